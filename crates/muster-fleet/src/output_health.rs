@@ -8,7 +8,7 @@ use muster_core::id::{OutputId, PolicyId};
 use muster_core::output_key::KeyCounts;
 use muster_core::policy::issuers;
 use muster_core::time::Timestamp;
-use muster_store::query::{AgentFilter, AgentSort, Page};
+use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
 use serde_json::Value;
 
 use super::outputs::Outputs;
@@ -48,7 +48,7 @@ impl Outputs {
         if policies.is_empty() {
             return Ok(with_keys(unknown("no policy uses it"), keys));
         }
-        let filter = AgentFilter { policy_ids: Some(policies), ..AgentFilter::default() };
+        let filter = AgentFilter::all([AgentCondition::Policies(policies)]);
         let page = Page { offset: 0, limit: MAX_AGENTS };
         let found = seen.agents(&filter, AgentSort::LastCheckin, true, page).await?.items;
         // Agents that enrolled but never checked in have reported nothing, good or bad.

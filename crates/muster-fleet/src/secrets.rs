@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster_core::credential::ApiKey;
 use muster_core::entropy::{Entropy, random_uuid};
+use muster_core::error_chain::SharedError;
 use muster_core::id::{EnrollmentKeyId, SecretId};
 use muster_core::seal::{Place, Sealer};
 use muster_core::secret_refs::Secrets;
@@ -50,7 +51,7 @@ impl SealedSecrets {
     pub(crate) fn seal_as(&self, id: &SecretId, value: &str) -> Result<Write, Error> {
         // The id is authenticated together with the value, so that a row which was moved to another id does not open.
         let sealed = self.sealer.seal(Place::secret(id), value.as_bytes(), &*self.entropy);
-        let sealed = sealed.map_err(|error| Error::internal(format!("sealing a secret: {error}")))?;
+        let sealed = sealed.map_err(|error| Error::internal(SharedError::during("sealing a secret", error)))?;
         Ok(Write::Secret(SecretWrite::Put { id: id.clone(), sealed }))
     }
 
@@ -62,13 +63,13 @@ impl SealedSecrets {
     /// Seals the token of a retrievable enrollment key.
     pub(crate) fn seal_token(&self, id: &EnrollmentKeyId, key: &ApiKey) -> Result<Vec<u8>, Error> {
         let sealed = self.sealer.seal(Place::enrollment_token(id), key.token().as_bytes(), &*self.entropy);
-        sealed.map_err(|error| Error::internal(format!("sealing a token: {error}")))
+        sealed.map_err(|error| Error::internal(SharedError::during("sealing a token", error)))
     }
 
     /// Opens the token of an enrollment key.
     pub(crate) fn open_token(&self, id: &EnrollmentKeyId, sealed: &[u8]) -> Result<String, Error> {
         let token = self.sealer.open(Place::enrollment_token(id), sealed);
-        let token = token.map_err(|error| Error::internal(format!("token of key {id}: {error}")))?;
+        let token = token.map_err(|error| Error::internal(SharedError::during(format!("token of key {id}"), error)))?;
         String::from_utf8(token.to_vec()).map_err(|_| Error::internal("a sealed token is not text"))
     }
 }
@@ -85,8 +86,9 @@ pub async fn open_secrets(store: &dyn Resources, sealer: &Sealer, ids: &[SecretI
 }
 
 fn open(sealer: &Sealer, id: &SecretId, sealed: &[u8]) -> Result<Zeroizing<String>, Error> {
-    let bytes =
-        sealer.open(Place::secret(id), sealed).map_err(|error| Error::internal(format!("secret {id}: {error}")))?;
+    let bytes = sealer
+        .open(Place::secret(id), sealed)
+        .map_err(|error| Error::internal(SharedError::during(format!("secret {id}"), error)))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| Error::internal(format!("secret {id} is not text")))?;
     Ok(Zeroizing::new(text.to_owned()))
 }
@@ -106,10 +108,10 @@ pub async fn ensure_signing_key(
     if let Some(kept) = store.setting(SIGNING_KEY).await? {
         return open_signing_key(&kept, sealer).map(Arc::new);
     }
-    let (signer, pkcs8) = Signer::generate().map_err(|error| Error::internal(error.to_string()))?;
+    let (signer, pkcs8) = Signer::generate().map_err(Error::internal)?;
     // Stored before it is used: an agent must never see a signature by a key that a crash could lose.
     let sealed = sealer.seal(Place::setting(SIGNING_KEY), &pkcs8, entropy);
-    let sealed = sealed.map_err(|error| Error::internal(format!("sealing the signing key: {error}")))?;
+    let sealed = sealed.map_err(|error| Error::internal(SharedError::during("sealing the signing key", error)))?;
     store
         .commit(vec![Write::Setting(SettingWrite::Put { name: SIGNING_KEY.into(), value: STANDARD.encode(sealed) })])
         .await?;
@@ -119,12 +121,12 @@ pub async fn ensure_signing_key(
 /// Opens the stored signing key. If it can't be opened, the error must not lead to a new key: protected agents accept
 /// only signatures by the key they know.
 fn open_signing_key(kept: &str, sealer: &Sealer) -> Result<Signer, Error> {
-    let refused = |reason: String| {
+    let refused = |reason: SharedError| {
         Error::new(ErrorKind::Internal, "signing_key_unreadable", "cannot decrypt the signing key")
             .remedy("restore the master key that the store was created with")
-            .for_log(reason)
+            .caused_by(reason)
     };
-    let sealed = STANDARD.decode(kept).map_err(|error| refused(error.to_string()))?;
-    let pkcs8 = sealer.open(Place::setting(SIGNING_KEY), &sealed).map_err(|error| refused(error.to_string()))?;
-    Signer::from_pkcs8(&pkcs8).map_err(|error| refused(error.to_string()))
+    let sealed = STANDARD.decode(kept).map_err(|error| refused(error.into()))?;
+    let pkcs8 = sealer.open(Place::setting(SIGNING_KEY), &sealed).map_err(|error| refused(error.into()))?;
+    Signer::from_pkcs8(&pkcs8).map_err(|error| refused(error.into()))
 }

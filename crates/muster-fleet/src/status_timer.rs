@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
+use muster_core::error_chain::chain;
 use muster_core::time::{Clock, Timestamp};
 use muster_store::{AgentWrite, Write};
 use tokio::task::JoinSet;
@@ -62,24 +63,24 @@ impl Statuses {
                 () = self.shutdown.wait() => break,
             }
             if let Err(error) = self.follow_clock().await {
-                tracing::warn!(%error, detail = ?error.internal, "sightings in the future stay until housekeeping");
+                tracing::warn!(error = %chain(&error), "failed to correct last check-in times that are in the future; retrying later");
             }
             // After a restart, no agent has been seen yet. Without the grace period, the records of the whole fleet
             // would be written, and most of them again when the agents reconnect.
             if start.elapsed() >= GRACE
                 && let Err(error) = self.transition_due().await
             {
-                tracing::warn!(%error, detail = ?error.internal, "failed to update agent statuses");
+                tracing::warn!(error = %chain(&error), "failed to update agent statuses");
             }
             if retired.elapsed() >= RETIRE_EVERY {
                 retired = Instant::now();
                 if let Err(error) = self.retire_quiet().await {
-                    tracing::warn!(%error, detail = ?error.internal, "quiet agents stay in memory");
+                    tracing::warn!(error = %chain(&error), "failed to remove disconnected agents from memory; retrying later");
                 }
             }
         }
         if let Err(error) = self.flush_presence().await {
-            tracing::warn!(%error, detail = ?error.internal, "failed to write last check-in times");
+            tracing::warn!(error = %chain(&error), "failed to write last check-in times");
         }
     }
 

@@ -71,7 +71,7 @@ WHERE enrollment_id IS NOT NULL AND last_checkin IS NULL;
 CREATE INDEX agents_by_space ON agents (space, id);
 CREATE INDEX agents_by_hostname ON agents (space, lower(hostname));
 CREATE INDEX agents_by_duplicate_hosts ON agents (space, duplicate_hosts) WHERE duplicate_hosts IS NOT NULL;
-CREATE INDEX agents_by_enrolment ON agents (space, enrolled_at, id);
+CREATE INDEX agents_by_enrollment ON agents (space, enrolled_at, id);
 
 -- What agents authenticate with: the live credentials of each, and those that it had before. A hash is in base64.
 CREATE TABLE credentials (
@@ -311,11 +311,14 @@ CREATE TABLE settings (
     value TEXT NOT NULL
 ) STRICT;
 
--- Append-only; hash = SHA-256 of the hash before and the event's text.
+-- Append-only, a chain for each node; hash = SHA-256 of the hash before it in its chain and the event's text.
 CREATE TABLE audit_events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    chain TEXT NOT NULL,
+    position INTEGER NOT NULL,
     event TEXT NOT NULL,
-    hash BLOB NOT NULL
+    hash BLOB NOT NULL,
+    UNIQUE (chain, position)
 ) STRICT;
 
 CREATE TABLE changes (
@@ -341,3 +344,33 @@ CREATE TABLE recent_components (
     seq INTEGER NOT NULL,
     entries BLOB NOT NULL
 ) STRICT;
+
+-- Servers that use the store, each with a lease. A shared store's row is removed by whoever finds its lease expired.
+CREATE TABLE nodes (
+    id TEXT NOT NULL PRIMARY KEY,
+    epoch TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    -- Tells a server that starts again from another one with a copy of its data directory.
+    place TEXT NOT NULL,
+    version TEXT NOT NULL,
+    addresses TEXT NOT NULL,
+    is_draining INTEGER NOT NULL,
+    handled INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+
+-- Servers whose leases expired before they gave them back.
+CREATE TABLE lost_nodes (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    lost_at INTEGER NOT NULL
+) STRICT;
+
+-- Work that one node at a time does, with the epoch of that node. Each holder has the next number.
+CREATE TABLE leases (
+    name TEXT NOT NULL PRIMARY KEY,
+    epoch TEXT,
+    number INTEGER NOT NULL
+) STRICT;
+INSERT INTO leases (name, number) VALUES ('statuses', 0), ('housekeeping', 0), ('output_keys', 0), ('actions', 0);

@@ -12,10 +12,11 @@ pub mod sqlite;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use engine::{Cause, EngineError, OpenError, Options, SqlStore};
+pub use engine::{Cause, Durability, EngineError, OpenError, Options, SqlStore};
 pub use port::{
-    ActionStore, ActionWrite, AgentStore, AgentWrite, AuditStore, ChangeStore, Committed, EnrollmentKeyStore,
-    EnrollmentKeyWrite, FileStore, FileWrite, OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite, PolicyStore,
-    PolicyWrite, Precondition, Resources, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError,
-    UploadLimit, UploadQuota, Write,
+    ActionStore, ActionWrite, AgentStore, AgentWrite, AuditLink, AuditStore, ChangeStore, Committed, Currency,
+    EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, LeaseName, LeaseStore, LostNode,
+    NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputKeyStore, OutputKeyWrite, OutputStore,
+    OutputWrite, PolicyStore, PolicyWrite, Precondition, Resources, SecretStore, SecretWrite, SettingStore,
+    SettingWrite, Store, StoreError, UploadLimit, UploadQuota, Write, has_gap,
 };

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::audit::{AuditEvent, chain_hash};
+use muster_core::audit::{AuditEvent, ChainCheck};
 use muster_core::change::Change;
 use muster_core::id::{ActionId, AgentId};
 use muster_store::{ActionStore as _, AgentStore as _, AuditStore as _, ChangeStore as _, Store as _, Write};
@@ -18,7 +18,7 @@ use muster_store::{Options, SqlStore};
 #[allow(dead_code, reason = "the samples are the suite's; only some are needed here")]
 mod sample;
 
-use sample::{action, agent_id, answer, at, full_agent, insert, next, order, result, update};
+use sample::{action, agent_id, answer, at, create, full_agent, insert, next, result, update};
 
 /// Set in the child: where its store is and the number of its round.
 const CHILD: &str = "MUSTER_TEST_KILLED_CHILD";
@@ -82,21 +82,23 @@ async fn check(directory: &Path, acknowledged: &[String]) {
         let results = store.action_results(&ActionId::trusted(format!("x-{id}")), false, 2).await.unwrap();
         assert_eq!(results.len(), 1, "the acknowledged answer of {id}");
     }
-    let mut previous: Vec<u8> = Vec::new();
-    let lines = store.audit_events(0, u32::MAX).await.unwrap();
-    assert!(lines.len() >= acknowledged.len(), "{} audit lines", lines.len());
-    for (seq, event, hash) in lines {
-        assert_eq!(hash, chain_hash(&previous, event.as_bytes()), "audit line {seq}");
-        previous = hash.to_vec();
+    let mut lines = 0;
+    for chain in store.audit_chains().await.unwrap() {
+        let mut check = ChainCheck::new(&chain);
+        for link in store.audit_links(&chain, 0, u32::MAX).await.unwrap() {
+            check.next(link.position, &link.event, &link.hash).unwrap();
+            lines += 1;
+        }
     }
+    assert!(lines >= acknowledged.len(), "{lines} audit lines");
     assert!(store.changes_since(0, u32::MAX).await.unwrap().len() >= acknowledged.len());
-    // A commit is whole: no agent without its order.
+    // A commit is whole: no agent without its action.
     for id in store.agent_ids(&Default::default(), None, u32::MAX).await.unwrap() {
         assert!(store.action(&ActionId::trusted(format!("x-{id}"))).await.unwrap().is_some(), "{id} is half there");
     }
 }
 
-/// Enrols, orders, updates and acknowledges on many tasks, and says so line by line, until killed.
+/// Enrolls, creates actions, updates and acknowledges on many tasks, and says so line by line, until killed.
 fn child(directory: &Path) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -114,12 +116,12 @@ async fn write_on(store: Arc<SqlStore>, caller: String) {
         let id = format!("{caller}-{n}");
         let mut record = full_agent(&id);
         record.active = true;
-        let order_id = format!("x-{id}");
-        let enrolled = vec![insert(&record), order(&action(&order_id), &[&id]), audit(&id)];
+        let action_id = format!("x-{id}");
+        let enrolled = vec![insert(&record), create(&action(&action_id), &[&id]), audit(&id)];
         store.commit(enrolled).await.unwrap();
         let after = next(&record, |agent| agent.policy_revision += 1);
         let changed = Write::Changed(Change::Agent(agent_id(&id)));
-        store.commit(vec![update(&record, &after), answer(&result(&order_id, &id, 1, None)), changed]).await.unwrap();
+        store.commit(vec![update(&record, &after), answer(&result(&action_id, &id, 1, None)), changed]).await.unwrap();
         // One call, so that lines of several tasks don't mix.
         std::io::stdout().lock().write_all(format!("ACK {id}.\n").as_bytes()).unwrap();
     }

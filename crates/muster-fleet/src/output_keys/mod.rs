@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use muster_core::documents::{Digest, text_digest};
 use muster_core::entropy::random_uuid;
+use muster_core::error_chain::SharedError;
 use muster_core::id::{ClusterId, KeyId};
 use muster_core::output_key::{OutputCluster, OutputKey};
 use muster_core::policy::issuers::Issuer;
@@ -118,7 +119,7 @@ impl OutputKeys {
         }
         let place = Place::output_cluster(&issuer.cluster);
         let sealed = self.sealer.seal(place, issuer.connection.as_bytes(), &*self.entropy);
-        let sealed = sealed.map_err(|error| Error::internal(format!("sealing a connection: {error}")))?;
+        let sealed = sealed.map_err(|error| Error::internal(SharedError::during("sealing a connection", error)))?;
         let (id, output) = (issuer.cluster.clone(), issuer.output.clone());
         Ok(Some(OutputKeyWrite::PutCluster(Box::new(OutputCluster { id, output, sealed, failure: None })).into()))
     }
@@ -136,7 +137,7 @@ impl OutputKeys {
     fn seal_key(&self, id: &KeyId, secret: &str) -> Result<Vec<u8>, Error> {
         let plain = Zeroizing::new(format!("{id}:{secret}"));
         let sealed = self.sealer.seal(Place::output_key(id), plain.as_bytes(), &*self.entropy);
-        sealed.map_err(|error| Error::internal(format!("sealing an output key: {error}")))
+        sealed.map_err(|error| Error::internal(SharedError::during("sealing an output key", error)))
     }
 
     /// Opens `id:secret` of an issued key.
@@ -147,7 +148,8 @@ impl OutputKeys {
 
     fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<String>, Error> {
         let bytes = self.sealer.open(place, sealed);
-        let bytes = bytes.map_err(|error| Error::internal(format!("{} {}: {error}", place.table, place.row)))?;
+        let bytes = bytes
+            .map_err(|error| Error::internal(SharedError::during(format!("{} {}", place.table, place.row), error)))?;
         let text = std::str::from_utf8(&bytes).map_err(|_| Error::internal(format!("{} is not text", place.table)))?;
         Ok(Zeroizing::new(text.to_owned()))
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::change::Change;
+use muster_core::error_chain::{SharedError, chain};
 use muster_core::id::{AgentId, ClusterId};
 use muster_core::output_key::{ClusterFailure, FailureKind, OutputCluster};
 use muster_core::reported::shortened_to;
@@ -73,12 +74,12 @@ impl OutputKeys {
                 () = self.shutdown.wait() => return,
             }
             if let Err(error) = self.work().await {
-                tracing::warn!(%error, detail = ?error.internal, "output keys: the store failed; retrying");
+                tracing::warn!(error = %chain(&error), "failed to work on output keys; retrying");
             }
             if swept.elapsed() >= super::orphans::EVERY {
                 swept = Instant::now();
                 if let Err(error) = self.sweep().await {
-                    tracing::warn!(%error, detail = ?error.internal, "output keys: looking for orphans failed");
+                    tracing::warn!(error = %chain(&error), "failed to look for output keys of no agent; retrying later");
                 }
             }
         }
@@ -100,7 +101,7 @@ impl OutputKeys {
                 running.spawn(async move { keys.serve(&id).await });
             }
             let Some(ended) = running.join_next().await else { return outcome };
-            let ended = ended.map_err(|error| Error::internal(format!("output keys: {error}")));
+            let ended = ended.map_err(|error| Error::internal(SharedError::during("working on output keys", error)));
             // The others go on: the error of one says nothing about them.
             outcome = outcome.and(ended.and_then(|ended| ended));
         }
@@ -141,7 +142,7 @@ impl OutputKeys {
         let now = self.clock.now();
         let kind = error.cluster_failure().unwrap_or(FailureKind::Unavailable);
         let since = cluster.failure.as_ref().map_or(now, |failure| failure.since);
-        let reason = shortened_to(&error.to_string(), REASON_BYTES).into_owned();
+        let reason = shortened_to(&chain(error).to_string(), REASON_BYTES).into_owned();
         let retry_at = now.plus(pause(error, since, now));
         if cluster.failure.as_ref().is_none_or(|failure| failure.kind != kind) {
             tracing::warn!(

@@ -1,10 +1,13 @@
 //! Opens what operations stand on: store, master key, signing key.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use camino::Utf8Path;
 use muster_core::Entropy;
+use muster_core::error_chain::chain;
+use muster_core::id::NodeId;
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
@@ -13,7 +16,7 @@ use muster_store::postgres::{Address, Node};
 use muster_store::{Options, SqlStore, Store, sqlite};
 use secrecy::ExposeSecret;
 
-use super::{ServeError, whole_text};
+use super::ServeError;
 use crate::config::Config;
 use crate::data_dir::{DATABASE, DataDir, DataDirError, DataDisk, ListenAddresses};
 use crate::tls::host;
@@ -62,7 +65,7 @@ pub(super) async fn fleet(
         fleet.server_status().probe_store().await;
     }
     if let Some(trouble) = fleet.server_status().trouble() {
-        tracing::warn!(trouble, "read-only until this is fixed: nothing can be changed, and agents cannot enroll");
+        tracing::warn!(trouble, "the store is read-only: nothing can be changed, and agents cannot enroll");
     } else {
         fleet.server_status().set_reserve_aside();
     }
@@ -71,13 +74,19 @@ pub(super) async fn fleet(
 
 /// Connects to a shared database. One that holds a fleet needs the fleet's own master key.
 async fn connect(address: &Address, data: &DataDir, entropy: &dyn Entropy) -> Result<SqlStore, ServeError> {
-    let node = Node { id: data.node_id(entropy)?, name: host_name() };
+    let node = Node { id: NodeId::trusted(data.node_id(entropy)?), name: host_name(), place: place(data) };
     let store = SqlStore::connect(address.clone(), &node, &Options::default())?;
-    let unreadable = |error| ServeError::Key(format!("the signing key: {}", whole_text(&error)));
-    if has_signing_key(&store).await.map_err(unreadable)? {
+    if has_signing_key(&store).await.map_err(signing_key)? {
         data.require_shared_key()?;
     }
     Ok(store)
+}
+
+/// Where the data directory is. A copy of it, here or on another host, is in another place.
+fn place(data: &DataDir) -> String {
+    let path = data.join("node-id");
+    let number = fs_err::metadata(&path).map_or(0, |file| file.ino());
+    format!("{}:{path}:{number}", host_name())
 }
 
 /// Whether the embedded store's file may be opened, or made.
@@ -97,7 +106,7 @@ fn open_file(data: &DataDir, disk: &DataDisk) -> Result<(SqlStore, bool), ServeE
     match open() {
         // Even to read, the engine makes files beside its own: on a full disk the reserve makes room for them.
         Err(error) if error.may_lack_space() && disk.release_reserve() => {
-            tracing::warn!(%error, "the disk is full: released the reserve");
+            tracing::warn!(error = %chain(&error), "the disk is full: released the reserve");
             Ok((open().map_err(unopened)?, true))
         }
         opened => Ok((opened.map_err(unopened)?, false)),
@@ -106,7 +115,7 @@ fn open_file(data: &DataDir, disk: &DataDisk) -> Result<(SqlStore, bool), ServeE
 
 fn sealer(data: &DataDir, entropy: &dyn Entropy) -> Result<Sealer, ServeError> {
     let key = data.master_key(entropy)?;
-    Sealer::new(key.expose_secret()).map_err(|error| ServeError::Key(format!("the master key: {error}")))
+    Sealer::new(key.expose_secret()).map_err(|error| ServeError::Key { key: "the master", source: error.into() })
 }
 
 /// Whether a fleet may begin in this directory.
@@ -138,13 +147,16 @@ async fn signer(
     entropy: &dyn Entropy,
     begin: &Begin<'_>,
 ) -> Result<Arc<Signer>, ServeError> {
-    let failed = |error: muster_core::Error| ServeError::Key(format!("the signing key: {}", whole_text(&error)));
-    if !has_signing_key(store).await.map_err(failed)? {
+    if !has_signing_key(store).await.map_err(signing_key)? {
         begin.check("contains no fleet")?;
     } else if begin.new_fleet {
         tracing::warn!("--new-fleet has no effect: the database contains a fleet");
     }
-    ensure_signing_key(store, sealer, entropy).await.map_err(failed)
+    ensure_signing_key(store, sealer, entropy).await.map_err(signing_key)
+}
+
+fn signing_key(error: muster_core::Error) -> ServeError {
+    ServeError::Key { key: "the signing", source: error.into() }
 }
 
 /// What agents are told when nobody configured an address: this host's name, or the loopback address when nothing

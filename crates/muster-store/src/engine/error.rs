@@ -1,5 +1,7 @@
 //! Errors of an engine, in the port's terms. Each engine classifies its own (`sqlite::error`, `postgres::error`).
 
+use muster_core::error_chain::{SharedError, chain};
+
 use crate::port::{Precondition, StoreError};
 
 /// What is known of an engine's error.
@@ -11,13 +13,15 @@ pub enum Cause {
     Row,
     /// The file itself is damaged.
     File,
-    /// There is no room, or the disk can't be written.
+    /// There is no room on this host's disk, or it can't be written.
     Room,
+    /// There is no room on the disk of the database server.
+    ServerRoom,
     /// Another program or transaction is in the way: the same transaction may succeed when it is tried again.
     Busy,
     /// The connection to the engine is gone, or could not be made.
     Connection,
-    /// Another server has taken the database over.
+    /// This node was taken for dead, so that it may not commit.
     Fenced,
     /// A job panicked.
     Panic,
@@ -34,7 +38,8 @@ pub struct EngineError {
 
 impl std::fmt::Display for EngineError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.source.fmt(f)
+        // A driver's own text may say little ("error connecting to server").
+        chain(&*self.source).fmt(f)
     }
 }
 
@@ -51,7 +56,7 @@ impl EngineError {
     }
 
     /// A row that can't be read.
-    pub(crate) fn row(what: String) -> Self {
+    pub(crate) fn row(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::new(Cause::Row, what)
     }
 
@@ -66,11 +71,10 @@ impl EngineError {
     }
 
     /// As an error before the commit, or of a read: certainly not applied.
-    pub(crate) fn not_applied(&self) -> StoreError {
-        let reason = self.to_string();
+    pub(crate) fn not_applied(self) -> StoreError {
         match self.cause {
-            Cause::Row | Cause::File => StoreError::Corrupt { reason },
-            _ => StoreError::Unavailable { reason },
+            Cause::Row | Cause::File => StoreError::Corrupt { source: self.into() },
+            _ => StoreError::unavailable(self),
         }
     }
 }
@@ -112,14 +116,17 @@ pub enum OpenError {
         /// Name and checksum in this program.
         known: String,
     },
-    /// Another server uses the database.
+    /// Another server uses the database under the id of this one.
     #[error(
-        "the server {name:?} has been using the database since {since}; one server at a time can use it: stop that one, or \
-         wait {seconds} s if it is dead"
+        "the server {name:?} ({place}) has been using the database with the same node id since {since}; every server needs \
+         a data directory of its own: if this one is a copy, delete the file node-id in it; if that server is dead, wait \
+         {seconds} s"
     )]
     InUse {
         /// The name of the other server.
         name: String,
+        /// Where its data directory is.
+        place: String,
         /// When it started.
         since: String,
         /// How long its lease lasts after its last sign of life.
@@ -127,7 +134,7 @@ pub enum OpenError {
     },
     /// The address of the database can't be used.
     #[error("the database address: {0}")]
-    Address(String),
+    Address(SharedError),
     /// The engine refused.
     #[error("{doing}: {source}{}", remedy(source))]
     Engine {
@@ -150,6 +157,7 @@ pub enum OpenError {
 fn remedy(error: &EngineError) -> &'static str {
     match error.cause {
         Cause::Room => "; the disk may be full or read-only: the store needs a few megabytes of free space",
+        Cause::ServerRoom => "; the disk of the database server is full",
         Cause::Busy => "; another program has it open",
         _ => "",
     }

@@ -11,12 +11,16 @@
 mod actions;
 mod agents;
 pub(crate) mod apply;
+pub(crate) mod audit;
 pub(crate) mod damage;
 mod enrollment_keys;
 pub(crate) mod error;
+pub(crate) mod feed;
 mod files;
 pub(crate) mod log;
+pub(crate) mod membership;
 pub(crate) mod migration;
+mod nodes;
 mod output_keys;
 mod policies;
 mod policy_changes;
@@ -28,8 +32,8 @@ pub(crate) mod session;
 mod settings;
 pub(crate) mod store;
 pub(crate) mod transaction;
-mod words;
+pub(crate) mod words;
 pub(crate) mod writer;
 
 pub use error::{Cause, EngineError, OpenError};
-pub use store::{Options, SqlStore};
+pub use store::{Durability, Options, SqlStore};

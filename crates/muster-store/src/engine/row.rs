@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
+use muster_core::error_chain::chain;
 use muster_core::id::{
-    ActionId, AgentId, ClusterId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId, SpaceId,
+    ActionId, AgentId, ClusterId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, OutputId, PolicyId, SecretId, SpaceId,
 };
 use muster_core::time::Timestamp;
 use serde::Serialize;
@@ -50,6 +51,7 @@ stored_ids!(
     FileId,
     HostId,
     KeyId,
+    NodeId,
     OutputId,
     PolicyId,
     SecretId,
@@ -306,7 +308,7 @@ pub(super) fn unless_unreadable<T>(
     match read {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_of_the_row() => {
-            tracing::error!(row = name(), %error, "a row of {what} cannot be read and is left out of lists");
+            tracing::error!(row = name(), error = %chain(&error), "a row of {what} cannot be read and is left out of lists");
             Ok(None)
         }
         Err(error) => Err(error),

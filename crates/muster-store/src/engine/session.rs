@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::error::EngineError;
-use crate::port::StoreError;
+use crate::port::{FencingToken, LeaseName, NodeStanding, StoreError};
 
 /// Result of a statement.
 pub(crate) type Result<T> = std::result::Result<T, EngineError>;
@@ -27,12 +27,36 @@ pub(crate) enum Next {
 /// decides by such a rule takes its lock first and holds it until the commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// Each line of the audit log is chained to the one before it.
-    AuditChain,
     /// A policy is not deleted while agents are on it; at most one output of a space is the default.
     References,
     /// An agent's uploads stay within its quota.
     Uploads,
+}
+
+/// Holder of a lease of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// This node, with the number of its token.
+    ThisNode(i64),
+    /// Another node that is alive.
+    AnotherNode,
+    /// Nobody, or a node that is lost.
+    Nobody,
+}
+
+/// The leases of work among several nodes.
+pub(crate) trait Leases {
+    /// Returns who holds a lease now.
+    fn holder(&self, lease: LeaseName) -> Result<Holder>;
+
+    /// Takes a lease for this node, within a transaction. `None` if another live node holds it.
+    fn take(&self, lease: LeaseName) -> Result<Option<i64>>;
+
+    /// Returns true if this node holds the lease of the token, which nobody can take until the end of the transaction.
+    fn holds(&self, token: &FencingToken) -> Result<bool>;
+
+    /// Gives a lease back, within a transaction.
+    fn release(&self, token: &FencingToken) -> Result<()>;
 }
 
 /// A connection of an engine, used by one thread.
@@ -77,6 +101,16 @@ pub(crate) trait Session: Send {
     /// Waits until nobody holds [`Self::lock`] of this rule, and keeps everybody from taking it until the end of the transaction.
     fn lock_shared(&self, _rule: Rule) -> Result<()> {
         Ok(())
+    }
+
+    /// Standing of the node that this session belongs to.
+    fn standing(&self) -> NodeStanding {
+        NodeStanding::alone()
+    }
+
+    /// The leases of a store with several nodes. `None`: the only node always holds all of them.
+    fn leases(&self) -> Option<&dyn Leases> {
+        None
     }
 
     /// Whether a statement that fails leaves its transaction as it was, so that a job of one statement needs no mark.

@@ -6,6 +6,7 @@ mod audit;
 mod changes;
 mod enrollment_keys;
 mod files;
+mod nodes;
 mod output_keys;
 mod outputs;
 mod policies;
@@ -16,10 +17,11 @@ use std::any::Any;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 
 use super::damage::Damage;
 use super::error::OpenError;
+use super::feed::Feed;
+use super::membership::Membership;
 use super::reader::Reader;
 use super::recent::{OnTheWay, Recent};
 use super::session::Session;
@@ -35,13 +37,27 @@ pub struct Options {
     pub write_queue_bytes: usize,
     /// Maximum number of waiting reads of each kind.
     pub read_queue: usize,
-    /// Whether a commit waits for the disk. Disabled in tests only: acknowledged data could be lost in a power failure.
-    pub durable: bool,
+    /// What a commit waits for.
+    pub durability: Durability,
+}
+
+/// What survives what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Acknowledged data survives a power failure: each commit waits for the disk.
+    PowerFailure,
+    /// It survives a crash of the process only. For tests.
+    Crash,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { write_queue: 8192, write_queue_bytes: 64 * 1024 * 1024, read_queue: 8192, durable: true }
+        Self {
+            write_queue: 8192,
+            write_queue_bytes: 64 * 1024 * 1024,
+            read_queue: 8192,
+            durability: Durability::PowerFailure,
+        }
     }
 }
 
@@ -61,21 +77,23 @@ pub struct SqlStore {
     points: Reader,
     lists: Reader,
     writer: Writer,
-    changes: watch::Receiver<i64>,
+    feed: Arc<Feed>,
+    membership: Arc<Membership>,
     on_the_way: OnTheWay,
     damage: Damage,
     kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl SqlStore {
-    /// Starts the threads. `newest` is told of each new row of the change log.
+    /// Starts the threads. `feed` is told of each new row of the change log.
     pub(crate) fn start(
         sessions: Sessions,
         options: &Options,
-        newest: Arc<watch::Sender<i64>>,
+        feed: Arc<Feed>,
+        membership: Arc<Membership>,
         recent: Recent,
     ) -> Result<Self, OpenError> {
-        let (changes, on_the_way, damage) = (newest.subscribe(), recent.on_the_way(), Damage::default());
+        let (on_the_way, damage) = (recent.on_the_way(), Damage::default());
         let read = |name, session| Reader::start(name, session, options.read_queue, damage.clone());
         Ok(Self {
             points: read("store-points", sessions.points)?,
@@ -84,11 +102,12 @@ impl SqlStore {
                 sessions.writer,
                 options.write_queue,
                 options.write_queue_bytes,
-                newest,
+                Arc::clone(&feed),
                 recent,
                 damage.clone(),
             )?,
-            changes,
+            feed,
+            membership,
             on_the_way,
             damage: damage.clone(),
             kept: Vec::new(),
@@ -105,8 +124,7 @@ impl SqlStore {
         self.writer.close().await;
     }
 
-    /// Returns the writer thread, for fault tests.
-    #[cfg(any(test, feature = "testing"))]
+    /// Returns the writer thread.
     pub(crate) fn writer(&self) -> &Writer {
         &self.writer
     }

@@ -5,13 +5,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::session::{Connection, Session};
+use muster_core::error_chain::chain;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::apply::Done;
+use super::audit::Chain;
 use super::damage::Damage;
 use super::error::OpenError;
-use super::log::publish_newest;
+use super::feed::Feed;
 use super::queue::{Budget, Share, closed, full, weight};
 use super::recent::Recent;
 use super::transaction::{Broken, Work, attempt};
@@ -67,18 +69,28 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. `newest` learns the newest change after each commit that wrote one.
+    /// Starts the thread. `feed` learns the newest change after each commit that wrote one.
     pub(crate) fn start(
         connection: Box<dyn Session>,
         jobs: usize,
         bytes: usize,
-        newest: Arc<watch::Sender<i64>>,
+        feed: Arc<Feed>,
         recent: Recent,
         damage: Damage,
     ) -> Result<Self, OpenError> {
         let (sender, queue) = mpsc::channel(jobs);
         let callers = Handle::try_current().ok();
-        let thread = Thread { connection, queue, newest, recent, damage, callers, crowded: false, closing: Vec::new() };
+        let thread = Thread {
+            connection,
+            queue,
+            feed,
+            recent,
+            damage,
+            callers,
+            chain: Chain::default(),
+            crowded: false,
+            closing: Vec::new(),
+        };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || thread.run())
@@ -100,6 +112,12 @@ impl Writer {
         self.submit(Work::Task(Box::new(task)), 0).await
     }
 
+    /// Seals the audit log.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) async fn seal(&self) -> Answer {
+        self.submit(Work::Seal, 0).await
+    }
+
     async fn submit(&self, work: Work, bytes: usize) -> Answer {
         let queue = self.queue.as_ref().ok_or_else(closed)?;
         let share = self.budget.take(bytes)?;
@@ -108,8 +126,13 @@ impl Writer {
             mpsc::error::TrySendError::Full(_) => full(),
             mpsc::error::TrySendError::Closed(_) => closed(),
         })?;
-        let unanswered = |_| StoreError::Unknown { reason: "the store's writing thread ended".into() };
+        let unanswered = |_| StoreError::Unknown { source: "the store's writing thread ended".into() };
         answer.await.map_err(unanswered)?
+    }
+
+    /// What asks this thread to seal the audit log, from another one. `None` once it is closed.
+    pub(crate) fn sealing(&self) -> Option<Sealing> {
+        Some(Sealing(self.queue.as_ref()?.downgrade(), self.budget.clone()))
     }
 
     /// Takes nothing new and waits until what was taken is on disk.
@@ -133,6 +156,19 @@ impl Drop for Writer {
     }
 }
 
+/// Asks the writer of a store to seal the audit log, as long as the store is open.
+pub(crate) struct Sealing(mpsc::WeakSender<Message>, Budget);
+
+impl Sealing {
+    /// Has the other nodes' chains sealed, some time soon. Nothing is lost if the writer is busy: the next seal covers more.
+    pub(crate) fn seal(&self) {
+        let (Some(queue), Ok(share)) = (self.0.upgrade(), self.1.take(0)) else { return };
+        let (reply, _) = oneshot::channel();
+        // Full or closed: see above.
+        let _ = queue.try_send(Message::Job(Job { work: Work::Seal, reply, share }));
+    }
+}
+
 /// Jobs for one transaction.
 #[derive(Default)]
 struct Gathered {
@@ -149,9 +185,10 @@ impl Gathered {
 struct Thread {
     connection: Box<dyn Session>,
     queue: mpsc::Receiver<Message>,
-    newest: Arc<watch::Sender<i64>>,
+    feed: Arc<Feed>,
     recent: Recent,
     damage: Damage,
+    chain: Chain,
     /// Where those who wait run, as far as is known.
     callers: Option<Handle>,
     /// Whether the last transaction had more than one job.
@@ -205,33 +242,34 @@ impl Thread {
             if jobs.is_empty() {
                 return;
             }
-            match attempt(self.connection.as_ref(), &mut self.recent, &self.damage, jobs.iter().map(|job| &job.work)) {
+            let work = jobs.iter().map(|job| &job.work);
+            match attempt(self.connection.as_ref(), &mut self.recent, &mut self.chain, &self.damage, work) {
                 Ok(outcome) => {
                     self.publish(outcome.newest_change);
                     return self.answer(jobs, outcome.answers);
                 }
                 Err(Broken::ByJob(index, error)) => {
-                    tracing::warn!(%error, "a job of the store's writer failed");
+                    tracing::warn!(error = %chain(&error), "a job of the store's writer failed");
                     breakers += 1;
                     jobs.remove(index).answer(Err(error));
                 }
                 Err(Broken::ForNow(error)) => match pauses.next() {
                     Some(pause) => {
-                        tracing::debug!(%error, "a transaction is tried again");
+                        tracing::debug!(error = %chain(&error), "a transaction is tried again");
                         std::thread::sleep(*pause);
                     }
                     None => {
-                        tracing::warn!(%error, jobs = jobs.len(), "a transaction failed again and again");
+                        tracing::warn!(error = %chain(&error), jobs = jobs.len(), "a transaction failed again and again");
                         return answer_all(jobs, &error);
                     }
                 },
                 Err(Broken::Whole(error)) => {
-                    tracing::warn!(%error, jobs = jobs.len(), "the store could not commit");
+                    tracing::warn!(error = %chain(&error), jobs = jobs.len(), "the store could not commit");
                     return answer_all(jobs, &error);
                 }
             }
         }
-        answer_all(jobs, &StoreError::Unavailable { reason: "the store fails; nothing was applied".into() });
+        answer_all(jobs, &StoreError::unavailable("the store fails; nothing was applied"));
     }
 
     /// Many answers are handed over at once and told over there: to wake a task from another thread costs far more
@@ -246,17 +284,17 @@ impl Thread {
 
     fn publish(&self, newest_change: Option<i64>) {
         if let Some(seq) = newest_change {
-            publish_newest(&self.newest, seq);
+            self.feed.publish(seq);
         }
     }
 
     /// Brings the log into the file, so that the next start has nothing to recover.
     fn finish(self) {
         if let Err(error) = self.recent.settle(self.connection.as_ref()) {
-            tracing::warn!(%error, "components stay beside their table until the next start");
+            tracing::warn!(error = %chain(&error), "components stay beside their table until the next start");
         }
         if let Err(error) = self.connection.finish() {
-            tracing::warn!(%error, "the store's log stays beside the file until the next start");
+            tracing::warn!(error = %chain(&error), "the store's log stays beside the file until the next start");
         }
         drop(self.connection);
         for closing in self.closing {

@@ -1,10 +1,10 @@
 //! Keys of agents at the clusters of their outputs.
 
-use async_trait::async_trait;
 use muster_core::id::{AgentId, ClusterId, KeyId};
 use muster_core::output_key::{ClusterFailure, KeyCounts, KeyState, OutputCluster, OutputKey, RetiredKey};
 use muster_core::time::Timestamp;
 
+use super::reads::reads;
 use super::{StoreError, Write};
 
 /// A change of output keys.
@@ -52,38 +52,39 @@ impl From<OutputKeyWrite> for Write {
     }
 }
 
-/// Reads of output keys.
-#[async_trait]
-pub trait OutputKeyStore: Send + Sync + 'static {
-    /// Keys of an agent, and those of its retired ones that wait for a confirmation.
-    async fn output_keys(&self, agent: &AgentId) -> Result<(Vec<OutputKey>, Vec<RetiredKey>), StoreError>;
-    /// Whether any agent has a key, is to get one, or had one that is not invalidated yet.
-    async fn has_output_keys(&self) -> Result<bool, StoreError>;
-    /// One cluster.
-    async fn output_cluster(&self, id: &ClusterId) -> Result<Option<OutputCluster>, StoreError>;
-    /// All clusters, by output.
-    async fn output_clusters(&self) -> Result<Vec<OutputCluster>, StoreError>;
-    /// Clusters at which something is to be done and may be tried at `now`.
-    async fn output_clusters_due(&self, now: Timestamp) -> Result<Vec<ClusterId>, StoreError>;
-    /// Keys of a cluster in a state that may be tried at `now`, the oldest first.
-    async fn output_keys_due(
-        &self,
-        cluster: &ClusterId,
-        state: KeyState,
-        now: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<OutputKey>, StoreError>;
-    /// Keys of a cluster that are to be invalidated, the oldest first.
-    async fn retired_output_keys_due(&self, cluster: &ClusterId, limit: u32) -> Result<Vec<KeyId>, StoreError>;
-    /// Agents whose keys are wanted or outdated at a cluster, after an agent, by id.
-    async fn agents_waiting_for_keys(
-        &self,
-        cluster: &ClusterId,
-        after: Option<&AgentId>,
-        limit: u32,
-    ) -> Result<Vec<AgentId>, StoreError>;
-    /// Which of these keys of a cluster are known: issued, or retired.
-    async fn known_output_keys(&self, cluster: &ClusterId, ids: &[KeyId]) -> Result<Vec<KeyId>, StoreError>;
-    /// Numbers of a cluster's keys, and the reason of one that the cluster rejected.
-    async fn output_key_counts(&self, cluster: &ClusterId) -> Result<(KeyCounts, Option<String>), StoreError>;
+reads! {
+    /// Reads of output keys.
+    pub trait OutputKeyStore {
+        /// Keys of an agent, and those of its retired ones that wait for a confirmation.
+        async fn output_keys(&self, agent: &AgentId) -> Result<(Vec<OutputKey>, Vec<RetiredKey>), StoreError>;
+        /// Whether any agent has a key, is to get one, or had one that is not invalidated yet.
+        async fn has_output_keys(&self) -> Result<bool, StoreError>;
+        /// One cluster.
+        async fn output_cluster(&self, id: &ClusterId) -> Result<Option<OutputCluster>, StoreError>;
+        /// All clusters, by output.
+        async fn output_clusters(&self) -> Result<Vec<OutputCluster>, StoreError>;
+        /// Clusters at which something is to be done and may be tried at `now`.
+        async fn output_clusters_due(&self, now: Timestamp) -> Result<Vec<ClusterId>, StoreError>;
+        /// Keys of a cluster in a state that may be tried at `now`, the oldest first.
+        async fn output_keys_due(
+            &self,
+            cluster: &ClusterId,
+            state: KeyState,
+            now: Timestamp,
+            limit: u32,
+        ) -> Result<Vec<OutputKey>, StoreError>;
+        /// Keys of a cluster that are to be invalidated, the oldest first.
+        async fn retired_output_keys_due(&self, cluster: &ClusterId, limit: u32) -> Result<Vec<KeyId>, StoreError>;
+        /// Agents whose keys are wanted or outdated at a cluster, after an agent, by id.
+        async fn agents_waiting_for_keys(
+            &self,
+            cluster: &ClusterId,
+            after: Option<&AgentId>,
+            limit: u32,
+        ) -> Result<Vec<AgentId>, StoreError>;
+        /// Which of these keys of a cluster are known: issued, or retired.
+        async fn known_output_keys(&self, cluster: &ClusterId, ids: &[KeyId]) -> Result<Vec<KeyId>, StoreError>;
+        /// Numbers of a cluster's keys, and the reason of one that the cluster rejected.
+        async fn output_key_counts(&self, cluster: &ClusterId) -> Result<(KeyCounts, Option<String>), StoreError>;
+    }
 }

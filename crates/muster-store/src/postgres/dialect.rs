@@ -5,17 +5,18 @@
 
 use std::borrow::Cow;
 
+use crate::sql::now;
+
 /// What only this engine has, created before the first migration: counters whose numbers ascend in the order of commits, the rows
 /// that writers lock, and the transactions that were committed, for whoever lost the answer to a commit.
 pub(super) const OWN_TABLES: &str = r"
 CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL) WITH (fillfactor = 10);
-INSERT INTO counters (name, value) VALUES ('actions', 0), ('audit_events', 0), ('changes', 0);
+INSERT INTO counters (name, value) VALUES ('actions', 0), ('changes', 0);
 CREATE FUNCTION next_in_commit_order(TEXT) RETURNS BIGINT LANGUAGE sql VOLATILE AS
     'UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value';
+CREATE SEQUENCE audit_order;
 CREATE TABLE locks (name TEXT NOT NULL PRIMARY KEY);
-INSERT INTO locks (name) VALUES ('audit_chain'), ('references'), ('uploads');
-CREATE TABLE nodes (id TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL, epoch TEXT NOT NULL UNIQUE,
-    started_at TIMESTAMPTZ NOT NULL DEFAULT now(), expires_at TIMESTAMPTZ NOT NULL);
+INSERT INTO locks (name) VALUES ('references'), ('uploads');
 CREATE TABLE commits (id TEXT NOT NULL PRIMARY KEY, committed_at TIMESTAMPTZ NOT NULL DEFAULT now());
 CREATE INDEX commits_by_time ON commits (committed_at);
 ";
@@ -31,7 +32,11 @@ pub(super) fn schema(text: &str) -> String {
         if let Some(rest) = line.strip_prefix("CREATE TABLE ") {
             table = rest.split(' ').next().unwrap_or_default().to_owned();
         }
-        let number = format!("BIGINT NOT NULL PRIMARY KEY DEFAULT next_in_commit_order('{table}')");
+        // The audit log is ordered for people only: nodes must not wait for each other to append to it.
+        let number = match table.as_str() {
+            "audit_events" => "BIGINT NOT NULL PRIMARY KEY DEFAULT nextval('audit_order')".to_owned(),
+            _ => format!("BIGINT NOT NULL PRIMARY KEY DEFAULT next_in_commit_order('{table}')"),
+        };
         let line = line
             .replace("INTEGER PRIMARY KEY AUTOINCREMENT", &number)
             .replace(" INTEGER", " BIGINT")
@@ -51,6 +56,7 @@ const FRAGMENTS: &[(&str, &str)] = &[
     ("SELECT value FROM json_each(", "SELECT jsonb_array_elements_text(CAST(CAST("),
     // A literal has the database's own collation, which can't be compared with that of a column.
     ("'' AS policy_id", "'' COLLATE \"C\" AS policy_id"),
+    (now!(), "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"),
 ];
 
 /// Translates a statement.

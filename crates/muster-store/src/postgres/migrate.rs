@@ -1,10 +1,9 @@
 //! The schema of a PostgreSQL database, brought up to date under a lock, by whichever server starts first.
 
 use super::dialect;
-use super::lease::{self, Node};
 use super::session::PostgresSession;
 use crate::engine::error::{EngineError, OpenError};
-use crate::engine::migration::{Applied, MIGRATIONS, check};
+use crate::engine::migration::{Applied, MIGRATIONS, missing};
 use crate::engine::session::{Connection, Next, Result, Session};
 
 /// Held while the schema is looked at and changed: servers that start together take turns.
@@ -17,8 +16,8 @@ const APPLIED: &str = "SELECT number, name, checksum FROM schema_migrations ORDE
 const INSERT: &str = "INSERT INTO schema_migrations (number, name, checksum, applied_at) \
     VALUES ($1, $2, $3, CAST(extract(epoch FROM now()) * 1000000 AS BIGINT))";
 
-/// Applies the missing migrations and takes the lease, in one transaction; returns the epoch of the lease. A database that holds another program's tables is left as it is.
-pub(super) fn migrate(session: &PostgresSession, place: &str, node: &Node) -> std::result::Result<String, OpenError> {
+/// Applies the missing migrations in one transaction. A database that holds another program's tables is left as it is.
+pub(super) fn migrate(session: &PostgresSession, place: &str) -> std::result::Result<(), OpenError> {
     let engine = || OpenError::engine::<EngineError>("read which migrations the database has");
     session.begin().map_err(engine())?;
     session.query(LOCK, &[], &mut |_| Ok(Next::Enough)).map_err(engine())?;
@@ -29,11 +28,7 @@ pub(super) fn migrate(session: &PostgresSession, place: &str, node: &Node) -> st
         return Err(OpenError::NotOurs { place: place.to_owned(), found, instead: "database" });
     }
     let applied = if is_ours { applied(session).map_err(engine())? } else { Vec::new() };
-    for found in &applied {
-        check(found, MIGRATIONS)?;
-    }
-    for migration in MIGRATIONS.iter().filter(|known| !applied.iter().any(|found| found.number == known.number)) {
-        let doing = format!("migrate the database to {} {}", migration.number, migration.name);
+    for migration in missing(&applied, MIGRATIONS)? {
         let apply = || -> Result<()> {
             if migration.number == 1 {
                 session.batch(CREATE)?;
@@ -44,16 +39,9 @@ pub(super) fn migrate(session: &PostgresSession, place: &str, node: &Node) -> st
             let values = [migration.number.into(), migration.name.into(), (&checksum).into()];
             session.run(INSERT, &values).map(|_| ())
         };
-        apply().map_err(OpenError::engine::<EngineError>(doing))?;
+        apply().map_err(OpenError::engine::<EngineError>(migration.doing()))?;
     }
-    let epoch = lease::take(session, node)?;
-    session.commit_unfenced().map_err(|error| {
-        OpenError::engine::<EngineError>("commit the migrations of the database")(EngineError::new(
-            crate::engine::error::Cause::Other,
-            error,
-        ))
-    })?;
-    Ok(epoch)
+    session.commit_unfenced().map_err(OpenError::engine::<EngineError>("commit the migrations of the database"))
 }
 
 fn names(session: &Connection, statement: &str) -> Result<Vec<String>> {

@@ -6,14 +6,24 @@
 
 pub(crate) mod actions;
 pub(crate) mod agents;
+pub(crate) mod audit;
 pub(crate) mod dialect;
 pub(crate) mod enrollment_keys;
 pub(crate) mod files;
 pub(crate) mod filter;
 pub(crate) mod log;
+pub(crate) mod nodes;
 pub(crate) mod output_keys;
 pub(crate) mod policies;
 pub(crate) mod settings;
+
+/// The time by the clock of the engine, in microseconds since 1970. PostgreSQL: `extract(epoch FROM clock_timestamp())`.
+macro_rules! now {
+    () => {
+        "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
+    };
+}
+pub(crate) use now;
 
 /// Declares statements as constants, and lists them for tests.
 macro_rules! statements {
@@ -33,9 +43,11 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
     [
         actions::ALL,
         agents::ALL,
+        audit::ALL,
         enrollment_keys::ALL,
         files::ALL,
         log::ALL,
+        nodes::ALL,
         output_keys::ALL,
         policies::ALL,
         settings::ALL,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_like::join_all;
-use muster_core::audit::{AuditEvent, chain_hash};
+use muster_core::audit::{AuditEvent, ChainCheck};
 use muster_core::change::Change;
 use muster_core::id::{OutputId, PolicyId};
 use muster_store::{Committed, OutputWrite, Precondition, Store, Write};
@@ -24,18 +24,22 @@ fn changed(name: &str) -> Write {
     Write::Changed(Change::Setting(name.into()))
 }
 
-/// Checks every line against the one before; how many there are.
+/// Checks every line of every chain against the one before; how many there are.
 pub async fn verify_audit(store: &impl Store) -> usize {
     let lines = store.audit_events(0, u32::MAX).await.unwrap();
-    let mut previous: Vec<u8> = Vec::new();
-    let mut last = 0;
-    for (seq, event, hash) in &lines {
-        assert!(*seq > last, "numbers ascend");
-        assert_eq!(*hash, chain_hash(&previous, event.as_bytes()), "line {seq}");
-        assert!(serde_json::from_str::<AuditEvent>(event).is_ok(), "{event}");
-        (previous, last) = (hash.to_vec(), *seq);
+    assert!(lines.is_sorted_by(|a, b| a.0 < b.0), "numbers ascend");
+    let mut links = 0;
+    for chain in store.audit_chains().await.unwrap() {
+        let mut check = ChainCheck::new(&chain);
+        for link in store.audit_links(&chain, 0, u32::MAX).await.unwrap() {
+            check.next(link.position, &link.event, &link.hash).unwrap();
+            assert!(serde_json::from_str::<AuditEvent>(&link.event).is_ok(), "{}", link.event);
+            assert_eq!(store.audit_hash(&chain, link.position).await.unwrap(), Some(link.hash));
+            links += 1;
+        }
     }
-    lines.len()
+    assert_eq!(lines.len(), links);
+    links
 }
 
 pub async fn nothing_to_write_is_no_error(store: &impl Store) {
@@ -47,7 +51,7 @@ pub async fn a_commit_is_whole_or_not_there(store: &impl Store) {
         vec![
             setting("a", "1"),
             insert(&full_agent("agent")),
-            order(&action("x"), &["agent"]),
+            create(&action("x"), &["agent"]),
             audit(1),
             changed("a"),
             last,
@@ -80,7 +84,7 @@ pub async fn commits_side_by_side_do_not_spoil_each_other(store: &impl Store) {
     commit(store, vec![insert(&bare_agent("taken"))]).await;
     let jobs = (0..200).map(|n| {
         let id = if n % 3 == 0 { "taken".to_owned() } else { format!("a{n}") };
-        store.commit(vec![audit(n), changed(&id), insert(&bare_agent(&id)), order(&action(&format!("x{n}")), &[&id])])
+        store.commit(vec![audit(n), changed(&id), insert(&bare_agent(&id)), create(&action(&format!("x{n}")), &[&id])])
     });
     let results = join_all(jobs).await;
     let mut seqs = Vec::new();

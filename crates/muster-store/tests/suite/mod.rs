@@ -15,6 +15,7 @@ pub mod commits;
 pub mod enrollment_keys;
 pub mod files;
 pub mod lists;
+pub mod nodes;
 pub mod output_keys;
 pub mod policies;
 pub mod sample;
@@ -111,12 +112,17 @@ macro_rules! run_for {
             each_order_and_its_reverse,
             pages_cover_the_list_and_tell_the_total,
             cursors_show_each_agent_once_in_every_order,
-            host_names_and_times_of_enrolment_are_filtered_by,
+            host_names_and_times_of_enrollment_are_filtered_by,
             lists_carry_metadata_but_not_components,
             ids_come_in_slices_that_meet,
             statuses_are_counted,
             tags_in_use_are_sorted_ignoring_case,
             changed_tags_are_filtered_by_at_once,
+        ]);
+        suite::run_for!(@module $make, nodes: [
+            the_node_of_a_store_is_listed_described_and_drained,
+            the_only_node_gets_every_lease_and_commits_with_its_token,
+            the_end_of_the_change_log_is_known_at_once,
         ]);
         suite::run_for!(@module $make, output_keys: [
             a_key_comes_back_and_changes_from_the_version_before,

@@ -7,7 +7,7 @@ use muster_protocol::management::audit::{AuditEvent, AuditVerdict, ListAuditEven
 use super::failure::Failed;
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
 
-/// Lines per request.
+/// Events per request.
 const PER_PAGE: u32 = 1000;
 
 /// Verbs of `audit`.
@@ -20,8 +20,8 @@ pub enum AuditCommand {
     List(ListArgs),
     /// Verify that no audit event was changed or removed
     ///
-    /// The events form a hash chain. Keep the hash of the last event in another place, to detect later that events were removed from
-    /// the end.
+    /// The events form a hash chain. Store the hash of the last event
+    /// elsewhere, so that you can detect later whether events were removed from the end of the log.
     #[command(after_help = "Examples:\n  muster audit verify\n  muster audit verify --output json")]
     Verify(VerifyArgs),
 }
@@ -71,8 +71,16 @@ const COLUMNS: &[Column<AuditEvent>] = &[
 const VERDICT: &[Column<AuditVerdict>] = &[
     column("INTACT", |verdict| if verdict.intact { "yes" } else { "no" }.to_owned()),
     column("EVENTS", |verdict| verdict.lines.to_string()),
-    column("LAST HASH", |verdict| or_dash(verdict.head.as_deref())),
+    column("LAST HASH", |verdict| or_dash(Some(heads(verdict).as_str()).filter(|heads| !heads.is_empty()))),
 ];
+
+/// Returns the last hash. With several nodes, returns the name and the last hash of each chain.
+fn heads(verdict: &AuditVerdict) -> String {
+    match verdict.heads.as_slice() {
+        [head] => head.hash.clone(),
+        heads => heads.iter().map(|head| format!("{}:{}", head.chain, head.hash)).collect::<Vec<_>>().join(" "),
+    }
+}
 
 impl AuditCommand {
     /// Runs the verb.
@@ -96,6 +104,7 @@ impl ListArgs {
             search_after: None,
         };
         let mut events = Vec::new();
+        // Each page continues after the last event of the previous page.
         while events.len() < self.limit {
             let page = client.audit_events(&query).await?;
             events.extend(page.items);
@@ -112,11 +121,15 @@ impl ListArgs {
 impl VerifyArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let verdict = client.verify_audit().await?;
-        print_one(&verdict, self.output.output, VERDICT, |verdict| verdict.head.clone().unwrap_or_default())?;
-        match verdict.broken_at {
+        // The verdict is printed in any case, so that scripts can read it together with the exit code.
+        print_one(&verdict, self.output.output, VERDICT, heads)?;
+        match verdict.broken {
             None => Ok(()),
-            Some(seq) => Err(Failed::new(format!("audit event {seq} was changed, or an event before it was removed"))
-                .remedy("compare with a backup: the events before it are as they were written")),
+            Some(defect) => {
+                let what = format!("audit event {} of node {}: {}", defect.position, defect.chain, defect.reason);
+                Err(Failed::new(what)
+                    .remedy("compare the log with a backup; the earlier events of this node are unchanged"))
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ struct Overview {
     refused: Vec<RefusedRequests>,
 }
 
-/// Refused agents that a table shows; `--output json` shows all that the server keeps.
+/// Number of rejected requests in a table. `--output json` prints all that the server has.
 const SHOWN: usize = 5;
 
 const REFUSED: &[Column<RefusedRequests>] = &[
@@ -58,6 +58,7 @@ impl StatusArgs {
         let overview = Overview { server: server.status.overall.level, agents, refused };
         print_one(&overview, self.output.output, COLUMNS, |it| it.server.clone())?;
         if matches!(self.output.output, Format::Table | Format::Wide) && !overview.refused.is_empty() {
+            // The newest requests come first.
             let latest = &overview.refused[..overview.refused.len().min(SHOWN)];
             return print_table(latest, true, REFUSED);
         }

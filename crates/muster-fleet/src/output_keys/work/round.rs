@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use muster_core::Error;
 use muster_core::change::Change;
+use muster_core::error_chain::SharedError;
 use muster_core::id::{KeyId, PolicyId};
 use muster_core::output_key::{
     IssuedKey, KeyFailure, KeyState, OutputKey, RetiredKey, Roles, has_former_roles, widened,
@@ -183,7 +184,8 @@ impl OutputKeys {
         }
         let (mut settled, mut stop) = (Vec::new(), None);
         while let Some(ended) = calls.join_next().await {
-            let (place, created) = ended.map_err(|error| Error::internal(format!("creating a key: {error}")))?;
+            let (place, created) =
+                ended.map_err(|error| Error::internal(SharedError::during("creating an output key", error)))?;
             let key = group[place].0.clone();
             match created {
                 Ok(created) => {
