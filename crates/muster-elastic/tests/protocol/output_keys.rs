@@ -330,14 +330,25 @@ async fn ea106_the_keys_of_a_policy_without_outputs_are_invalidated_after_a_reas
     let selected = Selected::one(&agent.id).unwrap();
     let selection = world.fleet.agents().select::<AgentsWrite>(&root(), &selected).await.unwrap();
     world.fleet.actions().reassign(&selection, Some("q"), None, Force::No).await.unwrap();
-    let reassigned = world.get(world.check_in(&agent, &json!({"status": "online"}))).await.json();
-    let token = &reassigned["ack_token"];
-    let running = json!({"status": "online", "agent_policy_id": "p", "policy_revision_idx": 1, "ack_token": token});
-    policy_of(&world.get(world.check_in(&agent, &running)).await);
+    // The new policy and the action arrive in either order.
+    let mut running = json!({"status": "online", "agent_policy_id": "p", "policy_revision_idx": 1});
+    let mut arrived = Vec::new();
+    while arrived.len() < 2 {
+        let reply = world.get_in_time(world.check_in(&agent, &running)).await.json();
+        let kind = reply["actions"][0]["type"].as_str().unwrap().to_owned();
+        if kind == "POLICY_REASSIGN" {
+            running["ack_token"] = reply["ack_token"].clone();
+        } else {
+            running["agent_policy_id"] = json!("q");
+        }
+        arrived.push(kind);
+    }
+    arrived.sort_unstable();
+    assert_eq!(arrived, ["POLICY_CHANGE", "POLICY_REASSIGN"]);
     world.work().await;
     assert!(world.stub.authenticate(&key).is_some());
     world.ack(&agent, "policy:q:1").await;
-    drop(world.poll(&agent, "q", 1).await);
+    world.holds(world.check_in(&agent, &running)).await;
     world.work().await;
     assert!(world.stub.authenticate(&key).is_none());
 }
