@@ -339,14 +339,15 @@ async fn ea106_the_keys_of_a_policy_without_outputs_are_invalidated_after_a_reas
         if kind == "POLICY_REASSIGN" {
             running["ack_token"] = reply["ack_token"].clone();
         } else {
+            // Delivered, but not known to run yet.
+            world.work().await;
+            assert!(world.stub.authenticate(&key).is_some());
             running["agent_policy_id"] = json!("q");
         }
         arrived.push(kind);
     }
     arrived.sort_unstable();
     assert_eq!(arrived, ["POLICY_CHANGE", "POLICY_REASSIGN"]);
-    world.work().await;
-    assert!(world.stub.authenticate(&key).is_some());
     world.ack(&agent, "policy:q:1").await;
     world.holds(world.check_in(&agent, &running)).await;
     world.work().await;
