@@ -116,7 +116,7 @@ fn commit(connection: &Connection) -> Result<(), Broken> {
 /// Rolls back, unless the engine has done so by itself.
 fn give_up(connection: &Connection) {
     if let Err(error) = connection.roll_back() {
-        tracing::error!(error = %chain(&error), "a transaction could not be rolled back; it is tried again before the next one");
+        tracing::error!(error = %chain(&error), "failed to roll back a transaction; retrying before the next one");
     }
 }
 
@@ -133,7 +133,7 @@ fn isolated(connection: &Connection, pending: &mut Pending<'_>, work: &Work) -> 
     });
     // Unwind safety: whatever the job left behind in the connection is rolled back with the transaction.
     let result = catch_unwind(guarded).unwrap_or_else(|_| {
-        tracing::error!("a job of the store's writer panicked; it was not applied");
+        tracing::error!("a write job panicked and was not applied");
         Err(Failure::Engine(EngineError::new(Cause::Panic, "a job panicked")))
     });
     if result.is_err() {

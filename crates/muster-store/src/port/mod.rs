@@ -26,6 +26,7 @@ mod changes;
 mod enrollment_keys;
 mod files;
 mod nodes;
+mod output_keys;
 mod outputs;
 mod policies;
 mod reads;
@@ -48,6 +49,7 @@ pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
 pub use self::nodes::{
     FencingToken, LeaseName, LeaseStore, LostNode, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite,
 };
+pub use self::output_keys::{OutputKeyStore, OutputKeyWrite};
 pub use self::outputs::{OutputStore, OutputWrite};
 pub use self::policies::{PolicyStore, PolicyWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
@@ -108,7 +110,7 @@ impl From<StoreError> for muster_core::Error {
             StoreError::Unavailable { source } | StoreError::Unknown { source } => Self::new(
                 muster_core::ErrorKind::Unavailable,
                 "store_unavailable",
-                "the store can't be written or read now; try again later",
+                "the store is not available; retry later",
             )
             .caused_by(source),
             StoreError::Corrupt { source } => Self { source: Some(source), ..Self::internal("") },
@@ -155,6 +157,8 @@ pub enum Write {
     Action(ActionWrite),
     /// Of outputs.
     Output(OutputWrite),
+    /// Of keys at the clusters of outputs.
+    OutputKey(OutputKeyWrite),
     /// Of sealed secrets.
     Secret(SecretWrite),
     /// Of uploads, files for agents, artifacts, and their bytes.
@@ -189,6 +193,7 @@ pub trait Resources:
     + FileStore
     + LeaseStore
     + NodeStore
+    + OutputKeyStore
     + OutputStore
     + PolicyStore
     + SecretStore
@@ -205,6 +210,7 @@ impl<T> Resources for T where
         + FileStore
         + LeaseStore
         + NodeStore
+        + OutputKeyStore
         + OutputStore
         + PolicyStore
         + SecretStore

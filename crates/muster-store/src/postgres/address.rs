@@ -205,7 +205,7 @@ fn trusting(file: Option<&Path>) -> Result<Arc<ClientConfig>, OpenError> {
         roots.add(certificate).map_err(|error| unreadable(&error))?;
     }
     if roots.is_empty() {
-        return Err(unreadable(&"it holds no certificate in PEM format"));
+        return Err(unreadable(&"the file contains no certificate in PEM format"));
     }
     Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }

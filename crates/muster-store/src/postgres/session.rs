@@ -447,7 +447,7 @@ impl ToSql for Value<'_> {
                 true => text.replace('\0', "\u{fffd}").as_str().to_sql(type_, out),
             },
             Self::Bytes(bytes) if *type_ == Type::BYTEA => bytes.to_sql(type_, out),
-            other => Err(format!("a column of type {type_} can't take {other:?}").into()),
+            other => Err(format!("cannot convert {other:?} to a column of type {type_}").into()),
         }
     }
 
