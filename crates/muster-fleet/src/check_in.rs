@@ -462,7 +462,7 @@ impl CheckIns {
         policy: &PolicyId,
         has: i64,
     ) -> Result<bool, Error> {
-        let generation = entry.action_generation();
+        let generation = entry.generation();
         if has <= 0 || entry.is_without_keys(generation) {
             return Ok(false);
         }
