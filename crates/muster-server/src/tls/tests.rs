@@ -116,7 +116,7 @@ fn ca_and_certificate_stay_the_same_over_restarts() {
 }
 
 #[test]
-fn half_a_ca_is_refused() {
+fn incomplete_ca_is_rejected() {
     let (_keep, data) = data();
     let open = || Tls::open(TlsConfig::default(), Vec::new(), Arc::clone(&data), Arc::new(SystemClock));
     open().unwrap();
@@ -126,7 +126,7 @@ fn half_a_ca_is_refused() {
 }
 
 #[test]
-fn a_new_external_host_or_a_mismatched_key_makes_a_new_certificate() {
+fn a_new_external_host_or_a_mismatched_key_causes_a_new_certificate() {
     let (_keep, data) = data();
     let open = |urls: &[&str]| {
         let urls = urls.iter().map(|url| (*url).to_owned()).collect();
@@ -142,7 +142,7 @@ fn a_new_external_host_or_a_mismatched_key_makes_a_new_certificate() {
 }
 
 #[tokio::test]
-async fn the_certificate_is_renewed_before_it_expires_and_connections_go_on() {
+async fn the_certificate_is_renewed_before_it_expires_and_connections_stay_open() {
     let (_keep, data) = data();
     let clock = now_clock();
     let tls = Tls::open(TlsConfig::default(), Vec::new(), data, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
@@ -159,7 +159,7 @@ async fn the_certificate_is_renewed_before_it_expires_and_connections_go_on() {
 }
 
 #[tokio::test]
-async fn a_changed_certificate_is_taken_over_and_a_broken_one_is_not() {
+async fn a_changed_certificate_is_loaded_and_an_invalid_one_is_not() {
     let (keep, data) = data();
     let path = |name: &str| Utf8PathBuf::from_path_buf(keep.path().join(name)).unwrap();
     let custom = (path("own.crt"), path("own.key"));
