@@ -462,6 +462,7 @@ impl CheckIns {
         policy: &PolicyId,
         has: i64,
     ) -> Result<bool, Error> {
+        // A change of the agent's keys is announced as a change of the agent, which brings no action.
         let generation = entry.generation();
         if has <= 0 || entry.is_without_keys(generation) {
             return Ok(false);

@@ -57,7 +57,7 @@ struct EntryState {
     without_actions: Option<u64>,
     // The only action that is due, with the `action_generation` for which that is known. Boxed: few agents have one.
     only_due: Option<Box<(u64, DueAction)>>,
-    // The `generation` in which nothing was to be done for the agent's output keys: any change of the agent raises it.
+    // The `generation` in which nothing was to be done for the agent's output keys.
     without_keys: Option<u64>,
     // Revision that the agent acked after its last delivery, if that had all output keys.
     acked_policy: i64,

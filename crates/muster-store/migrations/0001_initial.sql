@@ -354,6 +354,8 @@ CREATE TABLE nodes (
     -- Tells a server that starts again from another one with a copy of its data directory.
     place TEXT NOT NULL,
     version TEXT NOT NULL,
+    -- Greatest migration that its program knows.
+    schema_known INTEGER NOT NULL,
     addresses TEXT NOT NULL,
     is_draining INTEGER NOT NULL,
     handled INTEGER NOT NULL,

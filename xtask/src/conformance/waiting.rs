@@ -4,7 +4,6 @@ use super::names::Number;
 
 /// Returns the reason that a statement is not, or not completely, tested.
 pub fn reason(number: Number) -> Option<&'static str> {
-    // None is left; a row is a number with its reason.
     // A row is a number with its reason. None is left.
     const EA: &[(u16, &str)] = &[];
     const D: &[(u16, &str)] = &[];

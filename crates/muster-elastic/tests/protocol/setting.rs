@@ -130,6 +130,15 @@ impl Server {
         }
     }
 
+    /// Returns the response, for which the request may be parked.
+    pub async fn get_in_time(&self, ask: Ask) -> Got {
+        match self.ask(ask).await {
+            Answer::Reply(reply) => Got::of(reply).await,
+            Answer::Park(parked) => Got::of(parked.await).await,
+            Answer::Upgrade(_) => panic!("upgraded"),
+        }
+    }
+
     /// Returns the parked request; panics if it is answered immediately.
     pub async fn park(&self, ask: Ask) -> Parked {
         match self.ask(ask).await {

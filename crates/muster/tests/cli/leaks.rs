@@ -124,6 +124,6 @@ fn m10_no_secret_is_stored_answered_or_logged_in_clear_text() {
         check(&path.display().to_string(), &std::fs::read(&path).unwrap());
     }
     let log = std::fs::read(&log).unwrap();
-    assert!(log.windows(6).any(|window| window == b" INFO "), "it was written to this file");
+    assert!(log.windows(5).any(|window| window == b"INFO "), "it was written to this file");
     check("the log", &log);
 }
