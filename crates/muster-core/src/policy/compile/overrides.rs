@@ -32,6 +32,7 @@ impl Draft<'_> {
         if Value::Object(overrides.clone()).to_string().contains(secret_refs::OPEN) {
             self.problems.advise("overrides", "secrets are not supported here", "use them in `config`");
         }
+        // Merged even if there are problems, because the result is discarded then.
         merge(policy, overrides);
     }
 }

@@ -62,6 +62,7 @@ fn input_indices(input: &Value) -> BTreeSet<String> {
     let streams = input["streams"].as_array().filter(|streams| !streams.is_empty());
     match streams {
         Some(streams) => streams.iter().map(|stream| index(input, &stream["data_stream"])).collect(),
+        // Inputs without streams write to data streams that only their program knows, hence the wildcards.
         None => BTreeSet::from([index(input, &Value::Null)]),
     }
 }
