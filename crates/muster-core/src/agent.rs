@@ -33,6 +33,7 @@ impl Family {
     /// All families.
     pub const ALL: [Self; 5] = [Self::Elastic, Self::Muster, Self::Orbit, Self::Osquery, Self::Opamp];
 
+    // Without a wildcard below, so that whoever adds a family has to decide.
     /// Returns whether the report of an uninstallation is final, so that the credentials are revoked. muster-agent
     /// deletes them before it reports. An Elastic Agent stays active, and may come back with its key (EA140).
     pub const fn ends_when_uninstalled(self) -> bool {

@@ -61,6 +61,7 @@ macro_rules! privileges {
         $(
             $(#[$doc])*
             #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            // Uninhabited, because it exists as a type parameter only.
             pub enum $name {}
 
             impl Privilege for $name {
