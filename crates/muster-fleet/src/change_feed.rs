@@ -18,6 +18,7 @@ use super::records::Records;
 use super::registry::{AgentEntry, Registry};
 use super::shutdown::Shutdown;
 use super::status_timer::Statuses;
+use super::urls::{self, ServerUrls};
 use super::watched_store::WatchedStore;
 
 const BATCH: u32 = 1000;
@@ -36,6 +37,7 @@ pub(crate) struct ChangeFeed {
     records: Arc<Records>,
     policies: Arc<PolicyCache>,
     statuses: Arc<Statuses>,
+    urls: Arc<ServerUrls>,
     shutdown: Arc<Shutdown>,
     /// Number of the last change that this node handled.
     handled: AtomicI64,
@@ -48,12 +50,13 @@ impl ChangeFeed {
         records: Arc<Records>,
         policies: Arc<PolicyCache>,
         statuses: Arc<Statuses>,
+        urls: Arc<ServerUrls>,
         shutdown: Arc<Shutdown>,
     ) -> Self {
         // Nothing is cached yet, so older changes don't matter. The number is taken here and not when `follow` first
         // runs: agents may be cached in between, and their changes must not be skipped.
         let handled = AtomicI64::new(*store.everywhere(&System).changes().borrow());
-        Self { store, registry, records, policies, statuses, shutdown, handled }
+        Self { store, registry, records, policies, statuses, urls, shutdown, handled }
     }
 
     /// Number of the last change that this node handled.
@@ -107,6 +110,7 @@ impl ChangeFeed {
                 Some(Change::Agent(_)) => self.agents_changed(run).await?,
                 Some(Change::Action(id)) => self.action_changed(id).await?,
                 Some(Change::Policy(id)) => self.policy_changed(id).await?,
+                Some(Change::Setting(name)) if name == urls::SETTING => self.urls.refresh().await?,
                 // These are not cached. `None` is a kind of change that a newer node wrote.
                 Some(Change::EnrollmentKey(_) | Change::Output(_) | Change::Setting(_)) | None => {}
             }

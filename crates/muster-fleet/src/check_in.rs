@@ -40,6 +40,7 @@ use super::registry::{AgentEntry, LastRequest, PollSlot, Registry};
 use super::secrets::SealedSecrets;
 use super::shutdown::Shutdown;
 use super::update::{AgentChange, end_of_upgrade};
+use super::urls::ServerUrls;
 use super::watched_store::WatchedStore;
 
 /// Maximum actions in one response (EA75).
@@ -136,7 +137,7 @@ pub struct CheckIns {
     pub(super) records: Arc<Records>,
     pub(super) policies: Arc<PolicyCache>,
     pub(super) secrets: Arc<SealedSecrets>,
-    external_url: Option<String>,
+    urls: Arc<ServerUrls>,
     /// Certificate of the CA that agents must trust, PEM; empty while unknown, or if the platform's CAs suffice.
     pub(super) own_ca: OnceLock<String>,
     limits: PollLimits,
@@ -154,8 +155,7 @@ pub(crate) struct CheckInParts {
     pub(crate) records: Arc<Records>,
     pub(crate) policies: Arc<PolicyCache>,
     pub(crate) secrets: Arc<SealedSecrets>,
-    /// The URL that agents use, if one is known.
-    pub(crate) external_url: Option<String>,
+    pub(crate) urls: Arc<ServerUrls>,
     pub(crate) limits: PollLimits,
     pub(crate) shutdown: Arc<Shutdown>,
 }
@@ -172,7 +172,7 @@ impl CheckIns {
             records: parts.records,
             policies: parts.policies,
             secrets: parts.secrets,
-            external_url: parts.external_url,
+            urls: parts.urls,
             own_ca: OnceLock::new(),
             limits: parts.limits,
             shutdown: parts.shutdown,
@@ -185,8 +185,8 @@ impl CheckIns {
     }
 
     /// The URL that agents use to reach the server.
-    pub(super) fn own_url(&self) -> Option<&str> {
-        self.external_url.as_deref()
+    pub(super) fn own_url(&self) -> Option<String> {
+        self.urls.first()
     }
 
     /// Handles a check-in that has the same bytes as the last one, from an agent whose record has not changed since. It
@@ -458,7 +458,7 @@ impl HeldPoll {
 
     /// The answer of a poll that is over whatever is due.
     fn ended(&self) -> Option<Delivery> {
-        if self.check_ins.shutdown.has_begun() {
+        if self.check_ins.shutdown.has_begun() || self.slot.is_dismissed() {
             return Some(Delivery::Nothing);
         }
         self.slot.is_superseded().then_some(Delivery::Superseded)

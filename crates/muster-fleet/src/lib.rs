@@ -21,6 +21,7 @@ pub mod credentials;
 pub mod disk;
 pub mod enroll;
 pub mod files;
+pub mod fleet_keys;
 pub mod force;
 pub mod health;
 pub mod housekeeping;
@@ -55,6 +56,7 @@ mod update;
 pub mod upload_limits;
 pub mod upload_views;
 pub mod uploads;
+pub mod urls;
 pub mod watched_store;
 mod wiring;
 
@@ -87,6 +89,7 @@ use self::registry::Registry;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
 use self::status_timer::Statuses;
+use self::urls::{OwnUrls, ServerUrls};
 use self::watched_store::WatchedStore;
 use self::wiring::Wiring;
 
@@ -99,8 +102,8 @@ pub struct FleetSettings {
     pub poll_jitter: Duration,
     /// Maximum poll time that a client may request (`timeouts.checkin_max_poll`).
     pub max_poll: Duration,
-    /// The server's URLs, delivered to agents as `fleet.hosts`.
-    pub external_urls: Vec<String>,
+    /// What this server knows of the fleet's URLs, which are delivered to agents as `fleet.hosts`.
+    pub urls: OwnUrls,
     /// Highest agent version that this server was tested with: major and minor (EA32).
     pub tested_version: (u32, u32),
     /// Highest accepted agent version: major and minor; without a minor, every minor of that major.
@@ -129,7 +132,7 @@ impl Default for FleetSettings {
             long_poll: Duration::from_secs(300),
             poll_jitter: Duration::from_secs(30),
             max_poll: Duration::from_secs(3600),
-            external_urls: Vec::new(),
+            urls: OwnUrls::default(),
             tested_version: (9, 5),
             highest_version: (9, None),
             lowest_version: (7, 13),
@@ -160,6 +163,7 @@ pub struct Fleet {
     statuses: Arc<Statuses>,
     refusals: Refusals,
     server_status: ServerStatus,
+    urls: Arc<ServerUrls>,
     housekeeping: Arc<Housekeeping>,
     feed: Arc<ChangeFeed>,
     /// Internals that tests read.
@@ -221,6 +225,7 @@ impl Fleet {
             clock: wiring.clock,
             entropy: wiring.entropy,
             registry: wiring.registry,
+            urls: wiring.urls,
             shutdown: wiring.shutdown,
         })
     }
@@ -288,6 +293,11 @@ impl Fleet {
     /// The server's own state.
     pub fn server_status(&self) -> &ServerStatus {
         &self.server_status
+    }
+
+    /// The fleet's URLs.
+    pub fn urls(&self) -> &ServerUrls {
+        &self.urls
     }
 
     /// Periodic cleanup.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use muster_core::agent::AgentRecord;
 use muster_core::check_in::KnownDocuments;
-use muster_core::credential::LiveCredentials;
+use muster_core::credential::{LiveCredential, LiveCredentials};
 use muster_core::documents::Digest;
 use muster_core::id::{AgentId, KeyId, PolicyId};
 use muster_core::poll::GoDuration;
@@ -43,6 +43,8 @@ pub struct AgentEntry {
     polls: AtomicU32,
     /// Number of the newest poll: the polls of this agent are numbered from 1, wrapping around.
     newest_poll: AtomicU32,
+    /// Number of the newest poll that was dismissed: this one and all earlier ones are to be answered.
+    dismissed: AtomicU32,
     last_seen: AtomicI64,
 }
 
@@ -52,7 +54,6 @@ struct EntryState {
     // Digests of the documents that the store has, to notice changed ones. Loaded with the first check-in.
     known: Option<KnownDocuments>,
     last_request: Option<LastRequest>,
-    // The `action_generation` in which the store had no due actions.
     // The `action_generation` in which the store had no due actions.
     without_actions: Option<u64>,
     offers: PolicyOffers,
@@ -218,6 +219,7 @@ impl AgentEntry {
             action_generation: AtomicU64::new(0),
             polls: AtomicU32::new(0),
             newest_poll: AtomicU32::new(0),
+            dismissed: AtomicU32::new(0),
             last_seen: AtomicI64::new(i64::MIN),
         }
     }
@@ -232,13 +234,19 @@ impl AgentEntry {
         lock(&self.state).record.clone()
     }
 
-    /// Caches a record if it is newer than the cached one.
+    /// Caches a record if it is newer than the cached one. If a credential has ended, dismisses the held polls: any of them
+    /// may have been authenticated with it.
     pub fn renew(&self, record: Arc<AgentRecord>) {
         let mut state = lock(&self.state);
         // Concurrent reads of the store may finish in any order, so an older record can arrive last. An entry of a
         // deleted agent stays empty: an agent that enrolls again under this id gets a new entry.
-        if state.record.as_ref().is_some_and(|held| held.version < record.version) {
-            state.record = Some(record);
+        let Some(held) = state.record.as_ref().filter(|held| held.version < record.version) else { return };
+        let is_live = |old: &LiveCredential| record.credentials.iter().any(|kept| kept == old);
+        let has_ended = !held.credentials.iter().all(is_live);
+        state.record = Some(record);
+        drop(state);
+        if has_ended {
+            self.dismiss_polls();
         }
     }
 
@@ -344,6 +352,12 @@ impl AgentEntry {
         self.wake.notify_waiters();
     }
 
+    /// Answers the held polls with an empty response, after which the agent polls again and is authenticated again.
+    pub fn dismiss_polls(&self) {
+        self.dismissed.store(self.newest_poll.load(Ordering::Acquire), Ordering::Release);
+        self.wake_for_policy();
+    }
+
     /// Waits for the next wake-up after `generation`.
     pub async fn woken_after(&self, generation: u64) {
         let notified = self.wake.notified();
@@ -404,6 +418,12 @@ impl PollSlot {
     /// Returns true if the agent has started `MAX_POLLS` newer polls: then this one must be answered.
     pub fn is_superseded(&self) -> bool {
         self.entry.newest_poll.load(Ordering::Acquire).wrapping_sub(self.number) >= MAX_POLLS
+    }
+
+    /// Returns true once the agent's polls were dismissed: then this one must be answered.
+    pub fn is_dismissed(&self) -> bool {
+        // Numbers wrap around. A poll is never two thousand million polls older than the last one that was dismissed.
+        self.entry.dismissed.load(Ordering::Acquire).wrapping_sub(self.number) < u32::MAX / 2
     }
 
     /// The agent.

@@ -27,6 +27,7 @@ use super::secrets::SealedSecrets;
 use super::server_status::ServerStatus;
 use super::shutdown::Shutdown;
 use super::status_timer::Statuses;
+use super::urls::ServerUrls;
 use super::watched_store::WatchedStore;
 use super::{FleetParts, FleetSettings};
 
@@ -39,6 +40,7 @@ pub(crate) struct Wiring {
     pub(crate) registry: Arc<Registry>,
     pub(crate) shutdown: Arc<Shutdown>,
     pub(crate) records: Arc<Records>,
+    pub(crate) urls: Arc<ServerUrls>,
     /// Rendered policies.
     pub(crate) policy_cache: Arc<PolicyCache>,
     secrets: Arc<SealedSecrets>,
@@ -58,6 +60,7 @@ impl Wiring {
         Self {
             secrets: Arc::new(SealedSecrets::new(Arc::clone(&store), Arc::clone(&sealer), Arc::clone(&entropy))),
             records: Arc::new(Records::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&registry))),
+            urls: Arc::new(ServerUrls::new(Arc::clone(&store), Arc::clone(&clock), &settings)),
             shutdown: Arc::new(Shutdown::default()),
             policy_cache,
             store,
@@ -122,7 +125,7 @@ impl Wiring {
             records: self.records(),
             policies: Arc::clone(&self.policy_cache),
             secrets: self.secrets(),
-            external_url: self.settings.external_urls.first().cloned(),
+            urls: Arc::clone(&self.urls),
             limits: self.settings.poll(),
             shutdown: self.shutdown(),
         })
@@ -149,7 +152,7 @@ impl Wiring {
     }
 
     pub(crate) fn policies(&self) -> Policies {
-        let urls = self.settings.external_urls.clone();
+        let urls = Arc::clone(&self.urls);
         Policies::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(&self.signer), urls)
     }
 
@@ -175,7 +178,8 @@ impl Wiring {
 
     pub(crate) fn feed(&self, statuses: &Arc<Statuses>) -> ChangeFeed {
         let (policies, statuses) = (Arc::clone(&self.policy_cache), Arc::clone(statuses));
-        ChangeFeed::new(self.store(), self.registry(), self.records(), policies, statuses, self.shutdown())
+        let urls = Arc::clone(&self.urls);
+        ChangeFeed::new(self.store(), self.registry(), self.records(), policies, statuses, urls, self.shutdown())
     }
 
     pub(crate) fn housekeeping(

@@ -15,6 +15,7 @@ use muster_core::poll::PollLimits;
 use muster_elastic::limits::{Limits, Operation, OperationLimit};
 use muster_fleet::FleetSettings;
 use muster_fleet::upload_limits::UploadLimits;
+use muster_fleet::urls::OwnUrls;
 use muster_listen::Timeouts;
 
 /// Everything that the server was told.
@@ -24,6 +25,8 @@ pub struct Config {
     pub data_dir: Utf8PathBuf,
     /// The database of several servers, or of one that outgrew its file. `None`: SQLite in the data directory.
     pub database: Option<Address>,
+    /// The file with the master key. `None`: `master.key` in the data directory.
+    pub master_key_file: Option<Utf8PathBuf>,
     /// What agents are told as our addresses; may be empty.
     pub external_urls: Vec<String>,
     /// Plain HTTP for agents.
@@ -100,15 +103,13 @@ pub struct TlsConfig {
 }
 
 impl Config {
-    /// The part that operations need. `fallback` is told to agents when no external address is configured.
-    pub fn fleet_settings(&self, fallback: &str) -> FleetSettings {
-        let external_urls =
-            if self.external_urls.is_empty() { vec![fallback.to_owned()] } else { self.external_urls.clone() };
+    /// The part that operations need. `derived` and `node` are this server's address and node id: see [`OwnUrls`].
+    pub fn fleet_settings(&self, derived: String, node: String) -> FleetSettings {
         FleetSettings {
             long_poll: self.poll.default,
             poll_jitter: self.poll.jitter,
             max_poll: self.poll.max,
-            external_urls,
+            urls: OwnUrls { configured: self.external_urls.clone(), derived: Some(derived), node },
             highest_version: self.highest_version,
             lowest_version: self.lowest_version,
             build_hash: self.build.hash.clone(),
@@ -129,6 +130,7 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
     let config = Config {
         data_dir: data_dir(values, layers, problems),
         database: database(values, problems),
+        master_key_file: values.read(&names::MASTER_KEY_FILE),
         external_urls: values.read(&names::EXTERNAL_URL),
         insecure_http: values.read(&names::INSECURE_HTTP),
         listen: ListenConfig {

@@ -13,6 +13,7 @@ mod signals;
 mod tests;
 mod traces;
 
+use std::error::Error as _;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,7 @@ use crate::first_start::{self, FirstStart};
 use crate::metrics::Metrics;
 use crate::tls::{self, Tls, TlsError, host};
 use muster_fleet::Fleet;
+use muster_fleet::fleet_keys::FleetKeyError;
 use muster_fleet::health::{Health, ServerState};
 use muster_fleet::system::SystemClock;
 use muster_listen::accept::{self, Drained};
@@ -72,9 +74,22 @@ pub enum ServeError {
         /// Why.
         source: muster_store::OpenError,
     },
-    /// The master key or the signing key.
+    /// The master key.
     #[error("{0}")]
     Key(String),
+    /// The master key of another fleet.
+    #[error(
+        "{0} is not the master key of this database: its secrets are sealed with another key\n\
+         hint: copy master.key from the data directory of a server of this fleet, or restore it from a backup"
+    )]
+    OtherMasterKey(camino::Utf8PathBuf),
+    /// The signing key, or the key of the fleet's own CA.
+    #[error("{source}: {}", source.source().map(ToString::to_string).unwrap_or_default())]
+    FleetKey {
+        /// Why.
+        #[from]
+        source: FleetKeyError,
+    },
     /// The start itself broke off.
     #[error("startup was interrupted: {0}")]
     Broken(String),
@@ -139,6 +154,17 @@ async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> 
     Ok(first_start)
 }
 
+/// The fleet's URLs, before anything is told to agents. A store that takes no writes keeps those that it has.
+async fn settle_urls(fleet: &Fleet) -> Result<(), ServeError> {
+    match fleet.urls().settle().await {
+        Err(error) if fleet.server_status().trouble().is_some() => {
+            warn!(error = whole_text(&error), "external_url is not stored");
+            Ok(())
+        }
+        settled => settled.map(drop).map_err(|error| ServeError::FirstStart(whole_text(&error))),
+    }
+}
+
 /// `listen.json` is for scripts; the command `muster` asks the socket, also on a full disk.
 fn tell_addresses(data: &DataDir, addresses: &ListenAddresses) -> Result<(), DataDirError> {
     match data.write_listen(addresses) {
@@ -168,9 +194,10 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let bound = Bound::bind(config, &data)?;
         let addresses = bound.addresses().map_err(ServeError::Listen)?;
-        let (store, fleet) = open::fleet(config, &data, Arc::clone(&clock), &addresses).await?;
-        let urls = fleet.settings().external_urls.clone();
-        let tls = Tls::open(config.tls.clone(), urls, Arc::clone(&data), clock)?;
+        let open::Opened { store, fleet, authority } =
+            open::fleet(config, &data, Arc::clone(&clock), &addresses).await?;
+        settle_urls(&fleet).await?;
+        let tls = Tls::open(config.tls.clone(), authority, fleet.urls().watch(), Arc::clone(&data), clock)?;
         if let Some(authority) = tls.authority() {
             fleet.check_ins().set_own_ca(authority.pem());
         }
@@ -281,8 +308,8 @@ impl Starting<'_> {
                 tasks.spawn(accept::run(listener, self.listening(kind, handler, agent_tls.clone())));
             }
         }
-        let told = fleet.settings().external_urls.iter().filter_map(|url| host::url_host(url));
-        let hosts = Hosts::new(self.config.admin_hosts.iter().cloned().chain(told).chain(host::name()));
+        let own = self.config.admin_hosts.iter().cloned().chain(host::name());
+        let hosts = Hosts::new(own, fleet.urls().watch());
         let allowed = Allowed { hosts, metrics_on: self.config.metrics_on };
         let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls, allowed);
         let web = || OnHyper(admin.clone());

@@ -1,5 +1,6 @@
 //! Tests of the whole server in the process, on free ports and in a folder of its own.
 
+mod fleet_keys;
 mod lost_database;
 
 use std::time::Duration;

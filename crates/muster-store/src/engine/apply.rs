@@ -61,6 +61,9 @@ fn apply(c: &Connection, recent: &mut Batch<'_>, write: &Write, done: &mut Done)
         Write::Secret(SecretWrite::Delete { id }) => settings::delete_secret(c, id)?,
         Write::File(write) => file(c, write)?,
         Write::Setting(SettingWrite::Put { name, value }) => settings::put_setting(c, name, value)?,
+        Write::Setting(SettingWrite::Swap { name, before, value }) => {
+            settings::swap_setting(c, name, before.as_deref(), value)?;
+        }
         Write::Audit(event) => log::append_audit(c, event)?,
         Write::Changed(change) => done.newest_change = Some(log::append_change(c, change)?),
     }
