@@ -159,6 +159,11 @@ id_type!(
     SpaceId
 );
 
+id_type!(
+    /// Id of a server that uses the store: it stays the same for a data directory.
+    NodeId
+);
+
 impl Default for SpaceId {
     /// The space that always exists.
     fn default() -> Self {

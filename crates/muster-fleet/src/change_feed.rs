@@ -80,6 +80,7 @@ impl ChangeFeed {
                     Ok(seq) => {
                         handled = seq;
                         self.handled.store(handled, Ordering::Release);
+                        self.store.everywhere(&System).changes_handled(handled);
                     }
                     Err(error) => {
                         // The batch is read again from the start. Handling a change twice is harmless: it only reads

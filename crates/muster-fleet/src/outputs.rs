@@ -83,12 +83,7 @@ impl Outputs {
         self.policies.in_turn(move |turn| async move { self.create_in(&turn, grant, draft.clone()).await }).await
     }
 
-    async fn create_in(
-        &self,
-        turn: &Turn,
-        grant: &Grant<PoliciesWrite>,
-        draft: OutputDraft,
-    ) -> Result<Output, Error> {
+    async fn create_in(&self, turn: &Turn, grant: &Grant<PoliciesWrite>, draft: OutputDraft) -> Result<Output, Error> {
         let now = self.clock.now();
         let id = match draft.id.as_deref() {
             // `propose` is stricter than `parse`: it also rejects ids that routes or command lines would misread.

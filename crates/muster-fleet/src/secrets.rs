@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use muster_core::Error;
 use muster_core::credential::ApiKey;
 use muster_core::entropy::{Entropy, random_uuid};
 use muster_core::id::{EnrollmentKeyId, SecretId};
 use muster_core::seal::{Place, Sealer};
 use muster_core::secret_refs::Secrets;
-use muster_core::Error;
 use muster_store::{Resources, SecretWrite, Write};
 use zeroize::Zeroizing;
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use muster_core::Error;
 use muster_core::change::Change;
+use muster_core::id::NodeId;
 use muster_core::time::Clock;
 use muster_store::{SettingWrite, StoreError, Write};
 use serde::{Deserialize, Serialize};
@@ -49,8 +50,6 @@ pub struct OwnUrls {
     pub configured: Vec<String>,
     /// Derived from the listener's address, for a fleet without `external_url`.
     pub derived: Option<String>,
-    /// The id of the server's node; empty for the only server of an embedded store.
-    pub node: String,
 }
 
 impl OwnUrls {
@@ -62,11 +61,11 @@ impl OwnUrls {
     }
 
     /// Returns the list to store in place of `found`; `None` if that stays.
-    fn replacing(&self, found: Option<&Stored>) -> Option<Stored> {
+    fn replacing(&self, found: Option<&Stored>, node: &NodeId) -> Option<Stored> {
         let next = if !self.configured.is_empty() {
             Stored { urls: self.configured.clone(), source: Source::Configured }
         } else {
-            let source = Source::Derived(self.node.clone());
+            let source = Source::Derived(node.as_str().to_owned());
             if found.is_some_and(|found| found.source != source) {
                 return None;
             }
@@ -81,13 +80,15 @@ pub struct ServerUrls {
     store: Arc<WatchedStore>,
     clock: Arc<dyn Clock>,
     own: OwnUrls,
+    node: NodeId,
     current: watch::Sender<Vec<String>>,
 }
 
 impl ServerUrls {
     pub(crate) fn new(store: Arc<WatchedStore>, clock: Arc<dyn Clock>, settings: &FleetSettings) -> Self {
         let own = settings.urls.clone();
-        Self { store, clock, current: watch::Sender::new(own.list()), own }
+        let node = store.everywhere(&System).this_node().borrow().node.clone();
+        Self { store, clock, current: watch::Sender::new(own.list()), own, node }
     }
 
     /// Follows the list.
@@ -108,7 +109,7 @@ impl ServerUrls {
             let turn = Turn::begin(&self.store).await?;
             let text = self.store.everywhere(&System).setting(SETTING).await?;
             let found = text.as_deref().map(parse).transpose()?;
-            let Some(next) = self.own.replacing(found.as_ref()) else {
+            let Some(next) = self.own.replacing(found.as_ref(), &self.node) else {
                 self.adopt(found);
                 return Ok(false);
             };
@@ -142,7 +143,8 @@ impl ServerUrls {
         if let Some(found) = found {
             tracing::warn!(before = ?found.urls, after = ?next.urls, "this start changes the URLs of the fleet");
             let detail = json!({"before": found.urls, "after": next.urls});
-            let line = audit_line(&System::ACTOR, self.clock.now(), "server.external_url", "setting:external_url", detail);
+            let line =
+                audit_line(&System::ACTOR, self.clock.now(), "server.external_url", "setting:external_url", detail);
             writes.push(line);
         }
         Ok(writes)
@@ -164,7 +166,7 @@ impl ServerUrls {
     fn adopt(&self, stored: Option<Stored>) {
         let Some(Stored { urls, source }) = stored else { return };
         if let Source::Derived(node) = &source
-            && *node != self.own.node
+            && *node != *self.node.as_str()
         {
             tracing::warn!(
                 ?urls,
@@ -186,4 +188,33 @@ impl ServerUrls {
 
 fn parse(text: &str) -> Result<Stored, Error> {
     serde_json::from_str(text).map_err(|error| Error::internal(format!("setting {SETTING}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(configured: &[&str], derived: &str) -> OwnUrls {
+        let configured = configured.iter().map(|url| (*url).to_owned()).collect();
+        OwnUrls { configured, derived: Some(derived.to_owned()) }
+    }
+
+    fn stored(url: &str, source: Source) -> Stored {
+        Stored { urls: vec![url.to_owned()], source }
+    }
+
+    #[test]
+    fn configured_urls_replace_and_derived_ones_only_follow_their_own_server() {
+        let (a, b) = (NodeId::trusted("a"), NodeId::trusted("b"));
+        let of_a = |url| stored(url, Source::Derived("a".into()));
+        let given = |url| stored(url, Source::Configured);
+        assert_eq!(own(&[], "https://a:1").replacing(None, &a), Some(of_a("https://a:1")));
+        assert_eq!(own(&[], "https://a:1").replacing(Some(&of_a("https://a:1")), &a), None);
+        assert_eq!(own(&[], "https://a:2").replacing(Some(&of_a("https://a:1")), &a), Some(of_a("https://a:2")));
+        assert_eq!(own(&[], "https://b:1").replacing(Some(&of_a("https://a:1")), &b), None);
+        let balancer = own(&["https://lb:1"], "https://b:1");
+        assert_eq!(balancer.replacing(Some(&of_a("https://a:1")), &b), Some(given("https://lb:1")));
+        assert_eq!(balancer.replacing(Some(&given("https://lb:1")), &a), None);
+        assert_eq!(own(&[], "https://a:1").replacing(Some(&given("https://lb:1")), &a), None);
+    }
 }

@@ -295,3 +295,33 @@ CREATE TABLE recent_components (
     seq INTEGER NOT NULL,
     entries BLOB NOT NULL
 ) STRICT;
+
+-- Servers that use the store, each with a lease. A shared store's row is removed by whoever finds its lease expired.
+CREATE TABLE nodes (
+    id TEXT NOT NULL PRIMARY KEY,
+    epoch TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    -- Tells a server that starts again from another one with a copy of its data directory.
+    place TEXT NOT NULL,
+    version TEXT NOT NULL,
+    addresses TEXT NOT NULL,
+    is_draining INTEGER NOT NULL,
+    handled INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+
+-- Servers whose leases expired before they gave them back.
+CREATE TABLE lost_nodes (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    lost_at INTEGER NOT NULL
+) STRICT;
+
+-- Work that one node at a time does, with the epoch of that node. Each holder has the next number.
+CREATE TABLE leases (
+    name TEXT NOT NULL PRIMARY KEY,
+    epoch TEXT,
+    number INTEGER NOT NULL
+) STRICT;
+INSERT INTO leases (name, number) VALUES ('statuses', 0), ('housekeeping', 0), ('output_keys', 0), ('actions', 0);

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+#[path = "postgres/several_nodes.rs"]
+mod several_nodes;
 mod suite;
 
 use std::sync::Arc;
@@ -82,41 +84,6 @@ async fn read(store: &SqlStore, name: &str) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_server_is_refused_until_the_first_one_stops() {
-    let schema = blocking(|| Cluster::shared().schema()).await;
-    let open = |schema: String| blocking(move || Cluster::shared().try_open(&schema));
-    let first = open(schema.clone()).await.unwrap();
-    let Err(refused) = open(schema.clone()).await else { panic!("a second server was let in") };
-    assert!(matches!(&refused, OpenError::InUse { .. }), "{refused}");
-    assert!(refused.to_string().contains("stop that one, or wait 15 s"), "{refused}");
-    first.commit(put("a")).await.unwrap();
-    first.close().await;
-    blocking(move || drop(first)).await;
-    let second = open(schema).await.unwrap();
-    assert_eq!(second.setting("a").await.unwrap().as_deref(), Some("1"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_whose_lease_another_one_took_commits_nothing_any_more() {
-    let schema = blocking(|| Cluster::shared().schema()).await;
-    let first = blocking({
-        let schema = schema.clone();
-        move || Cluster::shared().open(&schema)
-    })
-    .await;
-    first.commit(put("before")).await.unwrap();
-    // As after a long sleep: the lease has run out, and the next one takes it.
-    let expire = format!("UPDATE {schema}.nodes SET expires_at = now() - interval '1 second'");
-    blocking(move || Cluster::shared().psql(&expire)).await.unwrap();
-    let second = blocking(move || Cluster::shared().open(&schema)).await;
-    let fenced = first.commit(put("after")).await;
-    assert!(matches!(&fenced, Err(StoreError::Unavailable { .. })), "{fenced:?}");
-    assert_eq!(second.setting("after").await.unwrap(), None);
-    second.commit(put("after")).await.unwrap();
-    assert_eq!(second.setting("before").await.unwrap().as_deref(), Some("1"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_database_of_another_program_is_left_as_it_is() {
     let schema = blocking(|| Cluster::shared().schema()).await;
     let table = format!("CREATE TABLE {schema}.theirs (id INT)");
@@ -130,7 +97,7 @@ async fn a_database_of_another_program_is_left_as_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_does_not_answer_is_told_at_once() {
     let address = "postgres://nobody@127.0.0.1:1/none".parse().unwrap();
-    let node = muster_store::postgres::Node { id: "a".into(), name: "a".into() };
+    let node = Cluster::node("a");
     let refused =
         blocking(move || SqlStore::connect(address, &node, &muster_store::Options::default())).await.err().unwrap();
     assert!(refused.to_string().starts_with("connect to none on 127.0.0.1 port 1"), "{refused}");

@@ -20,10 +20,10 @@ use zeroize::Zeroizing;
 use super::apply::Application;
 use super::{Expected, PolicyDraft, SavedPolicy, all_in, version_token};
 use crate::authority::{Authorized, System};
+use crate::fleet_keys::ensure_signing_key;
 use crate::force::Force;
 use crate::outputs::OutputDraft;
 use crate::policy_cache::PolicyCache;
-use crate::fleet_keys::ensure_signing_key;
 use crate::system::SystemEntropy;
 use crate::urls::OwnUrls;
 use crate::{Fleet, FleetParts, FleetSettings};
@@ -44,12 +44,11 @@ fn fleet_at(store: Arc<dyn Store>, sealer: Arc<Sealer>, signer: Arc<Signer>, url
         entropy: Arc::new(SystemEntropy::default()),
         sealer,
         signer,
-        settings: FleetSettings { urls: own_urls(url, ""), ..FleetSettings::default() },
+        settings: FleetSettings {
+            urls: OwnUrls { configured: vec![url.into()], derived: None },
+            ..FleetSettings::default()
+        },
     })
-}
-
-fn own_urls(configured: &str, node: &str) -> OwnUrls {
-    OwnUrls { configured: vec![configured.into()], node: node.into(), ..OwnUrls::default() }
 }
 
 fn fleet() -> Arc<Fleet> {

@@ -10,12 +10,12 @@ use muster_core::authorization::{Actor, OpContext, PoliciesRead};
 use muster_core::id::SpaceId;
 use muster_core::policy::Policy;
 use muster_fleet::FleetSettings;
-use muster_fleet::uploads::NewUpload;
 use muster_fleet::outputs::OutputDraft;
 use muster_fleet::policies::PolicyDraft;
 use muster_fleet::policies::apply::Application;
 use muster_fleet::testing::{TestFleet, steady};
 use muster_fleet::upload_limits::UploadLimits;
+use muster_fleet::uploads::NewUpload;
 use muster_fleet::urls::OwnUrls;
 use muster_store::query::{AgentFilter, Page};
 use muster_store::testing::{Gate, Gated, fresh};
@@ -130,14 +130,13 @@ async fn policy_is_compiled_with_the_outputs_that_another_server_commits_first()
     assert_eq!(two.compiled("web").await["outputs"]["default"]["hosts"], json!(["https://es:9200"]));
 }
 
-fn configured(url: &str, node: &str) -> FleetSettings {
-    let urls = OwnUrls { configured: vec![url.into()], node: node.into(), ..OwnUrls::default() };
-    FleetSettings { urls, ..steady() }
+fn configured(url: &str) -> FleetSettings {
+    FleetSettings { urls: OwnUrls { configured: vec![url.into()], derived: None }, ..steady() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn policy_is_compiled_with_the_url_that_another_server_sets_first() {
-    let two = Two::with(configured("https://old:8220", "one"), configured("https://new:8220", "other"));
+    let two = Two::with(configured("https://old:8220"), configured("https://new:8220"));
     two.one.fleet.urls().settle().await.expect("stored");
     two.meanwhile(async move |other| {
         other.fleet.urls().settle().await.expect("stored");
@@ -149,14 +148,14 @@ async fn policy_is_compiled_with_the_url_that_another_server_sets_first() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_that_start_at_once_with_a_new_url_revise_each_policy_once() {
-    let two = Two::with(configured("https://new:8220", "one"), configured("https://new:8220", "other"));
+    let two = Two::with(configured("https://new:8220"), configured("https://new:8220"));
     create(&two.one, named("web")).await;
     let start = async |fleet: &TestFleet| {
         fleet.fleet.urls().settle().await.expect("stored");
         fleet.fleet.policies().revise_outdated().await.expect("compiled");
     };
     // The first policy was compiled with the URL of this start; an older one of the fleet was another.
-    let before = two.one.beside_over(two.gated.clone(), configured("https://old:8220", "before"));
+    let before = two.one.beside_over(two.gated.clone(), configured("https://old:8220"));
     start(&before).await;
     assert_eq!(two.policies().await[0].revision, 2);
     two.meanwhile(async move |other| start(&other).await);

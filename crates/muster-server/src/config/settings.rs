@@ -103,13 +103,13 @@ pub struct TlsConfig {
 }
 
 impl Config {
-    /// The part that operations need. `derived` and `node` are this server's address and node id: see [`OwnUrls`].
-    pub fn fleet_settings(&self, derived: String, node: String) -> FleetSettings {
+    /// The part that operations need. `derived` is this server's own address: see [`OwnUrls`].
+    pub fn fleet_settings(&self, derived: String) -> FleetSettings {
         FleetSettings {
             long_poll: self.poll.default,
             poll_jitter: self.poll.jitter,
             max_poll: self.poll.max,
-            urls: OwnUrls { configured: self.external_urls.clone(), derived: Some(derived), node },
+            urls: OwnUrls { configured: self.external_urls.clone(), derived: Some(derived) },
             highest_version: self.highest_version,
             lowest_version: self.lowest_version,
             build_hash: self.build.hash.clone(),

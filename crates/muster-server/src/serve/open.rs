@@ -1,10 +1,12 @@
 //! Opens what operations stand on: store, master key, signing key.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use camino::Utf8Path;
 use muster_core::Entropy;
+use muster_core::id::NodeId;
 use muster_core::seal::{SealError, Sealer};
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
@@ -41,18 +43,17 @@ pub(super) async fn fleet(
     let begin = Begin { data, new_fleet: config.new_fleet };
     let disk = data.disk();
     let master = MasterKey { config, data };
-    let (store, on_reserve, sealer, node) = match &config.database {
+    let (store, on_reserve, sealer) = match &config.database {
         Some(address) => {
-            let node = data.node_id(&*entropy)?;
-            let store = connect(address, &node, &master).await?;
-            (store, false, master.sealer(&*entropy)?, node)
+            let store = connect(address, &master, &*entropy).await?;
+            (store, false, master.sealer(&*entropy)?)
         }
         None => {
             check_file(data, &begin)?;
             // The key comes before the file: a file without it is one whose key was lost.
             let sealer = master.sealer(&*entropy)?;
             let (store, on_reserve) = open_file(data, &disk)?;
-            (store, on_reserve, sealer, String::new())
+            (store, on_reserve, sealer)
         }
     };
     let store = Arc::new(store);
@@ -64,7 +65,7 @@ pub(super) async fn fleet(
             Some(authority.map_err(|error| master.explain(error.into()))?)
         }
     };
-    let settings = config.fleet_settings(own_url(config, addresses), node);
+    let settings = config.fleet_settings(own_url(config, addresses));
     let fleet = Fleet::new(FleetParts {
         store: Arc::clone(&store) as Arc<dyn Store>,
         clock,
@@ -87,11 +88,12 @@ pub(super) async fn fleet(
 }
 
 /// Connects to a shared database. One that holds a fleet needs the fleet's own master key.
-async fn connect(address: &Address, node: &str, master: &MasterKey<'_>) -> Result<SqlStore, ServeError> {
-    let node = Node { id: node.to_owned(), name: host_name() };
+async fn connect(address: &Address, master: &MasterKey<'_>, entropy: &dyn Entropy) -> Result<SqlStore, ServeError> {
+    let data = master.data;
+    let node = Node { id: NodeId::trusted(data.node_id(entropy)?), name: host_name(), place: place(data) };
     let store = SqlStore::connect(address.clone(), &node, &Options::default())?;
     if has_signing_key(&store).await? && master.config.master_key_file.is_none() {
-        master.data.require_shared_key()?;
+        data.require_shared_key()?;
     }
     Ok(store)
 }
@@ -121,6 +123,13 @@ impl MasterKey<'_> {
             other => other,
         }
     }
+}
+
+/// Where the data directory is. A copy of it, here or on another host, is in another place.
+fn place(data: &DataDir) -> String {
+    let path = data.join("node-id");
+    let number = fs_err::metadata(&path).map_or(0, |file| file.ino());
+    format!("{}:{path}:{number}", host_name())
 }
 
 /// Whether the embedded store's file may be opened, or made.

@@ -401,18 +401,6 @@ async fn a_start_that_fails_leaves_no_trace_of_a_server_and_another_servers_alon
 }
 
 #[tokio::test]
-async fn a_wrong_master_key_is_told_before_anything_is_served() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = config(&folder, &[]);
-    Server::start(&settings).await.unwrap().stop().await;
-    let data = DataDir::open(&settings.data_dir).unwrap();
-    data.write_secret("master.key", &[9; 32]).unwrap();
-    drop(data);
-    let error = Server::start(&settings).await.err().unwrap().to_string();
-    assert!(error.contains("signing key") && error.contains("another master key"), "{error}");
-}
-
-#[tokio::test]
 async fn plain_http_on_loopback_needs_no_ca() {
     let folder = tempfile::tempdir().unwrap();
     let settings = config(&folder, &["insecure_http=true"]);

@@ -77,7 +77,8 @@ impl Authority {
     }
 
     pub(super) fn from_kept(kept: &[u8]) -> Result<Self, TlsError> {
-        let Kept { certificate, key } = serde_json::from_slice(kept).map_err(std::io::Error::from).map_err(TlsError::Io)?;
+        let Kept { certificate, key } =
+            serde_json::from_slice(kept).map_err(std::io::Error::from).map_err(TlsError::Io)?;
         Self::from_pem(certificate, &Zeroizing::new(key))
     }
 

@@ -149,7 +149,8 @@ impl Tls {
         let described = self.described();
         let mut warnings: Vec<Warning> =
             self.validities().iter().filter_map(|validity| validity.warning(now)).collect();
-        warnings.extend(described.chain.first().into_iter().flat_map(|leaf| uncovered(leaf, &self.external_urls.borrow())));
+        warnings
+            .extend(described.chain.first().into_iter().flat_map(|leaf| uncovered(leaf, &self.external_urls.borrow())));
         warnings.extend(described.odd.iter().map(|text| Warning { text: text.clone(), keeps_agents_out: false }));
         warnings
     }

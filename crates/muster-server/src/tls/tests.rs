@@ -134,7 +134,8 @@ fn a_new_external_host_or_a_mismatched_key_makes_a_new_certificate() {
 async fn the_certificate_is_renewed_before_it_expires_and_connections_go_on() {
     let (_keep, data) = data();
     let clock = now_clock();
-    let tls = Tls::open(TlsConfig::default(), authority(), urls(&[]), data, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let tls =
+        Tls::open(TlsConfig::default(), authority(), urls(&[]), data, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
     let ca = tls.authority().unwrap().pem().to_owned();
     let server = Setup { tls: Some(Arc::clone(tls.live())), ..Setup::default() }.start(echo());
     let mut old = connect(server.address, &ca, "localhost").await.unwrap();

@@ -4,10 +4,10 @@ use super::session::Connection;
 
 use super::error::Failure;
 use super::recent::Batch;
-use super::{actions, agents, enrollment_keys, files, log, policies, settings};
+use super::{actions, agents, enrollment_keys, files, log, nodes, policies, settings};
 use crate::port::{
-    ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FileWrite, OutputWrite, PolicyWrite, SecretWrite,
-    SettingWrite, Write,
+    ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
+    SecretWrite, SettingWrite, Write,
 };
 
 /// Outcome of a job.
@@ -19,6 +19,8 @@ pub(crate) struct Done {
     pub(crate) removed: u64,
     /// Newest row of the change log, if the job wrote one.
     pub(crate) newest_change: Option<i64>,
+    /// Token of a lease, for a job that takes one.
+    pub(crate) token: Option<FencingToken>,
 }
 
 /// Applies a list of writes. The caller rolls back all of them if one fails.
@@ -64,6 +66,8 @@ fn apply(c: &Connection, recent: &mut Batch<'_>, write: &Write, done: &mut Done)
         Write::Setting(SettingWrite::Swap { name, before, value }) => {
             settings::swap_setting(c, name, before.as_deref(), value)?;
         }
+        Write::Node(write) => nodes::write(c, write)?,
+        Write::Fenced(token) => nodes::fence(c, token)?,
         Write::Audit(event) => log::append_audit(c, event)?,
         Write::Changed(change) => done.newest_change = Some(log::append_change(c, change)?),
     }

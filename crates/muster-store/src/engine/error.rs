@@ -17,7 +17,7 @@ pub enum Cause {
     Busy,
     /// The connection to the engine is gone, or could not be made.
     Connection,
-    /// Another server has taken the database over.
+    /// This node was taken for dead, so that it may not commit.
     Fenced,
     /// A job panicked.
     Panic,
@@ -112,14 +112,17 @@ pub enum OpenError {
         /// Name and checksum in this program.
         known: String,
     },
-    /// Another server uses the database.
+    /// Another server uses the database under the id of this one.
     #[error(
-        "the server {name:?} has been using the database since {since}; one server at a time can use it: stop that one, or \
-         wait {seconds} s if it is dead"
+        "the server {name:?} ({place}) has been using the database with the same node id since {since}; every server needs \
+         a data directory of its own: if this one is a copy, delete the file node-id in it; if that server is dead, wait \
+         {seconds} s"
     )]
     InUse {
         /// The name of the other server.
         name: String,
+        /// Where its data directory is.
+        place: String,
         /// When it started.
         since: String,
         /// How long its lease lasts after its last sign of life.

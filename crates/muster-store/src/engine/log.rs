@@ -3,7 +3,6 @@
 use super::session::{Connection, Row, Rule, params};
 use muster_core::audit::{AuditEvent, chain_hash};
 use muster_core::change::Change;
-use tokio::sync::watch;
 
 use super::row::{Columns, Result, all, first, run, to_json};
 use crate::sql::log as sql;
@@ -27,19 +26,14 @@ pub(crate) fn changes(connection: &Connection, seq: i64, limit: u32) -> Result<V
     })
 }
 
-/// Publishes the number of the newest change. It never goes back: the writer and the follower of a shared database both
-/// publish, in any order.
-pub(crate) fn publish_newest(newest: &watch::Sender<i64>, seq: i64) {
-    newest.send_if_modified(|known| {
-        let is_new = seq > *known;
-        *known = seq.max(*known);
-        is_new
-    });
-}
+/// How far another node may be behind before changes are pruned that it has yet to handle: it then finds the gap, and reads everything
+/// again. Without a limit, a node that hangs but keeps its lease would make the log grow for ever.
+const FARTHEST_BEHIND: i64 = 1_000_000;
 
 /// Deletes the oldest changes, and returns their number.
 pub(crate) fn prune(connection: &Connection, through: i64, limit: u32) -> Result<u64> {
-    run(connection, sql::PRUNE, params![through, limit]).map(|rows| rows as u64)
+    let this = connection.node();
+    run(connection, sql::PRUNE, params![through, this.as_str(), FARTHEST_BEHIND, limit]).map(|rows| rows as u64)
 }
 
 /// Appends an audit line, chained to the previous one. The first line is chained to an empty string.

@@ -6,8 +6,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use muster_core::id::NodeId;
+
 use super::error::EngineError;
-use crate::port::StoreError;
+use super::membership::ALONE;
+use crate::port::{FencingToken, LeaseName, StoreError};
 
 /// Result of a statement.
 pub(crate) type Result<T> = std::result::Result<T, EngineError>;
@@ -33,6 +36,32 @@ pub(crate) enum Rule {
     References,
     /// An agent's uploads stay within its quota.
     Uploads,
+}
+
+/// Holder of a lease of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// This node, with the number of its token.
+    ThisNode(i64),
+    /// Another node that is alive.
+    AnotherNode,
+    /// Nobody, or a node that is lost.
+    Nobody,
+}
+
+/// The leases of work among several nodes.
+pub(crate) trait Leases {
+    /// Returns who holds a lease now.
+    fn holder(&self, lease: LeaseName) -> Result<Holder>;
+
+    /// Takes a lease for this node, within a transaction. `None` if another live node holds it.
+    fn take(&self, lease: LeaseName) -> Result<Option<i64>>;
+
+    /// Returns true if this node holds the lease of the token, which nobody can take until the end of the transaction.
+    fn holds(&self, token: &FencingToken) -> Result<bool>;
+
+    /// Gives a lease back, within a transaction.
+    fn release(&self, token: &FencingToken) -> Result<()>;
 }
 
 /// A connection of an engine, used by one thread.
@@ -77,6 +106,16 @@ pub(crate) trait Session: Send {
     /// Waits until nobody holds [`Self::lock`] of this rule, and keeps everybody from taking it until the end of the transaction.
     fn lock_shared(&self, _rule: Rule) -> Result<()> {
         Ok(())
+    }
+
+    /// Id of the node that this session belongs to.
+    fn node(&self) -> NodeId {
+        NodeId::trusted(ALONE)
+    }
+
+    /// The leases of a store with several nodes. `None`: the only node always holds all of them.
+    fn leases(&self) -> Option<&dyn Leases> {
+        None
     }
 
     /// Whether a statement that fails leaves its transaction as it was, so that a job of one statement needs no mark.

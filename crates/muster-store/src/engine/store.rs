@@ -6,6 +6,7 @@ mod audit;
 mod changes;
 mod enrollment_keys;
 mod files;
+mod nodes;
 mod outputs;
 mod policies;
 mod secrets;
@@ -15,10 +16,11 @@ use std::any::Any;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 
 use super::damage::Damage;
 use super::error::OpenError;
+use super::feed::Feed;
+use super::membership::Membership;
 use super::reader::Reader;
 use super::recent::{OnTheWay, Recent};
 use super::session::Session;
@@ -60,21 +62,23 @@ pub struct SqlStore {
     points: Reader,
     lists: Reader,
     writer: Writer,
-    changes: watch::Receiver<i64>,
+    feed: Arc<Feed>,
+    membership: Arc<Membership>,
     on_the_way: OnTheWay,
     damage: Damage,
     kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl SqlStore {
-    /// Starts the threads. `newest` is told of each new row of the change log.
+    /// Starts the threads. `feed` is told of each new row of the change log.
     pub(crate) fn start(
         sessions: Sessions,
         options: &Options,
-        newest: Arc<watch::Sender<i64>>,
+        feed: Arc<Feed>,
+        membership: Arc<Membership>,
         recent: Recent,
     ) -> Result<Self, OpenError> {
-        let (changes, on_the_way, damage) = (newest.subscribe(), recent.on_the_way(), Damage::default());
+        let (on_the_way, damage) = (recent.on_the_way(), Damage::default());
         let read = |name, session| Reader::start(name, session, options.read_queue, damage.clone());
         Ok(Self {
             points: read("store-points", sessions.points)?,
@@ -83,11 +87,12 @@ impl SqlStore {
                 sessions.writer,
                 options.write_queue,
                 options.write_queue_bytes,
-                newest,
+                Arc::clone(&feed),
                 recent,
                 damage.clone(),
             )?,
-            changes,
+            feed,
+            membership,
             on_the_way,
             damage: damage.clone(),
             kept: Vec::new(),

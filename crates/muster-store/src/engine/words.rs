@@ -6,8 +6,10 @@ use muster_core::credential::CredentialKind;
 use muster_core::file::FileStatus;
 use muster_core::status::Status;
 
+use crate::port::LeaseName;
+
 /// A value that is stored as a word.
-pub(super) trait Word: Sized {
+pub(crate) trait Word: Sized {
     /// Returns the word.
     fn word(self) -> &'static str;
     /// Returns the value of a word.
@@ -63,6 +65,13 @@ words!(FileStatus {
     Ready = "READY",
     UploadError = "UPLOAD_ERROR",
     Deleted = "DELETED",
+});
+
+words!(LeaseName {
+    Statuses = "statuses",
+    Housekeeping = "housekeeping",
+    OutputKeys = "output_keys",
+    Actions = "actions",
 });
 
 impl Word for Status {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::session::{Connection, Session};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::apply::Done;
 use super::damage::Damage;
 use super::error::OpenError;
-use super::log::publish_newest;
+use super::feed::Feed;
 use super::queue::{Budget, Share, closed, full, weight};
 use super::recent::Recent;
 use super::transaction::{Broken, Work, attempt};
@@ -67,18 +67,18 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. `newest` learns the newest change after each commit that wrote one.
+    /// Starts the thread. `feed` learns the newest change after each commit that wrote one.
     pub(crate) fn start(
         connection: Box<dyn Session>,
         jobs: usize,
         bytes: usize,
-        newest: Arc<watch::Sender<i64>>,
+        feed: Arc<Feed>,
         recent: Recent,
         damage: Damage,
     ) -> Result<Self, OpenError> {
         let (sender, queue) = mpsc::channel(jobs);
         let callers = Handle::try_current().ok();
-        let thread = Thread { connection, queue, newest, recent, damage, callers, crowded: false, closing: Vec::new() };
+        let thread = Thread { connection, queue, feed, recent, damage, callers, crowded: false, closing: Vec::new() };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || thread.run())
@@ -149,7 +149,7 @@ impl Gathered {
 struct Thread {
     connection: Box<dyn Session>,
     queue: mpsc::Receiver<Message>,
-    newest: Arc<watch::Sender<i64>>,
+    feed: Arc<Feed>,
     recent: Recent,
     damage: Damage,
     /// Where those who wait run, as far as is known.
@@ -246,7 +246,7 @@ impl Thread {
 
     fn publish(&self, newest_change: Option<i64>) {
         if let Some(seq) = newest_change {
-            publish_newest(&self.newest, seq);
+            self.feed.publish(seq);
         }
     }
 

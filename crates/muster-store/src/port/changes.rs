@@ -1,4 +1,11 @@
 //! The change log.
+//!
+//! Numbers are consecutive and ascend in the order of commits, for every reader: whoever has read up to a number finds
+//! everything that is committed later above it. Old rows are pruned, but not those that a live node has yet to handle, unless it
+//! is far behind. A reader whose first row after `seq` is not `seq + 1` has missed changes, and must read everything again
+//! that it derived from them ([`has_gap`]).
+
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use muster_core::change::Change;
@@ -6,14 +13,49 @@ use tokio::sync::watch;
 
 use super::StoreError;
 
+/// Until when the newest number of the change log, as this node knows it, is certain to be the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Currency {
+    /// Always: nobody else writes.
+    Always,
+    /// At least until this instant, at which the database was asked.
+    Until(Instant),
+}
+
+impl Currency {
+    /// Whether the number was certain within the last `limit`.
+    pub fn is_within(self, limit: Duration) -> bool {
+        self.age() <= limit
+    }
+
+    /// Time since it was last certain.
+    pub fn age(self) -> Duration {
+        match self {
+            Self::Always => Duration::ZERO,
+            Self::Until(asked) => asked.elapsed(),
+        }
+    }
+}
+
+/// Returns true if changes between `seq` and the rows that were read after it have been pruned.
+pub fn has_gap(seq: i64, rows: &[(i64, Option<Change>)]) -> bool {
+    rows.first().is_some_and(|(first, _)| *first > seq + 1)
+}
+
 /// Reads of the change log.
 #[async_trait]
 pub trait ChangeStore: Send + Sync + 'static {
     /// Returns a receiver of the newest sequence number of the change log.
     fn changes(&self) -> watch::Receiver<i64>;
-    /// Changes after `seq`, oldest first, at most `limit`, each with its number. Unknown kinds are `None`.
+    /// How long ago the number in [`Self::changes`] was certain to be the newest. Costs one atomic read. The clock goes on while
+    /// the process is stopped.
+    fn confirmed(&self) -> Currency;
+    /// Notes that this node has handled all changes up to `seq`, so that they can be pruned. Other nodes learn it with the next renewal
+    /// of this node's lease.
+    fn changes_handled(&self, seq: i64);
+    /// Changes after `seq`, oldest first, at most `limit`, each with its number. Unknown kinds are `None`. See [`has_gap`].
     async fn changes_since(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>, StoreError>;
-    /// Deletes up to `limit` of the oldest changes, up to and including number `through`, and returns their number.
-    /// The newest row is always kept, because it holds the current number.
+    /// Deletes up to `limit` of the oldest changes, up to and including number `through`, but none that a live node has yet to handle.
+    /// Returns their number. The newest row is always kept, because it holds the current number.
     async fn changes_prune(&self, through: i64, limit: u32) -> Result<u64, StoreError>;
 }

@@ -6,6 +6,7 @@ mod audit;
 mod changes;
 mod enrollment_keys;
 mod files;
+mod nodes;
 mod outputs;
 mod policies;
 mod secrets;
@@ -18,9 +19,12 @@ use muster_core::change::Change;
 pub use self::actions::{ActionStore, ActionWrite};
 pub use self::agents::{AgentStore, AgentWrite};
 pub use self::audit::AuditStore;
-pub use self::changes::ChangeStore;
+pub use self::changes::{ChangeStore, Currency, has_gap};
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
+pub use self::nodes::{
+    FencingToken, LeaseName, LeaseStore, LostNode, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite,
+};
 pub use self::outputs::{OutputStore, OutputWrite};
 pub use self::policies::{PolicyStore, PolicyWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
@@ -98,6 +102,9 @@ pub enum Precondition {
     /// The agent's uploads would exceed a limit.
     #[error("the agent's uploads would exceed a limit: {0:?}")]
     OverLimit(UploadLimit),
+    /// Another node has taken the lease over.
+    #[error("another node has taken over: this one does not hold the lease {0:?} any more")]
+    LeaseLost(LeaseName),
 }
 
 /// A change to the stored state. A list of writes is committed together or not at all.
@@ -119,6 +126,11 @@ pub enum Write {
     File(FileWrite),
     /// Of settings.
     Setting(SettingWrite),
+    /// Of nodes.
+    Node(NodeWrite),
+    /// Changes nothing: the commit is refused ([`Precondition::LeaseLost`]) unless this node still holds the lease of the token.
+    /// Nobody else can take it before the commit has ended. Belongs at the beginning of a list.
+    Fenced(FencingToken),
     /// Appends a line to the audit log. The store chains it.
     Audit(AuditEvent),
     /// Appends a row to the change log.
@@ -140,6 +152,8 @@ pub trait Resources:
     + ChangeStore
     + EnrollmentKeyStore
     + FileStore
+    + LeaseStore
+    + NodeStore
     + OutputStore
     + PolicyStore
     + SecretStore
@@ -154,6 +168,8 @@ impl<T> Resources for T where
         + ChangeStore
         + EnrollmentKeyStore
         + FileStore
+        + LeaseStore
+        + NodeStore
         + OutputStore
         + PolicyStore
         + SecretStore

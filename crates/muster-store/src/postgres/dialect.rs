@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::sql::now;
+
 /// What only this engine has, created before the first migration: counters whose numbers ascend in the order of commits, the rows
 /// that writers lock, and the transactions that were committed, for whoever lost the answer to a commit.
 pub(super) const OWN_TABLES: &str = r"
@@ -14,8 +16,6 @@ CREATE FUNCTION next_in_commit_order(TEXT) RETURNS BIGINT LANGUAGE sql VOLATILE 
     'UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value';
 CREATE TABLE locks (name TEXT NOT NULL PRIMARY KEY);
 INSERT INTO locks (name) VALUES ('audit_chain'), ('references'), ('uploads');
-CREATE TABLE nodes (id TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL, epoch TEXT NOT NULL UNIQUE,
-    started_at TIMESTAMPTZ NOT NULL DEFAULT now(), expires_at TIMESTAMPTZ NOT NULL);
 CREATE TABLE commits (id TEXT NOT NULL PRIMARY KEY, committed_at TIMESTAMPTZ NOT NULL DEFAULT now());
 CREATE INDEX commits_by_time ON commits (committed_at);
 ";
@@ -51,6 +51,7 @@ const FRAGMENTS: &[(&str, &str)] = &[
     ("SELECT value FROM json_each(", "SELECT jsonb_array_elements_text(CAST(CAST("),
     // A literal has the database's own collation, which can't be compared with that of a column.
     ("'' AS policy_id", "'' COLLATE \"C\" AS policy_id"),
+    (now!(), "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"),
 ];
 
 /// Translates a statement.

@@ -1,21 +1,21 @@
-//! The thread that tells this server of changes that other servers commit.
+//! The thread that keeps this server a node of its database, and tells it of changes that other nodes commit.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
-
-use super::lease;
+use super::registration::{self, Described, Node};
 use super::session::PostgresSession;
 use crate::engine::error::OpenError;
-use crate::engine::log::publish_newest;
+use crate::engine::feed::Feed;
+use crate::engine::membership::Membership;
 use crate::engine::session::{Next, Result, Session};
+use crate::port::NodeLease;
 
 /// How often the change log is asked for its newest number: a change made elsewhere is known here within this time.
 const EVERY: Duration = Duration::from_millis(25);
-/// How often, as long as the database does not answer.
+/// How often, as long as the database does not answer or this node can't register.
 const WHEN_LOST: Duration = Duration::from_secs(1);
 
 /// How often the lease is renewed.
@@ -36,19 +36,23 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) fn start(
         session: PostgresSession,
-        epoch: String,
-        newest: Arc<watch::Sender<i64>>,
+        node: Node,
+        membership: Arc<Membership>,
+        feed: Arc<Feed>,
     ) -> std::result::Result<Self, OpenError> {
         let (ending, ended) = channel();
+        let follow = Follow {
+            session,
+            node,
+            membership,
+            feed,
+            described: Described::default(),
+            renewed: None,
+            pruned: Instant::now(),
+        };
         let thread = std::thread::Builder::new()
             .name("store-changes".into())
-            .spawn(move || {
-                follow(&session, &epoch, &newest, &ended);
-                // The server stops cleanly: another one need not wait.
-                if let Err(error) = lease::release(&session, &epoch) {
-                    tracing::warn!(%error, "the lease of the database was not given back; it ends by itself");
-                }
-            })
+            .spawn(move || follow.run(&ended))
             .map_err(OpenError::io("start the thread that follows the change log"))?;
         Ok(Self { ending: Some(ending), thread: Some(thread) })
     }
@@ -64,56 +68,123 @@ impl Drop for Follower {
     }
 }
 
-fn follow(session: &PostgresSession, epoch: &str, newest: &watch::Sender<i64>, ended: &Receiver<()>) {
-    let (mut pause, mut is_lost) = (EVERY, false);
-    let mut upkeep = Upkeep::new();
-    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(pause) {
-        match upkeep.run(session, epoch).and_then(|()| newest_change(session)) {
-            Ok(seq) => {
-                if is_lost {
+struct Follow {
+    session: PostgresSession,
+    node: Node,
+    membership: Arc<Membership>,
+    feed: Arc<Feed>,
+    /// The node's row, as of the last renewal.
+    described: Described,
+    renewed: Option<Instant>,
+    pruned: Instant,
+}
+
+/// What the last round came to, so that each state is logged once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Well,
+    /// Another server is registered under this node's id.
+    Displaced,
+    NoAnswer,
+}
+
+impl Follow {
+    fn run(mut self, ended: &Receiver<()>) {
+        let mut state = State::Well;
+        let mut pause = EVERY;
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(pause) {
+            state = self.round(state);
+            pause = if state == State::Well { EVERY } else { WHEN_LOST };
+        }
+        self.leave();
+    }
+
+    fn round(&mut self, before: State) -> State {
+        match self.upkeep(before).and_then(|state| self.look().map(|()| state)) {
+            Ok(state) => {
+                if before == State::NoAnswer {
                     tracing::info!("the database answers again");
                 }
-                (pause, is_lost) = (EVERY, false);
-                publish_newest(newest, seq);
+                state
             }
             Err(error) => {
-                if !is_lost {
-                    tracing::warn!(%error, "the database does not answer; trying again");
+                if before != State::NoAnswer {
+                    tracing::warn!(%error, "the database does not answer; retrying");
                 }
-                (pause, is_lost) = (WHEN_LOST, true);
+                State::NoAnswer
             }
         }
     }
-}
 
-/// What is done now and then beside.
-struct Upkeep {
-    renewed: Instant,
-    pruned: Instant,
-    has_lease: bool,
-}
-
-impl Upkeep {
-    fn new() -> Self {
-        Self { renewed: Instant::now(), pruned: Instant::now(), has_lease: true }
-    }
-
-    fn run(&mut self, session: &PostgresSession, epoch: &str) -> Result<()> {
-        if self.renewed.elapsed() >= RENEW {
-            let has_lease = lease::renew(session, epoch)?;
-            if self.has_lease && !has_lease {
-                tracing::error!(
-                    "another server has taken the database over: this one writes nothing any more; stop it"
-                );
-            }
-            self.has_lease = has_lease;
-            self.renewed = Instant::now();
-        }
-        if self.pruned.elapsed() >= PRUNE {
-            session.run(PRUNE_COMMITS, &[])?;
-            self.pruned = Instant::now();
+    /// Asks for the newest change. While the lease is lost, the answer is no confirmation.
+    fn look(&self) -> Result<()> {
+        let asked = Instant::now();
+        let newest = newest_change(&self.session)?;
+        match self.membership.epoch() {
+            Some(_) => self.feed.confirm(newest, asked),
+            None => self.feed.publish(newest),
         }
         Ok(())
+    }
+
+    fn upkeep(&mut self, before: State) -> Result<State> {
+        let standing = self.membership.standing();
+        if standing.lease == NodeLease::Held && self.renewed.is_none_or(|at| at.elapsed() >= RENEW) {
+            let asked = Instant::now();
+            match registration::renew(&self.session, &standing.epoch, self.feed.handled())? {
+                Some(described) => self.described = described,
+                None => self.lost(),
+            }
+            self.renewed = Some(asked);
+            registration::remove_expired(&self.session)?;
+        }
+        if self.pruned.elapsed() >= PRUNE {
+            self.session.run(PRUNE_COMMITS, &[])?;
+            self.pruned = Instant::now();
+        }
+        match self.membership.standing().lease {
+            NodeLease::Held => Ok(State::Well),
+            NodeLease::Lost => self.register_again(before),
+        }
+    }
+
+    fn lost(&self) {
+        self.membership.lost(&self.membership.standing().epoch);
+    }
+
+    /// Registers again under a new epoch, after this node was taken for dead.
+    fn register_again(&mut self, before: State) -> Result<State> {
+        self.session.begin()?;
+        let registered = registration::register(&self.session, &self.node, &self.described, self.feed.handled());
+        let epoch = match registered {
+            Ok(Ok(epoch)) => epoch,
+            Ok(Err(other)) => {
+                self.session.roll_back()?;
+                if before != State::Displaced {
+                    tracing::error!(%other, "another server is registered with the node id of this one, which writes nothing \
+                        until that one stops: every node needs a data directory of its own");
+                }
+                return Ok(State::Displaced);
+            }
+            Err(error) => {
+                self.session.roll_back()?;
+                return Err(error);
+            }
+        };
+        self.session.commit_unfenced()?;
+        tracing::warn!("this node was taken for dead by another one, and has registered again");
+        self.membership.registered(epoch);
+        self.renewed = Some(Instant::now());
+        Ok(State::Well)
+    }
+
+    /// Gives the lease back, so that the others know at once that this node has stopped.
+    fn leave(&self) {
+        if let Some(epoch) = self.membership.epoch()
+            && let Err(error) = registration::release(&self.session, &epoch)
+        {
+            tracing::warn!(%error, "the lease on the database was not given back; it ends by itself");
+        }
     }
 }
 

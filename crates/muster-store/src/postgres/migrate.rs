@@ -1,7 +1,6 @@
 //! The schema of a PostgreSQL database, brought up to date under a lock, by whichever server starts first.
 
 use super::dialect;
-use super::lease::{self, Node};
 use super::session::PostgresSession;
 use crate::engine::error::{EngineError, OpenError};
 use crate::engine::migration::{Applied, MIGRATIONS, check};
@@ -17,8 +16,8 @@ const APPLIED: &str = "SELECT number, name, checksum FROM schema_migrations ORDE
 const INSERT: &str = "INSERT INTO schema_migrations (number, name, checksum, applied_at) \
     VALUES ($1, $2, $3, CAST(extract(epoch FROM now()) * 1000000 AS BIGINT))";
 
-/// Applies the missing migrations and takes the lease, in one transaction; returns the epoch of the lease. A database that holds another program's tables is left as it is.
-pub(super) fn migrate(session: &PostgresSession, place: &str, node: &Node) -> std::result::Result<String, OpenError> {
+/// Applies the missing migrations in one transaction. A database that holds another program's tables is left as it is.
+pub(super) fn migrate(session: &PostgresSession, place: &str) -> std::result::Result<(), OpenError> {
     let engine = || OpenError::engine::<EngineError>("read which migrations the database has");
     session.begin().map_err(engine())?;
     session.query(LOCK, &[], &mut |_| Ok(Next::Enough)).map_err(engine())?;
@@ -46,14 +45,7 @@ pub(super) fn migrate(session: &PostgresSession, place: &str, node: &Node) -> st
         };
         apply().map_err(OpenError::engine::<EngineError>(doing))?;
     }
-    let epoch = lease::take(session, node)?;
-    session.commit_unfenced().map_err(|error| {
-        OpenError::engine::<EngineError>("commit the migrations of the database")(EngineError::new(
-            crate::engine::error::Cause::Other,
-            error,
-        ))
-    })?;
-    Ok(epoch)
+    session.commit_unfenced().map_err(OpenError::engine::<EngineError>("commit the migrations of the database"))
 }
 
 fn names(session: &Connection, statement: &str) -> Result<Vec<String>> {

@@ -3,8 +3,9 @@
 //! * [`session`] is a connection, as the shared code uses it: it connects again when the connection is lost.
 //! * [`address`] reads the database's address, and how to trust and to authenticate to it.
 //! * [`dialect`] translates the schema and the few statements that differ; [`migrate`] brings the schema up to date.
-//! * [`lease`] keeps a second server out, and fences one that lost its database.
-//! * [`follow`] renews the lease, and tells this server of changes that others commit.
+//! * [`registration`] makes this server a node of the database, and fences one that was taken for dead; [`leases`] decides which node does
+//!   the work that only one may do.
+//! * [`follow`] keeps this server registered, and tells it of changes that others commit.
 //!
 //! What is asked of the engine: READ COMMITTED transactions, row locks that are held until the commit, unique constraints, and
 //! nothing else: no LISTEN, no advisory lock after the start, no sequence. Numbers of the change log, of actions and of the audit log
@@ -15,10 +16,11 @@ mod address;
 mod dialect;
 mod error;
 mod follow;
-mod lease;
+mod leases;
 mod migrate;
 mod open;
+mod registration;
 mod session;
 
 pub use address::Address;
-pub use lease::Node;
+pub use registration::Node;

@@ -1,21 +1,22 @@
 //! Opening a store in a PostgreSQL database.
 
 use std::sync::Arc;
-
-use tokio::sync::watch;
+use std::time::Instant;
 
 use super::address::Address;
 use super::follow::{Follower, newest_change};
-use super::lease::Node;
 use super::migrate::migrate;
+use super::registration::{self, Node};
 use super::session::PostgresSession;
 use crate::engine::error::{EngineError, OpenError};
+use crate::engine::feed::Feed;
+use crate::engine::membership::Membership;
 use crate::engine::recent::Recent;
 use crate::engine::session::Session;
 use crate::engine::store::{Options, Sessions, SqlStore};
 
 impl SqlStore {
-    /// Connects to a database, takes its lease for this server, and migrates its schema. Blocks until it is done.
+    /// Connects to a database, migrates its schema, and registers this server as a node. Blocks until it is done.
     pub fn connect(address: Address, node: &Node, options: &Options) -> Result<Self, OpenError> {
         // Sessions block their thread, which a thread of an asynchronous runtime must not do.
         std::thread::scope(|scope| {
@@ -28,15 +29,26 @@ impl SqlStore {
 fn open(address: Address, node: &Node, options: &Options) -> Result<SqlStore, OpenError> {
     let address = Arc::new(address);
     let session = || PostgresSession::open(Arc::clone(&address));
-    let mut writer = session()?;
-    let epoch = migrate(&writer, &format!("the database {address}"), node)?;
-    writer.fence(epoch.clone());
-    let newest = newest_change(&writer).map_err(OpenError::engine::<EngineError>("read the newest change"))?;
-    let newest = Arc::new(watch::Sender::new(newest));
-    let follower = Follower::start(session()?, epoch, Arc::clone(&newest))?;
-    let boxed = |session| -> Box<dyn Session> { Box::new(session) };
-    let sessions = Sessions { writer: boxed(writer), points: boxed(session()?), lists: boxed(session()?) };
-    let mut store = SqlStore::start(sessions, options, newest, Recent::without_ring())?;
+    let first = session()?;
+    migrate(&first, &format!("the database {address}"))?;
+    let asked = Instant::now();
+    let newest = newest_change(&first).map_err(OpenError::engine::<EngineError>("read the newest change"))?;
+    let membership = Arc::new(register(&first, node, newest)?);
+    let feed = Arc::new(Feed::shared(newest, asked));
+    let member = |session: PostgresSession| -> Box<dyn Session> { Box::new(session.of(Arc::clone(&membership))) };
+    let sessions = Sessions { writer: member(first), points: member(session()?), lists: member(session()?) };
+    let follower = Follower::start(session()?, node.clone(), Arc::clone(&membership), Arc::clone(&feed))?;
+    let mut store = SqlStore::start(sessions, options, feed, membership, Recent::without_ring())?;
     store.keep(follower);
     Ok(store)
+}
+
+fn register(session: &PostgresSession, node: &Node, newest: i64) -> Result<Membership, OpenError> {
+    session.begin().map_err(registration::failed())?;
+    let epoch = match registration::start(session, node, newest).map_err(registration::failed())? {
+        Ok(epoch) => epoch,
+        Err(other) => return Err(other.refusal()),
+    };
+    session.commit_unfenced().map_err(registration::failed())?;
+    Ok(Membership::new(node.id.clone(), epoch))
 }

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::id::NodeId;
 use tokio::runtime::Runtime;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type};
@@ -17,9 +18,11 @@ use tokio_postgres::{Client, Statement};
 
 use super::address::Address;
 use super::dialect;
+use super::leases::lease_lost;
 use crate::engine::error::{Cause, EngineError, OpenError};
-use crate::engine::session::{Cells, Next, Result, Row, Rule, Session, Value};
-use crate::port::StoreError;
+use crate::engine::membership::{ALONE, Membership};
+use crate::engine::session::{Cells, Leases, Next, Result, Row, Rule, Session, Value};
+use crate::port::{NodeEpoch, StoreError};
 
 /// Prepared statements that a connection keeps: more than there are fixed ones. Composed ones beyond it are prepared anew.
 const PREPARED: usize = 512;
@@ -47,8 +50,8 @@ pub(super) struct PostgresSession {
     /// Statements without a result that wait for the next one.
     leads: RefCell<Vec<&'static str>>,
     transaction: Cell<Transaction>,
-    /// Of the lease; `None` in a session that does not write.
-    epoch: Option<String>,
+    /// The node that this session belongs to. `None`: it commits only unfenced.
+    membership: Option<Arc<Membership>>,
     /// Locks of the transaction, by the statement that took them.
     held: RefCell<Vec<(Rule, &'static str)>>,
 }
@@ -79,7 +82,7 @@ impl PostgresSession {
             link: RefCell::new(None),
             leads: RefCell::default(),
             transaction: Cell::new(Transaction::None),
-            epoch: None,
+            membership: None,
             held: RefCell::default(),
         };
         session.connect().map_err(OpenError::engine::<EngineError>(format!("connect to {}", session.address)))?;
@@ -108,18 +111,23 @@ impl PostgresSession {
         self.runtime.block_on(async { tokio::time::timeout(STATEMENT, work).await.map_err(late)? })
     }
 
-    /// From now on, transactions commit only as long as this server holds the lease of this epoch.
-    pub(super) fn fence(&mut self, epoch: String) {
-        self.epoch = Some(epoch);
+    /// A session of a node: from now on, transactions commit only as long as the node holds its lease.
+    pub(super) fn of(self, membership: Arc<Membership>) -> Self {
+        Self { membership: Some(membership), ..self }
     }
 
-    /// Commits the transaction that takes the lease.
-    pub(super) fn commit_unfenced(&self) -> std::result::Result<(), StoreError> {
+    /// The node's epoch. An error if its lease is lost.
+    pub(super) fn epoch(&self) -> Result<NodeEpoch> {
+        self.membership.as_ref().and_then(|membership| membership.epoch()).ok_or_else(lease_lost)
+    }
+
+    /// Commits a transaction of the schema or of the registration itself.
+    pub(super) fn commit_unfenced(&self) -> Result<()> {
         let committed = self.batch("COMMIT");
         self.leads.borrow_mut().clear();
         self.held.borrow_mut().clear();
         self.transaction.set(Transaction::None);
-        committed.map_err(|error| error.not_applied())
+        committed
     }
 
     /// Runs a batch of statements, each without values.
@@ -306,9 +314,9 @@ impl Session for PostgresSession {
             return Ok(());
         }
         let id = format!("{:032x}", rand::random::<u128>());
-        let epoch = self.epoch.as_deref().unwrap_or_default();
+        let epoch = self.epoch().map_err(|error| error.not_applied())?;
         let committed = self.with(MARK_COMMIT, &async |client, statement| {
-            let bound: [&(dyn ToSql + Sync); 2] = [&id, &epoch];
+            let bound: [&(dyn ToSql + Sync); 2] = [&id, &epoch.as_str()];
             let (marked, committed) = tokio::join!(client.execute(statement, &bound), client.batch_execute("COMMIT"));
             // Of a transaction that had failed the mark fails too, and COMMIT rolls back.
             marked.and(committed)
@@ -318,6 +326,13 @@ impl Session for PostgresSession {
         match committed {
             Ok(()) => Ok(()),
             Err(error) if *error.cause() == Cause::Connection => self.resolve(&id, &error),
+            Err(error) if *error.cause() == Cause::Fenced => {
+                // The follower registers again.
+                if let Some(membership) = &self.membership {
+                    membership.lost(&epoch);
+                }
+                Err(lease_lost().not_applied())
+            }
             Err(error) => Err(error.not_applied()),
         }
     }
@@ -342,6 +357,14 @@ impl Session for PostgresSession {
 
     fn lock_shared(&self, rule: Rule) -> Result<()> {
         self.take(rule, "SELECT 1 FROM locks WHERE name = $1 FOR SHARE")
+    }
+
+    fn node(&self) -> NodeId {
+        self.membership.as_ref().map_or_else(|| NodeId::trusted(ALONE), |membership| membership.standing().node)
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
     }
 
     fn may_retry(&self, error: &EngineError) -> bool {

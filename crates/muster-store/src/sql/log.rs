@@ -1,6 +1,6 @@
 //! The change log and the audit log.
 
-use super::statements;
+use super::{now, statements};
 
 statements! {
     /// Inserts a change.
@@ -9,9 +9,13 @@ statements! {
     NEWEST_CHANGE = "SELECT coalesce(max(seq), 0) FROM changes";
     /// Selects changes after one.
     CHANGES = "SELECT seq, kind, subject FROM changes WHERE seq > $1 ORDER BY seq LIMIT $2";
-    /// Deletes the oldest changes, but never the newest.
-    PRUNE = "DELETE FROM changes WHERE seq IN (SELECT seq FROM changes \
-        WHERE seq <= $1 AND seq < (SELECT max(seq) FROM changes) ORDER BY seq LIMIT $2)";
+    /// Deletes the oldest changes, but never the newest, nor those that another live node has yet to handle, unless it is far behind.
+    PRUNE = concat!(
+        "DELETE FROM changes WHERE seq IN (SELECT seq FROM changes \
+         WHERE seq <= $1 AND seq < (SELECT max(seq) FROM changes) \
+         AND seq <= coalesce((SELECT min(handled) FROM nodes WHERE id <> $2 AND expires_at > ", now!(), " \
+         AND handled > (SELECT max(seq) FROM changes) - $3), $1) ORDER BY seq LIMIT $4)"
+    );
     /// Inserts a line.
     INSERT_AUDIT = "INSERT INTO audit_events (event, hash) VALUES ($1, $2)";
     /// Selects the hash of the newest line.

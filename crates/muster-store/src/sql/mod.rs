@@ -11,8 +11,17 @@ pub(crate) mod enrollment_keys;
 pub(crate) mod files;
 pub(crate) mod filter;
 pub(crate) mod log;
+pub(crate) mod nodes;
 pub(crate) mod policies;
 pub(crate) mod settings;
+
+/// The time by the clock of the engine, in microseconds since 1970. PostgreSQL: `extract(epoch FROM clock_timestamp())`.
+macro_rules! now {
+    () => {
+        "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
+    };
+}
+pub(crate) use now;
 
 /// Declares statements as constants, and lists them for tests.
 macro_rules! statements {
@@ -29,7 +38,7 @@ use statements;
 /// Returns every fixed statement.
 #[cfg(test)]
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
-    [actions::ALL, agents::ALL, enrollment_keys::ALL, files::ALL, log::ALL, policies::ALL, settings::ALL]
+    [actions::ALL, agents::ALL, enrollment_keys::ALL, files::ALL, log::ALL, nodes::ALL, policies::ALL, settings::ALL]
         .into_iter()
         .flatten()
         .copied()

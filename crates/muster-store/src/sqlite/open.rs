@@ -3,17 +3,29 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use rusqlite::Connection;
 
 use super::connection;
 use super::migrate::migrate;
 use super::temporary::TemporaryDirectory;
 use crate::engine::error::{EngineError, OpenError};
+use crate::engine::feed::Feed;
 use crate::engine::log;
+use crate::engine::membership::{ALONE, Membership};
 use crate::engine::migration::MIGRATIONS;
 use crate::engine::recent::Recent;
 use crate::engine::session::Session;
 use crate::engine::store::{Options, Sessions, SqlStore};
+use crate::sql::now;
+
+/// The lease of the one node never ends.
+const INTRODUCE: &str = concat!(
+    "INSERT INTO nodes (id, epoch, name, place, version, addresses, is_draining, handled, started_at, expires_at) \
+     VALUES ($1, $1, $1, '', '', '[]', 0, 0, ",
+    now!(),
+    ", 9223372036854775807) \
+     ON CONFLICT (id) DO UPDATE SET started_at = excluded.started_at, is_draining = 0"
+);
 
 impl SqlStore {
     /// Opens or creates the file of an embedded store and migrates its schema.
@@ -21,13 +33,14 @@ impl SqlStore {
         let mut writing = connection::writer(path, options.durable)?;
         migrate(&mut writing, MIGRATIONS)?;
         connection::enforce_references(&writing)?;
+        introduce(&writing);
         let newest =
             log::newest_change(&writing).map_err(OpenError::engine::<EngineError>("read the newest change"))?;
         let recent =
             Recent::load(&writing).map_err(OpenError::engine::<EngineError>("read the components on their way"))?;
         let reading = || -> Result<Box<dyn Session>, OpenError> { Ok(Box::new(connection::reader(path)?)) };
         let sessions = Sessions { writer: Box::new(writing), points: reading()?, lists: reading()? };
-        Self::start(sessions, options, Arc::new(watch::Sender::new(newest)), recent)
+        Self::start(sessions, options, Arc::new(Feed::exclusive(newest)), Membership::alone(), recent)
     }
 
     /// Creates a store for tests in a temporary directory. Commits do not wait for the disk.
@@ -37,6 +50,14 @@ impl SqlStore {
         let mut store = Self::open(&directory.path().join("muster.db"), &options)?;
         store.keep(directory);
         Ok(store)
+    }
+}
+
+/// Puts the one node of this store into its table. A full disk does not keep the server from starting: the node is then
+/// listed as it was.
+fn introduce(connection: &Connection) {
+    if let Err(error) = connection.execute(INTRODUCE, [ALONE]) {
+        tracing::warn!(%error, "this node's record was not written");
     }
 }
 

@@ -20,8 +20,9 @@ use muster_core::time::Timestamp;
 use tokio::sync::watch;
 
 use crate::port::{
-    ActionStore, AgentStore, AuditStore, ChangeStore, Committed, EnrollmentKeyStore, FileStore, OutputStore,
-    PolicyStore, SecretStore, SettingStore, Store, StoreError, Write,
+    ActionStore, AgentStore, AuditStore, ChangeStore, Committed, Currency, EnrollmentKeyStore, FencingToken, FileStore,
+    LeaseName, LeaseStore, LostNode, NodeRecord, NodeStanding, NodeStore, OutputStore, PolicyStore, SecretStore,
+    SettingStore, Store, StoreError, Write,
 };
 use crate::query::{ActionFilter, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
 
@@ -30,6 +31,11 @@ pub trait Gate: Send + Sync + 'static {
     /// Refuses a read, or lets it through.
     fn read(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Says instead of the store until when the end of the change log is known, as if it did not answer since.
+    fn confirmed(&self) -> Option<Currency> {
+        None
     }
 
     /// Refuses a commit, or lets it through.
@@ -448,6 +454,14 @@ impl<G: Gate> ChangeStore for Gated<G> {
         self.inner.changes()
     }
 
+    fn confirmed(&self) -> Currency {
+        self.gate.confirmed().unwrap_or_else(|| self.inner.confirmed())
+    }
+
+    fn changes_handled(&self, seq: i64) {
+        self.inner.changes_handled(seq);
+    }
+
     async fn changes_since(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>, StoreError> {
         self.gate.read()?;
         self.inner.changes_since(seq, limit).await
@@ -456,5 +470,34 @@ impl<G: Gate> ChangeStore for Gated<G> {
     async fn changes_prune(&self, through: i64, limit: u32) -> Result<u64, StoreError> {
         self.gate.read()?;
         self.inner.changes_prune(through, limit).await
+    }
+}
+
+#[async_trait]
+impl<G: Gate> NodeStore for Gated<G> {
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
+        self.gate.read()?;
+        self.inner.nodes().await
+    }
+
+    async fn lost_nodes(&self) -> Result<Vec<LostNode>, StoreError> {
+        self.gate.read()?;
+        self.inner.lost_nodes().await
+    }
+
+    fn this_node(&self) -> watch::Receiver<NodeStanding> {
+        self.inner.this_node()
+    }
+}
+
+#[async_trait]
+impl<G: Gate> LeaseStore for Gated<G> {
+    async fn take_lease(&self, lease: LeaseName) -> Result<Option<FencingToken>, StoreError> {
+        self.gate.read()?;
+        self.inner.take_lease(lease).await
+    }
+
+    async fn release_lease(&self, token: FencingToken) -> Result<(), StoreError> {
+        self.inner.release_lease(token).await
     }
 }

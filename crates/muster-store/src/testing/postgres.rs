@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use muster_core::id::NodeId;
+
 use crate::engine::error::OpenError;
 use crate::engine::store::{Options, SqlStore};
 use crate::postgres::{Address, Node};
@@ -58,8 +60,12 @@ impl Cluster {
     pub fn try_open(&self, schema: &str) -> Result<SqlStore, OpenError> {
         let address: Address = self.address(schema).parse()?;
         let number = self.nodes.fetch_add(1, Ordering::Relaxed);
-        let node = Node { id: format!("node-{number}"), name: format!("test {number}") };
-        SqlStore::connect(address, &node, &Options::default())
+        SqlStore::connect(address, &Self::node(&format!("node-{number}")), &Options::default())
+    }
+
+    /// A node with this id.
+    pub fn node(id: &str) -> Node {
+        Node { id: NodeId::trusted(id), name: format!("host of {id}"), place: format!("host of {id}:/data") }
     }
 
     /// The name of a new, empty schema.

@@ -15,6 +15,7 @@ pub mod commits;
 pub mod enrollment_keys;
 pub mod files;
 pub mod lists;
+pub mod nodes;
 pub mod policies;
 pub mod sample;
 pub mod settings;
@@ -116,6 +117,11 @@ macro_rules! run_for {
             statuses_are_counted,
             tags_in_use_are_sorted_ignoring_case,
             changed_tags_are_filtered_by_at_once,
+        ]);
+        suite::run_for!(@module $make, nodes: [
+            the_node_of_a_store_is_listed_described_and_drained,
+            the_only_node_gets_every_lease_and_commits_with_its_token,
+            the_end_of_the_change_log_is_known_at_once,
         ]);
         suite::run_for!(@module $make, policies: [
             a_policy_comes_back_by_id_and_name,

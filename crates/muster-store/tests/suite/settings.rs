@@ -73,7 +73,11 @@ pub async fn settings_are_put_and_replaced(store: &impl Store) {
 
 pub async fn a_setting_is_swapped_only_while_it_has_the_known_value(store: &impl Store) {
     let swap = |before: Option<&str>, value: &str| {
-        vec![Write::Setting(SettingWrite::Swap { name: "a".into(), before: before.map(Into::into), value: value.into() })]
+        vec![Write::Setting(SettingWrite::Swap {
+            name: "a".into(),
+            before: before.map(Into::into),
+            value: value.into(),
+        })]
     };
     assert!(matches!(refused(store, swap(Some("1"), "2")).await, Precondition::Changed(_)), "it does not exist");
     commit(store, swap(None, "1")).await;

@@ -148,7 +148,8 @@ fn certificate_made_under_a_clock_that_ran_ahead_is_replaced() {
 fn own_ca_at_its_end_and_before_its_time_is_warned_of() {
     let (_keep, data) = data();
     let clock = now_clock();
-    let tls = Tls::open(TlsConfig::default(), authority(), urls(&[]), data, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let tls =
+        Tls::open(TlsConfig::default(), authority(), urls(&[]), data, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
     let left = |name: &str| tls.seconds_left().into_iter().find(|(known, _)| *known == name).unwrap().1 / DAY;
     assert_eq!((left("server"), left("ca")), (364, 3651));
     assert_eq!(tls.seconds_left().len(), 2, "each once");

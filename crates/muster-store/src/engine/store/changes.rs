@@ -9,12 +9,20 @@ use super::SqlStore;
 use crate::engine::apply::Done;
 use crate::engine::error::Failure;
 use crate::engine::log;
-use crate::port::{ChangeStore, StoreError};
+use crate::port::{ChangeStore, Currency, StoreError};
 
 #[async_trait]
 impl ChangeStore for SqlStore {
     fn changes(&self) -> watch::Receiver<i64> {
-        self.changes.clone()
+        self.feed.subscribe()
+    }
+
+    fn confirmed(&self) -> Currency {
+        self.feed.currency()
+    }
+
+    fn changes_handled(&self, seq: i64) {
+        self.feed.set_handled(seq);
     }
 
     async fn changes_since(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>, StoreError> {
