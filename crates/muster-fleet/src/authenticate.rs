@@ -17,6 +17,7 @@ use muster_store::Write;
 use serde_json::json;
 
 use super::authority::System;
+use super::currency::Currency;
 use super::records::Records;
 use super::registry::{AgentEntry, Registry};
 use super::throttle::Throttle;
@@ -37,6 +38,7 @@ pub struct Authentication {
     clock: Arc<dyn Clock>,
     registry: Arc<Registry>,
     records: Arc<Records>,
+    currency: Arc<Currency>,
     /// Limits audit events about keys that were presented for another agent.
     mismatches: Throttle,
 }
@@ -47,18 +49,21 @@ impl Authentication {
         clock: Arc<dyn Clock>,
         registry: Arc<Registry>,
         records: Arc<Records>,
+        currency: Arc<Currency>,
     ) -> Self {
-        Self { store, clock, registry, records, mismatches: Throttle::new(Duration::from_secs(60)) }
+        Self { store, clock, registry, records, currency, mismatches: Throttle::new(Duration::from_secs(60)) }
     }
 
     /// Returns the agent with that id, if the key is one of its own. A valid key of another agent gives
     /// [`Denial::ForeignKey`] (EA54) and an audit event, any other key [`Denial::UnknownKey`].
     pub async fn agent(&self, id: &str, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
-        let cached = AgentId::parse(id).ok().and_then(|id| self.registry.get(&id));
-        // The usual case, without a read: a check-in of a known agent costs one SHA-256.
-        if let Some(entry) = cached.filter(|entry| entry.record().is_some_and(|record| holds_key(&record, key))) {
-            entry.credential_used(&key.id, self.clock.now());
-            return Ok(entry);
+        if let Some(entry) = AgentId::parse(id).ok().and_then(|id| self.registry.get(&id)) {
+            self.currency.ensure(&self.records, &entry).await?;
+            // The usual case, without a read: a check-in of a known agent costs one SHA-256.
+            if entry.record().is_some_and(|record| holds_key(&record, key)) {
+                entry.credential_used(&key.id, self.clock.now());
+                return Ok(entry);
+            }
         }
         // Boxed, so that the future of every check-in does not reserve the space of this rare path.
         Box::pin(self.stored_agent(id, key)).await

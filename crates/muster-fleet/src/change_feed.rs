@@ -11,8 +11,10 @@ use std::time::Duration;
 use muster_core::Error;
 use muster_core::change::Change;
 use muster_core::id::{ActionId, AgentId, PolicyId};
+use muster_store::has_gap;
 
 use super::authority::System;
+use super::currency::Currency;
 use super::policy_cache::PolicyCache;
 use super::records::Records;
 use super::registry::{AgentEntry, Registry};
@@ -38,25 +40,31 @@ pub(crate) struct ChangeFeed {
     policies: Arc<PolicyCache>,
     statuses: Arc<Statuses>,
     urls: Arc<ServerUrls>,
+    currency: Arc<Currency>,
     shutdown: Arc<Shutdown>,
     /// Number of the last change that this node handled.
     handled: AtomicI64,
 }
 
+/// The dependencies of a [`ChangeFeed`].
+pub(crate) struct ChangeFeedParts {
+    pub(crate) store: Arc<WatchedStore>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) records: Arc<Records>,
+    pub(crate) policies: Arc<PolicyCache>,
+    pub(crate) statuses: Arc<Statuses>,
+    pub(crate) urls: Arc<ServerUrls>,
+    pub(crate) currency: Arc<Currency>,
+    pub(crate) shutdown: Arc<Shutdown>,
+}
+
 impl ChangeFeed {
-    pub(crate) fn new(
-        store: Arc<WatchedStore>,
-        registry: Arc<Registry>,
-        records: Arc<Records>,
-        policies: Arc<PolicyCache>,
-        statuses: Arc<Statuses>,
-        urls: Arc<ServerUrls>,
-        shutdown: Arc<Shutdown>,
-    ) -> Self {
+    pub(crate) fn new(parts: ChangeFeedParts) -> Self {
+        let ChangeFeedParts { store, registry, records, policies, statuses, urls, currency, shutdown } = parts;
         // Nothing is cached yet, so older changes don't matter. The number is taken here and not when `follow` first
         // runs: agents may be cached in between, and their changes must not be skipped.
         let handled = AtomicI64::new(*store.everywhere(&System).changes().borrow());
-        Self { store, registry, records, policies, statuses, urls, shutdown, handled }
+        Self { store, registry, records, policies, statuses, urls, currency, shutdown, handled }
     }
 
     /// Number of the last change that this node handled.
@@ -73,9 +81,12 @@ impl ChangeFeed {
     /// Follows the change log until shutdown, from the position at which this feed was constructed.
     pub(crate) async fn follow(self: Arc<Self>) {
         let mut newest = self.store.everywhere(&System).changes();
+        let mut standing = self.store.everywhere(&System).this_node();
+        let mut epoch = standing.borrow_and_update().epoch.clone();
         let mut handled = self.handled();
         loop {
             while handled < *newest.borrow_and_update() {
+                self.currency.fall_behind();
                 match self.handle_changes(handled).await {
                     Ok(seq) => {
                         handled = seq;
@@ -93,9 +104,17 @@ impl ChangeFeed {
                     }
                 }
             }
+            self.currency.catch_up();
             tokio::select! {
                 grown = newest.changed() => if grown.is_err() { return },
+                changed = standing.changed() => if changed.is_err() { return },
                 () = self.shutdown.wait() => return,
+            }
+            let now = standing.borrow_and_update().clone();
+            if now.epoch != epoch {
+                tracing::warn!("this server was taken for dead: its agents poll again, and its caches start empty");
+                epoch = now.epoch;
+                self.start_over().await;
             }
         }
     }
@@ -104,6 +123,13 @@ impl ChangeFeed {
     async fn handle_changes(self: &Arc<Self>, seq: i64) -> Result<i64, Error> {
         let changes = self.store.everywhere(&System).changes_since(seq, BATCH).await?;
         let Some((last, _)) = changes.last().cloned() else { return Ok(seq) };
+        if has_gap(seq, &changes) {
+            tracing::warn!(
+                handled = seq,
+                "changes were pruned before this server handled them: its caches start empty"
+            );
+            self.start_over().await;
+        }
         // In log order, but consecutive agent changes are handled together: a bulk action writes thousands in a row,
         // and one read for each would make this node fall behind.
         for run in changes.chunk_by(|(_, one), (_, next)| is_of_agent(one) && is_of_agent(next)) {
@@ -143,6 +169,28 @@ impl ChangeFeed {
         // All of them, not only the stale ones: the record may be current, but its poll has not looked since.
         known.iter().for_each(|entry| entry.wake());
         Ok(())
+    }
+
+    /// Drops everything that was cached, after changes may have been missed, and ends the held polls, whose agents then poll
+    /// again. Other servers may have recorded the agents' check-ins meanwhile.
+    async fn start_over(self: &Arc<Self>) {
+        // The latest sightings are only in memory. If they can't be written, absences count anew anyway.
+        if let Err(error) = self.statuses.flush_presence().await {
+            tracing::warn!(%error, detail = ?error.internal, "failed to write last check-in times");
+        }
+        self.policies.clear();
+        let detached = self.registry.detach_all();
+        let feed = Arc::clone(self);
+        // Spread, like a fan-out: the agents of a large fleet must not all poll again in the same moment.
+        tokio::spawn(async move {
+            for wave in detached.chunks(WAVE) {
+                wave.iter().for_each(|entry| entry.wake());
+                tokio::time::sleep(WAVE_PAUSE).await;
+            }
+            if let Err(error) = feed.urls.refresh().await {
+                tracing::warn!(%error, detail = ?error.internal, "failed to read the external URLs");
+            }
+        });
     }
 
     async fn action_changed(&self, id: &ActionId) -> Result<(), Error> {

@@ -34,6 +34,8 @@ use tokio::time::Instant;
 
 use super::authenticate::unauthorized;
 use super::authority::System;
+use super::currency::Currency;
+use super::members::Members;
 use super::policy_cache::{PolicyCache, open_secrets};
 use super::records::Records;
 use super::registry::{AgentEntry, LastRequest, PollSlot, Registry};
@@ -138,6 +140,8 @@ pub struct CheckIns {
     pub(super) policies: Arc<PolicyCache>,
     pub(super) secrets: Arc<SealedSecrets>,
     urls: Arc<ServerUrls>,
+    currency: Arc<Currency>,
+    members: Arc<Members>,
     /// Certificate of the CA that agents must trust, PEM; empty while unknown, or if the platform's CAs suffice.
     pub(super) own_ca: OnceLock<String>,
     limits: PollLimits,
@@ -156,6 +160,8 @@ pub(crate) struct CheckInParts {
     pub(crate) policies: Arc<PolicyCache>,
     pub(crate) secrets: Arc<SealedSecrets>,
     pub(crate) urls: Arc<ServerUrls>,
+    pub(crate) currency: Arc<Currency>,
+    pub(crate) members: Arc<Members>,
     pub(crate) limits: PollLimits,
     pub(crate) shutdown: Arc<Shutdown>,
 }
@@ -173,6 +179,8 @@ impl CheckIns {
             policies: parts.policies,
             secrets: parts.secrets,
             urls: parts.urls,
+            currency: parts.currency,
+            members: parts.members,
             own_ca: OnceLock::new(),
             limits: parts.limits,
             shutdown: parts.shutdown,
@@ -198,7 +206,8 @@ impl CheckIns {
     ) -> Result<Option<Poll>, Error> {
         let Some(last) = entry.same_request(digest) else { return Ok(None) };
         // In any other status a check-in is news by itself: it brings the agent back online.
-        let Some(record) = entry.record().filter(|record| is_settled(record)) else { return Ok(None) };
+        let is_settled = |record: &Arc<AgentRecord>| is_settled(record) && self.records.is_own(record);
+        let Some(record) = entry.record().filter(is_settled) else { return Ok(None) };
         entry.seen(self.clock.now());
         let baseline = Baseline { policy: record.policy_id.clone(), revision: last.policy_revision, sharer: None };
         self.answer(entry, baseline, last.poll).await.map(Some)
@@ -250,15 +259,30 @@ impl CheckIns {
                 (revision, poll) = (decision.policy_revision, decision.poll_timeout);
                 let change = to_change(record, &decision, now);
                 known = decision.known;
-                Ok(AgentChange { record: decision.record, ..change })
+                Ok(AgentChange { record: self.taken_over(record, decision.record, now), ..change })
             })
             .await?;
         entry.remember_documents(known);
         Ok((after, revision, poll))
     }
 
+    /// Returns the changed record with this server as its node, which also is a change by itself: the agent has moved here.
+    /// Other servers learn of it, and trust their cached records of the agent no longer.
+    fn taken_over(&self, before: &AgentRecord, after: Option<AgentRecord>, now: Timestamp) -> Option<AgentRecord> {
+        let node = Some(&self.records.node);
+        match after {
+            Some(after) if after.node.as_ref() != node => Some(AgentRecord { node: node.cloned(), ..after }),
+            None if !self.records.is_own(before) => {
+                let version = before.version + 1;
+                Some(AgentRecord { node: node.cloned(), version, updated_at: now, ..before.clone() })
+            }
+            unchanged => unchanged,
+        }
+    }
+
     async fn known_documents(&self, entry: &AgentEntry) -> Result<KnownDocuments, Error> {
-        if let Some(known) = entry.known_documents() {
+        let is_own = entry.record().is_some_and(|record| self.records.is_own(&record));
+        if let Some(known) = entry.known_documents().filter(|_| is_own) {
             return Ok(known);
         }
         let documents = self.store.everywhere(entry).agent_documents(entry.id()).await?.unwrap_or_default();
@@ -326,6 +350,10 @@ impl CheckIns {
         if hold.is_zero() || self.shutdown.has_begun() {
             return Ok(Poll::Due(Delivery::Nothing));
         }
+        if self.members.is_draining() {
+            // Not at once: until the load balancer sends the agent elsewhere, it would poll in a loop.
+            hold = hold.min(Members::hold_while_draining(&*self.entropy));
+        }
         let slot = PollSlot::new(&self.registry, Arc::clone(entry), Arc::clone(&self.clock));
         let deadline = Instant::now() + hold;
         Ok(Poll::Held(HeldPoll { check_ins: Arc::clone(self), slot, deadline, baseline, generation }))
@@ -341,8 +369,9 @@ impl CheckIns {
         limits.duration(poll, Duration::ZERO, u64::from_le_bytes(random_bytes(&*self.entropy)))
     }
 
-    /// Returns what is due now: actions before a policy (EA95).
+    /// Returns what is due now: actions before a policy (EA95). Nothing for a record that may be outdated.
     async fn due(&self, entry: &AgentEntry, baseline: &Baseline) -> Result<Due, Error> {
+        self.currency.ensure(&self.records, entry).await?;
         // Every wake-up comes through here. A held poll of an agent that was unenrolled ends with this error.
         let record = entry.record().filter(|record| record.active).ok_or_else(unauthorized)?;
         if let Some(delivery) = self.due_actions(entry, &record, baseline.sharer.as_deref()).await? {
@@ -445,6 +474,7 @@ impl HeldPoll {
             let look: Pin<Box<dyn Future<Output = Result<Due, Error>> + Send + '_>> =
                 Box::pin(self.check_ins.due(self.slot.entry(), &self.baseline));
             match look.await? {
+                Due::Now(_) if self.has_moved() => return Ok(Delivery::Nothing),
                 Due::Now(delivery) => return Ok(delivery),
                 // Reached only after a look, even at the deadline: what became due at the last moment is delivered and
                 // does not wait for the next check-in.
@@ -454,6 +484,12 @@ impl HeldPoll {
                 Due::Nothing => {}
             }
         }
+    }
+
+    /// Whether the agent has checked in to another server since. The connection of this poll may be dead, so that whatever it
+    /// delivers would be lost; an agent that does wait here polls again and gets what is due.
+    fn has_moved(&self) -> bool {
+        self.slot.entry().record().is_some_and(|record| !self.check_ins.records.is_own(&record))
     }
 
     /// The answer of a poll that is over whatever is due.

@@ -18,6 +18,7 @@ mod bulk_update;
 mod change_feed;
 pub mod check_in;
 pub mod credentials;
+mod currency;
 pub mod disk;
 pub mod enroll;
 pub mod files;
@@ -27,8 +28,10 @@ pub mod health;
 pub mod housekeeping;
 mod inactivity;
 pub mod keys;
+mod members;
 pub mod membership;
 pub mod moment;
+pub mod nodes;
 mod observation;
 mod offered_files;
 pub mod output_health;
@@ -82,6 +85,8 @@ use self::enroll::Enrollment;
 use self::files::Files;
 use self::housekeeping::Housekeeping;
 use self::keys::EnrollmentKeys;
+use self::members::Members;
+use self::nodes::Nodes;
 use self::outputs::Outputs;
 use self::policies::Policies;
 use self::refusals::Refusals;
@@ -164,6 +169,8 @@ pub struct Fleet {
     refusals: Refusals,
     server_status: ServerStatus,
     urls: Arc<ServerUrls>,
+    nodes: Nodes,
+    members: Arc<Members>,
     housekeeping: Arc<Housekeeping>,
     feed: Arc<ChangeFeed>,
     /// Internals that tests read.
@@ -212,6 +219,7 @@ impl Fleet {
             files: wiring.files(),
             audit: wiring.audit(),
             server_status: wiring.server_status(),
+            nodes: wiring.nodes(),
             housekeeping: Arc::new(wiring.housekeeping(&actions, &statuses, &feed)),
             #[cfg(any(test, feature = "testing"))]
             inner: testing::Inner::new(inner, &wiring),
@@ -226,6 +234,7 @@ impl Fleet {
             entropy: wiring.entropy,
             registry: wiring.registry,
             urls: wiring.urls,
+            members: wiring.members,
             shutdown: wiring.shutdown,
         })
     }
@@ -300,6 +309,21 @@ impl Fleet {
         &self.urls
     }
 
+    /// The servers of the fleet.
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    /// Returns true while this server sends its agents to other servers.
+    pub fn is_draining(&self) -> bool {
+        self.members.is_draining()
+    }
+
+    /// Number of live servers, as this one last saw it.
+    pub fn live_nodes(&self) -> usize {
+        self.members.count()
+    }
+
     /// Periodic cleanup.
     pub fn housekeeping(&self) -> &Housekeeping {
         &self.housekeeping
@@ -335,7 +359,8 @@ impl Fleet {
         let recovery = Arc::clone(&self.store).recover(Arc::clone(&self.clock), Arc::clone(&self.shutdown));
         let recovery = tokio::spawn(recovery);
         let house = tokio::spawn(Arc::clone(&self.housekeeping).run_periodically());
-        for task in [feed, statuses, recovery, house] {
+        let actions = tokio::spawn(Arc::clone(&self.actions).finish_abandoned(Arc::clone(&self.shutdown)));
+        for task in [feed, statuses, recovery, house, actions] {
             // A task ends with an error only if it panicked. The others keep running: a server without housekeeping
             // still serves its agents.
             if let Err(error) = task.await {

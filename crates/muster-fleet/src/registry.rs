@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use muster_core::agent::AgentRecord;
@@ -45,6 +45,8 @@ pub struct AgentEntry {
     newest_poll: AtomicU32,
     /// Number of the newest poll that was dismissed: this one and all earlier ones are to be answered.
     dismissed: AtomicU32,
+    /// Whether the entry was removed from the registry: then it is not refreshed any more, and holds no polls.
+    is_detached: AtomicBool,
     last_seen: AtomicI64,
 }
 
@@ -185,6 +187,19 @@ impl Registry {
         self.select(|entry| entry.is_connected() && entry.record().is_some_and(|record| follows(&record)))
     }
 
+    /// Removes all entries, and returns them: their polls end as soon as they are woken. Whoever needs an entry reads the
+    /// record again.
+    pub(crate) fn detach_all(&self) -> Vec<Arc<AgentEntry>> {
+        let mut detached = Vec::new();
+        for shard in &self.shards {
+            detached.extend(lock(shard).drain().map(|(_, entry)| entry));
+        }
+        for entry in &detached {
+            entry.is_detached.store(true, Ordering::Release);
+        }
+        detached
+    }
+
     /// Drops entries for which `quiet` is true; returns their number.
     pub fn retire(&self, quiet: impl Fn(&AgentEntry) -> bool) -> usize {
         let mut retired = 0;
@@ -220,6 +235,7 @@ impl AgentEntry {
             polls: AtomicU32::new(0),
             newest_poll: AtomicU32::new(0),
             dismissed: AtomicU32::new(0),
+            is_detached: AtomicBool::new(false),
             last_seen: AtomicI64::new(i64::MIN),
         }
     }
@@ -242,7 +258,12 @@ impl AgentEntry {
         // deleted agent stays empty: an agent that enrolls again under this id gets a new entry.
         let Some(held) = state.record.as_ref().filter(|held| held.version < record.version) else { return };
         let is_live = |old: &LiveCredential| record.credentials.iter().any(|kept| kept == old);
-        let has_ended = !held.credentials.iter().all(is_live);
+        // Polls of an agent that was unenrolled end with the error of a revoked key, as soon as they are woken.
+        let has_ended = record.active && !held.credentials.iter().all(is_live);
+        if held.node != record.node {
+            // The agent has moved between servers. What was derived from its check-ins here may be outdated.
+            (state.known, state.last_request) = (None, None);
+        }
         state.record = Some(record);
         drop(state);
         if has_ended {
@@ -423,7 +444,8 @@ impl PollSlot {
     /// Returns true once the agent's polls were dismissed: then this one must be answered.
     pub fn is_dismissed(&self) -> bool {
         // Numbers wrap around. A poll is never two thousand million polls older than the last one that was dismissed.
-        self.entry.dismissed.load(Ordering::Acquire).wrapping_sub(self.number) < u32::MAX / 2
+        let is_dismissed = self.entry.dismissed.load(Ordering::Acquire).wrapping_sub(self.number) < u32::MAX / 2;
+        is_dismissed || self.entry.is_detached.load(Ordering::Acquire)
     }
 
     /// The agent.

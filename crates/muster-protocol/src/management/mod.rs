@@ -14,6 +14,7 @@ pub mod enrollment_key;
 pub mod envelope;
 pub mod file;
 pub mod json;
+pub mod node;
 pub mod output;
 pub mod refused;
 pub mod status;

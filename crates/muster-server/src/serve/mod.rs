@@ -165,6 +165,15 @@ async fn settle_urls(fleet: &Fleet) -> Result<(), ServeError> {
     }
 }
 
+/// Tells the other servers of the fleet about this one. Nothing depends on it.
+async fn describe(fleet: &Fleet, addresses: &ListenAddresses) {
+    let name = host::name().unwrap_or_else(|| "localhost".into());
+    let addresses = addresses.agent.iter().map(ToString::to_string).collect();
+    if let Err(error) = fleet.nodes().describe(name, env!("CARGO_PKG_VERSION").into(), addresses).await {
+        warn!(error = whole_text(&error), "failed to describe this server to the others");
+    }
+}
+
 /// `listen.json` is for scripts; the command `muster` asks the socket, also on a full disk.
 fn tell_addresses(data: &DataDir, addresses: &ListenAddresses) -> Result<(), DataDirError> {
     match data.write_listen(addresses) {
@@ -202,10 +211,12 @@ impl Server {
             fleet.check_ins().set_own_ca(authority.pem());
         }
         let first_start = prepared(config, &data, &fleet, &tls).await?;
+        describe(&fleet, &addresses).await;
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::new());
         let certificates = Arc::clone(&tls);
         metrics.show_certificates(move || certificates.seconds_left());
+        metrics.show_fleet(&fleet);
         let health = Health::default();
         let starting =
             Starting { config, tls: &tls, metrics: &metrics, shutdown: &shutdown, limit: limit(config, files) };
