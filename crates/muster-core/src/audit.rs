@@ -1,9 +1,17 @@
 //! The audit log: append-only, and chained by hashes (M25).
+//!
+//! Each node writes a chain of its own, so that nodes do not wait for each other. A chain begins with the hash of its name, and each
+//! event is hashed together with the hash before it. A node regularly *seals* the chains of the others: it appends an event with their newest
+//! positions and hashes to its own chain. Whoever removes the end of a chain, or a whole chain, would have to rewrite all
+//! chains that sealed it since.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
+
+/// The action of a seal.
+pub const SEAL: &str = "audit.seal";
 
 /// An event, before it is chained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,13 +28,179 @@ pub struct AuditEvent {
     pub detail: serde_json::Value,
 }
 
+/// Position in a chain, counted from 1, with the hash of the event there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainHead {
+    /// Name of the chain: the id of its node.
+    pub chain: String,
+    /// The position.
+    pub position: i64,
+    /// The hash, in hex.
+    pub hash: String,
+}
+
+impl ChainHead {
+    /// A position of a chain.
+    pub fn new(chain: impl Into<String>, position: i64, hash: &[u8; 32]) -> Self {
+        Self { chain: chain.into(), position, hash: hex(hash) }
+    }
+}
+
+/// The details of a seal.
+#[derive(Serialize, Deserialize)]
+struct SealDetail {
+    heads: Vec<ChainHead>,
+}
+
+impl AuditEvent {
+    /// The seal that the node of `chain` puts on other chains.
+    pub fn seal(at: Timestamp, chain: &str, heads: &[ChainHead]) -> Self {
+        Self {
+            at,
+            actor: "system".into(),
+            action: SEAL.into(),
+            subject: format!("audit:{chain}"),
+            detail: serde_json::json!({ "heads": heads }),
+        }
+    }
+
+    /// The positions of other chains that a seal holds. Empty for every other event.
+    pub fn sealed_heads(&self) -> Vec<ChainHead> {
+        if self.action != SEAL {
+            return Vec::new();
+        }
+        SealDetail::deserialize(&self.detail).map(|detail| detail.heads).unwrap_or_default()
+    }
+}
+
+/// Computes the hash that the first event of a chain is chained to. It binds the events to the name of their chain.
+pub fn chain_start(chain: &str) -> [u8; 32] {
+    sha256(&[b"muster audit chain ", chain.as_bytes()])
+}
+
 /// Computes the hash of an event: SHA-256 over the previous hash and the JSON of the event.
-pub fn chain_hash(previous: &[u8], event_json: &[u8]) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
+pub fn chain_hash(previous: &[u8; 32], event_json: &[u8]) -> [u8; 32] {
     // No separator is needed: the previous hash has a fixed length.
-    context.update(previous);
-    context.update(event_json);
+    sha256(&[previous, event_json])
+}
+
+/// Computes the SHA-256 of the concatenated parts.
+pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    parts.iter().for_each(|part| context.update(part));
     let mut hash = [0; 32];
     hash.copy_from_slice(context.finish().as_ref());
     hash
+}
+
+/// A hash in lower-case hex, as people note it elsewhere.
+pub fn hex(hash: &[u8; 32]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Defect of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChainFault {
+    /// The event there was changed, moved or inserted, or one before it was.
+    #[error("it was changed, moved or inserted")]
+    Changed,
+    /// The event there is missing, and later ones are there.
+    #[error("it was removed")]
+    Missing,
+    /// Another chain sealed an event at this position that is not there: it was removed with all that followed it, or
+    /// the chain was rewritten.
+    #[error("another node's seal knows an event there that was removed or rewritten")]
+    Sealed,
+}
+
+/// Verifies a chain from its first event.
+#[derive(Clone, Debug)]
+pub struct ChainCheck {
+    position: i64,
+    hash: [u8; 32],
+}
+
+impl ChainCheck {
+    /// Begins with the name of a chain.
+    pub fn new(chain: &str) -> Self {
+        Self { position: 0, hash: chain_start(chain) }
+    }
+
+    /// Verifies the next event.
+    pub fn next(&mut self, position: i64, event_json: &str, hash: &[u8; 32]) -> Result<(), ChainFault> {
+        if position != self.position + 1 {
+            return Err(ChainFault::Missing);
+        }
+        // The hash covers the stored text, not the decoded event: decoding and encoding again may change the bytes.
+        if chain_hash(&self.hash, event_json.as_bytes()) != *hash {
+            return Err(ChainFault::Changed);
+        }
+        (self.position, self.hash) = (position, *hash);
+        Ok(())
+    }
+
+    /// Position of the last verified event; 0 before the first.
+    pub fn position(&self) -> i64 {
+        self.position
+    }
+
+    /// Hash of the last verified event. A copy that is kept elsewhere proves later that the chain was not truncated.
+    pub fn hash(&self) -> &[u8; 32] {
+        &self.hash
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(name: &str, texts: &[&str]) -> Vec<(i64, String, [u8; 32])> {
+        let mut previous = chain_start(name);
+        let line = |(position, text): (i64, &&str)| {
+            previous = chain_hash(&previous, text.as_bytes());
+            (position, (*text).to_owned(), previous)
+        };
+        (1..).zip(texts).map(line).collect()
+    }
+
+    fn check(name: &str, lines: &[(i64, String, [u8; 32])]) -> (i64, Option<ChainFault>) {
+        let mut check = ChainCheck::new(name);
+        let fault = lines.iter().find_map(|(position, text, hash)| check.next(*position, text, hash).err());
+        (check.position(), fault)
+    }
+
+    #[test]
+    fn m25_changed_removed_inserted_and_moved_events_are_found_at_their_position() {
+        let whole = chain("n", &["a", "b", "c", "d"]);
+        assert_eq!(check("n", &whole), (4, None));
+        let mut changed = whole.clone();
+        changed[1].1 = "B".into();
+        assert_eq!(check("n", &changed), (1, Some(ChainFault::Changed)));
+        let mut removed = whole.clone();
+        removed.remove(2);
+        assert_eq!(check("n", &removed), (2, Some(ChainFault::Missing)));
+        let renumbered: Vec<_> = (1..).zip(removed).map(|(position, line)| (position, line.1, line.2)).collect();
+        assert_eq!(check("n", &renumbered), (2, Some(ChainFault::Changed)));
+        let mut moved = whole.clone();
+        (moved[1].1, moved[2].1) = (whole[2].1.clone(), whole[1].1.clone());
+        assert_eq!(check("n", &moved), (1, Some(ChainFault::Changed)));
+        let mut inserted = whole.clone();
+        inserted.insert(1, (2, "x".into(), chain_hash(&whole[0].2, b"x")));
+        inserted.iter_mut().skip(2).for_each(|line| line.0 += 1);
+        assert_eq!(check("n", &inserted), (2, Some(ChainFault::Changed)));
+        assert_eq!(check("n", &whole[1..]), (0, Some(ChainFault::Missing)));
+    }
+
+    #[test]
+    fn m25_events_are_bound_to_the_name_of_their_chain() {
+        assert_eq!(check("other", &chain("n", &["a"])), (0, Some(ChainFault::Changed)));
+    }
+
+    #[test]
+    fn a_seal_says_which_heads_it_holds() {
+        let heads = vec![ChainHead::new("b", 7, &[0xab; 32])];
+        let seal = AuditEvent::seal(Timestamp::from_micros(5), "a", &heads);
+        assert_eq!(seal.sealed_heads(), heads);
+        assert_eq!(AuditEvent { action: "x".into(), ..seal }.sealed_heads(), []);
+    }
 }

@@ -1,14 +1,14 @@
 //! The service of the audit log: listing and verification (M25).
 //!
-//! The log belongs to the installation and not to a space: all lines form one hash chain, which can be verified only as
-//! a whole.
+//! The log belongs to the installation and not to a space: the chains can be verified only as a whole.
 
 use std::sync::Arc;
 
 use muster_core::Error;
-use muster_core::audit::{AuditEvent, chain_hash};
+use muster_core::audit::{AuditEvent, ChainCheck, ChainFault, ChainHead, SEAL, hex};
 use muster_core::authorization::{AuditRead, Grant};
 use muster_core::time::Timestamp;
+use muster_store::AuditStore;
 
 use super::watched_store::WatchedStore;
 
@@ -17,14 +17,14 @@ const BATCH: u32 = 1000;
 /// Maximum lines that one request scans: matches may be rare and the log long.
 const MAX_SCANNED: u64 = 50_000;
 
-/// An audit event with its position in the chain.
+/// An audit event with its number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditLine {
-    /// Its number, ascending.
+    /// Its number, ascending. Between events of several nodes within the same second, the order means nothing.
     pub seq: i64,
     /// The event.
     pub event: AuditEvent,
-    /// SHA-256 over the previous line's hash and this line's text.
+    /// SHA-256 over the hash of the previous line of its chain and this line's text.
     pub hash: [u8; 32],
 }
 
@@ -68,16 +68,27 @@ pub struct AuditPage {
     pub next: Option<i64>,
 }
 
-/// Result of a verification of the chain.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Result of a verification of all chains.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditVerdict {
-    /// Number of lines verified before the first error.
+    /// Number of verified lines.
     pub lines: u64,
-    /// Hash of the last verified line; `None` for an empty log. A copy that is kept elsewhere proves later that the log
-    /// was not truncated, which the chain alone can't show.
-    pub head: Option<[u8; 32]>,
-    /// Number of the first line that was modified or that follows a missing one; `None` if the chain is intact.
-    pub broken_at: Option<i64>,
+    /// Last verified line of each chain. A copy that is kept elsewhere proves later that the chains were not truncated:
+    /// an end that no other chain has sealed could be removed without a trace.
+    pub heads: Vec<ChainHead>,
+    /// The first defect that was found; `None` if the log is intact.
+    pub broken: Option<AuditDefect>,
+}
+
+/// A defect of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditDefect {
+    /// The chain.
+    pub chain: String,
+    /// The position in it.
+    pub position: i64,
+    /// What is wrong there.
+    pub fault: ChainFault,
 }
 
 /// The audit log.
@@ -115,34 +126,61 @@ impl Audit {
         Ok(page)
     }
 
-    /// Verifies every line of the chain from the first.
+    /// Verifies every chain from its first line, and every seal, up to the first defect.
     pub async fn verify(&self, grant: &Grant<AuditRead>) -> Result<AuditVerdict, Error> {
-        let (mut verdict, mut after) = (AuditVerdict::default(), 0);
-        loop {
-            let batch = self.store.audit(grant).audit_events(after, BATCH).await?;
-            let is_last = batch.len() < BATCH as usize;
-            after = batch.last().map_or(after, |(seq, _, _)| *seq);
-            verdict.extend(batch);
-            if is_last || verdict.broken_at.is_some() {
-                return Ok(verdict);
+        let store = self.store.audit(grant);
+        let mut verdict = AuditVerdict::default();
+        for chain in store.audit_chains().await? {
+            verdict.broken = verify_chain(store, &chain, &mut verdict).await?;
+            if verdict.broken.is_some() {
+                break;
             }
+        }
+        Ok(verdict)
+    }
+}
+
+async fn verify_chain(
+    store: &dyn AuditStore,
+    chain: &str,
+    verdict: &mut AuditVerdict,
+) -> Result<Option<AuditDefect>, Error> {
+    let mut check = ChainCheck::new(chain);
+    loop {
+        let links = store.audit_links(chain, check.position(), BATCH).await?;
+        let is_last = links.len() < BATCH as usize;
+        for link in links {
+            if let Err(fault) = check.next(link.position, &link.event, &link.hash) {
+                return Ok(Some(AuditDefect { chain: chain.to_owned(), position: check.position() + 1, fault }));
+            }
+            verdict.lines += 1;
+            if let Some(defect) = verify_seal(store, &link.event).await? {
+                return Ok(Some(defect));
+            }
+        }
+        if is_last {
+            if check.position() > 0 {
+                verdict.heads.push(ChainHead::new(chain, check.position(), check.hash()));
+            }
+            return Ok(None);
         }
     }
 }
 
-impl AuditVerdict {
-    /// Verifies the next lines, up to the first mismatch.
-    fn extend(&mut self, lines: Vec<(i64, String, [u8; 32])>) {
-        for (seq, text, hash) in lines {
-            // The hash covers the stored text, not the decoded event: decoding and encoding again may change the bytes.
-            let previous = self.head.as_ref().map_or(&[][..], |head| head.as_slice());
-            if chain_hash(previous, text.as_bytes()) != hash {
-                self.broken_at = Some(seq);
-                return;
-            }
-            (self.lines, self.head) = (self.lines + 1, Some(hash));
+/// Verifies that what a seal holds is still there. That its chain leads up to it is verified with that chain.
+async fn verify_seal(store: &dyn AuditStore, text: &str) -> Result<Option<AuditDefect>, Error> {
+    // Few lines are seals: the others are not decoded.
+    if !text.contains(SEAL) {
+        return Ok(None);
+    }
+    let Ok(event) = serde_json::from_str::<AuditEvent>(text) else { return Ok(None) };
+    for ChainHead { chain, position, hash } in event.sealed_heads() {
+        let found = store.audit_hash(&chain, position).await?;
+        if found.as_ref().map(hex) != Some(hash) {
+            return Ok(Some(AuditDefect { chain, position, fault: ChainFault::Sealed }));
         }
     }
+    Ok(None)
 }
 
 /// Decodes a line. A corrupt one is logged and skipped, so that it does not make the rest of the log unreadable;
@@ -154,50 +192,5 @@ fn read(seq: i64, text: &str, hash: [u8; 32]) -> Option<AuditLine> {
             tracing::error!(seq, %error, "a line of the audit log is damaged");
             None
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chain(texts: &[&str]) -> Vec<(i64, String, [u8; 32])> {
-        let mut previous: Vec<u8> = Vec::new();
-        let line = |(seq, text): (i64, &&str)| {
-            let hash = chain_hash(&previous, text.as_bytes());
-            previous = hash.to_vec();
-            (seq, (*text).to_owned(), hash)
-        };
-        (1..).zip(texts).map(line).collect()
-    }
-
-    fn verdict(lines: Vec<(i64, String, [u8; 32])>) -> (u64, Option<i64>) {
-        let mut verdict = AuditVerdict::default();
-        verdict.extend(lines);
-        (verdict.lines, verdict.broken_at)
-    }
-
-    #[test]
-    fn m25_modified_or_removed_line_breaks_the_chain_at_its_position() {
-        let whole = chain(&["a", "b", "c", "d"]);
-        assert_eq!(verdict(whole.clone()), (4, None));
-        let mut changed = whole.clone();
-        changed[1].1 = "B".into();
-        assert_eq!(verdict(changed), (1, Some(2)));
-        let mut removed = whole.clone();
-        removed.remove(2);
-        assert_eq!(verdict(removed), (2, Some(4)));
-        let mut without_first = whole;
-        without_first.remove(0);
-        assert_eq!(verdict(without_first), (0, Some(2)));
-    }
-
-    #[test]
-    fn verification_in_batches_gives_the_same_result() {
-        let lines = chain(&["a", "b", "c", "d"]);
-        let (mut whole, mut pieces) = (AuditVerdict::default(), AuditVerdict::default());
-        whole.extend(lines.clone());
-        lines.chunks(3).for_each(|some| pieces.extend(some.to_vec()));
-        assert_eq!(whole, pieces);
     }
 }

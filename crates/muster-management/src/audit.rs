@@ -5,8 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use muster_core::Error;
+use muster_core::audit::{ChainHead, hex};
 use muster_core::time::Timestamp;
-use muster_protocol::management::audit::{AuditEvent, AuditEvents, AuditVerdict, ListAuditEvents};
+use muster_protocol::management::audit::{
+    AuditDefect, AuditEvent, AuditEvents, AuditHead, AuditVerdict, ListAuditEvents,
+};
 
 use super::answer::Answer;
 use super::convert::time;
@@ -14,7 +17,7 @@ use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::query::{Paging, Query};
 use muster_fleet::Fleet;
-use muster_fleet::audit_log::{AuditLine, AuditQuery};
+use muster_fleet::audit_log::{self, AuditLine, AuditQuery};
 
 /// Endpoints for the audit log (M25).
 pub fn endpoints() -> Vec<Endpoint> {
@@ -67,14 +70,17 @@ fn event(line: AuditLine) -> AuditEvent {
 async fn verify(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<AuditVerdict> {
     let verdict = fleet.audit().verify(&context.grant()?).await?;
     Ok(Json(AuditVerdict {
-        intact: verdict.broken_at.is_none(),
+        intact: verdict.broken.is_none(),
         lines: verdict.lines,
-        head: verdict.head.map(|hash| hex(&hash)),
-        broken_at: verdict.broken_at,
+        heads: verdict.heads.into_iter().map(head).collect(),
+        broken: verdict.broken.map(defect),
     }))
 }
 
-// Hexadecimal, so that a head noted elsewhere can be compared by eye.
-fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+fn head(head: ChainHead) -> AuditHead {
+    AuditHead { chain: head.chain, position: head.position, hash: head.hash }
+}
+
+fn defect(defect: audit_log::AuditDefect) -> AuditDefect {
+    AuditDefect { chain: defect.chain, position: defect.position, reason: defect.fault.to_string() }
 }

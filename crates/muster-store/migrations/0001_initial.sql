@@ -266,11 +266,14 @@ CREATE TABLE settings (
     value TEXT NOT NULL
 ) STRICT;
 
--- Append-only; hash = SHA-256 of the hash before and the event's text.
+-- Append-only, a chain for each node; hash = SHA-256 of the hash before it in its chain and the event's text.
 CREATE TABLE audit_events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    chain TEXT NOT NULL,
+    position INTEGER NOT NULL,
     event TEXT NOT NULL,
-    hash BLOB NOT NULL
+    hash BLOB NOT NULL,
+    UNIQUE (chain, position)
 ) STRICT;
 
 CREATE TABLE changes (

@@ -14,9 +14,9 @@ pub mod testing;
 
 pub use engine::{Cause, EngineError, OpenError, Options, SqlStore};
 pub use port::{
-    ActionStore, ActionWrite, AgentStore, AgentWrite, AuditStore, ChangeStore, Committed, Currency, EnrollmentKeyStore,
-    EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, LeaseName, LeaseStore, LostNode, NodeEpoch, NodeLease,
-    NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition,
-    Resources, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError, UploadLimit, UploadQuota,
-    Write, has_gap,
+    ActionStore, ActionWrite, AgentStore, AgentWrite, AuditLink, AuditStore, ChangeStore, Committed, Currency,
+    EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, LeaseName, LeaseStore, LostNode,
+    NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputStore, OutputWrite, PolicyStore,
+    PolicyWrite, Precondition, Resources, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError,
+    UploadLimit, UploadQuota, Write, has_gap,
 };

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+#[path = "postgres/audit_chains.rs"]
+mod audit_chains;
 #[path = "postgres/several_nodes.rs"]
 mod several_nodes;
 mod suite;

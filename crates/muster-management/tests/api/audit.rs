@@ -52,5 +52,8 @@ async fn an_intact_log_is_verified_and_its_head_is_the_newest_hash() {
     let api = with_policies().await;
     let newest = api.get("/audit?perPage=1").await.ok()["items"][0]["hash"].clone();
     let verdict = api.get("/audit/_verify").await.ok();
-    assert_eq!(verdict, json!({"intact": true, "lines": 4, "head": newest}));
+    let head = &verdict["heads"][0];
+    assert_eq!((&verdict["intact"], &verdict["lines"], &head["hash"]), (&json!(true), &json!(4), &newest));
+    assert_eq!((&head["position"], verdict["heads"].as_array().unwrap().len()), (&json!(4), 1));
+    assert!(verdict.get("broken").is_none(), "{verdict}");
 }

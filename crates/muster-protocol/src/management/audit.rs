@@ -70,14 +70,34 @@ pub struct AuditEvents {
 pub struct AuditVerdict {
     /// Whether no event was changed or removed.
     pub intact: bool,
-    /// Number of verified events, from the first.
+    /// Number of verified events.
     pub lines: u64,
-    /// Hash of the last verified event, in hex. Stored outside the server, it later proves that the log was not
-    /// truncated.
+    /// Last verified event of each chain. Stored outside the server, they later prove that the log was not truncated.
+    // A chain alone can't show that its end is missing, unless another one has sealed it.
+    pub heads: Vec<AuditHead>,
+    /// The first defect that was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    // A chain alone can't show that its end is missing.
-    pub head: Option<String>,
-    /// Sequence number of the first event that was changed, or that follows a missing one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub broken_at: Option<i64>,
+    pub broken: Option<AuditDefect>,
+}
+
+/// End of a chain of the audit log. Each node writes a chain of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct AuditHead {
+    /// Name of the chain: the id of its node.
+    pub chain: String,
+    /// Position in the chain, counted from 1.
+    pub position: i64,
+    /// Hash of the event there, in hex.
+    pub hash: String,
+}
+
+/// Defect of the audit log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct AuditDefect {
+    /// The chain.
+    pub chain: String,
+    /// Position in the chain, counted from 1.
+    pub position: i64,
+    /// What is wrong there.
+    pub reason: String,
 }

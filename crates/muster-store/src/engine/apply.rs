@@ -4,6 +4,7 @@ use super::session::Connection;
 
 use super::error::Failure;
 use super::recent::Batch;
+use super::transaction::Pending;
 use super::{actions, agents, enrollment_keys, files, log, nodes, policies, settings};
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
@@ -24,10 +25,10 @@ pub(crate) struct Done {
 }
 
 /// Applies a list of writes. The caller rolls back all of them if one fails.
-pub(crate) fn writes(connection: &Connection, recent: &mut Batch<'_>, writes: &[Write]) -> Result<Done, Failure> {
+pub(crate) fn writes(connection: &Connection, pending: &mut Pending<'_>, writes: &[Write]) -> Result<Done, Failure> {
     let mut done = Done::default();
     for write in writes {
-        apply(connection, recent, write, &mut done)?;
+        apply(connection, pending, write, &mut done)?;
     }
     Ok(done)
 }
@@ -51,9 +52,9 @@ pub(crate) fn is_one_statement(writes: &[Write]) -> bool {
 }
 
 /// Dispatches a write to its function.
-fn apply(c: &Connection, recent: &mut Batch<'_>, write: &Write, done: &mut Done) -> Result<(), Failure> {
+fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Done) -> Result<(), Failure> {
     match write {
-        Write::Agent(write) => agent(c, recent, write)?,
+        Write::Agent(write) => agent(c, &mut pending.recent, write)?,
         Write::EnrollmentKey(write) => enrollment_key(c, write)?,
         Write::Policy(write) => policy(c, write)?,
         Write::Action(write) => done.committed.action_seqs.extend(action(c, write)?),
@@ -68,7 +69,7 @@ fn apply(c: &Connection, recent: &mut Batch<'_>, write: &Write, done: &mut Done)
         }
         Write::Node(write) => nodes::write(c, write)?,
         Write::Fenced(token) => nodes::fence(c, token)?,
-        Write::Audit(event) => log::append_audit(c, event)?,
+        Write::Audit(event) => pending.chain.append(c, event)?,
         Write::Changed(change) => done.newest_change = Some(log::append_change(c, change)?),
     }
     Ok(())

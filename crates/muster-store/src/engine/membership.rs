@@ -10,6 +10,13 @@ use crate::port::{NodeEpoch, NodeLease, NodeStanding};
 /// Id of the one node of an embedded store.
 pub(crate) const ALONE: &str = "local";
 
+impl NodeStanding {
+    /// Of the one node of an embedded store.
+    pub(crate) fn alone() -> Self {
+        Self { node: NodeId::trusted(ALONE), epoch: NodeEpoch(ALONE.into()), lease: NodeLease::Held }
+    }
+}
+
 /// The node's standing, which the writer and the follower of a shared store set, and everybody else watches.
 pub(crate) struct Membership(watch::Sender<NodeStanding>);
 
@@ -21,7 +28,8 @@ impl Membership {
 
     /// The one node of an embedded store.
     pub(crate) fn alone() -> Arc<Self> {
-        Arc::new(Self::new(NodeId::trusted(ALONE), NodeEpoch(ALONE.into())))
+        let NodeStanding { node, epoch, .. } = NodeStanding::alone();
+        Arc::new(Self::new(node, epoch))
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<NodeStanding> {

@@ -3,7 +3,7 @@
 //! Applied migrations are recorded in the table `schema_migrations` with checksum and time. A store with a migration that
 //! this program does not know is rejected without a change: an older program must not write to a newer store.
 
-use muster_core::audit::chain_hash;
+use muster_core::audit;
 
 use super::error::OpenError;
 
@@ -29,7 +29,7 @@ pub(crate) struct Applied {
 impl Migration {
     /// SHA-256 of its text in hex.
     pub(crate) fn checksum(&self) -> String {
-        chain_hash(&[], self.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        audit::hex(&audit::sha256(&[self.text.as_bytes()]))
     }
 }
 

@@ -11,6 +11,7 @@
 mod actions;
 mod agents;
 pub(crate) mod apply;
+pub(crate) mod audit;
 pub(crate) mod damage;
 mod enrollment_keys;
 pub(crate) mod error;

@@ -14,7 +14,7 @@ use crate::sql::nodes as sql;
 pub(super) fn write(connection: &Connection, write: &NodeWrite) -> std::result::Result<(), Failure> {
     match write {
         NodeWrite::Describe { name, version, addresses } => {
-            let this = connection.node();
+            let this = connection.standing().node;
             run(connection, sql::DESCRIBE, params![name, version, to_json(addresses)?, this.as_str()])?;
         }
         NodeWrite::Drain { id } => set_draining(connection, id, true)?,

@@ -6,11 +6,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use muster_core::id::NodeId;
-
 use super::error::EngineError;
-use super::membership::ALONE;
-use crate::port::{FencingToken, LeaseName, StoreError};
+use crate::port::{FencingToken, LeaseName, NodeStanding, StoreError};
 
 /// Result of a statement.
 pub(crate) type Result<T> = std::result::Result<T, EngineError>;
@@ -30,8 +27,6 @@ pub(crate) enum Next {
 /// decides by such a rule takes its lock first and holds it until the commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// Each line of the audit log is chained to the one before it.
-    AuditChain,
     /// A policy is not deleted while agents are on it; at most one output of a space is the default.
     References,
     /// An agent's uploads stay within its quota.
@@ -108,9 +103,9 @@ pub(crate) trait Session: Send {
         Ok(())
     }
 
-    /// Id of the node that this session belongs to.
-    fn node(&self) -> NodeId {
-        NodeId::trusted(ALONE)
+    /// Standing of the node that this session belongs to.
+    fn standing(&self) -> NodeStanding {
+        NodeStanding::alone()
     }
 
     /// The leases of a store with several nodes. `None`: the only node always holds all of them.

@@ -109,8 +109,7 @@ impl SqlStore {
         self.writer.close().await;
     }
 
-    /// Returns the writer thread, for fault tests.
-    #[cfg(any(test, feature = "testing"))]
+    /// Returns the writer thread.
     pub(crate) fn writer(&self) -> &Writer {
         &self.writer
     }

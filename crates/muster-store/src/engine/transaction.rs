@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::apply::{self, Done};
+use super::audit::Chain;
 use super::damage::Damage;
 use super::error::{Cause, EngineError, Failure};
 use super::recent::{Batch, Recent};
@@ -18,6 +19,8 @@ pub(crate) enum Work {
     Writes(Vec<Write>),
     /// Anything else that writes.
     Task(Task),
+    /// Seals the other nodes' chains of the audit log.
+    Seal,
 }
 
 /// Why a transaction was given up. Nothing of it was applied, unless its error says that this is not known.
@@ -42,6 +45,27 @@ pub(crate) struct Outcome {
 pub(crate) fn attempt<'w>(
     connection: &Connection,
     recent: &mut Recent,
+    chain: &mut Chain,
+    damage: &Damage,
+    jobs: impl Iterator<Item = &'w Work>,
+) -> Result<Outcome, Broken> {
+    let outcome = run(connection, recent, chain, damage, jobs);
+    if outcome.is_err() {
+        chain.forget();
+    }
+    outcome
+}
+
+/// What jobs add to beside the rows that they write, until the commit.
+pub(crate) struct Pending<'t> {
+    pub(crate) recent: Batch<'t>,
+    pub(crate) chain: &'t mut Chain,
+}
+
+fn run<'w>(
+    connection: &Connection,
+    recent: &mut Recent,
+    chain: &mut Chain,
     damage: &Damage,
     jobs: impl Iterator<Item = &'w Work>,
 ) -> Result<Outcome, Broken> {
@@ -51,9 +75,9 @@ pub(crate) fn attempt<'w>(
     };
     connection.begin().map_err(|error| Broken::Whole(not_applied(&error)))?;
     let mut outcome = Outcome::default();
-    let mut batch = recent.batch();
+    let mut pending = Pending { recent: recent.batch(), chain };
     for (index, work) in jobs.enumerate() {
-        match isolated(connection, &mut batch, work) {
+        match isolated(connection, &mut pending, work) {
             Ok(done) => {
                 outcome.newest_change = outcome.newest_change.max(done.newest_change);
                 outcome.answers.push(Ok(done));
@@ -68,7 +92,7 @@ pub(crate) fn attempt<'w>(
             }
         }
     }
-    let pages = batch.into_pages();
+    let pages = pending.recent.into_pages();
     recent.write(connection, &pages).map_err(|error| {
         give_up(connection);
         Broken::Whole(not_applied(&error))
@@ -93,14 +117,15 @@ fn give_up(connection: &Connection) {
 }
 
 /// Runs a job so that a refusal takes back all of it and nothing else, and a panic stays inside.
-fn isolated(connection: &Connection, batch: &mut Batch<'_>, work: &Work) -> Result<Done, Failure> {
-    let mark = batch.mark();
+fn isolated(connection: &Connection, pending: &mut Pending<'_>, work: &Work) -> Result<Done, Failure> {
+    let mark = (pending.recent.mark(), pending.chain.mark());
     let guarded = AssertUnwindSafe(|| match work {
         Work::Writes(writes) if connection.is_statement_atomic() && apply::is_one_statement(writes) => {
-            apply::writes(connection, batch, writes)
+            apply::writes(connection, pending, writes)
         }
-        Work::Writes(writes) => in_savepoint(connection, || apply::writes(connection, batch, writes)),
+        Work::Writes(writes) => in_savepoint(connection, || apply::writes(connection, pending, writes)),
         Work::Task(task) => in_savepoint(connection, || task(connection)),
+        Work::Seal => in_savepoint(connection, || Ok(pending.chain.seal(connection).map(|()| Done::default())?)),
     });
     // Unwind safety: whatever the job left behind in the connection is rolled back with the transaction.
     let result = catch_unwind(guarded).unwrap_or_else(|_| {
@@ -108,7 +133,8 @@ fn isolated(connection: &Connection, batch: &mut Batch<'_>, work: &Work) -> Resu
         Err(Failure::Engine(EngineError::new(Cause::Panic, "a job panicked")))
     });
     if result.is_err() {
-        batch.back_to(mark);
+        pending.recent.back_to(mark.0);
+        pending.chain.back_to(mark.1);
     }
     result
 }

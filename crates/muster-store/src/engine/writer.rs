@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::apply::Done;
+use super::audit::Chain;
 use super::damage::Damage;
 use super::error::OpenError;
 use super::feed::Feed;
@@ -78,7 +79,17 @@ impl Writer {
     ) -> Result<Self, OpenError> {
         let (sender, queue) = mpsc::channel(jobs);
         let callers = Handle::try_current().ok();
-        let thread = Thread { connection, queue, feed, recent, damage, callers, crowded: false, closing: Vec::new() };
+        let thread = Thread {
+            connection,
+            queue,
+            feed,
+            recent,
+            damage,
+            callers,
+            chain: Chain::default(),
+            crowded: false,
+            closing: Vec::new(),
+        };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || thread.run())
@@ -100,6 +111,12 @@ impl Writer {
         self.submit(Work::Task(Box::new(task)), 0).await
     }
 
+    /// Seals the audit log.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) async fn seal(&self) -> Answer {
+        self.submit(Work::Seal, 0).await
+    }
+
     async fn submit(&self, work: Work, bytes: usize) -> Answer {
         let queue = self.queue.as_ref().ok_or_else(closed)?;
         let share = self.budget.take(bytes)?;
@@ -110,6 +127,11 @@ impl Writer {
         })?;
         let unanswered = |_| StoreError::Unknown { reason: "the store's writing thread ended".into() };
         answer.await.map_err(unanswered)?
+    }
+
+    /// What asks this thread to seal the audit log, from another one. `None` once it is closed.
+    pub(crate) fn sealing(&self) -> Option<Sealing> {
+        Some(Sealing(self.queue.as_ref()?.downgrade(), self.budget.clone()))
     }
 
     /// Takes nothing new and waits until what was taken is on disk.
@@ -133,6 +155,19 @@ impl Drop for Writer {
     }
 }
 
+/// Asks the writer of a store to seal the audit log, as long as the store is open.
+pub(crate) struct Sealing(mpsc::WeakSender<Message>, Budget);
+
+impl Sealing {
+    /// Has the other nodes' chains sealed, some time soon. Nothing is lost if the writer is busy: the next seal covers more.
+    pub(crate) fn seal(&self) {
+        let (Some(queue), Ok(share)) = (self.0.upgrade(), self.1.take(0)) else { return };
+        let (reply, _) = oneshot::channel();
+        // Full or closed: see above.
+        let _ = queue.try_send(Message::Job(Job { work: Work::Seal, reply, share }));
+    }
+}
+
 /// Jobs for one transaction.
 #[derive(Default)]
 struct Gathered {
@@ -152,6 +187,7 @@ struct Thread {
     feed: Arc<Feed>,
     recent: Recent,
     damage: Damage,
+    chain: Chain,
     /// Where those who wait run, as far as is known.
     callers: Option<Handle>,
     /// Whether the last transaction had more than one job.
@@ -205,7 +241,8 @@ impl Thread {
             if jobs.is_empty() {
                 return;
             }
-            match attempt(self.connection.as_ref(), &mut self.recent, &self.damage, jobs.iter().map(|job| &job.work)) {
+            let work = jobs.iter().map(|job| &job.work);
+            match attempt(self.connection.as_ref(), &mut self.recent, &mut self.chain, &self.damage, work) {
                 Ok(outcome) => {
                     self.publish(outcome.newest_change);
                     return self.answer(jobs, outcome.answers);

@@ -18,7 +18,7 @@ use muster_core::change::Change;
 
 pub use self::actions::{ActionStore, ActionWrite};
 pub use self::agents::{AgentStore, AgentWrite};
-pub use self::audit::AuditStore;
+pub use self::audit::{AuditLink, AuditStore};
 pub use self::changes::{ChangeStore, Currency, has_gap};
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
@@ -131,7 +131,7 @@ pub enum Write {
     /// Changes nothing: the commit is refused ([`Precondition::LeaseLost`]) unless this node still holds the lease of the token.
     /// Nobody else can take it before the commit has ended. Belongs at the beginning of a list.
     Fenced(FencingToken),
-    /// Appends a line to the audit log. The store chains it.
+    /// Appends a line to this node's chain of the audit log.
     Audit(AuditEvent),
     /// Appends a row to the change log.
     Changed(Change),

@@ -11,11 +11,12 @@ use crate::sql::now;
 /// that writers lock, and the transactions that were committed, for whoever lost the answer to a commit.
 pub(super) const OWN_TABLES: &str = r"
 CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL) WITH (fillfactor = 10);
-INSERT INTO counters (name, value) VALUES ('actions', 0), ('audit_events', 0), ('changes', 0);
+INSERT INTO counters (name, value) VALUES ('actions', 0), ('changes', 0);
 CREATE FUNCTION next_in_commit_order(TEXT) RETURNS BIGINT LANGUAGE sql VOLATILE AS
     'UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value';
+CREATE SEQUENCE audit_order;
 CREATE TABLE locks (name TEXT NOT NULL PRIMARY KEY);
-INSERT INTO locks (name) VALUES ('audit_chain'), ('references'), ('uploads');
+INSERT INTO locks (name) VALUES ('references'), ('uploads');
 CREATE TABLE commits (id TEXT NOT NULL PRIMARY KEY, committed_at TIMESTAMPTZ NOT NULL DEFAULT now());
 CREATE INDEX commits_by_time ON commits (committed_at);
 ";
@@ -31,7 +32,11 @@ pub(super) fn schema(text: &str) -> String {
         if let Some(rest) = line.strip_prefix("CREATE TABLE ") {
             table = rest.split(' ').next().unwrap_or_default().to_owned();
         }
-        let number = format!("BIGINT NOT NULL PRIMARY KEY DEFAULT next_in_commit_order('{table}')");
+        // The audit log is ordered for people only: nodes must not wait for each other to append to it.
+        let number = match table.as_str() {
+            "audit_events" => "BIGINT NOT NULL PRIMARY KEY DEFAULT nextval('audit_order')".to_owned(),
+            _ => format!("BIGINT NOT NULL PRIMARY KEY DEFAULT next_in_commit_order('{table}')"),
+        };
         let line = line
             .replace("INTEGER PRIMARY KEY AUTOINCREMENT", &number)
             .replace(" INTEGER", " BIGINT")

@@ -11,6 +11,7 @@ use crate::engine::error::OpenError;
 use crate::engine::feed::Feed;
 use crate::engine::membership::Membership;
 use crate::engine::session::{Next, Result, Session};
+use crate::engine::writer::Sealing;
 use crate::port::NodeLease;
 
 /// How often the change log is asked for its newest number: a change made elsewhere is known here within this time.
@@ -20,6 +21,8 @@ const WHEN_LOST: Duration = Duration::from_secs(1);
 
 /// How often the lease is renewed.
 const RENEW: Duration = Duration::from_secs(2);
+/// How often the other nodes' chains of the audit log are sealed, if they have grown.
+const SEAL: Duration = Duration::from_secs(10);
 /// How often the ids of old commits are removed.
 const PRUNE: Duration = Duration::from_secs(60);
 /// Outcomes are asked for within seconds; an hour is plenty.
@@ -39,6 +42,7 @@ impl Follower {
         node: Node,
         membership: Arc<Membership>,
         feed: Arc<Feed>,
+        sealing: Option<Sealing>,
     ) -> std::result::Result<Self, OpenError> {
         let (ending, ended) = channel();
         let follow = Follow {
@@ -47,7 +51,9 @@ impl Follower {
             membership,
             feed,
             described: Described::default(),
+            sealing,
             renewed: None,
+            sealed: Instant::now(),
             pruned: Instant::now(),
         };
         let thread = std::thread::Builder::new()
@@ -75,7 +81,9 @@ struct Follow {
     feed: Arc<Feed>,
     /// The node's row, as of the last renewal.
     described: Described,
+    sealing: Option<Sealing>,
     renewed: Option<Instant>,
+    sealed: Instant,
     pruned: Instant,
 }
 
@@ -137,6 +145,10 @@ impl Follow {
             }
             self.renewed = Some(asked);
             registration::remove_expired(&self.session)?;
+        }
+        if self.sealed.elapsed() >= SEAL {
+            self.sealing.iter().for_each(Sealing::seal);
+            self.sealed = Instant::now();
         }
         if self.pruned.elapsed() >= PRUNE {
             self.session.run(PRUNE_COMMITS, &[])?;

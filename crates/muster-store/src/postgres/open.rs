@@ -37,8 +37,10 @@ fn open(address: Address, node: &Node, options: &Options) -> Result<SqlStore, Op
     let feed = Arc::new(Feed::shared(newest, asked));
     let member = |session: PostgresSession| -> Box<dyn Session> { Box::new(session.of(Arc::clone(&membership))) };
     let sessions = Sessions { writer: member(first), points: member(session()?), lists: member(session()?) };
-    let follower = Follower::start(session()?, node.clone(), Arc::clone(&membership), Arc::clone(&feed))?;
+    let following = session()?;
+    let (by, of) = (Arc::clone(&membership), Arc::clone(&feed));
     let mut store = SqlStore::start(sessions, options, feed, membership, Recent::without_ring())?;
+    let follower = Follower::start(following, node.clone(), by, of, store.writer().sealing())?;
     store.keep(follower);
     Ok(store)
 }

@@ -10,7 +10,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::id::NodeId;
 use tokio::runtime::Runtime;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type};
@@ -20,9 +19,9 @@ use super::address::Address;
 use super::dialect;
 use super::leases::lease_lost;
 use crate::engine::error::{Cause, EngineError, OpenError};
-use crate::engine::membership::{ALONE, Membership};
+use crate::engine::membership::Membership;
 use crate::engine::session::{Cells, Leases, Next, Result, Row, Rule, Session, Value};
-use crate::port::{NodeEpoch, StoreError};
+use crate::port::{NodeEpoch, NodeStanding, StoreError};
 
 /// Prepared statements that a connection keeps: more than there are fixed ones. Composed ones beyond it are prepared anew.
 const PREPARED: usize = 512;
@@ -211,7 +210,6 @@ impl PostgresSession {
             return Ok(());
         }
         let name = match rule {
-            Rule::AuditChain => "audit_chain",
             Rule::References => "references",
             Rule::Uploads => "uploads",
         };
@@ -359,8 +357,8 @@ impl Session for PostgresSession {
         self.take(rule, "SELECT 1 FROM locks WHERE name = $1 FOR SHARE")
     }
 
-    fn node(&self) -> NodeId {
-        self.membership.as_ref().map_or_else(|| NodeId::trusted(ALONE), |membership| membership.standing().node)
+    fn standing(&self) -> NodeStanding {
+        self.membership.as_ref().map_or_else(NodeStanding::alone, |membership| membership.standing())
     }
 
     fn leases(&self) -> Option<&dyn Leases> {

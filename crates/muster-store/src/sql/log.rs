@@ -1,4 +1,4 @@
-//! The change log and the audit log.
+//! The change log.
 
 use super::{now, statements};
 
@@ -16,12 +16,4 @@ statements! {
          AND seq <= coalesce((SELECT min(handled) FROM nodes WHERE id <> $2 AND expires_at > ", now!(), " \
          AND handled > (SELECT max(seq) FROM changes) - $3), $1) ORDER BY seq LIMIT $4)"
     );
-    /// Inserts a line.
-    INSERT_AUDIT = "INSERT INTO audit_events (event, hash) VALUES ($1, $2)";
-    /// Selects the hash of the newest line.
-    NEWEST_AUDIT = "SELECT hash FROM audit_events ORDER BY seq DESC LIMIT 1";
-    /// Selects lines after one.
-    AUDIT = "SELECT seq, event, hash FROM audit_events WHERE seq > $1 ORDER BY seq LIMIT $2";
-    /// Selects lines before one, newest first.
-    AUDIT_BEFORE = "SELECT seq, event, hash FROM audit_events WHERE seq < $1 ORDER BY seq DESC LIMIT $2";
 }

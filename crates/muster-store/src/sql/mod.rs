@@ -6,6 +6,7 @@
 
 pub(crate) mod actions;
 pub(crate) mod agents;
+pub(crate) mod audit;
 pub(crate) mod dialect;
 pub(crate) mod enrollment_keys;
 pub(crate) mod files;
@@ -38,10 +39,20 @@ use statements;
 /// Returns every fixed statement.
 #[cfg(test)]
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
-    [actions::ALL, agents::ALL, enrollment_keys::ALL, files::ALL, log::ALL, nodes::ALL, policies::ALL, settings::ALL]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        actions::ALL,
+        agents::ALL,
+        audit::ALL,
+        enrollment_keys::ALL,
+        files::ALL,
+        log::ALL,
+        nodes::ALL,
+        policies::ALL,
+        settings::ALL,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 /// Returns the placeholders in the order of their first appearance.

@@ -20,9 +20,9 @@ use muster_core::time::Timestamp;
 use tokio::sync::watch;
 
 use crate::port::{
-    ActionStore, AgentStore, AuditStore, ChangeStore, Committed, Currency, EnrollmentKeyStore, FencingToken, FileStore,
-    LeaseName, LeaseStore, LostNode, NodeRecord, NodeStanding, NodeStore, OutputStore, PolicyStore, SecretStore,
-    SettingStore, Store, StoreError, Write,
+    ActionStore, AgentStore, AuditLink, AuditStore, ChangeStore, Committed, Currency, EnrollmentKeyStore, FencingToken,
+    FileStore, LeaseName, LeaseStore, LostNode, NodeRecord, NodeStanding, NodeStore, OutputStore, PolicyStore,
+    SecretStore, SettingStore, Store, StoreError, Write,
 };
 use crate::query::{ActionFilter, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
 
@@ -445,6 +445,21 @@ impl<G: Gate> AuditStore for Gated<G> {
     async fn audit_events_before(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError> {
         self.gate.read()?;
         self.inner.audit_events_before(seq, limit).await
+    }
+
+    async fn audit_chains(&self) -> Result<Vec<String>, StoreError> {
+        self.gate.read()?;
+        self.inner.audit_chains().await
+    }
+
+    async fn audit_links(&self, chain: &str, after: i64, limit: u32) -> Result<Vec<AuditLink>, StoreError> {
+        self.gate.read()?;
+        self.inner.audit_links(chain, after, limit).await
+    }
+
+    async fn audit_hash(&self, chain: &str, position: i64) -> Result<Option<[u8; 32]>, StoreError> {
+        self.gate.read()?;
+        self.inner.audit_hash(chain, position).await
     }
 }
 

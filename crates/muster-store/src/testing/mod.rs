@@ -38,3 +38,11 @@ pub async fn spoil_agent(store: &SqlStore, id: &'static str) -> Result<(), Store
     };
     store.writer().task(spoil).await.map(drop)
 }
+
+/// Has the other nodes' chains of the audit log sealed now.
+///
+/// # Errors
+/// If the store can't write.
+pub async fn seal_audit(store: &SqlStore) -> Result<(), StoreError> {
+    store.writer().seal().await.map(drop)
+}

@@ -15,11 +15,11 @@ use super::{blocking, put};
 /// Time for what happens by itself: renewals every two seconds, registration again after one.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn schema() -> String {
+pub async fn schema() -> String {
     blocking(|| Cluster::shared().schema()).await
 }
 
-async fn open(schema: &str) -> SqlStore {
+pub async fn open(schema: &str) -> SqlStore {
     let schema = schema.to_owned();
     blocking(move || Cluster::shared().open(&schema)).await
 }
@@ -30,18 +30,18 @@ async fn open_in(schema: &str, id: &str, place: &str) -> Result<SqlStore, OpenEr
     blocking(move || SqlStore::connect(address, &node, &Options::default())).await
 }
 
-async fn sql(text: String) -> String {
+pub async fn sql(text: String) -> String {
     blocking(move || Cluster::shared().psql(&text)).await.unwrap()
 }
 
 /// Makes a node's lease expire, as after a long sleep, and lets nobody but this call find it.
-async fn kill(schema: &str, store: &SqlStore) {
+pub async fn kill(schema: &str, store: &SqlStore) {
     let epoch = store.this_node().borrow().epoch.as_str().to_owned();
     sql(format!("DELETE FROM {schema}.nodes WHERE epoch = '{epoch}'")).await;
 }
 
 /// Waits for what happens by itself.
-async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -51,9 +51,9 @@ async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 }
 
 async fn standing(store: &SqlStore, is_it: impl FnMut(&NodeStanding) -> bool) -> NodeStanding {
-    let mut standing = store.this_node();
-    let found = tokio::time::timeout(PATIENCE, standing.wait_for(is_it)).await.expect("in time").unwrap().clone();
-    found
+    let mut receiver = store.this_node();
+    let waiting = tokio::time::timeout(PATIENCE, receiver.wait_for(is_it));
+    waiting.await.expect("in time").unwrap().clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]

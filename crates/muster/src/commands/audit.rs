@@ -71,8 +71,16 @@ const COLUMNS: &[Column<AuditEvent>] = &[
 const VERDICT: &[Column<AuditVerdict>] = &[
     column("INTACT", |verdict| if verdict.intact { "yes" } else { "no" }.to_owned()),
     column("EVENTS", |verdict| verdict.lines.to_string()),
-    column("LAST HASH", |verdict| or_dash(verdict.head.as_deref())),
+    column("LAST HASH", |verdict| or_dash(Some(heads(verdict).as_str()).filter(|heads| !heads.is_empty()))),
 ];
+
+/// The last hash; with several nodes, that of each chain after its name.
+fn heads(verdict: &AuditVerdict) -> String {
+    match verdict.heads.as_slice() {
+        [head] => head.hash.clone(),
+        heads => heads.iter().map(|head| format!("{}:{}", head.chain, head.hash)).collect::<Vec<_>>().join(" "),
+    }
+}
 
 impl AuditCommand {
     /// Runs the verb.
@@ -112,11 +120,14 @@ impl ListArgs {
 impl VerifyArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let verdict = client.verify_audit().await?;
-        print_one(&verdict, self.output.output, VERDICT, |verdict| verdict.head.clone().unwrap_or_default())?;
-        match verdict.broken_at {
+        print_one(&verdict, self.output.output, VERDICT, heads)?;
+        match verdict.broken {
             None => Ok(()),
-            Some(seq) => Err(Failed::new(format!("audit event {seq} was changed, or an event before it was removed"))
-                .remedy("compare with a backup: the events before it are as they were written")),
+            Some(defect) => {
+                let what = format!("audit event {} of node {}: {}", defect.position, defect.chain, defect.reason);
+                Err(Failed::new(what)
+                    .remedy("compare with a backup: the node's events before it are as they were written"))
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use http::Method;
-use muster_core::audit::{AuditEvent, chain_hash};
+use muster_core::audit::{AuditEvent, ChainCheck};
 use muster_core::id::{ActionId, AgentId};
 use muster_core::raw_json;
 use muster_drones::session::{Ask, Session};
@@ -59,12 +59,14 @@ async fn lives(session: &mut Session, agent: &Agent) {
 /// all of them.
 pub async fn stored(folder: &Path, answered: &Answered) {
     let store = SqlStore::open(&folder.join("muster.db"), &Options::default()).unwrap();
-    let (mut previous, mut told): (Vec<u8>, _) = (Vec::new(), HashSet::new());
-    for (seq, event, hash) in store.audit_events(0, u32::MAX).await.unwrap() {
-        assert_eq!(hash, chain_hash(&previous, event.as_bytes()), "audit line {seq}");
-        previous = hash.to_vec();
-        let event: AuditEvent = serde_json::from_str(&event).unwrap();
-        told.insert(format!("{} {}", event.action, event.subject));
+    let mut told = HashSet::new();
+    for chain in store.audit_chains().await.unwrap() {
+        let mut check = ChainCheck::new(&chain);
+        for link in store.audit_links(&chain, 0, u32::MAX).await.unwrap() {
+            check.next(link.position, &link.event, &link.hash).unwrap();
+            let event: AuditEvent = serde_json::from_str(&link.event).unwrap();
+            told.insert(format!("{} {}", event.action, event.subject));
+        }
     }
     for agent in &answered.enrolments {
         let record = store.agent(&AgentId::trusted(agent.id.as_str())).await.unwrap().expect("an enrolled agent");

@@ -3,16 +3,31 @@
 use async_trait::async_trait;
 
 use super::SqlStore;
-use crate::engine::log;
-use crate::port::{AuditStore, StoreError};
+use crate::engine::audit;
+use crate::port::{AuditLink, AuditStore, StoreError};
 
 #[async_trait]
 impl AuditStore for SqlStore {
     async fn audit_events(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError> {
-        self.lists.read(move |c| log::audit(c, seq, limit)).await
+        self.lists.read(move |c| audit::after(c, seq, limit)).await
     }
 
     async fn audit_events_before(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError> {
-        self.lists.read(move |c| log::audit_before(c, seq, limit)).await
+        self.lists.read(move |c| audit::before(c, seq, limit)).await
+    }
+
+    async fn audit_chains(&self) -> Result<Vec<String>, StoreError> {
+        let heads = self.lists.read(audit::heads).await?;
+        Ok(heads.into_iter().map(|head| head.chain).collect())
+    }
+
+    async fn audit_links(&self, chain: &str, after: i64, limit: u32) -> Result<Vec<AuditLink>, StoreError> {
+        let chain = chain.to_owned();
+        self.lists.read(move |c| audit::links(c, &chain, after, limit)).await
+    }
+
+    async fn audit_hash(&self, chain: &str, position: i64) -> Result<Option<[u8; 32]>, StoreError> {
+        let chain = chain.to_owned();
+        self.lists.read(move |c| audit::hash(c, &chain, position)).await
     }
 }
