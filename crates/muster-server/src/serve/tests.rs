@@ -2,6 +2,7 @@
 
 mod fleet_keys;
 mod lost_database;
+mod several_servers;
 
 use std::time::Duration;
 
@@ -47,6 +48,10 @@ async fn admin(server: &Server, path: &str) -> String {
 }
 
 async fn agent(server: &Server, path: &str) -> String {
+    ask(agent_stream(server).await, path).await
+}
+
+async fn agent_stream(server: &Server) -> tokio_rustls::client::TlsStream<TcpStream> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(server.data.join("ca.crt")).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -54,7 +59,7 @@ async fn agent(server: &Server, path: &str) -> String {
     let client = builder.with_root_certificates(roots).with_no_client_auth();
     let stream = TcpStream::connect(server.addresses.agent.unwrap()).await.unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
-    ask(TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap(), path).await
+    TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap()
 }
 
 #[tokio::test]
