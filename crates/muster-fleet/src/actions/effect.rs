@@ -374,7 +374,7 @@ mod tests {
             .unwrap();
         test.commit(vec![Write::Action(ActionWrite::Begin { id: action.id.clone() })]).await;
         let begun = record(&test, &ids[0]).await;
-        test.clock.advance(std::time::Duration::from_secs(60));
+        test.clock.advance(Duration::from_secs(60));
         test.beside().fleet.actions().finish_interrupted().await.unwrap();
         assert_eq!(record(&test, &ids[0]).await, begun);
         assert_eq!(record(&test, &ids[1]).await.upgrade.started_at, Some(test.now()));

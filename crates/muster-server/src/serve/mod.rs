@@ -5,6 +5,7 @@
 
 mod admin;
 mod agents;
+mod fleet_clock;
 mod hosts;
 mod notify;
 mod open;
@@ -28,6 +29,7 @@ use tracing::{error, info, warn};
 
 use self::admin::{AdminHandler, Allowed};
 use self::agents::AgentHandler;
+use self::fleet_clock::FleetClock;
 use self::hosts::Hosts;
 use self::traces::Traces;
 use crate::config::Config;
@@ -38,7 +40,6 @@ use crate::tls::{self, Tls, TlsError, host};
 use muster_fleet::Fleet;
 use muster_fleet::fleet_keys::FleetKeyError;
 use muster_fleet::health::{Health, ServerState};
-use muster_fleet::system::SystemClock;
 use muster_listen::accept::{self, Drained};
 use muster_listen::gate::Gate;
 use muster_listen::reply::ListenerKind;
@@ -200,11 +201,11 @@ impl Server {
         let data = Arc::new(DataDir::open(&config.data_dir)?);
         // Whatever fails from here on, nothing is left that says a server is here.
         let traces = Traces::new(&data);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let fleet_clock = Arc::new(FleetClock::default());
+        let clock: Arc<dyn Clock> = fleet_clock.clone();
         let bound = Bound::bind(config, &data)?;
         let addresses = bound.addresses().map_err(ServeError::Listen)?;
-        let open::Opened { store, fleet, authority } =
-            open::fleet(config, &data, Arc::clone(&clock), &addresses).await?;
+        let open::Opened { store, fleet, authority } = open::fleet(config, &data, &fleet_clock, &addresses).await?;
         settle_urls(&fleet).await?;
         let tls = Tls::open(config.tls.clone(), authority, fleet.urls().watch(), Arc::clone(&data), clock)?;
         if let Some(authority) = tls.authority() {
@@ -222,6 +223,9 @@ impl Server {
             Starting { config, tls: &tls, metrics: &metrics, shutdown: &shutdown, limit: limit(config, files) };
         let listeners = starting.listeners(bound, &fleet, &health);
         let background = tokio::spawn(Arc::clone(&fleet).run_background());
+        if config.database.is_some() {
+            tokio::spawn(fleet_clock.follow(Arc::clone(&store), shutdown.clone()));
+        }
         let watching = tokio::spawn(tls::watch(tls, shutdown.clone()));
         health.set(ServerState::Healthy);
         if let Err(error) = tell_addresses(&data, &addresses) {

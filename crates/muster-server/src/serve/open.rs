@@ -15,6 +15,7 @@ use muster_store::{Options, SqlStore, Store, sqlite};
 use secrecy::ExposeSecret;
 
 use super::ServeError;
+use super::fleet_clock::FleetClock;
 use crate::config::Config;
 use crate::data_dir::{DATABASE, DataDir, DataDirError, DataDisk, ListenAddresses, master_key_file};
 use crate::tls::authority::Authority;
@@ -36,7 +37,7 @@ pub(super) struct Opened {
 pub(super) async fn fleet(
     config: &Config,
     data: &DataDir,
-    clock: Arc<dyn Clock>,
+    clock: &Arc<FleetClock>,
     addresses: &ListenAddresses,
 ) -> Result<Opened, ServeError> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
@@ -46,6 +47,8 @@ pub(super) async fn fleet(
     let (store, on_reserve, sealer) = match &config.database {
         Some(address) => {
             let store = connect(address, &master, &*entropy).await?;
+            // Before anything is written with a time.
+            clock.compare_with(&store).await;
             (store, false, master.sealer(&*entropy)?)
         }
         None => {
@@ -68,7 +71,7 @@ pub(super) async fn fleet(
     let settings = config.fleet_settings(own_url(config, addresses));
     let fleet = Fleet::new(FleetParts {
         store: Arc::clone(&store) as Arc<dyn Store>,
-        clock,
+        clock: Arc::clone(clock) as Arc<dyn Clock>,
         entropy,
         sealer: Arc::new(sealer),
         signer,
