@@ -85,11 +85,19 @@ impl ChangeFeed {
         let mut epoch = standing.borrow_and_update().epoch.clone();
         let mut handled = self.handled();
         loop {
-            while handled < *newest.borrow_and_update() {
+            loop {
+                let known = *newest.borrow_and_update();
+                if handled >= known {
+                    break;
+                }
                 self.currency.fall_behind();
                 match self.handle_changes(handled).await {
                     Ok(seq) => {
                         handled = seq;
+                        if handled >= known {
+                            // Whatever was committed meanwhile has waited no longer than this batch took.
+                            self.currency.catch_up();
+                        }
                         self.handled.store(handled, Ordering::Release);
                         self.store.everywhere(&System).changes_handled(handled);
                     }
@@ -104,7 +112,6 @@ impl ChangeFeed {
                     }
                 }
             }
-            self.currency.catch_up();
             tokio::select! {
                 grown = newest.changed() => if grown.is_err() { return },
                 changed = standing.changed() => if changed.is_err() { return },

@@ -48,6 +48,12 @@ use super::watched_store::WatchedStore;
 /// Maximum actions in one response (EA75).
 const BATCH: u32 = 100;
 
+/// Maximum attempts to take the report of an agent that moves between servers at the same time.
+const MOVES: usize = 3;
+
+/// The updated record, the policy revision that the agent runs, and its requested poll time.
+type Taken = (Arc<AgentRecord>, i64, Option<GoDuration>);
+
 /// Number of times that a revision is delivered without a pause to an agent that does not apply it (D11).
 const OFFERS_WITHOUT_PAUSE: u32 = 3;
 const FIRST_OFFER_PAUSE: Duration = Duration::from_secs(5);
@@ -230,11 +236,18 @@ impl CheckIns {
 
     /// Decides and commits the changes. Returns the updated record, the policy revision that the agent runs, and its
     /// requested poll time.
-    async fn take_report(
-        &self,
-        entry: &Arc<AgentEntry>,
-        input: &CheckInInput<'_>,
-    ) -> Result<(Arc<AgentRecord>, i64, Option<GoDuration>), Error> {
+    async fn take_report(&self, entry: &Arc<AgentEntry>, input: &CheckInInput<'_>) -> Result<Taken, Error> {
+        for _ in 0..MOVES {
+            if let Some(taken) = self.try_report(entry, input).await? {
+                return Ok(taken);
+            }
+        }
+        Err(Error::conflict("agent_busy", "the agent checks in to several servers at once; retry"))
+    }
+
+    /// Returns `None` if the agent turns out to have checked in to another server meanwhile: the documents known here may not
+    /// be those that the other server stored.
+    async fn try_report(&self, entry: &Arc<AgentEntry>, input: &CheckInInput<'_>) -> Result<Option<Taken>, Error> {
         let before = entry.record().ok_or_else(unauthorized)?;
         let mut known = self.known_documents(entry).await?;
         let circumstances = Circumstances {
@@ -246,14 +259,18 @@ impl CheckIns {
             upgrade_action_known: self.upgrade_action_known(input.report).await?,
             newest_revision: self.newest_revision(&before, input.report.running).await?,
         };
-        let (mut revision, mut poll, before_known) = (0, None, known);
+        let (mut revision, mut poll, before_known, mut has_moved) = (0, None, known, false);
         // The closure may run several times, after conflicts. Each run starts from the documents known before the
         // first, so that a retry does not take its own attempt for stored.
-        let after = self
+        let update = self
             .records
             .update(&**entry, entry, |record, now| {
                 if !record.active {
                     return Err(unauthorized());
+                }
+                if record.node != before.node {
+                    has_moved = true;
+                    return Ok(AgentChange::default());
                 }
                 let decision = decide(record, before_known, input.report, &circumstances, now)?;
                 (revision, poll) = (decision.policy_revision, decision.poll_timeout);
@@ -261,9 +278,13 @@ impl CheckIns {
                 known = decision.known;
                 Ok(AgentChange { record: self.taken_over(record, decision.record, now), ..change })
             })
-            .await?;
+            .await;
+        let after = update?;
+        if has_moved {
+            return Ok(None);
+        }
         entry.remember_documents(known);
-        Ok((after, revision, poll))
+        Ok(Some((after, revision, poll)))
     }
 
     /// Returns the changed record with this server as its node, which also is a change by itself: the agent has moved here.

@@ -1,9 +1,10 @@
 //! Agents that move between servers, as behind a balancer that knows nothing of agents.
 
 use muster_core::action::ActionType;
+use muster_core::id::AgentId;
 use muster_fleet::check_in::Delivery;
 use muster_fleet::testing::TestFleet;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::{Agent, Database, ONLINE, ended, eventually};
 
@@ -75,4 +76,24 @@ async fn agent_that_was_unenrolled_by_an_ack_elsewhere_is_rejected_here() {
     let acks = json!([{"type": "ACTION_RESULT", "action_id": "leave", "agent_id": "a"}]);
     assert_eq!(b.ack(&*agent.entry(&b).await, &acks).await.expect("taken"), [200]);
     eventually("the rejection", async || a.fleet.authentication().agent("a", &agent.key).await.is_err()).await;
+}
+
+/// Fails if the documents of the enrollment, which this server still knows, are compared with the report.
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_are_compared_with_those_that_another_server_stored() {
+    let (a, b) = Database::new().await.two_that_stand_still().await;
+    let key = a.add_key(None, |_| {}).await;
+    let metadata = |host: &str| json!({"host": {"hostname": host}});
+    let enrolled = a.enroll(&key, &json!({"type": "PERMANENT", "metadata": {"local": metadata("one")}})).await;
+    let enrolled = enrolled.expect("admitted");
+    let agent = Agent { id: AgentId::trusted(enrolled.id.as_str()), key: enrolled.key };
+    let stored = async || {
+        let documents = a.store().agent_documents(&agent.id).await.expect("readable").expect("there");
+        serde_json::from_str::<Value>(&documents.local_metadata.expect("reported")).expect("valid JSON")
+    };
+    for (server, host) in [(&b, "two"), (&a, "one"), (&b, "two")] {
+        let body = json!({"status": "online", "local_metadata": metadata(host)}).to_string();
+        drop(agent.poll(server, &body).await);
+        assert_eq!(stored().await, metadata(host));
+    }
 }
