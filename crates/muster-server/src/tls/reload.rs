@@ -66,7 +66,7 @@ async fn follow(tls: Arc<Tls>, shutdown: CancellationToken, mut hangup: Option<S
 async fn changed(urls: &mut watch::Receiver<Vec<String>>) {
     if urls.changed().await.is_err() {
         // The fleet is gone; nothing changes any more.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
