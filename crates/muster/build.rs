@@ -1,6 +1,6 @@
-//! Tells the binary which commit it is made of: `COMMIT_HASH` and `COMMIT_TIME`, the commit's own time, so
-//! that the same commit gives the same binary. Both may be set from outside; without them and without git (a source
-//! archive) the hash is empty and the time `SOURCE_DATE_EPOCH`, if any.
+//! Sets `COMMIT_HASH` and `COMMIT_TIME` for the build. The time is that of the commit, so that builds are reproducible.
+//! Both can be set in the environment. Without them and without git (in a source archive), the hash is empty and the
+//! time is `SOURCE_DATE_EPOCH`, if it is set.
 
 use std::path::Path;
 use std::process::Command;
@@ -23,7 +23,7 @@ fn main() {
     println!("cargo::rustc-env=COMMIT_TIME={time}");
 }
 
-/// Whether git knows this folder as what it is, and not as a part of somebody else's repository.
+/// Returns whether this directory belongs to Muster's repository, and not to another repository that contains it.
 fn is_our_repository() -> bool {
     let Ok(here) = std::env::var("CARGO_MANIFEST_DIR") else { return false };
     let canonical = |path: &Path| path.canonicalize().ok();
@@ -32,8 +32,8 @@ fn is_our_repository() -> bool {
         .is_some_and(|ours| Some(ours) == canonical(Path::new(&here)))
 }
 
-/// Another commit, another branch: these files change, and nothing else does. One that is not there would be taken for
-/// changed at every build.
+/// Rebuilds after a commit or a change of branch, which change only these files. Missing files are omitted, because
+/// cargo considers a missing file changed in every build.
 fn watch_commits() {
     let branch = git(&["symbolic-ref", "-q", "HEAD"]);
     for name in ["HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {

@@ -32,7 +32,7 @@ pub fn authorization(data: &[u8]) {
     }
 }
 
-/// The body of an enrol request.
+/// The body of an enroll request.
 pub fn enroll(data: &[u8]) {
     if let Ok(request) = json::parse::<EnrollRequest<'_>>(data)
         && let Some(local) = request.metadata.local

@@ -1,4 +1,4 @@
-//! Minimal client of the management API over the server's Unix socket: one request per connection.
+//! Minimal client of the management API over the server's Unix socket, with one request per connection.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-/// Management API of one server.
+/// Client of one server.
 pub struct Admin {
     socket: PathBuf,
 }
@@ -57,7 +57,7 @@ impl Admin {
         stream.write_all((head + &body).as_bytes())?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
-        let (status, body) = parse(&answer).with_context(|| format!("{method} {path}: no answer that reads"))?;
+        let (status, body) = parse(&answer).with_context(|| format!("{method} {path}: malformed response"))?;
         anyhow::ensure!((200..300).contains(&status), "{method} {path}: {status} {}", String::from_utf8_lossy(body));
         Ok(serde_json::from_slice(body).unwrap_or(Value::Null))
     }

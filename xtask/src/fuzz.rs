@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: fuzzing of the parsers of network input.
+//! `cargo xtask fuzz` fuzzes the parsers of network input.
 //!
-//! The targets are in `fuzz/`, in one program. The feature `fuzzer` compiles libFuzzer into it (which requires
-//! a C++ compiler), and the pinned Rust compiler adds the instrumentation, so that nothing has to be installed.
-//! There is no address sanitizer, because our code has no `unsafe` and checks bounds and overflows anyway.
+//! The targets are in `fuzz/`, in one program. The feature `fuzzer` compiles libFuzzer into it (which requires a C++
+//! compiler), and the pinned Rust compiler adds the instrumentation, so that nothing has to be installed. The address
+//! sanitizer is not used, because our code has no `unsafe` and checks bounds and overflows anyway.
 
 use std::process::Command;
 
@@ -19,7 +19,7 @@ const INSTRUMENTS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-san
 /// Arguments of `fuzz`.
 #[derive(Args)]
 pub struct FuzzArgs {
-    /// Target; all targets if absent.
+    /// Target [default: all].
     target: Option<String>,
     /// Seconds per target.
     #[arg(long, default_value_t = 60)]
@@ -31,7 +31,7 @@ pub fn run(args: &FuzzArgs) -> anyhow::Result<()> {
     let targets = targets()?;
     let is_wanted = |name: &&String| args.target.as_ref().is_none_or(|wanted| wanted == *name);
     let wanted: Vec<_> = targets.iter().filter(is_wanted).collect();
-    anyhow::ensure!(!wanted.is_empty(), "no such target; there are {}", targets.join(", "));
+    anyhow::ensure!(!wanted.is_empty(), "unknown target; targets: {}", targets.join(", "));
     let host = host()?;
     build(&host)?;
     let program = shell::target()?.join("fuzz").join(host).join("release/fuzz");
@@ -41,7 +41,7 @@ pub fn run(args: &FuzzArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the names of the directories in `seeds`, which a test compares with the targets.
+/// Returns the names of the directories in `seeds`. A test compares them with the targets.
 fn targets() -> anyhow::Result<Vec<String>> {
     let entries = std::fs::read_dir(shell::root().join("fuzz/seeds"))?;
     let mut names = Vec::new();
@@ -52,7 +52,7 @@ fn targets() -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// With `--target`, the flags apply to the fuzzed code and not to build scripts.
+/// With `--target`, the compiler flags apply to the fuzzed code and not to build scripts.
 fn build(host: &str) -> anyhow::Result<()> {
     let arguments =
         ["build", "--release", "--package", "muster-fuzz", "--features", "fuzzer", "--bin", "fuzz", "--target", host];
@@ -80,8 +80,8 @@ fn fuzz(mut program: Command, target: &str, seconds: u64) -> anyhow::Result<()> 
         "-verbosity=0",
         "-print_final_stats=1",
     ]);
-    shell::run(program).with_context(|| format!("{target} found something: see {}", findings.display()))?;
-    // An empty directory is of no interest.
+    shell::run(program).with_context(|| format!("{target} failed: see {}", findings.display()))?;
+    // Remove the directory if it is empty.
     let _ = std::fs::remove_dir(findings);
     Ok(())
 }
@@ -90,5 +90,5 @@ fn host() -> anyhow::Result<String> {
     let output = Command::new("rustc").arg("-vV").output()?;
     let text = String::from_utf8(output.stdout)?;
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc does not say its host")?.to_owned())
+    Ok(host.context("rustc did not print its host")?.to_owned())
 }

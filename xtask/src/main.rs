@@ -1,4 +1,4 @@
-//! Tasks of developers and CI: `cargo xtask COMMAND`. One module per command.
+//! Tasks for developers and CI: `cargo xtask COMMAND`. Each command has a module.
 
 mod admin;
 mod bench;
@@ -14,7 +14,7 @@ mod tidy;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Tasks of developers and CI")]
+#[command(name = "cargo xtask", about = "Tasks for developers and CI")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -22,13 +22,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measure a release server next to another one, and print one table
+    /// Measure a release build of the server and another server
     Bench(bench::BenchArgs),
     /// Generate `docs/conformance.md` from the names of the tests.
     Conformance(conformance::ConformanceArgs),
     /// Start a server with an agent; `./demo` calls this.
     Demo(demo::DemoArgs),
-    /// Check licences, sources, bans and known vulnerabilities of the dependencies, without network.
+    /// Check licenses, sources, bans and known vulnerabilities of dependencies, without network access.
     Deny(deny::DenyArgs),
     /// Check the conventions of the repository and measure the code.
     Tidy,

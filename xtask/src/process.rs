@@ -1,4 +1,4 @@
-//! Processes: started here, and measured through `/proc`.
+//! Starts processes, and measures them through `/proc`.
 
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,24 +8,24 @@ use anyhow::Context as _;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
-/// Clock ticks per second in `/proc/PID/stat`: fixed in Linux's interface to programs.
+/// Clock ticks per second in `/proc/PID/stat`, a constant of the Linux ABI.
 const TICKS: f64 = 100.0;
 const START: Duration = Duration::from_secs(30);
 
-/// Child process, killed on drop.
+/// A child process, which is killed on drop.
 pub struct Process(Child);
 
-/// What the kernel says about a process, started here or elsewhere.
+/// Measurements of a process by the kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage(u32);
 
 impl Usage {
-    /// Of the process with this id.
+    /// Measures the process with this id.
     pub fn of(pid: u32) -> Self {
         Self(pid)
     }
 
-    /// Returns the processor time so far, in seconds.
+    /// Returns the CPU time so far, in seconds.
     pub fn cpu(self) -> anyhow::Result<f64> {
         Ok(Stat::read(self.0)?.cpu)
     }
@@ -51,24 +51,24 @@ impl Usage {
 
     fn proc(self, file: &str) -> anyhow::Result<String> {
         let path = format!("/proc/{}/{file}", self.0);
-        std::fs::read_to_string(&path).with_context(|| format!("can't read {path}"))
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
     }
 }
 
 impl Process {
-    /// Starts it, with its output appended to a file.
+    /// Starts a process whose output is appended to a file.
     pub fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let log = std::fs::File::options().create(true).append(true).open(log)?;
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-        Ok(Self(child.with_context(|| format!("can't start {command:?}"))?))
+        Ok(Self(child.with_context(|| format!("cannot start {command:?}"))?))
     }
 
-    /// Waits until `ready` returns true; fails if the program ends first.
+    /// Waits until `ready` returns true. Returns an error if the process exits first.
     pub fn wait_until(&mut self, mut ready: impl FnMut() -> bool) -> anyhow::Result<()> {
         let began = Instant::now();
         while !ready() {
             if let Some(status) = self.0.try_wait()? {
-                anyhow::bail!("it ended with {status}");
+                anyhow::bail!("the process exited with {status}");
             }
             anyhow::ensure!(began.elapsed() < START, "not ready after {} s", START.as_secs());
             std::thread::sleep(Duration::from_millis(2));
@@ -76,12 +76,12 @@ impl Process {
         Ok(())
     }
 
-    /// Returns what the kernel says about it.
+    /// Returns the measurements of the process.
     pub fn usage(&self) -> Usage {
         Usage(self.0.id())
     }
 
-    /// Sends SIGTERM, and kills it if it does not exit in time; returns its status if it did.
+    /// Sends SIGTERM, and kills the process if it does not exit in time. Returns its status if it exited.
     pub fn stop(&mut self, within: Duration) -> anyhow::Result<Option<ExitStatus>> {
         if self.0.try_wait()?.is_none() {
             let pid = Pid::from_raw(i32::try_from(self.0.id())?);
@@ -106,7 +106,7 @@ impl Process {
         }
     }
 
-    /// Kills it, as a power cut would.
+    /// Kills the process, as a power failure would.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.0.kill()?;
         self.0.wait()?;
@@ -116,24 +116,24 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have exited already.
+        // The process may already have exited.
         let _ = self.kill();
     }
 }
 
-/// Returns the processor time of a process and its running children, in seconds.
+/// Returns the CPU time of a process and its running children, in seconds.
 pub fn cpu_with_children(pid: u32) -> anyhow::Result<f64> {
     let mut cpu = Stat::read(pid)?.cpu;
     for entry in std::fs::read_dir("/proc")? {
         let other = entry?.file_name().to_str().and_then(|name| name.parse().ok());
-        // A process that has exited meanwhile is skipped.
+        // Processes that have exited in the meantime are skipped.
         let stat = other.and_then(|other| Stat::read(other).ok());
         cpu += stat.filter(|stat| stat.parent == pid).map_or(0.0, |stat| stat.cpu);
     }
     Ok(cpu)
 }
 
-/// The needed part of `/proc/PID/stat`.
+/// The relevant part of `/proc/PID/stat`.
 struct Stat {
     parent: u32,
     cpu: f64,
@@ -142,7 +142,7 @@ struct Stat {
 impl Stat {
     fn read(pid: u32) -> anyhow::Result<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name in parentheses may contain anything, spaces too.
+        // The name in parentheses can contain any characters, including spaces.
         let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u32>().ok()).context("/proc/PID/stat");
         Ok(Self { parent: number(1)?, cpu: f64::from(number(11)? + number(12)?) / TICKS })
@@ -171,6 +171,6 @@ mod tests {
         assert!(usage.cpu().unwrap() < 1.0);
         assert!(cpu_with_children(std::process::id()).unwrap() >= usage.cpu().unwrap());
         process.kill().unwrap();
-        assert!(process.wait_until(|| false).unwrap_err().to_string().contains("ended"));
+        assert!(process.wait_until(|| false).unwrap_err().to_string().contains("exited"));
     }
 }

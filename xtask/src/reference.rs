@@ -1,8 +1,8 @@
-//! The pages under `docs/reference`, and the numbers that lead to them.
+//! The pages under `docs/reference` and their numbers.
 
 use std::collections::BTreeSet;
 
-/// A page and what it numbers.
+/// A page with numbered statements.
 pub struct Page {
     /// Tag of its sections in citations: `EA` in `EA §4.2`. `None` for a page without sections.
     pub tag: Option<&'static str>,
@@ -40,14 +40,14 @@ pub const PAGES: [Page; 4] = [
 pub struct Row<'a> {
     /// `EA72`.
     pub number: &'a str,
-    /// What it says, in Markdown.
+    /// Text in Markdown.
     pub text: &'a str,
 }
 
 impl Page {
-    /// Returns the numbered statements, in their order.
+    /// Returns the numbered statements in order.
     ///
-    /// One is a list item whose anchor is its number: `* <a id="ea72"></a>**EA72** must …`.
+    /// A statement is a list item whose anchor is its number: `* <a id="ea72"></a>**EA72** must …`.
     pub fn rows(&self) -> impl Iterator<Item = Row<'static>> {
         self.text.lines().filter_map(row)
     }
@@ -61,7 +61,7 @@ impl Page {
 fn row(line: &str) -> Option<Row<'_>> {
     let (anchor, rest) = line.strip_prefix("* <a id=\"")?.split_once("\"></a>**")?;
     let (number, text) = rest.split_once("** ")?;
-    // An anchor that differs from its number would send readers elsewhere.
+    // An anchor that differs from its number would lead to another statement.
     (anchor == number.to_ascii_lowercase()).then_some(Row { number, text })
 }
 

@@ -1,4 +1,4 @@
-//! Running other programs, and paths.
+//! Paths, and running other programs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +17,7 @@ pub fn target() -> anyhow::Result<PathBuf> {
         target_directory: PathBuf,
     }
     let output = cargo(&["metadata", "--format-version", "1", "--no-deps", "--offline"]).output()?;
-    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("cargo metadata did not answer")?;
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("malformed output of cargo metadata")?;
     Ok(metadata.target_directory)
 }
 
@@ -28,10 +28,10 @@ pub fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a command; fails if it does.
+/// Runs a command. Returns an error if the command fails.
 pub fn run(mut command: Command) -> anyhow::Result<()> {
     let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
-    anyhow::ensure!(status.success(), "{command:?} ended with {status}");
+    anyhow::ensure!(status.success(), "{command:?} exited with {status}");
     Ok(())
 }
 
@@ -51,7 +51,7 @@ pub fn sources() -> anyhow::Result<Vec<PathBuf>> {
     let names = String::from_utf8(output.stdout)?;
     let mut all = tracked()?;
     all.extend(names.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from));
-    // Deleted, but not committed yet.
+    // The file was deleted, but the deletion is not committed yet.
     all.retain(|path| root().join(path).is_file());
     all.sort();
     Ok(all)

@@ -1,4 +1,4 @@
-//! Waits: uniform jitter, and back-off with equal jitter (EA §10.1).
+//! Delays: uniform jitter, and back-off with equal jitter (EA §10.1).
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub fn between(entropy: &dyn Entropy, low: Duration, high: Duration) -> Duration
     low + Duration::from_nanos(u64::try_from(offset).unwrap_or(0))
 }
 
-/// Back-off with equal jitter: each wait is in `[b, 2b)`, where *b* doubles from `init` to half of `max`.
+/// Back-off with equal jitter: each delay is in `[b, 2b)`, where *b* doubles from `init` to half of `max`.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     init: Duration,
@@ -26,15 +26,16 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A back-off with a first wait in `[init, 2·init)` and no wait above `max`.
+    /// Creates a back-off whose first delay is in `[init, 2·init)`, and whose delays do not exceed `max`.
     pub fn new(init: Duration, max: Duration) -> Self {
         let max = max.max(init);
         Self { init, max, base: init.min(max / 2), failures: 0 }
     }
 
-    /// Returns the next wait, and doubles the range of the one after it.
+    /// Returns the next delay, and doubles the range of the following one.
     pub fn next(&mut self, entropy: &dyn Entropy) -> Duration {
-        // Never below the base: after an outage the agents of a fleet return spread out, and none of them early.
+        // Never shorter than the base, so that the agents of a fleet return spread out after an outage, and none of
+        // them too early.
         let wait = between(entropy, self.base, (self.base * 2).min(self.max));
         self.base = (self.base * 2).min(self.max / 2);
         self.failures = self.failures.saturating_add(1);
@@ -46,7 +47,7 @@ impl Backoff {
         self.failures
     }
 
-    /// Starts over after a success.
+    /// Resets the back-off after a success.
     pub fn reset(&mut self) {
         *self = Self::new(self.init, self.max);
     }

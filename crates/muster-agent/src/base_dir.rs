@@ -1,7 +1,7 @@
-//! Whether the base path is a directory that the agent may make its own. Looks, and changes nothing.
+//! Checks whether the agent may use a directory as its base path. Changes nothing.
 //!
-//! The agent sets its base path to mode 0700. On a shared directory such as `/tmp` that breaks the host; in a directory
-//! of another user, that user could replace what root runs.
+//! The agent sets its base path to mode 0700. Doing this to a shared directory such as `/tmp` would break the host. In
+//! a directory of another user, that user could replace programs that root runs.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -9,14 +9,14 @@ use std::os::unix::fs::MetadataExt;
 use camino::{Utf8Path, Utf8PathBuf};
 use nix::unistd::{AccessFlags, access, geteuid};
 
-/// Files that only an agent's base path holds.
+/// Files that exist only in the base path of an agent.
 const MARKS: [&str; 4] = ["fleet.json", "state.json", "state.json.damaged", "agent.yml"];
-/// Whatever else may lie in one.
+/// Other entries that are allowed in a base path.
 const KNOWN: [&str; 6] = ["logs", "run", "bin", "versions", "muster-agent", "lost+found"];
-/// Mode bits of directories that belong to everyone: sticky, or writable for others.
+/// Mode bits of shared directories: sticky, or writable for others.
 const SHARED: u32 = 0o1002;
 
-/// Why a base path is refused.
+/// Why a base path is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum BadBase {
     /// Another user owns it.
@@ -29,7 +29,7 @@ pub enum BadBase {
         /// The effective user of this process.
         user: u32,
     },
-    /// Everybody may write to it.
+    /// All users can write to it.
     #[error("{path}: writable by all users (mode {mode:04o})")]
     Shared {
         /// The directory.
@@ -37,12 +37,12 @@ pub enum BadBase {
         /// Its mode.
         mode: u32,
     },
-    /// It holds other things than an agent's.
+    /// It contains other files.
     #[error("{path}: contains {entry:?}, so it is not the directory of an agent")]
     Foreign {
         /// The directory.
         path: Utf8PathBuf,
-        /// Something in it that is not an agent's.
+        /// An entry that does not belong to an agent.
         entry: String,
     },
     /// It is a file.
@@ -51,17 +51,17 @@ pub enum BadBase {
         /// The path.
         path: Utf8PathBuf,
     },
-    /// It can't be read or written.
+    /// It cannot be read or written.
     #[error("{path}: {source}")]
     Io {
         /// The directory, or the parent in which it would be created.
         path: Utf8PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Checks that the agent may use `base`, or may create it.
+/// Checks that the agent can use `base`, or can create it.
 pub fn check(base: &Utf8Path) -> Result<(), BadBase> {
     let metadata = match fs_err::metadata(base) {
         Ok(metadata) => metadata,
@@ -72,11 +72,12 @@ pub fn check(base: &Utf8Path) -> Result<(), BadBase> {
     if !metadata.is_dir() {
         return Err(BadBase::NotDirectory { path });
     }
+    // The effective user counts, because it creates the files.
     let user = geteuid().as_raw();
     if metadata.uid() != user {
         return Err(BadBase::Owner { path, owner: metadata.uid(), user });
     }
-    // Empty or not: others may be about to use it.
+    // This also applies to an empty directory, because other users may be about to use it.
     if metadata.mode() & SHARED != 0 {
         return Err(BadBase::Shared { path, mode: metadata.mode() & 0o7777 });
     }
@@ -88,24 +89,26 @@ pub fn check(base: &Utf8Path) -> Result<(), BadBase> {
     }
 }
 
-/// An entry that is not an agent's, unless something else marks the directory as one.
+/// Returns an entry that does not belong to an agent, unless another entry identifies the directory as a base path.
 fn foreign(base: &Utf8Path) -> io::Result<Option<String>> {
     let mut foreign = None;
     for entry in fs_err::read_dir(base)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        // Whatever else is in it, an agent has been here, or an administrator has prepared it for one.
+        // The directory was used by an agent, or prepared by an administrator, so that other entries are acceptable.
         if MARKS.contains(&name.as_str()) {
             return Ok(None);
         }
         if !KNOWN.contains(&name.as_str()) {
+            // The search continues, because a file of an agent may come later in the listing.
             foreign = foreign.or(Some(name));
         }
     }
     Ok(foreign)
 }
 
-/// The nearest parent that exists must take a new directory.
+/// Checks that a directory can be created in the nearest existing parent.
 fn check_parent(base: &Utf8Path) -> Result<(), BadBase> {
+    // Missing directories in between are created later.
     let parent =
         base.ancestors().skip(1).find(|parent| parent.try_exists().unwrap_or(false)).unwrap_or(Utf8Path::new("/"));
     if !parent.is_dir() {

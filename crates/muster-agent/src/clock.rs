@@ -1,4 +1,4 @@
-//! The system clock. Nothing else in the agent reads it.
+//! The system clock, which only this module reads.
 
 use muster_core::Timestamp;
 use muster_core::time::Clock;

@@ -1,4 +1,4 @@
-//! The diagnostics bundle: one compressed JSON document without secrets.
+//! The diagnostics bundle, a compressed JSON document without secrets.
 
 use bytes::Bytes;
 use muster_core::Timestamp;
@@ -10,7 +10,7 @@ use crate::fleet::upload::Upload;
 use crate::net::gzip;
 use crate::state::State;
 
-/// Words in names of fields whose values are redacted.
+/// Words in the names of fields whose values are redacted.
 const SECRET_WORDS: [&str; 8] =
     ["password", "passphrase", "secret", "token", "api_key", "credential", "private", "authorization"];
 const REDACTED: &str = "[redacted]";
@@ -18,7 +18,7 @@ const REDACTED: &str = "[redacted]";
 /// Builds the bundle.
 pub fn bundle(snapshot: &Snapshot, state: &State, metadata: &RawValue, log: &str) -> std::io::Result<Bytes> {
     let policy = state.policy.as_ref().map(|policy| redacted(parse(&policy.policy)));
-    // Without their data, which may contain secrets.
+    // The data of actions is omitted, because it can contain secrets.
     let inbox: Vec<Value> = state
         .inbox
         .iter()
@@ -37,7 +37,7 @@ pub fn bundle(snapshot: &Snapshot, state: &State, metadata: &RawValue, log: &str
     gzip::compress(&serde_json::to_vec_pretty(&document)?).map(Bytes::from)
 }
 
-/// Turns a bundle into an upload.
+/// Creates the upload for a bundle.
 pub fn upload(action_id: &str, agent_id: &str, content: Bytes, now: Timestamp) -> Upload {
     let stamp = now.to_rfc3339_seconds().replace(':', "-");
     Upload {
@@ -54,9 +54,9 @@ fn parse(raw: &RawValue) -> Value {
     serde_json::from_str(raw.get()).unwrap_or(Value::Null)
 }
 
-/// Redacts a policy: what `secret_paths` names, environments, and fields with names of secrets.
+/// Redacts a policy: the values at `secret_paths`, environments, and fields whose names suggest secrets.
 fn redacted(mut policy: Value) -> Value {
-    // The server names the places where it filled in secrets.
+    // The server lists the paths at which it inserted secrets.
     let paths: Vec<String> = policy["secret_paths"]
         .as_array()
         .map(|paths| {
@@ -78,7 +78,7 @@ fn hide(value: &mut Value) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 let lower = name.to_lowercase();
-                // Redacts too much rather than too little: a bundle leaves the host.
+                // The bundle leaves the host, so that redacting too much is better than too little.
                 if lower == "env"
                     || lower == "key"
                     || SECRET_WORDS.iter().any(|word| lower.contains(word)) && name != "secret_paths"

@@ -1,4 +1,4 @@
-//! Durations as text: `250ms`, `30s`, `5m`, `1h30m`.
+//! Parses durations such as `250ms`, `30s`, `5m` and `1h30m`.
 
 use std::time::Duration;
 

@@ -1,8 +1,10 @@
-//! Enrollment: attempts with back-off until the server admits the agent, refuses it for good, or time runs out.
+//! Enrollment: attempts with back-off until the server accepts the agent or permanently rejects it, or the timeout
+//! expires.
 
 use std::time::Duration;
 
 use muster_core::Entropy;
+use muster_core::error_chain::chain;
 use muster_protocol::elastic::enroll::EnrolledItem;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -16,15 +18,16 @@ use crate::net::{TlsFault, TransportError};
 /// Limits on the attempts.
 #[derive(Clone, Debug)]
 pub struct Patience {
-    /// Total time of all attempts; `None`: no limit.
+    /// Maximum total time of all attempts; `None` means no limit.
     pub timeout: Option<Duration>,
-    /// Maximum number of attempts; `None`: no limit.
+    /// Maximum number of attempts; `None` means no limit.
     pub attempts: Option<u32>,
-    /// Minimum of the first wait.
+    /// Minimum of the first delay.
     pub backoff_init: Duration,
-    /// Upper bound of every wait.
+    /// Maximum delay.
     pub backoff_max: Duration,
-    /// Maximum random delay of the first attempt, so that many hosts installed at once do not enroll at once.
+    /// Maximum random delay of the first attempt, so that hosts that are installed at the same time do not enroll at
+    /// the same time.
     pub spread: Duration,
 }
 
@@ -40,7 +43,7 @@ impl Default for Patience {
     }
 }
 
-/// Enrolls. `progress` gets a line for every failed attempt.
+/// Enrolls the agent. Calls `progress` with a line for every failed attempt.
 pub async fn enroll(
     client: &FleetClient,
     wish: &Wish,
@@ -58,18 +61,18 @@ pub async fn enroll(
             Ok(item) => return Ok(item),
             Err(error) => error,
         };
-        // Whoever enrolls a host is waiting: only failures that may pass are worth a retry.
+        // Somebody is waiting for the command, so that only temporary failures are retried.
         if let Some(failure) = permanent(&error) {
             return Err(failure);
         }
         let wait = backoff.next(entropy);
-        // A wait that would end after the deadline is not begun.
+        // A delay that would end after the deadline is not started.
         let over = patience.attempts.is_some_and(|attempts| backoff.failures() >= attempts);
         if over || deadline.is_some_and(|deadline| Instant::now() + wait > deadline) {
             return Err(given_up(&error, backoff.failures()));
         }
         progress(&format!(
-            "{}; attempt {} follows in {:.1} s",
+            "{}; starting attempt {} in {:.1} s",
             summary(&error),
             backoff.failures() + 1,
             wait.as_secs_f64()
@@ -78,17 +81,16 @@ pub async fn enroll(
     }
 }
 
-/// A failure that retries can't mend, with its remedy.
+/// Returns a failure with its remedy if retries cannot succeed.
 fn permanent(error: &CallError) -> Option<Failure> {
     let (code, hint) = match error {
         CallError::Refused { status: 401, .. } | CallError::Status { status: 401, .. } => (
             exit::REFUSED,
-            "the enrollment token is unknown, revoked or expired; get a new one: muster enrollment-key create",
+            "the enrollment token is unknown, revoked or expired; to create a new one: muster enrollment-key create",
         ),
-        CallError::Refused { status: 403, .. } => (
-            exit::REFUSED,
-            "the agent with this --id can be replaced only with the --replace-token that it enrolled with",
-        ),
+        CallError::Refused { status: 403, .. } => {
+            (exit::REFUSED, "to replace the agent with this --id, pass the --replace-token that it enrolled with")
+        }
         CallError::Status { status: 400, .. } => {
             (exit::REFUSED, "the server rejected the request; it may be older than this agent")
         }
@@ -99,7 +101,7 @@ fn permanent(error: &CallError) -> Option<Failure> {
         CallError::Transport(TransportError::Tls { fault, .. }) => (exit::TLS, tls_hint(*fault)),
         _ => return None,
     };
-    Some(Failure::new(code, error.to_string()).hint(hint))
+    Some(Failure::new(code, chain(error).to_string()).hint(hint))
 }
 
 fn tls_hint(fault: TlsFault) -> &'static str {
@@ -115,14 +117,16 @@ fn tls_hint(fault: TlsFault) -> &'static str {
 
 fn summary(error: &CallError) -> String {
     match error.status() {
+        // These responses are expected while many hosts enroll, so that details would only distract.
         Some(429) => "the server is busy (429)".into(),
         Some(status @ (502..=504)) => format!("the server is not ready ({status})"),
-        _ => error.to_string(),
+        _ => chain(error).to_string(),
     }
 }
 
 fn given_up(error: &CallError, attempts: u32) -> Failure {
+    // Scripts distinguish a server that never responded from one that kept rejecting.
     let code = if matches!(error, CallError::Transport(_)) { exit::NETWORK } else { exit::TIMEOUT };
-    Failure::new(code, format!("not enrolled after {attempts} attempts: {error}"))
+    Failure::new(code, format!("not enrolled after {attempts} attempts: {}", chain(error)))
         .hint("check the address and that the server is running; --timeout and --attempts limit the retries")
 }

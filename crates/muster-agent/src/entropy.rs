@@ -1,11 +1,11 @@
-//! Sources of randomness: the operating system's generator, and a seeded one for tests.
+//! Random number generators: one of the operating system, and a seeded one for tests.
 
 use std::sync::Mutex;
 
 use muster_core::Entropy;
 use rand::{Rng, SeedableRng};
 
-/// The operating system's generator.
+/// The operating system's random number generator.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct System;
 
@@ -15,12 +15,12 @@ impl Entropy for System {
     }
 }
 
-/// A deterministic generator: the same seed gives the same values.
+/// A deterministic generator, which returns the same values for the same seed.
 #[derive(Debug)]
 pub struct Seeded(Mutex<rand::rngs::StdRng>);
 
 impl Seeded {
-    /// A generator with this seed.
+    /// Creates a generator with this seed.
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(rand::rngs::StdRng::seed_from_u64(seed)))
     }

@@ -1,24 +1,25 @@
-//! Exit codes: one for each kind of failure, so that scripts need not parse messages.
+//! Exit codes. Each kind of failure has its own, so that scripts do not have to parse messages.
 
 use crate::state::StoreError;
+use muster_core::error_chain::chain;
 
 /// Success.
 pub const DONE: u8 = 0;
-/// A failure without a code of its own.
+/// Any other failure.
 pub const FAILED: u8 = 1;
-/// Wrong usage.
+/// Usage error.
 pub const USAGE: u8 = 2;
 /// No permission to use a file or socket.
 pub const PERMISSION: u8 = 3;
-/// The server can't be reached.
+/// The server cannot be reached.
 pub const NETWORK: u8 = 4;
 /// The server is not trusted.
 pub const TLS: u8 = 5;
-/// The server refused the request.
+/// The server rejected the request.
 pub const REFUSED: u8 = 6;
 /// The agent is already enrolled.
 pub const ALREADY_ENROLLED: u8 = 7;
-/// The time limit passed.
+/// Timeout.
 pub const TIMEOUT: u8 = 8;
 /// `status`: the agent is starting.
 pub const STARTING: u8 = 9;
@@ -31,24 +32,24 @@ pub const NO_DAEMON: u8 = 12;
 /// The agent is not enrolled.
 pub const NOT_ENROLLED: u8 = 13;
 
-/// A failure with its exit code: what failed and why, and a remedy where there is one.
+/// A failure with its message, remedy and exit code.
 #[derive(Debug)]
 pub struct Failure {
     /// Exit code.
     pub code: u8,
     /// What failed, with the offending value and the reason.
     pub message: String,
-    /// What to do about it.
+    /// Remedy.
     pub hint: Option<String>,
 }
 
 impl Failure {
-    /// A failure without a remedy.
+    /// Creates a failure without a remedy.
     pub fn new(code: u8, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: None }
     }
 
-    /// Adds a remedy, printed on a line of its own.
+    /// Adds a remedy, which is printed on a separate line.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -60,11 +61,12 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
-                Self::new(PERMISSION, error.to_string()).hint("run muster-agent as the user that owns the base path")
+                Self::new(PERMISSION, chain(&error).to_string())
+                    .hint("run muster-agent as the user that owns the base path")
             }
-            StoreError::Newer { .. } => Self::new(FAILED, error.to_string())
+            StoreError::Newer { .. } => Self::new(FAILED, chain(&error).to_string())
                 .hint("use the version of muster-agent that wrote it, or enroll again"),
-            _ => Self::new(FAILED, error.to_string()),
+            _ => Self::new(FAILED, chain(&error).to_string()),
         }
     }
 }

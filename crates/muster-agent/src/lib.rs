@@ -1,4 +1,4 @@
-//! The endpoint agent: enrolls in a fleet, applies its policy, runs its actions, supervises programs.
+//! The endpoint agent, which enrolls in a fleet, applies the policy, runs actions and supervises programs.
 
 pub mod backoff;
 pub mod base_dir;

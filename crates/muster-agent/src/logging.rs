@@ -1,4 +1,4 @@
-//! The agent's own log: text on stderr, JSON lines in a rotated file, with one level for both.
+//! The log of the agent: text on stderr and JSON lines in a rotated file, with the same level.
 
 use std::io::{IsTerminal, Read, Seek, SeekFrom};
 use std::sync::Mutex;
@@ -17,7 +17,7 @@ use crate::paths::Layout;
 const MAX_BYTES: u64 = 10 << 20;
 /// Number of rotated files to keep.
 const OLD_FILES: u32 = 2;
-/// How much of the log goes into a diagnostics bundle.
+/// Maximum size of the log in a diagnostics bundle, in bytes.
 const TAIL: u64 = 256 << 10;
 
 /// The installed log.
@@ -26,7 +26,7 @@ pub struct Log {
     path: Utf8PathBuf,
 }
 
-/// Sends the log to stderr and to `logs/muster-agent.jsonl`.
+/// Installs a log that writes to stderr and to `logs/muster-agent.jsonl`.
 pub fn install(layout: &Layout) -> Log {
     let path = layout.logs().join("muster-agent.jsonl");
     let (filter, handle) = reload::Layer::new(targets(LevelFilter::INFO));
@@ -34,12 +34,12 @@ pub fn install(layout: &Layout) -> Log {
     let colours = std::io::stderr().is_terminal();
     let stderr = fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colours);
     let layers = file.and_then(stderr).with_filter(filter);
-    // Fails if a subscriber is installed already, as in tests; that one stays.
+    // The call fails if a subscriber is already installed, as in tests; that subscriber is kept.
     let _ = tracing_subscriber::registry().with(layers).try_init();
     Log { handle, path }
 }
 
-/// The agent's messages at `level`; those of libraries from warnings on.
+/// Returns the filter: messages of the agent at `level`, and warnings and errors of libraries.
 fn targets(level: LevelFilter) -> Targets {
     Targets::new().with_target("muster_agent", level).with_default(LevelFilter::WARN.min(level))
 }

@@ -7,7 +7,7 @@ use muster_agent::cli::{self, Cli};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // One thread is enough: the agent mostly waits, and every thread costs memory.
+    // A single thread is sufficient: the agent mostly waits, and each thread costs memory.
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => ExitCode::from(runtime.block_on(cli::main(cli))),
         Err(error) => {

@@ -9,7 +9,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout under `base`.
+    /// Creates the layout under `base`.
     pub fn new(base: impl Into<Utf8PathBuf>) -> Self {
         Self { base: base.into() }
     }

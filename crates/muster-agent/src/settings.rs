@@ -6,6 +6,7 @@ use camino::Utf8Path;
 use serde::Deserialize;
 
 use crate::{duration, state::atomic};
+use muster_core::error_chain::SharedError;
 
 /// Maximum size of the settings file.
 const FILE_MAX: usize = 1 << 20;
@@ -28,16 +29,16 @@ pub struct Settings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckInSettings {
-    /// Minimum of the first wait after a failure.
+    /// Minimum of the first delay after a failure.
     #[serde(deserialize_with = "duration::deserialize")]
     pub request_backoff_init: Duration,
-    /// Upper bound of the waits.
+    /// Maximum delay.
     #[serde(deserialize_with = "duration::deserialize")]
     pub request_backoff_max: Duration,
-    /// Wait between a response and the next request.
+    /// Delay between a response and the next request.
     #[serde(deserialize_with = "duration::deserialize")]
     pub interval: Duration,
-    /// Maximum random addition to it.
+    /// Maximum random addition to this delay.
     #[serde(deserialize_with = "duration::deserialize")]
     pub jitter: Duration,
     /// Whether a state change interrupts a held request.
@@ -51,9 +52,9 @@ pub struct CheckInSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// The next request reports a change.
+    /// A change is reported with the next request.
     Standard,
-    /// A change of a component's state interrupts the held request.
+    /// A change of the state of a component interrupts the held request.
     OnStateChange,
 }
 
@@ -61,10 +62,10 @@ pub enum Mode {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AckSettings {
-    /// Minimum of the first wait after a failure.
+    /// Minimum of the first delay after a failure.
     #[serde(deserialize_with = "duration::deserialize")]
     pub backoff_init: Duration,
-    /// Upper bound of the waits.
+    /// Maximum delay.
     #[serde(deserialize_with = "duration::deserialize")]
     pub backoff_max: Duration,
     /// Number of rejections after which an ack is dropped.
@@ -75,9 +76,9 @@ pub struct AckSettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RevocationSettings {
-    /// Number of consecutive refusals.
+    /// Minimum number of consecutive rejections.
     pub attempts: u32,
-    /// Minimum time from the first to the last of them.
+    /// Minimum time from the first to the last rejection.
     #[serde(deserialize_with = "duration::deserialize")]
     pub spread: Duration,
     /// Polling interval of a revoked agent.
@@ -89,13 +90,13 @@ pub struct RevocationSettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProcessSettings {
-    /// Minimum of the first wait before a restart.
+    /// Minimum of the first delay before a restart.
     #[serde(deserialize_with = "duration::deserialize")]
     pub restart_backoff_init: Duration,
-    /// Upper bound of the waits.
+    /// Maximum delay.
     #[serde(deserialize_with = "duration::deserialize")]
     pub restart_backoff_max: Duration,
-    /// Running time after which the back-off starts over.
+    /// Run time after which the back-off is reset.
     #[serde(deserialize_with = "duration::deserialize")]
     pub stable_after: Duration,
     /// Time between SIGTERM and SIGKILL.
@@ -147,45 +148,45 @@ impl Default for ProcessSettings {
 
 /// Invalid settings.
 #[derive(Debug, thiserror::Error)]
-#[error("{origin}: {reason}")]
+#[error("{origin}: {source}")]
 pub struct BadSettings {
     origin: String,
-    reason: String,
+    source: SharedError,
 }
 
 impl Settings {
     /// Loads the file, if it exists, and overrides its keys with `KEY=VALUE` pairs.
     pub fn load(file: &Utf8Path, pairs: &[String]) -> Result<Self, BadSettings> {
-        let bad = |reason: String| BadSettings { origin: file.to_string(), reason };
+        let bad = |source: SharedError| BadSettings { origin: file.to_string(), source };
         // A missing file is fine, and an unreadable one is not: it may contain what the administrator relies on.
-        let bytes = atomic::read(file).map_err(|error| bad(error.to_string()))?.unwrap_or_default();
+        let bytes = atomic::read(file).map_err(|error| bad(error.into()))?.unwrap_or_default();
         if bytes.len() > FILE_MAX {
-            return Err(bad(format!("larger than {FILE_MAX} bytes")));
+            return Err(bad(format!("larger than {FILE_MAX} bytes").into()));
         }
-        let text = String::from_utf8(bytes).map_err(|error| bad(error.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|error| bad(error.into()))?;
         let mut tree = serde_json::json!({});
         if !text.trim().is_empty() {
             // Parsed twice: into the type for errors with a position, and into a tree whose keys can be overridden.
-            serde_saphyr::from_str::<Self>(&text).map_err(|error| bad(error.to_string()))?;
-            tree = serde_saphyr::from_str(&text).map_err(|error| bad(error.to_string()))?;
+            serde_saphyr::from_str::<Self>(&text).map_err(|error| bad(error.into()))?;
+            tree = serde_saphyr::from_str(&text).map_err(|error| bad(error.into()))?;
         }
         for pair in pairs {
             set(&mut tree, pair)?;
         }
-        serde_json::from_value(tree)
-            .map_err(|error| BadSettings { origin: "settings".into(), reason: error.to_string() })
+        // The merged tree is parsed again, which also checks the keys and values of `--set`.
+        serde_json::from_value(tree).map_err(|error| BadSettings { origin: "settings".into(), source: error.into() })
     }
 }
 
 fn set(tree: &mut serde_json::Value, pair: &str) -> Result<(), BadSettings> {
-    let bad = |reason: &str| BadSettings { origin: format!("--set {pair}"), reason: reason.to_owned() };
+    let bad = |reason: &str| BadSettings { origin: format!("--set {pair}"), source: reason.into() };
     let (key, value) = pair.split_once('=').ok_or_else(|| bad("expected KEY=VALUE"))?;
-    // Numbers for counts and sizes; everything else in the settings is text.
+    // Counts and sizes are numbers; all other settings are strings.
     let value = value.parse::<u64>().map_or_else(|_| value.into(), serde_json::Value::from);
     let mut place = tree;
     for part in key.split('.') {
         let object = place.as_object_mut().ok_or_else(|| bad("unknown key"))?;
-        // A mistyped key is caught afterwards, by the type's unknown-field check.
+        // A mistyped key is rejected later, because the type does not allow unknown fields.
         place = object.entry(part).or_insert_with(|| serde_json::json!({}));
     }
     *place = value;

@@ -1,33 +1,34 @@
-//! Checks an enrollment token before anything is sent: what people paste has line breaks, quotes, or is something else.
+//! Checks an enrollment token before it is sent. Pasted tokens often contain line breaks or quotes, or are not tokens
+//! at all.
 //!
-//! No message shows the token, not even in part: terminals and logs are read by others.
+//! No message contains any part of the token, because other people can read terminals and logs.
 
 use muster_core::credential::{ApiKey, TokenError};
 
-/// Why an enrollment token can't be one.
+/// Why an enrollment token is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadToken {
-    /// Nothing, or white space only.
+    /// The token is empty or contains only white space.
     #[error("the enrollment token is empty")]
     Empty,
-    /// A line break at the end or inside.
+    /// The token contains a line break.
     #[error("the enrollment token contains a line break")]
     LineBreak,
-    /// Spaces, tabs, or invisible characters.
+    /// The token contains spaces, tabs, or invisible characters.
     #[error("the enrollment token contains white space or control characters")]
     Space,
-    /// `ApiKey …`, as it stands in the header of a request.
+    /// The token begins with `ApiKey`, as in the header of a request.
     #[error("the enrollment token begins with `ApiKey`, which is not part of the token")]
     Header,
-    /// `id:secret` as it is before encoding.
+    /// The token is `id:secret`, without base64 encoding.
     #[error("the enrollment token contains a colon: it is not base64-encoded")]
     Decoded,
-    /// Quotes, not base64, or base64 of something else.
+    /// The token contains quotes, is not base64, or is the base64 of something else.
     #[error(transparent)]
     Malformed(#[from] TokenError),
 }
 
-/// Checks that `token` has the form of an enrollment token.
+/// Checks that `token` has the format of an enrollment token.
 pub fn check(token: &str) -> Result<(), BadToken> {
     if token.trim().is_empty() {
         return Err(BadToken::Empty);
@@ -38,7 +39,7 @@ pub fn check(token: &str) -> Result<(), BadToken> {
     if token.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("apikey")) {
         return Err(BadToken::Header);
     }
-    // Zero-width characters and byte order marks come along when a token is copied from a web page or a Windows file.
+    // Tokens that are copied from web pages or Windows files can contain zero-width characters or a byte order mark.
     if token.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{feff}')) {
         return Err(BadToken::Space);
     }

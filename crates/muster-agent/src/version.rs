@@ -1,7 +1,7 @@
 //! Versions that the agent reports.
 
-/// Version of the protocol's reference agent whose wire behaviour this agent has. Servers check it (EA §1.7) and would
-/// reject our own 0.1.0 (`docs/agent.md`).
+/// Version of Elastic Agent whose behavior on the wire this agent implements. Servers check it (EA §1.7) and would
+/// reject our own version 0.1.0 (`docs/agent.md`).
 pub const PROTOCOL_VERSION: &str = "9.5.0";
 /// Version of this program.
 pub const AGENT_VERSION: &str = env!("CARGO_PKG_VERSION");

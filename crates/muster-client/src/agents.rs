@@ -1,4 +1,4 @@
-//! Agents: read, update, delete, and actions on one agent.
+//! Agents: reading, updating, deleting, and actions for a single agent.
 
 use muster_protocol::management::action::{Action, CreateAction, NewAction};
 use muster_protocol::management::agent::{
@@ -21,7 +21,7 @@ impl Client {
         self.get_with(&[AGENTS], query).await
     }
 
-    /// Returns the agents of these ids and on hosts of these names; those that are not there are left out.
+    /// Returns the agents with these ids or host names. Unknown ids and names are ignored.
     pub async fn agents_named(&self, named: &NamedAgents) -> Result<Vec<NamedAgent>> {
         Ok(self.post::<Whole<_>>(&[AGENTS, "_bulk_get"], named).await?.items)
     }

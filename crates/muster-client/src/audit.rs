@@ -5,12 +5,12 @@ use muster_protocol::management::audit::{AuditEvents, AuditVerdict, ListAuditEve
 use crate::{Client, Result};
 
 impl Client {
-    /// Returns lines of the audit log, newest first.
+    /// Returns a page of audit events, newest first.
     pub async fn audit_events(&self, query: &ListAuditEvents) -> Result<AuditEvents> {
         self.get_with(&["audit"], query).await
     }
 
-    /// Checks the whole audit log on the server.
+    /// Verifies the whole audit log on the server.
     pub async fn verify_audit(&self) -> Result<AuditVerdict> {
         self.get(&["audit", "_verify"]).await
     }

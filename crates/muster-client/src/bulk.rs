@@ -14,14 +14,14 @@ use crate::{Client, Result};
 pub trait Bulk: Serialize {
     /// Last segment of the path.
     const PATH: &'static str;
-    /// Response, except to a dry run.
+    /// Response to the request, unless it is a dry run.
     type Answer: serde::de::DeserializeOwned;
     /// Turns the request into a dry run.
     #[must_use]
     fn trying(self) -> Self;
 }
 
-// The requests differ in name, path and response only.
+// The requests differ only in name, path and response.
 macro_rules! bulk {
     ($($request:ident $path:literal $answer:ident,)*) => {
         $(impl Bulk for $request {

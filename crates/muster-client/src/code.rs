@@ -1,26 +1,26 @@
 //! Error codes of the management API.
 
-/// What went wrong, by the `code` of an error response. Messages are for people and may change; codes don't.
+/// The `code` of an error response. Messages are for people and may change; codes are stable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorCode {
-    /// No agent, policy, key or other object has that id.
+    /// No agent, policy, key or other object has this id.
     NotFound,
     /// A field has an invalid value.
     Invalid,
     /// A value is too long.
     TooLong,
-    /// A filter can't be parsed.
+    /// A filter cannot be parsed.
     KqlSyntax,
     /// A policy's configuration is invalid.
     PolicyInvalid,
-    /// Another policy has that name.
+    /// Another policy has this name.
     PolicyNameTaken,
-    /// The policy is managed and may not be changed without force.
+    /// The policy is managed, and can only be changed with `force`.
     ManagedPolicy,
-    /// The action is not for this agent.
+    /// The agent is not eligible for the action.
     AgentNotEligible,
-    /// The action is for none of the selected agents.
+    /// None of the selected agents is eligible for the action.
     NoAgentEligible,
     /// The credentials are missing or wrong.
     Unauthenticated,
@@ -28,9 +28,9 @@ pub enum ErrorCode {
     Forbidden,
     /// The caller is not an administrator.
     NotAnAdministrator,
-    /// The store takes no writes at the moment.
+    /// The store currently accepts no writes.
     StoreUnavailable,
-    /// The server failed.
+    /// An internal error of the server.
     Internal,
     /// Any other code.
     Other(String),
@@ -45,7 +45,7 @@ impl From<&str> for ErrorCode {
             "kql_syntax" => Self::KqlSyntax,
             "policy_invalid" => Self::PolicyInvalid,
             "policy_name_taken" => Self::PolicyNameTaken,
-            "hosted_policy" => Self::ManagedPolicy,
+            "managed_policy" => Self::ManagedPolicy,
             "agent_not_eligible" => Self::AgentNotEligible,
             "no_agent_eligible" => Self::NoAgentEligible,
             "unauthenticated" => Self::Unauthenticated,
@@ -53,6 +53,7 @@ impl From<&str> for ErrorCode {
             "not_an_administrator" => Self::NotAnAdministrator,
             "store_unavailable" => Self::StoreUnavailable,
             "internal" => Self::Internal,
+            // A newer server may send codes that this version does not know.
             other => Self::Other(other.to_owned()),
         }
     }

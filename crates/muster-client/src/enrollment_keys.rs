@@ -16,7 +16,7 @@ impl Client {
         self.get_with(&[KEYS], query).await
     }
 
-    /// Returns one key, with its token if that is retrievable.
+    /// Returns one key, with its token if the token is retrievable.
     pub async fn enrollment_key(&self, id: &str) -> Result<EnrollmentKey> {
         Ok(self.get::<Item<_>>(&[KEYS, id]).await?.item)
     }
@@ -26,7 +26,7 @@ impl Client {
         Ok(self.post::<CreatedEnrollmentKey>(&[KEYS], key).await?.item)
     }
 
-    /// Revokes a key: no agent can enroll with it from then on.
+    /// Revokes a key. Agents can no longer enroll with it.
     pub async fn revoke_enrollment_key(&self, id: &str) -> Result<()> {
         self.delete::<Deleted>(&[KEYS, id], &()).await.map(drop)
     }
@@ -36,7 +36,7 @@ impl Client {
         self.delete::<Deleted>(&[KEYS, id], &[("forceDelete", "true")]).await.map(drop)
     }
 
-    /// Creates a key with the same properties and revokes this one, in one step.
+    /// Revokes a key and creates one with the same settings, in one step.
     pub async fn replace_enrollment_key(&self, id: &str) -> Result<EnrollmentKey> {
         Ok(self.post::<CreatedEnrollmentKey>(&[KEYS, id, "replace"], &Empty {}).await?.item)
     }

@@ -1,4 +1,4 @@
-//! The error type, and its classes, one for each exit code.
+//! The error type, and a class of errors for each exit code.
 
 use std::io;
 
@@ -12,8 +12,8 @@ pub enum Error {
     /// The server responded with an error.
     #[error("{}", .0.message)]
     Answered(Box<ErrorBody>),
-    /// No connection: the request was not sent.
-    #[error("can't reach {target}: {reason}")]
+    /// The connection could not be established, so that the request was not sent.
+    #[error("cannot reach {target}: {reason}")]
     Unreachable {
         /// Socket or URL.
         target: String,
@@ -22,7 +22,7 @@ pub enum Error {
         /// The whole chain of causes.
         source: Option<reqwest::Error>,
     },
-    /// This user may not connect to the socket.
+    /// This user is not allowed to connect to the socket.
     #[error("{target}: permission denied")]
     Denied {
         /// Socket or URL.
@@ -30,8 +30,8 @@ pub enum Error {
         /// The whole chain of causes.
         source: Option<reqwest::Error>,
     },
-    /// The connection broke or timed out after the request was sent: the server may have processed it.
-    #[error("the connection to {target} broke: {reason}; the request may have been processed")]
+    /// The connection was lost or timed out after the request was sent. The server may have processed the request.
+    #[error("lost the connection to {target}: {reason}; the request may have been processed")]
     Broken {
         /// Socket or URL.
         target: String,
@@ -40,8 +40,8 @@ pub enum Error {
         /// The whole chain of causes.
         source: Option<reqwest::Error>,
     },
-    /// The response is not one of this API.
-    #[error("{target} responded with {status}, not as this API does: {reason}")]
+    /// The response does not have the format of this API.
+    #[error("unexpected response from {target} (status {status}): {reason}")]
     Unexpected {
         /// Socket or URL.
         target: String,
@@ -49,14 +49,14 @@ pub enum Error {
         status: u16,
         /// What is wrong with the response.
         reason: String,
-        /// The parser's error, if the status was fine.
+        /// The parse error, if the status was successful.
         source: Option<serde_json::Error>,
     },
     /// The client's configuration or the request is invalid.
     #[error("{0}")]
     Usage(String),
     /// Downloaded data could not be written.
-    #[error("can't write: {0}")]
+    #[error("cannot write the downloaded data: {0}")]
     Output(#[from] io::Error),
 }
 
@@ -65,13 +65,13 @@ pub enum Error {
 pub enum Failure {
     /// Any other failure (1).
     Failed,
-    /// Wrong usage (2).
+    /// Usage error (2).
     Usage,
     /// Not found (3).
     NotFound,
-    /// Authentication or privilege missing (4).
+    /// Missing authentication or privilege (4).
     Refused,
-    /// Unreachable (5).
+    /// Server unreachable or unavailable (5).
     Unreachable,
     /// Conflict (6).
     Conflict,
@@ -110,11 +110,11 @@ impl Error {
         match self {
             Self::Answered(body) => body.remedy.clone(),
             Self::Unreachable { target, .. } if target.contains("://") => {
-                Some("check that the server is running, and that this is its management address".into())
+                Some("check that the server is running, and that this is the URL of its management API".into())
             }
-            Self::Unreachable { .. } => Some(
-                "check that the server is running; --data-dir names its data directory if it is not this one".into(),
-            ),
+            Self::Unreachable { .. } => {
+                Some("check that the server is running; if it uses another data directory, pass --data-dir".into())
+            }
             Self::Denied { .. } => Some("run as root or as the server's user".into()),
             _ => None,
         }
@@ -134,9 +134,9 @@ impl Error {
     }
 
     pub(crate) fn of_send(target: &str, error: reqwest::Error) -> Self {
-        // Everything is taken from the error before it becomes the source.
+        // These values are extracted before the error is moved into `source`.
         let (target, reason, kind) = (target.to_owned(), innermost(&error), io_kind(&error));
-        // The request could not be built, so nothing was sent: the caller's values are at fault.
+        // The request could not be built from the caller's values, and was not sent.
         if error.is_builder() {
             return Self::Usage(reason);
         }
@@ -157,7 +157,7 @@ fn by_status(status: u16) -> Failure {
         401 | 403 => Failure::Refused,
         404 => Failure::NotFound,
         409 => Failure::Conflict,
-        // The server is starting, stopping or read-only: to a script that is as good as not reachable.
+        // The server is starting, stopping or read-only. For a script, this is equivalent to an unreachable server.
         503 => Failure::Unreachable,
         _ => Failure::Failed,
     }
@@ -167,8 +167,9 @@ fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error
     std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source())
 }
 
-/// The last cause says what happened; the others only say where.
+/// Returns the last cause, which describes what happened. The other errors in the chain only describe where.
 fn innermost(error: &reqwest::Error) -> String {
+    // The outer errors only say that a request failed. The innermost one names the cause.
     chain(error).last().map(ToString::to_string).unwrap_or_default()
 }
 

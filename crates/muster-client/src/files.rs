@@ -1,4 +1,4 @@
-//! Files that agents uploaded, and files that agents may fetch.
+//! Files that agents have uploaded, and files that agents can download.
 
 use muster_protocol::management::Item;
 use muster_protocol::management::envelope::Whole;
@@ -9,17 +9,17 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use crate::{Client, Result};
 
 impl Client {
-    /// Returns the diagnostics bundles of an agent, and the pending requests for some.
+    /// Returns the diagnostics bundles of an agent, including requested ones that are still pending.
     pub async fn agent_uploads(&self, agent: &str) -> Result<Vec<AgentUpload>> {
         Ok(self.get::<Whole<_>>(&["agents", agent, "uploads"]).await?.items)
     }
 
-    /// Downloads an uploaded file to `to`, chunk by chunk; returns its length.
+    /// Downloads an uploaded file to `to`, and returns its length.
     pub async fn download_upload(&self, id: &str, name: &str, to: &mut (impl AsyncWrite + Unpin)) -> Result<u64> {
         let url = self.fleet(&["agents", "files", id, name])?;
         let mut response = self.send(self.request(Method::GET, url)).await?;
         let mut length = 0;
-        // Chunk by chunk: bundles may be larger than the memory of whoever downloads them.
+        // Copied chunk by chunk, because bundles can be larger than the available memory.
         while let Some(chunk) = response.chunk().await.map_err(|e| self.broken(e))? {
             to.write_all(&chunk).await?;
             length += chunk.len() as u64;
@@ -33,7 +33,7 @@ impl Client {
         self.delete(&["agents", "files", id], &()).await
     }
 
-    /// Uploads a file that one agent may fetch.
+    /// Uploads a file that one agent can download.
     pub async fn upload_file(
         &self,
         agent: &str,

@@ -1,7 +1,7 @@
 //! Typed client of the management API, over the admin socket or HTTP(S).
 //!
-//! Every method sends one request. An [`Error`] distinguishes what a command has to distinguish: the server responded with
-//! an error, it could not be reached, or the connection broke after the request was sent.
+//! Every method sends one request. An [`Error`] distinguishes three cases: the server responded with an error, the
+//! server could not be reached, and the connection was lost after the request was sent.
 
 mod actions;
 mod agents;
@@ -26,5 +26,5 @@ pub use error::{Error, Failure};
 pub use muster_protocol::management as types;
 pub use transport::{Client, HttpOptions};
 
-/// Result of every method.
+/// Result of all methods.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -34,7 +34,8 @@ impl Client {
         self.delete(&[OUTPUTS, id], &()).await
     }
 
-    /// Returns the health of an output, by id or, for one inside a policy's `config`, by name.
+    /// Returns the health of an output. An output in the `config` of a policy is specified by its name instead of an
+    /// id.
     pub async fn output_health(&self, id: &str) -> Result<OutputHealth> {
         self.get(&[OUTPUTS, id, "health"]).await
     }

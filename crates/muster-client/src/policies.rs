@@ -23,7 +23,8 @@ impl Client {
         Ok(self.get::<Item<_>>(&[POLICIES, id]).await?.item)
     }
 
-    /// Returns several policies; fails with 404 if one does not exist, unless missing ones are ignored.
+    /// Returns several policies. The server returns 404 if one does not exist, unless the request ignores missing
+    /// policies.
     pub async fn agent_policies_of(&self, request: &BulkGet) -> Result<Vec<AgentPolicy>> {
         Ok(self.post::<Whole<_>>(&[POLICIES, "_bulk_get"], request).await?.items)
     }
@@ -33,7 +34,7 @@ impl Client {
         Ok(self.post::<Item<_>>(&[POLICIES], policy).await?.item)
     }
 
-    /// Updates a policy: creates a revision, unless nothing differs.
+    /// Updates a policy. Creates a revision if something differs.
     pub async fn update_agent_policy(&self, id: &str, policy: &SaveAgentPolicy) -> Result<AgentPolicy> {
         Ok(self.put::<Item<_>>(&[POLICIES, id], policy).await?.item)
     }
@@ -48,7 +49,7 @@ impl Client {
         Ok(self.try_put::<Item<_>>(&[POLICIES, id], policy).await?.item)
     }
 
-    /// Applies a policy file: creates or changes the policy that it names.
+    /// Applies a policy file: creates or updates the policy with the name in the file.
     pub async fn apply_policy(&self, file: &ApplyPolicy) -> Result<AppliedPolicy> {
         Ok(self.post::<Item<_>>(&[POLICIES, "_apply"], file).await?.item)
     }
@@ -63,7 +64,7 @@ impl Client {
         Ok(self.post::<Item<_>>(&[POLICIES, id, "copy"], copy).await?.item)
     }
 
-    /// Deletes a policy that no active agent has.
+    /// Deletes a policy, which must not have active agents.
     pub async fn delete_agent_policy(&self, id: &str, force: bool) -> Result<DeletedAgentPolicy> {
         let request = DeleteAgentPolicy { agent_policy_id: id.to_owned(), force: force.then_some(true) };
         self.post(&[POLICIES, "delete"], &request).await

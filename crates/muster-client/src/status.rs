@@ -14,7 +14,7 @@ impl Client {
         self.answer(self.request(Method::GET, url)).await
     }
 
-    /// Requests of agents that the server refused lately, newest first.
+    /// Returns requests of agents that the server recently rejected, newest first.
     pub async fn refused_requests(&self) -> Result<Vec<RefusedRequests>> {
         Ok(self.get::<Whole<RefusedRequests>>(&["refused_requests"]).await?.items)
     }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum time without data: bulk actions on large fleets take seconds.
+/// Maximum time without data. It is long because bulk actions on large fleets take seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Query that makes a change a dry run.
@@ -43,33 +43,35 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client over the admin socket: `DATA/admin.sock`.
+    /// Creates a client that connects to the admin socket, `DATA/admin.sock`.
     pub fn unix(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         // The socket's permissions are the credential, so no token is sent.
         let builder = builder(None)?.unix_socket(path).tls_certs_only([]);
+        // The host is only a placeholder, because every request goes to the socket.
         Self::build(builder, "http://localhost/", path.display().to_string())
     }
 
-    /// A client over HTTP(S) that trusts the system's authorities; `token` is sent as `Authorization: Bearer …`.
+    /// Creates a client that connects over HTTP(S) and trusts the system's CAs. `token` is sent as
+    /// `Authorization: Bearer …`.
     pub fn http(url: &str, token: Option<&str>) -> Result<Self> {
         Self::http_with(url, token, &HttpOptions::default())
     }
 
-    /// A client over HTTP(S), with options.
+    /// Creates a client that connects over HTTP(S), with options.
     pub fn http_with(url: &str, token: Option<&str>, options: &HttpOptions) -> Result<Self> {
         let mut builder = builder(token)?;
         let authorities = options.ca_pem.as_deref().map(authorities).transpose()?;
         match authorities {
             Some(authorities) => builder = builder.tls_certs_only(authorities),
-            // Plain HTTP verifies nothing, so the system's authorities need not be loaded.
+            // Plain HTTP verifies no certificates, so that the system's CAs need not be loaded.
             None if url.starts_with("http://") => builder = builder.tls_certs_only([]),
             None => {}
         }
         Self::build(builder, url, url.to_owned())
     }
 
-    /// A client of the same server in another space.
+    /// Returns a client of the same server for another space.
     #[must_use]
     pub fn in_space(mut self, space: &str) -> Self {
         self.space = Some(space.to_owned());
@@ -83,6 +85,7 @@ impl Client {
 
     fn build(builder: ClientBuilder, base: &str, target: String) -> Result<Self> {
         let base = Url::parse(base).map_err(|e| Error::Usage(format!("{base:?} is not a URL: {e}")))?;
+        // Without this check, such URLs would fail only with the first request, and not as a usage error.
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
             return Err(Error::Usage(format!("{base} is not an http or https URL")));
         }
@@ -97,12 +100,12 @@ impl Client {
     }
 
     pub(crate) fn path<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Result<Url> {
-        // A base with a path stays in front: the API may be behind a reverse proxy.
+        // The path of the base URL is kept as a prefix, because the API may be behind a reverse proxy.
         let mut url = self.base.clone();
         let mut path = url.path_segments_mut().map_err(|()| Error::Usage("not a base URL".into()))?;
         path.pop_if_empty();
         for segment in segments {
-            // Dot segments would be resolved, and the request would be for another resource.
+            // Dot segments would be resolved, so that the request would go to another resource.
             if matches!(segment, "" | "." | "..") {
                 return Err(Error::Usage(format!("invalid id {segment:?}")));
             }
@@ -150,6 +153,7 @@ impl Client {
     pub(crate) async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
         let response = self.send(request).await?;
         let status = response.status().as_u16();
+        // Read completely before parsing, so that an error names the cause: the connection or the format.
         let bytes = response.bytes().await.map_err(|e| self.broken(e))?;
         serde_json::from_slice(&bytes).map_err(|e| self.unexpected(status, e.to_string(), Some(e)))
     }
@@ -165,7 +169,7 @@ impl Client {
         match serde_json::from_slice::<ErrorBody>(&bytes) {
             // The status line is authoritative; a body may repeat another status.
             Ok(body) => Err(Error::Answered(Box::new(ErrorBody { status_code: status.as_u16(), ..body }))),
-            // A proxy's page, most likely: its beginning says more than the parser's error.
+            // This is most likely the page of a proxy. Its beginning is more helpful than the parse error.
             Err(_) => {
                 let text = String::from_utf8_lossy(&bytes).chars().take(200).collect();
                 Err(self.unexpected(status.as_u16(), text, None))
@@ -183,7 +187,7 @@ impl Client {
 }
 
 fn builder(token: Option<&str>) -> Result<ClientBuilder> {
-    // Fails only if a provider is installed already.
+    // The call fails only if a provider is already installed, which is fine.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     Ok(reqwest::Client::builder()
         .default_headers(headers(token)?)
@@ -196,7 +200,7 @@ fn builder(token: Option<&str>) -> Result<ClientBuilder> {
 fn headers(token: Option<&str>) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     headers.insert("elastic-api-version", HeaderValue::from_static(API_VERSION));
-    // Kibana's API requires it on changes, and scripts send it to both.
+    // Kibana's API requires this header for changes, and scripts send it to both APIs.
     headers.insert("kbn-xsrf", HeaderValue::from_static("true"));
     if let Some(token) = token {
         let bearer = HeaderValue::from_str(&format!("Bearer {token}"));

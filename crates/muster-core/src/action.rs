@@ -33,7 +33,7 @@ pub enum ActionType {
     PrivilegeLevelChange,
     /// Server-side record of a tag change; never delivered (EA77).
     UpdateTags,
-    /// Server-side record of a forced unenrol; never delivered (EA77).
+    /// Server-side record of a forced unenroll; never delivered (EA77).
     ForceUnenroll,
     /// A policy revision in a list of actions; never stored, never delivered (MG §5.7).
     PolicyChange,
@@ -114,6 +114,13 @@ pub struct Action {
     pub cancelled_at: Option<Timestamp>,
 }
 
+impl Action {
+    /// Whether it may still be delivered to an agent that has confirmed everything up to number `position`.
+    pub fn is_deliverable(&self, position: i64, now: Timestamp) -> bool {
+        self.seq > position && self.cancelled_at.is_none() && self.expiration.is_none_or(|end| end > now)
+    }
+}
+
 /// An action that is due to an agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DueAction {
@@ -162,6 +169,13 @@ pub struct Target {
     pub state: TargetState,
     /// It belongs to an earlier enrollment under the same agent id (EA42), so the current agent can't acknowledge it.
     pub is_former: bool,
+}
+
+impl Target {
+    /// Whether the action is still to be carried out by the agent that has this id now.
+    pub fn is_open(self) -> bool {
+        self.state == TargetState::Queued && !self.is_former
+    }
 }
 
 /// Counts over the targets of an action.

@@ -143,7 +143,7 @@ pub struct AgentRecord {
     pub enrollment_id: Option<String>,
     /// `$pbkdf2-sha512$…` of the replace token (EA43).
     pub replace_token: Option<String>,
-    /// Time of enrolment; kept by a replacement.
+    /// Time of enrollment; kept by a replacement.
     pub enrolled_at: Timestamp,
     /// Time of the last change.
     pub updated_at: Timestamp,
@@ -197,7 +197,7 @@ pub struct AgentRecord {
     pub audit: Option<AuditReport>,
     /// Creation time of a pending UNENROLL action.
     pub unenrollment_started_at: Option<Timestamp>,
-    /// Time of unenrolment.
+    /// Time of unenrollment.
     pub unenrolled_at: Option<Timestamp>,
     /// `manual`, `forced`, `timeout`, `migrated`…
     pub unenrolled_reason: Option<String>,
@@ -205,7 +205,7 @@ pub struct AgentRecord {
     pub upgrade: UpgradeState,
     /// User-provided metadata: a JSON object.
     pub user_metadata: Option<Arc<str>>,
-    /// Address of its enrolment.
+    /// Address of its enrollment.
     pub first_address: String,
     /// Address of its last stored check-in.
     pub last_address: String,

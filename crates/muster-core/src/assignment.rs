@@ -1,6 +1,6 @@
 //! Assignment rules: policy and tags of agents whose enrollment key has no policy (M11).
 //!
-//! An ordered list, stored as one setting. At enrolment the first matching rule decides. A rule without
+//! An ordered list, stored as one setting. At enrollment the first matching rule decides. A rule without
 //! conditions matches every agent.
 
 use std::net::IpAddr;

@@ -17,7 +17,7 @@ pub enum Denial {
     /// The requested id belongs to an active agent, which this request may not replace (EA40).
     NotReplaceable,
     /// Another enrollment under the same id is in progress (EA46).
-    EnrolmentRace,
+    EnrollmentRace,
     /// The policy of the enrollment key was deleted.
     PolicyGone,
     /// The agent was reported as orphaned, which is final (EA138).
@@ -68,7 +68,7 @@ impl Denial {
             Self::ForeignKey => (Forbidden, "foreign_key", "the key belongs to another agent"),
             Self::NotAnAgent => (NotFound, "not_an_agent", "the key is not an agent's access key"),
             Self::NotReplaceable => (Forbidden, "agent_not_replaceable", "existing agent cannot be replaced"),
-            Self::EnrolmentRace => (TooMany, "enrolment_race", "concurrent enrollment for the same id: retry"),
+            Self::EnrollmentRace => (TooMany, "enrollment_race", "concurrent enrollment for the same id: retry"),
             Self::PolicyGone => (Invalid, "policy_gone", "the policy of the enrollment key does not exist"),
             Self::LeftForGood => (Conflict, "agent_left_for_good", "the agent was reported as orphaned"),
             Self::UploadsDisabled => (Forbidden, "uploads_disabled", "uploads are disabled"),

@@ -124,6 +124,16 @@ pub enum Life {
     Continued,
 }
 
+impl fmt::Display for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::First => "first",
+            Self::Next => "next",
+            Self::Continued => "continued",
+        })
+    }
+}
+
 /// Values that the caller generated or looked up once [`Life`] was known.
 #[derive(Clone, Debug)]
 pub struct Admitted<'a> {
@@ -157,13 +167,13 @@ pub struct Enrolled {
 }
 
 fn bad_request(reason: impl fmt::Display) -> Error {
-    Error::new(ErrorKind::Invalid, "bad_enrolment", reason.to_string())
+    Error::new(ErrorKind::Invalid, "bad_enrollment", reason.to_string())
 }
 
 /// All rejections look the same to the agent, so that they reveal nothing about the stored record (EA §3.4). The reason
 /// goes to the log only.
 fn not_replaceable(internal: &str) -> Error {
-    Error::from(Denial::NotReplaceable).for_log(internal)
+    Error::from(Denial::NotReplaceable).caused_by(internal)
 }
 
 impl Applicant {

@@ -42,13 +42,16 @@ pub struct EnrollmentKey {
 }
 
 /// Reason why a key is rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Revoked.
+    #[error("revoked")]
     Revoked,
     /// Expired.
+    #[error("expired")]
     Expired,
     /// Has reached its maximum number of uses.
+    #[error("used up")]
     UsedUp,
 }
 

@@ -3,6 +3,7 @@
 
 use crate::authorization::Forbidden;
 use crate::denial::Denial;
+use crate::error_chain::SharedError;
 use crate::policy::problem::Problems;
 
 /// Kind of an error, by who has to act on it.
@@ -27,7 +28,7 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// An error with two messages: `Display` is for the caller; `internal` is for the log only and never sent.
+/// An error with two messages: `Display` is for the caller; the source is for the log only and never sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -44,9 +45,8 @@ pub struct Error {
     pub remedy: Option<String>,
     /// All problems of a policy, with positions. Boxed to keep results small.
     pub problems: Option<Box<Problems>>,
-    /// Details for the log.
-    // Boxed, like `problems`, because every `Result` of this crate has room for an `Error`.
-    pub internal: Option<Box<str>>,
+    /// Cause, for the log.
+    pub source: Option<SharedError>,
     /// Reason that agent protocols map to a code of their own.
     pub denial: Option<Denial>,
 }
@@ -61,7 +61,7 @@ impl Error {
             field: None,
             remedy: None,
             problems: None,
-            internal: None,
+            source: None,
             denial: None,
         }
     }
@@ -82,10 +82,10 @@ impl Error {
         Self::new(ErrorKind::Conflict, code, message)
     }
 
-    /// Creates an internal error, whose reason goes to the log only.
-    pub fn internal(reason: impl Into<String>) -> Self {
+    /// Creates an internal error, whose cause goes to the log only.
+    pub fn internal(cause: impl Into<SharedError>) -> Self {
         Self {
-            internal: Some(reason.into().into()),
+            source: Some(cause.into()),
             ..Self::new(ErrorKind::Internal, "internal", "internal error; see the server's log")
         }
     }
@@ -97,10 +97,10 @@ impl Error {
         self
     }
 
-    /// Adds details for the log.
+    /// Adds the cause, for the log.
     #[must_use]
-    pub fn for_log(mut self, internal: impl Into<String>) -> Self {
-        self.internal = Some(internal.into().into());
+    pub fn caused_by(mut self, cause: impl Into<SharedError>) -> Self {
+        self.source = Some(cause.into());
         self
     }
 }

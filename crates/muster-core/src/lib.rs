@@ -24,6 +24,7 @@ pub mod enroll;
 pub mod enrollment_key;
 pub mod entropy;
 pub mod error;
+pub mod error_chain;
 pub mod file;
 pub mod host;
 pub mod id;

@@ -79,7 +79,7 @@ fn unless_unenrolled(record: &AgentRecord) -> Result<(), Error> {
 /// Starts a graceful unenrollment, which the ack completes.
 pub fn begin_unenroll(before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> Result<Changed, Error> {
     unless_unenrolled(before)?;
-    // Keep the time of the first action: a second one does not restart the unenrolment.
+    // Keep the time of the first action: a second one does not restart the unenrollment.
     let started_at = before.unenrollment_started_at.unwrap_or(now);
     Ok(changed(before, AgentRecord { unenrollment_started_at: Some(started_at), ..before.clone() }, seen, now))
 }

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-/// Maximum size of `local_metadata` and of an enrolment's `metadata.local`, bytes.
+/// Maximum size of `local_metadata` and of an enrollment's `metadata.local`, bytes.
 pub const METADATA_BYTES: usize = 512 << 10;
 /// Maximum number of JSON values in them.
 pub const METADATA_NODES: usize = 20_000;
@@ -180,16 +180,16 @@ mod tests {
         let kib = |bytes: usize| format!("{} KiB", bytes >> 10);
         let thousands = |count: usize| format!("{},{:03}", count / 1000, count % 1000);
         for (begin, bounds) in [
-            ("metadata of", vec![kib(METADATA_BYTES), thousands(METADATA_NODES), DEPTH.to_string()]),
+            ("host metadata", vec![kib(METADATA_BYTES), thousands(METADATA_NODES), DEPTH.to_string()]),
             ("components", vec![format!("{} MiB", COMPONENTS_BYTES >> 20), thousands(COMPONENTS_NODES)]),
-            ("id and type", vec![kib(NAME_BYTES)]),
-            ("status of", vec![format!("{STATUS_BYTES} bytes")]),
-            ("message of", vec![kib(MESSAGE_BYTES)]),
-            ("payload of", vec![kib(PAYLOAD_BYTES), thousands(PAYLOAD_NODES)]),
-            ("details of an upgrade, as received", vec![kib(UPGRADE_BYTES), thousands(UPGRADE_NODES)]),
-            ("details of an upgrade, as stored", vec![kib(UPGRADE_KEPT_BYTES)]),
-            ("rollback versions", vec![MOST_ROLLBACKS.to_string()]),
-            ("fields of", vec![kib(RESULT_BYTES)]),
+            ("component or unit: id and type", vec![kib(NAME_BYTES)]),
+            ("agent, component or unit: status", vec![format!("{STATUS_BYTES} bytes")]),
+            ("agent, component or unit: message", vec![kib(MESSAGE_BYTES)]),
+            ("component or unit: payload", vec![kib(PAYLOAD_BYTES), thousands(PAYLOAD_NODES)]),
+            ("upgrade details, as received", vec![kib(UPGRADE_BYTES), thousands(UPGRADE_NODES)]),
+            ("upgrade details, as stored", vec![kib(UPGRADE_KEPT_BYTES)]),
+            ("versions available for rollback", vec![MOST_ROLLBACKS.to_string()]),
+            ("ack: fields", vec![kib(RESULT_BYTES)]),
         ] {
             for bound in bounds {
                 assert!(row(begin).contains(&bound), "{bound} in {:?}", row(begin));

@@ -38,6 +38,11 @@ impl Timestamp {
         self.0
     }
 
+    /// Returns the milliseconds since the Unix epoch; 0 for earlier times.
+    pub fn as_unix_millis(self) -> u64 {
+        u64::try_from(self.0 / 1000).unwrap_or(0)
+    }
+
     /// Adds `duration`; saturates instead of overflowing.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {

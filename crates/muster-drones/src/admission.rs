@@ -16,10 +16,10 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// The admission that the arguments describe.
+    /// Creates an admission from the arguments.
     ///
     /// # Errors
-    /// If the enrollment token can't be sent in a header.
+    /// If the enrollment token contains characters that are not allowed in a header.
     pub fn new(args: &DronesArgs) -> anyhow::Result<Self> {
         let token = args.enrollment_token.as_deref().filter(|_| !args.invent).map(authorization).transpose()?;
         let in_flight = args.in_flight_of_share();
@@ -32,7 +32,7 @@ impl Admission {
         self.in_flight
     }
 
-    /// Returns the enrollment token; empty if ids are made up.
+    /// Returns the enrollment token; empty if ids are generated.
     #[must_use]
     pub fn token(&self) -> &HeaderValue {
         static NONE: HeaderValue = HeaderValue::from_static("");
@@ -45,17 +45,17 @@ impl Admission {
         &self.tags
     }
 
-    /// Enrolls an agent, with as many retries as it takes.
+    /// Enrolls an agent, and retries until it succeeds.
     pub async fn admit(&self, drone: &mut Drone, back_off: &mut BackOff) {
         loop {
-            // Without a limit all agents would enroll at once, and time out on each other.
+            // Without a limit, all agents would enroll at the same time, and many would time out.
             let permit = self.permits.acquire().await;
             let outcome = if self.token.is_some() {
                 drone.enroll(None, self.token(), &self.tags).await
             } else {
                 drone.invent().map_err(Into::into)
             };
-            // Before the pause: others may enroll meanwhile.
+            // Released before the pause, so that others can enroll in the meantime.
             drop(permit);
             let Err(fault) = outcome else { return back_off.reset() };
             drone.count_failure(&format!("enroll: {fault}"));

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 /// What the simulated agents do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// Behave like real agents until stopped: check in, apply policies, run and acknowledge actions
+    /// Behave like real agents until interrupted: check in, apply policies, run and acknowledge actions
     Live,
     /// Enroll `--count` agents as fast as the server accepts them, then exit
     Enroll,
@@ -37,7 +37,7 @@ pub struct DronesArgs {
     /// Number of processes to distribute the agents over
     #[arg(long, default_value_t = 1)]
     pub processes: u32,
-    /// Behavior of the simulated agents
+    /// What the simulated agents do
     #[arg(long, value_enum, default_value = "live")]
     pub mode: Mode,
     /// Maximum number of concurrent enrollments, over all processes
@@ -46,7 +46,7 @@ pub struct DronesArgs {
     /// Mode `enroll`: open a connection for every agent instead of `--in-flight` persistent ones
     #[arg(long)]
     pub fresh_connections: bool,
-    /// Stop after this many seconds; 0 means to run until interrupted
+    /// Duration in seconds; 0 means until interrupted
     #[arg(long, default_value_t = 0.0)]
     pub seconds: f64,
     /// Modes `heartbeat` and `change`: check-ins per second over all agents, on a fixed schedule; 0 means no limit
@@ -89,6 +89,8 @@ impl DronesArgs {
     #[must_use]
     pub fn numbers(&self, share: u32) -> std::ops::Range<u32> {
         let processes = u64::from(self.processes.max(1));
+        // Computed from the bounds of the shares, so that they cover all agents even if the division leaves a
+        // remainder.
         let bound =
             |share: u64| self.first + u32::try_from(u64::from(self.count) * share / processes).unwrap_or(u32::MAX);
         bound(u64::from(share))..bound(u64::from(share) + 1)

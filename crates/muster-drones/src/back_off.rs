@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Back-off with equal jitter: half of the ceiling, plus a random part of the other half; the ceiling doubles.
+/// Back-off with equal jitter: half of the ceiling, plus a random part of the other half. The ceiling doubles with each
+/// failure.
 #[derive(Clone, Debug)]
 pub struct BackOff {
     first: Duration,
@@ -11,7 +12,7 @@ pub struct BackOff {
 }
 
 impl BackOff {
-    /// A back-off that begins with `first` and never exceeds `max`.
+    /// Creates a back-off that begins with `first` and never exceeds `max`.
     #[must_use]
     pub fn new(first: Duration, max: Duration) -> Self {
         Self { first, max, ceiling: first * 2 }

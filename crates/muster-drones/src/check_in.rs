@@ -1,7 +1,7 @@
-//! Modes `heartbeat` and `change`: check-ins one after another, to measure the server's throughput.
+//! Modes `heartbeat` and `change`: consecutive check-ins, to measure the server's throughput.
 //!
-//! With a rate, each agent has a schedule, and the latency of a check-in counts from when it was due: if the server
-//! stalls, check-ins that could not be sent meanwhile count as slow too.
+//! With a rate, each agent has a schedule, and the latency of a check-in counts from the time at which it was due. If
+//! the server stalls, check-ins that could not be sent in the meantime also count as slow.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use crate::drone::Drone;
 use crate::fault::Fault;
 use crate::session::Shared;
 
-/// A check-in without a response after this time is held by the server.
+/// If a check-in has no response after this time, the server holds it.
 const HELD: Duration = Duration::from_secs(2);
 
 /// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Enrolling and settling.
+    /// Enrolling, and the first check-ins.
     Waiting,
     /// Measuring.
     Running,
@@ -29,13 +29,13 @@ pub enum Phase {
 /// The pattern of the check-ins.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Report a changed component each time.
+    /// Whether each check-in reports a changed component.
     pub change: bool,
     /// Time between two check-ins of one agent; `None` means none.
     pub interval: Option<Duration>,
 }
 
-/// Brings an agent to where nothing is pending for it: connected, with its policy applied.
+/// Connects an agent and applies its policy, so that nothing is pending for it.
 ///
 /// # Errors
 /// If the server rejects a request.
@@ -44,8 +44,8 @@ pub async fn settle(drone: &mut Drone, invented: bool) -> Result<(), Fault> {
     if !invented {
         let reply = drone.check_in(Instant::now()).await?;
         drone.act_on(reply).await?;
-        // The second check-in reports that the policy runs: only then does a heartbeat change nothing. If the server
-        // holds it, it has stored that already.
+        // The second check-in reports the running policy. Only after it does a heartbeat change nothing. If the server
+        // holds this check-in, it has already stored the report.
         match tokio::time::timeout(HELD, drone.check_in(Instant::now())).await {
             Ok(reply) => drop(drone.act_on(reply?).await?),
             Err(_) => {
@@ -63,7 +63,7 @@ pub async fn repeat(shared: Arc<Shared>, mut drone: Drone, pace: Pace, mut phase
         return;
     }
     let mut over = phase.clone();
-    // Agents start at random points of their schedules, or all would check in at once.
+    // Agents start at random points of their schedules, so that they do not all check in at the same time.
     let mut due = Instant::now() + pace.interval.unwrap_or_default().mul_f64(rand::random());
     while *phase.borrow() == Phase::Running {
         tokio::time::sleep_until(due.into()).await;
@@ -74,11 +74,11 @@ pub async fn repeat(shared: Arc<Shared>, mut drone: Drone, pace: Pace, mut phase
             _ = over.wait_for(|phase| *phase == Phase::Stopped) => return,
         };
         if let Err(fault) = turned {
-            // A short pause keeps a failing server from being hit in a busy loop.
+            // A short pause prevents a busy loop if the server fails.
             shared.tally.failed(&format!("check-in: {fault}"));
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        // From the schedule and not from now: a late check-in must not shift the following ones.
+        // Based on the schedule and not on the current time, because a late check-in must not delay the following ones.
         due = pace.interval.map_or_else(Instant::now, |interval| due + interval);
     }
 }

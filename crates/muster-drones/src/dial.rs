@@ -1,4 +1,4 @@
-//! Connections: local addresses spread over `127.0.1.x`, one TLS configuration for all agents.
+//! Connections, with local addresses spread over `127.0.1.x`, and one TLS configuration for all agents.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 /// Maximum time to connect.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Number of local addresses: ports are unique per address, and each has some 28,000 for outgoing connections.
+/// Number of local addresses. Ports are unique per address, and each address has about 28,000 for outgoing connections.
 const ADDRESSES: u32 = 250;
 
 /// Connects to one server.
@@ -28,10 +28,10 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// Resolves `url` and reads the certificate authority.
+    /// Resolves `url` and reads the CA certificate.
     ///
     /// # Errors
-    /// If the URL is not `https://host:port`, does not resolve, or the file can't be read.
+    /// If the URL is not `https://host:port`, does not resolve, or the file cannot be read.
     pub async fn new(url: &str, ca: &Path, resume: bool) -> anyhow::Result<Self> {
         let uri: http::Uri = url.parse().with_context(|| format!("invalid URL {url:?}"))?;
         anyhow::ensure!(uri.scheme_str() == Some("https"), "{url}: agents connect over https");
@@ -56,8 +56,9 @@ impl Dialer {
     }
 
     async fn connect(&self, number: u32) -> anyhow::Result<TlsStream<TcpStream>> {
+        // Created explicitly, because the local address must be bound before connecting.
         let socket = if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // The port is left to the kernel.
+        // The kernel selects the port.
         if let Some(source) = source(self.address.ip(), number) {
             socket.bind(SocketAddr::new(source, 0)).with_context(|| format!("cannot bind {source}"))?;
         }
@@ -68,13 +69,14 @@ impl Dialer {
     }
 }
 
-/// The local address to connect from: only loopback is sure to have more than one.
+/// Returns the local address to connect from; `None` if the server is not on loopback, where only one address may
+/// exist.
 fn source(server: IpAddr, number: u32) -> Option<IpAddr> {
     let last = u8::try_from(1 + number % ADDRESSES).ok()?;
     (server.is_loopback() && server.is_ipv4()).then(|| Ipv4Addr::new(127, 0, 1, last).into())
 }
 
-/// The TLS configuration that trusts the certificates in a file. Errors name the file and the fault.
+/// Returns a TLS configuration that trusts the certificates in a file. Errors contain the file and the problem.
 pub(crate) fn configuration(ca: &Path, resume: bool) -> anyhow::Result<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(ca).with_context(|| format!("cannot read {}", ca.display()))?;
@@ -86,7 +88,7 @@ pub(crate) fn configuration(ca: &Path, resume: bool) -> anyhow::Result<rustls::C
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let mut configuration = builder.with_root_certificates(roots).with_no_client_auth();
-    // Real agents reconnect with a full handshake, since each process starts without session tickets.
+    // Real agents reconnect with a full handshake, because each process starts without session tickets.
     if !resume {
         configuration.resumption = rustls::client::Resumption::disabled();
     }
@@ -96,7 +98,7 @@ pub(crate) fn configuration(ca: &Path, resume: bool) -> anyhow::Result<rustls::C
 /// Raises the limit on open files to the hard limit.
 ///
 /// # Errors
-/// If the limit can't be read or raised.
+/// If the limit cannot be read or raised.
 pub fn raise_open_files() -> anyhow::Result<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;

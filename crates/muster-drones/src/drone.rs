@@ -1,4 +1,4 @@
-//! One simulated agent: its state, and its three requests: enroll, check in, acknowledge.
+//! A simulated agent, with its state and its three requests: enroll, check in, and acknowledge.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,18 +18,18 @@ use crate::tally::Waiting;
 use crate::upload::upload;
 use crate::wire::{self, Done, Host, Report};
 
-/// Attempts before an ack is dropped, as by real agents.
+/// Number of attempts after which an ack is dropped, as in real agents.
 const ACK_ATTEMPTS: u8 = 5;
 
-/// Minimum size, compressed, of a response of which only the head is parsed.
+/// Minimum compressed size of a response of which only the head is parsed.
 const LARGE: usize = 2048;
-/// Size of that head, decompressed.
+/// Decompressed size of that head.
 const HEAD: u64 = 512;
 
-/// Whether an agent goes on after a response.
+/// Whether an agent continues after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It goes on.
+    /// It continues.
     Stays,
     /// It was unenrolled.
     Goes,
@@ -51,12 +51,12 @@ pub struct Drone {
     ack_token: String,
     policy: Option<(String, i64)>,
     acks: Vec<PendingAck>,
-    /// Process id that its first component reports; another one is a change.
+    /// Process id that the first component reports. Another value is a change.
     pub pid: u32,
 }
 
 impl Drone {
-    /// An agent that is not enrolled.
+    /// Creates an agent that is not enrolled.
     #[must_use]
     pub fn new(shared: Arc<Shared>, number: u32) -> Self {
         Self {
@@ -72,19 +72,20 @@ impl Drone {
         }
     }
 
-    /// Makes up an id, a key and a policy.
+    /// Generates an id, a key and a policy.
     ///
     /// # Errors
-    /// Never in practice: the key is fit for a header.
+    /// Never in practice, because the key contains only characters that are allowed in a header.
     pub fn invent(&mut self) -> anyhow::Result<()> {
         self.id = uuid::Uuid::new_v4().to_string();
         self.authorization = authorization(&format!("{:064x}", rand::random::<u128>()))?;
+        // A server that does not verify credentials does not deliver a policy either.
         self.policy = Some(("00000000-0000-4000-8000-000000000000".to_owned(), 1));
         self.shared.tally.enrolled.fetch_add(1, Relaxed);
         Ok(())
     }
 
-    /// Enrolls over the given session or its own, and keeps the id and the key.
+    /// Enrolls over the specified session or its own, and stores the id and the key.
     ///
     /// # Errors
     /// If the server does not respond with 200, an id and a key.
@@ -96,6 +97,7 @@ impl Drone {
     ) -> Result<(), Fault> {
         let began = Instant::now();
         let body = self.host().enroll(tags)?;
+        // Like real agents, requests end in a bare `?` (EA2).
         let path = "/api/fleet/agents/enroll?";
         let ask = Ask {
             method: Method::POST,
@@ -121,12 +123,13 @@ impl Drone {
         Ok(self.session.connect().await?)
     }
 
-    /// Closes the connection after a check-in that is held and was given up. Another request on it would have to wait.
+    /// Closes the connection after a held check-in was given up, because another request on it would have to wait.
     pub fn disconnect(&mut self) {
         self.session.close();
     }
 
-    /// Checks in and waits for the response, however long the server holds it. `due` is when it should have been sent.
+    /// Checks in and waits for the response, even if the server holds it for a long time. `due` is the time at which
+    /// the check-in should have been sent.
     ///
     /// # Errors
     /// If the server does not respond with 200 and a well-formed body.
@@ -135,8 +138,8 @@ impl Drone {
         self.send_check_in(due, body.into(), true).await
     }
 
-    /// As [`Self::check_in`], with components that fill the body up to `bytes`, and without compression: older agents
-    /// send none.
+    /// Like [`Self::check_in`], but without compression, as in older agents, and with components that fill the body up
+    /// to `bytes`.
     ///
     /// # Errors
     /// As [`Self::check_in`].
@@ -148,6 +151,7 @@ impl Drone {
     fn report(&self, bytes: usize) -> String {
         let report = Report {
             ack_token: &self.ack_token,
+            // Real agents report the policy that they run, which tells the server whether to deliver one (EA §4.7).
             policy: self.policy.as_ref().map(|(policy, revision)| (policy.as_str(), *revision)),
             pid: self.pid,
             fill: bytes,
@@ -157,24 +161,27 @@ impl Drone {
 
     async fn send_check_in(&mut self, due: Instant, body: Bytes, packed: bool) -> Result<CheckInResponse, Fault> {
         let path = format!("/api/fleet/agents/{}/checkin?", self.id);
-        // Counted as waiting only while the request is in progress, also if it is cancelled.
+        // Counted as waiting only while the request is in progress, even if it is cancelled.
         let answer = {
             let _waiting = Waiting::new(&self.shared.tally.waiting);
             ask(&mut self.session, Method::POST, &path, &self.authorization, body, packed).await?
         };
+        // Almost all large responses deliver a policy.
         let reply = match policy_in_head(&answer) {
             Some(reply) => reply,
             None => accepted(&answer)?,
         };
+        // Measured from the schedule, so that a delayed check-in counts as slow.
         self.shared.tally.checked_in(due.elapsed());
         Ok(reply)
     }
 
-    /// Handles a response: keeps its token, applies its policy, acknowledges its actions.
+    /// Handles a response: stores its token, applies its policy, and acknowledges its actions.
     ///
     /// # Errors
-    /// If the acks can't be delivered; they are retried with the next ones.
+    /// If the acks cannot be delivered. They are sent again with the next ones.
     pub async fn act_on(&mut self, reply: CheckInResponse) -> Result<Fate, Fault> {
+        // An empty token means that the previous one stays valid.
         if !reply.ack_token.is_empty() {
             self.ack_token = reply.ack_token;
         }
@@ -185,11 +192,12 @@ impl Drone {
             } else {
                 self.shared.tally.action(&self.id, &action.id, &action.kind);
             }
-            // The ack is sent first; the agent ends after it.
+            // The agent ends after its ack is sent.
             if action.kind == "UNENROLL" {
                 fate = Fate::Goes;
             }
             let done = self.carry_out(action).await;
+            // Cancellations are not acknowledged (EA §10.2).
             if is_acked(&action.kind) {
                 let event = wire::ack(&self.id, action, &done)?;
                 self.acks.push(PendingAck { action_id: action.id.clone(), event, attempts: 0 });
@@ -207,7 +215,7 @@ impl Drone {
         self.shared.tally.failed(kind);
     }
 
-    /// Runs an action, as far as a drone does anything.
+    /// Runs an action. Most types do nothing in a drone.
     async fn carry_out(&mut self, action: &WireAction) -> Done {
         let outcome = match action.kind.as_str() {
             "POLICY_CHANGE" => self.take_on(&action.id).await.map(|()| None),
@@ -218,6 +226,7 @@ impl Drone {
         };
         match outcome {
             Ok(upload_id) => Done { upload_id, error: None },
+            // As in real agents, a failure is reported in the ack.
             Err(fault) => {
                 self.count_failure(&format!("{}: {fault}", action.kind));
                 Done { upload_id: None, error: Some(fault.to_string()) }
@@ -225,10 +234,10 @@ impl Drone {
         }
     }
 
-    /// Applies a policy. Real agents probe their server when the first one names it.
+    /// Applies a policy. Like real agents, probes the server that the first policy contains.
     async fn take_on(&mut self, action_id: &str) -> Result<(), Fault> {
         let Some((policy, revision)) = policy_of(action_id) else { return Ok(()) };
-        // The first policy only, as the real agent does it.
+        // Only for the first policy, as in real agents.
         if self.policy.is_none() {
             ask(&mut self.session, Method::GET, "/api/status?", &self.authorization, Bytes::new(), false).await?;
         }
@@ -236,25 +245,26 @@ impl Drone {
         Ok(())
     }
 
-    /// Delivers pending acks; rejected ones are retried with the next ones, up to a limit.
+    /// Delivers pending acks. Rejected acks are sent again with the next ones, up to a limit.
     async fn send_acks(&mut self) -> Result<(), Fault> {
         if self.acks.is_empty() {
             return Ok(());
         }
         let began = Instant::now();
-        // Counted before the request: one that gets no response counts too.
+        // Counted before the request, so that a request without a response counts too.
         self.acks.iter_mut().for_each(|ack| ack.attempts += 1);
         let body = wire::acks(self.acks.iter().map(|ack| &*ack.event))?;
         let path = format!("/api/fleet/agents/{}/acks?", self.id);
         let outcome = ask(&mut self.session, Method::POST, &path, &self.authorization, body.into(), false).await;
         let statuses = outcome.as_ref().map(item_statuses).unwrap_or_default();
-        // An ack without an item in the response is pending still.
+        // An ack without an item in the response is still pending.
         let mut statuses = statuses.iter().copied().chain(std::iter::repeat(0));
         let (done, left): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.acks).into_iter().partition(|_| statuses.next() == Some(200));
         self.shared.tally.acked(done.iter().map(|ack| ack.action_id.as_str()), began.elapsed());
         left.iter().for_each(|_| self.shared.tally.failed("ack not taken"));
         self.acks = left.into_iter().filter(|ack| ack.attempts < ACK_ATTEMPTS).collect();
+        // The caller counts a request that failed as a whole.
         outcome.map(drop)
     }
 
@@ -266,7 +276,7 @@ impl Drone {
 /// Returns the header value for a key.
 ///
 /// # Errors
-/// If the key contains characters that a header can't.
+/// If the key contains characters that are not allowed in a header.
 pub fn authorization(key: &str) -> anyhow::Result<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("ApiKey {key}"))?;
     value.set_sensitive(true);
@@ -284,11 +294,11 @@ async fn ask(
     Ok(session.ask(&Ask { method, path, authorization, body, packed, chunk_sha2: None }).await?)
 }
 
-/// Parses a large response with a policy from its head alone.
+/// Parses only the head of a large response with a policy.
 ///
-/// A real agent decompresses a policy on a machine of its own; thousands of drones would do it on the server's, and the
-/// measurement would be theirs. A policy comes alone, so the head says all that a drone needs; a response with another
-/// head is parsed as a whole.
+/// Real agents decompress their policies on their own hosts. Thousands of drones would do so on the server's host and
+/// distort the measurement. A response with a policy contains no other actions, so that the head is sufficient. A
+/// response with any other head is parsed completely.
 fn policy_in_head(answer: &Answer) -> Option<CheckInResponse> {
     if answer.status != 200 || !answer.packed || answer.body.len() < LARGE {
         return None;
@@ -314,14 +324,15 @@ fn policy_in_head(answer: &Answer) -> Option<CheckInResponse> {
     Some(CheckInResponse { ack_token: String::new(), action: "checkin".to_owned(), actions: vec![action] })
 }
 
-/// Returns the statuses of an ack response's items, whatever the HTTP status is.
+/// Returns the statuses of the items of an ack response, regardless of the HTTP status.
 fn item_statuses(answer: &Answer) -> Vec<u16> {
     let Ok(text) = answer.text() else { return Vec::new() };
+    // Error responses have the same status as rejected items, but another body (EA §5.2).
     let reply = serde_json::from_slice::<AckResponse>(&text).ok().filter(|reply| reply.action == "acks");
     reply.map(|reply| reply.items.iter().map(|item| item.status).collect()).unwrap_or_default()
 }
 
-/// Returns whether real agents acknowledge this type: all that they know, except cancellations.
+/// Returns whether real agents acknowledge this type: all known types, except for cancellations.
 fn is_acked(kind: &str) -> bool {
     const KNOWN: [&str; 9] = [
         "POLICY_CHANGE",

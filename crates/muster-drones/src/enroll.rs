@@ -9,7 +9,7 @@ use crate::admission::Admission;
 use crate::drone::Drone;
 use crate::session::{Session, Shared};
 
-/// Enrolls the agents of a share over `in_flight` lasting connections, or over one connection per agent.
+/// Enrolls the agents of a share over `in_flight` persistent connections, or over one connection per agent.
 pub async fn enroll(shared: Arc<Shared>, numbers: std::ops::Range<u32>, admission: Arc<Admission>, fresh: bool) {
     let next = Arc::new(AtomicU32::new(numbers.start));
     let mut workers = JoinSet::new();
@@ -19,13 +19,13 @@ pub async fn enroll(shared: Arc<Shared>, numbers: std::ops::Range<u32>, admissio
         workers.spawn(async move {
             let mut session = Session::new(shared.clone(), number);
             loop {
-                // Workers share one counter: a slow enrollment does not leave a worker idle at the end.
+                // Workers share one counter, so that a slow enrollment does not leave other workers idle.
                 let number = next.fetch_add(1, Relaxed);
                 if number >= end {
                     return;
                 }
                 let mut drone = Drone::new(shared.clone(), number);
-                // Without a session of the worker's, the drone opens its own, with a handshake.
+                // If the worker's session is not used, the drone opens its own, with a handshake.
                 let over = (!fresh).then_some(&mut session);
                 if let Err(fault) = drone.enroll(over, admission.token(), admission.tags()).await {
                     shared.tally.failed(&format!("enroll: {fault}"));

@@ -11,9 +11,9 @@ use crate::histogram::Histogram;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// The share is ready for the measured part, which begins on a command.
+    /// The share is ready for the measured part, which starts on a command.
     Ready,
-    /// The measured part began; sent by the leading process once all shares are ready.
+    /// The measured part has started. Sent by the leading process when all shares are ready.
     Began {
         /// Microseconds since 1970.
         at_us: u64,
@@ -22,7 +22,7 @@ pub enum Event {
     Progress(Counts),
     /// An agent received an action other than a policy.
     Action {
-        /// When the response was read, microseconds since 1970.
+        /// Time at which the response was read, in microseconds since 1970.
         at_us: u64,
         /// The agent's id.
         agent_id: String,
@@ -35,13 +35,13 @@ pub enum Event {
     Revision {
         /// `policy:<id>:<revision>`.
         action_id: String,
-        /// When each agent had read the policy, microseconds since 1970, in no order.
+        /// Times at which the agents had read the policy, in microseconds since 1970, in no particular order.
         #[serde(default)]
         received_us: Vec<u64>,
-        /// When each ack was confirmed, microseconds since 1970, in no order.
+        /// Times at which the acks were confirmed, in microseconds since 1970, in no particular order.
         acked_us: Vec<u64>,
     },
-    /// The end.
+    /// The share has ended.
     Summary(Summary),
 }
 
@@ -51,7 +51,7 @@ pub enum Event {
 pub struct Counts {
     /// Enrolled agents.
     pub enrolled: u64,
-    /// Check-ins without a response yet: the parked agents, if the server holds check-ins.
+    /// Check-ins without a response yet. If the server holds check-ins, these are the parked agents.
     pub waiting: u64,
     /// Opened connections.
     pub connects: u64,
@@ -68,6 +68,7 @@ pub struct Counts {
 impl Counts {
     /// Adds the counters of another share.
     pub fn add(&mut self, other: &Self) {
+        // Shares have different agents, so that all counters can be added.
         self.enrolled += other.enrolled;
         self.waiting += other.waiting;
         self.connects += other.connects;
@@ -84,7 +85,7 @@ impl Counts {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Summary {
-    /// Length of the measured part.
+    /// Duration of the measured part.
     pub seconds: f64,
     /// Counters.
     pub counts: Counts,
@@ -93,7 +94,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Adds the results of another share. Shares run side by side, so the longest duration counts.
+    /// Adds the results of another share. Shares run in parallel, so that the longest duration counts.
     pub fn add(&mut self, other: &Self) {
         self.seconds = self.seconds.max(other.seconds);
         self.counts.add(&other.counts);
@@ -103,11 +104,11 @@ impl Summary {
     }
 }
 
-/// Returns microseconds since 1970. The wall clock, since several processes compare their readings.
+/// Returns the time in microseconds since 1970. Uses the wall clock, because several processes compare their values.
 #[must_use]
 #[allow(clippy::disallowed_methods, reason = "a load generator measures real time; there is no domain clock here")]
 pub fn now_us() -> u64 {
-    // Before 1970 is 0, which only a broken clock says.
+    // A time before 1970 becomes 0.
     let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

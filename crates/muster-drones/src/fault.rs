@@ -9,7 +9,7 @@ use crate::session::Answer;
 /// The failure of one request.
 #[derive(Debug)]
 pub enum Fault {
-    /// The server responded, but not with 200: the status and the error's name.
+    /// The server responded with a status other than 200. Contains the status and the name of the error.
     Refused(u16, String),
     /// There was no response, or a malformed one.
     Broken(anyhow::Error),
@@ -27,7 +27,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(status, kind) => write!(f, "{status} {kind}"),
-            // Faults are counted by their text: the root cause, without what differs from agent to agent.
+            // Failures are counted by their text. This is the root cause, without details that differ between agents.
             Self::Broken(error) => write!(f, "{}", error.root_cause()),
         }
     }

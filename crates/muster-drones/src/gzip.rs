@@ -1,4 +1,5 @@
-//! Compression of requests and responses, with one compressor per thread: its state is larger than a drone's.
+//! Compression of requests and responses. Each thread has one compressor, because its state is larger than that of a
+//! drone.
 
 use std::cell::RefCell;
 use std::io::Read;
@@ -9,18 +10,18 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 const MAX_REPLY: u64 = 64 << 20;
 
 thread_local! {
-    // Level 1: the default level of Go's client would cost the drones more than the server.
+    // Level 1, because the default level of Go's client would cost the drones more CPU time than the server.
     static COMPRESSOR: RefCell<Compress> = RefCell::new(Compress::new_gzip(Compression::fast(), 15));
 }
 
 /// Compresses `plain` into one gzip member.
 ///
 /// # Errors
-/// Never in practice: the buffer has room for incompressible input.
+/// Never in practice, because the buffer is large enough for incompressible input.
 pub fn pack(plain: &[u8]) -> anyhow::Result<Vec<u8>> {
     COMPRESSOR.with_borrow_mut(|compressor| {
         compressor.reset();
-        // Room for incompressible input, which grows a little.
+        // Incompressible input becomes slightly larger.
         let mut packed = Vec::with_capacity(plain.len() + 64);
         let status = compressor.compress_vec(plain, &mut packed, FlushCompress::Finish)?;
         anyhow::ensure!(status == Status::StreamEnd, "compressed data exceeds its buffer");

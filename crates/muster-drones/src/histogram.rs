@@ -1,7 +1,7 @@
-//! Latencies in logarithmic buckets: 128 per power of two, which keeps the error under 1 %.
+//! Latencies in logarithmic buckets. With 128 buckets per power of two, the error is below 1 %.
 //!
-//! Callers with a schedule measure from when a request was *due*, not from when it was sent (see [`crate::check_in`]): a
-//! stalled server is then charged for every request that it delayed, which avoids coordinated omission.
+//! Callers with a schedule measure from the time at which a request was *due*, instead of the time at which it was sent
+//! (see [`crate::check_in`]). If the server stalls, every delayed request counts, which avoids coordinated omission.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,7 @@ impl Histogram {
     /// Returns the quantile `q` (0 to 1), or 0 if there is no value.
     #[must_use]
     pub fn quantile(&self, q: f64) -> u64 {
-        // At least the first value: the quantile 0 is the minimum.
+        // At least the first value, so that the quantile 0 is the minimum.
         let wanted = (q * self.count() as f64).ceil().max(1.0) as u64;
         let mut seen = 0;
         for (index, count) in self.counts.iter().enumerate() {
@@ -50,6 +50,7 @@ impl Histogram {
     }
 
     fn add(&mut self, index: usize, count: u64) {
+        // The vector grows to the largest value, because most histograms contain only small ones.
         if index >= self.counts.len() {
             self.counts.resize(index + 1, 0);
         }
@@ -78,7 +79,7 @@ fn highest(index: usize) -> u64 {
 impl From<Vec<(u32, u64)>> for Histogram {
     fn from(pairs: Vec<(u32, u64)>) -> Self {
         let mut histogram = Self::default();
-        // No value reaches a bucket beyond that of the largest u64: malformed input must not make us allocate.
+        // Buckets beyond that of the largest u64 are impossible. Malformed input must not cause a large allocation.
         for (index, count) in pairs.into_iter().filter(|(index, _)| *index as usize <= bucket(u64::MAX)) {
             histogram.add(index as usize, count);
         }

@@ -1,12 +1,12 @@
 //! Simulated agents for load tests.
 //!
-//! A drone behaves on the wire like a real Elastic Agent: it enrolls, checks in with a gzip body of realistic size, keeps
-//! the ack token, reports the policy that it runs, acknowledges actions over the same connection, and backs off after
-//! errors. It does nothing else, so that one machine can run many: one task per agent, one TLS configuration for all,
-//! several processes where the limit on open files is low ([`processes`]), local addresses spread over `127.0.1.x`
-//! ([`dial`]).
+//! On the wire, a drone behaves like a real Elastic Agent: it enrolls, checks in with a gzip body of realistic size,
+//! keeps the ack token, reports the policy that it runs, acknowledges actions over the same connection, and backs off
+//! after errors. It does nothing else, so that one machine can run many drones, with one task per drone, one TLS
+//! configuration for all, several processes if the limit on open files is low ([`processes`]), and local addresses
+//! spread over `127.0.1.x` ([`dial`]).
 //!
-//! Start with [`run`]; [`drone`] is what one drone does, [`wire`] what it sends.
+//! The entry point is [`run`]. [`drone`] contains the behavior of a drone, and [`wire`] the requests that it sends.
 
 pub mod admission;
 pub mod args;

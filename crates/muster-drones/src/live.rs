@@ -1,4 +1,4 @@
-//! Mode `live`: agents with the pauses and back-offs of real ones.
+//! Mode `live`: agents with the pauses and back-offs of real agents.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::drone::{Drone, Fate};
 use crate::fault::Fault;
 use crate::session::Shared;
 
-/// Consecutive responses with 401 after which an agent polls hourly, as real agents do.
+/// Number of consecutive 401 responses after which an agent polls hourly, like real agents.
 const DEAD_AFTER: u32 = 7;
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -17,7 +17,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub async fn live(shared: Arc<Shared>, number: u32, admission: Arc<Admission>, mut back_off: BackOff) {
     let mut drone = Drone::new(shared.clone(), number);
     admission.admit(&mut drone, &mut back_off).await;
-    // As real agents: the first check-in is spread, and later ones follow a response after 1 to 1.5 s.
+    // As in real agents, the first check-in has a random delay, and later ones follow a response after 1 to 1.5 s.
     tokio::time::sleep(up_to_half_a_second()).await;
     let mut refused = 0;
     loop {
@@ -38,9 +38,10 @@ pub async fn live(shared: Arc<Shared>, number: u32, admission: Arc<Admission>, m
     }
 }
 
-/// Checks in and handles the response. A failed ack does not make a failed check-in, except that of the last action.
+/// Checks in and handles the response. A failed ack is not a failed check-in, except for the ack of an UNENROLL.
 async fn turn(drone: &mut Drone) -> Result<Fate, Fault> {
     let reply = drone.check_in(Instant::now()).await?;
+    // Known only before `act_on`, which consumes the response.
     let goes = reply.actions.iter().any(|action| action.kind == "UNENROLL");
     match drone.act_on(reply).await {
         Ok(fate) => Ok(fate),

@@ -1,8 +1,8 @@
-//! Several processes: the leading one starts itself again for each share, sends commands over standard input, and reads
-//! events from standard output.
+//! Several processes. The leading process starts the program again for each share, sends commands to its standard
+//! input, and reads events from its standard output.
 //!
-//! Each share sends [`Event::Ready`]; once all have, each gets a line, and the measured part begins. The end of its input
-//! stops a share, so that none outlives the leading process.
+//! Each share sends [`Event::Ready`]. When all shares are ready, each gets a line, and the measured part starts. A
+//! share stops at the end of its input, so that it does not survive the leading process.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -20,13 +20,13 @@ use crate::event::Event;
 use crate::report::Report;
 use crate::share;
 
-/// Time for shares to send their summaries.
+/// Maximum time for shares to send their summaries.
 const SUMMARIES: Duration = Duration::from_secs(10);
 
-/// Runs the load that the arguments describe until it is done, the time is up, or an interrupt.
+/// Runs the load that the arguments describe until it is complete, the duration has passed, or it is interrupted.
 ///
 /// # Errors
-/// If the server's address or CA is unusable, or a process can't be started.
+/// If the server's address or CA is unusable, or a process cannot be started.
 pub async fn run(args: &DronesArgs) -> anyhow::Result<()> {
     match args.share {
         Some(share) => follow(args, share).await,
@@ -34,12 +34,13 @@ pub async fn run(args: &DronesArgs) -> anyhow::Result<()> {
     }
 }
 
-/// Runs one share in this process: events to standard output, commands from standard input.
+/// Runs one share in this process. Writes events to standard output, and reads commands from standard input.
 async fn follow(args: &DronesArgs, share: u32) -> anyhow::Result<()> {
     let (events, mut told) = share::events();
     let (phases, phase) = watch::channel(Phase::Waiting);
     follow_commands(phases);
-    // An interrupt reaches the whole process group; this process stops when the leading one says so.
+    // An interrupt is sent to the whole process group. This process ignores it, and stops when the leading process
+    // stops it.
     tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
     let writer = tokio::spawn(async move {
         let mut out = tokio::io::stdout();
@@ -56,7 +57,7 @@ async fn follow(args: &DronesArgs, share: u32) -> anyhow::Result<()> {
     outcome
 }
 
-/// Reads standard input in a thread of its own; unlike tokio's, it does not keep the program from exiting.
+/// Reads standard input in a separate thread. Unlike tokio's, this thread does not prevent the program from exiting.
 fn follow_commands(phases: watch::Sender<Phase>) {
     std::thread::spawn(move || {
         for _ in std::io::stdin().lines().map_while(Result::ok) {
@@ -66,14 +67,15 @@ fn follow_commands(phases: watch::Sender<Phase>) {
     });
 }
 
-/// The leading process: starts the shares, sends commands, collects events.
+/// Runs the leading process: starts the shares, sends commands, and collects events.
 async fn lead(args: &DronesArgs) -> anyhow::Result<()> {
-    // An unusable CA is reported once and at once, not by every share.
+    // Checked here, so that an unusable CA is reported once and not by every share.
     configuration(&args.ca, args.resume_tls)?;
     let (events, told) = share::events();
+    // All shares watch the phase, which the leading process sets.
     let (phases, phase) = watch::channel(Phase::Waiting);
     let shares = if args.processes <= 1 {
-        // Without other processes there is nothing to start: the share runs in this one.
+        // With one process, the share runs in this one.
         let args = args.clone();
         vec![tokio::spawn(async move { share::run(&args, 0, events, phase).await })]
     } else {
@@ -87,14 +89,14 @@ async fn lead(args: &DronesArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts this program again with the same arguments and a share.
+/// Starts this program again with the same arguments and the number of a share.
 fn start(
     share: u32,
     events: UnboundedSender<Event>,
     phase: watch::Receiver<Phase>,
 ) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<()>>> {
-    // The same program with the same arguments: no share can differ from another.
-    let program = std::env::current_exe().context("can't find this program")?;
+    // With the same program and arguments, shares cannot differ from each other.
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
     let child = Command::new(program)
         .args(std::env::args_os().skip(1))
         .arg("--share")
@@ -103,11 +105,11 @@ fn start(
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .context("can't start a process for a share")?;
+        .context("cannot start a process for a share")?;
     Ok(tokio::spawn(attend(child, share, events, phase)))
 }
 
-/// Passes a child's events on and the phase's changes down to it.
+/// Forwards events from a child process, and changes of the phase to it.
 async fn attend(
     mut child: Child,
     share: u32,
@@ -127,7 +129,7 @@ async fn attend(
         let event = serde_json::from_str(&line).with_context(|| format!("share {share} sent {line:?}"))?;
         let _ = events.send(event);
     }
-    // After the end of its output: a share that failed has said so on standard error.
+    // A share that failed has printed the reason to standard error.
     let status = child.wait().await?;
     anyhow::ensure!(status.success(), "the process of share {share} ended with {status}");
     Ok(())
@@ -148,6 +150,7 @@ async fn listen(
         tokio::select! {
             event = told.recv() => {
                 let Some(event) = event else { break };
+                // The time counts from the start of the measured part, and not from the start of the program.
                 if report.take(event)? && *phases.borrow() == Phase::Waiting {
                     phases.send_replace(Phase::Running);
                     let seconds = Duration::try_from_secs_f64(args.seconds).unwrap_or_default();
@@ -160,6 +163,7 @@ async fn listen(
             _ = &mut interrupted, if *phases.borrow() != Phase::Stopped => deadline = stop(&phases),
             () = &mut closed, if *phases.borrow() != Phase::Stopped => deadline = stop(&phases),
             () = until(deadline), if deadline.is_some() => {
+                // The time for the summaries has passed. A share without a summary is reported as an error.
                 if *phases.borrow() == Phase::Stopped {
                     break;
                 }
@@ -183,7 +187,7 @@ async fn until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
-/// Returns at the end of standard input if another program drives this one, as with `--json`: it then means to stop.
+/// Returns at the end of standard input if another program controls this one (`--json`). The end means to stop.
 async fn input_closed(driven: bool) {
     if !driven {
         return std::future::pending().await;

@@ -1,4 +1,4 @@
-//! Collects the events of all shares: as JSON lines for programs, or a line per second and a table for people.
+//! Collects the events of all shares, and prints them as JSON lines, or as one line per second and a table.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -22,7 +22,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report without events.
+    /// Creates a report without events.
     #[must_use]
     pub fn new(args: &DronesArgs) -> Self {
         Self {
@@ -39,7 +39,7 @@ impl Report {
         }
     }
 
-    /// Handles one event; returns true if it made the last share ready.
+    /// Handles one event. Returns true if the last share has become ready.
     ///
     /// # Errors
     /// If standard output is closed.
@@ -47,6 +47,7 @@ impl Report {
         match event {
             Event::Ready => {
                 self.ready += 1;
+                // The measured part starts at the same time in all shares.
                 if self.ready == self.shares {
                     self.write(&Event::Began { at_us: now_us() })?;
                     return Ok(true);
@@ -58,6 +59,7 @@ impl Report {
                 self.ended += 1;
                 self.summary.add(&summary);
             }
+            // Only programs use single actions.
             event @ (Event::Action { .. } | Event::Began { .. }) => self.write(&event)?,
         }
         Ok(false)
@@ -78,13 +80,18 @@ impl Report {
         if !self.json {
             show(self.mode, &self.summary);
         }
-        anyhow::ensure!(self.is_complete(), "{} of {} shares sent no summary", self.shares - self.ended, self.shares);
+        anyhow::ensure!(
+            self.is_complete(),
+            "{} of {} shares did not send a summary",
+            self.shares - self.ended,
+            self.shares
+        );
         Ok(())
     }
 
-    /// Adds up progress: written once each share has sent its own.
+    /// Adds up progress, and prints it when each share has sent its own.
     fn progress(&mut self, counts: Counts) -> anyhow::Result<()> {
-        // Shares report at the same rate, so a round ends when each has reported once.
+        // Shares report at the same rate, so that a round is complete when each has reported once.
         self.latest.push(counts);
         self.round += 1;
         if self.round < self.shares {
@@ -93,7 +100,7 @@ impl Report {
         self.round = 0;
         let mut all = Counts::default();
         self.latest.drain(..).for_each(|counts| all.add(&counts));
-        // Programs get every report; people one a second.
+        // Programs get every report, and people one per second.
         if !self.json && self.shown.elapsed() >= Duration::from_secs(1) {
             self.shown = Instant::now();
             println!("{}", line(&all));
@@ -118,7 +125,7 @@ impl Report {
             let mut out = std::io::stdout().lock();
             serde_json::to_writer(&mut out, event)?;
             out.write_all(b"\n")?;
-            // The reader acts on events as they happen.
+            // The reader reacts to events immediately.
             out.flush()?;
         }
         Ok(())
@@ -138,6 +145,7 @@ fn show(mode: Mode, summary: &Summary) {
     for (kind, count) in &summary.counts.errors {
         println!("  {count} × {kind}");
     }
+    // Avoids a division by zero in a run that ends immediately.
     let seconds = summary.seconds.max(f64::EPSILON);
     match mode {
         Mode::Live => {}

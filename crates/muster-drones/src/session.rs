@@ -1,4 +1,4 @@
-//! One agent's connection: HTTP/1.1 over TLS, opened when needed, driven by the agent's own task.
+//! The connection of an agent: HTTP/1.1 over TLS, opened when needed, and driven by the task of the agent.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -23,17 +23,17 @@ use crate::gzip;
 use crate::tally::Tally;
 use crate::wire;
 
-/// Client-side limit on a request, as real agents have it.
+/// Timeout of a request, as in real agents.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 type Sender = SendRequest<Full<Bytes>>;
 type Wire = Connection<TokioIo<TlsStream<TcpStream>>, Full<Bytes>>;
 
-/// Shared by all agents of a share.
+/// State that all agents of a share use.
 pub struct Shared {
     /// Connects to the server.
     pub dialer: Dialer,
-    /// Counts what happens.
+    /// Counters and latencies.
     pub tally: Tally,
     /// `User-Agent`.
     pub user_agent: HeaderValue,
@@ -85,13 +85,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that connects on first use.
+    /// Creates a session that connects at the first use.
     #[must_use]
     pub fn new(shared: Arc<Shared>, number: u32) -> Self {
         Self { shared, number, open: None }
     }
 
-    /// Closes the connection, with a request that is held on it.
+    /// Closes the connection, including a request that is held on it.
     pub fn close(&mut self) {
         self.open = None;
     }
@@ -105,6 +105,7 @@ impl Session {
             let began = Instant::now();
             let stream = self.shared.dialer.dial(self.number).await?;
             let handshake =
+                // A small buffer, because there are thousands of connections. Real agents send headers in title case.
                 Builder::new().max_buf_size(16 << 10).title_case_headers(true).handshake(TokioIo::new(stream));
             self.open = Some(handshake.await?);
             self.shared.tally.connected(began.elapsed());
@@ -116,10 +117,11 @@ impl Session {
     /// does.
     ///
     /// # Errors
-    /// If the server can't be reached or the connection breaks.
+    /// If the server cannot be reached or the connection is lost.
     pub async fn ask(&mut self, ask: &Ask<'_>) -> anyhow::Result<Answer> {
         let kept = self.open.is_some();
         match self.ask_once(ask).await {
+            // A request on a new connection is not retried: the server may have processed it.
             Err(error) if kept && was_closed(&error) => self.ask_once(ask).await,
             outcome => outcome,
         }
@@ -129,12 +131,13 @@ impl Session {
         self.connect().await?;
         let request = self.request(ask)?;
         let (sender, wire) = self.open.as_mut().context("the connection is open")?;
+        // The timeout includes the whole response, as in Go's client.
         let exchange = drive(wire, exchange(sender, request));
         let outcome = match tokio::time::timeout(TIMEOUT, exchange).await {
             Ok(outcome) => outcome,
             Err(_) => Err(anyhow::anyhow!("no response within {} s", TIMEOUT.as_secs())),
         };
-        // After any failure the connection's state is unknown.
+        // After a failure, the state of the connection is unknown.
         if !matches!(&outcome, Ok((_, true))) {
             self.open = None;
         }
@@ -145,6 +148,7 @@ impl Session {
         let mut request = Request::builder()
             .method(ask.method.clone())
             .uri(ask.path)
+            // The headers of real agents (EA §1.5).
             .header("host", &self.shared.dialer.authority)
             .header("user-agent", &self.shared.user_agent)
             .header("accept", "application/json")
@@ -168,6 +172,7 @@ impl Session {
 async fn exchange(sender: &mut Sender, request: Request<Full<Bytes>>) -> anyhow::Result<(Answer, bool)> {
     sender.ready().await?;
     let response = sender.send_request(request).await?;
+    // The server announces that it closes the connection, for example on shutdown.
     let keep = response.headers().get(http::header::CONNECTION).is_none_or(|value| value != "close");
     Ok((read(response).await?, keep))
 }
@@ -179,7 +184,7 @@ async fn read(response: Response<Incoming>) -> anyhow::Result<Answer> {
     Ok(Answer { status, body, packed })
 }
 
-/// Runs an exchange and the connection that carries it in one task: a task of its own would double an agent's memory.
+/// Runs an exchange and its connection in one task, because a second task would double the memory of an agent.
 async fn drive<T>(wire: &mut Wire, exchange: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let mut exchange = pin!(exchange);
     let mut over = false;
@@ -192,7 +197,7 @@ async fn drive<T>(wire: &mut Wire, exchange: impl Future<Output = anyhow::Result
                 return Poll::Ready(Err(anyhow::anyhow!("the connection ended")));
             }
             match Pin::new(&mut *wire).poll(cx) {
-                // The exchange may not have seen the last bytes that the connection read: poll it once more.
+                // The exchange may not have processed the last bytes of the connection: poll it once more.
                 Poll::Ready(_) => over = true,
                 Poll::Pending => return Poll::Pending,
             }
@@ -201,7 +206,7 @@ async fn drive<T>(wire: &mut Wire, exchange: impl Future<Output = anyhow::Result
     .await
 }
 
-/// Returns whether the server had closed an idle connection before it read the request.
+/// Returns whether the server closed an idle connection before it read the request.
 fn was_closed(error: &anyhow::Error) -> bool {
     let Some(error) = error.downcast_ref::<hyper::Error>() else { return false };
     error.is_canceled() || error.is_closed() || error.is_incomplete_message()

@@ -1,4 +1,4 @@
-//! The share of the agents that one process runs.
+//! The share of the agents in one process.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use crate::tally::Tally;
 /// How often progress is reported.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-/// Runs one share until its mode ends or the phase is `Stopped`; sends events as they happen.
+/// Runs one share until its mode ends or the phase is `Stopped`. Sends events.
 ///
 /// # Errors
 /// If the server's address or CA is unusable.
@@ -56,12 +56,13 @@ pub async fn run(
     Ok(())
 }
 
-/// Runs the work and reports progress meanwhile; returns when the measured part began.
+/// Runs the work and reports progress. Returns the start of the measured part.
 async fn until_stopped(
     work: impl Future<Output = Option<Instant>>,
     phase: watch::Receiver<Phase>,
     shared: &Shared,
 ) -> Option<Instant> {
+    // The phase is watched in any case, because not all modes end on their own.
     let mut stopped = std::pin::pin!(stopped(phase));
     let mut ticks = tokio::time::interval(PROGRESS_EVERY);
     let mut work = std::pin::pin!(work);
@@ -69,7 +70,7 @@ async fn until_stopped(
         tokio::select! {
             measured = &mut work => return measured,
             () = &mut stopped => {
-                // Loops that check the phase themselves end soon and return when they began.
+                // Loops that check the phase end soon, and return the time at which they started.
                 return tokio::time::timeout(Duration::from_secs(2), work).await.ok().flatten();
             }
             _ = ticks.tick() => shared.tally.tell(Event::Progress(shared.tally.counts())),
@@ -109,11 +110,12 @@ async fn live_all(args: &DronesArgs, shared: Arc<Shared>, numbers: std::ops::Ran
     for number in numbers {
         agents.spawn(live(shared.clone(), number, admission.clone(), back_off.clone()));
     }
+    // There is no measured part in this mode, so that the share is ready immediately.
     shared.tally.tell(Event::Ready);
     while agents.join_next().await.is_some() {}
 }
 
-/// Enrolls and settles all agents, waits for the start of the measured part, and returns when that was.
+/// Enrolls all agents, waits for the start of the measured part, and returns its time.
 async fn repeat_all(
     args: &DronesArgs,
     shared: Arc<Shared>,
@@ -129,6 +131,7 @@ async fn repeat_all(
     for drone in drones {
         agents.spawn(check_in::repeat(shared.clone(), drone, pace, phase.clone()));
     }
+    // The first check-ins must not count.
     shared.tally.begin_check_ins();
     shared.tally.tell(Event::Ready);
     phase.wait_for(|phase| *phase != Phase::Waiting).await.ok()?;
@@ -137,7 +140,7 @@ async fn repeat_all(
     Some(began)
 }
 
-/// As [`repeat_all`], but each agent checks in once, with a large body, all at the same time.
+/// Like [`repeat_all`], but each agent checks in once with a large body, all at the same time.
 async fn burst_all(
     args: &DronesArgs,
     shared: Arc<Shared>,
@@ -150,6 +153,7 @@ async fn burst_all(
     shared.tally.tell(Event::Ready);
     phase.wait_for(|phase| *phase != Phase::Waiting).await.ok()?;
     let began = Instant::now();
+    // The tasks are spawned only now, so that all bodies are sent at the same time.
     let mut agents = JoinSet::new();
     for drone in drones {
         agents.spawn(burst::send(shared.clone(), drone, args.body_bytes, back_off(args)));
@@ -186,7 +190,7 @@ fn back_off(args: &DronesArgs) -> BackOff {
     BackOff::new(seconds(args.back_off), seconds(args.back_off_max))
 }
 
-/// The channel from a share to the process that collects its events.
+/// Creates the channel from a share to the process that collects its events.
 #[must_use]
 pub fn events() -> (UnboundedSender<Event>, UnboundedReceiver<Event>) {
     unbounded_channel()

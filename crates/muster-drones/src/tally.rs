@@ -1,4 +1,4 @@
-//! Counters and latencies of one share, used by all of its agents.
+//! Counters and latencies of a share.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -20,6 +20,8 @@ pub struct Tally {
     check_ins: AtomicU64,
     acks: AtomicU64,
     gone: AtomicU64,
+    // Events that are rare, or several values that change together, are behind a lock. Counters on the hot path are
+    // atomic.
     errors: Mutex<BTreeMap<String, u64>>,
     latencies: Mutex<BTreeMap<&'static str, Histogram>>,
     revisions: Mutex<HashMap<String, Times>>,
@@ -27,7 +29,7 @@ pub struct Tally {
     events: UnboundedSender<Event>,
 }
 
-/// When the agents received and acknowledged a policy revision, microseconds since 1970.
+/// Times at which the agents received and acknowledged a policy revision, in microseconds since 1970.
 #[derive(Default)]
 struct Times {
     received: Vec<u64>,
@@ -35,7 +37,7 @@ struct Times {
 }
 
 impl Tally {
-    /// A tally for a share of `agents`.
+    /// Creates the tally of a share with this number of agents.
     #[must_use]
     pub fn new(agents: u64, events: UnboundedSender<Event>) -> Self {
         Self {
@@ -73,7 +75,7 @@ impl Tally {
 
     /// Counts acks that the server accepted.
     pub fn acked<'a>(&self, actions: impl Iterator<Item = &'a str>, took: Duration) {
-        // Once per request, whatever number of acks it carried.
+        // Once per request, regardless of the number of acks.
         self.took("ack", took);
         for action in actions {
             self.acks.fetch_add(1, Relaxed);
@@ -83,7 +85,7 @@ impl Tally {
         }
     }
 
-    /// Notes that an agent received a policy revision.
+    /// Records that an agent received a policy revision.
     pub fn received(&self, action_id: &str) {
         lock(&self.revisions).entry(action_id.to_owned()).or_default().received.push(now_us());
     }
@@ -102,7 +104,7 @@ impl Tally {
     /// Counts a failure.
     pub fn failed(&self, kind: &str) {
         let mut errors = lock(&self.errors);
-        // Names of errors come from the server; whatever it sends, their number is limited.
+        // Names of errors come from the server, so that their number must be limited.
         let known = errors.len() < 64 || errors.contains_key(kind);
         *errors.entry(if known { kind } else { "other" }.to_owned()).or_default() += 1;
     }
@@ -133,10 +135,11 @@ impl Tally {
     /// Resets the check-ins at the start of the measured part.
     pub fn begin_check_ins(&self) {
         self.check_ins.store(0, Relaxed);
+        // Latencies of other operations are kept: they are measured during the setup.
         lock(&self.latencies).remove("check_in");
     }
 
-    /// Sends an event. Without a receiver the run is ending, and the event is dropped.
+    /// Sends an event. If there is no receiver, the run is ending, and the event is dropped.
     pub fn tell(&self, event: Event) {
         let _ = self.events.send(event);
     }
@@ -150,8 +153,9 @@ impl Tally {
         let mut revisions = lock(&self.revisions);
         let times = revisions.entry(action.to_owned()).or_default();
         times.acked.push(now_us());
+        // The last agent has acknowledged the revision.
         if times.acked.len() as u64 == self.agents {
-            // Removed once reported: a long run must not collect the times of every revision.
+            // Removed after it is reported, so that a long run does not collect the times of every revision.
             let Times { received, acked } = revisions.remove(action).unwrap_or_default();
             self.tell(Event::Revision { action_id: action.to_owned(), received_us: received, acked_us: acked });
         }

@@ -1,4 +1,5 @@
-//! The upload that REQUEST_DIAGNOSTICS leads to: one chunk of noise, announced, hashed and completed as by real agents.
+//! The upload for REQUEST_DIAGNOSTICS: one chunk of random data, which is announced, hashed and completed as by real
+//! agents.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
@@ -8,13 +9,13 @@ use muster_protocol::elastic::upload::{UploadBeginResponse, UploadCompleteReques
 use crate::fault::{Fault, accepted};
 use crate::session::{Ask, Session};
 
-/// Size of the archives that real agents were seen to upload.
+/// Typical size of the archives that real agents upload.
 const SIZE: usize = 70_000;
 
-/// Uploads a file for an action; returns the upload's id.
+/// Uploads a file for an action, and returns the id of the upload.
 ///
 /// # Errors
-/// If a request is not answered with 200.
+/// If the response to a request is not 200.
 pub async fn upload(
     session: &mut Session,
     authorization: &HeaderValue,
@@ -30,6 +31,7 @@ pub async fn upload(
     let answer = session.ask(&ask(Method::POST, "/api/fleet/uploads?", begin.to_string().into())).await?;
     let UploadBeginResponse { upload_id, .. } = accepted(&answer)?;
 
+    // The content is smaller than a chunk, so that one chunk is sufficient.
     let content = noise();
     let hash = digest(&SHA256, &content);
     let path = format!("/api/fleet/uploads/{upload_id}/0?");

@@ -1,4 +1,4 @@
-//! Request bodies: host metadata, components and acks, in the shapes and sizes that real agents send.
+//! Request bodies: host metadata, components and acks, with the formats and sizes of real agents.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use serde_json::value::to_raw_value;
 
 use crate::event::now_us;
 
-/// One simulated host; everything is derived from the agent's number.
+/// A simulated host. Everything is derived from the number of the agent.
 pub struct Host<'a> {
     /// Number of the agent.
     pub number: u32,
@@ -20,10 +20,11 @@ pub struct Host<'a> {
 }
 
 impl Host<'_> {
-    /// Returns `local_metadata`, some 900 bytes.
+    /// Returns `local_metadata`, about 900 bytes.
     #[must_use]
     pub fn metadata(&self) -> String {
         let Self { number, agent_id, version } = self;
+        // Addresses that differ between agents, as on real networks.
         let [_, b, c, d] = number.to_be_bytes();
         format!(
             concat!(
@@ -45,32 +46,33 @@ impl Host<'_> {
         )
     }
 
-    /// Returns the body of an enroll request, in the form of 9.x.
+    /// Returns the body of an enroll request, in the format of 9.x.
     ///
     /// # Errors
-    /// Never in practice: strings can be written as JSON.
+    /// Never in practice, because strings can always be serialized.
     pub fn enroll(&self, tags: &[String]) -> anyhow::Result<String> {
         let (local, tags) = (self.metadata(), serde_json::to_string(tags)?);
+        // Optional fields are present but empty, as in 9.x (EA27).
         Ok(format!(
             r#"{{"type":"PERMANENT","id":"","replace_token":"","metadata":{{"local":{local},"user_provided":{{}},"tags":{tags}}}}}"#
         ))
     }
 }
 
-/// What a check-in reports besides the host.
+/// The content of a check-in, except for the host.
 #[derive(Default)]
 pub struct Report<'a> {
-    /// Token of the last actions; empty for none.
+    /// Token of the last actions; empty if there is none.
     pub ack_token: &'a str,
     /// Running policy and revision.
     pub policy: Option<(&'a str, i64)>,
-    /// Process id of the first component; another value makes a changed report.
+    /// Process id of the first component. Another value changes the report.
     pub pid: u32,
-    /// Minimum size of the body in bytes; more components fill it up.
+    /// Minimum size of the body in bytes. Additional components fill it.
     pub fill: usize,
 }
 
-/// Returns the body of a check-in before gzip: some 900 bytes before the first policy, 2 KB after.
+/// Returns the uncompressed body of a check-in: about 900 bytes before the first policy, and 2 KB after it.
 #[must_use]
 pub fn check_in(host: &Host<'_>, report: &Report<'_>) -> String {
     let mut body = String::with_capacity(2048);
@@ -90,6 +92,7 @@ pub fn check_in(host: &Host<'_>, report: &Report<'_>) -> String {
     component(&mut body, "log", report.pid);
     body.push(',');
     component(&mut body, "system/metrics", 4711);
+    // Further components of the same kind compress like those of real agents.
     let mut more = 0;
     while body.len() < report.fill {
         more += 1;
@@ -123,13 +126,14 @@ pub struct Done {
     pub error: Option<String>,
 }
 
-/// Returns the ack of one action, in the form of 9.x.
+/// Returns the ack of an action, in the format of 9.x.
 ///
 /// # Errors
-/// Never in practice: it can be written as JSON.
+/// Never in practice, because these values can always be serialized.
 pub fn ack(agent_id: &str, action: &WireAction, done: &Done) -> anyhow::Result<Box<serde_json::value::RawValue>> {
     let response = to_raw_value(&serde_json::json!({"drone": {"stdout": "done"}}))?;
     let data = done.upload_id.as_ref().map(|id| to_raw_value(&serde_json::json!({ "upload_id": id }))).transpose()?;
+    // Only INPUT_ACTION has these fields (EA §5.1).
     let is_input = action.kind == "INPUT_ACTION";
     let now = timestamp(now_us());
     let event = AckEvent {
@@ -154,7 +158,7 @@ pub fn ack(agent_id: &str, action: &WireAction, done: &Done) -> anyhow::Result<B
 /// Returns the body of an ack request.
 ///
 /// # Errors
-/// Never in practice: it can be written as JSON.
+/// Never in practice, because these values can always be serialized.
 pub fn acks<'a>(events: impl Iterator<Item = &'a serde_json::value::RawValue>) -> anyhow::Result<Vec<u8>> {
     json(&AckRequest { events: Some(events.collect()) })
 }
@@ -172,7 +176,7 @@ pub fn timestamp(micros: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
 }
 
-/// Returns the date of a day since 1970; years are counted from 1 March, so that leap days come last.
+/// Returns the date of a day, counted from 1970. Years begin on 1 March, so that leap days are at their end.
 fn date(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
@@ -188,6 +192,7 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[must_use]
 pub fn request_id() -> String {
     const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    // A ULID has 48 bits of time and 80 random bits.
     let random: u128 = rand::random::<u128>() >> 48;
     let id = (u128::from(now_us() / 1000) << 80) | random;
     (0..26).rev().map(|place| char::from(LETTERS[(id >> (5 * place)) as usize & 31])).collect()
@@ -235,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_enrolment_reads_back() {
+    fn an_enrollment_reads_back() {
         let body = HOST.enroll(&["a\"b".to_owned()]).unwrap();
         let read: EnrollRequest<'_> = serde_json::from_str(&body).unwrap();
         assert_eq!((read.kind.as_ref(), read.id.as_deref()), ("PERMANENT", Some("")));

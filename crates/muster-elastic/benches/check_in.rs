@@ -160,7 +160,7 @@ impl Server {
         let body = Bytes::from(host.enroll(&[]).map_err(|error| error.to_string())?);
         let (status, reply) = ask(&self.api, &Uri::from_static("/api/fleet/agents/enroll?"), &headers, body).await?;
         if status != 200 {
-            return Err(format!("an enrolment was answered {status}: {}", String::from_utf8_lossy(&reply)).into());
+            return Err(format!("an enrollment was answered {status}: {}", String::from_utf8_lossy(&reply)).into());
         }
         let item = serde_json::from_slice::<EnrollResponse>(&reply)?.item;
         let host = wire::Host { agent_id: &item.id, ..host };

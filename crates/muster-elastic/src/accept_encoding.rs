@@ -3,8 +3,14 @@
 use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
 
-/// Returns whether the client accepts a gzip response.
-pub fn takes_gzip(headers: &HeaderMap) -> bool {
+use super::body::Coding;
+
+/// Returns the coding that the client prefers: gzip, if it accepts that.
+pub fn accepted(headers: &HeaderMap) -> Coding {
+    if accepts_gzip(headers) { Coding::Gzip } else { Coding::Identity }
+}
+
+fn accepts_gzip(headers: &HeaderMap) -> bool {
     let mut by_name = None;
     let mut by_star = None;
     for value in headers.get_all(ACCEPT_ENCODING) {
@@ -13,7 +19,7 @@ pub fn takes_gzip(headers: &HeaderMap) -> bool {
             return true;
         }
         for member in value.to_str().unwrap_or_default().split(',') {
-            match coding(member) {
+            match weighed(member) {
                 ("*", takes) => by_star = Some(takes),
                 (name, takes) if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") => {
                     by_name = Some(takes);
@@ -27,7 +33,7 @@ pub fn takes_gzip(headers: &HeaderMap) -> bool {
 }
 
 /// Parses a list member: its name, and whether its weight is above zero. An invalid weight counts as zero.
-fn coding(member: &str) -> (&str, bool) {
+fn weighed(member: &str) -> (&str, bool) {
     let mut parts = member.split(';').map(str::trim);
     let name = parts.next().unwrap_or_default();
     let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
@@ -45,7 +51,7 @@ mod tests {
         for value in values {
             headers.append(ACCEPT_ENCODING, HeaderValue::from_static(value));
         }
-        takes_gzip(&headers)
+        accepted(&headers) == Coding::Gzip
     }
 
     #[test]

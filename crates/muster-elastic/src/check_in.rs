@@ -13,6 +13,7 @@ use http_body::Body;
 use muster_core::check_in::Report;
 use muster_core::delivery::Delivered;
 use muster_core::documents::{Digest, bytes_digest, known_text};
+use muster_core::error_chain::chain;
 use muster_core::id::{AgentId, KeyId};
 use muster_core::poll::GoDuration;
 use muster_core::time::Timestamp;
@@ -50,7 +51,7 @@ impl Inner {
         // After authentication, which is the protocol's sequence (EA §1.4).
         let version = self.agent_version(call.headers())?;
         let (headers, peer) = (&call.head.headers, call.peer);
-        let takes_gzip = accept_encoding::takes_gzip(headers);
+        let accepted = accept_encoding::accepted(headers);
         let (head, id, permit) = (call.head, call.id, call.permit);
         // An unsupported coding is refused before the body is read, which could not be decoded anyway.
         let coding = body::coding(headers)?;
@@ -58,7 +59,7 @@ impl Inner {
         let digest = fingerprint(&head.headers, &wire);
         let asker = || Asker { fleet: Arc::clone(&self.fleet), key: key.id.clone() };
         if let Some(outcome) = self.fleet.check_ins().check_in_unchanged(&entry, &digest).await? {
-            return answer(outcome, &entry, asker, takes_gzip, id, permit);
+            return answer(outcome, &entry, asker, accepted, id, permit);
         }
         let decoded;
         let text: &[u8] = if coding == Coding::Gzip {
@@ -80,7 +81,7 @@ impl Inner {
         };
         // Boxed: a heartbeat does not get as far, and need not carry the room.
         let outcome = Box::pin(self.fleet.check_ins().check_in(&entry, input)).await?;
-        answer(outcome, &entry, asker, takes_gzip, id, permit)
+        answer(outcome, &entry, asker, accepted, id, permit)
     }
 }
 
@@ -124,14 +125,14 @@ fn answer(
     outcome: Poll,
     entry: &AgentEntry,
     asker: impl FnOnce() -> Asker,
-    takes_gzip: bool,
+    accepted: Coding,
     id: &RequestId,
     permit: &mut Option<Permit>,
 ) -> Result<Answer, ApiError> {
     match outcome {
-        Poll::Due(delivery) => reply(delivery, entry, takes_gzip).map(Answer::Reply),
+        Poll::Due(delivery) => reply(delivery, entry, accepted).map(Answer::Reply),
         Poll::Held(parked) => {
-            let held = Held { parked, asker: asker(), takes_gzip };
+            let held = Held { parked, asker: asker(), accepted };
             Ok(Answer::Park(Box::pin(held.wait(id.clone(), permit.take()))))
         }
     }
@@ -141,7 +142,7 @@ fn answer(
 struct Held {
     parked: HeldPoll,
     asker: Asker,
-    takes_gzip: bool,
+    accepted: Coding,
 }
 
 /// Who sent a check-in. The rest of what a refusal tells is in the agent's record, so that a held poll stays small.
@@ -182,7 +183,7 @@ impl Held {
         let entry = Arc::clone(self.parked.entry());
         let delivery = self.parked.wait().await.or_else(without_actions);
         let is_superseded = matches!(delivery, Ok(Delivery::Superseded));
-        let answer = delivery.map_err(ApiError::from).and_then(|delivery| reply(delivery, &entry, self.takes_gzip));
+        let answer = delivery.map_err(ApiError::from).and_then(|delivery| reply(delivery, &entry, self.accepted));
         drop(permit);
         let reply = match answer {
             Ok(reply) if is_superseded => self.asker.note(&entry, "TooManyPolls", TOO_MANY_POLLS, reply),
@@ -205,25 +206,28 @@ impl Held {
 fn without_actions(error: Error) -> Result<Delivery, Error> {
     match error.kind {
         ErrorKind::Unavailable | ErrorKind::Conflict | ErrorKind::TooMany => {
-            tracing::warn!(%error, internal = error.internal, "ending a held poll: the look-up failed");
+            tracing::warn!(error = %chain(&error), "ending a held poll: the look-up failed");
             Ok(Delivery::Nothing)
         }
         _ => Err(error),
     }
 }
 
-fn reply(delivery: Delivery, entry: &AgentEntry, takes_gzip: bool) -> Result<Reply, ApiError> {
+fn reply(delivery: Delivery, entry: &AgentEntry, accepted: Coding) -> Result<Reply, ApiError> {
     match delivery {
         Delivery::Nothing | Delivery::Superseded => Ok(respond::json_bytes(Bytes::from_static(NOTHING))),
         Delivery::Actions { ack_token, actions } => {
             let actions: Vec<WireAction> = actions.iter().filter_map(|action| wire(action, entry.id())).collect();
-            actions_reply(ack_token.as_str(), &actions, takes_gzip)
+            actions_reply(ack_token.as_str(), &actions, accepted)
         }
         // Rendered and compressed once per revision; only the small piece with the agent's own data is new.
         Delivery::Policy(policy) => {
-            let (agent, compress) = (entry.id().as_str(), takes_gzip && policy.plain_len() > COMPRESS_ABOVE);
-            let pieces = if compress { policy.gzip(agent) } else { policy.plain(agent) };
-            Ok(compressed(respond::json_bytes(ReplyBody::pieces(pieces)), compress))
+            let (agent, coding) = (entry.id().as_str(), coding_of(policy.plain_len(), accepted));
+            let pieces = match coding {
+                Coding::Gzip => policy.gzip(agent),
+                Coding::Identity => policy.plain(agent),
+            };
+            Ok(coded(respond::json_bytes(ReplyBody::pieces(pieces)), coding))
         }
     }
 }
@@ -246,8 +250,8 @@ fn wire(delivered: &Delivered, agent: &AgentId) -> Option<WireAction> {
     })
 }
 
-fn actions_reply(ack_token: &str, actions: &[WireAction], takes_gzip: bool) -> Result<Reply, ApiError> {
-    let failed = |error: serde_json::Error| ApiError::of("InternalServerError").message(error.to_string());
+fn actions_reply(ack_token: &str, actions: &[WireAction], accepted: Coding) -> Result<Reply, ApiError> {
+    let failed = |error: serde_json::Error| ApiError::from(Error::internal(error));
     // `action` is always "checkin" (EA86), and `actions` is absent when empty.
     let mut text = br#"{"action":"checkin","ack_token":"#.to_vec();
     serde_json::to_writer(&mut text, ack_token).map_err(failed)?;
@@ -256,13 +260,21 @@ fn actions_reply(ack_token: &str, actions: &[WireAction], takes_gzip: bool) -> R
         serde_json::to_writer(&mut text, actions).map_err(failed)?;
     }
     text.push(b'}');
-    let compress = takes_gzip && text.len() > COMPRESS_ABOVE;
-    let bytes = Bytes::from(if compress { gzip::deflate(&text) } else { text });
-    Ok(compressed(respond::json_bytes(bytes), compress))
+    let coding = coding_of(text.len(), accepted);
+    let bytes = match coding {
+        Coding::Gzip => gzip::deflate(&text),
+        Coding::Identity => text,
+    };
+    Ok(coded(respond::json_bytes(Bytes::from(bytes)), coding))
 }
 
-fn compressed(mut reply: Reply, is: bool) -> Reply {
-    if is {
+/// The coding of a response of this size to a client that accepts this one: small ones are not compressed (EA85).
+fn coding_of(bytes: usize, accepted: Coding) -> Coding {
+    if bytes > COMPRESS_ABOVE { accepted } else { Coding::Identity }
+}
+
+fn coded(mut reply: Reply, coding: Coding) -> Reply {
+    if coding == Coding::Gzip {
         reply.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     reply

@@ -7,7 +7,7 @@ use http_body::Body;
 use muster_core::agent::{AgentType, Family};
 use muster_core::enroll::Request;
 use muster_core::raw_json::text;
-use muster_fleet::enroll::{EnrollInput, Enrolment};
+use muster_fleet::enroll::{EnrollInput, EnrolledAgent};
 use muster_protocol::elastic::enroll::{EnrollRequest, EnrollResponse, EnrolledItem};
 use serde_json::value::RawValue;
 
@@ -38,8 +38,8 @@ impl Inner {
             newer_than_tested: version.newer_than_tested,
             address: &address,
         };
-        let enrolment = self.fleet.enrollment().enroll(&admission, input).await?;
-        respond::json(&EnrollResponse { action: "created".into(), item: item(enrolment) })
+        let enrollment = self.fleet.enrollment().enroll(&admission, input).await?;
+        respond::json(&EnrollResponse { action: "created".into(), item: item(enrollment) })
     }
 }
 
@@ -88,8 +88,8 @@ fn type_word(kind: AgentType) -> &'static str {
 }
 
 /// The item of the response, with the secret (EA34, EA35, EA36).
-fn item(enrolment: Enrolment) -> EnrolledItem {
-    let Enrolment { record, metadata, key } = enrolment;
+fn item(enrolled: EnrolledAgent) -> EnrolledItem {
+    let EnrolledAgent { record, metadata, key } = enrolled;
     // Sorted, so that the response does not depend on the order in the request.
     let mut tags = record.tags;
     tags.sort_unstable();
@@ -122,7 +122,7 @@ mod tests {
     fn ea34_ea35_ea36_the_response_is_complete() {
         let record = AgentRecord { enrolled_at: at(100), tags: vec!["b".into(), "a".into()], ..agent() };
         let metadata = r#"{"host":{"hostname":"web-1"}}"#.into();
-        let value = serde_json::to_value(item(Enrolment { record, metadata, key: api_key() })).unwrap();
+        let value = serde_json::to_value(item(EnrolledAgent { record, metadata, key: api_key() })).unwrap();
         let expected = json!({
             "id": "agent-1", "active": true, "policy_id": "p", "type": "PERMANENT",
             "enrolled_at": at(100).to_rfc3339_seconds(), "user_provided_metadata": null,

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 use muster_core::denial::Denial;
+use muster_core::error_chain::SharedError;
 use muster_core::reported::shortened_to;
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::error::ErrorBody;
@@ -88,7 +89,8 @@ pub struct ApiError {
     row: Row,
     message: Cow<'static, str>,
     retry_after: Option<u32>,
-    internal: Option<String>,
+    /// Cause, for the log.
+    source: Option<SharedError>,
     /// A reason for operators that is more precise than the code.
     because: Option<&'static str>,
 }
@@ -101,7 +103,7 @@ impl ApiError {
             row,
             message: row.2.into(),
             retry_after: matches!(row.1, 429 | 503).then_some(1),
-            internal: None,
+            source: None,
             because: None,
         }
     }
@@ -166,9 +168,9 @@ impl ApiError {
         self.row.0
     }
 
-    /// Details for the log, which clients must not see.
-    pub fn internal(&self) -> Option<&str> {
-        self.internal.as_deref()
+    /// Cause, for the log; clients must not see it.
+    pub fn cause(&self) -> Option<&SharedError> {
+        self.source.as_ref()
     }
 
     /// The response.
@@ -199,14 +201,14 @@ fn row(code: &str) -> Option<Row> {
 impl From<Error> for ApiError {
     /// Maps by the denial if there is one, else by the kind.
     fn from(error: Error) -> Self {
-        let Error { kind, message, internal, denial, .. } = error;
+        let Error { kind, message, source, denial, .. } = error;
         let found = match denial.map(code_of) {
             // A row without a message is used for several reasons.
             Some(code) if row(code).is_some_and(|row| row.2.is_empty()) => Self::of(code).message(message),
             Some(code) => Self::of(code),
             None => of_kind(kind, message),
         };
-        Self { internal: internal.map(String::from), ..found }
+        Self { source, ..found }
     }
 }
 
@@ -217,7 +219,7 @@ const fn code_of(denial: Denial) -> &'static str {
         Denial::ForeignKey => "ErrAgentIdentity",
         Denial::NotAnAgent => "AgentNotFound",
         Denial::NotReplaceable => "AgentNotReplaceable",
-        Denial::EnrolmentRace => "EnrollDuplicate",
+        Denial::EnrollmentRace => "EnrollDuplicate",
         Denial::PolicyGone => "ErrPolicyNotFound",
         Denial::LeftForGood => "ErrAuditReasonConflict",
         Denial::UploadsDisabled => "ErrFileFeatureDisable",
@@ -281,7 +283,7 @@ mod tests {
     #[test]
     fn ea18_an_unavailable_store_is_503_with_retry_after() {
         let error = Error::new(ErrorKind::Unavailable, "store_unavailable", "the store can't write now");
-        let reply = ApiError::from(error.for_log("disk full")).into_reply();
+        let reply = ApiError::from(error.caused_by("disk full")).into_reply();
         assert_eq!(reply.status(), 503);
         assert_eq!(reply.headers()[RETRY_AFTER], "10");
     }

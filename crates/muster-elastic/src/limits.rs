@@ -13,7 +13,7 @@ use super::error::ApiError;
 pub enum Operation {
     /// `GET /api/status`
     Status,
-    /// Enrolments.
+    /// Enrollments.
     Enroll,
     /// Check-ins, parked ones included (EA16).
     CheckIn,

@@ -7,6 +7,7 @@ use http::HeaderValue;
 
 use super::error::ApiError;
 use super::{Inner, respond};
+use muster_core::error_chain::SharedError;
 use muster_listen::reply::{Peer, Reply};
 
 /// Maximum size of the key file.
@@ -32,18 +33,20 @@ impl Inner {
         match fs_err::tokio::metadata(path).await {
             // Read for each request, so that a replaced file takes effect without a restart. The size is checked first, because
             // the path may name anything.
-            Ok(metadata) if metadata.len() > MAX_KEY_BYTES => return Err(unreadable("longer than a key can be")),
+            Ok(metadata) if metadata.len() > MAX_KEY_BYTES => {
+                return Err(unreadable(&"longer than a key can be".into()));
+            }
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(absent()),
-            Err(error) => return Err(unreadable(&error.to_string())),
+            Err(error) => return Err(unreadable(&error.into())),
         }
-        fs_err::tokio::read(path).await.map(Bytes::from).map_err(|error| unreadable(&error.to_string()))
+        fs_err::tokio::read(path).await.map(Bytes::from).map_err(|error| unreadable(&error.into()))
     }
 }
 
 /// Logs the reason and returns an error without it: a path or errno is of no use to an agent.
-fn unreadable(reason: &str) -> ApiError {
-    tracing::error!(reason, "cannot serve the PGP key");
+fn unreadable(reason: &SharedError) -> ApiError {
+    tracing::error!(%reason, "cannot serve the PGP key");
     ApiError::of("InternalServerError").message("cannot read the PGP key; see the server's log")
 }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
+use muster_core::Error;
 use muster_protocol::elastic::{API_VERSION_HEADER, REQUEST_ID_HEADER};
 use serde::Serialize;
 
@@ -33,8 +34,7 @@ pub fn json_bytes(body: impl Into<ReplyBody>) -> Reply {
 
 /// 200 with a value as JSON.
 pub fn json<T: Serialize>(value: &T) -> Result<Reply, ApiError> {
-    let bytes =
-        serde_json::to_vec(value).map_err(|error| ApiError::of("InternalServerError").message(error.to_string()))?;
+    let bytes = serde_json::to_vec(value).map_err(Error::internal)?;
     Ok(json_bytes(Bytes::from(bytes)))
 }
 
@@ -67,12 +67,12 @@ pub fn full() -> Reply {
 /// The response for an error. Errors of the server or the store are logged with their internal details.
 pub fn failure(error: ApiError, id: &RequestId) -> Reply {
     let status = error.status();
-    let internal = error.internal().map(tracing::field::display);
+    let cause = error.cause().map(tracing::field::display);
     // 501 is the client's mistake: it asked for the PGP key without TLS.
     if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
-        tracing::error!(request = %id, status = status.as_u16(), code = error.code(), internal, "request failed");
+        tracing::error!(request = %id, status = status.as_u16(), code = error.code(), cause, "request failed");
     } else {
-        tracing::debug!(request = %id, status = status.as_u16(), code = error.code(), internal, "request refused");
+        tracing::debug!(request = %id, status = status.as_u16(), code = error.code(), cause, "request refused");
     }
     error.into_reply()
 }

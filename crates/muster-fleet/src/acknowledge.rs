@@ -47,7 +47,7 @@ impl CheckIns {
             // An acked UNENROLL has revoked the agent's keys; a poll held under one of them must end now and not at its
             // deadline (EA122).
             entry.wake();
-            tracing::info!(agent = %entry.id(), "unenrolled by its own ack");
+            tracing::info!(agent = %entry.id(), "agent unenrolled after its ack");
         }
         Ok(acknowledged.verdicts)
     }

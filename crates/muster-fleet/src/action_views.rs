@@ -11,7 +11,7 @@ use muster_core::authorization::{AgentsRead, Grant, OpContext};
 use muster_core::id::{AgentId, PolicyId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
-use muster_store::query::{ActionCursor, ActionFilter, AgentFilter, AgentSort, Listed, Page};
+use muster_store::query::{ActionCursor, ActionFilter, AgentCondition, AgentFilter, AgentSort, Listed, Page};
 
 use super::actions::Actions;
 use super::authority::Authorized;
@@ -191,9 +191,9 @@ impl Actions {
         let mut results: HashMap<AgentId, ActionResult> =
             results.into_iter().map(|result| (result.agent_id.clone(), result)).collect();
         let mut views = Vec::with_capacity(targets.len());
-        for (_, agent, state) in targets {
+        for (_, agent, target) in targets {
             let result = results.remove(&agent);
-            views.push(TargetView { hostname: hostname(seen, &agent).await?, agent, state, result });
+            views.push(TargetView { hostname: hostname(seen, &agent).await?, agent, state: target.state, result });
         }
         Ok(views)
     }
@@ -232,7 +232,7 @@ impl Actions {
 }
 
 async fn agents_on(seen: Scoped<'_>, policy: PolicyId) -> Result<Vec<AgentId>, Error> {
-    let filter = AgentFilter { policy_ids: Some(vec![policy]), ..AgentFilter::default() };
+    let filter = AgentFilter::all([AgentCondition::Policies(vec![policy])]);
     let mut agents: Vec<AgentId> = Vec::new();
     loop {
         let more = seen.agent_ids(&filter, agents.last(), READ_BATCH).await?;
@@ -274,11 +274,8 @@ async fn agents_of_change(
     after: i64,
     limit: u32,
 ) -> Result<Vec<TargetView>, Error> {
-    let filter = AgentFilter {
-        policy_ids: Some(vec![policy.clone()]),
-        without_statuses: vec![Status::Unenrolled],
-        ..AgentFilter::default()
-    };
+    let enrolled = !AgentCondition::Statuses(vec![Status::Unenrolled]);
+    let filter = AgentFilter::all([AgentCondition::Policies(vec![policy.clone()]), enrolled]);
     let page = Page { offset: u32::try_from(after.saturating_add(1)).unwrap_or(0), limit };
     // Sorted by a time that never changes, so that pages don't shift while agents check in.
     let found = seen.agents(&filter, AgentSort::EnrolledAt, false, page).await?;

@@ -77,7 +77,7 @@ impl Agents {
         let known = ids.iter().filter_map(|id| AgentId::parse(id).ok()).collect();
         let named =
             AgentCondition::Any(vec![AgentCondition::Ids(known), AgentCondition::Hostnames(hostnames.to_vec())]);
-        let filter = AgentFilter { conditions: vec![named], ..AgentFilter::default() };
+        let filter = AgentFilter::all([named]);
         // One row more than allowed, to tell a full result from one that was cut off: a bulk action on a silently
         // shortened list would miss agents.
         let page = Page { offset: 0, limit: u32::try_from(2 * MAX_NAMED + 1).unwrap_or(u32::MAX) };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use muster_core::Error;
 use muster_core::audit::{AuditEvent, ChainCheck, ChainFault, ChainHead, SEAL, hex};
 use muster_core::authorization::{AuditRead, Grant};
+use muster_core::error_chain::chain;
 use muster_core::time::Timestamp;
 use muster_store::AuditStore;
 
@@ -189,7 +190,7 @@ fn read(seq: i64, text: &str, hash: [u8; 32]) -> Option<AuditLine> {
     match serde_json::from_str(text) {
         Ok(event) => Some(AuditLine { seq, event, hash }),
         Err(error) => {
-            tracing::error!(seq, %error, "a line of the audit log is damaged");
+            tracing::error!(seq, error = %chain(&error), "an event of the audit log is corrupt");
             None
         }
     }

@@ -33,7 +33,7 @@ impl CheckIns {
         if !update.await?.active {
             // Its poll was authenticated by a key that no longer exists: it ends now, not at its deadline.
             entry.wake();
-            tracing::info!(agent = %entry.id(), "uninstalled: its credentials have ended");
+            tracing::info!(agent = %entry.id(), "agent uninstalled; its credentials were revoked");
         }
         Ok(())
     }

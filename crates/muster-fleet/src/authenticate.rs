@@ -11,6 +11,7 @@ use muster_core::agent::AgentRecord;
 use muster_core::audit::AuditEvent;
 use muster_core::credential::ApiKey;
 use muster_core::denial::Denial;
+use muster_core::error_chain::chain;
 use muster_core::id::AgentId;
 use muster_core::time::Clock;
 use muster_store::Write;
@@ -133,7 +134,7 @@ impl Authentication {
         // The request is rejected in any case. An audit log that can't be written must not turn the 403 into a 503, on
         // which agents retry.
         if let Err(error) = self.store.commit(&System, vec![Write::Audit(event)]).await {
-            tracing::warn!(%error, "failed to write an identity mismatch to the audit log");
+            tracing::warn!(error = %chain(&error), "failed to write an identity mismatch to the audit log");
         }
     }
 }

@@ -142,7 +142,7 @@ impl Records {
         if let Some(entry) = self.registry.get(&record.id) {
             entry.renew(record);
             // A poll that is held under a key that this change revoked must end now.
-            entry.wake();
+            entry.wake_for_policy();
         }
     }
 }

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use muster_core::Error;
+use muster_core::action::DueAction;
 use muster_core::change::Change;
+use muster_core::error_chain::chain;
 use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_store::has_gap;
 
@@ -104,7 +106,7 @@ impl ChangeFeed {
                     Err(error) => {
                         // The batch is read again from the start. Handling a change twice is harmless: it only reads
                         // and wakes.
-                        tracing::warn!(error = %error, detail = ?error.internal, "failed to read the change log");
+                        tracing::warn!(error = %chain(&error), "failed to read the change log");
                         tokio::time::sleep(RETRY).await;
                         if self.shutdown.has_begun() {
                             return;
@@ -173,8 +175,9 @@ impl ChangeFeed {
         let stale: Vec<AgentId> =
             known.iter().filter(|entry| !is_up_to_date(entry)).map(|entry| entry.id().clone()).collect();
         self.records.reload_many(&stale).await?;
-        // All of them, not only the stale ones: the record may be current, but its poll has not looked since.
-        known.iter().for_each(|entry| entry.wake());
+        // All of them, not only the stale ones: the record may be current, but its poll has not looked since. A change
+        // of the record brings no action: an action has a change of its own.
+        known.iter().for_each(|entry| entry.wake_for_policy());
         Ok(())
     }
 
@@ -183,7 +186,7 @@ impl ChangeFeed {
     async fn start_over(self: &Arc<Self>) {
         // The latest sightings are only in memory. If they can't be written, absences count anew anyway.
         if let Err(error) = self.statuses.flush_presence().await {
-            tracing::warn!(%error, detail = ?error.internal, "failed to write last check-in times");
+            tracing::warn!(error = %chain(&error), "failed to write last check-in times");
         }
         self.policies.clear();
         let detached = self.registry.detach_all();
@@ -195,21 +198,26 @@ impl ChangeFeed {
                 tokio::time::sleep(WAVE_PAUSE).await;
             }
             if let Err(error) = feed.urls.refresh().await {
-                tracing::warn!(%error, detail = ?error.internal, "failed to read the external URLs");
+                tracing::warn!(error = %chain(&error), "failed to read the external URLs");
             }
         });
     }
 
     async fn action_changed(&self, id: &ActionId) -> Result<(), Error> {
+        let action = self.store.everywhere(&System).action(id).await?.map(Arc::new);
         let mut place = -1;
         loop {
             let targets = self.store.everywhere(&System).action_targets(id, place, BATCH).await?;
             let Some((last, _, _)) = targets.last() else { return Ok(()) };
             place = *last;
-            for (_, agent, _) in &targets {
+            for (position, agent, target) in &targets {
                 // Targets that are not cached here hold no poll on this node.
-                if let Some(entry) = self.registry.get(agent) {
-                    entry.wake();
+                let Some(entry) = self.registry.get(agent) else { continue };
+                match &action {
+                    Some(action) if target.is_open() => {
+                        entry.wake_for_action(DueAction { action: Arc::clone(action), position: *position });
+                    }
+                    _ => entry.wake(),
                 }
             }
         }
@@ -246,6 +254,7 @@ fn is_of_agent(change: &Option<Change>) -> bool {
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
+    use muster_core::action::ActionType;
     use muster_core::agent::{AgentDocuments, AgentRecord};
     use muster_core::authorization::{Actor, AgentsWrite, OpContext};
     use muster_core::testing::bare_agent;
@@ -253,6 +262,7 @@ mod tests {
     use muster_store::testing::{Gate, Gated};
 
     use super::*;
+    use crate::check_in::{Delivery, HeldPoll, Poll};
     use crate::force::Force;
     use crate::selection::Selected;
     use crate::testing::{TestFleet, steady};
@@ -328,6 +338,54 @@ mod tests {
             }
             assert_eq!(reads[0], reads[1], "by another node: {by_another_node}");
         }
+    }
+
+    /// A held poll of the agent.
+    async fn held(test: &TestFleet, id: &AgentId) -> HeldPoll {
+        let entry = test.fleet.entry(id).await.unwrap();
+        match test.check_in_of(&entry, r#"{"status":"online"}"#, "9.5.2").await.unwrap() {
+            Poll::Held(poll) => poll,
+            Poll::Due(_) => panic!("nothing is due"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_action_is_read_once_for_all_of_its_targets() {
+        let mut reads = Vec::new();
+        for count in [2, 40] {
+            let store = Arc::new(Gated::new(Arc::new(muster_store::testing::fresh()), Reads::default()));
+            let test = TestFleet::over(store.clone(), steady());
+            let mut polls = Vec::new();
+            let ids: Vec<AgentId> = (0..count).map(|number| AgentId::trusted(format!("agent-{number}"))).collect();
+            for id in &ids {
+                test.add_agent(bare_agent(id.as_str(), test.now()), AgentDocuments::default()).await;
+                polls.push(held(&test, id).await);
+            }
+            test.fleet.feed.set_handled(*test.store().changes().borrow());
+            test.add_action_for(&ids, "x", ActionType::Unenroll, |_| {}).await;
+            let before = store.gate().0.load(Ordering::Relaxed);
+            test.fleet.feed.handle_changes(test.fleet.feed.handled()).await.unwrap();
+            for poll in polls {
+                assert!(matches!(poll.wait().await.unwrap(), Delivery::Actions { actions, .. } if actions.len() == 1));
+            }
+            reads.push(store.gate().0.load(Ordering::Relaxed) - before);
+        }
+        assert_eq!(reads[0], reads[1]);
+    }
+
+    #[tokio::test]
+    async fn an_action_that_came_before_is_delivered_with_the_newest_one() {
+        let store = Arc::new(muster_store::testing::fresh());
+        let test = TestFleet::over(store, steady());
+        let id = AgentId::trusted("a");
+        test.add_agent(bare_agent("a", test.now()), AgentDocuments::default()).await;
+        let poll = held(&test, &id).await;
+        test.fleet.feed.set_handled(*test.store().changes().borrow());
+        test.add_action("x", ActionType::Unenroll, "a", |_| {}).await;
+        test.add_action("y", ActionType::Unenroll, "a", |_| {}).await;
+        test.fleet.feed.handle_changes(test.fleet.feed.handled()).await.unwrap();
+        let delivered = poll.wait().await.unwrap();
+        assert!(matches!(delivered, Delivery::Actions { actions, .. } if actions.len() == 2));
     }
 
     #[tokio::test]

@@ -90,7 +90,7 @@ pub enum Delivery {
     Nothing,
     /// Nothing, before the poll's time is over: the agent has begun more polls than it may have held.
     Superseded,
-    /// Orders, and the token that confirms them.
+    /// Actions, and the token that confirms them.
     Actions {
         /// Sent back by the agent, it suppresses these actions and all earlier ones (EA73).
         ack_token: ActionId,
@@ -422,11 +422,13 @@ impl CheckIns {
         sharer: Option<&HostMark>,
         generation: u64,
     ) -> Result<Option<Delivery>, Error> {
-        let due = self
-            .store
-            .everywhere(&System)
-            .actions_due(&record.id, record.action_position, self.clock.now(), BATCH)
-            .await?;
+        let now = self.clock.now();
+        // Checked again: time has passed since the change feed read the action.
+        let known = entry.only_due(generation).filter(|due| due.action.is_deliverable(record.action_position, now));
+        let due = match known {
+            Some(due) => vec![due],
+            None => self.store.everywhere(&System).actions_due(&record.id, record.action_position, now, BATCH).await?,
+        };
         if due.is_empty() {
             entry.remember_without_actions(generation);
             return Ok(None);
@@ -441,7 +443,7 @@ impl CheckIns {
         let delivery = deliver(&due, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
         for action in &delivery.invalid {
             // Skipped and not an error: one corrupt action must not block all later ones.
-            tracing::warn!(%action, agent = %record.id, "skipped an action: its data is not valid for its type");
+            tracing::warn!(%action, agent = %record.id, "skipped an action whose data is invalid for its type");
         }
         let actions = delivery.actions;
         Ok(delivery.ack_token.map(|ack_token| Delivery::Actions { ack_token, actions }))
@@ -570,8 +572,8 @@ fn to_change(record: &AgentRecord, decision: &Decision, now: Timestamp) -> Agent
 fn duplicate_line(record: &AgentRecord, decision: &Decision, now: Timestamp) -> AuditEvent {
     let hosts = decision.record.as_ref().and_then(|record| record.duplicate_hosts.as_deref()).map(|known| &known.hosts);
     tracing::warn!(
-        agent = %record.id, host = %record.hostname, ?hosts,
-        hint = "a machine was cloned with its agent; enroll the agent on the copy again, or set `duplicate_hosts: reenroll` in its policy",
+        agent = %record.id, host = %record.hostname, hosts = hosts.map(|hosts| hosts.join(",")),
+        hint = "several hosts use the key of this agent (cloned machine?); enroll the copies again, or set `duplicate_hosts: reenroll` in the policy",
         "two hosts use the key of one agent"
     );
     AuditEvent {

@@ -72,7 +72,7 @@ impl Currency {
         };
         let late = || {
             let message = "the server cannot verify its records now; try again later";
-            Error::new(ErrorKind::Unavailable, "store_unavailable", message).for_log("the database does not respond")
+            Error::new(ErrorKind::Unavailable, "store_unavailable", message).caused_by("the database does not respond")
         };
         tokio::time::timeout(READ, compare).await.unwrap_or_else(|_| Err(late()))
     }

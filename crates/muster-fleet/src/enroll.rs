@@ -18,7 +18,8 @@ use muster_core::credential::ApiKey;
 use muster_core::denial::Denial;
 use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement, Request};
 use muster_core::enrollment_key::{EnrollmentKey, Refusal};
-use muster_core::entropy::random_uuid;
+use muster_core::entropy::time_ordered_uuid;
+use muster_core::error_chain::{SharedError, chain};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, SpaceId};
 use muster_core::lifecycle::inactivity_timeout;
@@ -70,7 +71,7 @@ pub struct EnrollInput<'a> {
 }
 
 /// An enrolled agent.
-pub struct Enrolment {
+pub struct EnrolledAgent {
     /// Its record.
     pub record: AgentRecord,
     /// Host and agent metadata as stored: JSON text.
@@ -136,13 +137,13 @@ impl Enrolling {
     /// Runs a slow hash on a blocking thread.
     async fn run_slow_hash<T: Send + 'static>(&self, hash: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         let permit = Arc::clone(&self.slow).acquire_owned().await;
-        let permit = permit.map_err(|error| Error::internal(error.to_string()))?;
+        let permit = permit.map_err(Error::internal)?;
         let work = move || {
             // Held by the blocking task: if the client disconnects, the hash still runs to its end and counts.
             let _permit = permit;
             hash()
         };
-        tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(error.to_string()))
+        tokio::task::spawn_blocking(work).await.map_err(Error::internal)
     }
 }
 
@@ -205,12 +206,14 @@ impl Enrollment {
         let stored = stored.ok_or_else(unauthorized)?;
         match stored.admits(self.clock.now()) {
             Ok(()) | Err(Refusal::UsedUp) => Ok(Admission(stored)),
-            Err(refusal) => Err(unauthorized().for_log(format!("enrollment key {}: {refusal:?}", stored.id))),
+            Err(refusal) => {
+                Err(unauthorized().caused_by(SharedError::during(format!("enrollment key {}", stored.id), refusal)))
+            }
         }
     }
 
     /// Enrolls an agent.
-    pub async fn enroll(&self, admission: &Admission, input: EnrollInput<'_>) -> Result<Enrolment, Error> {
+    pub async fn enroll(&self, admission: &Admission, input: EnrollInput<'_>) -> Result<EnrolledAgent, Error> {
         let applicant = Applicant::read(input.request)?;
         // Before the lock, which other handles may share: it does not depend on other enrollments.
         let placement = self.placement(&applicant, admission, input.address).await?;
@@ -225,20 +228,21 @@ impl Enrollment {
             let around = circumstances(admission, &input, &stored);
             let life = self.life(&applicant, &around).await?;
             // A new key for each attempt, so that no key that may have been stored is ever sent a second time.
-            let access_key = ApiKey::generate(&*self.entropy);
-            let id = applicant.id.clone().unwrap_or_else(|| AgentId::trusted(random_uuid(&*self.entropy)));
-            let (placement, token_hash) = (placement.clone(), token_hash.clone());
-            let host_id = HostId::trusted(random_uuid(&*self.entropy));
-            let admitted = Admitted { life, id, host_id, access_key: &access_key, placement, token_hash };
             let now = self.clock.now();
+            let access_key = ApiKey::time_ordered(now, &*self.entropy);
+            let new_id = || time_ordered_uuid(now, &*self.entropy);
+            let id = applicant.id.clone().unwrap_or_else(|| AgentId::trusted(new_id()));
+            let (placement, token_hash) = (placement.clone(), token_hash.clone());
+            let host_id = HostId::trusted(new_id());
+            let admitted = Admitted { life, id, host_id, access_key: &access_key, placement, token_hash };
             let enrolled = applicant.enroll(admitted, &around, now);
-            if self.commit_enrolment(&enrolled, stored.by_id, admission, now).await? {
+            if self.commit_enrollment(&enrolled, stored.by_id, admission, now).await? {
                 drop(slow);
                 let metadata = enrolled.documents.local_metadata.unwrap_or_else(|| "null".into());
-                return Ok(Enrolment { record: enrolled.record, metadata, key: access_key });
+                return Ok(EnrolledAgent { record: enrolled.record, metadata, key: access_key });
             }
         }
-        Err(Denial::EnrolmentRace.into())
+        Err(Denial::EnrollmentRace.into())
     }
 
     async fn stored(&self, applicant: &Applicant, admission: &Admission) -> Result<Stored, Error> {
@@ -317,13 +321,13 @@ impl Enrollment {
     async fn assignment_rules(&self) -> Result<AssignmentRules, Error> {
         let setting = self.store.everywhere(&System).setting(assignment::SETTING).await?;
         Ok(AssignmentRules::read(setting.as_deref()).unwrap_or_else(|error| {
-            tracing::error!(%error, "assignment rules are not applied");
+            tracing::error!(error = %chain(&error), "malformed assignment rules ignored");
             AssignmentRules::default()
         }))
     }
 
     /// Commits the enrollment. Returns false on a conflict, after which the decision must be made again.
-    async fn commit_enrolment(
+    async fn commit_enrollment(
         &self,
         enrolled: &Enrolled,
         before: Option<AgentRecord>,
@@ -366,7 +370,7 @@ impl Enrollment {
         if enrolled.life != Life::Continued {
             entry.remember_documents(KnownDocuments::of(&enrolled.documents));
         }
-        tracing::info!(agent = %record.id, host = %record.hostname, life = ?enrolled.life, "enrolled");
+        tracing::info!(agent = %record.id, host = %record.hostname, life = %enrolled.life, "enrolled");
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use muster_core::Entropy;
 use muster_core::Error;
 use muster_core::denial::Denial;
+use muster_core::error_chain::chain;
 use muster_core::file::{ChunkInfo, DeliverableFile};
 use muster_core::id::FileId;
 use muster_core::time::Clock;
@@ -90,7 +91,9 @@ async fn send(
         let chunk = match store.chunk(&file, number).await {
             Ok(Some(bytes)) if bytes.len() >= end => bytes,
             Ok(_) => return tracing::error!(%file, number, "a chunk of a file is missing"),
-            Err(error) => return tracing::error!(%file, number, %error, "a chunk of a file can't be read"),
+            Err(error) => {
+                return tracing::error!(%file, number, error = %chain(&error), "failed to read a chunk of a file");
+            }
         };
         // Copied in pieces: a stalled reader then costs one chunk and a few pieces, instead of three chunks.
         for piece in chunk[start..end].chunks(PIECE) {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::Error;
+use muster_core::error_chain::chain;
 use muster_core::file::FileStatus;
 use muster_core::time::{Clock, Timestamp};
 use muster_store::{FileWrite, LeaseName, StoreError, Write};
@@ -167,6 +168,6 @@ fn log_outcome(what: &'static str, outcome: Result<u64, Error>) {
     match outcome {
         Ok(0) => {}
         Ok(count) => tracing::info!(count, "housekeeping: {what}"),
-        Err(error) => tracing::warn!(%error, detail = ?error.internal, "housekeeping failed: {what}; retrying later"),
+        Err(error) => tracing::warn!(error = %chain(&error), "housekeeping failed: {what}; retrying later"),
     }
 }

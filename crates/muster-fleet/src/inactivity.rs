@@ -3,10 +3,11 @@
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
+use muster_core::error_chain::chain;
 use muster_core::id::PolicyId;
 use muster_core::lifecycle::{inactivity_timeout, set_inactivity_timeout};
 use muster_core::status::Status;
-use muster_store::query::AgentFilter;
+use muster_store::query::{AgentCondition, AgentFilter};
 
 use super::authority::System;
 use super::bulk_update::Basis;
@@ -30,7 +31,7 @@ impl Statuses {
     /// Copies the timeout of a changed policy to its agents. On failure, the next housekeeping corrects them.
     pub(crate) async fn apply_inactivity_timeout(&self, policy: &PolicyId) {
         if let Err(error) = self.correct_inactivity_of(policy).await {
-            tracing::warn!(%policy, %error, detail = ?error.internal, "inactivity timeouts not changed yet");
+            tracing::warn!(%policy, error = %chain(&error), "failed to apply a changed inactivity timeout; retrying later");
         }
     }
 
@@ -41,12 +42,11 @@ impl Statuses {
             // Read again for each batch: the policy may change while its agents are updated, and the last value counts.
             let Some(policy) = self.store.everywhere(&System).policy(id).await? else { break };
             let timeout = inactivity_timeout(Some(policy.inactivity_timeout));
-            let filter = AgentFilter {
-                policy_ids: Some(vec![id.clone()]),
-                without_statuses: vec![Status::Unenrolled],
-                without_inactivity_timeout: Some(timeout),
-                ..AgentFilter::default()
-            };
+            let filter = AgentFilter::all([
+                AgentCondition::Policies(vec![id.clone()]),
+                !AgentCondition::Statuses(vec![Status::Unenrolled]),
+                !AgentCondition::InactivityTimeout(timeout),
+            ]);
             let ids = self.store.everywhere(&System).agent_ids(&filter, after.as_ref(), BATCH as u32).await?;
             let Some(last) = ids.last().cloned() else { break };
             let decide = |before: &AgentRecord, now| {

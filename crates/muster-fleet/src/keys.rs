@@ -190,11 +190,11 @@ impl EnrollmentKeys {
         let now = self.clock.now();
         // Otherwise whoever may replace keys could undo a revocation.
         if old.revoked_at.is_some() {
-            return Err(Error::conflict("key_revoked", format!("the key {id} is revoked and can't be replaced"))
+            return Err(Error::conflict("key_revoked", format!("the key {id} is revoked and cannot be replaced"))
                 .remedy("create a new key"));
         }
         if old.expires_at.is_some_and(|end| end <= now) {
-            return Err(Error::conflict("key_expired", format!("the key {id} has expired and can't be replaced"))
+            return Err(Error::conflict("key_expired", format!("the key {id} has expired and cannot be replaced"))
                 .remedy("create a new key"));
         }
         let (record, token) = self.successor(grant, old, now)?;
@@ -246,7 +246,7 @@ impl EnrollmentKeys {
         // Managed policies are changed only by the system that manages them.
         if policy.is_managed {
             let message = format!("the policy {:?} is managed and cannot get more enrollment keys", policy.name);
-            return Err(Error::new(ErrorKind::Invalid, "hosted_policy", message));
+            return Err(Error::new(ErrorKind::Invalid, "managed_policy", message));
         }
         Ok(policy.id)
     }

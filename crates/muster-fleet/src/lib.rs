@@ -67,6 +67,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::Entropy;
+use muster_core::error_chain::chain;
 use muster_core::poll::PollLimits;
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
@@ -364,7 +365,7 @@ impl Fleet {
             // A task ends with an error only if it panicked. The others keep running: a server without housekeeping
             // still serves its agents.
             if let Err(error) = task.await {
-                tracing::error!(%error, "a background task ended");
+                tracing::error!(error = %chain(&error), "a background task ended unexpectedly");
             }
         }
     }

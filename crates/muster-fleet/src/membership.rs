@@ -107,7 +107,7 @@ impl Agents {
 }
 
 fn metadata_text(metadata: &Map<String, Value>) -> Result<String, Error> {
-    let text = serde_json::to_string(metadata).map_err(|error| Error::internal(error.to_string()))?;
+    let text = serde_json::to_string(metadata).map_err(Error::internal)?;
     if text.len() > MAX_METADATA_BYTES {
         let message = format!("user_provided_metadata: at most {MAX_METADATA_BYTES} bytes");
         return Err(Error::new(ErrorKind::Invalid, "too_long", message));

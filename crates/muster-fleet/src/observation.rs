@@ -14,7 +14,7 @@ use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::status::{Status, last_sighting, transition};
 use muster_core::time::{Clock, Timestamp};
-use muster_store::query::AgentFilter;
+use muster_store::query::{AgentCondition, AgentFilter};
 
 use super::authority::System;
 use super::bulk_update::Basis;
@@ -131,7 +131,7 @@ impl Statuses {
     pub(super) async fn follow_clock(&self) -> Result<(), Error> {
         let Some(step) = self.records.observation.detect_step(&*self.clock) else { return Ok(()) };
         let seconds = step / 1_000_000;
-        tracing::warn!(seconds, "the clock was changed: timeouts start again from now");
+        tracing::warn!(seconds, "the clock was changed; restarting timeouts");
         // Presence in memory first: the correction of the records below uses it.
         self.registry.clock_was_set(step, self.clock.now());
         self.correct_future_sightings().await.map(drop)
@@ -141,11 +141,8 @@ impl Statuses {
     /// their number.
     pub(super) async fn correct_future_sightings(&self) -> Result<u64, Error> {
         let mut corrected = 0;
-        let filter = AgentFilter {
-            without_statuses: vec![Status::Unenrolled],
-            seen_after: Some(self.clock.now()),
-            ..AgentFilter::default()
-        };
+        let enrolled = !AgentCondition::Statuses(vec![Status::Unenrolled]);
+        let filter = AgentFilter::all([enrolled, AgentCondition::SeenAfter(self.clock.now())]);
         let mut after = None;
         while !self.shutdown.has_begun() {
             let ids = self.store.everywhere(&System).agent_ids(&filter, after.as_ref(), BATCH).await?;

@@ -107,7 +107,7 @@ fn check_name(name: &str) -> Result<(), Error> {
 fn zlib(data: &[u8]) -> Result<Vec<u8>, Error> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
     let encoded = encoder.write_all(data).and_then(|()| encoder.finish());
-    encoded.map_err(|error| Error::internal(error.to_string()))
+    encoded.map_err(Error::internal)
 }
 
 fn length(data: &[u8]) -> i64 {

@@ -6,7 +6,7 @@ use muster_core::authorization::{Grant, PoliciesRead};
 use muster_core::documents::components::failing_output;
 use muster_core::id::{OutputId, PolicyId};
 use muster_core::time::Timestamp;
-use muster_store::query::{AgentFilter, AgentSort, Page};
+use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
 use serde_json::Value;
 
 use super::outputs::Outputs;
@@ -36,7 +36,7 @@ impl Outputs {
         if policies.is_empty() {
             return Ok(unknown("no policy uses it"));
         }
-        let filter = AgentFilter { policy_ids: Some(policies), ..AgentFilter::default() };
+        let filter = AgentFilter::all([AgentCondition::Policies(policies)]);
         let page = Page { offset: 0, limit: MAX_AGENTS };
         let found = seen.agents(&filter, AgentSort::LastCheckin, true, page).await?.items;
         // Agents that enrolled but never checked in have reported nothing, good or bad.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use muster_core::Error;
+use muster_core::error_chain::SharedError;
 use muster_core::id::{PolicyId, SecretId};
 use muster_core::policy::PolicyRevision;
 pub use muster_core::policy::RenderedPolicy;
@@ -248,7 +249,7 @@ impl PolicyCache {
         let secrets = open_secrets(&*self.store, &self.sealer, &ids).await?;
         let render = move || render(&revision, &secrets);
         // Rendering and compressing a large policy takes milliseconds, in which this thread's connections would wait.
-        let rendered = tokio::task::spawn_blocking(render).await.map_err(|error| Error::internal(error.to_string()))?;
+        let rendered = tokio::task::spawn_blocking(render).await.map_err(Error::internal)?;
         rendered.map(Arc::new)
     }
 
@@ -338,6 +339,9 @@ fn retain(known: &Known, wanted: impl Fn(&Arc<Slot>) -> bool) {
 
 fn render(revision: &PolicyRevision, secrets: &Secrets) -> Result<RenderedPolicy, Error> {
     RenderedPolicy::new(revision, secrets).map_err(|error| {
-        Error::internal(format!("policy {} revision {}: {error}", revision.policy_id, revision.revision))
+        Error::internal(SharedError::during(
+            format!("policy {} revision {}", revision.policy_id, revision.revision),
+            error,
+        ))
     })
 }

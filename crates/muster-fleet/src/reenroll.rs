@@ -16,6 +16,7 @@ use muster_core::duplicate_hosts::{HostMark, ReenrollmentState};
 use muster_core::eligibility::{Candidate, Operation};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::entropy::random_uuid;
+use muster_core::error_chain::chain;
 use muster_core::id::{ActionId, EnrollmentKeyId};
 use muster_core::policy::Policy;
 use muster_core::reenroll::{OnDuplicateHosts, TOKEN_LIFE, action_data};
@@ -60,7 +61,7 @@ impl CheckIns {
         if known.calls_for_reenrollment(&mark, self.clock.now()) {
             let sharer = Sharer { id: &id, mark: &mark, metadata };
             if let Err(error) = self.reenroll(entry, record, &sharer).await {
-                tracing::warn!(agent = %record.id, host = &*id, %error, "failed to tell a second host to enroll again");
+                tracing::warn!(agent = %record.id, host = &*id, error = %chain(&error), "failed to reenroll another host that uses the key of an agent");
             }
         }
         Some(mark)
@@ -132,7 +133,7 @@ impl CheckIns {
         }
         let detail = json!({"host": host.id, "action": action, "enrollment_key": key});
         writes.push(audit_line(&System::ACTOR, now, "agent.reenroll", subject(before), detail));
-        tracing::warn!(agent = %before.id, host = host.id, %action, "a second host is told to enroll again");
+        tracing::warn!(agent = %before.id, host = host.id, %action, "reenrolling another host that uses the key of this agent");
         Ok(AgentChange { record: Some(raised(next, now)), writes })
     }
 
@@ -213,7 +214,7 @@ impl CheckIns {
             tracing::warn!(
                 agent = %before.id, host = host.id, reason,
                 hint = "on that host, run the enroll command again with a new enrollment token",
-                "a second host cannot be told to enroll again"
+                "cannot reenroll another host that uses the key of this agent"
             );
             let detail = json!({"host": host.id, "reason": reason});
             let line = audit_line(&System::ACTOR, now, "agent.reenroll_by_hand", subject(before), detail);

@@ -118,7 +118,7 @@ impl Refusals {
             detail = message,
             count = row.count,
             hint = remedy,
-            "request refused"
+            "request rejected"
         );
         if unlogged > 0 {
             tracing::warn!(unlogged, "too many rejected requests to log each; `muster status` lists the latest");

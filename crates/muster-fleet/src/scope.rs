@@ -48,7 +48,7 @@
 //! }
 //! ```
 
-use muster_core::action::{Action, ActionCounts, ActionResult, Target, TargetState};
+use muster_core::action::{Action, ActionCounts, ActionResult, Target};
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::Upload;
@@ -170,7 +170,7 @@ impl Scoped<'_> {
         action: &Action,
         after: i64,
         limit: u32,
-    ) -> Result<Vec<(i64, AgentId, TargetState)>, StoreError> {
+    ) -> Result<Vec<(i64, AgentId, Target)>, StoreError> {
         if self.holds(&action.space) { self.store.action_targets(&action.id, after, limit).await } else { Ok(vec![]) }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use muster_core::Error;
 use muster_core::credential::ApiKey;
 use muster_core::entropy::{Entropy, random_uuid};
+use muster_core::error_chain::SharedError;
 use muster_core::id::{EnrollmentKeyId, SecretId};
 use muster_core::seal::{Place, Sealer};
 use muster_core::secret_refs::Secrets;
@@ -44,7 +45,7 @@ impl SealedSecrets {
     pub(crate) fn seal_as(&self, id: &SecretId, value: &str) -> Result<Write, Error> {
         // The id is authenticated together with the value, so that a row which was moved to another id does not open.
         let sealed = self.sealer.seal(Place::secret(id), value.as_bytes(), &*self.entropy);
-        let sealed = sealed.map_err(|error| Error::internal(format!("sealing a secret: {error}")))?;
+        let sealed = sealed.map_err(|error| Error::internal(SharedError::during("sealing a secret", error)))?;
         Ok(Write::Secret(SecretWrite::Put { id: id.clone(), sealed }))
     }
 
@@ -56,13 +57,13 @@ impl SealedSecrets {
     /// Seals the token of a retrievable enrollment key.
     pub(crate) fn seal_token(&self, id: &EnrollmentKeyId, key: &ApiKey) -> Result<Vec<u8>, Error> {
         let sealed = self.sealer.seal(Place::enrollment_token(id), key.token().as_bytes(), &*self.entropy);
-        sealed.map_err(|error| Error::internal(format!("sealing a token: {error}")))
+        sealed.map_err(|error| Error::internal(SharedError::during("sealing a token", error)))
     }
 
     /// Opens the token of an enrollment key.
     pub(crate) fn open_token(&self, id: &EnrollmentKeyId, sealed: &[u8]) -> Result<String, Error> {
         let token = self.sealer.open(Place::enrollment_token(id), sealed);
-        let token = token.map_err(|error| Error::internal(format!("token of key {id}: {error}")))?;
+        let token = token.map_err(|error| Error::internal(SharedError::during(format!("token of key {id}"), error)))?;
         String::from_utf8(token.to_vec()).map_err(|_| Error::internal("a sealed token is not text"))
     }
 }
@@ -79,8 +80,9 @@ pub async fn open_secrets(store: &dyn Resources, sealer: &Sealer, ids: &[SecretI
 }
 
 fn open(sealer: &Sealer, id: &SecretId, sealed: &[u8]) -> Result<Zeroizing<String>, Error> {
-    let bytes =
-        sealer.open(Place::secret(id), sealed).map_err(|error| Error::internal(format!("secret {id}: {error}")))?;
+    let bytes = sealer
+        .open(Place::secret(id), sealed)
+        .map_err(|error| Error::internal(SharedError::during(format!("secret {id}"), error)))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| Error::internal(format!("secret {id} is not text")))?;
     Ok(Zeroizing::new(text.to_owned()))
 }

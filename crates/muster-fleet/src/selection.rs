@@ -6,7 +6,7 @@ use muster_core::Error;
 use muster_core::agent::AgentDetails;
 use muster_core::authorization::{Grant, Privilege};
 use muster_core::id::AgentId;
-use muster_store::query::AgentFilter;
+use muster_store::query::{AgentCondition, AgentFilter};
 
 use super::authority::System;
 use super::records::Records;
@@ -61,7 +61,7 @@ impl Records {
 
     /// Resolves ids in the order of the request, which decides who starts first in a rollout.
     async fn find_named<P: Privilege>(&self, grant: &Grant<P>, named: &[AgentId]) -> Result<Selection, Error> {
-        let filter = AgentFilter { ids: Some(named.to_vec()), ..AgentFilter::default() };
+        let filter = AgentFilter::all([AgentCondition::Ids(named.to_vec())]);
         let there: HashSet<AgentId> = self.all_ids(grant, &filter).await?.into_iter().collect();
         let mut known = HashSet::new();
         let each_once: Vec<AgentId> = named.iter().filter(|id| known.insert((*id).clone())).cloned().collect();

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use muster_core::authorization::{AgentsRead, Grant};
 use muster_core::entropy::random_uuid;
+use muster_core::error_chain::SharedError;
 use muster_core::time::Clock;
 use muster_core::{Entropy, Error};
-use muster_store::{SettingWrite, Write};
+use muster_store::{SettingWrite, StoreError, Write};
 
 use super::authority::System;
 use super::disk::Disk;
@@ -22,14 +23,14 @@ const VERSIONS_SETTING: &str = "available_versions";
 const STORE_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Why the server is not ready.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum NotReady {
     /// The store is corrupt or read-only.
     #[error("{0}")]
     Trouble(String),
     /// A read failed.
     #[error("the store: {0}")]
-    Failed(String),
+    Failed(#[source] StoreError),
     /// A read timed out.
     #[error("the store does not respond")]
     Silent,
@@ -82,7 +83,7 @@ impl ServerStatus {
         }
         match tokio::time::timeout(STORE_ANSWERS, self.store.everywhere(&System).setting("ready")).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(NotReady::Failed(error.to_string())),
+            Ok(Err(error)) => Err(NotReady::Failed(error)),
             Err(_) => Err(NotReady::Silent),
         }
     }
@@ -105,7 +106,9 @@ impl ServerStatus {
         let named = self.store.everywhere(&System).setting(VERSIONS_SETTING).await?;
         let mut versions: Vec<String> = match named.as_deref().map(serde_json::from_str) {
             Some(Ok(versions)) => versions,
-            Some(Err(error)) => return Err(Error::internal(format!("setting {VERSIONS_SETTING}: {error}"))),
+            Some(Err(error)) => {
+                return Err(Error::internal(SharedError::during(format!("setting {VERSIONS_SETTING}"), error)));
+            }
             None => Vec::new(),
         };
         if versions.is_empty() {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use muster_core::action::{Action, ActionType, DueAction};
 use muster_core::delivery::start_time;
+use muster_core::error_chain::SharedError;
 use muster_core::id::AgentId;
 use muster_core::{Error, signing};
 
@@ -38,5 +39,5 @@ impl CheckIns {
 }
 
 fn not_signed(error: signing::SigningError) -> Error {
-    Error::internal(format!("signing an order: {error}"))
+    Error::internal(SharedError::during("signing an action", error))
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
+use muster_core::error_chain::chain;
 use muster_core::status::OFFLINE_AFTER;
 use muster_core::time::{Clock, Timestamp};
 use muster_store::{AgentWrite, FencingToken, LeaseName, Write};
@@ -96,7 +97,10 @@ impl Statuses {
             self.records.observation.restart(&*self.clock);
         }
         ran.looked = Instant::now();
-        log_failure("sightings in the future stay until housekeeping", self.follow_clock().await);
+        log_failure(
+            "failed to correct last check-in times that are in the future; retrying later",
+            self.follow_clock().await,
+        );
         log_failure("failed to read the servers of the fleet", self.watch_members().await);
         if ran.renewed.elapsed() >= RENEW_EVERY {
             ran.renewed = Instant::now();
@@ -109,7 +113,7 @@ impl Statuses {
         }
         if ran.retired.elapsed() >= RETIRE_EVERY {
             ran.retired = Instant::now();
-            log_failure("quiet agents stay in memory", self.retire_quiet().await);
+            log_failure("failed to remove disconnected agents from memory; retrying later", self.retire_quiet().await);
         }
     }
 
@@ -280,6 +284,6 @@ impl Statuses {
 
 fn log_failure(what: &'static str, outcome: Result<(), Error>) {
     if let Err(error) = outcome {
-        tracing::warn!(%error, detail = ?error.internal, "{what}");
+        tracing::warn!(error = %chain(&error), "{what}");
     }
 }

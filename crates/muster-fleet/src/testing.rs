@@ -25,7 +25,7 @@ use serde_json::Value;
 
 use crate::authority::System;
 use crate::check_in::{CheckInInput, Poll};
-use crate::enroll::{EnrollInput, Enrolment};
+use crate::enroll::{EnrollInput, EnrolledAgent};
 use crate::policy_cache::PolicyCache;
 use crate::records::Records;
 use crate::registry::{AgentEntry, Registry};
@@ -249,10 +249,10 @@ impl TestFleet {
     /// Enrolls an agent of the test family.
     pub async fn enroll(&self, key: &ApiKey, body: &Value) -> Result<Enrolled, Error> {
         let admission = self.fleet.enrollment().authenticate(key).await?;
-        let enrol = family::Enrollment::read(&body.to_string());
-        let request = &enrol.request();
+        let enroll = family::Enrollment::read(&body.to_string());
+        let request = &enroll.request();
         let input = EnrollInput { request, agent_version: "9.5.2", newer_than_tested: false, address: "192.0.2.9" };
-        let Enrolment { record, key, .. } = self.fleet.enrollment().enroll(&admission, input).await?;
+        let EnrolledAgent { record, key, .. } = self.fleet.enrollment().enroll(&admission, input).await?;
         Ok(Enrolled {
             id: record.id.to_string(),
             policy_id: record.policy_id.map(|id| id.to_string()).unwrap_or_default(),
@@ -314,11 +314,21 @@ impl TestFleet {
 
     /// Adds an action for one agent, changed by `change`, with its change-log entry.
     pub async fn add_action(&self, id: &str, kind: ActionType, agent: &str, change: impl FnOnce(&mut Action)) {
+        self.add_action_for(&[AgentId::trusted(agent)], id, kind, change).await;
+    }
+
+    /// Adds an action for several agents, like [`TestFleet::add_action`].
+    pub async fn add_action_for(
+        &self,
+        agents: &[AgentId],
+        id: &str,
+        kind: ActionType,
+        change: impl FnOnce(&mut Action),
+    ) {
         let mut action = testing::action(id, kind, self.now());
         change(&mut action);
         let change = Write::Changed(Change::Action(action.id.clone()));
-        let insert =
-            Write::Action(ActionWrite::Insert { action: Box::new(action), targets: vec![AgentId::trusted(agent)] });
+        let insert = Write::Action(ActionWrite::Insert { action: Box::new(action), targets: agents.to_vec() });
         self.commit(vec![insert, change]).await;
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use muster_core::Error;
 use muster_core::change::Change;
+use muster_core::error_chain::SharedError;
 use muster_core::id::NodeId;
 use muster_core::time::Clock;
 use muster_store::{SettingWrite, StoreError, Write};
@@ -134,7 +135,7 @@ impl ServerUrls {
         found: Option<Stored>,
         next: &Stored,
     ) -> Result<Vec<Write>, Error> {
-        let value = serde_json::to_string(next).map_err(|error| Error::internal(error.to_string()))?;
+        let value = serde_json::to_string(next).map_err(Error::internal)?;
         let mut writes = vec![
             turn.write(),
             SettingWrite::Swap { name: SETTING.into(), before: text, value }.into(),
@@ -187,7 +188,7 @@ impl ServerUrls {
 }
 
 fn parse(text: &str) -> Result<Stored, Error> {
-    serde_json::from_str(text).map_err(|error| Error::internal(format!("setting {SETTING}: {error}")))
+    serde_json::from_str(text).map_err(|error| Error::internal(SharedError::during("setting external_urls", error)))
 }
 
 #[cfg(test)]

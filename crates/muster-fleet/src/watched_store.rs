@@ -65,13 +65,15 @@ impl WatchedStore {
     /// Allocates the reserve, if there is enough space.
     pub fn set_reserve_aside(&self) {
         if self.disk.get().is_some_and(|disk| !disk.restore_reserve()) {
-            tracing::warn!("not enough disk space for the reserve: on a full disk, nothing can be revoked");
+            tracing::warn!(
+                "not enough disk space for the reserve; if the disk becomes full, keys and agents cannot be revoked"
+            );
         }
     }
 
     fn now_on_reserve(&self) {
         self.on_reserve.store(true, Ordering::Relaxed);
-        self.note(Some(&StoreError::Unavailable { reason: ON_RESERVE.into() }));
+        self.note(Some(&StoreError::unavailable(ON_RESERVE)));
     }
 
     fn is_on_reserve(&self) -> bool {
@@ -127,7 +129,7 @@ impl WatchedStore {
     ) -> Result<Committed, StoreError> {
         let relief = is_relief(&writes);
         if self.is_on_reserve() && !relief {
-            return Err(StoreError::Unavailable { reason: ON_RESERVE.into() });
+            return Err(StoreError::unavailable(ON_RESERVE));
         }
         // Only commits that may use the reserve are cloned for a second attempt; they are rare and small.
         let again = relief.then(|| writes.clone());
@@ -137,7 +139,7 @@ impl WatchedStore {
             && error.lacks_room()
             && self.disk.get().is_some_and(|disk| disk.release_reserve())
         {
-            tracing::warn!("the disk is full: released the reserve for revoking and deleting");
+            tracing::warn!("the disk is full; released the reserved space for revoking and deleting");
             self.now_on_reserve();
             outcome = apply(writes).await;
         }
@@ -191,7 +193,7 @@ impl WatchedStore {
                 failing = failure.wait_for(Option::is_some) => drop(failing),
                 () = shutdown.wait() => return,
             }
-            tracing::warn!(reason = ?self.failure(), "the store is read-only; retrying until a write succeeds");
+            tracing::warn!(reason = self.failure(), "the store is read-only; retrying until a write succeeds");
             while self.failure().is_some() {
                 tokio::select! {
                     () = tokio::time::sleep(RETRY) => {}
@@ -223,7 +225,7 @@ mod tests {
     fn failure_lasts_until_a_write_succeeds() {
         let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
         assert_eq!(store.failure(), None);
-        let full = StoreError::Unavailable { reason: "disk full".into() };
+        let full = StoreError::unavailable("disk full");
         store.note(Some(&full));
         assert_eq!(store.failure().as_deref(), Some("not applied: disk full"));
         store.note(Some(&StoreError::Conflict(Precondition::Missing("x".into()))));
@@ -261,8 +263,7 @@ mod tests {
         let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
         store.use_disk(disk.clone(), false);
         let busy = |_: Vec<Write>| -> Applying<'_> {
-            let reason = "too much is waiting for the store".into();
-            Box::pin(std::future::ready(Err(StoreError::Unavailable { reason })))
+            Box::pin(std::future::ready(Err(StoreError::unavailable("too much is waiting for the store"))))
         };
         store.commit_by(vec![revoke()], busy).await.unwrap_err();
         assert!(!store.is_on_reserve() && disk.reserve.load(Ordering::SeqCst));
@@ -283,8 +284,7 @@ mod tests {
         store.use_disk(disk.clone(), false);
         let apply = |_: Vec<Write>| -> Applying<'_> {
             let taken = disk.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| (room > 0).then(|| room - 1));
-            let full = |_| StoreError::Unavailable { reason: "database or disk is full".into() };
-            let outcome = taken.map(|_| Committed::default()).map_err(full);
+            let outcome = taken.map(|_| Committed::default()).map_err(|_| StoreError::no_room());
             Box::pin(std::future::ready(outcome))
         };
         let commit = async |write: fn() -> Write| store.commit_by(vec![write()], apply).await;

@@ -1,4 +1,4 @@
-//! The accept loops: connection limits, recovery when file descriptors run out, shutdown and drain.
+//! The accept loops, with connection limits, recovery when file descriptors run out, shutdown and drain.
 
 use std::fs::File;
 use std::io;
@@ -20,7 +20,7 @@ use super::{Listening, Serve, connection, socket};
 use crate::reply::Peer;
 use crate::tls::ServerTls;
 
-/// First and longest pause after a failed accept; the pause doubles in between.
+/// First and longest pause after a failed accept. The pause doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub struct Drained {
     /// Connections that were open when the listener stopped.
     pub open: usize,
-    /// Connections among them that were closed at the end of the grace period.
+    /// Those of them that were closed at the end of the grace period.
     pub cut: usize,
 }
 
@@ -58,7 +58,7 @@ pub async fn run<H: Serve>(listener: TcpListener, listening: Arc<Listening<H>>) 
             },
         }
     }
-    // Closed before the drain, so that new clients are refused by the kernel and go to another node.
+    // The listener is closed before the drain, so that the kernel refuses new clients and they connect to another node.
     drop(listener);
     drain(tasks, listening.timeouts.drain).await
 }
@@ -66,9 +66,9 @@ pub async fn run<H: Serve>(listener: TcpListener, listening: Arc<Listening<H>>) 
 /// Admin connections that can still be accepted when the process has no file descriptors left.
 const ADMIN_RESERVE: usize = 4;
 
-/// Accepts on the Unix socket until shutdown, then drains. Only root and the server's own user are admitted. When agents
-/// hold every file descriptor, the socket still accepts a few connections from a reserve, so that an administrator can
-/// get in and fix it.
+/// Accepts on the Unix socket until shutdown, then drains. Only root and the server's own user are admitted. When
+/// agents use all file descriptors, the socket can still accept a few connections with descriptors from a reserve, so
+/// that an administrator can solve the problem.
 pub async fn run_unix<H: Serve>(listener: UnixListener, listening: Arc<Listening<H>>) -> Drained {
     let mut tasks = JoinSet::new();
     let mut shortage = Shortage::new();
@@ -90,7 +90,7 @@ pub async fn run_unix<H: Serve>(listener: UnixListener, listening: Arc<Listening
             },
         }
     }
-    // Closed before the drain, so that new clients are refused by the kernel and go to another node.
+    // The listener is closed before the drain, so that the kernel refuses new clients and they connect to another node.
     drop(listener);
     drain(tasks, listening.timeouts.drain).await
 }
@@ -106,7 +106,7 @@ fn take_by_reserve(error: &io::Error, listener: &UnixListener, reserve: &Arc<Res
     let (socket, _) = socket2::SockRef::from(listener).accept().ok()?;
     socket.set_nonblocking(true).ok()?;
     let stream = UnixStream::from_std(socket.into()).ok()?;
-    warn!(%error, "out of file descriptors: serving the admin socket from the reserve");
+    warn!(%error, "out of file descriptors; accepted an admin connection with a reserved descriptor");
     Some((stream, lent))
 }
 
@@ -118,11 +118,11 @@ fn admit_administrator<H: Serve>(
 ) {
     let Some(uid) = administrator(&stream) else { return };
     let peer = Peer { uid: Some(uid), ..Peer::new(listening.kind) };
-    // The kernel vouches for the peer's uid, so no credentials are needed.
+    // The kernel guarantees the uid of the peer, so that no credentials are needed.
     peer.set_authenticated();
     admit(tasks, listening, peer, |listening, peer, place| async move {
         H::serve(stream, listening, peer, place).await;
-        // The connection's own descriptor is closed by now, so the reserve can be refilled.
+        // The descriptor of the connection is closed now, so that the reserve can be refilled.
         drop(lent);
     });
 }
@@ -162,8 +162,8 @@ where
             listening.metrics.accepted.inc();
             tasks.spawn(task(Arc::clone(listening), peer, place));
         }
-        // Closed without a response: a response would need a TLS handshake first, which is the work that the limit is
-        // there to avoid.
+        // The connection is closed without a response. A response would require a TLS handshake, which is the work that
+        // the limit prevents.
         None => {
             listening.metrics.refused_connections.inc();
             listening.handler.note(&Refusal::TooManyConnections, &peer);
@@ -173,24 +173,28 @@ where
 
 /// Returns the peer's uid if it may use the admin socket.
 fn administrator(stream: &UnixStream) -> Option<u32> {
-    let uid = stream.peer_cred().inspect_err(|error| warn!(%error, "a peer has no credentials")).ok()?.uid();
+    let uid = stream
+        .peer_cred()
+        .inspect_err(|error| warn!(%error, "failed to get the credentials of the peer of the admin socket"))
+        .ok()?
+        .uid();
     if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
         return Some(uid);
     }
-    warn!(uid, "rejected a user who is not an administrator on the admin socket");
+    warn!(uid, "admin connection rejected: the user is neither root nor the server's user");
     None
 }
 
 pub(super) async fn serve_tcp<H: Serve>(stream: TcpStream, listening: Arc<Listening<H>>, mut peer: Peer, place: Place) {
-    // Setting socket options fails when the peer has reset the connection in the accept queue.
+    // Setting socket options fails if the peer has reset the connection while it was in the accept queue.
     if let Err(error) = socket::prepare(&stream) {
         return debug!(%error, "the peer closed the connection immediately");
     }
     let Some(tls) = listening.tls.clone() else {
         return H::serve(Plain(stream), listening, peer, place).await;
     };
-    // Boxed, so that the handshake's state is freed before the connection is served: it would otherwise be part of the
-    // task of every parked connection.
+    // Boxed, so that the state of the handshake is freed before the connection is served. Otherwise, it would be part
+    // of the task of every parked connection.
     match Box::pin(begin_tls(stream, tls, &listening, &place)).await {
         Begun::Tls(stream) => {
             peer.certificates = stream.peer_certificates().map(Into::into);
@@ -200,7 +204,7 @@ pub(super) async fn serve_tcp<H: Serve>(stream: TcpStream, listening: Arc<Listen
             listening.metrics.failed_handshakes.inc();
             peer.tls = false;
             let reply = listening.handler.refuse(&Refusal::PlainHttp, &peer);
-            Box::pin(connection::turn_away(stream, reply)).await;
+            Box::pin(connection::reject(stream, reply)).await;
         }
         Begun::Failed(reason) => {
             listening.metrics.failed_handshakes.inc();
@@ -212,7 +216,8 @@ pub(super) async fn serve_tcp<H: Serve>(stream: TcpStream, listening: Arc<Listen
 
 /// How a connection to a TLS port began.
 enum Begun {
-    /// The handshake succeeded. Boxed: an async function's state has room for every value that is moved across an await.
+    /// The handshake succeeded. Boxed, because the state of an async function has space for every value that is moved
+    /// across an await.
     Tls(Box<TlsStream<Plain>>),
     /// The client sent plain HTTP, which is still unread.
     PlainHttp(Plain),
@@ -222,20 +227,20 @@ enum Begun {
     Nothing,
 }
 
-/// Performs the TLS handshake. Before it, a client may be idle for as long as before its first request: some load
-/// balancers open connections ahead of need.
+/// Performs the TLS handshake. Before it, a client may be idle for as long as before its first request, because some
+/// load balancers open connections in advance.
 async fn begin_tls<H>(stream: TcpStream, tls: Arc<ServerTls>, listening: &Listening<H>, place: &Place) -> Begun {
     let timeouts = &listening.timeouts;
     let silence = if place.may_idle() { timeouts.idle } else { timeouts.handshake };
     let mut first = [0];
-    // Peeked, not read: the byte belongs to the handshake.
+    // The byte is peeked instead of read, because it belongs to the handshake.
     match timeout(silence, stream.peek(&mut first)).await {
-        // A TLS handshake record begins with the byte 22. A letter begins an HTTP method: the client's URL says http://,
-        // and a plain 400 tells it so, where a TLS alert would only be seven unreadable bytes.
+        // A TLS handshake begins with the byte 22. A letter is the beginning of an HTTP method: the client uses an
+        // http:// URL, and gets a plain 400 that states this. A TLS alert would be unreadable to it.
         Ok(Ok(1)) if first[0].is_ascii_alphabetic() => return Begun::PlainHttp(Plain(stream)),
         Ok(Ok(1)) => {}
-        // Closed or silent: a port check by a load balancer or a monitor. Not counted as a failed handshake, or the
-        // metric would rise steadily behind every load balancer.
+        // The connection was closed or is silent. This is a port check by a load balancer or a monitor, and not counted
+        // as a failed handshake, because the metric would otherwise rise steadily behind every load balancer.
         _ => return Begun::Nothing,
     }
     match timeout(timeouts.handshake, TlsStream::accept(Plain(stream), tls.current())).await {
@@ -246,7 +251,7 @@ async fn begin_tls<H>(stream: TcpStream, tls: Arc<ServerTls>, listening: &Listen
 }
 
 fn note_end(ended: Result<(), tokio::task::JoinError>) {
-    // The other kind of join error is cancellation, which the drain causes itself.
+    // The only other kind of join error is cancellation, which the drain itself causes.
     if let Err(error) = ended
         && error.is_panic()
     {
@@ -257,6 +262,7 @@ fn note_end(ended: Result<(), tokio::task::JoinError>) {
 /// Waits at most `grace` for connections to end, then closes the rest.
 async fn drain(mut tasks: JoinSet<()>, grace: Duration) -> Drained {
     let open = tasks.len();
+    // A deadline instead of a timeout for each connection, so that the total time is limited.
     let end = Instant::now() + grace;
     while !tasks.is_empty() {
         match timeout_at(end, tasks.join_next()).await {
@@ -270,7 +276,7 @@ async fn drain(mut tasks: JoinSet<()>, grace: Duration) -> Drained {
     Drained { open, cut }
 }
 
-/// Accept without waiting.
+/// Accepting without waiting.
 trait AcceptNow {
     /// Accepts a pending connection, if there is one, and closes it. Returns whether there was one.
     fn accept_now(&self) -> bool;
@@ -288,7 +294,7 @@ impl AcceptNow for UnixListener {
     }
 }
 
-/// Handles failed accepts. Keeps one file descriptor in reserve: without it, a pending connection could not even be
+/// Handles failed accepts. Keeps one file descriptor in reserve. Without it, a pending connection could not even be
 /// closed, the listener would stay readable, and the loop would spin.
 struct Shortage {
     reserve: Option<File>,
@@ -308,18 +314,19 @@ impl Shortage {
         use nix::errno::Errno;
         let code = error.raw_os_error().map(Errno::from_raw);
         match code {
-            // Errors of this one client. Pausing would let any client delay the next ones.
+            // These errors concern only this client. With a pause, any client could delay the next ones.
             Some(Errno::ECONNABORTED | Errno::ECONNRESET | Errno::EINTR | Errno::EPROTO) => return,
             Some(Errno::EMFILE | Errno::ENFILE) => {
-                // The freed descriptor lets us accept and close one client, which sees a closed connection and retries
-                // instead of hanging in the accept queue.
+                // With the freed descriptor, one client can be accepted and closed. It retries, instead of waiting in
+                // the accept queue.
                 drop(self.reserve.take());
                 let turned_away = accept();
                 self.reserve = open_reserve();
-                warn!(%error, turned_away, "out of file descriptors: raise the limit, or lower limits.max_connections");
+                warn!(%error, turned_away, "out of file descriptors; raise the limit on open files, or reduce limits.max_connections");
             }
             _ => warn!(%error, "accepting a connection failed"),
         }
+        // Most causes, such as a lack of memory, do not end immediately, and retrying would use a whole core.
         sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }

@@ -1,4 +1,4 @@
-//! A single timer for all deadlines of a connection.
+//! A timer that all deadlines of a connection share.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -6,8 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A timer that is reset only when it would fire too late. On a busy connection it sometimes fires early and is reset
-/// then, which is cheaper than resetting it with each request: a reset takes the lock of tokio's timer wheel.
+/// A timer that is reset only if it would fire too late. On a busy connection, it sometimes fires early and is then
+/// reset. This is cheaper than a reset with each request, because a reset takes the lock of tokio's timer wheel.
 pub(super) struct Alarm(Pin<Box<Sleep>>);
 
 impl Alarm {
@@ -16,7 +16,7 @@ impl Alarm {
         Self(Box::pin(sleep_until(first)))
     }
 
-    /// Ready when `deadline` has passed. Each call may pass another deadline; the last one counts.
+    /// Ready when `deadline` has passed. Each call can pass another deadline, which replaces the previous one.
     pub fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if deadline < self.0.deadline() {
@@ -26,7 +26,7 @@ impl Alarm {
             if Instant::now() >= deadline {
                 return Poll::Ready(());
             }
-            // Fired for an older, earlier deadline.
+            // The timer fired for an earlier deadline that has been replaced.
             self.0.as_mut().reset(deadline);
         }
     }

@@ -1,5 +1,5 @@
-//! A request's body, as a handler reads it. Most bodies arrive complete, in the same read as their head. The others are
-//! streamed through a [`Pipe`] that the connection fills when the handler reads ([`feed`](super::feed)).
+//! The body of a request. Most bodies arrive completely, in the same read as the head. Others are streamed through a
+//! [`Pipe`], which the connection fills when the handler reads ([`feed`](super::feed)).
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,14 +8,14 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// Why a request's body ended early.
+/// Why the body of a request ended early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestBodyError {
     /// The body was incomplete at the end of `timeouts.read`: 408.
     #[error("timeout on request")]
     Late,
     /// The client disconnected, or the framing is malformed.
-    #[error("the body is broken: {0}")]
+    #[error("incomplete body: {0}")]
     Broken(String),
 }
 
@@ -73,8 +73,8 @@ impl Body for RequestBody {
     }
 }
 
-/// Hands a body from the connection, which reads the stream, to the handler, one piece at a time. It never holds more
-/// than one piece, so a handler that reads slowly slows the client down instead of filling memory.
+/// Passes a body piece by piece from the connection, which reads the stream, to the handler. It contains at most one
+/// piece, so that a slow handler slows down the client instead of filling memory.
 #[derive(Debug)]
 pub(super) struct Pipe(Mutex<State>);
 
@@ -99,7 +99,7 @@ impl Pipe {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No critical section can panic half-way, so a poisoned state is still consistent.
+        // No critical section can panic halfway, so that a poisoned state is still consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -115,8 +115,8 @@ impl Pipe {
         }
         state.wanted = true;
         state.reader = Some(cx.waker().clone());
-        // The connection polls the handler and the feed in one task, so it usually needs no wake-up. A handler that
-        // passed the body to another task does.
+        // The connection polls the handler and the feed in the same task, and usually needs no wake-up. It does if the
+        // handler passed the body to another task.
         if let Some(feeder) = state.feeder.take() {
             feeder.wake();
         }
@@ -132,7 +132,8 @@ impl Pipe {
         self.state().hint
     }
 
-    /// Returns whether the handler is waiting for bytes; if not, registers the connection's task to be woken when it is.
+    /// Returns whether the handler is waiting for bytes. If it is not, registers the task of the connection to be
+    /// woken.
     pub fn is_wanted(&self, cx: &Context<'_>) -> bool {
         let mut state = self.state();
         if !state.wanted && state.end.is_none() {
@@ -141,7 +142,7 @@ impl Pipe {
         state.wanted
     }
 
-    /// Passes a piece to the reader, with what is known about the length of the rest.
+    /// Passes a piece to the reader, with a hint about the length of the rest.
     pub fn put(&self, piece: Bytes, rest: SizeHint) {
         let mut state = self.state();
         state.piece = Some(piece);

@@ -1,13 +1,13 @@
-//! Decoder for chunked bodies (RFC 9112 §7.1). It consumes chunk sizes and trailers, and returns data as it arrives.
+//! Decoder for chunked bodies (RFC 9112 §7.1). It consumes chunk sizes and trailers, and returns data when it arrives.
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Maximum bytes of a chunk-size line including extensions. Nobody sends extensions, but an unlimited line would be
-/// buffered until its end.
+/// Maximum length of a chunk-size line in bytes, including extensions. Extensions are unusual, but a line without a
+/// limit would be buffered until its end.
 const MAX_SIZE_LINE: usize = 256;
-/// Maximum bytes of all trailer lines. Trailers are discarded.
+/// Maximum total length of trailers in bytes. Trailers are discarded.
 const MAX_TRAILERS: usize = 4096;
-/// Maximum bytes of a chunk. Larger sizes are mistakes or attempts at integer overflow in a parser.
+/// Maximum size of a chunk in bytes. Larger sizes are mistakes or attempts to cause an integer overflow.
 const MAX_CHUNK: u64 = 1 << 30;
 
 /// The chunked framing is malformed.
@@ -45,7 +45,7 @@ impl Chunked {
         Self(State::Size)
     }
 
-    /// Bytes of the current chunk that are still to come.
+    /// Returns the number of bytes that are missing from the current chunk.
     pub fn left(&self) -> u64 {
         if let State::Data(left) = self.0 { left } else { 0 }
     }
@@ -60,7 +60,7 @@ impl Chunked {
                     Some(size) => self.0 = State::Data(size),
                 },
                 State::Data(_) if input.is_empty() => return Ok(Step::More),
-                // Data is passed on before the chunk is complete: a chunk may be a gigabyte long.
+                // Data is passed on before the chunk is complete, because a chunk can be a gigabyte long.
                 State::Data(left) => {
                     let part = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
                     let left = left - part as u64;
@@ -88,14 +88,14 @@ impl Chunked {
 
 /// Reads the size line of the next chunk; `None` when it is incomplete.
 fn size(input: &mut BytesMut) -> Result<Option<u64>, BadChunk> {
-    // httparse reads a line without a digit as size zero, which would end the body early.
+    // httparse interprets a line without a digit as size zero, which would end the body early.
     if input.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
         return Err(BadChunk("a chunk has no size"));
     }
     match httparse::parse_chunk_size(input) {
-        // httparse skips extensions without looking at them. Some proxies end the line at a bare LF in an extension, and
-        // would see another request behind it (request smuggling).
-        Ok(httparse::Status::Complete((line, _))) if holds_control(&input[..line - 2]) => {
+        // httparse skips extensions without checking them. Some proxies treat a bare LF in an extension as the end of
+        // the line, and would interpret the rest as another request (request smuggling).
+        Ok(httparse::Status::Complete((line, _))) if has_control(&input[..line - 2]) => {
             Err(BadChunk("a chunk's extension contains a control character"))
         }
         Ok(httparse::Status::Complete((line, size))) if line <= MAX_SIZE_LINE && size <= MAX_CHUNK => {
@@ -108,7 +108,7 @@ fn size(input: &mut BytesMut) -> Result<Option<u64>, BadChunk> {
     }
 }
 
-fn holds_control(line: &[u8]) -> bool {
+fn has_control(line: &[u8]) -> bool {
     line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t')
 }
 
@@ -121,9 +121,10 @@ fn trailer(input: &mut BytesMut, seen: usize) -> Result<Option<usize>, BadChunk>
     }
     let Some(end) = end else { return Ok(None) };
     let line = input.split_to(end + 1);
+    // Trailers are checked although they are discarded, because a proxy may interpret them differently.
     match line.strip_suffix(b"\r\n") {
         Some(b"") => Ok(Some(0)),
-        Some(text) if text.contains(&b':') && !text.starts_with(b":") && !holds_control(text) => Ok(Some(line.len())),
+        Some(text) if text.contains(&b':') && !text.starts_with(b":") && !has_control(text) => Ok(Some(line.len())),
         _ => Err(BadChunk("a trailer is not a header line")),
     }
 }

@@ -1,4 +1,4 @@
-//! One connection, from its first byte to its last.
+//! Serves a connection from its first to its last byte.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use super::wire::{self, Manner, Sending};
 use super::{Handler, Listening};
 use crate::reply::{Peer, Reply};
 
-/// A slot answers by itself at the end of its poll; one that does not is cut this long after the longest poll.
+/// Time after the longest poll at which a parked connection is closed. Slots normally resolve at the end of their poll.
 const HOLD_GRACE: Duration = Duration::from_secs(300);
-/// How long a goodbye may take.
+/// Maximum time to close a connection.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// Serves a connection until it ends. TLS, if any, is done already.
+/// Serves a connection until it ends. The TLS handshake, if any, is already complete.
 pub async fn serve<S, H>(stream: S, listening: Arc<Listening<H>>, peer: Peer, mut place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -32,7 +32,7 @@ where
     let mut link = Link::new(stream);
     let mut is_first = true;
     loop {
-        // Boxed, so that a parked connection does not keep the space.
+        // Boxed, so that its memory is freed while the connection is parked.
         let phase = Box::pin(Exchanges::new(link, &listening, &peer, &mut place, is_first).run());
         let (end, back) = phase.await;
         link = back;
@@ -42,6 +42,7 @@ where
                 Some(back) => link = back,
                 None => return,
             },
+            // Bytes that were read after the head belong to the new protocol.
             End::Upgrade { takeover, pass } => {
                 let early = std::mem::take(&mut link.input).freeze();
                 takeover(Upgraded::new(link.stream, early)).await;
@@ -53,15 +54,15 @@ where
     }
 }
 
-/// Sends a reply to a client whose request is not read, and closes the connection.
-pub(super) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(stream: S, reply: Reply) {
+/// Sends a response without reading the request, and closes the connection.
+pub(super) async fn reject<S: AsyncRead + AsyncWrite + Unpin>(stream: S, reply: Reply) {
     let mut link = Link::new(stream);
     if let Ok(Ok(())) = timeout(CLOSE, link.stream.write_all(&wire::whole(reply))).await {
         close(link, true).await;
     }
 }
 
-/// Waits for the slot and sends its reply. `None` when the connection is over.
+/// Waits for the slot and sends its response. Returns `None` if the connection has ended.
 async fn answer_parked<S, H>(
     mut link: Link<S>,
     request: ParkedRequest,
@@ -74,10 +75,11 @@ where
 {
     let ParkedRequest { mut slot, pass, manner } = request;
     let longest = listening.timeouts.hold + HOLD_GRACE;
-    link.release_room();
+    link.release_buffer();
     listening.metrics.parked.inc();
     let held = timeout(longest, hold(&mut link, &mut slot, manner.is_11)).await;
     listening.metrics.parked.dec();
+    // Freed before the response is sent, which can take a while with a slow client.
     drop(slot);
     let reply = match held {
         Ok(Held::Reply(reply)) => reply,
@@ -89,6 +91,7 @@ where
         }
         Ok(Held::Gone) | Err(_) => return None,
     };
+    // On shutdown, the client must reconnect to another node.
     let keep_alive = manner.keep_alive && !listening.shutdown.is_cancelled();
     let manner = Manner { keep_alive, ..manner };
     let timeouts = &listening.timeouts;
@@ -110,10 +113,11 @@ where
     Some(link)
 }
 
-/// Says goodbye: what is buffered is sent, then the end of TLS and of the stream. What the client still sends is read
-/// for a moment: bytes that nobody read would make the kernel take back the reply.
+/// Closes the connection: sends buffered data, the end of TLS, and the end of the stream. Then reads and discards for a
+/// moment what the client still sends, because the kernel resets a connection with unread bytes, and the client could
+/// lose the response.
 async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut link: Link<S>, unread: bool) {
-    let goodbye = async {
+    let closing = async {
         if let Err(error) = link.stream.shutdown().await {
             return trace!(%error, "connection not closed cleanly");
         }
@@ -123,6 +127,6 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut link: Link<S>, unread: boo
             }
         }
     };
-    // Whoever is still sending then is cut.
-    let _ = timeout(CLOSE, goodbye).await;
+    // A client that is still sending after this time is disconnected.
+    let _ = timeout(CLOSE, closing).await;
 }

@@ -11,7 +11,7 @@ thread_local! {
 
 /// Appends the current date in HTTP's format (RFC 9110 §5.6.7).
 pub(super) fn write_date(out: &mut Vec<u8>) {
-    // Formatting costs more than the rest of a small response's head.
+    // Formatting the date would cost more than the rest of the head of a small response.
     let second = jiff::Timestamp::now().as_second();
     LAST.with_borrow_mut(|(made, date)| {
         if *made != second || date.is_empty() {

@@ -1,4 +1,4 @@
-//! Requests and their responses, one after another, until the connection ends or a handler parks the request.
+//! Processes requests and their responses one after another, until the connection ends or a handler parks the request.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
@@ -24,7 +24,7 @@ use super::wire::{self, Manner, SendError, Sending};
 use super::{Handler, Listening, Work};
 use crate::reply::{Answer, Parked, Peer, Reply};
 
-/// A parked request, and what is needed to send its response.
+/// A parked request with everything that is needed to send its response.
 pub(super) struct ParkedRequest {
     /// Resolves to the response.
     pub slot: Parked,
@@ -36,9 +36,10 @@ pub(super) struct ParkedRequest {
 
 /// Why a run of exchanges ended.
 pub(super) enum End {
-    /// No more requests follow; the stream is closed gracefully. `unread`: the client may still be sending.
+    /// No more requests follow, and the stream is closed gracefully. `unread` is set if the client may still be
+    /// sending.
     Close { unread: bool },
-    /// A deadline passed or the connection failed: it is closed without a response.
+    /// A deadline passed or the connection failed. It is closed without a response.
     Cut,
     /// A handler parked its request.
     Park(ParkedRequest),
@@ -46,10 +47,10 @@ pub(super) enum End {
     Upgrade { takeover: Takeover, pass: Pass },
 }
 
-/// Outcome of a handler's work.
+/// Result of running a handler.
 enum Worked {
     Answered(Answer),
-    /// The body was late, and the handler did not answer within the extra time.
+    /// The body was late, and the handler did not respond within the extra time.
     Late,
 }
 
@@ -64,7 +65,7 @@ pub(super) struct Exchanges<'a, S, H> {
     /// a head arrived.
     since: Instant,
     is_first: bool,
-    /// Its place among the connections of the same key, once that is known.
+    /// The entry of this connection among those of its key, when the key is known.
     idle: Option<IdlePlace>,
 }
 
@@ -98,6 +99,7 @@ where
     /// Runs until the connection ends or is parked or upgraded; returns the stream.
     pub async fn run(mut self) -> (End, Link<S>) {
         let listening = Arc::clone(self.listening);
+        // Created once for all requests: a new future for each would take the lock of the token.
         let mut stopping = pin!(listening.shutdown.cancelled());
         loop {
             let end = match poll_fn(|cx| self.poll_head(stopping.as_mut(), cx)).await {
@@ -113,13 +115,13 @@ where
         }
     }
 
-    /// Ready with the next request's head, with the reason to refuse it, or with the end of the run.
+    /// Ready with the head of the next request, with the reason to reject it, or with the end of the run.
     fn poll_head(
         &mut self,
         mut stopping: Pin<&mut WaitForCancellationFuture<'_>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Result<Head, Refusal>, End>> {
-        // The previous request may have left pipelined bytes, so the buffer is parsed before the first read.
+        // The buffer is parsed before the first read, because pipelined bytes may follow the previous request.
         let mut fresh = !self.link.input.is_empty();
         loop {
             if fresh {
@@ -131,8 +133,8 @@ where
             }
             let idle = self.link.input.is_empty();
             match self.link.poll_fill(cx) {
-                // A client that closes its side in the middle of a head gets no response: it can't be told from one that
-                // crashed.
+                // A client that closes its side in the middle of a head gets no response, because it cannot be
+                // distinguished from one that crashed.
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Close { unread: false })),
                 Poll::Ready(Ok(_)) => {
                     fresh = true;
@@ -150,7 +152,7 @@ where
                 }
                 Poll::Pending => {}
             }
-            // Only idle connections are closed by shutdown. A head that has begun is read and answered.
+            // Shutdown closes only idle connections. If a head has begun, it is read and its request is processed.
             if idle && stopping.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(End::Close { unread: false }));
             }
@@ -162,15 +164,16 @@ where
         }
     }
 
-    /// Ready when the key of this connection has too many without a request, and this is the oldest.
+    /// Ready if the key of this connection has too many idle connections, and this is the oldest.
     fn poll_displaced(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(key) = self.peer.key() else { return Poll::Pending };
         let idle = self.idle.get_or_insert_with(|| self.listening.idle.enter(Arc::clone(key)));
         idle.poll_displaced(cx)
     }
 
-    /// A head is due from its first byte. Before that a connection may idle, also before its first request (load
-    /// balancers open spare ones), unless it is one too many of the unauthenticated.
+    /// Ready when the deadline of a head has passed, which counts from its first byte. Before that, the connection may
+    /// be idle, also before its first request (load balancers open connections in advance), unless there are too many
+    /// unauthenticated connections.
     fn poll_head_late(&mut self, idle: bool, cx: &mut Context<'_>) -> Poll<End> {
         let timeouts = &self.listening.timeouts;
         let patience = if idle && self.place.may_idle() { timeouts.idle } else { timeouts.read_header };
@@ -184,9 +187,9 @@ where
         End::Cut
     }
 
-    /// Sends the response to a request that is refused before it reaches the handler.
+    /// Sends the response to a request that is rejected before it reaches the handler.
     async fn refuse(&mut self, refusal: &Refusal) -> Option<End> {
-        // The connection is closed: after a malformed head it is unknown where the next request begins.
+        // The connection is closed, because after a malformed head, it is unknown where the next request begins.
         let manner = Manner { keep_alive: false, is_11: true, head_only: false };
         let reply = self.listening.handler.refuse(refusal, self.peer);
         match self.send(reply, manner).await {
@@ -195,7 +198,7 @@ where
         }
     }
 
-    /// Passes a request to the handler and sends the response. Returns `None` when the next request may follow.
+    /// Passes a request to the handler and sends the response. Returns `None` if another request can follow.
     async fn answer(&mut self, head: Head) -> Option<End> {
         let Head { request, length, keep_alive, expects_continue } = head;
         let (mut feed, body) = Feed::begin(length, expects_continue, &mut self.link.input);
@@ -206,7 +209,8 @@ where
         };
         let Some(pass) = self.listening.requests.enter() else {
             self.listening.metrics.refused_requests.inc();
-            // Freed before the response is sent: a slow reader must not hold them while the server is at its limit.
+            // Freed before the response is sent, because a slow client must not keep this memory allocated while the
+            // server is at its limit.
             drop((request, body));
             let reply = self.listening.handler.refuse(&Refusal::Full, self.peer);
             return self.finish(reply, feed, manner).await;
@@ -219,8 +223,8 @@ where
                 end
             }
             Worked::Answered(Answer::Park(slot)) => {
-                // With a part of the body unread, the connection can't be used again. Reading it while the request is
-                // parked would keep the decoder alive, which parking is there to free.
+                // If a part of the body is unread, the connection cannot be used again. Reading it while the request is
+                // parked would require the decoder, which parking must free.
                 let manner = Manner { keep_alive: manner.keep_alive && !feed.is_open(), ..manner };
                 Some(End::Park(ParkedRequest { slot, pass, manner }))
             }
@@ -231,9 +235,9 @@ where
 
     /// Sends the head of an upgrade. Bytes that the client sent after its request belong to the new protocol.
     async fn upgrade(&mut self, upgrade: Upgrade, pass: Pass, feed: &Feed) -> End {
-        // With a body unread, client and server could disagree on where the new protocol begins.
+        // If a part of the body is unread, client and server could disagree on where the new protocol begins.
         if feed.is_open() {
-            return self.cut("it was to be upgraded with its body unread");
+            return self.cut("the handler upgraded a request with an unread body");
         }
         self.note_authentication();
         let Upgrade { reply, takeover } = upgrade;
@@ -243,8 +247,8 @@ where
         }
     }
 
-    /// Runs the handler and feeds it the body as it reads. When the body is late, the handler gets an error and the same
-    /// time again to respond with 408.
+    /// Runs the handler and passes it the body when it reads. If the body is late, the handler gets an error, and the
+    /// same time again to respond with 408.
     async fn work(&mut self, mut work: Work, feed: &mut Feed) -> Worked {
         let read = self.listening.timeouts.read;
         let mut due = feed.is_open().then(|| Instant::now() + read);
@@ -253,15 +257,15 @@ where
                 if let Poll::Ready(answer) = work.as_mut().poll(cx) {
                     return Poll::Ready(Worked::Answered(answer));
                 }
-                // The handler is polled again at once after each piece: it runs in this task, so a wake-up would only
-                // reschedule the task that is running.
+                // The handler is polled again immediately after each piece. It runs in this task, so that a wake-up
+                // would only reschedule the current task.
                 if feed.poll(&mut self.link, cx).is_ready() {
                     continue;
                 }
-                // Without an open body there is no deadline here. The handler has its own.
+                // Without an open body, there is no deadline here. Handlers have their own deadlines.
                 let Some(deadline) = due.filter(|_| feed.is_open()) else { return Poll::Pending };
                 ready!(self.alarm.poll(deadline, cx));
-                if !feed.tell_late() {
+                if !feed.report_late() {
                     return Poll::Ready(Worked::Late);
                 }
                 due = Some(deadline + read);
@@ -270,13 +274,13 @@ where
         .await
     }
 
-    /// Sends a response and prepares for the next request. Returns `None` when it may follow.
+    /// Sends a response and prepares for the next request. Returns `None` if another request can follow.
     async fn finish(&mut self, reply: Reply, mut feed: Feed, manner: Manner) -> Option<End> {
-        // After a late body the rest may still arrive, and would be read as the next request.
+        // The rest of a late body may still arrive, and would be interpreted as the next request.
         let late = reply.status() == StatusCode::REQUEST_TIMEOUT;
-        // Before the response: its `connection` header depends on whether this connection may stay.
+        // This precedes the response, whose `connection` header depends on whether the connection may stay open.
         self.note_authentication();
-        // On shutdown the connection is closed after the response, so that the client reconnects to another node.
+        // On shutdown, the connection is closed after the response, so that the client reconnects to another node.
         let may_stay = self.place.may_idle() && !self.listening.shutdown.is_cancelled();
         let stays = manner.keep_alive && feed.can_be_skipped() && !late && may_stay;
         let manner = Manner { keep_alive: stays, ..manner };
@@ -296,7 +300,7 @@ where
         let mut sending = Sending::begin(&mut self.link.stream, &mut self.alarm, timeouts, reply, manner);
         let sent = poll_fn(|cx| sending.poll(cx)).await;
         sent.map_err(|error| match error {
-            SendError::Late => self.cut("the client does not read the response"),
+            SendError::Late => self.cut("the client did not read the response"),
             error => {
                 debug!(%error, "response not sent completely");
                 End::Cut
@@ -306,7 +310,7 @@ where
 
     /// Discards the rest of a body that the handler did not read.
     async fn skip(&mut self, feed: &mut Feed) -> Option<End> {
-        // The response is out already, so a failure only closes the connection.
+        // The response has been sent, so that a failure only closes the connection.
         let deadline = Instant::now() + self.listening.timeouts.read;
         let skipped = poll_fn(|cx| match feed.poll_skip(&mut self.link, cx) {
             Poll::Ready(skipped) => Poll::Ready(skipped.ok()),

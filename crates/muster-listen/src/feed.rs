@@ -1,4 +1,4 @@
-//! Feeds a request's body from the connection to its handler, on demand.
+//! Passes the body of a request from the connection to the handler, on demand.
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use super::chunked::{Chunked, Step};
 use super::head::Length;
 use super::link::Link;
 
-/// Maximum bytes of an unread body that are discarded to keep the connection. For more, a new connection is cheaper.
+/// Maximum length of an unread body, in bytes, that is discarded to keep the connection open. For a longer body, a new
+/// connection is cheaper.
 const SKIP: u64 = 64 * 1024;
 
 /// The part of a body that has not been read yet.
@@ -30,14 +31,14 @@ enum Rest {
 pub(super) struct Feed {
     rest: Rest,
     pipe: Option<Arc<Pipe>>,
-    /// The client sent `Expect: 100-continue` and has not been answered.
+    /// The client sent `Expect: 100-continue` and has not received a response.
     awaits_continue: bool,
-    /// The handler was told that the body is late.
+    /// The handler was notified that the body is late.
     late: bool,
 }
 
 impl Feed {
-    /// Starts a body. If it is complete in `input`, it is taken from there and needs no pipe.
+    /// Starts a body. A body that is complete in `input` needs no pipe.
     pub fn begin(length: Length, expects_continue: bool, input: &mut BytesMut) -> (Self, RequestBody) {
         let rest = match length {
             Length::Exact(bytes) if bytes <= input.len() as u64 => {
@@ -64,16 +65,16 @@ impl Feed {
     pub fn can_be_skipped(&self) -> bool {
         match &self.rest {
             Rest::Nothing => true,
-            // A client that awaits the 100 and gets a final response may send the body or leave it out: there is no
-            // way to know where its next request begins (RFC 9110 §10.1.1).
+            // A client that waits for the 100 and gets a final response may send the body or omit it. It is then
+            // unknown where its next request begins (RFC 9110 §10.1.1).
             Rest::Exact(bytes) => *bytes <= SKIP && !self.awaits_continue && !self.late,
-            // How much is left of a chunked body is unknown.
+            // The remaining length of a chunked body is unknown.
             Rest::Chunks(_) | Rest::Broken => false,
         }
     }
 
-    /// Ends the body with [`RequestBodyError::Late`]. Returns false when that was done before.
-    pub fn tell_late(&mut self) -> bool {
+    /// Ends the body with [`RequestBodyError::Late`]. Returns false if this was done before.
+    pub fn report_late(&mut self) -> bool {
         if let Some(pipe) = &self.pipe {
             pipe.end(Err(RequestBodyError::Late));
         }
@@ -85,7 +86,7 @@ impl Feed {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        // Nothing is read from the connection until the handler wants it: this is the backpressure towards the client.
+        // Nothing is read from the connection until the handler wants data. This is the backpressure on the client.
         let Some(pipe) = self.pipe.clone().filter(|pipe| self.is_open() && !self.late && pipe.is_wanted(cx)) else {
             return Poll::Pending;
         };
@@ -111,12 +112,12 @@ impl Feed {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        // The 100 is sent when the handler first reads, not before: a handler that rejects the request by its head saves
-        // the client the upload.
+        // The 100 is sent when the handler reads for the first time. If the handler rejects the request because of its
+        // head, the client does not have to send the body.
         if std::mem::take(&mut self.awaits_continue) && link.input.is_empty() {
-            link.owe_continue();
+            link.queue_continue();
         }
-        ready!(link.poll_pay_continue(cx))?;
+        ready!(link.poll_send_continue(cx))?;
         loop {
             match self.rest.next(&mut link.input).map_err(io::Error::other)? {
                 Step::Data(piece) => return Poll::Ready(Ok(Some(piece))),
@@ -147,7 +148,7 @@ impl Feed {
 
 impl Rest {
     fn hint(&self) -> SizeHint {
-        // For a chunked body only the current chunk's size is known: a lower bound.
+        // For a chunked body, only the size of the current chunk is known, which is a lower bound.
         match self {
             Self::Exact(bytes) => SizeHint::with_exact(*bytes),
             Self::Chunks(chunks) => {

@@ -1,12 +1,12 @@
-//! A concurrency limit without a queue: entering a full gate fails immediately.
+//! A concurrency limit without a queue. Entering a full gate fails immediately.
 //!
-//! A queue would only move the wait to where the client can't see it. A refused client gets a 429 or a closed connection
-//! and retries after its own backoff.
+//! In a queue, a client would wait without knowing why. A rejected client gets a 429 or a closed connection, and
+//! retries after its own back-off.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Limits how many holders of a [`Pass`] there are at a time.
+/// Limits the number of concurrent [`Pass`]es.
 #[derive(Debug)]
 pub struct Gate {
     limit: usize,
@@ -23,15 +23,15 @@ impl Gate {
         Arc::new(Self { limit, inside: AtomicUsize::new(0) })
     }
 
-    /// Number of passes held now.
+    /// Returns the current number of passes.
     pub fn inside(&self) -> usize {
         self.inside.load(Ordering::Relaxed)
     }
 
     /// Returns a pass, or `None` when the gate is full.
     pub fn enter(self: &Arc<Self>) -> Option<Pass> {
-        // Added first and taken back: with a check before the addition, two threads could both see the last free slot.
-        // Relaxed is enough, since the counter guards no other memory.
+        // The counter is incremented first and decremented on failure. If it was checked first, two threads could both
+        // see the last free slot. Relaxed ordering is sufficient, because the counter protects no other memory.
         if self.inside.fetch_add(1, Ordering::Relaxed) >= self.limit {
             self.inside.fetch_sub(1, Ordering::Relaxed);
             return None;

@@ -1,8 +1,8 @@
-//! The stream between hyper and the client on a management listener. It enforces our limits and deadlines.
+//! The stream between hyper and the client on a management listener, which enforces our limits and deadlines.
 //!
-//! hyper reads only what was checked. A head is held back until it is complete and valid by our rules ([`head`]), which
-//! prevent request smuggling. An invalid head gets an error in the API's own format (hyper's errors have no body). Bodies
-//! pass through as they arrive, with their framing checked.
+//! hyper reads only checked input. A head is passed on when it is complete and valid by our rules ([`head`]), which
+//! prevent request smuggling. The response to an invalid head is an error in the format of the API (hyper's errors have
+//! no body). Bodies are passed on when they arrive, and their framing is checked.
 
 use std::io;
 use std::pin::Pin;
@@ -26,14 +26,14 @@ use super::wire;
 use super::{Listening, Serve as _};
 use crate::reply::Peer;
 
-/// How long a refused client may go on sending. Its bytes are read and discarded: closing a socket with unread bytes
-/// sends a reset, which can discard a response that the client has not read yet.
+/// Maximum time for which a rejected client may continue to send. Its bytes are read and discarded, because closing a
+/// socket with unread bytes sends a reset, after which the client may lose the response.
 const CLOSE: Duration = Duration::from_secs(2);
 
 /// State shared by the stream and the requests on it.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// Requests whose response is not complete.
+    /// Number of requests whose response is not complete.
     running: AtomicUsize,
     /// The connection must not stay open between requests.
     closes: AtomicBool,
@@ -47,7 +47,7 @@ impl Shared {
         self.closes.load(Ordering::Relaxed)
     }
 
-    /// Records an upgrade: from now on, bytes pass unchecked.
+    /// Records an upgrade. From now on, bytes are passed on unchecked.
     pub fn upgraded(&self) {
         self.upgraded.store(true, Ordering::Relaxed);
     }
@@ -61,14 +61,14 @@ impl Shared {
 /// What the next bytes from the client belong to.
 enum Inbound {
     Head,
-    /// A body of which so many bytes are left.
+    /// A body with this many remaining bytes.
     Exact(u64),
     Chunks(Chunked),
-    /// Nothing more is read: the client closed its side, or was refused.
+    /// Nothing more is read, because the client closed its side or was rejected.
     Ended,
 }
 
-/// A write that the client blocks: when that began, and when bytes were last written.
+/// A write that the client blocks, with the time when this began and the time of the last progress.
 #[derive(Clone, Copy)]
 struct Blocked {
     began: Instant,
@@ -83,7 +83,7 @@ pub(super) struct Guard<S, W> {
     place: Place,
     shared: Arc<Shared>,
     inbound: Inbound,
-    /// Bytes that are checked and not yet read by hyper.
+    /// Checked bytes that hyper has not read yet.
     checked: BytesMut,
     reading: Alarm,
     /// When the connection became idle, or the first byte of a head arrived.
@@ -91,7 +91,7 @@ pub(super) struct Guard<S, W> {
     was_running: bool,
     writing: Option<Alarm>,
     blocked: Option<Blocked>,
-    /// The unsent part of the response to a refused client.
+    /// The unsent part of the response to a rejected client.
     refusal: Vec<u8>,
     refused: bool,
 }
@@ -171,13 +171,13 @@ where
         Poll::Ready(Ok(()))
     }
 
-    /// Passes the next head on, or refuses it. Returns false when it is incomplete.
+    /// Passes the next head on, or rejects it. Returns false if it is incomplete.
     fn take_head(&mut self) -> bool {
         if self.link.input.is_empty() {
             return false;
         }
-        // Parsed from a copy, since hyper needs the original bytes. One byte above the limit is enough for the parser to
-        // see that a head is too long, and bounds what is copied again with each read of a slow head.
+        // A copy is parsed, because hyper needs the original bytes. One byte above the limit is sufficient to recognize
+        // that a head is too long, and limits the number of bytes that are copied again with each read of a slow head.
         let visible = self.link.input.len().min(MAX_HEAD + 1);
         let mut copy = BytesMut::from(&self.link.input[..visible]);
         match head::take(&mut copy) {
@@ -192,8 +192,8 @@ where
                 self.shared.running.fetch_add(1, Ordering::Relaxed);
                 self.was_running = true;
             }
-            // hyper sees the end of the stream. It completes the responses under way and shuts the stream down, which
-            // sends the refusal (`poll_close`): responses must go out in the order of their requests.
+            // For hyper, this is the end of the stream. It completes the responses in progress and shuts the stream
+            // down, which sends the error (`poll_close`). Responses must be sent in the order of their requests.
             Err(refusal) => {
                 self.refusal = wire::whole(self.listening.handler.refuse(&refusal, &self.peer));
                 self.refused = true;
@@ -203,11 +203,11 @@ where
         true
     }
 
-    /// Reads more of a head. There is no deadline while a response is under way, the idle timeout before the head's first
-    /// byte, and the head's own timeout from there.
+    /// Reads more of a head. There is no deadline while a response is in progress. The idle timeout applies before the
+    /// first byte of the head, and `read_header` from there.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let runs = self.shared.running.load(Ordering::Relaxed) > 0;
-        // The idle time counts from the end of the last response, which is noticed here at the first poll after it.
+        // The idle time counts from the end of the last response, which is detected at the first poll after it.
         if !runs && std::mem::take(&mut self.was_running) {
             self.since = Instant::now();
         }
@@ -235,7 +235,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    /// Reads more of a body. Its deadline is enforced where the handler reads it ([`super::web`]).
+    /// Reads more of a body. The deadline is enforced where the handler reads the body ([`super::web`]).
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if ready!(self.link.poll_fill(cx))? == 0 {
             self.inbound = Inbound::Ended;
@@ -251,19 +251,20 @@ where
         }
     }
 
-    /// Ready with an error when the client has blocked a write for too long.
+    /// Ready with an error if the client has blocked a write for too long.
     fn poll_blocked<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let now = Instant::now();
         let blocked = *self.blocked.get_or_insert(Blocked { began: now, moved: now });
         let timeouts = &self.listening.timeouts;
-        // The total counts from when the client first blocked: reading a byte now and then does not extend it.
+        // The total time counts from the moment at which the client blocked, so that a client cannot extend it by
+        // reading single bytes.
         let deadline = (blocked.began + timeouts.write).min(blocked.moved + timeouts.write_stall);
         ready!(self.writing.get_or_insert_with(|| Alarm::new(deadline)).poll(deadline, cx));
         self.listening.metrics.cut_connections.inc();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
 
-    /// Sends the response to a refused client, closes our side, and discards what the client still sends.
+    /// Sends the response to a rejected client, closes our side, and discards what the client still sends.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.refusal.is_empty() {
             let written = ready!(Pin::new(&mut self.link.stream).poll_write(cx, &self.refusal))?;
@@ -283,6 +284,7 @@ where
 
 /// Returns how many bytes of `input` belong to the chunked body, and whether it ends there.
 fn advance(chunks: &mut Chunked, input: &[u8]) -> io::Result<(usize, bool)> {
+    // Only positions are needed: hyper decodes the original bytes again.
     let mut copy = BytesMut::from(input);
     loop {
         match chunks.next(&mut copy).map_err(io::Error::other)? {
@@ -338,7 +340,7 @@ where
         if let Poll::Ready(closed) = self.poll_close(cx) {
             return Poll::Ready(closed);
         }
-        // A client that does not cooperate in closing is dropped, and that is not an error.
+        // A client that does not close its side in time is disconnected, which is not an error.
         let now = Instant::now();
         let deadline = self.blocked.get_or_insert(Blocked { began: now, moved: now }).began + CLOSE;
         self.writing.get_or_insert_with(|| Alarm::new(deadline)).poll(deadline, cx).map(Ok)

@@ -1,5 +1,5 @@
-//! A request's head: parsed by `httparse`, then checked against the rules that prevent request smuggling, where a proxy
-//! and we disagree on where a request ends (RFC 9112 §§2.2, 3.2, 6.3; D23).
+//! Parses the head of a request with `httparse`, and checks it against the rules that prevent request smuggling, in
+//! which a proxy and the server disagree on where a request ends (RFC 9112 §§2.2, 3.2, 6.3; D23).
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -10,15 +10,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::refusal::Refusal;
 
-/// Maximum bytes of a request's head (EA §1.3).
+/// Maximum length of the head of a request in bytes (EA §1.3).
 pub(super) const MAX_HEAD: usize = 8192;
-/// Maximum header lines of a request.
+/// Maximum number of header lines of a request.
 const MAX_LINES: usize = 100;
 
 /// Length of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
-    /// A number of bytes, 0 without a body.
+    /// A number of bytes; 0 if there is no body.
     Exact(u64),
     /// Determined by the chunks.
     Chunked,
@@ -33,7 +33,7 @@ pub(super) struct Head {
     pub length: Length,
     /// Whether the client allows another request on the connection.
     pub keep_alive: bool,
-    /// The client waits for a 100 before it sends the body.
+    /// Whether the client waits for a 100 before it sends the body.
     pub expects_continue: bool,
 }
 
@@ -43,7 +43,7 @@ struct Line {
     value: Range<usize>,
 }
 
-/// Offsets of the parts of a head. Offsets instead of slices, so that the parser's borrow of the buffer ends before the
+/// Offsets of the parts of a head. With offsets instead of slices, the parser's borrow of the buffer ends before the
 /// head is split off, and names and values can share its memory.
 struct Layout {
     length: usize,
@@ -53,12 +53,12 @@ struct Layout {
     lines: Vec<Line>,
 }
 
-/// Takes a head from the front of `input`; returns `None` when it is incomplete.
+/// Removes a head from the front of `input`. Returns `None` if the head is incomplete.
 pub(super) fn take(input: &mut BytesMut) -> Result<Option<Head>, Refusal> {
     let Some(layout) = layout(input)? else {
         return if input.len() > MAX_HEAD { Err(Refusal::HeadTooLarge) } else { Ok(None) };
     };
-    // Checked on the raw bytes, because the parsed form no longer shows how lines ended.
+    // The raw bytes are checked, because the parsed head does not contain the line ends.
     check_line_ends(&input[..layout.length])?;
     if layout.length > MAX_HEAD {
         return Err(Refusal::HeadTooLarge);
@@ -75,14 +75,15 @@ pub(super) fn take(input: &mut BytesMut) -> Result<Option<Head>, Refusal> {
     // HTTP/1.0 connections are closed after the response. `Connection: keep-alive` was never standardized for them, and
     // proxies that forward it blindly leave connections hanging (RFC 9112 Appendix C.2.2).
     let is_11 = layout.version == Version::HTTP_11;
-    let keep_alive = is_11 && !says(&headers, &CONNECTION, "close");
-    let expects_continue = is_11 && says(&headers, &EXPECT, "100-continue");
+    let keep_alive = is_11 && !has_token(&headers, &CONNECTION, "close");
+    let expects_continue = is_11 && has_token(&headers, &EXPECT, "100-continue");
     *request.headers_mut() = headers;
     Ok(Some(Head { request, length, keep_alive, expects_continue }))
 }
 
 fn layout(input: &[u8]) -> Result<Option<Layout>, Refusal> {
-    // Uninitialized, because clearing 100 headers would cost more than parsing the few that a request has.
+    // The array is uninitialized, because clearing 100 headers would cost more than parsing the few headers of a
+    // request.
     let mut space = [const { MaybeUninit::uninit() }; MAX_LINES];
     let mut request = httparse::Request::new(&mut []);
     let length = match request.parse_with_uninit_headers(input, &mut space) {
@@ -91,6 +92,7 @@ fn layout(input: &[u8]) -> Result<Option<Layout>, Refusal> {
         Err(error) => return Err(refused(error)),
     };
     let place = |part: &[u8]| {
+        // httparse returns slices of its input. Their positions outlive the borrow.
         let start = part.as_ptr().addr() - input.as_ptr().addr();
         start..start + part.len()
     };
@@ -109,10 +111,9 @@ fn layout(input: &[u8]) -> Result<Option<Layout>, Refusal> {
     }))
 }
 
-/// Refuses a bare LF in a head: some servers treat it as a line end and some don't (RFC 9112 §2.2). `httparse` treats it
-/// as one.
+/// Rejects a bare LF in a head. Some servers treat it as a line end and some do not (RFC 9112 §2.2). `httparse` does.
 fn check_line_ends(head: &[u8]) -> Result<(), Refusal> {
-    // No early exit, so that the loop is vectorized: it runs for every request.
+    // The loop runs for every request, and has no early exit so that it can be vectorized.
     let bare = |found, (before, at): (&u8, &u8)| found | (*at == b'\n' && *before != b'\r');
     if head.first() == Some(&b'\n') || head.iter().zip(&head[1..]).fold(false, bare) {
         return Err(Refusal::Malformed("a line of the head ends in a bare LF instead of CRLF"));
@@ -145,6 +146,7 @@ fn headers(head: &Bytes, lines: &[Line]) -> Result<HeaderMap, Refusal> {
 
 /// Requires exactly one `Host`; HTTP/1.0 may omit it (RFC 9112 §3.2).
 fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
+    // With two Host headers, a proxy and the server could choose different ones.
     match headers.get_all(HOST).iter().count() {
         1 => Ok(()),
         0 if version == Version::HTTP_10 => Ok(()),
@@ -153,8 +155,8 @@ fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
     }
 }
 
-/// Returns the body's length. A length that is given twice or in an unusual form is refused, even where the RFC allows a
-/// recovery: such a request is an attempt at smuggling, or comes from a broken proxy.
+/// Returns the length of the body. A length that is specified twice or in an unusual form is rejected, even if the RFC
+/// allows a recovery. Such a request is an attempt at smuggling, or comes from a faulty proxy.
 fn length(headers: &HeaderMap, version: Version) -> Result<Length, Refusal> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let stated = lengths.next();
@@ -169,7 +171,7 @@ fn length(headers: &HeaderMap, version: Version) -> Result<Length, Refusal> {
             if chunked && version == Version::HTTP_11 {
                 return Ok(Length::Chunked);
             }
-            Err(Refusal::Length("Transfer-Encoding is not chunked alone"))
+            Err(Refusal::Length("Transfer-Encoding is not exactly chunked"))
         }
     }
 }
@@ -181,8 +183,8 @@ fn exact(stated: &HeaderValue) -> Result<Length, Refusal> {
     bytes.map(Length::Exact).ok_or(Refusal::Length("Content-Length is not a number of bytes"))
 }
 
-/// Returns whether a comma-separated header contains `token`, in any case.
-pub(super) fn says(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+/// Returns whether a comma-separated header contains `token`, ignoring case.
+pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     let holds = |value: &HeaderValue| {
         value.to_str().is_ok_and(|text| text.split(',').any(|one| one.trim().eq_ignore_ascii_case(token)))
     };

@@ -1,4 +1,4 @@
-//! Holding a parked connection: its stream and its slot, nothing else.
+//! Holds a parked connection, which consists only of its stream and its slot.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,36 +11,36 @@ use tokio::time::timeout;
 use super::link::Link;
 use crate::reply::{Parked, Reply};
 
-/// Bytes that a client may send ahead while its poll is held. Reading further would hold memory for it, and not
-/// reading would hide that it hangs up: whoever sends more is disconnected.
+/// Maximum number of bytes that a client may send ahead while its poll is held. A client that sends more is
+/// disconnected: reading further would use memory, and without reading, a disconnect could not be detected.
 pub(super) const MAX_EARLY: usize = 16 * 1024;
-/// Pauses between two probes of a client that has closed its sending side. The first write to a client that is gone
-/// fails at the earliest when the next one is made, so the second follows soon.
+/// Pauses between probes of a client that has closed its sending side. If the client is gone, the first write fails
+/// only when the next one is made, so that the second probe follows soon.
 const SECOND_PROBE: Duration = Duration::from_secs(1);
 const NEXT_PROBES: Duration = Duration::from_secs(30);
-/// Time in which the few bytes of a probe must be taken.
+/// Maximum time to send a probe.
 const PROBE: Duration = Duration::from_secs(5);
 
 /// How a hold ended.
 pub(super) enum Held {
-    /// The slot has a reply.
+    /// The slot has resolved to a response.
     Reply(Reply),
-    /// The client is gone.
+    /// The client has disconnected.
     Gone,
-    /// The client sent more ahead than it may.
+    /// The client sent too much data ahead.
     Flooded,
 }
 
-/// What the client did while its reply was waited for.
+/// What the client did while its request was held.
 enum Sent {
-    /// It sends no more; it may still be waiting for the reply.
+    /// It closed its sending side, and may still be waiting for the response.
     Ended,
-    /// More ahead than it may.
+    /// It sent too much data ahead.
     TooMuch,
 }
 
-/// Waits for the slot's reply, or for the client to hang up. `takes_interim`: the client speaks HTTP/1.1, and so
-/// takes interim responses.
+/// Waits for the response of the slot, or for the client to disconnect. `takes_interim` is set for HTTP/1.1, whose
+/// clients accept interim responses.
 pub(super) async fn hold<S>(link: &mut Link<S>, slot: &mut Parked, takes_interim: bool) -> Held
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -54,14 +54,16 @@ where
     match sent.await {
         Err(reply) => Held::Reply(reply),
         Ok(Ok(Sent::TooMuch)) => Held::Flooded,
-        // Boxed, so that the many that are never half-closed do not carry the timer.
+        // Boxed, so that the many connections that are never half-closed have no space for the timer.
         Ok(Ok(Sent::Ended)) if takes_interim => Box::pin(hold_half_closed(link, slot)).await,
-        // HTTP/1.0 has no interim response to probe with, and a client that is gone must not count as connected.
+        // HTTP/1.0 has no interim responses, so that the client cannot be probed. A client that is gone must not count
+        // as connected.
         Ok(Ok(Sent::Ended) | Err(_)) => Held::Gone,
     }
 }
 
-/// Ready when the client sends no more. What it sends ahead is kept for the next request.
+/// Ready when the client has closed its sending side or sent too much. Bytes that it sends ahead are kept for the next
+/// request.
 fn poll_client<S>(link: &mut Link<S>, cx: &mut Context<'_>) -> Poll<io::Result<Sent>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -74,17 +76,17 @@ where
     Poll::Ready(Ok(Sent::TooMuch))
 }
 
-/// Holds a connection whose client closed its sending side. A client that only did that still reads; one that hung up
-/// looks the same until something is sent to it. An interim response (RFC 9110 §15.2) tells them apart and means
-/// nothing to the one that waits.
+/// Holds a connection whose client closed its sending side. The client may still be reading, or may have disconnected.
+/// An interim response (RFC 9110 §15.2) distinguishes these cases: a client that is waiting ignores it, and it cannot
+/// be sent to a client that is gone.
 async fn hold_half_closed<S>(link: &mut Link<S>, slot: &mut Parked) -> Held
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut pause = SECOND_PROBE;
     loop {
-        link.owe_continue();
-        let probe = poll_fn(|cx| link.poll_pay_continue(cx));
+        link.queue_continue();
+        let probe = poll_fn(|cx| link.poll_send_continue(cx));
         if !matches!(timeout(PROBE, probe).await, Ok(Ok(()))) {
             return Held::Gone;
         }

@@ -1,8 +1,8 @@
-//! Idle connections of one key: a few may stay open, and one more closes the oldest of them.
+//! Limits the idle connections of each key. If a key has too many, the oldest one is closed.
 //!
-//! A client that authenticated no longer has one of the few places of the unauthenticated ([`super::unauthenticated`]).
-//! Without this bound, one agent's key could hold all others. Only connections without a request count: requests and
-//! held polls have bounds of their own.
+//! An authenticated connection does not count towards the limit on unauthenticated ones ([`super::unauthenticated`]).
+//! Without this limit, a single key could therefore use up all connections. Only connections without a request count,
+//! because requests and held polls have their own limits.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Idle connections of one key. An agent needs one for its check-ins and one or two for acks and files.
+/// Maximum number of idle connections of a key. An agent needs one for check-ins and one or two for acks and files.
 const MOST: usize = 4;
 const SHARDS: usize = 16;
 
@@ -26,32 +26,33 @@ pub struct IdleConnections {
 /// The connections of one key.
 #[derive(Debug, Default)]
 struct Connections {
-    /// Number of `doors`, to be read without their lock: most keys have one or two connections, and each request asks.
+    /// Number of `entries`, which can be read without the lock. It is read for each request, and most keys have only one
+    /// or two connections.
     number: AtomicUsize,
     /// Oldest first.
-    doors: Mutex<Vec<Arc<Door>>>,
+    entries: Mutex<Vec<Arc<Entry>>>,
 }
 
-/// A connection's place among those of its key, until the connection ends.
+/// The entry of a connection among those of its key. Exists until the connection ends.
 #[derive(Debug)]
 pub struct IdlePlace {
     idle: Arc<IdleConnections>,
     key: Arc<str>,
     siblings: Arc<Connections>,
-    door: Arc<Door>,
+    entry: Arc<Entry>,
 }
 
-/// How an idle connection learns that it must close.
+/// Tells an idle connection to close.
 #[derive(Debug, Default)]
-struct Door {
-    /// Whether the connection waits for a request.
+struct Entry {
+    /// Whether the connection is waiting for a request.
     is_idle: AtomicBool,
-    is_shown: AtomicBool,
+    must_close: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change is one step, so what a panic leaves behind is whole.
+    // Each change is a single step, so that a poisoned state is still consistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -60,16 +61,17 @@ impl IdleConnections {
         &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
     }
 
-    /// A place for a connection of `key`, which does not count until it is idle.
+    /// Adds a connection of `key`, which does not count until it is idle.
     pub fn enter(self: &Arc<Self>, key: Arc<str>) -> IdlePlace {
-        let door = Arc::new(Door::default());
+        let entry = Arc::new(Entry::default());
         let mut shard = lock(self.shard(&key));
         let siblings = Arc::clone(shard.entry(Arc::clone(&key)).or_default());
-        // Under the lock of the shard: otherwise the last connection to leave could remove the entry in between.
-        lock(&siblings.doors).push(Arc::clone(&door));
+        // The lock of the shard is held, because the last connection of the key could otherwise remove the entry in
+        // between.
+        lock(&siblings.entries).push(Arc::clone(&entry));
         siblings.number.fetch_add(1, Ordering::AcqRel);
         drop(shard);
-        IdlePlace { idle: Arc::clone(self), key, siblings, door }
+        IdlePlace { idle: Arc::clone(self), key, siblings, entry }
     }
 
     #[cfg(test)]
@@ -85,25 +87,25 @@ impl Connections {
             return;
         }
         let oldest = {
-            let doors = lock(&self.doors);
-            let mut idle = doors.iter().filter(|door| door.waits());
+            let entries = lock(&self.entries);
+            let mut idle = entries.iter().filter(|entry| entry.is_waiting());
             let oldest = idle.next().cloned();
             (idle.count() >= MOST).then_some(oldest).flatten()
         };
         if let Some(oldest) = oldest {
-            oldest.show();
+            oldest.close();
         }
     }
 }
 
-impl Door {
-    /// Whether the connection is idle and was not told to close.
-    fn waits(&self) -> bool {
-        self.is_idle.load(Ordering::Acquire) && !self.is_shown.load(Ordering::Acquire)
+impl Entry {
+    /// Returns whether the connection is idle and was not told to close.
+    fn is_waiting(&self) -> bool {
+        self.is_idle.load(Ordering::Acquire) && !self.must_close.load(Ordering::Acquire)
     }
 
-    fn show(&self) {
-        self.is_shown.store(true, Ordering::Release);
+    fn close(&self) {
+        self.must_close.store(true, Ordering::Release);
         if let Some(waker) = lock(&self.waker).take() {
             waker.wake();
         }
@@ -111,23 +113,23 @@ impl Door {
 }
 
 impl IdlePlace {
-    /// A request has arrived: the connection does not count until it is idle again.
+    /// Records that a request has arrived. The connection does not count until it is idle again.
     pub fn is_busy(&self) {
-        self.door.is_idle.store(false, Ordering::Release);
+        self.entry.is_idle.store(false, Ordering::Release);
     }
 
-    /// Ready when the connection is idle and another one of the same key took its place.
+    /// Ready if the connection is idle and must close, because its key has too many idle connections.
     pub fn poll_displaced(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // The waker is stored before the last look: whoever shows the door in between wakes this task.
+        // The waker is stored before the final check, so that a request to close in between wakes this task.
         self.remember(cx);
-        if !self.door.is_idle.swap(true, Ordering::AcqRel) {
+        if !self.entry.is_idle.swap(true, Ordering::AcqRel) {
             self.siblings.make_room();
         }
-        if self.door.is_shown.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        if self.entry.must_close.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn remember(&self, cx: &Context<'_>) {
-        let mut waker = lock(&self.door.waker);
+        let mut waker = lock(&self.entry.waker);
         if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
@@ -138,14 +140,14 @@ impl Drop for IdlePlace {
     fn drop(&mut self) {
         let mut shard = lock(self.idle.shard(&self.key));
         let is_last = {
-            let mut doors = lock(&self.siblings.doors);
-            doors.retain(|door| !Arc::ptr_eq(door, &self.door));
-            self.siblings.number.store(doors.len(), Ordering::Release);
-            doors.is_empty()
+            let mut entries = lock(&self.siblings.entries);
+            entries.retain(|entry| !Arc::ptr_eq(entry, &self.entry));
+            self.siblings.number.store(entries.len(), Ordering::Release);
+            entries.is_empty()
         };
         if is_last {
             shard.remove(&self.key);
-            // After a storm of agents the map would keep its size for ever.
+            // Otherwise, the map would keep its size after a burst of connections.
             let few = shard.len() * 4;
             if shard.capacity() > few.max(1024) {
                 shard.shrink_to(few);

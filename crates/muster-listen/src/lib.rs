@@ -1,18 +1,17 @@
-//! Accept loop and HTTP/1.1 server, with all limits and deadlines of connections.
+//! Accept loop and HTTP/1.1 servers, with all limits and deadlines of connections.
 //!
-//! * [`socket`] binds, [`accept`] accepts connections within limits ([`gate`], [`unauthenticated`]) and drains them
-//!   on shutdown.
-//! * [`connection`] drives one: [`exchange`] reads a request's [`head`], runs the handler while [`feed`] delivers
-//!   the body ([`body`], [`chunked`]), and sends the reply ([`wire`], [`pieces`]). When a handler parks, all of that
-//!   is freed, and the connection holds its stream and the slot alone ([`hold`]). A TLS stream that waits holds no
-//!   buffers ([`tls_stream`]).
-//!   [`upgrade`] hands the connection over to another protocol.
-//! * [`idle`] bounds the connections that a key keeps open without a request.
-//! * [`web`] serves people's listeners by hyper, with our checks and deadlines in front ([`guard`]).
-//! * [`refusal`] is what never reaches a handler.
+//! * [`socket`] binds listeners. [`accept`] accepts connections within limits ([`gate`], [`unauthenticated`]) and
+//!   drains them on shutdown.
+//! * [`connection`] serves a connection: [`exchange`] reads the [`head`] of a request, runs the handler while [`feed`]
+//!   delivers the body ([`body`], [`chunked`]), and sends the response ([`wire`], [`pieces`]). When a handler parks the
+//!   request, all of this is freed, and the connection keeps only its stream and the slot ([`hold`]). A waiting TLS
+//!   stream has no buffers ([`tls_stream`]). [`upgrade`] passes the connection to another protocol.
+//! * [`idle`] limits the idle connections of each key.
+//! * [`web`] serves management listeners with hyper, behind our own checks and deadlines ([`guard`]).
+//! * [`refusal`] lists the reasons to reject requests and connections before they reach a handler.
 //!
-//! `httparse` parses heads. Agents are not served by a general HTTP server, because an agent's request is parked almost
-//! all the time: this crate determines the memory of a parked connection and the CPU time of a heartbeat
+//! `httparse` parses heads. Agents are not served by a general-purpose HTTP server, because their requests are parked
+//! almost all the time. This crate determines the memory of a parked connection and the CPU time of a heartbeat
 //! (docs/where-the-time-goes.md).
 
 pub mod accept;
@@ -78,10 +77,10 @@ pub type Work = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// The request handler of an agents' listener.
 pub trait Handler: Send + Sync + 'static {
-    /// Returns the response to a request that the connection layer refuses.
+    /// Returns the response to a request that the connection layer rejects.
     fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply;
 
-    /// Records a client that was refused without a response.
+    /// Records a client that was rejected without a response.
     fn note(&self, refusal: &Refusal, peer: &Peer) {
         let _ = (refusal, peer);
     }
@@ -92,10 +91,10 @@ pub trait Handler: Send + Sync + 'static {
 
 /// Serves the connections of a listener: with our own HTTP/1.1 (any [`Handler`]) or with hyper ([`web::OnHyper`]).
 pub trait Serve: Send + Sync + Sized + 'static {
-    /// Returns the response to a client that is refused before its request is read.
+    /// Returns the response to a client that is rejected before its request is read.
     fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply;
 
-    /// Records a client that was refused without a response.
+    /// Records a client that was rejected without a response.
     fn note(&self, refusal: &Refusal, peer: &Peer);
 
     /// Serves a connection until it ends, after the TLS handshake.
@@ -136,13 +135,13 @@ pub struct Listening<H> {
     pub tls: Option<Arc<ServerTls>>,
     /// Deadlines.
     pub timeouts: Timeouts,
-    /// Limit of concurrent requests, parked ones included.
+    /// Limit on concurrent requests, including parked ones.
     pub requests: Arc<Gate>,
-    /// Limit of open connections.
+    /// Limit on open connections.
     pub connections: Arc<Gate>,
-    /// Those of them that have not authenticated.
+    /// Limit on unauthenticated connections.
     pub unauthenticated: Arc<UnauthenticatedLimit>,
-    /// Those of them that authenticated and wait for a request.
+    /// Limit on idle authenticated connections.
     pub idle: Arc<IdleConnections>,
     /// Counters.
     pub metrics: Arc<ConnectionMetrics>,

@@ -1,4 +1,4 @@
-//! The output buffer of a connection: pieces of a response that wait to be written.
+//! The output buffer of a connection: pieces of a response that have not been written yet.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -8,14 +8,15 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
-/// Maximum pieces in a single vectored write.
+/// Maximum number of pieces in a single vectored write.
 const SLICES: usize = 32;
-/// Buffered bytes above which no more pieces are added.
+/// Number of buffered bytes above which no more pieces are added.
 const ROOM: usize = 64 * 1024;
-/// Small pieces are copied into one buffer up to this many bytes: a single write is cheaper than a vectored one.
+/// Maximum total length of small pieces that are copied into one buffer, because a single write is cheaper than a
+/// vectored one.
 const TOGETHER: usize = 4 * 1024;
 
-/// An owned first piece, which grows while it is small, and shared pieces after it.
+/// An owned first piece, which grows while it is small, followed by shared pieces.
 #[derive(Debug)]
 pub(super) struct Pieces {
     first: Vec<u8>,
@@ -42,10 +43,10 @@ impl Pieces {
         self.waiting < ROOM && self.rest.len() < SLICES
     }
 
-    /// Appends a piece: copied while all pieces are small, else shared.
+    /// Appends a piece. Copies it while all pieces are small, and shares it otherwise.
     pub fn add(&mut self, piece: Bytes) {
         self.waiting += piece.len();
-        // Copying is only correct while no shared piece follows: pieces must stay in sequence.
+        // Copying is correct only while there are no shared pieces, because the order must be preserved.
         if self.rest.is_empty() && self.first.len() + piece.len() <= TOGETHER {
             self.first.extend_from_slice(&piece);
         } else {
@@ -53,7 +54,7 @@ impl Pieces {
         }
     }
 
-    /// Writes as much as the stream takes; returns the number of bytes.
+    /// Writes as much as the stream accepts, and returns the number of bytes.
     pub fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,

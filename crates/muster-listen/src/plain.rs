@@ -1,4 +1,4 @@
-//! A TCP stream that writes a single buffer with `send` instead of `writev`, whose path in the kernel is longer.
+//! A TCP stream that writes a single buffer with `send` instead of `writev`, which is slower in the kernel.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -33,7 +33,7 @@ impl AsyncWrite for Plain {
         }
     }
 
-    // Upgraded protocols ask for this, and copy their buffers together when it is false.
+    // Upgraded protocols check this, and copy their buffers into one if it is false.
     fn is_write_vectored(&self) -> bool {
         true
     }

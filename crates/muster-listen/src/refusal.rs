@@ -1,9 +1,9 @@
-//! Requests and connections that are refused before they reach a handler. Each handler formats the response for its own
-//! protocol.
+//! Reasons to reject requests and connections before they reach a handler. Each handler formats the response for its
+//! own protocol.
 
 use http::StatusCode;
 
-/// Why the connection layer refused a request or connection.
+/// Why the connection layer rejected a request or connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The head is not valid HTTP.
@@ -18,39 +18,40 @@ pub enum Refusal {
     /// Plain HTTP was sent to a TLS port.
     #[error("plain HTTP was sent to a TLS port: use https://")]
     PlainHttp,
-    /// The TLS handshake failed; contains the reason from the client's alert or from rustls.
+    /// The TLS handshake failed. Contains the reason from the client's alert or from rustls.
     #[error("TLS handshake failed: {0}")]
     Handshake(String),
     /// Too many connections are open, in total or from this address.
     #[error("too many connections")]
     TooManyConnections,
-    /// A key has too many connections without a request; this is the oldest.
-    #[error("too many idle connections of one key: the oldest one is closed")]
+    /// A key has too many idle connections, of which this is the oldest.
+    #[error("too many idle connections with one key; the oldest was closed")]
     TooManyIdle,
-    /// The client of a held request sent more than is kept until its response.
+    /// The client sent too much data ahead while its request was held.
     #[error("the client sent too much data while its request was held")]
     SentAhead,
-    /// Too many requests run on this listener (EA17).
+    /// Too many requests are running on this listener (EA17).
     #[error("Server capacity exceeded.")]
     Full,
 }
 
 impl Refusal {
-    /// The HTTP status of the response.
+    /// Returns the HTTP status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) | Self::Length(_) | Self::PlainHttp => StatusCode::BAD_REQUEST,
-            // 431 also for a long request line, which could get a 414: the parser does not distinguish them.
+            // A long request line also gets a 431 instead of a 414, because the parser does not distinguish these
+            // cases.
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Full => StatusCode::TOO_MANY_REQUESTS,
-            // Nobody can be told.
+            // These clients get no response, so that the status appears only in metrics.
             Self::Handshake(_) | Self::TooManyConnections | Self::TooManyIdle | Self::SentAhead => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
     }
 
-    /// The reason as a single word, for logs and metrics.
+    /// Returns the reason as a single word, for logs and metrics.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Malformed(_) | Self::Length(_) => "Malformed",

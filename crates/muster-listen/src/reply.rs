@@ -1,8 +1,8 @@
 //! A handler's result: a response, or a request to be parked or upgraded.
 //!
-//! An agent handler never waits while it holds the request. It returns [`Answer::Reply`], or [`Answer::Park`] with a slot
-//! of a few hundred bytes. The connection layer then drops the request, its buffers and its decoder, and waits on the
-//! slot. [`Answer::Upgrade`] ends HTTP on the connection and takes it over.
+//! The handler of an agent's request never waits while the request is in memory. It returns [`Answer::Reply`], or
+//! [`Answer::Park`] with a slot of a few hundred bytes. The connection layer then drops the request, its buffers and
+//! its decoder, and waits for the slot. [`Answer::Upgrade`] switches the connection to another protocol.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,8 +21,8 @@ use tokio::sync::mpsc;
 
 use crate::upgrade::Upgrade;
 
-/// A response body: pieces in memory, some of them shared between agents, or a stream of pieces for content that is too
-/// large to be kept in memory.
+/// A response body. It consists of pieces in memory, some of which are shared between agents, or of a stream of pieces
+/// if the content is too large for memory.
 #[derive(Debug, Default)]
 pub struct ReplyBody {
     pieces: VecDeque<Bytes>,
@@ -38,31 +38,31 @@ struct Tail {
 }
 
 impl ReplyBody {
-    /// No body.
+    /// Creates an empty body.
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// A body of these pieces, concatenated.
+    /// Creates a body from these pieces, in order.
     pub fn pieces(pieces: impl IntoIterator<Item = Bytes>) -> Self {
-        // Empty pieces are dropped: to a reader of frames, an empty one looks like progress without data.
+        // Empty pieces are dropped, because a reader of frames would interpret them as progress without data.
         Self { pieces: pieces.into_iter().filter(|piece| !piece.is_empty()).collect(), tail: None }
     }
 
-    /// A body of `length` bytes that are received from a channel. If the sender is dropped early, the body ends short of
-    /// its length, and the connection layer closes the connection, so that the client sees a truncated response.
+    /// Creates a body of `length` bytes that are received from a channel. If the sender is dropped early, the body is
+    /// too short, and the connection layer closes the connection, so that the client detects a truncated response.
     pub fn stream(pieces: mpsc::Receiver<Bytes>, length: u64) -> Self {
         Self { pieces: VecDeque::new(), tail: (length > 0).then_some(Tail { pieces, left: length }) }
     }
 
-    /// Total length in bytes, including the streamed part.
+    /// Returns the total length in bytes, including the streamed part.
     pub fn len(&self) -> usize {
         let left = self.tail.as_ref().map_or(0, |tail| tail.left);
         // On 32-bit systems a long stream saturates, and the connection is closed when the lengths differ.
         self.pieces.iter().map(Bytes::len).sum::<usize>() + usize::try_from(left).unwrap_or(usize::MAX)
     }
 
-    /// The pieces in memory, without the streamed part.
+    /// Returns the pieces in memory, without the streamed part.
     pub(crate) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
         self.pieces.into_iter()
     }
@@ -74,11 +74,11 @@ impl ReplyBody {
 }
 
 impl Tail {
-    /// The next piece, truncated to what is left; `None` when the sender was dropped.
+    /// Ready with the next piece, truncated to the remaining length; `None` if the sender was dropped.
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let Some(mut piece) = ready!(self.pieces.poll_recv(context)) else { return Poll::Ready(None) };
-        // A file that grew while it is read must not add bytes after the announced length: the client would read them
-        // as the next response.
+        // If a file grows while it is read, bytes beyond the announced length must not be sent, because the client
+        // would interpret them as the next response.
         piece.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= piece.len() as u64;
         Poll::Ready(Some(piece))
@@ -148,7 +148,7 @@ pub enum ListenerKind {
     Agent,
     /// 8221: the agent on this host.
     Local,
-    /// 8230: people and scripts.
+    /// 8230: administrators and scripts.
     Admin,
     /// `DATA/admin.sock`.
     Socket,
@@ -167,7 +167,7 @@ pub struct Peer {
     pub uid: Option<u32>,
     /// The client's certificate chain, leaf first, if it presented one. The handshake verified it.
     pub certificates: Option<Arc<[CertificateDer<'static>]>>,
-    /// What the requests of this connection have proved; shared by all of them.
+    /// What the requests of this connection have proved about the client. Shared by all of them.
     pub proved: Arc<Proved>,
 }
 
@@ -179,7 +179,7 @@ pub struct Proved {
 }
 
 impl Peer {
-    /// An unauthenticated peer of `listener`, without an address and without TLS.
+    /// Creates an unauthenticated peer of `listener`, without an address and without TLS.
     pub fn new(listener: ListenerKind) -> Self {
         Self { address: None, tls: false, listener, uid: None, certificates: None, proved: Arc::default() }
     }
@@ -187,7 +187,8 @@ impl Peer {
     /// Records that a request of this connection carried valid credentials. Until then the connection occupies one of
     /// the few slots for unauthenticated clients.
     pub fn set_authenticated(&self) {
-        // Loaded first: a store with each request would take the cache line away from other readers.
+        // The value is loaded first, because a store with each request would invalidate the cache line of other
+        // readers.
         if !self.is_authenticated() {
             self.proved.is_authenticated.store(true, Ordering::Relaxed);
         }
@@ -198,23 +199,23 @@ impl Peer {
         self.proved.is_authenticated.load(Ordering::Relaxed)
     }
 
-    /// Records the id of the key that authenticated a request of this connection. The first one stays: a proxy that
-    /// sends requests of many agents is bounded by its own settings.
+    /// Records the id of the key that authenticated a request of this connection. Only the first key is recorded. A
+    /// proxy that sends requests of many agents has limits of its own.
     pub fn set_key(&self, id: impl FnOnce() -> Option<Arc<str>>) {
         if self.proved.key.get().is_none()
             && let Some(id) = id()
         {
-            // An error: another request was first.
+            // This fails if another request was first.
             let _ = self.proved.key.set(id);
         }
     }
 
-    /// The id of the first key that authenticated a request of this connection.
+    /// Returns the id of the first key that authenticated a request of this connection.
     pub fn key(&self) -> Option<&Arc<str>> {
         self.proved.key.get()
     }
 
-    /// The address without its port, for records and limits; empty on the Unix socket.
+    /// Returns the address without the port, for records and limits; empty on the Unix socket.
     pub fn ip(&self) -> String {
         self.address.map(|address| address.ip().to_string()).unwrap_or_default()
     }

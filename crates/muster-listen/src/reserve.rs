@@ -1,4 +1,5 @@
-//! File descriptors in reserve, to accept a few connections when the process has reached its limit of open files.
+//! Reserved file descriptors, with which a few connections can be accepted when the process has reached its limit on
+//! open files.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 
-/// Open files whose only purpose is to be closed when a descriptor is needed.
+/// Open files that are closed when a descriptor is needed.
 #[derive(Debug)]
 pub(super) struct Reserve {
     size: usize,
@@ -25,22 +26,22 @@ impl Reserve {
         reserve
     }
 
-    /// Closes a file, so that the caller can open another one. Returns `None` when the reserve is empty.
+    /// Closes a file, so that the caller can open another one. Returns `None` if the reserve is empty.
     pub fn lend(self: &Arc<Self>) -> Option<Lent> {
-        // Between this close and the caller's open, another thread may take the descriptor. The caller then fails and
-        // tries again with the next one; a lock around both would have to cover every open of the process.
+        // Another thread may use the descriptor before the caller opens its own. The caller then fails and retries with
+        // the next one. To prevent this, a lock would have to cover every open in the process.
         let file = self.files.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
         drop(file);
         Some(Lent(Arc::clone(self)))
     }
 
-    /// Opens the missing files, as far as the limit allows.
+    /// Opens the missing files, if the limit allows it.
     fn refill(&self) {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         while files.len() < self.size {
             match File::open("/dev/null") {
                 Ok(file) => files.push(file),
-                // Still at the limit. The next returned descriptor tries again.
+                // The process is still at the limit. This is retried when the next descriptor is returned.
                 Err(_) => return,
             }
         }
@@ -53,7 +54,7 @@ impl Drop for Lent {
     }
 }
 
-/// Returns whether an operation failed at the limit of open files, the process's or the system's.
+/// Returns whether an operation failed because of the limit on open files, of the process or of the system.
 pub(super) fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE))
 }

@@ -17,7 +17,7 @@ pub struct Timeouts {
     pub write_stall: Duration,
     /// Maximum idle time before a connection's first request and between requests.
     pub idle: Duration,
-    /// Maximum time that a request may stay parked. The handler's own deadline comes first; this one is the safety net.
+    /// Maximum time that a request may be parked. Normally, the handler's own deadline is earlier.
     pub hold: Duration,
     /// Grace period on shutdown.
     pub drain: Duration,

@@ -15,9 +15,9 @@ impl ServerTls {
         Arc::new(Self(ArcSwap::from_pointee(config)))
     }
 
-    /// The configuration for a new connection.
+    /// Returns the configuration for a new connection.
     pub fn current(&self) -> Arc<ServerConfig> {
-        // Lock-free, since every handshake of a reconnecting fleet reads it.
+        // Lock-free, because every handshake of a reconnecting fleet reads it.
         self.0.load_full()
     }
 

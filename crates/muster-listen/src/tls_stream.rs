@@ -1,9 +1,9 @@
-//! A TLS connection that holds no buffers while it waits.
+//! A TLS connection without buffers while it is waiting.
 //!
-//! rustls' buffered connections keep room for a read (4 KiB) as long as they live, and an agent is parked almost all its
-//! life. Here the bytes on their way belong to us (`rustls::unbuffered`): a read happens in a buffer of the thread,
-//! and a connection keeps only what is unfinished: a record that is not whole, text that nobody has read yet, records that
-//! the client does not take.
+//! Buffered connections of rustls keep a read buffer of 4 KiB for their whole lifetime, and most connections are parked
+//! almost all the time. This implementation uses `rustls::unbuffered`: it reads into a buffer of the thread, and a
+//! connection keeps only unfinished data: a partial record, plaintext that has not been read yet, and records that the
+//! client has not accepted yet.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -19,65 +19,65 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Room for a read: the longest record (RFC 8446 §5.2, with what TLS 1.2 adds).
+/// Size of a read: the longest record (RFC 8446 §5.2, plus the overhead of TLS 1.2).
 const READ: usize = 16 * 1024 + 2048 + 5;
-/// Bytes of records that are not whole. Only the messages of a handshake are longer than a record.
+/// Maximum number of bytes of incomplete records. Only handshake messages can be longer than a record.
 const MAX_UNFINISHED: usize = 64 * 1024;
-/// Text that is encrypted at a time: two records.
+/// Maximum length of plaintext that is encrypted at once: two records.
 const WRITE: usize = 32 * 1024;
-/// What records add to [`WRITE`] bytes of text, with a change of keys before it, or an alert.
+/// Maximum overhead of the records for [`WRITE`] bytes of plaintext, including a key update or an alert.
 const OVERHEAD: usize = 512;
 
 thread_local! {
-    /// Where this thread reads to.
+    /// Read buffer of this thread.
     static SPACE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// What is done once all records are processed.
+/// What to do after all records are processed.
 #[derive(Clone, Copy)]
 enum Then<'a> {
     Wait,
-    /// Encrypts a text.
+    /// Encrypt plaintext.
     Write(&'a [u8]),
-    /// Ends our side in form.
+    /// Send a close_notify.
     Close,
 }
 
-/// The server's side of a TLS connection over `S`.
+/// The server side of a TLS connection over `S`.
 pub(super) struct TlsStream<S> {
     stream: S,
     session: UnbufferedServerConnection,
-    /// Begin of a record, or of a handshake message, that is not whole yet.
+    /// The beginning of an incomplete record or handshake message.
     unfinished: Vec<u8>,
     buffers: Buffers,
     state: State,
 }
 
-/// What may still be done.
+/// State of our side of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
-    /// Our side was ended in form.
+    /// A close_notify was sent.
     Closed,
-    /// The session met an error, and must not be asked again.
+    /// The session has returned an error and must not be used again.
     Failed,
 }
 
-/// What waits to be read or sent; empty most of the time.
+/// Data that has not been read or sent yet. Empty most of the time.
 #[derive(Default)]
 struct Buffers {
-    /// Text that came with other text and was not read yet.
+    /// Decrypted plaintext that has not been read yet.
     text: BytesMut,
     /// Records to send.
     records: Vec<u8>,
-    /// Bytes of `records` that are sent.
+    /// Number of bytes of `records` that were sent.
     sent: usize,
-    /// The client sends no more.
+    /// Whether the client has closed its sending side.
     has_ended: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
-    /// Takes the handshake.
+    /// Performs the handshake.
     pub async fn accept(stream: S, config: Arc<ServerConfig>) -> io::Result<Self> {
         let session = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
         let mut tls = Self { stream, session, unfinished: Vec::new(), buffers: Buffers::default(), state: State::Open };
@@ -85,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         Ok(tls)
     }
 
-    /// The client's certificate and its chain, if it presented one.
+    /// Returns the client's certificate chain, if it presented one.
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         self.session.peer_certificates()
     }
@@ -99,16 +99,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
             if self.buffers.has_ended {
                 return Poll::Ready(Err(io::Error::new(ErrorKind::UnexpectedEof, "tls handshake eof")));
             }
-            // What a client sends right behind its handshake is kept.
+            // Data that the client sends directly after its handshake is kept.
             ready!(self.poll_receive(cx, &mut ReadBuf::new(&mut [])))?;
         }
     }
 
-    /// Reads once, and processes what came: text goes to `into`, and what finds no room there is kept.
+    /// Reads once and processes the received records. Plaintext is written to `into`; if there is not enough space, the
+    /// rest is kept.
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.unfinished.len() >= MAX_UNFINISHED {
             return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, "a TLS message is too long")));
         }
+        // Taken out of the thread-local and put back, because the borrow must not last while the session runs.
         let mut space = SPACE.take();
         let received = self.receive(cx, &mut space, into);
         SPACE.set(space);
@@ -131,23 +133,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         let records = &mut space[..kept + came];
         match process(&mut self.session, records, &mut self.buffers, into, Then::Wait) {
             Ok(used) => {
-                // Made anew, of the size that is needed: as a rule there is nothing to keep.
+                // Allocated with the exact size. Usually, there is nothing to keep.
                 self.unfinished = records[used..].to_vec();
                 Poll::Ready(Ok(()))
             }
             Err(error) => {
                 self.fail(records);
-                // As far as the client takes the alert: the error is what counts.
+                // Sends the alert if possible. The error is returned in any case.
                 let _ = self.poll_send(cx);
                 Poll::Ready(Err(invalid(error)))
             }
         }
     }
 
-    /// Ends everything, with the alert that tells the client why.
+    /// Ends the session, and queues the alert that informs the client of the reason.
     fn fail(&mut self, records: &mut [u8]) {
         let mut room = [0; OVERHEAD];
-        // Only what the session has to say: it must not look at the records again.
+        // Only collects output of the session, which must not process the records again.
         while self.session.wants_write()
             && let Ok(ConnectionState::EncodeTlsData(mut data)) = self.session.process_tls_records(records).state
             && let Ok(length) = data.encode(&mut room)
@@ -171,7 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Encrypts, or closes. What waited to be processed is processed first; text that comes of it is kept.
+    /// Encrypts plaintext, or closes our side. Processes pending records first, and keeps their plaintext.
     fn perform(&mut self, then: Then<'_>) -> io::Result<()> {
         if self.state != State::Open {
             return Err(io::Error::new(ErrorKind::BrokenPipe, "the TLS connection has ended"));
@@ -180,15 +182,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         let used = process(&mut self.session, &mut self.unfinished, &mut self.buffers, none, then)
             .inspect_err(|_| self.state = State::Failed)
             .map_err(invalid)?;
+        // Usually nothing: unfinished data is incomplete, so that the session consumes none of it.
         self.unfinished.drain(..used);
         Ok(())
     }
 
     fn poll_write_text(&mut self, cx: &mut Context<'_>, text: &[u8]) -> Poll<io::Result<usize>> {
-        // No more than one piece of text waits as records.
+        // At most one piece of plaintext is buffered as records.
         ready!(self.poll_send(cx))?;
         self.perform(Then::Write(text))?;
-        // It counts as written: who flushes, or writes on, waits until it is sent.
+        // The plaintext counts as written. A flush or the next write waits until its records are sent.
         match self.poll_send(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(text.len())),
@@ -196,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     }
 }
 
-/// Processes all whole records, then does what is to be done. Returns how many bytes of `records` are used up.
+/// Processes all complete records, then performs `then`. Returns the number of bytes of `records` that were consumed.
 fn process(
     session: &mut UnbufferedServerConnection,
     records: &mut [u8],
@@ -231,18 +234,18 @@ fn process(
                     Then::Wait | Then::Close => Ok(used + discard),
                 };
             }
-            // Early data is off; states that are added to the library later are none of ours.
+            // Early data is disabled, and states of later versions of the library are unknown.
             other => return Err(rustls::Error::General(format!("unexpected TLS state: {other:?}"))),
         }
         used += discard;
     }
 }
 
-/// Why bytes were not added.
+/// Why records were not written.
 enum Short {
-    /// So many bytes of room are needed.
+    /// The buffer must have at least this many bytes.
     Of(usize),
-    /// Room is not what is missing.
+    /// A larger buffer would not help.
     Never,
 }
 
@@ -266,7 +269,7 @@ impl From<EncryptError> for Short {
 
 impl Buffers {
     fn take_text(&mut self, text: &[u8], into: &mut ReadBuf<'_>) {
-        // Behind what waits already, else it would overtake it.
+        // If plaintext is already buffered, new plaintext must follow it.
         let fits = if self.text.is_empty() { text.len().min(into.remaining()) } else { 0 };
         into.put_slice(&text[..fits]);
         self.text.extend_from_slice(&text[fits..]);
@@ -286,7 +289,7 @@ impl Buffers {
         }
     }
 
-    /// Adds records that `put` writes; `room` bytes should do.
+    /// Appends the records that `put` writes. `room` is the expected length in bytes.
     fn add(
         &mut self,
         room: usize,
@@ -322,7 +325,7 @@ fn cut_off() -> io::Error {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let tls = self.get_mut();
-        // Who only reads must not keep from the client what it waits for.
+        // A caller that only reads must also send pending records, because the client may be waiting for them.
         if let Poll::Ready(Err(error)) = tls.poll_send(cx) {
             return Poll::Ready(Err(error));
         }
@@ -334,6 +337,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
                 into.put_slice(&text[..part]);
                 text.advance(part);
                 if text.is_empty() {
+                    // Frees the allocation, because the connection may now be parked.
                     *text = BytesMut::new();
                 }
             } else if tls.buffers.has_ended {

@@ -1,9 +1,9 @@
-//! Limits for unauthenticated connections: per address, and on how many may be idle.
+//! Limits on unauthenticated connections: on their number per address, and on how many may be idle.
 //!
-//! Without them, anybody could use up the listener's connections by opening sockets. Before it authenticates, one address
-//! gets at most half of the connections. Of all unauthenticated connections only a few
-//! ([`UnauthenticatedLimit::new`]) may stay open between requests or before their first one; the others are served and
-//! closed after the response.
+//! Without them, anybody could use up all connections of the listener by opening sockets. Each address can have
+//! unauthenticated connections for at most half of all connections. Only a few unauthenticated connections
+//! ([`UnauthenticatedLimit::new`]) may stay open before their first request or between requests. Others are closed
+//! after the response.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::gate::{Gate, Pass};
 
-/// Unauthenticated connections that may idle on a listener: one in sixteen of all connections, within these bounds. The
-/// minimum leaves room for the spare connections and health checks of a load balancer.
+/// Number of unauthenticated connections that may be idle on a listener: one sixteenth of all connections, within these
+/// limits. The minimum is sufficient for the spare connections and health checks of a load balancer.
 const FEWEST_IDLE: usize = 16;
 const MOST_IDLE: usize = 1024;
 const IDLE_SHARE: usize = 16;
@@ -30,19 +30,19 @@ pub struct UnauthenticatedLimit {
 pub struct UnauthenticatedSlot {
     limit: Arc<UnauthenticatedLimit>,
     address: Option<IpAddr>,
-    /// Permission to idle.
+    /// Permission to be idle.
     idle: Option<Pass>,
 }
 
 impl UnauthenticatedLimit {
-    /// Creates the limits for a listener that accepts `connections` at a time.
+    /// Creates the limits for a listener with at most `connections` open connections.
     pub fn new(connections: usize) -> Arc<Self> {
         let idle = (connections / IDLE_SHARE).clamp(FEWEST_IDLE, MOST_IDLE);
-        // Half, and not less: behind NAT or a proxy, a whole fleet reconnects from one address.
+        // Not less than half, because a whole fleet behind NAT or a proxy reconnects from one address.
         Arc::new(Self { per_address: connections.div_ceil(2), idle: Gate::new(idle), by_address: Mutex::default() })
     }
 
-    /// Admits a connection from `address`. Returns `None` when the address has too many unauthenticated connections.
+    /// Admits a connection from `address`. Returns `None` if the address has too many unauthenticated connections.
     pub fn admit(self: &Arc<Self>, address: Option<SocketAddr>) -> Option<UnauthenticatedSlot> {
         // Connections without an address come from the Unix socket or a test, and are not counted.
         let address = address.map(|address| network(address.ip()));
@@ -57,20 +57,20 @@ impl UnauthenticatedLimit {
         Some(UnauthenticatedSlot { limit: Arc::clone(self), address, idle: self.idle.enter() })
     }
 
-    /// Number of unauthenticated connections that may idle.
+    /// Returns the number of unauthenticated connections that may be idle.
     pub fn idle(&self) -> usize {
         self.idle.inside()
     }
 
     fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        // Each count changes in a single step, so a poisoned map is still consistent.
+        // Each change is a single step, so that a poisoned map is still consistent.
         self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl UnauthenticatedSlot {
-    /// Returns whether the connection may stay open between requests. Decided when it was admitted: connections that
-    /// came first keep the permission until they authenticate or end.
+    /// Returns whether the connection may stay open between requests. This is decided when it is admitted. The first
+    /// connections keep the permission until they authenticate or end.
     pub fn may_idle(&self) -> bool {
         self.idle.is_some()
     }
@@ -84,7 +84,7 @@ impl Drop for UnauthenticatedSlot {
         *count -= 1;
         if *count == 0 {
             by_address.remove(&address);
-            // A map never shrinks by itself: after a flood from many addresses it would keep its size.
+            // A map never shrinks automatically, and would keep its size after connections from many addresses.
             let few = by_address.len() * 4;
             if by_address.capacity() > few.max(1024) {
                 by_address.shrink_to(few);
@@ -93,7 +93,8 @@ impl Drop for UnauthenticatedSlot {
     }
 }
 
-/// The address that is counted. For IPv6 the /64 prefix, because a single host can use every address in it.
+/// Returns the address that is counted. For IPv6, this is the /64 prefix, because a single host can use all addresses
+/// in it.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

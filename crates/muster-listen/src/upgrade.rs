@@ -12,13 +12,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::reply::{Reply, ReplyBody};
 
-/// A stream of any kind: TCP, TLS over it, a Unix socket.
+/// A stream of any kind: TCP, TLS over TCP, or a Unix socket.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
-/// Serves an upgraded connection. The connection keeps its slots among connections and requests until this ends. On
-/// shutdown it is closed at the end of the grace period.
+/// Serves an upgraded connection, which counts as a connection and as a request until this ends. On shutdown, the
+/// connection is closed at the end of the grace period.
 pub type Takeover = Box<dyn FnOnce(Upgraded) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// A handler's result that switches the connection to another protocol.
@@ -30,8 +30,8 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    /// Switches to `protocol` and passes the connection to `takeover`. Other headers that the protocol's handshake needs
-    /// are inserted into `reply` by the caller.
+    /// Switches to `protocol` and passes the connection to `takeover`. If the handshake of the protocol requires other
+    /// headers, the caller inserts them into `reply`.
     pub fn new<F>(protocol: HeaderValue, takeover: impl FnOnce(Upgraded) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -45,7 +45,7 @@ impl Upgrade {
 
 /// An upgraded connection: the stream, and the bytes that were already read from it.
 pub struct Upgraded {
-    // Boxed, so that protocols don't have to be generic over TCP, TLS and Unix sockets.
+    // Boxed, so that protocols do not have to be generic over TCP, TLS and Unix sockets.
     stream: Box<dyn Stream>,
     early: Bytes,
 }

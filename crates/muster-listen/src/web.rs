@@ -1,8 +1,8 @@
 //! Management listeners: HTTP/1.1 by hyper, behind our accept loop, TLS, limits and deadlines ([`guard`]).
 //!
-//! Requests from people are few but diverse (pages, events, uploads, upgrades), so a general-purpose server handles them.
-//! The agents' listener uses our own HTTP/1.1 ([`connection`](super::connection)), because there the memory of a parked
-//! connection matters.
+//! Management requests are few but diverse (pages, events, uploads, upgrades), so that a general-purpose server handles
+//! them. The listener for agents uses our own HTTP/1.1 implementation ([`connection`](super::connection)), because
+//! there, the memory of a parked connection matters.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -30,7 +30,7 @@ use super::upgrade::Stream;
 use super::{BodyError, Listening, Serve};
 use crate::reply::{Peer, Reply, ReplyBody};
 
-/// Maximum header lines of a request; the same as in our own parser.
+/// Maximum number of header lines of a request, as in our own parser.
 const MAX_LINES: usize = 100;
 
 /// The request handler of a management listener.
@@ -38,7 +38,7 @@ pub trait Web: Send + Sync + 'static {
     /// The type of response bodies.
     type Body: Body<Data = Bytes, Error: Into<BodyError>> + Unpin + Send + 'static;
 
-    /// Returns the response to a request that the connection layer refuses.
+    /// Returns the response to a request that the connection layer rejects.
     fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply;
 
     /// Starts handling a request.
@@ -77,13 +77,13 @@ impl<W: Web> Serve for OnHyper<W> {
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = shutdown.cancelled() => {
-                // Completes the request under way, then closes.
+                // Completes the request in progress, then closes the connection.
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
         };
         if let Err(error) = ended {
-            debug!(%error, "management connection closed early");
+            debug!(error = &error as &dyn std::error::Error, "management connection closed early");
         }
     }
 }
@@ -95,7 +95,7 @@ async fn answer<W: Web>(
     peer: Peer,
     shared: Arc<Shared>,
 ) -> Result<Response<Sent<W::Body>>, Infallible> {
-    // Created first: the guard has counted this request as running, and dropping `running` takes it off again.
+    // Created first, because the guard has counted this request as running, and dropping `running` undoes this.
     let running = Running { shared: Arc::clone(&shared), _pass: listening.requests.enter() };
     let mut response = if running._pass.is_some() {
         let deadline = Instant::now() + listening.timeouts.read;
@@ -106,7 +106,7 @@ async fn answer<W: Web>(
         listening.handler.0.refuse(&Refusal::Full, &peer).map(Content::Ours)
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        // Set before hyper sends the 101, since the client may send the new protocol's bytes right after it.
+        // Set before hyper sends the 101, because the client may immediately continue with the new protocol.
         shared.upgraded();
     } else if shared.closes() && !peer.is_authenticated() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -130,7 +130,7 @@ impl Drop for Running {
 pub struct WebBody {
     incoming: Incoming,
     deadline: Instant,
-    /// The timer, created when the body has to be waited for. Most bodies arrive with their head and need none.
+    /// The timer, which is created when it is needed. Most bodies arrive with their head and need no timer.
     late: Option<Pin<Box<Sleep>>>,
 }
 
@@ -166,15 +166,16 @@ impl Body for WebBody {
     }
 }
 
-/// A response body. It keeps its request counted as running until it is dropped.
+/// A response body. The request counts as running until this is dropped.
 pub(super) struct Sent<B> {
+    // `_running` is dropped with the body, so that the request counts as running until its response is sent.
     content: Content<B>,
     _running: Running,
 }
 
 enum Content<B> {
     Handler(B),
-    /// The body of a refusal.
+    /// The body of an error of the connection layer.
     Ours(ReplyBody),
 }
 

@@ -1,4 +1,4 @@
-//! Writes a reply: its head, and its body as it comes, within the deadlines of writing.
+//! Writes a response: its head, and its body when it is available, within the write deadlines.
 
 use std::io;
 use std::pin::Pin;
@@ -18,37 +18,37 @@ use super::{BodyError, head};
 use crate::Timeouts;
 use crate::reply::{Reply, ReplyBody};
 
-/// What the request says about how its reply is framed.
+/// Properties of the request that determine the framing of the response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Manner {
-    /// Another request may follow.
+    /// Whether another request may follow.
     pub keep_alive: bool,
-    /// The client knows chunks.
+    /// Whether the client uses HTTP/1.1.
     pub is_11: bool,
-    /// `HEAD`: the body stays here.
+    /// Whether the request is a `HEAD`, whose response has no body.
     pub head_only: bool,
 }
 
-/// Why a reply did not go out whole.
+/// Why a response was not sent completely.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SendError {
-    /// The client did not take it in time.
+    /// The client did not read it in time.
     #[error("the client did not read the response in time")]
     Late,
-    /// The connection broke.
-    #[error("the connection broke: {0}")]
+    /// The connection was lost.
+    #[error("lost the connection: {0}")]
     Io(#[from] io::Error),
-    /// The body ended in an error or not at its length: the connection is cut, so that the client knows.
-    #[error("the reply's body: {0}")]
+    /// The body ended with an error or has the wrong length. The connection is closed, so that the client detects it.
+    #[error("incomplete response body: {0}")]
     Body(BodyError),
 }
 
-/// How a reply's body is framed.
+/// Framing of the body of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framing {
-    /// There is none.
+    /// There is no body.
     Nothing,
-    /// So many bytes.
+    /// A body of this many bytes.
     Exact(u64),
 }
 
@@ -58,7 +58,7 @@ impl Framing {
             return Self::Nothing;
         }
         let stated = || reply.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        // In the reply to HEAD a handler may state a length without having the body.
+        // In the response to a HEAD, a handler can specify a length without providing a body.
         let known = if manner.head_only { stated() } else { None };
         Self::Exact(known.unwrap_or(reply.body().len() as u64))
     }
@@ -68,12 +68,12 @@ fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Whether a reply ends the connection, whatever the client wishes.
+/// Returns whether the connection is closed after a response.
 pub(super) fn ends_connection(reply: &Reply, manner: Manner) -> bool {
-    !manner.keep_alive || head::says(reply.headers(), &CONNECTION, "close")
+    !manner.keep_alive || head::has_token(reply.headers(), &CONNECTION, "close")
 }
 
-/// A whole reply, as it goes over the wire before the connection is closed.
+/// Serializes a complete response, after which the connection is closed.
 pub(super) fn whole(reply: Reply) -> Vec<u8> {
     let framing = Framing::of(&reply, Manner { keep_alive: false, is_11: true, head_only: false });
     let (parts, body) = reply.into_parts();
@@ -82,22 +82,22 @@ pub(super) fn whole(reply: Reply) -> Vec<u8> {
     bytes
 }
 
-/// A reply on its way out.
+/// A response that is being sent.
 pub(super) struct Sending<'a, S> {
     stream: &'a mut S,
     alarm: &'a mut Alarm,
     timeouts: &'a Timeouts,
     body: Option<ReplyBody>,
     framing: Framing,
-    /// Bytes of the body that went out or wait in `pieces`.
+    /// Number of bytes of the body that were sent or are in `pieces`.
     came: u64,
     pieces: Pieces,
-    /// Bytes lie in the stream's own buffer.
+    /// Whether the stream has buffered bytes that must be flushed.
     unflushed: bool,
     blocked: Option<Blocked>,
 }
 
-/// The client takes no more for now.
+/// The client currently does not accept more data.
 #[derive(Clone, Copy, Debug)]
 struct Blocked {
     began: Instant,
@@ -105,7 +105,7 @@ struct Blocked {
 }
 
 impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
-    /// Begins with the head.
+    /// Starts with the head.
     pub fn begin(
         stream: &'a mut S,
         alarm: &'a mut Alarm,
@@ -130,12 +130,15 @@ impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
         }
     }
 
-    /// Ready when all is out.
+    /// Ready when the response is sent completely.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         loop {
+            // Pieces are collected before each write, so that one write sends as many as possible.
             let gathered = self.poll_gather(cx);
             let written = self.poll_write(cx);
             if written.is_pending() {
+                // Pieces that arrive in the meantime are collected with the next poll, which the stream or the body
+                // wakes.
                 return self.poll_late(cx);
             }
             ready!(written)?;
@@ -148,7 +151,7 @@ impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
         }
     }
 
-    /// Takes pieces of the body while there is room. Ready when there is no more room, or no more body.
+    /// Collects pieces of the body while there is room. Ready when the buffer is full or the body has ended.
     fn poll_gather(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         while let Some(body) = &mut self.body {
             if !self.pieces.has_room() {
@@ -157,6 +160,7 @@ impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
             match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Err(error)) => return Poll::Ready(Err(error.into())),
                 Some(Ok(frame)) => {
+                    // Trailers are ignored, because responses always have a declared length.
                     if let Ok(data) = frame.into_data() {
                         self.add(data);
                     }
@@ -187,7 +191,7 @@ impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
         }
     }
 
-    /// Ready when all that was gathered is out.
+    /// Ready when all collected pieces are sent.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.pieces.is_empty() {
             if ready!(self.pieces.poll_write(self.stream, cx))? == 0 {
@@ -206,8 +210,8 @@ impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Ready when the client has let us wait too long. A deadline counts from when its part began: a client can't
-    /// push it away by reading a byte now and then.
+    /// Ready if the client has blocked for too long. The total time counts from the moment at which it blocked, so that
+    /// a client cannot extend it by reading single bytes.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let blocked = *self.blocked.get_or_insert_with(|| {
             let now = Instant::now();
@@ -219,12 +223,13 @@ impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
     }
 }
 
-/// The head. A header's value can hold no line break: its type does not let it in.
+/// Serializes the head. Header values cannot contain line breaks, which their type does not allow.
 fn write_head(status: StatusCode, headers: &HeaderMap, framing: Framing, keep_alive: bool) -> Vec<u8> {
     let mut head = Vec::with_capacity(512);
     head.extend_from_slice(b"HTTP/1.1 ");
     head.extend_from_slice(status.as_str().as_bytes());
     head.push(b' ');
+    // The reason phrase may be empty, but the space before it is required (RFC 9112 §4).
     head.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
     for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name)) {
         line(&mut head, name.as_str(), value.as_bytes());
@@ -243,7 +248,7 @@ fn write_head(status: StatusCode, headers: &HeaderMap, framing: Framing, keep_al
     head
 }
 
-/// Headers that say how a reply is framed: a handler's own are not repeated.
+/// Returns whether this module sets the header itself. Values that a handler sets are ignored.
 fn is_ours(name: &http::HeaderName) -> bool {
     [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, DATE].contains(name)
 }

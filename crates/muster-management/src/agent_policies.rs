@@ -27,7 +27,7 @@ use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::error::ApiResult;
 use super::kql::rows::{Table, select};
-use super::policy_convert::{AgentCounts, application, applied, difference, draft, policy, saved};
+use super::policy_convert::{AgentCounts, Detail, application, applied, difference, draft, policy, saved};
 use super::query::{DryRun, IfMatch, Paging, Query};
 use muster_fleet::Fleet;
 
@@ -83,9 +83,9 @@ async fn list(
     Caller(context): Caller,
     Query(query): Query<ListAgentPolicies>,
 ) -> Answer<Items<AgentPolicy>> {
-    let full = query.full == Some(true);
+    let detail = Detail::of(query.full);
     // Full policies contain their whole configuration, so pages of them are limited more strictly.
-    let counted = full || query.with_agent_count == Some(true);
+    let counted = detail == Detail::Full || query.with_agent_count == Some(true);
     let paging = Paging::from_one(query.page, query.per_page)?;
     if counted && paging.per_page > MOST_FULL_ROWS {
         let reason = format!("at most {MOST_FULL_ROWS} with full or withAgentCount");
@@ -118,7 +118,7 @@ async fn list(
     let next = found.items.last().filter(|_| is_full).map(|last| json!([last.name]).to_string());
     // Counting reads every agent's policy, so it happens only on request.
     let counts = if counted { fleet.policies().agent_counts(&grant).await?.into() } else { AgentCounts::default() };
-    let items = found.items.into_iter().map(|one| policy(one, &counts, full)).collect();
+    let items = found.items.into_iter().map(|one| policy(one, &counts, detail)).collect();
     Ok(page_with_next(Listed { items, total: found.total, unreadable: found.unreadable }, &paging, next))
 }
 
@@ -170,7 +170,7 @@ async fn bulk_get(
     // As in Kibana, one missing policy fails the request unless the caller asks to ignore it.
     match missing.first().filter(|_| body.ignore_missing != Some(true)) {
         Some(missing) => Err(Error::not_found("agent policy", missing).into()),
-        None => Ok(whole(found.into_iter().map(|one| policy(one, &counts, body.full == Some(true))).collect())),
+        None => Ok(whole(found.into_iter().map(|one| policy(one, &counts, Detail::of(body.full))).collect())),
     }
 }
 
@@ -181,7 +181,7 @@ async fn get(
 ) -> Answer<Item<AgentPolicy>> {
     let found = fleet.policies().find::<PoliciesRead>(&context, &id).await?.into_inner();
     let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
-    Ok(item(policy(found, &counts, true)))
+    Ok(item(policy(found, &counts, Detail::Full)))
 }
 
 async fn update(
@@ -272,7 +272,7 @@ async fn download(
 ) -> ApiResult<Response> {
     let compiled = compiled(&fleet, &context, &id, &query).await?;
     // The document that agents get, in the form of a file that a standalone agent reads.
-    let yaml = serde_saphyr::to_string(&compiled).map_err(|error| Error::internal(error.to_string()))?;
+    let yaml = serde_saphyr::to_string(&compiled).map_err(Error::internal)?;
     let headers = [(CONTENT_TYPE, "text/x-yaml"), (CONTENT_DISPOSITION, "attachment; filename=\"elastic-agent.yml\"")];
     Ok((headers, yaml).into_response())
 }

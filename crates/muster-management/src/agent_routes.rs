@@ -15,7 +15,7 @@ use muster_protocol::management::agent::{
 };
 use muster_protocol::management::enrollment_key::Deleted;
 use muster_protocol::management::envelope::Whole;
-use muster_store::query::{AgentFilter, AgentSort};
+use muster_store::query::{AgentCondition, AgentFilter, AgentSort};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -77,7 +77,7 @@ async fn list(
     let pit = cursor::point_in_time(&query, fleet.now())?;
     let mut filter = kql::visible(query.kuery.as_deref().unwrap_or_default(), query.show_inactive == Some(true))?;
     // A point in time hides agents that enroll between two pages, which would shift the rows.
-    filter.enrolled_by = pit;
+    filter.conditions.extend(pit.map(AgentCondition::EnrolledBy));
     let rows = match cursor::read(&query, sort)? {
         Some(cursor) => Rows::After(cursor, paging.per_page),
         None => Rows::Page(paging.rows()),
@@ -193,7 +193,7 @@ async fn status(
     // `policyId` is the older parameter, `policyIds` the newer one. Both may be present.
     let policies: Vec<String> = query.policy_id.into_iter().chain(policy_ids(raw.as_deref())).collect();
     if !policies.is_empty() {
-        filter.policy_ids = Some(policies.into_iter().map(PolicyId::trusted).collect());
+        filter.conditions.push(AgentCondition::Policies(policies.into_iter().map(PolicyId::trusted).collect()));
     }
     let results = convert::status_results(&fleet.agents().count(&context.grant()?, &filter).await?);
     Ok(Json(AgentStatus { results }))

@@ -51,10 +51,10 @@ const fn retry_after(kind: ErrorKind) -> Option<&'static str> {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Error { kind, code, message, field, remedy, problems, internal, .. } = self.0;
+        let Error { kind, code, message, field, remedy, problems, source, .. } = self.0;
         // Internal details may contain paths or values, so they are logged and never sent.
-        if let Some(internal) = internal {
-            tracing::warn!(code, %internal, "management request failed");
+        if let Some(cause) = source {
+            tracing::warn!(code, %cause, "management request failed");
         }
         let problems = problems.map(|problems| diagnostics(*problems)).unwrap_or_default();
         let body = ErrorBody { message, code: code.to_owned(), field, remedy, problems, ..ErrorBody::default() };

@@ -26,8 +26,24 @@ impl From<Vec<(PolicyId, u64)>> for AgentCounts {
     }
 }
 
-/// A policy; with its `config` if `full`.
-pub fn policy(policy: Policy, counts: &AgentCounts, full: bool) -> AgentPolicy {
+/// How much of a policy is returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Without its `config`.
+    Summary,
+    /// With its `config`.
+    Full,
+}
+
+impl Detail {
+    /// Of the parameter `full` of a request.
+    pub fn of(full: Option<bool>) -> Self {
+        if full == Some(true) { Self::Full } else { Self::Summary }
+    }
+}
+
+/// A policy, in this detail.
+pub fn policy(policy: Policy, counts: &AgentCounts, detail: Detail) -> AgentPolicy {
     let version = version_token(&policy);
     let agents = counts.0.get(&policy.id).copied().unwrap_or(0);
     let mut fields = match policy.fields {
@@ -48,7 +64,7 @@ pub fn policy(policy: Policy, counts: &AgentCounts, full: bool) -> AgentPolicy {
         inactivity_timeout: policy.inactivity_timeout,
         unenroll_timeout: policy.unenroll_timeout,
         agents,
-        config: full.then_some(policy.config),
+        config: (detail == Detail::Full).then_some(policy.config),
         // Names only. The values are sealed and never leave the server except to agents.
         secret_names: policy.secrets.into_iter().map(|(name, _)| name).collect(),
         created_at: time(policy.created_at),
@@ -62,7 +78,7 @@ pub fn policy(policy: Policy, counts: &AgentCounts, full: bool) -> AgentPolicy {
 
 /// A saved policy with its `config` and its warnings.
 pub fn saved(saved: SavedPolicy, counts: &AgentCounts) -> AgentPolicy {
-    AgentPolicy { warnings: diagnostics(saved.warnings), ..policy(saved.policy, counts, true) }
+    AgentPolicy { warnings: diagnostics(saved.warnings), ..policy(saved.policy, counts, Detail::Full) }
 }
 
 /// A policy file for the service.
@@ -92,7 +108,7 @@ pub fn applied(applied: Applied, counts: &AgentCounts) -> AppliedPolicy {
         changes: changes.into_iter().map(difference).collect(),
         secrets,
         warnings: diagnostics(warnings),
-        policy: policy(after, counts, true),
+        policy: policy(after, counts, Detail::Full),
     }
 }
 

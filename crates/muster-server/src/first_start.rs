@@ -81,7 +81,7 @@ impl FirstStart {
             push(&mut text, format_args!("CA fingerprint (SHA-256): {fingerprint}\n"));
         }
         match &self.enrollment_token {
-            Some(token) => self.enrol_lines(&mut text, token),
+            Some(token) => self.enroll_lines(&mut text, token),
             None => push(&mut text, format_args!("{}\n", self.hint(config))),
         }
         text
@@ -108,7 +108,7 @@ impl FirstStart {
         }
     }
 
-    fn enrol_lines(&self, text: &mut String, token: &str) {
+    fn enroll_lines(&self, text: &mut String, token: &str) {
         let ca = match &self.ca_path {
             Some(path) => format!(" {}", shell::option("--certificate-authorities", path)),
             None => String::new(),

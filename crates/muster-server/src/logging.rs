@@ -1,17 +1,18 @@
 //! Log lines: text or JSON on stderr, one event a line, whatever clients put into names and paths.
 
+use muster_core::error_chain::SharedError;
 use std::io::{self, Write};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Starts logging for the process. Says so when something else did already.
-pub fn start(json: bool, level: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(directives(level)).map_err(|error| error.to_string())?;
+pub fn start(json: bool, level: &str) -> Result<(), SharedError> {
+    let filter = EnvFilter::try_new(directives(level))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Lines(io::stderr));
     let started =
         if json { builder.json().flatten_event(true).try_init() } else { builder.with_target(false).try_init() };
-    started.map_err(|error| error.to_string())
+    started.map_err(SharedError::from)
 }
 
 /// What is logged. Libraries that see requests whole stay at warnings: at lower levels they may write credentials.

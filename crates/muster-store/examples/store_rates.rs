@@ -42,7 +42,7 @@ async fn measure(agents: usize, path: &std::path::Path) -> Outcome<()> {
     println!("{agents} agents, {CALLERS} callers at a time, every commit on disk before its answer");
 
     let inserts: Vec<_> = records.iter().map(insert).collect();
-    report("enrolments", commit_all(&store, inserts).await?, agents);
+    report("enrollments", commit_all(&store, inserts).await?, agents);
     let plain = |after: &mut AgentRecord| after.policy_revision += 1;
     let (updates, records) = next_updates(&records, plain);
     report("updates, no index concerned", commit_all(&store, updates).await?, agents);

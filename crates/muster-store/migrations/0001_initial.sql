@@ -72,7 +72,7 @@ WHERE enrollment_id IS NOT NULL AND last_checkin IS NULL;
 CREATE INDEX agents_by_space ON agents (space, id);
 CREATE INDEX agents_by_hostname ON agents (space, lower(hostname));
 CREATE INDEX agents_by_duplicate_hosts ON agents (space, duplicate_hosts) WHERE duplicate_hosts IS NOT NULL;
-CREATE INDEX agents_by_enrolment ON agents (space, enrolled_at, id);
+CREATE INDEX agents_by_enrollment ON agents (space, enrolled_at, id);
 
 -- What agents authenticate with: the live credentials of each, and those that it had before. A hash is in base64.
 CREATE TABLE credentials (

@@ -8,42 +8,23 @@ use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 
-/// Which agents. Empty fields do not filter; filled ones must all hold.
+/// Which agents: those that meet every condition.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AgentFilter {
     /// Of this space. `None`: of any, which is for the server's own work and never for a person.
     pub space: Option<SpaceId>,
-    /// One of these ids.
-    pub ids: Option<Vec<AgentId>>,
-    /// On one of these policies.
-    pub policy_ids: Option<Vec<PolicyId>>,
-    /// In one of these statuses.
-    pub statuses: Option<Vec<Status>>,
-    /// In none of these statuses.
-    pub without_statuses: Vec<Status>,
-    /// Carrying every one of these tags.
-    pub tags: Vec<String>,
-    /// Carrying at least one tag of each of these sets.
-    pub any_tags: Vec<Vec<String>>,
-    /// Carrying none of these tags.
-    pub without_tags: Vec<String>,
-    /// Carrying no tag at all.
-    pub untagged: bool,
-    /// Came in by this key (M7).
-    pub enrollment_key_id: Option<EnrollmentKeyId>,
-    /// Last seen before this time, as far as it was written down; of those never seen the enrolment counts.
-    pub unseen_since: Option<Timestamp>,
-    /// Last seen after this time; of those never seen the enrolment counts.
-    pub seen_after: Option<Timestamp>,
-    /// Enrolled at or before this time.
-    pub enrolled_by: Option<Timestamp>,
-    /// With another inactivity timeout than this one.
-    pub without_inactivity_timeout: Option<Option<Duration>>,
     /// Every one of these holds.
     pub conditions: Vec<AgentCondition>,
 }
 
-/// What the plain fields of a filter can't say: alternatives between different fields, and their opposites.
+impl AgentFilter {
+    /// Agents that meet all of these conditions.
+    pub fn all(conditions: impl Into<Vec<AgentCondition>>) -> Self {
+        Self { space: None, conditions: conditions.into() }
+    }
+}
+
+/// A condition on an agent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AgentCondition {
     /// All of these hold.
@@ -78,12 +59,29 @@ pub enum AgentCondition {
     Hosts(Vec<HostId>),
     /// On any host that is known.
     HasHost,
+    /// Last seen before this time, as far as it was written down; of those never seen the enrollment counts.
+    UnseenSince(Timestamp),
+    /// Last seen after this time; of those never seen the enrollment counts.
+    SeenAfter(Timestamp),
+    /// Enrolled at or before this time.
+    EnrolledBy(Timestamp),
+    /// With this inactivity timeout, or with none.
+    InactivityTimeout(Option<Duration>),
+}
+
+impl std::ops::Not for AgentCondition {
+    type Output = Self;
+
+    /// The agents that do not meet the condition.
+    fn not(self) -> Self {
+        Self::Not(Box::new(self))
+    }
 }
 
 /// By what a list of agents is sorted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AgentSort {
-    /// Time of enrolment.
+    /// Time of enrollment.
     #[default]
     EnrolledAt,
     /// Last check-in written down.

@@ -18,7 +18,7 @@ use muster_store::{Options, SqlStore};
 #[allow(dead_code, reason = "the samples are the suite's; only some are needed here")]
 mod sample;
 
-use sample::{action, agent_id, answer, at, full_agent, insert, next, order, result, update};
+use sample::{action, agent_id, answer, at, create, full_agent, insert, next, result, update};
 
 /// Set in the child: where its store is and the number of its round.
 const CHILD: &str = "MUSTER_TEST_KILLED_CHILD";
@@ -92,13 +92,13 @@ async fn check(directory: &Path, acknowledged: &[String]) {
     }
     assert!(lines >= acknowledged.len(), "{lines} audit lines");
     assert!(store.changes_since(0, u32::MAX).await.unwrap().len() >= acknowledged.len());
-    // A commit is whole: no agent without its order.
+    // A commit is whole: no agent without its action.
     for id in store.agent_ids(&Default::default(), None, u32::MAX).await.unwrap() {
         assert!(store.action(&ActionId::trusted(format!("x-{id}"))).await.unwrap().is_some(), "{id} is half there");
     }
 }
 
-/// Enrols, orders, updates and acknowledges on many tasks, and says so line by line, until killed.
+/// Enrolls, creates actions, updates and acknowledges on many tasks, and says so line by line, until killed.
 fn child(directory: &Path) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -116,12 +116,12 @@ async fn write_on(store: Arc<SqlStore>, caller: String) {
         let id = format!("{caller}-{n}");
         let mut record = full_agent(&id);
         record.active = true;
-        let order_id = format!("x-{id}");
-        let enrolled = vec![insert(&record), order(&action(&order_id), &[&id]), audit(&id)];
+        let action_id = format!("x-{id}");
+        let enrolled = vec![insert(&record), create(&action(&action_id), &[&id]), audit(&id)];
         store.commit(enrolled).await.unwrap();
         let after = next(&record, |agent| agent.policy_revision += 1);
         let changed = Write::Changed(Change::Agent(agent_id(&id)));
-        store.commit(vec![update(&record, &after), answer(&result(&order_id, &id, 1, None)), changed]).await.unwrap();
+        store.commit(vec![update(&record, &after), answer(&result(&action_id, &id, 1, None)), changed]).await.unwrap();
         // One call, so that lines of several tasks don't mix.
         std::io::stdout().lock().write_all(format!("ACK {id}.\n").as_bytes()).unwrap();
     }

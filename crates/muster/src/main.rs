@@ -12,8 +12,8 @@ use clap::{Parser, Subcommand};
 
 use self::commands::{AdminCommand, Failed, report};
 
-/// glibc's allocator keeps what a burst of large bodies took; this one gives it back. Its settings are in
-/// `.cargo/config.toml`, because they are compiled in; measurements are in docs/where-the-time-goes.md.
+/// After a burst of large bodies, jemalloc returns the memory to the system, which glibc's allocator does not. Its
+/// settings are compiled in and therefore in `.cargo/config.toml`. Measurements are in docs/where-the-time-goes.md.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -44,7 +44,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // TLS libraries look for a process-wide provider. It fails only if one is installed already, which is fine.
+    // TLS libraries look for a process-wide provider. The call fails only if a provider is already installed, which is
+    // fine.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),

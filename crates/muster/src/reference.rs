@@ -10,6 +10,7 @@ use crate::Cli;
 /// Collects the commands without sub-commands, with their paths.
 fn leaves(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
     let path = format!("{path} {}", command.get_name());
+    // clap adds a `help` command to every level.
     let mut below = command.get_subcommands().filter(|sub| sub.get_name() != "help").peekable();
     if below.peek().is_none() {
         found.push((path.trim_start().to_owned(), command.clone()));
@@ -52,7 +53,7 @@ fn every_command_has_help_and_examples() {
         assert!(command.get_about().is_some_and(|about| !about.to_string().is_empty()), "{path}: no help");
         let examples = examples(&command);
         assert!(examples.contains("Examples:\n"), "{path}: no examples");
-        assert!(examples.contains(&format!("  {path}")), "{path}: its examples show something else");
+        assert!(examples.contains(&format!("  {path}")), "{path}: its examples are for another command");
     }
 }
 
@@ -60,13 +61,13 @@ fn every_command_has_help_and_examples() {
 fn every_argument_has_help() {
     for (path, command) in all_leaves() {
         for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
-            let told = argument.get_help().is_some_and(|help| !help.to_string().is_empty());
-            assert!(told, "{path}: {} has no help", argument.get_id());
+            let has_help = argument.get_help().is_some_and(|help| !help.to_string().is_empty());
+            assert!(has_help, "{path}: {} has no help", argument.get_id());
         }
     }
 }
 
-/// Examples are copied, so each must parse.
+/// Users copy examples, so that each must parse.
 #[test]
 fn examples_parse() {
     for (path, command) in all_leaves() {
@@ -85,19 +86,19 @@ const HEAD: &str = "\
 Generated from the command definitions by `UPDATE_DOCS=1 cargo test -p muster --bins reference`; do not edit.
 
 Most commands have the form `muster NOUN VERB`. They use the REST API of [the server](configuration.md) through the Unix socket `admin.sock` in
-its data directory. Run them on the server's host, as root or as the server's user. (`--url` connects over the network instead, but is not usable yet: the
-server rejects requests without a token, and this version issues none.)
+its data directory. Run them on the server's host, as root or as the server's user. (`--url` connects over the network instead. It cannot be used yet,
+because the server rejects requests without a token, and this version issues no tokens.)
 
-* **Names.** Specify policies and enrollment keys by id or name, and agents by id or host name. An ambiguous name is an error.
-* **Output.** Commands that list or show something take `--output table|wide|json|yaml|name`. `json` and `yaml` contain the fields of the API; `name` prints
-  one id per line.
-* **Filters.** `--filter` takes KQL: `status:(offline or error) and tags:\"web\"`.
-* **Confirmation.** A change to more than one agent asks for confirmation, unless `--yes` is set. Without a terminal, the command fails instead of asking.
-* **Dry runs.** With `--dry-run`, the server validates the request but changes nothing. The command prints what would happen, and exits with the code of
-  the real command. A change that would affect no agent fails with exit code 3.
+* **Names.** Policies and enrollment keys are specified by id or name, and agents by id or host name. An ambiguous name is an error.
+* **Output.** Commands that list or show something accept `--output table|wide|json|yaml|name`. `json` and `yaml` contain the fields of the API, and
+  `name` prints one id per line.
+* **Filters.** `--filter` accepts a KQL expression, such as `status:(offline or error) and tags:\"web\"`.
+* **Confirmation.** Commands that change more than one agent ask for confirmation, unless `--yes` is set. Without a terminal and without `--yes`, they
+  fail.
+* **Dry runs.** With `--dry-run`, the server validates the request but changes nothing. The command prints what would happen, and its exit code is the
+  same as without `--dry-run`. A change that would affect no agent fails with exit code 3.
 * **Actions.** Commands that create an action print its id. Pass it to `muster action show` or `muster action wait`.
-* **Errors** are printed to stderr: what failed and why, then a line that begins with `hint:` and
-  gives the remedy.
+* **Errors** are printed to stderr. The error states what failed and why. If there is a remedy, it follows in a line that begins with `hint:`.
 
 | exit code | meaning |
 | --- | --- |
@@ -117,6 +118,7 @@ fn row(out: &mut String, argument: &Arg) {
         (Some(long), None) => format!("--{long}"),
         _ => String::new(),
     };
+    // Flags without a value have a default in clap too, which would be printed as `false`.
     let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
     let values = argument.get_value_names().unwrap_or_default();
     if let Some(value) = values.first().filter(|_| takes_value) {
@@ -171,6 +173,8 @@ fn section(out: &mut String, path: &str, command: &Command) {
     if let Some(consequence) = long.strip_prefix(&about).map(str::trim).filter(|rest| !rest.is_empty()) {
         write!(out, "\n{consequence}\n").unwrap();
     }
+    // `--help` and `--version` exist for every command. An argument with one of these names that takes a value is our
+    // own.
     let own = command.get_arguments().filter(|argument| {
         !matches!(argument.get_id().as_str(), "help" | "version") || argument.get_action().takes_values()
     });
@@ -184,7 +188,7 @@ fn section(out: &mut String, path: &str, command: &Command) {
 fn page() -> String {
     let mut out = HEAD.to_owned();
     out.push_str(
-        "\n## Connection flags\n\nAll commands except `serve`, `drones`, `completions` and `man` take these flags.\n",
+        "\n## Connection flags\n\nAll commands except `serve`, `drones`, `completions` and `man` accept these flags.\n",
     );
     let command = Cli::command();
     let noun = command.find_subcommand("status").unwrap();
@@ -202,6 +206,6 @@ fn docs_cli_md_is_current() {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, &page).unwrap();
     }
-    let stands = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(stands == page, "docs/cli.md is stale: run this test with UPDATE_DOCS=1");
+    let current = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(current == page, "docs/cli.md is stale: run this test with UPDATE_DOCS=1");
 }

@@ -4,28 +4,29 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{ArgAction, Args};
+use muster_core::error_chain::chain;
 use muster_server::config::problem::Source;
 use muster_server::config::source::Entry;
 use muster_server::config::value::Raw;
 use muster_server::config::{Build, Config, Loaded, document, gather};
 use muster_server::{logging, serve};
 
-/// Exit code of a usage error, an invalid configuration included.
+/// Exit code of a usage error or an invalid configuration.
 const USAGE: u8 = 2;
 
 const EXAMPLES: &str = "\
 Examples:
   muster serve
-      Defaults: agents connect to port 8220 over TLS. The server creates its own CA. Data is in /var/lib/muster.
+      Use the defaults: agents connect to port 8220 over TLS, the server creates its own CA, and all data is in /var/lib/muster.
 
   muster serve --data-dir /srv/muster --external-url https://fleet.example:8220
-      Another data directory. Agents connect to the external URL; the server's certificate covers its host name.
+      Use another data directory. Agents connect to the external URL, and the server's certificate covers its host name.
 
   muster serve --tls-cert fleet.crt --tls-key fleet.key --set timeouts.checkin_long_poll=2m
-      Your own certificate, and a configuration key that is set on the command line.
+      Use your own certificate, and set a configuration key on the command line.
 
   muster serve --print-default-config > /etc/muster/muster.toml
-      A configuration file to start from: all keys with their defaults, commented out.";
+      Create a configuration file that contains all keys with their defaults, commented out.";
 
 /// Run the server
 #[derive(Args, Debug)]
@@ -89,6 +90,7 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// Returns the flags as configuration values.
     fn flags(&self) -> Vec<Entry> {
+        // Flags override the same keys in the environment and the file, and are parsed by the same code.
         let texts = [
             ("data_dir", "--data-dir", &self.data_dir),
             ("agent.listen", "--agent-listen", &self.agent_listen),
@@ -132,25 +134,28 @@ pub fn run(args: ServeArgs) -> ExitCode {
 
 fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
-        // A closed pipe is not an error: the reader has seen enough.
+        // A closed pipe is not an error: the reader does not need the rest.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error),
         _ => ExitCode::SUCCESS,
     }
 }
 
 fn start(loaded: &Loaded, new_fleet: bool) -> ExitCode {
+    // Logging starts first, so that warnings about the configuration appear in the log.
     if let Err(error) = logging::start(loaded.config.log_json, &loaded.config.log_level) {
-        return fail(&error);
+        return fail(&*error);
     }
     loaded.warn();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("muster").build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
+    // `build.rs` sets these variables.
     let build = Build { hash: env!("COMMIT_HASH").into(), time: env!("COMMIT_TIME").into() };
     let config = Config { build, new_fleet, ..loaded.config.clone() };
     let outcome = runtime.block_on(serve::run(&config, &mut io::stdout()));
-    // What still runs is a start that hangs, or what a second signal cut off: nothing to wait for.
+    // Tasks that still run belong to a start that hangs, or were interrupted by a second signal. There is no need to
+    // wait for them.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -158,7 +163,7 @@ fn start(loaded: &Loaded, new_fleet: bool) -> ExitCode {
     }
 }
 
-fn fail(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("muster serve: {error}");
+fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprintln!("muster serve: {}", chain(error));
     ExitCode::FAILURE
 }

@@ -20,19 +20,52 @@ fn run(arguments: &[&str]) -> Output {
     muster(arguments).output().unwrap()
 }
 
-fn start(folder: &Path) -> Child {
+/// A process that does not outlive its test: it is killed when dropped.
+struct Process(Option<Child>);
+
+impl Process {
+    fn spawn(command: &mut Command) -> Self {
+        Self(Some(command.spawn().unwrap()))
+    }
+
+    fn wait_with_output(mut self) -> std::io::Result<Output> {
+        self.0.take().unwrap().wait_with_output()
+    }
+}
+
+impl std::ops::Deref for Process {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl std::ops::DerefMut for Process {
+    fn deref_mut(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // Fails if it has ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn start(folder: &Path) -> Process {
     start_with(folder, &[])
 }
 
-fn start_with(folder: &Path, more: &[&str]) -> Child {
+fn start_with(folder: &Path, more: &[&str]) -> Process {
     let data = folder.to_str().unwrap();
-    let child = muster(&["serve", "--data-dir", data, "--agent-listen", "127.0.0.1:0", "--local-listen", "none"])
-        .args(["--admin-listen", "127.0.0.1:0"])
-        .args(more)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = muster(&["serve", "--data-dir", data, "--agent-listen", "127.0.0.1:0", "--local-listen", "none"]);
+    command.args(["--admin-listen", "127.0.0.1:0"]).args(more);
+    let child = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let end = Instant::now() + Duration::from_secs(30);
     while !folder.join("listen.json").try_exists().unwrap() {
         assert!(Instant::now() < end, "it does not start");
@@ -41,7 +74,7 @@ fn start_with(folder: &Path, more: &[&str]) -> Child {
     child
 }
 
-fn signal(child: &Child, name: &str) {
+fn signal(child: &Process, name: &str) {
     let done = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
     assert!(done.success());
 }
@@ -164,7 +197,7 @@ fn agent_address(data: &Path) -> String {
 /// A server that holds no poll, and what simulated agents need to enroll in it.
 struct Unheld {
     folder: tempfile::TempDir,
-    child: Child,
+    child: Process,
     token: String,
 }
 
@@ -182,14 +215,9 @@ impl Unheld {
     /// Runs simulated agents to their end; returns their summary.
     fn drones(&self, arguments: &[&str]) -> serde_json::Value {
         let (url, ca) = (format!("https://{}", agent_address(self.folder.path())), self.folder.path().join("ca.crt"));
-        let mut drones = muster(&["drones", "--json", "--url", &url, "--ca", ca.to_str().unwrap()])
-            .args(["--enrollment-token", &self.token])
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = muster(&["drones", "--json", "--url", &url, "--ca", ca.to_str().unwrap()]);
+        command.args(["--enrollment-token", &self.token]).args(arguments).stdin(Stdio::piped());
+        let mut drones = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         // They would stop at the end of their input.
         let input = drones.stdin.take();
         let output = drones.wait_with_output().unwrap();
@@ -316,17 +344,10 @@ fn term_ends_a_start_that_hangs() {
     let keep = tempfile::tempdir().unwrap();
     let (data, pipe, key) = (keep.path().join("data"), keep.path().join("pipe"), keep.path().join("key.pem"));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let mut child = muster(&["serve", "--agent-listen", "127.0.0.1:0", "--local-listen", "none"])
-        .args(["--admin-listen", "127.0.0.1:0", "--data-dir"])
-        .arg(&data)
-        .arg("--tls-cert")
-        .arg(&pipe)
-        .arg("--tls-key")
-        .arg(&key)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut command = muster(&["serve", "--agent-listen", "127.0.0.1:0", "--local-listen", "none"]);
+    command.args(["--admin-listen", "127.0.0.1:0", "--data-dir"]).arg(&data);
+    command.arg("--tls-cert").arg(&pipe).arg("--tls-key").arg(&key);
+    let mut child = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
     let end = Instant::now() + Duration::from_secs(30);
     // The last thing that is made before the certificate is read; signals are taken before any of it.
     while !data.join("muster.db").try_exists().unwrap() {
@@ -337,10 +358,7 @@ fn term_ends_a_start_that_hangs() {
     let status = loop {
         match child.try_wait().unwrap() {
             Some(status) => break status,
-            None if Instant::now() >= end => {
-                child.kill().unwrap();
-                panic!("SIGTERM is ignored during the start");
-            }
+            None if Instant::now() >= end => panic!("SIGTERM is ignored during the start"),
             None => std::thread::sleep(Duration::from_millis(20)),
         }
     };
@@ -361,15 +379,13 @@ fn server_that_was_killed_on_a_full_disk_is_not_ready_and_can_be_read() {
     std::fs::remove_file(data.join("listen.json")).unwrap();
 
     let serve = "trap '' XFSZ; ulimit -f 128; exec \"$@\"";
-    let mut child = Command::new("sh")
+    let mut command = Command::new("sh");
+    command
         .args(["-c", serve, "sh", env!("CARGO_BIN_EXE_muster"), "serve", "--local-listen", "none"])
         .args(["--agent-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
         .arg(&data)
-        .env_remove("MUSTER_CONFIG")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+        .env_remove("MUSTER_CONFIG");
+    let mut child = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
     let end = Instant::now() + Duration::from_secs(30);
     let listen = data.join("listen.json");
     while !listen.try_exists().unwrap() {

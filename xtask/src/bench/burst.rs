@@ -1,4 +1,4 @@
-//! Memory that the server keeps after a burst of large requests.
+//! Measures the memory that the server uses after a burst of large requests.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use super::table::{Goal, Row, Table};
 use super::{Bench, policy, say};
 use crate::process::Usage;
 
-/// Connections of the burst, one per agent.
+/// Number of connections of the burst, one per agent.
 const CONNECTIONS: u32 = 1_000;
-/// Size of each body. Below the limit of 1 MiB for check-ins.
+/// Size of each body in bytes, below 1 MiB.
 const BODY_BYTES: u32 = 1_000_000;
 const WITHIN: Duration = Duration::from_secs(180);
 
-/// Resident memory before, at most, and after.
+/// Resident memory before the burst, at its peak, and after it.
 struct Memory {
     before: u64,
     peak: u64,
@@ -62,7 +62,7 @@ fn theirs(bench: &Bench) -> anyhow::Result<Option<Memory>> {
     let Some(other) = &bench.other else { return Ok(None) };
     let running = other.start("300s")?;
     let Some(usage) = running.usage else { return Ok(None) };
-    say("the same against the other server");
+    say("burst against the other server");
     burst(bench, &running.target(), usage).map(Some)
 }
 
@@ -70,11 +70,11 @@ fn burst(bench: &Bench, target: &Target<'_>, server: Usage) -> anyhow::Result<Me
     let body_bytes = BODY_BYTES.to_string();
     let arguments = ["--mode", "burst", "--body-bytes", &body_bytes, "--back-off", "0.5", "--back-off-max", "5"];
     let drones = Drones::start(bench, target, bench.agents.min(CONNECTIONS), &arguments)?;
-    // From here the drones pause for a second before they send.
+    // From here, the drones pause for a second before they send.
     drones.wait_for(WITHIN, |event| matches!(event, Event::Began {}).then_some(()))?;
     let before = server.resident()?;
     let summary = drones.summary(WITHIN)?;
-    say(&format!("{} check-ins answered, refused meanwhile: {:?}", summary.counts.check_ins, summary.counts.errors));
+    say(&format!("responses to {} check-ins; failures: {:?}", summary.counts.check_ins, summary.counts.errors));
     std::thread::sleep(Duration::from_secs(u64::from(bench.after_burst)));
     Ok(Memory { before, peak: server.peak()?, after: server.resident()? })
 }

@@ -1,4 +1,4 @@
-//! Check-ins that are answered at once: how many per second one core of the server handles.
+//! Measures how many check-ins per second one core of the server handles, without holding them.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::table::{Goal, Row, Table};
 use super::{Bench, policy, say};
 use crate::process::Usage;
 
-/// Agents that check in one after another.
+/// Number of agents that check in repeatedly: enough to keep the server busy at all times.
 const AGENTS: u32 = 256;
 
 /// Results of one run.
 struct Run {
-    /// Check-ins per second of the server's processor time, if that can be measured.
+    /// Check-ins per second of the server's CPU time, if that can be measured.
     per_core: Option<f64>,
     /// Check-ins per second.
     rate: f64,
@@ -21,7 +21,7 @@ struct Run {
     written: Option<f64>,
 }
 
-/// Adds rows for check-ins that change something and for those that don't.
+/// Adds rows for check-ins with changes and for heartbeats.
 pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let change = ours(bench, "change")?;
     let other_change = theirs(bench, "change")?;
@@ -67,6 +67,7 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
 
 fn ours(bench: &Bench, mode: &str) -> anyhow::Result<Run> {
     say(&format!("check-ins, {mode}"));
+    // Without long polls, the server responds to each check-in immediately.
     let settings = ["timeouts.checkin_long_poll=0s", "timeouts.checkin_jitter=0s"];
     let server = Server::start(bench, &format!("check-in-{mode}"), &settings)?;
     let admin = server.admin();
@@ -74,7 +75,7 @@ fn ours(bench: &Bench, mode: &str) -> anyhow::Result<Run> {
     let token = admin.make_token(&policy)?;
     let target = Target { url: &server.url, ca: &server.ca(), token: Some(&token) };
     let run = measure_one(bench, mode, &target, Some(server.process.usage()))?;
-    run.ok_or_else(|| anyhow::anyhow!("no check-in was answered"))
+    run.ok_or_else(|| anyhow::anyhow!("no check-in got a response"))
 }
 
 fn theirs(bench: &Bench, mode: &str) -> anyhow::Result<Option<Run>> {
@@ -82,22 +83,24 @@ fn theirs(bench: &Bench, mode: &str) -> anyhow::Result<Option<Run>> {
     let running = other.start("0s")?;
     let run = measure_one(bench, mode, &running.target(), running.usage)?;
     if run.is_none() {
-        say("the other server holds check-ins instead of answering them: no figure for it");
+        say("the other server holds check-ins instead of responding: no figure for it");
     }
     Ok(run)
 }
 
-/// Runs the drones; `None` if the server answered no check-in.
+/// Runs the drones. Returns `None` if no check-in got a response.
 fn measure_one(bench: &Bench, mode: &str, target: &Target<'_>, server: Option<Usage>) -> anyhow::Result<Option<Run>> {
     let seconds = bench.seconds.to_string();
     let arguments = ["--mode", mode, "--seconds", &seconds, "--back-off", "1"];
     let drones = Drones::start(bench, target, AGENTS, &arguments)?;
+    // Enrollment and the first check-ins must not count.
     drones.wait_for(Duration::from_secs(60), |event| matches!(event, Event::Began {}).then_some(()))?;
     let used = |usage: Usage| Ok::<_, anyhow::Error>((usage.cpu()?, usage.written()?));
     let before = server.map(used).transpose()?;
     let summary = drones.summary(Duration::from_secs(u64::from(bench.seconds) + 30))?;
     let after = server.map(used).transpose()?;
     let check_ins = summary.counts.check_ins as f64;
+    // Failed check-ins are cheaper than successful ones, and would improve the figure.
     anyhow::ensure!(summary.counts.errors.is_empty(), "failures: {:?}", summary.counts.errors);
     if check_ins == 0.0 {
         return Ok(None);

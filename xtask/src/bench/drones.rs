@@ -1,4 +1,4 @@
-//! Runs `muster drones`: reads its events as JSON lines, and stops it by closing its input.
+//! Runs `muster drones`, reads its events as JSON lines, and stops it by closing its input.
 
 use std::collections::BTreeMap;
 use std::io::BufRead as _;
@@ -13,17 +13,17 @@ use serde::Deserialize;
 use super::Bench;
 use crate::process::cpu_with_children;
 
-/// The parts of an event that the bench needs; see `muster_drones::event`.
+/// The parts of an event that the benchmark needs; see `muster_drones::event`.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// The measured part began.
+    /// The measured part has started.
     Began {},
     /// Progress.
     Progress(Counts),
     /// An agent received an action.
     Action {
-        /// When, microseconds since 1970.
+        /// Time in microseconds since 1970.
         at_us: u64,
         /// Its id.
         action_id: String,
@@ -32,9 +32,9 @@ pub enum Event {
     Revision {
         /// `policy:<id>:<revision>`.
         action_id: String,
-        /// When each had read it.
+        /// Times at which the agents had read it.
         received_us: Vec<u64>,
-        /// When each ack was confirmed.
+        /// Times at which the acks were confirmed.
         acked_us: Vec<u64>,
     },
     /// The end.
@@ -57,7 +57,7 @@ pub struct Counts {
 /// Results.
 #[derive(Debug, Deserialize)]
 pub struct Summary {
-    /// Length of the measured part.
+    /// Duration of the measured part.
     pub seconds: f64,
     /// Counters.
     pub counts: Counts,
@@ -69,7 +69,7 @@ pub struct Drones {
     events: Receiver<anyhow::Result<Event>>,
 }
 
-/// Where drones connect to.
+/// The server that drones connect to.
 pub struct Target<'a> {
     /// `https://…`
     pub url: &'a str,
@@ -89,13 +89,15 @@ impl Drones {
             .arg(target.ca);
         match target.token {
             Some(token) => command.args(["--enrollment-token", token]),
+            // The bare Go server accepts any credentials.
             None => command.arg("--invent"),
         };
         command.args(["--processes", &bench.processes.to_string()]).args(arguments);
         let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("can't start the drones")?;
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start the drones")?;
         let output = std::io::BufReader::new(child.stdout.take().context("no standard output")?);
         let (sender, events) = channel();
+        // A thread reads the events, so that waiting for one can have a timeout.
         std::thread::spawn(move || {
             for line in output.lines() {
                 let event = line.map_err(Into::into).and_then(|line| Ok(serde_json::from_str(&line)?));
@@ -111,6 +113,7 @@ impl Drones {
     pub fn wait_for<T>(&self, within: Duration, mut pick: impl FnMut(Event) -> Option<T>) -> anyhow::Result<T> {
         let deadline = Instant::now() + within;
         loop {
+            // The deadline applies to the event that is awaited, and not to each event before it.
             let left = deadline.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(left) {
                 Ok(event) => {
@@ -126,12 +129,13 @@ impl Drones {
         }
     }
 
-    /// Waits until `count` check-ins have been held for `still`; returns when the last one began.
+    /// Waits until `count` check-ins have been held for `still`. Returns the start of the last one.
     pub fn wait_parked(&self, count: u32, still: Duration, within: Duration) -> anyhow::Result<Instant> {
         let mut since = None;
         let mut latest = Counts::default();
         let parked = self.wait_for(within, |event| {
             let Event::Progress(counts) = event else { return None };
+            // The time restarts whenever a check-in ends in between.
             since = if counts.waiting == u64::from(count) { since.or(Some(Instant::now())) } else { None };
             latest = counts;
             since.filter(|since| since.elapsed() >= still)
@@ -139,7 +143,7 @@ impl Drones {
         parked.with_context(|| format!("parked {} of {count}; {:?}", latest.waiting, latest.errors))
     }
 
-    /// Returns the processor time of all their processes so far, in seconds.
+    /// Returns the CPU time of all processes so far, in seconds.
     pub fn cpu(&self) -> anyhow::Result<f64> {
         cpu_with_children(self.child.id())
     }
@@ -152,7 +156,7 @@ impl Drones {
 
 impl Drop for Drones {
     fn drop(&mut self) {
-        // It stops when its input is closed, and then has children of its own to stop.
+        // The process stops when its input is closed, and first stops its own children.
         drop(self.child.stdin.take());
         let deadline = Instant::now() + Duration::from_secs(15);
         while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {

@@ -1,4 +1,4 @@
-//! Durable enrollments, and the start of a server on the store that they leave behind.
+//! Measures durable enrollments, and the start of a server on the resulting store.
 
 use std::time::Duration;
 
@@ -8,24 +8,25 @@ use super::table::{Goal, Row, Table};
 use super::{Bench, policy, say};
 use crate::process::Usage;
 
-/// Measured starts; the median counts.
+/// Number of measured starts, whose median counts.
 const STARTS: usize = 5;
 
 /// Results of one run.
 struct Run {
     /// Enrollments per second.
     rate: f64,
-    /// Enrollments per second of the server's processor time, if that can be measured.
+    /// Enrollments per second of the server's CPU time, if that can be measured.
     per_core: Option<f64>,
 }
 
-/// Adds rows for enrollments and, if wanted, for the start.
+/// Adds rows for enrollments and, if selected, for the start.
 pub fn measure(bench: &Bench, table: &mut Table, restart: bool) -> anyhow::Result<()> {
     say("enrollments");
     let server = Server::start(bench, "enroll", &[])?;
     let admin = server.admin();
     let policy = admin.make_policy("bench", &policy::real_sized("enroll"))?;
     let token = admin.make_token(&policy)?;
+    // New connections are slower, so that only a part of the agents enrolls over them. The others fill the store.
     let few = bench.agents.min(bench.stored / 2);
     let target = Target { url: &server.url, ca: &server.ca(), token: Some(&token) };
     let usage = Some(server.process.usage());
@@ -45,7 +46,7 @@ pub fn measure(bench: &Bench, table: &mut Table, restart: bool) -> anyhow::Resul
     if restart { start(server, bench.stored, table) } else { Ok(()) }
 }
 
-/// Enrolls at the other server, if it enrolls agents at all.
+/// Enrolls agents at the other server, if it supports enrollments.
 fn theirs(bench: &Bench, count: u32) -> anyhow::Result<Option<Run>> {
     let Some(other) = &bench.other else { return Ok(None) };
     let running = other.start("300s")?;
@@ -70,21 +71,22 @@ fn enroll(
     let all = summary.counts.enrolled == u64::from(count);
     anyhow::ensure!(all, "{} of {count} enrolled: {:?}", summary.counts.enrolled, summary.counts.errors);
     let cpu = before.zip(after).map(|(before, after)| after - before);
-    // Clock ticks are coarse: a tiny run may use none.
+    // CPU time is measured in clock ticks, so that a very short run may use none.
     let per_core = cpu.filter(|cpu| *cpu > 0.0).map(|cpu| f64::from(count) / cpu);
     Ok(Run { rate: f64::from(count) / summary.seconds, per_core })
 }
 
-/// From the start of the process, after a `kill -9`, until it listens.
+/// Measures the time from the start of the process, after `kill -9`, until it accepts connections.
 fn start(mut server: Server, stored: u32, table: &mut Table) -> anyhow::Result<()> {
-    say("starts on the store left behind");
+    say("starts on the resulting store");
     let mut took = Vec::new();
     for _ in 0..STARTS {
         server = server.restart()?;
         took.push(server.took.as_secs_f64());
     }
+    // The figure is valid only if the store still contains all agents.
     let total = server.admin().get("/api/fleet/agents?perPage=1&showInactive=true")?;
-    anyhow::ensure!(total["total"] == stored, "{} of {stored} agents are there after the start", total["total"]);
+    anyhow::ensure!(total["total"] == stored, "{} of {stored} agents exist after the start", total["total"]);
     took.sort_by(f64::total_cmp);
     table.add(Row {
         figure: format!("start on a store of {stored} agents, after kill -9, until ready"),

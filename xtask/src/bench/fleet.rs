@@ -1,4 +1,4 @@
-//! Parked agents: their memory, how fast a policy, an action and a bulk reassign reach them, and how they reconnect.
+//! Measures parked agents: their memory, the delivery of a policy, an action and a bulk reassignment, and reconnects.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,22 +12,26 @@ use super::{Bench, policy, say};
 use crate::admin::Admin;
 use crate::process::Usage;
 
-/// Back-offs that are short enough for a server that is down for a moment.
+/// Short back-offs, because the server is down only for a moment.
 const LIVE: [&str; 6] = ["--mode", "live", "--back-off", "0.5", "--back-off-max", "1"];
+/// Agents count as parked when all of them have been held for this long. Shorter pauses also occur between two
+/// check-ins.
 const STILL: Duration = Duration::from_secs(4);
 const WITHIN: Duration = Duration::from_secs(180);
-/// Number of actions, each to another agent, one after another.
+/// Number of consecutive actions, each for another agent.
 const ACTIONS: usize = 300;
 
 /// Adds all rows.
 pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let other = theirs(bench)?;
     say("agents enroll and are parked");
+    // Measured before the server starts, so that its listening sockets are included.
     let before = kernel_sockets();
     let server = Server::start(bench, "fleet", &[])?;
     let admin = server.admin();
     let policy = admin.make_policy("bench", &policy::real_sized("first"))?;
     let token = admin.make_token(&policy)?;
+    // The server completes its startup in the background, which must not count as memory of agents.
     std::thread::sleep(Duration::from_secs(1));
     let rest = server.process.usage().resident()?;
     let target = Target { url: &server.url, ca: &server.ca(), token: Some(&token) };
@@ -44,14 +48,14 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let (served, driven) = (usage.cpu()?, drones.cpu()?);
     roll_out(bench, &admin, &drones, &policy, table)?;
     let (served, driven) = (usage.cpu()? - served, drones.cpu()? - driven);
-    say(&format!("processor time: server {served:.2} s, drones {driven:.2} s"));
+    say(&format!("CPU time: server {served:.2} s, drones {driven:.2} s"));
     drones.wait_parked(bench.agents, STILL, WITHIN)?;
     dispatch(bench, &admin, &drones, table)?;
     reassign(bench, &admin, &drones, &policy, table)?;
     storm(bench, server, &drones, table)
 }
 
-/// Memory per parked agent of the other server.
+/// Measures the memory per parked agent of the other server.
 fn theirs(bench: &Bench) -> anyhow::Result<Option<f64>> {
     let Some(other) = &bench.other else { return Ok(None) };
     let before = kernel_sockets();
@@ -63,12 +67,13 @@ fn theirs(bench: &Bench) -> anyhow::Result<Option<f64>> {
     drones.wait_parked(bench.agents, STILL, WITHIN)?;
     let each = per_agent(bench, usage, rest, before)?;
     drop(drones);
-    // The kernel frees closed connections a little later.
+    // The kernel frees closed connections with a delay.
     std::thread::sleep(Duration::from_secs(3));
     Ok(Some(each))
 }
 
-/// KiB: the growth of the process, and half of the growth of the kernel's sockets: the drones hold the other ends.
+/// Returns the memory per agent in KiB: the growth of the process, and half of the growth of the kernel's sockets,
+/// because the other ends belong to the drones.
 fn per_agent(bench: &Bench, server: Usage, rest: u64, kernel_before: u64) -> anyhow::Result<f64> {
     let own = server.resident()?.saturating_sub(rest) as f64;
     let kernel = kernel_sockets().saturating_sub(kernel_before) as f64 / 2.0;
@@ -84,6 +89,7 @@ fn roll_out(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
     let body = json!({"name": "bench", "namespace": "default", "config": config});
     let made = admin.put(&format!("/api/fleet/agent_policies/{policy}"), &body)?;
     let wanted = format!("policy:{policy}:{}", made["item"]["revision"]);
+    // The drones report a revision when the last agent has acknowledged it.
     let mut acked = drones.wait_for(WITHIN, |event| match event {
         Event::Revision { action_id, acked_us, .. } if action_id == wanted => Some(acked_us),
         _ => None,
@@ -91,6 +97,7 @@ fn roll_out(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
     acked.sort_unstable();
     let seconds = |at: u64| (at.saturating_sub(began)) as f64 / 1e6;
     let all = seconds(acked[acked.len() - 1]);
+    // The last percent shows whether single agents are served much later than the others.
     let most = seconds(acked[acked.len() * 99 / 100]);
     let row = |figure, unit, goal, ours| Row { figure, unit, goal, ours, other: None };
     let agents = bench.agents;
@@ -113,6 +120,7 @@ fn dispatch(bench: &Bench, admin: &Admin, drones: &Drones, table: &mut Table) ->
             _ => None,
         })?;
         took.push(at.saturating_sub(began) as f64 / 1000.0);
+        // Actions must not overlap, because the latency of a single action is measured.
         std::thread::sleep(Duration::from_millis(10));
     }
     took.sort_by(f64::total_cmp);
@@ -128,15 +136,17 @@ fn dispatch(bench: &Bench, admin: &Admin, drones: &Drones, table: &mut Table) ->
     drones.wait_parked(bench.agents, STILL, WITHIN).map(drop)
 }
 
-/// All agents get another policy: from the request until the change is committed and the last agent has been woken.
+/// Assigns all agents to another policy. Measures the time from the request until the change is committed and the last
+/// agent has been woken.
 ///
-/// A woken agent reads the reassignment first, and fetches the policy with its next check-in, a second later.
+/// A woken agent reads the reassignment first, and gets the policy with its next check-in, a second later.
 fn reassign(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: &mut Table) -> anyhow::Result<()> {
     say("all agents are reassigned");
     let other = admin.make_policy("bench-2", &policy::real_sized("third"))?;
     let began = now_us();
     let body = json!({"agents": format!("policy_id:\"{policy}\""), "policy_id": other});
     let made = admin.post("/api/fleet/agents/bulk_reassign", &body)?;
+    // The response is sent after the commit, which is therefore included in the time.
     let mut woken = now_us();
     let prefix = format!("policy:{other}:");
     let mut reached = 0;
@@ -164,11 +174,12 @@ fn reassign(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
     drones.wait_parked(bench.agents, STILL, WITHIN).map(drop)
 }
 
-/// The server is killed and restarted; all agents reconnect at once.
+/// Kills and restarts the server, after which all agents reconnect at the same time.
 fn storm(bench: &Bench, server: Server, drones: &Drones, table: &mut Table) -> anyhow::Result<()> {
     say("the server is killed, and all agents reconnect");
     let before = server.process.usage().resident()?;
     let server = server.restart()?;
+    // `restart` returns when the server accepts connections.
     let ready = Instant::now();
     let parked = drones.wait_parked(bench.agents, STILL, WITHIN)?;
     let row = |figure, unit, ours| Row { figure, unit, goal: Goal::None, ours, other: None };
@@ -189,6 +200,7 @@ fn agents(admin: &Admin) -> anyhow::Result<Vec<String>> {
 
 #[allow(clippy::disallowed_methods, reason = "a benchmark measures real time, and drones report theirs since 1970")]
 fn now_us() -> u64 {
+    // Drones are other processes, so that only the wall clock can be compared.
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

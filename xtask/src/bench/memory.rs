@@ -1,21 +1,21 @@
-//! Kernel memory of connections.
+//! Measures the kernel memory of connections.
 //!
-//! Both ends of every connection are on this machine, so half of the growth of the kernel's socket caches and buffers is
-//! the server's. Only root may read `/proc/slabinfo`; without it, only the buffers in `/proc/net/sockstat` are counted,
-//! and the bench says so.
+//! Both ends of every connection are on this machine, so that half of the growth of the kernel's socket caches and
+//! buffers belongs to the server. Only root can read `/proc/slabinfo`. Without it, only the buffers in
+//! `/proc/net/sockstat` are counted, and the benchmark prints a warning.
 
 use super::say;
 
-/// Slab caches with objects of connections.
+/// Slab caches that contain objects of connections.
 const CACHES: [&str; 6] = ["TCP", "sock_inode_cache", "filp", "eventpoll_epi", "eventpoll_pwq", "ep_head"];
 
-/// Returns the bytes that the kernel uses for connections now, both ends.
+/// Returns the number of bytes that the kernel currently uses for both ends of connections.
 pub fn kernel_sockets() -> u64 {
     let buffers = std::fs::read_to_string("/proc/net/sockstat").map(|text| socket_pages(&text) * 4096).unwrap_or(0);
     match std::fs::read_to_string("/proc/slabinfo") {
         Ok(text) => buffers + slabs(&text),
         Err(_) => {
-            say("/proc/slabinfo can't be read: the kernel's memory is underestimated");
+            say("cannot read /proc/slabinfo: the kernel's memory is underestimated");
             buffers
         }
     }
@@ -28,7 +28,7 @@ fn socket_pages(sockstat: &str) -> u64 {
     words.next().and_then(|pages| pages.parse().ok()).unwrap_or(0)
 }
 
-/// Returns the bytes of objects in use, of the caches of connections.
+/// Returns the size of the objects in use in these caches, in bytes.
 fn slabs(slabinfo: &str) -> u64 {
     let cache = |line: &str| {
         let mut words = line.split_whitespace();

@@ -1,5 +1,6 @@
-//! `cargo xtask bench`: measures a release server next to another one, in the same run on the same machine, and prints one
-//! table. The other server is a bare Go one that only holds connections (`bench/go-hold`), or that of `--against`.
+//! `cargo xtask bench` measures a release build of the server and another server, in the same run on the same machine,
+//! and prints one table. The other server is a bare Go server that only holds connections (`bench/go-hold`), or the one
+//! of `--against`.
 
 mod burst;
 mod check_in;
@@ -25,15 +26,15 @@ use table::Table;
 /// The groups of figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Figure {
-    /// Memory at rest
+    /// Memory of an idle server
     Rest,
     /// Durable enrollments
     Enroll,
-    /// Start on a large store, the one that `enroll` leaves behind
+    /// Start on the large store that `enroll` creates
     Restart,
-    /// Check-ins that are answered at once
+    /// Check-ins without long poll
     CheckIn,
-    /// Parked agents: memory, a roll-out, actions, a bulk reassign, all agents reconnecting
+    /// Parked agents: memory, delivery of a policy, actions, a bulk reassignment, reconnects
     Fleet,
     /// Memory after a burst of large requests
     Burst,
@@ -70,29 +71,30 @@ pub struct BenchArgs {
     against: Against,
 }
 
-/// The server to compare with.
+/// The other server.
 #[derive(Args)]
 pub struct Against {
-    /// Run the same drones against another server of the protocol: the URL of a running one, or a program to start as
-    /// `PROGRAM -dir DIR -hold DURATION`, which writes DIR/ca.crt, DIR/token and DIR/listen.json as bench/go-hold does
+    /// Run the same drones against another server of the protocol: the URL of a running server, or a program that is
+    /// started as `PROGRAM -dir DIR -hold DURATION`, which writes DIR/ca.crt, DIR/token and DIR/listen.json as
+    /// bench/go-hold does
     #[arg(long, value_name = "URL-or-PROGRAM")]
     against: Option<String>,
-    /// With a URL: PEM file with the certificate authority to trust
+    /// With a URL: PEM file with the CA certificate to trust
     #[arg(long, value_name = "FILE", requires = "against")]
     against_ca: Option<PathBuf>,
-    /// With a URL: enrollment token; without it, the server must not check credentials
+    /// With a URL: enrollment token; if it is not set, the server must not verify credentials
     #[arg(long, value_name = "TOKEN", env = "BENCH_TOKEN", hide_env_values = true, requires = "against")]
     against_token: Option<String>,
-    /// With a URL: process id of the server, if it runs on this machine; processor time and memory are measured by it
+    /// With a URL: process id of the server, if it runs on this machine; required to measure CPU time and memory
     #[arg(long, value_name = "PID", requires = "against")]
     against_pid: Option<u32>,
 }
 
-/// What all figures need.
+/// Parameters of all figures.
 pub struct Bench {
-    /// The `muster` program, built for release.
+    /// Release build of the `muster` program.
     pub muster: PathBuf,
-    /// Directory for all data; emptied at the start.
+    /// Directory for all data, which is emptied at the start.
     pub folder: PathBuf,
     /// The other server.
     pub other: Option<Other>,
@@ -108,7 +110,7 @@ pub struct Bench {
     pub processes: u32,
 }
 
-/// Measures, and prints the table.
+/// Measures the selected figures and prints the table.
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let bench = prepare(args)?;
     let wanted = |figure| args.figures.is_empty() || args.figures.contains(&figure);
@@ -126,11 +128,13 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     if wanted(Figure::Burst) {
         burst::measure(&bench, &mut table)?;
     }
+    // Enrollments come last: the start is measured on the store that they create.
     if wanted(Figure::Enroll) || restart {
         enroll::measure(&bench, &mut table, restart)?;
     }
     println!("\n{}", table.render());
     if args.write {
+        // A partial page would remove the figures of the last complete run.
         anyhow::ensure!(args.figures.is_empty(), "--write requires all figures");
         std::fs::write(shell::root().join("docs/benchmarks.md"), machine::page(&table))?;
     }
@@ -140,6 +144,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
 fn prepare(args: &BenchArgs) -> anyhow::Result<Bench> {
     let target = shell::target()?;
     let muster = match &args.muster {
+        // Absolute, because the program is started in other directories.
         Some(muster) => std::path::absolute(muster)?,
         None => {
             shell::run(shell::cargo(&["build", "--release", "--locked", "--package", "muster"]))?;
@@ -147,6 +152,7 @@ fn prepare(args: &BenchArgs) -> anyhow::Result<Bench> {
         }
     };
     let folder = target.join("bench");
+    // A store of an earlier run would distort the figures.
     if folder.try_exists()? {
         std::fs::remove_dir_all(&folder)?;
     }
@@ -164,7 +170,7 @@ fn prepare(args: &BenchArgs) -> anyhow::Result<Bench> {
     })
 }
 
-/// Prints progress to standard error; the table goes to standard output.
+/// Prints progress to standard error. The table is printed to standard output.
 pub fn say(what: &str) {
     eprintln!("bench: {what}");
 }

@@ -1,8 +1,8 @@
-//! The server that Muster is compared with: bare Go, a program, or one that runs elsewhere.
+//! The server that Muster is compared with: the bare Go server, another program, or a running server.
 //!
-//! A program is started as `PROGRAM -dir DIR -hold DURATION`. It writes `DIR/ca.crt`, and `DIR/token` if agents have to
-//! enroll, and then `DIR/listen.json` with `{"agent": "HOST:PORT"}`. It holds each check-in for that long (`0s`: not at
-//! all) and runs until it is killed. `bench/go-hold` is such a program.
+//! A program is started as `PROGRAM -dir DIR -hold DURATION`. It writes `DIR/ca.crt`, `DIR/token` if agents have to
+//! enroll, and finally `DIR/listen.json` with `{"agent": "HOST:PORT"}`. It holds each check-in for DURATION (`0s` means
+//! not at all) and runs until it is killed. `bench/go-hold` is such a program.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,55 +14,56 @@ use super::{Against, say, server};
 use crate::process::{Process, Usage};
 use crate::shell;
 
-/// The other server, not running yet if it is a program.
+/// The other server. If it is a program, it is not running yet.
 pub enum Other {
     /// A program to start.
     Program {
-        /// Path of its file.
+        /// Path of the program.
         program: PathBuf,
         /// Directory for its data.
         directory: PathBuf,
         /// Name in the table.
         name: String,
     },
-    /// A server that is running already.
+    /// A server that is already running.
     Remote {
         /// URL of its agent listener.
         url: String,
-        /// Certificate authority to trust.
+        /// File with the CA certificate to trust.
         ca: PathBuf,
-        /// Enrollment token, unless it does not check credentials.
+        /// Enrollment token; `None` if the server does not verify credentials.
         token: Option<String>,
-        /// Its process, if it is on this machine.
+        /// Its process, if it runs on this machine.
         pid: Option<u32>,
     },
 }
 
-/// The other server, running.
+/// The running other server.
 pub struct Running {
     /// URL of its agent listener.
     pub url: String,
-    /// Certificate authority to trust.
+    /// File with the CA certificate to trust.
     pub ca: PathBuf,
-    /// Enrollment token; `None` if it does not check credentials.
+    /// Enrollment token; `None` if the server does not verify credentials.
     pub token: Option<String>,
-    /// What it uses, if it is on this machine.
+    /// Its process, if it runs on this machine, to measure CPU time and memory.
     pub usage: Option<Usage>,
-    /// Ends with this value.
+    /// Killed when this value is dropped.
     _process: Option<Process>,
 }
 
 impl Running {
-    /// Where drones connect to.
+    /// Returns the target for drones.
     pub fn target(&self) -> Target<'_> {
         Target { url: &self.url, ca: &self.ca, token: self.token.as_deref() }
     }
 }
 
 impl Other {
-    /// The server of `--against`, or bare Go if it is installed.
+    /// Returns the server of `--against`, or the bare Go server if Go is installed.
     pub fn choose(against: &Against, directory: &Path) -> anyhow::Result<Option<Self>> {
         let Some(other) = &against.against else { return Self::bare_go(directory) };
+        // A path cannot contain this, so that URLs and programs are distinguishable.
         if other.contains("://") {
             let ca = against.against_ca.clone().context("--against URL requires --against-ca FILE")?;
             let (token, pid) = (against.against_token.clone(), against.against_pid);
@@ -77,6 +78,7 @@ impl Other {
         let program = directory.join("go-hold");
         let source = shell::root().join("bench/go-hold");
         let mut command = Command::new("go");
+        // Without cgo, the program does not depend on a C compiler.
         command.current_dir(source).env("CGO_ENABLED", "0").arg("build").arg("-o").arg(&program).arg(".");
         match command.status() {
             Ok(status) if status.success() => {
@@ -84,13 +86,13 @@ impl Other {
             }
             Ok(status) => anyhow::bail!("go build of bench/go-hold ended with {status}"),
             Err(_) => {
-                say("Go is not installed: the columns of the other server stay empty");
+                say("Go is not installed: there are no figures of another server");
                 Ok(None)
             }
         }
     }
 
-    /// Name of its column in the table.
+    /// Returns the name of its column in the table.
     pub fn name(&self) -> &str {
         match self {
             Self::Program { name, .. } => name,
@@ -98,7 +100,8 @@ impl Other {
         }
     }
 
-    /// Starts it so that it holds each check-in for this long (`0s`: not at all). A remote server does as it does.
+    /// Starts the program, which holds each check-in for this duration (`0s` means not at all). Has no effect on a
+    /// running server.
     pub fn start(&self, hold: &str) -> anyhow::Result<Running> {
         match self {
             Self::Remote { url, ca, token, pid } => Ok(Running {
@@ -115,7 +118,7 @@ impl Other {
 
 fn launch(program: &Path, directory: &Path, hold: &str) -> anyhow::Result<Running> {
     if directory.try_exists()? {
-        // The address of an earlier run would be taken for this one's.
+        // The address of an earlier run must not be mistaken for the address of this one.
         std::fs::remove_dir_all(directory)?;
     }
     std::fs::create_dir_all(directory)?;
@@ -128,6 +131,7 @@ fn launch(program: &Path, directory: &Path, hold: &str) -> anyhow::Result<Runnin
         address.is_some()
     });
     ready.with_context(|| format!("{}, see {}", program.display(), log.display()))?;
+    // A program that does not verify credentials writes no token.
     let token = match std::fs::read_to_string(directory.join("token")) {
         Ok(token) => Some(token.trim().to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,

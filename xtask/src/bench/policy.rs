@@ -1,16 +1,17 @@
-//! The policies that all figures are taken with: as large as real ones, and different from each other.
+//! The policies with which all figures are measured. They are as large as real policies, and differ from each other.
 
 use serde_json::{Value, json};
 
-/// Size of every policy's configuration. An empty one would flatter the server: enrollments and check-ins load the policy.
+/// Size of the configuration of every policy. With an empty one, figures would be too good, because enrollments and
+/// check-ins load the policy.
 pub const POLICY_BYTES: usize = 32 << 10;
 
-/// A configuration of [`POLICY_BYTES`].
+/// Returns a configuration of [`POLICY_BYTES`].
 pub fn real_sized(name: &str) -> Value {
     config(name, POLICY_BYTES)
 }
 
-/// A configuration of about that many bytes, which compresses no better than real ones do.
+/// Returns a configuration of about this many bytes, which does not compress better than real ones.
 fn config(name: &str, bytes: usize) -> Value {
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut word = move || {

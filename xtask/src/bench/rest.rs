@@ -1,4 +1,4 @@
-//! Memory of a server without agents.
+//! Measures the memory of a server without agents.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::table::{Goal, Row, Table};
 use super::{Bench, policy, say};
 use crate::process::Usage;
 
-/// Time for the server to settle after its start.
+/// Time between the start of the server and the measurement.
 const SETTLED: Duration = Duration::from_secs(5);
 
 /// Adds one row.
@@ -18,7 +18,7 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let other = bench.other.as_ref().map(|other| other.start("300s")).transpose()?;
     std::thread::sleep(SETTLED);
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
-    // Only borrowed: dropping it would end it before it is measured.
+    // Borrowed, because dropping it would end the server before it is measured.
     let other = other.as_ref().and_then(|other| other.usage).map(Usage::resident).transpose()?;
     table.add(Row {
         figure: "resident memory of an idle server".into(),

@@ -1,4 +1,4 @@
-//! A release `muster serve` with its own data directory.
+//! A release build of `muster serve` with its own data directory.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -18,7 +18,7 @@ pub struct Server {
     pub url: String,
     /// Its data directory.
     pub data: PathBuf,
-    /// Time from its start until it listened.
+    /// Time from its start until it accepted connections.
     pub took: Duration,
     address: String,
     muster: PathBuf,
@@ -26,7 +26,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on the data directory `name`, which may hold a store already.
+    /// Starts a server on the data directory `name`, which may already contain a store.
     pub fn start(bench: &Bench, name: &str, settings: &[&str]) -> anyhow::Result<Self> {
         let data = bench.folder.join(name);
         std::fs::create_dir_all(&data)?;
@@ -34,19 +34,19 @@ impl Server {
         Self::launch(bench.muster.clone(), data, "127.0.0.1:0", settings)
     }
 
-    /// Kills it and starts it again on the same port.
+    /// Kills the server and starts it again on the same port.
     pub fn restart(mut self) -> anyhow::Result<Self> {
         self.process.kill()?;
         let Self { muster, data, address, settings, .. } = self;
         Self::launch(muster, data, &address, settings)
     }
 
-    /// Its management API.
+    /// Returns a client of its management API.
     pub fn admin(&self) -> Admin {
         Admin::new(self.data.join("admin.sock"))
     }
 
-    /// Certificate authority to trust.
+    /// Returns the path of the CA certificate.
     pub fn ca(&self) -> PathBuf {
         self.data.join("ca.crt")
     }

@@ -1,4 +1,4 @@
-//! The one table: figure, target, ours, the other, ratio.
+//! The table of figures: figure, target, our value, the other value, ratio.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ pub enum Goal {
     AtLeast(f64),
     /// At most this much.
     AtMost(f64),
-    /// For information.
+    /// No target.
     None,
 }
 
@@ -37,12 +37,12 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table with this name for the other server.
+    /// Creates an empty table with this name for the other server.
     pub fn new(other: &str) -> Self {
         Self { other: other.to_owned(), rows: Vec::new() }
     }
 
-    /// Adds a row, and prints it at once.
+    /// Adds a row and prints it immediately.
     pub fn add(&mut self, row: Row) {
         super::say(&row.line());
         self.rows.push(row);
@@ -84,7 +84,7 @@ impl Row {
     }
 }
 
-/// Formats three significant digits, with separators between thousands.
+/// Formats a number with three significant digits and thousands separators.
 fn number(value: f64) -> String {
     if value.abs() < 100.0 && value.fract() != 0.0 {
         return format!("{value:.prec$}", prec = if value.abs() < 10.0 { 2 } else { 1 });

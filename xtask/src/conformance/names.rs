@@ -1,4 +1,4 @@
-//! Numbers in the names of tests.
+//! Statement numbers in the names of tests.
 
 use std::fmt;
 use std::path::Path;
@@ -21,7 +21,7 @@ impl Number {
         Self { deviation: true, number }
     }
 
-    /// Returns whether it is a D.
+    /// Returns whether it is a deviation.
     pub fn is_deviation(self) -> bool {
         self.deviation
     }
@@ -42,19 +42,19 @@ impl fmt::Display for Number {
     }
 }
 
-/// Test whose name has the numbers of what it proves.
+/// A test whose name begins with statement numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestName {
     /// Name of the function.
     pub name: String,
     /// Path of its file.
     pub place: String,
-    /// Numbers of the statements that it proves.
+    /// Numbers of the statements that it verifies.
     pub numbers: Vec<Number>,
 }
 
-/// Returns the numbered tests of a file. A function is a test if an attribute above it says so, or if it is a public
-/// function of a suite that runs on several engines.
+/// Returns the numbered tests of a file. A function is a test if it has a test attribute, or if it is a public function
+/// of a suite that runs on several engines.
 pub fn numbered_tests(path: &Path, text: &str) -> Vec<TestName> {
     let is_suite = path.iter().any(|part| part == "suite");
     let mut found = Vec::new();
@@ -81,7 +81,8 @@ fn function(line: &str) -> Option<&str> {
     rest.split(['(', '<']).next()
 }
 
-/// Returns the leading words of a name that are numbers. Those of other pages (`mg40`, `ag133`, `m11`) are skipped.
+/// Returns the statement numbers at the beginning of a name. Numbers of other pages (`mg40`, `ag133`, `m11`) are
+/// skipped.
 fn numbers(name: &str) -> Vec<Number> {
     let is_elsewhere = |word: &&str| {
         ["mg", "ag", "m"].iter().any(|tag| word.strip_prefix(tag).is_some_and(|digits| digits.parse::<u16>().is_ok()))

@@ -1,4 +1,4 @@
-//! Statements of the protocol page.
+//! The statements of the protocol page.
 
 use super::names::Number;
 use crate::reference::PROTOCOL;
@@ -14,7 +14,7 @@ pub struct Statement {
 /// Returns all of them: EA1–EA147, then D1–D24.
 pub fn all() -> Vec<Statement> {
     let rows = PROTOCOL.rows().filter_map(|row| Some((Number::parse(row.number)?, row.text)));
-    // Only on its own page does a section need no tag.
+    // A section needs no tag only on its own page.
     rows.map(|(number, text)| Statement { number, text: text.replace('§', "EA §") }).collect()
 }
 

@@ -1,11 +1,11 @@
-//! Statements without tests of their own, and why.
+//! Statements without tests, with the reasons.
 
 use super::names::Number;
 
 const OUTPUT_KEYS: &str =
     "per-agent API keys for Elasticsearch outputs; agents get the credentials that are configured for the output";
 
-/// Returns why a statement is not, or not completely, tested.
+/// Returns the reason that a statement is not, or not completely, tested.
 pub fn reason(number: Number) -> Option<&'static str> {
     const EA: &[(u16, &str)] = &[
         (101, OUTPUT_KEYS),
@@ -25,10 +25,10 @@ pub fn reason(number: Number) -> Option<&'static str> {
     find(EA, Number::statement).or_else(|| find(D, Number::deviation))
 }
 
-/// Returns the statements that a statement summarises: their tests prove it.
+/// Returns the statements that a statement summarizes, whose tests verify it.
 pub fn proved_by(number: Number) -> Vec<Number> {
     let (ea, d) = (Number::statement, Number::deviation);
-    // EA108: the access key only. D9: keys are revoked immediately, so no cache has to be short.
+    // EA108: only the access key. D9: keys are revoked immediately, so that caches need not expire early.
     let rows = [(ea(108), vec![ea(122)]), (d(9), vec![d(20), d(21)]), (d(24), vec![ea(59), ea(131), ea(141)])];
     rows.into_iter().find(|(sum, _)| *sum == number).map(|(_, parts)| parts).unwrap_or_default()
 }

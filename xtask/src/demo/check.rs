@@ -1,4 +1,4 @@
-//! `./demo --check`: the whole life of an agent, observed from outside.
+//! `./demo --check` observes the life cycle of an agent from outside.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,40 +11,40 @@ use super::{Demo, STOP, policy, text};
 /// Interval of the demo program's output.
 const SILENCE: Duration = Duration::from_secs(4);
 
-/// Continues from the online agent to its unenrolment.
+/// Continues with the online agent until it is unenrolled.
 pub fn run(demo: Demo, steps: &mut Steps) -> anyhow::Result<()> {
     let Demo { muster, mut server, mut agent, drones, agent_id } = demo;
     drop(drones);
-    steps.wait("the program on the policy runs", || Ok(last_heartbeat(&muster).map(drop)))?;
+    steps.wait("the policy's program is running", || Ok(last_heartbeat(&muster).map(drop)))?;
 
     muster.run(&["agent", "log-level", "--level", "debug", &agent_id, "--yes"])?;
     let actions = muster.json(&["action", "list"])?;
-    let action = items(&actions).next().context("no action is listed")?;
+    let action = items(&actions).next().context("the list of actions is empty")?;
     let action = text(action, "actionId").or_else(|_| text(action, "id"))?;
-    steps.done("an action was given");
+    steps.done("action created");
     muster.run(&["action", "wait", &action, "--timeout", "60"])?;
-    steps.done("the agent ran and acked it");
+    steps.done("action acknowledged by the agent");
 
     muster.run(&["agent", "unenroll", &agent_id, "--yes"])?;
-    steps.done("the agent was unenrolled");
-    let ended = agent.wait(Duration::from_secs(60))?.context("the agent still runs a minute later")?;
-    anyhow::ensure!(ended.success(), "the agent ended with {ended}");
-    steps.done("the agent stopped by itself");
+    steps.done("agent unenrolled");
+    let ended = agent.wait(Duration::from_secs(60))?.context("the agent is still running after a minute")?;
+    anyhow::ensure!(ended.success(), "the agent exited with {ended}");
+    steps.done("agent exited");
     let shown = muster.json(&["agent", "show", &agent_id])?;
-    anyhow::ensure!(shown["status"] == "unenrolled", "it is shown as {}", shown["status"]);
+    anyhow::ensure!(shown["status"] == "unenrolled", "the status of the agent is {}", shown["status"]);
     let silent = last_heartbeat(&muster).and_then(|at| at.elapsed().ok()).unwrap_or_default();
     std::thread::sleep(SILENCE.saturating_sub(silent));
     let silent = last_heartbeat(&muster).and_then(|at| at.elapsed().ok()).unwrap_or_default();
-    anyhow::ensure!(silent >= SILENCE, "the program on the policy still runs");
-    steps.done("its program stopped too");
+    anyhow::ensure!(silent >= SILENCE, "the policy's program is still running");
+    steps.done("the policy's program stopped");
 
-    let ended = server.stop(STOP)?.context("the server does not stop")?;
-    anyhow::ensure!(ended.success(), "the server ended with {ended}");
-    steps.done("the server stopped");
+    let ended = server.stop(STOP)?.context("the server did not stop")?;
+    anyhow::ensure!(ended.success(), "the server exited with {ended}");
+    steps.done("server stopped");
     Ok(())
 }
 
-/// Returns the time of the program's last output.
+/// Returns the time of the last output of the program.
 fn last_heartbeat(muster: &Muster) -> Option<SystemTime> {
     std::fs::metadata(muster.folder().join(policy::LOG)).ok()?.modified().ok()
 }

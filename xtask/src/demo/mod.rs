@@ -1,5 +1,5 @@
-//! `./demo`: a server with its embedded store and an enrolled `muster-agent`, set up with the commands that a
-//! user would run. Everything is under `target/demo`; a second run starts clean.
+//! `./demo` runs a server with its embedded store and an enrolled `muster-agent`, set up with the same commands that a
+//! user would run. All files are under `target/demo`, which each run empties first.
 
 mod check;
 mod muster;
@@ -27,7 +27,7 @@ pub struct DemoArgs {
     /// Number of additional simulated agents.
     #[arg(long, value_name = "N", default_value_t = 0)]
     drones: u32,
-    /// Do not wait: run through the agent's life until it is unenrolled, and exit.
+    /// Take the agent through its life cycle until it is unenrolled, and exit.
     #[arg(long)]
     check: bool,
 }
@@ -50,14 +50,16 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
 }
 
 fn set_up(args: &DemoArgs, steps: &mut Steps) -> anyhow::Result<Demo> {
+    // A debug build, because it is faster to build and the demo needs no performance.
     shell::run(shell::cargo(&["build", "--quiet", "--package", "muster", "--package", "muster-agent"]))?;
     steps.done("built");
     let muster = Muster::in_clean_folder()?;
     let server = muster.start_server()?;
-    steps.done(&format!("server is ready for agents on {}", muster.url()?));
+    steps.done(&format!("server is ready for agents at {}", muster.url()?));
 
     let revision = policy::apply(&muster)?;
     steps.done(&format!("policy \"{}\" applied, revision {revision}", policy::NAME));
+    // Policies have a key already. The command is used to show how keys are created.
     let token = muster.json(&["enrollment-key", "create", "--policy", policy::NAME])?;
     let token = text(&token, "api_key")?;
     steps.done("enrollment key created");
@@ -93,6 +95,7 @@ Press Ctrl-C to stop.",
     );
     interrupted()?;
     println!("\nstopping");
+    // The agent stops first, so that it does not log connection errors.
     demo.agent.stop(STOP)?;
     if let Some(mut drones) = demo.drones.take() {
         drones.stop(STOP)?;
@@ -123,6 +126,6 @@ fn text(value: &Value, field: &str) -> anyhow::Result<String> {
 fn output(command: &mut Command) -> anyhow::Result<String> {
     let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "{command:?} ended with {}: {}", output.status, said.trim());
+    anyhow::ensure!(output.status.success(), "{command:?} exited with {}: {}", output.status, said.trim());
     Ok(String::from_utf8(output.stdout)?)
 }

@@ -1,4 +1,4 @@
-//! Programs of the demo and their directories.
+//! The programs of the demo and their directories.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use super::output;
 use crate::process::Process;
 use crate::shell;
 
-/// `muster` and `muster-agent` with their directory.
+/// `muster` and `muster-agent`, with the directory of the demo.
 pub struct Muster {
     folder: PathBuf,
     programs: PathBuf,
@@ -21,7 +21,7 @@ impl Muster {
     pub fn in_clean_folder() -> anyhow::Result<Self> {
         let folder = shell::root().join("target/demo");
         if folder.try_exists()? {
-            std::fs::remove_dir_all(&folder).context("target/demo can't be emptied: does another demo run?")?;
+            std::fs::remove_dir_all(&folder).context("cannot empty target/demo; another demo may be running")?;
         }
         std::fs::create_dir_all(&folder)?;
         Ok(Self { folder, programs: shell::target()?.join("debug") })
@@ -38,7 +38,7 @@ impl Muster {
         program.strip_prefix(shell::root()).unwrap_or(&program).display().to_string()
     }
 
-    /// Starts the server on free ports, and returns it when it is ready.
+    /// Starts the server on free ports, and returns when it is ready.
     pub fn start_server(&self) -> anyhow::Result<Process> {
         let mut command = self.command("muster");
         command.args([
@@ -56,14 +56,14 @@ impl Muster {
         Ok(server)
     }
 
-    /// Returns the address for agents.
+    /// Returns the URL for agents.
     pub fn url(&self) -> anyhow::Result<String> {
         let listen = std::fs::read(self.data().join("listen.json"))?;
         let listen: Value = serde_json::from_slice(&listen)?;
         Ok(format!("https://{}", super::text(&listen, "agent")?))
     }
 
-    /// Enrols and starts the agent.
+    /// Enrolls and starts the agent.
     pub fn start_agent(&self, token: &str) -> anyhow::Result<Process> {
         let mut enroll = self.agent();
         enroll.args(["enroll", "--tag", "demo", "--url", &self.url()?]).arg("--certificate-authorities").arg(self.ca());
@@ -82,7 +82,7 @@ impl Muster {
     /// Returns the output of `muster` as JSON.
     pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let text = self.run(&[arguments, &["--output", "json"]].concat())?;
-        serde_json::from_str(&text).with_context(|| format!("muster {arguments:?} answered {text:?}"))
+        serde_json::from_str(&text).with_context(|| format!("muster {arguments:?} printed {text:?}"))
     }
 
     /// Returns the output of `muster`.

@@ -1,4 +1,4 @@
-//! Policy of the demo: one program that the agent keeps running.
+//! The policy of the demo, with one program that the agent keeps running.
 
 use anyhow::Context as _;
 
@@ -6,9 +6,9 @@ use super::muster::Muster;
 
 /// Its name.
 pub const NAME: &str = "Demo";
-/// Policy file in the demo's directory.
+/// Policy file, in the directory of the demo.
 pub const FILE: &str = "policy.yml";
-/// Output file of its program in the demo's directory.
+/// Output file of the program, in the directory of the demo.
 pub const LOG: &str = "heartbeat.log";
 
 /// Writes and applies the file, and returns the new revision.

@@ -1,4 +1,4 @@
-//! Steps of the demo with their times.
+//! The steps of the demo and their times.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ impl Steps {
         what.clone_into(&mut self.last);
     }
 
-    /// Completes the last step.
+    /// Returns the last completed step.
     pub fn last(&self) -> &str {
         &self.last
     }
@@ -36,7 +36,7 @@ impl Steps {
                 self.done(what);
                 return Ok(found);
             }
-            anyhow::ensure!(Instant::now() < deadline, "waited {} s for: {what}", PATIENCE.as_secs());
+            anyhow::ensure!(Instant::now() < deadline, "timeout after {} s: {what}", PATIENCE.as_secs());
             std::thread::sleep(Duration::from_millis(100));
         }
     }

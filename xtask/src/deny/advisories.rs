@@ -1,4 +1,4 @@
-//! A copy of the RustSec advisory database, as far as it says which versions are affected.
+//! A copy of the RustSec advisory database, reduced to the affected versions.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const FILE: &str = "xtask/src/deny/advisories.tsv";
 
 /// All advisories of one day.
 pub struct Advisories {
-    /// Date of the database's newest commit.
+    /// Date of the newest commit of the database.
     pub date: String,
     rows: Vec<Advisory>,
 }
@@ -37,17 +37,18 @@ impl Advisories {
 
     fn parse(text: &str) -> anyhow::Result<Self> {
         let mut lines = text.lines();
+        // The date shows how old the copy is, because it is not updated automatically.
         let date = lines.next().and_then(|line| line.strip_prefix("# ")).context("no date in the first line")?;
         let rows = lines.map(Advisory::parse).collect::<anyhow::Result<_>>()?;
         Ok(Self { date: date.to_owned(), rows })
     }
 
-    /// Returns what makes this version a fault.
+    /// Returns the advisories that are errors for this version.
     pub fn vulnerabilities(&self, name: &str, version: &Version) -> Vec<String> {
         self.of(name, version, |kind| kind == "vulnerability" || kind == "unsound")
     }
 
-    /// Returns what should be known about this version.
+    /// Returns the advisories that are warnings for this version.
     pub fn warnings(&self, name: &str, version: &Version) -> Vec<String> {
         self.of(name, version, |kind| kind == "unmaintained" || kind == "notice")
     }
@@ -66,7 +67,7 @@ impl Advisory {
     fn parse(line: &str) -> anyhow::Result<Self> {
         let cells: Vec<_> = line.split('\t').collect();
         let [id, package, kind, patched, unaffected] = cells.as_slice() else {
-            anyhow::bail!("{FILE}: five columns are expected: {line}");
+            anyhow::bail!("{FILE}: expected five columns: {line}");
         };
         let requirements = |cell: &str| {
             let parts = cell.split("; ").filter(|part| !part.is_empty());
@@ -82,25 +83,28 @@ impl Advisory {
     }
 
     fn affects(&self, version: &Version) -> bool {
+        // The database lists the ranges that are not affected.
         !self.patched.iter().chain(&self.unaffected).any(|range| range.matches(version))
     }
 }
 
-/// Writes the copy anew from a clone of the database.
+/// Rewrites the copy from a clone of the database.
 pub fn update(clone: &Path) -> anyhow::Result<()> {
     let mut command = std::process::Command::new("git");
     let output = command.arg("-C").arg(clone).args(["log", "-1", "--format=%cs"]).output()?;
-    anyhow::ensure!(output.status.success(), "{} is no clone of the advisory database", clone.display());
+    anyhow::ensure!(output.status.success(), "{} is not a clone of the advisory database", clone.display());
     let mut rows = Vec::new();
     for path in pages(&clone.join("crates"))? {
         rows.extend(page(&std::fs::read_to_string(&path)?).with_context(|| path.display().to_string())?);
     }
+    // Sorted, so that an update has a small difference.
     rows.sort_unstable();
     let date = String::from_utf8(output.stdout)?;
     let text = rows.iter().fold(format!("# {date}"), |mut text, row| {
         let _ = writeln!(text, "{row}");
         text
     });
+    // A copy that cannot be parsed must not replace the current one.
     Advisories::parse(&text)?;
     std::fs::write(shell::root().join(FILE), text)?;
     Ok(())
@@ -116,7 +120,7 @@ fn pages(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(pages)
 }
 
-/// Returns the line of one advisory; `None` for one that was withdrawn.
+/// Returns the line of an advisory; `None` if it was withdrawn.
 fn page(text: &str) -> anyhow::Result<Option<String>> {
     #[derive(Deserialize)]
     struct Page {
@@ -140,6 +144,7 @@ fn page(text: &str) -> anyhow::Result<Option<String>> {
     }
     let block = text.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```")).context("no TOML block")?.0;
     let Page { advisory, versions } = toml::from_str(block)?;
+    // Withdrawn advisories were published by mistake.
     if advisory.withdrawn.is_some() {
         return Ok(None);
     }

@@ -1,12 +1,14 @@
-//! `cargo xtask deny`: licences, sources, bans and known vulnerabilities of every dependency, without network.
+//! `cargo xtask deny` checks licenses, sources, bans and known vulnerabilities of all dependencies, without network
+//! access.
 //!
-//! `deny.toml` is the configuration of [cargo-deny], which is run as well where it is installed. What it can't do without
-//! network is look for advisories, so a dated copy of the RustSec database's version ranges is kept here.
+//! `deny.toml` is the configuration of [cargo-deny], which is also run if it is installed. cargo-deny cannot check
+//! advisories without network access, so that this directory contains a dated copy of the version ranges in the RustSec
+//! database.
 //!
 //! [cargo-deny]: https://embarkstudios.github.io/cargo-deny/
 
 mod advisories;
-mod licence;
+mod license;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -26,7 +28,7 @@ pub struct DenyArgs {
     update: Option<PathBuf>,
 }
 
-/// A dependency as `cargo metadata` describes it.
+/// A dependency in the output of `cargo metadata`.
 #[derive(Debug, Deserialize)]
 struct Package {
     id: String,
@@ -52,11 +54,11 @@ struct Node {
     id: String,
 }
 
-/// The part of `deny.toml` that is read here.
+/// The part of `deny.toml` that this command uses.
 #[derive(Deserialize)]
 struct Config {
     graph: Graph,
-    licenses: Licences,
+    licenses: Licenses,
     bans: Bans,
 }
 
@@ -66,7 +68,7 @@ struct Graph {
 }
 
 #[derive(Deserialize)]
-struct Licences {
+struct Licenses {
     allow: BTreeSet<String>,
 }
 
@@ -82,11 +84,12 @@ struct Ban {
     reason: String,
 }
 
-/// Checks the dependencies, or renews the advisories.
+/// Checks the dependencies, or updates the advisories.
 pub fn run(args: &DenyArgs) -> anyhow::Result<()> {
     if let Some(clone) = &args.update {
         return advisories::update(clone);
     }
+    // The same file as for cargo-deny, so that both check the same rules.
     let config: Config = toml::from_str(&std::fs::read_to_string(shell::root().join("deny.toml"))?)?;
     let packages = dependencies(&config.graph.targets)?;
     let advisories = Advisories::of_the_repository()?;
@@ -94,6 +97,7 @@ pub fn run(args: &DenyArgs) -> anyhow::Result<()> {
     for package in &packages {
         faults.extend(config.faults(package));
         faults.extend(advisories.vulnerabilities(&package.name, &package.version));
+        // Unmaintained crates are only reported, because there may be no replacement.
         for warning in advisories.warnings(&package.name, &package.version) {
             println!("warning: {warning}");
         }
@@ -102,17 +106,19 @@ pub fn run(args: &DenyArgs) -> anyhow::Result<()> {
         println!("error: {fault}");
     }
     println!("{} dependencies; advisories of {}", packages.len(), advisories.date);
-    anyhow::ensure!(faults.is_empty(), "{} faults in the dependencies", faults.len());
+    anyhow::ensure!(faults.is_empty(), "{} errors in the dependencies", faults.len());
     cargo_deny()
 }
 
-/// Returns what the supported targets are built from, without the workspace itself.
+/// Returns the dependencies of the supported targets, without the crates of the workspace.
 fn dependencies(targets: &[String]) -> anyhow::Result<Vec<Package>> {
+    // `--filter-platform` omits crates that are only used on other platforms.
     let mut arguments = vec!["metadata", "--format-version", "1", "--locked"];
     targets.iter().for_each(|target| arguments.extend(["--filter-platform", target]));
     let output = shell::cargo(&arguments).output()?;
     anyhow::ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     let metadata: Metadata = serde_json::from_slice(&output.stdout).context("the output of cargo metadata")?;
+    // The list of packages contains all crates of the lock file; only the resolved nodes are part of a build.
     let used: BTreeSet<_> = metadata.resolve.nodes.into_iter().map(|node| node.id).collect();
     Ok(metadata.packages.into_iter().filter(|one| one.source.is_some() && used.contains(&one.id)).collect())
 }
@@ -124,24 +130,26 @@ impl Config {
         if let Some(ban) = self.bans.deny.iter().find(|ban| ban.name == package.name) {
             faults.push(format!("{name} is banned: {}", ban.reason));
         }
+        // Crates from git or from other registries are not covered by advisories.
         if package.source.as_deref() != Some("registry+https://github.com/rust-lang/crates.io-index") {
             let source = package.source.as_deref().unwrap_or_default();
             faults.push(format!("{name} comes from {source}, not from crates.io"));
         }
-        let licence = package.license.as_deref().unwrap_or("none");
-        if !licence::is_allowed(licence, &self.licenses.allow) {
-            faults.push(format!("{name} has the licence {licence}, which deny.toml does not allow"));
+        let license = package.license.as_deref().unwrap_or("none");
+        if !license::is_allowed(license, &self.licenses.allow) {
+            faults.push(format!("{name} has the license {license}, which deny.toml does not allow"));
         }
         faults
     }
 }
 
-/// Runs cargo-deny where it is installed, with what it can do offline.
+/// Runs the offline checks of cargo-deny, if it is installed.
 fn cargo_deny() -> anyhow::Result<()> {
     if !shell::cargo(&["deny", "--version"]).output()?.status.success() {
-        println!("cargo-deny is not installed; the check above is all");
+        println!("cargo-deny is not installed and was not run");
         return Ok(());
     }
+    // The check of advisories is not included, because cargo-deny would download the database.
     shell::run(shell::cargo(&["deny", "--offline", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]))
 }
 
@@ -156,12 +164,12 @@ mod tests {
         .unwrap()
     }
 
-    fn package(name: &str, licence: &str, source: &str) -> Package {
+    fn package(name: &str, license: &str, source: &str) -> Package {
         Package {
             id: String::new(),
             name: name.to_owned(),
             version: semver::Version::new(1, 2, 3),
-            license: Some(licence.to_owned()),
+            license: Some(license.to_owned()),
             source: Some(source.to_owned()),
         }
     }
@@ -176,7 +184,7 @@ mod tests {
             [
                 "openssl 1.2.3 is banned: one TLS",
                 "openssl 1.2.3 comes from git+https://example.org/openssl, not from crates.io",
-                "openssl 1.2.3 has the licence GPL-3.0, which deny.toml does not allow",
+                "openssl 1.2.3 has the license GPL-3.0, which deny.toml does not allow",
             ]
         );
     }

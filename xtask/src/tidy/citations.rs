@@ -1,4 +1,4 @@
-//! Citations of `docs/reference`: each must refer to a section or a statement there.
+//! Checks citations of `docs/reference`. Each must refer to an existing section or statement.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,7 +23,9 @@ impl Citations {
 
     /// Returns the invalid citations of a file, and records the valid ones.
     pub fn check(&mut self, path: &Path, text: &str) -> Vec<String> {
+        // Within its own page, a section needs no prefix.
         let own = PAGES.iter().find(|page| path == Path::new(page.path));
+        // Only in code do names of functions contain numbers.
         let is_code = path.extension().is_some_and(|ending| ending == "rs");
         let mut stops = Vec::new();
         for (at, line) in text.lines().enumerate() {
@@ -42,13 +44,13 @@ impl Citations {
         stops
     }
 
-    /// Returns the statements that nothing cites. They are not an error: a page may be ahead of the code.
+    /// Returns the statements that nothing cites. They are not errors, because a page may be ahead of the code.
     pub fn uncited(&self) -> Vec<&'static str> {
         self.rows.iter().copied().filter(|row| !self.cited.contains(*row)).collect()
     }
 }
 
-/// A section sign with what it refers to.
+/// A section sign and its target.
 #[derive(Debug, PartialEq, Eq)]
 struct Section<'a> {
     page: Cited<'a>,
@@ -57,7 +59,7 @@ struct Section<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cited<'a> {
-    /// A page of ours, by its tag.
+    /// One of our pages, by its tag.
     Page(&'a str),
     /// Another document: an RFC.
     Elsewhere,
@@ -74,14 +76,14 @@ impl Section<'_> {
             Cited::Bare => own,
         };
         let Some(page) = page else {
-            return Some(format!("§{number} names no page: write EA §{number}, MG §{number} or AG §{number}"));
+            return Some(format!("§{number} has no page prefix: write EA §{number}, MG §{number} or AG §{number}"));
         };
         let leads = page.sections().contains(number);
         (!leads).then(|| format!("{} has no section {number}", page.path))
     }
 }
 
-/// The section citations of a line. A list inherits the page: `EA §1.4, §1.11`.
+/// Returns the section citations in a line. The items of a list have the same page: `EA §1.4, §1.11`.
 fn sections(line: &str) -> Vec<Section<'_>> {
     let mut found: Vec<Section<'_>> = Vec::new();
     let mut end_of_last = 0;
@@ -89,10 +91,12 @@ fn sections(line: &str) -> Vec<Section<'_>> {
         let rest = &line[at + sign.len()..];
         let length = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let number = rest[..length].trim_end_matches('.');
+        // The sign is used for something else, such as `§§`.
         if number.is_empty() {
             continue;
         }
         let between = &line[end_of_last..at];
+        // After the first item of a list, the prefix is not repeated.
         let is_listed = matches!(between, ", " | " and " | " to " | "–" | "; ");
         let page = match found.last() {
             Some(last) if is_listed => last.page,
@@ -113,7 +117,7 @@ fn page_before(text: &str) -> Cited<'_> {
     }
 }
 
-/// The numbers of statements in a line.
+/// Returns the statement numbers in a line.
 fn rows(line: &str) -> Vec<String> {
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '+' | '/' | '=' | '.');
     line.split(|c| !is_part(c))
@@ -126,13 +130,14 @@ fn rows(line: &str) -> Vec<String> {
 fn is_number(word: &str) -> bool {
     let digits = word.trim_start_matches(|c: char| c.is_ascii_uppercase());
     let tag = &word[..word.len() - digits.len()];
+    // Other words have the same form, such as `D0` or `M1024`.
     ROW_TAGS.contains(&tag)
         && (1..=3).contains(&digits.len())
         && digits.bytes().all(|byte| byte.is_ascii_digit())
         && !digits.starts_with('0')
 }
 
-/// The numbers at the beginning of a function's name: `ea35_d6_the_key_works`.
+/// Returns the statement numbers at the beginning of the name of a function: `ea35_d6_the_key_works`.
 fn test_numbers(line: &str) -> impl Iterator<Item = String> {
     let name = line.split_once("fn ").map_or("", |(_, rest)| rest);
     let name = &name[..name.find(['(', '<']).unwrap_or(0)];
@@ -166,7 +171,7 @@ mod tests {
     fn section_without_a_page_is_a_fault_except_on_the_page_itself() {
         // Put together here, so that this file does not cite a section without its page.
         let bare = format!("{}4.2", '\u{a7}');
-        let fault = format!("a.rs:1: {bare} names no page: write EA {bare}, MG {bare} or AG {bare}");
+        let fault = format!("a.rs:1: {bare} has no page prefix: write EA {bare}, MG {bare} or AG {bare}");
         assert_eq!(faults("a.rs", &format!("// see {bare}")), [fault]);
         assert_eq!(faults(crate::reference::PROTOCOL.path, &format!("see {bare}")), [""; 0]);
     }

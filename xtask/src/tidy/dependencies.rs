@@ -1,23 +1,25 @@
-//! Dependencies that nothing uses.
+//! Finds unused dependencies.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// A member of the workspace: its directory, its manifest and its sources.
+/// A member of the workspace, with its directory, manifest and sources.
 struct Member<'a> {
     directory: &'a Path,
     manifest: toml::Table,
     sources: Vec<&'a str>,
 }
 
-/// Returns the declared dependencies that no source of their crate names, and those of the workspace that no crate has.
+/// Returns the dependencies that no source of their crate uses, and the dependencies of the workspace that no crate
+/// declares.
 pub fn unused(files: &[(PathBuf, String)]) -> anyhow::Result<Vec<String>> {
     let mut workspace = Vec::new();
     let mut members = Vec::new();
     for (path, text) in files.iter().filter(|(path, _)| path.ends_with("Cargo.toml")) {
         let manifest: toml::Table = text.parse().with_context(|| path.display().to_string())?;
         let directory = path.parent().unwrap_or(Path::new(""));
+        // The root manifest declares versions for all members.
         if directory == Path::new("") {
             let shared = manifest.get("workspace").and_then(|workspace| workspace.get("dependencies"));
             workspace.extend(shared.and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::keys).cloned());
@@ -34,7 +36,7 @@ pub fn unused(files: &[(PathBuf, String)]) -> anyhow::Result<Vec<String>> {
     Ok(stops)
 }
 
-/// Whether the name is a crate of the workspace, which may be declared before anything depends on it.
+/// Returns whether the name is a crate of the workspace, which may be declared before it is used.
 fn is_ours(name: &str, members: &[Member<'_>]) -> bool {
     members.iter().any(|member| member.name() == Some(name))
 }
@@ -47,6 +49,7 @@ impl Member<'_> {
     fn dependencies(&self) -> Vec<&str> {
         let targets = self.manifest.get("target").and_then(toml::Value::as_table);
         let tables = targets.into_iter().flat_map(toml::Table::values).filter_map(toml::Value::as_table);
+        // Dependencies of a single platform are in tables of their own.
         let kinds = ["dependencies", "dev-dependencies", "build-dependencies"];
         let tables = std::iter::once(&self.manifest).chain(tables);
         let lists = tables.flat_map(|table| kinds.iter().filter_map(|kind| table.get(*kind)?.as_table()));
@@ -58,17 +61,18 @@ impl Member<'_> {
             let identifier = name.replace('-', "_");
             self.sources.iter().any(|text| names(text, &identifier))
         };
-        // A crate may depend on itself to switch on a feature for its tests.
+        // A crate may depend on itself to enable a feature for its tests.
         let unused = self.dependencies().into_iter().filter(|name| self.name() != Some(name) && !named(name));
         unused.map(|name| format!("{}/Cargo.toml: nothing uses {name}", self.directory.display())).collect()
     }
 }
 
-/// Whether a source uses the identifier as a crate: `name::`, `name!` or `use name;`.
+/// Returns whether a source uses the identifier as a crate: `name::`, `name!` or `use name;`.
 fn names(text: &str, identifier: &str) -> bool {
     text.match_indices(identifier).any(|(at, _)| {
         let before = text[..at].chars().next_back();
         let after = &text[at + identifier.len()..];
+        // The identifier must not be the end of a longer one.
         let begins = before.is_none_or(|c| !c.is_alphanumeric() && c != '_');
         begins
             && (after.starts_with("::")

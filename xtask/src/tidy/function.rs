@@ -1,13 +1,13 @@
-//! Functions in formatted source: from the `fn` line to the closing brace at the same indentation.
+//! Finds functions in formatted source code, from the `fn` line to the closing brace with the same indentation.
 
 /// Function.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Function {
     /// Its name.
     pub name: String,
-    /// Line where it begins, from 1.
+    /// Number of its first line, from 1.
     pub line: usize,
-    /// Lines of its body.
+    /// Number of lines of its body.
     pub lines: usize,
 }
 
@@ -19,7 +19,7 @@ pub fn functions(lines: &[&str]) -> Vec<Function> {
         .collect()
 }
 
-/// Returns the name if the line begins a function.
+/// Returns the name if the line is the beginning of a function.
 fn name(line: &str) -> Option<&str> {
     let mut rest = line.trim_start();
     if rest.starts_with("pub(") {

@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: measures of the code next to their targets, and enforced rules.
+//! `cargo xtask tidy` prints measures of the code with their targets, and enforces rules.
 
 mod citations;
 mod dependencies;
@@ -11,7 +11,7 @@ use crate::shell;
 use places::TestPlaces;
 use source::Source;
 
-/// Measures the tree. Fails if a rule is violated.
+/// Measures the source tree. Returns an error if a rule is violated.
 pub fn run() -> anyhow::Result<()> {
     let mut files = Vec::new();
     for path in shell::sources()?.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "rs")) {

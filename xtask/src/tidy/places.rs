@@ -1,4 +1,4 @@
-//! Files that contain only tests: by their path, or because they are modules under `#[cfg(test)]`.
+//! Finds files that contain only tests, by their path or because they are modules under `#[cfg(test)]`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,8 @@ use super::citations::Citations;
 use super::dependencies;
 use crate::shell;
 
-/// Parts of paths and names that are specific to one machine. Written in halves, so that this file passes its own rule.
+/// Parts of paths and names that are specific to one machine. They are split, so that this file does not violate the
+/// rule.
 const MACHINE: [&str; 4] =
     [concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("index.cr", "ates.io"), concat!("/tmp/ba", "sh")];
 
@@ -23,6 +24,7 @@ pub fn stops() -> anyhow::Result<Vec<String>> {
         let bytes = read(path)?;
         let Ok(text) = String::from_utf8(bytes) else { continue };
         stops.extend(machine_words(path, &text));
+        stops.extend(conflict_marker(path, &text));
         // Its tests contain invalid citations on purpose.
         if !is_data(path) && !path.ends_with("tidy/citations.rs") {
             stops.extend(citations.check(path, &text));
@@ -43,7 +45,7 @@ pub fn stops() -> anyhow::Result<Vec<String>> {
     Ok(stops)
 }
 
-/// Returns whether a file is data: recorded requests may contain paths of their machines.
+/// Returns whether a file is data. Recorded requests may contain paths of their machines.
 fn is_data(path: &Path) -> bool {
     path == Path::new("Cargo.lock") || path.iter().any(|part| part == "golden" || part == "seeds" || part == "corpus")
 }
@@ -55,6 +57,13 @@ fn is_member(folder: &Path) -> bool {
 fn machine_words(path: &Path, text: &str) -> Vec<String> {
     let words = MACHINE.iter().filter(|word| !is_data(path) && text.contains(**word));
     words.map(|word| format!("{}: {word} is specific to one machine", path.display())).collect()
+}
+
+/// Returns a violation if a merge left a conflict marker: neither the compiler nor a test sees one in a page.
+fn conflict_marker(path: &Path, text: &str) -> Option<String> {
+    let is_marker = |line: &str| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ");
+    let at = text.lines().position(is_marker)?;
+    Some(format!("{}:{}: conflict marker of a merge", path.display(), at + 1))
 }
 
 /// Checks that a member inherits the lints and has a description.
@@ -74,8 +83,8 @@ fn member(path: &Path, text: &str) -> anyhow::Result<Vec<String>> {
     Ok(stops)
 }
 
-/// What a crate must never know, tests included: core and services decide for every family of agents, so that none of
-/// them may bring its wire types or its transport along.
+/// Dependencies that a crate must not have, not even in tests. Core and services are independent of the families of
+/// agents, and therefore of their wire types and transports.
 const WALLS: [(&str, &[&str]); 3] = [
     ("muster-core", &["muster-protocol", "muster-store", "http", "hyper", "axum", "tokio", "rusqlite"]),
     ("muster-fleet", &["muster-protocol", "muster-listen", "muster-elastic", "http", "hyper", "axum", "rusqlite"]),
@@ -154,6 +163,13 @@ mod tests {
         );
         assert!(walls("muster-elastic", &wire).is_empty());
         assert!(walls("muster-fleet", &manifest("[dependencies]\nmuster-core.workspace = true")).is_empty());
+    }
+
+    #[test]
+    fn conflict_markers_are_found() {
+        let merged = format!("# Page\n{} HEAD\nours\n", "<".repeat(7));
+        assert_eq!(conflict_marker(Path::new("a.md"), &merged).unwrap(), "a.md:2: conflict marker of a merge");
+        assert_eq!(conflict_marker(Path::new("a.md"), "a <<<<<<< b\n=======\n"), None);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! `muster-agent enroll`.
 //!
-//! Everything that can be checked without the server is checked first, and nothing on disk changes before the server
-//! has admitted the agent.
+//! Everything that can be checked without the server is checked first. Nothing on disk is changed until the server has
+//! accepted the agent.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use muster_core::entropy::random_uuid;
+use muster_core::error_chain::chain;
 use muster_core::pem::no_certificate;
 use muster_protocol::elastic::enroll::EnrolledItem;
 
@@ -30,28 +31,28 @@ use crate::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret, Trust};
 use crate::state::{State, Store, StoreError};
 use crate::token;
 
-/// How long the former server has to take the notice that this agent is gone.
+/// Maximum time to notify the previous server that this agent has left.
 const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Arguments of `enroll`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// URL of the server's agent listener; repeatable
+    /// URL of the server's agent listener (repeatable)
     #[arg(long = "url", required = true, value_name = "URL")]
     urls: Vec<String>,
-    /// Enrollment token; prefer the environment variable, because other users can see arguments in the process list
+    /// Enrollment token; other users can see arguments in the process list, so that the environment variable is safer
     #[arg(long, env = "MUSTER_ENROLLMENT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     enrollment_token: String,
     /// PEM files with the CA certificates to trust [default: the system's trust store]
     #[arg(long, short = 'a', value_name = "FILE", value_delimiter = ',')]
     certificate_authorities: Vec<Utf8PathBuf>,
-    /// SHA-256 fingerprint of the CA (hex, of its certificate; or base64, of its public key)
+    /// SHA-256 fingerprint of the CA: of its certificate in hex, or of its public key in base64
     #[arg(long, short = 'p', value_name = "SHA256", value_delimiter = ',')]
     ca_sha256: Vec<String>,
     /// Allow plain HTTP to a loopback address
     #[arg(long, short = 'i')]
     insecure: bool,
-    /// Tags of this agent, separated by commas; repeatable
+    /// Tags of the agent, separated by commas (repeatable)
     #[arg(long = "tag", value_name = "TAG", value_delimiter = ',')]
     tags: Vec<String>,
     /// Agent id to request [default: the server generates one]
@@ -72,27 +73,28 @@ pub struct Args {
 }
 
 impl std::fmt::Debug for Args {
-    /// Leaves the tokens out.
+    /// Omits the tokens.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Args").field("urls", &self.urls).finish_non_exhaustive()
     }
 }
 
-/// What an existing base path says about a former enrollment.
+/// The previous enrollment in an existing base path.
 enum Former {
     None,
     Enrolled(Box<Enrollment>),
-    /// The document can't be read; the reason.
+    /// The document cannot be read; contains the reason.
     Unreadable(String),
 }
 
 /// Enrolls, stores the result, and reloads a running daemon.
 pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
+    // All usage errors are reported before the first connection.
     let servers = servers(&args)?;
     check_tokens(&args)?;
     let trust = trust(&args)?;
     check_base(layout.base())?;
-    // Opens nothing yet: the directory may not exist.
+    // This opens nothing yet, because the directory may not exist.
     let store = DiskStore::new(layout.clone());
     let former = former(&store, args.force)?;
     let client =
@@ -108,7 +110,7 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     let patience = Patience { timeout, attempts: args.attempts, ..Patience::default() };
     eprintln!("Enrolling at {} …", list(&servers));
     let item = enroll(&client, &wish, &facts, &patience, &System, |line| eprintln!("{line}")).await?;
-    // From here on the agent is enrolled: a failure leaves it known to the server and not to this host.
+    // From here on, the server knows the agent. If storing the enrollment fails, the agent is known only to the server.
     store.prepare()?;
     keep(&store, &servers, trust, &item)?;
     println!("Enrolled as agent {}{}", item.id, on_policy(&item));
@@ -125,7 +127,7 @@ fn servers(args: &Args) -> Result<Vec<Server>, Failure> {
     let mut servers = Vec::new();
     for url in &args.urls {
         let server = Server::parse(url).map_err(|error| Failure::new(exit::USAGE, format!("--url: {error}")))?;
-        // Plain HTTP over loopback can't be overheard; anywhere else the access key could be.
+        // Plain HTTP cannot be intercepted on loopback. On any other network, it would expose the access key.
         if !(server.tls || args.insecure && server.is_loopback()) {
             let failure = Failure::new(exit::USAGE, format!("--url: {server} would send credentials unencrypted"));
             return Err(failure.hint("use https; --insecure allows http only to a loopback address"));
@@ -135,7 +137,7 @@ fn servers(args: &Args) -> Result<Vec<Server>, Failure> {
     Ok(servers)
 }
 
-/// Checks the tokens' form, so that a botched paste is a usage error and not a refusal by the server.
+/// Checks the format of the tokens, so that a paste error is a usage error instead of a rejection by the server.
 fn check_tokens(args: &Args) -> Result<(), Failure> {
     token::check(&args.enrollment_token).map_err(|error| {
         Failure::new(exit::USAGE, format!("--enrollment-token: {error}")).hint(
@@ -156,7 +158,7 @@ fn trust(args: &Args) -> Result<Trust, Failure> {
     Ok(Trust { certificate_authorities, ca_sha256: args.ca_sha256.clone(), insecure: args.insecure })
 }
 
-/// Reads a file of `--certificate-authorities`, which must hold certificates and nothing else.
+/// Reads a file of `--certificate-authorities`, which must contain certificates and nothing else.
 fn authority(path: &Utf8PathBuf) -> Result<String, Failure> {
     let wrong = |reason: String| {
         Failure::new(exit::USAGE, format!("--certificate-authorities: {path}: {reason}"))
@@ -167,11 +169,12 @@ fn authority(path: &Utf8PathBuf) -> Result<String, Failure> {
         return Err(wrong(reason));
     }
     let pem = String::from_utf8_lossy(&bytes).into_owned();
-    check_authority(&pem).map_err(|error| wrong(error.to_string()))?;
+    check_authority(&pem).map_err(|error| wrong(chain(&error).to_string()))?;
     Ok(pem)
 }
 
 fn tags(given: &[String]) -> Vec<String> {
+    // `--tag web,` and `--tag "web, prod"` are common, and servers reject empty tags.
     given.iter().map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty()).collect()
 }
 
@@ -188,16 +191,17 @@ fn former(store: &DiskStore, force: bool) -> Result<Former, Failure> {
             Err(Failure::new(exit::ALREADY_ENROLLED, message)
                 .hint("unenroll the agent first, or add --force to replace the enrollment"))
         }
-        // --force is also the way out of a damaged document, or one of a newer version.
+        // --force also replaces a document that is corrupt or of a newer version.
         Err(error @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) if force => {
-            Ok(Former::Unreadable(error.to_string()))
+            Ok(Former::Unreadable(chain(&error).to_string()))
         }
         Err(error) => Err(error.into()),
     }
 }
 
 fn keep(store: &DiskStore, servers: &[Server], trust: Trust, item: &EnrolledItem) -> Result<(), Failure> {
-    // State first: nothing of a former fleet may run under the new enrollment, even if we are killed in between.
+    // The state is replaced first, so that nothing of the previous fleet can run under the new enrollment, even if this
+    // process is killed in between.
     store.save_state(&State::default())?;
     store.save_enrollment(&Enrollment {
         version: ENROLLMENT_VERSION,
@@ -214,6 +218,7 @@ fn keep(store: &DiskStore, servers: &[Server], trust: Trust, item: &EnrolledItem
 }
 
 async fn reload_daemon(layout: &Layout) {
+    // Without this, a running daemon would continue to use the previous enrollment until its next start.
     let answer =
         client::call::<Answer>(&layout.socket(), http::Method::POST, "/v1/reload", Duration::from_secs(10)).await;
     match answer {
@@ -223,28 +228,31 @@ async fn reload_daemon(layout: &Layout) {
     }
 }
 
-/// Tells the server of a former enrollment that its agent is gone. After the new enrollment: a failed one must leave the
-/// agent as it was. After the reload: a check-in under the former id would bring that agent back.
+/// Notifies the server of the previous enrollment that its agent has left. This happens after the new enrollment,
+/// because a failed enrollment must leave the agent unchanged, and after the reload, because a check-in under the
+/// previous id would clear the notice.
 async fn say_farewell(former: Former, agent_id: &str) {
     let (id, failed) = match former {
-        // A first enrollment has nobody to inform.
+        // After a first enrollment, there is no previous server.
         Former::None => return,
-        // The same agent under a new key: nobody is gone.
+        // It is the same agent with a new key, so that no agent has left.
         Former::Enrolled(former) if former.agent_id == agent_id => return,
         Former::Enrolled(former) => match farewell(&former).await {
             Ok(()) => return println!("Notified the previous server that agent {} has left", former.agent_id),
             Err(error) => (former.agent_id, error),
         },
-        Former::Unreadable(reason) => ("of the former enrollment".into(), reason),
+        Former::Unreadable(reason) => ("of the previous enrollment".into(), reason),
     };
     eprintln!("Warning: the agent {id} is still enrolled at its previous server: {failed}");
-    eprintln!("hint: revoke its access key there: muster agent unenroll AGENT --force");
+    eprintln!("hint: to revoke its access key, run on the previous server: muster agent unenroll AGENT --force");
 }
 
 async fn farewell(former: &Enrollment) -> Result<(), String> {
     let transport = transport(&former.trust).map_err(|failure| failure.message)?;
+    // A URL that this version cannot parse must not prevent the notice to the others.
     let servers = former.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
     let client = FleetClient::new(transport, servers, former.access_api_key.clone(), Arc::new(System));
+    // With the previous key, because the new one is valid only at the new server.
     let told = leave::tell(&client, &former.agent_id, FAREWELL, &SystemClock, &System).await;
-    told.map_err(|error| error.to_string())
+    told.map_err(|error| chain(&error).to_string())
 }

@@ -15,12 +15,13 @@ use crate::net::http1::Http1;
 use crate::net::tls;
 use crate::paths::Layout;
 use crate::state::enrollment::Trust;
+use muster_core::error_chain::chain;
 
-/// Endpoint agent: applies the policy of its fleet, runs actions, and supervises programs
+/// Endpoint agent that applies a policy, runs actions and supervises programs
 #[derive(Debug, Parser)]
 #[command(name = "muster-agent", version, max_term_width = 100)]
 pub struct Cli {
-    /// Directory in which this agent stores its data
+    /// Directory in which the agent stores its data
     #[arg(long, global = true, env = "MUSTER_AGENT_BASE_PATH", default_value = "/opt/muster-agent")]
     base_path: Utf8PathBuf,
     #[command(subcommand)]
@@ -35,7 +36,7 @@ enum Command {
     Run(run::Args),
     /// Show the agent's status
     Status(status::Args),
-    /// Leave the fleet: stop all programs, notify the server, delete credentials and policy
+    /// Unenroll this host: stop all programs, notify the server, and delete credentials and policy
     Unenroll(unenroll::Args),
 }
 
@@ -43,7 +44,7 @@ enum Command {
 pub async fn main(cli: Cli) -> u8 {
     match dispatch(cli).await {
         Ok(code) => code,
-        // Only here are failures printed: every command returns them with their exit code.
+        // Failures are printed only here. Every command returns them with their exit code.
         Err(failure) => {
             eprintln!("Error: {}", failure.message);
             if let Some(hint) = failure.hint {
@@ -65,15 +66,15 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
 }
 
 fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
-    // Absolute, since programs run in other working directories and get paths below this one.
+    // The path must be absolute, because programs run in other working directories and get paths below this one.
     let made = std::path::absolute(path).map_err(|error| Failure::new(exit::USAGE, format!("{path}: {error}")))?;
     Utf8PathBuf::from_path_buf(made)
         .map_err(|path| Failure::new(exit::USAGE, format!("{} is not UTF-8", path.display())))
 }
 
-/// A network client that trusts servers by `trust`.
+/// Creates a network client that verifies servers as specified in `trust`.
 fn transport(trust: &Trust) -> Result<std::sync::Arc<dyn Transport>, Failure> {
-    let tls = tls::client_config(trust).map_err(|error| Failure::new(exit::TLS, error.to_string()))?;
+    let tls = tls::client_config(trust).map_err(|error| Failure::new(exit::TLS, chain(&error).to_string()))?;
     Ok(std::sync::Arc::new(Http1::new(tls)))
 }
 

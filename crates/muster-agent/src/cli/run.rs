@@ -21,14 +21,15 @@ use crate::paths::Layout;
 use crate::settings::Settings;
 use crate::state::disk::DiskStore;
 use crate::state::{Enrollment, Phase, Store};
+use muster_core::error_chain::chain;
 
-/// Minimum time between two looks for ended orphans.
+/// Minimum time between two searches for ended orphans.
 const REAP_PAUSE: Duration = Duration::from_millis(200);
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Override a key of agent.yml; repeatable
+    /// Override a key of agent.yml (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
 }
@@ -36,16 +37,16 @@ pub struct Args {
 /// Runs until a signal, an unenrollment or the control socket stops it.
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     let settings = Settings::load(&layout.settings(), &args.settings)
-        .map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
+        .map_err(|error| Failure::new(exit::USAGE, chain(&error).to_string()))?;
     check_base(layout.base())?;
     // Loaded again on every reload below.
     let store = Arc::new(DiskStore::new(layout.clone()));
-    // Before anything is created: a mistyped base path leaves no trace.
+    // This is checked before anything is created, so that a mistyped base path is not created.
     if enrollment(&store)?.is_none() {
         return Ok(exit::DONE);
     }
     store.prepare()?;
-    // Before the socket: two daemons would take it from each other.
+    // The lock is taken before the socket is bound, because a second daemon would replace the socket of the first.
     let _lock = lock(layout)?;
     let log = Arc::new(logging::install(layout));
     let (commands, mut received) = mpsc::channel(16);
@@ -58,7 +59,7 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     let components = Arc::new(supervisor);
     components.stop_leftovers().await;
     let ending = work(&store, &components, &log, &settings, &mut received).await;
-    // Commands must find no socket rather than one that nobody serves.
+    // The socket is removed first, so that commands report that no daemon is running instead of waiting for a response.
     let _ = std::fs::remove_file(layout.socket());
     drop(received);
     control.finish().await;
@@ -73,8 +74,9 @@ async fn work(
     commands: &mut mpsc::Receiver<Command>,
 ) -> Result<u8, Failure> {
     loop {
+        // `enroll --force` replaces the enrollment while the daemon is running, and then asks for a reload.
         let Some(enrollment) = enrollment(store)? else { return Ok(exit::DONE) };
-        tracing::info!(agent = enrollment.agent_id, servers = ?enrollment.servers, "running");
+        tracing::info!(agent = enrollment.agent_id, servers = enrollment.servers.join(","), "running");
         let deps = Deps {
             store: store.clone(),
             transport: transport(&enrollment.trust)?,
@@ -98,29 +100,30 @@ fn enrollment(store: &DiskStore) -> Result<Option<Enrollment>, Failure> {
         return Ok(Some(enrollment));
     }
     if store.state().is_ok_and(|state| state.phase == Phase::Unenrolled) {
-        eprintln!("This agent was unenrolled; to run it, enroll it again");
+        eprintln!("The agent was unenrolled; to run it, enroll it again");
         return Ok(None);
     }
     Err(Failure::new(exit::NOT_ENROLLED, "this agent is not enrolled")
         .hint("enroll it first: muster-agent enroll --url URL"))
 }
 
-/// Takes the lock that keeps a second daemon out of this base path.
+/// Takes the lock that prevents a second daemon in this base path.
 fn lock(layout: &Layout) -> Result<Flock<std::fs::File>, Failure> {
     let failed = |error: std::io::Error| Failure::new(exit::FAILED, format!("{}: {error}", layout.lock()));
     let file =
         std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(layout.lock()).map_err(failed)?;
+    // The kernel releases the lock even if the daemon is killed.
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|_| Failure::new(exit::FAILED, format!("another muster-agent is running in {}", layout.base())))
 }
 
-/// Reaps adopted orphans as they end. Programs have waiters of their own.
+/// Reaps adopted orphans when they end. The tasks of the programs wait for the programs themselves.
 fn reap_orphans() -> Result<(), Failure> {
     let mut child_ended =
         signal(SignalKind::child()).map_err(|error| Failure::new(exit::FAILED, format!("signals: {error}")))?;
     tokio::spawn(async move {
         while child_ended.recv().await.is_some() {
-            // Several may end together, and each look costs a walk through /proc.
+            // Several processes may end at the same time, and each search reads all of /proc.
             tokio::time::sleep(REAP_PAUSE).await;
             orphans::reap(&process::leaders());
         }
@@ -129,6 +132,7 @@ fn reap_orphans() -> Result<(), Failure> {
 }
 
 fn watch_signals(commands: mpsc::Sender<Command>) -> Result<(), Failure> {
+    // The handlers are installed here and not in the task, so that no signal is lost in between.
     let listen = |kind| signal(kind).map_err(|error| Failure::new(exit::FAILED, format!("signals: {error}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let mut hangup = listen(SignalKind::hangup())?;

@@ -26,7 +26,7 @@ enum Output {
     Json,
 }
 
-/// Asks the daemon; exits with 0 only if the agent is healthy.
+/// Prints the status of the daemon. The exit code is 0 only if the agent is healthy.
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     let asked = client::call(&layout.socket(), http::Method::GET, "/v1/status", Duration::from_secs(30)).await?;
     let Some(snapshot): Option<Snapshot> = asked else { return Err(no_daemon(layout)) };
@@ -49,7 +49,7 @@ fn code(state: AgentState) -> u8 {
 
 fn no_daemon(layout: &Layout) -> Failure {
     let store = DiskStore::new(layout.clone());
-    // Without a daemon, the files say whether there should be one.
+    // Without a daemon, the files show whether a daemon should be running.
     let unenrolled = store.state().is_ok_and(|state| state.phase == Phase::Unenrolled);
     match store.enrollment() {
         Err(error) => error.into(),
@@ -57,7 +57,7 @@ fn no_daemon(layout: &Layout) -> Failure {
         Ok(None) => Failure::new(exit::NOT_ENROLLED, format!("no agent is enrolled under {}", layout.base())),
         Ok(Some(enrollment)) => {
             Failure::new(exit::NO_DAEMON, format!("the daemon of agent {} is not running", enrollment.agent_id))
-                .hint(format!("start it: muster-agent run --base-path {}", layout.base()))
+                .hint(format!("to start it: muster-agent run --base-path {}", layout.base()))
         }
     }
 }
@@ -65,7 +65,7 @@ fn no_daemon(layout: &Layout) -> Failure {
 fn human(snapshot: &Snapshot) -> String {
     let mut text = String::new();
     let fleet = &snapshot.fleet;
-    // Writing to a String can't fail.
+    // Writing to a String cannot fail.
     let _ = writeln!(text, "fleet");
     let _ = writeln!(text, "└─ status: ({}) {}", fleet.state.as_str(), fleet.message);
     let _ = writeln!(text, "muster-agent {} ({})", snapshot.version, snapshot.agent_id);

@@ -14,8 +14,9 @@ use crate::net::Server;
 use crate::paths::Layout;
 use crate::state::disk::DiskStore;
 use crate::state::{Enrollment, Store, StoreError};
+use muster_core::error_chain::chain;
 
-/// Time for the daemon to stop its programs and notify the server; both have limits of their own.
+/// Maximum time for the daemon to stop its programs and notify the server. Both steps also have their own timeouts.
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Arguments of `unenroll`.
@@ -26,7 +27,7 @@ pub struct Args {
     skip_fleet_audit: bool,
 }
 
-/// Leaves the fleet, through the daemon if one is running.
+/// Unenrolls the agent, through the daemon if it is running.
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     let asked = client::call(&layout.socket(), http::Method::POST, "/v1/unenroll", DAEMON_TIMEOUT).await?;
     let warning = match asked {
@@ -48,10 +49,11 @@ async fn alone(layout: &Layout, args: &Args) -> Result<Option<String>, Failure> 
         }
         Ok(Some(_)) if args.skip_fleet_audit => None,
         Ok(Some(enrollment)) => tell(&enrollment).await.err(),
-        // A damaged document must not keep anybody from removing the agent.
-        Err(error @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) => Some(error.to_string()),
+        // A corrupt document must not prevent the removal of the agent.
+        Err(error @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) => Some(chain(&error).to_string()),
         Err(error) => return Err(error.into()),
     };
+    // Credentials are deleted even if the server was not notified: the user wants the agent to leave.
     leave::forget(&store)?;
     Ok(warning)
 }
@@ -61,5 +63,5 @@ async fn tell(enrollment: &Enrollment) -> Result<(), String> {
     let servers = enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
     let client = FleetClient::new(transport, servers, enrollment.access_api_key.clone(), Arc::new(System));
     let told = leave::tell(&client, &enrollment.agent_id, leave::AUDIT_TIMEOUT, &SystemClock, &System).await;
-    told.map_err(|error| format!("the server was not notified: {error}"))
+    told.map_err(|error| format!("the server was not notified: {}", chain(&error)))
 }

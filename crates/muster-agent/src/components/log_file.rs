@@ -1,4 +1,4 @@
-//! A log file of limited size: a full one is renamed to `.1`, and the oldest is deleted.
+//! Log files of limited size. A full file is renamed to `.1`, and the oldest file is deleted.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -16,13 +16,14 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// A log at `path`, opened by the first write.
+    /// Creates a log at `path`, which is opened by the first write.
     pub fn new(path: impl Into<Utf8PathBuf>, max_bytes: u64, old_files: u32) -> Self {
         Self { path: path.into(), max_bytes: max_bytes.max(1), old_files, open: None }
     }
 
     fn rotate(&mut self) -> io::Result<()> {
         self.open = None;
+        // From the oldest to the newest, so that no file replaces one that must still be renamed.
         for number in (1..self.old_files).rev() {
             rename(&self.numbered(number), &self.numbered(number + 1))?;
         }
@@ -50,7 +51,7 @@ impl Write for LogFile {
         if length > 0 && length + bytes.len() as u64 > max {
             self.rotate()?;
         }
-        // A single write larger than the limit is split; the rest comes with the next call.
+        // A write that is larger than the limit is split; the caller writes the rest with the next call.
         let room = usize::try_from(max).unwrap_or(usize::MAX);
         let bytes = &bytes[..bytes.len().min(room)];
         let (file, length) = self.opened()?;

@@ -1,4 +1,4 @@
-//! The programs of a policy, and their state.
+//! The programs of a policy and their states.
 
 pub mod log_file;
 pub mod orphans;
@@ -16,22 +16,22 @@ use spec::Wanted;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Health {
-    /// Started, not yet known to work.
+    /// Started; whether it works is not known yet.
     Starting,
     /// Working.
     Healthy,
-    /// Working in part.
+    /// Partly working.
     Degraded,
     /// Not working.
     Failed,
     /// Shutting down.
     Stopping,
-    /// Stopped, as intended.
+    /// Stopped intentionally.
     Stopped,
 }
 
 impl Health {
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "STARTING",
@@ -59,7 +59,7 @@ pub struct ComponentState {
 }
 
 impl ComponentState {
-    /// Converts it for a check-in: the component with an output and an input unit (EA §4.1).
+    /// Converts the state for a check-in: a component with an output unit and an input unit (EA §4.1).
     pub fn to_wire(&self) -> Component<'_> {
         let unit = |id: String, kind: &'static str| Unit {
             id: id.into(),
@@ -72,21 +72,22 @@ impl ComponentState {
             kind: self.kind.as_str().into(),
             status: self.state.as_str().into(),
             message: self.message.as_str().into(),
-            // Real agents report both units of every component, and servers count on that.
+            // Elastic Agents report both units of every component, and servers expect this.
             units: Some(vec![unit(self.id.clone(), "output"), unit(format!("{}-unit", self.id), "input")]),
         }
     }
 }
 
-/// Runs components: as processes, or simulated in tests.
+/// Runs components, as processes or simulated in tests.
 #[async_trait]
 pub trait Components: Send + Sync {
-    /// Makes exactly `wanted` run: stops removed and changed components, waits for them, then starts new ones.
+    /// Runs exactly the components in `wanted`: stops removed and changed components, waits for them, and then starts
+    /// new ones.
     async fn apply(&self, wanted: Vec<Wanted>);
-    /// Stops everything because the agent exits. Working directories are kept.
+    /// Stops all components because the agent exits. Keeps their working directories.
     async fn halt(&self);
-    /// State of every component, sorted by id.
+    /// Returns the state of every component, sorted by id.
     fn states(&self) -> Vec<ComponentState>;
-    /// Returns once a state has changed since the last call.
+    /// Returns when a state has changed since the last call.
     async fn changed(&self);
 }

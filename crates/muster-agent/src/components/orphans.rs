@@ -1,10 +1,11 @@
-//! Finds the processes of a program: those below it, those that left its process group with `setsid`, and those that
-//! outlived an agent that was killed.
+//! Finds the processes of a program: its descendants, including those that left its process group with `setsid`, and
+//! processes that survived an agent that was killed.
 //!
-//! Every process of a program inherits the variable [`MARK`], whose value no other program has. A process that cleared
-//! its environment is found while its ancestors live; after that the agent, as sub-reaper, is its parent. For the next
-//! agent, a note beside the working directory names the program's first process.
+//! Every process of a program inherits the variable [`MARK`], whose value is unique to the program. A process that
+//! cleared its environment is found while its ancestors are running. After that, the agent adopts it as a subreaper. A
+//! file beside the working directory records the first process of the program, so that the next agent can find it.
 
+use muster_core::error_chain::chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -14,15 +15,15 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use tokio::time::Instant;
 
-/// Variable that every process of a program inherits: the program's working directory.
+/// Variable that every process of a program inherits. Its value is the working directory of the program.
 pub const MARK: &str = "MUSTER_COMPONENT_DIR";
-/// Time between SIGTERM and SIGKILL for what outlived an earlier agent.
+/// Delay between SIGTERM and SIGKILL for processes that survived a previous agent.
 const GRACE: Duration = Duration::from_secs(5);
-/// Time for the kernel to remove killed processes.
+/// Maximum time for the kernel to remove killed processes.
 const KILLED: Duration = Duration::from_secs(3);
 const STEP: Duration = Duration::from_millis(50);
 
-/// A process, told apart from a later one with the same id by its start time.
+/// A process. The start time distinguishes it from a later process with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
     pid: u32,
@@ -30,7 +31,7 @@ pub struct Process {
     started: u64,
 }
 
-/// What `/proc/PID/stat` says about a process.
+/// The relevant content of `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug)]
 struct Stat {
     process: Process,
@@ -39,34 +40,36 @@ struct Stat {
     is_zombie: bool,
 }
 
-/// Makes this process the parent of its descendants' orphans. Only for the daemon, which then has to [`reap`] them.
+/// Makes this process the parent of orphans among its descendants. Only the daemon may call this, because it must then
+/// [`reap`] them.
 pub fn become_subreaper() -> std::io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)?;
     Ok(())
 }
 
-/// The process with this id that runs now.
+/// Returns the running process with this id.
 pub fn process(pid: u32) -> Option<Process> {
     stat(pid).filter(|stat| !stat.is_zombie).map(|stat| stat.process)
 }
 
-/// All running processes of the program in `directory`: marked ones, and everything below these and below `leader`.
+/// Returns all running processes of the program in `directory`: marked processes, `leader`, and the descendants of
+/// these.
 pub fn of_program(directory: &Utf8Path, leader: Option<Process>) -> BTreeSet<Process> {
     let stats = all();
-    // The whole value, so that `a` does not match `ab`.
+    // The whole value is compared, so that `a` does not match `ab`.
     let mark = format!("{MARK}={directory}");
     let marked = stats.iter().filter(|stat| has_mark(stat.process.pid, &mark)).map(|stat| stat.process);
-    // The leader may have ended, and its id may be another process's by now.
+    // The leader may have ended, and its id may have been reused.
     let leader = leader.filter(|leader| is_running(*leader));
     let mut found: BTreeSet<Process> = marked.chain(leader).collect();
     below(&stats, &mut found);
-    // We are below nobody's program, even when an agent runs as another agent's program.
+    // The agent never counts as a process of its programs, even if it runs as a program of another agent.
     found.retain(|process| process.pid != std::process::id());
     found
 }
 
-/// All children that are not one of `leaders`, and everything below them: what a program left behind with a cleared
-/// environment, adopted by the agent.
+/// Returns all children except for `leaders`, and their descendants. These are processes with a cleared environment
+/// that the agent has adopted.
 pub fn adopted(leaders: &BTreeSet<u32>) -> BTreeSet<Process> {
     let stats = all();
     let own = std::process::id();
@@ -76,10 +79,11 @@ pub fn adopted(leaders: &BTreeSet<u32>) -> BTreeSet<Process> {
     found
 }
 
-/// Reaps ended children that are not one of `leaders`, which have their own waiters.
+/// Reaps ended children except for `leaders`, which are reaped by the tasks that run them.
 pub fn reap(leaders: &BTreeSet<u32>) {
     let own = std::process::id();
     let ended = all_with_zombies().into_iter().filter(|stat| stat.is_zombie && stat.parent == own);
+    // The leaders are excluded because their tasks wait for them, and need their exit codes.
     for stat in ended.filter(|stat| !leaders.contains(&stat.process.pid)) {
         if let Some(pid) = raw(stat.process) {
             let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
@@ -87,9 +91,9 @@ pub fn reap(leaders: &BTreeSet<u32>) {
     }
 }
 
-/// Asks the whole process group of `leader` to stop, and those of `processes` that left it.
+/// Sends SIGTERM to the process group of `leader`, and to the processes in `processes` that have left the group.
 pub fn terminate(leader: Process, processes: &BTreeSet<Process>) {
-    // No process gets the signal twice: some take a second SIGTERM as an order to skip the clean-up.
+    // No process must get the signal twice: some programs skip their clean-up after a second SIGTERM.
     let outside = |process: &&Process| stat(process.pid).is_some_and(|stat| stat.group != leader.pid);
     let others = processes.iter().filter(outside).copied().collect();
     if let Some(group) = raw(leader) {
@@ -98,7 +102,7 @@ pub fn terminate(leader: Process, processes: &BTreeSet<Process>) {
     signal(&others, Signal::SIGTERM);
 }
 
-/// Sends a signal to each of the processes that is still running.
+/// Sends a signal to each process that is still running.
 pub fn signal(processes: &BTreeSet<Process>, signal: Signal) {
     for process in processes.iter().filter(|process| is_running(**process)) {
         if let Some(pid) = raw(*process) {
@@ -107,7 +111,7 @@ pub fn signal(processes: &BTreeSet<Process>, signal: Signal) {
     }
 }
 
-/// Kills what `find` finds until it finds nothing: a process may start others while it is being killed.
+/// Kills the processes that `find` returns, until it returns none. A process may start others while it is being killed.
 pub async fn kill_all(find: impl Fn() -> BTreeSet<Process>) {
     let deadline = Instant::now() + KILLED;
     loop {
@@ -115,7 +119,7 @@ pub async fn kill_all(find: impl Fn() -> BTreeSet<Process>) {
         if left.is_empty() {
             return;
         }
-        // A process in an uninterruptible wait can't be killed; waiting for it would block the agent.
+        // A process in an uninterruptible wait cannot be killed, and waiting for it would block the agent.
         if Instant::now() >= deadline {
             tracing::error!(processes = left.len(), "failed to kill all processes of a program");
             return;
@@ -125,27 +129,29 @@ pub async fn kill_all(find: impl Fn() -> BTreeSet<Process>) {
     }
 }
 
-/// Waits until none of the processes is running, at most until `deadline`.
+/// Waits until no process is running, at most until `deadline`.
 pub async fn gone(processes: &BTreeSet<Process>, deadline: Instant) {
     while Instant::now() < deadline && processes.iter().any(|process| is_running(*process)) {
         tokio::time::sleep(STEP).await;
     }
 }
 
-/// Writes the note that `leader` is the first process of the program in `directory`.
+/// Records `leader` as the first process of the program in `directory`.
 pub fn remember(directory: &Utf8Path, leader: Process) {
+    // A failure must not prevent the program from running.
     if let Err(error) = fs_err::write(note(directory), format!("{} {}\n", leader.pid, leader.started)) {
-        tracing::warn!(%error, "failed to record a running program; it may keep running if the agent is killed");
+        tracing::warn!(error = %chain(&error), "failed to record a running program; it may keep running if the agent is killed");
     }
 }
 
-/// Removes the note of the program in `directory`.
+/// Removes the record of the program in `directory`.
 pub fn forget(directory: &Utf8Path) {
     let _ = std::fs::remove_file(note(directory));
 }
 
-/// Stops everything that an earlier agent left running under `directory`, the parent of all working directories.
+/// Stops all processes that a previous agent left running. `directory` is the parent of all working directories.
 pub async fn stop_leftovers(directory: &Utf8Path) {
+    // The records are read once: the processes are then found by their start times, even if their ids are reused.
     let noted = take_notes(directory);
     let find = || under(directory, &noted);
     let left = find();
@@ -162,7 +168,7 @@ fn note(directory: &Utf8Path) -> Utf8PathBuf {
     directory.with_extension("pid")
 }
 
-/// Reads and removes all notes under `directory`. What is not a note of ours is removed too.
+/// Reads and removes all records in `directory`, including malformed ones.
 fn take_notes(directory: &Utf8Path) -> BTreeSet<Process> {
     let Ok(entries) = directory.read_dir_utf8() else { return BTreeSet::new() };
     let notes = entries.flatten().filter(|entry| entry.path().extension() == Some("pid"));
@@ -175,7 +181,8 @@ fn take_notes(directory: &Utf8Path) -> BTreeSet<Process> {
     notes.filter_map(|entry| read(entry.path())).collect()
 }
 
-/// All processes that are marked with a directory under this one or noted, and everything below them.
+/// Returns all recorded processes, all processes that are marked with a directory below this one, and the descendants
+/// of these.
 fn under(directory: &Utf8Path, noted: &BTreeSet<Process>) -> BTreeSet<Process> {
     let stats = all();
     let mark = format!("{MARK}={directory}/");
@@ -187,7 +194,7 @@ fn under(directory: &Utf8Path, noted: &BTreeSet<Process>) -> BTreeSet<Process> {
     found
 }
 
-/// Adds every process whose parent is in `found`, until there is none left.
+/// Adds all descendants of the processes in `found`.
 fn below(stats: &[Stat], found: &mut BTreeSet<Process>) {
     let by_pid: BTreeMap<u32, &Stat> = stats.iter().map(|stat| (stat.process.pid, stat)).collect();
     loop {
@@ -205,13 +212,13 @@ fn has_mark(pid: u32, mark: &str) -> bool {
     environment(pid).any(|variable| variable == mark.as_bytes())
 }
 
-/// The environment a process was started with; empty if it is another user's.
+/// Returns the initial environment of a process. Empty if the process belongs to another user.
 fn environment(pid: u32) -> impl Iterator<Item = Vec<u8>> {
     let bytes = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter()
 }
 
-/// Those of the processes that are still running.
+/// Returns the processes that are still running.
 pub fn running<'a>(processes: impl Iterator<Item = &'a Process>) -> BTreeSet<Process> {
     processes.filter(|process| is_running(**process)).copied().collect()
 }
@@ -227,14 +234,15 @@ fn all() -> Vec<Stat> {
 }
 
 fn all_with_zombies() -> Vec<Stat> {
-    // Processes come and go meanwhile: what can't be read has ended.
+    // Processes that cannot be read have ended in the meantime.
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter_map(stat).collect()
 }
 
 fn stat(pid: u32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command name in parentheses may contain anything, parentheses too; fields 3 and on follow the last one.
+    // The command name in parentheses can contain any characters, including parentheses. Field 3 follows the last
+    // parenthesis.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let started = fields.get(19)?.parse().ok()?;
     let number = |at: usize| fields.get(at)?.parse().ok();

@@ -1,4 +1,5 @@
-//! One program from start to stop: its log, restarts with back-off, SIGTERM and then SIGKILL for all of its processes.
+//! Runs one program: writes its log, restarts it with back-off, and stops all of its processes with SIGTERM, then
+//! SIGKILL.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -20,22 +21,22 @@ use super::spec::{ProcessSpec, Restart};
 use crate::backoff::Backoff;
 use crate::settings::ProcessSettings;
 
-/// A program that has been running for this long is reported as healthy.
+/// Run time after which a program is reported as healthy.
 const SETTLED: Duration = Duration::from_secs(1);
-/// Time for output to arrive after the program has ended.
+/// Maximum time to read remaining output after the program has ended.
 const DRAIN: Duration = Duration::from_millis(500);
-/// Prefix of the agent's own variables, which may hold secrets such as the enrollment token.
+/// Prefix of the agent's own variables, which can contain secrets such as the enrollment token.
 const OWN_VARIABLES: &str = "MUSTER_";
 
-/// Process ids of all running programs, which have waiters of their own.
+/// Process ids of all running programs. The tasks that run them wait for them.
 static LEADERS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
-/// Returns the process ids of all running programs, locked: none starts meanwhile.
+/// Returns the process ids of all running programs. No program starts while the lock is held.
 pub fn leaders() -> MutexGuard<'static, BTreeSet<u32>> {
     LEADERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What one program needs.
+/// A program with everything that is needed to run it.
 pub(super) struct Program {
     pub spec: ProcessSpec,
     pub directory: Utf8PathBuf,
@@ -52,7 +53,7 @@ enum End {
 }
 
 impl Program {
-    /// Keeps the program running until `stop` becomes true; passes every change of its state to `report`.
+    /// Keeps the program running until `stop` becomes true. Calls `report` with every change of its state.
     pub async fn keep(self, mut stop: watch::Receiver<bool>, report: impl Fn(Health, String)) {
         let mut backoff = Backoff::new(self.settings.restart_backoff_init, self.settings.restart_backoff_max);
         while !*stop.borrow() {
@@ -62,14 +63,15 @@ impl Program {
                 Ok(End::Stopped) => break,
                 Ok(End::Exited(status)) if !self.restarts_after(status) => (at_rest(status), how_ended(status)),
                 Ok(End::Exited(status)) => (Health::Failed, how_ended(status)),
-                Err(error) => (Health::Failed, format!("Failed: can't start {}: {error}", self.spec.command)),
+                Err(error) => (Health::Failed, format!("Failed: cannot start {}: {error}", self.spec.command)),
             };
             if health != Health::Failed || self.spec.restart == Restart::Never {
+                // The task waits, because it would report the program as stopped when it ends.
                 report(health, why);
                 until_stopped(&mut stop).await;
                 break;
             }
-            // A program that ran well and then failed is not one that can't start: it gets the shortest pause again.
+            // A program that fails after it has run for a while can start, so that its first delay is short again.
             if begun.elapsed() >= self.settings.stable_after {
                 backoff.reset();
             }
@@ -99,7 +101,7 @@ impl Program {
         let output = [copy(child.stdout.take(), &self.log), copy(child.stderr.take(), &self.log)];
         let end = self.wait(&mut child, pid, leader, stop, report).await;
         leaders().remove(&pid);
-        // What the program left behind ends with it, whether it stayed in the process group or not.
+        // The remaining processes of the program are killed, whether or not they left the process group.
         orphans::kill_all(|| orphans::of_program(&self.directory, None)).await;
         orphans::forget(&self.directory);
         for copying in output {
@@ -116,6 +118,7 @@ impl Program {
         stop: &mut watch::Receiver<bool>,
         report: &impl Fn(Health, String),
     ) -> std::io::Result<End> {
+        // A program that exits immediately must not be reported as healthy in between.
         let settled = tokio::time::sleep(SETTLED);
         tokio::pin!(settled);
         let mut reported = false;
@@ -137,18 +140,21 @@ impl Program {
 
     fn spawn(&self) -> std::io::Result<(Child, u32)> {
         let mut command = Command::new(&self.spec.command);
-        // A program gets the agent's environment, but not the agent's secrets.
+        // Programs inherit the environment of the agent, except for its secrets.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with(OWN_VARIABLES) {
                 command.env_remove(name);
             }
         }
+        // The variables of the policy come first, so that a policy cannot replace those of the agent.
         command.args(&self.spec.args).envs(&self.spec.env).current_dir(&self.directory);
         command.envs(self.variables.iter().map(|(name, value)| (*name, value.as_str())));
         command.env(orphans::MARK, &self.directory);
+        // Without `kill_on_drop`, a program would keep running if its task is aborted.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        // A process group of its own: an interrupt from the agent's terminal does not reach it.
+        // In its own process group, the program does not receive interrupts from the agent's terminal.
         command.process_group(0);
+        // Locked during the spawn, so that the reaper cannot mistake the new process for an orphan.
         let mut leaders = leaders();
         let child = command.spawn()?;
         let pid = child.id().unwrap_or_default();
@@ -156,11 +162,12 @@ impl Program {
         Ok((child, pid))
     }
 
-    /// SIGTERM for all processes of the program, then SIGKILL for those that are left.
+    /// Sends SIGTERM to all processes of the program, then SIGKILL to those that remain.
     async fn stop(&self, child: &mut Child, leader: Option<Process>) {
         let patience = self.spec.stop_timeout.unwrap_or(self.settings.stop_timeout);
         let deadline = Instant::now() + patience;
-        // Listed before the first of them ends: the tree below the leader breaks up when it does.
+        // The processes are listed before the leader ends, because its descendants can then no longer be found through
+        // it.
         let all = orphans::of_program(&self.directory, leader);
         if let Some(leader) = leader {
             orphans::terminate(leader, &all);
@@ -171,7 +178,7 @@ impl Program {
             tracing::warn!(command = self.spec.command, ?patience, "killing a program that did not stop in time");
         }
         let _ = child.start_kill();
-        // A process that is gone from the list may have started another one meanwhile.
+        // Processes may have started others since they were listed.
         orphans::kill_all(|| {
             let now = orphans::of_program(&self.directory, leader);
             orphans::running(all.union(&now))
@@ -196,11 +203,11 @@ fn how_ended(status: ExitStatus) -> String {
 }
 
 async fn until_stopped(stop: &mut watch::Receiver<bool>) {
-    // A dropped sender means that the supervisor is gone: stop as well.
+    // A dropped sender means that the supervisor has ended: stop as well.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Copies output into the log in a task of its own, with a small buffer.
+/// Copies output to the log in a separate task, with a small buffer.
 fn copy<R>(source: Option<R>, log: &Arc<Mutex<LogFile>>) -> tokio::task::JoinHandle<()>
 where
     R: AsyncRead + Unpin + Send + 'static,
@@ -211,7 +218,7 @@ where
         let mut buffer = vec![0; 4096];
         while let Ok(length @ 1..) = source.read(&mut buffer).await {
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            // A full disk loses output, but must not block the program.
+            // If the disk is full, output is lost, but the program must not block.
             let _ = log.write_all(&buffer[..length]);
         }
     })

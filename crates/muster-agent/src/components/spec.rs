@@ -1,21 +1,21 @@
-//! What a policy asks to run.
+//! The programs that a policy contains.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-/// Type of the inputs that this agent runs itself.
+/// Type of the inputs that this agent runs.
 pub const PROCESS: &str = "process";
 
 /// When a program is restarted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Restart {
-    /// Whenever it ends.
+    /// Always when it ends.
     #[default]
     Always,
-    /// When it ends with an exit code other than 0, or by a signal.
+    /// When it exits with a code other than 0, or is killed by a signal.
     OnFailure,
     /// Never.
     Never,
@@ -30,27 +30,27 @@ pub struct ProcessSpec {
     pub args: Vec<String>,
     /// Additional environment variables.
     pub env: BTreeMap<String, String>,
-    /// When it is restarted.
+    /// When to restart it.
     pub restart: Restart,
-    /// Time between SIGTERM and SIGKILL; `None` means the agent's setting.
+    /// Delay between SIGTERM and SIGKILL; `None` means the agent's setting.
     pub stop_timeout: Option<Duration>,
 }
 
-/// A component that a policy asks for.
+/// A component of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// Id: `process-default-web`.
     pub id: String,
     /// Type of the input.
     pub kind: String,
-    /// The program, or why it can't run.
+    /// The program, or the reason that it cannot run.
     pub process: Result<ProcessSpec, String>,
 }
 
 /// The steps from the running components to the wanted ones.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Ids to stop, before anything starts.
+    /// Ids of the components to stop before others are started.
     pub stop: Vec<String>,
     /// Components to start.
     pub start: Vec<Wanted>,
@@ -58,6 +58,7 @@ pub struct Plan {
 
 /// Compares the running components with the wanted ones.
 pub fn plan(running: &BTreeMap<String, Wanted>, wanted: Vec<Wanted>) -> Plan {
+    // A program whose specification has changed is in both lists: it cannot be changed while it is running.
     let stays = |id: &str, now: &Wanted| wanted.iter().any(|next| next.id == id && next == now);
     let stop = running.iter().filter(|(id, now)| !stays(id, now)).map(|(id, _)| id.clone()).collect();
     let start = wanted.into_iter().filter(|next| running.get(&next.id) != Some(next)).collect();

@@ -1,10 +1,11 @@
-//! All programs of the policy: starts, stops and replaces them, and keeps the state of each.
+//! Starts, stops and replaces the programs of a policy, and keeps their states.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use muster_core::Entropy;
+use muster_core::error_chain::chain;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -27,7 +28,7 @@ impl Board {
     fn put(&self, id: &str, kind: &str, state: Health, message: String) {
         let entry = ComponentState { id: id.to_owned(), kind: kind.to_owned(), state, message };
         let mut states = lock(&self.states);
-        // A notification interrupts a held check-in, so only a real change may cause one.
+        // A notification interrupts a held check-in, so that only a real change may cause one.
         if states.get(id) != Some(&entry) {
             states.insert(id.to_owned(), entry);
             self.bell.notify_one();
@@ -53,14 +54,14 @@ pub struct Supervisor {
     settings: ProcessSettings,
     entropy: Arc<dyn Entropy>,
     board: Arc<Board>,
-    // Held across awaits: policies are applied one at a time.
+    // This lock is held across awaits, so that policies are applied one at a time.
     running: tokio::sync::Mutex<BTreeMap<String, Running>>,
-    /// Whether orphans of programs become children of this process.
+    /// Whether this process adopts orphans of its programs.
     is_subreaper: bool,
 }
 
 impl Supervisor {
-    /// A supervisor without programs.
+    /// Creates a supervisor without programs.
     pub fn new(layout: Layout, settings: ProcessSettings, entropy: Arc<dyn Entropy>) -> Self {
         Self {
             layout,
@@ -72,27 +73,29 @@ impl Supervisor {
         }
     }
 
-    /// Adopts the orphans of programs, so that none escapes by clearing its environment and leaving its session. Only for
-    /// a process that has no other children.
+    /// Adopts orphans of programs, so that a process cannot escape by clearing its environment and leaving its session.
+    /// The calling process must have no other children.
     #[must_use]
     pub fn adopting_orphans(mut self) -> Self {
         match orphans::become_subreaper() {
             Ok(()) => self.is_subreaper = true,
-            Err(error) => tracing::warn!(%error, "failed to become a subreaper; orphaned processes may keep running"),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "failed to become a subreaper; orphaned processes may keep running");
+            }
         }
         self
     }
 
-    /// Stops what an earlier agent left running.
+    /// Stops programs that a previous agent left running.
     pub async fn stop_leftovers(&self) {
         orphans::stop_leftovers(&self.layout.run().join("components")).await;
     }
 
-    /// Kills adopted orphans once no program is running that they could belong to.
+    /// Kills adopted orphans. Called when no program is running that they could belong to.
     async fn kill_adopted(&self) {
         if self.is_subreaper {
             orphans::kill_all(|| orphans::adopted(&process::leaders())).await;
-            // Not left to the daemon's reaper, which may have ended with the daemon.
+            // The daemon's reaper may already have ended with the daemon.
             orphans::reap(&process::leaders());
         }
     }
@@ -101,7 +104,7 @@ impl Supervisor {
         let (stop, stopped) = watch::channel(false);
         let board = self.board.clone();
         let task = match &wanted.process {
-            // Shown as failed rather than left out: whoever wrote the policy has to learn why it does not run.
+            // Reported as failed instead of omitted, so that the author of the policy learns why it does not run.
             Err(reason) => {
                 board.put(&wanted.id, &wanted.kind, Health::Failed, reason.clone());
                 None
@@ -113,11 +116,12 @@ impl Supervisor {
 
     fn launch(&self, wanted: &Wanted, spec: ProcessSpec, stopped: watch::Receiver<bool>) -> Option<JoinHandle<()>> {
         let (id, kind, board) = (wanted.id.clone(), wanted.kind.clone(), self.board.clone());
+        // Ids of components come from policies, and may contain characters that are not allowed in file names.
         let name = file_name(&id);
         let directory = self.layout.component(&name);
         let logs = self.layout.logs().join("components");
         if let Err(error) = atomic::private_dir(&directory).and_then(|()| atomic::private_dir(&logs)) {
-            board.put(&id, &kind, Health::Failed, format!("Failed: can't create the working directory: {error}"));
+            board.put(&id, &kind, Health::Failed, format!("Failed: cannot create the working directory: {error}"));
             return None;
         }
         let log = LogFile::new(logs.join(format!("{name}.log")), self.settings.log_max_bytes, self.settings.log_files);
@@ -133,7 +137,7 @@ impl Supervisor {
     }
 
     async fn stop(&self, stopped: Vec<Running>, gone: impl Fn(&str) -> bool) {
-        // All are asked before any is awaited: stopping then takes as long as the slowest, not as all in sequence.
+        // All programs are signaled before the first is awaited, so that they stop in parallel.
         for running in &stopped {
             running.stop.send_replace(true);
         }
@@ -144,7 +148,7 @@ impl Supervisor {
             if gone(&running.wanted.id) {
                 self.board.remove(&running.wanted.id);
                 let directory = self.layout.component(&file_name(&running.wanted.id));
-                // Best effort: an open file or another user's must not keep the policy from being applied.
+                // Errors are ignored: a file that cannot be removed must not prevent the policy from being applied.
                 let _ = std::fs::remove_dir_all(directory);
             }
         }
@@ -158,7 +162,7 @@ impl Components for Supervisor {
         let now = running.iter().map(|(id, running)| (id.clone(), running.wanted.clone())).collect();
         let plan = plan(&now, wanted);
         let stopped = plan.stop.iter().filter_map(|id| running.remove(id)).collect();
-        // Before new ones start: a changed program must not run twice in one directory.
+        // Programs are stopped before new ones start, because a changed program must not run twice in one directory.
         self.stop(stopped, |id| !plan.start.iter().any(|next| next.id == id)).await;
         for wanted in plan.start {
             running.insert(wanted.id.clone(), self.start(wanted));

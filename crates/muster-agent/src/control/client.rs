@@ -15,7 +15,7 @@ use crate::exit::{self, Failure};
 /// Maximum size of a response.
 const ANSWER_MAX: usize = 8 << 20;
 
-/// Sends a request to the daemon; `None` if none is running.
+/// Sends a request to the daemon. Returns `None` if no daemon is running.
 pub async fn call<T: DeserializeOwned>(
     socket: &Utf8Path,
     method: Method,
@@ -28,6 +28,7 @@ pub async fn call<T: DeserializeOwned>(
             return Err(Failure::new(exit::PERMISSION, format!("{socket}: {error}"))
                 .hint("run muster-agent as the user that runs the agent"));
         }
+        // The socket does not exist, or a killed daemon has left it behind.
         Err(_) => return Ok(None),
     };
     match tokio::time::timeout(timeout, exchange(stream, method, path)).await {

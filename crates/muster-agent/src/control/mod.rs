@@ -1,7 +1,7 @@
 //! The control socket: HTTP/1.1 with JSON over a Unix socket of mode 0600.
 //!
-//! `GET /v1/status` returns a [`Snapshot`](crate::coordinator::report::Snapshot); `POST /v1/reload` reloads the enrollment;
-//! `POST /v1/unenroll` leaves the fleet and responds once that is done.
+//! `GET /v1/status` returns a [`Snapshot`](crate::coordinator::report::Snapshot); `POST /v1/reload` reloads the
+//! enrollment; `POST /v1/unenroll` unenrolls the agent and responds when this is complete.
 
 pub mod client;
 pub mod server;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Response to a `POST`.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Answer {
-    /// What could not be done, if anything.
+    /// The part that failed, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }

@@ -19,21 +19,23 @@ use tokio::task::JoinHandle;
 
 use super::Answer;
 use crate::coordinator::Command;
+use muster_core::error_chain::chain;
 
 /// Maximum number of connections.
 const CONNECTIONS: usize = 16;
-/// Time for the last responses when the daemon exits.
+/// Maximum time to send the last responses when the daemon exits.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
-/// Maximum time to receive a request's head.
+/// Maximum time to receive the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Binds the socket, in place of one that a killed daemon left behind. The caller must hold the daemon's lock.
+/// Binds the socket, and replaces a socket that a killed daemon has left behind. The caller must hold the daemon's
+/// lock.
 pub fn bind(path: &Utf8Path) -> std::io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // The directory has mode 0700, so nobody can connect between bind and chmod.
+    // The directory has mode 0700, so that nobody can connect between bind and chmod.
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
@@ -46,15 +48,15 @@ pub struct Control {
 }
 
 impl Control {
-    /// Serves `listener` in a new task.
+    /// Starts a task that serves `listener`.
     pub fn start(listener: UnixListener, commands: mpsc::Sender<Command>) -> Self {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         Self { task: tokio::spawn(serve(listener, commands, places.clone())), places }
     }
 
-    /// Stops accepting, and waits for the responses in progress.
+    /// Stops accepting connections, and waits for the responses in progress.
     pub async fn finish(self) {
-        // The last response, to an `unenroll`, is still being written.
+        // The response to an `unenroll` may still be in progress.
         self.task.abort();
         let _ = self.task.await;
         let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
@@ -64,7 +66,7 @@ impl Control {
 
 async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>, places: Arc<Semaphore>) {
     loop {
-        // Waits for a free place before accepting, so that others queue in the kernel.
+        // Waits for a free slot before accepting, so that further connections queue in the kernel.
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -75,7 +77,7 @@ async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>, places: 
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "failed to accept a control connection");
+                tracing::warn!(error = %chain(&error), "failed to accept a control connection");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
@@ -85,10 +87,10 @@ async fn serve(listener: UnixListener, commands: mpsc::Sender<Command>, places: 
 async fn converse(stream: UnixStream, commands: mpsc::Sender<Command>) {
     let service = service_fn(move |request| answer(request, commands.clone()));
     let mut builder = hyper::server::conn::http1::Builder::new();
-    // One request per connection: the commands need no more, and an idle client must not keep a place.
+    // One request per connection is sufficient for the commands, and idle clients cannot occupy slots.
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(16 << 10).keep_alive(false);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%error, "control connection ended");
+        tracing::debug!(error = %chain(&error), "control connection ended");
     }
 }
 

@@ -1,6 +1,7 @@
-//! Interprets actions. The coordinator carries them out.
+//! Interprets actions. The coordinator executes them.
 
 use muster_core::Timestamp;
+use muster_core::error_chain::chain;
 use muster_protocol::elastic::check_in::WireAction;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -10,31 +11,33 @@ use crate::policy::verify;
 /// What to do for an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Nothing but an ack.
+    /// Only acknowledge the action.
     Nothing,
-    /// Set the log level, or clear it.
+    /// Set or reset the log level.
     LogLevel(Option<String>),
-    /// Stop all programs and leave the fleet.
+    /// Stop all programs and unenroll.
     Unenroll,
     /// Upload a diagnostics bundle.
     Diagnose,
 }
 
-/// Log levels that SETTINGS may set.
+/// Log levels that SETTINGS can set.
 const LEVELS: [&str; 5] = ["trace", "debug", "info", "warning", "error"];
 
-/// Interprets an action; an error goes into its ack.
+/// Interprets an action. An error is sent in its ack.
 pub fn read(action: &WireAction, agent_id: &str, pinned: Option<&str>, now: Timestamp) -> Result<Task, String> {
     if action.expiration.as_deref().and_then(|text| Timestamp::parse_rfc3339(text).ok()).is_some_and(|end| end <= now) {
         return Err("the action expired before it could run".into());
     }
-    let signed = || verify::action(action, agent_id, pinned).map(|_| ()).map_err(|error| error.to_string());
+    // Only actions that end the agent's enrollment or replace its program are signed (EA §10.9).
+    let signed = || verify::action(action, agent_id, pinned).map(|_| ()).map_err(|error| chain(&error).to_string());
     let unsupported = |what: &str| Err(format!("this version of muster-agent does not support {what}"));
     match action.kind.as_str() {
         "POLICY_REASSIGN" => Ok(Task::Nothing),
         "SETTINGS" => log_level(action.data.as_deref()).map(Task::LogLevel),
         "UNENROLL" => signed().map(|()| Task::Unenroll),
         "REQUEST_DIAGNOSTICS" => Ok(Task::Diagnose),
+        // Verified although it is not supported, so that a forged action is reported as such.
         "UPGRADE" => signed().and_then(|()| unsupported("upgrades")),
         "MIGRATE" => signed().and_then(|()| unsupported("migration; enroll the agent at the other server instead")),
         "PRIVILEGE_LEVEL_CHANGE" => unsupported("changes of the privilege level"),

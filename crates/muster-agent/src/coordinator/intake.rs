@@ -1,4 +1,4 @@
-//! Takes the contents of a response into the state, which is stored before any action runs.
+//! Adds the content of a response to the state, which is stored before any action runs.
 
 use muster_core::Timestamp;
 use muster_protocol::elastic::check_in::WireAction;
@@ -7,19 +7,19 @@ use crate::fleet::check_in::Reply;
 use crate::policy;
 use crate::state::{INBOX_MAX, PendingAck, State};
 
-/// What a response changed.
+/// Result of processing a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Intake {
-    /// Whether the state has to be stored.
+    /// Whether the state has changed and must be stored.
     pub changed: bool,
-    /// Whether a rejected policy was delivered again. Polling at once would only deliver it once more.
+    /// Whether a rejected policy was delivered again. Polling immediately would deliver it once more.
     pub rejected_again: bool,
 }
 
-/// Takes a response into `state`. `running` is the action in progress, which can't be cancelled any more.
+/// Adds a response to `state`. `running` is the action in progress, which can no longer be cancelled.
 pub fn take_in(state: &mut State, reply: Reply, running: Option<&str>, now: Timestamp) -> Intake {
     let mut intake = Intake::default();
-    // CANCEL actions come last, whatever their position: one may cancel an action of its own batch.
+    // CANCEL actions are processed last, because they can cancel an action in the same batch.
     let (cancels, others): (Vec<_>, Vec<_>) = reply.actions.into_iter().partition(|action| action.kind == "CANCEL");
     for action in others {
         if action.kind == "POLICY_CHANGE" {
@@ -31,6 +31,7 @@ pub fn take_in(state: &mut State, reply: Reply, running: Option<&str>, now: Time
     for cancel in cancels {
         intake.changed |= take_cancel(state, &cancel, running, now);
     }
+    // The token is stored together with the actions: it confirms their receipt with the next check-in.
     if !reply.ack_token.is_empty() && reply.ack_token != state.ack_token {
         state.ack_token = reply.ack_token;
         intake.changed = true;
@@ -44,7 +45,7 @@ fn take_policy(state: &mut State, action: WireAction, now: Timestamp, intake: &m
     if let (Some(current), Some(raw)) = (current, &raw)
         && current.policy.get() == raw.get()
     {
-        // It is in effect already: the ack was lost.
+        // The policy is already in effect, so that its ack must have been lost.
         intake.changed |= state.candidate.take().is_some();
         if !state.outbox.iter().any(|ack| ack.action_id == action.id) {
             state.owe(PendingAck::of(&action, now, Ok(())));
@@ -52,6 +53,7 @@ fn take_policy(state: &mut State, action: WireAction, now: Timestamp, intake: &m
         }
         return;
     }
+    // The digest distinguishes the same policy from a corrected one with the same id and revision.
     let digest = raw.as_deref().map(policy::digest).unwrap_or_default();
     if state.rejected.as_ref().is_some_and(|known| known.action_id == action.id && known.digest == digest) {
         intake.rejected_again = true;
@@ -66,13 +68,13 @@ fn take_action(state: &mut State, action: WireAction, now: Timestamp) -> bool {
     if state.inbox.iter().any(|known| known.id == action.id) || state.outbox.iter().any(|ack| same(&ack)) {
         return false;
     }
-    // It has run already and its ack was lost: send the same ack, and do not run it again.
+    // The action has already run, and its ack was lost: send the same ack, and do not run it again.
     if let Some(ack) = state.handled.iter().find(same).cloned() {
         state.owe(ack);
         return true;
     }
     if state.inbox.len() >= INBOX_MAX {
-        // Refused with an ack rather than dropped, since the server would deliver it again and again.
+        // Rejected with an ack instead of dropped, because the server would deliver it again.
         state.handled(PendingAck::of(&action, now, Err("the agent's action queue is full".into())));
     } else {
         state.inbox.push_back(action);
@@ -97,7 +99,7 @@ fn take_cancel(state: &mut State, cancel: &WireAction, running: Option<&str>, no
     true
 }
 
-/// Removes an action from the inbox and remembers it, so that a second delivery does not bring it back.
+/// Removes an action from the inbox and records it as handled, so that it does not run if it is delivered again.
 fn cancel_action(state: &mut State, target: &str, now: Timestamp) {
     let Some(place) = state.inbox.iter().position(|action| action.id == target) else { return };
     if let Some(action) = state.inbox.remove(place) {

@@ -1,4 +1,4 @@
-//! The end of the loop: stop, unenrollment by the server, unenrollment by the host.
+//! The end of the loop: stop, unenrollment by the server, or unenrollment on the host.
 
 use std::time::Duration;
 
@@ -9,21 +9,23 @@ use crate::backoff::Backoff;
 use crate::fleet::{CallError, FleetClient};
 use crate::state::{Phase, State, Store, StoreError};
 use muster_core::Entropy;
+use muster_core::error_chain::chain;
 use muster_core::time::Clock;
 
-/// Maximum number of attempts to report the uninstall to the server.
+/// Maximum number of attempts to notify the server.
 const AUDIT_ATTEMPTS: u32 = 5;
 /// Total time for these attempts.
 pub const AUDIT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long work in progress may still take.
+/// Maximum time to wait for the task in progress.
 const WORK_TIMEOUT: Duration = Duration::from_secs(40);
 
 impl Coordinator {
     pub(super) async fn leave(mut self, ending: Ending, reply: Option<oneshot::Sender<Option<String>>>) -> Ending {
-        // Requests in flight are dropped; what matters about them is stored and is retried after the next start.
+        // Requests in flight are dropped. Everything that they must deliver is stored, and is sent after the next
+        // start.
         (self.poll, self.acks, self.background) = (None, None, None);
         if let Some(work) = self.work.take() {
-            // It may be stopping programs, which must not be left half stopped.
+            // The task may be stopping programs, and must finish this.
             let _ = tokio::time::timeout(WORK_TIMEOUT, work).await;
         }
         if ending != Ending::Unenrolled {
@@ -32,32 +34,34 @@ impl Coordinator {
         }
         self.deps.components.apply(Vec::new()).await;
         let mut fault = None;
+        // Only an unenrollment on the host is reported. If the server requested it, the ack is the notification.
         if reply.is_some() {
             let told =
                 tell(&self.client, &self.enrollment.agent_id, AUDIT_TIMEOUT, &*self.deps.clock, &*self.deps.entropy)
                     .await;
-            fault = told.err().map(|error| format!("the server was not notified: {error}"));
+            fault = told.err().map(|error| format!("the server was not notified: {}", chain(&error)));
         }
         if let Err(error) = forget(&*self.deps.store) {
-            tracing::error!(%error, "failed to delete credentials or policy");
-            fault = Some(error.to_string());
+            tracing::error!(error = %chain(&error), "failed to delete credentials or policy");
+            fault = Some(chain(&error).to_string());
         }
         tracing::info!("unenrolled; credentials and policy deleted");
         if let Some(reply) = reply {
-            // The command that asked may have been interrupted.
+            // The command that sent the request may have been interrupted.
             let _ = reply.send(fault);
         }
         ending
     }
 }
 
-/// Deletes credentials and policy, and records that this agent is unenrolled.
+/// Deletes credentials and policy, and records that the agent is unenrolled.
 pub fn forget(store: &dyn Store) -> Result<(), StoreError> {
+    // The phase is stored first: after a crash in between, the agent does not run with the old credentials.
     store.save_state(&State::without_policy(Phase::Unenrolled))?;
     store.forget_enrollment()
 }
 
-/// Reports the uninstall of an agent to its server (EA §10.7), with retries for at most `timeout`.
+/// Notifies the server that the agent is uninstalled (EA §10.7). Retries for at most `timeout`.
 pub async fn tell(
     client: &FleetClient,
     agent_id: &str,
@@ -71,7 +75,7 @@ pub async fn tell(
         let call = client.audit_unenroll(agent_id, "uninstall", clock.now());
         let error = match tokio::time::timeout_at(deadline, call).await {
             Ok(Ok(())) => return Ok(()),
-            // The key is revoked or the agent already reported: the server has nothing to learn.
+            // The key is revoked, or the server has already been notified.
             Ok(Err(error)) if matches!(error.status(), Some(401 | 409)) => return Ok(()),
             Ok(Err(error)) if matches!(error.status(), Some(400..500)) => return Err(error),
             Ok(Err(error)) => error,

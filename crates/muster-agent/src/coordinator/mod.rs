@@ -1,7 +1,9 @@
-//! The coordinator: one loop that owns all state. After every event it asks the planner for the next step and starts it.
+//! The coordinator is a loop that owns all state. After every event, it asks the planner for the next step and starts
+//! it.
 //!
-//! Whatever takes time runs in slots, at most one future of each kind: a check-in, a delivery of acks, a piece of work (a
-//! policy, an unenrollment), a background action (diagnostics). Only the loop changes the state, so nothing is locked.
+//! Everything that takes time runs in slots, with at most one future of each kind: a check-in, a delivery of acks, a
+//! task (applying a policy, unenrolling), and a background action (diagnostics). Only the loop changes the state, so
+//! that no locks are needed.
 
 pub mod actions;
 pub mod intake;
@@ -19,6 +21,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::error_chain::chain;
 use muster_core::time::Clock;
 use muster_core::{Entropy, Timestamp};
 use muster_protocol::elastic::ack::AckItem;
@@ -65,7 +68,7 @@ pub struct Deps {
     pub settings: Settings,
 }
 
-/// A log with a level that can be set.
+/// A log with a configurable level.
 pub trait LogLevel: Send + Sync {
     /// Sets the level: `trace`, `debug`, `info`, `warning` or `error`.
     fn set(&self, level: &str);
@@ -78,7 +81,7 @@ pub trait LogLevel: Send + Sync {
 pub enum Command {
     /// Return the status.
     Status(oneshot::Sender<Snapshot>),
-    /// Leave the fleet; the response says what could not be done.
+    /// Unenroll. The response contains the part that failed, if any.
     Unenroll(oneshot::Sender<Option<String>>),
     /// Reload the enrollment, which has changed on disk.
     Reload,
@@ -86,14 +89,14 @@ pub enum Command {
     Stop,
 }
 
-/// Why the loop has ended.
+/// Why the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// It was stopped.
     Stopped,
     /// The agent is unenrolled.
     Unenrolled,
-    /// The enrollment is to be reloaded.
+    /// The enrollment must be reloaded.
     Reload,
 }
 
@@ -102,17 +105,17 @@ type Slot<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 /// How a check-in ended.
 enum Poll {
     Answered(Reply),
-    /// The agent ended it before something on the way would have.
+    /// The agent ended it before a device on the network path would have.
     GivenUp,
     Failed(CallError),
 }
 
-/// Acks that were sent, and the server's response for each.
+/// The acks that were sent, and the server's response to each.
 type Delivery = (Vec<PendingAck>, Result<Vec<AckItem>, CallError>);
 
-/// Result of a piece of work.
+/// Result of a task.
 enum Done {
-    /// A new policy is in effect; with the servers to use from now on, or why the old ones stay.
+    /// A new policy is in effect. Contains the servers to use from now on, or the reason to keep the current ones.
     Applied(Box<Accepted>, Result<Option<Vec<Server>>, String>),
     /// The stored policy is in effect again, or all programs are stopped.
     Settled,
@@ -149,9 +152,9 @@ pub struct Coordinator {
     ack_backoff: Backoff,
     policy_backoff: Backoff,
     refusals: Refusals,
-    /// What the check-in in progress reports, to notice when it no longer holds.
+    /// Summary of what the check-in in progress reports. If the current summary differs, the check-in is outdated.
     reported: String,
-    /// When a server took the check-in in progress.
+    /// When a server received the check-in in progress.
     reached: Reached,
     poll_length: PollLength,
     fleet_message: Result<String, String>,
@@ -163,18 +166,19 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// A coordinator with the stored state. A corrupt state is set aside, and a new one begins.
+    /// Creates a coordinator with the stored state. If the state is corrupt, renames it and starts without state.
     pub fn new(deps: Deps, enrollment: Enrollment) -> Result<Self, StoreError> {
-        // A corrupt state must not keep an agent from running: all of it can be fetched again.
+        // A corrupt state must not prevent the agent from running, because the server can send all of it again.
         let (state, storage_fault) = match deps.store.state() {
             Ok(state) => (state, None),
             Err(error @ StoreError::Damaged { .. }) => {
                 let aside = deps.store.set_state_aside()?;
-                tracing::error!(%error, aside, "starting without state; the server will send the policy again");
+                tracing::error!(error = %chain(&error), aside, "starting without state; the server will send the policy again");
                 (State::default(), None)
             }
             Err(error) => return Err(error),
         };
+        // A URL that cannot be parsed must not make the other servers unusable.
         let servers = enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
         let key = enrollment.access_api_key.clone();
         let client = Arc::new(FleetClient::new(deps.transport.clone(), servers, key, deps.entropy.clone()));
@@ -215,8 +219,9 @@ impl Coordinator {
     /// Runs until the agent is stopped or unenrolled.
     pub async fn run(mut self, commands: &mut mpsc::Receiver<Command>) -> Ending {
         self.replay();
+        // `replay` runs the stored policy without waiting for a server, which may be unreachable.
         loop {
-            // Steps are started until the planner has to wait for an event. Each start changes the situation.
+            // Steps are started until the planner returns none. Each start changes the situation.
             while self.leaving.is_none()
                 && let Some(step) = planner::plan(&self.situation())
             {
@@ -246,10 +251,11 @@ impl Coordinator {
     }
 
     async fn next_event(&mut self, commands: &mut mpsc::Receiver<Command>) -> Event {
+        // Computed before the select, which borrows the slots mutably.
         let wake = self.wake_at();
         let components = self.deps.components.clone();
         tokio::select! {
-            // In order of importance: a stop comes first, and check-ins last.
+            // In order of importance: commands first, check-ins last.
             biased;
             command = commands.recv() => Event::Command(command.unwrap_or(Command::Stop)),
             done = settle(&mut self.work) => Event::Worked(done),
@@ -264,25 +270,26 @@ impl Coordinator {
     /// Returns when the next step becomes due without an event.
     fn wake_at(&self) -> Instant {
         let (now, clock) = (Instant::now(), self.deps.clock.now());
-        // At least hourly, in case the wall clock jumped past the start time of an action.
+        // Wake up at least hourly, in case a change of the wall clock has skipped the start time of an action.
         let mut wake = now + Duration::from_secs(3600);
         if self.storage_fault.is_some() {
             wake = wake.min(now + SAVE_AGAIN);
         }
-        // No other step starts during a piece of work.
+        // No other step starts while a task is running.
         if self.work.is_some() {
             return wake;
         }
         if self.acks.is_none() && !self.state.outbox.is_empty() {
             wake = wake.min(self.next_acks);
         }
+        // No check-in starts while acks are being delivered (`planner`).
         if self.acks.is_none() && self.poll.is_none() {
             wake = wake.min(self.next_poll);
         } else if self.news() {
             wake = wake.min(self.last_poll + self.deps.settings.checkin.state_change_gap);
         }
         let start = planner::next_start(&self.state, clock).map(|at| now + at.since(clock));
-        // Never at once: a step that can't start yet would make this a busy loop.
+        // Never immediately: a step that cannot start yet would otherwise cause a busy loop.
         start.map_or(wake, |start| wake.min(start)).max(now + Duration::from_millis(1))
     }
 }
@@ -291,6 +298,7 @@ impl Coordinator {
 async fn settle<T>(slot: &mut Slot<T>) -> T {
     match slot {
         Some(future) => {
+            // The future stays in the slot while it is pending, so that a `select!` that drops this call loses nothing.
             let outcome = future.await;
             *slot = None;
             outcome

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use muster_core::error_chain::chain;
 use muster_protocol::elastic::ack::AckItem;
 
 use super::poll_length::Broken;
@@ -17,7 +18,8 @@ use crate::state::{Enrollment, PendingAck, Phase, State};
 
 /// Maximum attempts to deliver the last ack of an unenrolled agent.
 const LAST_ACK_ATTEMPTS: u32 = 10;
-/// Maximum random part of the pause after a cut: a load balancer that restarts cuts all agents at once.
+/// Maximum random addition to the delay after a poll was cut. A load balancer that restarts cuts all polls at the same
+/// time.
 const SPREAD_AFTER_CUT: Duration = Duration::from_secs(10);
 
 impl Coordinator {
@@ -65,7 +67,7 @@ impl Coordinator {
             Poll::Failed(error) => match self.broken(&error, held) {
                 Broken::Failure => self.poll_failed(&error),
                 Broken::Cut { news } => {
-                    tracing::debug!(%error, ?held, "the connection closed during a held check-in");
+                    tracing::debug!(error = %chain(&error), ?held, "the connection closed during a held check-in");
                     if let Some(limit) = news {
                         tracing::warn!(
                             held = ?held,
@@ -83,18 +85,19 @@ impl Coordinator {
         }
     }
 
-    /// Whether the server failed, or something on the way cut a poll that it held.
+    /// Returns whether the server failed, or a device on the network path cut a poll that the server held.
     fn broken(&mut self, error: &CallError, held: Duration) -> Broken {
         match error {
             CallError::Transport(TransportError::Broken(_)) => self.poll_length.broke(held, Instant::now()),
             CallError::Transport(TransportError::Timeout(waited)) => self.poll_length.lost(*waited, Instant::now()),
-            // What a proxy says in the server's place when it has waited long enough.
+            // Responses of a proxy when its own timeout expires.
             CallError::Status { status: 408 | 502 | 504, .. } => self.poll_length.broke(held, Instant::now()),
             _ => Broken::Failure,
         }
     }
 
-    /// A server held the poll until it was cut or given up: the connection works, though nothing came.
+    /// Handles a poll that a server held until it was cut or given up. The connection works, although there was no
+    /// response.
     fn held_to_the_end(&mut self, held: Duration, spread: Duration) {
         self.poll_backoff.reset();
         self.last_check_in = Some(self.deps.clock.now());
@@ -109,13 +112,13 @@ impl Coordinator {
         }
     }
 
-    /// A revoked agent asks about once an hour whether it may come back.
+    /// Schedules the next poll of a revoked agent, about an hour from now.
     fn poll_rarely(&mut self) {
         let rarely = self.deps.settings.revocation.poll;
         self.next_poll = Instant::now() + backoff::between(&*self.deps.entropy, rarely, rarely + rarely / 10);
     }
 
-    /// Handles a response: it is stored before any action runs and before its ack token is used.
+    /// Handles a response, which is stored before any action runs and before its ack token is sent.
     fn polled(&mut self, reply: Reply) {
         self.connected(&reply);
         let mut next = self.state.clone();
@@ -127,9 +130,9 @@ impl Coordinator {
         let taken = intake::take_in(&mut next, reply, self.background_id.as_deref(), self.deps.clock.now());
         if taken.changed || returned {
             if let Err(error) = self.deps.store.save_state(&next) {
-                tracing::error!(%error, "failed to store a response; the server will send it again");
-                self.storage_fault = Some(error.to_string());
-                // Without its token being used, the server delivers the same again until there is space to store it.
+                tracing::error!(error = %chain(&error), "failed to store a response; the server will send it again");
+                self.storage_fault = Some(chain(&error).to_string());
+                // The token is not sent, so that the server delivers the same actions again until they can be stored.
                 self.next_poll = Instant::now() + self.poll_backoff.next(&*self.deps.entropy);
                 return;
             }
@@ -139,7 +142,7 @@ impl Coordinator {
         self.poll_backoff.reset();
         let checkin = &self.deps.settings.checkin;
         let mut wait = backoff::between(&*self.deps.entropy, checkin.interval, checkin.interval + checkin.jitter);
-        // The server responds at once as long as we reject its policy: without a pause this would be a busy loop.
+        // As long as the agent rejects its policy, the server responds immediately. The delay prevents a busy loop.
         if taken.rejected_again {
             wait = wait.max(self.policy_backoff.next(&*self.deps.entropy));
         } else {
@@ -153,7 +156,7 @@ impl Coordinator {
         self.last_check_in = Some(self.deps.clock.now());
         self.fleet_message = match &reply.warning {
             None => Ok("Connected".into()),
-            // It comes from the network and is shown on terminals.
+            // The warning comes from the network and is printed on terminals.
             Some(warning) => Err(warning.chars().filter(|c| !c.is_control()).take(300).collect()),
         };
         if reply.malformed > 0 {
@@ -164,24 +167,26 @@ impl Coordinator {
 
     fn poll_failed(&mut self, error: &CallError) {
         let wait = self.poll_backoff.next(&*self.deps.entropy);
-        self.fleet_message = Err(error.to_string());
+        self.fleet_message = Err(chain(error).to_string());
         match error {
-            // Revoked already: nothing is left to delete.
+            // Already revoked: there is nothing left to delete.
             CallError::Refused { .. } if self.state.phase == Phase::Revoked => {}
             CallError::Refused { .. } => {
-                // A single 401 may come from a server restored from an old backup; many over some time are a decision.
+                // A single 401 may come from a server that was restored from an old backup. Many over some time mean a
+                // revocation.
                 if self.refusals.count(Instant::now()) {
                     self.revoke();
                 }
             }
-            // No response is no evidence, in either direction.
+            // A missing response proves neither that the key is valid nor that it is revoked.
             CallError::Transport(_) => {}
             _ => self.refusals.reset(),
         }
+        // A server that restarts causes one or two failures, which are not errors yet.
         if self.poll_backoff.failures() >= 3 {
-            tracing::error!(%error, ?wait, failures = self.poll_backoff.failures(), "check-in failed");
+            tracing::error!(error = %chain(error), ?wait, failures = self.poll_backoff.failures(), "check-in failed");
         } else {
-            tracing::warn!(%error, ?wait, "check-in failed");
+            tracing::warn!(error = %chain(error), ?wait, "check-in failed");
         }
         self.next_poll = Instant::now() + wait;
         if self.state.phase == Phase::Revoked {
@@ -196,6 +201,7 @@ impl Coordinator {
         self.background = None;
         self.background_id = None;
         self.persist();
+        // The state is stored first: if the agent is killed now, it does not start the programs again.
         let components = self.deps.components.clone();
         self.work = Some(Box::pin(async move {
             components.apply(Vec::new()).await;
@@ -207,17 +213,18 @@ impl Coordinator {
         self.ack_backoff.reset();
         let attempts = self.deps.settings.ack.attempts;
         for (place, ack) in sent.iter().enumerate() {
+            // An item that is missing from the response counts as an error of the server, and is retried.
             let status = items.get(place).map_or(500, |item| item.status);
             let Some(kept) = self.state.outbox.iter_mut().find(|kept| kept.action_id == ack.action_id) else {
                 continue;
             };
-            // Replaced by a newer ack for the same action, which is still pending.
+            // The ack was replaced by a newer one for the same action, which is still pending.
             if kept.timestamp != ack.timestamp {
                 continue;
             }
             kept.refusals += 1;
             let given_up = kept.refusals >= attempts;
-            // Retrying an ack that got a 400 can't succeed.
+            // An ack that was rejected with 400 cannot succeed later.
             if status <= 400 || given_up {
                 if status >= 400 {
                     tracing::error!(action = ack.action_id, status, "ack rejected by the server; dropping it");
@@ -233,10 +240,11 @@ impl Coordinator {
 
     fn acks_failed(&mut self, error: &CallError) {
         let wait = self.ack_backoff.next(&*self.deps.entropy);
-        tracing::warn!(%error, ?wait, "failed to deliver acks");
+        tracing::warn!(error = %chain(error), ?wait, "failed to deliver acks");
         self.next_acks = Instant::now() + wait;
         let revoked_key = matches!(error, CallError::Refused { .. });
-        // Programs and policy are gone by now: if the key is revoked or the server is gone, the ack is not worth waiting for.
+        // Programs and policy have been removed. If the key is revoked or the server does not respond, do not wait for
+        // this ack.
         if self.state.phase == Phase::Unenrolling && (revoked_key || self.ack_backoff.failures() >= LAST_ACK_ATTEMPTS) {
             self.state.outbox.clear();
             self.persist();
@@ -248,6 +256,7 @@ impl Coordinator {
             Done::Settled => {}
             Done::Applied(accepted, servers) => self.applied(*accepted, servers),
             Done::Unenrolled(ack) => {
+                // Other pending acks are kept: the server still accepts them with this key.
                 let mut outbox = std::mem::take(&mut self.state.outbox);
                 outbox.push_back(ack);
                 self.state = State { outbox, ..State::without_policy(Phase::Unenrolling) };
@@ -271,14 +280,14 @@ impl Coordinator {
         self.pin(accepted.signing_key, servers);
     }
 
-    /// Pins the signing key that a policy names.
+    /// Pins the signing key of a policy.
     pub(super) fn pin_key(&mut self, signing_key: Option<String>) {
         let mut next = self.enrollment.clone();
         rotate_key(&mut next, signing_key);
         self.save_enrollment(next);
     }
 
-    /// Stores the signing key and the servers that the policy names.
+    /// Stores the signing key and the servers of a policy.
     fn pin(&mut self, signing_key: Option<String>, servers: Result<Option<Vec<Server>>, String>) {
         let mut next = self.enrollment.clone();
         rotate_key(&mut next, signing_key);
@@ -286,6 +295,7 @@ impl Coordinator {
             Ok(Some(servers)) => {
                 next.servers = servers.iter().map(ToString::to_string).collect();
                 self.client.set_servers(servers);
+                // The limit belongs to the path to the previous servers.
                 self.poll_length.forget(Instant::now());
                 self.state.poll_limit = None;
                 self.servers_message = None;
@@ -304,22 +314,22 @@ impl Coordinator {
             return;
         }
         if let Err(error) = self.deps.store.save_enrollment(&next) {
-            self.storage_fault = Some(error.to_string());
+            self.storage_fault = Some(chain(&error).to_string());
         }
         self.enrollment = next;
     }
 
     pub(super) fn persist(&mut self) {
         let saved = self.deps.store.save_state(&self.state);
-        if let Err(error) = &saved {
-            tracing::error!(%error, "failed to store the state; retrying");
+        self.storage_fault = saved.err().map(|error| chain(&error).to_string());
+        if let Some(error) = &self.storage_fault {
+            tracing::error!(error, "failed to store the state; retrying");
         }
-        self.storage_fault = saved.err().map(|error| error.to_string());
     }
 }
 
-/// Pins `key` in place of another. A policy without a key does not unpin the present one: that would be a way around the
-/// signature.
+/// Replaces the pinned key with `key`. A policy without a key does not unpin the current one, because that would bypass
+/// the signature.
 fn rotate_key(enrollment: &mut Enrollment, key: Option<String>) {
     if key.is_some() && key != enrollment.signing_key {
         enrollment.previous_signing_key = std::mem::replace(&mut enrollment.signing_key, key);

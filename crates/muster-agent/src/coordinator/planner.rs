@@ -1,11 +1,11 @@
-//! Decides the next step: a pure function of the situation. The loop calls it after every event.
+//! Decides on the next step. This is a pure function of the situation, which the loop calls after every event.
 
 use muster_core::Timestamp;
 use muster_protocol::elastic::check_in::WireAction;
 
 use crate::state::{Phase, State};
 
-/// Everything that the plan depends on.
+/// Everything on which the decision depends.
 #[derive(Clone, Debug)]
 pub struct Situation<'a> {
     /// The stored state.
@@ -59,27 +59,28 @@ pub fn plan(situation: &Situation<'_>) -> Option<Step> {
     }
 }
 
-/// The policy comes first, then the actions in order: they may depend on it.
+/// Returns the next task. The policy comes first, because actions may depend on it.
 fn work(situation: &Situation<'_>) -> Option<Step> {
     if situation.state.candidate.is_some() {
         return Some(Step::Apply);
     }
+    // A background action does not block the actions after it.
     let ready = |action: &WireAction| is_due(action, situation.now) && situation.background != Some(action.id.as_str());
     situation.state.inbox.iter().position(ready).map(Step::Run)
 }
 
-/// Acks are delivered once no work is left that would add to them: one request for a whole batch.
+/// Acks are delivered when no task is left that would add more, so that a batch needs only one request.
 fn acknowledge(situation: &Situation<'_>) -> Option<Step> {
     let owed = !situation.state.outbox.is_empty() && situation.acks_due && !situation.acking;
     owed.then_some(Step::Acknowledge)
 }
 
-/// One check-in at a time, after the acks are delivered.
+/// Starts at most one check-in at a time, after the acks are delivered.
 fn poll(situation: &Situation<'_>) -> Option<Step> {
     if situation.polling {
         return situation.stale.then_some(Step::Interrupt);
     }
-    // Before its acks are confirmed, the server would deliver the same actions again.
+    // Until it has processed the acks, the server would deliver the same actions again.
     (situation.poll_due && !situation.acking).then_some(Step::CheckIn)
 }
 

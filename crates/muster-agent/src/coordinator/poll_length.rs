@@ -1,11 +1,11 @@
-//! How long a check-in is held, learned from polls that something on the way cut.
+//! Learns the maximum duration of a poll from polls that a device on the network path cut.
 //!
-//! Load balancers, NAT gateways and firewalls drop a connection that carries nothing for a while: with a reset, with a
-//! gateway's error, or without a word. A poll that was held and then cut is no failed attempt. The agent asks again at
-//! once, with a poll short enough to end before the next cut, and remembers the limit.
+//! Load balancers, NAT gateways and firewalls close idle connections, with a reset, with an error response, or
+//! silently. A poll that was held and then cut is not a failed attempt. The agent checks in again immediately, with a
+//! poll that is short enough to end before the next cut, and stores the limit.
 //!
-//! A server that dies cuts its polls too, so a first cut proves nothing: the limit is tested with a full-length poll
-//! after a few short ones, and dropped if that poll survives.
+//! A server that crashes also cuts its polls, so that a single cut proves nothing. After a few short polls, the limit
+//! is tested with a full-length poll, and is dropped if that poll succeeds.
 
 use std::time::Duration;
 
@@ -13,50 +13,51 @@ use tokio::time::Instant;
 
 use crate::state::PollLimit;
 
-/// A poll that broke sooner than this was not held: the server failed, or never was one.
+/// A poll that fails earlier than this was not held: the server failed, or is not a server of this protocol.
 pub const HELD_AFTER: Duration = Duration::from_secs(2);
-/// Client-side limit of a poll without a learned limit; servers hold for at most five minutes by default.
+/// Timeout of a poll without a limit. By default, servers hold polls for at most five minutes.
 pub const POLL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Servers subtract this from `poll_timeout` (EA68).
 const SERVER_MARGIN: Duration = Duration::from_secs(120);
-/// Servers hold at least this long, whatever `poll_timeout` says (EA68); the agent itself ends a shorter poll.
+/// Minimum time that servers hold a poll, regardless of `poll_timeout` (EA68). The agent itself ends shorter polls.
 const SERVER_MINIMUM: Duration = Duration::from_secs(60);
-/// Time for the reply to arrive after the server has stopped holding.
+/// Time for the response to arrive after the server has stopped holding the poll.
 const REPLY_GRACE: Duration = Duration::from_secs(30);
-/// Shortest poll; below that, polling costs more than the back-off that it avoids.
+/// Minimum duration of a poll. Shorter polls would cost more than the back-off that they avoid.
 const SHORTEST: Duration = Duration::from_secs(2);
-/// Cuts in a row that are retried at once. A server that takes every request and drops it gets the back-off after all.
+/// Number of consecutive cuts that are retried immediately. After that, the back-off applies, in case a server accepts
+/// and drops every request.
 const CUTS_MAX: u32 = 3;
-/// Short polls that must end well before an unconfirmed limit is tested.
+/// Number of short polls that must succeed before an unconfirmed limit is tested.
 const SHORT_POLLS: u32 = 3;
-/// How often a confirmed limit is tested: the network may have been repaired.
+/// Interval at which a confirmed limit is tested, because the network may have changed.
 const TEST_EVERY: Duration = Duration::from_secs(24 * 3600);
 
-/// How to ask for the next poll.
+/// Parameters of the next poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// `poll_timeout` of the request; `None`: the server's default.
+    /// `poll_timeout` of the request; `None` means the server's default.
     pub poll_timeout: Option<Duration>,
-    /// The agent ends the poll itself after this time, without an error.
+    /// Time after which the agent ends the poll itself, without an error.
     pub give_up: Option<Duration>,
-    /// No reply after this time is a failure of the connection.
+    /// Time after which a missing response is a connection failure.
     pub timeout: Duration,
 }
 
-/// What a broken poll was.
+/// Meaning of a poll that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// A failed attempt: back off.
+    /// A failed attempt; the back-off applies.
     Failure,
-    /// Held, then cut: ask again soon. `news` is the limit to log, the first time that it is learned.
+    /// The poll was held and then cut; check in again soon. `news` is the limit if it is new and should be logged.
     Cut {
-        /// The longest poll from now on.
+        /// The new maximum duration of a poll.
         news: Option<Duration>,
     },
 }
 
-/// What is known about the length of polls.
+/// The limit on the duration of polls, and the progress of its test.
 #[derive(Clone, Debug)]
 pub struct PollLength {
     limit: Option<PollLimit>,
@@ -67,22 +68,22 @@ pub struct PollLength {
 }
 
 impl PollLength {
-    /// Starts from the stored limit.
+    /// Starts with the stored limit.
     pub fn new(limit: Option<PollLimit>, now: Instant) -> Self {
         Self { limit, cuts_in_a_row: 0, short_polls: 0, testing: false, test_at: now + TEST_EVERY }
     }
 
-    /// The limit to store.
+    /// Returns the limit to store.
     pub fn limit(&self) -> Option<PollLimit> {
         self.limit
     }
 
-    /// Forgets the limit: other servers may be reached another way.
+    /// Removes the limit, because other servers may be reached through another network path.
     pub fn forget(&mut self, now: Instant) {
         *self = Self::new(None, now);
     }
 
-    /// How to ask for the poll that begins now.
+    /// Returns the parameters of the next poll.
     pub fn ask(&mut self, now: Instant) -> Ask {
         self.testing = match self.limit {
             None => false,
@@ -94,7 +95,7 @@ impl PollLength {
             Some(longest) if longest >= SERVER_MINIMUM => {
                 Ask { poll_timeout: Some(longest + SERVER_MARGIN), give_up: None, timeout: longest + REPLY_GRACE }
             }
-            // Asking for the server's minimum frees its slot soon, should it not notice that we hung up.
+            // With the minimum duration, the server frees its slot soon even if it does not detect the disconnect.
             Some(longest) => Ask {
                 poll_timeout: Some(SERVER_MINIMUM + SERVER_MARGIN),
                 give_up: Some(longest),
@@ -103,12 +104,12 @@ impl PollLength {
         }
     }
 
-    /// Notes a poll that the server answered, or that the agent ended itself, after `held`.
+    /// Records a poll that ended after `held` with a response, or because the agent ended it.
     pub fn ended_well(&mut self, held: Duration) {
         self.cuts_in_a_row = 0;
         let Some(limit) = self.limit else { return };
         if self.testing {
-            // An answer that came before the time of the cut says nothing about it; the test goes on with the next poll.
+            // A response before the time of the cut proves nothing. The test continues with the next poll.
             if held > cut_after(limit) {
                 self.limit = None;
             }
@@ -117,15 +118,16 @@ impl PollLength {
         }
     }
 
-    /// Notes a poll that broke after `held`.
+    /// Records a poll that failed after `held`.
     pub fn broke(&mut self, held: Duration, now: Instant) -> Broken {
         self.cuts_in_a_row += 1;
+        // A quick failure says nothing about a time limit on the path.
         if held < HELD_AFTER || self.cuts_in_a_row > CUTS_MAX {
             return Broken::Failure;
         }
         let before = self.limit;
         let same = self.testing && before.is_some_and(|limit| about_equal(held, cut_after(limit)));
-        // The shorter of two similar times: cuts come a little early or late.
+        // The shorter of two similar times, because the time of cuts varies slightly.
         let held = if same { held.min(before.map_or(held, cut_after)) } else { held };
         let limit = PollLimit { cut_after_ms: u64::try_from(held.as_millis()).unwrap_or(u64::MAX), confirmed: same };
         self.limit = Some(limit);
@@ -134,8 +136,8 @@ impl PollLength {
         Broken::Cut { news: (!known).then(|| longest(limit)) }
     }
 
-    /// Notes a poll that got no reply within `waited`, and no error either. When it was cut is unknown: half is a guess
-    /// that further losses make shorter.
+    /// Records a poll without a response or an error within `waited`. The time of the cut is unknown. Half of `waited`
+    /// is a guess, which becomes shorter with further losses.
     pub fn lost(&mut self, waited: Duration, now: Instant) -> Broken {
         self.broke(waited / 2, now)
     }
@@ -145,8 +147,9 @@ fn cut_after(limit: PollLimit) -> Duration {
     Duration::from_millis(limit.cut_after_ms)
 }
 
-/// The longest poll under a limit.
+/// Returns the maximum duration of a poll under a limit.
 pub fn longest(limit: PollLimit) -> Duration {
+    // A quarter is a margin for the response and for variations of the cut.
     (cut_after(limit) * 3 / 4).max(SHORTEST)
 }
 

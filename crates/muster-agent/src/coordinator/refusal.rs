@@ -1,5 +1,5 @@
-//! Decides when a refusal is a revocation. One 401 may come from a proxy or a broken server; many, over some time, mean that
-//! the access key is revoked (AG §9.1).
+//! Decides when rejections mean that the access key is revoked. A single 401 may come from a proxy or a faulty server.
+//! Many over some time are a revocation (AG §9.1).
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::settings::RevocationSettings;
 
-/// Consecutive refusals.
+/// Consecutive rejections.
 #[derive(Clone, Debug)]
 pub struct Refusals {
     attempts: u32,
@@ -17,19 +17,19 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// No refusals.
+    /// Starts without rejections.
     pub fn new(settings: &RevocationSettings) -> Self {
         Self { attempts: settings.attempts.max(1), spread: settings.spread, count: 0, first: None }
     }
 
-    /// Counts a refusal; returns true once they amount to a revocation.
+    /// Counts a rejection. Returns true if the key counts as revoked.
     pub fn count(&mut self, now: Instant) -> bool {
         self.count = self.count.saturating_add(1);
         let first = *self.first.get_or_insert(now);
         self.count >= self.attempts && now.duration_since(first) >= self.spread
     }
 
-    /// Starts over after any other response.
+    /// Resets the count after any other response.
     pub fn reset(&mut self) {
         (self.count, self.first) = (0, None);
     }

@@ -21,7 +21,7 @@ pub enum AgentState {
 }
 
 impl AgentState {
-    /// Returns the `status` of a check-in; the mixed case is the protocol's.
+    /// Returns the `status` of a check-in. The protocol defines the mixed case.
     pub fn wire(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -62,7 +62,7 @@ pub struct Parts<'a> {
 
 /// Returns the overall state, and a message that names the causes.
 pub fn overall(parts: &Parts<'_>) -> (AgentState, String) {
-    // The worst comes first: whatever else is wrong follows from it.
+    // The most severe cause comes first: other faults follow from it.
     if parts.revoked {
         let message = "Access key revoked: the server rejects it, and no program is running. Enroll the agent again";
         return (AgentState::Failed, message.into());
@@ -81,14 +81,14 @@ pub fn overall(parts: &Parts<'_>) -> (AgentState, String) {
     }
 }
 
-/// The first three causes, and the number of others.
+/// Returns the first three causes, and the number of other causes.
 fn causes(parts: &Parts<'_>) -> String {
     let policy = parts.rejection.map(|why| format!("policy rejected, keeping the last accepted one: {why}"));
     let storage = parts.storage_fault.map(|why| format!("cannot store the state: {why}"));
     let bad = parts.components.iter().filter(|part| matches!(part.state, Health::Failed | Health::Degraded));
     let components = bad.map(|part| format!("{} is {}: {}", part.id, part.state.as_str(), part.message));
     let all: Vec<String> = policy.into_iter().chain(storage).chain(components).collect();
-    // Servers and pages show the message in one line.
+    // Servers and web pages display the message in one line.
     let mut text = all.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("; ");
     if all.len() > 3 {
         text.push_str(&format!("; and {} more", all.len() - 3));
@@ -103,13 +103,13 @@ pub struct FleetStatus {
     pub state: AgentState,
     /// Description of the state.
     pub message: String,
-    /// Time of the last check-in that the server answered or held (RFC 3339).
+    /// Time of the last check-in that the server responded to or held (RFC 3339).
     pub last_check_in: Option<String>,
     /// Consecutive failures.
     pub failures: u32,
     /// URLs of the servers.
     pub servers: Vec<String>,
-    /// Longest poll, when something on the way cuts longer ones.
+    /// Maximum duration of a poll in seconds, if a device on the network path cuts longer polls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_limit_seconds: Option<u64>,
 }
@@ -123,7 +123,7 @@ pub struct PolicyStatus {
     pub revision: i64,
 }
 
-/// What `muster-agent status` shows.
+/// The content of `muster-agent status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Agent id.

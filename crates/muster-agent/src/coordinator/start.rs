@@ -1,4 +1,4 @@
-//! How each step begins.
+//! Starts the steps of the plan.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use crate::fleet::FleetClient;
 use crate::net::{Reached, Server};
 use crate::policy::{self, Accepted};
 use crate::state::{PendingAck, Phase, Rejected};
+use muster_core::error_chain::chain;
 
 /// Maximum time for a new server to respond to a probe.
 const PROBE: Duration = Duration::from_secs(15);
@@ -18,7 +19,7 @@ const PROBE: Duration = Duration::from_secs(15);
 const DIAGNOSTICS_EVERY: Duration = Duration::from_secs(60);
 
 impl Coordinator {
-    /// Applies the stored policy at the start, whether or not the server can be reached.
+    /// Applies the stored policy at startup, even if the server is unreachable.
     pub(super) fn replay(&mut self) {
         let Some(stored) = self.state.policy.as_ref().filter(|_| self.state.phase == Phase::Active) else {
             self.set_log_level();
@@ -30,7 +31,7 @@ impl Coordinator {
             Ok(accepted) => {
                 tracing::info!(policy = stored.id, revision = stored.revision, "applying the stored policy");
                 self.policy_log_level = accepted.log_level;
-                // Killed between the two writes, the agent has the policy but not yet its key.
+                // If the agent was killed between the two writes, it has the policy but not its key.
                 self.pin_key(accepted.signing_key);
                 let components = self.deps.components.clone();
                 self.work = Some(Box::pin(async move {
@@ -39,8 +40,8 @@ impl Coordinator {
                 }));
             }
             Err(error) => {
-                tracing::error!(%error, "stored policy rejected; requesting it from the server again");
-                // Without a policy to report, the next check-in brings it.
+                tracing::error!(error = %chain(&error), "stored policy rejected; requesting it from the server again");
+                // The next check-in reports no policy, so that the server sends it again.
                 self.state.policy = None;
                 self.persist();
             }
@@ -70,6 +71,7 @@ impl Coordinator {
                 let reason = rejection.to_string();
                 tracing::error!(action = action.id, reason, "policy rejected; keeping the last accepted one");
                 let digest = policy::raw(&action).map(|raw| policy::digest(&raw)).unwrap_or_default();
+                // The rejection is stored, so that the same policy is not evaluated again at every delivery.
                 self.state.rejected = Some(Rejected { action_id: action.id.clone(), digest, reason: reason.clone() });
                 self.state.candidate = None;
                 self.state.owe(PendingAck::of(&action, self.deps.clock.now(), Err(reason)));
@@ -83,6 +85,7 @@ impl Coordinator {
         let now: Vec<Server> = self.enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
         let insecure = self.enrollment.trust.insecure;
         Box::pin(async move {
+            // Programs first: probing the new servers can take a while.
             components.apply(accepted.wanted.clone()).await;
             let servers = elect(&client, &accepted.servers, &now, insecure).await;
             Done::Applied(Box::new(accepted), servers)
@@ -93,9 +96,9 @@ impl Coordinator {
         let Some(action) = self.state.inbox.get(place).cloned() else { return };
         let now = self.deps.clock.now();
         let task = actions::read(&action, &self.enrollment.agent_id, self.enrollment.signing_key.as_deref(), now);
-        tracing::info!(id = action.id, kind = action.kind, ?task, "running an action");
+        tracing::info!(id = action.id, kind = action.kind, refused = task.as_ref().err(), "running action");
         match task {
-            // Programs stop before the ack: once it is sent, the server revokes the key.
+            // Programs are stopped before the ack is sent, because the server revokes the key when it receives the ack.
             Ok(Task::Unenroll) => {
                 let (components, ack) = (self.deps.components.clone(), PendingAck::of(&action, now, Ok(())));
                 self.work = Some(Box::pin(async move {
@@ -106,7 +109,7 @@ impl Coordinator {
             }
             Ok(Task::Diagnose) if self.may_diagnose() => return self.diagnose(&action),
             Ok(Task::Diagnose) => {
-                let error = "another bundle was requested less than a minute ago, or is being uploaded".into();
+                let error = "a bundle was requested less than a minute ago, or is being uploaded".into();
                 self.state.handled(PendingAck::of(&action, now, Err(error)));
             }
             Ok(Task::LogLevel(level)) => {
@@ -133,8 +136,8 @@ impl Coordinator {
         self.background = Some(Box::pin(async move {
             let upload = bundle.map(|content| diagnostics::upload(&action.id, &agent_id, content, clock.now()));
             let sent = match upload {
-                Ok(upload) => client.upload(&upload, &*entropy).await.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
+                Ok(upload) => client.upload(&upload, &*entropy).await.map_err(|error| chain(&error).to_string()),
+                Err(error) => Err(chain(&error).to_string()),
             };
             let data = sent.as_ref().ok().map(|id| serde_json::json!({ "upload_id": id }));
             PendingAck { data, ..PendingAck::of(&action, clock.now(), sent.map(|_| ())) }
@@ -143,7 +146,7 @@ impl Coordinator {
 
     fn acknowledge(&mut self) {
         let (client, agent_id) = (self.client.clone(), self.enrollment.agent_id.clone());
-        // A copy: the outbox may change while the request is in progress.
+        // This is a copy, because the outbox may change while the request is in progress.
         let sent: Vec<PendingAck> = self.state.outbox.iter().cloned().collect();
         self.acks = Some(Box::pin(async move {
             let outcome = client.acknowledge(&agent_id, &sent).await;
@@ -165,16 +168,16 @@ impl Coordinator {
             tokio::select! {
                 biased;
                 answer = answer => answer.map_or_else(Poll::Failed, Poll::Answered),
-                // Dropping the request closes its connection. Nothing is lost if a response crosses with that: what it
-                // carries was not acknowledged, so the server sends it again.
+                // Dropping the request closes its connection. If a response arrives at the same time, nothing is lost:
+                // its actions are not acknowledged, so that the server sends them again.
                 () = held_for(&reached, ask.give_up) => Poll::GivenUp,
             }
         }));
     }
 }
 
-/// Returns once a server has held the request for `limit`; never without a limit. The time that it takes to connect does
-/// not count: a server that can't be reached must be a failure.
+/// Returns when a server has held the request for `limit`; never returns without a limit. The time to connect does not
+/// count, because an unreachable server must be a failure.
 async fn held_for(reached: &Reached, limit: Option<Duration>) {
     let Some(limit) = limit else { return std::future::pending().await };
     loop {
@@ -186,15 +189,15 @@ async fn held_for(reached: &Reached, limit: Option<Duration>) {
     }
 }
 
-/// Decides which servers to use: those that a policy names, if they differ from the present ones and one of them responds.
-/// A policy with a wrong address must not cut the agent off.
+/// Decides which servers to use: those of the policy, if they differ from the current ones and one of them responds. A
+/// policy with a wrong address must not disconnect the agent.
 async fn elect(
     client: &FleetClient,
     named: &[Server],
     now: &[Server],
     insecure: bool,
 ) -> Result<Option<Vec<Server>>, String> {
-    // A policy must not move the agent from TLS to plain HTTP.
+    // A policy must not switch the agent from TLS to plain HTTP.
     let usable = |server: &&Server| server.tls || (insecure && server.is_loopback());
     let next: Vec<Server> = named.iter().filter(usable).cloned().collect();
     if next.is_empty() || next == now {
@@ -204,7 +207,7 @@ async fn elect(
     for server in &next {
         match client.probe(server, PROBE).await {
             Ok(()) => return Ok(Some(next)),
-            Err(error) => why = format!("{server}: {error}"),
+            Err(error) => why = format!("{server}: {}", chain(&error)),
         }
     }
     Err(format!("none of the policy's servers responds; keeping the current ones ({why})"))

@@ -1,4 +1,4 @@
-//! What the coordinator reports about itself.
+//! Reports of the coordinator: the check-in body and the status.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl Coordinator {
         let components = self.deps.components.states();
         let (status, message) = self.overall(&components);
         let wire: Vec<_> = components.iter().map(ComponentState::to_wire).collect();
-        // An empty id would be taken for another policy than the assigned one.
+        // Servers would interpret an empty id as another policy than the assigned one.
         let policy = self.state.policy.as_ref().filter(|policy| !policy.id.is_empty());
         Report {
             status,
@@ -66,19 +66,19 @@ impl Coordinator {
         self.deps.facts.local_metadata(own)
     }
 
-    /// The part of the report whose changes are worth an interruption.
+    /// Returns the part of the report whose changes interrupt a held check-in.
     pub(super) fn gist(&self) -> String {
         let components = self.deps.components.states();
-        // Metadata is left out: a changed address can wait for the next check-in.
+        // Metadata is not included: a changed address can wait for the next check-in.
         format!("{:?} {components:?}", self.overall(&components))
     }
 
-    /// Whether the check-in in progress reports outdated facts.
+    /// Returns whether the check-in in progress reports outdated facts.
     pub(super) fn news(&self) -> bool {
         self.deps.settings.checkin.mode == Mode::OnStateChange && self.poll.is_some() && self.gist() != self.reported
     }
 
-    /// Whether it is also time to interrupt it.
+    /// Returns whether the check-in in progress should also be interrupted now.
     pub(super) fn is_stale(&self, now: Instant) -> bool {
         now >= self.last_poll + self.deps.settings.checkin.state_change_gap && self.news()
     }
@@ -122,17 +122,17 @@ impl Coordinator {
         }
     }
 
-    /// Whether a server holds the check-in: it took the request and has not rejected it at once.
+    /// Returns whether a server holds the check-in: it received the request and did not reject it immediately.
     fn is_held(&self) -> bool {
         self.poll.is_some() && self.reached.held().is_some_and(|held| held >= HELD_AFTER)
     }
 
     fn fleet_status(&self) -> FleetStatus {
         let failures = self.poll_backoff.failures();
-        // A held check-in says nothing for minutes, and must not look like an agent that is still connecting.
+        // A held check-in has no response for minutes. It must not look like an agent that is still connecting.
         let held = "Connected; the server holds the check-in".to_owned();
         let (state, message) = match (&self.fleet_message, &self.servers_message) {
-            // A held check-in is the best sign of a working connection, whatever happened before it.
+            // A held check-in proves that the connection works, regardless of earlier failures.
             (_, None) if self.is_held() => (AgentState::Healthy, &held),
             (Err(error), _) if failures > 0 => (AgentState::Failed, error),
             (Err(warning), _) => (AgentState::Degraded, warning),

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use muster_core::Timestamp;
+use muster_core::error_chain::SharedError;
 use muster_protocol::elastic::ack::{AckEvent, AckItem, AckResponse};
 use muster_protocol::elastic::audit::AuditUnenrollRequest;
 use serde::Serialize;
@@ -18,16 +19,17 @@ struct Events<'a> {
 }
 
 impl FleetClient {
-    /// Delivers acks in one request; returns one item for each, in order (fewer if the server left some out).
+    /// Delivers acks in one request. Returns one item for each ack, in order; fewer if the response is incomplete.
     pub async fn acknowledge(&self, agent_id: &str, acks: &[PendingAck]) -> Result<Vec<AckItem>, CallError> {
-        let unwritable = |error: serde_json::Error| CallError::Undecodable(format!("can't serialize acks: {error}"));
+        let unwritable =
+            |error: serde_json::Error| CallError::Undecodable(SharedError::during("cannot serialize acks", error));
         let datas =
             acks.iter().map(|ack| ack.data.as_ref().map(to_raw_value).transpose()).collect::<Result<Vec<_>, _>>();
         let datas = datas.map_err(unwritable)?;
         let events = acks.iter().zip(&datas).map(|(ack, data)| event(agent_id, ack, data.as_deref())).collect();
         let body = serde_json::to_vec(&Events { events }).map_err(unwritable)?;
         let response = self.send(Call::post(format!("/api/fleet/agents/{agent_id}/acks"), body)).await?;
-        // The HTTP status is the highest of the items' statuses, so only the body says what happened (EA §5.2).
+        // The HTTP status is the highest status of the items, so that only the body is meaningful (EA §5.2).
         match serde_json::from_slice::<AckResponse>(&response.body) {
             Ok(reply) if reply.action == "acks" && response.status != 401 => Ok(reply.items),
             _ if response.status == 200 => Err(CallError::Undecodable("not a response to acks".into())),
@@ -35,11 +37,11 @@ impl FleetClient {
         }
     }
 
-    /// Reports why this agent leaves.
+    /// Notifies the server that this agent leaves, with the reason.
     pub async fn audit_unenroll(&self, agent_id: &str, reason: &str, now: Timestamp) -> Result<(), CallError> {
         let timestamp = now.to_rfc3339_millis();
         let request = AuditUnenrollRequest { reason: Cow::Borrowed(reason), timestamp: Cow::Borrowed(&timestamp) };
-        let body = serde_json::to_vec(&request).map_err(|error| CallError::Undecodable(error.to_string()))?;
+        let body = serde_json::to_vec(&request).map_err(|error| CallError::Undecodable(error.into()))?;
         let response = self.send(Call::post(format!("/api/fleet/agents/{agent_id}/audit/unenroll"), body)).await?;
         if response.status == 200 { Ok(()) } else { Err(CallError::from_reply(&response)) }
     }

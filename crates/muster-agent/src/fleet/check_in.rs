@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, HeaderValue, WARNING};
+use muster_core::error_chain::SharedError;
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -14,7 +15,7 @@ use crate::net::{Reached, gzip};
 /// The response to a check-in.
 #[derive(Debug, Default)]
 pub struct Reply {
-    /// Ack token; empty means to keep the old one.
+    /// Ack token; if it is empty, the previous one stays valid.
     pub ack_token: String,
     /// The well-formed actions, in order.
     pub actions: Vec<WireAction>,
@@ -33,7 +34,8 @@ struct LooseReply {
 }
 
 impl FleetClient {
-    /// Reports and waits for actions, at most for `timeout`. `reached` is marked when a server has taken the request.
+    /// Sends a report and waits for actions, at most for `timeout`. `reached` is marked when a server has received the
+    /// request.
     pub async fn check_in(
         &self,
         agent_id: &str,
@@ -41,9 +43,10 @@ impl FleetClient {
         timeout: Duration,
         reached: Reached,
     ) -> Result<Reply, CallError> {
-        let unwritable = |error: String| CallError::Undecodable(format!("can't serialize the report: {error}"));
-        let json = serde_json::to_vec(body).map_err(|error| unwritable(error.to_string()))?;
-        let packed = gzip::compress(&json).map_err(|error| unwritable(error.to_string()))?;
+        let unwritable = |error| CallError::Undecodable(SharedError::during("cannot serialize the report", error));
+        let json = serde_json::to_vec(body).map_err(|error| unwritable(SharedError::from(error)))?;
+        // A report contains the state of every component, and compresses well.
+        let packed = gzip::compress(&json).map_err(|error| unwritable(SharedError::from(error)))?;
         let mut call = Call::post(format!("/api/fleet/agents/{agent_id}/checkin"), packed);
         (call.timeout, call.reached) = (timeout, reached);
         call.headers.push((CONTENT_ENCODING, HeaderValue::from_static("gzip")));
@@ -54,11 +57,12 @@ impl FleetClient {
     }
 }
 
-/// Parses a response. A malformed action must not keep the others from running.
+/// Parses a response. A malformed action must not prevent the other actions from running.
 pub fn parse(body: &[u8]) -> Result<Reply, CallError> {
-    let loose: LooseReply = serde_json::from_slice(body).map_err(|error| CallError::Undecodable(error.to_string()))?;
+    let loose: LooseReply = serde_json::from_slice(body).map_err(|error| CallError::Undecodable(error.into()))?;
     let raw = loose.actions.unwrap_or_default();
     let all = raw.len();
+    // Each action is parsed separately, so that one failure does not affect the others.
     let actions: Vec<WireAction> = raw.iter().filter_map(|action| serde_json::from_str(action.get()).ok()).collect();
     let malformed = all - actions.len();
     Ok(Reply { ack_token: loose.ack_token.unwrap_or_default(), actions, malformed, warning: None })

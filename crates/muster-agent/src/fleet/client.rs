@@ -1,4 +1,4 @@
-//! Sends requests: headers, and the choice of the server.
+//! Sends requests: sets headers and selects the server.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::version;
 /// Timeout of an ordinary request.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The parts in which requests differ.
+/// The parts of a request that differ between endpoints.
 pub(crate) struct Call {
     pub method: Method,
     pub path: String,
@@ -40,7 +40,7 @@ impl Call {
     }
 }
 
-/// A client of one fleet, with one credential.
+/// A client of one fleet with one credential.
 pub struct FleetClient {
     transport: Arc<dyn Transport>,
     servers: Mutex<Servers>,
@@ -49,7 +49,7 @@ pub struct FleetClient {
 }
 
 impl FleetClient {
-    /// A client of `servers` with `credential`: an enrollment token or an access key, in base64.
+    /// Creates a client of `servers`. `credential` is an enrollment token or an access key, in base64.
     pub fn new(
         transport: Arc<dyn Transport>,
         servers: Vec<Server>,
@@ -59,7 +59,7 @@ impl FleetClient {
         Self { transport, servers: Mutex::new(Servers::new(servers)), credential, entropy }
     }
 
-    /// Uses other servers from now on.
+    /// Replaces the servers.
     pub fn set_servers(&self, servers: Vec<Server>) {
         *self.servers.lock().unwrap_or_else(PoisonError::into_inner) = Servers::new(servers);
     }
@@ -74,15 +74,17 @@ impl FleetClient {
             headers: Vec::new(),
             reached: Reached::default(),
         };
+        // Sent to this server only, because the result decides whether the agent switches to it.
         let response = self.transport.send(server, self.request(call)?).await?;
         if response.status == 200 { Ok(()) } else { Err(CallError::from_reply(&response)) }
     }
 
-    /// Sends a request to the current server. Any status is a response; only the network fails.
+    /// Sends a request to the current server. Returns a response with any status; only network failures are errors.
     pub(crate) async fn send(&self, call: Call) -> Result<Response, CallError> {
         let server = self.pick().ok_or(CallError::NoServer)?;
         let outcome = self.transport.send(&server, self.request(call)?).await;
-        // Only a server that can't be reached is avoided: one that rejects a request would be joined by the others.
+        // Only unreachable servers are avoided. If a server rejects a request, the other servers of the fleet would
+        // too.
         let reached = !matches!(&outcome, Err(error) if error.is_connect());
         self.servers.lock().unwrap_or_else(PoisonError::into_inner).note(&server, reached, Instant::now());
         Ok(outcome?)
@@ -105,7 +107,7 @@ impl FleetClient {
         let mut secret = HeaderValue::from_str(&format!("ApiKey {}", self.credential.expose())).map_err(unusable)?;
         // Keeps the key out of debug output.
         secret.set_sensitive(true);
-        // The server echoes it and logs it, which connects its log with ours.
+        // The server echoes and logs this id, so that its log can be matched with ours.
         let request_id = HeaderValue::from_str(&random_uuid(&*self.entropy)).map_err(unusable)?;
         let agent = HeaderValue::from_str(&version::user_agent()).map_err(unusable)?;
         let mut headers = HeaderMap::with_capacity(10);

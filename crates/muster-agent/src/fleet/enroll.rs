@@ -8,27 +8,26 @@ use serde_json::value::RawValue;
 use super::client::{Call, expect_ok};
 use super::{CallError, FleetClient};
 
-/// What an enrollment asks for, besides the host's metadata.
+/// Parameters of an enrollment, except for host metadata.
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
     /// Requested agent id.
     pub id: Option<String>,
     /// Secret that allows a later enrollment under the same id.
     pub replace_token: Option<String>,
-    /// The same for every attempt, so that a lost response leaves no second agent behind.
+    /// Id of the enrollment. All attempts use the same one, so that a lost response does not leave a second agent.
     pub enrollment_id: String,
     /// Tags.
     pub tags: Vec<String>,
 }
 
 impl FleetClient {
-    /// Enrolls with this client's credential, an enrollment token.
+    /// Enrolls with the credential of this client, which must be an enrollment token.
     pub async fn enroll(&self, wish: &Wish, facts: &RawValue) -> Result<EnrolledItem, CallError> {
-        let body =
-            serde_json::to_vec(&request(wish, facts)).map_err(|error| CallError::Undecodable(error.to_string()))?;
+        let body = serde_json::to_vec(&request(wish, facts)).map_err(|error| CallError::Undecodable(error.into()))?;
         let response = expect_ok(self.send(Call::post("/api/fleet/agents/enroll", body)).await?)?;
         let reply: EnrollResponse =
-            serde_json::from_slice(&response.body).map_err(|error| CallError::Undecodable(error.to_string()))?;
+            serde_json::from_slice(&response.body).map_err(|error| CallError::Undecodable(error.into()))?;
         checked(reply)
     }
 }
@@ -49,7 +48,7 @@ fn checked(reply: EnrollResponse) -> Result<EnrolledItem, CallError> {
     if reply.action != "created" || item.kind != "PERMANENT" {
         return Err(CallError::Undecodable("not an enrollment of a permanent agent".into()));
     }
-    // The id becomes part of every later path, so it must not change which resource is meant.
+    // The id becomes part of every later path, and must not change its structure.
     if item.id.is_empty() || item.access_api_key.is_empty() || !is_plain(&item.id) {
         return Err(CallError::Undecodable("no usable agent id or access key".into()));
     }

@@ -1,5 +1,6 @@
 //! Why a request to the server failed.
 
+use muster_core::error_chain::SharedError;
 use muster_protocol::elastic::error::ErrorBody;
 
 use crate::net::{Response, TransportError};
@@ -10,7 +11,7 @@ pub enum CallError {
     /// No response.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// 401 or 403 with an error body of the protocol: the server itself rejects the credential, not a proxy.
+    /// 401 or 403 with an error body of the protocol: the server rejected the credential, and not a proxy.
     #[error("the server rejected the credentials: {status} {kind} {message}")]
     Refused {
         /// 401 or 403.
@@ -25,22 +26,22 @@ pub enum CallError {
     Status {
         /// Status.
         status: u16,
-        /// Name of the error, if the body is one of the protocol.
+        /// Name of the error, if the body has the format of the protocol.
         kind: String,
         /// Message of the error.
         message: String,
     },
     /// A redirect. Following it would send the credentials to another server.
-    #[error("the server responded with {status}, a redirect to {location:?}, which is not followed")]
+    #[error("the server redirected to {location:?} ({status}); redirects are not followed")]
     Redirect {
         /// 301 … 308.
         status: u16,
         /// Target.
         location: String,
     },
-    /// 200 with a body that is not the protocol's.
+    /// 200 with a body in another format than the protocol's.
     #[error("malformed response: {0}")]
-    Undecodable(String),
+    Undecodable(#[source] SharedError),
     /// No server is configured.
     #[error("no server is configured; enroll the agent again")]
     NoServer,
@@ -59,6 +60,8 @@ impl CallError {
         let (kind, message) =
             body.map_or_else(Default::default, |body| (printable(&body.error), printable(&body.message)));
         if known && matches!(status, 401 | 403) {
+            // Only a response in the format of the protocol is a decision of the fleet server. A proxy can also send
+            // 401 or 403.
             return Self::Refused { status, kind, message };
         }
         Self::Status { status, kind, message }
@@ -73,8 +76,9 @@ impl CallError {
     }
 }
 
-/// Makes text from a server safe for logs and terminals: one line, of limited length.
+/// Makes text from a server safe for logs and terminals: a single line of limited length.
 fn printable(text: &str) -> String {
+    // Escape sequences could change the terminal of an administrator who reads the log.
     text.chars().take(300).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

@@ -39,13 +39,13 @@ pub struct Upload {
 }
 
 impl FleetClient {
-    /// Uploads a file; returns the upload's id.
+    /// Uploads a file and returns the id of the upload.
     pub async fn upload(&self, upload: &Upload, entropy: &dyn Entropy) -> Result<String, CallError> {
         let begun = self.tried(|| begin(upload), entropy).await?;
         let begun: UploadBeginResponse =
-            serde_json::from_slice(&begun.body).map_err(|error| CallError::Undecodable(error.to_string()))?;
+            serde_json::from_slice(&begun.body).map_err(|error| CallError::Undecodable(error.into()))?;
         let size = usize::try_from(begun.chunk_size).unwrap_or(0);
-        // The id becomes part of paths, and a chunk size of 0 would never end.
+        // The id becomes part of paths, and the loop would not end with a chunk size of 0.
         if size == 0 || !begun.upload_id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
             return Err(CallError::Undecodable("no usable upload id or chunk size".into()));
         }
@@ -54,7 +54,7 @@ impl FleetClient {
             let chunk = upload.content.slice(start..upload.content.len().min(start + size));
             let hash = hex::sha256(&chunk);
             hashes.extend_from_slice(&hash);
-            // The server checks each chunk's hash as it arrives, and the transit hash at the end.
+            // The server verifies the hash of each chunk, and the transit hash at the end.
             self.tried(|| put_chunk(&begun.upload_id, number, &chunk, &hash), entropy).await?;
         }
         let transit = hex::encode(&hex::sha256(&hashes));
@@ -62,12 +62,12 @@ impl FleetClient {
         Ok(begun.upload_id)
     }
 
-    /// Sends a request, with retries after network errors and while the server is busy.
+    /// Sends a request. Retries after network errors and while the server is busy.
     async fn tried(&self, call: impl Fn() -> Call, entropy: &dyn Entropy) -> Result<Response, CallError> {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(600));
         loop {
             match self.send(call()).await.and_then(expect_ok) {
-                // Chunks are idempotent: the server takes the same one twice.
+                // Chunks are idempotent: the server accepts the same chunk twice.
                 Err(error) if may_retry(&error) && backoff.failures() + 1 < ATTEMPTS => {
                     tokio::time::sleep(backoff.next(entropy)).await;
                 }

@@ -8,7 +8,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::version;
 
-/// The part of the metadata that is about the agent.
+/// The metadata of the agent.
 #[derive(Clone, Copy, Debug)]
 pub struct Own<'a> {
     /// Agent id; empty before enrollment.
@@ -65,7 +65,7 @@ struct Host {
 
 impl Facts for HostFacts {
     fn local_metadata(&self, own: Own<'_>) -> Box<RawValue> {
-        // Read again for every check-in: addresses and host names change while the agent runs.
+        // The metadata is read for every check-in, because addresses and host names can change while the agent runs.
         let metadata = Metadata { elastic: Elastic { agent: agent(own) }, host: host(), os: os::read() };
         to_raw_value(&metadata).unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
@@ -77,7 +77,7 @@ fn agent(own: Own<'_>) -> Agent<'_> {
         version: version::PROTOCOL_VERSION,
         snapshot: false,
         build: version::build(),
-        // Servers must not replace this agent by another program (`docs/agent.md`).
+        // Servers must not replace this agent with another program (`docs/agent.md`).
         upgradeable: false,
         log_level: own.log_level,
         complete: false,

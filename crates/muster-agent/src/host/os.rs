@@ -17,6 +17,7 @@ pub struct Os {
 
 /// Returns this host's operating system.
 pub fn read() -> Os {
+    // os-release(5) specifies both paths, in this order.
     let text = fs_err::read_to_string("/etc/os-release").or_else(|_| fs_err::read_to_string("/usr/lib/os-release"));
     let kernel = sysinfo::System::kernel_version().map(|version| version.to_string()).unwrap_or_default();
     from_release(&text.unwrap_or_default(), kernel)
@@ -24,6 +25,7 @@ pub fn read() -> Os {
 
 /// Returns the machine id: 32 hex digits, or an empty string.
 pub fn machine_id() -> String {
+    // Old systems have only the file of D-Bus.
     let text =
         fs_err::read_to_string("/etc/machine-id").or_else(|_| fs_err::read_to_string("/var/lib/dbus/machine-id"));
     text.unwrap_or_default().trim().to_owned()
@@ -59,6 +61,7 @@ fn family<'a>(platform: &'a str, like: &'a str) -> &'a str {
         "alpine" => Some("alpine"),
         _ => None,
     };
+    // A derived distribution lists the distributions that it is based on in `ID_LIKE`.
     std::iter::once(platform).chain(like.split_whitespace()).find_map(known).unwrap_or(platform)
 }
 

@@ -1,4 +1,4 @@
-//! HTTP/1.1 over TCP or TLS with hyper, and a few idle connections kept for reuse.
+//! HTTP/1.1 over TCP or TLS with hyper. Keeps a few idle connections for reuse.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,14 +15,15 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::tls_fault::handshake_fault;
-use super::{REPLY_MAX, Request, Response, Server, TlsFault, Transport, TransportError, causes, gzip};
+use super::{REPLY_MAX, Request, Response, Server, TlsFault, Transport, TransportError, gzip};
+use muster_core::error_chain::{SharedError, chain};
 
 /// Maximum number of idle connections: one for the long poll, one for other requests.
 const IDLE_MAX: usize = 2;
-/// Maximum time for a TCP connect and a TLS handshake.
+/// Maximum time to establish a TCP connection and perform the TLS handshake.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// An idle connection that breaks within this time was stale; a later break concerns the request itself.
+/// If an idle connection fails within this time, it was stale. A later failure concerns the request itself.
 const STALE: std::time::Duration = std::time::Duration::from_secs(2);
 
 type Connection = SendRequest<Full<Bytes>>;
@@ -34,14 +35,14 @@ pub struct Http1 {
 }
 
 impl Http1 {
-    /// A transport with this TLS configuration.
+    /// Creates a transport with this TLS configuration.
     pub fn new(tls: Arc<ClientConfig>) -> Self {
         Self { tls, idle: Mutex::new(Vec::new()) }
     }
 
     fn take_idle(&self, server: &Server) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // Servers close idle connections after a while; most of them are noticed here.
+        // Servers close idle connections after a while. Most closed connections are detected here.
         idle.retain(|(_, connection)| !connection.is_closed());
         let place = idle.iter().position(|(known, connection)| known == server && connection.is_ready())?;
         Some(idle.swap_remove(place).1)
@@ -62,10 +63,9 @@ impl Http1 {
     }
 
     async fn connect_now(&self, server: &Server) -> Result<Connection, TransportError> {
-        let stream = TcpStream::connect((server.host.as_str(), server.port))
-            .await
-            .map_err(|error| refused(server, causes(&error)))?;
-        // A request is one write, and must not wait for the ack of an earlier one.
+        let stream =
+            TcpStream::connect((server.host.as_str(), server.port)).await.map_err(|error| refused(server, error))?;
+        // A request is a single write, and must not wait for the TCP ack of an earlier one.
         let _ = stream.set_nodelay(true);
         if !server.tls {
             return shake_hands(server, stream).await;
@@ -82,8 +82,8 @@ impl Http1 {
         if let Some(connection) = self.take_idle(server) {
             let begun = Instant::now();
             match self.exchange_on(connection, server, request).await {
-                // The server had closed the idle connection: retry on a new one. Not after a long wait, though: a poll
-                // that was held and cut must be seen as such, and not be held for twice the time.
+                // The server has closed the idle connection: retry on a new one. This does not apply after a long time:
+                // a poll that was held and then cut must be reported as such.
                 Err(TransportError::Broken(_)) if begun.elapsed() < STALE => {}
                 other => return other,
             }
@@ -98,12 +98,12 @@ impl Http1 {
         server: &Server,
         request: &Request,
     ) -> Result<Response, TransportError> {
-        let broken = |error: hyper::Error| TransportError::Broken(causes(&error));
+        let broken = |error: hyper::Error| TransportError::Broken(error.into());
         request.reached.mark();
         let reply = connection.send_request(outgoing(server, request)?).await.map_err(broken)?;
         let (head, body) = reply.into_parts();
-        // The limit applies while reading: a server must not make us buffer more than we would accept.
-        let body = Limited::new(body, REPLY_MAX).collect().await.map_err(|error| too_large_or_broken(&*error))?;
+        // The limit applies while reading, so that a server cannot make the agent buffer more than it would accept.
+        let body = Limited::new(body, REPLY_MAX).collect().await.map_err(too_large_or_broken)?;
         self.keep_idle(server, connection);
         let body = decoded(&head.headers, body.to_bytes())?;
         Ok(Response { status: head.status.as_u16(), headers: head.headers, body })
@@ -126,18 +126,18 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let made = http1::Builder::new().max_buf_size(64 << 10).handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = made.map_err(|error| refused(server, causes(&error)))?;
-    // Ends when the sender is dropped or the server closes the connection; errors reach the request itself.
+    let (sender, connection) = made.map_err(|error| refused(server, error))?;
+    // The task ends when the sender is dropped or the server closes the connection. The request itself gets the errors.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection ended");
+            tracing::debug!(error = %chain(&error), "connection ended");
         }
     });
     Ok(sender)
 }
 
 fn outgoing(server: &Server, request: &Request) -> Result<http::Request<Full<Bytes>>, TransportError> {
-    let unusable = |error: http::Error| TransportError::Broken(format!("the request can't be written: {error}"));
+    let unusable = |error: http::Error| TransportError::Broken(SharedError::during("cannot write the request", error));
     let host = HeaderValue::from_str(&server.authority()).map_err(|error| unusable(error.into()))?;
     let mut built = http::Request::builder()
         .method(request.method.clone())
@@ -157,23 +157,26 @@ fn decoded(headers: &http::HeaderMap, body: Bytes) -> Result<Bytes, TransportErr
         Some(b"gzip") => match gzip::decompress(&body, REPLY_MAX) {
             Ok(Some(plain)) => Ok(plain.into()),
             Ok(None) => Err(TransportError::TooLarge),
-            Err(error) => Err(TransportError::Broken(format!("not gzip: {error}"))),
+            Err(error) => Err(TransportError::Broken(SharedError::during("not gzip", error))),
         },
         Some(b"identity") | None => Ok(body),
-        Some(other) => Err(TransportError::Broken(format!("unknown encoding {:?}", String::from_utf8_lossy(other)))),
+        Some(other) => {
+            let what = format!("unsupported content encoding {:?}", String::from_utf8_lossy(other));
+            Err(TransportError::Broken(what.into()))
+        }
     }
 }
 
-fn too_large_or_broken(error: &(dyn std::error::Error + Send + Sync + 'static)) -> TransportError {
+fn too_large_or_broken(error: Box<dyn std::error::Error + Send + Sync>) -> TransportError {
     if error.is::<http_body_util::LengthLimitError>() {
         TransportError::TooLarge
     } else {
-        TransportError::Broken(causes(error))
+        TransportError::Broken(error.into())
     }
 }
 
-fn refused(server: &Server, reason: String) -> TransportError {
-    TransportError::Connect { server: server.to_string(), reason }
+fn refused(server: &Server, source: impl Into<SharedError>) -> TransportError {
+    TransportError::Connect { server: server.to_string(), source: source.into() }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The network: one small trait, so that tests run without sockets, implemented by hyper over rustls.
+//! The network: a small trait, which allows tests without sockets, and its implementation with hyper over rustls.
 
 pub mod gzip;
 pub mod http1;
@@ -6,6 +6,7 @@ pub mod server;
 pub mod tls;
 mod tls_fault;
 
+use muster_core::error_chain::SharedError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,23 +31,24 @@ pub struct Request {
     pub headers: HeaderMap,
     /// Body, encoded.
     pub body: Bytes,
-    /// Maximum time from connecting to the last byte of the response.
+    /// Maximum time from the connection attempt to the last byte of the response.
     pub timeout: Duration,
-    /// Marked when a trusted server takes the request: a held response may be long in coming.
+    /// Marked when the request is sent to a trusted server, which may hold the response for a long time.
     pub reached: Reached,
 }
 
-/// When a trusted server took a request. Clones share the mark.
+/// The time at which a request was sent to a trusted server. Clones share the mark.
 #[derive(Clone, Debug, Default)]
 pub struct Reached(Arc<Mutex<Option<Instant>>>);
 
 impl Reached {
-    /// Marks that the request goes out now, over a connection to a trusted server.
+    /// Marks that the request is sent now, over a connection to a trusted server.
     pub fn mark(&self) {
+        // A retry on a new connection replaces the time, because the poll is held from then on.
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// How long the server has held the request; `None` if none took it.
+    /// Returns how long the server has held the request; `None` if it was not sent.
     pub fn held(&self) -> Option<Duration> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
     }
@@ -66,20 +68,20 @@ pub struct Response {
 /// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
-    /// No connection: name resolution, route, refused.
-    #[error("can't connect to {server}: {reason}")]
+    /// No connection: name resolution, routing, or connection refused.
+    #[error("cannot connect to {server}: {source}")]
     Connect {
         /// The server's URL.
         server: String,
         /// The reason.
-        reason: String,
+        source: SharedError,
     },
     /// The TCP connection was made, but the TLS handshake failed.
-    #[error("can't trust {server}: {reason}")]
+    #[error("cannot trust {server}: {reason}")]
     Tls {
         /// The server's URL.
         server: String,
-        /// What kind of failure it was.
+        /// Kind of the failure.
         fault: TlsFault,
         /// The reason.
         reason: String,
@@ -87,66 +89,38 @@ pub enum TransportError {
     /// No response in time.
     #[error("no response within {0:?}")]
     Timeout(Duration),
-    /// The connection broke, or the response is not HTTP.
+    /// The connection was lost, or the response is not HTTP.
     #[error("the connection failed: {0}")]
-    Broken(String),
+    Broken(#[source] SharedError),
     /// More than [`REPLY_MAX`].
     #[error("the response exceeds {REPLY_MAX} bytes")]
     TooLarge,
 }
 
-/// What kind of TLS failure it was; the remedy depends on it.
+/// Kind of a TLS failure, which determines the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsFault {
-    /// A certificate is expired or not valid yet, by this host's clock.
+    /// According to this host's clock, a certificate has expired or is not valid yet.
     Clock,
     /// The certificate is for other names.
     Name,
-    /// The server speaks something else than TLS.
+    /// The server does not use TLS.
     NotTls,
     /// The certificate is not trusted, or unusable.
     Trust,
 }
 
 impl TransportError {
-    /// Whether another server of the same fleet may be reachable.
+    /// Returns whether another server of the same fleet may be reachable.
     pub fn is_connect(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::Tls { .. })
     }
-}
-
-/// Joins an error with its causes. hyper and reqwest name only the operation themselves; the causes say what happened.
-pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    let mut parts: Vec<String> = Vec::new();
-    for part in chain.map(ToString::to_string) {
-        // Some errors repeat their cause in their own message.
-        if !parts.last().is_some_and(|last| last.contains(&part)) {
-            parts.push(part);
-        }
-    }
-    parts.join(": ")
 }
 
 /// Carries requests to a server.
 #[async_trait]
 pub trait Transport: Send + Sync {
     /// Sends one request. Redirects are returned like any other response.
+    // An error status is not an error here: callers interpret the responses of servers.
     async fn send(&self, server: &Server, request: Request) -> Result<Response, TransportError>;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("connection error")]
-    struct Outer(#[source] std::io::Error);
-
-    #[test]
-    fn an_error_is_shown_with_its_causes() {
-        let error = Outer(std::io::Error::other("connection reset by peer"));
-        assert_eq!(causes(&error), "connection error: connection reset by peer");
-        assert_eq!(causes(&std::io::Error::other("once")), "once");
-    }
 }

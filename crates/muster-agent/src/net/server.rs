@@ -1,4 +1,4 @@
-//! URLs of servers, and which one to use next.
+//! URLs of servers, and the selection of the next server.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Uri;
 use tokio::time::Instant;
 
-/// How long an unreachable server is avoided.
+/// Time for which an unreachable server is avoided.
 const AVOID: Duration = Duration::from_secs(300);
 /// Default port of agent listeners.
 const DEFAULT_PORT: u16 = 8220;
@@ -36,7 +36,7 @@ impl Server {
     /// Parses `https://name:8220/prefix`. The default scheme is `https`, the default port 8220.
     pub fn parse(url: &str) -> Result<Self, BadServer> {
         let bad = |reason| BadServer { url: url.chars().take(200).collect(), reason };
-        // The parser takes `fleet:8220` for a scheme and a path, so the scheme comes first.
+        // The parser would interpret `fleet:8220` as a scheme and a path, so that the scheme is added first.
         let whole = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
         let uri: Uri = whole.parse().map_err(|_| bad("not a URL"))?;
         let tls = match uri.scheme_str() {
@@ -45,7 +45,7 @@ impl Server {
             _ => return Err(bad("the scheme must be https or http")),
         };
         let authority = uri.authority().ok_or_else(|| bad("no host"))?;
-        // Credentials in a URL would end up in logs and in the stored enrollment.
+        // Credentials in a URL would appear in logs and in the stored enrollment.
         if authority.as_str().contains('@') {
             return Err(bad("credentials are not allowed"));
         }
@@ -78,27 +78,28 @@ impl fmt::Display for Server {
     }
 }
 
-/// The servers of a fleet, and when each was last unreachable.
+/// The servers of a fleet, with the times at which they were last unreachable.
 #[derive(Clone, Debug)]
 pub struct Servers {
     list: Vec<(Server, Option<Instant>)>,
 }
 
 impl Servers {
-    /// A list of servers, in order of preference.
+    /// Creates a list of servers, in order of preference.
     pub fn new(servers: Vec<Server>) -> Self {
         Self { list: servers.into_iter().map(|server| (server, None)).collect() }
     }
 
-    /// Returns the first server that was not unreachable lately, or else the one for which that is longest ago.
+    /// Returns the first server that was not unreachable recently. If all were, returns the one whose failure is
+    /// oldest.
     pub fn pick(&self, now: Instant) -> Option<Server> {
         let good = |failed: &Option<Instant>| failed.is_none_or(|at| now.duration_since(at) >= AVOID);
         let first = self.list.iter().find(|(_, failed)| good(failed));
-        // All are unreachable: try the one that has had the most time to recover.
+        // If all are unreachable, the server with the oldest failure had the most time to recover.
         first.or_else(|| self.list.iter().min_by_key(|(_, failed)| *failed)).map(|(server, _)| server.clone())
     }
 
-    /// Notes whether a server could be reached.
+    /// Records whether a server was reachable.
     pub fn note(&mut self, server: &Server, reached: bool, now: Instant) {
         for (known, failed) in &mut self.list {
             if known == server {

@@ -1,4 +1,4 @@
-//! Trust in the server: given certificates, a pinned fingerprint, or the platform's roots.
+//! Trust in the server: specified certificates, a pinned fingerprint, or the platform's trust store.
 
 use std::sync::Arc;
 
@@ -14,33 +14,34 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootC
 
 use crate::hex::sha256;
 use crate::state::enrollment::Trust;
+use muster_core::error_chain::SharedError;
 
-/// Why trust can't be set up.
+/// Why the TLS configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// A PEM file with a malformed certificate, or without any.
+    /// A PEM file contains a malformed certificate, or none.
     #[error("malformed certificate: {0}")]
-    BadCertificate(String),
-    /// No given certificate has a given fingerprint.
+    BadCertificate(#[source] SharedError),
+    /// No specified certificate matches a specified fingerprint.
     #[error("no certificate in --certificate-authorities has a fingerprint from --ca-sha256")]
     OtherFingerprint,
-    /// A fingerprint in an unknown form.
+    /// A fingerprint has an unknown format.
     #[error("invalid SHA-256 fingerprint {0:?}: expected 64 hex digits, or base64")]
     BadFingerprint(String),
-    /// rustls or the platform failed.
+    /// rustls or the platform returned an error.
     #[error("TLS setup failed: {0}")]
-    Setup(String),
+    Setup(#[source] SharedError),
 }
 
-/// The client's TLS configuration for `trust`.
+/// Returns the TLS configuration for `trust`.
 pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| TrustError::Setup(error.to_string()))?;
+        .map_err(|error| TrustError::Setup(error.into()))?;
     let verifier = verifier(trust, &provider)?;
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    // Enough for the servers of a fleet; each session costs memory as long as the agent runs.
+    // Four sessions are enough for the servers of a fleet. Each session uses memory as long as the agent runs.
     config.resumption = rustls::client::Resumption::in_memory_sessions(4);
     Ok(Arc::new(config))
 }
@@ -50,20 +51,22 @@ fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn Ser
     if !trust.certificate_authorities.is_empty() {
         let given = trusted(&trust.certificate_authorities, &pins)?;
         let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(&given)?), provider.clone()).build();
-        let inner = built.map_err(|error| TrustError::Setup(error.to_string()))?;
-        return Ok(Arc::new(Given { inner, given, provider: provider.clone() }));
+        let inner = built.map_err(|error| TrustError::Setup(error.into()))?;
+        let trusted = Trusted::Given { certificates: given, chains: inner };
+        return Ok(Arc::new(Verifier { trusted, provider: provider.clone() }));
     }
-    // Without certificates to trust, the pinned one has to come from the server's chain.
+    // Without specified certificates, the pinned certificate must be in the server's chain.
     if !pins.is_empty() {
-        return Ok(Arc::new(Pinned { pins, provider: provider.clone() }));
+        return Ok(Arc::new(Verifier { trusted: Trusted::Pinned(pins), provider: provider.clone() }));
     }
     let platform = rustls_platform_verifier::Verifier::new(provider.clone());
-    Ok(Arc::new(platform.map_err(|error| TrustError::Setup(error.to_string()))?))
+    Ok(Arc::new(platform.map_err(|error| TrustError::Setup(error.into()))?))
 }
 
-/// The certificates in `pems`; with pins, only those that match one.
+/// Returns the certificates in `pems`. If there are pins, returns only those that match one.
 fn trusted(pems: &[String], pins: &[[u8; 32]]) -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let mut all = certificates(pems)?;
+    // If both options are specified, a certificate must satisfy both.
     all.retain(|certificate| pins.is_empty() || has_pin(certificate, pins));
     if all.is_empty() { Err(TrustError::OtherFingerprint) } else { Ok(all) }
 }
@@ -71,12 +74,12 @@ fn trusted(pems: &[String], pins: &[[u8; 32]]) -> Result<Vec<CertificateDer<'sta
 fn roots(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, TrustError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
-        roots.add(certificate.clone()).map_err(|error| TrustError::BadCertificate(error.to_string()))?;
+        roots.add(certificate.clone()).map_err(|error| TrustError::BadCertificate(error.into()))?;
     }
     Ok(roots)
 }
 
-/// Checks that a PEM file holds certificates, and that each of them can be a root.
+/// Checks that a PEM file contains certificates, and that each of them can be a root.
 pub fn check_authority(pem: &str) -> Result<(), TrustError> {
     roots(&trusted(&[pem.to_owned()], &[])?).map(drop)
 }
@@ -86,7 +89,7 @@ fn certificates(pems: &[String]) -> Result<Vec<CertificateDer<'static>>, TrustEr
     for pem in pems {
         let before = all.len();
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            all.push(certificate.map_err(|error| TrustError::BadCertificate(error.to_string()))?);
+            all.push(certificate.map_err(|error| TrustError::BadCertificate(error.into()))?);
         }
         if all.len() == before {
             return Err(TrustError::BadCertificate("the file contains no certificate".into()));
@@ -95,11 +98,12 @@ fn certificates(pems: &[String]) -> Result<Vec<CertificateDer<'static>>, TrustEr
     Ok(all)
 }
 
-/// Parses a fingerprint: 64 hex digits with or without colons, or base64 of 32 bytes.
+/// Parses a fingerprint: 64 hex digits, with or without colons, or 32 bytes in base64.
 pub fn fingerprint(text: &str) -> Result<[u8; 32], TrustError> {
     let bad = || TrustError::BadFingerprint(text.chars().take(100).collect());
-    // openssl prints colons between bytes, and other tools prefix the algorithm.
+    // openssl prints colons between bytes, and other tools add the algorithm as a prefix.
     let plain: String = text.trim().trim_start_matches("sha256:").chars().filter(|c| *c != ':').collect();
+    // Elastic Agent expects base64 in this option.
     let bytes = if plain.len() == 64 { decode_hex(&plain) } else { STANDARD.decode(&plain).ok() };
     bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(bad)
 }
@@ -117,12 +121,12 @@ fn has_pin(certificate: &CertificateDer<'_>, pins: &[[u8; 32]]) -> bool {
     pins.iter().any(|pin| digests.contains(pin))
 }
 
-/// The certificate's SubjectPublicKeyInfo, with the DER header that webpki strips.
+/// Returns the SubjectPublicKeyInfo of a certificate, including the DER header that webpki removes.
 fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let mut store = RootCertStore::empty();
     store.add(certificate.clone().into_owned()).ok()?;
     let content = store.roots.first()?.subject_public_key_info.to_vec();
-    // DER: the tag of a SEQUENCE, then the length, in one byte or with its own length first.
+    // DER encodes a SEQUENCE as a tag and a length, which is a single byte or is preceded by its own length.
     let length = content.len().to_be_bytes();
     let significant: Vec<u8> = length.into_iter().skip_while(|byte| *byte == 0).collect();
     let mut der = vec![0x30];
@@ -134,25 +138,27 @@ fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     Some(der)
 }
 
-/// Trusts chains that end in a given certificate, and the given certificates themselves.
+/// Accepts trusted certificates themselves, and chains that end in one.
 ///
-/// A self-signed server certificate is its own authority. `openssl req -x509` marks it as one, and webpki then rejects it
-/// as a server's. It was given as trusted, though, and the handshake proves that the server has its key.
+/// A self-signed server certificate is its own CA. `openssl req -x509` marks it as a CA, and webpki therefore rejects
+/// it as a server certificate. It was specified as trusted, however, and the handshake proves that the server has its
+/// key.
 #[derive(Debug)]
-struct Given {
-    inner: Arc<WebPkiServerVerifier>,
-    given: Vec<CertificateDer<'static>>,
+struct Verifier {
+    trusted: Trusted,
     provider: Arc<CryptoProvider>,
 }
 
-/// Trusts a chain that contains a pinned certificate and ends in it.
+/// Certificates that are trusted.
 #[derive(Debug)]
-struct Pinned {
-    pins: Vec<[u8; 32]>,
-    provider: Arc<CryptoProvider>,
+enum Trusted {
+    /// These, which the agent has.
+    Given { certificates: Vec<CertificateDer<'static>>, chains: Arc<WebPkiServerVerifier> },
+    /// Those with these fingerprints, which the server has to send.
+    Pinned(Vec<[u8; 32]>),
 }
 
-/// Checks what is left to check of a certificate that is trusted as it is: its dates, and that it is for this server.
+/// Checks the remaining properties of a certificate that is itself trusted: its dates and its names.
 fn verify_trusted_itself(
     certificate: &CertificateDer<'_>,
     name: &ServerName<'_>,
@@ -162,7 +168,8 @@ fn verify_trusted_itself(
     let parsed = ParsedCertificate::try_from(certificate)?;
     let mut itself = RootCertStore::empty();
     itself.add(certificate.clone().into_owned())?;
-    // Dates are checked before anything else, and nothing else matters: not the issuer, not the intended usage.
+    // webpki checks dates first. All other errors are ignored, because neither the issuer nor the intended usage
+    // matters.
     let algorithms = provider.signature_verification_algorithms.all;
     if let Err(Error::InvalidCertificate(
         error @ (CertificateError::Expired
@@ -178,7 +185,38 @@ fn verify_trusted_itself(
     Ok(ServerCertVerified::assertion())
 }
 
-impl ServerCertVerifier for Given {
+impl Verifier {
+    fn trusts(&self, certificate: &CertificateDer<'_>) -> bool {
+        match &self.trusted {
+            // Byte for byte the same.
+            Trusted::Given { certificates, .. } => certificates.contains(certificate),
+            Trusted::Pinned(pins) => has_pin(certificate, pins),
+        }
+    }
+
+    /// Verifies a chain that contains a pinned certificate and ends in it.
+    fn verify_pinned(
+        &self,
+        pins: &[[u8; 32]],
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let unknown = || Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let anchor = intermediates.iter().find(|certificate| has_pin(certificate, pins)).ok_or_else(unknown)?;
+        let mut roots = RootCertStore::empty();
+        // Only the pinned certificate is trusted, and no other certificate in the chain.
+        roots.add(anchor.clone().into_owned())?;
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, now, algorithms)?;
+        rustls::client::verify_server_name(&parsed, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -187,58 +225,15 @@ impl ServerCertVerifier for Given {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        // Byte for byte the same certificate: no chain to verify.
-        if self.given.contains(end_entity) {
+        if self.trusts(end_entity) {
             return verify_trusted_itself(end_entity, server_name, now, &self.provider);
         }
-        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if has_pin(end_entity, &self.pins) {
-            return verify_trusted_itself(end_entity, server_name, now, &self.provider);
+        match &self.trusted {
+            Trusted::Given { chains, .. } => {
+                chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
+            Trusted::Pinned(pins) => self.verify_pinned(pins, end_entity, intermediates, server_name, now),
         }
-        let unknown = || Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        let anchor = intermediates.iter().find(|certificate| has_pin(certificate, &self.pins)).ok_or_else(unknown)?;
-        let mut roots = RootCertStore::empty();
-        // The pinned certificate alone: nothing else in the chain is trusted.
-        roots.add(anchor.clone().into_owned())?;
-        let parsed = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, now, algorithms)?;
-        rustls::client::verify_server_name(&parsed, server_name)?;
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

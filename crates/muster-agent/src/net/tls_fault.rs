@@ -1,7 +1,7 @@
-//! Words for a failed TLS handshake.
+//! Descriptions of failed TLS handshakes.
 //!
-//! rustls names faults by their identifiers. Whoever enrolls a host needs to know what differs from what: the clock from
-//! the certificate's dates, the name from the certificate's names, the authority from the trusted ones.
+//! rustls describes failures by identifiers. The user needs to know which values do not match: the clock and the
+//! certificate's dates, the host name and the certificate's names, or the issuer and the trusted CAs.
 
 use std::io;
 
@@ -11,11 +11,11 @@ use rustls::{CertificateError, Error, InvalidMessage};
 
 use super::TlsFault;
 
-/// The kind of a failed handshake, and its description.
+/// Returns the kind of a failed handshake and its description.
 pub fn handshake_fault(error: &io::Error) -> (TlsFault, String) {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(error) => describe(error),
-        // The peer hung up during the handshake: some do when they expect plain HTTP.
+        // The server disconnected during the handshake. Some servers do this if they expect plain HTTP.
         None => (TlsFault::NotTls, format!("the TLS handshake was interrupted: {error}")),
     }
 }
@@ -24,8 +24,8 @@ fn describe(error: &Error) -> (TlsFault, String) {
     match error {
         Error::InvalidCertificate(error) => certificate(error),
         Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::MissingData(_))
-        | Error::InappropriateMessage { .. } => (TlsFault::NotTls, "it does not speak TLS".into()),
-        Error::InvalidMessage(error) => (TlsFault::NotTls, format!("it does not speak TLS ({error:?})")),
+        | Error::InappropriateMessage { .. } => (TlsFault::NotTls, "it does not use TLS".into()),
+        Error::InvalidMessage(error) => (TlsFault::NotTls, format!("it does not use TLS ({error:?})")),
         Error::AlertReceived(alert) => (TlsFault::Trust, format!("the server aborted the handshake: {alert:?}")),
         other => (TlsFault::Trust, other.to_string()),
     }
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_server_without_tls_is_recognised() {
         let error = Error::InvalidMessage(InvalidMessage::InvalidContentType);
-        assert_eq!(describe(&error), (TlsFault::NotTls, "it does not speak TLS".into()));
+        assert_eq!(describe(&error), (TlsFault::NotTls, "it does not use TLS".into()));
         assert_eq!(handshake_fault(&io::ErrorKind::UnexpectedEof.into()).0, TlsFault::NotTls);
     }
 }

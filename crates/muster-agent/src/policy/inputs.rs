@@ -1,4 +1,4 @@
-//! Turns the inputs of a policy into components.
+//! Converts the inputs of a policy into components.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::components::spec::{PROCESS, ProcessSpec, Restart, Wanted};
 use crate::duration;
 
-/// Maximum number of inputs in a policy; others are reported as failed.
+/// Maximum number of inputs in a policy. Further inputs are reported as failed.
 pub const INPUTS_MAX: usize = 256;
 
 #[derive(Deserialize)]
@@ -41,7 +41,7 @@ fn one(place: usize, input: &Value, taken: &mut HashSet<String>) -> Wanted {
     let name = input["id"].as_str().map_or_else(|| place.to_string(), str::to_owned);
     let id = format!("{kind}-{output}-{name}");
     let unique = taken.insert(id.clone());
-    // Two components with one id would hide each other; the second is reported under an id of its own.
+    // Two components with the same id would hide each other, so that the second is reported with another id.
     let id = if unique { id } else { format!("{id}-{place}") };
     let process = match kind.as_str() {
         _ if !unique => Err(format!("Failed: two inputs have the id {name:?}")),
@@ -56,6 +56,7 @@ fn process(input: &Value) -> Result<ProcessSpec, String> {
     if read.command.is_empty() {
         return Err("Failed: command is missing".into());
     }
+    // The kernel cannot represent these values, and spawning would fail with an error that does not name them.
     let bad = |name: &String| name.is_empty() || name.contains(['=', '\0']);
     let nul = |text: &String| text.contains('\0');
     if read.env.keys().any(bad) || read.env.values().any(nul) || read.args.iter().any(nul) || nul(&read.command) {

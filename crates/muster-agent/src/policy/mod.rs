@@ -1,8 +1,9 @@
-//! Policies as this agent reads them: who signed them, what runs, where the servers are.
+//! Interprets policies: verifies signatures, and extracts programs and servers.
 
 pub mod inputs;
 pub mod verify;
 
+use muster_core::error_chain::SharedError;
 use muster_protocol::elastic::check_in::WireAction;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -13,16 +14,16 @@ use crate::net::Server;
 use crate::state::StoredPolicy;
 use verify::Unverified;
 
-/// A policy that is fit to be applied.
+/// A policy that was accepted and can be applied.
 #[derive(Clone, Debug)]
 pub struct Accepted {
     /// The part that is stored.
     pub stored: StoredPolicy,
-    /// The components that it asks for.
+    /// The components of the policy.
     pub wanted: Vec<Wanted>,
-    /// The signing key to pin from now on, if it names one.
+    /// The signing key to pin from now on, if any.
     pub signing_key: Option<String>,
-    /// `fleet.hosts`; empty if it names none, or none that can be parsed.
+    /// `fleet.hosts`; empty if none can be parsed.
     pub servers: Vec<Server>,
     /// `agent.logging.level`.
     pub log_level: Option<String>,
@@ -31,10 +32,10 @@ pub struct Accepted {
 /// Why a policy is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// `data.policy` is missing or of the wrong shape.
+    /// `data.policy` is missing or malformed.
     #[error("malformed policy: {0}")]
-    Unreadable(String),
-    /// The signature, or what is signed.
+    Unreadable(#[source] SharedError),
+    /// The signature or the signed part is invalid.
     #[error(transparent)]
     Unverified(#[from] Unverified),
 }
@@ -79,7 +80,8 @@ struct FleetPart {
 /// Returns the bytes of `data.policy`.
 pub fn raw(action: &WireAction) -> Result<Box<RawValue>, Rejection> {
     let data = action.data.as_deref().map_or("null", RawValue::get);
-    let data: Option<Data> = serde_json::from_str(data).map_err(|error| Rejection::Unreadable(error.to_string()))?;
+    let data: Option<Data> = serde_json::from_str(data).map_err(|error| Rejection::Unreadable(error.into()))?;
+    // An action without a policy is malformed. It must not be treated as an empty policy, which would stop all programs.
     data.and_then(|data| data.policy).ok_or_else(|| Rejection::Unreadable("it is empty".into()))
 }
 
@@ -90,7 +92,7 @@ pub fn digest(policy: &RawValue) -> String {
 
 /// Accepts or rejects the policy of an action. `pinned` is the key that must have signed it.
 pub fn accept(action: &WireAction, pinned: Option<&str>) -> Result<Accepted, Rejection> {
-    // The exact bytes are kept: parsing and writing them again could invalidate the signature.
+    // The exact bytes are kept, because parsing and serializing them again could invalidate the signature.
     let policy = raw(action)?;
     let signing_key = verify::policy(&policy, pinned)?;
     let mut accepted = read(&policy)?;
@@ -99,13 +101,15 @@ pub fn accept(action: &WireAction, pinned: Option<&str>) -> Result<Accepted, Rej
     Ok(accepted)
 }
 
-/// Accepts or rejects a stored policy at the start of the agent: whoever can write the state file must not be able to make
-/// the agent run programs. `previous` is the key pinned before `pinned`: it signed the policy that introduced `pinned`.
+/// Accepts or rejects a stored policy at the start of the agent, so that somebody who can write the state file cannot
+/// make the agent run programs. `previous` is the key that was pinned before `pinned`, and that signed the policy that
+/// introduced `pinned`.
 pub fn restore(policy: &RawValue, pinned: Option<&str>, previous: Option<&str>) -> Result<Accepted, Rejection> {
     let by_previous = || match verify::policy(policy, Some(previous?)) {
         Ok(next) if next.as_deref() == pinned => Some(next),
         _ => None,
     };
+    // The stored policy may have introduced the pinned key. It is then signed with the previous key.
     let signing_key = match verify::policy(policy, pinned) {
         Ok(key) => key,
         Err(error) => by_previous().ok_or(error)?,
@@ -115,12 +119,12 @@ pub fn restore(policy: &RawValue, pinned: Option<&str>, previous: Option<&str>) 
 
 /// Parses a policy.
 fn read(policy: &RawValue) -> Result<Accepted, Rejection> {
-    let head: Head = serde_json::from_str(policy.get()).map_err(|error| Rejection::Unreadable(error.to_string()))?;
+    let head: Head = serde_json::from_str(policy.get()).map_err(|error| Rejection::Unreadable(error.into()))?;
     let hosts = head.fleet.unwrap_or_default().hosts;
     Ok(Accepted {
         wanted: inputs::wanted(&head.inputs.unwrap_or_default()),
         signing_key: None,
-        // An unusable URL among several must not make the policy unusable.
+        // A single invalid URL must not make the policy unusable.
         servers: hosts.iter().filter_map(|host| Server::parse(host).ok()).collect(),
         log_level: head.agent.and_then(|agent| agent.logging).and_then(|logging| logging.level),
         stored: StoredPolicy {

@@ -1,14 +1,16 @@
 //! Verifies signatures of policies and actions with the pinned key (EA §10.9).
 //!
-//! The first key in a policy is pinned if the policy is signed with it. From then on every policy must be signed with
-//! the pinned key. Another key in the signed part replaces it: the old key vouches for the new one.
+//! The first key in a policy is pinned if the policy is signed with it. From then on, every policy must be signed with
+//! the pinned key. If the signed part contains another key, that key replaces the pinned one, because the old key has
+//! signed it.
 //!
-//! A server signs the id and the type of each input, and for programs also command, arguments and environment, so that
-//! nobody else can make the agent run anything.
+//! A server signs the id and the type of each input, and for programs also the command, arguments and environment, so
+//! that nobody else can make the agent run programs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::action::Signed;
+use muster_core::error_chain::SharedError;
 use muster_core::signing;
 use muster_protocol::elastic::check_in::{WireAction, WireSigned};
 use serde::Deserialize;
@@ -20,7 +22,7 @@ use crate::components::spec::PROCESS;
 /// Why verification failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unverified {
-    /// Unsigned, although a key is pinned.
+    /// Not signed, although a key is pinned.
     #[error("not signed, although a signing key is pinned")]
     NotSigned,
     /// The signature is malformed or does not match.
@@ -28,11 +30,11 @@ pub enum Unverified {
     Signature(#[from] signing::VerifyError),
     /// The signed part is malformed.
     #[error("malformed signed part: {0}")]
-    Unreadable(String),
+    Unreadable(#[source] SharedError),
     /// A program differs from the signed part.
     #[error("input {0:?} differs from its signed copy")]
     Program(String),
-    /// The signed part is about something else.
+    /// The signed part is for something else.
     #[error("signed for a different {0}")]
     Other(&'static str),
 }
@@ -80,12 +82,12 @@ impl Input {
         (self.id.as_deref(), self.kind.as_deref())
     }
 
-    /// Returns whether `sent` runs exactly what this signed copy says. A `null` in the copy's environment stands for a
-    /// secret, which the server fills in after signing.
+    /// Returns whether `sent` runs exactly the program of this signed copy. `null` in the environment of the copy is a
+    /// placeholder for a secret, which the server inserts after signing.
     fn allows(&self, sent: &Self) -> bool {
         let fits = |name: &String, value: &Value| match self.env.get(name) {
             None => false,
-            // The server can't sign a secret that it fills in later.
+            // The value is a secret, which the server inserts after signing.
             Some(signed) => signed.is_null() || signed == value,
         };
         let fields = |env: &Value| env.as_object().map_or(0, Map::len);
@@ -117,10 +119,10 @@ impl Policy {
         self.inputs.iter().flatten().map(Input::name).collect()
     }
 
-    /// Checks that each program in `sent` is in this signed part, unchanged.
+    /// Checks that each program in `sent` is in this signed part and unchanged.
     fn check_programs(&self, sent: &Self) -> Result<(), Unverified> {
         let signed: BTreeMap<_, _> = self.inputs.iter().flatten().map(|input| (input.name(), input)).collect();
-        // Only programs: the agent runs no other type of input, and nothing else in one can harm the host.
+        // Only programs are checked: the agent runs no other type of input, and no other field can harm the host.
         let programs = sent.inputs.iter().flatten().filter(|input| input.kind.as_deref() == Some(PROCESS));
         for program in programs {
             if !signed.get(&program.name()).is_some_and(|signed| signed.allows(program)) {
@@ -131,16 +133,17 @@ impl Policy {
     }
 }
 
-/// Verifies a policy; returns the key to pin from now on.
+/// Verifies a policy and returns the key to pin from now on.
 pub fn policy(policy: &RawValue, pinned: Option<&str>) -> Result<Option<String>, Unverified> {
     let outer: Policy = parse(policy.get().as_bytes())?;
+    // The key in the policy itself is trusted only while no key is pinned.
     let Some(key) = pinned.or_else(|| outer.signing_key()) else { return Ok(None) };
     let Some(signed) = &outer.signed else {
-        // Before a key is pinned there is nothing to verify an unsigned policy with.
+        // Until a key is pinned, an unsigned policy cannot be verified.
         return if pinned.is_some() { Err(Unverified::NotSigned) } else { Ok(None) };
     };
     let inner: Policy = parse(&checked(key, signed)?)?;
-    // A signature of another policy of the same fleet is valid too, but not for this one.
+    // The signature of another policy of the same fleet is also valid, but not for this policy.
     if inner.id != outer.id {
         return Err(Unverified::Other("policy"));
     }
@@ -149,19 +152,20 @@ pub fn policy(policy: &RawValue, pinned: Option<&str>) -> Result<Option<String>,
     }
     inner.check_programs(&outer)?;
     let next = inner.signing_key().map(str::to_owned);
+    // The unsigned copy of the key is not used, but a difference shows that the policy was changed after signing.
     if outer.signing_key().map(str::to_owned) != next && next.is_some() {
         return Err(Unverified::Other("signing key"));
     }
     Ok(next.or_else(|| Some(key.to_owned())))
 }
 
-/// Verifies an action; returns the signed data, the only trustworthy one. Without a pinned key nothing is verified, and
-/// the result is `None`.
+/// Verifies an action and returns its signed data. The unsigned data must not be trusted. Without a pinned key, nothing
+/// is verified, and the result is `None`.
 pub fn action(action: &WireAction, agent_id: &str, pinned: Option<&str>) -> Result<Option<Box<RawValue>>, Unverified> {
     let Some(key) = pinned else { return Ok(None) };
     let signed = action.signed.as_ref().ok_or(Unverified::NotSigned)?;
     let inner: SignedAction = parse(&checked(key, signed)?)?;
-    // The signature is checked first: until then nothing in the signed part can be trusted.
+    // These checks follow the check of the signature: before it, nothing in the signed part can be trusted.
     if inner.action_id != action.id {
         return Err(Unverified::Other("action"));
     }
@@ -180,7 +184,7 @@ fn checked(key: &str, signed: &WireSigned) -> Result<Vec<u8>, Unverified> {
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Unverified> {
-    serde_json::from_slice(bytes).map_err(|error| Unverified::Unreadable(error.to_string()))
+    serde_json::from_slice(bytes).map_err(|error| Unverified::Unreadable(error.into()))
 }
 
 #[cfg(test)]

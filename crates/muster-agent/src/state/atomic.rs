@@ -1,4 +1,4 @@
-//! Files that are replaced atomically: a crash leaves the old one or the new one, complete.
+//! Files that are replaced atomically: after a crash, either the old or the new file exists, completely.
 
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -18,7 +18,8 @@ pub fn private_dir(path: &Utf8Path) -> io::Result<()> {
 /// Replaces `path` with `bytes`, mode 0600: writes and syncs a temporary file, renames it, syncs the directory.
 pub fn replace(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
-    // The file is synced before the rename and the directory after it: a power cut can't leave a half-written file.
+    // The file is synced before the rename, and the directory after it, so that a power failure cannot leave a partial
+    // file.
     let written = write_synced(&temporary, bytes).and_then(|()| fs_err::rename(&temporary, path));
     if written.is_err() {
         let _ = std::fs::remove_file(&temporary);
@@ -48,7 +49,7 @@ pub fn read(path: &Utf8Path) -> io::Result<Option<Vec<u8>>> {
 fn write_synced(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    // The mode above applies to new files only; one that a crash left behind keeps its own.
+    // The mode above applies only to new files. A file that remained after a crash keeps its own.
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;
     file.sync_all()

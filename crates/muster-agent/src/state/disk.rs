@@ -7,18 +7,19 @@ use serde::de::DeserializeOwned;
 use super::enrollment::ENROLLMENT_VERSION;
 use super::{Enrollment, STATE_VERSION, State, Store, StoreError, atomic};
 use crate::paths::Layout;
+use muster_core::error_chain::SharedError;
 
 /// Maximum size of a document.
 const DOCUMENT_MAX: usize = 64 << 20;
 
-/// The documents as files under a base path.
+/// Stores the documents as files under a base path.
 #[derive(Clone, Debug)]
 pub struct DiskStore {
     layout: Layout,
 }
 
 impl DiskStore {
-    /// The store under `layout`.
+    /// Creates a store for this layout.
     pub fn new(layout: Layout) -> Self {
         Self { layout }
     }
@@ -56,6 +57,7 @@ impl Store for DiskStore {
 
     fn set_state_aside(&self) -> Result<String, StoreError> {
         let path = self.layout.state();
+        // Kept for diagnosis. A later corrupt state replaces it, so that at most one is kept.
         let aside = path.with_extension("json.damaged");
         fs_err::rename(&path, &aside).map_err(|source| io_error(&path, source))?;
         Ok(aside.into_string())
@@ -64,25 +66,25 @@ impl Store for DiskStore {
 
 fn load<T: DeserializeOwned>(path: &Utf8Path, known: u32) -> Result<Option<T>, StoreError> {
     let Some(bytes) = atomic::read(path).map_err(|source| io_error(path, source))? else { return Ok(None) };
-    let damaged = |reason: String| StoreError::Damaged { path: path.to_string(), reason };
+    let damaged = |source: SharedError| StoreError::Damaged { path: path.to_string(), source };
     if bytes.len() > DOCUMENT_MAX {
-        return Err(damaged(format!("{} bytes exceed the maximum of {DOCUMENT_MAX}", bytes.len())));
+        return Err(damaged(format!("{} bytes exceed the maximum of {DOCUMENT_MAX}", bytes.len()).into()));
     }
     #[derive(serde::Deserialize)]
     struct Versioned {
         version: u64,
     }
-    // The version first: a newer document may not parse as ours, and must not be reported as corrupt.
-    let found: Versioned = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    // The version is checked first: a newer document may not have our format, and must not be reported as corrupt.
+    let found: Versioned = serde_json::from_slice(&bytes).map_err(|error| damaged(error.into()))?;
     if found.version > u64::from(known) {
         return Err(StoreError::Newer { path: path.to_string(), found: found.version, known });
     }
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(error.to_string()))
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(error.into()))
 }
 
 fn save<T: Serialize>(path: &Utf8Path, document: &T) -> Result<(), StoreError> {
     let bytes = serde_json::to_vec(document)
-        .map_err(|error| StoreError::Damaged { path: path.to_string(), reason: error.to_string() })?;
+        .map_err(|error| StoreError::Damaged { path: path.to_string(), source: error.into() })?;
     atomic::replace(path, &bytes).map_err(|source| io_error(path, source))
 }
 

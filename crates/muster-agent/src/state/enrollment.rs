@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Version of the enrollment document.
 pub const ENROLLMENT_VERSION: u32 = 1;
 
-/// A credential. Debug output does not show it.
+/// A credential. Debug output redacts it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -26,14 +26,15 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The length is not printed either.
         f.write_str("[secret]")
     }
 }
 
-/// How the server is trusted.
+/// How to verify the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trust {
-    /// Certificate authorities (PEM); empty means the platform's.
+    /// Certificate authorities (PEM); empty means the platform's trust store.
     #[serde(default)]
     pub certificate_authorities: Vec<String>,
     /// Fingerprints; one of them must match a certificate in the chain.
@@ -55,13 +56,13 @@ pub struct Enrollment {
     pub access_api_key: Secret,
     /// URLs of the servers, all of the same fleet.
     pub servers: Vec<String>,
-    /// How they are trusted.
+    /// How to verify them.
     #[serde(default)]
     pub trust: Trust,
-    /// Public key (base64 of DER) that signs policies and actions, pinned when it was first seen.
+    /// Public key (base64 of DER) that signs policies and actions, pinned at first use.
     #[serde(default)]
     pub signing_key: Option<String>,
-    /// The key pinned before that one, which signed the policy that introduced it.
+    /// The key that was pinned before `signing_key`, and signed the policy that introduced it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_signing_key: Option<String>,
     /// Tags at enrollment.

@@ -1,4 +1,5 @@
-//! The store in memory, for simulations. It keeps JSON, like the disk, so that a restart reads what was written.
+//! A store in memory, for simulations. It stores JSON, like the store on disk, so that a restart reads what was
+//! written.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,7 +8,7 @@ use super::{Enrollment, State, Store, StoreError};
 /// Both documents as JSON, and a count of writes.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    // The trait takes `&self`: several parts of the agent share one store.
+    // Behind a mutex, because several parts of the agent share the store.
     documents: Mutex<Documents>,
 }
 
@@ -25,7 +26,7 @@ impl MemoryStore {
         self.documents().writes
     }
 
-    /// Makes every write fail as on a full disk, or no longer.
+    /// Sets whether every write fails, as on a full disk.
     pub fn set_full(&self, full: bool) {
         self.documents().full = full;
     }
@@ -36,7 +37,7 @@ impl MemoryStore {
 
     fn write(&self, change: impl FnOnce(&mut Documents)) -> Result<(), StoreError> {
         let mut documents = self.documents();
-        // Nothing changes on a failed write, as with the atomic replacement of files.
+        // A failed write changes nothing, as with atomically replaced files.
         if documents.full {
             let source = std::io::ErrorKind::StorageFull.into();
             return Err(StoreError::Io { path: "memory".into(), source });
@@ -47,18 +48,18 @@ impl MemoryStore {
     }
 }
 
-fn damaged(error: &serde_json::Error) -> StoreError {
-    StoreError::Damaged { path: "memory".into(), reason: error.to_string() }
+fn damaged(error: serde_json::Error) -> StoreError {
+    StoreError::Damaged { path: "memory".into(), source: error.into() }
 }
 
 impl Store for MemoryStore {
     fn enrollment(&self) -> Result<Option<Enrollment>, StoreError> {
         let text = self.documents().enrollment.clone();
-        text.map(|text| serde_json::from_str(&text).map_err(|error| damaged(&error))).transpose()
+        text.map(|text| serde_json::from_str(&text).map_err(damaged)).transpose()
     }
 
     fn save_enrollment(&self, enrollment: &Enrollment) -> Result<(), StoreError> {
-        let text = serde_json::to_string(enrollment).map_err(|error| damaged(&error))?;
+        let text = serde_json::to_string(enrollment).map_err(damaged)?;
         self.write(|documents| documents.enrollment = Some(text))
     }
 
@@ -68,11 +69,11 @@ impl Store for MemoryStore {
 
     fn state(&self) -> Result<State, StoreError> {
         let text = self.documents().state.clone();
-        text.map_or_else(|| Ok(State::default()), |text| serde_json::from_str(&text).map_err(|error| damaged(&error)))
+        text.map_or_else(|| Ok(State::default()), |text| serde_json::from_str(&text).map_err(damaged))
     }
 
     fn save_state(&self, state: &State) -> Result<(), StoreError> {
-        let text = serde_json::to_string(state).map_err(|error| damaged(&error))?;
+        let text = serde_json::to_string(state).map_err(damaged)?;
         self.write(|documents| documents.state = Some(text))
     }
 

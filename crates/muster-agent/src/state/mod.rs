@@ -1,7 +1,8 @@
-//! What the agent stores: the enrollment (identity, credentials, servers) and the state (policy, actions, acks).
+//! The data that the agent stores: the enrollment (identity, credentials, servers) and the state (policy, actions,
+//! acks).
 //!
-//! Two documents, each with a version, each replaced atomically. They are written when something has changed, and never
-//! because time has passed.
+//! These are two documents with versions, which are replaced atomically. They are written only when something has
+//! changed.
 
 pub mod atomic;
 pub mod disk;
@@ -11,6 +12,7 @@ pub mod memory;
 use std::collections::VecDeque;
 
 use muster_core::Timestamp;
+use muster_core::error_chain::SharedError;
 use muster_protocol::elastic::check_in::WireAction;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -19,7 +21,7 @@ pub use enrollment::Enrollment;
 
 /// Version of the state document.
 pub const STATE_VERSION: u32 = 1;
-/// Number of handled actions to remember, so that a second delivery is recognised.
+/// Number of handled actions to remember, so that a repeated delivery is recognized.
 pub const HANDLED_MAX: usize = 256;
 /// Maximum number of pending acks; the oldest are dropped.
 pub const OUTBOX_MAX: usize = 1000;
@@ -37,9 +39,9 @@ pub enum Phase {
     Active,
     /// UNENROLL received; the last ack is pending.
     Unenrolling,
-    /// Unenrolled: nothing runs and nothing is polled until the next enrollment.
+    /// Unenrolled: nothing runs, and the agent does not poll until the next enrollment.
     Unenrolled,
-    /// Access key revoked: nothing runs, and the server is polled rarely.
+    /// Access key revoked: nothing runs, and the agent polls the server rarely.
     Revoked,
 }
 
@@ -52,7 +54,7 @@ pub struct StoredPolicy {
     pub id: String,
     /// `data.policy.revision`.
     pub revision: i64,
-    /// `data.policy`, byte for byte: its signature covers the bytes.
+    /// The exact bytes of `data.policy`, which its signature covers.
     pub policy: Box<RawValue>,
 }
 
@@ -61,18 +63,18 @@ pub struct StoredPolicy {
 pub struct Rejected {
     /// Id of its action.
     pub action_id: String,
-    /// SHA-256 of the policy, hex: another policy with the same id is checked again.
+    /// SHA-256 of the policy in hex. Another policy with the same id is evaluated again.
     pub digest: String,
     /// The reason.
     pub reason: String,
 }
 
-/// What is known of something on the way to the server that cuts held polls.
+/// Limit of a device on the network path that cuts held polls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PollLimit {
     /// Milliseconds after which a poll was cut.
     pub cut_after_ms: u64,
-    /// A second poll was cut after about the same time: no coincidence.
+    /// Whether a second poll was cut after about the same time.
     pub confirmed: bool,
 }
 
@@ -102,6 +104,7 @@ pub struct PendingAck {
 /// The state document.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
+    // The other fields have defaults, so that a state of an earlier version of the agent can be loaded.
     /// [`STATE_VERSION`].
     pub version: u32,
     /// Phase.
@@ -110,19 +113,19 @@ pub struct State {
     /// The last accepted policy.
     #[serde(default)]
     pub policy: Option<StoredPolicy>,
-    /// A received policy that is to be applied.
+    /// A received policy that has not been applied yet.
     #[serde(default)]
     pub candidate: Option<WireAction>,
     /// The last rejected policy.
     #[serde(default)]
     pub rejected: Option<Rejected>,
-    /// Ack token of the last actions that are in `inbox` or handled.
+    /// Ack token of the newest actions, which are in `inbox` or handled.
     #[serde(default)]
     pub ack_token: String,
     /// Queued actions, in order.
     #[serde(default)]
     pub inbox: VecDeque<WireAction>,
-    /// Acks of handled actions, newest last: an action that is delivered again gets the same ack.
+    /// Acks of handled actions, newest last. An action that is delivered again gets the same ack.
     #[serde(default)]
     pub handled: VecDeque<PendingAck>,
     /// Pending acks, oldest first.
@@ -131,7 +134,7 @@ pub struct State {
     /// Log level set by SETTINGS.
     #[serde(default)]
     pub log_level: Option<String>,
-    /// Limit on the length of polls, learned from cut ones.
+    /// Limit on the duration of polls, learned from polls that were cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_limit: Option<PollLimit>,
 }
@@ -155,9 +158,9 @@ impl Default for State {
 }
 
 impl PendingAck {
-    /// The ack of `action`, completed at `now`.
+    /// Creates the ack of `action`, completed at `now`.
     pub fn of(action: &WireAction, now: Timestamp, outcome: Result<(), String>) -> Self {
-        // Errors may quote what a program or the network said, at any length.
+        // Errors can contain text from programs or the network, of any length.
         let error = outcome.err().map(|error| error.chars().take(ERROR_MAX).collect());
         let input_type = (action.kind == "INPUT_ACTION").then(|| action.input_type.clone());
         let (action_id, kind) = (action.id.clone(), action.kind.clone());
@@ -166,25 +169,26 @@ impl PendingAck {
 }
 
 impl State {
-    /// An empty state in this phase: policy, actions and acks are forgotten.
+    /// Creates an empty state in this phase, without policy, actions and acks.
     pub fn without_policy(phase: Phase) -> Self {
         Self { phase, ..Self::default() }
     }
 
-    /// Records that an action was handled: removes it from the inbox, queues and remembers its ack.
+    /// Records that an action was handled: removes it from the inbox, and queues and stores its ack.
     pub fn handled(&mut self, ack: PendingAck) {
-        // All in one document and one write: after a crash the action is either queued, or handled with its ack.
+        // All of this is stored in a single write: after a crash, the action is either queued, or handled and has an
+        // ack.
         self.inbox.retain(|action| action.id != ack.action_id);
         self.handled.retain(|known| known.action_id != ack.action_id);
         self.handled.push_back(ack.clone());
-        // The state file is rewritten on every change, so everything in it is limited.
+        // The state file is rewritten at every change, so that everything in it is limited.
         while self.handled.len() > HANDLED_MAX {
             self.handled.pop_front();
         }
         self.owe(ack);
     }
 
-    /// Queues an ack, in place of an older one for the same action.
+    /// Queues an ack, and replaces an older one for the same action.
     pub fn owe(&mut self, ack: PendingAck) {
         self.outbox.retain(|known| known.action_id != ack.action_id);
         self.outbox.push_back(ack);
@@ -194,7 +198,7 @@ impl State {
     }
 }
 
-/// Why a document can't be loaded or saved.
+/// Why a document cannot be loaded or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Reading or writing failed.
@@ -205,15 +209,15 @@ pub enum StoreError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// It is not what was written.
-    #[error("{path} is corrupt: {reason}")]
+    /// The document is corrupt.
+    #[error("{path} is corrupt: {source}")]
     Damaged {
         /// The file.
         path: String,
         /// Position and reason.
-        reason: String,
+        source: SharedError,
     },
-    /// A newer agent wrote it.
+    /// A newer version of the agent wrote it.
     #[error("{path} has version {found}, but this agent supports versions up to {known}")]
     Newer {
         /// The file.
@@ -237,6 +241,6 @@ pub trait Store: Send + Sync {
     fn state(&self) -> Result<State, StoreError>;
     /// Replaces the state.
     fn save_state(&self, state: &State) -> Result<(), StoreError>;
-    /// Moves a corrupt state out of the way; returns its new path.
+    /// Renames a corrupt state and returns its new path.
     fn set_state_aside(&self) -> Result<String, StoreError>;
 }

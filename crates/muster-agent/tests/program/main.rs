@@ -207,7 +207,7 @@ fn a_server_without_tls_is_recognised() {
     let mut command = Agent::new().command("enroll");
     command.args(["--url", &url, "--enrollment-token", TOKEN, "--attempts", "1"]);
     let (code, text) = output(&mut command);
-    assert!(code == 5 && text.contains("does not speak TLS"), "{code} {text}");
+    assert!(code == 5 && text.contains("does not use TLS"), "{code} {text}");
 }
 
 #[test]

@@ -187,7 +187,7 @@ fn ea62_a_failed_upgrade_that_is_forgotten_did_not_succeed() {
     assert_eq!((after.upgrade.details, after.upgrade.upgraded_at), (None, None));
 }
 
-/// Real agents that can't upgrade ack the order without an error, and then report the failure.
+/// Real agents that can't upgrade ack the action without an error, and then report the failure.
 #[test]
 fn ea62_an_upgrade_that_was_acked_and_then_failed_did_not_succeed() {
     let (mut record, known) = settled();

@@ -80,7 +80,7 @@ fn d1_invalid_requests_are_rejected() {
         with("metadata", json!({"tags": ["x".repeat(257)]})),
     ] {
         let error = applicant_of(&bad).unwrap_err();
-        assert_eq!((error.kind, error.code), (ErrorKind::Invalid, "bad_enrolment"), "{bad}");
+        assert_eq!((error.kind, error.code), (ErrorKind::Invalid, "bad_enrollment"), "{bad}");
     }
 }
 

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster_core::credential::{ApiKey, SecretHash, TokenError};
 use muster_core::testing::Sequence;
+use muster_core::time::Timestamp;
 use proptest::prelude::*;
 
 proptest! {
@@ -47,7 +48,9 @@ proptest! {
 #[test]
 fn generated_keys_differ_and_do_not_reveal_their_secret() {
     let entropy = Sequence::new();
-    let keys: Vec<ApiKey> = (0..100).map(|_| ApiKey::generate(&entropy)).collect();
+    let now = Timestamp::from_micros(1_800_000_000_000_000);
+    let make = |number| if number < 50 { ApiKey::generate(&entropy) } else { ApiKey::time_ordered(now, &entropy) };
+    let keys: Vec<ApiKey> = (0..100).map(make).collect();
     let mut tokens: Vec<String> = keys.iter().map(ApiKey::token).collect();
     tokens.sort_unstable();
     tokens.dedup();

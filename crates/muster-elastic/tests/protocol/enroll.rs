@@ -1,4 +1,4 @@
-//! Enrolment over the wire (EA §3).
+//! Enrollment over the wire (EA §3).
 
 use muster_core::id::PolicyId;
 use muster_core::time::Timestamp;

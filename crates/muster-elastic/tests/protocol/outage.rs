@@ -33,7 +33,7 @@ impl Switches {
 }
 
 fn full() -> StoreError {
-    StoreError::Unavailable { reason: "disk full: /secret/path".into() }
+    StoreError::unavailable("disk full: /secret/path")
 }
 
 impl Gate for Switches {

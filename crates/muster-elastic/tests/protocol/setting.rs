@@ -87,7 +87,7 @@ impl Server {
         id
     }
 
-    /// An order for one agent, announced.
+    /// An action for one agent, announced.
     pub async fn add_action(&self, id: &str, kind: ActionType, agent: &str, data: &str) {
         let data = (!data.is_empty()).then(|| data.into());
         self.test.add_action(id, kind, agent, |action| action.data = data).await;

@@ -1,7 +1,7 @@
 //! Cancelling an action (MG §5.5).
 
 use muster_core::Error;
-use muster_core::action::{Action, ActionType, TargetState};
+use muster_core::action::{Action, ActionType};
 use muster_core::action_request::{ActionRequest, cancel_of};
 use muster_core::authorization::{Actor, AgentsWrite, OpContext, Privilege};
 use muster_core::change::Change;
@@ -63,7 +63,7 @@ async fn open_targets(seen: Scoped<'_>, action: &Action) -> Result<Vec<AgentId>,
         let targets = seen.action_targets(action, place, TARGET_BATCH).await?;
         let Some((last, _, _)) = targets.last() else { return Ok(open) };
         place = *last;
-        let queued = targets.into_iter().filter(|(_, _, state)| *state == TargetState::Queued);
+        let queued = targets.into_iter().filter(|(_, _, target)| target.is_open());
         open.extend(queued.map(|(_, agent, _)| agent));
     }
 }

@@ -8,8 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::action::{Action, ActionResult, ActionType, TargetState};
+use muster_core::action::{Action, ActionResult, ActionType};
 use muster_core::agent::AgentRecord;
+use muster_core::change::Change;
+use muster_core::error_chain::chain;
 use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
@@ -159,7 +161,7 @@ impl Actions {
                 () = shutdown.wait() => return,
             }
             if let Err(error) = self.finish_long_waiting(&mut waiting).await {
-                tracing::warn!(%error, detail = ?error.internal, "failed to complete interrupted actions; retrying later");
+                tracing::warn!(error = %chain(&error), "failed to complete interrupted actions; retrying later");
             }
         }
     }
@@ -196,7 +198,7 @@ impl Actions {
                 self.records.change_many(&System, &left, Basis::Store, &decide).await?;
             }
         }
-        self.store.commit(&System, vec![Write::Action(ActionWrite::Finish { id: id.clone() })]).await?;
+        self.store.commit(&System, finished(id)).await?;
         tracing::warn!(action = %id, agents = left.len(), "completed an interrupted action");
         Ok(left.len())
     }
@@ -239,7 +241,7 @@ impl Actions {
             let targets = self.store.everywhere(&System).action_targets(&action.id, place, TARGET_BATCH).await?;
             let Some((last, _, _)) = targets.last() else { return Ok(left) };
             place = *last;
-            for (_, agent, _) in targets.into_iter().filter(|(_, _, state)| *state == TargetState::Queued) {
+            for (_, agent, _) in targets.into_iter().filter(|(_, _, target)| target.is_open()) {
                 if !self.is_superseded(action, &agent).await? {
                     left.push(agent);
                 }
@@ -262,7 +264,6 @@ impl Actions {
         agents: &[AgentId],
         effect: &Effect,
     ) -> Result<(), Error> {
-        // No wake-up of its own is needed: each changed record wakes its agent, which then also finds the action.
         let decide = |before: &AgentRecord, now| {
             let seen = self.registry.last_seen(&before.id, now);
             let mut change = effect.change(before, action, seen, now);
@@ -274,15 +275,23 @@ impl Actions {
             change
         };
         self.records.change_many(by, agents, Basis::Memory, &decide).await?;
-        self.store.commit(by, vec![Write::Action(ActionWrite::Finish { id: action.id.clone() })]).await?;
+        self.store.commit(by, finished(&action.id)).await?;
         Ok(())
     }
 }
 
+/// Removes the marker, and announces the action to its targets. Not earlier: an agent that reads the action first would
+/// act on its old record, for example check in once more under a policy that it was just removed from.
+fn finished(id: &ActionId) -> Vec<Write> {
+    vec![Write::Action(ActionWrite::Finish { id: id.clone() }), Write::Changed(Change::Action(id.clone()))]
+}
+
 #[cfg(test)]
 mod tests {
+    use muster_core::action::TargetState;
     use muster_core::action_request::ActionRequest;
     use muster_core::authorization::{Actor, AgentsForceUnenroll, AgentsWrite, Grant, OpContext};
+    use muster_store::AgentWrite;
     use serde_json::json;
 
     use super::*;
@@ -340,6 +349,20 @@ mod tests {
         let before = record(&test, &ids[1]).await.version;
         assert_eq!(next.fleet.actions().finish_interrupted().await.unwrap(), 0, "{} is finished once", action.id);
         assert_eq!(record(&test, &ids[1]).await.version, before);
+    }
+
+    #[tokio::test]
+    async fn interrupted_action_does_not_reach_an_agent_that_enrolled_again() {
+        let (test, ids) = three().await;
+        cut_off(&test, &ids, ActionType::Unenroll, Value::Null).await;
+        let begin = AgentWrite::BeginLife { id: ids[0].clone(), now: test.now() };
+        test.commit(vec![Write::Agent(begin)]).await;
+        test.beside().fleet.actions().finish_interrupted().await.unwrap();
+        let mut started = Vec::new();
+        for id in &ids {
+            started.push(record(&test, id).await.unenrollment_started_at.is_some());
+        }
+        assert_eq!(started, [false, true, true]);
     }
 
     #[tokio::test]

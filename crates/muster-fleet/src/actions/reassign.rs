@@ -4,6 +4,7 @@ use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
 use muster_core::authorization::AgentsWrite;
 use muster_core::eligibility::Operation;
+use muster_core::error_chain::chain;
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
 use muster_core::{Error, ErrorKind};
@@ -81,7 +82,7 @@ impl Actions {
                 refused(format!("the policy {:?} has no revision {revision}; the newest is {newest}", policy.name))
             }
             Err(error) if error.kind == ErrorKind::Internal => {
-                tracing::warn!(policy = %policy.id, revision, detail = ?error.internal, "a revision can't be rendered");
+                tracing::warn!(policy = %policy.id, revision, error = %chain(&error), "failed to render a policy revision");
                 refused(format!("revision {revision} of {:?} uses a secret that no longer exists", policy.name))
             }
             Err(error) => Err(error),
@@ -97,7 +98,7 @@ async fn target_policy(seen: Scoped<'_>, id: &str, force: Force) -> Result<Polic
     let policy = found.ok_or_else(|| Error::not_found("agent policy", id))?;
     if policy.is_managed && !force.is_yes() {
         let message = format!("the policy {:?} is managed", policy.name);
-        return Err(Error::new(ErrorKind::Invalid, "hosted_policy", message).remedy("repeat the request with force"));
+        return Err(Error::new(ErrorKind::Invalid, "managed_policy", message).remedy("repeat the request with force"));
     }
     Ok(policy)
 }

@@ -110,8 +110,7 @@ impl Actions {
         writes.extend(refused.iter().map(|(agent, reason)| refusal(&action.id, agent, reason, now)));
         let detail = json!({"type": action.kind.as_str(), "agents": eligible.len(), "refused": refused.len()});
         writes.push(audit_line(grant.actor(), now, "action.create", format!("action:{}", action.id), detail));
-        // With an effect, the record changes announce the action later. An agent that is woken now would act on its
-        // old record, for example check in once more under a policy that it was just removed from.
+        // With an effect, the action is announced once the records have changed.
         writes.push(if has_effect {
             Write::Action(ActionWrite::Begin { id: action.id.clone() })
         } else {

@@ -226,7 +226,7 @@ async fn ea45_rejected_enrollment_stores_nothing() {
     let test = TestFleet::new().await;
     let key = test.add_key(Some("p"), |_| {}).await;
     let error = test.enroll(&key, &json!({"type": "PERMANENT", "id": "a/b"})).await.unwrap_err();
-    assert_eq!(error.code, "bad_enrolment");
+    assert_eq!(error.code, "bad_enrollment");
     let stored = test.store().enrollment_key_by_key_id(&key.id).await.unwrap().unwrap();
     assert_eq!((agents(&test).await, stored.uses), (0, 0));
 }

@@ -7,7 +7,7 @@ use muster_core::id::PolicyId;
 use muster_core::lifecycle::is_due_to_unenroll;
 use muster_core::policy::Policy;
 use muster_core::status::Status;
-use muster_store::query::AgentFilter;
+use muster_store::query::{AgentCondition, AgentFilter};
 
 use super::Housekeeping;
 use crate::authority::System;
@@ -41,12 +41,11 @@ impl Housekeeping {
             // expects that to save the agents that are still enrolled.
             let policy = self.store.everywhere(&System).policy(id).await?;
             let Some(timeout) = policy.as_ref().and_then(unenroll_timeout) else { break };
-            let filter = AgentFilter {
-                policy_ids: Some(vec![id.clone()]),
-                statuses: Some(vec![Status::Inactive]),
-                unseen_since: Some(self.clock.now().minus(timeout)),
-                ..AgentFilter::default()
-            };
+            let filter = AgentFilter::all([
+                AgentCondition::Policies(vec![id.clone()]),
+                AgentCondition::Statuses(vec![Status::Inactive]),
+                AgentCondition::UnseenSince(self.clock.now().minus(timeout)),
+            ]);
             let ids = self
                 .store
                 .everywhere(&System)

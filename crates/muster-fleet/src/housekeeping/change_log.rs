@@ -51,7 +51,7 @@ impl Housekeeping {
             let aged = marks.iter().rposition(|mark| age(mark) > DAY).unwrap_or(0);
             // Of the marks older than a day only the newest is needed.
             marks.drain(..aged);
-            let value = serde_json::to_string(&marks).map_err(|error| Error::internal(error.to_string()))?;
+            let value = serde_json::to_string(&marks).map_err(Error::internal)?;
             self.store.commit(&System, vec![Write::Setting(SettingWrite::Put { name: MARKS.into(), value })]).await?;
         }
         Ok(marks.iter().rfind(|mark| age(mark) > DAY).map_or(0, |mark| mark.1))

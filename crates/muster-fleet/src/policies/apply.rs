@@ -125,7 +125,7 @@ fn located(mut error: Error, places: &Places) -> Error {
     match error.problems.take() {
         Some(mut problems) => {
             problems.locate(places);
-            Error { internal: error.internal, ..Error::from(*problems) }
+            Error { source: error.source, ..Error::from(*problems) }
         }
         None => error,
     }

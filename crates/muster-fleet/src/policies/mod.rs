@@ -229,7 +229,7 @@ fn refuse_managed(policy: &Policy, force: Force) -> Result<(), Error> {
     if policy.is_managed && !force.is_yes() {
         let message = format!("the policy {:?} is managed", policy.name);
         return Err(
-            Error::conflict("hosted_policy", message).remedy("to change it anyway, repeat the request with force")
+            Error::conflict("managed_policy", message).remedy("to change it anyway, repeat the request with force")
         );
     }
     Ok(())

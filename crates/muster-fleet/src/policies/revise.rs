@@ -10,6 +10,7 @@ use muster_core::Error;
 use muster_core::authorization::Actor;
 use muster_core::change::Change;
 use muster_core::entropy::random_bytes;
+use muster_core::error_chain::{SharedError, chain};
 use muster_core::id::{OutputId, PolicyId, SecretId, SpaceId};
 use muster_core::output::Output;
 use muster_core::policy::compile::{CompileError, Compiled, Sources, compile, is_same};
@@ -143,8 +144,8 @@ impl Policies {
                 let id = &policy.id;
                 match self.in_turn(move |turn| async move { self.revise_one(&turn, seen, id).await }).await {
                     Ok(is_new) => revised += usize::from(is_new),
-                    Err(error) => tracing::error!(policy = %policy.id, %error, detail = ?error.internal,
-                        "this policy can't be brought up to date with the server's address and key"),
+                    Err(error) => tracing::error!(policy = %policy.id, error = %chain(&error),
+                        "failed to update a policy with the server's URL and signing key"),
                 }
             }
         }
@@ -272,5 +273,5 @@ fn revision_write(actor: &Actor, policy: &Policy, compiled: Value, now: Timestam
 }
 
 pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(format!("compiling: {error}")))
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(SharedError::during("compiling", error)))
 }

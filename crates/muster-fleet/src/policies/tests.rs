@@ -219,13 +219,13 @@ async fn stale_versions_are_rejected_and_managed_policies_need_force() {
     update(&fleet, &saved.policy, change("one")).await.unwrap();
     assert_eq!(update(&fleet, &saved.policy, change("two")).await.unwrap_err().code, "policy_changed");
 
-    let hosted = PolicyDraft { is_managed: Some(true), ..PolicyDraft::default() };
-    let hosted = update(&fleet, &saved.policy, hosted).await.unwrap();
-    assert_eq!(hosted.policy.revision, 2, "agents get nothing else");
+    let managed = PolicyDraft { is_managed: Some(true), ..PolicyDraft::default() };
+    let managed = update(&fleet, &saved.policy, managed).await.unwrap();
+    assert_eq!(managed.policy.revision, 2, "agents get nothing else");
     let plain = PolicyDraft { description: Some("three".into()), ..PolicyDraft::default() };
-    assert_eq!(update(&fleet, &saved.policy, plain.clone()).await.unwrap_err().code, "hosted_policy");
+    assert_eq!(update(&fleet, &saved.policy, plain.clone()).await.unwrap_err().code, "managed_policy");
     assert!(update(&fleet, &saved.policy, PolicyDraft { force: Force::Yes, ..plain }).await.unwrap().changed);
-    assert_eq!(delete(&fleet, saved.policy.id.as_str()).await.unwrap_err().code, "hosted_policy");
+    assert_eq!(delete(&fleet, saved.policy.id.as_str()).await.unwrap_err().code, "managed_policy");
 }
 
 #[tokio::test]
@@ -502,7 +502,7 @@ async fn policy_with_a_missing_secret_is_an_error() {
     fleet.store().commit(vec![Write::Secret(SecretWrite::Delete { id })]).await.unwrap();
     let error = fleet.inner().policy_cache.newest(&saved.policy.id).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Internal);
-    assert!(error.internal.unwrap().contains("do not exist"));
+    assert!(error.source.unwrap().to_string().contains("do not exist"));
 }
 
 fn apply(text: &str) -> Application {

@@ -15,8 +15,7 @@ async fn check_in(setting: &Setting, entry: &Arc<AgentEntry>, host: &str) -> mus
 
 /// Number of agents that the filter finds, and of audit events.
 async fn found(setting: &Setting) -> (usize, usize) {
-    let conditions = vec![AgentCondition::HasDuplicateHosts];
-    let filter = AgentFilter { conditions, ..AgentFilter::default() };
+    let filter = AgentFilter::all([AgentCondition::HasDuplicateHosts]);
     let agents = setting.store().agent_ids(&filter, None, 10).await.expect("readable").len();
     let lines = setting.store().audit_events(0, 1000).await.expect("readable");
     (agents, lines.iter().filter(|(_, json, _)| json.contains("agent.duplicate_hosts")).count())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::id::PolicyId;
-use muster_fleet::check_in::Delivery;
+use muster_fleet::check_in::{Delivery, Poll};
 use muster_fleet::force::Force;
 use muster_fleet::registry::AgentEntry;
 use muster_fleet::selection::Selected;
@@ -47,12 +47,12 @@ async fn due(setting: &Setting, entry: &Arc<AgentEntry>, revision: i64) -> i64 {
     let mut body = running(revision);
     loop {
         match setting.check_in(entry, &body).await {
-            muster_fleet::check_in::Poll::Due(Delivery::Actions { ack_token, .. }) => {
+            Poll::Due(Delivery::Actions { ack_token, .. }) => {
                 let token = format!(r#"{{"ack_token":"{ack_token}","#);
                 body = running(revision).replacen('{', &token, 1);
             }
-            muster_fleet::check_in::Poll::Held(_) => return revision,
-            outcome @ muster_fleet::check_in::Poll::Due(_) => return policy_revision(outcome),
+            Poll::Held(_) => return revision,
+            outcome @ Poll::Due(_) => return policy_revision(outcome),
         }
     }
 }
@@ -123,4 +123,34 @@ async fn older_target_counts_as_running_once_acked() {
     assign(&setting, Some(3)).await;
     setting.ack(&entry, &serde_json::json!([{"action_id": "policy:web:3"}])).await.expect("taken");
     assert_eq!(setting.stored("a").await.policy_revision, 3);
+}
+
+#[tokio::test]
+async fn connected_agent_gets_its_new_target_and_the_action_that_set_it() {
+    let (setting, _, entry) = five().await;
+    let mut outcome = setting.check_in(&entry, &running(5)).await;
+    assign(&setting, Some(3)).await;
+    let mut got = (false, false);
+    while got != (true, true) {
+        let delivery = match outcome {
+            Poll::Held(poll) => poll.wait().await.expect("an answer"),
+            Poll::Due(delivery) => delivery,
+        };
+        // The agent runs what it was given; its ack is not needed for that.
+        let token = match delivery {
+            Delivery::Policy(policy) => {
+                assert_eq!(policy.revision, 3);
+                got.0 = true;
+                String::new()
+            }
+            Delivery::Actions { ack_token, actions } => {
+                assert_eq!(actions.len(), 1);
+                got.1 = true;
+                format!(r#""ack_token":"{ack_token}","#)
+            }
+            Delivery::Nothing | Delivery::Superseded => panic!("one of the two is missing"),
+        };
+        let body = running(if got.0 { 3 } else { 5 }).replacen('{', &format!("{{{token}"), 1);
+        outcome = setting.check_in(&entry, &body).await;
+    }
 }

@@ -50,97 +50,41 @@ pub fn compile(text: &str) -> Result<AgentQuery, Error> {
 /// the query names these statuses.
 pub fn visible(text: &str, show_inactive: bool) -> Result<AgentFilter, Error> {
     let AgentQuery { mut filter, named } = compile(text)?;
-    if !named.contains(&Status::Unenrolled) {
-        filter.without_statuses.push(Status::Unenrolled);
-    }
-    if !show_inactive && !named.contains(&Status::Inactive) {
-        filter.without_statuses.push(Status::Inactive);
+    let hides = |status: &Status| (*status == Status::Unenrolled || !show_inactive) && !named.contains(status);
+    let hidden: Vec<Status> = [Status::Unenrolled, Status::Inactive].into_iter().filter(hides).collect();
+    if !hidden.is_empty() {
+        filter.conditions.push(!AgentCondition::Statuses(hidden));
     }
     Ok(filter)
 }
 
 impl AgentQuery {
-    /// Adds a condition that must hold. Where possible it becomes a plain field of the filter, which the store finds by an
-    /// index, and otherwise a condition of the tree.
+    /// Adds a condition that must hold. `a and b` is split, because the store finds agents by the index of a condition that
+    /// stands alone.
     fn require(&mut self, expr: &Expr) -> Result<(), Error> {
         match expr {
             Expr::And(parts) => parts.iter().try_for_each(|part| self.require(part)),
             Expr::Not(inner) => self.forbid(inner),
-            _ => match one_field(expr)? {
-                Some((field, terms)) => self.require_one_of(field, &terms),
-                None => self.add(expr),
-            },
+            _ => {
+                let condition = self.condition(expr, true)?;
+                self.filter.conditions.push(condition);
+                Ok(())
+            }
         }
     }
 
-    /// Adds a condition that must not hold. `not (a or b)` is split into `not a and not b`, because the parts may fit plain
-    /// fields.
+    /// Adds a condition that must not hold; `not (a or b)` is `not a and not b`.
     fn forbid(&mut self, expr: &Expr) -> Result<(), Error> {
         match expr {
             Expr::Not(inner) => self.require(inner),
             Expr::Or(parts) => parts.iter().try_for_each(|part| self.forbid(part)),
-            Expr::Is(name, term) => match (field_of(name)?, term.is_any()) {
+            _ => {
                 // A negated status does not count as named: `not status:inactive` asks to hide these agents.
-                (Field::Status, false) => {
-                    self.filter.without_statuses.push(status(plain(term)?)?);
-                    Ok(())
-                }
-                (Field::Tags, true) => {
-                    self.filter.untagged = true;
-                    Ok(())
-                }
-                (Field::Tags, false) => {
-                    self.filter.without_tags.push(plain(term)?.to_owned());
-                    Ok(())
-                }
-                _ => self.add(&Expr::Not(Box::new(expr.clone()))),
-            },
-            _ => self.add(&Expr::Not(Box::new(expr.clone()))),
-        }
-    }
-
-    /// Adds a condition that no plain field can express.
-    fn add(&mut self, expr: &Expr) -> Result<(), Error> {
-        let condition = self.condition(expr, true)?;
-        self.filter.conditions.push(condition);
-        Ok(())
-    }
-
-    fn require_one_of(&mut self, field: Field, terms: &[&Term]) -> Result<(), Error> {
-        let words = terms.iter().map(|term| plain(term)).collect::<Result<Vec<_>, _>>()?;
-        match (field, words.as_slice()) {
-            (Field::Id, words) => narrow(&mut self.filter.ids, words.iter().copied().map(AgentId::trusted).collect()),
-            (Field::Policy, words) => {
-                narrow(&mut self.filter.policy_ids, words.iter().copied().map(PolicyId::trusted).collect());
-            }
-            (Field::Status, words) => {
-                let statuses = words.iter().copied().map(status).collect::<Result<Vec<_>, _>>()?;
-                self.named.extend(&statuses);
-                narrow(&mut self.filter.statuses, statuses);
-            }
-            (Field::Tags, [tag]) => self.filter.tags.push((*tag).to_owned()),
-            (Field::Tags, words) => self.filter.any_tags.push(owned(words)),
-            (Field::Hostname, words) => self.filter.conditions.push(AgentCondition::Hostnames(owned(words))),
-            // The plain field holds one id. A second condition goes into the tree, where both must hold.
-            (Field::EnrollmentKey, [id]) if self.filter.enrollment_key_id.is_none() => {
-                self.filter.enrollment_key_id = Some(EnrollmentKeyId::trusted(*id));
-            }
-            (Field::Family, words) => {
-                let families = words.iter().copied().map(family).collect::<Result<_, _>>()?;
-                self.filter.conditions.push(AgentCondition::Families(families));
-            }
-            (Field::Host, words) => {
-                let ids = words.iter().copied().map(HostId::trusted).collect();
-                self.filter.conditions.push(AgentCondition::Hosts(ids));
-            }
-            // The value would be a list of machine ids, which nobody types; only its existence is of interest.
-            (Field::DuplicateHosts, _) => return Err(only_any("duplicate_hosts")),
-            (Field::EnrollmentKey, words) => {
-                let ids = words.iter().copied().map(EnrollmentKeyId::trusted).collect();
-                self.filter.conditions.push(AgentCondition::EnrollmentKeys(ids));
+                let condition = self.condition(expr, false)?;
+                self.filter.conditions.push(!condition);
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// Converts a tree of conditions. `wanted` is true below an even number of `not`, where a status is one that the caller
@@ -152,9 +96,9 @@ impl AgentQuery {
             }
             Expr::Or(parts) => {
                 let parts = parts.iter().map(|part| self.condition(part, wanted)).collect::<Result<Vec<_>, _>>()?;
-                AgentCondition::Any(merged(parts))
+                any_of(merged(parts))
             }
-            Expr::Not(inner) => AgentCondition::Not(Box::new(self.condition(inner, !wanted)?)),
+            Expr::Not(inner) => !self.condition(inner, !wanted)?,
             Expr::Is(name, term) => self.leaf(field_of(name)?, term, wanted)?,
             Expr::Compare(field, ..) => return Err(syntax_error(format!("{field} cannot be compared"))),
             Expr::Text(term) => return Err(no_free_text(term)),
@@ -197,9 +141,7 @@ impl AgentQuery {
 
     /// Refuses queries whose SQL would exceed the databases' limits on the depth of an expression.
     fn check_size(self) -> Result<Self, Error> {
-        let AgentFilter { tags, any_tags, without_tags, conditions, .. } = &self.filter;
-        let size = tags.len() + any_tags.len() + without_tags.len() + conditions.iter().map(size).sum::<usize>();
-        if size > MOST_CONDITIONS {
+        if self.filter.conditions.iter().map(size).sum::<usize>() > MOST_CONDITIONS {
             let message = format!("more than {MOST_CONDITIONS} conditions; write a set as tags:(a or b or …)");
             return Err(syntax_error(message));
         }
@@ -240,29 +182,14 @@ fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
     kept
 }
 
-fn owned(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
-}
-
-/// Returns the field and its values if all alternatives are about the same field. `None` if they are about several fields,
-/// or about the existence of a field.
-fn one_field(expr: &Expr) -> Result<Option<(Field, Vec<&Term>)>, Error> {
-    match expr {
-        Expr::Is(_, term) if term.is_any() => Ok(None),
-        Expr::Is(name, term) => Ok(Some((field_of(name)?, vec![term]))),
-        Expr::Or(parts) => {
-            let mut found: Option<(Field, Vec<&Term>)> = None;
-            for part in parts {
-                let Some((field, terms)) = one_field(part)? else { return Ok(None) };
-                match &mut found {
-                    None => found = Some((field, terms)),
-                    Some((same, all)) if *same == field => all.extend(terms),
-                    Some(_) => return Ok(None),
-                }
-            }
-            Ok(found)
+/// Alternatives; a single one stands for itself.
+fn any_of(mut parts: Vec<AgentCondition>) -> AgentCondition {
+    match parts.pop() {
+        Some(only) if parts.is_empty() => only,
+        last => {
+            parts.extend(last);
+            AgentCondition::Any(parts)
         }
-        _ => Ok(None),
     }
 }
 
@@ -300,14 +227,6 @@ fn plain(term: &Term) -> Result<&str, Error> {
     if term.pattern { Err(unsupported(&format!("the wildcard in {:?}", term.text))) } else { Ok(&term.text) }
 }
 
-/// Intersects two sets: both conditions must hold.
-fn narrow<T: PartialEq>(set: &mut Option<Vec<T>>, more: Vec<T>) {
-    *set = Some(match set.take() {
-        None => more,
-        Some(old) => old.into_iter().filter(|one| more.contains(one)).collect(),
-    });
-}
-
 fn only_any(field: &str) -> Error {
     syntax_error(format!("{field} supports only {field}:*"))
 }
@@ -331,7 +250,7 @@ mod tests {
     #[test]
     fn mg18_prefixes_of_fields_are_ignored() {
         let plain = filter(r#"policy_id:"x""#);
-        assert_eq!(plain.policy_ids, Some(vec![PolicyId::trusted("x")]));
+        assert_eq!(plain.conditions, [AgentCondition::Policies(vec![PolicyId::trusted("x")])]);
         for text in [r#"fleet-agents.policy_id:"x""#, "fleet-agents.attributes.policy_id:x", "attributes.policy_id:x"] {
             assert_eq!(filter(text), plain, "{text}");
         }
@@ -350,26 +269,44 @@ mod tests {
 
     #[test]
     fn mg19_mg20_conditions_are_combined() {
-        let found = filter("status:(online or error) and not status:error and tags:a and not tags:(b or c) and id:z");
-        assert_eq!(found.statuses, Some(vec![Status::Online, Status::Error]));
-        assert_eq!(found.without_statuses, [Status::Error]);
-        assert_eq!(found.tags, ["a"]);
-        assert_eq!(found.without_tags, ["b", "c"]);
-        assert_eq!(found.ids, Some(vec![AgentId::trusted("z")]));
-        assert_eq!(filter("status:online and status:error").statuses, Some(vec![]));
-        assert_eq!(filter("tags:(a or b) and tags:c").any_tags, [["a", "b"]]);
-        assert!(filter("not tags:*").untagged && filter("not _exists_:tags").untagged);
-        assert_eq!(filter("not not tags:a").tags, ["a"]);
+        use AgentCondition::{HasTags, Ids, Statuses, Tags};
+        let tags = |tags: &[&str]| Tags(tags.iter().map(ToString::to_string).collect());
+        let conditions = |text| filter(text).conditions;
+        assert_eq!(
+            conditions("status:(online or error) and not status:error and tags:a and not tags:(b or c) and id:z"),
+            [
+                Statuses(vec![Status::Online, Status::Error]),
+                !Statuses(vec![Status::Error]),
+                tags(&["a"]),
+                !tags(&["b"]),
+                !tags(&["c"]),
+                Ids(vec![AgentId::trusted("z")]),
+            ]
+        );
+        assert_eq!(conditions("tags:(a or b) and tags:c"), [tags(&["a", "b"]), tags(&["c"])]);
+        assert_eq!(conditions("not tags:*"), [!HasTags]);
+        assert_eq!(conditions("not _exists_:tags"), [!HasTags]);
+        assert_eq!(conditions("not not tags:a"), [tags(&["a"])]);
+    }
+
+    /// The statuses that a list hides, by its last condition.
+    fn hidden(text: &str, show_inactive: bool) -> Vec<Status> {
+        match visible(text, show_inactive).unwrap().conditions.pop() {
+            Some(AgentCondition::Not(condition)) => match *condition {
+                AgentCondition::Statuses(statuses) => statuses,
+                _ => Vec::new(),
+            },
+            _ => Vec::new(),
+        }
     }
 
     #[test]
     fn mg27_mg28_inactive_and_unenrolled_agents_are_hidden_unless_named() {
-        let left_out = |text, inactive| visible(text, inactive).unwrap().without_statuses;
-        assert_eq!(left_out("", false), [Status::Unenrolled, Status::Inactive]);
-        assert_eq!(left_out("", true), [Status::Unenrolled]);
-        assert_eq!(left_out("status:unenrolled", true), []);
-        assert_eq!(left_out("status:*", false), []);
-        assert_eq!(left_out("status:inactive", false), [Status::Unenrolled]);
+        assert_eq!(hidden("", false), [Status::Unenrolled, Status::Inactive]);
+        assert_eq!(hidden("", true), [Status::Unenrolled]);
+        assert_eq!(hidden("status:unenrolled", true), []);
+        assert_eq!(hidden("status:*", false), []);
+        assert_eq!(hidden("status:inactive", false), [Status::Unenrolled]);
     }
 
     #[test]
@@ -402,11 +339,8 @@ mod tests {
         assert_eq!(conditions("not policy_id:p"), [Not(Box::new(Policies(vec![PolicyId::trusted("p")])))]);
         // `and` binds closer than `or`; what must hold in any case stays outside.
         let found = filter("tags:z and (tags:a and status:online or not tags:*)");
-        let none = Not(Box::new(AgentCondition::HasTags));
-        assert_eq!(
-            (found.tags, found.conditions),
-            (vec!["z".into()], vec![Any(vec![All(vec![tag(), online()]), none])])
-        );
+        let either = Any(vec![All(vec![tag(), online()]), !AgentCondition::HasTags]);
+        assert_eq!(found.conditions, [Tags(vec!["z".into()]), either]);
     }
 
     #[test]
@@ -421,8 +355,7 @@ mod tests {
 
     #[test]
     fn mg28_a_status_below_an_or_is_named_unless_negated() {
-        let left_out = |text| visible(text, false).unwrap().without_statuses;
-        assert_eq!(left_out("tags:a or status:unenrolled"), [Status::Inactive]);
-        assert_eq!(left_out("tags:a or not status:unenrolled"), [Status::Unenrolled, Status::Inactive]);
+        assert_eq!(hidden("tags:a or status:unenrolled", false), [Status::Inactive]);
+        assert_eq!(hidden("tags:a or not status:unenrolled", false), [Status::Unenrolled, Status::Inactive]);
     }
 }

@@ -44,7 +44,7 @@ where
     if comparisons <= FEW {
         return Ok(select());
     }
-    tokio::task::spawn_blocking(select).await.map_err(|error| Error::internal(error.to_string()))
+    tokio::task::spawn_blocking(select).await.map_err(Error::internal)
 }
 
 impl<R: 'static> Table<R> {

@@ -36,10 +36,10 @@ async fn ack(api: &Api, id: &Value, agent: &str) {
 #[tokio::test]
 async fn mg119_ineligible_agents_get_an_error_result() {
     let api = Api::new();
-    let hosted = json!({"name": "hosted", "namespace": "default", "is_managed": true});
-    let hosted = api.post("/agent_policies", hosted).await.ok()["item"]["id"].as_str().unwrap().to_owned();
+    let managed = json!({"name": "managed", "namespace": "default", "is_managed": true});
+    let managed = api.post("/agent_policies", managed).await.ok()["item"]["id"].as_str().unwrap().to_owned();
     api.agent("free", None).await;
-    api.agent("bound", Some(&hosted)).await;
+    api.agent("bound", Some(&managed)).await;
     let body = json!({"agents": ["free", "bound", "nobody"]});
     let id = api.post("/agents/bulk_unenroll", body).await.ok()["actionId"].clone();
     let shown = action(&api, &id).await;
@@ -224,8 +224,8 @@ async fn mg126_the_delivered_version_and_uri_are_the_validated_ones() {
     for (number, (given, sent)) in [("v9.6.0", "9.6.0"), (" 9.6.0", "9.6.0")].iter().enumerate() {
         let agent = format!("a{number}");
         api.agent(&agent, None).await;
-        let order = json!({"version": given, "source_uri": " HTTPS://mirror.example/x "});
-        api.post(&format!("/agents/{agent}/upgrade"), order).await.ok();
+        let request = json!({"version": given, "source_uri": " HTTPS://mirror.example/x "});
+        api.post(&format!("/agents/{agent}/upgrade"), request).await.ok();
         let due = api.due(&agent).await.remove(0).action;
         let data: Value = serde_json::from_str(due.data.as_deref().unwrap()).unwrap();
         assert_eq!(data, json!({"version": sent, "source_uri": "https://mirror.example/x"}));
@@ -234,8 +234,8 @@ async fn mg126_the_delivered_version_and_uri_are_the_validated_ones() {
     api.agent("b", None).await;
     let refused = async |path: &str, body: Value| api.post(path, body).await.refused(400)["field"].clone();
     for bad in ["09.6.0", "9.6", "9.6.0 ; x", "9.6.0.1"] {
-        let order = json!({"version": bad, "force": true});
-        assert_eq!(refused("/agents/b/upgrade", order).await, "version", "{bad}");
+        let request = json!({"version": bad, "force": true});
+        assert_eq!(refused("/agents/b/upgrade", request).await, "version", "{bad}");
     }
     let source = json!({"version": "9.6.0", "source_uri": "mirror.example"});
     assert_eq!(refused("/agents/b/upgrade", source).await, "source_uri");
@@ -325,7 +325,7 @@ async fn mg134_revoking_invalidates_the_key_and_completes_pending_actions() {
 }
 
 #[tokio::test]
-async fn mg135_graceful_unenrolment_waits_for_the_ack() {
+async fn mg135_graceful_unenrollment_waits_for_the_ack() {
     let api = Api::new();
     api.agent("a", None).await;
     let id = api.post("/agents/a/unenroll", json!({})).await.ok()["actionId"].clone();
@@ -344,9 +344,9 @@ async fn mg136_mg137_tags_are_added_and_removed() {
     let id = api.post("/agents/bulk_update_agent_tags", body).await.ok()["actionId"].clone();
     assert_eq!(api.record("a").await.unwrap().tags, ["x", "new", "z"]);
     assert_eq!(action(&api, &id).await["status"], "COMPLETE");
-    let hosted = json!({"name": "hosted", "namespace": "default", "is_managed": true});
-    let hosted = api.post("/agent_policies", hosted).await.ok()["item"]["id"].as_str().unwrap().to_owned();
-    api.agent("bound", Some(&hosted)).await;
+    let managed = json!({"name": "managed", "namespace": "default", "is_managed": true});
+    let managed = api.post("/agent_policies", managed).await.ok()["item"]["id"].as_str().unwrap().to_owned();
+    api.agent("bound", Some(&managed)).await;
     let body = json!({"agents": ["bound"], "tagsToAdd": ["x"]});
     let id = api.post("/agents/bulk_update_agent_tags", body).await.ok()["actionId"].clone();
     assert_eq!(action(&api, &id).await["status"], "FAILED");
@@ -414,18 +414,18 @@ async fn ea84_secrets_of_actions_are_sealed_and_never_shown() {
 async fn every_type_with_valid_data_can_be_created() {
     let api = Api::new();
     api.agent("a", None).await;
-    let order = |action: Value| api.post("/agents/a/actions", json!({"action": action}));
+    let create = |action: Value| api.post("/agents/a/actions", json!({"action": action}));
     let input = json!({"type": "INPUT_ACTION", "input_type": "osquery", "data": {"q": "select 1"}, "timeout": 60,
         "expiration": "5m"});
-    let made = order(input).await.ok()["item"].clone();
+    let made = create(input).await.ok()["item"].clone();
     assert_eq!((&made["type"], &made["agents"]), (&json!("INPUT_ACTION"), &json!(["a"])));
     assert_eq!(made["expiration"], api.now().plus(Duration::from_secs(300)).to_rfc3339_millis());
     let due = api.due("a").await;
     assert_eq!((due[0].action.input_type.as_str(), due[0].action.timeout), ("osquery", Some(60)));
-    order(json!({"type": "SETTINGS", "data": {"log_level": "loud"}})).await.refused(400);
-    order(json!({"type": "DANCE"})).await.refused(400);
-    order(json!({"type": "UPDATE_TAGS"})).await.refused(400);
-    order(json!({"type": "UNENROLL"})).await.ok();
+    create(json!({"type": "SETTINGS", "data": {"log_level": "loud"}})).await.refused(400);
+    create(json!({"type": "DANCE"})).await.refused(400);
+    create(json!({"type": "UPDATE_TAGS"})).await.refused(400);
+    create(json!({"type": "UNENROLL"})).await.ok();
     assert_eq!(api.status_of("a").await, "unenrolling");
 }
 

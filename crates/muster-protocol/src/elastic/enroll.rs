@@ -16,7 +16,7 @@ pub struct EnrollRequest<'a> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     // Real agents send `""` for "none", here and in the fields below (EA27).
     pub id: Option<Cow<'a, str>>,
-    /// Secret that allows a later enrolment to replace this agent; empty means none.
+    /// Secret that allows a later enrollment to replace this agent; empty means none.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub replace_token: Option<Cow<'a, str>>,
     /// Idempotency handle.
@@ -27,7 +27,7 @@ pub struct EnrollRequest<'a> {
     pub metadata: EnrollMetadata<'a>,
 }
 
-/// Metadata of an enrolment request.
+/// Metadata of an enrollment request.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct EnrollMetadata<'a> {
     /// Facts about the host and the agent: any JSON object, or `null`.
@@ -52,7 +52,7 @@ pub struct EnrollResponse {
     pub item: EnrolledItem,
 }
 
-/// Agent of an enrolment response.
+/// Agent of an enrollment response.
 #[derive(Deserialize, Serialize)]
 pub struct EnrolledItem {
     /// Agent id.

@@ -35,12 +35,12 @@ pub struct Agent {
     /// Whether it is connected.
     #[serde(default)]
     pub connected: bool,
-    /// Time of enrolment.
+    /// Time of enrollment.
     pub enrolled_at: String,
-    /// Time of unenrolment.
+    /// Time of unenrollment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unenrolled_at: Option<String>,
-    /// Reason of the unenrolment: `manual`, `forced`, `timeout` …
+    /// Reason of the unenrollment: `manual`, `forced`, `timeout` …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     // Two departures must not be confused: `unenrolled_*` is an action of the server, `audit_unenrolled_*` the agent's
     // own report, after which it may come back (EA140).
@@ -123,7 +123,7 @@ pub struct Agent {
     #[serde(default)]
     // Kibana's name for spaces.
     pub namespaces: Vec<String>,
-    /// Address of its enrolment.
+    /// Address of its enrollment.
     #[serde(default)]
     pub first_address: String,
     /// Address of its last check-in.
@@ -243,7 +243,7 @@ pub struct ListAgents {
     /// `nextSearchAfter` of the previous response; can't be combined with `page`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search_after: Option<String>,
-    /// Opens a point in time: agents that enrol later are left out. Needs `pit_keep_alive`.
+    /// Opens a point in time: agents that enroll later are left out. Needs `pit_keep_alive`.
     #[serde(skip_serializing_if = "Option::is_none")]
     // Kibana needs a server-side snapshot for this; here it is only a limit on the time of enrollment, so nothing is
     // kept.

@@ -9,15 +9,15 @@ pub struct EnrollmentKey {
     pub id: String,
     /// Id part of the key.
     pub api_key_id: String,
-    /// Token that agents enrol with: returned on creation, and when read by id if it is retrievable.
+    /// Token that agents enroll with: returned on creation, and when read by id if it is retrievable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
     /// Name.
     pub name: String,
-    /// Whether agents can enrol with it: not revoked, not expired, not used up.
+    /// Whether agents can enroll with it: not revoked, not expired, not used up.
     // Derived: Kibana's clients know no other states. The reason can be seen in the fields below.
     pub active: bool,
-    /// Policy of agents that enrol with it.
+    /// Policy of agents that enroll with it.
     #[serde(default)]
     pub policy_id: Option<String>,
     /// Creation time.
@@ -31,7 +31,7 @@ pub struct EnrollmentKey {
     /// Time of revocation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<String>,
-    /// Tags of agents that enrol with it.
+    /// Tags of agents that enroll with it.
     #[serde(default)]
     pub tags: Vec<String>,
     /// Maximum number of uses.
@@ -58,7 +58,7 @@ pub struct EnrollmentKey {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateEnrollmentKey {
-    /// Policy of agents that enrol with it; without one, assignment rules decide.
+    /// Policy of agents that enroll with it; without one, assignment rules decide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_id: Option<String>,
     /// Name; defaults to the id.
@@ -67,7 +67,7 @@ pub struct CreateEnrollmentKey {
     /// Expiry: a duration (`30d`, `12h`, `45m`, `90s`) or an RFC 3339 time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration: Option<String>,
-    /// Tags of agents that enrol with it.
+    /// Tags of agents that enroll with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
     /// Maximum number of uses.

@@ -13,7 +13,7 @@ use muster_protocol::elastic::upload::{
 use crate::{accepts, round_trip};
 
 #[test]
-fn ea8_enrolment_round_trips_and_ignores_unknown_fields() {
+fn ea8_enrollment_round_trips_and_ignores_unknown_fields() {
     round_trip::<EnrollRequest<'_>>(
         r#"{"type":"PERMANENT","id":"a-1","replace_token":"r","enrollment_id":"e",
             "metadata":{"local":{"host":{"hostname":"web-1"}},"user_provided":null,"tags":["web"]}}"#,

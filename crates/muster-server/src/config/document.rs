@@ -1,4 +1,4 @@
-//! Documents generated from the configuration keys: the default file, and the page of the documentation.
+//! Documents that are generated from the configuration keys: the default file and `docs/configuration.md`.
 
 use std::fmt::Write;
 
@@ -27,7 +27,7 @@ pub fn default_file() -> String {
     text
 }
 
-/// `docs/configuration.md`.
+/// Returns the text of `docs/configuration.md`.
 pub fn page() -> String {
     let mut text = String::from(PAGE_HEAD);
     let mut section = None;
@@ -48,19 +48,19 @@ const PAGE_HEAD: &str = "\
 
 <!-- Generated from the configuration keys by `UPDATE_DOCS=1 cargo test -p muster-server --lib config`; do not edit. -->
 
-Set a key in `/etc/muster/muster.toml` (or in the file that `--config` names), with an environment variable `MUSTER_…`, with its
-flag (if it has one), or with `--set KEY=VALUE`. Flags take precedence over environment variables, environment variables over the file, and the file
-over the defaults.
+Configuration keys can be set in `/etc/muster/muster.toml` (or in the file given with `--config`), with environment variables `MUSTER_…`, with flags
+(for some keys), or with `--set KEY=VALUE`. Flags take precedence over environment variables, environment variables over the file, and the file over
+the defaults.
 
 * `muster serve --print-default-config` prints a configuration file with all keys and their defaults.
 * `muster serve --print-config` prints the effective configuration with the source of each value.
 
-Unknown keys and invalid values are errors. The server reports all of them and exits with code 2 before it starts anything.
+Unknown keys and invalid values are errors. The server prints all of them and exits with code 2.
 
-An unknown variable `MUSTER_…` is not an error, because scripts and orchestrators set variables in the same environment. At each start the
-server logs a warning that names the most similar variable; `--print-config` prints the warning too. Read these warnings after a change: a misspelled
-`MUSTER_TLS_CLIENT_CA` leaves client certificates disabled. Put settings that must not be lost into the file, where an unknown key is an error. The
-server does not warn about the variables of Muster's other programs, or about the variables that orchestrators set for a service named `muster`
+Unknown environment variables `MUSTER_…` are not errors, because scripts and orchestrators may also set variables with this prefix. At each start, the
+server logs a warning that names the most similar variable. `--print-config` prints these warnings too. Check them after a change: for example, if
+`MUSTER_TLS_CLIENT_CA` is misspelled, client certificates are disabled. Put settings that must not be ignored in the file, where an unknown key is an
+error. The server does not warn about variables of Muster's other programs, or about variables that orchestrators set for a service named `muster`
 (`MUSTER_SERVICE_HOST`, `MUSTER_PORT_8220_TCP` …).
 
 Examples of durations: `250ms`, `30s`, `5m`, `1h30m`.

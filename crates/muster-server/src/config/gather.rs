@@ -1,4 +1,4 @@
-//! Gathers the layers of a real process: the file on disk, the environment.
+//! Collects the configuration layers of this process: the file and the environment.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,11 +9,11 @@ use super::problem::{Problem, Problems, Source};
 use super::source::Entry;
 use super::{Layers, Loaded, load};
 
-/// The file that is read when none is named.
+/// Configuration file that is read if no other file is specified.
 pub const DEFAULT_FILE: &str = "/etc/muster/muster.toml";
 
-/// Reads the configuration of this process. `file` is `--config`; without it `MUSTER_CONFIG` names the file, and
-/// without that [`DEFAULT_FILE`] is read if it is there.
+/// Reads the configuration of this process. `file` is the value of `--config`. Without it, the file is `MUSTER_CONFIG`,
+/// or [`DEFAULT_FILE`] if that exists.
 pub fn from_process(file: Option<&str>, flags: Vec<Entry>, assignments: Vec<String>) -> Result<Loaded, Problems> {
     let environment = environment();
     let named = file.map(str::to_owned).or_else(|| environment.get("MUSTER_CONFIG").cloned());
@@ -21,12 +21,12 @@ pub fn from_process(file: Option<&str>, flags: Vec<Entry>, assignments: Vec<Stri
     load(&Layers { file: read(named)?, environment, flags, assignments, root })
 }
 
-/// The data directory that `muster serve` would use here: for other commands.
+/// Returns the data directory that `muster serve` would use on this host, for other commands.
 pub fn data_dir() -> Result<Utf8PathBuf, Problems> {
     Ok(from_process(None, Vec::new(), Vec::new())?.config.data_dir)
 }
 
-/// Names and values that are no Unicode can be none of ours.
+/// Returns the environment. Omits variables that are not valid Unicode, which cannot be Muster's.
 fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -38,6 +38,7 @@ fn read(named: Option<String>) -> Result<Option<(String, String)>, Problems> {
     let path = named.unwrap_or_else(|| DEFAULT_FILE.to_owned());
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Some((path, text))),
+        // Only the default file is optional: a file that the user specifies must exist.
         Err(error) if optional && error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
             let reason = format!("cannot read the file: {error}");

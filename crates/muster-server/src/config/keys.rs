@@ -1,4 +1,4 @@
-//! The configuration keys: type, default, meaning, and the flag that sets each.
+//! The configuration keys, with their types, defaults, meanings and flags.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use muster_fleet::upload_limits::UploadLimits;
 /// One key of the configuration.
 #[derive(Clone, Debug)]
 pub struct Definition {
-    /// Name, with dots between sections.
+    /// Name of the key, with dots between sections.
     pub key: String,
     /// Type of its value.
     pub kind: Kind,
     /// Default, as written in a file.
     pub default: Raw,
-    /// Meaning, in lines of prose.
+    /// Meaning, in one or more lines.
     pub help: String,
     /// Flag of `muster serve` that sets it, if there is one besides `--set`.
     pub flag: Option<&'static str>,
-    /// Whether a value is of the type in which the key is read.
+    /// Returns whether a value has the type in which the key is read.
     is_read_as_defined: fn(&Value) -> bool,
 }
 
@@ -33,12 +33,14 @@ impl Definition {
 
     /// Returns the default as a value.
     pub fn default_value(&self) -> Value {
+        // Defaults are parsed like any other value, so that they cannot violate the limits of their kind.
         let value = self.kind.parse(&self.default).ok().filter(self.is_read_as_defined);
         value.expect("defaults are of their kind, and kinds of their key's type; a test reads them all")
     }
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
+// Deadlines longer than a day are likely to be mistakes in the unit.
 const ANY: Kind = Kind::Span { min: Duration::ZERO, max: DAY };
 const SOME: Kind = Kind::Span { min: Duration::from_millis(1), max: DAY };
 const SIZE: Kind = Kind::Count { max: 64 << 20 };
@@ -77,7 +79,7 @@ fn general() -> Vec<Definition> {
             Kind::Text,
             text(""),
             Some("--database"),
-            "URL of a PostgreSQL database: postgres://USER@HOST:PORT/DATABASE. Empty means SQLite in the data directory.\nThe password is read from PGPASSWORD, from the file named by passfile= or PGPASSFILE, or from ~/.pgpass.\nConnections to other hosts use TLS and verify the server (sslmode=verify-full, sslrootcert=FILE).",
+            "URL of a PostgreSQL database: postgres://USER@HOST:PORT/DATABASE. Empty means SQLite in the data directory.\nThe server reads the password from PGPASSWORD, from the file in passfile= or PGPASSFILE, or from ~/.pgpass.\nConnections to other hosts use TLS and verify the database server (sslmode=verify-full, sslrootcert=FILE).",
         ),
         key(
             &names::MASTER_KEY_FILE,
@@ -131,14 +133,14 @@ fn listeners() -> Vec<Definition> {
             Kind::Hosts,
             Raw::List(Vec::new()),
             None,
-            "Additional host names for `admin.listen`, such as the name of a reverse proxy. IP addresses, `localhost`, this host's name\nand the hosts of `external_url` are always allowed. Requests with any other `Host` are rejected, which prevents DNS rebinding\nby web pages.",
+            "Additional host names for `admin.listen`, such as the name of a reverse proxy. IP addresses, `localhost`, this host's name\nand the hosts of `external_url` are always allowed. Requests with any other `Host` are rejected, which protects against\nDNS rebinding.",
         ),
         key(
             &names::ADMIN_METRICS,
             Kind::Choice(&["listener", "socket"]),
             text("listener"),
             None,
-            "Where `/metrics` is served, without authentication. `listener`: on `admin.listen` and `admin.sock`, to everyone who can connect,\nincluding other users of this host. `socket`: only on `admin.sock`, which only root and the server's user can open.",
+            "Where `/metrics` is available, without authentication. `listener`: on `admin.listen` and `admin.sock`, to everyone who can connect,\nincluding other users of this host. `socket`: only on `admin.sock`, to which only root and the server's user can connect.",
         ),
     ]
 }
@@ -158,7 +160,7 @@ fn tls() -> Vec<Definition> {
             Kind::Text,
             text(""),
             Some("--tls-client-ca"),
-            "PEM file with the CAs for optional client certificates. If a client presents a certificate, it must chain to one of these CAs.",
+            "PEM file with the CAs for optional client certificates. A certificate that a client presents must chain to one of these CAs.",
         ),
     ]
 }
@@ -170,7 +172,7 @@ fn timeouts() -> Vec<Definition> {
             ANY,
             text("5m"),
             None,
-            "Duration of a long poll: how long the server holds a check-in while nothing is due. With 0s, the server responds immediately,\nand agents poll about once a second. Keep it below 10 minutes, after which agents time out.",
+            "Duration of a long poll: how long the server holds a check-in while nothing is due. With 0s, the server responds immediately,\nand agents poll about once a second. The value should be below 10 minutes, after which agents time out.",
         ),
         key(
             &names::JITTER,
@@ -179,7 +181,7 @@ fn timeouts() -> Vec<Definition> {
             None,
             "Maximum random duration that is subtracted from each long poll, so that agents do not all check in at the same time.\nThe default is capped at a tenth of `timeouts.checkin_long_poll`.",
         ),
-        key(&names::MAX_POLL, SOME, text("1h"), None, "Maximum long poll that an agent may request."),
+        key(&names::MAX_POLL, SOME, text("1h"), None, "Maximum duration of a long poll that an agent can request."),
         key(&names::HANDSHAKE, SOME, text("10s"), None, "Maximum duration of a TLS handshake, from its first byte."),
         key(
             &names::READ_HEADER,
@@ -202,9 +204,9 @@ fn timeouts() -> Vec<Definition> {
             SOME,
             text("75s"),
             None,
-            "Maximum time that a connection may be idle, including before its first request.\n\
-             Behind a load balancer, it must be longer than the balancer's idle timeout for server connections.\n\
-             One in sixteen connections (at least 16, at most 1024) may be idle without having authenticated. Other\n\
+            "Maximum time that a connection can be idle, including the time before its first request.\n\
+             Behind a load balancer, it must be longer than the load balancer's idle timeout for server connections.\n\
+             One sixteenth of all connections (at least 16, at most 1024) can be idle without authentication. Further\n\
              unauthenticated connections must send a request within `timeouts.read_header`, and are closed after the response.",
         ),
         key(&names::DRAIN, ANY, text("10s"), None, "Maximum time to wait for in-flight requests during shutdown."),
@@ -218,8 +220,8 @@ fn limits() -> Vec<Definition> {
         NUMBER,
         Raw::Integer(0),
         None,
-        "Maximum number of concurrent requests on the agent listener, including held check-ins; more get 429.\n\
-         The listener accepts 10 % more connections than this, and closes any further ones immediately.\n\
+        "Maximum number of concurrent requests on the agent listener, including held check-ins. Further requests\n\
+             are rejected with 429. The listener accepts 10 % more connections than this number, and closes further connections immediately.\n\
          Unauthenticated connections from one address can use at most half of them. 0 derives the value from the limit on\n\
          open files. On the other listeners, the limit is 256, or this value if it is lower.",
     )];
@@ -279,7 +281,7 @@ fn operation_help(operation: Operation) -> &'static str {
         Operation::AuditUnenroll => "Reports of uninstalled agents.",
         Operation::Artifact => "Artifact downloads.",
         Operation::UploadStart => "Requests that start an upload.",
-        Operation::UploadChunk => "Upload chunks. Each in-flight request holds its chunk in memory.",
+        Operation::UploadChunk => "Upload chunks. Each request keeps its chunk in memory until it is stored.",
         Operation::UploadEnd => "Requests that complete an upload.",
         Operation::FileDelivery => "File downloads by agents.",
         Operation::PgpRetrieval => "Requests for the PGP key that signs upgrades.",
@@ -309,14 +311,14 @@ fn uploads() -> Vec<Definition> {
             NUMBER,
             number(max_open_per_agent),
             None,
-            "Maximum number of concurrent uploads by one agent; more get 429.",
+            "Maximum number of concurrent uploads of one agent; further uploads are rejected with 429.",
         ),
         key(
             &names::UPLOAD_MIN_FREE_BYTES,
             FILES,
             number(min_free_bytes),
             None,
-            "Minimum free space on the disk of the data directory, in bytes. If less is free, uploads are rejected, and agents retry.",
+            "Minimum free disk space in the data directory, in bytes. If less is free, uploads are rejected, and agents retry.",
         ),
     ]
 }

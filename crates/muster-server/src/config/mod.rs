@@ -1,7 +1,9 @@
-//! The configuration of `muster serve`: read whole before anything starts, every problem told at once.
+//! The configuration of `muster serve`. It is read completely before anything starts, and all problems are reported
+//! together.
 //!
-//! Four layers, the later one wins: defaults ([`keys`]), the file, variables `MUSTER_…`, flags ([`source`]). A value
-//! knows where it came from. [`load`] turns layers into [`Config`], whose values are of their final types.
+//! There are four layers, in ascending order of precedence: defaults ([`keys`]), the file, variables `MUSTER_…`, and
+//! flags ([`source`]). Each value keeps its source. [`load`] turns the layers into a [`Config`], whose values have
+//! their final types.
 
 pub mod document;
 pub mod gather;
@@ -24,7 +26,7 @@ pub use self::settings::{Build, Config, ListenConfig, TlsConfig};
 use self::source::Entry;
 use self::value::Value;
 
-/// Everything that a configuration is made of.
+/// The sources of a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
     /// The file: its path and its text.
@@ -35,11 +37,11 @@ pub struct Layers {
     pub flags: Vec<Entry>,
     /// `--set KEY=VALUE`, as typed.
     pub assignments: Vec<String>,
-    /// Whether root runs us: decides the default data folder.
+    /// Whether this process runs as root, which determines the default data directory.
     pub root: bool,
 }
 
-/// Values by key, each with its origin.
+/// Values by key, each with its source.
 #[derive(Clone, Debug)]
 pub struct Values(BTreeMap<String, (Value, Source)>);
 
@@ -50,18 +52,18 @@ impl Values {
         Self(KEYS.iter().map(entry).collect())
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     pub fn read<T: Setting>(&self, key: &Key<T>) -> T {
         let value = self.0.get(key.name()).and_then(|(value, _)| T::of(value));
         value.expect("every key is in the table, with a kind of its type; tests read them all")
     }
 
-    /// Where the value of a key came from.
+    /// Returns the source of the value of a key.
     pub fn source(&self, key: &str) -> Source {
         self.0.get(key).map_or(Source::Default, |(_, source)| source.clone())
     }
 
-    /// Takes over a layer's entry, or tells what is wrong with it.
+    /// Sets a value from an entry of a layer, or returns what is wrong with the entry.
     fn apply(&mut self, entry: Entry) -> Result<(), Problem> {
         let Entry { key, raw, source } = entry;
         let Some(definition) = keys::find(&key) else {
@@ -76,7 +78,7 @@ impl Values {
         }
     }
 
-    /// One line for each key: value and origin.
+    /// Formats the values, one key per line, with their sources.
     pub fn describe(&self) -> String {
         let line = |definition: &keys::Definition| {
             let (value, source) = &self.0[&definition.key];
@@ -87,7 +89,7 @@ impl Values {
     }
 }
 
-/// A value that may be an address with a password in it, `scheme://USER:PASSWORD@HOST`, without the password.
+/// Masks the password in a value of the form `scheme://USER:PASSWORD@HOST`.
 fn without_password(value: &str) -> String {
     let split = value.split_once("://").and_then(|(scheme, rest)| {
         let (user_info, host) = rest.split_once('@')?;
@@ -104,22 +106,22 @@ fn unknown_key(key: &str) -> String {
     }
 }
 
-/// A configuration that was accepted.
+/// A valid configuration.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// Final types.
+    /// Values in their final types.
     pub config: Config,
-    /// The same with origins.
+    /// The same values with their sources.
     pub values: Values,
-    /// What was ignored, and looks like a mistake: unknown variables.
+    /// Unknown variables that were ignored but look like mistakes.
     pub ignored: Vec<Problem>,
 }
 
 impl Loaded {
-    /// Logs what was ignored.
+    /// Logs a warning for each ignored variable.
     pub fn warn(&self) {
         for Problem { source, reason, .. } in &self.ignored {
-            tracing::warn!(variable = %source, reason, "environment variable without effect");
+            tracing::warn!(variable = %source, reason, "unknown environment variable ignored");
         }
     }
 }
@@ -127,6 +129,7 @@ impl Loaded {
 /// Reads all layers.
 pub fn load(layers: &Layers) -> Result<Loaded, Problems> {
     let (mut problems, mut ignored) = (Vec::new(), Vec::new());
+    // In ascending order of precedence: a later entry for the same key replaces an earlier one.
     let mut entries = match &layers.file {
         Some((path, text)) => source::file(path, text, &mut problems),
         None => Vec::new(),
@@ -141,7 +144,7 @@ pub fn load(layers: &Layers) -> Result<Loaded, Problems> {
     if problems.is_empty() {
         return Ok(Loaded { config, values, ignored });
     }
-    // A misspelt variable may be why a value is missing.
+    // A misspelled variable may be the reason that a value is missing.
     problems.extend(ignored);
     Err(Problems(problems))
 }

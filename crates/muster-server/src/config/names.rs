@@ -1,5 +1,5 @@
-//! The names of all keys, each with the type of its values: what is read of a configuration is of the type that it was
-//! defined with, and a name that is misspelt does not compile.
+//! The names of all keys, with the types of their values. Values can only be read in the type of their key, and a
+//! misspelled name does not compile.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -28,15 +28,15 @@ impl<T> Key<T> {
         Self { name: format!("limits.{}.{field}", operation.key()).into(), values: PhantomData }
     }
 
-    /// Its name, sections divided by dots.
+    /// Returns the name, with dots between sections.
     pub fn name(&self) -> &str {
         &self.name
     }
 }
 
-/// A type of values.
+/// Type of a configuration value.
 pub trait Setting: Sized {
-    /// The value in this type; `None` for one of another kind.
+    /// Converts the value to this type; `None` if it is of another kind.
     fn of(value: &Value) -> Option<Self>;
 }
 
@@ -74,14 +74,14 @@ impl Setting for String {
     }
 }
 
-/// Empty is none.
+/// An empty string is `None`.
 impl Setting for Option<Utf8PathBuf> {
     fn of(value: &Value) -> Option<Self> {
         String::of(value).map(|text| Some(text).filter(|text| !text.is_empty()).map(Utf8PathBuf::from))
     }
 }
 
-/// `none` is none.
+/// `none` is `None`.
 impl Setting for Option<SocketAddr> {
     fn of(value: &Value) -> Option<Self> {
         if let Value::Address(address) = value { Some(*address) } else { None }
@@ -94,7 +94,7 @@ impl Setting for Vec<String> {
     }
 }
 
-/// Major and, unless any, minor.
+/// Major version, and minor version unless any is accepted.
 impl Setting for (u32, Option<u32>) {
     fn of(value: &Value) -> Option<Self> {
         if let Value::Version(major, minor) = value { Some((*major, *minor)) } else { None }
@@ -143,22 +143,22 @@ keys! {
     LOG_LEVEL: String = "log.level";
 }
 
-/// Time in which one more request of a kind is let in.
+/// Interval at which a token is added to the bucket of an operation.
 pub fn interval(operation: Operation) -> Key<Duration> {
     Key::of_operation(operation, "interval")
 }
 
-/// Requests of a kind that may come at once.
+/// Capacity of the token bucket of an operation.
 pub fn burst(operation: Operation) -> Key<u64> {
     Key::of_operation(operation, "burst")
 }
 
-/// Requests of a kind that may run at a time.
+/// Maximum number of concurrent requests of an operation.
 pub fn max(operation: Operation) -> Key<u64> {
     Key::of_operation(operation, "max")
 }
 
-/// Bytes of a body of a kind of requests.
+/// Maximum body size of an operation, in bytes.
 pub fn max_body(operation: Operation) -> Key<u64> {
     Key::of_operation(operation, "max_body")
 }

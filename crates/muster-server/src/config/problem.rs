@@ -1,4 +1,4 @@
-//! Problems of a configuration, reported together, each with its source.
+//! Problems of a configuration, which are reported together, each with its source.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub enum Source {
         /// The line, from 1.
         line: usize,
     },
-    /// An environment variable of that name.
+    /// The environment variable with this name.
     Environment(String),
     /// A flag, as typed.
     Flag(String),
@@ -36,9 +36,9 @@ impl fmt::Display for Source {
 pub struct Problem {
     /// Source of the value.
     pub source: Source,
-    /// Key, or empty if the whole file is concerned.
+    /// Key, or empty if the problem concerns the whole file.
     pub key: String,
-    /// Reason, and the remedy.
+    /// Reason and remedy.
     pub reason: String,
 }
 
@@ -52,7 +52,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems: at least one.
+/// All problems; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -74,7 +74,7 @@ impl std::error::Error for Problems {}
 pub fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |name: &str| {
         let tail = |text: &str| text.rsplit('.').next().unwrap_or_default().to_owned();
-        // The right name in the wrong section is a likelier mistake than its distance suggests.
+        // The right name in the wrong section is a more likely mistake than its distance suggests.
         let bonus = if tail(wrong) == tail(name) { 4 } else { 0 };
         strsim::damerau_levenshtein(wrong, name).saturating_sub(bonus)
     };

@@ -1,4 +1,4 @@
-//! The configuration in its final types, and the checks that look at several keys at once.
+//! The configuration in its final types, and checks that involve several keys.
 
 use muster_store::OpenError;
 use muster_store::postgres::Address;
@@ -18,92 +18,92 @@ use muster_fleet::upload_limits::UploadLimits;
 use muster_fleet::urls::OwnUrls;
 use muster_listen::Timeouts;
 
-/// Everything that the server was told.
+/// The configuration of the server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Folder of everything the server keeps.
+    /// Data directory.
     pub data_dir: Utf8PathBuf,
-    /// The database of several servers, or of one that outgrew its file. `None`: SQLite in the data directory.
+    /// Address of the PostgreSQL database; `None` means SQLite in the data directory.
     pub database: Option<Address>,
-    /// The file with the master key. `None`: `master.key` in the data directory.
+    /// File with the master key; `None` means `master.key` in the data directory.
     pub master_key_file: Option<Utf8PathBuf>,
-    /// What agents are told as our addresses; may be empty.
+    /// URLs of the fleet for agents; can be empty.
     pub external_urls: Vec<String>,
-    /// Plain HTTP for agents.
+    /// Whether agents are served over plain HTTP.
     pub insecure_http: bool,
     /// Listener addresses.
     pub listen: ListenConfig,
-    /// Further names of the management listener's host.
+    /// Additional host names of the management listener.
     pub admin_hosts: Vec<String>,
     /// Where `/metrics` is served.
     pub metrics_on: MetricsOn,
     /// Certificates.
     pub tls: TlsConfig,
-    /// How long check-ins are held.
+    /// Durations of long polls.
     pub poll: PollLimits,
     /// Deadlines of connections.
     pub timeouts: Timeouts,
-    /// Requests at a time on a listener; 0: as open files allow.
+    /// Maximum number of concurrent requests on a listener; 0 derives it from the limit on open files.
     pub max_connections: u64,
-    /// Limits of an agent listener.
+    /// Request limits of a listener for agents.
     pub limits: Limits,
-    /// What agents may upload.
+    /// Limits on uploads from agents.
     pub uploads: UploadLimits,
-    /// Highest agent version: major, and minor unless any.
+    /// Maximum version of agents: major, and minor unless any minor version is accepted.
     pub highest_version: (u32, Option<u32>),
-    /// Lowest agent version.
+    /// Minimum version of agents: major and minor.
     pub lowest_version: (u32, u32),
-    /// Whether a fleet may begin although the directory holds keys of an earlier one. A flag of one start and no key:
-    /// in a file it would undo the protection for good.
+    /// Whether a new fleet may be started although the directory contains keys of an earlier one. This is a flag
+    /// instead of a key, because a key in a file would permanently disable the protection.
     pub new_fleet: bool,
-    /// What the program is made of; not configured, but set by it.
+    /// Version control information of the build, set by the program.
     pub build: Build,
-    /// JSON log lines instead of text.
+    /// Whether log lines are JSON instead of text.
     pub log_json: bool,
-    /// Lowest level that is logged.
+    /// Minimum log level.
     pub log_level: String,
 }
 
-/// What a program is made of, as far as it knows.
+/// Version control information of a build.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Build {
-    /// The commit.
+    /// Hash of the commit.
     pub hash: String,
-    /// Its time, RFC 3339.
+    /// Time of the commit, RFC 3339.
     pub time: String,
 }
 
-/// Where `/metrics` is served, which asks nobody who they are.
+/// Where `/metrics` is served, without authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricsOn {
-    /// On `admin.listen`, and on the socket.
+    /// On `admin.listen` and on the Unix socket.
     Listener,
-    /// On the socket alone: to root, and to the user that runs the server.
+    /// Only on the Unix socket, to which only root and the user that runs the server can connect.
     Socket,
 }
 
-/// Listener addresses; `None` is off.
+/// Listener addresses; `None` disables the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenConfig {
     /// Agents.
     pub agent: Option<SocketAddr>,
     /// The agent on this host.
     pub local: Option<SocketAddr>,
-    /// People and scripts.
+    /// Administrators and scripts.
     pub admin: Option<SocketAddr>,
 }
 
 /// Certificates.
 #[derive(Clone, Debug, Default)]
 pub struct TlsConfig {
-    /// Certificate and key files, when the server is not to make its own.
+    /// Certificate and key files; `None` means that the server creates its own.
     pub custom: Option<(Utf8PathBuf, Utf8PathBuf)>,
     /// CAs of client certificates.
     pub client_ca: Option<Utf8PathBuf>,
 }
 
 impl Config {
-    /// The part that operations need. `derived` is this server's own address: see [`OwnUrls`].
+    /// Returns the settings of the fleet. `derived` is this server's own address ([`OwnUrls`]).
     pub fn fleet_settings(&self, derived: String) -> FleetSettings {
         FleetSettings {
             long_poll: self.poll.default,
@@ -124,7 +124,7 @@ impl Values {
     }
 }
 
-/// Final types from values; what does not fit together becomes problems.
+/// Converts values to their final types. Adds a problem for each inconsistency.
 pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem>) -> Config {
     let (lowest_major, lowest_minor) = values.read(&names::LOWEST_VERSION);
     let config = Config {
@@ -167,14 +167,15 @@ fn data_dir(values: &Values, layers: &Layers, problems: &mut Vec<Problem>) -> Ut
     })
 }
 
-/// `/var/lib/muster` for root, else `$XDG_STATE_HOME/muster` or `~/.local/state/muster`; `None` without a home.
+/// Returns `/var/lib/muster` for root, otherwise `$XDG_STATE_HOME/muster` or `~/.local/state/muster`; `None` without a
+/// home directory.
 pub fn default_data_dir(root: bool, environment: &BTreeMap<String, String>) -> Option<Utf8PathBuf> {
     if root {
         return Some("/var/lib/muster".into());
     }
-    let folder = |name: &str| environment.get(name).filter(|path| path.starts_with('/'));
-    let state = folder("XDG_STATE_HOME").map(Utf8PathBuf::from);
-    let state = state.or_else(|| folder("HOME").map(|home| Utf8PathBuf::from(home).join(".local/state")))?;
+    let directory = |name: &str| environment.get(name).filter(|path| path.starts_with('/'));
+    let state = directory("XDG_STATE_HOME").map(Utf8PathBuf::from);
+    let state = state.or_else(|| directory("HOME").map(|home| Utf8PathBuf::from(home).join(".local/state")))?;
     Some(state.join("muster"))
 }
 
@@ -197,7 +198,8 @@ fn tls(values: &Values, problems: &mut Vec<Problem>) -> TlsConfig {
 fn poll(values: &Values) -> PollLimits {
     let default = values.read(&names::LONG_POLL);
     let jitter = values.read(&names::JITTER);
-    // An operator who shortens the poll need not know of the jitter.
+    // The default adapts to the poll, so that an administrator who shortens the poll does not have to change the
+    // jitter.
     let is_default = matches!(values.source(names::JITTER.name()), Source::Default);
     PollLimits {
         default,
@@ -214,6 +216,7 @@ fn timeouts(values: &Values) -> Timeouts {
         write: values.read(&names::WRITE),
         write_stall: values.read(&names::WRITE_STALL),
         idle: values.read(&names::IDLE),
+        // A held check-in ends at the latest after the longest poll that an agent can request.
         hold: values.read(&names::MAX_POLL),
         drain: values.read(&names::DRAIN),
     }
@@ -259,7 +262,7 @@ fn database(values: &Values, problems: &mut Vec<Problem>) -> Option<Address> {
     url.parse().map_err(|error: OpenError| problems.push(values.problem(&names::DATABASE, error.to_string()))).ok()
 }
 
-/// What single values can't tell.
+/// Checks that involve several keys.
 fn check(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
     for (key, address) in [(names::AGENT_LISTEN, config.listen.agent), (names::LOCAL_LISTEN, config.listen.local)] {
         if let Some(address) = address.filter(|address| config.insecure_http && !address.ip().is_loopback()) {
@@ -273,6 +276,7 @@ fn check(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
             .push(values.problem(&names::EXTERNAL_URL, format!("{url} is plain HTTP, which requires insecure_http")));
     }
     let PollLimits { default: long_poll, jitter, .. } = config.poll;
+    // The jitter is subtracted from the poll, so that a longer jitter could make polls return immediately.
     if !jitter.is_zero() && jitter >= long_poll {
         let reason = format!("must be shorter than timeouts.checkin_long_poll, {}", write_span(long_poll));
         problems.push(values.problem(&names::JITTER, reason));

@@ -1,5 +1,5 @@
-//! The layers that values come from: a file's text, an environment, flags. None of them is read here from the
-//! system; the caller passes what it has, tests what they like.
+//! The layers of a configuration: the text of a file, the environment, and flags. This module reads nothing from the
+//! system: the caller passes the layers, so that tests can pass any.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,11 @@ pub struct Entry {
     pub key: String,
     /// The value, as written.
     pub raw: Raw,
-    /// Where.
+    /// Where the value was set.
     pub source: Source,
 }
 
-/// Variables that other parts of Muster read: the command's, the agent's.
+/// Variables that the other commands and muster-agent read.
 const OTHER_VARIABLES: [&str; 8] = [
     "MUSTER_CONFIG",
     "MUSTER_URL",
@@ -32,10 +32,10 @@ const OTHER_VARIABLES: [&str; 8] = [
     "MUSTER_AGENT_BASE_PATH",
 ];
 
-/// Beginnings of variables that our own tests set, and those that muster-agent gives to the programs it runs.
+/// Prefixes of variables that our tests set, and that muster-agent sets for the programs it runs.
 const OTHER_PREFIXES: [&str; 3] = ["MUSTER_KILL_", "MUSTER_TEST_", "MUSTER_COMPONENT_"];
 
-/// Reads a file's text. Syntax errors are problems; what could be read is still there.
+/// Parses the text of a file. Syntax errors are added to the problems; the rest of the file is still parsed.
 pub fn file(path: &str, text: &str, problems: &mut Vec<Problem>) -> Vec<Entry> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let source = |offset: usize| Source::File { path: path.to_owned(), line: line(text, offset) };
@@ -62,7 +62,8 @@ fn flatten(prefix: &str, table: &DeTable<'_>, source: &dyn Fn(usize) -> Source, 
     for (name, value) in table {
         let key = if prefix.is_empty() { name.get_ref().to_string() } else { format!("{prefix}.{}", name.get_ref()) };
         match value.get_ref() {
-            // Its keys would be told one by one, but an empty one has none: a misspelt section must not pass for that.
+            // Unknown keys are reported one by one. An empty section has no keys, so that a misspelled one must be
+            // reported itself.
             DeValue::Table(inner) if inner.is_empty() && !is_section(&key) => {
                 found.problems.push(unknown_section(key, source(name.span().start)));
             }
@@ -102,6 +103,7 @@ fn raw(value: &DeValue<'_>) -> Raw {
 }
 
 fn integer(number: &toml::de::DeInteger<'_>) -> Raw {
+    // TOML integers can be hexadecimal, octal or binary.
     match i64::from_str_radix(number.as_str(), number.radix()) {
         Ok(number) => Raw::Integer(number),
         Err(_) => Raw::Other("a number too large"),
@@ -118,8 +120,9 @@ fn list<'a>(items: impl Iterator<Item = &'a DeValue<'a>>) -> Raw {
     texts.map_or(Raw::Other("a list of something other than strings"), Raw::List)
 }
 
-/// Values from variables `MUSTER_…`. An unknown one is `ignored`, unlike an unknown key of the file: the environment
-/// is shared with scripts and orchestrators, and a variable of theirs must not keep the fleet's server down.
+/// Returns the values of variables `MUSTER_…`. Unknown variables are added to `ignored` and are not errors, unlike
+/// unknown keys in the file: the environment is shared with scripts and orchestrators, whose variables must not prevent
+/// the server from starting.
 pub fn environment(variables: &BTreeMap<String, String>, ignored: &mut Vec<Problem>) -> Vec<Entry> {
     let mut entries = Vec::new();
     for definition in KEYS.iter() {
@@ -134,18 +137,19 @@ pub fn environment(variables: &BTreeMap<String, String>, ignored: &mut Vec<Probl
     entries
 }
 
-/// Whether a variable looks like one of ours and nobody reads it. Those that an orchestrator sets for a service called
-/// `muster` are known: it does so in every container.
+/// Returns whether a variable looks like one of ours but is not read by any program. Orchestrators set variables for a
+/// service named `muster` in every container; these are not reported.
 fn is_stray(name: &str, value: &str) -> bool {
     name.starts_with("MUSTER_")
         && !OTHER_VARIABLES.contains(&name)
         && !OTHER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         && !KEYS.iter().any(|definition| definition.variable() == name)
-        && !tells_of_a_service(name, value)
+        && !is_for_a_service(name, value)
 }
 
-/// `MUSTER_SERVICE_HOST`, `MUSTER_PORT=tcp://…`, `MUSTER_PORT_8220_TCP_ADDR` …
-fn tells_of_a_service(name: &str, value: &str) -> bool {
+/// Returns whether an orchestrator sets this variable for a service: `MUSTER_SERVICE_HOST`, `MUSTER_PORT=tcp://…`,
+/// `MUSTER_PORT_8220_TCP_ADDR` …
+fn is_for_a_service(name: &str, value: &str) -> bool {
     let protocol = |text: &str| ["TCP", "UDP", "SCTP"].contains(&text.split('_').next().unwrap_or_default());
     let port = name.split_once("_PORT_").and_then(|(_, rest)| rest.split_once('_'));
     name.ends_with("_SERVICE_HOST")
@@ -162,10 +166,11 @@ fn unknown_variable(name: &str) -> Problem {
     Problem { source: Source::Environment(name.to_owned()), key: String::new(), reason }
 }
 
-/// Values from `--set KEY=VALUE`.
+/// Parses the values of `--set KEY=VALUE`.
 pub fn assignments(list: &[String], problems: &mut Vec<Problem>) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     for text in list {
+        // The value is not part of the source, because it can be a secret.
         let source = Source::Flag(format!("--set {}", text.split('=').next().unwrap_or_default()));
         match text.split_once('=') {
             Some((key, value)) => {

@@ -29,7 +29,7 @@ pub enum Kind {
     Text,
     /// List of `https://HOST[:PORT]` URLs.
     Urls,
-    /// A list of names of hosts, without ports.
+    /// List of host names, without ports.
     Hosts,
     /// Version: major and, with `minor` set, a required minor.
     Version {
@@ -178,6 +178,7 @@ pub fn parse_span(text: &str) -> Option<Duration> {
     }
     let mut rest = text;
     let mut total = 0u128;
+    // The sum is computed in nanoseconds as u128, so that it cannot overflow before the final check.
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit())?;
         let number: u64 = rest[..digits].parse().ok()?;
@@ -220,13 +221,14 @@ fn address(text: &str) -> Result<Option<SocketAddr>, String> {
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let port = port.parse().map_err(|_| wrong())?;
     match host {
+        // Only these names are resolved: a listener must not depend on DNS.
         "localhost" => Ok(Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))),
         "" => Ok(Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))),
         _ => Err(wrong()),
     }
 }
 
-/// The items of a list, which is written with commas where there are no brackets.
+/// Returns the items of a list. In variables and flags, lists are separated by commas.
 fn items(raw: &Raw) -> Result<Vec<String>, String> {
     Ok(match raw {
         Raw::List(list) => list.clone(),
@@ -241,7 +243,7 @@ fn host(text: &str) -> Result<String, String> {
     plain.then(|| text.to_ascii_lowercase()).ok_or_else(wrong)
 }
 
-/// Takes `https://host[:port]`; a slash at the end goes away.
+/// Parses `https://HOST:PORT` and removes a trailing slash.
 fn url(text: &str) -> Result<String, String> {
     let wrong = || format!("{text:?} is not a server URL; use https://HOST:PORT");
     let uri: http::Uri = text.parse().map_err(|_| wrong())?;
@@ -251,13 +253,14 @@ fn url(text: &str) -> Result<String, String> {
         return Err(format!("{text:?} has a path; use https://HOST:PORT"));
     }
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    // A wildcard or 0.0.0.0 is a valid listen address, but agents cannot connect to it.
     if host.contains('*') || host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified()) {
         return Err(format!(
             "{text:?} is not a host that agents can connect to; use the name or address of this server"
         ));
     }
     match authority.port_u16() {
-        // An empty port is none; one beyond the numbers is a mistake of another kind.
+        // An empty port counts as missing. A port that is not a valid number is a malformed URL.
         None if !authority.as_str().ends_with([']', ':']) && authority.as_str() != authority.host() => Err(wrong()),
         Some(0) => Err(format!("{text:?} has port 0; use the port that agents connect to")),
         Some(_) => Ok(format!("{scheme}://{authority}")),
@@ -270,6 +273,8 @@ fn url(text: &str) -> Result<String, String> {
 
 fn version_text(raw: &Raw) -> Result<String, String> {
     match raw {
+        // `9` without quotes is an integer in TOML. `9.5` would be a float, for which 9.50 is the same: it needs
+        // quotes.
         Raw::Integer(number) => Ok(number.to_string()),
         raw => text(raw).map(str::to_owned),
     }

@@ -4,6 +4,7 @@
 use std::os::unix::fs::OpenOptionsExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use muster_core::error_chain::chain;
 use muster_fleet::disk::Disk;
 use nix::errno::Errno;
 use nix::fcntl::posix_fallocate;
@@ -71,7 +72,7 @@ impl Disk for DataDisk {
 
     fn restore_reserve(&self) -> bool {
         self.set_aside().unwrap_or_else(|error| {
-            tracing::warn!(%error, "no reserve could be set aside on the disk");
+            tracing::warn!(error = %chain(&error), "failed to reserve disk space");
             // It is a help, and no condition: a file system that can't do it is no full one.
             true
         })

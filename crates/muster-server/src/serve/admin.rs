@@ -98,8 +98,8 @@ impl AdminHandler {
     fn misdirected(&self, request: &Parts, peer: &Peer) -> Option<Response> {
         let host = (peer.listener != ListenerKind::Socket).then(|| self.allowed.hosts.foreign(request)).flatten()?;
         if self.throttle.first_in_a_while(&host, SystemClock.now()) {
-            let address = peer.address;
-            tracing::warn!(host, ?address, "rejected a request: its Host is not in admin.hosts");
+            let address = peer.address.map(tracing::field::display);
+            tracing::warn!(host, address, "rejected a request: its Host is not in admin.hosts");
         }
         let message = format!("the host {host:?} is not allowed; add it to admin.hosts");
         Some(http_error(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message))

@@ -14,11 +14,12 @@ mod signals;
 mod tests;
 mod traces;
 
-use std::error::Error as _;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::error_chain::chain;
+use muster_core::seal::SealError;
 use muster_core::time::Clock;
 use muster_store::SqlStore;
 use tokio::net::{TcpListener, UnixListener};
@@ -76,8 +77,8 @@ pub enum ServeError {
         source: muster_store::OpenError,
     },
     /// The master key.
-    #[error("{0}")]
-    Key(String),
+    #[error("the master key")]
+    MasterKey(#[source] SealError),
     /// The master key of another fleet.
     #[error(
         "{0} is not the master key of this database: its secrets are sealed with another key\n\
@@ -85,26 +86,18 @@ pub enum ServeError {
     )]
     OtherMasterKey(camino::Utf8PathBuf),
     /// The signing key, or the key of the fleet's own CA.
-    #[error("{source}: {}", source.source().map(ToString::to_string).unwrap_or_default())]
+    #[error("a key of the fleet")]
     FleetKey {
         /// Why.
         #[from]
         source: FleetKeyError,
     },
     /// The start itself broke off.
-    #[error("startup was interrupted: {0}")]
-    Broken(String),
+    #[error("startup was interrupted")]
+    Broken(#[source] tokio::task::JoinError),
     /// The default policy or the default enrollment key.
-    #[error("the first start failed: {0}")]
-    FirstStart(String),
-}
-
-/// Whoever starts a server may read what callers of its API may not.
-fn whole_text(error: &muster_core::Error) -> String {
-    match &error.internal {
-        Some(internal) => format!("{error} ({internal})"),
-        None => error.to_string(),
-    }
+    #[error("the first start failed")]
+    FirstStart(#[source] muster_core::Error),
 }
 
 /// A running server.
@@ -141,16 +134,16 @@ pub struct Stopped {
 /// configuration of this start has them.
 async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> Result<FirstStart, ServeError> {
     let first_start = first_start::prepare(fleet, tls, config.insecure_http).await;
-    let first_start = first_start.map_err(|error| ServeError::FirstStart(whole_text(&error)))?;
+    let first_start = first_start.map_err(ServeError::FirstStart)?;
     data.mark_fleet(&first_start.installation)?;
     // What can't be finished must not keep agents out.
     if let Err(error) = fleet.actions().finish_interrupted().await {
-        error!(error = whole_text(&error), "failed to complete interrupted actions; retrying at the next start");
+        error!(error = %chain(&error), "failed to complete interrupted actions; retrying at the next start");
     }
     match fleet.policies().revise_outdated().await {
         Ok(0) => {}
-        Ok(revised) => info!(revised, "created new policy revisions: the server's address or key changed"),
-        Err(error) => error!(error = whole_text(&error), "failed to update policies; retrying at the next start"),
+        Ok(revised) => info!(revised, "created new policy revisions: the server's URL or key changed"),
+        Err(error) => error!(error = %chain(&error), "failed to update policies; retrying at the next start"),
     }
     Ok(first_start)
 }
@@ -159,10 +152,10 @@ async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> 
 async fn settle_urls(fleet: &Fleet) -> Result<(), ServeError> {
     match fleet.urls().settle().await {
         Err(error) if fleet.server_status().trouble().is_some() => {
-            warn!(error = whole_text(&error), "external_url is not stored");
+            warn!(error = %chain(&error), "external_url is not stored");
             Ok(())
         }
-        settled => settled.map(drop).map_err(|error| ServeError::FirstStart(whole_text(&error))),
+        settled => settled.map(drop).map_err(ServeError::FirstStart),
     }
 }
 
@@ -171,7 +164,7 @@ async fn describe(fleet: &Fleet, addresses: &ListenAddresses) {
     let name = host::name().unwrap_or_else(|| "localhost".into());
     let addresses = addresses.agent.iter().map(ToString::to_string).collect();
     if let Err(error) = fleet.nodes().describe(name, env!("CARGO_PKG_VERSION").into(), addresses).await {
-        warn!(error = whole_text(&error), "failed to describe this server to the others");
+        warn!(error = %chain(&error), "failed to describe this server to the others");
     }
 }
 
@@ -179,7 +172,7 @@ async fn describe(fleet: &Fleet, addresses: &ListenAddresses) {
 fn tell_addresses(data: &DataDir, addresses: &ListenAddresses) -> Result<(), DataDirError> {
     match data.write_listen(addresses) {
         Err(error) if error.is_full_disk() => {
-            warn!(%error, "listen.json was not written: the disk is full");
+            warn!(error = %chain(&error), "listen.json was not written: the disk is full");
             Ok(())
         }
         written => written,
@@ -256,18 +249,18 @@ impl Server {
         self.shutdown.cancel();
         self.fleet.stop();
         if let Err(error) = self.data.remove_listen() {
-            warn!(%error, "failed to remove listen.json");
+            warn!(error = %chain(&error), "failed to remove listen.json");
         }
         let mut drained = Drained::default();
         while let Some(ended) = self.listeners.join_next().await {
             match ended {
                 Ok(one) => drained = Drained { open: drained.open + one.open, cut: drained.cut + one.cut },
-                Err(error) => error!(%error, "listener failed"),
+                Err(error) => error!(error = %chain(&error), "listener failed"),
             }
         }
         for task in [self.background, self.watching] {
             if let Err(error) = task.await {
-                error!(%error, "background task failed");
+                error!(error = %chain(&error), "background task failed");
             }
         }
         self.store.close().await;
@@ -379,19 +372,18 @@ async fn started_unless<T: Send + 'static>(
     mut starting: JoinHandle<Result<T, ServeError>>,
     stop: impl Future<Output = &'static str>,
 ) -> Result<Option<Started<T>>, ServeError> {
-    let broken = |error: tokio::task::JoinError| ServeError::Broken(error.to_string());
     let signal = tokio::select! {
         biased;
-        started = &mut starting => return started.map_err(broken)?.map(|server| Some(Started { server, signal: None })),
+        started = &mut starting => return started.map_err(ServeError::Broken)?.map(|server| Some(Started { server, signal: None })),
         signal = stop => signal,
     };
     info!(signal, "stopping during startup");
     if let Ok(started) = tokio::time::timeout(START_ENDS, &mut starting).await {
-        return started.map_err(broken)?.map(|server| Some(Started { server, signal: Some(signal) }));
+        return started.map_err(ServeError::Broken)?.map(|server| Some(Started { server, signal: Some(signal) }));
     }
     starting.abort();
     if tokio::time::timeout(CLEANED_UP, starting).await.is_err() {
-        warn!("startup does not finish; exiting");
+        warn!("startup did not stop in time; exiting");
     }
     Ok(None)
 }
@@ -407,11 +399,12 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
     let watchdog = tokio::spawn(notify::keep_alive());
     notify::ready();
     if let Err(error) = write!(out, "{}", server.first_start.greeting(config, &server.addresses)) {
-        warn!(%error, "cannot print the greeting");
+        warn!(error = %chain(&error), "failed to print the startup message");
     }
     info!(
-        agent = ?server.addresses.agent, local = ?server.addresses.local, admin = ?server.addresses.admin,
-        data = %config.data_dir, "the server accepts"
+        agent = server.addresses.agent.map(display), local = server.addresses.local.map(display),
+        admin = server.addresses.admin.map(display),
+        data = %config.data_dir, "server ready"
     );
     let signal = match signal {
         Some(signal) => signal,
@@ -422,9 +415,9 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
     tokio::select! {
         stopped = server.stop() => {
             let Drained { open, cut } = stopped.drained;
-            info!(open, cut, took_ms = stopped.took.as_millis(), "stopped: connections drained, the rest closed");
+            info!(open, cut, took_ms = stopped.took.as_millis(), "stopped; connections that did not drain in time were closed");
         }
-        signal = signals.wait() => warn!(signal, "second signal: stopped without draining"),
+        signal = signals.wait() => warn!(signal, "stopped without draining, because of a second signal"),
     }
     watchdog.abort();
     Ok(())

@@ -1,5 +1,6 @@
 //! What the service manager is told. Without one, nothing happens.
 
+use muster_core::error_chain::chain;
 use sd_notify::NotifyState;
 use tokio::time::interval;
 use tracing::warn;
@@ -26,6 +27,6 @@ pub(super) async fn keep_alive() {
 
 fn tell(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        warn!(%error, "failed to notify the service manager");
+        warn!(error = %chain(&error), "failed to notify the service manager");
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use camino::Utf8Path;
 use muster_core::Entropy;
+use muster_core::error_chain::chain;
 use muster_core::id::NodeId;
 use muster_core::seal::{SealError, Sealer};
 use muster_core::signing::Signer;
@@ -83,7 +84,7 @@ pub(super) async fn fleet(
         fleet.server_status().probe_store().await;
     }
     if let Some(trouble) = fleet.server_status().trouble() {
-        tracing::warn!(trouble, "read-only until this is fixed: nothing can be changed, and agents cannot enroll");
+        tracing::warn!(trouble, "the store is read-only: nothing can be changed, and agents cannot enroll");
     } else {
         fleet.server_status().set_reserve_aside();
     }
@@ -113,7 +114,7 @@ impl MasterKey<'_> {
             Some(path) => master_key_file(path)?,
             None => self.data.master_key(entropy)?,
         };
-        Sealer::new(key.expose_secret()).map_err(|error| ServeError::Key(format!("the master key: {error}")))
+        Sealer::new(key.expose_secret()).map_err(ServeError::MasterKey)
     }
 
     /// Names the file of a key that does not belong to the database.
@@ -152,7 +153,7 @@ fn open_file(data: &DataDir, disk: &DataDisk) -> Result<(SqlStore, bool), ServeE
     match open() {
         // Even to read, the engine makes files beside its own: on a full disk the reserve makes room for them.
         Err(error) if error.may_lack_space() && disk.release_reserve() => {
-            tracing::warn!(%error, "the disk is full: released the reserve");
+            tracing::warn!(error = %chain(&error), "the disk is full: released the reserve");
             Ok((open().map_err(unopened)?, true))
         }
         opened => Ok((opened.map_err(unopened)?, false)),

@@ -1,5 +1,6 @@
 //! Signals that end the process: SIGTERM and SIGINT.
 
+use muster_core::error_chain::chain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::warn;
 
@@ -25,7 +26,7 @@ impl Stop {
 }
 
 fn take(kind: SignalKind) -> Option<Signal> {
-    signal(kind).inspect_err(|error| warn!(%error, "a signal can't be taken")).ok()
+    signal(kind).inspect_err(|error| warn!(error = %chain(error), "failed to install a signal handler")).ok()
 }
 
 async fn next(signal: &mut Option<Signal>) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use muster_core::authorization::{Actor, OpContext};
+use muster_core::error_chain::chain;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -110,7 +111,7 @@ async fn a_changed_external_url_reaches_policies_at_the_next_start_as_one_new_re
 async fn a_server_whose_store_takes_no_writes_is_not_ready_and_recovers_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&config(&folder, &[])).await.unwrap();
-    let full = muster_store::StoreError::Unavailable { reason: "database or disk is full".into() };
+    let full = muster_store::StoreError::no_room();
     let overall = async || ask(UnixStream::connect(server.data.join("admin.sock")).await.unwrap(), "/api/status").await;
     assert!(overall().await.contains("available"));
     server.fleet.note(Some(&full));
@@ -392,7 +393,7 @@ async fn a_start_that_fails_leaves_no_trace_of_a_server_and_another_servers_alon
     // A database of another program's, which needs no master key of ours.
     let settings = config(&other, &[]);
     fs_err::write(settings.data_dir.join("muster.db"), "hello").unwrap();
-    let error = Server::start(&settings).await.err().unwrap().to_string();
+    let error = chain(&Server::start(&settings).await.err().unwrap()).to_string();
     assert!(error.contains("muster.db is not a SQLite database, not a store of this program"), "{error}");
     has_no_traces(&settings);
     assert_eq!(fs_err::read(settings.data_dir.join("muster.db")).unwrap(), b"hello");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use crate::data_dir::DataDir;
+use muster_core::error_chain::chain;
 
 /// Takes `listen.json` and `admin.sock` away when dropped. It keeps the folder's lock until then, so that they can't
 /// be another server's.
@@ -21,7 +22,7 @@ impl Drop for Traces {
     fn drop(&mut self) {
         for removed in [self.0.remove_listen(), self.0.remove_socket()] {
             if let Err(error) = removed {
-                warn!(%error, "failed to remove a file of the stopped server");
+                warn!(error = %chain(&error), "failed to remove a file of the stopped server");
             }
         }
     }

@@ -83,7 +83,7 @@ impl Authority {
     }
 
     fn from_pem(pem: String, key: &str) -> Result<Self, TlsError> {
-        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| TlsError::pem("ca.crt", &error))?;
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| TlsError::pem("ca.crt", error))?;
         let issuer = Issuer::from_ca_cert_der(&der, KeyPair::from_pem(key)?)?;
         Ok(Self { pem, der, issuer })
     }

@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::TlsError;
+use muster_core::error_chain::SharedError;
 
 /// No chain and no key is longer.
 const MAX_BYTES: u64 = 1 << 20;
@@ -40,10 +41,10 @@ pub fn read_certificates(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>
         return Err(TlsError::file(path, reason));
     }
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let found = found.map_err(|error| TlsError::file(path, error.to_string()))?;
+    let found = found.map_err(|error| TlsError::file(path, error))?;
     for (place, der) in (1..).zip(&found) {
         if let Err(error) = X509Certificate::from_der(der) {
-            return Err(TlsError::file(path, format!("certificate {place} is corrupt: {error}")));
+            return Err(TlsError::file(path, SharedError::during(format!("certificate {place} is corrupt"), error)));
         }
     }
     Ok(found)
@@ -55,7 +56,7 @@ pub fn read_key(path: &Utf8Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     if let Some(reason) = mistake(&bytes, path, Wanted::Key) {
         return Err(TlsError::file(path, reason));
     }
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| TlsError::file(path, error.to_string()))
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| TlsError::file(path, error))
 }
 
 fn read(path: &Utf8Path) -> Result<Vec<u8>, TlsError> {

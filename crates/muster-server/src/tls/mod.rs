@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use muster_core::error_chain::SharedError;
 use muster_core::time::Clock;
 use muster_listen::tls::ServerTls;
 use rustls::crypto::CryptoProvider;
@@ -40,12 +41,12 @@ pub enum TlsError {
     #[error(transparent)]
     Data(#[from] DataDirError),
     /// A file is not what it should be.
-    #[error("{file}: {reason}")]
+    #[error("{file}: {source}")]
     Pem {
         /// The file.
         file: String,
         /// Why.
-        reason: String,
+        source: SharedError,
     },
     /// A certificate could not be made.
     #[error("cannot create a certificate: {0}")]
@@ -59,12 +60,12 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    fn pem(file: impl Into<String>, reason: &pem::Error) -> Self {
-        Self::Pem { file: file.into(), reason: reason.to_string() }
+    fn pem(file: impl Into<String>, reason: pem::Error) -> Self {
+        Self::Pem { file: file.into(), source: reason.into() }
     }
 
-    fn file(file: &Utf8Path, reason: impl Into<String>) -> Self {
-        Self::Pem { file: file.to_string(), reason: reason.into() }
+    fn file(file: &Utf8Path, reason: impl Into<SharedError>) -> Self {
+        Self::Pem { file: file.to_string(), source: reason.into() }
     }
 }
 
@@ -258,5 +259,5 @@ fn client_verifier(
         roots.add(certificate.clone())?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated();
-    verifier.build().map_err(|error| TlsError::Pem { file: path.to_string(), reason: error.to_string() })
+    verifier.build().map_err(|error| TlsError::file(path, error))
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Tls;
+use muster_core::error_chain::chain;
 
 const LOOK: Duration = Duration::from_secs(5);
 const RENEW: Duration = Duration::from_secs(3600);
@@ -25,7 +26,9 @@ type Stamps = Vec<Option<SystemTime>>;
 ///
 /// The signal is taken before this returns: until then it would end the process.
 pub fn watch(tls: Arc<Tls>, shutdown: CancellationToken) -> impl Future<Output = ()> + Send {
-    let hangup = signal(SignalKind::hangup()).inspect_err(|error| warn!(%error, "SIGHUP can't be taken")).ok();
+    let hangup = signal(SignalKind::hangup())
+        .inspect_err(|error| warn!(error = %chain(error), "failed to install the handler of SIGHUP"))
+        .ok();
     follow(tls, shutdown, hangup)
 }
 
@@ -82,7 +85,7 @@ async fn hung_up(hangup: &mut Option<Signal>) {
 fn reload(tls: &Tls, why: &str) {
     match tls.reload() {
         Ok(()) => info!(why, "certificates reloaded"),
-        Err(error) => warn!(why, %error, "failed to reload certificates; keeping the current ones"),
+        Err(error) => warn!(why, error = %chain(&error), "failed to reload certificates; keeping the current ones"),
     }
 }
 
@@ -90,7 +93,7 @@ fn renew(tls: &Tls) {
     match tls.renew() {
         Ok(true) => info!("the server's certificate was renewed"),
         Ok(false) => {}
-        Err(error) => warn!(%error, "failed to renew the server's certificate"),
+        Err(error) => warn!(error = %chain(&error), "failed to renew the server's certificate"),
     }
 }
 

@@ -114,7 +114,7 @@ impl Validity {
             return Some(Warning { text, keeps_agents_out });
         }
         if left < 0 {
-            let result = if keeps_agents_out { "agents can't connect until it is replaced" } else { "replace it" };
+            let result = if keeps_agents_out { "agents cannot connect until it is replaced" } else { "replace it" };
             let text = format!("{what} expired at {}: {result}", time(self.until));
             return Some(Warning { text, keeps_agents_out });
         }

@@ -204,11 +204,12 @@ pub(super) fn targets(
     id: &ActionId,
     after: i64,
     limit: u32,
-) -> Result<Vec<(i64, AgentId, TargetState)>> {
+) -> Result<Vec<(i64, AgentId, Target)>> {
     let Some(seq) = seq(connection, id)? else { return Ok(Vec::new()) };
     all(connection, sql::TARGETS, params![seq, after, limit], |row| {
         let mut columns = Columns::of(row);
-        Ok((columns.take()?, columns.id()?, columns.word()?))
+        let (place, agent) = (columns.take()?, columns.id()?);
+        Ok((place, agent, Target { state: columns.word()?, is_former: columns.take()? }))
     })
 }
 

@@ -1,5 +1,7 @@
 //! Errors of an engine, in the port's terms. Each engine classifies its own (`sqlite::error`, `postgres::error`).
 
+use muster_core::error_chain::{SharedError, chain};
+
 use crate::port::{Precondition, StoreError};
 
 /// What is known of an engine's error.
@@ -11,8 +13,10 @@ pub enum Cause {
     Row,
     /// The file itself is damaged.
     File,
-    /// There is no room, or the disk can't be written.
+    /// There is no room on this host's disk, or it can't be written.
     Room,
+    /// There is no room on the disk of the database server.
+    ServerRoom,
     /// Another program or transaction is in the way: the same transaction may succeed when it is tried again.
     Busy,
     /// The connection to the engine is gone, or could not be made.
@@ -34,7 +38,8 @@ pub struct EngineError {
 
 impl std::fmt::Display for EngineError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.source.fmt(f)
+        // A driver's own text may say little ("error connecting to server").
+        chain(&*self.source).fmt(f)
     }
 }
 
@@ -51,7 +56,7 @@ impl EngineError {
     }
 
     /// A row that can't be read.
-    pub(crate) fn row(what: String) -> Self {
+    pub(crate) fn row(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::new(Cause::Row, what)
     }
 
@@ -66,11 +71,10 @@ impl EngineError {
     }
 
     /// As an error before the commit, or of a read: certainly not applied.
-    pub(crate) fn not_applied(&self) -> StoreError {
-        let reason = self.to_string();
+    pub(crate) fn not_applied(self) -> StoreError {
         match self.cause {
-            Cause::Row | Cause::File => StoreError::Corrupt { reason },
-            _ => StoreError::Unavailable { reason },
+            Cause::Row | Cause::File => StoreError::Corrupt { source: self.into() },
+            _ => StoreError::unavailable(self),
         }
     }
 }
@@ -130,7 +134,7 @@ pub enum OpenError {
     },
     /// The address of the database can't be used.
     #[error("the database address: {0}")]
-    Address(String),
+    Address(SharedError),
     /// The engine refused.
     #[error("{doing}: {source}{}", remedy(source))]
     Engine {
@@ -153,6 +157,7 @@ pub enum OpenError {
 fn remedy(error: &EngineError) -> &'static str {
     match error.cause {
         Cause::Room => "; the disk may be full or read-only: the store needs a few megabytes of free space",
+        Cause::ServerRoom => "; the disk of the database server is full",
         Cause::Busy => "; another program has it open",
         _ => "",
     }

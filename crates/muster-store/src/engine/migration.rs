@@ -27,14 +27,26 @@ pub(crate) struct Applied {
 }
 
 impl Migration {
+    /// What applying it is, for an error.
+    pub(crate) fn doing(&self) -> String {
+        format!("migrate the store to {} {}", self.number, self.name)
+    }
+
     /// SHA-256 of its text in hex.
     pub(crate) fn checksum(&self) -> String {
         audit::hex(&audit::sha256(&[self.text.as_bytes()]))
     }
 }
 
+/// Returns the migrations that a store lacks, in order. Fails if one of its own is not one of ours.
+pub(crate) fn missing<'k>(applied: &[Applied], known: &'k [Migration]) -> Result<Vec<&'k Migration>, OpenError> {
+    applied.iter().try_for_each(|found| check(found, known))?;
+    let is_missing = |migration: &&Migration| !applied.iter().any(|found| found.number == migration.number);
+    Ok(known.iter().filter(is_missing).collect())
+}
+
 /// Fails if a migration of the store is not one of ours.
-pub(crate) fn check(found: &Applied, known: &[Migration]) -> Result<(), OpenError> {
+fn check(found: &Applied, known: &[Migration]) -> Result<(), OpenError> {
     let Some(migration) = known.iter().find(|known| known.number == found.number) else {
         let newest = known.iter().map(|known| known.number).max().unwrap_or(0);
         return Err(OpenError::Newer { found: found.number, known: newest });

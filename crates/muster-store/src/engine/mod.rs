@@ -35,4 +35,4 @@ pub(crate) mod words;
 pub(crate) mod writer;
 
 pub use error::{Cause, EngineError, OpenError};
-pub use store::{Options, SqlStore};
+pub use store::{Durability, Options, SqlStore};

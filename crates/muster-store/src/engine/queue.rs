@@ -49,12 +49,12 @@ impl Drop for Share {
 
 /// Error if a queue is full.
 pub(crate) fn full() -> StoreError {
-    StoreError::Unavailable { reason: "too much is waiting for the store".into() }
+    StoreError::unavailable("too much is waiting for the store")
 }
 
 /// Error if the store is closed.
 pub(crate) fn closed() -> StoreError {
-    StoreError::Unavailable { reason: "the store is closed".into() }
+    StoreError::unavailable("the store is closed")
 }
 
 /// Estimates the size of a list of writes in bytes.

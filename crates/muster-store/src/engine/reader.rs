@@ -71,7 +71,7 @@ impl Reader {
             mpsc::error::TrySendError::Full(_) => full(),
             mpsc::error::TrySendError::Closed(_) => closed(),
         })?;
-        let unanswered = |_| StoreError::Unavailable { reason: "a read of the store panicked".into() };
+        let unanswered = |_| StoreError::unavailable("a read of the store panicked");
         answer.await.map_err(unanswered)?
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
+use muster_core::error_chain::chain;
 use muster_core::id::{
     ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, OutputId, PolicyId, SecretId, SpaceId,
 };
@@ -294,7 +295,7 @@ pub(super) fn unless_unreadable<T>(
     match read {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_of_the_row() => {
-            tracing::error!(row = name(), %error, "a row of {what} cannot be read and is left out of lists");
+            tracing::error!(row = name(), error = %chain(&error), "a row of {what} cannot be read and is left out of lists");
             Ok(None)
         }
         Err(error) => Err(error),

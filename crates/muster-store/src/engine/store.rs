@@ -36,13 +36,27 @@ pub struct Options {
     pub write_queue_bytes: usize,
     /// Maximum number of waiting reads of each kind.
     pub read_queue: usize,
-    /// Whether a commit waits for the disk. Disabled in tests only: acknowledged data could be lost in a power failure.
-    pub durable: bool,
+    /// What a commit waits for.
+    pub durability: Durability,
+}
+
+/// What survives what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Acknowledged data survives a power failure: each commit waits for the disk.
+    PowerFailure,
+    /// It survives a crash of the process only. For tests.
+    Crash,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { write_queue: 8192, write_queue_bytes: 64 * 1024 * 1024, read_queue: 8192, durable: true }
+        Self {
+            write_queue: 8192,
+            write_queue_bytes: 64 * 1024 * 1024,
+            read_queue: 8192,
+            durability: Durability::PowerFailure,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use super::error::{Cause, EngineError, Failure};
 use super::recent::{Batch, Recent};
 use super::session::Connection;
 use crate::port::{StoreError, Write};
+use muster_core::error_chain::chain;
 
 /// A job's own code. It runs inside a savepoint.
 pub(crate) type Task = Box<dyn Fn(&Connection) -> Result<Done, Failure> + Send>;
@@ -69,11 +70,11 @@ fn run<'w>(
     damage: &Damage,
     jobs: impl Iterator<Item = &'w Work>,
 ) -> Result<Outcome, Broken> {
-    let not_applied = |error: &EngineError| {
-        damage.note(error);
+    let not_applied = |error: EngineError| {
+        damage.note(&error);
         error.not_applied()
     };
-    connection.begin().map_err(|error| Broken::Whole(not_applied(&error)))?;
+    connection.begin().map_err(|error| Broken::Whole(not_applied(error)))?;
     let mut outcome = Outcome::default();
     let mut pending = Pending { recent: recent.batch(), chain };
     for (index, work) in jobs.enumerate() {
@@ -86,16 +87,16 @@ fn run<'w>(
             Err(Failure::Engine(error)) => {
                 give_up(connection);
                 if connection.may_retry(&error) {
-                    return Err(Broken::ForNow(not_applied(&error)));
+                    return Err(Broken::ForNow(not_applied(error)));
                 }
-                return Err(Broken::ByJob(index, not_applied(&error)));
+                return Err(Broken::ByJob(index, not_applied(error)));
             }
         }
     }
     let pages = pending.recent.into_pages();
     recent.write(connection, &pages).map_err(|error| {
         give_up(connection);
-        Broken::Whole(not_applied(&error))
+        Broken::Whole(not_applied(error))
     })?;
     commit(connection)?;
     recent.written(pages);
@@ -112,7 +113,7 @@ fn commit(connection: &Connection) -> Result<(), Broken> {
 /// Rolls back, unless the engine has done so by itself.
 fn give_up(connection: &Connection) {
     if let Err(error) = connection.roll_back() {
-        tracing::error!(%error, "a transaction could not be rolled back; it is tried again before the next one");
+        tracing::error!(error = %chain(&error), "a transaction could not be rolled back; it is tried again before the next one");
     }
 }
 

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::session::{Connection, Session};
+use muster_core::error_chain::chain;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
@@ -125,7 +126,7 @@ impl Writer {
             mpsc::error::TrySendError::Full(_) => full(),
             mpsc::error::TrySendError::Closed(_) => closed(),
         })?;
-        let unanswered = |_| StoreError::Unknown { reason: "the store's writing thread ended".into() };
+        let unanswered = |_| StoreError::Unknown { source: "the store's writing thread ended".into() };
         answer.await.map_err(unanswered)?
     }
 
@@ -248,27 +249,27 @@ impl Thread {
                     return self.answer(jobs, outcome.answers);
                 }
                 Err(Broken::ByJob(index, error)) => {
-                    tracing::warn!(%error, "a job of the store's writer failed");
+                    tracing::warn!(error = %chain(&error), "a job of the store's writer failed");
                     breakers += 1;
                     jobs.remove(index).answer(Err(error));
                 }
                 Err(Broken::ForNow(error)) => match pauses.next() {
                     Some(pause) => {
-                        tracing::debug!(%error, "a transaction is tried again");
+                        tracing::debug!(error = %chain(&error), "a transaction is tried again");
                         std::thread::sleep(*pause);
                     }
                     None => {
-                        tracing::warn!(%error, jobs = jobs.len(), "a transaction failed again and again");
+                        tracing::warn!(error = %chain(&error), jobs = jobs.len(), "a transaction failed again and again");
                         return answer_all(jobs, &error);
                     }
                 },
                 Err(Broken::Whole(error)) => {
-                    tracing::warn!(%error, jobs = jobs.len(), "the store could not commit");
+                    tracing::warn!(error = %chain(&error), jobs = jobs.len(), "the store could not commit");
                     return answer_all(jobs, &error);
                 }
             }
         }
-        answer_all(jobs, &StoreError::Unavailable { reason: "the store fails; nothing was applied".into() });
+        answer_all(jobs, &StoreError::unavailable("the store fails; nothing was applied"));
     }
 
     /// Many answers are handed over at once and told over there: to wake a task from another thread costs far more
@@ -290,10 +291,10 @@ impl Thread {
     /// Brings the log into the file, so that the next start has nothing to recover.
     fn finish(self) {
         if let Err(error) = self.recent.settle(self.connection.as_ref()) {
-            tracing::warn!(%error, "components stay beside their table until the next start");
+            tracing::warn!(error = %chain(&error), "components stay beside their table until the next start");
         }
         if let Err(error) = self.connection.finish() {
-            tracing::warn!(%error, "the store's log stays beside the file until the next start");
+            tracing::warn!(error = %chain(&error), "the store's log stays beside the file until the next start");
         }
         drop(self.connection);
         for closing in self.closing {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::credential::Credential;
 use muster_core::host::Host;
@@ -10,6 +9,7 @@ use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, SpaceId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 
+use super::reads::reads;
 use super::{StoreError, Write};
 use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
 
@@ -85,65 +85,66 @@ impl From<AgentWrite> for Write {
     }
 }
 
-/// Reads of agents and their documents.
-#[async_trait]
-pub trait AgentStore: Send + Sync + 'static {
-    /// One agent's record.
-    async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
-    /// One agent's record, if it is of the space.
-    async fn agent_in(&self, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
-    /// The agent with this live credential. Its record carries all of its live credentials.
-    async fn agent_by_credential(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError>;
-    /// Everything that an agent ever authenticated with, the newest first.
-    async fn agent_credentials(&self, id: &AgentId) -> Result<Vec<Credential>, StoreError>;
-    /// A host.
-    async fn host(&self, id: &HostId) -> Result<Option<Host>, StoreError>;
-    /// The host of a machine in a space.
-    async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError>;
-    /// The agent that enrolled by this key with this idempotency handle and never checked in. There is one at most: a
-    /// second one is refused as [`Precondition::Exists`](super::Precondition::Exists), whichever node commits it.
-    async fn agent_by_enrollment_id(
-        &self,
-        enrollment_id: &str,
-        key: &EnrollmentKeyId,
-    ) -> Result<Option<AgentRecord>, StoreError>;
-    /// Selects the documents of an agent.
-    async fn agent_documents(&self, id: &AgentId) -> Result<Option<AgentDocuments>, StoreError>;
-    /// A page of agents. `descending` turns the order round; ties are broken by id. Components are left out
-    /// (`None`) to keep lists small.
-    async fn agent_list(
-        &self,
-        filter: &AgentFilter,
-        sort: AgentSort,
-        descending: bool,
-        page: Page,
-    ) -> Result<Listed<AgentDetails>, StoreError>;
-    /// The agents behind `after` in the order of [`Self::agent_list`], at most `limit`; as long as the values that they
-    /// are sorted by stay, going on from cursor to cursor shows each once.
-    async fn agents_after(
-        &self,
-        filter: &AgentFilter,
-        sort: AgentSort,
-        descending: bool,
-        after: &AgentCursor,
-        limit: u32,
-    ) -> Result<Readable<AgentDetails>, StoreError>;
-    /// Ids of all agents that match, ordered, after `after`, at most `limit`.
-    async fn agent_ids(
-        &self,
-        filter: &AgentFilter,
-        after: Option<&AgentId>,
-        limit: u32,
-    ) -> Result<Vec<AgentId>, StoreError>;
-    /// These agents, in this order and without components; those that are not there are left out. Each is a look-up of
-    /// its own: neither sorted nor counted, as a list is.
-    async fn agents_named(&self, ids: &[AgentId]) -> Result<Vec<AgentDetails>, StoreError>;
-    /// The version of the record of each of these agents that is there, in any order.
-    async fn agent_versions(&self, ids: &[AgentId]) -> Result<Vec<(AgentId, i64)>, StoreError>;
-    /// Number of agents in each status, among those that match.
-    async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError>;
-    /// Every tag in use among those that match, sorted ignoring case.
-    async fn agent_tags(&self, filter: &AgentFilter) -> Result<Vec<String>, StoreError>;
-    /// Agents whose `status_deadline` is at or before `now`, at most `limit`.
-    async fn agents_due(&self, now: Timestamp, limit: u32) -> Result<Vec<AgentRecord>, StoreError>;
+reads! {
+    /// Reads of agents and their documents.
+    pub trait AgentStore {
+        /// One agent's record.
+        async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
+        /// One agent's record, if it is of the space.
+        async fn agent_in(&self, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
+        /// The agent with this live credential. Its record carries all of its live credentials.
+        async fn agent_by_credential(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError>;
+        /// Everything that an agent ever authenticated with, the newest first.
+        async fn agent_credentials(&self, id: &AgentId) -> Result<Vec<Credential>, StoreError>;
+        /// A host.
+        async fn host(&self, id: &HostId) -> Result<Option<Host>, StoreError>;
+        /// The host of a machine in a space.
+        async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError>;
+        /// The agent that enrolled by this key with this idempotency handle and never checked in. There is one at most: a
+        /// second one is refused as [`Precondition::Exists`](super::Precondition::Exists), whichever node commits it.
+        async fn agent_by_enrollment_id(
+            &self,
+            enrollment_id: &str,
+            key: &EnrollmentKeyId,
+        ) -> Result<Option<AgentRecord>, StoreError>;
+        /// Selects the documents of an agent.
+        async fn agent_documents(&self, id: &AgentId) -> Result<Option<AgentDocuments>, StoreError>;
+        /// A page of agents. `descending` turns the order round; ties are broken by id. Components are left out
+        /// (`None`) to keep lists small.
+        async fn agent_list(
+            &self,
+            filter: &AgentFilter,
+            sort: AgentSort,
+            descending: bool,
+            page: Page,
+        ) -> Result<Listed<AgentDetails>, StoreError>;
+        /// The agents behind `after` in the order of [`Self::agent_list`], at most `limit`; as long as the values that they
+        /// are sorted by stay, going on from cursor to cursor shows each once.
+        async fn agents_after(
+            &self,
+            filter: &AgentFilter,
+            sort: AgentSort,
+            descending: bool,
+            after: &AgentCursor,
+            limit: u32,
+        ) -> Result<Readable<AgentDetails>, StoreError>;
+        /// Ids of all agents that match, ordered, after `after`, at most `limit`.
+        async fn agent_ids(
+            &self,
+            filter: &AgentFilter,
+            after: Option<&AgentId>,
+            limit: u32,
+        ) -> Result<Vec<AgentId>, StoreError>;
+        /// These agents, in this order and without components; those that are not there are left out. Each is a look-up of
+        /// its own: neither sorted nor counted, as a list is.
+        async fn agents_named(&self, ids: &[AgentId]) -> Result<Vec<AgentDetails>, StoreError>;
+        /// The version of the record of each of these agents that is there, in any order.
+        async fn agent_versions(&self, ids: &[AgentId]) -> Result<Vec<(AgentId, i64)>, StoreError>;
+        /// Number of agents in each status, among those that match.
+        async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError>;
+        /// Every tag in use among those that match, sorted ignoring case.
+        async fn agent_tags(&self, filter: &AgentFilter) -> Result<Vec<String>, StoreError>;
+        /// Agents whose `status_deadline` is at or before `now`, at most `limit`.
+        async fn agents_due(&self, now: Timestamp, limit: u32) -> Result<Vec<AgentRecord>, StoreError>;
+    }
 }

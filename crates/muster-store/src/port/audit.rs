@@ -3,9 +3,8 @@
 //! Sequence numbers order the log for people, across all chains. Within a chain they ascend. Between nodes, the order of events of the
 //! same second means nothing, and an event may appear below one that was listed already.
 
-use async_trait::async_trait;
-
 use super::StoreError;
+use super::reads::reads;
 
 /// A link of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,17 +17,18 @@ pub struct AuditLink {
     pub hash: [u8; 32],
 }
 
-/// Reads of the audit log.
-#[async_trait]
-pub trait AuditStore: Send + Sync + 'static {
-    /// Audit lines after `seq`, oldest first, at most `limit`: number, event JSON as hashed, hash.
-    async fn audit_events(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError>;
-    /// Audit lines before `seq`, newest first, at most `limit`, as [`Self::audit_events`] has them.
-    async fn audit_events_before(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError>;
-    /// Returns the names of all chains.
-    async fn audit_chains(&self) -> Result<Vec<String>, StoreError>;
-    /// Returns links of a chain after a position, in order, at most `limit`.
-    async fn audit_links(&self, chain: &str, after: i64, limit: u32) -> Result<Vec<AuditLink>, StoreError>;
-    /// Returns the hash at a position of a chain.
-    async fn audit_hash(&self, chain: &str, position: i64) -> Result<Option<[u8; 32]>, StoreError>;
+reads! {
+    /// Reads of the audit log.
+    pub trait AuditStore {
+        /// Audit lines after `seq`, oldest first, at most `limit`: number, event JSON as hashed, hash.
+        async fn audit_events(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError>;
+        /// Audit lines before `seq`, newest first, at most `limit`, as [`Self::audit_events`] has them.
+        async fn audit_events_before(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError>;
+        /// Returns the names of all chains.
+        async fn audit_chains(&self) -> Result<Vec<String>, StoreError>;
+        /// Returns links of a chain after a position, in order, at most `limit`.
+        async fn audit_links(&self, chain: &str, after: i64, limit: u32) -> Result<Vec<AuditLink>, StoreError>;
+        /// Returns the hash at a position of a chain.
+        async fn audit_hash(&self, chain: &str, position: i64) -> Result<Option<[u8; 32]>, StoreError>;
+    }
 }

@@ -1,10 +1,10 @@
 //! Enrollment keys.
 
-use async_trait::async_trait;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
 
+use super::reads::reads;
 use super::{StoreError, Write};
 use crate::query::{Listed, Page, Readable};
 
@@ -44,32 +44,33 @@ impl From<EnrollmentKeyWrite> for Write {
     }
 }
 
-/// Reads of enrollment keys.
-#[async_trait]
-pub trait EnrollmentKeyStore: Send + Sync + 'static {
-    /// One enrollment key.
-    async fn enrollment_key(&self, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError>;
-    /// One enrollment key, if it is of the space.
-    async fn enrollment_key_in(
-        &self,
-        space: &SpaceId,
-        id: &EnrollmentKeyId,
-    ) -> Result<Option<EnrollmentKey>, StoreError>;
-    /// The enrollment key with this public half.
-    async fn enrollment_key_by_key_id(&self, key: &KeyId) -> Result<Option<EnrollmentKey>, StoreError>;
-    /// Enrollment keys of a space, newest first, of one policy or of all.
-    async fn enrollment_keys(
-        &self,
-        space: &SpaceId,
-        policy: Option<&PolicyId>,
-        page: Page,
-    ) -> Result<Listed<EnrollmentKey>, StoreError>;
-    /// Enrollment keys of a space behind the one of this time of creation and id, newest first, of one policy or of all.
-    async fn enrollment_keys_after(
-        &self,
-        space: &SpaceId,
-        policy: Option<&PolicyId>,
-        after: (Timestamp, &EnrollmentKeyId),
-        limit: u32,
-    ) -> Result<Readable<EnrollmentKey>, StoreError>;
+reads! {
+    /// Reads of enrollment keys.
+    pub trait EnrollmentKeyStore {
+        /// One enrollment key.
+        async fn enrollment_key(&self, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError>;
+        /// One enrollment key, if it is of the space.
+        async fn enrollment_key_in(
+            &self,
+            space: &SpaceId,
+            id: &EnrollmentKeyId,
+        ) -> Result<Option<EnrollmentKey>, StoreError>;
+        /// The enrollment key with this public half.
+        async fn enrollment_key_by_key_id(&self, key: &KeyId) -> Result<Option<EnrollmentKey>, StoreError>;
+        /// Enrollment keys of a space, newest first, of one policy or of all.
+        async fn enrollment_keys(
+            &self,
+            space: &SpaceId,
+            policy: Option<&PolicyId>,
+            page: Page,
+        ) -> Result<Listed<EnrollmentKey>, StoreError>;
+        /// Enrollment keys of a space behind the one of this time of creation and id, newest first, of one policy or of all.
+        async fn enrollment_keys_after(
+            &self,
+            space: &SpaceId,
+            policy: Option<&PolicyId>,
+            after: (Timestamp, &EnrollmentKeyId),
+            limit: u32,
+        ) -> Result<Readable<EnrollmentKey>, StoreError>;
+    }
 }

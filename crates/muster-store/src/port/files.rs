@@ -1,10 +1,10 @@
 //! Uploads, files for agents, artifacts, and their bytes.
 
-use async_trait::async_trait;
 use muster_core::file::{Artifact, ChunkInfo, DeliverableFile, FileStatus, Upload};
 use muster_core::id::{ActionId, AgentId, FileId, SpaceId};
 use muster_core::time::Timestamp;
 
+use super::reads::reads;
 use super::{StoreError, Write};
 
 /// A limit of an agent's uploads.
@@ -16,6 +16,16 @@ pub enum UploadLimit {
     Records,
     /// Of the bytes of all that are kept.
     Bytes,
+}
+
+impl std::fmt::Display for UploadLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Open => "unfinished uploads",
+            Self::Records => "uploads",
+            Self::Bytes => "bytes",
+        })
+    }
 }
 
 /// What an agent may have beside the upload that it begins.
@@ -93,31 +103,32 @@ impl From<FileWrite> for Write {
     }
 }
 
-/// Reads of uploads, files for agents, artifacts, and their bytes.
-#[async_trait]
-pub trait FileStore: Send + Sync + 'static {
-    /// Selects an upload.
-    async fn upload(&self, id: &FileId) -> Result<Option<Upload>, StoreError>;
-    /// One upload, if its agent is of the space.
-    async fn upload_in(&self, space: &SpaceId, id: &FileId) -> Result<Option<Upload>, StoreError>;
-    /// The upload of an agent for an action.
-    async fn upload_for(&self, action: &ActionId, agent: &AgentId) -> Result<Option<Upload>, StoreError>;
-    /// Returns the uploads of an agent, newest first.
-    async fn uploads(&self, agent: &AgentId) -> Result<Vec<Upload>, StoreError>;
-    /// Uploads in that state that began before `before`, oldest first, at most `limit`.
-    async fn uploads_begun_before(
-        &self,
-        status: FileStatus,
-        before: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Upload>, StoreError>;
-    /// Chunks of an upload or file, without their bytes, in order.
-    async fn chunks(&self, file: &FileId) -> Result<Vec<ChunkInfo>, StoreError>;
-    /// Returns the bytes of a chunk.
-    async fn chunk(&self, file: &FileId, number: i64) -> Result<Option<Vec<u8>>, StoreError>;
-    /// Returns a file for agents.
-    async fn file(&self, id: &FileId) -> Result<Option<DeliverableFile>, StoreError>;
-    /// An artifact and its encoded bytes.
-    async fn artifact(&self, identifier: &str, decoded_sha256: &str)
-    -> Result<Option<(Artifact, Vec<u8>)>, StoreError>;
+reads! {
+    /// Reads of uploads, files for agents, artifacts, and their bytes.
+    pub trait FileStore {
+        /// Selects an upload.
+        async fn upload(&self, id: &FileId) -> Result<Option<Upload>, StoreError>;
+        /// One upload, if its agent is of the space.
+        async fn upload_in(&self, space: &SpaceId, id: &FileId) -> Result<Option<Upload>, StoreError>;
+        /// The upload of an agent for an action.
+        async fn upload_for(&self, action: &ActionId, agent: &AgentId) -> Result<Option<Upload>, StoreError>;
+        /// Returns the uploads of an agent, newest first.
+        async fn uploads(&self, agent: &AgentId) -> Result<Vec<Upload>, StoreError>;
+        /// Uploads in that state that began before `before`, oldest first, at most `limit`.
+        async fn uploads_begun_before(
+            &self,
+            status: FileStatus,
+            before: Timestamp,
+            limit: u32,
+        ) -> Result<Vec<Upload>, StoreError>;
+        /// Chunks of an upload or file, without their bytes, in order.
+        async fn chunks(&self, file: &FileId) -> Result<Vec<ChunkInfo>, StoreError>;
+        /// Returns the bytes of a chunk.
+        async fn chunk(&self, file: &FileId, number: i64) -> Result<Option<Vec<u8>>, StoreError>;
+        /// Returns a file for agents.
+        async fn file(&self, id: &FileId) -> Result<Option<DeliverableFile>, StoreError>;
+        /// An artifact and its encoded bytes.
+        async fn artifact(&self, identifier: &str, decoded_sha256: &str)
+        -> Result<Option<(Artifact, Vec<u8>)>, StoreError>;
+    }
 }

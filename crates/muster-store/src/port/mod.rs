@@ -9,12 +9,16 @@ mod files;
 mod nodes;
 mod outputs;
 mod policies;
+mod reads;
 mod secrets;
 mod settings;
 
 use async_trait::async_trait;
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
+use muster_core::error_chain::SharedError;
+
+use crate::engine::error::{Cause, EngineError};
 
 pub use self::actions::{ActionStore, ActionWrite};
 pub use self::agents::{AgentStore, AgentWrite};
@@ -37,30 +41,42 @@ pub enum StoreError {
     #[error("not applied: {0}")]
     Conflict(Precondition),
     /// Not applied, because the store is unavailable (disk full, read-only, busy, overloaded).
-    #[error("not applied: {reason}")]
+    #[error("not applied: {source}")]
     Unavailable {
-        /// Message of the engine.
-        reason: String,
+        /// Error of the engine.
+        source: SharedError,
     },
     /// It is unknown whether the write was applied.
-    #[error("unknown whether applied: {reason}")]
+    #[error("unknown whether applied: {source}")]
     Unknown {
-        /// Message of the engine.
-        reason: String,
+        /// Error of the engine.
+        source: SharedError,
     },
     /// Stored data is corrupt.
-    #[error("stored data is damaged: {reason}")]
+    #[error("stored data is damaged: {source}")]
     Corrupt {
         /// What is corrupt, and where.
-        reason: String,
+        source: SharedError,
     },
 }
 
 impl StoreError {
-    /// Whether more room on the disk would help: in SQLite's words, which name it in two ways.
+    /// Not applied, for this reason.
+    pub fn unavailable(source: impl Into<SharedError>) -> Self {
+        Self::Unavailable { source: source.into() }
+    }
+
+    /// Not applied, because the disk has no room.
+    pub fn no_room() -> Self {
+        Self::unavailable(EngineError::new(Cause::Room, "database or disk is full"))
+    }
+
+    /// Whether more room on the disk would help.
     pub fn lacks_room(&self) -> bool {
         match self {
-            Self::Unavailable { reason } => reason.contains("disk is full") || reason.contains("disk I/O error"),
+            Self::Unavailable { source } => {
+                source.downcast_ref::<EngineError>().is_some_and(|error| *error.cause() == Cause::Room)
+            }
             Self::Conflict(_) | Self::Unknown { .. } | Self::Corrupt { .. } => false,
         }
     }
@@ -70,13 +86,13 @@ impl From<StoreError> for muster_core::Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Conflict(precondition) => Self::conflict("conflict", precondition.to_string()),
-            StoreError::Unavailable { reason } | StoreError::Unknown { reason } => Self::new(
+            StoreError::Unavailable { source } | StoreError::Unknown { source } => Self::new(
                 muster_core::ErrorKind::Unavailable,
                 "store_unavailable",
                 "the store can't be written or read now; try again later",
             )
-            .for_log(reason),
-            StoreError::Corrupt { reason } => Self::internal(reason),
+            .caused_by(source),
+            StoreError::Corrupt { source } => Self { source: Some(source), ..Self::internal("") },
         }
     }
 }
@@ -100,7 +116,7 @@ pub enum Precondition {
     #[error("the enrollment key is revoked, expired or used up")]
     KeyRefused,
     /// The agent's uploads would exceed a limit.
-    #[error("the agent's uploads would exceed a limit: {0:?}")]
+    #[error("the agent's uploads would exceed the limit of {0}")]
     OverLimit(UploadLimit),
     /// Another node has taken the lease over.
     #[error("another node has taken over: this one does not hold the lease {0:?} any more")]

@@ -1,9 +1,9 @@
 //! Outputs.
 
-use async_trait::async_trait;
 use muster_core::id::{OutputId, SpaceId};
 use muster_core::output::Output;
 
+use super::reads::reads;
 use super::{StoreError, Write};
 
 /// A change of outputs.
@@ -24,13 +24,14 @@ impl From<OutputWrite> for Write {
     }
 }
 
-/// Reads of outputs.
-#[async_trait]
-pub trait OutputStore: Send + Sync + 'static {
-    /// Selects an output.
-    async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError>;
-    /// One output, if it is of the space.
-    async fn output_in(&self, space: &SpaceId, id: &OutputId) -> Result<Option<Output>, StoreError>;
-    /// All outputs of a space, by name.
-    async fn outputs(&self, space: &SpaceId) -> Result<Vec<Output>, StoreError>;
+reads! {
+    /// Reads of outputs.
+    pub trait OutputStore {
+        /// Selects an output.
+        async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError>;
+        /// One output, if it is of the space.
+        async fn output_in(&self, space: &SpaceId, id: &OutputId) -> Result<Option<Output>, StoreError>;
+        /// All outputs of a space, by name.
+        async fn outputs(&self, space: &SpaceId) -> Result<Vec<Output>, StoreError>;
+    }
 }

@@ -1,10 +1,10 @@
 //! Policies and their revisions.
 
-use async_trait::async_trait;
 use muster_core::id::{PolicyId, SpaceId};
 use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::time::Timestamp;
 
+use super::reads::reads;
 use super::{StoreError, Write};
 use crate::query::{Listed, Page, Readable};
 
@@ -38,29 +38,30 @@ impl From<PolicyWrite> for Write {
     }
 }
 
-/// Reads of policies and their revisions.
-#[async_trait]
-pub trait PolicyStore: Send + Sync + 'static {
-    /// Selects a policy.
-    async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
-    /// A policy's head.
-    async fn policy_head(&self, id: &PolicyId) -> Result<Option<PolicyHead>, StoreError>;
-    /// The head of the default policy of a space.
-    async fn default_policy_head(&self, space: &SpaceId) -> Result<Option<PolicyHead>, StoreError>;
-    /// One policy, if it is of the space.
-    async fn policy_in(&self, space: &SpaceId, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
-    /// The policy of that name in the space.
-    async fn policy_by_name(&self, space: &SpaceId, name: &str) -> Result<Option<Policy>, StoreError>;
-    /// Policies by name, of a space or of all.
-    async fn policies(&self, space: Option<&SpaceId>, page: Page) -> Result<Listed<Policy>, StoreError>;
-    /// Policies of a space behind a name, by name.
-    async fn policies_after(&self, space: &SpaceId, name: &str, limit: u32) -> Result<Readable<Policy>, StoreError>;
-    /// Number of active agents on each policy of a space that has any.
-    async fn policy_agent_counts(&self, space: &SpaceId) -> Result<Vec<(PolicyId, u64)>, StoreError>;
-    /// The newest revision of a policy.
-    async fn policy_newest_revision(&self, id: &PolicyId) -> Result<Option<PolicyRevision>, StoreError>;
-    /// A revision of a policy.
-    async fn policy_revision(&self, id: &PolicyId, revision: i64) -> Result<Option<PolicyRevision>, StoreError>;
-    /// Numbers, times and authors of a policy's revisions, newest first.
-    async fn policy_revisions(&self, id: &PolicyId) -> Result<Vec<(i64, Timestamp, String)>, StoreError>;
+reads! {
+    /// Reads of policies and their revisions.
+    pub trait PolicyStore {
+        /// Selects a policy.
+        async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
+        /// A policy's head.
+        async fn policy_head(&self, id: &PolicyId) -> Result<Option<PolicyHead>, StoreError>;
+        /// The head of the default policy of a space.
+        async fn default_policy_head(&self, space: &SpaceId) -> Result<Option<PolicyHead>, StoreError>;
+        /// One policy, if it is of the space.
+        async fn policy_in(&self, space: &SpaceId, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
+        /// The policy of that name in the space.
+        async fn policy_by_name(&self, space: &SpaceId, name: &str) -> Result<Option<Policy>, StoreError>;
+        /// Policies by name, of a space or of all.
+        async fn policies(&self, space: Option<&SpaceId>, page: Page) -> Result<Listed<Policy>, StoreError>;
+        /// Policies of a space behind a name, by name.
+        async fn policies_after(&self, space: &SpaceId, name: &str, limit: u32) -> Result<Readable<Policy>, StoreError>;
+        /// Number of active agents on each policy of a space that has any.
+        async fn policy_agent_counts(&self, space: &SpaceId) -> Result<Vec<(PolicyId, u64)>, StoreError>;
+        /// The newest revision of a policy.
+        async fn policy_newest_revision(&self, id: &PolicyId) -> Result<Option<PolicyRevision>, StoreError>;
+        /// A revision of a policy.
+        async fn policy_revision(&self, id: &PolicyId, revision: i64) -> Result<Option<PolicyRevision>, StoreError>;
+        /// Numbers, times and authors of a policy's revisions, newest first.
+        async fn policy_revisions(&self, id: &PolicyId) -> Result<Vec<(i64, Timestamp, String)>, StoreError>;
+    }
 }

@@ -1,8 +1,8 @@
 //! Sealed secrets.
 
-use async_trait::async_trait;
 use muster_core::id::SecretId;
 
+use super::reads::reads;
 use super::{StoreError, Write};
 
 /// A change of sealed secrets.
@@ -28,9 +28,10 @@ impl From<SecretWrite> for Write {
     }
 }
 
-/// Reads of sealed secrets.
-#[async_trait]
-pub trait SecretStore: Send + Sync + 'static {
-    /// Sealed secrets of those ids; missing ones are left out.
-    async fn secrets(&self, ids: &[SecretId]) -> Result<Vec<(SecretId, Vec<u8>)>, StoreError>;
+reads! {
+    /// Reads of sealed secrets.
+    pub trait SecretStore {
+        /// Sealed secrets of those ids; missing ones are left out.
+        async fn secrets(&self, ids: &[SecretId]) -> Result<Vec<(SecretId, Vec<u8>)>, StoreError>;
+    }
 }

@@ -1,7 +1,6 @@
 //! Settings.
 
-use async_trait::async_trait;
-
+use super::reads::reads;
 use super::{StoreError, Write};
 
 /// A change of settings.
@@ -32,9 +31,10 @@ impl From<SettingWrite> for Write {
     }
 }
 
-/// Reads of settings.
-#[async_trait]
-pub trait SettingStore: Send + Sync + 'static {
-    /// Returns the value of a setting.
-    async fn setting(&self, name: &str) -> Result<Option<String>, StoreError>;
+reads! {
+    /// Reads of settings.
+    pub trait SettingStore {
+        /// Returns the value of a setting.
+        async fn setting(&self, name: &str) -> Result<Option<String>, StoreError>;
+    }
 }

@@ -19,6 +19,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::engine::error::{EngineError, OpenError};
+use muster_core::error_chain::{SharedError, chain};
 
 /// How long a connection may take to be made, for each address of the host.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -65,12 +66,11 @@ impl FromStr for Address {
         let (ours, rest) = Parameters::split(url);
         let mut config: Config = rest.parse().map_err(|error: tokio_postgres::Error| {
             // The driver's text names the parameter, and never the password.
-            let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            OpenError::Address(format!("{reason}; expected postgres://USER@HOST:PORT/DATABASE"))
+            OpenError::Address(SharedError::during("expected postgres://USER@HOST:PORT/DATABASE", error))
         })?;
         if config.get_hosts().is_empty() || config.get_user().is_none() || config.get_dbname().is_none() {
             let what = "it must name user, host and database: postgres://USER@HOST:PORT/DATABASE";
-            return Err(OpenError::Address(what.to_owned()));
+            return Err(address_error(what));
         }
         if config.get_password().is_none()
             && let Some(password) = find_password(&config, ours.passfile.as_deref())?
@@ -106,10 +106,14 @@ impl Address {
     }
 }
 
+fn address_error(what: impl Into<SharedError>) -> OpenError {
+    OpenError::Address(what.into())
+}
+
 /// The client that the connection belongs to is told of its end by itself.
 async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
     if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection to the database ended");
+        tracing::debug!(error = %chain(&error), "a connection to the database ended");
     }
 }
 
@@ -147,7 +151,7 @@ impl Parameters {
             None if self.sslrootcert.is_none() && config.get_hosts().iter().all(is_local) => Ok(None),
             // What others call `require` encrypts without knowing to whom: here it verifies as well.
             None | Some("require" | "verify-full") => trusting(self.sslrootcert.as_deref()).map(Some),
-            Some(mode) => Err(OpenError::Address(format!(
+            Some(mode) => Err(address_error(format!(
                 "sslmode={mode} is not supported: use verify-full (with sslrootcert=FILE for a CA of your own), or disable"
             ))),
         }
@@ -166,7 +170,7 @@ fn is_local(host: &Host) -> bool {
 
 /// The client's side of TLS, which trusts the certificates of a file, or those that the system trusts.
 fn trusting(file: Option<&Path>) -> Result<Arc<ClientConfig>, OpenError> {
-    let unusable = |what: String| OpenError::Address(what);
+    let unusable = |what: String| address_error(what);
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(format!("TLS: {error}")))?;
@@ -203,7 +207,10 @@ fn find_password(config: &Config, passfile: Option<&Path>) -> Result<Option<Stri
             Ok(password_in(&text, config))
         }
         Err(_) if !is_named => Ok(None),
-        Err(error) => Err(OpenError::Address(format!("the password file {}: {error}", file.display()))),
+        Err(error) => {
+            let what = format!("the password file {}", file.display());
+            Err(OpenError::Address(SharedError::during(what, error)))
+        }
     }
 }
 
@@ -215,7 +222,7 @@ fn refuse_readable_by_others(file: &Path) -> Result<(), OpenError> {
         return Ok(());
     }
     let file = file.display();
-    Err(OpenError::Address(format!("the password file {file} can be read by others; run chmod 600 {file}")))
+    Err(address_error(format!("the password file {file} can be read by others; run chmod 600 {file}")))
 }
 
 #[cfg(not(unix))]

@@ -14,28 +14,10 @@ impl From<tokio_postgres::Error> for EngineError {
                 let text = format!("{} (SQLSTATE {})", told.message(), told.code().code());
                 Self::new(cause, text)
             }
-            None => Self::new(cause, Chain(error)),
+            None => Self::new(cause, error),
         }
     }
 }
-
-/// An error whose text includes what caused it, since the driver's own says little ("error connecting to server").
-#[derive(Debug)]
-struct Chain(tokio_postgres::Error);
-
-impl std::fmt::Display for Chain {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)?;
-        let mut source = std::error::Error::source(&self.0);
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Chain {}
 
 fn cause(error: &tokio_postgres::Error) -> Cause {
     let Some(told) = error.as_db_error() else {
@@ -50,7 +32,7 @@ fn cause(error: &tokio_postgres::Error) -> Cause {
         // Deadlock, serialization failure, a lock that was not given in time.
         "40001" | "40P01" | "55P03" => Cause::Busy,
         // Disk full, out of memory, too many connections; read-only: a standby that has not taken over yet.
-        "53100" => Cause::Room,
+        "53100" => Cause::ServerRoom,
         _ if *code == SqlState::DATA_CORRUPTED || *code == SqlState::INDEX_CORRUPTED => Cause::File,
         // The server ends this session: shutdown, start-up, recovery, or a timeout of a transaction that sat idle.
         "57P01" | "57P02" | "57P03" | "25P03" | "25P04" => Cause::Connection,

@@ -13,6 +13,7 @@ use crate::engine::membership::Membership;
 use crate::engine::session::{Next, Result, Session};
 use crate::engine::writer::Sealing;
 use crate::port::NodeLease;
+use muster_core::error_chain::chain;
 
 /// How often the change log is asked for its newest number: a change made elsewhere is known here within this time.
 const EVERY: Duration = Duration::from_millis(25);
@@ -117,7 +118,7 @@ impl Follow {
             }
             Err(error) => {
                 if before != State::NoAnswer {
-                    tracing::warn!(%error, "the database does not answer; retrying");
+                    tracing::warn!(error = %chain(&error), "the database does not answer; retrying");
                 }
                 State::NoAnswer
             }

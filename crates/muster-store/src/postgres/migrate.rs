@@ -3,7 +3,7 @@
 use super::dialect;
 use super::session::PostgresSession;
 use crate::engine::error::{EngineError, OpenError};
-use crate::engine::migration::{Applied, MIGRATIONS, check};
+use crate::engine::migration::{Applied, MIGRATIONS, missing};
 use crate::engine::session::{Connection, Next, Result, Session};
 
 /// Held while the schema is looked at and changed: servers that start together take turns.
@@ -28,11 +28,7 @@ pub(super) fn migrate(session: &PostgresSession, place: &str) -> std::result::Re
         return Err(OpenError::NotOurs { place: place.to_owned(), found, instead: "database" });
     }
     let applied = if is_ours { applied(session).map_err(engine())? } else { Vec::new() };
-    for found in &applied {
-        check(found, MIGRATIONS)?;
-    }
-    for migration in MIGRATIONS.iter().filter(|known| !applied.iter().any(|found| found.number == known.number)) {
-        let doing = format!("migrate the database to {} {}", migration.number, migration.name);
+    for migration in missing(&applied, MIGRATIONS)? {
         let apply = || -> Result<()> {
             if migration.number == 1 {
                 session.batch(CREATE)?;
@@ -43,7 +39,7 @@ pub(super) fn migrate(session: &PostgresSession, place: &str) -> std::result::Re
             let values = [migration.number.into(), migration.name.into(), (&checksum).into()];
             session.run(INSERT, &values).map(|_| ())
         };
-        apply().map_err(OpenError::engine::<EngineError>(doing))?;
+        apply().map_err(OpenError::engine::<EngineError>(migration.doing()))?;
     }
     session.commit_unfenced().map_err(OpenError::engine::<EngineError>("commit the migrations of the database"))
 }

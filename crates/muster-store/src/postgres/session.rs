@@ -22,6 +22,7 @@ use crate::engine::error::{Cause, EngineError, OpenError};
 use crate::engine::membership::Membership;
 use crate::engine::session::{Cells, Leases, Next, Result, Row, Rule, Session, Value};
 use crate::port::{NodeEpoch, NodeStanding, StoreError};
+use muster_core::error_chain::chain;
 
 /// Prepared statements that a connection keeps: more than there are fixed ones. Composed ones beyond it are prepared anew.
 const PREPARED: usize = 512;
@@ -219,18 +220,18 @@ impl PostgresSession {
     }
 
     /// Learns whether a transaction was committed whose answer was lost. A transaction that is still going on is waited for.
-    fn resolve(&self, id: &str, lost: &EngineError) -> std::result::Result<(), StoreError> {
+    fn resolve(&self, id: &str, lost: EngineError) -> std::result::Result<(), StoreError> {
         for pause in RESOLVE {
             std::thread::sleep(pause);
             *self.link.borrow_mut() = None;
             // Whoever inserts the id first decides: the lost transaction, or this statement, after which it can't commit any more.
             match self.with(INSERT_COMMIT, &async |client, statement| client.execute(statement, &[&id]).await) {
                 Ok(0) => return Ok(()),
-                Ok(_) => return Err(StoreError::Unavailable { reason: lost.to_string() }),
-                Err(error) => tracing::warn!(%error, "the outcome of a commit is not known yet"),
+                Ok(_) => return Err(StoreError::unavailable(lost)),
+                Err(error) => tracing::warn!(error = %chain(&error), "the outcome of a commit is not known yet"),
             }
         }
-        Err(StoreError::Unknown { reason: lost.to_string() })
+        Err(StoreError::Unknown { source: lost.into() })
     }
 }
 
@@ -312,7 +313,7 @@ impl Session for PostgresSession {
             return Ok(());
         }
         let id = format!("{:032x}", rand::random::<u128>());
-        let epoch = self.epoch().map_err(|error| error.not_applied())?;
+        let epoch = self.epoch().map_err(EngineError::not_applied)?;
         let committed = self.with(MARK_COMMIT, &async |client, statement| {
             let bound: [&(dyn ToSql + Sync); 2] = [&id, &epoch.as_str()];
             let (marked, committed) = tokio::join!(client.execute(statement, &bound), client.batch_execute("COMMIT"));
@@ -323,7 +324,7 @@ impl Session for PostgresSession {
         self.transaction.set(Transaction::None);
         match committed {
             Ok(()) => Ok(()),
-            Err(error) if *error.cause() == Cause::Connection => self.resolve(&id, &error),
+            Err(error) if *error.cause() == Cause::Connection => self.resolve(&id, error),
             Err(error) if *error.cause() == Cause::Fenced => {
                 // The follower registers again.
                 if let Some(membership) = &self.membership {

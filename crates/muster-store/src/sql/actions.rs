@@ -68,7 +68,7 @@ statements! {
          AND (a.expiration IS NULL OR a.expiration > $3) ORDER BY t.action_seq LIMIT $4"
     );
     /// Selects the targets of an action in order.
-    TARGETS = "SELECT place, agent_id, state FROM action_targets WHERE action_seq = $1 AND place > $2 \
+    TARGETS = "SELECT place, agent_id, state, former FROM action_targets WHERE action_seq = $1 AND place > $2 \
         ORDER BY place LIMIT $3";
     /// Selects the target state of an agent.
     TARGET = "SELECT t.state, t.former FROM action_targets t JOIN actions a ON a.seq = t.action_seq \

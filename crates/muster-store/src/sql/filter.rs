@@ -1,6 +1,6 @@
 //! Queries with variable conditions, assembled from fixed fragments.
 
-use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId};
 use serde_json::json;
 
 use super::{actions, dialect};
@@ -63,30 +63,14 @@ impl Composed {
         if let Some(space) = &filter.space {
             self.text(" AND agents.space = $?", space.as_str());
         }
-        if let Some(ids) = &filter.ids {
-            self.list(" AND agents.id ", ids.iter().map(AgentId::as_str));
-        }
-        if let Some(ids) = &filter.policy_ids {
-            self.list(" AND agents.policy_id ", ids.iter().map(PolicyId::as_str));
-        }
-        if let Some(statuses) = &filter.statuses {
-            self.list(" AND agents.status ", statuses.iter().map(|status| status.as_str()));
-        }
-        if !filter.without_statuses.is_empty() {
-            self.list(" AND agents.status NOT ", filter.without_statuses.iter().map(|status| status.as_str()));
-        }
-        self.tags(filter);
-        if let Some(id) = &filter.enrollment_key_id {
-            self.text(" AND agents.enrollment_key_id = $?", id.as_str());
-        }
-        self.times(filter);
         for condition in &filter.conditions {
             self.push(" AND ");
             self.condition(condition);
         }
     }
 
-    /// Appends one condition. It is never NULL, so that its negation matches exactly the rest.
+    /// Appends one condition. It is never NULL, so that its negation matches exactly the rest; and where a column has an
+    /// index, it stands alone on its side of the comparison, so that the index is used.
     fn condition(&mut self, condition: &AgentCondition) {
         match condition {
             AgentCondition::All(parts) => self.group("(1 = 1", " AND ", parts),
@@ -100,7 +84,7 @@ impl Composed {
                 self.set("(lower(agents.hostname) ", names.iter().map(|name| name.to_ascii_lowercase()));
             }
             AgentCondition::Policies(ids) => {
-                self.set("(coalesce(agents.policy_id, '') ", ids.iter().map(PolicyId::as_str));
+                self.set("(agents.policy_id IS NOT NULL AND agents.policy_id ", ids.iter().map(PolicyId::as_str));
             }
             AgentCondition::HasPolicy => self.push("(agents.policy_id IS NOT NULL)"),
             AgentCondition::Statuses(statuses) => self.set("(agents.status ", statuses.iter().map(|it| it.as_str())),
@@ -109,7 +93,8 @@ impl Composed {
             }
             AgentCondition::HasTags => self.push("(agents.tags <> '[]')"),
             AgentCondition::EnrollmentKeys(ids) => {
-                self.set("(coalesce(agents.enrollment_key_id, '') ", ids.iter().map(EnrollmentKeyId::as_str));
+                self.push("(agents.enrollment_key_id IS NOT NULL AND agents.enrollment_key_id ");
+                self.set("", ids.iter().map(EnrollmentKeyId::as_str));
             }
             AgentCondition::HasEnrollmentKey => self.push("(agents.enrollment_key_id IS NOT NULL)"),
             AgentCondition::HasDuplicateHosts => self.push("(agents.duplicate_hosts IS NOT NULL)"),
@@ -119,6 +104,17 @@ impl Composed {
                 self.set("", ids.iter().map(HostId::as_str));
             }
             AgentCondition::HasHost => self.push("(agents.host_id IS NOT NULL)"),
+            AgentCondition::UnseenSince(time) => {
+                self.integer("(coalesce(agents.last_checkin, agents.enrolled_at) < $?)", time.as_micros());
+            }
+            AgentCondition::SeenAfter(time) => {
+                self.integer("(coalesce(agents.last_checkin, agents.enrolled_at) > $?)", time.as_micros());
+            }
+            AgentCondition::EnrolledBy(time) => self.integer("(agents.enrolled_at <= $?)", time.as_micros()),
+            AgentCondition::InactivityTimeout(timeout) => {
+                let micros = timeout.map_or(-1, |timeout| i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX));
+                self.integer("(coalesce(agents.inactivity_timeout, -1) = $?)", micros);
+            }
         }
     }
 
@@ -135,42 +131,6 @@ impl Composed {
     fn set<T: AsRef<str>>(&mut self, head: &'static str, words: impl IntoIterator<Item = T>) {
         self.list(head, words);
         self.push(")");
-    }
-
-    fn times(&mut self, filter: &AgentFilter) {
-        if let Some(since) = filter.unseen_since {
-            self.integer(" AND coalesce(agents.last_checkin, agents.enrolled_at) < $?", since.as_micros());
-        }
-        if let Some(time) = filter.seen_after {
-            self.integer(" AND coalesce(agents.last_checkin, agents.enrolled_at) > $?", time.as_micros());
-        }
-        if let Some(time) = filter.enrolled_by {
-            self.integer(" AND agents.enrolled_at <= $?", time.as_micros());
-        }
-        match filter.without_inactivity_timeout {
-            None => {}
-            Some(None) => self.push(" AND agents.inactivity_timeout IS NOT NULL"),
-            Some(Some(timeout)) => self.integer(
-                " AND coalesce(agents.inactivity_timeout, -1) <> $?",
-                i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX),
-            ),
-        }
-    }
-
-    fn tags(&mut self, filter: &AgentFilter) {
-        for tag in &filter.tags {
-            self.text(" AND EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag = $?)", tag);
-        }
-        for set in &filter.any_tags {
-            self.list(" AND EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag ", set);
-            self.push(")");
-        }
-        for tag in &filter.without_tags {
-            self.text(" AND NOT EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag = $?)", tag);
-        }
-        if filter.untagged {
-            self.push(" AND agents.tags = '[]'");
-        }
     }
 }
 
@@ -266,17 +226,12 @@ pub(crate) fn agent_counts(filter: &AgentFilter) -> Composed {
 const IN_SPACE: &str =
     "EXISTS (SELECT 1 FROM agents WHERE agents.id = agent_tags.agent_id AND agents.space = $? LIMIT 1)";
 
-/// Whether the filter asks for a whole space.
-fn is_of_space(filter: &AgentFilter, space: &SpaceId) -> bool {
-    *filter == AgentFilter { space: Some(space.clone()), ..AgentFilter::default() }
-}
-
 /// Composes the query for all tags.
 pub(crate) fn agent_tags(filter: &AgentFilter) -> Composed {
     if *filter == AgentFilter::default() {
         return Composed::start("SELECT DISTINCT tag FROM agent_tags WHERE ");
     }
-    if let Some(space) = filter.space.as_ref().filter(|space| is_of_space(filter, space)) {
+    if let Some(space) = filter.space.as_ref().filter(|_| filter.conditions.is_empty()) {
         // In the order of the tags' index: a join would collect all of them before it knew which are distinct.
         let mut statement = Composed { text: "SELECT DISTINCT tag FROM agent_tags WHERE ".into(), values: Vec::new() };
         statement.text(IN_SPACE, space.as_str());
@@ -381,42 +336,38 @@ mod tests {
     use muster_core::status::Status;
     use muster_core::time::Timestamp;
 
+    use muster_core::id::SpaceId;
+
     use super::*;
     use crate::sql::placeholders;
 
     fn full() -> AgentFilter {
         AgentFilter {
             space: Some(SpaceId::trusted("s")),
-            ids: Some(vec![AgentId::trusted("a"), AgentId::trusted("b\"'")]),
-            policy_ids: Some(vec![PolicyId::trusted("p")]),
-            statuses: Some(vec![Status::Online]),
-            without_statuses: vec![Status::Unenrolled],
-            tags: vec!["x".into(), "y".into()],
-            any_tags: vec![vec!["v".into(), "w".into()]],
-            without_tags: vec!["z".into()],
-            untagged: true,
-            enrollment_key_id: Some(EnrollmentKeyId::trusted("k")),
-            unseen_since: Some(Timestamp::from_micros(5)),
-            seen_after: Some(Timestamp::from_micros(4)),
-            enrolled_by: Some(Timestamp::from_micros(3)),
-            without_inactivity_timeout: Some(Some(std::time::Duration::from_secs(6))),
-            conditions: vec![AgentCondition::Any(vec![
-                AgentCondition::Ids(vec![AgentId::trusted("c")]),
-                AgentCondition::Not(Box::new(AgentCondition::All(vec![
-                    AgentCondition::Policies(vec![PolicyId::trusted("q")]),
-                    AgentCondition::Hostnames(vec!["Host".into()]),
-                    AgentCondition::HasPolicy,
-                    AgentCondition::Statuses(vec![Status::Error]),
-                    AgentCondition::Tags(vec!["u".into()]),
-                    AgentCondition::HasTags,
-                    AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted("l")]),
-                    AgentCondition::HasEnrollmentKey,
-                    AgentCondition::HasDuplicateHosts,
-                    AgentCondition::Families(vec![muster_core::agent::Family::Orbit]),
-                    AgentCondition::Hosts(vec![HostId::trusted("h")]),
-                    AgentCondition::HasHost,
-                ]))),
-            ])],
+            conditions: vec![
+                AgentCondition::Ids(vec![AgentId::trusted("a"), AgentId::trusted("b\"'")]),
+                AgentCondition::Any(vec![
+                    AgentCondition::Ids(vec![AgentId::trusted("c")]),
+                    AgentCondition::Not(Box::new(AgentCondition::All(vec![
+                        AgentCondition::Policies(vec![PolicyId::trusted("q")]),
+                        AgentCondition::Hostnames(vec!["Host".into()]),
+                        AgentCondition::HasPolicy,
+                        AgentCondition::Statuses(vec![Status::Error]),
+                        AgentCondition::Tags(vec!["u".into()]),
+                        AgentCondition::HasTags,
+                        AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted("l")]),
+                        AgentCondition::HasEnrollmentKey,
+                        AgentCondition::HasDuplicateHosts,
+                        AgentCondition::Families(vec![muster_core::agent::Family::Orbit]),
+                        AgentCondition::Hosts(vec![HostId::trusted("h")]),
+                        AgentCondition::HasHost,
+                        AgentCondition::UnseenSince(Timestamp::from_micros(5)),
+                        AgentCondition::SeenAfter(Timestamp::from_micros(4)),
+                        AgentCondition::EnrolledBy(Timestamp::from_micros(3)),
+                        AgentCondition::InactivityTimeout(Some(std::time::Duration::from_secs(6))),
+                    ]))),
+                ]),
+            ],
         }
     }
 

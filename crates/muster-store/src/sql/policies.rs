@@ -36,7 +36,7 @@ statements! {
     BY_ID = concat!("SELECT ", columns!(), " FROM policies WHERE id = $1");
     /// One policy of a space.
     BY_ID_IN = concat!("SELECT ", columns!(), " FROM policies WHERE id = $1 AND space = $2");
-    /// What enrolment needs; none of the columns lies behind the long ones.
+    /// What enrollment needs; none of the columns lies behind the long ones.
     HEAD = "SELECT id, inactivity_timeout FROM policies WHERE id = $1";
     /// The same of the default policy of a space.
     DEFAULT_HEAD = "SELECT id, inactivity_timeout FROM policies WHERE space = $1 AND is_default = 1 LIMIT 1";

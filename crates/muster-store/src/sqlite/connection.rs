@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::identity::{self, APPLICATION_ID};
 use crate::engine::error::OpenError;
+use crate::engine::store::Durability;
 
 /// Prepared statements that a connection caches: more than there are.
 const PREPARED: usize = 256;
@@ -32,23 +33,27 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Opens the writing connection, before migrations. Fails without a change if the file is not a store of ours.
-pub(super) fn writer(path: &Path, durable: bool) -> Result<Connection, OpenError> {
+pub(super) fn writer(path: &Path, durability: Durability) -> Result<Connection, OpenError> {
     identity::refuse_foreign(path)?;
     create_private(path)?;
     let doing = || format!("open the store {}", path.display());
     let connection = open(path).map_err(OpenError::engine(doing()))?;
-    set_writer(&connection, durable).map_err(OpenError::engine(doing()))?;
+    set_writer(&connection, durability).map_err(OpenError::engine(doing()))?;
     Ok(connection)
 }
 
-fn set_writer(connection: &Connection, durable: bool) -> rusqlite::Result<()> {
+fn set_writer(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
     // The application id of a new file must be in its header before there is a WAL.
     if connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0 {
         connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // FULL syncs each commit, so that acknowledged data survives a power failure and not only a crash of the process.
-    connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "OFF" })?;
+    connection.pragma_update(
+        None,
+        "synchronous",
+        if durability == Durability::PowerFailure { "FULL" } else { "OFF" },
+    )?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
     // What a savepoint must be able to take back is kept in memory, not in a file of its own.

@@ -50,9 +50,10 @@ fn constraint(error: &rusqlite::Error) -> Option<Precondition> {
 ///
 /// Full, busy and read-only are told before the frame that makes the commit valid is whole in the log. After any
 /// other error (a failed sync above all) the frame may be there, and a crash now could bring the commit to life.
-pub(super) fn commit_failed(error: &rusqlite::Error) -> StoreError {
-    let reason = error.to_string();
-    match error.sqlite_error_code() {
+pub(super) fn commit_failed(error: rusqlite::Error) -> StoreError {
+    let code = error.sqlite_error_code();
+    let error = EngineError::from(error);
+    match code {
         Some(
             ErrorCode::DiskFull
             | ErrorCode::DatabaseBusy
@@ -60,8 +61,8 @@ pub(super) fn commit_failed(error: &rusqlite::Error) -> StoreError {
             | ErrorCode::ReadOnly
             | ErrorCode::OutOfMemory
             | ErrorCode::ConstraintViolation,
-        ) => StoreError::Unavailable { reason },
-        _ => StoreError::Unknown { reason },
+        ) => StoreError::unavailable(error),
+        _ => StoreError::Unknown { source: error.into() },
     }
 }
 
@@ -88,10 +89,10 @@ mod tests {
 
     #[test]
     fn a_commit_without_space_is_not_applied_but_a_failed_sync_is_unknown() {
-        assert!(matches!(commit_failed(&engine(ffi::SQLITE_FULL)), StoreError::Unavailable { .. }));
-        assert!(matches!(commit_failed(&engine(ffi::SQLITE_READONLY)), StoreError::Unavailable { .. }));
-        assert!(matches!(commit_failed(&engine(ffi::SQLITE_IOERR_FSYNC)), StoreError::Unknown { .. }));
-        assert!(matches!(commit_failed(&engine(ffi::SQLITE_IOERR_WRITE)), StoreError::Unknown { .. }));
+        assert!(matches!(commit_failed(engine(ffi::SQLITE_FULL)), StoreError::Unavailable { .. }));
+        assert!(matches!(commit_failed(engine(ffi::SQLITE_READONLY)), StoreError::Unavailable { .. }));
+        assert!(matches!(commit_failed(engine(ffi::SQLITE_IOERR_FSYNC)), StoreError::Unknown { .. }));
+        assert!(matches!(commit_failed(engine(ffi::SQLITE_IOERR_WRITE)), StoreError::Unknown { .. }));
     }
 
     #[test]

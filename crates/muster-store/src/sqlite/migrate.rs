@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::identity::APPLICATION_ID;
 use crate::engine::error::OpenError;
-use crate::engine::migration::{Applied, Migration, check};
+use crate::engine::migration::{Applied, Migration, missing};
 use crate::sql::dialect;
 
 /// Applies the missing migrations in one transaction.
@@ -16,12 +16,8 @@ pub(super) fn migrate(connection: &mut Connection, known: &[Migration]) -> Resul
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(OpenError::engine("begin to migrate the store"))?;
     let applied = applied(&transaction).map_err(OpenError::engine("read which migrations the store has"))?;
-    for found in &applied {
-        check(found, known)?;
-    }
-    for migration in known.iter().filter(|known| !applied.iter().any(|found| found.number == known.number)) {
-        let doing = format!("migrate the store to {} {}", migration.number, migration.name);
-        apply(&transaction, migration).map_err(OpenError::engine(doing))?;
+    for migration in missing(&applied, known)? {
+        apply(&transaction, migration).map_err(OpenError::engine(migration.doing()))?;
     }
     mark(&transaction).map_err(OpenError::engine("mark the file as a store"))?;
     transaction.commit().map_err(OpenError::engine("commit the migrations of the store"))
@@ -56,6 +52,7 @@ mod tests {
 
     use super::*;
     use crate::engine::migration::MIGRATIONS;
+    use crate::engine::store::Durability;
     use crate::query::{ActionFilter, Page};
     use crate::sqlite::connection;
     use crate::sqlite::temporary::TemporaryDirectory;
@@ -233,7 +230,7 @@ mod tests {
     #[test]
     fn every_statement_is_one_that_the_schema_understands() {
         let directory = TemporaryDirectory::new().unwrap();
-        let mut connection = connection::writer(&directory.path().join("muster.db"), false).unwrap();
+        let mut connection = connection::writer(&directory.path().join("muster.db"), Durability::Crash).unwrap();
         migrate(&mut connection, MIGRATIONS).unwrap();
         for (name, text) in crate::sql::all() {
             connection.prepare(text).unwrap_or_else(|error| panic!("{name}: {error}"));

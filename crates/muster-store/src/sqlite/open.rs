@@ -15,7 +15,7 @@ use crate::engine::membership::{ALONE, Membership};
 use crate::engine::migration::MIGRATIONS;
 use crate::engine::recent::Recent;
 use crate::engine::session::Session;
-use crate::engine::store::{Options, Sessions, SqlStore};
+use crate::engine::store::{Durability, Options, Sessions, SqlStore};
 use crate::sql::now;
 
 /// The lease of the one node never ends.
@@ -30,7 +30,7 @@ const INTRODUCE: &str = concat!(
 impl SqlStore {
     /// Opens or creates the file of an embedded store and migrates its schema.
     pub fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
-        let mut writing = connection::writer(path, options.durable)?;
+        let mut writing = connection::writer(path, options.durability)?;
         migrate(&mut writing, MIGRATIONS)?;
         connection::enforce_references(&writing)?;
         introduce(&writing);
@@ -46,7 +46,7 @@ impl SqlStore {
     /// Creates a store for tests in a temporary directory. Commits do not wait for the disk.
     pub fn temporary() -> Result<Self, OpenError> {
         let directory = TemporaryDirectory::new()?;
-        let options = Options { durable: false, ..Options::default() };
+        let options = Options { durability: Durability::Crash, ..Options::default() };
         let mut store = Self::open(&directory.path().join("muster.db"), &options)?;
         store.keep(directory);
         Ok(store)

@@ -60,7 +60,7 @@ impl Session for Connection {
 
     fn commit(&self) -> std::result::Result<(), StoreError> {
         let commit = || self.prepare_cached("COMMIT")?.raw_execute();
-        commit().map(|_| ()).map_err(|error| commit_failed(&error))
+        commit().map(|_| ()).map_err(commit_failed)
     }
 
     fn roll_back(&self) -> Result<()> {
@@ -106,7 +106,7 @@ impl Cells for rusqlite::Row<'_> {
             ValueRef::Integer(number) => Value::Integer(number),
             ValueRef::Text(text) => {
                 let text = std::str::from_utf8(text);
-                Value::Text(Cow::Borrowed(text.map_err(|error| EngineError::row(error.to_string()))?))
+                Value::Text(Cow::Borrowed(text.map_err(EngineError::row)?))
             }
             ValueRef::Blob(bytes) => Value::Bytes(bytes),
             ValueRef::Real(_) => {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::engine::error::OpenError;
+use muster_core::error_chain::chain;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -38,7 +39,7 @@ impl TemporaryDirectory {
 impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, path = %self.0.display(), "a temporary directory stays behind");
+            tracing::warn!(error = %chain(&error), path = %self.0.display(), "a temporary directory stays behind");
         }
     }
 }

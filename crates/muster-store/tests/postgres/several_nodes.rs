@@ -88,7 +88,7 @@ async fn a_copy_of_a_data_directory_is_refused_while_its_original_lives() {
     second.commit(put("b")).await.unwrap();
     let fenced = first.commit(put("c")).await;
     assert!(
-        matches!(&fenced, Err(StoreError::Unavailable { reason }) if reason.contains("lost its lease")),
+        matches!(&fenced, Err(StoreError::Unavailable { source }) if source.to_string().contains("lost its lease")),
         "{fenced:?}"
     );
     assert_eq!(second.setting("c").await.unwrap(), None);

@@ -1,4 +1,4 @@
-//! Actions: order, what is due, results.
+//! Actions: creation, what is due, results.
 
 use muster_core::action::{Action, ActionResult, ActionType, Target, TargetState};
 use muster_core::id::PolicyId;
@@ -27,27 +27,27 @@ async fn state(store: &impl Store, action: &str, agent: &str) -> Option<TargetSt
 
 pub async fn an_action_comes_back_with_its_place_in_the_order(store: &impl Store) {
     let (bare, full) = (action("bare"), full_action("full"));
-    let committed = commit(store, vec![order(&bare, &[]), order(&full, &["a"])]).await;
+    let committed = commit(store, vec![create(&bare, &[]), create(&full, &["a"])]).await;
     let [first, second] = committed.action_seqs[..] else { panic!("{committed:?}") };
     assert!(0 < first && first < second);
-    let third = commit(store, vec![order(&action("third"), &[])]).await.action_seqs[0];
+    let third = commit(store, vec![create(&action("third"), &[])]).await.action_seqs[0];
     assert!(second < third);
     for (written, seq) in [(bare, first), (full, second)] {
         let expected = Action { seq, ..written };
         assert_eq!(store.action(&expected.id).await.unwrap(), Some(expected));
     }
     assert_eq!(store.action(&action_id("none")).await.unwrap(), None);
-    assert!(matches!(refused(store, vec![order(&action("bare"), &[])]).await, Precondition::Exists(_)));
+    assert!(matches!(refused(store, vec![create(&action("bare"), &[])]).await, Precondition::Exists(_)));
 }
 
 pub async fn ea75_what_is_due_comes_in_order_after_the_position(store: &impl Store) {
     let seqs = commit(
         store,
         vec![
-            order(&action("one"), &["b", "a"]),
-            order(&action("other"), &["b"]),
-            order(&action("two"), &["a"]),
-            order(&action("three"), &["c", "b", "a"]),
+            create(&action("one"), &["b", "a"]),
+            create(&action("other"), &["b"]),
+            create(&action("two"), &["a"]),
+            create(&action("three"), &["c", "b", "a"]),
         ],
     )
     .await
@@ -64,7 +64,7 @@ pub async fn ea75_what_is_due_comes_in_order_after_the_position(store: &impl Sto
 pub async fn ea76_an_expired_action_is_not_due(store: &impl Store) {
     let mut ends = action("ends");
     ends.expiration = Some(at(10));
-    commit(store, vec![order(&ends, &["a"]), order(&action("stays"), &["a"])]).await;
+    commit(store, vec![create(&ends, &["a"]), create(&action("stays"), &["a"])]).await;
     assert_eq!(due(store, "a", -1, at(9)).await, ["ends", "stays"]);
     assert_eq!(due(store, "a", -1, at(10)).await, ["stays"]);
 }
@@ -72,12 +72,12 @@ pub async fn ea76_an_expired_action_is_not_due(store: &impl Store) {
 pub async fn ea77_types_that_are_never_delivered_are_due_so_that_the_position_passes_them(store: &impl Store) {
     let mut tags = action("tags");
     tags.kind = ActionType::UpdateTags;
-    commit(store, vec![order(&tags, &["a"])]).await;
+    commit(store, vec![create(&tags, &["a"])]).await;
     assert_eq!(due(store, "a", -1, at(0)).await, ["tags"]);
 }
 
 pub async fn d14_the_open_targets_of_an_agent_that_left_end_with_an_error(store: &impl Store) {
-    commit(store, vec![order(&action("open"), &["a", "b"]), order(&action("done"), &["a"])]).await;
+    commit(store, vec![create(&action("open"), &["a", "b"]), create(&action("done"), &["a"])]).await;
     commit(store, vec![answer(&result("done", "a", 1, None))]).await;
     commit(store, vec![Write::Agent(AgentWrite::EndActions { id: agent_id("a"), now: at(2) })]).await;
     assert_eq!(state(store, "open", "a").await, Some(TargetState::Failed));
@@ -89,7 +89,7 @@ pub async fn d14_the_open_targets_of_an_agent_that_left_end_with_an_error(store:
 }
 
 pub async fn a_target_that_the_server_ends_is_answered_once(store: &impl Store) {
-    commit(store, vec![order(&action("x"), &["a", "b"]), answer(&result("x", "b", 1, None))]).await;
+    commit(store, vec![create(&action("x"), &["a", "b"]), answer(&result("x", "b", 1, None))]).await;
     let end = |agent: &str, error: Option<&str>, n| {
         let error = error.map(str::to_owned);
         Write::Action(ActionWrite::EndTarget { action: action_id("x"), agent: agent_id(agent), error, now: at(n) })
@@ -104,7 +104,7 @@ pub async fn a_target_that_the_server_ends_is_answered_once(store: &impl Store) 
     commit(
         store,
         vec![
-            order(&action("y"), &["a"]),
+            create(&action("y"), &["a"]),
             Write::Action(ActionWrite::EndTarget {
                 action: action_id("y"),
                 agent: agent_id("a"),
@@ -118,7 +118,7 @@ pub async fn a_target_that_the_server_ends_is_answered_once(store: &impl Store) 
 }
 
 pub async fn ea42_d14_a_new_life_starts_after_all_that_was_before_it(store: &impl Store) {
-    commit(store, ["done", "failed", "open", "other"].map(|id| order(&action(id), &["a", "b"])).to_vec()).await;
+    commit(store, ["done", "failed", "open", "other"].map(|id| create(&action(id), &["a", "b"])).to_vec()).await;
     let answers = [result("done", "a", 1, None), result("failed", "a", 1, Some("no space"))];
     commit(store, answers.iter().map(answer).collect()).await;
     commit(store, vec![Write::Agent(AgentWrite::BeginLife { id: agent_id("a"), now: at(5) })]).await;
@@ -128,14 +128,14 @@ pub async fn ea42_d14_a_new_life_starts_after_all_that_was_before_it(store: &imp
         let target = store.action_target(&action_id(id), &agent_id("a")).await.unwrap();
         assert_eq!(target, Some(Target { state: stands, is_former: true }), "{id}");
     }
-    commit(store, vec![order(&action("new"), &["a"])]).await;
+    commit(store, vec![create(&action("new"), &["a"])]).await;
     assert_eq!(due(store, "a", -1, at(0)).await, ["new"]);
     let target = store.action_target(&action_id("new"), &agent_id("a")).await.unwrap();
     assert_eq!(target, Some(Target { state: TargetState::Queued, is_former: false }));
 }
 
 pub async fn ea119_the_first_result_stays(store: &impl Store) {
-    commit(store, vec![order(&action("x"), &["a"])]).await;
+    commit(store, vec![create(&action("x"), &["a"])]).await;
     let first = result("x", "a", 1, Some("failed"));
     for later in [first.clone(), result("x", "a", 2, None), result("x", "a", 3, Some("again"))] {
         commit(store, vec![answer(&later), answer(&later)]).await;
@@ -145,7 +145,7 @@ pub async fn ea119_the_first_result_stays(store: &impl Store) {
 }
 
 pub async fn ea120_results_come_newest_first_with_all_they_say(store: &impl Store) {
-    commit(store, vec![order(&action("x"), &["a", "b", "c"])]).await;
+    commit(store, vec![create(&action("x"), &["a", "b", "c"])]).await;
     let results = [result("x", "a", 5, None), result("x", "b", 9, Some("no space")), result("x", "c", 7, Some(""))];
     commit(store, results.iter().map(answer).collect()).await;
     let [a, b, c] = results;
@@ -157,7 +157,7 @@ pub async fn ea120_results_come_newest_first_with_all_they_say(store: &impl Stor
 }
 
 pub async fn d17_an_answer_of_an_agent_that_was_not_addressed_is_refused(store: &impl Store) {
-    commit(store, vec![order(&action("x"), &["a"])]).await;
+    commit(store, vec![create(&action("x"), &["a"])]).await;
     for stranger in [result("x", "b", 1, None), result("none", "a", 1, None)] {
         let missing = refused(store, vec![answer(&stranger)]).await;
         assert!(matches!(missing, Precondition::Missing(_)), "{missing:?}");
@@ -168,12 +168,12 @@ pub async fn d17_an_answer_of_an_agent_that_was_not_addressed_is_refused(store: 
 pub async fn an_ineligible_agent_is_recorded_but_never_ordered(store: &impl Store) {
     let mut upgrade = action("x");
     upgrade.total = 3;
-    commit(store, vec![order(&upgrade, &["a", "b"]), ineligible("x", "old", 4)]).await;
+    commit(store, vec![create(&upgrade, &["a", "b"]), ineligible("x", "old", 4)]).await;
     commit(store, vec![ineligible("x", "old", 5), ineligible("x", "older", 5)]).await;
     assert_eq!(state(store, "x", "old").await, Some(TargetState::Failed));
     assert_eq!(due(store, "old", -1, at(0)).await, Vec::<String>::new());
     let stranger = refused(store, vec![answer(&result("x", "old", 6, None))]).await;
-    assert!(matches!(stranger, Precondition::Missing(_)), "it was not ordered: {stranger:?}");
+    assert!(matches!(stranger, Precondition::Missing(_)), "it is not a target: {stranger:?}");
     let (_, counts) = store.actions(&ActionFilter::default(), ALL).await.unwrap().items.remove(0);
     assert_eq!((counts.created, counts.acked, counts.failed), (2, 0, 2));
     let targets = store.action_targets(&action_id("x"), -1, 10).await.unwrap();
@@ -182,7 +182,7 @@ pub async fn an_ineligible_agent_is_recorded_but_never_ordered(store: &impl Stor
 }
 
 pub async fn targets_come_in_slices_that_meet(store: &impl Store) {
-    commit(store, vec![order(&action("x"), &["c", "a", "b", "a"])]).await;
+    commit(store, vec![create(&action("x"), &["c", "a", "b", "a"])]).await;
     commit(store, vec![answer(&result("x", "a", 1, None))]).await;
     let id = action_id("x");
     let mut all = Vec::new();
@@ -194,13 +194,13 @@ pub async fn targets_come_in_slices_that_meet(store: &impl Store) {
         }
         all.extend(slice);
     }
-    let all: Vec<_> = all.iter().map(|(_, agent, state)| (agent.as_str(), *state)).collect();
+    let all: Vec<_> = all.iter().map(|(_, agent, target)| (agent.as_str(), target.state)).collect();
     let expected = [("c", TargetState::Queued), ("a", TargetState::Acked), ("b", TargetState::Queued)];
     assert_eq!(all, expected, "one mention of an agent counts");
 }
 
 pub async fn counts_follow_the_results(store: &impl Store) {
-    commit(store, vec![order(&action("x"), &["a", "b", "c", "d"])]).await;
+    commit(store, vec![create(&action("x"), &["a", "b", "c", "d"])]).await;
     commit(store, vec![answer(&result("x", "a", 8, None)), answer(&result("x", "b", 3, Some("no")))]).await;
     commit(store, vec![Write::Agent(AgentWrite::EndActions { id: agent_id("c"), now: at(4) })]).await;
     let (_, counts) = store.actions(&ActionFilter::default(), ALL).await.unwrap().items.remove(0);
@@ -209,7 +209,7 @@ pub async fn counts_follow_the_results(store: &impl Store) {
 
 pub async fn a_cancellation_keeps_its_first_time(store: &impl Store) {
     let cancel = |id: &str, n| vec![Write::Action(ActionWrite::Cancel { id: action_id(id), now: at(n) })];
-    commit(store, vec![order(&action("x"), &["a"])]).await;
+    commit(store, vec![create(&action("x"), &["a"])]).await;
     commit(store, cancel("x", 5)).await;
     commit(store, cancel("x", 9)).await;
     assert_eq!(store.action(&action_id("x")).await.unwrap().unwrap().cancelled_at, Some(at(5)));
@@ -223,7 +223,7 @@ pub async fn actions_are_listed_newest_first_by_filter(store: &impl Store) {
         let mut action = action(id);
         action.created_at = at(n as i64);
         action.kind = if *id == "two" { ActionType::Cancel } else { ActionType::Settings };
-        commit(store, vec![order(&action, agents)]).await;
+        commit(store, vec![create(&action, agents)]).await;
     }
     let check = async |filter: ActionFilter, expected: &[&str]| {
         let listed = store.actions(&filter, ALL).await.unwrap();
@@ -244,7 +244,7 @@ pub async fn old_actions_are_collected_with_all_their_own(store: &impl Store) {
     for (id, end) in [("old", Some(5)), ("older", Some(3)), ("now", Some(10)), ("endless", None)] {
         let mut action = action(id);
         action.expiration = end.map(at);
-        commit(store, vec![order(&action, &["a"]), answer(&result(id, "a", 1, None))]).await;
+        commit(store, vec![create(&action, &["a"]), answer(&result(id, "a", 1, None))]).await;
     }
     assert_eq!(store.actions_collect(at(10), 1).await.unwrap(), 1);
     assert_eq!(store.action(&action_id("older")).await.unwrap(), None, "the oldest first");
@@ -260,7 +260,7 @@ pub async fn orders_are_unfinished_until_they_are_finished_or_gone(store: &impl 
     for id in ["b", "a", "plain", "old"] {
         let mut action = action(id);
         action.expiration = (id == "old").then(|| at(3));
-        commit(store, vec![order(&action, &["x"])]).await;
+        commit(store, vec![create(&action, &["x"])]).await;
     }
     commit(store, vec![begun("a"), begun("b"), begun("old"), begun("b")]).await;
     assert_eq!(store.unfinished_effects().await.unwrap(), ["b", "a", "old"].map(action_id), "in their order");
@@ -280,7 +280,7 @@ pub async fn revisions_after_the_first_are_listed_among_actions(store: &impl Sto
     let writes =
         vec![Write::Policy(PolicyWrite::Insert(Box::new(policy("p")))), at_time(1, 1), at_time(2, 3), at_time(3, 5)];
     commit(store, writes).await;
-    commit(store, vec![order(&first, &["a"])]).await;
+    commit(store, vec![create(&first, &["a"])]).await;
     for (id, running, revision, active) in
         [("a", "p", 3, true), ("b", "p", 2, true), ("c", "other", 9, true), ("gone", "p", 3, false)]
     {

@@ -279,9 +279,9 @@ pub async fn a_deleted_agent_is_gone_everywhere(store: &impl Store) {
         vec![
             insert(&record),
             insert(&bare_agent("b")),
-            order(&action("x"), &["a", "b"]),
+            create(&action("x"), &["a", "b"]),
             answer(&result("x", "a", 1, None)),
-            order(&action("open"), &["a"]),
+            create(&action("open"), &["a"]),
             Write::File(FileWrite::InsertUpload(Box::new(upload("u", "x", "a")))),
             chunk("u", 0, b"bytes"),
             Write::File(FileWrite::InsertUpload(Box::new(upload("v", "x", "b")))),
@@ -310,7 +310,7 @@ pub async fn a_deleted_agent_is_gone_everywhere(store: &impl Store) {
 
 pub async fn d14_a_new_life_inherits_no_orders(store: &impl Store) {
     let answered = answer(&result("answered", "a", 1, None));
-    commit(store, vec![order(&action("before"), &["a"]), order(&action("answered"), &["a"]), answered]).await;
+    commit(store, vec![create(&action("before"), &["a"]), create(&action("answered"), &["a"]), answered]).await;
     commit(store, vec![insert(&bare_agent("a"))]).await;
     assert_eq!(store.actions_due(&agent_id("a"), -1, at(0), 10).await.unwrap(), []);
 }

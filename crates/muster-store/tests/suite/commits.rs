@@ -51,7 +51,7 @@ pub async fn a_commit_is_whole_or_not_there(store: &impl Store) {
         vec![
             setting("a", "1"),
             insert(&full_agent("agent")),
-            order(&action("x"), &["agent"]),
+            create(&action("x"), &["agent"]),
             audit(1),
             changed("a"),
             last,
@@ -84,7 +84,7 @@ pub async fn commits_side_by_side_do_not_spoil_each_other(store: &impl Store) {
     commit(store, vec![insert(&bare_agent("taken"))]).await;
     let jobs = (0..200).map(|n| {
         let id = if n % 3 == 0 { "taken".to_owned() } else { format!("a{n}") };
-        store.commit(vec![audit(n), changed(&id), insert(&bare_agent(&id)), order(&action(&format!("x{n}")), &[&id])])
+        store.commit(vec![audit(n), changed(&id), insert(&bare_agent(&id)), create(&action(&format!("x{n}")), &[&id])])
     });
     let results = join_all(jobs).await;
     let mut seqs = Vec::new();

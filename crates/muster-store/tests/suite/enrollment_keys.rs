@@ -96,15 +96,15 @@ pub async fn d20_a_key_that_does_not_admit_is_refused_inside_the_commit(store: &
     commit(store, vec![use_again_at("used-up", 10)]).await;
     let used_up = stored(store, "used-up").await.unwrap();
     assert_eq!((used_up.uses, used_up.last_used_at), (2, Some(at(10))), "who comes again is no further use");
-    assert_eq!(store.agent(&agent_id("a")).await.unwrap(), None, "nothing of a refused enrolment stays");
+    assert_eq!(store.agent(&agent_id("a")).await.unwrap(), None, "nothing of a refused enrollment stays");
 }
 
 pub async fn one_of_two_concurrent_uses_of_the_last_wins(store: &impl Store) {
     let mut key = enrollment_key("a");
     key.max_uses = Some(1);
     commit(store, vec![put(&key)]).await;
-    let enrol = |id: &str| store.commit(vec![use_at("a", 1), insert(&bare_agent(id))]);
-    let (left, right) = tokio::join!(enrol("left"), enrol("right"));
+    let enroll = |id: &str| store.commit(vec![use_at("a", 1), insert(&bare_agent(id))]);
+    let (left, right) = tokio::join!(enroll("left"), enroll("right"));
     assert!(left.is_ok() != right.is_ok(), "{left:?} {right:?}");
     assert_eq!(stored(store, "a").await.unwrap().uses, 1);
     let enrolled = store.agent_ids(&Default::default(), None, 10).await.unwrap();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use muster_core::agent::AgentRecord;
 use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use muster_core::status::Status;
-use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
+use muster_store::query::AgentCondition::{self, EnrollmentKeys, HasTags, Ids, Policies, Statuses, Tags};
+use muster_store::query::{AgentFilter, AgentSort, Page};
 use muster_store::{AgentWrite, Store, Write};
 
 use super::sample::*;
@@ -60,47 +61,56 @@ async fn matches(store: &impl Store, filter: &AgentFilter, expected: &str) {
 
 pub async fn each_filter_holds_and_all_of_them_together(store: &impl Store) {
     with_fleet(store).await;
-    let none = AgentFilter::default;
     let texts = |tags: &[&str]| tags.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let ids = |ids: &[&str]| Some(ids.iter().map(|id| agent_id(id)).collect::<Vec<_>>());
-    let on = |ids: &[&str]| Some(ids.iter().map(|id| PolicyId::trusted(*id)).collect::<Vec<_>>());
-    matches(store, &none(), "a1 a2 a3 a4 a5").await;
-    matches(store, &AgentFilter { ids: ids(&["a5", "a1", "no\"body'"]), ..none() }, "a1 a5").await;
-    matches(store, &AgentFilter { ids: ids(&[]), ..none() }, "").await;
-    matches(store, &AgentFilter { policy_ids: on(&["q"]), ..none() }, "a3 a5").await;
-    matches(store, &AgentFilter { statuses: Some(vec![Status::Online, Status::Error]), ..none() }, "a1 a3 a5").await;
-    matches(store, &AgentFilter { without_statuses: vec![Status::Unenrolled, Status::Error], ..none() }, "a1 a2 a3")
-        .await;
-    matches(store, &AgentFilter { tags: texts(&["x", "Y"]), ..none() }, "a1").await;
-    matches(store, &AgentFilter { tags: texts(&["b'; DROP TABLE agents; --"]), ..none() }, "a3").await;
-    matches(store, &AgentFilter { without_tags: texts(&["x"]), ..none() }, "a3 a4").await;
-    matches(store, &AgentFilter { untagged: true, ..none() }, "a4").await;
-    matches(store, &AgentFilter { enrollment_key_id: Some(EnrollmentKeyId::trusted("ek")), ..none() }, "a3").await;
-    let together = AgentFilter {
-        ids: ids(&["a1", "a2", "a5"]),
-        policy_ids: on(&["p", "q"]),
-        statuses: Some(vec![Status::Online, Status::Offline]),
-        tags: texts(&["x"]),
-        without_tags: texts(&["Y"]),
-        ..none()
-    };
-    matches(store, &together, "a2").await;
+    let ids = |ids: &[&str]| Ids(ids.iter().map(|id| agent_id(id)).collect());
+    let on = |ids: &[&str]| Policies(ids.iter().map(|id| PolicyId::trusted(*id)).collect());
+    let tagged = |tags: &[&str]| Tags(texts(tags));
+    let cases: [(Vec<AgentCondition>, &str); 16] = [
+        (vec![], "a1 a2 a3 a4 a5"),
+        (vec![ids(&["a5", "a1", "no\"body'"])], "a1 a5"),
+        (vec![ids(&[])], ""),
+        (vec![on(&["q"])], "a3 a5"),
+        (vec![!on(&["q"])], "a1 a2 a4"),
+        (vec![Statuses(vec![Status::Online, Status::Error])], "a1 a3 a5"),
+        (vec![!Statuses(vec![Status::Unenrolled, Status::Error])], "a1 a2 a3"),
+        (vec![tagged(&["x", "Y"])], "a1 a2 a5"),
+        (vec![tagged(&["x"]), tagged(&["Y"])], "a1"),
+        (vec![tagged(&["b'; DROP TABLE agents; --"])], "a3"),
+        (vec![!tagged(&["x"])], "a3 a4"),
+        (vec![HasTags], "a1 a2 a3 a5"),
+        (vec![!HasTags], "a4"),
+        (vec![EnrollmentKeys(vec![EnrollmentKeyId::trusted("ek")])], "a3"),
+        (vec![!EnrollmentKeys(vec![EnrollmentKeyId::trusted("ek")])], "a1 a2 a4 a5"),
+        (
+            vec![
+                ids(&["a1", "a2", "a5"]),
+                on(&["p", "q"]),
+                Statuses(vec![Status::Online, Status::Offline]),
+                tagged(&["x"]),
+                !tagged(&["Y"]),
+            ],
+            "a2",
+        ),
+    ];
+    for (conditions, expected) in cases {
+        matches(store, &AgentFilter::all(conditions), expected).await;
+    }
 }
 
 pub async fn a_filter_of_very_many_ids_works(store: &impl Store) {
     with_fleet(store).await;
     let ids = (0..50_000).map(|n| agent_id(&format!("a{n}"))).collect();
-    matches(store, &AgentFilter { ids: Some(ids), ..Default::default() }, "a1 a2 a3 a4 a5").await;
+    matches(store, &AgentFilter::all([Ids(ids)]), "a1 a2 a3 a4 a5").await;
 }
 
 pub async fn mg149_agents_unseen_for_long_are_found(store: &impl Store) {
     with_fleet(store).await;
-    let unseen = |n| AgentFilter { unseen_since: Some(at(n)), ..AgentFilter::default() };
+    let unseen = |n| AgentFilter::all([AgentCondition::UnseenSince(at(n))]);
     matches(store, &unseen(2), "").await;
     matches(store, &unseen(3), "a2").await;
     // Those never seen enrolled at 95, 97 and 99.
     matches(store, &unseen(98), "a2 a3 a4 a5").await;
-    let seen_after = |n| AgentFilter { seen_after: Some(at(n)), ..AgentFilter::default() };
+    let seen_after = |n| AgentFilter::all([AgentCondition::SeenAfter(at(n))]);
     matches(store, &seen_after(98), "a1").await;
     matches(store, &seen_after(99), "").await;
 }
@@ -111,10 +121,8 @@ pub async fn agents_with_another_inactivity_timeout_are_found(store: &impl Store
         record.inactivity_timeout = timeout.map(Duration::from_secs);
         commit(store, vec![insert(&record)]).await;
     }
-    let without = |timeout: Option<u64>| AgentFilter {
-        without_inactivity_timeout: Some(timeout.map(Duration::from_secs)),
-        ..AgentFilter::default()
-    };
+    let without =
+        |timeout: Option<u64>| AgentFilter::all([!AgentCondition::InactivityTimeout(timeout.map(Duration::from_secs))]);
     matches(store, &without(None), "long short").await;
     matches(store, &without(Some(60)), "long never").await;
     matches(store, &without(Some(61)), "long never short").await;
@@ -177,19 +185,16 @@ pub async fn cursors_show_each_agent_once_in_every_order(store: &impl Store) {
     }
 }
 
-pub async fn host_names_and_times_of_enrolment_are_filtered_by(store: &impl Store) {
+pub async fn host_names_and_times_of_enrollment_are_filtered_by(store: &impl Store) {
     with_fleet(store).await;
     let all = store.agent_list(&AgentFilter::default(), AgentSort::EnrolledAt, false, ALL).await.unwrap().items;
     let (name, at) = (all[1].record.hostname.to_uppercase(), all[1].record.enrolled_at);
-    let named = |names: Vec<String>| AgentFilter {
-        conditions: vec![AgentCondition::Hostnames(names)],
-        ..AgentFilter::default()
-    };
+    let named = |names: Vec<String>| AgentFilter::all([AgentCondition::Hostnames(names)]);
     let same: Vec<_> = all.iter().filter(|agent| agent.record.hostname.to_uppercase() == name).collect();
     let expected: Vec<_> = same.iter().map(|agent| agent.record.id.as_str()).collect();
     matches(store, &named(vec![name, "none".into()]), &expected.join(" ")).await;
     matches(store, &named(Vec::new()), "").await;
-    matches(store, &AgentFilter { enrolled_by: Some(at), ..AgentFilter::default() }, "a4 a5").await;
+    matches(store, &AgentFilter::all([AgentCondition::EnrolledBy(at)]), "a4 a5").await;
 }
 
 pub async fn lists_carry_metadata_but_not_components(store: &impl Store) {
@@ -226,7 +231,7 @@ pub async fn tags_in_use_are_sorted_ignoring_case(store: &impl Store) {
     with_fleet(store).await;
     let tags = store.agent_tags(&AgentFilter::default()).await.unwrap();
     assert_eq!(tags, ["B", "b'; DROP TABLE agents; --", "x", "Y", "ä"]);
-    let filter = AgentFilter { statuses: Some(vec![Status::Online]), ..Default::default() };
+    let filter = AgentFilter::all([Statuses(vec![Status::Online])]);
     assert_eq!(store.agent_tags(&filter).await.unwrap(), ["b'; DROP TABLE agents; --", "x", "Y"]);
 }
 
@@ -236,7 +241,7 @@ pub async fn changed_tags_are_filtered_by_at_once(store: &impl Store) {
     commit(store, vec![insert(&first)]).await;
     commit(store, vec![update(&first, &second)]).await;
     assert_eq!(store.agent_tags(&AgentFilter::default()).await.unwrap(), ["kept", "new"]);
-    let old = AgentFilter { tags: vec!["old".into()], ..Default::default() };
+    let old = AgentFilter::all([Tags(vec!["old".into()])]);
     assert_eq!(store.agent_ids(&old, None, 10).await.unwrap(), []);
     commit(store, vec![Write::Agent(AgentWrite::Delete { id: first.id, now: at(1) })]).await;
     assert_eq!(store.agent_tags(&AgentFilter::default()).await.unwrap(), Vec::<String>::new());

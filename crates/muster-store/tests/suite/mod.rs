@@ -111,7 +111,7 @@ macro_rules! run_for {
             each_order_and_its_reverse,
             pages_cover_the_list_and_tell_the_total,
             cursors_show_each_agent_once_in_every_order,
-            host_names_and_times_of_enrolment_are_filtered_by,
+            host_names_and_times_of_enrollment_are_filtered_by,
             lists_carry_metadata_but_not_components,
             ids_come_in_slices_that_meet,
             statuses_are_counted,

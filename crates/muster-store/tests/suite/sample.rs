@@ -205,7 +205,7 @@ pub fn full_action(id: &str) -> Action {
     }
 }
 
-pub fn order(action: &Action, targets: &[&str]) -> Write {
+pub fn create(action: &Action, targets: &[&str]) -> Write {
     Write::Action(ActionWrite::Insert {
         action: Box::new(action.clone()),
         targets: targets.iter().map(|target| agent_id(target)).collect(),

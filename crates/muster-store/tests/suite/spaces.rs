@@ -1,7 +1,7 @@
 //! Spaces: what belongs to one is not there for the other.
 
 use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, OutputId, PolicyId, SpaceId};
-use muster_store::query::{ActionFilter, AgentFilter, AgentSort, Page};
+use muster_store::query::{ActionFilter, AgentCondition, AgentFilter, AgentSort, Page};
 use muster_store::{ActionWrite, EnrollmentKeyWrite, FileWrite, OutputWrite, PolicyWrite, Precondition, Store, Write};
 
 use super::sample::*;
@@ -77,7 +77,7 @@ pub async fn lists_and_counts_are_of_one_space(store: &impl Store) {
     assert_eq!(store.agent_ids(&agents, None, 9).await.unwrap(), [AgentId::trusted("red-agent")]);
     assert_eq!(store.agent_counts(&agents).await.unwrap().iter().map(|(_, count)| count).sum::<u64>(), 1);
     assert_eq!(store.agent_tags(&agents).await.unwrap(), ["red-tag"]);
-    let by_id = AgentFilter { ids: Some(vec![AgentId::trusted("blue-agent")]), ..agents };
+    let by_id = AgentFilter { conditions: vec![AgentCondition::Ids(vec![AgentId::trusted("blue-agent")])], ..agents };
     assert_eq!(store.agent_ids(&by_id, None, 9).await.unwrap(), []);
 
     let keys = store.enrollment_keys(&red(), None, ALL).await.unwrap();

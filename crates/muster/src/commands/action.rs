@@ -52,7 +52,7 @@ pub struct ListArgs {
     /// Maximum number of actions
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// Only actions of the last 30m, 12h, 7d …
+    /// Maximum age of the actions, such as 30m, 12h or 7d
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     latest: Option<i64>,
     #[command(flatten)]
@@ -154,6 +154,7 @@ impl ListArgs {
         let mut query = ListActionStatus {
             per_page: Some(self.limit.min(PER_PAGE)),
             kuery: self.filter.clone(),
+            // The API expects milliseconds.
             latest: self.latest.map(|seconds| seconds.unsigned_abs().saturating_mul(1000)),
             ..ListActionStatus::default()
         };
@@ -168,8 +169,10 @@ impl ListArgs {
             query.search_after = listed.next_search_after;
         };
         super::find::warn_of_unreadable(unreadable, "actions");
+        // The last page may exceed the limit.
         actions.truncate(self.limit as usize);
         print_list(&actions, self.output.output, COLUMNS, id)?;
+        // Printed to stderr, so that stdout contains only the list.
         if (actions.len() as u64) < total {
             eprintln!("muster: showing the newest {} of {total} actions\n  hint: raise --limit", actions.len());
         }
@@ -181,6 +184,7 @@ impl ShowArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let action = client.action(&self.action).await?;
         let format = self.output.output;
+        // The id is known without reading the results.
         if format == Format::Name {
             return print_line(action.action_id);
         }
@@ -216,6 +220,7 @@ async fn results(client: &Client, action: &str, limit: usize) -> Result<Vec<Acti
     let mut after = -1;
     loop {
         let some = client.action_results(action, after, PER_PAGE).await?;
+        // A page that is not full is the last one.
         let last = some.len() < PER_PAGE as usize;
         // Positions have gaps where agents were deleted, so that pages may overlap.
         found.extend(some.into_iter().filter(|result| seen.insert(result.agent_id.clone())));
@@ -257,6 +262,7 @@ impl CancelArgs {
             client.try_cancel_action(&self.action).await?;
             return print_line(format!("would cancel {what}"));
         }
+        // As with all commands, a change for a single agent needs no confirmation.
         if count > 1 {
             self.care.confirm(&format!("Cancel {what}?"))?;
         }

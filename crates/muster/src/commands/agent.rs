@@ -158,6 +158,7 @@ const DETAILS: &[Column<Named<Agent>>] = &[
     column("POLICY", Named::policy),
     column("POLICY ID", |agent| or_dash(agent.policy_id.as_deref())),
     column("REVISION", |agent| agent.policy_revision.map_or_else(|| "-".into(), |revision| revision.to_string())),
+    // Without a target revision, the agent follows the newest revision.
     column("TARGET", |agent| {
         agent.target_revision.map_or_else(|| "newest".into(), |target| format!("revision {target}"))
     }),
@@ -180,7 +181,7 @@ const DETAILS: &[Column<Named<Agent>>] = &[
     column("COMPONENTS", |agent| components(agent)),
 ];
 
-/// The revision that the agent was given and could not apply, and why.
+/// Formats the revision that the agent could not apply, and the reason.
 fn policy_failure(agent: &Agent) -> String {
     let failure = agent.policy_failure.as_ref();
     failure.map_or_else(|| "-".into(), |failed| format!("revision {}: {}", failed.revision, failed.reason))
@@ -197,6 +198,7 @@ fn upgrade(agent: &Agent) -> String {
     let field = |path: &[&str]| raw_json::text(details.get(), path);
     let failure = field(&["metadata", "error_msg"]).filter(|text| !text.is_empty());
     let failure = failure.map_or_else(String::new, |text| format!(": {text}"));
+    // The agent's document is stored as it was sent, so that any field may be missing or of another type.
     let word = |key| field(&[key]).unwrap_or("?".into());
     format!("{} {}{failure}", word("target_version"), word("state"))
 }
@@ -207,6 +209,7 @@ fn components(agent: &Agent) -> String {
         let [id, status] = raw_json::members(component, ["id", "status"]);
         let word = |raw: Option<&str>| raw.and_then(raw_json::as_text).unwrap_or("?".into()).into_owned();
         words.push(format!("{} {}", word(id), word(status)));
+        // Continue with the next component.
         true
     });
     if words.is_empty() { "-".into() } else { words.join(", ") }
@@ -240,11 +243,13 @@ impl ListArgs {
         let format = self.output.output;
         let agents = with_policy_names(client, format, agents, |agent| agent.policy_id.as_deref()).await?;
         print_list(&agents, format, COLUMNS, |agent| agent.id.clone())?;
+        // Inactive and unenrolled agents are hidden by default, so that an empty list may be surprising.
         if total == 0 && matches!(format, Format::Table | Format::Wide) {
             eprintln!(
                 "muster: no agents\n  hint: to list unenrolled and inactive agents: muster agent list --filter 'status:*'"
             );
         }
+        // A truncated list must not look complete.
         if (agents.len() as u64) < total {
             eprintln!("muster: showing {} of {total} agents\n  hint: raise --limit, or narrow --filter", agents.len());
         }
@@ -275,6 +280,7 @@ impl TagArgs {
             tags_to_remove: (!add).then(|| self.tags.clone()),
         };
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
+        // Tags are changed immediately and need no action, so that there is nothing to wait for.
         client.bulk(&request(&chosen)).await?;
         print_line(format!("{} {}", if add { "tagged" } else { "untagged" }, agents(chosen.count)))
     }
@@ -288,6 +294,7 @@ impl DeleteArgs {
             BulkDelete { agents, include_inactive, batch_size: None, dry_run: None }
         };
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
+        // Unlike the bulk request, this fails if the agent was deleted in the meantime.
         if let Some(agent) = chosen.single() {
             client.delete_agent(agent).await?;
             return print_line("deleted 1 agent");

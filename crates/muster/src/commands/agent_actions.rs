@@ -30,8 +30,9 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// Prints the action's id, and waits if asked to. Fails if the action has no eligible agent.
+    /// Prints the id of the action, and waits if `--wait` is set. Returns an error if no agent is eligible.
     pub async fn finish(self, client: &Client, action_id: &str, single: bool) -> Result<(), Failed> {
+        // Printed before waiting, so that the user knows the id even if the wait is interrupted.
         print_line(action_id)?;
         if self.wait {
             return wait_for(client, action_id, Duration::from_secs(self.timeout)).await;
@@ -41,10 +42,11 @@ impl Wait {
     }
 }
 
-/// Reports agents that are not eligible for the action: they have an error as their result.
+/// Prints how many agents are not eligible for the action. The result of these agents is an error.
 async fn tell_refused(client: &Client, action_id: &str) -> Result<(), Failed> {
     let action = client.action(action_id).await?;
     let all = u64::try_from(action.nb_agents_actioned).unwrap_or(0);
+    // The action has been created only for eligible agents.
     let left_out = u64::try_from(action.nb_agents_actioned - action.nb_agents_action_created).unwrap_or(0);
     let first = action.latest_errors.first().map(|error| (&*error.agent_id, &*error.error));
     let Some(failed) = refused(left_out, all, first) else { return Ok(()) };
@@ -75,6 +77,7 @@ impl UnenrollArgs {
         let force = self.force.then_some(true);
         let request = |chosen: &Chosen| {
             let Chosen { agents, include_inactive, .. } = chosen.clone();
+            // In the API, `revoke` invalidates the keys, and `force` includes agents of managed policies (MG §5.6).
             BulkUnenroll { agents, include_inactive, batch_size: None, dry_run: None, revoke: force, force }
         };
         let what = |agents: &str| format!("{how} {agents}");
@@ -156,13 +159,13 @@ pub struct UpgradeArgs {
     /// Base URL from which agents download the package
     #[arg(long, value_name = "URL")]
     source_uri: Option<String>,
-    /// Duration over which the upgrades start: 10m, 4h
+    /// Period over which the upgrades are started, such as 10m or 4h
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     rollout: Option<i64>,
     /// Start time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     start: Option<String>,
-    /// Skip the eligibility checks: downgrades, managed policies, agents that report that they are not upgradeable
+    /// Allow downgrades, managed policies, and agents that report that they are not upgradeable
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -180,7 +183,7 @@ impl UpgradeArgs {
         self.wait.finish(client, &created.action_id, chosen.single().is_some()).await
     }
 
-    /// Uses the route for a single agent where possible: it has no schedule, but rejects an ineligible agent.
+    /// Uses the route for a single agent if there is no schedule, because that route rejects an ineligible agent.
     async fn create(&self, client: &Client, chosen: &Chosen) -> Result<CreatedAction, Failed> {
         if let (Some(agent), None, None) = (chosen.single(), &self.rollout, &self.start) {
             let BulkUpgrade { version, source_uri, force, skip_rate_limit_check, .. } = self.request(chosen);
@@ -222,7 +225,7 @@ pub struct DiagnosticsArgs {
 }
 
 impl DiagnosticsArgs {
-    /// Requests bundles, and downloads one.
+    /// Requests diagnostics bundles, and downloads one.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         if self.download.is_some() && !self.selection.names_one() {
             return Err(
@@ -230,13 +233,14 @@ impl DiagnosticsArgs {
             );
         }
         let what = |agents: &str| format!("request diagnostics from {agents}");
+        // The CPU profile is the only additional metric of the API (MG §5.1).
         let metrics = || self.cpu.then(|| vec!["CPU".to_owned()]);
         let request = |chosen: &Chosen| {
             let (Chosen { agents, include_inactive, .. }, additional_metrics) = (chosen.clone(), metrics());
             BulkDiagnostics { agents, include_inactive, batch_size: None, dry_run: None, additional_metrics }
         };
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
-        // Before anything is asked of the agent: its answer may take minutes.
+        // Checked before the request is sent to the agent, whose response can take minutes.
         if let Some(directory) = &self.download {
             let made = tokio::fs::create_dir_all(directory).await;
             made.map_err(|error| Failed::new(format!("cannot create {directory}: {error}")))?;
@@ -260,7 +264,8 @@ async fn download(client: &Client, agent: &str, action: &str, directory: &Utf8Pa
         Failed::not_found(format!("agent {agent} has not uploaded a bundle for action {action}"))
             .remedy(format!("the upload may still be running: muster action show {}", shell::argument(action)))
     })?;
-    // The name comes from the agent: keep only characters that no path, shell or terminal interprets.
+    // The name comes from the agent: keep only characters that have no special meaning in a path, a shell or a
+    // terminal.
     let safe = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' };
     let name: String = upload.name.chars().map(safe).collect();
     let path = directory.join(format!("{agent}-{}", name.trim_start_matches('.')));
@@ -289,6 +294,7 @@ impl SettingsArgs {
             "reset" => format!("reset the log level of {agents} to the policy's"),
             level => format!("set the log level of {agents} to {level}"),
         };
+        // `null` resets the level to that of the policy (MG §5.1).
         let level = (self.level != "reset").then_some(&self.level);
         let action =
             NewAction { kind: "SETTINGS".into(), data: Some(json!({"log_level": level})), ..NewAction::default() };

@@ -34,7 +34,7 @@ pub struct MigrateArgs {
 }
 
 impl std::fmt::Debug for MigrateArgs {
-    /// Omits the token and the settings, which may hold keys.
+    /// Omits the token and the settings, which may contain keys.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MigrateArgs").field("uri", &self.uri).finish_non_exhaustive()
     }
@@ -69,7 +69,7 @@ fn bulk(migration: &Migrate, chosen: &Chosen) -> BulkMigrate {
     BulkMigrate { agents, include_inactive, batch_size: None, dry_run: None, uri, enrollment_token, settings }
 }
 
-/// Parses `KEY=VALUE` pairs. A value that is JSON is taken as JSON, any other as a string.
+/// Parses `KEY=VALUE` pairs. A value that is not valid JSON is a string.
 fn settings(given: &[String]) -> Result<Option<Map<String, Value>>, Failed> {
     let mut settings = Map::new();
     for pair in given {
@@ -82,7 +82,8 @@ fn settings(given: &[String]) -> Result<Option<Map<String, Value>>, Failed> {
     Ok((!settings.is_empty()).then_some(settings))
 }
 
-/// Returns the value, or the content of the file for `@FILE`, which keeps it out of the process list.
+/// Returns the value, or for `@FILE` the content of the file. With `@FILE`, the value is not visible in the process
+/// list.
 fn secret(given: &str) -> Result<String, Failed> {
     match given.strip_prefix('@') {
         Some(file) => Ok(read_text(Utf8Path::new(file))?.trim_end_matches(['\r', '\n']).to_owned()),

@@ -7,7 +7,7 @@ use muster_protocol::management::audit::{AuditEvent, AuditVerdict, ListAuditEven
 use super::failure::Failed;
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
 
-/// Lines per request.
+/// Events per request.
 const PER_PAGE: u32 = 1000;
 
 /// Verbs of `audit`.
@@ -20,8 +20,8 @@ pub enum AuditCommand {
     List(ListArgs),
     /// Verify that no audit event was changed or removed
     ///
-    /// The events form a hash chain. Keep the hash of the last event in another place, to detect later that events were removed from
-    /// the end.
+    /// The events form a hash chain. Store the hash of the last event
+    /// elsewhere, so that you can detect later whether events were removed from the end of the log.
     #[command(after_help = "Examples:\n  muster audit verify\n  muster audit verify --output json")]
     Verify(VerifyArgs),
 }
@@ -74,7 +74,7 @@ const VERDICT: &[Column<AuditVerdict>] = &[
     column("LAST HASH", |verdict| or_dash(Some(heads(verdict).as_str()).filter(|heads| !heads.is_empty()))),
 ];
 
-/// The last hash; with several nodes, that of each chain after its name.
+/// Returns the last hash. With several nodes, returns the name and the last hash of each chain.
 fn heads(verdict: &AuditVerdict) -> String {
     match verdict.heads.as_slice() {
         [head] => head.hash.clone(),
@@ -104,6 +104,7 @@ impl ListArgs {
             search_after: None,
         };
         let mut events = Vec::new();
+        // Each page continues after the last event of the previous page.
         while events.len() < self.limit {
             let page = client.audit_events(&query).await?;
             events.extend(page.items);
@@ -120,13 +121,14 @@ impl ListArgs {
 impl VerifyArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let verdict = client.verify_audit().await?;
+        // The verdict is printed in any case, so that scripts can read it together with the exit code.
         print_one(&verdict, self.output.output, VERDICT, heads)?;
         match verdict.broken {
             None => Ok(()),
             Some(defect) => {
                 let what = format!("audit event {} of node {}: {}", defect.position, defect.chain, defect.reason);
                 Err(Failed::new(what)
-                    .remedy("compare with a backup: the node's events before it are as they were written"))
+                    .remedy("compare the log with a backup; the earlier events of this node are unchanged"))
             }
         }
     }

@@ -8,9 +8,9 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::failure::Failed;
 
-const REMEDY: &str = "pass the PEM file of the CA; a server with its own CA keeps it as ca.crt in its data directory";
+const REMEDY: &str = "pass the PEM file of the CA; a server with its own CA stores it as ca.crt in its data directory";
 
-/// Reads a PEM file and checks that it holds valid certificates and nothing else.
+/// Reads a PEM file and checks that it contains valid certificates and nothing else.
 pub fn read(file: &Utf8Path) -> Result<Vec<u8>, Failed> {
     let wrong = |reason: &str| Failed::usage(format!("--ca: {file}: {reason}")).remedy(REMEDY);
     let bytes = std::fs::read(file).map_err(|error| wrong(&format!("cannot read the file: {error}")))?;

@@ -19,16 +19,17 @@ pub struct Care {
 }
 
 impl Care {
-    /// Asks `question` unless `--yes` is set. Fails if there is no terminal to ask on.
+    /// Asks for confirmation unless `--yes` is set. Returns an error without a terminal.
     pub fn confirm(self, question: &str) -> Result<(), Failed> {
         if self.yes {
             return Ok(());
         }
+        // The prompt is printed to stderr, so that stdout can be a pipe.
         if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
             return Err(Failed::usage(format!(
-                "{question} Nothing was changed: there is no terminal to ask for confirmation"
+                "{question} Nothing was changed: cannot ask for confirmation without a terminal"
             ))
-            .remedy("pass --yes to confirm, or --dry-run to see what would happen"));
+            .remedy("pass --yes to confirm, or --dry-run to print what would happen"));
         }
         match Confirm::new().with_prompt(question).default(false).interact() {
             Ok(true) => Ok(()),

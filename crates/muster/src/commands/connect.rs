@@ -10,8 +10,8 @@ use super::failure::Failed;
 /// Flags of every administration command.
 #[derive(Args, Clone, Debug)]
 pub struct Connect {
-    // Not clap's `env`: a flag must win over the variable of the other flag.
-    /// Data directory of the server on this host, which holds its admin socket [env: MUSTER_DATA_DIR]
+    // Not clap's `env`, because a flag must take precedence over the variable of the other flag.
+    /// Data directory of the server on this host, which contains the admin socket [env: MUSTER_DATA_DIR]
     #[arg(long, global = true, value_name = "DIR", conflicts_with = "url", help_heading = "Connection")]
     pub data_dir: Option<Utf8PathBuf>,
     /// URL of the management API, instead of the socket. Not usable yet: the server rejects requests without a token,
@@ -21,7 +21,7 @@ pub struct Connect {
     /// API token for --url
     #[arg(long, env = "MUSTER_TOKEN", global = true, hide_env_values = true, help_heading = "Connection")]
     pub token: Option<String>,
-    /// PEM file of the CA to trust for --url
+    /// PEM file with the CA certificate to trust for --url
     #[arg(
         long,
         env = "MUSTER_CA",
@@ -37,6 +37,7 @@ impl Connect {
     /// Returns a client for these flags.
     pub fn client(&self) -> Result<Client, Failed> {
         let variable = || std::env::var("MUSTER_URL").ok().filter(|url| !url.is_empty());
+        // `--data-dir` takes precedence over MUSTER_URL.
         let url = self.url.clone().or_else(|| if self.data_dir.is_none() { variable() } else { None });
         let Some(url) = url else { return Ok(Client::unix(self.socket()?)?) };
         let options = HttpOptions { ca_pem: self.ca.as_deref().map(authorities::read).transpose()? };
@@ -45,22 +46,22 @@ impl Connect {
 
     /// Returns the socket in the data directory that `muster serve` would use.
     fn socket(&self) -> Result<Utf8PathBuf, Failed> {
-        let folder = self.data_dir.clone().or_else(data_dir_of_serve);
-        let folder = folder
+        let directory = self.data_dir.clone().or_else(data_dir_of_serve);
+        let directory = directory
             .ok_or_else(|| Failed::usage("cannot find the server's data directory: there is no home directory"))?;
-        Ok(folder.join("admin.sock"))
+        Ok(directory.join("admin.sock"))
     }
 }
 
-/// As `muster serve` finds it: variable, configuration file, default. A file that can't be read here, as it is
-/// root's, says nothing.
+/// Finds the data directory as `muster serve` does: variable, configuration file, default. Ignores a configuration file
+/// that this user cannot read.
 fn data_dir_of_serve() -> Option<Utf8PathBuf> {
     muster_server::config::gather::data_dir().ok().or_else(default_data_dir)
 }
 
 fn default_data_dir() -> Option<Utf8PathBuf> {
-    if let Ok(folder) = std::env::var("MUSTER_DATA_DIR") {
-        return Some(folder.into());
+    if let Ok(directory) = std::env::var("MUSTER_DATA_DIR") {
+        return Some(directory.into());
     }
     let environment = std::env::vars().collect();
     muster_server::config::settings::default_data_dir(nix::unistd::Uid::effective().is_root(), &environment)

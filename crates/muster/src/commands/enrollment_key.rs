@@ -34,7 +34,8 @@ pub enum EnrollmentKeyCommand {
     Show(ShowArgs),
     /// Revoke an enrollment key
     ///
-    /// Agents can no longer enroll with the key; agents that have already enrolled with it are not affected. This cannot be undone.
+    /// Agents can no longer enroll with the key. Agents that have already enrolled with it are
+    /// not affected. This cannot be undone.
     #[command(
         after_help = "Examples:\n  muster enrollment-key revoke web --yes\n  muster enrollment-key revoke 0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60 --dry-run"
     )]
@@ -66,7 +67,7 @@ pub struct CreateArgs {
     /// Tags for agents that enroll with the key, separated by commas (repeatable)
     #[arg(long = "tag", value_name = "TAG", value_delimiter = ',', value_parser = tag)]
     tags: Vec<String>,
-    /// Expiry: 30m, 12h, 7d, or a time (RFC 3339)
+    /// Expiry, as a duration (30m, 12h, 7d) or a time (RFC 3339)
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
     /// Maximum number of enrollments
@@ -163,7 +164,7 @@ fn id(key: &Named<EnrollmentKey>) -> String {
     key.id.clone()
 }
 
-/// Formats a number of enrolments.
+/// Formats the number of agents that enrolled with a key.
 fn enrolled(uses: i64) -> String {
     if uses == 1 { "1 agent has".to_owned() } else { format!("{uses} agents have") }
 }
@@ -183,6 +184,7 @@ impl CreateArgs {
             Some(named) => Some(find_policy(client, named).await?),
             None => None,
         };
+        // Names are unique per policy, so that the default name may need a number.
         let name = match self.name {
             Some(name) => name,
             None => free_name(client, policy.as_ref()).await?,
@@ -200,7 +202,7 @@ impl CreateArgs {
 }
 
 impl ShowArgs {
-    /// Reads the key by id even when it was found by name, because lists omit tokens.
+    /// Reads the key by id even if it was found by name, because lists omit tokens.
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let mut key = find_key(client, &self.key).await?;
         if key.api_key.is_none() && key.retrievable {
@@ -212,8 +214,8 @@ impl ShowArgs {
     }
 }
 
-/// Returns the default name: the policy's name, or with the first free number. Keys of the same policy that are not
-/// revoked occupy their names.
+/// Returns the default name: the name of the policy, with the first free number if that name is taken. Revoked keys do
+/// not occupy their names.
 async fn free_name(client: &Client, policy: Option<&AgentPolicy>) -> Result<String, Failed> {
     let filter = policy.map(|policy| format!("policy_id:\"{}\"", policy.id));
     let mut keys = all_keys(client, filter.as_deref()).await?;
@@ -233,11 +235,13 @@ impl RevokeArgs {
             return print_line(format!("would revoke the key {:?} ({}); {used}", key.name, key.id));
         }
         self.care.confirm(&format!("Revoke the key {:?} ({used})?", key.name))?;
+        // Deleting a key also revokes it.
         if self.delete {
             client.delete_enrollment_key(&key.id).await?;
         } else {
             client.revoke_enrollment_key(&key.id).await?;
         }
+        // After a compromise, the next step is to find the agents that enrolled with the key.
         let filter = shell::option("--filter", &format!("enrollment_key_id:\"{}\"", key.id));
         print_line(format!("revoked {}; agents that enrolled with it: muster agent list {filter}", key.id))
     }

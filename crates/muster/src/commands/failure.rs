@@ -60,7 +60,7 @@ impl From<std::io::Error> for Failed {
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Both may quote an agent, whose text must not control the terminal.
+        // Both may contain text from agents, which must not control the terminal.
         write!(f, "muster: {}", printable_lines(&self.message))?;
         match &self.remedy {
             Some(remedy) => write!(f, "\n  hint: {}", printable_lines(remedy)),

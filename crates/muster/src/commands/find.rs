@@ -10,7 +10,7 @@ use muster_protocol::management::enrollment_key::{EnrollmentKey, ListEnrollmentK
 
 use super::failure::Failed;
 
-/// Policies per request, with the numbers of their agents.
+/// Policies per request. The page is small, because the server counts the agents of each policy.
 const PER_PAGE: u32 = 100;
 /// Enrollment keys per request.
 const KEYS_PER_PAGE: u32 = 1000;
@@ -72,6 +72,7 @@ pub async fn find_key(client: &Client, named: &str) -> Result<EnrollmentKey, Fai
     }
     let mut found = all_keys(client, Some(&format!("name:{}", quoted(named)))).await?;
     found.retain(|key| key.name == named);
+    // Revoked and expired keys keep their names, which may have been reused since.
     if found.iter().any(|key| key.active) {
         found.retain(|key| key.active);
     }
@@ -112,10 +113,11 @@ pub async fn find_agent(client: &Client, named: &str) -> Result<Agent, Failed> {
     Ok(client.agent(id).await?)
 }
 
-/// The ids of the agents that are named by id or host name, each once. A host's agent that is there comes before
-/// those that were unenrolled. A name that none has, or several, fails.
+/// Returns the ids of the agents with these ids or host names, without duplicates. Active agents of a host take
+/// precedence over unenrolled ones. A name without an agent, or with several, is an error.
 pub async fn find_agents(client: &Client, named: &[String]) -> Result<Vec<String>, Failed> {
     let mut ids: Vec<String> = Vec::with_capacity(named.len());
+    // A name can be an id or a host name, so that each is sent as both.
     for some in named.chunks(AGENTS_AT_ONCE) {
         let request = NamedAgents { ids: some.to_vec(), hostnames: some.to_vec() };
         let found = client.agents_named(&request).await?;
@@ -135,6 +137,7 @@ fn one_of(found: &[NamedAgent], name: &str) -> Result<String, Failed> {
     }
     let mut on_host: Vec<NamedAgent> =
         found.iter().filter(|agent| agent.hostname.eq_ignore_ascii_case(name)).cloned().collect();
+    // A host that has enrolled again has one active agent and its former, unenrolled ones.
     if on_host.iter().any(|agent| agent.active) {
         on_host.retain(|agent| agent.active);
     }
@@ -143,8 +146,8 @@ fn one_of(found: &[NamedAgent], name: &str) -> Result<String, Failed> {
         .map_err(|failed| failed.or_remedy("list all agents: muster agent list --inactive --filter 'status:*'"))
 }
 
-/// Agents that match, at most `limit`, and how many match in all. Read in pieces, each from where the last one ended,
-/// of those that are enrolled now.
+/// Returns the agents that match, at most `limit`, and the total number of matches. Reads them in pages, over a point
+/// in time of the list.
 pub async fn list_agents(
     client: &Client,
     query: &ListAgents,
@@ -152,6 +155,7 @@ pub async fn list_agents(
 ) -> Result<(Vec<Agent>, u64), Failed> {
     let limit = limit.unwrap_or(usize::MAX);
     let per_page = u32::try_from(limit).unwrap_or(u32::MAX).clamp(1, AGENTS_PER_PAGE);
+    // The point in time excludes agents that enroll while the pages are read.
     let keep = Some("5m".to_owned());
     let mut query =
         ListAgents { per_page: Some(per_page), open_pit: Some(true), pit_keep_alive: keep, ..query.clone() };
@@ -174,7 +178,7 @@ pub fn warn_of_unreadable(count: u64, what: &str) {
     if count > 0 {
         eprintln!(
             "muster: warning: {count} {what} cannot be read and are missing from the list\n  \
-             hint: the server's log names them; the database may be corrupt"
+             hint: the server's log contains their ids; the database may be corrupt"
         );
     }
 }

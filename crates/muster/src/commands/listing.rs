@@ -93,7 +93,7 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failed> {
     print_line(escaped_json(&pretty(value)?))
 }
 
-/// Written twice: documents from agents stand in the first text as they were sent, white space included.
+/// Formats the JSON in two steps, because the first text contains documents of agents with their original white space.
 fn pretty(value: &impl Serialize) -> Result<String, Failed> {
     let text = serde_json::to_string(value);
     text.and_then(|text| serde_json::to_string_pretty(&Text(&text))).map_err(|error| Failed::new(error.to_string()))
@@ -108,12 +108,14 @@ pub fn print_yaml(value: &impl Serialize) -> Result<(), Failed> {
 
 /// Prints rows under headings.
 pub fn print_table<T>(items: &[T], with_wide: bool, columns: &[Column<T>]) -> Result<(), Failed> {
+    // The whole table is formatted first, because the widths of columns depend on all rows.
     print_lines(table_lines(items, with_wide, columns))
 }
 
 fn table_lines<T>(items: &[T], with_wide: bool, columns: &[Column<T>]) -> Vec<String> {
     let shown: Vec<_> = columns.iter().filter(|column| with_wide || !column.wide).collect();
     let mut table = Table::new();
+    // Cells are never wrapped, so that each item is one line for grep and other tools.
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(shown.iter().map(|column| column.heading));
     for item in items {

@@ -1,4 +1,5 @@
-//! Administration commands. Each is a thin layer over the REST API; none can do what the API can't.
+//! Administration commands. Each is a thin layer over the REST API, so that everything a command does is available in
+//! the API.
 
 mod action;
 mod agent;

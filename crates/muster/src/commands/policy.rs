@@ -45,7 +45,7 @@ pub enum PolicyCommand {
     /// List the revisions of a policy
     #[command(after_help = "Examples:\n  muster policy revisions web")]
     Revisions(RevisionsArgs),
-    /// Roll a policy back: create a revision with the content of an earlier one
+    /// Roll back a policy: create a revision with the content of an earlier one
     #[command(
         after_help = "Examples:\n  muster policy rollback web --to 3 --dry-run\n  muster policy rollback web --to 3 --yes"
     )]
@@ -270,16 +270,18 @@ impl CreateArgs {
 impl ApplyArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let mut file = PolicyFile::read(&self.file, &self.secrets, self.force)?;
+        // The dry run reports errors before anything changes, and returns the differences for the confirmation.
         let plan = client.try_apply_policy(&file.request).await.map_err(|error| file.failed(error))?;
         if self.care.dry_run {
             warn(&file, &plan);
             return self.print_plan(&plan);
         }
         let AgentPolicy { name, agents: count, .. } = &plan.policy;
+        // One agent or none can be changed without confirmation, as with the commands for agents.
         if *count > 1 && plan.outcome == ApplyOutcome::Changed {
             self.care.confirm(&format!("Update the policy {name:?} of {}?", agents(*count)))?;
         }
-        // What was shown is what is done: a change by somebody else in between is a conflict.
+        // The dry run is valid only for this revision: if the policy has changed since, the server reports a conflict.
         file.request.expected_revision = Some(plan.previous_revision.unwrap_or(0));
         let applied = client.apply_policy(&file.request).await.map_err(|error| file.failed(error))?;
         warn(&file, &applied);
@@ -296,6 +298,7 @@ impl ApplyArgs {
     }
 
     fn print_plan(&self, plan: &AppliedPolicy) -> Result<(), Failed> {
+        // For programs, the plan has the format of the API.
         match self.output.output {
             Format::Json => return print_json(plan),
             Format::Yaml => return print_yaml(plan),
@@ -310,6 +313,7 @@ impl ApplyArgs {
             ApplyOutcome::Changed => {}
         }
         print_line(format!("would update the policy {name:?} (currently revision {before}):"))?;
+        // Only names of secrets are printed: the API does not return their values.
         for secret in &plan.secrets {
             print_line(format!("new value for the secret {secret}"))?;
         }
@@ -350,6 +354,7 @@ impl RollbackArgs {
         let AgentPolicy { id, name, agents: count, .. } = &policy;
         let what = format!("the policy {name:?} of {} back to revision {}", agents(*count), self.to);
         if self.care.dry_run {
+            // Validates the rollback. The differences are only for display.
             client.try_roll_back_policy(id, &request).await?;
             let diff = client.policy_diff(id, policy.revision, self.to).await?;
             return match self.output.output {
@@ -361,7 +366,7 @@ impl RollbackArgs {
                 }
             };
         }
-        // Fails before the question if the revision does not exist.
+        // Fails before the user is asked if the revision does not exist.
         client.policy_revision(id, self.to).await?;
         self.care.confirm(&format!("Roll {what}?"))?;
         let rolled = client.roll_back_policy(id, &request).await?;
@@ -376,6 +381,7 @@ impl DeleteArgs {
             client.try_delete_agent_policy(&policy.id, self.force).await?;
             return print_line(format!("would delete the policy {:?} and its enrollment keys", policy.name));
         }
+        // Always asks, because a deletion cannot be undone.
         self.care.confirm(&format!("Delete the policy {:?} and its enrollment keys?", policy.name))?;
         let deleted = client.delete_agent_policy(&policy.id, self.force).await?;
         print_line(format!("deleted the policy {:?}", deleted.name))

@@ -12,13 +12,13 @@ use super::failure::Failed;
 /// Maximum length of a file in bytes.
 const MAX_BYTES: u64 = 8 << 20;
 
-/// Problems that are printed; the rest is counted.
+/// Number of errors that are printed; further errors are only counted.
 const MAX_PRINTED: usize = 20;
 
-/// A policy file with what is given beside it.
+/// A policy file and the flags that belong to it.
 #[derive(Debug)]
 pub struct PolicyFile {
-    /// What the server is sent.
+    /// The request for the server.
     pub request: ApplyPolicy,
     file: Utf8PathBuf,
 }
@@ -35,7 +35,7 @@ impl PolicyFile {
         Ok(Self { request, file: file.to_owned() })
     }
 
-    /// What the server says of the file, each problem with its place.
+    /// Formats the server's errors about the file, each with its position.
     pub fn failed(&self, error: muster_client::Error) -> Failed {
         let problems = error.body().map(|body| body.problems.as_slice()).unwrap_or_default();
         if problems.is_empty() {
@@ -48,7 +48,7 @@ impl PolicyFile {
         Failed::usage(lines.join("\n"))
     }
 
-    /// `web.yml:3:7: config.inputs: reason; hint`, as editors and people can follow it.
+    /// Formats an error as `web.yml:3:7: config.inputs: reason; hint`, which editors can parse.
     pub fn line(&self, problem: &Diagnostic) -> String {
         let Diagnostic { path, line, column, reason, hint } = problem;
         let place = match (line, column) {
@@ -73,7 +73,7 @@ pub fn read_text(file: &Utf8Path) -> Result<String, Failed> {
     Ok(text)
 }
 
-/// Parses `NAME=VALUE` pairs; `NAME=@FILE` keeps the value out of the process list.
+/// Parses `NAME=VALUE` pairs. With `NAME=@FILE`, the value is not visible in the process list.
 fn read_secrets(given: &[String]) -> Result<Option<BTreeMap<String, Option<String>>>, Failed> {
     let mut secrets = BTreeMap::new();
     for pair in given {

@@ -1,4 +1,4 @@
-//! Names of policies for tables whose rows hold ids.
+//! Names of policies, for tables whose rows contain ids.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
@@ -40,19 +40,21 @@ impl<T> Named<T> {
     }
 }
 
-/// Adds the names of policies, for formats that show them.
+/// Adds the names of policies, if the format prints them.
 pub async fn with_policy_names<T>(
     client: &Client,
     format: Format,
     items: Vec<T>,
     policy: impl Fn(&T) -> Option<&str>,
 ) -> Result<Vec<Named<T>>, Failed> {
+    // Formats for programs contain only the fields of the API, which saves the request for the names.
     let wanted: HashSet<String> = match format {
         Format::Table | Format::Wide => items.iter().filter_map(&policy).map(str::to_owned).collect(),
         Format::Json | Format::Yaml | Format::Name => HashSet::new(),
     };
     let names = names(client, &wanted).await?;
     let named = |item: T| {
+        // A policy that was deleted in the meantime is shown by its id.
         let policy = policy(&item).map(|id| names.get(id).map_or(id, String::as_str).to_owned());
         Named { item, policy }
     };

@@ -10,12 +10,14 @@ use tokio::time::Instant;
 
 use super::failure::Failed;
 
+/// Time between two requests for the status of the action.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Keeps the deadline within what the clock can represent.
+/// Maximum timeout. Keeps the deadline within the range of the clock.
 const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
 
-/// Waits at most `timeout` for an action to complete. Fails if it failed, was cancelled, expired, or is still pending.
+/// Waits at most `timeout` for an action to complete. Returns an error if the action failed, was cancelled, expired, or
+/// is still pending.
 pub async fn wait_for(client: &Client, action_id: &str, timeout: Duration) -> Result<(), Failed> {
     let end = Instant::now() + timeout.min(LONGEST);
     let bar = ProgressBar::new(0).with_style(style());

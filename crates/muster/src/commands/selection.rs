@@ -58,8 +58,8 @@ impl Selection {
         self.agents.len() == 1
     }
 
-    /// Resolves the selection and asks for confirmation. Returns `None` after a dry run, for which the server validates
-    /// `request`. `what` turns "12 agents" into "unenroll 12 agents".
+    /// Resolves the selection and asks for confirmation. With `--dry-run`, has the server validate `request`, prints
+    /// the result and returns `None`. `what` turns "12 agents" into "unenroll 12 agents".
     pub async fn choose<B: Bulk>(
         &self,
         client: &Client,
@@ -68,14 +68,18 @@ impl Selection {
     ) -> Result<Option<Chosen>, Failed> {
         let chosen = self.look(client).await?;
         if chosen.count == 0 {
-            return Err(Failed::not_found("no agent matches").remedy("test the filter: muster agent list --filter …"));
+            return Err(
+                Failed::not_found("no agent matches").remedy("test the filter with: muster agent list --filter …")
+            );
         }
+        // Before the confirmation, because a dry run changes nothing.
         if self.care.dry_run {
             let counted = client.try_bulk(request(&chosen)).await?;
-            tell_tried(&counted, chosen.single(), &what)?;
+            print_dry_run(&counted, chosen.single(), &what)?;
             return Ok(None);
         }
         let change = what(&agents(chosen.count));
+        // A single agent that is named explicitly needs no confirmation.
         if chosen.single().is_none() {
             self.care.confirm(&format!("{}?", capitalised(&change)))?;
         }
@@ -87,6 +91,7 @@ impl Selection {
             let ids = find_agents(client, &self.agents).await?;
             return Ok(Chosen { count: ids.len() as u64, agents: AgentSelector::Ids(ids), include_inactive: None });
         }
+        // Only the number is needed for the confirmation: the server resolves the filter again when it runs the action.
         let query = ListAgents {
             kuery: self.filter.clone(),
             show_inactive: self.include_inactive.then_some(true),
@@ -99,8 +104,8 @@ impl Selection {
     }
 }
 
-/// Prints the outcome of a dry run. Fails if no agent is eligible, as the action itself would.
-fn tell_tried(counted: &Counted, single: Option<&str>, what: &impl Fn(&str) -> String) -> Result<(), Failed> {
+/// Prints the result of a dry run. Returns an error if no agent is eligible, as the action itself would.
+fn print_dry_run(counted: &Counted, single: Option<&str>, what: &impl Fn(&str) -> String) -> Result<(), Failed> {
     let first = counted.errors.first();
     if let (Some(agent), Some(refusal), 0) = (single, first, counted.count) {
         return Err(Failed::new(format!("agent {agent}: {}", refusal.error)));
@@ -115,7 +120,8 @@ fn tell_tried(counted: &Counted, single: Option<&str>, what: &impl Fn(&str) -> S
     print_line(format!("would {}", what(&agents(counted.count))))
 }
 
-/// Returns an error that `refused` of `all` agents are not eligible, with the reason of the first; `None` if all are.
+/// Returns an error with the number of agents that are not eligible and the reason for the first of them, or `None` if
+/// all are eligible.
 pub fn refused(refused: u64, all: u64, first: Option<(&str, &str)>) -> Option<Failed> {
     let first = first.map(|(agent, error)| format!("; agent {agent}: {error}")).unwrap_or_default();
     (refused > 0).then(|| Failed::new(format!("{refused} of {} not eligible{first}", agents(all))))

@@ -27,7 +27,7 @@ struct Overview {
     refused: Vec<RefusedRequests>,
 }
 
-/// Refused agents that a table shows; `--output json` shows all that the server keeps.
+/// Number of rejected requests in a table. `--output json` prints all that the server has.
 const SHOWN: usize = 5;
 
 const REFUSED: &[Column<RefusedRequests>] = &[
@@ -67,6 +67,7 @@ impl StatusArgs {
             print_table(&overview.nodes.items, false, node::COLUMNS)?;
         }
         if is_table && !overview.refused.is_empty() {
+            // The newest requests come first.
             let latest = &overview.refused[..overview.refused.len().min(SHOWN)];
             return print_table(latest, true, REFUSED);
         }

@@ -1,4 +1,4 @@
-//! Output to a terminal or a pipe: text from agents must not control the terminal, and a pipe may close early.
+//! Output to a terminal or a pipe. Text from agents must not control the terminal, and a pipe may be closed early.
 
 use std::io::{self, Write as _};
 
@@ -23,7 +23,7 @@ pub fn printable_lines(text: &str) -> String {
 pub fn escaped_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
-        // All of them are below U+10000.
+        // All of these characters are below U+10000, so that one escape sequence is sufficient.
         if steers(c) && c != '\n' { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
     }
     out
@@ -46,7 +46,7 @@ pub fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), Failed
     Ok(())
 }
 
-/// One tag of a list, without the spaces around it; the server says what a tag may be.
+/// Parses one tag of a list, without surrounding spaces. The server validates tags.
 pub fn tag(text: &str) -> Result<String, std::convert::Infallible> {
     Ok(text.trim().to_owned())
 }

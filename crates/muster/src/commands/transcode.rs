@@ -1,4 +1,4 @@
-//! Writes JSON text in another form without decoding it into a tree: documents that agents reported come as text.
+//! Converts JSON text to another format without decoding it into a tree. Documents that agents reported are JSON text.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Error as _, Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 
-/// JSON text that serialises as the value that it stands for.
+/// JSON text that serializes as the value that it represents.
 pub struct Text<'t>(pub &'t str);
 
 impl Serialize for Text<'_> {
@@ -16,7 +16,7 @@ impl Serialize for Text<'_> {
     }
 }
 
-/// Sends the value that it reads to a serializer.
+/// Passes the value that it deserializes to a serializer.
 struct Through<S>(S);
 
 impl<'de, S: Serializer> DeserializeSeed<'de> for Through<S> {
@@ -65,6 +65,7 @@ impl<'de, S: Serializer> Visitor<'de> for Through<S> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<S::Ok, A::Error> {
+        // The number of members is unknown until all are read, which JSON and YAML do not need.
         let mut sink = self.0.serialize_map(None).map_err(de::Error::custom)?;
         while let Some(key) = members.next_key::<String>()? {
             sink.serialize_key(&key).map_err(de::Error::custom)?;
@@ -94,7 +95,7 @@ impl<'de, S: serde::ser::SerializeMap> DeserializeSeed<'de> for Member<'_, S> {
     }
 }
 
-/// A value that can be serialised once: reading it uses its source up, while serializers borrow what they write.
+/// A value that can be serialized once, because reading it consumes its source, while serializers only borrow values.
 struct Once<D>(RefCell<Option<D>>);
 
 impl<D> Once<D> {
@@ -105,7 +106,7 @@ impl<D> Once<D> {
 
 impl<'de, D: Deserializer<'de>> Serialize for Once<D> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let source = self.0.borrow_mut().take().ok_or_else(|| S::Error::custom("a value is written twice"))?;
+        let source = self.0.borrow_mut().take().ok_or_else(|| S::Error::custom("a value was serialized twice"))?;
         Through(serializer).deserialize(source).map_err(S::Error::custom)
     }
 }

@@ -78,7 +78,7 @@ fn agents_are_told_to_leave_or_shut_out() {
 
     let told = fails(2, &["agent", "unenroll", "--filter", "tags:leave"]);
     assert!(
-        told.contains("Unenroll 3 agents? Nothing was changed: there is no terminal to ask for confirmation"),
+        told.contains("Unenroll 3 agents? Nothing was changed: cannot ask for confirmation without a terminal"),
         "{told}"
     );
     assert!(told.contains("\n  hint: pass --yes to confirm, or --dry-run"), "{told}");
@@ -198,7 +198,7 @@ fn of_many_those_that_cannot_be_ordered_are_told() {
     assert!(shown.contains("failed") && shown.contains(ids[0]), "{shown}");
     ok(&["agent", "unenroll", "some-2", "--force"]);
     let ran = crate::world::run(&[&["agent", "log-level", "--level", "info", "--yes"], &ids[..]].concat());
-    assert_eq!(ran.code, 1, "not one could be ordered: {}", ran.err);
+    assert_eq!(ran.code, 1, "no agent takes it: {}", ran.err);
 }
 
 #[test]

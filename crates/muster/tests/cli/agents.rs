@@ -16,7 +16,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Enrols.
+    /// Enrolls.
     pub fn enroll(token: &str, host: &str, tags: &[&str]) -> Self {
         let local = json!({
             "elastic": {"agent": {"version": "9.5.2", "upgradeable": true, "snapshot": false}},
@@ -50,7 +50,7 @@ impl Agent {
         send(&path, &self.key, &format!("Elastic Agent v{version}"), &body);
     }
 
-    /// The waiting action that is meant. An order reaches a node's memory a moment after it was answered.
+    /// The waiting action that is meant. An action reaches a node's memory a moment after it was answered.
     pub fn get(&self, meant: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + Duration::from_secs(20);
         loop {

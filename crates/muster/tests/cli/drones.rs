@@ -36,7 +36,7 @@ fn agents(tag: &str) -> Vec<Value> {
 
 #[test]
 fn agents_are_enrolled_by_several_processes_under_their_numbers() {
-    let token = new_token(&new_policy("drones enrol"));
+    let token = new_token(&new_policy("drones enroll"));
     let words = ["--mode", "enroll", "--count", "5", "--processes", "2", "--in-flight", "2", "--fresh-connections"];
     let named = ["--first", "100", "--agent-version", "9.4.1", "--tags", "flock,second", "--enrollment-token", &token];
     let (ran, events) = drones(&[&words[..], &named].concat());

@@ -68,7 +68,7 @@ fn a_replaced_key_has_a_new_token_and_the_same_properties() {
     assert_ne!(other["api_key"], key["api_key"]);
     assert_eq!((&other["tags"], &other["max_uses"]), (&key["tags"], &key["max_uses"]));
     let told = fails(6, &["enrollment-key", "replace", id, "--yes"]);
-    assert!(told.contains("is revoked and can't be replaced"), "{told}");
+    assert!(told.contains("is revoked and cannot be replaced"), "{told}");
     assert_eq!(fails(6, &["enrollment-key", "replace", id, "--dry-run"]), told);
 }
 

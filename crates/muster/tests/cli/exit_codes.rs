@@ -151,11 +151,11 @@ fn code_4_is_refused() {
 #[test]
 fn code_5_is_unreachable() {
     let told = fails(5, &["agent", "list", "--data-dir", "/nowhere"]);
-    assert!(told.contains("can't reach /nowhere/admin.sock: No such file"), "{told}");
+    assert!(told.contains("cannot reach /nowhere/admin.sock: No such file"), "{told}");
     assert!(told.contains("\n  hint: check that the server is running"), "{told}");
     // Nobody listens on port 1.
     let told = fails(5, &["status", "--url", "http://127.0.0.1:1"]);
-    assert!(told.contains("can't reach http://127.0.0.1:1: ") && told.contains("refused"), "{told}");
+    assert!(told.contains("cannot reach http://127.0.0.1:1: ") && told.contains("refused"), "{told}");
 }
 
 #[test]

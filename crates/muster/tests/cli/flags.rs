@@ -1,4 +1,4 @@
-//! Flags that every order takes, verb by verb; and that no flag of any command is without a test.
+//! Flags that every command for agents takes, verb by verb; and that no flag of any command is without a test.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ const VERBS: [&[&str]; 10] = [
     &["delete"],
 ];
 
-fn order(verb: &[&'static str], more: &[&'static str]) -> Vec<&'static str> {
+fn command(verb: &[&'static str], more: &[&'static str]) -> Vec<&'static str> {
     [&["agent"], verb, more].concat()
 }
 
@@ -34,14 +34,14 @@ fn counted(words: &[&str]) -> u64 {
 fn all_means_every_agent_for_every_verb() {
     fleet("everybody", &["everybody-1", "everybody-2"]);
     for verb in VERBS {
-        let ours = counted(&order(verb, &["--filter", "tags:everybody", "--dry-run"]));
-        let all = counted(&order(verb, &["--all", "--dry-run"]));
+        let ours = counted(&command(verb, &["--filter", "tags:everybody", "--dry-run"]));
+        let all = counted(&command(verb, &["--all", "--dry-run"]));
         assert!(ours == 2 && all >= ours, "{verb:?}: {all} of which {ours}");
-        fails(2, &order(verb, &["--all"]));
+        fails(2, &command(verb, &["--all"]));
     }
 }
 
-/// Inactive agents are passed over unless asked for; those orders that they can't take are refused for that reason.
+/// Inactive agents are passed over unless asked for; those actions that they can't take are refused for that reason.
 #[test]
 fn inactive_agents_are_taken_in_when_asked_for() {
     new_policy("idle");
@@ -58,13 +58,13 @@ fn inactive_agents_are_taken_in_when_asked_for() {
     let listed = |more: &[&str]| ok(&[&["agent", "list", "--filter", "tags:idle", "-o", "name"], more].concat());
     assert_eq!((listed(&[]).lines().count(), listed(&["--inactive"]).lines().count()), (0, 1));
     for verb in VERBS {
-        let told = fails(3, &order(verb, &["--filter", "tags:idle", "--dry-run"]));
+        let told = fails(3, &command(verb, &["--filter", "tags:idle", "--dry-run"]));
         assert!(told.contains("no agent matches"), "{verb:?}: {told}");
-        let ran = run(&order(verb, &["--filter", "tags:idle", "--include-inactive", "--dry-run"]));
+        let ran = run(&command(verb, &["--filter", "tags:idle", "--include-inactive", "--dry-run"]));
         let reached = ran.out.contains("1 agent") || ran.err.contains("inactive");
         assert!(reached && ran.code != 3, "{verb:?}: {} {}{}", ran.code, ran.out, ran.err);
         // It widens a filter; an agent that is named is named.
-        fails(2, &order(verb, &["idle-1", "--include-inactive"]));
+        fails(2, &command(verb, &["idle-1", "--include-inactive"]));
     }
 }
 

@@ -264,27 +264,27 @@ fn a_dry_run_is_refused_as_the_change_itself_would_be() {
 }
 
 #[test]
-fn hosted_policies_are_changed_by_force_alone_as_the_hints_say() {
+fn managed_policies_are_changed_by_force_alone_as_the_hints_say() {
     let apply = |text: &str, more: &[&str]| {
-        let (_folder, path) = file("hosted.yml", text);
+        let (_folder, path) = file("managed.yml", text);
         crate::world::run(&[&["policy", "apply", "-f", &path], more].concat())
     };
-    let hosted = "name: hosted\nsettings: {is_managed: true}\n";
-    assert_eq!(apply(hosted, &[]).code, 0);
-    let changed = format!("{hosted}description: other\n");
+    let managed = "name: managed\nsettings: {is_managed: true}\n";
+    assert_eq!(apply(managed, &[]).code, 0);
+    let changed = format!("{managed}description: other\n");
     for more in [&[][..], &["--dry-run"]] {
         let ran = apply(&changed, more);
         assert!(ran.code != 0 && ran.err.contains("with force"), "{}", ran.err);
     }
     assert_eq!(apply(&changed, &["--force"]).code, 0);
     let (_, agents) = fleet("guests", &["guest-1"]);
-    let reassign = ["agent", "reassign", &agents[0].id, "--policy", "hosted"];
+    let reassign = ["agent", "reassign", &agents[0].id, "--policy", "managed"];
     for more in [&[][..], &["--dry-run"]] {
         assert!(fails(1, &[&reassign, more].concat()).contains("with force"));
     }
     ok(&[&reassign[..], &["--force"]].concat());
     ok(&["agent", "reassign", &agents[0].id, "--policy", "guests", "--force"]);
-    fails(6, &["policy", "delete", "hosted", "--yes"]);
-    ok(&["policy", "rollback", "hosted", "--to", "1", "--force", "--yes"]);
-    ok(&["policy", "delete", "hosted", "--yes", "--force"]);
+    fails(6, &["policy", "delete", "managed", "--yes"]);
+    ok(&["policy", "rollback", "managed", "--to", "1", "--force", "--yes"]);
+    ok(&["policy", "delete", "managed", "--yes", "--force"]);
 }

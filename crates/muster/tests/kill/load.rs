@@ -1,4 +1,4 @@
-//! Enrolments, acks and orders, many at a time, until the server is gone.
+//! Enrollments, acks and actions, many at a time, until the server is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::server::Server;
 
-/// Connections that enrol, and connections that ack: both are in the middle of their work at the same time.
+/// Connections that enroll, and connections that ack: both are in the middle of their work at the same time.
 const ENROLLERS: u32 = 2;
 const ACKERS: u32 = 14;
 
@@ -29,17 +29,17 @@ pub struct Agent {
 /// What the server said yes to.
 #[derive(Default)]
 pub struct Answered {
-    pub enrolments: Vec<Agent>,
+    pub enrollments: Vec<Agent>,
     /// Action and agent; the ack's marker is made of them.
     pub acks: Vec<(String, String)>,
-    pub orders: Vec<String>,
+    pub actions: Vec<String>,
 }
 
 impl Answered {
     pub fn take(&mut self, other: Self) {
-        self.enrolments.extend(other.enrolments);
+        self.enrollments.extend(other.enrollments);
         self.acks.extend(other.acks);
-        self.orders.extend(other.orders);
+        self.actions.extend(other.actions);
     }
 }
 
@@ -67,7 +67,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    pub async fn enrol(server: &Server, agents: usize) -> Self {
+    pub async fn enroll(server: &Server, agents: usize) -> Self {
         let client = server.client();
         let policies = client.agent_policies(&Default::default()).await.unwrap();
         let policy_id = Some(policies.items[0].id.clone());
@@ -90,7 +90,7 @@ impl Fleet {
     }
 }
 
-async fn order(client: &Client, agents: Vec<String>) -> Option<String> {
+async fn create_action(client: &Client, agents: Vec<String>) -> Option<String> {
     let action = NewAction {
         kind: "INPUT_ACTION".into(),
         input_type: Some("osquery".into()),
@@ -100,7 +100,7 @@ async fn order(client: &Client, agents: Vec<String>) -> Option<String> {
     let (agents, include_inactive, batch_size, dry_run) = (AgentSelector::Ids(agents), None, None, None);
     let request = BulkActions { agents, include_inactive, batch_size, dry_run, action };
     match client.bulk(&request).await {
-        Ok(ordered) => Some(ordered.action_id),
+        Ok(created) => Some(created.action_id),
         // The server answered and refused: that is no kill.
         Err(error) if error.body().is_some() => panic!("{error}"),
         Err(_) => None,
@@ -111,49 +111,49 @@ async fn order(client: &Client, agents: Vec<String>) -> Option<String> {
 pub struct Load {
     fleet: Arc<Fleet>,
     shared: Arc<Shared>,
-    enrolments: usize,
-    /// Action and place of the agent, in an order of chance.
+    enrollments: usize,
+    /// Action and place of the agent, in an action of chance.
     acks: Arc<Vec<(String, usize)>>,
     answers: Arc<AtomicUsize>,
 }
 
 impl Load {
-    pub async fn prepare(server: &Server, fleet: &Arc<Fleet>, enrolments: usize, acks: usize) -> Self {
+    pub async fn prepare(server: &Server, fleet: &Arc<Fleet>, enrollments: usize, acks: usize) -> Self {
         let (client, mut pairs) = (server.client(), Vec::new());
         for _ in 0..acks.div_ceil(fleet.agents.len()) {
             let everyone = fleet.agents.iter().map(|agent| agent.id.clone()).collect();
-            let action = order(&client, everyone).await.expect("nothing is killed yet");
+            let action = create_action(&client, everyone).await.expect("nothing is killed yet");
             pairs.extend((0..fleet.agents.len()).map(|place| (action.clone(), place)));
         }
         pairs.sort_by_cached_key(|_| rand::random::<u64>());
         pairs.truncate(acks);
         let (fleet, shared) = (Arc::clone(fleet), server.shared().await);
-        Self { fleet, shared, enrolments, acks: Arc::new(pairs), answers: Arc::default() }
+        Self { fleet, shared, enrollments, acks: Arc::new(pairs), answers: Arc::default() }
     }
 
-    /// Enrolments and acks answered so far.
+    /// Enrollments and acks answered so far.
     pub fn answers(&self) -> usize {
         self.answers.load(SeqCst)
     }
 
     pub fn begin(&self, server: &Server) -> Running {
         let mut workers = JoinSet::new();
-        let (next_enrolment, next_ack) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (next_enrollment, next_ack) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         for worker in 0..ENROLLERS + ACKERS {
             let session = Session::new(Arc::clone(&self.shared), worker);
             let (fleet, answers) = (Arc::clone(&self.fleet), Arc::clone(&self.answers));
             if worker < ENROLLERS {
-                workers.spawn(enrol(fleet, session, self.enrolments, Arc::clone(&next_enrolment), answers));
+                workers.spawn(enroll(fleet, session, self.enrollments, Arc::clone(&next_enrollment), answers));
             } else {
                 workers.spawn(ack(fleet, session, Arc::clone(&self.acks), Arc::clone(&next_ack), answers));
             }
         }
-        let orders = tokio::spawn(give_orders(server.client(), Arc::clone(&self.fleet)));
-        Running { workers, orders, all: self.enrolments + self.acks.len(), answers: Arc::clone(&self.answers) }
+        let actions = tokio::spawn(create_actions(server.client(), Arc::clone(&self.fleet)));
+        Running { workers, actions, all: self.enrollments + self.acks.len(), answers: Arc::clone(&self.answers) }
     }
 }
 
-async fn enrol(
+async fn enroll(
     fleet: Arc<Fleet>,
     mut session: Session,
     end: usize,
@@ -167,7 +167,7 @@ async fn enrol(
             return answered;
         }
         let Some(agent) = fleet.let_in(&mut session, number).await else { return answered };
-        answered.enrolments.push(agent);
+        answered.enrollments.push(agent);
         answers.fetch_add(1, SeqCst);
     }
 }
@@ -198,10 +198,10 @@ async fn ack(
     answered
 }
 
-/// Orders through the management API, one after the other, until the server is gone.
-async fn give_orders(client: Client, fleet: Arc<Fleet>) -> Vec<String> {
+/// Creates actions through the management API, one after the other, until the server is gone.
+async fn create_actions(client: Client, fleet: Arc<Fleet>) -> Vec<String> {
     let mut given = Vec::new();
-    while let Some(id) = order(&client, vec![fleet.agents[given.len() % fleet.agents.len()].id.clone()]).await {
+    while let Some(id) = create_action(&client, vec![fleet.agents[given.len() % fleet.agents.len()].id.clone()]).await {
         given.push(id);
     }
     given
@@ -210,7 +210,7 @@ async fn give_orders(client: Client, fleet: Arc<Fleet>) -> Vec<String> {
 /// Work that goes on.
 pub struct Running {
     workers: JoinSet<Answered>,
-    orders: tokio::task::JoinHandle<Vec<String>>,
+    actions: tokio::task::JoinHandle<Vec<String>>,
     all: usize,
     answers: Arc<AtomicUsize>,
 }
@@ -226,7 +226,7 @@ impl Running {
         while let Some(one) = self.workers.join_next().await {
             answered.take(one.unwrap());
         }
-        answered.orders = self.orders.await.unwrap();
+        answered.actions = self.actions.await.unwrap();
         answered
     }
 }

@@ -1,7 +1,7 @@
-//! `kill -9` in the middle of enrolments, acks and orders: what was answered is there after the next start.
+//! `kill -9` in the middle of enrollments, acks and actions: what was answered is there after the next start.
 //!
 //! Small in the suite. The whole scale, with a release binary:
-//! `MUSTER_KILL_ROUNDS=20 MUSTER_KILL_ENROLMENTS=1000 MUSTER_KILL_ACKS=10000 MUSTER_KILL_BINARY=target/release/muster
+//! `MUSTER_KILL_ROUNDS=20 MUSTER_KILL_ENROLLMENTS=1000 MUSTER_KILL_ACKS=10000 MUSTER_KILL_BINARY=target/release/muster
 //! cargo test -p muster --test kill -- --nocapture`
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
@@ -23,7 +23,7 @@ const ACKERS: usize = 25;
 #[derive(Clone, Copy)]
 struct Scale {
     rounds: usize,
-    enrolments: usize,
+    enrollments: usize,
     acks: usize,
 }
 
@@ -32,14 +32,14 @@ impl Scale {
         let number = |name: &str, default| std::env::var(name).map_or(default, |value| value.parse().unwrap());
         Self {
             rounds: number("MUSTER_KILL_ROUNDS", 4),
-            enrolments: number("MUSTER_KILL_ENROLMENTS", 60),
+            enrollments: number("MUSTER_KILL_ENROLLMENTS", 60),
             acks: number("MUSTER_KILL_ACKS", 400),
         }
     }
 
     /// The number of answers after which a round's server is killed: anywhere but at the ends.
     fn end_of(self, round: usize) -> usize {
-        let all = self.enrolments + self.acks;
+        let all = self.enrollments + self.acks;
         let random = usize::try_from(rand::random::<u32>()).unwrap() % (all * 9 / 10);
         // The first round always gets into the middle, whatever chance says.
         if round == 0 { all / 2 } else { random }
@@ -51,11 +51,11 @@ async fn everything_answered_survives_kill_9() {
     let scale = Scale::chosen();
     let folder = tempfile::tempdir().unwrap();
     let mut server = Server::start(folder.path());
-    let fleet = Arc::new(Fleet::enrol(&server, ACKERS).await);
+    let fleet = Arc::new(Fleet::enroll(&server, ACKERS).await);
     let mut answered = Answered::default();
     for round in 0..scale.rounds {
         let end = scale.end_of(round);
-        let load = Load::prepare(&server, &fleet, scale.enrolments, scale.acks).await;
+        let load = Load::prepare(&server, &fleet, scale.enrollments, scale.acks).await;
         let began = Instant::now();
         let running = load.begin(&server);
         while load.answers() < end && running.is_going() && began.elapsed() < Duration::from_secs(300) {
@@ -69,22 +69,22 @@ async fn everything_answered_survives_kill_9() {
         let ready = restart.elapsed();
         verify::served(&server, &fleet, &of_round).await;
         println!(
-            "round {round}: killed after {} ms; answered: {} enrolments, {} acks, {} orders; ready again in {} ms: all there",
+            "round {round}: killed after {} ms; answered: {} enrollments, {} acks, {} actions; ready again in {} ms: all there",
             took.as_millis(),
-            of_round.enrolments.len(),
+            of_round.enrollments.len(),
             of_round.acks.len(),
-            of_round.orders.len(),
+            of_round.actions.len(),
             ready.as_millis()
         );
         answered.take(of_round);
     }
     server.stop();
     verify::stored(folder.path(), &answered).await;
-    assert!(answered.enrolments.len() + answered.acks.len() >= (scale.enrolments + scale.acks) / 2, "it did work");
+    assert!(answered.enrollments.len() + answered.acks.len() >= (scale.enrollments + scale.acks) / 2, "it did work");
     println!(
-        "in all {} enrolments, {} acks, {} orders answered, none lost; the audit chain is whole",
-        answered.enrolments.len(),
+        "in all {} enrollments, {} acks, {} actions answered, none lost; the audit chain is whole",
+        answered.enrollments.len(),
         answered.acks.len(),
-        answered.orders.len()
+        answered.actions.len()
     );
 }

@@ -21,12 +21,12 @@ const PAGE: u32 = 1000;
 /// Asks the server about everything that a round's server had answered.
 pub async fn served(server: &Server, fleet: &Fleet, answered: &Answered) {
     let (mut session, client) = (Session::new(server.shared().await, 1), server.client());
-    for agent in &answered.enrolments {
+    for agent in &answered.enrollments {
         lives(&mut session, agent).await;
         assert!(client.agent(&agent.id).await.unwrap().active, "{}", agent.id);
     }
-    for order in &answered.orders {
-        assert_eq!(client.action(order).await.unwrap().nb_agents_actioned, 1, "{order}");
+    for action in &answered.actions {
+        assert_eq!(client.action(action).await.unwrap().nb_agents_actioned, 1, "{action}");
     }
     let mut by_action: HashMap<&str, HashSet<&str>> = HashMap::new();
     for (action, agent) in &answered.acks {
@@ -68,13 +68,13 @@ pub async fn stored(folder: &Path, answered: &Answered) {
             told.insert(format!("{} {}", event.action, event.subject));
         }
     }
-    for agent in &answered.enrolments {
+    for agent in &answered.enrollments {
         let record = store.agent(&AgentId::trusted(agent.id.as_str())).await.unwrap().expect("an enrolled agent");
         assert!(record.active && !record.credentials.is_empty());
         assert!(told.contains(&format!("agent.enroll agent:{}", agent.id)), "no audit line of {}", agent.id);
     }
-    for order in &answered.orders {
-        assert!(store.action(&ActionId::trusted(order.as_str())).await.unwrap().is_some(), "{order}");
-        assert!(told.contains(&format!("action.create action:{order}")), "no audit line of {order}");
+    for action in &answered.actions {
+        assert!(store.action(&ActionId::trusted(action.as_str())).await.unwrap().is_some(), "{action}");
+        assert!(told.contains(&format!("action.create action:{action}")), "no audit line of {action}");
     }
 }

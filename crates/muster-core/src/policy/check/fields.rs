@@ -197,12 +197,12 @@ mod tests {
         let fields = json!({
             "monitoring_enabled": ["logs", "metric"], "agent_features": [{"name": "f"}],
             "global_data_tags": [{"name": "a b", "value": 1}, {"name": "c", "value": []}, {"name": "c", "value": 1}],
-            "is_protected": "yes", "duplicate_hosts": "reenrol", "data_output_id": null, "overrides": [],
+            "is_protected": "yes", "duplicate_hosts": "reenrll", "data_output_id": null, "overrides": [],
             "required_versions": [{"version": "9.5.2", "percentage": 60}, {"version": "9.6.0", "percentage": 50}]
         });
         let expected = [
             "agent_features.0.enabled: must be a boolean, not null",
-            "duplicate_hosts: unknown value `reenrol`; did you mean `reenroll`?",
+            "duplicate_hosts: unknown value `reenrll`; did you mean `reenroll`?",
             "global_data_tags.0.name: must not be empty or contain spaces",
             "global_data_tags.1.value: must be a string or a number, not a list",
             "global_data_tags.2.name: duplicate `c`",

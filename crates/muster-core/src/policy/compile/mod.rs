@@ -66,7 +66,7 @@ impl From<CompileError> for crate::Error {
     fn from(error: CompileError) -> Self {
         match error {
             CompileError::Problems(problems) => problems.into(),
-            CompileError::Signing(error) => Self::internal(error.to_string()),
+            CompileError::Signing(error) => Self::internal(error),
         }
     }
 }

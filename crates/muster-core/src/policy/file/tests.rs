@@ -230,8 +230,8 @@ fn settings_of_the_wrong_type_are_rejected_with_a_remedy() {
         ("is_protected: 'yes'", "settings.is_protected: must be `true` or `false`, not a"),
         ("is_managed: 1", "must be `true` or `false`, not a number"),
         (
-            "unenrol_timeout: 5",
-            "3:3: settings.unenrol_timeout: unknown setting `unenrol_timeout`; did you mean `unenroll_timeout`?",
+            "unenroll_timeot: 5",
+            "3:3: settings.unenroll_timeot: unknown setting `unenroll_timeot`; did you mean `unenroll_timeout`?",
         ),
         ("zzz: 5", "unknown setting `zzz`; known: is_managed, "),
     ] {

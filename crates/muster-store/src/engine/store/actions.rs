@@ -2,7 +2,7 @@
 
 use crate::engine::session::Connection;
 use async_trait::async_trait;
-use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Target, TargetState};
+use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Target};
 use muster_core::id::{ActionId, AgentId, SpaceId};
 use muster_core::time::Timestamp;
 
@@ -41,7 +41,7 @@ impl ActionStore for SqlStore {
         id: &ActionId,
         after: i64,
         limit: u32,
-    ) -> Result<Vec<(i64, AgentId, TargetState)>, StoreError> {
+    ) -> Result<Vec<(i64, AgentId, Target)>, StoreError> {
         let id = id.clone();
         self.lists.snapshot(move |c| actions::targets(c, &id, after, limit)).await
     }

@@ -317,7 +317,10 @@ async fn damaged_data_is_told_as_such() {
         })
         .await;
     let damaged = fixture.store.upload(&muster_core::id::FileId::trusted("u")).await;
-    assert!(matches!(&damaged, Err(StoreError::Corrupt { reason }) if reason.contains("status")), "{damaged:?}");
+    assert!(
+        matches!(&damaged, Err(StoreError::Corrupt { source }) if source.to_string().contains("status")),
+        "{damaged:?}"
+    );
     assert_eq!(fixture.store.changes_since(0, 10).await.unwrap(), [(1, None)], "a newer kind is not damage");
 }
 

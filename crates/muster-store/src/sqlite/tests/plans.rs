@@ -116,11 +116,7 @@ fn lists_and_counts_over_the_fleet_read_an_index() {
 #[test]
 fn host_names_and_cloned_hosts_are_found_by_their_own_index() {
     let connection = schema();
-    let of = |condition| AgentFilter {
-        space: Some(SpaceId::default()),
-        conditions: vec![condition],
-        ..AgentFilter::default()
-    };
+    let of = |condition| AgentFilter { space: Some(SpaceId::default()), conditions: vec![condition] };
     for (condition, index) in [
         (AgentCondition::Hostnames(vec!["Web-1".into()]), "agents_by_hostname"),
         (AgentCondition::HasDuplicateHosts, "agents_by_duplicate_hosts"),
@@ -136,13 +132,13 @@ fn host_names_and_cloned_hosts_are_found_by_their_own_index() {
 #[test]
 fn each_filter_searches_an_index() {
     let connection = schema();
-    let none = || AgentFilter { space: Some(SpaceId::default()), ..AgentFilter::default() };
-    for wanted in [
-        AgentFilter { ids: Some(vec![AgentId::trusted("a")]), ..none() },
-        AgentFilter { policy_ids: Some(vec![PolicyId::trusted("p")]), ..none() },
-        AgentFilter { statuses: Some(vec![Status::Online]), ..none() },
-        AgentFilter { enrollment_key_id: Some(EnrollmentKeyId::trusted("k")), ..none() },
+    for condition in [
+        AgentCondition::Ids(vec![AgentId::trusted("a")]),
+        AgentCondition::Policies(vec![PolicyId::trusted("p")]),
+        AgentCondition::Statuses(vec![Status::Online]),
+        AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted("k")]),
     ] {
+        let wanted = AgentFilter { space: Some(SpaceId::default()), conditions: vec![condition] };
         let steps = plan(&connection, &filter::agent_total(&wanted).text);
         assert!(steps.iter().any(|step| step.starts_with("SEARCH agents")), "{steps:?}");
     }

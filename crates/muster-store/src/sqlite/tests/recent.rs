@@ -9,12 +9,12 @@ use muster_core::id::AgentId;
 use muster_core::testing::bare_agent;
 use muster_core::time::Timestamp;
 
-use crate::engine::store::{Options, SqlStore};
+use crate::engine::store::{Durability, Options, SqlStore};
 use crate::port::{AgentStore, AgentWrite, Precondition, Store, StoreError, Write};
 use crate::sqlite::temporary::TemporaryDirectory;
 
 fn open(directory: &Path) -> SqlStore {
-    let options = Options { durable: false, ..Options::default() };
+    let options = Options { durability: Durability::Crash, ..Options::default() };
     SqlStore::open(&directory.join("muster.db"), &options).unwrap()
 }
 

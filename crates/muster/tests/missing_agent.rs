@@ -1,4 +1,4 @@
-//! Orders to one agent: whoever can't be ordered is told at once, and the exit code says so.
+//! Commands for an agent that does not exist fail, with an exit code of their own.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
@@ -11,10 +11,10 @@ use std::process::Command;
 use server::Server;
 
 #[test]
-fn orders_to_an_agent_that_is_not_there_exit_with_3() {
+fn commands_for_a_missing_agent_exit_with_3() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    let orders: [&[&str]; 6] = [
+    let commands: [&[&str]; 6] = [
         &["log-level", "--level", "debug"],
         &["diagnostics"],
         &["upgrade", "--version", "9.5.2"],
@@ -22,20 +22,20 @@ fn orders_to_an_agent_that_is_not_there_exit_with_3() {
         &["unenroll"],
         &["delete"],
     ];
-    for order in orders {
+    for arguments in commands {
         let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
         let output = command
             .arg("agent")
-            .args(order)
+            .args(arguments)
             .args(["--yes", "11111111-2222-4333-8444-555555555555", "--data-dir"])
             .arg(folder.path())
             .env_remove("MUSTER_URL")
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(3), "{order:?}: {said}");
-        assert!(said.contains("11111111-2222-4333-8444-555555555555"), "{order:?}: {said}");
-        assert!(output.stdout.is_empty(), "{order:?}: {}", String::from_utf8_lossy(&output.stdout));
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {said}");
+        assert!(said.contains("11111111-2222-4333-8444-555555555555"), "{arguments:?}: {said}");
+        assert!(output.stdout.is_empty(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
     }
     server.stop();
 }

@@ -1,10 +1,10 @@
-//! SPDX licence expressions, as far as manifests use them.
+//! The subset of SPDX license expressions that manifests use.
 
 use std::collections::BTreeSet;
 
-/// Whether an expression can be fulfilled with the allowed licences.
+/// Returns whether the allowed licenses satisfy an expression.
 ///
-/// `AND` binds closer than `OR`; the `/` of old manifests means `OR`; `X WITH Y` is one licence.
+/// `AND` binds tighter than `OR`, the `/` of old manifests means `OR`, and `X WITH Y` is one license.
 pub fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<_> = spaced.split_whitespace().collect();
@@ -22,21 +22,21 @@ impl Parser<'_> {
     fn alternatives(&mut self) -> bool {
         let mut holds = self.conjunction();
         while self.take("OR") {
-            // Not `||`: the right side must be consumed whatever the left side is.
+            // `||` would not evaluate the right side, which must be consumed in any case.
             holds |= self.conjunction();
         }
         holds
     }
 
     fn conjunction(&mut self) -> bool {
-        let mut holds = self.licence();
+        let mut holds = self.license();
         while self.take("AND") {
-            holds &= self.licence();
+            holds &= self.license();
         }
         holds
     }
 
-    fn licence(&mut self) -> bool {
+    fn license(&mut self) -> bool {
         if self.take("(") {
             let holds = self.alternatives();
             return self.take(")") && holds;

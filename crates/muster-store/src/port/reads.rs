@@ -1,0 +1,35 @@
+//! The reads of a resource.
+
+/// Declares the trait of a resource's reads, and how a test double answers them: the gate first, then the store behind it.
+macro_rules! reads {
+    (
+        $(#[$doc:meta])*
+        pub trait $name:ident {
+            $(
+                $(#[$about:meta])*
+                async fn $read:ident(&self $(, $argument:ident: $type:ty)* $(,)?) -> $answer:ty;
+            )*
+        }
+    ) => {
+        $(#[$doc])*
+        #[async_trait::async_trait]
+        pub trait $name: Send + Sync + 'static {
+            $(
+                $(#[$about])*
+                async fn $read(&self $(, $argument: $type)*) -> $answer;
+            )*
+        }
+
+        #[cfg(any(test, feature = "testing"))]
+        #[async_trait::async_trait]
+        impl<G: crate::testing::Gate> $name for crate::testing::Gated<G> {
+            $(
+                async fn $read(&self $(, $argument: $type)*) -> $answer {
+                    self.behind_gate()?.$read($($argument),*).await
+                }
+            )*
+        }
+    };
+}
+
+pub(super) use reads;
