@@ -18,6 +18,11 @@ impl Client {
         self.post::<Empty>(&[NODES, id, "drain"], &Empty {}).await.map(drop)
     }
 
+    /// Validates [`Self::drain_node`]; changes nothing.
+    pub async fn try_drain_node(&self, id: &str) -> Result<()> {
+        self.try_post::<Empty>(&[NODES, id, "drain"], &Empty {}).await.map(drop)
+    }
+
     /// Tells a draining server to accept agents again.
     pub async fn resume_node(&self, id: &str) -> Result<()> {
         self.post::<Empty>(&[NODES, id, "resume"], &Empty {}).await.map(drop)

@@ -129,5 +129,5 @@ pub async fn ended(
 }
 
 pub fn unavailable() -> StoreError {
-    StoreError::Unavailable { reason: "the database does not answer".into() }
+    StoreError::unavailable("the database does not answer")
 }

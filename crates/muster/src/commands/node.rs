@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use muster_client::Client;
 use muster_protocol::management::node::{LostNode, Node};
 
+use super::confirm::Care;
 use super::failure::Failed;
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_table, wide};
 use super::text::print_line;
@@ -18,8 +19,8 @@ pub enum NodeCommand {
     ///
     /// The server answers the held check-ins within a minute and reports that it is not ready, so that the load balancer
     /// sends the agents elsewhere. It stays so until `muster node resume`, or until it starts again.
-    #[command(after_help = "Examples:\n  muster node drain server-1")]
-    Drain(OneArgs),
+    #[command(after_help = "Examples:\n  muster node drain server-1\n  muster node drain server-1 --dry-run")]
+    Drain(DrainArgs),
     /// Let a drained server accept agents again
     #[command(after_help = "Examples:\n  muster node resume server-1")]
     Resume(OneArgs),
@@ -32,7 +33,16 @@ pub struct ListArgs {
     output: OutputArg,
 }
 
-/// Flags of `drain` and `resume`.
+/// Flags of `drain`.
+#[derive(Args, Debug)]
+pub struct DrainArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    #[command(flatten)]
+    care: Care,
+}
+
+/// The server of a command.
 #[derive(Args, Debug)]
 pub struct OneArgs {
     /// Server, by id or name
@@ -61,11 +71,7 @@ impl NodeCommand {
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
             Self::List(args) => args.run(client).await,
-            Self::Drain(args) => {
-                let node = args.find(client).await?;
-                client.drain_node(&node.id).await?;
-                print_line(format!("{}: sends its agents to other servers", node.name))
-            }
+            Self::Drain(args) => args.run(client).await,
             Self::Resume(args) => {
                 let node = args.find(client).await?;
                 client.resume_node(&node.id).await?;
@@ -83,6 +89,19 @@ impl ListArgs {
             return print_table(&nodes.lost, true, LOST);
         }
         Ok(())
+    }
+}
+
+impl DrainArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let node = self.one.find(client).await?;
+        if self.care.dry_run {
+            client.try_drain_node(&node.id).await?;
+            return print_line(format!("would send the agents of {} to other servers", node.name));
+        }
+        self.care.confirm(&format!("Send the agents of {} to other servers?", node.name))?;
+        client.drain_node(&node.id).await?;
+        print_line(format!("{}: sends its agents to other servers", node.name))
     }
 }
 

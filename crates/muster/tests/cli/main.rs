@@ -13,6 +13,7 @@ mod enrollment_key;
 mod exit_codes;
 mod flags;
 mod live;
+mod node;
 mod output;
 mod policy;
 mod policy_files;
