@@ -96,7 +96,6 @@ impl Statuses {
             tracing::warn!("the server was stopped for some time: absences count anew");
             self.records.observation.restart(&*self.clock);
         }
-        ran.looked = Instant::now();
         log_failure(
             "failed to correct last check-in times that are in the future; retrying later",
             self.follow_clock().await,
@@ -115,6 +114,8 @@ impl Statuses {
             ran.retired = Instant::now();
             log_failure("failed to remove disconnected agents from memory; retrying later", self.retire_quiet().await);
         }
+        // At the end: a look that takes long, because many agents are due, is no stall.
+        ran.looked = Instant::now();
     }
 
     /// Restarts the observation when another server has left: its agents need time to find another one. If this server was
