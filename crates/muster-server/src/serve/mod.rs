@@ -77,7 +77,7 @@ pub enum ServeError {
         source: muster_store::OpenError,
     },
     /// The master key.
-    #[error("the master key")]
+    #[error("cannot use the master key")]
     MasterKey(#[source] SealError),
     /// The master key of another fleet.
     #[error(
@@ -86,7 +86,7 @@ pub enum ServeError {
     )]
     OtherMasterKey(camino::Utf8PathBuf),
     /// The signing key, or the key of the fleet's own CA.
-    #[error("a key of the fleet")]
+    #[error("cannot use a key of the fleet")]
     FleetKey {
         /// Why.
         #[from]
