@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_read() {
+    fn responses_are_parsed() {
         assert_eq!(parse(b"HTTP/1.1 201 Created\r\na: b\r\n\r\n{}"), Some((201, &b"{}"[..])));
         assert_eq!(parse(b"HTTP/1.1 200 OK\r\n"), None);
     }

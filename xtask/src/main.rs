@@ -62,6 +62,7 @@ fn main() -> anyhow::Result<()> {
 
 fn docs() -> anyhow::Result<()> {
     conformance::run(&conformance::ConformanceArgs::write())?;
+    // Private items are included, because the documentation is for contributors.
     shell::run(shell::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]))
 }
 

@@ -71,6 +71,7 @@ impl Process {
                 anyhow::bail!("the process exited with {status}");
             }
             anyhow::ensure!(began.elapsed() < START, "not ready after {} s", START.as_secs());
+            // Short, because the time to readiness is one of the measured figures.
             std::thread::sleep(Duration::from_millis(2));
         }
         Ok(())
@@ -88,6 +89,7 @@ impl Process {
             signal::kill(pid, Signal::SIGTERM)?;
         }
         let ended = self.wait(within)?;
+        // The caller reports the timeout. The process must not outlive the task.
         if ended.is_none() {
             self.kill()?;
         }

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn no_number_is_given_twice() {
+    fn numbers_are_unique() {
         let mut seen = BTreeSet::new();
         for row in PAGES.iter().flat_map(Page::rows) {
             assert!(seen.insert(row.number), "{}", row.number);

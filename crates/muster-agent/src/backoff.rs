@@ -59,7 +59,7 @@ mod tests {
     use crate::entropy::Seeded;
 
     #[test]
-    fn waits_are_within_the_bounds_for_every_seed() {
+    fn delays_are_within_the_limits_for_every_seed() {
         let bounds = [(60, 120), (120, 240), (240, 480), (300, 600), (300, 600)];
         for seed in 0..10_000 {
             let entropy = Seeded::new(seed);
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_range_gives_its_lower_bound() {
+    fn an_empty_range_returns_its_minimum() {
         let entropy = Seeded::new(1);
         assert_eq!(between(&entropy, Duration::from_secs(2), Duration::from_secs(1)), Duration::from_secs(2));
     }

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_missing_and_own_directories_are_taken() {
+    fn empty_missing_and_own_directories_are_accepted() {
         let (_keep, base) = directory();
         assert!(check(&base).is_ok(), "empty");
         assert!(check(&base.join("a/b/c")).is_ok(), "missing");
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_and_foreign_directories_are_refused_untouched() {
+    fn shared_and_foreign_directories_are_rejected_and_left_unchanged() {
         let (_keep, base) = directory();
         for shared in [0o1777, 0o0777, 0o1700] {
             fs_err::set_permissions(&base, std::fs::Permissions::from_mode(shared)).unwrap();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_another_user_is_refused() {
+    fn a_directory_of_another_user_is_rejected() {
         // Root's own, or somebody else's when the tests run as root.
         let (_keep, base) = directory();
         let foreign = if geteuid().is_root() {

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_override_the_file_and_the_file_overrides_defaults() {
+    fn set_overrides_the_file_and_the_file_overrides_defaults() {
         let text = "checkin:\n  request_backoff_init: 2s\n  mode: standard\n";
         let settings = load(text, &["checkin.request_backoff_init=3s", "revocation.attempts=2"]).unwrap();
         assert_eq!(settings.checkin.request_backoff_init, Duration::from_secs(3));

@@ -96,7 +96,7 @@ async fn a_program_runs_in_its_own_directory_and_its_output_is_logged() {
 }
 
 #[tokio::test]
-async fn a_program_is_restarted_as_the_policy_says() {
+async fn a_program_is_restarted_according_to_the_policy() {
     let host = host();
     host.supervisor
         .apply(vec![
@@ -126,7 +126,7 @@ async fn a_program_is_restarted_as_the_policy_says() {
 }
 
 #[tokio::test]
-async fn a_program_that_can_not_start_has_a_reason() {
+async fn a_program_that_cannot_start_has_a_reason() {
     let host = host();
     let mut wanted = shell("a", "", Restart::Always);
     if let Ok(process) = &mut wanted.process {

@@ -61,7 +61,7 @@ fn every_class_has_its_own_exit_code() {
 }
 
 #[test]
-fn only_what_the_caller_can_fix_has_a_remedy() {
+fn only_errors_that_the_caller_can_fix_have_a_remedy() {
     let denied = Error::Denied { target: "/x/admin.sock".into(), source: None };
     assert_eq!((denied.failure(), denied.to_string().as_str()), (Failure::Refused, "/x/admin.sock: permission denied"));
     assert!(denied.remedy().unwrap().contains("as root or as the server's user"));
@@ -84,7 +84,7 @@ async fn the_servers_error_is_returned_with_the_http_status() {
 }
 
 #[tokio::test]
-async fn a_response_of_another_server_is_recognised() {
+async fn a_response_of_another_kind_of_server_is_detected() {
     let error = error_of("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 13\r\n\r\n<html>proxy</").await;
     assert!(matches!(&error, Error::Unexpected { status: 502, reason, .. } if reason == "<html>proxy</"), "{error:?}");
     let error = error_of("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]").await;
@@ -144,7 +144,7 @@ async fn requests_carry_token_version_and_space_and_escape_ids() {
 }
 
 #[test]
-fn an_invalid_configuration_is_wrong_usage() {
+fn an_invalid_configuration_is_a_usage_error() {
     for url in ["nonsense", "ftp://host/", "unix:/x", "mailto:a@b"] {
         assert_eq!(Client::http(url, None).unwrap_err().failure(), Failure::Usage, "{url}");
     }

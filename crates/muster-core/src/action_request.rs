@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::action::{Action, ActionCounts, ActionType};
+use crate::action_data;
 use crate::canonical;
-use crate::delivery::reshape;
 use crate::error::Error;
 use crate::id::{ActionId, SpaceId};
 use crate::time::Timestamp;
@@ -157,8 +157,8 @@ fn checked_data(kind: ActionType, data: Value) -> Result<Value, Error> {
     }
     let revision = if kind == ActionType::PolicyReassign { data.get("policy_revision").cloned() } else { None };
     let invalid = || Error::invalid("data", format!("is not valid for {}", kind.as_str()));
-    let mut shaped = reshape(kind, data).ok_or_else(invalid)?;
-    // Not part of the protocol, and removed on delivery: it is needed to finish the reassignment after a crash.
+    let mut shaped = action_data::checked(kind, data).ok_or_else(invalid)?;
+    // Not for agents, and removed by the adapters: it is needed to finish the reassignment after a crash.
     if let Some(revision) = revision.filter(Value::is_i64) {
         shaped["policy_revision"] = revision;
     }

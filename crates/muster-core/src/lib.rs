@@ -6,6 +6,7 @@
 
 pub mod acknowledge;
 pub mod action;
+mod action_data;
 pub mod action_request;
 pub mod agent;
 pub mod assignment;

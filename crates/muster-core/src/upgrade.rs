@@ -206,7 +206,8 @@ impl UpgradeState {
     pub fn acked(&self, ack: UpgradeAck<'_>, runs: &str, now: Timestamp) -> (Self, Option<Ended>) {
         let mut next = self.clone();
         // The last attempt reports without `retry` (EA121).
-        if ack.error.is_some() && ack.retries {
+        if let Some(error) = ack.error.filter(|_| ack.retries) {
+            next.failed_attempt(ack.action, error, now);
             return (next, None);
         }
         let Some(open) = next.open.as_mut().filter(|open| open.action == *ack.action) else {
@@ -223,6 +224,16 @@ impl UpgradeState {
             }
         };
         (next, ended)
+    }
+
+    /// Handles the failure of an attempt that the agent will repeat, after up to an hour. Its error is shown at once, and not
+    /// only when the agent reports it. The ack counts as progress, so that an agent that then falls silent has failed.
+    fn failed_attempt(&mut self, action: &ActionId, error: &str, now: Timestamp) {
+        let Some(open) = self.open.as_mut().filter(|open| open.action == *action) else { return };
+        open.progress_at = Some(now);
+        // Only in details that the agent has sent: without details in its check-ins, they would look like ones that ended.
+        let details = self.details.as_deref().and_then(UpgradeDetails::stored);
+        self.details = details.map(|details| details.with_retry_error(error).to_json());
     }
 
     /// Returns the time at which the open upgrade fails unless there is progress. `None` if no upgrade is open, or if
@@ -242,8 +253,11 @@ impl UpgradeState {
         self.given_up_at().filter(|at| *at <= now)?;
         let mut next = self.clone();
         let version = next.open.as_ref().map(|open| open.version.clone()).unwrap_or_default();
+        let details = next.details.as_deref().and_then(UpgradeDetails::stored);
+        let error = details.as_ref().and_then(UpgradeDetails::error);
+        let error = error.map(|error| format!("; last error: {error}")).unwrap_or_default();
         let ended =
-            next.fail(format!("not upgraded to {version}: no progress for two hours, the agent runs {runs}"))?;
+            next.fail(format!("not upgraded to {version}: no progress for two hours, the agent runs {runs}{error}"))?;
         Some((next, ended))
     }
 

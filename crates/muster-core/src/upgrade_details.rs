@@ -48,6 +48,18 @@ impl UpgradeDetails {
         self
     }
 
+    /// Sets the error of an attempt that is repeated.
+    #[must_use]
+    pub fn with_retry_error(mut self, error: &str) -> Self {
+        let mut fields = match self.metadata.take() {
+            Some(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        };
+        fields.insert("retry_error_msg".to_owned(), error.into());
+        self.metadata = Some(Value::Object(fields));
+        self.within_bounds()
+    }
+
     /// Parses stored details.
     pub fn stored(raw: &str) -> Option<Self> {
         serde_json::from_str(raw).ok()

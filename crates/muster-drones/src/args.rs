@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_whole_and_do_not_overlap() {
+    fn shares_are_complete_and_disjoint() {
         let args = parse("--url https://x:1 --enrollment-token t --ca c --count 10 --processes 3 --first 5");
         let shares: Vec<_> = (0..3).map(|share| args.numbers(share)).collect();
         assert_eq!(shares, [5..8, 8..11, 11..15]);

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn plain_http_is_refused() {
+    async fn plain_http_is_rejected() {
         let refused = Dialer::new("http://127.0.0.1:1", Path::new("/nowhere"), false).await.err().unwrap();
         assert!(refused.to_string().contains("https"), "{refused}");
     }

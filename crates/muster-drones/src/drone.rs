@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_policy_is_known_by_its_head() {
+    fn a_large_policy_is_identified_by_its_beginning() {
         let noise: String = (0..20_000).map(|_| char::from(b'a' + rand::random::<u8>() % 26)).collect();
         let head =
             r#"{"ack_token":"","action":"checkin","actions":[{"agent_id":"a","created_at":"x","id":"policy:p:7","#;
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn policies_are_known_by_their_action_id() {
+    fn policies_are_identified_by_their_action_id() {
         assert_eq!(policy_of("policy:p-1:7"), Some(("p-1", 7)));
         assert_eq!(policy_of("policy:p-1:x"), None);
         assert_eq!(policy_of("7b0d"), None);

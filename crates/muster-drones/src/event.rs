@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn summaries_add_up_and_keep_the_longest_duration() {
+    fn summaries_are_added_and_keep_the_maximum_duration() {
         let one = Summary { seconds: 1.0, ..Summary::default() };
         let mut two = Summary { seconds: 2.0, ..Summary::default() };
         two.counts.errors.insert("401".into(), 1);

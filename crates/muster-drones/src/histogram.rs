@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_is_in_a_bucket_that_is_off_by_less_than_one_percent() {
+    fn buckets_differ_from_their_values_by_less_than_one_percent() {
         for value in (0..100_000u64).chain((17..63).map(|n| (1u64 << n) + (1 << (n - 3)) + 7)) {
             let upper = highest(bucket(value));
             assert!(upper >= value && (upper - value) as f64 <= value as f64 / 100.0, "{value} stands as {upper}");

@@ -208,7 +208,7 @@ mod tests {
     const HOST: Host<'_> = Host { number: 70_000, agent_id: "2f8e6c1a-3d10-4f1e-9a55-0d6f2f9a7b11", version: "9.5.2" };
 
     #[test]
-    fn a_check_in_is_as_large_as_a_real_one_and_reads_back() {
+    fn a_check_in_is_as_large_as_a_real_one_and_can_be_parsed() {
         let report = Report { ack_token: "t1", policy: Some(("policy-1", 7)), pid: 12, fill: 0 };
         let body = check_in(&HOST, &report);
         assert!((1500..2200).contains(&body.len()), "{} bytes", body.len());
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_check_in_is_filled_up_with_components() {
+    fn a_large_check_in_is_padded_with_components() {
         let report = Report { policy: Some(("policy-1", 7)), fill: 1_000_000, ..Report::default() };
         let body = check_in(&HOST, &report);
         assert!((1_000_000..1_001_000).contains(&body.len()), "{} bytes", body.len());
@@ -233,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_policy_it_is_starting_and_names_none() {
+    fn a_drone_without_a_policy_reports_starting() {
         let body = check_in(&HOST, &Report::default());
         let read: CheckInRequest<'_> = serde_json::from_str(&body).unwrap();
         assert_eq!((read.status.as_deref(), read.ack_token, read.agent_policy_id), (Some("starting"), None, None));
     }
 
     #[test]
-    fn an_enrollment_reads_back() {
+    fn an_enrollment_can_be_parsed() {
         let body = HOST.enroll(&["a\"b".to_owned()]).unwrap();
         let read: EnrollRequest<'_> = serde_json::from_str(&body).unwrap();
         assert_eq!((read.kind.as_ref(), read.id.as_deref()), ("PERMANENT", Some("")));
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn timestamps_of_known_moments() {
+    fn timestamps_of_known_times() {
         assert_eq!(timestamp(0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(timestamp(951_782_400_000_001), "2000-02-29T00:00:00.000001Z");
         assert_eq!(timestamp(1_795_629_725_250_000), "2026-11-25T18:02:05.250000Z");

@@ -26,7 +26,8 @@ use super::error::ApiError;
 use super::limits::{Operation, Permit};
 use super::request_id::RequestId;
 use super::{
-    Call, Inner, RefusedWhileHeld, accept_encoding, authorization, body, gzip, json, refused, remedy, respond, upgrade,
+    Call, Inner, RefusedWhileHeld, accept_encoding, action_data, authorization, body, gzip, json, refused, remedy,
+    respond, upgrade,
 };
 use muster_fleet::Fleet;
 use muster_fleet::check_in::{CheckInInput, Delivery, HeldPoll, Poll};
@@ -232,7 +233,7 @@ fn reply(delivery: Delivery, entry: &AgentEntry, accepted: Coding) -> Result<Rep
     }
 }
 
-/// Converts an action to its wire format (EA78, EA79). `None` if its stored data is not valid JSON.
+/// Converts an action to its wire format (EA78, EA79). `None` if its stored data is not valid.
 fn wire(delivered: &Delivered, agent: &AgentId) -> Option<WireAction> {
     let Delivered { action, data, start_time } = delivered;
     let signed = action.signed.as_ref();
@@ -242,7 +243,7 @@ fn wire(delivered: &Delivered, agent: &AgentId) -> Option<WireAction> {
         id: action.id.as_str().to_owned(),
         kind: action.kind.as_str().to_owned(),
         input_type: action.input_type.clone(),
-        data: data.as_deref().map(|text| RawValue::from_string(text.to_owned())).transpose().ok()?,
+        data: action_data::to_wire(action.kind, data.as_deref())?,
         start_time: start_time.map(Timestamp::to_rfc3339_seconds),
         expiration: action.expiration.map(Timestamp::to_rfc3339_millis),
         timeout: action.timeout,

@@ -6,6 +6,7 @@
 
 pub mod accept_encoding;
 mod acks;
+mod action_data;
 mod artifact;
 mod audit_unenroll;
 pub mod authorization;

@@ -3,6 +3,7 @@
 use muster_core::Error;
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::authorization::{AgentsRead, Grant};
+use muster_core::credential::Credential;
 use muster_core::id::AgentId;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
@@ -20,6 +21,8 @@ pub struct AgentView {
     pub last_checkin: Option<Timestamp>,
     /// Whether this node holds a poll of the agent now.
     pub connected: bool,
+    /// Its credentials, the newest first; `None` in lists.
+    pub credentials: Option<Vec<Credential>>,
 }
 
 /// Filter, sort order and page of a list of agents.
@@ -89,12 +92,14 @@ impl Agents {
         Ok(found.into_iter().map(|details| details.record).collect())
     }
 
-    /// Returns one agent with all its documents.
+    /// Returns one agent with all its documents and credentials.
     pub async fn show(&self, agent: Authorized<AgentRecord, AgentsRead>) -> Result<AgentView, Error> {
         let documents: AgentDocuments =
             self.store.seen_by(agent.grant()).agent_documents(&agent).await?.unwrap_or_default();
+        let credentials = self.store.seen_by(agent.grant()).agent_credentials(&agent).await?;
         let record = agent.into_inner();
-        Ok(self.with_presence(AgentDetails { record, documents }))
+        let view = self.with_presence(AgentDetails { record, documents });
+        Ok(AgentView { credentials: Some(credentials), ..view })
     }
 
     /// Returns the number of matching agents in each status.
@@ -112,6 +117,6 @@ impl Agents {
         let seen = self.registry.last_seen(id, self.clock.now());
         // Presence is written in batches, so memory is usually ahead of the store; after a restart it is behind.
         let last_checkin = seen.max(details.record.last_checkin);
-        AgentView { connected: self.registry.is_connected(id), last_checkin, details }
+        AgentView { connected: self.registry.is_connected(id), last_checkin, details, credentials: None }
     }
 }

@@ -23,6 +23,7 @@ use muster_core::error_chain::{SharedError, chain};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, SpaceId};
 use muster_core::lifecycle::inactivity_timeout;
+use muster_core::policy::PolicyHead;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind, replace_token};
 use muster_store::{AgentWrite, EnrollmentKeyWrite, Precondition, StoreError, Write};
@@ -46,14 +47,17 @@ const SLOW_HASHES: usize = 1;
 const MAX_WAITING: usize = 64;
 const MAX_WAITING_PER_KEY: usize = 16;
 
-/// A verified enrollment key.
+/// A verified enrollment key, with the head of its policy, or of the default policy if it names none.
 #[derive(Clone, Debug)]
-pub struct Admission(EnrollmentKey);
+pub struct Admission {
+    key: EnrollmentKey,
+    policy: Option<PolicyHead>,
+}
 
 impl Admission {
     /// The key's record.
     pub fn key(&self) -> &EnrollmentKey {
-        &self.0
+        &self.key
     }
 }
 
@@ -197,15 +201,10 @@ impl Enrollment {
     /// accepted here and rejected by the commit, because an agent that enrolled with it may come again if its response
     /// was lost.
     pub async fn authenticate(&self, key: &ApiKey) -> Result<Admission, Error> {
-        let stored = self
-            .store
-            .everywhere(&System)
-            .enrollment_key_by_key_id(&key.id)
-            .await?
-            .filter(|stored| key.matches(&stored.hash));
-        let stored = stored.ok_or_else(unauthorized)?;
+        let stored = self.store.everywhere(&System).enrollment_key_with_policy(&key.id).await?;
+        let (stored, policy) = stored.filter(|(stored, _)| key.matches(&stored.hash)).ok_or_else(unauthorized)?;
         match stored.admits(self.clock.now()) {
-            Ok(()) | Err(Refusal::UsedUp) => Ok(Admission(stored)),
+            Ok(()) | Err(Refusal::UsedUp) => Ok(Admission { key: stored, policy }),
             Err(refusal) => {
                 Err(unauthorized().caused_by(SharedError::during(format!("enrollment key {}", stored.id), refusal)))
             }
@@ -304,8 +303,9 @@ impl Enrollment {
         };
         let mut placement = applicant.placement(key, &rules, address);
         let policy = match &placement.policy_id {
-            Some(id) => self.store.everywhere(&System).policy_head(id).await?,
-            None => self.store.everywhere(&System).default_policy_head(&key.space).await?,
+            // A rule has chosen another policy than the one that was read with the key.
+            Some(id) if key.policy_id.as_ref() != Some(id) => self.store.everywhere(&System).policy_head(id).await?,
+            _ => admission.policy.clone(),
         };
         // Without a policy, the agent enrolls and waits for an assignment. But if the key names a policy that was
         // deleted, an agent on no policy, or on the default one, is not what its creator wanted.

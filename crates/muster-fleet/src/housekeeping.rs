@@ -5,6 +5,7 @@
 
 mod agents;
 mod change_log;
+mod enrollment_keys;
 #[cfg(test)]
 mod tests;
 
@@ -98,6 +99,7 @@ impl Housekeeping {
         log_outcome("actions removed", self.collect_actions().await);
         log_outcome("rows of the change log removed", self.prune_changes(CHANGES_KEPT).await);
         log_outcome("uploads removed", self.expire_uploads().await);
+        log_outcome("expired enrollment keys removed", self.remove_expired_keys().await);
         log_outcome("corrected check-in times in the future", self.statuses.correct_future_sightings().await);
         log_outcome("inactivity timeouts corrected", self.statuses.correct_inactivity().await);
         log_outcome("unenrolled agents after the unenroll timeout", self.unenroll_unseen().await);

@@ -50,6 +50,7 @@
 
 use muster_core::action::{Action, ActionCounts, ActionResult, Target};
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
+use muster_core::credential::Credential;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::Upload;
 use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, OutputId, PolicyId, SpaceId};
@@ -97,6 +98,11 @@ impl Scoped<'_> {
     /// Returns an agent's documents.
     pub async fn agent_documents(&self, agent: &AgentRecord) -> Result<Option<AgentDocuments>, StoreError> {
         if self.holds(&agent.space) { self.store.agent_documents(&agent.id).await } else { Ok(None) }
+    }
+
+    /// Returns an agent's credentials, the newest first.
+    pub async fn agent_credentials(&self, agent: &AgentRecord) -> Result<Vec<Credential>, StoreError> {
+        if self.holds(&agent.space) { self.store.agent_credentials(&agent.id).await } else { Ok(Vec::new()) }
     }
 
     /// Returns a page of matching agents.

@@ -18,11 +18,12 @@ pub fn clean_tags(field: &str, tags: &[String]) -> Result<Vec<String>, Error> {
             return Err(Error::invalid(format!("{field}[{at}]"), reason));
         }
         if !clean.iter().any(|known| known == tag) {
+            // Checked before the next look for a duplicate, which compares with all of them.
+            if clean.len() == MAX_TAGS {
+                return Err(Error::invalid(field, format!("at most {MAX_TAGS} tags")));
+            }
             clean.push(tag.to_owned());
         }
-    }
-    if clean.len() > MAX_TAGS {
-        return Err(Error::invalid(field, format!("at most {MAX_TAGS} tags")));
     }
     Ok(clean)
 }
@@ -71,5 +72,14 @@ mod tests {
         assert_eq!(error.field.as_deref(), Some("tags[1]"));
         assert!(clean_tags("tags", &["\u{1b}[31m".into()]).is_err());
         assert!(TagChange::parse(&[], &[]).is_err());
+    }
+
+    #[test]
+    fn number_of_tags_is_limited_before_they_are_compared() {
+        let many: Vec<String> = (0..=MAX_TAGS).map(|number| format!("t{number}")).collect();
+        assert_eq!(clean_tags("tags", &many[1..]).unwrap().len(), MAX_TAGS);
+        // The tag behind the maximum is refused as one too many, and what follows is not looked at.
+        let error = clean_tags("tags", &[&many[..], &[String::new()]].concat()).unwrap_err();
+        assert_eq!(error.field.as_deref(), Some("tags"));
     }
 }

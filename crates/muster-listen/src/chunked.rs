@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_decoded_however_the_bytes_are_split() {
+    fn chunks_are_decoded_for_every_split_of_the_bytes() {
         let text = b"3\r\nabc\r\nA;x=\"y\"\r\n0123456789\r\n0\r\nX-Trailer: 1\r\n\r\n";
         for step in [1, 2, 3, 5, 7, 1000] {
             assert_eq!(decode(text, step).unwrap(), (b"abc0123456789".to_vec(), true), "step {step}");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_chunks_are_refused() {
+    fn malformed_chunks_are_rejected() {
         let (long, trailers) = (format!("1;{}\r\n", "x".repeat(300)), format!("0\r\n{}", "a: b\r\n".repeat(800)));
         for text in [
             "x\r\n",
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn left_is_the_rest_of_the_current_chunk() {
+    fn left_is_the_remainder_of_the_current_chunk() {
         let (mut chunked, mut input) = (Chunked::new(), BytesMut::from("ff\r\nabc"));
         assert_eq!(chunked.next(&mut input).unwrap(), Step::Data("abc".into()));
         assert_eq!(chunked.left(), 252);

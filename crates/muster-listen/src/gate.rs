@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_gate_refuses_until_a_pass_is_dropped() {
+    fn a_full_gate_rejects_until_a_pass_is_dropped() {
         let gate = Gate::new(2);
         let first = gate.enter().unwrap();
         let _second = gate.enter().unwrap();

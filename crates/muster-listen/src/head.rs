@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_taken_and_the_bytes_after_it_stay() {
+    fn a_head_is_consumed_and_the_bytes_after_it_stay() {
         let mut input = BytesMut::from("\r\nPUT /a?b=c HTTP/1.1\r\nHost: h\r\nX-One:  1 \r\nx-one: 2\r\n\r\nrest");
         let head = take(&mut input).unwrap().unwrap();
         assert_eq!((head.request.method(), head.request.uri().path()), (&Method::PUT, "/a"));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn d23_a_length_must_be_given_once_and_in_digits() {
+    fn d23_a_length_must_be_unique_and_decimal() {
         assert_eq!(whole("content-length: 42\r\n").unwrap().length, Length::Exact(42));
         for lines in [
             "content-length: 3\r\ncontent-length: 4\r\n",
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_heads_are_refused_with_a_reason() {
+    fn malformed_heads_are_rejected_with_a_reason() {
         for head in [
             "\0\u{1}\u{2}\r\n\r\n",
             "GET / HTTP/1.1\r\nbad header\r\n\r\n",
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn keep_alive_and_expect_continue_are_read_from_the_head() {
+    fn keep_alive_and_expect_continue_are_parsed() {
         assert!(!whole("connection: Foo, Close\r\n").unwrap().keep_alive);
         assert!(whole("connection: keep-alive\r\n").unwrap().keep_alive);
         assert!(!of("GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n").unwrap().unwrap().keep_alive);

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_a_key_makes_room_and_nothing_is_kept_of_who_left() {
+    fn the_oldest_connection_of_a_key_is_closed_and_its_entry_removed() {
         let idle = Arc::new(IdleConnections::default());
         let other = idle.enter("other".into());
         let mut places: Vec<_> = (0..=MOST).map(|_| idle.enter("key".into())).collect();

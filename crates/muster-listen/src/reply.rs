@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_is_cut_at_its_length_and_ends_short_when_the_sender_is_dropped() {
+    async fn a_stream_is_truncated_at_its_length_and_ends_early_if_the_sender_is_dropped() {
         assert_eq!(streamed(&["abc", "def"], 6).await, "abcdef");
         assert_eq!(streamed(&["abc", "def"], 5).await, "abcde");
         assert_eq!(streamed(&["abc"], 6).await, "abc");

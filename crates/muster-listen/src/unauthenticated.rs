@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_gets_half_of_the_connections_until_they_authenticate() {
+    fn one_address_gets_half_of_the_unauthenticated_connections() {
         let limit = UnauthenticatedLimit::new(5);
         let first: Vec<_> = (0..3).map(|_| limit.admit(from("192.0.2.1")).unwrap()).collect();
         assert!(limit.admit(from("192.0.2.1")).is_none());

@@ -1,12 +1,15 @@
 //! Conversion of domain records to the API's types.
 
 use muster_core::agent::{AgentDetails, AgentType, AuditReason};
-use muster_core::credential::CredentialKind;
+use muster_core::credential::{Credential, CredentialKind};
+use muster_core::duplicate_hosts::{self, HostMark, ReenrollmentState};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::reported::shortened_to;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
-use muster_protocol::management::agent::{Agent, AgentVersion, DuplicateHosts, PolicyFailure};
+use muster_protocol::management::agent::{
+    Agent, AgentCredential, AgentVersion, DuplicateHosts, PolicyFailure, Reenrollment,
+};
 use muster_protocol::management::{AgentStatusResults, Json, enrollment_key};
 use serde_json::{Value, json};
 
@@ -74,7 +77,7 @@ pub fn key(key: EnrollmentKey, token: Option<String>, now: Timestamp) -> enrollm
 
 /// An agent.
 pub fn agent(view: AgentView) -> Agent {
-    let AgentView { details, last_checkin, connected } = view;
+    let AgentView { details, last_checkin, connected, credentials } = view;
     let (record, documents) = (details.record, details.documents);
     // Stored as the agent sent it (EA51); the API uses lower case.
     let said = Some(record.health.status).filter(|status| !status.is_empty());
@@ -99,6 +102,7 @@ pub fn agent(view: AgentView) -> Agent {
         // Wrapped as text too, in the shape that the agent reported.
         upgrade: record.upgrade.rollbacks.as_deref().and_then(|text| Json::parse(format!(r#"{{"rollbacks":{text}}}"#))),
         access_api_key_id: record.credentials.first(CredentialKind::AccessKey).map(|key| key.key_id.to_string()),
+        credentials: credentials.map(|all| all.iter().map(credential).collect()),
         enrollment_key_id: record.enrollment_key_id.map(|id| id.to_string()),
         policy_id: record.policy_id.map(|id| id.to_string()),
         // 0 means that the agent has not confirmed a revision yet.
@@ -114,11 +118,7 @@ pub fn agent(view: AgentView) -> Agent {
         components: documents.components.as_deref().map(|text| reported(Some(text))),
         local_metadata: reported(documents.local_metadata.as_deref()),
         user_provided_metadata: reported(Some(record.user_metadata.as_deref().unwrap_or("{}"))),
-        duplicate_hosts: record.duplicate_hosts.map(|known| DuplicateHosts {
-            hosts: known.hosts,
-            since: time(known.since),
-            last: time(known.last),
-        }),
+        duplicate_hosts: record.duplicate_hosts.map(|known| duplicate_hosts(*known)),
         tags: record.tags,
         agent: AgentVersion { id: record.id.to_string(), version: record.agent_version },
         newer_than_tested: record.newer_than_tested,
@@ -127,6 +127,45 @@ pub fn agent(view: AgentView) -> Agent {
         last_address: record.last_address,
         packages: Vec::new(),
         id: record.id.to_string(),
+    }
+}
+
+fn credential(credential: &Credential) -> AgentCredential {
+    AgentCredential {
+        id: credential.key_id.to_string(),
+        kind: match credential.kind {
+            CredentialKind::AccessKey => "access_key",
+            CredentialKind::NodeKey => "node_key",
+            CredentialKind::DeviceToken => "device_token",
+        }
+        .into(),
+        created_at: time(credential.created_at),
+        last_used_at: times(credential.last_used_at),
+        revoked_at: times(credential.revoked_at),
+    }
+}
+
+fn duplicate_hosts(known: duplicate_hosts::DuplicateHosts) -> DuplicateHosts {
+    // Only fingerprints are stored of hosts that are not in the list any more.
+    let named = |mark: &HostMark| {
+        let host = known.hosts.iter().find(|host| HostMark::of(host) == *mark);
+        host.map_or_else(|| mark.as_str().to_owned(), Clone::clone)
+    };
+    let reenrollment = |one: &duplicate_hosts::Reenrollment| {
+        let (state, action) = match &one.state {
+            ReenrollmentState::Pending { action, .. } => ("pending", Some(action.to_string())),
+            ReenrollmentState::Answered { .. } => ("answered", None),
+            ReenrollmentState::ByHand => ("by_hand", None),
+            ReenrollmentState::Over => ("over", None),
+        };
+        Reenrollment { host: named(&one.host), at: time(one.at), state: state.into(), action_id: action }
+    };
+    DuplicateHosts {
+        keeper: named(&known.keeper),
+        reenrollments: known.reenrollments.iter().map(reenrollment).collect(),
+        since: time(known.since),
+        last: time(known.last),
+        hosts: known.hosts,
     }
 }
 

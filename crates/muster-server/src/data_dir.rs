@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn folder_and_secrets_are_closed_to_others() {
+    fn data_directory_and_secrets_are_private() {
         let (_keep, path) = folder();
         let data = DataDir::open(&path).unwrap();
         data.master_key(&SystemEntropy::default()).unwrap();
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn master_key_stays_the_same_and_is_refused_when_exposed() {
+    fn master_key_is_stable_and_is_rejected_if_readable_by_others() {
         let (_keep, path) = folder();
         let data = DataDir::open(&path).unwrap();
         let first = data.master_key(&SystemEntropy::default()).unwrap();
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_master_key_is_not_replaced_beside_a_database() {
+    fn a_lost_master_key_is_not_replaced_if_a_database_exists() {
         let (_keep, path) = folder();
         let data = DataDir::open(&path).unwrap();
         data.write_public(DATABASE, b"").unwrap();
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_master_key_is_refused_and_kept() {
+    fn a_short_master_key_is_rejected_and_kept() {
         let (_keep, path) = folder();
         let data = DataDir::open(&path).unwrap();
         data.write_secret("master.key", b"short").unwrap();
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn two_servers_do_not_share_a_folder() {
+    fn two_servers_cannot_share_a_data_directory() {
         let (_keep, path) = folder();
         let first = DataDir::open(&path).unwrap();
         assert!(matches!(DataDir::open(&path), Err(DataDirError::InUse(_))));
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn listen_json_has_the_fixed_form_and_an_old_one_goes_away() {
+    fn listen_json_has_the_documented_format_and_an_old_one_is_removed() {
         let (_keep, path) = folder();
         let data = DataDir::open(&path).unwrap();
         let addresses = ListenAddresses { agent: Some("127.0.0.1:8220".parse().unwrap()), ..Default::default() };

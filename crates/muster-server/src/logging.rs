@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_that_deceive_a_reader_are_escaped_and_others_are_not() {
+    fn deceptive_characters_are_escaped_and_others_are_not() {
         let written = |text: &str| String::from_utf8(escaped(text.as_bytes())).unwrap();
         assert_eq!(written("host=\u{202e}gnp.exe"), "host=\\u{202e}gnp.exe");
         for c in ['\u{200b}', '\u{200f}', '\u{2028}', '\u{2066}', '\u{feff}', '\u{ad}', '\u{e0041}'] {

@@ -11,7 +11,7 @@ use std::process::Command;
 use server::Server;
 
 #[test]
-fn commands_for_a_missing_agent_exit_with_3() {
+fn actions_for_an_unknown_agent_exit_with_3() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     let commands: [&[&str]; 6] = [

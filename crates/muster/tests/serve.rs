@@ -80,7 +80,7 @@ fn signal(child: &Process, name: &str) {
 }
 
 #[test]
-fn a_wrong_configuration_is_refused_with_exit_code_2() {
+fn an_invalid_configuration_is_rejected_with_exit_code_2() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("muster.toml");
     std::fs::write(&file, "[timeouts]\nidel = \"1s\"\n").unwrap();
@@ -143,7 +143,7 @@ fn every_flag_sets_its_key() {
 
 /// What is not there yet is refused before anything starts, not passed over.
 #[test]
-fn a_database_of_another_kind_is_refused() {
+fn a_database_of_another_program_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().to_str().unwrap();
     let output = run(&["serve", "--data-dir", data, "--database", "postgres://db/muster"]);
@@ -154,7 +154,7 @@ fn a_database_of_another_kind_is_refused() {
 
 /// A data directory that lost its database is refused, with the remedy; `--new-fleet` starts anew.
 #[test]
-fn a_lost_database_is_refused_unless_a_new_fleet_is_wanted() {
+fn a_lost_database_is_rejected_without_new_fleet() {
     let folder = tempfile::tempdir().unwrap();
     let child = start(folder.path());
     signal(&child, "-TERM");
@@ -172,7 +172,7 @@ fn a_lost_database_is_refused_unless_a_new_fleet_is_wanted() {
 
 /// A certificate of one's own is what agents see, and the address that they are told is the one that was given.
 #[test]
-fn a_certificate_and_an_address_of_ones_own_are_used() {
+fn a_configured_certificate_and_address_are_used() {
     let folder = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["fleet.example".into()]).unwrap();
     let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
@@ -234,7 +234,7 @@ impl Unheld {
 
 /// A server that holds nothing answers drones as often as they ask: as often as their schedule says.
 #[test]
-fn drones_keep_to_their_rate_and_their_time() {
+fn drones_respect_rate_and_duration() {
     let server = Unheld::start();
     for mode in ["heartbeat", "change"] {
         let schedule = ["--mode", mode, "--count", "2", "--rate", "10", "--seconds", "2", "--resume-tls"];
@@ -272,7 +272,7 @@ fn handshake(address: &str, ca: &str) -> std::io::Result<()> {
 }
 
 #[test]
-fn the_help_names_every_flag_and_examples() {
+fn the_help_contains_every_flag_and_examples() {
     let help = text(&run(&["serve", "--help"]).stdout);
     for flag in [
         "--config",
@@ -296,7 +296,7 @@ fn the_help_names_every_flag_and_examples() {
 }
 
 #[test]
-fn a_termination_signal_ends_it_with_exit_code_0_and_a_hangup_does_not() {
+fn sigterm_stops_the_server_with_exit_code_0_and_sighup_does_not() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["-TERM", "-INT"] {
         let child = start(folder.path());
@@ -324,7 +324,7 @@ fn no_secret_of_the_first_start_is_logged() {
 }
 
 #[test]
-fn the_server_tells_which_commit_it_is_made_of() {
+fn the_status_contains_the_commit_of_the_build() {
     use std::io::{Read as _, Write as _};
     let folder = tempfile::tempdir().unwrap();
     let mut child = start(folder.path());
@@ -340,7 +340,7 @@ fn the_server_tells_which_commit_it_is_made_of() {
 
 /// A start that hangs in the system: the certificate comes from a pipe that nobody writes to.
 #[test]
-fn term_ends_a_start_that_hangs() {
+fn sigterm_ends_a_start_that_hangs() {
     let keep = tempfile::tempdir().unwrap();
     let (data, pipe, key) = (keep.path().join("data"), keep.path().join("pipe"), keep.path().join("key.pem"));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());

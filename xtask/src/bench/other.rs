@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_compared_with_as_it_runs() {
+    fn a_url_is_compared_without_starting_a_program() {
         let directory = tempfile::tempdir().unwrap();
         let error = Other::choose(&against("https://fleet.example:8220"), directory.path()).err().unwrap();
         assert!(error.to_string().contains("--against-ca"), "{error}");

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn configurations_have_their_size() {
+    fn configurations_have_the_requested_size() {
         for bytes in [400, POLICY_BYTES] {
             let length = config("x", bytes).to_string().len();
             assert!((bytes..bytes + 900).contains(&length), "{length}");

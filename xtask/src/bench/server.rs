@@ -54,6 +54,7 @@ impl Server {
     fn launch(muster: PathBuf, data: PathBuf, listen_on: &str, settings: Vec<String>) -> anyhow::Result<Self> {
         let listen = data.join("listen.json");
         let log = data.with_extension("log");
+        // A file of the previous run would be mistaken for readiness.
         match std::fs::remove_file(&listen) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}

@@ -69,6 +69,7 @@ impl Row {
             Goal::AtMost(value) => format!("≤ {} {unit}", number(value)),
             Goal::None => String::new(),
         };
+        // A value of 0 has no ratio.
         let ratio = other.filter(|other| *other > 0.0).map(|other| format!("{:.2}", ours / other)).unwrap_or_default();
         let other = other.map(|other| format!("{} {unit}", number(other))).unwrap_or_default();
         format!("| {figure} | {target} | {} {unit} | {other} | {ratio} | {} |", number(*ours), self.verdict())
@@ -86,6 +87,7 @@ impl Row {
 
 /// Formats a number with three significant digits and thousands separators.
 fn number(value: f64) -> String {
+    // Three significant digits: more would suggest an accuracy that the measurements do not have.
     if value.abs() < 100.0 && value.fract() != 0.0 {
         return format!("{value:.prec$}", prec = if value.abs() < 10.0 { 2 } else { 1 });
     }
@@ -99,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_formatted_for_people() {
+    fn numbers_are_formatted_for_readers() {
         let shown: Vec<_> = [0.0, 1.234, 27.36, 100.5, 12345.6, 1_000_000.0, -4321.0].map(number).to_vec();
         assert_eq!(shown, ["0", "1.23", "27.4", "100", "12,346", "1,000,000", "-4,321"]);
     }

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_that_waits_for_nothing_is_dropped() {
+    fn an_unimplemented_part_of_a_statement_is_listed() {
         let table = Table::of_the_tree().unwrap();
         let proof = table.proof(Number::statement(101));
         assert!(proof.starts_with("not implemented: ") || proof.contains("; the rest is not implemented: "), "{proof}");

@@ -56,6 +56,7 @@ pub struct TestName {
 /// Returns the numbered tests of a file. A function is a test if it has a test attribute, or if it is a public function
 /// of a suite that runs on several engines.
 pub fn numbered_tests(path: &Path, text: &str) -> Vec<TestName> {
+    // The functions of a suite are not tests themselves; a macro calls them for each engine.
     let is_suite = path.iter().any(|part| part == "suite");
     let mut found = Vec::new();
     let mut is_test = false;
@@ -87,6 +88,7 @@ fn numbers(name: &str) -> Vec<Number> {
     let is_elsewhere = |word: &&str| {
         ["mg", "ag", "m"].iter().any(|tag| word.strip_prefix(tag).is_some_and(|digits| digits.parse::<u16>().is_ok()))
     };
+    // Numbers of the other reference pages may come first.
     name.split('_').skip_while(is_elsewhere).map_while(Number::parse).collect()
 }
 
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_lead_a_name() {
+    fn reference_numbers_begin_a_test_name() {
         assert_eq!(shown("ea35_ea36_d6_the_key_works"), ["EA35", "EA36", "D6"]);
         assert!(shown("day_4_of_ea35").is_empty());
         assert_eq!(shown("mg40_ea57_online"), ["EA57"]);
@@ -107,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn only_tests_prove_something() {
+    fn only_tests_count_as_verification() {
         let text = "fn ea1_helper() {}\n#[tokio::test]\n#[expect(x)]\nasync fn ea2_ok() {\n}\nfn ea3_helper() {}\n#[test]\n// why\nfn d4_ok() {}";
         let names: Vec<_> = numbered_tests(Path::new("a.rs"), text).into_iter().map(|test| test.name).collect();
         assert_eq!(names, ["ea2_ok", "d4_ok"]);
     }
 
     #[test]
-    fn a_suite_is_made_of_tests() {
+    fn a_suite_consists_of_tests() {
         let text = "pub async fn ea75_in_order(store: &impl Store) {}\nasync fn ea76_helper() {}";
         let found = |path: &str| numbered_tests(Path::new(path), text).len();
         assert_eq!((found("crates/a/tests/suite/b.rs"), found("crates/a/src/b.rs")), (1, 0));

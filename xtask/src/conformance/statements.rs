@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn none_is_left_out() {
+    fn no_statement_is_missing() {
         let numbers: Vec<_> = all().iter().map(|statement| statement.number).collect();
         let wanted: Vec<_> = (1..=147).map(Number::statement).chain((1..=24).map(Number::deviation)).collect();
         assert_eq!(numbers, wanted);

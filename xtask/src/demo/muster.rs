@@ -35,12 +35,14 @@ impl Muster {
     /// Returns the path of the `muster` command.
     pub fn tool(&self) -> String {
         let program = self.programs.join("muster");
+        // Relative, so that the printed commands are short.
         program.strip_prefix(shell::root()).unwrap_or(&program).display().to_string()
     }
 
     /// Starts the server on free ports, and returns when it is ready.
     pub fn start_server(&self) -> anyhow::Result<Process> {
         let mut command = self.command("muster");
+        // Port 0 selects a free port, so that the demo can run beside a server.
         command.args([
             "serve",
             "--agent-listen",

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_is_waited_for() {
+    fn a_wait_ends_when_the_condition_is_met() {
         let mut steps = Steps::begin();
         let mut looks = 0;
         let found = steps.wait("third look", || {
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_fails_ends_the_wait() {
+    fn a_failed_check_ends_the_wait() {
         let failed = Steps::begin().wait("x", || anyhow::bail!("broken") as anyhow::Result<Option<()>>);
         assert_eq!(failed.unwrap_err().to_string(), "broken");
     }

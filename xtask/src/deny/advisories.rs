@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn withdrawn_advisory_is_left_out() {
+    fn withdrawn_advisory_is_ignored() {
         let text = "```toml\n[advisory]\nid = \"R\"\npackage = \"a\"\n[versions]\npatched = [\"> 1\", \"> 2\"]\n```\n";
         assert_eq!(page(text).unwrap().unwrap(), "R\ta\tvulnerability\t> 1; > 2\t");
         assert!(page(&text.replace("[versions]", "withdrawn = \"2026-01-01\"\n[versions]")).unwrap().is_none());

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expressions_hold_by_the_rules_of_spdx() {
+    fn license_expressions_follow_spdx() {
         let allowed = ["MIT", "ISC", "Apache-2.0 WITH LLVM-exception"].map(str::to_owned).into();
         for (expression, expected) in [
             ("MIT", true),

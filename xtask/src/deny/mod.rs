@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn banned_foreign_and_badly_licensed_crates_are_faults() {
+    fn banned_foreign_and_badly_licensed_crates_are_violations() {
         let crates_io = "registry+https://github.com/rust-lang/crates.io-index";
         assert_eq!(config().faults(&package("a", "MIT OR Apache-2.0", crates_io)), [""; 0]);
         let faults = config().faults(&package("openssl", "GPL-3.0", "git+https://example.org/openssl"));

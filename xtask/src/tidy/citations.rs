@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn citations_that_lead_somewhere_pass() {
+    fn valid_citations_pass() {
         let text = "// EA §4.2, §4.4–§4.7, MG §5.4 and AG §9.1 (EA10–EA13, D11, M11; RFC 9112 §7.1, RFC 9112 §§2.2)\nfn mg40_ea57_x() {}";
         assert_eq!(faults("a.rs", text), [""; 0]);
     }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_and_identifiers_are_no_citations() {
+    fn tokens_and_identifiers_are_not_citations() {
         let text = "let a = \"VuaCfGcB+EA7/x==\"; let md5 = D3_X; // sha-EA9\n";
         assert_eq!(faults("a.rs", text), [""; 0]);
     }

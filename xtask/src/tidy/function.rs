@@ -61,13 +61,13 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_counted_and_declarations_left_out() {
+    fn function_bodies_are_counted_and_declarations_are_not() {
         let text = "trait T {\n    fn a(&self);\n    fn b(\n        &self,\n    ) -> u8;\n}\npub(crate) async fn c() {\n    1;\n    2;\n}\nfn d() {}\n";
         assert_eq!(shown(text), [("c".into(), 7, 2), ("d".into(), 11, 0)]);
     }
 
     #[test]
-    fn a_where_clause_belongs_to_it() {
+    fn a_where_clause_belongs_to_the_function() {
         assert_eq!(
             shown("    fn a<T>(t: T)\n    where\n        T: Copy,\n    {\n        t;\n    }\n"),
             [("a".into(), 1, 4)]

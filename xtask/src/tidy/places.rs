@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tests_are_known_by_their_place_or_their_parent() {
+    fn tests_are_recognized_by_path_or_parent_module() {
         let parent = "#[cfg(test)]\n#[path = \"x\"]\nmod faults;\npub mod apply;\n#[cfg(test)]\nmod tests {\n";
         let places = TestPlaces::of(&[(PathBuf::from("crates/a/src/sqlite/mod.rs"), parent.to_owned())]);
         for (path, is_test) in [

@@ -10,6 +10,7 @@ use crate::shell;
 
 /// Parts of paths and names that are specific to one machine. They are split, so that this file does not violate the
 /// rule.
+// Concatenated, so that this file does not violate its own rule.
 const MACHINE: [&str; 4] =
     [concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("index.cr", "ates.io"), concat!("/tmp/ba", "sh")];
 
@@ -22,6 +23,7 @@ pub fn stops() -> anyhow::Result<Vec<String>> {
     let mut texts: Vec<(PathBuf, String)> = Vec::new();
     for path in &files {
         let bytes = read(path)?;
+        // Binary files have no text to check.
         let Ok(text) = String::from_utf8(bytes) else { continue };
         stops.extend(machine_words(path, &text));
         stops.extend(conflict_marker(path, &text));
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn every_dependency_is_told_of() {
+    fn every_dependency_is_documented() {
         let manifest =
             "[workspace.dependencies]\na = \"1\"\nb = { version = \"1\" }\nc = \"1\"\nours = { path = \"x\" }";
         let stops = undocumented(manifest, "| crate |\n| a, c | what for |\n").unwrap();
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn core_and_services_know_no_family_and_no_transport() {
+    fn core_and_services_depend_on_no_family_and_no_transport() {
         let manifest = |text: &str| text.parse::<toml::Table>().unwrap();
         let wire = manifest("[dependencies]\nmuster-protocol.workspace = true\n[dev-dependencies]\nhttp = \"1\"");
         assert_eq!(
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_of_one_machine_are_found_but_not_in_data() {
+    fn machine_specific_paths_are_found_except_in_data() {
         let text = format!("see {}user", MACHINE[1]);
         assert_eq!(machine_words(Path::new("docs/a.md"), &text).len(), 1);
         assert!(machine_words(Path::new("crates/a/tests/golden/a.json"), &text).is_empty());

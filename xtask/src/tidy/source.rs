@@ -88,7 +88,7 @@ impl Source {
 }
 
 /// Returns the line at which the inline test module begins.
-fn test_module(lines: &[&str]) -> usize {
+pub fn test_module(lines: &[&str]) -> usize {
     let is_start =
         |pair: &[&str]| pair[0].trim() == "#[cfg(test)]" && pair[1].contains("mod ") && pair[1].ends_with('{');
     lines.windows(2).position(is_start).unwrap_or(lines.len())
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_may_unwrap_and_products_may_not() {
+    fn only_tests_may_unwrap() {
         let text = "//! x\nfn a() {\n    b.unwrap();\n}\n\n#[cfg(test)]\nmod tests {\n    b.unwrap();\n}\n";
         assert_eq!(stops(text), ["line 3: unwrap in product code"]);
     }
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn long_functions_and_files_stop() {
+    fn long_functions_and_files_are_violations() {
         let long = format!("//! x\nfn a() {{\n{}}}\n", "    b();\n".repeat(81));
         assert_eq!(stops(&long), ["a has 81 lines"]);
         let long = format!("//! x\n{}", "// y\n".repeat(800));
@@ -197,13 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_switched_off_needs_a_reason() {
+    fn allow_attributes_need_a_reason() {
         assert_eq!(stops("//! x\n#[allow(clippy::all)]\nfn a() {}\n").len(), 1);
         assert!(stops("//! x\n#[allow(clippy::all, reason = \"y\")]\nfn a() {}\n").is_empty());
     }
 
     #[test]
-    fn docs_are_seen_through_attributes() {
+    fn docs_are_found_above_attributes() {
         let source = Source::measure(
             Path::new("a.rs"),
             "//! x\n/// Y.\n#[derive(Debug)]\npub struct Y;\npub fn z() {}\npub mod w;\n",

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn leftovers_of_a_killed_agent_are_stopped_and_strangers_are_not() {
+    async fn leftovers_of_a_killed_agent_are_stopped_and_other_processes_are_not() {
         let temporary = tempfile::tempdir().unwrap();
         let base = Utf8Path::from_path(temporary.path()).unwrap();
         let mut leftover = sleeper(&base.join("components/a"));
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_noted_program_is_stopped_though_it_cleared_its_environment() {
+    async fn a_recorded_program_that_cleared_its_environment_is_stopped() {
         let temporary = tempfile::tempdir().unwrap();
         let base = Utf8Path::from_path(temporary.path()).unwrap();
         let mut command = tokio::process::Command::new("sleep");

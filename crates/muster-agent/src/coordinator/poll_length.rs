@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_died_once_leaves_no_limit_behind() {
+    async fn a_single_crash_of_the_server_leaves_no_limit() {
         let now = Instant::now();
         let mut length = PollLength::new(None, now);
         length.broke(seconds(10), now);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn quick_breaks_and_endless_cuts_are_failures() {
+    async fn quick_and_endless_cuts_are_failures() {
         let now = Instant::now();
         let mut length = PollLength::new(None, now);
         assert_eq!(length.broke(seconds(1), now), Broken::Failure);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn polls_lost_without_an_error_get_shorter_until_they_arrive() {
+    async fn polls_lost_without_an_error_become_shorter() {
         let now = Instant::now();
         let mut length = PollLength::new(None, now);
         assert_eq!(length.lost(length.clone().ask(now).timeout, now), cut(Some(225)));

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_revocation_takes_enough_refusals_over_enough_time() {
+    async fn a_revocation_requires_enough_refusals_over_enough_time() {
         let settings = RevocationSettings { attempts: 3, spread: Duration::from_secs(10), ..Default::default() };
         let mut refusals = Refusals::new(&settings);
         let start = Instant::now();

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_fault_decides_and_is_named() {
+    fn the_most_severe_fault_determines_the_state() {
         let parts = Parts { has_policy: true, ..Parts::default() };
         assert_eq!(overall(&parts), (AgentState::Healthy, "Running".into()));
         assert_eq!(overall(&Parts::default()).0.wire(), "starting");

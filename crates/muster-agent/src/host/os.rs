@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_release_file_is_reported_as_by_real_agents() {
+    fn the_operating_system_is_reported_as_by_elastic_agents() {
         let text = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\n\
                     VERSION=\"12 (bookworm)\"\nVERSION_CODENAME=bookworm\nID=debian\n";
         let os = from_release(text, "6.1.0".into());

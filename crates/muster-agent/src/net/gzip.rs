@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_concatenated_and_bombs_are_stopped_at_the_limit() {
+    fn gzip_members_are_concatenated_and_bombs_stop_at_the_limit() {
         let mut two = compress(b"one ").unwrap();
         two.extend(compress(b"two").unwrap());
         assert_eq!(decompress(&two, 100).unwrap().unwrap(), b"one two");

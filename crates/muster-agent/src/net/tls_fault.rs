@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_time_show_both_dates() {
+    fn date_errors_contain_both_dates() {
         let expired = CertificateError::ExpiredContext { time: at(86_400), not_after: at(0) };
         let (fault, reason) = describe(&expired.into());
         assert_eq!(fault, TlsFault::Clock);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_name_shows_the_names_that_are_right() {
+    fn a_name_error_lists_the_valid_names() {
         let expected = ServerName::try_from("fleet.example").unwrap();
         let wrong = CertificateError::NotValidForNameContext { expected, presented: vec!["a.example".into()] };
         let (fault, reason) = describe(&wrong.into());
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_tls_is_recognised() {
+    fn a_server_without_tls_is_detected() {
         let error = Error::InvalidMessage(InvalidMessage::InvalidContentType);
         assert_eq!(describe(&error), (TlsFault::NotTls, "it does not use TLS".into()));
         assert_eq!(handshake_fault(&io::ErrorKind::UnexpectedEof.into()).0, TlsFault::NotTls);

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_that_can_not_run_have_a_reason() {
+    fn inputs_that_cannot_run_have_a_reason() {
         let inputs = [
             json!({"id": "a", "type": "logfile"}),
             json!({"id": "b", "type": "process"}),

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_a_newer_version_is_left_alone() {
+    fn a_state_of_a_newer_version_is_left_unchanged() {
         let (_directory, store, layout) = store();
         fs_err::write(layout.state(), b"{\"version\": 7}").unwrap();
         assert!(matches!(store.state().unwrap_err(), StoreError::Newer { found: 7, .. }));

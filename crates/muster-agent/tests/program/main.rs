@@ -161,7 +161,7 @@ fn a_terminated_daemon_stops_its_programs_and_keeps_its_state() {
 }
 
 #[test]
-fn a_self_signed_server_certificate_that_is_given_as_trust_is_accepted() {
+fn a_self_signed_server_certificate_is_accepted_as_a_ca() {
     let server = TlsServer::self_signed(|_| {});
     let (file, pin) = (server.ca_file.to_str().unwrap(), server.fingerprint.as_str());
     for flags in [&["-a", file][..], &["--ca-sha256", pin], &["-a", file, "--ca-sha256", pin]] {
@@ -180,7 +180,7 @@ fn a_self_signed_server_certificate_that_is_given_as_trust_is_accepted() {
 }
 
 #[test]
-fn a_certificate_out_of_its_time_is_set_against_the_hosts_clock() {
+fn errors_about_certificate_dates_contain_the_hosts_clock() {
     let past = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 2);
     let future = |params: &mut rcgen::CertificateParams| params.not_before = rcgen::date_time_ymd(2999, 1, 2);
     for (server, words) in [
@@ -196,7 +196,7 @@ fn a_certificate_out_of_its_time_is_set_against_the_hosts_clock() {
 }
 
 #[test]
-fn a_server_without_tls_is_recognised() {
+fn a_server_without_tls_is_detected() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -211,7 +211,7 @@ fn a_server_without_tls_is_recognised() {
 }
 
 #[test]
-fn a_token_that_was_pasted_badly_is_wrong_usage() {
+fn a_malformed_token_is_a_usage_error() {
     let server = TlsServer::start();
     let agent = Agent::new();
     for (token, reason) in [
@@ -233,7 +233,7 @@ fn a_token_that_was_pasted_badly_is_wrong_usage() {
 }
 
 #[test]
-fn a_base_path_that_is_not_the_agents_own_is_refused_untouched() {
+fn a_base_path_of_another_program_is_rejected_and_left_unchanged() {
     let server = TlsServer::start();
     let agent = Agent::new();
     let base = agent.path("");
@@ -264,7 +264,7 @@ fn a_failed_enrollment_changes_nothing() {
 }
 
 #[test]
-fn a_forced_enrollment_tells_the_former_server() {
+fn a_forced_enrollment_notifies_the_previous_server() {
     let (old, new) = (TlsServer::start(), TlsServer::start());
     new.lock().agent_id = Some("agent-2".into());
     let agent = Agent::new();
@@ -282,7 +282,7 @@ fn a_forced_enrollment_tells_the_former_server() {
 }
 
 #[test]
-fn programs_get_no_secret_of_the_agent_and_leave_nothing_behind() {
+fn programs_inherit_no_secrets_and_leave_no_processes() {
     let server = TlsServer::start();
     let agent = Agent::new();
     let script = "env > $OUT/env; echo $$ > $OUT/pid-0; \
@@ -328,7 +328,7 @@ fn the_server_must_be_trusted() {
 }
 
 #[test]
-fn a_file_without_certificates_is_refused_with_its_name_and_a_hint() {
+fn a_file_without_certificates_is_rejected_with_its_name_and_a_hint() {
     let server = TlsServer::start();
     let agent = Agent::new();
     let good = std::fs::read_to_string(&server.ca_file).unwrap();
@@ -355,7 +355,7 @@ fn a_file_without_certificates_is_refused_with_its_name_and_a_hint() {
 }
 
 #[test]
-fn wrong_tokens_and_wrong_usage_get_a_hint() {
+fn invalid_tokens_and_usage_errors_have_a_hint() {
     let server = TlsServer::start();
     let agent = Agent::new();
     server.lock().refuse_enroll = Some(401);

@@ -24,7 +24,7 @@ fn longest_pause(agent: &Agent, from: Instant, held: Duration) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn behind_a_middlebox_that_cuts_silent_connections_polls_are_shorter_and_nothing_is_late() {
+async fn polls_adapt_to_a_middlebox_that_cuts_idle_connections() {
     for (seed, cut) in [10, 45, 60, 90, 240].into_iter().enumerate() {
         let cut = SECOND * cut;
         for middlebox in [Middlebox::Resets(cut), Middlebox::Answers504(cut)] {
@@ -48,7 +48,7 @@ async fn behind_a_middlebox_that_cuts_silent_connections_polls_are_shorter_and_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_cut_the_next_poll_follows_at_once() {
+async fn after_a_cut_the_next_poll_starts_immediately() {
     let cut = SECOND * 45;
     let mut agent = behind(50, Middlebox::Resets(cut));
     agent.start();
@@ -58,7 +58,7 @@ async fn after_a_cut_the_next_poll_follows_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gateway_that_forgets_connections_without_a_word_is_found_out() {
+async fn a_gateway_that_drops_connections_silently_is_detected() {
     let mut agent = behind(51, Middlebox::Swallows(SECOND * 240));
     agent.start();
     agent.pass(HOUR).await;
@@ -71,7 +71,7 @@ async fn a_gateway_that_forgets_connections_without_a_word_is_found_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_limit_is_remembered_over_a_restart() {
+async fn the_limit_is_kept_across_a_restart() {
     let mut agent = behind(52, Middlebox::Resets(SECOND * 60));
     agent.start();
     agent.pass(MINUTE * 30).await;
@@ -86,7 +86,7 @@ async fn the_limit_is_remembered_over_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_died_once_does_not_shorten_polls_for_long() {
+async fn a_single_crash_of_the_server_shortens_polls_only_briefly() {
     let mut agent = behind(53, Middlebox::Crashes(SECOND * 20));
     agent.start();
     agent.pass(SECOND * 23).await;
@@ -100,7 +100,7 @@ async fn a_server_that_died_once_does_not_shorten_polls_for_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_takes_requests_and_drops_them_gets_the_back_off() {
+async fn a_server_that_drops_every_request_triggers_the_back_off() {
     // Cuts this soon leave no room for a shorter poll.
     let mut agent = behind(54, Middlebox::Resets(Duration::from_millis(1_500)));
     agent.start();

@@ -95,7 +95,7 @@ async fn an_ack_that_the_server_keeps_rejecting_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_are_spaced_by_the_back_off() {
+async fn retries_are_delayed_by_the_back_off() {
     for seed in 0..50 {
         let mut agent = Agent::new(1000 + seed);
         agent.server.change(|server| server.always = Some(("/checkin", broken())));

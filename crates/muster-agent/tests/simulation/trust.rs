@@ -57,7 +57,7 @@ async fn a_policy_with_an_invalid_signature_is_rejected_and_the_last_one_stays()
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_old_key_vouches_for_the_new_one() {
+async fn a_new_key_signed_with_the_old_one_is_accepted() {
     let (old, new) = (signer(), signer());
     let mut agent = Agent::new(31);
     agent.server.change(|server| server.policy = Some(signed_policy(1, "a", &old, &old)));

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::action::Signed;
+use crate::action::{ActionType, Signed};
 use crate::testing::{self, at};
 
 fn action(kind: ActionType, data: Option<Value>) -> Action {
@@ -39,63 +39,6 @@ fn delivered(kind: ActionType, data: Option<Value>) -> Option<Value> {
 fn ea77_some_types_are_never_delivered_but_advance_the_position() {
     for kind in [ActionType::UpdateTags, ActionType::ForceUnenroll] {
         assert_eq!(delivered(kind, Some(json!({"tags": []}))), None);
-    }
-}
-
-#[test]
-fn ea81_ea82_unknown_keys_are_removed_from_data() {
-    use ActionType as T;
-    let cases = [
-        (T::Unenroll, json!({"x": 1}), json!(null)),
-        (T::PolicyReassign, json!({"policy_id": "p", "x": 1}), json!({"policy_id": "p"})),
-        (T::Settings, json!({"log_level": "debug", "x": 1}), json!({"log_level": "debug"})),
-        (T::Settings, json!({"log_level": null}), json!({})),
-        (T::Settings, json!(null), json!({})),
-        (T::Cancel, json!({"target_id": "a", "x": 1}), json!({"target_id": "a"})),
-        (
-            T::Upgrade,
-            json!({"version": "9.6.1", "rollback": true, "x": 1}),
-            json!({"version": "9.6.1", "rollback": true}),
-        ),
-        (T::Upgrade, json!({"version": "9.6.1", "source_uri": "u"}), json!({"version": "9.6.1", "source_uri": "u"})),
-        (T::RequestDiagnostics, json!({"additional_metrics": ["CPU"]}), json!({"additional_metrics": ["CPU"]})),
-        (T::RequestDiagnostics, json!(null), json!(null)),
-        (T::InputAction, json!({"any": [1]}), json!({"any": [1]})),
-        (
-            T::Migrate,
-            json!({"target_uri": "u", "enrollment_token": "t", "settings": {"ca": ["x"]}, "x": 1}),
-            json!({"target_uri": "u", "enrollment_token": "t", "settings": {"ca": ["x"]}}),
-        ),
-        (
-            T::PrivilegeLevelChange,
-            json!({"unprivileged": true, "user_info": {"username": "u", "x": 1}}),
-            json!({"unprivileged": true, "user_info": {"username": "u"}}),
-        ),
-    ];
-    for (kind, data, expected) in cases {
-        assert_eq!(delivered(kind, Some(data)), Some(expected), "{kind:?}");
-    }
-}
-
-#[test]
-fn ea145_actions_with_invalid_data_are_skipped() {
-    use ActionType as T;
-    let cases = [
-        (T::PolicyReassign, json!({})),
-        (T::PolicyReassign, json!(null)),
-        (T::Settings, json!({"log_level": 5})),
-        (T::Settings, json!({"log_level": "loud"})),
-        (T::Upgrade, json!({"version": 9})),
-        (T::Upgrade, json!({"version": "9", "rollback": "yes"})),
-        (T::Cancel, json!([])),
-        (T::RequestDiagnostics, json!({"additional_metrics": "CPU"})),
-        (T::InputAction, json!("x")),
-        (T::Migrate, json!({"target_uri": "u"})),
-        (T::PrivilegeLevelChange, json!({})),
-        (T::PrivilegeLevelChange, json!({"unprivileged": true, "user_info": 5})),
-    ];
-    for (kind, data) in cases {
-        assert_eq!(delivered(kind, Some(data.clone())), None, "{kind:?} {data}");
     }
 }
 

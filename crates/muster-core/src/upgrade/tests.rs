@@ -147,6 +147,26 @@ fn acked_upgrade_fails_after_two_hours_without_progress() {
 }
 
 #[test]
+fn ea121_failed_attempt_is_shown_at_once_and_fails_without_another_one() {
+    let mut run = Run::from("9.5.2");
+    run.in_state("UPG_DOWNLOADING").ack("up", Some("9.6.0 not found"), true).assert_open();
+    let shown = UpgradeDetails::stored(run.state.details.as_deref().unwrap()).unwrap();
+    assert_eq!((shown.state.as_str(), shown.error()), ("UPG_DOWNLOADING", Some("9.6.0 not found")));
+    assert_eq!(given_up_at(&run), Some(60 + 7200), "the pauses between attempts are shorter");
+    let (state, ended) = run.state.given_up("9.5.2", at(60 + 7200)).unwrap();
+    run.keep((state, Some(ended)));
+    assert!(run.end().unwrap().ends_with("last error: 9.6.0 not found"), "{:?}", run.ended);
+}
+
+#[test]
+fn ea121_failed_attempt_of_an_agent_without_details_does_not_end_the_upgrade() {
+    let mut run = Run::from("8.11.0");
+    run.ack("up", Some("e"), true).silent().assert_open();
+    run.on("9.6.0").silent();
+    assert_eq!(run.end(), None);
+}
+
+#[test]
 fn changed_details_count_as_progress() {
     let mut run = Run::from("9.5.2");
     run.ack("up", None, false);

@@ -92,7 +92,7 @@ async fn diagnostics_are_uploaded_and_acked_with_the_uploads_id() {
 }
 
 #[tokio::test]
-async fn it_sends_the_headers_of_a_real_agent() {
+async fn requests_have_the_headers_of_a_real_agent() {
     let server = Server::start().await;
     run(&args(&server, Mode::Live)).await;
     let seen = server.seen();

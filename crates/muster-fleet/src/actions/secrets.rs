@@ -30,12 +30,7 @@ const REFERENCE: &str = "$co.elastic.secret{";
 /// JSON pointers to the secrets in the data of an action of that type.
 fn secret_places(kind: ActionType) -> &'static [&'static str] {
     match kind {
-        ActionType::Migrate => &[
-            "/enrollment_token",
-            "/settings/replace_token",
-            "/settings/elastic_agent_cert_key",
-            "/settings/elastic_agent_cert_key_passphrase",
-        ],
+        ActionType::Migrate => &["/enrollment_token", "/settings/replace_token", "/settings/key"],
         ActionType::PrivilegeLevelChange => &["/user_info/password"],
         _ => &[],
     }

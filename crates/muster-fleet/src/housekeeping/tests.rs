@@ -3,12 +3,14 @@
 use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::AgentRecord;
 use muster_core::change::Change;
+use muster_core::credential::ApiKey;
 use muster_core::file::Upload;
 use muster_core::id::{ActionId, AgentId, FileId, PolicyId};
 use muster_core::policy::Policy;
 use muster_core::status::Status;
 use muster_store::PolicyWrite;
 
+use super::enrollment_keys::KEYS_KEPT;
 use super::*;
 use crate::observation::BACK_OFF;
 use crate::registry::PollSlot;
@@ -70,6 +72,22 @@ async fn actions_are_deleted_a_month_after_their_expiration() {
     assert!(!has_action(&test, "old-0").await && !has_action(&test, "old-24").await);
     assert!(has_action(&test, "young").await && has_action(&test, "endless").await);
     assert_eq!(test.store().action_target(&ActionId::trusted("old-0"), &agent).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn enrollment_keys_are_deleted_a_month_after_their_expiration() {
+    let test = TestFleet::new().await;
+    let end = test.now().plus(HOUR);
+    let key = test.add_key(None, |key| key.expires_at = Some(end)).await;
+    let endless = test.add_key(None, |_| {}).await;
+    let is_there = async |key: &ApiKey| test.store().enrollment_key_by_key_id(&key.id).await.unwrap().is_some();
+    test.clock.advance(HOUR + KEYS_KEPT);
+    test.fleet.housekeeping().run().await;
+    assert!(is_there(&key).await, "kept for the whole retention");
+    test.clock.advance(Duration::from_secs(1));
+    test.fleet.housekeeping().run().await;
+    assert!(!is_there(&key).await && is_there(&endless).await);
+    assert_eq!(audited(&test, "enrollment_key.delete").await.len(), 1);
 }
 
 async fn log_changes(test: &TestFleet, count: usize) -> i64 {

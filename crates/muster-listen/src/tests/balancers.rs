@@ -72,7 +72,7 @@ async fn a_port_check_is_not_counted_as_a_failed_handshake() {
 }
 
 #[tokio::test]
-async fn a_proxy_preface_is_refused_with_a_reason() {
+async fn a_proxy_preface_is_rejected_with_a_reason() {
     let server = Setup::default().start(echo());
     for preface in ["PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n\r\n", "\r\n\r\n\0\r\nQUIT\n\u{21}\u{11}"] {
         let mut client = server.client().await;

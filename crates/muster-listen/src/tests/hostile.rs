@@ -121,7 +121,7 @@ async fn an_incomplete_tls_handshake_is_cut() {
 }
 
 #[tokio::test]
-async fn d23_conflicting_or_invalid_lengths_are_refused() {
+async fn d23_conflicting_or_invalid_lengths_are_rejected() {
     let server = Setup::default().start(echo());
     for head in [
         "content-length: 3\r\ncontent-length: 4",
@@ -142,7 +142,7 @@ async fn d23_conflicting_or_invalid_lengths_are_refused() {
 }
 
 #[tokio::test]
-async fn oversized_heads_are_refused() {
+async fn oversized_heads_are_rejected() {
     let server = Setup::default().start(echo());
     let mut client = server.client().await;
     client.send(&format!("GET / HTTP/1.1\r\nhost: h\r\nx: {}\r\n\r\n", "y".repeat(7000))).await;
@@ -157,7 +157,7 @@ async fn oversized_heads_are_refused() {
 }
 
 #[tokio::test]
-async fn malformed_heads_are_refused() {
+async fn malformed_heads_are_rejected() {
     let server = Setup::default().start(echo());
     for text in ["\u{0}\u{1}\u{2}\r\n\r\n", "GET / HTTP/1.1\r\nbad header\r\n\r\n", "GET /\u{1b}[31m HTTP/1.1\r\n\r\n"]
     {

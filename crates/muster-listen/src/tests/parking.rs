@@ -51,7 +51,7 @@ fn answer(slots: &Slots, text: &str) {
 }
 
 #[tokio::test]
-async fn a_parked_request_is_answered_and_the_connection_goes_on() {
+async fn a_parked_request_gets_a_response_and_the_connection_stays_open() {
     let (server, slots, mut client) = parked(PARK).await;
     for round in ["first", "second", "third"] {
         until("it is counted", || server.metrics.parked.get() == 1).await;
@@ -91,7 +91,7 @@ async fn pipelined_requests_are_answered_after_the_parked_one() {
 }
 
 #[tokio::test]
-async fn a_request_parked_with_an_unread_body_is_answered_and_closed() {
+async fn a_request_parked_with_an_unread_body_gets_a_response_and_a_close() {
     let (server, slots, mut client) = parked("POST /unread HTTP/1.1\r\nhost: h\r\ncontent-length: 30\r\n\r\nabc").await;
     until("it is parked", || server.metrics.parked.get() == 1).await;
     answer(&slots, "ok");

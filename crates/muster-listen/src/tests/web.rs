@@ -101,7 +101,7 @@ async fn requests_of_any_framing_can_follow_each_other() {
 }
 
 #[tokio::test]
-async fn malformed_requests_are_refused_in_the_api_format() {
+async fn malformed_requests_are_rejected_in_the_api_format() {
     let (server, _) = serve(Setup::default());
     for (text, status, words) in [
         ("GET / HTTP/1.1\nhost: h\n\n", "400", "bare LF"),

@@ -47,7 +47,7 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn bytes_pass_whole_both_ways_through_a_narrow_pipe() {
+async fn bytes_pass_completely_in_both_directions_through_a_small_pipe() {
     for version in [&version::TLS12, &version::TLS13] {
         for room in [7, 20_000, 1_000_000] {
             let (server, client) = connected(version, room).await;
@@ -73,7 +73,7 @@ async fn bytes_pass_whole_both_ways_through_a_narrow_pipe() {
 }
 
 #[tokio::test]
-async fn pieces_are_written_in_their_order_and_text_is_read_in_small_parts() {
+async fn pieces_are_written_in_order_and_plaintext_is_read_in_small_parts() {
     let (mut server, mut client) = connected(&version::TLS13, 1_000_000).await;
     let (one, two) = (noise(10_000), noise(50_000));
     let pieces = [IoSlice::new(&one), IoSlice::new(&[]), IoSlice::new(&two)];
@@ -95,7 +95,7 @@ async fn pieces_are_written_in_their_order_and_text_is_read_in_small_parts() {
 }
 
 #[tokio::test]
-async fn a_connection_that_waits_holds_no_buffers() {
+async fn a_waiting_connection_has_no_buffers() {
     let (mut server, mut client) = connected(&version::TLS13, 1_000_000).await;
     client.write_all(&noise(40_000)).await.unwrap();
     server.read_exact(&mut vec![0; 40_000]).await.unwrap();
@@ -111,7 +111,7 @@ async fn a_connection_that_waits_holds_no_buffers() {
 }
 
 #[tokio::test]
-async fn an_end_in_form_is_told_from_a_cut() {
+async fn a_clean_close_differs_from_a_truncation() {
     let (mut server, mut client) = connected(&version::TLS13, 1_000_000).await;
     client.write_all(b"last").await.unwrap();
     client.shutdown().await.unwrap();
@@ -130,7 +130,7 @@ async fn an_end_in_form_is_told_from_a_cut() {
 }
 
 #[tokio::test]
-async fn keys_are_renewed_at_the_client_s_wish() {
+async fn keys_are_updated_on_the_clients_request() {
     let (mut server, mut client) = connected(&version::TLS13, 1_000_000).await;
     for round in 0..3_u8 {
         client.get_mut().1.refresh_traffic_keys().unwrap();
@@ -146,7 +146,7 @@ async fn keys_are_renewed_at_the_client_s_wish() {
 }
 
 #[tokio::test]
-async fn what_is_no_tls_is_told_so_by_an_alert() {
+async fn input_that_is_not_tls_gets_an_alert() {
     for rubbish in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[22, 3, 1, 255, 255, 1], &[22, 3, 1, 0, 4, 1, 0, 0, 0]] {
         let (server, _) = configs(&version::TLS13);
         let (near, mut far) = duplex(1_000_000);
@@ -160,7 +160,7 @@ async fn what_is_no_tls_is_told_so_by_an_alert() {
 }
 
 #[tokio::test]
-async fn a_record_that_was_changed_on_its_way_ends_the_connection() {
+async fn a_tampered_record_ends_the_connection() {
     let (server, client) = connected(&version::TLS13, 1_000_000).await;
     let TlsStream { stream, session, .. } = server;
     let (mut mid, far) = duplex(1_000_000);

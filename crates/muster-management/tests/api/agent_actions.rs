@@ -411,6 +411,40 @@ async fn ea84_secrets_of_actions_are_sealed_and_never_shown() {
 }
 
 #[tokio::test]
+async fn settings_of_a_migration_get_the_names_that_agents_read() {
+    let api = Api::new();
+    api.agent("a", None).await;
+    let migrate = |settings: Value| {
+        let body = json!({"uri": "https://other:8220", "enrollment_token": "c2VjcmV0OnRva2Vu", "settings": settings});
+        api.post("/agents/a/migrate", body)
+    };
+    let given = json!({"certificate_authorities": "/etc/ca.crt", "elastic_agent_cert": "/c.crt", "elastic_agent_cert_key": "k",
+        "key_passphrase_path": "/p", "tags": ["x"], "insecure": false, "headers": {"a": "b"}});
+    let id = migrate(given).await.ok()["actionId"].clone();
+    let stored = api.fleet.store().action(&ActionId::trusted(id.as_str().unwrap())).await.unwrap().unwrap();
+    let mut data: Value = serde_json::from_str(stored.data.as_deref().unwrap()).unwrap();
+    let key = data["settings"]["key"].take();
+    assert!(key.as_str().unwrap().starts_with("$co.elastic.secret{"), "the key is sealed: {key}");
+    let expected = json!({"ca": ["/etc/ca.crt"], "certificate": "/c.crt", "key": null,
+        "key_passphrase_path": "/p", "tags": ["x"], "insecure": false, "headers": {"a": "b"}});
+    assert_eq!(data["settings"], expected);
+    for (field, settings) in [
+        ("settings.ca", json!({"certificate_authorities": "/a", "ca": ["/b"]})),
+        ("settings.elastic_agent_cert_key_passphrase", json!({"elastic_agent_cert_key_passphrase": "p"})),
+        ("settings.insecure", json!({"insecure": "yes"})),
+        ("settings.tags", json!({"tags": [1]})),
+        ("settings.headers", json!({"headers": {"a": 1}})),
+        ("settings.proxy_url", json!({"proxy_url": ["http://p"]})),
+    ] {
+        let told = migrate(settings).await.refused(400);
+        assert!(told["field"].as_str().unwrap().starts_with("settings."), "{field}: {told}");
+        if field != "settings.ca" {
+            assert_eq!(told["field"], field);
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_type_with_valid_data_can_be_created() {
     let api = Api::new();
     api.agent("a", None).await;

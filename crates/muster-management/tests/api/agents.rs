@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::agent::{AgentDocuments, AuditReason, AuditReport};
-use muster_core::id::AgentId;
+use muster_core::duplicate_hosts::{DuplicateHosts, HostMark, Reenrollment, ReenrollmentState};
+use muster_core::id::{ActionId, AgentId, EnrollmentKeyId};
 use muster_core::status::Status;
+use muster_core::time::Timestamp;
 use muster_fleet::testing::{TestFleet, steady};
 use muster_store::Store;
 use serde_json::{Value, json};
@@ -159,10 +161,37 @@ async fn details_contain_all_fields_of_an_agent() {
     assert_eq!(item["local_metadata"]["host"]["hostname"], "host-a");
     assert_eq!((&item["components"], &item["policy_revision"]), (&json!([]), &json!(1)));
     assert_eq!(item["agent"], json!({"id": "a", "version": "9.5.0"}));
-    assert!(!item.to_string().contains("hash"), "no credential is shown");
+    assert!(!item.to_string().contains("hash"), "no secret is shown");
+    let credentials = item["credentials"].as_array().unwrap();
+    assert_eq!((credentials.len(), &credentials[0]["type"]), (1, &json!("access_key")));
+    assert_eq!((&credentials[0]["id"], credentials[0].get("revoked_at")), (&item["access_api_key_id"], None));
     let row = api.get("/agents?kuery=status:*").await.ok()["items"][0].clone();
-    assert_eq!(row.get("components"), None, "lists stay small");
+    assert_eq!((row.get("components"), row.get("credentials")), (None, None), "lists stay small");
     assert_eq!(row["local_metadata"], item["local_metadata"]);
+}
+
+#[tokio::test]
+async fn duplicate_hosts_are_shown_with_their_reenrollments() {
+    let api = Api::new();
+    let told =
+        |host: &str, state| Reenrollment { host: HostMark::of(host), at: Timestamp::from_micros(3_000_000), state };
+    api.agent_with("a", Some("p"), |agent| {
+        let pending = ReenrollmentState::Pending { action: ActionId::trusted("x"), key: EnrollmentKeyId::trusted("k") };
+        agent.duplicate_hosts = Some(Box::new(DuplicateHosts {
+            hosts: vec!["first".into(), "second".into()],
+            since: Timestamp::from_micros(1_000_000),
+            last: Timestamp::from_micros(2_000_000),
+            keeper: HostMark::of("first"),
+            reenrollments: vec![told("second", pending), told("gone", ReenrollmentState::ByHand)],
+        }));
+    })
+    .await;
+    let shown = api.get("/agents/a").await.ok()["item"]["duplicate_hosts"].clone();
+    assert_eq!(shown["keeper"], "first");
+    let second = json!({"host": "second", "at": "1970-01-01T00:00:03.000Z", "state": "pending", "action_id": "x"});
+    assert_eq!(shown["reenrollments"][0], second);
+    assert_eq!(shown["reenrollments"][1]["host"], HostMark::of("gone").as_str(), "only its fingerprint is known");
+    assert_eq!(shown["reenrollments"][1]["state"], "by_hand");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::json::Json;
+use super::list_query::list_query;
 
 /// `POST /agents/{id}/actions`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -186,30 +187,17 @@ pub struct ActionResult {
     pub fields: Option<Json>,
 }
 
-/// `GET /agents/action_status` (MG §5.7). Its pages start at 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ListActionStatus {
-    /// Page number, from 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
+list_query! {
+    /// `GET /agents/action_status` (MG §5.7). Its pages start at 0.
     // From 0, unlike all other lists of the API (MG §5.7).
-    pub page: Option<u32>,
-    /// Rows per page, default 20.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_page: Option<u32>,
-    /// KQL over `id`, `type`, `status`, `agent_id`, `policy_id`, `created_by`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kuery: Option<String>,
-    /// Only actions of this day: `2026-01-02`, or a time on it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub date: Option<String>,
-    /// Only actions of the last N milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub latest: Option<u64>,
-    /// Maximum number of errors, default 5.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error_size: Option<u32>,
-    /// `nextSearchAfter` of the previous response; can't be combined with `page`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub search_after: Option<String>,
+    ListActionStatus, first page 0 {
+        /// KQL over `id`, `type`, `status`, `agent_id`, `policy_id`, `created_by`.
+        kuery: String,
+        /// Only actions of this day: `2026-01-02`, or a time on it.
+        date: String,
+        /// Only actions of the last N milliseconds.
+        latest: u64,
+        /// Maximum number of errors, default 5.
+        error_size: u32,
+    }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::json::Json;
+use super::list_query::list_query;
 use super::status::AgentStatusResults;
 
 /// Agent.
@@ -69,6 +70,9 @@ pub struct Agent {
     /// Id of its access key; absent if revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_api_key_id: Option<String>,
+    /// Everything that it ever authenticated with, the newest first; omitted in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Vec<AgentCredential>>,
     /// Enrollment key that it enrolled with.
     #[serde(default)]
     pub enrollment_key_id: Option<String>,
@@ -135,6 +139,24 @@ pub struct Agent {
     pub packages: Vec<String>,
 }
 
+/// A credential of an agent, without its secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct AgentCredential {
+    /// Id.
+    pub id: String,
+    /// `access_key`, `node_key`, `device_token`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Time of issue.
+    pub created_at: String,
+    /// Time of the last request with it, up to five minutes old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<String>,
+    /// Time of revocation; absent if it is valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<String>,
+}
+
 /// Hosts that share one agent's key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct DuplicateHosts {
@@ -144,6 +166,26 @@ pub struct DuplicateHosts {
     pub since: String,
     /// Time when they last alternated.
     pub last: String,
+    /// Id of the host that keeps the agent, the first one; its fingerprint if the id is not among `hosts`.
+    #[serde(default)]
+    pub keeper: String,
+    /// Hosts that were told to enroll again within the last hour, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reenrollments: Vec<Reenrollment>,
+}
+
+/// A host that was told to enroll again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Reenrollment {
+    /// Id of the host, or its fingerprint, as in [`DuplicateHosts::keeper`].
+    pub host: String,
+    /// Time when it was told, or found unable to do so.
+    pub at: String,
+    /// `pending`, `answered`, `by_hand` (a person must enroll it again), `over`.
+    pub state: String,
+    /// Id of the pending action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action_id: Option<String>,
 }
 
 /// A policy revision that an agent could not apply.
@@ -213,47 +255,30 @@ pub struct NamedAgent {
     pub active: bool,
 }
 
-/// `GET /agents` (MG §1.2.1).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ListAgents {
-    /// Page number, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub page: Option<u32>,
-    /// Rows per page, default 20.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_page: Option<u32>,
-    /// KQL (MG §1.14).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kuery: Option<String>,
-    /// Includes inactive agents.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    // Does not include unenrolled agents: those need `status:unenrolled` or `status:*` in `kuery` (MG28).
-    pub show_inactive: Option<bool>,
-    /// `enrolled_at` (default), `last_checkin`, `hostname`, `status`, `policy_id`, `version`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    // Versions are sorted by their numbers, unlike in Kibana (MG25).
-    pub sort_field: Option<String>,
-    /// `desc` (default) or `asc`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sort_order: Option<String>,
-    /// Adds counts by status.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub get_status_summary: Option<bool>,
-    /// `nextSearchAfter` of the previous response; can't be combined with `page`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub search_after: Option<String>,
-    /// Opens a point in time: agents that enroll later are left out. Needs `pit_keep_alive`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    // Kibana needs a server-side snapshot for this; here it is only a limit on the time of enrollment, so nothing is
-    // kept.
-    pub open_pit: Option<bool>,
-    /// `pit` of a previous response.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pit_id: Option<String>,
-    /// Lifetime of the point in time, such as `1m`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pit_keep_alive: Option<String>,
+list_query! {
+    /// `GET /agents` (MG §1.2.1).
+    ListAgents, first page 1 {
+        /// KQL (MG §1.14).
+        kuery: String,
+        /// Includes inactive agents.
+        // Does not include unenrolled agents: those need `status:unenrolled` or `status:*` in `kuery` (MG28).
+        show_inactive: bool,
+        /// `enrolled_at` (default), `last_checkin`, `hostname`, `status`, `policy_id`, `version`.
+        // Versions are sorted by their numbers, unlike in Kibana (MG25).
+        sort_field: String,
+        /// `desc` (default) or `asc`.
+        sort_order: String,
+        /// Adds counts by status.
+        get_status_summary: bool,
+        /// Opens a point in time: agents that enroll later are left out. Needs `pit_keep_alive`.
+        // Kibana needs a server-side snapshot for this; here it is only a limit on the time of enrollment, so nothing is
+        // kept.
+        open_pit: bool,
+        /// `pit` of a previous response.
+        pit_id: String,
+        /// Lifetime of the point in time, such as `1m`.
+        pit_keep_alive: String,
+    }
 }
 
 /// `PUT /agents/{id}`.

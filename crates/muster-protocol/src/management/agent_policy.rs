@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::envelope::Diagnostic;
+use super::list_query::list_query;
 
 // A flattened map accepts anything, so `deny_unknown_fields` can't be used: the server checks against this list instead
 // (MG13).
@@ -153,28 +154,16 @@ impl std::fmt::Debug for SaveAgentPolicy {
     }
 }
 
-/// `GET /agent_policies`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ListAgentPolicies {
-    /// Page number, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub page: Option<u32>,
-    /// Rows per page, default 20.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_page: Option<u32>,
-    /// KQL, or a string to search in name and description.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kuery: Option<String>,
-    /// Whether to count the agents.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub with_agent_count: Option<bool>,
-    /// Whether to include all fields.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub full: Option<bool>,
-    /// `nextSearchAfter` of the previous response; can't be combined with `page`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub search_after: Option<String>,
+list_query! {
+    /// `GET /agent_policies`.
+    ListAgentPolicies, first page 1 {
+        /// KQL, or a string to search in name and description.
+        kuery: String,
+        /// Whether to count the agents.
+        with_agent_count: bool,
+        /// Whether to include all fields.
+        full: bool,
+    }
 }
 
 /// `POST /agent_policies/_bulk_get`.

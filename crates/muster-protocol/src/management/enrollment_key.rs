@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::list_query::list_query;
+
 /// Enrollment key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct EnrollmentKey {
@@ -106,22 +108,12 @@ pub struct EnrollmentKeys {
     pub next_search_after: Option<String>,
 }
 
-/// `GET /enrollment_api_keys`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ListEnrollmentKeys {
-    /// Page number, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub page: Option<u32>,
-    /// Rows per page, default 20.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_page: Option<u32>,
-    /// KQL.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kuery: Option<String>,
-    /// `nextSearchAfter` of the previous response; can't be combined with `page`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub search_after: Option<String>,
+list_query! {
+    /// `GET /enrollment_api_keys`.
+    ListEnrollmentKeys, first page 1 {
+        /// KQL.
+        kuery: String,
+    }
 }
 
 /// Response of a creation or a replacement.

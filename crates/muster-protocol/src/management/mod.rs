@@ -14,6 +14,7 @@ pub mod enrollment_key;
 pub mod envelope;
 pub mod file;
 pub mod json;
+mod list_query;
 pub mod node;
 pub mod output;
 pub mod refused;

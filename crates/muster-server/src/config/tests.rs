@@ -17,7 +17,7 @@ fn refused(layers: &Layers) -> String {
 }
 
 #[test]
-fn defaults_make_a_configuration() {
+fn defaults_are_a_valid_configuration() {
     let loaded = load(&Layers { root: true, ..Layers::default() }).unwrap();
     assert_eq!(loaded.config.data_dir, "/var/lib/muster");
     assert_eq!(loaded.config.limits, Limits::default());
@@ -27,7 +27,7 @@ fn defaults_make_a_configuration() {
 }
 
 #[test]
-fn a_flag_beats_the_environment_beats_the_file() {
+fn flags_override_the_environment_which_overrides_the_file() {
     let mut all = layers("[timeouts]\nidle = \"1s\"\ndrain = \"1s\"\nread = \"1s\"\n");
     let variable = |key: &str, value: &str| (format!("MUSTER_TIMEOUTS_{key}"), value.to_owned());
     all.environment.extend([variable("IDLE", "2s"), variable("DRAIN", "2s")]);
@@ -44,7 +44,7 @@ fn a_flag_beats_the_environment_beats_the_file() {
 }
 
 #[test]
-fn every_problem_is_told_at_once_with_its_place_and_the_nearest_name() {
+fn all_errors_are_reported_together_with_position_and_suggestion() {
     let mut all = layers("data_dri = \"/x\"\n\n[limits.checkin]\nburst = \"many\"\ninterval = \"5 parsecs\"\n");
     all.environment.insert("MUSTER_LOG_LEVEL".into(), "loud".into());
     all.assignments = vec!["timeouts.iddle=1s".into(), "nonsense".into()];
@@ -60,7 +60,7 @@ invalid configuration, 6 problems:
 }
 
 #[test]
-fn broken_toml_is_told_with_its_line() {
+fn invalid_toml_is_reported_with_its_line() {
     let text = refused(&layers("data_dir = \"/x\"\n[timeouts\nidle = 3\n"));
     assert!(text.contains("muster.toml:2: "), "{text}");
     let text = refused(&layers("data_dir = \"/x\"\ndata_dir = \"/y\"\n"));
@@ -68,7 +68,7 @@ fn broken_toml_is_told_with_its_line() {
 }
 
 #[test]
-fn values_of_another_type_are_told_what_is_needed() {
+fn values_of_the_wrong_type_are_reported_with_the_expected_type() {
     for (file, reason) in [
         ("data_dir = 3", "expected a string in quotes, found a number"),
         ("data_dir = true", "expected a string in quotes, found a boolean"),
@@ -117,12 +117,12 @@ fn values_of_another_type_are_told_what_is_needed() {
 }
 
 #[test]
-fn empty_sections_that_are_known_are_fine() {
+fn known_sections_can_be_empty() {
     load(&layers("[limits]\n[limits.checkin]\n[timeouts]\n[tls]\n[admin]\nhosts = [\"Fleet.example\"]\n")).unwrap();
 }
 
 #[test]
-fn a_short_poll_needs_no_word_on_jitter() {
+fn a_short_poll_requires_no_jitter_setting() {
     for (poll, jitter) in [("0s", 0), ("10s", 1), ("5m", 30), ("1h", 30)] {
         let assignments = vec![format!("timeouts.checkin_long_poll={poll}")];
         let loaded = load(&Layers { root: true, assignments, ..Layers::default() }).unwrap();
@@ -131,7 +131,7 @@ fn a_short_poll_needs_no_word_on_jitter() {
 }
 
 #[test]
-fn plain_http_is_for_loopback_addresses_only() {
+fn plain_http_is_allowed_only_on_loopback_addresses() {
     let mut all = Layers { root: true, assignments: vec!["insecure_http=true".into()], ..Layers::default() };
     let text = refused(&all);
     assert!(
@@ -146,14 +146,14 @@ fn plain_http_is_for_loopback_addresses_only() {
 }
 
 #[test]
-fn lists_are_written_with_commas_where_there_are_no_brackets() {
+fn lists_without_brackets_are_separated_by_commas() {
     let set = |text: &str| Layers { root: true, assignments: vec![text.into()], ..Layers::default() };
     let loaded = load(&set("external_url=https://a.example:1/, https://[2001:db8::1]:2")).unwrap();
     assert_eq!(loaded.config.external_urls, ["https://a.example:1", "https://[2001:db8::1]:2"]);
 }
 
 #[test]
-fn the_data_folder_depends_on_who_runs_us() {
+fn the_data_directory_depends_on_the_user() {
     let mut all = Layers::default();
     assert!(refused(&all).contains("data_dir: not set, and there is no home directory"));
     all.environment.insert("HOME".into(), "/home/ann".into());
@@ -168,7 +168,7 @@ fn ignored(all: &Layers) -> Vec<String> {
 }
 
 #[test]
-fn unknown_variables_are_ignored_and_told_with_the_nearest_right_name() {
+fn unknown_variables_are_ignored_and_reported_with_a_suggestion() {
     let of = |names: &[&str]| Layers {
         root: true,
         environment: names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect(),
@@ -182,7 +182,7 @@ fn unknown_variables_are_ignored_and_told_with_the_nearest_right_name() {
 }
 
 #[test]
-fn unknown_variables_are_told_beside_what_stops_the_server() {
+fn unknown_variables_are_reported_together_with_errors() {
     let mut all = Layers { root: true, assignments: vec!["timeouts.idle=x".into()], ..Layers::default() };
     all.environment.insert("MUSTER_TIMEOUTS_IDEL".into(), "5s".into());
     assert!(
@@ -192,7 +192,7 @@ fn unknown_variables_are_told_beside_what_stops_the_server() {
 }
 
 #[test]
-fn variables_of_other_commands_of_tests_and_of_orchestrators_are_passed_over() {
+fn variables_of_other_commands_tests_and_orchestrators_are_ignored() {
     let names = [
         "MUSTER_URL",
         "MUSTER_TOKEN",
@@ -228,7 +228,7 @@ fn every_limit_of_every_operation_has_its_key() {
 }
 
 #[test]
-fn the_default_file_is_accepted_as_it_is_and_with_every_line_in_force() {
+fn the_default_file_is_valid_also_with_every_line_uncommented() {
     let file = document::default_file();
     let as_it_is = load(&layers(&file)).unwrap();
     let live: String = file
@@ -245,7 +245,7 @@ fn the_default_file_is_accepted_as_it_is_and_with_every_line_in_force() {
 }
 
 #[test]
-fn the_page_of_the_documentation_is_what_the_table_says() {
+fn docs_configuration_md_is_current() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
     let page = document::page();
     if std::env::var_os("UPDATE_DOCS").is_some() {
@@ -268,7 +268,7 @@ fn keys_variables_and_flags_are_unique() {
 
 proptest! {
     #[test]
-    fn no_text_makes_the_file_reader_panic(text in "\\PC{0,200}") {
+    fn no_input_makes_the_file_parser_panic(text in "\\PC{0,200}") {
         let _ = load(&layers(&text));
     }
 
@@ -287,13 +287,13 @@ proptest! {
     }
 
     #[test]
-    fn spans_come_back_as_they_were_written(nanos in any::<u64>()) {
+    fn durations_survive_a_round_trip(nanos in any::<u64>()) {
         let span = Duration::from_nanos(nanos);
         prop_assert_eq!(parse_span(&write_span(span)), Some(span));
     }
 
     #[test]
-    fn values_come_back_as_they_are_shown(count in 0..10_000_000u64, idle in 1..86_400_000u64) {
+    fn displayed_values_can_be_parsed(count in 0..10_000_000u64, idle in 1..86_400_000u64) {
         let file = format!("limits.max_connections = {count}\ntimeouts.idle = \"{}\"", write_span(Duration::from_millis(idle)));
         let loaded = load(&layers(&file)).unwrap();
         prop_assert_eq!(loaded.config.max_connections, count);
@@ -305,7 +305,7 @@ proptest! {
 }
 
 #[test]
-fn the_effective_configuration_does_not_show_the_password_of_the_database() {
+fn the_printed_configuration_does_not_contain_the_database_password() {
     let file =
         Some(("muster.toml".into(), "data_dir = \"/d\"\ndatabase = \"postgres://u:hunter2@localhost/d\"".to_owned()));
     let loaded = load(&Layers { file, ..Layers::default() }).unwrap();

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reserve_takes_real_room_once_and_gives_it_back() {
+    fn reserve_allocates_disk_space_once_and_frees_it() {
         let keep = tempfile::tempdir().unwrap();
         let directory = Utf8PathBuf::from_path_buf(keep.path().to_owned()).unwrap();
         let disk = DataDisk::new(&directory);

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_and_shared_directories_are_refused() {
+    fn foreign_and_shared_directories_are_rejected() {
         let cases: [(u32, u32, &[&str], &str); 9] = [
             (0, 0o755, &[], "belongs to user 0, but this server runs as user 7"),
             (8, 0o700, &["muster.db", "lock"], "belongs to user 8"),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn own_and_empty_directories_are_fine() {
+    fn own_and_empty_directories_are_accepted() {
         let cases: [(u32, &[&str]); 6] = [
             (0o700, &[]),
             (0o777, &[]),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_directory_is_left_as_it_is() {
+    fn rejected_directory_is_left_unchanged() {
         let keep = tempfile::tempdir().unwrap();
         let shared = Utf8PathBuf::from_path_buf(keep.path().join("shared")).unwrap();
         fs::create_dir(&shared).unwrap();

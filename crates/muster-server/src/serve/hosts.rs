@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn own_names_and_addresses_are_served() {
+    fn own_names_and_addresses_are_accepted() {
         for host in [
             "localhost",
             "localhost:8230",
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_others_are_not() {
+    fn other_names_are_rejected() {
         for host in
             ["evil.example", "localhost.evil.example:8230", "fleet.example.evil", "127.0.0.1.evil.example", "web-10"]
         {

@@ -64,7 +64,7 @@ async fn agent_stream(server: &Server) -> tokio_rustls::client::TlsStream<TcpStr
 }
 
 #[tokio::test]
-async fn a_server_answers_on_every_listener_and_stops_in_order() {
+async fn a_server_responds_on_every_listener_and_shuts_down_cleanly() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&config(&folder, &[])).await.unwrap();
     let status = agent(&server, "/api/status").await;
@@ -90,7 +90,7 @@ async fn a_server_answers_on_every_listener_and_stops_in_order() {
 }
 
 #[tokio::test]
-async fn a_changed_external_url_reaches_policies_at_the_next_start_as_one_new_revision() {
+async fn a_changed_external_url_creates_one_policy_revision_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let revision = async |url: &str| {
         let server = Server::start(&config(&folder, &[&format!("external_url={url}")])).await.unwrap();
@@ -108,7 +108,7 @@ async fn a_changed_external_url_reaches_policies_at_the_next_start_as_one_new_re
 }
 
 #[tokio::test]
-async fn a_server_whose_store_takes_no_writes_is_not_ready_and_recovers_by_itself() {
+async fn a_server_with_a_read_only_store_is_not_ready_and_recovers_automatically() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&config(&folder, &[])).await.unwrap();
     let full = muster_store::StoreError::no_room();
@@ -148,7 +148,7 @@ fn custom_certificate(folder: &tempfile::TempDir, until: i64) -> [String; 2] {
 }
 
 #[tokio::test]
-async fn certificates_that_end_are_told_by_readyz_and_metrics() {
+async fn expiring_certificates_are_reported_by_readyz_and_metrics() {
     for (until, status, word) in [(200, "200", "ok\n"), (5, "200", "ok\nwarning: "), (-2, "503", "expired at ")] {
         let folder = tempfile::tempdir().unwrap();
         let [cert, key] = custom_certificate(&folder, until);
@@ -168,7 +168,7 @@ async fn certificates_that_end_are_told_by_readyz_and_metrics() {
 }
 
 #[tokio::test]
-async fn management_listener_serves_its_own_names_only() {
+async fn management_listener_accepts_only_its_own_names() {
     let folder = tempfile::tempdir().unwrap();
     let more = ["admin.hosts=proxy.example", "external_url=https://fleet.example:8220"];
     let server = Server::start(&config(&folder, &more)).await.unwrap();
@@ -190,7 +190,7 @@ async fn management_listener_serves_its_own_names_only() {
 }
 
 #[tokio::test]
-async fn metrics_can_be_kept_from_other_users_of_the_host() {
+async fn metrics_can_be_hidden_from_other_users_of_the_host() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&config(&folder, &["admin.metrics=socket"])).await.unwrap();
     let told = admin(&server, "/metrics").await;
@@ -202,7 +202,7 @@ async fn metrics_can_be_kept_from_other_users_of_the_host() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn start_ends_when_it_is_told_to_stop() {
+async fn startup_ends_on_a_stop_request() {
     struct Ended(Arc<std::sync::atomic::AtomicBool>);
     impl Drop for Ended {
         fn drop(&mut self) {
@@ -229,7 +229,7 @@ async fn start_ends_when_it_is_told_to_stop() {
 }
 
 #[tokio::test]
-async fn damaged_store_is_not_ready_once_somebody_came_upon_it() {
+async fn corrupt_store_is_not_ready_once_corruption_was_read() {
     const PAGE: usize = 4096;
     let folder = tempfile::tempdir().unwrap();
     let settings = config(&folder, &[]);
@@ -266,7 +266,7 @@ async fn damaged_store_is_not_ready_once_somebody_came_upon_it() {
 }
 
 #[tokio::test]
-async fn the_first_start_makes_policy_and_key_once() {
+async fn the_first_start_creates_policy_and_key_once() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(&folder, &["external_url=https://fleet.example:8220"]);
     let server = Server::start(&config).await.unwrap();
@@ -320,7 +320,7 @@ async fn delete_policy(server: &Server, context: &OpContext, id: &str) {
 }
 
 #[tokio::test]
-async fn the_greeting_names_a_policy_that_is_there() {
+async fn the_startup_message_names_an_existing_policy() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(&folder, &[]);
     let server = Server::start(&config).await.unwrap();
@@ -354,7 +354,7 @@ async fn the_greeting_names_a_policy_that_is_there() {
 }
 
 #[tokio::test]
-async fn a_folder_in_use_and_a_taken_address_are_refused_by_name() {
+async fn a_directory_in_use_and_an_address_in_use_are_named_in_errors() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&config(&folder, &[])).await.unwrap();
     let error = Server::start(&config(&folder, &[])).await.err().unwrap().to_string();
@@ -373,7 +373,7 @@ fn has_no_traces(settings: &Config) {
 }
 
 #[tokio::test]
-async fn a_start_that_fails_leaves_no_trace_of_a_server_and_another_servers_alone() {
+async fn a_failed_start_removes_its_own_files_only() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&config(&folder, &[])).await.unwrap();
     Server::start(&config(&folder, &[])).await.err().unwrap();

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_host_names_are_left_out() {
+    fn invalid_host_names_are_omitted() {
         assert!(is_dns_name("web-1.example"));
         assert!(!is_dns_name("") && !is_dns_name("a..b") && !is_dns_name("a b") && !is_dns_name(&"x".repeat(300)));
     }

@@ -114,7 +114,7 @@ async fn sessions_are_resumed_by_ticket() {
 }
 
 #[test]
-fn a_new_external_host_or_a_mismatched_key_makes_a_new_certificate() {
+fn a_new_external_host_or_a_mismatched_key_causes_a_new_certificate() {
     let (_keep, data) = data();
     let kept = authority().unwrap().to_kept().unwrap();
     let open = |hosts: &[&str]| {
@@ -131,7 +131,7 @@ fn a_new_external_host_or_a_mismatched_key_makes_a_new_certificate() {
 }
 
 #[tokio::test]
-async fn the_certificate_is_renewed_before_it_expires_and_connections_go_on() {
+async fn the_certificate_is_renewed_before_it_expires_and_connections_stay_open() {
     let (_keep, data) = data();
     let clock = now_clock();
     let tls =
@@ -149,7 +149,7 @@ async fn the_certificate_is_renewed_before_it_expires_and_connections_go_on() {
 }
 
 #[tokio::test]
-async fn a_changed_certificate_is_taken_over_and_a_broken_one_is_not() {
+async fn a_changed_certificate_is_loaded_and_an_invalid_one_is_not() {
     let (keep, data) = data();
     let path = |name: &str| Utf8PathBuf::from_path_buf(keep.path().join(name)).unwrap();
     let custom = (path("own.crt"), path("own.key"));

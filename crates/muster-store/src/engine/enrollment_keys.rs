@@ -7,7 +7,7 @@ use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
 
 use super::error::Failure;
-use super::row::{Columns, Result, UNLIMITED, any, count, first, readable_page, run, to_json};
+use super::row::{Columns, Result, UNLIMITED, all, any, count, first, readable_page, run, to_json};
 use crate::port::Precondition;
 use crate::query::{Listed, Page, Readable};
 use crate::sql::enrollment_keys as sql;
@@ -79,6 +79,11 @@ pub(super) fn revoke(
 /// Deletes one.
 pub(super) fn delete(connection: &Connection, id: &EnrollmentKeyId) -> std::result::Result<(), Failure> {
     affected_or_missing(run(connection, sql::DELETE, [id.as_str()])?, id)
+}
+
+/// Ids of those that expired before a time, the oldest first.
+pub(super) fn expired_before(connection: &Connection, before: Timestamp, limit: u32) -> Result<Vec<EnrollmentKeyId>> {
+    all(connection, sql::EXPIRED_BEFORE, params![before.as_micros(), limit], |row| Columns::of(row).id())
 }
 
 fn read(row: &Row<'_>) -> Result<EnrollmentKey> {

@@ -31,6 +31,7 @@ pub(crate) mod session;
 mod settings;
 pub(crate) mod store;
 pub(crate) mod transaction;
+mod unreadable;
 pub(crate) mod words;
 pub(crate) mod writer;
 

@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
-use muster_core::error_chain::chain;
 use muster_core::id::{
     ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, OutputId, PolicyId, SecretId, SpaceId,
 };
@@ -15,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{Cause, EngineError};
 use super::session::{Connection, FromValue, Next, Params, Row, Value};
+use super::unreadable;
 use super::words::Word;
 use crate::query::{Page, Readable};
 use crate::sql::filter::{Bound, Composed};
@@ -295,7 +295,7 @@ pub(super) fn unless_unreadable<T>(
     match read {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_of_the_row() => {
-            tracing::error!(row = name(), error = %chain(&error), "a row of {what} cannot be read and is left out of lists");
+            unreadable::log(what, &name(), &error);
             Ok(None)
         }
         Err(error) => Err(error),

@@ -196,15 +196,10 @@ macro_rules! values_from_integers {
 }
 values_from_integers!(i64, i32, u32, bool);
 
-impl<'v> From<&'v str> for Value<'v> {
-    fn from(text: &'v str) -> Self {
-        Self::Text(Cow::Borrowed(text))
-    }
-}
-
-impl<'v> From<&'v String> for Value<'v> {
-    fn from(text: &'v String) -> Self {
-        text.as_str().into()
+/// Whatever can be bound, borrowed.
+impl<'v, T: ToValue + ?Sized> From<&'v T> for Value<'v> {
+    fn from(value: &'v T) -> Self {
+        value.to_value()
     }
 }
 
@@ -214,25 +209,9 @@ impl From<String> for Value<'_> {
     }
 }
 
-impl<'v> From<&'v Arc<str>> for Value<'v> {
-    fn from(text: &'v Arc<str>) -> Self {
-        text.as_ref().into()
-    }
-}
-
 impl<'v, T: Into<Value<'v>>> From<Option<T>> for Value<'v> {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
-    }
-}
-
-/// An optional value, borrowed as a whole.
-impl<'v, T> From<&'v Option<T>> for Value<'v>
-where
-    &'v T: Into<Value<'v>>,
-{
-    fn from(value: &'v Option<T>) -> Self {
-        value.as_ref().map_or(Self::Null, Into::into)
     }
 }
 

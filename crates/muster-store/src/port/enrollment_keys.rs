@@ -2,6 +2,7 @@
 
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
+use muster_core::policy::PolicyHead;
 use muster_core::time::Timestamp;
 
 use super::reads::reads;
@@ -57,6 +58,12 @@ reads! {
         ) -> Result<Option<EnrollmentKey>, StoreError>;
         /// The enrollment key with this public half.
         async fn enrollment_key_by_key_id(&self, key: &KeyId) -> Result<Option<EnrollmentKey>, StoreError>;
+        /// The enrollment key with this public half, and the head of its policy, or of the default policy of its space if the
+        /// key names none. One read, because every enrollment needs both.
+        async fn enrollment_key_with_policy(
+            &self,
+            key: &KeyId,
+        ) -> Result<Option<(EnrollmentKey, Option<PolicyHead>)>, StoreError>;
         /// Enrollment keys of a space, newest first, of one policy or of all.
         async fn enrollment_keys(
             &self,
@@ -72,5 +79,11 @@ reads! {
             after: (Timestamp, &EnrollmentKeyId),
             limit: u32,
         ) -> Result<Readable<EnrollmentKey>, StoreError>;
+        /// Ids of keys that expired before a time, the oldest first, at most `limit`; revoked ones, too.
+        async fn enrollment_keys_expired_before(
+            &self,
+            before: Timestamp,
+            limit: u32,
+        ) -> Result<Vec<EnrollmentKeyId>, StoreError>;
     }
 }

@@ -45,8 +45,6 @@ reads! {
         async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
         /// A policy's head.
         async fn policy_head(&self, id: &PolicyId) -> Result<Option<PolicyHead>, StoreError>;
-        /// The head of the default policy of a space.
-        async fn default_policy_head(&self, space: &SpaceId) -> Result<Option<PolicyHead>, StoreError>;
         /// One policy, if it is of the space.
         async fn policy_in(&self, space: &SpaceId, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
         /// The policy of that name in the space.

@@ -196,7 +196,7 @@ impl Follow {
         if let Some(epoch) = self.membership.epoch()
             && let Err(error) = registration::release(&self.session, &epoch)
         {
-            tracing::warn!(%error, "the lease on the database was not given back; it ends by itself");
+            tracing::warn!(error = %chain(&error), "the lease on the database was not given back; it ends by itself");
         }
     }
 }

@@ -29,6 +29,8 @@ statements! {
     DELETE = "DELETE FROM enrollment_keys WHERE id = $1";
     /// Deletes those of a policy.
     DELETE_OF_POLICY = "DELETE FROM enrollment_keys WHERE policy_id = $1";
+    /// Ids of those that expired before a time, the oldest first.
+    EXPIRED_BEFORE = "SELECT id FROM enrollment_keys WHERE expires_at < $1 ORDER BY expires_at LIMIT $2";
     /// Selects a key.
     BY_ID = concat!("SELECT ", columns!(), " FROM enrollment_keys WHERE id = $1");
     /// One key of a space.

@@ -17,6 +17,7 @@ use crate::engine::recent::Recent;
 use crate::engine::session::Session;
 use crate::engine::store::{Durability, Options, Sessions, SqlStore};
 use crate::sql::now;
+use muster_core::error_chain::chain;
 
 /// The lease of the one node never ends.
 const INTRODUCE: &str = concat!(
@@ -57,7 +58,7 @@ impl SqlStore {
 /// listed as it was.
 fn introduce(connection: &Connection) {
     if let Err(error) = connection.execute(INTRODUCE, [ALONE]) {
-        tracing::warn!(%error, "this node's record was not written");
+        tracing::warn!(error = %chain(&error), "this node's record was not written");
     }
 }
 

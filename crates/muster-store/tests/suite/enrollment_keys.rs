@@ -3,7 +3,7 @@
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use muster_store::query::Page;
-use muster_store::{EnrollmentKeyWrite, Precondition, Store, Write};
+use muster_store::{EnrollmentKeyWrite, PolicyWrite, Precondition, Store, Write};
 
 use super::sample::*;
 
@@ -44,6 +44,25 @@ pub async fn a_key_comes_back_by_both_ids(store: &impl Store) {
     assert_eq!(store.enrollment_key_by_key_id(&KeyId::trusted("none")).await.unwrap(), None);
 }
 
+pub async fn a_key_is_read_together_with_the_policy_that_its_agents_get(store: &impl Store) {
+    let mut default = policy("standard");
+    default.is_default = true;
+    let mut own = policy("own");
+    (own.is_default, own.inactivity_timeout) = (false, 7);
+    let insert = |policy| Write::Policy(PolicyWrite::Insert(Box::new(policy)));
+    commit(store, vec![insert(default), insert(own)]).await;
+    for (id, policy, expected) in
+        [("a", Some("own"), Some("own")), ("b", None, Some("standard")), ("c", Some("deleted"), None)]
+    {
+        let mut key = enrollment_key(id);
+        key.policy_id = policy.map(PolicyId::trusted);
+        commit(store, vec![put(&key)]).await;
+        let (read, head) = store.enrollment_key_with_policy(&key.key_id).await.unwrap().expect("there");
+        assert_eq!((read, head.map(|head| head.id)), (key, expected.map(PolicyId::trusted)));
+    }
+    assert_eq!(store.enrollment_key_with_policy(&KeyId::trusted("none")).await.unwrap(), None);
+}
+
 pub async fn a_live_name_is_its_policys_alone(store: &impl Store) {
     let named = |id: &str, policy: Option<&str>| {
         let mut key = enrollment_key(id);
@@ -68,6 +87,24 @@ pub async fn an_id_or_a_public_half_is_taken_once(store: &impl Store) {
     for key in [same_id, same_half] {
         assert!(matches!(refused(store, vec![put(&key)]).await, Precondition::Exists(_)));
     }
+}
+
+pub async fn keys_that_expired_before_a_time_are_found(store: &impl Store) {
+    for (id, expires) in
+        [("never", None), ("late", Some(9)), ("second", Some(4)), ("first", Some(3)), ("then", Some(5))]
+    {
+        let mut key = enrollment_key(id);
+        key.expires_at = expires.map(at);
+        commit(store, vec![put(&key)]).await;
+    }
+    commit(store, vec![revoke_at("second", 1)]).await;
+    let expired = async |before, limit| {
+        let ids = store.enrollment_keys_expired_before(at(before), limit).await.unwrap();
+        ids.iter().map(EnrollmentKeyId::as_str).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(expired(5, 10).await, "first second");
+    assert_eq!(expired(6, 2).await, "first second");
+    assert_eq!(expired(1, 10).await, "");
 }
 
 pub async fn uses_are_counted(store: &impl Store) {

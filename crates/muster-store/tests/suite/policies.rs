@@ -39,8 +39,6 @@ pub async fn a_policy_comes_back_by_id_and_name(store: &impl Store) {
         assert_eq!(stored(store, policy.id.as_str()).await.as_ref(), Some(&policy));
         let head = PolicyHead { id: policy.id.clone(), inactivity_timeout: policy.inactivity_timeout };
         assert_eq!(store.policy_head(&policy.id).await.unwrap().as_ref(), Some(&head));
-        let default = store.default_policy_head(&SpaceId::default()).await.unwrap();
-        assert_eq!(default.filter(|default| default.id == policy.id), policy.is_default.then_some(head));
         assert_eq!(store.policy_by_name(&SpaceId::default(), &policy.name).await.unwrap(), Some(policy));
     }
     assert_eq!(store.policy_head(&PolicyId::trusted("nobody")).await.unwrap(), None);

@@ -203,6 +203,7 @@ impl ShowArgs {
 
 /// Returns the policy that the action is about.
 fn policy(action: &ActionStatus) -> Option<&str> {
+    // A reassignment has the new policy, and a policy change the policy that changed.
     action.new_policy_id.as_deref().or(action.policy_id.as_deref()).filter(|id| !id.is_empty())
 }
 
@@ -239,6 +240,7 @@ fn print_for_people(
     with_wide: bool,
 ) -> Result<(), Failed> {
     print_fields(action, DETAILS)?;
+    // The latest errors can be of agents that are not among the printed results.
     let known: HashSet<String> = results.iter().map(|result| result.agent_id.clone()).collect();
     let others = action.latest_errors.iter().filter(|error| !known.contains(&error.agent_id));
     results.extend(others.map(|error| ActionResult {

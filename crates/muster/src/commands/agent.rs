@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use muster_client::Client;
 use muster_core::raw_json;
 use muster_protocol::management::Json;
-use muster_protocol::management::agent::{Agent, ListAgents};
+use muster_protocol::management::agent::{Agent, AgentCredential, ListAgents};
 use muster_protocol::management::bulk::{BulkDelete, BulkTags};
 
 use super::agent_actions::{DiagnosticsArgs, ReassignArgs, SettingsArgs, UnenrollArgs, UpgradeArgs};
@@ -61,7 +61,7 @@ pub enum AgentCommand {
     ///
     /// This server cannot move the agents back.
     #[command(
-        after_help = "Examples:\n  muster agent migrate web-1 --to https://other.example:8220 --enrollment-token @token.txt\n  muster agent migrate web-1 --to https://other.example:8220 --enrollment-token @token.txt --setting certificate_authorities=/etc/other-ca.crt\n  muster agent migrate --filter 'tags:\"web\"' --to https://other.example:8220 --enrollment-token @token.txt --dry-run"
+        after_help = "Examples:\n  muster agent migrate web-1 --to https://other.example:8220 --enrollment-token @token.txt\n  muster agent migrate web-1 --to https://other.example:8220 --enrollment-token @token.txt --setting ca=/etc/other-ca.crt\n  muster agent migrate --filter 'tags:\"web\"' --to https://other.example:8220 --enrollment-token @token.txt --dry-run"
     )]
     Migrate(MigrateArgs),
     /// Make agents run without root privileges
@@ -169,11 +169,10 @@ const DETAILS: &[Column<Named<Agent>>] = &[
     column("VERSION", |agent| version(agent)),
     column("UPGRADE", |agent| upgrade(agent)),
     column("TAGS", |agent| or_dash(Some(&agent.tags.join(", ")))),
-    column("DUPLICATES", |agent| {
-        or_dash(agent.duplicate_hosts.as_ref().map(|known| known.hosts.join(", ")).as_deref())
-    }),
+    column("DUPLICATES", |agent| duplicates(agent)),
     column("ENROLLED", |agent| agent.enrolled_at.clone()),
     column("ENROLLMENT KEY", |agent| or_dash(agent.enrollment_key_id.as_deref())),
+    column("CREDENTIALS", |agent| credentials(agent)),
     column("FIRST ADDRESS", |agent| agent.first_address.clone()),
     column("LAST ADDRESS", |agent| agent.last_address.clone()),
     column("LEFT", |agent| or_dash(agent.audit_unenrolled_reason.as_deref())),
@@ -187,6 +186,36 @@ fn policy_failure(agent: &Agent) -> String {
     failure.map_or_else(|| "-".into(), |failed| format!("revision {}: {}", failed.revision, failed.reason))
 }
 
+/// Formats the hosts that share the agent's key, and what became of those that were told to enroll again.
+fn duplicates(agent: &Agent) -> String {
+    let Some(known) = &agent.duplicate_hosts else { return "-".into() };
+    let of = |host: &String| {
+        let told = known.reenrollments.iter().rev().find(|one| one.host == *host);
+        match told {
+            _ if *host == known.keeper => format!("{host} (keeps the agent)"),
+            Some(told) => format!("{host} (reenrollment {} since {})", told.state.replace('_', " "), told.at),
+            None => host.clone(),
+        }
+    };
+    known.hosts.iter().map(of).collect::<Vec<_>>().join(", ")
+}
+
+/// Formats the credentials: the valid ones, or the last one if all are revoked.
+fn credentials(agent: &Agent) -> String {
+    let all = agent.credentials.as_deref().unwrap_or_default();
+    let valid = all.iter().filter(|one| one.revoked_at.is_none());
+    let shown = |one: &AgentCredential| {
+        let used = one.last_used_at.as_ref().map_or_else(|| "not used yet".into(), |at| format!("last used {at}"));
+        let revoked = one.revoked_at.as_ref().map_or_else(String::new, |at| format!(", revoked {at}"));
+        format!("{} {} (created {}, {used}{revoked})", one.kind.replace('_', " "), one.id, one.created_at)
+    };
+    let mut words: Vec<String> = valid.map(shown).collect();
+    if words.is_empty() {
+        words.extend(all.first().map(shown));
+    }
+    if words.is_empty() { "-".into() } else { words.join(", ") }
+}
+
 fn version(agent: &Agent) -> String {
     let note = if agent.newer_than_tested { " (newer than tested)" } else { "" };
     format!("{}{note}", agent.agent.version)
@@ -196,8 +225,10 @@ fn version(agent: &Agent) -> String {
 fn upgrade(agent: &Agent) -> String {
     let Some(details) = &agent.upgrade_details else { return "-".into() };
     let field = |path: &[&str]| raw_json::text(details.get(), path);
-    let failure = field(&["metadata", "error_msg"]).filter(|text| !text.is_empty());
-    let failure = failure.map_or_else(String::new, |text| format!(": {text}"));
+    let error = |key| field(&["metadata", key]).filter(|text| !text.is_empty());
+    let failure = error("error_msg").map(|text| format!(": {text}"));
+    let retry = || error("retry_error_msg").map(|text| format!(", retrying: {text}"));
+    let failure = failure.or_else(retry).unwrap_or_default();
     // The agent's document is stored as it was sent, so that any field may be missing or of another type.
     let word = |key| field(&[key]).unwrap_or("?".into());
     format!("{} {}{failure}", word("target_version"), word("state"))
@@ -305,9 +336,40 @@ impl DeleteArgs {
 
 #[cfg(test)]
 mod tests {
+    use muster_protocol::management::agent::{DuplicateHosts, Reenrollment};
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn valid_credentials_are_shown_and_the_last_one_of_an_agent_without() {
+        let key = |id: &str, revoked: Option<&str>| AgentCredential {
+            id: id.into(),
+            kind: "access_key".into(),
+            created_at: "2026-01-02".into(),
+            last_used_at: None,
+            revoked_at: revoked.map(Into::into),
+        };
+        let agent = |credentials| Agent { credentials: Some(credentials), ..Agent::default() };
+        assert_eq!(credentials(&Agent::default()), "-");
+        let both = agent(vec![key("b", None), key("a", Some("2026-01-03"))]);
+        assert_eq!(credentials(&both), "access key b (created 2026-01-02, not used yet)");
+        let revoked = agent(vec![key("b", Some("2026-01-04")), key("a", Some("2026-01-03"))]);
+        assert_eq!(credentials(&revoked), "access key b (created 2026-01-02, not used yet, revoked 2026-01-04)");
+    }
+
+    #[test]
+    fn hosts_behind_one_key_are_shown_with_what_became_of_them() {
+        let told = Reenrollment { host: "b".into(), at: "noon".into(), state: "by_hand".into(), action_id: None };
+        let known = DuplicateHosts {
+            hosts: ["a", "b", "c"].map(Into::into).into(),
+            keeper: "a".into(),
+            reenrollments: vec![told],
+            ..DuplicateHosts::default()
+        };
+        let agent = Agent { duplicate_hosts: Some(known), ..Agent::default() };
+        assert_eq!(duplicates(&agent), "a (keeps the agent), b (reenrollment by hand since noon), c");
+    }
 
     #[test]
     fn an_upgrade_is_shown_with_the_reason_of_its_failure() {
@@ -324,5 +386,9 @@ mod tests {
             .into(),
         );
         assert_eq!(upgrade(&agent), "9.6.0 UPG_FAILED: cannot be upgraded");
+        let metadata = json!({"retry_error_msg": "not found"});
+        agent.upgrade_details =
+            Some(json!({"target_version": "9.6.0", "state": "UPG_DOWNLOADING", "metadata": metadata}).into());
+        assert_eq!(upgrade(&agent), "9.6.0 UPG_DOWNLOADING, retrying: not found");
     }
 }

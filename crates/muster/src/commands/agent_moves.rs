@@ -26,7 +26,7 @@ pub struct MigrateArgs {
     /// Enrollment token of the other server; @FILE reads it from a file
     #[arg(long, value_name = "TOKEN")]
     enrollment_token: String,
-    /// Connection setting, as JSON or a string: certificate_authorities, ca_sha256, proxy_url, insecure, tags … (repeatable)
+    /// Connection setting, as JSON or a string: ca, ca_sha256, proxy_url, insecure, tags … (repeatable)
     #[arg(long = "setting", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     #[command(flatten)]
@@ -36,6 +36,7 @@ pub struct MigrateArgs {
 impl std::fmt::Debug for MigrateArgs {
     /// Omits the token and the settings, which may contain keys.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The token is a secret.
         f.debug_struct("MigrateArgs").field("uri", &self.uri).finish_non_exhaustive()
     }
 }
@@ -77,6 +78,7 @@ fn settings(given: &[String]) -> Result<Option<Map<String, Value>>, Failed> {
             Failed::usage("--setting expects KEY=VALUE or KEY=@FILE").remedy("for example: --setting insecure=true")
         })?;
         let text = secret(value)?;
+        // Values are JSON where possible, so that `insecure=true` is a boolean.
         settings.insert(key.to_owned(), serde_json::from_str(&text).unwrap_or(Value::String(text)));
     }
     Ok((!settings.is_empty()).then_some(settings))
@@ -86,6 +88,7 @@ fn settings(given: &[String]) -> Result<Option<Map<String, Value>>, Failed> {
 /// list.
 fn secret(given: &str) -> Result<String, Failed> {
     match given.strip_prefix('@') {
+        // Other users of the host can see arguments in the process list, but not the content of a file.
         Some(file) => Ok(read_text(Utf8Path::new(file))?.trim_end_matches(['\r', '\n']).to_owned()),
         None => Ok(given.to_owned()),
     }
@@ -153,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_are_json_or_text() {
+    fn settings_are_json_or_strings() {
         let given = ["insecure=true", "proxy_url=http://p:3128", r#"tags=["a","b"]"#, "x=a=b"].map(str::to_owned);
         let expected = json!({"insecure": true, "proxy_url": "http://p:3128", "tags": ["a", "b"], "x": "a=b"});
         assert_eq!(Value::from(settings(&given).unwrap().unwrap()), expected);

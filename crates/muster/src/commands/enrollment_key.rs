@@ -137,6 +137,7 @@ const DETAILS: &[Column<Named<EnrollmentKey>>] = &[
     column("EXPIRES", |key| or_dash(key.expire_at.as_deref())),
     column("REVOKED", |key| or_dash(key.revoked_at.as_deref())),
     column("LAST USED", |key| or_dash(key.last_used_at.as_deref())),
+    // The last row, so that scripts can read the token from the last line.
     column("TOKEN", |key| or_dash(key.api_key.as_deref())),
 ];
 
@@ -173,6 +174,7 @@ impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let keys = all_keys(client, self.filter.as_deref()).await?;
         let format = self.output.output;
+        // The API returns only the ids of policies.
         let keys = with_policy_names(client, format, keys, |key| key.policy_id.as_deref()).await?;
         print_list(&keys, format, COLUMNS, id)
     }
@@ -205,6 +207,7 @@ impl ShowArgs {
     /// Reads the key by id even if it was found by name, because lists omit tokens.
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let mut key = find_key(client, &self.key).await?;
+        // Lists of keys do not contain tokens.
         if key.api_key.is_none() && key.retrievable {
             key = client.enrollment_key(&key.id).await?;
         }
@@ -219,6 +222,7 @@ impl ShowArgs {
 async fn free_name(client: &Client, policy: Option<&AgentPolicy>) -> Result<String, Failed> {
     let filter = policy.map(|policy| format!("policy_id:\"{}\"", policy.id));
     let mut keys = all_keys(client, filter.as_deref()).await?;
+    // Names of revoked keys can be reused.
     keys.retain(|key| key.revoked_at.is_none() && key.policy_id.as_ref() == policy.map(|policy| &policy.id));
     let base = policy.map_or("key", |policy| policy.name.as_str());
     let numbered = (2..).map(|number| format!("{base} {number}"));
@@ -229,6 +233,7 @@ async fn free_name(client: &Client, policy: Option<&AgentPolicy>) -> Result<Stri
 impl RevokeArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let key = find_key(client, &self.key).await?;
+        // Revoking a key does not affect the access keys of agents, which users often expect.
         let used = format!("{} enrolled with it and will not be affected", enrolled(key.uses));
         if self.care.dry_run {
             client.try_revoke_enrollment_key(&key.id).await?;
@@ -254,6 +259,7 @@ impl ReplaceArgs {
             client.try_replace_enrollment_key(&key.id).await?;
             return print_line(format!("would revoke the key {:?} ({}) and create a new one", key.name, key.id));
         }
+        // Asks even though a new key is created, because the old token stops working.
         self.care.confirm(&format!("Revoke the key {:?} and create a new one?", key.name))?;
         print_created(client, client.replace_enrollment_key(&key.id).await?, self.output.output).await
     }

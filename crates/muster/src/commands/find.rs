@@ -185,6 +185,7 @@ pub fn warn_of_unreadable(count: u64, what: &str) {
 
 /// Returns the host name of an agent.
 pub fn hostname(agent: &Agent) -> Cow<'_, str> {
+    // The metadata can be large, so that it is scanned instead of parsed.
     raw_json::text(agent.local_metadata.get(), &["host", "hostname"]).unwrap_or("-".into())
 }
 
@@ -207,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_agent_is_found_by_id_then_by_host_and_the_present_one_first() {
+    fn agents_are_found_by_id_then_by_host_active_ones_first() {
         let agent = |id: &str, hostname: &str, active| NamedAgent {
             id: id.into(),
             hostname: hostname.into(),

@@ -95,12 +95,14 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failed> {
 
 /// Formats the JSON in two steps, because the first text contains documents of agents with their original white space.
 fn pretty(value: &impl Serialize) -> Result<String, Failed> {
+    // Serialized twice: embedded JSON text of agents would otherwise keep its own indentation.
     let text = serde_json::to_string(value);
     text.and_then(|text| serde_json::to_string_pretty(&Text(&text))).map_err(|error| Failed::new(error.to_string()))
 }
 
 /// Prints anything as YAML.
 pub fn print_yaml(value: &impl Serialize) -> Result<(), Failed> {
+    // Via JSON, because the YAML serializer does not support embedded JSON text.
     let json = serde_json::to_string(value).map_err(|error| Failed::new(error.to_string()))?;
     let text = serde_saphyr::to_string(&Text(&json)).map_err(|error| Failed::new(error.to_string()))?;
     print_line(printable_lines(text.trim_end()))
@@ -143,14 +145,14 @@ mod tests {
     ];
 
     #[test]
-    fn columns_begin_at_the_margin_and_line_up() {
+    fn columns_are_aligned() {
         let lines = table_lines(&[("web\u{1b}[31m", "on"), ("a", "off")], false, COLUMNS);
         assert_eq!(lines, ["NAME      STATE", "web\u{fffd}[31m  on", "a         off"]);
         assert_eq!(table_lines(&[], true, COLUMNS), ["NAME  STATE  BOTH"]);
     }
 
     #[test]
-    fn what_is_not_there_is_a_dash() {
+    fn missing_values_are_printed_as_a_dash() {
         assert_eq!([or_dash(None), or_dash(Some("")), or_dash(Some("x"))], ["-", "-", "x"]);
     }
 }

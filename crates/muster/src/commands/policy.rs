@@ -212,6 +212,7 @@ const CHANGES: &[Column<Difference>] = &[
 ];
 
 fn value(value: Option<&serde_json::Value>) -> String {
+    // As JSON, so that the string "1" differs from the number 1.
     value.map_or_else(|| "-".to_owned(), ToString::to_string)
 }
 
@@ -246,6 +247,7 @@ impl ShowArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let policy = find_policy(client, &self.policy).await?;
         let format = self.output.output;
+        // The id is the same with and without --full.
         if !self.full || format == Format::Name {
             return print_policy(&policy, format);
         }
@@ -357,6 +359,7 @@ impl RollbackArgs {
             // Validates the rollback. The differences are only for display.
             client.try_roll_back_policy(id, &request).await?;
             let diff = client.policy_diff(id, policy.revision, self.to).await?;
+            // For programs, the result is only the differences, as in `policy diff`.
             return match self.output.output {
                 Format::Json => print_json(&diff),
                 Format::Yaml => print_yaml(&diff),

@@ -38,10 +38,12 @@ impl PolicyFile {
     /// Formats the server's errors about the file, each with its position.
     pub fn failed(&self, error: muster_client::Error) -> Failed {
         let problems = error.body().map(|body| body.problems.as_slice()).unwrap_or_default();
+        // Errors such as a conflict have no position in the file.
         if problems.is_empty() {
             return error.into();
         }
         let mut lines: Vec<String> = problems.iter().take(MAX_PRINTED).map(|problem| self.line(problem)).collect();
+        // One mistake, such as a wrong indentation, can cause many errors.
         if problems.len() > MAX_PRINTED {
             lines.push(format!("and {} more", problems.len() - MAX_PRINTED));
         }
@@ -64,6 +66,7 @@ impl PolicyFile {
 /// Reads a text file, or standard input for `-`.
 pub fn read_text(file: &Utf8Path) -> Result<String, Failed> {
     let mut text = String::new();
+    // The size is limited, because the input may be endless (a device or a pipe).
     let read = if file == "-" {
         std::io::stdin().lock().take(MAX_BYTES).read_to_string(&mut text)
     } else {
@@ -80,6 +83,7 @@ fn read_secrets(given: &[String]) -> Result<Option<BTreeMap<String, Option<Strin
         let (name, value) =
             pair.split_once('=').ok_or_else(|| Failed::usage("--secret expects NAME=VALUE or NAME=@FILE"))?;
         let value = match value.strip_prefix('@') {
+            // Editors end files with a newline, which is not part of the secret.
             Some(path) => read_text(Utf8Path::new(path))?.trim_end_matches(['\r', '\n']).to_owned(),
             None => value.to_owned(),
         };
@@ -102,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn problems_are_printed_with_file_line_and_column() {
+    fn errors_are_printed_with_file_line_and_column() {
         let (_directory, file) = directory_with("web.yml", "name: web\n");
         let read = PolicyFile::read(&file, &[], false).unwrap();
         let problem = |path: &str, place: Option<u64>, hint: Option<&str>| Diagnostic {
@@ -123,13 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn a_missing_file_is_named() {
         let told = PolicyFile::read(Utf8Path::new("/nowhere/web.yml"), &[], false).unwrap_err().to_string();
         assert!(told.starts_with("muster: cannot read /nowhere/web.yml: "), "{told}");
     }
 
     #[test]
-    fn secrets_come_from_the_line_or_from_files_without_their_line_end() {
+    fn secrets_are_read_from_arguments_and_from_files_without_the_final_newline() {
         let (_directory, file) = directory_with("key.txt", "s3=cret\n");
         let secrets = read_secrets(&[format!("A=@{file}"), "B=x=y".into()]).unwrap().unwrap();
         assert_eq!(secrets["A"].as_deref(), Some("s3=cret"));

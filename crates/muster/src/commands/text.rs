@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn agents_cannot_steer_the_terminal() {
+    fn control_characters_are_escaped() {
         assert_eq!(printable("web\u{1b}[31m-1\r\n"), "web\u{fffd}[31m-1\u{fffd}\u{fffd}");
         assert_eq!(printable("a\u{9b}2J\u{202e}b"), "a\u{fffd}2J\u{fffd}b");
         assert_eq!(printable_lines("a\nb\u{7}"), "a\nb\u{fffd}");

@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_with_units() {
+    fn durations_have_units() {
         assert_eq!(seconds("4h").unwrap(), 14_400);
         for bad in ["", "h", "4", "-1h", "4y", "ä"] {
             assert!(seconds(bad).is_err(), "{bad}");

@@ -59,6 +59,7 @@ impl<'de, S: Serializer> Visitor<'de> for Through<S> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<S::Ok, A::Error> {
+        // The number of items is unknown until all are read.
         let mut sink = self.0.serialize_seq(None).map_err(de::Error::custom)?;
         while items.next_element_seed(Element(&mut sink))?.is_some() {}
         sink.end().map_err(de::Error::custom)
@@ -100,6 +101,7 @@ struct Once<D>(RefCell<Option<D>>);
 
 impl<D> Once<D> {
     fn new(source: D) -> Self {
+        // `Serialize` takes a shared reference, but a deserializer can be used only once.
         Self(RefCell::new(Some(source)))
     }
 }
@@ -118,7 +120,7 @@ mod tests {
     const TEXT: &str = " {\"b\":\t1,\r\n\"a\":[true,null,-2,1.5,\"x\\u0041\",{}] , \"c\":{\"d\":[]}} ";
 
     #[test]
-    fn text_is_written_anew_in_its_own_order() {
+    fn reformatted_json_keeps_its_order() {
         assert_eq!(
             serde_json::to_string(&Text(TEXT)).unwrap(),
             r#"{"b":1,"a":[true,null,-2,1.5,"xA",{}],"c":{"d":[]}}"#

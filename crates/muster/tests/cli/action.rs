@@ -4,7 +4,7 @@ use crate::agents::fleet;
 use crate::world::{fails, json, ok};
 
 #[test]
-fn an_action_is_followed_to_its_end() {
+fn a_wait_follows_an_action_until_it_ends() {
     let (_, agents) = fleet("follow", &["follow-1", "follow-2"]);
     let action = ok(&["agent", "log-level", "follow-1", "follow-2", "--level", "info", "--yes"]);
     let action = action.trim();
@@ -24,7 +24,7 @@ fn an_action_is_followed_to_its_end() {
 }
 
 #[test]
-fn a_failure_says_who_and_why() {
+fn a_failure_is_printed_with_agent_and_reason() {
     let (_, agents) = fleet("broken", &["broken-1"]);
     let action = ok(&["agent", "log-level", "broken-1", "--level", "info"]);
     agents[0].take("SETTINGS", Some("disk full"));
@@ -35,7 +35,7 @@ fn a_failure_says_who_and_why() {
 }
 
 #[test]
-fn a_withdrawn_action_stays_undone() {
+fn a_canceled_action_is_not_executed() {
     let (_, agents) = fleet("withdraw", &["withdraw-1", "withdraw-2"]);
     let ids = [agents[0].id.as_str(), agents[1].id.as_str()];
     let upgrade = |more: &[&str]| ok(&[&["agent", "upgrade", "--version", "9.5.3"], more].concat());

@@ -29,7 +29,7 @@ fn agents_are_listed_by_filter_and_shown_by_id_or_host_name() {
 }
 
 #[test]
-fn host_names_are_found_whatever_their_case_and_after_the_agent_left() {
+fn host_names_ignore_case_and_include_unenrolled_agents() {
     let (_, agents) = fleet("cases", &["Cases-1.Example", "cases-2"]);
     assert_eq!(shown("cases-1.example")["id"], agents[0].id.as_str());
     ok(&["agent", "unenroll", "CASES-2", "--force"]);
@@ -44,7 +44,7 @@ fn host_names_are_found_whatever_their_case_and_after_the_agent_left() {
 }
 
 #[test]
-fn lists_are_read_in_pieces_to_their_end() {
+fn lists_are_read_page_by_page_to_the_end() {
     let hosts: Vec<String> = (0..12).map(|number| format!("piece-{number}")).collect();
     fleet("pieces", &hosts.iter().map(String::as_str).collect::<Vec<_>>());
     let list = ["agent", "list", "--filter", "tags:pieces", "-o", "name"];
@@ -55,7 +55,7 @@ fn lists_are_read_in_pieces_to_their_end() {
 }
 
 #[test]
-fn a_host_name_that_two_have_names_neither() {
+fn an_ambiguous_host_name_is_an_error() {
     let (_, agents) = fleet("twins", &["twin", "twin"]);
     let told = fails(2, &["agent", "unenroll", "twin"]);
     assert!(
@@ -66,7 +66,7 @@ fn a_host_name_that_two_have_names_neither() {
 }
 
 #[test]
-fn agents_are_told_to_leave_or_shut_out() {
+fn agents_are_unenrolled_or_revoked() {
     let (_, agents) = fleet("leave", &["leave-1", "leave-2", "leave-3"]);
     let dry = ok(&["agent", "unenroll", "--filter", "tags:leave", "--dry-run"]);
     assert_eq!(dry, "would unenroll 3 agents\n");
@@ -100,7 +100,7 @@ fn agents_are_told_to_leave_or_shut_out() {
 }
 
 #[test]
-fn agents_are_put_on_another_policy_or_on_none() {
+fn agents_are_reassigned_to_another_policy_or_to_none() {
     let (_, agents) = fleet("move", &["move-1", "move-2"]);
     let other = new_policy("move target");
     let dry = ok(&["agent", "reassign", "--filter", "tags:move", "--policy", "move target", "--dry-run"]);
@@ -115,7 +115,7 @@ fn agents_are_put_on_another_policy_or_on_none() {
 }
 
 #[test]
-fn agents_are_told_to_upgrade() {
+fn agents_are_upgraded() {
     let (_, agents) = fleet("rise", &["rise-1", "rise-2"]);
     let upgrade = |more: &[&str]| ok(&[&["agent", "upgrade", "--version", "9.5.3"], more].concat());
     assert_eq!(upgrade(&["--filter", "tags:rise", "--dry-run"]), "would upgrade 2 agents to 9.5.3\n");
@@ -132,7 +132,7 @@ fn agents_are_told_to_upgrade() {
 }
 
 #[test]
-fn tags_come_and_go() {
+fn tags_are_added_and_removed() {
     fleet("label", &["label-1", "label-2"]);
     let both = ["--filter", "tags:label"];
     let dry = ok(&[&["agent", "tag", "--tag", "a", "--tag", "b", "--dry-run"], &both[..]].concat());
@@ -162,7 +162,7 @@ fn log_levels_are_set_and_reset() {
 }
 
 #[test]
-fn diagnostics_are_asked_for() {
+fn diagnostics_are_requested() {
     let (_, agents) = fleet("probe", &["probe-1", "probe-2"]);
     let dry = ok(&["agent", "diagnostics", "--filter", "tags:probe", "--dry-run"]);
     assert_eq!(dry, "would request diagnostics from 2 agents\n");
@@ -173,7 +173,7 @@ fn diagnostics_are_asked_for() {
 }
 
 #[test]
-fn deleted_agents_are_gone() {
+fn deleted_agents_no_longer_exist() {
     let (_, agents) = fleet("gone", &["gone-1", "gone-2", "gone-3"]);
     let all = ["agent", "delete", "--filter", "tags:gone"];
     let dry = ok(&[&all[..], &["--dry-run"]].concat());
@@ -187,7 +187,7 @@ fn deleted_agents_are_gone() {
 }
 
 #[test]
-fn of_many_those_that_cannot_be_ordered_are_told() {
+fn agents_that_are_not_eligible_are_listed() {
     let (_, agents) = fleet("some", &["some-1", "some-2"]);
     ok(&["agent", "unenroll", "some-1", "--force"]);
     let ids: Vec<&str> = agents.iter().map(|agent| agent.id.as_str()).collect();
@@ -202,7 +202,7 @@ fn of_many_those_that_cannot_be_ordered_are_told() {
 }
 
 #[test]
-fn a_dry_run_is_refused_as_the_order_itself_would_be_and_changes_nothing() {
+fn a_dry_run_of_an_action_fails_like_the_action_and_changes_nothing() {
     let (_, agents) = fleet("try", &["try-1", "try-2"]);
     new_policy("try target");
     let one = agents[0].id.as_str();
@@ -232,7 +232,7 @@ fn a_dry_run_is_refused_as_the_order_itself_would_be_and_changes_nothing() {
 }
 
 #[test]
-fn orders_that_concern_nobody_fail_with_3_in_a_dry_run_too() {
+fn actions_without_targets_exit_with_3_also_in_a_dry_run() {
     for words in [
         &["agent", "unenroll", "--filter", "tags:nobody-has-this"][..],
         &["agent", "reassign", "--filter", "tags:nobody-has-this", "--no-policy"],
@@ -248,7 +248,7 @@ fn orders_that_concern_nobody_fail_with_3_in_a_dry_run_too() {
 }
 
 #[test]
-fn policies_are_shown_by_name_and_their_absence_by_a_dash() {
+fn policies_are_shown_by_name_and_a_missing_policy_as_a_dash() {
     let (policy, _) = fleet("by name", &["named-1", "named-2"]);
     ok(&["agent", "reassign", "named-2", "--no-policy"]);
     let row = |words: &[&str], of: &str| -> String {
@@ -281,7 +281,7 @@ fn policies_are_shown_by_name_and_their_absence_by_a_dash() {
 }
 
 #[test]
-fn filters_join_fields_with_and_or_and_not() {
+fn filters_combine_fields_with_and_or_and_not() {
     let (policy, agents) = fleet("joined", &["joined-1", "joined-2", "joined-3"]);
     ok(&["agent", "tag", "joined-1", "--tag", "left"]);
     ok(&["agent", "reassign", "joined-3", "--no-policy"]);
@@ -297,7 +297,7 @@ fn filters_join_fields_with_and_or_and_not() {
 }
 
 #[test]
-fn agents_are_put_on_one_revision_of_a_policy() {
+fn agents_are_pinned_to_a_revision_of_a_policy() {
     fleet("pinned", &["pinned-1"]);
     let assign = ["agent", "reassign", "pinned-1", "--policy", "pinned"];
     let told = fails(2, &[&assign[..], &["--revision", "9"]].concat());
@@ -309,7 +309,7 @@ fn agents_are_put_on_one_revision_of_a_policy() {
 }
 
 #[test]
-fn agents_are_told_to_move_to_another_server() {
+fn agents_are_migrated_to_another_server() {
     let (_, agents) = fleet("mover", &["mover-1", "mover-2"]);
     let (_folder, token) = crate::world::file("token.txt", "b3RoZXI6dG9rZW4=\n");
     let words = ["--to", "https://other.example:8220", "--enrollment-token", &format!("@{token}")];
@@ -334,7 +334,7 @@ fn agents_are_told_to_move_to_another_server() {
 }
 
 #[test]
-fn agents_are_told_to_run_without_root() {
+fn agents_are_switched_to_run_without_root() {
     let (_, agents) = fleet("humble", &["humble-1", "humble-2"]);
     let dry = ok(&["agent", "privilege-level", "--filter", "tags:humble", "--dry-run"]);
     assert_eq!(dry, "would make 2 agents run as an unprivileged user, without root privileges\n");

@@ -30,7 +30,7 @@ fn on_a_terminal(words: &str, key: &str) -> (i32, String) {
 }
 
 #[test]
-fn no_is_no_and_yes_is_yes() {
+fn prompts_accept_yes_and_no() {
     fleet("asked", &["asked-1", "asked-2"]);
     let words = "agent tag --filter tags:asked --tag answered";
     let answered = || ok(&["agent", "list", "--filter", "tags:answered", "-o", "name"]).lines().count();

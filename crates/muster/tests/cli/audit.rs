@@ -3,7 +3,7 @@
 use crate::world::{fails, json, new_policy, ok};
 
 #[test]
-fn what_was_done_is_listed_and_the_log_is_intact() {
+fn audit_events_are_listed_and_the_log_is_verified() {
     let policy = new_policy("audited");
     let subject = format!("policy:{policy}");
     let listed = json(&["audit", "list", "--subject", &subject]);

@@ -3,7 +3,7 @@
 use crate::world::{fails, ok, run};
 
 #[test]
-fn completions_are_for_every_shell() {
+fn completions_exist_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = ok(&["completions", shell]);
         for word in ["enrollment-key", "log-level", "rollback"] {
@@ -32,7 +32,7 @@ fn man_pages_are_written_for_every_command() {
 }
 
 #[test]
-fn help_names_every_noun_and_none_that_is_not_there() {
+fn help_lists_exactly_the_existing_nouns() {
     let help = ok(&["--help"]);
     for noun in
         ["serve", "agent", "policy", "enrollment-key", "action", "audit", "status", "completions", "man", "drones"]

@@ -35,7 +35,7 @@ fn agents(tag: &str) -> Vec<Value> {
 }
 
 #[test]
-fn agents_are_enrolled_by_several_processes_under_their_numbers() {
+fn several_processes_enroll_disjoint_ranges_of_agents() {
     let token = new_token(&new_policy("drones enroll"));
     let words = ["--mode", "enroll", "--count", "5", "--processes", "2", "--in-flight", "2", "--fresh-connections"];
     let named = ["--first", "100", "--agent-version", "9.4.1", "--tags", "flock,second", "--enrollment-token", &token];
@@ -63,7 +63,7 @@ fn burst_sends_one_large_check_in_per_agent() {
 }
 
 #[test]
-fn invented_agents_are_refused_by_a_server_that_looks_and_back_off() {
+fn invented_agents_are_rejected_and_back_off() {
     let pauses = ["--invent", "--back-off", "0.05", "--back-off-max", "0.1", "--seconds", "1"];
     let (_, events) = drones(&[&["--mode", "live", "--count", "1"], &pauses[..]].concat());
     let counts = &summary(&events)["counts"];
@@ -75,7 +75,7 @@ fn invented_agents_are_refused_by_a_server_that_looks_and_back_off() {
 }
 
 #[test]
-fn drones_need_a_token_and_an_authority_that_is_there() {
+fn drones_require_a_token_and_an_existing_ca_file() {
     fails(2, &["drones", "--url", "https://127.0.0.1:1", "--ca", "x"]);
     let url = format!("https://{}", world().agents);
     let told = fails(1, &["drones", "--url", &url, "--ca", "/nowhere.pem", "--enrollment-token", "t"]);

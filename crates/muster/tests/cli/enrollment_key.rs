@@ -4,7 +4,7 @@ use crate::agents::Agent;
 use crate::world::{fails, json, new_policy, ok};
 
 #[test]
-fn a_new_key_says_its_token_and_admits_agents() {
+fn a_new_key_prints_its_token_and_enrolls_agents() {
     let policy = new_policy("keyed");
     let key = json(&[
         "enrollment-key",
@@ -37,7 +37,7 @@ fn a_new_key_says_its_token_and_admits_agents() {
 }
 
 #[test]
-fn a_revoked_key_admits_nobody_and_those_that_came_stay() {
+fn a_revoked_key_enrolls_no_agents_and_enrolled_agents_stay() {
     let key = json(&["enrollment-key", "create", "--name", "revoke me"]);
     let (id, token) = (key["id"].as_str().unwrap(), key["api_key"].as_str().unwrap());
     let agent = Agent::enroll(token, "revoke-1", &[]);
@@ -73,7 +73,7 @@ fn a_replaced_key_has_a_new_token_and_the_same_properties() {
 }
 
 #[test]
-fn a_name_that_several_active_keys_have_names_none() {
+fn an_ambiguous_key_name_is_an_error() {
     for policy in ["ambiguous-a", "ambiguous-b"] {
         new_policy(policy);
         ok(&["enrollment-key", "create", "--policy", policy, "--name", "same name"]);
@@ -86,7 +86,7 @@ fn a_name_that_several_active_keys_have_names_none() {
 }
 
 #[test]
-fn keys_that_nobody_named_are_called_as_their_policy() {
+fn keys_without_a_name_are_named_after_their_policy() {
     let policy = new_policy("named after");
     let filter = format!("policy_id:\"{policy}\"");
     let names = || -> Vec<String> {

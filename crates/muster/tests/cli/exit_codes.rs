@@ -4,14 +4,14 @@ use crate::agents::fleet;
 use crate::world::{Ran, command, fails, file, finish, new_policy, ok, run, world};
 
 #[test]
-fn code_0_is_done() {
+fn exit_code_0_is_success() {
     assert_eq!(run(&["status"]).code, 0);
     assert_eq!(run(&["agent", "--help"]).code, 0);
     assert_eq!(run(&["--version"]).code, 0);
 }
 
 #[test]
-fn code_1_is_failed() {
+fn exit_code_1_is_failure() {
     let (_, agents) = fleet("code-one", &["code-one"]);
     let action = ok(&["agent", "log-level", &agents[0].id, "--level", "info"]);
     let told = fails(1, &["action", "wait", action.trim(), "--timeout", "0"]);
@@ -20,7 +20,7 @@ fn code_1_is_failed() {
 }
 
 #[test]
-fn code_2_is_wrong_usage() {
+fn exit_code_2_is_a_usage_error() {
     for words in [
         &["agent"][..],
         &["agent", "list", "--nonsense"],
@@ -52,7 +52,7 @@ fn code_2_is_wrong_usage() {
 }
 
 #[test]
-fn a_file_that_is_no_authority_is_told_with_its_name_and_what_to_do() {
+fn an_invalid_ca_file_is_reported_with_its_name_and_a_hint() {
     let good = std::fs::read_to_string(world().data().join("ca.crt")).unwrap();
     for (content, reason) in [
         ("garbage", "it is not PEM"),
@@ -79,7 +79,7 @@ fn a_file_that_is_no_authority_is_told_with_its_name_and_what_to_do() {
 }
 
 #[test]
-fn hints_name_only_what_works() {
+fn hints_contain_only_commands_that_work() {
     let told = [
         fails(5, &["agent", "list", "--data-dir", "/nowhere"]),
         fails(5, &["status", "--url", "http://127.0.0.1:1"]),
@@ -91,7 +91,7 @@ fn hints_name_only_what_works() {
 }
 
 #[test]
-fn a_stray_variable_is_warned_of_by_the_server_alone() {
+fn only_the_server_warns_about_unknown_variables() {
     let stray = ("MUSTER_TIMEOUTS_IDEL", "1s");
     let ran = finish(command(&["status"]).env(stray.0, stray.1));
     assert_eq!((ran.code, ran.err.contains(stray.0)), (0, false), "{}", ran.err);
@@ -102,7 +102,7 @@ fn a_stray_variable_is_warned_of_by_the_server_alone() {
 }
 
 #[test]
-fn code_3_is_not_found() {
+fn exit_code_3_is_not_found() {
     let told = fails(3, &["agent", "show", "nobody"]);
     assert!(told.contains("no agent with the id or host name \"nobody\""), "{told}");
     assert!(told.contains("\n  hint: list all agents: muster agent list --inactive --filter"), "{told}");
@@ -134,7 +134,7 @@ fn code_3_is_not_found() {
 }
 
 #[test]
-fn code_4_is_refused() {
+fn exit_code_4_is_refused() {
     let url = format!("http://{}", world().admin);
     for more in [&[][..], &["--token", "nonsense"]] {
         let told = fails(4, &[&["agent", "list", "--url", &url], more].concat());
@@ -149,7 +149,7 @@ fn code_4_is_refused() {
 }
 
 #[test]
-fn code_5_is_unreachable() {
+fn exit_code_5_is_unreachable() {
     let told = fails(5, &["agent", "list", "--data-dir", "/nowhere"]);
     assert!(told.contains("cannot reach /nowhere/admin.sock: No such file"), "{told}");
     assert!(told.contains("\n  hint: check that the server is running"), "{told}");
@@ -159,7 +159,7 @@ fn code_5_is_unreachable() {
 }
 
 #[test]
-fn code_6_is_conflict() {
+fn exit_code_6_is_conflict() {
     new_policy("code-six");
     let told = fails(6, &["policy", "create", "code-six"]);
     assert!(told.contains("another policy is named \"code-six\""), "{told}");
@@ -171,7 +171,7 @@ fn code_6_is_conflict() {
 }
 
 #[test]
-fn bad_policy_files_are_refused_with_file_line_column_and_reason() {
+fn invalid_policy_files_are_rejected_with_file_line_column_and_reason() {
     for (text, place, reason) in [
         ("name: web\nsetings: {}\n", ":2:1: ", "unknown field `setings`; did you mean `settings`?"),
         ("name: web\nconfig:\n  a: &x 1\n  b: *x\n", ":3:", "aliases and anchors are not allowed"),

@@ -31,7 +31,7 @@ fn counted(words: &[&str]) -> u64 {
 }
 
 #[test]
-fn all_means_every_agent_for_every_verb() {
+fn all_selects_every_agent_for_every_verb() {
     fleet("everybody", &["everybody-1", "everybody-2"]);
     for verb in VERBS {
         let ours = counted(&command(verb, &["--filter", "tags:everybody", "--dry-run"]));
@@ -43,7 +43,7 @@ fn all_means_every_agent_for_every_verb() {
 
 /// Inactive agents are passed over unless asked for; those actions that they can't take are refused for that reason.
 #[test]
-fn inactive_agents_are_taken_in_when_asked_for() {
+fn inactive_agents_are_included_on_request() {
     new_policy("idle");
     Agent::enroll(&new_token("idle"), "idle-1", &["idle"]);
     // Time alone is heeded from a minute after a start on; a policy's new timeout reaches its agents at once.
@@ -69,7 +69,7 @@ fn inactive_agents_are_taken_in_when_asked_for() {
 }
 
 #[test]
-fn waiting_ends_at_the_timeout_with_the_action_in_hand() {
+fn a_wait_that_times_out_prints_the_action() {
     for (number, verb) in VERBS.iter().enumerate() {
         let help = ok(&["agent", verb[0], "--help"]);
         if !help.contains("--wait") {
@@ -92,7 +92,7 @@ fn waiting_ends_at_the_timeout_with_the_action_in_hand() {
 /// A flag in the reference that no test gives would break unseen. A test gives it in the same function as the words of
 /// its command.
 #[test]
-fn every_flag_of_every_command_is_given_by_a_test() {
+fn every_flag_of_every_command_is_tested() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let reference = std::fs::read_to_string(root.join("../../docs/cli.md")).unwrap();
     let functions = functions(&root.join("tests"));

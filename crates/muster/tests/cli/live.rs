@@ -25,7 +25,7 @@ impl Drop for Drones {
 }
 
 #[test]
-fn living_agents_do_as_they_are_told() {
+fn agents_execute_actions() {
     let policy = new_policy("living");
     let drones = Drones::start(&new_token(&policy), "living", "3");
     let end = Instant::now() + Duration::from_secs(60);

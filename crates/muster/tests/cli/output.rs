@@ -13,7 +13,7 @@ fn headings(words: &[&str], form: &str) -> String {
 }
 
 #[test]
-fn every_listing_has_every_form() {
+fn every_list_supports_every_output_format() {
     let (policy, agents) = fleet("forms", &["forms-1"]);
     ok(&["agent", "tag", &agents[0].id, "--tag", "formed"]);
     let listings: [(&[&str], &str, &str, &str); 4] = [
@@ -40,7 +40,7 @@ fn every_listing_has_every_form() {
 }
 
 #[test]
-fn every_single_thing_has_every_form() {
+fn every_object_supports_every_output_format() {
     let (policy, agents) = fleet("single", &["single-1"]);
     let agent = agents[0].id.as_str();
     let action = ok(&["agent", "log-level", agent, "--level", "debug"]);
@@ -67,7 +67,7 @@ fn every_single_thing_has_every_form() {
 }
 
 #[test]
-fn what_agents_say_cannot_steer_the_terminal() {
+fn data_from_agents_cannot_control_the_terminal() {
     let host = "evil\u{1b}[2J\u{9b}31m\u{202e}txt";
     let (_, agents) = fleet("steering", &[host]);
     agents[0].check_in();
@@ -90,7 +90,7 @@ fn what_agents_say_cannot_steer_the_terminal() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     for name in ["piped-a", "piped-b"] {
         new_policy(name);
     }
@@ -120,7 +120,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 }
 
 #[test]
-fn lists_tell_when_they_are_cut() {
+fn truncated_lists_print_a_note() {
     fleet("cut", &["cut-1", "cut-2", "cut-3"]);
     let ran = run(&["agent", "list", "--filter", "tags:cut", "--limit", "2", "--output", "name"]);
     assert_eq!(ran.out.lines().count(), 2);

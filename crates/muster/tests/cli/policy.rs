@@ -47,7 +47,7 @@ fn applying_twice_is_a_no_op() {
 }
 
 #[test]
-fn a_dry_run_tells_each_change_and_makes_none() {
+fn a_dry_run_prints_every_change_and_makes_none() {
     let (_folder, path) = file("web.yml", &web("plan", ""));
     ok(&["policy", "apply", "-f", &path, "--secret", "KEY=x"]);
     std::fs::write(&path, web("plan", "    - {id: more, type: logfile}\n").replace("Web servers", "Shop")).unwrap();
@@ -64,7 +64,7 @@ fn a_dry_run_tells_each_change_and_makes_none() {
 }
 
 #[test]
-fn a_line_taken_out_of_the_file_is_gone_and_settings_stay() {
+fn a_removed_line_is_removed_from_the_policy_and_settings_stay() {
     let (_folder, path) = file("web.yml", &web("shrink", ""));
     ok(&["policy", "apply", "-f", &path, "--secret", "KEY=x"]);
     std::fs::write(&path, "name: shrink\n").unwrap();
@@ -77,7 +77,7 @@ fn a_line_taken_out_of_the_file_is_gone_and_settings_stay() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_file_line_and_column() {
+fn errors_are_reported_with_file_line_and_column() {
     let text = "name: places\nsettings:\n  monitoring_enabled: [logs, metric]\nconfig:\n  inputs:\n    - {type: process, command: /x, id: a}\n";
     let (_folder, path) = file("places.yml", text);
     let told = fails(2, &["policy", "apply", "-f", &path]);
@@ -96,7 +96,7 @@ fn what_is_wrong_is_told_with_file_line_and_column() {
 }
 
 #[test]
-fn warnings_are_printed_with_their_place_and_do_not_fail() {
+fn warnings_are_printed_with_their_position_and_do_not_fail() {
     let text = "name: warned\nconfig:\n  agent.monitoring: {enabled: true, logs: true}\n  inputs:\n    - {type: process, command: /x}\n";
     let (_folder, path) = file("warned.yml", text);
     for dry in [&["--dry-run"][..], &[]] {
@@ -108,7 +108,7 @@ fn warnings_are_printed_with_their_place_and_do_not_fail() {
 }
 
 #[test]
-fn null_takes_settings_back_and_is_shown_before() {
+fn null_resets_settings_and_is_shown_in_the_dry_run() {
     let set = "name: nulls\nsettings: {unenroll_timeout: 60, inactivity_timeout: 30, is_protected: true, is_managed: false}\n";
     let (_folder, path) = file("nulls.yml", set);
     ok(&["policy", "apply", "-f", &path]);
@@ -130,7 +130,7 @@ fn null_takes_settings_back_and_is_shown_before() {
 }
 
 #[test]
-fn a_policy_comes_from_standard_input_too() {
+fn a_policy_is_read_from_standard_input() {
     let mut child =
         command(&["policy", "apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"name: piped-in\n").unwrap();
@@ -139,7 +139,7 @@ fn a_policy_comes_from_standard_input_too() {
 }
 
 #[test]
-fn changing_the_policy_of_many_agents_asks_first() {
+fn a_change_for_many_agents_requires_confirmation() {
     let (_folder, path) = file("many.yml", "name: many\n");
     ok(&["policy", "apply", "-f", &path]);
     let (_, one) = fleet("many-other", &["many-1", "many-2"]);
@@ -154,7 +154,7 @@ fn changing_the_policy_of_many_agents_asks_first() {
 }
 
 #[test]
-fn secrets_are_never_shown() {
+fn secrets_are_never_printed() {
     let (_folder, path) = file("web.yml", &web("hush", ""));
     let (_other, key) = file("key.txt", "hunter2hunter2\n");
     ok(&["policy", "apply", "-f", &path, "--secret", &format!("KEY=@{key}")]);
@@ -170,7 +170,7 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
-fn what_agents_get_is_shown_as_a_tree() {
+fn the_rendered_policy_is_shown_as_a_tree() {
     let (_folder, path) = file("web.yml", &web("whole", ""));
     ok(&["policy", "apply", "-f", &path, "--secret", "KEY=x"]);
     let full = ["policy", "show", "whole", "--full"];
@@ -185,7 +185,7 @@ fn what_agents_get_is_shown_as_a_tree() {
 }
 
 #[test]
-fn revisions_are_compared_and_brought_back() {
+fn revisions_are_compared_and_rolled_back() {
     let (_folder, path) = file("back.yml", "name: back\nconfig: {inputs: [{id: a, type: process, command: /x}]}\n");
     ok(&["policy", "apply", "-f", &path]);
     std::fs::write(&path, "name: back\nconfig: {inputs: [{id: b, type: process, command: /x}]}\n").unwrap();
@@ -208,7 +208,7 @@ fn revisions_are_compared_and_brought_back() {
 }
 
 #[test]
-fn policies_are_made_listed_and_deleted() {
+fn policies_are_created_listed_and_deleted() {
     let made = json(&["policy", "create", "by hand", "--description", "It's here", "--namespace", "prod"]);
     assert_eq!((&made["description"], &made["namespace"]), (&"It's here".into(), &"prod".into()));
     let id = made["id"].as_str().unwrap();
@@ -236,7 +236,7 @@ fn more_policies_than_fit_on_a_page_are_all_listed() {
 }
 
 #[test]
-fn a_dry_run_is_refused_as_the_change_itself_would_be() {
+fn a_dry_run_fails_like_the_change_itself() {
     let (_folder, bad) = file("bad.yml", "name: tried\nconfig: {inputs: [{id: a}]}\n");
     let meant = fails(2, &["policy", "apply", "-f", &bad]);
     assert_eq!(fails(2, &["policy", "apply", "-f", &bad, "--dry-run"]), meant);
@@ -264,7 +264,7 @@ fn a_dry_run_is_refused_as_the_change_itself_would_be() {
 }
 
 #[test]
-fn managed_policies_are_changed_by_force_alone_as_the_hints_say() {
+fn managed_policies_are_changed_only_with_force() {
     let apply = |text: &str, more: &[&str]| {
         let (_folder, path) = file("managed.yml", text);
         crate::world::run(&[&["policy", "apply", "-f", &path], more].concat())

@@ -96,13 +96,13 @@ fn fault(number: usize, (config, outcome): Row) -> Option<String> {
 }
 
 #[test]
-fn policies_mean_what_their_authors_wrote_or_are_refused_where_they_do_not() {
+fn ambiguous_policies_are_rejected_at_their_position() {
     let faults: Vec<_> = rows().into_iter().enumerate().filter_map(|(number, row)| fault(number, row)).collect();
     assert!(faults.is_empty(), "{} rows: {faults:#?}", faults.len());
 }
 
 #[test]
-fn null_and_wrong_units_of_settings_are_told_at_their_line() {
+fn invalid_settings_are_reported_with_their_line() {
     let apply = |settings: &str| file("units.yml", &format!("name: units\nsettings:\n{settings}"));
     for (line, part) in [
         ("  inactivity_timeout: 1d12h\n", "write `129600`"),

@@ -105,7 +105,7 @@ fn fault(agent: &Agent, (typed, sent, steps, end): Row) -> Option<String> {
 }
 
 #[test]
-fn upgrades_end_in_the_action_as_in_the_agent() {
+fn upgrades_end_in_the_action_and_in_the_agent() {
     let names: Vec<String> = (0..ROWS.len()).map(|number| format!("ascend-{number}")).collect();
     let (_, agents) = fleet("ascend", &names.iter().map(String::as_str).collect::<Vec<_>>());
     let faults: Vec<_> = agents.iter().zip(ROWS).filter_map(|(agent, row)| fault(agent, row)).collect();

@@ -47,7 +47,7 @@ impl Scale {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_answered_survives_kill_9() {
+async fn acknowledged_changes_survive_kill_9() {
     let scale = Scale::chosen();
     let folder = tempfile::tempdir().unwrap();
     let mut server = Server::start(folder.path());

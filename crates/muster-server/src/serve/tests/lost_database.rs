@@ -33,7 +33,7 @@ fn files(settings: &Config) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[tokio::test]
-async fn lost_database_is_refused_and_the_directory_stays_as_it_is() {
+async fn lost_database_is_rejected_and_the_directory_is_left_unchanged() {
     let (_keep, settings) = used(&[]).await;
     remove_database(&settings);
     for (found, content) in [("is missing", None), ("is empty", Some(b""))] {
@@ -51,7 +51,7 @@ async fn lost_database_is_refused_and_the_directory_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn database_without_a_fleet_in_it_is_refused() {
+async fn database_without_a_fleet_is_rejected() {
     let (_keep, settings) = used(&[]).await;
     remove_database(&settings);
     let path = settings.data_dir.join("muster.db");
@@ -63,7 +63,7 @@ async fn database_without_a_fleet_in_it_is_refused() {
 /// Each of the files tells of a fleet: the mark where the certificate comes from outside, the CA where the mark was not
 /// restored.
 #[tokio::test]
-async fn each_file_of_a_fleet_gives_it_away() {
+async fn each_file_of_a_fleet_identifies_it() {
     for kept in ["fleet-id", "ca.crt"] {
         let (_keep, settings) = used(&[]).await;
         for (path, _) in files(&settings) {
@@ -107,7 +107,7 @@ async fn new_fleet_starts_with_a_new_ca_and_is_marked() {
 
 /// Killed before the CA was made: nobody can have enrolled.
 #[tokio::test]
-async fn first_start_that_was_cut_off_is_carried_on() {
+async fn interrupted_first_start_is_continued() {
     let folder = tempfile::tempdir().unwrap();
     let settings = config(&folder, &[]);
     let data = DataDir::open(&settings.data_dir).unwrap();

@@ -89,7 +89,7 @@ fn fault(files: &Files, (what, cert, key, outcome): Row) -> Option<String> {
 }
 
 #[test]
-fn files_that_people_bring_are_named_as_what_they_are() {
+fn formats_of_certificate_files_are_detected() {
     let files = Files::new();
     let faults: Vec<_> = rows(&files).into_iter().filter_map(|row| fault(&files, row)).collect();
     assert!(faults.is_empty(), "{} rows: {faults:#?}", faults.len());

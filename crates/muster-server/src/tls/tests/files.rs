@@ -89,7 +89,7 @@ pub(super) fn section(label: &str, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn chain_in_the_right_order_is_taken_in_every_way_of_writing_it() {
+fn chain_in_the_right_order_is_accepted_in_every_format() {
     let files = Files::new();
     let (chain, key) = (files.chain(), files.key());
     let windows = chain.replace('\n', "\r\n");
@@ -102,7 +102,7 @@ fn chain_in_the_right_order_is_taken_in_every_way_of_writing_it() {
 }
 
 #[test]
-fn chain_in_the_wrong_order_is_told() {
+fn chain_in_the_wrong_order_is_reported() {
     let files = Files::new();
     let reversed = format!("{}{}", files.middle.pem, files.leaf.pem);
     files.refused(
@@ -119,14 +119,14 @@ fn chain_in_the_wrong_order_is_told() {
 }
 
 #[test]
-fn key_of_another_certificate_is_told() {
+fn key_of_another_certificate_is_reported() {
     let files = Files::new();
     let other = KeyPair::generate().unwrap().serialize_pem();
     files.refused(files.chain(), other, &["fleet.key: the key does not belong to the certificate in ", "fleet.crt"]);
 }
 
 #[test]
-fn byte_order_marks_and_utf_16_are_told() {
+fn byte_order_marks_and_utf_16_are_reported() {
     let files = Files::new();
     let marked = |text: &str| [b"\xef\xbb\xbf", text.as_bytes()].concat();
     let wide = |text: &str| {
@@ -147,7 +147,7 @@ fn byte_order_marks_and_utf_16_are_told() {
 }
 
 #[test]
-fn passphrases_are_told() {
+fn passphrases_are_reported() {
     let files = Files::new();
     let modern = section("ENCRYPTED PRIVATE KEY", b"whatever");
     let older = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
@@ -157,7 +157,7 @@ fn passphrases_are_told() {
 }
 
 #[test]
-fn der_and_pkcs_12_are_told() {
+fn der_and_pkcs_12_are_reported() {
     let files = Files::new();
     let (chain, key) = (files.chain(), files.key());
     files.refused(&files.leaf.der, &key, &["fleet.crt: is a DER certificate", "hint: openssl x509 -inform der -in "]);
@@ -172,14 +172,14 @@ fn der_and_pkcs_12_are_told() {
 }
 
 #[test]
-fn exchanged_files_are_told() {
+fn swapped_files_are_reported() {
     let files = Files::new();
     files.refused(files.key(), files.key(), &["fleet.crt: contains a private key, not a certificate", "swapped"]);
     files.refused(files.chain(), files.chain(), &["fleet.key: contains a certificate, not a private key", "swapped"]);
 }
 
 #[test]
-fn other_pem_files_are_told() {
+fn other_pem_files_are_reported() {
     let files = Files::new();
     let key = files.key();
     for (label, told) in [
@@ -196,7 +196,7 @@ fn other_pem_files_are_told() {
 }
 
 #[test]
-fn empty_huge_and_corrupt_files_are_told() {
+fn empty_huge_and_corrupt_files_are_reported() {
     let files = Files::new();
     let key = files.key();
     files.refused(" \n", &key, &["fleet.crt: is empty"]);
@@ -207,7 +207,7 @@ fn empty_huge_and_corrupt_files_are_told() {
 }
 
 #[test]
-fn client_authorities_are_told_alike() {
+fn errors_in_client_cas_are_reported_in_the_same_way() {
     let files = Files::new();
     let path = files.config.custom.as_ref().unwrap().0.with_file_name("clients.der");
     fs_err::write(&path, &files.root.der).unwrap();

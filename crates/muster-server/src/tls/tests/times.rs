@@ -16,7 +16,7 @@ fn valid(role: Role, from: i64, until: i64) -> Validity {
 }
 
 #[test]
-fn certificates_are_warned_of_before_their_time_near_its_end_and_after_it() {
+fn certificates_that_are_not_valid_yet_expiring_or_expired_cause_warnings() {
     let told =
         |validity: &Validity, days| validity.warning(at(days)).map(|warning| (warning.text, warning.keeps_agents_out));
     let server = valid(Role::Server, 1000, 1100);
@@ -38,7 +38,7 @@ fn certificates_are_warned_of_before_their_time_near_its_end_and_after_it() {
 }
 
 #[test]
-fn each_ca_of_client_certificates_is_warned_of_at_open_and_after_a_reload() {
+fn every_client_ca_is_checked_at_startup_and_after_a_reload() {
     let (_keep, data) = data();
     let path = data.join("clients.pem");
     let bundle = |ends: &[(&str, i64, i64)]| {
@@ -83,7 +83,7 @@ fn client_ca(name: &str, from: i64, until: i64) -> String {
 }
 
 #[test]
-fn names_that_agents_are_told_must_be_covered() {
+fn external_names_must_be_covered() {
     let certificate = |names: &[&str]| {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = KeyPair::generate().unwrap();
@@ -117,7 +117,7 @@ fn names_that_agents_are_told_must_be_covered() {
 }
 
 #[test]
-fn certificate_made_under_a_clock_that_ran_ahead_is_replaced() {
+fn certificate_from_a_clock_that_was_ahead_is_replaced() {
     let (_keep, data) = data();
     let clock = now_clock();
     let ahead = 400 * DAY * 1_000_000;
@@ -145,7 +145,7 @@ fn certificate_made_under_a_clock_that_ran_ahead_is_replaced() {
 }
 
 #[test]
-fn own_ca_at_its_end_and_before_its_time_is_warned_of() {
+fn own_ca_that_expires_or_is_not_valid_yet_causes_a_warning() {
     let (_keep, data) = data();
     let clock = now_clock();
     let tls =

@@ -3,10 +3,12 @@
 use async_trait::async_trait;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
+use muster_core::policy::PolicyHead;
 use muster_core::time::Timestamp;
 
 use super::SqlStore;
-use crate::engine::enrollment_keys;
+use crate::engine::session::Connection;
+use crate::engine::{enrollment_keys, policies};
 use crate::port::{EnrollmentKeyStore, StoreError};
 use crate::query::{Listed, Page, Readable};
 
@@ -31,6 +33,22 @@ impl EnrollmentKeyStore for SqlStore {
         self.points.read(move |c| enrollment_keys::by_key_id(c, &key)).await
     }
 
+    async fn enrollment_key_with_policy(
+        &self,
+        key: &KeyId,
+    ) -> Result<Option<(EnrollmentKey, Option<PolicyHead>)>, StoreError> {
+        let key = key.clone();
+        let read = move |c: &Connection| {
+            let Some(key) = enrollment_keys::by_key_id(c, &key)? else { return Ok(None) };
+            let policy = match &key.policy_id {
+                Some(id) => policies::head(c, id)?,
+                None => policies::default_head(c, &key.space)?,
+            };
+            Ok(Some((key, policy)))
+        };
+        self.points.read(read).await
+    }
+
     async fn enrollment_keys(
         &self,
         space: &SpaceId,
@@ -50,5 +68,13 @@ impl EnrollmentKeyStore for SqlStore {
     ) -> Result<Readable<EnrollmentKey>, StoreError> {
         let (space, policy, id) = (space.clone(), policy.cloned(), id.clone());
         self.lists.read(move |c| enrollment_keys::after(c, &space, policy.as_ref(), (created_at, &id), limit)).await
+    }
+
+    async fn enrollment_keys_expired_before(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<EnrollmentKeyId>, StoreError> {
+        self.lists.read(move |c| enrollment_keys::expired_before(c, before, limit)).await
     }
 }

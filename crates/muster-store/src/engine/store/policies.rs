@@ -27,11 +27,6 @@ impl PolicyStore for SqlStore {
         self.points.read(move |c| policies::head(c, &id)).await
     }
 
-    async fn default_policy_head(&self, space: &SpaceId) -> Result<Option<PolicyHead>, StoreError> {
-        let space = space.clone();
-        self.points.read(move |c| policies::default_head(c, &space)).await
-    }
-
     async fn policy_by_name(&self, space: &SpaceId, name: &str) -> Result<Option<Policy>, StoreError> {
         let (space, name) = (space.clone(), name.to_owned());
         self.points.read(move |c| policies::by_name(c, &space, &name)).await

@@ -55,6 +55,7 @@ fn reads_of_a_check_in_search_an_index() {
         actions::CLOSE_LIFE,
         actions::CLEAR_FIELDS,
         enrollment_keys::BY_KEY_ID,
+        enrollment_keys::EXPIRED_BEFORE,
         enrollment_keys::LIST,
         enrollment_keys::LIST_AFTER,
         policies::BY_NAME,
