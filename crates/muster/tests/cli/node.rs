@@ -11,6 +11,7 @@ fn single_server_is_listed_by_name_and_is_not_drained() {
     let (name, id) = (node["name"].as_str().unwrap(), node["id"].as_str().unwrap());
     let table = ok(&["node", "list"]);
     assert!(table.lines().nth(1).is_some_and(|row| row.starts_with(name) && row.contains("ready")), "{table}");
+    assert_eq!(ok(&["node", "list", "-o", "name"]).trim(), id);
     for named in [name, id] {
         for care in ["--yes", "--dry-run"] {
             let told = fails(6, &["node", "drain", named, care]);
