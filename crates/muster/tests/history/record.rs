@@ -130,9 +130,12 @@ impl History {
         events.enrolled.iter().map(|agent| (agent.clone(), is_revoked(agent))).collect()
     }
 
-    /// Created actions, and whether their ack was answered.
+    /// Created actions, and whether their ack was answered. Not for agents that were revoked: for up to a second, another
+    /// server takes their acks, although their actions have ended with the revocation.
     pub fn actions(&self) -> Vec<(Order, bool)> {
         let events = self.events();
-        events.created.iter().map(|order| (order.clone(), events.acknowledged.contains(order))).collect()
+        let is_acknowledged =
+            |order: &Order| events.acknowledged.contains(order) && !events.revoking.contains(&order.1);
+        events.created.iter().map(|order| (order.clone(), is_acknowledged(order))).collect()
     }
 }
