@@ -35,6 +35,7 @@ pub mod nodes;
 mod observation;
 mod offered_files;
 pub mod output_health;
+pub mod output_keys;
 mod output_yaml;
 pub mod outputs;
 pub mod policies;
@@ -88,6 +89,8 @@ use self::housekeeping::Housekeeping;
 use self::keys::EnrollmentKeys;
 use self::members::Members;
 use self::nodes::Nodes;
+use self::output_keys::OutputKeys;
+use self::output_keys::issuer::KeyIssuer;
 use self::outputs::Outputs;
 use self::policies::Policies;
 use self::refusals::Refusals;
@@ -164,6 +167,7 @@ pub struct Fleet {
     enrollment_keys: EnrollmentKeys,
     policies: Arc<Policies>,
     outputs: Outputs,
+    output_keys: Arc<OutputKeys>,
     files: Files,
     audit: Audit,
     statuses: Arc<Statuses>,
@@ -191,6 +195,8 @@ pub struct FleetParts {
     pub sealer: Arc<Sealer>,
     /// Signs policies and actions.
     pub signer: Arc<Signer>,
+    /// Reaches the clusters of outputs.
+    pub issuer: Arc<dyn KeyIssuer>,
     /// The configuration.
     pub settings: FleetSettings,
 }
@@ -203,20 +209,23 @@ impl Fleet {
     pub fn new(parts: FleetParts) -> Arc<Self> {
         let settings = parts.settings.clone();
         #[cfg(any(test, feature = "testing"))]
-        let inner = (Arc::clone(&parts.store), Arc::clone(&parts.sealer), Arc::clone(&parts.signer));
+        let inner =
+            (Arc::clone(&parts.store), Arc::clone(&parts.sealer), Arc::clone(&parts.signer), Arc::clone(&parts.issuer));
         let wiring = Wiring::new(parts);
         // Built first, because services below depend on them.
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let actions = Arc::new(wiring.actions());
         let feed = Arc::new(wiring.feed(&statuses));
+        let output_keys = Arc::new(wiring.output_keys());
         Arc::new(Self {
             authentication: wiring.authentication(),
             credentials: wiring.credentials(),
             enrollment: wiring.enrollment(),
-            check_ins: Arc::new(wiring.check_ins()),
+            check_ins: Arc::new(wiring.check_ins(&output_keys)),
             agents: wiring.agents(),
             enrollment_keys: wiring.enrollment_keys(),
             outputs: wiring.outputs(&policies),
+            output_keys,
             files: wiring.files(),
             audit: wiring.audit(),
             server_status: wiring.server_status(),
@@ -263,6 +272,11 @@ impl Fleet {
     /// Outputs.
     pub fn outputs(&self) -> &Outputs {
         &self.outputs
+    }
+
+    /// Keys of agents at the clusters of outputs.
+    pub fn output_keys(&self) -> &Arc<OutputKeys> {
+        &self.output_keys
     }
 
     /// Uploads, files for agents, artifacts.
@@ -351,7 +365,7 @@ impl Fleet {
     }
 
     /// Runs the background tasks until [`Fleet::stop`]: the change feed, status transitions, recovery of a read-only
-    /// store, and housekeeping. Returns when all of them have ended.
+    /// store, output keys, and housekeeping. Returns when all of them have ended.
     pub async fn run_background(self: Arc<Self>) {
         // A task each, so that a slow read of one does not delay the others. The feed matters most: revocations by other
         // nodes depend on it.
@@ -361,7 +375,8 @@ impl Fleet {
         let recovery = tokio::spawn(recovery);
         let house = tokio::spawn(Arc::clone(&self.housekeeping).run_periodically());
         let actions = tokio::spawn(Arc::clone(&self.actions).finish_abandoned(Arc::clone(&self.shutdown)));
-        for task in [feed, statuses, recovery, house, actions] {
+        let keys = tokio::spawn(Arc::clone(&self.output_keys).run());
+        for task in [feed, statuses, recovery, house, actions, keys] {
             // A task ends with an error only if it panicked. The others keep running: a server without housekeeping
             // still serves its agents.
             if let Err(error) = task.await {
