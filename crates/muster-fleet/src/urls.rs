@@ -142,7 +142,8 @@ impl ServerUrls {
             Write::Changed(Change::Setting(SETTING.into())),
         ];
         if let Some(found) = found {
-            tracing::warn!(before = ?found.urls, after = ?next.urls, "this start changes the URLs of the fleet");
+            let (before, after) = (found.urls.join(" "), next.urls.join(" "));
+            tracing::warn!(before, after, "this start changes the URLs of the fleet");
             let detail = json!({"before": found.urls, "after": next.urls});
             let line =
                 audit_line(&System::ACTOR, self.clock.now(), "server.external_url", "setting:external_url", detail);
@@ -170,7 +171,7 @@ impl ServerUrls {
             && *node != *self.node.as_str()
         {
             tracing::warn!(
-                ?urls,
+                urls = urls.join(" "),
                 hint = "set external_url to the address of the load balancer",
                 "agents are told the address of another server only"
             );
