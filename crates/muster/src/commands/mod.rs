@@ -13,6 +13,7 @@ mod enrollment_key;
 mod failure;
 mod find;
 mod listing;
+mod node;
 mod policy;
 mod policy_file;
 mod policy_names;
@@ -42,6 +43,8 @@ pub enum AdminCommand {
     Action(Noun<action::ActionCommand>),
     /// Read and verify the audit log
     Audit(Noun<audit::AuditCommand>),
+    /// List and drain the servers of the fleet
+    Node(Noun<node::NodeCommand>),
     /// Show the server's state, the number of agents by status, and recently rejected requests
     Status {
         #[command(flatten)]
@@ -68,6 +71,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Action(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Audit(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Node(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Status { connect, args } => args.run(&connect.client()?).await,
     }
 }
