@@ -5,6 +5,7 @@
 
 mod agent;
 mod inputs;
+mod keys;
 mod outputs;
 mod overrides;
 mod permissions;
@@ -17,6 +18,7 @@ use serde_json::{Map, Value, json};
 use super::Policy;
 use super::check::{self, ROOT};
 use super::expand::{expand, expand_object};
+use super::issuers;
 use super::problem::Problems;
 use crate::id::{OutputId, SecretId};
 use crate::output::Output;
@@ -127,7 +129,9 @@ impl Draft<'_> {
             self.warnings.advise(format!("{ROOT}.outputs"), reason, NO_OUTPUT);
         }
         let agent = self.agent(&mut outputs);
-        // Inputs and monitoring can add outputs, so the permissions come after both.
+        self.export(&mut outputs);
+        // Inputs, monitoring and exporters can add outputs, so the permissions come after them.
+        let issuers = self.issuers(&mut outputs);
         let permissions = self.permissions(&outputs, &inputs, &agent);
         let used = outputs.values().filter_map(|output| output.record.clone()).collect();
         let named: Map<String, Value> =
@@ -146,6 +150,10 @@ impl Draft<'_> {
         for key in OTEL_COMPONENTS.into_iter().chain(["service"]) {
             policy.extend(self.config.remove(key).map(|section| (key.to_owned(), section)));
         }
+        if !issuers.is_empty() {
+            policy.insert(issuers::SECTION.into(), issuers.into());
+        }
+        issuers::mark(&mut policy, self.sources.previous);
         // Last, since overrides apply to the compiled sections, and not to what people wrote.
         self.merge_overrides(&mut policy);
         (policy, used)
