@@ -1,4 +1,4 @@
-//! The agent API behind the accept loop: counted, logged, parked.
+//! Handler for the agent API, with metrics and logging.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,14 +17,14 @@ use muster_listen::refusal::Refusal;
 use muster_listen::reply::{Answer, Parked, Peer, Reply};
 use muster_listen::{Handler, Work};
 
-/// The handler of an agent listener; each has limits of its own.
+/// Handler of an agent listener. Each has limits of its own.
 pub(super) struct AgentHandler {
     api: AgentApi,
     metrics: Arc<Metrics>,
 }
 
 impl AgentHandler {
-    /// The agent API with limits of its own, counted in `metrics`.
+    /// Creates the handler. Its requests are counted in `metrics`.
     pub fn new(fleet: &Arc<Fleet>, config: &Config, health: Health, metrics: Arc<Metrics>) -> Self {
         let version = ServerVersion {
             number: env!("CARGO_PKG_VERSION").into(),
@@ -53,6 +53,7 @@ impl Handler for AgentHandler {
     fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work {
         let began = Instant::now();
         let metrics = Arc::clone(&self.metrics);
+        // Formatted now, because the request is consumed, and only if it will be logged.
         let line = tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri()));
         let work = self.api.handle(request, peer);
         Box::pin(async move {
@@ -79,7 +80,7 @@ impl Handler for AgentHandler {
     }
 }
 
-/// A request, for counters and logs.
+/// A request, for metrics and logs.
 #[derive(Clone, Copy)]
 struct Seen {
     asked: Asked,
@@ -98,7 +99,7 @@ impl Seen {
     }
 }
 
-/// The slot, with its reply counted.
+/// Wraps a parked poll so that its response is counted.
 fn counted(slot: Parked, seen: Seen, metrics: Arc<Metrics>) -> Parked {
     Box::pin(async move {
         let reply = slot.await;

@@ -1,4 +1,4 @@
-//! Opens what operations stand on: store, master key, signing key.
+//! Opens the store, the master key and the signing key, and creates the fleet.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
@@ -25,7 +25,7 @@ use muster_fleet::secrets::{ensure_signing_key, has_signing_key};
 use muster_fleet::system::SystemEntropy;
 use muster_fleet::{Fleet, FleetParts};
 
-/// The fleet over the folder's store.
+/// Creates the fleet with the configured store.
 pub(super) async fn fleet(
     config: &Config,
     data: &DataDir,
@@ -42,7 +42,7 @@ pub(super) async fn fleet(
         }
         None => {
             check_file(data, &begin)?;
-            // The key comes before the file: a file without it is one whose key was lost.
+            // The key is created before the file: a file without a key means that the key was lost.
             let sealer = sealer(data, &*entropy)?;
             (open_file(data, &disk)?, sealer)
         }
@@ -61,7 +61,7 @@ pub(super) async fn fleet(
     });
     fleet.server_status().use_disk(Arc::new(disk), on_reserve);
     if !on_reserve {
-        // A store that can be read is served whether it takes writes or not; which of the two is told from the start.
+        // A store that can't be written is served read-only. Probed now, so that the status is correct from the start.
         fleet.server_status().probe_store().await;
     }
     if let Some(trouble) = fleet.server_status().trouble() {
@@ -72,7 +72,7 @@ pub(super) async fn fleet(
     Ok((store, fleet))
 }
 
-/// Connects to a shared database. One that holds a fleet needs the fleet's own master key.
+/// Connects to a shared database. If it contains a fleet, the master key of that fleet is required.
 async fn connect(address: &Address, data: &DataDir, entropy: &dyn Entropy) -> Result<SqlStore, ServeError> {
     let node = Node { id: NodeId::trusted(data.node_id(entropy)?), name: host_name(), place: place(data) };
     let store = SqlStore::connect(address.clone(), &node, &Options::default())?;
@@ -82,29 +82,29 @@ async fn connect(address: &Address, data: &DataDir, entropy: &dyn Entropy) -> Re
     Ok(store)
 }
 
-/// Where the data directory is. A copy of it, here or on another host, is in another place.
+/// Returns the location of the data directory. A copy of the directory, on this or another host, has another location.
 fn place(data: &DataDir) -> String {
     let path = data.join("node-id");
     let number = fs_err::metadata(&path).map_or(0, |file| file.ino());
     format!("{}:{path}:{number}", host_name())
 }
 
-/// Whether the embedded store's file may be opened, or made.
+/// Checks whether the file of the embedded store can be opened or created.
 fn check_file(data: &DataDir, begin: &Begin<'_>) -> Result<(), ServeError> {
     let database = data.join(DATABASE);
-    // Another program's file needs no key of ours.
+    // First, so that no master key is created beside the file of another program.
     sqlite::refuse_foreign(database.as_std_path())
         .map_err(|source| ServeError::File { path: database.clone(), source })?;
     Ok(begin.check_file(&database)?)
 }
 
-/// Opens the embedded store. Returns whether the reserve had to make room for it.
+/// Opens the embedded store. Also returns whether the reserved disk space had to be released.
 fn open_file(data: &DataDir, disk: &DataDisk) -> Result<(SqlStore, bool), ServeError> {
     let database = data.join(DATABASE);
     let unopened = |source| ServeError::File { path: database.clone(), source };
     let open = || SqlStore::open(database.as_std_path(), &Options::default());
     match open() {
-        // Even to read, the engine makes files beside its own: on a full disk the reserve makes room for them.
+        // The engine creates additional files even for reading. On a full disk, this requires the reserved space.
         Err(error) if error.may_lack_space() && disk.release_reserve() => {
             tracing::warn!(error = %chain(&error), "the disk is full: released the reserve");
             Ok((open().map_err(unopened)?, true))
@@ -118,7 +118,7 @@ fn sealer(data: &DataDir, entropy: &dyn Entropy) -> Result<Sealer, ServeError> {
     Sealer::new(key.expose_secret()).map_err(|error| ServeError::Key { key: "the master", source: error.into() })
 }
 
-/// Whether a fleet may begin in this directory.
+/// Check whether a new fleet can be started in this directory.
 struct Begin<'a> {
     data: &'a DataDir,
     new_fleet: bool,
@@ -129,7 +129,7 @@ impl Begin<'_> {
         if self.new_fleet { Ok(()) } else { self.data.refuse_lost_database(found) }
     }
 
-    /// Before the file is made or opened.
+    /// Must be called before the file is created or opened.
     fn check_file(&self, database: &Utf8Path) -> Result<(), DataDirError> {
         match fs_err::metadata(database) {
             Ok(file) if file.len() > 0 => Ok(()),
@@ -140,7 +140,7 @@ impl Begin<'_> {
     }
 }
 
-/// The installation's signing key: made once, where a fleet may begin.
+/// Returns the signing key of the installation, which is generated once, for a new fleet.
 async fn signer(
     store: &dyn Store,
     sealer: &Sealer,
@@ -159,8 +159,7 @@ fn signing_key(error: muster_core::Error) -> ServeError {
     ServeError::Key { key: "the signing", source: error.into() }
 }
 
-/// What agents are told when nobody configured an address: this host's name, or the loopback address when nothing
-/// else is listened on.
+/// Returns the default URL for agents: the name of this host, or the address of the listener if that is not a wildcard.
 fn own_url(config: &Config, addresses: &ListenAddresses) -> String {
     let scheme = if config.insecure_http { "http" } else { "https" };
     let Some(address) = addresses.agent.or(addresses.local) else { return format!("{scheme}://localhost:8220") };
