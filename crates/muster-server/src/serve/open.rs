@@ -159,7 +159,8 @@ fn signing_key(error: muster_core::Error) -> ServeError {
     ServeError::Key { key: "the signing", source: error.into() }
 }
 
-/// Returns the default URL for agents: the name of this host, or the address of the listener if that is not a wildcard.
+/// Returns the default URL for agents: the address of the listener, with the name of this host for a wildcard address,
+/// or localhost if there is no listener for agents.
 fn own_url(config: &Config, addresses: &ListenAddresses) -> String {
     let scheme = if config.insecure_http { "http" } else { "https" };
     let Some(address) = addresses.agent.or(addresses.local) else { return format!("{scheme}://localhost:8220") };
