@@ -37,6 +37,7 @@ fn weighed(member: &str) -> (&str, bool) {
     let mut parts = member.split(';').map(str::trim);
     let name = parts.next().unwrap_or_default();
     let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+    // `gzip;q=0` refuses gzip. Weights above zero are not ranked, because only one coding is offered.
     (name, weight.is_none_or(|q| q.parse::<f32>().is_ok_and(|q| q > 0.0)))
 }
 

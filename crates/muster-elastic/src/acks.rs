@@ -25,6 +25,7 @@ impl Inner {
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
+        // Before the body is read: a request without a valid key must not cost decoding.
         let key = authorization::api_key(call.headers())?;
         let entry = self.fleet.authentication().agent(id, &key).await?;
         let body = call.read().await?;
@@ -91,7 +92,7 @@ fn policy_revision(text: &str) -> Option<(String, i64)> {
     (legacy && parts.next().is_none()).then(|| (id.to_owned(), revision))
 }
 
-/// The fields of an ack that are specific to the action's type (EA120), as JSON text.
+/// Returns the fields of an ack that are specific to the action's type (EA120), as JSON text.
 fn fields(kind: ActionType, event: &AckEvent<'_>) -> Option<Arc<str>> {
     let kept = match kind {
         ActionType::RequestDiagnostics => Fields { data: event.data, ..Fields::default() },
@@ -104,6 +105,7 @@ fn fields(kind: ActionType, event: &AckEvent<'_>) -> Option<Arc<str>> {
             completed_at: event.completed_at.as_deref(),
             ..Fields::default()
         },
+        // Fields of other types are not stored (EA120).
         _ => return None,
     };
     serde_json::to_string(&kept).ok().filter(|text| text != "{}").map(Into::into)
@@ -129,6 +131,7 @@ struct Fields<'e> {
 }
 
 fn read_event<'a>(raw: &'a RawValue) -> AckEvent<'a> {
+    // The strict decoder is faster, and fits almost every event.
     serde_json::from_str(raw.get()).unwrap_or_else(|_| read_leniently(raw))
 }
 
@@ -163,8 +166,8 @@ fn text<'a>(fields: &BTreeMap<Cow<'a, str>, &'a RawValue>, key: &str) -> Option<
     serde_json::from_str::<Text<'a>>(raw.get()).ok().map(|text| text.0)
 }
 
-/// The `error` of an event. A value that is not a string is still an error: a malformed failure must not be recorded as a
-/// success.
+/// Returns the `error` of an event. A value that is not a string is still an error: a malformed failure must not be
+/// recorded as a success.
 fn error<'a>(fields: &BTreeMap<Cow<'a, str>, &'a RawValue>) -> Option<Cow<'a, str>> {
     let raw = fields.get("error").filter(|raw| raw.get() != "null")?;
     Some(text(fields, "error").unwrap_or_else(|| Cow::Borrowed(raw.get())))

@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 pub fn to_wire(kind: ActionType, data: Option<&str>) -> Option<Option<Box<RawValue>>> {
     let raw = |text: String| RawValue::from_string(text).ok().map(Some);
     match (kind, data) {
-        // EA82.
+        // Agents expect no data in an UNENROLL (EA82).
         (ActionType::Unenroll, _) | (_, None) => Some(None),
-        // The revision is the server's: agents get their target by check-ins.
+        // The revision is for the server only: agents get their target with a check-in.
         (ActionType::PolicyReassign, Some(data)) => {
             let id = raw_json::at(data, &["policy_id"])?;
             raw(format!(r#"{{"policy_id":{id}}}"#))

@@ -9,8 +9,8 @@ use super::error::ApiError;
 use super::{Inner, authorization, respond};
 use muster_listen::reply::Reply;
 
-/// Maximum artifacts read from the store concurrently; further requests get a 429 and retry (EA127). When a policy with a new
-/// artifact is rolled out, all agents fetch it within seconds.
+/// Maximum number of artifacts that are read from the store concurrently. Further requests get a 429 and are retried
+/// (EA127). When a policy with a new artifact is rolled out, all agents fetch it within seconds.
 const FETCHES: usize = 32;
 
 /// Limits the artifacts that are read concurrently.

@@ -28,6 +28,7 @@ impl Inner {
         let body = call.read().await?;
         let request: AuditUnenrollRequest<'_> = json::parse(&body)?;
         let reason = reason(&request.reason).ok_or_else(|| ApiError::bad_request("unknown reason"))?;
+        // Unlike in acks, a malformed time is an error here, because the protocol requires it (EA §8).
         let at = Timestamp::parse_rfc3339(&request.timestamp).map_err(ApiError::bad_request)?;
         self.fleet.check_ins().report_unenroll(&entry, reason, at).await?;
         Ok(respond::empty())

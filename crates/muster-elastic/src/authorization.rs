@@ -6,20 +6,21 @@ use muster_core::credential::{ApiKey, TokenError};
 
 use super::error::ApiError;
 
-/// Maximum bytes of the header's value. Ours have 90, Elastic's 60.
+/// Maximum length of the header's value, bytes. Keys of this server need 90, Elastic's 60.
 const MAX_HEADER_BYTES: usize = 1024;
 
 /// Returns the key that a request presents. The sequence of checks decides which error a client sees.
 pub fn api_key(headers: &HeaderMap) -> Result<ApiKey, ApiError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(ApiError::of("ErrNoAuthHeader"))?;
-    // Two headers are refused: a proxy and we might use different ones.
+    // Two headers are refused: a proxy and this server might use different ones.
     if values.next().is_some() || value.len() > MAX_HEADER_BYTES {
         return Err(ApiError::of("ErrMalformedHeader"));
     }
     // Case-sensitive, as in Elastic's server (EA11).
     let token = value.as_bytes().strip_prefix(b"ApiKey ").ok_or(ApiError::of("ErrMalformedHeader"))?;
     let refused = |error: TokenError| ApiError::of(code(error)).message(error.to_string());
+    // Bytes outside UTF-8 can't be base64 either.
     let token = std::str::from_utf8(token).map_err(|_| refused(TokenError::NotBase64))?;
     ApiKey::parse(token).map_err(refused)
 }

@@ -96,6 +96,7 @@ where
     let stated = check_lengths(headers, bounds.limit)?;
     let mut reading = pin!(collect(body, bounds.limit, stated.unwrap_or(bounds.limit), budget));
     // Most bodies are available at once and need no timer, which would cost a lock of the timer wheel.
+    // The timer starts after this poll. That is no gap: nothing was waited for yet.
     let at_once = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await;
     if let Poll::Ready(body) = at_once {
         return body;
@@ -169,7 +170,7 @@ pub struct Received {
 }
 
 impl Received {
-    /// The bytes. They must not outlive this value, whose drop returns the share.
+    /// Returns the bytes. They must not outlive this value, whose drop returns the share.
     pub fn bytes(&self) -> Bytes {
         self.bytes.clone()
     }
@@ -200,6 +201,7 @@ pub fn coding(headers: &HeaderMap) -> Result<Coding, BodyError> {
     let is = |name: &[u8]| value.as_bytes().eq_ignore_ascii_case(name);
     match values.next() {
         None if is(b"gzip") || is(b"x-gzip") => Ok(Coding::Gzip),
+        // An empty value announces no coding.
         None if is(b"identity") || is(b"") => Ok(Coding::Identity),
         _ => Err(BodyError::Coding),
     }
@@ -240,6 +242,7 @@ impl Budget {
     }
 
     fn share(&self, size: usize) -> Result<Share, BodyError> {
+        // Never waits for others to return their shares: bodies that wait would hold connections and their own shares.
         let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size));
         taken.map(|_| Share { budget: self.clone(), size }).map_err(|_| BodyError::Busy)
     }

@@ -37,9 +37,9 @@ use muster_listen::reply::{Answer, Reply, ReplyBody};
 
 /// The response when nothing is due (EA §4.13). With an empty token, the agent keeps its old one.
 const NOTHING: &[u8] = br#"{"action":"checkin","ack_token":""}"#;
-/// Why a poll was answered before its time.
+/// Message for a poll that was answered early.
 const TOO_MANY_POLLS: &str = "answered early: the agent began more check-ins than are held for one agent";
-/// Replies above this many bytes are compressed for clients that take it (EA85).
+/// Minimum size of responses that are compressed for clients that accept it, bytes (EA85).
 const COMPRESS_ABOVE: usize = 1024;
 
 impl Inner {
@@ -59,6 +59,7 @@ impl Inner {
         let wire = body::read(&head.headers, call.body, call.bounds, call.bodies).await?;
         let digest = fingerprint(&head.headers, &wire);
         let asker = || Asker { fleet: Arc::clone(&self.fleet), key: key.id.clone() };
+        // The path of a heartbeat: nothing is decoded.
         if let Some(outcome) = self.fleet.check_ins().check_in_unchanged(&entry, &digest).await? {
             return answer(outcome, &entry, asker, accepted, id, permit);
         }
@@ -80,14 +81,14 @@ impl Inner {
             address: &peer.ip(),
             digest,
         };
-        // Boxed: a heartbeat does not get as far, and need not carry the room.
+        // Boxed, because this future is large, and a heartbeat returns before it.
         let outcome = Box::pin(self.fleet.check_ins().check_in(&entry, input)).await?;
         answer(outcome, &entry, asker, accepted, id, permit)
     }
 }
 
-/// The body, with `local_metadata` replaced by `null` if it equals the metadata that was read last. In most check-ins that
-/// is half of the body.
+/// Returns the body, with `local_metadata` replaced by `null` if it equals the metadata that was read last. In most
+/// check-ins that is half of the body.
 fn without_known_metadata<'a>(text: &'a [u8], entry: &AgentEntry) -> Result<Cow<'a, str>, ApiError> {
     // Several hosts with one key are told apart by their metadata, known or not.
     let is_shared = entry.record().is_some_and(|record| record.duplicate_hosts.is_some());
@@ -114,8 +115,8 @@ fn report<'a>(request: &'a CheckInRequest<'a>) -> Result<Report<'a>, ApiError> {
     })
 }
 
-/// A digest of everything that determines the meaning of a check-in. The headers are included: the same bytes mean
-/// something else with another coding, and an upgraded agent may send the same body with another version.
+/// Computes a digest of everything that determines the meaning of a check-in. The headers are included: the same bytes
+/// mean something else with another coding, and an upgraded agent may send the same body with another version.
 fn fingerprint(headers: &HeaderMap, wire: &[u8]) -> Digest {
     let header = |name| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
     bytes_digest(&[header(CONTENT_ENCODING), header(USER_AGENT), wire])
@@ -139,21 +140,22 @@ fn answer(
     }
 }
 
-/// A parked check-in, who sent it, and whether its reply may be compressed.
+/// A parked check-in, its sender, and the coding of its response.
 struct Held {
     parked: HeldPoll,
     asker: Asker,
     accepted: Coding,
 }
 
-/// Who sent a check-in. The rest of what a refusal tells is in the agent's record, so that a held poll stays small.
+/// Sender of a check-in, for the record of a refusal. Everything else comes from the agent's record, so that a held
+/// poll stays small.
 struct Asker {
     fleet: Arc<Fleet>,
     key: KeyId,
 }
 
 impl Asker {
-    /// Notes that the poll of `entry` was refused while it was held; answers the reply with the reason attached.
+    /// Records that the poll of `entry` was refused while it was held, and attaches the reason to the response.
     fn note(&self, entry: &AgentEntry, reason: &'static str, message: &str, mut reply: Reply) -> Reply {
         let (address, version) = entry
             .record()
@@ -185,6 +187,7 @@ impl Held {
         let delivery = self.parked.wait().await.or_else(without_actions);
         let is_superseded = matches!(delivery, Ok(Delivery::Superseded));
         let answer = delivery.map_err(ApiError::from).and_then(|delivery| reply(delivery, &entry, self.accepted));
+        // The slot is free before the response is sent: a slow reader must not occupy it.
         drop(permit);
         let reply = match answer {
             Ok(reply) if is_superseded => self.asker.note(&entry, "TooManyPolls", TOO_MANY_POLLS, reply),
@@ -218,6 +221,7 @@ fn reply(delivery: Delivery, entry: &AgentEntry, accepted: Coding) -> Result<Rep
     match delivery {
         Delivery::Nothing | Delivery::Superseded => Ok(respond::json_bytes(Bytes::from_static(NOTHING))),
         Delivery::Actions { ack_token, actions } => {
+            // An action with invalid data is left out; the ack token covers it, so that it is not due again.
             let actions: Vec<WireAction> = actions.iter().filter_map(|action| wire(action, entry.id())).collect();
             actions_reply(ack_token.as_str(), &actions, accepted)
         }
@@ -269,7 +273,8 @@ fn actions_reply(ack_token: &str, actions: &[WireAction], accepted: Coding) -> R
     Ok(coded(respond::json_bytes(Bytes::from(bytes)), coding))
 }
 
-/// The coding of a response of this size to a client that accepts this one: small ones are not compressed (EA85).
+/// Returns the coding of a response of this size to a client that accepts `accepted`. Small responses are not
+/// compressed (EA85).
 fn coding_of(bytes: usize, accepted: Coding) -> Coding {
     if bytes > COMPRESS_ABOVE { accepted } else { Coding::Identity }
 }

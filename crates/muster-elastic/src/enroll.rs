@@ -31,6 +31,7 @@ impl Inner {
         // The metadata is copied into the record and held until the commit.
         let _copies = self.bodies.copies(body.len())?;
         let wire: EnrollRequest<'_> = json::parse(&body)?;
+        // The protocol has no fields for these facts, so they are read from the metadata.
         let facts = Facts::read(wire.metadata.local.map_or("null", RawValue::get));
         let input = EnrollInput {
             request: &request(&wire, &facts)?,
@@ -87,7 +88,7 @@ fn type_word(kind: AgentType) -> &'static str {
     TYPES.into_iter().find(|(known, _)| *known == kind).map_or("PERMANENT", |(_, word)| word)
 }
 
-/// The item of the response, with the secret (EA34, EA35, EA36).
+/// Returns the item of the response, with the secret (EA34, EA35, EA36).
 fn item(enrolled: EnrolledAgent) -> EnrolledItem {
     let EnrolledAgent { record, metadata, key } = enrolled;
     // Sorted, so that the response does not depend on the order in the request.

@@ -22,9 +22,9 @@ const LONGEST_REASON: usize = 512;
 /// A row: the `error` code, the HTTP status, and the message. With an empty message, the error's own text is used.
 type Row = (&'static str, u16, &'static str);
 
+// Agents log the code and the message, and decide by the status.
 /// All errors by code. Where the protocol has two messages for a code, the second one is set where it is used.
 #[rustfmt::skip]
-// Agents log the code and the message, and decide by the status.
 const TABLE: &[Row] = &[
     ("AgentNotFound", 404, "agent could not be found"),
     ("Unauthorized", 401, "Agent not active"),
@@ -83,7 +83,7 @@ const TABLE: &[Row] = &[
     ("InternalServerError", 500, ""),
 ];
 
-/// An error on its way out.
+/// An error response before it is serialized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
     row: Row,
@@ -96,7 +96,7 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// The row of `code` with its message. A code without a row is a bug, and becomes a 500.
+    /// Creates the error with this code and the message of its row. A code without a row is a bug, and becomes a 500.
     pub fn of(code: &'static str) -> Self {
         let row = row(code).unwrap_or(("InternalServerError", 500, "internal error; see the server's log"));
         Self {
@@ -108,13 +108,13 @@ impl ApiError {
         }
     }
 
-    /// 400 `BadRequest` with this reason.
+    /// Creates a 400 `BadRequest` with this reason.
     pub fn bad_request(text: impl std::fmt::Display) -> Self {
         let text = text.to_string();
         Self::of("BadRequest").message(format!("Bad request: {}", shortened_to(&text, LONGEST_REASON)))
     }
 
-    /// The error for a request that the connection layer refuses.
+    /// Creates the error for a request that the connection layer refuses.
     pub fn refused(refusal: &Refusal) -> Self {
         let code = match refusal {
             Refusal::HeadTooLarge => "HeaderTooLarge",
@@ -134,7 +134,7 @@ impl ApiError {
         self
     }
 
-    /// Sets `Retry-After`; at least a second.
+    /// Sets `Retry-After`, in seconds; at least 1.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds.max(1));
@@ -148,32 +148,32 @@ impl ApiError {
         self
     }
 
-    /// The reason as a single word, for logs and metrics.
+    /// Returns the reason as a single word, for logs and metrics.
     pub fn reason(&self) -> &'static str {
         self.because.unwrap_or(self.row.0)
     }
 
-    /// The message.
+    /// Returns the message.
     pub fn text(&self) -> &str {
         &self.message
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.row.1).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The protocol's error code.
+    /// Returns the protocol's error code.
     pub fn code(&self) -> &'static str {
         self.row.0
     }
 
-    /// Cause, for the log; clients must not see it.
+    /// Returns the cause, for the log. Clients must not see it.
     pub fn cause(&self) -> Option<&SharedError> {
         self.source.as_ref()
     }
 
-    /// The response.
+    /// Converts the error to the response.
     pub fn into_reply(self) -> Reply {
         let status = self.status();
         let body = ErrorBody { status_code: self.row.1, error: self.row.0.into(), message: self.message };
@@ -182,6 +182,7 @@ impl ApiError {
         *reply.status_mut() = status;
         let headers = reply.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        // Messages can quote input, which a browser must not interpret as HTML.
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -212,7 +213,7 @@ impl From<Error> for ApiError {
     }
 }
 
-/// The protocol's code for a denial. Exhaustive, so that a new denial does not compile without a code.
+/// Returns the protocol's code for a denial. Exhaustive, so that a new denial does not compile without a code.
 const fn code_of(denial: Denial) -> &'static str {
     match denial {
         Denial::UnknownKey => "ErrUnauthorized",

@@ -79,6 +79,7 @@ fn not_satisfiable(bad: BadRange, size: u64) -> Result<Reply, ApiError> {
     let error = ApiError::of("ErrRangeNotSatisfiable");
     let error = if bad == BadRange::Several { error.message("Multipart ranges not satisfiable") } else { error };
     let mut reply = error.into_reply();
+    // RFC 9110 §14.4: the size lets the client correct its range.
     reply.headers_mut().insert(CONTENT_RANGE, header(format!("bytes */{size}"))?);
     Ok(reply)
 }
@@ -87,7 +88,8 @@ fn source(query: &str) -> Option<&str> {
     query.split('&').find_map(|pair| pair.strip_prefix("source=")).filter(|source| !source.is_empty())
 }
 
-/// The error for a file of a product's library. Only that product may request it, and libraries are not supported yet.
+/// Returns the error for a file of a product's library. Only that product may request it, and libraries are not
+/// supported yet.
 fn library_file(_source: &str, headers: &HeaderMap) -> ApiError {
     match headers.get(PRODUCT_ORIGIN) {
         Some(origin) if origin == LIBRARY_CLIENT => ApiError::of("ErrFileForDeliveryNotFound"),

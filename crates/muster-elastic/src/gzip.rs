@@ -70,6 +70,7 @@ fn inflate_member<'a>(
 ) -> Result<&'a [u8], InflateError> {
     let data = skip_header(input).ok_or(InflateError::Malformed)?;
     let start = output.len();
+    // The state is shared by all requests of the thread, and may be in the middle of a body that failed.
     state.reset(false);
     let rest = inflate_data(state, data, output, cap)?;
     let (trailer, rest) = rest.split_at_checked(TRAILER_BYTES).ok_or(InflateError::Malformed)?;
@@ -89,6 +90,7 @@ fn inflate_data<'a>(
     loop {
         make_room(output, cap)?;
         let rest = &data[consumed(state)..];
+        // Writes into the spare capacity only, and never allocates, so that `make_room` bounds the memory.
         let status = state.decompress_vec(rest, output, FlushDecompress::None).map_err(|_| InflateError::Malformed)?;
         if output.len() > cap {
             return Err(InflateError::TooLarge);

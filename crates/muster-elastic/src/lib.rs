@@ -64,9 +64,9 @@ use muster_listen::reply::{Answer, Peer, Reply};
 /// Memory budget of all large bodies. A body that is still arriving counts with its announced length or the limit of its
 /// operation, a complete one with its size. Inflated bodies and copies that outlive the request count separately.
 const BODIES_BUDGET: usize = 512 << 20;
-/// Files sent concurrently, each with a chunk in memory.
+/// Maximum number of files that are sent concurrently, each with a chunk in memory.
 const STREAMS: usize = 64;
-/// Files sent concurrently to one agent, and upload chunks received concurrently from one agent.
+/// Maximum number of files that are sent to one agent concurrently, and of upload chunks that are received from it.
 const STREAMS_OF_AGENT: usize = 4;
 const CHUNKS_OF_AGENT: usize = 4;
 
@@ -170,7 +170,7 @@ impl AgentApi {
         }))
     }
 
-    /// Number of running requests of `operation`, including parked ones.
+    /// Returns the number of running requests of `operation`, including parked ones.
     pub fn running(&self, operation: Operation) -> usize {
         self.0.limiter.running(operation)
     }
@@ -179,6 +179,7 @@ impl AgentApi {
     pub fn note(&self, refusal: &Refusal, peer: &Peer) {
         let (reason, message) = (refusal.reason(), refusal.to_string());
         let status = match refusal {
+            // These connections are closed without a response, so there is no status.
             Refusal::Handshake(_) | Refusal::TooManyConnections | Refusal::TooManyIdle | Refusal::SentAhead => 0,
             refusal => refusal.status().as_u16(),
         };
@@ -212,7 +213,7 @@ fn authenticated(peer: &Peer, head: &Parts) {
     peer.set_key(|| Some(authorization::api_key(&head.headers).ok()?.id.as_str().into()));
 }
 
-/// Work that is not a check-in: it has a place of its own, else each check-in would carry the room for the largest.
+/// Allocates the future of an endpoint separately. Otherwise every check-in would have the size of the largest one.
 fn boxed<'a, T>(work: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
     Box::pin(work)
 }
@@ -227,7 +228,7 @@ pub struct Handled {
     pub answer: Answer,
 }
 
-/// Why a poll was refused while it was held: an extension of its reply, for metrics.
+/// Reason why a poll was refused while it was held. An extension of its response, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefusedWhileHeld(pub &'static str);
 
@@ -236,7 +237,7 @@ pub struct RefusedWhileHeld(pub &'static str);
 struct Passage {
     operation: Option<Operation>,
     permit: Option<Permit>,
-    /// The API version was checked, so the response carries ours.
+    /// Whether the API version was checked, so that the response has its header.
     versioned: bool,
     /// Why the request is refused, where there is no [`ApiError`].
     refused: Option<&'static str>,
@@ -272,7 +273,7 @@ impl Inner {
             self.fleet.refusals().note(refused, self.fleet.now());
         }
         match operation.filter(|_| reply.status().is_success()) {
-            // Many hosts share an enrollment key; each of them has its own with the next request.
+            // Without the key: many hosts share an enrollment key. With its next request, each of them has its own.
             Some(Operation::Enroll) => peer.set_authenticated(),
             Some(operation) if operation.asks_for_key() => authenticated(&peer, &head),
             _ => {}
@@ -280,7 +281,7 @@ impl Inner {
         Handled { operation, refused, answer: respond::finish(reply, &id, versioned).into() }
     }
 
-    /// The checks before an endpoint, in the order of EA §1.4.
+    /// Makes the checks before an endpoint, in the order of EA §1.4, and calls it.
     async fn dispatch<B>(
         &self,
         head: &Parts,
@@ -304,7 +305,7 @@ impl Inner {
             passage.refused = Some("MethodNotAllowed");
             return Ok(respond::method_not_allowed(route.allow()).into());
         }
-        // Set before the check: a refusal of the client's version carries ours too, so that it can adapt.
+        // Set before the check, so that the response to an unsupported version contains the supported one.
         passage.versioned = true;
         version_header::check(&head.headers)?;
         let limits = self.limiter.limits();

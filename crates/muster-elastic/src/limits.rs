@@ -56,7 +56,7 @@ impl Operation {
         !matches!(self, Self::Status | Self::PgpRetrieval)
     }
 
-    /// The name under `limits.` in the configuration file.
+    /// Returns the name under `limits.` in the configuration file.
     pub const fn key(self) -> &'static str {
         match self {
             Self::Status => "status",
@@ -138,8 +138,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Maximum time for a body of `operation`. Only upload chunks are large enough to take long on a slow network.
-    /// Elsewhere, a client that announces gigabytes and sends nothing must not hold a connection for long (D23).
+    /// Returns the maximum time for a body of `operation`. Only upload chunks are large enough to take long on a slow
+    /// network. Elsewhere, a client that announces gigabytes and sends nothing must not hold a connection for long
+    /// (D23).
     pub fn read_timeout(&self, operation: Operation) -> Duration {
         match operation {
             Operation::UploadChunk => self.read_timeout,
@@ -147,12 +148,12 @@ impl Limits {
         }
     }
 
-    /// The limits of `operation`.
+    /// Returns the limits of `operation`.
     pub fn of(&self, operation: Operation) -> &OperationLimit {
         &self.by_operation[operation as usize]
     }
 
-    /// Maximum bytes of a body of `operation`.
+    /// Returns the maximum length of a body of `operation`, bytes.
     pub fn body(&self, operation: Operation) -> usize {
         match self.of(operation).max_body {
             0 => LONGEST_BODY,
@@ -160,7 +161,7 @@ impl Limits {
         }
     }
 
-    /// The limits of `operation`, mutable.
+    /// Returns the limits of `operation`, mutable.
     pub fn of_mut(&mut self, operation: Operation) -> &mut OperationLimit {
         &mut self.by_operation[operation as usize]
     }
@@ -183,12 +184,12 @@ struct Gauge {
 }
 
 impl Limiter {
-    /// A limiter with full buckets.
+    /// Creates a limiter with full buckets.
     pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self { limits, start: Instant::now(), gauges: Default::default() })
     }
 
-    /// The limits that are enforced.
+    /// Returns the limits that are enforced.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -205,7 +206,7 @@ impl Limiter {
         Ok(Permit { limiter: Arc::clone(self), operation })
     }
 
-    /// Number of running requests of `operation`, including parked ones.
+    /// Returns the number of running requests of `operation`, including parked ones.
     pub fn running(&self, operation: Operation) -> usize {
         self.gauges[operation as usize].running.load(Ordering::Relaxed)
     }

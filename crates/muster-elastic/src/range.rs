@@ -28,6 +28,7 @@ impl Wanted {
     pub fn parse(header: Option<&str>, size: u64) -> Result<Self, BadRange> {
         let Some(header) = header else { return Ok(Self::Whole) };
         let ranges = header.trim().strip_prefix("bytes=").ok_or(BadRange::Unsatisfiable)?;
+        // The length of the header bounds the number of parts.
         let parts = ranges.split(',').map(|range| one(range.trim(), size)).collect::<Result<Vec<_>, _>>()?;
         match parts[..] {
             [(first, last)] => Ok(Self::Part { first, last }),

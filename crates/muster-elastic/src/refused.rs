@@ -11,19 +11,19 @@ use crate::error::ApiError;
 use crate::limits::Operation;
 use crate::route::Route;
 
-/// The reason that operators see for an error, or `None` if the error is not recorded as a refusal: errors of the server are
-/// logged as such, and 409 for a repeated audit report is part of the protocol.
+/// Returns the reason that operators see for an error, or `None` if the error is not recorded as a refusal: errors of
+/// the server are logged as such, and 409 for a repeated audit report is part of the protocol.
 pub fn reason(error: &ApiError) -> Option<&'static str> {
     let status = error.status().as_u16();
     (status < 500 && status != 409).then(|| error.reason())
 }
 
-/// A refusal with only the peer filled in.
+/// Creates a refusal with the fields that are known from the connection.
 pub fn from(peer: &Peer) -> Refused {
     Refused { address: peer.ip(), key: peer.key().map(ToString::to_string), ..Refused::default() }
 }
 
-/// A refusal with everything that is known about the request. The reason is added by the caller.
+/// Creates a refusal with everything that is known about the request. The caller adds the reason.
 pub fn describe(head: &Parts, peer: &Peer, operation: Option<Operation>) -> Refused {
     // Nothing here is authenticated. It tells operators which agent or proxy to look at.
     let agent = match Route::of(head.uri.path()) {

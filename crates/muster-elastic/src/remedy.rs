@@ -1,6 +1,6 @@
 //! Remedies for refused requests, by error code.
 
-/// What an operator can do about `code`; empty where there is nothing to do.
+/// Returns what an operator can do about `code`; empty if there is nothing to do.
 pub fn of(code: &str) -> &'static str {
     match code {
         "ErrNoAuthHeader" => "send the agent's access key; only /api/status works without one",

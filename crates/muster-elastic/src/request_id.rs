@@ -25,7 +25,7 @@ impl RequestId {
         })
     }
 
-    /// The value of the response's header.
+    /// Returns the value of the response's header.
     pub fn to_header(&self) -> HeaderValue {
         // Checked by `is_plain`, so the fallback is not reached.
         HeaderValue::from_str(&self.0).unwrap_or(HeaderValue::from_static(""))

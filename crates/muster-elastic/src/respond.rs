@@ -15,24 +15,24 @@ use muster_listen::reply::{Reply, ReplyBody};
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// 200 without a body.
+/// Creates a 200 without a body.
 pub fn empty() -> Reply {
     Response::new(ReplyBody::empty())
 }
 
-/// 200 with a body of this content type.
+/// Creates a 200 with a body of this content type.
 pub fn typed(body: impl Into<ReplyBody>, content_type: HeaderValue) -> Reply {
     let mut reply = Response::new(body.into());
     reply.headers_mut().insert(CONTENT_TYPE, content_type);
     reply
 }
 
-/// 200 with serialized JSON.
+/// Creates a 200 with serialized JSON.
 pub fn json_bytes(body: impl Into<ReplyBody>) -> Reply {
     typed(body, JSON)
 }
 
-/// 200 with a value as JSON.
+/// Creates a 200 with a value as JSON.
 pub fn json<T: Serialize>(value: &T) -> Result<Reply, ApiError> {
     let bytes = serde_json::to_vec(value).map_err(Error::internal)?;
     Ok(json_bytes(Bytes::from(bytes)))
@@ -44,12 +44,12 @@ fn text(status: StatusCode, body: &'static str) -> Reply {
     reply
 }
 
-/// The response for an unknown path (EA3): plain text, as Go's HTTP server sends it.
+/// Creates the response for an unknown path (EA3): plain text, as Go's HTTP server sends it.
 pub fn not_found() -> Reply {
     text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
-/// The response for a method that the path does not support (EA3).
+/// Creates the response for a method that the path does not support (EA3).
 pub fn method_not_allowed(allow: HeaderValue) -> Reply {
     let mut reply = empty();
     *reply.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
@@ -57,14 +57,14 @@ pub fn method_not_allowed(allow: HeaderValue) -> Reply {
     reply
 }
 
-/// The response when too many requests are running on the listener (EA17).
+/// Creates the response when too many requests are running on the listener (EA17).
 pub fn full() -> Reply {
     let mut reply = typed(Bytes::from_static(b"Server capacity exceeded."), HeaderValue::from_static("text/plain"));
     *reply.status_mut() = StatusCode::TOO_MANY_REQUESTS;
     reply
 }
 
-/// The response for an error. Errors of the server or the store are logged with their internal details.
+/// Creates the response for an error. Errors of the server or the store are logged with their internal details.
 pub fn failure(error: ApiError, id: &RequestId) -> Reply {
     let status = error.status();
     let cause = error.cause().map(tracing::field::display);

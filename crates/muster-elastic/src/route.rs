@@ -82,7 +82,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The method of the route.
+    /// Returns the method of the route.
     fn method(&self) -> Method {
         match self {
             Self::Status | Self::Artifact(..) | Self::File(_) | Self::PgpKey(_) => Method::GET,
@@ -98,7 +98,7 @@ impl<'a> Route<'a> {
         *method == own || (own == Method::GET && *method == Method::HEAD)
     }
 
-    /// The methods that the route accepts, for the `Allow` header (RFC 9110 §15.5.6).
+    /// Returns the methods that the route accepts, for the `Allow` header (RFC 9110 §15.5.6).
     pub fn allow(&self) -> HeaderValue {
         HeaderValue::from_static(match self.method() {
             Method::GET => "GET, HEAD",
@@ -107,7 +107,7 @@ impl<'a> Route<'a> {
         })
     }
 
-    /// The operation whose limits apply to the route.
+    /// Returns the operation whose limits apply to the route.
     pub fn operation(&self) -> Operation {
         match self {
             Self::Status => Operation::Status,

@@ -36,6 +36,7 @@ impl Shares {
             return Err(ApiError::of("MaxLimit"));
         }
         *count += 1;
+        // Unlocked before the id is copied.
         drop(taken);
         Ok(Share { shares: Arc::clone(self), agent: agent.clone() })
     }

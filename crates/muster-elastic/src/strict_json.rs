@@ -110,7 +110,7 @@ struct Scanner<'a> {
     known: Option<Passing<'a>>,
 }
 
-/// A value that may be skipped, and its range once it was found.
+/// A value that may be skipped, and its range once it is found.
 type Passing<'a> = (Known<'a>, Option<Range<usize>>);
 
 type Step<T = ()> = Result<T, BadJson>;
@@ -145,6 +145,7 @@ impl<'a> Scanner<'a> {
         if raw(self.bytes, key) != known.key.as_bytes() || !rest.starts_with(b"{") {
             return false;
         }
+        // The callback compares a digest of these bytes, so they were scanned before, with the same result.
         let Some(length) = (known.length)(rest).filter(|length| *length <= rest.len()) else { return false };
         *place = Some(self.at..self.at + length);
         self.at += length;
@@ -376,8 +377,8 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Number of bytes before the first quote, backslash or control character, compared eight at a time. Strings are most of a
-/// check-in, so this loop determines the speed of the scanner.
+/// Returns the number of bytes before the first quote, backslash or control character, compared eight at a time.
+/// Strings are most of a check-in, so this loop determines the speed of the scanner.
 fn plain_length(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
@@ -405,7 +406,7 @@ fn stops(word: u64) -> u64 {
     (below(word, 0x20) | is(b'"') | is(b'\\')) & (ONES << 7)
 }
 
-/// Offset of the first key that equals an earlier one.
+/// Returns the offset of the first key that equals an earlier one.
 fn pairwise(bytes: &[u8], keys: &[Key]) -> Option<usize> {
     let later = keys.iter().enumerate().skip(1);
     let mut duplicates = later.filter(|(i, key)| keys[..*i].iter().any(|other| same(bytes, other, key)));
@@ -413,6 +414,7 @@ fn pairwise(bytes: &[u8], keys: &[Key]) -> Option<usize> {
 }
 
 fn sorted(bytes: &[u8], keys: &mut [Key]) -> Option<usize> {
+    // Equal keys stay in the order of the text, so that the reported position is that of the second one.
     keys.sort_unstable_by(|a, b| compare(bytes, a, b).then(a.start.cmp(&b.start)));
     let duplicates = keys.windows(2).filter(|pair| compare(bytes, &pair[0], &pair[1]).is_eq());
     duplicates.map(|pair| pair[1].start as usize).min()
@@ -435,7 +437,7 @@ fn raw<'a>(bytes: &'a [u8], key: &Key) -> &'a [u8] {
     &bytes[key.start as usize..key.end as usize]
 }
 
-/// The key with escapes decoded, as a decoder sees it: `"a"` and `"\u0061"` are duplicates.
+/// Returns the key with escapes decoded, as a decoder sees it: `"a"` and `"\u0061"` are duplicates.
 fn unescaped<'a>(bytes: &'a [u8], key: &Key) -> Cow<'a, [u8]> {
     if !key.escaped {
         return raw(bytes, key).into();

@@ -41,7 +41,7 @@ const DOWNLOADING: &str = "UPG_DOWNLOADING";
 /// Maximum length of a version, bytes.
 const VERSION_BYTES: usize = 128;
 
-/// The id of the action that the details belong to; empty if absent.
+/// Returns the id of the action that the details belong to; empty if absent.
 fn action_id(raw: &str) -> String {
     serde_json::from_str(raw).map(|details: ActionOf| details.action_id).unwrap_or_default()
 }

@@ -51,6 +51,7 @@ impl Inner {
         let key = authorization::api_key(call.headers())?;
         let entry = self.fleet.authentication().any_agent(&key).await?;
         let sha256 = chunk_hash(call.headers())?;
+        // Everything in the head is checked before the body, which can have megabytes.
         let number = number.parse().map_err(|_| ApiError::bad_request("the chunk number is not a number"))?;
         let upload = self.fleet.files().upload_for_chunk(&entry, id, number).await?;
         // Held while the chunk arrives, so that an agent on a slow network occupies only its own share.
@@ -74,6 +75,7 @@ impl Inner {
     {
         let key = authorization::api_key(call.headers())?;
         let entry = self.fleet.authentication().any_agent(&key).await?;
+        // Before the body is read, so that an unknown upload costs nothing.
         let upload = self.fleet.files().upload_to_complete(&entry, id).await?;
         let body = call.read().await.map_err(BodyError::of_upload)?;
         let request: UploadCompleteRequest = json::parse(&body)?;
@@ -82,7 +84,7 @@ impl Inner {
     }
 }
 
-/// The SHA-256 of the chunk according to the client, in hexadecimal digits of either case.
+/// Returns the SHA-256 of the chunk as announced by the client, in hexadecimal digits of either case.
 fn chunk_hash(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
     let value = headers.get(CHUNK_SHA2_HEADER).ok_or_else(|| ApiError::bad_request("X-Chunk-SHA2 is missing"))?;
     muster_fleet::uploads::sha256_from_hex(value.to_str().unwrap_or_default())

@@ -12,7 +12,7 @@ const MAX_HEADER_BYTES: usize = 256;
 pub struct AcceptedVersion {
     /// Without a leading `v` and without a suffix: `9.6.0` (EA33).
     pub version: String,
-    /// Its minor version is higher than the one that this server was tested with.
+    /// Whether its minor version is higher than the newest one that this server was tested with.
     pub newer_than_tested: bool,
 }
 

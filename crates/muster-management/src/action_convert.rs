@@ -8,7 +8,7 @@ use muster_protocol::management::action::{Action, ActionError, ActionResult, Act
 use super::convert::{document, time};
 use muster_fleet::action_views::{ActionView, AgentResult, TargetView};
 
-/// A created action.
+/// Converts a created action.
 pub fn action(action: &Record, agents: Vec<String>) -> Action {
     Action {
         id: action.id.to_string(),
@@ -21,12 +21,12 @@ pub fn action(action: &Record, agents: Vec<String>) -> Action {
     }
 }
 
-/// A created CANCEL action.
+/// Converts a created CANCEL action.
 pub fn cancel(action: &Record) -> CancelAction {
     CancelAction { id: action.id.to_string(), kind: action.kind.as_str().into(), created_at: time(action.created_at) }
 }
 
-/// The status of an action.
+/// Converts the status of an action.
 pub fn status(view: ActionView) -> ActionStatus {
     let ActionView { action, created, progress, errors } = view;
     let data = document(action.data.as_deref());
@@ -60,7 +60,7 @@ pub fn status(view: ActionView) -> ActionStatus {
     }
 }
 
-/// The API's name of a status.
+/// Returns the API's name of a status.
 pub fn status_word(status: Status) -> &'static str {
     match status {
         Status::Cancelled => "CANCELLED",
@@ -81,7 +81,7 @@ fn error(failed: AgentResult) -> ActionError {
     }
 }
 
-/// The result of an action for one agent.
+/// Converts the result of an action for one agent.
 pub fn result(target: TargetView) -> ActionResult {
     // A target without a result is still queued, or belongs to an action that expired.
     let (timestamp, error, fields) = match target.result {

@@ -30,7 +30,7 @@ fn both_cases(word: &str) -> Vec<String> {
     vec![word.to_owned(), word.to_lowercase()]
 }
 
-/// The policy that a reassignment assigns.
+/// Returns the policy that a reassignment assigns.
 fn policy(view: &ActionView) -> Vec<String> {
     let data = document(view.action.data.as_deref());
     let id = data["policy_id"].as_str().filter(|id| view.action.kind == ActionType::PolicyReassign && !id.is_empty());
@@ -67,6 +67,7 @@ impl ActionQuery {
                         "agent_id must be one complete id, combined with other conditions by and",
                     ));
                 }
+                // Evaluated on the rows that the store returns.
                 part => rest.push(part),
             }
         }

@@ -13,7 +13,8 @@ use muster_fleet::actions::{MigrateRequest, UpgradeRequest};
 use muster_fleet::moment::{parse_end, parse_time};
 use muster_fleet::tags::TagChange;
 
-/// The upgrade of one agent, which starts immediately: start time and rollout window exist only in bulk (MG §1.2.2).
+/// Converts the upgrade of one agent, which starts immediately: start time and rollout window exist only in bulk
+/// (MG §1.2.2).
 pub fn upgrade(body: Upgrade) -> UpgradeRequest {
     UpgradeRequest {
         version: body.version,
@@ -25,7 +26,7 @@ pub fn upgrade(body: Upgrade) -> UpgradeRequest {
     }
 }
 
-/// The upgrade of many agents. `start_time` is RFC 3339; the rollout window is in seconds and is validated by core.
+/// Converts the upgrade of many agents. `start_time` is RFC 3339. The rollout window is in seconds; core validates it.
 pub fn bulk_upgrade(body: BulkUpgrade) -> Result<UpgradeRequest, Error> {
     Ok(UpgradeRequest {
         version: body.version,
@@ -42,12 +43,13 @@ pub fn tags(add: Option<Vec<String>>, remove: Option<Vec<String>>) -> Result<Tag
     TagChange::parse(&add.unwrap_or_default(), &remove.unwrap_or_default())
 }
 
-/// A migration. The service checks the keys of `settings`, and passes the values to the agent unchanged.
+/// Converts a migration. The service checks the keys of `settings`, and passes the values to the agent unchanged.
 pub fn migrate(uri: String, enrollment_token: String, settings: Option<Map<String, Value>>) -> MigrateRequest {
     MigrateRequest { uri, enrollment_token, settings: settings.unwrap_or_default() }
 }
 
-/// The migration of many agents. A replace token belongs to a single agent, so it is refused here (MG §1.2.3).
+/// Converts the migration of many agents. A replace token belongs to a single agent, so it is rejected here
+/// (MG §1.2.3).
 pub fn bulk_migrate(uri: String, token: String, settings: Option<Map<String, Value>>) -> Result<MigrateRequest, Error> {
     if settings.as_ref().is_some_and(|settings| settings.contains_key("replace_token")) {
         return Err(Error::invalid(
@@ -67,7 +69,8 @@ pub fn user(user: Option<UserInfo>) -> Option<Value> {
     })
 }
 
-/// An action of any type, by its wire name. Times are RFC 3339; the expiration may also be a duration from `now`.
+/// Converts an action of any type, by its wire name. Times are RFC 3339; the expiration can also be a duration from
+/// `now`.
 pub fn any(action: NewAction, now: Timestamp) -> Result<ActionRequest, Error> {
     // Parsed here and not in the body's type, so that the error names the field and the value.
     let kind: ActionType = serde_json::from_value(Value::String(action.kind.clone()))

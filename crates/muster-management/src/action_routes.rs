@@ -68,11 +68,13 @@ async fn list(
             let Readable { items: matching, unreadable } = every_match(&fleet, &grant, all, &rest).await?;
             let total = matching.len() as u64;
             // The total counts all matches, so they are all read, even for a page in the middle.
+            // If the action of the cursor no longer matches, there is no such place, and the list starts again.
             let place = |view: &ActionView| Some(ActionCursor::behind(&view.action)) == after;
             let behind = after.as_ref().and_then(|_| matching.iter().position(place)).map_or(0, |place| place + 1);
             let mut items = paging.cut(matching.into_iter().skip(behind).collect());
             fleet.actions().add_errors(&grant, &mut items, errors).await?;
-            // All rows were looked through; the first page tells of those that could not be read.
+            // All rows were read, so every page would repeat the number of unreadable ones. Only the first page reports
+            // it.
             let unreadable = if after.is_none() { unreadable } else { 0 };
             Listed { items, total, unreadable }
         }
@@ -134,6 +136,7 @@ async fn results(
     Query(query): Query<ResultsQuery>,
 ) -> Answer<Whole<ActionResult>> {
     // Pages by target position: an action may have 100,000 targets.
+    // A higher limit is reduced instead of rejected: the caller continues from the last result anyway.
     let limit = query.limit.unwrap_or(MOST_RESULTS).min(MOST_RESULTS);
     let action = fleet.actions().find_listed(&context, &id).await?;
     let found = fleet.actions().results(&action, query.after.unwrap_or(-1), limit).await?;

@@ -90,6 +90,7 @@ async fn roll_back(
 ) -> Answer<CreatedAction> {
     let given = fleet.actions().roll_back(&one(&fleet, &context, &id).await?).await?;
     // A rollback creates an action for each version, and one agent offers one version.
+    // Empty only if the agent was deleted in the meantime.
     created(given.first().ok_or_else(|| Error::not_found("agent", &id))?)
 }
 

@@ -98,6 +98,7 @@ async fn list(
         (None, None) => fleet.policies().list(&grant, paging.rows()).await?,
         (None, Some(name)) => {
             let found = fleet.policies().list_after(&grant, name, paging.per_page).await?;
+            // A page of no rows, because only the total is needed.
             found.of(fleet.policies().list(&grant, Page { offset: 0, limit: 0 }).await?.total)
         }
         (Some(kuery), after) => {
@@ -108,7 +109,8 @@ async fn list(
             if let Some(name) = after {
                 items.retain(|policy| key(&policy.name) > key(name));
             }
-            // All rows were looked through; the first page tells of those that could not be read.
+            // All rows were read, so every page would repeat the number of unreadable ones. Only the first page reports
+            // it.
             let unreadable = if after.is_none() { unreadable } else { 0 };
             Listed { total, items: paging.cut(items), unreadable }
         }
@@ -122,7 +124,7 @@ async fn list(
     Ok(page_with_next(Listed { items, total: found.total, unreadable: found.unreadable }, &paging, next))
 }
 
-/// Every policy that matches, read in batches.
+/// Reads all matching policies in batches.
 async fn every_match(fleet: &Fleet, grant: &Grant<PoliciesRead>, kuery: &str) -> Result<Readable<Policy>, Error> {
     let mut found = Vec::new();
     let Listed { items: mut batch, mut unreadable, .. } =
@@ -203,6 +205,7 @@ async fn update(
     let context = dry_run.of(context);
     let before = fleet.policies().find::<PoliciesWrite>(&context, &id).await?;
     let mut wanted = draft(body)?;
+    // From `If-Match`: the update fails if someone else changed the policy since it was read.
     wanted.expected.version = version;
     let changed = fleet.policies().update(&before, wanted).await?;
     let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
@@ -215,6 +218,7 @@ async fn copy(
     Path(id): Path<String>,
     Body(body): Body<CopyAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
+    // The write privilege, because copying creates a policy.
     let from = fleet.policies().find::<PoliciesWrite>(&context, &id).await?;
     let copied = fleet.policies().copy(&from, &body.name, body.description).await?;
     Ok(item(saved(copied, &AgentCounts::default())))
@@ -237,7 +241,7 @@ struct FullQuery {
     standalone: Option<bool>,
 }
 
-/// The compiled policy. `standalone` removes the parts that an unmanaged agent must not have (MG107).
+/// Returns the compiled policy. `standalone` removes the parts that an unmanaged agent must not have (MG107).
 async fn compiled(fleet: &Fleet, context: &OpContext, id: &str, query: &FullQuery) -> Result<Value, Error> {
     let policy = fleet.policies().find::<PoliciesRead>(context, id).await?;
     // The stored compiled form, not a new compilation: it is what agents of that revision received.
@@ -312,7 +316,7 @@ struct DiffQuery {
     to: Option<i64>,
 }
 
-/// The differences between two revisions, by default between the newest and the one before.
+/// Returns the differences between two revisions, by default between the newest and the one before.
 async fn diff(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,

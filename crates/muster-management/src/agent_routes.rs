@@ -133,6 +133,7 @@ async fn of_actions(
     Caller(context): Caller,
     Body(body): Body<AgentsOfActions>,
 ) -> Answer<Words> {
+    // A POST that only reads: many ids do not fit into a query string.
     let agents = fleet.actions().agents_of(&context, &body.action_ids).await?;
     Ok(whole(agents.iter().map(ToString::to_string).collect()))
 }

@@ -11,22 +11,22 @@ use super::query::Paging;
 /// A JSON response, or an error.
 pub type Answer<T> = ApiResult<Json<T>>;
 
-/// `{item}`.
+/// Creates `{item}`.
 pub fn item<T>(item: T) -> Json<Item<T>> {
     Json(Item { item })
 }
 
-/// `{items}`: a complete list.
+/// Creates `{items}`: a complete list.
 pub fn whole<T>(items: Vec<T>) -> Json<Whole<T>> {
     Json(Whole { items })
 }
 
-/// A page of a list.
+/// Creates a page of a list.
 pub fn page<T>(items: Vec<T>, total: u64, paging: &Paging) -> Json<Items<T>> {
     page_with_next(Listed { items, total, unreadable: 0 }, paging, None)
 }
 
-/// A page, and where the list goes on behind it.
+/// Creates a page with the cursor of the next one.
 pub fn page_with_next<T>(found: Listed<T>, paging: &Paging, next: Option<String>) -> Json<Items<T>> {
     let Listed { items, total, unreadable } = found;
     Json(Items { items, total, unreadable, page: paging.page, per_page: paging.per_page, next_search_after: next })

@@ -20,6 +20,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        // Before the body is read, which would be of no use.
         if let Some(refused) = unsupported_coding(request.headers()) {
             return Err(refused);
         }
@@ -28,7 +29,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-/// The response for a body that could not be read: too large, late, or interrupted.
+/// Creates the response for a body that could not be read: too large, late, or interrupted.
 pub fn unreadable(rejection: &BytesRejection) -> Response {
     if is_late(rejection) {
         return http_error(StatusCode::REQUEST_TIMEOUT, "body_late", "the request body did not arrive in time");
@@ -50,8 +51,8 @@ fn is_late(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// The response for a body with a content coding. Bodies are not decoded here, and an encoded one would otherwise be
-/// reported as invalid JSON.
+/// Returns the response for a body with a content coding. Bodies are not decoded here, and an encoded one would
+/// otherwise be reported as invalid JSON.
 fn unsupported_coding(headers: &HeaderMap) -> Option<Response> {
     let coding = headers.get(CONTENT_ENCODING)?;
     if coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity") {

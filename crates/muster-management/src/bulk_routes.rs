@@ -54,10 +54,10 @@ enum BulkAnswer {
     CreatedActions(CreatedActions),
 }
 
-/// Maximum refused agents shown by a dry run, for each action.
+/// Maximum number of ineligible agents that a dry run lists for each action.
 const SHOWN: usize = 5;
 
-/// The response of a dry run, which passes the same checks as the action itself.
+/// Creates the response of a dry run, which passes the same checks as the action itself.
 fn counted<'a>(given: impl IntoIterator<Item = &'a Submitted>) -> BulkAnswer {
     let mut counted = Counted::default();
     for Submitted { targets, refused, .. } in given {
@@ -76,8 +76,8 @@ fn created(context: &OpContext, given: &Submitted) -> Answer<BulkAnswer> {
     Ok(Json(BulkAnswer::CreatedAction(CreatedAction { action_id: given.action.id.to_string() })))
 }
 
-/// The caller's context, with its dry run, and the selected agents. A macro, because bodies share no trait and the
-/// privilege differs.
+/// Returns the caller's context, with its dry run, and the selected agents. A macro, because bodies share no trait and
+/// the privilege differs.
 macro_rules! act_on {
     ($fleet:ident, $context:ident, $body:ident, $privilege:ty) => {{
         let selection = $body.selection();

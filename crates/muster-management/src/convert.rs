@@ -25,22 +25,24 @@ fn times(at: Option<Timestamp>) -> Option<String> {
     at.map(time)
 }
 
-/// Parses a stored document of our own. An invalid one, which the store does not accept, becomes `null`.
+/// Parses a document that the server stored. An invalid one, which the store does not accept, becomes `null`.
 pub fn document(text: Option<&str>) -> Value {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null)
 }
 
-/// A document that an agent reported. It is passed on as text: parsed into a tree, a small document may take gigabytes.
+/// Converts a document that an agent reported. It is passed on as text: parsed into a tree, a small document may take
+/// gigabytes.
 pub fn reported(text: Option<&str>) -> Json {
     text.and_then(Json::parse).unwrap_or_default()
 }
 
-/// Maximum bytes of an agent's message in lists.
+/// Maximum length of an agent's message in lists, bytes.
 const ROW_MESSAGE_BYTES: usize = 256;
-/// Metadata above this many bytes is reduced to the host name in lists.
+/// Maximum length of metadata in lists, bytes. Longer metadata is reduced to the host name.
 const ROW_METADATA_BYTES: usize = 32 << 10;
 
-/// An agent as a row of a list. A page may have thousands of rows, so long texts are shortened; details show them in full.
+/// Converts an agent to a row of a list. A page may have thousands of rows, so long texts are shortened; details show
+/// them in full.
 pub fn agent_row(mut view: AgentView) -> Agent {
     let AgentDetails { record, documents } = &mut view.details;
     record.health.message = shortened_to(&record.health.message, ROW_MESSAGE_BYTES).into_owned();
@@ -52,7 +54,7 @@ pub fn agent_row(mut view: AgentView) -> Agent {
     agent(view)
 }
 
-/// An enrollment key, with the token where it is shown.
+/// Converts an enrollment key, with its token if the caller may see it.
 pub fn key(key: EnrollmentKey, token: Option<String>, now: Timestamp) -> enrollment_key::EnrollmentKey {
     enrollment_key::EnrollmentKey {
         // Evaluated now: a key also becomes inactive by expiring and by being used up, without a write.
@@ -76,7 +78,7 @@ pub fn key(key: EnrollmentKey, token: Option<String>, now: Timestamp) -> enrollm
     }
 }
 
-/// An agent.
+/// Converts an agent.
 pub fn agent(view: AgentView) -> Agent {
     let AgentView { details, last_checkin, connected, credentials, output_keys } = view;
     let (record, documents) = (details.record, details.documents);
@@ -124,6 +126,7 @@ pub fn agent(view: AgentView) -> Agent {
         tags: record.tags,
         agent: AgentVersion { id: record.id.to_string(), version: record.agent_version },
         newer_than_tested: record.newer_than_tested,
+        // Kibana's name for spaces. An object belongs to exactly one here.
         namespaces: vec![record.space.to_string()],
         first_address: record.first_address,
         last_address: record.last_address,
@@ -198,7 +201,7 @@ fn audit_word(reason: AuditReason) -> &'static str {
     }
 }
 
-/// Counts by status, in the groups of Kibana (MG §3.6).
+/// Groups counts by status as Kibana does (MG §3.6).
 pub fn status_results(counts: &[(Status, u64)]) -> AgentStatusResults {
     let of = |wanted: &[Status]| counts.iter().filter(|(status, _)| wanted.contains(status)).map(|(_, n)| n).sum();
     let all = of(&Status::ALL);

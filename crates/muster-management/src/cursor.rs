@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 /// Prefix of the id of a point in time.
 const PIT: &str = "enrolled-by-";
 
-/// Rows per read when a whole list is evaluated.
+/// Number of rows per read when a whole list is evaluated.
 pub const BATCH: u32 = 1000;
 
 /// Parses the cursor of a list that is sorted by name.
@@ -70,6 +70,7 @@ fn parse(text: &str, sort: AgentSort) -> Option<AgentCursor> {
         Value::String(text) if !sort.is_by_time() => SortValue::Text(text),
         _ => return None,
     };
+    // The id distinguishes rows with the same sort value; without it, a page could skip or repeat them.
     Some(AgentCursor { value, id: AgentId::parse(&id).ok()? })
 }
 
@@ -82,7 +83,7 @@ pub fn write(cursor: &AgentCursor) -> String {
     }
 }
 
-/// The point in time that a request opens or continues with.
+/// Returns the point in time that a request opens or continues with.
 pub fn point_in_time(query: &ListAgents, now: Timestamp) -> Result<Option<Timestamp>, Error> {
     let opens = query.open_pit == Some(true);
     let pit = match (&query.pit_id, opens) {

@@ -17,7 +17,7 @@ use super::{
 };
 use muster_fleet::Fleet;
 
-/// Maximum bytes of a JSON body.
+/// Maximum length of a JSON body, bytes.
 const MAX_BODY: usize = 8 << 20;
 
 /// A route.
@@ -49,14 +49,14 @@ macro_rules! methods {
 methods!(get GET post POST put PUT delete DELETE);
 
 impl Endpoint {
-    /// Sets the maximum bytes of a body.
+    /// Sets the maximum length of a body, bytes.
     #[must_use]
     pub fn taking(self, bytes: usize) -> Self {
         Self { handler: self.handler.layer(DefaultBodyLimit::max(bytes)), ..self }
     }
 }
 
-/// All endpoints.
+/// Returns all endpoints.
 pub fn all() -> Vec<Endpoint> {
     let families = [
         enrollment_keys::endpoints(),
@@ -74,7 +74,7 @@ pub fn all() -> Vec<Endpoint> {
     families.into_iter().flatten().collect()
 }
 
-/// The router for paths below `/api/fleet`.
+/// Creates the router for paths below `/api/fleet`.
 pub fn router(fleet: Arc<Fleet>) -> Router {
     let routes = all().into_iter().fold(Router::new(), |router, one| router.route(one.path, one.handler));
     routes

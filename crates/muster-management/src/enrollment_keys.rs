@@ -63,9 +63,11 @@ async fn list(
             let Readable { mut items, unreadable } = every_match(&fleet, &grant, &kuery).await?;
             let total = items.len() as u64;
             if let Some((at, id)) = after {
+                // Newest first, as in the store, so the next page has the smaller keys.
                 items.retain(|key| (key.created_at, &key.id) < (*at, id));
             }
-            // All rows were looked through; the first page tells of those that could not be read.
+            // All rows were read, so every page would repeat the number of unreadable ones. Only the first page reports
+            // it.
             let unreadable = if after.is_none() { unreadable } else { 0 };
             Listed { total, items: paging.cut(items), unreadable }
         }
@@ -83,12 +85,12 @@ async fn list(
     Ok(Json(EnrollmentKeys { items, list, total, unreadable, page, per_page, next_search_after: next }))
 }
 
-/// Every key that matches, read in batches.
+/// Reads all matching keys in batches.
 async fn every_match(fleet: &Fleet, grant: &Grant<KeysRead>, kuery: &str) -> Result<Readable<Record>, Error> {
     let mut found = Vec::new();
     let Listed { items: mut batch, mut unreadable, .. } =
         fleet.enrollment_keys().list(grant, None, Page { offset: 0, limit: cursor::BATCH }).await?;
-    // An unknown field is told even when there is no key.
+    // Reports an unknown field even if there are no keys to evaluate the query on.
     select(&TABLE, kuery, Vec::new()).await?;
     while let Some((at, id)) = batch.last().map(|key| (key.created_at, key.id.clone())) {
         found.append(&mut select(&TABLE, kuery, batch).await?);

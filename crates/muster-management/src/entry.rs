@@ -43,6 +43,7 @@ pub async fn enter(State(_fleet): State<Arc<Fleet>>, mut request: Request, next:
 }
 
 fn admit(request: &mut Request) -> ApiResult<()> {
+    // A path outside the API is reported as such even to unauthenticated clients: it reveals nothing.
     let (space, inner) = split_path(request.uri())?;
     // Authentication comes before the version and the space, so that an unauthenticated client learns nothing about them.
     let context = authenticate(request.extensions().get::<Peer>())?;

@@ -11,7 +11,7 @@ use muster_listen::reply::{Reply, ReplyBody};
 use muster_protocol::management::ErrorBody;
 use muster_protocol::management::envelope::Diagnostic;
 
-/// Maximum problems in a response.
+/// Maximum number of problems in a response.
 const MAX_DIAGNOSTICS: usize = 100;
 
 /// A domain error that becomes a response.
@@ -40,11 +40,12 @@ const fn status_of(kind: ErrorKind) -> StatusCode {
     }
 }
 
-/// Seconds of `Retry-After`.
+/// Returns the value of `Retry-After`, in seconds.
 const fn retry_after(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::TooMany => Some("1"),
         ErrorKind::Unavailable => Some("5"),
+        // Repeating the same request is not expected to help.
         _ => None,
     }
 }
@@ -66,7 +67,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// An error of HTTP itself, for which the domain has no kind.
+/// Creates the response for an error of HTTP itself, for which the domain has no kind.
 pub fn http_error(status: StatusCode, code: &str, message: impl Into<String>) -> Response {
     with_status(status, ErrorBody { message: message.into(), code: code.to_owned(), ..ErrorBody::default() })
 }

@@ -25,7 +25,7 @@ use muster_fleet::Fleet;
 use muster_fleet::upload_views::{UploadState, UploadView};
 use muster_listen::reply::ReplyBody;
 
-/// Maximum bytes of a file or artifact.
+/// Maximum length of a file or artifact, bytes.
 const MAX_FILE: usize = 100 << 20;
 
 /// Endpoints for uploads from agents, and for files and artifacts for agents.
@@ -66,6 +66,7 @@ fn upload(view: UploadView) -> AgentUpload {
     // No path for incomplete uploads, so that clients don't offer a download that fails.
     let ready = upload.as_ref().filter(|_| status == "READY");
     AgentUpload {
+        // Until there is an upload, the row stands for the action that requested it.
         id: upload.as_ref().map_or_else(|| action_id.to_string(), |upload| upload.id.to_string()),
         create_time: time(at),
         file_path: ready.map(|upload| path(&upload.id)).unwrap_or_default(),

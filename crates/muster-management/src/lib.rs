@@ -41,7 +41,8 @@ use tower::util::BoxCloneSyncService;
 
 use muster_fleet::Fleet;
 
-/// The router of the management API. The connection's [`muster_listen::reply::Peer`] must be in the request's extensions.
+/// Creates the router of the management API. The connection's [`muster_listen::reply::Peer`] must be in the request's
+/// extensions.
 pub fn management_router(fleet: Arc<Fleet>) -> Router {
     let enter = axum::middleware::from_fn_with_state(Arc::clone(&fleet), entry::enter);
     let inside = BoxCloneSyncService::new(enter.layer(endpoints::router(Arc::clone(&fleet))));

@@ -50,6 +50,7 @@ fn is_form(content_type: &str) -> bool {
 /// Reads the first part with a file name. Other fields are skipped.
 async fn first_file(mut form: Multipart) -> Result<FilePart, Response> {
     while let Some(field) = form.next_field().await.map_err(|error| broken(&error))? {
+        // Not by the name of the field, which differs between clients.
         let Some(name) = field.file_name().map(str::to_owned) else { continue };
         let mime_type = field.content_type().map(str::to_owned);
         // The route's body limit bounds this: the form is a part of the body.

@@ -16,7 +16,7 @@ use super::error::diagnostics;
 use muster_fleet::policies::apply::{Application, Applied};
 use muster_fleet::policies::{Expected, PolicyDraft, SavedPolicy, version_token};
 
-/// Number of active agents by policy. Empty unless requested, and then every count is 0.
+/// Number of active agents by policy. Empty if the counts were not requested; every count is then 0.
 #[derive(Debug, Default)]
 pub struct AgentCounts(HashMap<PolicyId, u64>);
 
@@ -26,7 +26,7 @@ impl From<Vec<(PolicyId, u64)>> for AgentCounts {
     }
 }
 
-/// How much of a policy is returned.
+/// Level of detail of a returned policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
     /// Without its `config`.
@@ -36,13 +36,13 @@ pub enum Detail {
 }
 
 impl Detail {
-    /// Of the parameter `full` of a request.
+    /// Converts the parameter `full` of a request.
     pub fn of(full: Option<bool>) -> Self {
         if full == Some(true) { Self::Full } else { Self::Summary }
     }
 }
 
-/// A policy, in this detail.
+/// Converts a policy.
 pub fn policy(policy: Policy, counts: &AgentCounts, detail: Detail) -> AgentPolicy {
     let version = version_token(&policy);
     let agents = counts.0.get(&policy.id).copied().unwrap_or(0);
@@ -50,7 +50,7 @@ pub fn policy(policy: Policy, counts: &AgentCounts, detail: Detail) -> AgentPoli
         Value::Object(fields) => fields,
         _ => Map::new(),
     };
-    // Not one of our fields, but kept if a client sets it. Kibana always sends it.
+    // Not a field of policies here, but kept if a client sets it. Kibana always sends it.
     let status = fields.remove("status").and_then(|status| status.as_str().map(str::to_owned));
     AgentPolicy {
         id: policy.id.to_string(),
@@ -76,12 +76,12 @@ pub fn policy(policy: Policy, counts: &AgentCounts, detail: Detail) -> AgentPoli
     }
 }
 
-/// A saved policy with its `config` and its warnings.
+/// Converts a saved policy, with its `config` and its warnings.
 pub fn saved(saved: SavedPolicy, counts: &AgentCounts) -> AgentPolicy {
     AgentPolicy { warnings: diagnostics(saved.warnings), ..policy(saved.policy, counts, Detail::Full) }
 }
 
-/// A policy file for the service.
+/// Converts the body of a request to apply a policy file.
 pub fn application(body: ApplyPolicy, version: Option<String>) -> Application {
     let secrets = body.secrets.unwrap_or_default();
     Application {
@@ -92,7 +92,7 @@ pub fn application(body: ApplyPolicy, version: Option<String>) -> Application {
     }
 }
 
-/// The result of applying a policy file.
+/// Converts the result of applying a policy file.
 pub fn applied(applied: Applied, counts: &AgentCounts) -> AppliedPolicy {
     let Applied { saved: SavedPolicy { policy: after, warnings, changed, .. }, previous_revision, changes, secrets } =
         applied;
@@ -112,12 +112,12 @@ pub fn applied(applied: Applied, counts: &AgentCounts) -> AppliedPolicy {
     }
 }
 
-/// A difference between two revisions.
+/// Converts a difference between two revisions.
 pub fn difference(found: muster_core::policy::diff::Difference) -> Difference {
     Difference { path: found.path, before: found.before, after: found.after }
 }
 
-/// A draft for the service. Unknown fields are refused.
+/// Converts a draft of a policy. Unknown fields are rejected.
 pub fn draft(body: SaveAgentPolicy) -> Result<PolicyDraft, Error> {
     if let Some(unknown) = body.fields.keys().find(|name| !OTHER_FIELDS.contains(&name.as_str())) {
         // A distance of 3 finds typing errors, but does not suggest an unrelated field.

@@ -38,7 +38,7 @@ pub struct DryRun {
 }
 
 impl DryRun {
-    /// The caller's context with this dry run.
+    /// Returns the caller's context with this dry run.
     pub fn of(self, context: OpContext) -> OpContext {
         context.trying(self.dry_run)
     }
@@ -53,6 +53,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let Some(header) = parts.headers.get(IF_MATCH) else { return Ok(Self(None)) };
         let text = header.to_str().map_err(|_| Error::invalid("If-Match", "must be visible ASCII"))?.trim();
+        // Only that the object exists, which the update requires anyway (RFC 9110 §13.1.1).
         if text == "*" {
             return Ok(Self(None));
         }
@@ -68,21 +69,21 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
 /// The requested page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paging {
-    /// The page number, as the caller counts.
+    /// Page number as requested.
     pub page: u32,
-    /// Rows on a page.
+    /// Number of rows on a page.
     pub per_page: u32,
-    /// The number of the first page, 0 or 1.
+    /// Number of the first page, 0 or 1.
     first: u32,
 }
 
 impl Paging {
-    /// Pages numbered from 1.
+    /// Validates a page that is numbered from 1.
     pub fn from_one(page: Option<u32>, per_page: Option<u32>) -> Result<Self, Error> {
         Self::check(page.unwrap_or(1), per_page, 1)
     }
 
-    /// Pages numbered from 0. In Kibana, only the list of actions is.
+    /// Validates a page that is numbered from 0. In Kibana, only the list of actions is.
     pub fn from_zero(page: Option<u32>, per_page: Option<u32>) -> Result<Self, Error> {
         Self::check(page.unwrap_or(0), per_page, 0)
     }
@@ -100,12 +101,12 @@ impl Paging {
         Ok(Self { page, per_page, first })
     }
 
-    /// Offset and limit for the store.
+    /// Returns offset and limit for the store.
     pub fn rows(&self) -> Page {
         Page { offset: (self.page - self.first) * self.per_page, limit: self.per_page }
     }
 
-    /// The rows of this page.
+    /// Returns the rows of this page.
     pub fn cut<T>(&self, all: Vec<T>) -> Vec<T> {
         let Page { offset, limit } = self.rows();
         all.into_iter().skip(offset as usize).take(limit as usize).collect()

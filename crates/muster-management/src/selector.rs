@@ -7,10 +7,11 @@ use muster_protocol::management::bulk::{AgentSelector, Selection};
 use super::kql::agents::visible;
 use muster_fleet::selection::Selected;
 
-/// Maximum ids in a bulk request. Each is copied several times until its record is changed.
+/// Maximum number of ids in a bulk request. Each is copied several times until its record is changed.
 const MOST_IDS: usize = 10_000;
 
-/// The agents that a bulk request selects. Unenrolled agents are selected only by id or if the query names their status.
+/// Returns the agents that a bulk request selects. Unenrolled agents are selected only by id or if the query names
+/// their status.
 pub fn selected(selection: &Selection) -> Result<Selected, Error> {
     match &selection.agents {
         // Usually the result of a script's failed look-up. An action without targets would look like a success.

@@ -28,7 +28,7 @@ pub async fn get(State(fleet): State<Arc<Fleet>>) -> Answer<ServerStatus> {
     }))
 }
 
-/// The level: degraded means that the server reads but accepts no changes.
+/// Returns the level: degraded means that the server reads but accepts no changes.
 fn level(fleet: &Fleet) -> &'static str {
     if fleet.server_status().trouble().is_some() { "degraded" } else { "available" }
 }

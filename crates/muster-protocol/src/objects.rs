@@ -19,6 +19,7 @@ struct Inside<T> {
     is_struct: bool,
 }
 
+// For every value except structs: an array is passed on.
 fn any<T>(inner: T) -> Inside<T> {
     Inside { inner, is_struct: false }
 }

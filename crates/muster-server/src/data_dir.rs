@@ -1,4 +1,4 @@
-//! The data folder: what lies where, who may read it, and that one server only uses it.
+//! The data directory: its files, their permissions, and the lock that limits it to one server.
 
 mod reserve;
 mod suitable;
@@ -17,26 +17,26 @@ use serde::Serialize;
 
 pub use self::reserve::DataDisk;
 
-/// Why the data folder can't be used.
+/// Reason why the data directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    /// The system said no; the text names the file.
+    /// An I/O error. The text names the file.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The directory is not one to keep secrets in, or not one of a server; nothing in it was changed.
+    /// The directory is unsafe for secrets, or does not belong to a server. Nothing in it was changed.
     #[error("the data directory {path} {reason}; it was not changed\nhint: {hint}")]
     Unsuitable {
         /// The directory.
         path: Utf8PathBuf,
-        /// Why not.
+        /// Reason.
         reason: String,
-        /// What to do.
+        /// Remedy.
         hint: &'static str,
     },
-    /// Another server has it.
+    /// Another server uses it.
     #[error("{0} is in use by another server: stop it first, or choose another --data-dir")]
     InUse(Utf8PathBuf),
-    /// A secret lies open.
+    /// Other users can read a secret.
     #[error("{path} is readable by other users (mode {mode:o}): check who may have read it, then chmod 600 it")]
     Exposed {
         /// The file.
@@ -44,12 +44,12 @@ pub enum DataDirError {
         /// Its mode.
         mode: u32,
     },
-    /// The master key is no key.
+    /// The master key has the wrong length.
     #[error(
         "{0} does not have 32 bytes: restore it from a backup; without it, secrets in the database cannot be decrypted"
     )]
     BadMasterKey(Utf8PathBuf),
-    /// There is a database, but not the key that its secrets are sealed with.
+    /// The database exists, but the key with which its secrets are sealed does not.
     #[error(
         "{0} is missing, but its database exists: restore it from a backup; without it, secrets in the database cannot be decrypted"
     )]
@@ -63,30 +63,30 @@ pub enum DataDirError {
          hint: copy master.key from the data directory of a server of this fleet, or name a copy with --master-key-file"
     )]
     NoSharedKey(Utf8PathBuf),
-    /// The keys of a fleet are there, but not the database that says who belongs to it.
+    /// The directory contains the keys of a fleet, but not its database.
     #[error(
         "{database} {found}, but {key} shows that this directory holds a fleet: a server with a new database \
          would know none of its agents, and agents that are rejected delete their policy or unenroll themselves\n\
          hint: restore {database} from a backup; to give up the fleet and start a new one, use --new-fleet"
     )]
     LostDatabase {
-        /// The database's file.
+        /// File of the database.
         database: Utf8PathBuf,
         /// `is missing`, `is empty` …
         found: &'static str,
-        /// The file that gives the fleet away.
+        /// File that shows that there was a fleet.
         key: &'static str,
     },
 }
 
 impl DataDirError {
-    /// Whether more room on the disk would help.
+    /// Returns whether the cause is a full disk.
     pub fn is_full_disk(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::StorageFull)
     }
 }
 
-/// Name of the embedded store's file.
+/// File name of the embedded store.
 pub const DATABASE: &str = "muster.db";
 
 const MASTER_KEY: &str = "master.key";
@@ -98,35 +98,38 @@ const FLEET_ID: &str = "fleet-id";
 /// Files that exist only once the database held a fleet, in the order in which they are asked for.
 const FLEET_FILES: [&str; 2] = [FLEET_ID, "ca.crt"];
 
-/// Name of the socket for administration.
+/// Name of the admin socket.
 pub const ADMIN_SOCKET: &str = "admin.sock";
 
-/// The data folder, ours until dropped.
+/// The data directory, locked until dropped.
 #[derive(Debug)]
 pub struct DataDir {
     path: Utf8PathBuf,
     _lock: File,
 }
 
-/// Addresses in use, as `listen.json` tells them.
+/// Addresses in use, as written to `listen.json`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ListenAddresses {
     /// Agents.
     pub agent: Option<SocketAddr>,
     /// The agent on this host.
     pub local: Option<SocketAddr>,
-    /// People and scripts.
+    /// Administrators and scripts.
     pub admin: Option<SocketAddr>,
 }
 
 impl DataDir {
-    /// Makes the directory if there is none, takes its lock, and closes it to others. Before the lock is taken nothing is
-    /// changed in a directory that is there, so that a slip of the hand (`/tmp`, `/etc`, a home) does no harm.
+    /// Creates the directory if it does not exist, locks it, and makes it accessible to its owner only. An existing
+    /// directory is not changed before it is locked, so that a wrong path (`/tmp`, `/etc`, a home directory) does no
+    /// harm.
     pub fn open(path: &Utf8Path) -> Result<Self, DataDirError> {
+        // Before the lock file is created, which would already be a change.
         suitable::check(path)?;
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(path).map_err(|error| named(path, &error))?;
         let lock_path = path.join("lock");
+        // Never removed: a server that locks a file and one that creates a new file of the same name would both run.
         let lock = options(0o600).write(true).create(true).truncate(false).open(&lock_path);
         let lock = lock.map_err(|error| named(&lock_path, &error))?;
         match lock.try_lock() {
@@ -135,38 +138,38 @@ impl DataDir {
             Err(TryLockError::Error(error)) => return Err(named(&lock_path, &error).into()),
         }
         fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
-        // What a server that was killed left behind must not tell wrong addresses.
+        // A server that was killed leaves this file, whose addresses are now wrong.
         remove(&path.join("listen.json"))?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    /// A file or folder in it.
+    /// Returns the path of a file or directory in it.
     pub fn join(&self, name: &str) -> Utf8PathBuf {
         self.path.join(name)
     }
 
-    /// Writes a file that its owner alone may read, whole or not at all.
+    /// Writes a file that only its owner can read, atomically.
     pub fn write_secret(&self, name: &str, bytes: &[u8]) -> Result<(), DataDirError> {
         Ok(write_whole(&self.join(name), bytes, 0o600)?)
     }
 
-    /// Writes a file that is no secret, whole or not at all.
+    /// Writes a file without secrets, atomically.
     pub fn write_public(&self, name: &str, bytes: &[u8]) -> Result<(), DataDirError> {
         Ok(write_whole(&self.join(name), bytes, 0o644)?)
     }
 
-    /// Reads a secret; `None` when there is none. One that others may read is refused.
+    /// Reads a secret; `None` if the file does not exist. Returns an error if other users can read it.
     pub fn read_secret(&self, name: &str) -> Result<Option<Vec<u8>>, DataDirError> {
         read_secret(&self.join(name))
     }
 
-    /// The key that seals secrets: made once, never replaced.
+    /// Returns the key that seals secrets, which is generated once and never replaced.
     pub fn master_key(&self, entropy: &dyn Entropy) -> Result<SecretBox<[u8; 32]>, DataDirError> {
         let path = self.join(MASTER_KEY);
         if let Some(bytes) = read_secret(&path)? {
             return master_key_of(bytes, path);
         }
-        // A new key would open nothing of what an old one sealed, and would hide that the old one is gone.
+        // A new key could not decrypt what the old one sealed, and would hide that the old one is lost.
         if self.join(DATABASE).try_exists()? {
             return Err(DataDirError::LostMasterKey(path));
         }
@@ -175,7 +178,8 @@ impl DataDir {
         Ok(SecretBox::new(Box::new(key)))
     }
 
-    /// Identifies this directory to a shared database: made once, and never copied to another server.
+    /// Returns the id of this directory in a shared database. It is generated once, and must not be copied to another
+    /// server.
     pub fn node_id(&self, entropy: &dyn Entropy) -> Result<String, DataDirError> {
         const NAME: &str = "node-id";
         let path = self.join(NAME);
@@ -190,14 +194,15 @@ impl DataDir {
         Ok(id)
     }
 
-    /// Refuses to make a new master key for a shared database that holds a fleet.
+    /// Returns an error if there is no master key. Called for a shared database that contains a fleet, for which no new
+    /// key must be generated.
     pub fn require_shared_key(&self) -> Result<(), DataDirError> {
         let key = self.join(MASTER_KEY);
         if key.try_exists()? { Ok(()) } else { Err(DataDirError::NoSharedKey(key)) }
     }
 
-    /// Refuses to go on without the database of the fleet that this directory holds. A first start makes the database
-    /// before the CA, so that one that was cut off passes and is carried on.
+    /// Returns an error if this directory contains the keys of a fleet, whose database must then exist. A first start
+    /// creates the database before the CA, so that an interrupted one passes this check and is continued.
     pub fn refuse_lost_database(&self, found: &'static str) -> Result<(), DataDirError> {
         for key in FLEET_FILES {
             if self.join(key).try_exists()? {
@@ -207,7 +212,7 @@ impl DataDir {
         Ok(())
     }
 
-    /// Marks the first start as completed. A mark that is right is left alone.
+    /// Marks the first start as completed, unless the mark is already correct.
     pub fn mark_fleet(&self, installation: &str) -> Result<(), DataDirError> {
         let text = format!("{installation}\n");
         match fs::read(self.join(FLEET_ID)) {
@@ -216,24 +221,24 @@ impl DataDir {
         }
     }
 
-    /// The disk that the directory lies on.
+    /// Returns the disk of the directory.
     pub fn disk(&self) -> DataDisk {
         DataDisk::new(&self.path)
     }
 
-    /// Tells scripts where we listen. Written once everything accepts.
+    /// Writes the listener addresses for scripts. Called after all listeners accept connections.
     pub fn write_listen(&self, addresses: &ListenAddresses) -> Result<(), DataDirError> {
         let mut text = serde_json::to_vec(addresses).map_err(io::Error::from)?;
         text.push(b'\n');
         self.write_public("listen.json", &text)
     }
 
-    /// Takes back what [`Self::write_listen`] told.
+    /// Removes the file that [`Self::write_listen`] wrote.
     pub fn remove_listen(&self) -> Result<(), DataDirError> {
         Ok(remove(&self.join("listen.json"))?)
     }
 
-    /// Removes the admin socket's file.
+    /// Removes the file of the admin socket.
     pub fn remove_socket(&self) -> Result<(), DataDirError> {
         Ok(remove(&self.join(ADMIN_SOCKET))?)
     }
@@ -283,9 +288,12 @@ fn remove(path: &Utf8Path) -> io::Result<()> {
     }
 }
 
-/// Writes beside, syncs, renames, and syncs the folder: after a power cut the old file stands or the new one.
+/// Writes a new file, syncs it, renames it over the old one, and syncs the directory. After a power failure, the file
+/// has either its old or its new content.
 fn write_whole(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    // In the same directory, because a rename is atomic only within a file system.
     let beside = Utf8PathBuf::from(format!("{path}.new"));
+    // Left by an interrupted write. `create_new` below ensures the mode of the file, but fails if it exists.
     remove(&beside)?;
     let write = || -> io::Result<()> {
         let mut file = options(mode).write(true).create_new(true).open(&beside)?;

@@ -1,4 +1,4 @@
-//! What a server with an empty folder makes, and what a person is told to begin with.
+//! First start in an empty data directory, and the startup message.
 
 use std::fmt::Write;
 
@@ -13,28 +13,28 @@ use crate::tls::Tls;
 use crate::tls::authority::Authority;
 use muster_fleet::Fleet;
 
-/// What one needs to begin.
+/// Content of the startup message.
 #[derive(Clone, Debug, Default)]
 pub struct FirstStart {
-    /// The default enrollment key's token, if it was made just now.
+    /// Token of the default enrollment key, if this start created it.
     pub enrollment_token: Option<String>,
-    /// SHA-256 of the own CA's certificate.
+    /// SHA-256 of the certificate of the server's own CA.
     pub ca_fingerprint: Option<String>,
-    /// Path of the own CA's certificate, unless agents come over plain HTTP.
+    /// Path of the certificate of the server's own CA, unless agents connect over plain HTTP.
     pub ca_path: Option<String>,
-    /// What agents are told as the server's address.
+    /// URL of the server for agents.
     pub url: String,
-    /// Id of this installation, the same at every start.
+    /// Id of the installation.
     pub installation: String,
-    /// A policy that enrollment keys can be made for; none: there is none.
+    /// Name of a policy for which enrollment keys can be created; `None` if there is no policy.
     pub policy: Option<String>,
 }
 
-/// Makes the default policy and its enrollment key, once in a folder's life.
+/// Creates the default policy and its enrollment key, unless an earlier start did.
 pub async fn prepare(fleet: &Fleet, tls: &Tls, insecure_http: bool) -> Result<FirstStart, Error> {
     Ok(FirstStart {
         enrollment_token: make(fleet).await?,
-        // Written now, so that the server can tell it also when its disk is full later.
+        // Stored now, so that it is also available when the disk is full later.
         installation: fleet.server_status().installation().await?,
         policy: fleet.policies().first_policy_name().await?,
         ca_fingerprint: tls.authority().filter(|_| !insecure_http).map(Authority::fingerprint),
@@ -43,7 +43,7 @@ pub async fn prepare(fleet: &Fleet, tls: &Tls, insecure_http: bool) -> Result<Fi
     })
 }
 
-/// The token of the default key, if it was made just now.
+/// Returns the token of the default key, if it was created now.
 async fn make(fleet: &Fleet) -> Result<Option<String>, Error> {
     let Some(key) = fleet.policies().ensure_default().await?.and_then(|saved| saved.enrollment_key) else {
         return Ok(None);
@@ -62,7 +62,7 @@ fn absolute(path: &camino::Utf8Path) -> String {
 }
 
 impl FirstStart {
-    /// What a person sees when the server accepts.
+    /// Returns the startup message, printed once the server accepts connections.
     pub fn greeting(&self, config: &Config, addresses: &ListenAddresses) -> String {
         let mut text = String::new();
         let agents = addresses.agent.or(addresses.local);
@@ -73,7 +73,7 @@ impl FirstStart {
         push(&mut text, format_args!("\nData: {}\n", config.data_dir));
         if let Some(address) = addresses.admin {
             let scheme = if address.ip().is_loopback() { "http" } else { "https" };
-            // Users and tokens are yet to come: the API answers nobody there.
+            // There are no users and tokens yet, so the API rejects all requests on this address.
             text.push_str("Management: run `muster` on this host, as root or as the user that runs the server\n");
             push(&mut text, format_args!("Health and metrics: {scheme}://{address}/healthz, /readyz, /metrics\n"));
         }
@@ -87,11 +87,12 @@ impl FirstStart {
         text
     }
 
-    /// How to go on in a folder that was begun before: with the words that work as they stand.
+    /// Returns the next command to run, for later starts. It can be pasted as it is.
     fn hint(&self, config: &Config) -> String {
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
+        // The option is printed only if the commands would not find the directory by themselves.
         let usual = default_data_dir(nix::unistd::geteuid().is_root(), &environment);
         let place = match usual.is_some_and(|usual| usual == config.data_dir) {
             true => String::new(),

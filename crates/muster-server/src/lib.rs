@@ -1,5 +1,5 @@
-//! The server: configuration ([`config`]), what it keeps on disk ([`data_dir`]), certificates ([`tls`]), metrics and
-//! logs, and the wiring of listeners, adapters and services ([`serve`]).
+//! The server: configuration ([`config`]), data directory ([`data_dir`]), certificates ([`tls`]), metrics, logs, and
+//! the wiring of listeners, adapters and services ([`serve`]).
 
 pub mod config;
 pub mod data_dir;

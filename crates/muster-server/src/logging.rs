@@ -1,4 +1,4 @@
-//! Log lines: text or JSON on stderr, one event a line, whatever clients put into names and paths.
+//! Log lines: text or JSON on stderr, one event per line, even if a client sends control characters.
 
 use muster_core::error_chain::SharedError;
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Starts logging for the process. Says so when something else did already.
+/// Starts logging for the process. Returns an error if it was already started.
 pub fn start(json: bool, level: &str) -> Result<(), SharedError> {
     let filter = EnvFilter::try_new(directives(level))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Lines(io::stderr));
@@ -15,7 +15,8 @@ pub fn start(json: bool, level: &str) -> Result<(), SharedError> {
     started.map_err(SharedError::from)
 }
 
-/// What is logged. Libraries that see requests whole stay at warnings: at lower levels they may write credentials.
+/// Returns the filter. Libraries that process complete requests log warnings only, because at lower levels they can log
+/// credentials.
 fn directives(level: &str) -> String {
     match level {
         "error" => level.to_owned(),
@@ -23,11 +24,11 @@ fn directives(level: &str) -> String {
     }
 }
 
-/// Makes writers of single lines: a formatted event comes in one piece.
+/// Creates writers of single lines. Each formatted event is written in one piece.
 #[derive(Clone, Copy, Debug)]
 pub struct Lines<M>(pub M);
 
-/// Writes one event.
+/// Writer of one event.
 #[derive(Debug)]
 pub struct Line<W>(W);
 
@@ -41,6 +42,8 @@ impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Lines<M> {
 
 impl<W: Write> Write for Line<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        // The length of the input is returned, not that of the escaped text: a caller would otherwise write the rest
+        // again.
         self.0.write_all(&escaped(event))?;
         Ok(event.len())
     }
@@ -50,9 +53,9 @@ impl<W: Write> Write for Line<W> {
     }
 }
 
-/// The event with every control character but the line break at its end written as `\xNN`, and every character that
-/// is invisible or turns the text around as `\u{NNNN}`: what a client sends must neither move a terminal's cursor, nor
-/// forge a line, nor show a reader another text than the one that is there.
+/// Escapes control characters (except the final line break) as `\xNN`, and characters that are invisible or change the
+/// direction of the text as `\u{NNNN}`. Input from a client must not move the cursor of a terminal, forge a line, or
+/// make a line look different from its content.
 fn escaped(event: &[u8]) -> Vec<u8> {
     let (text, end) = match event.strip_suffix(b"\n") {
         Some(text) => (text, "\n"),
@@ -72,8 +75,8 @@ fn escaped(event: &[u8]) -> Vec<u8> {
     line
 }
 
-/// Whether a character has no form of its own and changes how others are shown or read: marks of direction, joiners,
-/// separators of lines, fillers, variation selectors and tags.
+/// Returns whether a character is invisible and changes how others are displayed: direction marks, joiners, line
+/// separators, fillers, variation selectors and tags.
 fn deceives(c: char) -> bool {
     matches!(
         c,

@@ -1,5 +1,5 @@
-//! What the server counts, in Prometheus' text format. The registry is a value: each server in a process has its own.
-//! Labels are types with few values; no id of an agent is ever one.
+//! Metrics in the text format of Prometheus. Each server in a process has a registry of its own. Labels are types with
+//! few values, and never contain ids of agents.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -45,20 +45,20 @@ struct CertificateLabel {
     certificate: &'static str,
 }
 
-/// Tells which certificates there are, and in how many seconds each expires.
+/// Returns the certificates in use, with the seconds until each expires.
 type Expiries = Box<dyn Fn() -> Vec<(&'static str, i64)> + Send + Sync>;
 
-/// What a request asked for, as a label: an operation of the agent API, the management API, or neither. The number
-/// says where its counters stand.
+/// Kind of a request, as a label: an operation of the agent API, the management API, or neither. The number is the
+/// index of its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Asked(usize);
 
 impl Asked {
-    /// A request of the management API.
+    /// Request to the management API.
     pub const MANAGEMENT: Self = Self(Operation::ALL.len());
-    /// A request of the agent API for what there is not.
+    /// Request to the agent API for an unknown path.
     pub const NOTHING: Self = Self(Operation::ALL.len() + 1);
-    /// How many there are.
+    /// Number of kinds.
     const COUNT: usize = Operation::ALL.len() + 2;
 
     fn name(self) -> &'static str {
@@ -76,24 +76,25 @@ impl From<Operation> for Asked {
     }
 }
 
-/// Classes of statuses, in the order of their first digits.
+/// Status classes, in the order of their first digits.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// A kind of request's counters, once they were needed: a request must not look them up by their labels.
+/// Counters of a kind of request, created on first use. Looking them up by label takes a lock, which a request should
+/// not wait for.
 #[derive(Default)]
 struct Counted {
     answered: [OnceLock<Counter>; CLASSES.len()],
     took: OnceLock<Histogram>,
 }
 
-/// The gates of one listener.
+/// Gates of one listener.
 struct Gates {
     listener: &'static str,
     connections: Arc<Gate>,
     requests: Arc<Gate>,
 }
 
-/// All counters of one server.
+/// Metrics of one server.
 pub struct Metrics {
     registry: Registry,
     gates: Mutex<Vec<Gates>>,
@@ -124,11 +125,11 @@ impl Default for Metrics {
     }
 }
 
-/// Bounds of the durations of requests, seconds: from a heartbeat to a held poll.
+/// Upper bounds of the buckets for request durations, in seconds.
 const BOUNDS: [f64; 11] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0];
 
 impl Metrics {
-    /// Counters at zero.
+    /// Creates the metrics, with all counters at zero.
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("muster"),
@@ -176,7 +177,7 @@ impl Metrics {
         self.connection.register(registry);
     }
 
-    /// Shows a listener's gates.
+    /// Adds the gates of a listener to the gauges.
     pub fn show_gates(&self, kind: ListenerKind, connections: &Arc<Gate>, requests: &Arc<Gate>) {
         let gates = Gates {
             listener: listener_name(kind),
@@ -186,14 +187,14 @@ impl Metrics {
         self.gates.lock().unwrap_or_else(PoisonError::into_inner).push(gates);
     }
 
-    /// Counts a refused request or client of an agents' listener. `reason` is one of few words.
+    /// Counts a rejected request or client of an agent listener. `reason` must be one of a few constants.
     pub fn refused(&self, reason: &'static str) {
         self.refusals.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// Shows when certificates expire: `expiries` is asked at each rendering.
+    /// Adds the expiration of certificates to the gauges. `expiries` is called for each rendering.
     pub fn show_certificates(&self, expiries: impl Fn() -> Vec<(&'static str, i64)> + Send + Sync + 'static) {
-        // A server has one set of certificates; the first to tell of them is the only one.
+        // A server has one set of certificates, so only the first call has an effect.
         let _ = self.expiries.set(Box::new(expiries));
     }
 
@@ -209,13 +210,13 @@ impl Metrics {
         self.took(asked, took);
     }
 
-    /// Counts a request that was parked; `answered_parked` counts its reply.
+    /// Counts the duration of a request that was parked. `answered_parked` counts its response.
     pub fn took(&self, asked: Asked, took: Duration) {
         let durations = || self.durations.get_or_create(&OperationLabel { operation: asked.name() }).clone();
         self.counted[asked.0].took.get_or_init(durations).observe(took.as_secs_f64());
     }
 
-    /// Counts the reply to a parked request; its time is the hold's and says nothing.
+    /// Counts the response to a parked request. Its duration is that of the poll, which is not of interest.
     pub fn answered_parked(&self, asked: Asked, status: StatusCode) {
         self.answers(asked, class(status)).inc();
     }
@@ -225,8 +226,9 @@ impl Metrics {
         self.counted[asked.0].answered[class].get_or_init(|| self.requests.get_or_create(&labels).clone())
     }
 
-    /// Everything in Prometheus' text format.
+    /// Returns all metrics in the text format of Prometheus.
     pub fn render(&self) -> String {
+        // Read on rendering only, so that opening a connection costs no metric.
         for gates in self.gates.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let label = ListenerLabel { listener: gates.listener };
             let gauge = |inside: usize| i64::try_from(inside).unwrap_or(i64::MAX);
@@ -256,6 +258,7 @@ fn listener_name(kind: ListenerKind) -> &'static str {
 }
 
 fn class(status: StatusCode) -> usize {
+    // Statuses begin at 100; those from 600 count as 5xx.
     (usize::from(status.as_u16() / 100) - 1).min(CLASSES.len() - 1)
 }
 

@@ -1,4 +1,4 @@
-//! What lists can be asked for.
+//! Filters, sorting and paging of lists.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 
-/// Which agents: those that meet every condition.
+/// Filter for agents, which must meet all conditions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AgentFilter {
-    /// Of this space. `None`: of any, which is for the server's own work and never for a person.
+    /// The space; `None` for all spaces, which is only for the server itself, never for a user.
     pub space: Option<SpaceId>,
-    /// Every one of these holds.
+    /// Conditions, all of which must hold.
     pub conditions: Vec<AgentCondition>,
 }
 
 impl AgentFilter {
-    /// Agents that meet all of these conditions.
+    /// Creates a filter for agents that meet all of these conditions.
     pub fn all(conditions: impl Into<Vec<AgentCondition>>) -> Self {
         Self { space: None, conditions: conditions.into() }
     }
@@ -35,7 +35,7 @@ pub enum AgentCondition {
     Not(Box<AgentCondition>),
     /// One of these ids.
     Ids(Vec<AgentId>),
-    /// On a host of one of these names, whatever their case.
+    /// On a host with one of these names, ignoring case.
     Hostnames(Vec<String>),
     /// On one of these policies.
     Policies(Vec<PolicyId>),
@@ -43,25 +43,25 @@ pub enum AgentCondition {
     HasPolicy,
     /// In one of these statuses.
     Statuses(Vec<Status>),
-    /// Carrying at least one of these tags.
+    /// With at least one of these tags.
     Tags(Vec<String>),
-    /// Carrying any tag.
+    /// With any tag.
     HasTags,
-    /// Came in by one of these keys.
+    /// Enrolled with one of these keys.
     EnrollmentKeys(Vec<EnrollmentKeyId>),
-    /// Came in by any key that is known.
+    /// Enrolled with a known key.
     HasEnrollmentKey,
-    /// Seen on several hosts at once.
+    /// With duplicate hosts.
     HasDuplicateHosts,
     /// Of one of these families.
     Families(Vec<Family>),
     /// On one of these hosts.
     Hosts(Vec<HostId>),
-    /// On any host that is known.
+    /// On a known host.
     HasHost,
-    /// Last seen before this time, as far as it was written down; of those never seen the enrollment counts.
+    /// Last seen before this time according to the store. For agents that never checked in, the enrollment counts.
     UnseenSince(Timestamp),
-    /// Last seen after this time; of those never seen the enrollment counts.
+    /// Last seen after this time. For agents that never checked in, the enrollment counts.
     SeenAfter(Timestamp),
     /// Enrolled at or before this time.
     EnrolledBy(Timestamp),
@@ -72,19 +72,19 @@ pub enum AgentCondition {
 impl std::ops::Not for AgentCondition {
     type Output = Self;
 
-    /// The agents that do not meet the condition.
+    /// Returns the negated condition.
     fn not(self) -> Self {
         Self::Not(Box::new(self))
     }
 }
 
-/// By what a list of agents is sorted.
+/// Sort field of a list of agents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AgentSort {
     /// Time of enrollment.
     #[default]
     EnrolledAt,
-    /// Last check-in written down.
+    /// Last check-in in the store.
     LastCheckin,
     /// Host name.
     Hostname,
@@ -92,20 +92,20 @@ pub enum AgentSort {
     Status,
     /// Policy.
     Policy,
-    /// Version, compared as text.
+    /// Version, compared as a string.
     Version,
 }
 
-/// Where a list of agents goes on: behind the row of this value, among equals behind this id.
+/// Position in a list of agents: after the row with this value, and among equal values after this id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentCursor {
-    /// What the list is sorted by, of the last row that was read.
+    /// Sort value of the last row that was read.
     pub value: SortValue,
-    /// The id of that row.
+    /// Id of that row.
     pub id: AgentId,
 }
 
-/// A value that agents are sorted by.
+/// A sort value of agents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SortValue {
     /// A time in microseconds.
@@ -115,12 +115,12 @@ pub enum SortValue {
 }
 
 impl AgentSort {
-    /// The cursor behind an agent.
+    /// Returns the cursor after an agent.
     pub fn cursor(self, agent: &AgentRecord) -> AgentCursor {
         let value = match self {
             Self::EnrolledAt => SortValue::Time(agent.enrolled_at.as_micros()),
             Self::LastCheckin => SortValue::Time(agent.last_checkin.map_or(0, Timestamp::as_micros)),
-            // As the engines' `lower` does it, which both know of ASCII alone.
+            // Like the function `lower` of both engines, which converts ASCII only.
             Self::Hostname => SortValue::Text(agent.hostname.to_ascii_lowercase()),
             Self::Status => SortValue::Text(agent.status.as_str().to_owned()),
             Self::Policy => SortValue::Text(agent.policy_id.as_ref().map(ToString::to_string).unwrap_or_default()),
@@ -129,7 +129,7 @@ impl AgentSort {
         AgentCursor { value, id: agent.id.clone() }
     }
 
-    /// Whether the list is sorted by a time.
+    /// Returns whether the list is sorted by a time.
     pub fn is_by_time(self) -> bool {
         matches!(self, Self::EnrolledAt | Self::LastCheckin)
     }
@@ -138,73 +138,73 @@ impl AgentSort {
 /// A page: rows `offset..offset + limit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Rows to skip.
+    /// Number of rows to skip.
     pub offset: u32,
-    /// Rows at most.
+    /// Maximum number of rows.
     pub limit: u32,
 }
 
-/// A page's rows and the number of all that match.
+/// Rows of a page, and the total number of matches.
 #[derive(Clone, Debug)]
 pub struct Listed<T> {
     /// The rows.
     pub items: Vec<T>,
-    /// All that match.
+    /// Total number of matches.
     pub total: u64,
-    /// Rows between those of the page that are left out because they cannot be read.
+    /// Number of rows of the page that are omitted because they cannot be read.
     pub unreadable: u64,
 }
 
-/// Rows of a list that could be read, and how many between them could not.
+/// Readable rows of a list, and the number of unreadable ones among them.
 #[derive(Clone, Debug)]
 pub struct Readable<T> {
     /// The rows.
     pub items: Vec<T>,
-    /// Rows that are left out.
+    /// Number of omitted rows.
     pub unreadable: u64,
 }
 
 impl<T> Readable<T> {
-    /// As a page of so many in all.
+    /// Converts to a page with this total.
     pub fn of(self, total: u64) -> Listed<T> {
         let Self { items, unreadable } = self;
         Listed { items, total, unreadable }
     }
 }
 
-/// Which actions.
+/// Filter for actions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ActionFilter {
-    /// Of this space. `None`: of any, which is for the server's own work and never for a person.
+    /// The space; `None` for all spaces, which is only for the server itself, never for a user.
     pub space: Option<SpaceId>,
-    /// Given before this time.
+    /// Created before this time.
     pub before: Option<Timestamp>,
-    /// Given at or after this time.
+    /// Created at or after this time.
     pub since: Option<Timestamp>,
-    /// Addressed to this agent.
+    /// With this agent as a target.
     pub agent_id: Option<AgentId>,
-    /// Without CANCEL entries.
+    /// Without CANCEL actions.
     pub without_cancels: bool,
-    /// Among them the revisions of policies after the first, each as a POLICY_CHANGE with the id `<policy>:<revision>`.
-    /// Not those addressed to one agent.
+    /// Includes the revisions of policies after the first, each as a POLICY_CHANGE with the id `<policy>:<revision>`.
+    /// Has no effect with `agent_id`.
     pub with_policy_changes: bool,
-    /// Behind this one; the total counts all the same.
+    /// After this one. The total includes all matches.
     pub after: Option<ActionCursor>,
 }
 
-/// Where a list of actions, newest first, goes on.
+/// Position in a list of actions, newest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActionCursor {
-    /// When the last one that was read was made.
+    /// Creation time of the last action that was read.
     pub at: Timestamp,
-    /// Its number; 0: it is the revision of a policy.
+    /// Its sequence number; 0 for the revision of a policy.
     pub seq: i64,
     /// The policy and the revision.
     pub revision: (String, i64),
 }
 
 impl ActionCursor {
-    /// The cursor behind an action, or behind the revision `<policy>:<revision>` that is listed as one.
+    /// Returns the cursor after an action, or after a revision `<policy>:<revision>` that is listed as one.
     pub fn behind(action: &Action) -> Self {
         let parts = action.id.as_str().rsplit_once(':').filter(|_| action.seq == 0);
         let revision = parts.map(|(policy, number)| (policy.to_owned(), number.parse().unwrap_or(0)));

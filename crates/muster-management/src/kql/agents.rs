@@ -11,7 +11,7 @@ use muster_store::query::{AgentCondition, AgentFilter};
 use super::{Expr, Term, parse, plain_field, syntax_error};
 
 const PREFIXES: [&str; 1] = ["fleet-agents"];
-/// Maximum conditions of a query; a set counts as one.
+/// Maximum number of conditions of a query; a set counts as one.
 const MOST_CONDITIONS: usize = 256;
 
 /// The fields that a query may use.
@@ -121,6 +121,7 @@ impl AgentQuery {
                 Field::Host => AgentCondition::HasHost,
             });
         }
+        // The store looks up whole values; a pattern would make it read every agent.
         let word = plain(term)?;
         Ok(match field {
             Field::Id => AgentCondition::Ids(vec![AgentId::trusted(word)]),
@@ -182,7 +183,7 @@ fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
     kept
 }
 
-/// Alternatives; a single one stands for itself.
+/// Combines alternatives; a single one needs no `Any`.
 fn any_of(mut parts: Vec<AgentCondition>) -> AgentCondition {
     match parts.pop() {
         Some(only) if parts.is_empty() => only,

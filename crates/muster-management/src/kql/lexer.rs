@@ -4,7 +4,7 @@ use muster_core::Error;
 
 use super::{Comparison, Term, syntax_error};
 
-/// Maximum bytes of a query; fits sets of thousands of ids.
+/// Maximum length of a query, bytes; sufficient for sets of thousands of ids.
 const MAX_BYTES: usize = 256 << 10;
 
 /// A token.
@@ -36,7 +36,7 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, Error> {
 }
 
 fn next(text: &str) -> Result<(Token, &str), Error> {
-    // `<=` stands before `<`, since the first match counts.
+    // `<=` comes before `<`, since the first match counts.
     const MARKS: [(&str, Token); 7] = [
         ("(", Token::Open),
         (")", Token::Close),
@@ -83,6 +83,7 @@ fn bare_word(text: &str) -> Result<(Token, &str), Error> {
                 end = at;
                 break;
             }
+            // KQL uses braces for nested documents, which no list here has.
             '{' | '}' => return Err(syntax_error("nested queries with { } are not supported")),
             c => word.push(c),
         }

@@ -57,7 +57,7 @@ pub enum Comparison {
     AtLeast,
 }
 
-/// An error for an invalid or unsupported query.
+/// Creates the error for an invalid or unsupported query.
 pub fn syntax_error(reason: impl std::fmt::Display) -> Error {
     // Clients of Kibana recognize the error by this word in the message (MG23).
     let mut error = Error::new(ErrorKind::Invalid, "kql_syntax", format!("KQLSyntaxError: {reason}"));
@@ -65,7 +65,8 @@ pub fn syntax_error(reason: impl std::fmt::Display) -> Error {
     error
 }
 
-/// The name of a field without the prefix of the saved object type and without `attributes`, which Kibana's clients write.
+/// Returns the name of a field without the prefix of the saved object type and without `attributes`, which Kibana's
+/// clients write.
 pub fn plain_field(field: &str, prefixes: &[&str]) -> String {
     let bare = prefixes.iter().find_map(|prefix| field.strip_prefix(prefix)?.strip_prefix('.')).unwrap_or(field);
     bare.strip_prefix("attributes.").unwrap_or(bare).to_owned()

@@ -10,7 +10,7 @@ use super::{Expr, Term, syntax_error};
 
 /// Maximum nesting. The parser and the compilers are recursive, so this bounds their stack.
 const MAX_DEPTH: usize = 64;
-/// Maximum bytes of free text, which is searched for in every row.
+/// Maximum length of free text, which is searched for in every row, bytes.
 const MAX_TEXT: usize = 1024;
 
 /// Parses a query; `None` for an empty one.

@@ -13,13 +13,13 @@ pub struct Table<R: 'static> {
     pub prefixes: &'static [&'static str],
     /// The fields and their readers.
     pub fields: &'static [(&'static str, Reader<R>)],
-    /// Fields that free text is searched for in.
+    /// Fields in which free text is searched for.
     pub text: &'static [&'static str],
 }
 
-/// Maximum conditions of a query: each is evaluated on every row.
+/// Maximum number of conditions of a query: each is evaluated on every row.
 const MOST_CONDITIONS: usize = 256;
-/// Maximum comparisons on a thread of the async runtime. More of them would delay other requests.
+/// Maximum number of comparisons on a thread of the async runtime. More would delay other requests.
 const FEW: usize = 1000;
 
 /// Returns the rows that match a query; an empty one matches all.
@@ -72,6 +72,7 @@ impl<R: 'static> Table<R> {
             Expr::Or(parts) => parts.iter().any(|part| self.matches(part, row)),
             Expr::Not(inner) => !self.matches(inner, row),
             Expr::Is(field, term) => self.values(field, row).iter().any(|value| fits(term, value)),
+            // Rejected by `check` before.
             Expr::Compare(..) => false,
             Expr::Text(term) => {
                 let wanted = term.text.to_lowercase();

@@ -32,7 +32,7 @@ pub struct Agent {
     pub active: bool,
     /// Status (MG §3.1).
     pub status: String,
-    /// Time since when it has this status.
+    /// Time of the last change of the status.
     #[serde(default)]
     pub status_since: String,
     /// Whether it is connected.
@@ -72,7 +72,7 @@ pub struct Agent {
     /// Id of its access key; absent if revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_api_key_id: Option<String>,
-    /// Everything that it ever authenticated with, the newest first; omitted in lists.
+    /// All credentials, revoked ones included, newest first; omitted in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Vec<AgentCredential>>,
     /// Its keys at outputs, by the name of the output; omitted in lists.
@@ -200,7 +200,7 @@ pub struct DuplicateHosts {
 pub struct Reenrollment {
     /// Id of the host, or its fingerprint, as in [`DuplicateHosts::keeper`].
     pub host: String,
-    /// Time when it was told, or found unable to do so.
+    /// Time when it was told, or was found unable to enroll again by itself.
     pub at: String,
     /// `pending`, `answered`, `by_hand` (a person must enroll it again), `over`.
     pub state: String,
@@ -235,7 +235,7 @@ pub struct Agents {
     pub items: Vec<Agent>,
     /// Total number of matches.
     pub total: u64,
-    /// Rows between these that are left out because they cannot be read; absent when there are none.
+    /// Number of rows that are omitted because they cannot be read; absent if there are none.
     #[serde(default, skip_serializing_if = "super::envelope::is_zero")]
     pub unreadable: u64,
     /// Page number, from 1.
@@ -245,10 +245,10 @@ pub struct Agents {
     /// Counts by status, with `getStatusSummary`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_summary: Option<Map<String, Value>>,
-    /// The point in time that the list is of, with `openPit` and `pitId`.
+    /// Id of the point in time, with `openPit` and `pitId`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pit: Option<String>,
-    /// Where the list goes on: `searchAfter` of the next request; absent after the last row.
+    /// `searchAfter` of the next request; absent after the last row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_search_after: Option<String>,
 }
@@ -259,20 +259,20 @@ pub struct Agents {
 pub struct NamedAgents {
     /// Ids.
     pub ids: Vec<String>,
-    /// Host names, whatever their case.
+    /// Host names; case is ignored.
     pub hostnames: Vec<String>,
 }
 
-/// Which agent something is.
+/// Id, host name and status of an agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct NamedAgent {
-    /// Its id.
+    /// Id.
     pub id: String,
-    /// The name of its host.
+    /// Host name.
     pub hostname: String,
-    /// Its status.
+    /// Status.
     pub status: String,
-    /// False once it is unenrolled.
+    /// False if unenrolled.
     pub active: bool,
 }
 
@@ -291,7 +291,7 @@ list_query! {
         sort_order: String,
         /// Adds counts by status.
         get_status_summary: bool,
-        /// Opens a point in time: agents that enroll later are left out. Needs `pit_keep_alive`.
+        /// Opens a point in time: agents that enroll later are left out. Requires `pit_keep_alive`.
         // Kibana needs a server-side snapshot for this; here it is only a limit on the time of enrollment, so nothing is
         // kept.
         open_pit: bool,

@@ -1,4 +1,4 @@
-//! `/api/fleet/agent_policies` (MG §1.3, §2.2), with our own fields `config` and `secrets`.
+//! `/api/fleet/agent_policies` (MG §1.3, §2.2), with the additional fields `config` and `secrets`.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::list_query::list_query;
 
 // A flattened map accepts anything, so `deny_unknown_fields` can't be used: the server checks against this list instead
 // (MG13).
-/// Fields of a policy that [`SaveAgentPolicy`] has no member for. Any other field is rejected.
+/// Fields of a policy for which [`SaveAgentPolicy`] has no member. Any other field is rejected.
 pub const OTHER_FIELDS: &[&str] = &[
     "space_ids",
     "status",

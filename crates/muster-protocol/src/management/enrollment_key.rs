@@ -96,7 +96,7 @@ pub struct EnrollmentKeys {
     pub list: Vec<EnrollmentKey>,
     /// Total number of matches.
     pub total: u64,
-    /// Rows between these that are left out because they cannot be read; absent when there are none.
+    /// Number of rows that are omitted because they cannot be read; absent if there are none.
     #[serde(default, skip_serializing_if = "super::envelope::is_zero")]
     pub unreadable: u64,
     /// Page number, from 1.

@@ -23,7 +23,7 @@ pub struct Items<T> {
     pub items: Vec<T>,
     /// Total number of matches.
     pub total: u64,
-    /// Rows between these that are left out because they cannot be read; absent when there are none.
+    /// Number of rows that are omitted because they cannot be read; absent if there are none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unreadable: u64,
     /// Page number, from 1; in `action_status` from 0.
@@ -43,6 +43,7 @@ pub struct Whole<T> {
     pub items: Vec<T>,
 }
 
+// An empty object and not an empty body: several clients treat 204 as a failure (MG §1.1).
 /// `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Empty {}
@@ -50,7 +51,6 @@ pub struct Empty {}
 /// Error or warning about a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Diagnostic {
-    // An empty object and not an empty body: several clients treat 204 as a failure (MG §1.1).
     /// Field, as a dotted path.
     pub path: String,
     /// Line in the file, from 1.

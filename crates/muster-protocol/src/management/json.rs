@@ -38,6 +38,7 @@ impl Default for Json {
 
 impl From<Value> for Json {
     fn from(value: Value) -> Self {
+        // A value always serializes to valid JSON, so the fallback is not reached.
         Self::parse(value.to_string()).unwrap_or_default()
     }
 }

@@ -38,7 +38,7 @@ pub struct OutputHealth {
     pub state: String,
     /// Message.
     pub message: String,
-    /// Time since when the state holds.
+    /// Time when the state was first observed.
     #[serde(default)]
     pub since: Option<String>,
     /// The same time, under Kibana's name.

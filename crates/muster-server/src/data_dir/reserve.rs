@@ -1,5 +1,5 @@
-//! Room on the data directory's disk that is set aside while there is plenty, so that on a full disk the server can start
-//! and an operator can revoke and delete.
+//! Disk space that is reserved while enough is free, so that on a full disk the server can start, and an administrator
+//! can revoke and delete.
 
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -10,13 +10,13 @@ use nix::errno::Errno;
 use nix::fcntl::posix_fallocate;
 use nix::sys::statvfs::statvfs;
 
-/// The file that takes the room.
+/// Name of the file that occupies the space.
 pub(super) const FILE: &str = "reserve";
-/// What the store's log and index need for some thousand small commits.
+/// Size in bytes: sufficient for the log and the indexes of a few thousand small commits.
 const BYTES: u64 = 16 << 20;
-/// The reserve is at most this share of what is free, so that a small disk is not filled by it.
+/// Maximum fraction of the free space (one eighth), so that the reserve does not fill a small disk.
 const SHARE: u64 = 8;
-/// Less than this is of no use.
+/// Minimum size, bytes. Less is of no use.
 const LEAST: u64 = 1 << 20;
 
 /// The disk of a data directory.
@@ -27,7 +27,7 @@ pub struct DataDisk {
 }
 
 impl DataDisk {
-    /// Of the directory.
+    /// Creates the disk of `directory`.
     pub(super) fn new(directory: &Utf8Path) -> Self {
         Self { directory: directory.to_owned(), reserve: directory.join(FILE) }
     }
@@ -39,6 +39,7 @@ impl DataDisk {
             Err(error) => return Err(error),
         };
         let free = self.free_bytes().unwrap_or(0);
+        // The existing reserve counts as free, since it is replaced.
         let wanted = BYTES.min((free + there) / SHARE);
         if there > 0 && there >= wanted.min(LEAST) {
             return Ok(true);
@@ -46,9 +47,11 @@ impl DataDisk {
         if wanted < LEAST {
             return Ok(false);
         }
+        // Under another name, so that an interrupted allocation is not mistaken for a reserve.
         let beside = self.reserve.with_extension("new");
         let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         let length = i64::try_from(wanted).unwrap_or(i64::MAX);
+        // Allocates blocks. A file that is only extended would be sparse and reserve nothing.
         match posix_fallocate(&file, 0, length) {
             Ok(()) => fs_err::rename(&beside, &self.reserve).map(|()| true),
             Err(error) => {
@@ -62,7 +65,7 @@ impl DataDisk {
 impl Disk for DataDisk {
     fn free_bytes(&self) -> Option<u64> {
         let disk = statvfs(self.directory.as_std_path()).ok()?;
-        // Blocks that root alone may use are not counted: they are a reserve of the same kind.
+        // Without the blocks that only root can use.
         Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
     }
 
@@ -73,7 +76,7 @@ impl Disk for DataDisk {
     fn restore_reserve(&self) -> bool {
         self.set_aside().unwrap_or_else(|error| {
             tracing::warn!(error = %chain(&error), "failed to reserve disk space");
-            // It is a help, and no condition: a file system that can't do it is no full one.
+            // The reserve is optional: a file system that does not support it must not look like a full one.
             true
         })
     }

@@ -1,4 +1,4 @@
-//! Whether a directory may be a server's data directory, told before anything in it is changed.
+//! Checks whether a directory is suitable as a data directory, before anything in it is changed.
 
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -8,7 +8,8 @@ use fs_err as fs;
 
 use super::{DATABASE, DataDirError, named};
 
-/// Files and directories that a server makes, also halfway. One of them makes a directory ours.
+/// Files and directories that a server creates, even during an interrupted start. If one of them exists, the directory
+/// belongs to a server.
 const OURS: [&str; 9] =
     ["lock", DATABASE, "master.key", "fleet-id", "node-id", "ca.crt", "server.key", "listen.json", "admin.sock"];
 /// What people and file systems may have put there before the first start.
@@ -16,7 +17,7 @@ const HARMLESS: [&str; 3] = ["lost+found", "muster.toml", "pgp"];
 
 const OTHER_DIRECTORY: &str = "pass a separate directory with --data-dir; the server creates it if it does not exist";
 
-/// What is known of a directory.
+/// Facts about a directory.
 struct Facts<'a> {
     owner: u32,
     user: u32,
@@ -24,7 +25,8 @@ struct Facts<'a> {
     entries: &'a [String],
 }
 
-/// Refuses a directory that is another user's, is shared, or holds something else. One that is not there is fine.
+/// Returns an error for a directory that belongs to another user, is shared, or contains other files. A directory that
+/// does not exist is suitable.
 pub(super) fn check(path: &Utf8Path) -> Result<(), DataDirError> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -52,7 +54,7 @@ pub(super) fn check(path: &Utf8Path) -> Result<(), DataDirError> {
 }
 
 impl Facts<'_> {
-    /// Why the directory can't be used, and what to do.
+    /// Returns why the directory can't be used, and the remedy.
     fn objection(&self) -> Option<(String, &'static str)> {
         let Self { owner, user, mode, entries } = self;
         if owner != user {
@@ -62,6 +64,7 @@ impl Facts<'_> {
                 "run the server as the directory's owner, or pass another directory with --data-dir",
             ));
         }
+        // The sticky bit marks directories such as `/tmp`, even if this user owns them.
         if mode & 0o1000 != 0 {
             return Some((format!("is shared by all users (mode {mode:o})"), OTHER_DIRECTORY));
         }
@@ -72,6 +75,7 @@ impl Facts<'_> {
                 format!("contains {name:?}, so it is not the data directory of a Muster server"),
                 OTHER_DIRECTORY,
             )),
+            // Other users could have replaced the files in it. An empty directory has none to replace.
             Some(_) if mode & 0o022 != 0 => Some((
                 format!("is writable by other users (mode {mode:o})"),
                 "check that its files are the server's own, then chmod 700 it",

@@ -1,4 +1,4 @@
-//! The management API behind the accept loop, with what watches a server: `/healthz`, `/readyz`, `/metrics`.
+//! Handler for the management API and for monitoring: `/healthz`, `/readyz`, `/metrics`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,12 +29,12 @@ use muster_listen::web::{Web, WebBody, WebWork};
 use muster_management::error::{error_reply, http_error};
 use muster_management::management_router;
 
-/// Between two log lines about requests for the same foreign host.
+/// Minimum time between log lines about the same unknown host.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
 const METRICS: &str = "/metrics";
 
-/// The handler of the admin listener and of the admin socket.
+/// Handler of the admin listener and the admin socket.
 #[derive(Clone)]
 pub(super) struct AdminHandler {
     router: Router,
@@ -43,9 +43,9 @@ pub(super) struct AdminHandler {
     throttle: Arc<Throttle>,
 }
 
-/// What the admin listener serves; the socket serves everything.
+/// Restrictions of the admin listener. The socket has none.
 pub(super) struct Allowed {
-    /// The hosts that requests may be for.
+    /// Allowed hosts.
     pub hosts: Hosts,
     /// Where `/metrics` is served.
     pub metrics_on: MetricsOn,
@@ -56,13 +56,13 @@ struct Watched {
     fleet: Arc<Fleet>,
     health: Health,
     metrics: Arc<Metrics>,
-    /// Unless agents come over plain HTTP.
+    /// `None` if agents connect over plain HTTP.
     tls: Option<Arc<Tls>>,
 }
 
 impl AdminHandler {
-    /// The management API with `/healthz` (alive), `/readyz` (store answers) and `/metrics` beside it. `tls` is what
-    /// agents connect by.
+    /// Creates the handler: the management API, `/healthz` (the process runs), `/readyz` (the store works) and
+    /// `/metrics`. `tls` is that of the agent listeners.
     pub fn new(
         fleet: &Arc<Fleet>,
         health: Health,
@@ -85,7 +85,7 @@ impl AdminHandler {
         }
     }
 
-    /// The reply to a request for metrics that are served on the socket alone.
+    /// Returns the response to a request for metrics if they are served only on the socket.
     fn withheld(&self, request: &Parts, peer: &Peer) -> Option<Response> {
         let on_socket = self.allowed.metrics_on == MetricsOn::Socket && peer.listener != ListenerKind::Socket;
         (on_socket && request.uri.path() == METRICS).then(|| {
@@ -94,9 +94,10 @@ impl AdminHandler {
         })
     }
 
-    /// The reply to a request for a host that is not ours. The socket is none of a browser's business.
+    /// Returns the response to a request for an unknown host. Not on the socket, which browsers can't reach.
     fn misdirected(&self, request: &Parts, peer: &Peer) -> Option<Response> {
         let host = (peer.listener != ListenerKind::Socket).then(|| self.allowed.hosts.foreign(request)).flatten()?;
+        // A page that probes this host would otherwise fill the log.
         if self.throttle.first_in_a_while(&host, SystemClock.now()) {
             let address = peer.address.map(tracing::field::display);
             tracing::warn!(host, address, "rejected a request: its Host is not in admin.hosts");
@@ -123,6 +124,7 @@ impl Web for AdminHandler {
             return Box::pin(std::future::ready(refused));
         }
         let mut request = Request::from_parts(parts, Body::new(body));
+        // The entry of the API authenticates by the peer.
         request.extensions_mut().insert(peer);
         let work = self.router.clone().oneshot(request);
         Box::pin(async move {
@@ -148,7 +150,8 @@ async fn ready(State(watched): State<Watched>) -> Response {
     }
 }
 
-/// Ready, with warnings of certificates; not ready while certificates keep every agent out.
+/// Reports readiness with warnings about certificates. Not ready while certificates prevent every agent from
+/// connecting.
 fn certificates(tls: Option<&Tls>) -> Response {
     let now_valid = |warning: &&Warning| !warning.keeps_agents_out;
     let warnings = tls.map(Tls::warnings).unwrap_or_default();

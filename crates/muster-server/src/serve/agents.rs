@@ -1,4 +1,4 @@
-//! The agent API behind the accept loop: counted, logged, parked.
+//! Handler for the agent API, with metrics and logging.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +18,7 @@ use muster_listen::refusal::Refusal;
 use muster_listen::reply::{Answer, Parked, Peer, Reply};
 use muster_listen::{Handler, Work};
 
-/// The handler of an agent listener; each has limits of its own.
+/// Handler of an agent listener. Each has limits of its own.
 pub(super) struct AgentHandler {
     api: AgentApi,
     metrics: Arc<Metrics>,
@@ -26,7 +26,7 @@ pub(super) struct AgentHandler {
 }
 
 impl AgentHandler {
-    /// The agent API with limits of its own, counted in `metrics`.
+    /// Creates the handler. Its requests are counted in `metrics`.
     pub fn new(fleet: &Arc<Fleet>, config: &Config, health: Health, metrics: Arc<Metrics>) -> Self {
         let version = ServerVersion {
             number: env!("CARGO_PKG_VERSION").into(),
@@ -82,7 +82,7 @@ impl Handler for AgentHandler {
     }
 }
 
-/// A request, for counters and logs.
+/// A request, for metrics and logs.
 #[derive(Clone, Copy)]
 struct Seen {
     asked: Asked,

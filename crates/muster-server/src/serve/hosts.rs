@@ -1,7 +1,7 @@
-//! Which hosts requests to the management listener may be addressed to.
+//! Hosts to which requests on the management listener can be addressed.
 //!
-//! A page in somebody's browser can give its own name this host's address and then read what it likes from a listener on
-//! a loopback address. The browser still sends the page's name as `Host`.
+//! Protects against DNS rebinding: a web page can let its own name resolve to a loopback address, and then read
+//! everything from a listener there. The browser still sends the name of the page as `Host`.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -33,10 +33,11 @@ impl Hosts {
         self.names.contains(host) || is_address(host) || of_fleet()
     }
 
-    /// The host of a request, if it is not one of ours. A request without a host, which HTTP/1.0 allows, comes from no
-    /// browser.
+    /// Returns the host of a request if it is not allowed. A request without a host is allowed: it is valid in
+    /// HTTP/1.0, and does not come from a browser.
     pub fn foreign(&self, request: &Parts) -> Option<String> {
         let header = || request.headers.get(HOST)?.to_str().ok()?.parse::<Authority>().ok();
+        // An absolute URI overrides the header (RFC 9112 §3.2.2).
         let authority = request.uri.authority().cloned().or_else(header);
         let Some(authority) = authority else {
             let unreadable = request.headers.get(HOST)?;
@@ -47,7 +48,8 @@ impl Hosts {
     }
 }
 
-/// An address is nobody's name: no page can claim it.
+/// Returns whether the host is an IP address. Those are always allowed, because no page can have one as its name and
+/// rebind it.
 fn is_address(host: &str) -> bool {
     host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok()
 }

@@ -1,7 +1,8 @@
-//! `muster serve`: opens what a server stands on, starts its listeners and its background work, and stops in order.
+//! `muster serve`: opens the data directory and the store, starts listeners and background tasks, and shuts down
+//! gracefully.
 //!
-//! [`Server::start`] is the whole server as a value, on any free ports and in any folder; tests use it so. [`run`]
-//! adds what a process has: signals, the service manager, what is printed.
+//! [`Server::start`] starts a complete server with any ports and directory, which tests use. [`run`] adds what only a
+//! process needs: signals, the service manager and the startup message.
 
 mod admin;
 mod agents;
@@ -48,32 +49,34 @@ use muster_listen::unauthenticated::UnauthenticatedLimit;
 use muster_listen::web::OnHyper;
 use muster_listen::{Listening, Serve, socket};
 
-/// Files that are open besides connections of agents: database, certificates, uploads, the other listeners'.
+/// Number of open files that are reserved for everything except connections of agents: database, certificates, uploads
+/// and the other listeners.
 const RESERVED_FILES: u64 = 1280;
-/// Requests at a time on a listener that is not for all agents. Small, so that its files are always to be had.
+/// Maximum number of concurrent requests on the other listeners. Small, so that enough open files are reserved for
+/// them.
 const FEW: usize = 256;
 
-/// Why a server does not start.
+/// Reason why the server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The data folder.
+    /// The data directory.
     #[error(transparent)]
     Data(#[from] DataDirError),
     /// Certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// An address is taken, or may not be used.
+    /// An address is in use, or not permitted.
     #[error("{0}")]
     Listen(io::Error),
-    /// A shared database.
+    /// The shared database.
     #[error("cannot use the database: {0}")]
     Database(#[from] muster_store::OpenError),
-    /// The store's file.
+    /// The file of the embedded store.
     #[error("cannot open the store {path}: {source}")]
     File {
-        /// Its file.
+        /// The file.
         path: camino::Utf8PathBuf,
-        /// Why.
+        /// Cause.
         source: muster_store::OpenError,
     },
     /// The master key.
@@ -92,7 +95,7 @@ pub enum ServeError {
         #[from]
         source: FleetKeyError,
     },
-    /// The start itself broke off.
+    /// The start panicked or was aborted.
     #[error("startup was interrupted")]
     Broken(#[source] tokio::task::JoinError),
     /// The default policy or the default enrollment key.
@@ -102,15 +105,15 @@ pub enum ServeError {
 
 /// A running server.
 pub struct Server {
-    /// Where it listens.
+    /// Listener addresses.
     pub addresses: ListenAddresses,
-    /// What it made, if this was its first start, and what one needs to begin with it.
+    /// Content of the startup message.
     pub first_start: FirstStart,
-    /// Its operations.
+    /// The services.
     pub fleet: Arc<Fleet>,
-    /// Its counters.
+    /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// Its folder.
+    /// Data directory.
     pub data: Arc<DataDir>,
     store: Arc<SqlStore>,
     health: Health,
@@ -121,22 +124,22 @@ pub struct Server {
     traces: Traces,
 }
 
-/// How a server ended.
+/// Result of a shutdown.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopped {
-    /// Connections that were open, and those cut at the end of the grace period.
+    /// Number of connections that were open, and of those that were closed at the end of the drain period.
     pub drained: Drained,
-    /// How long it took.
+    /// Duration of the shutdown.
     pub took: Duration,
 }
 
-/// What a first start makes, marked once it is complete; what an earlier run left unfinished; and policies as the
-/// configuration of this start has them.
+/// Prepares the fleet: performs the first start and marks it as completed, completes actions that an earlier run left
+/// unfinished, and updates policies to the current configuration.
 async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> Result<FirstStart, ServeError> {
     let first_start = first_start::prepare(fleet, tls, config.insecure_http).await;
     let first_start = first_start.map_err(ServeError::FirstStart)?;
     data.mark_fleet(&first_start.installation)?;
-    // What can't be finished must not keep agents out.
+    // An error here must not prevent agents from connecting.
     if let Err(error) = fleet.actions().finish_interrupted().await {
         error!(error = %chain(&error), "failed to complete interrupted actions; retrying at the next start");
     }
@@ -179,7 +182,7 @@ fn tell_addresses(data: &DataDir, addresses: &ListenAddresses) -> Result<(), Dat
     }
 }
 
-/// Sockets that are bound; nothing is accepted yet.
+/// Sockets that are bound, but do not accept connections yet.
 struct Bound {
     agent: Option<TcpListener>,
     local: Option<TcpListener>,
@@ -188,11 +191,11 @@ struct Bound {
 }
 
 impl Server {
-    /// Starts a server; it accepts when this answers.
+    /// Starts a server. Its listeners accept connections when this returns.
     pub async fn start(config: &Config) -> Result<Self, ServeError> {
         let files = socket::raise_open_files();
         let data = Arc::new(DataDir::open(&config.data_dir)?);
-        // Whatever fails from here on, nothing is left that says a server is here.
+        // From here on, the files of a running server are removed however the start ends.
         let traces = Traces::new(&data);
         let fleet_clock = Arc::new(FleetClock::default());
         let clock: Arc<dyn Clock> = fleet_clock.clone();
@@ -220,6 +223,7 @@ impl Server {
             tokio::spawn(fleet_clock.follow(Arc::clone(&store), shutdown.clone()));
         }
         let watching = tokio::spawn(tls::watch(tls, shutdown.clone()));
+        // Before the addresses are written: scripts that wait for the file expect a ready server.
         health.set(ServerState::Healthy);
         if let Err(error) = tell_addresses(&data, &addresses) {
             shutdown.cancel();
@@ -242,11 +246,13 @@ impl Server {
         })
     }
 
-    /// Stops in order: accepts no more, tells who waits, waits no longer than the grace period, flushes.
+    /// Shuts down: stops accepting, ends held polls, waits for connections for at most the drain period, and closes the
+    /// store.
     pub async fn stop(mut self) -> Stopped {
         let began = Instant::now();
         self.health.set(ServerState::Stopping);
         self.shutdown.cancel();
+        // Wakes all held polls, which are then answered.
         self.fleet.stop();
         if let Err(error) = self.data.remove_listen() {
             warn!(error = %chain(&error), "failed to remove listen.json");
@@ -263,6 +269,7 @@ impl Server {
                 error!(error = %chain(&error), "background task failed");
             }
         }
+        // After all tasks that write have ended.
         self.store.close().await;
         drop(self.traces);
         Stopped { drained, took: began.elapsed() }
@@ -287,17 +294,17 @@ impl Bound {
     }
 }
 
-/// How many requests of agents may run at a time.
+/// Returns the maximum number of concurrent requests of agents.
 fn limit(config: &Config, files: u64) -> usize {
     let wanted = match config.max_connections {
-        // Ten in eleven of the files: one connection in ten may come on top.
+        // Ten elevenths of the files, because a listener accepts 10 % more connections than requests.
         0 => files.saturating_sub(RESERVED_FILES).max(64) / 11 * 10,
         wanted => wanted,
     };
     usize::try_from(wanted).unwrap_or(usize::MAX)
 }
 
-/// What starting listeners needs.
+/// Parameters for starting the listeners.
 struct Starting<'a> {
     config: &'a Config,
     tls: &'a Arc<Tls>,
@@ -333,6 +340,7 @@ impl Starting<'_> {
     fn listening<H: Serve>(&self, kind: ListenerKind, handler: H, tls: Option<Arc<Tls>>) -> Arc<Listening<H>> {
         let limit = if kind == ListenerKind::Agent { self.limit } else { self.limit.min(FEW) };
         let places = limit.saturating_add(limit / 10);
+        // Each listener has gates of its own, so that agents can't lock out administrators.
         let (requests, connections, unauthenticated) =
             (Gate::new(limit), Gate::new(places), UnauthenticatedLimit::new(places));
         self.metrics.show_gates(kind, &connections, &requests);
@@ -354,25 +362,26 @@ impl Starting<'_> {
     }
 }
 
-/// How long a start that is told to stop may take to end by itself.
+/// Time that a start has to complete after a signal.
 const START_ENDS: Duration = Duration::from_secs(2);
-/// How long it may take to clean up after it was broken off.
+/// Time that an aborted start has to clean up.
 const CLEANED_UP: Duration = Duration::from_millis(200);
 
-/// A server, and the signal that came while it started.
+/// A server, and the signal that was received while it started.
 struct Started<T> {
     server: T,
     signal: Option<&'static str>,
 }
 
-/// Waits for a start. A signal to stop breaks it off, unless it ends soon: then the server is stopped in order. `None`
-/// when it was broken off; one that is stuck in the system (a file that does not answer, a log of gigabytes to recover)
-/// is left where it is, since the process ends.
+/// Waits for a start. After a signal, the start has [`START_ENDS`] to complete, in which case the server is then shut
+/// down as usual. Otherwise it is aborted, and the result is `None`. A start that is blocked in a system call (an
+/// unresponsive file system, the recovery of a large log) is abandoned, since the process exits.
 async fn started_unless<T: Send + 'static>(
     mut starting: JoinHandle<Result<T, ServeError>>,
     stop: impl Future<Output = &'static str>,
 ) -> Result<Option<Started<T>>, ServeError> {
     let signal = tokio::select! {
+        // If both are ready, the start counts: the caller then handles the signal as usual.
         biased;
         started = &mut starting => return started.map_err(ServeError::Broken)?.map(|server| Some(Started { server, signal: None })),
         signal = stop => signal,
@@ -388,7 +397,7 @@ async fn started_unless<T: Send + 'static>(
     Ok(None)
 }
 
-/// Serves until a signal says stop. What a person should see goes to `out`.
+/// Runs the server until a signal. Writes the startup message to `out`.
 pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), ServeError> {
     let mut signals = signals::Stop::new();
     let starting = {

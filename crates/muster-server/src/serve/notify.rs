@@ -1,21 +1,21 @@
-//! What the service manager is told. Without one, nothing happens.
+//! Notifications to the service manager (systemd). Without one, they do nothing.
 
 use muster_core::error_chain::chain;
 use sd_notify::NotifyState;
 use tokio::time::interval;
 use tracing::warn;
 
-/// The server accepts.
+/// Reports that the server is ready.
 pub(super) fn ready() {
     tell(NotifyState::Ready);
 }
 
-/// The server stops.
+/// Reports that the server is stopping.
 pub(super) fn stopping() {
     tell(NotifyState::Stopping);
 }
 
-/// Tells the watchdog, if there is one, twice in its time that the runtime still turns.
+/// Notifies the watchdog, if it is enabled, twice per interval, as long as the runtime makes progress.
 pub(super) async fn keep_alive() {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     let mut beat = interval((limit / 2).max(std::time::Duration::from_millis(1)));

@@ -1,4 +1,4 @@
-//! Opens what operations stand on: store, master key, signing key.
+//! Opens the store, the master key and the signing key, and creates the fleet.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
@@ -82,7 +82,7 @@ pub(super) async fn fleet(
     });
     fleet.server_status().use_disk(Arc::new(disk), on_reserve);
     if !on_reserve {
-        // A store that can be read is served whether it takes writes or not; which of the two is told from the start.
+        // A store that can't be written is served read-only. Probed now, so that the status is correct from the start.
         fleet.server_status().probe_store().await;
     }
     if let Some(trouble) = fleet.server_status().trouble() {
@@ -138,22 +138,22 @@ fn place(data: &DataDir) -> String {
     format!("{}:{path}:{number}", host_name())
 }
 
-/// Whether the embedded store's file may be opened, or made.
+/// Checks whether the file of the embedded store can be opened or created.
 fn check_file(data: &DataDir, begin: &Begin<'_>) -> Result<(), ServeError> {
     let database = data.join(DATABASE);
-    // Another program's file needs no key of ours.
+    // First, so that no master key is created beside the file of another program.
     sqlite::refuse_foreign(database.as_std_path())
         .map_err(|source| ServeError::File { path: database.clone(), source })?;
     Ok(begin.check_file(&database)?)
 }
 
-/// Opens the embedded store. Returns whether the reserve had to make room for it.
+/// Opens the embedded store. Also returns whether the reserved disk space had to be released.
 fn open_file(data: &DataDir, disk: &DataDisk) -> Result<(SqlStore, bool), ServeError> {
     let database = data.join(DATABASE);
     let unopened = |source| ServeError::File { path: database.clone(), source };
     let open = || SqlStore::open(database.as_std_path(), &Options::default());
     match open() {
-        // Even to read, the engine makes files beside its own: on a full disk the reserve makes room for them.
+        // The engine creates additional files even for reading. On a full disk, this requires the reserved space.
         Err(error) if error.may_lack_space() && disk.release_reserve() => {
             tracing::warn!(error = %chain(&error), "the disk is full: released the reserve");
             Ok((open().map_err(unopened)?, true))
@@ -173,7 +173,7 @@ impl Begin<'_> {
         if self.new_fleet { Ok(()) } else { self.data.refuse_lost_database(found) }
     }
 
-    /// Before the file is made or opened.
+    /// Must be called before the file is created or opened.
     fn check_file(&self, database: &Utf8Path) -> Result<(), DataDirError> {
         match fs_err::metadata(database) {
             Ok(file) if file.len() > 0 => Ok(()),
@@ -184,7 +184,7 @@ impl Begin<'_> {
     }
 }
 
-/// The installation's signing key: made once, where a fleet may begin.
+/// Returns the signing key of the installation, which is generated once, for a new fleet.
 async fn signer(
     store: &dyn Store,
     sealer: &Sealer,
@@ -199,8 +199,8 @@ async fn signer(
     Ok(ensure_signing_key(store, sealer, entropy).await?)
 }
 
-/// What agents are told when nobody configured an address: this host's name, or the loopback address when nothing
-/// else is listened on.
+/// Returns the default URL for agents: the address of the listener, with the name of this host for a wildcard address,
+/// or localhost if there is no listener for agents.
 fn own_url(config: &Config, addresses: &ListenAddresses) -> String {
     let scheme = if config.insecure_http { "http" } else { "https" };
     let Some(address) = addresses.agent.or(addresses.local) else { return format!("{scheme}://localhost:8220") };

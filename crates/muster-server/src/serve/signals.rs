@@ -4,19 +4,19 @@ use muster_core::error_chain::chain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::warn;
 
-/// Waits for either.
+/// Receiver of both signals.
 pub(super) struct Stop {
     terminate: Option<Signal>,
     interrupt: Option<Signal>,
 }
 
 impl Stop {
-    /// Takes the signals from now on.
+    /// Starts receiving. From now on, the signals no longer end the process.
     pub fn new() -> Self {
         Self { terminate: take(SignalKind::terminate()), interrupt: take(SignalKind::interrupt()) }
     }
 
-    /// The name of the next one.
+    /// Waits for the next signal and returns its name.
     pub async fn wait(&mut self) -> &'static str {
         tokio::select! {
             () = next(&mut self.terminate) => "SIGTERM",

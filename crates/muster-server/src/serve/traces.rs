@@ -1,4 +1,4 @@
-//! The files that tell others of a running server: gone with it, however it ends short of being killed.
+//! Files that announce a running server. They are removed however it ends, unless it is killed.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use tracing::warn;
 use crate::data_dir::DataDir;
 use muster_core::error_chain::chain;
 
-/// Takes `listen.json` and `admin.sock` away when dropped. It keeps the folder's lock until then, so that they can't
-/// be another server's.
+/// Removes `listen.json` and `admin.sock` on drop. Holds the lock of the data directory until then, so that the files
+/// can't be those of another server.
 pub(super) struct Traces(Arc<DataDir>);
 
 impl Traces {
-    /// Of the server that has locked `data`.
+    /// Creates the guard for the server that has locked `data`.
     pub fn new(data: &Arc<DataDir>) -> Self {
         Self(Arc::clone(data))
     }

@@ -26,13 +26,13 @@ use crate::data_dir::DataDir;
 const SETTING: &str = "certificate_authority";
 
 const DAY_MICROS: i64 = 86_400_000_000;
-/// Agents pin the CA: it outlives everything.
+/// Lifetime of the CA. Long, because agents pin it.
 const CA_DAYS: i64 = 3652;
 const SERVER_DAYS: i64 = 365;
-/// With less than this left, a new certificate is made.
+/// Remaining lifetime below which a new certificate is issued.
 const RENEW_DAYS: i64 = 120;
 
-/// The CA's certificate and the means to sign with it.
+/// The certificate of the CA, with its private key.
 pub struct Authority {
     pem: String,
     der: CertificateDer<'static>,
@@ -53,6 +53,7 @@ impl Authority {
     pub fn generate(now: Timestamp) -> Result<Self, TlsError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = params("Muster CA", now, CA_DAYS)?;
+        // It issues server certificates only, so no intermediate CA is allowed.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?;
@@ -101,17 +102,18 @@ impl Authority {
         &self.pem
     }
 
-    /// The CA's certificate.
+    /// Returns the certificate of the CA.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.der
     }
 
-    /// SHA-256 of the CA's certificate, in hex.
+    /// Returns the SHA-256 of the CA's certificate in hex.
     pub fn fingerprint(&self) -> String {
         fingerprint(&self.der)
     }
 
-    /// Sees to it that `server.crt` is by this CA, good for `names` and not about to expire. Says whether it is new.
+    /// Ensures that `server.crt` was issued by this CA, covers `names`, and does not expire soon. Returns whether a new
+    /// certificate was issued.
     pub fn ensure_server(&self, data: &DataDir, names: &BTreeSet<String>, now: Timestamp) -> Result<bool, TlsError> {
         if let (Some(pem), Some(key)) = (read_text(&data.join("server.crt"))?, data.read_secret("server.key")?)
             && self.is_usable(&pem, &String::from_utf8_lossy(&key), names, now)
@@ -121,7 +123,7 @@ impl Authority {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let certificate = server_params(names, now)?.signed_by(&key, &self.issuer)?;
         data.write_secret("server.key", key.serialize_pem().as_bytes())?;
-        // The CA goes with it: agents that know its fingerprint alone look for it in the chain.
+        // The chain includes the CA, because agents that know only its fingerprint look for it there.
         data.write_public("server.crt", format!("{}{}", certificate.pem(), self.pem).as_bytes())?;
         Ok(true)
     }
@@ -139,14 +141,15 @@ impl Authority {
         // The two files are written one after the other; a crash between them leaves a pair that does not match.
         own.public_key().subject_public_key.data == key.public_key_raw()
             && own.verify_signature(Some(ca.public_key())).is_ok()
-            // One that was made under a clock that ran ahead is of no use until then.
+            // A certificate that was issued while the clock was ahead is not valid yet.
             && own.validity().not_before.timestamp() <= seconds
             && seconds_left > RENEW_DAYS * 86_400
+            // Additional names are fine: an address that this host had before does no harm.
             && names.is_subset(&has)
     }
 }
 
-/// SHA-256 of a certificate, in hex.
+/// Returns the SHA-256 of a certificate in hex.
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -190,14 +193,14 @@ fn server_params(names: &BTreeSet<String>, now: Timestamp) -> Result<Certificate
 fn params(name: &str, now: Timestamp, days: i64) -> Result<CertificateParams, TlsError> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, name);
-    // A day back, for clocks that are behind.
+    // Valid since yesterday, for agents whose clocks are behind.
     let (from, to) = (date(now, -1)?, date(now, days)?);
     params.not_before = date_time_ymd(from.0, from.1, from.2);
     params.not_after = date_time_ymd(to.0, to.1, to.2);
     Ok(params)
 }
 
-/// Year, month and day, `days` after `now`.
+/// Returns year, month and day, `days` after `now`.
 fn date(now: Timestamp, days: i64) -> Result<(i32, u8, u8), TlsError> {
     let micros = now.as_micros().saturating_add(days * DAY_MICROS);
     let date = jiff::Timestamp::from_microsecond(micros).map_err(|_| TlsError::Clock)?;

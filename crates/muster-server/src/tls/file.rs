@@ -1,7 +1,7 @@
-//! Certificate and key files as people bring them, and what is wrong with one that can't be used.
+//! Certificate and key files of administrators, with a diagnosis of those that can't be used.
 //!
-//! A file in another format, with a passphrase or in the wrong order is the ordinary case of a first configuration. The
-//! parsers' own messages name none of these.
+//! Files in another format, with a passphrase or in the wrong order are common in a first configuration. The messages
+//! of the parsers mention none of these causes.
 
 use std::io::Read;
 
@@ -14,7 +14,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::TlsError;
 use muster_core::error_chain::SharedError;
 
-/// No chain and no key is longer.
+/// Maximum size of a file, bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Labels of the private keys that TLS can use (RFC 5958, RFC 8017, RFC 5915).
@@ -22,19 +22,19 @@ const KEY_LABELS: [&str; 3] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY
 
 /// DER of `signedData` (RFC 5652 §5.1), with which a PKCS#7 bundle begins.
 const SIGNED_DATA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
-/// DER of the beginnings of the algorithms that encrypt a key with a passphrase: PKCS#5 and PKCS#12's (RFC 8018,
-/// RFC 7292 appendix C). The byte for the length of the identifier is left out.
+/// DER prefixes of the identifiers of algorithms that encrypt a key with a passphrase: PKCS#5 and PKCS#12 (RFC 8018,
+/// RFC 7292 appendix C). Without the length byte of the identifier.
 const PASSPHRASE: [&[u8]; 2] =
     [&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05], &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x01]];
 
-/// What a file is to hold.
+/// Expected content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     Certificate,
     Key,
 }
 
-/// Reads the certificates of a PEM file, in the file's order.
+/// Reads the certificates of a PEM file, in the order of the file.
 pub fn read_certificates(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let bytes = read(path)?;
     if let Some(reason) = mistake(&bytes, path, Wanted::Certificate) {
@@ -61,6 +61,8 @@ pub fn read_key(path: &Utf8Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 
 fn read(path: &Utf8Path) -> Result<Vec<u8>, TlsError> {
     let mut bytes = Vec::new();
+    // One byte more than the limit shows that the file is too large. Its size is not checked, because the path can be a
+    // pipe.
     fs_err::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(TlsError::Io)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(TlsError::file(path, "is larger than 1 MiB: neither a certificate chain nor a key"));
@@ -68,7 +70,7 @@ fn read(path: &Utf8Path) -> Result<Vec<u8>, TlsError> {
     Ok(bytes)
 }
 
-/// Why the file does not hold what is wanted, with the remedy; `None`: it holds it, as far as its labels say.
+/// Returns why the file does not contain what is expected, with the remedy; `None` if its labels show that it does.
 fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Some("is empty".into());
@@ -113,12 +115,12 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
     }
 }
 
-/// Editors of some systems begin a file with a mark of its encoding, which is in the way of the first PEM line.
+/// Recognizes text encodings. Some editors write a byte order mark, which hides the first PEM line.
 fn encoding(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xef, 0xbb, 0xbf, ..] => Some("begins with a byte order mark\nhint: save it as UTF-8 without a BOM"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some(UTF_16),
-        // Some editors leave the mark out. Both PEM and DER have no zero bytes between letters.
+        // Without the mark. Neither PEM nor DER has zero bytes between letters.
         [a, 0, b, 0, ..] | [0, a, 0, b, ..] if is_text(*a) && is_text(*b) => Some(UTF_16),
         _ => None,
     }
@@ -130,19 +132,19 @@ fn is_text(byte: u8) -> bool {
     byte.is_ascii_graphic() || byte.is_ascii_whitespace()
 }
 
-/// Labels of the PEM sections.
+/// Returns the labels of the PEM sections.
 fn labels(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
     let label = |line: &str| Some(line.trim().strip_prefix("-----BEGIN ")?.split("-----").next()?.to_owned());
     text.lines().filter_map(label).collect()
 }
 
-/// The older form of encrypted keys says so within the section.
+/// Returns whether the section of a key is encrypted in the older form, which has a header for it.
 fn is_encrypted(bytes: &[u8]) -> bool {
     String::from_utf8_lossy(bytes).lines().any(|line| line.starts_with("Proc-Type:") && line.contains("ENCRYPTED"))
 }
 
-/// What a file without any PEM section may be.
+/// Returns the format of a file without PEM sections, and how to convert it.
 fn binary(bytes: &[u8], path: &Utf8Path) -> String {
     if X509Certificate::from_der(bytes).is_ok() {
         return format!(
@@ -181,21 +183,22 @@ fn binary(bytes: &[u8], path: &Utf8Path) -> String {
     }
 }
 
-/// What a DER sequence holds. The length is not compared: it is the beginning that tells the format.
+/// Returns the content of a DER sequence. The length is not checked, since the beginning is sufficient to recognize the
+/// format.
 fn der_sequence(bytes: &[u8]) -> Option<&[u8]> {
     let [0x30, length, rest @ ..] = bytes else { return None };
     let skip = if length & 0x80 == 0 { 0 } else { usize::from(length & 0x7f) };
     rest.get(skip..)
 }
 
-/// An encrypted key begins with the algorithm that encrypts it (RFC 5958 §3).
+/// Returns whether a key is encrypted: it then begins with the algorithm (RFC 5958 §3).
 fn is_locked(content: &[u8]) -> bool {
     let Some([0x06, _, algorithm @ ..]) = der_sequence(content) else { return false };
     PASSPHRASE.iter().any(|begin| algorithm.starts_with(begin))
 }
 
-/// Holds the key against the chain: the certificate that it belongs to must come first, as TLS sends them. Returns what
-/// is odd about the rest of the chain, which most clients forgive.
+/// Checks that the key belongs to the first certificate of the chain, which is the order in which TLS sends them.
+/// Returns warnings about the order of the rest, which most clients tolerate.
 pub fn check_chain(
     provider: &CryptoProvider,
     files: (&Utf8Path, &Utf8Path),
@@ -204,6 +207,7 @@ pub fn check_chain(
 ) -> Result<Vec<String>, TlsError> {
     let (cert_path, key_path) = files;
     let signing = provider.key_provider.load_private_key(key.clone_key())?;
+    // Not every key can tell its public key; the order of the chain is then not checked.
     let Some(public) = signing.public_key() else { return Ok(Vec::new()) };
     let parsed: Vec<_> = chain.iter().filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
     match parsed.iter().position(|certificate| certificate.public_key().raw == public.as_ref()) {
@@ -224,7 +228,7 @@ pub fn check_chain(
     }
 }
 
-/// Certificates that are not followed by their issuer.
+/// Returns a warning for each certificate that is not followed by its issuer.
 fn odd_order(path: &Utf8Path, chain: &[X509Certificate<'_>]) -> Vec<String> {
     let mut odd = Vec::new();
     for (number, pair) in (1..).zip(chain.windows(2)) {

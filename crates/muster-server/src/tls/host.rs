@@ -1,19 +1,19 @@
-//! Names and addresses by which agents may reach this host.
+//! Names and addresses at which agents can reach this host.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// More than this many addresses of one host are of no use to anyone; hosts of many containers have thousands.
+/// Maximum number of addresses in a certificate. Hosts with many containers can have thousands.
 const MAX_ADDRESSES: usize = 64;
 
-/// This host's name.
+/// Returns the name of this host, if it is a valid DNS name.
 pub fn name() -> Option<String> {
     let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
     is_dns_name(&name).then_some(name)
 }
 
-/// Everything that the server's own certificate should be good for: the host's names and addresses, and the hosts
-/// of the external addresses.
+/// Returns the names that the server's own certificate must cover: the names and addresses of this host, and the hosts
+/// of the external URLs.
 pub fn certificate_names(external_urls: &[String]) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = ["localhost".to_owned()].into();
     names.extend(name());
@@ -22,7 +22,7 @@ pub fn certificate_names(external_urls: &[String]) -> BTreeSet<String> {
     names
 }
 
-/// The host of `https://HOST:PORT`, an IPv6 address without its brackets.
+/// Returns the host of `https://HOST:PORT`; an IPv6 address without its brackets.
 pub fn url_host(url: &str) -> Option<String> {
     let uri: http::Uri = url.parse().ok()?;
     Some(uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned())
@@ -51,7 +51,8 @@ fn ip(storage: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| storage.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
 }
 
-/// Link-local addresses need a zone, which no URL of an agent has.
+/// Returns whether agents can use the address. Link-local addresses require a zone, which the URLs of agents do not
+/// contain.
 fn is_reachable(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !address.is_link_local(),

@@ -1,4 +1,5 @@
-//! TLS of the listeners: the own CA or a certificate from outside, replaced while connections go on.
+//! TLS of the listeners, with the server's own CA or a configured certificate. It can be replaced without interrupting
+//! connections.
 
 pub mod authority;
 mod file;
@@ -31,13 +32,13 @@ use crate::data_dir::{DataDir, DataDirError};
 
 pub use self::reload::watch;
 
-/// Why there is no TLS.
+/// Reason why TLS can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file can't be read; the text names it.
+    /// A file can't be read. The text names it.
     #[error("{0}")]
     Io(#[source] std::io::Error),
-    /// The data folder refused.
+    /// An error of the data directory.
     #[error(transparent)]
     Data(#[from] DataDirError),
     /// A file is not what it should be.
@@ -45,16 +46,16 @@ pub enum TlsError {
     Pem {
         /// The file.
         file: String,
-        /// Why.
+        /// Cause.
         source: SharedError,
     },
-    /// A certificate could not be made.
+    /// A certificate could not be created.
     #[error("cannot create a certificate: {0}")]
     Issue(#[from] rcgen::Error),
-    /// Certificate, key and CA do not fit together.
+    /// Certificate, key and CA do not match.
     #[error("cannot use the certificate: {0}")]
     Unusable(#[from] rustls::Error),
-    /// The clock is out of the calendar.
+    /// The time is outside the range of the calendar.
     #[error("the clock is set to a time that certificates cannot represent")]
     Clock,
 }
@@ -69,13 +70,13 @@ impl TlsError {
     }
 }
 
-/// The TLS side of all listeners. What it holds is replaced whole; connections keep what they began with.
+/// TLS of all listeners. Its certificates are replaced as a whole; existing connections keep theirs.
 pub struct Tls {
     live: Arc<ServerTls>,
     described: Mutex<Arc<Described>>,
     tickets: Arc<dyn ProducesTickets>,
     config: TlsConfig,
-    /// The own CA, unless a certificate comes from outside.
+    /// The server's own CA; `None` if a certificate is configured.
     authority: Option<Authority>,
     /// The fleet's URLs, which any of its servers may change.
     external_urls: watch::Receiver<Vec<String>>,
@@ -116,13 +117,13 @@ impl Tls {
         Arc::clone(&self.described.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How long the certificates in use are valid.
+    /// Returns the validity of all certificates in use.
     pub fn validities(&self) -> Vec<Validity> {
         let described = self.described();
         let role = |place: usize| if place == 0 { Role::Server } else { Role::Chain };
         let chain = described.chain.iter().enumerate().filter_map(|(place, der)| Validity::of(role(place), der));
         let mut validities: Vec<Validity> = match &self.authority {
-            // Its chain is the certificate and the CA itself.
+            // The chain consists of the certificate and the CA.
             Some(authority) => chain.take(1).chain(Validity::of(Role::Ca, authority.certificate())).collect(),
             None => chain.collect(),
         };
@@ -130,13 +131,14 @@ impl Tls {
         validities
     }
 
-    /// Seconds until each kind of certificate in use expires; negative since it did.
+    /// Returns the seconds until the first certificate of each kind expires; negative after that.
     pub fn seconds_left(&self) -> Vec<(&'static str, i64)> {
         let now = self.clock.now();
         let mut left: Vec<(&'static str, i64)> = Vec::new();
         for validity in self.validities() {
             let (name, seconds) = (validity.role.as_str(), validity.seconds_left(now));
             match left.iter_mut().find(|(known, _)| *known == name) {
+                // A metric has one value per kind, and the first to expire is the one that matters.
                 Some((_, least)) => *least = seconds.min(*least),
                 None => left.push((name, seconds)),
             }
@@ -144,7 +146,7 @@ impl Tls {
         left
     }
 
-    /// Everything about the certificates in use that people should know of now.
+    /// Returns the current warnings about the certificates in use.
     pub fn warnings(&self) -> Vec<Warning> {
         let now = self.clock.now();
         let described = self.described();
@@ -163,22 +165,23 @@ impl Tls {
         }
     }
 
-    /// What listeners use for new connections.
+    /// Returns the TLS configuration for new connections.
     pub fn live(&self) -> &Arc<ServerTls> {
         &self.live
     }
 
-    /// The own CA, unless a certificate comes from outside.
+    /// Returns the server's own CA; `None` if a certificate is configured.
     pub fn authority(&self) -> Option<&Authority> {
         self.authority.as_ref()
     }
 
-    /// Where agents find the CA to trust; `None` when the certificate comes from outside.
+    /// Returns the path of the CA's certificate; `None` if a certificate is configured.
     pub fn ca_path(&self) -> Option<Utf8PathBuf> {
         self.authority.as_ref().map(|_| self.data.join("ca.crt"))
     }
 
-    /// Makes a new own certificate if the one in use is about to expire or lacks a name. Says whether it did.
+    /// Issues a new certificate if the current one expires soon or does not cover a name. Returns whether it did. Does
+    /// nothing for a configured certificate.
     pub fn renew(&self) -> Result<bool, TlsError> {
         let Some(authority) = &self.authority else { return Ok(false) };
         let names: BTreeSet<String> = host::certificate_names(&self.external_urls.borrow());
@@ -189,16 +192,17 @@ impl Tls {
         Ok(renewed)
     }
 
-    /// Reads the files again. When they can't be used, what was in use stays so.
+    /// Reads the files again. If they can't be used, the current certificates stay in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         let (next, described) = server_config(&self.config, &self.data, Arc::clone(&self.tickets))?;
+        // Only after the new configuration is complete: an error above leaves the old one in use.
         self.live.replace(next);
         *self.described.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(described);
         self.warn();
         Ok(())
     }
 
-    /// Files whose change calls for [`Self::reload`].
+    /// Returns the files whose changes require [`Self::reload`].
     fn files(&self) -> Vec<Utf8PathBuf> {
         let (cert, key) = files(&self.config, &self.data);
         [Some(cert), Some(key), self.config.client_ca.clone()].into_iter().flatten().collect()
@@ -209,16 +213,17 @@ fn files(config: &TlsConfig, data: &DataDir) -> (Utf8PathBuf, Utf8PathBuf) {
     config.custom.clone().unwrap_or_else(|| (data.join("server.crt"), data.join("server.key")))
 }
 
-/// What is known of the certificates in use.
+/// The certificates in use.
 struct Described {
     chain: Vec<CertificateDer<'static>>,
     /// CAs of client certificates.
     client_cas: Vec<CertificateDer<'static>>,
-    /// What is odd about the chain, and no reason to reject it.
+    /// Warnings about the order of the chain.
     odd: Vec<String>,
 }
 
-/// TLS 1.2 and 1.3, HTTP/1.1 only, tickets instead of a session store: nothing is kept for a client that is gone.
+/// Creates the TLS configuration: TLS 1.2 and 1.3, HTTP/1.1 only, with tickets instead of a session store, so that no
+/// memory is used for clients that have disconnected.
 fn server_config(
     config: &TlsConfig,
     data: &DataDir,
@@ -240,6 +245,7 @@ fn server_config(
     let mut server = builder.with_single_cert(chain, key)?;
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
     server.session_storage = Arc::new(NoServerSessionStorage {});
+    // The same ticket keys as before the reload, so that clients can resume their sessions.
     server.ticketer = tickets;
     server.send_tls13_tickets = 1;
     Ok((server, described))

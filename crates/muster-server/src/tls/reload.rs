@@ -13,18 +13,19 @@ use tracing::{info, warn};
 use super::Tls;
 use muster_core::error_chain::chain;
 
+// Polling instead of file notifications, which are unreliable on network file systems and for mounted secrets.
 const LOOK: Duration = Duration::from_secs(5);
 const RENEW: Duration = Duration::from_secs(3600);
-/// Between two reminders of certificates that need attention.
+/// Interval of the warnings about certificates.
 const REMIND: Duration = Duration::from_secs(24 * 3600);
 
-/// Modification times of files; `None` for one that can't be looked at.
+/// Modification times of files; `None` for a file that can't be read.
 type Stamps = Vec<Option<SystemTime>>;
 
 /// Reloads on SIGHUP and when a file changed, renews the own certificate before it expires and when a URL of the fleet
 /// has another host; ends with `shutdown`.
 ///
-/// The signal is taken before this returns: until then it would end the process.
+/// The signal handler is installed before this returns. Without it, SIGHUP would end the process.
 pub fn watch(tls: Arc<Tls>, shutdown: CancellationToken) -> impl Future<Output = ()> + Send {
     let hangup = signal(SignalKind::hangup())
         .inspect_err(|error| warn!(error = %chain(error), "failed to install the handler of SIGHUP"))

@@ -1,4 +1,4 @@
-//! What time and names do to certificates: how long they are valid, and which hosts they are good for.
+//! Validity of certificates: their period, and the hosts that they cover.
 
 use std::collections::BTreeSet;
 
@@ -10,17 +10,18 @@ use super::authority::subject_names;
 use super::host::url_host;
 
 const DAY: i64 = 86_400;
-/// A server's certificate that ends so soon is warned of.
+/// Remaining days below which there is a warning for server certificates.
 const SERVER_WARN_DAYS: i64 = 14;
-/// Agents must be given a new CA before the old one ends: that takes longer than a new certificate.
+/// Remaining days for a CA. More than for a certificate, because a new CA must be distributed to all agents before the
+/// old one expires.
 const CA_WARN_DAYS: i64 = 90;
 
-/// Which certificate.
+/// Role of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
-    /// The one that listeners present.
+    /// The certificate that listeners present.
     Server,
-    /// One that comes with it in the chain.
+    /// Another certificate of its chain.
     Chain,
     /// The server's own CA.
     Ca,
@@ -29,7 +30,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The word, as metrics label it.
+    /// Returns its label in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Server => "server",
@@ -48,7 +49,7 @@ impl Role {
         }
     }
 
-    /// Whether agents verify it. Client certificates are optional, so a CA of theirs concerns few agents.
+    /// Returns whether all agents verify it. Client certificates are optional, so their CAs concern only some agents.
     const fn is_presented(self) -> bool {
         !matches!(self, Self::ClientCa)
     }
@@ -58,30 +59,30 @@ impl Role {
     }
 }
 
-/// The time for which a certificate is valid, in seconds since 1970.
+/// Validity period of a certificate, in seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// Which one it is.
+    /// Role.
     pub role: Role,
-    /// Its subject: a bundle of client CAs may hold many.
+    /// Subject, since a bundle of client CAs can contain many certificates.
     pub subject: String,
-    /// Its first second.
+    /// First second of the period.
     pub from: i64,
-    /// Its last second.
+    /// Last second of the period.
     pub until: i64,
 }
 
-/// Something about a certificate that people should know of.
+/// A warning about a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// What is wrong, and what to do.
+    /// The problem and its remedy.
     pub text: String,
-    /// Whether no agent that verifies certificates can connect.
+    /// Whether agents that verify certificates can't connect.
     pub keeps_agents_out: bool,
 }
 
 impl Validity {
-    /// Of a certificate that can be parsed.
+    /// Returns the validity of a certificate; `None` if it can't be parsed.
     pub fn of(role: Role, der: &CertificateDer<'_>) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let validity = certificate.validity();
@@ -89,7 +90,7 @@ impl Validity {
         Some(Self { role, subject, from: validity.not_before.timestamp(), until: validity.not_after.timestamp() })
     }
 
-    /// Seconds until it expires; negative since it did.
+    /// Returns the seconds until it expires; negative after that.
     pub fn seconds_left(&self, now: Timestamp) -> i64 {
         self.until - seconds(now)
     }
@@ -102,7 +103,7 @@ impl Validity {
         }
     }
 
-    /// The warning that is due at `now`.
+    /// Returns the warning at `now`, if any.
     pub fn warning(&self, now: Timestamp) -> Option<Warning> {
         let what = self.describe();
         let keeps_agents_out = self.role.is_presented();
@@ -129,14 +130,14 @@ fn seconds(time: Timestamp) -> i64 {
     time.as_micros().div_euclid(1_000_000)
 }
 
-/// Warnings about addresses that agents are told and that the certificate is not good for.
+/// Returns a warning for each external URL whose host the certificate does not cover.
 pub fn uncovered(der: &CertificateDer<'_>, external_urls: &[String]) -> Vec<Warning> {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
     let names = subject_names(&certificate);
     let told = |host: String| {
         let has = if names.is_empty() { "no names".into() } else { listed(&names) };
         let text = format!("the server's certificate does not cover {host} from external_url; it covers {has}");
-        // Agents may have been given another address that it is good for.
+        // Agents may use another address, which the certificate covers.
         Warning { text, keeps_agents_out: false }
     };
     let hosts: BTreeSet<String> = external_urls.iter().filter_map(|url| url_host(url)).collect();
@@ -152,7 +153,7 @@ fn listed(names: &BTreeSet<String>) -> String {
     text
 }
 
-/// A wildcard stands for one label (RFC 6125).
+/// Returns whether a name covers a host. A wildcard matches one label (RFC 6125).
 fn covers(name: &str, host: &str) -> bool {
     let (name, host) = (name.to_ascii_lowercase(), host.to_ascii_lowercase());
     match name.strip_prefix("*.") {

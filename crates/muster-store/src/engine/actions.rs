@@ -49,6 +49,7 @@ pub(super) fn insert(
     let Some(seq) = first(connection, sql::INSERT, values, |row| row.get(0))? else {
         return Err(Precondition::Exists(format!("action {}", action.id)).into());
     };
+    // The place decides when the agent starts within a rollout window (EA83), so it follows the order of the list.
     for (agent, place) in targets.iter().zip(0_i64..) {
         run(connection, sql::INSERT_TARGET, params![agent.as_str(), seq, place])?;
     }
@@ -62,6 +63,7 @@ pub(super) fn put_result(
     addressed: bool,
 ) -> std::result::Result<(), Failure> {
     let Some(seq) = seq(connection, &result.action_id)? else { return Err(missing(&result.action_id).into()) };
+    // The statement changes only pending targets: the first result counts (EA119), and one look-up is enough for most.
     let state = if result.error.is_some() { TargetState::Failed } else { TargetState::Acked };
     let agent = result.agent_id.as_str();
     let at = result.at.as_micros();
@@ -115,7 +117,7 @@ pub(super) fn end_open(connection: &Connection, agent: &AgentId, now: Timestamp)
     run(connection, sql::END_OPEN, params![ENDED, now.as_micros(), UNENROLLED, agent.as_str()]).map(|_| ())
 }
 
-/// Ends one open target.
+/// Ends one pending target.
 pub(super) fn end_target(
     connection: &Connection,
     action: &ActionId,
@@ -179,7 +181,7 @@ pub(super) fn by_id(connection: &Connection, id: &ActionId) -> Result<Option<Act
     first(connection, sql::BY_ID, [id.as_str()], |row| read(&mut Columns::of(row)))
 }
 
-/// One action of a space.
+/// Selects an action of a space.
 pub(super) fn by_id_in(connection: &Connection, space: &SpaceId, id: &ActionId) -> Result<Option<Action>> {
     first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], |row| read(&mut Columns::of(row)))
 }
@@ -249,6 +251,7 @@ pub(super) fn counts(connection: &Connection, seq: i64) -> Result<ActionCounts> 
     })?;
     let mut counts = ActionCounts::default();
     for (state, number, latest) in rows {
+        // Ineligible targets are results without a delivery: the action was not created for them.
         counts.created += if state == INELIGIBLE { 0 } else { number };
         match TargetState::from_word(&state) {
             Some(TargetState::Acked) => counts.acked += number,

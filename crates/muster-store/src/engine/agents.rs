@@ -57,6 +57,7 @@ pub(super) fn update(
     if before.policy_id != after.policy_id {
         connection.lock_shared(Rule::References)?;
     }
+    // The statement compares the version too. A caller that skipped a version has a bug, and would defeat that check.
     let follows = after.version == before.version + 1 && after.id == before.id;
     if !follows || record::update(connection, before, after)? == 0 {
         return Err(not_updated(connection, &before.id)?.into());
@@ -64,6 +65,7 @@ pub(super) fn update(
     if before.credentials != after.credentials {
         change_credentials(connection, before, after)?;
     }
+    // In the same commit, so that no crash leaves a key that nobody will invalidate.
     if leaves(before, after) {
         output_keys::retire_of_agent(connection, &after.id, after.updated_at)?;
     }
@@ -85,12 +87,12 @@ pub(super) fn update_is_one_statement(before: &AgentRecord, after: &AgentRecord)
         && !leaves(before, after)
 }
 
-/// Returns whether the agent is unenrolled, in whatever way.
+/// Returns whether the update unenrolls the agent, for whatever reason.
 fn leaves(before: &AgentRecord, after: &AgentRecord) -> bool {
     before.active && !after.active
 }
 
-/// Ends the credentials that the record has no more, and adds those that it has now.
+/// Revokes the credentials that are no longer in the record, and adds the new ones.
 fn change_credentials(
     connection: &Connection,
     before: &AgentRecord,
@@ -107,7 +109,7 @@ fn change_credentials(
     Ok(())
 }
 
-/// A credential as a row of its own.
+/// Inserts a credential.
 fn issue(connection: &Connection, id: &AgentId, credential: &LiveCredential) -> std::result::Result<(), Failure> {
     let LiveCredential { key_id, kind, hash, issued_at } = credential;
     let values = params![key_id.as_str(), id.as_str(), kind.word(), hash.encode(), issued_at.as_micros()];
@@ -125,13 +127,13 @@ pub(super) fn credentials_used(connection: &Connection, used: &[(KeyId, Timestam
     Ok(())
 }
 
-/// A host is there as long as an agent is on it.
+/// Deletes a host that has no agents left.
 fn leave_host(connection: &Connection, host: Option<&HostId>) -> Result<()> {
     let Some(host) = host else { return Ok(()) };
     run(connection, sql::DELETE_EMPTY_HOST, [host.as_str()]).map(|_| ())
 }
 
-/// A host, unless it is there. `Exists` when its machine has another one.
+/// Inserts a host, unless it exists. Fails with `Exists` if its machine has another one.
 pub(super) fn put_host(connection: &Connection, host: &Host) -> std::result::Result<(), Failure> {
     let values =
         params![host.id.as_str(), host.space.as_str(), host.machine_id, host.hostname, host.created_at.as_micros()];
@@ -141,12 +143,12 @@ pub(super) fn put_host(connection: &Connection, host: &Host) -> std::result::Res
     Ok(())
 }
 
-/// The host of a machine.
+/// Selects the host of a machine.
 pub(super) fn host_by_machine(connection: &Connection, space: &SpaceId, machine_id: &str) -> Result<Option<Host>> {
     first(connection, sql::HOST_BY_MACHINE, [space.as_str(), machine_id], read_host)
 }
 
-/// A host.
+/// Selects a host.
 pub(super) fn host(connection: &Connection, id: &HostId) -> Result<Option<Host>> {
     first(connection, sql::HOST, [id.as_str()], read_host)
 }
@@ -156,7 +158,7 @@ fn read_host(row: &Row<'_>) -> Result<Host> {
     Ok(Host { id: c.id()?, space: c.id()?, machine_id: c.take()?, hostname: c.take()?, created_at: c.time()? })
 }
 
-/// Everything that an agent ever authenticated with, the newest first.
+/// Selects all credentials of an agent, revoked ones included, newest first.
 pub(super) fn credentials(connection: &Connection, id: &AgentId) -> Result<Vec<Credential>> {
     all(connection, sql::CREDENTIALS, [id.as_str()], |row| {
         let mut c = Columns::of(row);
@@ -197,11 +199,13 @@ pub(super) fn put_documents(
     if now.is_some() || documents.local_metadata.is_some() {
         let values = params![documents.local_metadata, now, id.as_str()];
         affected_or_missing(run(connection, sql::UPDATE_DOCUMENTS, values)?, id)?;
+    // If only the ring is written, no statement would notice that the agent does not exist.
     } else if !recent.has(id) && !any(connection, sql::EXISTS, [id.as_str()])? {
         return Err(missing(id).into());
     }
     match later {
         Some(components) => recent.put(id, components),
+        // The table is newer now than an entry in the ring, which must not overwrite it later.
         None if now.is_some() => recent.supersede(id),
         None => {}
     }
@@ -221,6 +225,7 @@ pub(super) fn delete(
     now: Timestamp,
 ) -> std::result::Result<(), Failure> {
     let key = [id.as_str()];
+    // Before the record is deleted, which knows its host.
     let host: Option<HostId> =
         first(connection, sql::HOST_OF_AGENT, key, |row| Columns::of(row).id_option())?.flatten();
     affected_or_missing(run(connection, sql::DELETE, key)?, id)?;
@@ -247,7 +252,7 @@ pub(super) fn by_id(connection: &Connection, id: &AgentId) -> Result<Option<Agen
     first(connection, sql::BY_ID, [id.as_str()], record::read)
 }
 
-/// One agent of a space.
+/// Selects an agent of a space.
 pub(super) fn by_id_in(connection: &Connection, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>> {
     first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], record::read)
 }

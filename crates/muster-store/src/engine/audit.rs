@@ -1,4 +1,4 @@
-//! The audit log: this node's chain, which the writer appends to, and reads of all chains.
+//! The audit log: the chain of this node, to which the writer appends, and reads of all chains.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,12 @@ use super::row::{Columns, Result, all, first, run, to_json};
 use crate::port::{AuditLink, NodeEpoch};
 use crate::sql::audit as sql;
 
-/// Events of another chain that are looked at to find one that is no seal. Between two seals of ours, another node writes far fewer seals.
+/// Number of events of another chain that are examined to find one that is not a seal. Between two seals of this node,
+/// another node writes far fewer.
 const LOOKED_AT: u32 = 20;
 
-/// This node's chain, owned by the writer thread. Nobody else appends to it, so that its end need not be read for each event.
+/// The chain of this node, owned by the writer thread. Nobody else appends to it, so its end need not be read for each
+/// event.
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
     end: Option<End>,
@@ -47,8 +49,8 @@ impl Chain {
         Ok(())
     }
 
-    /// Seals the other chains, if one of them has grown by an event that is no seal itself: otherwise idle nodes would seal each other's seals
-    /// for ever.
+    /// Seals the other chains, if one of them has a new event other than a seal. Otherwise, idle nodes would seal each
+    /// other's seals for ever.
     pub(crate) fn seal(&mut self, connection: &Connection) -> Result<()> {
         let standing = connection.standing();
         let mut heads = heads(connection)?;
@@ -73,7 +75,7 @@ impl Chain {
 
     fn has_news(&self, connection: &Connection, chain: &str) -> Result<bool> {
         let links = links(connection, chain, self.sealed_position(chain), LOOKED_AT)?;
-        // One that can't be decoded is news too.
+        // An event that can't be decoded counts as new too.
         let is_seal =
             |link: &AuditLink| serde_json::from_str::<AuditEvent>(&link.event).is_ok_and(|event| event.action == SEAL);
         Ok(!links.iter().all(is_seal))
@@ -84,13 +86,13 @@ impl Chain {
         self.end.clone()
     }
 
-    /// Rolls back to a mark. What was sealed since is sealed once more.
+    /// Rolls back to a mark. The sealed positions are forgotten, so that the next seal covers all chains again.
     pub(crate) fn back_to(&mut self, mark: Option<End>) {
         self.end = mark;
         self.sealed.clear();
     }
 
-    /// Forgets everything, after a transaction that was not committed for certain.
+    /// Forgets everything, after a transaction whose outcome is not certain.
     pub(crate) fn forget(&mut self) {
         self.back_to(None);
     }
@@ -102,7 +104,8 @@ fn read_end(connection: &Connection, chain: &str, epoch: NodeEpoch) -> Result<En
     Ok(End { epoch, position, hash })
 }
 
-/// Somebody else has appended to the chain: its end must be read again. That is no precondition of the caller.
+/// Converts a conflict at a position of the chain: another process appended to it, so its end must be read again. This
+/// is not a precondition of the caller.
 fn appended_by_another(error: EngineError) -> EngineError {
     match error.cause() {
         Cause::Constraint(_) => EngineError::new(Cause::Busy, error),

@@ -1,15 +1,16 @@
-//! What is known of damage to the file: noted by whoever comes upon it, asked for by whoever says that all is well.
+//! Known damage of the database file, recorded by any connection that finds it, and reported by the health check.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::{Cause, EngineError};
 
-/// The first sign of damage, shared by all connections. It stays until the store is opened again: a file does not heal.
+/// The first error that showed damage, shared by all connections. It is kept until the store is opened again, since a
+/// damaged file does not recover by itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Damage(Arc<Mutex<Option<String>>>);
 
 impl Damage {
-    /// Notes an error that says that the file itself is damaged.
+    /// Records an error if it shows that the file is damaged.
     pub(crate) fn note(&self, error: &EngineError) {
         if *error.cause() == Cause::File {
             self.note_reason(&error.to_string());
@@ -24,7 +25,7 @@ impl Damage {
         }
     }
 
-    /// What was noted.
+    /// Returns the recorded error.
     pub(crate) fn known(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

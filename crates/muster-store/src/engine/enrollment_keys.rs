@@ -20,7 +20,7 @@ fn affected_or_missing(rows: usize, id: &EnrollmentKeyId) -> std::result::Result
     if rows == 0 { Err(missing(id).into()) } else { Ok(()) }
 }
 
-/// A new key.
+/// Inserts a key.
 pub(super) fn insert(connection: &Connection, key: &EnrollmentKey) -> std::result::Result<(), Failure> {
     let values = params![
         key.id.as_str(),
@@ -55,19 +55,21 @@ fn taken(connection: &Connection, key: &EnrollmentKey) -> Result<Precondition> {
     })
 }
 
-/// Notes a use; only a key that admits has any left, or needs none.
+/// Records a use. Fails with `KeyRefused` if the key does not admit at `now`.
 pub(super) fn use_once(
     connection: &Connection,
     id: &EnrollmentKeyId,
     now: Timestamp,
     counts: bool,
 ) -> std::result::Result<(), Failure> {
+    // The statement repeats the checks of the domain, because another enrollment may have taken the last use since the
+    // key was read.
     let statement = if counts { sql::USE } else { sql::USE_AGAIN };
     let rows = run(connection, statement, params![now.as_micros(), id.as_str()])?;
     if rows == 0 { Err(Precondition::KeyRefused.into()) } else { Ok(()) }
 }
 
-/// Revokes; the first time stays.
+/// Revokes a key. The first time is kept.
 pub(super) fn revoke(
     connection: &Connection,
     id: &EnrollmentKeyId,
@@ -76,12 +78,12 @@ pub(super) fn revoke(
     affected_or_missing(run(connection, sql::REVOKE, params![now.as_micros(), id.as_str()])?, id)
 }
 
-/// Deletes one.
+/// Deletes a key.
 pub(super) fn delete(connection: &Connection, id: &EnrollmentKeyId) -> std::result::Result<(), Failure> {
     affected_or_missing(run(connection, sql::DELETE, [id.as_str()])?, id)
 }
 
-/// Ids of those that expired before a time, the oldest first.
+/// Selects ids of keys that expired before a time, oldest first.
 pub(super) fn expired_before(connection: &Connection, before: Timestamp, limit: u32) -> Result<Vec<EnrollmentKeyId>> {
     all(connection, sql::EXPIRED_BEFORE, params![before.as_micros(), limit], |row| Columns::of(row).id())
 }
@@ -113,7 +115,7 @@ pub(super) fn by_id(connection: &Connection, id: &EnrollmentKeyId) -> Result<Opt
     first(connection, sql::BY_ID, [id.as_str()], read)
 }
 
-/// One key of a space.
+/// Selects a key of a space.
 pub(super) fn by_id_in(
     connection: &Connection,
     space: &SpaceId,
@@ -127,10 +129,10 @@ pub(super) fn by_key_id(connection: &Connection, key: &KeyId) -> Result<Option<E
     first(connection, sql::BY_KEY_ID, [key.as_str()], read)
 }
 
-/// What lists are of, in the log.
+/// Name of these rows in log lines.
 const KEYS: &str = "enrollment keys";
 
-/// Those behind one, newest first.
+/// Selects keys after one, newest first.
 pub(super) fn after(
     connection: &Connection,
     space: &SpaceId,
@@ -152,7 +154,7 @@ pub(super) fn after(
     }
 }
 
-/// A page of a space's keys, or of a policy's in it.
+/// Returns a page of the keys of a space, or of one policy in it.
 pub(super) fn page(
     connection: &Connection,
     space: &SpaceId,

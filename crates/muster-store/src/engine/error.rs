@@ -4,7 +4,7 @@ use muster_core::error_chain::{SharedError, chain};
 
 use crate::port::{Precondition, StoreError};
 
-/// What is known of an engine's error.
+/// Classification of an engine's error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// A constraint of the schema that no precondition named.
@@ -13,22 +13,22 @@ pub enum Cause {
     Row,
     /// The file itself is damaged.
     File,
-    /// There is no room on this host's disk, or it can't be written.
+    /// The disk of this host is full or can't be written.
     Room,
-    /// There is no room on the disk of the database server.
+    /// The disk of the database server is full.
     ServerRoom,
-    /// Another program or transaction is in the way: the same transaction may succeed when it is tried again.
+    /// Conflict with another program or transaction. The same transaction may succeed if it is retried.
     Busy,
-    /// The connection to the engine is gone, or could not be made.
+    /// The connection to the engine was lost, or could not be established.
     Connection,
     /// The database accepts no writes: a standby, for example.
     ReadOnly,
     /// The database accepts no more connections.
     TooManyConnections,
-    /// A prepared statement is gone or belongs to somebody else: between the database and this server, a pooler gives each transaction another
-    /// connection.
+    /// A prepared statement is missing or belongs to another client: a pooler between this server and the database
+    /// assigns a different connection to each transaction.
     Pooler,
-    /// This node was taken for dead, so that it may not commit.
+    /// Another node declared this node's lease ended, so it must not commit.
     Fenced,
     /// A job panicked.
     Panic,
@@ -45,7 +45,7 @@ pub struct EngineError {
 
 impl std::fmt::Display for EngineError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // A driver's own text may say little ("error connecting to server").
+        // The driver's own text can be unspecific ("error connecting to server").
         chain(&*self.source).fmt(f)
     }
 }
@@ -57,32 +57,32 @@ impl std::error::Error for EngineError {
 }
 
 impl EngineError {
-    /// An engine's own error, classified.
+    /// Creates an error with its classification.
     pub(crate) fn new(cause: Cause, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { cause, source: source.into() }
     }
 
-    /// A row that can't be read.
+    /// Creates the error for a row that can't be read.
     pub(crate) fn row(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::new(Cause::Row, what)
     }
 
-    /// What is known of it.
+    /// Returns the classification.
     pub fn cause(&self) -> &Cause {
         &self.cause
     }
 
-    /// Whether the error is about the content of one row, not about the file or the engine.
+    /// Returns whether the error concerns the content of a single row.
     pub(crate) fn is_of_the_row(&self) -> bool {
         self.cause == Cause::Row
     }
 
-    /// Whether no job could go through now, whatever it does.
+    /// Returns whether every job would fail now.
     pub(crate) fn is_of_the_engine(&self) -> bool {
         matches!(self.cause, Cause::ReadOnly | Cause::TooManyConnections | Cause::Pooler | Cause::Fenced)
     }
 
-    /// As an error before the commit, or of a read: certainly not applied.
+    /// Converts an error of a read, or before a commit, which means that nothing was applied.
     pub(crate) fn not_applied(self) -> StoreError {
         match self.cause {
             Cause::Row | Cause::File => StoreError::Corrupt { source: self.into() },
@@ -91,19 +91,19 @@ impl EngineError {
     }
 }
 
-/// Why a store could not be opened.
+/// Reason why a store can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The file or the database is no store of this program.
+    /// The file or the database is not a store of this program.
     #[error(
         "{place} {found}, not a store of this program; it was not changed: move it away, or choose another {instead}"
     )]
     NotOurs {
         /// The file or the database.
         place: String,
-        /// What is there.
+        /// What it contains.
         found: String,
-        /// What else may be chosen.
+        /// Name of the alternative.
         instead: &'static str,
     },
     /// The store was written by a newer version of this program.
@@ -116,7 +116,7 @@ pub enum OpenError {
         /// Greatest migration that this program knows.
         known: i64,
     },
-    /// Nodes that are alive could not use the store after a migration of this program.
+    /// Running nodes could not use the store after a migration of this program.
     #[error(
         "migration {number} would exclude servers that are using the database: {nodes}; upgrade or stop them first"
     )]
@@ -126,7 +126,7 @@ pub enum OpenError {
         /// Names of the servers.
         nodes: String,
     },
-    /// A migration in the store is not the one that this program knows by that number.
+    /// A migration in the store differs from the one with the same number in this program.
     #[error(
         "migration {number} of the store is {found:?} there, but {known:?} here; the store belongs to another program or was changed"
     )]
@@ -147,25 +147,25 @@ pub enum OpenError {
     InUse {
         /// The name of the other server.
         name: String,
-        /// Where its data directory is.
+        /// Location of its data directory.
         place: String,
         /// When it started.
         since: String,
-        /// How long its lease lasts after its last sign of life.
+        /// Duration of its lease after the last renewal, in seconds.
         seconds: u32,
     },
     /// The address of the database can't be used.
     #[error("the database address: {0}")]
     Address(SharedError),
-    /// The engine refused.
+    /// The engine failed.
     #[error("{doing}: {source}{}", remedy(source))]
     Engine {
-        /// What was being done.
+        /// The operation.
         doing: String,
         /// The engine's error.
         source: EngineError,
     },
-    /// The system refused.
+    /// The operating system failed.
     #[error("{doing}: {source}")]
     Io {
         /// What was being done.
@@ -175,7 +175,7 @@ pub enum OpenError {
     },
 }
 
-/// What to do about it, where that can be known.
+/// Returns the remedy, if it is known.
 fn remedy(error: &EngineError) -> &'static str {
     match error.cause {
         Cause::Room => "; the disk may be full or read-only: the store needs a few megabytes of free space",
@@ -193,7 +193,7 @@ impl OpenError {
         move |source| Self::Engine { doing, source: source.into() }
     }
 
-    /// Whether more room on the disk could help.
+    /// Returns whether the cause can be a full disk.
     pub fn may_lack_space(&self) -> bool {
         match self {
             Self::Engine { source, .. } => source.cause == Cause::Room,
@@ -213,19 +213,19 @@ impl OpenError {
     }
 }
 
-/// Why a job of the writer did not go through. Both mean: not applied, as long as nothing was committed.
+/// Reason why a job of the writer failed. In both cases, nothing was applied.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Its precondition did not hold; the transaction goes on without it.
+    /// Its precondition did not hold. The transaction continues without it.
     Refused(Precondition),
-    /// The engine failed; the transaction must be given up.
+    /// The engine failed. The transaction must be rolled back.
     Engine(EngineError),
 }
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         match error.cause {
-            // The same to the caller as a precondition, in the schema's words.
+            // For the caller, the same as a failed precondition, with the text of the schema.
             Cause::Constraint(precondition) => Self::Refused(precondition),
             _ => Self::Engine(error),
         }

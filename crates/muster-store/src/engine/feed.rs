@@ -1,4 +1,4 @@
-//! What this process knows of the end of the change log.
+//! What this process knows about the end of the change log.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -7,11 +7,11 @@ use tokio::sync::watch;
 
 use crate::port::Currency;
 
-/// The newest number of the change log, and how current it is.
+/// The newest number of the change log, and how recently it was confirmed.
 pub(crate) struct Feed {
     newest: watch::Sender<i64>,
     handled: AtomicI64,
-    /// `None` if nobody else writes.
+    /// `None` if no other process writes.
     confirmed: Option<Confirmed>,
 }
 
@@ -23,12 +23,12 @@ struct Confirmed {
 }
 
 impl Feed {
-    /// The log of a store that only this process writes.
+    /// Creates the feed of a store that only this process writes.
     pub(crate) fn exclusive(newest: i64) -> Self {
         Self { newest: watch::Sender::new(newest), handled: AtomicI64::new(newest), confirmed: None }
     }
 
-    /// The log of a shared store, whose end was asked for at `asked`.
+    /// Creates the feed of a shared store, whose end was queried at `asked`.
     pub(crate) fn shared(newest: i64, asked: Instant) -> Self {
         let confirmed = Some(Confirmed { base: asked, at: AtomicU64::new(0) });
         Self { confirmed, ..Self::exclusive(newest) }
@@ -38,8 +38,8 @@ impl Feed {
         self.newest.subscribe()
     }
 
-    /// Publishes the number of the newest change. It never goes back: the writer and the follower of a shared database both
-    /// publish, in any order.
+    /// Publishes the number of the newest change. It never decreases: the writer and the follower of a shared database
+    /// both publish, in any order.
     pub(crate) fn publish(&self, seq: i64) {
         self.newest.send_if_modified(|known| {
             let is_new = seq > *known;
@@ -48,7 +48,7 @@ impl Feed {
         });
     }
 
-    /// Publishes what the database answered to a question that was sent at `asked`.
+    /// Publishes the result of a query that was sent at `asked`.
     pub(crate) fn confirm(&self, seq: i64, asked: Instant) {
         // The number first: whoever finds the new instant must find at least this number.
         self.publish(seq);
@@ -64,7 +64,7 @@ impl Feed {
         })
     }
 
-    /// Notes that this node has handled the changes up to `seq`.
+    /// Records that this node has handled the changes up to `seq`.
     pub(crate) fn set_handled(&self, seq: i64) {
         self.handled.fetch_max(seq, Ordering::AcqRel);
     }

@@ -11,16 +11,17 @@ use super::words::Word;
 use crate::port::{Precondition, UploadLimit, UploadQuota};
 use crate::sql::files as sql;
 
-/// Records of failed and removed uploads that are kept of an agent.
+/// Number of records of failed and deleted uploads that are kept for each agent.
 const CLOSED_KEPT: i64 = 100;
 
-/// Whether an agent may begin one more upload.
+/// Checks whether an agent may begin another upload.
 pub(super) fn upload_fits(
     connection: &Connection,
     agent: &AgentId,
     action: &ActionId,
     quota: &UploadQuota,
 ) -> std::result::Result<(), Failure> {
+    // Two nodes that each check one of two concurrent uploads would both find room.
     connection.lock(Rule::Uploads)?;
     let values = params![quota.open_since.as_micros(), agent.as_str(), action.as_str()];
     let used = first(connection, sql::UPLOAD_USE, values, |row| {
@@ -40,7 +41,7 @@ pub(super) fn upload_fits(
     Err(Precondition::OverLimit(over).into())
 }
 
-/// Whether an upload waits for bytes, and has exactly these chunks.
+/// Checks whether an upload is in progress, and has exactly these chunks.
 pub(super) fn upload_is_open(
     connection: &Connection,
     id: &FileId,
@@ -93,6 +94,7 @@ pub(super) fn upload_status(
     if run(connection, sql::UPLOAD_STATUS, params![status.word(), transit_hash, id.as_str()])? == 0 {
         return Err(Precondition::Missing(format!("upload {id}")).into());
     }
+    // In the same commit: bytes without a usable record would never be found again.
     if matches!(status, FileStatus::UploadError | FileStatus::Deleted) {
         run(connection, sql::DELETE_CHUNKS, [id.as_str()])?;
     }
@@ -159,7 +161,7 @@ pub(super) fn upload(connection: &Connection, id: &FileId) -> Result<Option<Uplo
     first(connection, sql::UPLOAD, [id.as_str()], read_upload)
 }
 
-/// One upload of an agent of a space.
+/// Selects an upload of an agent of a space.
 pub(super) fn upload_in(connection: &Connection, space: &SpaceId, id: &FileId) -> Result<Option<Upload>> {
     first(connection, sql::UPLOAD_IN, [id.as_str(), space.as_str()], read_upload)
 }

@@ -25,8 +25,9 @@ pub(crate) fn changes(connection: &Connection, seq: i64, limit: u32) -> Result<V
     })
 }
 
-/// How far another node may be behind before changes are pruned that it has yet to handle: it then finds the gap, and reads everything
-/// again. Without a limit, a node that hangs but keeps its lease would make the log grow for ever.
+/// Maximum number of changes that another node can be behind before unhandled changes are pruned. The node then finds
+/// the gap and reads everything again. Without a limit, a node that hangs but keeps its lease would make the log grow
+/// for ever.
 const FARTHEST_BEHIND: i64 = 1_000_000;
 
 /// Deletes the oldest changes, and returns their number.

@@ -1,4 +1,4 @@
-//! This process as a node of its store.
+//! Membership of this process as a node of its store.
 
 use std::sync::Arc;
 
@@ -7,26 +7,26 @@ use tokio::sync::watch;
 
 use crate::port::{NodeEpoch, NodeLease, NodeStanding};
 
-/// Id of the one node of an embedded store.
+/// Id of the single node of an embedded store.
 pub(crate) const ALONE: &str = "local";
 
 impl NodeStanding {
-    /// Of the one node of an embedded store.
+    /// Returns the standing of the single node of an embedded store.
     pub(crate) fn alone() -> Self {
         Self { node: NodeId::trusted(ALONE), epoch: NodeEpoch(ALONE.into()), lease: NodeLease::Held }
     }
 }
 
-/// The node's standing, which the writer and the follower of a shared store set, and everybody else watches.
+/// The node's standing. The writer and the follower of a shared store set it; everyone else watches it.
 pub(crate) struct Membership(watch::Sender<NodeStanding>);
 
 impl Membership {
-    /// A node that holds its lease.
+    /// Creates the membership of a node that holds its lease.
     pub(crate) fn new(node: NodeId, epoch: NodeEpoch) -> Self {
         Self(watch::Sender::new(NodeStanding { node, epoch, lease: NodeLease::Held }))
     }
 
-    /// The one node of an embedded store.
+    /// Creates the membership of the single node of an embedded store.
     pub(crate) fn alone() -> Arc<Self> {
         let NodeStanding { node, epoch, .. } = NodeStanding::alone();
         Arc::new(Self::new(node, epoch))
@@ -40,15 +40,16 @@ impl Membership {
         self.0.borrow().clone()
     }
 
-    /// The current epoch; `None` if its lease is lost.
+    /// Returns the current epoch; `None` if the lease is lost.
     pub(crate) fn epoch(&self) -> Option<NodeEpoch> {
         let standing = self.0.borrow();
         (standing.lease == NodeLease::Held).then(|| standing.epoch.clone())
     }
 
-    /// Notes that the lease of an epoch is lost.
+    /// Records that the lease of an epoch is lost.
     pub(crate) fn lost(&self, epoch: &NodeEpoch) {
         self.0.send_if_modified(|standing| {
+            // A report about an older epoch comes too late: the node has registered again since.
             let is_new = standing.epoch == *epoch && standing.lease == NodeLease::Held;
             if is_new {
                 standing.lease = NodeLease::Lost;
@@ -57,7 +58,7 @@ impl Membership {
         });
     }
 
-    /// Notes a new registration.
+    /// Records a new registration.
     pub(crate) fn registered(&self, epoch: NodeEpoch) {
         self.0.send_modify(|standing| (standing.epoch, standing.lease) = (epoch, NodeLease::Held));
     }

@@ -32,7 +32,7 @@ pub(crate) struct Applied {
 }
 
 impl Migration {
-    /// What applying it is, for an error.
+    /// Returns the name of the operation, for errors.
     pub(crate) fn doing(&self) -> String {
         format!("migrate the store to {} {}", self.number, self.name)
     }
@@ -48,14 +48,14 @@ pub(crate) fn newest(known: &[Migration]) -> i64 {
     known.iter().map(|known| known.number).max().unwrap_or(0)
 }
 
-/// Returns the migrations that a store lacks, in order. Fails if one of its own is not one of ours.
+/// Returns the migrations that a store lacks, in order. Fails if the store has one that this program does not accept.
 pub(crate) fn missing<'k>(applied: &[Applied], known: &'k [Migration]) -> Result<Vec<&'k Migration>, OpenError> {
     applied.iter().try_for_each(|found| check(found, known))?;
     let is_missing = |migration: &&Migration| !applied.iter().any(|found| found.number == migration.number);
     Ok(known.iter().filter(is_missing).collect())
 }
 
-/// Fails if a migration of the store is not one of ours, unless it is a newer one that admits this program.
+/// Fails if a migration of the store is unknown, unless it is newer and admits this program.
 fn check(found: &Applied, known: &[Migration]) -> Result<(), OpenError> {
     let Some(migration) = known.iter().find(|known| known.number == found.number) else {
         let newest = newest(known);

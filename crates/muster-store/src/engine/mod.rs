@@ -1,4 +1,4 @@
-//! What all engines share: how records become rows, and how writes are grouped.
+//! Code that all engines share: conversion of records to rows, and grouping of writes.
 //!
 //! * [`session`] is what an engine offers: statements, transactions, locks.
 //! * One module per resource converts between records and rows: [`agents`], [`actions`], …

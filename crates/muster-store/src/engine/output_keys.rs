@@ -88,11 +88,12 @@ fn settle(connection: &Connection, key: &OutputKey) -> Result<()> {
     if run_with_key(connection, sql::SETTLE, key)? > 0 {
         return Ok(());
     }
-    // The agent may have left while the cluster was called, and a plan of its may have added the key after that.
+    // The agent may have been unenrolled while the cluster was called, and its key may have been added after that.
     let abandoned = all(connection, sql::DELETE_ABANDONED, [key.agent_id.as_str(), key.output.as_str()], read_deleted)?;
     retire_all(connection, &key.agent_id, abandoned, key.since)?;
     let Some(issued) = &key.issued else { return Ok(()) };
     let id = [key.cluster.as_str(), issued.id.as_str()];
+    // The cluster has created a key that no row refers to. Only a retired key makes sure that it is invalidated.
     if !any(connection, sql::IN_USE, id)? && !any(connection, sql::RETIRED, id)? {
         retire_all(connection, &key.agent_id, vec![(key.cluster.clone(), Some(issued.id.clone()))], key.since)?;
     }
@@ -183,13 +184,13 @@ fn read_cluster(row: &Row<'_>) -> Result<OutputCluster> {
     Ok(OutputCluster { id, output, sealed, failure })
 }
 
-/// Keys of an agent, and its retired ones that wait.
+/// Selects the keys of an agent, and its retired ones that wait for a confirmation.
 pub(super) fn of_agent(connection: &Connection, agent: &AgentId) -> Result<(Vec<OutputKey>, Vec<RetiredKey>)> {
     let keys = all(connection, sql::OF_AGENT, [agent.as_str()], read_key)?;
     Ok((keys, all(connection, sql::RETIRED_OF_AGENT, [agent.as_str()], read_retired)?))
 }
 
-/// Whether there are keys, also retired ones.
+/// Returns whether there are keys, retired ones included.
 pub(super) fn are_any(connection: &Connection) -> Result<bool> {
     any(connection, sql::ANY, ())
 }
@@ -199,17 +200,17 @@ pub(super) fn cluster(connection: &Connection, id: &ClusterId) -> Result<Option<
     first(connection, sql::CLUSTER, [id.as_str()], read_cluster)
 }
 
-/// All clusters.
+/// Selects all clusters.
 pub(super) fn clusters(connection: &Connection) -> Result<Vec<OutputCluster>> {
     all(connection, sql::CLUSTERS, (), read_cluster)
 }
 
-/// Clusters with something to do.
+/// Selects clusters with pending work.
 pub(super) fn clusters_due(connection: &Connection, now: Timestamp) -> Result<Vec<ClusterId>> {
     all(connection, sql::CLUSTERS_DUE, [now.as_micros()], |row| Columns::of(row).id())
 }
 
-/// Keys of a cluster in a state.
+/// Selects keys of a cluster in a state.
 pub(super) fn due(
     connection: &Connection,
     cluster: &ClusterId,
@@ -220,12 +221,12 @@ pub(super) fn due(
     all(connection, sql::DUE, params![cluster.as_str(), state.word(), now.as_micros(), limit], read_key)
 }
 
-/// Retired keys of a cluster that are due.
+/// Selects retired keys of a cluster that are due.
 pub(super) fn retired_due(connection: &Connection, cluster: &ClusterId, limit: u32) -> Result<Vec<KeyId>> {
     all(connection, sql::RETIRED_DUE, params![cluster.as_str(), limit], |row| Columns::of(row).id())
 }
 
-/// Agents that wait for a key of a cluster.
+/// Selects agents that wait for a key of a cluster.
 pub(super) fn waiting(
     connection: &Connection,
     cluster: &ClusterId,
@@ -236,7 +237,7 @@ pub(super) fn waiting(
     all(connection, sql::WAITING, params![cluster.as_str(), after, limit], |row| Columns::of(row).id())
 }
 
-/// Which of the keys are known.
+/// Returns which of these keys are known.
 pub(super) fn known(connection: &Connection, cluster: &ClusterId, ids: &[KeyId]) -> Result<Vec<KeyId>> {
     let mut found = Vec::with_capacity(ids.len());
     for id in ids {
@@ -248,7 +249,7 @@ pub(super) fn known(connection: &Connection, cluster: &ClusterId, ids: &[KeyId])
     Ok(found)
 }
 
-/// Numbers of a cluster's keys.
+/// Counts the keys of a cluster.
 pub(super) fn counts(connection: &Connection, cluster: &ClusterId) -> Result<(KeyCounts, Option<String>)> {
     let counted = first(connection, sql::COUNTS, [cluster.as_str()], |row| {
         let mut c = Columns::of(row);

@@ -15,7 +15,7 @@ fn missing(id: &PolicyId) -> Precondition {
     Precondition::Missing(format!("policy {id}"))
 }
 
-/// Columns of a policy, as they are bound.
+/// Columns of a policy in the form in which they are bound.
 struct Values<'p> {
     id: &'p str,
     space: &'p str,
@@ -118,6 +118,7 @@ pub(super) fn insert_revision(connection: &Connection, revision: &PolicyRevision
 
 /// Deletes a policy with its revisions and enrollment keys.
 pub(super) fn delete(connection: &Connection, id: &PolicyId) -> std::result::Result<(), Failure> {
+    // No agent can be assigned to the policy between this check and the commit: assignments take the same lock.
     connection.lock(Rule::References)?;
     let key = [id.as_str()];
     if any(connection, agents_sql::ACTIVE_ON_POLICY, key)? {
@@ -174,27 +175,27 @@ fn read_head(row: &Row<'_>) -> Result<PolicyHead> {
     Ok(PolicyHead { id: c.id()?, inactivity_timeout: c.take()? })
 }
 
-/// A policy's head.
+/// Selects the head of a policy.
 pub(super) fn head(connection: &Connection, id: &PolicyId) -> Result<Option<PolicyHead>> {
     first(connection, sql::HEAD, [id.as_str()], read_head)
 }
 
-/// The head of a space's default policy.
+/// Selects the head of a space's default policy.
 pub(super) fn default_head(connection: &Connection, space: &SpaceId) -> Result<Option<PolicyHead>> {
     first(connection, sql::DEFAULT_HEAD, [space.as_str()], read_head)
 }
 
-/// One policy of a space.
+/// Selects a policy of a space.
 pub(super) fn by_id_in(connection: &Connection, space: &SpaceId, id: &PolicyId) -> Result<Option<Policy>> {
     first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], read)
 }
 
-/// The policy of a name in a space.
+/// Selects the policy of a name in a space.
 pub(super) fn by_name(connection: &Connection, space: &SpaceId, name: &str) -> Result<Option<Policy>> {
     first(connection, sql::BY_NAME, [space.as_str(), name], read)
 }
 
-/// A page by name, of a space or of all.
+/// Returns a page by name, of a space or of all spaces.
 pub(super) fn page(connection: &Connection, space: Option<&SpaceId>, page: Page) -> Result<Listed<Policy>> {
     let Page { limit, offset } = page;
     Ok(match space {

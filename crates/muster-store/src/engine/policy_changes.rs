@@ -40,6 +40,7 @@ pub(super) fn page(
         if key.seq > 0 {
             return Ok(unless_unreadable("actions", || key.seq.to_string(), stored(connection, key.seq))?.flatten());
         }
+        // A page usually has several revisions of the same policy.
         if !policies.contains_key(&key.policy) {
             policies.insert(key.policy.clone(), running(connection, &key.policy)?);
         }

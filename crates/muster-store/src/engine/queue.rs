@@ -26,6 +26,8 @@ impl Budget {
 
     /// Takes `bytes`. A single job may exceed the budget, otherwise it could never be written.
     pub(crate) fn take(&self, bytes: usize) -> Result<Share, StoreError> {
+        // Added before it is compared, so that concurrent callers can't exceed the limit together. Dropping the share
+        // returns it.
         let before = self.used.fetch_add(bytes, Ordering::Relaxed);
         let share = Share { used: self.used.clone(), bytes };
         if before > 0 && before.saturating_add(bytes) > self.limit {
@@ -57,6 +59,7 @@ pub(crate) fn closed() -> StoreError {
     StoreError::unavailable("the store is closed")
 }
 
+// An estimate is enough: the budget exists to bound memory, not to account for it.
 /// Estimates the size of a list of writes in bytes.
 pub(crate) fn weight(writes: &[Write]) -> usize {
     writes.iter().map(|write| size_of::<Write>() + payload(write)).sum()

@@ -44,7 +44,7 @@ impl Reader {
         self.read(|connection| {
             connection.begin_snapshot()?;
             let answer = read(connection);
-            // Nothing was written, so that how it ends makes no difference.
+            // Nothing was written, so rolling back is as good as committing.
             connection.roll_back()?;
             answer
         })
@@ -58,6 +58,7 @@ impl Reader {
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let damage = self.damage.clone();
+        // Errors are converted on this thread, so that damage is recorded even if the caller has stopped waiting.
         let task = move |connection: &Connection| {
             let read = read(connection).map_err(|error| {
                 damage.note(&error);
@@ -67,6 +68,7 @@ impl Reader {
             let _ = reply.send(read);
         };
         let queue = self.queue.as_ref().ok_or_else(closed)?;
+        // Never waits: an overloaded store must reject requests, which agents then retry, instead of collecting them.
         queue.try_send(Box::new(task)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => full(),
             mpsc::error::TrySendError::Closed(_) => closed(),

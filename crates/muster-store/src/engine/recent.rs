@@ -170,7 +170,7 @@ impl Page {
 }
 
 impl Recent {
-    /// Without a ring: for an engine whose pages are no matter of ours.
+    /// Creates one without a ring, for an engine whose pages this server does not control.
     pub(crate) fn without_ring() -> Self {
         Self { is_off: true, ..Self::default() }
     }
@@ -182,6 +182,7 @@ impl Recent {
         let rows = all(connection, sql::ALL_RECENT, (), |row| Ok((row.get::<i64>(0)?, row.get::<Vec<u8>>(1)?)))?;
         for (seq, bytes) in rows {
             let (mut agents, mut rest) = (Vec::new(), bytes.as_slice());
+            // Rows come in order, so a later entry of the same agent replaces an earlier one.
             while let Some((id, components, after)) = entry(rest) {
                 let id = AgentId::trusted(id);
                 recent.on_the_way.lock().insert(id.clone(), Place { seq, components: components.map(Into::into) });
@@ -239,9 +240,11 @@ impl Recent {
     fn settle_row(&self, connection: &Connection, seq: i64, newer: &HashSet<&AgentId>) -> Result<()> {
         let row = self.row(seq);
         for (index, id) in row.iter().enumerate() {
+            // A newer entry is written in this transaction, or this one was moved already.
             if newer.contains(id) || row[..index].contains(id) {
                 continue;
             }
+            // If the newest entry is in another row, this one is obsolete.
             let place = self.on_the_way.of(id).filter(|place| place.seq == seq - SLOTS);
             if let Some(components) = place.and_then(|place| place.components) {
                 settle_components(connection, id, &components)?;
@@ -265,6 +268,8 @@ impl Recent {
                 Vec::new()
             };
             for id in old {
+                // Readers look here first. An entry may disappear only after the table has its content, which the
+                // commit has ensured.
                 if on_the_way.get(&id).is_some_and(|place| place.seq == seq - SLOTS) {
                     on_the_way.remove(&id);
                 }

@@ -131,13 +131,13 @@ impl<'r, 'cells> Columns<'r, 'cells> {
         }
     }
 
-    /// A value kept as JSON, or none.
+    /// Returns an optional value that is stored as JSON.
     pub(super) fn json_option<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
         let Some(text) = self.text()? else { return Ok(None) };
         serde_json::from_str(&text).map(Some).map_err(|error| self.unreadable(error))
     }
 
-    /// A text as the row has it.
+    /// Returns a string without copying it, where the engine allows it.
     fn text(&mut self) -> Result<Option<Cow<'r, str>>> {
         let column = self.next;
         self.next += 1;
@@ -224,8 +224,8 @@ fn collect<T>(
     Ok(found)
 }
 
-/// All rows that can be read, for lists of `what`. One that can't is logged and left out: it must not keep whoever asks
-/// from all the others.
+/// Returns all rows that can be read, for lists of `what`. Others are logged and omitted: one unreadable row must not
+/// make the whole list unavailable.
 pub(super) fn readable<T>(
     connection: &Connection,
     what: &'static str,
@@ -237,7 +237,8 @@ pub(super) fn readable<T>(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// The first `limit` rows that can be read. A page is short only at the end of its list, so that no reader takes rows that can't be read for the end.
+/// Returns the first `limit` rows that can be read. A page has fewer rows only at the end of its list, so that a reader
+/// does not mistake unreadable rows for the end.
 pub(super) fn readable_page<T>(
     connection: &Connection,
     what: &'static str,
@@ -263,17 +264,21 @@ pub(super) fn readable_page<T>(
                 let unreadable = rows - i64::try_from(found.len()).unwrap_or(rows);
                 return Ok(Readable { items: found, unreadable: u64::try_from(unreadable).unwrap_or(0) });
             }
+            // Reads from the beginning again: unreadable rows are rare, and doubling keeps the number of attempts
+            // small.
             window = window.saturating_mul(2);
         }
     })
 }
 
-/// Stands for the limit of a statement of [`readable_page`]: as many rows as fill the page.
+/// Placeholder for the limit of a statement of [`readable_page`], which replaces it by the number of rows that fill the
+/// page.
 pub(super) const UNLIMITED: i64 = i64::MAX;
-/// Keys looked at in one go behind rows that can't be read.
+/// Minimum number of keys that are read at once after unreadable rows.
 const LOOK_ON: u32 = 100;
 
-/// A page of what `read` finds for the keys of a list, filled up from behind where keys give nothing.
+/// Returns a page of the results of `read` for the keys of a list. Keys without a result are replaced by the ones after
+/// the page.
 pub(super) fn filled<K, T>(
     page: Page,
     keys: impl Fn(Page) -> Result<Vec<K>>,
@@ -299,7 +304,7 @@ pub(super) fn filled<K, T>(
     }
 }
 
-/// What was read, if it could be; `None` of a row that can't, which is logged.
+/// Returns the value; `None` for an unreadable row, which is logged.
 pub(super) fn unless_unreadable<T>(
     what: &'static str,
     name: impl FnOnce() -> String,
@@ -315,7 +320,7 @@ pub(super) fn unless_unreadable<T>(
     }
 }
 
-/// The first column, which is the id in every list.
+/// Returns the first column, which is the id in every list.
 fn row_name(row: &Row<'_>) -> String {
     row.get(0).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What the statements of a resource run on: a connection of some engine.
+//! Interface between the statements of a resource and a connection of an engine.
 //!
 //! The functions of the resources ([`super::agents`], [`super::actions`] …) are written once, over this trait. A session belongs
 //! to one thread, and its methods block it.
@@ -12,19 +12,19 @@ use crate::port::{FencingToken, LeaseName, NodeStanding, StoreError};
 /// Result of a statement.
 pub(crate) type Result<T> = std::result::Result<T, EngineError>;
 
-/// A session, as the functions of the resources take it.
+/// The type of a session in the functions of the resources.
 pub(crate) type Connection = dyn Session;
 
-/// Whether a query wants the next row.
+/// Return value of the callback of a query.
 pub(crate) enum Next {
-    /// It does.
+    /// Continue with the next row.
     Row,
-    /// It has what it wanted.
+    /// Stop.
     Enough,
 }
 
-/// A rule that spans rows, so that no row's own version or constraint can keep it. On an engine with several writers, whoever
-/// decides by such a rule takes its lock first and holds it until the commit.
+/// A rule that spans rows, which neither record versions nor constraints can enforce. On an engine with several
+/// writers, a decision that depends on it takes its lock first and holds it until the commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
     /// A policy is not deleted while agents are on it; at most one output of a space is the default.
@@ -55,7 +55,7 @@ pub(crate) trait Leases {
     /// Returns true if this node holds the lease of the token, which nobody can take until the end of the transaction.
     fn holds(&self, token: &FencingToken) -> Result<bool>;
 
-    /// Gives a lease back, within a transaction.
+    /// Releases a lease, within a transaction.
     fn release(&self, token: &FencingToken) -> Result<()>;
 }
 
@@ -64,7 +64,7 @@ pub(crate) trait Session: Send {
     /// Runs a change, and returns the number of affected rows.
     fn run(&self, statement: &str, values: &[Value<'_>]) -> Result<usize>;
 
-    /// Runs a query, and hands over its rows until `each` has enough.
+    /// Runs a query, and passes its rows to `each` until it returns [`Next::Enough`].
     fn query(
         &self,
         statement: &str,
@@ -72,58 +72,60 @@ pub(crate) trait Session: Send {
         each: &mut dyn FnMut(&Row<'_>) -> Result<Next>,
     ) -> Result<()>;
 
-    /// Begins a transaction that writes. One that an earlier failure left open is rolled back first.
+    /// Begins a transaction that writes. A transaction that an earlier failure left open is rolled back first.
     fn begin(&self) -> Result<()>;
 
-    /// Begins a transaction whose reads all see the same state.
+    /// Begins a transaction in which all reads see the same state.
     fn begin_snapshot(&self) -> Result<()>;
 
-    /// Sets the savepoint that [`Self::back_to_mark`] goes back to and [`Self::release_mark`] gives up.
+    /// Sets a savepoint for [`Self::back_to_mark`] and [`Self::release_mark`].
     fn mark(&self) -> Result<()>;
 
-    /// Takes back what was done since the mark.
+    /// Rolls back to the savepoint.
     fn back_to_mark(&self) -> Result<()>;
 
-    /// Gives the mark up.
+    /// Releases the savepoint.
     fn release_mark(&self) -> Result<()>;
 
-    /// Commits. The error says whether the transaction was certainly not applied.
+    /// Commits. The error shows whether the transaction was certainly not applied.
     fn commit(&self) -> std::result::Result<(), Uncommitted>;
 
     /// Rolls back, unless the engine has done so by itself.
     fn roll_back(&self) -> Result<()>;
 
-    /// Waits until no other writer decides by this rule, until the end of the transaction. Nothing to do for an engine with one writer.
+    /// Takes the exclusive lock of a rule until the end of the transaction. Does nothing on an engine with one writer.
     fn lock(&self, _rule: Rule) -> Result<()> {
         Ok(())
     }
 
-    /// Waits until nobody holds [`Self::lock`] of this rule, and keeps everybody from taking it until the end of the transaction.
+    /// Takes the shared lock of a rule until the end of the transaction, which excludes [`Self::lock`].
     fn lock_shared(&self, _rule: Rule) -> Result<()> {
         Ok(())
     }
 
-    /// Standing of the node that this session belongs to.
+    /// Returns the standing of the node that this session belongs to.
     fn standing(&self) -> NodeStanding {
         NodeStanding::alone()
     }
 
-    /// The leases of a store with several nodes. `None`: the only node always holds all of them.
+    /// Returns the leases of a store with several nodes; `None` if there is one node, which always holds all leases.
     fn leases(&self) -> Option<&dyn Leases> {
         None
     }
 
-    /// Whether a statement that fails leaves its transaction as it was, so that a job of one statement needs no mark.
+    /// Returns whether a failed statement leaves its transaction unchanged, so that a job of one statement needs no
+    /// savepoint.
     fn is_statement_atomic(&self) -> bool {
         true
     }
 
-    /// Whether a transaction that failed with this error, and was certainly not applied, may succeed when it is tried again at once.
+    /// Returns whether a transaction that failed with this error, and was certainly not applied, may succeed if it is
+    /// retried.
     fn may_retry(&self, _error: &EngineError) -> bool {
         false
     }
 
-    /// Called once, when nothing will be written any more.
+    /// Called once, after the last write.
     fn finish(&self) -> Result<()> {
         Ok(())
     }
@@ -136,20 +138,20 @@ pub(crate) trait Session: Send {
 /// Error of a commit.
 #[derive(Debug)]
 pub(crate) struct Uncommitted {
-    /// Says whether the transaction was certainly not applied.
+    /// The error, which shows whether the transaction was certainly not applied.
     pub(crate) error: StoreError,
-    /// Whether the same transaction may succeed when it is tried again. Only if it was certainly not applied.
+    /// Whether the same transaction may succeed if it is retried. True only if it was certainly not applied.
     pub(crate) may_retry: bool,
 }
 
 impl Uncommitted {
-    /// A commit that is not worth another attempt.
+    /// Creates the error of a commit that must not be retried.
     pub(crate) fn finally(error: StoreError) -> Self {
         Self { error, may_retry: false }
     }
 }
 
-/// A value that is bound, or a column's.
+/// A bound value, or the value of a column.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value<'v> {
     Null,
@@ -158,14 +160,14 @@ pub(crate) enum Value<'v> {
     Bytes(&'v [u8]),
 }
 
-/// A row of a result, for the time of a callback.
+/// A row of a result, valid during a callback.
 pub(crate) struct Row<'r>(&'r dyn Cells);
 
 /// An engine's row.
 pub(crate) trait Cells {
-    /// The value of a column.
+    /// Returns the value of a column.
     fn value(&self, column: usize) -> Result<Value<'_>>;
-    /// Its name, for error messages.
+    /// Returns the name of a column, for error messages.
     fn name(&self, column: usize) -> String;
 }
 
@@ -174,17 +176,17 @@ impl<'r> Row<'r> {
         Self(cells)
     }
 
-    /// A column.
+    /// Returns a column.
     pub(crate) fn get<T: FromValue>(&self, column: usize) -> Result<T> {
         T::from_value(self.value(column)?).map_err(|found| self.unreadable(column, found))
     }
 
-    /// A column as it is.
+    /// Returns a column without conversion.
     pub(crate) fn value(&self, column: usize) -> Result<Value<'r>> {
         self.0.value(column)
     }
 
-    /// The error of a column with an invalid value.
+    /// Creates the error for a column with an invalid value.
     pub(crate) fn unreadable(&self, column: usize, what: impl std::fmt::Display) -> EngineError {
         EngineError::row(format!("column {}: {what}", self.0.name(column)))
     }
@@ -212,7 +214,7 @@ macro_rules! values_from_integers {
 }
 values_from_integers!(i64, i32, u32, bool);
 
-/// Whatever can be bound, borrowed.
+/// Borrows any value that can be bound.
 impl<'v, T: ToValue + ?Sized> From<&'v T> for Value<'v> {
     fn from(value: &'v T) -> Self {
         value.to_value()
@@ -231,9 +233,9 @@ impl<'v, T: Into<Value<'v>>> From<Option<T>> for Value<'v> {
     }
 }
 
-/// A type that a column is read as.
+/// A type as which a column can be read.
 pub(crate) trait FromValue: Sized {
-    /// The value, or what was found in its place.
+    /// Converts the value. The error is what was found instead.
     fn from_value(value: Value<'_>) -> std::result::Result<Self, &'static str>;
 }
 
@@ -374,7 +376,7 @@ impl<T: ToValue> ToValue for Option<T> {
 
 /// The values of a statement.
 pub(crate) trait Params {
-    /// Hands the values to `take`.
+    /// Passes the values to `take`.
     fn with<R>(self, take: impl FnOnce(&[Value<'_>]) -> R) -> R;
 }
 

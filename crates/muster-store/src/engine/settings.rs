@@ -11,6 +11,7 @@ use crate::sql::settings as sql;
 
 /// Inserts or updates an output. At most one output has each default flag.
 pub(super) fn put_output(connection: &Connection, output: &Output) -> std::result::Result<(), Failure> {
+    // The default flags span several rows: two nodes that each set one could otherwise leave two defaults.
     connection.lock(Rule::References)?;
     let (id, space) = (output.id.as_str(), output.space.as_str());
     if any(connection, sql::OUTPUT_NAME_TAKEN, [space, &output.name, id])? {
@@ -63,12 +64,12 @@ pub(super) fn output(connection: &Connection, id: &OutputId) -> Result<Option<Ou
     first(connection, sql::OUTPUT, [id.as_str()], read_output)
 }
 
-/// One output of a space.
+/// Selects an output of a space.
 pub(super) fn output_in(connection: &Connection, space: &SpaceId, id: &OutputId) -> Result<Option<Output>> {
     first(connection, sql::OUTPUT_IN, [id.as_str(), space.as_str()], read_output)
 }
 
-/// All outputs of a space.
+/// Selects all outputs of a space.
 pub(super) fn outputs(connection: &Connection, space: &SpaceId) -> Result<Vec<Output>> {
     all(connection, sql::OUTPUTS, [space.as_str()], read_output)
 }

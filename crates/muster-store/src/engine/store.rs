@@ -1,4 +1,5 @@
-//! The port, over the writing and the reading threads: reads stand by resource in modules of their own.
+//! Implementation of the port with the writer and reader threads. The reads of each resource are in a module of their
+//! own.
 
 mod actions;
 mod agents;
@@ -37,11 +38,11 @@ pub struct Options {
     pub write_queue_bytes: usize,
     /// Maximum number of waiting reads of each kind.
     pub read_queue: usize,
-    /// What a commit waits for.
+    /// Durability of commits.
     pub durability: Durability,
 }
 
-/// What survives what.
+/// Durability of acknowledged data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
     /// Acknowledged data survives a power failure: each commit waits for the disk.
@@ -85,7 +86,7 @@ pub struct SqlStore {
 }
 
 impl SqlStore {
-    /// Starts the threads. `feed` is told of each new row of the change log.
+    /// Starts the threads. Each new row of the change log is published to `feed`.
     pub(crate) fn start(
         sessions: Sessions,
         options: &Options,

@@ -1,4 +1,5 @@
-//! Many jobs in one transaction: each whole or not at all, all of them on disk together.
+//! Transactions that contain many jobs. Each job is applied as a whole or not at all, and all of them are on disk at
+//! the same time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,7 +15,7 @@ use muster_core::error_chain::chain;
 /// A job's own code. It runs inside a savepoint.
 pub(crate) type Task = Box<dyn Fn(&Connection) -> Result<Done, Failure> + Send>;
 
-/// What a job does. It may be run again when the transaction around it was given up.
+/// The work of a job. It can run again if its transaction was rolled back.
 pub(crate) enum Work {
     /// A list of writes.
     Writes(Vec<Write>),
@@ -24,18 +25,18 @@ pub(crate) enum Work {
     Seal,
 }
 
-/// Why a transaction was given up. Nothing of it was applied, unless its error says that this is not known.
+/// Reason why a transaction failed. Nothing was applied, unless its error says that this is unknown.
 #[derive(Debug)]
 pub(crate) enum Broken {
-    /// The job of that index made it fail; without it, the others may go through.
+    /// The job with this index caused the failure. The others may succeed without it.
     ByJob(usize, StoreError),
-    /// Another transaction or a lost connection was in the way: it may succeed when it is tried again.
+    /// A conflict with another transaction, or a lost connection. A retry may succeed.
     ForNow(StoreError),
-    /// It could not begin or commit.
+    /// The transaction could not begin or commit.
     Whole(StoreError),
 }
 
-/// Each job's answer, and the newest row of the change log if there is a new one.
+/// The results of all jobs, and the newest row of the change log if there is a new one.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) answers: Vec<Result<Done, StoreError>>,
@@ -52,12 +53,13 @@ pub(crate) fn attempt<'w>(
 ) -> Result<Outcome, Broken> {
     let outcome = run(connection, recent, chain, damage, jobs);
     if outcome.is_err() {
+        // The hashes in memory may be those of events that were not committed.
         chain.forget();
     }
     outcome
 }
 
-/// What jobs add to beside the rows that they write, until the commit.
+/// Changes of jobs other than rows, which take effect with the commit.
 pub(crate) struct Pending<'t> {
     pub(crate) recent: Batch<'t>,
     pub(crate) chain: &'t mut Chain,
@@ -89,6 +91,7 @@ fn run<'w>(
                 if connection.may_retry(&error) {
                     return Err(Broken::ForNow(not_applied(error)));
                 }
+                // The cause is not a single job, so leaving one out would not help.
                 if error.is_of_the_engine() {
                     return Err(Broken::Whole(not_applied(error)));
                 }
@@ -102,6 +105,7 @@ fn run<'w>(
         Broken::Whole(not_applied(error))
     })?;
     commit(connection)?;
+    // Only after the commit: readers would otherwise see components that are not on disk.
     recent.written(pages);
     Ok(outcome)
 }
@@ -120,7 +124,8 @@ fn give_up(connection: &Connection) {
     }
 }
 
-/// Runs a job so that a refusal takes back all of it and nothing else, and a panic stays inside.
+/// Runs a job in isolation: if its precondition fails, exactly this job is rolled back, and a panic does not leave this
+/// function.
 fn isolated(connection: &Connection, pending: &mut Pending<'_>, work: &Work) -> Result<Done, Failure> {
     let mark = (pending.recent.mark(), pending.chain.mark());
     let guarded = AssertUnwindSafe(|| match work {
@@ -151,7 +156,7 @@ fn in_savepoint(connection: &Connection, job: impl FnOnce() -> Result<Done, Fail
         Err(Failure::Refused(_)) => {
             connection.back_to_mark()?;
         }
-        // The whole transaction goes.
+        // The whole transaction is rolled back.
         Err(Failure::Engine(_)) => return result,
     }
     connection.release_mark()?;

@@ -1,4 +1,4 @@
-//! Rows that can't be read, in the log: each at most once a minute, however often it is read.
+//! Logging of unreadable rows, at most once a minute for each row.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use super::error::EngineError;
 
 /// Time between two log lines about the same row. An agent's row that is due, for example, is read every two seconds.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Maximum rows that are remembered: of a file with more of them, the log need not name each.
+/// Maximum number of rows that are remembered. If there are more, they need not all be logged.
 const MOST: usize = 1000;
 
 static LOGGED: LazyLock<Logged> = LazyLock::new(Logged::default);

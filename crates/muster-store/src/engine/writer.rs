@@ -1,4 +1,4 @@
-//! The writing thread: takes jobs, runs as many as wait in one transaction, answers when they are on disk.
+//! The writer thread: takes jobs, runs all that wait in one transaction, and replies once they are on disk.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,17 +19,17 @@ use super::recent::Recent;
 use super::transaction::{Broken, Work, attempt};
 use crate::port::{StoreError, Write};
 
-/// Most jobs in one transaction.
+/// Maximum number of jobs in a transaction.
 const BATCH_JOBS: usize = 512;
-/// About the most bytes in one transaction.
+/// Approximate maximum size of a transaction, bytes.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
-/// How long a transaction waits for more jobs when several callers are at work: what a commit costs is then shared by
-/// more of them. A caller who is alone waits for nobody.
+/// Time that a transaction waits for more jobs while several callers are active, so that they share the cost of a
+/// commit. A single caller does not wait.
 const GATHER: Duration = Duration::from_millis(1);
-/// How many jobs may break one transaction after another before the rest is told to come again.
+/// Number of jobs that can break a transaction before the remaining jobs fail too.
 const BREAKERS: usize = 3;
 
-/// Waits before a transaction that another one was in the way of is tried again.
+/// Pauses before the retries of a transaction that conflicted with another one.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(2),
     Duration::from_millis(10),
@@ -47,7 +47,7 @@ struct Job {
 }
 
 impl Job {
-    /// Gives back what the job took from the budget, then answers: whoever was answered has room again.
+    /// Returns the job's share of the budget, then replies. A caller that got its reply can submit another job.
     fn answer(self, answer: Answer) {
         drop((self.work, self.share));
         // The caller may have stopped waiting.
@@ -57,11 +57,11 @@ impl Job {
 
 enum Message {
     Job(Job),
-    /// Take nothing new, finish what waits, and say so.
+    /// Accept no more jobs, finish the waiting ones, and reply.
     Close(oneshot::Sender<()>),
 }
 
-/// The handle on the writing thread. Dropping it finishes what waits.
+/// Handle of the writer thread. Dropping it finishes the waiting jobs.
 pub(crate) struct Writer {
     queue: Option<mpsc::Sender<Message>>,
     thread: Option<JoinHandle<()>>,
@@ -69,7 +69,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. `feed` learns the newest change after each commit that wrote one.
+    /// Starts the thread. After each commit with changes, the newest one is published to `feed`.
     pub(crate) fn start(
         connection: Box<dyn Session>,
         jobs: usize,
@@ -98,7 +98,7 @@ impl Writer {
         Ok(Self { queue: Some(sender), thread: Some(thread), budget: Budget::new(bytes) })
     }
 
-    /// Writes all or none.
+    /// Commits all writes or none.
     pub(crate) async fn commit(&self, writes: Vec<Write>) -> Answer {
         let bytes = weight(&writes);
         self.submit(Work::Writes(writes), bytes).await
@@ -130,12 +130,12 @@ impl Writer {
         answer.await.map_err(unanswered)?
     }
 
-    /// What asks this thread to seal the audit log, from another one. `None` once it is closed.
+    /// Returns a handle with which another thread can request a seal of the audit log; `None` if the writer is closed.
     pub(crate) fn sealing(&self) -> Option<Sealing> {
         Some(Sealing(self.queue.as_ref()?.downgrade(), self.budget.clone()))
     }
 
-    /// Takes nothing new and waits until what was taken is on disk.
+    /// Accepts no more jobs, and waits until the accepted ones are on disk.
     pub(crate) async fn close(&self) {
         let Some(queue) = &self.queue else { return };
         let (closed, done) = oneshot::channel();
@@ -150,21 +150,22 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.queue = None;
         if let Some(thread) = self.thread.take() {
-            // The thread catches panics of jobs; there is nobody to hand another one to.
+            // The thread catches panics of jobs. There is no caller to report any other panic to.
             let _ = thread.join();
         }
     }
 }
 
-/// Asks the writer of a store to seal the audit log, as long as the store is open.
+/// Requests seals of the audit log from the writer of a store, as long as the store is open.
 pub(crate) struct Sealing(mpsc::WeakSender<Message>, Budget);
 
 impl Sealing {
-    /// Has the other nodes' chains sealed, some time soon. Nothing is lost if the writer is busy: the next seal covers more.
+    /// Requests a seal of the other nodes' chains. The request is dropped if the writer is busy; the next seal then
+    /// covers more.
     pub(crate) fn seal(&self) {
         let (Some(queue), Ok(share)) = (self.0.upgrade(), self.1.take(0)) else { return };
         let (reply, _) = oneshot::channel();
-        // Full or closed: see above.
+        // Fails if the queue is full or closed, which does no harm.
         let _ = queue.try_send(Message::Job(Job { work: Work::Seal, reply, share }));
     }
 }
@@ -189,7 +190,7 @@ struct Thread {
     recent: Recent,
     damage: Damage,
     chain: Chain,
-    /// Where those who wait run, as far as is known.
+    /// Runtime of the callers, if it is known.
     callers: Option<Handle>,
     /// Whether the last transaction had more than one job.
     crowded: bool,
@@ -205,11 +206,12 @@ impl Thread {
         self.finish();
     }
 
-    /// The first job and those that wait behind it, as far as one transaction should go.
+    /// Collects the first job and the ones that wait, up to the limits of a transaction.
     fn gather(&mut self, first: Message) -> Vec<Job> {
         let mut gathered = Gathered::default();
         self.take(&mut gathered, Some(first));
         if (self.crowded || gathered.jobs.len() > 1) && !gathered.is_enough() {
+            // Sleeping, not waiting for a number of jobs: the callers that will submit some are not known.
             std::thread::sleep(GATHER);
             let next = self.queue.try_recv().ok();
             self.take(&mut gathered, next);
@@ -218,7 +220,7 @@ impl Thread {
         gathered.jobs
     }
 
-    /// Takes a message and those that wait behind it.
+    /// Takes a message and the ones that wait.
     fn take(&mut self, gathered: &mut Gathered, mut message: Option<Message>) {
         while let Some(next) = message {
             match next {
@@ -235,9 +237,10 @@ impl Thread {
         }
     }
 
-    /// Commits jobs together; one that breaks the transaction is answered, and the others are tried without it.
+    /// Commits jobs together. If one breaks the transaction, it gets an error, and the others are retried without it.
     fn commit(&mut self, mut jobs: Vec<Job>) {
         let (mut breakers, mut pauses) = (0, PAUSES.iter());
+        // Limited, since each attempt runs all jobs again while other callers wait.
         while breakers < BREAKERS {
             if jobs.is_empty() {
                 return;
@@ -245,6 +248,7 @@ impl Thread {
             let work = jobs.iter().map(|job| &job.work);
             match attempt(self.connection.as_ref(), &mut self.recent, &mut self.chain, &self.damage, work) {
                 Ok(outcome) => {
+                    // Before the replies: a caller that continues must find its own change announced.
                     self.publish(outcome.newest_change);
                     return self.answer(jobs, outcome.answers);
                 }
@@ -272,8 +276,8 @@ impl Thread {
         answer_all(jobs, &StoreError::unavailable("the store fails; nothing was applied"));
     }
 
-    /// Many answers are handed over at once and told over there: to wake a task from another thread costs far more
-    /// than to wake it from its own runtime. If that ends meanwhile, so do those who wait.
+    /// Sends the replies. Many of them are passed to the callers' runtime at once and sent there, because waking a task
+    /// from another thread costs far more than from its own runtime. If that runtime has ended, so have the callers.
     fn answer(&self, jobs: Vec<Job>, answers: Vec<Answer>) {
         let tell = move || jobs.into_iter().zip(answers).for_each(|(job, answer)| job.answer(answer));
         match &self.callers {
@@ -288,7 +292,7 @@ impl Thread {
         }
     }
 
-    /// Brings the log into the file, so that the next start has nothing to recover.
+    /// Moves everything to its final place in the file, so that the next start has nothing to recover.
     fn finish(self) {
         if let Err(error) = self.recent.settle(self.connection.as_ref()) {
             tracing::warn!(error = %chain(&error), "failed to move component documents to their table; retrying at the next start");

@@ -18,21 +18,22 @@ pub enum ActionWrite {
         /// Target agents.
         targets: Vec<AgentId>,
     },
-    /// One agent's answer. The first one stays; later ones are ignored (EA119, EA120). An agent that the action was
-    /// not addressed to gets a target row of its own when the result is an ineligibility (`addressed: false`).
+    /// Stores the result of an agent. The first one is kept, later ones are ignored (EA119, EA120). The ineligibility
+    /// of an agent that is not a target (`addressed: false`) is stored as a target of its own.
     Result {
-        /// The answer.
+        /// The result.
         result: Box<ActionResult>,
-        /// Whether the agent must be one of the targets: `Missing` when it is not.
+        /// Whether the agent must be a target. Fails with `Missing` otherwise.
         addressed: bool,
     },
-    /// Ends one target that is still open, as the server saw it; one that was answered, or is gone, stays as it is.
+    /// Ends one pending target by a decision of the server. A target with a result, or one that does not exist, is not
+    /// changed.
     EndTarget {
         /// The action.
         action: ActionId,
         /// The agent.
         agent: AgentId,
-        /// Why it failed; `None`: it succeeded.
+        /// Error; `None` if it succeeded.
         error: Option<String>,
         /// When.
         now: Timestamp,
@@ -44,13 +45,13 @@ pub enum ActionWrite {
         /// When.
         now: Timestamp,
     },
-    /// Notes that an action's effect on the records of its agents is to follow: commits of its own, of which the last
-    /// is [`ActionWrite::Finish`].
+    /// Marks that the effect of an action on the records of its agents will follow in separate commits, the last of
+    /// which contains [`ActionWrite::Finish`].
     Begin {
         /// The action.
         id: ActionId,
     },
-    /// The action's effect is all committed; one that was not begun is no error.
+    /// Marks that the effect of the action is complete. Ignored if it was not begun.
     Finish {
         /// The action.
         id: ActionId,
@@ -68,10 +69,11 @@ reads! {
     pub trait ActionStore {
         /// Selects an action.
         async fn action(&self, id: &ActionId) -> Result<Option<Action>, StoreError>;
-        /// One action, if it is of the space.
+        /// Selects an action of the space.
         async fn action_in(&self, space: &SpaceId, id: &ActionId) -> Result<Option<Action>, StoreError>;
-        /// Actions after position `after` that are addressed to the agent in its present life, not cancelled and not
-        /// expired at `now`, in order, at most `limit` (EA75, EA76). Types that are never delivered are included: the position passes them.
+        /// Selects actions after position `after` whose target is the agent in its current enrollment, and that are
+        /// neither cancelled nor expired at `now`, in order, at most `limit` (EA75, EA76). Includes types that are
+        /// never delivered, because the position must advance past them.
         async fn actions_due(
             &self,
             agent: &AgentId,
@@ -79,27 +81,28 @@ reads! {
             now: Timestamp,
             limit: u32,
         ) -> Result<Vec<DueAction>, StoreError>;
-        /// An action's targets with their places, in order, after place `after`, at most `limit`.
+        /// Selects the targets of an action with their positions, in order, after position `after`, at most `limit`.
         async fn action_targets(
             &self,
             id: &ActionId,
             after: i64,
             limit: u32,
         ) -> Result<Vec<(i64, AgentId, Target)>, StoreError>;
-        /// How one agent stands to an action; `None` when it is not addressed to it.
+        /// Selects the target of one agent; `None` if the agent is not a target.
         async fn action_target(&self, id: &ActionId, agent: &AgentId) -> Result<Option<Target>, StoreError>;
-        /// A page of actions with their counts, newest first.
+        /// Returns a page of actions with their counts, newest first.
         async fn actions(&self, filter: &ActionFilter, page: Page) -> Result<Listed<(Action, ActionCounts)>, StoreError>;
-        /// Results of an action, newest first, failed ones only if `failed_only`, at most `limit`.
+        /// Selects the results of an action, newest first, at most `limit`; only failed ones if `failed_only`.
         async fn action_results(
             &self,
             id: &ActionId,
             failed_only: bool,
             limit: u32,
         ) -> Result<Vec<ActionResult>, StoreError>;
-        /// Removes actions whose expiration is before `before`, with their targets and results, at most `limit`.
+        /// Deletes actions that expired before `before`, with their targets and results, at most `limit`. Returns their
+        /// number.
         async fn actions_collect(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
-        /// Actions that were begun and not finished, as [`ActionWrite::Begin`] says, oldest first.
+        /// Selects actions with an incomplete effect ([`ActionWrite::Begin`]), oldest first.
         async fn unfinished_effects(&self) -> Result<Vec<ActionId>, StoreError>;
     }
 }

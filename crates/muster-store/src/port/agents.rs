@@ -23,11 +23,12 @@ pub enum AgentWrite {
         /// Documents of the agent.
         documents: AgentDocuments,
     },
-    /// A host, unless it is there. `Exists` when its machine has another one in its space. It goes with its last agent.
+    /// Inserts a host, unless it exists. Fails with `Exists` if its machine has another host in the space. A host is
+    /// deleted with its last agent.
     PutHost(Host),
-    /// A changed record: `after.version` must be `before.version + 1`. `Changed` or `Missing` otherwise. An engine
-    /// may compare the two to touch only the indexes concerned. Credentials that `after` has no more end at its
-    /// `updated_at`, and those that it has besides are issued; `Exists` for one whose id was ever used.
+    /// Updates a record. `after.version` must be `before.version + 1`. Fails with `Changed` or `Missing`. An engine may
+    /// compare both records to update only the affected indexes. Credentials that are missing in `after` are revoked at
+    /// its `updated_at`, and new ones are issued. Fails with `Exists` if the id of a new one was ever used.
     Update {
         /// Record that the change is based on.
         before: Arc<AgentRecord>,
@@ -41,26 +42,24 @@ pub enum AgentWrite {
         /// Changed documents.
         documents: AgentDocuments,
     },
-    /// Removes an agent with its documents, its keys and its uploads (M13). Its open targets end as by
-    /// [`AgentWrite::EndActions`]; those that it answered keep the outcome without what it reported. `Missing` when not
-    /// there.
+    /// Deletes an agent with its documents, keys and uploads (M13). Its pending targets end as with
+    /// [`AgentWrite::EndActions`]; other targets keep their state without the reported fields. Fails with `Missing`.
     Delete {
         /// The agent.
         id: AgentId,
         /// When.
         now: Timestamp,
     },
-    /// Ends the open targets of an agent that left, with the error [`UNENROLLED`](muster_core::action::UNENROLLED), so
-    /// that its actions come to an end without it.
+    /// Ends the pending targets of an agent that left, with the error [`UNENROLLED`](muster_core::action::UNENROLLED),
+    /// so that its actions can complete without it.
     EndActions {
         /// The agent.
         id: AgentId,
         /// When.
         now: Timestamp,
     },
-    /// Begins a new life of an agent's id: nothing that was given to the id before, answered or not, is delivered to
-    /// it again, and it can't answer it (EA42, D14). What is open ends as by [`AgentWrite::EndActions`].
-    /// [`AgentWrite::Insert`] does this by itself.
+    /// Begins a new enrollment under an existing id: earlier actions are neither delivered again nor acknowledged by it
+    /// (EA42, D14). Pending targets end as with [`AgentWrite::EndActions`]. [`AgentWrite::Insert`] includes this.
     BeginLife {
         /// The agent.
         id: AgentId,
@@ -88,20 +87,20 @@ impl From<AgentWrite> for Write {
 reads! {
     /// Reads of agents and their documents.
     pub trait AgentStore {
-        /// One agent's record.
+        /// Selects an agent.
         async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
-        /// One agent's record, if it is of the space.
+        /// Selects an agent of the space.
         async fn agent_in(&self, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
-        /// The agent with this live credential. Its record carries all of its live credentials.
+        /// Selects the agent with this live credential. Its record contains all of its live credentials.
         async fn agent_by_credential(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError>;
-        /// Everything that an agent ever authenticated with, the newest first.
+        /// Selects all credentials of an agent, revoked ones included, newest first.
         async fn agent_credentials(&self, id: &AgentId) -> Result<Vec<Credential>, StoreError>;
-        /// A host.
+        /// Selects a host.
         async fn host(&self, id: &HostId) -> Result<Option<Host>, StoreError>;
-        /// The host of a machine in a space.
+        /// Selects the host of a machine in a space.
         async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError>;
-        /// The agent that enrolled by this key with this idempotency handle and never checked in. There is one at most: a
-        /// second one is refused as [`Precondition::Exists`](super::Precondition::Exists), whichever node commits it.
+        /// Selects the agent that enrolled with this key and idempotency handle and has never checked in. There is at
+        /// most one: a second one fails with [`Precondition::Exists`](super::Precondition::Exists) on every node.
         async fn agent_by_enrollment_id(
             &self,
             enrollment_id: &str,
@@ -109,8 +108,8 @@ reads! {
         ) -> Result<Option<AgentRecord>, StoreError>;
         /// Selects the documents of an agent.
         async fn agent_documents(&self, id: &AgentId) -> Result<Option<AgentDocuments>, StoreError>;
-        /// A page of agents. `descending` turns the order round; ties are broken by id. Components are left out
-        /// (`None`) to keep lists small.
+        /// Returns a page of agents. Agents with equal values are sorted by id. Components are omitted (`None`) to keep
+        /// lists small.
         async fn agent_list(
             &self,
             filter: &AgentFilter,
@@ -118,8 +117,8 @@ reads! {
             descending: bool,
             page: Page,
         ) -> Result<Listed<AgentDetails>, StoreError>;
-        /// The agents behind `after` in the order of [`Self::agent_list`], at most `limit`; as long as the values that they
-        /// are sorted by stay, going on from cursor to cursor shows each once.
+        /// Selects the agents after `after` in the order of [`Self::agent_list`], at most `limit`. Reading from cursor
+        /// to cursor returns each agent once, as long as the values by which they are sorted do not change.
         async fn agents_after(
             &self,
             filter: &AgentFilter,
@@ -128,23 +127,23 @@ reads! {
             after: &AgentCursor,
             limit: u32,
         ) -> Result<Readable<AgentDetails>, StoreError>;
-        /// Ids of all agents that match, ordered, after `after`, at most `limit`.
+        /// Selects ids of matching agents, in order, after `after`, at most `limit`.
         async fn agent_ids(
             &self,
             filter: &AgentFilter,
             after: Option<&AgentId>,
             limit: u32,
         ) -> Result<Vec<AgentId>, StoreError>;
-        /// These agents, in this order and without components; those that are not there are left out. Each is a look-up of
-        /// its own: neither sorted nor counted, as a list is.
+        /// Selects these agents, in this order and without components; missing ones are omitted. Each is a separate
+        /// look-up: unlike in a list, nothing is sorted or counted.
         async fn agents_named(&self, ids: &[AgentId]) -> Result<Vec<AgentDetails>, StoreError>;
-        /// The version of the record of each of these agents that is there, in any order.
+        /// Selects the record versions of the existing ones of these agents, in any order.
         async fn agent_versions(&self, ids: &[AgentId]) -> Result<Vec<(AgentId, i64)>, StoreError>;
-        /// Number of agents in each status, among those that match.
+        /// Counts matching agents by status.
         async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError>;
-        /// Every tag in use among those that match, sorted ignoring case.
+        /// Selects all tags of matching agents, sorted ignoring case.
         async fn agent_tags(&self, filter: &AgentFilter) -> Result<Vec<String>, StoreError>;
-        /// Agents whose `status_deadline` is at or before `now`, at most `limit`.
+        /// Selects agents whose `status_deadline` is at or before `now`, at most `limit`.
         async fn agents_due(&self, now: Timestamp, limit: u32) -> Result<Vec<AgentRecord>, StoreError>;
     }
 }

@@ -1,4 +1,4 @@
-//! The audit log: a chain of hashes for each node, so that nodes do not wait for each other when they append.
+//! The audit log: one hash chain per node, so that nodes do not wait for each other when they append.
 //!
 //! Sequence numbers order the log for people, across all chains. Within a chain they ascend. Between nodes, the order of events of the
 //! same second means nothing, and an event may appear below one that was listed already.
@@ -20,9 +20,10 @@ pub struct AuditLink {
 reads! {
     /// Reads of the audit log.
     pub trait AuditStore {
-        /// Audit lines after `seq`, oldest first, at most `limit`: number, event JSON as hashed, hash.
+        /// Selects events after `seq`, oldest first, at most `limit`: sequence number, JSON of the event as hashed,
+        /// hash.
         async fn audit_events(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError>;
-        /// Audit lines before `seq`, newest first, at most `limit`, as [`Self::audit_events`] has them.
+        /// Selects events before `seq`, newest first, at most `limit`, in the form of [`Self::audit_events`].
         async fn audit_events_before(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError>;
         /// Returns the names of all chains.
         async fn audit_chains(&self) -> Result<Vec<String>, StoreError>;

@@ -13,22 +13,22 @@ use tokio::sync::watch;
 
 use super::StoreError;
 
-/// Until when the newest number of the change log, as this node knows it, is certain to be the newest.
+/// Time until which the newest known number of the change log is certain to be the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Currency {
-    /// Always: nobody else writes.
+    /// Always, because no other process writes.
     Always,
-    /// At least until this instant, at which the database was asked.
+    /// At least until this instant, at which the database was queried.
     Until(Instant),
 }
 
 impl Currency {
-    /// Whether the number was certain within the last `limit`.
+    /// Returns whether the number was certain within the last `limit`.
     pub fn is_within(self, limit: Duration) -> bool {
         self.age() <= limit
     }
 
-    /// Time since it was last certain.
+    /// Returns the time since it was last certain.
     pub fn age(self) -> Duration {
         match self {
             Self::Always => Duration::ZERO,
@@ -47,15 +47,16 @@ pub fn has_gap(seq: i64, rows: &[(i64, Option<Change>)]) -> bool {
 pub trait ChangeStore: Send + Sync + 'static {
     /// Returns a receiver of the newest sequence number of the change log.
     fn changes(&self) -> watch::Receiver<i64>;
-    /// How long ago the number in [`Self::changes`] was certain to be the newest. Costs one atomic read. The clock goes on while
-    /// the process is stopped.
+    /// Returns until when the number in [`Self::changes`] was certain to be the newest. Costs one atomic read. The
+    /// clock continues while the process is stopped.
     fn confirmed(&self) -> Currency;
-    /// Notes that this node has handled all changes up to `seq`, so that they can be pruned. Other nodes learn it with the next renewal
-    /// of this node's lease.
+    /// Records that this node has handled all changes up to `seq`, so that they can be pruned. Other nodes see it after
+    /// the next renewal of this node's lease.
     fn changes_handled(&self, seq: i64);
-    /// Changes after `seq`, oldest first, at most `limit`, each with its number. Unknown kinds are `None`. See [`has_gap`].
+    /// Selects changes after `seq`, oldest first, at most `limit`, each with its number. Unknown kinds are `None`. See
+    /// [`has_gap`].
     async fn changes_since(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>, StoreError>;
-    /// Deletes up to `limit` of the oldest changes, up to and including number `through`, but none that a live node has yet to handle.
-    /// Returns their number. The newest row is always kept, because it holds the current number.
+    /// Deletes up to `limit` of the oldest changes, up to and including number `through`, but none that a live node has
+    /// not handled. Returns their number. The newest row is always kept, because it contains the current number.
     async fn changes_prune(&self, through: i64, limit: u32) -> Result<u64, StoreError>;
 }

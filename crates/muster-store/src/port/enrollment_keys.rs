@@ -14,15 +14,15 @@ use crate::query::{Listed, Page, Readable};
 pub enum EnrollmentKeyWrite {
     /// Inserts an enrollment key. Fails with `NameTaken` if an active key of the same policy has the name.
     Insert(Box<EnrollmentKey>),
-    /// Notes a use. `KeyRefused` unless the key admits at `now`, checked inside the commit (one use of a
-    /// `max_uses: 1` key wins).
+    /// Records a use. Fails with `KeyRefused` unless the key admits at `now`. This is checked in the commit, so that of
+    /// two concurrent uses of a key with `max_uses: 1` one fails.
     Use {
         /// The key.
         id: EnrollmentKeyId,
         /// Time of the use.
         now: Timestamp,
-        /// Whether it counts. The agent that takes the place of one that this key let in is no further one: the key
-        /// must be neither revoked nor expired, but the number of its uses stays and does not matter.
+        /// Whether the use is counted. An agent that replaces one that enrolled with this key is not counted: the key
+        /// must be neither revoked nor expired, but the number of uses does not matter and is not changed.
         counts: bool,
     },
     /// Revokes a key; ignored if it is revoked. Fails with `Missing`.
@@ -48,30 +48,31 @@ impl From<EnrollmentKeyWrite> for Write {
 reads! {
     /// Reads of enrollment keys.
     pub trait EnrollmentKeyStore {
-        /// One enrollment key.
+        /// Selects an enrollment key.
         async fn enrollment_key(&self, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError>;
-        /// One enrollment key, if it is of the space.
+        /// Selects an enrollment key of the space.
         async fn enrollment_key_in(
             &self,
             space: &SpaceId,
             id: &EnrollmentKeyId,
         ) -> Result<Option<EnrollmentKey>, StoreError>;
-        /// The enrollment key with this public half.
+        /// Selects the enrollment key with this key id.
         async fn enrollment_key_by_key_id(&self, key: &KeyId) -> Result<Option<EnrollmentKey>, StoreError>;
-        /// The enrollment key with this public half, and the head of its policy, or of the default policy of its space if the
-        /// key names none. One read, because every enrollment needs both.
+        /// Selects the enrollment key with this key id, and the head of its policy, or of the default policy of its
+        /// space if the key has none. One read, because every enrollment needs both.
         async fn enrollment_key_with_policy(
             &self,
             key: &KeyId,
         ) -> Result<Option<(EnrollmentKey, Option<PolicyHead>)>, StoreError>;
-        /// Enrollment keys of a space, newest first, of one policy or of all.
+        /// Returns a page of the enrollment keys of a space, newest first, of one policy or of all.
         async fn enrollment_keys(
             &self,
             space: &SpaceId,
             policy: Option<&PolicyId>,
             page: Page,
         ) -> Result<Listed<EnrollmentKey>, StoreError>;
-        /// Enrollment keys of a space behind the one of this time of creation and id, newest first, of one policy or of all.
+        /// Selects the enrollment keys of a space after the one with this creation time and id, newest first, of one
+        /// policy or of all.
         async fn enrollment_keys_after(
             &self,
             space: &SpaceId,
@@ -79,7 +80,7 @@ reads! {
             after: (Timestamp, &EnrollmentKeyId),
             limit: u32,
         ) -> Result<Readable<EnrollmentKey>, StoreError>;
-        /// Ids of keys that expired before a time, the oldest first, at most `limit`; revoked ones, too.
+        /// Selects ids of keys that expired before a time, oldest first, at most `limit`; revoked ones included.
         async fn enrollment_keys_expired_before(
             &self,
             before: Timestamp,

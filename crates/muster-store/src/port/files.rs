@@ -10,11 +10,11 @@ use super::{StoreError, Write};
 /// A limit of an agent's uploads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UploadLimit {
-    /// Of those that are under way.
+    /// Number of uploads in progress.
     Open,
-    /// Of all that there is a record of.
+    /// Number of records of uploads.
     Records,
-    /// Of the bytes of all that are kept.
+    /// Total size of the stored uploads.
     Bytes,
 }
 
@@ -28,25 +28,26 @@ impl std::fmt::Display for UploadLimit {
     }
 }
 
-/// What an agent may have beside the upload that it begins.
+/// Limits on the other uploads of an agent that begins one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadQuota {
-    /// Declared size of the new one, bytes.
+    /// Declared size of the new upload, bytes.
     pub bytes: u64,
-    /// Uploads begun before this time are over, whether complete or not.
+    /// Uploads that began before this time are no longer in progress.
     pub open_since: Timestamp,
-    /// Uploads under way at a time.
+    /// Maximum number of uploads in progress.
     pub max_open: u64,
-    /// Records of uploads, whatever their state.
+    /// Maximum number of records of uploads in any state.
     pub max_records: u64,
-    /// Bytes of all uploads that are kept, declared sizes.
+    /// Maximum total of the declared sizes of stored uploads, bytes.
     pub max_bytes: u64,
 }
 
 /// A change of uploads, files for agents, artifacts, and their bytes.
 #[derive(Clone, Debug)]
 pub enum FileWrite {
-    /// Nothing but a precondition: `OverLimit` unless one more upload of the agent, for this action, is within `quota`.
+    /// A precondition only: fails with `OverLimit` if another upload of the agent, for this action, would exceed
+    /// `quota`.
     UploadFits {
         /// The agent.
         agent: AgentId,
@@ -55,15 +56,15 @@ pub enum FileWrite {
         /// The limits.
         quota: UploadQuota,
     },
-    /// Nothing but a precondition: `Missing` or `Changed` unless the upload waits for bytes.
+    /// A precondition only: fails with `Missing` or `Changed` unless the upload is in progress.
     UploadIsOpen {
         /// The upload.
         id: FileId,
-        /// The chunks that it must have, in order, if that matters.
+        /// Chunks that it must have, in order; `None` if any are accepted.
         chunks: Option<Vec<ChunkInfo>>,
     },
-    /// A new upload. It takes the place of one that failed or was removed; `Exists` when the agent has any other for
-    /// that action.
+    /// Inserts an upload, replacing one that failed or was deleted. Fails with `Exists` if the agent has another one
+    /// for that action.
     InsertUpload(Box<Upload>),
     /// Updates the state of an upload. `UploadError` and `Deleted` delete its chunks.
     UploadStatus {
@@ -74,8 +75,8 @@ pub enum FileWrite {
         /// Transit hash, if complete.
         transit_hash: Option<String>,
     },
-    /// A chunk of an upload or of a deliverable file. The same number with the same hash again changes nothing
-    /// (D6); with another hash: replaced.
+    /// Stores a chunk of an upload or of a deliverable file. A chunk with the same number and hash changes nothing
+    /// (D6); one with another hash is replaced.
     PutChunk {
         /// The upload or file.
         file: FileId,
@@ -108,26 +109,26 @@ reads! {
     pub trait FileStore {
         /// Selects an upload.
         async fn upload(&self, id: &FileId) -> Result<Option<Upload>, StoreError>;
-        /// One upload, if its agent is of the space.
+        /// Selects an upload of an agent of the space.
         async fn upload_in(&self, space: &SpaceId, id: &FileId) -> Result<Option<Upload>, StoreError>;
-        /// The upload of an agent for an action.
+        /// Selects the upload of an agent for an action.
         async fn upload_for(&self, action: &ActionId, agent: &AgentId) -> Result<Option<Upload>, StoreError>;
         /// Returns the uploads of an agent, newest first.
         async fn uploads(&self, agent: &AgentId) -> Result<Vec<Upload>, StoreError>;
-        /// Uploads in that state that began before `before`, oldest first, at most `limit`.
+        /// Selects uploads in a state that began before `before`, oldest first, at most `limit`.
         async fn uploads_begun_before(
             &self,
             status: FileStatus,
             before: Timestamp,
             limit: u32,
         ) -> Result<Vec<Upload>, StoreError>;
-        /// Chunks of an upload or file, without their bytes, in order.
+        /// Selects the chunks of an upload or file, without their bytes, in order.
         async fn chunks(&self, file: &FileId) -> Result<Vec<ChunkInfo>, StoreError>;
         /// Returns the bytes of a chunk.
         async fn chunk(&self, file: &FileId, number: i64) -> Result<Option<Vec<u8>>, StoreError>;
         /// Returns a file for agents.
         async fn file(&self, id: &FileId) -> Result<Option<DeliverableFile>, StoreError>;
-        /// An artifact and its encoded bytes.
+        /// Selects an artifact and its encoded bytes.
         async fn artifact(&self, identifier: &str, decoded_sha256: &str)
         -> Result<Option<(Artifact, Vec<u8>)>, StoreError>;
     }

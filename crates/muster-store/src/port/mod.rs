@@ -1,4 +1,4 @@
-//! The port: what every engine offers, a trait and an enum of writes for each resource.
+//! The port: a trait of reads and an enum of writes for each resource, implemented by every engine.
 //!
 //! # Contract
 //!
@@ -82,17 +82,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Not applied, for this reason.
+    /// Creates the error for a write that was not applied.
     pub fn unavailable(source: impl Into<SharedError>) -> Self {
         Self::Unavailable { source: source.into() }
     }
 
-    /// Not applied, because the disk has no room.
+    /// Creates the error for a full disk.
     pub fn no_room() -> Self {
         Self::unavailable(EngineError::new(Cause::Room, "database or disk is full"))
     }
 
-    /// Whether more room on the disk would help.
+    /// Returns whether the cause is a full disk.
     pub fn lacks_room(&self) -> bool {
         match self {
             Self::Unavailable { source } => {
@@ -107,6 +107,7 @@ impl From<StoreError> for muster_core::Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Conflict(precondition) => Self::conflict("conflict", precondition.to_string()),
+            // The caller can't act on the difference: in both cases, it must look again, or repeat the request.
             StoreError::Unavailable { source } | StoreError::Unknown { source } => Self::new(
                 muster_core::ErrorKind::Unavailable,
                 "store_unavailable",
@@ -167,10 +168,10 @@ pub enum Write {
     Setting(SettingWrite),
     /// Of nodes.
     Node(NodeWrite),
-    /// Changes nothing: the commit is refused ([`Precondition::LeaseLost`]) unless this node still holds the lease of the token.
-    /// Nobody else can take it before the commit has ended. Belongs at the beginning of a list.
+    /// A precondition only: the commit fails with [`Precondition::LeaseLost`] unless this node still holds the lease of
+    /// the token. Nobody else can take it before the end of the commit. Must be first in a list.
     Fenced(FencingToken),
-    /// Appends a line to this node's chain of the audit log.
+    /// Appends an event to this node's chain of the audit log.
     Audit(AuditEvent),
     /// Appends a row to the change log.
     Changed(Change),
@@ -183,7 +184,7 @@ pub struct Committed {
     pub action_seqs: Vec<i64>,
 }
 
-/// What every resource can be asked for, without the commit: a service that holds this changes nothing.
+/// The reads of all resources, without the commit, for services that change nothing.
 pub trait Resources:
     ActionStore
     + AgentStore
@@ -225,7 +226,8 @@ pub trait Store: Resources {
     /// Commits all `writes` or none. When it returns `Ok`, they are on disk.
     async fn commit(&self, writes: Vec<Write>) -> Result<Committed, StoreError>;
 
-    /// What an earlier read or write found to be damaged, if anything: such a store can't be trusted until it is restored.
+    /// Returns the damage that an earlier read or write found, if any. Such a store must not be used until it is
+    /// restored.
     fn damage(&self) -> Option<String> {
         None
     }

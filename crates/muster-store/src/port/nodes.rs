@@ -31,9 +31,9 @@ pub struct NodeRecord {
     pub is_draining: bool,
     /// Number of the last change that it handled, as of its last renewal.
     pub handled: i64,
-    /// When it registered, by the clock of the database.
+    /// Time of its registration, by the clock of the database.
     pub started_at: Timestamp,
-    /// When its lease ends unless it is renewed, by the clock of the database.
+    /// Time at which its lease ends unless it is renewed, by the clock of the database.
     pub expires_at: Timestamp,
 }
 
@@ -68,7 +68,7 @@ pub enum NodeLease {
     Lost,
 }
 
-/// This node, as the database knows it.
+/// This node's registration in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeStanding {
     /// Its id.
@@ -123,7 +123,7 @@ pub enum LeaseName {
 }
 
 impl LeaseName {
-    /// All of them.
+    /// All leases.
     pub const ALL: [Self; 4] = [Self::Statuses, Self::Housekeeping, Self::OutputKeys, Self::Actions];
 }
 
@@ -160,6 +160,6 @@ pub trait LeaseStore: Send + Sync + 'static {
     /// Takes a lease, or keeps the one that this node holds. `None` while another live node holds it. A lease lasts as long as its
     /// node's own; calling this often is cheap (one point read).
     async fn take_lease(&self, lease: LeaseName) -> Result<Option<FencingToken>, StoreError>;
-    /// Gives a lease back, so that another node can take it at once. One that is not held any more is left alone.
+    /// Releases a lease, so that another node can take it at once. Does nothing if it is no longer held.
     async fn release_lease(&self, token: FencingToken) -> Result<(), StoreError>;
 }

@@ -29,7 +29,7 @@ pub enum OutputKeyWrite {
     },
     /// Inserts a key (version 1), or updates it from the version before. Fails with `Changed`.
     Put(Box<OutputKey>),
-    /// Removes a key. Fails with `Changed` if the version is another one.
+    /// Removes a key. Fails with `Changed` if the version differs.
     Remove(Box<OutputKey>),
     /// Stores the result of a call to the cluster, if the key is still wanted in that form: in the version before, with the
     /// same cluster and permissions, of an active agent. Otherwise nothing fails, but a key that was created for nobody
@@ -55,17 +55,17 @@ impl From<OutputKeyWrite> for Write {
 reads! {
     /// Reads of output keys.
     pub trait OutputKeyStore {
-        /// Keys of an agent, and those of its retired ones that wait for a confirmation.
+        /// Selects the keys of an agent, and its retired ones that wait for a confirmation.
         async fn output_keys(&self, agent: &AgentId) -> Result<(Vec<OutputKey>, Vec<RetiredKey>), StoreError>;
-        /// Whether any agent has a key, is to get one, or had one that is not invalidated yet.
+        /// Returns whether any agent has a key, will get one, or had one that is not invalidated yet.
         async fn has_output_keys(&self) -> Result<bool, StoreError>;
-        /// One cluster.
+        /// Selects a cluster.
         async fn output_cluster(&self, id: &ClusterId) -> Result<Option<OutputCluster>, StoreError>;
-        /// All clusters, by output.
+        /// Selects all clusters, by output.
         async fn output_clusters(&self) -> Result<Vec<OutputCluster>, StoreError>;
-        /// Clusters at which something is to be done and may be tried at `now`.
+        /// Selects clusters with work that can be tried at `now`.
         async fn output_clusters_due(&self, now: Timestamp) -> Result<Vec<ClusterId>, StoreError>;
-        /// Keys of a cluster in a state that may be tried at `now`, the oldest first.
+        /// Selects keys of a cluster in a state that can be tried at `now`, oldest first.
         async fn output_keys_due(
             &self,
             cluster: &ClusterId,
@@ -73,18 +73,18 @@ reads! {
             now: Timestamp,
             limit: u32,
         ) -> Result<Vec<OutputKey>, StoreError>;
-        /// Keys of a cluster that are to be invalidated, the oldest first.
+        /// Selects keys of a cluster that must be invalidated, oldest first.
         async fn retired_output_keys_due(&self, cluster: &ClusterId, limit: u32) -> Result<Vec<KeyId>, StoreError>;
-        /// Agents whose keys are wanted or outdated at a cluster, after an agent, by id.
+        /// Selects agents whose keys at a cluster are wanted or outdated, after an agent, by id.
         async fn agents_waiting_for_keys(
             &self,
             cluster: &ClusterId,
             after: Option<&AgentId>,
             limit: u32,
         ) -> Result<Vec<AgentId>, StoreError>;
-        /// Which of these keys of a cluster are known: issued, or retired.
+        /// Returns which of these keys of a cluster are known: issued, or retired.
         async fn known_output_keys(&self, cluster: &ClusterId, ids: &[KeyId]) -> Result<Vec<KeyId>, StoreError>;
-        /// Numbers of a cluster's keys, and the reason of one that the cluster rejected.
+        /// Counts the keys of a cluster, and returns the reason for one that the cluster rejected.
         async fn output_key_counts(&self, cluster: &ClusterId) -> Result<(KeyCounts, Option<String>), StoreError>;
     }
 }

@@ -29,9 +29,9 @@ reads! {
     pub trait OutputStore {
         /// Selects an output.
         async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError>;
-        /// One output, if it is of the space.
+        /// Selects an output of the space.
         async fn output_in(&self, space: &SpaceId, id: &OutputId) -> Result<Option<Output>, StoreError>;
-        /// All outputs of a space, by name.
+        /// Selects all outputs of a space, by name.
         async fn outputs(&self, space: &SpaceId) -> Result<Vec<Output>, StoreError>;
     }
 }

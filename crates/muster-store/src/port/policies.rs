@@ -13,8 +13,8 @@ use crate::query::{Listed, Page, Readable};
 pub enum PolicyWrite {
     /// Inserts a policy. Fails with `Exists` or `NameTaken`.
     Insert(Box<Policy>),
-    /// A changed policy. `Changed` unless the stored revision is `before_revision` and the stored `updated_at` is
-    /// `before_updated_at`; `NameTaken`.
+    /// Updates a policy. Fails with `Changed` unless the stored revision is `before_revision` and the stored
+    /// `updated_at` is `before_updated_at`, and with `NameTaken`.
     Update {
         /// Revision that the change is based on.
         before_revision: i64,
@@ -43,23 +43,23 @@ reads! {
     pub trait PolicyStore {
         /// Selects a policy.
         async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
-        /// A policy's head.
+        /// Selects the head of a policy.
         async fn policy_head(&self, id: &PolicyId) -> Result<Option<PolicyHead>, StoreError>;
-        /// One policy, if it is of the space.
+        /// Selects a policy of the space.
         async fn policy_in(&self, space: &SpaceId, id: &PolicyId) -> Result<Option<Policy>, StoreError>;
-        /// The policy of that name in the space.
+        /// Selects the policy of that name in the space.
         async fn policy_by_name(&self, space: &SpaceId, name: &str) -> Result<Option<Policy>, StoreError>;
-        /// Policies by name, of a space or of all.
+        /// Returns a page of policies by name, of a space or of all spaces.
         async fn policies(&self, space: Option<&SpaceId>, page: Page) -> Result<Listed<Policy>, StoreError>;
-        /// Policies of a space behind a name, by name.
+        /// Selects the policies of a space after a name, by name.
         async fn policies_after(&self, space: &SpaceId, name: &str, limit: u32) -> Result<Readable<Policy>, StoreError>;
-        /// Number of active agents on each policy of a space that has any.
+        /// Counts the active agents of each policy of a space. Policies without agents are omitted.
         async fn policy_agent_counts(&self, space: &SpaceId) -> Result<Vec<(PolicyId, u64)>, StoreError>;
-        /// The newest revision of a policy.
+        /// Selects the newest revision of a policy.
         async fn policy_newest_revision(&self, id: &PolicyId) -> Result<Option<PolicyRevision>, StoreError>;
-        /// A revision of a policy.
+        /// Selects a revision of a policy.
         async fn policy_revision(&self, id: &PolicyId, revision: i64) -> Result<Option<PolicyRevision>, StoreError>;
-        /// Numbers, times and authors of a policy's revisions, newest first.
+        /// Selects numbers, times and authors of a policy's revisions, newest first.
         async fn policy_revisions(&self, id: &PolicyId) -> Result<Vec<(i64, Timestamp, String)>, StoreError>;
     }
 }

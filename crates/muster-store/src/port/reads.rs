@@ -1,6 +1,6 @@
-//! The reads of a resource.
+//! Declaration of the reads of a resource.
 
-/// Declares the trait of a resource's reads, and how a test double answers them: the gate first, then the store behind it.
+/// Declares the trait of a resource's reads, and implements it for a test double that calls a gate before the store.
 macro_rules! reads {
     (
         $(#[$doc:meta])*

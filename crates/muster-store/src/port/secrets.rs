@@ -31,7 +31,7 @@ impl From<SecretWrite> for Write {
 reads! {
     /// Reads of sealed secrets.
     pub trait SecretStore {
-        /// Sealed secrets of those ids; missing ones are left out.
+        /// Selects the sealed secrets with these ids; missing ones are omitted.
         async fn secrets(&self, ids: &[SecretId]) -> Result<Vec<(SecretId, Vec<u8>)>, StoreError>;
     }
 }

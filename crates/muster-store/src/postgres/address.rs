@@ -21,10 +21,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::engine::error::{EngineError, OpenError};
 use muster_core::error_chain::{SharedError, chain};
 
-/// How long a connection may take to be made, for each address of the host.
+/// Timeout for connecting, for each address of the host.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Where a database is, and how to trust and to authenticate to it.
+/// Address of a database, with TLS settings and credentials.
 #[derive(Clone)]
 pub struct Address {
     config: Config,
@@ -33,7 +33,7 @@ pub struct Address {
     prepares: bool,
 }
 
-/// Without the password, for messages.
+/// Omits the password.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hosts: Vec<String> = self.config.get_hosts().iter().map(host_name).collect();
@@ -62,7 +62,8 @@ fn host_name(host: &Host) -> String {
 impl FromStr for Address {
     type Err = OpenError;
 
-    /// Reads an address, its password file, and the certificates that it trusts. Errors name the parameter and the remedy.
+    /// Parses an address, and reads its password file and trusted certificates. Errors name the parameter and the
+    /// remedy.
     fn from_str(url: &str) -> Result<Self, OpenError> {
         let (ours, rest) = Parameters::split(url);
         let mut config: Config = rest.parse().map_err(|error: tokio_postgres::Error| {
@@ -79,6 +80,7 @@ impl FromStr for Address {
             config.password(password);
         }
         let tls = ours.tls(&config)?;
+        // Never `Prefer`, which would fall back to plain text if an attacker blocks TLS.
         config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
         config.connect_timeout(CONNECT).keepalives_idle(Duration::from_secs(30));
         if config.get_application_name().is_none() {
@@ -89,12 +91,13 @@ impl FromStr for Address {
 }
 
 impl Address {
-    /// Whether connections keep prepared statements and settings. A pooler in transaction mode gives each transaction another one.
+    /// Returns whether connections keep prepared statements and settings. A pooler in transaction mode assigns a
+    /// different connection to each transaction.
     pub(super) fn prepares(&self) -> bool {
         self.prepares
     }
 
-    /// Connects; the connection is driven by a task of the current runtime.
+    /// Connects. A task of the current runtime drives the connection.
     pub(super) async fn connect(&self) -> Result<Client, EngineError> {
         Ok(match &self.tls {
             None => {
@@ -116,14 +119,14 @@ fn address_error(what: impl Into<SharedError>) -> OpenError {
     OpenError::Address(what.into())
 }
 
-/// The client that the connection belongs to is told of its end by itself.
+/// Drives a connection until it ends, which the client notices by itself.
 async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
     if let Err(error) = connection.await {
         tracing::debug!(error = %chain(&error), "a connection to the database ended");
     }
 }
 
-/// The parameters of an address that the driver does not know.
+/// Parameters of an address that the driver does not support.
 #[derive(Default)]
 struct Parameters {
     sslmode: Option<String>,
@@ -133,7 +136,7 @@ struct Parameters {
 }
 
 impl Parameters {
-    /// Takes them out of an address.
+    /// Removes them from an address.
     fn split(url: &str) -> (Self, String) {
         let (mut ours, mut theirs) = (Self::default(), Vec::new());
         let Some((head, query)) = url.split_once('?') else { return (ours, url.to_owned()) };
@@ -162,12 +165,12 @@ impl Parameters {
         }
     }
 
-    /// TLS, unless the address says otherwise or all hosts are on this machine.
+    /// Returns the TLS configuration, unless TLS is disabled or all hosts are local.
     fn tls(&self, config: &Config) -> Result<Option<Arc<ClientConfig>>, OpenError> {
         match self.sslmode.as_deref() {
             Some("disable") => Ok(None),
             None if self.sslrootcert.is_none() && config.get_hosts().iter().all(is_local) => Ok(None),
-            // What others call `require` encrypts without knowing to whom: here it verifies as well.
+            // In libpq, `require` encrypts without verifying the server. Here, it verifies as well.
             None | Some("require" | "verify-full") => trusting(self.sslrootcert.as_deref()).map(Some),
             Some(mode) => Err(address_error(format!(
                 "sslmode={mode} is not supported: use verify-full (with sslrootcert=FILE for a CA of your own), or disable"
@@ -186,7 +189,7 @@ fn is_local(host: &Host) -> bool {
     }
 }
 
-/// The client's side of TLS, which trusts the certificates of a file, or those that the system trusts.
+/// Creates a TLS configuration that trusts the certificates in a file, or those of the system.
 fn trusting(file: Option<&Path>) -> Result<Arc<ClientConfig>, OpenError> {
     let unusable = |what: String| address_error(what);
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
@@ -210,7 +213,7 @@ fn trusting(file: Option<&Path>) -> Result<Arc<ClientConfig>, OpenError> {
     Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
-/// The password from the environment or from a password file.
+/// Returns the password from the environment or from a password file.
 fn find_password(config: &Config, passfile: Option<&Path>) -> Result<Option<String>, OpenError> {
     if let Ok(password) = std::env::var("PGPASSWORD") {
         return Ok(Some(password));
@@ -248,7 +251,8 @@ fn refuse_readable_by_others(_: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The first line `HOST:PORT:DATABASE:USER:PASSWORD` that fits; `*` fits everything, `\` makes the next character plain.
+/// Returns the password of the first matching line `HOST:PORT:DATABASE:USER:PASSWORD`. `*` matches everything; `\`
+/// escapes the next character.
 fn password_in(text: &str, config: &Config) -> Option<String> {
     let hosts: Vec<String> = config.get_hosts().iter().map(host_name).collect();
     let port = config.get_ports().first().copied().unwrap_or(5432).to_string();

@@ -1,14 +1,15 @@
 //! Translation of the shared schema and statements into PostgreSQL's dialect.
 //!
-//! The schema stands once, in SQLite's words (`migrations`), and the types are replaced here, so that both engines have the same
-//! tables. Texts are compared byte by byte on both (collation `C`).
+//! The schema exists once, in SQLite's dialect (`migrations`), and its types are replaced here, so that both engines
+//! have the same tables. Both compare strings byte by byte (collation `C`).
 
 use std::borrow::Cow;
 
 use crate::sql::now;
 
-/// What only this engine has, created before the first migration: counters whose numbers ascend in the order of commits, the rows
-/// that writers lock, and the transactions that were committed, for whoever lost the answer to a commit.
+/// Tables that only this engine has, created before the first migration: counters whose numbers ascend in the order of
+/// commits, rows that writers lock, and ids of committed transactions, which show the outcome of a commit whose reply
+/// was lost.
 pub(super) const OWN_TABLES: &str = r"
 CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL) WITH (fillfactor = 10);
 INSERT INTO counters (name, value) VALUES ('actions', 0), ('changes', 0);
@@ -50,7 +51,7 @@ pub(super) fn schema(text: &str) -> String {
     translated
 }
 
-/// Fragments of statements that differ.
+/// Fragments that differ between the dialects.
 const FRAGMENTS: &[(&str, &str)] = &[
     // The strings of a JSON list.
     ("SELECT value FROM json_each(", "SELECT jsonb_array_elements_text(CAST(CAST("),
@@ -67,7 +68,7 @@ pub(super) fn statement(text: &str) -> Cow<'_, str> {
     let mut text = text.to_owned();
     let (list, elements) = FRAGMENTS[0];
     while let Some(start) = text.find(list) {
-        // The placeholder stands between the parentheses.
+        // The placeholder is between the parentheses.
         let end = text[start..].find(')').map_or(text.len(), |end| start + end);
         text.replace_range(end..end, " AS TEXT) AS JSONB)");
         text.replace_range(start..start + list.len(), elements);

@@ -1,4 +1,4 @@
-//! PostgreSQL's errors, classified.
+//! Classification of PostgreSQL's errors.
 
 use tokio_postgres::error::SqlState;
 
@@ -8,7 +8,7 @@ use crate::port::Precondition;
 impl From<tokio_postgres::Error> for EngineError {
     fn from(error: tokio_postgres::Error) -> Self {
         let cause = cause(&error);
-        // The driver's own text is "db error": what the server said is its source.
+        // The driver's own text is "db error"; the message of the server is its source.
         match error.as_db_error() {
             Some(told) => {
                 let hint = match cause {
@@ -25,12 +25,14 @@ impl From<tokio_postgres::Error> for EngineError {
 
 fn cause(error: &tokio_postgres::Error) -> Cause {
     let Some(told) = error.as_db_error() else {
-        // Nothing but the connection can fail on this side, except a value of the wrong type, which is a mistake in a statement.
+        // On this side, only the connection can fail, or a value can have the wrong type, which is a mistake in a
+        // statement.
         return if error.is_closed() || is_of_connection(error) { Cause::Connection } else { Cause::Other };
     };
     let code = told.code();
     match code.code() {
         "23505" | "23P01" => Cause::Constraint(Precondition::Exists(told.message().to_owned())),
+        // `MARK_COMMIT` inserts NULL if the node's lease is lost.
         "23502" if told.table() == Some("commits") => Cause::Fenced,
         "23503" => Cause::Constraint(Precondition::Missing(format!("what it refers to ({})", told.message()))),
         // Deadlock, serialization failure, a lock that was not given in time.

@@ -1,4 +1,4 @@
-//! The thread that keeps this server a node of its database, and tells it of changes that other nodes commit.
+//! The thread that renews the registration of this node, and publishes changes that other nodes commit.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -15,23 +15,24 @@ use crate::engine::writer::Sealing;
 use crate::port::NodeLease;
 use muster_core::error_chain::chain;
 
-/// How often the change log is asked for its newest number: a change made elsewhere is known here within this time.
+/// Interval at which the newest number of the change log is queried, and therefore the maximum delay of changes by
+/// other nodes.
 const EVERY: Duration = Duration::from_millis(25);
-/// How often, as long as the database does not answer or this node can't register.
+/// Interval while the database does not respond or this node can't register.
 const WHEN_LOST: Duration = Duration::from_secs(1);
 
-/// How often the lease is renewed.
+/// Interval at which the lease is renewed.
 const RENEW: Duration = Duration::from_secs(2);
-/// How often the other nodes' chains of the audit log are sealed, if they have grown.
+/// Interval at which other nodes' chains of the audit log are sealed, if they have grown.
 const SEAL: Duration = Duration::from_secs(10);
-/// How often the ids of old commits are removed.
+/// Interval at which the ids of old commits are deleted.
 const PRUNE: Duration = Duration::from_secs(60);
-/// Outcomes are asked for within seconds; an hour is plenty.
+/// Outcomes are queried within seconds, so an hour is more than enough.
 const PRUNE_COMMITS: &str = "DELETE FROM commits WHERE committed_at < now() - interval '1 hour'";
 
 const NEWEST: &str = "SELECT value FROM counters WHERE name = 'changes'";
 
-/// A running thread; dropping it ends the thread.
+/// Handle of the thread. Dropping it ends the thread.
 pub(super) struct Follower {
     ending: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -88,7 +89,7 @@ struct Follow {
     pruned: Instant,
 }
 
-/// What the last round came to, so that each state is logged once.
+/// Result of the last round, so that each state is logged once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Well,
@@ -125,7 +126,7 @@ impl Follow {
         }
     }
 
-    /// Asks for the newest change. While the lease is lost, the answer is no confirmation.
+    /// Queries the newest change. While the lease is lost, the result does not count as a confirmation.
     fn look(&self) -> Result<()> {
         let asked = Instant::now();
         let newest = newest_change(&self.session)?;
@@ -165,7 +166,7 @@ impl Follow {
         self.membership.lost(&self.membership.standing().epoch);
     }
 
-    /// Registers again under a new epoch, after this node was taken for dead.
+    /// Registers again under a new epoch, after another node declared this one's lease ended.
     fn register_again(&mut self, before: State) -> Result<State> {
         self.session.begin()?;
         let registered = registration::register(&self.session, &self.node, &self.described, self.feed.handled());
@@ -191,7 +192,7 @@ impl Follow {
         Ok(State::Well)
     }
 
-    /// Gives the lease back, so that the others know at once that this node has stopped.
+    /// Releases the lease, so that other nodes see at once that this one has stopped.
     fn leave(&self) {
         if let Some(epoch) = self.membership.epoch()
             && let Err(error) = registration::release(&self.session, &epoch)
@@ -201,7 +202,7 @@ impl Follow {
     }
 }
 
-/// The newest number of the change log.
+/// Returns the newest number of the change log.
 pub(super) fn newest_change(session: &PostgresSession) -> Result<i64> {
     let mut newest = 0;
     session.query(NEWEST, &[], &mut |row| {

@@ -1,4 +1,5 @@
-//! The leases of work among several nodes: one row each, which belongs to the epoch of its holder. It is held as long as that epoch's node.
+//! Leases of work among several nodes. Each is a row with the epoch of its holder, and is valid as long as the
+//! registration of that epoch.
 
 use crate::engine::error::{Cause, EngineError};
 use crate::engine::session::{Holder, Leases, Next, Result, Session as _};
@@ -13,14 +14,14 @@ const HOLDER: &str = concat!(
      WHERE leases.name = $1 AND expires_at > ",
     now!()
 );
-/// Waits for a fenced transaction of the former holder that is about to commit.
+/// Waits for a fenced transaction of the previous holder that is about to commit.
 const TAKE: &str = concat!(
     "UPDATE leases SET epoch = $1, number = number + 1 WHERE name = $2 AND NOT EXISTS \
      (SELECT 1 FROM nodes WHERE nodes.epoch = leases.epoch AND expires_at > ",
     now!(),
     ") RETURNING number"
 );
-/// Locks the row, so that nobody takes the lease before the transaction has ended.
+/// Locks the row, so that nobody can take the lease before the end of the transaction.
 const HOLDS: &str = "SELECT 1 FROM leases WHERE name = $1 AND epoch = $2 AND number = $3 FOR SHARE";
 const RELEASE: &str = "UPDATE leases SET epoch = NULL WHERE name = $1 AND epoch = $2 AND number = $3";
 
@@ -64,7 +65,7 @@ impl Leases for PostgresSession {
     }
 }
 
-/// The error of whatever needs a lease that this node has lost.
+/// Creates the error for an operation that requires a lease that this node has lost.
 pub(super) fn lease_lost() -> EngineError {
     EngineError::new(Cause::Fenced, "this node lost its lease on the database, and registers again")
 }

@@ -1,4 +1,4 @@
-//! The schema of a PostgreSQL database, brought up to date under a lock, by whichever server starts first.
+//! Schema migrations of a PostgreSQL database, performed under a lock by the server that starts first.
 
 use super::dialect;
 use super::session::PostgresSession;
@@ -7,7 +7,7 @@ use crate::engine::migration::{Applied, Migration, missing};
 use crate::engine::session::{Connection, Next, Result, Session};
 use crate::sql::now;
 
-/// Held while the schema is looked at and changed: servers that start together take turns.
+/// Lock for reading and changing the schema, so that servers that start at the same time take turns.
 pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(7310312843219)";
 const TABLES: &str = "SELECT CAST(tablename AS TEXT) FROM pg_tables WHERE schemaname = current_schema() \
     ORDER BY (tablename = 'schema_migrations') DESC, tablename LIMIT 5";
@@ -17,11 +17,12 @@ const APPLIED: &str = "SELECT number, name, checksum, oldest FROM schema_migrati
 const INSERT: &str = "INSERT INTO schema_migrations (number, name, checksum, oldest, applied_at) \
     VALUES ($1, $2, $3, $4, CAST(extract(epoch FROM now()) * 1000000 AS BIGINT))";
 
-/// Nodes that are alive and do not know this migration.
+/// Selects running nodes that do not know a migration.
 const OLDER: &str =
     concat!("SELECT name FROM nodes WHERE schema_known < $1 AND expires_at > ", now!(), " ORDER BY name LIMIT 5");
 
-/// Applies the missing migrations within a transaction, which it begins. A database that holds another program's tables is left as it is.
+/// Begins a transaction and applies the missing migrations in it. A database with another program's tables is not
+/// changed.
 pub(super) fn migrate(
     session: &PostgresSession,
     place: &str,
@@ -54,7 +55,7 @@ pub(super) fn migrate(
     Ok(())
 }
 
-/// Fails if a node that is alive could not go on after a migration.
+/// Fails if a running node could not continue after a migration.
 fn refuse_to_exclude(
     session: &Connection,
     migration: &Migration,

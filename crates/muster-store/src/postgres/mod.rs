@@ -1,4 +1,4 @@
-//! The shared engine: PostgreSQL, or what speaks its protocol, for one server or several.
+//! The shared engine: PostgreSQL, or a database with the same protocol, for one or more servers.
 //!
 //! * [`session`] is a connection, as the shared code uses it: it connects again when the connection is lost.
 //! * [`address`] reads the database's address, and how to trust and to authenticate to it.

@@ -1,4 +1,4 @@
-//! How a server becomes a node of a shared database, and remains one.
+//! Registration of a server as a node of a shared database.
 //!
 //! A node renews a row of its own, and every transaction of it checks the row's epoch when it commits and keeps the row
 //! locked until then. Whoever finds the lease of a node expired deletes the row: from then on, no transaction of that epoch
@@ -13,22 +13,23 @@ use crate::engine::session::{Next, Result, Row, Session};
 use crate::port::NodeEpoch;
 use crate::sql::now;
 
-/// A server, as others see it in the database.
+/// A server, as recorded in the database.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Identifies the server's data directory.
+    /// Id of the server's data directory.
     pub id: NodeId,
-    /// Name for people: the host's.
+    /// Display name: that of the host.
     pub name: String,
-    /// Where the data directory is: the host, the path, the file's own number. A server that starts in the same place takes over from
-    /// itself at once. In another place the data directory is a copy, and a second node with its id is refused.
+    /// Location of the data directory: host, path and inode number. A server that restarts in the same location
+    /// replaces its own registration at once. In another location, the data directory is a copy, and a second node with
+    /// the same id is rejected.
     pub place: String,
 }
 
-/// How long a node that does not renew its lease is taken to be alive, in seconds.
+/// Duration of a lease, in seconds.
 pub(super) const SECONDS: u32 = 15;
 
-/// What a node has in its row beside its lease, so that it can be registered again as it was.
+/// Columns of a node's row other than the lease, so that it can be registered again unchanged.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Described {
     name: String,
@@ -37,7 +38,8 @@ pub(super) struct Described {
     is_draining: i64,
 }
 
-/// Removes nodes whose leases have expired, and notes that they were lost. Waits for a transaction of theirs that is about to commit.
+/// Deletes nodes whose leases have expired, and records them as lost. Waits for their transactions that are about to
+/// commit.
 const REMOVE_EXPIRED: &str = concat!(
     "WITH gone AS (DELETE FROM nodes WHERE expires_at <= ",
     now!(),
@@ -45,7 +47,7 @@ const REMOVE_EXPIRED: &str = concat!(
     now!(),
     " FROM gone ON CONFLICT (id) DO UPDATE SET name = excluded.name, lost_at = excluded.lost_at"
 );
-/// Removes the row that this node left behind when it crashed.
+/// Deletes the row that this node left when it crashed.
 const REMOVE_OWN: &str = concat!(
     "WITH gone AS (DELETE FROM nodes WHERE id = $1 AND place = $2 RETURNING id, name) \
      INSERT INTO lost_nodes (id, name, lost_at) SELECT id, name, ",
@@ -65,7 +67,7 @@ const INSERT: &str = concat!(
 const HOLDER: &str = "SELECT name, place, \
     CAST(date_trunc('second', to_timestamp(started_at / 1000000)) AS TEXT) FROM nodes WHERE id = $1";
 const NAMESAKE: &str = "SELECT id FROM nodes WHERE name = $1 AND id <> $2";
-/// Not if the lease has expired: whoever else looks meanwhile may have decided by it already.
+/// Not if the lease has expired, since another node may already have acted on that.
 const RENEW: &str = concat!(
     "UPDATE nodes SET handled = $1, expires_at = ",
     now!(),
@@ -77,7 +79,7 @@ const RELEASE: &str = "DELETE FROM nodes WHERE epoch = $1";
 
 const EXCLUDES: &str = "SELECT max(number) FROM schema_migrations WHERE oldest > $1 HAVING max(number) IS NOT NULL";
 
-/// Why a node can't be registered.
+/// Reason why a node can't be registered.
 pub(super) enum Refusal {
     /// Another server is registered under its id.
     Displaced(Other),
@@ -111,7 +113,7 @@ fn new_epoch() -> NodeEpoch {
     NodeEpoch(format!("{:032x}", rand::random::<u128>()).into())
 }
 
-/// Registers a server that starts, inside a transaction. A row that it left behind in the same place is replaced.
+/// Registers a server that starts, within a transaction. Replaces a row that it left in the same location.
 pub(super) fn start(session: &dyn Session, node: &Node, newest: i64) -> Result<Registered> {
     session.run(REMOVE_OWN, &[node.id.as_str().into(), (&node.place).into()])?;
     session.run(FORGET_LOST, &[])?;
@@ -128,9 +130,9 @@ pub(super) fn start(session: &dyn Session, node: &Node, newest: i64) -> Result<R
     Ok(registered)
 }
 
-/// Registers a node, or registers it again after it lost its lease, inside a transaction. Never takes over from a server that is alive.
+/// Registers a node, also again after it lost its lease, within a transaction. Never replaces a running server.
 pub(super) fn register(session: &dyn Session, node: &Node, described: &Described, handled: i64) -> Result<Registered> {
-    // A migration in progress decides by the nodes that are there, and this by the migrations.
+    // A migration depends on the registered nodes, and a registration on the migrations, so both take the same lock.
     session.query(LOCK, &[], &mut |_| Ok(Next::Enough))?;
     let mut outdated = None;
     session.query(EXCLUDES, &[newest(MIGRATIONS).into()], &mut |row| {
@@ -173,12 +175,12 @@ fn warn_of_namesake(session: &dyn Session, node: &Node) -> Result<()> {
     })
 }
 
-/// Removes nodes whose leases have expired.
+/// Deletes nodes whose leases have expired.
 pub(super) fn remove_expired(session: &dyn Session) -> Result<usize> {
     session.run(REMOVE_EXPIRED, &[])
 }
 
-/// Renews the lease, and returns what the row says beside it. `None` if the lease is lost.
+/// Renews the lease, and returns the other columns of the row; `None` if the lease is lost.
 pub(super) fn renew(session: &dyn Session, epoch: &NodeEpoch, handled: i64) -> Result<Option<Described>> {
     let mut described = None;
     session.query(RENEW, &[handled.into(), SECONDS.into(), epoch.as_str().into()], &mut |row: &Row<'_>| {
@@ -193,12 +195,12 @@ pub(super) fn renew(session: &dyn Session, epoch: &NodeEpoch, handled: i64) -> R
     Ok(described)
 }
 
-/// Gives the lease back: this node is not lost, but has left.
+/// Releases the lease: this node has left and is not lost.
 pub(super) fn release(session: &dyn Session, epoch: &NodeEpoch) -> Result<()> {
     session.run(RELEASE, &[epoch.as_str().into()]).map(|_| ())
 }
 
-/// The error of a start that could not register.
+/// Creates the error of a start that could not register.
 pub(super) fn failed() -> impl FnOnce(EngineError) -> OpenError {
     OpenError::engine("register with the database")
 }

@@ -24,18 +24,19 @@ use crate::engine::session::{Cells, Leases, Next, Result, Row, Rule, Session, Un
 use crate::port::{NodeEpoch, NodeStanding, StoreError};
 use muster_core::error_chain::chain;
 
-/// Prepared statements that a connection keeps: more than there are fixed ones. Composed ones beyond it are prepared anew.
+/// Maximum number of prepared statements per connection: more than there are fixed ones. Beyond it, composed statements
+/// are prepared again.
 const PREPARED: usize = 512;
-/// How long a statement may take before its connection is given up: longer than the server's own limit.
+/// Timeout after which a connection is abandoned. Longer than the statement timeout of the server.
 const STATEMENT: Duration = Duration::from_secs(45);
-/// What the server is told for each connection: limits for statements, for waiting for a row, and for a transaction whose
-/// server stopped in the middle of it, so that it does not hold its locks for ever.
+/// Settings of each connection: timeouts for statements, for locks, and for idle transactions, so that a server that
+/// stops in the middle of one does not hold its locks for ever.
 const SETTINGS: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'; \
     SET idle_in_transaction_session_timeout = '5s'; SET synchronous_commit = on";
-/// The same for each transaction, where a pooler may give each of them another connection.
+/// The same for each transaction, for poolers that assign a different connection to each.
 const LOCAL_SETTINGS: &str = "SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '10s'; \
     SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL synchronous_commit = on";
-/// Waits between attempts to learn the outcome of a commit whose answer was lost.
+/// Pauses between attempts to determine the outcome of a commit whose reply was lost.
 const RESOLVE: [Duration; 6] = [
     Duration::ZERO,
     Duration::from_millis(100),
@@ -50,19 +51,19 @@ pub(super) struct PostgresSession {
     runtime: Runtime,
     address: Arc<Address>,
     link: RefCell<Option<Link>>,
-    /// Statements without a result that wait for the next one.
+    /// Statements without a result, which are sent with the next one.
     leads: RefCell<Vec<&'static str>>,
     transaction: Cell<Transaction>,
-    /// The node that this session belongs to. `None`: it commits only unfenced.
+    /// The node that this session belongs to; `None` for a session that commits only unfenced transactions.
     membership: Option<Arc<Membership>>,
-    /// Locks of the transaction, by the statement that took them.
+    /// Locks of the transaction, with the statements that took them.
     held: RefCell<Vec<(Rule, &'static str)>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transaction {
     None,
-    /// Begun, and nothing was run in it yet.
+    /// Begun, but no statement was run in it.
     Fresh,
     Used,
 }
@@ -92,7 +93,7 @@ impl PostgresSession {
         Ok(session)
     }
 
-    /// Connects, unless there is a connection that works.
+    /// Connects, unless there is a working connection.
     fn connect(&self) -> Result<()> {
         if self.link.borrow().as_ref().is_some_and(|link| !link.client.is_closed()) {
             return Ok(());
@@ -110,23 +111,23 @@ impl PostgresSession {
         Ok(())
     }
 
-    /// Waits for the server, but not for ever.
+    /// Waits for the server, with a timeout.
     fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let late = |_| EngineError::new(Cause::Connection, format!("no answer within {} s", STATEMENT.as_secs()));
         self.runtime.block_on(async { tokio::time::timeout(STATEMENT, work).await.map_err(late)? })
     }
 
-    /// A session of a node: from now on, transactions commit only as long as the node holds its lease.
+    /// Makes this the session of a node. From now on, transactions commit only while the node holds its lease.
     pub(super) fn of(self, membership: Arc<Membership>) -> Self {
         Self { membership: Some(membership), ..self }
     }
 
-    /// The node's epoch. An error if its lease is lost.
+    /// Returns the node's epoch; an error if its lease is lost.
     pub(super) fn epoch(&self) -> Result<NodeEpoch> {
         self.membership.as_ref().and_then(|membership| membership.epoch()).ok_or_else(lease_lost)
     }
 
-    /// Commits a transaction of the schema or of the registration itself.
+    /// Commits a transaction of a migration or a registration, which does not depend on a lease.
     pub(super) fn commit_unfenced(&self) -> Result<()> {
         let committed = self.batch("COMMIT");
         self.leads.borrow_mut().clear();
@@ -143,9 +144,9 @@ impl PostgresSession {
         self.wait(async { Ok(client.batch_execute(text).await?) })
     }
 
-    /// Runs `work` with a prepared statement, after what waits to be sent before it.
+    /// Runs `work` with a prepared statement, after the statements that wait to be sent before it.
     ///
-    /// When the connection turns out to be lost and nothing had been done on it, it is made anew, once.
+    /// If the connection was lost and nothing had been done on it, connects again, once.
     fn with<T>(
         &self,
         text: &str,
@@ -186,14 +187,14 @@ impl PostgresSession {
             if leads.is_empty() {
                 return Ok(work(client, &statement).await?);
             }
-            // Both are sent before the first answer is read.
+            // Both are sent before the first reply is read.
             let (led, done) = tokio::join!(client.batch_execute(&leads), work(client, &statement));
             led?;
             Ok(done?)
         })
     }
 
-    /// A prepared statement. Preparing needs no transaction, so it may come before what leads.
+    /// Returns a prepared statement. Preparing requires no transaction, so it can precede the waiting statements.
     fn statement(&self, text: &str) -> Result<Prepared> {
         if !self.address.prepares() {
             return Ok(Prepared::Unnamed(dialect::statement(text).into_owned()));
@@ -222,7 +223,7 @@ impl PostgresSession {
         Ok(())
     }
 
-    /// Takes a lock, unless this transaction took it before.
+    /// Takes a lock, unless this transaction has it.
     fn take(&self, rule: Rule, statement: &'static str) -> Result<()> {
         let lock = (rule, statement);
         if self.held.borrow().contains(&lock) {
@@ -237,12 +238,14 @@ impl PostgresSession {
         Ok(())
     }
 
-    /// Learns whether a transaction was committed whose answer was lost. A transaction that is still going on is waited for.
+    /// Determines whether a transaction was committed whose reply was lost. Waits for a transaction that is still in
+    /// progress.
     fn resolve(&self, id: &str, lost: EngineError) -> std::result::Result<(), Uncommitted> {
         for pause in RESOLVE {
             std::thread::sleep(pause);
             *self.link.borrow_mut() = None;
-            // Whoever inserts the id first decides: the lost transaction, or this statement, after which it can't commit any more.
+            // The id is unique: if the lost transaction inserted it, it was committed. If this statement inserts it
+            // first, the transaction can no longer commit.
             match self.run(INSERT_COMMIT, &[id.into()]) {
                 Ok(0) => return Ok(()),
                 Ok(_) => return Err(Uncommitted { error: StoreError::unavailable(lost), may_retry: true }),
@@ -253,11 +256,11 @@ impl PostgresSession {
     }
 }
 
-/// A statement, as the server takes it.
+/// A statement in the form in which it is sent.
 enum Prepared {
     /// Prepared on this connection.
     Named(Statement),
-    /// Sent with its text each time, and with the types of its values, so that it costs no round trip more.
+    /// Sent as text each time, with the types of its values, so that no additional round trip is needed.
     Unnamed(String),
 }
 
@@ -287,7 +290,7 @@ fn bound<'v>(values: &'v [Value<'_>]) -> Vec<&'v (dyn ToSql + Sync)> {
 
 fn typed<'v>(values: &'v [Value<'_>]) -> Vec<(&'v (dyn ToSql + Sync), Type)> {
     let kind = |value: &Value<'_>| match value {
-        // The server finds out by itself, as for a literal.
+        // The server infers the type, as for a literal.
         Value::Null => Type::UNKNOWN,
         Value::Integer(_) => Type::INT8,
         Value::Text(_) => Type::TEXT,
@@ -296,11 +299,12 @@ fn typed<'v>(values: &'v [Value<'_>]) -> Vec<(&'v (dyn ToSql + Sync), Type)> {
     values.iter().map(|value| (value as &(dyn ToSql + Sync), kind(value))).collect()
 }
 
-/// Marks a transaction as committed, if the lease still stands: the row stays locked until the commit, so that whoever takes the
-/// lease waits for it. Without the lease the id is NULL, which the table refuses, and the transaction fails.
+/// Marks a transaction as committed if the lease is still valid. The row of the node stays locked until the commit, so
+/// that a node that declares the lease ended waits for it. Without the lease, the id is NULL, which the table rejects,
+/// and the transaction fails.
 const MARK_COMMIT: &str = "INSERT INTO commits (id) VALUES \
     (CASE WHEN EXISTS (SELECT 1 FROM nodes WHERE epoch = $2 FOR SHARE) THEN CAST($1 AS TEXT) END)";
-/// Decides a commit whose answer was lost.
+/// Decides the outcome of a commit whose reply was lost.
 const INSERT_COMMIT: &str = "INSERT INTO commits (id) VALUES ($1) ON CONFLICT DO NOTHING";
 
 fn gone() -> EngineError {
@@ -341,9 +345,9 @@ impl Session for PostgresSession {
         Ok(())
     }
 
-    /// At once: until then, the server takes no other statement if one of the job has failed.
+    /// Sent at once: after a failed statement, the server accepts no other one before the rollback.
     fn back_to_mark(&self) -> Result<()> {
-        // Locks that were taken since are let go.
+        // The server releases the locks that were taken since the savepoint.
         self.held.borrow_mut().clear();
         self.leads.borrow_mut().clear();
         self.batch("ROLLBACK TO SAVEPOINT job")
@@ -370,7 +374,7 @@ impl Session for PostgresSession {
         let values = [(&id).into(), epoch.as_str().into()];
         let committed = self.with(MARK_COMMIT, &async |client, statement| {
             let (marked, committed) = tokio::join!(statement.execute(client, &values), client.batch_execute("COMMIT"));
-            // Of a transaction that had failed the mark fails too, and COMMIT rolls back.
+            // In a failed transaction, the mark fails too, and COMMIT rolls back.
             marked.and(committed)
         });
         self.held.borrow_mut().clear();
@@ -397,7 +401,7 @@ impl Session for PostgresSession {
         }
         let rolled_back = self.batch("ROLLBACK");
         if rolled_back.is_err() {
-            // With the connection, the server drops the transaction.
+            // When the connection is closed, the server rolls back the transaction.
             *self.link.borrow_mut() = None;
         }
         Ok(())
@@ -437,11 +441,11 @@ impl ToSql for Value<'_> {
     ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
         match self {
             Self::Null => Ok(IsNull::Yes),
-            // Where only literals stand beside a placeholder, the server takes it for a smaller integer.
+            // If a placeholder is combined with literals only, the server infers a smaller integer type.
             Self::Integer(number) if *type_ == Type::INT4 => i32::try_from(*number)?.to_sql(type_, out),
             Self::Integer(number) if *type_ == Type::INT8 => number.to_sql(type_, out),
-            // PostgreSQL's text can't hold NUL, which a host may well put into a name. Ids and keys never have one, so that
-            // no look-up finds what it should not.
+            // PostgreSQL strings can't contain NUL, which a host can put into a name. Ids and keys never contain one,
+            // so that no look-up matches a wrong row.
             Self::Text(text) if <&str as ToSql>::accepts(type_) => match text.contains('\0') {
                 false => text.as_ref().to_sql(type_, out),
                 true => text.replace('\0', "\u{fffd}").as_str().to_sql(type_, out),

@@ -21,7 +21,7 @@ statements! {
     SEQ = "SELECT seq FROM actions WHERE id = $1";
     /// Selects an action.
     BY_ID = concat!("SELECT ", columns!(), " FROM actions a WHERE a.id = $1");
-    /// One action of a space.
+    /// Selects an action of a space.
     BY_ID_IN = concat!("SELECT ", columns!(), " FROM actions a WHERE a.id = $1 AND a.space = $2");
     /// Selects an action by its sequence number.
     BY_SEQ = concat!("SELECT ", columns!(), " FROM actions a WHERE a.seq = $1");
@@ -52,7 +52,7 @@ statements! {
     /// Ends the pending targets of an agent with an error.
     END_OPEN = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3 \
         WHERE agent_id = $4 AND state = 'queued'";
-    /// Ends one open target.
+    /// Ends one pending target.
     END_TARGET = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3 \
         WHERE agent_id = $4 AND action_seq = (SELECT seq FROM actions WHERE id = $5) AND state = 'queued'";
     /// Detaches all earlier targets of an agent id from its new life.

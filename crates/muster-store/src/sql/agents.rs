@@ -54,7 +54,8 @@ macro_rules! values {
     };
 }
 
-/// A record with its live credentials in one column: none of the parts of one contains a space or a comma.
+/// Selects a record with its live credentials in one column. Spaces and commas separate them, since none of their parts
+/// contains one.
 macro_rules! select {
     ($from:literal) => {
         concat!(
@@ -93,32 +94,32 @@ statements! {
     /// Selects whether it exists.
     EXISTS = "SELECT 1 FROM agents WHERE id = $1";
 
-    /// A new credential; nothing happens when the public half is taken.
+    /// Inserts a credential unless its key id is taken.
     INSERT_CREDENTIAL = "INSERT INTO credentials (key_id, agent_id, type, hash, issued_at) VALUES ($1, $2, $3, $4, $5) \
         ON CONFLICT (key_id) DO NOTHING";
-    /// The end of a live credential.
+    /// Revokes a live credential.
     REVOKE_CREDENTIAL = "UPDATE credentials SET revoked_at = $1 WHERE key_id = $2 AND revoked_at IS NULL";
     /// Sets the time of a credential's last use if it is later.
     CREDENTIAL_USED = "UPDATE credentials SET last_used_at = $1 \
         WHERE key_id = $2 AND (last_used_at IS NULL OR last_used_at < $1)";
-    /// All that an agent ever had, the newest first.
+    /// Selects all credentials of an agent, newest first.
     CREDENTIALS = "SELECT key_id, type, hash, issued_at, last_used_at, revoked_at FROM credentials \
         WHERE agent_id = $1 ORDER BY issued_at DESC, key_id DESC";
 
-    /// A new host; nothing happens when its id or its machine is taken.
+    /// Inserts a host unless its id or machine is taken.
     INSERT_HOST = "INSERT INTO hosts (id, space, machine_id, hostname, created_at) VALUES ($1, $2, $3, $4, $5) \
         ON CONFLICT DO NOTHING";
-    /// Whether there is such a host.
+    /// Selects whether a host exists.
     HOST_EXISTS = "SELECT 1 FROM hosts WHERE id = $1";
-    /// A host.
+    /// Selects a host.
     HOST = "SELECT id, space, machine_id, hostname, created_at FROM hosts WHERE id = $1";
-    /// The host of a machine.
+    /// Selects the host of a machine.
     HOST_BY_MACHINE = "SELECT id, space, machine_id, hostname, created_at FROM hosts \
         WHERE space = $1 AND machine_id = $2";
-    /// A host that has lost its last agent.
+    /// Deletes a host without agents.
     DELETE_EMPTY_HOST = "DELETE FROM hosts WHERE id = $1 AND NOT EXISTS \
         (SELECT 1 FROM agents WHERE agents.host_id = hosts.id)";
-    /// The host that an agent is on.
+    /// Selects the host of an agent.
     HOST_OF_AGENT = "SELECT host_id FROM agents WHERE id = $1";
 
     /// Inserts the documents of an agent.
@@ -147,7 +148,7 @@ statements! {
 
     /// Selects an agent.
     BY_ID = select!("FROM agents WHERE id = $1");
-    /// One agent of a space.
+    /// Selects an agent of a space.
     BY_ID_IN = select!(
         "FROM agents WHERE id = $1 AND space = $2"
     );

@@ -25,42 +25,42 @@ statements! {
         AND (expires_at IS NULL OR expires_at > $1)";
     /// Sets the time unless it is set.
     REVOKE = "UPDATE enrollment_keys SET revoked_at = coalesce(revoked_at, $1) WHERE id = $2";
-    /// Deletes one.
+    /// Deletes a key.
     DELETE = "DELETE FROM enrollment_keys WHERE id = $1";
-    /// Deletes those of a policy.
+    /// Deletes the keys of a policy.
     DELETE_OF_POLICY = "DELETE FROM enrollment_keys WHERE policy_id = $1";
-    /// Ids of those that expired before a time, the oldest first.
+    /// Selects ids of keys that expired before a time, oldest first.
     EXPIRED_BEFORE = "SELECT id FROM enrollment_keys WHERE expires_at < $1 ORDER BY expires_at LIMIT $2";
     /// Selects a key.
     BY_ID = concat!("SELECT ", columns!(), " FROM enrollment_keys WHERE id = $1");
-    /// One key of a space.
+    /// Selects a key of a space.
     BY_ID_IN = concat!("SELECT ", columns!(), " FROM enrollment_keys WHERE id = $1 AND space = $2");
     /// Selects the key with a key id.
     BY_KEY_ID = concat!("SELECT ", columns!(), " FROM enrollment_keys WHERE key_id = $1");
-    /// A space's, newest first.
+    /// Selects the keys of a space, newest first.
     LIST = concat!(
         "SELECT ", columns!(),
         " FROM enrollment_keys WHERE space = $1 ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3"
     );
-    /// How many of a space.
+    /// Counts the keys of a space.
     COUNT = "SELECT count(*) FROM enrollment_keys WHERE space = $1";
-    /// A space's behind one, newest first.
+    /// Selects the keys of a space after one, newest first.
     LIST_AFTER = concat!(
         "SELECT ", columns!(),
         " FROM enrollment_keys WHERE space = $1 AND (created_at, id) < ($2, $3) \
          ORDER BY created_at DESC, id DESC LIMIT $4"
     );
-    /// A policy's in a space, newest first.
+    /// Selects the keys of a policy in a space, newest first.
     LIST_OF_POLICY = concat!(
         "SELECT ", columns!(),
         " FROM enrollment_keys WHERE space = $1 AND policy_id = $2 ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $4"
     );
-    /// A policy's in a space behind one, newest first.
+    /// Selects the keys of a policy in a space after one, newest first.
     LIST_OF_POLICY_AFTER = concat!(
         "SELECT ", columns!(),
         " FROM enrollment_keys WHERE space = $1 AND policy_id = $2 AND (created_at, id) < ($3, $4) \
          ORDER BY created_at DESC, id DESC LIMIT $5"
     );
-    /// How many of a policy in a space.
+    /// Counts the keys of a policy in a space.
     COUNT_OF_POLICY = "SELECT count(*) FROM enrollment_keys WHERE space = $1 AND policy_id = $2";
 }

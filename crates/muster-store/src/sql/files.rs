@@ -20,22 +20,23 @@ statements! {
         "INSERT INTO uploads (", upload_columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
          ON CONFLICT DO NOTHING"
     );
-    /// What an agent has beside its upload for one action: records, those open since a time, and bytes kept of all of them.
+    /// Counts an agent's uploads except that for one action: records, uploads in progress since a time, and stored
+    /// bytes.
     UPLOAD_USE = "SELECT count(*), count(*) FILTER (WHERE status = 'AWAITING_UPLOAD' AND started_at >= $1), \
         CAST(coalesce(sum(size) FILTER (WHERE status = 'READY' OR (status = 'AWAITING_UPLOAD' AND started_at >= $1)), 0) \
         AS BIGINT) \
         FROM uploads WHERE agent_id = $2 AND action_id <> $3";
-    /// An agent's closed uploads, but for the newest.
+    /// Deletes the closed uploads of an agent except the newest.
     DELETE_OLD_CLOSED = "DELETE FROM uploads WHERE agent_id = $1 AND status IN ('UPLOAD_ERROR', 'DELETED') AND id NOT IN \
         (SELECT id FROM uploads WHERE agent_id = $1 AND status IN ('UPLOAD_ERROR', 'DELETED') \
         ORDER BY started_at DESC, id DESC LIMIT $2)";
-    /// The state of an upload.
+    /// Selects the state of an upload.
     UPLOAD_STATE = "SELECT status FROM uploads WHERE id = $1";
     /// Updates the state; an existing transit hash is kept.
     UPLOAD_STATUS = "UPDATE uploads SET status = $1, transit_hash = coalesce($2, transit_hash) WHERE id = $3";
     /// Selects an upload.
     UPLOAD = concat!("SELECT ", upload_columns!(), " FROM uploads WHERE id = $1");
-    /// One upload of an agent of a space.
+    /// Selects an upload of an agent of a space.
     UPLOAD_IN = concat!(
         "SELECT ", upload_columns!(), " FROM uploads WHERE id = $1 AND EXISTS \
          (SELECT 1 FROM agents WHERE agents.id = uploads.agent_id AND agents.space = $2)"

@@ -143,7 +143,7 @@ pub(crate) fn agent_page(filter: &AgentFilter, sort: AgentSort, descending: bool
     statement
 }
 
-/// Ids of the agents behind a cursor.
+/// Composes the query for the ids of the agents after a cursor.
 pub(crate) fn agents_after(
     filter: &AgentFilter,
     sort: AgentSort,
@@ -222,7 +222,7 @@ pub(crate) fn agent_counts(filter: &AgentFilter) -> Composed {
     statement
 }
 
-/// The tags of a space's agents.
+/// Condition for the tags of a space's agents.
 const IN_SPACE: &str =
     "EXISTS (SELECT 1 FROM agents WHERE agents.id = agent_tags.agent_id AND agents.space = $? LIMIT 1)";
 
@@ -232,7 +232,7 @@ pub(crate) fn agent_tags(filter: &AgentFilter) -> Composed {
         return Composed::start("SELECT DISTINCT tag FROM agent_tags WHERE ");
     }
     if let Some(space) = filter.space.as_ref().filter(|_| filter.conditions.is_empty()) {
-        // In the order of the tags' index: a join would collect all of them before it knew which are distinct.
+        // Uses the index of tags. A join would collect the tags of all agents before removing duplicates.
         let mut statement = Composed { text: "SELECT DISTINCT tag FROM agent_tags WHERE ".into(), values: Vec::new() };
         statement.text(IN_SPACE, space.as_str());
         return statement;
@@ -291,7 +291,7 @@ impl Composed {
         self.push(actions::REVISION_KEYS);
         if let Some(ActionCursor { at, seq, revision: (policy, revision) }) = &filter.after {
             self.integer(" AND (r.created_at < $?", at.as_micros());
-            // Of one moment, actions come first, then revisions by policy, newest first.
+            // At the same time, actions come first, then revisions by policy, newest first.
             self.integer(" OR (r.created_at = $?", at.as_micros());
             self.integer(" AND (0 < $?", *seq);
             self.text(" OR r.policy_id > $?", policy);

@@ -37,9 +37,9 @@ statements! {
         AND NOT EXISTS (SELECT 1 FROM retired_output_keys WHERE cluster = $1)";
     /// Selects a cluster.
     CLUSTER = concat!("SELECT ", cluster_columns!(), " FROM output_clusters WHERE id = $1");
-    /// All clusters by output.
+    /// Selects all clusters by output.
     CLUSTERS = concat!("SELECT ", cluster_columns!(), " FROM output_clusters ORDER BY output, id");
-    /// Clusters with something to do.
+    /// Selects clusters with pending work.
     CLUSTERS_DUE = "SELECT id FROM output_clusters AS c WHERE (retry_at IS NULL OR retry_at <= $1) AND (\
         EXISTS (SELECT 1 FROM output_keys WHERE cluster = c.id AND state IN ('wanted', 'outdated', 'confirmed') \
         AND (retry_at IS NULL OR retry_at <= $1)) \
@@ -57,7 +57,7 @@ statements! {
         set_key!(), " AND cluster = $2 AND permissions_hash = $6 \
          AND EXISTS (SELECT 1 FROM agents WHERE id = $13 AND active = 1)"
     );
-    /// Whether a key is in use.
+    /// Selects whether a key is in use.
     IN_USE = "SELECT 1 FROM output_keys WHERE cluster = $1 AND key_id = $2";
     /// Deletes a key for an agent that is inactive or gone.
     DELETE_ABANDONED = "DELETE FROM output_keys WHERE agent_id = $1 AND output = $2 \
@@ -66,19 +66,19 @@ statements! {
     DELETE = "DELETE FROM output_keys WHERE agent_id = $1 AND output = $2 AND version = $3";
     /// Deletes all keys of an agent.
     DELETE_OF_AGENT = "DELETE FROM output_keys WHERE agent_id = $1 RETURNING cluster, key_id";
-    /// An agent's keys.
+    /// Selects the keys of an agent.
     OF_AGENT = concat!("SELECT ", key_columns!(), " FROM output_keys WHERE agent_id = $1 ORDER BY output");
-    /// Whether there are any.
+    /// Selects whether there are any.
     ANY = "SELECT 1 FROM output_keys UNION ALL SELECT 1 FROM retired_output_keys LIMIT 1";
-    /// Keys of a cluster in a state.
+    /// Selects keys of a cluster in a state.
     DUE = concat!(
         "SELECT ", key_columns!(), " FROM output_keys WHERE cluster = $1 AND state = $2 \
          AND (retry_at IS NULL OR retry_at <= $3) ORDER BY since LIMIT $4"
     );
-    /// Agents that wait for a key of a cluster.
+    /// Selects agents that wait for a key of a cluster.
     WAITING = "SELECT DISTINCT agent_id FROM output_keys WHERE cluster = $1 AND state IN ('wanted', 'outdated') \
         AND agent_id > $2 ORDER BY agent_id LIMIT $3";
-    /// Numbers of keys.
+    /// Counts the keys of a cluster.
     COUNTS = "SELECT count(key_id), coalesce(sum(CASE WHEN key_id IS NULL THEN 1 ELSE 0 END), 0), \
         count(failure_reason), min(failure_reason) FROM output_keys WHERE cluster = $1";
 
@@ -88,15 +88,15 @@ statements! {
         DO UPDATE SET after_policy = excluded.after_policy, after_revision = excluded.after_revision";
     /// Makes all retired keys of an agent due.
     RETIRED_DUE_OF_AGENT = "UPDATE retired_output_keys SET after_policy = NULL, after_revision = NULL WHERE agent_id = $1";
-    /// Retired keys of an agent that wait.
+    /// Selects retired keys of an agent that wait for a confirmation.
     RETIRED_OF_AGENT = "SELECT cluster, key_id, agent_id, after_policy, after_revision, retired_at \
         FROM retired_output_keys WHERE agent_id = $1 AND after_policy IS NOT NULL ORDER BY cluster, key_id";
-    /// Retired keys of a cluster that are due.
+    /// Selects retired keys of a cluster that are due.
     RETIRED_DUE = "SELECT key_id FROM retired_output_keys WHERE cluster = $1 AND after_policy IS NULL \
         ORDER BY retired_at LIMIT $2";
-    /// How many retired keys of a cluster are due.
+    /// Counts the retired keys of a cluster that are due.
     RETIRED_COUNT = "SELECT count(*) FROM retired_output_keys WHERE cluster = $1 AND after_policy IS NULL";
-    /// Whether a key is retired.
+    /// Selects whether a key is retired.
     RETIRED = "SELECT 1 FROM retired_output_keys WHERE cluster = $1 AND key_id = $2";
     /// Deletes a retired key.
     DELETE_RETIRED = "DELETE FROM retired_output_keys WHERE cluster = $1 AND key_id = $2";

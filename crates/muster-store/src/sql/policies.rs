@@ -28,34 +28,35 @@ statements! {
     );
     /// Selects whether it exists.
     EXISTS = "SELECT 1 FROM policies WHERE id = $1";
-    /// Whether another of the space has the name.
+    /// Selects whether another policy of the space has the name.
     NAME_TAKEN = "SELECT 1 FROM policies WHERE space = $1 AND name = $2 AND id <> $3";
     /// Deletes a policy with its revisions.
     DELETE = "DELETE FROM policies WHERE id = $1";
     /// Selects a policy.
     BY_ID = concat!("SELECT ", columns!(), " FROM policies WHERE id = $1");
-    /// One policy of a space.
+    /// Selects a policy of a space.
     BY_ID_IN = concat!("SELECT ", columns!(), " FROM policies WHERE id = $1 AND space = $2");
-    /// What enrollment needs; none of the columns lies behind the long ones.
+    /// Selects what an enrollment needs. These columns precede the long ones, so that reading them does not touch
+    /// overflow pages.
     HEAD = "SELECT id, inactivity_timeout FROM policies WHERE id = $1";
-    /// The same of the default policy of a space.
+    /// Selects the same of the default policy of a space.
     DEFAULT_HEAD = "SELECT id, inactivity_timeout FROM policies WHERE space = $1 AND is_default = 1 LIMIT 1";
-    /// The policy of a name in a space.
+    /// Selects the policy of a name in a space.
     BY_NAME = concat!("SELECT ", columns!(), " FROM policies WHERE space = $1 AND name = $2");
     /// Selects all, by name.
     LIST = concat!("SELECT ", columns!(), " FROM policies ORDER BY lower(name), name, id LIMIT $1 OFFSET $2");
     /// Counts all.
     COUNT = "SELECT count(*) FROM policies";
-    /// A space's, by name.
+    /// Selects the policies of a space by name.
     LIST_IN = concat!(
         "SELECT ", columns!(), " FROM policies WHERE space = $1 ORDER BY lower(name), name LIMIT $2 OFFSET $3"
     );
-    /// A space's behind a name, by name.
+    /// Selects the policies of a space after a name, by name.
     LIST_AFTER = concat!(
         "SELECT ", columns!(),
         " FROM policies WHERE space = $1 AND (lower(name), name) > (lower($2), $2) ORDER BY lower(name), name LIMIT $3"
     );
-    /// How many of a space.
+    /// Counts the policies of a space.
     COUNT_IN = "SELECT count(*) FROM policies WHERE space = $1";
 
     /// Inserts a revision unless its number is taken.

@@ -10,7 +10,7 @@ use super::identity::{self, APPLICATION_ID};
 use crate::engine::error::OpenError;
 use crate::engine::store::Durability;
 
-/// Prepared statements that a connection caches: more than there are.
+/// Capacity of the cache of prepared statements: more than there are statements.
 const PREPARED: usize = 256;
 /// Maximum wait for a lock that another program holds.
 const BUSY: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Opens the writing connection, before migrations. Fails without a change if the file is not a store of ours.
+/// Opens the writing connection, before migrations. Fails without a change if the file is not a store of this program.
 pub(super) fn writer(path: &Path, durability: Durability) -> Result<Connection, OpenError> {
     identity::refuse_foreign(path)?;
     create_private(path)?;
@@ -61,14 +61,15 @@ fn set_writer(connection: &Connection, durability: Durability) -> rusqlite::Resu
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)
 }
 
-/// Turns on what migrations need turned off.
+/// Enables foreign keys, which must be disabled during migrations.
 pub(super) fn enforce_references(connection: &Connection) -> Result<(), OpenError> {
     connection.pragma_update(None, "foreign_keys", true).map_err(OpenError::engine("turn on foreign keys"))
 }
 
-/// A reading connection.
+/// Opens a reading connection.
 pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
     let set = |connection: Connection| {
+        // A read that writes by mistake would otherwise compete with the writer for its lock.
         connection.pragma_update(None, "query_only", true)?;
         connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
         Ok(connection)
@@ -76,7 +77,7 @@ pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
     open(path).and_then(set).map_err(OpenError::engine(format!("open the store {} to read", path.display())))
 }
 
-/// Makes the file, readable by its owner alone, unless it is there.
+/// Creates the file, readable only by its owner, unless it exists.
 fn create_private(path: &Path) -> Result<(), OpenError> {
     let mut options = std::fs::OpenOptions::new();
     options.create(true).append(true);

@@ -1,4 +1,4 @@
-//! SQLite's errors, classified.
+//! Classification of SQLite's errors.
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi::{
@@ -25,7 +25,7 @@ fn cause(error: &rusqlite::Error) -> Cause {
         | rusqlite::Error::Utf8Error(..) => Cause::Row,
         error => match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Cause::File,
-            // Even to read, the engine wants to make its log and its index beside the file.
+            // Even for reading, the engine creates its log and its index next to the file.
             Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull | ErrorCode::CannotOpen) => Cause::Room,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Cause::Busy,
             _ => Cause::Other,
@@ -33,7 +33,7 @@ fn cause(error: &rusqlite::Error) -> Cause {
     }
 }
 
-/// A constraint of the schema that no precondition named: the same to the caller, in the schema's words.
+/// Converts a violated constraint to a precondition, with the text of the schema.
 fn constraint(error: &rusqlite::Error) -> Option<Precondition> {
     let rusqlite::Error::SqliteFailure(code, text) = error else { return None };
     let text = || text.clone().unwrap_or_else(|| code.to_string());
@@ -46,10 +46,11 @@ fn constraint(error: &rusqlite::Error) -> Option<Precondition> {
     }
 }
 
-/// An error of the commit itself.
+/// Converts an error of the commit itself.
 ///
-/// Full, busy and read-only are told before the frame that makes the commit valid is whole in the log. After any
-/// other error (a failed sync above all) the frame may be there, and a crash now could bring the commit to life.
+/// "Full", "busy" and "read-only" are reported before the frame that makes the commit valid is complete in the log.
+/// After any other error (such as a failed sync), the frame may be complete, and a crash could make the commit take
+/// effect.
 pub(super) fn commit_failed(error: rusqlite::Error) -> StoreError {
     let code = error.sqlite_error_code();
     let error = EngineError::from(error);

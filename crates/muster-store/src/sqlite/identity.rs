@@ -1,4 +1,4 @@
-//! Check that a file is a store of ours, before anything in it is changed.
+//! Check that a file is a store of this program, before anything in it is changed.
 //!
 //! A store has [`APPLICATION_ID`] in its header, which can be read without the engine. Stores of the first
 //! development versions have none; they are recognised by their table of migrations.
@@ -21,7 +21,8 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const HEADER: usize = 100;
 const ID_AT: usize = 68;
 
-/// Fails if the file exists and is not a store of ours, without changing it. A missing or empty file is accepted.
+/// Fails if the file exists and is not a store of this program, without changing it. A missing or empty file is
+/// accepted.
 pub fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     let header = header(path).map_err(OpenError::io(format!("read the store {}", path.display())))?;
     let foreign =
@@ -76,7 +77,8 @@ fn looking() -> OpenFlags {
     OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX
 }
 
-/// Without a WAL the file is complete and is opened read-only, without leaving a trace.
+/// Returns the URI for reading the file. Without a WAL, the file is complete and can be opened without creating other
+/// files.
 fn as_uri(path: &Path) -> String {
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_encoded_bytes() {
@@ -85,7 +87,7 @@ fn as_uri(path: &Path) -> String {
             other => uri.push_str(&format!("%{other:02X}")),
         }
     }
-    // If in doubt there is one: then the engine reports what it cannot read.
+    // If in doubt, assume that there is one: the engine then reports what it cannot read.
     let has_log = ["-wal", "-journal"].iter().any(|end| beside(path, end).try_exists().unwrap_or(true));
     uri.push_str(if has_log { "?mode=ro" } else { "?mode=ro&immutable=1" });
     uri

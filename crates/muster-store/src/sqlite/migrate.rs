@@ -23,7 +23,7 @@ pub(super) fn migrate(connection: &mut Connection, known: &[Migration]) -> Resul
     transaction.commit().map_err(OpenError::engine("commit the migrations of the store"))
 }
 
-/// Stores of the first development versions have no application id yet.
+/// Sets the application id, which stores of the first development versions do not have.
 fn mark(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let id: i32 = transaction.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     if id == APPLICATION_ID { Ok(()) } else { transaction.pragma_update(None, "application_id", APPLICATION_ID) }

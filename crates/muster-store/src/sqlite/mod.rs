@@ -1,4 +1,4 @@
-//! The embedded engine: SQLite, in a file beside the server.
+//! The embedded engine: SQLite, in a file in the data directory.
 //!
 //! * [`session`] is a connection, as the shared code uses it; one writes, two read.
 //! * [`connection`] opens connections (WAL, `synchronous=FULL`), [`open`] the store.

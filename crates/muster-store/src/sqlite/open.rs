@@ -19,7 +19,7 @@ use crate::engine::store::{Durability, Options, Sessions, SqlStore};
 use crate::sql::now;
 use muster_core::error_chain::chain;
 
-/// The lease of the one node never ends.
+/// Inserts the single node, whose lease never ends.
 const INTRODUCE: &str = concat!(
     "INSERT INTO nodes (id, epoch, name, place, version, schema_known, addresses, is_draining, handled, started_at, expires_at) \
      VALUES ($1, $1, $1, '', '', 0, '[]', 0, 0, ",
@@ -54,8 +54,8 @@ impl SqlStore {
     }
 }
 
-/// Puts the one node of this store into its table. A full disk does not keep the server from starting: the node is then
-/// listed as it was.
+/// Records the single node of this store in its table. A full disk does not prevent the server from starting; the
+/// record is then unchanged.
 fn introduce(connection: &Connection) {
     if let Err(error) = connection.execute(INTRODUCE, [ALONE]) {
         tracing::warn!(error = %chain(&error), "this node's record was not written");

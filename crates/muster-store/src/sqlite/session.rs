@@ -35,8 +35,9 @@ impl Session for Connection {
     }
 
     fn begin(&self) -> Result<()> {
-        // A roll-back that failed may have left the last transaction open.
+        // A failed rollback may have left the last transaction open.
         self.roll_back()?;
+        // Takes the write lock now. Upgrading from a read lock later fails at once if another program writes.
         Session::run(self, "BEGIN IMMEDIATE", &[]).map(|_| ())
     }
 
@@ -69,7 +70,7 @@ impl Session for Connection {
         Session::run(self, "ROLLBACK", &[]).map(|_| ())
     }
 
-    /// Brings the log into the file, so that the next start has nothing to recover.
+    /// Moves the log into the file, so that the next start has nothing to recover.
     fn finish(&self) -> Result<()> {
         Ok(self.pragma_update(None, "wal_checkpoint", "TRUNCATE")?)
     }

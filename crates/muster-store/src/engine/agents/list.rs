@@ -10,7 +10,7 @@ use crate::engine::row::{Columns, Result, all_composed, count_composed, filled, 
 use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
 use crate::sql::{agents as sql, filter};
 
-/// A page: first the ids in order, then their records, so that a sort over the whole fleet carries ids only.
+/// Returns a page: first the ids in order, then their records, so that sorting the whole fleet moves only ids.
 pub(in crate::engine) fn page(
     connection: &Connection,
     wanted: &AgentFilter,
@@ -32,7 +32,7 @@ fn all_details(
     filled(page, ids, |id| Ok(unless_unreadable("agents", || id.to_string(), details(connection, &id))?.flatten()))
 }
 
-/// These agents, in this order.
+/// Selects these agents, in this order.
 pub(in super::super) fn named(connection: &Connection, ids: &[AgentId]) -> Result<Vec<AgentDetails>> {
     let mut items = Vec::with_capacity(ids.len());
     for id in ids {
@@ -42,7 +42,7 @@ pub(in super::super) fn named(connection: &Connection, ids: &[AgentId]) -> Resul
     Ok(items)
 }
 
-/// Records behind a cursor.
+/// Selects the agents after a cursor.
 pub(in crate::engine) fn after(
     connection: &Connection,
     wanted: &AgentFilter,
@@ -61,7 +61,7 @@ fn details(connection: &Connection, id: &AgentId) -> Result<Option<AgentDetails>
     Ok(Some(AgentDetails { record, documents: AgentDocuments { local_metadata, components: None } }))
 }
 
-/// Ids after one.
+/// Selects ids after one.
 pub(in crate::engine) fn ids(
     connection: &Connection,
     wanted: &AgentFilter,
@@ -72,7 +72,7 @@ pub(in crate::engine) fn ids(
     all_composed(connection, &statement, |row| Columns::of(row).id())
 }
 
-/// The versions of these agents' records.
+/// Selects the versions of these agents' records.
 pub(in super::super) fn versions(connection: &Connection, ids: &[AgentId]) -> Result<Vec<(AgentId, i64)>> {
     all_composed(connection, &filter::agent_versions(ids), |row| {
         let mut columns = Columns::of(row);
@@ -80,9 +80,9 @@ pub(in super::super) fn versions(connection: &Connection, ids: &[AgentId]) -> Re
     })
 }
 
-/// Number in each status.
+/// Counts agents by status.
 pub(in crate::engine) fn counts(connection: &Connection, wanted: &AgentFilter) -> Result<Vec<(Status, u64)>> {
-    // A status that this version does not know must not hide how many are in the others.
+    // A status that this version does not know must not hide the counts of the others.
     let counts = all_composed(connection, &filter::agent_counts(wanted), |row| {
         let mut columns = Columns::of(row);
         let count = columns.word().and_then(|status| Ok((status, columns.count()?)));
@@ -91,7 +91,7 @@ pub(in crate::engine) fn counts(connection: &Connection, wanted: &AgentFilter) -
     Ok(counts.into_iter().flatten().collect())
 }
 
-/// Every tag in use, sorted ignoring case.
+/// Selects all tags in use, sorted ignoring case.
 pub(in crate::engine) fn tags(connection: &Connection, wanted: &AgentFilter) -> Result<Vec<String>> {
     let mut tags: Vec<String> = all_composed(connection, &filter::agent_tags(wanted), |row| row.get(0))?;
     tags.sort_by_cached_key(|tag| (tag.to_lowercase(), tag.clone()));

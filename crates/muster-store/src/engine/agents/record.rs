@@ -1,4 +1,4 @@
-//! An agent's record as a row, in the column order of the statements.
+//! Conversion of an agent's record to a row, in the column order of the statements.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::sql::agents as sql;
 /// More than a record has columns, with those that an update compares.
 const COLUMNS: usize = 50;
 
-/// Inserts; 0 when the id is taken.
+/// Inserts the record. Returns 0 if the id is taken.
 pub(super) fn insert(connection: &Connection, record: &AgentRecord) -> Result<usize> {
     let mut values = Values::new();
     values.plain(record)?;
@@ -23,10 +23,12 @@ pub(super) fn insert(connection: &Connection, record: &AgentRecord) -> Result<us
     connection.run(sql::INSERT, &values.0)
 }
 
-/// Updates the row of `before`'s version; 0 when there is none. Touches only the indexes concerned.
+/// Updates the row with the version of `before`. Returns 0 if there is none. Touches only the indexes of changed
+/// columns.
 pub(super) fn update(connection: &Connection, before: &AgentRecord, after: &AgentRecord) -> Result<usize> {
     let keys = !same_keys(before, after);
     let status = keys || !same_status(before, after);
+    // Most check-ins change no indexed column, and an index that a statement does not name is not written.
     let text = match (keys, status) {
         (true, _) => sql::UPDATE_ALL,
         (false, true) => sql::UPDATE_STATUS,
@@ -84,7 +86,7 @@ impl<'r> Values<'r> {
         if words.is_empty() { self.bind("[]") } else { self.bind(to_json(words)?) }
     }
 
-    /// The columns that stand in no index.
+    /// Binds the columns that are in no index.
     fn plain(&mut self, record: &'r AgentRecord) -> Result<()> {
         self.bind(record.version)?;
         self.bind(record.family.word())?;
@@ -129,7 +131,7 @@ impl<'r> Values<'r> {
         self.bind(&upgrade.rollbacks)
     }
 
-    /// The status and its deadline.
+    /// Binds the status and its deadline.
     fn status(&mut self, record: &'r AgentRecord) -> Result<()> {
         self.bind(record.status.word())?;
         self.time(record.status_deadline)

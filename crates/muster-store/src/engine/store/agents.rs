@@ -55,6 +55,8 @@ impl AgentStore for SqlStore {
     }
 
     async fn agent_documents(&self, id: &AgentId) -> Result<Option<AgentDocuments>, StoreError> {
+        // Without a lock: readers must not wait for the writer. Repeats are rare, since an agent's entry changes
+        // seldom.
         loop {
             let before = self.on_the_way.of(id);
             let key = id.clone();

@@ -15,7 +15,7 @@ impl NodeStore for SqlStore {
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
         let mut nodes = self.points.read(nodes::live).await?;
         let this = self.membership.standing().node;
-        // Its row is as of the last renewal.
+        // The row contains the number as of the last renewal.
         nodes.iter_mut().filter(|node| node.id == this).for_each(|node| node.handled = self.feed.handled());
         Ok(nodes)
     }
@@ -32,7 +32,7 @@ impl NodeStore for SqlStore {
 #[async_trait]
 impl LeaseStore for SqlStore {
     async fn take_lease(&self, lease: LeaseName) -> Result<Option<FencingToken>, StoreError> {
-        // A read first: most calls find that nothing has changed, and a commit for each would be dear.
+        // A read first: most calls find that nothing has changed, and a commit for each would be expensive.
         let look = move |c: &Connection| c.leases().map_or(Ok(Holder::ThisNode(0)), |leases| leases.holder(lease));
         match self.points.read(look).await? {
             Holder::ThisNode(number) => Ok(Some(FencingToken { lease, number })),
