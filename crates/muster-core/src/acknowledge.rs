@@ -51,6 +51,8 @@ pub struct Acknowledged {
     pub record: Option<AgentRecord>,
     /// Whether this unenrolls the agent, so that its keys are revoked (EA122).
     pub deactivated: bool,
+    /// Whether an upgrade was acked that is still open: only the agent's next check-in says how it went.
+    pub awaits_report: bool,
 }
 
 /// Outcome of an ack.
@@ -151,8 +153,11 @@ pub fn decide(
         next.policy_failure = None;
     }
     let deactivated = record.active && !next.active;
+    // Both the first ack and the ack of a failed attempt are progress.
+    let progress = |record: &AgentRecord| record.upgrade.open.as_ref().and_then(|open| open.progress_at);
+    let awaits_report = progress(&next).is_some() && progress(&next) != progress(record);
     let changed = (next != *record).then(|| status::finish(record, next, seen, now));
-    Acknowledged { verdicts, results, record: changed, deactivated }
+    Acknowledged { verdicts, results, record: changed, deactivated, awaits_report }
 }
 
 /// Returns the acked revision of the assigned policy that exists (EA117, D16): the target if it is one of them,

@@ -44,6 +44,8 @@ pub struct AgentEntry {
     polls: AtomicU32,
     /// Number of the newest poll: the polls of this agent are numbered from 1, wrapping around.
     newest_poll: AtomicU32,
+    /// Number of the newest poll that must be answered; 0 if none was recalled.
+    recalled_poll: AtomicU32,
     last_seen: AtomicI64,
 }
 
@@ -221,6 +223,7 @@ impl AgentEntry {
             action_generation: AtomicU64::new(0),
             polls: AtomicU32::new(0),
             newest_poll: AtomicU32::new(0),
+            recalled_poll: AtomicU32::new(0),
             last_seen: AtomicI64::new(i64::MIN),
         }
     }
@@ -389,6 +392,12 @@ impl AgentEntry {
         }
     }
 
+    /// Ends the held polls, so that the agent checks in again and reports its state.
+    pub fn recall_polls(&self) {
+        self.recalled_poll.store(self.newest_poll.load(Ordering::Acquire), Ordering::Release);
+        self.wake_for_policy();
+    }
+
     /// Returns true while a poll is held.
     pub fn is_connected(&self) -> bool {
         self.polls.load(Ordering::Relaxed) > 0
@@ -438,6 +447,13 @@ impl PollSlot {
     /// Returns true if the agent has started `MAX_POLLS` newer polls: then this one must be answered.
     pub fn is_superseded(&self) -> bool {
         self.entry.newest_poll.load(Ordering::Acquire).wrapping_sub(self.number) >= MAX_POLLS
+    }
+
+    /// Returns true if the poll was held when the agent's polls were recalled.
+    pub fn is_recalled(&self) -> bool {
+        let recalled = self.entry.recalled_poll.load(Ordering::Acquire);
+        // Numbers wrap around: an older poll is behind by less than half of them.
+        recalled != 0 && recalled.wrapping_sub(self.number) < u32::MAX / 2
     }
 
     /// The agent.
