@@ -113,12 +113,17 @@ impl Acks<'_> {
     /// agent runs: newer ones, or the target if that is older. Agents also ack the restored policy on each start, which
     /// changes nothing.
     fn new_revisions(&self, record: &AgentRecord) -> impl Iterator<Item = i64> {
-        let assigned = record.policy_id.as_ref().map(PolicyId::as_str);
         let (runs, target) = (record.policy_revision.max(0), record.target_revision);
-        let is_new = move |revision: i64| revision > runs || (target == Some(revision) && revision != runs);
+        let is_new = move |revision: &i64| *revision > runs || (target == Some(*revision) && *revision != runs);
+        self.acked_revisions(record).filter(is_new)
+    }
+
+    /// Returns the revisions of the assigned policy that were acked without an error, new or not.
+    pub fn acked_revisions(&self, record: &AgentRecord) -> impl Iterator<Item = i64> {
+        let assigned = record.policy_id.as_ref().map(PolicyId::as_str);
         self.0.iter().filter(|ack| ack.error.is_none() && ack.is_of(&record.id)).filter_map(move |ack| {
             match &ack.subject {
-                Subject::Policy(Some((id, revision))) if assigned == Some(id) && is_new(*revision) => Some(*revision),
+                Subject::Policy(Some((id, revision))) if assigned == Some(id) => Some(*revision),
                 _ => None,
             }
         })

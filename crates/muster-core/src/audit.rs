@@ -101,15 +101,15 @@ pub fn hex(hash: &[u8; 32]) -> String {
 /// Defect of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChainFault {
-    /// The event there was changed, moved or inserted, or one before it was.
-    #[error("it was changed, moved or inserted")]
+    /// The event at this position, or an earlier one, was changed, moved or inserted.
+    #[error("the event was changed, moved or inserted")]
     Changed,
-    /// The event there is missing, and later ones are there.
-    #[error("it was removed")]
+    /// The event at this position is missing, but later events exist.
+    #[error("the event was removed")]
     Missing,
-    /// Another chain sealed an event at this position that is not there: it was removed with all that followed it, or
-    /// the chain was rewritten.
-    #[error("another node's seal knows an event there that was removed or rewritten")]
+    /// Another chain contains the seal of an event at this position, which does not exist: it was removed with all later
+    /// events, or the chain was rewritten.
+    #[error("the seal of another node contains an event at this position that was removed or changed")]
     Sealed,
 }
 

@@ -130,6 +130,10 @@ id_type!(
     KeyId
 );
 id_type!(
+    /// Id of an Elasticsearch cluster, as an output reaches it.
+    ClusterId
+);
+id_type!(
     /// Id of the record of an enrollment key (not its [`KeyId`]).
     EnrollmentKeyId
 );

@@ -31,6 +31,7 @@ pub mod host;
 pub mod id;
 pub mod lifecycle;
 pub mod output;
+pub mod output_key;
 pub mod pem;
 pub mod policy;
 pub mod poll;

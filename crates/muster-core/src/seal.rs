@@ -11,7 +11,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use zeroize::Zeroizing;
 
 use crate::entropy::{Entropy, random_bytes};
-use crate::id::{EnrollmentKeyId, SecretId};
+use crate::id::{ClusterId, EnrollmentKeyId, KeyId, SecretId};
 
 const FORMAT: u8 = 1;
 const KEY_ID_LEN: usize = 8;
@@ -57,6 +57,16 @@ impl<'a> Place<'a> {
     /// The token of an enrollment key that may be shown again.
     pub fn enrollment_token(id: &'a EnrollmentKeyId) -> Self {
         Self { table: "enrollment_keys", row: id.as_str(), column: "sealed_token" }
+    }
+
+    /// The key of an agent at an output.
+    pub fn output_key(id: &'a KeyId) -> Self {
+        Self { table: "output_keys", row: id.as_str(), column: "sealed" }
+    }
+
+    /// How a cluster is reached.
+    pub fn output_cluster(id: &'a ClusterId) -> Self {
+        Self { table: "output_clusters", row: id.as_str(), column: "sealed" }
     }
 
     /// A setting.

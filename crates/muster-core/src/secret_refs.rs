@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::id::SecretId;
+use crate::policy::issuers::SECTION as ISSUERS;
 
 // Defined by the protocol: agents and tools know this syntax.
 /// Prefix of an inline reference, which ends with `}`.
@@ -65,13 +66,18 @@ pub fn scopes(policy: &mut Map<String, Value>) -> Vec<(String, &mut Value)> {
             ("agent", Value::Object(agent)) => {
                 found.extend(agent.get_mut("download").map(|download| ("agent.download".to_owned(), download)));
             }
-            (name, Value::Object(named)) if name == "outputs" || OTEL_COMPONENTS.contains(&name) => {
+            (name, Value::Object(named)) if is_named(name) => {
                 found.extend(named.iter_mut().map(|(key, value)| (join(name, key), value)));
             }
             _ => {}
         }
     }
     found
+}
+
+/// Returns whether a section maps names to components in which references work.
+fn is_named(section: &str) -> bool {
+    matches!(section, "outputs" | ISSUERS) || OTEL_COMPONENTS.contains(&section)
 }
 
 /// Appends a step to a path.
@@ -147,6 +153,22 @@ pub fn inline_ids(text: &str) -> impl Iterator<Item = SecretId> {
         Part::Reference(id) => SecretId::parse(id).ok(),
         Part::Text(_) => None,
     })
+}
+
+/// Returns the names in all inline references of a value.
+pub fn inline_names(value: &Value) -> BTreeSet<String> {
+    match value {
+        Value::String(text) => {
+            let names = parts(text).into_iter().filter_map(|part| match part {
+                Part::Reference(name) => Some(name.to_owned()),
+                Part::Text(_) => None,
+            });
+            names.collect()
+        }
+        Value::Array(items) => items.iter().flat_map(inline_names).collect(),
+        Value::Object(fields) => fields.values().flat_map(inline_names).collect(),
+        _ => BTreeSet::new(),
+    }
 }
 
 /// Inserts secrets into all strings of a value other than a policy, where inline references work everywhere (EA84, D3).

@@ -143,6 +143,7 @@ impl Server {
             sealer: Arc::new(Sealer::new(&*Sealer::generate_key(&*entropy))?),
             signer: Arc::new(Signer::generate()?.0),
             entropy: entropy.clone(),
+            issuer: Arc::new(muster_fleet::output_keys::issuer::NoIssuer),
             settings: FleetSettings { long_poll: Duration::ZERO, poll_jitter: Duration::ZERO, ..Default::default() },
         });
         tokio::spawn(Arc::clone(&fleet).run_background());

@@ -236,8 +236,8 @@ fn reply(delivery: Delivery, entry: &AgentEntry, accepted: Coding) -> Result<Rep
         Delivery::Policy(policy) => {
             let (agent, coding) = (entry.id().as_str(), coding_of(policy.plain_len(), accepted));
             let pieces = match coding {
-                Coding::Gzip => policy.gzip(agent),
-                Coding::Identity => policy.plain(agent),
+                Coding::Gzip => policy.gzip(agent, &policy.keys),
+                Coding::Identity => policy.plain(agent, &policy.keys),
             };
             Ok(coded(respond::json_bytes(ReplyBody::pieces(pieces)), coding))
         }

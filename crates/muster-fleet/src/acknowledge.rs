@@ -43,6 +43,7 @@ impl CheckIns {
         });
         update.await?;
         let Some(acknowledged) = outcome else { return Ok(Vec::new()) };
+        self.note_policy_acks(entry, &record, acks);
         if acknowledged.deactivated {
             // An acked UNENROLL has revoked the agent's keys; a poll held under one of them must end now and not at its
             // deadline (EA122).
@@ -54,6 +55,15 @@ impl CheckIns {
             entry.recall_polls();
         }
         Ok(acknowledged.verdicts)
+    }
+
+    /// Lets the held poll look at the output keys: an acked policy ends the use of former keys and permissions (EA106).
+    fn note_policy_acks(&self, entry: &AgentEntry, record: &AgentRecord, acks: &Acks<'_>) {
+        let acked = acks.acked_revisions(record).max();
+        if let Some(revision) = acked.filter(|_| self.keys.are_known()) {
+            entry.remember_policy_ack(revision);
+            entry.wake_for_policy();
+        }
     }
 
     async fn look_up(&self, record: &AgentRecord, wanted: Wanted) -> Result<LookedUp, Error> {

@@ -7,6 +7,7 @@
 //! that the next heartbeat needs no read.
 
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use muster_core::documents::Digest;
 use muster_core::duplicate_hosts::HostMark;
 use muster_core::entropy::random_bytes;
 use muster_core::id::{ActionId, PolicyId};
+use muster_core::output_key::AgentKeys;
 use muster_core::policy::render::RenderedPolicy;
 use muster_core::poll::{GoDuration, PollLimits};
 use muster_core::reenroll::delivered_to;
@@ -34,9 +36,10 @@ use tokio::time::Instant;
 
 use super::authenticate::unauthorized;
 use super::authority::System;
+use super::output_keys::{Keys, Look, OutputKeys};
 use super::policy_cache::{PolicyCache, open_secrets};
 use super::records::Records;
-use super::registry::{AgentEntry, LastRequest, PollSlot, Registry};
+use super::registry::{AgentEntry, LastRequest, PolicyOffers, PollSlot, Registry};
 use super::secrets::SealedSecrets;
 use super::shutdown::Shutdown;
 use super::update::{AgentChange, end_of_upgrade};
@@ -50,6 +53,8 @@ const OFFERS_WITHOUT_PAUSE: u32 = 3;
 const FIRST_OFFER_PAUSE: Duration = Duration::from_secs(5);
 /// The pause doubles with each further delivery up to this maximum.
 const LONGEST_OFFER_PAUSE: Duration = Duration::from_secs(300);
+/// Number of deliveries with a key after which it counts as received that was missing in an earlier one.
+const MOST_REPETITIONS: u32 = 5;
 
 /// A decoded check-in with the adapter's facts about the request.
 #[derive(Debug)]
@@ -89,7 +94,23 @@ pub enum Delivery {
         actions: Vec<Delivered>,
     },
     /// A policy, alone (EA95).
-    Policy(Arc<RenderedPolicy>),
+    Policy(PolicyDelivery),
+}
+
+/// A policy with the keys of the agent that gets it.
+#[derive(Clone)]
+pub struct PolicyDelivery {
+    policy: Arc<RenderedPolicy>,
+    /// The agent's keys.
+    pub keys: AgentKeys,
+}
+
+impl Deref for PolicyDelivery {
+    type Target = RenderedPolicy;
+
+    fn deref(&self) -> &RenderedPolicy {
+        &self.policy
+    }
 }
 
 /// A held poll: all that remains of a check-in while nothing is due. With a hundred thousand of them, every byte
@@ -135,6 +156,7 @@ pub struct CheckIns {
     registry: Arc<Registry>,
     pub(super) records: Arc<Records>,
     pub(super) policies: Arc<PolicyCache>,
+    pub(super) keys: Arc<OutputKeys>,
     pub(super) secrets: Arc<SealedSecrets>,
     external_url: Option<String>,
     /// Certificate of the CA that agents must trust, PEM; empty while unknown, or if the platform's CAs suffice.
@@ -153,6 +175,7 @@ pub(crate) struct CheckInParts {
     pub(crate) registry: Arc<Registry>,
     pub(crate) records: Arc<Records>,
     pub(crate) policies: Arc<PolicyCache>,
+    pub(crate) keys: Arc<OutputKeys>,
     pub(crate) secrets: Arc<SealedSecrets>,
     /// The URL that agents use, if one is known.
     pub(crate) external_url: Option<String>,
@@ -171,6 +194,7 @@ impl CheckIns {
             registry: parts.registry,
             records: parts.records,
             policies: parts.policies,
+            keys: parts.keys,
             secrets: parts.secrets,
             external_url: parts.external_url,
             own_ca: OnceLock::new(),
@@ -254,6 +278,10 @@ impl CheckIns {
             })
             .await?;
         entry.remember_documents(known);
+        if (after.policy_revision, &after.running_policy_id) != (before.policy_revision, &before.running_policy_id) {
+            // A confirmed policy ends the use of former keys and permissions (EA106).
+            entry.forget_keys();
+        }
         Ok((after, revision, poll))
     }
 
@@ -402,28 +430,80 @@ impl CheckIns {
     async fn due_policy(&self, entry: &AgentEntry, record: &AgentRecord, baseline: &Baseline) -> Result<Due, Error> {
         let Some(policy_id) = &record.policy_id else { return Ok(Due::Nothing) };
         let has = baseline.revision_for(record);
-        let Some(revision) = self.due_revision(record, policy_id, has).await? else { return Ok(Due::Nothing) };
+        let revision = match self.due_revision(record, policy_id, has).await? {
+            Some(revision) => revision,
+            None if self.is_due_again(entry, record, policy_id, has).await? => has,
+            None => return Ok(Due::Nothing),
+        };
         let Some(policy) = self.policies.get(policy_id, revision).await? else {
             tracing::warn!(agent = %record.id, policy = %policy_id, revision, "the target revision does not exist");
             // The agent keeps what it runs; an error would only make it retry.
             return Ok(Due::Nothing);
         };
-        let (offers, now) = (entry.offers(), self.clock.now());
-        // An agent that rejects a revision checks in again immediately and still reports the old one. Without the pause
-        // it would get the same revision in an endless loop (D11).
-        if offers.revision == policy.revision && offers.count >= OFFERS_WITHOUT_PAUSE {
-            let doublings = (offers.count - OFFERS_WITHOUT_PAUSE).min(6);
-            // Six doublings exceed the maximum; more would overflow the shift.
-            let pause = (FIRST_OFFER_PAUSE * (1 << doublings)).min(LONGEST_OFFER_PAUSE);
-            let waited = now.since(offers.last);
-            if waited < pause {
-                return Ok(Due::Later(pause - waited));
-            }
+        let now = self.clock.now();
+        if let Some(pause) = offer_pause(entry.offers(), policy.revision, now) {
+            return Ok(Due::Later(pause));
         }
+        // Boxed: most agents get as far only when their policy changes.
+        let (keys, is_whole) = match Box::pin(self.keys.for_delivery(record, &policy)).await? {
+            Keys::Ready { keys, is_whole } => (keys, is_whole),
+            Keys::Wait(left) => return Ok(Due::Later(left)),
+        };
         // Counted when it is delivered, since nothing tells whether the response arrives.
-        entry.remember_offer(policy.revision, now);
-        Ok(Due::Now(Delivery::Policy(policy)))
+        entry.remember_offer(policy.revision, is_whole, now);
+        Ok(Due::Now(Delivery::Policy(PolicyDelivery { policy, keys })))
     }
+
+    /// Returns true if the agent must get the policy again that it has, because a key was missing in it (EA110).
+    async fn is_due_again(
+        &self,
+        entry: &AgentEntry,
+        record: &AgentRecord,
+        policy: &PolicyId,
+        has: i64,
+    ) -> Result<bool, Error> {
+        // A change of the agent's keys is announced as a change of the agent, which brings no action.
+        let generation = entry.generation();
+        if has <= 0 || entry.is_without_keys(generation) {
+            return Ok(false);
+        }
+        // Boxed: a heartbeat does not get as far, and need not carry the room.
+        let look = Box::pin(self.look_at_keys(entry, record, policy, has)).await?;
+        if look == Look::Nothing {
+            entry.remember_without_keys(generation);
+        }
+        Ok(look == Look::Deliver)
+    }
+
+    async fn look_at_keys(
+        &self,
+        entry: &AgentEntry,
+        record: &AgentRecord,
+        policy: &PolicyId,
+        has: i64,
+    ) -> Result<Look, Error> {
+        if !self.keys.are_any().await? {
+            return Ok(Look::Nothing);
+        }
+        let Some(policy) = self.policies.get(policy, has).await? else { return Ok(Look::Nothing) };
+        let offers = entry.offers();
+        // Agents can be told not to ack policies. Without a limit, they would get the same one for ever.
+        let is_given_up = offers.revision == has && offers.whole >= MOST_REPETITIONS;
+        let acked = if is_given_up { has } else { entry.acked_policy() };
+        self.keys.look(record, &policy, acked).await
+    }
+}
+
+/// Returns the rest of the pause before a revision is delivered again. An agent that rejects a revision checks in again
+/// immediately and still reports the old one; without the pause, it would get the same revision in an endless loop (D11).
+fn offer_pause(offers: PolicyOffers, revision: i64, now: Timestamp) -> Option<Duration> {
+    if offers.revision != revision || offers.count < OFFERS_WITHOUT_PAUSE {
+        return None;
+    }
+    let doublings = (offers.count - OFFERS_WITHOUT_PAUSE).min(6);
+    // Six doublings exceed the maximum; more would overflow the shift.
+    let pause = (FIRST_OFFER_PAUSE * (1 << doublings)).min(LONGEST_OFFER_PAUSE);
+    pause.checked_sub(now.since(offers.last)).filter(|left| !left.is_zero())
 }
 
 impl HeldPoll {

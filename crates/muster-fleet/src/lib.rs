@@ -31,6 +31,7 @@ pub mod moment;
 mod observation;
 mod offered_files;
 pub mod output_health;
+pub mod output_keys;
 mod output_yaml;
 pub mod outputs;
 pub mod policies;
@@ -81,6 +82,8 @@ use self::enroll::Enrollment;
 use self::files::Files;
 use self::housekeeping::Housekeeping;
 use self::keys::EnrollmentKeys;
+use self::output_keys::OutputKeys;
+use self::output_keys::issuer::KeyIssuer;
 use self::outputs::Outputs;
 use self::policies::Policies;
 use self::refusals::Refusals;
@@ -156,6 +159,7 @@ pub struct Fleet {
     enrollment_keys: EnrollmentKeys,
     policies: Arc<Policies>,
     outputs: Outputs,
+    output_keys: Arc<OutputKeys>,
     files: Files,
     audit: Audit,
     statuses: Arc<Statuses>,
@@ -180,6 +184,8 @@ pub struct FleetParts {
     pub sealer: Arc<Sealer>,
     /// Signs policies and actions.
     pub signer: Arc<Signer>,
+    /// Reaches the clusters of outputs.
+    pub issuer: Arc<dyn KeyIssuer>,
     /// The configuration.
     pub settings: FleetSettings,
 }
@@ -192,20 +198,23 @@ impl Fleet {
     pub fn new(parts: FleetParts) -> Arc<Self> {
         let settings = parts.settings.clone();
         #[cfg(any(test, feature = "testing"))]
-        let inner = (Arc::clone(&parts.store), Arc::clone(&parts.sealer), Arc::clone(&parts.signer));
+        let inner =
+            (Arc::clone(&parts.store), Arc::clone(&parts.sealer), Arc::clone(&parts.signer), Arc::clone(&parts.issuer));
         let wiring = Wiring::new(parts);
         // Built first, because services below depend on them.
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let actions = Arc::new(wiring.actions());
         let feed = Arc::new(wiring.feed(&statuses));
+        let output_keys = Arc::new(wiring.output_keys());
         Arc::new(Self {
             authentication: wiring.authentication(),
             credentials: wiring.credentials(),
             enrollment: wiring.enrollment(),
-            check_ins: Arc::new(wiring.check_ins()),
+            check_ins: Arc::new(wiring.check_ins(&output_keys)),
             agents: wiring.agents(),
             enrollment_keys: wiring.enrollment_keys(),
             outputs: wiring.outputs(&policies),
+            output_keys,
             files: wiring.files(),
             audit: wiring.audit(),
             server_status: wiring.server_status(),
@@ -249,6 +258,11 @@ impl Fleet {
     /// Outputs.
     pub fn outputs(&self) -> &Outputs {
         &self.outputs
+    }
+
+    /// Keys of agents at the clusters of outputs.
+    pub fn output_keys(&self) -> &Arc<OutputKeys> {
+        &self.output_keys
     }
 
     /// Uploads, files for agents, artifacts.
@@ -317,7 +331,7 @@ impl Fleet {
     }
 
     /// Runs the background tasks until [`Fleet::stop`]: the change feed, status transitions, recovery of a read-only
-    /// store, and housekeeping. Returns when all of them have ended.
+    /// store, output keys, and housekeeping. Returns when all of them have ended.
     pub async fn run_background(self: Arc<Self>) {
         // A task each, so that a slow read of one does not delay the others. The feed matters most: revocations by other
         // nodes depend on it.
@@ -326,7 +340,8 @@ impl Fleet {
         let recovery = Arc::clone(&self.store).recover(Arc::clone(&self.clock), Arc::clone(&self.shutdown));
         let recovery = tokio::spawn(recovery);
         let house = tokio::spawn(Arc::clone(&self.housekeeping).run_periodically());
-        for task in [feed, statuses, recovery, house] {
+        let keys = tokio::spawn(Arc::clone(&self.output_keys).run());
+        for task in [feed, statuses, recovery, house, keys] {
             // A task ends with an error only if it panicked. The others keep running: a server without housekeeping
             // still serves its agents.
             if let Err(error) = task.await {

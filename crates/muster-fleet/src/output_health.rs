@@ -1,10 +1,12 @@
-//! Health of outputs, derived from the reports of the agents that use them.
+//! Health of outputs, derived from the reports of the agents that use them, and from the creation of their keys.
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{Grant, PoliciesRead};
 use muster_core::documents::components::failing_output;
 use muster_core::id::{OutputId, PolicyId};
+use muster_core::output_key::KeyCounts;
+use muster_core::policy::issuers;
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
 use serde_json::Value;
@@ -23,8 +25,17 @@ pub struct OutputHealth {
     pub state: &'static str,
     /// Explanation.
     pub message: String,
-    /// Since when an agent reports errors; for a healthy output, the time of the last check-in.
+    /// Since when an agent reports errors, or keys can't be created; for a healthy output, the time of the last check-in.
     pub since: Option<Timestamp>,
+    /// Keys of agents at the output; `None` if it creates none.
+    pub keys: Option<KeyCounts>,
+}
+
+/// The creation of keys at an output.
+struct Keys {
+    counts: KeyCounts,
+    /// Why some can't be created, and since when.
+    failure: Option<(String, Option<Timestamp>)>,
 }
 
 impl Outputs {
@@ -32,9 +43,10 @@ impl Outputs {
     /// name.
     pub async fn health(&self, grant: &Grant<PoliciesRead>, id: &str) -> Result<OutputHealth, Error> {
         let seen = self.store.seen_by(grant);
-        let policies = self.policies_with_output(seen, id).await?;
+        let (policies, outputs) = self.uses(seen, id).await?;
+        let keys = keys_at(seen, &outputs).await?;
         if policies.is_empty() {
-            return Ok(unknown("no policy uses it"));
+            return Ok(with_keys(unknown("no policy uses it"), keys));
         }
         let filter = AgentFilter::all([AgentCondition::Policies(policies)]);
         let page = Page { offset: 0, limit: MAX_AGENTS };
@@ -42,21 +54,51 @@ impl Outputs {
         // Agents that enrolled but never checked in have reported nothing, good or bad.
         let heard: Vec<AgentRecord> =
             found.into_iter().map(|details| details.record).filter(|record| record.last_checkin.is_some()).collect();
-        summarize(seen, &heard).await
+        Ok(with_keys(summarize(seen, &heard).await?, keys))
     }
 
-    async fn policies_with_output(&self, seen: Scoped<'_>, id: &str) -> Result<Vec<PolicyId>, Error> {
+    /// Returns the policies that use an output, and its names as clusters have them.
+    async fn uses(&self, seen: Scoped<'_>, id: &str) -> Result<(Vec<PolicyId>, Vec<String>), Error> {
         if let Ok(output) = OutputId::parse(id)
             && seen.output(&output).await?.is_some()
         {
             let users = self.policies.output_users(seen).await?.remove(&output).unwrap_or_default();
-            return Ok(users.into_iter().map(|policy| policy.id).collect());
+            return Ok((users.into_iter().map(|policy| policy.id).collect(), vec![id.to_owned()]));
         }
         let named = |config: &Value| config.get("outputs").is_some_and(|outputs| outputs.get(id).is_some());
         let policies = all_in(seen).await?.into_iter().filter(|policy| named(&policy.config));
         let policies: Vec<PolicyId> = policies.map(|policy| policy.id).collect();
-        if policies.is_empty() { Err(Error::not_found("output", id)) } else { Ok(policies) }
+        if policies.is_empty() {
+            return Err(Error::not_found("output", id));
+        }
+        let outputs = policies.iter().map(|policy| issuers::source(policy, id, None)).collect();
+        Ok((policies, outputs))
     }
+}
+
+/// Sums up the keys at all clusters of an output: those of its present hosts, and of former ones.
+async fn keys_at(seen: Scoped<'_>, outputs: &[String]) -> Result<Option<Keys>, Error> {
+    let mut keys: Option<Keys> = None;
+    for cluster in seen.output_clusters(outputs).await? {
+        let (counts, rejected) = seen.output_key_counts(&cluster).await?;
+        let keys = keys.get_or_insert(Keys { counts: KeyCounts::default(), failure: None });
+        keys.counts += counts;
+        let failure = cluster.failure.map(|failure| (failure.reason, Some(failure.since)));
+        let rejected = rejected.map(|reason| (format!("{} keys were rejected: {reason}", counts.failed), None));
+        keys.failure = keys.failure.take().or(failure).or(rejected);
+    }
+    Ok(keys)
+}
+
+fn with_keys(health: OutputHealth, keys: Option<Keys>) -> OutputHealth {
+    let Some(Keys { counts, failure }) = keys else { return health };
+    let keys = Some(counts);
+    let Some((reason, since)) = failure else { return OutputHealth { keys, ..health } };
+    let mut message = format!("keys of agents can't be created or changed: {reason}");
+    if health.state == "DEGRADED" {
+        message = format!("{message}; {}", health.message);
+    }
+    OutputHealth { state: "DEGRADED", message, since: since.or(health.since), keys }
 }
 
 async fn summarize(seen: Scoped<'_>, heard: &[AgentRecord]) -> Result<OutputHealth, Error> {
@@ -65,13 +107,13 @@ async fn summarize(seen: Scoped<'_>, heard: &[AgentRecord]) -> Result<OutputHeal
     let failing: Vec<&AgentRecord> = heard.iter().filter(|record| reports_output_error(record)).collect();
     let Some(first) = failing.first() else {
         let message = format!("none of {} agents complains", heard.len());
-        return Ok(OutputHealth { state: "HEALTHY", message, since: latest.last_checkin });
+        return Ok(OutputHealth { state: "HEALTHY", message, since: latest.last_checkin, keys: None });
     };
     let reason = output_error(seen, first).await?;
     let message = format!("{} of {} agents complain; {}: {reason}", failing.len(), heard.len(), first.id);
     // The status may have changed for another reason since, so this is the best known lower bound.
     let since = failing.iter().map(|record| record.status_since).min();
-    Ok(OutputHealth { state: "DEGRADED", message, since })
+    Ok(OutputHealth { state: "DEGRADED", message, since, keys: None })
 }
 
 /// Returns the error that the agent reports for its output units; its status message if it reports none.
@@ -82,7 +124,7 @@ async fn output_error(seen: Scoped<'_>, record: &AgentRecord) -> Result<String, 
 }
 
 fn unknown(message: &str) -> OutputHealth {
-    OutputHealth { state: "UNKNOWN", message: message.into(), since: None }
+    OutputHealth { state: "UNKNOWN", message: message.into(), since: None, keys: None }
 }
 
 fn reports_output_error(record: &AgentRecord) -> bool {

@@ -137,7 +137,8 @@ impl PolicyCache {
         }
     }
 
-    fn known_newest(&self, id: &PolicyId) -> Option<i64> {
+    /// Returns the number of the policy's newest revision, if cached.
+    pub(crate) fn known_newest(&self, id: &PolicyId) -> Option<i64> {
         let newest = self.policies.load().get(id)?.newest.load(Ordering::Acquire);
         (newest > 0).then_some(newest)
     }

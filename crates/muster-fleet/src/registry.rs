@@ -59,6 +59,10 @@ struct EntryState {
     without_actions: Option<u64>,
     // The only action that is due, with the `action_generation` for which that is known. Boxed: few agents have one.
     only_due: Option<Box<(u64, DueAction)>>,
+    // The `generation` in which nothing was to be done for the agent's output keys.
+    without_keys: Option<u64>,
+    // Revision that the agent acked after its last delivery, if that had all output keys.
+    acked_policy: i64,
     offers: PolicyOffers,
     used: Vec<CredentialUse>,
 }
@@ -92,6 +96,8 @@ pub struct PolicyOffers {
     pub revision: i64,
     /// Number of deliveries.
     pub count: u32,
+    /// Number of those with all output keys.
+    pub whole: u32,
     /// Time of the last delivery.
     pub last: Timestamp,
 }
@@ -212,6 +218,8 @@ impl AgentEntry {
             last_request: None,
             without_actions: None,
             only_due: None,
+            without_keys: None,
+            acked_policy: 0,
             offers: PolicyOffers::default(),
             used: Vec::new(),
         };
@@ -322,16 +330,48 @@ impl AgentEntry {
         state.only_due.as_ref().filter(|known| known.0 == generation).map(|known| known.1.clone())
     }
 
+    /// Returns true if a look at the agent's output keys in this generation found nothing to do.
+    pub fn is_without_keys(&self, generation: u64) -> bool {
+        lock(&self.state).without_keys == Some(generation)
+    }
+
+    /// Records that a look which started in this generation found nothing to do for the agent's output keys.
+    pub fn remember_without_keys(&self, generation: u64) {
+        lock(&self.state).without_keys = Some(generation);
+    }
+
+    /// Makes the next look for a policy look at the output keys, too.
+    pub fn forget_keys(&self) {
+        lock(&self.state).without_keys = None;
+    }
+
+    /// Revision that the agent acked since its last delivery, if that had all output keys; 0 if none.
+    pub fn acked_policy(&self) -> i64 {
+        lock(&self.state).acked_policy
+    }
+
+    /// Records the ack of a policy revision.
+    pub fn remember_policy_ack(&self, revision: i64) {
+        let mut state = lock(&self.state);
+        // The ack of a delivery without keys says nothing about the keys that follow it.
+        if state.offers.revision == revision && state.offers.whole > 0 {
+            state.acked_policy = revision;
+        }
+        state.without_keys = None;
+    }
+
     /// Deliveries of the current revision so far.
     pub fn offers(&self) -> PolicyOffers {
         lock(&self.state).offers
     }
 
-    /// Counts a delivery of `revision`.
-    pub fn remember_offer(&self, revision: i64, now: Timestamp) {
+    /// Counts a delivery of `revision`, with all output keys or without some.
+    pub fn remember_offer(&self, revision: i64, is_whole: bool, now: Timestamp) {
         let mut state = lock(&self.state);
-        let count = if state.offers.revision == revision { state.offers.count + 1 } else { 1 };
-        state.offers = PolicyOffers { revision, count, last: now };
+        let before = Some(state.offers).filter(|before| before.revision == revision).unwrap_or_default();
+        let whole = before.whole + u32::from(is_whole);
+        state.offers = PolicyOffers { revision, count: before.count + 1, whole, last: now };
+        state.acked_policy = 0;
     }
 
     /// Rises with each wake-up: a result from an earlier generation is stale.

@@ -55,6 +55,7 @@ use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::Upload;
 use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, OutputId, PolicyId, SpaceId};
 use muster_core::output::Output;
+use muster_core::output_key::{KeyCounts, OutputCluster, OutputKey};
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
@@ -247,6 +248,23 @@ impl Scoped<'_> {
     /// Returns an output.
     pub async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError> {
         self.store.output_in(self.space, id).await
+    }
+
+    /// Returns the clusters of outputs that were found in this space.
+    pub async fn output_clusters(&self, outputs: &[String]) -> Result<Vec<OutputCluster>, StoreError> {
+        let mut clusters = self.store.output_clusters().await?;
+        clusters.retain(|cluster| outputs.contains(&cluster.output));
+        Ok(clusters)
+    }
+
+    /// Returns the numbers of keys at a cluster, and the reason why one of them was rejected.
+    pub async fn output_key_counts(&self, cluster: &OutputCluster) -> Result<(KeyCounts, Option<String>), StoreError> {
+        self.store.output_key_counts(&cluster.id).await
+    }
+
+    /// Returns an agent's keys at the clusters of outputs.
+    pub async fn output_keys(&self, agent: &AgentRecord) -> Result<Vec<OutputKey>, StoreError> {
+        if self.holds(&agent.space) { Ok(self.store.output_keys(&agent.id).await?.0) } else { Ok(Vec::new()) }
     }
 
     /// Returns all outputs by name.

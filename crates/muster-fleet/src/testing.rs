@@ -26,6 +26,7 @@ use serde_json::Value;
 use crate::authority::System;
 use crate::check_in::{CheckInInput, Poll};
 use crate::enroll::{EnrollInput, EnrolledAgent};
+use crate::output_keys::issuer::{KeyIssuer, NoIssuer};
 use crate::policy_cache::PolicyCache;
 use crate::records::Records;
 use crate::registry::{AgentEntry, Registry};
@@ -42,15 +43,17 @@ pub struct Inner {
     pub signer: Arc<Signer>,
     /// Rendered policies.
     pub policy_cache: Arc<PolicyCache>,
+    /// Reaches the clusters of outputs.
+    pub issuer: Arc<dyn KeyIssuer>,
     pub(crate) records: Arc<Records>,
 }
 
-type Parts = (Arc<dyn Store>, Arc<Sealer>, Arc<Signer>);
+type Parts = (Arc<dyn Store>, Arc<Sealer>, Arc<Signer>, Arc<dyn KeyIssuer>);
 
 impl Inner {
-    pub(crate) fn new((store, sealer, signer): Parts, wiring: &Wiring) -> Self {
+    pub(crate) fn new((store, sealer, signer, issuer): Parts, wiring: &Wiring) -> Self {
         let (policy_cache, records) = (Arc::clone(&wiring.policy_cache), Arc::clone(&wiring.records));
-        Self { store, sealer, signer, policy_cache, records }
+        Self { store, sealer, signer, policy_cache, issuer, records }
     }
 }
 
@@ -137,6 +140,11 @@ impl TestFleet {
 
     /// A fleet over `store`.
     pub fn over(store: Arc<dyn Store>, settings: FleetSettings) -> Self {
+        Self::issuing(store, settings, Arc::new(NoIssuer))
+    }
+
+    /// A fleet over `store` that creates output keys with `issuer`.
+    pub fn issuing(store: Arc<dyn Store>, settings: FleetSettings, issuer: Arc<dyn KeyIssuer>) -> Self {
         let clock = Arc::new(TestClock::new(at(0)));
         let entropy = Arc::new(Sequence::new());
         let fleet = Fleet::new(FleetParts {
@@ -145,6 +153,7 @@ impl TestFleet {
             entropy: entropy.clone(),
             sealer: Arc::new(Sealer::new(&[7; 32]).expect("a key of 32 bytes")),
             signer: Arc::new(Signer::generate().expect("a key pair").0),
+            issuer,
             settings,
         });
         Self { fleet, clock, entropy }
@@ -158,6 +167,7 @@ impl TestFleet {
             sealer: Arc::clone(&self.fleet.inner.sealer),
             signer: Arc::clone(&self.fleet.inner.signer),
             entropy: Arc::clone(&self.fleet.entropy),
+            issuer: Arc::clone(&self.fleet.inner.issuer),
             settings: self.fleet.settings.clone(),
         });
         Self { fleet, clock: Arc::clone(&self.clock), entropy: Arc::clone(&self.entropy) }

@@ -18,6 +18,8 @@ use super::enroll::Enrollment;
 use super::files::Files;
 use super::housekeeping::Housekeeping;
 use super::keys::EnrollmentKeys;
+use super::output_keys::issuer::KeyIssuer;
+use super::output_keys::{OutputKeyParts, OutputKeys};
 use super::outputs::Outputs;
 use super::policies::Policies;
 use super::policy_cache::PolicyCache;
@@ -44,12 +46,13 @@ pub(crate) struct Wiring {
     secrets: Arc<SealedSecrets>,
     sealer: Arc<Sealer>,
     signer: Arc<Signer>,
+    issuer: Arc<dyn KeyIssuer>,
     settings: FleetSettings,
 }
 
 impl Wiring {
     pub(crate) fn new(parts: FleetParts) -> Self {
-        let FleetParts { store, clock, entropy, sealer, signer, settings } = parts;
+        let FleetParts { store, clock, entropy, sealer, signer, issuer, settings } = parts;
         // The cache reads the bare store: policies are read for whole fleets, not for a caller with a space, and it
         // never commits. Everything below has to name an authority.
         let policy_cache = Arc::new(PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)));
@@ -66,6 +69,7 @@ impl Wiring {
             registry,
             sealer,
             signer,
+            issuer,
             settings,
         }
     }
@@ -111,7 +115,7 @@ impl Wiring {
     }
 
     // Ten dependencies, as a struct: in a call with ten arguments, two of the same type are easily swapped.
-    pub(crate) fn check_ins(&self) -> CheckIns {
+    pub(crate) fn check_ins(&self, keys: &Arc<OutputKeys>) -> CheckIns {
         CheckIns::new(CheckInParts {
             store: self.store(),
             clock: self.clock(),
@@ -121,9 +125,22 @@ impl Wiring {
             registry: self.registry(),
             records: self.records(),
             policies: Arc::clone(&self.policy_cache),
+            keys: Arc::clone(keys),
             secrets: self.secrets(),
             external_url: self.settings.external_urls.first().cloned(),
             limits: self.settings.poll(),
+            shutdown: self.shutdown(),
+        })
+    }
+
+    pub(crate) fn output_keys(&self) -> OutputKeys {
+        OutputKeys::new(OutputKeyParts {
+            store: self.store(),
+            clock: self.clock(),
+            entropy: self.entropy(),
+            sealer: Arc::clone(&self.sealer),
+            policies: Arc::clone(&self.policy_cache),
+            issuer: Arc::clone(&self.issuer),
             shutdown: self.shutdown(),
         })
     }

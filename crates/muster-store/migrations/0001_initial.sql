@@ -204,6 +204,52 @@ CREATE TABLE outputs (
     UNIQUE (space, name)
 ) STRICT;
 
+-- Elasticsearch clusters as outputs reach them, with the credential that creates keys (sealed), and why they fail.
+CREATE TABLE output_clusters (
+    id TEXT NOT NULL PRIMARY KEY,
+    output TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    failure_kind TEXT,
+    failure_reason TEXT,
+    failing_since INTEGER,
+    retry_at INTEGER
+) STRICT;
+CREATE INDEX output_clusters_by_output ON output_clusters (output, id);
+
+-- The key of each agent at each output, wanted or issued.
+CREATE TABLE output_keys (
+    agent_id TEXT NOT NULL,
+    output TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    cluster TEXT NOT NULL,
+    state TEXT NOT NULL,
+    key_id TEXT,
+    sealed BLOB,
+    permissions_hash TEXT NOT NULL,
+    policy_id TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    is_withheld INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    failure_reason TEXT,
+    retry_at INTEGER,
+    PRIMARY KEY (agent_id, output)
+) STRICT;
+CREATE INDEX output_keys_by_cluster ON output_keys (cluster, state, since);
+CREATE UNIQUE INDEX output_keys_by_key ON output_keys (cluster, key_id) WHERE key_id IS NOT NULL;
+
+-- Keys to invalidate: once their agent runs a revision, or now. They outlive the agent.
+CREATE TABLE retired_output_keys (
+    cluster TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    agent_id TEXT NOT NULL,
+    after_policy TEXT,
+    after_revision INTEGER,
+    retired_at INTEGER NOT NULL,
+    PRIMARY KEY (cluster, key_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX retired_output_keys_by_agent ON retired_output_keys (agent_id);
+CREATE INDEX retired_output_keys_due ON retired_output_keys (cluster, retired_at) WHERE after_policy IS NULL;
+
 CREATE TABLE secrets (
     id TEXT NOT NULL PRIMARY KEY,
     sealed BLOB NOT NULL
@@ -308,6 +354,8 @@ CREATE TABLE nodes (
     -- Tells a server that starts again from another one with a copy of its data directory.
     place TEXT NOT NULL,
     version TEXT NOT NULL,
+    -- Greatest migration that its program knows.
+    schema_known INTEGER NOT NULL,
     addresses TEXT NOT NULL,
     is_draining INTEGER NOT NULL,
     handled INTEGER NOT NULL,

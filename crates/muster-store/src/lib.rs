@@ -16,7 +16,7 @@ pub use engine::{Cause, Durability, EngineError, OpenError, Options, SqlStore};
 pub use port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, AuditLink, AuditStore, ChangeStore, Committed, Currency,
     EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, LeaseName, LeaseStore, LostNode,
-    NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputStore, OutputWrite, PolicyStore,
-    PolicyWrite, Precondition, Resources, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError,
-    UploadLimit, UploadQuota, Write, has_gap,
+    NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputKeyStore, OutputKeyWrite, OutputStore,
+    OutputWrite, PolicyStore, PolicyWrite, Precondition, Resources, SecretStore, SecretWrite, SettingStore,
+    SettingWrite, Store, StoreError, UploadLimit, UploadQuota, Write, has_gap,
 };

@@ -4,6 +4,12 @@
 
 #[path = "postgres/audit_chains.rs"]
 mod audit_chains;
+#[path = "postgres/contract.rs"]
+mod contract;
+#[path = "postgres/faults.rs"]
+mod faults;
+#[path = "postgres/pooled.rs"]
+mod pooled;
 #[path = "postgres/several_nodes.rs"]
 mod several_nodes;
 mod suite;

@@ -108,12 +108,17 @@ impl Table {
 
     fn proof(&self, number: Number) -> String {
         let tests: Vec<_> = self.tests_of(number).map(|test| format!("`{}` ({})", test.name, test.place)).collect();
-        match waiting::reason(number) {
-            Some(reason) if tests.is_empty() => format!("not implemented: {reason}"),
-            Some(reason) => format!("{}; the rest is not implemented: {reason}", tests.join("<br>")),
-            None if tests.is_empty() => "**no test**".to_owned(),
-            None => tests.join("<br>"),
-        }
+        cell(&tests, waiting::reason(number))
+    }
+}
+
+/// The cell for a statement with these tests, and the reason why it is not completely implemented.
+fn cell(tests: &[String], reason: Option<&str>) -> String {
+    match reason {
+        Some(reason) if tests.is_empty() => format!("not implemented: {reason}"),
+        Some(reason) => format!("{}; the rest is not implemented: {reason}", tests.join("<br>")),
+        None if tests.is_empty() => "**no test**".to_owned(),
+        None => tests.join("<br>"),
     }
 }
 
@@ -155,8 +160,9 @@ mod tests {
 
     #[test]
     fn an_unimplemented_part_of_a_statement_is_listed() {
-        let table = Table::of_the_tree().unwrap();
-        let proof = table.proof(Number::statement(101));
-        assert!(proof.starts_with("not implemented: ") || proof.contains("; the rest is not implemented: "), "{proof}");
+        let test = ["`a` (b.rs)".to_owned()];
+        assert_eq!(cell(&[], Some("later")), "not implemented: later");
+        assert_eq!(cell(&test, Some("later")), "`a` (b.rs); the rest is not implemented: later");
+        assert_eq!((cell(&test, None), cell(&[], None)), (test[0].clone(), "**no test**".to_owned()));
     }
 }

@@ -12,8 +12,8 @@ const SERVICES: &str = "crates/muster-fleet/src/";
 /// The definition, and test doubles.
 const EXEMPT: [&str; 2] = ["authority.rs", "testing.rs"];
 
-/// Files, and on whose behalf they act.
-const ALLOWED: [(&str, &str); 26] = [
+/// Files, or directories of one subject, and on whose behalf they act.
+const ALLOWED: &[(&str, &str)] = &[
     ("acknowledge.rs", "agents: the actions that they ack"),
     ("actions/effect.rs", "the server: completes the changes of an action that was committed"),
     ("actions/unenroll.rs", "the server: ends what an unenrolled agent leaves open, in every space"),
@@ -21,6 +21,7 @@ const ALLOWED: [(&str, &str); 26] = [
     ("authenticate.rs", "agents before they are known"),
     ("change_feed.rs", "the server: the change log"),
     ("check_in.rs", "agents: what is due"),
+    ("currency.rs", "agents before their cached records are trusted"),
     ("enroll.rs", "agents before they are known"),
     ("files.rs", "chunks of a file that was found with the caller's authority"),
     ("housekeeping.rs", "the server"),
@@ -28,10 +29,14 @@ const ALLOWED: [(&str, &str); 26] = [
     ("housekeeping/change_log.rs", "the server: the change log"),
     ("housekeeping/enrollment_keys.rs", "the server: expired keys"),
     ("inactivity.rs", "the server: inactivity timeouts"),
+    ("members.rs", "the server: the servers of the fleet"),
+    ("nodes.rs", "the server: its own row, and the list of servers, which belong to no space"),
     ("observation.rs", "the server: sightings"),
+    ("output_keys/", "the server: keys of agents at their outputs"),
     ("policies/first_start.rs", "the server: the default policy"),
     ("policies/mod.rs", "the server: all policies, for background work"),
     ("policies/revise.rs", "the server: policies that its address or key changed"),
+    ("policies/turn.rs", "the server: the order of changes in all spaces"),
     ("records.rs", "agents' records behind a cache that is not of a space"),
     ("reenroll.rs", "the server: second hosts of one agent"),
     ("secrets.rs", "secrets that an authorized object refers to"),
@@ -39,30 +44,34 @@ const ALLOWED: [(&str, &str); 26] = [
     ("server_status.rs", "the server: settings of the installation"),
     ("status_timer.rs", "the server: statuses and presence"),
     ("uploads.rs", "agents: their own uploads"),
+    ("urls.rs", "the server: the URLs of the fleet"),
     ("watched_store.rs", "the server: probes"),
 ];
 
-/// Returns the violations: uses elsewhere, and entries that nothing uses.
+/// Returns the violations: uses elsewhere, and listed files without one.
 pub fn stops(files: &[(PathBuf, String)], places: &TestPlaces) -> Vec<String> {
-    let mut used: Vec<&str> = Vec::new();
+    let product = files.iter().filter(|(path, _)| !places.contain(path));
+    let services = product.filter_map(|(path, text)| Some((service(path)?, text)));
     let mut stops = Vec::new();
-    for (path, text) in files.iter().filter(|(path, _)| !places.contain(path)) {
-        let Some(file) = service(path).filter(|file| !EXEMPT.contains(file)) else { continue };
-        if !uses_system(text) {
-            continue;
-        }
-        if ALLOWED.iter().any(|(allowed, _)| *allowed == file) {
-            used.push(file);
-        } else {
-            stops.push(format!(
-                "{SERVICES}{file}: uses the authority `System`; use the caller's, or list it with its reason"
-            ));
+    for (file, text) in services.filter(|(file, _)| !EXEMPT.contains(file)) {
+        match (entry_of(file), uses_system(text)) {
+            (None, true) => stops.push(format!(
+                "{SERVICES}{file}: uses the authority `System`; use the caller's, or list the file with its reason"
+            )),
+            // Of a directory, not every file needs it.
+            (Some(entry), false) if entry == file => {
+                stops.push(format!("{SERVICES}{file}: is listed, but does not use the authority `System`"));
+            }
+            _ => {}
         }
     }
-    let stale = ALLOWED.iter().filter(|(file, _)| !used.contains(file));
     stops
-        .extend(stale.map(|(file, _)| format!("{SERVICES}{file}: is listed, but does not use the authority `System`")));
-    stops
+}
+
+/// Returns the entry that lists a file or its directory.
+fn entry_of(file: &str) -> Option<&'static str> {
+    let lists = |entry: &str| entry == file || (entry.ends_with('/') && file.starts_with(entry));
+    ALLOWED.iter().map(|(entry, _)| *entry).find(|entry| lists(entry))
 }
 
 fn service(path: &Path) -> Option<&str> {
@@ -82,22 +91,24 @@ fn uses_system(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn stops_of(file: &str, text: &str) -> Vec<String> {
-        let mut files: Vec<(PathBuf, String)> =
-            ALLOWED.iter().map(|(file, _)| (Path::new(SERVICES).join(file), "f(&System)".to_owned())).collect();
-        files.push((Path::new(SERVICES).join(file), text.to_owned()));
-        stops(&files, &TestPlaces::of(&files))
+    fn stops_of(file: &str, text: &str) -> usize {
+        let files = [(Path::new(SERVICES).join(file), text.to_owned())];
+        stops(&files, &TestPlaces::of(&files)).len()
     }
 
     #[test]
     fn authority_of_the_server_is_used_in_listed_files_only() {
-        assert!(stops_of("outputs.rs", "store.everywhere(&grant)\n// unlike System\nActor::System").is_empty());
-        assert_eq!(stops_of("outputs.rs", "store.everywhere(&System)").len(), 1);
-        assert!(stops_of("outputs.rs", "#[cfg(test)]\nmod tests {\n    f(&System)\n}").is_empty());
+        assert_eq!(stops_of("outputs.rs", "store.everywhere(&grant)\n// unlike System\nActor::System"), 0);
+        assert_eq!(stops_of("outputs.rs", "store.everywhere(&System)"), 1);
+        assert_eq!(stops_of("outputs.rs", "#[cfg(test)]\nmod tests {\n    f(&System)\n}"), 0);
+        for listed in ["uploads.rs", "output_keys/work.rs"] {
+            assert_eq!(stops_of(listed, "store.everywhere(&System)"), 0, "{listed}");
+        }
     }
 
     #[test]
     fn listed_files_that_do_not_use_it_are_reported() {
-        assert_eq!(stops(&[], &TestPlaces::of(&[])).len(), ALLOWED.len());
+        assert_eq!(stops_of("uploads.rs", "store.everywhere(&grant)"), 1);
+        assert_eq!(stops_of("output_keys/work.rs", "store.everywhere(&grant)"), 0);
     }
 }

@@ -5,6 +5,8 @@ pub mod compile;
 pub mod diff;
 pub mod expand;
 pub mod file;
+pub mod inline_secrets;
+pub mod issuers;
 pub mod problem;
 pub mod render;
 pub mod source;

@@ -15,9 +15,16 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::id::{PolicyId, SecretId};
+use crate::output_key::{AgentKeys, KeyNeed};
 use crate::policy::PolicyRevision;
+use crate::policy::issuers::{Issuer, has_issued, issuers, needs};
 use crate::secret_refs::{self, Secrets};
 use crate::time::Timestamp;
+
+mod holes;
+
+pub(crate) use self::holes::EXPORTER;
+use self::holes::{Hole, KeyForm, split};
 
 // An allow list: a new internal field of the compiled policy is never delivered by accident.
 /// Top-level keys that are delivered to agents; empty ones are omitted (EA96).
@@ -51,10 +58,12 @@ pub enum RenderError {
 }
 
 /// Placeholder for a per-agent value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Placeholder {
     /// Id of the agent, as a quoted JSON string.
     AgentId,
+    /// The member `api_key` of an object, or nothing if the agent has no key.
+    Key(Hole),
 }
 
 /// Part of a per-agent piece.
@@ -78,6 +87,12 @@ pub struct RenderedPolicy {
     pub revision: i64,
     /// Creation time of the revision.
     pub created_at: Timestamp,
+    /// The keys that each agent needs to run it.
+    pub needs: Vec<KeyNeed>,
+    /// Where these keys are created.
+    pub issuers: Vec<Issuer>,
+    /// Whether agents may have keys of an earlier revision, even if this one needs none.
+    pub has_issued: bool,
     pieces: Vec<Piece>,
 }
 
@@ -106,36 +121,35 @@ pub fn action_id(policy_id: &PolicyId, revision: i64) -> String {
 impl RenderedPolicy {
     /// Renders a compiled revision with its secrets. Compresses it, so do not call it on a runtime thread.
     pub fn new(revision: &PolicyRevision, secrets: &Secrets) -> Result<Self, RenderError> {
+        let needs = needs(&revision.compiled);
         let policy = wire_policy(&revision.compiled, secrets)?;
-        let rest = Rest {
-            created_at: revision.created_at.to_rfc3339_millis(),
-            id: action_id(&revision.policy_id, revision.revision),
-            kind: "POLICY_CHANGE",
-            input_type: "",
-            data: Data { policy: &policy },
-        };
         let prefix = Part::Text(r#"{"ack_token":"","action":"checkin","actions":[{"agent_id":"#);
+        let mut pieces = vec![Piece::PerAgent(vec![prefix, Part::Placeholder(Placeholder::AgentId)])];
+        pieces.extend(split(policy, &needs, |policy| body(revision, policy)).into_iter().map(Piece::from));
         Ok(Self {
             policy_id: revision.policy_id.clone(),
             revision: revision.revision,
             created_at: revision.created_at,
-            pieces: vec![Piece::PerAgent(vec![prefix, Part::Placeholder(Placeholder::AgentId)]), shared(&rest)],
+            needs,
+            issuers: issuers(&revision.compiled, secrets),
+            has_issued: has_issued(&revision.compiled),
+            pieces,
         })
     }
 
-    /// Returns the pieces of the uncompressed response to `agent_id`.
-    pub fn plain(&self, agent_id: &str) -> Vec<Bytes> {
+    /// Returns the pieces of the uncompressed response to `agent_id`, with its keys.
+    pub fn plain(&self, agent_id: &str, keys: &AgentKeys) -> Vec<Bytes> {
         let piece = |piece: &Piece| match piece {
-            Piece::PerAgent(parts) => Bytes::from(fill(parts, agent_id)),
+            Piece::PerAgent(parts) => Bytes::from(fill(parts, agent_id, keys)),
             Piece::Shared { plain, .. } => plain.clone(),
         };
         self.pieces.iter().map(piece).collect()
     }
 
-    /// Returns the pieces of the compressed response to `agent_id`: a series of gzip members.
-    pub fn gzip(&self, agent_id: &str) -> Vec<Bytes> {
+    /// Returns the pieces of the compressed response to `agent_id`, with its keys: a series of gzip members.
+    pub fn gzip(&self, agent_id: &str, keys: &AgentKeys) -> Vec<Bytes> {
         let piece = |piece: &Piece| match piece {
-            Piece::PerAgent(parts) => stored_member(&fill(parts, agent_id)),
+            Piece::PerAgent(parts) => stored_member(&fill(parts, agent_id, keys)),
             Piece::Shared { gzip, .. } => gzip.clone(),
         };
         self.pieces.iter().map(piece).collect()
@@ -216,22 +230,38 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-fn shared(rest: &Rest<'_>) -> Piece {
+/// Returns the text of the response after the agent's id.
+fn body(revision: &PolicyRevision, policy: &Map<String, Value>) -> String {
+    let rest = Rest {
+        created_at: revision.created_at.to_rfc3339_millis(),
+        id: action_id(&revision.policy_id, revision.revision),
+        kind: "POLICY_CHANGE",
+        input_type: "",
+        data: Data { policy },
+    };
     // Serialization can't fail: all keys are strings.
-    let mut plain = serde_json::to_vec(rest).unwrap_or_default();
+    let mut text = serde_json::to_string(&rest).unwrap_or_default();
     // Continue the object that the per-agent piece began: replace `{` by `,`, and close the list and the response at
     // the end.
-    if let Some(first) = plain.first_mut() {
-        *first = b',';
-    }
-    plain.extend_from_slice(b"]}");
-    // Best compression: it is done once per revision, and sent to every agent.
-    let gzip = compressed_member(&plain);
-    Piece::Shared { plain: plain.into(), gzip: gzip.into() }
+    text.replace_range(..text.len().min(1), ",");
+    text.push_str("]}");
+    text
 }
 
-fn fill(parts: &[Part], agent_id: &str) -> Vec<u8> {
-    // Enough for the template with a UUID, without growing.
+impl From<holes::Segment> for Piece {
+    fn from(segment: holes::Segment) -> Self {
+        match segment {
+            holes::Segment::Hole(hole) => Self::PerAgent(vec![Part::Placeholder(Placeholder::Key(hole))]),
+            // Best compression: it is done once per revision, and sent to every agent.
+            holes::Segment::Text(text) => {
+                Self::Shared { gzip: compressed_member(text.as_bytes()).into(), plain: text.into() }
+            }
+        }
+    }
+}
+
+fn fill(parts: &[Part], agent_id: &str, keys: &AgentKeys) -> Vec<u8> {
+    // Enough for the template with a UUID, or for a key, without growing.
     let mut out = Vec::with_capacity(128);
     for part in parts {
         match part {
@@ -239,9 +269,23 @@ fn fill(parts: &[Part], agent_id: &str) -> Vec<u8> {
             Part::Placeholder(Placeholder::AgentId) => {
                 out.extend_from_slice(Value::from(agent_id).to_string().as_bytes());
             }
+            Part::Placeholder(Placeholder::Key(hole)) => fill_key(&mut out, hole, keys),
         }
     }
     out
+}
+
+/// Writes the member with the agent's key. Without a key, the object has no such member (EA107).
+fn fill_key(out: &mut Vec<u8>, hole: &Hole, keys: &AgentKeys) {
+    let key = match hole.form {
+        KeyForm::Plain => keys.plain(&hole.output).map(|key| Value::from(key).to_string()),
+        KeyForm::Encoded => keys.encoded(&hole.output).map(|key| Value::from(key.as_str()).to_string()),
+    };
+    if let Some(key) = key {
+        out.extend_from_slice(hole.before.as_bytes());
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(hole.after.as_bytes());
+    }
 }
 
 fn compressed_member(plain: &[u8]) -> Vec<u8> {
@@ -316,7 +360,7 @@ mod tests {
     }
 
     fn plain(rendered: &RenderedPolicy, agent: &str) -> Value {
-        serde_json::from_slice(&rendered.plain(agent).concat()).unwrap()
+        serde_json::from_slice(&rendered.plain(agent, &AgentKeys::default()).concat()).unwrap()
     }
 
     fn unzipped(pieces: &[Bytes]) -> Vec<u8> {
@@ -346,12 +390,16 @@ mod tests {
         let mut big = compiled();
         big["inputs"][0]["text"] = "0123456789".repeat(5000).into();
         let rendered = RenderedPolicy::new(&revision(big), &secrets()).unwrap();
-        let (first, second) = (rendered.gzip("a-1"), rendered.gzip("b-2"));
-        assert_eq!(unzipped(&first), rendered.plain("a-1").concat());
-        assert_eq!(unzipped(&second), rendered.plain("b-2").concat());
+        let (first, second) =
+            (rendered.gzip("a-1", &AgentKeys::default()), rendered.gzip("b-2", &AgentKeys::default()));
+        assert_eq!(unzipped(&first), rendered.plain("a-1", &AgentKeys::default()).concat());
+        assert_eq!(unzipped(&second), rendered.plain("b-2", &AgentKeys::default()).concat());
         assert_eq!(first[1].as_ptr(), second[1].as_ptr());
         assert!(first[0].len() < 128 && first[1].len() < 2000);
-        assert_eq!(rendered.plain_len() + r#""a-1""#.len(), rendered.plain("a-1").concat().len());
+        assert_eq!(
+            rendered.plain_len() + r#""a-1""#.len(),
+            rendered.plain("a-1", &AgentKeys::default()).concat().len()
+        );
         assert!(rendered.memory() > 50_000);
     }
 
@@ -383,5 +431,60 @@ mod tests {
         let rendered = RenderedPolicy::new(&before, &secrets()).unwrap();
         assert_eq!(before.compiled, compiled());
         assert!(!format!("{rendered:?}").contains("hunter2"));
+    }
+
+    fn with_keys() -> PolicyRevision {
+        let issuer = json!({"cluster": "c", "output": "o", "connection": {}});
+        revision(json!({
+            "id": "pol-1", "issuers": {"default": issuer, "far": issuer},
+            "outputs": {"default": {"type": "elasticsearch", "a": "first"}, "far": {"hosts": ["h"]}, "k": {"type": "kafka"}},
+            "exporters": {"elasticsearch/default": null, "elasticsearch/far": {"a": 1}, "debug": {}}
+        }))
+    }
+
+    #[test]
+    fn ea102_ea103_keys_are_inserted_for_each_agent() {
+        let rendered = RenderedPolicy::new(&with_keys(), &Secrets::new()).unwrap();
+        let mut keys = AgentKeys::default();
+        keys.insert("default", Zeroizing::new("id:s\"3".to_owned()));
+        let own: Value = serde_json::from_slice(&rendered.plain("a-1", &keys).concat()).unwrap();
+        let policy = &own["actions"][0]["data"]["policy"];
+        assert_eq!(policy["outputs"]["default"], json!({"type": "elasticsearch", "a": "first", "api_key": "id:s\"3"}));
+        assert_eq!(policy["exporters"]["elasticsearch/default"], json!({"api_key": "aWQ6cyIz"}));
+        // Without a key, the member is missing; everything around it is as it was.
+        assert_eq!(policy["outputs"]["far"], json!({"hosts": ["h"]}));
+        assert_eq!(policy["exporters"]["elasticsearch/far"], json!({"a": 1}));
+        assert_eq!((&policy["outputs"]["k"], policy.get("issuers")), (&json!({"type": "kafka"}), None));
+        assert_eq!(unzipped(&rendered.gzip("a-1", &keys)), rendered.plain("a-1", &keys).concat());
+        assert!(!format!("{rendered:?}").contains("id:s"));
+    }
+
+    #[test]
+    fn d12_a_key_of_one_agent_never_reaches_another() {
+        let rendered = RenderedPolicy::new(&with_keys(), &Secrets::new()).unwrap();
+        let keys_of = |secret: &str| {
+            let mut keys = AgentKeys::default();
+            keys.insert("default", Zeroizing::new(secret.to_owned()));
+            keys.insert("far", Zeroizing::new(format!("far-{secret}")));
+            keys
+        };
+        let (one, other) =
+            (rendered.plain("a", &keys_of("k:one")).concat(), rendered.plain("b", &keys_of("k:two")).concat());
+        let (one, other) = (String::from_utf8(one).unwrap(), String::from_utf8(other).unwrap());
+        assert!(one.contains("far-k:one") && !one.contains("k:two"));
+        assert!(other.contains("far-k:two") && !other.contains("k:one"));
+        let none = String::from_utf8(rendered.plain("c", &AgentKeys::default()).concat()).unwrap();
+        assert!(!none.contains("api_key"), "{none}");
+    }
+
+    #[test]
+    fn texts_of_the_policy_are_not_taken_for_places_of_keys() {
+        let mut revision = with_keys();
+        let tricky = "\"api_key\":\"key-of-an-agent-0-0\"";
+        revision.compiled["outputs"]["k"]["api_key"] = "key-of-an-agent-0-0".into();
+        revision.compiled["outputs"]["k"]["text"] = tricky.into();
+        let rendered = RenderedPolicy::new(&revision, &Secrets::new()).unwrap();
+        let policy = plain(&rendered, "a")["actions"][0]["data"]["policy"].clone();
+        assert_eq!(policy["outputs"]["k"], json!({"type": "kafka", "api_key": "key-of-an-agent-0-0", "text": tricky}));
     }
 }

@@ -43,7 +43,8 @@ fn collect(value: &Value, path: &str, found: &mut BTreeMap<String, String>) {
     }
 }
 
-fn is_secret(path: &str) -> bool {
+/// Returns whether a field contains a secret, by its dotted path.
+pub fn is_secret(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
     // For an item of a list, the name is that of the list.
     let name = path.rsplit('.').find(|step| step.parse::<usize>().is_err()).unwrap_or_default();

@@ -14,6 +14,7 @@ mod life;
 mod limits;
 mod noticed;
 mod outage;
+mod output_keys;
 mod recorded;
 mod refusals;
 mod setting;

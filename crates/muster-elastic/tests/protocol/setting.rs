@@ -15,6 +15,7 @@ use muster_fleet::FleetSettings;
 use muster_fleet::actions::UpgradeRequest;
 use muster_fleet::force::Force;
 use muster_fleet::health::ServerState;
+use muster_fleet::output_keys::issuer::{KeyIssuer, NoIssuer};
 use muster_fleet::selection::Selected;
 use muster_fleet::testing::{TestFleet, steady};
 use muster_listen::reply::{Answer, ListenerKind, Parked, Peer, Reply};
@@ -59,13 +60,22 @@ impl Server {
     }
 
     pub async fn with(change: impl FnOnce(&mut AgentApiOptions), settings: impl FnOnce(&mut FleetSettings)) -> Self {
+        Self::issuing(change, settings, Arc::new(NoIssuer))
+    }
+
+    /// A server that creates output keys with `issuer`.
+    pub fn issuing(
+        change: impl FnOnce(&mut AgentApiOptions),
+        settings: impl FnOnce(&mut FleetSettings),
+        issuer: Arc<dyn KeyIssuer>,
+    ) -> Self {
         let mut options = AgentApiOptions::default();
         options.health.set(ServerState::Healthy);
         change(&mut options);
         let mut fleet_settings = steady();
         settings(&mut fleet_settings);
         let store = Arc::new(switched(Arc::new(muster_store::testing::fresh())));
-        let test = TestFleet::over(Arc::clone(&store) as Arc<dyn Store>, fleet_settings).following_changes();
+        let test = TestFleet::issuing(Arc::clone(&store) as Arc<dyn Store>, fleet_settings, issuer).following_changes();
         let api = AgentApi::new(Arc::clone(&test.fleet), options.clone());
         Self { api, test, store, options }
     }
@@ -118,6 +128,15 @@ impl Server {
         match self.ask(ask).await {
             Answer::Reply(reply) => Got::of(reply).await,
             _ => panic!("parked"),
+        }
+    }
+
+    /// Returns the response, for which the request may be parked.
+    pub async fn get_in_time(&self, ask: Ask) -> Got {
+        match self.ask(ask).await {
+            Answer::Reply(reply) => Got::of(reply).await,
+            Answer::Park(parked) => Got::of(parked.await).await,
+            Answer::Upgrade(_) => panic!("upgraded"),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use muster_core::Error;
 use muster_core::id::{PolicyId, SecretId, SpaceId};
+use muster_core::policy::inline_secrets;
 use muster_core::policy::problem::Problems;
 use muster_core::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
 use muster_core::time::Timestamp;
@@ -43,8 +44,9 @@ impl Policies {
     pub(super) async fn apply_draft(
         &self,
         mut policy: Policy,
-        draft: PolicyDraft,
+        mut draft: PolicyDraft,
     ) -> Result<(Policy, Vec<Write>), Error> {
+        take_out_secrets(&policy, &mut draft);
         let writes = self.apply_secrets(&mut policy.secrets, draft.secrets).await?;
         set(&mut policy.name, draft.name.map(|name| name.trim().to_owned()));
         set(&mut policy.namespace, draft.namespace);
@@ -112,6 +114,19 @@ impl Policies {
         }
         Ok((copies, writes))
     }
+}
+
+/// Turns the secrets that are written into the draft's configuration into secrets of the policy, and removes those that an
+/// earlier configuration had.
+fn take_out_secrets(policy: &Policy, draft: &mut PolicyDraft) {
+    let Some(config) = &mut draft.config else { return };
+    let found = inline_secrets::take_out(config);
+    let names = policy.secrets.iter().map(|(name, _)| name.as_str());
+    for name in inline_secrets::obsolete(names, config) {
+        // A value that the caller gives is theirs to decide on.
+        draft.secrets.entry(name).or_insert(None);
+    }
+    draft.secrets.extend(found.into_iter().map(|(name, value)| (name, Some(value))));
 }
 
 /// Returns warnings for new secrets in which agents would expand a variable.

@@ -6,6 +6,7 @@ use muster_core::authorization::{Actor, Grant, OpContext, PoliciesRead, Privileg
 use muster_core::credential::ApiKey;
 use muster_core::id::{OutputId, PolicyId, SecretId, SpaceId};
 use muster_core::output::Output;
+use muster_core::output_key::AgentKeys;
 use muster_core::policy::Policy;
 use muster_core::policy::problem::Problems;
 use muster_core::seal::{Place, Sealer};
@@ -43,6 +44,7 @@ fn fleet_at(store: Arc<dyn Store>, sealer: Arc<Sealer>, signer: Arc<Signer>, url
         entropy: Arc::new(SystemEntropy::default()),
         sealer,
         signer,
+        issuer: Arc::new(crate::output_keys::issuer::NoIssuer),
         settings: FleetSettings { external_urls: vec![url.into()], ..FleetSettings::default() },
     })
 }
@@ -101,7 +103,7 @@ async fn update(fleet: &Fleet, policy: &Policy, draft: PolicyDraft) -> Result<Sa
 /// The policy that an agent would get now.
 async fn sent(fleet: &Fleet, id: &PolicyId) -> Value {
     let rendered = fleet.inner().policy_cache.refresh(id).await.unwrap().unwrap();
-    let reply: Value = serde_json::from_slice(&rendered.plain("agent-1").concat()).unwrap();
+    let reply: Value = serde_json::from_slice(&rendered.plain("agent-1", &AgentKeys::default()).concat()).unwrap();
     reply["actions"][0]["data"]["policy"].clone()
 }
 
@@ -254,6 +256,66 @@ async fn rollback_creates_a_new_revision_with_the_old_content() {
         .collect();
     assert_eq!(paths, ["/config/inputs/0", "/name", "/secrets/PW"]);
     assert_eq!(roll_back(&fleet, id, 9).await.unwrap_err().kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn m10_secrets_in_the_configuration_are_sealed_and_applying_them_again_changes_nothing() {
+    let fleet = fleet();
+    let text = |password: &str| {
+        format!(
+            "name: web\nconfig:\n  outputs:\n    default:\n      type: elasticsearch\n      hosts: [https://es]\n      \
+             username: u\n      password: {password}\n  inputs:\n    - type: httpjson\n      token: {password}\n"
+        )
+    };
+    let apply = async |password: &str| {
+        let application = Application { text: text(password), ..Application::default() };
+        fleet.policies().apply(&grant(), application).await.unwrap()
+    };
+    let first = apply("hunter2").await.saved.policy;
+    assert_eq!(first.config["outputs"]["default"]["password"], "$co.elastic.secret{inline.outputs.default.password}");
+    let names: Vec<&str> = first.secrets.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["inline.inputs.0.token", "inline.outputs.default.password"]);
+    let policy = sent(&fleet, &first.id).await;
+    assert_eq!(
+        (&policy["outputs"]["default"]["password"], &policy["inputs"][0]["token"]),
+        (&json!("hunter2"), &json!("hunter2"))
+    );
+    assert_eq!(policy["secret_paths"], json!(["inputs.0.token", "outputs.default.password"]));
+    let revision = fleet.store().policy_revision(&first.id, 1).await.unwrap().unwrap();
+    for stored in [revision.compiled.to_string(), revision.source.to_string(), first.config.to_string()] {
+        assert!(!stored.contains("hunter2"), "{stored}");
+    }
+
+    let again = apply("hunter2").await;
+    assert!(!again.saved.changed && again.changes.is_empty() && again.secrets.is_empty());
+    let replaced = apply("other").await;
+    assert_eq!((replaced.saved.policy.revision, replaced.secrets.len(), replaced.changes.len()), (2, 2, 0));
+    assert_eq!(sent(&fleet, &first.id).await["outputs"]["default"]["password"], "other");
+    // What was read can be sent back, and what is gone from the configuration is gone from the secrets.
+    let mut config = replaced.saved.policy.config.clone();
+    assert!(
+        !update(&fleet, &replaced.saved.policy, PolicyDraft { config: Some(config.clone()), ..PolicyDraft::default() })
+            .await
+            .unwrap()
+            .changed
+    );
+    config["inputs"] = json!([]);
+    let less = update(&fleet, &replaced.saved.policy, PolicyDraft { config: Some(config), ..PolicyDraft::default() })
+        .await
+        .unwrap();
+    assert_eq!(less.policy.secrets.len(), 1);
+}
+
+#[tokio::test]
+async fn m10_secrets_in_overrides_are_rejected() {
+    let fleet = fleet();
+    let mut with = draft("web", json!({}));
+    with.fields.insert("overrides".into(), json!({"outputs": {"default": {"password": "hunter2"}}}));
+    let error = fleet.policies().create(&grant(), with).await.unwrap_err();
+    assert!(
+        error.message.contains("overrides.outputs.default.password") && !error.message.contains("hunter2"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ impl TwoNodes {
     async fn found_after(&self, change: &str) -> (String, i64, ChainFault) {
         self.sql(change).await;
         let verdict = self.verify().await;
-        self.sql("TRUNCATE audit_events; INSERT INTO audit_events SELECT * FROM kept").await;
+        self.sql("DELETE FROM audit_events; INSERT INTO audit_events SELECT * FROM kept").await;
         let defect = verdict.broken.unwrap_or_else(|| panic!("not found: {change}"));
         (defect.chain, defect.position, defect.fault)
     }

@@ -11,6 +11,7 @@ use muster_core::id::NodeId;
 use muster_core::seal::Sealer;
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
+use muster_elasticsearch::SecurityApi;
 use muster_store::postgres::{Address, Node};
 use muster_store::{Options, SqlStore, Store, sqlite};
 use secrecy::ExposeSecret;
@@ -55,6 +56,7 @@ pub(super) async fn fleet(
         entropy,
         sealer: Arc::new(sealer),
         signer,
+        issuer: Arc::new(SecurityApi::default()),
         settings,
     });
     fleet.server_status().use_disk(Arc::new(disk), on_reserve);

@@ -12,11 +12,11 @@ use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
 
-use super::actions;
 use super::error::Failure;
 use super::recent::Batch;
 use super::row::{Columns, Result, UNLIMITED, all, any, first, readable_page, run};
 use super::words::Word;
+use super::{actions, output_keys};
 use crate::port::Precondition;
 use crate::sql::{agents as sql, files as files_sql};
 
@@ -64,6 +64,9 @@ pub(super) fn update(
     if before.credentials != after.credentials {
         change_credentials(connection, before, after)?;
     }
+    if leaves(before, after) {
+        output_keys::retire_of_agent(connection, &after.id, after.updated_at)?;
+    }
     if before.host_id != after.host_id {
         leave_host(connection, before.host_id.as_ref())?;
     }
@@ -76,7 +79,15 @@ pub(super) fn update(
 
 /// Returns whether an update is a single statement, which is atomic by itself.
 pub(super) fn update_is_one_statement(before: &AgentRecord, after: &AgentRecord) -> bool {
-    before.tags == after.tags && before.credentials == after.credentials && before.host_id == after.host_id
+    before.tags == after.tags
+        && before.credentials == after.credentials
+        && before.host_id == after.host_id
+        && !leaves(before, after)
+}
+
+/// Returns whether the agent is unenrolled, in whatever way.
+fn leaves(before: &AgentRecord, after: &AgentRecord) -> bool {
+    before.active && !after.active
 }
 
 /// Ends the credentials that the record has no more, and adds those that it has now.
@@ -215,6 +226,7 @@ pub(super) fn delete(
     affected_or_missing(run(connection, sql::DELETE, key)?, id)?;
     leave_host(connection, host.as_ref())?;
     recent.supersede(id);
+    output_keys::retire_of_agent(connection, id, now)?;
     actions::forget_agent(connection, id, now)?;
     run(connection, files_sql::DELETE_CHUNKS_OF_AGENT, key)?;
     run(connection, files_sql::DELETE_UPLOADS_OF_AGENT, key)?;

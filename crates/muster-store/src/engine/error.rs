@@ -21,6 +21,13 @@ pub enum Cause {
     Busy,
     /// The connection to the engine is gone, or could not be made.
     Connection,
+    /// The database accepts no writes: a standby, for example.
+    ReadOnly,
+    /// The database accepts no more connections.
+    TooManyConnections,
+    /// A prepared statement is gone or belongs to somebody else: between the database and this server, a pooler gives each transaction another
+    /// connection.
+    Pooler,
     /// This node was taken for dead, so that it may not commit.
     Fenced,
     /// A job panicked.
@@ -70,6 +77,11 @@ impl EngineError {
         self.cause == Cause::Row
     }
 
+    /// Whether no job could go through now, whatever it does.
+    pub(crate) fn is_of_the_engine(&self) -> bool {
+        matches!(self.cause, Cause::ReadOnly | Cause::TooManyConnections | Cause::Pooler | Cause::Fenced)
+    }
+
     /// As an error before the commit, or of a read: certainly not applied.
     pub(crate) fn not_applied(self) -> StoreError {
         match self.cause {
@@ -103,6 +115,16 @@ pub enum OpenError {
         found: i64,
         /// Greatest migration that this program knows.
         known: i64,
+    },
+    /// Nodes that are alive could not use the store after a migration of this program.
+    #[error(
+        "migration {number} would exclude servers that are using the database: {nodes}; upgrade or stop them first"
+    )]
+    OlderNodes {
+        /// The migration.
+        number: i64,
+        /// Names of the servers.
+        nodes: String,
     },
     /// A migration in the store is not the one that this program knows by that number.
     #[error(
@@ -159,6 +181,9 @@ fn remedy(error: &EngineError) -> &'static str {
         Cause::Room => "; the disk may be full or read-only: the store needs a few megabytes of free space",
         Cause::ServerRoom => "; the disk of the database server is full",
         Cause::Busy => "; another program has it open",
+        Cause::ReadOnly => "; the server needs the primary, not a standby",
+        Cause::TooManyConnections => "; each server needs four connections",
+        Cause::Pooler => "; for a pooler in transaction mode, add prepared=none to the address",
         _ => "",
     }
 }
@@ -177,6 +202,7 @@ impl OpenError {
             Self::NotOurs { .. }
             | Self::Newer { .. }
             | Self::Foreign { .. }
+            | Self::OlderNodes { .. }
             | Self::InUse { .. }
             | Self::Address(_) => false,
         }

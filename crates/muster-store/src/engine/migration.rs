@@ -1,7 +1,9 @@
 //! Schema migrations: numbered and named files, applied in order.
 //!
-//! Applied migrations are recorded in the table `schema_migrations` with checksum and time. A store with a migration that
-//! this program does not know is rejected without a change: an older program must not write to a newer store.
+//! Applied migrations are recorded in the table `schema_migrations` with checksum and time. For rolling upgrades, each says which programs may
+//! still use the store after it: an *expanding* migration adds what older programs do not notice, and the *contracting* one, which removes what only they need,
+//! comes with a later version. A store whose migrations exclude this program is rejected without a change. So is a contracting migration while a node
+//! that it excludes is alive.
 
 use muster_core::audit;
 
@@ -13,17 +15,20 @@ pub(crate) struct Migration {
     pub(crate) number: i64,
     pub(crate) name: &'static str,
     pub(crate) text: &'static str,
+    /// Greatest migration that a program must know, at least, to use the store after this one.
+    pub(crate) oldest: i64,
 }
 
 /// All migrations, in order. A released migration is never edited, because its checksum would no longer match.
 pub(crate) const MIGRATIONS: &[Migration] =
-    &[Migration { number: 1, name: "initial", text: include_str!("../../migrations/0001_initial.sql") }];
+    &[Migration { number: 1, name: "initial", text: include_str!("../../migrations/0001_initial.sql"), oldest: 1 }];
 
 /// Migration recorded in a store.
 pub(crate) struct Applied {
     pub(crate) number: i64,
     pub(crate) name: String,
     pub(crate) checksum: String,
+    pub(crate) oldest: i64,
 }
 
 impl Migration {
@@ -38,6 +43,11 @@ impl Migration {
     }
 }
 
+/// Returns the greatest migration of a list.
+pub(crate) fn newest(known: &[Migration]) -> i64 {
+    known.iter().map(|known| known.number).max().unwrap_or(0)
+}
+
 /// Returns the migrations that a store lacks, in order. Fails if one of its own is not one of ours.
 pub(crate) fn missing<'k>(applied: &[Applied], known: &'k [Migration]) -> Result<Vec<&'k Migration>, OpenError> {
     applied.iter().try_for_each(|found| check(found, known))?;
@@ -45,10 +55,13 @@ pub(crate) fn missing<'k>(applied: &[Applied], known: &'k [Migration]) -> Result
     Ok(known.iter().filter(is_missing).collect())
 }
 
-/// Fails if a migration of the store is not one of ours.
+/// Fails if a migration of the store is not one of ours, unless it is a newer one that admits this program.
 fn check(found: &Applied, known: &[Migration]) -> Result<(), OpenError> {
     let Some(migration) = known.iter().find(|known| known.number == found.number) else {
-        let newest = known.iter().map(|known| known.number).max().unwrap_or(0);
+        let newest = newest(known);
+        if found.number > newest && found.oldest <= newest {
+            return Ok(());
+        }
         return Err(OpenError::Newer { found: found.number, known: newest });
     };
     let checksum = migration.checksum();

@@ -21,6 +21,7 @@ pub(crate) mod log;
 pub(crate) mod membership;
 pub(crate) mod migration;
 mod nodes;
+mod output_keys;
 mod policies;
 mod policy_changes;
 pub(crate) mod queue;

@@ -208,7 +208,7 @@ impl Recent {
             }
         }
         run(connection, sql::CLEAR_RECENT, ())?;
-        connection.commit().map_err(|error| EngineError::new(Cause::Other, error))
+        connection.commit().map_err(|uncommitted| EngineError::new(Cause::Other, uncommitted.error))
     }
 
     /// Returns the view for readers.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
 use muster_core::id::{
-    ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, OutputId, PolicyId, SecretId, SpaceId,
+    ActionId, AgentId, ClusterId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, OutputId, PolicyId, SecretId, SpaceId,
 };
 use muster_core::time::Timestamp;
 use serde::Serialize;
@@ -43,7 +43,20 @@ macro_rules! stored_ids {
         })+
     };
 }
-stored_ids!(ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, OutputId, PolicyId, SecretId, SpaceId);
+stored_ids!(
+    ActionId,
+    AgentId,
+    ClusterId,
+    EnrollmentKeyId,
+    FileId,
+    HostId,
+    KeyId,
+    NodeId,
+    OutputId,
+    PolicyId,
+    SecretId,
+    SpaceId
+);
 
 impl<'r, 'cells> Columns<'r, 'cells> {
     /// Starts at the first column.

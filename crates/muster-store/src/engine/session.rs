@@ -88,7 +88,7 @@ pub(crate) trait Session: Send {
     fn release_mark(&self) -> Result<()>;
 
     /// Commits. The error says whether the transaction was certainly not applied.
-    fn commit(&self) -> std::result::Result<(), StoreError>;
+    fn commit(&self) -> std::result::Result<(), Uncommitted>;
 
     /// Rolls back, unless the engine has done so by itself.
     fn roll_back(&self) -> Result<()>;
@@ -131,6 +131,22 @@ pub(crate) trait Session: Send {
     /// The engine's own connection, for fault tests.
     #[cfg(test)]
     fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// Error of a commit.
+#[derive(Debug)]
+pub(crate) struct Uncommitted {
+    /// Says whether the transaction was certainly not applied.
+    pub(crate) error: StoreError,
+    /// Whether the same transaction may succeed when it is tried again. Only if it was certainly not applied.
+    pub(crate) may_retry: bool,
+}
+
+impl Uncommitted {
+    /// A commit that is not worth another attempt.
+    pub(crate) fn finally(error: StoreError) -> Self {
+        Self { error, may_retry: false }
+    }
 }
 
 /// A value that is bound, or a column's.

@@ -7,6 +7,7 @@ mod changes;
 mod enrollment_keys;
 mod files;
 mod nodes;
+mod output_keys;
 mod outputs;
 mod policies;
 mod secrets;

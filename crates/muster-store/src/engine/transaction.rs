@@ -7,7 +7,7 @@ use super::audit::Chain;
 use super::damage::Damage;
 use super::error::{Cause, EngineError, Failure};
 use super::recent::{Batch, Recent};
-use super::session::Connection;
+use super::session::{Connection, Uncommitted};
 use crate::port::{StoreError, Write};
 use muster_core::error_chain::chain;
 
@@ -89,6 +89,9 @@ fn run<'w>(
                 if connection.may_retry(&error) {
                     return Err(Broken::ForNow(not_applied(error)));
                 }
+                if error.is_of_the_engine() {
+                    return Err(Broken::Whole(not_applied(error)));
+                }
                 return Err(Broken::ByJob(index, not_applied(error)));
             }
         }
@@ -104,16 +107,16 @@ fn run<'w>(
 }
 
 fn commit(connection: &Connection) -> Result<(), Broken> {
-    connection.commit().map_err(|error| {
+    connection.commit().map_err(|Uncommitted { error, may_retry }| {
         give_up(connection);
-        Broken::Whole(error)
+        if may_retry { Broken::ForNow(error) } else { Broken::Whole(error) }
     })
 }
 
 /// Rolls back, unless the engine has done so by itself.
 fn give_up(connection: &Connection) {
     if let Err(error) = connection.roll_back() {
-        tracing::error!(error = %chain(&error), "a transaction could not be rolled back; it is tried again before the next one");
+        tracing::error!(error = %chain(&error), "failed to roll back a transaction; retrying before the next one");
     }
 }
 
@@ -130,7 +133,7 @@ fn isolated(connection: &Connection, pending: &mut Pending<'_>, work: &Work) -> 
     });
     // Unwind safety: whatever the job left behind in the connection is rolled back with the transaction.
     let result = catch_unwind(guarded).unwrap_or_else(|_| {
-        tracing::error!("a job of the store's writer panicked; it was not applied");
+        tracing::error!("a write job panicked and was not applied");
         Err(Failure::Engine(EngineError::new(Cause::Panic, "a job panicked")))
     });
     if result.is_err() {

@@ -18,7 +18,7 @@ static LOGGED: LazyLock<Logged> = LazyLock::new(Logged::default);
 /// Logs a row of `what` that can't be read, unless that was done within the last minute.
 pub(super) fn log(what: &'static str, row: &str, error: &EngineError) {
     if LOGGED.is_due(format!("{what} {row}"), Instant::now()) {
-        tracing::error!(row, error = %chain(error), "a row of {what} cannot be read and is left out of lists");
+        tracing::error!(row, error = %chain(error), "unreadable row of {what} omitted from lists");
     }
 }
 

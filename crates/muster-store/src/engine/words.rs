@@ -4,6 +4,7 @@ use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::{AgentType, AuditReason, Family};
 use muster_core::credential::CredentialKind;
 use muster_core::file::FileStatus;
+use muster_core::output_key::{FailureKind, KeyState};
 use muster_core::status::Status;
 
 use crate::port::LeaseName;
@@ -59,6 +60,19 @@ words!(ActionType {
     UpdateTags = "UPDATE_TAGS",
     ForceUnenroll = "FORCE_UNENROLL",
     PolicyChange = "POLICY_CHANGE",
+});
+words!(KeyState {
+    Wanted = "wanted",
+    Outdated = "outdated",
+    Widened = "widened",
+    Confirmed = "confirmed",
+    Live = "live",
+});
+words!(FailureKind {
+    Refused = "refused",
+    Overloaded = "overloaded",
+    Unavailable = "unavailable",
+    Unusable = "unusable",
 });
 words!(FileStatus {
     AwaitingUpload = "AWAITING_UPLOAD",
@@ -138,6 +152,13 @@ mod tests {
         });
         check(&Status::ALL, |v| json!(v));
         check(&[TargetState::Queued, TargetState::Acked, TargetState::Failed], |v| json!(v));
+    }
+
+    #[test]
+    fn words_of_output_keys_come_back() {
+        assert!(KeyState::ALL.iter().all(|state| KeyState::from_word(state.word()) == Some(*state)));
+        assert!(FailureKind::ALL.iter().all(|kind| FailureKind::from_word(kind.word()) == Some(*kind)));
+        assert_eq!((KeyState::from_word("x"), FailureKind::from_word("")), (None, None));
     }
 
     #[test]

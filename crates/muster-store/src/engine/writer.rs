@@ -249,7 +249,7 @@ impl Thread {
                     return self.answer(jobs, outcome.answers);
                 }
                 Err(Broken::ByJob(index, error)) => {
-                    tracing::warn!(error = %chain(&error), "a job of the store's writer failed");
+                    tracing::warn!(error = %chain(&error), "a write job failed");
                     breakers += 1;
                     jobs.remove(index).answer(Err(error));
                 }
@@ -259,12 +259,12 @@ impl Thread {
                         std::thread::sleep(*pause);
                     }
                     None => {
-                        tracing::warn!(error = %chain(&error), jobs = jobs.len(), "a transaction failed again and again");
+                        tracing::warn!(error = %chain(&error), jobs = jobs.len(), "a transaction failed repeatedly");
                         return answer_all(jobs, &error);
                     }
                 },
                 Err(Broken::Whole(error)) => {
-                    tracing::warn!(error = %chain(&error), jobs = jobs.len(), "the store could not commit");
+                    tracing::warn!(error = %chain(&error), jobs = jobs.len(), "failed to commit a transaction");
                     return answer_all(jobs, &error);
                 }
             }
@@ -291,10 +291,10 @@ impl Thread {
     /// Brings the log into the file, so that the next start has nothing to recover.
     fn finish(self) {
         if let Err(error) = self.recent.settle(self.connection.as_ref()) {
-            tracing::warn!(error = %chain(&error), "components stay beside their table until the next start");
+            tracing::warn!(error = %chain(&error), "failed to move component documents to their table; retrying at the next start");
         }
         if let Err(error) = self.connection.finish() {
-            tracing::warn!(error = %chain(&error), "the store's log stays beside the file until the next start");
+            tracing::warn!(error = %chain(&error), "failed to close the database cleanly; its write-ahead log is kept until the next start");
         }
         drop(self.connection);
         for closing in self.closing {

@@ -1,4 +1,23 @@
 //! The port: what every engine offers, a trait and an enum of writes for each resource.
+//!
+//! # Contract
+//!
+//! What services may rely on, on every engine and with any number of nodes over one store. Tests of the store's suite and of
+//! `tests/postgres` fail when the mechanism behind a sentence is taken out.
+//!
+//! * **All or none.** A list of writes is committed as a whole, with its preconditions, or not at all. When [`Store::commit`] returns `Ok`, it is on
+//!   disk, and every later read of every node sees it.
+//! * **Order.** Numbers of changes and of actions ascend in the order in which they become visible, for every reader. A reader that
+//!   has seen a number never finds a lower one later.
+//! * **Outcome.** An error says that nothing was applied, or, as [`StoreError::Unknown`], that this could not be found out. The second occurs only if the
+//!   database stays away for seconds just after a commit was sent to it: each transaction inserts a row with an id of its own, by
+//!   which the store learns its outcome. A transaction that was certainly not applied is retried before the caller learns of it.
+//! * **Conflicts.** A transaction that the database refuses because of another one (serialization failure, deadlock, lock timeout) is retried up to five
+//!   times, with pauses that grow to a second. A refused precondition is not retried.
+//! * **Made once.** Of several nodes that insert the same id, name or setting ([`SettingWrite`]), one succeeds, and the others get a
+//!   [`Precondition`] and read what the first one wrote.
+//! * **Nodes.** No commit of a node succeeds after another node declared its lease ended ([`NodeStore`]). A commit with [`Write::Fenced`] succeeds only while the
+//!   lease of its token is held ([`LeaseStore`]).
 
 mod actions;
 mod agents;
@@ -7,6 +26,7 @@ mod changes;
 mod enrollment_keys;
 mod files;
 mod nodes;
+mod output_keys;
 mod outputs;
 mod policies;
 mod reads;
@@ -29,6 +49,7 @@ pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
 pub use self::nodes::{
     FencingToken, LeaseName, LeaseStore, LostNode, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite,
 };
+pub use self::output_keys::{OutputKeyStore, OutputKeyWrite};
 pub use self::outputs::{OutputStore, OutputWrite};
 pub use self::policies::{PolicyStore, PolicyWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
@@ -89,7 +110,7 @@ impl From<StoreError> for muster_core::Error {
             StoreError::Unavailable { source } | StoreError::Unknown { source } => Self::new(
                 muster_core::ErrorKind::Unavailable,
                 "store_unavailable",
-                "the store can't be written or read now; try again later",
+                "the store is not available; retry later",
             )
             .caused_by(source),
             StoreError::Corrupt { source } => Self { source: Some(source), ..Self::internal("") },
@@ -136,6 +157,8 @@ pub enum Write {
     Action(ActionWrite),
     /// Of outputs.
     Output(OutputWrite),
+    /// Of keys at the clusters of outputs.
+    OutputKey(OutputKeyWrite),
     /// Of sealed secrets.
     Secret(SecretWrite),
     /// Of uploads, files for agents, artifacts, and their bytes.
@@ -170,6 +193,7 @@ pub trait Resources:
     + FileStore
     + LeaseStore
     + NodeStore
+    + OutputKeyStore
     + OutputStore
     + PolicyStore
     + SecretStore
@@ -186,6 +210,7 @@ impl<T> Resources for T where
         + FileStore
         + LeaseStore
         + NodeStore
+        + OutputKeyStore
         + OutputStore
         + PolicyStore
         + SecretStore

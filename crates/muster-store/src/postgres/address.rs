@@ -30,6 +30,7 @@ pub struct Address {
     config: Config,
     /// `None`: without TLS.
     tls: Option<Arc<ClientConfig>>,
+    prepares: bool,
 }
 
 /// Without the password, for messages.
@@ -83,11 +84,16 @@ impl FromStr for Address {
         if config.get_application_name().is_none() {
             config.application_name("muster");
         }
-        Ok(Self { config, tls })
+        Ok(Self { config, tls, prepares: ours.prepares()? })
     }
 }
 
 impl Address {
+    /// Whether connections keep prepared statements and settings. A pooler in transaction mode gives each transaction another one.
+    pub(super) fn prepares(&self) -> bool {
+        self.prepares
+    }
+
     /// Connects; the connection is driven by a task of the current runtime.
     pub(super) async fn connect(&self) -> Result<Client, EngineError> {
         Ok(match &self.tls {
@@ -123,6 +129,7 @@ struct Parameters {
     sslmode: Option<String>,
     sslrootcert: Option<PathBuf>,
     passfile: Option<PathBuf>,
+    prepared: Option<String>,
 }
 
 impl Parameters {
@@ -136,12 +143,23 @@ impl Parameters {
             match name {
                 "sslmode" => ours.sslmode = Some(value),
                 "sslrootcert" => ours.sslrootcert = Some(value.into()),
+                "prepared" => ours.prepared = Some(value),
                 "passfile" => ours.passfile = Some(value.into()),
                 _ => theirs.push(pair),
             }
         }
         let rest = if theirs.is_empty() { head.to_owned() } else { format!("{head}?{}", theirs.join("&")) };
         (ours, rest)
+    }
+
+    fn prepares(&self) -> Result<bool, OpenError> {
+        match self.prepared.as_deref() {
+            None | Some("named") => Ok(true),
+            Some("none") => Ok(false),
+            Some(other) => {
+                Err(OpenError::Address(format!("prepared={other} is not supported: use named or none").into()))
+            }
+        }
     }
 
     /// TLS, unless the address says otherwise or all hosts are on this machine.
@@ -187,7 +205,7 @@ fn trusting(file: Option<&Path>) -> Result<Arc<ClientConfig>, OpenError> {
         roots.add(certificate).map_err(|error| unreadable(&error))?;
     }
     if roots.is_empty() {
-        return Err(unreadable(&"it holds no certificate in PEM format"));
+        return Err(unreadable(&"the file contains no certificate in PEM format"));
     }
     Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
@@ -288,6 +306,15 @@ mod tests {
         assert!(!tls("postgres://u:p@db.example/d?sslmode=disable"));
         assert!(refused("postgres://u:p@db.example/d?sslmode=verify-ca").contains("use verify-full"));
         assert!(refused("postgres://u:p@h/d?sslrootcert=/nonexistent").contains("/nonexistent"));
+    }
+
+    #[test]
+    fn statements_are_prepared_unless_the_address_says_otherwise() {
+        let prepares = |url: &str| Address::from_str(url).unwrap().prepares();
+        assert!(prepares("postgres://u:p@127.0.0.1/d"));
+        assert!(prepares("postgres://u:p@127.0.0.1/d?prepared=named"));
+        assert!(!prepares("postgres://u:p@127.0.0.1/d?prepared=none&sslmode=disable"));
+        assert!(refused("postgres://u:p@127.0.0.1/d?prepared=maybe").contains("use named or none"));
     }
 
     #[test]

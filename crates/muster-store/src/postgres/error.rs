@@ -31,8 +31,11 @@ fn cause(error: &tokio_postgres::Error) -> Cause {
         "23503" => Cause::Constraint(Precondition::Missing(format!("what it refers to ({})", told.message()))),
         // Deadlock, serialization failure, a lock that was not given in time.
         "40001" | "40P01" | "55P03" => Cause::Busy,
-        // Disk full, out of memory, too many connections; read-only: a standby that has not taken over yet.
         "53100" => Cause::ServerRoom,
+        "25006" => Cause::ReadOnly,
+        "53300" => Cause::TooManyConnections,
+        // A name that is unknown, or in use already.
+        "26000" | "42P05" => Cause::Pooler,
         _ if *code == SqlState::DATA_CORRUPTED || *code == SqlState::INDEX_CORRUPTED => Cause::File,
         // The server ends this session: shutdown, start-up, recovery, or a timeout of a transaction that sat idle.
         "57P01" | "57P02" | "57P03" | "25P03" | "25P04" => Cause::Connection,

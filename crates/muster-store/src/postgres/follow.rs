@@ -92,8 +92,8 @@ struct Follow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Well,
-    /// Another server is registered under this node's id.
-    Displaced,
+    /// This node can't register.
+    Refused,
     NoAnswer,
 }
 
@@ -171,13 +171,13 @@ impl Follow {
         let registered = registration::register(&self.session, &self.node, &self.described, self.feed.handled());
         let epoch = match registered {
             Ok(Ok(epoch)) => epoch,
-            Ok(Err(other)) => {
+            Ok(Err(refusal)) => {
                 self.session.roll_back()?;
-                if before != State::Displaced {
-                    tracing::error!(%other, "another server is registered with the node id of this one, which writes nothing \
-                        until that one stops: every node needs a data directory of its own");
+                if before != State::Refused {
+                    let error = refusal.into_error();
+                    tracing::error!(%error, "this server lost its lease on the database and can't register again; it writes nothing");
                 }
-                return Ok(State::Displaced);
+                return Ok(State::Refused);
             }
             Err(error) => {
                 self.session.roll_back()?;

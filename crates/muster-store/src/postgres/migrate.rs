@@ -3,21 +3,30 @@
 use super::dialect;
 use super::session::PostgresSession;
 use crate::engine::error::{EngineError, OpenError};
-use crate::engine::migration::{Applied, MIGRATIONS, missing};
+use crate::engine::migration::{Applied, Migration, missing};
 use crate::engine::session::{Connection, Next, Result, Session};
+use crate::sql::now;
 
 /// Held while the schema is looked at and changed: servers that start together take turns.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(7310312843219)";
+pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(7310312843219)";
 const TABLES: &str = "SELECT CAST(tablename AS TEXT) FROM pg_tables WHERE schemaname = current_schema() \
     ORDER BY (tablename = 'schema_migrations') DESC, tablename LIMIT 5";
 const CREATE: &str = "CREATE TABLE schema_migrations (number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, \
-    checksum TEXT NOT NULL, applied_at BIGINT NOT NULL)";
-const APPLIED: &str = "SELECT number, name, checksum FROM schema_migrations ORDER BY number";
-const INSERT: &str = "INSERT INTO schema_migrations (number, name, checksum, applied_at) \
-    VALUES ($1, $2, $3, CAST(extract(epoch FROM now()) * 1000000 AS BIGINT))";
+    checksum TEXT NOT NULL, applied_at BIGINT NOT NULL, oldest BIGINT NOT NULL)";
+const APPLIED: &str = "SELECT number, name, checksum, oldest FROM schema_migrations ORDER BY number";
+const INSERT: &str = "INSERT INTO schema_migrations (number, name, checksum, oldest, applied_at) \
+    VALUES ($1, $2, $3, $4, CAST(extract(epoch FROM now()) * 1000000 AS BIGINT))";
 
-/// Applies the missing migrations in one transaction. A database that holds another program's tables is left as it is.
-pub(super) fn migrate(session: &PostgresSession, place: &str) -> std::result::Result<(), OpenError> {
+/// Nodes that are alive and do not know this migration.
+const OLDER: &str =
+    concat!("SELECT name FROM nodes WHERE schema_known < $1 AND expires_at > ", now!(), " ORDER BY name LIMIT 5");
+
+/// Applies the missing migrations within a transaction, which it begins. A database that holds another program's tables is left as it is.
+pub(super) fn migrate(
+    session: &PostgresSession,
+    place: &str,
+    known: &[Migration],
+) -> std::result::Result<(), OpenError> {
     let engine = || OpenError::engine::<EngineError>("read which migrations the database has");
     session.begin().map_err(engine())?;
     session.query(LOCK, &[], &mut |_| Ok(Next::Enough)).map_err(engine())?;
@@ -28,7 +37,8 @@ pub(super) fn migrate(session: &PostgresSession, place: &str) -> std::result::Re
         return Err(OpenError::NotOurs { place: place.to_owned(), found, instead: "database" });
     }
     let applied = if is_ours { applied(session).map_err(engine())? } else { Vec::new() };
-    for migration in missing(&applied, MIGRATIONS)? {
+    for migration in missing(&applied, known)? {
+        refuse_to_exclude(session, migration, is_ours)?;
         let apply = || -> Result<()> {
             if migration.number == 1 {
                 session.batch(CREATE)?;
@@ -36,12 +46,34 @@ pub(super) fn migrate(session: &PostgresSession, place: &str) -> std::result::Re
             }
             session.batch(&dialect::schema(migration.text))?;
             let checksum = migration.checksum();
-            let values = [migration.number.into(), migration.name.into(), (&checksum).into()];
+            let values = [migration.number.into(), migration.name.into(), (&checksum).into(), migration.oldest.into()];
             session.run(INSERT, &values).map(|_| ())
         };
         apply().map_err(OpenError::engine::<EngineError>(migration.doing()))?;
     }
-    session.commit_unfenced().map_err(OpenError::engine::<EngineError>("commit the migrations of the database"))
+    Ok(())
+}
+
+/// Fails if a node that is alive could not go on after a migration.
+fn refuse_to_exclude(
+    session: &Connection,
+    migration: &Migration,
+    has_tables: bool,
+) -> std::result::Result<(), OpenError> {
+    if !has_tables {
+        return Ok(());
+    }
+    let mut nodes = Vec::new();
+    let asked = session.query(OLDER, &[migration.oldest.into()], &mut |row| {
+        nodes.push(row.get::<String>(0)?);
+        Ok(Next::Row)
+    });
+    asked.map_err(OpenError::engine::<EngineError>("read which servers use the database"))?;
+    if nodes.is_empty() {
+        Ok(())
+    } else {
+        Err(OpenError::OlderNodes { number: migration.number, nodes: nodes.join(", ") })
+    }
 }
 
 fn names(session: &Connection, statement: &str) -> Result<Vec<String>> {
@@ -56,8 +88,56 @@ fn names(session: &Connection, statement: &str) -> Result<Vec<String>> {
 fn applied(session: &Connection) -> Result<Vec<Applied>> {
     let mut applied = Vec::new();
     session.query(APPLIED, &[], &mut |row| {
-        applied.push(Applied { number: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? });
+        applied.push(Applied { number: row.get(0)?, name: row.get(1)?, checksum: row.get(2)?, oldest: row.get(3)? });
         Ok(Next::Row)
     })?;
     Ok(applied)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::migration::{MIGRATIONS, newest};
+    use crate::testing::Cluster;
+
+    const NEXT: Migration = Migration { number: 1000, name: "next", text: "CREATE TABLE next (a TEXT);\n", oldest: 1 };
+
+    fn migrate_to(schema: &str, next: Migration) -> std::result::Result<(), OpenError> {
+        let address = Arc::new(Cluster::shared().address(schema).parse().unwrap());
+        let session = PostgresSession::open(address).unwrap();
+        let known: Vec<_> = MIGRATIONS.iter().copied().chain([next]).collect();
+        migrate(&session, "the database", &known)?;
+        session.commit_unfenced().unwrap();
+        Ok(())
+    }
+
+    #[test]
+    fn a_migration_that_excludes_a_node_waits_until_it_has_stopped() {
+        let schema = Cluster::shared().schema();
+        let older = Cluster::shared().open(&schema);
+        let contracting = Migration { oldest: 1000, ..NEXT };
+        let refused = migrate_to(&schema, contracting).unwrap_err();
+        assert!(matches!(&refused, OpenError::OlderNodes { number: 1000, .. }), "{refused}");
+        assert!(refused.to_string().contains("upgrade or stop them first"), "{refused}");
+        let tables = format!("SELECT count(*) FROM pg_tables WHERE schemaname = '{schema}' AND tablename = 'next'");
+        assert_eq!(Cluster::shared().psql(&tables).unwrap(), "0", "nothing was changed");
+        drop(older);
+        migrate_to(&schema, contracting).unwrap();
+        let refused = Cluster::shared().try_open(&schema).err().unwrap();
+        assert!(
+            matches!(&refused, OpenError::Newer { found: 1000, known } if *known == newest(MIGRATIONS)),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn nodes_go_on_beside_a_newer_one_whose_migration_admits_them() {
+        let schema = Cluster::shared().schema();
+        let older = Cluster::shared().open(&schema);
+        migrate_to(&schema, NEXT).unwrap();
+        let another = Cluster::shared().open(&schema);
+        drop((older, another));
+    }
 }

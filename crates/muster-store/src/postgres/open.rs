@@ -11,6 +11,7 @@ use super::session::PostgresSession;
 use crate::engine::error::{EngineError, OpenError};
 use crate::engine::feed::Feed;
 use crate::engine::membership::Membership;
+use crate::engine::migration::MIGRATIONS;
 use crate::engine::recent::Recent;
 use crate::engine::session::Session;
 use crate::engine::store::{Options, Sessions, SqlStore};
@@ -30,7 +31,8 @@ fn open(address: Address, node: &Node, options: &Options) -> Result<SqlStore, Op
     let address = Arc::new(address);
     let session = || PostgresSession::open(Arc::clone(&address));
     let first = session()?;
-    migrate(&first, &format!("the database {address}"))?;
+    // In one transaction, so that no newer program migrates the schema in between and finds this node missing.
+    migrate(&first, &format!("the database {address}"), MIGRATIONS)?;
     let asked = Instant::now();
     let newest = newest_change(&first).map_err(OpenError::engine::<EngineError>("read the newest change"))?;
     let membership = Arc::new(register(&first, node, newest)?);
@@ -45,11 +47,11 @@ fn open(address: Address, node: &Node, options: &Options) -> Result<SqlStore, Op
     Ok(store)
 }
 
+/// Registers this server, and commits the transaction.
 fn register(session: &PostgresSession, node: &Node, newest: i64) -> Result<Membership, OpenError> {
-    session.begin().map_err(registration::failed())?;
     let epoch = match registration::start(session, node, newest).map_err(registration::failed())? {
         Ok(epoch) => epoch,
-        Err(other) => return Err(other.refusal()),
+        Err(refusal) => return Err(refusal.into_error()),
     };
     session.commit_unfenced().map_err(registration::failed())?;
     Ok(Membership::new(node.id.clone(), epoch))

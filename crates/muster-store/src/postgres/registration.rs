@@ -6,7 +6,9 @@
 
 use muster_core::id::NodeId;
 
+use super::migrate::LOCK;
 use crate::engine::error::{EngineError, OpenError};
+use crate::engine::migration::{MIGRATIONS, newest};
 use crate::engine::session::{Next, Result, Row, Session};
 use crate::port::NodeEpoch;
 use crate::sql::now;
@@ -52,12 +54,13 @@ const REMOVE_OWN: &str = concat!(
 );
 const FORGET_LOST: &str = concat!("DELETE FROM lost_nodes WHERE lost_at < ", now!(), " - 86400000000");
 const INSERT: &str = concat!(
-    "INSERT INTO nodes (id, epoch, name, place, version, addresses, is_draining, handled, started_at, expires_at) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, ",
+    "INSERT INTO nodes \
+     (id, epoch, name, place, version, schema_known, addresses, is_draining, handled, started_at, expires_at) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, ",
     now!(),
     ", ",
     now!(),
-    " + CAST($9 AS BIGINT) * 1000000) ON CONFLICT (id) DO NOTHING"
+    " + CAST($10 AS BIGINT) * 1000000) ON CONFLICT (id) DO NOTHING"
 );
 const HOLDER: &str = "SELECT name, place, \
     CAST(date_trunc('second', to_timestamp(started_at / 1000000)) AS TEXT) FROM nodes WHERE id = $1";
@@ -72,6 +75,28 @@ const RENEW: &str = concat!(
 );
 const RELEASE: &str = "DELETE FROM nodes WHERE epoch = $1";
 
+const EXCLUDES: &str = "SELECT max(number) FROM schema_migrations WHERE oldest > $1 HAVING max(number) IS NOT NULL";
+
+/// Why a node can't be registered.
+pub(super) enum Refusal {
+    /// Another server is registered under its id.
+    Displaced(Other),
+    /// A newer program has migrated the database, so that this one can't use it any more.
+    Outdated {
+        /// The migration.
+        number: i64,
+    },
+}
+
+impl Refusal {
+    pub(super) fn into_error(self) -> OpenError {
+        match self {
+            Self::Displaced(Other { name, place, since }) => OpenError::InUse { name, place, since, seconds: SECONDS },
+            Self::Outdated { number } => OpenError::Newer { found: number, known: newest(MIGRATIONS) },
+        }
+    }
+}
+
 /// Another server that is registered under the id of this one.
 pub(super) struct Other {
     name: String,
@@ -79,24 +104,15 @@ pub(super) struct Other {
     since: String,
 }
 
-impl Other {
-    pub(super) fn refusal(self) -> OpenError {
-        OpenError::InUse { name: self.name, place: self.place, since: self.since, seconds: SECONDS }
-    }
-}
-
-impl std::fmt::Display for Other {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} ({}) since {}", self.name, self.place, self.since)
-    }
-}
+/// The epoch of a registration.
+pub(super) type Registered = std::result::Result<NodeEpoch, Refusal>;
 
 fn new_epoch() -> NodeEpoch {
     NodeEpoch(format!("{:032x}", rand::random::<u128>()).into())
 }
 
 /// Registers a server that starts, inside a transaction. A row that it left behind in the same place is replaced.
-pub(super) fn start(session: &dyn Session, node: &Node, newest: i64) -> Result<std::result::Result<NodeEpoch, Other>> {
+pub(super) fn start(session: &dyn Session, node: &Node, newest: i64) -> Result<Registered> {
     session.run(REMOVE_OWN, &[node.id.as_str().into(), (&node.place).into()])?;
     session.run(FORGET_LOST, &[])?;
     let described = Described {
@@ -113,12 +129,17 @@ pub(super) fn start(session: &dyn Session, node: &Node, newest: i64) -> Result<s
 }
 
 /// Registers a node, or registers it again after it lost its lease, inside a transaction. Never takes over from a server that is alive.
-pub(super) fn register(
-    session: &dyn Session,
-    node: &Node,
-    described: &Described,
-    handled: i64,
-) -> Result<std::result::Result<NodeEpoch, Other>> {
+pub(super) fn register(session: &dyn Session, node: &Node, described: &Described, handled: i64) -> Result<Registered> {
+    // A migration in progress decides by the nodes that are there, and this by the migrations.
+    session.query(LOCK, &[], &mut |_| Ok(Next::Enough))?;
+    let mut outdated = None;
+    session.query(EXCLUDES, &[newest(MIGRATIONS).into()], &mut |row| {
+        outdated = Some(Refusal::Outdated { number: row.get(0)? });
+        Ok(Next::Enough)
+    })?;
+    if let Some(outdated) = outdated {
+        return Ok(Err(outdated));
+    }
     session.run(REMOVE_EXPIRED, &[])?;
     let epoch = new_epoch();
     let values = [
@@ -127,6 +148,7 @@ pub(super) fn register(
         (&described.name).into(),
         (&node.place).into(),
         (&described.version).into(),
+        newest(MIGRATIONS).into(),
         (&described.addresses).into(),
         described.is_draining.into(),
         handled.into(),
@@ -140,7 +162,7 @@ pub(super) fn register(
         other = Other { name: row.get(0)?, place: row.get(1)?, since: row.get(2)? };
         Ok(Next::Enough)
     })?;
-    Ok(Err(other))
+    Ok(Err(Refusal::Displaced(other)))
 }
 
 fn warn_of_namesake(session: &dyn Session, node: &Node) -> Result<()> {

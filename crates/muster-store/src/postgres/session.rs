@@ -20,7 +20,7 @@ use super::dialect;
 use super::leases::lease_lost;
 use crate::engine::error::{Cause, EngineError, OpenError};
 use crate::engine::membership::Membership;
-use crate::engine::session::{Cells, Leases, Next, Result, Row, Rule, Session, Value};
+use crate::engine::session::{Cells, Leases, Next, Result, Row, Rule, Session, Uncommitted, Value};
 use crate::port::{NodeEpoch, NodeStanding, StoreError};
 use muster_core::error_chain::chain;
 
@@ -32,6 +32,9 @@ const STATEMENT: Duration = Duration::from_secs(45);
 /// server stopped in the middle of it, so that it does not hold its locks for ever.
 const SETTINGS: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s'; \
     SET idle_in_transaction_session_timeout = '5s'; SET synchronous_commit = on";
+/// The same for each transaction, where a pooler may give each of them another connection.
+const LOCAL_SETTINGS: &str = "SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '10s'; \
+    SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL synchronous_commit = on";
 /// Waits between attempts to learn the outcome of a commit whose answer was lost.
 const RESOLVE: [Duration; 6] = [
     Duration::ZERO,
@@ -98,7 +101,9 @@ impl PostgresSession {
         let address = Arc::clone(&self.address);
         let client = self.wait(async move {
             let client = address.connect().await?;
-            client.batch_execute(SETTINGS).await?;
+            if address.prepares() {
+                client.batch_execute(SETTINGS).await?;
+            }
             Ok(client)
         })?;
         *self.link.borrow_mut() = Some(Link { client, statements: HashMap::new() });
@@ -144,7 +149,7 @@ impl PostgresSession {
     fn with<T>(
         &self,
         text: &str,
-        work: &impl AsyncFn(&Client, &Statement) -> std::result::Result<T, tokio_postgres::Error>,
+        work: &impl AsyncFn(&Client, &Prepared) -> std::result::Result<T, tokio_postgres::Error>,
     ) -> Result<T> {
         let leads: Vec<&'static str> = self.leads.take();
         let first = self.attempt(text, &leads, work);
@@ -168,7 +173,7 @@ impl PostgresSession {
         &self,
         text: &str,
         leads: &[&'static str],
-        work: &impl AsyncFn(&Client, &Statement) -> std::result::Result<T, tokio_postgres::Error>,
+        work: &impl AsyncFn(&Client, &Prepared) -> std::result::Result<T, tokio_postgres::Error>,
     ) -> Result<T> {
         if self.transaction.get() != Transaction::Used {
             self.connect()?;
@@ -189,11 +194,14 @@ impl PostgresSession {
     }
 
     /// A prepared statement. Preparing needs no transaction, so it may come before what leads.
-    fn statement(&self, text: &str) -> Result<Statement> {
+    fn statement(&self, text: &str) -> Result<Prepared> {
+        if !self.address.prepares() {
+            return Ok(Prepared::Unnamed(dialect::statement(text).into_owned()));
+        }
         let mut link = self.link.borrow_mut();
         let link = link.as_mut().ok_or_else(gone)?;
         if let Some(statement) = link.statements.get(text) {
-            return Ok(statement.clone());
+            return Ok(Prepared::Named(statement.clone()));
         }
         let client = &link.client;
         let statement = self.wait(async { Ok(client.prepare(&dialect::statement(text)).await?) })?;
@@ -201,7 +209,17 @@ impl PostgresSession {
             link.statements.clear();
         }
         link.statements.insert(text.to_owned(), statement.clone());
-        Ok(statement)
+        Ok(Prepared::Named(statement))
+    }
+
+    fn begin_with(&self, statement: &'static str) -> Result<()> {
+        self.roll_back()?;
+        self.leads.borrow_mut().push(statement);
+        if !self.address.prepares() {
+            self.leads.borrow_mut().push(LOCAL_SETTINGS);
+        }
+        self.transaction.set(Transaction::Fresh);
+        Ok(())
     }
 
     /// Takes a lock, unless this transaction took it before.
@@ -220,19 +238,62 @@ impl PostgresSession {
     }
 
     /// Learns whether a transaction was committed whose answer was lost. A transaction that is still going on is waited for.
-    fn resolve(&self, id: &str, lost: EngineError) -> std::result::Result<(), StoreError> {
+    fn resolve(&self, id: &str, lost: EngineError) -> std::result::Result<(), Uncommitted> {
         for pause in RESOLVE {
             std::thread::sleep(pause);
             *self.link.borrow_mut() = None;
             // Whoever inserts the id first decides: the lost transaction, or this statement, after which it can't commit any more.
-            match self.with(INSERT_COMMIT, &async |client, statement| client.execute(statement, &[&id]).await) {
+            match self.run(INSERT_COMMIT, &[id.into()]) {
                 Ok(0) => return Ok(()),
-                Ok(_) => return Err(StoreError::unavailable(lost)),
+                Ok(_) => return Err(Uncommitted { error: StoreError::unavailable(lost), may_retry: true }),
                 Err(error) => tracing::warn!(error = %chain(&error), "the outcome of a commit is not known yet"),
             }
         }
-        Err(StoreError::Unknown { source: lost.into() })
+        Err(Uncommitted::finally(StoreError::Unknown { source: lost.into() }))
     }
+}
+
+/// A statement, as the server takes it.
+enum Prepared {
+    /// Prepared on this connection.
+    Named(Statement),
+    /// Sent with its text each time, and with the types of its values, so that it costs no round trip more.
+    Unnamed(String),
+}
+
+impl Prepared {
+    async fn execute(&self, client: &Client, values: &[Value<'_>]) -> std::result::Result<u64, tokio_postgres::Error> {
+        match self {
+            Self::Named(statement) => client.execute(statement, &bound(values)).await,
+            Self::Unnamed(text) => client.execute_typed(text, &typed(values)).await,
+        }
+    }
+
+    async fn query(
+        &self,
+        client: &Client,
+        values: &[Value<'_>],
+    ) -> std::result::Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
+        match self {
+            Self::Named(statement) => client.query(statement, &bound(values)).await,
+            Self::Unnamed(text) => client.query_typed(text, &typed(values)).await,
+        }
+    }
+}
+
+fn bound<'v>(values: &'v [Value<'_>]) -> Vec<&'v (dyn ToSql + Sync)> {
+    values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
+}
+
+fn typed<'v>(values: &'v [Value<'_>]) -> Vec<(&'v (dyn ToSql + Sync), Type)> {
+    let kind = |value: &Value<'_>| match value {
+        // The server finds out by itself, as for a literal.
+        Value::Null => Type::UNKNOWN,
+        Value::Integer(_) => Type::INT8,
+        Value::Text(_) => Type::TEXT,
+        Value::Bytes(_) => Type::BYTEA,
+    };
+    values.iter().map(|value| (value as &(dyn ToSql + Sync), kind(value))).collect()
 }
 
 /// Marks a transaction as committed, if the lease still stands: the row stays locked until the commit, so that whoever takes the
@@ -248,8 +309,7 @@ fn gone() -> EngineError {
 
 impl Session for PostgresSession {
     fn run(&self, statement: &str, values: &[Value<'_>]) -> Result<usize> {
-        let bound: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-        let rows = self.with(statement, &async |client, statement| client.execute(statement, &bound).await)?;
+        let rows = self.with(statement, &async |client, statement| statement.execute(client, values).await)?;
         Ok(usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
@@ -259,8 +319,7 @@ impl Session for PostgresSession {
         values: &[Value<'_>],
         each: &mut dyn FnMut(&Row<'_>) -> Result<Next>,
     ) -> Result<()> {
-        let bound: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-        let rows = self.with(statement, &async |client, statement| client.query(statement, &bound).await)?;
+        let rows = self.with(statement, &async |client, statement| statement.query(client, values).await)?;
         for row in &rows {
             if let Next::Enough = each(&Row::of(row))? {
                 break;
@@ -270,17 +329,11 @@ impl Session for PostgresSession {
     }
 
     fn begin(&self) -> Result<()> {
-        self.roll_back()?;
-        self.leads.borrow_mut().push("BEGIN");
-        self.transaction.set(Transaction::Fresh);
-        Ok(())
+        self.begin_with("BEGIN")
     }
 
     fn begin_snapshot(&self) -> Result<()> {
-        self.roll_back()?;
-        self.leads.borrow_mut().push("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-        self.transaction.set(Transaction::Fresh);
-        Ok(())
+        self.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     }
 
     fn mark(&self) -> Result<()> {
@@ -305,7 +358,7 @@ impl Session for PostgresSession {
         Ok(())
     }
 
-    fn commit(&self) -> std::result::Result<(), StoreError> {
+    fn commit(&self) -> std::result::Result<(), Uncommitted> {
         if self.transaction.get() == Transaction::Fresh {
             // Nothing was run in it.
             self.leads.borrow_mut().clear();
@@ -313,10 +366,10 @@ impl Session for PostgresSession {
             return Ok(());
         }
         let id = format!("{:032x}", rand::random::<u128>());
-        let epoch = self.epoch().map_err(EngineError::not_applied)?;
+        let epoch = self.epoch().map_err(|error| Uncommitted::finally(error.not_applied()))?;
+        let values = [(&id).into(), epoch.as_str().into()];
         let committed = self.with(MARK_COMMIT, &async |client, statement| {
-            let bound: [&(dyn ToSql + Sync); 2] = [&id, &epoch.as_str()];
-            let (marked, committed) = tokio::join!(client.execute(statement, &bound), client.batch_execute("COMMIT"));
+            let (marked, committed) = tokio::join!(statement.execute(client, &values), client.batch_execute("COMMIT"));
             // Of a transaction that had failed the mark fails too, and COMMIT rolls back.
             marked.and(committed)
         });
@@ -330,9 +383,9 @@ impl Session for PostgresSession {
                 if let Some(membership) = &self.membership {
                     membership.lost(&epoch);
                 }
-                Err(lease_lost().not_applied())
+                Err(Uncommitted::finally(lease_lost().not_applied()))
             }
-            Err(error) => Err(error.not_applied()),
+            Err(error) => Err(Uncommitted { may_retry: *error.cause() == Cause::Busy, error: error.not_applied() }),
         }
     }
 
@@ -394,7 +447,7 @@ impl ToSql for Value<'_> {
                 true => text.replace('\0', "\u{fffd}").as_str().to_sql(type_, out),
             },
             Self::Bytes(bytes) if *type_ == Type::BYTEA => bytes.to_sql(type_, out),
-            other => Err(format!("a column of type {type_} can't take {other:?}").into()),
+            other => Err(format!("cannot convert {other:?} to a column of type {type_}").into()),
         }
     }
 

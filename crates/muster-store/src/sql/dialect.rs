@@ -12,12 +12,12 @@ pub(crate) const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'ta
 
 /// Creates the table of migrations, with times in microseconds. PostgreSQL: BIGINT for INTEGER, without STRICT.
 pub(crate) const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (\
-    number INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL\
-    ) STRICT";
+    number INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL, \
+    oldest INTEGER NOT NULL) STRICT";
 
 /// Records a migration. PostgreSQL: `extract(epoch FROM now()) * 1000000`.
-pub(crate) const INSERT_MIGRATION: &str = "INSERT INTO schema_migrations (number, name, checksum, applied_at) \
-    VALUES ($1, $2, $3, CAST(unixepoch('subsec') * 1000000 AS INTEGER))";
+pub(crate) const INSERT_MIGRATION: &str = "INSERT INTO schema_migrations (number, name, checksum, oldest, applied_at) \
+    VALUES ($1, $2, $3, $4, CAST(unixepoch('subsec') * 1000000 AS INTEGER))";
 
 /// Selects the applied migrations. A table of that name with other columns belongs to another program.
-pub(crate) const APPLIED: &str = "SELECT number, name, checksum FROM schema_migrations ORDER BY number";
+pub(crate) const APPLIED: &str = "SELECT number, name, checksum, oldest FROM schema_migrations ORDER BY number";

@@ -13,6 +13,7 @@ pub(crate) mod files;
 pub(crate) mod filter;
 pub(crate) mod log;
 pub(crate) mod nodes;
+pub(crate) mod output_keys;
 pub(crate) mod policies;
 pub(crate) mod settings;
 
@@ -47,6 +48,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         files::ALL,
         log::ALL,
         nodes::ALL,
+        output_keys::ALL,
         policies::ALL,
         settings::ALL,
     ]

@@ -34,15 +34,16 @@ fn applied(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Applied>> {
         return Ok(Vec::new());
     }
     let mut statement = transaction.prepare(dialect::APPLIED)?;
-    let rows =
-        statement.query_map([], |row| Ok(Applied { number: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? }))?;
+    let rows = statement.query_map([], |row| {
+        Ok(Applied { number: row.get(0)?, name: row.get(1)?, checksum: row.get(2)?, oldest: row.get(3)? })
+    })?;
     rows.collect()
 }
 
 fn apply(transaction: &Transaction<'_>, migration: &Migration) -> rusqlite::Result<()> {
     transaction.execute_batch(dialect::CREATE_MIGRATIONS)?;
     transaction.execute_batch(migration.text)?;
-    let values = rusqlite::params![migration.number, migration.name, migration.checksum()];
+    let values = rusqlite::params![migration.number, migration.name, migration.checksum(), migration.oldest];
     transaction.execute(dialect::INSERT_MIGRATION, values).map(|_| ())
 }
 
@@ -51,7 +52,7 @@ mod tests {
     use rusqlite::params;
 
     use super::*;
-    use crate::engine::migration::MIGRATIONS;
+    use crate::engine::migration::{MIGRATIONS, newest};
     use crate::engine::store::Durability;
     use crate::query::{ActionFilter, Page};
     use crate::sqlite::connection;
@@ -61,6 +62,7 @@ mod tests {
         number: 1000,
         name: "next",
         text: "ALTER TABLE settings ADD COLUMN note TEXT; UPDATE settings SET note = 'was ' || value;",
+        oldest: 1000,
     };
 
     fn with_next() -> Vec<Migration> {
@@ -200,6 +202,17 @@ mod tests {
     }
 
     #[test]
+    fn a_newer_schema_that_admits_older_programs_is_used() {
+        let mut connection = memory();
+        let expanding = Migration { oldest: newest(MIGRATIONS), ..NEXT };
+        let known: Vec<_> = MIGRATIONS.iter().copied().chain([expanding]).collect();
+        migrate(&mut connection, &known).unwrap();
+        let before = schema(&connection);
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        assert_eq!(schema(&connection), before);
+    }
+
+    #[test]
     fn an_edited_migration_is_refused() {
         let mut connection = memory();
         migrate(&mut connection, &with_next()).unwrap();
@@ -214,7 +227,8 @@ mod tests {
         let mut connection = memory();
         migrate(&mut connection, MIGRATIONS).unwrap();
         let before = schema(&connection);
-        let broken = Migration { number: 1000, name: "broken", text: "CREATE TABLE t (a INTEGER); NONSENSE;" };
+        let broken =
+            Migration { number: 1000, name: "broken", text: "CREATE TABLE t (a INTEGER); NONSENSE;", oldest: 1 };
         let steps: Vec<_> = MIGRATIONS.iter().copied().chain([broken]).collect();
         assert!(matches!(migrate(&mut connection, &steps), Err(OpenError::Engine { .. })));
         assert_eq!(schema(&connection), before);

@@ -21,8 +21,8 @@ use muster_core::error_chain::chain;
 
 /// The lease of the one node never ends.
 const INTRODUCE: &str = concat!(
-    "INSERT INTO nodes (id, epoch, name, place, version, addresses, is_draining, handled, started_at, expires_at) \
-     VALUES ($1, $1, $1, '', '', '[]', 0, 0, ",
+    "INSERT INTO nodes (id, epoch, name, place, version, schema_known, addresses, is_draining, handled, started_at, expires_at) \
+     VALUES ($1, $1, $1, '', '', 0, '[]', 0, 0, ",
     now!(),
     ", 9223372036854775807) \
      ON CONFLICT (id) DO UPDATE SET started_at = excluded.started_at, is_draining = 0"

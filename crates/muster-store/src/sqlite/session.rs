@@ -7,8 +7,7 @@ use rusqlite::{Connection, Statement};
 
 use super::error::commit_failed;
 use crate::engine::error::EngineError;
-use crate::engine::session::{Cells, Next, Result, Row, Session, Value};
-use crate::port::StoreError;
+use crate::engine::session::{Cells, Next, Result, Row, Session, Uncommitted, Value};
 
 impl Session for Connection {
     fn run(&self, statement: &str, values: &[Value<'_>]) -> Result<usize> {
@@ -58,9 +57,9 @@ impl Session for Connection {
         Session::run(self, "RELEASE job", &[]).map(|_| ())
     }
 
-    fn commit(&self) -> std::result::Result<(), StoreError> {
+    fn commit(&self) -> std::result::Result<(), Uncommitted> {
         let commit = || self.prepare_cached("COMMIT")?.raw_execute();
-        commit().map(|_| ()).map_err(commit_failed)
+        commit().map(|_| ()).map_err(|error| Uncommitted::finally(commit_failed(error)))
     }
 
     fn roll_back(&self) -> Result<()> {

@@ -1,10 +1,14 @@
 //! Test doubles of the port, and stores for tests.
 
 mod gated;
+mod pooler;
 mod postgres;
+mod proxy;
 
 pub use gated::{Gate, Gated};
+pub use pooler::Pooler;
 pub use postgres::Cluster;
+pub use proxy::{Proxy, Traffic};
 
 use crate::engine::apply::Done;
 use crate::engine::session::Value;

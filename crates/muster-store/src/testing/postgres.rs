@@ -17,12 +17,14 @@ use crate::postgres::{Address, Node};
 const PACKAGES: &str = "/usr/lib/postgresql";
 /// Names another directory with the programs `initdb` and `postgres`, for tests with another version.
 const PROGRAMS: &str = "MUSTER_TEST_POSTGRES";
+/// Beginning of the names of the directories of servers, before the id of their process.
+const PREFIX: &str = "muster-cluster-";
 /// How long the server may take to start.
 const START: Duration = Duration::from_secs(30);
 
 /// A running server. It ends with the thread that started it, and so with the process.
 pub struct Cluster {
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     schemas: AtomicU32,
     nodes: AtomicU32,
 }
@@ -34,7 +36,47 @@ impl Cluster {
     /// When it can't be started.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        SHARED.get_or_init(|| Self::start(&std::process::id().to_string()))
+    }
+
+    /// A server of its own, for a test that does to it what others could not bear. It ends when it is dropped.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub fn own() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self::start(&format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Ends the server without a checkpoint, as a crash does, and starts it again.
+    ///
+    /// # Panics
+    /// When it can't be stopped or started.
+    pub fn restart(&self) {
+        self.stop();
+        self.serve();
+    }
+
+    /// Ends the server without a checkpoint, as a crash does.
+    ///
+    /// # Panics
+    /// When it can't be stopped.
+    pub fn stop(&self) {
+        let stopped = program("pg_ctl").args(["stop", "--mode=immediate", "-D"]).arg(self.data()).output();
+        let stopped = stopped.unwrap_or_else(|error| panic!("run pg_ctl: {error}"));
+        assert!(stopped.status.success(), "pg_ctl: {}", String::from_utf8_lossy(&stopped.stderr));
+    }
+
+    /// Starts the server that was stopped.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn resume(&self) {
+        self.serve();
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.join("data")
     }
 
     /// An empty store in a schema of its own.
@@ -112,9 +154,9 @@ impl Cluster {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    fn start() -> Self {
+    fn start(suffix: &str) -> Self {
         remove_left_behind();
-        let directory = name(std::process::id());
+        let directory = std::env::temp_dir().join(format!("{PREFIX}{suffix}"));
         let mut builder = std::fs::DirBuilder::new();
         builder
             .mode(0o700)
@@ -123,24 +165,23 @@ impl Cluster {
         if let Some((user, group)) = unprivileged() {
             chown(&directory, Some(user), Some(group)).unwrap_or_else(|error| panic!("give it away: {error}"));
         }
-        let data = directory.join("data");
         // A collation that is not ours by bytes shows where the schema forgot to say how texts are compared.
         let made = program("initdb")
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync", "--locale=C.UTF-8"])
             .args(["--locale-provider=icu", "--icu-locale=en-US", "-D"])
-            .arg(&data)
+            .arg(directory.join("data"))
             .output()
             .unwrap_or_else(|error| panic!("run initdb of {}: {error}", programs().display()));
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let cluster = Self { directory, schemas: AtomicU32::new(0), nodes: AtomicU32::new(0) };
-        cluster.serve(&data);
+        cluster.serve();
         cluster
     }
 
     /// Starts the server from a thread that lives as long as the process, since the server ends with it.
-    fn serve(&self, data: &Path) {
+    fn serve(&self) {
         let mut server = program("postgres");
-        server.arg("-D").arg(data).arg("-k").arg(&self.directory).args(["-c", "listen_addresses="]);
+        server.arg("-D").arg(self.data()).arg("-k").arg(&self.directory).args(["-c", "listen_addresses="]);
         for setting in ["fsync=off", "max_connections=1000", "shared_buffers=64MB", "log_min_messages=error"] {
             server.args(["-c", setting]);
         }
@@ -158,8 +199,15 @@ impl Cluster {
     }
 }
 
-fn name(process: u32) -> PathBuf {
-    std::env::temp_dir().join(format!("muster-postgres-{process}"))
+/// The shared one is never dropped.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.stop();
+        }
+        // What stays is removed by the next process.
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
 }
 
 /// Removes the directories of processes that are gone, whose servers ended with them.
@@ -167,7 +215,7 @@ fn remove_left_behind() {
     let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
     for entry in entries.flatten() {
         let file_name = entry.file_name();
-        let process = file_name.to_str().and_then(|name| name.strip_prefix("muster-postgres-"));
+        let process = file_name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
         let is_gone = process.is_some_and(|process| matches!(Path::new("/proc").join(process).try_exists(), Ok(false)));
         if is_gone {
             // Another process may be removing it too.
@@ -192,7 +240,7 @@ fn programs() -> PathBuf {
 }
 
 /// A program of the server, as a user that it accepts, which ends with the thread that starts it.
-fn program(name: &str) -> Command {
+pub(super) fn program(name: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "INT"]);
     if let Some((user, group)) = unprivileged() {

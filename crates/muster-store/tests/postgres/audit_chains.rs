@@ -52,7 +52,7 @@ async fn nodes_do_not_wait_for_each_other_to_append() {
     let store = open(&schema).await;
     let text = format!(
         "BEGIN; INSERT INTO {schema}.audit_events (seq, chain, position, event, hash) \
-         VALUES (nextval('{schema}.audit_order'), 'other', 1, '', ''); SELECT pg_sleep(2); ROLLBACK"
+         VALUES (nextval('{schema}.audit_order'), 'other', 1, '', ''); SELECT pg_sleep(4); ROLLBACK"
     );
     let open = tokio::spawn(blocking(move || Cluster::shared().psql(&text)));
     let asleep = format!(

@@ -197,7 +197,7 @@ async fn a_lease_is_not_taken_from_under_a_fenced_commit() {
     // The commit waits for this lock after its fence, until the lease is asked for.
     let held = tokio::task::spawn_blocking({
         let text = format!(
-            "BEGIN; SELECT 1 FROM {schema}.counters WHERE name = 'changes' FOR UPDATE; SELECT pg_sleep(2); COMMIT"
+            "BEGIN; SELECT 1 FROM {schema}.counters WHERE name = 'changes' FOR UPDATE; SELECT pg_sleep(4); COMMIT"
         );
         move || Cluster::shared().psql(&text).unwrap()
     });

@@ -16,6 +16,7 @@ pub mod enrollment_keys;
 pub mod files;
 pub mod lists;
 pub mod nodes;
+pub mod output_keys;
 pub mod policies;
 pub mod sample;
 pub mod settings;
@@ -124,6 +125,17 @@ macro_rules! run_for {
             the_node_of_a_store_is_listed_described_and_drained,
             the_only_node_gets_every_lease_and_commits_with_its_token,
             the_end_of_the_change_log_is_known_at_once,
+        ]);
+        suite::run_for!(@module $make, output_keys: [
+            a_key_comes_back_and_changes_from_the_version_before,
+            a_result_is_stored_if_the_key_is_still_wanted_in_that_form,
+            a_result_for_an_agent_that_is_gone_is_retired,
+            ea108_the_keys_of_an_agent_that_leaves_are_due_in_the_same_commit,
+            ea108_the_keys_of_a_deleted_agent_are_due,
+            a_retired_key_waits_for_a_confirmation,
+            a_cluster_keeps_its_failure_until_it_is_put_again,
+            work_is_found_by_cluster_state_and_time,
+            keys_are_counted,
         ]);
         suite::run_for!(@module $make, policies: [
             a_policy_comes_back_by_id_and_name,

@@ -5,6 +5,7 @@
 
 mod agent;
 mod inputs;
+mod keys;
 mod outputs;
 mod overrides;
 mod permissions;
@@ -17,6 +18,7 @@ use serde_json::{Map, Value, json};
 use super::Policy;
 use super::check::{self, ROOT};
 use super::expand::{expand, expand_object};
+use super::issuers;
 use super::problem::Problems;
 use crate::id::{OutputId, SecretId};
 use crate::output::Output;
@@ -122,7 +124,9 @@ impl Draft<'_> {
         let mut outputs = self.outputs();
         let inputs = self.inputs(&mut outputs);
         let agent = self.agent(&mut outputs);
-        // Inputs and monitoring can add outputs, so the permissions come after both.
+        self.export(&mut outputs);
+        // Inputs, monitoring and exporters can add outputs, so the permissions come after them.
+        let issuers = self.issuers(&mut outputs);
         let permissions = self.permissions(&outputs, &inputs, &agent);
         let used = outputs.values().filter_map(|output| output.record.clone()).collect();
         let named: Map<String, Value> =
@@ -141,6 +145,10 @@ impl Draft<'_> {
         for key in OTEL_COMPONENTS.into_iter().chain(["service"]) {
             policy.extend(self.config.remove(key).map(|section| (key.to_owned(), section)));
         }
+        if !issuers.is_empty() {
+            policy.insert(issuers::SECTION.into(), issuers.into());
+        }
+        issuers::mark(&mut policy, self.sources.previous);
         self.merge_overrides(&mut policy);
         (policy, used)
     }

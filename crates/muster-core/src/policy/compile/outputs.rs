@@ -8,6 +8,7 @@ use super::agent::merge;
 use super::{Draft, take_object};
 use crate::id::OutputId;
 use crate::output::Output;
+use crate::policy::check::is_elasticsearch;
 use crate::policy::expand::expand_object;
 use crate::policy::problem::Problems;
 use crate::yaml;
@@ -43,6 +44,8 @@ pub(super) struct Resolved {
     pub kind: String,
     /// Output object that it was created from.
     pub record: Option<OutputId>,
+    /// All of its fields, if it connects to Elasticsearch: what the server needs to create keys there.
+    pub source: Option<Map<String, Value>>,
 }
 
 /// Outputs by their names in the compiled policy. Ordered, so that the same policy always compiles to the same text.
@@ -137,6 +140,7 @@ impl Resolved {
     /// Rewrites the type for agents, which do not know `remote_elasticsearch`, and removes credentials that only the
     /// server uses (EA98).
     fn new(mut entry: Map<String, Value>, kind: String, record: Option<OutputId>) -> Self {
+        let source = is_elasticsearch(&kind).then(|| entry.clone());
         let seen = if kind == "remote_elasticsearch" { "elasticsearch" } else { &kind };
         entry.insert("type".into(), seen.into());
         entry.remove("service_token");
@@ -145,7 +149,7 @@ impl Resolved {
         if !secrets.is_empty() {
             entry.insert("secrets".into(), secrets.into());
         }
-        Self { entry, kind, record }
+        Self { entry, kind, record, source }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::policy::check;
 use crate::policy::expand::expand;
 use crate::policy::render::WIRE_KEYS;
 use crate::secret_refs::{self, join};
+use crate::yaml;
 
 /// Fields that overrides must not change: those that the server sets, and those that are signed.
 const FORBIDDEN: [&str; 7] =
@@ -31,6 +32,11 @@ impl Draft<'_> {
         // Names are replaced by ids before overrides are merged, so a reference would reach agents as text.
         if Value::Object(overrides.clone()).to_string().contains(secret_refs::OPEN) {
             self.problems.advise("overrides", "secrets are not supported here", "use them in `config`");
+        }
+        // They are stored and shown as they are.
+        for path in yaml::plain_secrets(&Value::Object(overrides.clone())).into_keys() {
+            let path = join("overrides", &path);
+            self.problems.advise(path, "must not contain secrets", "set it in `config`, where it is encrypted");
         }
         merge(policy, overrides);
     }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::outputs::Outputs;
 use super::{Draft, ROOT, take_object};
 use crate::policy::check::is_elasticsearch;
+use crate::policy::render::EXPORTER;
 
 impl Draft<'_> {
     /// Returns the permissions of every Elasticsearch output, and of no other (EA105): those of the configuration, or
@@ -41,7 +42,30 @@ impl Draft<'_> {
             let id = input["id"].as_str().unwrap_or_default().to_owned();
             roles.insert(id, writes(&input_indices(input)));
         }
+        let exported = self.exported(output);
+        if !exported.is_empty() {
+            roles.insert("_opentelemetry_collector".into(), writes(&exported));
+        }
         roles.into()
+    }
+
+    /// Returns the data streams that the collector's pipelines write to through this output: those of their signal. The
+    /// dataset depends on attributes of the data.
+    fn exported(&self, output: &str) -> BTreeSet<String> {
+        let exporter = format!("{EXPORTER}{output}");
+        let pipelines = self.config.get("service").and_then(|service| service["pipelines"].as_object());
+        let uses = |pipeline: &Value| {
+            pipeline["exporters"].as_array().into_iter().flatten().any(|name| name.as_str() == Some(&exporter))
+        };
+        let used = pipelines.into_iter().flatten().filter(|(_, pipeline)| uses(pipeline));
+        let patterns = used.flat_map(|(name, _)| match name.split('/').next().unwrap_or_default() {
+            "metrics" => vec!["metrics-*"],
+            // Events of spans are logs.
+            "traces" => vec!["traces-*", "logs-*"],
+            "profiles" => vec!["profiling-*"],
+            _ => vec!["logs-*"],
+        });
+        patterns.map(str::to_owned).collect()
     }
 }
 
@@ -61,13 +85,29 @@ fn monitoring_role(monitoring: &Value) -> Option<Value> {
 fn input_indices(input: &Value) -> BTreeSet<String> {
     let streams = input["streams"].as_array().filter(|streams| !streams.is_empty());
     match streams {
-        Some(streams) => streams.iter().map(|stream| index(input, &stream["data_stream"])).collect(),
-        None => BTreeSet::from([index(input, &Value::Null)]),
+        Some(streams) => streams.iter().flat_map(|stream| indices(input, &stream["data_stream"])).collect(),
+        None => indices(input, &Value::Null).into_iter().collect(),
     }
 }
 
-fn index(input: &Value, stream: &Value) -> String {
+fn indices(input: &Value, stream: &Value) -> Vec<String> {
     let part = |key: &str| stream[key].as_str().or(input["data_stream"][key].as_str());
-    let namespace = part("namespace").unwrap_or("default");
-    format!("{}-{}-{namespace}", part("type").unwrap_or("*"), part("dataset").unwrap_or("*"))
+    let (dataset, namespace) = (part("dataset").unwrap_or("*"), part("namespace").unwrap_or("default"));
+    // A pattern that begins with `*` would include indices that are no data streams of agents at all.
+    let types = match part("type") {
+        Some(one) => vec![one],
+        None => implied_types(input["type"].as_str().unwrap_or_default()),
+    };
+    types.into_iter().map(|one| format!("{one}-{dataset}-{namespace}")).collect()
+}
+
+/// Returns the types of data streams that an input of this type writes to if it does not say so.
+fn implied_types(input: &str) -> Vec<&'static str> {
+    match input {
+        _ if input.ends_with("/metrics") => vec!["metrics"],
+        _ if input.starts_with("synthetics/") => vec!["synthetics"],
+        "filestream" | "journald" | "logfile" | "log" | "syslog" | "tcp" | "udp" | "unix" | "winlog" => vec!["logs"],
+        "apm" => vec!["traces", "metrics", "logs"],
+        _ => vec!["logs", "metrics"],
+    }
 }

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::action::Signed;
+use crate::output_key::AgentKeys;
 use crate::policy::PolicyRevision;
 use crate::policy::RenderedPolicy;
 use crate::secret_refs::Secrets;
@@ -393,7 +394,7 @@ proptest! {
             .map(|(id, value)| (SecretId::trusted(id), Zeroizing::new(value.to_owned()))).into();
         let rendered = RenderedPolicy::new(&revision, &secrets).unwrap();
         prop_assert_eq!(&revision.compiled, &made, "rendering works on a copy");
-        let reply: Value = serde_json::from_slice(&rendered.plain("a").concat()).unwrap();
+        let reply: Value = serde_json::from_slice(&rendered.plain("a", &AgentKeys::default()).concat()).unwrap();
         let sent = &reply["actions"][0]["data"]["policy"];
         prop_assert!(!sent.to_string().contains("co.elastic.secret"));
         prop_assert!(!sent.to_string().contains(r#""secrets""#));
@@ -401,4 +402,95 @@ proptest! {
         prop_assert_eq!(sent["secret_paths"].is_array(), used);
         prop_assert_eq!(sent.to_string().contains("VALUE-"), used);
     }
+}
+
+/// An output that creates a key for each agent.
+fn issuing(id: &str, is_default: bool) -> Output {
+    let fields = json!({
+        "hosts": ["https://es:9200"], "ca_trusted_fingerprint": "ab", "proxy_url": "http://proxy",
+        "secrets": {"service_token": {"id": "sec-9"}, "ssl": {"key": {"id": "sec-8"}}}
+    });
+    output(id, "remote_elasticsearch", is_default, fields)
+}
+
+#[test]
+fn ea101_an_output_with_a_service_token_creates_keys_at_its_cluster() {
+    let config = json!({"inputs": [{"type": "filestream"}, {"type": "filestream", "use_output": "o2"}]});
+    let compiled = compiled(config, json!({}), &[issuing("o1", true), es("o2", false)]).policy;
+    let issuers = compiled["issuers"].as_object().unwrap();
+    assert_eq!(issuers.keys().collect::<Vec<_>>(), ["default"], "the other one has no credential to create keys with");
+    let expected = json!({
+        "hosts": ["https://es:9200"], "proxy_url": "http://proxy", "ssl": {"ca_trusted_fingerprint": "ab"},
+        "secrets": {"service_token": {"id": "sec-9"}, "ssl": {"key": {"id": "sec-8"}}}
+    });
+    assert_eq!((&issuers["default"]["connection"], &issuers["default"]["output"]), (&expected, &json!("o1")));
+    let needs = issuers::needs(&compiled);
+    assert_eq!((needs.len(), needs[0].output.as_str()), (1, "default"));
+    let secrets: Secrets = [("sec-9", "token"), ("sec-8", "key")]
+        .map(|(id, value)| (SecretId::trusted(id), Zeroizing::new(value.to_owned())))
+        .into();
+    let found = issuers::issuers(&compiled, &secrets).remove(0);
+    let connection: Value = serde_json::from_str(&found.connection).unwrap();
+    assert_eq!(connection["service_token"], "token");
+    assert_eq!(connection["ssl"], json!({"ca_trusted_fingerprint": "ab", "key": "key"}));
+    assert_eq!(secret_refs::ids(&compiled).len(), 2, "they are opened with those of the policy");
+}
+
+#[test]
+fn ea101_a_credential_for_all_agents_gives_way_to_keys_with_a_warning() {
+    let config = json!({"outputs": {"default": {
+        "type": "elasticsearch", "hosts": ["https://es:9200"], "api_key": "id:shared", "username": "u",
+        "service_token": "$co.elastic.secret{PW}", "secrets": {"password": {"id": "KEY"}}
+    }}});
+    let compiled = compiled(config, json!({}), &[]);
+    let output = &compiled.policy["outputs"]["default"];
+    assert!(["api_key", "username", "service_token"].iter().all(|field| output.get(field).is_none()), "{output}");
+    assert_eq!(output["secrets"], json!({}));
+    assert_eq!(compiled.warnings.0[0].path, "config.outputs.default.api_key");
+    assert_eq!(compiled.policy["issuers"]["default"]["output"], "pol-1:default");
+}
+
+#[test]
+fn ea106_a_policy_remembers_that_its_agents_may_have_keys() {
+    let with = compiled(json!({"inputs": [{"type": "filestream"}]}), json!({}), &[issuing("o1", true)]).policy;
+    let (signer, _) = Signer::generate().unwrap();
+    let policy = policy(json!({}), json!({}));
+    let sources = Sources {
+        policy: &policy,
+        outputs: &[],
+        external_urls: &[],
+        uninstall_token_hash: "aGFzaA==",
+        previous: Some(&with),
+        signer: &signer,
+    };
+    let without = compile(&sources).unwrap().policy;
+    assert!(issuers::has_issued(&without) && issuers::needs(&without).is_empty());
+    let next = compile(&Sources { previous: Some(&without), ..sources }).unwrap().policy;
+    assert!(issuers::has_issued(&next) && is_same(&without, &next));
+}
+
+#[test]
+fn ea103_an_exporter_can_use_an_output_object_by_its_id() {
+    let config = json!({"receivers": {"otlp": null}, "exporters": {"elasticsearch/far": null, "elasticsearch/es": null},
+        "service": {"pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["elasticsearch/far"]}}}});
+    let compiled = compiled(config, json!({}), &[issuing("far", false), es("es", false)]);
+    assert_eq!(compiled.outputs, [OutputId::trusted("far")], "the other one has an address of its own, and no key");
+    let names = &compiled.policy["output_permissions"]["far"]["_opentelemetry_collector"]["indices"][0]["names"];
+    assert_eq!(*names, json!(["logs-*", "traces-*"]));
+}
+
+#[test]
+fn ea101_inputs_get_the_permissions_that_they_need_and_patterns_only_if_nothing_is_known() {
+    let config = json!({"inputs": [
+        {"type": "winlog", "id": "a"},
+        {"type": "system/metrics", "id": "b", "streams": [{"data_stream": {"dataset": "system.cpu"}}, {}]},
+        {"type": "custom", "id": "c", "data_stream": {"dataset": "mine", "namespace": "ns"}},
+        {"type": "custom", "id": "d"}
+    ]});
+    let compiled = compiled(config, json!({}), &[es("o1", true)]).policy;
+    let names = |id: &str| compiled["output_permissions"]["default"][id]["indices"][0]["names"].clone();
+    assert_eq!(names("a"), json!(["logs-*-prod"]));
+    assert_eq!(names("b"), json!(["metrics-*-prod", "metrics-system.cpu-prod"]));
+    assert_eq!(names("c"), json!(["logs-mine-ns", "metrics-mine-ns"]));
+    assert_eq!(names("d"), json!(["logs-*-prod", "metrics-*-prod"]));
 }

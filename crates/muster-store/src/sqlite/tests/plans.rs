@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use crate::engine::migration::MIGRATIONS;
 use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
-use crate::sql::{actions, agents, enrollment_keys, files, filter, log, policies};
+use crate::sql::{actions, agents, enrollment_keys, files, filter, log, output_keys, policies};
 use crate::sqlite::migrate::migrate;
 
 const PAGE: Page = Page { offset: 0, limit: 20 };
@@ -72,6 +72,15 @@ fn reads_of_a_check_in_search_an_index() {
         log::CHANGES,
         log::NEWEST_CHANGE,
         log::PRUNE,
+        output_keys::OF_AGENT,
+        output_keys::RETIRED_OF_AGENT,
+        output_keys::CLUSTER,
+        output_keys::DUE,
+        output_keys::RETIRED_DUE,
+        output_keys::IN_USE,
+        output_keys::SETTLE,
+        output_keys::DELETE_OF_AGENT,
+        output_keys::RETIRED_DUE_OF_AGENT,
     ];
     for text in statements {
         check(&connection, text);

@@ -1,0 +1,51 @@
+//! Outputs at which the server creates a key for each agent (EA §6).
+
+use serde_json::{Map, Value};
+
+use super::outputs::{Outputs, add_record};
+use super::{Draft, ROOT};
+use crate::policy::issuers::{self, CREDENTIAL};
+use crate::policy::render::EXPORTER;
+use crate::secret_refs::join;
+
+/// Credentials for all agents, which the key of each agent replaces.
+const SHARED: [&str; 3] = ["api_key", "username", "password"];
+
+impl Draft<'_> {
+    /// Adds the output objects that exporters of OpenTelemetry collectors refer to as `elasticsearch/ID` (EA103).
+    pub(super) fn export(&mut self, outputs: &mut Outputs) {
+        let exporters = self.config.get("exporters").and_then(Value::as_object).into_iter().flatten();
+        let named: Vec<&str> = exporters.filter_map(|(name, _)| name.strip_prefix(EXPORTER)).collect();
+        for name in named {
+            let record = self.sources.outputs.iter().find(|output| output.id.as_str() == name);
+            // Any other output would be of no use to the exporter: it has an address of its own.
+            let has_credential = |fields: &Value| !fields["secrets"][CREDENTIAL].is_null();
+            if let Some(record) = record.filter(|record| !outputs.contains_key(name) && has_credential(&record.fields))
+            {
+                add_record(outputs, record);
+            }
+        }
+    }
+
+    /// Returns how the clusters are reached at which keys are created, by the name of the output. Credentials that such
+    /// an output has for all agents are removed.
+    pub(super) fn issuers(&mut self, outputs: &mut Outputs) -> Map<String, Value> {
+        let mut found = Map::new();
+        for (name, output) in outputs {
+            let Some(source) = output.source.as_ref() else { continue };
+            let entry = issuers::entry(&self.sources.policy.id, name, output.record.as_ref(), source);
+            let Some(entry) = entry else { continue };
+            found.insert(name.clone(), entry);
+            let mut removed: Vec<&str> = SHARED.into_iter().filter(|key| output.entry.remove(*key).is_some()).collect();
+            if let Some(Value::Object(mirror)) = output.entry.get_mut("secrets") {
+                removed.extend(SHARED.into_iter().filter(|key| mirror.remove(*key).is_some()));
+            }
+            if let Some(key) = removed.first() {
+                let reason = format!("is not delivered: each agent gets a key of its own, created with `{CREDENTIAL}`");
+                let path = join(&join(&join(ROOT, "outputs"), name), key);
+                self.warnings.advise(path, reason, format!("remove it, or `{CREDENTIAL}`"));
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,111 @@
+//! `issuers` of a compiled policy: how the server reaches the clusters at which it creates a key for each agent.
+//!
+//! The section is not delivered to agents. Like everything in a compiled policy, it has references in place of secrets.
+
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use crate::id::{ClusterId, OutputId, PolicyId};
+use crate::output_key::{KeyNeed, cluster_id, permissions_hash};
+use crate::secret_refs::{self, Secrets};
+
+/// Name of the section.
+pub const SECTION: &str = "issuers";
+/// Field of the credential with which keys are created.
+pub const CREDENTIAL: &str = "service_token";
+/// Internal field of a compiled policy: agents may have keys of an earlier revision.
+const HAD_ISSUERS: &str = "had_issuers";
+/// Fields of an output that say how to reach its cluster.
+const CONNECTION: [&str; 6] = ["hosts", "ssl", "proxy_url", "proxy_headers", "proxy_disable", CREDENTIAL];
+
+/// A cluster at which the server creates keys.
+#[derive(Clone)]
+pub struct Issuer {
+    /// Its id.
+    pub cluster: ClusterId,
+    /// Output object by its id, or output of a policy as `POLICY:NAME`.
+    pub output: String,
+    /// How it is reached: JSON with the fields of an output, and secrets in place.
+    pub connection: Zeroizing<String>,
+}
+
+/// Builds the entry for an output that creates keys; `None` if it has no credential for that.
+pub(super) fn entry(
+    policy: &PolicyId,
+    name: &str,
+    record: Option<&OutputId>,
+    output: &Map<String, Value>,
+) -> Option<Value> {
+    let mut connection: Map<String, Value> =
+        CONNECTION.iter().filter_map(|key| Some(((*key).to_owned(), output.get(*key)?.clone()))).collect();
+    let mut mirror = output.get("secrets").and_then(Value::as_object).cloned().unwrap_or_default();
+    mirror.retain(|key, _| CONNECTION.contains(&key.as_str()));
+    // Only a reference: a token in plain text would be stored with the revision.
+    let is_inline =
+        connection.get(CREDENTIAL).and_then(Value::as_str).is_some_and(|text| text.contains(secret_refs::OPEN));
+    if !is_inline && !mirror.contains_key(CREDENTIAL) {
+        return None;
+    }
+    if !mirror.is_empty() {
+        connection.insert("secrets".into(), mirror.into());
+    }
+    let source = source(policy, name, record);
+    let cluster = cluster_id(&source, hosts(&connection));
+    Some(json!({"cluster": cluster.as_str(), "output": source, "connection": connection}))
+}
+
+/// Returns how an output is named outside of its policy: an output object by its id, any other as `POLICY:NAME`.
+pub fn source(policy: &PolicyId, name: &str, record: Option<&OutputId>) -> String {
+    record.map_or_else(|| format!("{policy}:{name}"), ToString::to_string)
+}
+
+/// Marks a policy whose agents may have keys, now or from an earlier revision.
+pub(super) fn mark(policy: &mut Map<String, Value>, previous: Option<&Value>) {
+    let is_needed = policy.get(SECTION).is_some() || previous.is_some_and(has_issued);
+    if is_needed {
+        policy.insert(HAD_ISSUERS.into(), true.into());
+    }
+}
+
+fn hosts(connection: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    let hosts = connection.get("hosts");
+    let one = hosts.and_then(Value::as_str);
+    one.into_iter().chain(hosts.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str))
+}
+
+/// Returns whether agents may have keys because of this policy.
+pub fn has_issued(compiled: &Value) -> bool {
+    compiled[HAD_ISSUERS] == Value::Bool(true)
+}
+
+/// Returns the keys that each agent of a compiled policy needs (EA101).
+pub fn needs(compiled: &Value) -> Vec<KeyNeed> {
+    let issuers = compiled[SECTION].as_object().into_iter().flatten();
+    let need = |(name, issuer): (&String, &Value)| {
+        Some(KeyNeed {
+            output: name.clone(),
+            cluster: ClusterId::trusted(issuer["cluster"].as_str()?),
+            permissions_hash: permissions_hash(&compiled["output_permissions"][name]),
+        })
+    };
+    issuers.filter_map(need).collect()
+}
+
+/// Returns the clusters of a compiled policy, with secrets in place.
+pub fn issuers(compiled: &Value, secrets: &Secrets) -> Vec<Issuer> {
+    let Some(section) = compiled[SECTION].as_object() else { return Vec::new() };
+    let mut connections: Map<String, Value> = Map::new();
+    for (name, issuer) in section {
+        connections.insert(name.clone(), issuer["connection"].clone());
+    }
+    let mut scope: Map<String, Value> = [(SECTION.to_owned(), Value::Object(connections))].into_iter().collect();
+    secret_refs::resolve(&mut scope, secrets);
+    let one = |(name, issuer): (&String, &Value)| {
+        Some(Issuer {
+            cluster: ClusterId::trusted(issuer["cluster"].as_str()?),
+            output: issuer["output"].as_str()?.to_owned(),
+            connection: Zeroizing::new(scope[SECTION][name].to_string()),
+        })
+    };
+    section.iter().filter_map(one).collect()
+}

@@ -1,0 +1,173 @@
+//! One call of a cluster: which node is asked, how long it may take, and what an error means.
+
+use std::error::Error as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, StatusCode};
+use muster_core::reported::shortened_to;
+use muster_fleet::output_keys::issuer::IssueError;
+use reqwest::{Client, Proxy, Response, Url};
+use serde_json::Value;
+
+use crate::settings::Settings;
+use crate::tls;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum size of a response: a page of keys with their permissions.
+const MAX_BYTES: usize = 16 << 20;
+/// Maximum length of what a cluster says about an error, bytes.
+const REASON_BYTES: usize = 300;
+
+/// A cluster, with a client that keeps connections to it.
+pub(crate) struct Cluster {
+    hosts: Vec<Url>,
+    client: Client,
+    /// The node that responded last; it is asked first.
+    preferred: AtomicUsize,
+}
+
+fn unusable(reason: impl Into<String>) -> IssueError {
+    IssueError::Unusable(reason.into())
+}
+
+impl Cluster {
+    pub(crate) fn new(settings: &Settings, timeout: Duration) -> Result<Self, IssueError> {
+        let hosts: Result<Vec<Url>, IssueError> = settings.hosts.iter().map(|host| base(host)).collect();
+        // Fails only if a provider is installed already.
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let mut builder = Client::builder()
+            .tls_backend_preconfigured(tls::client_config(&settings.ssl)?)
+            .default_headers(headers(settings)?)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(timeout)
+            // A redirect must not send the credential to another server.
+            .redirect(reqwest::redirect::Policy::none());
+        if settings.proxy_disable {
+            builder = builder.no_proxy();
+        } else if let Some(proxy) = proxy(settings)? {
+            builder = builder.proxy(proxy);
+        }
+        // The error could name the proxy's URL, which can contain a password.
+        let client = builder.build().map_err(|_| unusable("the HTTP client could not be set up for the output"))?;
+        Ok(Self { hosts: hosts?, client, preferred: AtomicUsize::new(0) })
+    }
+
+    /// Sends a request to the first node that responds.
+    pub(crate) async fn call(&self, method: Method, path: &str, body: &Value) -> Result<Value, IssueError> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut last = IssueError::Unavailable("the output has no hosts".to_owned());
+        for step in 0..self.hosts.len() {
+            let place = (first + step) % self.hosts.len();
+            match self.ask(&self.hosts[place], &method, path, body).await {
+                // Another node of the same cluster may be well. All other errors are of the cluster.
+                Err(IssueError::Unavailable(reason)) => last = IssueError::Unavailable(reason),
+                answer => {
+                    self.preferred.store(place, Ordering::Relaxed);
+                    return answer;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask(&self, host: &Url, method: &Method, path: &str, body: &Value) -> Result<Value, IssueError> {
+        let url = host.join(path).map_err(|error| unusable(format!("{host} is not a base URL: {error}")))?;
+        let request = self.client.request(method.clone(), url).body(body.to_string());
+        let response = request.send().await.map_err(|error| unavailable(host, &error))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = read(host, response).await?;
+        let answer = serde_json::from_slice::<Value>(&text).ok().filter(Value::is_object);
+        match answer {
+            Some(answer) if status.is_success() => Ok(answer),
+            answer => Err(refusal(host, status, &headers, answer.as_ref())),
+        }
+    }
+}
+
+/// A URL to which paths are appended.
+fn base(host: &str) -> Result<Url, IssueError> {
+    let host = format!("{}/", host.trim().trim_end_matches('/'));
+    match Url::parse(&host) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => Err(unusable("`hosts` must be http or https URLs")),
+    }
+}
+
+fn headers(settings: &Settings) -> Result<HeaderMap, IssueError> {
+    let mut token = HeaderValue::from_str(&format!("Bearer {}", settings.service_token.trim()))
+        .map_err(|_| unusable("`service_token` contains characters that a header can't have"))?;
+    token.set_sensitive(true);
+    Ok([(AUTHORIZATION, token), (CONTENT_TYPE, HeaderValue::from_static("application/json"))].into_iter().collect())
+}
+
+fn proxy(settings: &Settings) -> Result<Option<Proxy>, IssueError> {
+    let Some(url) = settings.proxy_url.as_deref().filter(|url| !url.is_empty()) else { return Ok(None) };
+    let invalid = |field: &str| unusable(format!("`{field}` is invalid"));
+    let mut headers = HeaderMap::new();
+    for (name, value) in &settings.proxy_headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("proxy_headers"))?;
+        let value = value.as_str().and_then(|value| HeaderValue::from_str(value).ok());
+        headers.insert(name, value.ok_or_else(|| invalid("proxy_headers"))?);
+    }
+    let proxy = Proxy::all(url).map_err(|_| invalid("proxy_url"))?;
+    Ok(Some(proxy.headers(headers)))
+}
+
+/// Reads a response up to its maximum size.
+async fn read(host: &Url, mut response: Response) -> Result<Vec<u8>, IssueError> {
+    let mut text = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| unavailable(host, &error))? {
+        if text.len() + chunk.len() > MAX_BYTES {
+            return Err(IssueError::Unavailable(format!("{}: the response exceeds {MAX_BYTES} bytes", shown(host))));
+        }
+        text.extend_from_slice(&chunk);
+    }
+    Ok(text)
+}
+
+/// A host without what may be in front of it: `user:password@`.
+fn shown(host: &Url) -> String {
+    format!("{}://{}:{}", host.scheme(), host.host_str().unwrap_or_default(), host.port_or_known_default().unwrap_or(0))
+}
+
+fn unavailable(host: &Url, error: &reqwest::Error) -> IssueError {
+    let host = shown(host);
+    if error.is_timeout() {
+        return IssueError::Unavailable(format!("{host}: no response in time"));
+    }
+    // The innermost cause says what happened; the outer ones name the operation and the URL.
+    let causes = std::iter::successors(error.source(), |error| (*error).source());
+    let cause = causes.last().map_or_else(|| "the connection failed".to_owned(), ToString::to_string);
+    IssueError::Unavailable(format!("{host}: {}", shortened_to(&cause, REASON_BYTES)))
+}
+
+/// Tells what a response other than success means.
+fn refusal(host: &Url, status: StatusCode, headers: &HeaderMap, answer: Option<&Value>) -> IssueError {
+    let host = shown(host);
+    let Some(answer) = answer else {
+        // A proxy, a load balancer's error page, or another service.
+        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("no content type");
+        let kind = shortened_to(kind, 80);
+        return match status {
+            StatusCode::TOO_MANY_REQUESTS => overloaded(format!("{host}: 429"), headers),
+            _ => IssueError::Unavailable(format!("{host}: not a response of Elasticsearch: {status}, {kind}")),
+        };
+    };
+    let said = answer["error"]["reason"].as_str().or(answer["error"].as_str()).unwrap_or("no reason");
+    let reason = format!("{host}: {}: {}", status.as_u16(), shortened_to(said, REASON_BYTES));
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => IssueError::Refused(reason),
+        StatusCode::TOO_MANY_REQUESTS => overloaded(reason, headers),
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::PAYLOAD_TOO_LARGE => {
+            IssueError::Rejected(reason)
+        }
+        _ => IssueError::Unavailable(reason),
+    }
+}
+
+fn overloaded(reason: String, headers: &HeaderMap) -> IssueError {
+    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    IssueError::Overloaded { reason, retry_after: seconds.map(Duration::from_secs) }
+}

@@ -1,0 +1,160 @@
+//! The port through which the services reach a cluster: it creates, changes, invalidates and lists keys.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use muster_core::id::{ClusterId, KeyId};
+use muster_core::output_key::{FailureKind, Roles};
+use zeroize::Zeroizing;
+
+/// How a cluster is reached.
+#[derive(Clone)]
+pub struct Connection {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Fields of the output that concern the connection, as JSON: `hosts`, `ssl`, `proxy_url`, `proxy_headers`,
+    /// `proxy_disable`, and the credential `service_token`. Wiped on drop.
+    pub settings: Zeroizing<String>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection({})", self.cluster)
+    }
+}
+
+/// A key to create.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// Agent that gets it.
+    pub agent_id: String,
+    /// Name of the output in the agent's policy.
+    pub output: String,
+    /// This installation, by which its keys are found again.
+    pub fleet: String,
+    /// Permissions.
+    pub roles: Roles,
+}
+
+/// A key that was created.
+pub struct CreatedKey {
+    /// Its id.
+    pub id: KeyId,
+    /// Its secret. Wiped on drop.
+    pub secret: Zeroizing<String>,
+}
+
+impl fmt::Debug for CreatedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CreatedKey({})", self.id)
+    }
+}
+
+/// Why a cluster did not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IssueError {
+    /// The credential is rejected, or lacks a privilege.
+    #[error("{0}")]
+    Refused(String),
+    /// It asks to be called less often.
+    #[error("{reason}")]
+    Overloaded {
+        /// Reason.
+        reason: String,
+        /// Time after which it may be called again, if it says so.
+        retry_after: Option<Duration>,
+    },
+    /// It does not respond, or not as Elasticsearch does.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The output's settings can't be used to reach it.
+    #[error("{0}")]
+    Unusable(String),
+    /// It rejects what was asked for. Other requests may succeed.
+    #[error("{0}")]
+    Rejected(String),
+}
+
+impl IssueError {
+    /// Kind of the failure of the whole cluster; `None` if only this request failed.
+    pub fn cluster_failure(&self) -> Option<FailureKind> {
+        match self {
+            Self::Refused(_) => Some(FailureKind::Refused),
+            Self::Overloaded { .. } => Some(FailureKind::Overloaded),
+            Self::Unavailable(_) => Some(FailureKind::Unavailable),
+            Self::Unusable(_) => Some(FailureKind::Unusable),
+            Self::Rejected(_) => None,
+        }
+    }
+}
+
+/// Continues a list of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListPosition(pub String);
+
+/// A page of a list of keys, and where the next one begins; `None` on the last.
+pub type KeyPage = (Vec<KeyId>, Option<ListPosition>);
+
+/// Calls clusters. Implementations limit the time of a call and the size of a response.
+#[async_trait]
+pub trait KeyIssuer: Send + Sync + 'static {
+    /// Creates a key without expiration.
+    async fn create(&self, connection: &Connection, key: &NewKey) -> Result<CreatedKey, IssueError>;
+    /// Returns the permissions of those keys that are valid.
+    async fn roles(&self, connection: &Connection, ids: &[KeyId]) -> Result<Vec<(KeyId, Roles)>, IssueError>;
+    /// Sets the permissions of keys. Returns those that are not valid (any more).
+    async fn set_roles(&self, connection: &Connection, ids: &[KeyId], roles: &Roles) -> Result<Vec<KeyId>, IssueError>;
+    /// Invalidates keys; unknown ones are no error.
+    async fn invalidate(&self, connection: &Connection, ids: &[KeyId]) -> Result<(), IssueError>;
+    /// Lists the valid keys that were created for this installation.
+    async fn list(
+        &self,
+        connection: &Connection,
+        fleet: &str,
+        after: Option<&ListPosition>,
+    ) -> Result<KeyPage, IssueError>;
+}
+
+/// An issuer that reaches no cluster, for a fleet without one.
+#[derive(Debug, Default)]
+pub struct NoIssuer;
+
+impl NoIssuer {
+    fn error() -> IssueError {
+        IssueError::Unusable("this server reaches no clusters".to_owned())
+    }
+}
+
+#[async_trait]
+impl KeyIssuer for NoIssuer {
+    async fn create(&self, _connection: &Connection, _key: &NewKey) -> Result<CreatedKey, IssueError> {
+        Err(Self::error())
+    }
+
+    async fn roles(&self, _connection: &Connection, _ids: &[KeyId]) -> Result<Vec<(KeyId, Roles)>, IssueError> {
+        Err(Self::error())
+    }
+
+    async fn set_roles(
+        &self,
+        _connection: &Connection,
+        _ids: &[KeyId],
+        _roles: &Roles,
+    ) -> Result<Vec<KeyId>, IssueError> {
+        Err(Self::error())
+    }
+
+    async fn invalidate(&self, _connection: &Connection, _ids: &[KeyId]) -> Result<(), IssueError> {
+        Err(Self::error())
+    }
+
+    async fn list(
+        &self,
+        _connection: &Connection,
+        _fleet: &str,
+        _after: Option<&ListPosition>,
+    ) -> Result<KeyPage, IssueError> {
+        Err(Self::error())
+    }
+}

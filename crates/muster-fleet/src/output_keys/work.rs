@@ -1,0 +1,214 @@
+//! The background work: creates, changes and invalidates keys in groups, with a limited load on each cluster.
+//!
+//! A cluster that fails is left alone for a while, longer each time; its keys stay in the queue. What one cluster does
+//! never delays another one.
+
+mod round;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::Error;
+use muster_core::change::Change;
+use muster_core::error_chain::{SharedError, chain};
+use muster_core::id::{AgentId, ClusterId};
+use muster_core::output_key::{ClusterFailure, FailureKind, OutputCluster};
+use muster_core::reported::shortened_to;
+use muster_core::time::Timestamp;
+use muster_store::{OutputKeyWrite, StoreError, Write};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::OutputKeys;
+use super::issuer::IssueError;
+use crate::authority::System;
+
+/// Interval between looks for work that another node has added, and for clusters to be tried again.
+const TICK: Duration = Duration::from_secs(1);
+/// Maximum clusters that are called at the same time.
+const CLUSTERS: usize = 8;
+/// Minimum duration of a round with a cluster that leaves work undone: at most a batch in this time, 200 keys a second.
+const PACE: Duration = Duration::from_millis(500);
+/// Pause after a failure. It grows with the time since the first one.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Pause after a credential was refused: somebody has to change it.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// Agents woken by one commit.
+const WOKEN: u32 = 500;
+/// Maximum length of a failure's reason, bytes.
+const REASON_BYTES: usize = 500;
+
+/// Why a round with a cluster stopped.
+#[derive(Debug, thiserror::Error)]
+enum Stop {
+    /// The cluster.
+    #[error(transparent)]
+    Cluster(#[from] IssueError),
+    /// The store, or a bug.
+    #[error(transparent)]
+    Internal(#[from] Error),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Internal(error.into())
+    }
+}
+
+/// Whether a round left something to do that may be tried now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    More,
+}
+
+impl OutputKeys {
+    /// Works until shutdown. One node at a time must run this.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut swept = Instant::now();
+        loop {
+            tokio::select! {
+                () = self.added.notified() => {}
+                () = sleep(TICK) => {}
+                () = self.shutdown.wait() => return,
+            }
+            if let Err(error) = self.work().await {
+                tracing::warn!(error = %chain(&error), "failed to work on output keys; retrying");
+            }
+            if swept.elapsed() >= super::orphans::EVERY {
+                swept = Instant::now();
+                if let Err(error) = self.sweep().await {
+                    tracing::warn!(error = %chain(&error), "failed to look for output keys of no agent; retrying later");
+                }
+            }
+        }
+    }
+
+    /// Does what can be done now; returns when nothing is left but what failing clusters delay.
+    pub async fn work(self: &Arc<Self>) -> Result<(), Error> {
+        if !self.are_any().await? {
+            return Ok(());
+        }
+        let mut waiting = self.store.everywhere(&System).output_clusters_due(self.clock.now()).await?;
+        let mut running = JoinSet::new();
+        let mut outcome = Ok(());
+        loop {
+            while running.len() < CLUSTERS
+                && let Some(id) = waiting.pop()
+            {
+                let keys = Arc::clone(self);
+                running.spawn(async move { keys.serve(&id).await });
+            }
+            let Some(ended) = running.join_next().await else { return outcome };
+            let ended = ended.map_err(|error| Error::internal(SharedError::during("working on output keys", error)));
+            // The others go on: the error of one says nothing about them.
+            outcome = outcome.and(ended.and_then(|ended| ended));
+        }
+    }
+
+    /// Works through the queue of one cluster.
+    async fn serve(&self, id: &ClusterId) -> Result<(), Error> {
+        while !self.shutdown.has_begun() {
+            let Some(cluster) = self.store.everywhere(&System).output_cluster(id).await? else { return Ok(()) };
+            let end = Instant::now() + PACE;
+            match self.round(&self.connection(&cluster)?).await {
+                Ok(left) => {
+                    self.recovered(&cluster).await?;
+                    if left == Left::Nothing {
+                        return Ok(());
+                    }
+                    sleep_until(end).await;
+                }
+                Err(Stop::Cluster(error)) => return self.failed(&cluster, &error).await,
+                Err(Stop::Internal(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn recovered(&self, cluster: &OutputCluster) -> Result<(), Error> {
+        if cluster.failure.is_none() {
+            return Ok(());
+        }
+        tracing::info!(output = cluster.output, "keys of agents are created again");
+        let cleared = OutputKeyWrite::ClusterFailure { id: cluster.id.clone(), failure: None };
+        self.store.commit(&System, vec![cleared.into()]).await?;
+        Ok(())
+    }
+
+    /// Records why a cluster fails, and when it is tried again.
+    async fn failed(&self, cluster: &OutputCluster, error: &IssueError) -> Result<(), Error> {
+        let now = self.clock.now();
+        let kind = error.cluster_failure().unwrap_or(FailureKind::Unavailable);
+        let since = cluster.failure.as_ref().map_or(now, |failure| failure.since);
+        let reason = shortened_to(&chain(error).to_string(), REASON_BYTES).into_owned();
+        let retry_at = now.plus(pause(error, since, now));
+        if cluster.failure.as_ref().is_none_or(|failure| failure.kind != kind) {
+            tracing::warn!(
+                output = cluster.output, reason, retry_at = %retry_at,
+                hint = hint(kind), "keys of agents can't be created or changed now"
+            );
+        }
+        let failure = Some(ClusterFailure { kind, reason, since, retry_at });
+        let write = OutputKeyWrite::ClusterFailure { id: cluster.id.clone(), failure };
+        self.store.commit(&System, vec![write.into()]).await?;
+        let withheld = cluster.failure.as_ref().is_some_and(|failure| failure.kind.withholds_keys());
+        if kind.withholds_keys() && !withheld {
+            self.wake_waiting(&cluster.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Wakes the agents that wait for keys of a cluster, once it is known to fail: they get their policies without.
+    async fn wake_waiting(&self, cluster: &ClusterId) -> Result<(), Error> {
+        let mut after: Option<AgentId> = None;
+        loop {
+            let agents = self.store.everywhere(&System).agents_waiting_for_keys(cluster, after.as_ref(), WOKEN).await?;
+            let Some(last) = agents.last().cloned() else { return Ok(()) };
+            after = Some(last);
+            let changes = agents.into_iter().map(|id| Write::Changed(Change::Agent(id)));
+            self.store.commit(&System, changes.collect()).await?;
+        }
+    }
+}
+
+/// Returns the pause before a cluster is called again.
+fn pause(error: &IssueError, since: Timestamp, now: Timestamp) -> Duration {
+    // Half of the time since the first failure: each pause is about half as long again as the one before.
+    let grown = (now.since(since) / 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+    match error {
+        IssueError::Overloaded { retry_after: Some(after), .. } => (*after).clamp(FIRST_PAUSE, LONGEST_PAUSE),
+        IssueError::Refused(_) | IssueError::Unusable(_) => grown.max(REFUSED_PAUSE),
+        _ => grown,
+    }
+}
+
+fn hint(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Refused => "check `service_token` of the output, and the privileges of its account",
+        FailureKind::Overloaded => "agents wait for their keys",
+        FailureKind::Unavailable => "agents get their policies without keys until the cluster responds",
+        FailureKind::Unusable => "change the settings of the output",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_core::testing::at;
+
+    use super::*;
+
+    #[test]
+    fn pauses_grow_with_the_time_since_the_first_failure() {
+        let down = IssueError::Unavailable("x".into());
+        let seconds = |error: &IssueError, since: u64| pause(error, at(0), at(since)).as_secs();
+        assert_eq!([0, 4, 10, 60, 3600].map(|since| seconds(&down, since)), [2, 2, 5, 30, 300]);
+        let refused = IssueError::Refused("x".into());
+        assert_eq!([0, 100, 3600].map(|since| seconds(&refused, since)), [30, 50, 300]);
+        let told = |secs| IssueError::Overloaded { reason: "x".into(), retry_after: Some(Duration::from_secs(secs)) };
+        assert_eq!([0, 20, 99_999].map(|after| seconds(&told(after), 0)), [2, 20, 300]);
+        let untold = IssueError::Overloaded { reason: "x".into(), retry_after: None };
+        assert_eq!(seconds(&untold, 20), 10);
+    }
+}
