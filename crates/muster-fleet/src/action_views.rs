@@ -232,7 +232,7 @@ impl Actions {
 }
 
 async fn agents_on(seen: Scoped<'_>, policy: PolicyId, revision: i64) -> Result<Vec<AgentId>, Error> {
-    let filter = AgentFilter::all([AgentCondition::Policies(vec![policy]), AgentCondition::TakesRevision(revision)]);
+    let filter = targets_of_change(policy, revision);
     let mut agents: Vec<AgentId> = Vec::new();
     loop {
         let more = seen.agent_ids(&filter, agents.last(), READ_BATCH).await?;
@@ -241,6 +241,12 @@ async fn agents_on(seen: Scoped<'_>, policy: PolicyId, revision: i64) -> Result<
         }
         agents.extend(more);
     }
+}
+
+/// The agents that a revision is for: the enrolled ones that follow the policy or are pinned to this revision.
+fn targets_of_change(policy: PolicyId, revision: i64) -> AgentFilter {
+    let enrolled = !AgentCondition::Statuses(vec![Status::Unenrolled]);
+    AgentFilter::all([AgentCondition::Policies(vec![policy]), AgentCondition::TakesRevision(revision), enrolled])
 }
 
 async fn targets_of(seen: Scoped<'_>, action: &Action) -> Result<Vec<AgentId>, Error> {
@@ -275,9 +281,7 @@ async fn agents_of_change(
     after: i64,
     limit: u32,
 ) -> Result<Vec<TargetView>, Error> {
-    let enrolled = !AgentCondition::Statuses(vec![Status::Unenrolled]);
-    let is_target = AgentCondition::TakesRevision(revision);
-    let filter = AgentFilter::all([AgentCondition::Policies(vec![policy.clone()]), is_target, enrolled]);
+    let filter = targets_of_change(policy.clone(), revision);
     let page = Page { offset: u32::try_from(after.saturating_add(1)).unwrap_or(0), limit };
     // Sorted by a time that never changes, so that pages don't shift while agents check in.
     let found = seen.agents(&filter, AgentSort::EnrolledAt, false, page).await?;
