@@ -12,6 +12,8 @@ pub enum Change {
     Agent(AgentId),
     /// An action was created or cancelled; its targets must be looked up.
     Action(ActionId),
+    /// An action was created that is announced to its targets later, by [`Change::Action`].
+    ActionBegun(ActionId),
     /// A policy has a new revision, or was deleted.
     Policy(PolicyId),
     /// A key was revoked or changed.
@@ -28,6 +30,7 @@ impl Change {
         match self {
             Self::Agent(id) => ("agent", id.as_str()),
             Self::Action(id) => ("action", id.as_str()),
+            Self::ActionBegun(id) => ("action_begun", id.as_str()),
             Self::Policy(id) => ("policy", id.as_str()),
             Self::EnrollmentKey(id) => ("enrollment_key", id.as_str()),
             Self::Output(id) => ("output", id.as_str()),
@@ -40,6 +43,7 @@ impl Change {
         Some(match kind {
             "agent" => Self::Agent(AgentId::trusted(subject)),
             "action" => Self::Action(ActionId::trusted(subject)),
+            "action_begun" => Self::ActionBegun(ActionId::trusted(subject)),
             "policy" => Self::Policy(PolicyId::trusted(subject)),
             "enrollment_key" => Self::EnrollmentKey(EnrollmentKeyId::trusted(subject)),
             "output" => Self::Output(OutputId::trusted(subject)),

@@ -145,6 +145,7 @@ impl ChangeFeed {
             match &run[0].1 {
                 Some(Change::Agent(_)) => self.agents_changed(run).await?,
                 Some(Change::Action(id)) => self.action_changed(id).await?,
+                Some(Change::ActionBegun(id)) => self.action_begun(id).await?,
                 Some(Change::Policy(id)) => self.policy_changed(id).await?,
                 Some(Change::Setting(name)) if name == urls::SETTING => self.urls.refresh().await?,
                 // These are not cached. `None` is a kind of change that a newer node wrote.
@@ -217,8 +218,24 @@ impl ChangeFeed {
                     Some(action) if target.is_open() => {
                         entry.wake_for_action(DueAction { action: Arc::clone(action), position: *position });
                     }
-                    _ => entry.wake(),
+                    _ => {
+                        entry.expect_no_longer(id);
+                        entry.wake();
+                    }
                 }
+            }
+        }
+    }
+
+    /// Notes an action that is not announced yet, so that its targets do not take a later one for the only one.
+    async fn action_begun(&self, id: &ActionId) -> Result<(), Error> {
+        let mut place = -1;
+        loop {
+            let targets = self.store.everywhere(&System).action_targets(id, place, BATCH).await?;
+            let Some((last, _, _)) = targets.last() else { return Ok(()) };
+            place = *last;
+            for entry in targets.iter().filter_map(|(_, agent, _)| self.registry.get(agent)) {
+                entry.expect_action(id);
             }
         }
     }
@@ -258,8 +275,8 @@ mod tests {
     use muster_core::agent::{AgentDocuments, AgentRecord};
     use muster_core::authorization::{Actor, AgentsWrite, OpContext};
     use muster_core::testing::bare_agent;
-    use muster_store::StoreError;
     use muster_store::testing::{Gate, Gated};
+    use muster_store::{ActionWrite, StoreError, Write};
 
     use super::*;
     use crate::check_in::{Delivery, HeldPoll, Poll};
@@ -384,6 +401,25 @@ mod tests {
         test.add_action("x", ActionType::Unenroll, "a", |_| {}).await;
         test.add_action("y", ActionType::Unenroll, "a", |_| {}).await;
         test.fleet.feed.handle_changes(test.fleet.feed.handled()).await.unwrap();
+        let delivered = poll.wait().await.unwrap();
+        assert!(matches!(delivered, Delivery::Actions { actions, .. } if actions.len() == 2));
+    }
+
+    #[tokio::test]
+    async fn an_action_that_is_announced_later_is_delivered_before_a_newer_one() {
+        let store = Arc::new(muster_store::testing::fresh());
+        let test = TestFleet::over(store, steady());
+        let id = AgentId::trusted("a");
+        test.add_agent(bare_agent("a", test.now()), AgentDocuments::default()).await;
+        let poll = held(&test, &id).await;
+        test.fleet.feed.set_handled(*test.store().changes().borrow());
+        let begun = muster_core::testing::action("x", ActionType::Unenroll, test.now());
+        let change = Write::Changed(Change::ActionBegun(begun.id.clone()));
+        let insert = Write::Action(ActionWrite::Insert { action: Box::new(begun), targets: vec![id] });
+        test.commit(vec![insert, change]).await;
+        test.add_action("y", ActionType::Unenroll, "a", |_| {}).await;
+        test.fleet.feed.handle_changes(test.fleet.feed.handled()).await.unwrap();
+        // With the newer one alone, its token would confirm the older one, too, which would then never arrive.
         let delivered = poll.wait().await.unwrap();
         assert!(matches!(delivered, Delivery::Actions { actions, .. } if actions.len() == 2));
     }

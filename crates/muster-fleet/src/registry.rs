@@ -13,7 +13,7 @@ use muster_core::agent::AgentRecord;
 use muster_core::check_in::KnownDocuments;
 use muster_core::credential::{LiveCredential, LiveCredentials};
 use muster_core::documents::Digest;
-use muster_core::id::{AgentId, KeyId, PolicyId};
+use muster_core::id::{ActionId, AgentId, KeyId, PolicyId};
 use muster_core::poll::GoDuration;
 use muster_core::time::{Clock, Timestamp};
 use tokio::sync::Notify;
@@ -61,6 +61,9 @@ struct EntryState {
     without_actions: Option<u64>,
     // The only action that is due, with the `action_generation` for which that is known. Boxed: few agents have one.
     only_due: Option<Box<(u64, DueAction)>>,
+    // Actions that were created but not announced yet. Boxed: few agents have one.
+    #[allow(clippy::box_collection, reason = "an empty list takes 8 bytes of a parked agent instead of 24")]
+    expected: Option<Box<Vec<ActionId>>>,
     // The `generation` in which nothing was to be done for the agent's output keys.
     without_keys: Option<u64>,
     // Revision that the agent acked after its last delivery, if that had all output keys.
@@ -233,6 +236,7 @@ impl AgentEntry {
             last_request: None,
             without_actions: None,
             only_due: None,
+            expected: None,
             without_keys: None,
             acked_policy: 0,
             offers: PolicyOffers::default(),
@@ -418,18 +422,40 @@ impl AgentEntry {
         self.wake_for_policy();
     }
 
+    /// Notes an action that is announced later, by [`Self::wake_for_action`].
+    pub(crate) fn expect_action(&self, id: &ActionId) {
+        let mut state = lock(&self.state);
+        let expected = state.expected.get_or_insert_default();
+        if !expected.contains(id) {
+            expected.push(id.clone());
+        }
+    }
+
+    /// Notes that an expected action is not announced any more.
+    pub(crate) fn expect_no_longer(&self, id: &ActionId) {
+        Self::remove_expected(&mut lock(&self.state), id);
+    }
+
+    fn remove_expected(state: &mut EntryState, id: &ActionId) {
+        if let Some(expected) = &mut state.expected {
+            expected.retain(|known| known != id);
+        }
+        state.expected.take_if(|expected| expected.is_empty());
+    }
+
     /// Wakes the held polls for a new action. If nothing was due before, this action is all that is due, and the polls
     /// need not ask the store: an action for ten thousand agents is read once.
     ///
-    /// To be called in the order of the change log, which is also the order of the actions' numbers. An action that the
-    /// caller has not seen yet has a higher number, and its own wake-up follows.
+    /// To be called in the order of the change log, which is also the order in which actions are created. Therefore, an
+    /// action that was created earlier has been announced, or is expected; one that was created later has a higher number,
+    /// and is delivered after its own wake-up.
     pub(crate) fn wake_for_action(&self, due: DueAction) {
         let mut state = lock(&self.state);
+        Self::remove_expected(&mut state, &due.action.id);
         let generation = self.action_generation();
-        if state.without_actions == Some(generation) {
-            state.only_due = Some(Box::new((generation + 1, due)));
-        }
-        // Under the lock, so that no other wake-up takes this number.
+        let is_only = state.without_actions == Some(generation) && state.expected.is_none();
+        state.only_due = is_only.then(|| Box::new((generation + 1, due)));
+        // Under the lock, so that no other announcement takes this number.
         let raised =
             self.action_generation.compare_exchange(generation, generation + 1, Ordering::Release, Ordering::Relaxed);
         if raised.is_err() {

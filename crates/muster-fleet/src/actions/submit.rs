@@ -110,12 +110,14 @@ impl Actions {
         writes.extend(refused.iter().map(|(agent, reason)| refusal(&action.id, agent, reason, now)));
         let detail = created_detail(&action, eligible.len(), refused.len());
         writes.push(audit_line(grant.actor(), now, "action.create", format!("action:{}", action.id), detail));
-        // With an effect, the action is announced once the records have changed.
-        writes.push(if has_effect {
-            Write::Action(ActionWrite::Begin { id: action.id.clone() })
+        if has_effect {
+            // Announced once the records have changed. Until then, nodes must know that it exists: otherwise they would take
+            // a later action for the only one that is due.
+            writes.push(Write::Action(ActionWrite::Begin { id: action.id.clone() }));
+            writes.push(Write::Changed(Change::ActionBegun(action.id.clone())));
         } else {
-            Write::Changed(Change::Action(action.id.clone()))
-        });
+            writes.push(Write::Changed(Change::Action(action.id.clone())));
+        }
         let committed = self.store.commit(grant, writes).await?;
         Ok(Action { seq: committed.action_seqs.first().copied().unwrap_or_default(), ..action })
     }
