@@ -53,7 +53,7 @@ const OFFERS_WITHOUT_PAUSE: u32 = 3;
 const FIRST_OFFER_PAUSE: Duration = Duration::from_secs(5);
 /// The pause doubles with each further delivery up to this maximum.
 const LONGEST_OFFER_PAUSE: Duration = Duration::from_secs(300);
-/// Number of deliveries with a key after which it counts as received that was missing in an earlier one.
+/// Number of deliveries after which a key that was missing in an earlier one counts as received.
 const MOST_REPETITIONS: u32 = 5;
 
 /// A decoded check-in with the adapter's facts about the request.
@@ -84,7 +84,7 @@ pub enum Poll {
 pub enum Delivery {
     /// Nothing.
     Nothing,
-    /// Nothing, before the poll's time is over: the agent has begun more polls than it may have held.
+    /// Nothing, before the deadline of the poll, because the agent has started more polls than can be held.
     Superseded,
     /// Actions, and the token that confirms them.
     Actions {
@@ -203,12 +203,13 @@ impl CheckIns {
         }
     }
 
-    /// Sets the certificate of the CA that agents must trust to reach the server, PEM: the first one counts.
+    /// Sets the certificate of the CA that agents must trust to reach the server, PEM. Only the first call has an
+    /// effect.
     pub fn set_own_ca(&self, pem: &str) {
         self.own_ca.get_or_init(|| pem.to_owned());
     }
 
-    /// The URL that agents use to reach the server.
+    /// Returns the URL that agents use to reach the server.
     pub(super) fn own_url(&self) -> Option<&str> {
         self.external_url.as_deref()
     }
@@ -236,7 +237,7 @@ impl CheckIns {
         let (digest, version) = (input.digest, record.version);
         entry.remember_request(LastRequest { digest, version, policy_revision: revision, poll });
         let sharer = match record.duplicate_hosts {
-            // Boxed: few agents get as far.
+            // Boxed, because few check-ins reach this point, and all would have the size of its state.
             Some(_) => Box::pin(self.sharer(entry, &record, input.report.metadata)).await.map(Box::new),
             None => None,
         };
@@ -389,7 +390,7 @@ impl CheckIns {
         if entry.is_without_actions(generation) {
             return Ok(None);
         }
-        // Boxed: a heartbeat does not get as far, and need not carry the room.
+        // Boxed, so that a heartbeat, which does not reach this point, does not reserve the space of its state.
         Box::pin(self.look_for_actions(entry, record, sharer, generation)).await
     }
 
@@ -415,7 +416,7 @@ impl CheckIns {
         if due.is_empty() {
             return Ok(None);
         }
-        // Opened as late as possible: secrets are in memory while a reply is made, not while a poll is held.
+        // Opened as late as possible: secrets are in memory while a response is built, not while a poll is held.
         let secrets = open_secrets(self.store.everywhere(&System), &self.sealer, &secrets_of(&due)).await?;
         let due = self.sign_for(&record.id, due)?;
         let delivery = deliver(&due, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
@@ -444,7 +445,7 @@ impl CheckIns {
         if let Some(pause) = offer_pause(entry.offers(), policy.revision, now) {
             return Ok(Due::Later(pause));
         }
-        // Boxed: most agents get as far only when their policy changes.
+        // Boxed, because most agents reach this point only when their policy changes.
         let (keys, is_whole) = match Box::pin(self.keys.for_delivery(record, &policy)).await? {
             Keys::Ready { keys, is_whole } => (keys, is_whole),
             Keys::Wait(left) => return Ok(Due::Later(left)),
@@ -467,7 +468,7 @@ impl CheckIns {
         if has <= 0 || entry.is_without_keys(generation) {
             return Ok(false);
         }
-        // Boxed: a heartbeat does not get as far, and need not carry the room.
+        // Boxed, so that a heartbeat, which does not reach this point, does not reserve the space of its state.
         let look = Box::pin(self.look_at_keys(entry, record, policy, has)).await?;
         if look == Look::Nothing {
             entry.remember_without_keys(generation);
@@ -538,7 +539,7 @@ impl HeldPoll {
         }
     }
 
-    /// The answer of a poll that is over whatever is due.
+    /// Returns the response of a poll that ends whatever is due.
     fn ended(&self) -> Option<Delivery> {
         if self.check_ins.shutdown.has_begun() {
             return Some(Delivery::Nothing);
@@ -552,15 +553,15 @@ impl HeldPoll {
     }
 }
 
-/// Whether a check-in by itself changes nothing. Of an agent with several hosts, each check-in is one host's.
+/// Returns whether a check-in by itself changes nothing. With duplicate hosts, each check-in may be from another host.
 fn is_settled(record: &AgentRecord) -> bool {
     let status = record.status;
     record.duplicate_hosts.is_none()
         && matches!(status, Status::Online | Status::Degraded | Status::Error | Status::Updating | Status::Unenrolling)
 }
 
-/// What is due, without the reenrollments of other hosts. One for this host waits until nothing else is due: its ack token
-/// confirms everything before it, too (EA73).
+/// Returns what is due, without the reenrollments of other hosts. A reenrollment of this host waits until nothing else
+/// is due, because its ack token also confirms everything before it (EA73).
 fn for_host(due: Vec<DueAction>, host: Option<&HostMark>) -> Vec<DueAction> {
     let (mut reenrollments, others): (Vec<_>, Vec<_>) =
         due.into_iter().partition(|one| one.action.kind == ActionType::Reenroll);

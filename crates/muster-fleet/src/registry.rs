@@ -143,12 +143,12 @@ impl Registry {
         }
     }
 
-    /// Number of held polls.
+    /// Returns the number of held polls.
     pub fn parked(&self) -> usize {
         self.parked.load(Ordering::Relaxed)
     }
 
-    /// Number of cached agents.
+    /// Returns the number of cached agents.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
@@ -233,7 +233,7 @@ impl AgentEntry {
         }
     }
 
-    /// The agent's id.
+    /// Returns the agent's id.
     pub fn id(&self) -> &AgentId {
         &self.id
     }
@@ -287,7 +287,7 @@ impl AgentEntry {
         self.wake();
     }
 
-    /// Digests of the agent's documents, if loaded.
+    /// Returns the digests of the agent's documents, if loaded.
     pub fn known_documents(&self) -> Option<KnownDocuments> {
         lock(&self.state).known
     }
@@ -337,12 +337,12 @@ impl AgentEntry {
         lock(&self.state).without_keys = Some(generation);
     }
 
-    /// Makes the next look for a policy look at the output keys, too.
+    /// Makes the next check for a policy include the output keys.
     pub fn forget_keys(&self) {
         lock(&self.state).without_keys = None;
     }
 
-    /// Revision that the agent acked since its last delivery, if that had all output keys; 0 if none.
+    /// Returns the revision that the agent acked since its last delivery, if that had all output keys; 0 if none.
     pub fn acked_policy(&self) -> i64 {
         lock(&self.state).acked_policy
     }
@@ -357,7 +357,7 @@ impl AgentEntry {
         state.without_keys = None;
     }
 
-    /// Deliveries of the current revision so far.
+    /// Returns the deliveries of the current revision so far.
     pub fn offers(&self) -> PolicyOffers {
         lock(&self.state).offers
     }
@@ -371,12 +371,13 @@ impl AgentEntry {
         state.acked_policy = 0;
     }
 
-    /// Rises with each wake-up: a result from an earlier generation is stale.
+    /// Returns a number that rises with each wake-up: a result from an earlier generation is stale.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Rises with each wake-up that may bring actions: until then, the store has no others for this agent.
+    /// Returns a number that rises with each wake-up that may bring actions. Until then, the store has no others for
+    /// this agent.
     pub fn action_generation(&self) -> u64 {
         self.action_generation.load(Ordering::Acquire)
     }

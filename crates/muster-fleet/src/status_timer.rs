@@ -130,7 +130,7 @@ impl Statuses {
         }
     }
 
-    /// What time alone brings: another status, and the end of an upgrade that shows no progress.
+    /// Returns the changes that time alone causes: another status, and the end of an upgrade without progress.
     fn after_a_look(&self, before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentChange {
         // An upgrade is given up only for the silence of an agent that had a chance to be seen.
         let is_judged = undecided_until(before, seen, &self.records.observation, &*self.clock).is_none();
