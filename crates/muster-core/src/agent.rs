@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::credential::LiveCredentials;
 pub use crate::duplicate_hosts::DuplicateHosts;
-use crate::id::{ActionId, AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
+use crate::id::{ActionId, AgentId, EnrollmentKeyId, HostId, NodeId, PolicyId, SpaceId};
 use crate::status::Status;
 use crate::time::Timestamp;
 pub use crate::upgrade::UpgradeState;
@@ -167,6 +167,9 @@ pub struct AgentRecord {
     pub action_position: i64,
     /// Ack token that `action_position` is from.
     pub action_token: Option<ActionId>,
+    /// Server to which it last checked in; `None` before its first check-in.
+    // Only this server may take an unchanged report for no news: another one may have recorded something else since.
+    pub node: Option<NodeId>,
     /// Hosts that share its key.
     pub duplicate_hosts: Option<Box<DuplicateHosts>>,
     /// Tags, without duplicates, in the order in which they were added.

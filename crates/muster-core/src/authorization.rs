@@ -90,6 +90,10 @@ privileges! {
     FilesRead = "files-read";
     /// Read the audit log. It is one chain for the whole installation, so this privilege covers every space.
     AuditRead = "audit-read";
+    /// Read the servers of the fleet, which serve every space.
+    NodesRead = "nodes-read";
+    /// Drain servers.
+    NodesWrite = "nodes-write";
 }
 
 /// Context of an operation: the caller, the space, the privileges, and whether it is a dry run.

@@ -308,6 +308,7 @@ impl Applicant {
             family: self.family,
             host_id: None,
             former_id: self.former_id_of(&id),
+            node: None,
             id,
             kind: self.kind,
             active: true,

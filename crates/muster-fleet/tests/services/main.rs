@@ -5,6 +5,7 @@ mod check_in;
 mod duplicates;
 mod family;
 mod policies;
+mod races;
 mod setting;
 mod spaces;
 mod statuses;

@@ -135,11 +135,14 @@ impl Web for AdminHandler {
     }
 }
 
-/// Reports readiness: the server is neither starting nor stopping, and the store can be read and written.
+/// Reports readiness: the server is neither starting, stopping nor draining, and the store can be read and written.
 async fn ready(State(watched): State<Watched>) -> Response {
     let state = watched.health.get();
     if !matches!(state, ServerState::Healthy | ServerState::Degraded) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", state.as_str())).into_response();
+    }
+    if watched.fleet.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
     match watched.fleet.server_status().check_ready().await {
         Ok(()) => certificates(watched.tls.as_deref()),

@@ -22,6 +22,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig, WebPkiClientVerifier};
 use rustls::{RootCertStore, version};
+use tokio::sync::watch;
 
 use self::authority::Authority;
 use self::file::{check_chain, read_certificates, read_key};
@@ -40,16 +41,6 @@ pub enum TlsError {
     /// An error of the data directory.
     #[error(transparent)]
     Data(#[from] DataDirError),
-    /// Either the key or the certificate of the CA is missing.
-    #[error(
-        "{there} exists, but {missing} does not: restore it from a backup, or remove both (then distribute the new CA certificate to the agents)"
-    )]
-    Half {
-        /// The file that exists.
-        there: &'static str,
-        /// The file that is missing.
-        missing: &'static str,
-    },
     /// A file has the wrong content.
     #[error("{file}: {source}")]
     Pem {
@@ -87,7 +78,8 @@ pub struct Tls {
     config: TlsConfig,
     /// The server's own CA; `None` if a certificate is configured.
     authority: Option<Authority>,
-    external_urls: Vec<String>,
+    /// The fleet's URLs, which any of its servers may change.
+    external_urls: watch::Receiver<Vec<String>>,
     data: Arc<DataDir>,
     clock: Arc<dyn Clock>,
 }
@@ -99,17 +91,18 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads the certificates, or creates the server's own.
+    /// Reads the configured certificate, or has `authority` issue one if none is configured.
     pub fn open(
         config: TlsConfig,
-        external_urls: Vec<String>,
+        authority: Option<Authority>,
+        external_urls: watch::Receiver<Vec<String>>,
         data: Arc<DataDir>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, TlsError> {
-        let authority = if config.custom.is_none() { Some(Authority::open(&data, clock.now())?) } else { None };
         let tickets = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        let names = host::certificate_names(&external_urls);
+        let names = host::certificate_names(&external_urls.borrow());
         if let Some(authority) = &authority {
+            authority.show(&data)?;
             authority.ensure_server(&data, &names, clock.now())?;
         }
         let (first, described) = server_config(&config, &data, Arc::clone(&tickets))?;
@@ -158,7 +151,8 @@ impl Tls {
         let described = self.described();
         let mut warnings: Vec<Warning> =
             self.validities().iter().filter_map(|validity| validity.warning(now)).collect();
-        warnings.extend(described.chain.first().into_iter().flat_map(|leaf| uncovered(leaf, &self.external_urls)));
+        warnings
+            .extend(described.chain.first().into_iter().flat_map(|leaf| uncovered(leaf, &self.external_urls.borrow())));
         warnings.extend(described.odd.iter().map(|text| Warning { text: text.clone(), keeps_agents_out: false }));
         warnings
     }
@@ -189,7 +183,7 @@ impl Tls {
     /// nothing for a configured certificate.
     pub fn renew(&self) -> Result<bool, TlsError> {
         let Some(authority) = &self.authority else { return Ok(false) };
-        let names: BTreeSet<String> = host::certificate_names(&self.external_urls);
+        let names: BTreeSet<String> = host::certificate_names(&self.external_urls.borrow());
         let renewed = authority.ensure_server(&self.data, &names, self.clock.now())?;
         if renewed {
             self.reload()?;

@@ -1,10 +1,11 @@
-//! Maintenance of certificates while the server runs: changed files, SIGHUP, expiration.
+//! Maintenance of certificates while the server runs: changed files, SIGHUP, expiration, changed external URLs.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use camino::Utf8PathBuf;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -21,8 +22,8 @@ const REMIND: Duration = Duration::from_secs(24 * 3600);
 /// Modification times of files; `None` for a file that can't be read.
 type Stamps = Vec<Option<SystemTime>>;
 
-/// Reloads the certificates on SIGHUP and when a file changes, and renews the server's own certificate before it
-/// expires. Ends with `shutdown`.
+/// Reloads the certificates on SIGHUP and when a file changes. Renews the server's own certificate before it expires, and
+/// when a URL of the fleet has a host that it does not contain. Ends with `shutdown`.
 ///
 /// The signal handler is installed before this returns. Without it, SIGHUP would end the process.
 pub fn watch(tls: Arc<Tls>, shutdown: CancellationToken) -> impl Future<Output = ()> + Send {
@@ -36,10 +37,16 @@ async fn follow(tls: Arc<Tls>, shutdown: CancellationToken, mut hangup: Option<S
     let mut look = interval(LOOK);
     let mut seen = stamps(&tls.files());
     let (mut renewed, mut reminded) = (Instant::now(), Instant::now());
+    let mut urls = tls.external_urls.clone();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = hung_up(&mut hangup) => reload(&tls, "SIGHUP"),
+            // Agents are told the new URL at once: the certificate must cover its host.
+            () = changed(&mut urls) => {
+                renew(&tls);
+                seen = stamps(&tls.files());
+            }
             _ = look.tick() => {
                 let now = stamps(&tls.files());
                 if now != seen {
@@ -57,6 +64,13 @@ async fn follow(tls: Arc<Tls>, shutdown: CancellationToken, mut hangup: Option<S
                 }
             }
         }
+    }
+}
+
+async fn changed(urls: &mut watch::Receiver<Vec<String>>) {
+    if urls.changed().await.is_err() {
+        // The fleet is gone; nothing changes any more.
+        std::future::pending::<()>().await;
     }
 }
 

@@ -11,7 +11,7 @@ use crate::engine::words::Word;
 use crate::sql::agents as sql;
 
 /// Upper bound of the number of bound values: the columns, and those that an update compares.
-const COLUMNS: usize = 48;
+const COLUMNS: usize = 50;
 
 /// Inserts the record. Returns 0 if the id is taken.
 pub(super) fn insert(connection: &Connection, record: &AgentRecord) -> Result<usize> {
@@ -62,6 +62,7 @@ fn same_keys(before: &AgentRecord, after: &AgentRecord) -> bool {
         && before.hostname == after.hostname
         && before.duplicate_hosts == after.duplicate_hosts
         && before.former_id == after.former_id
+        && before.node == after.node
 }
 
 /// Binds values one after another.
@@ -136,7 +137,7 @@ impl<'r> Values<'r> {
         self.time(record.status_deadline)
     }
 
-    /// Binds the other indexed columns.
+    /// Binds the other indexed columns, and those that rarely change.
     fn keys(&mut self, record: &'r AgentRecord) -> Result<()> {
         self.bind(record.active)?;
         self.bind(record.host_id.as_ref().map(muster_core::id::HostId::as_str))?;
@@ -147,7 +148,8 @@ impl<'r> Values<'r> {
         self.bind(record.space.as_str())?;
         self.bind(&record.hostname)?;
         self.bind(record.duplicate_hosts.as_ref().map(to_json).transpose()?)?;
-        self.bind(record.former_id.as_ref().map(muster_core::id::AgentId::as_str))
+        self.bind(record.former_id.as_ref().map(muster_core::id::AgentId::as_str))?;
+        self.bind(record.node.as_ref().map(muster_core::id::NodeId::as_str))
     }
 }
 
@@ -203,6 +205,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         hostname: c.take()?,
         duplicate_hosts: c.json_option()?,
         former_id: c.id_option()?,
+        node: c.id_option()?,
         id: c.id()?,
         credentials: c.credentials()?,
     })
