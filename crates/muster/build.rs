@@ -1,4 +1,4 @@
-//! Sets `COMMIT_HASH` and `COMMIT_TIME` for the build. The time is that of the commit, so that builds are reproducible.
+//! Sets `COMMIT_HASH`, `COMMIT_TIME` and `VERSION_TEXT` for the build. The time is that of the commit, so that builds are reproducible.
 //! Both can be set in the environment. Without them and without git (in a source archive), the hash is empty and the
 //! time is `SOURCE_DATE_EPOCH`, if it is set.
 
@@ -21,6 +21,16 @@ fn main() {
     let time = given("COMMIT_TIME").or_else(commit_time).or_else(|| given("SOURCE_DATE_EPOCH")).unwrap_or_default();
     println!("cargo::rustc-env=COMMIT_HASH={hash}");
     println!("cargo::rustc-env=COMMIT_TIME={time}");
+    println!("cargo::rustc-env=VERSION_TEXT={}", version_text(&hash));
+}
+
+/// The output of `muster --version`: with the commit, if it is known.
+fn version_text(hash: &str) -> String {
+    let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
+    match hash.get(..12) {
+        Some(short) => format!("{version} ({short})"),
+        None => version,
+    }
 }
 
 /// Returns whether this directory belongs to Muster's repository, and not to another repository that contains it.

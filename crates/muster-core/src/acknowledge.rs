@@ -51,6 +51,8 @@ pub struct Acknowledged {
     pub record: Option<AgentRecord>,
     /// Whether this unenrolls the agent, so that its keys are revoked (EA122).
     pub deactivated: bool,
+    /// Whether an upgrade was acked that is still open: only the agent's next check-in says how it went.
+    pub awaits_report: bool,
 }
 
 /// Outcome of an ack.
@@ -145,10 +147,12 @@ pub fn decide(
         verdicts.push(action.as_ref().err().copied().unwrap_or(Verdict::Taken));
         let Ok(Some((id, action))) = action else { continue };
         // The first ack of an action in a request counts, like the first one over several requests.
-        if results.iter().any(|result| result.action_id == id) || !apply(&mut next, &id, action, ack, now) {
+        if results.iter().any(|result| result.action_id == id) {
             continue;
         }
-        results.push(result(record, id, action.kind, ack, now));
+        if let Some(outcome) = apply(&mut next, &id, action, ack, now) {
+            results.push(result(record, id, action.kind, ack, outcome, now));
+        }
     }
     if let Some(revision) = believed_revision(record, acks, looked_up) {
         // Agents before 9.x do not report the running policy in check-ins, so the ack is the only sign.
@@ -157,8 +161,11 @@ pub fn decide(
         next.policy_failure = None;
     }
     let deactivated = record.active && !next.active;
+    // Both the first ack and the ack of a failed attempt are progress.
+    let progress = |record: &AgentRecord| record.upgrade.open.as_ref().and_then(|open| open.progress_at);
+    let awaits_report = progress(&next).is_some() && progress(&next) != progress(record);
     let changed = (next != *record).then(|| status::finish(record, next, seen, now));
-    Acknowledged { verdicts, results, record: changed, deactivated }
+    Acknowledged { verdicts, results, record: changed, deactivated, awaits_report }
 }
 
 /// Returns the acked revision of the assigned policy that exists (EA117, D16): the target if it is one of them,
@@ -200,15 +207,18 @@ impl Ack<'_> {
     }
 }
 
-/// Applies an ack to the record (EA §5.4). Returns whether it is a result: the ack of an UPGRADE may be followed by
-/// others.
-fn apply(next: &mut AgentRecord, id: &ActionId, action: AckedAction, ack: &Ack<'_>, now: Timestamp) -> bool {
+/// How an action ended for an agent: with the error, if it failed.
+type Outcome = Result<(), String>;
+
+/// Applies an ack to the record (EA §5.4). Returns the outcome of the action; `None` if the ack is not its result, because
+/// the ack of an UPGRADE may be followed by others.
+fn apply(next: &mut AgentRecord, id: &ActionId, action: AckedAction, ack: &Ack<'_>, now: Timestamp) -> Option<Outcome> {
     match (action.kind, ack.error.is_some()) {
         (ActionType::Upgrade, _) if action.target == Some(TargetState::Queued) => {
             let ack = UpgradeAck { action: id, error: ack.error.as_deref(), retries: ack.retries };
             let (upgrade, ended) = next.upgrade.acked(ack, &next.agent_version, now);
             next.upgrade = upgrade;
-            return ended.is_some();
+            return ended.map(|ended| ended.error.map_or(Ok(()), Err));
         }
         // Not if already acked: after enrolling again under the same id, an old ack must not unenroll the agent again.
         (ActionType::Unenroll, false) if action.target != Some(TargetState::Acked) => deactivate(next, "manual", now),
@@ -221,7 +231,7 @@ fn apply(next: &mut AgentRecord, id: &ActionId, action: AckedAction, ack: &Ack<'
         }
         _ => {}
     }
-    true
+    Some(ack.error.as_deref().map_or(Ok(()), |error| Err(error.to_owned())))
 }
 
 /// Unenrolls the agent and revokes all its credentials.
@@ -236,13 +246,20 @@ pub(crate) fn deactivate(next: &mut AgentRecord, reason: &str, now: Timestamp) {
     }
 }
 
-fn result(record: &AgentRecord, id: ActionId, kind: ActionType, ack: &Ack<'_>, now: Timestamp) -> ActionResult {
+fn result(
+    record: &AgentRecord,
+    id: ActionId,
+    kind: ActionType,
+    ack: &Ack<'_>,
+    outcome: Outcome,
+    now: Timestamp,
+) -> ActionResult {
     let fields = ack.fields.as_ref().and_then(|fields| fields(kind));
     ActionResult {
         action_id: id,
         agent_id: record.id.clone(),
         at: ack.at.unwrap_or(now),
-        error: ack.error.as_deref().map(|error| shortened(error).into_owned()),
+        error: outcome.err().map(|error| shortened(&error).into_owned()),
         // Dropped instead of truncated: half a JSON object is of no use.
         fields: fields.filter(|text| text.len() <= RESULT_BYTES),
     }

@@ -238,7 +238,8 @@ pub struct ActionProgress {
 pub fn progress(action: &Action, counts: &ActionCounts, now: Timestamp) -> ActionProgress {
     let actioned = if action.total > 0 { action.total } else { counts.created };
     let results = counts.acked + counts.failed;
-    let complete = results >= actioned;
+    // Agents never ack a CANCEL (EA §10.2), so nothing is left to wait for.
+    let complete = results >= actioned || action.kind == ActionType::Cancel;
     let status = if action.cancelled_at.is_some() {
         ActionStatus::Cancelled
     } else if complete && counts.failed > 0 {
@@ -248,7 +249,10 @@ pub fn progress(action: &Action, counts: &ActionCounts, now: Timestamp) -> Actio
     } else {
         unfinished(action, now)
     };
-    let completed_at = counts.latest_result_at.filter(|_| complete);
+    let completed_at = match action.kind {
+        ActionType::Cancel => Some(action.created_at),
+        _ => counts.latest_result_at.filter(|_| complete),
+    };
     ActionProgress {
         status,
         actioned,

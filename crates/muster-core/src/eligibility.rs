@@ -101,7 +101,7 @@ pub enum Ineligible {
     NotUpgradeable,
     #[error("agent runs in a container and cannot upgrade itself, even with force")]
     Container,
-    #[error("agent is already upgrading")]
+    #[error("agent is already upgrading; use force to replace the upgrade")]
     Upgrading,
     #[error("agent is still watching its last upgrade")]
     Watching,

@@ -127,8 +127,8 @@ pub enum Life {
 impl fmt::Display for Life {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::First => "first",
-            Self::Next => "next",
+            Self::First => "new",
+            Self::Next => "reused",
             Self::Continued => "continued",
         })
     }

@@ -86,6 +86,11 @@ impl OpenUpgrade {
     }
 }
 
+/// Error of an upgrade whose agent was then given another one.
+fn replaced_by(action: &ActionId) -> String {
+    format!("replaced by action {action}")
+}
+
 /// Compares major, minor and patch only, because agents report neither build nor suffix.
 fn is_same(one: &str, other: &str) -> bool {
     Version::parse(one).is_some_and(|version| Version::parse(other) == Some(version))
@@ -100,7 +105,7 @@ impl UpgradeState {
             .open
             .as_ref()
             .filter(|open| open.action != *action)
-            .map(|open| Ended { action: open.action.clone(), error: Some(format!("replaced by action {action}")) });
+            .map(|open| Ended { action: open.action.clone(), error: Some(replaced_by(action)) });
         let open = OpenUpgrade {
             action: action.clone(),
             version: version.to_owned(),
@@ -125,6 +130,12 @@ impl UpgradeState {
             return self.clone();
         }
         Self { started_at: None, upgraded_at: None, open: None, ..self.clone() }
+    }
+
+    /// Returns whether the agent reports that it is carrying out the upgrade that `action` requested.
+    pub fn is_running(&self, action: &ActionId) -> bool {
+        let details = self.details.as_deref().and_then(UpgradeDetails::stored);
+        details.is_some_and(|details| details.action_id == action.as_str() && details.is_running())
     }
 
     /// Returns the state of an agent that was reinstalled and replaces its record. Its reports are cleared; its
@@ -202,7 +213,7 @@ impl UpgradeState {
     }
 
     /// Returns the state after an ack, and the end of the upgrade, if this is it. The ack of any action but the open
-    /// one is the result of that action.
+    /// one is the result of that action, and no success while another one is open.
     pub fn acked(&self, ack: UpgradeAck<'_>, runs: &str, now: Timestamp) -> (Self, Option<Ended>) {
         let mut next = self.clone();
         // The last attempt reports without `retry` (EA121).
@@ -211,7 +222,9 @@ impl UpgradeState {
             return (next, None);
         }
         let Some(open) = next.open.as_mut().filter(|open| open.action == *ack.action) else {
-            let ended = Ended { action: ack.action.clone(), error: ack.error.map(str::to_owned) };
+            // Agents ack without an error an upgrade that was cancelled and that another one then replaced.
+            let replaced = next.open.as_ref().map(|open| replaced_by(&open.action));
+            let ended = Ended { action: ack.action.clone(), error: ack.error.map(str::to_owned).or(replaced) };
             return (next, Some(ended));
         };
         let ended = match ack.error {

@@ -27,6 +27,7 @@ pub struct UpgradeDetails {
 
 // The states that matter here; adapters validate the others.
 const FAILED: &str = "UPG_FAILED";
+const REQUESTED: &str = "UPG_REQUESTED";
 const SCHEDULED: &str = "UPG_SCHEDULED";
 /// Maximum length of a version, bytes.
 const VERSION_BYTES: usize = 128;
@@ -73,6 +74,12 @@ impl UpgradeDetails {
     /// Returns whether the upgrade has failed.
     pub fn has_failed(&self) -> bool {
         self.state == FAILED
+    }
+
+    /// Returns whether the agent has begun to carry out the upgrade and has not failed. Agents do not stop then, even if
+    /// the action is cancelled (AG §7.2).
+    pub fn is_running(&self) -> bool {
+        !matches!(self.state.as_str(), REQUESTED | SCHEDULED | FAILED | "")
     }
 
     /// Returns the last error, even if the agent is still retrying.

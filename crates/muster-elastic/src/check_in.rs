@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{CONTENT_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body;
@@ -159,7 +160,8 @@ impl Asker {
     fn note(&self, entry: &AgentEntry, reason: &'static str, message: &str, mut reply: Reply) -> Reply {
         let (address, version) = entry
             .record()
-            .map(|record| (record.last_address.clone(), record.agent_version.clone()))
+            // As in the `User-Agent` header, which refusals of other requests have.
+            .map(|record| (record.last_address.clone(), format!("Elastic Agent v{}", record.agent_version)))
             .unwrap_or_default();
         self.fleet.refusals().note(
             Refused {
@@ -196,6 +198,7 @@ impl Held {
                 let (reason, message) = (refused::reason(&error), error.text().to_owned());
                 let reply = respond::failure(error, &id);
                 match reason {
+                    Some(reason) if reply.status() == StatusCode::UNAUTHORIZED => cut_off(&entry, reason, reply),
                     Some(reason) => self.asker.note(&entry, reason, &message, reply),
                     None => reply,
                 }
@@ -203,6 +206,14 @@ impl Held {
         };
         respond::finish(reply, &id, true)
     }
+}
+
+/// Ends the poll of an agent whose access was revoked while the poll was held. This is the effect of the revocation and
+/// no refusal that needs attention; requests that the agent sends later are.
+fn cut_off(entry: &AgentEntry, reason: &'static str, mut reply: Reply) -> Reply {
+    tracing::info!(agent = %entry.id(), reason, "held poll ended: the agent's access was revoked");
+    reply.extensions_mut().insert(RefusedWhileHeld(reason));
+    reply
 }
 
 /// Replaces a transient error of a parked poll by a response without actions. The report was committed before the poll was

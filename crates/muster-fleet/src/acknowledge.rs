@@ -50,6 +50,10 @@ impl CheckIns {
             entry.wake();
             tracing::info!(agent = %entry.id(), "agent unenrolled after its ack");
         }
+        if acknowledged.awaits_report {
+            // An agent that has given up acks without an error, too, and would report that only after the held poll.
+            entry.dismiss_polls();
+        }
         Ok(acknowledged.verdicts)
     }
 

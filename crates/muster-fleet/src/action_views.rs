@@ -205,11 +205,11 @@ impl Actions {
         let mut agents = BTreeSet::new();
         for id in ids {
             match policy_change(id) {
-                Some((policy, _)) => {
+                Some((policy, revision)) => {
                     // A policy of another space has no agents in this one. Not an error: that would reveal that it
                     // exists.
                     if let Some(policy) = seen.policy(&policy).await? {
-                        agents.extend(agents_on(seen, policy.id).await?);
+                        agents.extend(agents_on(seen, policy.id, revision).await?);
                     }
                 }
                 None => agents.extend(targets_of(seen, &*self.find::<AgentsRead>(context, id).await?).await?),
@@ -231,8 +231,8 @@ impl Actions {
     }
 }
 
-async fn agents_on(seen: Scoped<'_>, policy: PolicyId) -> Result<Vec<AgentId>, Error> {
-    let filter = AgentFilter::all([AgentCondition::Policies(vec![policy])]);
+async fn agents_on(seen: Scoped<'_>, policy: PolicyId, revision: i64) -> Result<Vec<AgentId>, Error> {
+    let filter = targets_of_change(policy, revision);
     let mut agents: Vec<AgentId> = Vec::new();
     loop {
         let more = seen.agent_ids(&filter, agents.last(), READ_BATCH).await?;
@@ -241,6 +241,12 @@ async fn agents_on(seen: Scoped<'_>, policy: PolicyId) -> Result<Vec<AgentId>, E
         }
         agents.extend(more);
     }
+}
+
+/// The agents that a revision is for: the enrolled ones that follow the policy or are pinned to this revision.
+fn targets_of_change(policy: PolicyId, revision: i64) -> AgentFilter {
+    let enrolled = !AgentCondition::Statuses(vec![Status::Unenrolled]);
+    AgentFilter::all([AgentCondition::Policies(vec![policy]), AgentCondition::TakesRevision(revision), enrolled])
 }
 
 async fn targets_of(seen: Scoped<'_>, action: &Action) -> Result<Vec<AgentId>, Error> {
@@ -266,7 +272,8 @@ async fn hostname(seen: Scoped<'_>, agent: &AgentId) -> Result<Option<String>, E
     Ok(seen.agent(agent).await?.map(|record| record.hostname).filter(|name| !name.is_empty()))
 }
 
-/// Returns the agents on the policy; those that run at least `revision` count as done.
+/// Returns the agents that the revision is for: those pinned to it, which must run it, and those that follow the policy,
+/// which can run a newer one.
 async fn agents_of_change(
     seen: Scoped<'_>,
     policy: PolicyId,
@@ -274,13 +281,16 @@ async fn agents_of_change(
     after: i64,
     limit: u32,
 ) -> Result<Vec<TargetView>, Error> {
-    let enrolled = !AgentCondition::Statuses(vec![Status::Unenrolled]);
-    let filter = AgentFilter::all([AgentCondition::Policies(vec![policy.clone()]), enrolled]);
+    let filter = targets_of_change(policy.clone(), revision);
     let page = Page { offset: u32::try_from(after.saturating_add(1)).unwrap_or(0), limit };
     // Sorted by a time that never changes, so that pages don't shift while agents check in.
     let found = seen.agents(&filter, AgentSort::EnrolledAt, false, page).await?;
     let view = |record: AgentRecord| {
-        let runs = record.running_policy_id.as_ref() == Some(&policy) && record.policy_revision >= revision;
+        let is_done = match record.target_revision {
+            Some(_) => record.policy_revision == revision,
+            None => record.policy_revision >= revision,
+        };
+        let runs = record.running_policy_id.as_ref() == Some(&policy) && is_done;
         TargetView {
             agent: record.id,
             hostname: Some(record.hostname).filter(|name| !name.is_empty()),

@@ -653,8 +653,8 @@ fn to_change(record: &AgentRecord, decision: &Decision, now: Timestamp) -> Agent
 fn duplicate_line(record: &AgentRecord, decision: &Decision, now: Timestamp) -> AuditEvent {
     let hosts = decision.record.as_ref().and_then(|record| record.duplicate_hosts.as_deref()).map(|known| &known.hosts);
     tracing::warn!(
-        agent = %record.id, host = %record.hostname, hosts = hosts.map(|hosts| hosts.join(",")),
-        hint = "several hosts use the key of this agent (cloned machine?); enroll the copies again, or set `duplicate_hosts: reenroll` in the policy",
+        agent = %record.id, hostname = %record.hostname, host_id = hosts.and_then(|hosts| hosts.last()),
+        hint = "cloned machine? If the policy has `duplicate_hosts: reenroll`, the server reenrolls the copies; otherwise, enroll them again",
         "two hosts use the key of one agent"
     );
     AuditEvent {

@@ -370,7 +370,8 @@ impl Enrollment {
         if enrolled.life != Life::Continued {
             entry.remember_documents(KnownDocuments::of(&enrolled.documents));
         }
-        tracing::info!(agent = %record.id, host = %record.hostname, life = %enrolled.life, "enrolled");
+        let former_id = record.former_id.as_ref().map(tracing::field::display);
+        tracing::info!(agent = %record.id, hostname = %record.hostname, record = %enrolled.life, former_id, "enrolled");
     }
 }
 

@@ -61,7 +61,7 @@ impl CheckIns {
         if known.calls_for_reenrollment(&mark, self.clock.now()) {
             let sharer = Sharer { id: &id, mark: &mark, metadata };
             if let Err(error) = self.reenroll(entry, record, &sharer).await {
-                tracing::warn!(agent = %record.id, host = &*id, error = %chain(&error), "failed to reenroll another host that uses the key of an agent");
+                tracing::warn!(agent = %record.id, host_id = &*id, error = %chain(&error), "failed to reenroll another host that uses the key of an agent");
             }
         }
         Some(mark)
@@ -135,7 +135,7 @@ impl CheckIns {
         }
         let detail = json!({"host": host.id, "action": action, "enrollment_key": key});
         writes.push(audit_line(&System::ACTOR, now, "agent.reenroll", subject(before), detail));
-        tracing::warn!(agent = %before.id, host = host.id, %action, "reenrolling another host that uses the key of this agent");
+        tracing::warn!(agent = %before.id, host_id = host.id, %action, "reenrolling another host that uses the key of this agent");
         Ok(AgentChange { record: Some(raised(next, now)), writes })
     }
 
@@ -217,7 +217,7 @@ impl CheckIns {
             let Some(known) = known else { return Ok(AgentChange::default()) };
             known.begin_reenrollment(host.mark.clone(), ReenrollmentState::ByHand, now);
             tracing::warn!(
-                agent = %before.id, host = host.id, reason,
+                agent = %before.id, host_id = host.id, reason,
                 hint = "on that host, run the enroll command again with a new enrollment token",
                 "cannot reenroll another host that uses the key of this agent"
             );

@@ -94,10 +94,15 @@ impl ServerStatus {
             return Ok(uuid);
         }
         let value = random_uuid(&*self.entropy);
-        let put = SettingWrite::Put { name: UUID_SETTING.into(), value: value.clone() };
-        self.store.commit(&System, vec![Write::Setting(put)]).await?;
-        // Two concurrent first calls both write. Reading again makes them agree on the one that was written last.
-        Ok(self.store.everywhere(&System).setting(UUID_SETTING).await?.unwrap_or(value))
+        let insert = SettingWrite::Swap { name: UUID_SETTING.into(), before: None, value: value.clone() };
+        match self.store.commit(&System, vec![Write::Setting(insert)]).await {
+            Ok(_) => Ok(value),
+            // Another server was faster: its id is the installation's.
+            Err(StoreError::Conflict(_)) => {
+                Ok(self.store.everywhere(&System).setting(UUID_SETTING).await?.unwrap_or(value))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Returns the versions to offer for upgrades, newest first: those of the setting, or by default the version that

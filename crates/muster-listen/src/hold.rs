@@ -14,10 +14,12 @@ use crate::reply::{Parked, Reply};
 /// Maximum number of bytes that a client may send ahead while its poll is held. A client that sends more is
 /// disconnected: reading further would use memory, and without reading, a disconnect could not be detected.
 pub(super) const MAX_EARLY: usize = 16 * 1024;
-/// Pauses between probes of a client that has closed its sending side. If the client is gone, the first write fails
-/// only when the next one is made, so that the second probe follows soon.
+/// Probes of a client that has closed its sending side come in pairs. The first write after the client is gone still
+/// succeeds, and only the next one fails, so that the second probe of a pair follows soon.
 const SECOND_PROBE: Duration = Duration::from_secs(1);
-const NEXT_PROBES: Duration = Duration::from_secs(30);
+/// Maximum pause between pairs. The first pause is as short as that within a pair and doubles: a program that is told to
+/// stop closes its sending side first and ends within seconds, while a client that stays may stay for minutes.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Maximum time to send a probe.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -85,14 +87,72 @@ where
 {
     let mut pause = SECOND_PROBE;
     loop {
-        link.queue_continue();
-        let probe = poll_fn(|cx| link.poll_send_continue(cx));
-        if !matches!(timeout(PROBE, probe).await, Ok(Ok(()))) {
-            return Held::Gone;
+        for wait in [SECOND_PROBE, pause] {
+            link.queue_continue();
+            let probe = poll_fn(|cx| link.poll_send_continue(cx));
+            if !matches!(timeout(PROBE, probe).await, Ok(Ok(()))) {
+                return Held::Gone;
+            }
+            if let Ok(reply) = timeout(wait, slot.as_mut()).await {
+                return Held::Reply(reply);
+            }
         }
-        if let Ok(reply) = timeout(pause, slot.as_mut()).await {
-            return Held::Reply(reply);
+        pause = (pause * 2).min(MAX_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use tokio::io::ReadBuf;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A client that has closed its sending side, and is gone from `dies_at`. As over TCP, the first write after that
+    /// succeeds.
+    struct Dying {
+        dies_at: Instant,
+        is_reset: bool,
+    }
+
+    impl AsyncRead for Dying {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
         }
-        pause = NEXT_PROBES;
+    }
+
+    impl AsyncWrite for Dying {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            if self.is_reset {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            self.is_reset = Instant::now() >= self.dies_at;
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_half_closes_first_and_dies_later_is_noticed_soon() {
+        for (after_ms, within_ms) in
+            [(0, 1000), (500, 2000), (1500, 3500), (4000, 4000), (8000, 8000), (120_000, 32_000)]
+        {
+            let start = Instant::now();
+            let after = Duration::from_millis(after_ms);
+            let mut link = Link::new(Dying { dies_at: start + after, is_reset: false });
+            let mut slot: Parked = Box::pin(std::future::pending());
+            assert!(matches!(hold(&mut link, &mut slot, true).await, Held::Gone));
+            let took = start.elapsed() - after;
+            assert!(took <= Duration::from_millis(within_ms), "gone after {after:?}, noticed {took:?} later");
+        }
     }
 }

@@ -7,6 +7,7 @@ use muster_protocol::management::action::{Action, ActionError, ActionResult, Act
 
 use super::convert::{document, time};
 use muster_fleet::action_views::{ActionView, AgentResult, TargetView};
+use muster_fleet::actions::Cancellation;
 
 /// Converts a created action.
 pub fn action(action: &Record, agents: Vec<String>) -> Action {
@@ -22,8 +23,14 @@ pub fn action(action: &Record, agents: Vec<String>) -> Action {
 }
 
 /// Converts a created CANCEL action.
-pub fn cancel(action: &Record) -> CancelAction {
-    CancelAction { id: action.id.to_string(), kind: action.kind.as_str().into(), created_at: time(action.created_at) }
+pub fn cancel(cancellation: &Cancellation) -> CancelAction {
+    let action = &cancellation.submitted.action;
+    CancelAction {
+        id: action.id.to_string(),
+        kind: action.kind.as_str().into(),
+        created_at: time(action.created_at),
+        continuing: cancellation.continuing,
+    }
 }
 
 /// Converts the status of an action.

@@ -153,9 +153,10 @@ async fn cancel(
     let context = context.trying(body.dry_run == Some(true));
     let given = fleet.actions().cancel(&fleet.actions().find(&context, &id).await?).await?;
     if context.is_dry_run() {
-        return Ok(Json(CancelAnswer::Counted(Counted { count: given.targets, ..Counted::default() })));
+        let count = given.submitted.targets;
+        return Ok(Json(CancelAnswer::Counted(Counted { count, ..Counted::default() })));
     }
-    Ok(Json(CancelAnswer::Cancelled(Item { item: convert::cancel(&given.action) })))
+    Ok(Json(CancelAnswer::Cancelled(Item { item: convert::cancel(&given) })))
 }
 
 /// The response to a cancellation: the CANCEL action, or the number of agents in a dry run.

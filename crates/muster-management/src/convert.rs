@@ -117,7 +117,8 @@ pub fn agent(view: AgentView) -> Agent {
             .map(|failed| PolicyFailure { revision: failed.revision, reason: failed.reason }),
         last_checkin: times(last_checkin),
         last_checkin_status: said.map(|status| status.to_lowercase()),
-        last_checkin_message: Some(record.health.message).filter(|message| !message.is_empty()),
+        // The last message of an unenrolled agent, "Running", would contradict its status.
+        last_checkin_message: Some(record.health.message).filter(|message| record.active && !message.is_empty()),
         unhealthy_reason: Some(record.health.unhealthy_reason).filter(|reasons| !reasons.is_empty()),
         components: documents.components.as_deref().map(|text| reported(Some(text))),
         local_metadata: reported(documents.local_metadata.as_deref()),
@@ -210,6 +211,7 @@ pub fn status_results(counts: &[(Status, u64)]) -> AgentStatusResults {
     AgentStatusResults {
         online: of(&[Status::Online]),
         error: of(&[Status::Error, Status::Degraded]),
+        degraded: of(&[Status::Degraded]),
         offline: of(&[Status::Offline]),
         uninstalled: of(&[Status::Uninstalled]),
         orphaned: of(&[Status::Orphaned]),

@@ -41,6 +41,8 @@ pub enum AgentCondition {
     Policies(Vec<PolicyId>),
     /// On any policy.
     HasPolicy,
+    /// With this revision of its policy as target: pinned to it, or following the newest one.
+    TakesRevision(i64),
     /// In one of these statuses.
     Statuses(Vec<Status>),
     /// With at least one of these tags.

@@ -118,6 +118,28 @@ fn an_ack_while_the_agent_is_watching_does_not_end_the_upgrade() {
 }
 
 #[test]
+fn cancelled_upgrade_that_another_one_replaced_does_not_succeed_by_its_ack() {
+    let mut run = Run::from("9.5.2");
+    run.state = run.state.cancelled(&action("up"));
+    run.asked("next", "9.6.1").ack("up", None, false);
+    let error = Some("replaced by action next".to_owned());
+    assert_eq!(run.ended, [Ended { action: action("up"), error }]);
+    assert_eq!(run.state.open.as_ref().map(|open| open.action.as_str()), Some("next"));
+}
+
+#[test]
+fn an_upgrade_is_running_once_the_agent_has_begun() {
+    let mut run = Run::from("9.5.2");
+    let is_running = |run: &Run| run.state.is_running(&action("up"));
+    assert!(!is_running(&run));
+    assert!(!is_running(run.in_state("UPG_SCHEDULED")));
+    assert!(is_running(run.in_state("UPG_DOWNLOADING")) && !run.state.is_running(&action("other")));
+    run.state = run.state.cancelled(&action("up"));
+    assert!(is_running(&run), "a cancellation does not stop it");
+    assert!(!is_running(run.in_state("UPG_FAILED")));
+}
+
+#[test]
 fn failure_after_an_ack_without_error_fails_the_upgrade() {
     let mut run = Run::from("9.5.2");
     run.ack("up", None, false).assert_open();

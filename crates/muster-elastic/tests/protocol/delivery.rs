@@ -161,6 +161,23 @@ async fn ea87_shutdown_releases_every_poll_with_200() {
 }
 
 #[tokio::test]
+async fn an_ack_of_an_upgrade_ends_the_held_poll_so_that_the_agent_reports() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let parked = server.park(server.check_in(&agent, &online())).await;
+    let id = server.upgrade(&agent, "9.5.3").await;
+    assert_eq!(Got::of(parked.await).await.status, 200);
+    let token = json!({"status": "online", "ack_token": id});
+    let parked = server.park(server.check_in(&agent, &token)).await;
+    let event = json!([{"agent_id": agent.id, "action_id": id, "timestamp": "2026-01-02T03:05:00Z"}]);
+    assert_eq!(server.get(server.acks(&agent, &event)).await.status, 200);
+    let ended = tokio::time::timeout(Duration::from_secs(1), parked).await.expect("ended");
+    assert_eq!(Got::of(ended).await.body.as_slice(), NOTHING);
+    server.holds(server.check_in(&agent, &token)).await;
+    assert!(server.fleet.refusals().latest().is_empty());
+}
+
+#[tokio::test]
 async fn ea144_d21_a_held_poll_of_a_revoked_agent_ends_with_401() {
     let server = Server::start().await;
     let agent = server.enrolled().await;

@@ -67,6 +67,7 @@ async fn what_ends_a_held_poll_is_noticed_where_it_is_a_refusal() {
     let row = server.fleet.refusals().latest().remove(0).refused;
     assert_eq!((row.reason, row.status, row.operation), ("TooManyPolls", 200, "checkin"));
     assert!(!row.message.is_empty() && !row.remedy.is_empty(), "{row:?}");
+    assert_eq!(row.version, AGENT, "in the same form as for other requests");
 
     server.revoke(&agent).await;
     for held in [second, third] {
@@ -74,8 +75,10 @@ async fn what_ends_a_held_poll_is_noticed_where_it_is_a_refusal() {
         let reason = reply.extensions().get::<muster_elastic::RefusedWhileHeld>().map(|refused| refused.0);
         assert_eq!((reply.status().as_u16(), reason), (401, Some("ErrUnauthorized")), "counted by its reason");
     }
+    assert_eq!(reasons(&server), [("TooManyPolls", 1)], "the end of the polls is the revocation's effect");
+    assert_eq!(server.get(server.check_in(&agent, &online())).await.status, 401);
     let RefusedRow { refused, count, .. } = server.fleet.refusals().latest().remove(0);
-    assert_eq!((refused.reason, refused.status, count), ("ErrUnauthorized", 401, 2));
+    assert_eq!((refused.reason, refused.status, count), ("ErrUnauthorized", 401, 1));
     assert_eq!((refused.agent.as_deref(), refused.address.as_str()), (Some(agent.id.as_str()), "192.0.2.7"));
     let key = muster_core::credential::ApiKey::parse(&agent.token).unwrap().id;
     assert_eq!(refused.key.as_deref(), Some(key.as_str()));

@@ -12,6 +12,7 @@ use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_elastic::{AgentApi, AgentApiOptions};
 use muster_fleet::FleetSettings;
+use muster_fleet::actions::UpgradeRequest;
 use muster_fleet::force::Force;
 use muster_fleet::health::ServerState;
 use muster_fleet::output_keys::issuer::{KeyIssuer, NoIssuer};
@@ -159,6 +160,15 @@ impl Server {
         let context = OpContext::administrator(Actor::System);
         let selection = self.fleet.agents().select(&context, &selected).await.expect("there");
         self.fleet.actions().force_unenroll(&selection, Force::No).await.expect("revoked");
+    }
+
+    /// Requests an upgrade of the agent, and returns the action's id.
+    pub async fn upgrade(&self, agent: &Enrolled, version: &str) -> String {
+        let selected = Selected::one(&agent.id).expect("an id");
+        let selection = self.fleet.agents().select(&OpContext::administrator(Actor::System), &selected).await;
+        let request = UpgradeRequest { version: version.into(), force: Force::Yes, ..UpgradeRequest::default() };
+        let given = self.fleet.actions().upgrade(&selection.expect("there"), &request).await.expect("taken");
+        given.action.id.to_string()
     }
 
     /// A check-in of `agent`, ready to be changed and sent.

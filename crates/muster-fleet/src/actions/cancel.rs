@@ -18,11 +18,22 @@ use crate::authority::Authorized;
 use crate::scope::Scoped;
 
 const TARGET_BATCH: u32 = 5000;
+/// Records per read.
+const RECORD_BATCH: usize = 500;
+
+/// A cancelled action.
+#[derive(Debug)]
+pub struct Cancellation {
+    /// The CANCEL, and how many agents get it.
+    pub submitted: Submitted,
+    /// Number of agents that have begun the cancelled upgrade. They do not stop.
+    pub continuing: u64,
+}
 
 impl Actions {
     /// Cancels an action: targets that have not sent a result get a CANCEL, and its effects on their records are
     /// undone. Idempotent.
-    pub async fn cancel(&self, action: &Authorized<Action, AgentsWrite>) -> Result<Submitted, Error> {
+    pub async fn cancel(&self, action: &Authorized<Action, AgentsWrite>) -> Result<Cancellation, Error> {
         let (grant, target): (_, &Action) = (action.grant(), action);
         let now = self.clock.now();
         // Before anything is changed, because some types can't be cancelled.
@@ -32,7 +43,9 @@ impl Actions {
                 eligible: open_targets(self.store.seen_by(grant), target).await?,
                 refused: Vec::new(),
             };
-            return self.submit_checked(grant, checked, request, None).await;
+            let continuing = self.continuing(target, &checked.eligible).await?;
+            let submitted = self.submit_checked(grant, checked, request, None).await?;
+            return Ok(Cancellation { submitted, continuing });
         }
         let line = audit_line(grant.actor(), now, "action.cancel", format!("action:{}", target.id), json!({}));
         let cancelled = Write::Action(ActionWrite::Cancel { id: target.id.clone(), now });
@@ -42,7 +55,23 @@ impl Actions {
         // Read after that commit, so that an ack which arrived before it is not answered with a CANCEL.
         let eligible = open_targets(self.store.seen_by(grant), target).await?;
         let checked = CheckedTargets { eligible, refused: Vec::new() };
-        self.submit_checked(grant, checked, request, Some(Effect::Undo(Box::new(target.clone())))).await
+        let continuing = self.continuing(target, &checked.eligible).await?;
+        let undo = Effect::Undo(Box::new(target.clone()));
+        let submitted = self.submit_checked(grant, checked, request, Some(undo)).await?;
+        Ok(Cancellation { submitted, continuing })
+    }
+
+    /// Counts the agents that report that they have begun the upgrade.
+    async fn continuing(&self, action: &Action, agents: &[AgentId]) -> Result<u64, Error> {
+        if action.kind != ActionType::Upgrade {
+            return Ok(0);
+        }
+        let mut found = 0;
+        for chunk in agents.chunks(RECORD_BATCH) {
+            let records = self.records.read(chunk).await?;
+            found += records.iter().filter(|one| one.record.upgrade.is_running(&action.id)).count() as u64;
+        }
+        Ok(found)
     }
 
     /// Finds an action in the caller's space.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use muster_core::action::{Action, ActionResult, ActionType};
 use muster_core::agent::AgentRecord;
+use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
 use muster_core::error_chain::chain;
 use muster_core::id::{ActionId, AgentId, PolicyId};
@@ -17,7 +18,7 @@ use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
 use muster_core::{Error, lifecycle};
 use muster_store::{ActionWrite, LeaseName, Write};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Actions;
@@ -105,7 +106,19 @@ fn force_unenrolled(before: &AgentRecord, action: &Action, open: &PendingUnenrol
     let record = lifecycle::force_unenroll(before, "forced", now).unwrap_or(None);
     let mut writes = vec![done(&action.id, &before.id, now)];
     writes.extend(open.get(&before.id).into_iter().flatten().map(|id| done(id, &before.id, now)));
+    writes.extend(record.is_some().then(|| forced_line(before, action, now)));
     AgentChange { record, writes }
+}
+
+/// The audit event of one agent of a forced unenrollment. Its actor is the action's, also if a restart completes it.
+fn forced_line(before: &AgentRecord, action: &Action, now: Timestamp) -> Write {
+    Write::Audit(AuditEvent {
+        at: now,
+        actor: action.created_by.clone(),
+        action: "agent.unenroll".to_owned(),
+        subject: format!("agent:{}", before.id),
+        detail: json!({"reason": "forced", "policy": before.policy_id, "action": action.id}),
+    })
 }
 
 /// Returns the record without the effect of `target`; `None` if there is nothing to undo.
@@ -292,7 +305,6 @@ mod tests {
     use muster_core::action_request::ActionRequest;
     use muster_core::authorization::{Actor, AgentsForceUnenroll, AgentsWrite, Grant, OpContext};
     use muster_store::AgentWrite;
-    use serde_json::json;
 
     use super::*;
     use crate::actions::submit::CheckedTargets;
@@ -384,6 +396,36 @@ mod tests {
             let target = test.store().action_target(&action.id, id).await.unwrap();
             assert_eq!(target.map(|target| target.state), Some(TargetState::Acked));
         }
+    }
+
+    #[tokio::test]
+    async fn forced_unenrollments_and_tags_are_in_the_audit_log() {
+        let (test, ids) = three().await;
+        let actions = test.fleet.actions();
+        let agents = test.fleet.agents();
+        let selected = Selected::one(ids[0].as_str()).unwrap();
+        let selection = agents.select::<AgentsWrite>(&root(), &selected).await.unwrap();
+        let words = |text: &str| vec![text.to_owned()];
+        let change = TagChange::parse(&words("new"), &words("old")).unwrap();
+        actions.change_tags(&selection, &change).await.unwrap();
+        let selection = agents.select::<AgentsForceUnenroll>(&root(), &selected).await.unwrap();
+        for _ in 0..2 {
+            actions.force_unenroll(&selection, Force::Yes).await.ok();
+        }
+        let lines = test.store().audit_events(0, 1000).await.unwrap();
+        let events: Vec<Value> = lines.into_iter().map(|(_, event, _)| serde_json::from_str(&event).unwrap()).collect();
+        let tags = events.iter().find(|event| event["detail"]["type"] == "UPDATE_TAGS").unwrap();
+        assert_eq!(
+            (&tags["detail"]["tags_to_add"], &tags["detail"]["tags_to_remove"]),
+            (&json!(["new"]), &json!(["old"]))
+        );
+        let left: Vec<_> = events.iter().filter(|event| event["action"] == "agent.unenroll").collect();
+        assert_eq!(left.len(), 1, "once, not for an agent that had left before");
+        assert_eq!(
+            (&left[0]["subject"], &left[0]["detail"]["reason"]),
+            (&json!(format!("agent:{}", ids[0])), &json!("forced"))
+        );
+        assert_eq!(left[0]["actor"], grant().actor().to_string());
     }
 
     #[tokio::test]

@@ -23,6 +23,7 @@ use muster_core::id::AgentId;
 use muster_core::time::Clock;
 use muster_core::version::AcceptedVersions;
 
+pub use cancel::Cancellation;
 pub use migrate::MigrateRequest;
 pub use upgrade::UpgradeRequest;
 

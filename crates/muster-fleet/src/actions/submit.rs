@@ -1,6 +1,6 @@
 //! Creating an action: checks the targets, commits, applies the effect. All operations on actions use it.
 
-use muster_core::action::{Action, ActionResult};
+use muster_core::action::{Action, ActionResult, ActionType};
 use muster_core::agent::AgentDetails;
 use muster_core::authorization::{Grant, Privilege};
 use muster_core::change::Change;
@@ -9,7 +9,7 @@ use muster_core::id::{ActionId, AgentId};
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
 use muster_store::{ActionWrite, Write};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::effect::Effect;
 use super::secrets::Sealed;
@@ -108,7 +108,7 @@ impl Actions {
         let mut writes = secrets;
         writes.push(Write::Action(ActionWrite::Insert { action: Box::new(action.clone()), targets: eligible.clone() }));
         writes.extend(refused.iter().map(|(agent, reason)| refusal(&action.id, agent, reason, now)));
-        let detail = json!({"type": action.kind.as_str(), "agents": eligible.len(), "refused": refused.len()});
+        let detail = created_detail(&action, eligible.len(), refused.len());
         writes.push(audit_line(grant.actor(), now, "action.create", format!("action:{}", action.id), detail));
         // With an effect, the action is announced once the records have changed.
         writes.push(if has_effect {
@@ -119,6 +119,18 @@ impl Actions {
         let committed = self.store.commit(grant, writes).await?;
         Ok(Action { seq: committed.action_seqs.first().copied().unwrap_or_default(), ..action })
     }
+}
+
+/// The detail of the audit event of a new action. Tags are part of it, because their change leaves nothing else behind.
+fn created_detail(action: &Action, agents: usize, refused: usize) -> Value {
+    let mut detail = json!({"type": action.kind.as_str(), "agents": agents, "refused": refused});
+    let data = action.data.as_deref().filter(|_| action.kind == ActionType::UpdateTags);
+    if let Some(Value::Object(data)) = data.and_then(|text| serde_json::from_str(text).ok()) {
+        for name in ["tags_to_add", "tags_to_remove"] {
+            detail[name] = data.get(name).cloned().unwrap_or_default();
+        }
+    }
+    detail
 }
 
 /// Returns the error of a request for a single agent: the caller expects a status, not an action that has failed.

@@ -4,6 +4,7 @@ mod audit_chains;
 mod check_in;
 mod duplicates;
 mod family;
+mod first_start;
 mod policies;
 mod races;
 mod setting;

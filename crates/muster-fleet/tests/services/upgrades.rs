@@ -137,6 +137,34 @@ async fn replaced_upgrade_fails_and_is_not_delivered() {
 }
 
 #[tokio::test]
+async fn cancellation_counts_the_agents_that_continue_and_waits_for_no_ack() {
+    let (setting, entry, id) = asked().await;
+    let cancel = async || {
+        let action = setting.fleet.actions().find::<AgentsWrite>(&root(), &id).await.expect("there");
+        setting.fleet.actions().cancel(&action).await.expect("taken")
+    };
+    assert_eq!(cancel().await.continuing, 0);
+    check_in(&setting, &entry, "9.5.2", details(&id, "UPG_DOWNLOADING")).await;
+    let cancelled = cancel().await;
+    assert_eq!((cancelled.continuing, cancelled.submitted.targets), (1, 1));
+    let view = shown(&setting, cancelled.submitted.action.id.as_str()).await.expect("there");
+    assert_eq!((view.progress.status, view.progress.acked), (ActionStatus::Complete, 0));
+    assert!(view.progress.completed_at.is_some());
+}
+
+#[tokio::test]
+async fn ack_of_a_cancelled_upgrade_is_no_success_if_another_one_replaced_it() {
+    let (setting, entry, first) = asked().await;
+    let action = setting.fleet.actions().find::<AgentsWrite>(&root(), &first).await.expect("there");
+    setting.fleet.actions().cancel(&action).await.expect("taken");
+    let second = ask(&setting, "9.6.1", &entry).await;
+    ack(&setting, &entry, json!({}), &first).await;
+    let view = shown(&setting, &first).await.expect("there");
+    assert_eq!((view.progress.status, view.progress.acked), (ActionStatus::Cancelled, 0));
+    assert_eq!(view.errors[0].result.error.as_deref(), Some(format!("replaced by action {second}").as_str()));
+}
+
+#[tokio::test]
 async fn acked_upgrade_without_progress_fails_after_two_hours() {
     let (setting, entry, id) = asked().await;
     check_in(&setting, &entry, "9.5.2", None).await;

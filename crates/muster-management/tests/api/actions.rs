@@ -119,6 +119,10 @@ async fn mg146_a_revision_is_complete_when_all_agents_run_it() {
     let listed = api.get("/agents/action_status").await.ok();
     assert_eq!((column(&listed, "/actionId"), &listed["total"]), (vec![id.clone(), diagnostics_id], &json!(2)));
 
+    // Pinned to another revision: never gets this one, so that waiting for it would not end.
+    api.agent_with("pinned", Some(&policy), |record| record.target_revision = Some(1)).await;
+    let targets = api.post("/agents", json!({"actionIds": [id]})).await.ok();
+    assert_eq!(targets["items"], json!(["a", "b", "c"]));
     for (running, agent) in ["a", "b", "c"].into_iter().enumerate() {
         let shown = api.get(&format!("/agents/actions/{id}")).await.ok()["item"].clone();
         assert_eq!((&shown["type"], &shown["status"]), (&json!("POLICY_CHANGE"), &json!("IN_PROGRESS")));

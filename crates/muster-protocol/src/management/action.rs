@@ -87,6 +87,9 @@ pub struct CancelAction {
     pub kind: String,
     /// Time.
     pub created_at: String,
+    /// Number of agents that have begun the cancelled upgrade and continue with it.
+    #[serde(default)]
+    pub continuing: u64,
 }
 
 /// Status of an action.

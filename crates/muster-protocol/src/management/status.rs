@@ -11,6 +11,8 @@ pub struct AgentStatusResults {
     /// Failed and degraded agents.
     // The groups are those of Kibana, which has fewer than there are statuses (MG §3.6).
     pub error: u64,
+    /// Degraded agents, which are also counted in `error`.
+    pub degraded: u64,
     /// Agents not seen for five minutes.
     pub offline: u64,
     /// Agents that reported their uninstallation.

@@ -427,8 +427,11 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
     info!(signal, "stopping");
     tokio::select! {
         stopped = server.stop() => {
-            let Drained { open, cut } = stopped.drained;
-            info!(open, cut, took_ms = stopped.took.as_millis(), "stopped; connections that did not drain in time were closed");
+            let (Drained { open, cut }, took_ms) = (stopped.drained, stopped.took.as_millis());
+            match cut {
+                0 => info!(open, took_ms, "stopped; all connections were drained"),
+                _ => warn!(open, cut, took_ms, "stopped; connections that did not drain in time were closed"),
+            }
         }
         signal = signals.wait() => warn!(signal, "stopped without draining, because of a second signal"),
     }

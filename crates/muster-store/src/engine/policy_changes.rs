@@ -24,8 +24,30 @@ struct Key {
     space: SpaceId,
 }
 
-/// Returns the number of agents of a policy by the revision that they run.
-type Running = Vec<(i64, i64)>;
+/// Agents of a policy that run the same revision and have the same target.
+struct Running {
+    /// Revision that they run; 0 if none of this policy.
+    revision: i64,
+    /// Revision to which they are pinned; `None` if they follow the newest one.
+    pinned: Option<i64>,
+    /// Their number.
+    agents: i64,
+}
+
+impl Running {
+    /// Whether the agents are targets of this revision. Agents that are pinned to another one never take it.
+    fn takes(&self, revision: i64) -> bool {
+        self.pinned.is_none_or(|pinned| pinned == revision)
+    }
+
+    /// Whether the agents are done with this revision. A follower can skip it; a pinned agent may have to go back to it.
+    fn has_taken(&self, revision: i64) -> bool {
+        match self.pinned {
+            Some(_) => self.revision == revision,
+            None => self.revision >= revision,
+        }
+    }
+}
 
 /// Returns a page of actions, and of revisions as actions, newest first.
 pub(super) fn page(
@@ -35,7 +57,7 @@ pub(super) fn page(
 ) -> Result<Listed<(Action, ActionCounts)>> {
     let keys = |page| all_composed(connection, &filter::key_page(wanted, page), key);
     let total = count_composed(connection, &filter::key_total(wanted))?;
-    let mut policies: HashMap<PolicyId, Running> = HashMap::new();
+    let mut policies: HashMap<PolicyId, Vec<Running>> = HashMap::new();
     let items = filled(page, keys, |key| {
         if key.seq > 0 {
             return Ok(unless_unreadable("actions", || key.seq.to_string(), stored(connection, key.seq))?.flatten());
@@ -69,14 +91,18 @@ fn stored(connection: &Connection, seq: i64) -> Result<Option<(Action, ActionCou
     Ok(Some((action, actions::counts(connection, seq)?)))
 }
 
-fn running(connection: &Connection, policy: &PolicyId) -> Result<Running> {
-    all(connection, sql::RUNNING, [policy.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+fn running(connection: &Connection, policy: &PolicyId) -> Result<Vec<Running>> {
+    all(connection, sql::RUNNING, [policy.as_str()], |row| {
+        let pinned: i64 = row.get(1)?;
+        Ok(Running { revision: row.get(0)?, pinned: Some(pinned).filter(|pinned| *pinned > 0), agents: row.get(2)? })
+    })
 }
 
-/// Converts a revision to an action for every agent of the policy, acknowledged by those that run it or a later one.
-fn change(key: Key, running: &[(i64, i64)]) -> (Action, ActionCounts) {
-    let total = running.iter().map(|(_, agents)| agents).sum();
-    let acked = running.iter().filter(|(revision, _)| *revision >= key.revision).map(|(_, agents)| agents).sum();
+/// Converts a revision to an action for every agent of the policy that follows it or is pinned to this revision.
+fn change(key: Key, running: &[Running]) -> (Action, ActionCounts) {
+    let targets = || running.iter().filter(|some| some.takes(key.revision));
+    let total = targets().map(|some| some.agents).sum();
+    let acked = targets().filter(|some| some.has_taken(key.revision)).map(|some| some.agents).sum();
     let action = Action {
         seq: 0,
         id: ActionId::trusted(format!("{}:{}", key.policy, key.revision)),

@@ -25,9 +25,11 @@ statements! {
     BY_ID_IN = concat!("SELECT ", columns!(), " FROM actions a WHERE a.id = $1 AND a.space = $2");
     /// Selects an action by its sequence number.
     BY_SEQ = concat!("SELECT ", columns!(), " FROM actions a WHERE a.seq = $1");
-    /// Counts the active agents of a policy by the revision that they run; 0 means none of this policy.
-    RUNNING = "SELECT CASE WHEN running_policy_id = policy_id THEN policy_revision ELSE 0 END AS running, count(*) \
-        FROM agents WHERE policy_id = $1 AND active = 1 GROUP BY running";
+    /// Counts the active agents of a policy by the revision that they run (0 means none of this policy) and by the
+    /// revision to which they are pinned (0 means none).
+    RUNNING = "SELECT CASE WHEN running_policy_id = policy_id THEN policy_revision ELSE 0 END AS running, \
+        coalesce(target_revision, 0) AS pinned, count(*) \
+        FROM agents WHERE policy_id = $1 AND active = 1 GROUP BY running, pinned";
     /// Sets the time unless it is set.
     CANCEL = "UPDATE actions SET cancelled_at = coalesce(cancelled_at, $1) WHERE id = $2";
 

@@ -87,6 +87,9 @@ impl Composed {
                 self.set("(agents.policy_id IS NOT NULL AND agents.policy_id ", ids.iter().map(PolicyId::as_str));
             }
             AgentCondition::HasPolicy => self.push("(agents.policy_id IS NOT NULL)"),
+            AgentCondition::TakesRevision(revision) => {
+                self.integer("(agents.target_revision IS NULL OR agents.target_revision = $?)", *revision);
+            }
             AgentCondition::Statuses(statuses) => self.set("(agents.status ", statuses.iter().map(|it| it.as_str())),
             AgentCondition::Tags(tags) => {
                 self.set("EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag ", tags);
@@ -352,6 +355,7 @@ mod tests {
                         AgentCondition::Policies(vec![PolicyId::trusted("q")]),
                         AgentCondition::Hostnames(vec!["Host".into()]),
                         AgentCondition::HasPolicy,
+                        AgentCondition::TakesRevision(8),
                         AgentCondition::Statuses(vec![Status::Error]),
                         AgentCondition::Tags(vec!["u".into()]),
                         AgentCondition::HasTags,

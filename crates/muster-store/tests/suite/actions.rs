@@ -290,11 +290,19 @@ pub async fn revisions_after_the_first_are_listed_among_actions(store: &impl Sto
         (record.policy_revision, record.active) = (revision, active);
         commit(store, vec![insert(&record)]).await;
     }
+    // Pinned agents are targets of their revision only, and done when they run exactly that one.
+    for (id, pinned, revision) in [("pinned-to-2", 2, 3), ("pinned-to-1", 1, 1)] {
+        let mut record = bare_agent(id);
+        record.policy_id = Some(PolicyId::trusted("p"));
+        record.running_policy_id = record.policy_id.clone();
+        (record.target_revision, record.policy_revision) = (Some(pinned), revision);
+        commit(store, vec![insert(&record)]).await;
+    }
     let with = |filter: ActionFilter| ActionFilter { with_policy_changes: true, ..filter };
     let listed = store.actions(&with(ActionFilter::default()), ALL).await.unwrap();
     let shown: Vec<_> = listed.items.iter().map(|(a, c)| (a.id.as_str(), a.total, c.created, c.acked)).collect();
     assert_eq!(shown[0], ("p:3", 3, 3, 1));
-    assert_eq!((shown[1].0, shown[2], listed.total), ("first", ("p:2", 3, 3, 2), 3));
+    assert_eq!((shown[1].0, shown[2], listed.total), ("first", ("p:2", 4, 4, 2), 3));
     let check = async |filter: ActionFilter, page: Page, expected: &[&str]| {
         let listed = store.actions(&with(filter), page).await.unwrap();
         assert_eq!(listed.items.iter().map(|(action, _)| action.id.as_str()).collect::<Vec<_>>(), expected);

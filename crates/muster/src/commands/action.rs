@@ -35,7 +35,8 @@ pub enum ActionCommand {
     Show(ShowArgs),
     /// Cancel an action
     ///
-    /// Agents that have already run it are not affected.
+    /// Agents that have run it or have begun to run it are not affected. For an upgrade, a warning gives the number of
+    /// agents that had begun. Agents do not acknowledge a cancellation.
     #[command(after_help = "Examples:\n  muster action cancel 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11 --yes")]
     Cancel(CancelArgs),
     /// Wait until every agent has acknowledged an action
@@ -46,7 +47,8 @@ pub enum ActionCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Filter; fields: id, type, status, agent_id, policy_id, created_by
+    /// Filter; fields: id, type, status, agent_id, policy_id, created_by. Cancellations are not listed: the cancelled
+    /// action has the status CANCELLED
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Maximum number of actions
@@ -268,6 +270,12 @@ impl CancelArgs {
         if count > 1 {
             self.care.confirm(&format!("Cancel {what}?"))?;
         }
-        print_line(client.cancel_action(&self.action).await?.id)
+        let cancelled = client.cancel_action(&self.action).await?;
+        if cancelled.continuing > 0 {
+            // Printed to stderr, so that stdout contains only the id.
+            let begun = agents(cancelled.continuing);
+            eprintln!("muster: warning: {begun} had begun the upgrade: it is not interrupted, and can still complete");
+        }
+        print_line(cancelled.id)
     }
 }

@@ -43,7 +43,9 @@ const COLUMNS: &[Column<Overview>] = &[
     column("SERVER", |it| it.server.clone()),
     column("AGENTS", |it| it.agents.all.to_string()),
     column("ONLINE", |it| it.agents.online.to_string()),
-    column("UNHEALTHY", |it| it.agents.error.to_string()),
+    // The words of `agent list`, so that each of them can be used in a filter.
+    column("DEGRADED", |it| it.agents.degraded.to_string()),
+    column("ERROR", |it| it.agents.error.saturating_sub(it.agents.degraded).to_string()),
     column("UPDATING", |it| it.agents.updating.to_string()),
     column("OFFLINE", |it| it.agents.offline.to_string()),
     column("INACTIVE", |it| it.agents.inactive.to_string()),

@@ -16,7 +16,11 @@ pub(super) fn check(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> boo
         }
         if !is_secret(name) {
             let reason = format!("the policy has no secret `{}`", super::super::problem::shortened(name));
-            problems.advise(join(ROOT, path), reason, "set its value under `secrets`, or correct the name");
+            problems.advise(
+                join(ROOT, path),
+                reason,
+                "set its value with `--secret NAME=…` or in the field `secrets`, or correct the name",
+            );
         }
     });
     for (path, scope) in scopes(&mut copy) {
@@ -105,7 +109,7 @@ mod tests {
             "inputs": [{"a": "$co.elastic.secret{known}", "b": ["$co.elastic.secret{other}"]}],
             "outputs": {"o": {"secrets": {"ssl": {"key": {"id": "third"}}}}}
         }));
-        let remedy = "set its value under `secrets`, or correct the name";
+        let remedy = "set its value with `--secret NAME=…` or in the field `secrets`, or correct the name";
         let expected = [
             format!("config.inputs.0.b.0: the policy has no secret `other`; {remedy}"),
             format!("config.outputs.o.ssl.key: the policy has no secret `third`; {remedy}"),

@@ -123,11 +123,6 @@ impl Draft<'_> {
     fn build(&mut self) -> (Map<String, Value>, Vec<OutputId>) {
         let mut outputs = self.outputs();
         let inputs = self.inputs(&mut outputs);
-        // A policy with processes is for muster-agent, which needs no output.
-        if outputs.is_empty() && !inputs.iter().any(|input| input["type"] == check::PROCESS) {
-            let reason = "the policy has no output: Elastic Agents reject it";
-            self.warnings.advise(format!("{ROOT}.outputs"), reason, NO_OUTPUT);
-        }
         let agent = self.agent(&mut outputs);
         self.export(&mut outputs);
         // Inputs, monitoring and exporters can add outputs, so the permissions come after them.
