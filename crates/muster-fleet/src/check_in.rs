@@ -2,8 +2,8 @@
 //!
 //! The steps are in the order of the reference (EA §4.2): decide, commit the changes, look for actions, then for a
 //! policy, then hold the poll. Two counters of the agent's entry replace locks. `generation` rises with each wake-up: a
-//! poll remembers its value from before the look, so that a wake-up between look and hold is never lost (EA72).
-//! `action_generation` rises with each wake-up that may bring actions: a look that found none remembers its value, so
+//! poll remembers its value from before the query, so that a wake-up between query and hold is never lost (EA72).
+//! `action_generation` rises with each wake-up that may bring actions: a query that found none remembers its value, so
 //! that the next heartbeat needs no read.
 
 use std::future::Future;
@@ -270,8 +270,8 @@ impl CheckIns {
         Err(Error::conflict("agent_busy", "the agent checks in to several servers at once; retry"))
     }
 
-    /// Returns `None` if the agent turns out to have checked in to another server meanwhile: the documents known here may not
-    /// be those that the other server stored.
+    /// Returns `None` if the agent has checked in to another server in the meantime, because the documents that are cached
+    /// here may then differ from the stored ones.
     async fn try_report(&self, entry: &Arc<AgentEntry>, input: &CheckInInput<'_>) -> Result<Option<Taken>, Error> {
         let before = entry.record().ok_or_else(unauthorized)?;
         let mut known = self.known_documents(entry).await?;
@@ -387,7 +387,7 @@ impl CheckIns {
         baseline: Baseline,
         poll: Option<GoDuration>,
     ) -> Result<Poll, Error> {
-        // Read before the look: a change during it raises the generation, and the held poll looks again immediately.
+        // Read before the query: a change during it raises the generation, and the held poll queries again immediately.
         let generation = entry.generation();
         let mut hold = self.hold(poll);
         match self.due(entry, &baseline).await? {
@@ -574,13 +574,13 @@ impl HeldPoll {
                 return Ok(ended);
             }
             self.generation = self.slot.entry().generation();
-            // Boxed, so that a waiting poll does not reserve the space of the look's state.
+            // Boxed, so that a waiting poll does not reserve the space of the query's state.
             let look: Pin<Box<dyn Future<Output = Result<Due, Error>> + Send + '_>> =
                 Box::pin(self.check_ins.due(self.slot.entry(), &self.baseline));
             match look.await? {
                 Due::Now(_) if self.has_moved() => return Ok(Delivery::Nothing),
                 Due::Now(delivery) => return Ok(delivery),
-                // Reached only after a look, even at the deadline: what became due at the last moment is delivered and
+                // Reached only after a query, even at the deadline: what became due at the last moment is delivered and
                 // does not wait for the next check-in.
                 Due::Later(_) | Due::Nothing if over => return Ok(Delivery::Nothing),
                 // Shortens the poll to the pause, or else the policy would wait for the end of the long poll.

@@ -339,12 +339,12 @@ impl AgentEntry {
         state.record.as_ref().filter(|record| record.version == last.version).map(|_| last)
     }
 
-    /// Returns true if a look at the store in this generation found no due actions.
+    /// Returns true if a query of the store in this generation found no due actions.
     pub fn is_without_actions(&self, generation: u64) -> bool {
         lock(&self.state).without_actions == Some(generation)
     }
 
-    /// Records that a look which started in this generation found no due actions.
+    /// Records that a query which started in this generation found no due actions.
     pub fn remember_without_actions(&self, generation: u64) {
         let mut state = lock(&self.state);
         state.without_actions = Some(generation);
@@ -357,12 +357,12 @@ impl AgentEntry {
         state.only_due.as_ref().filter(|known| known.0 == generation).map(|known| known.1.clone())
     }
 
-    /// Returns true if a look at the agent's output keys in this generation found nothing to do.
+    /// Returns true if a check of the agent's output keys in this generation found nothing to do.
     pub fn is_without_keys(&self, generation: u64) -> bool {
         lock(&self.state).without_keys == Some(generation)
     }
 
-    /// Records that a look which started in this generation found nothing to do for the agent's output keys.
+    /// Records that a check which started in this generation found nothing to do for the agent's output keys.
     pub fn remember_without_keys(&self, generation: u64) {
         lock(&self.state).without_keys = Some(generation);
     }

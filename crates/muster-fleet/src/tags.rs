@@ -18,7 +18,7 @@ pub fn clean_tags(field: &str, tags: &[String]) -> Result<Vec<String>, Error> {
             return Err(Error::invalid(format!("{field}[{at}]"), reason));
         }
         if !clean.iter().any(|known| known == tag) {
-            // Checked before the next look for a duplicate, which compares with all of them.
+            // Checked before the next search for a duplicate, which compares with all of them.
             if clean.len() == MAX_TAGS {
                 return Err(Error::invalid(field, format!("at most {MAX_TAGS} tags")));
             }

@@ -186,7 +186,7 @@ impl OutputKeys {
         // Only what the agent runs is confirmed, not a revision that it has stored but could not apply.
         let runs = if record.running_policy_id == record.policy_id { record.policy_revision } else { 0 };
         let confirmation = Confirmation { policy_id: &policy.policy_id, revision: runs, acked };
-        // What was planned just now is in the same commit, and is confirmed by the next look.
+        // What was planned just now is in the same commit, and is confirmed by the next check.
         let confirmed = if plan.is_empty() { confirm(confirmation, &held, &retired) } else { Confirmed::default() };
         let is_new = !plan.is_empty() || !confirmed.put.is_empty() || !confirmed.due.is_empty();
         let held = with(held, &confirmed.put);
