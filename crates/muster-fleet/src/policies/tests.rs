@@ -632,7 +632,7 @@ async fn problems_and_warnings_of_a_file_have_positions() {
     assert!(error.message.starts_with(&found[0][4..]), "{}", error.message);
     let warned =
         fleet.policies().apply(&grant(), apply("name: web\nconfig:\n  agent.monitoring.logs: true\n")).await.unwrap();
-    assert_eq!(placed(&warned.saved.warnings), ["2:1 config.outputs", "3:3 config.agent.monitoring"]);
+    assert_eq!(placed(&warned.saved.warnings), ["3:3 config.agent.monitoring"]);
     let secrets = BTreeMap::from([("PW".to_owned(), Some(Zeroizing::new("a${b".to_owned())))]);
     let warned = fleet.policies().apply(&grant(), Application { secrets, ..apply("name: web\n") }).await.unwrap();
     let told = &warned.saved.warnings.0;
