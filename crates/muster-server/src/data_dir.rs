@@ -245,7 +245,7 @@ impl DataDir {
     }
 }
 
-/// Reads the master key from a file that is not of the data directory.
+/// Reads the master key from a configured file outside the data directory.
 pub fn master_key_file(path: &Utf8Path) -> Result<SecretBox<[u8; 32]>, DataDirError> {
     let bytes = read_secret(path)?.ok_or_else(|| DataDirError::NoKeyFile(path.to_owned()))?;
     master_key_of(bytes, path.to_owned())
@@ -256,7 +256,7 @@ fn master_key_of(bytes: Vec<u8>, path: Utf8PathBuf) -> Result<SecretBox<[u8; 32]
     Ok(SecretBox::new(Box::new(key)))
 }
 
-/// Reads a secret; `None` when there is none. One that others may read is refused.
+/// Reads a secret; `None` if there is none. A file that other users can access is an error.
 fn read_secret(path: &Utf8Path) -> Result<Option<Vec<u8>>, DataDirError> {
     let mut file = match File::open(path) {
         Ok(file) => file,

@@ -200,7 +200,7 @@ impl Metrics {
 
     /// Sets the fleet whose servers are reported in the metrics.
     pub fn show_fleet(&self, fleet: &Arc<Fleet>) {
-        // Like the certificates: there is one.
+        // Set once at startup; an attempt to set it again would be ignored.
         let _ = self.fleet.set(Arc::clone(fleet));
     }
 

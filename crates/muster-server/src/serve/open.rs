@@ -49,7 +49,7 @@ pub(super) async fn fleet(
     let (store, on_reserve, sealer) = match &config.database {
         Some(address) => {
             let store = connect(address, &master, &*entropy).await?;
-            // Before anything is written with a time.
+            // Before the first write, because stored times are compared by all servers.
             clock.compare_with(&store).await;
             (store, false, master.sealer(&*entropy)?)
         }

@@ -49,7 +49,7 @@ struct Kept {
 }
 
 impl Authority {
-    /// Makes a new CA.
+    /// Creates a new CA.
     pub fn generate(now: Timestamp) -> Result<Self, TlsError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = params("Muster CA", now, CA_DAYS)?;
@@ -60,7 +60,7 @@ impl Authority {
         Self::from_pem(certificate.pem(), &key.serialize_pem())
     }
 
-    /// Returns the fleet's CA, which the first start of its first server makes.
+    /// Returns the fleet's CA, which the first start of the first server creates.
     pub async fn of_fleet(
         store: &dyn Store,
         sealer: &Sealer,

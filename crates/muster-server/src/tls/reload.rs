@@ -42,7 +42,7 @@ async fn follow(tls: Arc<Tls>, shutdown: CancellationToken, mut hangup: Option<S
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = hung_up(&mut hangup) => reload(&tls, "SIGHUP"),
-            // Agents are told the new URL at once: the certificate must cover its host.
+            // Agents get the new URL immediately, so the certificate must contain its host.
             () = changed(&mut urls) => {
                 renew(&tls);
                 seen = stamps(&tls.files());
@@ -69,7 +69,7 @@ async fn follow(tls: Arc<Tls>, shutdown: CancellationToken, mut hangup: Option<S
 
 async fn changed(urls: &mut watch::Receiver<Vec<String>>) {
     if urls.changed().await.is_err() {
-        // The fleet is gone; nothing changes any more.
+        // The sender was dropped with the fleet, so the URLs don't change any more.
         std::future::pending::<()>().await;
     }
 }
