@@ -29,7 +29,7 @@ pub(super) struct FleetClock {
 }
 
 impl FleetClock {
-    /// Returns the time of this host's clock without the correction.
+    /// Creates the clock, without a correction.
     pub fn new(system: Arc<dyn Clock>) -> Self {
         Self { system, correction: AtomicI64::new(0) }
     }
@@ -57,7 +57,7 @@ impl FleetClock {
         }
     }
 
-    /// Compares the clock with the database's once. Does nothing for an embedded database.
+    /// Compares the clock with the database's once. Only for a shared database, since an embedded one has no own clock.
     pub async fn compare_with(&self, store: &SqlStore) {
         let this = store.this_node().borrow().node.clone();
         match store.nodes().await {
