@@ -36,7 +36,7 @@ pub struct KeyNeed {
     pub permissions_hash: String,
 }
 
-/// What is left to do for a key.
+/// Pending work for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
     /// It does not exist yet.
@@ -51,16 +51,16 @@ pub enum KeyState {
     Live,
 }
 
-/// Numbers of an output's keys, for people.
+/// Counts of an output's keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyCounts {
-    /// Those that agents can use.
+    /// Keys that agents can use.
     pub issued: u64,
-    /// Those that are to be created.
+    /// Keys that must be created.
     pub wanted: u64,
-    /// Those, issued or not, that the cluster rejected to create or to change.
+    /// Keys, issued or not, whose creation or change the cluster rejected.
     pub failed: u64,
-    /// Those that are to be invalidated now.
+    /// Keys that must be invalidated now.
     pub to_invalidate: u64,
 }
 
@@ -98,7 +98,7 @@ pub struct OutputKey {
     pub version: i64,
     /// Its cluster.
     pub cluster: ClusterId,
-    /// What is left to do.
+    /// Pending work.
     pub state: KeyState,
     /// The key; `None` while it is wanted.
     pub issued: Option<IssuedKey>,
@@ -111,13 +111,13 @@ pub struct OutputKey {
     pub revision: i64,
     /// Whether a policy was delivered without this key, so that it must be delivered again (EA110, D18).
     pub is_withheld: bool,
-    /// Time since when it is wanted in this form.
+    /// Time since which it is wanted in this form.
     pub since: Timestamp,
-    /// Why the cluster does not create or change it, although it does others.
+    /// Reason why the cluster does not create or change it, although it handles others.
     pub failure: Option<KeyFailure>,
 }
 
-/// Why a cluster rejected what was asked for one key.
+/// Rejection of a request for one key by a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFailure {
     /// Reason, for people.
@@ -141,27 +141,27 @@ pub struct RetiredKey {
     pub at: Timestamp,
 }
 
-/// A cluster, as an output reaches it.
+/// A cluster that an output connects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputCluster {
     /// Its id.
     pub id: ClusterId,
     /// Output object by its id, or output of a policy as `POLICY:NAME`, for people.
     pub output: String,
-    /// How it is reached, with the credential that creates keys: JSON, sealed.
+    /// Connection settings with the credential that creates keys: JSON, sealed.
     pub sealed: Vec<u8>,
-    /// Why its keys are not created now.
+    /// Failure because of which its keys are not created now.
     pub failure: Option<ClusterFailure>,
 }
 
-/// Why keys are not created at a cluster.
+/// Failure of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterFailure {
     /// Kind.
     pub kind: FailureKind,
     /// Reason, for people.
     pub reason: String,
-    /// Since when.
+    /// Time of the first failure.
     pub since: Timestamp,
     /// Time of the next attempt.
     pub retry_at: Timestamp,
@@ -172,7 +172,7 @@ pub struct ClusterFailure {
 pub enum FailureKind {
     /// The credential is rejected, or lacks a privilege.
     Refused,
-    /// It asks to be called less often.
+    /// The cluster is overloaded, and limits the rate of requests.
     Overloaded,
     /// It does not respond, or not as Elasticsearch does.
     Unavailable,
@@ -184,7 +184,8 @@ impl FailureKind {
     /// All kinds.
     pub const ALL: [Self; 4] = [Self::Refused, Self::Overloaded, Self::Unavailable, Self::Unusable];
 
-    /// Whether policies are delivered without the keys that can't be created. An overloaded cluster is worth waiting for.
+    /// Returns whether policies are delivered without the keys that can't be created. For an overloaded cluster,
+    /// delivery waits.
     pub fn withholds_keys(self) -> bool {
         self != Self::Overloaded
     }
@@ -195,8 +196,8 @@ pub fn permissions_hash(permissions: &Value) -> String {
     digest(&SHA256, permissions.to_string().as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Returns the id of a cluster: an output, and the hosts at which it is reached. With other hosts it is another cluster,
-/// where the present keys are unknown (EA §6.3).
+/// Returns the id of a cluster, derived from the output and its hosts. Other hosts are another cluster, where the
+/// existing keys are unknown (EA §6.3).
 pub fn cluster_id<'a>(output: &str, hosts: impl Iterator<Item = &'a str>) -> ClusterId {
     let mut hosts: Vec<&str> = hosts.map(|host| host.trim_end_matches('/')).collect();
     hosts.sort_unstable();
@@ -217,13 +218,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether nothing changes.
+    /// Returns whether nothing changes.
     pub fn is_empty(&self) -> bool {
         self.put.is_empty() && self.remove.is_empty() && self.retire.is_empty()
     }
 }
 
-/// The policy that an agent is about to get.
+/// The policy that will be delivered to an agent.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
     /// The agent.
@@ -313,7 +314,7 @@ fn retired(target: &Target<'_>, key: &OutputKey, now: Timestamp) -> Option<Retir
     })
 }
 
-/// What an agent has confirmed.
+/// Confirmation of a policy by an agent.
 #[derive(Clone, Copy, Debug)]
 pub struct Confirmation<'a> {
     /// Policy that it runs.
@@ -334,7 +335,7 @@ pub struct Confirmed {
     pub due: Vec<RetiredKey>,
 }
 
-/// Decides what changes because the agent has confirmed a policy: former permissions and former keys go (EA106).
+/// Decides the changes after the agent has confirmed a policy: former permissions and former keys are removed (EA106).
 pub fn confirm(confirmed: Confirmation<'_>, held: &[OutputKey], retired: &[RetiredKey]) -> Confirmed {
     let put: Vec<OutputKey> = held.iter().filter_map(|key| confirmed_key(confirmed, key)).collect();
     let now = |key: &OutputKey| put.iter().find(|after| after.output == key.output).cloned();
@@ -380,7 +381,7 @@ pub fn withheld(key: &OutputKey, policy_id: &PolicyId, revision: i64) -> Option<
     })
 }
 
-/// How a policy is delivered with regard to one of its keys.
+/// Delivery of a policy with regard to one of its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stance {
     /// With the key.
@@ -403,7 +404,7 @@ pub fn stance(key: &OutputKey, failure: Option<&ClusterFailure>, now: Timestamp)
     }
 }
 
-/// The keys that an agent is given, by the name of the output. Wiped on drop.
+/// The keys that are delivered to an agent, by the name of the output. Wiped on drop.
 #[derive(Clone, Default)]
 pub struct AgentKeys(BTreeMap<String, Zeroizing<String>>);
 
@@ -413,12 +414,12 @@ impl AgentKeys {
         self.0.insert(output.to_owned(), key);
     }
 
-    /// The key as `outputs.NAME.api_key` has it (EA102).
+    /// Returns the key in the form of `outputs.NAME.api_key` (EA102).
     pub fn plain(&self, output: &str) -> Option<&str> {
         self.0.get(output).map(|key| key.as_str())
     }
 
-    /// The key as OpenTelemetry exporters need it (EA103).
+    /// Returns the key in the form that OpenTelemetry exporters require (EA103).
     pub fn encoded(&self, output: &str) -> Option<Zeroizing<String>> {
         self.0.get(output).map(|key| Zeroizing::new(STANDARD.encode(key.as_bytes())))
     }

@@ -160,7 +160,7 @@ impl Asker {
     fn note(&self, entry: &AgentEntry, reason: &'static str, message: &str, mut reply: Reply) -> Reply {
         let (address, version) = entry
             .record()
-            // As in the `User-Agent` header, which refusals of other requests have.
+            // In the form of the `User-Agent` header, which is logged when other requests are rejected.
             .map(|record| (record.last_address.clone(), format!("Elastic Agent v{}", record.agent_version)))
             .unwrap_or_default();
         self.fleet.refusals().note(

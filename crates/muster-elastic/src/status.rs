@@ -19,7 +19,7 @@ impl Inner {
     pub(super) async fn status(&self, headers: &HeaderMap) -> Reply {
         let state = match self.options.health.get() {
             ServerState::Healthy if self.fleet.server_status().trouble().is_some() => ServerState::Degraded,
-            // Its agents are to go elsewhere, as from a server that stops.
+            // Its agents must connect to other servers, as when a server stops.
             ServerState::Healthy if self.fleet.is_draining() => ServerState::Stopping,
             state => state,
         };

@@ -57,7 +57,7 @@ impl CheckIns {
         Ok(acknowledged.verdicts)
     }
 
-    /// Lets the held poll look at the output keys: an acked policy ends the use of former keys and permissions (EA106).
+    /// Makes the held poll check the output keys: an acked policy ends the use of former keys and permissions (EA106).
     fn note_policy_acks(&self, entry: &AgentEntry, record: &AgentRecord, acks: &Acks<'_>) {
         let acked = acks.acked_revisions(record).max();
         if let Some(revision) = acked.filter(|_| self.keys.are_known()) {

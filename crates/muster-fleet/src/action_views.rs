@@ -243,7 +243,8 @@ async fn agents_on(seen: Scoped<'_>, policy: PolicyId, revision: i64) -> Result<
     }
 }
 
-/// The agents that a revision is for: the enrolled ones that follow the policy or are pinned to this revision.
+/// Returns the filter for the agents that a revision is for: the enrolled ones that follow the policy or are pinned to
+/// this revision.
 fn targets_of_change(policy: PolicyId, revision: i64) -> AgentFilter {
     let enrolled = !AgentCondition::Statuses(vec![Status::Unenrolled]);
     AgentFilter::all([AgentCondition::Policies(vec![policy]), AgentCondition::TakesRevision(revision), enrolled])

@@ -2,8 +2,8 @@
 //!
 //! The steps are in the order of the reference (EA §4.2): decide, commit the changes, look for actions, then for a
 //! policy, then hold the poll. Two counters of the agent's entry replace locks. `generation` rises with each wake-up: a
-//! poll remembers its value from before the look, so that a wake-up between look and hold is never lost (EA72).
-//! `action_generation` rises with each wake-up that may bring actions: a look that found none remembers its value, so
+//! poll remembers its value from before the query, so that a wake-up between query and hold is never lost (EA72).
+//! `action_generation` rises with each wake-up that may bring actions: a query that found none remembers its value, so
 //! that the next heartbeat needs no read.
 
 use std::future::Future;
@@ -62,7 +62,7 @@ const OFFERS_WITHOUT_PAUSE: u32 = 3;
 const FIRST_OFFER_PAUSE: Duration = Duration::from_secs(5);
 /// The pause doubles with each further delivery up to this maximum.
 const LONGEST_OFFER_PAUSE: Duration = Duration::from_secs(300);
-/// Number of deliveries with a key after which it counts as received that was missing in an earlier one.
+/// Number of deliveries after which a key that was missing in an earlier one counts as received.
 const MOST_REPETITIONS: u32 = 5;
 
 /// A decoded check-in with the adapter's facts about the request.
@@ -93,7 +93,7 @@ pub enum Poll {
 pub enum Delivery {
     /// Nothing.
     Nothing,
-    /// Nothing, before the poll's time is over: the agent has begun more polls than it may have held.
+    /// Nothing, before the deadline of the poll, because the agent has started more polls than can be held.
     Superseded,
     /// Actions, and the token that confirms them.
     Actions {
@@ -217,12 +217,13 @@ impl CheckIns {
         }
     }
 
-    /// Sets the certificate of the CA that agents must trust to reach the server, PEM: the first one counts.
+    /// Sets the certificate of the CA that agents must trust to reach the server, PEM. Only the first call has an
+    /// effect.
     pub fn set_own_ca(&self, pem: &str) {
         self.own_ca.get_or_init(|| pem.to_owned());
     }
 
-    /// The URL that agents use to reach the server.
+    /// Returns the URL that agents use to reach the server.
     pub(super) fn own_url(&self) -> Option<String> {
         self.urls.first()
     }
@@ -251,7 +252,7 @@ impl CheckIns {
         let (digest, version) = (input.digest, record.version);
         entry.remember_request(LastRequest { digest, version, policy_revision: revision, poll });
         let sharer = match record.duplicate_hosts {
-            // Boxed: few agents get as far.
+            // Boxed, because few check-ins reach this point, and all would have the size of its state.
             Some(_) => Box::pin(self.sharer(entry, &record, input.report.metadata)).await.map(Box::new),
             None => None,
         };
@@ -269,8 +270,8 @@ impl CheckIns {
         Err(Error::conflict("agent_busy", "the agent checks in to several servers at once; retry"))
     }
 
-    /// Returns `None` if the agent turns out to have checked in to another server meanwhile: the documents known here may not
-    /// be those that the other server stored.
+    /// Returns `None` if the agent has checked in to another server in the meantime, because the documents that are cached
+    /// here may then differ from the stored ones.
     async fn try_report(&self, entry: &Arc<AgentEntry>, input: &CheckInInput<'_>) -> Result<Option<Taken>, Error> {
         let before = entry.record().ok_or_else(unauthorized)?;
         let mut known = self.known_documents(entry).await?;
@@ -386,7 +387,7 @@ impl CheckIns {
         baseline: Baseline,
         poll: Option<GoDuration>,
     ) -> Result<Poll, Error> {
-        // Read before the look: a change during it raises the generation, and the held poll looks again immediately.
+        // Read before the query: a change during it raises the generation, and the held poll queries again immediately.
         let generation = entry.generation();
         let mut hold = self.hold(poll);
         match self.due(entry, &baseline).await? {
@@ -439,7 +440,7 @@ impl CheckIns {
         if entry.is_without_actions(generation) {
             return Ok(None);
         }
-        // Boxed: a heartbeat does not get as far, and need not carry the room.
+        // Boxed, so that a heartbeat, which does not reach this point, does not reserve the space of its state.
         Box::pin(self.look_for_actions(entry, record, sharer, generation)).await
     }
 
@@ -465,7 +466,7 @@ impl CheckIns {
         if due.is_empty() {
             return Ok(None);
         }
-        // Opened as late as possible: secrets are in memory while a reply is made, not while a poll is held.
+        // Opened as late as possible: secrets are in memory while a response is built, not while a poll is held.
         let secrets = open_secrets(self.store.everywhere(&System), &self.sealer, &secrets_of(&due)).await?;
         let due = self.sign_for(&record.id, due)?;
         let delivery = deliver(&due, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
@@ -494,7 +495,7 @@ impl CheckIns {
         if let Some(pause) = offer_pause(entry.offers(), policy.revision, now) {
             return Ok(Due::Later(pause));
         }
-        // Boxed: most agents get as far only when their policy changes.
+        // Boxed, because most agents reach this point only when their policy changes.
         let (keys, is_whole) = match Box::pin(self.keys.for_delivery(record, &policy)).await? {
             Keys::Ready { keys, is_whole } => (keys, is_whole),
             Keys::Wait(left) => return Ok(Due::Later(left)),
@@ -517,7 +518,7 @@ impl CheckIns {
         if has <= 0 || entry.is_without_keys(generation) {
             return Ok(false);
         }
-        // Boxed: a heartbeat does not get as far, and need not carry the room.
+        // Boxed, so that a heartbeat, which does not reach this point, does not reserve the space of its state.
         let look = Box::pin(self.look_at_keys(entry, record, policy, has)).await?;
         if look == Look::Nothing {
             entry.remember_without_keys(generation);
@@ -573,13 +574,13 @@ impl HeldPoll {
                 return Ok(ended);
             }
             self.generation = self.slot.entry().generation();
-            // Boxed, so that a waiting poll does not reserve the space of the look's state.
+            // Boxed, so that a waiting poll does not reserve the space of the query's state.
             let look: Pin<Box<dyn Future<Output = Result<Due, Error>> + Send + '_>> =
                 Box::pin(self.check_ins.due(self.slot.entry(), &self.baseline));
             match look.await? {
                 Due::Now(_) if self.has_moved() => return Ok(Delivery::Nothing),
                 Due::Now(delivery) => return Ok(delivery),
-                // Reached only after a look, even at the deadline: what became due at the last moment is delivered and
+                // Reached only after a query, even at the deadline: what became due at the last moment is delivered and
                 // does not wait for the next check-in.
                 Due::Later(_) | Due::Nothing if over => return Ok(Delivery::Nothing),
                 // Shortens the poll to the pause, or else the policy would wait for the end of the long poll.
@@ -589,13 +590,13 @@ impl HeldPoll {
         }
     }
 
-    /// Whether the agent has checked in to another server since. The connection of this poll may be dead, so that whatever it
-    /// delivers would be lost; an agent that does wait here polls again and gets what is due.
+    /// Returns whether the agent has checked in to another server in the meantime. The connection of this poll may then
+    /// be dead, and what it delivers would be lost. An agent that is still connected polls again and gets what is due.
     fn has_moved(&self) -> bool {
         self.slot.entry().record().is_some_and(|record| !self.check_ins.records.is_own(&record))
     }
 
-    /// The answer of a poll that is over whatever is due.
+    /// Returns the response of a poll that ends whatever is due.
     fn ended(&self) -> Option<Delivery> {
         if self.check_ins.shutdown.has_begun() || self.slot.is_dismissed() {
             return Some(Delivery::Nothing);
@@ -609,15 +610,15 @@ impl HeldPoll {
     }
 }
 
-/// Whether a check-in by itself changes nothing. Of an agent with several hosts, each check-in is one host's.
+/// Returns whether a check-in by itself changes nothing. With duplicate hosts, each check-in may be from another host.
 fn is_settled(record: &AgentRecord) -> bool {
     let status = record.status;
     record.duplicate_hosts.is_none()
         && matches!(status, Status::Online | Status::Degraded | Status::Error | Status::Updating | Status::Unenrolling)
 }
 
-/// What is due, without the reenrollments of other hosts. One for this host waits until nothing else is due: its ack token
-/// confirms everything before it, too (EA73).
+/// Returns what is due, without the reenrollments of other hosts. A reenrollment of this host waits until nothing else
+/// is due, because its ack token also confirms everything before it (EA73).
 fn for_host(due: Vec<DueAction>, host: Option<&HostMark>) -> Vec<DueAction> {
     let (mut reenrollments, others): (Vec<_>, Vec<_>) =
         due.into_iter().partition(|one| one.action.kind == ActionType::Reenroll);

@@ -37,7 +37,7 @@ impl Members {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Number of live servers at the last look.
+    /// Number of live servers at the last read.
     pub(crate) fn count(&self) -> usize {
         self.live.borrow().len()
     }
@@ -48,8 +48,8 @@ impl Members {
         DRAINING_HOLD + DRAINING_HOLD.mul_f64(f64::from(random) / 256.0)
     }
 
-    /// Reads the live servers. Returns those that have left since the last look; one that registered again has left, too:
-    /// for some time, nobody could see its agents.
+    /// Reads the live servers. Returns those that have left since the last read. A server that registered again in between
+    /// counts as well, because its agents were not observed for some time.
     pub(crate) async fn look(&self) -> Result<Vec<NodeRecord>, Error> {
         let live = self.store.everywhere(&System).nodes().await?;
         self.is_draining.store(live.iter().any(|node| node.id == self.node && node.is_draining), Ordering::Relaxed);

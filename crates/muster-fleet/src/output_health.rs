@@ -15,7 +15,7 @@ use super::outputs::Outputs;
 use super::policies::all_in;
 use super::scope::Scoped;
 
-/// Maximum agents considered: the ones that checked in last, which are enough to tell.
+/// Maximum number of agents that are considered: the ones that checked in last, which is sufficient.
 const MAX_AGENTS: u32 = 500;
 
 /// Health of an output.
@@ -25,7 +25,8 @@ pub struct OutputHealth {
     pub state: &'static str,
     /// Explanation.
     pub message: String,
-    /// Since when an agent reports errors, or keys can't be created; for a healthy output, the time of the last check-in.
+    /// Time since which an agent has reported errors, or keys can't be created; for a healthy output, the time of the
+    /// last check-in.
     pub since: Option<Timestamp>,
     /// Keys of agents at the output; `None` if it creates none.
     pub keys: Option<KeyCounts>,
@@ -34,7 +35,7 @@ pub struct OutputHealth {
 /// The creation of keys at an output.
 struct Keys {
     counts: KeyCounts,
-    /// Why some can't be created, and since when.
+    /// Reason why some can't be created, and the time of the first failure.
     failure: Option<(String, Option<Timestamp>)>,
 }
 

@@ -1,7 +1,7 @@
-//! The second of two hosts behind one agent's key is told to enroll again, if the agent's policy says so.
+//! Reenrollment of a second host that uses the key of an agent, if the agent's policy requests it.
 //!
-//! The key can't be revoked, since both hosts present it. The answer is a `MIGRATE` to this very server with an enrollment
-//! token of its own (EA §10.8), which only the check-in of that host gets. The rules are in `muster-core/reenroll.rs`.
+//! The key can't be revoked, since both hosts present it. Instead, a check-in of the second host gets a `MIGRATE` to
+//! this server with an enrollment token of its own (EA §10.8). The rules are in `muster-core/reenroll.rs`.
 
 use std::sync::Arc;
 
@@ -30,15 +30,15 @@ use super::check_in::CheckIns;
 use super::registry::AgentEntry;
 use super::update::AgentChange;
 
-/// A host behind a key that it shares.
+/// A host that shares a key.
 struct Sharer<'a> {
     id: &'a str,
     mark: &'a HostMark,
-    /// What it reported with this check-in.
+    /// Metadata in this check-in.
     metadata: &'a str,
 }
 
-/// Everything that is committed for a reenrollment beside the agent's record.
+/// Writes of a reenrollment other than the agent's record.
 struct Reenrolling {
     action: ActionId,
     key: EnrollmentKeyId,
@@ -46,8 +46,8 @@ struct Reenrolling {
 }
 
 impl CheckIns {
-    /// The host that checks in, if the agent's key is known to be shared. Tells it to enroll again if it must; a failure to
-    /// do so does not fail the check-in.
+    /// Returns the host that checks in, if the agent's key is known to be shared. Starts its reenrollment if necessary;
+    /// a failure of that does not fail the check-in.
     pub(super) async fn sharer(
         &self,
         entry: &AgentEntry,
@@ -70,6 +70,7 @@ impl CheckIns {
     async fn reenroll(&self, entry: &AgentEntry, record: &AgentRecord, host: &Sharer<'_>) -> Result<(), Error> {
         let Some(policy_id) = &record.policy_id else { return Ok(()) };
         let Some(policy) = self.store.everywhere(&System).policy(policy_id).await? else { return Ok(()) };
+        // Read from the store for each case, since duplicate hosts are rare and the setting may have changed.
         if OnDuplicateHosts::of(&policy.fields) != OnDuplicateHosts::Reenroll {
             return Ok(());
         }
@@ -82,7 +83,7 @@ impl CheckIns {
         Ok(())
     }
 
-    /// Whether the host's agent can carry out a `MIGRATE`; if not, why.
+    /// Checks whether the host's agent can carry out a `MIGRATE`; the error is the reason.
     fn can_follow(&self, record: &AgentRecord, policy: &Policy, host: &Sharer<'_>) -> Result<(), String> {
         if self.own_url().is_none() {
             return Err("the server has no `external_url`".to_owned());
@@ -101,7 +102,7 @@ impl CheckIns {
         Operation::Migrate.check(&candidate, self.clock.now()).map_err(|reason| reason.to_string())
     }
 
-    /// Keys of earlier reenrollments that are still there: deleting one that is gone would fail the commit.
+    /// Returns the keys of earlier reenrollments that still exist. Deleting one that does not would fail the commit.
     async fn stored_keys(&self, record: &AgentRecord) -> Result<Vec<EnrollmentKeyId>, Error> {
         let mut stored = Vec::new();
         for one in record.duplicate_hosts.iter().flat_map(|known| &known.reenrollments) {
@@ -122,6 +123,7 @@ impl CheckIns {
         now: Timestamp,
     ) -> Result<AgentChange, Error> {
         let mut next = (**before).clone();
+        // Checked again on the record that is committed: another node may have told the host in the meantime.
         let known = next.duplicate_hosts.as_mut().filter(|known| known.calls_for_reenrollment(host.mark, now));
         let Some(known) = known else { return Ok(AgentChange::default()) };
         let Reenrolling { action, key, mut writes } = self.reenrolling(before, host, now)?;
@@ -137,10 +139,11 @@ impl CheckIns {
         Ok(AgentChange { record: Some(raised(next, now)), writes })
     }
 
-    /// The action and the enrollment key of one reenrollment.
+    /// Creates the action and the enrollment key of a reenrollment.
     fn reenrolling(&self, agent: &AgentRecord, host: &Sharer<'_>, now: Timestamp) -> Result<Reenrolling, Error> {
         let token = ApiKey::generate(&*self.entropy);
         let key = self.token_key(agent, &token, now);
+        // The token is a secret of the action, so that it is stored sealed and inserted at delivery (EA84).
         let (secret, sealed) = self.secrets.seal("enrollment_token", &token.token())?;
         let migration = json!({
             "target_uri": self.own_url(),
@@ -172,7 +175,7 @@ impl CheckIns {
         Ok(Reenrolling { action, key: key.id, writes })
     }
 
-    /// A key for one use within [`TOKEN_LIFE`], into the agent's own policy and with its tags.
+    /// Creates a key for one use within [`TOKEN_LIFE`], with the agent's policy and tags.
     fn token_key(&self, agent: &AgentRecord, token: &ApiKey, now: Timestamp) -> EnrollmentKey {
         let id = EnrollmentKeyId::trusted(random_uuid(&*self.entropy));
         EnrollmentKey {
@@ -190,12 +193,14 @@ impl CheckIns {
             max_uses: Some(1),
             uses: 0,
             last_used_at: None,
+            // So that it does not appear among the keys of administrators.
             hidden: true,
             created_by: System::ACTOR.to_string(),
         }
     }
 
-    /// How agents trust this server: a migrating agent inherits no CA (EA §15).
+    /// Returns the TLS settings with which agents trust this server, because a migrating agent does not inherit its CA
+    /// (EA §15).
     fn own_settings(&self) -> Value {
         let plain = self.own_url().is_some_and(|url| url.starts_with("http:"));
         match self.own_ca.get() {

@@ -150,12 +150,12 @@ impl Registry {
         }
     }
 
-    /// Number of held polls.
+    /// Returns the number of held polls.
     pub fn parked(&self) -> usize {
         self.parked.load(Ordering::Relaxed)
     }
 
-    /// Number of cached agents.
+    /// Returns the number of cached agents.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
@@ -256,7 +256,7 @@ impl AgentEntry {
         }
     }
 
-    /// The agent's id.
+    /// Returns the agent's id.
     pub fn id(&self) -> &AgentId {
         &self.id
     }
@@ -321,7 +321,7 @@ impl AgentEntry {
         self.wake();
     }
 
-    /// Digests of the agent's documents, if loaded.
+    /// Returns the digests of the agent's documents, if loaded.
     pub fn known_documents(&self) -> Option<KnownDocuments> {
         lock(&self.state).known
     }
@@ -343,12 +343,12 @@ impl AgentEntry {
         state.record.as_ref().filter(|record| record.version == last.version).map(|_| last)
     }
 
-    /// Returns true if a look at the store in this generation found no due actions.
+    /// Returns true if a query of the store in this generation found no due actions.
     pub fn is_without_actions(&self, generation: u64) -> bool {
         lock(&self.state).without_actions == Some(generation)
     }
 
-    /// Records that a look which started in this generation found no due actions.
+    /// Records that a query which started in this generation found no due actions.
     pub fn remember_without_actions(&self, generation: u64) {
         let mut state = lock(&self.state);
         state.without_actions = Some(generation);
@@ -361,22 +361,22 @@ impl AgentEntry {
         state.only_due.as_ref().filter(|known| known.0 == generation).map(|known| known.1.clone())
     }
 
-    /// Returns true if a look at the agent's output keys in this generation found nothing to do.
+    /// Returns true if a check of the agent's output keys in this generation found nothing to do.
     pub fn is_without_keys(&self, generation: u64) -> bool {
         lock(&self.state).without_keys == Some(generation)
     }
 
-    /// Records that a look which started in this generation found nothing to do for the agent's output keys.
+    /// Records that a check which started in this generation found nothing to do for the agent's output keys.
     pub fn remember_without_keys(&self, generation: u64) {
         lock(&self.state).without_keys = Some(generation);
     }
 
-    /// Makes the next look for a policy look at the output keys, too.
+    /// Makes the next check for a policy include the output keys.
     pub fn forget_keys(&self) {
         lock(&self.state).without_keys = None;
     }
 
-    /// Revision that the agent acked since its last delivery, if that had all output keys; 0 if none.
+    /// Returns the revision that the agent acked since its last delivery, if that had all output keys; 0 if none.
     pub fn acked_policy(&self) -> i64 {
         lock(&self.state).acked_policy
     }
@@ -391,7 +391,7 @@ impl AgentEntry {
         state.without_keys = None;
     }
 
-    /// Deliveries of the current revision so far.
+    /// Returns the deliveries of the current revision so far.
     pub fn offers(&self) -> PolicyOffers {
         lock(&self.state).offers
     }
@@ -405,12 +405,13 @@ impl AgentEntry {
         state.acked_policy = 0;
     }
 
-    /// Rises with each wake-up: a result from an earlier generation is stale.
+    /// Returns a number that rises with each wake-up: a result from an earlier generation is stale.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Rises with each wake-up that may bring actions: until then, the store has no others for this agent.
+    /// Returns a number that rises with each wake-up that may bring actions. Until then, the store has no others for
+    /// this agent.
     pub fn action_generation(&self) -> u64 {
         self.action_generation.load(Ordering::Acquire)
     }

@@ -181,7 +181,7 @@ impl Scoped<'_> {
         if self.holds(&action.space) { self.store.action_targets(&action.id, after, limit).await } else { Ok(vec![]) }
     }
 
-    /// Returns the state of one agent as a target of an action; `None` if it is none.
+    /// Returns the state of one agent as a target of an action; `None` if it is not a target.
     pub async fn action_target(&self, action: &Action, agent: &AgentId) -> Result<Option<Target>, StoreError> {
         if self.holds(&action.space) { self.store.action_target(&action.id, agent).await } else { Ok(None) }
     }
@@ -217,7 +217,7 @@ impl Scoped<'_> {
         self.store.policies(Some(self.space), page).await
     }
 
-    /// Policies behind a name, by name.
+    /// Returns the policies after a name, by name.
     pub async fn policies_after(&self, name: &str, limit: u32) -> Result<Readable<Policy>, StoreError> {
         self.store.policies_after(self.space, name, limit).await
     }

@@ -3,7 +3,7 @@
 //! The store has an indexed deadline for each agent, at which its status must be evaluated again. Presence in memory
 //! may be newer than the store. So an idle connected agent costs one write in five minutes, which is batched. With several
 //! servers, each one writes the presence of its own agents before their deadlines, and the holder of a lease evaluates those
-//! that are due, which nobody has seen.
+//! that are due because no server has seen them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +26,9 @@ use super::shutdown::Shutdown;
 use super::update::{AgentChange, end_of_upgrade};
 use super::watched_store::WatchedStore;
 
-/// Interval between looks for due agents.
+/// Interval between queries for due agents.
 const TICK: Duration = Duration::from_secs(2);
-/// A longer time between two looks means that the process was stopped, or the host slept.
+/// A longer time between two queries means that the process was stopped, or the host slept.
 const STALL: Duration = Duration::from_secs(30);
 /// Interval at which the sightings of this server's agents are written, of those whose stored sighting is older than
 /// [`RENEW_AFTER`].
@@ -114,7 +114,7 @@ impl Statuses {
             ran.retired = Instant::now();
             log_failure("failed to remove disconnected agents from memory; retrying later", self.retire_quiet().await);
         }
-        // At the end: a look that takes long, because many agents are due, is no stall.
+        // Set at the end, because a run that takes long since many agents are due is not a stall.
         ran.looked = Instant::now();
     }
 
@@ -221,7 +221,7 @@ impl Statuses {
         }
     }
 
-    /// What time alone brings: another status, and the end of an upgrade that shows no progress.
+    /// Returns the changes that time alone causes: another status, and the end of an upgrade without progress.
     fn after_a_look(&self, before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentChange {
         // An upgrade is given up only for the silence of an agent that had a chance to be seen.
         let is_judged = undecided_until(before, seen, &self.records.observation, &*self.clock).is_none();

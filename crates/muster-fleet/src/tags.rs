@@ -18,7 +18,7 @@ pub fn clean_tags(field: &str, tags: &[String]) -> Result<Vec<String>, Error> {
             return Err(Error::invalid(format!("{field}[{at}]"), reason));
         }
         if !clean.iter().any(|known| known == tag) {
-            // Checked before the next look for a duplicate, which compares with all of them.
+            // Checked before the next search for a duplicate, which compares with all of them.
             if clean.len() == MAX_TAGS {
                 return Err(Error::invalid(field, format!("at most {MAX_TAGS} tags")));
             }
@@ -78,7 +78,7 @@ mod tests {
     fn number_of_tags_is_limited_before_they_are_compared() {
         let many: Vec<String> = (0..=MAX_TAGS).map(|number| format!("t{number}")).collect();
         assert_eq!(clean_tags("tags", &many[1..]).unwrap().len(), MAX_TAGS);
-        // The tag behind the maximum is refused as one too many, and what follows is not looked at.
+        // The first tag above the maximum is rejected; the ones after it are not read.
         let error = clean_tags("tags", &[&many[..], &[String::new()]].concat()).unwrap_err();
         assert_eq!(error.field.as_deref(), Some("tags"));
     }

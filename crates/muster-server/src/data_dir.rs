@@ -57,7 +57,8 @@ pub enum DataDirError {
     /// The configured master key file does not exist.
     #[error("{0} does not exist: master_key_file names an existing key, the server does not create it")]
     NoKeyFile(Utf8PathBuf),
-    /// A shared database holds a fleet, but this directory has no key that opens what is sealed in it.
+    /// The shared database contains a fleet, but this directory does not contain the key with which its secrets are
+    /// sealed.
     #[error(
         "the database contains a fleet, but {0} is missing\n\
          hint: copy master.key from the data directory of a server of this fleet, or name a copy with --master-key-file"
@@ -91,11 +92,11 @@ pub const DATABASE: &str = "muster.db";
 
 const MASTER_KEY: &str = "master.key";
 
-/// Name of the file that marks a completed first start. It lies outside the database, so that a database that was lost
-/// is told from one that never was; it holds the installation's id.
+/// Name of the file that marks a completed first start. It contains the id of the installation, and is separate from
+/// the database, so that a lost database can be distinguished from one that never existed.
 const FLEET_ID: &str = "fleet-id";
 
-/// Files that exist only once the database held a fleet, in the order in which they are asked for.
+/// Files that exist only if there was a fleet in the database, in the order in which they are checked.
 const FLEET_FILES: [&str; 2] = [FLEET_ID, "ca.crt"];
 
 /// Name of the admin socket.
@@ -244,7 +245,7 @@ impl DataDir {
     }
 }
 
-/// Reads the master key from a file that is not of the data directory.
+/// Reads the master key from a configured file outside the data directory.
 pub fn master_key_file(path: &Utf8Path) -> Result<SecretBox<[u8; 32]>, DataDirError> {
     let bytes = read_secret(path)?.ok_or_else(|| DataDirError::NoKeyFile(path.to_owned()))?;
     master_key_of(bytes, path.to_owned())
@@ -255,7 +256,7 @@ fn master_key_of(bytes: Vec<u8>, path: Utf8PathBuf) -> Result<SecretBox<[u8; 32]
     Ok(SecretBox::new(Box::new(key)))
 }
 
-/// Reads a secret; `None` when there is none. One that others may read is refused.
+/// Reads a secret; `None` if there is none. A file that other users can access is an error.
 fn read_secret(path: &Utf8Path) -> Result<Option<Vec<u8>>, DataDirError> {
     let mut file = match File::open(path) {
         Ok(file) => file,

@@ -198,13 +198,13 @@ impl Metrics {
         let _ = self.expiries.set(Box::new(expiries));
     }
 
-    /// Shows what this server knows of the fleet's servers.
+    /// Sets the fleet whose servers are reported in the metrics.
     pub fn show_fleet(&self, fleet: &Arc<Fleet>) {
-        // Like the certificates: there is one.
+        // Set once at startup; an attempt to set it again would be ignored.
         let _ = self.fleet.set(Arc::clone(fleet));
     }
 
-    /// Counts an answered request.
+    /// Counts a request with its response.
     pub fn answered(&self, asked: Asked, status: StatusCode, took: Duration) {
         self.answers(asked, class(status)).inc();
         self.took(asked, took);

@@ -29,7 +29,7 @@ pub fn has_former_roles(roles: &Roles) -> bool {
     roles.keys().any(|name| name.ends_with(FORMER))
 }
 
-/// The name without suffix and number.
+/// Returns the name without suffix and number.
 fn base(name: &str) -> &str {
     let Some(rest) = name.strip_suffix(FORMER) else { return name };
     match rest.rsplit_once('-') {

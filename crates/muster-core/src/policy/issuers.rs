@@ -1,4 +1,4 @@
-//! `issuers` of a compiled policy: how the server reaches the clusters at which it creates a key for each agent.
+//! `issuers` of a compiled policy: connections of the server to the clusters at which it creates a key for each agent.
 //!
 //! The section is not delivered to agents. Like everything in a compiled policy, it has references in place of secrets.
 
@@ -25,7 +25,7 @@ pub struct Issuer {
     pub cluster: ClusterId,
     /// Output object by its id, or output of a policy as `POLICY:NAME`.
     pub output: String,
-    /// How it is reached: JSON with the fields of an output, and secrets in place.
+    /// Connection settings: JSON with the fields of an output, with secrets inserted.
     pub connection: Zeroizing<String>,
 }
 

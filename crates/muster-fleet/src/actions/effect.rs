@@ -130,14 +130,14 @@ fn undone(target: &Action, before: &AgentRecord, seen: Option<Timestamp>, now: T
     }
 }
 
-/// The result of an action that the server itself carried out.
+/// Returns the write of the result of an action that the server itself carried out.
 pub(super) fn done(action: &ActionId, agent: &AgentId, now: Timestamp) -> Write {
     let result =
         ActionResult { action_id: action.clone(), agent_id: agent.clone(), at: now, error: None, fields: None };
     Write::Action(ActionWrite::Result { result: Box::new(result), addressed: true })
 }
 
-/// Types of actions that change records immediately.
+/// Returns whether a type of action changes records immediately.
 const fn has_effect(kind: ActionType) -> bool {
     matches!(
         kind,

@@ -1,4 +1,4 @@
-//! Keys and the delivery of policies: which keys an agent is given, and what its confirmation of a policy changes.
+//! Output keys in the delivery of policies: the keys that an agent gets, and the changes after it confirms a policy.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,11 +28,12 @@ pub(crate) enum Keys {
         /// Whether these are all keys that the policy needs. Those that can't be created now are missing.
         is_whole: bool,
     },
-    /// Not yet: keys are being created. The agent is woken; look again after this time at the latest.
+    /// Not yet, because keys are being created. The agent is woken when they are; check again after this time at the
+    /// latest.
     Wait(Duration),
 }
 
-/// What the agent's keys ask for, if no policy is due.
+/// Result of a check of the agent's keys while no policy is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
     /// Nothing.
@@ -46,7 +47,7 @@ pub(crate) enum Look {
 struct Clusters(Vec<(ClusterId, Option<OutputCluster>)>);
 
 impl Clusters {
-    /// Whether a look-up did not find the cluster.
+    /// Returns whether a look-up did not find the cluster.
     fn lacks(&self, id: &ClusterId) -> bool {
         self.0.iter().any(|(known, found)| known == id && found.is_none())
     }
@@ -86,7 +87,7 @@ impl OutputKeys {
         writes.extend(plan_writes(&plan));
         let held = after(held, &plan);
         let (keys, withheld) = self.keys(policy, &held, &clusters)?;
-        // A policy that waits is not delivered, so nothing is withheld by it.
+        // A policy that waits is not delivered, so no key is withheld yet.
         if matches!(keys, Keys::Ready { .. }) {
             writes.extend(withheld.into_iter().map(|key| OutputKeyWrite::Put(Box::new(key)).into()));
         }
@@ -151,8 +152,8 @@ impl OutputKeys {
         Ok((wait.map_or(Keys::Ready { keys, is_whole }, Keys::Wait), withheld))
     }
 
-    /// Looks at the keys of an agent for which no policy is due. `policy` is the one that it has, `acked` the revision that
-    /// it acked after a delivery with keys.
+    /// Checks the keys of an agent for which no policy is due. `policy` is the one that it has, `acked` the revision
+    /// that it acked after a delivery with keys.
     pub(crate) async fn look(&self, record: &AgentRecord, policy: &RenderedPolicy, acked: i64) -> Result<Look, Error> {
         for _ in 0..ATTEMPTS {
             if let Step::Done(look) = self.settle_agent(record, policy, acked).await? {
@@ -185,7 +186,7 @@ impl OutputKeys {
         // Only what the agent runs is confirmed, not a revision that it has stored but could not apply.
         let runs = if record.running_policy_id == record.policy_id { record.policy_revision } else { 0 };
         let confirmation = Confirmation { policy_id: &policy.policy_id, revision: runs, acked };
-        // What was planned just now is in the same commit, and is confirmed by the next look.
+        // What was planned just now is in the same commit, and is confirmed by the next check.
         let confirmed = if plan.is_empty() { confirm(confirmation, &held, &retired) } else { Confirmed::default() };
         let is_new = !plan.is_empty() || !confirmed.put.is_empty() || !confirmed.due.is_empty();
         let held = with(held, &confirmed.put);
@@ -236,13 +237,13 @@ fn plan_writes(plan: &Plan) -> Vec<Write> {
     put.chain(remove).chain(retire).map(Write::from).collect()
 }
 
-/// The keys after a plan.
+/// Returns the keys after a plan.
 fn after(mut held: Vec<OutputKey>, plan: &Plan) -> Vec<OutputKey> {
     held.retain(|key| plan.remove.iter().all(|removed| removed.output != key.output));
     with(held, &plan.put)
 }
 
-/// The keys with changed ones in their places.
+/// Returns the keys with changed ones replaced.
 fn with(mut held: Vec<OutputKey>, changed: &[OutputKey]) -> Vec<OutputKey> {
     held.retain(|key| changed.iter().all(|other| other.output != key.output));
     held.extend_from_slice(changed);

@@ -8,7 +8,7 @@ use muster_core::id::{ClusterId, KeyId};
 use muster_core::output_key::{FailureKind, Roles};
 use zeroize::Zeroizing;
 
-/// How a cluster is reached.
+/// Connection to a cluster.
 #[derive(Clone)]
 pub struct Connection {
     /// The cluster.
@@ -51,18 +51,18 @@ impl fmt::Debug for CreatedKey {
     }
 }
 
-/// Why a cluster did not do what it was asked for.
+/// Error of a request to a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IssueError {
     /// The credential is rejected, or lacks a privilege.
     #[error("{0}")]
     Refused(String),
-    /// It asks to be called less often.
+    /// The cluster is overloaded, and limits the rate of requests.
     #[error("{reason}")]
     Overloaded {
         /// Reason.
         reason: String,
-        /// Time after which it may be called again, if it says so.
+        /// Time after which it may be called again, if the response contains one.
         retry_after: Option<Duration>,
     },
     /// It does not respond, or not as Elasticsearch does.
@@ -71,13 +71,13 @@ pub enum IssueError {
     /// The output's settings can't be used to reach it.
     #[error("{0}")]
     Unusable(String),
-    /// It rejects what was asked for. Other requests may succeed.
+    /// It rejects this request. Others may succeed.
     #[error("{0}")]
     Rejected(String),
 }
 
 impl IssueError {
-    /// Kind of the failure of the whole cluster; `None` if only this request failed.
+    /// Returns the kind of failure of the whole cluster; `None` if only this request failed.
     pub fn cluster_failure(&self) -> Option<FailureKind> {
         match self {
             Self::Refused(_) => Some(FailureKind::Refused),
@@ -89,11 +89,11 @@ impl IssueError {
     }
 }
 
-/// Continues a list of keys.
+/// Position in a list of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListPosition(pub String);
 
-/// A page of a list of keys, and where the next one begins; `None` on the last.
+/// A page of a list of keys, and the position of the next one; `None` on the last.
 pub type KeyPage = (Vec<KeyId>, Option<ListPosition>);
 
 /// Calls clusters. Implementations limit the time of a call and the size of a response.
@@ -103,9 +103,9 @@ pub trait KeyIssuer: Send + Sync + 'static {
     async fn create(&self, connection: &Connection, key: &NewKey) -> Result<CreatedKey, IssueError>;
     /// Returns the permissions of those keys that are valid.
     async fn roles(&self, connection: &Connection, ids: &[KeyId]) -> Result<Vec<(KeyId, Roles)>, IssueError>;
-    /// Sets the permissions of keys. Returns those that are not valid (any more).
+    /// Sets the permissions of keys. Returns those that are not (or no longer) valid.
     async fn set_roles(&self, connection: &Connection, ids: &[KeyId], roles: &Roles) -> Result<Vec<KeyId>, IssueError>;
-    /// Invalidates keys; unknown ones are no error.
+    /// Invalidates keys; unknown ones are ignored.
     async fn invalidate(&self, connection: &Connection, ids: &[KeyId]) -> Result<(), IssueError>;
     /// Lists the valid keys that were created for this installation.
     async fn list(
@@ -116,7 +116,7 @@ pub trait KeyIssuer: Send + Sync + 'static {
     ) -> Result<KeyPage, IssueError>;
 }
 
-/// An issuer that reaches no cluster, for a fleet without one.
+/// An issuer without clusters.
 #[derive(Debug, Default)]
 pub struct NoIssuer;
 

@@ -38,7 +38,7 @@ use super::watched_store::WatchedStore;
 
 /// Setting with the id of this installation in the metadata of keys.
 const FLEET: &str = "output_keys_fleet";
-/// Interval at which a node without keys looks whether another node has made some.
+/// Interval at which a node that knows of no keys checks whether another node has created some.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// The service of output keys.
@@ -50,9 +50,9 @@ pub struct OutputKeys {
     policies: Arc<PolicyCache>,
     issuer: Arc<dyn KeyIssuer>,
     shutdown: Arc<Shutdown>,
-    /// Something was added for the background work.
+    /// Notified when work was added for the background task.
     added: Notify,
-    /// Whether there are keys at all. Most fleets have none, and pay nothing for them.
+    /// Whether there are any keys. Most fleets have none, and skip all reads for them.
     are_any: AtomicBool,
     looked_at: AtomicI64,
     /// The connections that this node has stored, to notice changed ones.
@@ -90,7 +90,7 @@ impl OutputKeys {
         }
     }
 
-    /// Whether there are keys at all.
+    /// Returns whether there are any keys.
     pub(crate) async fn are_any(&self) -> Result<bool, Error> {
         if self.are_any.load(Ordering::Relaxed) {
             return Ok(true);
@@ -105,7 +105,7 @@ impl OutputKeys {
         Ok(are_any)
     }
 
-    /// Whether this node knows of keys.
+    /// Returns whether this node knows of any keys.
     pub(crate) fn are_known(&self) -> bool {
         self.are_any.load(Ordering::Relaxed)
     }
@@ -159,7 +159,7 @@ impl OutputKeys {
         if let Some(known) = self.store.everywhere(&System).setting(FLEET).await? {
             return Ok(known);
         }
-        // Only the background work comes here, which one node does at a time.
+        // Called only by the background task, which runs on one node at a time.
         let id = random_uuid(&*self.entropy);
         let put = SettingWrite::Put { name: FLEET.to_owned(), value: id.clone() };
         self.store.commit(&System, vec![put.into()]).await?;

@@ -1,4 +1,4 @@
-//! Keys at a cluster that belong to no agent: created by a call whose answer was lost, or by a server whose store was
+//! Keys at a cluster that belong to no agent, because the response to their creation was lost, or the store was
 //! restored from a backup.
 
 use std::collections::HashMap;
@@ -16,8 +16,8 @@ use crate::authority::System;
 
 /// Interval between two sweeps.
 pub(super) const EVERY: Duration = Duration::from_secs(900);
-/// For how long a key must have been seen without an agent. Counted from the first sweep that saw it: the cluster's clock
-/// may be another one.
+/// Time for which a key must have been without an agent. Counted from the first sweep that found it, because the
+/// cluster's clock may differ.
 const GRACE: Duration = Duration::from_secs(600);
 /// Maximum pages of a cluster's list in one sweep.
 const PAGES: usize = 200;
@@ -28,14 +28,14 @@ const MOST: usize = 10_000;
 pub(super) type Candidates = HashMap<(ClusterId, KeyId), Timestamp>;
 
 impl OutputKeys {
-    /// Retires the keys at all clusters that belong to nobody, and forgets clusters that nothing refers to.
+    /// Retires the keys at all clusters that belong to no agent, and removes clusters that nothing refers to.
     pub async fn sweep(&self) -> Result<(), Error> {
         if !self.are_any().await? {
             return Ok(());
         }
         let fleet = self.fleet().await?;
         for cluster in self.store.everywhere(&System).output_clusters().await? {
-            // The failure of a cluster is told by the work that it delays.
+            // The work that a failing cluster delays reports its failure.
             if cluster.failure.is_none() {
                 self.sweep_cluster(&cluster, &fleet).await?;
             }
@@ -99,14 +99,14 @@ impl OutputKeys {
                 first => drop(still.insert(place, first.copied().unwrap_or(now))),
             }
         }
-        // Those of this cluster that are known by now, or gone, are dropped.
+        // Drops those of this cluster that are known by now, or no longer exist.
         candidates.retain(|(other, _), _| other != cluster);
         let room = MOST.saturating_sub(candidates.len());
         candidates.extend(still.into_iter().take(room));
         due
     }
 
-    /// Whether the output that a cluster belongs to is gone: an output object, or the policy of an output.
+    /// Returns whether the output of a cluster no longer exists: the output object, or the policy that defines it.
     async fn is_gone(&self, output: &str) -> Result<bool, Error> {
         let store = self.store.everywhere(&System);
         Ok(match output.split_once(':') {

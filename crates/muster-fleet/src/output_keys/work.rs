@@ -1,7 +1,7 @@
 //! The background work: creates, changes and invalidates keys in groups, with a limited load on each cluster.
 //!
-//! A cluster that fails is left alone for a while, longer each time; its keys stay in the queue. What one cluster does
-//! never delays another one.
+//! A cluster that fails is not called for a while, longer each time; its keys stay in the queue. One cluster never
+//! delays another.
 
 mod round;
 
@@ -23,7 +23,7 @@ use super::OutputKeys;
 use super::issuer::IssueError;
 use crate::authority::System;
 
-/// Interval between looks for work that another node has added, and for clusters to be tried again.
+/// Interval of checks for work that another node has added, and for clusters to be tried again.
 const TICK: Duration = Duration::from_secs(1);
 /// Maximum clusters that are called at the same time.
 const CLUSTERS: usize = 8;
@@ -32,20 +32,20 @@ const PACE: Duration = Duration::from_millis(500);
 /// Pause after a failure. It grows with the time since the first one.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// Pause after a credential was refused: somebody has to change it.
+/// Pause after a credential was rejected, since an administrator has to change it.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
-/// Agents woken by one commit.
+/// Number of agents woken by one commit.
 const WOKEN: u32 = 500;
 /// Maximum length of a failure's reason, bytes.
 const REASON_BYTES: usize = 500;
 
-/// Why a round with a cluster stopped.
+/// Reason why a round with a cluster stopped.
 #[derive(Debug, thiserror::Error)]
 enum Stop {
-    /// The cluster.
+    /// The cluster failed.
     #[error(transparent)]
     Cluster(#[from] IssueError),
-    /// The store, or a bug.
+    /// The store failed, or there is a bug.
     #[error(transparent)]
     Internal(#[from] Error),
 }
@@ -56,7 +56,7 @@ impl From<StoreError> for Stop {
     }
 }
 
-/// Whether a round left something to do that may be tried now.
+/// Whether a round left work that can be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Left {
     Nothing,
@@ -64,7 +64,7 @@ enum Left {
 }
 
 impl OutputKeys {
-    /// Works until shutdown. One node at a time must run this.
+    /// Runs until shutdown. Must run on one node at a time.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut swept = Instant::now();
         loop {
@@ -94,7 +94,7 @@ impl OutputKeys {
         }
     }
 
-    /// Does what can be done now; returns when nothing is left but what failing clusters delay.
+    /// Does the work that can be done now. Returns when only work of failing clusters is left.
     pub async fn work(self: &Arc<Self>) -> Result<(), Error> {
         if !self.are_any().await? {
             return Ok(());
@@ -111,7 +111,7 @@ impl OutputKeys {
             }
             let Some(ended) = running.join_next().await else { return outcome };
             let ended = ended.map_err(|error| Error::internal(SharedError::during("working on output keys", error)));
-            // The others go on: the error of one says nothing about them.
+            // The others continue, since the error of one cluster says nothing about them.
             outcome = outcome.and(ended.and_then(|ended| ended));
         }
     }
@@ -120,6 +120,7 @@ impl OutputKeys {
     async fn serve(&self, id: &ClusterId) -> Result<(), Error> {
         while !self.shutdown.has_begun() {
             let Some(cluster) = self.store.everywhere(&System).output_cluster(id).await? else { return Ok(()) };
+            // The pace limits the load on the cluster, which also serves the data of the agents.
             let end = Instant::now() + PACE;
             match self.round(&self.connection(&cluster)?).await {
                 Ok(left) => {
@@ -153,6 +154,7 @@ impl OutputKeys {
         let since = cluster.failure.as_ref().map_or(now, |failure| failure.since);
         let reason = shortened_to(&chain(error).to_string(), REASON_BYTES).into_owned();
         let retry_at = now.plus(pause(error, since, now));
+        // Logged when the kind of failure changes, and not for each attempt.
         if cluster.failure.as_ref().is_none_or(|failure| failure.kind != kind) {
             tracing::warn!(
                 output = cluster.output, reason, retry_at = %retry_at,
@@ -169,7 +171,7 @@ impl OutputKeys {
         Ok(())
     }
 
-    /// Wakes the agents that wait for keys of a cluster, once it is known to fail: they get their policies without.
+    /// Wakes the agents that wait for keys of a cluster that fails. They get their policies without the keys.
     async fn wake_waiting(&self, cluster: &ClusterId) -> Result<(), Error> {
         let mut after: Option<AgentId> = None;
         loop {

@@ -21,7 +21,7 @@ impl Policies {
         Ok(self.store.seen_by(grant).policies(page).await?)
     }
 
-    /// Policies behind a name, by name.
+    /// Returns the policies after a name, by name.
     pub async fn list_after(
         &self,
         grant: &Grant<PoliciesRead>,

@@ -150,12 +150,12 @@ pub struct AgentOutput {
     /// Type of the output, as agents see it: `elasticsearch`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Id of the key; absent while it is to be created.
+    /// Id of the key; absent until it is created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_id: Option<String>,
     /// Hash of its permissions.
     pub policy_permissions_hash: String,
-    /// Reason why the cluster rejected to create or to change it.
+    /// Reason for which the cluster rejected its creation or change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
 }

@@ -54,11 +54,11 @@ pub struct OutputHealth {
 pub struct OutputKeyCounts {
     /// Keys that agents can use.
     pub issued: u64,
-    /// Keys that are to be created.
+    /// Keys that must be created.
     pub wanted: u64,
-    /// Keys that the cluster rejected to create or to change.
+    /// Keys whose creation or change the cluster rejected.
     pub failed: u64,
-    /// Keys that are to be invalidated.
+    /// Keys that must be invalidated.
     pub to_invalidate: u64,
 }
 

@@ -12,7 +12,7 @@ use super::{DATABASE, DataDirError, named};
 /// belongs to a server.
 const OURS: [&str; 9] =
     ["lock", DATABASE, "master.key", "fleet-id", "node-id", "ca.crt", "server.key", "listen.json", "admin.sock"];
-/// What people and file systems may have put there before the first start.
+/// Names that can exist before the first start, created by an administrator or the file system.
 const HARMLESS: [&str; 3] = ["lost+found", "muster.toml", "pgp"];
 
 const OTHER_DIRECTORY: &str = "pass a separate directory with --data-dir; the server creates it if it does not exist";

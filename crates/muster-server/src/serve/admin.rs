@@ -135,7 +135,7 @@ impl Web for AdminHandler {
     }
 }
 
-/// Ready: neither starting, stopping nor draining, and the store answers and takes writes.
+/// Reports readiness: the server is neither starting, stopping nor draining, and the store can be read and written.
 async fn ready(State(watched): State<Watched>) -> Response {
     let state = watched.health.get();
     if !matches!(state, ServerState::Healthy | ServerState::Degraded) {

@@ -56,6 +56,7 @@ impl Handler for AgentHandler {
         let began = Instant::now();
         let metrics = Arc::clone(&self.metrics);
         let fleet = Arc::clone(&self.fleet);
+        // Formatted now, because the request is consumed, and only if it will be logged.
         let line = tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri()));
         let work = self.api.handle(request, peer);
         Box::pin(async move {
@@ -101,7 +102,7 @@ impl Seen {
     }
 }
 
-/// The slot, with its reply counted.
+/// Wraps a parked poll so that its response is counted.
 fn counted(slot: Parked, seen: Seen, metrics: Arc<Metrics>, fleet: Arc<Fleet>) -> Parked {
     Box::pin(async move {
         let reply = slot.await;

@@ -1,4 +1,4 @@
-//! The time of the fleet: this host's, unless it differs much from the database's.
+//! The clock of the fleet: the host's clock, corrected if it differs too much from the database's.
 //!
 //! Servers write times that other servers compare with their own: an agent that checked in to a server whose clock is an
 //! hour behind would be offline at once for another one. So a server over a shared database corrects its clock by the
@@ -18,7 +18,7 @@ use tracing::{info, warn};
 const COMPARE: Duration = Duration::from_secs(10);
 /// Duration of a server's lease. Its end is the last renewal by the database's clock, plus this.
 const LEASE: Duration = Duration::from_secs(15);
-/// Differences up to this many microseconds are left alone: the comparison is only good to some seconds.
+/// Maximum difference in microseconds that is not corrected, because the comparison is only accurate to a few seconds.
 const TOLERATED: i64 = 30_000_000;
 
 /// This host's clock with a correction.
@@ -29,7 +29,7 @@ pub(super) struct FleetClock {
 }
 
 impl FleetClock {
-    /// This host's clock, not corrected.
+    /// Creates the clock, without a correction.
     pub fn new(system: Arc<dyn Clock>) -> Self {
         Self { system, correction: AtomicI64::new(0) }
     }
@@ -39,7 +39,8 @@ impl FleetClock {
         let difference = database.as_micros().saturating_sub(self.system.now().as_micros());
         let next = if difference.abs() > TOLERATED { difference } else { 0 };
         let current = self.correction.load(Ordering::Relaxed);
-        // A correction stays as it is until it is far off: it must not follow every inaccuracy of the comparison.
+        // A correction is only changed when it is wrong by more than the tolerance. Otherwise, the clock would jump with
+        // every inaccuracy of the comparison.
         if (current == 0) == (next == 0) && (next - current).abs() <= TOLERATED {
             return;
         }
@@ -56,7 +57,7 @@ impl FleetClock {
         }
     }
 
-    /// Compares the clock with the database's once. Nothing to do for a database of this server alone.
+    /// Compares the clock with the database's once. Only for a shared database, since an embedded one has no own clock.
     pub async fn compare_with(&self, store: &SqlStore) {
         let this = store.this_node().borrow().node.clone();
         match store.nodes().await {

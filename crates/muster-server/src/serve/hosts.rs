@@ -13,16 +13,16 @@ use tokio::sync::watch;
 
 use crate::tls::host::url_host;
 
-/// Names that are ours.
+/// Allowed host names.
 #[derive(Clone, Debug)]
 pub(super) struct Hosts {
     names: BTreeSet<String>,
-    /// The fleet's URLs, which change while the server runs.
+    /// URLs of the fleet, which can change while the server runs.
     urls: watch::Receiver<Vec<String>>,
 }
 
 impl Hosts {
-    /// This host's own names, these, and the hosts of `urls`.
+    /// Allows the names of this host, `names`, and the hosts of `urls`.
     pub fn new(names: impl IntoIterator<Item = String>, urls: watch::Receiver<Vec<String>>) -> Self {
         let own = ["localhost".to_owned()].into_iter();
         Self { names: own.chain(names).map(|name| plain(&name)).collect(), urls }

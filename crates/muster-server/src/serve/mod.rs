@@ -82,7 +82,7 @@ pub enum ServeError {
     /// The master key.
     #[error("cannot use the master key")]
     MasterKey(#[source] SealError),
-    /// The master key of another fleet.
+    /// The master key belongs to another fleet.
     #[error(
         "{0} is not the master key of this database: its secrets are sealed with another key\n\
          hint: copy master.key from the data directory of a server of this fleet, or restore it from a backup"
@@ -91,7 +91,7 @@ pub enum ServeError {
     /// The signing key, or the key of the fleet's own CA.
     #[error("cannot use a key of the fleet")]
     FleetKey {
-        /// Why.
+        /// Cause.
         #[from]
         source: FleetKeyError,
     },
@@ -151,7 +151,7 @@ async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> 
     Ok(first_start)
 }
 
-/// The fleet's URLs, before anything is told to agents. A store that takes no writes keeps those that it has.
+/// Stores the URLs of the fleet before any agent connects. If the store cannot be written, the stored URLs remain.
 async fn settle_urls(fleet: &Fleet) -> Result<(), ServeError> {
     match fleet.urls().settle().await {
         Err(error) if fleet.server_status().trouble().is_some() => {
@@ -162,7 +162,8 @@ async fn settle_urls(fleet: &Fleet) -> Result<(), ServeError> {
     }
 }
 
-/// Tells the other servers of the fleet about this one. Nothing depends on it.
+/// Publishes the name, version and addresses of this server to the other servers of the fleet. They are only displayed,
+/// so a failure is logged and does not stop the start.
 async fn describe(fleet: &Fleet, addresses: &ListenAddresses) {
     let name = host::name().unwrap_or_else(|| "localhost".into());
     let addresses = addresses.agent.iter().map(ToString::to_string).collect();
@@ -171,7 +172,8 @@ async fn describe(fleet: &Fleet, addresses: &ListenAddresses) {
     }
 }
 
-/// `listen.json` is for scripts; the command `muster` asks the socket, also on a full disk.
+/// Writes `listen.json`. It is for scripts only; the command `muster` uses the socket. A full disk is therefore no
+/// reason not to start.
 fn tell_addresses(data: &DataDir, addresses: &ListenAddresses) -> Result<(), DataDirError> {
     match data.write_listen(addresses) {
         Err(error) if error.is_full_disk() => {
@@ -199,6 +201,8 @@ impl Server {
         let traces = Traces::new(&data);
         let fleet_clock = Arc::new(FleetClock::default());
         let clock: Arc<dyn Clock> = fleet_clock.clone();
+        // Before the store is opened, so that an address in use is reported at once, and because the URLs of policies
+        // depend on the ports.
         let bound = Bound::bind(config, &data)?;
         let addresses = bound.addresses().map_err(ServeError::Listen)?;
         let open::Opened { store, fleet, authority } = open::fleet(config, &data, &fleet_clock, &addresses).await?;

@@ -27,7 +27,7 @@ use muster_fleet::fleet_keys::{FleetKeyError, ensure_signing_key, has_signing_ke
 use muster_fleet::system::SystemEntropy;
 use muster_fleet::{Fleet, FleetParts};
 
-/// What operations stand on.
+/// What opening the store produced.
 pub(super) struct Opened {
     pub(super) store: Arc<SqlStore>,
     pub(super) fleet: Arc<Fleet>,
@@ -35,7 +35,7 @@ pub(super) struct Opened {
     pub(super) authority: Option<Authority>,
 }
 
-/// The fleet over the configured store.
+/// Creates the fleet with the configured store.
 pub(super) async fn fleet(
     config: &Config,
     data: &DataDir,
@@ -49,13 +49,13 @@ pub(super) async fn fleet(
     let (store, on_reserve, sealer) = match &config.database {
         Some(address) => {
             let store = connect(address, &master, &*entropy).await?;
-            // Before anything is written with a time.
+            // Before the first write, because stored times are compared by all servers.
             clock.compare_with(&store).await;
             (store, false, master.sealer(&*entropy)?)
         }
         None => {
             check_file(data, &begin)?;
-            // The key comes before the file: a file without it is one whose key was lost.
+            // The key is created before the file: a file without a key means that the key was lost.
             let sealer = master.sealer(&*entropy)?;
             let (store, on_reserve) = open_file(data, &disk)?;
             (store, on_reserve, sealer)
@@ -93,7 +93,7 @@ pub(super) async fn fleet(
     Ok(Opened { store, fleet, authority })
 }
 
-/// Connects to a shared database. One that holds a fleet needs the fleet's own master key.
+/// Connects to a shared database. If it contains a fleet, the master key of that fleet is required.
 async fn connect(address: &Address, master: &MasterKey<'_>, entropy: &dyn Entropy) -> Result<SqlStore, ServeError> {
     let data = master.data;
     let node = Node { id: NodeId::trusted(data.node_id(entropy)?), name: host_name(), place: place(data) };
@@ -119,7 +119,7 @@ impl MasterKey<'_> {
         Sealer::new(key.expose_secret()).map_err(ServeError::MasterKey)
     }
 
-    /// Names the file of a key that does not belong to the database.
+    /// Adds the path of the key file to the error for a key that does not belong to the database.
     fn explain(&self, error: ServeError) -> ServeError {
         match error {
             ServeError::FleetKey { source: FleetKeyError::Unreadable { source: SealError::OtherKey, .. } } => {
@@ -131,7 +131,7 @@ impl MasterKey<'_> {
     }
 }
 
-/// Where the data directory is. A copy of it, here or on another host, is in another place.
+/// Returns the location of the data directory. A copy of the directory, on this or another host, has another location.
 fn place(data: &DataDir) -> String {
     let path = data.join("node-id");
     let number = fs_err::metadata(&path).map_or(0, |file| file.ino());
@@ -162,7 +162,7 @@ fn open_file(data: &DataDir, disk: &DataDisk) -> Result<(SqlStore, bool), ServeE
     }
 }
 
-/// Whether a fleet may begin in this directory.
+/// Checks whether a new fleet can be started in this directory.
 struct Begin<'a> {
     data: &'a DataDir,
     new_fleet: bool,

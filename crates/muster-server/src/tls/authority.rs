@@ -1,4 +1,4 @@
-//! The fleet's own CA, which its servers share, and the certificate that it issues to this server.
+//! The fleet's own CA, which all its servers share, and the server certificate that it issues.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -39,7 +39,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// The CA as it is sealed in the database.
+/// The CA in the form in which it is sealed in the database.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     /// PEM.
@@ -49,7 +49,7 @@ struct Kept {
 }
 
 impl Authority {
-    /// Makes a new CA.
+    /// Creates a new CA.
     pub fn generate(now: Timestamp) -> Result<Self, TlsError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = params("Muster CA", now, CA_DAYS)?;
@@ -60,7 +60,7 @@ impl Authority {
         Self::from_pem(certificate.pem(), &key.serialize_pem())
     }
 
-    /// Returns the fleet's CA, which the first start of its first server makes.
+    /// Returns the fleet's CA, which the first start of the first server creates.
     pub async fn of_fleet(
         store: &dyn Store,
         sealer: &Sealer,
@@ -89,7 +89,7 @@ impl Authority {
         Ok(Self { pem, der, issuer })
     }
 
-    /// Writes `ca.crt`, from which people copy the CA to the agents' hosts. The server itself does not read it.
+    /// Writes `ca.crt`, which administrators copy to the hosts of the agents. The server itself does not read it.
     pub fn show(&self, data: &DataDir) -> Result<(), TlsError> {
         if read_text(&data.join("ca.crt"))?.as_deref() != Some(&self.pem) {
             data.write_public("ca.crt", self.pem.as_bytes())?;
@@ -97,7 +97,7 @@ impl Authority {
         Ok(())
     }
 
-    /// The CA's certificate in PEM.
+    /// Returns the certificate of the CA in PEM.
     pub fn pem(&self) -> &str {
         &self.pem
     }

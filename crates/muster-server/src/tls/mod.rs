@@ -41,7 +41,7 @@ pub enum TlsError {
     /// An error of the data directory.
     #[error(transparent)]
     Data(#[from] DataDirError),
-    /// A file is not what it should be.
+    /// A file has the wrong content.
     #[error("{file}: {source}")]
     Pem {
         /// The file.
@@ -91,8 +91,7 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads or makes everything that listeners need. `authority` issues the server's certificate, unless `config` names
-    /// another one.
+    /// Reads the configured certificate, or has `authority` issue one if none is configured.
     pub fn open(
         config: TlsConfig,
         authority: Option<Authority>,

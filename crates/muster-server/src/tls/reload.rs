@@ -1,4 +1,4 @@
-//! Looks after certificates while the server runs: changed files, SIGHUP, expiry, changed external URLs.
+//! Maintenance of certificates while the server runs: changed files, SIGHUP, expiration, changed external URLs.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,8 +22,8 @@ const REMIND: Duration = Duration::from_secs(24 * 3600);
 /// Modification times of files; `None` for a file that can't be read.
 type Stamps = Vec<Option<SystemTime>>;
 
-/// Reloads on SIGHUP and when a file changed, renews the own certificate before it expires and when a URL of the fleet
-/// has another host; ends with `shutdown`.
+/// Reloads the certificates on SIGHUP and when a file changes. Renews the server's own certificate before it expires, and
+/// when a URL of the fleet has a host that it does not contain. Ends with `shutdown`.
 ///
 /// The signal handler is installed before this returns. Without it, SIGHUP would end the process.
 pub fn watch(tls: Arc<Tls>, shutdown: CancellationToken) -> impl Future<Output = ()> + Send {
@@ -42,7 +42,7 @@ async fn follow(tls: Arc<Tls>, shutdown: CancellationToken, mut hangup: Option<S
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = hung_up(&mut hangup) => reload(&tls, "SIGHUP"),
-            // Agents are told the new URL at once: the certificate must cover its host.
+            // Agents get the new URL immediately, so the certificate must contain its host.
             () = changed(&mut urls) => {
                 renew(&tls);
                 seen = stamps(&tls.files());
@@ -69,7 +69,7 @@ async fn follow(tls: Arc<Tls>, shutdown: CancellationToken, mut hangup: Option<S
 
 async fn changed(urls: &mut watch::Receiver<Vec<String>>) {
     if urls.changed().await.is_err() {
-        // The fleet is gone; nothing changes any more.
+        // The sender was dropped with the fleet, so the URLs don't change any more.
         std::future::pending::<()>().await;
     }
 }

@@ -52,7 +52,7 @@ pub(crate) trait Leases {
     /// Takes a lease for this node, within a transaction. `None` if another live node holds it.
     fn take(&self, lease: LeaseName) -> Result<Option<i64>>;
 
-    /// Returns true if this node holds the lease of the token, which nobody can take until the end of the transaction.
+    /// Returns true if this node holds the lease of the token, which no other node can take until the end of the transaction.
     fn holds(&self, token: &FencingToken) -> Result<bool>;
 
     /// Releases a lease, within a transaction.

@@ -21,7 +21,7 @@ const TAKE: &str = concat!(
     now!(),
     ") RETURNING number"
 );
-/// Locks the row, so that nobody can take the lease before the end of the transaction.
+/// Locks the row, so that no other server can take the lease before the end of the transaction.
 const HOLDS: &str = "SELECT 1 FROM leases WHERE name = $1 AND epoch = $2 AND number = $3 FOR SHARE";
 const RELEASE: &str = "UPDATE leases SET epoch = NULL WHERE name = $1 AND epoch = $2 AND number = $3";
 

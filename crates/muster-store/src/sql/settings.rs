@@ -41,9 +41,9 @@ statements! {
 
     /// Inserts or replaces a setting.
     PUT_SETTING = "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-    /// Inserts one that does not exist.
+    /// Inserts a setting that does not exist.
     INSERT_SETTING = "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
-    /// Replaces a value that is known.
+    /// Replaces the value of a setting if it still is the given one.
     SWAP_SETTING = "UPDATE settings SET value = $1 WHERE name = $2 AND value = $3";
     /// Selects a setting.
     SETTING = "SELECT value FROM settings WHERE name = $1";

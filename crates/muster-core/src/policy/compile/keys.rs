@@ -27,8 +27,8 @@ impl Draft<'_> {
         }
     }
 
-    /// Returns how the clusters are reached at which keys are created, by the name of the output. Credentials that such
-    /// an output has for all agents are removed.
+    /// Returns the connections to the clusters at which keys are created, by the name of the output. Removes
+    /// credentials that such an output has for all agents.
     pub(super) fn issuers(&mut self, outputs: &mut Outputs) -> Map<String, Value> {
         let mut found = Map::new();
         for (name, output) in outputs {

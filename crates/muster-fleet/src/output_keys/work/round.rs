@@ -18,17 +18,17 @@ use super::super::issuer::{Connection, IssueError, NewKey};
 use super::{Left, REASON_BYTES, Stop};
 use crate::authority::System;
 
-/// Keys of each kind in a round.
+/// Maximum number of keys of each kind in a round.
 const BATCH: u32 = 100;
 /// Maximum keys that are created at the same time at one cluster. The other calls are few, with many keys each.
 const CONCURRENT: usize = 8;
-/// Pause before a request is repeated that a cluster rejected for what it asks for.
+/// Pause before a request that a cluster rejected is repeated.
 const REJECTED_PAUSE: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// Permissions by policy, revision and output, read once in a round.
 type Permissions = HashMap<(PolicyId, i64, String), Option<Roles>>;
 
-/// Keys with the permissions that they get, and the state that they are in then.
+/// Keys with their new permissions, and their state after that.
 struct Group {
     roles: Roles,
     keys: Vec<OutputKey>,
@@ -123,12 +123,12 @@ impl OutputKeys {
         self.replace(gone).await
     }
 
-    /// Replaces keys that the cluster does not know: somebody has invalidated them.
+    /// Replaces keys that the cluster does not know, because someone has invalidated them.
     async fn replace(&self, gone: Vec<OutputKey>) -> Result<(), Stop> {
         for key in gone {
             tracing::warn!(agent = %key.agent_id, output = key.output, "the cluster does not know the agent's key; creating another");
-            // The agent gets the new key with its policy. The former one is invalidated after that, and not only forgotten:
-            // a cluster finds a key that was created just now after its next refresh only.
+            // The agent gets the new key with its policy. The former key is then invalidated and not just forgotten,
+            // because a cluster may not find a new key before its next refresh.
             let retired = key.issued.as_ref().map(|issued| RetiredKey {
                 cluster: key.cluster.clone(),
                 id: issued.id.clone(),
@@ -197,12 +197,13 @@ impl OutputKeys {
                 Err(error) => stop = Some(error),
             }
         }
+        // Before the error is returned: keys that were created would otherwise be unknown to the store.
         self.settle(settled).await?;
         stop.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Stores results, and wakes the agents. Nothing of it is lost if an agent's keys were changed meanwhile: then a key
-    /// that was created for the former state is invalidated, and the agent's new state is handled in the next round.
+    /// Stores results, and wakes the agents. If an agent's keys were changed in the meantime, a key that was created
+    /// for the former state is invalidated, and the new state is handled in the next round.
     async fn settle(&self, keys: Vec<OutputKey>) -> Result<(), Stop> {
         if keys.is_empty() {
             return Ok(());
@@ -222,7 +223,8 @@ impl OutputKeys {
         OutputKey { version: key.version + 1, failure, ..key }
     }
 
-    /// Returns the permissions that a key is to have; `None` if its policy is gone, and stores that it can't be handled.
+    /// Returns the permissions that a key must have; `None` if its policy was deleted, which is stored as a failure of
+    /// the key.
     async fn permissions(&self, known: &mut Permissions, key: &OutputKey) -> Result<Option<Roles>, Stop> {
         let place = (key.policy_id.clone(), key.revision, key.output.clone());
         if !known.contains_key(&place) {

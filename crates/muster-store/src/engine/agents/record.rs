@@ -10,7 +10,7 @@ use crate::engine::session::{Connection, Row, Value};
 use crate::engine::words::Word;
 use crate::sql::agents as sql;
 
-/// More than a record has columns, with those that an update compares.
+/// Upper bound of the number of bound values: the columns, and those that an update compares.
 const COLUMNS: usize = 50;
 
 /// Inserts the record. Returns 0 if the id is taken.
@@ -137,7 +137,7 @@ impl<'r> Values<'r> {
         self.time(record.status_deadline)
     }
 
-    /// The other columns that stand in indexes, and those that seldom change.
+    /// Binds the other indexed columns, and those that rarely change.
     fn keys(&mut self, record: &'r AgentRecord) -> Result<()> {
         self.bind(record.active)?;
         self.bind(record.host_id.as_ref().map(muster_core::id::HostId::as_str))?;
