@@ -19,6 +19,7 @@ mod policy_names;
 mod progress;
 mod selection;
 mod status;
+pub mod store;
 mod text;
 mod times;
 mod transcode;

@@ -17,5 +17,6 @@ mod live;
 mod output;
 mod policy;
 mod policy_files;
+mod store;
 mod upgrades;
 mod world;
