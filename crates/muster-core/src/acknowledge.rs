@@ -136,6 +136,7 @@ pub fn decide(
     seen: Option<Timestamp>,
     now: Timestamp,
 ) -> Acknowledged {
+    // The acks of a request are applied in order to one record: a later ack sees the effects of the earlier ones.
     let mut next = record.clone();
     let mut results: Vec<ActionResult> = Vec::new();
     let mut verdicts = Vec::with_capacity(acks.0.len());
@@ -179,12 +180,15 @@ fn own_action(
     if !ack.is_of(&record.id) {
         return Err(Verdict::Refused);
     }
+    // Policy acks have no verdict of their own: they are accepted even if their revision is unknown (EA116).
     let id = match &ack.subject {
         Subject::Policy(_) => return Ok(None),
         Subject::Action(id) => id.as_ref().ok_or(Verdict::Unknown)?,
     };
     let action = looked_up.actions.get(id).ok_or(Verdict::Unknown)?;
     match action.target {
+        // The id of an action is not a secret, so knowing it must not be enough to end the action for another agent
+        // (D17).
         None => Err(Verdict::Refused),
         Some(_) => Ok(Some((id.clone(), *action))),
     }
@@ -209,7 +213,7 @@ fn apply(next: &mut AgentRecord, id: &ActionId, action: AckedAction, ack: &Ack<'
         // Not if already acked: after enrolling again under the same id, an old ack must not unenroll the agent again.
         (ActionType::Unenroll, false) if action.target != Some(TargetState::Acked) => deactivate(next, "manual", now),
         (ActionType::Migrate, false) if action.target != Some(TargetState::Acked) => deactivate(next, "migrated", now),
-        // The record goes on: it is the other host's.
+        // The record stays enrolled: it belongs to the other host from now on.
         (ActionType::Reenroll, _) => {
             if let Some(known) = &mut next.duplicate_hosts {
                 known.answer_reenrollment(id);
@@ -222,6 +226,7 @@ fn apply(next: &mut AgentRecord, id: &ActionId, action: AckedAction, ack: &Ack<'
 
 /// Unenrolls the agent and revokes all its credentials.
 pub(crate) fn deactivate(next: &mut AgentRecord, reason: &str, now: Timestamp) {
+    // A second reason must not overwrite the first one, nor its time.
     if next.active {
         next.active = false;
         next.credentials.revoke_all();

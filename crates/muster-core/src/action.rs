@@ -172,6 +172,8 @@ pub struct Target {
 }
 
 impl Target {
+    // Whoever enrolled earlier under this id can no longer act on it, so its target must not keep an action in
+    // progress.
     /// Whether the action is still to be carried out by the agent that has this id now.
     pub fn is_open(self) -> bool {
         self.state == TargetState::Queued && !self.is_former

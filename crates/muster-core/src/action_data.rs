@@ -55,6 +55,7 @@ fn diagnostics(data: Value) -> Option<Value> {
 
 fn privilege(data: Value) -> Option<Value> {
     let shape = Shape::of(data)?.flag("unprivileged", true)?.any("user_info");
+    // `user_info` is an object of its own; it is checked in the same way as the outer one.
     let mut shaped = shape.done()?;
     if let Some(user) = shaped.get_mut("user_info") {
         let keys = Shape::of(user.take())?;
@@ -98,6 +99,7 @@ impl Shape {
         kept.then_some(shape)
     }
 
+    // Whatever is still in `given` is unknown and dropped here (EA81).
     fn done(self) -> Option<Value> {
         Some(Value::Object(self.kept))
     }

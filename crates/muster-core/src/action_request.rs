@@ -57,6 +57,8 @@ impl ActionRequest {
         created_by: &str,
         now: Timestamp,
     ) -> Result<Action, Error> {
+        // Also for requests that the caller already converted: the conversion is idempotent, and the check needs its
+        // result.
         let new = self.canonical()?;
         new.check(now)?;
         new.checked_action(id, space, total, created_by, now)
@@ -146,12 +148,14 @@ fn canonical_fields(kind: ActionType) -> &'static [(&'static str, Form)] {
             ("/enrollment_token", canonical::token),
             ("/settings/proxy_url", |text| canonical::url(text, &["https", "http", "socks5"])),
         ],
+        // Other types contain no string that agents parse as a URL, a version or a token.
         _ => &[],
     }
 }
 
 /// Returns the known fields of the type. What agents cannot parse is rejected here rather than dropped at delivery.
 fn checked_data(kind: ActionType, data: Value) -> Result<Value, Error> {
+    // Server-side records are created by the server itself, and no agent parses their data.
     if !kind.is_delivered() {
         return Ok(data);
     }
@@ -190,6 +194,7 @@ pub fn cancel_of(target: &Action, id: ActionId, created_by: &str, now: Timestamp
     }
     let data = serde_json::json!({"target_id": target.id});
     let request = ActionRequest {
+        // If the target has expired, the default applies: an agent may be working on it already.
         expiration: target.expiration.filter(|end| *end > now),
         ..ActionRequest::new(ActionType::Cancel, data)
     };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::credential::LiveCredentials;
 pub use crate::duplicate_hosts::DuplicateHosts;
-use crate::id::{ActionId, AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
+use crate::id::{ActionId, AgentId, EnrollmentKeyId, HostId, NodeId, PolicyId, SpaceId};
 use crate::status::Status;
 use crate::time::Timestamp;
 pub use crate::upgrade::UpgradeState;
@@ -33,6 +33,7 @@ impl Family {
     /// All families.
     pub const ALL: [Self; 5] = [Self::Elastic, Self::Muster, Self::Orbit, Self::Osquery, Self::Opamp];
 
+    // Without a wildcard below, so that whoever adds a family has to decide.
     /// Returns whether the report of an uninstallation is final, so that the credentials are revoked. muster-agent
     /// deletes them before it reports. An Elastic Agent stays active, and may come back with its key (EA140).
     pub const fn ends_when_uninstalled(self) -> bool {
@@ -166,6 +167,9 @@ pub struct AgentRecord {
     pub action_position: i64,
     /// Ack token that `action_position` is from.
     pub action_token: Option<ActionId>,
+    /// Server to which it last checked in; `None` before its first check-in.
+    // Only this server may take an unchanged report for no news: another one may have recorded something else since.
+    pub node: Option<NodeId>,
     /// Hosts that share its key.
     pub duplicate_hosts: Option<Box<DuplicateHosts>>,
     /// Tags, without duplicates, in the order in which they were added.

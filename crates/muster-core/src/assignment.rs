@@ -95,6 +95,7 @@ impl AssignmentRules {
 
     /// Returns the first matching rule.
     pub fn first_match(&self, facts: &HostFacts) -> Option<&AssignmentRule> {
+        // The order of the list is the priority; later rules are not combined with the first match.
         self.0.iter().find(|rule| rule.conditions.hold(facts))
     }
 
@@ -159,6 +160,7 @@ fn is_routable(address: &IpAddr) -> bool {
 /// Matches `text` against `pattern`, ignoring case. Backtracking to the last `*` is sufficient, so the time is bounded
 /// by the product of both lengths.
 fn glob(pattern: &str, text: &str) -> bool {
+    // Characters, not bytes: `?` must match one character of a host name outside ASCII.
     let pattern: Vec<char> = pattern.to_lowercase().chars().collect();
     let text: Vec<char> = text.to_lowercase().chars().collect();
     let (mut p, mut t, mut backtrack) = (0, 0, None);
@@ -169,6 +171,7 @@ fn glob(pattern: &str, text: &str) -> bool {
                 p += 1;
             }
             Some(c) if *c == '?' || *c == text[t] => (p, t) = (p + 1, t + 1),
+            // Let the last `*` take one more character, and try the rest of the pattern again.
             _ => match backtrack {
                 Some((star, from)) => {
                     backtrack = Some((star, from + 1));
@@ -202,6 +205,7 @@ impl Cidr {
     /// Returns whether the network contains `address`. IPv4-mapped IPv6 addresses count as IPv4.
     pub fn contains(self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
+            // Comparing under the mask ignores host bits in the rule, such as `10.1.2.3/8`.
             (IpAddr::V4(network), IpAddr::V4(address)) => {
                 // A shift by the full width, for `/0`, is not defined: the mask is then zero.
                 let mask = u32::MAX.checked_shl(32 - self.bits).unwrap_or(0);

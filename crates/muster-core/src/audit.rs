@@ -40,7 +40,7 @@ pub struct ChainHead {
 }
 
 impl ChainHead {
-    /// A position of a chain.
+    /// Creates the head of a chain.
     pub fn new(chain: impl Into<String>, position: i64, hash: &[u8; 32]) -> Self {
         Self { chain: chain.into(), position, hash: hex(hash) }
     }
@@ -53,7 +53,7 @@ struct SealDetail {
 }
 
 impl AuditEvent {
-    /// The seal that the node of `chain` puts on other chains.
+    /// Creates the seal with which the node of `chain` confirms the heads of other chains.
     pub fn seal(at: Timestamp, chain: &str, heads: &[ChainHead]) -> Self {
         Self {
             at,
@@ -64,15 +64,17 @@ impl AuditEvent {
         }
     }
 
-    /// The positions of other chains that a seal holds. Empty for every other event.
+    /// Returns the heads of other chains in a seal; empty for every other event.
     pub fn sealed_heads(&self) -> Vec<ChainHead> {
         if self.action != SEAL {
             return Vec::new();
         }
+        // A malformed seal proves nothing. If it was changed, the check of its own chain reports that.
         SealDetail::deserialize(&self.detail).map(|detail| detail.heads).unwrap_or_default()
     }
 }
 
+// The prefix separates these hashes from all other uses of SHA-256 in the product.
 /// Computes the hash that the first event of a chain is chained to. It binds the events to the name of their chain.
 pub fn chain_start(chain: &str) -> [u8; 32] {
     sha256(&[b"muster audit chain ", chain.as_bytes()])
@@ -93,7 +95,7 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     hash
 }
 
-/// A hash in lower-case hex, as people note it elsewhere.
+/// Formats a hash in lower-case hex, the form in which people keep copies of it.
 pub fn hex(hash: &[u8; 32]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -121,13 +123,14 @@ pub struct ChainCheck {
 }
 
 impl ChainCheck {
-    /// Begins with the name of a chain.
+    /// Starts before the first event of the chain with this name.
     pub fn new(chain: &str) -> Self {
         Self { position: 0, hash: chain_start(chain) }
     }
 
     /// Verifies the next event.
     pub fn next(&mut self, position: i64, event_json: &str, hash: &[u8; 32]) -> Result<(), ChainFault> {
+        // Before the hash: after a gap every hash is wrong, and "removed" is the more useful report.
         if position != self.position + 1 {
             return Err(ChainFault::Missing);
         }

@@ -61,6 +61,7 @@ macro_rules! privileges {
         $(
             $(#[$doc])*
             #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            // Uninhabited, because it exists as a type parameter only.
             pub enum $name {}
 
             impl Privilege for $name {
@@ -89,6 +90,10 @@ privileges! {
     FilesRead = "files-read";
     /// Read the audit log. It is one chain for the whole installation, so this privilege covers every space.
     AuditRead = "audit-read";
+    /// Read the servers of the fleet, which serve every space.
+    NodesRead = "nodes-read";
+    /// Drain servers.
+    NodesWrite = "nodes-write";
 }
 
 /// Context of an operation: the caller, the space, the privileges, and whether it is a dry run.

@@ -17,6 +17,7 @@ const INPUT_TYPE_BYTES: usize = 256;
 pub fn version(text: &str) -> Result<String, String> {
     let version = text.trim();
     let version = version.strip_prefix(['v', 'V']).unwrap_or(version);
+    // A suffix can contain dots and hyphens of its own (`-rc.1`), so it is cut off first.
     let (core, suffix) = version.split_at(version.find(['-', '+']).unwrap_or(version.len()));
     let numbers: Vec<&str> = core.split('.').collect();
     let whole = numbers.len() == 3 && numbers.iter().all(|number| is_number(number)) && is_suffix(suffix);
@@ -65,6 +66,7 @@ pub fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
 
 /// Returns whether the string is a host name or address with an optional port.
 fn is_host(host: &str) -> bool {
+    // The colons of an IPv6 address are inside the brackets; only one after `]` separates a port.
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
@@ -80,6 +82,7 @@ fn is_host(host: &str) -> bool {
 /// Canonical form of an enrollment token: without surrounding whitespace. The reason contains no part of the token.
 pub fn token(text: &str) -> Result<String, String> {
     let token = text.trim();
+    // Only its form is known: it belongs to another server, which alone can verify it.
     ApiKey::parse(token).map(|_| token.to_owned()).map_err(|error| error.to_string())
 }
 

@@ -33,6 +33,7 @@ pub struct KnownDocuments {
 impl KnownDocuments {
     /// Computes the fingerprints of stored documents, for instance after a restart.
     pub fn of(documents: &AgentDocuments) -> Self {
+        // If stored documents can't be parsed, there is no fingerprint, and the next report is stored as changed.
         let components = documents.components.as_deref().and_then(|raw| components::read(raw).ok()).flatten();
         Self {
             local_metadata: documents.local_metadata.as_deref().map(metadata::digest),
@@ -169,6 +170,7 @@ fn changed(
     // The check-in itself can change the status, of an offline agent for example.
     let same_status = status::evaluate(&next, Some(now), now).0 == before.status;
     let same = matches!(next, Next::Borrowed(_)) || *next == *before;
+    // The first check-in is always written: without a time of it, the agent counts as enrolling (MG §3.1).
     if same && same_status && before.last_checkin.is_some() {
         return None;
     }
@@ -222,6 +224,7 @@ fn take_components(
             known.components = digest;
             documents.components = Some(kept.into());
         }
+        // Even if the components are unchanged: the agent's own status may differ from the last report.
         let reason = &components.unhealthy[..];
         set_reason(next, if reason.is_empty() && is_unhealthy(&next.health.status) { OTHER_REASON } else { reason });
     } else if is_unhealthy(&next.health.status) {
@@ -264,6 +267,7 @@ fn take_metadata(
     let within = reported::check(raw, reported::METADATA_BYTES, reported::METADATA_NODES);
     within.map_err(|reason| bad(format!("local_metadata: {reason}")))?;
     known.metadata_text = text;
+    // Hosts that share a key send different texts, so a text that is skipped above is that of the current host.
     if let Some(host) = metadata::host_id(raw)
         && let Some(duplicates) = noted(next, &mut known.hosts, &host, circumstances.polled, now)
     {
@@ -282,7 +286,7 @@ fn take_metadata(
     Ok(())
 }
 
-/// A second host that was not seen for long is gone, whatever the first one reports.
+/// Clears the duplicate hosts if they have not alternated for a day.
 fn forget_duplicates(next: &mut Next<'_>, now: Timestamp) {
     if next.duplicate_hosts.as_ref().is_some_and(|known| known.is_over(now)) {
         next.to_mut().duplicate_hosts = None;
@@ -302,6 +306,7 @@ fn take_upgrade(
         Some(_) if !circumstances.upgrade_action_known => None,
         Some(upgrade) => Some(Some(upgrade.details.as_ref().map_err(bad)?)),
     };
+    // Absent details are a report too: they end an upgrade (EA62). Only the outer `None` is no report.
     let changed = details.and_then(|details| next.upgrade.reported(&next.agent_version, details, now));
     let ended = changed.and_then(|(upgrade, ended)| {
         next.to_mut().upgrade = upgrade;
@@ -347,6 +352,7 @@ fn take_policy(next: &mut Next<'_>, report: &Report<'_>, circumstances: &Circums
         next.to_mut().running_policy_id = PolicyId::parse(id).ok();
     }
     let assigned = next.policy_id.as_ref().map(PolicyId::as_str);
+    // A claim above the newest revision comes from a restored server or another one, and counts as unknown (D16).
     let claimed = match circumstances.newest_revision {
         Some(newest) if assigned == Some(id) && revision <= newest => revision.max(0),
         // The newest revision could not be looked up: keep what is known instead of forcing a delivery.

@@ -187,6 +187,7 @@ impl ApiKey {
     /// [`time_ordered_uuid`](crate::entropy::time_ordered_uuid). The secret is as random as that of any other key.
     pub fn time_ordered(now: Timestamp, entropy: &dyn Entropy) -> Self {
         let mut id = random_bytes::<15>(entropy);
+        // Big-endian, so that ids of about the same time share a prefix.
         id[..6].copy_from_slice(&now.as_unix_millis().to_be_bytes()[2..]);
         Self::with_id(&id, entropy)
     }
@@ -244,6 +245,7 @@ impl ApiKey {
 
     /// Returns whether the secret matches the hash, in constant time.
     pub fn matches(&self, stored: &SecretHash) -> bool {
+        // Hashing first makes both sides equally long, and an attacker can't choose the compared bytes.
         self.hash().0.ct_eq(&stored.0).into()
     }
 }

@@ -47,6 +47,7 @@ pub fn deliver(due: &[DueAction], position: i64, secret: &dyn Fn(&SecretId) -> O
         if due_action.action.kind.is_delivered() {
             match delivered(due_action, secret) {
                 Some(action) => delivery.actions.push(action),
+                // Skipped, because one corrupt row must not block all later actions of the agent.
                 None => delivery.invalid.push(due_action.action.id.clone()),
             }
         }
@@ -75,6 +76,7 @@ pub fn start_time(action: &Action, position: i64) -> Option<Timestamp> {
 pub fn secrets_of(due: &[DueAction]) -> Vec<SecretId> {
     let mut ids: Vec<SecretId> =
         due.iter().filter_map(|due_action| due_action.action.data.as_deref()).flat_map(inline_ids).collect();
+    // Each secret is decrypted once, even if all actions use it.
     ids.sort_unstable();
     ids.dedup();
     ids
@@ -82,6 +84,7 @@ pub fn secrets_of(due: &[DueAction]) -> Vec<SecretId> {
 
 /// Returns the data with secrets inserted; `None` if it is corrupt.
 fn data(action: &Action, secret: &dyn Fn(&SecretId) -> Option<String>) -> Option<Option<Arc<str>>> {
+    // The signed copy keeps its references, so inserting secrets here does not invalidate the signature (EA84).
     let mut data: Value = match action.data.as_deref() {
         Some(text) => serde_json::from_str(text).ok()?,
         None => Value::Null,

@@ -101,6 +101,7 @@ impl Denial {
 impl From<Denial> for Error {
     fn from(denial: Denial) -> Self {
         let (kind, code, message) = denial.row();
+        // The management API uses kind and code; the adapters of agents use only `denial`.
         Self { denial: Some(denial), ..Self::new(kind, code, message) }
     }
 }

@@ -30,6 +30,7 @@ pub fn known_text(rest: &[u8], digest: &Digest) -> Option<usize> {
     let (_, length) = digest.split_last_chunk::<8>()?;
     let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
     let text = rest.get(..length).and_then(|text| std::str::from_utf8(text).ok())?;
+    // The end is only a guess from the old length until the hash of these bytes matches.
     (text.starts_with('{') && text_digest(text) == *digest).then_some(length)
 }
 
@@ -61,6 +62,7 @@ impl Hasher {
     fn finish(self) -> Digest {
         let mut digest = Digest::default();
         digest[..8].copy_from_slice(&self.hasher.finish().to_le_bytes());
+        // The length is kept as it is, not hashed: `known_text` reads it back.
         digest[8..].copy_from_slice(&self.bytes.to_le_bytes());
         digest
     }

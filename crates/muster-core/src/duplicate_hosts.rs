@@ -45,7 +45,7 @@ pub struct DuplicateHosts {
 pub struct HostMark(String);
 
 impl HostMark {
-    /// The fingerprint of a host id.
+    /// Returns the fingerprint of a host id.
     pub fn of(host: &str) -> Self {
         Self::from_digest(host_digest(host))
     }
@@ -54,7 +54,7 @@ impl HostMark {
         Self(format!("{:032x}", u128::from_be_bytes(digest)))
     }
 
-    /// Its text.
+    /// Returns it as hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -72,31 +72,31 @@ fn host_digest(host: &str) -> Digest {
 pub struct Reenrollment {
     /// The host.
     pub host: HostMark,
-    /// When it was told, or found unable to follow.
+    /// Time when the action was created, or when the host was found unable to follow it.
     pub at: Timestamp,
-    /// How far it is.
+    /// Its state.
     pub state: ReenrollmentState,
 }
 
-/// How far a reenrollment is.
+/// State of a reenrollment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReenrollmentState {
-    /// The host was given a token, and has not answered.
+    /// The host got a token, and has not acknowledged the action.
     Pending {
-        /// The action that tells it.
+        /// The action.
         action: ActionId,
         /// The key of its token.
         key: EnrollmentKeyId,
     },
-    /// The host has answered, and the key is to be deleted.
+    /// The host has acknowledged the action; the key must still be deleted.
     Answered {
         /// The key of its token.
         key: EnrollmentKeyId,
     },
     /// The host cannot follow the action: a person must enroll it again.
     ByHand,
-    /// Nothing is left of it but the fact.
+    /// Completed: its key is deleted. Kept so that the host is not told again within the hour.
     Over,
 }
 
@@ -114,14 +114,15 @@ impl HostTrail {
         Self { current: host.map(host_digest), former: None }
     }
 
-    /// Notes a check-in of `host`. `polled`: a poll under the same key is held now. If there are two hosts, returns the
-    /// fingerprint of the one that was there first.
+    /// Records a check-in of `host`. `polled` means that a poll with the same key is held now. If there are two hosts,
+    /// returns the fingerprint of the one that was seen first.
     fn sees(&mut self, host: &str, polled: bool) -> Option<Digest> {
         let host = Some(host_digest(host));
         if self.current == host || self.current.is_none() {
             self.current = host;
             return None;
         }
+        // One change can be a reinstallation. Only a return of the former host proves that both exist.
         let comes_back = self.former == host;
         (self.former, self.current) = (self.current, host);
         if comes_back { self.current } else { self.former.filter(|_| polled) }
@@ -129,13 +130,13 @@ impl HostTrail {
 }
 
 impl DuplicateHosts {
-    /// Whether only one host was seen for so long that the other one is gone.
+    /// Returns whether the hosts have not alternated for a day, so that the other one is gone.
     pub fn is_over(&self, now: Timestamp) -> bool {
         now.since(self.last) > GONE_AFTER
     }
 }
 
-/// What a check-in of `host` makes of the duplicates that are known; `None`: they stay as they are.
+/// Returns the duplicate hosts after a check-in of `host`; `None` if they do not change.
 pub fn noted(
     record: &AgentRecord,
     trail: &mut HostTrail,
@@ -153,6 +154,7 @@ pub fn noted(
         keeper: HostMark::from_digest(first),
         reenrollments: Vec::new(),
     });
+    // Limited, because the agent chooses the ids: a script could report a new one every second.
     let is_new = !next.hosts.contains(&host) && next.hosts.len() < MOST_HOSTS;
     if is_new {
         next.hosts.push(host);
@@ -161,6 +163,7 @@ pub fn noted(
     if is_new || now.since(next.last) >= UPDATE_INTERVAL {
         next.last = now;
     }
+    // Unchanged within the update interval, in which case nothing is written.
     (Some(&next) != known).then(|| Box::new(next))
 }
 

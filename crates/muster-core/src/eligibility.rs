@@ -192,6 +192,7 @@ impl Candidate<'_> {
         let version = Version::parse(target).ok_or_else(|| Ineligible::NoVersion(target.to_owned()))?;
         refuse_if(self.fact(&["host", "containerized"]) == Some(true), Ineligible::Container)?;
         refuse_if(!accepted.admits(version), Ineligible::NotServed(target.to_owned()))?;
+        // The rules above hold even with force: an upgrade that breaks them could never succeed.
         if force {
             return Ok(());
         }
@@ -233,6 +234,7 @@ impl Candidate<'_> {
         refuse_if(self.managed, Ineligible::Managed)?;
         let offers: Vec<Offer> =
             self.record.upgrade.rollbacks.as_deref().and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+        // Compared as text: the agent looks for exactly the version that it offered.
         let offer = offers.into_iter().find(|offer| offer.version == version);
         let offer = offer.ok_or_else(|| Ineligible::NoRollback(version.to_owned()))?;
         // An unreadable time counts as expired.

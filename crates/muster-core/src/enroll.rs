@@ -189,6 +189,7 @@ impl Applicant {
             kind: request.kind,
             id: non_empty(request.id).map(AgentId::propose).transpose().map_err(bad_request)?,
             enrollment_id: handle.map(str::to_owned),
+            // Wiped on drop: whoever knows the token can take over the host's record.
             replace_token: token.map(|token| Zeroizing::new(token.to_owned())),
             tags: clean_tags(request.tags.iter())?,
             metadata: read_metadata(request.metadata)?,
@@ -237,6 +238,8 @@ impl Applicant {
         if circumstances.key.policy_id.is_some() && circumstances.key.policy_id != stored.policy_id {
             return Err(not_replaceable("the enrollment key is for another policy"));
         }
+        // All cheap checks come before this one, so that a request that fails anyway can't occupy a thread with
+        // hashing.
         if token_fits(token, hash) { Ok(Life::Continued) } else { Err(not_replaceable("the replace token is wrong")) }
     }
 
@@ -260,6 +263,7 @@ impl Applicant {
             }
         };
         record.host_id = Some(host_id);
+        // Only now, because a generated id is part of the metadata (EA38).
         let local = self.metadata_for(&id);
         // Clears the components of the previous enrollment; `None` would keep them.
         let components = (life == Life::Next).then(|| Arc::from("[]"));
@@ -284,6 +288,7 @@ impl Applicant {
             return (known.id.clone(), Some(known.clone()));
         }
         if let Some(before) = before {
+            // The request names no machine, so the agent stays on the host of its stored record.
             return (before.clone(), None);
         }
         let host = Host {
@@ -303,6 +308,7 @@ impl Applicant {
             family: self.family,
             host_id: None,
             former_id: self.former_id_of(&id),
+            node: None,
             id,
             kind: self.kind,
             active: true,
@@ -359,6 +365,7 @@ impl Applicant {
             policy_failure: None,
             // Only this host has the new key.
             duplicate_hosts: None,
+            // A reinstalled agent runs no policy yet.
             running_policy_id: None,
             tags: admitted.placement.tags,
             space: circumstances.key.space.clone(),
@@ -369,6 +376,7 @@ impl Applicant {
             audit: None,
             unenrolled_at: None,
             unenrolled_reason: None,
+            // An open upgrade continues: reinstalling may be how it was carried out.
             upgrade: stored.upgrade.reinstalled(),
             last_address: circumstances.address.to_owned(),
             ..stored.clone()

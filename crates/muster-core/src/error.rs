@@ -69,6 +69,7 @@ impl Error {
     /// Creates an error for an invalid field.
     pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
         let (field, reason) = (field.into(), reason.into());
+        // The field is in the message too, because not every protocol has a place for it.
         Self { field: Some(field.clone()), ..Self::new(ErrorKind::Invalid, "invalid", format!("{field}: {reason}")) }
     }
 

@@ -1,7 +1,7 @@
-//! Chains of errors: how one keeps its cause, and how both are printed.
+//! Chains of errors: keeping the cause of an error, and printing both.
 //!
-//! An error keeps the error that caused it as its `source`. Only the edges (a log line, a command's message) turn a
-//! chain into text, with [`chain`].
+//! An error keeps its cause as its `source`. It is converted to text only where it is printed (in a log line or a
+//! command's message), with [`chain`].
 
 use std::error::Error;
 use std::fmt;
@@ -19,6 +19,7 @@ pub struct Chain<'a>(&'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Collected first, because each cause is compared with all the text before it.
         let mut text = self.0.to_string();
         let mut next = self.0.source();
         while let Some(error) = next {
@@ -33,15 +34,14 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// The cause of an error. Shared, so that an error that keeps it can be cloned: one failed transaction is the answer
-/// to many callers.
+/// The cause of an error. Shared, so that errors can be cloned: one failed transaction is reported to many callers.
 ///
 /// Its text is that of the whole chain. Two causes are equal if their texts are.
 #[derive(Clone)]
 pub struct SharedError(Arc<dyn Error + Send + Sync>);
 
 impl SharedError {
-    /// What was being done when `source` occurred: `sealing a token: the key is too short`.
+    /// Adds the operation that failed because of `source`: `sealing a token: the key is too short`.
     pub fn during(what: impl Into<String>, source: impl Into<Self>) -> Self {
         During { what: what.into(), source: source.into() }.into()
     }
@@ -75,6 +75,7 @@ impl fmt::Debug for SharedError {
 
 impl PartialEq for SharedError {
     fn eq(&self, other: &Self) -> bool {
+        // The types of the causes are erased, so their texts are all that can be compared.
         self.to_string() == other.to_string()
     }
 }

@@ -57,6 +57,7 @@ impl Upload {
 
     /// Returns whether it failed or was deleted, so that its bytes no longer exist.
     pub fn is_failed(&self) -> bool {
+        // The record outlives its bytes, so that the administrator learns what happened to the upload.
         matches!(self.status, FileStatus::UploadError | FileStatus::Deleted)
     }
 }

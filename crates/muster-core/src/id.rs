@@ -71,6 +71,7 @@ macro_rules! id_type {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
+        // Shared, because ids are cloned into caches, wake-ups and log fields for every connected agent.
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -86,6 +87,8 @@ macro_rules! id_type {
                 check_proposal(text).map(|()| Self(text.into()))
             }
 
+            // Stored ids were validated when they were created. Validating them again on every read would take time,
+            // and could make a record unreadable after the rules have changed.
             /// Wraps a string from the store or a generator without validating it.
             pub fn trusted(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())

@@ -108,6 +108,7 @@ pub fn reassign(
 ) -> Result<Changed, Error> {
     unless_unenrolled(before)?;
     let policy_id = policy.map(|policy| policy.id.clone());
+    // Only the revision changes if the policy stays the same, for example when it is pinned or rolled back.
     let same_policy = policy_id == before.policy_id;
     if same_policy && revision == before.target_revision {
         let name = policy_id.as_ref().map_or("no policy", PolicyId::as_str);
@@ -120,6 +121,7 @@ pub fn reassign(
         // (EA §4.7).
         policy_revision: if same_policy { before.policy_revision } else { 0 },
         policy_failure: before.policy_failure.clone().filter(|_| same_policy),
+        // Copied with the assignment, since the status is evaluated without the policy.
         inactivity_timeout: inactivity_timeout(policy.map(|policy| policy.inactivity_timeout)),
         ..before.clone()
     };
@@ -140,6 +142,7 @@ pub fn changed_tags(tags: &[String], add: &[String], remove: &[String]) -> Vec<S
     let mut after: Vec<String> = Vec::with_capacity(tags.len() + add.len());
     let kept = tags.iter().filter_map(|tag| match rename {
         Some((old, new)) if tag == old => Some(new),
+        // Removed before adding: a tag in both lists ends up on the agent.
         _ if remove.contains(tag) => None,
         _ => Some(tag),
     });

@@ -76,8 +76,6 @@ impl std::ops::AddAssign for KeyCounts {
 impl KeyState {
     /// All states.
     pub const ALL: [Self; 5] = [Self::Wanted, Self::Outdated, Self::Widened, Self::Confirmed, Self::Live];
-    /// Those in which the cluster has to be called.
-    pub const TO_DO: [Self; 3] = [Self::Wanted, Self::Outdated, Self::Confirmed];
 }
 
 /// A key that a cluster has created.

@@ -24,6 +24,7 @@ pub fn no_certificate(bytes: &[u8]) -> Option<String> {
         Some(&("TRUSTED CERTIFICATE" | "X509 CERTIFICATE")) => {
             "it is in OpenSSL's own certificate format; convert it: openssl x509 -in FILE".to_owned()
         }
+        // For instance a private key, if its file was given instead of that of the certificate.
         Some(label) => format!("it contains {} {} instead of a certificate", article(label), label.to_lowercase()),
         None => "it is not PEM: it has no line -----BEGIN CERTIFICATE-----".to_owned(),
     })

@@ -7,7 +7,7 @@ use std::time::Duration;
 const CLIENT_MARGIN: Duration = Duration::from_secs(120);
 /// Minimum poll duration for clients that request one.
 const MIN_REQUESTED: Duration = Duration::from_secs(60);
-/// Poll duration if preparing the response took longer than the poll.
+/// Poll duration if preparing the response took longer than the poll. Not zero, so that the poll still goes through the
 /// timer.
 const SHORTEST: Duration = Duration::from_millis(1);
 
@@ -35,6 +35,7 @@ impl PollLimits {
         let whole = match requested {
             // Go clients send zero for an unset duration, so it means the default and not the minimum.
             Some(requested) if requested.nanos != 0 => {
+                // The minimum comes last: a client that requests less than three minutes still gets one minute.
                 requested.to_std().saturating_sub(CLIENT_MARGIN).min(self.max).max(MIN_REQUESTED)
             }
             _ => self.default,
@@ -104,6 +105,7 @@ fn element(text: &str) -> Result<(i128, &str), BadDuration> {
     if whole.is_empty() && fraction.is_empty() || whole.len() > 19 {
         return Err(BadDuration);
     }
+    // The unit ends where the next number begins, which can begin with a point (`1m.5s`).
     let end = rest.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(rest.len());
     let unit = unit_nanos(&rest[..end]).ok_or(BadDuration)?;
     let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| BadDuration)? };

@@ -1,8 +1,8 @@
-//! The second of two hosts behind one agent's key is told to enroll again, if the policy says so.
+//! Reenrollment of a second host that uses the key of an agent, if the policy requests it.
 //!
-//! Both hosts present the same key, so that it can't be revoked for one of them. The one that was there first keeps the
-//! agent. Each of the others is told once an hour at most, one after the other, and only while it is certain that the
-//! first one is still there.
+//! Both hosts present the same key, which therefore can't be revoked for one of them. The first host keeps the agent.
+//! The others are told to enroll again one at a time, each at most once an hour, and only while the first host is
+//! certain to exist.
 
 use std::time::Duration;
 
@@ -13,23 +13,25 @@ use crate::duplicate_hosts::{DuplicateHosts, HostMark, Reenrollment, Reenrollmen
 use crate::id::{ActionId, EnrollmentKeyId};
 use crate::time::Timestamp;
 
-/// How long the token of a reenrollment admits, and its action is delivered.
+/// Lifetime of the action and of its enrollment token.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(600);
-/// Reenrollments of one agent's hosts within [`HOUR`], at most.
+// Host ids are not authenticated. Without this limit, a script with the key could make the server create any number of
+// enrollment keys.
+/// Maximum number of reenrollments of an agent's hosts within [`HOUR`].
 const MOST_AN_HOUR: usize = 12;
 const HOUR: Duration = Duration::from_secs(3600);
-/// Hosts that have not alternated for this long are not told: the first one may have been replaced by the second.
+/// Time since the hosts last alternated after which none is told: the second one may have replaced the first.
 const FRESH: Duration = Duration::from_secs(900);
-/// Field of the action's data that names the host; agents are not sent it.
+/// Field of the action's data with the host. It is not delivered to agents.
 const HOST: &str = "host";
 
-/// What a policy does about two hosts behind one agent's key (`duplicate_hosts`).
+/// Reaction to hosts that share the key of an agent (setting `duplicate_hosts`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDuplicateHosts {
     /// Warns.
     #[default]
     Warn,
-    /// Warns, and tells the second host to enroll again.
+    /// Warns, and has the second host enroll again.
     Reenroll,
 }
 
@@ -37,14 +39,14 @@ impl OnDuplicateHosts {
     /// The values of the setting.
     pub const WORDS: [&'static str; 2] = ["warn", "reenroll"];
 
-    /// The setting among a policy's fields.
+    /// Reads the setting from the fields of a policy.
     pub fn of(fields: &Value) -> Self {
         if fields["duplicate_hosts"] == "reenroll" { Self::Reenroll } else { Self::Warn }
     }
 }
 
 impl DuplicateHosts {
-    /// Whether `host` is to be told now that it must enroll again.
+    /// Returns whether `host` must be told now to enroll again.
     pub fn calls_for_reenrollment(&self, host: &HostMark, now: Timestamp) -> bool {
         let mut recent = self.reenrollments.iter().filter(|one| now.since(one.at) < HOUR);
         *host != self.keeper
@@ -53,20 +55,22 @@ impl DuplicateHosts {
             && !recent.any(|one| one.host == *host || one.is_pending(now))
     }
 
-    /// Notes a reenrollment of `host`. Returns the keys of earlier ones, which are to be deleted.
+    /// Adds a reenrollment of `host`. Returns the keys of completed ones, which must be deleted.
     pub fn begin_reenrollment(
         &mut self,
         host: HostMark,
         state: ReenrollmentState,
         now: Timestamp,
     ) -> Vec<EnrollmentKeyId> {
+        // Before the old entries are dropped: with them, their keys would be forgotten, and stay valid until they
+        // expire.
         let spent = self.reenrollments.iter_mut().filter_map(|one| one.take_spent_key(now)).collect();
         self.reenrollments.retain(|one| now.since(one.at) < HOUR);
         self.reenrollments.push(Reenrollment { host, at: now, state });
         spent
     }
 
-    /// Notes that the host which was told by `action` has answered. Returns whether it was pending.
+    /// Records that the host acknowledged `action`. Returns whether the reenrollment was pending.
     pub fn answer_reenrollment(&mut self, action: &ActionId) -> bool {
         for one in &mut self.reenrollments {
             if let ReenrollmentState::Pending { action: pending, key } = &one.state
@@ -79,7 +83,8 @@ impl DuplicateHosts {
         false
     }
 
-    /// Whether a host was told lately: a report that the agent has migrated comes from that host.
+    /// Returns whether a host was told within the last hour. A report that the agent migrated then comes from that
+    /// host.
     pub fn was_reenrolled(&self, now: Timestamp) -> bool {
         let told = |one: &Reenrollment| one.state != ReenrollmentState::ByHand;
         self.reenrollments.iter().any(|one| told(one) && now.since(one.at) < HOUR)
@@ -92,6 +97,7 @@ impl Reenrollment {
     }
 
     fn take_spent_key(&mut self, now: Timestamp) -> Option<EnrollmentKeyId> {
+        // The host may still be enrolling with this key.
         if self.is_pending(now) {
             return None;
         }
@@ -105,16 +111,17 @@ impl Reenrollment {
     }
 }
 
-/// The data of the action that tells `host`: that of a `MIGRATE` to the server itself.
+/// Returns the data of the action for `host`: that of a `MIGRATE` to this server.
 pub fn action_data(mut migration: Value, host: &HostMark) -> Value {
     migration[HOST] = host.as_str().into();
     migration
 }
 
-/// The `MIGRATE` that `host` gets for a reenrollment action; `None`: the action is for another host.
+/// Returns the `MIGRATE` that is delivered to `host` for a reenrollment; `None` if it is for another host.
 pub fn delivered_to(action: &Action, host: Option<&HostMark>) -> Option<Action> {
     let mut data: Value = serde_json::from_str(action.data.as_deref()?).ok()?;
     let named = data.as_object_mut()?.remove(HOST)?;
+    // All hosts poll with the same key. The keeper must never get this action, since it would leave the agent.
     host.filter(|host| named == host.as_str())?;
     Some(Action { kind: ActionType::Migrate, data: Some(data.to_string().into()), ..action.clone() })
 }

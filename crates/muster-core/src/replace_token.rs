@@ -30,6 +30,7 @@ pub fn hash(token: &str, iterations: NonZeroU32, entropy: &dyn Entropy) -> Strin
 /// Returns whether `token` matches the hash, in constant time. A malformed hash matches nothing.
 /// As slow as [`hash`].
 pub fn verify(token: &str, stored: &str) -> bool {
+    // The stored number of iterations counts, so that older hashes stay valid when the constant is raised.
     let Some((iterations, salt, key)) = read(stored) else { return false };
     pbkdf2::verify(PBKDF2_HMAC_SHA512, iterations, &salt, token.as_bytes(), &key).is_ok()
 }

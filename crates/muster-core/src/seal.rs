@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::entropy::{Entropy, random_bytes};
 use crate::id::{ClusterId, EnrollmentKeyId, KeyId, SecretId};
 
+// The first byte, so that another algorithm can be added without touching sealed values.
 const FORMAT: u8 = 1;
 const KEY_ID_LEN: usize = 8;
 const HEADER_LEN: usize = 1 + KEY_ID_LEN + NONCE_LEN;
@@ -135,11 +136,13 @@ impl Sealer {
         let mut plain = Zeroizing::new(body.to_vec());
         let aad = Aad::from(place.associated_data());
         let length = self.key.open_in_place(nonce, aad, &mut plain).map_err(|_| SealError::Forged)?.len();
+        // Decrypted in place; the tag is at the end of the buffer.
         plain.truncate(length);
         Ok(plain)
     }
 }
 
+// The prefix makes this hash useless for anything else that is derived from the key.
 /// Returns the id of a master key, which does not reveal the key.
 fn key_id(master_key: &[u8]) -> [u8; KEY_ID_LEN] {
     let mut context = Context::new(&SHA256);

@@ -95,6 +95,7 @@ pub fn for_each(policy: &mut Map<String, Value>, visit: &mut dyn FnMut(&str, &mu
 /// Returns the ids of all secrets that `policy` refers to.
 pub fn ids(policy: &Value) -> BTreeSet<SecretId> {
     let mut found = BTreeSet::new();
+    // A copy, because the visitor takes ids by mutable reference.
     if let Value::Object(mut copy) = policy.clone() {
         for_each(&mut copy, &mut |_, id| {
             found.insert(SecretId::trusted(id.as_str()));
@@ -240,6 +241,7 @@ impl Pass<'_> {
         for (name, field) in fields.iter_mut() {
             self.value(field, &join(path, name));
         }
+        // After the other fields, since a reference by path overrides a plain value of the same field.
         if let Some(Value::Object(mirror)) = mirror {
             self.mirror(&mirror, fields, path);
         }

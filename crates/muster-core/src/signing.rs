@@ -65,6 +65,7 @@ impl Signer {
     pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, SigningError> {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8).map_err(|_| SigningError::Key)?;
         let der = pair.public_key().as_der().map_err(|_| SigningError::Key)?;
+        // Encoded once, because every compiled policy contains it.
         let public_key = STANDARD.encode(der.as_ref());
         Ok(Self { pair, public_key })
     }

@@ -106,6 +106,7 @@ pub fn evaluate(record: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -
         return (Status::Unenrolled, None);
     }
     let sighting = last_sighting(record, seen, now);
+    // An agent that never checked in goes offline and inactive like any other, counted from its enrollment.
     let last = sighting.unwrap_or(record.enrolled_at.min(now));
     let inactive_at = record.inactivity_timeout.filter(|timeout| !timeout.is_zero()).map(|t| last.plus(t).plus(MOMENT));
     // The deadline of an upgrade applies in every status.
@@ -131,6 +132,7 @@ fn left(reason: AuditReason) -> Option<Status> {
     match reason {
         AuditReason::Uninstall => Some(Status::Uninstalled),
         AuditReason::Orphaned => Some(Status::Orphaned),
+        // These do not mean that the agent is gone from its host, so its presence decides.
         AuditReason::KeyRevoked | AuditReason::Migrated => None,
     }
 }
@@ -140,8 +142,8 @@ fn present(record: &AgentRecord, seen: bool, now: Timestamp) -> (Status, Option<
     let upgrade_at = upgrade_begins(record);
     let later = upgrade_at.filter(|at| *at > now);
     let upgrading = upgrade_at.is_some() && later.is_none();
-    // An agent without a policy waits_for_first for none, and one that could not apply its first policy has it: both have the
-    // status that they report.
+    // An agent without a policy waits for none, and one that could not apply its first policy has received it. Both
+    // have the status that they report.
     let waits_for_first = record.policy_revision <= 0 && record.policy_failure.is_none();
     let wants_policy = seen && record.policy_id.is_some() && waits_for_first;
     let status = if upgrading || wants_policy {
@@ -195,6 +197,7 @@ pub fn is_stuck(record: &AgentRecord, now: Timestamp) -> bool {
 /// Updates `status`, `status_since` and `status_deadline` of a record for `now`. Returns whether the status changed.
 pub fn transition(record: &mut AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> bool {
     let (status, deadline) = evaluate(record, seen, now);
+    // Even if the status stays the same: a later sighting moves the deadline.
     record.status_deadline = deadline;
     let changed = record.status != status;
     if changed {

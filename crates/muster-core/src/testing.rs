@@ -105,6 +105,7 @@ pub fn bare_agent(id: &str, now: Timestamp) -> AgentRecord {
         family: Family::Elastic,
         host_id: None,
         former_id: None,
+        node: None,
         kind: AgentType::Permanent,
         active: true,
         credentials: LiveCredentials::default(),

@@ -46,6 +46,7 @@ impl Timestamp {
     /// Adds `duration`; saturates instead of overflowing.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
+        // Wrapping around would turn an expiration far in the future into one in the past.
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(micros))
     }
@@ -64,6 +65,7 @@ impl Timestamp {
 
     /// Parses RFC 3339 with any offset and any fraction (EA124). Digits below a microsecond are dropped.
     pub fn parse_rfc3339(text: &str) -> Result<Self, NotATimestamp> {
+        // Truncated in the error, because the text comes from a request.
         let parsed: jiff::Timestamp = text.parse().map_err(|_| NotATimestamp(text.chars().take(64).collect()))?;
         Ok(Self(parsed.as_microsecond()))
     }

@@ -243,6 +243,7 @@ impl UpgradeState {
         let progress_at = self.open.as_ref()?.progress_at?;
         let details = self.details.as_deref().and_then(UpgradeDetails::stored);
         let scheduled = details.and_then(|details| details.scheduled_at());
+        // An upgrade that is scheduled for tomorrow must not fail today.
         let from = [self.started_at, scheduled].into_iter().flatten().fold(progress_at, Timestamp::max);
         Some(from.plus(GIVEN_UP_AFTER))
     }

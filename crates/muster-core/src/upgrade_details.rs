@@ -78,6 +78,7 @@ impl UpgradeDetails {
     /// Returns the last error, even if the agent is still retrying.
     pub fn error(&self) -> Option<&str> {
         let metadata = self.metadata.as_ref()?;
+        // The final error takes precedence over that of an earlier attempt.
         let texts = ["error_msg", "retry_error_msg"].map(|key| metadata.get(key).and_then(Value::as_str));
         texts.into_iter().flatten().find(|text| !text.is_empty())
     }

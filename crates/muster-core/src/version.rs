@@ -26,6 +26,7 @@ impl Version {
         let core = text.split(['-', '+']).next().unwrap_or_default().trim_end();
         let mut parts = core.split('.').map(number);
         let version = Self(parts.next()??, parts.next().unwrap_or(Some(0))?, parts.next().unwrap_or(Some(0))?);
+        // A fourth number, as in Windows file versions, is not a version of an agent.
         parts.next().is_none().then_some(version)
     }
 }

@@ -19,6 +19,8 @@ impl Inner {
     pub(super) async fn status(&self, headers: &HeaderMap) -> Reply {
         let state = match self.options.health.get() {
             ServerState::Healthy if self.fleet.server_status().trouble().is_some() => ServerState::Degraded,
+            // Its agents are to go elsewhere, as from a server that stops.
+            ServerState::Healthy if self.fleet.is_draining() => ServerState::Stopping,
             state => state,
         };
         // The status must be answered while the store hangs: an agent that gets no answer rejects its new policy.

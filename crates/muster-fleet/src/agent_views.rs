@@ -5,6 +5,7 @@ use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::authorization::{AgentsRead, Grant};
 use muster_core::credential::Credential;
 use muster_core::id::AgentId;
+use muster_core::output_key::OutputKey;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, Page};
@@ -23,6 +24,8 @@ pub struct AgentView {
     pub connected: bool,
     /// Its credentials, the newest first; `None` in lists.
     pub credentials: Option<Vec<Credential>>,
+    /// Its keys at outputs; `None` in lists.
+    pub output_keys: Option<Vec<OutputKey>>,
 }
 
 /// Filter, sort order and page of a list of agents.
@@ -97,9 +100,10 @@ impl Agents {
         let documents: AgentDocuments =
             self.store.seen_by(agent.grant()).agent_documents(&agent).await?.unwrap_or_default();
         let credentials = self.store.seen_by(agent.grant()).agent_credentials(&agent).await?;
+        let output_keys = Some(self.store.seen_by(agent.grant()).output_keys(&agent).await?);
         let record = agent.into_inner();
         let view = self.with_presence(AgentDetails { record, documents });
-        Ok(AgentView { credentials: Some(credentials), ..view })
+        Ok(AgentView { credentials: Some(credentials), output_keys, ..view })
     }
 
     /// Returns the number of matching agents in each status.
@@ -117,6 +121,12 @@ impl Agents {
         let seen = self.registry.last_seen(id, self.clock.now());
         // Presence is written in batches, so memory is usually ahead of the store; after a restart it is behind.
         let last_checkin = seen.max(details.record.last_checkin);
-        AgentView { connected: self.registry.is_connected(id), last_checkin, details, credentials: None }
+        AgentView {
+            connected: self.registry.is_connected(id),
+            last_checkin,
+            details,
+            credentials: None,
+            output_keys: None,
+        }
     }
 }

@@ -18,6 +18,7 @@ use muster_store::Write;
 use serde_json::json;
 
 use super::authority::System;
+use super::currency::Currency;
 use super::records::Records;
 use super::registry::{AgentEntry, Registry};
 use super::throttle::Throttle;
@@ -38,6 +39,7 @@ pub struct Authentication {
     clock: Arc<dyn Clock>,
     registry: Arc<Registry>,
     records: Arc<Records>,
+    currency: Arc<Currency>,
     /// Limits audit events about keys that were presented for another agent.
     mismatches: Throttle,
 }
@@ -48,30 +50,39 @@ impl Authentication {
         clock: Arc<dyn Clock>,
         registry: Arc<Registry>,
         records: Arc<Records>,
+        currency: Arc<Currency>,
     ) -> Self {
-        Self { store, clock, registry, records, mismatches: Throttle::new(Duration::from_secs(60)) }
+        Self { store, clock, registry, records, currency, mismatches: Throttle::new(Duration::from_secs(60)) }
     }
 
     /// Returns the agent with that id, if the key is one of its own. A valid key of another agent gives
     /// [`Denial::ForeignKey`] (EA54) and an audit event, any other key [`Denial::UnknownKey`].
     pub async fn agent(&self, id: &str, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
-        if let Ok(id) = AgentId::parse(id) {
-            let entry = match self.registry.get(&id) {
-                // The usual case, without a read: a check-in of a known agent costs one SHA-256.
-                Some(entry) => Some(entry),
-                // Boxed, so that the future of every check-in does not reserve the space of this rare path.
-                None => Box::pin(self.records.entry(&id)).await?,
-            };
-            if let Some(entry) = entry.filter(|entry| entry.record().is_some_and(|record| holds_key(&record, key))) {
+        if let Some(entry) = AgentId::parse(id).ok().and_then(|id| self.registry.get(&id)) {
+            self.currency.ensure(&self.records, &entry).await?;
+            // The usual case, without a read: a check-in of a known agent costs one SHA-256.
+            if entry.record().is_some_and(|record| holds_key(&record, key)) {
                 entry.credential_used(&key.id, self.clock.now());
                 return Ok(entry);
             }
         }
-        Box::pin(self.refuse_key(id, key)).await
+        // Boxed, so that the future of every check-in does not reserve the space of this rare path.
+        Box::pin(self.stored_agent(id, key)).await
     }
 
-    async fn refuse_key<T>(&self, id: &str, key: &ApiKey) -> Result<T, Error> {
-        let holder = self.key_holder(key).await?.ok_or_else(unauthorized)?;
+    /// Authenticates an agent that is not cached, or whose cached record does not have the key: another server may just
+    /// have enrolled it again.
+    async fn stored_agent(&self, id: &str, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
+        let holder = match self.key_of_agent(key).await? {
+            Some(record) if record.id.as_str() == id => {
+                let entry = self.registry.admit(record);
+                entry.credential_used(&key.id, self.clock.now());
+                return Ok(entry);
+            }
+            Some(record) => format!("agent:{}", record.id),
+            None if self.is_enrollment_key(key).await? => format!("enrollment_key:{}", key.id),
+            None => return Err(unauthorized()),
+        };
         self.audit_identity_mismatch(&holder, id).await;
         Err(Denial::ForeignKey.into())
     }
@@ -92,15 +103,7 @@ impl Authentication {
 
     /// Returns true if the key is valid, be it an agent's or an enrollment key.
     pub async fn any_key(&self, key: &ApiKey) -> Result<bool, Error> {
-        Ok(self.key_holder(key).await?.is_some())
-    }
-
-    /// Returns the key's holder for the audit log: `agent:<id>` or `enrollment_key:<id>`.
-    async fn key_holder(&self, key: &ApiKey) -> Result<Option<String>, Error> {
-        if let Some(record) = self.key_of_agent(key).await? {
-            return Ok(Some(format!("agent:{}", record.id)));
-        }
-        Ok(self.is_enrollment_key(key).await?.then(|| format!("enrollment_key:{}", key.id)))
+        Ok(self.key_of_agent(key).await?.is_some() || self.is_enrollment_key(key).await?)
     }
 
     async fn key_of_agent(&self, key: &ApiKey) -> Result<Option<AgentRecord>, Error> {

@@ -13,13 +13,16 @@ use muster_core::action::DueAction;
 use muster_core::change::Change;
 use muster_core::error_chain::chain;
 use muster_core::id::{ActionId, AgentId, PolicyId};
+use muster_store::has_gap;
 
 use super::authority::System;
+use super::currency::Currency;
 use super::policy_cache::PolicyCache;
 use super::records::Records;
 use super::registry::{AgentEntry, Registry};
 use super::shutdown::Shutdown;
 use super::status_timer::Statuses;
+use super::urls::{self, ServerUrls};
 use super::watched_store::WatchedStore;
 
 const BATCH: u32 = 1000;
@@ -38,24 +41,32 @@ pub(crate) struct ChangeFeed {
     records: Arc<Records>,
     policies: Arc<PolicyCache>,
     statuses: Arc<Statuses>,
+    urls: Arc<ServerUrls>,
+    currency: Arc<Currency>,
     shutdown: Arc<Shutdown>,
     /// Number of the last change that this node handled.
     handled: AtomicI64,
 }
 
+/// The dependencies of a [`ChangeFeed`].
+pub(crate) struct ChangeFeedParts {
+    pub(crate) store: Arc<WatchedStore>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) records: Arc<Records>,
+    pub(crate) policies: Arc<PolicyCache>,
+    pub(crate) statuses: Arc<Statuses>,
+    pub(crate) urls: Arc<ServerUrls>,
+    pub(crate) currency: Arc<Currency>,
+    pub(crate) shutdown: Arc<Shutdown>,
+}
+
 impl ChangeFeed {
-    pub(crate) fn new(
-        store: Arc<WatchedStore>,
-        registry: Arc<Registry>,
-        records: Arc<Records>,
-        policies: Arc<PolicyCache>,
-        statuses: Arc<Statuses>,
-        shutdown: Arc<Shutdown>,
-    ) -> Self {
+    pub(crate) fn new(parts: ChangeFeedParts) -> Self {
+        let ChangeFeedParts { store, registry, records, policies, statuses, urls, currency, shutdown } = parts;
         // Nothing is cached yet, so older changes don't matter. The number is taken here and not when `follow` first
         // runs: agents may be cached in between, and their changes must not be skipped.
         let handled = AtomicI64::new(*store.everywhere(&System).changes().borrow());
-        Self { store, registry, records, policies, statuses, shutdown, handled }
+        Self { store, registry, records, policies, statuses, urls, currency, shutdown, handled }
     }
 
     /// Number of the last change that this node handled.
@@ -72,12 +83,23 @@ impl ChangeFeed {
     /// Follows the change log until shutdown, from the position at which this feed was constructed.
     pub(crate) async fn follow(self: Arc<Self>) {
         let mut newest = self.store.everywhere(&System).changes();
+        let mut standing = self.store.everywhere(&System).this_node();
+        let mut epoch = standing.borrow_and_update().epoch.clone();
         let mut handled = self.handled();
         loop {
-            while handled < *newest.borrow_and_update() {
+            loop {
+                let known = *newest.borrow_and_update();
+                if handled >= known {
+                    break;
+                }
+                self.currency.fall_behind();
                 match self.handle_changes(handled).await {
                     Ok(seq) => {
                         handled = seq;
+                        if handled >= known {
+                            // Whatever was committed meanwhile has waited no longer than this batch took.
+                            self.currency.catch_up();
+                        }
                         self.handled.store(handled, Ordering::Release);
                         self.store.everywhere(&System).changes_handled(handled);
                     }
@@ -94,7 +116,14 @@ impl ChangeFeed {
             }
             tokio::select! {
                 grown = newest.changed() => if grown.is_err() { return },
+                changed = standing.changed() => if changed.is_err() { return },
                 () = self.shutdown.wait() => return,
+            }
+            let now = standing.borrow_and_update().clone();
+            if now.epoch != epoch {
+                tracing::warn!("this server was taken for dead: its agents poll again, and its caches start empty");
+                epoch = now.epoch;
+                self.start_over().await;
             }
         }
     }
@@ -103,6 +132,13 @@ impl ChangeFeed {
     async fn handle_changes(self: &Arc<Self>, seq: i64) -> Result<i64, Error> {
         let changes = self.store.everywhere(&System).changes_since(seq, BATCH).await?;
         let Some((last, _)) = changes.last().cloned() else { return Ok(seq) };
+        if has_gap(seq, &changes) {
+            tracing::warn!(
+                handled = seq,
+                "changes were pruned before this server handled them: its caches start empty"
+            );
+            self.start_over().await;
+        }
         // In log order, but consecutive agent changes are handled together: a bulk action writes thousands in a row,
         // and one read for each would make this node fall behind.
         for run in changes.chunk_by(|(_, one), (_, next)| is_of_agent(one) && is_of_agent(next)) {
@@ -110,6 +146,7 @@ impl ChangeFeed {
                 Some(Change::Agent(_)) => self.agents_changed(run).await?,
                 Some(Change::Action(id)) => self.action_changed(id).await?,
                 Some(Change::Policy(id)) => self.policy_changed(id).await?,
+                Some(Change::Setting(name)) if name == urls::SETTING => self.urls.refresh().await?,
                 // These are not cached. `None` is a kind of change that a newer node wrote.
                 Some(Change::EnrollmentKey(_) | Change::Output(_) | Change::Setting(_)) | None => {}
             }
@@ -142,6 +179,28 @@ impl ChangeFeed {
         // of the record brings no action: an action has a change of its own.
         known.iter().for_each(|entry| entry.wake_for_policy());
         Ok(())
+    }
+
+    /// Drops everything that was cached, after changes may have been missed, and ends the held polls, whose agents then poll
+    /// again. Other servers may have recorded the agents' check-ins meanwhile.
+    async fn start_over(self: &Arc<Self>) {
+        // The latest sightings are only in memory. If they can't be written, absences count anew anyway.
+        if let Err(error) = self.statuses.flush_presence().await {
+            tracing::warn!(error = %chain(&error), "failed to write last check-in times");
+        }
+        self.policies.clear();
+        let detached = self.registry.detach_all();
+        let feed = Arc::clone(self);
+        // Spread, like a fan-out: the agents of a large fleet must not all poll again in the same moment.
+        tokio::spawn(async move {
+            for wave in detached.chunks(WAVE) {
+                wave.iter().for_each(|entry| entry.wake());
+                tokio::time::sleep(WAVE_PAUSE).await;
+            }
+            if let Err(error) = feed.urls.refresh().await {
+                tracing::warn!(error = %chain(&error), "failed to read the external URLs");
+            }
+        });
     }
 
     async fn action_changed(&self, id: &ActionId) -> Result<(), Error> {

@@ -36,6 +36,8 @@ use tokio::time::Instant;
 
 use super::authenticate::unauthorized;
 use super::authority::System;
+use super::currency::Currency;
+use super::members::Members;
 use super::output_keys::{Keys, Look, OutputKeys};
 use super::policy_cache::{PolicyCache, open_secrets};
 use super::records::Records;
@@ -43,10 +45,17 @@ use super::registry::{AgentEntry, LastRequest, PolicyOffers, PollSlot, Registry}
 use super::secrets::SealedSecrets;
 use super::shutdown::Shutdown;
 use super::update::{AgentChange, end_of_upgrade};
+use super::urls::ServerUrls;
 use super::watched_store::WatchedStore;
 
 /// Maximum actions in one response (EA75).
 const BATCH: u32 = 100;
+
+/// Maximum attempts to take the report of an agent that moves between servers at the same time.
+const MOVES: usize = 3;
+
+/// The updated record, the policy revision that the agent runs, and its requested poll time.
+type Taken = (Arc<AgentRecord>, i64, Option<GoDuration>);
 
 /// Number of times that a revision is delivered without a pause to an agent that does not apply it (D11).
 const OFFERS_WITHOUT_PAUSE: u32 = 3;
@@ -158,7 +167,9 @@ pub struct CheckIns {
     pub(super) policies: Arc<PolicyCache>,
     pub(super) keys: Arc<OutputKeys>,
     pub(super) secrets: Arc<SealedSecrets>,
-    external_url: Option<String>,
+    urls: Arc<ServerUrls>,
+    currency: Arc<Currency>,
+    members: Arc<Members>,
     /// Certificate of the CA that agents must trust, PEM; empty while unknown, or if the platform's CAs suffice.
     pub(super) own_ca: OnceLock<String>,
     limits: PollLimits,
@@ -177,8 +188,9 @@ pub(crate) struct CheckInParts {
     pub(crate) policies: Arc<PolicyCache>,
     pub(crate) keys: Arc<OutputKeys>,
     pub(crate) secrets: Arc<SealedSecrets>,
-    /// The URL that agents use, if one is known.
-    pub(crate) external_url: Option<String>,
+    pub(crate) urls: Arc<ServerUrls>,
+    pub(crate) currency: Arc<Currency>,
+    pub(crate) members: Arc<Members>,
     pub(crate) limits: PollLimits,
     pub(crate) shutdown: Arc<Shutdown>,
 }
@@ -196,7 +208,9 @@ impl CheckIns {
             policies: parts.policies,
             keys: parts.keys,
             secrets: parts.secrets,
-            external_url: parts.external_url,
+            urls: parts.urls,
+            currency: parts.currency,
+            members: parts.members,
             own_ca: OnceLock::new(),
             limits: parts.limits,
             shutdown: parts.shutdown,
@@ -209,8 +223,8 @@ impl CheckIns {
     }
 
     /// The URL that agents use to reach the server.
-    pub(super) fn own_url(&self) -> Option<&str> {
-        self.external_url.as_deref()
+    pub(super) fn own_url(&self) -> Option<String> {
+        self.urls.first()
     }
 
     /// Handles a check-in that has the same bytes as the last one, from an agent whose record has not changed since. It
@@ -222,7 +236,8 @@ impl CheckIns {
     ) -> Result<Option<Poll>, Error> {
         let Some(last) = entry.same_request(digest) else { return Ok(None) };
         // In any other status a check-in is news by itself: it brings the agent back online.
-        let Some(record) = entry.record().filter(|record| is_settled(record)) else { return Ok(None) };
+        let is_settled = |record: &Arc<AgentRecord>| is_settled(record) && self.records.is_own(record);
+        let Some(record) = entry.record().filter(is_settled) else { return Ok(None) };
         entry.seen(self.clock.now());
         let baseline = Baseline { policy: record.policy_id.clone(), revision: last.policy_revision, sharer: None };
         self.answer(entry, baseline, last.poll).await.map(Some)
@@ -245,11 +260,18 @@ impl CheckIns {
 
     /// Decides and commits the changes. Returns the updated record, the policy revision that the agent runs, and its
     /// requested poll time.
-    async fn take_report(
-        &self,
-        entry: &Arc<AgentEntry>,
-        input: &CheckInInput<'_>,
-    ) -> Result<(Arc<AgentRecord>, i64, Option<GoDuration>), Error> {
+    async fn take_report(&self, entry: &Arc<AgentEntry>, input: &CheckInInput<'_>) -> Result<Taken, Error> {
+        for _ in 0..MOVES {
+            if let Some(taken) = self.try_report(entry, input).await? {
+                return Ok(taken);
+            }
+        }
+        Err(Error::conflict("agent_busy", "the agent checks in to several servers at once; retry"))
+    }
+
+    /// Returns `None` if the agent turns out to have checked in to another server meanwhile: the documents known here may not
+    /// be those that the other server stored.
+    async fn try_report(&self, entry: &Arc<AgentEntry>, input: &CheckInInput<'_>) -> Result<Option<Taken>, Error> {
         let before = entry.record().ok_or_else(unauthorized)?;
         let mut known = self.known_documents(entry).await?;
         let circumstances = Circumstances {
@@ -261,32 +283,55 @@ impl CheckIns {
             upgrade_action_known: self.upgrade_action_known(input.report).await?,
             newest_revision: self.newest_revision(&before, input.report.running).await?,
         };
-        let (mut revision, mut poll, before_known) = (0, None, known);
+        let (mut revision, mut poll, before_known, mut has_moved) = (0, None, known, false);
         // The closure may run several times, after conflicts. Each run starts from the documents known before the
         // first, so that a retry does not take its own attempt for stored.
-        let after = self
+        let update = self
             .records
             .update(&**entry, entry, |record, now| {
                 if !record.active {
                     return Err(unauthorized());
                 }
+                if record.node != before.node {
+                    has_moved = true;
+                    return Ok(AgentChange::default());
+                }
                 let decision = decide(record, before_known, input.report, &circumstances, now)?;
                 (revision, poll) = (decision.policy_revision, decision.poll_timeout);
                 let change = to_change(record, &decision, now);
                 known = decision.known;
-                Ok(AgentChange { record: decision.record, ..change })
+                Ok(AgentChange { record: self.taken_over(record, decision.record, now), ..change })
             })
-            .await?;
+            .await;
+        let after = update?;
+        if has_moved {
+            return Ok(None);
+        }
         entry.remember_documents(known);
         if (after.policy_revision, &after.running_policy_id) != (before.policy_revision, &before.running_policy_id) {
             // A confirmed policy ends the use of former keys and permissions (EA106).
             entry.forget_keys();
         }
-        Ok((after, revision, poll))
+        Ok(Some((after, revision, poll)))
+    }
+
+    /// Returns the changed record with this server as its node, which also is a change by itself: the agent has moved here.
+    /// Other servers learn of it, and trust their cached records of the agent no longer.
+    fn taken_over(&self, before: &AgentRecord, after: Option<AgentRecord>, now: Timestamp) -> Option<AgentRecord> {
+        let node = Some(&self.records.node);
+        match after {
+            Some(after) if after.node.as_ref() != node => Some(AgentRecord { node: node.cloned(), ..after }),
+            None if !self.records.is_own(before) => {
+                let version = before.version + 1;
+                Some(AgentRecord { node: node.cloned(), version, updated_at: now, ..before.clone() })
+            }
+            unchanged => unchanged,
+        }
     }
 
     async fn known_documents(&self, entry: &AgentEntry) -> Result<KnownDocuments, Error> {
-        if let Some(known) = entry.known_documents() {
+        let is_own = entry.record().is_some_and(|record| self.records.is_own(&record));
+        if let Some(known) = entry.known_documents().filter(|_| is_own) {
             return Ok(known);
         }
         let documents = self.store.everywhere(entry).agent_documents(entry.id()).await?.unwrap_or_default();
@@ -354,6 +399,10 @@ impl CheckIns {
         if hold.is_zero() || self.shutdown.has_begun() {
             return Ok(Poll::Due(Delivery::Nothing));
         }
+        if self.members.is_draining() {
+            // Not at once: until the load balancer sends the agent elsewhere, it would poll in a loop.
+            hold = hold.min(Members::hold_while_draining(&*self.entropy));
+        }
         let slot = PollSlot::new(&self.registry, Arc::clone(entry), Arc::clone(&self.clock));
         let deadline = Instant::now() + hold;
         Ok(Poll::Held(HeldPoll { check_ins: Arc::clone(self), slot, deadline, baseline, generation }))
@@ -369,8 +418,9 @@ impl CheckIns {
         limits.duration(poll, Duration::ZERO, u64::from_le_bytes(random_bytes(&*self.entropy)))
     }
 
-    /// Returns what is due now: actions before a policy (EA95).
+    /// Returns what is due now: actions before a policy (EA95). Nothing for a record that may be outdated.
     async fn due(&self, entry: &AgentEntry, baseline: &Baseline) -> Result<Due, Error> {
+        self.currency.ensure(&self.records, entry).await?;
         // Every wake-up comes through here. A held poll of an agent that was unenrolled ends with this error.
         let record = entry.record().filter(|record| record.active).ok_or_else(unauthorized)?;
         if let Some(delivery) = self.due_actions(entry, &record, baseline.sharer.as_deref()).await? {
@@ -527,6 +577,7 @@ impl HeldPoll {
             let look: Pin<Box<dyn Future<Output = Result<Due, Error>> + Send + '_>> =
                 Box::pin(self.check_ins.due(self.slot.entry(), &self.baseline));
             match look.await? {
+                Due::Now(_) if self.has_moved() => return Ok(Delivery::Nothing),
                 Due::Now(delivery) => return Ok(delivery),
                 // Reached only after a look, even at the deadline: what became due at the last moment is delivered and
                 // does not wait for the next check-in.
@@ -538,9 +589,15 @@ impl HeldPoll {
         }
     }
 
+    /// Whether the agent has checked in to another server since. The connection of this poll may be dead, so that whatever it
+    /// delivers would be lost; an agent that does wait here polls again and gets what is due.
+    fn has_moved(&self) -> bool {
+        self.slot.entry().record().is_some_and(|record| !self.check_ins.records.is_own(&record))
+    }
+
     /// The answer of a poll that is over whatever is due.
     fn ended(&self) -> Option<Delivery> {
-        if self.check_ins.shutdown.has_begun() {
+        if self.check_ins.shutdown.has_begun() || self.slot.is_dismissed() {
             return Some(Delivery::Nothing);
         }
         self.slot.is_superseded().then_some(Delivery::Superseded)

@@ -17,7 +17,7 @@ use muster_core::Error;
 use muster_core::error_chain::chain;
 use muster_core::file::FileStatus;
 use muster_core::time::{Clock, Timestamp};
-use muster_store::{FileWrite, StoreError, Write};
+use muster_store::{FileWrite, LeaseName, StoreError, Write};
 use serde_json::json;
 
 use super::actions::Actions;
@@ -75,7 +75,7 @@ impl Housekeeping {
         Self { store, clock, registry, actions, statuses, feed, shutdown }
     }
 
-    /// Runs every ten minutes until shutdown.
+    /// Runs every ten minutes until shutdown, on the server that holds the lease.
     pub(crate) async fn run_periodically(self: Arc<Self>) {
         let mut wait = FIRST;
         loop {
@@ -84,7 +84,12 @@ impl Housekeeping {
                 () = self.shutdown.wait() => return,
             }
             wait = EVERY;
-            self.run().await;
+            match self.store.everywhere(&System).take_lease(LeaseName::Housekeeping).await {
+                Ok(Some(_)) => self.run().await,
+                // Another server does it.
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "housekeeping failed: it takes its lease; retrying later"),
+            }
         }
     }
 

@@ -18,16 +18,20 @@ mod bulk_update;
 mod change_feed;
 pub mod check_in;
 pub mod credentials;
+mod currency;
 pub mod disk;
 pub mod enroll;
 pub mod files;
+pub mod fleet_keys;
 pub mod force;
 pub mod health;
 pub mod housekeeping;
 mod inactivity;
 pub mod keys;
+mod members;
 pub mod membership;
 pub mod moment;
+pub mod nodes;
 mod observation;
 mod offered_files;
 pub mod output_health;
@@ -56,6 +60,7 @@ mod update;
 pub mod upload_limits;
 pub mod upload_views;
 pub mod uploads;
+pub mod urls;
 pub mod watched_store;
 mod wiring;
 
@@ -82,6 +87,8 @@ use self::enroll::Enrollment;
 use self::files::Files;
 use self::housekeeping::Housekeeping;
 use self::keys::EnrollmentKeys;
+use self::members::Members;
+use self::nodes::Nodes;
 use self::output_keys::OutputKeys;
 use self::output_keys::issuer::KeyIssuer;
 use self::outputs::Outputs;
@@ -91,6 +98,7 @@ use self::registry::Registry;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
 use self::status_timer::Statuses;
+use self::urls::{OwnUrls, ServerUrls};
 use self::watched_store::WatchedStore;
 use self::wiring::Wiring;
 
@@ -103,8 +111,8 @@ pub struct FleetSettings {
     pub poll_jitter: Duration,
     /// Maximum poll time that a client may request (`timeouts.checkin_max_poll`).
     pub max_poll: Duration,
-    /// The server's URLs, delivered to agents as `fleet.hosts`.
-    pub external_urls: Vec<String>,
+    /// What this server knows of the fleet's URLs, which are delivered to agents as `fleet.hosts`.
+    pub urls: OwnUrls,
     /// Highest agent version that this server was tested with: major and minor (EA32).
     pub tested_version: (u32, u32),
     /// Highest accepted agent version: major and minor; without a minor, every minor of that major.
@@ -133,7 +141,7 @@ impl Default for FleetSettings {
             long_poll: Duration::from_secs(300),
             poll_jitter: Duration::from_secs(30),
             max_poll: Duration::from_secs(3600),
-            external_urls: Vec::new(),
+            urls: OwnUrls::default(),
             tested_version: (9, 5),
             highest_version: (9, None),
             lowest_version: (7, 13),
@@ -165,6 +173,9 @@ pub struct Fleet {
     statuses: Arc<Statuses>,
     refusals: Refusals,
     server_status: ServerStatus,
+    urls: Arc<ServerUrls>,
+    nodes: Nodes,
+    members: Arc<Members>,
     housekeeping: Arc<Housekeeping>,
     feed: Arc<ChangeFeed>,
     /// Internals that tests read.
@@ -218,6 +229,7 @@ impl Fleet {
             files: wiring.files(),
             audit: wiring.audit(),
             server_status: wiring.server_status(),
+            nodes: wiring.nodes(),
             housekeeping: Arc::new(wiring.housekeeping(&actions, &statuses, &feed)),
             #[cfg(any(test, feature = "testing"))]
             inner: testing::Inner::new(inner, &wiring),
@@ -231,6 +243,8 @@ impl Fleet {
             clock: wiring.clock,
             entropy: wiring.entropy,
             registry: wiring.registry,
+            urls: wiring.urls,
+            members: wiring.members,
             shutdown: wiring.shutdown,
         })
     }
@@ -305,6 +319,26 @@ impl Fleet {
         &self.server_status
     }
 
+    /// The fleet's URLs.
+    pub fn urls(&self) -> &ServerUrls {
+        &self.urls
+    }
+
+    /// The servers of the fleet.
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    /// Returns true while this server sends its agents to other servers.
+    pub fn is_draining(&self) -> bool {
+        self.members.is_draining()
+    }
+
+    /// Number of live servers, as this one last saw it.
+    pub fn live_nodes(&self) -> usize {
+        self.members.count()
+    }
+
     /// Periodic cleanup.
     pub fn housekeeping(&self) -> &Housekeeping {
         &self.housekeeping
@@ -340,8 +374,9 @@ impl Fleet {
         let recovery = Arc::clone(&self.store).recover(Arc::clone(&self.clock), Arc::clone(&self.shutdown));
         let recovery = tokio::spawn(recovery);
         let house = tokio::spawn(Arc::clone(&self.housekeeping).run_periodically());
+        let actions = tokio::spawn(Arc::clone(&self.actions).finish_abandoned(Arc::clone(&self.shutdown)));
         let keys = tokio::spawn(Arc::clone(&self.output_keys).run());
-        for task in [feed, statuses, recovery, house, keys] {
+        for task in [feed, statuses, recovery, house, actions, keys] {
             // A task ends with an error only if it panicked. The others keep running: a server without housekeeping
             // still serves its agents.
             if let Err(error) = task.await {

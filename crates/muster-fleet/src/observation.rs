@@ -1,4 +1,7 @@
-//! The period in which this server could observe its agents, and corrections after the clock was set.
+//! The period in which the servers of the fleet could observe their agents, and corrections after the clock was set.
+//!
+//! It begins when this server starts, and anew when another server leaves: the agents of that one need time to find
+//! another. Presence of agents that are connected to other servers is in the store.
 //!
 //! Timeouts of days use the wall clock. Administrators, NTP and resumed virtual machines set it, and it advances while
 //! the server is down. An absence must count only for the time in which the server could have seen the agent;
@@ -26,7 +29,7 @@ pub(super) const BACK_OFF: Duration = Duration::from_secs(15 * 60);
 /// Records corrected by one commit.
 const BATCH: u32 = 500;
 
-/// The period in which this server has observed its agents without interruption, by the steady clock.
+/// The period in which agents were observed without interruption, by the steady clock.
 pub(super) struct Observation(Mutex<State>);
 
 #[derive(Clone, Copy)]
@@ -60,6 +63,11 @@ impl Observation {
         }
         state.since = clock.steady();
         Some(step)
+    }
+
+    /// Restarts the period: for some time, agents could not be seen.
+    pub fn restart(&self, clock: &dyn Clock) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).since = clock.steady();
     }
 
     /// Returns the time from which absences count: one full back-off after this start, or after the clock was last set.

@@ -14,7 +14,7 @@ use muster_core::output::Output;
 use muster_core::policy::Policy;
 use muster_core::policy::check::check_record;
 use muster_core::policy::problem::nearest;
-use muster_core::time::{Clock, Timestamp};
+use muster_core::time::Clock;
 use muster_core::{Entropy, Error};
 use muster_store::{OutputWrite, Precondition, SecretWrite, StoreError, Write};
 use serde_json::{Map, Value, json};
@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use super::audit::audit_line;
 use super::authority::Authorized;
 use super::output_yaml;
-use super::policies::Policies;
+use super::policies::{Policies, Turn};
 use super::secrets::SealedSecrets;
 use super::watched_store::WatchedStore;
 
@@ -79,7 +79,11 @@ impl Outputs {
 
     /// Creates an output.
     pub async fn create(&self, grant: &Grant<PoliciesWrite>, draft: OutputDraft) -> Result<Output, Error> {
-        let _lock = self.policies.lock_changes().await;
+        let draft = &draft;
+        self.policies.in_turn(move |turn| async move { self.create_in(&turn, grant, draft.clone()).await }).await
+    }
+
+    async fn create_in(&self, turn: &Turn, grant: &Grant<PoliciesWrite>, draft: OutputDraft) -> Result<Output, Error> {
         let now = self.clock.now();
         let id = match draft.id.as_deref() {
             // `propose` is stricter than `parse`: it also rejects ids that routes or command lines would misread.
@@ -100,7 +104,7 @@ impl Outputs {
             created_at: now,
             updated_at: now,
         };
-        self.save_output(grant, blank, draft, now, "output.create").await
+        self.save_output(grant, turn, blank, draft, "output.create").await
     }
 
     /// Changes an output. A change without a difference writes nothing.
@@ -109,20 +113,27 @@ impl Outputs {
         output: &Authorized<Output, PoliciesWrite>,
         draft: OutputDraft,
     ) -> Result<Output, Error> {
-        let _lock = self.policies.lock_changes().await;
-        let before = self.current(output).await?;
-        self.save_output(output.grant(), before, draft, self.clock.now(), "output.update").await
+        let draft = &draft;
+        let update = move |turn: Turn| async move {
+            let before = self.current(output).await?;
+            self.save_output(output.grant(), &turn, before, draft.clone(), "output.update").await
+        };
+        self.policies.in_turn(update).await
     }
 
     /// Deletes an output; a conflict for a default output, and while a policy uses it.
     pub async fn delete(&self, output: &Authorized<Output, PoliciesWrite>) -> Result<Output, Error> {
-        let (_lock, grant) = (self.policies.lock_changes().await, output.grant());
+        self.policies.in_turn(move |turn| async move { self.delete_in(&turn, output).await }).await
+    }
+
+    async fn delete_in(&self, turn: &Turn, output: &Authorized<Output, PoliciesWrite>) -> Result<Output, Error> {
+        let grant = output.grant();
         let output = self.current(output).await?;
         if output.is_default || output.is_default_monitoring {
             let message = format!("{:?} is the default output", output.name);
             return Err(Error::conflict("output_is_default", message).remedy("make another output the default first"));
         }
-        // Under the lock, so that no policy starts to use the output between this check and the commit.
+        // In the same turn, so that no policy starts to use the output between this check and the commit.
         let users = self.policies.output_users(self.store.seen_by(grant)).await?;
         if let Some(users) = users.get(&output.id) {
             return Err(
@@ -131,6 +142,7 @@ impl Outputs {
         }
         let now = self.clock.now();
         let mut writes = vec![
+            turn.write(),
             Write::Output(OutputWrite::Delete { id: output.id.clone() }),
             Write::Changed(Change::Output(output.id.clone())),
             audit_line(grant.actor(), now, "output.delete", subject(&output), json!({"name": output.name})),
@@ -145,7 +157,7 @@ impl Outputs {
         Ok(self.store.seen_by(grant).outputs().await?)
     }
 
-    /// Reads the output again under the lock: it may have changed since it was found.
+    /// Reads the output again in the change's turn: it may have changed since it was found.
     async fn current<P: Privilege>(&self, output: &Authorized<Output, P>) -> Result<Output, Error> {
         let found = self.store.seen_by(output.grant()).output(&output.id).await?;
         found.ok_or_else(|| Error::not_found("output", &output.id))
@@ -154,11 +166,12 @@ impl Outputs {
     async fn save_output(
         &self,
         grant: &Grant<PoliciesWrite>,
+        turn: &Turn,
         before: Output,
         draft: OutputDraft,
-        now: Timestamp,
         action: &str,
     ) -> Result<Output, Error> {
+        let now = self.clock.now();
         let (mut after, mut writes) = self.apply_output_draft(&before, draft).await?;
         check_record(&after).into_result()?;
         if after == before {
@@ -166,6 +179,7 @@ impl Outputs {
         }
         // After the comparison, or else the time of the change would always be a difference.
         after.updated_at = now;
+        writes.push(turn.write());
         writes.push(Write::Output(OutputWrite::Put(Box::new(after.clone()))));
         writes.push(Write::Changed(Change::Output(after.id.clone())));
         writes.push(audit_line(

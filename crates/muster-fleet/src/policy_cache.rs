@@ -143,6 +143,11 @@ impl PolicyCache {
         (newest > 0).then_some(newest)
     }
 
+    /// Empties the cache, after changes of policies may have been missed.
+    pub(crate) fn clear(&self) {
+        self.replace(HashMap::clear);
+    }
+
     /// Reads the newest revision from the store and renders it. A call during another one's load waits for a load that
     /// starts after the call, so that it never returns a revision older than the store had when it was called.
     pub async fn refresh(&self, id: &PolicyId) -> Result<Option<Arc<RenderedPolicy>>, Error> {

@@ -4,12 +4,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use muster_core::Error;
-use muster_core::id::AgentId;
+use muster_core::agent::AgentRecord;
+use muster_core::id::{AgentId, NodeId};
 use muster_core::time::Clock;
 
 use super::authority::System;
 use super::observation::Observation;
-use super::registry::{AgentEntry, Registry};
+#[cfg(any(test, feature = "testing"))]
+use super::registry::AgentEntry;
+use super::registry::Registry;
 use super::watched_store::WatchedStore;
 
 /// Reads and changes agent records for the services, which are responsible for the authorization.
@@ -18,20 +21,28 @@ pub(crate) struct Records {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) registry: Arc<Registry>,
     pub(super) observation: Observation,
+    /// This server.
+    pub(super) node: NodeId,
 }
 
 impl Records {
     pub(crate) fn new(store: Arc<WatchedStore>, clock: Arc<dyn Clock>, registry: Arc<Registry>) -> Self {
         let observation = Observation::new(&*clock);
-        Self { store, clock, registry, observation }
+        let node = store.everywhere(&System).this_node().borrow().node.clone();
+        Self { store, clock, registry, observation, node }
+    }
+
+    /// Returns true if no other server has recorded a check-in of the agent since this one did.
+    pub(crate) fn is_own(&self, record: &AgentRecord) -> bool {
+        record.node.as_ref().is_none_or(|node| *node == self.node)
     }
 
     /// Returns the agent's entry, cached or read from the store; `None` if there is no such agent.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) async fn entry(&self, id: &AgentId) -> Result<Option<Arc<AgentEntry>>, Error> {
         if let Some(entry) = self.registry.get(id) {
             return Ok(Some(entry));
         }
-        // Two concurrent calls may both read; `admit` keeps one entry, so that all polls of an agent share it.
         Ok(self.store.everywhere(&System).agent(id).await?.map(|record| self.registry.admit(record)))
     }
 

@@ -5,13 +5,13 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use muster_core::action::DueAction;
 use muster_core::agent::AgentRecord;
 use muster_core::check_in::KnownDocuments;
-use muster_core::credential::LiveCredentials;
+use muster_core::credential::{LiveCredential, LiveCredentials};
 use muster_core::documents::Digest;
 use muster_core::id::{AgentId, KeyId, PolicyId};
 use muster_core::poll::GoDuration;
@@ -44,6 +44,10 @@ pub struct AgentEntry {
     polls: AtomicU32,
     /// Number of the newest poll: the polls of this agent are numbered from 1, wrapping around.
     newest_poll: AtomicU32,
+    /// Number of the newest poll that was dismissed: this one and all earlier ones are to be answered.
+    dismissed: AtomicU32,
+    /// Whether the entry was removed from the registry: then it is not refreshed any more, and holds no polls.
+    is_detached: AtomicBool,
     last_seen: AtomicI64,
 }
 
@@ -192,6 +196,19 @@ impl Registry {
         self.select(|entry| entry.is_connected() && entry.record().is_some_and(|record| follows(&record)))
     }
 
+    /// Removes all entries, and returns them: their polls end as soon as they are woken. Whoever needs an entry reads the
+    /// record again.
+    pub(crate) fn detach_all(&self) -> Vec<Arc<AgentEntry>> {
+        let mut detached = Vec::new();
+        for shard in &self.shards {
+            detached.extend(lock(shard).drain().map(|(_, entry)| entry));
+        }
+        for entry in &detached {
+            entry.is_detached.store(true, Ordering::Release);
+        }
+        detached
+    }
+
     /// Drops entries for which `quiet` is true; returns their number.
     pub fn retire(&self, quiet: impl Fn(&AgentEntry) -> bool) -> usize {
         let mut retired = 0;
@@ -229,6 +246,8 @@ impl AgentEntry {
             action_generation: AtomicU64::new(0),
             polls: AtomicU32::new(0),
             newest_poll: AtomicU32::new(0),
+            dismissed: AtomicU32::new(0),
+            is_detached: AtomicBool::new(false),
             last_seen: AtomicI64::new(i64::MIN),
         }
     }
@@ -243,13 +262,24 @@ impl AgentEntry {
         lock(&self.state).record.clone()
     }
 
-    /// Caches a record if it is newer than the cached one.
+    /// Caches a record if it is newer than the cached one. If a credential has ended, dismisses the held polls: any of them
+    /// may have been authenticated with it.
     pub fn renew(&self, record: Arc<AgentRecord>) {
         let mut state = lock(&self.state);
         // Concurrent reads of the store may finish in any order, so an older record can arrive last. An entry of a
         // deleted agent stays empty: an agent that enrolls again under this id gets a new entry.
-        if state.record.as_ref().is_some_and(|held| held.version < record.version) {
-            state.record = Some(record);
+        let Some(held) = state.record.as_ref().filter(|held| held.version < record.version) else { return };
+        let is_live = |old: &LiveCredential| record.credentials.iter().any(|kept| kept == old);
+        // Polls of an agent that was unenrolled end with the error of a revoked key, as soon as they are woken.
+        let has_ended = record.active && !held.credentials.iter().all(is_live);
+        if held.node != record.node {
+            // The agent has moved between servers. What was derived from its check-ins here may be outdated.
+            (state.known, state.last_request, state.without_keys) = (None, None, None);
+        }
+        state.record = Some(record);
+        drop(state);
+        if has_ended {
+            self.dismiss_polls();
         }
     }
 
@@ -418,6 +448,12 @@ impl AgentEntry {
         self.wake.notify_waiters();
     }
 
+    /// Answers the held polls with an empty response, after which the agent polls again and is authenticated again.
+    pub fn dismiss_polls(&self) {
+        self.dismissed.store(self.newest_poll.load(Ordering::Acquire), Ordering::Release);
+        self.wake_for_policy();
+    }
+
     /// Waits for the next wake-up after `generation`.
     pub async fn woken_after(&self, generation: u64) {
         let notified = self.wake.notified();
@@ -478,6 +514,13 @@ impl PollSlot {
     /// Returns true if the agent has started `MAX_POLLS` newer polls: then this one must be answered.
     pub fn is_superseded(&self) -> bool {
         self.entry.newest_poll.load(Ordering::Acquire).wrapping_sub(self.number) >= MAX_POLLS
+    }
+
+    /// Returns true once the agent's polls were dismissed: then this one must be answered.
+    pub fn is_dismissed(&self) -> bool {
+        // Numbers wrap around. A poll is never two thousand million polls older than the last one that was dismissed.
+        let is_dismissed = self.entry.dismissed.load(Ordering::Acquire).wrapping_sub(self.number) < u32::MAX / 2;
+        is_dismissed || self.entry.is_detached.load(Ordering::Acquire)
     }
 
     /// The agent.

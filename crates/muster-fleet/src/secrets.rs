@@ -2,24 +2,18 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use muster_core::Error;
 use muster_core::credential::ApiKey;
 use muster_core::entropy::{Entropy, random_uuid};
 use muster_core::error_chain::SharedError;
 use muster_core::id::{EnrollmentKeyId, SecretId};
 use muster_core::seal::{Place, Sealer};
 use muster_core::secret_refs::Secrets;
-use muster_core::signing::Signer;
-use muster_core::{Error, ErrorKind};
-use muster_store::{Resources, SecretWrite, SettingWrite, Store, Write};
+use muster_store::{Resources, SecretWrite, Write};
 use zeroize::Zeroizing;
 
 use super::authority::System;
 use super::watched_store::WatchedStore;
-
-/// The setting that holds the sealed signing key.
-const SIGNING_KEY: &str = "signing_key";
 
 /// Maximum length of a secret in bytes.
 const MAX_SECRET_BYTES: usize = 64 << 10;
@@ -91,42 +85,4 @@ fn open(sealer: &Sealer, id: &SecretId, sealed: &[u8]) -> Result<Zeroizing<Strin
         .map_err(|error| Error::internal(SharedError::during(format!("secret {id}"), error)))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| Error::internal(format!("secret {id} is not text")))?;
     Ok(Zeroizing::new(text.to_owned()))
-}
-
-/// Returns true if the store has a signing key. The first start writes it before anything else, so a store without one
-/// has never held a fleet.
-pub async fn has_signing_key(store: &dyn Store) -> Result<bool, Error> {
-    Ok(store.setting(SIGNING_KEY).await?.is_some())
-}
-
-/// Returns the installation's signing key. Generates and stores it, sealed, at the first start.
-pub async fn ensure_signing_key(
-    store: &dyn Store,
-    sealer: &Sealer,
-    entropy: &dyn Entropy,
-) -> Result<Arc<Signer>, Error> {
-    if let Some(kept) = store.setting(SIGNING_KEY).await? {
-        return open_signing_key(&kept, sealer).map(Arc::new);
-    }
-    let (signer, pkcs8) = Signer::generate().map_err(Error::internal)?;
-    // Stored before it is used: an agent must never see a signature by a key that a crash could lose.
-    let sealed = sealer.seal(Place::setting(SIGNING_KEY), &pkcs8, entropy);
-    let sealed = sealed.map_err(|error| Error::internal(SharedError::during("sealing the signing key", error)))?;
-    store
-        .commit(vec![Write::Setting(SettingWrite::Put { name: SIGNING_KEY.into(), value: STANDARD.encode(sealed) })])
-        .await?;
-    Ok(Arc::new(signer))
-}
-
-/// Opens the stored signing key. If it can't be opened, the error must not lead to a new key: protected agents accept
-/// only signatures by the key they know.
-fn open_signing_key(kept: &str, sealer: &Sealer) -> Result<Signer, Error> {
-    let refused = |reason: SharedError| {
-        Error::new(ErrorKind::Internal, "signing_key_unreadable", "cannot decrypt the signing key")
-            .remedy("restore the master key that the store was created with")
-            .caused_by(reason)
-    };
-    let sealed = STANDARD.decode(kept).map_err(|error| refused(error.into()))?;
-    let pkcs8 = sealer.open(Place::setting(SIGNING_KEY), &sealed).map_err(|error| refused(error.into()))?;
-    Signer::from_pkcs8(&pkcs8).map_err(|error| refused(error.into()))
 }

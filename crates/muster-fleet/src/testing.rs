@@ -161,14 +161,19 @@ impl TestFleet {
 
     /// Another node over the same store.
     pub fn beside(&self) -> Self {
+        self.beside_over(Arc::clone(&self.fleet.inner.store), self.fleet.settings.clone())
+    }
+
+    /// Another node with the same keys and clock, over `store` and with these settings.
+    pub fn beside_over(&self, store: Arc<dyn Store>, settings: FleetSettings) -> Self {
         let fleet = Fleet::new(FleetParts {
-            store: Arc::clone(&self.fleet.inner.store),
+            store,
             clock: self.clock.clone(),
             sealer: Arc::clone(&self.fleet.inner.sealer),
             signer: Arc::clone(&self.fleet.inner.signer),
             entropy: Arc::clone(&self.fleet.entropy),
             issuer: Arc::clone(&self.fleet.inner.issuer),
-            settings: self.fleet.settings.clone(),
+            settings,
         });
         Self { fleet, clock: Arc::clone(&self.clock), entropy: Arc::clone(&self.entropy) }
     }

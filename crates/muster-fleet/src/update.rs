@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
+use muster_core::change::Change;
 use muster_core::id::AgentId;
 use muster_core::time::Timestamp;
 use muster_core::upgrade::Ended;
@@ -43,12 +44,12 @@ impl Records {
                 |after| Arc::new(self.spared(&before, after, entry.last_seen(self.clock.now()))),
             );
             if !Arc::ptr_eq(&before, &after) {
-                // First, because its precondition is the one most likely to fail; then nothing else is tried.
-                writes.insert(
-                    0,
-                    Write::Agent(AgentWrite::Update { before: Arc::clone(&before), after: Arc::clone(&after) }),
-                );
+                // First after a fence, because its precondition is the one most likely to fail; then nothing else is tried.
+                let place = usize::from(matches!(writes.first(), Some(Write::Fenced(_))));
+                let update = AgentWrite::Update { before: Arc::clone(&before), after: Arc::clone(&after) };
+                writes.insert(place, Write::Agent(update));
                 writes.extend(end_of_actions(&before, &after));
+                writes.extend(self.news_for_others(&before, &after, &writes));
             }
             // A heartbeat that changes nothing ends here: no commit, no wait for the disk.
             if writes.is_empty() {
@@ -75,6 +76,16 @@ impl Records {
             }
         }
         Err(Error::conflict("agent_busy", "the agent's record keeps changing; retry"))
+    }
+}
+
+impl Records {
+    /// Returns the change that other servers must learn of: the server to which the agent is connected has cached the record,
+    /// and would take the agent's next report for unchanged.
+    fn news_for_others(&self, before: &AgentRecord, after: &AgentRecord, writes: &[Write]) -> Option<Write> {
+        let is_told = |write: &Write| matches!(write, Write::Changed(Change::Agent(id)) if *id == after.id);
+        let is_news = !self.is_own(before) || before.credentials != after.credentials;
+        (is_news && !writes.iter().any(is_told)).then(|| Write::Changed(Change::Agent(after.id.clone())))
     }
 }
 

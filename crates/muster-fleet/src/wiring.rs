@@ -11,13 +11,16 @@ use super::actions::Actions;
 use super::agents::Agents;
 use super::audit_log::Audit;
 use super::authenticate::Authentication;
-use super::change_feed::ChangeFeed;
+use super::change_feed::{ChangeFeed, ChangeFeedParts};
 use super::check_in::{CheckInParts, CheckIns};
 use super::credentials::Credentials;
+use super::currency::Currency;
 use super::enroll::Enrollment;
 use super::files::Files;
 use super::housekeeping::Housekeeping;
 use super::keys::EnrollmentKeys;
+use super::members::Members;
+use super::nodes::Nodes;
 use super::output_keys::issuer::KeyIssuer;
 use super::output_keys::{OutputKeyParts, OutputKeys};
 use super::outputs::Outputs;
@@ -29,6 +32,7 @@ use super::secrets::SealedSecrets;
 use super::server_status::ServerStatus;
 use super::shutdown::Shutdown;
 use super::status_timer::Statuses;
+use super::urls::ServerUrls;
 use super::watched_store::WatchedStore;
 use super::{FleetParts, FleetSettings};
 
@@ -41,6 +45,9 @@ pub(crate) struct Wiring {
     pub(crate) registry: Arc<Registry>,
     pub(crate) shutdown: Arc<Shutdown>,
     pub(crate) records: Arc<Records>,
+    pub(crate) urls: Arc<ServerUrls>,
+    pub(crate) currency: Arc<Currency>,
+    pub(crate) members: Arc<Members>,
     /// Rendered policies.
     pub(crate) policy_cache: Arc<PolicyCache>,
     secrets: Arc<SealedSecrets>,
@@ -61,6 +68,9 @@ impl Wiring {
         Self {
             secrets: Arc::new(SealedSecrets::new(Arc::clone(&store), Arc::clone(&sealer), Arc::clone(&entropy))),
             records: Arc::new(Records::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&registry))),
+            urls: Arc::new(ServerUrls::new(Arc::clone(&store), Arc::clone(&clock), &settings)),
+            currency: Arc::new(Currency::new(Arc::clone(&store))),
+            members: Arc::new(Members::new(Arc::clone(&store))),
             shutdown: Arc::new(Shutdown::default()),
             policy_cache,
             store,
@@ -103,7 +113,7 @@ impl Wiring {
     }
 
     pub(crate) fn authentication(&self) -> Authentication {
-        Authentication::new(self.store(), self.clock(), self.registry(), self.records())
+        Authentication::new(self.store(), self.clock(), self.registry(), self.records(), Arc::clone(&self.currency))
     }
 
     pub(crate) fn credentials(&self) -> Credentials {
@@ -127,7 +137,9 @@ impl Wiring {
             policies: Arc::clone(&self.policy_cache),
             keys: Arc::clone(keys),
             secrets: self.secrets(),
-            external_url: self.settings.external_urls.first().cloned(),
+            urls: Arc::clone(&self.urls),
+            currency: Arc::clone(&self.currency),
+            members: Arc::clone(&self.members),
             limits: self.settings.poll(),
             shutdown: self.shutdown(),
         })
@@ -166,7 +178,7 @@ impl Wiring {
     }
 
     pub(crate) fn policies(&self) -> Policies {
-        let urls = self.settings.external_urls.clone();
+        let urls = Arc::clone(&self.urls);
         Policies::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(&self.signer), urls)
     }
 
@@ -182,17 +194,31 @@ impl Wiring {
         Audit::new(self.store())
     }
 
+    pub(crate) fn nodes(&self) -> Nodes {
+        Nodes::new(self.store(), self.clock())
+    }
+
     pub(crate) fn server_status(&self) -> ServerStatus {
         ServerStatus::new(self.store(), self.clock(), self.entropy(), self.settings.tested_version)
     }
 
     pub(crate) fn statuses(&self) -> Statuses {
-        Statuses::new(self.store(), self.clock(), self.registry(), self.records(), self.shutdown())
+        let members = Arc::clone(&self.members);
+        Statuses::new(self.store(), self.clock(), self.registry(), self.records(), members, self.shutdown())
     }
 
     pub(crate) fn feed(&self, statuses: &Arc<Statuses>) -> ChangeFeed {
         let (policies, statuses) = (Arc::clone(&self.policy_cache), Arc::clone(statuses));
-        ChangeFeed::new(self.store(), self.registry(), self.records(), policies, statuses, self.shutdown())
+        ChangeFeed::new(ChangeFeedParts {
+            store: self.store(),
+            registry: self.registry(),
+            records: self.records(),
+            policies,
+            statuses,
+            urls: Arc::clone(&self.urls),
+            currency: Arc::clone(&self.currency),
+            shutdown: self.shutdown(),
+        })
     }
 
     pub(crate) fn housekeeping(

@@ -4,11 +4,12 @@ use muster_core::agent::{AgentDetails, AgentType, AuditReason};
 use muster_core::credential::{Credential, CredentialKind};
 use muster_core::duplicate_hosts::{self, HostMark, ReenrollmentState};
 use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::output_key::OutputKey;
 use muster_core::reported::shortened_to;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_protocol::management::agent::{
-    Agent, AgentCredential, AgentVersion, DuplicateHosts, PolicyFailure, Reenrollment,
+    Agent, AgentCredential, AgentOutput, AgentVersion, DuplicateHosts, PolicyFailure, Reenrollment,
 };
 use muster_protocol::management::{AgentStatusResults, Json, enrollment_key};
 use serde_json::{Value, json};
@@ -77,7 +78,7 @@ pub fn key(key: EnrollmentKey, token: Option<String>, now: Timestamp) -> enrollm
 
 /// An agent.
 pub fn agent(view: AgentView) -> Agent {
-    let AgentView { details, last_checkin, connected, credentials } = view;
+    let AgentView { details, last_checkin, connected, credentials, output_keys } = view;
     let (record, documents) = (details.record, details.documents);
     // Stored as the agent sent it (EA51); the API uses lower case.
     let said = Some(record.health.status).filter(|status| !status.is_empty());
@@ -103,6 +104,7 @@ pub fn agent(view: AgentView) -> Agent {
         upgrade: record.upgrade.rollbacks.as_deref().and_then(|text| Json::parse(format!(r#"{{"rollbacks":{text}}}"#))),
         access_api_key_id: record.credentials.first(CredentialKind::AccessKey).map(|key| key.key_id.to_string()),
         credentials: credentials.map(|all| all.iter().map(credential).collect()),
+        outputs: output_keys.filter(|keys| !keys.is_empty()).map(|keys| keys.into_iter().map(output_key).collect()),
         enrollment_key_id: record.enrollment_key_id.map(|id| id.to_string()),
         policy_id: record.policy_id.map(|id| id.to_string()),
         // 0 means that the agent has not confirmed a revision yet.
@@ -128,6 +130,16 @@ pub fn agent(view: AgentView) -> Agent {
         packages: Vec::new(),
         id: record.id.to_string(),
     }
+}
+
+fn output_key(key: OutputKey) -> (String, AgentOutput) {
+    let output = AgentOutput {
+        kind: "elasticsearch".into(),
+        api_key_id: key.issued.map(|issued| issued.id.to_string()),
+        policy_permissions_hash: key.permissions_hash,
+        failure: key.failure.map(|failure| failure.reason),
+    };
+    (key.output, output)
 }
 
 fn credential(credential: &Credential) -> AgentCredential {

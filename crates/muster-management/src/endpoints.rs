@@ -13,7 +13,7 @@ use axum::routing::{self, MethodRouter};
 use super::error::http_error;
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, audit, bulk_routes, enrollment_keys, files,
-    outputs, refused,
+    nodes, outputs, refused,
 };
 use muster_fleet::Fleet;
 
@@ -69,6 +69,7 @@ pub fn all() -> Vec<Endpoint> {
         outputs::endpoints(),
         refused::endpoints(),
         audit::endpoints(),
+        nodes::endpoints(),
     ];
     families.into_iter().flatten().collect()
 }

@@ -24,6 +24,7 @@ pub mod error;
 mod files;
 pub mod kql;
 pub mod multipart;
+mod nodes;
 mod outputs;
 mod policy_convert;
 mod query;

@@ -7,7 +7,8 @@ use axum::extract::{Path, State};
 use muster_core::Error;
 use muster_core::authorization::PoliciesRead;
 use muster_core::output::Output as Record;
-use muster_protocol::management::output::{DeletedId, Output, OutputHealth};
+use muster_core::output_key::KeyCounts;
+use muster_protocol::management::output::{DeletedId, Output, OutputHealth, OutputKeyCounts};
 use muster_protocol::management::{Item, Items};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -132,6 +133,11 @@ async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(i
     Ok(Json(DeletedId { id: output.id.to_string() }))
 }
 
+fn counts(keys: KeyCounts) -> OutputKeyCounts {
+    let KeyCounts { issued, wanted, failed, to_invalidate } = keys;
+    OutputKeyCounts { issued, wanted, failed, to_invalidate }
+}
+
 async fn health(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
@@ -139,5 +145,12 @@ async fn health(
 ) -> Answer<OutputHealth> {
     let health = fleet.outputs().health(&context.grant()?, &id).await?;
     let since = health.since.map(time);
-    Ok(Json(OutputHealth { state: health.state.into(), message: health.message, timestamp: since.clone(), since }))
+    let keys = health.keys.map(counts);
+    Ok(Json(OutputHealth {
+        state: health.state.into(),
+        message: health.message,
+        timestamp: since.clone(),
+        since,
+        keys,
+    }))
 }

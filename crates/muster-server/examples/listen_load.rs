@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::BodyExt;
+use muster_core::time::Clock;
 use muster_fleet::system::SystemClock;
 use muster_listen::body::RequestBody;
 use muster_listen::gate::Gate;
@@ -24,10 +25,12 @@ use muster_listen::{Answer, Handler, Listening, Work, accept, socket};
 use muster_server::config::{Layers, TlsConfig, load};
 use muster_server::data_dir::DataDir;
 use muster_server::tls::Tls;
+use muster_server::tls::authority::Authority;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
@@ -75,7 +78,9 @@ async fn main() -> Result<()> {
 async fn serve(address: SocketAddr, folder: &str, secure: bool) -> Result<()> {
     let config = load(&Layers { root: true, ..Layers::default() })?.config;
     let data = Arc::new(DataDir::open(folder.into())?);
-    let tls = Tls::open(TlsConfig::default(), Vec::new(), data, Arc::new(SystemClock))?;
+    let authority = Authority::generate(SystemClock.now())?;
+    let urls = watch::Sender::new(Vec::new()).subscribe();
+    let tls = Tls::open(TlsConfig::default(), Some(authority), urls, data, Arc::new(SystemClock))?;
     let listening = Listening {
         kind: ListenerKind::Agent,
         handler: Tiny,

@@ -54,17 +54,20 @@ pub enum DataDirError {
         "{0} is missing, but its database exists: restore it from a backup; without it, secrets in the database cannot be decrypted"
     )]
     LostMasterKey(Utf8PathBuf),
+    /// The configured master key file does not exist.
+    #[error("{0} does not exist: master_key_file names an existing key, the server does not create it")]
+    NoKeyFile(Utf8PathBuf),
     /// A shared database holds a fleet, but this directory has no key that opens what is sealed in it.
     #[error(
-        "the database contains a fleet, but {0} is missing: copy master.key, ca.key and ca.crt from the data directory of a \
-         server of this fleet"
+        "the database contains a fleet, but {0} is missing\n\
+         hint: copy master.key from the data directory of a server of this fleet, or name a copy with --master-key-file"
     )]
     NoSharedKey(Utf8PathBuf),
     /// The keys of a fleet are there, but not the database that says who belongs to it.
     #[error(
-        "{database} {found}, but {key} shows that this directory holds a fleet: a server with a new database would \
-         reject every agent, and agents that are rejected delete their policy or unenroll themselves\n\
-         hint: restore {database} from a backup; to give up the fleet and start a new one with the same keys, use --new-fleet"
+        "{database} {found}, but {key} shows that this directory holds a fleet: a server with a new database \
+         would know none of its agents, and agents that are rejected delete their policy or unenroll themselves\n\
+         hint: restore {database} from a backup; to give up the fleet and start a new one, use --new-fleet"
     )]
     LostDatabase {
         /// The database's file.
@@ -86,12 +89,14 @@ impl DataDirError {
 /// Name of the embedded store's file.
 pub const DATABASE: &str = "muster.db";
 
+const MASTER_KEY: &str = "master.key";
+
 /// Name of the file that marks a completed first start. It lies outside the database, so that a database that was lost
 /// is told from one that never was; it holds the installation's id.
 const FLEET_ID: &str = "fleet-id";
 
 /// Files that exist only once the database held a fleet, in the order in which they are asked for.
-const FLEET_FILES: [&str; 3] = [FLEET_ID, "ca.key", "ca.crt"];
+const FLEET_FILES: [&str; 2] = [FLEET_ID, "ca.crt"];
 
 /// Name of the socket for administration.
 pub const ADMIN_SOCKET: &str = "admin.sock";
@@ -152,34 +157,21 @@ impl DataDir {
 
     /// Reads a secret; `None` when there is none. One that others may read is refused.
     pub fn read_secret(&self, name: &str) -> Result<Option<Vec<u8>>, DataDirError> {
-        let path = self.join(name);
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(named(&path, &error).into()),
-        };
-        let mode = file.metadata().map_err(|error| named(&path, &error))?.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(DataDirError::Exposed { path, mode });
-        }
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(|error| named(&path, &error))?;
-        Ok(Some(bytes))
+        read_secret(&self.join(name))
     }
 
     /// The key that seals secrets: made once, never replaced.
     pub fn master_key(&self, entropy: &dyn Entropy) -> Result<SecretBox<[u8; 32]>, DataDirError> {
-        const NAME: &str = "master.key";
-        if let Some(bytes) = self.read_secret(NAME)? {
-            let key = bytes.try_into().map_err(|_| DataDirError::BadMasterKey(self.join(NAME)))?;
-            return Ok(SecretBox::new(Box::new(key)));
+        let path = self.join(MASTER_KEY);
+        if let Some(bytes) = read_secret(&path)? {
+            return master_key_of(bytes, path);
         }
         // A new key would open nothing of what an old one sealed, and would hide that the old one is gone.
         if self.join(DATABASE).try_exists()? {
-            return Err(DataDirError::LostMasterKey(self.join(NAME)));
+            return Err(DataDirError::LostMasterKey(path));
         }
         let key = random_bytes::<32>(entropy);
-        self.write_secret(NAME, &key)?;
+        self.write_secret(MASTER_KEY, &key)?;
         Ok(SecretBox::new(Box::new(key)))
     }
 
@@ -200,7 +192,7 @@ impl DataDir {
 
     /// Refuses to make a new master key for a shared database that holds a fleet.
     pub fn require_shared_key(&self) -> Result<(), DataDirError> {
-        let key = self.join("master.key");
+        let key = self.join(MASTER_KEY);
         if key.try_exists()? { Ok(()) } else { Err(DataDirError::NoSharedKey(key)) }
     }
 
@@ -245,6 +237,33 @@ impl DataDir {
     pub fn remove_socket(&self) -> Result<(), DataDirError> {
         Ok(remove(&self.join(ADMIN_SOCKET))?)
     }
+}
+
+/// Reads the master key from a file that is not of the data directory.
+pub fn master_key_file(path: &Utf8Path) -> Result<SecretBox<[u8; 32]>, DataDirError> {
+    let bytes = read_secret(path)?.ok_or_else(|| DataDirError::NoKeyFile(path.to_owned()))?;
+    master_key_of(bytes, path.to_owned())
+}
+
+fn master_key_of(bytes: Vec<u8>, path: Utf8PathBuf) -> Result<SecretBox<[u8; 32]>, DataDirError> {
+    let key = bytes.try_into().map_err(|_| DataDirError::BadMasterKey(path))?;
+    Ok(SecretBox::new(Box::new(key)))
+}
+
+/// Reads a secret; `None` when there is none. One that others may read is refused.
+fn read_secret(path: &Utf8Path) -> Result<Option<Vec<u8>>, DataDirError> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(named(path, &error).into()),
+    };
+    let mode = file.metadata().map_err(|error| named(path, &error))?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(DataDirError::Exposed { path: path.to_owned(), mode });
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|error| named(path, &error))?;
+    Ok(Some(bytes))
 }
 
 fn options(mode: u32) -> std::fs::OpenOptions {

@@ -39,7 +39,7 @@ pub async fn prepare(fleet: &Fleet, tls: &Tls, insecure_http: bool) -> Result<Fi
         policy: fleet.policies().first_policy_name().await?,
         ca_fingerprint: tls.authority().filter(|_| !insecure_http).map(Authority::fingerprint),
         ca_path: tls.ca_path().filter(|_| !insecure_http).map(|path| absolute(&path)),
-        url: fleet.settings().external_urls.first().cloned().unwrap_or_default(),
+        url: fleet.urls().first().unwrap_or_default(),
     })
 }
 

@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use muster_elastic::limits::Operation;
+use muster_fleet::Fleet;
 use muster_listen::gate::Gate;
 use muster_listen::metrics::ConnectionMetrics;
 use muster_listen::reply::ListenerKind;
@@ -98,6 +99,9 @@ pub struct Metrics {
     gates: Mutex<Vec<Gates>>,
     expiries: OnceLock<Expiries>,
     certificates: Family<CertificateLabel, Gauge>,
+    fleet: OnceLock<Arc<Fleet>>,
+    nodes: Gauge,
+    draining: Gauge,
     connections: Family<ListenerLabel, Gauge>,
     running: Family<ListenerLabel, Gauge>,
     requests: Family<RequestLabels, Counter>,
@@ -131,6 +135,9 @@ impl Metrics {
             gates: Mutex::default(),
             expiries: OnceLock::new(),
             certificates: Family::default(),
+            fleet: OnceLock::new(),
+            nodes: Gauge::default(),
+            draining: Gauge::default(),
             connections: Family::default(),
             running: Family::default(),
             requests: Family::default(),
@@ -164,6 +171,8 @@ impl Metrics {
             "Time until a certificate in use expires; negative after expiry",
             self.certificates.clone(),
         );
+        registry.register("nodes", "Live servers of the fleet, as this one sees them", self.nodes.clone());
+        registry.register("draining", "1 while this server sends its agents to other servers", self.draining.clone());
         self.connection.register(registry);
     }
 
@@ -186,6 +195,12 @@ impl Metrics {
     pub fn show_certificates(&self, expiries: impl Fn() -> Vec<(&'static str, i64)> + Send + Sync + 'static) {
         // A server has one set of certificates; the first to tell of them is the only one.
         let _ = self.expiries.set(Box::new(expiries));
+    }
+
+    /// Shows what this server knows of the fleet's servers.
+    pub fn show_fleet(&self, fleet: &Arc<Fleet>) {
+        // Like the certificates: there is one.
+        let _ = self.fleet.set(Arc::clone(fleet));
     }
 
     /// Counts an answered request.
@@ -220,6 +235,10 @@ impl Metrics {
         }
         for (certificate, seconds) in self.expiries.get().map(|expiries| expiries()).unwrap_or_default() {
             self.certificates.get_or_create(&CertificateLabel { certificate }).set(seconds);
+        }
+        if let Some(fleet) = self.fleet.get() {
+            self.nodes.set(i64::try_from(fleet.live_nodes()).unwrap_or(i64::MAX));
+            self.draining.set(fleet.is_draining().into());
         }
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string can't fail");

@@ -57,7 +57,8 @@ CREATE TABLE agents (
     space TEXT NOT NULL,
     hostname TEXT NOT NULL,
     duplicate_hosts TEXT,
-    former_id TEXT
+    former_id TEXT,
+    node TEXT
 ) STRICT;
 -- A column named here makes an update dearer: see "agents" among the statements.
 CREATE INDEX agents_by_host ON agents (host_id, space) WHERE host_id IS NOT NULL;

@@ -98,7 +98,7 @@ because the server rejects requests without a token, and this version issues no 
 * **Dry runs.** With `--dry-run`, the server validates the request but changes nothing. The command prints what would happen, and its exit code is the
   same as without `--dry-run`. A change that would affect no agent fails with exit code 3.
 * **Actions.** Commands that create an action print its id. Pass it to `muster action show` or `muster action wait`.
-* **Errors** are printed to stderr. The error states what failed and why. If there is a remedy, it follows in a line that begins with `hint:`.
+* **Errors** are printed to stderr. The error states what failed and why. If there is a remedy, it follows on a line that begins with `hint:`.
 
 | exit code | meaning |
 | --- | --- |

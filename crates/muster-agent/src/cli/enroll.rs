@@ -40,7 +40,7 @@ pub struct Args {
     /// URL of the server's agent listener (repeatable)
     #[arg(long = "url", required = true, value_name = "URL")]
     urls: Vec<String>,
-    /// Enrollment token; other users can see arguments in the process list, so that the environment variable is safer
+    /// Enrollment token; other users can see arguments in the process list, so the environment variable is safer
     #[arg(long, env = "MUSTER_ENROLLMENT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     enrollment_token: String,
     /// PEM files with the CA certificates to trust [default: the system's trust store]

@@ -41,6 +41,7 @@ impl Components {
     /// Returns the text to store for `raw`, from which this summary was parsed: oversized messages are truncated and
     /// oversized payloads dropped. The error says why even the rest exceeds the limits.
     pub fn kept<'a>(&self, raw: &'a str) -> Result<Cow<'a, str>, String> {
+        // Nearly all reports are within the limits, and are stored as they are.
         let kept = if self.oversized { within_bounds(raw) } else { raw.into() };
         reported::check(&kept, reported::COMPONENTS_BYTES, reported::COMPONENTS_NODES)?;
         Ok(kept)
@@ -174,6 +175,7 @@ fn component_digest(component: &mut Component<'_>) -> Digest {
     // As a set (EA §15): duplicates do not matter.
     units.dedup();
     let mut hasher = Hasher::new();
+    // Not the payload: a change of it alone must not cause a write.
     for field in [&component.id, &component.kind, &component.status, &shortened(&component.message)] {
         hasher.field(field.as_bytes());
     }
@@ -263,6 +265,7 @@ fn copy_part(raw: &str, out: &mut String) -> Result<(), serde_json::Error> {
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
             let mut separator = "{";
             while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                // Keys keep their quotes and escapes, because they are written back as they were read.
                 let (key, value) = (key.get(), value.get());
                 if key == r#""payload""# && !fits(value) {
                     continue;

@@ -60,6 +60,7 @@ impl<'de> DeserializeSeed<'de> for Fingerprint {
 
 fn of(kind: &[u8], value: &[u8]) -> Digest {
     let mut hasher = Hasher::new();
+    // The kind is part of the hash, so that `1`, `1.0` and `"1"` differ.
     hasher.field(kind);
     hasher.field(value);
     hasher.finish()
@@ -98,6 +99,7 @@ impl<'de> Visitor<'de> for Fingerprint {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Digest, A::Error> {
         let mut hasher = Hasher::new();
+        // Unlike that of members, the order of elements is significant.
         hasher.field(b"array");
         while let Some(element) = seq.next_element_seed(self)? {
             hasher.field(&element);

@@ -27,6 +27,7 @@ fn compare(before: Option<&Value>, after: Option<&Value>, path: String, found: &
         (Some(Value::Object(one)), Some(Value::Object(other))) => {
             let added = other.keys().filter(|key| !one.contains_key(*key));
             let mut keys: Vec<&String> = one.keys().chain(added).collect();
+            // Sorted, so that the same revisions always give the same output.
             keys.sort_unstable();
             for key in keys {
                 compare(one.get(key), other.get(key), step(&path, key), found);
@@ -74,6 +75,7 @@ fn by_id(items: &[Value]) -> Option<Vec<(&str, &Value)>> {
 }
 
 fn step(path: &str, key: &str) -> String {
+    // The tilde first, otherwise that of `~1` would be escaped again (RFC 6901 §3).
     format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 

@@ -1,7 +1,7 @@
 //! Expansion of dotted keys: `data_stream.namespace: shop` means `data_stream: {namespace: shop}`.
 //!
 //! The configuration library of the agents expands such keys at every level, merges the results, and fails if a value
-//! is set report_conflict. Policies are compiled from the expanded form, so that an agent never gets a dotted key next to a
+//! is set twice. Policies are compiled from the expanded form, so that an agent never gets a dotted key next to a
 //! nested default. Sections of the OpenTelemetry collector are not read by that library, and stay as written.
 
 use serde_json::{Map, Value};

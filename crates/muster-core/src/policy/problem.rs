@@ -70,6 +70,7 @@ impl Problems {
             }
             problem.place = places.find(&problem.path);
         }
+        // Problems without a position come first: they concern the file as a whole.
         self.0.sort_by_key(|problem| problem.place.map(|place| (place.line, place.column)));
     }
 

@@ -130,6 +130,7 @@ impl<'a> Reader<'a> {
                 return Err(problem(path, &span, format!("duplicate key `{}`", shortened(&key)), "remove one of them"));
             }
             let path = join(path, &key);
+            // The position of the key, since that is where people look for a field.
             self.places.note(&path, &key, place(&span));
             let (event, span) = self.next(&path)?;
             let value = self.node(event, &span, &path, depth + 1)?;

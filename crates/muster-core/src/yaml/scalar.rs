@@ -80,6 +80,7 @@ fn changed(text: &str) -> Ambiguous {
 /// Returns the number that agents read, in an unambiguous form; `None` if there is none. It is used for the remedy
 /// only.
 fn meaning(text: &str) -> Option<String> {
+    // YAML 1.1 allows underscores between digits.
     let digits = text.replace('_', "");
     let (sign, digits) = match digits.strip_prefix('-') {
         Some(rest) => ("-", rest),

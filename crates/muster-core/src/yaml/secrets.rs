@@ -85,6 +85,7 @@ fn replaced(text: &str, path: &str, reference: &str) -> Option<String> {
     let mut changed: String = lines.by_ref().take(line).collect();
     let own = lines.next()?;
     let name = own.char_indices().nth(column)?.0;
+    // A colon without a following space or line end belongs to the key.
     let colon = name + own[name..].find(": ").or_else(|| own[name..].find(":\n"))?;
     changed.push_str(&own[..=colon]);
     changed.push_str(&format!(" {reference:?}\n"));

@@ -16,7 +16,7 @@ const CA: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n
 
 /// A server, a policy with these fields, and an agent of it.
 async fn shared(fields: Value) -> (Server, Enrolled) {
-    let server = Server::with(|_| {}, |settings| settings.external_urls = vec![URL.to_owned()]).await;
+    let server = Server::with(|_| {}, |settings| settings.urls.configured = vec![URL.to_owned()]).await;
     server.fleet.check_ins().set_own_ca(CA);
     let policy: PolicyId = server.add_policy("shared", |policy| policy.fields = fields).await;
     let token = server.enrollment_key("first", Some(&policy)).await;

@@ -5,26 +5,40 @@
 //! One commit for all records would block every other write while ten thousand of them are written.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use muster_core::action::{Action, ActionResult, ActionType};
 use muster_core::agent::AgentRecord;
 use muster_core::change::Change;
+use muster_core::error_chain::chain;
 use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
 use muster_core::{Error, lifecycle};
-use muster_store::{ActionWrite, Write};
+use muster_store::{ActionWrite, LeaseName, Write};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::Actions;
 use crate::authority::{Authority, System};
 use crate::bulk_update::Basis;
+use crate::shutdown::Shutdown;
 use crate::tags::TagChange;
 use crate::update::{AgentChange, end_of_upgrade};
 
 const TARGET_BATCH: u32 = 5000;
 /// Maximum later actions of one agent that are checked.
 const MAX_SCANNED: u32 = 100;
+
+/// Interval at which unfinished actions are looked for.
+const LOOK: Duration = Duration::from_secs(30);
+/// Time after which an unfinished action counts as abandoned: far longer than the largest one takes. Applying an effect a
+/// second time changes nothing.
+const ABANDONED_AFTER: Duration = Duration::from_secs(120);
+
+/// Unfinished actions, and since when they were seen unfinished.
+type Waiting = HashMap<ActionId, Instant>;
 
 /// Pending UNENROLL actions by agent.
 pub(super) type PendingUnenrolls = HashMap<AgentId, Vec<ActionId>>;
@@ -125,14 +139,47 @@ const fn has_effect(kind: ActionType) -> bool {
 
 impl Actions {
     /// Completes actions whose effect was interrupted by a crash, and returns their number. To be called at startup,
-    /// before agents are served. What fails is left for the next start.
+    /// before agents are served. If other servers run, an unfinished action may be in progress on one of them; it is left to
+    /// [`Actions::finish_abandoned`].
     pub async fn finish_interrupted(&self) -> Result<usize, Error> {
+        if self.store.everywhere(&System).nodes().await?.len() > 1 {
+            return Ok(0);
+        }
         let unfinished = self.store.everywhere(&System).unfinished_effects().await?;
         for id in &unfinished {
-            let agents = self.finish_one(id).await?;
-            tracing::warn!(action = %id, agents, "completing an interrupted action");
+            self.finish_one(id).await?;
         }
         Ok(unfinished.len())
+    }
+
+    /// Completes abandoned actions of other servers until shutdown, on the server that holds the lease.
+    pub(crate) async fn finish_abandoned(self: Arc<Self>, shutdown: Arc<Shutdown>) {
+        let mut waiting = Waiting::default();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = shutdown.wait() => return,
+            }
+            if let Err(error) = self.finish_long_waiting(&mut waiting).await {
+                tracing::warn!(error = %chain(&error), "failed to complete interrupted actions; retrying later");
+            }
+        }
+    }
+
+    async fn finish_long_waiting(&self, waiting: &mut Waiting) -> Result<(), Error> {
+        if self.store.everywhere(&System).take_lease(LeaseName::Actions).await?.is_none() {
+            waiting.clear();
+            return Ok(());
+        }
+        let unfinished = self.store.everywhere(&System).unfinished_effects().await?;
+        waiting.retain(|id, _| unfinished.contains(id));
+        for id in unfinished {
+            let since = *waiting.entry(id.clone()).or_insert_with(Instant::now);
+            if since.elapsed() >= ABANDONED_AFTER {
+                self.finish_one(&id).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn finish_one(&self, id: &ActionId) -> Result<usize, Error> {
@@ -152,6 +199,7 @@ impl Actions {
             }
         }
         self.store.commit(&System, finished(id)).await?;
+        tracing::warn!(action = %id, agents = left.len(), "completed an interrupted action");
         Ok(left.len())
     }
 
@@ -349,7 +397,7 @@ mod tests {
             .unwrap();
         test.commit(vec![Write::Action(ActionWrite::Begin { id: action.id.clone() })]).await;
         let begun = record(&test, &ids[0]).await;
-        test.clock.advance(std::time::Duration::from_secs(60));
+        test.clock.advance(Duration::from_secs(60));
         test.beside().fleet.actions().finish_interrupted().await.unwrap();
         assert_eq!(record(&test, &ids[0]).await, begun);
         assert_eq!(record(&test, &ids[1]).await.upgrade.started_at, Some(test.now()));

@@ -15,7 +15,7 @@ use muster_core::id::{AgentId, ClusterId};
 use muster_core::output_key::{ClusterFailure, FailureKind, OutputCluster};
 use muster_core::reported::shortened_to;
 use muster_core::time::Timestamp;
-use muster_store::{OutputKeyWrite, StoreError, Write};
+use muster_store::{LeaseName, OutputKeyWrite, StoreError, Write};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -72,6 +72,15 @@ impl OutputKeys {
                 () = self.added.notified() => {}
                 () = sleep(TICK) => {}
                 () = self.shutdown.wait() => return,
+            }
+            // One server works for all of them: two would create the same keys twice.
+            match self.store.everywhere(&System).take_lease(LeaseName::OutputKeys).await {
+                Ok(Some(_)) => {}
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "failed to take the lease of output keys; retrying");
+                    continue;
+                }
             }
             if let Err(error) = self.work().await {
                 tracing::warn!(error = %chain(&error), "failed to work on output keys; retrying");

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::draft::{blank, secret_warnings};
 use super::revise::off_thread;
-use super::{Expected, Policies, PolicyDraft, SavedPolicy, refuse_managed};
+use super::{Expected, Policies, PolicyDraft, SavedPolicy, Turn, refuse_managed};
 use crate::force::Force;
 
 /// A policy file and the options of its application.
@@ -49,18 +49,27 @@ impl Policies {
         let warnings = secret_warnings(&secrets);
         // Parsing a large file takes milliseconds, during which this thread's connections would wait.
         let (file, places) = off_thread(move || file::read(&text)).await??;
-        let mut applied = self
-            .apply_file(grant, PolicyDraft { secrets, force, expected, ..draft_from(file) })
-            .await
-            .map_err(|error| located(error, &places))?;
+        let draft = PolicyDraft { secrets, force, expected, ..draft_from(file) };
+        // In one turn from the look-up to the commit: two callers who apply the same new file must not create two
+        // policies.
+        let applied = self
+            .in_turn(|turn| {
+                let draft = draft.clone();
+                async move { self.apply_draft_of_file(grant, &turn, draft).await }
+            })
+            .await;
+        let mut applied = applied.map_err(|error| located(error, &places))?;
         applied.saved = applied.saved.with_warnings(warnings);
         applied.saved.warnings.locate(&places);
         Ok(applied)
     }
 
-    async fn apply_file(&self, grant: &Grant<PoliciesWrite>, draft: PolicyDraft) -> Result<Applied, Error> {
-        // Held from the look-up to the commit: two callers who apply the same new file must not create two policies.
-        let _lock = self.lock_changes().await;
+    async fn apply_draft_of_file(
+        &self,
+        grant: &Grant<PoliciesWrite>,
+        turn: &Turn,
+        mut draft: PolicyDraft,
+    ) -> Result<Applied, Error> {
         let name = draft.name.clone().unwrap_or_default();
         let before = self.store.seen_by(grant).policy_by_name(name.trim()).await?;
         draft.expected.check(before.as_ref(), &name)?;
@@ -69,11 +78,10 @@ impl Policies {
                 .apply_draft(blank(self.new_policy_id(None)?, grant.space().clone(), self.clock.now()), draft)
                 .await?;
             let secrets = changed_secrets(&[], &policy.secrets);
-            let saved = self.insert_policy(grant, policy, writes).await?;
+            let saved = self.insert_policy(grant, turn, policy, writes).await?;
             return Ok(Applied { saved, previous_revision: None, changes: Vec::new(), secrets });
         };
         refuse_managed(&before, draft.force)?;
-        let mut draft = draft;
         // A file without tags sets `tags` to null. For a policy without tags that is no change, and must not create a
         // revision.
         let has_tags = before.fields.get("tags").and_then(Value::as_array).is_some_and(|tags| !tags.is_empty());
@@ -84,7 +92,7 @@ impl Policies {
         let changes = changes(&before, &after);
         let secrets = changed_secrets(&before.secrets, &after.secrets);
         let previous_revision = Some(before.revision);
-        let saved = self.save_policy(grant, before, after, writes, "policy.update").await?;
+        let saved = self.save_policy(grant, turn, before, after, writes, "policy.update").await?;
         Ok(Applied { saved, previous_revision, changes, secrets })
     }
 }

@@ -12,7 +12,7 @@ use muster_store::query::Page;
 use muster_store::{PolicyWrite, Precondition, SecretWrite, StoreError, Write};
 use serde_json::json;
 
-use super::{BATCH, Policies, refuse_managed, refused};
+use super::{BATCH, Policies, Turn, refuse_managed, refused};
 use crate::audit::audit_line;
 use crate::authority::Authorized;
 use crate::force::Force;
@@ -21,13 +21,22 @@ use crate::scope::Scoped;
 impl Policies {
     /// Deletes a policy; a conflict while an active agent in any status is assigned to it.
     pub async fn delete(&self, policy: &Authorized<Policy, PoliciesWrite>, force: Force) -> Result<Policy, Error> {
-        let (_lock, grant) = (self.lock_changes().await, policy.grant());
+        self.in_turn(move |turn| async move { self.delete_in(&turn, policy, force).await }).await
+    }
+
+    async fn delete_in(
+        &self,
+        turn: &Turn,
+        policy: &Authorized<Policy, PoliciesWrite>,
+        force: Force,
+    ) -> Result<Policy, Error> {
+        let grant = policy.grant();
         let seen = self.store.seen_by(grant);
         let policy = self.current(policy).await?;
         refuse_managed(&policy, force)?;
         refuse_in_use(seen, &policy).await?;
         let now = self.clock.now();
-        let mut writes = vec![Write::Policy(PolicyWrite::Delete { id: policy.id.clone() })];
+        let mut writes = vec![turn.write(), Write::Policy(PolicyWrite::Delete { id: policy.id.clone() })];
         writes.extend(
             secrets_of_revisions(seen, &policy).await?.into_iter().map(|id| Write::Secret(SecretWrite::Delete { id })),
         );
@@ -38,7 +47,7 @@ impl Policies {
         match self.store.commit(grant, writes).await {
             Ok(_) => Ok(policy),
             Err(StoreError::Conflict(Precondition::Changed(_))) => {
-                // The store checks as well, because agents enroll without this lock. Counting again gives the message
+                // The store checks as well, because agents enroll at any time. Counting again gives the message
                 // with the number of agents, unless they are gone by now.
                 refuse_in_use(seen, &policy).await?;
                 Err(Error::conflict("policy_changed", "an agent was added and removed in the meantime")

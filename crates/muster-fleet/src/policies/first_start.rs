@@ -27,27 +27,29 @@ impl Policies {
     /// Creates the `Default policy` with its enrollment key in a store that never had a policy; otherwise returns
     /// `None`.
     pub async fn ensure_default(&self) -> Result<Option<SavedPolicy>, Error> {
-        let _lock = self.lock_changes().await;
-        let everywhere = self.store.everywhere(&System);
-        let has_policies = everywhere.policies(None, Page { offset: 0, limit: 1 }).await?.total > 0;
-        if has_policies || everywhere.setting(CREATED).await?.is_some() {
-            return Ok(None);
-        }
-        let grant = OpContext::administrator(Actor::System).grant()?;
-        // Created like any other policy, through the checks and the compiler, so that it can't differ from one that an
-        // administrator creates.
-        let draft = PolicyDraft {
-            name: Some("Default policy".into()),
-            description: Some("Created at the first start".into()),
-            is_default: Some(true),
-            ..PolicyDraft::default()
-        };
-        let id = self.new_policy_id(None)?;
-        let (policy, mut writes) =
-            self.apply_draft(blank(id.clone(), SpaceId::default(), self.clock.now()), draft).await?;
-        // The marker is in the commit of the policy: a crash in between would otherwise leave a store that never gets
-        // one, or gets two.
-        writes.push(Write::Setting(SettingWrite::Put { name: CREATED.into(), value: id.as_str().to_owned() }));
-        self.insert_policy(&grant, policy, writes).await.map(Some)
+        self.in_turn(move |turn| async move {
+            let everywhere = self.store.everywhere(&System);
+            let has_policies = everywhere.policies(None, Page { offset: 0, limit: 1 }).await?.total > 0;
+            if has_policies || everywhere.setting(CREATED).await?.is_some() {
+                return Ok(None);
+            }
+            let grant = OpContext::administrator(Actor::System).grant()?;
+            // Created like any other policy, through the checks and the compiler, so that it can't differ from one that an
+            // administrator creates.
+            let draft = PolicyDraft {
+                name: Some("Default policy".into()),
+                description: Some("Created at the first start".into()),
+                is_default: Some(true),
+                ..PolicyDraft::default()
+            };
+            let id = self.new_policy_id(None)?;
+            let (policy, mut writes) =
+                self.apply_draft(blank(id.clone(), SpaceId::default(), self.clock.now()), draft).await?;
+            // The marker is in the commit of the policy: a crash in between would otherwise leave a store that never gets
+            // one, or gets two.
+            writes.push(Write::Setting(SettingWrite::Put { name: CREATED.into(), value: id.as_str().to_owned() }));
+            self.insert_policy(&grant, &turn, policy, writes).await.map(Some)
+        })
+        .await
     }
 }

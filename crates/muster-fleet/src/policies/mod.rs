@@ -1,8 +1,8 @@
 //! The service of policies: create, change, copy, roll back, delete, read, compare.
 //!
 //! Every change of a policy's content is compiled before it is committed, together with its revision, its secrets and
-//! its audit event. On a node, changes of policies and outputs are serialized, so that a revision is never compiled
-//! from outputs that are about to change.
+//! its audit event. Changes of policies and outputs are made one after the other in the whole fleet ([`turn`]), so that
+//! a revision is never compiled from outputs that are about to change.
 
 pub mod apply;
 mod delete;
@@ -14,6 +14,7 @@ mod revise;
 mod save;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,10 +34,12 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use self::output_uses::OutputUses;
+pub(crate) use self::turn::Turn;
 use super::authority::{Authorized, System};
 use super::force::Force;
 use super::scope::Scoped;
 use super::secrets::SealedSecrets;
+use super::urls::ServerUrls;
 use super::watched_store::WatchedStore;
 
 /// Policies per read.
@@ -132,10 +135,9 @@ pub struct Policies {
     entropy: Arc<dyn Entropy>,
     secrets: Arc<SealedSecrets>,
     signer: Arc<Signer>,
-    /// The server's URLs, compiled into policies.
-    external_urls: Vec<String>,
-    /// Held while policies or outputs are changed on this node. A concurrent change of the same policy on another node
-    /// conflicts in the commit.
+    /// The fleet's URLs, compiled into policies.
+    urls: Arc<ServerUrls>,
+    /// Held while policies or outputs are changed on this node. Across nodes, [`turn`] orders the changes.
     revising: tokio::sync::Mutex<()>,
     /// Cache of the outputs that each policy uses.
     pub(crate) output_uses: OutputUses,
@@ -148,7 +150,7 @@ impl Policies {
         entropy: Arc<dyn Entropy>,
         secrets: Arc<SealedSecrets>,
         signer: Arc<Signer>,
-        external_urls: Vec<String>,
+        urls: Arc<ServerUrls>,
     ) -> Self {
         Self {
             store,
@@ -156,7 +158,7 @@ impl Policies {
             entropy,
             secrets,
             signer,
-            external_urls,
+            urls,
             revising: tokio::sync::Mutex::default(),
             output_uses: OutputUses::default(),
         }
@@ -185,12 +187,7 @@ impl Policies {
         Ok(Authorized::new(policy, grant))
     }
 
-    /// Locks all changes of policies and outputs on this node.
-    pub(crate) async fn lock_changes(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.revising.lock().await
-    }
-
-    /// Reads the policy again under the lock: it may have changed since it was found.
+    /// Reads the policy again in the change's turn: it may have changed since it was found.
     async fn current<P: Privilege>(&self, policy: &Authorized<Policy, P>) -> Result<Policy, Error> {
         let found = self.store.seen_by(policy.grant()).policy(&policy.id).await?;
         found.ok_or_else(|| Error::not_found("agent policy", &policy.id))
@@ -249,7 +246,7 @@ pub(super) fn refused(error: StoreError) -> Error {
             Error::conflict("policy_exists", format!("{what} already exists"))
         }
         StoreError::Conflict(Precondition::Changed(what) | Precondition::Missing(what)) => {
-            // Another node: on this one, the lock prevents it.
+            // Another server, again and again: on this one, changes are made one after the other.
             Error::conflict("policy_changed", format!("{what} has changed in the meantime"))
                 .remedy("read it again and retry")
         }

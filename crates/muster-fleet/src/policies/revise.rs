@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::save::log_warnings;
-use super::{Policies, all_in, all_policies};
+use super::{Policies, Turn, all_in, all_policies, refused};
 use crate::audit::audit_line;
 use crate::authority::System;
 use crate::scope::Scoped;
@@ -86,7 +86,7 @@ impl Policies {
         let job = Job {
             policy,
             outputs,
-            external_urls: self.external_urls.clone(),
+            external_urls: self.urls.read().await?,
             uninstall_token_hash,
             previous,
             signer: Arc::clone(&self.signer),
@@ -137,24 +137,33 @@ impl Policies {
     ///
     /// Each policy is committed separately. One that no longer compiles is logged and keeps its revision.
     pub async fn revise_outdated(&self) -> Result<usize, Error> {
-        let _lock = self.lock_changes().await;
         let mut revised = 0;
         for space in self.spaces().await? {
             let seen = self.store.within(&System, &space);
-            let outputs = Arc::new(seen.outputs().await?);
-            for before in all_in(seen).await? {
-                match self.revise_if_changed(&System::ACTOR, seen, &before, &outputs, self.clock.now()).await {
-                    Ok(writes) if writes.is_empty() => {}
-                    Ok(writes) => {
-                        self.store.commit(&System, writes).await.map_err(super::refused)?;
-                        revised += 1;
-                    }
-                    Err(error) => tracing::error!(policy = %before.id, error = %chain(&error),
+            for policy in all_in(seen).await? {
+                let id = &policy.id;
+                match self.in_turn(move |turn| async move { self.revise_one(&turn, seen, id).await }).await {
+                    Ok(is_new) => revised += usize::from(is_new),
+                    Err(error) => tracing::error!(policy = %policy.id, error = %chain(&error),
                         "failed to update a policy with the server's URL and signing key"),
                 }
             }
         }
         Ok(revised)
+    }
+
+    /// Commits a new revision of the policy if it now compiles to something else.
+    async fn revise_one(&self, turn: &Turn, seen: Scoped<'_>, id: &PolicyId) -> Result<bool, Error> {
+        let (outputs, now) = (Arc::new(seen.outputs().await?), self.clock.now());
+        // Another server may have deleted it, or brought it up to date.
+        let Some(before) = seen.policy(id).await? else { return Ok(false) };
+        let mut writes = self.revise_if_changed(&System::ACTOR, seen, &before, &outputs, now).await?;
+        if writes.is_empty() {
+            return Ok(false);
+        }
+        writes.push(turn.write());
+        self.store.commit(&System, writes).await.map_err(refused)?;
+        Ok(true)
     }
 
     /// Returns the spaces that have policies.

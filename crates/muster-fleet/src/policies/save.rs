@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::draft::{blank, secret_warnings};
 use super::read::find_revision;
-use super::{Policies, PolicyDraft, SavedPolicy, all_in, refuse_managed, refused};
+use super::{Policies, PolicyDraft, SavedPolicy, Turn, all_in, refuse_managed, refused};
 use crate::audit::audit_line;
 use crate::authority::Authorized;
 use crate::force::Force;
@@ -25,11 +25,16 @@ use crate::scope::Scoped;
 impl Policies {
     /// Creates a policy with its first revision and an enrollment key of the same name.
     pub async fn create(&self, grant: &Grant<PoliciesWrite>, draft: PolicyDraft) -> Result<SavedPolicy, Error> {
-        let _lock = self.lock_changes().await;
-        let id = self.new_policy_id(draft.id.as_deref())?;
         let warnings = secret_warnings(&draft.secrets);
-        let (policy, writes) = self.apply_draft(blank(id, grant.space().clone(), self.clock.now()), draft).await?;
-        Ok(self.insert_policy(grant, policy, writes).await?.with_warnings(warnings))
+        let draft = &draft;
+        self.in_turn(move |turn| async move {
+            let id = self.new_policy_id(draft.id.as_deref())?;
+            let blank = blank(id, grant.space().clone(), self.clock.now());
+            let (policy, writes) = self.apply_draft(blank, draft.clone()).await?;
+            self.insert_policy(grant, &turn, policy, writes).await
+        })
+        .await
+        .map(|saved| saved.with_warnings(warnings))
     }
 
     /// Creates a policy with the content of another one, but without its keys, agents and revisions.
@@ -39,22 +44,24 @@ impl Policies {
         name: &str,
         description: Option<String>,
     ) -> Result<SavedPolicy, Error> {
-        let (_lock, grant) = (self.lock_changes().await, from.grant());
-        let from = self.current(from).await?;
-        let (secrets, writes) = self.copy_secrets(&from.secrets).await?;
-        let now = self.clock.now();
-        let copy = Policy {
-            id: self.new_policy_id(None)?,
-            name: name.trim().to_owned(),
-            description: description.unwrap_or_else(|| from.description.clone()),
-            // Not copied: a managed copy could not be edited, and there is only one default policy.
-            is_managed: false,
-            is_default: false,
-            secrets,
-            created_at: now,
-            ..from
-        };
-        self.insert_policy(grant, copy, writes).await
+        let description = &description;
+        self.in_turn(move |turn| async move {
+            let source = self.current(from).await?;
+            let (secrets, writes) = self.copy_secrets(&source.secrets).await?;
+            let copy = Policy {
+                id: self.new_policy_id(None)?,
+                name: name.trim().to_owned(),
+                description: description.clone().unwrap_or_else(|| source.description.clone()),
+                // Not copied: a managed copy could not be edited, and there is only one default policy.
+                is_managed: false,
+                is_default: false,
+                secrets,
+                created_at: self.clock.now(),
+                ..source
+            };
+            self.insert_policy(from.grant(), &turn, copy, writes).await
+        })
+        .await
     }
 
     /// Changes a policy. A change without a difference creates no revision.
@@ -63,14 +70,17 @@ impl Policies {
         policy: &Authorized<Policy, PoliciesWrite>,
         draft: PolicyDraft,
     ) -> Result<SavedPolicy, Error> {
-        let _lock = self.lock_changes().await;
-        let before = self.current(policy).await?;
-        refuse_managed(&before, draft.force)?;
-        draft.expected.check(Some(&before), &before.name)?;
         let warnings = secret_warnings(&draft.secrets);
-        let (after, writes) = self.apply_draft(before.clone(), draft).await?;
-        let saved = self.save_policy(policy.grant(), before, after, writes, "policy.update").await?;
-        Ok(saved.with_warnings(warnings))
+        let draft = &draft;
+        self.in_turn(move |turn| async move {
+            let before = self.current(policy).await?;
+            refuse_managed(&before, draft.force)?;
+            draft.expected.check(Some(&before), &before.name)?;
+            let (after, writes) = self.apply_draft(before.clone(), draft.clone()).await?;
+            self.save_policy(policy.grant(), &turn, before, after, writes, "policy.update").await
+        })
+        .await
+        .map(|saved| saved.with_warnings(warnings))
     }
 
     /// Creates a new revision with the content of an older one. The name stays.
@@ -80,15 +90,17 @@ impl Policies {
         revision: i64,
         force: Force,
     ) -> Result<SavedPolicy, Error> {
-        let _lock = self.lock_changes().await;
-        let before = self.current(policy).await?;
-        refuse_managed(&before, force)?;
-        let old = find_revision(self.store.seen_by(policy.grant()), &before, revision).await?;
-        let mut after = before.clone();
-        // A new revision and not a smaller number: agents only follow ascending numbers, and the history stays
-        // complete.
-        restore(&mut after, &old.source);
-        self.save_policy(policy.grant(), before, after, Vec::new(), "policy.rollback").await
+        self.in_turn(move |turn| async move {
+            let before = self.current(policy).await?;
+            refuse_managed(&before, force)?;
+            let old = find_revision(self.store.seen_by(policy.grant()), &before, revision).await?;
+            let mut after = before.clone();
+            // A new revision and not a smaller number: agents only follow ascending numbers, and the history stays
+            // complete.
+            restore(&mut after, &old.source);
+            self.save_policy(policy.grant(), &turn, before, after, Vec::new(), "policy.rollback").await
+        })
+        .await
     }
 
     pub(super) fn new_policy_id(&self, wanted: Option<&str>) -> Result<PolicyId, Error> {
@@ -105,6 +117,7 @@ impl Policies {
     pub(super) async fn insert_policy(
         &self,
         grant: &Grant<PoliciesWrite>,
+        turn: &Turn,
         mut policy: Policy,
         mut writes: Vec<Write>,
     ) -> Result<SavedPolicy, Error> {
@@ -121,6 +134,7 @@ impl Policies {
         writes.push(Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(key.clone()))));
         writes.push(Write::Changed(Change::EnrollmentKey(key.id.clone())));
         writes.extend(change_records(grant.actor(), &policy, now, "policy.create"));
+        writes.push(turn.write());
         self.store.commit(grant, writes).await.map_err(refused)?;
         let warnings = revision.compiled.warnings;
         if !grant.is_dry_run() {
@@ -134,6 +148,7 @@ impl Policies {
     pub(super) async fn save_policy(
         &self,
         grant: &Grant<PoliciesWrite>,
+        turn: &Turn,
         before: Policy,
         mut after: Policy,
         mut writes: Vec<Write>,
@@ -168,6 +183,7 @@ impl Policies {
             policy: Box::new(after.clone()),
         }));
         writes.extend(change_records(grant.actor(), &after, now, action));
+        writes.push(turn.write());
         self.store.commit(grant, writes).await.map_err(refused)?;
         if !grant.is_dry_run() {
             log_warnings(&after, &warnings);

@@ -21,11 +21,12 @@ use zeroize::Zeroizing;
 use super::apply::Application;
 use super::{Expected, PolicyDraft, SavedPolicy, all_in, version_token};
 use crate::authority::{Authorized, System};
+use crate::fleet_keys::ensure_signing_key;
 use crate::force::Force;
 use crate::outputs::OutputDraft;
 use crate::policy_cache::PolicyCache;
-use crate::secrets::ensure_signing_key;
 use crate::system::SystemEntropy;
+use crate::urls::OwnUrls;
 use crate::{Fleet, FleetParts, FleetSettings};
 
 /// A clock that advances by a second with each call.
@@ -45,7 +46,10 @@ fn fleet_at(store: Arc<dyn Store>, sealer: Arc<Sealer>, signer: Arc<Signer>, url
         sealer,
         signer,
         issuer: Arc::new(crate::output_keys::issuer::NoIssuer),
-        settings: FleetSettings { external_urls: vec![url.into()], ..FleetSettings::default() },
+        settings: FleetSettings {
+            urls: OwnUrls { configured: vec![url.into()], derived: None },
+            ..FleetSettings::default()
+        },
     })
 }
 
@@ -480,19 +484,6 @@ async fn output_secrets_are_ids_in_the_api_and_values_for_agents() {
         let refused = update_output(&fleet, "one", draft).await.unwrap_err();
         assert_eq!((refused.kind, refused.field.as_deref()), (ErrorKind::Invalid, Some(field)));
     }
-}
-
-#[tokio::test]
-async fn ea80_signing_key_is_sealed_and_survives_restarts() {
-    let store: Arc<dyn Store> = Arc::new(muster_store::testing::fresh());
-    let sealer = Sealer::new(&[7; 32]).unwrap();
-    let entropy = SystemEntropy::default();
-    let first = ensure_signing_key(&*store, &sealer, &entropy).await.unwrap();
-    let again = ensure_signing_key(&*store, &sealer, &entropy).await.unwrap();
-    assert_eq!(first.public_key(), again.public_key());
-    let other = Sealer::new(&[8; 32]).unwrap();
-    let refused = ensure_signing_key(&*store, &other, &entropy).await.unwrap_err();
-    assert_eq!(refused.code, "signing_key_unreadable");
 }
 
 #[tokio::test]

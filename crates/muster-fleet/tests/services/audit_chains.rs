@@ -8,7 +8,7 @@ use muster_core::time::Timestamp;
 use muster_fleet::audit_log::AuditVerdict;
 use muster_fleet::testing::{TestFleet, steady};
 use muster_store::testing::{Cluster, seal_audit};
-use muster_store::{NodeStore as _, SqlStore, Store as _, Write};
+use muster_store::{NodeStore as _, Store as _, Write};
 
 /// Two nodes, `a` and `b`, with three events each. `a` has sealed the chain of `b`.
 struct TwoNodes {
@@ -16,7 +16,6 @@ struct TwoNodes {
     fleet: TestFleet,
     a: String,
     b: String,
-    _second: SqlStore,
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -40,7 +39,9 @@ impl TwoNodes {
         }
         seal_audit(&first).await.expect("sealed");
         let [a, b] = [&first, &second].map(|store| store.this_node().borrow().node.to_string());
-        let this = Self { schema, fleet: TestFleet::over(Arc::new(first), steady()), a, b, _second: second };
+        // Neither appends anything from now on: what is restored must not fall behind what a node knows of its own chain.
+        blocking(move || drop(second)).await;
+        let this = Self { schema, fleet: TestFleet::over(Arc::new(first), steady()), a, b };
         this.sql("CREATE TABLE kept AS SELECT * FROM audit_events").await;
         this
     }

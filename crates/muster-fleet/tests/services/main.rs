@@ -6,6 +6,7 @@ mod copied;
 mod duplicates;
 mod family;
 mod policies;
+mod races;
 mod setting;
 mod spaces;
 mod statuses;

@@ -1,6 +1,8 @@
 //! MG §1.5: outputs over REST.
 
-use muster_core::id::PolicyId;
+use muster_core::id::{AgentId, ClusterId, KeyId, PolicyId};
+use muster_core::output_key::{IssuedKey, KeyState, OutputCluster, OutputKey};
+use muster_store::OutputKeyWrite;
 use serde_json::json;
 
 use crate::support::{Api, column};
@@ -46,4 +48,37 @@ async fn health_is_derived_from_the_agents_that_use_the_output() {
     assert!(health["message"].as_str().unwrap().contains("can't connect"), "{health}");
     assert!(health["since"].is_string());
     api.get("/outputs/unheard-of/health").await.refused(404);
+}
+
+#[tokio::test]
+async fn keys_are_counted_and_agents_show_the_ids_of_theirs() {
+    let api = Api::new();
+    let output = json!({"id": "main", "name": "m", "type": "elasticsearch", "hosts": ["https://one:9200"], "service_token": "t"});
+    api.post("/outputs", output).await.ok();
+    assert_eq!(api.get("/outputs/main/health").await.ok().get("keys"), None, "no agent has any");
+    api.agent("a", None).await;
+    let id = ClusterId::trusted("c");
+    let cluster = OutputCluster { id: id.clone(), output: "main".into(), sealed: vec![1], failure: None };
+    let key = OutputKey {
+        agent_id: AgentId::trusted("a"),
+        output: "default".into(),
+        version: 1,
+        cluster: id,
+        state: KeyState::Live,
+        issued: Some(IssuedKey { id: KeyId::trusted("k1"), sealed: b"sealed-key".to_vec() }),
+        permissions_hash: "hash".into(),
+        policy_id: PolicyId::trusted("p"),
+        revision: 1,
+        is_withheld: false,
+        since: api.now(),
+        failure: None,
+    };
+    api.commit(vec![OutputKeyWrite::PutCluster(Box::new(cluster)).into(), OutputKeyWrite::Put(Box::new(key)).into()])
+        .await;
+    let counts = json!({"issued": 1, "wanted": 0, "failed": 0, "to_invalidate": 0});
+    assert_eq!(api.get("/outputs/main/health").await.ok()["keys"], counts);
+    let expected = json!({"default": {"type": "elasticsearch", "api_key_id": "k1", "policy_permissions_hash": "hash"}});
+    let agent = api.get("/agents/a").await.ok()["item"].clone();
+    assert_eq!(agent["outputs"], expected);
+    assert!(!agent.to_string().contains("sealed"), "{agent}");
 }

@@ -1,5 +1,7 @@
 //! `/api/fleet/agents` (MG §1.2, §2.1).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -73,6 +75,9 @@ pub struct Agent {
     /// Everything that it ever authenticated with, the newest first; omitted in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Vec<AgentCredential>>,
+    /// Its keys at outputs, by the name of the output; omitted in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<BTreeMap<String, AgentOutput>>,
     /// Enrollment key that it enrolled with.
     #[serde(default)]
     pub enrollment_key_id: Option<String>,
@@ -137,6 +142,22 @@ pub struct Agent {
     #[serde(default)]
     // Always empty: policies have no integrations.
     pub packages: Vec<String>,
+}
+
+/// The key of an agent at an output, without its secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct AgentOutput {
+    /// Type of the output, as agents see it: `elasticsearch`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Id of the key; absent while it is to be created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_id: Option<String>,
+    /// Hash of its permissions.
+    pub policy_permissions_hash: String,
+    /// Reason why the cluster rejected to create or to change it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// A credential of an agent, without its secret.

@@ -44,6 +44,22 @@ pub struct OutputHealth {
     /// The same time, under Kibana's name.
     #[serde(default)]
     pub timestamp: Option<String>,
+    /// Keys of agents at its cluster; absent if the output creates none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<OutputKeyCounts>,
+}
+
+/// Numbers of the keys of agents at an output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct OutputKeyCounts {
+    /// Keys that agents can use.
+    pub issued: u64,
+    /// Keys that are to be created.
+    pub wanted: u64,
+    /// Keys that the cluster rejected to create or to change.
+    pub failed: u64,
+    /// Keys that are to be invalidated.
+    pub to_invalidate: u64,
 }
 
 /// `{"id": …}`.

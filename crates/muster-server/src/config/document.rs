@@ -48,7 +48,7 @@ const PAGE_HEAD: &str = "\
 
 <!-- Generated from the configuration keys by `UPDATE_DOCS=1 cargo test -p muster-server --lib config`; do not edit. -->
 
-Configuration keys can be set in `/etc/muster/muster.toml` (or in the file given with `--config`), with environment variables `MUSTER_…`, with flags
+Configuration keys can be set in `/etc/muster/muster.toml` (or in the file given with `--config`), with `MUSTER_…` environment variables, with flags
 (for some keys), or with `--set KEY=VALUE`. Flags take precedence over environment variables, environment variables over the file, and the file over
 the defaults.
 
@@ -57,8 +57,8 @@ the defaults.
 
 Unknown keys and invalid values are errors. The server prints all of them and exits with code 2.
 
-Unknown environment variables `MUSTER_…` are not errors, because scripts and orchestrators may also set variables with this prefix. At each start, the
-server logs a warning that names the most similar variable. `--print-config` prints these warnings too. Check them after a change: for example, if
+Unknown `MUSTER_…` environment variables are not errors, because scripts and orchestrators may also set variables with this prefix. At each start, the
+server logs a warning that suggests the most similar name. `--print-config` prints these warnings too. Check them after a change: for example, if
 `MUSTER_TLS_CLIENT_CA` is misspelled, client certificates are disabled. Put settings that must not be ignored in the file, where an unknown key is an
 error. The server does not warn about variables of Muster's other programs, or about variables that orchestrators set for a service named `muster`
 (`MUSTER_SERVICE_HOST`, `MUSTER_PORT_8220_TCP` …).

@@ -82,11 +82,18 @@ fn general() -> Vec<Definition> {
             "URL of a PostgreSQL database: postgres://USER@HOST:PORT/DATABASE. Empty means SQLite in the data directory.\nThe server reads the password from PGPASSWORD, from the file in passfile= or PGPASSFILE, or from ~/.pgpass.\nConnections to other hosts use TLS and verify the database server (sslmode=verify-full, sslrootcert=FILE).",
         ),
         key(
+            &names::MASTER_KEY_FILE,
+            Kind::Text,
+            text(""),
+            Some("--master-key-file"),
+            "File with the master key: 32 bytes, readable only by the server's user. The server never writes it.\nDefault: `master.key` in the data directory, which the first start creates. All servers of a fleet need the same key.",
+        ),
+        key(
             &names::EXTERNAL_URL,
             Kind::Urls,
             Raw::List(Vec::new()),
             Some("--external-url"),
-            "URLs that agents use to connect to this server, each in the form https://HOST:PORT.\nA certificate that is signed by the server's own CA covers the hosts of these URLs, and the names and addresses of this host.\nDefault: the address of `agent.listen`, or of `local.listen` if `agent.listen` is `none`. 0.0.0.0 and [::] are replaced\nby the name of this host.",
+            "URLs that agents use to connect to the fleet, each in the form https://HOST:PORT. They are stored in the database and\nshared by all servers; a start with other URLs replaces them. Without this key, a server uses the stored ones.\nIf the fleet's own CA signs the certificate, it covers their hosts, and the names and addresses of this host.\nIf it was never set: the address of the first server's `agent.listen` (`local.listen` if that is `none`), with the host's name\nin place of 0.0.0.0 or [::].",
         ),
         key(
             &names::INSECURE_HTTP,

@@ -110,6 +110,7 @@ macro_rules! keys {
 keys! {
     DATA_DIR: Option<Utf8PathBuf> = "data_dir";
     DATABASE: String = "database";
+    MASTER_KEY_FILE: Option<Utf8PathBuf> = "master_key_file";
     EXTERNAL_URL: Vec<String> = "external_url";
     INSECURE_HTTP: bool = "insecure_http";
     AGENT_LISTEN: Option<SocketAddr> = "agent.listen";

@@ -15,6 +15,7 @@ use muster_core::poll::PollLimits;
 use muster_elastic::limits::{Limits, Operation, OperationLimit};
 use muster_fleet::FleetSettings;
 use muster_fleet::upload_limits::UploadLimits;
+use muster_fleet::urls::OwnUrls;
 use muster_listen::Timeouts;
 
 /// The configuration of the server.
@@ -24,7 +25,9 @@ pub struct Config {
     pub data_dir: Utf8PathBuf,
     /// Address of the PostgreSQL database; `None` means SQLite in the data directory.
     pub database: Option<Address>,
-    /// URLs of this server for agents; can be empty.
+    /// File with the master key; `None` means `master.key` in the data directory.
+    pub master_key_file: Option<Utf8PathBuf>,
+    /// URLs of the fleet for agents; can be empty.
     pub external_urls: Vec<String>,
     /// Whether agents are served over plain HTTP.
     pub insecure_http: bool,
@@ -100,15 +103,13 @@ pub struct TlsConfig {
 }
 
 impl Config {
-    /// Returns the settings of the fleet. Agents get `fallback` as the server's URL if `external_url` is not set.
-    pub fn fleet_settings(&self, fallback: &str) -> FleetSettings {
-        let external_urls =
-            if self.external_urls.is_empty() { vec![fallback.to_owned()] } else { self.external_urls.clone() };
+    /// Returns the settings of the fleet. `derived` is this server's own address ([`OwnUrls`]).
+    pub fn fleet_settings(&self, derived: String) -> FleetSettings {
         FleetSettings {
             long_poll: self.poll.default,
             poll_jitter: self.poll.jitter,
             max_poll: self.poll.max,
-            external_urls,
+            urls: OwnUrls { configured: self.external_urls.clone(), derived: Some(derived) },
             highest_version: self.highest_version,
             lowest_version: self.lowest_version,
             build_hash: self.build.hash.clone(),
@@ -129,6 +130,7 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
     let config = Config {
         data_dir: data_dir(values, layers, problems),
         database: database(values, problems),
+        master_key_file: values.read(&names::MASTER_KEY_FILE),
         external_urls: values.read(&names::EXTERNAL_URL),
         insecure_http: values.read(&names::INSECURE_HTTP),
         listen: ListenConfig {

@@ -96,13 +96,22 @@ impl Kind {
             Self::Flag => "boolean".into(),
             Self::Count { .. } => "integer".into(),
             Self::Span { .. } => "duration".into(),
-            Self::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or "),
+            Self::Choice(words) => alternatives(words),
             Self::Address => "`ADDRESS:PORT` or `none`".into(),
             Self::Text => "string".into(),
             Self::Urls => "list of URLs".into(),
             Self::Hosts => "list of host names".into(),
             Self::Version { .. } => "version".into(),
         }
+    }
+}
+
+/// Returns the words as an enumeration: "`a`, `b` or `c`".
+fn alternatives(words: &[&str]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => quoted.concat(),
     }
 }
 

@@ -10,7 +10,7 @@ use super::{DATABASE, DataDirError, named};
 
 /// Files and directories that a server makes, also halfway. One of them makes a directory ours.
 const OURS: [&str; 9] =
-    ["lock", DATABASE, "master.key", "fleet-id", "ca.key", "ca.crt", "server.key", "listen.json", "admin.sock"];
+    ["lock", DATABASE, "master.key", "fleet-id", "node-id", "ca.crt", "server.key", "listen.json", "admin.sock"];
 /// What people and file systems may have put there before the first start.
 const HARMLESS: [&str; 3] = ["lost+found", "muster.toml", "pgp"];
 

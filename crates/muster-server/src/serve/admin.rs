@@ -133,11 +133,14 @@ impl Web for AdminHandler {
     }
 }
 
-/// Ready: neither starting nor stopping, and the store answers and takes writes.
+/// Ready: neither starting, stopping nor draining, and the store answers and takes writes.
 async fn ready(State(watched): State<Watched>) -> Response {
     let state = watched.health.get();
     if !matches!(state, ServerState::Healthy | ServerState::Degraded) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", state.as_str())).into_response();
+    }
+    if watched.fleet.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
     match watched.fleet.server_status().check_ready().await {
         Ok(()) => certificates(watched.tls.as_deref()),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::Request;
+use http::header::{CONNECTION, HeaderValue};
 use muster_protocol::elastic::status::ServerVersion;
 use tracing::debug;
 
@@ -21,6 +22,7 @@ use muster_listen::{Handler, Work};
 pub(super) struct AgentHandler {
     api: AgentApi,
     metrics: Arc<Metrics>,
+    fleet: Arc<Fleet>,
 }
 
 impl AgentHandler {
@@ -35,7 +37,7 @@ impl AgentHandler {
         let limits = config.limits.clone();
         let uploads = config.uploads;
         let options = AgentApiOptions { limits, uploads, health, version, pgp_key };
-        Self { api: AgentApi::new(Arc::clone(fleet), options), metrics }
+        Self { api: AgentApi::new(Arc::clone(fleet), options), metrics, fleet: Arc::clone(fleet) }
     }
 }
 
@@ -53,6 +55,7 @@ impl Handler for AgentHandler {
     fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work {
         let began = Instant::now();
         let metrics = Arc::clone(&self.metrics);
+        let fleet = Arc::clone(&self.fleet);
         let line = tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri()));
         let work = self.api.handle(request, peer);
         Box::pin(async move {
@@ -64,11 +67,11 @@ impl Handler for AgentHandler {
             match answer {
                 Answer::Reply(reply) => {
                     seen.answered(&metrics, &reply, line.as_deref());
-                    Answer::Reply(reply)
+                    Answer::Reply(closing_while_draining(&fleet, reply))
                 }
                 Answer::Park(slot) => {
                     metrics.took(seen.asked, seen.began.elapsed());
-                    Answer::Park(counted(slot, seen, metrics))
+                    Answer::Park(counted(slot, seen, metrics, fleet))
                 }
                 Answer::Upgrade(upgrade) => {
                     metrics.answered(seen.asked, upgrade.reply.status(), seen.began.elapsed());
@@ -99,13 +102,21 @@ impl Seen {
 }
 
 /// The slot, with its reply counted.
-fn counted(slot: Parked, seen: Seen, metrics: Arc<Metrics>) -> Parked {
+fn counted(slot: Parked, seen: Seen, metrics: Arc<Metrics>, fleet: Arc<Fleet>) -> Parked {
     Box::pin(async move {
         let reply = slot.await;
         metrics.answered_parked(seen.asked, reply.status());
         if let Some(refused) = reply.extensions().get::<RefusedWhileHeld>() {
             metrics.refused(refused.0);
         }
-        reply
+        closing_while_draining(&fleet, reply)
     })
+}
+
+/// A draining server closes each connection after a response, so that the agent connects again, to another server.
+fn closing_while_draining(fleet: &Fleet, mut reply: Reply) -> Reply {
+    if fleet.is_draining() {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply
 }

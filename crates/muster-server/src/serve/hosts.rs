@@ -9,16 +9,28 @@ use std::net::IpAddr;
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::Authority;
+use tokio::sync::watch;
+
+use crate::tls::host::url_host;
 
 /// Names that are ours.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Hosts(BTreeSet<String>);
+#[derive(Clone, Debug)]
+pub(super) struct Hosts {
+    names: BTreeSet<String>,
+    /// The fleet's URLs, which change while the server runs.
+    urls: watch::Receiver<Vec<String>>,
+}
 
 impl Hosts {
-    /// This host's own names and these.
-    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+    /// This host's own names, these, and the hosts of `urls`.
+    pub fn new(names: impl IntoIterator<Item = String>, urls: watch::Receiver<Vec<String>>) -> Self {
         let own = ["localhost".to_owned()].into_iter();
-        Self(own.chain(names).map(|name| plain(&name)).collect())
+        Self { names: own.chain(names).map(|name| plain(&name)).collect(), urls }
+    }
+
+    fn is_own(&self, host: &str) -> bool {
+        let of_fleet = || self.urls.borrow().iter().filter_map(|url| url_host(url)).any(|own| plain(&own) == *host);
+        self.names.contains(host) || is_address(host) || of_fleet()
     }
 
     /// The host of a request, if it is not one of ours. A request without a host, which HTTP/1.0 allows, comes from no
@@ -31,7 +43,7 @@ impl Hosts {
             return Some(String::from_utf8_lossy(unreadable.as_bytes()).into_owned());
         };
         let host = plain(authority.host());
-        (!self.0.contains(&host) && !is_address(&host)).then_some(host)
+        (!self.is_own(&host)).then_some(host)
     }
 }
 
@@ -49,7 +61,8 @@ mod tests {
     use super::*;
 
     fn foreign(uri: &str, host: Option<&str>) -> Option<String> {
-        let hosts = Hosts::new(["Fleet.example".to_owned(), "web-1".to_owned()]);
+        let urls = watch::Sender::new(vec!["https://Fleet.example:8220".to_owned()]);
+        let hosts = Hosts::new(["web-1".to_owned()], urls.subscribe());
         let builder = http::Request::get(uri);
         let request = host.into_iter().fold(builder, |builder, host| builder.header(HOST, host)).body(()).unwrap();
         hosts.foreign(&request.into_parts().0)

@@ -5,6 +5,7 @@
 
 mod admin;
 mod agents;
+mod fleet_clock;
 mod hosts;
 mod notify;
 mod open;
@@ -17,7 +18,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::error_chain::{SharedError, chain};
+use muster_core::error_chain::chain;
+use muster_core::seal::SealError;
 use muster_core::time::Clock;
 use muster_store::SqlStore;
 use tokio::net::{TcpListener, UnixListener};
@@ -28,6 +30,7 @@ use tracing::{error, info, warn};
 
 use self::admin::{AdminHandler, Allowed};
 use self::agents::AgentHandler;
+use self::fleet_clock::FleetClock;
 use self::hosts::Hosts;
 use self::traces::Traces;
 use crate::config::Config;
@@ -36,8 +39,8 @@ use crate::first_start::{self, FirstStart};
 use crate::metrics::Metrics;
 use crate::tls::{self, Tls, TlsError, host};
 use muster_fleet::Fleet;
+use muster_fleet::fleet_keys::FleetKeyError;
 use muster_fleet::health::{Health, ServerState};
-use muster_fleet::system::SystemClock;
 use muster_listen::accept::{self, Drained};
 use muster_listen::gate::Gate;
 use muster_listen::reply::ListenerKind;
@@ -73,13 +76,21 @@ pub enum ServeError {
         /// Why.
         source: muster_store::OpenError,
     },
-    /// The master key or the signing key.
-    #[error("{key} key")]
-    Key {
-        /// Which of them: `the signing`.
-        key: &'static str,
+    /// The master key.
+    #[error("cannot use the master key")]
+    MasterKey(#[source] SealError),
+    /// The master key of another fleet.
+    #[error(
+        "{0} is not the master key of this database: its secrets are sealed with another key\n\
+         hint: copy master.key from the data directory of a server of this fleet, or restore it from a backup"
+    )]
+    OtherMasterKey(camino::Utf8PathBuf),
+    /// The signing key, or the key of the fleet's own CA.
+    #[error("cannot use a key of the fleet")]
+    FleetKey {
         /// Why.
-        source: SharedError,
+        #[from]
+        source: FleetKeyError,
     },
     /// The start itself broke off.
     #[error("startup was interrupted")]
@@ -137,6 +148,26 @@ async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> 
     Ok(first_start)
 }
 
+/// The fleet's URLs, before anything is told to agents. A store that takes no writes keeps those that it has.
+async fn settle_urls(fleet: &Fleet) -> Result<(), ServeError> {
+    match fleet.urls().settle().await {
+        Err(error) if fleet.server_status().trouble().is_some() => {
+            warn!(error = %chain(&error), "external_url is not stored");
+            Ok(())
+        }
+        settled => settled.map(drop).map_err(ServeError::FirstStart),
+    }
+}
+
+/// Tells the other servers of the fleet about this one. Nothing depends on it.
+async fn describe(fleet: &Fleet, addresses: &ListenAddresses) {
+    let name = host::name().unwrap_or_else(|| "localhost".into());
+    let addresses = addresses.agent.iter().map(ToString::to_string).collect();
+    if let Err(error) = fleet.nodes().describe(name, env!("CARGO_PKG_VERSION").into(), addresses).await {
+        warn!(error = %chain(&error), "failed to describe this server to the others");
+    }
+}
+
 /// `listen.json` is for scripts; the command `muster` asks the socket, also on a full disk.
 fn tell_addresses(data: &DataDir, addresses: &ListenAddresses) -> Result<(), DataDirError> {
     match data.write_listen(addresses) {
@@ -163,25 +194,31 @@ impl Server {
         let data = Arc::new(DataDir::open(&config.data_dir)?);
         // Whatever fails from here on, nothing is left that says a server is here.
         let traces = Traces::new(&data);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let fleet_clock = Arc::new(FleetClock::default());
+        let clock: Arc<dyn Clock> = fleet_clock.clone();
         let bound = Bound::bind(config, &data)?;
         let addresses = bound.addresses().map_err(ServeError::Listen)?;
-        let (store, fleet) = open::fleet(config, &data, Arc::clone(&clock), &addresses).await?;
-        let urls = fleet.settings().external_urls.clone();
-        let tls = Tls::open(config.tls.clone(), urls, Arc::clone(&data), clock)?;
+        let open::Opened { store, fleet, authority } = open::fleet(config, &data, &fleet_clock, &addresses).await?;
+        settle_urls(&fleet).await?;
+        let tls = Tls::open(config.tls.clone(), authority, fleet.urls().watch(), Arc::clone(&data), clock)?;
         if let Some(authority) = tls.authority() {
             fleet.check_ins().set_own_ca(authority.pem());
         }
         let first_start = prepared(config, &data, &fleet, &tls).await?;
+        describe(&fleet, &addresses).await;
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::new());
         let certificates = Arc::clone(&tls);
         metrics.show_certificates(move || certificates.seconds_left());
+        metrics.show_fleet(&fleet);
         let health = Health::default();
         let starting =
             Starting { config, tls: &tls, metrics: &metrics, shutdown: &shutdown, limit: limit(config, files) };
         let listeners = starting.listeners(bound, &fleet, &health);
         let background = tokio::spawn(Arc::clone(&fleet).run_background());
+        if config.database.is_some() {
+            tokio::spawn(fleet_clock.follow(Arc::clone(&store), shutdown.clone()));
+        }
         let watching = tokio::spawn(tls::watch(tls, shutdown.clone()));
         health.set(ServerState::Healthy);
         if let Err(error) = tell_addresses(&data, &addresses) {
@@ -279,8 +316,8 @@ impl Starting<'_> {
                 tasks.spawn(accept::run(listener, self.listening(kind, handler, agent_tls.clone())));
             }
         }
-        let told = fleet.settings().external_urls.iter().filter_map(|url| host::url_host(url));
-        let hosts = Hosts::new(self.config.admin_hosts.iter().cloned().chain(told).chain(host::name()));
+        let own = self.config.admin_hosts.iter().cloned().chain(host::name());
+        let hosts = Hosts::new(own, fleet.urls().watch());
         let allowed = Allowed { hosts, metrics_on: self.config.metrics_on };
         let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls, allowed);
         let web = || OnHyper(admin.clone());

@@ -8,7 +8,7 @@ use camino::Utf8Path;
 use muster_core::Entropy;
 use muster_core::error_chain::chain;
 use muster_core::id::NodeId;
-use muster_core::seal::Sealer;
+use muster_core::seal::{SealError, Sealer};
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
 use muster_elasticsearch::SecurityApi;
@@ -17,42 +17,63 @@ use muster_store::{Options, SqlStore, Store, sqlite};
 use secrecy::ExposeSecret;
 
 use super::ServeError;
+use super::fleet_clock::FleetClock;
 use crate::config::Config;
-use crate::data_dir::{DATABASE, DataDir, DataDirError, DataDisk, ListenAddresses};
+use crate::data_dir::{DATABASE, DataDir, DataDirError, DataDisk, ListenAddresses, master_key_file};
+use crate::tls::authority::Authority;
 use crate::tls::host;
 use muster_fleet::disk::Disk;
-use muster_fleet::secrets::{ensure_signing_key, has_signing_key};
+use muster_fleet::fleet_keys::{FleetKeyError, ensure_signing_key, has_signing_key};
 use muster_fleet::system::SystemEntropy;
 use muster_fleet::{Fleet, FleetParts};
 
-/// The fleet over the folder's store.
+/// What operations stand on.
+pub(super) struct Opened {
+    pub(super) store: Arc<SqlStore>,
+    pub(super) fleet: Arc<Fleet>,
+    /// The fleet's own CA, unless the configuration names a certificate.
+    pub(super) authority: Option<Authority>,
+}
+
+/// The fleet over the configured store.
 pub(super) async fn fleet(
     config: &Config,
     data: &DataDir,
-    clock: Arc<dyn Clock>,
+    clock: &Arc<FleetClock>,
     addresses: &ListenAddresses,
-) -> Result<(Arc<SqlStore>, Arc<Fleet>), ServeError> {
+) -> Result<Opened, ServeError> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
     let begin = Begin { data, new_fleet: config.new_fleet };
     let disk = data.disk();
-    let ((store, on_reserve), sealer) = match &config.database {
+    let master = MasterKey { config, data };
+    let (store, on_reserve, sealer) = match &config.database {
         Some(address) => {
-            let store = connect(address, data, &*entropy).await?;
-            ((store, false), sealer(data, &*entropy)?)
+            let store = connect(address, &master, &*entropy).await?;
+            // Before anything is written with a time.
+            clock.compare_with(&store).await;
+            (store, false, master.sealer(&*entropy)?)
         }
         None => {
             check_file(data, &begin)?;
             // The key comes before the file: a file without it is one whose key was lost.
-            let sealer = sealer(data, &*entropy)?;
-            (open_file(data, &disk)?, sealer)
+            let sealer = master.sealer(&*entropy)?;
+            let (store, on_reserve) = open_file(data, &disk)?;
+            (store, on_reserve, sealer)
         }
     };
     let store = Arc::new(store);
-    let signer = signer(&*store, &sealer, &*entropy, &begin).await?;
-    let settings = config.fleet_settings(&own_url(config, addresses));
+    let signer = signer(&*store, &sealer, &*entropy, &begin).await.map_err(|error| master.explain(error))?;
+    let authority = match &config.tls.custom {
+        Some(_) => None,
+        None => {
+            let authority = Authority::of_fleet(&*store, &sealer, &*entropy, clock.now()).await;
+            Some(authority.map_err(|error| master.explain(error.into()))?)
+        }
+    };
+    let settings = config.fleet_settings(own_url(config, addresses));
     let fleet = Fleet::new(FleetParts {
         store: Arc::clone(&store) as Arc<dyn Store>,
-        clock,
+        clock: Arc::clone(clock) as Arc<dyn Clock>,
         entropy,
         sealer: Arc::new(sealer),
         signer,
@@ -69,17 +90,45 @@ pub(super) async fn fleet(
     } else {
         fleet.server_status().set_reserve_aside();
     }
-    Ok((store, fleet))
+    Ok(Opened { store, fleet, authority })
 }
 
 /// Connects to a shared database. One that holds a fleet needs the fleet's own master key.
-async fn connect(address: &Address, data: &DataDir, entropy: &dyn Entropy) -> Result<SqlStore, ServeError> {
+async fn connect(address: &Address, master: &MasterKey<'_>, entropy: &dyn Entropy) -> Result<SqlStore, ServeError> {
+    let data = master.data;
     let node = Node { id: NodeId::trusted(data.node_id(entropy)?), name: host_name(), place: place(data) };
     let store = SqlStore::connect(address.clone(), &node, &Options::default())?;
-    if has_signing_key(&store).await.map_err(signing_key)? {
+    if has_signing_key(&store).await? && master.config.master_key_file.is_none() {
         data.require_shared_key()?;
     }
     Ok(store)
+}
+
+/// The master key of the fleet: the configured file, or `master.key` in the data directory.
+struct MasterKey<'a> {
+    config: &'a Config,
+    data: &'a DataDir,
+}
+
+impl MasterKey<'_> {
+    fn sealer(&self, entropy: &dyn Entropy) -> Result<Sealer, ServeError> {
+        let key = match &self.config.master_key_file {
+            Some(path) => master_key_file(path)?,
+            None => self.data.master_key(entropy)?,
+        };
+        Sealer::new(key.expose_secret()).map_err(ServeError::MasterKey)
+    }
+
+    /// Names the file of a key that does not belong to the database.
+    fn explain(&self, error: ServeError) -> ServeError {
+        match error {
+            ServeError::FleetKey { source: FleetKeyError::Unreadable { source: SealError::OtherKey, .. } } => {
+                let own = || self.data.join("master.key");
+                ServeError::OtherMasterKey(self.config.master_key_file.clone().unwrap_or_else(own))
+            }
+            other => other,
+        }
+    }
 }
 
 /// Where the data directory is. A copy of it, here or on another host, is in another place.
@@ -113,11 +162,6 @@ fn open_file(data: &DataDir, disk: &DataDisk) -> Result<(SqlStore, bool), ServeE
     }
 }
 
-fn sealer(data: &DataDir, entropy: &dyn Entropy) -> Result<Sealer, ServeError> {
-    let key = data.master_key(entropy)?;
-    Sealer::new(key.expose_secret()).map_err(|error| ServeError::Key { key: "the master", source: error.into() })
-}
-
 /// Whether a fleet may begin in this directory.
 struct Begin<'a> {
     data: &'a DataDir,
@@ -147,16 +191,12 @@ async fn signer(
     entropy: &dyn Entropy,
     begin: &Begin<'_>,
 ) -> Result<Arc<Signer>, ServeError> {
-    if !has_signing_key(store).await.map_err(signing_key)? {
+    if !has_signing_key(store).await? {
         begin.check("contains no fleet")?;
     } else if begin.new_fleet {
         tracing::warn!("--new-fleet has no effect: the database contains a fleet");
     }
-    ensure_signing_key(store, sealer, entropy).await.map_err(signing_key)
-}
-
-fn signing_key(error: muster_core::Error) -> ServeError {
-    ServeError::Key { key: "the signing", source: error.into() }
+    Ok(ensure_signing_key(store, sealer, entropy).await?)
 }
 
 /// What agents are told when nobody configured an address: this host's name, or the loopback address when nothing

@@ -1,6 +1,8 @@
 //! Tests of the whole server in the process, on free ports and in a folder of its own.
 
+mod fleet_keys;
 mod lost_database;
+mod several_servers;
 
 use std::time::Duration;
 
@@ -47,6 +49,10 @@ async fn admin(server: &Server, path: &str) -> String {
 }
 
 async fn agent(server: &Server, path: &str) -> String {
+    ask(agent_stream(server).await, path).await
+}
+
+async fn agent_stream(server: &Server) -> tokio_rustls::client::TlsStream<TcpStream> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(server.data.join("ca.crt")).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -54,7 +60,7 @@ async fn agent(server: &Server, path: &str) -> String {
     let client = builder.with_root_certificates(roots).with_no_client_auth();
     let stream = TcpStream::connect(server.addresses.agent.unwrap()).await.unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
-    ask(TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap(), path).await
+    TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap()
 }
 
 #[tokio::test]
@@ -398,18 +404,6 @@ async fn a_failed_start_removes_its_own_files_only() {
     fs_err::create_dir_all(settings.data_dir.join("listen.json.new/x")).unwrap();
     Server::start(&settings).await.err().unwrap();
     has_no_traces(&settings);
-}
-
-#[tokio::test]
-async fn a_wrong_master_key_is_reported_before_requests_are_accepted() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = config(&folder, &[]);
-    Server::start(&settings).await.unwrap().stop().await;
-    let data = DataDir::open(&settings.data_dir).unwrap();
-    data.write_secret("master.key", &[9; 32]).unwrap();
-    drop(data);
-    let error = chain(&Server::start(&settings).await.err().unwrap()).to_string();
-    assert!(error.contains("signing key") && error.contains("another master key"), "{error}");
 }
 
 #[tokio::test]

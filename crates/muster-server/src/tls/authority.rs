@@ -1,20 +1,29 @@
-//! The server's own CA and the certificate it gives the server.
+//! The fleet's own CA, which its servers share, and the certificate that it issues to this server.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use muster_core::Entropy;
+use muster_core::seal::Sealer;
 use muster_core::time::Timestamp;
+use muster_fleet::fleet_keys::{self, FleetKeyError};
+use muster_store::Store;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, date_time_ymd,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use serde::{Deserialize, Serialize};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroizing;
 
 use super::TlsError;
 use crate::data_dir::DataDir;
+
+/// The setting that holds the sealed CA.
+const SETTING: &str = "certificate_authority";
 
 const DAY_MICROS: i64 = 86_400_000_000;
 /// Agents pin the CA: it outlives everything.
@@ -30,34 +39,61 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-impl Authority {
-    /// The CA of the data folder; made when there is none.
-    pub fn open(data: &DataDir, now: Timestamp) -> Result<Self, TlsError> {
-        let path = data.join("ca.crt");
-        match (data.read_secret("ca.key")?, read_text(&path)?) {
-            (Some(key), Some(pem)) => Self::from_pem(pem, &String::from_utf8_lossy(&key)),
-            (None, None) => Self::create(data, now),
-            (Some(_), None) => Err(TlsError::Half { there: "ca.key", missing: "ca.crt" }),
-            (None, Some(_)) => Err(TlsError::Half { there: "ca.crt", missing: "ca.key" }),
-        }
-    }
+/// The CA as it is sealed in the database.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// PEM.
+    certificate: String,
+    /// PEM.
+    key: String,
+}
 
-    fn create(data: &DataDir, now: Timestamp) -> Result<Self, TlsError> {
+impl Authority {
+    /// Makes a new CA.
+    pub fn generate(now: Timestamp) -> Result<Self, TlsError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = params("Muster CA", now, CA_DAYS)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?;
-        // The key first: a certificate without its key could not be used after a power cut between the two.
-        data.write_secret("ca.key", key.serialize_pem().as_bytes())?;
-        data.write_public("ca.crt", certificate.pem().as_bytes())?;
         Self::from_pem(certificate.pem(), &key.serialize_pem())
+    }
+
+    /// Returns the fleet's CA, which the first start of its first server makes.
+    pub async fn of_fleet(
+        store: &dyn Store,
+        sealer: &Sealer,
+        entropy: &dyn Entropy,
+        now: Timestamp,
+    ) -> Result<Self, FleetKeyError> {
+        let make = || Self::generate(now)?.to_kept().map_err(Into::into);
+        let kept = fleet_keys::ensure(store, sealer, entropy, SETTING, make).await?;
+        Self::from_kept(&kept).map_err(|error| FleetKeyError::Unusable { name: SETTING, source: error.into() })
+    }
+
+    pub(super) fn to_kept(&self) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+        let kept = Kept { certificate: self.pem.clone(), key: self.issuer.key().serialize_pem() };
+        serde_json::to_vec(&kept).map(Zeroizing::new)
+    }
+
+    pub(super) fn from_kept(kept: &[u8]) -> Result<Self, TlsError> {
+        let Kept { certificate, key } =
+            serde_json::from_slice(kept).map_err(std::io::Error::from).map_err(TlsError::Io)?;
+        Self::from_pem(certificate, &Zeroizing::new(key))
     }
 
     fn from_pem(pem: String, key: &str) -> Result<Self, TlsError> {
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| TlsError::pem("ca.crt", error))?;
         let issuer = Issuer::from_ca_cert_der(&der, KeyPair::from_pem(key)?)?;
         Ok(Self { pem, der, issuer })
+    }
+
+    /// Writes `ca.crt`, from which people copy the CA to the agents' hosts. The server itself does not read it.
+    pub fn show(&self, data: &DataDir) -> Result<(), TlsError> {
+        if read_text(&data.join("ca.crt"))?.as_deref() != Some(&self.pem) {
+            data.write_public("ca.crt", self.pem.as_bytes())?;
+        }
+        Ok(())
     }
 
     /// The CA's certificate in PEM.

@@ -21,6 +21,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig, WebPkiClientVerifier};
 use rustls::{RootCertStore, version};
+use tokio::sync::watch;
 
 use self::authority::Authority;
 use self::file::{check_chain, read_certificates, read_key};
@@ -39,16 +40,6 @@ pub enum TlsError {
     /// The data folder refused.
     #[error(transparent)]
     Data(#[from] DataDirError),
-    /// One half of the CA is gone.
-    #[error(
-        "{there} exists, but {missing} does not: restore it from a backup, or remove both (then distribute the new CA certificate to the agents)"
-    )]
-    Half {
-        /// What is there.
-        there: &'static str,
-        /// What is missing.
-        missing: &'static str,
-    },
     /// A file is not what it should be.
     #[error("{file}: {source}")]
     Pem {
@@ -86,7 +77,8 @@ pub struct Tls {
     config: TlsConfig,
     /// The own CA, unless a certificate comes from outside.
     authority: Option<Authority>,
-    external_urls: Vec<String>,
+    /// The fleet's URLs, which any of its servers may change.
+    external_urls: watch::Receiver<Vec<String>>,
     data: Arc<DataDir>,
     clock: Arc<dyn Clock>,
 }
@@ -98,17 +90,19 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads or makes everything that listeners need.
+    /// Reads or makes everything that listeners need. `authority` issues the server's certificate, unless `config` names
+    /// another one.
     pub fn open(
         config: TlsConfig,
-        external_urls: Vec<String>,
+        authority: Option<Authority>,
+        external_urls: watch::Receiver<Vec<String>>,
         data: Arc<DataDir>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, TlsError> {
-        let authority = if config.custom.is_none() { Some(Authority::open(&data, clock.now())?) } else { None };
         let tickets = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        let names = host::certificate_names(&external_urls);
+        let names = host::certificate_names(&external_urls.borrow());
         if let Some(authority) = &authority {
+            authority.show(&data)?;
             authority.ensure_server(&data, &names, clock.now())?;
         }
         let (first, described) = server_config(&config, &data, Arc::clone(&tickets))?;
@@ -156,7 +150,8 @@ impl Tls {
         let described = self.described();
         let mut warnings: Vec<Warning> =
             self.validities().iter().filter_map(|validity| validity.warning(now)).collect();
-        warnings.extend(described.chain.first().into_iter().flat_map(|leaf| uncovered(leaf, &self.external_urls)));
+        warnings
+            .extend(described.chain.first().into_iter().flat_map(|leaf| uncovered(leaf, &self.external_urls.borrow())));
         warnings.extend(described.odd.iter().map(|text| Warning { text: text.clone(), keeps_agents_out: false }));
         warnings
     }
@@ -186,7 +181,7 @@ impl Tls {
     /// Makes a new own certificate if the one in use is about to expire or lacks a name. Says whether it did.
     pub fn renew(&self) -> Result<bool, TlsError> {
         let Some(authority) = &self.authority else { return Ok(false) };
-        let names: BTreeSet<String> = host::certificate_names(&self.external_urls);
+        let names: BTreeSet<String> = host::certificate_names(&self.external_urls.borrow());
         let renewed = authority.ensure_server(&self.data, &names, self.clock.now())?;
         if renewed {
             self.reload()?;

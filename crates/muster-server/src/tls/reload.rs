@@ -1,10 +1,11 @@
-//! Looks after certificates while the server runs: changed files, SIGHUP, expiry.
+//! Looks after certificates while the server runs: changed files, SIGHUP, expiry, changed external URLs.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use camino::Utf8PathBuf;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -20,7 +21,8 @@ const REMIND: Duration = Duration::from_secs(24 * 3600);
 /// Modification times of files; `None` for one that can't be looked at.
 type Stamps = Vec<Option<SystemTime>>;
 
-/// Reloads on SIGHUP and when a file changed, renews the own certificate before it expires; ends with `shutdown`.
+/// Reloads on SIGHUP and when a file changed, renews the own certificate before it expires and when a URL of the fleet
+/// has another host; ends with `shutdown`.
 ///
 /// The signal is taken before this returns: until then it would end the process.
 pub fn watch(tls: Arc<Tls>, shutdown: CancellationToken) -> impl Future<Output = ()> + Send {
@@ -34,10 +36,16 @@ async fn follow(tls: Arc<Tls>, shutdown: CancellationToken, mut hangup: Option<S
     let mut look = interval(LOOK);
     let mut seen = stamps(&tls.files());
     let (mut renewed, mut reminded) = (Instant::now(), Instant::now());
+    let mut urls = tls.external_urls.clone();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = hung_up(&mut hangup) => reload(&tls, "SIGHUP"),
+            // Agents are told the new URL at once: the certificate must cover its host.
+            () = changed(&mut urls) => {
+                renew(&tls);
+                seen = stamps(&tls.files());
+            }
             _ = look.tick() => {
                 let now = stamps(&tls.files());
                 if now != seen {
@@ -55,6 +63,13 @@ async fn follow(tls: Arc<Tls>, shutdown: CancellationToken, mut hangup: Option<S
                 }
             }
         }
+    }
+}
+
+async fn changed(urls: &mut watch::Receiver<Vec<String>>) {
+    if urls.changed().await.is_err() {
+        // The fleet is gone; nothing changes any more.
+        std::future::pending::<()>().await;
     }
 }
 

@@ -31,7 +31,17 @@ pub fn data() -> (tempfile::TempDir, Arc<DataDir>) {
 /// TLS with a CA of its own.
 pub fn own_tls() -> (tempfile::TempDir, Arc<Tls>) {
     let (keep, data) = data();
-    (keep, Tls::open(TlsConfig::default(), Vec::new(), data, Arc::new(SystemClock)).unwrap())
+    (keep, Tls::open(TlsConfig::default(), authority(), urls(&[]), data, Arc::new(SystemClock)).unwrap())
+}
+
+/// A CA made now.
+pub fn authority() -> Option<Authority> {
+    Some(Authority::generate(SystemClock.now()).unwrap())
+}
+
+/// URLs that stay.
+pub fn urls(urls: &[&str]) -> watch::Receiver<Vec<String>> {
+    watch::Sender::new(urls.iter().map(|url| (*url).to_owned()).collect()).subscribe()
 }
 
 #[derive(Debug)]
@@ -104,33 +114,12 @@ async fn sessions_are_resumed_by_ticket() {
 }
 
 #[test]
-fn ca_and_certificate_stay_the_same_over_restarts() {
-    let (_keep, data) = data();
-    let open = || Tls::open(TlsConfig::default(), Vec::new(), Arc::clone(&data), Arc::new(SystemClock)).unwrap();
-    let read = |name: &str| fs_err::read(data.join(name)).unwrap();
-    let first = open().authority().unwrap().fingerprint();
-    let files = ["ca.crt", "ca.key", "server.crt", "server.key"].map(read);
-    assert_eq!(open().authority().unwrap().fingerprint(), first);
-    assert_eq!(["ca.crt", "ca.key", "server.crt", "server.key"].map(read), files);
-    assert_eq!(first.len(), 64);
-}
-
-#[test]
-fn incomplete_ca_is_rejected() {
-    let (_keep, data) = data();
-    let open = || Tls::open(TlsConfig::default(), Vec::new(), Arc::clone(&data), Arc::new(SystemClock));
-    open().unwrap();
-    fs_err::remove_file(data.join("ca.key")).unwrap();
-    let error = open().unwrap_err().to_string();
-    assert!(error.contains("ca.crt exists, but ca.key does not"), "{error}");
-}
-
-#[test]
 fn a_new_external_host_or_a_mismatched_key_causes_a_new_certificate() {
     let (_keep, data) = data();
-    let open = |urls: &[&str]| {
-        let urls = urls.iter().map(|url| (*url).to_owned()).collect();
-        Tls::open(TlsConfig::default(), urls, Arc::clone(&data), Arc::new(SystemClock)).unwrap();
+    let kept = authority().unwrap().to_kept().unwrap();
+    let open = |hosts: &[&str]| {
+        let authority = Some(Authority::from_kept(&kept).unwrap());
+        Tls::open(TlsConfig::default(), authority, urls(hosts), Arc::clone(&data), Arc::new(SystemClock)).unwrap();
         fs_err::read(data.join("server.crt")).unwrap()
     };
     let first = open(&[]);
@@ -145,7 +134,8 @@ fn a_new_external_host_or_a_mismatched_key_causes_a_new_certificate() {
 async fn the_certificate_is_renewed_before_it_expires_and_connections_stay_open() {
     let (_keep, data) = data();
     let clock = now_clock();
-    let tls = Tls::open(TlsConfig::default(), Vec::new(), data, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let tls =
+        Tls::open(TlsConfig::default(), authority(), urls(&[]), data, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
     let ca = tls.authority().unwrap().pem().to_owned();
     let server = Setup { tls: Some(Arc::clone(tls.live())), ..Setup::default() }.start(echo());
     let mut old = connect(server.address, &ca, "localhost").await.unwrap();
@@ -171,7 +161,7 @@ async fn a_changed_certificate_is_loaded_and_an_invalid_one_is_not() {
     };
     let first = write();
     let config = TlsConfig { custom: Some(custom.clone()), client_ca: None };
-    let tls = Tls::open(config, Vec::new(), data, Arc::new(SystemClock)).unwrap();
+    let tls = Tls::open(config, None, urls(&[]), data, Arc::new(SystemClock)).unwrap();
     assert!(tls.authority().is_none());
     let server = Setup { tls: Some(Arc::clone(tls.live())), ..Setup::default() }.start(echo());
     let mut old = connect(server.address, &first, "localhost").await.unwrap();

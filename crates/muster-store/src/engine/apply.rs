@@ -65,6 +65,9 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Secret(SecretWrite::Delete { id }) => settings::delete_secret(c, id)?,
         Write::File(write) => file(c, write)?,
         Write::Setting(SettingWrite::Put { name, value }) => settings::put_setting(c, name, value)?,
+        Write::Setting(SettingWrite::Swap { name, before, value }) => {
+            settings::swap_setting(c, name, before.as_deref(), value)?;
+        }
         Write::Node(write) => nodes::write(c, write)?,
         Write::Fenced(token) => nodes::fence(c, token)?,
         Write::Audit(event) => pending.chain.append(c, event)?,

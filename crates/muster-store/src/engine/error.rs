@@ -191,7 +191,6 @@ fn remedy(error: &EngineError) -> &'static str {
         Cause::Busy => "; another program has it open",
         Cause::ReadOnly => "; the server needs the primary, not a standby",
         Cause::TooManyConnections => "; each server needs four connections",
-        Cause::Pooler => "; for a pooler in transaction mode, add prepared=none to the address",
         _ => "",
     }
 }

@@ -99,6 +99,20 @@ pub(super) fn put_setting(connection: &Connection, name: &str, value: &str) -> R
     run(connection, sql::PUT_SETTING, [name, value]).map(|_| ())
 }
 
+/// Sets a setting whose value is still `before`.
+pub(super) fn swap_setting(
+    connection: &Connection,
+    name: &str,
+    before: Option<&str>,
+    value: &str,
+) -> std::result::Result<(), Failure> {
+    let rows = match before {
+        None => run(connection, sql::INSERT_SETTING, [name, value])?,
+        Some(before) => run(connection, sql::SWAP_SETTING, [value, name, before])?,
+    };
+    if rows == 0 { Err(Precondition::Changed(format!("the setting {name}")).into()) } else { Ok(()) }
+}
+
 /// Returns the value of a setting.
 pub(super) fn setting(connection: &Connection, name: &str) -> Result<Option<String>> {
     first(connection, sql::SETTING, [name], |row| row.get(0))

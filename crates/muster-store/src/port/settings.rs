@@ -16,6 +16,16 @@ pub enum SettingWrite {
         /// Value, as JSON or a string.
         value: String,
     },
+    /// Sets a setting only if its value is still `before`; fails with `Changed` otherwise. What is made once for all
+    /// servers is written in this way: the first one wins, and the others read its value.
+    Swap {
+        /// Its name.
+        name: String,
+        /// The value that the change is based on; `None` if the setting did not exist.
+        before: Option<String>,
+        /// Value, as JSON or a string.
+        value: String,
+    },
 }
 
 impl From<SettingWrite> for Write {

@@ -11,7 +11,11 @@ impl From<tokio_postgres::Error> for EngineError {
         // The driver's own text is "db error": what the server said is its source.
         match error.as_db_error() {
             Some(told) => {
-                let text = format!("{} (SQLSTATE {})", told.message(), told.code().code());
+                let hint = match cause {
+                    Cause::Pooler => "; for a pooler in transaction mode, add prepared=none to the address",
+                    _ => "",
+                };
+                let text = format!("{} (SQLSTATE {}){hint}", told.message(), told.code().code());
                 Self::new(cause, text)
             }
             None => Self::new(cause, error),

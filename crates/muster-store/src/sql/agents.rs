@@ -35,12 +35,12 @@ macro_rules! status_values {
 macro_rules! keys {
     () => {
         "active, host_id, enrollment_key_id, enrollment_id, enrolled_at, policy_id, space, hostname, duplicate_hosts, \
-         former_id"
+         former_id, node"
     };
 }
 macro_rules! keys_values {
     () => {
-        "$36, $37, $38, $39, $40, $41, $42, $43, $44, $45"
+        "$36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46"
     };
 }
 macro_rules! columns {
@@ -70,7 +70,7 @@ macro_rules! select {
 statements! {
     /// Inserts an agent unless the id is taken.
     INSERT = concat!(
-        "INSERT INTO agents (", columns!(), ") VALUES (", values!(), ", $46) ON CONFLICT (id) DO NOTHING"
+        "INSERT INTO agents (", columns!(), ") VALUES (", values!(), ", $47) ON CONFLICT (id) DO NOTHING"
     );
     /// Updates columns without an index.
     UPDATE_PLAIN = concat!(
@@ -84,7 +84,7 @@ statements! {
     /// Updates everything except the id.
     UPDATE_ALL = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ", ", keys!(), ") = (", values!(),
-        ") WHERE id = $46 AND version = $47"
+        ") WHERE id = $47 AND version = $48"
     );
     /// Sets the check-in time if it is later.
     SEEN = "UPDATE agents SET last_checkin = $1 WHERE id = $2 AND (last_checkin IS NULL OR last_checkin < $1)";

@@ -41,6 +41,10 @@ statements! {
 
     /// Inserts or replaces one.
     PUT_SETTING = "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    /// Inserts one that does not exist.
+    INSERT_SETTING = "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+    /// Replaces a value that is known.
+    SWAP_SETTING = "UPDATE settings SET value = $1 WHERE name = $2 AND value = $3";
     /// Selects a setting.
     SETTING = "SELECT value FROM settings WHERE name = $1";
 }

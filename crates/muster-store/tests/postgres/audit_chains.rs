@@ -64,7 +64,8 @@ async fn nodes_do_not_wait_for_each_other_to_append() {
     open.await.unwrap().unwrap();
 }
 
-/// Fails when the end of the chain is not forgotten with the epoch, or when a taken position is not read again: the first commit is refused.
+/// Fails when the end of the chain is not forgotten with the epoch, or when a taken position is not read again: the first commit is refused. (Tried without
+/// `appended_by_another`.)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_goes_on_after_another_process_appended_to_it() {
     let schema = schema().await;
@@ -100,7 +101,7 @@ async fn a_refused_commit_leaves_no_gap_in_the_chain() {
     assert_eq!(suite::commits::verify_audit(&store).await, 6);
 }
 
-/// Fails when seals count as news: the two seal each other's seals for ever.
+/// Fails when seals count as news: the two seal each other's seals for ever. (Tried in `has_news`.)
 #[tokio::test(flavor = "multi_thread")]
 async fn chains_are_sealed_when_they_have_grown_by_more_than_seals() {
     let schema = schema().await;

@@ -77,8 +77,8 @@ async fn through(proxy: &Proxy, schema: &str) -> SqlStore {
     blocking(move || SqlStore::connect(address, &node, &Options::default())).await.unwrap()
 }
 
-/// Fails when the row in `commits` is not asked for: the commit is then refused although it was applied (`resolve` that returns
-/// an error at once), or applied twice (one that retries at once). Both were tried.
+/// Fails when the row in `commits` is not asked for: the commit is then applied twice, or refused although it was applied. (Tried with a
+/// retry in place of `resolve`: two changes are found.)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_is_lost_is_applied_once_and_acknowledged() {
     let schema = schema().await;
@@ -113,7 +113,7 @@ fn at_commit(schema: &str) -> String {
     format!("CONSTRAINT TRIGGER conflict AFTER INSERT ON {schema}.settings DEFERRABLE INITIALLY DEFERRED")
 }
 
-/// Fails when `Cause::Busy` is not retried, of a statement or of `COMMIT`.
+/// Fails when `Cause::Busy` is not retried, of a statement or of `COMMIT`. (Tried with a commit's `may_retry: false`.)
 #[tokio::test(flavor = "multi_thread")]
 async fn conflicts_between_transactions_are_retried() {
     for trigger in [at_once, at_commit] {
@@ -140,7 +140,7 @@ async fn conflicts_that_do_not_end_are_reported_after_six_attempts() {
     }
 }
 
-/// Fails without the lock of the schema: the tables are then created twice, and a server fails.
+/// Fails without the lock of the schema: the tables are then created twice, and servers fail. (Tried without `LOCK` in `migrate`.)
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_start_together_on_an_empty_database_all_start() {
     let schema = schema().await;

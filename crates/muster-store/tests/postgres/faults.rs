@@ -204,7 +204,8 @@ async fn a_newer_schema_is_refused_unless_it_admits_this_program() {
     store.commit(put("a")).await.unwrap();
 }
 
-/// Fails when a node that registers again does not look at the migrations: it then writes to a schema that it does not know.
+/// Fails when a node that registers again does not look at the migrations: it then writes to a schema that it does not know. (Tried
+/// with a condition in `EXCLUDES` that no migration fulfils.)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_a_migration_excluded_does_not_register_again() {
     let schema = schema().await;

@@ -74,7 +74,7 @@ async fn several_nodes_use_one_database_and_know_each_other() {
     assert_eq!(first.lost_nodes().await.unwrap(), [], "and is not lost");
 }
 
-/// Fails when the place is not compared: the copy is let in, and both write with one node id.
+/// Fails when the place is not compared: the copy is let in. (Tried with `REMOVE_OWN` for every place.)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_a_data_directory_is_refused_while_its_original_lives() {
     let schema = schema().await;
@@ -108,7 +108,8 @@ async fn a_server_that_starts_again_in_its_place_takes_over_from_itself_at_once(
     assert_eq!(lost.len(), 1, "its agents were without it: {lost:?}");
 }
 
-/// Fails when the mark of a commit does not check the epoch: the commit after the loss is applied.
+/// Fails when the mark of a commit does not check the epoch: the commit after the loss is applied. (Tried without `EXISTS` in
+/// `MARK_COMMIT`.)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_lost_its_lease_commits_nothing_until_it_has_registered_again() {
     let schema = schema().await;
@@ -163,7 +164,7 @@ async fn a_node_that_registers_again_keeps_its_description() {
     assert!(after.is_draining);
 }
 
-/// Fails when `take` does not look whether the holder lives, or when `Write::Fenced` compares no epoch.
+/// Fails when `Write::Fenced` compares neither epoch nor number: the former holder commits under its old token. (Tried in `HOLDS`.)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_has_one_holder_and_goes_to_another_node_when_that_one_is_lost() {
     let schema = schema().await;
@@ -188,7 +189,8 @@ async fn a_lease_has_one_holder_and_goes_to_another_node_when_that_one_is_lost()
     assert!(first.take_lease(lease).await.unwrap().is_some());
 }
 
-/// Fails when `Write::Fenced` does not lock the lease's row: the lease is then taken between the check and the commit.
+/// Fails when `Write::Fenced` does not lock the lease's row: the lease is then taken between the check and the commit. (Tried
+/// without `FOR SHARE` in `HOLDS`.)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_not_taken_from_under_a_fenced_commit() {
     let schema = schema().await;
@@ -226,6 +228,7 @@ async fn a_lease_is_not_taken_from_under_a_fenced_commit() {
     held.await.unwrap();
 }
 
+/// Fails when a confirmation is dated later than the question. (Tried with an hour.)
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_change_log_is_confirmed_as_long_as_the_database_answers() {
     let schema = schema().await;
@@ -243,7 +246,7 @@ async fn the_end_of_the_change_log_is_confirmed_as_long_as_the_database_answers(
     eventually("a confirmation again", async || is_current()).await;
 }
 
-/// Fails when pruning does not ask what other nodes have handled, and when a node far behind is waited for.
+/// Fails when pruning does not ask what other nodes have handled. (Tried with a condition in `PRUNE` that no node fulfils.)
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_are_kept_until_every_live_node_has_handled_them_unless_it_is_far_behind() {
     let schema = schema().await;

@@ -4,7 +4,7 @@ use muster_core::action::ActionResult;
 use muster_core::agent::{AgentDocuments, AgentType, AuditReason, AuditReport};
 use muster_core::credential::CredentialKind;
 use muster_core::host::Host;
-use muster_core::id::{AgentId, EnrollmentKeyId, FileId, HostId, KeyId, PolicyId, SpaceId};
+use muster_core::id::{AgentId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, PolicyId, SpaceId};
 use muster_core::status::Status;
 use muster_store::{AgentWrite, FileWrite, Precondition, Store, StoreError, Write};
 
@@ -62,7 +62,7 @@ pub async fn an_update_stores_every_field_whichever_changed(store: &impl Store) 
         (plain.enrollment_key_id, plain.enrollment_id) = (None, None);
         (plain.enrolled_at, plain.policy_id) = (stored.enrolled_at, None);
         (plain.hostname, plain.duplicate_hosts) = (stored.hostname.clone(), None);
-        (plain.host_id, plain.former_id) = (None, None);
+        (plain.host_id, plain.former_id, plain.node) = (None, None, None);
         plain
     }];
     for after in steps {
@@ -70,12 +70,13 @@ pub async fn an_update_stores_every_field_whichever_changed(store: &impl Store) 
         assert_eq!(store.agent(&after.id).await.unwrap().as_ref(), Some(&after));
         stored = after;
     }
-    let changes: [fn(&mut muster_core::agent::AgentRecord); 10] = [
+    let changes: [fn(&mut muster_core::agent::AgentRecord); 11] = [
         |a| a.status = Status::Offline,
         |a| a.status_deadline = Some(at(77)),
         |a| a.active = false,
         |a| a.credentials = one_key("k"),
         |a| a.former_id = Some(AgentId::trusted("once")),
+        |a| a.node = Some(NodeId::trusted("n")),
         |a| a.enrollment_key_id = full_agent("x").enrollment_key_id,
         |a| a.enrollment_id = Some("e".into()),
         |a| a.enrolled_at = at(99),

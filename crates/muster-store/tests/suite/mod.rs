@@ -153,6 +153,7 @@ macro_rules! run_for {
             a_deleted_output_is_gone,
             secrets_are_put_replaced_and_removed,
             settings_are_put_and_replaced,
+            a_setting_is_swapped_only_while_it_has_the_known_value,
         ]);
         suite::run_for!(@module $make, spaces: [
             an_object_is_found_in_its_own_space_only,

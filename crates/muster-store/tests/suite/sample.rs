@@ -13,7 +13,7 @@ use muster_core::duplicate_hosts::{HostMark, Reenrollment, ReenrollmentState};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{Artifact, DeliverableFile, FileStatus, Upload};
 use muster_core::id::{
-    ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, OutputId, PolicyId, SecretId, SpaceId,
+    ActionId, AgentId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, OutputId, PolicyId, SecretId, SpaceId,
 };
 use muster_core::output::Output;
 use muster_core::policy::{Policy, PolicyRevision};
@@ -52,6 +52,7 @@ pub fn full_agent(id: &str) -> AgentRecord {
         family: Family::Osquery,
         host_id: Some(HostId::trusted("host-1")),
         former_id: Some(AgentId::trusted("former")),
+        node: Some(NodeId::trusted("node-1")),
         kind: AgentType::Ephemeral,
         active: false,
         credentials: one_key(&format!("key-of-{id}")),

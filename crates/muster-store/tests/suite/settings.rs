@@ -2,7 +2,7 @@
 
 use muster_core::id::{OutputId, SecretId, SpaceId};
 use muster_core::output::Output;
-use muster_store::{OutputWrite, Precondition, SecretWrite, Store, Write};
+use muster_store::{OutputWrite, Precondition, SecretWrite, SettingWrite, Store, Write};
 
 use super::sample::*;
 
@@ -69,4 +69,20 @@ pub async fn settings_are_put_and_replaced(store: &impl Store) {
     assert_eq!(store.setting("a").await.unwrap().as_deref(), Some("{}"));
     assert_eq!(store.setting("b").await.unwrap().as_deref(), Some("2"));
     assert_eq!(store.setting("none").await.unwrap(), None);
+}
+
+pub async fn a_setting_is_swapped_only_while_it_has_the_known_value(store: &impl Store) {
+    let swap = |before: Option<&str>, value: &str| {
+        vec![Write::Setting(SettingWrite::Swap {
+            name: "a".into(),
+            before: before.map(Into::into),
+            value: value.into(),
+        })]
+    };
+    assert!(matches!(refused(store, swap(Some("1"), "2")).await, Precondition::Changed(_)), "it does not exist");
+    commit(store, swap(None, "1")).await;
+    assert!(matches!(refused(store, swap(None, "2")).await, Precondition::Changed(_)), "it exists");
+    assert!(matches!(refused(store, swap(Some("0"), "2")).await, Precondition::Changed(_)), "it has another value");
+    commit(store, swap(Some("1"), "2")).await;
+    assert_eq!(store.setting("a").await.unwrap().as_deref(), Some("2"));
 }

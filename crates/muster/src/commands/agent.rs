@@ -32,7 +32,7 @@ pub enum AgentCommand {
     Show(ShowArgs),
     /// Unenroll agents; with --force, revoke their access keys immediately
     ///
-    /// An unenrolled agent deletes its policy, and must enroll again to return. With --force, this cannot be undone.
+    /// An unenrolled agent deletes its policy, and must enroll again to return. With --force, the unenrollment cannot be cancelled.
     #[command(
         after_help = "Examples:\n  muster agent unenroll web-1\n  muster agent unenroll web-1 --force\n  muster agent unenroll --filter 'tags:\"old\"' --dry-run"
     )]

@@ -104,7 +104,7 @@ pub struct ReassignArgs {
     /// Remove the policy; the agents stay enrolled and keep checking in
     #[arg(long)]
     no_policy: bool,
-    /// Apply even if a policy is managed
+    /// Reassign even if a policy is managed
     #[arg(long)]
     force: bool,
     #[command(flatten)]

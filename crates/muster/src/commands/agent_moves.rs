@@ -105,7 +105,7 @@ pub struct PrivilegeLevelArgs {
     /// Group to run as
     #[arg(long)]
     group: Option<String>,
-    /// File with the user's password, where the system requires one
+    /// File with the user's password, on systems that require one
     #[arg(long, value_name = "FILE", requires = "user")]
     password_file: Option<camino::Utf8PathBuf>,
     #[command(flatten)]

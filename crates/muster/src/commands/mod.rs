@@ -13,6 +13,8 @@ mod enrollment_key;
 mod failure;
 mod find;
 mod listing;
+mod node;
+mod output;
 mod policy;
 mod policy_file;
 mod policy_names;
@@ -41,8 +43,12 @@ pub enum AdminCommand {
     EnrollmentKey(Noun<enrollment_key::EnrollmentKeyCommand>),
     /// List, cancel and wait for actions
     Action(Noun<action::ActionCommand>),
+    /// Show outputs, their health, and the keys of agents
+    Output(Noun<output::OutputCommand>),
     /// Read and verify the audit log
     Audit(Noun<audit::AuditCommand>),
+    /// List and drain the servers of the fleet
+    Node(Noun<node::NodeCommand>),
     /// Show the server's state, the number of agents by status, and recently rejected requests
     Status {
         #[command(flatten)]
@@ -68,7 +74,9 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::Policy(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Action(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Output(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Audit(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Node(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Status { connect, args } => args.run(&connect.client()?).await,
     }
 }

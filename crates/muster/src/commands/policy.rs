@@ -145,7 +145,7 @@ pub struct RollbackArgs {
     /// Revision to return to
     #[arg(long, value_name = "REVISION")]
     to: i64,
-    /// Apply even if the policy is managed
+    /// Roll back even if the policy is managed
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -159,7 +159,7 @@ pub struct RollbackArgs {
 pub struct DeleteArgs {
     /// Policy, by name or id
     policy: String,
-    /// Apply even if the policy is managed
+    /// Delete even if the policy is managed
     #[arg(long)]
     force: bool,
     #[command(flatten)]

@@ -2,12 +2,14 @@
 
 use clap::Args;
 use muster_client::Client;
+use muster_protocol::management::node::Nodes;
 use muster_protocol::management::refused::RefusedRequests;
 use muster_protocol::management::status::AgentStatusResults;
 use serde::Serialize;
 
 use super::failure::Failed;
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_one, print_table};
+use super::node;
 
 /// Flags of `status`.
 #[derive(Args, Debug)]
@@ -21,6 +23,7 @@ pub struct StatusArgs {
 struct Overview {
     server: String,
     agents: AgentStatusResults,
+    nodes: Nodes,
     refused: Vec<RefusedRequests>,
 }
 
@@ -55,9 +58,15 @@ impl StatusArgs {
         let server = client.server_status().await?;
         let agents = client.agent_status(None).await?;
         let refused = client.refused_requests().await?;
-        let overview = Overview { server: server.status.overall.level, agents, refused };
+        let nodes = client.nodes().await?;
+        let overview = Overview { server: server.status.overall.level, agents, nodes, refused };
         print_one(&overview, self.output.output, COLUMNS, |it| it.server.clone())?;
-        if matches!(self.output.output, Format::Table | Format::Wide) && !overview.refused.is_empty() {
+        let is_table = matches!(self.output.output, Format::Table | Format::Wide);
+        // A single server is the one that was asked.
+        if is_table && overview.nodes.items.len() > 1 {
+            print_table(&overview.nodes.items, false, node::COLUMNS)?;
+        }
+        if is_table && !overview.refused.is_empty() {
             // The newest requests come first.
             let latest = &overview.refused[..overview.refused.len().min(SHOWN)];
             return print_table(latest, true, REFUSED);

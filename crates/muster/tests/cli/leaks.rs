@@ -108,6 +108,9 @@ fn m10_no_secret_is_stored_answered_or_logged_in_clear_text() {
         &["policy", "revisions", "leaks", "--output", "json"],
         &["audit", "list", "--output", "json"],
         &["status", "--output", "json"],
+        &["output", "list", "--output", "json"],
+        &["output", "show", "shared"],
+        &["output", "show", "default", "--output", "json"],
     ] {
         run(words);
     }

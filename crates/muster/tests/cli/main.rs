@@ -14,6 +14,7 @@ mod exit_codes;
 mod flags;
 mod leaks;
 mod live;
+mod node;
 mod output;
 mod policy;
 mod policy_files;

@@ -37,6 +37,7 @@ pub(super) fn check_fleet(fleet: &Value, path: &str, problems: &mut Problems) {
             "hosts" => {
                 let hosts = list(value, &path, problems);
                 check_hosts(hosts, &path, problems);
+                // Agents can't connect to an address without a scheme, and would not get the corrected policy either.
                 check_urls(hosts, &path, problems);
             }
             known if FLEET_KEYS.contains(&known) => {}

@@ -89,6 +89,7 @@ fn token_length(rest: &[char]) -> Result<usize, String> {
         ['$', '{', ..] | ['=', '=', ..] | ['!', '=', ..] | ['>', '=', ..] | ['<', '=', ..] => Ok(2),
         ['$', ..] => Err("`$` without `{`".to_owned()),
         ['=', ..] => Err("`=` is not an operator; use `==`".to_owned()),
+        // After the operators of two characters, which begin with the same ones.
         ['>' | '<' | '+' | '*' | '%' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | ',' | ':', ..] => Ok(1),
         // Hyphens and slashes are part of names and numbers; on their own they are operators. So `5-3` is one invalid
         // token, as it is for agents.
@@ -170,6 +171,7 @@ impl Parser<'_> {
 
     fn operand(&mut self) -> Result<Kind, String> {
         let Some(token) = self.tokens.get(self.at) else { return Err(self.unexpected("a value")) };
+        // A name without a parenthesis is not a call, and gets a message of its own below.
         let calls = self.tokens.get(self.at + 1).is_some_and(|next| next.text == "(");
         match token.text.as_str() {
             "(" => {
@@ -199,6 +201,7 @@ impl Parser<'_> {
                 self.at += 1;
                 Ok(Kind::Other)
             }
+            // Before the next arm, which would suggest writing `and` as a variable.
             operator if precedence(operator).is_some() => Err(self.unexpected("a value")),
             name if is_name(name.trim_start_matches(|c: char| !c.is_ascii_alphabetic())) || name.contains('.') => {
                 let name = shortened(name);

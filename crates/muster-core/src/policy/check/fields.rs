@@ -34,6 +34,7 @@ pub fn check_fields(policy: &Policy) -> Problems {
         problems.add("unenroll_timeout", "must not be negative");
     }
     match &policy.fields {
+        // Unknown fields are not rejected: Kibana's clients send many that have no meaning here.
         Value::Object(fields) => check_others(fields, &mut problems),
         other => problems.add("fields", format!("must be an object, not {}", kind_of(other))),
     }

@@ -30,6 +30,7 @@ pub(super) fn check(inputs: &Value, path: &str, problems: &mut Problems) {
 }
 
 fn check_one(input: &Map<String, Value>, path: &str, problems: &mut Problems) {
+    // Any type is accepted: the programs of the agent define the types, and new ones come with every version.
     let kind = text(input, "type", path, problems);
     if !input.contains_key("type") {
         problems.advise(join(path, "type"), "is missing", "set the input's type, such as `filestream`");

@@ -36,6 +36,7 @@ pub(super) fn check_collecting(fields: &Map<String, Value>, path: &str, problems
             _ => {}
         }
     }
+    // Apart from the loop, because outputs have the same section but none of the other lists.
     check_ssl(fields, path, problems);
 }
 

@@ -72,6 +72,7 @@ fn check_sections(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool,
     for (key, section) in config {
         let path = join(ROOT, key);
         match key.as_str() {
+            // Agents render only these two sections. A `${` in a section of the collector is left to the collector.
             "inputs" | "outputs" => variables::check_rendered(section, &path, problems),
             "agent" | "fleet" => variables::check_settings(section, &path, problems),
             _ => {}

@@ -9,6 +9,7 @@ use crate::secret_refs::join;
 /// Checks that the settings of every component are an object or `null`.
 pub(super) fn check_components(components: &Value, path: &str, problems: &mut Problems) {
     for (name, component) in object(components, path, problems).into_iter().flatten() {
+        // The settings themselves are defined by the collector's components and not known here.
         object(component, &join(path, name), problems);
     }
 }
@@ -40,6 +41,7 @@ pub(super) fn check_pipelines(config: &Map<String, Value>, problems: &mut Proble
 }
 
 fn check_names(config: &Map<String, Value>, names: &Value, sections: &[&str], path: &str, problems: &mut Problems) {
+    // Sections are optional, so a missing one defines no components.
     let known: Vec<&str> = sections
         .iter()
         .filter_map(|section| config.get(*section)?.as_object())

@@ -66,6 +66,7 @@ pub fn check_record(output: &Output) -> Problems {
         expand_object([(output.id.as_str().to_owned(), Value::Null)].into_iter().collect(), "id", &mut problems);
     }
     let mut fields = expand_object(fields.clone(), "", &mut problems);
+    // Stored apart from the other fields, but checked together with them as in a configuration.
     fields.insert("type".into(), output.kind.as_str().into());
     check_one(&fields, "", &mut problems);
     if output.name.trim().is_empty() || output.name.len() > MAX_NAME || output.name.chars().any(char::is_control) {

@@ -49,6 +49,7 @@ fn inside(value: &Value, path: &str, problems: &mut Problems) {
         Value::Object(fields) => {
             for (name, field) in fields {
                 let path = join(path, name);
+                // Within a supported section, `secrets` is always a mirror, at any depth (EA §4.8).
                 if name == "secrets" { mirror(field, &path, problems) } else { inside(field, &path, problems) }
             }
         }

@@ -101,6 +101,7 @@ pub(super) fn check_unit(unit: &Map<String, Value>, path: &str, problems: &mut P
 /// Returns whether the text is a Go duration: `90s`, `1h30m`, `1.5h`, `0`.
 fn is_duration(text: &str) -> bool {
     let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    // The only duration without a unit.
     if rest == "0" {
         return true;
     }

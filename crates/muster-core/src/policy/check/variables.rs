@@ -155,6 +155,7 @@ fn alternatives(inside: &str) -> Result<(), String> {
             (c, None) if !c.is_whitespace() => name.push(c),
             _ => {}
         }
+        // An escaped backslash does not escape the next character.
         escaped = !escaped && c == '\\';
     }
     match quote {

@@ -30,6 +30,7 @@ impl Draft<'_> {
         agent.insert("monitoring".into(), self.monitoring_fields().into());
         agent.insert("features".into(), self.features().into());
         self.add_advanced(&mut agent);
+        // The order decides the precedence: each step overrides the one before.
         merge(&mut agent, take_object(&mut self.config, "agent"));
         self.finish_monitoring(&mut agent, outputs);
         // Last, so that nothing can override it.
@@ -123,6 +124,7 @@ impl Draft<'_> {
         for (name, path) in ADVANCED {
             let value = settings.as_ref().and_then(|settings| settings.get(name)).filter(|value| !value.is_null());
             if let Some(value) = value {
+                // Built from the inside out: `["limits", "go_max_procs"]` becomes `{"limits": {"go_max_procs": …}}`.
                 let nested = path.iter().rev().fold(value.clone(), |inner, key| json!({*key: inner}));
                 if let Value::Object(nested) = nested {
                     merge(agent, nested);

@@ -36,6 +36,7 @@ impl Draft<'_> {
     ) {
         let kind = input.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         if !input.contains_key("id") {
+            // The id depends on the types and the order only, so that compiling again gives the same one.
             input.insert("id".into(), free_id(&kind, ids).into());
         }
         if kind != PROCESS {
@@ -95,6 +96,7 @@ impl Draft<'_> {
         let before = self.sources.previous.and_then(|previous| previous.get("inputs")).and_then(Value::as_array);
         let same = |other: &&Value| {
             let Value::Object(other) = other else { return false };
+            // The compiled input of the previous revision has one more key, its `revision`.
             other.len() == input.len() + 1 && input.iter().all(|(key, value)| other.get(key) == Some(value))
         };
         let kept = before.into_iter().flatten().find(same).and_then(|other| other.get("revision"));

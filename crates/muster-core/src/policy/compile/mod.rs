@@ -154,6 +154,7 @@ impl Draft<'_> {
             policy.insert(issuers::SECTION.into(), issuers.into());
         }
         issuers::mark(&mut policy, self.sources.previous);
+        // Last, since overrides apply to the compiled sections, and not to what people wrote.
         self.merge_overrides(&mut policy);
         (policy, used)
     }
@@ -161,6 +162,7 @@ impl Draft<'_> {
     fn fleet(&mut self) -> Map<String, Value> {
         let mut fleet = take_object(&mut self.config, "fleet");
         if !self.sources.external_urls.is_empty() {
+            // A policy can name other addresses, for instance those of a proxy.
             fleet.entry("hosts").or_insert_with(|| json!(self.sources.external_urls));
         }
         fleet

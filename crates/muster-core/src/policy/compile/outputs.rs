@@ -101,6 +101,7 @@ impl<'a> Draft<'a> {
 
 /// Adds an output object unless it is already there, and returns its name in the policy.
 pub(super) fn add_record(outputs: &mut Outputs, record: &Output) -> String {
+    // The default output may be this object under the name `default`.
     if let Some((name, _)) = outputs.iter().find(|(_, output)| output.record.as_ref() == Some(&record.id)) {
         return name.clone();
     }

@@ -38,6 +38,7 @@ impl Draft<'_> {
             let path = join("overrides", &path);
             self.problems.advise(path, "must not contain secrets", "set it in `config`, where it is encrypted");
         }
+        // Merged even if there are problems, because the result is discarded then.
         merge(policy, overrides);
     }
 }

@@ -17,6 +17,8 @@ use crate::signing::{Signer, SigningError};
 pub(super) fn sign(policy: &mut Map<String, Value>, signer: &Signer) -> Result<(), SigningError> {
     let inputs: Vec<Value> = policy.get("inputs").and_then(Value::as_array).into_iter().flatten().map(entry).collect();
     let agent = policy.get("agent").cloned().unwrap_or_default();
+    // The fields that the protocol signs (EA §10.9). A signature over the whole policy would break
+    // when secrets are inserted.
     let payload = json!({
         "id": policy.get("id"),
         "agent": {"features": agent["features"], "protection": agent["protection"]},

@@ -65,8 +65,8 @@ impl Files {
         let (cert_path, key_path) = self.config.custom.as_ref().unwrap();
         fs_err::write(cert_path, cert).unwrap();
         fs_err::write(key_path, key).unwrap();
-        let urls = vec!["https://fleet.example:8220".to_owned()];
-        let opened = Tls::open(self.config.clone(), urls, Arc::clone(&self.data), Arc::new(SystemClock));
+        let urls = urls(&["https://fleet.example:8220"]);
+        let opened = Tls::open(self.config.clone(), None, urls, Arc::clone(&self.data), Arc::new(SystemClock));
         opened.map_err(|error| error.to_string())
     }
 
@@ -212,6 +212,7 @@ fn errors_in_client_cas_are_reported_in_the_same_way() {
     let path = files.config.custom.as_ref().unwrap().0.with_file_name("clients.der");
     fs_err::write(&path, &files.root.der).unwrap();
     let config = TlsConfig { client_ca: Some(path), ..TlsConfig::default() };
-    let error = Tls::open(config, Vec::new(), Arc::clone(&files.data), Arc::new(SystemClock)).unwrap_err().to_string();
+    let opened = Tls::open(config, authority(), urls(&[]), Arc::clone(&files.data), Arc::new(SystemClock));
+    let error = opened.unwrap_err().to_string();
     assert!(error.contains("clients.der: is a DER certificate"), "{error}");
 }

@@ -47,7 +47,7 @@ fn every_client_ca_is_checked_at_startup_and_after_a_reload() {
     };
     bundle(&[("Gone", -30, -2), ("Later", 2, 30), ("Soon", -30, 13), ("Fine", -30, 20)]);
     let config = TlsConfig { client_ca: Some(path.clone()), ..TlsConfig::default() };
-    let tls = Tls::open(config, Vec::new(), Arc::clone(&data), Arc::new(SystemClock)).unwrap();
+    let tls = Tls::open(config, authority(), urls(&[]), Arc::clone(&data), Arc::new(SystemClock)).unwrap();
     let told: Vec<Warning> = tls.warnings();
     let starts = ["Gone, expired at ", "Later, is not valid before ", "Soon, expires in 12 days, at "];
     let ca = |rest: &str| format!("a CA of client certificates (tls.client_ca), CN={rest}");
@@ -122,7 +122,11 @@ fn certificate_from_a_clock_that_was_ahead_is_replaced() {
     let clock = now_clock();
     let ahead = 400 * DAY * 1_000_000;
     // The CA is of today; only the certificate was made under the wrong clock.
-    let open = || Tls::open(TlsConfig::default(), Vec::new(), Arc::clone(&data), Arc::clone(&clock) as Arc<dyn Clock>);
+    let kept = authority().unwrap().to_kept().unwrap();
+    let open = || {
+        let authority = Some(Authority::from_kept(&kept).unwrap());
+        Tls::open(TlsConfig::default(), authority, urls(&[]), Arc::clone(&data), Arc::clone(&clock) as Arc<dyn Clock>)
+    };
     open().unwrap();
     clock.0.fetch_add(ahead, Ordering::SeqCst);
     open().unwrap();
@@ -144,7 +148,8 @@ fn certificate_from_a_clock_that_was_ahead_is_replaced() {
 fn own_ca_that_expires_or_is_not_valid_yet_causes_a_warning() {
     let (_keep, data) = data();
     let clock = now_clock();
-    let tls = Tls::open(TlsConfig::default(), Vec::new(), data, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let tls =
+        Tls::open(TlsConfig::default(), authority(), urls(&[]), data, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
     let left = |name: &str| tls.seconds_left().into_iter().find(|(known, _)| *known == name).unwrap().1 / DAY;
     assert_eq!((left("server"), left("ca")), (364, 3651));
     assert_eq!(tls.seconds_left().len(), 2, "each once");

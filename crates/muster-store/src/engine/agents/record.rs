@@ -11,7 +11,7 @@ use crate::engine::words::Word;
 use crate::sql::agents as sql;
 
 /// More than a record has columns, with those that an update compares.
-const COLUMNS: usize = 48;
+const COLUMNS: usize = 50;
 
 /// Inserts; 0 when the id is taken.
 pub(super) fn insert(connection: &Connection, record: &AgentRecord) -> Result<usize> {
@@ -60,6 +60,7 @@ fn same_keys(before: &AgentRecord, after: &AgentRecord) -> bool {
         && before.hostname == after.hostname
         && before.duplicate_hosts == after.duplicate_hosts
         && before.former_id == after.former_id
+        && before.node == after.node
 }
 
 /// Binds values one after another.
@@ -134,7 +135,7 @@ impl<'r> Values<'r> {
         self.time(record.status_deadline)
     }
 
-    /// The other columns that stand in indexes.
+    /// The other columns that stand in indexes, and those that seldom change.
     fn keys(&mut self, record: &'r AgentRecord) -> Result<()> {
         self.bind(record.active)?;
         self.bind(record.host_id.as_ref().map(muster_core::id::HostId::as_str))?;
@@ -145,7 +146,8 @@ impl<'r> Values<'r> {
         self.bind(record.space.as_str())?;
         self.bind(&record.hostname)?;
         self.bind(record.duplicate_hosts.as_ref().map(to_json).transpose()?)?;
-        self.bind(record.former_id.as_ref().map(muster_core::id::AgentId::as_str))
+        self.bind(record.former_id.as_ref().map(muster_core::id::AgentId::as_str))?;
+        self.bind(record.node.as_ref().map(muster_core::id::NodeId::as_str))
     }
 }
 
@@ -201,6 +203,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         hostname: c.take()?,
         duplicate_hosts: c.json_option()?,
         former_id: c.id_option()?,
+        node: c.id_option()?,
         id: c.id()?,
         credentials: c.credentials()?,
     })

@@ -1,0 +1,117 @@
+//! A revocation on one server is in force on the others, also on one that does not learn of changes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use muster_core::ErrorKind;
+use muster_core::denial::Denial;
+use muster_fleet::testing::{TestFleet, steady};
+use muster_store::testing::{Gate, Gated, fresh};
+use muster_store::{Currency, Store, StoreError};
+
+use crate::cluster::{Agent, Database, ONLINE, ended, unavailable};
+
+/// A feed that is held back: the end of the change log was last known long ago.
+#[derive(Default)]
+struct HeldBack {
+    is_held_back: AtomicBool,
+    is_cut_off: AtomicBool,
+    reads: AtomicUsize,
+}
+
+impl Gate for HeldBack {
+    fn read(&self) -> Result<(), StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        if self.is_cut_off.load(Ordering::Relaxed) { Err(unavailable()) } else { Ok(()) }
+    }
+
+    fn confirmed(&self) -> Option<Currency> {
+        let now = Instant::now();
+        let long_ago = now.checked_sub(Duration::from_millis(501)).expect("the system runs for longer");
+        Some(Currency::Until(if self.is_held_back.load(Ordering::Relaxed) { long_ago } else { now }))
+    }
+}
+
+/// A server whose feed is held back, and another one over the same store. Neither follows changes.
+fn pair() -> (Arc<Gated<HeldBack>>, TestFleet, TestFleet) {
+    let store: Arc<dyn Store> = Arc::new(fresh());
+    let gated = Arc::new(Gated::new(Arc::clone(&store), HeldBack::default()));
+    let one = TestFleet::over(gated.clone(), steady());
+    let other = one.beside_over(store, steady());
+    (gated, one, other)
+}
+
+#[tokio::test]
+async fn heartbeat_reads_nothing_while_the_feed_is_current() {
+    let (store, one, _) = pair();
+    let agent = Agent::new(&one, "a").await;
+    drop(agent.poll(&one, ONLINE).await);
+    let entry = agent.entry(&one).await;
+    let before = store.gate().reads.load(Ordering::Relaxed);
+    let digest = muster_core::documents::bytes_digest(&[ONLINE.as_bytes()]);
+    agent.entry(&one).await;
+    assert!(one.fleet.check_ins().check_in_unchanged(&entry, &digest).await.expect("accepted").is_some());
+    assert_eq!(store.gate().reads.load(Ordering::Relaxed), before);
+}
+
+/// Fails if the cached record is trusted whatever the feed's age.
+#[tokio::test]
+async fn revoked_key_is_rejected_at_once_by_a_server_whose_feed_is_held_back() {
+    let (store, one, other) = pair();
+    let agent = Agent::new(&one, "a").await;
+    agent.entry(&one).await;
+    agent.revoke(&other).await;
+    store.gate().is_held_back.store(true, Ordering::Relaxed);
+    let refused = one.fleet.authentication().agent("a", &agent.key).await.err().expect("it is revoked");
+    assert_eq!(refused.denial, Some(Denial::UnknownKey));
+}
+
+#[tokio::test]
+async fn server_that_is_cut_off_from_its_database_answers_with_unavailable() {
+    let (store, one, _) = pair();
+    let agent = Agent::new(&one, "a").await;
+    agent.entry(&one).await;
+    store.gate().is_cut_off.store(true, Ordering::Relaxed);
+    agent.entry(&one).await;
+    store.gate().is_held_back.store(true, Ordering::Relaxed);
+    let refused = one.fleet.authentication().agent("a", &agent.key).await.err().expect("nobody knows");
+    assert_eq!(refused.kind, ErrorKind::Unavailable);
+    store.gate().is_cut_off.store(false, Ordering::Relaxed);
+    agent.entry(&one).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revocation_on_one_server_ends_the_held_poll_on_another_within_a_second() {
+    let (a, b) = Database::new().await.two().await;
+    let agent = Agent::new(&a, "a").await;
+    let held = tokio::spawn(agent.poll(&b, ONLINE).await.wait());
+    agent.revoke(&a).await;
+    let revoked = Instant::now();
+    let refused = ended(held).await.err().expect("its key is revoked");
+    assert!(revoked.elapsed() < Duration::from_secs(1), "{:?}", revoked.elapsed());
+    assert_eq!(refused.denial, Some(Denial::UnknownKey));
+    let refused = b.fleet.authentication().agent("a", &agent.key).await.err().expect("it is revoked");
+    assert_eq!(refused.denial, Some(Denial::UnknownKey));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agent_that_enrolls_again_elsewhere_is_accepted_at_once_and_its_old_poll_ends() {
+    let (a, b) = Database::new().await.two().await;
+    let key = a.add_key(Some("p"), |_| {}).await;
+    let body = serde_json::json!({"type": "PERMANENT", "id": "fixed", "replace_token": "open"});
+    let first = a.enroll(&key, &body).await.expect("admitted");
+    let agent = Agent { id: muster_core::id::AgentId::trusted(first.id.as_str()), key: first.key.clone() };
+    let runs = r#"{"status":"online","agent_policy_id":"p","policy_revision_idx":3}"#;
+    let held = tokio::spawn(agent.poll(&b, runs).await.wait());
+    let second = a.enroll(&key, &body).await.expect("it replaces itself");
+    b.entry(&second).await.expect("its new key works on every server");
+    assert!(
+        !matches!(
+            ended(held).await,
+            Ok(muster_fleet::check_in::Delivery::Actions { .. } | muster_fleet::check_in::Delivery::Policy(_))
+        ),
+        "the old key gets nothing more"
+    );
+    b.entry(&first).await.err().expect("the old key is rejected");
+}

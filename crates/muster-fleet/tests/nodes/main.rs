@@ -1,0 +1,7 @@
+//! Several servers over one PostgreSQL database: revocation, moving agents, presence, lost and draining servers.
+
+mod cluster;
+mod currency;
+mod lifetimes;
+mod moving;
+mod presence;

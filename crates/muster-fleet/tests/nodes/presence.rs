@@ -1,0 +1,78 @@
+//! Presence belongs to the server to which the agent is connected; one server evaluates all statuses.
+
+use std::time::Duration;
+
+use muster_core::status::Status;
+use muster_fleet::testing::TestFleet;
+
+use crate::cluster::{Agent, Database, ONLINE};
+
+async fn status(server: &TestFleet, id: &str) -> Status {
+    server.stored(id).await.status
+}
+
+/// Fails if the servers do not write the sightings of their agents in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn agent_that_is_connected_to_one_server_is_never_marked_offline_by_another() {
+    let (a, b) = Database::new().await.two().await;
+    let (connected, gone) = (Agent::new(&a, "connected").await, Agent::new(&a, "gone").await);
+    let held = connected.poll(&a, ONLINE).await;
+    drop(gone.poll(&a, ONLINE).await);
+    for _ in 0..3 {
+        for _ in 0..30 {
+            a.clock.advance(Duration::from_secs(10));
+            a.fleet.statuses().renew_presence().await.expect("written");
+        }
+        b.fleet.statuses().transition_due().await.expect("evaluated");
+        assert_eq!(status(&b, "connected").await, Status::Online);
+    }
+    a.clock.advance(Duration::from_secs(1));
+    b.fleet.statuses().transition_due().await.expect("evaluated");
+    assert_eq!(status(&b, "gone").await, Status::Offline);
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agent_that_one_server_marked_offline_is_online_again_after_a_heartbeat_to_another() {
+    let (a, b) = Database::new().await.two().await;
+    let agent = Agent::new(&a, "a").await;
+    drop(agent.poll(&a, ONLINE).await);
+    a.clock.advance(Duration::from_secs(301));
+    b.fleet.statuses().transition_due().await.expect("evaluated");
+    assert_eq!(status(&b, "a").await, Status::Offline);
+    crate::cluster::eventually("the news", async || agent.is_current_on(&a).await).await;
+    drop(agent.poll(&a, ONLINE).await);
+    assert_eq!(status(&b, "a").await, Status::Online);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statuses_are_evaluated_by_one_server_at_a_time() {
+    let database = Database::new().await;
+    let (a, b) = database.two().await;
+    for id in ["a", "b"] {
+        let agent = Agent::new(&a, id).await;
+        drop(agent.poll(&a, ONLINE).await);
+    }
+    assert_eq!(a.fleet.statuses().transition_due().await.expect("evaluated"), 0, "it holds the lease now");
+    a.clock.advance(Duration::from_secs(301));
+    assert_eq!(b.fleet.statuses().transition_due().await.expect("no lease"), 0);
+    database.expire(&a).await;
+    assert_eq!(b.fleet.statuses().transition_due().await.expect("evaluated"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn absences_count_anew_when_a_server_leaves() {
+    let database = Database::new().await;
+    let (a, b) = database.two().await;
+    let agent = Agent::new(&a, "a").await;
+    b.fleet.statuses().watch_members().await.expect("readable");
+    drop(agent.poll(&a, ONLINE).await);
+    a.clock.advance(Duration::from_secs(3600));
+    database.expire(&a).await;
+    b.fleet.statuses().watch_members().await.expect("readable");
+    b.fleet.statuses().transition_due().await.expect("evaluated");
+    assert_eq!(status(&b, "a").await, Status::Online, "it had no chance to be seen");
+    a.clock.advance(Duration::from_secs(15 * 60));
+    b.fleet.statuses().transition_due().await.expect("evaluated");
+    assert_eq!(status(&b, "a").await, Status::Offline);
+}
