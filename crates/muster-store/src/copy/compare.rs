@@ -5,9 +5,12 @@
 
 use muster_core::audit::{hex, sha256};
 
-use super::rows::{Cell, Limits, describe, encode, find, key, next};
+use super::rows::{Cell, Cells, Limits, describe, encode, find, key, next};
 use super::{CopyError, Side};
 use crate::sql::copy::Layout;
+
+/// What is done with a batch of rows.
+type Work<'w> = dyn FnMut(&[Cells]) -> Result<(), CopyError> + 'w;
 
 /// Two stores to compare.
 pub(super) struct Comparison<'c> {
@@ -74,12 +77,7 @@ impl Comparison<'_> {
         encode(row, self.from.replaces_nul() || self.to.replaces_nul())
     }
 
-    fn each(
-        &self,
-        side: &dyn Side,
-        table: &Layout,
-        work: &mut dyn FnMut(&[Vec<Cell>]) -> Result<(), CopyError>,
-    ) -> Result<(), CopyError> {
+    fn each(&self, side: &dyn Side, table: &Layout, work: &mut Work<'_>) -> Result<(), CopyError> {
         let mut after = Vec::new();
         loop {
             let batch = next(side, table, &after, self.limits)?;

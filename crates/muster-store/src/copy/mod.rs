@@ -38,7 +38,13 @@ pub enum Place {
     /// The file of an embedded store.
     File(PathBuf),
     /// A PostgreSQL database.
-    Database(Address),
+    Database(Box<Address>),
+}
+
+impl From<Address> for Place {
+    fn from(address: Address) -> Self {
+        Self::Database(Box::new(address))
+    }
 }
 
 /// Without the password, for messages.

@@ -78,7 +78,7 @@ fn row(table: &Layout, n: usize) -> Vec<Cell> {
 
 fn database() -> Place {
     let cluster = Cluster::shared();
-    Place::Database(cluster.address(&cluster.schema()).parse().unwrap())
+    cluster.address(&cluster.schema()).parse::<Address>().unwrap().into()
 }
 
 fn go_on(_: Progress) -> ControlFlow<()> {
@@ -136,7 +136,7 @@ fn an_interrupted_copy_is_continued_and_no_server_uses_it_before_it_is_complete(
 
     let cluster = Cluster::shared();
     let schema = cluster.schema();
-    let to = Place::Database(cluster.address(&schema).parse().unwrap());
+    let to = Place::from(cluster.address(&schema).parse::<Address>().unwrap());
     assert!(copy_within(SMALL, &from, &to, &mut stopping_after(7)).is_err());
     let refused = cluster.try_open(&schema).map(drop).unwrap_err();
     assert!(matches!(refused, OpenError::IncompleteCopy { .. }), "{refused}");
@@ -172,7 +172,7 @@ fn a_database_that_a_server_uses_is_refused_with_its_name() {
     let files = Files::new();
     let from = files.filled("a.db");
     let schema = Cluster::shared().schema();
-    let shared = Place::Database(Cluster::shared().address(&schema).parse().unwrap());
+    let shared = Place::from(Cluster::shared().address(&schema).parse::<Address>().unwrap());
     let server = Cluster::shared().open(&schema);
     let refused = copy(&from, &shared, &mut go_on).unwrap_err().to_string();
     assert!(refused.contains("in use by: host of node-"), "{refused}");

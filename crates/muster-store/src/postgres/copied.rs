@@ -29,7 +29,7 @@ struct Database {
 pub(crate) fn open_side(address: &Address) -> std::result::Result<Box<dyn Side>, OpenError> {
     let session = PostgresSession::open(Arc::new(address.clone()))?;
     migrate(&session, &format!("the database {address}"), MIGRATIONS)?;
-    Ok(Box::new(Database { place: Place::Database(address.clone()), session, is_migrating: Cell::new(true) }))
+    Ok(Box::new(Database { place: address.clone().into(), session, is_migrating: Cell::new(true) }))
 }
 
 impl Database {

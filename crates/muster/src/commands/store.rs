@@ -10,14 +10,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use muster_core::error_chain::chain;
 use muster_server::data_dir::{DATABASE, DataDir};
 use muster_store::copy::{Copied, CopiedTable, CopyError, Place, Progress, Stage, copy, count_rows};
+use muster_store::postgres::Address;
 use serde::Serialize;
 
 use super::failure::Failed;
 use super::listing::{Column, Format, OutputArg, column, print_json, print_table, print_yaml};
 use super::text::{print_line, print_lines};
-
-/// Files that belong to a fleet but are not in its database.
-const KEYS: &str = "master.key, ca.key, ca.crt and fleet-id";
 
 /// Verbs of `store`.
 #[derive(Debug, Subcommand)]
@@ -28,7 +26,7 @@ pub enum StoreCommand {
     /// interrupted, which is continued. At the end, both databases are read and compared, and the command prints the number of rows and a
     /// digest of each table. No server starts with a copy that is incomplete.
     ///
-    /// master.key and the files of the CA are not in the database. Servers that use the copy need them in their data directories.
+    /// master.key is not in the database, and is not copied. Servers that use the copy need it.
     #[command(
         after_help = "Examples:\n  muster store copy --from /var/lib/muster --to 'postgres://muster@db.example:5432/muster'\n  muster store copy --from 'postgres://muster@db.example:5432/muster' --to /srv/muster\n  muster store copy --from /var/lib/muster --to /srv/muster --dry-run"
     )]
@@ -178,8 +176,8 @@ impl Located {
     }
 
     fn database(url: &str) -> Result<Self, Failed> {
-        let address = url.parse().map_err(|error: muster_store::OpenError| Failed::usage(chain(&error).to_string()))?;
-        Ok(Self { place: Place::Database(address), directory: None, _lock: None })
+        let address: Address = url.parse().map_err(|error| Failed::usage(chain(&error).to_string()))?;
+        Ok(Self { place: address.into(), directory: None, _lock: None })
     }
 
     /// Takes the lock of the data directory that a file is in. Another server that has it is refused.
@@ -206,21 +204,21 @@ fn file_of(text: &str) -> Option<Utf8PathBuf> {
 
 /// What remains to be done by hand.
 fn next_steps(from: &Located, to: &Located, replaced: u64) -> String {
-    let keys = match &from.directory {
-        Some(directory) => format!("{KEYS} from {directory}"),
-        None => format!("{KEYS} from the data directory of a server of the source"),
+    let key = match &from.directory {
+        Some(directory) => directory.join("master.key").to_string(),
+        None => "master.key from the data directory of a server of the source".to_owned(),
     };
     let into = match &to.directory {
-        Some(directory) => format!("to {directory}"),
-        None => "to the data directory of each server that will use the copy, unless it is already there".to_owned(),
+        Some(directory) => directory.to_string(),
+        None => "the data directory of each server that will use the copy, unless it is already there".to_owned(),
     };
     let nul = match replaced {
         0 => String::new(),
         strings => format!("PostgreSQL cannot store NUL: it was replaced by U+FFFD in {strings} strings\n  "),
     };
     format!(
-        "{nul}the database does not contain the keys of the fleet: copy {keys} {into}\n  hint: do not start a server with the \
-         source again; agents that connect to it would not be known to the copy"
+        "{nul}the key of the fleet is not in the database: copy {key} to {into}\n  hint: do not start a server with the source \
+         again; what agents report to it would be missing in the copy"
     )
 }
 
