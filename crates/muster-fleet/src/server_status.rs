@@ -9,14 +9,12 @@ use muster_core::entropy::random_uuid;
 use muster_core::error_chain::SharedError;
 use muster_core::time::Clock;
 use muster_core::{Entropy, Error};
-use muster_store::{SettingWrite, StoreError, Write};
+use muster_store::{INSTALLATION, SettingWrite, StoreError, Write};
 
 use super::authority::System;
 use super::disk::Disk;
 use super::watched_store::WatchedStore;
 
-/// The setting with this installation's id.
-const UUID_SETTING: &str = "installation_uuid";
 /// The setting with the available agent versions: a JSON array of strings.
 const VERSIONS_SETTING: &str = "available_versions";
 /// Maximum time of a read in the readiness check: below the usual timeout of probes, so that they get the reason.
@@ -90,16 +88,16 @@ impl ServerStatus {
 
     /// Returns this installation's id, which is generated on first use.
     pub async fn installation(&self) -> Result<String, Error> {
-        if let Some(uuid) = self.store.everywhere(&System).setting(UUID_SETTING).await? {
+        if let Some(uuid) = self.store.everywhere(&System).setting(INSTALLATION).await? {
             return Ok(uuid);
         }
         let value = random_uuid(&*self.entropy);
-        let insert = SettingWrite::Swap { name: UUID_SETTING.into(), before: None, value: value.clone() };
+        let insert = SettingWrite::Swap { name: INSTALLATION.into(), before: None, value: value.clone() };
         match self.store.commit(&System, vec![Write::Setting(insert)]).await {
             Ok(_) => Ok(value),
             // Another server was faster: its id is the installation's.
             Err(StoreError::Conflict(_)) => {
-                Ok(self.store.everywhere(&System).setting(UUID_SETTING).await?.unwrap_or(value))
+                Ok(self.store.everywhere(&System).setting(INSTALLATION).await?.unwrap_or(value))
             }
             Err(error) => Err(error.into()),
         }

@@ -371,6 +371,15 @@ CREATE TABLE lost_nodes (
     lost_at INTEGER NOT NULL
 ) STRICT;
 
+-- In a store that another one is being copied to: the fleet, where it comes from, the newest number of its change log at the
+-- beginning, and the last key that was copied, as a JSON list after the name of its table. No server uses such a store.
+CREATE TABLE copy_progress (
+    fleet TEXT NOT NULL PRIMARY KEY,
+    source TEXT NOT NULL,
+    newest_change INTEGER NOT NULL,
+    position TEXT NOT NULL
+) STRICT;
+
 -- Work that one node at a time does, with the epoch of that node. Each holder has the next number.
 CREATE TABLE leases (
     name TEXT NOT NULL PRIMARY KEY,

@@ -3,6 +3,7 @@
 //! Reads are methods that return domain records. Writes are lists of [`Write`]s, which are committed together or not at all,
 //! with preconditions for optimistic locking. Once [`Store::commit`] returns `Ok`, they are on disk.
 
+pub mod copy;
 mod engine;
 pub mod port;
 pub mod postgres;
@@ -15,8 +16,8 @@ pub mod testing;
 pub use engine::{Cause, Durability, EngineError, OpenError, Options, SqlStore};
 pub use port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, AuditLink, AuditStore, ChangeStore, Committed, Currency,
-    EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, LeaseName, LeaseStore, LostNode,
-    NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputKeyStore, OutputKeyWrite, OutputStore,
-    OutputWrite, PolicyStore, PolicyWrite, Precondition, Resources, SecretStore, SecretWrite, SettingStore,
-    SettingWrite, Store, StoreError, UploadLimit, UploadQuota, Write, has_gap,
+    EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, INSTALLATION, LeaseName, LeaseStore,
+    LostNode, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputKeyStore, OutputKeyWrite,
+    OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition, Resources, SecretStore, SecretWrite,
+    SettingStore, SettingWrite, Store, StoreError, UploadLimit, UploadQuota, Write, has_gap,
 };

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::commands::store::StoreCommand;
 use self::commands::{AdminCommand, Failed, report};
 
 /// After a burst of large bodies, jemalloc returns the memory to the system, which glibc's allocator does not. Its
@@ -34,6 +35,9 @@ enum Command {
     Serve(serve::ServeArgs),
     #[command(flatten)]
     Admin(AdminCommand),
+    /// Copy the database of a fleet
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Load-test a server with simulated agents
     #[command(
         after_help = "Examples:\n  muster drones --url https://127.0.0.1:8220 --ca /var/lib/muster/ca.crt --enrollment-token TOKEN --count 1000\n  muster drones --url https://127.0.0.1:8220 --ca ca.crt --enrollment-token TOKEN --mode change --rate 500 --seconds 30"
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Admin(command) => in_runtime(commands::run(command)),
+        Command::Store(command) => report(command.run()),
         Command::Drones(args) => in_runtime(drones(args)),
         Command::Documents(command) => report(command.run()),
     }

@@ -2,6 +2,7 @@
 
 mod audit_chains;
 mod check_in;
+mod copied;
 mod duplicates;
 mod family;
 mod first_start;

@@ -106,7 +106,7 @@ fn actions_round_trip() {
         r#"{"page":0,"perPage":20,"kuery":"type:upgrade","date":"2026-01-02","latest":1000,"errorSize":5}"#,
     );
     round_trip::<CancelRequest>(r#"{"dryRun":true}"#);
-    round_trip::<CancelAction>(r#"{"id":"i","type":"CANCEL","created_at":"t"}"#);
+    round_trip::<CancelAction>(r#"{"id":"i","type":"CANCEL","created_at":"t","continuing":2}"#);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn envelopes_files_outputs_and_statuses_round_trip() {
     round_trip::<OutputHealth>(r#"{"state":"HEALTHY","message":"m","since":"t","timestamp":"t"}"#);
     round_trip::<DeletedId>(r#"{"id":"o"}"#);
     round_trip::<AgentStatusResults>(
-        r#"{"online":1,"error":2,"offline":3,"uninstalled":4,"orphaned":5,"updating":6,"inactive":7,"unenrolled":8,
+        r#"{"online":1,"error":2,"degraded":1,"offline":3,"uninstalled":4,"orphaned":5,"updating":6,"inactive":7,"unenrolled":8,
             "all":9,"active":10,"other":0,"events":0}"#,
     );
     round_trip::<ServerStatus>(

@@ -205,6 +205,7 @@ impl Server {
         // depend on the ports.
         let bound = Bound::bind(config, &data)?;
         let addresses = bound.addresses().map_err(ServeError::Listen)?;
+        Tls::verify(&config.tls, &data)?;
         let open::Opened { store, fleet, authority } = open::fleet(config, &data, &fleet_clock, &addresses).await?;
         settle_urls(&fleet).await?;
         let tls = Tls::open(config.tls.clone(), authority, fleet.urls().watch(), Arc::clone(&data), clock)?;

@@ -108,6 +108,23 @@ async fn a_changed_external_url_creates_one_policy_revision_at_the_next_start() 
 }
 
 #[tokio::test]
+async fn a_start_that_fails_because_of_its_certificate_does_not_change_the_urls() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = "external_url=https://old.example:8220";
+    Server::start(&config(&folder, &[old])).await.unwrap().stop().await;
+    let broken = folder.path().join("broken.pem");
+    std::fs::write(&broken, "\u{feff}no certificate").unwrap();
+    let (cert, key) = (format!("tls.cert={}", broken.display()), format!("tls.key={}", broken.display()));
+    let wrong = ["external_url=https://typo.example:8220", &cert, &key];
+    assert!(Server::start(&config(&folder, &wrong)).await.is_err());
+    let server = Server::start(&config(&folder, &[])).await.unwrap();
+    let context = OpContext::administrator(Actor::System);
+    let policy = server.fleet.policies().find_by_name(&context, "Default policy").await.unwrap();
+    assert_eq!(policy.revision, 1, "the URLs are as before");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_with_a_read_only_store_is_not_ready_and_recovers_automatically() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&config(&folder, &[])).await.unwrap();

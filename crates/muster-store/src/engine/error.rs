@@ -154,6 +154,14 @@ pub enum OpenError {
         /// Duration of its lease after the last renewal, in seconds.
         seconds: u32,
     },
+    /// A copy of another store that is not complete.
+    #[error(
+        "the store is an incomplete copy of {source_place}; complete it with muster store copy, or start from the original"
+    )]
+    IncompleteCopy {
+        /// Where the original is.
+        source_place: String,
+    },
     /// The address of the database can't be used.
     #[error("the database address: {0}")]
     Address(SharedError),
@@ -203,6 +211,7 @@ impl OpenError {
             | Self::Foreign { .. }
             | Self::OlderNodes { .. }
             | Self::InUse { .. }
+            | Self::IncompleteCopy { .. }
             | Self::Address(_) => false,
         }
     }

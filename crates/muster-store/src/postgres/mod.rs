@@ -5,6 +5,7 @@
 //! * [`dialect`] translates the schema and the few statements that differ; [`migrate`] brings the schema up to date.
 //! * [`registration`] makes this server a node of the database, and fences one that was taken for dead; [`leases`] decides which node does
 //!   the work that only one may do.
+//! * [`copied`] is the side of a copy between stores.
 //! * [`follow`] keeps this server registered, and tells it of changes that others commit.
 //!
 //! What is asked of the engine: READ COMMITTED transactions, row locks that are held until the commit, unique constraints, and
@@ -13,6 +14,7 @@
 //! numbers become visible in ascending order.
 
 mod address;
+mod copied;
 mod dialect;
 mod error;
 mod follow;
@@ -23,4 +25,5 @@ mod registration;
 mod session;
 
 pub use address::Address;
+pub(crate) use copied::open_side;
 pub use registration::Node;

@@ -8,6 +8,7 @@ use super::follow::{Follower, newest_change};
 use super::migrate::migrate;
 use super::registration::{self, Node};
 use super::session::PostgresSession;
+use crate::copy::refuse_incomplete;
 use crate::engine::error::{EngineError, OpenError};
 use crate::engine::feed::Feed;
 use crate::engine::membership::Membership;
@@ -33,6 +34,7 @@ fn open(address: Address, node: &Node, options: &Options) -> Result<SqlStore, Op
     let first = session()?;
     // In one transaction, so that no newer program migrates the schema in between and finds this node missing.
     migrate(&first, &format!("the database {address}"), MIGRATIONS)?;
+    refuse_incomplete(&first)?;
     let asked = Instant::now();
     let newest = newest_change(&first).map_err(OpenError::engine::<EngineError>("read the newest change"))?;
     let membership = Arc::new(register(&first, node, newest)?);

@@ -7,6 +7,7 @@
 pub(crate) mod actions;
 pub(crate) mod agents;
 pub(crate) mod audit;
+pub(crate) mod copy;
 pub(crate) mod dialect;
 pub(crate) mod enrollment_keys;
 pub(crate) mod files;
@@ -44,6 +45,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         actions::ALL,
         agents::ALL,
         audit::ALL,
+        copy::ALL,
         enrollment_keys::ALL,
         files::ALL,
         log::ALL,

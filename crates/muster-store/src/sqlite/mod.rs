@@ -2,16 +2,19 @@
 //!
 //! * [`session`] is a connection, as the shared code uses it; one writes, two read.
 //! * [`connection`] opens connections (WAL, `synchronous=FULL`), [`open`] the store.
+//! * [`copied`] is the side of a copy between stores.
 //! * [`migrate`] upgrades the schema; [`identity`] refuses the files of others.
 
 mod connection;
+mod copied;
 mod error;
 mod identity;
 mod migrate;
 mod open;
 mod session;
-mod temporary;
+pub(crate) mod temporary;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use copied::open_side;
 pub use identity::refuse_foreign;

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use super::connection;
 use super::migrate::migrate;
 use super::temporary::TemporaryDirectory;
+use crate::copy::refuse_incomplete;
 use crate::engine::error::{EngineError, OpenError};
 use crate::engine::feed::Feed;
 use crate::engine::log;
@@ -33,6 +34,7 @@ impl SqlStore {
     pub fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
         let mut writing = connection::writer(path, options.durability)?;
         migrate(&mut writing, MIGRATIONS)?;
+        refuse_incomplete(&writing)?;
         connection::enforce_references(&writing)?;
         introduce(&writing);
         let newest =

@@ -10,11 +10,11 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// Temporary directory, removed on drop.
 #[derive(Debug)]
-pub(super) struct TemporaryDirectory(PathBuf);
+pub(crate) struct TemporaryDirectory(PathBuf);
 
 impl TemporaryDirectory {
     /// Creates a unique directory.
-    pub(super) fn new() -> Result<Self, OpenError> {
+    pub(crate) fn new() -> Result<Self, OpenError> {
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let path = std::env::temp_dir().join(format!("muster-store-{}-{number}", std::process::id()));
@@ -31,7 +31,7 @@ impl TemporaryDirectory {
     }
 
     /// Returns its path.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }

@@ -21,6 +21,7 @@ mod policy_names;
 mod progress;
 mod selection;
 mod status;
+pub mod store;
 mod text;
 mod times;
 mod transcode;

@@ -18,5 +18,6 @@ mod node;
 mod output;
 mod policy;
 mod policy_files;
+mod store;
 mod upgrades;
 mod world;

@@ -41,7 +41,13 @@ impl Draft<'_> {
     /// Returns the monitoring settings from the fields of the management API.
     fn monitoring_fields(&mut self) -> Map<String, Value> {
         let enabled = self.field("monitoring_enabled").and_then(Value::as_array);
-        let is_on = |signal: &str| enabled.is_some_and(|list| list.iter().any(|value| value.as_str() == Some(signal)));
+        // Without the field, `enabled: true` in the configuration means what it means to agents: logs and metrics.
+        let is_asked_for =
+            enabled.is_none() && self.config.get("agent").is_some_and(|agent| agent["monitoring"]["enabled"] == true);
+        let is_on = |signal: &str| match enabled {
+            Some(list) => list.iter().any(|value| value.as_str() == Some(signal)),
+            None => is_asked_for && signal != "traces",
+        };
         let mut monitoring: Map<String, Value> =
             SIGNALS.iter().map(|signal| ((*signal).to_owned(), is_on(signal).into())).collect();
         let fields = [

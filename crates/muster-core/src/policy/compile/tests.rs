@@ -174,6 +174,22 @@ fn unknown_outputs_are_rejected_with_their_path() {
 }
 
 #[test]
+fn monitoring_that_is_enabled_in_the_configuration_collects_what_agents_collect_by_default() {
+    let outputs = json!({"default": {"type": "elasticsearch", "hosts": ["https://es:9200"]}});
+    let monitoring = |monitoring: Value| {
+        let config = json!({"outputs": outputs, "agent": {"monitoring": monitoring}});
+        compiled(config, json!({}), &[]).policy["agent"]["monitoring"].clone()
+    };
+    let all = monitoring(json!({"enabled": true}));
+    assert_eq!((&all["logs"], &all["metrics"], &all["traces"]), (&json!(true), &json!(true), &json!(false)));
+    assert_eq!(all["use_output"], "default");
+    let some = monitoring(json!({"enabled": true, "logs": false}));
+    assert_eq!((&some["logs"], &some["metrics"]), (&json!(false), &json!(true)));
+    let none = monitoring(json!({"enabled": false}));
+    assert_eq!((&none["enabled"], &none["logs"]), (&json!(false), &json!(false)));
+}
+
+#[test]
 fn monitoring_uses_its_own_output_and_is_disabled_without_one() {
     let fields = json!({"monitoring_enabled": ["logs", "metrics"], "monitoring_output_id": "o2"});
     let made = compiled(json!(null), fields.clone(), &[es("o1", true), es("o2", false)]);

@@ -1,0 +1,99 @@
+//! A PostgreSQL database as a side of a copy.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::address::Address;
+use super::migrate::{LOCK, migrate};
+use super::session::PostgresSession;
+use crate::copy::{Number, Place, Side};
+use crate::engine::error::OpenError;
+use crate::engine::migration::MIGRATIONS;
+use crate::engine::session::{Connection, Next, Result, Session as _, Value};
+use crate::sql::now;
+
+const LIVE: &str = concat!("SELECT name FROM nodes WHERE expires_at > ", now!(), " ORDER BY name LIMIT 5");
+const LAST: &str = "SELECT value FROM counters WHERE name = $1";
+const LAST_EVENT: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM audit_order";
+const CONTINUE: &str = "UPDATE counters SET value = greatest(value, $1) WHERE name = $2";
+const CONTINUE_EVENTS: &str = "SELECT setval('audit_order', $1)";
+
+struct Database {
+    place: Place,
+    session: PostgresSession,
+    /// Whether the transaction that updated the schema, and took its lock, is still open.
+    is_migrating: Cell<bool>,
+}
+
+/// Connects to a database, and creates or updates its schema in a transaction, which stays open.
+pub(crate) fn open_side(address: &Address) -> std::result::Result<Box<dyn Side>, OpenError> {
+    let session = PostgresSession::open(Arc::new(address.clone()))?;
+    migrate(&session, &format!("the database {address}"), MIGRATIONS)?;
+    Ok(Box::new(Database { place: address.clone().into(), session, is_migrating: Cell::new(true) }))
+}
+
+impl Database {
+    fn number(&self, statement: &str, values: &[Value<'_>]) -> Result<i64> {
+        let mut number = 0;
+        self.session.query(statement, values, &mut |row| {
+            number = row.get(0)?;
+            Ok(Next::Enough)
+        })?;
+        Ok(number)
+    }
+}
+
+impl Side for Database {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn session(&self) -> &Connection {
+        &self.session
+    }
+
+    fn commit(&self) -> Result<()> {
+        self.session.commit_unfenced()
+    }
+
+    fn begin_alone(&self) -> Result<Vec<String>> {
+        if !self.is_migrating.take() {
+            self.session.begin()?;
+            // Servers that start take this lock before they register.
+            self.session.query(LOCK, &[], &mut |_| Ok(Next::Enough))?;
+        }
+        let mut names = Vec::new();
+        self.session.query(LIVE, &[], &mut |row| {
+            names.push(row.get(0)?);
+            Ok(Next::Row)
+        })?;
+        Ok(names)
+    }
+
+    /// Nothing: this engine has no ring of recent components.
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn replaces_nul(&self) -> bool {
+        true
+    }
+
+    fn last(&self, number: Number) -> Result<i64> {
+        match number {
+            Number::Action | Number::Change => self.number(LAST, &[number.table().into()]),
+            Number::AuditEvent => self.number(LAST_EVENT, &[]),
+        }
+    }
+
+    fn continue_after(&self, number: Number, last: i64) -> Result<()> {
+        match number {
+            Number::Action | Number::Change => {
+                self.session.run(CONTINUE, &[last.into(), number.table().into()]).map(drop)
+            }
+            // A sequence can't be set to 0, where it is anyway.
+            Number::AuditEvent if last == 0 => Ok(()),
+            Number::AuditEvent => self.number(CONTINUE_EVENTS, &[last.into()]).map(drop),
+        }
+    }
+}
