@@ -26,7 +26,7 @@ import (
 var answer = []byte(`{"ack_token":"","action":"checkin"}`)
 
 func main() {
-	dir := flag.String("dir", ".", "folder for ca.crt and listen.json")
+	dir := flag.String("dir", ".", "directory for ca.crt and listen.json")
 	hold := flag.Duration("hold", 5*time.Minute, "how long a request is held")
 	flag.Parse()
 

@@ -9,7 +9,7 @@ mod targets;
 /// A target: a parser, fed with whatever comes.
 pub type Target = fn(&[u8]);
 
-/// All targets by name; a folder of `seeds/` has the same.
+/// All targets by name; a directory of `seeds/` has the same.
 pub const TARGETS: &[(&str, Target)] = &[
     ("ack", targets::ack),
     ("audit", targets::audit),

@@ -9,21 +9,21 @@ use std::time::{Duration, Instant};
 /// What one input may take, in a build without optimisation on a busy machine.
 const LONGEST: Duration = Duration::from_secs(5);
 
-fn folder(kind: &str) -> PathBuf {
+fn directory(kind: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(kind)
 }
 
-fn names(folder: &Path) -> BTreeSet<String> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return BTreeSet::new() };
+fn names(directory: &Path) -> BTreeSet<String> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return BTreeSet::new() };
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 #[test]
 fn every_target_has_seeds_and_every_seed_a_target() {
     let targets: BTreeSet<_> = muster_fuzz::TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    assert_eq!(names(&folder("seeds")), targets);
+    assert_eq!(names(&directory("seeds")), targets);
     for target in &targets {
-        assert!(!names(&folder("seeds").join(target)).is_empty(), "{target} has no seeds");
+        assert!(!names(&directory("seeds").join(target)).is_empty(), "{target} has no seeds");
     }
 }
 
@@ -31,7 +31,7 @@ fn every_target_has_seeds_and_every_seed_a_target() {
 fn seeds_and_findings_do_no_harm() {
     for kind in ["seeds", "findings"] {
         for (name, target) in muster_fuzz::TARGETS {
-            let inputs = folder(kind).join(name);
+            let inputs = directory(kind).join(name);
             for input in names(&inputs) {
                 let bytes = std::fs::read(inputs.join(&input)).unwrap();
                 let began = Instant::now();
@@ -78,7 +78,7 @@ fn a_second_of_changes_does_no_harm() {
 }
 
 fn seeds(name: &str) -> Vec<Vec<u8>> {
-    let inputs = folder("seeds").join(name);
+    let inputs = directory("seeds").join(name);
     names(&inputs).iter().map(|input| std::fs::read(inputs.join(input)).unwrap()).collect()
 }
 

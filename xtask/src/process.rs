@@ -163,8 +163,8 @@ mod tests {
 
     #[test]
     fn a_process_is_measured_from_outside() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut process = Process::start(Command::new("sleep").arg("60"), &folder.path().join("log")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut process = Process::start(Command::new("sleep").arg("60"), &directory.path().join("log")).unwrap();
         process.wait_until(|| true).unwrap();
         // In this order: the process still grows.
         let usage = process.usage();

@@ -15,14 +15,14 @@ use muster_agent::paths::Layout;
 use muster_agent::settings::ProcessSettings;
 
 struct Host {
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     layout: Layout,
     supervisor: Supervisor,
 }
 
 fn host() -> Host {
-    let folder = tempfile::tempdir().unwrap();
-    let layout = Layout::new(Utf8Path::from_path(folder.path()).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Layout::new(Utf8Path::from_path(directory.path()).unwrap());
     let settings = ProcessSettings {
         restart_backoff_init: Duration::from_millis(50),
         restart_backoff_max: Duration::from_millis(200),
@@ -31,7 +31,7 @@ fn host() -> Host {
         ..ProcessSettings::default()
     };
     let supervisor = Supervisor::new(layout.clone(), settings, Arc::new(System));
-    Host { _folder: folder, layout, supervisor }
+    Host { _directory: directory, layout, supervisor }
 }
 
 fn shell(id: &str, script: &str, restart: Restart) -> Wanted {
@@ -218,8 +218,9 @@ async fn the_log_of_a_verbose_program_is_limited() {
     let script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; echo done; exec sleep 60";
     host.supervisor.apply(vec![shell("a", script, Restart::Always)]).await;
     host.until_logged("a", "done").await;
-    let folder = host.layout.logs().join("components");
-    let lengths: Vec<u64> = fs_err::read_dir(folder).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).collect();
+    let directory = host.layout.logs().join("components");
+    let lengths: Vec<u64> =
+        fs_err::read_dir(directory).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).collect();
     assert!(lengths.len() <= 3 && lengths.iter().all(|length| *length <= 4096), "{lengths:?}");
     host.supervisor.halt().await;
 }

@@ -1,8 +1,8 @@
 //! Measures the connection layer alone, with a handler that does nothing:
 //!
-//! * `listen_load serve ADDRESS FOLDER [plain]`: `GET /` answers at once, `POST /` is parked for ever;
-//! * `listen_load ask ADDRESS FOLDER CONNECTIONS SECONDS`: keep-alive requests, how many a second;
-//! * `listen_load hold ADDRESS FOLDER CONNECTIONS`: parked requests, held until the process ends.
+//! * `listen_load serve ADDRESS DIRECTORY [plain]`: `GET /` answers at once, `POST /` is parked for ever;
+//! * `listen_load ask ADDRESS DIRECTORY CONNECTIONS SECONDS`: keep-alive requests, how many a second;
+//! * `listen_load hold ADDRESS DIRECTORY CONNECTIONS`: parked requests, held until the process ends.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -65,19 +65,19 @@ async fn main() -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     socket::raise_open_files();
     match words.as_slice() {
-        ["serve", address, folder] => serve(address.parse()?, folder, true).await,
-        ["serve", address, folder, "plain"] => serve(address.parse()?, folder, false).await,
-        ["ask", address, folder, connections, seconds] => {
-            ask(address.parse()?, folder, connections.parse()?, Duration::from_secs(seconds.parse()?)).await
+        ["serve", address, directory] => serve(address.parse()?, directory, true).await,
+        ["serve", address, directory, "plain"] => serve(address.parse()?, directory, false).await,
+        ["ask", address, directory, connections, seconds] => {
+            ask(address.parse()?, directory, connections.parse()?, Duration::from_secs(seconds.parse()?)).await
         }
-        ["hold", address, folder, connections] => hold(address.parse()?, folder, connections.parse()?).await,
+        ["hold", address, directory, connections] => hold(address.parse()?, directory, connections.parse()?).await,
         _ => Err("see the top of the file".into()),
     }
 }
 
-async fn serve(address: SocketAddr, folder: &str, secure: bool) -> Result<()> {
+async fn serve(address: SocketAddr, directory: &str, secure: bool) -> Result<()> {
     let config = load(&Layers { root: true, ..Layers::default() })?.config;
-    let data = Arc::new(DataDir::open(folder.into())?);
+    let data = Arc::new(DataDir::open(directory.into())?);
     let authority = Authority::generate(SystemClock.now())?;
     let urls = watch::Sender::new(Vec::new()).subscribe();
     let tls = Tls::open(TlsConfig::default(), Some(authority), urls, data, Arc::new(SystemClock))?;
@@ -97,9 +97,9 @@ async fn serve(address: SocketAddr, folder: &str, secure: bool) -> Result<()> {
     Ok(())
 }
 
-fn connector(folder: &str) -> Result<TlsConnector> {
+fn connector(directory: &str) -> Result<TlsConnector> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(format!("{folder}/ca.crt"))?)?;
+    roots.add(CertificateDer::from_pem_file(format!("{directory}/ca.crt"))?)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(TlsConnector::from(Arc::new(builder.with_root_certificates(roots).with_no_client_auth())))
@@ -113,9 +113,9 @@ async fn connect(address: SocketAddr, connector: &TlsConnector) -> Result<Stream
     Ok(connector.connect(ServerName::try_from("127.0.0.1")?, stream).await?)
 }
 
-async fn ask(address: SocketAddr, folder: &str, connections: usize, time: Duration) -> Result<()> {
+async fn ask(address: SocketAddr, directory: &str, connections: usize, time: Duration) -> Result<()> {
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: h\r\nuser-agent: elastic agent 9.5.2\r\naccept: */*\r\n\r\n";
-    let connector = connector(folder)?;
+    let connector = connector(directory)?;
     let count = Arc::new(AtomicU64::new(0));
     for _ in 0..connections {
         let mut stream = connect(address, &connector).await?;
@@ -135,8 +135,8 @@ async fn ask(address: SocketAddr, folder: &str, connections: usize, time: Durati
     Ok(())
 }
 
-async fn hold(address: SocketAddr, folder: &str, connections: usize) -> Result<()> {
-    let connector = connector(folder)?;
+async fn hold(address: SocketAddr, directory: &str, connections: usize) -> Result<()> {
+    let connector = connector(directory)?;
     let body = "x".repeat(2048);
     let request = format!(
         "POST / HTTP/1.1\r\nhost: h\r\nuser-agent: elastic agent 9.5.2\r\nauthorization: ApiKey {}\r\n\

@@ -304,7 +304,7 @@ fn write_whole(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     write().map_err(|error| named(&beside, &error))?;
     fs::rename(&beside, path)?;
     match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
+        Some(directory) => File::open(directory)?.sync_all(),
         None => Ok(()),
     }
 }
@@ -315,10 +315,10 @@ mod tests {
     use muster_fleet::system::SystemEntropy;
     use secrecy::ExposeSecret;
 
-    fn folder() -> (tempfile::TempDir, Utf8PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = Utf8PathBuf::from_path_buf(folder.path().join("data")).unwrap();
-        (folder, path)
+    fn directory() -> (tempfile::TempDir, Utf8PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(directory.path().join("data")).unwrap();
+        (directory, path)
     }
 
     fn mode(path: &Utf8Path) -> u32 {
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn data_directory_and_secrets_are_private() {
-        let (_keep, path) = folder();
+        let (_keep, path) = directory();
         let data = DataDir::open(&path).unwrap();
         data.master_key(&SystemEntropy::default()).unwrap();
         assert_eq!((mode(&path), mode(&path.join("master.key"))), (0o700, 0o600));
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn master_key_is_stable_and_is_rejected_if_readable_by_others() {
-        let (_keep, path) = folder();
+        let (_keep, path) = directory();
         let data = DataDir::open(&path).unwrap();
         let first = data.master_key(&SystemEntropy::default()).unwrap();
         let second = data.master_key(&SystemEntropy::default()).unwrap();
@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_lost_master_key_is_not_replaced_if_a_database_exists() {
-        let (_keep, path) = folder();
+        let (_keep, path) = directory();
         let data = DataDir::open(&path).unwrap();
         data.write_public(DATABASE, b"").unwrap();
         let error = data.master_key(&SystemEntropy::default()).unwrap_err();
@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_short_master_key_is_rejected_and_kept() {
-        let (_keep, path) = folder();
+        let (_keep, path) = directory();
         let data = DataDir::open(&path).unwrap();
         data.write_secret("master.key", b"short").unwrap();
         assert!(matches!(data.master_key(&SystemEntropy::default()), Err(DataDirError::BadMasterKey(_))));
@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn two_servers_cannot_share_a_data_directory() {
-        let (_keep, path) = folder();
+        let (_keep, path) = directory();
         let first = DataDir::open(&path).unwrap();
         assert!(matches!(DataDir::open(&path), Err(DataDirError::InUse(_))));
         drop(first);
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn listen_json_has_the_documented_format_and_an_old_one_is_removed() {
-        let (_keep, path) = folder();
+        let (_keep, path) = directory();
         let data = DataDir::open(&path).unwrap();
         let addresses = ListenAddresses { agent: Some("127.0.0.1:8220".parse().unwrap()), ..Default::default() };
         data.write_listen(&addresses).unwrap();

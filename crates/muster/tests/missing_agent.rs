@@ -12,8 +12,8 @@ use server::Server;
 
 #[test]
 fn actions_for_an_unknown_agent_exit_with_3() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path());
     let commands: [&[&str]; 6] = [
         &["log-level", "--level", "debug"],
         &["diagnostics"],
@@ -28,7 +28,7 @@ fn actions_for_an_unknown_agent_exit_with_3() {
             .arg("agent")
             .args(arguments)
             .args(["--yes", "11111111-2222-4333-8444-555555555555", "--data-dir"])
-            .arg(folder.path())
+            .arg(directory.path())
             .env_remove("MUSTER_URL")
             .output()
             .unwrap();

@@ -57,17 +57,17 @@ impl Drop for Process {
     }
 }
 
-fn start(folder: &Path) -> Process {
-    start_with(folder, &[])
+fn start(directory: &Path) -> Process {
+    start_with(directory, &[])
 }
 
-fn start_with(folder: &Path, more: &[&str]) -> Process {
-    let data = folder.to_str().unwrap();
+fn start_with(directory: &Path, more: &[&str]) -> Process {
+    let data = directory.to_str().unwrap();
     let mut command = muster(&["serve", "--data-dir", data, "--agent-listen", "127.0.0.1:0", "--local-listen", "none"]);
     command.args(["--admin-listen", "127.0.0.1:0"]).args(more);
     let child = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let end = Instant::now() + Duration::from_secs(30);
-    while !folder.join("listen.json").try_exists().unwrap() {
+    while !directory.join("listen.json").try_exists().unwrap() {
         assert!(Instant::now() < end, "it does not start");
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -81,8 +81,8 @@ fn signal(child: &Process, name: &str) {
 
 #[test]
 fn an_invalid_configuration_is_rejected_with_exit_code_2() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("muster.toml");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("muster.toml");
     std::fs::write(&file, "[timeouts]\nidel = \"1s\"\n").unwrap();
     let output = run(&["serve", "--config", file.to_str().unwrap(), "--log-format", "xml"]);
     assert_eq!(output.status.code(), Some(2));
@@ -109,8 +109,8 @@ fn configurations_are_printed() {
 /// Each flag sets its key, and the file that `--config` names the rest.
 #[test]
 fn every_flag_sets_its_key() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("muster.toml");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("muster.toml");
     std::fs::write(&file, "[timeouts]\nidle = \"7s\"\n").unwrap();
     let flags = [
         ("--data-dir", "/srv/muster", "data_dir"),
@@ -144,28 +144,28 @@ fn every_flag_sets_its_key() {
 /// What is not there yet is refused before anything starts, not passed over.
 #[test]
 fn a_database_of_another_program_is_rejected() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().to_str().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
     let output = run(&["serve", "--data-dir", data, "--database", "postgres://db/muster"]);
     let told = text(&output.stderr);
     assert!(!output.status.success() && told.contains("database"), "{told}");
-    assert!(!folder.path().join("muster.db").try_exists().unwrap());
+    assert!(!directory.path().join("muster.db").try_exists().unwrap());
 }
 
 /// A data directory that lost its database is refused, with the remedy; `--new-fleet` starts anew.
 #[test]
 fn a_lost_database_is_rejected_without_new_fleet() {
-    let folder = tempfile::tempdir().unwrap();
-    let child = start(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let child = start(directory.path());
     signal(&child, "-TERM");
     assert!(child.wait_with_output().unwrap().status.success());
     for suffix in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(folder.path().join(format!("muster.db{suffix}")));
+        let _ = std::fs::remove_file(directory.path().join(format!("muster.db{suffix}")));
     }
-    let refused = run(&["serve", "--data-dir", folder.path().to_str().unwrap(), "--admin-listen", "none"]);
+    let refused = run(&["serve", "--data-dir", directory.path().to_str().unwrap(), "--admin-listen", "none"]);
     let message = text(&refused.stderr);
     assert!(!refused.status.success() && message.contains("--new-fleet"), "{message}");
-    let child = start_with(folder.path(), &["--new-fleet"]);
+    let child = start_with(directory.path(), &["--new-fleet"]);
     signal(&child, "-TERM");
     assert!(child.wait_with_output().unwrap().status.success());
 }
@@ -173,12 +173,12 @@ fn a_lost_database_is_rejected_without_new_fleet() {
 /// A certificate of one's own is what agents see, and the address that they are told is the one that was given.
 #[test]
 fn a_configured_certificate_and_address_are_used() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["fleet.example".into()]).unwrap();
-    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
     std::fs::write(&cert, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let data = folder.path().join("data");
+    let data = directory.path().join("data");
     let files = ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
     let child = start_with(&data, &[&files[..], &["--external-url", "https://fleet.example:8220"]].concat());
     let seen = handshake(&agent_address(&data), &made.cert.pem());
@@ -196,25 +196,26 @@ fn agent_address(data: &Path) -> String {
 
 /// A server that holds no poll, and what simulated agents need to enroll in it.
 struct Unheld {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     child: Process,
     token: String,
 }
 
 impl Unheld {
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let settings = ["--set", "timeouts.checkin_long_poll=0s", "--set", "timeouts.checkin_jitter=0s"];
-        let child = start_with(folder.path(), &settings);
-        let data = folder.path().to_str().unwrap();
+        let child = start_with(directory.path(), &settings);
+        let data = directory.path().to_str().unwrap();
         let key = run(&["enrollment-key", "create", "--data-dir", data, "--output", "json"]);
         let key: serde_json::Value = serde_json::from_slice(&key.stdout).unwrap();
-        Self { token: key["api_key"].as_str().unwrap().to_owned(), folder, child }
+        Self { token: key["api_key"].as_str().unwrap().to_owned(), directory, child }
     }
 
     /// Runs simulated agents to their end; returns their summary.
     fn drones(&self, arguments: &[&str]) -> serde_json::Value {
-        let (url, ca) = (format!("https://{}", agent_address(self.folder.path())), self.folder.path().join("ca.crt"));
+        let (url, ca) =
+            (format!("https://{}", agent_address(self.directory.path())), self.directory.path().join("ca.crt"));
         let mut command = muster(&["drones", "--json", "--url", &url, "--ca", ca.to_str().unwrap()]);
         command.args(["--enrollment-token", &self.token]).args(arguments).stdin(Stdio::piped());
         let mut drones = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
@@ -297,9 +298,9 @@ fn the_help_contains_every_flag_and_examples() {
 
 #[test]
 fn sigterm_stops_the_server_with_exit_code_0_and_sighup_does_not() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for name in ["-TERM", "-INT"] {
-        let child = start(folder.path());
+        let child = start(directory.path());
         signal(&child, "-HUP");
         std::thread::sleep(Duration::from_millis(200));
         signal(&child, name);
@@ -308,14 +309,14 @@ fn sigterm_stops_the_server_with_exit_code_0_and_sighup_does_not() {
         assert_eq!(output.status.code(), Some(0), "{log}");
         assert!(out.contains("Muster accepts agents at https://127.0.0.1:"), "{out}");
         assert!(log.contains("certificates reloaded") && log.contains("stopped"), "{log}");
-        assert!(!folder.path().join("listen.json").try_exists().unwrap());
+        assert!(!directory.path().join("listen.json").try_exists().unwrap());
     }
 }
 
 #[test]
 fn no_secret_of_the_first_start_is_logged() {
-    let folder = tempfile::tempdir().unwrap();
-    let child = start(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let child = start(directory.path());
     signal(&child, "-TERM");
     let output = child.wait_with_output().unwrap();
     let out = text(&output.stdout);
@@ -326,9 +327,9 @@ fn no_secret_of_the_first_start_is_logged() {
 #[test]
 fn the_status_contains_the_commit_of_the_build() {
     use std::io::{Read as _, Write as _};
-    let folder = tempfile::tempdir().unwrap();
-    let mut child = start(folder.path());
-    let mut socket = std::os::unix::net::UnixStream::connect(folder.path().join("admin.sock")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = start(directory.path());
+    let mut socket = std::os::unix::net::UnixStream::connect(directory.path().join("admin.sock")).unwrap();
     socket.write_all(b"GET /api/status HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();

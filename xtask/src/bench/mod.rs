@@ -95,7 +95,7 @@ pub struct Bench {
     /// Release build of the `muster` program.
     pub muster: PathBuf,
     /// Directory for all data, which is emptied at the start.
-    pub folder: PathBuf,
+    pub directory: PathBuf,
     /// The other server.
     pub other: Option<Other>,
     /// Number of parked agents.
@@ -151,16 +151,16 @@ fn prepare(args: &BenchArgs) -> anyhow::Result<Bench> {
             target.join("release/muster")
         }
     };
-    let folder = target.join("bench");
+    let directory = target.join("bench");
     // A store of an earlier run would distort the figures.
-    if folder.try_exists()? {
-        std::fs::remove_dir_all(&folder)?;
+    if directory.try_exists()? {
+        std::fs::remove_dir_all(&directory)?;
     }
-    std::fs::create_dir_all(&folder)?;
-    let other = Other::choose(&args.against, &folder)?;
+    std::fs::create_dir_all(&directory)?;
+    let other = Other::choose(&args.against, &directory)?;
     Ok(Bench {
         muster,
-        folder,
+        directory,
         other,
         agents: args.agents,
         stored: args.stored,

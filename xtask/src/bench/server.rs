@@ -28,7 +28,7 @@ pub struct Server {
 impl Server {
     /// Starts a server on the data directory `name`, which may already contain a store.
     pub fn start(bench: &Bench, name: &str, settings: &[&str]) -> anyhow::Result<Self> {
-        let data = bench.folder.join(name);
+        let data = bench.directory.join(name);
         std::fs::create_dir_all(&data)?;
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         Self::launch(bench.muster.clone(), data, "127.0.0.1:0", settings)

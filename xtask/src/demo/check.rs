@@ -46,5 +46,5 @@ pub fn run(demo: Demo, steps: &mut Steps) -> anyhow::Result<()> {
 
 /// Returns the time of the last output of the program.
 fn last_heartbeat(muster: &Muster) -> Option<SystemTime> {
-    std::fs::metadata(muster.folder().join(policy::LOG)).ok()?.modified().ok()
+    std::fs::metadata(muster.directory().join(policy::LOG)).ok()?.modified().ok()
 }

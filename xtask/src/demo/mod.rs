@@ -53,7 +53,7 @@ fn set_up(args: &DemoArgs, steps: &mut Steps) -> anyhow::Result<Demo> {
     // A debug build, because it is faster to build and the demo needs no performance.
     shell::run(shell::cargo(&["build", "--quiet", "--package", "muster", "--package", "muster-agent"]))?;
     steps.done("built");
-    let muster = Muster::in_clean_folder()?;
+    let muster = Muster::in_clean_directory()?;
     let server = muster.start_server()?;
     steps.done(&format!("server is ready for agents at {}", muster.url()?));
 
@@ -88,10 +88,10 @@ fn stay(mut demo: Demo) -> anyhow::Result<()> {
   {tool} agent unenroll {agent_id}
   tail -f {log}        (output of the policy's program)\n
 Press Ctrl-C to stop.",
-        data = muster.folder().join("server").display(),
+        data = muster.directory().join("server").display(),
         name = policy::NAME,
-        file = muster.folder().join(policy::FILE).display(),
-        log = muster.folder().join(policy::LOG).display(),
+        file = muster.directory().join(policy::FILE).display(),
+        log = muster.directory().join(policy::LOG).display(),
     );
     interrupted()?;
     println!("\nstopping");

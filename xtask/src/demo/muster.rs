@@ -12,24 +12,24 @@ use crate::shell;
 
 /// `muster` and `muster-agent`, with the directory of the demo.
 pub struct Muster {
-    folder: PathBuf,
+    directory: PathBuf,
     programs: PathBuf,
 }
 
 impl Muster {
     /// Empties `target/demo`.
-    pub fn in_clean_folder() -> anyhow::Result<Self> {
-        let folder = shell::root().join("target/demo");
-        if folder.try_exists()? {
-            std::fs::remove_dir_all(&folder).context("cannot empty target/demo; another demo may be running")?;
+    pub fn in_clean_directory() -> anyhow::Result<Self> {
+        let directory = shell::root().join("target/demo");
+        if directory.try_exists()? {
+            std::fs::remove_dir_all(&directory).context("cannot empty target/demo; another demo may be running")?;
         }
-        std::fs::create_dir_all(&folder)?;
-        Ok(Self { folder, programs: shell::target()?.join("debug") })
+        std::fs::create_dir_all(&directory)?;
+        Ok(Self { directory, programs: shell::target()?.join("debug") })
     }
 
     /// Returns the directory of the demo.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Returns the path of the `muster` command.
@@ -53,7 +53,7 @@ impl Muster {
             "127.0.0.1:0",
         ]);
         command.arg("--data-dir").arg(self.data());
-        let mut server = Process::start(&mut command, &self.folder.join("server.log"))?;
+        let mut server = Process::start(&mut command, &self.directory.join("server.log"))?;
         server.wait_until(|| self.url().is_ok()).context("muster serve, see target/demo/server.log")?;
         Ok(server)
     }
@@ -70,7 +70,7 @@ impl Muster {
         let mut enroll = self.agent();
         enroll.args(["enroll", "--tag", "demo", "--url", &self.url()?]).arg("--certificate-authorities").arg(self.ca());
         output(enroll.env("MUSTER_ENROLLMENT_TOKEN", token))?;
-        Process::start(self.agent().arg("run"), &self.folder.join("agent.log"))
+        Process::start(self.agent().arg("run"), &self.directory.join("agent.log"))
     }
 
     /// Starts simulated agents.
@@ -78,7 +78,7 @@ impl Muster {
         let mut command = self.command("muster");
         command.args(["drones", "--count", &count.to_string(), "--url", &self.url()?]).arg("--ca").arg(self.ca());
         command.args(["--back-off", "1"]).env("MUSTER_ENROLLMENT_TOKEN", token);
-        Process::start(&mut command, &self.folder.join("drones.log"))
+        Process::start(&mut command, &self.directory.join("drones.log"))
     }
 
     /// Returns the output of `muster` as JSON.
@@ -101,7 +101,7 @@ impl Muster {
 
     fn agent(&self) -> Command {
         let mut command = self.command("muster-agent");
-        command.arg("--base-path").arg(self.folder.join("agent"));
+        command.arg("--base-path").arg(self.directory.join("agent"));
         command
     }
 
@@ -112,7 +112,7 @@ impl Muster {
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.join("server")
+        self.directory.join("server")
     }
 
     fn ca(&self) -> PathBuf {

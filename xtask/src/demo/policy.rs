@@ -13,8 +13,8 @@ pub const LOG: &str = "heartbeat.log";
 
 /// Writes and applies the file, and returns the new revision.
 pub fn apply(muster: &Muster) -> anyhow::Result<i64> {
-    let file = muster.folder().join(FILE);
-    let log = muster.folder().join(LOG);
+    let file = muster.directory().join(FILE);
+    let log = muster.directory().join(LOG);
     std::fs::write(&file, document(&log.display().to_string()))?;
     muster.run(&["policy", "apply", "-f", &file.display().to_string()])?;
     let policy = muster.json(&["policy", "show", NAME])?;

@@ -110,9 +110,9 @@ pub fn update(clone: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn pages(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+fn pages(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut pages = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+    for entry in std::fs::read_dir(directory).with_context(|| directory.display().to_string())? {
         for page in std::fs::read_dir(entry?.path())? {
             pages.push(page?.path());
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Directories of tests.
-const FOLDERS: [&str; 3] = ["tests", "benches", "fuzz"];
+const DIRECTORIES: [&str; 3] = ["tests", "benches", "fuzz"];
 
 /// Files and directories of test modules, without extension.
 pub struct TestPlaces(BTreeSet<PathBuf>);
@@ -17,8 +17,9 @@ impl TestPlaces {
 
     /// Returns whether a file contains only tests.
     pub fn contain(&self, path: &Path) -> bool {
-        let by_place =
-            path.parent().is_some_and(|folder| folder.iter().any(|part| FOLDERS.iter().any(|name| part == *name)));
+        let by_place = path
+            .parent()
+            .is_some_and(|directory| directory.iter().any(|part| DIRECTORIES.iter().any(|name| part == *name)));
         let file = path.file_name().unwrap_or_default();
         by_place
             || file == "tests.rs"
@@ -28,7 +29,7 @@ impl TestPlaces {
 }
 
 fn declared(path: &Path, text: &str) -> Vec<PathBuf> {
-    let folder = match path.file_stem().and_then(|stem| stem.to_str()) {
+    let directory = match path.file_stem().and_then(|stem| stem.to_str()) {
         Some("mod" | "lib" | "main") => path.parent().unwrap_or(path).to_owned(),
         _ => path.with_extension(""),
     };
@@ -40,7 +41,7 @@ fn declared(path: &Path, text: &str) -> Vec<PathBuf> {
             continue;
         }
         let name = line.strip_suffix(';').and_then(|line| line.rsplit_once("mod ")).map(|(_, name)| name);
-        found.extend(name.filter(|_| is_test).map(|name| folder.join(name)));
+        found.extend(name.filter(|_| is_test).map(|name| directory.join(name)));
         is_test = false;
     }
     found

@@ -52,8 +52,8 @@ fn is_data(path: &Path) -> bool {
     path == Path::new("Cargo.lock") || path.iter().any(|part| part == "golden" || part == "seeds" || part == "corpus")
 }
 
-fn is_member(folder: &Path) -> bool {
-    folder == Path::new("xtask") || folder.starts_with("crates")
+fn is_member(directory: &Path) -> bool {
+    directory == Path::new("xtask") || directory.starts_with("crates")
 }
 
 fn machine_words(path: &Path, text: &str) -> Vec<String> {

@@ -15,7 +15,7 @@ use server::TlsServer;
 const TOKEN: &str = "dG9rOmVu";
 
 struct Agent {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 fn output(command: &mut Command) -> (i32, String) {
@@ -26,7 +26,7 @@ fn output(command: &mut Command) -> (i32, String) {
 
 impl Agent {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { directory: tempfile::tempdir().unwrap() }
     }
 
     fn command(&self, name: &str) -> Command {
@@ -34,7 +34,7 @@ impl Agent {
         command
             .arg(name)
             .arg("--base-path")
-            .arg(self.folder.path().join("agent"))
+            .arg(self.directory.path().join("agent"))
             .env_remove("MUSTER_ENROLLMENT_TOKEN");
         command
     }
@@ -69,7 +69,7 @@ impl Agent {
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
-        self.folder.path().join("agent").join(name)
+        self.directory.path().join("agent").join(name)
     }
 }
 
@@ -288,7 +288,7 @@ fn programs_inherit_no_secrets_and_leave_no_processes() {
     let script = "env > $OUT/env; echo $$ > $OUT/pid-0; \
                   env -i /bin/sh -c '(/usr/bin/setsid /bin/sh -c \"echo \\$\\$ > '$OUT'/pid-1; exec /bin/sleep 600\" &)'; \
                   while [ ! -s $OUT/pid-1 ]; do sleep 0.05; done; touch $OUT/done; exec sleep 600";
-    let out = agent.folder.path().to_str().unwrap().to_owned();
+    let out = agent.directory.path().to_str().unwrap().to_owned();
     server.lock().program =
         Some(serde_json::json!({"command": "/bin/sh", "args": ["-c", script], "env": {"OUT": out}}));
     assert_eq!(agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]).0, 0);
@@ -297,11 +297,11 @@ fn programs_inherit_no_secrets_and_leave_no_processes() {
         .args(["--set", "process.stop_timeout=1s"])
         .envs([("MUSTER_ENROLLMENT_TOKEN", TOKEN), ("MUSTER_X", "s3cret")]);
     let mut daemon = Daemon(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    agent.until_status(|_, _| agent.folder.path().join("done").try_exists().unwrap());
-    let environment = std::fs::read_to_string(agent.folder.path().join("env")).unwrap();
+    agent.until_status(|_, _| agent.directory.path().join("done").try_exists().unwrap());
+    let environment = std::fs::read_to_string(agent.directory.path().join("env")).unwrap();
     assert!(!environment.contains(TOKEN) && !environment.contains("s3cret"), "{environment}");
     assert!(environment.contains("MUSTER_COMPONENT_ID=process-default-web\n"), "{environment}");
-    let pids = ["pid-0", "pid-1"].map(|name| std::fs::read_to_string(agent.folder.path().join(name)).unwrap());
+    let pids = ["pid-0", "pid-1"].map(|name| std::fs::read_to_string(agent.directory.path().join(name)).unwrap());
     let is_there = |pid: &String| std::path::Path::new(&format!("/proc/{}", pid.trim())).try_exists().unwrap();
     assert!(pids.iter().all(is_there), "{pids:?}");
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
@@ -343,7 +343,7 @@ fn a_file_without_certificates_is_rejected_with_its_name_and_a_hint() {
         (damaged.as_bytes(), "malformed certificate"),
         (b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", "malformed certificate"),
     ] {
-        let file = agent.folder.path().join("given.pem");
+        let file = agent.directory.path().join("given.pem");
         std::fs::write(&file, content).unwrap();
         let (code, text) = agent.enroll(&server, &["-a", file.to_str().unwrap()]);
         assert_eq!(code, 2, "{text}");

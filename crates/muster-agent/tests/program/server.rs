@@ -34,7 +34,7 @@ pub struct TlsServer {
     pub fingerprint: String,
     pub key_pin: String,
     seen: Arc<Mutex<Seen>>,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl TlsServer {
@@ -68,8 +68,8 @@ impl TlsServer {
     }
 
     fn serving(trusted: &str, chain: Vec<CertificateDer<'static>>, key: &KeyPair, pin: [u8; 32]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let ca_file = folder.path().join("ca.crt");
+        let directory = tempfile::tempdir().unwrap();
+        let ca_file = directory.path().join("ca.crt");
         std::fs::write(&ca_file, trusted).unwrap();
         let fingerprint = hex::encode(&hex::sha256(chain.last().unwrap()));
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -87,7 +87,7 @@ impl TlsServer {
         let shared = seen.clone();
         std::thread::spawn(move || serve(listener, config, shared));
         let key_pin = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pin);
-        Self { url, ca_file, fingerprint, key_pin, seen, _folder: folder }
+        Self { url, ca_file, fingerprint, key_pin, seen, _directory: directory }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Seen> {

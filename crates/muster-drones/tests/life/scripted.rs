@@ -46,14 +46,14 @@ pub struct Server {
     pub url: String,
     pub ca: PathBuf,
     state: Arc<Mutex<State>>,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl Server {
     /// Starts a server with its own port and certificate.
     pub async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let ca = folder.path().join("ca.crt");
+        let directory = tempfile::tempdir().unwrap();
+        let ca = directory.path().join("ca.crt");
         let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
         std::fs::write(&ca, certified.cert.pem()).unwrap();
         let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
@@ -66,7 +66,7 @@ impl Server {
         let url = format!("https://{}", listener.local_addr().unwrap());
         let state = Arc::<Mutex<State>>::default();
         tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), state.clone()));
-        Self { url, ca, state, _folder: folder }
+        Self { url, ca, state, _directory: directory }
     }
 
     /// Takes all requests so far.

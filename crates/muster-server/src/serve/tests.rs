@@ -1,4 +1,4 @@
-//! Tests of the whole server in the process, on free ports and in a folder of its own.
+//! Tests of the whole server in the process, on free ports and in a directory of its own.
 
 mod fleet_keys;
 mod lost_database;
@@ -7,7 +7,7 @@ mod several_servers;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use muster_core::authorization::{Actor, OpContext};
+use muster_core::authorization::{Actor, OpContext, PoliciesRead};
 use muster_core::error_chain::chain;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -20,10 +20,10 @@ use crate::config::{Layers, load};
 use muster_fleet::force::Force;
 use muster_fleet::policies::PolicyDraft;
 
-fn config(folder: &tempfile::TempDir, more: &[&str]) -> Config {
-    let folder = Utf8PathBuf::from_path_buf(folder.path().join("data")).unwrap();
+fn config(directory: &tempfile::TempDir, more: &[&str]) -> Config {
+    let directory = Utf8PathBuf::from_path_buf(directory.path().join("data")).unwrap();
     let mut assignments = vec![
-        format!("data_dir={folder}"),
+        format!("data_dir={directory}"),
         "agent.listen=127.0.0.1:0".into(),
         "local.listen=none".into(),
         "admin.listen=127.0.0.1:0".into(),
@@ -65,8 +65,8 @@ async fn agent_stream(server: &Server) -> tokio_rustls::client::TlsStream<TcpStr
 
 #[tokio::test]
 async fn a_server_responds_on_every_listener_and_shuts_down_cleanly() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(&config(&folder, &[])).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(&directory, &[])).await.unwrap();
     let status = agent(&server, "/api/status").await;
     assert!(status.starts_with("HTTP/1.1 200") && status.contains("HEALTHY"), "{status}");
     for path in ["/healthz", "/readyz"] {
@@ -91,9 +91,9 @@ async fn a_server_responds_on_every_listener_and_shuts_down_cleanly() {
 
 #[tokio::test]
 async fn a_changed_external_url_creates_one_policy_revision_at_the_next_start() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let revision = async |url: &str| {
-        let server = Server::start(&config(&folder, &[&format!("external_url={url}")])).await.unwrap();
+        let server = Server::start(&config(&directory, &[&format!("external_url={url}")])).await.unwrap();
         let context = OpContext::administrator(Actor::System);
         let policy = server.fleet.policies().find_by_name(&context, "Default policy").await.unwrap();
         let newest = server.fleet.policies().revision(&policy, policy.revision).await.unwrap();
@@ -109,25 +109,25 @@ async fn a_changed_external_url_creates_one_policy_revision_at_the_next_start() 
 
 #[tokio::test]
 async fn a_start_that_fails_because_of_its_certificate_does_not_change_the_urls() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let old = "external_url=https://old.example:8220";
-    Server::start(&config(&folder, &[old])).await.unwrap().stop().await;
-    let broken = folder.path().join("broken.pem");
+    Server::start(&config(&directory, &[old])).await.unwrap().stop().await;
+    let broken = directory.path().join("broken.pem");
     std::fs::write(&broken, "\u{feff}no certificate").unwrap();
     let (cert, key) = (format!("tls.cert={}", broken.display()), format!("tls.key={}", broken.display()));
     let wrong = ["external_url=https://typo.example:8220", &cert, &key];
-    assert!(Server::start(&config(&folder, &wrong)).await.is_err());
-    let server = Server::start(&config(&folder, &[])).await.unwrap();
+    assert!(Server::start(&config(&directory, &wrong)).await.is_err());
+    let server = Server::start(&config(&directory, &[])).await.unwrap();
     let context = OpContext::administrator(Actor::System);
-    let policy = server.fleet.policies().find_by_name(&context, "Default policy").await.unwrap();
+    let policy = server.fleet.policies().find_by_name::<PoliciesRead>(&context, "Default policy").await.unwrap();
     assert_eq!(policy.revision, 1, "the URLs are as before");
     server.stop().await;
 }
 
 #[tokio::test]
 async fn a_server_with_a_read_only_store_is_not_ready_and_recovers_automatically() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(&config(&folder, &[])).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(&directory, &[])).await.unwrap();
     let full = muster_store::StoreError::no_room();
     let overall = async || ask(UnixStream::connect(server.data.join("admin.sock")).await.unwrap(), "/api/status").await;
     assert!(overall().await.contains("available"));
@@ -149,7 +149,7 @@ async fn a_server_with_a_read_only_store_is_not_ready_and_recovers_automatically
 }
 
 /// Writes a certificate and key that are valid until `until`, counted in days from now.
-fn custom_certificate(folder: &tempfile::TempDir, until: i64) -> [String; 2] {
+fn custom_certificate(directory: &tempfile::TempDir, until: i64) -> [String; 2] {
     let mut params = rcgen::CertificateParams::new(vec!["fleet.example".to_owned()]).unwrap();
     let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
     let date = |days: i64| {
@@ -158,7 +158,7 @@ fn custom_certificate(folder: &tempfile::TempDir, until: i64) -> [String; 2] {
     };
     (params.not_before, params.not_after) = (date(-30), date(until));
     let key = rcgen::KeyPair::generate().unwrap();
-    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     fs_err::write(path("c.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
     fs_err::write(path("k.pem"), key.serialize_pem()).unwrap();
     [format!("tls.cert={}", path("c.pem")), format!("tls.key={}", path("k.pem"))]
@@ -167,10 +167,10 @@ fn custom_certificate(folder: &tempfile::TempDir, until: i64) -> [String; 2] {
 #[tokio::test]
 async fn expiring_certificates_are_reported_by_readyz_and_metrics() {
     for (until, status, word) in [(200, "200", "ok\n"), (5, "200", "ok\nwarning: "), (-2, "503", "expired at ")] {
-        let folder = tempfile::tempdir().unwrap();
-        let [cert, key] = custom_certificate(&folder, until);
+        let directory = tempfile::tempdir().unwrap();
+        let [cert, key] = custom_certificate(&directory, until);
         let url = "external_url=https://fleet.example:8220";
-        let server = Server::start(&config(&folder, &[&cert, &key, url])).await.unwrap();
+        let server = Server::start(&config(&directory, &[&cert, &key, url])).await.unwrap();
         let told = admin(&server, "/readyz").await;
         assert!(told.starts_with(&format!("HTTP/1.1 {status}")) && told.contains(word), "{until}: {told}");
         assert_eq!(told.contains("warning: "), until != 200, "{told}");
@@ -186,9 +186,9 @@ async fn expiring_certificates_are_reported_by_readyz_and_metrics() {
 
 #[tokio::test]
 async fn management_listener_accepts_only_its_own_names() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let more = ["admin.hosts=proxy.example", "external_url=https://fleet.example:8220"];
-    let server = Server::start(&config(&folder, &more)).await.unwrap();
+    let server = Server::start(&config(&directory, &more)).await.unwrap();
     let connect = async || TcpStream::connect(server.addresses.admin.unwrap()).await.unwrap();
     for path in ["/metrics", "/healthz", "/readyz", "/api/status", "/api/fleet/agents"] {
         for own in ["proxy.example", "fleet.example:8230", "127.0.0.1"] {
@@ -208,8 +208,8 @@ async fn management_listener_accepts_only_its_own_names() {
 
 #[tokio::test]
 async fn metrics_can_be_hidden_from_other_users_of_the_host() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(&config(&folder, &["admin.metrics=socket"])).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(&directory, &["admin.metrics=socket"])).await.unwrap();
     let told = admin(&server, "/metrics").await;
     assert!(told.starts_with("HTTP/1.1 403") && told.contains("admin.sock") && !told.contains("muster_"), "{told}");
     assert!(admin(&server, "/healthz").await.starts_with("HTTP/1.1 200"));
@@ -248,8 +248,8 @@ async fn startup_ends_on_a_stop_request() {
 #[tokio::test]
 async fn corrupt_store_is_not_ready_once_corruption_was_read() {
     const PAGE: usize = 4096;
-    let folder = tempfile::tempdir().unwrap();
-    let settings = config(&folder, &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let settings = config(&directory, &[]);
     let server = Server::start(&settings).await.unwrap();
     let page = muster_store::query::Page { offset: 0, limit: 1 };
     let key = server
@@ -284,8 +284,8 @@ async fn corrupt_store_is_not_ready_once_corruption_was_read() {
 
 #[tokio::test]
 async fn the_first_start_creates_policy_and_key_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = config(&folder, &["external_url=https://fleet.example:8220"]);
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&directory, &["external_url=https://fleet.example:8220"]);
     let server = Server::start(&config).await.unwrap();
     let policy = server
         .fleet
@@ -338,8 +338,8 @@ async fn delete_policy(server: &Server, context: &OpContext, id: &str) {
 
 #[tokio::test]
 async fn the_startup_message_names_an_existing_policy() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = config(&folder, &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&directory, &[]);
     let server = Server::start(&config).await.unwrap();
     let root = OpContext::administrator(Actor::System);
     let default = server
@@ -372,9 +372,9 @@ async fn the_startup_message_names_an_existing_policy() {
 
 #[tokio::test]
 async fn a_directory_in_use_and_an_address_in_use_are_named_in_errors() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(&config(&folder, &[])).await.unwrap();
-    let error = Server::start(&config(&folder, &[])).await.err().unwrap().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(&directory, &[])).await.unwrap();
+    let error = Server::start(&config(&directory, &[])).await.err().unwrap().to_string();
     assert!(error.contains("is in use by another server"), "{error}");
     let other = tempfile::tempdir().unwrap();
     let taken = server.addresses.agent.unwrap();
@@ -391,9 +391,9 @@ fn has_no_traces(settings: &Config) {
 
 #[tokio::test]
 async fn a_failed_start_removes_its_own_files_only() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(&config(&folder, &[])).await.unwrap();
-    Server::start(&config(&folder, &[])).await.err().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(&directory, &[])).await.unwrap();
+    Server::start(&config(&directory, &[])).await.err().unwrap();
     let socket = UnixStream::connect(server.data.join("admin.sock")).await.unwrap();
     assert!(ask(socket, "/healthz").await.starts_with("HTTP/1.1 200"));
 
@@ -425,8 +425,8 @@ async fn a_failed_start_removes_its_own_files_only() {
 
 #[tokio::test]
 async fn plain_http_on_loopback_needs_no_ca() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = config(&folder, &["insecure_http=true"]);
+    let directory = tempfile::tempdir().unwrap();
+    let settings = config(&directory, &["insecure_http=true"]);
     let server = Server::start(&settings).await.unwrap();
     let status = ask(TcpStream::connect(server.addresses.agent.unwrap()).await.unwrap(), "/api/status").await;
     assert!(status.starts_with("HTTP/1.1 200"), "{status}");
@@ -438,8 +438,8 @@ async fn plain_http_on_loopback_needs_no_ca() {
 
 #[tokio::test]
 async fn a_stopping_server_drains_within_its_grace_period() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(&config(&folder, &["timeouts.drain=200ms"])).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(&directory, &["timeouts.drain=200ms"])).await.unwrap();
     let mut stream = TcpStream::connect(server.addresses.agent.unwrap()).await.unwrap();
     // A TLS hello that is never finished: the drain must not wait for it.
     stream.write_all(&[22, 3, 1]).await.unwrap();

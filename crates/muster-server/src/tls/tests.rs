@@ -21,11 +21,11 @@ use muster_fleet::system::{SystemClock, SystemEntropy};
 use muster_listen::testing::{Setup, echo};
 
 pub fn data() -> (tempfile::TempDir, Arc<DataDir>) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = Utf8PathBuf::from_path_buf(folder.path().join("data")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = Utf8PathBuf::from_path_buf(directory.path().join("data")).unwrap();
     let data = DataDir::open(&path).unwrap();
     data.master_key(&SystemEntropy::default()).unwrap();
-    (folder, Arc::new(data))
+    (directory, Arc::new(data))
 }
 
 /// TLS with a CA of its own.

@@ -311,7 +311,7 @@ fn agents_are_pinned_to_a_revision_of_a_policy() {
 #[test]
 fn agents_are_migrated_to_another_server() {
     let (_, agents) = fleet("mover", &["mover-1", "mover-2"]);
-    let (_folder, token) = crate::world::file("token.txt", "b3RoZXI6dG9rZW4=\n");
+    let (_directory, token) = crate::world::file("token.txt", "b3RoZXI6dG9rZW4=\n");
     let words = ["--to", "https://other.example:8220", "--enrollment-token", &format!("@{token}")];
     let migrate = |more: &[&'static str]| [&["agent", "migrate"], more, &words[..]].concat();
     let dry = ok(&migrate(&["--filter", "tags:mover", "--dry-run"]));
@@ -338,7 +338,7 @@ fn agents_are_switched_to_run_without_root() {
     let (_, agents) = fleet("humble", &["humble-1", "humble-2"]);
     let dry = ok(&["agent", "privilege-level", "--filter", "tags:humble", "--dry-run"]);
     assert_eq!(dry, "would make 2 agents run as an unprivileged user, without root privileges\n");
-    let (_folder, password) = crate::world::file("password.txt", "s3cret\n");
+    let (_directory, password) = crate::world::file("password.txt", "s3cret\n");
     let user = ["--user", "agents", "--group", "staff", "--password-file", &password];
     ok(&[&["agent", "privilege-level", "humble-1"], &user[..]].concat());
     let data = agents[0].take("PRIVILEGE_LEVEL_CHANGE", None)["data"].clone();

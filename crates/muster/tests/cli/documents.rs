@@ -14,8 +14,8 @@ fn completions_exist_for_every_shell() {
 
 #[test]
 fn man_pages_are_written_for_every_command() {
-    let folder = tempfile::tempdir().unwrap();
-    let made = folder.path().join("new/man1");
+    let directory = tempfile::tempdir().unwrap();
+    let made = directory.path().join("new/man1");
     ok(&["man", made.to_str().unwrap()]);
     for page in [
         "muster.1",

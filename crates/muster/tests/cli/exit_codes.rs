@@ -64,7 +64,7 @@ fn an_invalid_ca_file_is_reported_with_its_name_and_a_hint() {
         (&good.replace("MII", "AII"), "certificate 1 is corrupt"),
         (&format!("{good}-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), "certificate 2 is corrupt"),
     ] {
-        let (_folder, path) = file("given.pem", content);
+        let (_directory, path) = file("given.pem", content);
         let told = fails(2, &["status", "--url", "https://127.0.0.1:1", "--ca", &path]);
         assert!(told.starts_with(&format!("muster: --ca: {path}: ")) && told.contains(reason), "{reason}: {told}");
         assert!(told.contains("\n  hint: pass the PEM file of the CA"), "{told}");
@@ -74,7 +74,7 @@ fn an_invalid_ca_file_is_reported_with_its_name_and_a_hint() {
     }
     let told = fails(2, &["status", "--url", "https://127.0.0.1:1", "--ca", "/nowhere.pem"]);
     assert!(told.contains("--ca: /nowhere.pem: cannot read the file: No such file"), "{told}");
-    let (_folder, path) = file("good.pem", &good);
+    let (_directory, path) = file("good.pem", &good);
     fails(5, &["status", "--url", "https://127.0.0.1:1", "--ca", &path]);
 }
 
@@ -179,11 +179,11 @@ fn invalid_policy_files_are_rejected_with_file_line_column_and_reason() {
         ("name: web\nsettings:\n  inactivity_timeout: soon\n", ":3:", "settings.inactivity_timeout"),
         ("name: [\n", ":", ""),
     ] {
-        let (_folder, path) = file("web.yml", text);
+        let (_directory, path) = file("web.yml", text);
         let told = fails(2, &["policy", "apply", "-f", &path]);
         assert!(told.starts_with(&format!("muster: {path}{place}")) && told.contains(reason), "{text}: {told}");
     }
-    let (_folder, path) = file("web.yml", "name: wrong-config\nconfig: {inputs: [{id: a}]}\n");
+    let (_directory, path) = file("web.yml", "name: wrong-config\nconfig: {inputs: [{id: a}]}\n");
     let told = fails(2, &["policy", "apply", "-f", &path]);
     assert!(told.contains("inputs"), "{told}");
     fails(3, &["policy", "show", "wrong-config"]);

@@ -48,7 +48,7 @@ fn inactive_agents_are_included_on_request() {
     Agent::enroll(&new_token("idle"), "idle-1", &["idle"]);
     // Time alone is heeded from a minute after a start on; a policy's new timeout reaches its agents at once.
     std::thread::sleep(Duration::from_millis(1100));
-    let (_folder, path) = file("idle.yml", "name: idle\nsettings: {inactivity_timeout: 1}\n");
+    let (_directory, path) = file("idle.yml", "name: idle\nsettings: {inactivity_timeout: 1}\n");
     ok(&["policy", "apply", "-f", &path]);
     let end = Instant::now() + Duration::from_secs(60);
     while ok(&["agent", "list", "--filter", "tags:idle and status:inactive", "-o", "name"]).is_empty() {
@@ -118,10 +118,10 @@ fn every_flag_of_every_command_is_tested() {
     assert!(untested.is_empty(), "without a test: {untested:#?}");
 }
 
-/// The text of each function under `folder`, with the constants of its file.
-fn functions(folder: &std::path::Path) -> Vec<String> {
+/// The text of each function under `directory`, with the constants of its file.
+fn functions(directory: &std::path::Path) -> Vec<String> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
+    for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(functions(&path));

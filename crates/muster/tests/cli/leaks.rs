@@ -85,8 +85,8 @@ fn check(place: &str, bytes: &[u8]) {
 
 #[test]
 fn m10_no_secret_is_stored_answered_or_logged_in_clear_text() {
-    let folder = tempfile::tempdir().unwrap();
-    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    let directory = tempfile::tempdir().unwrap();
+    let (data, log) = (directory.path().join("data"), directory.path().join("log"));
     let server = start(&data, &log);
     let run = |words: &[&str]| -> Ran {
         let ran = finish(command(words).env("MUSTER_DATA_DIR", &data));

@@ -38,8 +38,8 @@ fn agents_execute_actions() {
     assert_eq!(json(&["action", "show", ran.out.trim()])["action"]["status"], "COMPLETE");
 
     let agent = ok(&["agent", "list", "--filter", "tags:living", "-o", "name"]).lines().next().unwrap().to_owned();
-    let folder = tempfile::tempdir().unwrap();
-    let missing = folder.path().join("made/for/it");
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("made/for/it");
     let into = missing.to_str().unwrap();
     let ran = run(&["agent", "diagnostics", &agent, "--wait", "--download", into]);
     assert_eq!(ran.code, 0, "{}", ran.err);

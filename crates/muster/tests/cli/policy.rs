@@ -31,7 +31,7 @@ fn revision(name: &str) -> i64 {
 
 #[test]
 fn applying_twice_is_a_no_op() {
-    let (_folder, path) = file("web.yml", &web("twice", ""));
+    let (_directory, path) = file("web.yml", &web("twice", ""));
     let apply = ["policy", "apply", "-f", &path, "--secret", "KEY=id:secret"];
     assert_eq!(ok(&[&apply[..], &["--dry-run"]].concat()), "would create the policy \"twice\"\n");
     fails(3, &["policy", "show", "twice"]);
@@ -48,7 +48,7 @@ fn applying_twice_is_a_no_op() {
 
 #[test]
 fn a_dry_run_prints_every_change_and_makes_none() {
-    let (_folder, path) = file("web.yml", &web("plan", ""));
+    let (_directory, path) = file("web.yml", &web("plan", ""));
     ok(&["policy", "apply", "-f", &path, "--secret", "KEY=x"]);
     std::fs::write(&path, web("plan", "    - {id: more, type: logfile}\n").replace("Web servers", "Shop")).unwrap();
     let dry = ok(&["policy", "apply", "-f", &path, "--dry-run"]);
@@ -65,7 +65,7 @@ fn a_dry_run_prints_every_change_and_makes_none() {
 
 #[test]
 fn a_removed_line_is_removed_from_the_policy_and_settings_stay() {
-    let (_folder, path) = file("web.yml", &web("shrink", ""));
+    let (_directory, path) = file("web.yml", &web("shrink", ""));
     ok(&["policy", "apply", "-f", &path, "--secret", "KEY=x"]);
     std::fs::write(&path, "name: shrink\n").unwrap();
     let dry = ok(&["policy", "apply", "-f", &path, "--dry-run"]);
@@ -79,7 +79,7 @@ fn a_removed_line_is_removed_from_the_policy_and_settings_stay() {
 #[test]
 fn errors_are_reported_with_file_line_and_column() {
     let text = "name: places\nsettings:\n  monitoring_enabled: [logs, metric]\nconfig:\n  inputs:\n    - {type: process, command: /x, id: a}\n";
-    let (_folder, path) = file("places.yml", text);
+    let (_directory, path) = file("places.yml", text);
     let told = fails(2, &["policy", "apply", "-f", &path]);
     assert!(told.contains(&format!("{path}:3:30: settings.monitoring_enabled.1: unknown signal `metric`")), "{told}");
     let secret =
@@ -98,7 +98,7 @@ fn errors_are_reported_with_file_line_and_column() {
 #[test]
 fn warnings_are_printed_with_their_position_and_do_not_fail() {
     let text = "name: warned\nconfig:\n  agent.monitoring: {enabled: true, logs: true}\n  inputs:\n    - {type: process, command: /x}\n";
-    let (_folder, path) = file("warned.yml", text);
+    let (_directory, path) = file("warned.yml", text);
     for dry in [&["--dry-run"][..], &[]] {
         let ran = crate::world::run(&[&["policy", "apply", "-f", &path][..], dry].concat());
         let told = format!("muster: warning: {path}:3:3: config.agent.monitoring: monitoring is disabled");
@@ -110,7 +110,7 @@ fn warnings_are_printed_with_their_position_and_do_not_fail() {
 #[test]
 fn null_resets_settings_and_is_shown_in_the_dry_run() {
     let set = "name: nulls\nsettings: {unenroll_timeout: 60, inactivity_timeout: 30, is_protected: true, is_managed: false}\n";
-    let (_folder, path) = file("nulls.yml", set);
+    let (_directory, path) = file("nulls.yml", set);
     ok(&["policy", "apply", "-f", &path]);
     assert_eq!(json(&["policy", "show", "nulls"])["unenroll_timeout"], 60);
     let null = "name: nulls\nsettings: {unenroll_timeout: null, inactivity_timeout: null, is_protected: null}\n";
@@ -140,7 +140,7 @@ fn a_policy_is_read_from_standard_input() {
 
 #[test]
 fn a_change_for_many_agents_requires_confirmation() {
-    let (_folder, path) = file("many.yml", "name: many\n");
+    let (_directory, path) = file("many.yml", "name: many\n");
     ok(&["policy", "apply", "-f", &path]);
     let (_, one) = fleet("many-other", &["many-1", "many-2"]);
     let ids: Vec<&str> = one.iter().map(|agent| agent.id.as_str()).collect();
@@ -155,7 +155,7 @@ fn a_change_for_many_agents_requires_confirmation() {
 
 #[test]
 fn secrets_are_never_printed() {
-    let (_folder, path) = file("web.yml", &web("hush", ""));
+    let (_directory, path) = file("web.yml", &web("hush", ""));
     let (_other, key) = file("key.txt", "hunter2hunter2\n");
     ok(&["policy", "apply", "-f", &path, "--secret", &format!("KEY=@{key}")]);
     let shown = [
@@ -171,7 +171,7 @@ fn secrets_are_never_printed() {
 
 #[test]
 fn the_rendered_policy_is_shown_as_a_tree() {
-    let (_folder, path) = file("web.yml", &web("whole", ""));
+    let (_directory, path) = file("web.yml", &web("whole", ""));
     ok(&["policy", "apply", "-f", &path, "--secret", "KEY=x"]);
     let full = ["policy", "show", "whole", "--full"];
     let (as_json, as_yaml) = (json(&full), yaml(&full));
@@ -186,7 +186,7 @@ fn the_rendered_policy_is_shown_as_a_tree() {
 
 #[test]
 fn revisions_are_compared_and_rolled_back() {
-    let (_folder, path) = file("back.yml", "name: back\nconfig: {inputs: [{id: a, type: process, command: /x}]}\n");
+    let (_directory, path) = file("back.yml", "name: back\nconfig: {inputs: [{id: a, type: process, command: /x}]}\n");
     ok(&["policy", "apply", "-f", &path]);
     std::fs::write(&path, "name: back\nconfig: {inputs: [{id: b, type: process, command: /x}]}\n").unwrap();
     ok(&["policy", "apply", "-f", &path]);
@@ -237,16 +237,16 @@ fn more_policies_than_fit_on_a_page_are_all_listed() {
 
 #[test]
 fn a_dry_run_fails_like_the_change_itself() {
-    let (_folder, bad) = file("bad.yml", "name: tried\nconfig: {inputs: [{id: a}]}\n");
+    let (_directory, bad) = file("bad.yml", "name: tried\nconfig: {inputs: [{id: a}]}\n");
     let meant = fails(2, &["policy", "apply", "-f", &bad]);
     assert_eq!(fails(2, &["policy", "apply", "-f", &bad, "--dry-run"]), meant);
-    let (_folder, good) = file("good.yml", "name: tried\n");
+    let (_directory, good) = file("good.yml", "name: tried\n");
     assert_eq!(ok(&["policy", "apply", "-f", &good, "--dry-run"]), "would create the policy \"tried\"\n");
     let plan = json(&["policy", "apply", "-f", &good, "--dry-run"]);
     assert_eq!((&plan["outcome"], &plan["previous_revision"]), (&"created".into(), &serde_json::Value::Null));
     fails(3, &["policy", "show", "tried"]);
     ok(&["policy", "apply", "-f", &good]);
-    let (_folder, other) = file("other.yml", "name: tried\ndescription: other\n");
+    let (_directory, other) = file("other.yml", "name: tried\ndescription: other\n");
     let plan = json(&["policy", "apply", "-f", &other, "--dry-run"]);
     assert_eq!(
         (&plan["previous_revision"], &plan["changes"][0]["path"]),
@@ -266,7 +266,7 @@ fn a_dry_run_fails_like_the_change_itself() {
 #[test]
 fn managed_policies_are_changed_only_with_force() {
     let apply = |text: &str, more: &[&str]| {
-        let (_folder, path) = file("managed.yml", text);
+        let (_directory, path) = file("managed.yml", text);
         crate::world::run(&[&["policy", "apply", "-f", &path], more].concat())
     };
     let managed = "name: managed\nsettings: {is_managed: true}\n";

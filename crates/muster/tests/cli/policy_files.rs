@@ -74,7 +74,7 @@ fn rows() -> Vec<Row> {
 fn fault(number: usize, (config, outcome): Row) -> Option<String> {
     let name = format!("written {number}");
     let lines: String = config.lines().map(|line| format!("  {line}\n")).collect();
-    let (_folder, path) = file("written.yml", &format!("name: {name}\nconfig:\n{lines}"));
+    let (_directory, path) = file("written.yml", &format!("name: {name}\nconfig:\n{lines}"));
     let apply = ["policy", "apply", "-f", &path];
     match outcome {
         Given(values) => {
@@ -109,7 +109,7 @@ fn invalid_settings_are_reported_with_their_line() {
         ("  unenroll_timeout: 15 min\n", "write `900`"),
         ("  unenroll_timeout: 60s\n", "write `60`"),
     ] {
-        let (_folder, path) = apply(line);
+        let (_directory, path) = apply(line);
         let told = fails(2, &["policy", "apply", "-f", &path]);
         assert!(told.contains(&format!("{path}:3:3: settings.")) && told.contains(part), "{told}");
     }

@@ -140,11 +140,11 @@ pub fn new_token(policy: &str) -> String {
     json(&["enrollment-key", "create", "--policy", policy])["api_key"].as_str().unwrap().to_owned()
 }
 
-/// A file that lives as long as its folder.
+/// A file that lives as long as its directory.
 pub fn file(name: &str, text: &str) -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(name);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(name);
     std::fs::write(&path, text).unwrap();
     let path = path.to_str().unwrap().to_owned();
-    (folder, path)
+    (directory, path)
 }

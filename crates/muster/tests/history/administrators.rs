@@ -1,4 +1,4 @@
-//! Administrators that enroll, order and revoke on any of the servers.
+//! Administrators that enroll, create actions and revoke on any of the servers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,7 +53,7 @@ pub fn start(world: &Arc<World>, history: &Arc<History>, fleet: &Arc<Fleet>) -> 
                 } else if number.is_multiple_of(NOW_AND_THEN) {
                     fleet.enroll_one().await;
                 } else {
-                    order(&client, &history, fleet.any()).await;
+                    create_action(&client, &history, fleet.any()).await;
                 }
                 tokio::time::sleep(PAUSE).await;
             }
@@ -62,7 +62,7 @@ pub fn start(world: &Arc<World>, history: &Arc<History>, fleet: &Arc<Fleet>) -> 
     Work { tasks: (0..SERVERS).map(administrator).collect(), ending }
 }
 
-async fn order(client: &Client, history: &History, agent: String) {
+async fn create_action(client: &Client, history: &History, agent: String) {
     let action = NewAction {
         kind: "INPUT_ACTION".into(),
         input_type: Some("osquery".into()),

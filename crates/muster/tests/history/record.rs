@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const IN_FORCE: Duration = Duration::from_secs(1);
 
 /// An action and its target.
-type Order = (String, String);
+type Target = (String, String);
 
 #[derive(Default)]
 pub struct History(Mutex<Events>);
@@ -21,10 +21,10 @@ struct Events {
     revoking: HashSet<String>,
     revoked: HashMap<String, Instant>,
     /// Actions whose creation was answered.
-    created: HashSet<Order>,
-    delivered: HashSet<Order>,
+    created: HashSet<Target>,
+    delivered: HashSet<Target>,
     /// Actions whose ack was answered.
-    acknowledged: HashSet<Order>,
+    acknowledged: HashSet<Target>,
     check_ins: usize,
     redeliveries: usize,
     violations: Vec<String>,
@@ -73,11 +73,11 @@ impl History {
 
     /// The agent received an action. Returns true the first time.
     pub fn delivered(&self, action: &str, agent: &str) -> bool {
-        let (mut events, order) = (self.events(), (action.to_owned(), agent.to_owned()));
-        if events.acknowledged.contains(&order) {
+        let (mut events, target) = (self.events(), (action.to_owned(), agent.to_owned()));
+        if events.acknowledged.contains(&target) {
             events.violations.push(format!("{action} was delivered to {agent} again after its ack was answered"));
         }
-        let is_new = events.delivered.insert(order);
+        let is_new = events.delivered.insert(target);
         events.redeliveries += usize::from(!is_new);
         is_new
     }
@@ -87,8 +87,8 @@ impl History {
     }
 
     /// Created actions of agents that stay, without an answered ack.
-    fn waiting(events: &Events) -> Vec<&Order> {
-        let is_open = |order: &&Order| !events.acknowledged.contains(*order) && !events.revoking.contains(&order.1);
+    fn waiting(events: &Events) -> Vec<&Target> {
+        let is_open = |target: &&Target| !events.acknowledged.contains(*target) && !events.revoking.contains(&target.1);
         events.created.iter().filter(is_open).collect()
     }
 
@@ -132,10 +132,10 @@ impl History {
 
     /// Created actions, and whether their ack was answered. Not for agents that were revoked: for up to a second, another
     /// server takes their acks, although their actions have ended with the revocation.
-    pub fn actions(&self) -> Vec<(Order, bool)> {
+    pub fn actions(&self) -> Vec<(Target, bool)> {
         let events = self.events();
         let is_acknowledged =
-            |order: &Order| events.acknowledged.contains(order) && !events.revoking.contains(&order.1);
-        events.created.iter().map(|order| (order.clone(), is_acknowledged(order))).collect()
+            |target: &Target| events.acknowledged.contains(target) && !events.revoking.contains(&target.1);
+        events.created.iter().map(|target| (target.clone(), is_acknowledged(target))).collect()
     }
 }

@@ -49,8 +49,8 @@ impl Scale {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_changes_survive_kill_9() {
     let scale = Scale::chosen();
-    let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::start(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(directory.path());
     let fleet = Arc::new(Fleet::enroll(&server, ACKERS).await);
     let mut answered = Answered::default();
     for round in 0..scale.rounds {
@@ -65,7 +65,7 @@ async fn acknowledged_changes_survive_kill_9() {
         let took = began.elapsed();
         let of_round = running.end().await;
         let restart = Instant::now();
-        server = Server::start(folder.path());
+        server = Server::start(directory.path());
         let ready = restart.elapsed();
         verify::served(&server, &fleet, &of_round).await;
         println!(
@@ -79,7 +79,7 @@ async fn acknowledged_changes_survive_kill_9() {
         answered.take(of_round);
     }
     server.stop();
-    verify::stored(folder.path(), &answered).await;
+    verify::stored(directory.path(), &answered).await;
     assert!(answered.enrollments.len() + answered.acks.len() >= (scale.enrollments + scale.acks) / 2, "it did work");
     println!(
         "in all {} enrollments, {} acks, {} actions answered, none lost; the audit chain is whole",

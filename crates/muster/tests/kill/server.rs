@@ -14,26 +14,26 @@ use serde_json::Value;
 /// Killed when dropped.
 pub struct Server {
     child: Child,
-    folder: PathBuf,
+    directory: PathBuf,
     agents_at: String,
 }
 
 impl Server {
     /// Starts on this data directory and waits until agents are accepted.
-    pub fn start(folder: &Path) -> Self {
-        let listen = folder.join("listen.json");
+    pub fn start(directory: &Path) -> Self {
+        let listen = directory.join("listen.json");
         let _ = std::fs::remove_file(&listen);
         let binary = std::env::var("MUSTER_KILL_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_muster").into());
         let child = Command::new(binary)
             .args(["serve", "--agent-listen", "127.0.0.1:0", "--local-listen", "none", "--admin-listen", "none"])
             .args(["--log-level", "error", "--data-dir"])
-            .arg(folder)
+            .arg(directory)
             .env_remove("MUSTER_CONFIG")
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
-        let mut server = Self { child, folder: folder.to_owned(), agents_at: String::new() };
+        let mut server = Self { child, directory: directory.to_owned(), agents_at: String::new() };
         let end = Instant::now() + Duration::from_secs(60);
         while !listen.try_exists().unwrap() {
             assert!(Instant::now() < end, "it does not start");
@@ -59,12 +59,12 @@ impl Server {
     }
 
     pub fn client(&self) -> Client {
-        Client::unix(self.folder.join("admin.sock")).unwrap()
+        Client::unix(self.directory.join("admin.sock")).unwrap()
     }
 
     /// What drones need to speak to this server.
     pub async fn shared(&self) -> Arc<Shared> {
-        let (url, ca) = (format!("https://{}", self.agents_at), self.folder.join("ca.crt"));
+        let (url, ca) = (format!("https://{}", self.agents_at), self.directory.join("ca.crt"));
         let (events, _) = tokio::sync::mpsc::unbounded_channel();
         Arc::new(Shared {
             dialer: Dialer::new(&url, &ca, true).await.unwrap(),

@@ -57,8 +57,8 @@ async fn lives(session: &mut Session, agent: &Agent) {
 
 /// Reads the store of a server that has stopped: every round's answers, and an audit chain that is whole and tells of
 /// all of them.
-pub async fn stored(folder: &Path, answered: &Answered) {
-    let store = SqlStore::open(&folder.join("muster.db"), &Options::default()).unwrap();
+pub async fn stored(directory: &Path, answered: &Answered) {
+    let store = SqlStore::open(&directory.join("muster.db"), &Options::default()).unwrap();
     let mut told = HashSet::new();
     for chain in store.audit_chains().await.unwrap() {
         let mut check = ChainCheck::new(&chain);

@@ -16,8 +16,8 @@ async fn fingerprint(settings: &Config) -> Option<String> {
 
 #[tokio::test]
 async fn ca_stays_the_same_over_restarts_and_its_file_is_written_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = config(&folder, &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let settings = config(&directory, &[]);
     let first = fingerprint(&settings).await;
     let path = settings.data_dir.join("ca.crt");
     let written = fs_err::read(&path).unwrap();
@@ -35,8 +35,8 @@ async fn ca_stays_the_same_over_restarts_and_its_file_is_written_again() {
 
 #[tokio::test]
 async fn master_key_of_another_fleet_is_refused_by_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = config(&folder, &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let settings = config(&directory, &[]);
     fingerprint(&settings).await;
     fs_err::write(settings.data_dir.join("master.key"), [9; 32]).unwrap();
     let told = Server::start(&settings).await.err().expect("the start is refused").to_string();
@@ -46,9 +46,9 @@ async fn master_key_of_another_fleet_is_refused_by_name() {
 
 #[tokio::test]
 async fn configured_master_key_file_is_read_and_never_made() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = Utf8PathBuf::from_path_buf(folder.path().join("key")).unwrap();
-    let settings = config(&folder, &[&format!("master_key_file={path}")]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = Utf8PathBuf::from_path_buf(directory.path().join("key")).unwrap();
+    let settings = config(&directory, &[&format!("master_key_file={path}")]);
     let refusal = async || Server::start(&settings).await.err().expect("the start is refused").to_string();
     assert!(refusal().await.contains("key does not exist"));
     fs_err::write(&path, [7; 32]).unwrap();

@@ -8,10 +8,10 @@ use super::*;
 
 /// A directory in which a server ran, and its settings.
 async fn used(more: &[&str]) -> (tempfile::TempDir, Config) {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = config(&folder, more);
+    let directory = tempfile::tempdir().unwrap();
+    let settings = config(&directory, more);
     Server::start(&settings).await.unwrap().stop().await;
-    (folder, settings)
+    (directory, settings)
 }
 
 fn remove_database(settings: &Config) {
@@ -108,8 +108,8 @@ async fn new_fleet_starts_with_a_new_ca_and_is_marked() {
 /// Killed before the CA was made: nobody can have enrolled.
 #[tokio::test]
 async fn interrupted_first_start_is_continued() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = config(&folder, &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let settings = config(&directory, &[]);
     let data = DataDir::open(&settings.data_dir).unwrap();
     data.master_key(&muster_fleet::system::SystemEntropy::default()).unwrap();
     drop(data);

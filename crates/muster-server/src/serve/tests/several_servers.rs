@@ -13,10 +13,10 @@ async fn database() -> String {
 
 /// A server's directory, and its settings.
 fn server(database: &str, more: &[&str]) -> (tempfile::TempDir, Config) {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let database = format!("database={database}");
-    let settings = config(&folder, &[&[database.as_str()], more].concat());
-    (folder, settings)
+    let settings = config(&directory, &[&[database.as_str()], more].concat());
+    (directory, settings)
 }
 
 fn copy_key(from: &Config, to: &Config) {
