@@ -86,14 +86,14 @@ fn general() -> Vec<Definition> {
             Kind::Text,
             text(""),
             Some("--master-key-file"),
-            "File with the master key: 32 bytes, readable only by the server's user. The server never writes it.\nDefault: `master.key` in the data directory, which the first start creates. All servers of a fleet need the same key.",
+            "File with the master key: 32 bytes, readable only by the server's user. The server never writes this file.\nDefault: `master.key` in the data directory, which the server creates at its first start. All servers of a fleet need the same key.",
         ),
         key(
             &names::EXTERNAL_URL,
             Kind::Urls,
             Raw::List(Vec::new()),
             Some("--external-url"),
-            "URLs that agents use to connect to the fleet, each in the form https://HOST:PORT. They are stored in the database and\nshared by all servers; a start with other URLs replaces them. Without this key, a server uses the stored ones.\nIf the fleet's own CA signs the certificate, it covers their hosts, and the names and addresses of this host.\nIf it was never set: the address of the first server's `agent.listen` (`local.listen` if that is `none`), with the host's name\nin place of 0.0.0.0 or [::].",
+            "URLs that agents use to connect to the fleet, each in the form https://HOST:PORT. They are stored in the database and\nshared by all servers; starting a server with different URLs replaces them. Without this key, a server uses the stored ones.\nIf the fleet's own CA signs the certificate, it covers their hosts, and the names and addresses of this host.\nIf this key was never set, agents use the address of the first server's `agent.listen` (`local.listen` if that is `none`),\nwith the host's name in place of 0.0.0.0 or [::].",
         ),
         key(
             &names::INSECURE_HTTP,

@@ -35,8 +35,8 @@ pub enum ActionCommand {
     Show(ShowArgs),
     /// Cancel an action
     ///
-    /// Agents that have run it or have begun to run it are not affected. For an upgrade, a warning gives the number of
-    /// agents that had begun. Agents do not acknowledge a cancellation.
+    /// Agents that have run it or have begun to run it are not affected. For an upgrade, a warning states how many agents
+    /// have begun it. Agents do not acknowledge a cancellation.
     #[command(after_help = "Examples:\n  muster action cancel 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11 --yes")]
     Cancel(CancelArgs),
     /// Wait until every agent has acknowledged an action

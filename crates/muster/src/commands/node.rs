@@ -15,10 +15,10 @@ pub enum NodeCommand {
     /// List the servers of the fleet
     #[command(after_help = "Examples:\n  muster node list\n  muster node list --output json")]
     List(ListArgs),
-    /// Send a server's agents to the other servers, before maintenance
+    /// Move a server's agents to the other servers, before maintenance
     ///
-    /// The server answers the held check-ins within a minute and reports that it is not ready, so that the load balancer
-    /// sends the agents elsewhere. It stays so until `muster node resume`, or until it starts again.
+    /// The server responds to held check-ins within a minute and reports that it is not ready, so that the load balancer
+    /// sends the agents elsewhere. It remains drained until `muster node resume`, or until it restarts.
     #[command(after_help = "Examples:\n  muster node drain server-1\n  muster node drain server-1 --dry-run")]
     Drain(DrainArgs),
     /// Let a drained server accept agents again

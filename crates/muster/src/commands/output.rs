@@ -19,7 +19,7 @@ pub enum OutputCommand {
     /// List outputs
     #[command(after_help = "Examples:\n  muster output list\n  muster output list --output json")]
     List(ListArgs),
-    /// Show an output, its health, and the keys of agents at its cluster
+    /// Show an output, its health, and its agents' API keys
     ///
     /// OUTPUT is the name or id of an output, or the name of an output
     /// in the `config` of a policy.
@@ -37,7 +37,7 @@ pub struct ListArgs {
 /// Flags of `show`.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
-    /// The output, by name or id
+    /// Output, by name or id
     #[arg(value_name = "OUTPUT")]
     name: String,
     #[command(flatten)]

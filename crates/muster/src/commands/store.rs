@@ -22,9 +22,9 @@ use super::text::{print_line, print_lines};
 pub enum StoreCommand {
     /// Copy the database of a stopped fleet to an empty one, such as from SQLite to PostgreSQL
     ///
-    /// Stop all servers of the fleet first. The source is not changed. The target must be empty, except for a copy of the same source that was
-    /// interrupted, which is continued. At the end, both databases are read and compared, and the command prints the number of rows and a
-    /// digest of each table. No server starts with a copy that is incomplete.
+    /// Stop all servers of the fleet first. The source is not changed. The target must be empty, or contain an interrupted copy of the same
+    /// source, which is then resumed. At the end, both databases are read and compared, and the command prints the number of rows and a
+    /// digest of each table. Servers do not start with an incomplete copy.
     ///
     /// master.key is not in the database, and is not copied. Servers that use the copy need it.
     #[command(
@@ -42,7 +42,7 @@ pub struct CopyArgs {
     /// Empty database to copy to: a data directory, a file, or postgres://USER@HOST:PORT/DATABASE
     #[arg(long, value_name = "TARGET")]
     to: String,
-    /// Check both databases and print the numbers of rows, without copying anything
+    /// Check both databases and print the number of rows in each table, without copying anything
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
