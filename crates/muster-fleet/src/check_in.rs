@@ -462,6 +462,13 @@ impl CheckIns {
             entry.remember_without_actions(generation);
             return Ok(None);
         }
+        // The agent may have confirmed these actions to another server a moment ago. Agents repeat their token only until
+        // the next response, so nothing else would keep this server from delivering them again.
+        self.currency.confirm(&self.records, entry).await?;
+        let current = entry.record().filter(|record| record.active).ok_or_else(unauthorized)?;
+        if current.version != record.version {
+            return Box::pin(self.look_for_actions(entry, &current, sharer, generation)).await;
+        }
         let due = for_host(due, sharer);
         if due.is_empty() {
             return Ok(None);

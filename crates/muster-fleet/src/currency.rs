@@ -65,6 +65,15 @@ impl Currency {
         Box::pin(self.compare(records, entry)).await
     }
 
+    /// Returns once the cached record is the stored one. For what must not be decided on a record that is half a second
+    /// old. Reads nothing if no other server uses the store.
+    pub(crate) async fn confirm(&self, records: &Records, entry: &AgentEntry) -> Result<(), Error> {
+        match self.store.everywhere(&System).confirmed() {
+            muster_store::Currency::Always => Ok(()),
+            muster_store::Currency::Until(_) => Box::pin(self.compare(records, entry)).await,
+        }
+    }
+
     async fn compare(&self, records: &Records, entry: &AgentEntry) -> Result<(), Error> {
         let compare = async {
             let stored = self.store.everywhere(&System).agent_versions(std::slice::from_ref(entry.id())).await?;

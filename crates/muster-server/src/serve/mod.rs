@@ -205,10 +205,24 @@ impl Server {
         // depend on the ports.
         let bound = Bound::bind(config, &data)?;
         let addresses = bound.addresses().map_err(ServeError::Listen)?;
-        Tls::verify(&config.tls, &data)?;
+        Tls::verify_client_ca(&config.tls)?;
         let open::Opened { store, fleet, authority } = open::fleet(config, &data, &fleet_clock, &addresses).await?;
-        settle_urls(&fleet).await?;
-        let tls = Tls::open(config.tls.clone(), authority, fleet.urls().watch(), Arc::clone(&data), clock)?;
+        let open_tls = |authority| {
+            Tls::open(config.tls.clone(), authority, fleet.urls().watch(), Arc::clone(&data), Arc::clone(&clock))
+        };
+        // The URLs are stored last, so that a start that fails because of its certificate does not change them. A certificate
+        // of the fleet's own CA is issued for the stored ones, though.
+        let tls = match authority {
+            None => {
+                let tls = open_tls(None)?;
+                settle_urls(&fleet).await?;
+                tls
+            }
+            authority => {
+                settle_urls(&fleet).await?;
+                open_tls(authority)?
+            }
+        };
         if let Some(authority) = tls.authority() {
             fleet.check_ins().set_own_ca(authority.pem());
         }

@@ -112,11 +112,10 @@ impl Tls {
         Ok(tls)
     }
 
-    /// Verifies the configured files without using them, so that a start that they stop changes nothing in the store.
-    pub fn verify(config: &TlsConfig, data: &DataDir) -> Result<(), TlsError> {
-        if config.custom.is_some() {
-            server_config(config, data, rustls::crypto::aws_lc_rs::Ticketer::new()?)?;
-        } else if let Some(path) = &config.client_ca {
+    /// Verifies the CA certificates of clients without using them, so that a start that they stop changes nothing in the
+    /// store.
+    pub fn verify_client_ca(config: &TlsConfig) -> Result<(), TlsError> {
+        if let Some(path) = &config.client_ca {
             client_verifier(path, &read_certificates(path)?, provider())?;
         }
         Ok(())
