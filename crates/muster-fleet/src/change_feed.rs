@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use muster_core::Error;
-use muster_core::action::DueAction;
+use muster_core::action::{DueAction, Target};
 use muster_core::change::Change;
 use muster_core::error_chain::chain;
 use muster_core::id::{ActionId, AgentId, PolicyId};
@@ -206,36 +206,39 @@ impl ChangeFeed {
 
     async fn action_changed(&self, id: &ActionId) -> Result<(), Error> {
         let action = self.store.everywhere(&System).action(id).await?.map(Arc::new);
+        let announce = |entry: &AgentEntry, position: i64, target: Target| match &action {
+            Some(action) if target.is_open() => {
+                entry.wake_for_action(DueAction { action: Arc::clone(action), position });
+            }
+            _ => {
+                entry.expect_no_longer(id);
+                entry.wake();
+            }
+        };
+        self.for_cached_targets(id, &announce).await
+    }
+
+    /// Notes an action that is not announced yet, so that its targets do not take a later one for the only one.
+    async fn action_begun(&self, id: &ActionId) -> Result<(), Error> {
+        self.for_cached_targets(id, &|entry, _, _| entry.expect_action(id)).await
+    }
+
+    /// Calls `handle` with each target of an action that is cached here, and its position. The others hold no poll on
+    /// this node.
+    async fn for_cached_targets(
+        &self,
+        id: &ActionId,
+        handle: &(dyn Fn(&AgentEntry, i64, Target) + Sync),
+    ) -> Result<(), Error> {
         let mut place = -1;
         loop {
             let targets = self.store.everywhere(&System).action_targets(id, place, BATCH).await?;
             let Some((last, _, _)) = targets.last() else { return Ok(()) };
             place = *last;
             for (position, agent, target) in &targets {
-                // Targets that are not cached here hold no poll on this node.
-                let Some(entry) = self.registry.get(agent) else { continue };
-                match &action {
-                    Some(action) if target.is_open() => {
-                        entry.wake_for_action(DueAction { action: Arc::clone(action), position: *position });
-                    }
-                    _ => {
-                        entry.expect_no_longer(id);
-                        entry.wake();
-                    }
+                if let Some(entry) = self.registry.get(agent) {
+                    handle(&entry, *position, *target);
                 }
-            }
-        }
-    }
-
-    /// Notes an action that is not announced yet, so that its targets do not take a later one for the only one.
-    async fn action_begun(&self, id: &ActionId) -> Result<(), Error> {
-        let mut place = -1;
-        loop {
-            let targets = self.store.everywhere(&System).action_targets(id, place, BATCH).await?;
-            let Some((last, _, _)) = targets.last() else { return Ok(()) };
-            place = *last;
-            for entry in targets.iter().filter_map(|(_, agent, _)| self.registry.get(agent)) {
-                entry.expect_action(id);
             }
         }
     }
@@ -390,14 +393,20 @@ mod tests {
         assert_eq!(reads[0], reads[1]);
     }
 
-    #[tokio::test]
-    async fn an_action_that_came_before_is_delivered_with_the_newest_one() {
+    /// A fleet with one agent, whose poll is held; all changes so far are handled.
+    async fn one_held() -> (TestFleet, AgentId, HeldPoll) {
         let store = Arc::new(muster_store::testing::fresh());
         let test = TestFleet::over(store, steady());
         let id = AgentId::trusted("a");
         test.add_agent(bare_agent("a", test.now()), AgentDocuments::default()).await;
         let poll = held(&test, &id).await;
         test.fleet.feed.set_handled(*test.store().changes().borrow());
+        (test, id, poll)
+    }
+
+    #[tokio::test]
+    async fn an_action_that_came_before_is_delivered_with_the_newest_one() {
+        let (test, _, poll) = one_held().await;
         test.add_action("x", ActionType::Unenroll, "a", |_| {}).await;
         test.add_action("y", ActionType::Unenroll, "a", |_| {}).await;
         test.fleet.feed.handle_changes(test.fleet.feed.handled()).await.unwrap();
@@ -407,12 +416,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_action_that_is_announced_later_is_delivered_before_a_newer_one() {
-        let store = Arc::new(muster_store::testing::fresh());
-        let test = TestFleet::over(store, steady());
-        let id = AgentId::trusted("a");
-        test.add_agent(bare_agent("a", test.now()), AgentDocuments::default()).await;
-        let poll = held(&test, &id).await;
-        test.fleet.feed.set_handled(*test.store().changes().borrow());
+        let (test, id, poll) = one_held().await;
         let begun = muster_core::testing::action("x", ActionType::Unenroll, test.now());
         let change = Write::Changed(Change::ActionBegun(begun.id.clone()));
         let insert = Write::Action(ActionWrite::Insert { action: Box::new(begun), targets: vec![id] });
