@@ -115,7 +115,7 @@ enum Privileges {
 
 /// Error for a missing privilege.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this needs the privilege {0}")]
+#[error("the privilege {0} is required")]
 pub struct Forbidden(pub &'static str);
 
 impl OpContext {

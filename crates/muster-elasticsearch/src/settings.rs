@@ -73,11 +73,11 @@ impl Settings {
         }
         for (field, value) in [("certificate", &self.ssl.certificate), ("key", &self.ssl.key)] {
             if value.as_ref().is_some_and(|value| !is_pem(value)) {
-                return unusable(&format!("`ssl.{field}` is not PEM: a path on agents' hosts can't be read here"));
+                return unusable(&format!("`ssl.{field}` is not PEM text; the server cannot read files on agents' hosts"));
             }
         }
         if self.ssl.certificate_authorities.iter().any(|value| !is_pem(value)) {
-            return unusable("`ssl.certificate_authorities` is not PEM: a path on agents' hosts can't be read here");
+            return unusable("`ssl.certificate_authorities` is not PEM text; the server cannot read files on agents' hosts");
         }
         Ok(())
     }

@@ -71,13 +71,13 @@ fn check_value(value: &Value, read: Read, path: &str, problems: &mut Problems) {
         Read::Boolean if value.is_boolean() || text.is_some_and(|text| BOOLEANS.contains(&text)) => {}
         Read::Boolean => problems.advise(path, "must be a boolean", "write `true` or `false`"),
         Read::Integer if value.is_i64() || text.is_some_and(|text| text.parse::<i64>().is_ok()) => {}
-        Read::Integer => problems.add(path, "must be a whole number"),
+        Read::Integer => problems.add(path, "must be an integer"),
         Read::Duration if value.is_number() || text.is_some_and(is_duration) => {}
         Read::Duration => problems.advise(path, "must be a duration", "such as `90s` or `1h30m`"),
         Read::Level => match text {
             Some(word) if AGENT_LEVELS.contains(&word.to_lowercase().as_str()) => {}
             Some(word) => problems.unknown(path, "level", word, &AGENT_LEVELS),
-            None => problems.add(path, format!("must be a text, not {}", kind_of(value))),
+            None => problems.add(path, format!("must be a string, not {}", kind_of(value))),
         },
     }
 }
@@ -93,7 +93,7 @@ pub(super) fn check_unit(unit: &Map<String, Value>, path: &str, problems: &mut P
     match unit.get("log_level").filter(resolved) {
         Some(Value::String(word)) if UNIT_LEVELS.contains(&word.trim().to_lowercase().as_str()) => {}
         Some(Value::String(word)) => problems.unknown(join(path, "log_level"), "level", word, &UNIT_LEVELS),
-        Some(other) => problems.add(join(path, "log_level"), format!("must be a text, not {}", kind_of(other))),
+        Some(other) => problems.add(join(path, "log_level"), format!("must be a string, not {}", kind_of(other))),
         None => {}
     }
 }
@@ -151,9 +151,9 @@ mod tests {
         let expected = [
             "agent.download.timeout: must be a duration; such as `90s` or `1h30m`",
             "agent.features.fqdn.enabled: must be a boolean; write `true` or `false`",
-            "agent.limits.go_max_procs: must be a whole number",
+            "agent.limits.go_max_procs: must be an integer",
             "agent.logging.level: unknown level `nonsense`; known: debug, info, warning, error, critical",
-            "agent.monitoring.http.port: must be a whole number",
+            "agent.monitoring.http.port: must be an integer",
         ];
         assert_eq!(found, expected);
         let expected = [
@@ -161,8 +161,8 @@ mod tests {
             "u.log_level: unknown level `shout`; known: trace, debug, info, warn, warning, error",
         ];
         assert_eq!(unit(&json!({"enabled": "true", "log_level": "shout"})), expected);
-        assert_eq!(unit(&json!({"log_level": 1})), ["u.log_level: must be a text, not a number"]);
-        assert_eq!(settings(&json!({"logging": {"level": 1}})), ["agent.logging.level: must be a text, not a number"]);
+        assert_eq!(unit(&json!({"log_level": 1})), ["u.log_level: must be a string, not a number"]);
+        assert_eq!(settings(&json!({"logging": {"level": 1}})), ["agent.logging.level: must be a string, not a number"]);
     }
 
     #[test]
