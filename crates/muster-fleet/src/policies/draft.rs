@@ -56,7 +56,8 @@ impl Policies {
         set(&mut policy.inactivity_timeout, draft.inactivity_timeout);
         set(&mut policy.unenroll_timeout, draft.unenroll_timeout);
         set(&mut policy.config, draft.config);
-        let fields = policy.fields.as_object_mut().ok_or_else(|| Error::internal("the fields of a policy are not an object"))?;
+        let fields =
+            policy.fields.as_object_mut().ok_or_else(|| Error::internal("the fields of a policy are not an object"))?;
         fields.extend(draft.fields);
         // After merging: a `null` in the draft removes the stored field.
         fields.retain(|_, value| !value.is_null());

@@ -162,7 +162,10 @@ mod tests {
         ];
         assert_eq!(unit(&json!({"enabled": "true", "log_level": "shout"})), expected);
         assert_eq!(unit(&json!({"log_level": 1})), ["u.log_level: must be a string, not a number"]);
-        assert_eq!(settings(&json!({"logging": {"level": 1}})), ["agent.logging.level: must be a string, not a number"]);
+        assert_eq!(
+            settings(&json!({"logging": {"level": 1}})),
+            ["agent.logging.level: must be a string, not a number"]
+        );
     }
 
     #[test]
