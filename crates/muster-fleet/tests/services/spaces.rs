@@ -220,7 +220,7 @@ async fn policies_and_keys_outside_the_callers_scope_do_not_exist_for_it() {
     let found = test.fleet.policies().find::<PoliciesUpdate>(&author, other.id.as_str());
     assert!(is_not_found(found.await));
     let refused = author.grant::<PoliciesCreate>().unwrap_err();
-    assert_eq!(refused.to_string(), "this needs the privilege policies.create", "a new policy is in nobody's scope");
+    assert_eq!(refused.to_string(), "the privilege policies.create is required", "a new policy is in nobody's scope");
 
     let keys = test.fleet.enrollment_keys();
     let issuer = limited(BuiltIn::TokenIssuer, only(&policy));
