@@ -90,6 +90,6 @@ async fn no_such_route(uri: Uri) -> Response {
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> Response {
-    let message = format!("/api/fleet{} takes no {method}", uri.path());
+    let message = format!("/api/fleet{} does not support {method}", uri.path());
     http_error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }

@@ -74,7 +74,7 @@ pub enum StoreError {
         source: SharedError,
     },
     /// Stored data is corrupt.
-    #[error("stored data is damaged: {source}")]
+    #[error("stored data is corrupt: {source}")]
     Corrupt {
         /// What is corrupt, and where.
         source: SharedError,
@@ -141,7 +141,7 @@ pub enum Precondition {
     #[error("the agent's uploads would exceed the limit of {0}")]
     OverLimit(UploadLimit),
     /// Another node has taken the lease over.
-    #[error("another node has taken over: this one does not hold the lease {0:?} any more")]
+    #[error("this node no longer holds the lease {0:?}; another node has taken over")]
     LeaseLost(LeaseName),
 }
 

@@ -91,7 +91,7 @@ pub enum AgentCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Filter; fields: id, policy_id, status, tags, hostname, enrollment_key_id, duplicate_hosts, family, host_id; operators: and, or, not, ( )
+    /// Filter. Fields: id, policy_id, status, tags, hostname, enrollment_key_id, duplicate_hosts, family, host_id. Operators: and, or, not, ( )
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Include inactive agents

@@ -47,7 +47,7 @@ pub enum AdminCommand {
     Output(Noun<output::OutputCommand>),
     /// Read and verify the audit log
     Audit(Noun<audit::AuditCommand>),
-    /// List and drain the servers of the fleet
+    /// List, drain and resume the servers of the fleet
     Node(Noun<node::NodeCommand>),
     /// Show the server's state, the number of agents by status, and recently rejected requests
     Status {
