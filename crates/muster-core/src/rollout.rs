@@ -43,7 +43,7 @@ pub enum Subject {
 }
 
 /// A staged rollout.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {
     /// Id.
     pub id: RolloutId,
