@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::gate::{Breach, Gate, Observation};
 pub use self::plan::{Members, Place, Plan, Wave};
-use crate::id::{ActionId, PolicyId, RolloutId, SpaceId};
+use crate::id::{ActionId, AgentId, PolicyId, RolloutId, SpaceId};
 use crate::time::Timestamp;
 use crate::{Error, ErrorKind};
 
@@ -173,6 +173,14 @@ impl Rollout {
                 Members::Tags(wanted) => tags.iter().any(|tag| wanted.contains(tag)),
                 Members::Percent(_) | Members::Count(_) => started.below.is_some_and(|below| place < below),
             }),
+        }
+    }
+
+    /// Returns the revision that an agent should run which follows the policy, whose newest revision is `newest`.
+    pub fn revision_for(&self, agent: &AgentId, tags: &[String], newest: i64) -> i64 {
+        match &self.subject {
+            Subject::Policy { last_good, .. } if !self.reaches(Place::of(agent), tags) => *last_good,
+            Subject::Policy { .. } | Subject::Upgrade { .. } => newest,
         }
     }
 

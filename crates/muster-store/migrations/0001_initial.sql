@@ -401,4 +401,4 @@ CREATE TABLE leases (
     epoch TEXT,
     number INTEGER NOT NULL
 ) STRICT;
-INSERT INTO leases (name, number) VALUES ('statuses', 0), ('housekeeping', 0), ('output_keys', 0), ('actions', 0);
+INSERT INTO leases (name, number) VALUES ('statuses', 0), ('housekeeping', 0), ('output_keys', 0), ('actions', 0), ('rollouts', 0);

@@ -2,7 +2,6 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::id::AgentId;
 
 fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)

@@ -1,6 +1,6 @@
 //! Staged rollouts. A row holds the whole rollout as a document, and the columns that are searched.
 
-use muster_core::id::{RolloutId, SpaceId};
+use muster_core::id::{PolicyId, RolloutId, SpaceId};
 use muster_core::rollout::{Place, Rollout, Subject};
 
 use super::error::Failure;
@@ -19,7 +19,7 @@ pub(super) fn apply(connection: &Connection, write: &RolloutWrite) -> std::resul
             // A rollout could otherwise begin on another node between this look and the commit.
             connection.lock(Rule::References)?;
             if any(connection, sql::IS_OPEN, [policy.as_str()])? {
-                return Err(Precondition::Exists(format!("an open rollout of policy {policy}")).into());
+                return Err(Precondition::OpenRollout(policy.to_string()).into());
             }
             Ok(())
         }
@@ -35,14 +35,14 @@ fn insert(connection: &Connection, rollout: &Rollout) -> std::result::Result<(),
     let values = params![
         rollout.id.as_str(),
         rollout.space.as_str(),
-        policy.map(muster_core::id::PolicyId::as_str),
+        policy.map(PolicyId::as_str),
         !rollout.state.is_final(),
         rollout.version,
         rollout.created_at.as_micros(),
         to_json(rollout)?,
     ];
     match (run(connection, sql::INSERT, values)?, policy) {
-        (0, Some(policy)) => Err(Precondition::Exists(format!("an open rollout of policy {policy}")).into()),
+        (0, Some(policy)) => Err(Precondition::OpenRollout(policy.to_string()).into()),
         (0, None) => Err(Precondition::Exists(format!("rollout {}", rollout.id)).into()),
         _ => Ok(()),
     }
@@ -70,6 +70,11 @@ pub(super) fn page(connection: &Connection, space: &SpaceId, page: Page) -> Resu
     let values = params![space.as_str(), i64::from(page.limit), i64::from(page.offset)];
     let items = all(connection, sql::PAGE, values, read)?;
     Ok(Listed { items, total: count(connection, sql::TOTAL, [space.as_str()])?, unreadable: 0 })
+}
+
+/// Selects the open rollout of a policy.
+pub(super) fn open_of(connection: &Connection, policy: &PolicyId) -> Result<Option<Rollout>> {
+    first(connection, sql::OPEN_OF, [policy.as_str()], read)
 }
 
 /// Selects the open rollouts of all spaces.

@@ -136,6 +136,9 @@ pub enum Precondition {
     /// The name is taken.
     #[error("the name {0:?} is taken")]
     NameTaken(String),
+    /// A rollout of the policy is not over.
+    #[error("a rollout of policy {0} is not over")]
+    OpenRollout(String),
     /// The enrollment key is revoked, expired or used up.
     #[error("the enrollment key is revoked, expired or used up")]
     KeyRefused,

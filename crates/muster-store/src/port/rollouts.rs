@@ -10,11 +10,11 @@ use crate::query::{AgentFilter, Listed, Page};
 /// A change of rollouts.
 #[derive(Clone, Debug)]
 pub enum RolloutWrite {
-    /// Inserts a rollout. Fails with `Exists` while another rollout of its policy is not over.
+    /// Inserts a rollout. Fails with `OpenRollout` while another rollout of its policy is not over.
     Insert(Box<Rollout>),
     /// Replaces a rollout whose version is still one less than the given one's. Fails with `Changed`.
     Update(Box<Rollout>),
-    /// A precondition only: fails with `Exists` while a rollout of the policy is not over.
+    /// A precondition only: fails with `OpenRollout` while a rollout of the policy is not over.
     NoneOpen(PolicyId),
 }
 
@@ -31,6 +31,8 @@ reads! {
         async fn rollout_in(&self, space: &SpaceId, id: &RolloutId) -> Result<Option<Rollout>, StoreError>;
         /// Selects the rollouts of a space, newest first.
         async fn rollouts(&self, space: &SpaceId, page: Page) -> Result<Listed<Rollout>, StoreError>;
+        /// Selects the rollout of a policy that is not over.
+        async fn open_rollout_of(&self, policy: &PolicyId) -> Result<Option<Rollout>, StoreError>;
         /// Selects the rollouts of all spaces that are not over.
         async fn open_rollouts(&self) -> Result<Vec<Rollout>, StoreError>;
         /// Returns the place of the matching agent that has `before` of the others at lower places; `None` if there are fewer.

@@ -10,6 +10,8 @@ statements! {
     UPDATE = "UPDATE rollouts SET (is_open, version, document) = ($1, $2, $3) WHERE id = $4 AND version = $2 - 1";
     /// Selects whether a rollout of a policy is open.
     IS_OPEN = "SELECT 1 FROM rollouts WHERE policy_id = $1 AND is_open = 1";
+    /// Selects the open rollout of a policy.
+    OPEN_OF = "SELECT document FROM rollouts WHERE policy_id = $1 AND is_open = 1";
     /// Selects a rollout of a space.
     ONE = "SELECT document FROM rollouts WHERE id = $1 AND space = $2";
     /// Selects a page of the rollouts of a space, newest first.

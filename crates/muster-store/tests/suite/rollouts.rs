@@ -54,13 +54,15 @@ pub async fn a_rollout_comes_back_and_changes_by_version(store: &impl Store) {
 pub async fn a_policy_has_one_open_rollout(store: &impl Store) {
     let mut first = rollout("a", "p");
     commit(store, vec![insert(&first)]).await;
-    assert!(matches!(refused(store, vec![insert(&rollout("b", "p"))]).await, Precondition::Exists(_)));
+    assert!(matches!(refused(store, vec![insert(&rollout("b", "p"))]).await, Precondition::OpenRollout(_)));
     let none_open = || vec![RolloutWrite::NoneOpen(PolicyId::trusted("p")).into()];
-    assert!(matches!(refused(store, none_open()).await, Precondition::Exists(_)));
+    assert!(matches!(refused(store, none_open()).await, Precondition::OpenRollout(_)));
     commit(store, vec![insert(&rollout("c", "q"))]).await;
     (first.state, first.version) = (State::Completed, 2);
     commit(store, vec![update(&first)]).await;
     commit(store, none_open()).await;
+    assert_eq!(store.open_rollout_of(&PolicyId::trusted("p")).await.unwrap(), None);
+    assert!(store.open_rollout_of(&PolicyId::trusted("q")).await.unwrap().is_some());
     commit(store, vec![insert(&Rollout { created_at: Timestamp::from_micros(7), ..rollout("b", "p") })]).await;
     let listed = store.rollouts(&SpaceId::default(), ALL).await.unwrap();
     let ids: Vec<&str> = listed.items.iter().map(|rollout| rollout.id.as_str()).collect();

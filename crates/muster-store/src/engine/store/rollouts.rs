@@ -1,7 +1,7 @@
 //! Reads of rollouts.
 
 use async_trait::async_trait;
-use muster_core::id::{RolloutId, SpaceId};
+use muster_core::id::{PolicyId, RolloutId, SpaceId};
 use muster_core::rollout::{Place, Rollout};
 
 use super::SqlStore;
@@ -19,6 +19,11 @@ impl RolloutStore for SqlStore {
     async fn rollouts(&self, space: &SpaceId, page: Page) -> Result<Listed<Rollout>, StoreError> {
         let space = space.clone();
         self.lists.read(move |c| rollouts::page(c, &space, page)).await
+    }
+
+    async fn open_rollout_of(&self, policy: &PolicyId) -> Result<Option<Rollout>, StoreError> {
+        let policy = policy.clone();
+        self.points.read(move |c| rollouts::open_of(c, &policy)).await
     }
 
     async fn open_rollouts(&self) -> Result<Vec<Rollout>, StoreError> {
