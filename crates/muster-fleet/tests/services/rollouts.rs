@@ -48,7 +48,7 @@ impl World {
     async fn new() -> Self {
         let test = TestFleet::default();
         let draft = PolicyDraft { id: Some("web".into()), name: Some("web".into()), ..PolicyDraft::default() };
-        let made = test.fleet.policies().create(&root().grant().unwrap(), draft).await.expect("it is made");
+        let made = test.fleet.policies().create(&root().grant().expect("all rights"), draft).await.expect("it is made");
         let policy = made.policy.id;
         for number in 0..AGENTS {
             let mut record = online_agent(&format!("agent-{number}"), Some("web"), test.now());
@@ -86,7 +86,8 @@ impl World {
     }
 
     async fn state(&self, rollout: &Rollout) -> (State, usize) {
-        let found = self.test.store().rollout_in(&rollout.space, &rollout.id).await.unwrap().expect("it is there");
+        let found =
+            self.test.store().rollout_in(&rollout.space, &rollout.id).await.expect("readable").expect("it is there");
         (found.state, found.started.len())
     }
 
