@@ -39,6 +39,7 @@ pub mod raw_json;
 pub mod reenroll;
 pub mod replace_token;
 pub mod reported;
+pub mod rollout;
 pub mod seal;
 pub mod secret_refs;
 pub mod shell;

@@ -56,10 +56,11 @@ use muster_core::authorization::{Scope, Selector};
 use muster_core::credential::Credential;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::Upload;
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, OutputId, PolicyId, SpaceId};
+use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, OutputId, PolicyId, RolloutId, SpaceId};
 use muster_core::output::Output;
 use muster_core::output_key::{KeyCounts, OutputCluster, OutputKey};
 use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::rollout::{Place, Rollout, Subject};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_store::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
@@ -284,6 +285,34 @@ impl Scoped<'_> {
     /// Returns numbers, times and authors of a policy's revisions, newest first.
     pub async fn revisions(&self, policy: &Policy) -> Result<Vec<(i64, Timestamp, String)>, StoreError> {
         if self.holds(&policy.space) { self.store.policy_revisions(&policy.id).await } else { Ok(Vec::new()) }
+    }
+}
+
+/// Rollouts.
+impl Scoped<'_> {
+    /// Returns a rollout.
+    pub async fn rollout(&self, id: &RolloutId) -> Result<Option<Rollout>, StoreError> {
+        let found = self.store.rollout_in(self.space, id).await?;
+        Ok(found.filter(|rollout| self.has_rollout(rollout)))
+    }
+
+    /// Returns a page of rollouts, newest first. A caller with a limited scope gets those on the page that it covers.
+    pub async fn rollouts(&self, page: Page) -> Result<Listed<Rollout>, StoreError> {
+        let mut found = self.store.rollouts(self.space, page).await?;
+        found.items.retain(|rollout| self.has_rollout(rollout));
+        Ok(found)
+    }
+
+    fn has_rollout(&self, rollout: &Rollout) -> bool {
+        match &rollout.subject {
+            Subject::Policy { policy, .. } => self.scope.has_policy(policy),
+            Subject::Upgrade { .. } => self.is_whole(),
+        }
+    }
+
+    /// Returns the place in rollouts of the matching agent after `before` others; `None` if there are fewer.
+    pub async fn agent_place(&self, filter: &AgentFilter, before: u32) -> Result<Option<Place>, StoreError> {
+        self.store.agent_place(&self.agents_that(filter), before).await
     }
 }
 

@@ -28,6 +28,7 @@ use super::policies::Policies;
 use super::policy_cache::PolicyCache;
 use super::records::Records;
 use super::registry::Registry;
+use super::rollouts::Rollouts;
 use super::secrets::SealedSecrets;
 use super::server_status::ServerStatus;
 use super::shutdown::Shutdown;
@@ -184,6 +185,10 @@ impl Wiring {
 
     pub(crate) fn outputs(&self, policies: &Arc<Policies>) -> Outputs {
         Outputs::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(policies))
+    }
+
+    pub(crate) fn rollouts(&self, policies: &Arc<Policies>) -> Rollouts {
+        Rollouts::new(self.store(), self.clock(), Arc::clone(policies), self.shutdown())
     }
 
     pub(crate) fn files(&self) -> Files {

@@ -21,6 +21,7 @@ const COPIED: &[&str] = &[
     "actions",
     "action_targets",
     "unfinished_effects",
+    "rollouts",
     "outputs",
     "output_clusters",
     "output_keys",

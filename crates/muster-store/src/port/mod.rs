@@ -30,6 +30,7 @@ mod output_keys;
 mod outputs;
 mod policies;
 mod reads;
+mod rollouts;
 mod secrets;
 mod settings;
 
@@ -52,6 +53,7 @@ pub use self::nodes::{
 pub use self::output_keys::{OutputKeyStore, OutputKeyWrite};
 pub use self::outputs::{OutputStore, OutputWrite};
 pub use self::policies::{PolicyStore, PolicyWrite};
+pub use self::rollouts::{RolloutStore, RolloutWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
 pub use self::settings::{INSTALLATION, SettingStore, SettingWrite};
 
@@ -134,6 +136,9 @@ pub enum Precondition {
     /// The name is taken.
     #[error("the name {0:?} is taken")]
     NameTaken(String),
+    /// A rollout of the policy is not over.
+    #[error("a rollout of policy {0} is not over")]
+    OpenRollout(String),
     /// The enrollment key is revoked, expired or used up.
     #[error("the enrollment key is revoked, expired or used up")]
     KeyRefused,
@@ -160,6 +165,8 @@ pub enum Write {
     Output(OutputWrite),
     /// Of keys at the clusters of outputs.
     OutputKey(OutputKeyWrite),
+    /// Of staged rollouts.
+    Rollout(RolloutWrite),
     /// Of sealed secrets.
     Secret(SecretWrite),
     /// Of uploads, files for agents, artifacts, and their bytes.
@@ -197,6 +204,7 @@ pub trait Resources:
     + OutputKeyStore
     + OutputStore
     + PolicyStore
+    + RolloutStore
     + SecretStore
     + SettingStore
 {
@@ -214,6 +222,7 @@ impl<T> Resources for T where
         + OutputKeyStore
         + OutputStore
         + PolicyStore
+        + RolloutStore
         + SecretStore
         + SettingStore
         + ?Sized

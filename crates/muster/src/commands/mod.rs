@@ -19,6 +19,7 @@ mod policy;
 mod policy_file;
 mod policy_names;
 mod progress;
+mod rollout;
 mod selection;
 mod status;
 pub mod store;
@@ -39,6 +40,8 @@ pub enum AdminCommand {
     Agent(Noun<agent::AgentCommand>),
     /// Manage policies
     Policy(Noun<policy::PolicyCommand>),
+    /// Change policies in waves that halt by themselves if agents turn unhealthy
+    Rollout(Noun<rollout::RolloutCommand>),
     /// Manage enrollment keys
     EnrollmentKey(Noun<enrollment_key::EnrollmentKeyCommand>),
     /// List, cancel and wait for actions
@@ -72,6 +75,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
     match command {
         AdminCommand::Agent(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Policy(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Rollout(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Action(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Output(noun) => noun.verb.run(&noun.connect.client()?).await,
