@@ -15,6 +15,7 @@ pub mod authorization;
 pub mod canonical;
 pub mod change;
 pub mod check_in;
+pub mod compromise;
 pub mod credential;
 pub mod delivery;
 pub mod denial;

@@ -44,6 +44,7 @@ mod records;
 mod reenroll;
 pub mod refusals;
 pub mod registry;
+pub mod respond;
 pub mod rollouts;
 pub mod scope;
 pub mod secrets;
@@ -96,6 +97,7 @@ use self::outputs::Outputs;
 use self::policies::Policies;
 use self::refusals::Refusals;
 use self::registry::Registry;
+use self::respond::Responses;
 use self::rollouts::Rollouts;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
@@ -170,6 +172,7 @@ pub struct Fleet {
     policies: Arc<Policies>,
     outputs: Outputs,
     rollouts: Arc<Rollouts>,
+    responses: Responses,
     output_keys: Arc<OutputKeys>,
     files: Files,
     audit: Audit,
@@ -229,6 +232,7 @@ impl Fleet {
             enrollment_keys: wiring.enrollment_keys(),
             outputs: wiring.outputs(&policies),
             rollouts: Arc::new(wiring.rollouts(&policies)),
+            responses: wiring.responses(&actions, &policies),
             output_keys,
             files: wiring.files(),
             audit: wiring.audit(),
@@ -281,6 +285,11 @@ impl Fleet {
     /// Staged rollouts.
     pub fn rollouts(&self) -> &Arc<Rollouts> {
         &self.rollouts
+    }
+
+    /// Responses to compromises.
+    pub fn responses(&self) -> &Responses {
+        &self.responses
     }
 
     /// Keys of agents at the clusters of outputs.

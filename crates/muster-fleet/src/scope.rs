@@ -55,7 +55,7 @@ use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::authorization::{Scope, Selector};
 use muster_core::credential::Credential;
 use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::file::Upload;
+use muster_core::file::{DeliverableFile, Upload};
 use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, OutputId, PolicyId, RolloutId, SpaceId};
 use muster_core::output::Output;
 use muster_core::output_key::{KeyCounts, OutputCluster, OutputKey};
@@ -402,6 +402,11 @@ impl Scoped<'_> {
         }
         found.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
         Ok(found)
+    }
+
+    /// Returns the files that an agent may fetch, newest first.
+    pub async fn files_of(&self, agent: &AgentRecord) -> Result<Vec<DeliverableFile>, StoreError> {
+        if self.holds(&agent.space) { self.store.files_of(&agent.id).await } else { Ok(Vec::new()) }
     }
 
     /// Returns an upload.

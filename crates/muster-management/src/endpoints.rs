@@ -13,7 +13,7 @@ use axum::routing::{self, MethodRouter};
 use super::error::http_error;
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, audit, bulk_routes, enrollment_keys, files,
-    nodes, outputs, refused, rollouts,
+    nodes, outputs, refused, respond, rollouts,
 };
 use muster_fleet::Fleet;
 
@@ -68,6 +68,7 @@ pub fn all() -> Vec<Endpoint> {
         agent_policies::endpoints(),
         outputs::endpoints(),
         rollouts::endpoints(),
+        respond::endpoints(),
         refused::endpoints(),
         audit::endpoints(),
         nodes::endpoints(),

@@ -18,6 +18,7 @@ mod list_query;
 pub mod node;
 pub mod output;
 pub mod refused;
+pub mod respond;
 pub mod rollout;
 pub mod status;
 

@@ -19,6 +19,7 @@ mod policy;
 mod policy_file;
 mod policy_names;
 mod progress;
+mod respond;
 mod rollout;
 mod selection;
 mod status;
