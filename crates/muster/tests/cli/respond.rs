@@ -40,7 +40,7 @@ fn m5_response_revokes_the_agent_and_lists_what_it_could_read() {
     let log = ok(&["audit", "list", "--output", "json"]);
     assert!(log.contains("agent.respond") && log.contains("stolen laptop"), "{log}");
 
-    let again = json(&["agent", "respond", &taken.id, "--yes"]);
+    let again = json(&["agent", "respond", &taken.id, "--force", "--yes"]);
     assert!(again.get("action_id").is_none(), "it is revoked already");
     fails(2, &["agent", "respond", &taken.id, "--yes", "--review-since", "yesterday"]);
     fails(3, &["agent", "respond", "nobody", "--yes"]);

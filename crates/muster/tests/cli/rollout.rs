@@ -21,6 +21,8 @@ fn rollout_is_previewed_created_paused_resumed_and_rolled_back() {
     assert_eq!(lines[1], "wave 1: tags canary for 600 s: 0 agents reached");
     assert_eq!(lines[4], "wave 4: 100 % for 600 s: 0 agents reached");
     fails(2, &["rollout", "create", "-f", &changed]);
+    let approved = ["rollout", "create", "-f", &changed, "--approve", "--dry-run"];
+    assert!(ok(&approved).contains("wave 1: 5 % for 1800 s, then approval: 0 agents reached"));
 
     let id = ok(&["rollout", "create", "-f", &changed, "--yes", "--output", "name"]).trim().to_owned();
     let shown = json(&["rollout", "show", &id]);
@@ -61,4 +63,21 @@ fn plan_is_read_from_a_file_and_checked() {
     let made = json(&["rollout", "create", "-f", &changed, "--plan", &plan, "--yes"]);
     let gate = &made["plan"]["gate"];
     assert_eq!((&gate["max_unhealthy_percent"], &gate["max_failed_percent"]), (&1.into(), &5.into()));
+}
+
+#[test]
+fn managed_policy_with_secrets_is_rolled_out_with_force() {
+    let text = |password: &str| {
+        format!(
+            "name: kept\nsettings: {{is_managed: true}}\nconfig:\n  outputs: {{default: {{type: kafka, hosts: [\"k:9092\"], password: \"{password}\"}}}}\n"
+        )
+    };
+    let (_first, first) = file("policy.yml", &text(""));
+    ok(&["policy", "apply", "-f", &first, "--yes"]);
+    let (_second, second) = file("policy.yml", &text("$co.elastic.secret{PW}"));
+    let create = ["rollout", "create", "-f", &second, "--secret", "PW=hunter2", "--yes"];
+    let told = fails(6, &create);
+    assert!(told.contains("is managed"), "{told}");
+    ok(&[&create[..], &["--force"]].concat());
+    assert_eq!(json(&["policy", "show", "kept"])["secret_names"], serde_json::json!(["PW"]));
 }
