@@ -144,7 +144,7 @@ impl Policies {
     }
 
     /// Commits a changed policy; `writes` are those of its new secrets. A change of `is_managed` or `is_default` alone
-    /// creates no revision.
+    /// creates no revision. The warnings are about the policy as it is, whether or not it has changed.
     pub(super) async fn save_policy(
         &self,
         grant: &Grant<PoliciesUpdate>,
@@ -162,22 +162,22 @@ impl Policies {
                 "is_default: your role applies to some policies only",
             ));
         }
-        if after == before {
-            return Ok(SavedPolicy {
-                policy: before,
-                warnings: Problems::default(),
-                changed: false,
-                enrollment_key: None,
-            });
-        }
         let (now, seen) = (self.clock.now(), self.store.seen_by(grant));
-        let mut warnings = Problems::default();
-        if source_of(&before) != source_of(&after) {
-            // Secrets are compared by id, and changed values have new ids.
-            after.revision += 1;
-            let revision = self.revise(grant.actor(), seen, &after, now).await?;
-            writes.extend(revision.writes);
-            warnings = revision.compiled.warnings;
+        // Secrets are compared by id, and changed values have new ids.
+        let is_revised = source_of(&before) != source_of(&after);
+        after.revision += i64::from(is_revised);
+        let warnings = match self.revise(grant.actor(), seen, &after, now).await {
+            Ok(revision) if is_revised => {
+                writes.extend(revision.writes);
+                revision.compiled.warnings
+            }
+            Ok(same) => same.compiled.warnings,
+            // What no longer compiles, because an output has changed, can still be renamed or protected.
+            Err(error) if is_revised => return Err(error),
+            Err(mut error) => *error.problems.take().ok_or(error)?,
+        };
+        if after == before {
+            return Ok(SavedPolicy { policy: before, warnings, changed: false, enrollment_key: None });
         }
         after.updated_at = now;
         after.updated_by = grant.actor().to_string();
@@ -193,7 +193,7 @@ impl Policies {
         writes.extend(change_records(grant.actor(), &after, now, action));
         writes.push(turn.write());
         self.store.commit(grant, writes).await.map_err(refused)?;
-        if !grant.is_dry_run() {
+        if is_revised && !grant.is_dry_run() {
             log_warnings(&after, &warnings);
         }
         Ok(SavedPolicy { policy: after, warnings, changed: true, enrollment_key: None })
