@@ -110,6 +110,7 @@ impl Word for TargetState {
             Self::Queued => "queued",
             Self::Acked => "acked",
             Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -117,6 +118,7 @@ impl Word for TargetState {
         Some(match word {
             "queued" => Self::Queued,
             "acked" => Self::Acked,
+            "cancelled" => Self::Cancelled,
             "failed" | INELIGIBLE | ENDED => Self::Failed,
             _ => return None,
         })
@@ -151,7 +153,7 @@ mod tests {
             json!(v)
         });
         check(&Status::ALL, |v| json!(v));
-        check(&[TargetState::Queued, TargetState::Acked, TargetState::Failed], |v| json!(v));
+        check(&[TargetState::Queued, TargetState::Acked, TargetState::Failed, TargetState::Cancelled], |v| json!(v));
     }
 
     #[test]
