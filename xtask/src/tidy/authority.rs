@@ -16,6 +16,7 @@ const EXEMPT: [&str; 2] = ["authority.rs", "testing.rs"];
 const ALLOWED: &[(&str, &str)] = &[
     ("acknowledge.rs", "agents: the actions that they ack"),
     ("actions/effect.rs", "the server: completes the changes of an action that was committed"),
+    ("actions/facts.rs", "rules of policies that selected agents are on, which may lie outside of the caller's scope"),
     ("actions/unenroll.rs", "the server: ends what an unenrolled agent leaves open, in every space"),
     ("artifacts.rs", "agents: artifacts of their policy"),
     ("authenticate.rs", "agents before they are known"),
