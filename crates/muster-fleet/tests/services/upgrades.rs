@@ -169,7 +169,7 @@ async fn ack_of_a_cancelled_upgrade_is_no_success_if_another_one_replaced_it() {
 async fn targets_of_a_cancelled_upgrade_are_cancelled_and_a_late_ack_is_recorded() {
     let (setting, entry, id) = asked().await;
     check_in(&setting, &entry, "9.5.2", details(&id, "UPG_DOWNLOADING")).await;
-    let action = setting.fleet.actions().find::<AgentsWrite>(&root(), &id).await.expect("there");
+    let action = setting.fleet.actions().find(&root(), &id).await.expect("there");
     setting.fleet.actions().cancel(&action).await.expect("taken");
     let target = async || {
         let listed = setting.fleet.actions().find_listed(&root(), &id).await.expect("there");
