@@ -21,6 +21,7 @@ CREATE TABLE agents (
     target_revision INTEGER,
     running_policy_id TEXT,
     policy_revision INTEGER NOT NULL,
+    policy_revision_at INTEGER,
     policy_failure TEXT,
     action_position INTEGER NOT NULL,
     action_token TEXT,

@@ -2,6 +2,7 @@
 
 use clap::{ArgGroup, Args};
 use muster_client::{Bulk, Client};
+use muster_core::plural::counted;
 use muster_protocol::management::agent::ListAgents;
 use muster_protocol::management::bulk::AgentSelector;
 use muster_protocol::management::envelope::Counted;
@@ -129,7 +130,7 @@ pub fn refused(refused: u64, all: u64, first: Option<(&str, &str)>) -> Option<Fa
 
 /// `1 agent`, `3 agents`.
 pub fn agents(count: u64) -> String {
-    if count == 1 { "1 agent".to_owned() } else { format!("{count} agents") }
+    counted(count, "agent")
 }
 
 fn capitalised(text: &str) -> String {
