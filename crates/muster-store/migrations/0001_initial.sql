@@ -171,6 +171,13 @@ CREATE TABLE rollouts (
 CREATE UNIQUE INDEX rollouts_open ON rollouts (policy_id) WHERE is_open = 1 AND policy_id IS NOT NULL;
 CREATE INDEX rollouts_by_space ON rollouts (space, created_at, id);
 
+-- The agents of a rollout of an upgrade.
+CREATE TABLE rollout_agents (
+    rollout_id TEXT NOT NULL REFERENCES rollouts (id) ON DELETE CASCADE,
+    agent_id TEXT NOT NULL,
+    PRIMARY KEY (rollout_id, agent_id)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE actions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
