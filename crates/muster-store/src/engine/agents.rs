@@ -79,6 +79,14 @@ pub(super) fn update(
     Ok(())
 }
 
+/// Fails unless the record has this version, which it keeps until the end of the transaction.
+pub(super) fn unchanged(connection: &Connection, id: &AgentId, version: i64) -> std::result::Result<(), Failure> {
+    if any(connection, sql::HAS_VERSION, params![id.as_str(), version])? {
+        return Ok(());
+    }
+    Err(not_updated(connection, id)?.into())
+}
+
 /// Returns whether an update is a single statement, which is atomic by itself.
 pub(super) fn update_is_one_statement(before: &AgentRecord, after: &AgentRecord) -> bool {
     before.tags == after.tags

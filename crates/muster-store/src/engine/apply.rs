@@ -43,6 +43,8 @@ pub(crate) fn is_one_statement(writes: &[Write]) -> bool {
             | Write::File(FileWrite::PutChunk { .. })
             | Write::Setting(SettingWrite::Put { .. }),
         ] => true,
+        // Its record was compared in the same list, so it exists.
+        [Write::Agent(AgentWrite::Unchanged { id, .. }), Write::Agent(AgentWrite::Documents { id: of, .. })] => id == of,
         // Its record was updated in the same list, so it exists.
         [Write::Agent(AgentWrite::Update { before, after }), Write::Agent(AgentWrite::Documents { id, .. })] => {
             *id == after.id && agents::update_is_one_statement(before, after)
@@ -81,6 +83,7 @@ fn agent(c: &Connection, recent: &mut Batch<'_>, write: &AgentWrite) -> Result<(
         AgentWrite::Insert { record, documents } => agents::insert(c, record, documents),
         AgentWrite::PutHost(host) => agents::put_host(c, host),
         AgentWrite::Update { before, after } => agents::update(c, before, after),
+        AgentWrite::Unchanged { id, version } => agents::unchanged(c, id, *version),
         AgentWrite::Documents { id, documents } => agents::put_documents(c, recent, id, documents),
         AgentWrite::Delete { id, now } => agents::delete(c, recent, id, *now),
         AgentWrite::EndActions { id, now } => Ok(actions::end_open(c, id, *now)?),

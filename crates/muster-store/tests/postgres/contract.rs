@@ -5,12 +5,12 @@ use std::sync::Arc;
 use muster_core::change::Change;
 use muster_store::testing::{Cluster, Proxy, Traffic};
 use muster_store::{
-    ActionStore as _, ChangeStore as _, Options, SettingStore as _, SettingWrite, SqlStore, Store as _, StoreError,
+    ActionStore as _, AgentWrite, ChangeStore as _, Options, SettingStore as _, SettingWrite, SqlStore, Store as _, StoreError,
     Write,
 };
 
 use super::several_nodes::{eventually, open, schema, sql};
-use super::suite::sample::{action, action_id, create};
+use super::suite::sample::{action, action_id, bare_agent, create, insert, next, update};
 use super::{blocking, put};
 
 fn setting(name: &str) -> Write {
@@ -91,6 +91,33 @@ async fn a_commit_whose_answer_is_lost_is_applied_once_and_acknowledged() {
         assert_eq!(store.changes_since(0, 10).await.unwrap().len(), n, "{lost:?}");
         assert!(store.setting(&n.to_string()).await.unwrap().is_some());
     }
+}
+
+/// Fails when the row of the agent is not locked: it then changes between the check and the commit. (Tried without `FOR UPDATE`.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_does_not_change_under_a_commit_that_needs_its_version() {
+    let schema = schema().await;
+    let (slow, fast) = (Arc::new(open(&schema).await), open(&schema).await);
+    let first = bare_agent("a");
+    slow.commit(vec![insert(&first)]).await.unwrap();
+    // Each answer's commit waits for this row, after the check.
+    let held = tokio::spawn(sql(format!(
+        "BEGIN; INSERT INTO {schema}.settings (name, value) VALUES ('slow', ''); SELECT pg_sleep(3); ROLLBACK"
+    )));
+    let active = |what: String| format!("SELECT count(*) FROM pg_stat_activity WHERE {what}");
+    let asleep = active(format!("wait_event = 'PgSleep' AND query LIKE '%{schema}.settings%'"));
+    eventually("the row that the slow one waits for", async || sql(asleep.clone()).await == "1").await;
+    let waiting = tokio::spawn({
+        let writes = vec![AgentWrite::Unchanged { id: first.id.clone(), version: 1 }.into(), setting("slow")];
+        let slow = Arc::clone(&slow);
+        async move { slow.commit(writes).await }
+    });
+    let waits = active(format!("wait_event_type = 'Lock' AND application_name = '{schema}'"));
+    eventually("the slow one waits", async || sql(waits.clone()).await == "1").await;
+    fast.commit(vec![update(&first, &next(&first, |agent| agent.hostname = "b".into()))]).await.unwrap();
+    assert!(fast.setting("slow").await.unwrap().is_some(), "the record changed before the commit that needs it");
+    waiting.await.unwrap().unwrap();
+    held.await.unwrap();
 }
 
 /// Makes inserts of settings fail with a conflict so many times, at once or only at the commit.
