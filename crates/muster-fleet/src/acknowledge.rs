@@ -37,7 +37,8 @@ impl CheckIns {
         let mut outcome = None;
         let update = self.records.update(entry, entry, |before, now| {
             // Revoked since the request was authenticated, or enrolled again: its actions have ended without this agent.
-            if !before.active || !before.credentials.iter().any(|kept| record.credentials.iter().any(|one| one == kept)) {
+            if !before.active || !before.credentials.iter().any(|kept| record.credentials.iter().any(|one| one == kept))
+            {
                 return Err(unauthorized());
             }
             let acknowledged = decide(before, acks, &looked_up, entry.last_seen(now).max(Some(now)), now);

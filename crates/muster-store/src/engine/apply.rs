@@ -44,7 +44,9 @@ pub(crate) fn is_one_statement(writes: &[Write]) -> bool {
             | Write::Setting(SettingWrite::Put { .. }),
         ] => true,
         // Its record was compared in the same list, so it exists.
-        [Write::Agent(AgentWrite::Unchanged { id, .. }), Write::Agent(AgentWrite::Documents { id: of, .. })] => id == of,
+        [Write::Agent(AgentWrite::Unchanged { id, .. }), Write::Agent(AgentWrite::Documents { id: of, .. })] => {
+            id == of
+        }
         // Its record was updated in the same list, so it exists.
         [Write::Agent(AgentWrite::Update { before, after }), Write::Agent(AgentWrite::Documents { id, .. })] => {
             *id == after.id && agents::update_is_one_statement(before, after)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use muster_core::change::Change;
 use muster_store::testing::{Cluster, Proxy, Traffic};
 use muster_store::{
-    ActionStore as _, AgentWrite, ChangeStore as _, Options, SettingStore as _, SettingWrite, SqlStore, Store as _, StoreError,
-    Write,
+    ActionStore as _, AgentWrite, ChangeStore as _, Options, SettingStore as _, SettingWrite, SqlStore, Store as _,
+    StoreError, Write,
 };
 
 use super::several_nodes::{eventually, open, schema, sql};
