@@ -247,8 +247,10 @@ pub(super) fn delete(
     Ok(())
 }
 
-/// Sets later check-in times.
+/// Sets later check-in times, in the order of ids, in which all nodes lock rows of several agents.
 pub(super) fn seen(connection: &Connection, seen: &[(AgentId, Timestamp)]) -> Result<()> {
+    let mut seen: Vec<&(AgentId, Timestamp)> = seen.iter().collect();
+    seen.sort_by(|one, other| one.0.as_str().cmp(other.0.as_str()));
     for (id, at) in seen {
         run(connection, sql::SEEN, params![at.as_micros(), id.as_str()])?;
     }

@@ -10,7 +10,7 @@ use muster_store::{
 };
 
 use super::several_nodes::{eventually, open, schema, sql};
-use super::suite::sample::{action, action_id, bare_agent, create, insert, next, update};
+use super::suite::sample::{action, action_id, at, bare_agent, create, insert, next, update};
 use super::{blocking, put};
 
 fn setting(name: &str) -> Write {
@@ -118,6 +118,71 @@ async fn a_record_does_not_change_under_a_commit_that_needs_its_version() {
     assert!(fast.setting("slow").await.unwrap().is_some(), "the record changed before the commit that needs it");
     waiting.await.unwrap().unwrap();
     held.await.unwrap();
+}
+
+/// Agents whose rows two nodes change at the same time, in opposite orders.
+const CROSSING: usize = 200;
+
+/// Fails when the jobs of a transaction are not sorted. (Tried without `sort_by` in `commit`.)
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_of_several_nodes_do_not_wait_for_each_other() {
+    // One of its own, because deadlocks are counted for the whole server.
+    let cluster = Arc::new(blocking(Cluster::own).await);
+    let (schema, stores) = blocking({
+        let cluster = Arc::clone(&cluster);
+        move || {
+            let schema = cluster.schema();
+            let stores = [cluster.open(&schema), cluster.open(&schema)].map(Arc::new);
+            (schema, stores)
+        }
+    })
+    .await;
+    let agents: Vec<_> = (0..CROSSING).map(|n| bare_agent(&format!("a{n:03}"))).collect();
+    stores[0].commit(agents.iter().map(insert).collect()).await.unwrap();
+    for round in 1..=3_i64 {
+        // Both writers wait for this row, and find all the other jobs when they go on.
+        let held = tokio::spawn(blocking({
+            let (cluster, text) = (
+                Arc::clone(&cluster),
+                format!(
+                    "BEGIN; SELECT 1 FROM {schema}.agents WHERE id = 'a000' FOR UPDATE; SELECT pg_sleep(1); COMMIT"
+                ),
+            );
+            move || cluster.psql(&text).unwrap()
+        }));
+        let sql = async |text: &str| {
+            let (cluster, text) = (Arc::clone(&cluster), text.to_owned());
+            blocking(move || cluster.psql(&text).unwrap()).await
+        };
+        eventually("the lock", async || {
+            sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").await == "1"
+        })
+        .await;
+        let mut commits = Vec::new();
+        for (node, store) in stores.iter().enumerate() {
+            for n in 0..CROSSING {
+                let agent = &agents[if node == 0 { n } else { (CROSSING - n) % CROSSING }];
+                let mut writes = Vec::new();
+                if n % 2 == node {
+                    writes.push(Write::Changed(Change::Agent(agent.id.clone())));
+                }
+                writes.push(AgentWrite::Seen { seen: vec![(agent.id.clone(), at(round * 2 + node as i64))] }.into());
+                let store = Arc::clone(store);
+                commits.push(tokio::spawn(async move { store.commit(writes).await }));
+            }
+        }
+        for commit in commits {
+            commit.await.unwrap().unwrap();
+        }
+        held.await.unwrap();
+    }
+    drop(stores);
+    let cluster = Arc::into_inner(cluster).expect("nobody else has it");
+    let deadlocks = blocking(move || {
+        // Sessions report when they end.
+        cluster.psql("SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'").unwrap()
+    });
+    assert_eq!(deadlocks.await, "0");
 }
 
 /// Makes inserts of settings fail with a conflict so many times, at once or only at the commit.

@@ -16,7 +16,9 @@ use crate::world::World;
 
 /// Agents that enroll at the same time.
 const ENROLLING: usize = 16;
+/// Pause before the first retry. It doubles up to the longest, as in real agents, whose longest one is minutes.
 const RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// The living agents.
 pub struct Fleet {
@@ -92,6 +94,7 @@ impl Fleet {
             policy: None,
             unacknowledged: Vec::new(),
             patience,
+            retry: RETRY,
             history: Arc::clone(&self.history),
         };
         self.tasks.lock().unwrap().spawn(agent.live(Arc::clone(&self.ending)));
@@ -124,6 +127,8 @@ struct Agent {
     unacknowledged: Vec<String>,
     /// Time after which it gives a request up.
     patience: Duration,
+    /// Pause before the next retry.
+    retry: Duration,
     history: Arc<History>,
 }
 
@@ -173,16 +178,22 @@ impl Agent {
         let (path, began) = (format!("/api/fleet/agents/{}/checkin?", self.id), Instant::now());
         match self.post(&path, body).await {
             Some((200, answer)) => {
+                self.retry = RETRY;
                 self.history.admitted(&self.id, began);
                 self.take(&answer);
                 true
             }
             Some((401, _)) => !self.history.rejected(&self.id),
             _ => {
-                tokio::time::sleep(RETRY).await;
+                self.wait().await;
                 true
             }
         }
+    }
+
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.retry.mul_f64(0.5 + rand::random::<f64>())).await;
+        self.retry = (self.retry * 2).min(LONGEST_RETRY);
     }
 
     fn take(&mut self, answer: &Value) {
