@@ -171,6 +171,23 @@ id_type!(
     NodeId
 );
 
+id_type!(
+    /// Id of a user or a service account.
+    UserId
+);
+id_type!(
+    /// Id of a role.
+    RoleId
+);
+id_type!(
+    /// Id of a binding of a role.
+    BindingId
+);
+id_type!(
+    /// Id of an API token (not its [`KeyId`]).
+    TokenId
+);
+
 impl Default for SpaceId {
     /// The space that always exists.
     fn default() -> Self {

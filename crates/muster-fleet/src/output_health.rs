@@ -2,7 +2,7 @@
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
-use muster_core::authorization::{Grant, PoliciesRead};
+use muster_core::authorization::{Grant, OutputsRead};
 use muster_core::documents::components::failing_output;
 use muster_core::id::{OutputId, PolicyId};
 use muster_core::output_key::KeyCounts;
@@ -42,7 +42,7 @@ struct Keys {
 impl Outputs {
     /// Returns the health of an output: an output object by its id, or an output in the `config` of policies by its
     /// name.
-    pub async fn health(&self, grant: &Grant<PoliciesRead>, id: &str) -> Result<OutputHealth, Error> {
+    pub async fn health(&self, grant: &Grant<OutputsRead>, id: &str) -> Result<OutputHealth, Error> {
         let seen = self.store.seen_by(grant);
         let (policies, outputs) = self.uses(seen, id).await?;
         let keys = keys_at(seen, &outputs).await?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_core::Error;
-use muster_core::authorization::{Grant, PoliciesWrite};
+use muster_core::authorization::{OpContext, PoliciesCreate, PoliciesUpdate};
 use muster_core::policy::diff::{Difference, diff};
 use muster_core::policy::file::{self, PolicyFile};
 use muster_core::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
@@ -43,8 +43,8 @@ pub struct Applied {
 }
 
 impl Policies {
-    /// Applies a policy file. Problems and warnings have positions in it.
-    pub async fn apply(&self, grant: &Grant<PoliciesWrite>, application: Application) -> Result<Applied, Error> {
+    /// Applies a policy file: changes the policy of that name, or creates it. Problems and warnings have positions in the file.
+    pub async fn apply(&self, context: &OpContext, application: Application) -> Result<Applied, Error> {
         let Application { text, secrets, force, expected } = application;
         let warnings = secret_warnings(&secrets);
         // Parsing a large file takes milliseconds, during which this thread's connections would wait.
@@ -55,7 +55,7 @@ impl Policies {
         let applied = self
             .in_turn(|turn| {
                 let draft = draft.clone();
-                async move { self.apply_draft_of_file(grant, &turn, draft).await }
+                async move { self.apply_draft_of_file(context, &turn, draft).await }
             })
             .await;
         let mut applied = applied.map_err(|error| located(error, &places))?;
@@ -66,19 +66,21 @@ impl Policies {
 
     async fn apply_draft_of_file(
         &self,
-        grant: &Grant<PoliciesWrite>,
+        context: &OpContext,
         turn: &Turn,
         mut draft: PolicyDraft,
     ) -> Result<Applied, Error> {
         let name = draft.name.clone().unwrap_or_default();
-        let before = self.store.seen_by(grant).policy_by_name(name.trim()).await?;
+        let update = context.grant::<PoliciesUpdate>()?;
+        let before = self.store.seen_by(&update).policy_by_name(name.trim()).await?;
         draft.expected.check(before.as_ref(), &name)?;
         let Some(before) = before else {
+            let create = context.grant::<PoliciesCreate>()?;
             let (policy, writes) = self
-                .apply_draft(blank(self.new_policy_id(None)?, grant.space().clone(), self.clock.now()), draft)
+                .apply_draft(blank(self.new_policy_id(None)?, create.space().clone(), self.clock.now()), draft)
                 .await?;
             let secrets = changed_secrets(&[], &policy.secrets);
-            let saved = self.insert_policy(grant, turn, policy, writes).await?;
+            let saved = self.insert_policy(&create, turn, policy, writes).await?;
             return Ok(Applied { saved, previous_revision: None, changes: Vec::new(), secrets });
         };
         refuse_managed(&before, draft.force)?;
@@ -92,7 +94,7 @@ impl Policies {
         let changes = changes(&before, &after);
         let secrets = changed_secrets(&before.secrets, &after.secrets);
         let previous_revision = Some(before.revision);
-        let saved = self.save_policy(grant, turn, before, after, writes, "policy.update").await?;
+        let saved = self.save_policy(&update, turn, before, after, writes, "policy.update").await?;
         Ok(Applied { saved, previous_revision, changes, secrets })
     }
 }
