@@ -90,7 +90,7 @@ async fn ack_for_an_action_that_a_revocation_on_another_server_ended_is_rejected
     let entry = agent.entry(&b).await;
     agent.revoke(&a).await;
     let acks = json!([{"type": "ACTION_RESULT", "action_id": "one", "agent_id": "a"}]);
-    let refused = b.ack(&*entry, &acks).await.expect_err("the agent is revoked");
+    let refused = b.ack(&entry, &acks).await.expect_err("the agent is revoked");
     assert_eq!(refused.denial, Some(Denial::UnknownKey));
 }
 
@@ -107,7 +107,7 @@ async fn ack_of_a_former_enrollment_is_rejected_by_a_server_that_knows_no_other(
     a.enroll(&key, &body).await.expect("it replaces itself");
     settings_for(&a, "two", &agent).await;
     let acks = json!([{"type": "ACTION_RESULT", "action_id": "two", "agent_id": "fixed"}]);
-    let refused = b.ack(&*entry, &acks).await.expect_err("the key is revoked");
+    let refused = b.ack(&entry, &acks).await.expect_err("the key is revoked");
     assert_eq!(refused.denial, Some(Denial::UnknownKey));
 }
 

@@ -4,6 +4,8 @@
 mod canaries;
 mod server;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::world::file;
@@ -60,7 +62,8 @@ fn m10_no_secret_is_stored_answered_or_logged_in_clear_text() {
     );
     canaries.add(&agent.access_key);
     canaries.add(&agent.output_key);
-    let migrate = json!({"settings": {}, "uri": "https://other:8220", "enrollment_token": "canary-migrate-token"});
+    let token = STANDARD.encode("id:canary-migrate-token");
+    let migrate = json!({"settings": {}, "uri": "https://other:8220", "enrollment_token": token});
     let path = format!("/api/fleet/agents/{}/migrate", agent.id);
     canaries.check("the answer to a migration", server.post(&path, &migrate).as_bytes());
 
