@@ -97,7 +97,7 @@ fn base(host: &str) -> Result<Url, IssueError> {
 
 fn headers(settings: &Settings) -> Result<HeaderMap, IssueError> {
     let mut credential = HeaderValue::from_str(&settings.authorization()?)
-        .map_err(|_| unusable("the credential of the output contains characters that a header can't have"))?;
+        .map_err(|_| unusable("the credential of the output contains characters that are not allowed in a header"))?;
     credential.set_sensitive(true);
     Ok([(AUTHORIZATION, credential), (CONTENT_TYPE, HeaderValue::from_static("application/json"))]
         .into_iter()
