@@ -128,7 +128,7 @@ impl Server {
         let end = Instant::now() + PATIENCE;
         loop {
             let host = Host { number: 0, agent_id: &id, version: "9.5.2" };
-            let body = check_in(&host, &Report { ack_token: "", policy: None, pid: 1, fill: 0 });
+            let body = check_in(&host, &Report { ack_token: "", policy: None, pid: 1, fill: 0, is_degraded: false });
             let answer = post(&mut session, &format!("/api/fleet/agents/{id}/checkin?"), &access_key, body).await;
             let policy = answer["actions"][0]["data"]["policy"].clone();
             let key_of = |output: &str| policy["outputs"][output]["api_key"].as_str().map(str::to_owned);
