@@ -30,6 +30,9 @@ pub async fn live(shared: Arc<Shared>, number: u32, admission: Arc<Admission>, m
             }
             Err(fault) => {
                 shared.tally.failed(&format!("check-in: {fault}"));
+                if fault.is_unauthorized() && refused == 0 {
+                    drone.report_rejection();
+                }
                 refused = if fault.is_unauthorized() { refused + 1 } else { 0 };
                 let pause = if refused < DEAD_AFTER { back_off.next_pause() } else { HOUR };
                 tokio::time::sleep(pause).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::drones::{Drones, Event, Target};
 use super::server::Server;
-use super::table::{Goal, Row, Table};
+use super::table::{Goal, Goals, Row, Table};
 use super::{Bench, policy, say};
 use crate::process::Usage;
 
@@ -38,20 +38,20 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let ours = burst(bench, &target, server.process.usage())?;
     let other = theirs(bench)?;
     let connections = bench.agents.min(CONNECTIONS);
-    table.add(Row {
+    table.add(bench.engine, Row {
         figure: format!(
             "resident memory {} s after a burst of {connections} connections with 1 MB bodies, relative to before",
             bench.after_burst
         ),
         unit: "times",
-        goal: Goal::AtMost(2.0),
+        goals: Goals::sqlite(Goal::AtMost(2.0)),
         ours: ours.times(ours.after),
         other: other.as_ref().map(|other| other.times(other.after)),
     });
-    table.add(Row {
+    table.add(bench.engine, Row {
         figure: "peak memory during the burst, relative to before".into(),
         unit: "times",
-        goal: Goal::None,
+        goals: Goals::NONE,
         ours: ours.times(ours.peak),
         other: other.as_ref().map(|other| other.times(other.peak)),
     });
@@ -59,7 +59,7 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
 }
 
 fn theirs(bench: &Bench) -> anyhow::Result<Option<Memory>> {
-    let Some(other) = &bench.other else { return Ok(None) };
+    let Some(other) = bench.other() else { return Ok(None) };
     let running = other.start("300s")?;
     let Some(usage) = running.usage else { return Ok(None) };
     say("burst against the other server");

@@ -1,9 +1,10 @@
 //! `docs/benchmarks.md`: the table, the machine and the date.
 
 use super::table::Table;
+use crate::shell;
 
 /// Renders the page.
-pub fn page(table: &Table) -> String {
+pub fn page(table: &Table, database: &str) -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
     let model = cpu.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
@@ -12,7 +13,8 @@ pub fn page(table: &Table) -> String {
     let kernel = read("/proc/sys/kernel/osrelease");
     let date = jiff::Zoned::now().strftime("%-d %B %Y");
     format!(
-        "# Benchmarks\n\n{HEAD}\n{date}; {} with {cores} cores, {memory} GiB, Linux {}.\n\n{}\n{HOW}",
+        "# Benchmarks\n\n{HEAD}\nCommit {}, {date}; {} with {cores} cores, {memory} GiB, Linux {}, {database}.\n\n{}\n{HOW}",
+        shell::commit(),
         model.unwrap_or("a processor"),
         kernel.trim(),
         table.render()

@@ -5,7 +5,7 @@ use super::session::Connection;
 use super::error::Failure;
 use super::recent::Batch;
 use super::transaction::Pending;
-use super::{actions, agents, enrollment_keys, files, log, nodes, output_keys, policies, settings};
+use super::{actions, agents, enrollment_keys, files, nodes, output_keys, policies, settings};
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
     SecretWrite, SettingWrite, Write,
@@ -18,8 +18,6 @@ pub(crate) struct Done {
     pub(crate) committed: Committed,
     /// Number of deleted rows, for jobs that delete.
     pub(crate) removed: u64,
-    /// Newest row of the change log, if the job wrote one.
-    pub(crate) newest_change: Option<i64>,
     /// Token of a lease, for a job that takes one.
     pub(crate) token: Option<FencingToken>,
 }
@@ -71,7 +69,7 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Node(write) => nodes::write(c, write)?,
         Write::Fenced(token) => nodes::fence(c, token)?,
         Write::Audit(event) => pending.chain.append(c, event)?,
-        Write::Changed(change) => done.newest_change = Some(log::append_change(c, change)?),
+        Write::Changed(change) => pending.changes.push(change),
     }
     Ok(())
 }

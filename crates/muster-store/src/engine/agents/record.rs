@@ -6,7 +6,7 @@ use muster_core::agent::{AgentRecord, AuditReport, ReportedHealth, UpgradeState}
 use muster_core::time::Timestamp;
 
 use crate::engine::row::{Columns, Result, to_json};
-use crate::engine::session::{Connection, Row, Value};
+use crate::engine::session::{Connection, Row, Usual, Value};
 use crate::engine::words::Word;
 use crate::sql::agents as sql;
 
@@ -20,7 +20,7 @@ pub(super) fn insert(connection: &Connection, record: &AgentRecord) -> Result<us
     values.status(record)?;
     values.keys(record)?;
     values.bind(record.id.as_str())?;
-    connection.run(sql::INSERT, &values.0)
+    connection.run_usually(sql::INSERT, &values.0, Usual::Affected)
 }
 
 /// Updates the row with the version of `before`. Returns 0 if there is none. Touches only the indexes of changed
@@ -44,7 +44,7 @@ pub(super) fn update(connection: &Connection, before: &AgentRecord, after: &Agen
     }
     values.bind(before.id.as_str())?;
     values.bind(before.version)?;
-    connection.run(text, &values.0)
+    connection.run_usually(text, &values.0, Usual::Affected)
 }
 
 fn same_status(before: &AgentRecord, after: &AgentRecord) -> bool {
