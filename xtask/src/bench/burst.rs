@@ -37,11 +37,11 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let target = Target { url: &server.url, ca: &server.ca(), token: Some(&token) };
     let ours = burst(bench, &target, server.process.usage())?;
     let other = theirs(bench)?;
-    let connections = bench.agents.min(CONNECTIONS);
+    let connections = bench.sizes.agents.min(CONNECTIONS);
     table.add(bench.engine, Row {
         figure: format!(
             "resident memory {} s after a burst of {connections} connections with 1 MB bodies, relative to before",
-            bench.after_burst
+            bench.sizes.after_burst
         ),
         unit: "times",
         goals: Goals::sqlite(Goal::AtMost(2.0)),
@@ -69,12 +69,12 @@ fn theirs(bench: &Bench) -> anyhow::Result<Option<Memory>> {
 fn burst(bench: &Bench, target: &Target<'_>, server: Usage) -> anyhow::Result<Memory> {
     let body_bytes = BODY_BYTES.to_string();
     let arguments = ["--mode", "burst", "--body-bytes", &body_bytes, "--back-off", "0.5", "--back-off-max", "5"];
-    let drones = Drones::start(bench, target, bench.agents.min(CONNECTIONS), &arguments)?;
+    let drones = Drones::start(bench, target, bench.sizes.agents.min(CONNECTIONS), &arguments)?;
     // From here, the drones pause for a second before they send.
     drones.wait_for(WITHIN, |event| matches!(event, Event::Began {}).then_some(()))?;
     let before = server.resident()?;
     let summary = drones.summary(WITHIN)?;
     say(&format!("responses to {} check-ins; failures: {:?}", summary.counts.check_ins, summary.counts.errors));
-    std::thread::sleep(Duration::from_secs(u64::from(bench.after_burst)));
+    std::thread::sleep(Duration::from_secs(u64::from(bench.sizes.after_burst)));
     Ok(Memory { before, peak: server.peak()?, after: server.resident()? })
 }

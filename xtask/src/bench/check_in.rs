@@ -103,7 +103,7 @@ fn theirs(bench: &Bench, mode: &str) -> anyhow::Result<Option<Run>> {
 
 /// Runs the drones. Returns `None` if no check-in got a response.
 fn measure_one(bench: &Bench, mode: &str, target: &Target<'_>, server: Option<Usage>) -> anyhow::Result<Option<Run>> {
-    let seconds = bench.seconds.to_string();
+    let seconds = bench.sizes.seconds.to_string();
     let arguments = ["--mode", mode, "--seconds", &seconds, "--back-off", "1"];
     let drones = Drones::start(bench, target, AGENTS, &arguments)?;
     // Enrollment and the first check-ins must not count.
@@ -111,7 +111,7 @@ fn measure_one(bench: &Bench, mode: &str, target: &Target<'_>, server: Option<Us
     let used = |usage: Usage| Ok::<_, anyhow::Error>((usage.cpu()?, usage.written()?));
     let before = server.map(used).transpose()?;
     let database = bench.database_cpu()?;
-    let summary = drones.summary(Duration::from_secs(u64::from(bench.seconds) + 30))?;
+    let summary = drones.summary(Duration::from_secs(u64::from(bench.sizes.seconds) + 30))?;
     let after = server.map(used).transpose()?;
     let database = bench.database_cpu()?.zip(database).map(|(after, before)| after - before);
     let check_ins = summary.counts.check_ins as f64;

@@ -99,7 +99,7 @@ impl Drones {
             // The bare Go server accepts any credentials.
             None => command.arg("--invent"),
         };
-        command.args(["--processes", &bench.processes.to_string()]).args(arguments);
+        command.args(["--processes", &bench.sizes.processes.to_string()]).args(arguments);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start the drones")?;
         let output = std::io::BufReader::new(child.stdout.take().context("no standard output")?);

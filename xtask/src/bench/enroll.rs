@@ -29,11 +29,11 @@ pub fn measure(bench: &Bench, table: &mut Table, restart: bool) -> anyhow::Resul
     let policy = admin.make_policy("bench", &policy::real_sized("enroll"))?;
     let token = admin.make_token(&policy)?;
     // New connections are slower, so that only a part of the agents enrolls over them. The others fill the store.
-    let few = bench.agents.min(bench.stored / 2);
+    let few = bench.sizes.agents.min(bench.sizes.stored / 2);
     let target = Target { url: &server.url, ca: &server.ca(), token: Some(&token) };
     let usage = Some(server.process.usage());
     let each = enroll(bench, &target, usage, few, &["--fresh-connections"])?;
-    let lasting = enroll(bench, &target, usage, bench.stored - few, &["--first", &few.to_string()])?;
+    let lasting = enroll(bench, &target, usage, bench.sizes.stored - few, &["--first", &few.to_string()])?;
     let other = theirs(bench, few)?;
     add(bench, table, &each, other.as_ref(), &lasting);
     if restart { start(bench, server, table) } else { Ok(()) }
@@ -96,7 +96,7 @@ fn enroll(
 
 /// Measures the time from the start of the process, after `kill -9`, until it accepts connections.
 fn start(bench: &Bench, mut server: Server, table: &mut Table) -> anyhow::Result<()> {
-    let stored = bench.stored;
+    let stored = bench.sizes.stored;
     say("starts on the resulting store");
     let mut took = Vec::new();
     for _ in 0..STARTS {

@@ -35,8 +35,8 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     std::thread::sleep(Duration::from_secs(1));
     let rest = server.process.usage().resident()?;
     let target = Target { url: &server.url, ca: &server.ca(), token: Some(&token) };
-    let drones = Drones::start(bench, &target, bench.agents, &LIVE)?;
-    drones.wait_parked(bench.agents, STILL, WITHIN)?;
+    let drones = Drones::start(bench, &target, bench.sizes.agents, &LIVE)?;
+    drones.wait_parked(bench.sizes.agents, STILL, WITHIN)?;
     table.add(bench.engine, Row {
         figure: "memory per parked agent, kernel included".into(),
         unit: "KiB",
@@ -53,7 +53,7 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     }
     let (served, driven) = (usage.cpu()? - served, drones.cpu()? - driven);
     say(&format!("CPU time: server {served:.2} s, drones {driven:.2} s"));
-    drones.wait_parked(bench.agents, STILL, WITHIN)?;
+    drones.wait_parked(bench.sizes.agents, STILL, WITHIN)?;
     dispatch(bench, &admin, &drones, table)?;
     reassign(bench, &admin, &drones, &policy, table)?;
     storm(bench, server, &drones, table)
@@ -67,8 +67,8 @@ fn theirs(bench: &Bench) -> anyhow::Result<Option<f64>> {
     let Some(usage) = running.usage else { return Ok(None) };
     say("agents parked at the other server");
     let rest = usage.resident()?;
-    let drones = Drones::start(bench, &running.target(), bench.agents, &LIVE)?;
-    drones.wait_parked(bench.agents, STILL, WITHIN)?;
+    let drones = Drones::start(bench, &running.target(), bench.sizes.agents, &LIVE)?;
+    drones.wait_parked(bench.sizes.agents, STILL, WITHIN)?;
     let each = per_agent(bench, usage, rest, before)?;
     drop(drones);
     // The kernel frees closed connections with a delay.
@@ -81,7 +81,7 @@ fn theirs(bench: &Bench) -> anyhow::Result<Option<f64>> {
 fn per_agent(bench: &Bench, server: Usage, rest: u64, kernel_before: u64) -> anyhow::Result<f64> {
     let own = server.resident()?.saturating_sub(rest) as f64;
     let kernel = kernel_sockets().saturating_sub(kernel_before) as f64 / 2.0;
-    let each = |bytes: f64| bytes / f64::from(bench.agents) / 1024.0;
+    let each = |bytes: f64| bytes / f64::from(bench.sizes.agents) / 1024.0;
     say(&format!("process {:.1} KiB, kernel {:.1} KiB each", each(own), each(kernel)));
     Ok(each(own + kernel))
 }
@@ -104,7 +104,7 @@ fn roll_out(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
     // The last percent shows whether single agents are served much later than the others.
     let most = seconds(acked[acked.len() * 99 / 100]);
     let row = |figure, unit, goals, ours| Row { figure, unit, goals, ours, other: None };
-    let agents = bench.agents;
+    let agents = bench.sizes.agents;
     let goals = Goals::new(Goal::AtMost(1.0), Goal::AtMost(3.0));
     table.add(bench.engine, row(format!("32 KiB policy to {agents} parked agents, all acked"), "s", goals, all));
     let goals = Goals::sqlite(Goal::AtMost(3.0));
@@ -131,7 +131,7 @@ fn dispatch(bench: &Bench, admin: &Admin, drones: &Drones, table: &mut Table) ->
     }
     took.sort_by(f64::total_cmp);
     let row = |quantile, goals, ours| Row {
-        figure: format!("action to one of {} parked agents, {quantile}", bench.agents),
+        figure: format!("action to one of {} parked agents, {quantile}", bench.sizes.agents),
         unit: "ms",
         goals,
         ours,
@@ -139,7 +139,7 @@ fn dispatch(bench: &Bench, admin: &Admin, drones: &Drones, table: &mut Table) ->
     };
     table.add(bench.engine, row("p50", Goals::NONE, took[took.len() / 2]));
     table.add(bench.engine, row("p99", Goals::sqlite(Goal::AtMost(20.0)), took[took.len() * 99 / 100]));
-    drones.wait_parked(bench.agents, STILL, WITHIN).map(drop)
+    drones.wait_parked(bench.sizes.agents, STILL, WITHIN).map(drop)
 }
 
 /// Assigns all agents to another policy. Measures the time from the request until the change is committed and the last
@@ -167,9 +167,9 @@ fn reassign(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
         _ => None,
     })?;
     // A server may wake agents with the policy itself.
-    let woken = if reached == bench.agents { woken } else { received };
+    let woken = if reached == bench.sizes.agents { woken } else { received };
     let row = |figure, goals, until: u64| Row {
-        figure: format!("bulk reassign of {} agents, {figure}", bench.agents),
+        figure: format!("bulk reassign of {} agents, {figure}", bench.sizes.agents),
         unit: "s",
         goals,
         ours: until.saturating_sub(began) as f64 / 1e6,
@@ -177,7 +177,7 @@ fn reassign(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
     };
     table.add(bench.engine, row("committed and all agents woken", Goals::sqlite(Goal::AtMost(1.0)), woken));
     table.add(bench.engine, row("new policy delivered to all", Goals::NONE, received));
-    drones.wait_parked(bench.agents, STILL, WITHIN).map(drop)
+    drones.wait_parked(bench.sizes.agents, STILL, WITHIN).map(drop)
 }
 
 /// Kills and restarts the server, after which all agents reconnect at the same time.
@@ -187,9 +187,9 @@ fn storm(bench: &Bench, server: Server, drones: &Drones, table: &mut Table) -> a
     let server = server.restart()?;
     // `restart` returns when the server accepts connections.
     let ready = Instant::now();
-    let parked = drones.wait_parked(bench.agents, STILL, WITHIN)?;
+    let parked = drones.wait_parked(bench.sizes.agents, STILL, WITHIN)?;
     let row = |figure, unit, ours| Row { figure, unit, goals: Goals::NONE, ours, other: None };
-    let figure = format!("{} agents reconnect after kill -9, all parked again", bench.agents);
+    let figure = format!("{} agents reconnect after kill -9, all parked again", bench.sizes.agents);
     table.add(bench.engine, row(figure, "s", (parked - ready).as_secs_f64()));
     let peak = server.process.usage().peak()? as f64 / before as f64;
     table.add(bench.engine, row("peak memory during the reconnect, relative to before".into(), "times", peak));

@@ -14,10 +14,11 @@ mod other;
 mod policy;
 mod postgres;
 mod rest;
+pub mod scale;
 mod server;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -54,21 +55,8 @@ pub struct BenchArgs {
     /// Engines to measure; PostgreSQL must be installed [default: all]
     #[arg(long = "engine", value_enum, value_delimiter = ',')]
     engines: Vec<Engine>,
-    /// Number of parked agents
-    #[arg(long, default_value_t = 10_000)]
-    agents: u32,
-    /// Number of agents in the large store
-    #[arg(long, default_value_t = 100_000)]
-    stored: u32,
-    /// Duration of the check-in measurements, in seconds
-    #[arg(long, default_value_t = 8)]
-    seconds: u32,
-    /// Number of processes for the drones
-    #[arg(long, default_value_t = 2)]
-    processes: u32,
-    /// Seconds between the burst of large requests and the memory measurement
-    #[arg(long, default_value_t = 30)]
-    after_burst: u32,
+    #[command(flatten)]
+    sizes: Sizes,
     /// Write `docs/benchmarks.md`
     #[arg(long)]
     write: bool,
@@ -77,6 +65,26 @@ pub struct BenchArgs {
     muster: Option<PathBuf>,
     #[command(flatten)]
     against: Against,
+}
+
+/// Sizes and durations.
+#[derive(Args, Clone)]
+pub struct Sizes {
+    /// Number of parked agents
+    #[arg(long, default_value_t = 10_000)]
+    pub agents: u32,
+    /// Number of agents in the large store
+    #[arg(long, default_value_t = 100_000)]
+    pub stored: u32,
+    /// Duration of the check-in measurements, in seconds
+    #[arg(long, default_value_t = 8)]
+    pub seconds: u32,
+    /// Number of processes for the drones
+    #[arg(long, default_value_t = 2)]
+    pub processes: u32,
+    /// Seconds between the burst of large requests and the memory measurement
+    #[arg(long, default_value_t = 30)]
+    pub after_burst: u32,
 }
 
 /// The other server.
@@ -108,16 +116,8 @@ pub struct Bench {
     pub engine: Engine,
     other: Option<Other>,
     cluster: Option<Cluster>,
-    /// Number of parked agents.
-    pub agents: u32,
-    /// Number of agents in the large store.
-    pub stored: u32,
-    /// Duration of the check-in measurements, in seconds.
-    pub seconds: u32,
-    /// Seconds between the burst and the memory measurement.
-    pub after_burst: u32,
-    /// Number of processes for the drones.
-    pub processes: u32,
+    /// Sizes and durations.
+    pub sizes: Sizes,
 }
 
 impl Bench {
@@ -136,6 +136,11 @@ impl Bench {
         self.cluster().map(Cluster::cpu).transpose()
     }
 
+    /// Returns the version of PostgreSQL; an empty string if it is not measured.
+    fn version(&self) -> anyhow::Result<String> {
+        Ok(self.cluster.as_ref().map(Cluster::version).transpose()?.unwrap_or_default())
+    }
+
     fn cluster(&self) -> Option<&Cluster> {
         self.cluster.as_ref().filter(|_| self.engine == Engine::Postgres)
     }
@@ -143,7 +148,8 @@ impl Bench {
 
 /// Measures the selected figures and prints the table.
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
-    let (mut bench, engines) = prepare(args)?;
+    let (mut bench, engines) = prepare(args.muster.as_deref(), &args.engines, args.sizes.clone())?;
+    bench.other = Other::choose(&args.against, &bench.directory)?;
     let wanted = |figure| args.figures.is_empty() || args.figures.contains(&figure);
     let mut table = Table::new(bench.other.as_ref().map_or("other", Other::name));
     // Enrollments come last: the start is measured on the store that they create.
@@ -168,16 +174,15 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     if args.write {
         // A partial page would remove the figures of the last complete run.
         anyhow::ensure!(args.figures.is_empty() && engines.len() == 2, "--write requires all figures on both engines");
-        let database = bench.cluster.as_ref().map(Cluster::version).transpose()?.unwrap_or_default();
-        std::fs::write(shell::root().join("docs/benchmarks.md"), machine::page(&table, &database))?;
+        std::fs::write(shell::root().join("docs/benchmarks.md"), machine::page(&table, &bench.version()?))?;
     }
     Ok(())
 }
 
-/// Returns the parameters, and the engines to measure.
-fn prepare(args: &BenchArgs) -> anyhow::Result<(Bench, Vec<Engine>)> {
+/// Returns the parameters, and the engines to measure. Builds the program, unless there is one.
+fn prepare(muster: Option<&Path>, engines: &[Engine], sizes: Sizes) -> anyhow::Result<(Bench, Vec<Engine>)> {
     let target = shell::target()?;
-    let muster = match &args.muster {
+    let muster = match muster {
         // Absolute, because the program is started in other directories.
         Some(muster) => std::path::absolute(muster)?,
         None => {
@@ -191,27 +196,15 @@ fn prepare(args: &BenchArgs) -> anyhow::Result<(Bench, Vec<Engine>)> {
         std::fs::remove_dir_all(&directory)?;
     }
     std::fs::create_dir_all(&directory)?;
-    let other = Other::choose(&args.against, &directory)?;
-    let cluster = if args.engines == [Engine::Sqlite] { None } else { Cluster::start(&directory.join("postgres.log"))? };
-    let engines = match (&cluster, args.engines.as_slice()) {
+    let log = directory.join("postgres.log");
+    let cluster = if engines == [Engine::Sqlite] { None } else { Cluster::start(&log)? };
+    let engines = match (&cluster, engines) {
         (None, [Engine::Sqlite] | []) => vec![Engine::Sqlite],
         (None, _) => anyhow::bail!("PostgreSQL is not installed; use --engine sqlite"),
         (Some(_), []) => vec![Engine::Sqlite, Engine::Postgres],
         (Some(_), engines) => engines.to_vec(),
     };
-    let bench = Bench {
-        muster,
-        directory,
-        engine: Engine::Sqlite,
-        other,
-        cluster,
-        agents: args.agents,
-        stored: args.stored,
-        seconds: args.seconds,
-        after_burst: args.after_burst,
-        processes: args.processes,
-    };
-    Ok((bench, engines))
+    Ok((Bench { muster, directory, engine: Engine::Sqlite, other: None, cluster, sizes }, engines))
 }
 
 /// Prints progress to standard error. The table is printed to standard output.

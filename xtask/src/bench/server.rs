@@ -47,9 +47,15 @@ impl Server {
     }
 
     /// Kills the server and starts it again on the same port.
-    pub fn restart(mut self) -> anyhow::Result<Self> {
+    pub fn restart(self) -> anyhow::Result<Self> {
+        self.restart_with(&[])
+    }
+
+    /// Kills the server and starts it again on the same port, with additional settings.
+    pub fn restart_with(mut self, settings: &[&str]) -> anyhow::Result<Self> {
         self.process.kill()?;
-        let Self { muster, data, address, arguments, .. } = self;
+        let Self { muster, data, address, mut arguments, .. } = self;
+        arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]).map(str::to_owned));
         Self::launch(muster, data, &address, arguments)
     }
 

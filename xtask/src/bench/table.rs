@@ -21,6 +21,14 @@ impl Engine {
             Self::Postgres => "postgres",
         }
     }
+
+    /// Returns the name in tables.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL",
+        }
+    }
 }
 
 /// The target of a figure.
