@@ -38,23 +38,29 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let ours = burst(bench, &target, server.process.usage())?;
     let other = theirs(bench)?;
     let connections = bench.sizes.agents.min(CONNECTIONS);
-    table.add(bench.engine, Row {
-        figure: format!(
-            "resident memory {} s after a burst of {connections} connections with 1 MB bodies, relative to before",
-            bench.sizes.after_burst
-        ),
-        unit: "times",
-        goals: Goals::sqlite(Goal::AtMost(2.0)),
-        ours: ours.times(ours.after),
-        other: other.as_ref().map(|other| other.times(other.after)),
-    });
-    table.add(bench.engine, Row {
-        figure: "peak memory during the burst, relative to before".into(),
-        unit: "times",
-        goals: Goals::NONE,
-        ours: ours.times(ours.peak),
-        other: other.as_ref().map(|other| other.times(other.peak)),
-    });
+    table.add(
+        bench.engine,
+        Row {
+            figure: format!(
+                "resident memory {} s after a burst of {connections} connections with 1 MB bodies, relative to before",
+                bench.sizes.after_burst
+            ),
+            unit: "times",
+            goals: Goals::sqlite(Goal::AtMost(2.0)),
+            ours: ours.times(ours.after),
+            other: other.as_ref().map(|other| other.times(other.after)),
+        },
+    );
+    table.add(
+        bench.engine,
+        Row {
+            figure: "peak memory during the burst, relative to before".into(),
+            unit: "times",
+            goals: Goals::NONE,
+            ours: ours.times(ours.peak),
+            other: other.as_ref().map(|other| other.times(other.peak)),
+        },
+    );
     Ok(())
 }
 

@@ -38,34 +38,46 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
         ours: ours.per_core.unwrap_or_default(),
         other: other.as_ref().and_then(|run| run.per_core),
     };
-    table.add(bench.engine, per_core(
-        "check-ins with changes, durable, per core of server CPU",
-        Goals::new(Goal::AtLeast(35_000.0), Goal::AtLeast(12_000.0)),
-        &change,
-        &other_change,
-    ));
-    table.add(bench.engine, per_core(
-        "heartbeats without changes, per core of server CPU",
-        Goals::sqlite(Goal::AtLeast(75_000.0)),
-        &heartbeat,
-        &other_heartbeat,
-    ));
+    table.add(
+        bench.engine,
+        per_core(
+            "check-ins with changes, durable, per core of server CPU",
+            Goals::new(Goal::AtLeast(35_000.0), Goal::AtLeast(12_000.0)),
+            &change,
+            &other_change,
+        ),
+    );
+    table.add(
+        bench.engine,
+        per_core(
+            "heartbeats without changes, per core of server CPU",
+            Goals::sqlite(Goal::AtLeast(75_000.0)),
+            &heartbeat,
+            &other_heartbeat,
+        ),
+    );
     if let Some(database) = change.database {
-        table.add(bench.engine, Row {
-            figure: "CPU time of the database per check-in with changes".into(),
-            unit: "µs",
-            goals: Goals::NONE,
-            ours: database * 1e6 / change.check_ins,
-            other: None,
-        });
+        table.add(
+            bench.engine,
+            Row {
+                figure: "CPU time of the database per check-in with changes".into(),
+                unit: "µs",
+                goals: Goals::NONE,
+                ours: database * 1e6 / change.check_ins,
+                other: None,
+            },
+        );
     }
-    table.add(bench.engine, Row {
-        figure: "written to disk per heartbeat".into(),
-        unit: "bytes",
-        goals: Goals::sqlite(Goal::AtMost(0.0)),
-        ours: heartbeat.written.unwrap_or_default(),
-        other: None,
-    });
+    table.add(
+        bench.engine,
+        Row {
+            figure: "written to disk per heartbeat".into(),
+            unit: "bytes",
+            goals: Goals::sqlite(Goal::AtMost(0.0)),
+            ours: heartbeat.written.unwrap_or_default(),
+            other: None,
+        },
+    );
     let wall = |figure: &str, run: &Run, other: &Option<Run>| Row {
         figure: figure.into(),
         unit: "/s",

@@ -107,12 +107,15 @@ fn start(bench: &Bench, mut server: Server, table: &mut Table) -> anyhow::Result
     let total = server.admin().get("/api/fleet/agents?perPage=1&showInactive=true")?;
     anyhow::ensure!(total["total"] == stored, "{} of {stored} agents exist after the start", total["total"]);
     took.sort_by(f64::total_cmp);
-    table.add(bench.engine, Row {
-        figure: format!("start on a store of {stored} agents, after kill -9, until ready"),
-        unit: "s",
-        goals: Goals::new(Goal::AtMost(0.1), Goal::AtMost(1.0)),
-        ours: took[STARTS / 2],
-        other: None,
-    });
+    table.add(
+        bench.engine,
+        Row {
+            figure: format!("start on a store of {stored} agents, after kill -9, until ready"),
+            unit: "s",
+            goals: Goals::new(Goal::AtMost(0.1), Goal::AtMost(1.0)),
+            ours: took[STARTS / 2],
+            other: None,
+        },
+    );
     Ok(())
 }

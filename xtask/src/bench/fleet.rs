@@ -37,13 +37,16 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let target = Target { url: &server.url, ca: &server.ca(), token: Some(&token) };
     let drones = Drones::start(bench, &target, bench.sizes.agents, &LIVE)?;
     drones.wait_parked(bench.sizes.agents, STILL, WITHIN)?;
-    table.add(bench.engine, Row {
-        figure: "memory per parked agent, kernel included".into(),
-        unit: "KiB",
-        goals: Goals::sqlite(Goal::AtMost(14.0)),
-        ours: per_agent(bench, server.process.usage(), rest, before)?,
-        other,
-    });
+    table.add(
+        bench.engine,
+        Row {
+            figure: "memory per parked agent, kernel included".into(),
+            unit: "KiB",
+            goals: Goals::sqlite(Goal::AtMost(14.0)),
+            ours: per_agent(bench, server.process.usage(), rest, before)?,
+            other,
+        },
+    );
     let usage = server.process.usage();
     let (served, driven, database) = (usage.cpu()?, drones.cpu()?, bench.database_cpu()?);
     roll_out(bench, &admin, &drones, &policy, table)?;

@@ -20,12 +20,15 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
     // Borrowed, because dropping it would end the server before it is measured.
     let other = other.as_ref().and_then(|other| other.usage).map(Usage::resident).transpose()?;
-    table.add(bench.engine, Row {
-        figure: "resident memory of an idle server".into(),
-        unit: "MB",
-        goals: Goals::sqlite(Goal::AtMost(17.0)),
-        ours: megabytes(server.process.usage().resident()?),
-        other: other.map(megabytes),
-    });
+    table.add(
+        bench.engine,
+        Row {
+            figure: "resident memory of an idle server".into(),
+            unit: "MB",
+            goals: Goals::sqlite(Goal::AtMost(17.0)),
+            ours: megabytes(server.process.usage().resident()?),
+            other: other.map(megabytes),
+        },
+    );
     Ok(())
 }

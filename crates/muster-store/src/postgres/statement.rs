@@ -21,7 +21,11 @@ pub(super) enum Prepared {
 }
 
 impl Prepared {
-    pub(super) async fn execute(&self, client: &Client, values: &[Value<'_>]) -> std::result::Result<u64, tokio_postgres::Error> {
+    pub(super) async fn execute(
+        &self,
+        client: &Client,
+        values: &[Value<'_>],
+    ) -> std::result::Result<u64, tokio_postgres::Error> {
         match self {
             Self::Named(statement) => client.execute(statement, &bound(values)).await,
             Self::Unnamed(text) => client.execute_typed(text, &typed(values)).await,

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use muster_core::change::Change;
 use muster_store::testing::{Cluster, Proxy, Traffic};
 use muster_store::{
-    ActionStore as _, AgentStore as _, ChangeStore as _, Options, Precondition, SettingStore as _, SettingWrite, SqlStore, Store as _, StoreError,
-    Write,
+    ActionStore as _, AgentStore as _, ChangeStore as _, Options, Precondition, SettingStore as _, SettingWrite,
+    SqlStore, Store as _, StoreError, Write,
 };
 
 use super::several_nodes::{eventually, open, schema, sql};
@@ -214,9 +214,7 @@ async fn jobs_of_a_transaction_that_fail_are_refused_alone() {
     for stale in [vec![], vec![7], vec![0, 39], many] {
         let schema = schema().await;
         let store = Arc::new(open(&schema).await);
-        for n in 0..40 {
-            commit(&*store, vec![insert(&bare_agent(&format!("agent-{n}")))]).await;
-        }
+        commit(&*store, (0..40).map(|n| insert(&bare_agent(&format!("agent-{n}")))).collect()).await;
         let done = update_together(&schema, &store, &stale).await;
         let expected: Vec<bool> = (0..40).map(|n| !stale.contains(&n)).collect();
         assert_eq!(done, expected, "{stale:?}");
