@@ -13,15 +13,23 @@
 //! A grant of one privilege is not a grant of another:
 //!
 //! ```compile_fail,E0308
-//! use muster_core::authorization::{Actor, AgentsRead, AgentsWrite, Grant, OpContext};
+//! use muster_core::authorization::{Actor, AgentsRead, AgentsTag, Grant, OpContext};
 //!
 //! let context = OpContext::administrator(Actor::System);
-//! let grant: Grant<AgentsWrite> = context.grant::<AgentsRead>().unwrap();
+//! let grant: Grant<AgentsTag> = context.grant::<AgentsRead>().unwrap();
 //! ```
+
+mod privilege;
+mod role;
+mod scope;
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
+pub use self::privilege::*;
+pub use self::role::{BuiltIn, Role};
+pub use self::scope::{BindingScope, Cover, Scope, Selector};
 use crate::id::SpaceId;
 
 /// The caller of an operation.
@@ -35,6 +43,15 @@ pub enum Actor {
         /// User id.
         uid: u32,
     },
+    /// A user, logged in to the page or with a password.
+    User(crate::id::UserId),
+    /// An API token of a user or a service account.
+    Token {
+        /// The owner.
+        owner: crate::id::UserId,
+        /// The token.
+        token: crate::id::TokenId,
+    },
     /// An agent, authenticated by its key.
     Agent(crate::id::AgentId),
 }
@@ -45,88 +62,52 @@ impl fmt::Display for Actor {
             Self::System => f.write_str("system"),
             Self::Local { uid: 0 } => f.write_str("local:root"),
             Self::Local { uid } => write!(f, "local:{uid}"),
+            Self::User(id) => write!(f, "user:{id}"),
+            Self::Token { owner, token } => write!(f, "user:{owner} token:{token}"),
             Self::Agent(id) => write!(f, "agent:{id}"),
         }
     }
 }
 
-/// A privilege; implemented by the types below, which have no values.
-pub trait Privilege: Send + Sync + 'static {
-    /// Name in messages and roles.
-    const NAME: &'static str;
-}
-
-macro_rules! privileges {
-    ($($(#[$doc:meta])* $name:ident = $text:literal;)+) => {
-        $(
-            $(#[$doc])*
-            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-            // Uninhabited, because it exists as a type parameter only.
-            pub enum $name {}
-
-            impl Privilege for $name {
-                const NAME: &'static str = $text;
-            }
-        )+
-    };
-}
-
-privileges! {
-    /// Read agents, their documents and their actions.
-    AgentsRead = "agents-read";
-    /// Tag, reassign, upgrade, unenroll and delete agents; create and cancel actions.
-    AgentsWrite = "agents-write";
-    /// Unenroll agents without waiting for their ack (M24).
-    AgentsForceUnenroll = "agents-force-unenroll";
-    /// Read policies and outputs.
-    PoliciesRead = "policies-read";
-    /// Change policies, outputs and artifacts.
-    PoliciesWrite = "policies-write";
-    /// Read enrollment keys and their tokens.
-    KeysRead = "enrollment-keys-read";
-    /// Create and revoke enrollment keys.
-    KeysWrite = "enrollment-keys-write";
-    /// Read diagnostics and other uploads.
-    FilesRead = "files-read";
-    /// Read the audit log. It is one chain for the whole installation, so this privilege covers every space.
-    AuditRead = "audit-read";
-    /// Read the servers of the fleet, which serve every space.
-    NodesRead = "nodes-read";
-    /// Drain servers.
-    NodesWrite = "nodes-write";
-}
-
-/// Context of an operation: the caller, the space, the privileges, and whether it is a dry run.
+/// Context of an operation: the caller, the space, the entitlements, and whether it is a dry run.
 #[derive(Clone, Debug)]
 pub struct OpContext {
     actor: Actor,
     space: SpaceId,
-    privileges: Privileges,
+    entitlements: Arc<[Entitlement]>,
     dry_run: bool,
 }
 
-/// Privileges of the caller. Roles will come with users and tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Privileges {
-    // By name and not by type, because it is chosen at run time.
-    All,
-    Only(&'static str),
+/// Privileges and where they apply: a binding with the privileges of its role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entitlement {
+    /// The privileges.
+    pub privileges: PrivilegeSet,
+    /// Where they apply.
+    pub scope: BindingScope,
 }
 
 /// Error for a missing privilege.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this needs the privilege {0}")]
-pub struct Forbidden(pub &'static str);
+#[error("the privilege {0} is required")]
+pub struct Forbidden(pub PrivilegeName);
 
 impl OpContext {
     /// Creates the context of an administrator: the local root user, the server's own user, or the server itself.
     pub fn administrator(actor: Actor) -> Self {
-        Self { actor, space: SpaceId::default(), privileges: Privileges::All, dry_run: false }
+        let everything = Entitlement { privileges: PrivilegeSet::all(), scope: BindingScope::System };
+        Self::entitled(actor, [everything])
+    }
+
+    /// Creates the context of a caller with these entitlements.
+    pub fn entitled(actor: Actor, entitlements: impl Into<Arc<[Entitlement]>>) -> Self {
+        Self { actor, space: SpaceId::default(), entitlements: entitlements.into(), dry_run: false }
     }
 
     /// Creates a context with a single privilege.
     pub fn with_only<P: Privilege>(actor: Actor) -> Self {
-        Self { privileges: Privileges::Only(P::NAME), ..Self::administrator(actor) }
+        let only = Entitlement { privileges: [P::NAME].into_iter().collect(), scope: BindingScope::System };
+        Self::entitled(actor, [only])
     }
 
     /// Returns the context for another space.
@@ -141,24 +122,58 @@ impl OpContext {
         Self { dry_run, ..self }
     }
 
+    /// The caller.
+    pub fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// The space in which the caller acts.
+    pub fn space(&self) -> &SpaceId {
+        &self.space
+    }
+
     /// Whether nothing may be committed.
     pub fn is_dry_run(&self) -> bool {
         self.dry_run
     }
 
-    /// Returns the proof that the caller has the privilege `P`.
+    /// Whether any entitlement applies in the space. To everybody else, the space does not exist.
+    pub fn may_enter_space(&self) -> bool {
+        self.entitlements.iter().any(|one| one.scope.space().is_none_or(|space| *space == self.space))
+    }
+
+    /// Returns the proof that the caller has the privilege `P`, for the objects of the space that its entitlements cover.
     pub fn grant<P: Privilege>(&self) -> Result<Grant<P>, Forbidden> {
         // The grant has a copy of the space and of the dry run, so that an operation can't combine the privilege of one
         // request with the space of another.
-        match self.privileges {
-            Privileges::Only(name) if name != P::NAME => Err(Forbidden(P::NAME)),
-            Privileges::All | Privileges::Only(_) => Ok(Grant {
-                actor: self.actor.clone(),
-                space: self.space.clone(),
-                dry_run: self.dry_run,
-                privilege: PhantomData,
-            }),
+        Ok(Grant {
+            actor: self.actor.clone(),
+            space: self.space.clone(),
+            scope: self.scope_of(P::NAME).ok_or(Forbidden(P::NAME))?,
+            dry_run: self.dry_run,
+            privilege: PhantomData,
+        })
+    }
+
+    fn scope_of(&self, privilege: PrivilegeName) -> Option<Scope> {
+        let holding = self.entitlements.iter().filter(|one| one.privileges.contains(privilege));
+        let covers: Vec<Cover<'_>> = holding.filter_map(|one| one.scope.cover(&self.space, privilege)).collect();
+        let selectors = covers.iter().map(|cover| match cover {
+            Cover::All => None,
+            Cover::Part(selector) => Some((*selector).clone()),
+        });
+        match selectors.collect::<Option<Vec<Selector>>>() {
+            None => Some(Scope::Whole),
+            Some(none) if none.is_empty() => None,
+            Some(parts) => Some(Scope::AnyOf(parts)),
         }
+    }
+
+    /// Returns the privileges among `wanted` that the caller does not have in the whole of `scope`. Nobody may give others
+    /// what is not theirs.
+    pub fn lacks(&self, wanted: PrivilegeSet, scope: &BindingScope) -> PrivilegeSet {
+        let covering = self.entitlements.iter().filter(|one| one.scope.contains(scope));
+        covering.fold(wanted, |missing, one| missing.without(one.privileges))
     }
 }
 
@@ -166,6 +181,7 @@ impl OpContext {
 pub struct Grant<P> {
     actor: Actor,
     space: SpaceId,
+    scope: Scope,
     dry_run: bool,
     // A function pointer keeps the type `Send` and `Sync` for any `P`.
     privilege: PhantomData<fn() -> P>,
@@ -182,6 +198,11 @@ impl<P> Grant<P> {
         &self.space
     }
 
+    /// The objects of the space that the grant covers.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     /// Whether nothing may be committed.
     pub fn is_dry_run(&self) -> bool {
         self.dry_run
@@ -191,7 +212,13 @@ impl<P> Grant<P> {
 // Not derived, because that would require `P: Clone`.
 impl<P> Clone for Grant<P> {
     fn clone(&self) -> Self {
-        Self { actor: self.actor.clone(), space: self.space.clone(), dry_run: self.dry_run, privilege: PhantomData }
+        Self {
+            actor: self.actor.clone(),
+            space: self.space.clone(),
+            scope: self.scope.clone(),
+            dry_run: self.dry_run,
+            privilege: PhantomData,
+        }
     }
 }
 
@@ -204,12 +231,13 @@ impl<P: Privilege> fmt::Debug for Grant<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::PolicyId;
 
     #[test]
     fn a_grant_requires_the_privilege() {
         let reader = OpContext::with_only::<AgentsRead>(Actor::Local { uid: 5 });
         assert!(reader.grant::<AgentsRead>().is_ok());
-        assert_eq!(reader.grant::<AgentsWrite>().unwrap_err(), Forbidden("agents-write"));
+        assert_eq!(reader.grant::<AgentsTag>().unwrap_err(), Forbidden(PrivilegeName::AgentsTag));
         assert!(OpContext::administrator(Actor::System).grant::<AgentsForceUnenroll>().is_ok());
     }
 
@@ -217,7 +245,47 @@ mod tests {
     fn a_grant_has_the_space_and_the_dry_run_of_its_context() {
         let blue = SpaceId::trusted("blue");
         let caller = OpContext::administrator(Actor::System).in_space(blue.clone()).trying(true);
-        let grant = caller.grant::<KeysRead>().unwrap();
+        let grant = caller.grant::<EnrollmentRead>().unwrap();
         assert_eq!((grant.space(), grant.is_dry_run()), (&blue, true));
+    }
+
+    fn entitled(privileges: PrivilegeSet, scope: BindingScope) -> Entitlement {
+        Entitlement { privileges, scope }
+    }
+
+    fn part(policy: &str) -> BindingScope {
+        let selector = Selector::Policies(vec![PolicyId::trusted(policy)]);
+        BindingScope::Part { space: SpaceId::default(), selector }
+    }
+
+    #[test]
+    fn a_grant_covers_what_all_entitlements_with_the_privilege_cover() {
+        let operator = BuiltIn::UpgradeOperator.privileges();
+        let caller = |scopes: Vec<BindingScope>| {
+            let all: Vec<_> = scopes.into_iter().map(|scope| entitled(operator, scope)).collect();
+            OpContext::entitled(Actor::System, all)
+        };
+        let (a, b, c) = (PolicyId::trusted("a"), PolicyId::trusted("b"), PolicyId::trusted("c"));
+        let both = caller(vec![part("a"), part("b")]).grant::<AgentsUpgrade>().unwrap();
+        assert!(both.scope().has_agent(Some(&a), &[]) && both.scope().has_agent(Some(&b), &[]));
+        assert!(!both.scope().has_agent(Some(&c), &[]));
+        let wide = caller(vec![part("a"), BindingScope::Space(SpaceId::default())]);
+        assert_eq!(wide.grant::<AgentsUpgrade>().unwrap().scope(), &Scope::Whole);
+        let elsewhere = caller(vec![part("a")]).in_space(SpaceId::trusted("blue"));
+        assert_eq!(elsewhere.grant::<AgentsUpgrade>().unwrap_err(), Forbidden(PrivilegeName::AgentsUpgrade));
+        assert!(!elsewhere.may_enter_space() && wide.may_enter_space());
+    }
+
+    #[test]
+    fn nobody_can_give_what_is_not_theirs() {
+        let own = BuiltIn::UpgradeOperator.privileges();
+        let caller = OpContext::entitled(Actor::System, vec![entitled(own, part("a"))]);
+        assert!(caller.lacks(own, &part("a")).is_empty());
+        assert_eq!(caller.lacks(own, &part("b")), own);
+        assert_eq!(caller.lacks(own, &BindingScope::System), own);
+        let more = caller.lacks(BuiltIn::Helpdesk.privileges(), &part("a"));
+        assert!(more.contains(PrivilegeName::AgentsTag) && !more.contains(PrivilegeName::AgentsRead));
+        let root = OpContext::administrator(Actor::System);
+        assert!(root.lacks(PrivilegeSet::all(), &BindingScope::System).is_empty());
     }
 }

@@ -171,6 +171,28 @@ id_type!(
     NodeId
 );
 
+id_type!(
+    /// Id of a user or a service account.
+    UserId
+);
+id_type!(
+    /// Id of a role.
+    RoleId
+);
+id_type!(
+    /// Id of a binding of a role.
+    BindingId
+);
+id_type!(
+    /// Id of an API token (not its [`KeyId`]).
+    TokenId
+);
+
+id_type!(
+    /// Id of a staged rollout.
+    RolloutId
+);
+
 impl Default for SpaceId {
     /// The space that always exists.
     fn default() -> Self {

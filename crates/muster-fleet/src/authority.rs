@@ -7,11 +7,11 @@
 //!
 //! ```
 //! use muster_core::Error;
-//! use muster_core::authorization::{KeysWrite, OpContext};
+//! use muster_core::authorization::{EnrollmentRevoke, OpContext};
 //! use muster_fleet::Fleet;
 //!
 //! async fn revoke(fleet: &Fleet, context: &OpContext, id: &str) -> Result<(), Error> {
-//!     let key = fleet.enrollment_keys().find::<KeysWrite>(context, id).await?;
+//!     let key = fleet.enrollment_keys().find::<EnrollmentRevoke>(context, id).await?;
 //!     fleet.enrollment_keys().revoke(&key).await
 //! }
 //! ```
@@ -33,11 +33,11 @@
 //!
 //! ```compile_fail,E0308
 //! use muster_core::Error;
-//! use muster_core::authorization::{KeysRead, OpContext};
+//! use muster_core::authorization::{EnrollmentRead, OpContext};
 //! use muster_fleet::Fleet;
 //!
 //! async fn revoke(fleet: &Fleet, context: &OpContext, id: &str) -> Result<(), Error> {
-//!     let key = fleet.enrollment_keys().find::<KeysRead>(context, id).await?;
+//!     let key = fleet.enrollment_keys().find::<EnrollmentRead>(context, id).await?;
 //!     fleet.enrollment_keys().revoke(&key).await
 //! }
 //! ```
@@ -45,11 +45,11 @@
 //! Callers can't construct a proof:
 //!
 //! ```compile_fail,E0624
-//! use muster_core::authorization::{Grant, KeysWrite};
+//! use muster_core::authorization::{Grant, EnrollmentRevoke};
 //! use muster_core::enrollment_key::EnrollmentKey;
 //! use muster_fleet::authority::Authorized;
 //!
-//! fn made_up(key: EnrollmentKey, grant: Grant<KeysWrite>) -> Authorized<EnrollmentKey, KeysWrite> {
+//! fn made_up(key: EnrollmentKey, grant: Grant<EnrollmentRevoke>) -> Authorized<EnrollmentKey, EnrollmentRevoke> {
 //!     Authorized::new(key, grant)
 //! }
 //! ```

@@ -121,7 +121,7 @@ impl ChangeFeed {
             }
             let now = standing.borrow_and_update().clone();
             if now.epoch != epoch {
-                tracing::warn!("this server was taken for dead: its agents poll again, and its caches start empty");
+                tracing::warn!("the lease of this server expired: ended held polls and cleared caches");
                 epoch = now.epoch;
                 self.start_over().await;
             }
@@ -135,7 +135,7 @@ impl ChangeFeed {
         if has_gap(seq, &changes) {
             tracing::warn!(
                 handled = seq,
-                "changes were pruned before this server handled them: its caches start empty"
+                "changes were pruned before this server handled them: ended held polls and cleared caches"
             );
             self.start_over().await;
         }
@@ -276,7 +276,7 @@ mod tests {
 
     use muster_core::action::ActionType;
     use muster_core::agent::{AgentDocuments, AgentRecord};
-    use muster_core::authorization::{Actor, AgentsWrite, OpContext};
+    use muster_core::authorization::{Actor, OpContext};
     use muster_core::testing::bare_agent;
     use muster_store::testing::{Gate, Gated};
     use muster_store::{ActionWrite, StoreError, Write};
@@ -318,7 +318,7 @@ mod tests {
     async fn reassign(by: &TestFleet, ids: &[AgentId]) {
         let context = OpContext::administrator(Actor::Local { uid: 0 });
         let selected = Selected::Ids(ids.to_vec());
-        let selection = by.fleet.agents().select::<AgentsWrite>(&context, &selected).await.unwrap();
+        let selection = by.fleet.agents().select(&context, &selected).await.unwrap();
         let given = by.fleet.actions().reassign(&selection, Some("to"), None, Force::No).await.unwrap();
         assert_eq!(given.targets, ids.len() as u64);
     }
@@ -435,7 +435,7 @@ mod tests {
         let other = test.beside();
         let context = OpContext::administrator(Actor::Local { uid: 0 });
         let selected = Selected::Ids(ids[..2].to_vec());
-        let selection = other.fleet.agents().select::<AgentsWrite>(&context, &selected).await.unwrap();
+        let selection = other.fleet.agents().select(&context, &selected).await.unwrap();
         assert_eq!(other.fleet.agents().delete_many(&selection).await.unwrap(), 2);
         handle_all(&store, &test).await;
         let known: Vec<bool> = ids.iter().map(|id| test.fleet.registry().get(id).is_some()).collect();

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use muster_core::Entropy;
-use muster_core::authorization::{Grant, KeysRead, KeysWrite, OpContext, Privilege};
+use muster_core::authorization::{
+    EnrollmentCreate, EnrollmentRead, EnrollmentReveal, EnrollmentRevoke, Grant, OpContext, Privilege, Scope,
+};
 use muster_core::change::Change;
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::EnrollmentKey;
@@ -80,12 +82,21 @@ impl EnrollmentKeys {
     /// Creates a key; returns it with its token.
     pub async fn create(
         &self,
-        grant: &Grant<KeysWrite>,
+        grant: &Grant<EnrollmentCreate>,
         new: &NewEnrollmentKey,
     ) -> Result<(EnrollmentKey, String), Error> {
         let now = self.clock.now();
         let policy_id = match &new.policy_id {
             Some(id) => Some(self.policy_for_key(grant, id).await?),
+            // A key without a policy belongs to the space as a whole.
+            None if *grant.scope() != Scope::Whole => {
+                return Err(Error::new(
+                    ErrorKind::Forbidden,
+                    "forbidden",
+                    "policy_id: your role applies to some policies only",
+                )
+                .remedy("specify one of these policies"));
+            }
             None => None,
         };
         let id = EnrollmentKeyId::trusted(random_uuid(&*self.entropy));
@@ -123,7 +134,7 @@ impl EnrollmentKeys {
     /// Returns a page of keys of one policy or of all, newest first.
     pub async fn list(
         &self,
-        grant: &Grant<KeysRead>,
+        grant: &Grant<EnrollmentRead>,
         policy: Option<&PolicyId>,
         page: Page,
     ) -> Result<Listed<EnrollmentKey>, Error> {
@@ -133,7 +144,7 @@ impl EnrollmentKeys {
     /// Returns the keys after the one with this creation time and id, newest first, of one policy or of all.
     pub async fn list_after(
         &self,
-        grant: &Grant<KeysRead>,
+        grant: &Grant<EnrollmentRead>,
         policy: Option<&PolicyId>,
         after: (Timestamp, &EnrollmentKeyId),
         limit: u32,
@@ -144,7 +155,7 @@ impl EnrollmentKeys {
     /// Returns a key with its token, if the key is retrievable; this is an audit event (M10).
     pub async fn reveal(
         &self,
-        key: Authorized<EnrollmentKey, KeysRead>,
+        key: Authorized<EnrollmentKey, EnrollmentReveal>,
     ) -> Result<(EnrollmentKey, Option<String>), Error> {
         // A dry run commits nothing, so it would reveal the token without an audit event.
         let Some(sealed) = key.sealed_token.as_ref().filter(|_| !key.grant().is_dry_run()) else {
@@ -159,7 +170,7 @@ impl EnrollmentKeys {
     }
 
     /// Revokes a key: it can't be used from now on. Agents that enrolled with it are not affected.
-    pub async fn revoke(&self, key: &Authorized<EnrollmentKey, KeysWrite>) -> Result<(), Error> {
+    pub async fn revoke(&self, key: &Authorized<EnrollmentKey, EnrollmentRevoke>) -> Result<(), Error> {
         let grant = key.grant();
         let now = self.clock.now();
         let line = audit_line(grant.actor(), now, "enrollment_key.revoke", subject(&key.id), json!({"name": key.name}));
@@ -169,7 +180,7 @@ impl EnrollmentKeys {
     }
 
     /// Revokes a key and deletes its record.
-    pub async fn delete(&self, key: &Authorized<EnrollmentKey, KeysWrite>) -> Result<(), Error> {
+    pub async fn delete(&self, key: &Authorized<EnrollmentKey, EnrollmentRevoke>) -> Result<(), Error> {
         let grant = key.grant();
         let line = audit_line(
             grant.actor(),
@@ -184,8 +195,12 @@ impl EnrollmentKeys {
     }
 
     /// Revokes a key and creates one with the same properties, in one commit. The new key has the same name and
-    /// expiration; its uses are counted from zero.
-    pub async fn replace(&self, old: &Authorized<EnrollmentKey, KeysWrite>) -> Result<(EnrollmentKey, String), Error> {
+    /// expiration; its uses are counted from zero. It returns a token, so it needs the privilege to create keys too.
+    pub async fn replace(
+        &self,
+        old: &Authorized<EnrollmentKey, EnrollmentRevoke>,
+        create: &Grant<EnrollmentCreate>,
+    ) -> Result<(EnrollmentKey, String), Error> {
         let (grant, id) = (old.grant(), &old.id);
         let now = self.clock.now();
         // Otherwise whoever may replace keys could undo a revocation.
@@ -197,7 +212,7 @@ impl EnrollmentKeys {
             return Err(Error::conflict("key_expired", format!("the key {id} has expired and cannot be replaced"))
                 .remedy("create a new key"));
         }
-        let (record, token) = self.successor(grant, old, now)?;
+        let (record, token) = self.successor(create, old, now)?;
         let detail = json!({"name": old.name, "by": record.id});
         // Revoked first in the same commit, because a name must be unique among live keys.
         let writes = vec![
@@ -213,7 +228,7 @@ impl EnrollmentKeys {
 
     fn successor(
         &self,
-        grant: &Grant<KeysWrite>,
+        grant: &Grant<EnrollmentCreate>,
         old: &EnrollmentKey,
         now: Timestamp,
     ) -> Result<(EnrollmentKey, String), Error> {
@@ -237,7 +252,7 @@ impl EnrollmentKeys {
         Ok((record, key.token()))
     }
 
-    async fn policy_for_key(&self, grant: &Grant<KeysWrite>, id: &str) -> Result<PolicyId, Error> {
+    async fn policy_for_key(&self, grant: &Grant<EnrollmentCreate>, id: &str) -> Result<PolicyId, Error> {
         let found = match PolicyId::parse(id) {
             Ok(id) => self.store.seen_by(grant).policy(&id).await?,
             Err(_) => None,

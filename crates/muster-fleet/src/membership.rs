@@ -1,7 +1,7 @@
 //! Direct changes to agents by administrators: metadata, tags, deletion.
 
 use muster_core::agent::AgentRecord;
-use muster_core::authorization::{AgentsWrite, Grant};
+use muster_core::authorization::{AgentsPurge, AgentsTag, Grant};
 use muster_core::change::Change;
 use muster_core::id::AgentId;
 use muster_core::{Error, ErrorKind, status};
@@ -32,7 +32,7 @@ pub struct AgentNote {
 
 impl Agents {
     /// Sets tags and user metadata.
-    pub async fn note(&self, agent: &Authorized<AgentRecord, AgentsWrite>, note: &AgentNote) -> Result<(), Error> {
+    pub async fn note(&self, agent: &Authorized<AgentRecord, AgentsTag>, note: &AgentNote) -> Result<(), Error> {
         let tags = note.tags.as_deref().map(|tags| clean_tags("tags", tags)).transpose()?;
         let metadata = note.user_metadata.as_ref().map(metadata_text).transpose()?;
         let (grant, id) = (agent.grant(), &agent.id);
@@ -53,7 +53,7 @@ impl Agents {
     }
 
     /// Deletes an agent with its documents, keys and uploads (M13). Its actions keep their counts, but not its results.
-    pub async fn delete(&self, agent: &Authorized<AgentRecord, AgentsWrite>) -> Result<(), Error> {
+    pub async fn delete(&self, agent: &Authorized<AgentRecord, AgentsPurge>) -> Result<(), Error> {
         match self.purge(agent.grant(), std::slice::from_ref(&agent.id)).await {
             Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("agent", &agent.id)),
             other => Ok(other?),
@@ -61,7 +61,7 @@ impl Agents {
     }
 
     /// Deletes the selected agents; returns their number. A dry run only counts them.
-    pub async fn delete_many(&self, selection: &Authorized<Selection, AgentsWrite>) -> Result<u64, Error> {
+    pub async fn delete_many(&self, selection: &Authorized<Selection, AgentsPurge>) -> Result<u64, Error> {
         let grant = selection.grant();
         if grant.is_dry_run() {
             return Ok(selection.ids.len() as u64);
@@ -75,7 +75,7 @@ impl Agents {
 
     /// Deletes the agents that still exist. If another request deletes some of them at the same time, the commit
     /// conflicts, and the rest is looked up again.
-    async fn purge_those_left(&self, grant: &Grant<AgentsWrite>, ids: &[AgentId]) -> Result<u64, Error> {
+    async fn purge_those_left(&self, grant: &Grant<AgentsPurge>, ids: &[AgentId]) -> Result<u64, Error> {
         for _ in 0..10 {
             // Each conflict means that another request has deleted at least one of them, so the list shrinks.
             let left = self.records.select(grant, &Selected::Ids(ids.to_vec())).await?.ids;
@@ -88,7 +88,7 @@ impl Agents {
         Err(Error::conflict("agents_busy", "these agents are being deleted by another request; retry"))
     }
 
-    async fn purge(&self, grant: &Grant<AgentsWrite>, ids: &[AgentId]) -> Result<(), StoreError> {
+    async fn purge(&self, grant: &Grant<AgentsPurge>, ids: &[AgentId]) -> Result<(), StoreError> {
         let now = self.clock.now();
         let writes = ids.iter().flat_map(|id| {
             [

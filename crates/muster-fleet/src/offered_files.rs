@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
-use muster_core::authorization::{AgentsWrite, Grant, PoliciesWrite};
+use muster_core::authorization::{AgentsActions, ArtifactsWrite, Grant};
 use muster_core::entropy::random_uuid;
 use muster_core::file::{Artifact, CHUNK_BYTES, DeliverableFile};
 use muster_core::id::FileId;
@@ -26,7 +26,7 @@ impl Files {
     /// Stores a file that one agent may fetch.
     pub async fn offer(
         &self,
-        agent: &Authorized<AgentRecord, AgentsWrite>,
+        agent: &Authorized<AgentRecord, AgentsActions>,
         name: &str,
         mime_type: &str,
         data: &Bytes,
@@ -66,7 +66,7 @@ impl Files {
     /// Stores an artifact under the identifier that policies list; `compress` encodes it with zlib.
     pub async fn store_artifact(
         &self,
-        grant: &Grant<PoliciesWrite>,
+        grant: &Grant<ArtifactsWrite>,
         identifier: &str,
         data: &Bytes,
         compress: bool,

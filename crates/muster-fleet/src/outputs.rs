@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use muster_core::authorization::{Grant, OpContext, PoliciesRead, PoliciesWrite, Privilege};
+use muster_core::authorization::{Grant, OpContext, OutputsRead, OutputsWrite, Privilege};
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
 use muster_core::id::{OutputId, SecretId};
@@ -78,12 +78,12 @@ impl Outputs {
     }
 
     /// Creates an output.
-    pub async fn create(&self, grant: &Grant<PoliciesWrite>, draft: OutputDraft) -> Result<Output, Error> {
+    pub async fn create(&self, grant: &Grant<OutputsWrite>, draft: OutputDraft) -> Result<Output, Error> {
         let draft = &draft;
         self.policies.in_turn(move |turn| async move { self.create_in(&turn, grant, draft.clone()).await }).await
     }
 
-    async fn create_in(&self, turn: &Turn, grant: &Grant<PoliciesWrite>, draft: OutputDraft) -> Result<Output, Error> {
+    async fn create_in(&self, turn: &Turn, grant: &Grant<OutputsWrite>, draft: OutputDraft) -> Result<Output, Error> {
         let now = self.clock.now();
         let id = match draft.id.as_deref() {
             // `propose` is stricter than `parse`: it also rejects ids that routes or command lines would misread.
@@ -108,11 +108,7 @@ impl Outputs {
     }
 
     /// Changes an output. A change without a difference writes nothing.
-    pub async fn update(
-        &self,
-        output: &Authorized<Output, PoliciesWrite>,
-        draft: OutputDraft,
-    ) -> Result<Output, Error> {
+    pub async fn update(&self, output: &Authorized<Output, OutputsWrite>, draft: OutputDraft) -> Result<Output, Error> {
         let draft = &draft;
         let update = move |turn: Turn| async move {
             let before = self.current(output).await?;
@@ -122,11 +118,11 @@ impl Outputs {
     }
 
     /// Deletes an output; a conflict for a default output, and while a policy uses it.
-    pub async fn delete(&self, output: &Authorized<Output, PoliciesWrite>) -> Result<Output, Error> {
+    pub async fn delete(&self, output: &Authorized<Output, OutputsWrite>) -> Result<Output, Error> {
         self.policies.in_turn(move |turn| async move { self.delete_in(&turn, output).await }).await
     }
 
-    async fn delete_in(&self, turn: &Turn, output: &Authorized<Output, PoliciesWrite>) -> Result<Output, Error> {
+    async fn delete_in(&self, turn: &Turn, output: &Authorized<Output, OutputsWrite>) -> Result<Output, Error> {
         let grant = output.grant();
         let output = self.current(output).await?;
         if output.is_default || output.is_default_monitoring {
@@ -153,7 +149,7 @@ impl Outputs {
     }
 
     /// Returns all outputs by name; their secrets are `{"id": …}`.
-    pub async fn list(&self, grant: &Grant<PoliciesRead>) -> Result<Vec<Output>, Error> {
+    pub async fn list(&self, grant: &Grant<OutputsRead>) -> Result<Vec<Output>, Error> {
         Ok(self.store.seen_by(grant).outputs().await?)
     }
 
@@ -165,7 +161,7 @@ impl Outputs {
 
     async fn save_output(
         &self,
-        grant: &Grant<PoliciesWrite>,
+        grant: &Grant<OutputsWrite>,
         turn: &Turn,
         before: Output,
         draft: OutputDraft,

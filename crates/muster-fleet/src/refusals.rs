@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use muster_core::authorization::{AgentsRead, Grant};
+use muster_core::authorization::{Grant, RefusalsRead};
 use muster_core::time::Timestamp;
 
 /// Maximum number of rows.
@@ -126,7 +126,7 @@ impl Refusals {
     }
 
     /// Returns the latest rejections, newest first.
-    pub fn list(&self, _grant: &Grant<AgentsRead>) -> Vec<RefusedRow> {
+    pub fn list(&self, _grant: &Grant<RefusalsRead>) -> Vec<RefusedRow> {
         self.rows()
     }
 

@@ -1,7 +1,7 @@
-//! Reads scoped to a space. Like commits, reads name their authority.
+//! Reads scoped to a space, and to the part of it that a grant covers. Like commits, reads name their authority.
 //!
-//! Administrators read through a [`Scoped`], which is constructed from a grant. It adds the space to every query, so
-//! that no service can forget it. Only the server itself and authenticated agents may read across spaces.
+//! People read through a [`Scoped`], which is constructed from a grant. It adds the space and the scope of the grant to
+//! every query, so that no service can forget them. Only the server itself and authenticated agents may read across spaces.
 //!
 //! ```
 //! use muster_core::agent::AgentRecord;
@@ -48,38 +48,51 @@
 //! }
 //! ```
 
+use std::collections::BTreeSet;
+
 use muster_core::action::{Action, ActionCounts, ActionResult, Target};
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
+use muster_core::authorization::{Scope, Selector};
 use muster_core::credential::Credential;
 use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::file::Upload;
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, OutputId, PolicyId, SpaceId};
+use muster_core::file::{DeliverableFile, Upload};
+use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, OutputId, PolicyId, RolloutId, SpaceId};
 use muster_core::output::Output;
 use muster_core::output_key::{KeyCounts, OutputCluster, OutputKey};
 use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::rollout::{Place, Rollout, Subject};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
-use muster_store::query::{ActionFilter, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
+use muster_store::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
 use muster_store::{Resources, StoreError};
 
-/// A view of the store that is limited to one space: objects of other spaces don't exist in it.
+/// Keys of one policy that a caller with a limited scope sees.
+const MOST_KEYS: u32 = 1_000;
+
+/// A view of the store that is limited to one space, and to the scope of a grant: other objects don't exist in it.
 ///
 /// Dependent data (documents, targets, revisions) is read with the record that it belongs to, which has the space.
 #[derive(Clone, Copy)]
 pub struct Scoped<'a> {
     store: &'a dyn Resources,
     space: &'a SpaceId,
+    scope: &'a Scope,
 }
 
 impl<'a> Scoped<'a> {
     /// Called only by the watched store, for a grant or for the server itself.
-    pub(crate) fn new(store: &'a dyn Resources, space: &'a SpaceId) -> Self {
-        Self { store, space }
+    pub(crate) fn new(store: &'a dyn Resources, space: &'a SpaceId, scope: &'a Scope) -> Self {
+        Self { store, space, scope }
     }
 
     /// The space.
     pub fn space(&self) -> &'a SpaceId {
         self.space
+    }
+
+    // An action belongs to all its targets. Until it can be shown in part, it is shown only to those who see all agents.
+    fn is_whole(&self) -> bool {
+        *self.scope == Scope::Whole
     }
 
     // For tables without a column for the space. The result for a foreign record is empty and not an error, as if the
@@ -93,7 +106,8 @@ impl<'a> Scoped<'a> {
 impl Scoped<'_> {
     /// Returns an agent's record.
     pub async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
-        self.store.agent_in(self.space, id).await
+        let found = self.store.agent_in(self.space, id).await?;
+        Ok(found.filter(|agent| self.scope.has_agent(agent.policy_id.as_ref(), &agent.tags)))
     }
 
     /// Returns an agent's documents.
@@ -151,7 +165,11 @@ impl Scoped<'_> {
 
     // Replaces a space in the filter: a caller's filter can't widen the scope.
     fn agents_that(&self, filter: &AgentFilter) -> AgentFilter {
-        AgentFilter { space: Some(self.space.clone()), ..filter.clone() }
+        let mut conditions = filter.conditions.clone();
+        if let Scope::AnyOf(selectors) = self.scope {
+            conditions.push(AgentCondition::Any(selectors.iter().map(selected_by).collect()));
+        }
+        AgentFilter { space: Some(self.space.clone()), conditions }
     }
 }
 
@@ -159,7 +177,8 @@ impl Scoped<'_> {
 impl Scoped<'_> {
     /// Returns an action.
     pub async fn action(&self, id: &ActionId) -> Result<Option<Action>, StoreError> {
-        self.store.action_in(self.space, id).await
+        let found = self.store.action_in(self.space, id).await?;
+        Ok(found.filter(|_| self.is_whole()))
     }
 
     /// Returns a page of matching actions with their counts, newest first.
@@ -168,6 +187,9 @@ impl Scoped<'_> {
         filter: ActionFilter,
         page: Page,
     ) -> Result<Listed<(Action, ActionCounts)>, StoreError> {
+        if !self.is_whole() {
+            return Ok(Listed { items: Vec::new(), total: 0, unreadable: 0 });
+        }
         self.store.actions(&ActionFilter { space: Some(self.space.clone()), ..filter }, page).await
     }
 
@@ -204,27 +226,50 @@ impl Scoped<'_> {
 impl Scoped<'_> {
     /// Returns a policy.
     pub async fn policy(&self, id: &PolicyId) -> Result<Option<Policy>, StoreError> {
-        self.store.policy_in(self.space, id).await
+        if self.scope.has_policy(id) { self.store.policy_in(self.space, id).await } else { Ok(None) }
     }
 
     /// Returns the policy with that name.
     pub async fn policy_by_name(&self, name: &str) -> Result<Option<Policy>, StoreError> {
-        self.store.policy_by_name(self.space, name).await
+        let found = self.store.policy_by_name(self.space, name).await?;
+        Ok(found.filter(|policy| self.scope.has_policy(&policy.id)))
     }
 
     /// Returns a page of policies by name.
     pub async fn policies(&self, page: Page) -> Result<Listed<Policy>, StoreError> {
-        self.store.policies(Some(self.space), page).await
+        let Some(ids) = self.scope.policies() else { return self.store.policies(Some(self.space), page).await };
+        let mut items = self.policies_among(&ids).await?;
+        let total = items.len() as u64;
+        items = items.into_iter().skip(page.offset as usize).take(page.limit as usize).collect();
+        Ok(Listed { items, total, unreadable: 0 })
+    }
+
+    // A scope lists few policies, so they are read one by one.
+    async fn policies_among(&self, ids: &[PolicyId]) -> Result<Vec<Policy>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids.iter().collect::<BTreeSet<_>>() {
+            found.extend(self.store.policy_in(self.space, id).await?);
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
     }
 
     /// Returns the policies after a name, by name.
     pub async fn policies_after(&self, name: &str, limit: u32) -> Result<Readable<Policy>, StoreError> {
-        self.store.policies_after(self.space, name, limit).await
+        let Some(ids) = self.scope.policies() else {
+            return self.store.policies_after(self.space, name, limit).await;
+        };
+        let mut items = self.policies_among(&ids).await?;
+        items.retain(|policy| policy.name.as_str() > name);
+        items.truncate(limit as usize);
+        Ok(Readable { items, unreadable: 0 })
     }
 
     /// Returns the number of active agents on each policy that has any.
     pub async fn policy_agent_counts(&self) -> Result<Vec<(PolicyId, u64)>, StoreError> {
-        self.store.policy_agent_counts(self.space).await
+        let mut counts = self.store.policy_agent_counts(self.space).await?;
+        counts.retain(|(policy, _)| self.scope.has_policy(policy));
+        Ok(counts)
     }
 
     /// Returns the newest revision of a policy.
@@ -240,6 +285,34 @@ impl Scoped<'_> {
     /// Returns numbers, times and authors of a policy's revisions, newest first.
     pub async fn revisions(&self, policy: &Policy) -> Result<Vec<(i64, Timestamp, String)>, StoreError> {
         if self.holds(&policy.space) { self.store.policy_revisions(&policy.id).await } else { Ok(Vec::new()) }
+    }
+}
+
+/// Rollouts.
+impl Scoped<'_> {
+    /// Returns a rollout.
+    pub async fn rollout(&self, id: &RolloutId) -> Result<Option<Rollout>, StoreError> {
+        let found = self.store.rollout_in(self.space, id).await?;
+        Ok(found.filter(|rollout| self.has_rollout(rollout)))
+    }
+
+    /// Returns a page of rollouts, newest first. A caller with a limited scope gets those on the page that it covers.
+    pub async fn rollouts(&self, page: Page) -> Result<Listed<Rollout>, StoreError> {
+        let mut found = self.store.rollouts(self.space, page).await?;
+        found.items.retain(|rollout| self.has_rollout(rollout));
+        Ok(found)
+    }
+
+    fn has_rollout(&self, rollout: &Rollout) -> bool {
+        match &rollout.subject {
+            Subject::Policy { policy, .. } => self.scope.has_policy(policy),
+            Subject::Upgrade { .. } => self.is_whole(),
+        }
+    }
+
+    /// Returns the place in rollouts of the matching agent after `before` others; `None` if there are fewer.
+    pub async fn agent_place(&self, filter: &AgentFilter, before: u32) -> Result<Option<Place>, StoreError> {
+        self.store.agent_place(&self.agents_that(filter), before).await
     }
 }
 
@@ -280,7 +353,8 @@ impl Scoped<'_> {
 
     /// Returns an enrollment key.
     pub async fn enrollment_key(&self, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError> {
-        self.store.enrollment_key_in(self.space, id).await
+        let found = self.store.enrollment_key_in(self.space, id).await?;
+        Ok(found.filter(|key| self.has_key(key)))
     }
 
     /// Returns a page of enrollment keys of one policy or of all, newest first.
@@ -289,7 +363,13 @@ impl Scoped<'_> {
         policy: Option<&PolicyId>,
         page: Page,
     ) -> Result<Listed<EnrollmentKey>, StoreError> {
-        self.store.enrollment_keys(self.space, policy, page).await
+        if self.is_whole() {
+            return self.store.enrollment_keys(self.space, policy, page).await;
+        }
+        let items = self.keys_among(policy).await?;
+        let total = items.len() as u64;
+        let items = items.into_iter().skip(page.offset as usize).take(page.limit as usize).collect();
+        Ok(Listed { items, total, unreadable: 0 })
     }
 
     /// Returns the enrollment keys after the one with this creation time and id, newest first.
@@ -299,16 +379,51 @@ impl Scoped<'_> {
         after: (Timestamp, &EnrollmentKeyId),
         limit: u32,
     ) -> Result<Readable<EnrollmentKey>, StoreError> {
-        self.store.enrollment_keys_after(self.space, policy, after, limit).await
+        if self.is_whole() {
+            return self.store.enrollment_keys_after(self.space, policy, after, limit).await;
+        }
+        let mut items = self.keys_among(policy).await?;
+        items.retain(|key| (key.created_at, &key.id) < after);
+        items.truncate(limit as usize);
+        Ok(Readable { items, unreadable: 0 })
+    }
+
+    fn has_key(&self, key: &EnrollmentKey) -> bool {
+        self.is_whole() || key.policy_id.as_ref().is_some_and(|policy| self.scope.has_policy(policy))
+    }
+
+    // Keys of the policies of a limited scope, newest first.
+    async fn keys_among(&self, policy: Option<&PolicyId>) -> Result<Vec<EnrollmentKey>, StoreError> {
+        let ids = self.scope.policies().unwrap_or_default();
+        let mut found = Vec::new();
+        for id in ids.iter().filter(|id| policy.is_none_or(|only| only == *id)).collect::<BTreeSet<_>>() {
+            let page = Page { offset: 0, limit: MOST_KEYS };
+            found.extend(self.store.enrollment_keys(self.space, Some(id), page).await?.items);
+        }
+        found.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+        Ok(found)
+    }
+
+    /// Returns the files that an agent may fetch, newest first.
+    pub async fn files_of(&self, agent: &AgentRecord) -> Result<Vec<DeliverableFile>, StoreError> {
+        if self.holds(&agent.space) { self.store.files_of(&agent.id).await } else { Ok(Vec::new()) }
     }
 
     /// Returns an upload.
     pub async fn upload(&self, id: &FileId) -> Result<Option<Upload>, StoreError> {
-        self.store.upload_in(self.space, id).await
+        let Some(upload) = self.store.upload_in(self.space, id).await? else { return Ok(None) };
+        Ok(self.agent(&upload.agent_id).await?.map(|_| upload))
     }
 
     /// Returns an agent's uploads, newest first.
     pub async fn uploads(&self, agent: &AgentRecord) -> Result<Vec<Upload>, StoreError> {
         if self.holds(&agent.space) { self.store.uploads(&agent.id).await } else { Ok(Vec::new()) }
+    }
+}
+
+fn selected_by(selector: &Selector) -> AgentCondition {
+    match selector {
+        Selector::Policies(ids) => AgentCondition::Policies(ids.clone()),
+        Selector::Tags(tags) => AgentCondition::Tags(tags.clone()),
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use muster_core::Error;
 use muster_core::action::{Action, ActionType, TargetState};
 use muster_core::agent::AgentRecord;
-use muster_core::authorization::{AgentsWrite, FilesRead, OpContext, Privilege};
+use muster_core::authorization::{DiagnosticsDownload, OpContext, Privilege};
 use muster_core::file::{DeliverableFile, FileStatus, Upload};
 use muster_core::id::{ActionId, AgentId, FileId};
 use muster_core::time::Timestamp;
@@ -58,7 +58,10 @@ pub struct UploadView {
 
 impl Files {
     /// Returns an agent's uploads and pending requests, newest first.
-    pub async fn uploads_of(&self, agent: &Authorized<AgentRecord, FilesRead>) -> Result<Vec<UploadView>, Error> {
+    pub async fn uploads_of(
+        &self,
+        agent: &Authorized<AgentRecord, DiagnosticsDownload>,
+    ) -> Result<Vec<UploadView>, Error> {
         let seen = self.store.seen_by(agent.grant());
         let uploads = seen.uploads(agent).await?;
         // An action has at most one upload per agent that counts; a later one replaces a failed one.
@@ -83,7 +86,7 @@ impl Files {
     /// Returns a complete upload and a stream of its bytes; the download is an audit event.
     pub async fn download(
         &self,
-        upload: Authorized<Upload, FilesRead>,
+        upload: Authorized<Upload, DiagnosticsDownload>,
     ) -> Result<(Upload, mpsc::Receiver<Bytes>), Error> {
         let grant = upload.grant().clone();
         let upload = upload.into_inner();
@@ -100,7 +103,7 @@ impl Files {
     }
 
     /// Deletes an upload's data; its record remains.
-    pub async fn delete_upload(&self, upload: Authorized<Upload, AgentsWrite>) -> Result<(), Error> {
+    pub async fn delete_upload(&self, upload: Authorized<Upload, DiagnosticsDownload>) -> Result<(), Error> {
         let grant = upload.grant().clone();
         let upload = upload.into_inner();
         let detail = json!({"agent": upload.agent_id, "name": upload.name});

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use muster_core::authorization::{AuditRead, Grant};
+use muster_core::authorization::{AuditRead, Grant, Scope};
 use muster_core::id::SpaceId;
 use muster_core::time::Clock;
 use muster_store::{AuditStore, Committed, FileStore, Resources, SettingWrite, Store, StoreError, Write};
@@ -91,12 +91,12 @@ impl WatchedStore {
 
     /// Returns the view of an administrator: the space of the grant.
     pub fn seen_by<'a, P>(&'a self, grant: &'a Grant<P>) -> Scoped<'a> {
-        Scoped::new(&*self.inner, grant.space())
+        Scoped::new(&*self.inner, grant.space(), grant.scope())
     }
 
     /// Returns the view of one space, for the server's own tasks.
     pub(crate) fn within<'a>(&'a self, _by: &System, space: &'a SpaceId) -> Scoped<'a> {
-        Scoped::new(&*self.inner, space)
+        Scoped::new(&*self.inner, space, &Scope::Whole)
     }
 
     /// Returns all spaces, for the server and authenticated agents.
@@ -263,7 +263,7 @@ mod tests {
         let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
         store.use_disk(disk.clone(), false);
         let busy = |_: Vec<Write>| -> Applying<'_> {
-            Box::pin(std::future::ready(Err(StoreError::unavailable("too much is waiting for the store"))))
+            Box::pin(std::future::ready(Err(StoreError::unavailable("too many writes are waiting for the store"))))
         };
         store.commit_by(vec![revoke()], busy).await.unwrap_err();
         assert!(!store.is_on_reserve() && disk.reserve.load(Ordering::SeqCst));

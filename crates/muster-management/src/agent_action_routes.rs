@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
-use muster_core::authorization::{AgentsForceUnenroll, AgentsWrite, OpContext};
+use muster_core::authorization::{AgentsForceUnenroll, OpContext, Privilege};
 use muster_protocol::management::action::{Action, CreateAction};
 use muster_protocol::management::agent_action::{
     ChangeTags, CreatedAction, Diagnostics, Migrate, PrivilegeLevelChange, Reassign, Unenroll, Upgrade,
@@ -43,7 +43,7 @@ fn created(given: &Submitted) -> Answer<CreatedAction> {
 }
 
 /// Selects the agent of the path. A selection of one goes through the same service as a bulk request.
-async fn one(fleet: &Fleet, context: &OpContext, id: &str) -> Result<Authorized<Selection, AgentsWrite>, Error> {
+async fn one<P: Privilege>(fleet: &Fleet, context: &OpContext, id: &str) -> Result<Authorized<Selection, P>, Error> {
     fleet.agents().select(context, &Selected::one(id)?).await
 }
 

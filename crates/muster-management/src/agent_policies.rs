@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
-use muster_core::authorization::{Grant, OpContext, PoliciesRead, PoliciesWrite};
+use muster_core::authorization::{Grant, OpContext, PoliciesRead};
 use muster_core::policy::Policy;
 use muster_protocol::management::agent_policy::{
     AgentPolicy, AppliedPolicy, ApplyPolicy, BulkGet, CopyAgentPolicy, DeleteAgentPolicy, DeletedAgentPolicy, Diff,
@@ -155,10 +155,14 @@ async fn apply(
     Body(body): Body<ApplyPolicy>,
 ) -> Answer<Item<AppliedPolicy>> {
     let context = dry_run.of(context);
-    let done = fleet.policies().apply(&context.grant()?, application(body, version)).await?;
+    let done = fleet.policies().apply(&context, application(body, version)?).await?;
+    let wave_agents = match &done.rollout {
+        Some(rollout) => fleet.rollouts().preview(&context.grant()?, &done.saved.policy.id, &rollout.plan).await?,
+        None => Vec::new(),
+    };
     // Counted after the change, so that the response describes the policy as it is now.
     let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
-    Ok(item(applied(done, &counts)))
+    Ok(item(AppliedPolicy { wave_agents, ..applied(done, &counts) }))
 }
 
 async fn bulk_get(
@@ -203,7 +207,7 @@ async fn update(
     }
     // The dry run is a property of the context: the service runs as usual and skips its commit.
     let context = dry_run.of(context);
-    let before = fleet.policies().find::<PoliciesWrite>(&context, &id).await?;
+    let before = fleet.policies().find(&context, &id).await?;
     let mut wanted = draft(body)?;
     // From `If-Match`: the update fails if someone else changed the policy since it was read.
     wanted.expected.version = version;
@@ -219,7 +223,7 @@ async fn copy(
     Body(body): Body<CopyAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
     // The write privilege, because copying creates a policy.
-    let from = fleet.policies().find::<PoliciesWrite>(&context, &id).await?;
+    let from = fleet.policies().find(&context, &id).await?;
     let copied = fleet.policies().copy(&from, &body.name, body.description).await?;
     Ok(item(saved(copied, &AgentCounts::default())))
 }
@@ -230,7 +234,7 @@ async fn delete(
     Query(dry_run): Query<DryRun>,
     Body(body): Body<DeleteAgentPolicy>,
 ) -> Answer<DeletedAgentPolicy> {
-    let found = fleet.policies().find::<PoliciesWrite>(&dry_run.of(context), &body.agent_policy_id).await?;
+    let found = fleet.policies().find(&dry_run.of(context), &body.agent_policy_id).await?;
     let gone = fleet.policies().delete(&found, body.force.into()).await?;
     Ok(Json(DeletedAgentPolicy { id: gone.id.to_string(), name: gone.name }))
 }
@@ -339,7 +343,7 @@ async fn roll_back(
     Body(body): Body<Rollback>,
 ) -> Answer<Item<AgentPolicy>> {
     let context = dry_run.of(context);
-    let before = fleet.policies().find::<PoliciesWrite>(&context, &id).await?;
+    let before = fleet.policies().find(&context, &id).await?;
     let rolled = fleet.policies().roll_back(&before, body.revision, body.force.into()).await?;
     let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
     Ok(item(saved(rolled, &counts)))

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
-use muster_core::authorization::{AgentsRead, AgentsWrite};
+use muster_core::authorization::AgentsRead;
 use muster_core::id::PolicyId;
 use muster_core::status::Status;
 use muster_protocol::management::Item;
@@ -165,7 +165,7 @@ async fn update(
 ) -> Answer<Item<Agent>> {
     let note = AgentNote { tags: body.tags, user_metadata: body.user_provided_metadata };
     let agents = fleet.agents();
-    agents.note(&agents.find::<AgentsWrite>(&context, &id).await?, &note).await?;
+    agents.note(&agents.find(&context, &id).await?, &note).await?;
     // Read again, because the service normalizes tags.
     let agent = agents.find::<AgentsRead>(&context, &id).await?;
     Ok(item(convert::agent(agents.show(agent).await?)))

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use muster_core::authorization::{AgentsForceUnenroll, AgentsWrite, OpContext};
+use muster_core::authorization::{
+    AgentsActions, AgentsForceUnenroll, AgentsMigrate, AgentsPurge, AgentsReassign, AgentsTag, AgentsUnenroll,
+    AgentsUpgrade, DiagnosticsRequest, OpContext,
+};
 use muster_core::id::AgentId;
 use muster_protocol::management::agent_action::{CreatedAction, CreatedActions};
 use muster_protocol::management::bulk::{
@@ -97,7 +100,7 @@ async fn unenroll(
         let (context, agents) = act_on!(fleet, context, body, AgentsForceUnenroll);
         return created(&context, &fleet.actions().force_unenroll(&agents, force).await?);
     }
-    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    let (context, agents) = act_on!(fleet, context, body, AgentsUnenroll);
     created(&context, &fleet.actions().unenroll(&agents, force).await?)
 }
 
@@ -106,7 +109,7 @@ async fn reassign(
     Caller(context): Caller,
     Body(body): Body<BulkReassign>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    let (context, agents) = act_on!(fleet, context, body, AgentsReassign);
     let (policy, force) = (body.policy_id.as_deref(), body.force.into());
     created(&context, &fleet.actions().reassign(&agents, policy, body.policy_revision, force).await?)
 }
@@ -116,7 +119,7 @@ async fn upgrade(
     Caller(context): Caller,
     Body(body): Body<BulkUpgrade>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    let (context, agents) = act_on!(fleet, context, body, AgentsUpgrade);
     created(&context, &fleet.actions().upgrade(&agents, &requests::bulk_upgrade(body)?).await?)
 }
 
@@ -125,7 +128,7 @@ async fn roll_back(
     Caller(context): Caller,
     Body(body): Body<BulkRollback>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    let (context, agents) = act_on!(fleet, context, body, AgentsUpgrade);
     // Agents may offer different versions to return to, and an action has one version: one action for each (MG138).
     let given = fleet.actions().roll_back(&agents).await?;
     if context.is_dry_run() {
@@ -140,7 +143,7 @@ async fn diagnostics(
     Caller(context): Caller,
     Body(body): Body<BulkDiagnostics>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    let (context, agents) = act_on!(fleet, context, body, DiagnosticsRequest);
     created(
         &context,
         &fleet.actions().request_diagnostics(&agents, &body.additional_metrics.unwrap_or_default()).await?,
@@ -152,7 +155,7 @@ async fn tags(
     Caller(context): Caller,
     Body(body): Body<BulkTags>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    let (context, agents) = act_on!(fleet, context, body, AgentsTag);
     let change = requests::tags(body.tags_to_add, body.tags_to_remove)?;
     created(&context, &fleet.actions().change_tags(&agents, &change).await?)
 }
@@ -162,7 +165,7 @@ async fn migrate(
     Caller(context): Caller,
     Body(body): Body<BulkMigrate>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    let (context, agents) = act_on!(fleet, context, body, AgentsMigrate);
     let request = requests::bulk_migrate(body.uri, body.enrollment_token, body.settings)?;
     created(&context, &fleet.actions().migrate(&agents, &request).await?)
 }
@@ -172,7 +175,7 @@ async fn privilege_level(
     Caller(context): Caller,
     Body(body): Body<BulkPrivilegeLevelChange>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    let (context, agents) = act_on!(fleet, context, body, AgentsMigrate);
     created(&context, &fleet.actions().change_privilege_level(&agents, requests::user(body.user_info)).await?)
 }
 
@@ -181,7 +184,7 @@ async fn any(
     Caller(context): Caller,
     Body(body): Body<BulkActions>,
 ) -> Answer<BulkAnswer> {
-    let (context, agents) = act_on!(fleet, context, body, AgentsWrite);
+    let (context, agents) = act_on!(fleet, context, body, AgentsActions);
     let request = requests::any(body.action, fleet.now())?;
     created(&context, &fleet.actions().create(&agents, request).await?)
 }
@@ -191,7 +194,7 @@ async fn delete(
     Caller(context): Caller,
     Body(body): Body<BulkDelete>,
 ) -> Answer<BulkAnswer> {
-    let (_, agents) = act_on!(fleet, context, body, AgentsWrite);
+    let (_, agents) = act_on!(fleet, context, body, AgentsPurge);
     // Deletion is not an action: nothing is sent to the agents, whose keys stop working.
     let count = fleet.agents().delete_many(&agents).await?;
     Ok(Json(BulkAnswer::Counted(Counted { count, ..Counted::default() })))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
-use muster_core::authorization::{Grant, KeysRead};
+use muster_core::authorization::{EnrollmentRead, Grant};
 use muster_core::enrollment_key::EnrollmentKey as Record;
 use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_protocol::management::Item;
@@ -86,7 +86,7 @@ async fn list(
 }
 
 /// Reads all matching keys in batches.
-async fn every_match(fleet: &Fleet, grant: &Grant<KeysRead>, kuery: &str) -> Result<Readable<Record>, Error> {
+async fn every_match(fleet: &Fleet, grant: &Grant<EnrollmentRead>, kuery: &str) -> Result<Readable<Record>, Error> {
     let mut found = Vec::new();
     let Listed { items: mut batch, mut unreadable, .. } =
         fleet.enrollment_keys().list(grant, None, Page { offset: 0, limit: cursor::BATCH }).await?;
@@ -195,7 +195,7 @@ async fn replace_one(
 ) -> Answer<CreatedEnrollmentKey> {
     let context = dry_run.of(context);
     let keys = fleet.enrollment_keys();
-    let (key, token) = keys.replace(&keys.find(&context, &id).await?).await?;
+    let (key, token) = keys.replace(&keys.find(&context, &id).await?, &context.grant()?).await?;
     if context.is_dry_run() {
         // The token of a dry run is never stored, so showing it would mislead.
         let item = convert::key(key, None, fleet.now());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
-use muster_core::authorization::PoliciesRead;
+use muster_core::authorization::OutputsRead;
 use muster_core::output::Output as Record;
 use muster_core::output_key::KeyCounts;
 use muster_protocol::management::output::{DeletedId, Output, OutputHealth, OutputKeyCounts};
@@ -111,7 +111,7 @@ async fn create(
 }
 
 async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Output>> {
-    Ok(item(output(fleet.outputs().find::<PoliciesRead>(&context, &id).await?.into_inner())))
+    Ok(item(output(fleet.outputs().find::<OutputsRead>(&context, &id).await?.into_inner())))
 }
 
 async fn update(

@@ -1,5 +1,5 @@
-//! Generates `docs/conformance.md`: every numbered statement about the Elastic Agent protocol (EA1–EA147) and every
-//! deliberate deviation (D1–D24), with the tests that verify it or the reason that it has none.
+//! Generates `docs/conformance.md`: every numbered statement of the reference pages, with the tests that verify it or the
+//! reason that it has none.
 //!
 //! The name of a test determines the statements that it verifies: `ea40_…` verifies EA40, `ea35_ea36_…` verifies both,
 //! and `d6_…` verifies D6.
@@ -15,12 +15,10 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::shell;
-use names::{Number, TestName};
+use names::{List, Number, TestName};
+use statements::Statement;
 
 const FILE: &str = "docs/conformance.md";
-
-/// Link from the file to the page of the statements.
-const REFERENCE: &str = "reference/elastic-agent-protocol.md";
 
 /// Arguments of `conformance`.
 #[derive(Args)]
@@ -92,15 +90,14 @@ impl Table {
 
     fn render(&self) -> String {
         let mut page = String::from(HEAD);
-        let (ours, theirs): (Vec<_>, Vec<_>) = statements::all().into_iter().partition(|one| one.number.is_deviation());
-        for (title, statements) in [(STATEMENTS, theirs), (DEVIATIONS, ours)] {
-            page.push_str(title);
-            for statement in statements {
-                let proof = self.proof(statement.number);
-                // Anchors in the reference page are in lower case.
-                let anchor = format!("{}#{}", REFERENCE, statement.number.to_string().to_lowercase());
-                let text = statement.text.replace('|', "\\|");
-                let _ = writeln!(page, "| [{}]({anchor}) | {text} | {proof} |", statement.number);
+        let statements = statements::all();
+        for list in List::ALL {
+            page.push_str(title(list));
+            for Statement { number, page: file, text } in statements.iter().filter(|one| one.number.list == list) {
+                // Anchors in the reference pages are in lower case.
+                let anchor = format!("{file}#{}", number.to_string().to_lowercase());
+                let (text, proof) = (text.replace('|', "\\|"), self.proof(*number));
+                let _ = writeln!(page, "| [{number}]({anchor}) | {text} | {proof} |");
             }
         }
         page
@@ -115,8 +112,8 @@ impl Table {
 /// The cell for a statement with these tests, and the reason why it is not completely implemented.
 fn cell(tests: &[String], reason: Option<&str>) -> String {
     match reason {
-        Some(reason) if tests.is_empty() => format!("not implemented: {reason}"),
-        Some(reason) => format!("{}; the rest is not implemented: {reason}", tests.join("<br>")),
+        Some(reason) if tests.is_empty() => format!("no test: {reason}"),
+        Some(reason) => format!("{}; the rest has no test: {reason}", tests.join("<br>")),
         None if tests.is_empty() => "**no test**".to_owned(),
         None => tests.join("<br>"),
     }
@@ -130,19 +127,42 @@ the statements that it verifies: `ea24_the_version_is_reported_to_valid_keys_onl
 [reference](reference/README.md).
 ";
 
-const STATEMENTS: &str = "
+fn title(list: List) -> &'static str {
+    match list {
+        List::Ea => {
+            "
 ## Requirements of the Elastic Agent protocol
 
 | | the server | verified by |
 | --- | --- | --- |
-";
-
-const DEVIATIONS: &str = "
+"
+        }
+        List::D => {
+            "
 ## Deliberate deviations from Elastic's Fleet Server
 
 | | deviation | verified by |
 | --- | --- | --- |
-";
+"
+        }
+        List::Mg => {
+            "
+## Requirements of the management API
+
+| | requirement | verified by |
+| --- | --- | --- |
+"
+        }
+        List::Ag => {
+            "
+## Requirements of the endpoint agent
+
+| | requirement | verified by |
+| --- | --- | --- |
+"
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -159,10 +179,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unimplemented_part_of_a_statement_is_listed() {
+    fn an_untested_part_of_a_statement_is_listed() {
         let test = ["`a` (b.rs)".to_owned()];
-        assert_eq!(cell(&[], Some("later")), "not implemented: later");
-        assert_eq!(cell(&test, Some("later")), "`a` (b.rs); the rest is not implemented: later");
+        assert_eq!(cell(&[], Some("later")), "no test: later");
+        assert_eq!(cell(&test, Some("later")), "`a` (b.rs); the rest has no test: later");
         assert_eq!((cell(&test, None), cell(&[], None)), (test[0].clone(), "**no test**".to_owned()));
     }
 }

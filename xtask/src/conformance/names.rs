@@ -3,42 +3,59 @@
 use std::fmt;
 use std::path::Path;
 
-/// Number of a statement: EA40 or D6.
+/// A list of numbered statements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum List {
+    /// Requirements of the Elastic Agent protocol.
+    Ea,
+    /// Deliberate deviations from it.
+    D,
+    /// Requirements of the management API.
+    Mg,
+    /// Requirements of the endpoint agent.
+    Ag,
+}
+
+impl List {
+    /// All lists in the order of the page.
+    pub const ALL: [Self; 4] = [Self::Ea, Self::D, Self::Mg, Self::Ag];
+
+    /// Returns the letters before its numbers.
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::Ea => "EA",
+            Self::D => "D",
+            Self::Mg => "MG",
+            Self::Ag => "AG",
+        }
+    }
+}
+
+/// Number of a statement: EA40, D6, MG123 or AG133.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Number {
-    deviation: bool,
+    /// Its list.
+    pub list: List,
     number: u16,
 }
 
 impl Number {
-    /// Returns EAn.
-    pub fn statement(number: u16) -> Self {
-        Self { deviation: false, number }
-    }
-
-    /// Returns Dn.
-    pub fn deviation(number: u16) -> Self {
-        Self { deviation: true, number }
-    }
-
-    /// Returns whether it is a deviation.
-    pub fn is_deviation(self) -> bool {
-        self.deviation
+    /// Returns the number of a list.
+    pub fn of(list: List, number: u16) -> Self {
+        Self { list, number }
     }
 
     /// Parses `EA40`, `ea40`, `D6` or `d6`.
     pub fn parse(text: &str) -> Option<Self> {
-        let lower = text.to_ascii_lowercase();
-        if let Some(digits) = lower.strip_prefix("ea") {
-            return digits.parse().ok().map(Self::statement);
-        }
-        lower.strip_prefix('d')?.parse().ok().map(Self::deviation)
+        let upper = text.to_ascii_uppercase();
+        let parsed = |list: List| Some(Self::of(list, upper.strip_prefix(list.tag())?.parse().ok()?));
+        List::ALL.into_iter().find_map(parsed)
     }
 }
 
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", if self.deviation { "D" } else { "EA" }, self.number)
+        write!(f, "{}{}", self.list.tag(), self.number)
     }
 }
 
@@ -82,14 +99,10 @@ fn function(line: &str) -> Option<&str> {
     rest.split(['(', '<']).next()
 }
 
-/// Returns the statement numbers at the beginning of a name. Numbers of other pages (`mg40`, `ag133`, `m11`) are
-/// skipped.
+/// Returns the statement numbers at the beginning of a name. Rows of the list of features (`m11`) are skipped.
 fn numbers(name: &str) -> Vec<Number> {
-    let is_elsewhere = |word: &&str| {
-        ["mg", "ag", "m"].iter().any(|tag| word.strip_prefix(tag).is_some_and(|digits| digits.parse::<u16>().is_ok()))
-    };
-    // Numbers of the other reference pages may come first.
-    name.split('_').skip_while(is_elsewhere).map_while(Number::parse).collect()
+    let is_row = |word: &&str| word.strip_prefix('m').is_some_and(|digits| digits.parse::<u16>().is_ok());
+    name.split('_').filter(|word| !is_row(word)).map_while(Number::parse).collect()
 }
 
 #[cfg(test)]
@@ -104,7 +117,7 @@ mod tests {
     fn reference_numbers_begin_a_test_name() {
         assert_eq!(shown("ea35_ea36_d6_the_key_works"), ["EA35", "EA36", "D6"]);
         assert!(shown("day_4_of_ea35").is_empty());
-        assert_eq!(shown("mg40_ea57_online"), ["EA57"]);
+        assert_eq!(shown("mg40_m11_ea57_online"), ["MG40", "EA57"]);
         assert!(shown("dead_ea1").is_empty());
     }
 

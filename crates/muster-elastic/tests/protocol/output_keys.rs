@@ -10,7 +10,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster_core::action::ActionType;
-use muster_core::authorization::{Actor, AgentsWrite, OpContext, PoliciesRead, PoliciesWrite};
+use muster_core::authorization::{Actor, OpContext, OutputsRead};
 use muster_core::id::{AgentId, PolicyId};
 use muster_elasticsearch::SecurityApi;
 use muster_elasticsearch::testing::{Mode, Stub, StubKey};
@@ -105,7 +105,7 @@ impl World {
     }
 
     async fn change_policy(&self, id: &str, config: Value) {
-        let policy = self.fleet.policies().find::<PoliciesWrite>(&root(), id).await.unwrap();
+        let policy = self.fleet.policies().find(&root(), id).await.unwrap();
         let draft = PolicyDraft { config: Some(config), ..PolicyDraft::default() };
         self.fleet.policies().update(&policy, draft).await.unwrap();
         self.refresh(id).await;
@@ -149,7 +149,7 @@ impl World {
     }
 
     async fn health(&self) -> (String, String) {
-        let health = self.fleet.outputs().health(&root().grant::<PoliciesRead>().unwrap(), "main").await.unwrap();
+        let health = self.fleet.outputs().health(&root().grant::<OutputsRead>().unwrap(), "main").await.unwrap();
         (health.state.to_owned(), health.message)
     }
 
@@ -328,7 +328,7 @@ async fn ea106_the_keys_of_a_policy_without_outputs_are_invalidated_after_a_reas
     world.policy("q", json!({"outputs": {"default": {"type": "logstash", "hosts": ["l:5044"]}}})).await;
     let (agent, key) = world.running("p").await;
     let selected = Selected::one(&agent.id).unwrap();
-    let selection = world.fleet.agents().select::<AgentsWrite>(&root(), &selected).await.unwrap();
+    let selection = world.fleet.agents().select(&root(), &selected).await.unwrap();
     world.fleet.actions().reassign(&selection, Some("q"), None, Force::No).await.unwrap();
     // The new policy and the action arrive in either order.
     let mut running = json!({"status": "online", "agent_policy_id": "p", "policy_revision_idx": 1});
@@ -501,7 +501,7 @@ async fn leave(world: &World, agent: &Enrolled, way: &str) {
         "force" | "delete" => {
             world.revoke(agent).await;
             if way == "delete" {
-                let selection = world.fleet.agents().select::<AgentsWrite>(&root(), &selected).await.unwrap();
+                let selection = world.fleet.agents().select(&root(), &selected).await.unwrap();
                 world.fleet.agents().delete_many(&selection).await.unwrap();
                 assert!(world.fleet.store().agent(&AgentId::trusted(agent.id.as_str())).await.unwrap().is_none());
             }

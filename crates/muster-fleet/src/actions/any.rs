@@ -3,7 +3,7 @@
 
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
-use muster_core::authorization::AgentsWrite;
+use muster_core::authorization::{AgentsActions, AgentsTag, DiagnosticsRequest, Privilege};
 use muster_core::eligibility::Operation;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
@@ -19,22 +19,30 @@ impl Actions {
     /// Requests diagnostics bundles.
     pub async fn request_diagnostics(
         &self,
-        selection: &Authorized<Selection, AgentsWrite>,
+        selection: &Authorized<Selection, DiagnosticsRequest>,
         metrics: &[String],
     ) -> Result<Submitted, Error> {
         let data = if metrics.is_empty() { json!({}) } else { json!({"additional_metrics": metrics}) };
-        self.create(selection, ActionRequest::new(ActionType::RequestDiagnostics, data)).await
+        self.create_any(selection, ActionRequest::new(ActionType::RequestDiagnostics, data)).await
     }
 
     /// Creates an action of the given type. Types that change the agent's record are rejected with
     /// `action_has_own_route`, except UNENROLL.
     pub async fn create(
         &self,
-        selection: &Authorized<Selection, AgentsWrite>,
+        selection: &Authorized<Selection, AgentsActions>,
+        request: ActionRequest,
+    ) -> Result<Submitted, Error> {
+        self.create_any(selection, request).await
+    }
+
+    async fn create_any<P: Privilege>(
+        &self,
+        selection: &Authorized<Selection, P>,
         request: ActionRequest,
     ) -> Result<Submitted, Error> {
         let operation = match request.kind {
-            ActionType::Unenroll => return self.unenroll(selection, Force::No).await,
+            ActionType::Unenroll => return self.begin_unenroll(selection, Force::No).await,
             ActionType::RequestDiagnostics => Operation::Diagnostics,
             ActionType::Migrate => Operation::Migrate,
             ActionType::PrivilegeLevelChange => Operation::PrivilegeLevel,
@@ -56,7 +64,7 @@ impl Actions {
     /// Adds and removes tags.
     pub async fn change_tags(
         &self,
-        selection: &Authorized<Selection, AgentsWrite>,
+        selection: &Authorized<Selection, AgentsTag>,
         change: &TagChange,
     ) -> Result<Submitted, Error> {
         let facts = self.policy_facts(selection.grant()).await?;

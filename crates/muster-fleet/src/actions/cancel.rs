@@ -3,7 +3,7 @@
 use muster_core::Error;
 use muster_core::action::{Action, ActionType};
 use muster_core::action_request::{ActionRequest, cancel_of};
-use muster_core::authorization::{Actor, AgentsWrite, OpContext, Privilege};
+use muster_core::authorization::{Actor, AgentsUpgrade, OpContext, Privilege};
 use muster_core::change::Change;
 use muster_core::id::{ActionId, AgentId};
 use muster_core::time::Timestamp;
@@ -33,7 +33,7 @@ pub struct Cancellation {
 impl Actions {
     /// Cancels an action: targets that have not sent a result get a CANCEL, and its effects on their records are
     /// undone. Idempotent.
-    pub async fn cancel(&self, action: &Authorized<Action, AgentsWrite>) -> Result<Cancellation, Error> {
+    pub async fn cancel(&self, action: &Authorized<Action, AgentsUpgrade>) -> Result<Cancellation, Error> {
         let (grant, target): (_, &Action) = (action.grant(), action);
         let now = self.clock.now();
         // Before anything is changed, because some types can't be cancelled.

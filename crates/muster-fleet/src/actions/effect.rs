@@ -303,7 +303,7 @@ fn finished(id: &ActionId) -> Vec<Write> {
 mod tests {
     use muster_core::action::TargetState;
     use muster_core::action_request::ActionRequest;
-    use muster_core::authorization::{Actor, AgentsForceUnenroll, AgentsWrite, Grant, OpContext};
+    use muster_core::authorization::{Actor, AgentsTag, Grant, OpContext};
     use muster_store::AgentWrite;
 
     use super::*;
@@ -317,7 +317,7 @@ mod tests {
         OpContext::administrator(Actor::Local { uid: 0 })
     }
 
-    fn grant() -> Grant<AgentsWrite> {
+    fn grant() -> Grant<AgentsTag> {
         root().grant().unwrap()
     }
 
@@ -404,11 +404,11 @@ mod tests {
         let actions = test.fleet.actions();
         let agents = test.fleet.agents();
         let selected = Selected::one(ids[0].as_str()).unwrap();
-        let selection = agents.select::<AgentsWrite>(&root(), &selected).await.unwrap();
+        let selection = agents.select(&root(), &selected).await.unwrap();
         let words = |text: &str| vec![text.to_owned()];
         let change = TagChange::parse(&words("new"), &words("old")).unwrap();
         actions.change_tags(&selection, &change).await.unwrap();
-        let selection = agents.select::<AgentsForceUnenroll>(&root(), &selected).await.unwrap();
+        let selection = agents.select(&root(), &selected).await.unwrap();
         for _ in 0..2 {
             actions.force_unenroll(&selection, Force::Yes).await.ok();
         }
@@ -455,13 +455,14 @@ mod tests {
         let actions = test.fleet.actions();
         let one = Selected::one(ids[0].as_str()).unwrap();
         let agents = test.fleet.agents();
-        let selection = agents.select::<AgentsWrite>(&root(), &one).await.unwrap();
+        let selection = agents.select(&root(), &one).await.unwrap();
         actions.reassign(&selection, Some("other"), None, Force::No).await.unwrap();
         let wanted = UpgradeRequest { version: "9.5.1".into(), force: Force::Yes, ..UpgradeRequest::default() };
+        let selection = agents.select(&root(), &one).await.unwrap();
         let upgrade = actions.upgrade(&selection, &wanted).await.unwrap();
-        let upgrade = actions.find::<AgentsWrite>(&root(), upgrade.action.id.as_str()).await.unwrap();
+        let upgrade = actions.find(&root(), upgrade.action.id.as_str()).await.unwrap();
         actions.cancel(&upgrade).await.unwrap();
-        let selection = agents.select::<AgentsForceUnenroll>(&root(), &one).await.unwrap();
+        let selection = agents.select(&root(), &one).await.unwrap();
         actions.force_unenroll(&selection, Force::Yes).await.unwrap();
         assert_eq!(test.store().unfinished_effects().await.unwrap(), []);
     }

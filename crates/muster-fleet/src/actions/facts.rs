@@ -11,6 +11,7 @@ use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
 
 use super::Actions;
+use crate::authority::System;
 use crate::policies::all_in;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,7 +54,8 @@ impl PolicyFacts {
 
 impl Actions {
     pub(super) async fn policy_facts<P>(&self, grant: &Grant<P>) -> Result<PolicyFacts, Error> {
-        let policies = all_in(self.store.seen_by(grant)).await?;
+        // Agents in the scope may be on policies outside of it, for example with a selector by tag.
+        let policies = all_in(self.store.within(&System, grant.space())).await?;
         Ok(PolicyFacts(policies.iter().map(|policy| (policy.id.clone(), Facts::of(policy))).collect()))
     }
 }

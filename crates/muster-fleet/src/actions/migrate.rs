@@ -3,7 +3,7 @@
 use muster_core::Error;
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
-use muster_core::authorization::AgentsWrite;
+use muster_core::authorization::AgentsMigrate;
 use muster_core::canonical;
 use muster_core::eligibility::Operation;
 use serde_json::{Map, Value, json};
@@ -93,7 +93,7 @@ impl Actions {
     /// Migrates agents to another server.
     pub async fn migrate(
         &self,
-        selection: &Authorized<Selection, AgentsWrite>,
+        selection: &Authorized<Selection, AgentsMigrate>,
         wanted: &MigrateRequest,
     ) -> Result<Submitted, Error> {
         // Agents that are sent to a URL they can't parse are lost to both servers.
@@ -112,7 +112,7 @@ impl Actions {
     /// Makes agents run unprivileged; `user` is the account to use.
     pub async fn change_privilege_level(
         &self,
-        selection: &Authorized<Selection, AgentsWrite>,
+        selection: &Authorized<Selection, AgentsMigrate>,
         user: Option<Value>,
     ) -> Result<Submitted, Error> {
         let mut data = json!({"unprivileged": true});

@@ -2,7 +2,7 @@
 
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
-use muster_core::authorization::AgentsWrite;
+use muster_core::authorization::AgentsReassign;
 use muster_core::eligibility::Operation;
 use muster_core::error_chain::chain;
 use muster_core::id::PolicyId;
@@ -22,7 +22,7 @@ impl Actions {
     /// they run exactly that revision until their next assignment; without one, they follow the newest.
     pub async fn reassign(
         &self,
-        selection: &Authorized<Selection, AgentsWrite>,
+        selection: &Authorized<Selection, AgentsReassign>,
         policy_id: Option<&str>,
         revision: Option<i64>,
         force: Force,

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use muster_core::action::{ActionType, TargetState};
 use muster_core::action_request::ActionRequest;
 use muster_core::agent::AgentRecord;
-use muster_core::authorization::{AgentsForceUnenroll, AgentsWrite};
+use muster_core::authorization::{AgentsForceUnenroll, AgentsUnenroll, Privilege};
 use muster_core::eligibility::Operation;
 use muster_core::id::{ActionId, AgentId};
 use muster_core::time::Timestamp;
@@ -31,7 +31,15 @@ impl Actions {
     /// Creates an UNENROLL action; each agent is unenrolled when it acks.
     pub async fn unenroll(
         &self,
-        selection: &Authorized<Selection, AgentsWrite>,
+        selection: &Authorized<Selection, AgentsUnenroll>,
+        force: Force,
+    ) -> Result<Submitted, Error> {
+        self.begin_unenroll(selection, force).await
+    }
+
+    pub(super) async fn begin_unenroll<P: Privilege>(
+        &self,
+        selection: &Authorized<Selection, P>,
         force: Force,
     ) -> Result<Submitted, Error> {
         let facts = self.policy_facts(selection.grant()).await?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
 use muster_core::agent::AgentDetails;
-use muster_core::authorization::{AgentsWrite, Grant};
+use muster_core::authorization::{AgentsUpgrade, Grant};
 use muster_core::canonical;
 use muster_core::eligibility::Operation;
 use muster_core::id::AgentId;
@@ -79,7 +79,7 @@ impl Actions {
     /// Upgrades agents to another version.
     pub async fn upgrade(
         &self,
-        selection: &Authorized<Selection, AgentsWrite>,
+        selection: &Authorized<Selection, AgentsUpgrade>,
         wanted: &UpgradeRequest,
     ) -> Result<Submitted, Error> {
         // First, so that a malformed request is reported as such and not as a list of ineligible agents.
@@ -97,7 +97,7 @@ impl Actions {
     }
 
     /// Rolls agents back to the version that each had before; creates one action for each version.
-    pub async fn roll_back(&self, selection: &Authorized<Selection, AgentsWrite>) -> Result<Vec<Submitted>, Error> {
+    pub async fn roll_back(&self, selection: &Authorized<Selection, AgentsUpgrade>) -> Result<Vec<Submitted>, Error> {
         let facts = self.policy_facts(selection.grant()).await?;
         let versions: Mutex<BTreeMap<String, Vec<AgentId>>> = Mutex::default();
         let checked = self
@@ -134,7 +134,7 @@ impl Actions {
 
     async fn begin_upgrades(
         &self,
-        grant: &Grant<AgentsWrite>,
+        grant: &Grant<AgentsUpgrade>,
         checked: CheckedTargets,
         version: &str,
         request: ActionRequest,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use muster_core::Error;
-use muster_core::authorization::PoliciesWrite;
+use muster_core::authorization::PoliciesDelete;
 use muster_core::change::Change;
 use muster_core::id::SecretId;
 use muster_core::policy::Policy;
@@ -20,14 +20,14 @@ use crate::scope::Scoped;
 
 impl Policies {
     /// Deletes a policy; a conflict while an active agent in any status is assigned to it.
-    pub async fn delete(&self, policy: &Authorized<Policy, PoliciesWrite>, force: Force) -> Result<Policy, Error> {
+    pub async fn delete(&self, policy: &Authorized<Policy, PoliciesDelete>, force: Force) -> Result<Policy, Error> {
         self.in_turn(move |turn| async move { self.delete_in(&turn, policy, force).await }).await
     }
 
     async fn delete_in(
         &self,
         turn: &Turn,
-        policy: &Authorized<Policy, PoliciesWrite>,
+        policy: &Authorized<Policy, PoliciesDelete>,
         force: Force,
     ) -> Result<Policy, Error> {
         let grant = policy.grant();

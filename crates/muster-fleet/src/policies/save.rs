@@ -1,7 +1,6 @@
 //! Creating, changing, copying and rolling back policies.
 
-use muster_core::Error;
-use muster_core::authorization::{Actor, Grant, PoliciesWrite};
+use muster_core::authorization::{Actor, Grant, PoliciesCreate, PoliciesUpdate, Privilege, Scope};
 use muster_core::change::Change;
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::EnrollmentKey;
@@ -11,7 +10,8 @@ use muster_core::policy::Policy;
 use muster_core::policy::problem::Problems;
 use muster_core::policy::source::{restore, source_of};
 use muster_core::time::Timestamp;
-use muster_store::{EnrollmentKeyWrite, PolicyWrite, Write};
+use muster_core::{Error, ErrorKind};
+use muster_store::{EnrollmentKeyWrite, PolicyWrite, RolloutWrite, Write};
 use serde_json::{Value, json};
 
 use super::draft::{blank, secret_warnings};
@@ -24,7 +24,7 @@ use crate::scope::Scoped;
 
 impl Policies {
     /// Creates a policy with its first revision and an enrollment key of the same name.
-    pub async fn create(&self, grant: &Grant<PoliciesWrite>, draft: PolicyDraft) -> Result<SavedPolicy, Error> {
+    pub async fn create(&self, grant: &Grant<PoliciesCreate>, draft: PolicyDraft) -> Result<SavedPolicy, Error> {
         let warnings = secret_warnings(&draft.secrets);
         let draft = &draft;
         self.in_turn(move |turn| async move {
@@ -40,7 +40,7 @@ impl Policies {
     /// Creates a policy with the content of another one, but without its keys, agents and revisions.
     pub async fn copy(
         &self,
-        from: &Authorized<Policy, PoliciesWrite>,
+        from: &Authorized<Policy, PoliciesCreate>,
         name: &str,
         description: Option<String>,
     ) -> Result<SavedPolicy, Error> {
@@ -67,7 +67,7 @@ impl Policies {
     /// Changes a policy. A change without a difference creates no revision.
     pub async fn update(
         &self,
-        policy: &Authorized<Policy, PoliciesWrite>,
+        policy: &Authorized<Policy, PoliciesUpdate>,
         draft: PolicyDraft,
     ) -> Result<SavedPolicy, Error> {
         let warnings = secret_warnings(&draft.secrets);
@@ -76,7 +76,8 @@ impl Policies {
             let before = self.current(policy).await?;
             refuse_managed(&before, draft.force)?;
             draft.expected.check(Some(&before), &before.name)?;
-            let (after, writes) = self.apply_draft(before.clone(), draft.clone()).await?;
+            let (after, mut writes) = self.apply_draft(before.clone(), draft.clone()).await?;
+            writes.push(RolloutWrite::NoneOpen(before.id.clone()).into());
             self.save_policy(policy.grant(), &turn, before, after, writes, "policy.update").await
         })
         .await
@@ -86,7 +87,7 @@ impl Policies {
     /// Creates a new revision with the content of an older one. The name stays.
     pub async fn roll_back(
         &self,
-        policy: &Authorized<Policy, PoliciesWrite>,
+        policy: &Authorized<Policy, PoliciesUpdate>,
         revision: i64,
         force: Force,
     ) -> Result<SavedPolicy, Error> {
@@ -98,7 +99,8 @@ impl Policies {
             // A new revision and not a smaller number: agents only follow ascending numbers, and the history stays
             // complete.
             restore(&mut after, &old.source);
-            self.save_policy(policy.grant(), &turn, before, after, Vec::new(), "policy.rollback").await
+            let writes = vec![RolloutWrite::NoneOpen(before.id.clone()).into()];
+            self.save_policy(policy.grant(), &turn, before, after, writes, "policy.rollback").await
         })
         .await
     }
@@ -116,7 +118,7 @@ impl Policies {
     /// Commits a new policy; `writes` are those of its secrets.
     pub(super) async fn insert_policy(
         &self,
-        grant: &Grant<PoliciesWrite>,
+        grant: &Grant<PoliciesCreate>,
         turn: &Turn,
         mut policy: Policy,
         mut writes: Vec<Write>,
@@ -143,33 +145,41 @@ impl Policies {
         Ok(SavedPolicy { policy, warnings, changed: true, enrollment_key: Some(key) })
     }
 
-    /// Commits a changed policy; `writes` are those of its new secrets. A change of `is_managed` or `is_default` alone
-    /// creates no revision.
-    pub(super) async fn save_policy(
+    /// Commits a changed policy; `writes` are those of its new secrets and of its rollout. A change of `is_managed` or
+    /// `is_default` alone creates no revision. The warnings are about the policy as it is, whether or not it has changed.
+    pub(super) async fn save_policy<P: Privilege>(
         &self,
-        grant: &Grant<PoliciesWrite>,
+        grant: &Grant<P>,
         turn: &Turn,
         before: Policy,
         mut after: Policy,
         mut writes: Vec<Write>,
         action: &str,
     ) -> Result<SavedPolicy, Error> {
-        if after == before {
-            return Ok(SavedPolicy {
-                policy: before,
-                warnings: Problems::default(),
-                changed: false,
-                enrollment_key: None,
-            });
+        if after.is_default != before.is_default && *grant.scope() != Scope::Whole {
+            // Another policy would lose the mark, or all would be without one.
+            return Err(Error::new(
+                ErrorKind::Forbidden,
+                "forbidden",
+                "is_default: your role applies to some policies only",
+            ));
         }
         let (now, seen) = (self.clock.now(), self.store.seen_by(grant));
-        let mut warnings = Problems::default();
-        if source_of(&before) != source_of(&after) {
-            // Secrets are compared by id, and changed values have new ids.
-            after.revision += 1;
-            let revision = self.revise(grant.actor(), seen, &after, now).await?;
-            writes.extend(revision.writes);
-            warnings = revision.compiled.warnings;
+        // Secrets are compared by id, and changed values have new ids.
+        let is_revised = source_of(&before) != source_of(&after);
+        after.revision += i64::from(is_revised);
+        let warnings = match self.revise(grant.actor(), seen, &after, now).await {
+            Ok(revision) if is_revised => {
+                writes.extend(revision.writes);
+                revision.compiled.warnings
+            }
+            Ok(same) => same.compiled.warnings,
+            // What no longer compiles, because an output has changed, can still be renamed or protected.
+            Err(error) if is_revised => return Err(error),
+            Err(mut error) => *error.problems.take().ok_or(error)?,
+        };
+        if after == before {
+            return Ok(SavedPolicy { policy: before, warnings, changed: false, enrollment_key: None });
         }
         after.updated_at = now;
         after.updated_by = grant.actor().to_string();
@@ -185,7 +195,7 @@ impl Policies {
         writes.extend(change_records(grant.actor(), &after, now, action));
         writes.push(turn.write());
         self.store.commit(grant, writes).await.map_err(refused)?;
-        if !grant.is_dry_run() {
+        if is_revised && !grant.is_dry_run() {
             log_warnings(&after, &warnings);
         }
         Ok(SavedPolicy { policy: after, warnings, changed: true, enrollment_key: None })
@@ -194,7 +204,7 @@ impl Policies {
     /// Builds a retrievable enrollment key with the policy's name.
     fn default_key(
         &self,
-        grant: &Grant<PoliciesWrite>,
+        grant: &Grant<PoliciesCreate>,
         policy: &Policy,
         now: Timestamp,
     ) -> Result<EnrollmentKey, Error> {

@@ -273,7 +273,7 @@ async fn m10_secrets_in_the_configuration_are_sealed_and_applying_them_again_cha
     };
     let apply = async |password: &str| {
         let application = Application { text: text(password), ..Application::default() };
-        fleet.policies().apply(&grant(), application).await.unwrap()
+        fleet.policies().apply(&root(), application).await.unwrap()
     };
     let first = apply("hunter2").await.saved.policy;
     assert_eq!(first.config["outputs"]["default"]["password"], "$co.elastic.secret{inline.outputs.default.password}");
@@ -575,25 +575,25 @@ fn apply(text: &str) -> Application {
 async fn applying_a_file_creates_or_updates_the_policy_and_returns_the_differences() {
     let fleet = fleet();
     let text = "name: web\nsettings: {unenroll_timeout: 60}\nconfig: {inputs: [{id: a, type: process, command: /x}]}\n";
-    let dry = fleet.policies().apply(&root().trying(true).grant().unwrap(), apply(text)).await.unwrap();
+    let dry = fleet.policies().apply(&root().trying(true), apply(text)).await.unwrap();
     assert_eq!((dry.previous_revision, dry.saved.changed), (None, true));
     assert!(
         fleet.policies().named(&grant(), &[], &["web".into()]).await.unwrap().0.is_empty(),
         "a dry run changes nothing"
     );
-    let made = fleet.policies().apply(&grant(), apply(text)).await.unwrap();
+    let made = fleet.policies().apply(&root(), apply(text)).await.unwrap();
     assert_eq!((made.previous_revision, made.saved.policy.revision), (None, 1));
-    let again = fleet.policies().apply(&grant(), apply(text)).await.unwrap();
+    let again = fleet.policies().apply(&root(), apply(text)).await.unwrap();
     assert_eq!((again.saved.changed, again.changes.len()), (false, 0));
 
     let other = text.replace("60", "null").replace("id: a", "id: b");
     let secret = || BTreeMap::from([("KEY".to_owned(), Some(Zeroizing::new("x".to_owned())))]);
-    let changed = fleet.policies().apply(&grant(), Application { secrets: secret(), ..apply(&other) }).await.unwrap();
+    let changed = fleet.policies().apply(&root(), Application { secrets: secret(), ..apply(&other) }).await.unwrap();
     let paths: Vec<&str> = changed.changes.iter().map(|change| change.path.as_str()).collect();
     assert_eq!(paths, ["/config/inputs/a", "/config/inputs/b", "/unenroll_timeout"]);
     assert_eq!((changed.previous_revision, changed.secrets), (Some(1), vec!["KEY".to_owned()]));
     assert_eq!((changed.saved.policy.revision, changed.saved.policy.unenroll_timeout), (2, None));
-    let same = fleet.policies().apply(&grant(), Application { secrets: secret(), ..apply(&other) }).await.unwrap();
+    let same = fleet.policies().apply(&root(), Application { secrets: secret(), ..apply(&other) }).await.unwrap();
     assert!(same.secrets.is_empty() && !same.saved.changed, "the value is the same");
 }
 
@@ -604,11 +604,11 @@ async fn concurrent_applies_with_the_same_expected_version_conflict() {
         expected: Expected { revision: Some(revision), version: None },
         ..apply(text)
     };
-    fleet.policies().apply(&grant(), expecting("name: web\n", 0)).await.unwrap();
-    let late = fleet.policies().apply(&grant(), expecting("name: web\ndescription: late\n", 0)).await.unwrap_err();
+    fleet.policies().apply(&root(), expecting("name: web\n", 0)).await.unwrap();
+    let late = fleet.policies().apply(&root(), expecting("name: web\ndescription: late\n", 0)).await.unwrap_err();
     assert_eq!((late.kind, late.code), (ErrorKind::Conflict, "policy_changed"));
-    fleet.policies().apply(&grant(), expecting("name: web\ndescription: one\n", 1)).await.unwrap();
-    let late = fleet.policies().apply(&grant(), expecting("name: web\ndescription: two\n", 1)).await.unwrap_err();
+    fleet.policies().apply(&root(), expecting("name: web\ndescription: one\n", 1)).await.unwrap();
+    let late = fleet.policies().apply(&root(), expecting("name: web\ndescription: two\n", 1)).await.unwrap_err();
     assert!(late.message.contains("expected 1, found 2"), "{}", late.message);
 }
 
@@ -616,7 +616,7 @@ async fn concurrent_applies_with_the_same_expected_version_conflict() {
 async fn problems_and_warnings_of_a_file_have_positions() {
     let fleet = fleet();
     let bad = "name: web\nsettings:\n  data_output_id: none\nconfig:\n  inputs: [{type: a, password: '$co.elastic.secret{PW}'}]\n";
-    let error = fleet.policies().apply(&grant(), apply(bad)).await.unwrap_err();
+    let error = fleet.policies().apply(&root(), apply(bad)).await.unwrap_err();
     let placed = |problems: &Problems| -> Vec<String> {
         problems
             .0
@@ -626,15 +626,15 @@ async fn problems_and_warnings_of_a_file_have_positions() {
     };
     assert_eq!(placed(error.problems.as_deref().unwrap()), ["5:22 config.inputs.0.password"]);
     let bad = bad.replace("password: '$co.elastic.secret{PW}'", "x: 1");
-    let error = fleet.policies().apply(&grant(), apply(&bad)).await.unwrap_err();
+    let error = fleet.policies().apply(&root(), apply(&bad)).await.unwrap_err();
     let found = placed(error.problems.as_deref().unwrap());
     assert!(found.contains(&"3:3 settings.data_output_id".to_owned()), "{found:?}");
     assert!(error.message.starts_with(&found[0][4..]), "{}", error.message);
     let warned =
-        fleet.policies().apply(&grant(), apply("name: web\nconfig:\n  agent.monitoring.logs: true\n")).await.unwrap();
+        fleet.policies().apply(&root(), apply("name: web\nconfig:\n  agent.monitoring.logs: true\n")).await.unwrap();
     assert_eq!(placed(&warned.saved.warnings), ["3:3 config.agent.monitoring"]);
     let secrets = BTreeMap::from([("PW".to_owned(), Some(Zeroizing::new("a${b".to_owned())))]);
-    let warned = fleet.policies().apply(&grant(), Application { secrets, ..apply("name: web\n") }).await.unwrap();
+    let warned = fleet.policies().apply(&root(), Application { secrets, ..apply("name: web\n") }).await.unwrap();
     let told = &warned.saved.warnings.0;
     assert!(told.iter().any(|warning| warning.path == "secrets.PW" && !warning.reason.contains("a${b")), "{told:?}");
 }

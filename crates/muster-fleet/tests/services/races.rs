@@ -105,7 +105,7 @@ async fn policy_file_applied_on_two_servers_creates_one_policy() {
     let two = Two::new();
     let apply = async |fleet: &TestFleet| {
         let file = Application { text: "name: web\nconfig: {}\n".into(), ..Application::default() };
-        fleet.fleet.policies().apply(&root().grant().expect("all rights"), file).await.expect("it applies")
+        fleet.fleet.policies().apply(&root(), file).await.expect("it applies")
     };
     two.meanwhile(async move |other| drop(apply(&other).await));
     let applied = apply(&two.one).await;

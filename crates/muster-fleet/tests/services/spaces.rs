@@ -1,8 +1,11 @@
 //! Isolation of spaces: objects can't be read, changed or deleted from another space.
 
 use muster_core::agent::AgentDocuments;
-use muster_core::authorization::{Actor, AgentsForceUnenroll, AgentsRead, AgentsWrite, OpContext, PoliciesWrite};
-use muster_core::id::SpaceId;
+use muster_core::authorization::{
+    Actor, AgentsForceUnenroll, AgentsRead, AgentsTag, AgentsUpgrade, BindingScope, BuiltIn, Entitlement, OpContext,
+    PoliciesCreate, PoliciesUpdate, Selector,
+};
+use muster_core::id::{PolicyId, SpaceId};
 use muster_core::testing::online_agent;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::agent_views::{AgentListQuery, Rows};
@@ -62,7 +65,7 @@ async fn selection_contains_no_agents_of_another_space() {
     let selection = fleet.agents().select::<AgentsForceUnenroll>(&red, &one).await.unwrap();
     assert!(is_not_found(fleet.actions().force_unenroll(&selection, Force::Yes).await));
     for selected in [one, Selected::Matching(Box::default())] {
-        let selection = fleet.agents().select::<AgentsWrite>(&red, &selected).await.unwrap();
+        let selection = fleet.agents().select(&red, &selected).await.unwrap();
         fleet.agents().delete_many(&selection).await.unwrap();
     }
     assert!(test.stored("blue").await.active, "untouched");
@@ -73,17 +76,17 @@ async fn selection_contains_no_agents_of_another_space() {
 async fn actions_keys_and_policies_stay_in_their_space() {
     let test = two_spaces().await;
     let (fleet, red, blue) = (&test.fleet, person_in("red"), person_in("blue"));
-    let selection = fleet.agents().select::<AgentsWrite>(&red, &Selected::one("red").unwrap()).await.unwrap();
+    let selection = fleet.agents().select(&red, &Selected::one("red").unwrap()).await.unwrap();
     let action = fleet.actions().request_diagnostics(&selection, &[]).await.unwrap().action;
     assert!(fleet.actions().find_listed(&red, action.id.as_str()).await.is_ok());
     assert!(is_not_found(fleet.actions().find_listed(&blue, action.id.as_str()).await));
-    assert!(is_not_found(fleet.actions().find::<AgentsWrite>(&blue, action.id.as_str()).await));
+    assert!(is_not_found(fleet.actions().find::<AgentsUpgrade>(&blue, action.id.as_str()).await));
 
     let new = NewEnrollmentKey { name: Some("same".into()), ..NewEnrollmentKey::default() };
     let (key, _) = fleet.enrollment_keys().create(&red.grant().unwrap(), &new).await.unwrap();
     fleet.enrollment_keys().create(&blue.grant().unwrap(), &new).await.expect("the name is free in the other space");
     assert!(is_not_found(
-        fleet.enrollment_keys().find::<muster_core::authorization::KeysWrite>(&blue, key.id.as_str()).await
+        fleet.enrollment_keys().find::<muster_core::authorization::EnrollmentRevoke>(&blue, key.id.as_str()).await
     ));
 
     let draft = || PolicyDraft { name: Some("same".into()), ..PolicyDraft::default() };
@@ -91,7 +94,7 @@ async fn actions_keys_and_policies_stay_in_their_space() {
     fleet.policies().create(&blue.grant().unwrap(), draft()).await.expect("the name is free in the other space");
     let found = fleet.policies().find_by_name::<muster_core::authorization::PoliciesRead>(&red, "same").await.unwrap();
     assert_eq!(found.id, policy.id);
-    let selection = fleet.agents().select::<AgentsWrite>(&blue, &Selected::one("blue").unwrap()).await.unwrap();
+    let selection = fleet.agents().select(&blue, &Selected::one("blue").unwrap()).await.unwrap();
     let moved = fleet.actions().reassign(&selection, Some(policy.id.as_str()), None, Force::No).await;
     assert!(is_not_found(moved), "a policy of another space is no target");
 }
@@ -103,7 +106,7 @@ async fn shared_policy(test: &TestFleet) -> String {
     let policy = policies.create(&red.grant().expect("it is made"), draft).await.expect("it is made").policy;
     let config = json!({"outputs": {"own": {"type": "elasticsearch", "hosts": ["https://es:9200"]}}});
     let draft = PolicyDraft { config: Some(config), ..PolicyDraft::default() };
-    let found = policies.find::<PoliciesWrite>(&red, policy.id.as_str()).await.expect("it is made");
+    let found = policies.find(&red, policy.id.as_str()).await.expect("it is made");
     assert_eq!(policies.update(&found, draft).await.expect("it is made").policy.revision, 2);
     for space in ["red", "blue"] {
         let mut record = online_agent(&format!("{space}-2"), Some(policy.id.as_str()), test.now());
@@ -146,7 +149,7 @@ async fn output_health_uses_only_agents_of_the_callers_space() {
     let test = two_spaces().await;
     shared_policy(&test).await;
     let health = test.fleet.outputs().health(&person_in("red").grant().unwrap(), "own").await.unwrap();
-    assert_eq!((health.state, health.message.as_str()), ("HEALTHY", "none of 1 agents complains"));
+    assert_eq!((health.state, health.message.as_str()), ("HEALTHY", "no agent reports an error (agents: 1)"));
     assert!(is_not_found(test.fleet.outputs().health(&person_in("blue").grant().unwrap(), "own").await));
 }
 
@@ -155,6 +158,78 @@ async fn caller_without_the_privilege_is_rejected_before_any_read() {
     let test = two_spaces().await;
     let reader = OpContext::with_only::<AgentsRead>(Actor::Local { uid: 5 }).in_space(SpaceId::trusted("red"));
     assert!(test.fleet.agents().find::<AgentsRead>(&reader, "red").await.is_ok());
-    let refused = test.fleet.agents().find::<AgentsWrite>(&reader, "nobody").await.unwrap_err();
+    let refused = test.fleet.agents().find::<AgentsTag>(&reader, "nobody").await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Forbidden);
+}
+
+/// A caller with a built-in role for a part of the space red.
+fn limited(role: BuiltIn, selector: Selector) -> OpContext {
+    let red = SpaceId::trusted("red");
+    let scope = BindingScope::Part { space: red.clone(), selector };
+    let part = Entitlement { privileges: role.privileges(), scope };
+    OpContext::entitled(Actor::Local { uid: 5 }, [part]).in_space(red)
+}
+
+fn only(policy: &str) -> Selector {
+    Selector::Policies(vec![PolicyId::trusted(policy)])
+}
+
+/// The ids of all agents that a caller sees.
+async fn visible(test: &TestFleet, caller: &OpContext) -> Vec<String> {
+    let question = AgentListQuery {
+        filter: AgentFilter::default(),
+        sort: AgentSort::Hostname,
+        descending: false,
+        rows: Rows::Page(ALL),
+    };
+    let grant = caller.grant::<AgentsRead>().expect("the role reads agents");
+    let listed = test.fleet.agents().list(&grant, &question).await.expect("it is read");
+    let counts = test.fleet.agents().count(&grant, &AgentFilter::default()).await.expect("they are counted");
+    assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), listed.total, "counts and lists agree");
+    listed.items.iter().map(|view| view.details.record.id.to_string()).collect()
+}
+
+#[tokio::test]
+async fn mg160_bulk_selection_is_limited_to_the_callers_scope() {
+    let test = two_spaces().await;
+    let policy = shared_policy(&test).await;
+    let operator = limited(BuiltIn::FleetOperator, only(&policy));
+    assert_eq!(visible(&test, &operator).await, ["red-2"], "`red` is on no policy, `blue-2` in another space");
+    assert!(is_not_found(test.fleet.agents().find::<AgentsTag>(&operator, "red").await));
+    let everything = Selected::Matching(Box::default());
+    let selection = test.fleet.agents().select::<AgentsTag>(&operator, &everything).await.expect("it is read");
+    let change = muster_fleet::tags::TagChange { add: vec!["seen".into()], remove: Vec::new() };
+    assert_eq!(test.fleet.actions().change_tags(&selection, &change).await.expect("it is made").targets, 1);
+    assert_eq!(visible(&test, &limited(BuiltIn::Helpdesk, Selector::Tags(vec!["seen".into()]))).await, ["red-2"]);
+}
+
+#[tokio::test]
+async fn policies_and_keys_outside_the_callers_scope_do_not_exist_for_it() {
+    let test = two_spaces().await;
+    let policy = shared_policy(&test).await;
+    let red = person_in("red");
+    let draft = PolicyDraft { name: Some("other".into()), ..PolicyDraft::default() };
+    let other = test.fleet.policies().create(&red.grant().unwrap(), draft).await.unwrap().policy;
+    let author = limited(BuiltIn::PolicyAuthor, only(&policy));
+    let names = async |caller: &OpContext| {
+        let listed = test.fleet.policies().list(&caller.grant().unwrap(), ALL).await.unwrap();
+        listed.items.into_iter().map(|policy| policy.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&author).await, ["shared"]);
+    assert_eq!(names(&limited(BuiltIn::TokenIssuer, only("none"))).await, [] as [String; 0]);
+    let found = test.fleet.policies().find::<PoliciesUpdate>(&author, other.id.as_str());
+    assert!(is_not_found(found.await));
+    let refused = author.grant::<PoliciesCreate>().unwrap_err();
+    assert_eq!(refused.to_string(), "the privilege policies.create is required", "a new policy is in nobody's scope");
+
+    let keys = test.fleet.enrollment_keys();
+    let issuer = limited(BuiltIn::TokenIssuer, only(&policy));
+    let listed = keys.list(&issuer.grant().unwrap(), None, ALL).await.unwrap();
+    assert_eq!(listed.items.iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), ["shared"]);
+    let of =
+        |policy: Option<&str>| NewEnrollmentKey { policy_id: policy.map(Into::into), ..NewEnrollmentKey::default() };
+    let create = async |policy: Option<&str>| keys.create(&issuer.grant().unwrap(), &of(policy)).await;
+    assert_eq!(create(None).await.unwrap_err().kind, ErrorKind::Forbidden, "its agents would belong to no policy");
+    assert!(create(Some(&policy)).await.is_ok());
+    assert!(create(Some(other.id.as_str())).await.is_err());
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_core::action_request::ActionStatus;
-use muster_core::authorization::{Actor, AgentsWrite, OpContext};
+use muster_core::authorization::{Actor, OpContext};
 use muster_core::status::Status;
 use muster_fleet::actions::UpgradeRequest;
 use muster_fleet::registry::AgentEntry;
@@ -131,7 +131,7 @@ async fn replaced_upgrade_fails_and_is_not_delivered() {
     assert_eq!(view.errors[0].result.error.as_deref(), Some(format!("replaced by action {second}").as_str()));
     let due = setting.fleet.store().actions_due(entry.id(), -1, setting.now(), 10).await.expect("taken");
     assert_eq!(due.iter().map(|due| due.action.id.as_str()).collect::<Vec<_>>(), [second.as_str()]);
-    let action = setting.fleet.actions().find::<AgentsWrite>(&root(), &first).await.expect("there");
+    let action = setting.fleet.actions().find(&root(), &first).await.expect("there");
     setting.fleet.actions().cancel(&action).await.expect("taken");
     assert_eq!(end(&setting, &second).await.0, ActionStatus::InProgress, "the other action's cancel is not this one's");
 }
@@ -140,7 +140,7 @@ async fn replaced_upgrade_fails_and_is_not_delivered() {
 async fn cancellation_counts_the_agents_that_continue_and_waits_for_no_ack() {
     let (setting, entry, id) = asked().await;
     let cancel = async || {
-        let action = setting.fleet.actions().find::<AgentsWrite>(&root(), &id).await.expect("there");
+        let action = setting.fleet.actions().find(&root(), &id).await.expect("there");
         setting.fleet.actions().cancel(&action).await.expect("taken")
     };
     assert_eq!(cancel().await.continuing, 0);
@@ -155,7 +155,7 @@ async fn cancellation_counts_the_agents_that_continue_and_waits_for_no_ack() {
 #[tokio::test]
 async fn ack_of_a_cancelled_upgrade_is_no_success_if_another_one_replaced_it() {
     let (setting, entry, first) = asked().await;
-    let action = setting.fleet.actions().find::<AgentsWrite>(&root(), &first).await.expect("there");
+    let action = setting.fleet.actions().find(&root(), &first).await.expect("there");
     setting.fleet.actions().cancel(&action).await.expect("taken");
     let second = ask(&setting, "9.6.1", &entry).await;
     ack(&setting, &entry, json!({}), &first).await;
