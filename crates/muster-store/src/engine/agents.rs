@@ -252,6 +252,11 @@ pub(super) fn by_id(connection: &Connection, id: &AgentId) -> Result<Option<Agen
     first(connection, sql::BY_ID, [id.as_str()], record::read)
 }
 
+/// Selects the version of an agent's record.
+pub(super) fn version(connection: &Connection, id: &AgentId) -> Result<Option<i64>> {
+    first(connection, sql::VERSION, [id.as_str()], |row| row.get(0))
+}
+
 /// Selects an agent of a space.
 pub(super) fn by_id_in(connection: &Connection, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>> {
     first(connection, sql::BY_ID_IN, [id.as_str(), space.as_str()], record::read)

@@ -91,6 +91,8 @@ statements! {
     SEEN = "UPDATE agents SET last_checkin = $1 WHERE id = $2 AND (last_checkin IS NULL OR last_checkin < $1)";
     /// Deletes an agent with its documents and tags.
     DELETE = "DELETE FROM agents WHERE id = $1";
+    /// Selects the version of a record.
+    VERSION = "SELECT version FROM agents WHERE id = $1";
     /// Selects whether it exists.
     EXISTS = "SELECT 1 FROM agents WHERE id = $1";
 

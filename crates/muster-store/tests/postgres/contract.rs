@@ -161,6 +161,24 @@ async fn servers_that_start_together_on_an_empty_database_all_start() {
     assert_eq!(stores[0].changes_since(0, 10).await.unwrap().len(), 4);
 }
 
+/// Fails when one agent is looked up as a list: the plan is made while the table is small, and then scans a large one for every request.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_version_of_one_agent_is_read_by_its_key() {
+    let schema = schema().await;
+    let store = open(&schema).await;
+    commit(&store, vec![insert(&bare_agent("agent"))]).await;
+    for _ in 0..50 {
+        let versions = store.agent_versions(&[agent_id("agent")]).await.unwrap();
+        assert_eq!(versions, [(agent_id("agent"), 1)]);
+    }
+    assert_eq!(store.agent_versions(&[agent_id("none")]).await.unwrap(), []);
+    let scans = format!(
+        "SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_user_indexes \
+         WHERE schemaname = '{schema}' AND indexrelname = 'agents_pkey'"
+    );
+    eventually("the look-ups are counted", async || sql(scans.clone()).await.parse::<i64>().unwrap() >= 50).await;
+}
+
 /// Holds a commit, so that later ones wait and share a transaction.
 async fn hold(schema: &str, store: &Arc<SqlStore>) -> impl AsyncFnOnce() {
     let held = tokio::spawn(sql(format!(
