@@ -46,6 +46,15 @@ impl Admin {
         Ok(made["item"]["api_key"].as_str().with_context(|| format!("no token in {made}"))?.to_owned())
     }
 
+    /// Returns the ids of up to `count` agents, at least one.
+    pub fn agents(&self, count: usize) -> anyhow::Result<Vec<String>> {
+        let page = self.get(&format!("/api/fleet/agents?perPage={count}"))?;
+        let ids = page["items"].as_array().into_iter().flatten().filter_map(|item| item["id"].as_str());
+        let ids: Vec<_> = ids.map(str::to_owned).collect();
+        anyhow::ensure!(!ids.is_empty(), "no agents are listed");
+        Ok(ids)
+    }
+
     fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let mut stream = UnixStream::connect(&self.socket).with_context(|| self.socket.display().to_string())?;

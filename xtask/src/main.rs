@@ -24,6 +24,8 @@ struct Cli {
 enum Command {
     /// Measure a release build of the server and another server
     Bench(bench::BenchArgs),
+    /// Measure fleets of different sizes; with --write, update the table in `docs/scale.md`
+    Scale(bench::scale::ScaleArgs),
     /// Generate `docs/conformance.md` from the names of the tests.
     Conformance(conformance::ConformanceArgs),
     /// Start a server with an agent; `./demo` calls this.
@@ -49,6 +51,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
+        Command::Scale(args) => bench::scale::run(&args),
         Command::Conformance(args) => conformance::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Deny(args) => deny::run(&args),

@@ -25,6 +25,11 @@ impl Usage {
         Self(pid)
     }
 
+    /// Returns the id of the process.
+    pub fn pid(self) -> u32 {
+        self.0
+    }
+
     /// Returns the CPU time so far, in seconds.
     pub fn cpu(self) -> anyhow::Result<f64> {
         Ok(Stat::read(self.0)?.cpu)
@@ -123,9 +128,10 @@ impl Drop for Process {
     }
 }
 
-/// Returns the CPU time of a process and its running children, in seconds.
+/// Returns the CPU time of a process and its children, in seconds.
 pub fn cpu_with_children(pid: u32) -> anyhow::Result<f64> {
-    let mut cpu = Stat::read(pid)?.cpu;
+    let own = Stat::read(pid)?;
+    let mut cpu = own.cpu + own.ended;
     for entry in std::fs::read_dir("/proc")? {
         let other = entry?.file_name().to_str().and_then(|name| name.parse().ok());
         // Processes that have exited in the meantime are skipped.
@@ -139,6 +145,8 @@ pub fn cpu_with_children(pid: u32) -> anyhow::Result<f64> {
 struct Stat {
     parent: u32,
     cpu: f64,
+    /// CPU time of its children that have ended.
+    ended: f64,
 }
 
 impl Stat {
@@ -147,7 +155,8 @@ impl Stat {
         // The name in parentheses can contain any characters, including spaces.
         let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u32>().ok()).context("/proc/PID/stat");
-        Ok(Self { parent: number(1)?, cpu: f64::from(number(11)? + number(12)?) / TICKS })
+        let seconds = |user, system| Ok::<_, anyhow::Error>(f64::from(number(user)? + number(system)?) / TICKS);
+        Ok(Self { parent: number(1)?, cpu: seconds(11, 12)?, ended: seconds(13, 14)? })
     }
 }
 

@@ -35,6 +35,14 @@ pub fn run(mut command: Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns the abbreviated id of the current commit, with `+` if files have been changed since.
+pub fn commit() -> String {
+    let describe = ["describe", "--always", "--exclude=*", "--dirty=+"];
+    let output = Command::new("git").current_dir(root()).args(describe).output();
+    let id = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    id.ok().filter(|id| !id.is_empty()).unwrap_or_else(|| "unknown".into())
+}
+
 /// Returns the files tracked by git, relative to the root.
 pub fn tracked() -> anyhow::Result<Vec<PathBuf>> {
     let output =

@@ -228,6 +228,11 @@ impl Drone {
         self.shared.tally.failed(kind);
     }
 
+    /// Reports that the server rejected the agent's credentials.
+    pub fn report_rejection(&self) {
+        self.shared.tally.rejected(&self.id);
+    }
+
     /// Runs an action. Most types do nothing in a drone.
     async fn carry_out(&mut self, action: &WireAction) -> Done {
         let outcome = match action.kind.as_str() {

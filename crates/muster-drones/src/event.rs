@@ -31,6 +31,13 @@ pub enum Event {
         /// The action's type: `SETTINGS`.
         kind: String,
     },
+    /// The server rejected the credentials of an agent for the first time.
+    Rejected {
+        /// Time at which the response was read, in microseconds since 1970.
+        at_us: u64,
+        /// The agent's id.
+        agent_id: String,
+    },
     /// Every agent has acknowledged a policy revision.
     Revision {
         /// `policy:<id>:<revision>`.

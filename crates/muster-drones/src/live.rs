@@ -29,6 +29,9 @@ pub async fn live(shared: Arc<Shared>, mut drone: Drone, admission: Arc<Admissio
             }
             Err(fault) => {
                 shared.tally.failed(&format!("check-in: {fault}"));
+                if fault.is_unauthorized() && refused == 0 {
+                    drone.report_rejection();
+                }
                 refused = if fault.is_unauthorized() { refused + 1 } else { 0 };
                 let pause = if refused < DEAD_AFTER { back_off.next_pause() } else { HOUR };
                 tokio::time::sleep(pause).await;

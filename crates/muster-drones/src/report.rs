@@ -59,8 +59,8 @@ impl Report {
                 self.ended += 1;
                 self.summary.add(&summary);
             }
-            // Only programs use single actions.
-            event @ (Event::Action { .. } | Event::Began { .. }) => self.write(&event)?,
+            // Only programs use single actions and rejections.
+            event @ (Event::Action { .. } | Event::Rejected { .. } | Event::Began { .. }) => self.write(&event)?,
         }
         Ok(false)
     }

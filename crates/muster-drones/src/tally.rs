@@ -96,6 +96,11 @@ impl Tally {
         self.tell(Event::Action { at_us: now_us(), agent_id, action_id, kind });
     }
 
+    /// Reports that the server rejected the credentials of an agent.
+    pub fn rejected(&self, agent_id: &str) {
+        self.tell(Event::Rejected { at_us: now_us(), agent_id: agent_id.to_owned() });
+    }
+
     /// Counts an unenrolled agent.
     pub fn left(&self) {
         self.gone.fetch_add(1, Relaxed);

@@ -5,7 +5,7 @@ use std::io::BufRead as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -27,6 +27,13 @@ pub enum Event {
         at_us: u64,
         /// Its id.
         action_id: String,
+    },
+    /// The server rejected the credentials of an agent for the first time.
+    Rejected {
+        /// Time in microseconds since 1970.
+        at_us: u64,
+        /// Its id.
+        agent_id: String,
     },
     /// All agents have acknowledged a policy.
     Revision {
@@ -92,7 +99,7 @@ impl Drones {
             // The bare Go server accepts any credentials.
             None => command.arg("--invent"),
         };
-        command.args(["--processes", &bench.processes.to_string()]).args(arguments);
+        command.args(["--processes", &bench.sizes.processes.to_string()]).args(arguments);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start the drones")?;
         let output = std::io::BufReader::new(child.stdout.take().context("no standard output")?);
@@ -165,4 +172,12 @@ impl Drop for Drones {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Returns the time in microseconds since 1970, to compare it with the times in events.
+#[allow(clippy::disallowed_methods, reason = "a benchmark measures real time, and drones report theirs since 1970")]
+pub fn now_us() -> u64 {
+    // Drones are other processes, so that only the wall clock can be compared.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,13 +1,13 @@
 //! Measures parked agents: their memory, the delivery of a policy, an action and a bulk reassignment, and reconnects.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::drones::{Drones, Event, Target};
+use super::drones::{Drones, Event, Target, now_us};
 use super::memory::kernel_sockets;
 use super::server::Server;
-use super::table::{Goal, Row, Table};
+use super::table::{Goal, Goals, Row, Table};
 use super::{Bench, policy, say};
 use crate::admin::Admin;
 use crate::process::Usage;
@@ -35,21 +35,28 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     std::thread::sleep(Duration::from_secs(1));
     let rest = server.process.usage().resident()?;
     let target = Target { url: &server.url, ca: &server.ca(), token: Some(&token) };
-    let drones = Drones::start(bench, &target, bench.agents, &LIVE)?;
-    drones.wait_parked(bench.agents, STILL, WITHIN)?;
-    table.add(Row {
-        figure: "memory per parked agent, kernel included".into(),
-        unit: "KiB",
-        goal: Goal::AtMost(14.0),
-        ours: per_agent(bench, server.process.usage(), rest, before)?,
-        other,
-    });
+    let drones = Drones::start(bench, &target, bench.sizes.agents, &LIVE)?;
+    drones.wait_parked(bench.sizes.agents, STILL, WITHIN)?;
+    table.add(
+        bench.engine,
+        Row {
+            figure: "memory per parked agent, kernel included".into(),
+            unit: "KiB",
+            goals: Goals::sqlite(Goal::AtMost(14.0)),
+            ours: per_agent(bench, server.process.usage(), rest, before)?,
+            other,
+        },
+    );
     let usage = server.process.usage();
-    let (served, driven) = (usage.cpu()?, drones.cpu()?);
+    let (served, driven, database) = (usage.cpu()?, drones.cpu()?, bench.database_cpu()?);
     roll_out(bench, &admin, &drones, &policy, table)?;
+    if let Some((after, before)) = bench.database_cpu()?.zip(database) {
+        let figure = "CPU time of the database until all have acked the policy".into();
+        table.add(bench.engine, Row { figure, unit: "s", goals: Goals::NONE, ours: after - before, other: None });
+    }
     let (served, driven) = (usage.cpu()? - served, drones.cpu()? - driven);
     say(&format!("CPU time: server {served:.2} s, drones {driven:.2} s"));
-    drones.wait_parked(bench.agents, STILL, WITHIN)?;
+    drones.wait_parked(bench.sizes.agents, STILL, WITHIN)?;
     dispatch(bench, &admin, &drones, table)?;
     reassign(bench, &admin, &drones, &policy, table)?;
     storm(bench, server, &drones, table)
@@ -57,14 +64,14 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
 
 /// Measures the memory per parked agent of the other server.
 fn theirs(bench: &Bench) -> anyhow::Result<Option<f64>> {
-    let Some(other) = &bench.other else { return Ok(None) };
+    let Some(other) = bench.other() else { return Ok(None) };
     let before = kernel_sockets();
     let running = other.start("300s")?;
     let Some(usage) = running.usage else { return Ok(None) };
     say("agents parked at the other server");
     let rest = usage.resident()?;
-    let drones = Drones::start(bench, &running.target(), bench.agents, &LIVE)?;
-    drones.wait_parked(bench.agents, STILL, WITHIN)?;
+    let drones = Drones::start(bench, &running.target(), bench.sizes.agents, &LIVE)?;
+    drones.wait_parked(bench.sizes.agents, STILL, WITHIN)?;
     let each = per_agent(bench, usage, rest, before)?;
     drop(drones);
     // The kernel frees closed connections with a delay.
@@ -77,7 +84,7 @@ fn theirs(bench: &Bench) -> anyhow::Result<Option<f64>> {
 fn per_agent(bench: &Bench, server: Usage, rest: u64, kernel_before: u64) -> anyhow::Result<f64> {
     let own = server.resident()?.saturating_sub(rest) as f64;
     let kernel = kernel_sockets().saturating_sub(kernel_before) as f64 / 2.0;
-    let each = |bytes: f64| bytes / f64::from(bench.agents) / 1024.0;
+    let each = |bytes: f64| bytes / f64::from(bench.sizes.agents) / 1024.0;
     say(&format!("process {:.1} KiB, kernel {:.1} KiB each", each(own), each(kernel)));
     Ok(each(own + kernel))
 }
@@ -99,16 +106,18 @@ fn roll_out(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
     let all = seconds(acked[acked.len() - 1]);
     // The last percent shows whether single agents are served much later than the others.
     let most = seconds(acked[acked.len() * 99 / 100]);
-    let row = |figure, unit, goal, ours| Row { figure, unit, goal, ours, other: None };
-    let agents = bench.agents;
-    table.add(row(format!("32 KiB policy to {agents} parked agents, all acked"), "s", Goal::AtMost(1.0), all));
-    table.add(row("share of that time for the last 1 %".into(), "%", Goal::AtMost(3.0), 100.0 * (all - most) / all));
+    let row = |figure, unit, goals, ours| Row { figure, unit, goals, ours, other: None };
+    let agents = bench.sizes.agents;
+    let goals = Goals::new(Goal::AtMost(1.0), Goal::AtMost(3.0));
+    table.add(bench.engine, row(format!("32 KiB policy to {agents} parked agents, all acked"), "s", goals, all));
+    let goals = Goals::sqlite(Goal::AtMost(3.0));
+    table.add(bench.engine, row("share of that time for the last 1 %".into(), "%", goals, 100.0 * (all - most) / all));
     Ok(())
 }
 
 fn dispatch(bench: &Bench, admin: &Admin, drones: &Drones, table: &mut Table) -> anyhow::Result<()> {
     say("actions for one agent each");
-    let agents = agents(admin)?;
+    let agents = admin.agents(ACTIONS)?;
     let mut took = Vec::new();
     for agent in agents.iter().take(ACTIONS) {
         let began = now_us();
@@ -124,16 +133,16 @@ fn dispatch(bench: &Bench, admin: &Admin, drones: &Drones, table: &mut Table) ->
         std::thread::sleep(Duration::from_millis(10));
     }
     took.sort_by(f64::total_cmp);
-    let row = |quantile, goal, ours| Row {
-        figure: format!("action to one of {} parked agents, {quantile}", bench.agents),
+    let row = |quantile, goals, ours| Row {
+        figure: format!("action to one of {} parked agents, {quantile}", bench.sizes.agents),
         unit: "ms",
-        goal,
+        goals,
         ours,
         other: None,
     };
-    table.add(row("p50", Goal::None, took[took.len() / 2]));
-    table.add(row("p99", Goal::AtMost(20.0), took[took.len() * 99 / 100]));
-    drones.wait_parked(bench.agents, STILL, WITHIN).map(drop)
+    table.add(bench.engine, row("p50", Goals::NONE, took[took.len() / 2]));
+    table.add(bench.engine, row("p99", Goals::sqlite(Goal::AtMost(20.0)), took[took.len() * 99 / 100]));
+    drones.wait_parked(bench.sizes.agents, STILL, WITHIN).map(drop)
 }
 
 /// Assigns all agents to another policy. Measures the time from the request until the change is committed and the last
@@ -161,17 +170,17 @@ fn reassign(bench: &Bench, admin: &Admin, drones: &Drones, policy: &str, table: 
         _ => None,
     })?;
     // A server may wake agents with the policy itself.
-    let woken = if reached == bench.agents { woken } else { received };
-    let row = |figure, goal, until: u64| Row {
-        figure: format!("bulk reassign of {} agents, {figure}", bench.agents),
+    let woken = if reached == bench.sizes.agents { woken } else { received };
+    let row = |figure, goals, until: u64| Row {
+        figure: format!("bulk reassign of {} agents, {figure}", bench.sizes.agents),
         unit: "s",
-        goal,
+        goals,
         ours: until.saturating_sub(began) as f64 / 1e6,
         other: None,
     };
-    table.add(row("committed and all agents woken", Goal::AtMost(1.0), woken));
-    table.add(row("new policy delivered to all", Goal::None, received));
-    drones.wait_parked(bench.agents, STILL, WITHIN).map(drop)
+    table.add(bench.engine, row("committed and all agents woken", Goals::sqlite(Goal::AtMost(1.0)), woken));
+    table.add(bench.engine, row("new policy delivered to all", Goals::NONE, received));
+    drones.wait_parked(bench.sizes.agents, STILL, WITHIN).map(drop)
 }
 
 /// Kills and restarts the server, after which all agents reconnect at the same time.
@@ -181,26 +190,11 @@ fn storm(bench: &Bench, server: Server, drones: &Drones, table: &mut Table) -> a
     let server = server.restart()?;
     // `restart` returns when the server accepts connections.
     let ready = Instant::now();
-    let parked = drones.wait_parked(bench.agents, STILL, WITHIN)?;
-    let row = |figure, unit, ours| Row { figure, unit, goal: Goal::None, ours, other: None };
-    let figure = format!("{} agents reconnect after kill -9, all parked again", bench.agents);
-    table.add(row(figure, "s", (parked - ready).as_secs_f64()));
+    let parked = drones.wait_parked(bench.sizes.agents, STILL, WITHIN)?;
+    let row = |figure, unit, ours| Row { figure, unit, goals: Goals::NONE, ours, other: None };
+    let figure = format!("{} agents reconnect after kill -9, all parked again", bench.sizes.agents);
+    table.add(bench.engine, row(figure, "s", (parked - ready).as_secs_f64()));
     let peak = server.process.usage().peak()? as f64 / before as f64;
-    table.add(row("peak memory during the reconnect, relative to before".into(), "times", peak));
+    table.add(bench.engine, row("peak memory during the reconnect, relative to before".into(), "times", peak));
     Ok(())
-}
-
-fn agents(admin: &Admin) -> anyhow::Result<Vec<String>> {
-    let page = admin.get(&format!("/api/fleet/agents?perPage={ACTIONS}"))?;
-    let ids = page["items"].as_array().into_iter().flatten().filter_map(|item| item["id"].as_str());
-    let ids: Vec<_> = ids.map(str::to_owned).collect();
-    anyhow::ensure!(!ids.is_empty(), "no agents are listed");
-    Ok(ids)
-}
-
-#[allow(clippy::disallowed_methods, reason = "a benchmark measures real time, and drones report theirs since 1970")]
-fn now_us() -> u64 {
-    // Drones are other processes, so that only the wall clock can be compared.
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,5 @@
 //! `cargo xtask bench` measures a release build of the server and another server, in the same run on the same machine,
-//! and prints one table. The other server is a bare Go server that only holds connections (`bench/go-hold`), or the one
+//! and prints one table. Each figure is measured on both engines. The other server is a bare Go server that only holds connections (`bench/go-hold`), or the one
 //! of `--against`.
 
 mod burst;
@@ -9,19 +9,23 @@ mod enroll;
 mod fleet;
 mod machine;
 mod memory;
+mod nodes;
 mod other;
 mod policy;
+mod postgres;
 mod rest;
+pub mod scale;
 mod server;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
 use crate::shell;
 use other::Other;
-use table::Table;
+use postgres::Cluster;
+use table::{Engine, Table};
 
 /// The groups of figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,6 +42,8 @@ pub enum Figure {
     Fleet,
     /// Memory after a burst of large requests
     Burst,
+    /// Time until a revocation is in force on another server, on PostgreSQL
+    Nodes,
 }
 
 /// Arguments of `bench`.
@@ -46,21 +52,11 @@ pub struct BenchArgs {
     /// Figures to measure [default: all]
     #[arg(value_enum)]
     figures: Vec<Figure>,
-    /// Number of parked agents
-    #[arg(long, default_value_t = 10_000)]
-    agents: u32,
-    /// Number of agents in the large store
-    #[arg(long, default_value_t = 100_000)]
-    stored: u32,
-    /// Duration of the check-in measurements, in seconds
-    #[arg(long, default_value_t = 8)]
-    seconds: u32,
-    /// Number of processes for the drones
-    #[arg(long, default_value_t = 2)]
-    processes: u32,
-    /// Seconds between the burst of large requests and the memory measurement
-    #[arg(long, default_value_t = 30)]
-    after_burst: u32,
+    /// Engines to measure; PostgreSQL must be installed [default: all]
+    #[arg(long = "engine", value_enum, value_delimiter = ',')]
+    engines: Vec<Engine>,
+    #[command(flatten)]
+    sizes: Sizes,
     /// Write `docs/benchmarks.md`
     #[arg(long)]
     write: bool,
@@ -69,6 +65,26 @@ pub struct BenchArgs {
     muster: Option<PathBuf>,
     #[command(flatten)]
     against: Against,
+}
+
+/// Sizes and durations.
+#[derive(Args, Clone)]
+pub struct Sizes {
+    /// Number of parked agents
+    #[arg(long, default_value_t = 10_000)]
+    pub agents: u32,
+    /// Number of agents in the large store
+    #[arg(long, default_value_t = 100_000)]
+    pub stored: u32,
+    /// Duration of the check-in measurements, in seconds
+    #[arg(long, default_value_t = 8)]
+    pub seconds: u32,
+    /// Number of processes for the drones
+    #[arg(long, default_value_t = 2)]
+    pub processes: u32,
+    /// Seconds between the burst of large requests and the memory measurement
+    #[arg(long, default_value_t = 30)]
+    pub after_burst: u32,
 }
 
 /// The other server.
@@ -96,54 +112,77 @@ pub struct Bench {
     pub muster: PathBuf,
     /// Directory for all data, which is emptied at the start.
     pub directory: PathBuf,
-    /// The other server.
-    pub other: Option<Other>,
-    /// Number of parked agents.
-    pub agents: u32,
-    /// Number of agents in the large store.
-    pub stored: u32,
-    /// Duration of the check-in measurements, in seconds.
-    pub seconds: u32,
-    /// Seconds between the burst and the memory measurement.
-    pub after_burst: u32,
-    /// Number of processes for the drones.
-    pub processes: u32,
+    /// The engine that is measured now.
+    pub engine: Engine,
+    other: Option<Other>,
+    cluster: Option<Cluster>,
+    /// Sizes and durations.
+    pub sizes: Sizes,
+}
+
+impl Bench {
+    /// Returns the other server, for the figures of one engine only: it has no database.
+    pub fn other(&self) -> Option<&Other> {
+        self.other.as_ref().filter(|_| self.engine == Engine::Sqlite)
+    }
+
+    /// Creates a database, and returns its address; `None` if the engine is embedded.
+    pub fn database(&self) -> anyhow::Result<Option<String>> {
+        self.cluster().map(Cluster::database).transpose()
+    }
+
+    /// Returns the CPU time of PostgreSQL so far, in seconds; `None` if the engine is embedded.
+    pub fn database_cpu(&self) -> anyhow::Result<Option<f64>> {
+        self.cluster().map(Cluster::cpu).transpose()
+    }
+
+    /// Returns the version of PostgreSQL; an empty string if it is not measured.
+    fn version(&self) -> anyhow::Result<String> {
+        Ok(self.cluster.as_ref().map(Cluster::version).transpose()?.unwrap_or_default())
+    }
+
+    fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref().filter(|_| self.engine == Engine::Postgres)
+    }
 }
 
 /// Measures the selected figures and prints the table.
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
-    let bench = prepare(args)?;
+    let (mut bench, engines) = prepare(args.muster.as_deref(), &args.engines, args.sizes.clone())?;
+    bench.other = Other::choose(&args.against, &bench.directory)?;
     let wanted = |figure| args.figures.is_empty() || args.figures.contains(&figure);
     let mut table = Table::new(bench.other.as_ref().map_or("other", Other::name));
-    let restart = wanted(Figure::Restart);
-    if wanted(Figure::Rest) {
-        rest::measure(&bench, &mut table)?;
-    }
-    if wanted(Figure::CheckIn) {
-        check_in::measure(&bench, &mut table)?;
-    }
-    if wanted(Figure::Fleet) {
-        fleet::measure(&bench, &mut table)?;
-    }
-    if wanted(Figure::Burst) {
-        burst::measure(&bench, &mut table)?;
-    }
     // Enrollments come last: the start is measured on the store that they create.
-    if wanted(Figure::Enroll) || restart {
-        enroll::measure(&bench, &mut table, restart)?;
+    let figures = [Figure::Rest, Figure::CheckIn, Figure::Fleet, Figure::Burst, Figure::Nodes, Figure::Enroll];
+    for figure in figures {
+        for engine in &engines {
+            bench.engine = *engine;
+            match figure {
+                // The start is measured after the enrollments.
+                Figure::Enroll if wanted(Figure::Restart) => enroll::measure(&bench, &mut table, true)?,
+                _ if !wanted(figure) => {}
+                Figure::Rest => rest::measure(&bench, &mut table)?,
+                Figure::CheckIn => check_in::measure(&bench, &mut table)?,
+                Figure::Fleet => fleet::measure(&bench, &mut table)?,
+                Figure::Burst => burst::measure(&bench, &mut table)?,
+                Figure::Nodes => nodes::measure(&bench, &mut table)?,
+                Figure::Enroll | Figure::Restart => enroll::measure(&bench, &mut table, false)?,
+            }
+        }
     }
     println!("\n{}", table.render());
     if args.write {
         // A partial page would remove the figures of the last complete run.
-        anyhow::ensure!(args.figures.is_empty(), "--write requires all figures");
-        std::fs::write(shell::root().join("docs/benchmarks.md"), machine::page(&table))?;
+        anyhow::ensure!(args.figures.is_empty() && engines.len() == 2, "--write requires all figures on both engines");
+        std::fs::write(shell::root().join("docs/benchmarks.md"), machine::page(&table, &bench.version()?))?;
     }
     Ok(())
 }
 
-fn prepare(args: &BenchArgs) -> anyhow::Result<Bench> {
+/// Returns the parameters, and the engines to measure. Builds the program, unless there is one.
+fn prepare(muster: Option<&Path>, engines: &[Engine], sizes: Sizes) -> anyhow::Result<(Bench, Vec<Engine>)> {
     let target = shell::target()?;
-    let muster = match &args.muster {
+    let muster = match muster {
         // Absolute, because the program is started in other directories.
         Some(muster) => std::path::absolute(muster)?,
         None => {
@@ -157,17 +196,15 @@ fn prepare(args: &BenchArgs) -> anyhow::Result<Bench> {
         std::fs::remove_dir_all(&directory)?;
     }
     std::fs::create_dir_all(&directory)?;
-    let other = Other::choose(&args.against, &directory)?;
-    Ok(Bench {
-        muster,
-        directory,
-        other,
-        agents: args.agents,
-        stored: args.stored,
-        seconds: args.seconds,
-        after_burst: args.after_burst,
-        processes: args.processes,
-    })
+    let log = directory.join("postgres.log");
+    let cluster = if engines == [Engine::Sqlite] { None } else { Cluster::start(&log)? };
+    let engines = match (&cluster, engines) {
+        (None, [Engine::Sqlite] | []) => vec![Engine::Sqlite],
+        (None, _) => anyhow::bail!("PostgreSQL is not installed; use --engine sqlite"),
+        (Some(_), []) => vec![Engine::Sqlite, Engine::Postgres],
+        (Some(_), engines) => engines.to_vec(),
+    };
+    Ok((Bench { muster, directory, engine: Engine::Sqlite, other: None, cluster, sizes }, engines))
 }
 
 /// Prints progress to standard error. The table is printed to standard output.

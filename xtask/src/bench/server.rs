@@ -22,23 +22,41 @@ pub struct Server {
     pub took: Duration,
     address: String,
     muster: PathBuf,
-    settings: Vec<String>,
+    arguments: Vec<String>,
 }
 
 impl Server {
-    /// Starts a server on the data directory `name`, which may already contain a store.
+    /// Starts a server on the data directory `name`, which may already contain a store. On PostgreSQL, it gets a new
+    /// database.
     pub fn start(bench: &Bench, name: &str, settings: &[&str]) -> anyhow::Result<Self> {
-        let data = bench.directory.join(name);
+        let data = bench.directory.join(format!("{name}-{}", bench.engine.name()));
         std::fs::create_dir_all(&data)?;
-        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        Self::launch(bench.muster.clone(), data, "127.0.0.1:0", settings)
+        let mut arguments: Vec<_> = settings.iter().flat_map(|setting| ["--set", setting]).map(str::to_owned).collect();
+        if let Some(database) = bench.database()? {
+            arguments.extend(["--database".into(), database]);
+        }
+        Self::launch(bench.muster.clone(), data, "127.0.0.1:0", arguments)
+    }
+
+    /// Starts another server of the same fleet, over the same database.
+    pub fn join(&self, name: &str) -> anyhow::Result<Self> {
+        let data = self.data.with_file_name(name);
+        std::fs::create_dir_all(&data)?;
+        std::fs::copy(self.data.join("master.key"), data.join("master.key"))?;
+        Self::launch(self.muster.clone(), data, "127.0.0.1:0", self.arguments.clone())
     }
 
     /// Kills the server and starts it again on the same port.
-    pub fn restart(mut self) -> anyhow::Result<Self> {
+    pub fn restart(self) -> anyhow::Result<Self> {
+        self.restart_with(&[])
+    }
+
+    /// Kills the server and starts it again on the same port, with additional settings.
+    pub fn restart_with(mut self, settings: &[&str]) -> anyhow::Result<Self> {
         self.process.kill()?;
-        let Self { muster, data, address, settings, .. } = self;
-        Self::launch(muster, data, &address, settings)
+        let Self { muster, data, address, mut arguments, .. } = self;
+        arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]).map(str::to_owned));
+        Self::launch(muster, data, &address, arguments)
     }
 
     /// Returns a client of its management API.
@@ -51,7 +69,7 @@ impl Server {
         self.data.join("ca.crt")
     }
 
-    fn launch(muster: PathBuf, data: PathBuf, listen_on: &str, settings: Vec<String>) -> anyhow::Result<Self> {
+    fn launch(muster: PathBuf, data: PathBuf, listen_on: &str, arguments: Vec<String>) -> anyhow::Result<Self> {
         let listen = data.join("listen.json");
         let log = data.with_extension("log");
         // A file of the previous run would be mistaken for readiness.
@@ -62,7 +80,7 @@ impl Server {
         let mut command = Command::new(&muster);
         command.args(["serve", "--local-listen", "none", "--admin-listen", "none", "--log-level", "warn"]);
         command.arg("--data-dir").arg(&data).args(["--agent-listen", listen_on]);
-        command.args(settings.iter().flat_map(|setting| ["--set", setting]));
+        command.args(&arguments);
         let began = Instant::now();
         let mut process = Process::start(&mut command, &log)?;
         let mut found = None;
@@ -73,7 +91,7 @@ impl Server {
         ready.with_context(|| format!("muster serve, see {}", log.display()))?;
         let address = found.context("no address in listen.json")?;
         let took = began.elapsed();
-        Ok(Self { process, url: format!("https://{address}"), data, took, address, muster, settings })
+        Ok(Self { process, url: format!("https://{address}"), data, took, address, muster, arguments })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::session::{Connection, Row, params};
+use super::session::{Connection, Params as _, Row, Usual, params};
 use muster_core::action::{
     Action, ActionCounts, ActionResult, DueAction, Outcome, Signed, Target, TargetState, UNENROLLED,
 };
@@ -11,7 +11,9 @@ use muster_core::time::Timestamp;
 
 use super::error::Failure;
 use super::policy_changes;
-use super::row::{Columns, Result, all, all_composed, count_composed, filled, first, run, unless_unreadable};
+use super::row::{
+    Columns, Result, affects, all, all_composed, count_composed, filled, first, run, send, to_json, unless_unreadable,
+};
 use super::words::{ENDED, INELIGIBLE, Word};
 use crate::port::Precondition;
 use crate::query::{ActionFilter, Listed, Page};
@@ -52,8 +54,9 @@ pub(super) fn insert(
         return Err(Precondition::Exists(format!("action {}", action.id)).into());
     };
     // The place decides when the agent starts within a rollout window (EA83), so it follows the order of the list.
-    for (agent, place) in targets.iter().zip(0_i64..) {
-        run(connection, sql::INSERT_TARGET, params![agent.as_str(), seq, place])?;
+    if !targets.is_empty() {
+        let targets: Vec<&str> = targets.iter().map(AgentId::as_str).collect();
+        send(connection, sql::INSERT_TARGETS, params![seq, to_json(&targets)?])?;
     }
     Ok(seq)
 }
@@ -64,14 +67,15 @@ pub(super) fn put_result(
     result: &ActionResult,
     addressed: bool,
 ) -> std::result::Result<(), Failure> {
-    let Some(seq) = seq(connection, &result.action_id)? else { return Err(missing(&result.action_id).into()) };
-    // The statement changes only pending targets: the first result counts (EA119), and one look-up is enough for most.
+    // The statement changes only pending targets: the first result counts (EA119), and it is enough for most.
     let agent = result.agent_id.as_str();
     let at = result.at.as_micros();
-    let values = params![result.outcome.state().word(), at, result.outcome.message(), result.fields, agent, seq];
-    if run(connection, sql::RESULT, values)? > 0 {
+    let action = result.action_id.as_str();
+    let values = params![result.outcome.state().word(), at, result.outcome.message(), result.fields, agent, action];
+    if affects(connection, sql::RESULT, values)? {
         return Ok(());
     }
+    let Some(seq) = seq(connection, &result.action_id)? else { return Err(missing(&result.action_id).into()) };
     let stands: Option<String> = first(connection, sql::STATE, params![agent, seq], |row| row.get(0))?;
     match stands.as_deref() {
         // The agent was not eligible, so a result from it would be for an action that it never received (D17).
@@ -90,7 +94,7 @@ fn insert_ineligible(connection: &Connection, seq: i64, result: &ActionResult) -
     let agent = result.agent_id.as_str();
     let values =
         params![agent, seq, place.unwrap_or(0), result.at.as_micros(), result.outcome.message(), result.fields];
-    run(connection, sql::INSERT_INELIGIBLE, values).map(|_| ())
+    send(connection, sql::INSERT_INELIGIBLE, values)
 }
 
 /// Marks an action as cancelled, unless it is already.
@@ -101,12 +105,12 @@ pub(super) fn cancel(connection: &Connection, id: &ActionId, now: Timestamp) -> 
 
 /// Marks the effect of an action as pending.
 pub(super) fn begin(connection: &Connection, id: &ActionId) -> Result<()> {
-    run(connection, sql::BEGIN, [id.as_str()]).map(|_| ())
+    send(connection, sql::BEGIN, [id.as_str()])
 }
 
 /// Marks the effect of an action as complete.
 pub(super) fn finish(connection: &Connection, id: &ActionId) -> Result<()> {
-    run(connection, sql::FINISH, [id.as_str()]).map(|_| ())
+    send(connection, sql::FINISH, [id.as_str()])
 }
 
 /// Returns the actions whose effect is incomplete.
@@ -116,7 +120,7 @@ pub(super) fn unfinished(connection: &Connection) -> Result<Vec<ActionId>> {
 
 /// Ends the pending targets of an agent that left.
 pub(super) fn end_open(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
-    run(connection, sql::END_OPEN, params![ENDED, now.as_micros(), UNENROLLED, agent.as_str()]).map(|_| ())
+    send(connection, sql::END_OPEN, params![ENDED, now.as_micros(), UNENROLLED, agent.as_str()])
 }
 
 /// Ends one pending target.
@@ -129,13 +133,14 @@ pub(super) fn end_target(
 ) -> Result<()> {
     let state = if error.is_some() { ENDED } else { TargetState::Acked.word() };
     let values = params![state, now.as_micros(), error, agent.as_str(), action.as_str()];
-    run(connection, sql::END_TARGET, values).map(|_| ())
+    send(connection, sql::END_TARGET, values)
 }
 
 /// Ends the targets of earlier lives of an agent id.
 pub(super) fn close_life(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
     // Most ids are new, for which one index look-up finds no target.
-    if run(connection, sql::CLOSE_LIFE, [agent.as_str()])? > 0 {
+    let earlier = [agent.as_str()].with(|id| connection.run_usually(sql::CLOSE_LIFE, id, Usual::Unaffected))?;
+    if earlier > 0 {
         end_open(connection, agent, now)?;
     }
     Ok(())
@@ -144,7 +149,7 @@ pub(super) fn close_life(connection: &Connection, agent: &AgentId, now: Timestam
 /// Removes a deleted agent from its actions: pending targets end, and its reports are deleted.
 pub(super) fn forget_agent(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
     close_life(connection, agent, now)?;
-    run(connection, sql::CLEAR_FIELDS, [agent.as_str()]).map(|_| ())
+    send(connection, sql::CLEAR_FIELDS, [agent.as_str()])
 }
 
 /// Deletes expired actions, and returns their number.

@@ -14,7 +14,7 @@ use muster_core::time::Timestamp;
 
 use super::error::Failure;
 use super::recent::Batch;
-use super::row::{Columns, Result, UNLIMITED, all, any, first, readable_page, run};
+use super::row::{Columns, Result, UNLIMITED, affects, all, any, first, readable_page, send};
 use super::words::Word;
 use super::{actions, output_keys};
 use crate::port::Precondition;
@@ -24,8 +24,8 @@ fn missing(id: &AgentId) -> Precondition {
     Precondition::Missing(format!("agent {id}"))
 }
 
-fn affected_or_missing(rows: usize, id: &AgentId) -> std::result::Result<(), Failure> {
-    if rows == 0 { Err(missing(id).into()) } else { Ok(()) }
+fn affected_or_missing(is_affected: bool, id: &AgentId) -> std::result::Result<(), Failure> {
+    if is_affected { Ok(()) } else { Err(missing(id).into()) }
 }
 
 /// Inserts an agent. It inherits no actions from earlier lives of its id (D14).
@@ -42,7 +42,7 @@ pub(super) fn insert(
     for credential in record.credentials.iter() {
         issue(connection, &record.id, credential)?;
     }
-    run(connection, sql::INSERT_DOCUMENTS, params![id, documents.local_metadata, documents.components])?;
+    send(connection, sql::INSERT_DOCUMENTS, params![id, documents.local_metadata, documents.components])?;
     insert_tags(connection, record)?;
     actions::close_life(connection, &record.id, record.enrolled_at)?;
     Ok(())
@@ -73,7 +73,7 @@ pub(super) fn update(
         leave_host(connection, before.host_id.as_ref())?;
     }
     if before.tags != after.tags {
-        run(connection, sql::DELETE_TAGS, [after.id.as_str()])?;
+        send(connection, sql::DELETE_TAGS, [after.id.as_str()])?;
         insert_tags(connection, after)?;
     }
     Ok(())
@@ -108,7 +108,7 @@ fn change_credentials(
 ) -> std::result::Result<(), Failure> {
     let gone = |old: &&LiveCredential| !after.credentials.iter().any(|kept| kept == *old);
     for old in before.credentials.iter().filter(gone) {
-        run(connection, sql::REVOKE_CREDENTIAL, params![after.updated_at.as_micros(), old.key_id.as_str()])?;
+        send(connection, sql::REVOKE_CREDENTIAL, params![after.updated_at.as_micros(), old.key_id.as_str()])?;
     }
     let new = |credential: &&LiveCredential| !before.credentials.iter().any(|known| known == *credential);
     for credential in after.credentials.iter().filter(new) {
@@ -121,7 +121,7 @@ fn change_credentials(
 fn issue(connection: &Connection, id: &AgentId, credential: &LiveCredential) -> std::result::Result<(), Failure> {
     let LiveCredential { key_id, kind, hash, issued_at } = credential;
     let values = params![key_id.as_str(), id.as_str(), kind.word(), hash.encode(), issued_at.as_micros()];
-    if run(connection, sql::INSERT_CREDENTIAL, values)? == 0 {
+    if !affects(connection, sql::INSERT_CREDENTIAL, values)? {
         return Err(Precondition::Exists(format!("credential {key_id}")).into());
     }
     Ok(())
@@ -130,7 +130,7 @@ fn issue(connection: &Connection, id: &AgentId, credential: &LiveCredential) -> 
 /// Sets later times of last use.
 pub(super) fn credentials_used(connection: &Connection, used: &[(KeyId, Timestamp)]) -> Result<()> {
     for (key, at) in used {
-        run(connection, sql::CREDENTIAL_USED, params![at.as_micros(), key.as_str()])?;
+        send(connection, sql::CREDENTIAL_USED, params![at.as_micros(), key.as_str()])?;
     }
     Ok(())
 }
@@ -138,14 +138,14 @@ pub(super) fn credentials_used(connection: &Connection, used: &[(KeyId, Timestam
 /// Deletes a host that has no agents left.
 fn leave_host(connection: &Connection, host: Option<&HostId>) -> Result<()> {
     let Some(host) = host else { return Ok(()) };
-    run(connection, sql::DELETE_EMPTY_HOST, [host.as_str()]).map(|_| ())
+    send(connection, sql::DELETE_EMPTY_HOST, [host.as_str()])
 }
 
 /// Inserts a host, unless it exists. Fails with `Exists` if its machine has another one.
 pub(super) fn put_host(connection: &Connection, host: &Host) -> std::result::Result<(), Failure> {
     let values =
         params![host.id.as_str(), host.space.as_str(), host.machine_id, host.hostname, host.created_at.as_micros()];
-    if run(connection, sql::INSERT_HOST, values)? == 0 && !any(connection, sql::HOST_EXISTS, [host.id.as_str()])? {
+    if !affects(connection, sql::INSERT_HOST, values)? && !any(connection, sql::HOST_EXISTS, [host.id.as_str()])? {
         return Err(Precondition::Exists(format!("host {}", host.id)).into());
     }
     Ok(())
@@ -188,7 +188,7 @@ fn not_updated(connection: &Connection, id: &AgentId) -> Result<Precondition> {
 
 fn insert_tags(connection: &Connection, record: &AgentRecord) -> Result<()> {
     for tag in &record.tags {
-        run(connection, sql::INSERT_TAG, params![record.id.as_str(), tag])?;
+        send(connection, sql::INSERT_TAG, params![record.id.as_str(), tag])?;
     }
     Ok(())
 }
@@ -206,7 +206,7 @@ pub(super) fn put_documents(
     };
     if now.is_some() || documents.local_metadata.is_some() {
         let values = params![documents.local_metadata, now, id.as_str()];
-        affected_or_missing(run(connection, sql::UPDATE_DOCUMENTS, values)?, id)?;
+        affected_or_missing(affects(connection, sql::UPDATE_DOCUMENTS, values)?, id)?;
     // If only the ring is written, no statement would notice that the agent does not exist.
     } else if !recent.has(id) && !any(connection, sql::EXISTS, [id.as_str()])? {
         return Err(missing(id).into());
@@ -222,7 +222,7 @@ pub(super) fn put_documents(
 
 /// Moves components to their table.
 pub(super) fn settle_components(connection: &Connection, id: &AgentId, components: &str) -> Result<()> {
-    run(connection, sql::SETTLE_COMPONENTS, params![components, id.as_str()]).map(|_| ())
+    send(connection, sql::SETTLE_COMPONENTS, params![components, id.as_str()])
 }
 
 /// Deletes an agent and everything that belongs to it.
@@ -236,14 +236,14 @@ pub(super) fn delete(
     // Before the record is deleted, which knows its host.
     let host: Option<HostId> =
         first(connection, sql::HOST_OF_AGENT, key, |row| Columns::of(row).id_option())?.flatten();
-    affected_or_missing(run(connection, sql::DELETE, key)?, id)?;
+    affected_or_missing(affects(connection, sql::DELETE, key)?, id)?;
     leave_host(connection, host.as_ref())?;
     recent.supersede(id);
     output_keys::retire_of_agent(connection, id, now)?;
     actions::forget_agent(connection, id, now)?;
-    run(connection, files_sql::DELETE_CHUNKS_OF_AGENT, key)?;
-    run(connection, files_sql::DELETE_UPLOADS_OF_AGENT, key)?;
-    run(connection, files_sql::DELETE_FILE_AGENT, key)?;
+    send(connection, files_sql::DELETE_CHUNKS_OF_AGENT, key)?;
+    send(connection, files_sql::DELETE_UPLOADS_OF_AGENT, key)?;
+    send(connection, files_sql::DELETE_FILE_AGENT, key)?;
     Ok(())
 }
 
@@ -252,7 +252,7 @@ pub(super) fn seen(connection: &Connection, seen: &[(AgentId, Timestamp)]) -> Re
     let mut seen: Vec<&(AgentId, Timestamp)> = seen.iter().collect();
     seen.sort_by(|one, other| one.0.as_str().cmp(other.0.as_str()));
     for (id, at) in seen {
-        run(connection, sql::SEEN, params![at.as_micros(), id.as_str()])?;
+        send(connection, sql::SEEN, params![at.as_micros(), id.as_str()])?;
     }
     Ok(())
 }
@@ -260,6 +260,11 @@ pub(super) fn seen(connection: &Connection, seen: &[(AgentId, Timestamp)]) -> Re
 /// Selects an agent.
 pub(super) fn by_id(connection: &Connection, id: &AgentId) -> Result<Option<AgentRecord>> {
     first(connection, sql::BY_ID, [id.as_str()], record::read)
+}
+
+/// Selects the version of an agent's record.
+pub(super) fn version(connection: &Connection, id: &AgentId) -> Result<Option<i64>> {
+    first(connection, sql::VERSION, [id.as_str()], |row| row.get(0))
 }
 
 /// Selects an agent of a space.

@@ -74,7 +74,7 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Node(write) => nodes::write(c, write)?,
         Write::Fenced(token) => nodes::fence(c, token)?,
         Write::Audit(event) => pending.chain.append(c, event)?,
-        Write::Changed(change) => pending.changes.push(change.clone()),
+        Write::Changed(change) => pending.changes.push(change),
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use muster_core::audit::{AuditEvent, ChainHead, SEAL, chain_hash, chain_start};
 use muster_core::time::Timestamp;
 
 use super::error::{Cause, EngineError};
-use super::row::{Columns, Result, all, first, run, to_json};
+use super::row::{Columns, Result, all, first, send, to_json};
 use crate::port::{AuditLink, NodeEpoch};
 use crate::sql::audit as sql;
 
@@ -44,7 +44,7 @@ impl Chain {
         };
         let (position, text) = (end.position + 1, to_json(event)?);
         let hash = chain_hash(&end.hash, text.as_bytes());
-        run(connection, sql::INSERT, params![chain, position, text, hash]).map_err(appended_by_another)?;
+        send(connection, sql::INSERT, params![chain, position, text, hash]).map_err(appended_by_another)?;
         self.end = Some(End { position, hash, ..end });
         Ok(())
     }

@@ -7,7 +7,7 @@ use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
 
 use super::error::Failure;
-use super::row::{Columns, Result, UNLIMITED, all, any, count, first, readable_page, run, to_json};
+use super::row::{Columns, Result, UNLIMITED, affects, all, any, count, first, readable_page, run, to_json};
 use crate::port::Precondition;
 use crate::query::{Listed, Page, Readable};
 use crate::sql::enrollment_keys as sql;
@@ -65,8 +65,8 @@ pub(super) fn use_once(
     // The statement repeats the checks of the domain, because another enrollment may have taken the last use since the
     // key was read.
     let statement = if counts { sql::USE } else { sql::USE_AGAIN };
-    let rows = run(connection, statement, params![now.as_micros(), id.as_str()])?;
-    if rows == 0 { Err(Precondition::KeyRefused.into()) } else { Ok(()) }
+    let is_valid = affects(connection, statement, params![now.as_micros(), id.as_str()])?;
+    if is_valid { Ok(()) } else { Err(Precondition::KeyRefused.into()) }
 }
 
 /// Revokes a key. The first time is kept.

@@ -3,13 +3,39 @@
 use super::session::{Connection, params};
 use muster_core::change::Change;
 
-use super::row::{Result, all, first, run};
+use super::row::{Result, all, first, run, to_json};
 use crate::sql::log as sql;
 
-/// Appends a change, and returns its number.
-pub(crate) fn append_change(connection: &Connection, change: &Change) -> Result<i64> {
-    let (kind, subject) = change.to_row();
-    Ok(first(connection, sql::INSERT_CHANGE, [kind, subject], |row| row.get(0))?.unwrap_or(0))
+/// The changes of a transaction, which are appended by its last statement: on an engine with several nodes, the others wait from
+/// there until the commit.
+#[derive(Debug, Default)]
+pub(crate) struct Changes(Vec<(&'static str, String)>);
+
+impl Changes {
+    /// Adds a change.
+    pub(crate) fn push(&mut self, change: &Change) {
+        let (kind, subject) = change.to_row();
+        self.0.push((kind, subject.to_owned()));
+    }
+
+    /// Returns a mark to roll back to if the next job fails.
+    pub(crate) fn mark(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Rolls back to a mark.
+    pub(crate) fn back_to(&mut self, mark: usize) {
+        self.0.truncate(mark);
+    }
+
+    /// Appends the changes after what was sent ahead, and returns the number of the last one.
+    pub(crate) fn append(self, connection: &Connection) -> Result<Option<i64>> {
+        if self.0.is_empty() {
+            return connection.settle().map(|()| None);
+        }
+        let numbers: Vec<i64> = all(connection, sql::INSERT_CHANGES, params![to_json(&self.0)?], |row| row.get(0))?;
+        Ok(numbers.into_iter().max())
+    }
 }
 
 /// Returns the number of the newest change, or 0.

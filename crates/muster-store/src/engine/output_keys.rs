@@ -8,7 +8,7 @@ use muster_core::output_key::{
 use muster_core::time::Timestamp;
 
 use super::error::Failure;
-use super::row::{Columns, Result, all, any, count, first, run};
+use super::row::{Columns, Result, all, any, count, first, run, send};
 use super::words::Word;
 use crate::port::{OutputKeyWrite, Precondition};
 use crate::sql::output_keys as sql;
@@ -114,7 +114,7 @@ fn retire(connection: &Connection, key: &RetiredKey) -> Result<()> {
         key.after.as_ref().map(|(_, revision)| *revision),
         key.at.as_micros(),
     ];
-    run(connection, sql::RETIRE, values).map(|_| ())
+    send(connection, sql::RETIRE, values)
 }
 
 fn retire_all(
@@ -137,7 +137,7 @@ pub(super) fn retire_of_agent(connection: &Connection, agent: &AgentId, now: Tim
     // them, or finds no row to be stored in.
     let deleted = all(connection, sql::DELETE_OF_AGENT, [agent.as_str()], read_deleted)?;
     retire_all(connection, agent, deleted, now)?;
-    run(connection, sql::RETIRED_DUE_OF_AGENT, [agent.as_str()]).map(|_| ())
+    send(connection, sql::RETIRED_DUE_OF_AGENT, [agent.as_str()])
 }
 
 fn read_key(row: &Row<'_>) -> Result<OutputKey> {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Cause, EngineError};
-use super::session::{Connection, FromValue, Next, Params, Row, Value};
+use super::session::{Connection, FromValue, Next, Params, Row, Usual, Value};
 use super::unreadable;
 use super::words::Word;
 use crate::query::{Page, Readable};
@@ -338,6 +338,16 @@ pub(super) fn count(connection: &Connection, statement: &'static str, params: im
 /// Runs a change, and returns the number of affected rows.
 pub(super) fn run(connection: &Connection, statement: &'static str, params: impl Params) -> Result<usize> {
     params.with(|values| connection.run(statement, values))
+}
+
+/// Runs a change whose number of affected rows does not matter.
+pub(super) fn send(connection: &Connection, statement: &'static str, params: impl Params) -> Result<()> {
+    params.with(|values| connection.run_usually(statement, values, Usual::Anything)).map(drop)
+}
+
+/// Runs a change that usually affects a row. Returns whether it did.
+pub(super) fn affects(connection: &Connection, statement: &'static str, params: impl Params) -> Result<bool> {
+    params.with(|values| connection.run_usually(statement, values, Usual::Affected)).map(|rows| rows > 0)
 }
 
 /// Returns all rows of a composed statement.

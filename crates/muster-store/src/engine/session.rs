@@ -33,6 +33,42 @@ pub(crate) enum Rule {
     Uploads,
 }
 
+/// The usual result of a change, by which an engine need not wait for the actual one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Usual {
+    /// The number of affected rows does not matter to the caller.
+    Anything,
+    /// At least one row is affected.
+    Affected,
+    /// No row is affected.
+    Unaffected,
+}
+
+impl Usual {
+    /// Returns whether this number of affected rows is usual.
+    pub(crate) fn is(self, rows: u64) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Affected => rows > 0,
+            Self::Unaffected => rows == 0,
+        }
+    }
+
+    /// Returns a usual number of affected rows.
+    pub(crate) fn rows(self) -> usize {
+        usize::from(self == Self::Affected)
+    }
+}
+
+/// How the changes of a job are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Each change is finished before the next one is sent.
+    StepByStep,
+    /// Changes may be sent before the results of earlier ones are known. Contains the index of the job.
+    Ahead(usize),
+}
+
 /// Holder of a lease of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holder {
@@ -64,6 +100,13 @@ pub(crate) trait Session: Send {
     /// Runs a change, and returns the number of affected rows.
     fn run(&self, statement: &str, values: &[Value<'_>]) -> Result<usize>;
 
+    /// Runs a change that usually has this result. In a job that runs ahead, an engine may send it later, and return the usual
+    /// result. If the actual one differs, or the change fails, a later call of the transaction fails, and
+    /// [`Self::suspect`] returns the job.
+    fn run_usually(&self, statement: &str, values: &[Value<'_>], _usual: Usual) -> Result<usize> {
+        self.run(statement, values)
+    }
+
     /// Runs a query, and passes its rows to `each` until it returns [`Next::Enough`].
     fn query(
         &self,
@@ -77,6 +120,23 @@ pub(crate) trait Session: Send {
 
     /// Begins a transaction in which all reads see the same state.
     fn begin_snapshot(&self) -> Result<()>;
+
+    /// Begins a job of the transaction. Returns the pace of its changes, which an engine may reduce. A job that runs ahead has
+    /// no savepoint: its failure is a failure of the transaction.
+    fn set_pace(&self, _pace: Pace) -> Result<Pace> {
+        Ok(Pace::StepByStep)
+    }
+
+    /// Waits for the changes that were sent ahead. Fails if one of them failed, or had an unusual result.
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Returns the job whose change, sent ahead, made the transaction fail. The transaction may succeed if this job runs step by
+    /// step.
+    fn suspect(&self) -> Option<usize> {
+        None
+    }
 
     /// Sets a savepoint for [`Self::back_to_mark`] and [`Self::release_mark`].
     fn mark(&self) -> Result<()>;

@@ -7,11 +7,10 @@ use super::apply::{self, Done};
 use super::audit::Chain;
 use super::damage::Damage;
 use super::error::{Cause, EngineError, Failure};
-use super::log;
+use super::log::Changes;
 use super::recent::{Batch, Recent};
-use super::session::{Connection, Uncommitted};
-use crate::port::{ActionWrite, AgentWrite, StoreError, Write};
-use muster_core::change::Change;
+use super::session::{Connection, Pace, Uncommitted};
+use crate::port::{ActionWrite, AgentWrite, Precondition, StoreError, Write};
 use muster_core::error_chain::chain;
 
 /// A job's own code. It runs inside a savepoint.
@@ -80,6 +79,9 @@ fn agent_of(write: &AgentWrite) -> Option<&str> {
 pub(crate) enum Broken {
     /// The job with this index caused the failure. The others may succeed without it.
     ByJob(usize, StoreError),
+    /// A change of the job with this index, which ran ahead, had an unusual result. The transaction may succeed if this job
+    /// runs step by step.
+    ByHaste(usize),
     /// A conflict with another transaction, or a lost connection. A retry may succeed.
     ForNow(StoreError),
     /// The transaction could not begin or commit.
@@ -93,13 +95,40 @@ pub(crate) struct Outcome {
     pub(crate) newest_change: Option<i64>,
 }
 
+/// The jobs of a transaction, with their paces.
+pub(crate) struct Jobs<'w> {
+    pub(crate) work: Vec<&'w Work>,
+    /// Jobs that run step by step, on an engine that can run ahead.
+    pub(crate) careful: &'w Careful,
+}
+
+/// The jobs that run step by step.
+#[derive(Debug, Default)]
+pub(crate) struct Careful {
+    jobs: Vec<usize>,
+}
+
+/// Number of jobs that are retried step by step before all are: each attempt runs the whole transaction again.
+const HASTY: usize = 3;
+
+impl Careful {
+    /// Adds a job.
+    pub(crate) fn add(&mut self, job: usize) {
+        self.jobs.push(job);
+    }
+
+    fn pace(&self, job: usize) -> Pace {
+        if self.jobs.len() > HASTY || self.jobs.contains(&job) { Pace::StepByStep } else { Pace::Ahead(job) }
+    }
+}
+
 /// Runs all jobs in one transaction and commits it.
-pub(crate) fn attempt<'w>(
+pub(crate) fn attempt(
     connection: &Connection,
     recent: &mut Recent,
     chain: &mut Chain,
     damage: &Damage,
-    jobs: impl Iterator<Item = &'w Work>,
+    jobs: &Jobs<'_>,
 ) -> Result<Outcome, Broken> {
     let outcome = run(connection, recent, chain, damage, jobs);
     if outcome.is_err() {
@@ -113,61 +142,61 @@ pub(crate) fn attempt<'w>(
 pub(crate) struct Pending<'t> {
     pub(crate) recent: Batch<'t>,
     pub(crate) chain: &'t mut Chain,
-    /// Written last: their numbers come from a row that stays locked until the commit, and a transaction that waits for a row of
-    /// another node's transaction must not hold a lock that this one waits for.
-    pub(crate) changes: Vec<Change>,
+    pub(crate) changes: Changes,
 }
 
-fn run<'w>(
+fn run(
     connection: &Connection,
     recent: &mut Recent,
     chain: &mut Chain,
     damage: &Damage,
-    jobs: impl Iterator<Item = &'w Work>,
+    jobs: &Jobs<'_>,
 ) -> Result<Outcome, Broken> {
-    let not_applied = |error: EngineError| {
-        damage.note(&error);
-        error.not_applied()
-    };
-    connection.begin().map_err(|error| Broken::Whole(not_applied(error)))?;
+    connection.begin().map_err(|error| Broken::Whole(not_applied(damage, error)))?;
     let mut outcome = Outcome::default();
-    let mut pending = Pending { recent: recent.batch(), chain, changes: Vec::new() };
-    for (index, work) in jobs.enumerate() {
-        match isolated(connection, &mut pending, work) {
-            Ok(done) => {
-                outcome.answers.push(Ok(done));
-            }
-            Err(Failure::Refused(precondition)) => outcome.answers.push(Err(StoreError::Conflict(precondition))),
-            Err(Failure::Engine(error)) => {
+    let mut pending = Pending { recent: recent.batch(), chain, changes: Changes::default() };
+    for (index, work) in jobs.work.iter().enumerate() {
+        match isolated(connection, &mut pending, jobs.careful.pace(index), work) {
+            Ok(done) => outcome.answers.push(Ok(done)),
+            Err(Stopped::Refused(precondition)) => outcome.answers.push(Err(StoreError::Conflict(precondition))),
+            Err(Stopped::Hasty) => {
                 give_up(connection);
-                if connection.may_retry(&error) {
-                    return Err(Broken::ForNow(not_applied(error)));
-                }
-                // The cause is not a single job, so leaving one out would not help.
-                if error.is_of_the_engine() {
-                    return Err(Broken::Whole(not_applied(error)));
-                }
-                return Err(Broken::ByJob(index, not_applied(error)));
+                return Err(Broken::ByHaste(index));
             }
+            Err(Stopped::Engine(error)) => return Err(broken(connection, damage, Some(index), error)),
         }
     }
-    let broken = |error: EngineError| {
-        give_up(connection);
-        if connection.may_retry(&error) {
-            Broken::ForNow(not_applied(error))
-        } else {
-            Broken::Whole(not_applied(error))
-        }
-    };
-    let pages = pending.recent.into_pages();
-    recent.write(connection, &pages).map_err(broken)?;
-    for change in &pending.changes {
-        outcome.newest_change = Some(log::append_change(connection, change).map_err(broken)?);
-    }
+    let Pending { recent: batch, changes, .. } = pending;
+    let pages = batch.into_pages();
+    let last = recent.write(connection, &pages).and_then(|()| changes.append(connection));
+    outcome.newest_change = last.map_err(|error| broken(connection, damage, None, error))?;
     commit(connection)?;
     // Only after the commit: readers would otherwise see components that are not on disk.
     recent.written(pages);
     Ok(outcome)
+}
+
+fn not_applied(damage: &Damage, error: EngineError) -> StoreError {
+    damage.note(&error);
+    error.not_applied()
+}
+
+/// Rolls back after an error, and returns whose it is.
+fn broken(connection: &Connection, damage: &Damage, job: Option<usize>, error: EngineError) -> Broken {
+    let suspect = connection.suspect();
+    give_up(connection);
+    if connection.may_retry(&error) {
+        return Broken::ForNow(not_applied(damage, error));
+    }
+    // The cause is not a single job, so leaving one out would not help.
+    if error.is_of_the_engine() {
+        return Broken::Whole(not_applied(damage, error));
+    }
+    match (suspect, job) {
+        (Some(suspect), _) => Broken::ByHaste(suspect),
+        (None, Some(job)) => Broken::ByJob(job, not_applied(damage, error)),
+        (None, None) => Broken::Whole(not_applied(damage, error)),
+    }
 }
 
 fn commit(connection: &Connection) -> Result<(), Broken> {
@@ -184,29 +213,51 @@ fn give_up(connection: &Connection) {
     }
 }
 
+/// Reason why a job of a transaction was not applied.
+enum Stopped {
+    /// Its precondition failed, and it was rolled back.
+    Refused(Precondition),
+    /// The same, but it ran ahead, so that only the whole transaction can be rolled back.
+    Hasty,
+    /// The whole transaction must be rolled back.
+    Engine(EngineError),
+}
+
 /// Runs a job in isolation: if its precondition fails, exactly this job is rolled back, and a panic does not leave this
 /// function.
-fn isolated(connection: &Connection, pending: &mut Pending<'_>, work: &Work) -> Result<Done, Failure> {
-    let mark = (pending.recent.mark(), pending.chain.mark(), pending.changes.len());
+fn isolated(connection: &Connection, pending: &mut Pending<'_>, pace: Pace, work: &Work) -> Result<Done, Stopped> {
+    let mark = (pending.recent.mark(), pending.chain.mark(), pending.changes.mark());
+    let is_ahead = connection.set_pace(pace).map_err(Stopped::Engine)? != Pace::StepByStep;
     let guarded = AssertUnwindSafe(|| match work {
         Work::Writes(writes) if connection.is_statement_atomic() && apply::is_one_statement(writes) => {
             apply::writes(connection, pending, writes)
         }
-        Work::Writes(writes) => in_savepoint(connection, || apply::writes(connection, pending, writes)),
-        Work::Task(task) => in_savepoint(connection, || task(connection)),
-        Work::Seal => in_savepoint(connection, || Ok(pending.chain.seal(connection).map(|()| Done::default())?)),
+        work if is_ahead => run_work(connection, pending, work),
+        work => in_savepoint(connection, || run_work(connection, pending, work)),
     });
     // Unwind safety: whatever the job left behind in the connection is rolled back with the transaction.
     let result = catch_unwind(guarded).unwrap_or_else(|_| {
         tracing::error!("a write job panicked and was not applied");
         Err(Failure::Engine(EngineError::new(Cause::Panic, "a job panicked")))
     });
-    if result.is_err() {
+    result.map_err(|failure| {
         pending.recent.back_to(mark.0);
         pending.chain.back_to(mark.1);
-        pending.changes.truncate(mark.2);
+        pending.changes.back_to(mark.2);
+        match failure {
+            Failure::Refused(_) if is_ahead => Stopped::Hasty,
+            Failure::Refused(precondition) => Stopped::Refused(precondition),
+            Failure::Engine(error) => Stopped::Engine(error),
+        }
+    })
+}
+
+fn run_work(connection: &Connection, pending: &mut Pending<'_>, work: &Work) -> Result<Done, Failure> {
+    match work {
+        Work::Writes(writes) => apply::writes(connection, pending, writes),
+        Work::Task(task) => task(connection),
+        Work::Seal => Ok(pending.chain.seal(connection).map(|()| Done::default())?),
     }
-    result
 }
 
 fn in_savepoint(connection: &Connection, job: impl FnOnce() -> Result<Done, Failure>) -> Result<Done, Failure> {

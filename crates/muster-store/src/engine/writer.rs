@@ -16,7 +16,7 @@ use super::error::OpenError;
 use super::feed::Feed;
 use super::queue::{Budget, Share, closed, full, weight};
 use super::recent::Recent;
-use super::transaction::{Broken, Work, attempt};
+use super::transaction::{Broken, Careful, Jobs, Work, attempt};
 use crate::port::{StoreError, Write};
 
 /// Maximum number of jobs in a transaction.
@@ -241,14 +241,14 @@ impl Thread {
     fn commit(&mut self, mut jobs: Vec<Job>) {
         // Stable, so that the commits of one agent stay in the order in which they came.
         jobs.sort_by(|one, other| one.work.place().cmp(&other.work.place()));
-        let (mut breakers, mut pauses) = (0, PAUSES.iter());
+        let (mut breakers, mut pauses, mut careful) = (0, PAUSES.iter(), Careful::default());
         // Limited, since each attempt runs all jobs again while other callers wait.
         while breakers < BREAKERS {
             if jobs.is_empty() {
                 return;
             }
-            let work = jobs.iter().map(|job| &job.work);
-            match attempt(self.connection.as_ref(), &mut self.recent, &mut self.chain, &self.damage, work) {
+            let work = Jobs { work: jobs.iter().map(|job| &job.work).collect(), careful: &careful };
+            match attempt(self.connection.as_ref(), &mut self.recent, &mut self.chain, &self.damage, &work) {
                 Ok(outcome) => {
                     // Before the replies: a caller that continues must find its own change announced.
                     self.publish(outcome.newest_change);
@@ -258,7 +258,10 @@ impl Thread {
                     tracing::warn!(error = %chain(&error), "a write job failed");
                     breakers += 1;
                     jobs.remove(index).answer(Err(error));
+                    // The indexes have changed. Jobs that must run step by step are found again.
+                    careful = Careful::default();
                 }
+                Err(Broken::ByHaste(index)) => careful.add(index),
                 Err(Broken::ForNow(error)) => match pauses.next() {
                     Some(pause) => {
                         tracing::debug!(error = %chain(&error), "retrying a transaction");

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use crate::sql::dialect::{INSERT_CHANGES, targets};
 use crate::sql::{locked, now};
 
 /// Tables that only this engine has, created before the first migration: counters whose numbers ascend in the order of
@@ -58,6 +59,23 @@ const FRAGMENTS: &[(&str, &str)] = &[
     // A literal has the database's own collation, which can't be compared with that of a column.
     ("'' AS policy_id", "'' COLLATE \"C\" AS policy_id"),
     (locked!(), "FOR UPDATE"),
+    (
+        targets!(),
+        "SELECT value, CAST($1 AS BIGINT), ordinality - 1, 'queued' \
+         FROM jsonb_array_elements_text(CAST(CAST($2 AS TEXT) AS JSONB)) WITH ORDINALITY AS list (value, ordinality)",
+    ),
+    // The counter's row is updated once, by the last statement before the commit, so that other nodes wait for it as briefly
+    // as possible.
+    (
+        INSERT_CHANGES,
+        "WITH added AS (SELECT value, ordinality \
+             FROM jsonb_array_elements(CAST(CAST($1 AS TEXT) AS JSONB)) WITH ORDINALITY AS list (value, ordinality)), \
+         taken AS (UPDATE counters SET value = counters.value + (SELECT count(*) FROM added) \
+             WHERE name = 'changes' RETURNING counters.value AS last), \
+         inserted AS (INSERT INTO changes (seq, kind, subject) \
+             SELECT last - (SELECT count(*) FROM added) + ordinality, value ->> 0, value ->> 1 FROM added, taken) \
+         SELECT last FROM taken",
+    ),
     (now!(), "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"),
 ];
 

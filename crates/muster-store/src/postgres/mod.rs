@@ -1,6 +1,7 @@
 //! The shared engine: PostgreSQL, or a database with the same protocol, for one or more servers.
 //!
-//! * [`session`] is a connection, as the shared code uses it: it connects again when the connection is lost.
+//! * [`session`] is a connection, as the shared code uses it: it connects again when the connection is lost. [`statement`] is what it
+//!   sends.
 //! * [`address`] reads the database's address, and how to trust and to authenticate to it.
 //! * [`dialect`] translates the schema and the few statements that differ; [`migrate`] brings the schema up to date.
 //! * [`registration`] makes this server a node of the database, and fences one whose lease has expired; [`leases`] decides which node does
@@ -23,6 +24,7 @@ mod migrate;
 mod open;
 mod registration;
 mod session;
+mod statement;
 
 pub use address::Address;
 pub(crate) use copied::{open_side, open_unchanged};

@@ -1,9 +1,10 @@
 //! A connection to PostgreSQL as a session.
 //!
 //! A session drives its connection on a runtime of its own, in the thread that uses it. Statements without a result (`BEGIN`,
-//! savepoints) are sent together with the next one, so that they cost no round trip.
+//! savepoints) are sent together with the next one, so that they cost no round trip. Neither do the changes of jobs that run
+//! ahead: they are sent with the next query, or at the end of the transaction, and their results are compared with the usual ones
+//! before the commit is sent.
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
@@ -11,16 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio_postgres::types::private::BytesMut;
-use tokio_postgres::types::{IsNull, ToSql, Type};
 use tokio_postgres::{Client, Statement};
 
 use super::address::Address;
 use super::dialect;
 use super::leases::lease_lost;
+use super::statement::{Deferred, Prepared, send};
 use crate::engine::error::{Cause, EngineError, OpenError};
 use crate::engine::membership::Membership;
-use crate::engine::session::{Cells, Leases, Next, Result, Row, Rule, Session, Uncommitted, Value};
+use crate::engine::session::{Leases, Next, Pace, Result, Row, Rule, Session, Uncommitted, Usual, Value};
 use crate::port::{NodeEpoch, NodeStanding, StoreError};
 use muster_core::error_chain::chain;
 
@@ -36,6 +36,10 @@ const SETTINGS: &str = "SET statement_timeout = '30s'; SET lock_timeout = '10s';
 /// The same for each transaction, for poolers that assign a different connection to each.
 const LOCAL_SETTINGS: &str = "SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '10s'; \
     SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL synchronous_commit = on";
+/// Maximum number of changes that wait to be sent.
+const DEFERRED: usize = 4096;
+/// Maximum size of the values of changes that wait to be sent, bytes.
+const DEFERRED_BYTES: usize = 4 * 1024 * 1024;
 /// Pauses between attempts to determine the outcome of a commit whose reply was lost.
 const RESOLVE: [Duration; 6] = [
     Duration::ZERO,
@@ -51,8 +55,10 @@ pub(super) struct PostgresSession {
     runtime: Runtime,
     address: Arc<Address>,
     link: RefCell<Option<Link>>,
-    /// Statements without a result, which are sent with the next one.
-    leads: RefCell<Vec<&'static str>>,
+    unsent: RefCell<Unsent>,
+    /// The job whose changes are deferred.
+    ahead: Cell<Option<usize>>,
+    suspect: Cell<Option<usize>>,
     transaction: Cell<Transaction>,
     /// The node that this session belongs to; `None` for a session that commits only unfenced transactions.
     membership: Option<Arc<Membership>>,
@@ -66,6 +72,16 @@ enum Transaction {
     /// Begun, but no statement was run in it.
     Fresh,
     Used,
+}
+
+/// What is sent before the next statement.
+#[derive(Default)]
+struct Unsent {
+    /// Statements without a result, which come first.
+    leads: Vec<&'static str>,
+    changes: Vec<Deferred>,
+    /// Size of the values of the changes.
+    bytes: usize,
 }
 
 struct Link {
@@ -84,7 +100,9 @@ impl PostgresSession {
             runtime,
             address,
             link: RefCell::new(None),
-            leads: RefCell::default(),
+            unsent: RefCell::default(),
+            ahead: Cell::default(),
+            suspect: Cell::default(),
             transaction: Cell::new(Transaction::None),
             membership: None,
             held: RefCell::default(),
@@ -130,9 +148,7 @@ impl PostgresSession {
     /// Commits a transaction of a migration or a registration, which does not depend on a lease.
     pub(super) fn commit_unfenced(&self) -> Result<()> {
         let committed = self.batch("COMMIT");
-        self.leads.borrow_mut().clear();
-        self.held.borrow_mut().clear();
-        self.transaction.set(Transaction::None);
+        self.end();
         committed
     }
 
@@ -144,6 +160,14 @@ impl PostgresSession {
         self.wait(async { Ok(client.batch_execute(text).await?) })
     }
 
+    /// Forgets everything about the transaction, which has ended.
+    fn end(&self) -> Transaction {
+        self.unsent.take();
+        self.ahead.set(None);
+        self.held.borrow_mut().clear();
+        self.transaction.replace(Transaction::None)
+    }
+
     /// Runs `work` with a prepared statement, after the statements that wait to be sent before it.
     ///
     /// If the connection was lost and nothing had been done on it, connects again, once.
@@ -152,15 +176,21 @@ impl PostgresSession {
         text: &str,
         work: &impl AsyncFn(&Client, &Prepared) -> std::result::Result<T, tokio_postgres::Error>,
     ) -> Result<T> {
-        let leads: Vec<&'static str> = self.leads.take();
-        let first = self.attempt(text, &leads, work);
+        let unsent = self.unsent.take();
+        let first = self.attempt(text, &unsent, work);
         let lost = matches!(&first, Err(error) if *error.cause() == Cause::Connection);
-        let answer = if lost && self.transaction.get() != Transaction::Used {
+        // Deferred changes were prepared on the lost connection.
+        let answer = if lost && self.transaction.get() != Transaction::Used && unsent.changes.is_empty() {
             *self.link.borrow_mut() = None;
-            self.attempt(text, &leads, work)
+            self.attempt(text, &unsent, work)
         } else {
             first
         };
+        self.used(answer)
+    }
+
+    /// Notes that something was run in the transaction, and abandons the connection if it was lost.
+    fn used<T>(&self, answer: Result<T>) -> Result<T> {
         if self.transaction.get() == Transaction::Fresh {
             self.transaction.set(Transaction::Used);
         }
@@ -173,25 +203,50 @@ impl PostgresSession {
     fn attempt<T>(
         &self,
         text: &str,
-        leads: &[&'static str],
+        unsent: &Unsent,
         work: &impl AsyncFn(&Client, &Prepared) -> std::result::Result<T, tokio_postgres::Error>,
     ) -> Result<T> {
-        if self.transaction.get() != Transaction::Used {
+        if self.transaction.get() != Transaction::Used && unsent.changes.is_empty() {
             self.connect()?;
         }
         let statement = self.statement(text)?;
         let link = self.link.borrow();
         let client = &link.as_ref().ok_or_else(gone)?.client;
-        let leads = leads.join(";");
+        self.exchange(client, unsent, work(client, &statement))
+    }
+
+    /// Sends everything before the first reply is read, and waits for all replies.
+    fn exchange<T>(
+        &self,
+        client: &Client,
+        unsent: &Unsent,
+        work: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
+        let leads = unsent.leads.join(";");
+        let lead = async { if leads.is_empty() { Ok(()) } else { client.batch_execute(&leads).await } };
         self.wait(async {
-            if leads.is_empty() {
-                return Ok(work(client, &statement).await?);
-            }
-            // Both are sent before the first reply is read.
-            let (led, done) = tokio::join!(client.batch_execute(&leads), work(client, &statement));
+            let (led, changed, done) = tokio::join!(lead, send(client, &unsent.changes), work);
             led?;
+            for (change, rows) in unsent.changes.iter().zip(changed) {
+                change.check(rows).inspect_err(|_| self.suspect.set(Some(change.job)))?;
+            }
             Ok(done?)
         })
+    }
+
+    /// Keeps a change to be sent with the next statement.
+    fn defer(&self, text: &str, values: &[Value<'_>], usual: Usual, job: usize) -> Result<()> {
+        let is_first = self.unsent.borrow().changes.is_empty();
+        if is_first && self.transaction.get() != Transaction::Used {
+            self.connect()?;
+        }
+        let change = Deferred::new(self.statement(text)?, values, usual, job)?;
+        let mut unsent = self.unsent.borrow_mut();
+        unsent.bytes += change.len();
+        unsent.changes.push(change);
+        let is_enough = unsent.changes.len() >= DEFERRED || unsent.bytes >= DEFERRED_BYTES;
+        drop(unsent);
+        if is_enough { self.settle() } else { Ok(()) }
     }
 
     /// Returns a prepared statement. Preparing requires no transaction, so it can precede the waiting statements.
@@ -215,12 +270,17 @@ impl PostgresSession {
 
     fn begin_with(&self, statement: &'static str) -> Result<()> {
         self.roll_back()?;
-        self.leads.borrow_mut().push(statement);
+        self.suspect.set(None);
+        self.lead(statement);
         if !self.address.prepares() {
-            self.leads.borrow_mut().push(LOCAL_SETTINGS);
+            self.lead(LOCAL_SETTINGS);
         }
         self.transaction.set(Transaction::Fresh);
         Ok(())
+    }
+
+    fn lead(&self, statement: &'static str) {
+        self.unsent.borrow_mut().leads.push(statement);
     }
 
     /// Takes a lock, unless this transaction has it.
@@ -233,7 +293,7 @@ impl PostgresSession {
             Rule::References => "references",
             Rule::Uploads => "uploads",
         };
-        self.run(statement, &[name.into()])?;
+        self.run_usually(statement, &[name.into()], Usual::Affected)?;
         self.held.borrow_mut().push(lock);
         Ok(())
     }
@@ -256,49 +316,6 @@ impl PostgresSession {
     }
 }
 
-/// A statement in the form in which it is sent.
-enum Prepared {
-    /// Prepared on this connection.
-    Named(Statement),
-    /// Sent as text each time, with the types of its values, so that no additional round trip is needed.
-    Unnamed(String),
-}
-
-impl Prepared {
-    async fn execute(&self, client: &Client, values: &[Value<'_>]) -> std::result::Result<u64, tokio_postgres::Error> {
-        match self {
-            Self::Named(statement) => client.execute(statement, &bound(values)).await,
-            Self::Unnamed(text) => client.execute_typed(text, &typed(values)).await,
-        }
-    }
-
-    async fn query(
-        &self,
-        client: &Client,
-        values: &[Value<'_>],
-    ) -> std::result::Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
-        match self {
-            Self::Named(statement) => client.query(statement, &bound(values)).await,
-            Self::Unnamed(text) => client.query_typed(text, &typed(values)).await,
-        }
-    }
-}
-
-fn bound<'v>(values: &'v [Value<'_>]) -> Vec<&'v (dyn ToSql + Sync)> {
-    values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
-}
-
-fn typed<'v>(values: &'v [Value<'_>]) -> Vec<(&'v (dyn ToSql + Sync), Type)> {
-    let kind = |value: &Value<'_>| match value {
-        // The server infers the type, as for a literal.
-        Value::Null => Type::UNKNOWN,
-        Value::Integer(_) => Type::INT8,
-        Value::Text(_) => Type::TEXT,
-        Value::Bytes(_) => Type::BYTEA,
-    };
-    values.iter().map(|value| (value as &(dyn ToSql + Sync), kind(value))).collect()
-}
-
 /// Marks a transaction as committed if the lease is still valid. The row of the node stays locked until the commit, so
 /// that a node that declares the lease ended waits for it. Without the lease, the id is NULL, which the table rejects,
 /// and the transaction fails.
@@ -315,6 +332,13 @@ impl Session for PostgresSession {
     fn run(&self, statement: &str, values: &[Value<'_>]) -> Result<usize> {
         let rows = self.with(statement, &async |client, statement| statement.execute(client, values).await)?;
         Ok(usize::try_from(rows).unwrap_or(usize::MAX))
+    }
+
+    fn run_usually(&self, statement: &str, values: &[Value<'_>], usual: Usual) -> Result<usize> {
+        match self.ahead.get() {
+            Some(job) => self.defer(statement, values, usual, job).map(|()| usual.rows()),
+            None => self.run(statement, values),
+        }
     }
 
     fn query(
@@ -340,8 +364,37 @@ impl Session for PostgresSession {
         self.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     }
 
+    fn set_pace(&self, pace: Pace) -> Result<Pace> {
+        match pace {
+            Pace::Ahead(job) => self.ahead.set(Some(job)),
+            Pace::StepByStep => {
+                self.ahead.set(None);
+                self.settle()?;
+            }
+        }
+        Ok(pace)
+    }
+
+    fn settle(&self) -> Result<()> {
+        let unsent = self.unsent.take();
+        if unsent.changes.is_empty() {
+            // They wait for a statement.
+            self.unsent.replace(unsent);
+            return Ok(());
+        }
+        let link = self.link.borrow();
+        let client = link.as_ref().map(|link| &link.client).ok_or_else(gone);
+        let settled = client.and_then(|client| self.exchange(client, &unsent, async { Ok(()) }));
+        drop(link);
+        self.used(settled)
+    }
+
+    fn suspect(&self) -> Option<usize> {
+        self.suspect.get()
+    }
+
     fn mark(&self) -> Result<()> {
-        self.leads.borrow_mut().push("SAVEPOINT job");
+        self.lead("SAVEPOINT job");
         Ok(())
     }
 
@@ -349,7 +402,7 @@ impl Session for PostgresSession {
     fn back_to_mark(&self) -> Result<()> {
         // The server releases the locks that were taken since the savepoint.
         self.held.borrow_mut().clear();
-        self.leads.borrow_mut().clear();
+        self.unsent.take();
         self.batch("ROLLBACK TO SAVEPOINT job")
     }
 
@@ -358,15 +411,19 @@ impl Session for PostgresSession {
     }
 
     fn release_mark(&self) -> Result<()> {
-        self.leads.borrow_mut().push("RELEASE SAVEPOINT job");
+        self.lead("RELEASE SAVEPOINT job");
         Ok(())
     }
 
     fn commit(&self) -> std::result::Result<(), Uncommitted> {
+        let refused = |error: EngineError, session: &Self| Uncommitted {
+            may_retry: session.may_retry(&error),
+            error: error.not_applied(),
+        };
+        self.settle().map_err(|error| refused(error, self))?;
         if self.transaction.get() == Transaction::Fresh {
             // Nothing was run in it.
-            self.leads.borrow_mut().clear();
-            self.transaction.set(Transaction::None);
+            self.end();
             return Ok(());
         }
         let id = format!("{:032x}", rand::random::<u128>());
@@ -377,8 +434,7 @@ impl Session for PostgresSession {
             // In a failed transaction, the mark fails too, and COMMIT rolls back.
             marked.and(committed)
         });
-        self.held.borrow_mut().clear();
-        self.transaction.set(Transaction::None);
+        self.end();
         match committed {
             Ok(()) => Ok(()),
             Err(error) if *error.cause() == Cause::Connection => self.resolve(&id, error),
@@ -389,14 +445,12 @@ impl Session for PostgresSession {
                 }
                 Err(Uncommitted::finally(lease_lost().not_applied()))
             }
-            Err(error) => Err(Uncommitted { may_retry: *error.cause() == Cause::Busy, error: error.not_applied() }),
+            Err(error) => Err(refused(error, self)),
         }
     }
 
     fn roll_back(&self) -> Result<()> {
-        self.leads.borrow_mut().clear();
-        self.held.borrow_mut().clear();
-        if self.transaction.replace(Transaction::None) != Transaction::Used || self.link.borrow().is_none() {
+        if self.end() != Transaction::Used || self.link.borrow().is_none() {
             return Ok(());
         }
         let rolled_back = self.batch("ROLLBACK");
@@ -430,59 +484,5 @@ impl Session for PostgresSession {
     #[cfg(test)]
     fn as_any(&self) -> &dyn std::any::Any {
         self
-    }
-}
-
-impl ToSql for Value<'_> {
-    fn to_sql(
-        &self,
-        type_: &Type,
-        out: &mut BytesMut,
-    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        match self {
-            Self::Null => Ok(IsNull::Yes),
-            // If a placeholder is combined with literals only, the server infers a smaller integer type.
-            Self::Integer(number) if *type_ == Type::INT4 => i32::try_from(*number)?.to_sql(type_, out),
-            Self::Integer(number) if *type_ == Type::INT8 => number.to_sql(type_, out),
-            // PostgreSQL strings can't contain NUL, which a host can put into a name. Ids and keys never contain one,
-            // so that no look-up matches a wrong row.
-            Self::Text(text) if <&str as ToSql>::accepts(type_) => match text.contains('\0') {
-                false => text.as_ref().to_sql(type_, out),
-                true => text.replace('\0', "\u{fffd}").as_str().to_sql(type_, out),
-            },
-            Self::Bytes(bytes) if *type_ == Type::BYTEA => bytes.to_sql(type_, out),
-            other => Err(format!("cannot convert {other:?} to a column of type {type_}").into()),
-        }
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
-    fn to_sql_checked(
-        &self,
-        type_: &Type,
-        out: &mut BytesMut,
-    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        self.to_sql(type_, out)
-    }
-}
-
-impl Cells for tokio_postgres::Row {
-    fn value(&self, column: usize) -> Result<Value<'_>> {
-        let Some(found) = self.columns().get(column) else {
-            return Err(EngineError::row(format!("there is no column {column}")));
-        };
-        let value = match *found.type_() {
-            Type::INT8 => self.try_get::<_, Option<i64>>(column)?.map(Value::Integer),
-            Type::INT4 => self.try_get::<_, Option<i32>>(column)?.map(|number| Value::Integer(number.into())),
-            Type::BYTEA => self.try_get::<_, Option<&[u8]>>(column)?.map(Value::Bytes),
-            _ => self.try_get::<_, Option<&str>>(column)?.map(|text| Value::Text(Cow::Borrowed(text))),
-        };
-        Ok(value.unwrap_or(Value::Null))
-    }
-
-    fn name(&self, column: usize) -> String {
-        self.columns().get(column).map_or("?", tokio_postgres::Column::name).to_owned()
     }
 }

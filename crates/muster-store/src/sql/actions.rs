@@ -1,5 +1,6 @@
 //! Actions, their targets and results.
 
+use super::dialect::targets;
 use super::statements;
 
 macro_rules! columns {
@@ -14,9 +15,10 @@ statements! {
     INSERT = "INSERT INTO actions (id, space, kind, created_at, expiration, start_time, rollout_seconds, timeout, \
         input_type, data, signed_data, signed_signature, total, created_by, cancelled_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT DO NOTHING RETURNING seq";
-    /// Inserts a target; a duplicate agent is ignored.
-    INSERT_TARGET = "INSERT INTO action_targets (agent_id, action_seq, place, state) \
-        VALUES ($1, $2, $3, 'queued') ON CONFLICT DO NOTHING";
+    /// Inserts targets from a JSON list, in its order; a duplicate agent is ignored.
+    INSERT_TARGETS = concat!(
+        "INSERT INTO action_targets (agent_id, action_seq, place, state) ", targets!(), " WHERE true ON CONFLICT DO NOTHING"
+    );
     /// Selects the row id and sequence number of an action.
     SEQ = "SELECT seq FROM actions WHERE id = $1";
     /// Selects an action.
@@ -42,7 +44,7 @@ statements! {
 
     /// Stores a result unless there is one.
     RESULT = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3, result_fields = $4 \
-        WHERE agent_id = $5 AND action_seq = $6 AND state = 'queued'";
+        WHERE agent_id = $5 AND action_seq = (SELECT seq FROM actions WHERE id = $6) AND state = 'queued'";
     /// Selects the target row of an agent.
     STATE = "SELECT state FROM action_targets WHERE agent_id = $1 AND action_seq = $2";
     /// Selects the next target position.

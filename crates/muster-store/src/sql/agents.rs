@@ -93,6 +93,8 @@ statements! {
     DELETE = "DELETE FROM agents WHERE id = $1";
     /// Selects whether it has a version.
     HAS_VERSION = concat!("SELECT 1 FROM agents WHERE id = $1 AND version = $2 ", locked!());
+    /// Selects the version of a record.
+    VERSION = "SELECT version FROM agents WHERE id = $1";
     /// Selects whether it exists.
     EXISTS = "SELECT 1 FROM agents WHERE id = $1";
 

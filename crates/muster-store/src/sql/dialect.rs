@@ -21,3 +21,16 @@ pub(crate) const INSERT_MIGRATION: &str = "INSERT INTO schema_migrations (number
 
 /// Selects the applied migrations. A table of that name with other columns belongs to another program.
 pub(crate) const APPLIED: &str = "SELECT number, name, checksum, oldest FROM schema_migrations ORDER BY number";
+
+/// The rows of targets of an action. PostgreSQL: `jsonb_array_elements_text(…) WITH ORDINALITY`.
+macro_rules! targets {
+    () => {
+        "SELECT value, $1, key, 'queued' FROM json_each($2)"
+    };
+}
+pub(crate) use targets;
+
+/// Appends changes from a JSON list of kinds and subjects, in its order, and returns their numbers. PostgreSQL: one update of
+/// the counter for all of them.
+pub(crate) const INSERT_CHANGES: &str = "INSERT INTO changes (kind, subject) \
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each($1) ORDER BY key RETURNING seq";

@@ -3,8 +3,8 @@
 use super::{now, statements};
 
 statements! {
-    /// Inserts a change.
-    INSERT_CHANGE = "INSERT INTO changes (kind, subject) VALUES ($1, $2) RETURNING seq";
+    /// Inserts changes.
+    INSERT_CHANGES = super::dialect::INSERT_CHANGES;
     /// Selects the newest change.
     NEWEST_CHANGE = "SELECT coalesce(max(seq), 0) FROM changes";
     /// Selects changes after one.

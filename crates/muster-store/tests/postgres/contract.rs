@@ -1,16 +1,17 @@
 //! The port's contract, as far as it takes a shared database to break it. Each test says without which mechanism it fails.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use muster_core::change::Change;
 use muster_store::testing::{Cluster, Proxy, Traffic};
 use muster_store::{
-    ActionStore as _, AgentWrite, ChangeStore as _, Options, SettingStore as _, SettingWrite, SqlStore, Store as _,
-    StoreError, Write,
+    ActionStore as _, AgentStore as _, AgentWrite, ChangeStore as _, Options, Precondition, SettingStore as _,
+    SettingWrite, SqlStore, Store as _, StoreError, Write,
 };
 
 use super::several_nodes::{eventually, open, schema, sql};
-use super::suite::sample::{action, action_id, at, bare_agent, create, insert, next, update};
+use super::suite::sample::{action, action_id, agent_id, at, bare_agent, commit, create, insert, next, update};
 use super::{blocking, put};
 
 fn setting(name: &str) -> Write {
@@ -250,4 +251,111 @@ async fn servers_that_start_together_on_an_empty_database_all_start() {
         store.commit(put(&n.to_string())).await.unwrap();
     }
     assert_eq!(stores[0].changes_since(0, 10).await.unwrap().len(), 4);
+}
+
+/// Fails when one agent is looked up as a list: the plan is made while the table is small, and then scans a large one for every request.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_version_of_one_agent_is_read_by_its_key() {
+    let schema = schema().await;
+    let store = open(&schema).await;
+    commit(&store, vec![insert(&bare_agent("agent"))]).await;
+    for _ in 0..50 {
+        let versions = store.agent_versions(&[agent_id("agent")]).await.unwrap();
+        assert_eq!(versions, [(agent_id("agent"), 1)]);
+    }
+    assert_eq!(store.agent_versions(&[agent_id("none")]).await.unwrap(), []);
+    let scans = format!(
+        "SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_user_indexes \
+         WHERE schemaname = '{schema}' AND indexrelname = 'agents_pkey'"
+    );
+    eventually("the look-ups are counted", async || sql(scans.clone()).await.parse::<i64>().unwrap() >= 50).await;
+}
+
+/// Holds a commit, so that later ones wait and share a transaction.
+async fn hold(schema: &str, store: &Arc<SqlStore>) -> impl AsyncFnOnce() {
+    let held = tokio::spawn(sql(format!(
+        "BEGIN; INSERT INTO {schema}.settings (name, value) VALUES ('held', ''); SELECT pg_sleep(1); ROLLBACK"
+    )));
+    let active = |what: String| format!("SELECT count(*) FROM pg_stat_activity WHERE {what}");
+    let asleep = active(format!("wait_event = 'PgSleep' AND query LIKE '%{schema}.settings%'"));
+    eventually("the row that the commit waits for", async || sql(asleep.clone()).await == "1").await;
+    let commit = tokio::spawn({
+        let store = Arc::clone(store);
+        async move { store.commit(vec![setting("held")]).await }
+    });
+    let waits = active(format!("wait_event_type = 'Lock' AND application_name = '{schema}'"));
+    eventually("the commit waits", async || sql(waits.clone()).await == "1").await;
+    async move || {
+        held.await.unwrap();
+        commit.await.unwrap().unwrap();
+    }
+}
+
+/// Commits an update of each of so many agents at once; of those in `stale`, with a version that they don't have. Returns which succeeded.
+async fn update_together(schema: &str, store: &Arc<SqlStore>, stale: &[usize]) -> Vec<bool> {
+    let release = hold(schema, store).await;
+    let commits: Vec<_> = (0..40)
+        .map(|n| {
+            let agent = bare_agent(&format!("agent-{n}"));
+            let before = if stale.contains(&n) { next(&agent, |_| {}) } else { agent };
+            let after = next(&before, |agent| agent.agent_version = "9.9.9".into());
+            let changed = Write::Changed(Change::Agent(after.id.clone()));
+            let store = Arc::clone(store);
+            tokio::spawn(async move { store.commit(vec![changed, update(&before, &after)]).await })
+        })
+        .collect();
+    release().await;
+    let mut done = Vec::new();
+    for commit in commits {
+        match commit.await.unwrap() {
+            Ok(_) => done.push(true),
+            Err(StoreError::Conflict(Precondition::Changed(_))) => done.push(false),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    done
+}
+
+/// Fails when the results of changes that were sent ahead are not compared with the usual ones: the conflict is then acknowledged as
+/// a success. (Tried with a `Usual::is` that is always true.) Also fails when the change of a refused job stays in the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_a_transaction_that_fail_are_refused_alone() {
+    let many: Vec<usize> = (0..40).step_by(3).collect();
+    for stale in [vec![], vec![7], vec![0, 39], many] {
+        let schema = schema().await;
+        let store = Arc::new(open(&schema).await);
+        commit(&*store, (0..40).map(|n| insert(&bare_agent(&format!("agent-{n}")))).collect()).await;
+        let done = update_together(&schema, &store, &stale).await;
+        let expected: Vec<bool> = (0..40).map(|n| !stale.contains(&n)).collect();
+        assert_eq!(done, expected, "{stale:?}");
+        let changes = store.changes_since(0, 100).await.unwrap();
+        assert_eq!(changes.len(), 40 - stale.len(), "{stale:?}");
+        for (n, is_updated) in expected.into_iter().enumerate() {
+            let agent = store.agent(&agent_id(&format!("agent-{n}"))).await.unwrap().unwrap();
+            assert_eq!(agent.agent_version == "9.9.9", is_updated, "{n}");
+        }
+    }
+}
+
+/// Fails when each change of a transaction waits for the previous one: forty updates then take forty round trips. (Tried with a
+/// `set_pace` that always returns `StepByStep`.)
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_a_transaction_share_a_round_trip() {
+    let schema = schema().await;
+    let proxy = Proxy::to(Cluster::shared());
+    let store = Arc::new(through(&proxy, &schema).await);
+    let agents: Vec<_> = (0..40).map(|n| insert(&bare_agent(&format!("agent-{n}")))).collect();
+    // Statements are prepared once.
+    commit(&*store, agents).await;
+    let tags = (0..40).map(|n| {
+        let before = bare_agent(&format!("agent-{n}"));
+        update(&before, &next(&before, |agent| agent.tags = vec!["new".into()]))
+    });
+    let tags = tags.collect();
+    const REPLY: Duration = Duration::from_millis(30);
+    proxy.set(Traffic::Delayed(REPLY));
+    let began = Instant::now();
+    commit(&*store, tags).await;
+    let took = began.elapsed();
+    assert!(took < REPLY * 60, "120 changes took {took:?}");
 }

@@ -7,7 +7,7 @@ use muster_core::rollout::Place;
 use muster_core::time::Timestamp;
 
 use crate::engine::row::{Columns, Result, to_json};
-use crate::engine::session::{Connection, Row, Value};
+use crate::engine::session::{Connection, Row, Usual, Value};
 use crate::engine::words::Word;
 use crate::sql::agents as sql;
 
@@ -23,7 +23,7 @@ pub(super) fn insert(connection: &Connection, record: &AgentRecord) -> Result<us
     values.bind(record.id.as_str())?;
     // Never read back: it follows from the id.
     values.bind(Place::of(&record.id).as_i64())?;
-    connection.run(sql::INSERT, &values.0)
+    connection.run_usually(sql::INSERT, &values.0, Usual::Affected)
 }
 
 /// Updates the row with the version of `before`. Returns 0 if there is none. Touches only the indexes of changed
@@ -47,7 +47,7 @@ pub(super) fn update(connection: &Connection, before: &AgentRecord, after: &Agen
     }
     values.bind(before.id.as_str())?;
     values.bind(before.version)?;
-    connection.run(text, &values.0)
+    connection.run_usually(text, &values.0, Usual::Affected)
 }
 
 fn same_status(before: &AgentRecord, after: &AgentRecord) -> bool {

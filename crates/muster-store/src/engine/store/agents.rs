@@ -110,6 +110,12 @@ impl AgentStore for SqlStore {
     }
 
     async fn agent_versions(&self, ids: &[AgentId]) -> Result<Vec<(AgentId, i64)>, StoreError> {
+        // A list can have a plan that scans the table, and waits for other lists; requests wait for the version of one agent.
+        if let [id] = ids {
+            let id = id.clone();
+            let version = self.points.read(move |c| Ok(agents::version(c, &id)?.map(|version| (id, version)))).await?;
+            return Ok(version.into_iter().collect());
+        }
         let ids = ids.to_vec();
         self.lists.read(move |c| agents::versions(c, &ids)).await
     }
