@@ -22,8 +22,8 @@ const PER_PAGE: u32 = 100;
 pub enum RolloutCommand {
     /// Change a policy in waves: each wave of agents gets the new revision only if the one before stays healthy
     ///
-    /// The rollout halts by itself if agents turn unhealthy, reject the revision or go offline. Agents that it has not
-    /// reached keep the previous revision.
+    /// The rollout halts automatically if agents become unhealthy, reject the revision or go offline. Agents that
+    /// it has not reached keep the previous revision.
     #[command(
         after_help = "Examples:\n  muster rollout create -f web.yml --waves 5,25,100 --soak 30m --dry-run\n  muster rollout create -f web.yml --waves canary,10,100 --soak 1h --approve --yes\n  muster rollout create -f web.yml --plan plan.yml --yes"
     )]
@@ -31,7 +31,7 @@ pub enum RolloutCommand {
     /// List rollouts, newest first
     #[command(after_help = "Examples:\n  muster rollout list\n  muster rollout list --output json")]
     List(ListArgs),
-    /// Show a rollout and how the agents that it has reached are
+    /// Show a rollout and the health of the agents that it has reached
     #[command(after_help = "Examples:\n  muster rollout show 0192f3c1-…")]
     Show(ShowArgs),
     /// Pause a rollout: no further wave starts
@@ -42,7 +42,7 @@ pub enum RolloutCommand {
     /// The newest wave soaks once more. If its agents are still unhealthy, the rollout halts again.
     #[command(after_help = "Examples:\n  muster rollout resume 0192f3c1-…")]
     Resume(OneArgs),
-    /// Approve the next wave of a rollout that waits for it
+    /// Approve the next wave of a rollout that is waiting for approval
     #[command(after_help = "Examples:\n  muster rollout approve 0192f3c1-…")]
     Approve(OneArgs),
     /// Roll back: all agents of the policy get the content of the revision before the rollout
