@@ -76,7 +76,7 @@ pub struct DronesArgs {
     /// Number of the first agent; hosts are named `drone-N`
     #[arg(long, default_value_t = 0)]
     pub first: u32,
-    /// Mode `live`: percentage of agents that are degraded while they run the revision after their first one
+    /// Mode `live`: percentage of agents that report that they are degraded while they run the second policy revision that they get
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100))]
     pub degrade_percent: u32,
     /// Print events as JSON lines

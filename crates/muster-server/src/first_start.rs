@@ -18,9 +18,9 @@ use muster_fleet::Fleet;
 pub struct FirstStart {
     /// Token of the default enrollment key, if this start created it.
     pub enrollment_token: Option<String>,
-    /// SHA-256 of the certificate of the server's own CA.
+    /// SHA-256 of the certificate of the fleet's own CA.
     pub ca_fingerprint: Option<String>,
-    /// Path of the certificate of the server's own CA, unless agents connect over plain HTTP.
+    /// Path of the certificate of the fleet's own CA, unless agents connect over plain HTTP.
     pub ca_path: Option<String>,
     /// URL of the server for agents.
     pub url: String,

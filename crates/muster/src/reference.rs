@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
+use muster_server::config::keys::KEYS;
 
 use crate::Cli;
 
@@ -64,6 +65,17 @@ fn every_argument_has_help() {
             let has_help = argument.get_help().is_some_and(|help| !help.to_string().is_empty());
             assert!(has_help, "{path}: {} has no help", argument.get_id());
         }
+    }
+}
+
+/// `docs/configuration.md` lists the flags of the configuration keys.
+#[test]
+fn flags_of_configuration_keys_exist() {
+    let serve = all_leaves().into_iter().find(|(path, _)| path == "muster serve").unwrap().1;
+    let flags: Vec<String> =
+        serve.get_arguments().filter_map(|argument| Some(format!("--{}", argument.get_long()?))).collect();
+    for flag in KEYS.iter().filter_map(|definition| definition.flag) {
+        assert!(flags.iter().any(|existing| existing == flag), "muster serve has no flag {flag}");
     }
 }
 

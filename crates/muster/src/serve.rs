@@ -17,7 +17,7 @@ const USAGE: u8 = 2;
 const EXAMPLES: &str = "\
 Examples:
   muster serve
-      Use the defaults: agents connect to port 8220 over TLS, the server creates its own CA, and all data is in /var/lib/muster.
+      Use the defaults: agents connect to port 8220 over TLS, the server creates the fleet's own CA, and all data is in /var/lib/muster.
 
   muster serve --data-dir /srv/muster --external-url https://fleet.example:8220
       Use another data directory. Agents connect to the external URL, and the server's certificate covers its host name.
@@ -47,10 +47,10 @@ pub struct ServeArgs {
     /// Listener for the management API: ADDRESS:PORT, or none
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
-    /// URL that agents use to connect to this server (repeatable)
+    /// URL that agents use to connect to the fleet, the same for all servers (repeatable)
     #[arg(long, value_name = "URL", action = ArgAction::Append)]
     external_url: Vec<String>,
-    /// PEM file with the server's certificate and chain, instead of a certificate signed by the server's own CA
+    /// PEM file with the server's certificate and chain, instead of a certificate signed by the fleet's own CA
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<String>,
     /// PEM file with the private key of --tls-cert
@@ -65,6 +65,9 @@ pub struct ServeArgs {
     /// URL of a PostgreSQL database, postgres://USER@HOST:PORT/DATABASE [default: SQLite in the data directory]
     #[arg(long, value_name = "URL")]
     database: Option<String>,
+    /// File with the fleet's master key [default: master.key in the data directory]
+    #[arg(long, value_name = "FILE")]
+    master_key_file: Option<String>,
     /// Format of log lines: text or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -100,6 +103,7 @@ impl ServeArgs {
             ("tls.key", "--tls-key", &self.tls_key),
             ("tls.client_ca", "--tls-client-ca", &self.tls_client_ca),
             ("database", "--database", &self.database),
+            ("master_key_file", "--master-key-file", &self.master_key_file),
             ("log.format", "--log-format", &self.log_format),
             ("log.level", "--log-level", &self.log_level),
         ];

@@ -90,9 +90,9 @@ pub struct Sizes {
 /// The other server.
 #[derive(Args)]
 pub struct Against {
-    /// Run the same drones against another server of the protocol: the URL of a running server, or a program that is
-    /// started as `PROGRAM -dir DIR -hold DURATION`, which writes DIR/ca.crt, DIR/token and DIR/listen.json as
-    /// bench/go-hold does
+    /// Run the same drones against another server that implements the protocol: the URL of a running server, or a
+    /// program that is started as `PROGRAM -dir DIR -hold DURATION`, which writes DIR/ca.crt, DIR/token and
+    /// DIR/listen.json as bench/go-hold does
     #[arg(long, value_name = "URL-or-PROGRAM")]
     against: Option<String>,
     /// With a URL: PEM file with the CA certificate to trust

@@ -93,7 +93,7 @@ fn general() -> Vec<Definition> {
             Kind::Urls,
             Raw::List(Vec::new()),
             Some("--external-url"),
-            "URLs that agents use to connect to the fleet, each in the form https://HOST:PORT. They are stored in the database and\nshared by all servers; starting a server with different URLs replaces them. Without this key, a server uses the stored ones.\nIf the fleet's own CA signs the certificate, it covers their hosts, and the names and addresses of this host.\nIf this key was never set, agents use the address of the first server's `agent.listen` (`local.listen` if that is `none`),\nwith the host's name in place of 0.0.0.0 or [::].",
+            "URLs that agents use to connect to the fleet, each in the form https://HOST:PORT. They are stored in the database and\nshared by all servers; starting a server with different URLs replaces them. Without this key, a server uses the stored ones.\nA certificate signed by the fleet's own CA covers the hosts of these URLs, and the names and addresses of this host.\nIf this key was never set, agents use the address of the first server's `agent.listen` (`local.listen` if that is `none`),\nwith the host's name in place of 0.0.0.0 or [::].",
         ),
         key(
             &names::INSECURE_HTTP,
@@ -152,7 +152,7 @@ fn tls() -> Vec<Definition> {
             Kind::Text,
             text(""),
             Some("--tls-cert"),
-            "PEM file with a certificate and its chain, instead of a certificate signed by the server's own CA.\nReloaded on SIGHUP and when the file changes.",
+            "PEM file with a certificate and its chain, instead of a certificate signed by the fleet's own CA.\nReloaded on SIGHUP and when the file changes.",
         ),
         key(&names::TLS_KEY, Kind::Text, text(""), Some("--tls-key"), "PEM file with the private key of `tls.cert`."),
         key(
@@ -172,7 +172,7 @@ fn timeouts() -> Vec<Definition> {
             ANY,
             text("5m"),
             None,
-            "Time for which the server holds a check-in while nothing is due (long poll). With 0s, the server responds immediately,\nand agents poll about once a second. Agents time out after 10 minutes.",
+            "Time for which the server holds a check-in while nothing is due (long poll). With 0s, the server responds immediately,\nand agents poll about once a second. Keep the value well below 10 minutes, the request timeout of Elastic Agents.",
         ),
         key(
             &names::JITTER,
@@ -222,8 +222,8 @@ fn limits() -> Vec<Definition> {
         None,
         "Maximum number of concurrent requests on the agent listener, including held check-ins. Further requests\n\
              are rejected with 429. The listener accepts 10 % more connections than this number, and closes further connections immediately.\n\
-         Unauthenticated connections from one address can use at most half of them. 0 derives the value from the limit on\n\
-         open files. On the other listeners, the limit is 256, or this value if it is lower.",
+         Unauthenticated connections from one address can use at most half of the listener's connections.\n\
+         0 derives the value from the limit on open files. On the other listeners, the limit is 256, or this value if it is lower.",
     )];
     keys.extend(Operation::ALL.iter().flat_map(|operation| operation_keys(*operation, &defaults)));
     keys.push(key(
@@ -278,7 +278,7 @@ fn requests(operation: Operation) -> &'static str {
         Operation::UploadChunk => "upload chunks",
         Operation::UploadEnd => "requests that complete an upload",
         Operation::FileDelivery => "file downloads by agents",
-        Operation::PgpRetrieval => "requests for the PGP key that signs upgrades",
+        Operation::PgpRetrieval => "requests for the public PGP key that verifies upgrades",
     }
 }
 

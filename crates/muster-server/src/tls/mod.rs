@@ -1,4 +1,4 @@
-//! TLS of the listeners, with the server's own CA or a configured certificate. It can be replaced without interrupting
+//! TLS of the listeners, with the fleet's own CA or a configured certificate. It can be replaced without interrupting
 //! connections.
 
 pub mod authority;
@@ -76,7 +76,7 @@ pub struct Tls {
     described: Mutex<Arc<Described>>,
     tickets: Arc<dyn ProducesTickets>,
     config: TlsConfig,
-    /// The server's own CA; `None` if a certificate is configured.
+    /// The fleet's own CA; `None` if a certificate is configured.
     authority: Option<Authority>,
     /// The fleet's URLs, which any of its servers may change.
     external_urls: watch::Receiver<Vec<String>>,
@@ -178,7 +178,7 @@ impl Tls {
         &self.live
     }
 
-    /// Returns the server's own CA; `None` if a certificate is configured.
+    /// Returns the fleet's own CA; `None` if a certificate is configured.
     pub fn authority(&self) -> Option<&Authority> {
         self.authority.as_ref()
     }

@@ -24,7 +24,7 @@ pub enum Role {
     Server,
     /// Another certificate of its chain.
     Chain,
-    /// The server's own CA.
+    /// The fleet's own CA.
     Ca,
     /// A CA of client certificates.
     ClientCa,
@@ -45,7 +45,7 @@ impl Role {
         match self {
             Self::Server => "the server's certificate",
             Self::Chain => "a CA certificate of the server's chain",
-            Self::Ca => "the server's own CA",
+            Self::Ca => "the fleet's own CA",
             Self::ClientCa => "a CA of client certificates (tls.client_ca)",
         }
     }

@@ -38,7 +38,7 @@ pub enum AgentCommand {
         after_help = "Examples:\n  muster agent unenroll web-1\n  muster agent unenroll web-1 --force\n  muster agent unenroll --filter 'tags:\"old\"' --dry-run"
     )]
     Unenroll(UnenrollArgs),
-    /// Respond to the compromise of an agent: revoke its keys, and list what else it could read
+    /// Respond to a compromised agent: revoke its keys, and list what else it could read
     ///
     /// The list contains the secrets of its policy, credentials of shared outputs, files and the enrollment key, each with a
     /// remedy. With --review-since, the agents that enrolled with the same key since then are tagged.

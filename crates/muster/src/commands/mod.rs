@@ -41,7 +41,7 @@ pub enum AdminCommand {
     Agent(Noun<agent::AgentCommand>),
     /// Manage policies
     Policy(Noun<policy::PolicyCommand>),
-    /// Change policies in waves that halt by themselves if agents turn unhealthy
+    /// Change policies in waves, and halt automatically if agents become unhealthy
     Rollout(Noun<rollout::RolloutCommand>),
     /// Manage enrollment keys
     EnrollmentKey(Noun<enrollment_key::EnrollmentKeyCommand>),

@@ -16,10 +16,10 @@ use super::text::print_line;
 pub struct RespondArgs {
     /// Agent, by id or host name
     agent: String,
-    /// Why; goes into the audit log
+    /// Reason to record in the audit log
     #[arg(long)]
     reason: Option<String>,
-    /// Tag the agents "under-review" that enrolled with the same key since then, as in 2026-11-29T08:00:00Z
+    /// Add the tag under-review to the agents that enrolled with the same key since this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     review_since: Option<String>,
     /// Respond even if the policy is managed

@@ -25,16 +25,16 @@ const PER_PAGE: u32 = 100;
 pub enum RolloutCommand {
     /// Change a policy in waves: each wave of agents gets the new revision only if the one before stays healthy
     ///
-    /// The rollout halts by itself if agents turn unhealthy, reject the revision or go offline. Agents that it has not
-    /// reached keep the previous revision.
+    /// The rollout halts automatically if agents become unhealthy, reject the revision or go offline. Agents that
+    /// it has not reached keep the previous revision.
     #[command(
         after_help = "Examples:\n  muster rollout create -f web.yml --waves 5,25,100 --soak 30m --dry-run\n  muster rollout create -f web.yml --waves canary,10,100 --soak 1h --approve --yes\n  muster rollout create -f web.yml --plan plan.yml --yes"
     )]
     Create(Box<CreateArgs>),
     /// Upgrade agents in waves
     ///
-    /// The agents are selected now. Each wave is an upgrade of those of them that it reaches, and starts only if the agents
-    /// before stay healthy.
+    /// The agents are selected when the rollout is created. Each wave upgrades the selected agents that it reaches, and
+    /// starts only if the earlier waves stay healthy.
     #[command(
         after_help = "Examples:\n  muster rollout upgrade --all --version 9.5.2 --waves 3agents,10,100 --soak 2h --dry-run\n  muster rollout upgrade --filter 'tags:web' --version 9.5.2 --approve --yes"
     )]
@@ -42,7 +42,7 @@ pub enum RolloutCommand {
     /// List rollouts, newest first
     #[command(after_help = "Examples:\n  muster rollout list\n  muster rollout list --output json")]
     List(ListArgs),
-    /// Show a rollout and how the agents that it has reached are
+    /// Show a rollout and the health of the agents that it has reached
     #[command(after_help = "Examples:\n  muster rollout show 0192f3c1-…")]
     Show(ShowArgs),
     /// Pause a rollout: no further wave starts
@@ -53,7 +53,7 @@ pub enum RolloutCommand {
     /// The newest wave soaks once more. If its agents are still unhealthy, the rollout halts again.
     #[command(after_help = "Examples:\n  muster rollout resume 0192f3c1-…")]
     Resume(OneArgs),
-    /// Approve the next wave of a rollout that waits for it
+    /// Approve the next wave of a rollout that is waiting for approval
     #[command(after_help = "Examples:\n  muster rollout approve 0192f3c1-…")]
     Approve(OneArgs),
     /// Roll back: all agents of the policy get the content of the revision before the rollout

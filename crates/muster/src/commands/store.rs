@@ -20,7 +20,7 @@ use super::text::{print_line, print_lines};
 /// Verbs of `store`.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// Copy the database of a stopped fleet to an empty one, such as from SQLite to PostgreSQL
+    /// Copy the database of a stopped fleet to an empty database, for example from SQLite to PostgreSQL
     ///
     /// Stop all servers of the fleet first. The source is not changed. The target must be empty, or contain an interrupted copy of the same
     /// source, which is then resumed. At the end, both databases are read and compared, and the command prints the number of rows and a

@@ -34,7 +34,7 @@ fn certificates_that_are_not_valid_yet_expiring_or_expired_cause_warnings() {
     // Agents must be given a new CA in time.
     let ca = valid(Role::Ca, 1000, 1100);
     assert_eq!(told(&ca, 1010), None);
-    assert!(told(&ca, 1011).unwrap().0.contains("the server's own CA expires in 89 days"));
+    assert!(told(&ca, 1011).unwrap().0.contains("the fleet's own CA expires in 89 days"));
 }
 
 #[test]
@@ -156,9 +156,9 @@ fn own_ca_that_expires_or_is_not_valid_yet_causes_a_warning() {
     clock.0.fetch_add(3600 * DAY * 1_000_000, Ordering::SeqCst);
     tls.renew().unwrap();
     let told = tls.warnings();
-    assert!(told.len() == 1 && told[0].text.contains("the server's own CA expires in 51 days"), "{told:?}");
+    assert!(told.len() == 1 && told[0].text.contains("the fleet's own CA expires in 51 days"), "{told:?}");
     clock.0.fetch_add(60 * DAY * 1_000_000, Ordering::SeqCst);
     assert!(tls.warnings().iter().any(|warning| warning.keeps_agents_out && warning.text.contains("own CA expired")));
     clock.0.fetch_sub(3700 * DAY * 1_000_000, Ordering::SeqCst);
-    assert!(tls.warnings().iter().any(|warning| warning.text.contains("the server's own CA is not valid before")));
+    assert!(tls.warnings().iter().any(|warning| warning.text.contains("the fleet's own CA is not valid before")));
 }
