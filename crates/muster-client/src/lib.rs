@@ -14,6 +14,7 @@ mod files;
 mod nodes;
 mod outputs;
 mod policies;
+mod rollouts;
 mod status;
 mod transport;
 
