@@ -223,13 +223,17 @@ impl Session {
             }
         }
         for key in silent {
-            if let Some(known) = self.units.get_mut(&key) {
+            match self.units.get_mut(&key) {
+                // It has stopped, and the component has dropped it already.
+                Some(known) if known.is_leaving => drop(self.units.remove(&key)),
                 // A unit that was never reported may still be starting (AG69).
-                known.is_missing = known.observed.as_ref().is_some_and(|unit| unit.state != i32::from(State::Starting));
+                Some(known) => {
+                    let starting = i32::from(State::Starting);
+                    known.is_missing = known.observed.as_ref().is_some_and(|unit| unit.state != starting);
+                }
+                None => {}
             }
         }
-        self.units
-            .retain(|key, unit| !(unit.is_leaving && unit.is_missing) || !self.strangers.iter().any(|s| s.id == key.1));
     }
 
     /// Records the passing of time: a check-in that is late by another `period` counts as missed.

@@ -38,7 +38,7 @@ async fn ag67_ag164_a_component_takes_changes_and_actions_without_a_restart() {
     assert!(late.contains("did not respond"), "{late}");
     let other = InputAction { input_type: "osquery".into(), ..action("echo", MINUTE) };
     assert!(host.supervisor.perform(other).await.unwrap_err().contains("osquery"));
-    assert_eq!(host.pids(), [pid.clone()], "the same process all the time");
+    assert_eq!(host.pids(), std::slice::from_ref(&pid), "the same process all the time");
     host.supervisor.want(Vec::new());
     host.supervisor.settled().await;
     assert!(!alive(&pid));
