@@ -4,8 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use muster_agent::cli::{self, Cli};
+use muster_agent::launch;
 
 fn main() -> ExitCode {
+    if let Some(code) = launch::run_if_asked(std::env::args_os().skip(1)) {
+        return code;
+    }
     let cli = Cli::parse();
     // A single thread is sufficient: the agent mostly waits, and each thread costs memory.
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -34,6 +34,21 @@ impl Layout {
         self.base.join("agent.yml")
     }
 
+    /// Installed components with their specifications.
+    pub fn components(&self) -> Utf8PathBuf {
+        self.base.join("components")
+    }
+
+    /// Local rules about what a policy may run: `capabilities.yml`, optional.
+    pub fn capabilities(&self) -> Utf8PathBuf {
+        self.base.join("capabilities.yml")
+    }
+
+    /// Socket at which components connect to the agent.
+    pub fn component_socket(&self) -> Utf8PathBuf {
+        self.run().join("components.sock")
+    }
+
     /// Logs of the agent and of its programs.
     pub fn logs(&self) -> Utf8PathBuf {
         self.base.join("logs")

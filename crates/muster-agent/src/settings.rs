@@ -5,6 +5,7 @@ use std::time::Duration;
 use camino::Utf8Path;
 use serde::Deserialize;
 
+use crate::variables::providers::ProviderSettings;
 use crate::{duration, state::atomic};
 use muster_core::error_chain::SharedError;
 
@@ -23,6 +24,8 @@ pub struct Settings {
     pub revocation: RevocationSettings,
     /// Supervision of programs.
     pub process: ProcessSettings,
+    /// Variables with fixed values.
+    pub providers: ProviderSettings,
 }
 
 /// `checkin`.

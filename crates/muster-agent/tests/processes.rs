@@ -48,7 +48,8 @@ fn shell(id: &str, script: &str, restart: Restart) -> Arc<Component> {
 }
 
 fn component(id: &str, work: Result<Work, String>) -> Arc<Component> {
-    Arc::new(Component { id: id.into(), kind: PROCESS.into(), units: Vec::new(), work })
+    let (features, limits) = Default::default();
+    Arc::new(Component { id: id.into(), kind: PROCESS.into(), units: Vec::new(), work, features, limits })
 }
 
 impl Host {
@@ -108,7 +109,7 @@ async fn a_program_runs_in_its_own_directory_and_its_output_is_logged() {
 }
 
 #[tokio::test]
-async fn a_program_is_restarted_according_to_the_policy() {
+async fn ag62_a_program_is_restarted_according_to_the_policy() {
     let host = host();
     host.apply(vec![
         shell("always", "echo run; exit 0", Restart::Always),
@@ -150,7 +151,7 @@ async fn a_program_that_cannot_start_has_a_reason() {
 }
 
 #[tokio::test]
-async fn the_whole_process_group_is_killed_if_it_ignores_sigterm() {
+async fn ag63_the_whole_process_group_is_killed_if_it_ignores_sigterm() {
     let host = host();
     let stubborn = "trap '' TERM; sh -c 'trap \"\" TERM; echo child $$ end; while :; do sleep 1; done' & \
                     echo leader $$ end; while :; do sleep 1; done";
@@ -209,7 +210,7 @@ async fn processes_that_left_the_group_are_stopped_with_the_program() {
 }
 
 #[tokio::test]
-async fn a_change_restarts_only_changed_programs() {
+async fn ag66_a_change_restarts_only_changed_programs() {
     let host = host();
     let steady = shell("steady", "echo $$; exec sleep 60", Restart::Always);
     host.apply(vec![steady.clone(), shell("b", "echo one; exec sleep 60", Restart::Always)]).await;

@@ -10,17 +10,23 @@ use tokio::sync::mpsc;
 use super::{check_base, transport};
 use crate::clock::SystemClock;
 use crate::components::supervisor::Supervisor;
-use crate::components::{Components, Host, orphans, process};
+use crate::components::{Components, Host, child, orphans};
 use crate::control::server::{self, Control};
 use crate::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
 use crate::entropy::System;
 use crate::exit::{self, Failure};
 use crate::host::HostFacts;
+use crate::launch::Guard;
 use crate::logging;
+use crate::model::Catalog;
 use crate::paths::Layout;
+use crate::protocol::messages::AgentInfo;
+use crate::protocol::server::Hub;
 use crate::settings::Settings;
 use crate::state::disk::DiskStore;
 use crate::state::{Enrollment, Phase, Store};
+use crate::variables::providers::HostVariables;
+use crate::version;
 use muster_core::error_chain::chain;
 
 /// Minimum time between two searches for ended orphans.
@@ -54,11 +60,13 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
         .map_err(|error| Failure::new(exit::FAILED, format!("{}: {error}", layout.socket())))?;
     let control = Control::start(listener, commands.clone());
     watch_signals(commands)?;
-    let host = Host::new(layout.clone(), settings.process.clone(), Arc::new(System)).adopting_orphans();
     reap_orphans()?;
+    let host = host(layout, &settings).await?;
     host.stop_leftovers().await;
     let components: Arc<dyn Components> = Arc::new(Supervisor::new(Arc::new(host)));
-    let ending = work(&store, &components, &log, &settings, &mut received).await;
+    let catalog = Catalog::load(layout).map_err(|error| Failure::new(exit::FAILED, error.to_string()))?;
+    let parts = Parts { layout, store, components, log, catalog: Arc::new(catalog), settings };
+    let ending = work(&parts, &mut received).await;
     // The socket is removed first, so that commands report that no daemon is running instead of waiting for a response.
     let _ = std::fs::remove_file(layout.socket());
     drop(received);
@@ -66,26 +74,47 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     ending
 }
 
-async fn work(
-    store: &Arc<DiskStore>,
-    components: &Arc<dyn Components>,
-    log: &Arc<logging::Log>,
-    settings: &Settings,
-    commands: &mut mpsc::Receiver<Command>,
-) -> Result<u8, Failure> {
+/// What every coordinator of this process shares.
+struct Parts<'a> {
+    layout: &'a Layout,
+    store: Arc<DiskStore>,
+    components: Arc<dyn Components>,
+    log: Arc<logging::Log>,
+    catalog: Arc<Catalog>,
+    settings: Settings,
+}
+
+/// Prepares this host for components.
+async fn host(layout: &Layout, settings: &Settings) -> Result<Host, Failure> {
+    let socket = layout.component_socket();
+    let hub = Hub::listen(&socket).await;
+    let hub = hub.map_err(|error| Failure::new(exit::FAILED, format!("{socket}: {error}")))?;
+    let agent = AgentInfo {
+        version: version::PROTOCOL_VERSION.into(),
+        unprivileged: !nix::unistd::geteuid().is_root(),
+        ..AgentInfo::default()
+    };
+    let host = Host::new(layout.clone(), settings.process.clone(), Arc::new(System)).adopting_orphans();
+    Ok(host.guarded(Guard::own()).with_components(hub, agent))
+}
+
+async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Result<u8, Failure> {
     loop {
         // `enroll --force` replaces the enrollment while the daemon is running, and then asks for a reload.
-        let Some(enrollment) = enrollment(store)? else { return Ok(exit::DONE) };
+        let Some(enrollment) = enrollment(&parts.store)? else { return Ok(exit::DONE) };
         tracing::info!(agent = enrollment.agent_id, servers = enrollment.servers.join(","), "running");
+        let variables = HostVariables::new(parts.layout, &parts.settings.providers, &enrollment.agent_id);
         let deps = Deps {
-            store: store.clone(),
+            store: parts.store.clone(),
             transport: transport(&enrollment.trust)?,
-            components: components.clone(),
+            components: parts.components.clone(),
+            variables: Arc::new(variables),
+            catalog: parts.catalog.clone(),
             facts: Arc::new(HostFacts),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(System),
-            log_level: log.clone() as Arc<dyn LogLevel>,
-            settings: settings.clone(),
+            log_level: parts.log.clone() as Arc<dyn LogLevel>,
+            settings: parts.settings.clone(),
         };
         match Coordinator::new(deps, enrollment)?.run(commands).await {
             Ending::Reload => tracing::info!("reloading the enrollment"),
@@ -125,7 +154,7 @@ fn reap_orphans() -> Result<(), Failure> {
         while child_ended.recv().await.is_some() {
             // Several processes may end at the same time, and each search reads all of /proc.
             tokio::time::sleep(REAP_PAUSE).await;
-            orphans::reap(&process::leaders());
+            orphans::reap(&child::leaders());
         }
     });
     Ok(())

@@ -7,12 +7,21 @@ use camino::Utf8PathBuf;
 use muster_core::Entropy;
 use muster_core::error_chain::chain;
 
+use super::child::{self, Place};
+use super::command::{Command, CommandRuntime};
 use super::log_file::{LogFile, file_name};
-use super::process::{self, ProcessRuntime, Program};
+use super::process::{ProcessRuntime, Program};
 use super::{Health, Launch, Reporter, Runtime, orphans};
+use crate::launch::Guard;
+use crate::model::command::CommandSpec;
 use crate::model::process::ProcessSpec;
 use crate::model::{Component, Work};
 use crate::paths::Layout;
+use crate::protocol::certificates::Credentials;
+use crate::protocol::line::Line;
+use crate::protocol::messages::AgentInfo;
+use crate::protocol::server::Hub;
+use crate::protocol::session::Session;
 use crate::settings::ProcessSettings;
 use crate::state::atomic;
 
@@ -23,12 +32,29 @@ pub struct Host {
     entropy: Arc<dyn Entropy>,
     /// Whether this process adopts orphans of its programs.
     is_subreaper: bool,
+    guard: Guard,
+    /// Where installed components connect, and what they are told about the agent.
+    hub: Option<(Hub, AgentInfo)>,
 }
 
 impl Host {
     /// A host that keeps working directories and logs under `layout`.
     pub fn new(layout: Layout, settings: ProcessSettings, entropy: Arc<dyn Entropy>) -> Self {
-        Self { layout, settings, entropy, is_subreaper: false }
+        Self { layout, settings, entropy, is_subreaper: false, guard: Guard::None, hub: None }
+    }
+
+    /// Starts programs through a launcher, so that they end with the agent.
+    #[must_use]
+    pub fn guarded(mut self, guard: Guard) -> Self {
+        self.guard = guard;
+        self
+    }
+
+    /// Runs installed components, which connect to `hub`.
+    #[must_use]
+    pub fn with_components(mut self, hub: Hub, agent: AgentInfo) -> Self {
+        self.hub = Some((hub, agent));
+        self
     }
 
     /// Adopts orphans of programs, so that a process cannot escape by clearing its environment and leaving its session.
@@ -54,43 +80,76 @@ impl Host {
         self.layout.component(&file_name(id))
     }
 
-    fn program(&self, component: &Component, spec: ProcessSpec) -> std::io::Result<Program> {
+    /// Creates the directories of a component.
+    fn place(&self, component: &Component) -> std::io::Result<Place> {
         let (directory, logs) = (self.directory(&component.id), self.layout.logs().join("components"));
         atomic::private_dir(&directory)?;
         atomic::private_dir(&logs)?;
         let path = logs.join(format!("{}.log", file_name(&component.id)));
         let log = LogFile::new(path, self.settings.log_max_bytes, self.settings.log_files);
-        Ok(Program {
-            spec,
-            directory,
-            log: Arc::new(Mutex::new(log)),
+        Ok(Place { directory, log: Arc::new(Mutex::new(log)), guard: self.guard.clone() })
+    }
+
+    fn process(&self, component: &Component, spec: &ProcessSpec, place: Place, reporter: Reporter) -> Box<dyn Runtime> {
+        let program = Program {
+            spec: spec.clone(),
+            place,
             settings: self.settings.clone(),
             entropy: self.entropy.clone(),
             variables: vec![
                 ("MUSTER_COMPONENT_ID", component.id.clone()),
                 ("MUSTER_COMPONENT_TYPE", component.kind.clone()),
             ],
-        })
+        };
+        Box::new(ProcessRuntime::start(program, reporter))
     }
 
-    fn process(&self, component: &Component, spec: &ProcessSpec, reporter: Reporter) -> ProcessRuntime {
-        match self.program(component, spec.clone()) {
-            Ok(program) => ProcessRuntime::start(program, reporter),
-            Err(error) => {
-                reporter.set(Health::Failed, &format!("Failed: cannot create the working directory: {error}"));
-                ProcessRuntime::idle(spec.clone())
-            }
+    fn command(
+        &self,
+        component: &Arc<Component>,
+        spec: &CommandSpec,
+        place: Place,
+        reporter: Reporter,
+    ) -> Result<Box<dyn Runtime>, String> {
+        let (hub, agent) = self.hub.clone().ok_or("this agent does not run installed components")?;
+        let credentials = Credentials::generate(&*self.entropy).map_err(|error| error.to_string())?;
+        let session = Session::new(component.clone(), agent.clone());
+        let command = Command {
+            spec: spec.clone(),
+            line: Arc::new(Line::new(credentials, session)),
+            hub,
+            agent,
+            place,
+            variables: vec![
+                ("AGENT_COMPONENT_ID", component.id.clone()),
+                ("AGENT_COMPONENT_TYPE", component.kind.clone()),
+            ],
+            entropy: self.entropy.clone(),
+            settings: self.settings.clone(),
+        };
+        Ok(Box::new(CommandRuntime::start(command, reporter)))
+    }
+
+    fn start(&self, component: &Arc<Component>, work: &Work, reporter: Reporter) -> Result<Box<dyn Runtime>, String> {
+        let place = self.place(component).map_err(|error| format!("cannot create the working directory: {error}"))?;
+        match work {
+            Work::Process(spec) => Ok(self.process(component, spec, place, reporter)),
+            Work::Command(spec) => self.command(component, spec, place, reporter),
         }
     }
 }
 
 #[async_trait]
 impl Launch for Host {
-    fn launch(&self, component: &Component, reporter: Reporter) -> Box<dyn Runtime> {
-        match &component.work {
-            Ok(Work::Process(spec)) => Box::new(self.process(component, spec, reporter)),
-            // The reconciler does not launch components that cannot run.
-            Err(_) => Box::new(Nothing),
+    fn launch(&self, component: &Arc<Component>, reporter: Reporter) -> Box<dyn Runtime> {
+        // The reconciler reports components that cannot run, and does not launch them.
+        let Ok(work) = &component.work else { return Box::new(Nothing) };
+        match self.start(component, work, reporter.clone()) {
+            Ok(runtime) => runtime,
+            Err(reason) => {
+                reporter.set(Health::Failed, &format!("Failed: {reason}"));
+                Box::new(Nothing)
+            }
         }
     }
 
@@ -102,19 +161,20 @@ impl Launch for Host {
     async fn idle(&self, is_idle: &(dyn Fn() -> bool + Sync)) {
         if self.is_subreaper {
             // Adopted orphans can only belong to programs that have ended. A program that starts meanwhile has its own.
-            let find = || if is_idle() { orphans::adopted(&process::leaders()) } else { Default::default() };
+            let find = || if is_idle() { orphans::adopted(&child::leaders()) } else { Default::default() };
             orphans::kill_all(find).await;
             // The daemon's reaper may already have ended with the daemon.
-            orphans::reap(&process::leaders());
+            orphans::reap(&child::leaders());
         }
     }
 }
 
+/// A component that could not be started. A changed one is tried again.
 struct Nothing;
 
 #[async_trait]
 impl Runtime for Nothing {
-    fn update(&mut self, _: &Component) -> bool {
+    fn update(&mut self, _: &Arc<Component>) -> bool {
         false
     }
 

@@ -2,6 +2,8 @@
 //! one, or the coordinator.
 
 mod board;
+pub mod child;
+mod command;
 mod host;
 pub mod log_file;
 pub mod orphans;
@@ -11,14 +13,18 @@ pub mod state;
 pub mod supervisor;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+
+use serde_json::Value;
 
 pub use board::Reporter;
 pub use host::Host;
 pub use state::{ComponentState, Health, UnitState};
 
 use crate::model::{Component, Model};
+use crate::protocol::line::Line;
 
 /// The components of this agent, as the coordinator sees them.
 #[async_trait]
@@ -33,15 +39,28 @@ pub trait Components: Send + Sync {
     async fn changed(&self);
     /// Returns when every removed component has stopped.
     async fn settled(&self);
+    /// Runs an action of the first component that has an input of this type (AG164). The error is for people.
+    async fn perform(&self, request: InputAction) -> Result<Value, String>;
     /// Stops all components because the agent exits. Keeps their working directories.
     async fn halt(&self);
+}
+
+/// An action for a component.
+#[derive(Clone, Debug)]
+pub struct InputAction {
+    /// Type of the input, which is also the name of the action.
+    pub input_type: String,
+    /// Parameters: the whole action.
+    pub params: Value,
+    /// Maximum time for a response.
+    pub timeout: Duration,
 }
 
 /// Starts components on this host.
 #[async_trait]
 pub trait Launch: Send + Sync {
     /// Starts a component in the background, and reports its states from then on.
-    fn launch(&self, component: &Component, reporter: Reporter) -> Box<dyn Runtime>;
+    fn launch(&self, component: &Arc<Component>, reporter: Reporter) -> Box<dyn Runtime>;
     /// Deletes what a removed component has left behind.
     fn forget(&self, id: &str);
     /// Called when no component is running. `is_idle` returns whether this is still so.
@@ -52,9 +71,13 @@ pub trait Launch: Send + Sync {
 #[async_trait]
 pub trait Runtime: Send {
     /// Applies a changed component without interrupting it. Returns false if it must be stopped and started again.
-    fn update(&mut self, component: &Component) -> bool;
+    fn update(&mut self, component: &Arc<Component>) -> bool;
     /// Stops it. Returns when nothing of it is running.
     async fn stop(&mut self);
+    /// Returns the connection for actions, if the component takes any.
+    fn line(&self) -> Option<Arc<Line>> {
+        None
+    }
 }
 
 /// A launcher that several parts share.

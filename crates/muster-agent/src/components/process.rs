@@ -1,23 +1,16 @@
-//! Runs one program: writes its log, restarts it with back-off, and stops all of its processes with SIGTERM, then
-//! SIGKILL.
+//! Runs a program of the policy, and restarts it with back-off.
 
-use std::collections::BTreeSet;
-use std::io::Write;
-use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use camino::Utf8PathBuf;
 use muster_core::Entropy;
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::log_file::LogFile;
-use super::orphans::{self, Process};
+use super::child::{Place, Recipe, Running};
 use super::{Health, Reporter, Runtime};
 use crate::backoff::Backoff;
 use crate::model::process::{ProcessSpec, Restart};
@@ -26,24 +19,10 @@ use crate::settings::ProcessSettings;
 
 /// Run time after which a program is reported as healthy.
 const SETTLED: Duration = Duration::from_secs(1);
-/// Maximum time to read remaining output after the program has ended.
-const DRAIN: Duration = Duration::from_millis(500);
-/// Prefix of the agent's own variables, which can contain secrets such as the enrollment token.
-const OWN_VARIABLES: &str = "MUSTER_";
-
-/// Process ids of all running programs. The tasks that run them wait for them.
-static LEADERS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
-
-/// Returns the process ids of all running programs. No program starts while the lock is held.
-pub fn leaders() -> MutexGuard<'static, BTreeSet<u32>> {
-    LEADERS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A program with everything that is needed to run it.
 pub(super) struct Program {
     pub spec: ProcessSpec,
-    pub directory: Utf8PathBuf,
-    pub log: Arc<Mutex<LogFile>>,
+    pub place: Place,
     pub settings: ProcessSettings,
     pub entropy: Arc<dyn Entropy>,
     pub variables: Vec<(&'static str, String)>,
@@ -63,16 +42,11 @@ impl ProcessRuntime {
         let keep = program.keep(stopped, move |state, message| reporter.set(state, &message));
         Self { spec, stop, task: Some(tokio::spawn(keep)) }
     }
-
-    /// A program that could not be started.
-    pub(super) fn idle(spec: ProcessSpec) -> Self {
-        Self { spec, stop: watch::channel(false).0, task: None }
-    }
 }
 
 #[async_trait]
 impl Runtime for ProcessRuntime {
-    fn update(&mut self, component: &Component) -> bool {
+    fn update(&mut self, component: &Arc<Component>) -> bool {
         // A program cannot take another command line or environment while it is running.
         matches!(&component.work, Ok(Work::Process(spec)) if *spec == self.spec)
     }
@@ -133,40 +107,36 @@ impl Program {
     }
 
     async fn run(&self, stop: &mut watch::Receiver<bool>, report: &impl Fn(Health, String)) -> std::io::Result<End> {
-        let (mut child, pid) = self.spawn()?;
-        // `None` if it has ended already.
-        let leader = orphans::process(pid);
-        leader.inspect(|leader| orphans::remember(&self.directory, *leader));
-        let output = [copy(child.stdout.take(), &self.log), copy(child.stderr.take(), &self.log)];
-        let end = self.wait(&mut child, pid, leader, stop, report).await;
-        leaders().remove(&pid);
-        // The remaining processes of the program are killed, whether or not they left the process group.
-        orphans::kill_all(|| orphans::of_program(&self.directory, None)).await;
-        orphans::forget(&self.directory);
-        for copying in output {
-            let _ = tokio::time::timeout(DRAIN, copying).await;
-        }
+        let recipe = Recipe {
+            command: &self.spec.command,
+            args: self.spec.args.clone(),
+            env: self.spec.env.clone().into_iter().collect(),
+            own: self.variables.clone(),
+            input: None,
+        };
+        let mut process = Running::spawn(recipe, &self.place)?;
+        let end = self.wait(&mut process, stop, report).await;
+        process.clean_up().await;
         end
     }
 
     async fn wait(
         &self,
-        child: &mut Child,
-        pid: u32,
-        leader: Option<Process>,
+        process: &mut Running,
         stop: &mut watch::Receiver<bool>,
         report: &impl Fn(Health, String),
     ) -> std::io::Result<End> {
+        let pid = process.pid();
         // A program that exits immediately must not be reported as healthy in between.
         let settled = tokio::time::sleep(SETTLED);
         tokio::pin!(settled);
         let mut reported = false;
         loop {
             tokio::select! {
-                status = child.wait() => return Ok(End::Exited(status?)),
+                status = process.ended() => return Ok(End::Exited(status?)),
                 () = until_stopped(stop) => {
                     report(Health::Stopping, format!("Stopping: pid '{pid}'"));
-                    self.stop(child, leader).await;
+                    process.stop(self.spec.stop_timeout.unwrap_or(self.settings.stop_timeout)).await;
                     return Ok(End::Stopped);
                 }
                 () = &mut settled, if !reported => {
@@ -176,62 +146,13 @@ impl Program {
             }
         }
     }
-
-    fn spawn(&self) -> std::io::Result<(Child, u32)> {
-        let mut command = Command::new(&self.spec.command);
-        // Programs inherit the environment of the agent, except for its secrets.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with(OWN_VARIABLES) {
-                command.env_remove(name);
-            }
-        }
-        // The variables of the policy come first, so that a policy cannot replace those of the agent.
-        command.args(&self.spec.args).envs(&self.spec.env).current_dir(&self.directory);
-        command.envs(self.variables.iter().map(|(name, value)| (*name, value.as_str())));
-        command.env(orphans::MARK, &self.directory);
-        // Without `kill_on_drop`, a program would keep running if its task is aborted.
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        // In its own process group, the program does not receive interrupts from the agent's terminal.
-        command.process_group(0);
-        // Locked during the spawn, so that the reaper cannot mistake the new process for an orphan.
-        let mut leaders = leaders();
-        let child = command.spawn()?;
-        let pid = child.id().unwrap_or_default();
-        leaders.insert(pid);
-        Ok((child, pid))
-    }
-
-    /// Sends SIGTERM to all processes of the program, then SIGKILL to those that remain.
-    async fn stop(&self, child: &mut Child, leader: Option<Process>) {
-        let patience = self.spec.stop_timeout.unwrap_or(self.settings.stop_timeout);
-        let deadline = Instant::now() + patience;
-        // The processes are listed before the leader ends, because its descendants can then no longer be found through
-        // it.
-        let all = orphans::of_program(&self.directory, leader);
-        if let Some(leader) = leader {
-            orphans::terminate(leader, &all);
-        }
-        let stopped = tokio::time::timeout_at(deadline, child.wait()).await.is_ok();
-        orphans::gone(&all, deadline).await;
-        if !stopped {
-            tracing::warn!(command = self.spec.command, ?patience, "killing a program that did not stop in time");
-        }
-        let _ = child.start_kill();
-        // Processes may have started others since they were listed.
-        orphans::kill_all(|| {
-            let now = orphans::of_program(&self.directory, leader);
-            orphans::running(all.union(&now))
-        })
-        .await;
-        let _ = tokio::time::timeout(DRAIN, child.wait()).await;
-    }
 }
 
 fn at_rest(status: ExitStatus) -> Health {
     if status.success() { Health::Stopped } else { Health::Failed }
 }
 
-fn how_ended(status: ExitStatus) -> String {
+pub(super) fn how_ended(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(0), _) => "Stopped: exited with code '0'".into(),
@@ -241,24 +162,8 @@ fn how_ended(status: ExitStatus) -> String {
     }
 }
 
-async fn until_stopped(stop: &mut watch::Receiver<bool>) {
+/// Returns when the component should stop.
+pub(super) async fn until_stopped(stop: &mut watch::Receiver<bool>) {
     // A dropped sender means that the supervisor has ended: stop as well.
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// Copies output to the log in a separate task, with a small buffer.
-fn copy<R>(source: Option<R>, log: &Arc<Mutex<LogFile>>) -> JoinHandle<()>
-where
-    R: AsyncRead + Unpin + Send + 'static,
-{
-    let log = log.clone();
-    tokio::spawn(async move {
-        let Some(mut source) = source else { return };
-        let mut buffer = vec![0; 4096];
-        while let Ok(length @ 1..) = source.read(&mut buffer).await {
-            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            // If the disk is full, output is lost, but the program must not block.
-            let _ = log.write_all(&buffer[..length]);
-        }
-    })
 }

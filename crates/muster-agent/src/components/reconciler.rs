@@ -1,14 +1,15 @@
 //! Brings one component to its target, and keeps it there. Each reconciler is a task of its own and waits only for its
 //! own component.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
 use super::board::Board;
 use super::{Health, Launcher, Reporter, Runtime};
 use crate::model::Component;
+use crate::protocol::line::Line;
 
 /// What a component should do.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +65,8 @@ pub(super) struct Reconciler {
     pub progress: Arc<Progress>,
     pub launcher: Launcher,
     pub board: Arc<Board>,
+    /// Where others find the connection for actions.
+    pub line: Arc<Mutex<Option<Arc<Line>>>>,
 }
 
 /// A component that was started. One that cannot run has no runtime, and is only reported.
@@ -85,6 +88,7 @@ impl Reconciler {
                 // The target is read again afterwards, because stopping may take long.
                 (Some(current), _) => {
                     self.progress.reach(u64::MAX);
+                    *self.line() = None;
                     current.stop().await;
                     continue;
                 }
@@ -102,6 +106,10 @@ impl Reconciler {
         }
     }
 
+    fn line(&self) -> MutexGuard<'_, Option<Arc<Line>>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn start(&self, component: &Arc<Component>) -> Running {
         let reporter = Reporter::new(self.board.clone(), component.clone());
         match &component.work {
@@ -110,13 +118,17 @@ impl Reconciler {
                 reporter.set(Health::Failed, reason);
                 Running(None)
             }
-            Ok(_) => Running(Some(self.launcher.launch(component, reporter))),
+            Ok(_) => {
+                let runtime = self.launcher.launch(component, reporter);
+                *self.line() = runtime.line();
+                Running(Some(runtime))
+            }
         }
     }
 }
 
 impl Running {
-    fn update(&mut self, component: &Component) -> bool {
+    fn update(&mut self, component: &Arc<Component>) -> bool {
         self.0.as_mut().is_some_and(|runtime| component.work.is_ok() && runtime.update(component))
     }
 

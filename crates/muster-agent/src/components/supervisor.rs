@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::board::Board;
 use super::reconciler::{Progress, Reconciler, Target};
-use super::{ComponentState, Components, Health, Launcher};
+use super::{ComponentState, Components, Health, InputAction, Launcher};
 use crate::model::{Component, Model};
+use crate::protocol::line::Line;
 
 /// Supervises components with one reconciler each.
 #[derive(Clone)]
@@ -27,10 +29,15 @@ struct Shared {
 struct Handle {
     target: watch::Sender<(u64, Target)>,
     progress: Arc<Progress>,
+    line: Arc<Mutex<Option<Arc<Line>>>>,
     task: JoinHandle<()>,
 }
 
 impl Handle {
+    fn line(&self) -> Option<Arc<Line>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Sets the target, unless it is the same: an unchanged component must not be disturbed.
     fn set(&self, target: Target) {
         self.target.send_if_modified(|current| {
@@ -57,8 +64,9 @@ impl Supervisor {
         let (sender, target) = watch::channel((1, Target::Run(component)));
         let progress = Arc::new(Progress::default());
         let (launcher, board) = (self.0.launcher.clone(), self.0.board.clone());
-        let reconciler = Reconciler { target, progress: progress.clone(), launcher, board };
-        Handle { target: sender, progress, task: tokio::spawn(self.clone().keep(id, reconciler)) }
+        let line = Arc::default();
+        let reconciler = Reconciler { target, progress: progress.clone(), launcher, board, line: Arc::clone(&line) };
+        Handle { target: sender, progress, line, task: tokio::spawn(self.clone().keep(id, reconciler)) }
     }
 
     /// Runs a reconciler until its component has left.
@@ -146,6 +154,18 @@ impl Components for Supervisor {
             }
             left.await;
         }
+    }
+
+    async fn perform(&self, request: InputAction) -> Result<Value, String> {
+        let unit = |line: Arc<Line>| {
+            let unit = line.session(|session| session.input_of(&request.input_type))?;
+            Some((line, unit))
+        };
+        let lines: Vec<_> = self.lock().values().filter_map(Handle::line).collect();
+        let Some((line, unit)) = lines.into_iter().find_map(unit) else {
+            return Err(format!("no running component takes actions for inputs of type {:?}", request.input_type));
+        };
+        line.act(&request, unit).await
     }
 
     async fn halt(&self) {

@@ -1,5 +1,7 @@
 //! Interprets actions. The coordinator executes them.
 
+use std::time::Duration;
+
 use muster_core::Timestamp;
 use muster_core::error_chain::chain;
 use serde_json::Value;
@@ -19,7 +21,14 @@ pub enum Task {
     Unenroll,
     /// Upload a diagnostics bundle.
     Diagnose,
+    /// Forward the action to a component.
+    Forward(Duration),
 }
+
+/// Time for an action of a component, if the action has no timeout.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// Maximum time for an action of a component.
+const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
 /// Log levels that SETTINGS can set.
 const LEVELS: [&str; 5] = ["trace", "debug", "info", "warning", "error"];
@@ -41,10 +50,21 @@ pub fn read(action: &Action, agent_id: &str, pinned: Option<&str>, now: Timestam
         Kind::Upgrade => signed().and_then(|()| unsupported("upgrades")),
         Kind::Migrate => signed().and_then(|()| unsupported("migration; enroll the agent at the other server instead")),
         Kind::PrivilegeLevelChange => unsupported("changes of the privilege level"),
-        Kind::InputAction => Err(format!("no component handles actions for inputs of type {:?}", action.input_type)),
+        Kind::InputAction => timeout(action).map(Task::Forward),
         // Handled when they arrive (`intake`).
         Kind::PolicyChange | Kind::Cancel => Err("this action is not queued".into()),
         Kind::Other(other) => Err(format!("unknown action type {:?}", other.chars().take(64).collect::<String>())),
+    }
+}
+
+/// Returns the time that a component has for an action (AG §7.2).
+fn timeout(action: &Action) -> Result<Duration, String> {
+    match action.timeout.unwrap_or_default() {
+        ..=0 => Ok(TIMEOUT_DEFAULT),
+        seconds => match Duration::from_secs(seconds.unsigned_abs()) {
+            timeout if timeout <= TIMEOUT_MAX => Ok(timeout),
+            _ => Err("the timeout is longer than an hour".into()),
+        },
     }
 }
 
@@ -76,7 +96,7 @@ mod tests {
         assert_eq!(task("SETTINGS", json!({})), Ok(Task::LogLevel(None)));
         assert!(task("SETTINGS", json!({"log_level": "loud"})).unwrap_err().contains("one of"));
         assert_eq!(task("UNENROLL", Value::Null), Ok(Task::Unenroll));
-        for kind in ["UPGRADE", "MIGRATE", "PRIVILEGE_LEVEL_CHANGE", "INPUT_ACTION", "DANCE"] {
+        for kind in ["UPGRADE", "MIGRATE", "PRIVILEGE_LEVEL_CHANGE", "DANCE"] {
             assert!(task(kind, json!({})).is_err(), "{kind}");
         }
     }

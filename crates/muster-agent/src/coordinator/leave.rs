@@ -30,7 +30,7 @@ impl Coordinator {
                 self.deps.components.halt().await;
                 return ending;
             }
-            Ending::Unenrolled => self.deps.components.want(Vec::new()),
+            Ending::Unenrolled => self.components.clear(&self.deps),
         }
         self.deps.components.settled().await;
         let mut fault = None;

@@ -18,6 +18,7 @@ pub mod refusal;
 pub mod report;
 mod start;
 mod view;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -38,14 +39,17 @@ use crate::components::Components;
 use crate::fleet::check_in::Reply;
 use crate::fleet::{CallError, FleetClient};
 use crate::host::Facts;
+use crate::model::Catalog;
 use crate::net::{Reached, Server, Transport};
 use crate::policy::Accepted;
 use crate::settings::Settings;
 use crate::state::{Action, Enrollment, PendingAck, State, Store, StoreError};
+use crate::variables::Variables;
 use planner::{Situation, Step};
 use poll_length::PollLength;
 use refusal::Refusals;
 use report::Snapshot;
+use wanted::Wanted;
 
 /// Maximum delay of the first check-in after the start (EA §10.1).
 const FIRST_CHECK_IN: Duration = Duration::from_millis(500);
@@ -61,6 +65,10 @@ pub struct Deps {
     pub transport: Arc<dyn Transport>,
     /// Runs the components.
     pub components: Arc<dyn Components>,
+    /// Provides the variables of policies.
+    pub variables: Arc<dyn Variables>,
+    /// Installed components and local rules.
+    pub catalog: Arc<Catalog>,
     /// Provides host metadata.
     pub facts: Arc<dyn Facts>,
     /// Provides the wall-clock time.
@@ -153,6 +161,7 @@ enum Event {
     Worked(Done),
     BackgroundDone(Result<(Id, PendingAck), JoinError>),
     ComponentsChanged,
+    VariablesChanged,
     Tick,
     Command(Command),
 }
@@ -185,6 +194,7 @@ pub struct Coordinator {
     last_check_in: Option<Timestamp>,
     storage_fault: Option<String>,
     policy_log_level: Option<String>,
+    components: Wanted,
     leaving: Option<(Ending, Option<oneshot::Sender<Option<String>>>)>,
 }
 
@@ -233,6 +243,7 @@ impl Coordinator {
             last_check_in: None,
             storage_fault,
             policy_log_level: None,
+            components: Wanted::default(),
             leaving: None,
             deps,
         })
@@ -265,6 +276,7 @@ impl Coordinator {
             working: self.work.is_some(),
             background: &self.background.ids,
             polling: self.poll.is_some(),
+            rebuild_due: self.components.is_due(now),
             poll_due: self.next_poll <= now,
             stale: self.is_stale(now),
             acking: self.acks.is_some(),
@@ -275,7 +287,7 @@ impl Coordinator {
     async fn next_event(&mut self, commands: &mut mpsc::Receiver<Command>) -> Event {
         // Computed before the select, which borrows the slots mutably.
         let wake = self.wake_at();
-        let components = self.deps.components.clone();
+        let (components, variables) = (self.deps.components.clone(), self.deps.variables.clone());
         tokio::select! {
             // In order of importance: commands first, check-ins last.
             biased;
@@ -285,6 +297,7 @@ impl Coordinator {
             (sent, outcome) = settle(&mut self.acks) => Event::Acknowledged(sent, outcome),
             outcome = settle(&mut self.poll) => Event::Polled(outcome),
             () = components.changed() => Event::ComponentsChanged,
+            () = variables.changed() => Event::VariablesChanged,
             () = tokio::time::sleep_until(wake) => Event::Tick,
         }
     }
@@ -305,6 +318,9 @@ impl Coordinator {
             wake = wake.min(self.next_poll);
         } else if self.news() {
             wake = wake.min(self.last_poll + self.deps.settings.checkin.state_change_gap);
+        }
+        if let Some(due) = self.components.due() {
+            wake = wake.min(due);
         }
         // No action starts while a policy is being applied.
         let start = planner::next_start(&self.state, clock).filter(|_| self.work.is_none());

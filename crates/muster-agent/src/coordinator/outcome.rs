@@ -32,6 +32,7 @@ impl Coordinator {
             Event::Worked(done) => self.worked(done),
             Event::BackgroundDone(done) => self.background_done(done),
             Event::ComponentsChanged => {}
+            Event::VariablesChanged => self.components.schedule(Instant::now()),
             Event::Tick if self.storage_fault.is_some() => self.persist(),
             Event::Tick => {}
             Event::Command(command) => self.command(command),
@@ -198,7 +199,7 @@ impl Coordinator {
         (self.background, self.work) = (Background::default(), None);
         // The state is stored first: if the agent is killed now, it does not start the components again.
         self.persist();
-        self.deps.components.want(Vec::new());
+        self.components.clear(&self.deps);
     }
 
     fn acknowledged(&mut self, sent: &[PendingAck], items: &[AckItem]) {

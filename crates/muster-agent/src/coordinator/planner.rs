@@ -17,6 +17,8 @@ pub struct Situation<'a> {
     pub working: bool,
     /// Ids of the actions that are running in the background.
     pub background: &'a BTreeSet<String>,
+    /// Whether the model must be built again, because the variables or the log level have changed.
+    pub rebuild_due: bool,
     /// Whether a check-in is in progress.
     pub polling: bool,
     /// Whether the next check-in is due.
@@ -32,6 +34,8 @@ pub struct Situation<'a> {
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// Build the model of the policy in effect again.
+    Rebuild,
     /// Apply the received policy.
     Apply,
     /// Run the action at this index of the inbox.
@@ -54,6 +58,7 @@ pub fn plan(situation: &Situation<'_>) -> Option<Step> {
         Phase::Unenrolling if situation.working => None,
         Phase::Unenrolling if situation.state.outbox.is_empty() => Some(Step::Finish),
         Phase::Unenrolling => acknowledge(situation),
+        Phase::Active if situation.rebuild_due => Some(Step::Rebuild),
         Phase::Active | Phase::Revoked => {
             work(situation).or_else(|| acknowledge(situation)).or_else(|| poll(situation))
         }
@@ -113,6 +118,7 @@ mod tests {
             now: Timestamp::from_micros(0),
             working: false,
             background: &NONE,
+            rebuild_due: false,
             polling: false,
             poll_due: true,
             stale: false,

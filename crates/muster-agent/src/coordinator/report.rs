@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::components::ComponentState;
+use crate::state::Fault;
 
 /// State of the agent as a whole (AG §3.3, §3.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +54,9 @@ pub struct Parts<'a> {
     /// Whether a policy is in effect.
     pub has_policy: bool,
     /// Why the last policy was rejected.
-    pub rejection: Option<&'a str>,
+    pub rejection: Option<(&'a str, Fault)>,
+    /// Why the model of the policy cannot be built with the current variables.
+    pub model_fault: Option<&'a str>,
     /// Why the state can't be stored.
     pub storage_fault: Option<&'a str>,
     /// State of the components.
@@ -71,6 +74,10 @@ pub fn overall(parts: &Parts<'_>) -> (AgentState, String) {
         return (AgentState::Stopping, "Unenrolling".into());
     }
     let causes = causes(parts);
+    // An invalid policy is a fault of the whole agent, unlike one component that does not run (AG54, AG55).
+    if parts.model_fault.is_some() || parts.rejection.is_some_and(|(_, fault)| fault == Fault::Invalid) {
+        return (AgentState::Failed, causes);
+    }
     if !causes.is_empty() {
         return (AgentState::Degraded, causes);
     }
@@ -83,11 +90,12 @@ pub fn overall(parts: &Parts<'_>) -> (AgentState, String) {
 
 /// Returns the first three causes, and the number of other causes.
 fn causes(parts: &Parts<'_>) -> String {
-    let policy = parts.rejection.map(|why| format!("policy rejected, keeping the last accepted one: {why}"));
+    let policy = parts.rejection.map(|(why, _)| format!("policy rejected, keeping the last accepted one: {why}"));
     let storage = parts.storage_fault.map(|why| format!("cannot store the state: {why}"));
     let bad = parts.components.iter().filter_map(ComponentState::fault);
     let components = bad.map(|(id, state, message)| format!("{id} is {}: {message}", state.as_str()));
-    let all: Vec<String> = policy.into_iter().chain(storage).chain(components).collect();
+    let model = parts.model_fault.map(|why| format!("keeping the previous components: {why}"));
+    let all: Vec<String> = policy.into_iter().chain(model).chain(storage).chain(components).collect();
     // Servers and web pages display the message in one line.
     let mut text = all.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("; ");
     if all.len() > 3 {
@@ -142,6 +150,9 @@ pub struct Snapshot {
     pub policy: Option<PolicyStatus>,
     /// State of the components.
     pub components: Vec<ComponentState>,
+    /// Components that a local rule excludes, with the rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<String>,
     /// Number of queued actions.
     pub queued_actions: usize,
     /// Number of pending acks.
@@ -171,6 +182,8 @@ mod tests {
         assert_eq!(state.wire(), "DEGRADED");
         assert!(message.contains("a is FAILED: m") && message.ends_with("and 1 more"), "{message}");
         assert_eq!(overall(&Parts { revoked: true, components: &list, ..parts.clone() }).0.wire(), "error");
-        assert!(overall(&Parts { rejection: Some("why"), ..parts }).1.contains("why"));
+        assert!(overall(&Parts { rejection: Some(("why", Fault::Untrusted)), ..parts.clone() }).1.contains("why"));
+        let invalid = overall(&Parts { rejection: Some(("why", Fault::Invalid)), ..parts });
+        assert_eq!(invalid.0, AgentState::Failed);
     }
 }

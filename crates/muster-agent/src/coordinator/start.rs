@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::actions::{self, Task};
 use super::{Background, Coordinator, Done, Ending, Poll, Step};
+use crate::components::InputAction;
 use crate::diagnostics;
 use crate::fleet::FleetClient;
 use crate::net::{Reached, Server};
 use crate::policy::{self, Accepted};
-use crate::state::{Action, PendingAck, Phase, Rejected, State};
+use crate::state::{Action, InputResult, PendingAck, Phase, Rejected, State};
 use muster_core::error_chain::chain;
 
 /// Maximum time for a new server to respond to a probe.
@@ -25,7 +28,7 @@ impl Coordinator {
     pub(super) fn replay(&mut self) {
         let Some(stored) = self.state.policy.as_ref().filter(|_| self.state.phase == Phase::Active) else {
             // After a reload, components of the previous enrollment may be running (AG82).
-            self.deps.components.want(Vec::new());
+            self.components.clear(&self.deps);
             self.set_log_level();
             return;
         };
@@ -35,9 +38,10 @@ impl Coordinator {
             Ok(accepted) => {
                 tracing::info!(policy = stored.id, revision = stored.revision, "applying the stored policy");
                 self.policy_log_level = accepted.log_level;
+                self.components.set(accepted.document);
                 // If the agent was killed between the two writes, it has the policy but not its key.
                 self.pin_key(accepted.signing_key);
-                self.deps.components.want(accepted.model);
+                self.rebuild();
             }
             Err(error) => {
                 tracing::error!(error = %chain(&error), "stored policy rejected; requesting it from the server again");
@@ -51,6 +55,7 @@ impl Coordinator {
 
     pub(super) fn start(&mut self, step: Step) {
         match step {
+            Step::Rebuild => self.rebuild(),
             Step::Apply => self.apply(),
             Step::Run(place) => self.run_action(place),
             Step::Acknowledge => self.acknowledge(),
@@ -65,14 +70,21 @@ impl Coordinator {
 
     fn apply(&mut self) {
         let Some(action) = self.state.candidate.clone() else { return };
-        match policy::accept(&action, self.enrollment.signing_key.as_deref()) {
+        let accepted = policy::accept(&action, self.enrollment.signing_key.as_deref());
+        let taken = accepted.and_then(|accepted| {
+            let level = self.level_with(accepted.log_level.as_deref());
+            self.components.replace(&accepted.document, level, &self.deps)?;
+            Ok(accepted)
+        });
+        match taken {
             Ok(accepted) => self.work = Some(self.application(accepted)),
             Err(rejection) => {
-                let reason = rejection.to_string();
+                let (reason, fault) = (rejection.to_string(), rejection.fault());
                 tracing::error!(action = action.id, reason, "policy rejected; keeping the last accepted one");
                 let digest = policy::raw(&action).map(|raw| policy::digest(&raw)).unwrap_or_default();
                 // The rejection is stored, so that the same policy is not evaluated again at every delivery.
-                self.state.rejected = Some(Rejected { action_id: action.id.clone(), digest, reason: reason.clone() });
+                self.state.rejected =
+                    Some(Rejected { action_id: action.id.clone(), digest, reason: reason.clone(), fault });
                 self.state.candidate = None;
                 self.state.owe(PendingAck::of(&action, self.deps.clock.now(), Err(reason)));
                 self.persist();
@@ -81,13 +93,12 @@ impl Coordinator {
     }
 
     fn application(&self, accepted: Accepted) -> std::pin::Pin<Box<dyn Future<Output = Done> + Send>> {
-        // Components first: probing the new servers can take a while.
-        self.deps.components.want(accepted.model.clone());
         let (client, components) = (self.client.clone(), self.deps.components.clone());
         let now: Vec<Server> = self.enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
         let insecure = self.enrollment.trust.insecure;
         Box::pin(async move {
             components.updated().await;
+            // Components first: probing the new servers can take a while.
             let servers = elect(&client, &accepted.servers, &now, insecure).await;
             Done::Applied(Box::new(accepted), servers)
         })
@@ -100,6 +111,7 @@ impl Coordinator {
         tracing::info!(id = action.id, kind = action.kind.as_str(), refused = task.as_ref().err(), "running action");
         match task {
             Ok(Task::Unenroll) => return self.unenroll(PendingAck::of(&action, now, Ok(()))),
+            Ok(Task::Forward(timeout)) => return self.forward(action, timeout),
             Ok(Task::Diagnose) if self.may_diagnose() => return self.diagnose(&action),
             Ok(Task::Diagnose) => {
                 let error = "a bundle was requested less than a minute ago, or is being uploaded".into();
@@ -108,12 +120,33 @@ impl Coordinator {
             Ok(Task::LogLevel(level)) => {
                 self.state.log_level = level;
                 self.set_log_level();
+                self.components.schedule(Instant::now());
                 self.state.handled(PendingAck::of(&action, now, Ok(())));
             }
             Ok(Task::Nothing) => self.state.handled(PendingAck::of(&action, now, Ok(()))),
             Err(error) => self.state.handled(PendingAck::of(&action, now, Err(error))),
         }
         self.persist();
+    }
+
+    /// Forwards an action to a component, in the background (AG116).
+    fn forward(&mut self, action: Action, timeout: Duration) {
+        let (components, clock) = (self.deps.components.clone(), self.deps.clock.clone());
+        let data = action.data.as_deref().map_or("null", RawValue::get);
+        let data: Value = serde_json::from_str(data).unwrap_or_default();
+        let input_type = action.input_type.clone();
+        let params = json!({"id": action.id, "type": action.kind.as_str(), "input_type": input_type,
+            "timeout": timeout.as_secs(), "data": data});
+        let (started, begun) = (action.clone(), clock.now());
+        self.background.start(started, async move {
+            let request = InputAction { input_type, params, timeout };
+            // A component that accepts the action and then hangs must not keep it forever.
+            let limit = tokio::time::timeout(timeout, components.perform(request)).await;
+            let outcome = limit.unwrap_or_else(|_| Err("the component did not respond in time".into()));
+            let response = outcome.as_ref().ok().cloned();
+            let input = InputResult { started_at: begun.to_rfc3339_millis(), data, response };
+            PendingAck { input: Some(input), ..PendingAck::of(&action, clock.now(), outcome.map(|_| ())) }
+        });
     }
 
     /// Leaves the fleet because the server wants it. The ack is sent when the components have stopped.
@@ -125,7 +158,7 @@ impl Coordinator {
         (self.poll, self.background) = (None, Background::default());
         self.persist();
         let components = self.deps.components.clone();
-        components.want(Vec::new());
+        self.components.clear(&self.deps);
         self.work = Some(Box::pin(async move {
             // A component that does not stop must not keep the agent in the fleet.
             let _ = tokio::time::timeout(STOP_BEFORE_ACK, components.settled()).await;
@@ -148,7 +181,7 @@ impl Coordinator {
                 Ok(upload) => client.upload(&upload, &*entropy).await.map_err(|error| chain(&error).to_string()),
                 Err(error) => Err(chain(&error).to_string()),
             };
-            let data = sent.as_ref().ok().map(|id| serde_json::json!({ "upload_id": id }));
+            let data = sent.as_ref().ok().map(|id| json!({ "upload_id": id }));
             PendingAck { data, ..PendingAck::of(&action, clock.now(), sent.map(|_| ())) }
         });
     }

@@ -13,6 +13,7 @@ use super::poll_length::{self, HELD_AFTER};
 use super::report::{AgentState, FleetStatus, Parts, PolicyStatus, Snapshot, overall};
 use crate::components::ComponentState;
 use crate::host::Own;
+use crate::model::Level;
 use crate::settings::Mode;
 use crate::state::Phase;
 use crate::version;
@@ -87,6 +88,11 @@ impl Coordinator {
         self.state.log_level.as_deref().or(self.policy_log_level.as_deref()).unwrap_or("info")
     }
 
+    /// Returns the level of units in a policy with this level (AG78).
+    pub(super) fn level_with(&self, of_policy: Option<&str>) -> Level {
+        self.state.log_level.as_deref().or(of_policy).and_then(Level::parse).unwrap_or_default()
+    }
+
     pub(super) fn set_log_level(&self) {
         self.deps.log_level.set(self.log_level());
     }
@@ -96,7 +102,8 @@ impl Coordinator {
             revoked: self.state.phase == Phase::Revoked,
             leaving: matches!(self.state.phase, Phase::Unenrolling | Phase::Unenrolled),
             has_policy: self.state.policy.is_some(),
-            rejection: self.state.rejected.as_ref().map(|rejected| rejected.reason.as_str()),
+            rejection: self.state.rejected.as_ref().map(|rejected| (rejected.reason.as_str(), rejected.fault)),
+            model_fault: self.components.fault(),
             storage_fault: self.storage_fault.as_deref(),
             components,
         })
@@ -115,6 +122,7 @@ impl Coordinator {
             fleet: self.fleet_status(),
             policy: policy.map(|policy| PolicyStatus { id: policy.id.clone(), revision: policy.revision }),
             components,
+            blocked: self.components.blocked().to_vec(),
             queued_actions: self.state.inbox.len(),
             pending_acks: self.state.outbox.len(),
             log_level: self.log_level().to_owned(),

@@ -7,6 +7,7 @@ use muster_core::error_chain::SharedError;
 use muster_protocol::elastic::ack::{AckEvent, AckItem, AckResponse};
 use muster_protocol::elastic::audit::AuditUnenrollRequest;
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::client::Call;
@@ -23,10 +24,8 @@ impl FleetClient {
     pub async fn acknowledge(&self, agent_id: &str, acks: &[PendingAck]) -> Result<Vec<AckItem>, CallError> {
         let unwritable =
             |error: serde_json::Error| CallError::Undecodable(SharedError::during("cannot serialize acks", error));
-        let datas =
-            acks.iter().map(|ack| ack.data.as_ref().map(to_raw_value).transpose()).collect::<Result<Vec<_>, _>>();
-        let datas = datas.map_err(unwritable)?;
-        let events = acks.iter().zip(&datas).map(|(ack, data)| event(agent_id, ack, data.as_deref())).collect();
+        let raw = acks.iter().map(Raw::of).collect::<Result<Vec<_>, _>>().map_err(unwritable)?;
+        let events = acks.iter().zip(&raw).map(|(ack, raw)| event(agent_id, ack, raw)).collect();
         let body = serde_json::to_vec(&Events { events }).map_err(unwritable)?;
         let response = self.send(Call::post(format!("/api/fleet/agents/{agent_id}/acks"), body)).await?;
         // The HTTP status is the highest status of the items, so that only the body is meaningful (EA §5.2).
@@ -47,7 +46,26 @@ impl FleetClient {
     }
 }
 
-fn event<'a>(agent_id: &'a str, ack: &'a PendingAck, data: Option<&'a RawValue>) -> AckEvent<'a> {
+/// The parts of an ack that are JSON.
+struct Raw {
+    data: Option<Box<RawValue>>,
+    action: Option<Box<RawValue>>,
+    response: Option<Box<RawValue>>,
+}
+
+impl Raw {
+    fn of(ack: &PendingAck) -> Result<Self, serde_json::Error> {
+        let raw = |value: Option<&Value>| value.map(to_raw_value).transpose();
+        let input = ack.input.as_ref();
+        Ok(Self {
+            data: raw(ack.data.as_ref())?,
+            action: raw(input.map(|input| &input.data))?,
+            response: raw(input.map(|input| input.response.as_ref().unwrap_or(&Value::Null)))?,
+        })
+    }
+}
+
+fn event<'a>(agent_id: &'a str, ack: &'a PendingAck, raw: &'a Raw) -> AckEvent<'a> {
     let for_input = ack.input_type.as_deref().map(Cow::Borrowed);
     let moment = for_input.is_some().then_some(Cow::Borrowed(ack.timestamp.as_str()));
     AckEvent {
@@ -58,9 +76,11 @@ fn event<'a>(agent_id: &'a str, ack: &'a PendingAck, data: Option<&'a RawValue>)
         message: Some(Cow::Owned(format!("Action {:?} of type {:?} acknowledged.", ack.action_id, ack.kind))),
         timestamp: Some(Cow::Borrowed(&ack.timestamp)),
         error: ack.error.as_deref().map(Cow::Borrowed),
-        data,
+        data: raw.data.as_deref(),
         action_input_type: for_input,
-        started_at: moment.clone(),
+        action_data: raw.action.as_deref(),
+        action_response: raw.response.as_deref(),
+        started_at: ack.input.as_ref().map(|input| Cow::Borrowed(input.started_at.as_str())).or_else(|| moment.clone()),
         completed_at: moment,
         ..AckEvent::default()
     }

@@ -2,6 +2,7 @@
 
 mod network;
 mod os;
+pub mod variables;
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -87,9 +88,13 @@ fn agent(own: Own<'_>) -> Agent<'_> {
 }
 
 fn host() -> Host {
-    let name = sysinfo::System::host_name().map(|name| name.to_string()).unwrap_or_default();
+    let name = hostname();
     let (ip, mac) = network::addresses();
     Host { architecture: sysinfo::System::cpu_arch(), hostname: name.clone(), name, id: os::machine_id(), ip, mac }
+}
+
+fn hostname() -> String {
+    sysinfo::System::host_name().map(|name| name.to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]

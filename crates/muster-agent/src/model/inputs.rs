@@ -1,17 +1,12 @@
-//! Converts the inputs of a policy into components.
+//! Inputs of a policy: their ids, and the programs that they name.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::process::{PROCESS, ProcessSpec, Restart};
-use super::{Component, Direction, Level, Model, Unit, Work};
+use super::process::{ProcessSpec, Restart};
 use crate::duration;
-
-/// Maximum number of inputs in a policy. Further inputs are reported as failed.
-pub const INPUTS_MAX: usize = 256;
 
 /// Why a policy has no model. It is rejected as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +18,22 @@ pub enum Invalid {
         place: usize,
         /// The id.
         id: String,
+    },
+    /// An input refers to an output that does not exist.
+    #[error("inputs.{place}.use_output: there is no output {name:?}")]
+    UnknownOutput {
+        /// Index of the input.
+        place: usize,
+        /// Name of the output.
+        name: String,
+    },
+    /// An output cannot be rendered (AG74).
+    #[error("outputs.{name}: {reason}")]
+    Output {
+        /// Name of the output.
+        name: String,
+        /// The reason.
+        reason: String,
     },
 }
 
@@ -39,22 +50,8 @@ struct ProcessInput {
     stop_timeout: Option<String>,
 }
 
-/// Returns the component of each enabled input.
-pub fn model(inputs: &[Value]) -> Result<Model, Invalid> {
-    check_ids(inputs)?;
-    let enabled = inputs.iter().enumerate().filter(|(_, input)| input["enabled"] != Value::Bool(false));
-    let components = enabled.enumerate().map(|(count, (place, input))| {
-        let mut component = one(place, input);
-        if count >= INPUTS_MAX {
-            component.work = Err(format!("Failed: more than {INPUTS_MAX} inputs in the policy"));
-        }
-        Arc::new(component)
-    });
-    Ok(components.collect())
-}
-
 /// Checks that input ids are unique. Disabled inputs count, too: enabling one must not make the policy invalid.
-fn check_ids(inputs: &[Value]) -> Result<(), Invalid> {
+pub(super) fn check_ids(inputs: &[Value]) -> Result<(), Invalid> {
     let mut taken = HashSet::new();
     for (place, input) in inputs.iter().enumerate() {
         let name = name(place, input);
@@ -65,28 +62,13 @@ fn check_ids(inputs: &[Value]) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn name(place: usize, input: &Value) -> String {
+/// Returns the id of an input; its index if it has none.
+pub(super) fn name(place: usize, input: &Value) -> String {
     input["id"].as_str().map_or_else(|| place.to_string(), str::to_owned)
 }
 
-fn one(place: usize, input: &Value) -> Component {
-    let kind = input["type"].as_str().unwrap_or("").to_owned();
-    let output = input["use_output"].as_str().unwrap_or("default").to_owned();
-    let id = format!("{kind}-{output}-{}", name(place, input));
-    let work = match kind.as_str() {
-        PROCESS => process(input).map(Work::Process),
-        _ => Err(format!("Failed: unsupported input type {kind:?}")),
-    };
-    let unit =
-        |id: String, direction, config: Value| Unit { id, direction, config: Arc::new(config), level: Level::Info };
-    let units = vec![
-        unit(id.clone(), Direction::Output, json!({})),
-        unit(format!("{id}-unit"), Direction::Input, input.clone()),
-    ];
-    Component { id, kind, units, work }
-}
-
-fn process(input: &Value) -> Result<ProcessSpec, String> {
+/// Reads the program of an input of type `process`.
+pub(super) fn process(input: &Value) -> Result<ProcessSpec, String> {
     let read = ProcessInput::deserialize(input).map_err(|error| format!("Failed: malformed input: {error}"))?;
     if read.command.is_empty() {
         return Err("Failed: command is missing".into());
@@ -108,38 +90,25 @@ mod tests {
 
     use super::*;
 
-    fn reasons(inputs: &[Value]) -> Vec<String> {
-        let model = model(inputs).unwrap();
-        model.iter().map(|component| component.work.as_ref().err().cloned().unwrap_or_default()).collect()
-    }
-
     #[test]
-    fn a_process_input_is_a_component() {
+    fn a_process_input_is_a_program() {
         let input = json!({"id": "web", "type": "process", "use_output": "default", "command": "/bin/sleep",
             "args": ["1"], "env": {"A": "b"}, "restart": "on-failure", "stop_timeout": "3s"});
-        let model = model(&[input]).unwrap();
-        assert_eq!(model[0].id, "process-default-web");
-        let units: Vec<_> = model[0].units.iter().map(|unit| (unit.id.as_str(), unit.direction)).collect();
-        let expected = [("process-default-web", Direction::Output), ("process-default-web-unit", Direction::Input)];
-        assert_eq!(units, expected);
-        let Ok(Work::Process(spec)) = &model[0].work else { panic!("{model:?}") };
+        let spec = process(&input).unwrap();
         assert_eq!((spec.command.as_str(), spec.restart, spec.args.len()), ("/bin/sleep", Restart::OnFailure, 1));
         assert_eq!(spec.stop_timeout, Some(std::time::Duration::from_secs(3)));
     }
 
     #[test]
-    fn inputs_that_cannot_run_have_a_reason() {
-        let inputs = [
-            json!({"id": "a", "type": "logfile"}),
-            json!({"id": "b", "type": "process"}),
-            json!({"id": "c", "type": "process", "command": "x", "restart": "sometimes"}),
-            json!({"id": "d", "type": "process", "command": "x", "env": {"A=": ""}}),
-            json!({"id": "e", "type": "process", "command": "x"}),
-            json!({"id": "f", "type": "process", "command": "x", "enabled": false}),
-        ];
-        let reasons = reasons(&inputs);
-        assert_eq!(reasons.len(), 5);
-        for (reason, word) in reasons.iter().zip(["logfile", "command", "sometimes", "NUL", ""]) {
+    fn a_program_that_cannot_run_has_a_reason() {
+        for (input, word) in [
+            (json!({}), "command"),
+            (json!({"command": ""}), "command"),
+            (json!({"command": "x", "restart": "sometimes"}), "sometimes"),
+            (json!({"command": "x", "env": {"A=": ""}}), "NUL"),
+            (json!({"command": "x", "stop_timeout": "soon"}), "stop_timeout"),
+        ] {
+            let reason = process(&input).unwrap_err();
             assert!(reason.contains(word), "{reason} / {word}");
         }
     }
@@ -147,7 +116,7 @@ mod tests {
     #[test]
     fn ag73_two_inputs_with_one_id_make_the_policy_invalid() {
         let input = |id: &str, enabled| json!({"id": id, "type": "process", "command": "x", "enabled": enabled});
-        let error = model(&[input("a", true), input("b", true), input("a", false)]).unwrap_err();
+        let error = check_ids(&[input("a", true), input("b", true), input("a", false)]).unwrap_err();
         assert_eq!(error.to_string(), "inputs.2.id: another input has the id \"a\"");
     }
 }

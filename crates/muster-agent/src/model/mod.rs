@@ -3,13 +3,21 @@
 //! The model is a pure function of the policy, the variables, the installed components and the local rules. A component
 //! that cannot run is part of the model, with the reason, so that the author of the policy learns about it.
 
+pub mod build;
+pub mod capabilities;
+pub mod catalog;
+pub mod command;
 pub mod inputs;
 pub mod process;
+pub mod specification;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
+pub use build::{Built, Document, Surroundings, build};
+pub use catalog::Catalog;
+use command::CommandSpec;
 use process::ProcessSpec;
 
 /// Level of the log messages of a unit.
@@ -72,6 +80,8 @@ pub struct Unit {
     pub config: Arc<Value>,
     /// Log level.
     pub level: Level,
+    /// Why it has no configuration. The other units of its component run without it.
+    pub fault: Option<String>,
 }
 
 /// How a component runs.
@@ -79,6 +89,8 @@ pub struct Unit {
 pub enum Work {
     /// A program of the policy.
     Process(ProcessSpec),
+    /// An installed component that speaks the component protocol.
+    Command(CommandSpec),
 }
 
 /// One component: the inputs of one type with one output.
@@ -92,6 +104,10 @@ pub struct Component {
     pub units: Vec<Unit>,
     /// How it runs, or why it cannot.
     pub work: Result<Work, String>,
+    /// Feature flags of the policy.
+    pub features: Value,
+    /// Limits of the policy.
+    pub limits: Value,
 }
 
 /// All components of a policy, with unique ids.

@@ -5,12 +5,13 @@ pub mod verify;
 use muster_core::error_chain::SharedError;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::hex;
+use crate::model::Document;
 use crate::model::inputs::Invalid;
-use crate::model::{Model, inputs};
 use crate::net::Server;
-use crate::state::{Action, StoredPolicy};
+use crate::state::{Action, Fault, StoredPolicy};
 use verify::Unverified;
 
 /// A policy that was accepted and can be applied.
@@ -18,14 +19,24 @@ use verify::Unverified;
 pub struct Accepted {
     /// The part that is stored.
     pub stored: StoredPolicy,
-    /// The components of the policy.
-    pub model: Model,
+    /// The part that the components depend on.
+    pub document: Document,
     /// The signing key to pin from now on, if any.
     pub signing_key: Option<String>,
     /// `fleet.hosts`; empty if none can be parsed.
     pub servers: Vec<Server>,
     /// `agent.logging.level`.
     pub log_level: Option<String>,
+}
+
+impl Rejection {
+    /// Returns what kind of fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Unverified(_) => Fault::Untrusted,
+            Self::Unreadable(_) | Self::Invalid(_) => Fault::Invalid,
+        }
+    }
 }
 
 /// Why a policy is rejected.
@@ -58,11 +69,19 @@ struct Head {
     #[serde(default)]
     fleet: Option<FleetPart>,
     #[serde(default)]
-    inputs: Option<Vec<serde_json::Value>>,
+    inputs: Option<Vec<Value>>,
+    #[serde(default)]
+    outputs: Option<Map<String, Value>>,
 }
 
 #[derive(Default, Deserialize)]
 struct AgentPart {
+    #[serde(default)]
+    features: Value,
+    #[serde(default)]
+    limits: Value,
+    #[serde(default)]
+    headers: Value,
     #[serde(default)]
     logging: Option<LoggingPart>,
 }
@@ -123,12 +142,21 @@ pub fn restore(policy: &RawValue, pinned: Option<&str>, previous: Option<&str>) 
 fn read(policy: &RawValue) -> Result<Accepted, Rejection> {
     let head: Head = serde_json::from_str(policy.get()).map_err(|error| Rejection::Unreadable(error.into()))?;
     let hosts = head.fleet.unwrap_or_default().hosts;
+    let agent = head.agent.unwrap_or_default();
+    let document = Document {
+        inputs: head.inputs.unwrap_or_default(),
+        outputs: head.outputs.unwrap_or_default(),
+        revision: head.revision,
+        features: agent.features,
+        limits: agent.limits,
+        headers: agent.headers,
+    };
     Ok(Accepted {
-        model: inputs::model(&head.inputs.unwrap_or_default())?,
+        document,
         signing_key: None,
         // A single invalid URL must not make the policy unusable.
         servers: hosts.iter().filter_map(|host| Server::parse(host).ok()).collect(),
-        log_level: head.agent.and_then(|agent| agent.logging).and_then(|logging| logging.level),
+        log_level: agent.logging.and_then(|logging| logging.level),
         stored: StoredPolicy {
             action_id: String::new(),
             id: head.id,

@@ -68,6 +68,20 @@ pub struct Rejected {
     pub digest: String,
     /// The reason.
     pub reason: String,
+    /// Kind of the fault.
+    #[serde(default)]
+    pub fault: Fault,
+}
+
+/// Kind of the fault of a rejected policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// It is not from the server that the agent trusts.
+    #[default]
+    Untrusted,
+    /// It is malformed or contradictory.
+    Invalid,
 }
 
 /// Limit of a device on the network path that cuts held polls.
@@ -97,9 +111,23 @@ pub struct PendingAck {
     /// For `INPUT_ACTION`: the input type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_type: Option<String>,
+    /// For `INPUT_ACTION`: what the component did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<InputResult>,
     /// How often the server has rejected this ack.
     #[serde(default)]
     pub refusals: u32,
+}
+
+/// What a component did for an action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputResult {
+    /// When the component got the action (RFC 3339).
+    pub started_at: String,
+    /// `data` of the action.
+    pub data: serde_json::Value,
+    /// The result, if it did not fail.
+    pub response: Option<serde_json::Value>,
 }
 
 /// The state document.
@@ -165,14 +193,23 @@ impl PendingAck {
         let error = outcome.err().map(|error| error.chars().take(ERROR_MAX).collect());
         let input_type = (action.kind == Kind::InputAction).then(|| action.input_type.clone());
         let (action_id, kind) = (action.id.clone(), action.kind.as_str().to_owned());
-        Self { action_id, kind, timestamp: now.to_rfc3339_millis(), error, data: None, input_type, refusals: 0 }
+        Self {
+            action_id,
+            kind,
+            timestamp: now.to_rfc3339_millis(),
+            error,
+            data: None,
+            input_type,
+            input: None,
+            refusals: 0,
+        }
     }
 
     /// Creates the ack of a policy that is in effect since `now`.
     pub fn of_policy(action_id: &str, now: Timestamp) -> Self {
         let (action_id, kind) = (action_id.to_owned(), Kind::PolicyChange.as_str().to_owned());
         let timestamp = now.to_rfc3339_millis();
-        Self { action_id, kind, timestamp, error: None, data: None, input_type: None, refusals: 0 }
+        Self { action_id, kind, timestamp, error: None, data: None, input_type: None, input: None, refusals: 0 }
     }
 }
 

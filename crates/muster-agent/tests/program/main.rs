@@ -310,6 +310,29 @@ fn programs_inherit_no_secrets_and_leave_no_processes() {
 }
 
 #[test]
+fn ag64_a_killed_agent_leaves_no_program_behind() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    let out = agent.directory.path().join("pid");
+    let script = format!("ulimit -c; echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600", out.display());
+    server.lock().program = Some(serde_json::json!({"command": "sh", "args": ["-c", script]}));
+    assert_eq!(agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]).0, 0);
+    let mut daemon = agent.run();
+    agent.until_status(|_, _| out.try_exists().unwrap());
+    let pid = std::fs::read_to_string(&out).unwrap();
+    let stat = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    assert!(stat().contains("(sleep)"), "the launcher has become the program");
+    assert_eq!(std::fs::read_to_string(agent.path("logs/components/process-default-web.log")).unwrap(), "0\n");
+    daemon.signal(nix::sys::signal::Signal::SIGKILL);
+    daemon.ended();
+    let begun = Instant::now();
+    while stat().contains("(sleep)") && !stat().contains(") Z ") {
+        assert!(begun.elapsed() < Duration::from_secs(5), "it is still running");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn the_server_must_be_trusted() {
     let (server, other) = (TlsServer::start(), TlsServer::start());
     let agent = Agent::new();

@@ -7,7 +7,7 @@ use muster_agent::backoff::between;
 use muster_agent::entropy::Seeded;
 use serde_json::json;
 
-use crate::fixture::{Agent, HOUR, MINUTE, SECOND, level, policy};
+use crate::fixture::{Agent, HOLDS, HOUR, MINUTE, SECOND, input_action, level, policy};
 use crate::server::{Fault, policy_change};
 
 fn broken() -> Fault {
@@ -37,7 +37,7 @@ async fn actions_run_once_although_a_lost_response_is_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn acks_are_retried_until_delivered_even_after_a_restart() {
+async fn ag114_acks_are_retried_until_delivered_even_after_a_restart() {
     let mut agent = Agent::new(21);
     agent.server.change(|server| {
         server.actions = vec![level("a", "debug")];
@@ -56,7 +56,7 @@ async fn acks_are_retried_until_delivered_even_after_a_restart() {
 
 /// The server takes the token as a receipt, so actions must be stored together with it.
 #[tokio::test(start_paused = true)]
-async fn actions_of_a_stored_response_run_after_a_kill() {
+async fn ag115_actions_of_a_stored_response_run_after_a_kill() {
     let mut agent = Agent::new(24);
     let actions = vec![level("a", "debug"), level("b", "error")];
     // The agent asks the new server first, which takes time.
@@ -145,8 +145,8 @@ async fn on_a_full_disk_no_action_runs_until_there_is_space() {
     assert_eq!(agent.server.acked(), ["a"]);
 }
 
-/// Any sequence of lost requests, lost responses, server errors and kills: every action runs once and in order, every ack
-/// is delivered, and the last policy is in effect.
+/// Any sequence of lost requests, lost responses, server errors, kills, and components that hang in any state: every action
+/// runs once and in order, every ack is delivered, the last policy is in effect, and no check-in claims another one.
 #[tokio::test(start_paused = true)]
 async fn under_random_faults_each_action_runs_once_in_order_and_is_acknowledged() {
     for seed in 0..400 {
@@ -167,8 +167,12 @@ async fn storm(seed: u64) {
             let path = ["/checkin", "/acks"][usize::try_from(draw(2)).unwrap()];
             agent.server.lock().faults.push_back((path, fault));
         }
+        agent.host.hold(HOLDS[usize::try_from(draw(9)).unwrap()]);
+        agent.variables.set("step", step);
         agent.server.change(|server| match step % 3 {
             0 => server.policy = Some(policy(step, &format!("w{step}"))),
+            // Runs in the background, so that it has no place in the order of the others.
+            1 if step > 6 => server.actions.push(input_action(&format!("b{step:02}"), "echo", Some(60))),
             _ => server.actions.push(level(&format!("a{step:02}"), "debug")),
         });
         agent.pass(Duration::from_millis(u64::try_from(draw(20_000)).unwrap())).await;
@@ -187,11 +191,23 @@ async fn storm(seed: u64) {
         times.entry(ack.action_id).or_default().push(ack.timestamp);
     }
     let mut last = String::new();
-    for number in (0..12).filter(|number| number % 3 != 0) {
+    for number in (0..12).filter(|number| number % 3 == 1 && *number > 6) {
+        assert!(times.contains_key(&format!("b{number:02}")), "b{number} not acked, seed {seed}");
+    }
+    for number in (0..12).filter(|number| number % 3 == 2 || number % 3 == 1 && *number <= 6) {
         let done = times.get(&format!("a{number:02}")).unwrap_or_else(|| panic!("a{number} not acked, seed {seed}"));
         assert!(done.iter().all(|time| *time == done[0]), "a{number} ran twice, seed {seed}: {done:?}");
         assert!(last <= done[0], "a{number} ran before its turn, seed {seed}");
         last.clone_from(&done[0]);
     }
+    for check_in in &agent.server.lock().check_ins {
+        let (claimed, parts) = (&check_in.body["policy_revision_idx"], &check_in.body["components"]);
+        let runs = |revision: &i64| {
+            let id = format!("process-default-w{revision}");
+            parts.as_array().unwrap().iter().any(|part| part["id"] == id)
+        };
+        assert!(claimed.as_i64().as_ref().is_none_or(runs), "seed {seed}: {:?}", check_in.body);
+    }
+    assert_eq!(agent.running(), ["process-default-w9"], "seed {seed}");
     agent.kill().await;
 }

@@ -1,27 +1,28 @@
 //! One simulated agent with simulated dependencies.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use muster_agent::components::supervisor::Supervisor;
-use muster_agent::components::{Health, Launch, Reporter, Runtime};
+use muster_agent::components::{ComponentState, Components, Health, InputAction, Launch, Reporter, Runtime};
 use muster_agent::coordinator::report::Snapshot;
 use muster_agent::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
 use muster_agent::entropy::Seeded;
 use muster_agent::host::{Facts, Own};
-use muster_agent::model::Component;
+use muster_agent::model::{Catalog, Component, Model};
 use muster_agent::settings::Settings;
 use muster_agent::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret, Trust};
 use muster_agent::state::memory::MemoryStore;
 use muster_agent::state::{State, Store};
+use muster_agent::variables::{VariableSets, Variables};
 use muster_core::Timestamp;
 use muster_core::time::Clock;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -58,6 +59,19 @@ pub enum Hold {
     Stop,
 }
 
+/// Every step that a test can hold.
+pub const HOLDS: [Hold; 9] = [
+    Hold::Nothing,
+    Hold::In(Health::Starting),
+    Hold::In(Health::Configuring),
+    Hold::In(Health::Healthy),
+    Hold::In(Health::Degraded),
+    Hold::In(Health::Failed),
+    Hold::In(Health::Stopping),
+    Hold::In(Health::Stopped),
+    Hold::Stop,
+];
+
 /// A host with simulated components.
 pub struct FakeHost {
     journal: Journal,
@@ -90,7 +104,7 @@ impl FakeHost {
 
 #[async_trait]
 impl Launch for SharedHost {
-    fn launch(&self, component: &Component, reporter: Reporter) -> Box<dyn Runtime> {
+    fn launch(&self, component: &Arc<Component>, reporter: Reporter) -> Box<dyn Runtime> {
         let hold = *self.0.hold.lock().unwrap();
         self.0.note("start", &component.id);
         match hold {
@@ -98,7 +112,7 @@ impl Launch for SharedHost {
             Hold::Nothing | Hold::Stop => reporter.set(Health::Healthy, "Healthy"),
         }
         self.0.reporters.lock().unwrap().insert(component.id.clone(), reporter.clone());
-        Box::new(FakeRuntime { host: self.0.clone(), component: component.clone(), hold, reporter })
+        Box::new(FakeRuntime { host: self.0.clone(), component: (**component).clone(), hold, reporter })
     }
 
     fn forget(&self, id: &str) {
@@ -111,6 +125,44 @@ impl Launch for SharedHost {
 /// The host, as the supervisor shares it with the test.
 struct SharedHost(Arc<FakeHost>);
 
+/// The supervisor, except for actions, which simulated components cannot take.
+struct Facade(Supervisor);
+
+#[async_trait]
+impl Components for Facade {
+    fn want(&self, model: Model) {
+        self.0.want(model);
+    }
+
+    async fn updated(&self) {
+        self.0.updated().await;
+    }
+
+    fn states(&self) -> Vec<ComponentState> {
+        self.0.states()
+    }
+
+    async fn changed(&self) {
+        self.0.changed().await;
+    }
+
+    async fn settled(&self) {
+        self.0.settled().await;
+    }
+
+    async fn perform(&self, action: InputAction) -> Result<Value, String> {
+        match action.params["data"]["command"].as_str() {
+            Some("echo") => Ok(action.params),
+            Some("hang") => std::future::pending().await,
+            _ => self.0.perform(action).await,
+        }
+    }
+
+    async fn halt(&self) {
+        self.0.halt().await;
+    }
+}
+
 struct FakeRuntime {
     host: Arc<FakeHost>,
     component: Component,
@@ -120,7 +172,7 @@ struct FakeRuntime {
 
 #[async_trait]
 impl Runtime for FakeRuntime {
-    fn update(&mut self, component: &Component) -> bool {
+    fn update(&mut self, component: &Arc<Component>) -> bool {
         component.work == self.component.work
     }
 
@@ -132,6 +184,48 @@ impl Runtime for FakeRuntime {
         }
         let time = *self.host.stop_time.lock().unwrap();
         tokio::time::sleep(time).await;
+    }
+}
+
+/// Variables that a test changes.
+#[derive(Default)]
+pub struct FakeVariables {
+    sets: Mutex<VariableSets>,
+    reads: AtomicUsize,
+    bell: Notify,
+}
+
+impl FakeVariables {
+    /// Sets `${local.NAME}`.
+    pub fn set(&self, name: &str, value: impl Into<Value>) {
+        let mut sets = self.sets.lock().unwrap();
+        let local = sets.context.entry("local").or_insert_with(|| json!({}));
+        local[name] = value.into();
+        self.bell.notify_one();
+    }
+
+    /// How often the values were read: once for each model.
+    pub fn reads(&self) -> usize {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// Removes it.
+    pub fn unset(&self, name: &str) {
+        let mut sets = self.sets.lock().unwrap();
+        sets.context["local"].as_object_mut().unwrap().remove(name);
+        self.bell.notify_one();
+    }
+}
+
+#[async_trait]
+impl Variables for FakeVariables {
+    fn sets(&self) -> VariableSets {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.sets.lock().unwrap().clone()
+    }
+
+    async fn changed(&self) {
+        self.bell.notified().await;
     }
 }
 
@@ -154,6 +248,7 @@ pub struct Agent {
     pub journal: Journal,
     pub host: Arc<FakeHost>,
     pub supervisor: Supervisor,
+    pub variables: Arc<FakeVariables>,
     pub settings: Settings,
     pub running: Option<JoinHandle<Ending>>,
     pub commands: mpsc::Sender<Command>,
@@ -170,6 +265,7 @@ impl Agent {
         let host = host(&journal);
         Self {
             supervisor: Supervisor::new(Arc::new(SharedHost(host.clone()))),
+            variables: Arc::default(),
             server: FakeServer::default(),
             store,
             host,
@@ -194,7 +290,9 @@ impl Agent {
         let deps = Deps {
             store: self.store.clone(),
             transport: Arc::new(self.server.clone()),
-            components: Arc::new(self.supervisor.clone()),
+            components: Arc::new(Facade(self.supervisor.clone())),
+            variables: self.variables.clone(),
+            catalog: Arc::new(Catalog::default()),
             facts: Arc::new(StillFacts),
             clock: Arc::new(SimClock(self.begun)),
             entropy: Arc::new(Seeded::new(self.seed)),
@@ -298,6 +396,14 @@ pub fn action(id: &str, kind: &str, data: impl Into<Value>) -> Value {
 /// An action that shows up in the journal when it runs.
 pub fn level(id: &str, level: &str) -> Value {
     action(id, "SETTINGS", json!({"log_level": level}))
+}
+
+/// An action of a component.
+pub fn input_action(id: &str, command: &str, timeout: Option<u64>) -> Value {
+    let mut action = action(id, "INPUT_ACTION", json!({"command": command}));
+    action["input_type"] = "fake".into();
+    action["timeout"] = timeout.into();
+    action
 }
 
 pub const SECOND: Duration = Duration::from_secs(1);

@@ -2,25 +2,12 @@
 
 use std::time::Duration;
 
-use muster_agent::components::Health;
 use muster_agent::coordinator::Ending;
 use muster_agent::state::{Phase, Store};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::fixture::{Agent, Hold, MINUTE, SECOND, action, level, policy};
-
-const HOLDS: [Hold; 9] = [
-    Hold::Nothing,
-    Hold::In(Health::Starting),
-    Hold::In(Health::Configuring),
-    Hold::In(Health::Healthy),
-    Hold::In(Health::Degraded),
-    Hold::In(Health::Failed),
-    Hold::In(Health::Stopping),
-    Hold::In(Health::Stopped),
-    Hold::Stop,
-];
+use crate::fixture::{Agent, HOLDS, Hold, MINUTE, SECOND, action, level, policy};
 
 /// An agent with one component that hangs.
 async fn holding(seed: u64, hold: Hold) -> Agent {

@@ -136,7 +136,7 @@ async fn an_unenrollment_on_the_host_is_reported_to_the_server() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_action_with_a_start_time_runs_on_time_and_can_be_cancelled() {
+async fn ag113_an_action_with_a_start_time_runs_on_time_and_can_be_cancelled() {
     let mut agent = Agent::new(8);
     let mut later = level("later", "debug");
     later["start_time"] = "2026-06-01T00:10:00Z".into();
@@ -155,9 +155,9 @@ async fn an_action_with_a_start_time_runs_on_time_and_can_be_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unsupported_actions_are_acknowledged_with_an_error() {
+async fn ag113_unsupported_actions_are_acknowledged_with_an_error() {
     let mut agent = Agent::new(9);
-    let kinds = ["UPGRADE", "MIGRATE", "PRIVILEGE_LEVEL_CHANGE", "INPUT_ACTION", "WHATEVER"];
+    let kinds = ["UPGRADE", "MIGRATE", "PRIVILEGE_LEVEL_CHANGE", "WHATEVER"];
     agent.server.change(|server| server.actions = kinds.map(|kind| action(kind, kind, json!({}))).into());
     agent.start();
     agent.pass(SECOND * 5).await;
@@ -167,7 +167,7 @@ async fn unsupported_actions_are_acknowledged_with_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn diagnostics_are_uploaded_without_delaying_other_actions() {
+async fn ag117_diagnostics_are_uploaded_without_delaying_other_actions() {
     let mut agent = Agent::new(10);
     agent.server.change(|server| {
         server.policy = Some(policy(1, "web"));

@@ -9,4 +9,5 @@ mod cuts;
 mod faults;
 mod held;
 mod life;
+mod models;
 mod trust;

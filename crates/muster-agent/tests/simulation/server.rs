@@ -74,6 +74,8 @@ pub struct Inner {
     pub refuse_acks: Option<(HashSet<String>, u16)>,
     pub check_ins: Vec<CheckIn>,
     pub ack_requests: Vec<Vec<Ack>>,
+    /// All acks as they arrived.
+    pub ack_events: Vec<Value>,
     pub audits: Vec<Value>,
     /// Middlebox between agent and server.
     pub middlebox: Option<Middlebox>,
@@ -199,6 +201,7 @@ fn acknowledge(inner: &mut Inner, body: &Value) -> Response {
     let mut acks = Vec::new();
     let mut items = Vec::new();
     for event in body["events"].as_array().unwrap() {
+        inner.ack_events.push(event.clone());
         let ack = Ack {
             action_id: event["action_id"].as_str().unwrap().to_owned(),
             timestamp: event["timestamp"].as_str().unwrap().to_owned(),

@@ -28,7 +28,7 @@ fn signer() -> Signer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_with_an_invalid_signature_is_rejected_and_the_last_one_stays() {
+async fn ag144_a_policy_with_an_invalid_signature_is_rejected_and_the_last_one_stays() {
     let (ours, theirs) = (signer(), signer());
     let mut agent = Agent::new(30);
     agent.server.change(|server| server.policy = Some(signed_policy(1, "good", &ours, &ours)));
@@ -57,7 +57,7 @@ async fn a_policy_with_an_invalid_signature_is_rejected_and_the_last_one_stays()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_key_signed_with_the_old_one_is_accepted() {
+async fn ag144_a_new_key_signed_with_the_old_one_is_accepted() {
     let (old, new) = (signer(), signer());
     let mut agent = Agent::new(31);
     agent.server.change(|server| server.policy = Some(signed_policy(1, "a", &old, &old)));
@@ -157,7 +157,7 @@ async fn with_a_pinned_key_only_a_signed_action_unenrolls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revoked_key_stops_everything_and_a_restored_one_resumes_it() {
+async fn ag59_ag133_a_revoked_key_stops_everything_and_a_restored_one_resumes_it() {
     let mut agent = Agent::new(33);
     agent.server.change(|server| server.policy = Some(policy(1, "web")));
     agent.start();
@@ -184,7 +184,7 @@ async fn a_revoked_key_stops_everything_and_a_restored_one_resumes_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_proxys_403_or_a_500_never_stops_programs() {
+async fn ag134_a_proxys_403_or_a_500_never_stops_programs() {
     let mut agent = Agent::new(34);
     agent.server.change(|server| server.policy = Some(policy(1, "web")));
     agent.start();

@@ -1,0 +1,175 @@
+//! One run of the program of a component: the process, its output, and everything that it starts.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::log_file::LogFile;
+use super::orphans::{self, Process};
+use crate::launch::{self, Guard};
+
+/// Maximum time to read remaining output after the program has ended.
+const DRAIN: Duration = Duration::from_millis(500);
+/// Maximum time for a program to read its start-up message.
+const START_UP: Duration = Duration::from_secs(10);
+/// Prefix of the agent's own variables, which can contain secrets such as the enrollment token.
+const OWN_VARIABLES: &str = "MUSTER_";
+
+/// Process ids of all running programs. The tasks that run them wait for them.
+static LEADERS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Returns the process ids of all running programs. No program starts while the lock is held.
+pub fn leaders() -> MutexGuard<'static, BTreeSet<u32>> {
+    LEADERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where a component runs.
+#[derive(Clone)]
+pub(super) struct Place {
+    /// Working directory, which also marks the processes of the component.
+    pub directory: Utf8PathBuf,
+    /// Log of its output.
+    pub log: Arc<Mutex<LogFile>>,
+    /// Makes the program end with the agent; not used in tests that are not the agent.
+    pub guard: Guard,
+}
+
+/// What to run.
+pub(super) struct Recipe<'a> {
+    pub command: &'a str,
+    pub args: Vec<String>,
+    /// Variables of the policy or the specification.
+    pub env: Vec<(String, String)>,
+    /// Variables of the agent, which the others cannot replace.
+    pub own: Vec<(&'static str, String)>,
+    /// Content of standard input, which is then closed.
+    pub input: Option<Vec<u8>>,
+}
+
+/// A running program.
+pub(super) struct Running {
+    child: Child,
+    pid: u32,
+    /// `None` if it has ended already.
+    leader: Option<Process>,
+    directory: Utf8PathBuf,
+    output: [JoinHandle<()>; 2],
+}
+
+impl Running {
+    /// Starts a program.
+    pub(super) fn spawn(recipe: Recipe<'_>, place: &Place) -> std::io::Result<Self> {
+        launch::find(recipe.command)?;
+        let mut command = place.guard.command(recipe.command, &recipe.args);
+        prepare(&mut command, &recipe, place);
+        // Locked during the spawn, so that the reaper cannot mistake the new process for an orphan.
+        let (mut child, pid) = {
+            let mut leaders = leaders();
+            let child = command.spawn()?;
+            let pid = child.id().unwrap_or_default();
+            leaders.insert(pid);
+            (child, pid)
+        };
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), recipe.input) {
+            // In a task of its own, in case the program never reads. Dropping the pipe closes it.
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(START_UP, stdin.write_all(&input)).await;
+            });
+        }
+        let leader = orphans::process(pid);
+        leader.inspect(|leader| orphans::remember(&place.directory, *leader));
+        let output = [copy(child.stdout.take(), &place.log), copy(child.stderr.take(), &place.log)];
+        Ok(Self { child, pid, leader, directory: place.directory.clone(), output })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Returns when the program has ended.
+    pub(super) async fn ended(&mut self) -> std::io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Sends SIGTERM to all processes of the program, then SIGKILL to those that remain.
+    pub(super) async fn stop(&mut self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        // The processes are listed before the leader ends, because its descendants can then no longer be found through
+        // it.
+        let all = orphans::of_program(&self.directory, self.leader);
+        if let Some(leader) = self.leader {
+            orphans::terminate(leader, &all);
+        }
+        let stopped = tokio::time::timeout_at(deadline, self.child.wait()).await.is_ok();
+        orphans::gone(&all, deadline).await;
+        if !stopped {
+            tracing::warn!(directory = %self.directory, ?patience, "killing a program that did not stop in time");
+        }
+        self.kill(&all).await;
+    }
+
+    /// Sends SIGKILL to all processes of the program.
+    pub(super) async fn kill(&mut self, known: &BTreeSet<Process>) {
+        let _ = self.child.start_kill();
+        // Processes may have started others since they were listed.
+        orphans::kill_all(|| {
+            let now = orphans::of_program(&self.directory, self.leader);
+            orphans::running(known.union(&now))
+        })
+        .await;
+        let _ = tokio::time::timeout(DRAIN, self.child.wait()).await;
+    }
+
+    /// Kills the remaining processes of a program that has ended, whether or not they left the process group.
+    pub(super) async fn clean_up(self) {
+        leaders().remove(&self.pid);
+        orphans::kill_all(|| orphans::of_program(&self.directory, None)).await;
+        orphans::forget(&self.directory);
+        for copying in self.output {
+            let _ = tokio::time::timeout(DRAIN, copying).await;
+        }
+    }
+}
+
+fn prepare(command: &mut Command, recipe: &Recipe<'_>, place: &Place) {
+    // Programs inherit the environment of the agent, except for its secrets.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with(OWN_VARIABLES) {
+            command.env_remove(name);
+        }
+    }
+    command.envs(recipe.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    // After those of the policy, so that a policy cannot replace them.
+    command.envs(recipe.own.iter().map(|(name, value)| (*name, value.as_str())));
+    command.env(orphans::MARK, &place.directory).current_dir(&place.directory);
+    let input = if recipe.input.is_some() { Stdio::piped() } else { Stdio::null() };
+    // Without `kill_on_drop`, a program would keep running if its task is aborted.
+    command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    // In its own process group, the program does not receive interrupts from the agent's terminal.
+    command.process_group(0);
+}
+
+/// Copies output to the log in a separate task, with a small buffer.
+fn copy<R>(source: Option<R>, log: &Arc<Mutex<LogFile>>) -> JoinHandle<()>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+{
+    let log = log.clone();
+    tokio::spawn(async move {
+        let Some(mut source) = source else { return };
+        let mut buffer = vec![0; 4096];
+        while let Ok(length @ 1..) = source.read(&mut buffer).await {
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            // If the disk is full, output is lost, but the program must not block.
+            let _ = log.write_all(&buffer[..length]);
+        }
+    })
+}

@@ -1,0 +1,90 @@
+//! Starts programs so that they end with the agent, even if it is killed (AG64).
+//!
+//! The kernel can send a signal to a process when its parent dies, but only the process itself can ask for that. So the
+//! agent starts itself with [`LAUNCH`], which asks for the signal, sets limits, and then becomes the program.
+
+use std::os::unix::process::CommandExt;
+use std::process::ExitCode;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getppid};
+
+/// First argument of the launcher. It is followed by the process id of the agent, the command and its arguments.
+const LAUNCH: &str = "launch-component";
+/// Exit code if the program cannot be executed, as in a shell.
+const NOT_EXECUTED: u8 = 127;
+/// Maximum number of open files of a component.
+const OPEN_FILES: u64 = 65_536;
+
+/// Who starts programs.
+#[derive(Clone, Debug, Default)]
+pub enum Guard {
+    /// This program, as the launcher.
+    Launcher(Utf8PathBuf),
+    /// Nobody: programs are started directly, and survive a killed agent until its next start.
+    #[default]
+    None,
+}
+
+impl Guard {
+    /// The launcher of the running program. The path leads to its file even if that was replaced.
+    pub fn own() -> Self {
+        Self::Launcher("/proc/self/exe".into())
+    }
+
+    /// Returns the command that runs `command`.
+    pub fn command(&self, command: &str, args: &[String]) -> tokio::process::Command {
+        match self {
+            Self::None => {
+                let mut direct = tokio::process::Command::new(command);
+                direct.args(args);
+                direct
+            }
+            Self::Launcher(launcher) => {
+                let mut launched = tokio::process::Command::new(launcher);
+                launched.arg(LAUNCH).arg(std::process::id().to_string()).arg(command).args(args);
+                launched
+            }
+        }
+    }
+}
+
+/// Runs as the launcher if the arguments say so. Returns only if the program cannot be executed.
+pub fn run_if_asked(mut args: impl Iterator<Item = std::ffi::OsString>) -> Option<ExitCode> {
+    if args.next()? != LAUNCH {
+        return None;
+    }
+    let (agent, command) = (args.next()?, args.next()?);
+    let agent: Option<i32> = agent.to_str().and_then(|text| text.parse().ok());
+    let signal = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+    // The agent may have died before the signal was asked for.
+    if signal.is_err() || agent.map(Pid::from_raw) != Some(getppid()) {
+        return Some(ExitCode::from(NOT_EXECUTED));
+    }
+    limit();
+    let error = std::process::Command::new(&command).args(args).exec();
+    eprintln!("cannot execute {}: {error}", command.display());
+    Some(ExitCode::from(NOT_EXECUTED))
+}
+
+/// Limits what a faulty program can use up. A limit that cannot be set leaves the program as it would be without.
+fn limit() {
+    // A core file could contain the secrets of a policy.
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let files = hard.min(OPEN_FILES);
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, files, files);
+    }
+}
+
+/// Checks that a program exists, because the launcher could not report it as an error of the start.
+pub fn find(command: &str) -> std::io::Result<()> {
+    if command.contains('/') {
+        return std::fs::metadata(command).map(|_| ());
+    }
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".into());
+    let found = path.split(':').any(|directory| Utf8Path::new(directory).join(command).is_file());
+    if found { Ok(()) } else { Err(std::io::Error::new(std::io::ErrorKind::NotFound, "not found in PATH")) }
+}
