@@ -4,6 +4,7 @@ use axum::extract::FromRequest as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use muster_core::poll::GoDuration;
+use muster_core::time::Timestamp;
 use muster_core::{documents, policy, yaml};
 use muster_elastic::range::Wanted;
 use muster_elastic::{authorization as header, gzip, json, upgrade};
@@ -80,7 +81,7 @@ pub fn ack(data: &[u8]) {
 /// The body of an audit report.
 pub fn audit(data: &[u8]) {
     if let Ok(request) = json::parse::<AuditUnenrollRequest<'_>>(data) {
-        let _ = muster_core::time::Timestamp::parse_rfc3339(&request.timestamp);
+        let _ = Timestamp::parse_rfc3339(&request.timestamp);
     }
 }
 
@@ -116,7 +117,7 @@ pub fn range(data: &[u8]) {
 /// A filter of the management API.
 pub fn kql(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
-        let _ = agents::compile(text);
+        let _ = agents::compile(text, Timestamp::default());
     }
 }
 

@@ -184,6 +184,8 @@ pub struct AgentRecord {
     pub newer_than_tested: bool,
     /// Host name from the metadata, for lists and filters.
     pub hostname: String,
+    /// Platform, family, name, version and architecture of the operating system, one in each line.
+    pub os: String,
     /// Last check-in in the store; presence in memory may be later.
     // Not updated by heartbeats that change nothing: those are presence, which is written in batches.
     pub last_checkin: Option<Timestamp>,

@@ -283,6 +283,10 @@ fn take_metadata(
     if let Some(name) = metadata::hostname(raw).filter(|name| *name != next.hostname) {
         next.to_mut().hostname = name;
     }
+    let os = metadata::os(raw);
+    if os != next.os {
+        next.to_mut().os = os;
+    }
     Ok(())
 }
 

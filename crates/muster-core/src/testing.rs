@@ -128,6 +128,7 @@ pub fn bare_agent(id: &str, now: Timestamp) -> AgentRecord {
         agent_version: "9.5.2".into(),
         newer_than_tested: false,
         hostname: String::new(),
+        os: String::new(),
         last_checkin: None,
         health: ReportedHealth::default(),
         status: Status::Enrolling,

@@ -31,6 +31,14 @@ impl Version {
     }
 }
 
+impl Version {
+    /// Returns a number that sorts versions: 8.9.0 before 8.19.0. Parts above 99,999 count as 99,999.
+    pub fn sort_key(self) -> i64 {
+        let part = |number: u32| i64::from(number.min(99_999));
+        (part(self.0) * 100_000 + part(self.1)) * 100_000 + part(self.2)
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.0, self.1, self.2)

@@ -75,7 +75,8 @@ async fn list(
     let paging = Paging::from_one(query.page, query.per_page)?;
     let sort = sort_field(query.sort_field.as_deref())?;
     let pit = cursor::point_in_time(&query, fleet.now())?;
-    let mut filter = kql::visible(query.kuery.as_deref().unwrap_or_default(), query.show_inactive == Some(true))?;
+    let mut filter =
+        kql::visible(query.kuery.as_deref().unwrap_or_default(), query.show_inactive == Some(true), fleet.now())?;
     // A point in time hides agents that enroll between two pages, which would shift the rows.
     filter.conditions.extend(pit.map(AgentCondition::EnrolledBy));
     let rows = match cursor::read(&query, sort)? {
@@ -144,7 +145,7 @@ async fn tags(
     Query(query): Query<ListAgents>,
 ) -> Answer<Words> {
     let kuery = query.kuery.unwrap_or_default();
-    let filter = kql::visible(&kuery, query.show_inactive == Some(true))?;
+    let filter = kql::visible(&kuery, query.show_inactive == Some(true), fleet.now())?;
     Ok(whole(fleet.agents().tags_in_use(&context.grant()?, &filter).await?))
 }
 
@@ -190,7 +191,7 @@ async fn status(
     Query(query): Query<StatusQuery>,
     axum::extract::RawQuery(raw): axum::extract::RawQuery,
 ) -> Answer<AgentStatus> {
-    let mut filter: AgentFilter = kql::compile(query.kuery.as_deref().unwrap_or_default())?.filter;
+    let mut filter: AgentFilter = kql::compile(query.kuery.as_deref().unwrap_or_default(), fleet.now())?.filter;
     // `policyId` is the older parameter, `policyIds` the newer one. Both may be present.
     let policies: Vec<String> = query.policy_id.into_iter().chain(policy_ids(raw.as_deref())).collect();
     if !policies.is_empty() {

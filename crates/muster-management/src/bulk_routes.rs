@@ -85,7 +85,7 @@ macro_rules! act_on {
     ($fleet:ident, $context:ident, $body:ident, $privilege:ty) => {{
         let selection = $body.selection();
         let context = $context.trying(selection.dry_run);
-        let agents = $fleet.agents().select::<$privilege>(&context, &selected(&selection)?).await?;
+        let agents = $fleet.agents().select::<$privilege>(&context, &selected(&selection, $fleet.now())?).await?;
         (context, agents)
     }};
 }

@@ -66,8 +66,8 @@ fn parse(text: &str, sort: AgentSort) -> Option<AgentCursor> {
     let (value, id): (Value, String) = serde_json::from_str(text).ok()?;
     // A cursor of another sort field has another type. With the same type it would be valid, but skip rows.
     let value = match value {
-        Value::Number(micros) if sort.is_by_time() => SortValue::Time(micros.as_i64()?),
-        Value::String(text) if !sort.is_by_time() => SortValue::Text(text),
+        Value::Number(micros) if sort.is_by_number() => SortValue::Number(micros.as_i64()?),
+        Value::String(text) if !sort.is_by_number() => SortValue::Text(text),
         _ => return None,
     };
     // The id distinguishes rows with the same sort value; without it, a page could skip or repeat them.
@@ -78,7 +78,7 @@ fn parse(text: &str, sort: AgentSort) -> Option<AgentCursor> {
 pub fn write(cursor: &AgentCursor) -> String {
     let id = cursor.id.as_str();
     match &cursor.value {
-        SortValue::Time(micros) => json!([micros, id]).to_string(),
+        SortValue::Number(number) => json!([number, id]).to_string(),
         SortValue::Text(text) => json!([text, id]).to_string(),
     }
 }
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_formatted_cursor_can_be_parsed() {
         for (sort, value) in [
-            (AgentSort::EnrolledAt, SortValue::Time(1_767_322_800_000_001)),
+            (AgentSort::EnrolledAt, SortValue::Number(1_767_322_800_000_001)),
             (AgentSort::Hostname, SortValue::Text("we\"b".into())),
             (AgentSort::Policy, SortValue::Text(String::new())),
         ] {

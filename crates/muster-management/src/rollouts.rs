@@ -148,7 +148,7 @@ async fn create(
     let context = context.trying(selection.dry_run);
     // Pausing and rolling back need this privilege, so that whoever starts a rollout can also stop it.
     let _: Grant<PoliciesRollout> = context.grant()?;
-    let agents = fleet.agents().select(&context, &selected(&selection)?).await?;
+    let agents = fleet.agents().select(&context, &selected(&selection, fleet.now())?).await?;
     let new = NewUpgrade { version: body.version, source_uri: body.source_uri, plan: plan(body.plan)? };
     let made = fleet.rollouts().create_upgrade(&agents, new).await?;
     let refusal = |(agent, error): &(AgentId, String)| Refusal { agent_id: agent.to_string(), error: error.clone() };

@@ -2,6 +2,7 @@
 
 use muster_core::Error;
 use muster_core::id::AgentId;
+use muster_core::time::Timestamp;
 use muster_protocol::management::bulk::{AgentSelector, Selection};
 
 use super::kql::agents::visible;
@@ -12,7 +13,7 @@ const MOST_IDS: usize = 10_000;
 
 /// Returns the agents that a bulk request selects. Unenrolled agents are selected only by id or if the query names
 /// their status.
-pub fn selected(selection: &Selection) -> Result<Selected, Error> {
+pub fn selected(selection: &Selection, now: Timestamp) -> Result<Selected, Error> {
     match &selection.agents {
         // Usually the result of a script's failed look-up. An action without targets would look like a success.
         AgentSelector::Ids(ids) if ids.is_empty() => {
@@ -25,7 +26,7 @@ pub fn selected(selection: &Selection) -> Result<Selected, Error> {
         // Duplicate ids are harmless: the service keeps each once, in the given order.
         AgentSelector::Ids(ids) => ids.iter().enumerate().map(agent_id).collect::<Result<_, _>>().map(Selected::Ids),
         AgentSelector::Query(kuery) => {
-            visible(kuery, selection.include_inactive).map(|filter| Selected::Matching(Box::new(filter)))
+            visible(kuery, selection.include_inactive, now).map(|filter| Selected::Matching(Box::new(filter)))
         }
     }
 }

@@ -60,6 +60,11 @@ CREATE TABLE agents (
     duplicate_hosts TEXT,
     former_id TEXT,
     node TEXT,
+    os TEXT NOT NULL,
+    -- A number that sorts versions.
+    version_key INTEGER NOT NULL,
+    -- What lists show of the agent, in lower case; searched with LIKE.
+    search TEXT NOT NULL,
     -- Computed from the id: decides in which wave of a rollout the agent is.
     place INTEGER NOT NULL
 ) STRICT;
@@ -73,6 +78,10 @@ CREATE INDEX agents_by_enrollment_key ON agents (enrollment_key_id) WHERE enroll
 CREATE UNIQUE INDEX agents_by_enrollment_id ON agents (enrollment_id, enrollment_key_id)
 WHERE enrollment_id IS NOT NULL AND last_checkin IS NULL;
 CREATE INDEX agents_by_space ON agents (space, id);
+CREATE INDEX agents_by_version ON agents (space, version_key, id);
+-- Searched from its beginning to its end: much smaller than the table.
+CREATE INDEX agents_by_text ON agents (space, id, search);
+CREATE INDEX agents_by_upgrade ON agents (space) WHERE upgrade_details IS NOT NULL;
 CREATE INDEX agents_by_hostname ON agents (space, lower(hostname));
 CREATE INDEX agents_by_duplicate_hosts ON agents (space, duplicate_hosts) WHERE duplicate_hosts IS NOT NULL;
 CREATE INDEX agents_by_enrollment ON agents (space, enrolled_at, id);

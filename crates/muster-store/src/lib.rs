@@ -8,6 +8,7 @@ mod engine;
 pub mod port;
 pub mod postgres;
 pub mod query;
+pub mod search;
 mod sql;
 pub mod sqlite;
 #[cfg(any(test, feature = "testing"))]

@@ -8,6 +8,9 @@ use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, RolloutId, Spa
 use muster_core::rollout::Place;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
+use muster_core::version::Version;
+
+use crate::search::Fact;
 
 /// Filter for agents, which must meet all conditions.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,6 +49,18 @@ pub enum AgentCondition {
     TakesRevision(i64),
     /// At a lower place than this one in rollouts.
     PlaceBelow(Place),
+    /// On a host whose name matches a pattern, in which `*` stands for anything; ignoring case.
+    HostnameLike(String),
+    /// With this fact about the operating system; with `true`, one that starts with the value. Ignoring case.
+    Os(Fact, String, bool),
+    /// Whose host name, version, id, operating system or tags contain this text, in which `*` stands for anything; ignoring case.
+    Text(String),
+    /// Of a version within these bounds of [`sort_key`](muster_core::version::Version::sort_key): at least the first, and less than the second.
+    VersionIn(i64, i64),
+    /// With an upgrade in this state.
+    UpgradeState(String),
+    /// With details of an upgrade.
+    HasUpgradeDetails,
     /// Selected by this rollout of an upgrade.
     InRollout(RolloutId),
     /// Runs one of these versions.
@@ -105,7 +120,7 @@ pub enum AgentSort {
     Status,
     /// Policy.
     Policy,
-    /// Version, compared as a string.
+    /// Version, compared number by number.
     Version,
 }
 
@@ -121,8 +136,8 @@ pub struct AgentCursor {
 /// A sort value of agents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SortValue {
-    /// A time in microseconds.
-    Time(i64),
+    /// A number: a time in microseconds, or the sort key of a version.
+    Number(i64),
     /// A string.
     Text(String),
 }
@@ -131,20 +146,20 @@ impl AgentSort {
     /// Returns the cursor after an agent.
     pub fn cursor(self, agent: &AgentRecord) -> AgentCursor {
         let value = match self {
-            Self::EnrolledAt => SortValue::Time(agent.enrolled_at.as_micros()),
-            Self::LastCheckin => SortValue::Time(agent.last_checkin.map_or(0, Timestamp::as_micros)),
+            Self::EnrolledAt => SortValue::Number(agent.enrolled_at.as_micros()),
+            Self::LastCheckin => SortValue::Number(agent.last_checkin.map_or(0, Timestamp::as_micros)),
             // Like the function `lower` of both engines, which converts ASCII only.
             Self::Hostname => SortValue::Text(agent.hostname.to_ascii_lowercase()),
             Self::Status => SortValue::Text(agent.status.as_str().to_owned()),
             Self::Policy => SortValue::Text(agent.policy_id.as_ref().map(ToString::to_string).unwrap_or_default()),
-            Self::Version => SortValue::Text(agent.agent_version.clone()),
+            Self::Version => SortValue::Number(Version::parse(&agent.agent_version).map_or(0, Version::sort_key)),
         };
         AgentCursor { value, id: agent.id.clone() }
     }
 
-    /// Returns whether the list is sorted by a time.
-    pub fn is_by_time(self) -> bool {
-        matches!(self, Self::EnrolledAt | Self::LastCheckin)
+    /// Returns whether the list is sorted by a number.
+    pub fn is_by_number(self) -> bool {
+        matches!(self, Self::EnrolledAt | Self::LastCheckin | Self::Version)
     }
 }
 

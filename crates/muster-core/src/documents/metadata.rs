@@ -24,6 +24,20 @@ pub fn hostname(raw: &str) -> Option<String> {
     names.into_iter().flatten().find_map(raw_json::as_text).map(|name| bounded_name(&name))
 }
 
+/// Returns the facts about the operating system by which agents are found: platform, family, name and version of `os`, and
+/// `host.architecture`, one in each line; empty if there are none.
+pub fn os(raw: &str) -> String {
+    let os = raw_json::at(raw, &["os"]).map(|os| raw_json::members(os, ["platform", "family", "name", "version"]));
+    let architecture = raw_json::at(raw, &["host", "architecture"]);
+    let facts = os.unwrap_or_default().into_iter().chain([architecture]);
+    let fact = |fact: Option<&str>| {
+        let text = fact.and_then(raw_json::as_text).unwrap_or_default();
+        text.chars().filter(|character| !character.is_control()).take(MAX_FACT).collect::<String>()
+    };
+    let facts: Vec<String> = facts.map(fact).collect();
+    if facts.iter().all(String::is_empty) { String::new() } else { facts.join("\n") }
+}
+
 /// Returns the id of the host, `host.id`; `None` if it is empty.
 pub fn host_id(raw: &str) -> Option<Cow<'_, str>> {
     let id = raw_json::at(raw, &["host", "id"]).and_then(raw_json::as_text)?;
@@ -39,6 +53,9 @@ pub fn with_agent_id<'a>(raw: &'a str, id: &str) -> Cow<'a, str> {
     let id = serde_json::to_string(id).unwrap_or_default();
     [before, &id, after].concat().into()
 }
+
+/// Maximum characters of a fact.
+const MAX_FACT: usize = 64;
 
 /// Truncates a host name to 253 characters, the maximum of DNS.
 fn bounded_name(name: &str) -> String {

@@ -35,12 +35,18 @@ macro_rules! status_values {
 macro_rules! keys {
     () => {
         "active, host_id, enrollment_key_id, enrollment_id, enrolled_at, policy_id, space, hostname, duplicate_hosts, \
-         former_id, node"
+         former_id, node, os"
     };
 }
 macro_rules! keys_values {
     () => {
-        "$37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47"
+        "$37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48"
+    };
+}
+/// Computed from other columns, for filters and sorting; never read.
+macro_rules! derived {
+    () => {
+        "version_key, search"
     };
 }
 macro_rules! columns {
@@ -71,7 +77,8 @@ macro_rules! select {
 statements! {
     /// Inserts an agent unless the id is taken.
     INSERT = concat!(
-        "INSERT INTO agents (", columns!(), ", place) VALUES (", values!(), ", $48, $49) ON CONFLICT (id) DO NOTHING"
+        "INSERT INTO agents (", columns!(), ", ", derived!(), ", place) VALUES (", values!(), ", $49, $50, $51, $52) \
+         ON CONFLICT (id) DO NOTHING"
     );
     /// Updates columns without an index.
     UPDATE_PLAIN = concat!(
@@ -84,8 +91,8 @@ statements! {
     );
     /// Updates everything except the id.
     UPDATE_ALL = concat!(
-        "UPDATE agents SET (", plain!(), ", ", status!(), ", ", keys!(), ") = (", values!(),
-        ") WHERE id = $48 AND version = $49"
+        "UPDATE agents SET (", plain!(), ", ", status!(), ", ", keys!(), ", ", derived!(), ") = (", values!(),
+        ", $49, $50) WHERE id = $51 AND version = $52"
     );
     /// Sets the check-in time if it is later.
     SEEN = "UPDATE agents SET last_checkin = $1 WHERE id = $2 AND (last_checkin IS NULL OR last_checkin < $1)";

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{actions, dialect};
 use crate::query::{ActionCursor, ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
+use crate::search;
 
 /// Bound value.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +92,24 @@ impl Composed {
                 self.integer("(agents.target_revision IS NULL OR agents.target_revision = $?)", *revision);
             }
             AgentCondition::PlaceBelow(place) => self.integer("(agents.place < $?)", place.as_i64()),
+            AgentCondition::HostnameLike(pattern) => {
+                self.text(r"(lower(agents.hostname) LIKE $? ESCAPE '\')", &search::wildcard(pattern));
+            }
+            AgentCondition::Os(fact, value, is_prefix) => {
+                self.text(r"(agents.search LIKE $? ESCAPE '\')", &fact.pattern(value, *is_prefix));
+            }
+            AgentCondition::Text(words) => {
+                self.text(r"(agents.search LIKE $? ESCAPE '\')", &search::containing(words));
+            }
+            AgentCondition::VersionIn(from, to) => {
+                self.integer("(agents.version_key >= $?", *from);
+                self.integer(" AND agents.version_key < $?)", *to);
+            }
+            AgentCondition::UpgradeState(state) => {
+                let member = format!("%\"state\":\"{state}\"%");
+                self.text("(agents.upgrade_details IS NOT NULL AND agents.upgrade_details LIKE $?)", &member);
+            }
+            AgentCondition::HasUpgradeDetails => self.push("(agents.upgrade_details IS NOT NULL)"),
             AgentCondition::InRollout(id) => {
                 self.text(
                     "EXISTS (SELECT 1 FROM rollout_agents r WHERE r.agent_id = agents.id AND r.rollout_id = $?)",
@@ -180,11 +199,11 @@ pub(crate) fn agents_after(
         AgentSort::Hostname => " AND (lower(agents.hostname), agents.id)",
         AgentSort::Status => " AND (agents.status, agents.id)",
         AgentSort::Policy => " AND (coalesce(agents.policy_id, ''), agents.id)",
-        AgentSort::Version => " AND (agents.agent_version, agents.id)",
+        AgentSort::Version => " AND (agents.version_key, agents.id)",
     });
     statement.push(if descending { " < (" } else { " > (" });
     match &after.value {
-        SortValue::Time(micros) => statement.integer("$?, ", *micros),
+        SortValue::Number(number) => statement.integer("$?, ", *number),
         SortValue::Text(text) => statement.text("$?, ", text),
     }
     statement.text("$?)", after.id.as_str());
@@ -205,8 +224,8 @@ fn agent_order(sort: AgentSort, descending: bool) -> &'static str {
         (AgentSort::Status, true) => " ORDER BY agents.status DESC, agents.id DESC",
         (AgentSort::Policy, false) => " ORDER BY coalesce(agents.policy_id, ''), agents.id",
         (AgentSort::Policy, true) => " ORDER BY coalesce(agents.policy_id, '') DESC, agents.id DESC",
-        (AgentSort::Version, false) => " ORDER BY agents.agent_version, agents.id",
-        (AgentSort::Version, true) => " ORDER BY agents.agent_version DESC, agents.id DESC",
+        (AgentSort::Version, false) => " ORDER BY agents.version_key, agents.id",
+        (AgentSort::Version, true) => " ORDER BY agents.version_key DESC, agents.id DESC",
     }
 }
 

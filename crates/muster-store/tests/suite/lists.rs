@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster_core::agent::AgentRecord;
+use muster_core::agent::{AgentDetails, AgentRecord};
 use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
 use muster_core::status::Status;
+use muster_core::version::Version;
 use muster_store::query::AgentCondition::{self, EnrollmentKeys, HasTags, Ids, Policies, Statuses, Tags};
 use muster_store::query::{AgentFilter, AgentSort, Page};
+use muster_store::search::Fact;
 use muster_store::{AgentWrite, Store, Write};
 
 use super::sample::*;
@@ -258,4 +260,60 @@ pub async fn named_agents_come_in_the_order_of_their_names(store: &impl Store) {
     let expected: Vec<_> = [0, 3, 4].map(|place: usize| (fleet()[place].id.clone(), fleet()[place].version)).into();
     assert_eq!(versions, expected);
     assert_eq!(store.agents_named(&[]).await.unwrap().len() + store.agent_versions(&[]).await.unwrap().len(), 0);
+}
+
+pub async fn agents_are_found_by_text_facts_and_version(store: &impl Store) {
+    let facts = [
+        ("a", "Web-1", "8.9.0", "linux\ndebian\nUbuntu\n24.04\nx86_64"),
+        ("b", "web_2", "8.19.0", "linux\nredhat\nRocky Linux\n9.4\naarch64"),
+        ("c", "db%1", "9.5.2", "windows\nwindows\nWindows Server 2022\n10.0\nx86_64"),
+    ];
+    for (id, host, version, os) in facts {
+        let mut record = bare_agent(id);
+        (record.hostname, record.agent_version, record.os) = (host.into(), version.into(), os.into());
+        commit(store, vec![insert(&record)]).await;
+    }
+    let before = store.agent(&agent_id("c")).await.unwrap().unwrap();
+    let tagged = next(&before, |record| record.tags = vec!["Finance".into()]);
+    commit(store, vec![update(&before, &tagged)]).await;
+    let find = async |condition: AgentCondition| {
+        let ids = store.agent_ids(&AgentFilter::all([condition]), None, 10).await.unwrap();
+        ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>().join("")
+    };
+    let key = |text: &str| Version::parse(text).unwrap().sort_key();
+    for (condition, found) in [
+        (AgentCondition::HostnameLike("WEB*".into()), "ab"),
+        (AgentCondition::HostnameLike("*_2".into()), "b"),
+        (AgentCondition::HostnameLike("db%*".into()), "c"),
+        (AgentCondition::HostnameLike("web".into()), ""),
+        (AgentCondition::Text("rocky".into()), "b"),
+        (AgentCondition::Text("FINANCE".into()), "c"),
+        (AgentCondition::Text("%".into()), "c"),
+        (AgentCondition::Text("server*2022".into()), "c"),
+        (AgentCondition::Text("8.1".into()), "b"),
+        (AgentCondition::Os(Fact::Platform, "Linux".into(), false), "ab"),
+        (AgentCondition::Os(Fact::Platform, "lin".into(), false), ""),
+        (AgentCondition::Os(Fact::Name, "win".into(), true), "c"),
+        (AgentCondition::Os(Fact::Architecture, "x86_64".into(), false), "ac"),
+        (AgentCondition::VersionIn(key("8.10.0"), key("9.5.2")), "b"),
+        (AgentCondition::VersionIn(1, i64::MAX), "abc"),
+        (!AgentCondition::Text("web".into()), "c"),
+        (AgentCondition::UpgradeState("UPG_FAILED".into()), ""),
+        (AgentCondition::HasUpgradeDetails, ""),
+    ] {
+        assert_eq!(find(condition.clone()).await, found, "{condition:?}");
+    }
+}
+
+pub async fn mg25_versions_are_sorted_by_their_numbers(store: &impl Store) {
+    for (id, version) in [("a", "8.19.0"), ("b", "8.9.0"), ("c", "10.0.0"), ("d", "9.5.2-SNAPSHOT")] {
+        commit(store, vec![insert(&AgentRecord { agent_version: version.into(), ..bare_agent(id) })]).await;
+    }
+    let page = Page { offset: 0, limit: 3 };
+    let listed = store.agent_list(&AgentFilter::default(), AgentSort::Version, false, page).await.unwrap();
+    let ids = |items: &[AgentDetails]| items.iter().map(|one| one.record.id.to_string()).collect::<String>();
+    assert_eq!(ids(&listed.items), "bad");
+    let cursor = AgentSort::Version.cursor(&listed.items[1].record);
+    let rest = store.agents_after(&AgentFilter::default(), AgentSort::Version, false, &cursor, 10).await.unwrap();
+    assert_eq!(ids(&rest.items), "dc");
 }

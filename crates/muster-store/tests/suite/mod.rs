@@ -108,6 +108,8 @@ macro_rules! run_for {
             ea126_an_artifact_is_found_by_name_and_hash_and_can_be_replaced,
         ]);
         suite::run_for!(@module $make, lists: [
+            agents_are_found_by_text_facts_and_version,
+            mg25_versions_are_sorted_by_their_numbers,
             each_filter_holds_and_all_of_them_together,
             named_agents_come_in_the_order_of_their_names,
             a_filter_of_very_many_ids_works,

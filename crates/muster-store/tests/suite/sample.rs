@@ -85,6 +85,7 @@ pub fn full_agent(id: &str) -> AgentRecord {
         agent_version: "8.18.8".into(),
         newer_than_tested: true,
         hostname: "host.example".into(),
+        os: "linux\ndebian\nUbuntu\n24.04\nx86_64".into(),
         last_checkin: Some(at(3)),
         health: ReportedHealth {
             status: "DEGRADED".into(),

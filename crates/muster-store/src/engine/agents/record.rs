@@ -5,14 +5,16 @@ use std::time::Duration;
 use muster_core::agent::{AgentRecord, AuditReport, ReportedHealth, UpgradeState};
 use muster_core::rollout::Place;
 use muster_core::time::Timestamp;
+use muster_core::version::Version;
 
 use crate::engine::row::{Columns, Result, to_json};
 use crate::engine::session::{Connection, Row, Usual, Value};
 use crate::engine::words::Word;
+use crate::search;
 use crate::sql::agents as sql;
 
 /// Upper bound of the number of bound values: the columns, and those that an update compares.
-const COLUMNS: usize = 50;
+const COLUMNS: usize = 54;
 
 /// Inserts the record. Returns 0 if the id is taken.
 pub(super) fn insert(connection: &Connection, record: &AgentRecord) -> Result<usize> {
@@ -21,6 +23,7 @@ pub(super) fn insert(connection: &Connection, record: &AgentRecord) -> Result<us
     values.status(record)?;
     values.keys(record)?;
     values.bind(record.id.as_str())?;
+    values.derived(record)?;
     // Never read back: it follows from the id.
     values.bind(Place::of(&record.id).as_i64())?;
     connection.run_usually(sql::INSERT, &values.0, Usual::Affected)
@@ -44,6 +47,7 @@ pub(super) fn update(connection: &Connection, before: &AgentRecord, after: &Agen
     }
     if keys {
         values.keys(after)?;
+        values.derived(after)?;
     }
     values.bind(before.id.as_str())?;
     values.bind(before.version)?;
@@ -66,6 +70,9 @@ fn same_keys(before: &AgentRecord, after: &AgentRecord) -> bool {
         && before.duplicate_hosts == after.duplicate_hosts
         && before.former_id == after.former_id
         && before.node == after.node
+        && before.os == after.os
+        && before.agent_version == after.agent_version
+        && before.tags == after.tags
 }
 
 /// Binds values one after another.
@@ -153,7 +160,14 @@ impl<'r> Values<'r> {
         self.bind(&record.hostname)?;
         self.bind(record.duplicate_hosts.as_ref().map(to_json).transpose()?)?;
         self.bind(record.former_id.as_ref().map(muster_core::id::AgentId::as_str))?;
-        self.bind(record.node.as_ref().map(muster_core::id::NodeId::as_str))
+        self.bind(record.node.as_ref().map(muster_core::id::NodeId::as_str))?;
+        self.bind(record.os.as_str())
+    }
+
+    /// Binds the columns that are computed from others.
+    fn derived(&mut self, record: &'r AgentRecord) -> Result<()> {
+        self.bind(Version::parse(&record.agent_version).map_or(0, Version::sort_key))?;
+        self.bind(search::text(record))
     }
 }
 
@@ -211,6 +225,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         duplicate_hosts: c.json_option()?,
         former_id: c.id_option()?,
         node: c.id_option()?,
+        os: c.take()?,
         id: c.id()?,
         credentials: c.credentials()?,
     })

@@ -99,7 +99,7 @@ fn writes_to_an_agent_search_its_row() {
 
 #[test]
 fn lists_and_counts_over_the_fleet_read_an_index() {
-    let cursor = AgentCursor { value: SortValue::Time(1), id: AgentId::trusted("a") };
+    let cursor = AgentCursor { value: SortValue::Number(1), id: AgentId::trusted("a") };
     let connection = schema();
     let all = AgentFilter { space: Some(SpaceId::default()), ..AgentFilter::default() };
     let actions = || ActionFilter { space: Some(SpaceId::default()), ..ActionFilter::default() };

@@ -1,0 +1,91 @@
+//! The text by which agents are found: what lists show of an agent, in lower case, a fact in each line after a letter that
+//! names it. Both engines search it with LIKE, in an index that contains nothing else.
+
+use std::fmt::Write as _;
+
+use muster_core::agent::AgentRecord;
+
+/// A fact that has a line of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// `local_metadata.os.platform`.
+    Platform,
+    /// `local_metadata.os.family`.
+    Family,
+    /// `local_metadata.os.name`.
+    Name,
+    /// `local_metadata.os.version`.
+    Version,
+    /// `local_metadata.host.architecture`.
+    Architecture,
+}
+
+impl Fact {
+    /// All of them, in the order of [`AgentRecord::os`].
+    const ALL: [Self; 5] = [Self::Platform, Self::Family, Self::Name, Self::Version, Self::Architecture];
+
+    fn letter(self) -> char {
+        match self {
+            Self::Platform => 'p',
+            Self::Family => 'f',
+            Self::Name => 'n',
+            Self::Version => 'o',
+            Self::Architecture => 'a',
+        }
+    }
+
+    /// Returns the LIKE pattern of agents with this value of the fact, or with one that starts with it.
+    pub(crate) fn pattern(self, value: &str, is_prefix: bool) -> String {
+        let end = if is_prefix { "" } else { "\n" };
+        format!("%\n{}={}{end}%", self.letter(), escaped(value))
+    }
+}
+
+/// Returns the text of an agent.
+pub(crate) fn text(record: &AgentRecord) -> String {
+    let mut text = format!("\nh={}\nv={}\ni={}", record.hostname, record.agent_version, record.id);
+    for (fact, value) in Fact::ALL.into_iter().zip(record.os.split('\n')) {
+        let _ = write!(text, "\n{}={value}", fact.letter());
+    }
+    for tag in &record.tags {
+        let _ = write!(text, "\nt={tag}");
+    }
+    text.push('\n');
+    text.make_ascii_lowercase();
+    text
+}
+
+/// Returns the LIKE pattern of agents whose text contains these words, with anything where `*` was.
+pub(crate) fn containing(words: &str) -> String {
+    format!("%{}%", words.split('*').map(escaped).collect::<Vec<_>>().join("%"))
+}
+
+/// Returns the LIKE pattern of values of this form, where `*` stands for anything.
+pub(crate) fn wildcard(pattern: &str) -> String {
+    pattern.split('*').map(escaped).collect::<Vec<_>>().join("%")
+}
+
+/// Escapes what LIKE interprets, with a backslash, and converts to lower case as the text is.
+fn escaped(value: &str) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for character in value.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            escaped.push('\\');
+        }
+        escaped.push(character.to_ascii_lowercase());
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_like_interprets_is_escaped() {
+        assert_eq!(containing("50%_A*b"), "%50\\%\\_a%b%");
+        assert_eq!(wildcard("Web-*"), "web-%");
+        assert_eq!(Fact::Platform.pattern("Linux", false), "%\np=linux\n%");
+        assert_eq!(Fact::Name.pattern("ubu", true), "%\nn=ubu%");
+    }
+}
