@@ -105,10 +105,7 @@ impl Composed {
                 self.integer("(agents.version_key >= $?", *from);
                 self.integer(" AND agents.version_key < $?)", *to);
             }
-            AgentCondition::UpgradeState(state) => {
-                let member = format!("%\"state\":\"{state}\"%");
-                self.text("(agents.upgrade_details IS NOT NULL AND agents.upgrade_details LIKE $?)", &member);
-            }
+            AgentCondition::UpgradeState(state) => self.upgrade_state(state),
             AgentCondition::HasUpgradeDetails => self.push("(agents.upgrade_details IS NOT NULL)"),
             AgentCondition::InRollout(id) => {
                 self.text(
@@ -117,16 +114,8 @@ impl Composed {
                 );
             }
             AgentCondition::Versions(versions) => self.set("(agents.agent_version ", versions),
-            AgentCondition::RunsRevision(revision) => {
-                self.push("(agents.policy_id IS NOT NULL AND agents.running_policy_id IS NOT NULL");
-                self.push(" AND agents.running_policy_id = agents.policy_id");
-                self.integer(" AND agents.policy_revision >= $?)", *revision);
-            }
-            AgentCondition::FailedRevision(revision) => {
-                // The first field of the stored document.
-                let start = format!("{{\"revision\":{revision},%");
-                self.text("(agents.policy_failure IS NOT NULL AND agents.policy_failure LIKE $?)", &start);
-            }
+            AgentCondition::RunsRevision(revision) => self.runs_revision(*revision),
+            AgentCondition::FailedRevision(revision) => self.failed_revision(*revision),
             AgentCondition::Statuses(statuses) => self.set("(agents.status ", statuses.iter().map(|it| it.as_str())),
             AgentCondition::Tags(tags) => {
                 self.set("EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag ", tags);
@@ -156,6 +145,23 @@ impl Composed {
                 self.integer("(coalesce(agents.inactivity_timeout, -1) = $?)", micros);
             }
         }
+    }
+
+    fn upgrade_state(&mut self, state: &str) {
+        let member = format!("%\"state\":\"{state}\"%");
+        self.text("(agents.upgrade_details IS NOT NULL AND agents.upgrade_details LIKE $?)", &member);
+    }
+
+    fn runs_revision(&mut self, revision: i64) {
+        self.push("(agents.policy_id IS NOT NULL AND agents.running_policy_id IS NOT NULL");
+        self.push(" AND agents.running_policy_id = agents.policy_id");
+        self.integer(" AND agents.policy_revision >= $?)", revision);
+    }
+
+    fn failed_revision(&mut self, revision: i64) {
+        // The first field of the stored document.
+        let start = format!("{{\"revision\":{revision},%");
+        self.text("(agents.policy_failure IS NOT NULL AND agents.policy_failure LIKE $?)", &start);
     }
 
     fn group(&mut self, none: &'static str, between: &'static str, parts: &[AgentCondition]) {
