@@ -665,6 +665,8 @@ fn duplicate_line(record: &AgentRecord, decision: &Decision, now: Timestamp) -> 
         "two hosts use the key of one agent"
     );
     AuditEvent {
+        address: None,
+        reason: None,
         at: now,
         actor: format!("agent:{}", record.id),
         action: "agent.duplicate_hosts".to_owned(),

@@ -157,6 +157,14 @@ pub struct Listed<T> {
     pub unreadable: u64,
 }
 
+impl<T> Listed<T> {
+    /// Converts the rows.
+    pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Listed<U> {
+        let Self { items, total, unreadable } = self;
+        Listed { items: items.into_iter().map(convert).collect(), total, unreadable }
+    }
+}
+
 /// Readable rows of a list, and the number of unreadable ones among them.
 #[derive(Clone, Debug)]
 pub struct Readable<T> {

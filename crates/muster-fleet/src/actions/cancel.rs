@@ -47,7 +47,7 @@ impl Actions {
             let submitted = self.submit_checked(grant, checked, request, None).await?;
             return Ok(Cancellation { submitted, continuing });
         }
-        let line = audit_line(grant.actor(), now, "action.cancel", format!("action:{}", target.id), json!({}));
+        let line = audit_line(grant.origin(), now, "action.cancel", format!("action:{}", target.id), json!({}));
         let cancelled = Write::Action(ActionWrite::Cancel { id: target.id.clone(), now });
         // Committed before the CANCEL is created: from here on, no check-in delivers the action. In the reverse order,
         // an agent could receive the CANCEL first and the action it cancels afterwards.

@@ -31,6 +31,8 @@ pub(crate) enum Rule {
     References,
     /// An agent's uploads stay within its quota.
     Uploads,
+    /// An administrator remains, and what a binding refers to exists.
+    Identity,
 }
 
 /// Holder of a lease of work.

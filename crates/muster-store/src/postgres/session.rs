@@ -232,6 +232,7 @@ impl PostgresSession {
         let name = match rule {
             Rule::References => "references",
             Rule::Uploads => "uploads",
+            Rule::Identity => "identity",
         };
         self.run(statement, &[name.into()])?;
         self.held.borrow_mut().push(lock);
