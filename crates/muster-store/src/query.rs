@@ -200,6 +200,17 @@ pub struct ActionFilter {
     pub with_policy_changes: bool,
     /// After this one. The total includes all matches.
     pub after: Option<ActionCursor>,
+    /// With at least one target within this scope, in its current enrollment. Totals and counts are of these targets.
+    pub within: Option<ActionScope>,
+}
+
+/// The part of a space whose actions and policy revisions are listed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActionScope {
+    /// What targets meet.
+    pub agents: AgentCondition,
+    /// The policies whose revisions are listed.
+    pub policies: Vec<PolicyId>,
 }
 
 /// Position in a list of actions, newest first.

@@ -7,6 +7,7 @@ mod check_in;
 mod drones;
 mod enroll;
 mod fleet;
+mod identity;
 mod machine;
 mod memory;
 mod other;
@@ -38,6 +39,8 @@ pub enum Figure {
     Fleet,
     /// Memory after a burst of large requests
     Burst,
+    /// Requests with API tokens, while others send random ones
+    Identity,
 }
 
 /// Arguments of `bench`.
@@ -127,6 +130,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     }
     if wanted(Figure::Burst) {
         burst::measure(&bench, &mut table)?;
+    }
+    if wanted(Figure::Identity) {
+        identity::measure(&bench, &mut table)?;
     }
     // Enrollments come last: the start is measured on the store that they create.
     if wanted(Figure::Enroll) || restart {

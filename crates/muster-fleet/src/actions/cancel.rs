@@ -1,12 +1,12 @@
 //! Cancelling an action (MG §5.5).
 
-use muster_core::Error;
 use muster_core::action::{Action, ActionType};
 use muster_core::action_request::{ActionRequest, cancel_of};
 use muster_core::authorization::{Actor, AgentsUpgrade, OpContext, Privilege};
 use muster_core::change::Change;
 use muster_core::id::{ActionId, AgentId};
 use muster_core::time::Timestamp;
+use muster_core::{Error, ErrorKind};
 use muster_store::{ActionWrite, Write};
 use serde_json::json;
 
@@ -36,6 +36,11 @@ impl Actions {
     pub async fn cancel(&self, action: &Authorized<Action, AgentsUpgrade>) -> Result<Cancellation, Error> {
         let (grant, target): (_, &Action) = (action.grant(), action);
         let now = self.clock.now();
+        if !self.store.seen_by(grant).has_all_targets(target).await? {
+            let message = "the action has targets to which your role does not apply";
+            return Err(Error::new(ErrorKind::Forbidden, "targets_out_of_scope", message)
+                .remedy("ask somebody whose role applies to the whole space"));
+        }
         // Before anything is changed, because some types can't be cancelled.
         let request = cancel_request(target, grant.actor(), now)?;
         if grant.is_dry_run() {

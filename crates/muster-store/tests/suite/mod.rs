@@ -42,6 +42,7 @@ macro_rules! run_for {
             counts_follow_the_results,
             a_cancellation_keeps_its_first_time,
             actions_are_listed_newest_first_by_filter,
+            actions_within_a_scope_have_the_targets_of_it_only,
             orders_are_unfinished_until_they_are_finished_or_gone,
             revisions_after_the_first_are_listed_among_actions,
             old_actions_are_collected_with_all_their_own,

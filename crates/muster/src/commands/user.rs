@@ -36,7 +36,7 @@ pub enum UserCommand {
     Unlock(OneArgs),
     /// Set the password of a user, and end the sessions
     #[command(
-        after_help = "Examples:\n  muster user reset-password admin\n  muster user reset-password admin --password-stdin < password.txt"
+        after_help = "Examples:\n  muster user reset-password admin\n  muster user reset-password admin --password-stdin"
     )]
     ResetPassword(PasswordArgs),
     /// Create a one-time link with which a user sets a password
