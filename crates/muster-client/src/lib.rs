@@ -15,6 +15,7 @@ mod identity;
 mod nodes;
 mod outputs;
 mod policies;
+mod rollouts;
 mod status;
 mod transport;
 

@@ -16,7 +16,7 @@ use muster_core::authorization::{OpContext, PrivilegeName};
 use super::error::{ApiError, http_error};
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, audit, bulk_routes, enrollment_keys, files,
-    identity, nodes, outputs, refused,
+    identity, nodes, outputs, refused, respond, rollouts,
 };
 use muster_fleet::Fleet;
 
@@ -109,6 +109,8 @@ pub fn all() -> Vec<Endpoint> {
         files::endpoints(),
         agent_policies::endpoints(),
         outputs::endpoints(),
+        rollouts::endpoints(),
+        respond::endpoints(),
         refused::endpoints(),
         audit::endpoints(),
         nodes::endpoints(),
@@ -163,6 +165,6 @@ async fn no_such_route(uri: Uri) -> Response {
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> Response {
-    let message = format!("{} takes no {method}", outer(uri.path()));
+    let message = format!("{} does not support {method}", outer(uri.path()));
     http_error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }

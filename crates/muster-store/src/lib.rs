@@ -19,6 +19,6 @@ pub use port::{
     EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, INSTALLATION, IdentityStore,
     IdentityWrite, LeaseName, LeaseStore, LostNode, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore,
     NodeWrite, OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition,
-    Resources, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError, UploadLimit, UploadQuota,
-    Write, has_gap,
+    Resources, RolloutStore, RolloutWrite, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError,
+    UploadLimit, UploadQuota, Write, has_gap,
 };

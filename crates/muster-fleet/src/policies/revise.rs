@@ -246,7 +246,7 @@ fn next_revision(origin: &Origin, before: &Policy, compiled: Value, now: Timesta
         updated_by: origin.actor.to_string(),
         ..before.clone()
     };
-    let detail = json!({"revision": after.revision, "because": "what it is made of changed"});
+    let detail = json!({"revision": after.revision, "because": "an output or a server setting that the policy uses has changed"});
     [
         revision_write(origin, &after, compiled, now),
         Write::Changed(Change::Policy(after.id.clone())),

@@ -21,7 +21,9 @@ mod policy;
 mod policy_file;
 mod policy_names;
 mod progress;
+mod respond;
 mod role;
+mod rollout;
 mod selection;
 mod space;
 mod status;
@@ -45,6 +47,8 @@ pub enum AdminCommand {
     Agent(Noun<agent::AgentCommand>),
     /// Manage policies
     Policy(Noun<policy::PolicyCommand>),
+    /// Change policies in waves that halt by themselves if agents turn unhealthy
+    Rollout(Noun<rollout::RolloutCommand>),
     /// Manage enrollment keys
     EnrollmentKey(Noun<enrollment_key::EnrollmentKeyCommand>),
     /// List, cancel and wait for actions
@@ -53,7 +57,7 @@ pub enum AdminCommand {
     Output(Noun<output::OutputCommand>),
     /// Read and verify the audit log
     Audit(Noun<audit::AuditCommand>),
-    /// List and drain the servers of the fleet
+    /// List, drain and resume the servers of the fleet
     Node(Noun<node::NodeCommand>),
     /// Manage users and service accounts
     User(Noun<user::UserCommand>),
@@ -88,6 +92,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
     match command {
         AdminCommand::Agent(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Policy(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Rollout(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Action(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Output(noun) => noun.verb.run(&noun.connect.client()?).await,
