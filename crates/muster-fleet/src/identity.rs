@@ -12,7 +12,7 @@ mod tests;
 pub mod tokens;
 pub mod users;
 
-use muster_core::authorization::{Entitlement, OpContext, PrivilegeSet};
+use muster_core::authorization::{Entitlement, OpContext, PrivilegeName, PrivilegeSet};
 use muster_core::{Error, ErrorKind};
 
 /// Maximum number of roles, and of spaces. Both are listed whole.
@@ -28,7 +28,7 @@ pub(crate) fn none_missing(missing: PrivilegeSet) -> Result<(), Error> {
     if missing.is_empty() {
         return Ok(());
     }
-    let names: Vec<&str> = missing.iter().map(|name| name.as_str()).collect();
+    let names: Vec<&str> = missing.iter().map(PrivilegeName::as_str).collect();
     let message = format!("this needs privileges that you do not have yourself: {}", names.join(", "));
     Err(Error::new(ErrorKind::Forbidden, "escalation", message).remedy("ask somebody who has them"))
 }

@@ -26,10 +26,10 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/rollouts", list).needs(&[Name::PoliciesRead]),
         Endpoint::get("/rollouts/{id}", get).needs(&[Name::PoliciesRead]),
-        Endpoint::post("/rollouts/{id}/pause", pause).needs(&[Name::PoliciesRollout, Name::PoliciesRead]),
-        Endpoint::post("/rollouts/{id}/resume", resume).needs(&[Name::PoliciesRollout, Name::PoliciesRead]),
-        Endpoint::post("/rollouts/{id}/approve", approve).needs(&[Name::PoliciesRollout, Name::PoliciesRead]),
-        Endpoint::post("/rollouts/{id}/rollback", roll_back).needs(&[Name::PoliciesRollout, Name::PoliciesRead]),
+        Endpoint::post("/rollouts/{id}/pause", pause).needs(&[Name::PoliciesRollout]),
+        Endpoint::post("/rollouts/{id}/resume", resume).needs(&[Name::PoliciesRollout]),
+        Endpoint::post("/rollouts/{id}/approve", approve).needs(&[Name::PoliciesRollout]),
+        Endpoint::post("/rollouts/{id}/rollback", roll_back).needs(&[Name::PoliciesRollout]),
     ]
 }
 

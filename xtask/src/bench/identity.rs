@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -81,7 +81,7 @@ impl Guessing {
         let (ends, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let threads = (0..GUESSING).map(|number| {
             let (socket, ends, sent) = (socket.to_owned(), Arc::clone(&ends), Arc::clone(&sent));
-            std::thread::spawn(move || guess(socket, number, &ends, &sent))
+            std::thread::spawn(move || guess(&socket, number, &ends, &sent))
         });
         let threads = threads.collect();
         Self { ends, threads, sent }
@@ -96,8 +96,8 @@ impl Guessing {
     }
 }
 
-fn guess(socket: PathBuf, number: u64, ends: &AtomicBool, sent: &AtomicU64) -> anyhow::Result<()> {
-    let mut connection = Connection::open(&socket)?;
+fn guess(socket: &Path, number: u64, ends: &AtomicBool, sent: &AtomicU64) -> anyhow::Result<()> {
+    let mut connection = Connection::open(socket)?;
     let mut next = Instant::now();
     for request in 0u64.. {
         if ends.load(Ordering::Relaxed) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use muster_core::Error;
 use muster_core::authorization::{
-    BindingScope, BuiltIn, Grant, OpContext, Privilege, PrivilegeSet, Role, RolesRead, RolesWrite,
+    BindingScope, BuiltIn, Grant, OpContext, Privilege, PrivilegeName, PrivilegeSet, Role, RolesRead, RolesWrite,
 };
 use muster_core::id::RoleId;
 use muster_core::identity::check_name;
@@ -163,6 +163,6 @@ fn subject(id: &RoleId) -> String {
 }
 
 fn shown(role: &Role) -> serde_json::Value {
-    let privileges: Vec<&str> = role.privileges.iter().map(|name| name.as_str()).collect();
+    let privileges: Vec<&str> = role.privileges.iter().map(PrivilegeName::as_str).collect();
     json!({"name": role.name, "description": role.description, "privileges": privileges})
 }

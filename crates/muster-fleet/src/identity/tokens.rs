@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_core::authorization::{Actor, Grant, OpContext, Origin, PrivilegeSet, UsersRead, UsersWrite};
+use muster_core::authorization::{Actor, Grant, OpContext, Origin, PrivilegeName, PrivilegeSet, UsersRead, UsersWrite};
 use muster_core::credential::ApiKey;
 use muster_core::entropy::random_uuid;
 use muster_core::id::{TokenId, UserId};
@@ -112,8 +112,8 @@ impl Tokens {
             last_used_at: None,
             revoked_at: None,
         };
-        let names: Vec<&str> = privileges.iter().map(|name| name.as_str()).collect();
-        let end = expires_at.map(|end| end.to_rfc3339_seconds());
+        let names: Vec<&str> = privileges.iter().map(PrivilegeName::as_str).collect();
+        let end = expires_at.map(Timestamp::to_rfc3339_seconds);
         let detail = json!({"owner": owner.id, "name": token.name, "privileges": names, "expires_at": end});
         let line = audit_line(origin, now, "token.create", subject(&token.id), detail);
         self.store.commit(by, vec![IdentityWrite::InsertToken(Box::new(token.clone())).into(), line]).await?;

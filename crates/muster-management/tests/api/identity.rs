@@ -82,7 +82,7 @@ async fn mg7_each_kind_of_credentials_is_accepted_where_enabled() {
 }
 
 #[tokio::test]
-async fn mg158_a_reader_lists_agents_but_cannot_tag_them_or_see_tokens() {
+async fn mg72_mg158_a_reader_lists_agents_but_cannot_tag_them_or_see_tokens() {
     let api = Api::new();
     api.agent("a", None).await;
     let made = api.post("/enrollment_api_keys", json!({"name": "k"})).await.ok();
@@ -95,6 +95,8 @@ async fn mg158_a_reader_lists_agents_but_cannot_tag_them_or_see_tokens() {
     ann.get(&key).await.refused(403);
     let listed = ann.get("/api/fleet/enrollment_api_keys").await.ok();
     assert_eq!(listed["items"][0].get("api_key"), None);
+    let helper = api.user("bob", "helpdesk", json!({})).await;
+    api.bearer(&helper).get("/api/fleet/enrollment_api_keys").await.refused(403);
 }
 
 #[tokio::test]
@@ -125,7 +127,7 @@ async fn a_role_for_one_policy_touches_only_its_agents() {
 }
 
 #[tokio::test]
-async fn mg163_mg171_writes_are_audited_with_actor_token_address_and_reason() {
+async fn mg171_writes_are_audited_with_actor_token_address_and_reason() {
     let api = Api::new();
     api.agent("a", None).await;
     let operator = api.user("olga", "fleet-operator", json!({})).await;

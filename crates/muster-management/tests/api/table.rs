@@ -77,7 +77,7 @@ impl Tokens<'_> {
             return token.clone();
         }
         let (user, role) = (format!("user{number}"), format!("role{number}"));
-        let names: Vec<&str> = privileges.iter().map(|name| name.as_str()).collect();
+        let names: Vec<&str> = privileges.iter().map(PrivilegeName::as_str).collect();
         let post = async |path: &str, body| self.api.v1(Method::POST, path, body).await.ok();
         post("/service_accounts", json!({"name": user})).await;
         post("/roles", json!({"name": role, "privileges": names})).await;

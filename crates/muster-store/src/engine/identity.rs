@@ -6,7 +6,7 @@ mod roles;
 mod spaces;
 mod tokens;
 
-use muster_core::authorization::PrivilegeSet;
+use muster_core::authorization::{PrivilegeName, PrivilegeSet};
 
 pub(super) use self::accounts::{user, user_by_subject, users};
 pub(super) use self::principal::{of_session, of_token, of_user};
@@ -51,7 +51,7 @@ fn lock(c: &Connection) -> Result<()> {
 }
 
 fn to_names(set: PrivilegeSet) -> Result<String> {
-    to_json(&set.iter().map(|name| name.as_str()).collect::<Vec<_>>())
+    to_json(&set.iter().map(PrivilegeName::as_str).collect::<Vec<_>>())
 }
 
 /// Reads a set of privileges. A name that this version does not know gives nothing.
