@@ -113,6 +113,7 @@ impl Word for TargetState {
             Self::Queued => "queued",
             Self::Acked => "acked",
             Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -120,6 +121,7 @@ impl Word for TargetState {
         Some(match word {
             "queued" => Self::Queued,
             "acked" => Self::Acked,
+            "cancelled" => Self::Cancelled,
             "failed" | INELIGIBLE | ENDED => Self::Failed,
             _ => return None,
         })
@@ -155,7 +157,7 @@ mod tests {
         });
         check(&[UserKind::Person, UserKind::ServiceAccount], |v| json!(v));
         check(&Status::ALL, |v| json!(v));
-        check(&[TargetState::Queued, TargetState::Acked, TargetState::Failed], |v| json!(v));
+        check(&[TargetState::Queued, TargetState::Acked, TargetState::Failed, TargetState::Cancelled], |v| json!(v));
     }
 
     #[test]
