@@ -52,6 +52,7 @@ fn basic(text: &str) -> Option<Presented> {
 fn unusable(reason: &str) -> Error {
     let message = format!("the Authorization header cannot be used: {reason}");
     Error::new(ErrorKind::Unauthenticated, "unauthenticated", message)
+        .remedy("send an API token, as `muster token create` prints it: Authorization: ApiKey …")
 }
 
 /// Returns the key in the session cookie. A malformed cookie counts as none, as after a log-out.

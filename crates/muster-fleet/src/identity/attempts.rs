@@ -166,7 +166,7 @@ mod tests {
                 attempts.failed("ann", address(n), at(2));
             }
         }
-        assert!(!attempts.may_try("ann", address(1), at(3)));
+        assert!(!attempts.may_try("ann", address(50), at(3)));
         assert!(attempts.may_try("ann", address(250), at(3)), "where the owner logged in before");
         assert!(attempts.may_try("ann", address(251), at(3)), "a new address may try once");
         assert!(!attempts.may_try("ann", address(251), at(4)), "and then waits");

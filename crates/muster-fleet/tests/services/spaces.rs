@@ -1,5 +1,6 @@
 //! Isolation of spaces: objects can't be read, changed or deleted from another space.
 
+use muster_core::action::ActionType;
 use muster_core::agent::AgentDocuments;
 use muster_core::authorization::{
     Actor, AgentsForceUnenroll, AgentsRead, AgentsTag, AgentsUpgrade, BindingScope, BuiltIn, Entitlement, OpContext,
@@ -219,7 +220,9 @@ async fn a_caller_with_a_limited_scope_sees_the_part_of_an_action_within_it() {
     let operator = limited(BuiltIn::UpgradeOperator, only(&policy));
     let question = ActionListQuery::default();
     let listed = actions.list(&operator.grant().unwrap(), &question, ALL).await.unwrap();
-    let shown: Vec<_> = listed.items.iter().map(|view| (&view.action.id, view.action.total, view.created)).collect();
+    // Without the revisions of the caller's policy, which are listed too.
+    let actions_only = listed.items.iter().filter(|view| view.action.kind == ActionType::RequestDiagnostics);
+    let shown: Vec<_> = actions_only.map(|view| (&view.action.id, view.action.total, view.created)).collect();
     assert_eq!(shown, [(&own.id, 1, 1), (&wide.id, 1, 1)], "no action for others only, and no other targets");
     assert!(is_not_found(actions.find_listed(&operator, foreign.id.as_str()).await));
     let found = actions.find_listed(&operator, wide.id.as_str()).await.unwrap();

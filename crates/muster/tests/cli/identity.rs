@@ -54,12 +54,14 @@ fn a_token_works_over_tcp_until_it_is_revoked() {
     assert_eq!(revoked.code, 4, "{}", revoked.err);
     assert!(revoked.err.contains("the token is revoked"), "{}", revoked.err);
     assert_eq!(json(&["token", "list", "--owner", "cli-token"])[0]["active"], false);
+    assert!(ok(&["token", "list", "--all"]).contains("of the test"));
 }
 
 #[test]
 fn a_user_gets_a_password_by_a_link_or_from_an_administrator() {
     ok(&["user", "create", "cli-ann", "--full-name", "Ann Lee"]);
-    let link = json(&["user", "setup-link", "cli-ann"]);
+    let link = ok(&["user", "setup-link", "cli-ann", "--output", "json"]);
+    let link: Value = serde_json::from_str(&link).unwrap();
     let token = link["token"].as_str().unwrap();
     let set = typing(PASSWORD, &["user", "setup", token, "--password-stdin"]);
     assert_eq!((set.code, set.out.as_str()), (0, "cli-ann: password set\n"), "{}", set.err);
@@ -73,9 +75,11 @@ fn a_user_gets_a_password_by_a_link_or_from_an_administrator() {
     assert!(fails(2, &["user", "reset-password", "cli-ann"]).contains("--password-stdin"));
     assert_eq!(json(&["user", "show", "cli-ann"])["has_password"], true);
     ok(&["user", "lock", "cli-ann"]);
+    assert!(!ok(&["user", "list", "--service-accounts"]).contains("cli-ann"));
     let table = ok(&["user", "list"]);
     assert!(table.lines().any(|line| line.starts_with("cli-ann") && line.contains("locked")), "{table}");
     ok(&["user", "unlock", "cli-ann"]);
+    ok(&["user", "delete", "cli-ann", "--dry-run"]);
     ok(&["user", "delete", "cli-ann", "--yes"]);
     fails(3, &["user", "show", "cli-ann"]);
     assert!(fails(6, &["user", "delete", "admin", "--yes"]).contains("nobody who can administer"));
@@ -83,9 +87,21 @@ fn a_user_gets_a_password_by_a_link_or_from_an_administrator() {
 
 #[test]
 fn roles_and_spaces_are_managed() {
-    let role = json(&["role", "create", "Cli Tagger", "--privilege", "agents.read", "--privilege", "agents.tag"]);
+    let role = json(&[
+        "role",
+        "create",
+        "Cli Tagger",
+        "--description",
+        "Tags",
+        "--privilege",
+        "agents.read",
+        "--privilege",
+        "agents.tag",
+    ]);
     assert_eq!(role["id"], "cli-tagger");
-    let role = json(&["role", "update", "cli-tagger", "--privilege", "agents.read"]);
+    let change = ["--privilege", "agents.read", "--description", "Reads", "--output", "json"];
+    let role = ok(&[&["role", "update", "cli-tagger"], &change[..]].concat());
+    let role: Value = serde_json::from_str(&role).unwrap();
     assert_eq!((&role["name"], &role["privileges"]), (&"Cli Tagger".into(), &serde_json::json!(["agents.read"])));
     fails(2, &["role", "create", "x", "--privilege", "agents.rule"]);
     fails(6, &["role", "delete", "helpdesk", "--yes"]);
@@ -95,10 +111,17 @@ fn roles_and_spaces_are_managed() {
     let binding = json(&[&["role", "bind", "cli-tagger", "--user", "cli-bob"], &place[..]].concat());
     let shown = ok(&["role", "bindings", "--user", "cli-bob"]);
     assert!(shown.contains("space cli-lab, tags web"), "{shown}");
+    ok(&["role", "bind", "helpdesk", "--group", "cli-ops", "--in-space", "default", "--policy", "some-policy"]);
+    let shown = ok(&["role", "bindings", "--output", "wide"]);
+    assert!(shown.contains("cli-ops") && shown.contains("space default, policies some-policy"), "{shown}");
     fails(6, &["role", "delete", "cli-tagger", "--yes"]);
+    ok(&["role", "unbind", binding["id"].as_str().unwrap(), "--dry-run"]);
     ok(&["role", "unbind", binding["id"].as_str().unwrap(), "--yes"]);
+    ok(&["role", "delete", "cli-tagger", "--dry-run"]);
     ok(&["role", "delete", "cli-tagger", "--yes"]);
-    assert_eq!(json(&["space", "update", "cli-lab", "--name", "Lab"])["name"], "Lab");
+    let change = ["--name", "Lab", "--description", "of the test", "--output", "yaml"];
+    let space = ok(&[&["space", "update", "cli-lab"], &change[..]].concat());
+    assert!(space.contains("name: Lab") && space.contains("description: of the test"), "{space}");
     fails(2, &["space", "create", "Upper"]);
     fails(6, &["space", "delete", "default", "--yes"]);
     let policy = json(&["policy", "create", "in-the-lab", "--space", "cli-lab"]);
