@@ -88,7 +88,7 @@ fn uses_system(text: &str) -> bool {
     let lines: Vec<&str> = text.lines().collect();
     let product = &lines[..test_module(&lines)];
     product.iter().filter(|line| !line.trim_start().starts_with("//")).any(|line| {
-        let code = line.replace("Actor::System", "");
+        let code = line.replace("Actor::System", "").replace("BindingScope::System", "");
         code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "System")
     })
 }
