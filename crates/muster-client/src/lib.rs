@@ -11,6 +11,7 @@ mod code;
 mod enrollment_keys;
 mod error;
 mod files;
+mod identity;
 mod nodes;
 mod outputs;
 mod policies;
@@ -24,6 +25,7 @@ mod tests;
 pub use bulk::Bulk;
 pub use code::ErrorCode;
 pub use error::{Error, Failure};
+pub use identity::Account;
 pub use muster_protocol::management as types;
 pub use transport::{Client, HttpOptions};
 

@@ -99,6 +99,12 @@ impl Client {
         self.path(space.chain(["api", "fleet"]).chain(segments.iter().copied()))
     }
 
+    /// Returns a URL under `/api/v1`, with each segment escaped.
+    pub(crate) fn v1_url(&self, segments: &[&str]) -> Result<Url> {
+        let space = self.space.iter().flat_map(|space| ["s", space.as_str()]);
+        self.path(space.chain(["api", "v1"]).chain(segments.iter().copied()))
+    }
+
     pub(crate) fn path<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Result<Url> {
         // The path of the base URL is kept as a prefix, because the API may be behind a reverse proxy.
         let mut url = self.base.clone();

@@ -26,6 +26,12 @@ pub struct AuditEvent {
     pub subject: String,
     /// Details, as a JSON object without secrets.
     pub detail: serde_json::Value,
+    /// The address from which the request came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The reason that the actor gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Position in a chain, counted from 1, with the hash of the event there.
@@ -61,6 +67,8 @@ impl AuditEvent {
             action: SEAL.into(),
             subject: format!("audit:{chain}"),
             detail: serde_json::json!({ "heads": heads }),
+            address: None,
+            reason: None,
         }
     }
 

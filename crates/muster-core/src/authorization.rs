@@ -69,10 +69,38 @@ impl fmt::Display for Actor {
     }
 }
 
+impl Actor {
+    /// Returns the user, for a user and for the tokens of one.
+    pub fn user(&self) -> Option<&crate::id::UserId> {
+        match self {
+            Self::User(id) | Self::Token { owner: id, .. } => Some(id),
+            Self::System | Self::Local { .. } | Self::Agent(_) => None,
+        }
+    }
+}
+
+/// Where a request comes from: what audit events contain of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The caller.
+    pub actor: Actor,
+    /// Its address; `None` for a user of this host.
+    pub address: Option<Arc<str>>,
+    /// The reason that it gave.
+    pub reason: Option<Arc<str>>,
+}
+
+impl Origin {
+    /// Creates the origin of a request without an address and a reason.
+    pub const fn of(actor: Actor) -> Self {
+        Self { actor, address: None, reason: None }
+    }
+}
+
 /// Context of an operation: the caller, the space, the entitlements, and whether it is a dry run.
 #[derive(Clone, Debug)]
 pub struct OpContext {
-    actor: Actor,
+    origin: Origin,
     space: SpaceId,
     entitlements: Arc<[Entitlement]>,
     dry_run: bool,
@@ -101,7 +129,8 @@ impl OpContext {
 
     /// Creates the context of a caller with these entitlements.
     pub fn entitled(actor: Actor, entitlements: impl Into<Arc<[Entitlement]>>) -> Self {
-        Self { actor, space: SpaceId::default(), entitlements: entitlements.into(), dry_run: false }
+        let origin = Origin::of(actor);
+        Self { origin, space: SpaceId::default(), entitlements: entitlements.into(), dry_run: false }
     }
 
     /// Creates a context with a single privilege.
@@ -122,9 +151,27 @@ impl OpContext {
         Self { dry_run, ..self }
     }
 
+    /// Returns the context with the address and the reason of the request.
+    #[must_use]
+    pub fn coming_from(self, address: Option<Arc<str>>, reason: Option<Arc<str>>) -> Self {
+        Self { origin: Origin { address, reason, ..self.origin }, ..self }
+    }
+
+    /// Returns the context with a reason, if one is given here.
+    #[must_use]
+    pub fn because(self, reason: Option<&str>) -> Self {
+        let reason = reason.map(Arc::from).or(self.origin.reason);
+        Self { origin: Origin { reason, ..self.origin }, ..self }
+    }
+
     /// The caller.
     pub fn actor(&self) -> &Actor {
-        &self.actor
+        &self.origin.actor
+    }
+
+    /// Where the request comes from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// The space in which the caller acts.
@@ -147,12 +194,39 @@ impl OpContext {
         // The grant has a copy of the space and of the dry run, so that an operation can't combine the privilege of one
         // request with the space of another.
         Ok(Grant {
-            actor: self.actor.clone(),
+            origin: self.origin.clone(),
             space: self.space.clone(),
             scope: self.scope_of(P::NAME).ok_or(Forbidden(P::NAME))?,
             dry_run: self.dry_run,
             privilege: PhantomData,
         })
+    }
+
+    /// Returns the privileges that the caller has anywhere.
+    pub fn privileges(&self) -> PrivilegeSet {
+        self.entitlements.iter().fold(PrivilegeSet::default(), |all, one| all.with(one.privileges))
+    }
+
+    /// Returns the privileges that the caller has in the space, or in a part of it.
+    pub fn privileges_in_space(&self) -> PrivilegeSet {
+        PrivilegeName::ALL.iter().copied().filter(|name| self.scope_of(*name).is_some()).collect()
+    }
+
+    /// The entitlements.
+    pub fn entitlements(&self) -> &[Entitlement] {
+        &self.entitlements
+    }
+
+    /// Returns the privileges among these entitlements that the caller does not have itself. Nobody may act for, or lock
+    /// out, somebody with more privileges.
+    pub fn lacks_of(&self, entitlements: &[Entitlement]) -> PrivilegeSet {
+        let missing = entitlements.iter().map(|one| self.lacks(one.privileges, &one.scope));
+        missing.fold(PrivilegeSet::default(), PrivilegeSet::with)
+    }
+
+    /// Checks that the caller has a privilege for anything in the space.
+    pub fn check(&self, privilege: PrivilegeName) -> Result<(), Forbidden> {
+        self.scope_of(privilege).map(drop).ok_or(Forbidden(privilege))
     }
 
     fn scope_of(&self, privilege: PrivilegeName) -> Option<Scope> {
@@ -179,7 +253,7 @@ impl OpContext {
 
 /// Proof that the caller has the privilege `P` in its space. Only [`OpContext::grant`] can create one.
 pub struct Grant<P> {
-    actor: Actor,
+    origin: Origin,
     space: SpaceId,
     scope: Scope,
     dry_run: bool,
@@ -190,7 +264,12 @@ pub struct Grant<P> {
 impl<P> Grant<P> {
     /// Who acts.
     pub fn actor(&self) -> &Actor {
-        &self.actor
+        &self.origin.actor
+    }
+
+    /// Where the request comes from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// The space in which the caller acts.
@@ -213,7 +292,7 @@ impl<P> Grant<P> {
 impl<P> Clone for Grant<P> {
     fn clone(&self) -> Self {
         Self {
-            actor: self.actor.clone(),
+            origin: self.origin.clone(),
             space: self.space.clone(),
             scope: self.scope.clone(),
             dry_run: self.dry_run,
@@ -224,7 +303,7 @@ impl<P> Clone for Grant<P> {
 
 impl<P: Privilege> fmt::Debug for Grant<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Grant({} for {} in {})", P::NAME, self.actor, self.space)
+        write!(f, "Grant({} for {} in {})", P::NAME, self.origin.actor, self.space)
     }
 }
 

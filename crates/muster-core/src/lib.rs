@@ -30,6 +30,7 @@ pub mod error_chain;
 pub mod file;
 pub mod host;
 pub mod id;
+pub mod identity;
 pub mod lifecycle;
 pub mod output;
 pub mod output_key;

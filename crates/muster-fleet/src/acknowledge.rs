@@ -123,6 +123,8 @@ fn audit_line(agent: &AgentId, acknowledged: &Acknowledged, now: Timestamp) -> A
         action: "agent.unenroll".to_owned(),
         subject: format!("agent:{agent}"),
         detail: json!({"reason": reason}),
+        address: None,
+        reason: None,
     }
 }
 

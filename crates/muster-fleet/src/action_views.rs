@@ -112,6 +112,7 @@ impl Actions {
             without_cancels: true,
             with_policy_changes: true,
             after: question.after.clone(),
+            within: None,
         };
         let seen = self.store.seen_by(grant);
         let found = seen.actions(filter, page).await?;

@@ -46,5 +46,7 @@ fn audit_line(agent: &AgentId, report: AuditReport, now: Timestamp) -> AuditEven
         action: "agent.report_unenroll".to_owned(),
         subject: format!("agent:{agent}"),
         detail: json!({"reason": report.reason, "at": report.at.to_rfc3339_millis()}),
+        address: None,
+        reason: None,
     }
 }

@@ -125,6 +125,8 @@ impl Authentication {
         // Unvalidated input: without control characters it can't forge log lines, and it is kept short.
         let shown: String = path_id.chars().filter(|c| !c.is_control()).take(128).collect();
         let event = AuditEvent {
+            address: None,
+            reason: None,
             at: now,
             actor: holder.to_owned(),
             action: "agent.identity_mismatch".into(),

@@ -55,9 +55,12 @@
 //! ```
 
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::Deref;
 
-use muster_core::authorization::{Actor, Grant, Privilege};
+use muster_core::authorization::{Actor, Grant, OpContext, Origin, Privilege};
+use muster_core::id::UserId;
+use muster_core::{Error, ErrorKind};
 
 use super::enroll::Admission;
 use super::registry::AgentEntry;
@@ -84,11 +87,54 @@ pub(crate) struct System;
 impl System {
     /// The server's name in the audit log.
     pub(crate) const ACTOR: Actor = Actor::System;
+    /// The server as the origin of an audit event.
+    pub(crate) const ORIGIN: Origin = Origin::of(Self::ACTOR);
 }
 
 impl sealed::Sealed for System {}
 impl Authority for System {}
 impl Unscoped for System {}
+
+/// A user acting on what is its own: tokens, password, sessions. Needs no privilege.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    origin: Origin,
+    user: UserId,
+    is_dry_run: bool,
+}
+
+impl Own {
+    /// Fails for callers that are no user, such as root on the server's host.
+    pub(crate) fn of(context: &OpContext) -> Result<Self, Error> {
+        let user = context.actor().user().cloned().ok_or_else(|| {
+            Error::new(ErrorKind::Forbidden, "no_account", "this is for users, and the caller is none")
+                .remedy("name the user for whom it is meant")
+        })?;
+        Ok(Self { origin: context.origin().clone(), user, is_dry_run: context.is_dry_run() })
+    }
+
+    /// For a user that has just proved who it is.
+    pub(crate) fn proven(user: UserId, address: Option<IpAddr>) -> Self {
+        let address = address.map(|address| address.to_string().into());
+        let origin = Origin { address, ..Origin::of(Actor::User(user.clone())) };
+        Self { origin, user, is_dry_run: false }
+    }
+
+    pub(crate) fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+impl sealed::Sealed for Own {}
+impl Authority for Own {
+    fn is_dry_run(&self) -> bool {
+        self.is_dry_run
+    }
+}
 
 impl<P: Privilege> sealed::Sealed for Grant<P> {}
 impl<P: Privilege> Authority for Grant<P> {

@@ -56,6 +56,14 @@ impl Credentials {
 /// Returns the audit event, and the change that makes other nodes reload the record.
 fn writes(agent: &AgentId, action: &str, detail: serde_json::Value, now: Timestamp) -> Vec<Write> {
     let subject = format!("agent:{agent}");
-    let event = AuditEvent { at: now, actor: subject.clone(), action: action.to_owned(), subject, detail };
+    let event = AuditEvent {
+        at: now,
+        actor: subject.clone(),
+        action: action.to_owned(),
+        subject,
+        detail,
+        address: None,
+        reason: None,
+    };
     vec![Write::Audit(event), Write::Changed(Change::Agent(agent.clone()))]
 }

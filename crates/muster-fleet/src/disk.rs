@@ -2,7 +2,9 @@
 
 use muster_core::action::ActionType;
 use muster_core::file::FileStatus;
-use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, FileWrite, OutputWrite, PolicyWrite, Write};
+use muster_store::{
+    ActionWrite, AgentWrite, EnrollmentKeyWrite, FileWrite, IdentityWrite, OutputWrite, PolicyWrite, Write,
+};
 
 /// The store's disk. Called on async threads, so no method may block for long.
 pub trait Disk: Send + Sync {
@@ -22,6 +24,12 @@ pub(crate) fn is_relief(writes: &[Write]) -> bool {
     is_a_line
         || writes.iter().any(|write| match write {
             Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { .. } | EnrollmentKeyWrite::Delete { .. })
+            | Write::Identity(
+                IdentityWrite::RevokeToken { .. }
+                | IdentityWrite::EndSessions { .. }
+                | IdentityWrite::DeleteUser { .. }
+                | IdentityWrite::DeleteBinding { .. },
+            )
             | Write::Agent(AgentWrite::Delete { .. })
             | Write::Policy(PolicyWrite::Delete { .. })
             | Write::Output(OutputWrite::Delete { .. })

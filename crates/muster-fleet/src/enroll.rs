@@ -435,6 +435,8 @@ fn audit_line(enrolled: &Enrolled, key: &EnrollmentKey, now: Timestamp) -> Audit
             "agent_version": record.agent_version,
             "discarded": enrolled.discard,
         }),
+        address: None,
+        reason: None,
     }
 }
 

@@ -17,7 +17,7 @@ use muster_core::Error;
 use muster_core::error_chain::chain;
 use muster_core::file::FileStatus;
 use muster_core::time::{Clock, Timestamp};
-use muster_store::{FileWrite, LeaseName, StoreError, Write};
+use muster_store::{FileWrite, IdentityWrite, LeaseName, StoreError, Write};
 use serde_json::json;
 
 use super::actions::Actions;
@@ -46,6 +46,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const ACTIONS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Retention of uploads, complete or not, after their start (MG §2.12).
 const UPLOADS_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Retention of API tokens after their end, so that administrators see why a script fails.
+const TOKENS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Number of newest changes that are kept regardless of age.
 const CHANGES_KEPT: i64 = 100_000;
 /// Maximum time that a request for an upload may still run after the upload has expired.
@@ -99,10 +101,20 @@ impl Housekeeping {
         log_outcome("actions removed", self.collect_actions().await);
         log_outcome("rows of the change log removed", self.prune_changes(CHANGES_KEPT).await);
         log_outcome("uploads removed", self.expire_uploads().await);
+        self.expire_identities().await;
         log_outcome("expired enrollment keys removed", self.remove_expired_keys().await);
         log_outcome("corrected check-in times in the future", self.statuses.correct_future_sightings().await);
         log_outcome("inactivity timeouts corrected", self.statuses.correct_inactivity().await);
         log_outcome("unenrolled agents after the unenroll timeout", self.unenroll_unseen().await);
+    }
+
+    /// Deletes sessions and links that ended, and tokens a month after their end.
+    async fn expire_identities(&self) {
+        let now = self.clock.now();
+        let expire = IdentityWrite::Expire { now, keep_tokens_from: now.minus(TOKENS_KEPT) };
+        if let Err(error) = self.store.commit(&System, vec![expire.into()]).await {
+            tracing::warn!(%error, "housekeeping failed: sessions and tokens that ended; retrying later");
+        }
     }
 
     async fn collect_actions(&self) -> Result<u64, Error> {
@@ -145,7 +157,7 @@ impl Housekeeping {
             let now = self.clock.now();
             let writes = found.into_iter().flat_map(|upload| {
                 let detail = json!({"agent": upload.agent_id, "name": upload.name, "reason": reason});
-                let line = audit_line(&System::ACTOR, now, "file.delete", format_args!("file:{}", upload.id), detail);
+                let line = audit_line(&System::ORIGIN, now, "file.delete", format_args!("file:{}", upload.id), detail);
                 [
                     Write::File(FileWrite::UploadStatus {
                         id: upload.id,

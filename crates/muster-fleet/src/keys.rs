@@ -125,7 +125,7 @@ impl EnrollmentKeys {
         let writes = vec![
             Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(record.clone()))),
             changed(&record.id),
-            audit_line(grant.actor(), now, "enrollment_key.create", subject(&record.id), detail),
+            audit_line(grant.origin(), now, "enrollment_key.create", subject(&record.id), detail),
         ];
         self.store.commit(grant, writes).await.map_err(name_taken)?;
         Ok((record, key.token()))
@@ -163,7 +163,7 @@ impl EnrollmentKeys {
         };
         let token = self.secrets.open_token(&key.id, sealed)?;
         let line =
-            audit_line(key.grant().actor(), self.clock.now(), "enrollment_key.reveal", subject(&key.id), json!({}));
+            audit_line(key.grant().origin(), self.clock.now(), "enrollment_key.reveal", subject(&key.id), json!({}));
         // The commit comes before the response: if it fails, the token is not revealed.
         self.store.commit(key.grant(), vec![line]).await?;
         Ok((key.into_inner(), Some(token)))
@@ -173,7 +173,8 @@ impl EnrollmentKeys {
     pub async fn revoke(&self, key: &Authorized<EnrollmentKey, EnrollmentRevoke>) -> Result<(), Error> {
         let grant = key.grant();
         let now = self.clock.now();
-        let line = audit_line(grant.actor(), now, "enrollment_key.revoke", subject(&key.id), json!({"name": key.name}));
+        let line =
+            audit_line(grant.origin(), now, "enrollment_key.revoke", subject(&key.id), json!({"name": key.name}));
         let writes =
             vec![Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { id: key.id.clone(), now }), changed(&key.id), line];
         self.store.commit(grant, writes).await.map(drop).map_err(|error| gone(error, &key.id))
@@ -183,7 +184,7 @@ impl EnrollmentKeys {
     pub async fn delete(&self, key: &Authorized<EnrollmentKey, EnrollmentRevoke>) -> Result<(), Error> {
         let grant = key.grant();
         let line = audit_line(
-            grant.actor(),
+            grant.origin(),
             self.clock.now(),
             "enrollment_key.delete",
             subject(&key.id),
@@ -220,7 +221,7 @@ impl EnrollmentKeys {
             Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(record.clone()))),
             changed(&old.id),
             changed(&record.id),
-            audit_line(grant.actor(), now, "enrollment_key.replace", subject(&old.id), detail),
+            audit_line(grant.origin(), now, "enrollment_key.replace", subject(&old.id), detail),
         ];
         self.store.commit(grant, writes).await.map_err(name_taken)?;
         Ok((record, token))

@@ -26,6 +26,7 @@ pub mod fleet_keys;
 pub mod force;
 pub mod health;
 pub mod housekeeping;
+pub mod identity;
 mod inactivity;
 pub mod keys;
 mod members;
@@ -88,6 +89,14 @@ use self::credentials::Credentials;
 use self::enroll::Enrollment;
 use self::files::Files;
 use self::housekeeping::Housekeeping;
+use self::identity::bindings::Bindings;
+use self::identity::passwords::PasswordCost;
+use self::identity::roles::Roles;
+use self::identity::setup::Setup;
+use self::identity::sign_in::SignIn;
+use self::identity::spaces::Spaces;
+use self::identity::tokens::Tokens;
+use self::identity::users::Users;
 use self::keys::EnrollmentKeys;
 use self::members::Members;
 use self::nodes::Nodes;
@@ -125,6 +134,10 @@ pub struct FleetSettings {
     pub lowest_version: (u32, u32),
     /// The commit that the program was built from; empty if unknown.
     pub build_hash: String,
+    /// Cost of password hashes.
+    pub password_cost: PasswordCost,
+    /// Whether requests may authenticate with a name and a password (`auth.basic`).
+    pub accepts_basic: bool,
 }
 
 impl FleetSettings {
@@ -150,6 +163,8 @@ impl Default for FleetSettings {
             highest_version: (9, None),
             lowest_version: (7, 13),
             build_hash: String::new(),
+            password_cost: PasswordCost::default(),
+            accepts_basic: false,
         }
     }
 }
@@ -181,6 +196,13 @@ pub struct Fleet {
     server_status: ServerStatus,
     urls: Arc<ServerUrls>,
     nodes: Nodes,
+    users: Arc<Users>,
+    roles: Arc<Roles>,
+    bindings: Bindings,
+    tokens: Tokens,
+    spaces: Spaces,
+    sign_in: Arc<SignIn>,
+    setup: Setup,
     members: Arc<Members>,
     housekeeping: Arc<Housekeeping>,
     feed: Arc<ChangeFeed>,
@@ -223,6 +245,9 @@ impl Fleet {
         let actions = Arc::new(wiring.actions());
         let feed = Arc::new(wiring.feed(&statuses));
         let output_keys = Arc::new(wiring.output_keys());
+        let passwords = Arc::new(wiring.passwords());
+        let (users, roles) = (Arc::new(wiring.users(&passwords)), Arc::new(wiring.roles()));
+        let sign_in = Arc::new(wiring.sign_in(&passwords));
         Arc::new(Self {
             authentication: wiring.authentication(),
             credentials: wiring.credentials(),
@@ -238,6 +263,13 @@ impl Fleet {
             audit: wiring.audit(),
             server_status: wiring.server_status(),
             nodes: wiring.nodes(),
+            bindings: wiring.bindings(&users, &roles),
+            tokens: wiring.tokens(),
+            spaces: wiring.spaces(),
+            setup: wiring.setup(&passwords, &sign_in),
+            users,
+            roles,
+            sign_in,
             housekeeping: Arc::new(wiring.housekeeping(&actions, &statuses, &feed)),
             #[cfg(any(test, feature = "testing"))]
             inner: testing::Inner::new(inner, &wiring),
@@ -340,6 +372,46 @@ impl Fleet {
     /// The fleet's URLs.
     pub fn urls(&self) -> &ServerUrls {
         &self.urls
+    }
+
+    /// Users and service accounts.
+    pub fn users(&self) -> &Users {
+        &self.users
+    }
+
+    /// Roles.
+    pub fn roles(&self) -> &Roles {
+        &self.roles
+    }
+
+    /// Who has which role.
+    pub fn bindings(&self) -> &Bindings {
+        &self.bindings
+    }
+
+    /// API tokens.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Spaces.
+    pub fn spaces(&self) -> &Spaces {
+        &self.spaces
+    }
+
+    /// Authentication of people and scripts.
+    pub fn sign_in(&self) -> &SignIn {
+        &self.sign_in
+    }
+
+    /// The first administrator, and set-up links.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Whether requests may authenticate with a name and a password.
+    pub fn accepts_basic(&self) -> bool {
+        self.settings.accepts_basic
     }
 
     /// The servers of the fleet.

@@ -37,7 +37,7 @@ impl Agents {
         let metadata = note.user_metadata.as_ref().map(metadata_text).transpose()?;
         let (grant, id) = (agent.grant(), &agent.id);
         let detail = json!({"tags": tags, "user_provided_metadata": metadata.is_some()});
-        let line = audit_line(grant.actor(), self.clock.now(), "agent.update", format_args!("agent:{id}"), detail);
+        let line = audit_line(grant.origin(), self.clock.now(), "agent.update", format_args!("agent:{id}"), detail);
         let agents = std::slice::from_ref(id);
         let decide = |before: &AgentRecord, now| {
             let mut after = before.clone();
@@ -94,7 +94,7 @@ impl Agents {
             [
                 Write::Agent(AgentWrite::Delete { id: id.clone(), now }),
                 Write::Changed(Change::Agent(id.clone())),
-                audit_line(grant.actor(), now, "agent.delete", format!("agent:{id}"), json!({})),
+                audit_line(grant.origin(), now, "agent.delete", format!("agent:{id}"), json!({})),
             ]
         });
         self.store.commit(grant, writes.collect()).await?;

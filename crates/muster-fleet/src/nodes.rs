@@ -82,8 +82,8 @@ impl Nodes {
         write: NodeWrite,
         action: &str,
     ) -> Result<(), Error> {
-        let (actor, now) = (node.grant().actor(), self.clock.now());
-        let line = audit_line(actor, now, action, format_args!("node:{}", node.id), json!({"name": node.name}));
+        let (origin, now) = (node.grant().origin(), self.clock.now());
+        let line = audit_line(origin, now, action, format_args!("node:{}", node.id), json!({"name": node.name}));
         match self.store.commit(node.grant(), vec![Write::Node(write), line]).await {
             Ok(_) => Ok(()),
             Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("node", &node.id)),

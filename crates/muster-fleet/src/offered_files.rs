@@ -46,7 +46,7 @@ impl Files {
         let detail = json!({"agent": file.agents, "name": name, "size": file.size});
         let mut writes = vec![
             Write::File(FileWrite::InsertFile(Box::new(file.clone()))),
-            audit_line(grant.actor(), now, "file.offer", format!("file:{}", file.id), detail),
+            audit_line(grant.origin(), now, "file.offer", format!("file:{}", file.id), detail),
         ];
         // In chunks of the size of uploads, so that both are stored and streamed by the same code.
         let chunks = data.chunks(CHUNK_BYTES as usize).zip(0_i64..);
@@ -84,7 +84,7 @@ impl Files {
             created_at: now,
         };
         let detail = json!({"sha256": artifact.decoded_sha256, "size": artifact.decoded_size});
-        let line = audit_line(grant.actor(), now, "artifact.store", format!("artifact:{identifier}"), detail);
+        let line = audit_line(grant.origin(), now, "artifact.store", format!("artifact:{identifier}"), detail);
         self.store
             .commit(
                 grant,

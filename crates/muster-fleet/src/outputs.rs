@@ -141,7 +141,7 @@ impl Outputs {
             turn.write(),
             Write::Output(OutputWrite::Delete { id: output.id.clone() }),
             Write::Changed(Change::Output(output.id.clone())),
-            audit_line(grant.actor(), now, "output.delete", subject(&output), json!({"name": output.name})),
+            audit_line(grant.origin(), now, "output.delete", subject(&output), json!({"name": output.name})),
         ];
         writes.extend(secret_ids(&output.fields).into_iter().map(|id| Write::Secret(SecretWrite::Delete { id })));
         self.store.commit(grant, writes).await.map_err(refused)?;
@@ -179,7 +179,7 @@ impl Outputs {
         writes.push(Write::Output(OutputWrite::Put(Box::new(after.clone()))));
         writes.push(Write::Changed(Change::Output(after.id.clone())));
         writes.push(audit_line(
-            grant.actor(),
+            grant.origin(),
             now,
             action,
             subject(&after),
@@ -189,7 +189,7 @@ impl Outputs {
         let outputs = with(seen.outputs().await?, &after);
         // The revisions are in the same commit: an output can't change without the policies that use it. If one of them
         // no longer compiles, the whole change is rejected.
-        writes.extend(self.policies.revise_all(grant.actor(), seen, outputs, now).await?);
+        writes.extend(self.policies.revise_all(grant.origin(), seen, outputs, now).await?);
         let kept = secret_ids(&after.fields);
         let gone = secret_ids(&before.fields).into_iter().filter(|id| !kept.contains(id));
         writes.extend(gone.map(|id| Write::Secret(SecretWrite::Delete { id })));

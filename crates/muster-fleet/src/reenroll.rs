@@ -134,7 +134,7 @@ impl CheckIns {
             }
         }
         let detail = json!({"host": host.id, "action": action, "enrollment_key": key});
-        writes.push(audit_line(&System::ACTOR, now, "agent.reenroll", subject(before), detail));
+        writes.push(audit_line(&System::ORIGIN, now, "agent.reenroll", subject(before), detail));
         tracing::warn!(agent = %before.id, host_id = host.id, %action, "reenrolling another host that uses the key of this agent");
         Ok(AgentChange { record: Some(raised(next, now)), writes })
     }
@@ -163,7 +163,7 @@ impl CheckIns {
             Write::Changed(Change::EnrollmentKey(key.id.clone())),
             Write::Changed(Change::Action(action.clone())),
             audit_line(
-                &System::ACTOR,
+                &System::ORIGIN,
                 now,
                 "enrollment_key.create",
                 format!("enrollment_key:{}", key.id),
@@ -222,7 +222,7 @@ impl CheckIns {
                 "cannot reenroll another host that uses the key of this agent"
             );
             let detail = json!({"host": host.id, "reason": reason});
-            let line = audit_line(&System::ACTOR, now, "agent.reenroll_by_hand", subject(before), detail);
+            let line = audit_line(&System::ORIGIN, now, "agent.reenroll_by_hand", subject(before), detail);
             Ok(AgentChange { record: Some(raised(next, now)), writes: vec![line] })
         });
         update.await.map(drop)

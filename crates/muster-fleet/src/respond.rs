@@ -112,7 +112,7 @@ impl Responses {
             "reviewed": reviewed,
         });
         let line =
-            audit_line(grant.actor(), self.clock.now(), "agent.respond", format_args!("agent:{}", agent.id), detail);
+            audit_line(grant.origin(), self.clock.now(), "agent.respond", format_args!("agent:{}", agent.id), detail);
         self.store.commit(grant, vec![line]).await?;
         Ok(Response {
             action: revoked.filter(|_| !grant.is_dry_run()),

@@ -127,7 +127,7 @@ impl Rollouts {
         let after = next_version(after, self.clock.now());
         let mut writes = changed(&after);
         let detail = json!({"state": after.state, "waves": after.started.len()});
-        writes.push(audit_line(grant.actor(), after.updated_at, action, format_args!("rollout:{}", after.id), detail));
+        writes.push(audit_line(grant.origin(), after.updated_at, action, format_args!("rollout:{}", after.id), detail));
         self.store.commit(grant, writes).await?;
         Ok(after)
     }

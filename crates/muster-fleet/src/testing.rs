@@ -26,6 +26,7 @@ use serde_json::Value;
 use crate::authority::System;
 use crate::check_in::{CheckInInput, Poll};
 use crate::enroll::{EnrollInput, EnrolledAgent};
+use crate::identity::passwords::PasswordCost;
 use crate::output_keys::issuer::{KeyIssuer, NoIssuer};
 use crate::policy_cache::PolicyCache;
 use crate::records::Records;
@@ -116,7 +117,9 @@ pub struct Enrolled {
 
 /// Settings without jitter, so that the duration of a held poll is known.
 pub fn steady() -> FleetSettings {
-    FleetSettings { poll_jitter: Duration::ZERO, ..FleetSettings::default() }
+    // Hashes that are fast, not safe.
+    let password_cost = PasswordCost { memory: 64, passes: 1 };
+    FleetSettings { poll_jitter: Duration::ZERO, password_cost, ..FleetSettings::default() }
 }
 
 impl Default for TestFleet {

@@ -94,7 +94,7 @@ impl Files {
             return Err(Error::not_found("file", &upload.id));
         }
         let detail = json!({"agent": upload.agent_id, "name": upload.name});
-        let line = audit_line(grant.actor(), self.clock.now(), "file.download", format!("file:{}", upload.id), detail);
+        let line = audit_line(grant.origin(), self.clock.now(), "file.download", format!("file:{}", upload.id), detail);
         // Before the first byte: a bundle may contain secrets, so no download may go unrecorded.
         self.store.commit(&grant, vec![line]).await?;
         let length = u64::try_from(upload.size).unwrap_or(0);
@@ -107,7 +107,7 @@ impl Files {
         let grant = upload.grant().clone();
         let upload = upload.into_inner();
         let detail = json!({"agent": upload.agent_id, "name": upload.name});
-        let line = audit_line(grant.actor(), self.clock.now(), "file.delete", format!("file:{}", upload.id), detail);
+        let line = audit_line(grant.origin(), self.clock.now(), "file.delete", format!("file:{}", upload.id), detail);
         let status = Write::File(FileWrite::UploadStatus {
             id: upload.id,
             status: FileStatus::Deleted,

@@ -146,7 +146,7 @@ impl ServerUrls {
             tracing::warn!(before, after, "changing the external URLs of the fleet");
             let detail = json!({"before": found.urls, "after": next.urls});
             let line =
-                audit_line(&System::ACTOR, self.clock.now(), "server.external_url", "setting:external_url", detail);
+                audit_line(&System::ORIGIN, self.clock.now(), "server.external_url", "setting:external_url", detail);
             writes.push(line);
         }
         Ok(writes)

@@ -8,7 +8,9 @@ use std::time::Duration;
 use muster_core::authorization::{AuditRead, Grant, Scope};
 use muster_core::id::SpaceId;
 use muster_core::time::Clock;
-use muster_store::{AuditStore, Committed, FileStore, Resources, SettingWrite, Store, StoreError, Write};
+use muster_store::{
+    AuditStore, Committed, FileStore, IdentityStore, Resources, SettingWrite, Store, StoreError, Write,
+};
 use tokio::sync::watch;
 
 use super::authority::{Authority, System, Unscoped};
@@ -106,6 +108,11 @@ impl WatchedStore {
 
     /// Returns the audit log, which belongs to no space.
     pub fn audit(&self, _grant: &Grant<AuditRead>) -> &dyn AuditStore {
+        &*self.inner
+    }
+
+    /// Returns users, roles, tokens and spaces, which belong to no space. The caller must have authorized the access.
+    pub(crate) fn identity(&self, _by: &impl Authority) -> &dyn IdentityStore {
         &*self.inner
     }
 

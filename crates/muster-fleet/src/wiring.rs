@@ -18,6 +18,14 @@ use super::currency::Currency;
 use super::enroll::Enrollment;
 use super::files::Files;
 use super::housekeeping::Housekeeping;
+use super::identity::bindings::Bindings;
+use super::identity::passwords::Passwords;
+use super::identity::roles::Roles;
+use super::identity::setup::Setup;
+use super::identity::sign_in::SignIn;
+use super::identity::spaces::Spaces;
+use super::identity::tokens::Tokens;
+use super::identity::users::Users;
 use super::keys::EnrollmentKeys;
 use super::members::Members;
 use super::nodes::Nodes;
@@ -204,6 +212,39 @@ impl Wiring {
 
     pub(crate) fn audit(&self) -> Audit {
         Audit::new(self.store())
+    }
+
+    pub(crate) fn passwords(&self) -> Passwords {
+        Passwords::new(self.entropy(), self.settings.password_cost)
+    }
+
+    pub(crate) fn users(&self, passwords: &Arc<Passwords>) -> Users {
+        Users::new(self.store(), self.clock(), self.entropy(), Arc::clone(passwords))
+    }
+
+    pub(crate) fn roles(&self) -> Roles {
+        Roles::new(self.store(), self.clock())
+    }
+
+    pub(crate) fn bindings(&self, users: &Arc<Users>, roles: &Arc<Roles>) -> Bindings {
+        Bindings::new(self.store(), self.clock(), self.entropy(), Arc::clone(users), Arc::clone(roles))
+    }
+
+    pub(crate) fn tokens(&self) -> Tokens {
+        Tokens::new(self.store(), self.clock(), self.entropy())
+    }
+
+    pub(crate) fn spaces(&self) -> Spaces {
+        Spaces::new(self.store(), self.clock())
+    }
+
+    pub(crate) fn sign_in(&self, passwords: &Arc<Passwords>) -> SignIn {
+        SignIn::new(self.store(), self.clock(), self.entropy(), Arc::clone(passwords))
+    }
+
+    pub(crate) fn setup(&self, passwords: &Arc<Passwords>, sign_in: &Arc<SignIn>) -> Setup {
+        let (passwords, sign_in) = (Arc::clone(passwords), Arc::clone(sign_in));
+        Setup::new(self.store(), self.clock(), self.entropy(), passwords, sign_in)
     }
 
     pub(crate) fn nodes(&self) -> Nodes {

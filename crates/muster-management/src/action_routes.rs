@@ -24,6 +24,7 @@ use super::entry::Caller;
 use super::kql::Expr;
 use super::kql::rows::select_by;
 use super::query::{Paging, Query};
+use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 use muster_fleet::action_views::{ActionListQuery, ActionView};
 
@@ -35,10 +36,10 @@ const MOST_RESULTS: u32 = 1000;
 /// Endpoints for the status, results and cancellation of actions (MG §5.5, §5.7).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/agents/action_status", list),
-        Endpoint::get("/agents/actions/{action_id}", get),
-        Endpoint::get("/agents/actions/{action_id}/results", results),
-        Endpoint::post("/agents/actions/{action_id}/cancel", cancel),
+        Endpoint::get("/agents/action_status", list).needs(&[Name::AgentsRead]),
+        Endpoint::get("/agents/actions/{action_id}", get).needs(&[Name::AgentsRead]),
+        Endpoint::get("/agents/actions/{action_id}/results", results).needs(&[Name::AgentsRead]),
+        Endpoint::post("/agents/actions/{action_id}/cancel", cancel).needs(&[Name::AgentsUpgrade]),
     ]
 }
 

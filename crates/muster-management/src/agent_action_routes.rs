@@ -16,7 +16,8 @@ use super::action_requests as requests;
 use super::answer::{Answer, item};
 use super::body::Body;
 use super::endpoints::Endpoint;
-use super::entry::Caller;
+use super::entry::{Caller, checked_reason};
+use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 use muster_fleet::actions::Submitted;
 use muster_fleet::authority::Authorized;
@@ -25,16 +26,16 @@ use muster_fleet::selection::{Selected, Selection};
 /// Endpoints that create an action for one agent. Reassignment accepts PUT as well as POST.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::post("/agents/{id}/unenroll", unenroll),
-        Endpoint::post("/agents/{id}/reassign", reassign),
-        Endpoint::put("/agents/{id}/reassign", reassign),
-        Endpoint::post("/agents/{id}/upgrade", upgrade),
-        Endpoint::post("/agents/{id}/rollback", roll_back),
-        Endpoint::post("/agents/{id}/request_diagnostics", diagnostics),
-        Endpoint::post("/agents/{id}/tags", tags),
-        Endpoint::post("/agents/{id}/migrate", migrate),
-        Endpoint::post("/agents/{id}/privilege_level_change", privilege_level),
-        Endpoint::post("/agents/{id}/actions", any),
+        Endpoint::post("/agents/{id}/unenroll", unenroll).needs(&[Name::AgentsUnenroll]),
+        Endpoint::post("/agents/{id}/reassign", reassign).needs(&[Name::AgentsReassign]),
+        Endpoint::put("/agents/{id}/reassign", reassign).needs(&[Name::AgentsReassign]),
+        Endpoint::post("/agents/{id}/upgrade", upgrade).needs(&[Name::AgentsUpgrade]),
+        Endpoint::post("/agents/{id}/rollback", roll_back).needs(&[Name::AgentsUpgrade]),
+        Endpoint::post("/agents/{id}/request_diagnostics", diagnostics).needs(&[Name::DiagnosticsRequest]),
+        Endpoint::post("/agents/{id}/tags", tags).needs(&[Name::AgentsTag]),
+        Endpoint::post("/agents/{id}/migrate", migrate).needs(&[Name::AgentsMigrate]),
+        Endpoint::post("/agents/{id}/privilege_level_change", privilege_level).needs(&[Name::AgentsMigrate]),
+        Endpoint::post("/agents/{id}/actions", any).needs(&[Name::AgentsActions]),
     ]
 }
 
@@ -54,6 +55,7 @@ async fn unenroll(
     Body(body): Body<Unenroll>,
 ) -> Answer<CreatedAction> {
     let force = body.force.into();
+    let context = context.because(checked_reason(body.reason.as_deref())?);
     // Revoking is immediate and can't be undone, so it needs a privilege of its own.
     if body.revoke == Some(true) {
         let agent = fleet.agents().select::<AgentsForceUnenroll>(&context, &Selected::one(&id)?).await?;

@@ -29,6 +29,7 @@ use super::error::ApiResult;
 use super::kql::rows::{Table, select};
 use super::policy_convert::{AgentCounts, Detail, application, applied, difference, draft, policy, saved};
 use super::query::{DryRun, IfMatch, Paging, Query};
+use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 
 /// Maximum rows on a page with agent counts or full policies (MG §1.3).
@@ -37,20 +38,20 @@ const MOST_FULL_ROWS: u32 = 100;
 /// Endpoints for policies, their revisions and compiled forms (MG §1.3).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/agent_policies", list),
-        Endpoint::post("/agent_policies", create),
-        Endpoint::post("/agent_policies/_apply", apply),
-        Endpoint::post("/agent_policies/_bulk_get", bulk_get),
-        Endpoint::post("/agent_policies/delete", delete),
-        Endpoint::get("/agent_policies/{id}", get),
-        Endpoint::put("/agent_policies/{id}", update),
-        Endpoint::post("/agent_policies/{id}/copy", copy),
-        Endpoint::get("/agent_policies/{id}/full", full),
-        Endpoint::get("/agent_policies/{id}/download", download),
-        Endpoint::get("/agent_policies/{id}/revisions", revisions),
-        Endpoint::get("/agent_policies/{id}/revisions/{revision}", revision),
-        Endpoint::get("/agent_policies/{id}/diff", diff),
-        Endpoint::post("/agent_policies/{id}/rollback", roll_back),
+        Endpoint::get("/agent_policies", list).needs(&[Name::PoliciesRead]),
+        Endpoint::post("/agent_policies", create).needs(&[Name::PoliciesCreate]),
+        Endpoint::post("/agent_policies/_apply", apply).needs(&[Name::PoliciesUpdate, Name::PoliciesRead]),
+        Endpoint::post("/agent_policies/_bulk_get", bulk_get).needs(&[Name::PoliciesRead]),
+        Endpoint::post("/agent_policies/delete", delete).needs(&[Name::PoliciesDelete]),
+        Endpoint::get("/agent_policies/{id}", get).needs(&[Name::PoliciesRead]),
+        Endpoint::put("/agent_policies/{id}", update).needs(&[Name::PoliciesUpdate, Name::PoliciesRead]),
+        Endpoint::post("/agent_policies/{id}/copy", copy).needs(&[Name::PoliciesCreate]),
+        Endpoint::get("/agent_policies/{id}/full", full).needs(&[Name::PoliciesRead]),
+        Endpoint::get("/agent_policies/{id}/download", download).needs(&[Name::PoliciesRead]),
+        Endpoint::get("/agent_policies/{id}/revisions", revisions).needs(&[Name::PoliciesRead]),
+        Endpoint::get("/agent_policies/{id}/revisions/{revision}", revision).needs(&[Name::PoliciesRead]),
+        Endpoint::get("/agent_policies/{id}/diff", diff).needs(&[Name::PoliciesRead]),
+        Endpoint::post("/agent_policies/{id}/rollback", roll_back).needs(&[Name::PoliciesUpdate, Name::PoliciesRead]),
     ]
 }
 

@@ -26,6 +26,7 @@ use super::entry::Caller;
 use super::kql::agents as kql;
 use super::query::{Paging, Query};
 use super::{convert, cursor};
+use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 use muster_fleet::agent_views::{AgentListQuery, Rows};
 use muster_fleet::membership::AgentNote;
@@ -33,15 +34,15 @@ use muster_fleet::membership::AgentNote;
 /// Endpoints for lists, details, tags and status counts of agents (MG §1.2).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/agents", list),
-        Endpoint::post("/agents", of_actions),
-        Endpoint::post("/agents/_bulk_get", bulk_get),
-        Endpoint::get("/agents/tags", tags),
-        Endpoint::get("/agents/available_versions", available_versions),
-        Endpoint::get("/agents/{id}", get),
-        Endpoint::put("/agents/{id}", update),
-        Endpoint::delete("/agents/{id}", delete),
-        Endpoint::get("/agent_status", status),
+        Endpoint::get("/agents", list).needs(&[Name::AgentsRead]),
+        Endpoint::post("/agents", of_actions).needs(&[Name::AgentsRead]),
+        Endpoint::post("/agents/_bulk_get", bulk_get).needs(&[Name::AgentsRead]),
+        Endpoint::get("/agents/tags", tags).needs(&[Name::AgentsRead]),
+        Endpoint::get("/agents/available_versions", available_versions).needs(&[Name::AgentsRead]),
+        Endpoint::get("/agents/{id}", get).needs(&[Name::AgentsRead]),
+        Endpoint::put("/agents/{id}", update).needs(&[Name::AgentsTag, Name::AgentsRead]),
+        Endpoint::delete("/agents/{id}", delete).needs(&[Name::AgentsPurge]),
+        Endpoint::get("/agent_status", status).needs(&[Name::AgentsRead]),
     ]
 }
 

@@ -16,12 +16,16 @@ use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::query::{Paging, Query};
+use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 use muster_fleet::audit_log::{self, AuditLine, AuditQuery};
 
 /// Endpoints for the audit log (M25).
 pub fn endpoints() -> Vec<Endpoint> {
-    vec![Endpoint::get("/audit", list), Endpoint::get("/audit/_verify", verify)]
+    vec![
+        Endpoint::get("/audit", list).needs(&[Name::AuditRead]),
+        Endpoint::get("/audit/_verify", verify).needs(&[Name::AuditRead]),
+    ]
 }
 
 async fn list(
@@ -63,6 +67,8 @@ fn event(line: AuditLine) -> AuditEvent {
         action: line.event.action,
         subject: line.event.subject,
         detail: line.event.detail,
+        address: line.event.address,
+        reason: line.event.reason,
         hash: hex(&line.hash),
     }
 }

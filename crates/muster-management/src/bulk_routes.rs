@@ -22,8 +22,9 @@ use super::action_requests as requests;
 use super::answer::Answer;
 use super::body::Body;
 use super::endpoints::Endpoint;
-use super::entry::Caller;
+use super::entry::{Caller, checked_reason};
 use super::selector::selected;
+use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 use muster_fleet::actions::Submitted;
 
@@ -34,16 +35,16 @@ const MAX_BODY: usize = 2 << 20;
 /// Endpoints that act on many agents.
 pub fn endpoints() -> Vec<Endpoint> {
     let endpoints = [
-        Endpoint::post("/agents/bulk_unenroll", unenroll),
-        Endpoint::post("/agents/bulk_reassign", reassign),
-        Endpoint::post("/agents/bulk_upgrade", upgrade),
-        Endpoint::post("/agents/bulk_rollback", roll_back),
-        Endpoint::post("/agents/bulk_request_diagnostics", diagnostics),
-        Endpoint::post("/agents/bulk_update_agent_tags", tags),
-        Endpoint::post("/agents/bulk_migrate", migrate),
-        Endpoint::post("/agents/bulk_privilege_level_change", privilege_level),
-        Endpoint::post("/agents/bulk_actions", any),
-        Endpoint::post("/agents/bulk_delete", delete),
+        Endpoint::post("/agents/bulk_unenroll", unenroll).needs(&[Name::AgentsUnenroll]),
+        Endpoint::post("/agents/bulk_reassign", reassign).needs(&[Name::AgentsReassign]),
+        Endpoint::post("/agents/bulk_upgrade", upgrade).needs(&[Name::AgentsUpgrade]),
+        Endpoint::post("/agents/bulk_rollback", roll_back).needs(&[Name::AgentsUpgrade]),
+        Endpoint::post("/agents/bulk_request_diagnostics", diagnostics).needs(&[Name::DiagnosticsRequest]),
+        Endpoint::post("/agents/bulk_update_agent_tags", tags).needs(&[Name::AgentsTag]),
+        Endpoint::post("/agents/bulk_migrate", migrate).needs(&[Name::AgentsMigrate]),
+        Endpoint::post("/agents/bulk_privilege_level_change", privilege_level).needs(&[Name::AgentsMigrate]),
+        Endpoint::post("/agents/bulk_actions", any).needs(&[Name::AgentsActions]),
+        Endpoint::post("/agents/bulk_delete", delete).needs(&[Name::AgentsPurge]),
     ];
     endpoints.into_iter().map(|endpoint| endpoint.taking(MAX_BODY)).collect()
 }
@@ -96,6 +97,7 @@ async fn unenroll(
     Body(body): Body<BulkUnenroll>,
 ) -> Answer<BulkAnswer> {
     let force = body.force.into();
+    let context = context.because(checked_reason(body.reason.as_deref())?);
     if body.revoke == Some(true) {
         let (context, agents) = act_on!(fleet, context, body, AgentsForceUnenroll);
         return created(&context, &fleet.actions().force_unenroll(&agents, force).await?);

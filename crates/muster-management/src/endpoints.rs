@@ -4,28 +4,47 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::handler::Handler;
 use axum::http::{Method, StatusCode, Uri};
-use axum::response::Response;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{self, MethodRouter};
+use muster_core::Error;
+use muster_core::authorization::{OpContext, PrivilegeName};
 
-use super::error::http_error;
+use super::error::{ApiError, http_error};
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, audit, bulk_routes, enrollment_keys, files,
-    nodes, outputs, refused, respond, rollouts,
+    identity, nodes, outputs, refused, respond, rollouts,
 };
 use muster_fleet::Fleet;
 
 /// Maximum length of a JSON body, bytes.
 const MAX_BODY: usize = 8 << 20;
 
+/// What a caller needs to use an endpoint. Services check privileges themselves; this is for documentation, and for the
+/// test that tries each endpoint with each kind of credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Not stated, which a test rejects.
+    Unstated,
+    /// No credentials.
+    Nothing,
+    /// Credentials, and no privilege: the endpoint is about what is the caller's own.
+    Credentials,
+    /// All of these privileges.
+    Privileges(&'static [PrivilegeName]),
+}
+
 /// A route.
 pub struct Endpoint {
     /// The method.
     pub method: Method,
-    /// The path below `/api/fleet`.
+    /// The path below `/api/fleet`, or `/v1/…` for `/api/v1/…`.
     pub path: &'static str,
+    /// What a caller needs.
+    pub needs: Needs,
     handler: MethodRouter<Arc<Fleet>>,
 }
 
@@ -39,7 +58,7 @@ macro_rules! methods {
                     H: Handler<T, Arc<Fleet>>,
                     T: 'static,
                 {
-                    Self { method: Method::$method, path, handler: routing::$name(handler) }
+                    Self { method: Method::$method, path, needs: Needs::Unstated, handler: routing::$name(handler) }
                 }
             )*
         }
@@ -49,6 +68,29 @@ macro_rules! methods {
 methods!(get GET post POST put PUT delete DELETE);
 
 impl Endpoint {
+    /// States the privileges that a caller needs.
+    #[must_use]
+    pub fn needs(self, privileges: &'static [PrivilegeName]) -> Self {
+        Self { needs: Needs::Privileges(privileges), ..self }
+    }
+
+    /// States that every authenticated caller may use it.
+    #[must_use]
+    pub fn for_everybody(self) -> Self {
+        Self { needs: Needs::Credentials, ..self }
+    }
+
+    /// States that it needs no credentials.
+    #[must_use]
+    pub fn public(self) -> Self {
+        Self { needs: Needs::Nothing, ..self }
+    }
+
+    /// Returns the path of the endpoint in the default space.
+    pub fn url(&self) -> String {
+        outer(self.path)
+    }
+
     /// Sets the maximum length of a body, bytes.
     #[must_use]
     pub fn taking(self, bytes: usize) -> Self {
@@ -72,13 +114,44 @@ pub fn all() -> Vec<Endpoint> {
         refused::endpoints(),
         audit::endpoints(),
         nodes::endpoints(),
+        identity::endpoints(),
     ];
     families.into_iter().flatten().collect()
 }
 
+// Services check the privileges again, with the object. Here, the check precedes the body, and an endpoint that needs two
+// privileges cannot fail for the second one after it has changed something.
+/// Admits a request whose caller has what the endpoint needs.
+async fn permit(needs: Needs, request: Request, next: Next) -> Response {
+    let context = request.extensions().get::<OpContext>();
+    let checked = match (needs, context) {
+        (Needs::Nothing, _) | (Needs::Credentials, Some(_)) => Ok(()),
+        (Needs::Privileges(all), Some(context)) => {
+            all.iter().try_for_each(|name| context.check(*name)).map_err(Error::from)
+        }
+        (Needs::Unstated, _) | (_, None) => {
+            Err(Error::internal("an endpoint without stated needs, or outside the entry"))
+        }
+    };
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(error) => ApiError(error).into_response(),
+    }
+}
+
+/// Returns the path of an inner path.
+fn outer(path: &str) -> String {
+    let is_v1 = path.strip_prefix("/v1").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if is_v1 { format!("/api{path}") } else { format!("/api/fleet{path}") }
+}
+
 /// Creates the router for paths below `/api/fleet`.
 pub fn router(fleet: Arc<Fleet>) -> Router {
-    let routes = all().into_iter().fold(Router::new(), |router, one| router.route(one.path, one.handler));
+    let routes = all().into_iter().fold(Router::new(), |router, one| {
+        let Endpoint { path, needs, handler, .. } = one;
+        let check = from_fn(move |request: Request, next: Next| permit(needs, request, next));
+        router.route(path, handler.route_layer(check))
+    });
     routes
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
@@ -88,10 +161,10 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
 
 // Fallbacks of our own, because axum's responses have no body and clients parse the error format.
 async fn no_such_route(uri: Uri) -> Response {
-    http_error(StatusCode::NOT_FOUND, "no_such_route", format!("there is no /api/fleet{}", uri.path()))
+    http_error(StatusCode::NOT_FOUND, "no_such_route", format!("there is no {}", outer(uri.path())))
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> Response {
-    let message = format!("/api/fleet{} does not support {method}", uri.path());
+    let message = format!("{} does not support {method}", outer(uri.path()));
     http_error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }

@@ -23,6 +23,7 @@ use super::entry::Caller;
 use super::kql::rows::{Table, select};
 use super::query::{DryRun, Paging, Query};
 use super::{convert, cursor, kql};
+use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 use muster_fleet::keys::NewEnrollmentKey;
 
@@ -30,11 +31,11 @@ use muster_fleet::keys::NewEnrollmentKey;
 pub fn endpoints() -> Vec<Endpoint> {
     let of = |keys: &'static str, key: &'static str, replace: &'static str| {
         [
-            Endpoint::get(keys, list),
-            Endpoint::post(keys, create),
-            Endpoint::get(key, get),
-            Endpoint::delete(key, delete),
-            Endpoint::post(replace, replace_one),
+            Endpoint::get(keys, list).needs(&[Name::EnrollmentRead]),
+            Endpoint::post(keys, create).needs(&[Name::EnrollmentCreate]),
+            Endpoint::get(key, get).needs(&[Name::EnrollmentReveal]),
+            Endpoint::delete(key, delete).needs(&[Name::EnrollmentRevoke]),
+            Endpoint::post(replace, replace_one).needs(&[Name::EnrollmentRevoke, Name::EnrollmentCreate]),
         ]
     };
     let ours = of("/enrollment_api_keys", "/enrollment_api_keys/{id}", "/enrollment_api_keys/{id}/replace");

@@ -1,25 +1,45 @@
-//! Entry of a request: its space, its caller and its API version. Inner routes see paths below `/api/fleet`.
+//! Entry of a request: its space, its caller and its API version. Inner routes see paths below `/api/fleet`, and `/v1/…` for
+//! paths below `/api/v1`.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 
 use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header::USER_AGENT;
 use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderValue, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::id::SpaceId;
 use muster_core::{Error, ErrorKind};
+use muster_fleet::identity::sign_in::Presented;
+use muster_fleet::refusals::Refused;
 use muster_protocol::management::envelope::API_VERSION;
+use percent_encoding::percent_decode_str;
 
+use super::credentials;
+use super::endpoints::{self, Needs};
 use super::error::{ApiError, ApiResult};
 use muster_fleet::Fleet;
 use muster_listen::reply::{ListenerKind, Peer};
 
 const VERSION_HEADER: &str = "elastic-api-version";
-/// The only space until spaces can be created.
+/// Header with the reason for a change, which goes into the audit log. Percent-encoded, because headers are ASCII.
+const REASON_HEADER: &str = "muster-reason";
+/// Maximum length of a reason, bytes.
+const MAX_REASON: usize = 500;
+/// The space of paths without one.
 const DEFAULT_SPACE: &str = "default";
+/// Beginning of inner paths of `/api/v1`.
+const V1: &str = "/v1";
+
+/// Endpoints that need no credentials.
+static PUBLIC: LazyLock<Vec<(Method, &'static str)>> = LazyLock::new(|| {
+    let all = endpoints::all().into_iter();
+    all.filter(|one| one.needs == Needs::Nothing).map(|one| (one.method, one.path)).collect()
+});
 
 /// The caller's context. Every handler takes it as an argument, since services can't be called without it.
 pub struct Caller(pub OpContext);
@@ -34,57 +54,169 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
+/// The connection of a request, also of one without a caller.
+#[derive(Clone, Debug)]
+pub struct Connection(Option<Peer>);
+
+impl Connection {
+    /// The address of the client; `None` for a user of this host.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.0.as_ref()?.address.map(|address| address.ip())
+    }
+
+    /// Whether it is encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.0.as_ref().is_some_and(|peer| peer.tls)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Connection {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(parts.extensions.get::<Peer>().cloned()))
+    }
+}
+
 /// Admits a request, or returns the error.
-pub async fn enter(State(_fleet): State<Arc<Fleet>>, mut request: Request, next: Next) -> Response {
-    match admit(&mut request) {
+pub async fn enter(State(fleet): State<Arc<Fleet>>, mut request: Request, next: Next) -> Response {
+    match admit(&fleet, &mut request).await {
         Ok(()) => versioned(next.run(request).await),
         Err(error) => versioned(error.into_response()),
     }
 }
 
-fn admit(request: &mut Request) -> ApiResult<()> {
+async fn admit(fleet: &Fleet, request: &mut Request) -> ApiResult<()> {
     // A path outside the API is reported as such even to unauthenticated clients: it reveals nothing.
     let (space, inner) = split_path(request.uri())?;
+    let is_public = PUBLIC.iter().any(|(method, path)| method == request.method() && *path == inner.path());
+    let connection = Connection(request.extensions_mut().remove::<Peer>());
     // Authentication comes before the version and the space, so that an unauthenticated client learns nothing about them.
-    let context = authenticate(request.extensions().get::<Peer>())?;
+    let context = match is_public {
+        true => None,
+        false => Some(authenticate(fleet, &connection, request.method(), request.headers(), &space).await?),
+    };
     check_version(request.headers().get(VERSION_HEADER))?;
-    if space != DEFAULT_SPACE {
-        return Err(Error::not_found("space", space).into());
-    }
+    let reason = reason(request.headers())?;
     *request.uri_mut() = inner;
     // axum keeps path parameters in the extensions; those of the outer route must not be visible to the inner one.
-    let peer = request.extensions_mut().remove::<Peer>();
     request.extensions_mut().clear();
-    peer.and_then(|peer| request.extensions_mut().insert(peer));
-    request.extensions_mut().insert(context.in_space(SpaceId::trusted(space)));
+    if let Some(context) = context {
+        let address = connection.ip().map(|ip| ip.to_string().into());
+        request.extensions_mut().insert(context.coming_from(address, reason));
+    }
+    if let Connection(Some(peer)) = connection {
+        request.extensions_mut().insert(peer);
+    }
     Ok(())
 }
 
-/// Returns the space, and the URI without `/s/{space}` and `/api/fleet`.
+/// Returns the space, and the inner URI: without `/s/{space}`, and without `/api/fleet` or `/api`.
 fn split_path(uri: &Uri) -> Result<(String, Uri), Error> {
     let path = uri.path();
+    let unknown = || Error::not_found("path", path);
     // `//` would become an empty id or hide the prefix, and then match a route that was not requested.
     if path.contains("//") {
-        return Err(Error::not_found("path", path));
+        return Err(unknown());
     }
     let (space, rest) = match path.strip_prefix("/s/").and_then(|rest| rest.split_once('/')) {
         // Whether the space exists is checked after authentication.
         Some((space, rest)) => (space, rest),
         None => (DEFAULT_SPACE, path.trim_start_matches('/')),
     };
-    let inner = rest
-        .strip_prefix("api/fleet")
-        .filter(|inner| inner.is_empty() || inner.starts_with('/'))
-        .ok_or_else(|| Error::not_found("path", path))?;
+    let is_below = |inner: &str, prefix: &str| {
+        inner.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let inner = match rest.strip_prefix("api/fleet") {
+        // `/api/fleet/v1/…` is no other name of `/api/v1/…`.
+        Some(inner) if is_below(inner, "") && !is_below(inner, V1) => inner,
+        Some(_) => return Err(unknown()),
+        None => rest.strip_prefix("api").filter(|inner| is_below(inner, V1)).ok_or_else(unknown)?,
+    };
     let inner = if inner.is_empty() { "/" } else { inner };
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let inner: PathAndQuery = format!("{inner}{query}").parse().map_err(|_| Error::not_found("path", path))?;
+    let inner: PathAndQuery = format!("{inner}{query}").parse().map_err(|_| unknown())?;
     Ok((space.to_owned(), Uri::from(inner)))
 }
 
-/// Identifies the caller. Root and the server's own user are administrators, over the socket only. There are no users and
-/// tokens yet.
-fn authenticate(peer: Option<&Peer>) -> Result<OpContext, Error> {
+/// Identifies the caller: by its credentials, else by the user of this host at the other end of the socket.
+async fn authenticate(
+    fleet: &Fleet,
+    connection: &Connection,
+    method: &Method,
+    headers: &HeaderMap,
+    space: &str,
+) -> Result<OpContext, Error> {
+    let no_space = || Error::not_found("space", space);
+    let refused = |shown: &str, error: &Error| record_refusal(fleet, connection, headers, shown, error);
+    let presented = credentials::presented(headers, fleet.accepts_basic());
+    let presented = presented.inspect_err(|error| refused("", error))?;
+    let Some(presented) = presented else {
+        let context = local(connection.0.as_ref())?;
+        let space = SpaceId::parse(space).map_err(|_| no_space())?;
+        let exists = fleet.spaces().exists(&space).await?;
+        return if exists { Ok(context.in_space(space)) } else { Err(no_space()) };
+    };
+    let is_change = !matches!(*method, Method::GET | Method::HEAD);
+    if matches!(presented, Presented::Session(_)) && is_change {
+        credentials::check_same_origin(headers)?;
+    }
+    // A malformed id is that of no space, and is reported like one after the credentials were verified.
+    let parsed = SpaceId::parse(space).ok();
+    let found = fleet.sign_in().authenticate(&presented, &parsed.clone().unwrap_or_default(), connection.ip()).await;
+    let context = found.inspect_err(|error| refused(&presented.shown(), error))?;
+    if let Some(peer) = &connection.0 {
+        peer.set_authenticated();
+    }
+    if parsed.is_some() { Ok(context) } else { Err(no_space()) }
+}
+
+/// Makes rejected credentials visible to administrators.
+pub fn record_refusal(fleet: &Fleet, connection: &Connection, headers: &HeaderMap, shown: &str, error: &Error) {
+    let status = match error.kind {
+        ErrorKind::Unauthenticated => 401,
+        ErrorKind::TooMany => 429,
+        // Everything else is no matter of the credentials.
+        _ => return,
+    };
+    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+    fleet.refusals().note(
+        Refused {
+            address: connection.ip().map(|ip| ip.to_string()).unwrap_or_default(),
+            agent: None,
+            key: Some(shown.to_owned()).filter(|shown| !shown.is_empty()),
+            version: agent.unwrap_or_default().to_owned(),
+            operation: "management",
+            status,
+            reason: error.code,
+            message: error.message.clone(),
+            remedy: "",
+        },
+        fleet.now(),
+    );
+}
+
+fn reason(headers: &HeaderMap) -> Result<Option<Arc<str>>, Error> {
+    let Some(value) = headers.get(REASON_HEADER) else { return Ok(None) };
+    let malformed = || Error::invalid(REASON_HEADER, "must be percent-encoded UTF-8");
+    let text = percent_decode_str(value.to_str().map_err(|_| malformed())?).decode_utf8().map_err(|_| malformed())?;
+    Ok(checked_reason(Some(&text))?.map(Arc::from))
+}
+
+/// Checks a reason for the audit log. An empty one counts as none.
+pub fn checked_reason(text: Option<&str>) -> Result<Option<&str>, Error> {
+    let text = text.map(str::trim).filter(|text| !text.is_empty());
+    if text.is_some_and(|text| text.len() > MAX_REASON || text.chars().any(char::is_control)) {
+        return Err(Error::invalid(
+            "reason",
+            format!("must have at most {MAX_REASON} bytes and no control characters"),
+        ));
+    }
+    Ok(text)
+}
+
+/// Identifies a user of this host. Root and the server's own user are administrators, over the socket only.
+fn local(peer: Option<&Peer>) -> Result<OpContext, Error> {
     let uid = peer.filter(|peer| peer.listener == ListenerKind::Socket).and_then(|peer| peer.uid);
     match uid {
         // The accept loop has checked this too. Repeated, because this decides about privileges.
@@ -94,14 +226,12 @@ fn authenticate(peer: Option<&Peer>) -> Result<OpContext, Error> {
         Some(uid) => {
             let message = format!("user {uid} of this host is not an administrator");
             Err(Error::new(ErrorKind::Forbidden, "not_an_administrator", message)
-                .remedy("run as root or as the server's own user"))
+                .remedy("run as root or as the server's own user, or use an API token"))
         }
-        None => Err(Error::new(
-            ErrorKind::Unauthenticated,
-            "unauthenticated",
-            "this address does not accept credentials yet",
-        )
-        .remedy("use the socket admin.sock in the server's data directory, as root or as the server's own user")),
+        None => Err(Error::new(ErrorKind::Unauthenticated, "unauthenticated", "this needs credentials").remedy(
+            "send an API token: Authorization: ApiKey …; or use the socket admin.sock in the server's data directory, as \
+             root or as the server's own user",
+        )),
     }
 }
 
@@ -136,7 +266,14 @@ mod tests {
         let split = |uri: &str| split_path(&uri.parse().unwrap()).unwrap();
         assert_eq!(split("/api/fleet/agents?page=1"), ("default".into(), "/agents?page=1".parse().unwrap()));
         assert_eq!(split("/s/blue/api/fleet/agents/x%20y"), ("blue".into(), "/agents/x%20y".parse().unwrap()));
+        assert_eq!(split("/api/v1/users"), ("default".into(), "/v1/users".parse().unwrap()));
+        assert_eq!(split("/s/blue/api/v1/session"), ("blue".into(), "/v1/session".parse().unwrap()));
         for odd in [
+            "/api/fleet/v1/users",
+            "/api/fleet/v1",
+            "/api/v2/users",
+            "/api/v1users",
+            "/api",
             "/s/default//agents",
             "/s/default/agents",
             "/s//api/fleet/agents",
@@ -153,12 +290,12 @@ mod tests {
     fn only_root_and_the_server_user_are_administrators_on_the_socket() {
         let own = nix::unistd::Uid::effective().as_raw();
         for uid in [0, own] {
-            assert!(authenticate(Some(&peer(ListenerKind::Socket, Some(uid)))).is_ok());
+            assert!(local(Some(&peer(ListenerKind::Socket, Some(uid)))).is_ok());
         }
-        let other_user = authenticate(Some(&peer(ListenerKind::Socket, Some(own + 12_345))));
+        let other_user = local(Some(&peer(ListenerKind::Socket, Some(own + 12_345))));
         assert_eq!(other_user.unwrap_err().kind, ErrorKind::Forbidden);
         for nobody in [None, Some(&peer(ListenerKind::Admin, Some(0))), Some(&peer(ListenerKind::Socket, None))] {
-            assert_eq!(authenticate(nobody).unwrap_err().kind, ErrorKind::Unauthenticated);
+            assert_eq!(local(nobody).unwrap_err().kind, ErrorKind::Unauthenticated);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use muster_core::policy::problem::{Problem, Problems};
@@ -60,6 +60,10 @@ impl IntoResponse for ApiError {
         let problems = problems.map(|problems| diagnostics(*problems)).unwrap_or_default();
         let body = ErrorBody { message, code: code.to_owned(), field, remedy, problems, ..ErrorBody::default() };
         let mut response = with_status(status_of(kind), body);
+        if kind == ErrorKind::Unauthenticated {
+            // Not `Basic`, for which a browser would ask the user itself.
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey"));
+        }
         if let Some(seconds) = retry_after(kind) {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(seconds));
         }

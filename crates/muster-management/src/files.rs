@@ -21,6 +21,7 @@ use super::entry::Caller;
 use super::error::{ApiError, ApiResult};
 use super::multipart::{FilePart, UNKNOWN_TYPE};
 use super::query::Query;
+use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 use muster_fleet::upload_views::{UploadState, UploadView};
 use muster_listen::reply::ReplyBody;
@@ -31,11 +32,11 @@ const MAX_FILE: usize = 100 << 20;
 /// Endpoints for uploads from agents, and for files and artifacts for agents.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/agents/{id}/uploads", list),
-        Endpoint::get("/agents/files/{file_id}/{name}", download),
-        Endpoint::delete("/agents/files/{file_id}", delete),
-        Endpoint::post("/agents/{id}/files", offer).taking(MAX_FILE),
-        Endpoint::post("/artifacts", store_artifact).taking(MAX_FILE),
+        Endpoint::get("/agents/{id}/uploads", list).needs(&[Name::DiagnosticsDownload]),
+        Endpoint::get("/agents/files/{file_id}/{name}", download).needs(&[Name::DiagnosticsDownload]),
+        Endpoint::delete("/agents/files/{file_id}", delete).needs(&[Name::DiagnosticsDownload]),
+        Endpoint::post("/agents/{id}/files", offer).needs(&[Name::AgentsActions]).taking(MAX_FILE),
+        Endpoint::post("/artifacts", store_artifact).needs(&[Name::ArtifactsWrite]).taking(MAX_FILE),
     ]
 }
 

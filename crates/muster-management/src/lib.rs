@@ -1,4 +1,4 @@
-//! The REST API under `/api/fleet` (and `/s/{space}/api/fleet`), for people, scripts and the command line.
+//! The REST API under `/api/fleet` and `/api/v1` (and `/s/{space}/api/…`), for people, scripts and the command line.
 //!
 //! [`entry`] admits a request (caller, space, API version), [`endpoints`] is the table of all routes, and each other module
 //! contains the handlers of one resource. A handler extracts its parameters, calls one service of [`muster_fleet`], and
@@ -16,12 +16,14 @@ mod audit;
 mod body;
 mod bulk_routes;
 mod convert;
+mod credentials;
 mod cursor;
 pub mod endpoints;
 mod enrollment_keys;
 mod entry;
 pub mod error;
 mod files;
+mod identity;
 pub mod kql;
 pub mod multipart;
 mod nodes;

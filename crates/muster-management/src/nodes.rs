@@ -13,13 +13,14 @@ use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::query::{DryRun, Query};
+use muster_core::authorization::PrivilegeName as Name;
 
 /// Endpoints for nodes.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/nodes", list),
-        Endpoint::post("/nodes/{id}/drain", drain),
-        Endpoint::post("/nodes/{id}/resume", resume),
+        Endpoint::get("/nodes", list).needs(&[Name::NodesRead]),
+        Endpoint::post("/nodes/{id}/drain", drain).needs(&[Name::NodesWrite]),
+        Endpoint::post("/nodes/{id}/resume", resume).needs(&[Name::NodesWrite]),
     ]
 }
 

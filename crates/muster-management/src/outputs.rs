@@ -19,18 +19,19 @@ use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::query::{Paging, Query};
+use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 use muster_fleet::outputs::OutputDraft;
 
 /// Endpoints for outputs and their health (MG §1.5).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/outputs", list),
-        Endpoint::post("/outputs", create),
-        Endpoint::get("/outputs/{id}", get),
-        Endpoint::put("/outputs/{id}", update),
-        Endpoint::delete("/outputs/{id}", delete),
-        Endpoint::get("/outputs/{id}/health", health),
+        Endpoint::get("/outputs", list).needs(&[Name::OutputsRead]),
+        Endpoint::post("/outputs", create).needs(&[Name::OutputsWrite]),
+        Endpoint::get("/outputs/{id}", get).needs(&[Name::OutputsRead]),
+        Endpoint::put("/outputs/{id}", update).needs(&[Name::OutputsWrite]),
+        Endpoint::delete("/outputs/{id}", delete).needs(&[Name::OutputsWrite]),
+        Endpoint::get("/outputs/{id}/health", health).needs(&[Name::OutputsRead]),
     ]
 }
 

@@ -12,10 +12,11 @@ use super::answer::{Answer, whole};
 use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
+use muster_core::authorization::PrivilegeName as Name;
 
 /// Endpoints for refused requests.
 pub fn endpoints() -> Vec<Endpoint> {
-    vec![Endpoint::get("/refused_requests", list)]
+    vec![Endpoint::get("/refused_requests", list).needs(&[Name::RefusalsRead])]
 }
 
 /// Lists refused requests, newest first. The table is in memory on this node and bounded, so there are no pages.

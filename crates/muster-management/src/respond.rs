@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
+use muster_core::authorization::PrivilegeName as Name;
 use muster_core::compromise::Exposure;
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
@@ -21,7 +22,12 @@ use super::query::{DryRun, Query};
 
 /// The endpoint.
 pub fn endpoints() -> Vec<Endpoint> {
-    vec![Endpoint::post("/agents/{id}/respond", respond)]
+    vec![Endpoint::post("/agents/{id}/respond", respond).needs(&[
+        Name::AgentsForceUnenroll,
+        Name::PoliciesRead,
+        Name::EnrollmentRead,
+        Name::OutputsRead,
+    ])]
 }
 
 async fn respond(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
+use muster_core::authorization::PrivilegeName as Name;
 use muster_core::authorization::{Grant, PoliciesRead, PoliciesRollout};
 use muster_core::id::AgentId;
 use muster_core::rollout::{Gate, Members, Observation, Plan, Rollout as Record, State as Phase, Subject, Wave};
@@ -32,13 +33,13 @@ const SHOWN: usize = 100;
 /// Endpoints for rollouts.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/rollouts", list),
-        Endpoint::post("/rollouts", create),
-        Endpoint::get("/rollouts/{id}", get),
-        Endpoint::post("/rollouts/{id}/pause", pause),
-        Endpoint::post("/rollouts/{id}/resume", resume),
-        Endpoint::post("/rollouts/{id}/approve", approve),
-        Endpoint::post("/rollouts/{id}/rollback", roll_back),
+        Endpoint::get("/rollouts", list).needs(&[Name::PoliciesRead]),
+        Endpoint::post("/rollouts", create).needs(&[Name::PoliciesRollout, Name::AgentsUpgrade]),
+        Endpoint::get("/rollouts/{id}", get).needs(&[Name::PoliciesRead]),
+        Endpoint::post("/rollouts/{id}/pause", pause).needs(&[Name::PoliciesRollout]),
+        Endpoint::post("/rollouts/{id}/resume", resume).needs(&[Name::PoliciesRollout]),
+        Endpoint::post("/rollouts/{id}/approve", approve).needs(&[Name::PoliciesRollout]),
+        Endpoint::post("/rollouts/{id}/rollback", roll_back).needs(&[Name::PoliciesRollout]),
     ]
 }
 

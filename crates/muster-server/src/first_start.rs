@@ -18,6 +18,8 @@ use muster_fleet::Fleet;
 pub struct FirstStart {
     /// Token of the default enrollment key, if this start created it.
     pub enrollment_token: Option<String>,
+    /// Token of the set-up link of the first administrator, if this start created that user.
+    pub setup_token: Option<String>,
     /// SHA-256 of the certificate of the fleet's own CA.
     pub ca_fingerprint: Option<String>,
     /// Path of the certificate of the fleet's own CA, unless agents connect over plain HTTP.
@@ -34,6 +36,7 @@ pub struct FirstStart {
 pub async fn prepare(fleet: &Fleet, tls: &Tls, insecure_http: bool) -> Result<FirstStart, Error> {
     Ok(FirstStart {
         enrollment_token: make(fleet).await?,
+        setup_token: fleet.setup().ensure_administrator().await?,
         // Stored now, so that it is also available when the disk is full later.
         installation: fleet.server_status().installation().await?,
         policy: fleet.policies().first_policy_name().await?,
@@ -73,18 +76,34 @@ impl FirstStart {
         push(&mut text, format_args!("\nData: {}\n", config.data_dir));
         if let Some(address) = addresses.admin {
             let scheme = if address.ip().is_loopback() { "http" } else { "https" };
-            // There are no users and tokens yet, so the API rejects all requests on this address.
             text.push_str("Management: run `muster` on this host, as root or as the user that runs the server\n");
+            push(&mut text, format_args!("REST API: {scheme}://{address}/api, for users and API tokens\n"));
             push(&mut text, format_args!("Health and metrics: {scheme}://{address}/healthz, /readyz, /metrics\n"));
         }
         if let Some(fingerprint) = &self.ca_fingerprint {
             push(&mut text, format_args!("CA fingerprint (SHA-256): {fingerprint}\n"));
+        }
+        if let Some(token) = &self.setup_token {
+            self.setup_lines(&mut text, token, addresses);
         }
         match &self.enrollment_token {
             Some(token) => self.enroll_lines(&mut text, token),
             None => push(&mut text, format_args!("{}\n", self.hint(config))),
         }
         text
+    }
+
+    fn setup_lines(&self, text: &mut String, token: &str, addresses: &ListenAddresses) {
+        let Some(address) = addresses.admin else { return };
+        let scheme = if address.ip().is_loopback() { "http" } else { "https" };
+        let (url, token) = (shell::option("--url", &format!("{scheme}://{address}")), shell::argument(token));
+        push(
+            text,
+            format_args!(
+                "\nTo set the password of the user `admin`, within an hour and once (later: muster user setup-link admin):\n  \
+                 muster user setup {token} {url}\n"
+            ),
+        );
     }
 
     /// Returns the next command to run, for later starts. It can be pasted as it is.

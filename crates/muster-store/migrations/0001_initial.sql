@@ -419,3 +419,93 @@ CREATE TABLE leases (
     number INTEGER NOT NULL
 ) STRICT;
 INSERT INTO leases (name, number) VALUES ('statuses', 0), ('housekeeping', 0), ('output_keys', 0), ('actions', 0), ('rollouts', 0);
+
+-- Tenants. The default space exists without a row, which it gets when somebody renames it.
+CREATE TABLE spaces (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    description TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+
+-- Users and service accounts.
+CREATE TABLE users (
+    id TEXT NOT NULL PRIMARY KEY,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL UNIQUE,
+    full_name TEXT NOT NULL,
+    password TEXT,
+    issuer TEXT,
+    subject TEXT,
+    locked_at INTEGER,
+    version INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    created_by TEXT NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX users_by_subject ON users (issuer, subject) WHERE issuer IS NOT NULL;
+
+-- Roles beside the built-in ones, which are in the program. Privileges are a list of their names.
+CREATE TABLE roles (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    description TEXT NOT NULL,
+    privileges TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+
+-- Who has which role, and where. Either a user or a group of the OpenID provider. The space is also part of the scope.
+CREATE TABLE bindings (
+    id TEXT NOT NULL PRIMARY KEY,
+    user_id TEXT REFERENCES users (id) ON DELETE CASCADE,
+    group_name TEXT,
+    role_id TEXT NOT NULL,
+    space TEXT,
+    scope TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    created_by TEXT NOT NULL
+) STRICT;
+CREATE INDEX bindings_by_user ON bindings (user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX bindings_by_group ON bindings (group_name) WHERE group_name IS NOT NULL;
+CREATE INDEX bindings_by_role ON bindings (role_id);
+CREATE INDEX bindings_by_space ON bindings (space) WHERE space IS NOT NULL;
+
+CREATE TABLE api_tokens (
+    id TEXT NOT NULL PRIMARY KEY,
+    key_id TEXT NOT NULL UNIQUE,
+    hash BLOB NOT NULL,
+    owner TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    privileges TEXT NOT NULL,
+    expires_at INTEGER,
+    created_at INTEGER NOT NULL,
+    created_by TEXT NOT NULL,
+    last_used_at INTEGER,
+    revoked_at INTEGER
+) STRICT;
+CREATE INDEX api_tokens_by_owner ON api_tokens (owner, created_at, id);
+CREATE INDEX api_tokens_by_creation ON api_tokens (created_at, id);
+CREATE INDEX api_tokens_by_expiration ON api_tokens (expires_at) WHERE expires_at IS NOT NULL;
+
+-- Sessions of browsers, and links with which a user sets a password once.
+CREATE TABLE sessions (
+    key_id TEXT NOT NULL PRIMARY KEY,
+    hash BLOB NOT NULL,
+    user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    group_names TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX sessions_by_user ON sessions (user_id);
+CREATE INDEX sessions_by_expiration ON sessions (expires_at);
+CREATE TABLE setup_links (
+    key_id TEXT NOT NULL PRIMARY KEY,
+    hash BLOB NOT NULL,
+    user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX setup_links_by_user ON setup_links (user_id);
+CREATE INDEX setup_links_by_expiration ON setup_links (expires_at);

@@ -183,6 +183,14 @@ pub struct Listed<T> {
     pub unreadable: u64,
 }
 
+impl<T> Listed<T> {
+    /// Converts the rows.
+    pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Listed<U> {
+        let Self { items, total, unreadable } = self;
+        Listed { items: items.into_iter().map(convert).collect(), total, unreadable }
+    }
+}
+
 /// Readable rows of a list, and the number of unreadable ones among them.
 #[derive(Clone, Debug)]
 pub struct Readable<T> {
@@ -218,6 +226,17 @@ pub struct ActionFilter {
     pub with_policy_changes: bool,
     /// After this one. The total includes all matches.
     pub after: Option<ActionCursor>,
+    /// With at least one target within this scope, in its current enrollment. Totals and counts are of these targets.
+    pub within: Option<ActionScope>,
+}
+
+/// The part of a space whose actions and policy revisions are listed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActionScope {
+    /// What targets meet.
+    pub agents: AgentCondition,
+    /// The policies whose revisions are listed.
+    pub policies: Vec<PolicyId>,
 }
 
 /// Position in a list of actions, newest first.

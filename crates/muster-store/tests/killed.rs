@@ -134,5 +134,7 @@ fn audit(id: &str) -> Write {
         action: "agent.enroll".into(),
         subject: format!("agent:{id}"),
         detail: serde_json::json!({}),
+        address: None,
+        reason: None,
     })
 }

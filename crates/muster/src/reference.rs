@@ -97,9 +97,10 @@ const HEAD: &str = "\
 
 Generated from the command definitions by `UPDATE_DOCS=1 cargo test -p muster --bins reference`; do not edit.
 
-Most commands have the form `muster NOUN VERB`. They use the REST API of [the server](configuration.md) through the Unix socket `admin.sock` in its
-data directory. Run them on the server's host, as root or as the server's user. `--url` is for connections over the network, which are not supported
-yet, because this version issues no API tokens.
+Most commands have the form `muster NOUN VERB`. They use the REST API of [the server](configuration.md) through the Unix socket `admin.sock` in
+its data directory. Run them on the server's host, as root or as the server's user. From elsewhere, use `--url` with
+`--token`, the variables `MUSTER_URL` and `MUSTER_TOKEN`, or a context (`muster context add`). Flags take precedence over variables, and these over the
+current context. `muster token create` creates a token.
 
 * **Names.** Policies and enrollment keys are specified by id or name, and agents by id or host name. An ambiguous name is an error.
 * **Output.** Commands that list or show something accept `--output table|wide|json|yaml|name`. `json` and `yaml` contain the fields of the API, and

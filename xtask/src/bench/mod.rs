@@ -7,6 +7,7 @@ mod check_in;
 mod drones;
 mod enroll;
 mod fleet;
+mod identity;
 mod machine;
 mod memory;
 mod nodes;
@@ -44,6 +45,8 @@ pub enum Figure {
     Burst,
     /// Time until a revocation is in force on another server, on PostgreSQL
     Nodes,
+    /// Requests with API tokens, while others send random ones
+    Identity,
 }
 
 /// Arguments of `bench`.
@@ -153,7 +156,8 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let wanted = |figure| args.figures.is_empty() || args.figures.contains(&figure);
     let mut table = Table::new(bench.other.as_ref().map_or("other", Other::name));
     // Enrollments come last: the start is measured on the store that they create.
-    let figures = [Figure::Rest, Figure::CheckIn, Figure::Fleet, Figure::Burst, Figure::Nodes, Figure::Enroll];
+    let figures =
+        [Figure::Rest, Figure::CheckIn, Figure::Fleet, Figure::Burst, Figure::Nodes, Figure::Identity, Figure::Enroll];
     for figure in figures {
         for engine in &engines {
             bench.engine = *engine;
@@ -166,6 +170,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
                 Figure::Fleet => fleet::measure(&bench, &mut table)?,
                 Figure::Burst => burst::measure(&bench, &mut table)?,
                 Figure::Nodes => nodes::measure(&bench, &mut table)?,
+                Figure::Identity => identity::measure(&bench, &mut table)?,
                 Figure::Enroll | Figure::Restart => enroll::measure(&bench, &mut table, false)?,
             }
         }

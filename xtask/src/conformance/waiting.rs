@@ -11,7 +11,7 @@ pub fn reason(number: Number) -> Option<&'static str> {
 
 /// What is not there yet, and the statements that wait for it.
 const WAITING: &[(List, &str, &[u16])] = &[
-    (List::Mg, "users, roles and tokens are not implemented", &[4, 7, 72, 158, 159, 161, 162, 165, 171]),
+    (List::Mg, "log-in with OpenID Connect is not implemented", &[165]),
     (List::Mg, "idempotency keys are not implemented", &[15]),
     (List::Mg, "setup is not implemented", &[16]),
     (List::Mg, "policies cannot be shared by spaces yet", &[73]),

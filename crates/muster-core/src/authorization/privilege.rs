@@ -210,6 +210,12 @@ impl PrivilegeSet {
         Self(self.0 & other.0)
     }
 
+    /// Returns the privileges that are in either set.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Returns the privileges that are in this set, but not in the other one.
     #[must_use]
     pub fn without(self, other: Self) -> Self {

@@ -59,6 +59,25 @@ impl BuiltIn {
         Self::Pipeline,
     ];
 
+    /// Returns the built-in role with this id.
+    pub fn of(id: &RoleId) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.id() == *id)
+    }
+
+    /// Returns the role as a record.
+    pub fn record(self) -> Role {
+        let (name, description) = self.texts();
+        Role {
+            id: self.id(),
+            name: name.to_owned(),
+            description: description.to_owned(),
+            privileges: self.privileges(),
+            is_built_in: true,
+            version: 0,
+            updated_at: Timestamp::from_micros(0),
+        }
+    }
+
     /// Returns the id of the role.
     pub fn id(self) -> RoleId {
         RoleId::trusted(match self {

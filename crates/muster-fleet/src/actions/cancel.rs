@@ -1,12 +1,12 @@
 //! Cancelling an action (MG §5.5).
 
-use muster_core::Error;
 use muster_core::action::{Action, ActionType};
 use muster_core::action_request::{ActionRequest, cancel_of};
 use muster_core::authorization::{Actor, AgentsUpgrade, OpContext, Privilege};
 use muster_core::change::Change;
 use muster_core::id::{ActionId, AgentId};
 use muster_core::time::Timestamp;
+use muster_core::{Error, ErrorKind};
 use muster_store::{ActionWrite, Write};
 use serde_json::json;
 
@@ -36,6 +36,11 @@ impl Actions {
     pub async fn cancel(&self, action: &Authorized<Action, AgentsUpgrade>) -> Result<Cancellation, Error> {
         let (grant, target): (_, &Action) = (action.grant(), action);
         let now = self.clock.now();
+        if !self.store.seen_by(grant).has_all_targets(target).await? {
+            let message = "the action has targets to which your role does not apply";
+            return Err(Error::new(ErrorKind::Forbidden, "targets_out_of_scope", message)
+                .remedy("ask somebody whose role applies to the whole space"));
+        }
         // Before anything is changed, because some types can't be cancelled.
         let request = cancel_request(target, grant.actor(), now)?;
         if grant.is_dry_run() {
@@ -47,7 +52,7 @@ impl Actions {
             let submitted = self.submit_checked(grant, checked, request, None).await?;
             return Ok(Cancellation { submitted, continuing });
         }
-        let line = audit_line(grant.actor(), now, "action.cancel", format!("action:{}", target.id), json!({}));
+        let line = audit_line(grant.origin(), now, "action.cancel", format!("action:{}", target.id), json!({}));
         let cancelled = Write::Action(ActionWrite::Cancel { id: target.id.clone(), now });
         // Committed before the CANCEL is created: from here on, no check-in delivers the action. In the reverse order,
         // an agent could receive the CANCEL first and the action it cancels afterwards.

@@ -118,6 +118,8 @@ fn forced_line(before: &AgentRecord, action: &Action, now: Timestamp) -> Write {
         action: "agent.unenroll".to_owned(),
         subject: format!("agent:{}", before.id),
         detail: json!({"reason": "forced", "policy": before.policy_id, "action": action.id}),
+        address: None,
+        reason: None,
     })
 }
 

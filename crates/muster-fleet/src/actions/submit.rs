@@ -109,7 +109,7 @@ impl Actions {
         writes.push(Write::Action(ActionWrite::Insert { action: Box::new(action.clone()), targets: eligible.clone() }));
         writes.extend(refused.iter().map(|(agent, reason)| refusal(&action.id, agent, reason, now)));
         let detail = created_detail(&action, eligible.len(), refused.len());
-        writes.push(audit_line(grant.actor(), now, "action.create", format!("action:{}", action.id), detail));
+        writes.push(audit_line(grant.origin(), now, "action.create", format!("action:{}", action.id), detail));
         if has_effect {
             // Announced once the records have changed. Until then, nodes must know that it exists: otherwise they would take
             // a later action for the only one that is due.

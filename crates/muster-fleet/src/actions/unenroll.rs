@@ -93,7 +93,13 @@ impl Actions {
             let mut writes: Vec<Write> =
                 open.get(&before.id).into_iter().flatten().map(|id| done(id, &before.id, now)).collect();
             let detail = json!({"reason": reason, "policy": before.policy_id});
-            writes.push(audit_line(&System::ACTOR, now, "agent.unenroll", format_args!("agent:{}", before.id), detail));
+            writes.push(audit_line(
+                &System::ORIGIN,
+                now,
+                "agent.unenroll",
+                format_args!("agent:{}", before.id),
+                detail,
+            ));
             left.insert(before.id.clone());
             AgentChange { record: Some(record), writes }
         };

@@ -164,5 +164,7 @@ fn duplicate_line(record: &AgentRecord, decision: &Decision, now: Timestamp) -> 
         action: "agent.duplicate_hosts".to_owned(),
         subject: format!("agent:{}", record.id),
         detail: serde_json::json!({"hosts": hosts, "hostname": record.hostname}),
+        address: None,
+        reason: None,
     }
 }

@@ -27,7 +27,7 @@ impl Housekeeping {
             let count = expired.len() as u64;
             let writes = expired.into_iter().flat_map(|id| {
                 let (subject, detail) = (format!("enrollment_key:{id}"), json!({"reason": "expired"}));
-                let line = audit_line(&System::ACTOR, now, "enrollment_key.delete", subject, detail);
+                let line = audit_line(&System::ORIGIN, now, "enrollment_key.delete", subject, detail);
                 let changed = Write::Changed(Change::EnrollmentKey(id.clone()));
                 [EnrollmentKeyWrite::Delete { id }.into(), changed, line]
             });

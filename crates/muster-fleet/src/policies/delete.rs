@@ -43,7 +43,7 @@ impl Policies {
         writes.extend(key_changes(seen, &policy).await?);
         writes.push(Write::Changed(Change::Policy(policy.id.clone())));
         let detail = json!({"name": policy.name});
-        writes.push(audit_line(grant.actor(), now, "policy.delete", format_args!("policy:{}", policy.id), detail));
+        writes.push(audit_line(grant.origin(), now, "policy.delete", format_args!("policy:{}", policy.id), detail));
         match self.store.commit(grant, writes).await {
             Ok(_) => Ok(policy),
             Err(StoreError::Conflict(Precondition::Changed(_))) => {

@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster_core::Error;
-use muster_core::authorization::Actor;
+use muster_core::authorization::Origin;
 use muster_core::change::Change;
 use muster_core::entropy::random_bytes;
 use muster_core::error_chain::{SharedError, chain};
@@ -63,7 +63,7 @@ impl Policies {
     /// Compiles `policy` as the revision `policy.revision`.
     pub(super) async fn revise(
         &self,
-        actor: &Actor,
+        origin: &Origin,
         seen: Scoped<'_>,
         policy: &Policy,
         now: Timestamp,
@@ -71,7 +71,7 @@ impl Policies {
         let outputs = Arc::new(seen.outputs().await?);
         let (job, mut writes) = self.job(seen, policy.clone(), outputs).await?;
         let compiled = off_thread(move || job.run()).await??;
-        writes.push(revision_write(actor, policy, compiled.policy.clone(), now));
+        writes.push(revision_write(origin, policy, compiled.policy.clone(), now));
         Ok(Revision { compiled, writes })
     }
 
@@ -98,7 +98,7 @@ impl Policies {
     /// one of them no longer compiles.
     pub(crate) async fn revise_all(
         &self,
-        actor: &Actor,
+        origin: &Origin,
         seen: Scoped<'_>,
         outputs: Vec<Output>,
         now: Timestamp,
@@ -108,7 +108,7 @@ impl Policies {
         // Every policy is compiled to see whether it changes: which outputs a policy uses depends on its configuration
         // and on the defaults. Changes of outputs are rare.
         for before in all_in(seen).await? {
-            writes.extend(self.revise_if_changed(actor, seen, &before, &outputs, now).await?);
+            writes.extend(self.revise_if_changed(origin, seen, &before, &outputs, now).await?);
         }
         Ok(writes)
     }
@@ -116,7 +116,7 @@ impl Policies {
     /// Returns the writes of a new revision if the policy now compiles to something else; else no revision writes.
     async fn revise_if_changed(
         &self,
-        actor: &Actor,
+        origin: &Origin,
         seen: Scoped<'_>,
         before: &Policy,
         outputs: &Arc<Vec<Output>>,
@@ -127,7 +127,7 @@ impl Policies {
         let compiled = off_thread(move || changed(job)).await?.map_err(|error| of_policy(before, error))?;
         if let Some(compiled) = compiled {
             log_warnings(before, &compiled.warnings);
-            writes.extend(next_revision(actor, before, compiled.policy, now));
+            writes.extend(next_revision(origin, before, compiled.policy, now));
         }
         Ok(writes)
     }
@@ -157,7 +157,7 @@ impl Policies {
         let (outputs, now) = (Arc::new(seen.outputs().await?), self.clock.now());
         // Another server may have deleted it, or brought it up to date.
         let Some(before) = seen.policy(id).await? else { return Ok(false) };
-        let mut writes = self.revise_if_changed(&System::ACTOR, seen, &before, &outputs, now).await?;
+        let mut writes = self.revise_if_changed(&System::ORIGIN, seen, &before, &outputs, now).await?;
         if writes.is_empty() {
             return Ok(false);
         }
@@ -239,14 +239,18 @@ fn changed(mut job: Job) -> Result<Option<Compiled>, CompileError> {
     Ok(is_new.then_some(compiled))
 }
 
-fn next_revision(actor: &Actor, before: &Policy, compiled: Value, now: Timestamp) -> [Write; 4] {
-    let after =
-        Policy { revision: before.revision + 1, updated_at: now, updated_by: actor.to_string(), ..before.clone() };
+fn next_revision(origin: &Origin, before: &Policy, compiled: Value, now: Timestamp) -> [Write; 4] {
+    let after = Policy {
+        revision: before.revision + 1,
+        updated_at: now,
+        updated_by: origin.actor.to_string(),
+        ..before.clone()
+    };
     let detail = json!({"revision": after.revision, "because": "an output or a server setting that the policy uses has changed"});
     [
-        revision_write(actor, &after, compiled, now),
+        revision_write(origin, &after, compiled, now),
         Write::Changed(Change::Policy(after.id.clone())),
-        audit_line(actor, now, "policy.revise", format_args!("policy:{}", after.id), detail),
+        audit_line(origin, now, "policy.revise", format_args!("policy:{}", after.id), detail),
         Write::Policy(PolicyWrite::Update {
             before_revision: before.revision,
             before_updated_at: before.updated_at,
@@ -261,12 +265,12 @@ fn of_policy(policy: &Policy, error: CompileError) -> Error {
     error
 }
 
-fn revision_write(actor: &Actor, policy: &Policy, compiled: Value, now: Timestamp) -> Write {
+fn revision_write(origin: &Origin, policy: &Policy, compiled: Value, now: Timestamp) -> Write {
     Write::Policy(PolicyWrite::InsertRevision(Box::new(PolicyRevision {
         policy_id: policy.id.clone(),
         revision: policy.revision,
         created_at: now,
-        created_by: actor.to_string(),
+        created_by: origin.actor.to_string(),
         source: source_of(policy),
         compiled,
     })))

@@ -1,6 +1,6 @@
 //! Creating, changing, copying and rolling back policies.
 
-use muster_core::authorization::{Actor, Grant, PoliciesCreate, PoliciesUpdate, Privilege, Scope};
+use muster_core::authorization::{Grant, Origin, PoliciesCreate, PoliciesUpdate, Privilege, Scope};
 use muster_core::change::Change;
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::EnrollmentKey;
@@ -127,7 +127,7 @@ impl Policies {
         policy.revision = 1;
         policy.updated_at = now;
         policy.updated_by = grant.actor().to_string();
-        let revision = self.revise(grant.actor(), seen, &policy, now).await?;
+        let revision = self.revise(grant.origin(), seen, &policy, now).await?;
         // Created with the policy, so that its agents can be enrolled without another step.
         let key = self.default_key(grant, &policy, now)?;
         writes.extend(clear_other_default(seen, &policy, now).await?);
@@ -135,7 +135,7 @@ impl Policies {
         writes.extend(revision.writes);
         writes.push(Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(key.clone()))));
         writes.push(Write::Changed(Change::EnrollmentKey(key.id.clone())));
-        writes.extend(change_records(grant.actor(), &policy, now, "policy.create"));
+        writes.extend(change_records(grant.origin(), &policy, now, "policy.create"));
         writes.push(turn.write());
         self.store.commit(grant, writes).await.map_err(refused)?;
         let warnings = revision.compiled.warnings;
@@ -168,7 +168,7 @@ impl Policies {
         // Secrets are compared by id, and changed values have new ids.
         let is_revised = source_of(&before) != source_of(&after);
         after.revision += i64::from(is_revised);
-        let warnings = match self.revise(grant.actor(), seen, &after, now).await {
+        let warnings = match self.revise(grant.origin(), seen, &after, now).await {
             Ok(revision) if is_revised => {
                 writes.extend(revision.writes);
                 revision.compiled.warnings
@@ -192,7 +192,7 @@ impl Policies {
             before_updated_at: before.updated_at,
             policy: Box::new(after.clone()),
         }));
-        writes.extend(change_records(grant.actor(), &after, now, action));
+        writes.extend(change_records(grant.origin(), &after, now, action));
         writes.push(turn.write());
         self.store.commit(grant, writes).await.map_err(refused)?;
         if is_revised && !grant.is_dry_run() {
@@ -260,8 +260,8 @@ pub(super) fn log_warnings(policy: &Policy, warnings: &Problems) {
 }
 
 /// Returns the change and the audit event of a saved policy.
-fn change_records(actor: &Actor, policy: &Policy, now: Timestamp, action: &str) -> [Write; 2] {
+fn change_records(origin: &Origin, policy: &Policy, now: Timestamp, action: &str) -> [Write; 2] {
     let detail: Value = json!({"name": policy.name, "revision": policy.revision});
-    let line = audit_line(actor, now, action, format_args!("policy:{}", policy.id), detail);
+    let line = audit_line(origin, now, action, format_args!("policy:{}", policy.id), detail);
     [Write::Changed(Change::Policy(policy.id.clone())), line]
 }

@@ -66,7 +66,7 @@ impl Rollouts {
             Step::Complete => "rollout.complete",
         };
         let detail = json!({"state": after.state, "waves": after.started.len(), "observed": observed});
-        let line = audit_line(&System::ACTOR, now, action, format_args!("rollout:{}", rollout.id), detail);
+        let line = audit_line(&System::ORIGIN, now, action, format_args!("rollout:{}", rollout.id), detail);
         let mut writes = vec![Write::Fenced(*token)];
         writes.extend(changed(&after));
         writes.push(line);

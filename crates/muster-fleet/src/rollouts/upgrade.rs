@@ -79,7 +79,7 @@ impl Rollouts {
         };
         let count = agents.len() as u64;
         let detail = json!({"subject": rollout.subject, "agents": count});
-        let line = audit_line(grant.actor(), now, "rollout.create", format_args!("rollout:{}", rollout.id), detail);
+        let line = audit_line(grant.origin(), now, "rollout.create", format_args!("rollout:{}", rollout.id), detail);
         let insert = RolloutWrite::Insert { rollout: Box::new(rollout.clone()), agents };
         self.store.commit(grant, vec![insert.into(), line]).await?;
         Ok(CreatedUpgrade { rollout, agents: count, wave_agents, refused: checked })

@@ -25,7 +25,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 fn event(subject: String) -> Write {
     let at = Timestamp::from_micros(1);
     let detail = serde_json::json!({});
-    Write::Audit(AuditEvent { at, actor: "system".into(), action: "test".into(), subject, detail })
+    Write::Audit(AuditEvent {
+        at,
+        actor: "system".into(),
+        action: "test".into(),
+        subject,
+        detail,
+        address: None,
+        reason: None,
+    })
 }
 
 impl TwoNodes {

@@ -47,7 +47,15 @@ async fn takes_an_action(test: &TestFleet, agent: &Enrolled, id: &str) -> i64 {
 /// Appends an event, and returns the number of events, whose chains are intact.
 async fn audit_events(test: &TestFleet) -> u64 {
     let (at, detail) = (test.now(), json!({}));
-    let event = AuditEvent { at, actor: "system".into(), action: "test".into(), subject: "fleet".into(), detail };
+    let event = AuditEvent {
+        at,
+        actor: "system".into(),
+        action: "test".into(),
+        subject: "fleet".into(),
+        detail,
+        address: None,
+        reason: None,
+    };
     test.commit(vec![Write::Audit(event)]).await;
     let context = OpContext::administrator(Actor::Local { uid: 0 });
     let verdict = test.fleet.audit().verify(&context.grant().expect("all rights")).await.expect("readable");

@@ -1,5 +1,6 @@
 //! Isolation of spaces: objects can't be read, changed or deleted from another space.
 
+use muster_core::action::ActionType;
 use muster_core::agent::AgentDocuments;
 use muster_core::authorization::{
     Actor, AgentsForceUnenroll, AgentsRead, AgentsTag, AgentsUpgrade, BindingScope, BuiltIn, Entitlement, OpContext,
@@ -8,6 +9,7 @@ use muster_core::authorization::{
 use muster_core::id::{PolicyId, SpaceId};
 use muster_core::testing::online_agent;
 use muster_core::{Error, ErrorKind};
+use muster_fleet::action_views::ActionListQuery;
 use muster_fleet::agent_views::{AgentListQuery, Rows};
 use muster_fleet::force::Force;
 use muster_fleet::keys::NewEnrollmentKey;
@@ -201,6 +203,39 @@ async fn mg160_bulk_selection_is_limited_to_the_callers_scope() {
     let change = muster_fleet::tags::TagChange { add: vec!["seen".into()], remove: Vec::new() };
     assert_eq!(test.fleet.actions().change_tags(&selection, &change).await.expect("it is made").targets, 1);
     assert_eq!(visible(&test, &limited(BuiltIn::Helpdesk, Selector::Tags(vec!["seen".into()]))).await, ["red-2"]);
+}
+
+#[tokio::test]
+async fn a_caller_with_a_limited_scope_sees_the_part_of_an_action_within_it() {
+    let test = two_spaces().await;
+    let policy = shared_policy(&test).await;
+    let (actions, agents) = (test.fleet.actions(), test.fleet.agents());
+    let ask = async |selected: Selected| {
+        let selection = agents.select(&person_in("red"), &selected).await.unwrap();
+        actions.request_diagnostics(&selection, &[]).await.unwrap().action
+    };
+    let (wide, own) = (ask(Selected::Matching(Box::default())).await, ask(Selected::one("red-2").unwrap()).await);
+    let foreign = ask(Selected::one("red").unwrap()).await;
+    assert_eq!(wide.total, 2);
+    let operator = limited(BuiltIn::UpgradeOperator, only(&policy));
+    let question = ActionListQuery::default();
+    let listed = actions.list(&operator.grant().unwrap(), &question, ALL).await.unwrap();
+    // Without the revisions of the caller's policy, which are listed too.
+    let actions_only = listed.items.iter().filter(|view| view.action.kind == ActionType::RequestDiagnostics);
+    let shown: Vec<_> = actions_only.map(|view| (&view.action.id, view.action.total, view.created)).collect();
+    assert_eq!(shown, [(&own.id, 1, 1), (&wide.id, 1, 1)], "no action for others only, and no other targets");
+    assert!(is_not_found(actions.find_listed(&operator, foreign.id.as_str()).await));
+    let found = actions.find_listed(&operator, wide.id.as_str()).await.unwrap();
+    let targets = actions.results(&found, -1, 10).await.unwrap();
+    assert_eq!(targets.iter().map(|target| target.agent.as_str()).collect::<Vec<_>>(), ["red-2"]);
+    let ids = [wide.id.to_string()];
+    assert_eq!(actions.agents_of(&operator, &ids).await.unwrap().len(), 1);
+
+    let cancel = async |id: &str| actions.cancel(&actions.find(&operator, id).await?).await;
+    let refused = cancel(wide.id.as_str()).await.err().unwrap();
+    assert_eq!((refused.kind, refused.code), (ErrorKind::Forbidden, "targets_out_of_scope"));
+    cancel(own.id.as_str()).await.unwrap();
+    assert!(is_not_found(cancel(foreign.id.as_str()).await));
 }
 
 #[tokio::test]

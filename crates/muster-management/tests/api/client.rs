@@ -74,6 +74,7 @@ async fn the_client_calls_the_server() {
         dry_run: None,
         revoke: None,
         force: None,
+        reason: None,
     };
     assert_eq!(client.try_bulk(all.clone()).await.unwrap().count, 1);
     client.bulk(&all).await.unwrap();

@@ -8,6 +8,7 @@ mod audit;
 mod client;
 mod conventions;
 mod files;
+mod identity;
 mod keys;
 mod leaving;
 mod outputs;

@@ -89,6 +89,13 @@ impl Api {
         self.send(request).await
     }
 
+    /// A request to `/api/v1`; `null` stands for no body.
+    pub async fn v1(&self, method: Method, path: &str, body: Value) -> Answer {
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let request = Request::builder().method(method).uri(format!("/api/v1{path}")).extension(administrator());
+        self.send(request.body(body).unwrap()).await
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.call(Method::GET, path, None).await
     }

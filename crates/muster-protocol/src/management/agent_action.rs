@@ -13,6 +13,9 @@ pub struct Unenroll {
     /// Applies even if the policy is managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
+    /// Reason, for the audit log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// `POST /agents/{id}/reassign`.

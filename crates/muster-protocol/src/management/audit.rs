@@ -48,6 +48,12 @@ pub struct AuditEvent {
     #[serde(default)]
     // Its content depends on the action, so scripts should expect other keys.
     pub detail: Value,
+    /// The address from which the request came; absent for a user of the server's host and for the server itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The reason that the actor gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Hash in the chain, in hex.
     #[serde(default)]
     pub hash: String,

@@ -73,6 +73,9 @@ bulk_request!(
         /// Applies even to agents of managed policies.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         force: Option<bool>,
+        /// Reason, for the audit log.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     }
 );
 bulk_request!(

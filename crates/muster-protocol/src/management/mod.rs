@@ -13,6 +13,7 @@ pub mod bulk;
 pub mod enrollment_key;
 pub mod envelope;
 pub mod file;
+pub mod identity;
 pub mod json;
 mod list_query;
 pub mod node;

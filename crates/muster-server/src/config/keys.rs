@@ -48,8 +48,9 @@ const FILES: Kind = Kind::Count { max: 1 << 50 };
 const NUMBER: Kind = Kind::Count { max: 10_000_000 };
 
 /// Every key, in the order of the default file.
-pub static KEYS: LazyLock<Vec<Definition>> =
-    LazyLock::new(|| [general(), listeners(), tls(), timeouts(), limits(), uploads(), agents(), log()].concat());
+pub static KEYS: LazyLock<Vec<Definition>> = LazyLock::new(|| {
+    [general(), listeners(), auth(), tls(), timeouts(), limits(), uploads(), agents(), log()].concat()
+});
 
 /// Returns the definition of `key`.
 pub fn find(key: &str) -> Option<&'static Definition> {
@@ -143,6 +144,16 @@ fn listeners() -> Vec<Definition> {
             "Where `/metrics` is available without authentication. `listener`: on `admin.listen` and `admin.sock`, and thus to other users\nof this host. `socket`: only on `admin.sock`, to which only root and the server's user can connect.",
         ),
     ]
+}
+
+fn auth() -> Vec<Definition> {
+    vec![key(
+        &names::AUTH_BASIC,
+        Kind::Flag,
+        Raw::Flag(false),
+        None,
+        "Accept names and passwords in the header `Authorization: Basic` of the REST API, for clients that support nothing else.\nEvery request then costs a password hash. API tokens are always accepted.",
+    )]
 }
 
 fn tls() -> Vec<Definition> {

@@ -118,6 +118,7 @@ keys! {
     ADMIN_LISTEN: Option<SocketAddr> = "admin.listen";
     ADMIN_HOSTS: Vec<String> = "admin.hosts";
     ADMIN_METRICS: MetricsOn = "admin.metrics";
+    AUTH_BASIC: bool = "auth.basic";
     TLS_CERT: Option<Utf8PathBuf> = "tls.cert";
     TLS_KEY: Option<Utf8PathBuf> = "tls.key";
     TLS_CLIENT_CA: Option<Utf8PathBuf> = "tls.client_ca";

@@ -37,6 +37,8 @@ pub struct Config {
     pub admin_hosts: Vec<String>,
     /// Where `/metrics` is served.
     pub metrics_on: MetricsOn,
+    /// Whether the REST API accepts names and passwords in requests.
+    pub accepts_basic: bool,
     /// Certificates.
     pub tls: TlsConfig,
     /// Durations of long polls.
@@ -113,6 +115,7 @@ impl Config {
             highest_version: self.highest_version,
             lowest_version: self.lowest_version,
             build_hash: self.build.hash.clone(),
+            accepts_basic: self.accepts_basic,
             ..FleetSettings::default()
         }
     }
@@ -140,6 +143,7 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
         },
         admin_hosts: values.read(&names::ADMIN_HOSTS),
         metrics_on: values.read(&names::ADMIN_METRICS),
+        accepts_basic: values.read(&names::AUTH_BASIC),
         tls: tls(values, problems),
         poll: poll(values),
         timeouts: timeouts(values),

@@ -306,11 +306,16 @@ async fn the_first_start_creates_policy_and_key_once() {
         assert!(greeting.contains(&line), "{line} is missing in\n{greeting}");
     }
     assert!(greeting.contains(&first.ca_fingerprint.clone().unwrap()));
+    let setup = format!("  muster user setup {}", muster_core::shell::argument(first.setup_token.as_deref().unwrap()));
+    assert!(greeting.contains(&setup), "{greeting}");
+    let user =
+        server.fleet.store().user_principal("admin", &muster_core::id::SpaceId::default()).await.unwrap().unwrap();
+    assert_eq!((user.user.password, user.entitlements.len()), (None, 1));
     let signing_key = server.fleet.inner().signer.public_key().to_owned();
     server.stop().await;
 
     let server = Server::start(&config).await.unwrap();
-    assert_eq!(server.first_start.enrollment_token, None);
+    assert_eq!((&server.first_start.enrollment_token, &server.first_start.setup_token), (&None, &None));
     let greeting = server.first_start.greeting(&config, &server.addresses);
     let key = format!("To create an enrollment key: muster enrollment-key create --data-dir={}", config.data_dir);
     assert!(greeting.contains(&format!("{key} --policy='Default policy'\n")), "{greeting}");

@@ -32,6 +32,13 @@ const COPIED: &[&str] = &[
     "file_agents",
     "chunks",
     "artifacts",
+    "spaces",
+    "users",
+    "roles",
+    "bindings",
+    "api_tokens",
+    "sessions",
+    "setup_links",
     "audit_events",
     "changes",
 ];

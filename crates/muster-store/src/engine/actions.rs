@@ -16,7 +16,7 @@ use super::row::{
 };
 use super::words::{ENDED, INELIGIBLE, Word};
 use crate::port::Precondition;
-use crate::query::{ActionFilter, Listed, Page};
+use crate::query::{ActionFilter, ActionScope, Listed, Page};
 use crate::sql::{actions as sql, filter};
 
 fn missing(id: &ActionId) -> Precondition {
@@ -246,16 +246,29 @@ pub(super) fn page(
         })
     };
     let items = filled(page, rows, |action| {
-        action.map(|action| counts(connection, action.seq).map(|counts| (action, counts))).transpose()
+        action.map(|action| counted(connection, action, wanted.within.as_ref())).transpose()
     })?;
     let total = count_composed(connection, &filter::action_total(wanted))?;
     Ok(items.of(total))
 }
 
-pub(super) fn counts(connection: &Connection, seq: i64) -> Result<ActionCounts> {
-    let rows = all(connection, sql::COUNTS, [seq], |row| {
-        Ok((row.get::<String>(0)?, row.get::<i64>(1)?, row.get::<Option<i64>>(2)?))
-    })?;
+/// Returns an action with the counts of its targets. Within a scope, the action has only those of it.
+pub(super) fn counted(
+    connection: &Connection,
+    action: Action,
+    within: Option<&ActionScope>,
+) -> Result<(Action, ActionCounts)> {
+    let read = |row: &Row<'_>| Ok((row.get::<String>(0)?, row.get::<i64>(1)?, row.get::<Option<i64>>(2)?));
+    let Some(scope) = within else {
+        let counts = counts(all(connection, sql::COUNTS, [action.seq], read)?);
+        return Ok((action, counts));
+    };
+    let rows = all_composed(connection, &filter::counts_within(action.seq, scope), read)?;
+    let total = rows.iter().map(|(_, number, _)| number).sum();
+    Ok((Action { total, ..action }, counts(rows)))
+}
+
+fn counts(rows: Vec<(String, i64, Option<i64>)>) -> ActionCounts {
     let mut counts = ActionCounts::default();
     for (state, number, latest) in rows {
         // Ineligible targets are results without a delivery: the action was not created for them.
@@ -267,7 +280,7 @@ pub(super) fn counts(connection: &Connection, seq: i64) -> Result<ActionCounts> 
         }
         counts.latest_result_at = counts.latest_result_at.max(latest.map(Timestamp::from_micros));
     }
-    Ok(counts)
+    counts
 }
 
 /// Returns results, newest first.

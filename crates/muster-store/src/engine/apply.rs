@@ -5,7 +5,7 @@ use super::session::Connection;
 use super::error::Failure;
 use super::recent::Batch;
 use super::transaction::Pending;
-use super::{actions, agents, enrollment_keys, files, nodes, output_keys, policies, rollouts, settings};
+use super::{actions, agents, enrollment_keys, files, identity, nodes, output_keys, policies, rollouts, settings};
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
     SecretWrite, SettingWrite, Write,
@@ -71,6 +71,7 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Setting(SettingWrite::Swap { name, before, value }) => {
             settings::swap_setting(c, name, before.as_deref(), value)?;
         }
+        Write::Identity(write) => identity::apply(c, write)?,
         Write::Node(write) => nodes::write(c, write)?,
         Write::Fenced(token) => nodes::fence(c, token)?,
         Write::Audit(event) => pending.chain.append(c, event)?,

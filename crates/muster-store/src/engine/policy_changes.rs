@@ -60,7 +60,9 @@ pub(super) fn page(
     let mut policies: HashMap<PolicyId, Vec<Running>> = HashMap::new();
     let items = filled(page, keys, |key| {
         if key.seq > 0 {
-            return Ok(unless_unreadable("actions", || key.seq.to_string(), stored(connection, key.seq))?.flatten());
+            return Ok(
+                unless_unreadable("actions", || key.seq.to_string(), stored(connection, key.seq, wanted))?.flatten()
+            );
         }
         // A page usually has several revisions of the same policy.
         if !policies.contains_key(&key.policy) {
@@ -84,11 +86,11 @@ fn key(row: &Row<'_>) -> Result<Key> {
     })
 }
 
-fn stored(connection: &Connection, seq: i64) -> Result<Option<(Action, ActionCounts)>> {
+fn stored(connection: &Connection, seq: i64, wanted: &ActionFilter) -> Result<Option<(Action, ActionCounts)>> {
     let Some(action) = first(connection, sql::BY_SEQ, [seq], |row| actions::read(&mut Columns::of(row)))? else {
         return Ok(None);
     };
-    Ok(Some((action, actions::counts(connection, seq)?)))
+    actions::counted(connection, action, wanted.within.as_ref()).map(Some)
 }
 
 fn running(connection: &Connection, policy: &PolicyId) -> Result<Vec<Running>> {

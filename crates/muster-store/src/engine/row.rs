@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
 use muster_core::id::{
-    ActionId, AgentId, ClusterId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, OutputId, PolicyId, SecretId, SpaceId,
+    ActionId, AgentId, BindingId, ClusterId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, OutputId, PolicyId,
+    RoleId, SecretId, SpaceId, TokenId, UserId,
 };
 use muster_core::time::Timestamp;
 use serde::Serialize;
@@ -46,6 +47,7 @@ macro_rules! stored_ids {
 stored_ids!(
     ActionId,
     AgentId,
+    BindingId,
     ClusterId,
     EnrollmentKeyId,
     FileId,
@@ -54,8 +56,11 @@ stored_ids!(
     NodeId,
     OutputId,
     PolicyId,
+    RoleId,
     SecretId,
-    SpaceId
+    SpaceId,
+    TokenId,
+    UserId
 );
 
 impl<'r, 'cells> Columns<'r, 'cells> {

@@ -31,6 +31,8 @@ pub(crate) enum Rule {
     References,
     /// An agent's uploads stay within its quota.
     Uploads,
+    /// An administrator remains, and what a binding refers to exists.
+    Identity,
 }
 
 /// The usual result of a change, by which an engine need not wait for the actual one.

@@ -4,6 +4,7 @@ use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::{AgentType, AuditReason, Family};
 use muster_core::credential::CredentialKind;
 use muster_core::file::FileStatus;
+use muster_core::identity::UserKind;
 use muster_core::output_key::{FailureKind, KeyState};
 use muster_core::status::Status;
 
@@ -40,6 +41,7 @@ words!(Family {
     Osquery = "osquery",
     Opamp = "opamp",
 });
+words!(UserKind { Person = "person", ServiceAccount = "service_account" });
 words!(AuditReason {
     Uninstall = "uninstall",
     Orphaned = "orphaned",
@@ -153,6 +155,7 @@ mod tests {
         check(&[FileStatus::AwaitingUpload, FileStatus::Ready, FileStatus::UploadError, FileStatus::Deleted], |v| {
             json!(v)
         });
+        check(&[UserKind::Person, UserKind::ServiceAccount], |v| json!(v));
         check(&Status::ALL, |v| json!(v));
         check(&[TargetState::Queued, TargetState::Acked, TargetState::Failed, TargetState::Cancelled], |v| json!(v));
     }

@@ -25,6 +25,7 @@ mod audit;
 mod changes;
 mod enrollment_keys;
 mod files;
+mod identity;
 mod nodes;
 mod output_keys;
 mod outputs;
@@ -47,6 +48,7 @@ pub use self::audit::{AuditLink, AuditStore};
 pub use self::changes::{ChangeStore, Currency, has_gap};
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
+pub use self::identity::{IdentityStore, IdentityWrite};
 pub use self::nodes::{
     FencingToken, LeaseName, LeaseStore, LostNode, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite,
 };
@@ -142,6 +144,12 @@ pub enum Precondition {
     /// The enrollment key is revoked, expired or used up.
     #[error("the enrollment key is revoked, expired or used up")]
     KeyRefused,
+    /// Something refers to the record or belongs to it.
+    #[error("{0} is in use")]
+    InUse(String),
+    /// No administrator would be left.
+    #[error("no administrator would be left")]
+    LastAdministrator,
     /// The agent's uploads would exceed a limit.
     #[error("the agent's uploads would exceed the limit of {0}")]
     OverLimit(UploadLimit),
@@ -173,6 +181,8 @@ pub enum Write {
     File(FileWrite),
     /// Of settings.
     Setting(SettingWrite),
+    /// Of users, roles, bindings, tokens, sessions and spaces.
+    Identity(IdentityWrite),
     /// Of nodes.
     Node(NodeWrite),
     /// A precondition only: the commit fails with [`Precondition::LeaseLost`] unless this node still holds the lease of
@@ -199,6 +209,7 @@ pub trait Resources:
     + ChangeStore
     + EnrollmentKeyStore
     + FileStore
+    + IdentityStore
     + LeaseStore
     + NodeStore
     + OutputKeyStore
@@ -217,6 +228,7 @@ impl<T> Resources for T where
         + ChangeStore
         + EnrollmentKeyStore
         + FileStore
+        + IdentityStore
         + LeaseStore
         + NodeStore
         + OutputKeyStore

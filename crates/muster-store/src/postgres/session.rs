@@ -292,6 +292,7 @@ impl PostgresSession {
         let name = match rule {
             Rule::References => "references",
             Rule::Uploads => "uploads",
+            Rule::Identity => "identity",
         };
         self.run_usually(statement, &[name.into()], Usual::Affected)?;
         self.held.borrow_mut().push(lock);

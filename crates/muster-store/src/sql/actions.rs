@@ -104,6 +104,12 @@ pub(crate) const REVISION_KEYS: &str = " UNION ALL SELECT r.created_at, 0, r.pol
 /// Order: newest first; at the same time, actions come first.
 pub(crate) const KEYS_ORDER: &str = ") AS k ORDER BY at DESC, seq DESC, policy_id, revision DESC";
 
+/// Condition of an action with a target within a scope; the scope follows.
+pub(crate) const HAS_TARGET: &str = " AND EXISTS (SELECT 1 FROM action_targets t JOIN agents ON agents.id = t.agent_id \
+    WHERE t.action_seq = a.seq AND t.former = 0 AND agents.space = a.space AND ";
+/// Head of the counts of targets within a scope; conditions follow.
+pub(crate) const COUNTS_WITHIN: &str = "SELECT t.state, count(*), max(t.result_at) FROM action_targets t \
+    JOIN agents ON agents.id = t.agent_id WHERE t.former = 0 AND ";
 /// Head of the list query; conditions follow.
 pub(crate) const LIST: &str = concat!("SELECT ", columns!(), " FROM actions a WHERE ");
 /// Head of its count.

@@ -4,7 +4,9 @@ use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId};
 use serde_json::json;
 
 use super::{actions, dialect};
-use crate::query::{ActionCursor, ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
+use crate::query::{
+    ActionCursor, ActionFilter, ActionScope, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue,
+};
 use crate::search;
 
 /// Bound value.
@@ -335,6 +337,15 @@ pub(crate) fn action_total(filter: &ActionFilter) -> Composed {
     statement
 }
 
+/// Composes the counts of an action's targets within a scope.
+pub(crate) fn counts_within(seq: i64, scope: &ActionScope) -> Composed {
+    let mut statement = Composed::start(actions::COUNTS_WITHIN);
+    statement.integer(" AND t.action_seq = $? AND ", seq);
+    statement.condition(&scope.agents);
+    statement.push(" GROUP BY t.state");
+    statement
+}
+
 impl Composed {
     fn keys(&mut self, filter: &ActionFilter) {
         self.push(actions::ACTION_KEYS);
@@ -355,6 +366,9 @@ impl Composed {
         }
         if let Some(space) = &filter.space {
             self.text(" AND p.space = $?", space.as_str());
+        }
+        if let Some(scope) = &filter.within {
+            self.list(" AND r.policy_id ", scope.policies.iter().map(PolicyId::as_str));
         }
         if let Some(before) = filter.before {
             self.integer(" AND r.created_at < $?", before.as_micros());
@@ -382,6 +396,11 @@ impl Composed {
         }
         if filter.without_cancels {
             self.push(" AND a.kind <> 'CANCEL'");
+        }
+        if let Some(scope) = &filter.within {
+            self.push(actions::HAS_TARGET);
+            self.condition(&scope.agents);
+            self.push(")");
         }
     }
 }
@@ -430,6 +449,10 @@ mod tests {
     #[test]
     fn composed_statements_bind_in_ascending_order() {
         let page = Page { offset: 3, limit: 7 };
+        let scope = ActionScope {
+            agents: AgentCondition::Any(vec![AgentCondition::Tags(vec!["t".into()])]),
+            policies: vec![PolicyId::trusted("p")],
+        };
         let actions = ActionFilter {
             space: Some(SpaceId::trusted("s")),
             before: Some(Timestamp::from_micros(9)),
@@ -438,6 +461,7 @@ mod tests {
             without_cancels: true,
             with_policy_changes: true,
             after: Some(ActionCursor { at: Timestamp::from_micros(7), seq: 6, revision: ("p".into(), 5) }),
+            within: Some(scope.clone()),
         };
         let statements = [
             agent_page(&full(), AgentSort::Status, true, page),
@@ -450,6 +474,7 @@ mod tests {
             action_total(&actions),
             key_page(&actions, page),
             key_total(&actions),
+            counts_within(3, &scope),
         ];
         for statement in statements {
             let expected: Vec<usize> = (1..=statement.values.len()).collect();

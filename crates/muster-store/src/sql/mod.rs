@@ -12,6 +12,7 @@ pub(crate) mod dialect;
 pub(crate) mod enrollment_keys;
 pub(crate) mod files;
 pub(crate) mod filter;
+pub(crate) mod identity;
 pub(crate) mod log;
 pub(crate) mod nodes;
 pub(crate) mod output_keys;
@@ -58,6 +59,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         copy::ALL,
         enrollment_keys::ALL,
         files::ALL,
+        identity::ALL,
         log::ALL,
         nodes::ALL,
         output_keys::ALL,

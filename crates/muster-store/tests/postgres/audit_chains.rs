@@ -16,6 +16,8 @@ fn audit(subject: &str) -> Vec<Write> {
         action: "test".into(),
         subject: subject.into(),
         detail: serde_json::json!({}),
+        address: None,
+        reason: None,
     })]
 }
 

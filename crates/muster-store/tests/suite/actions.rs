@@ -1,9 +1,10 @@
 //! Actions: creation, what is due, results.
 
 use muster_core::action::{Action, ActionResult, ActionType, Target, TargetState};
+use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::id::PolicyId;
 use muster_core::time::Timestamp;
-use muster_store::query::{ActionCursor, ActionFilter, Page};
+use muster_store::query::{ActionCursor, ActionFilter, ActionScope, AgentCondition, Page};
 use muster_store::{ActionWrite, AgentWrite, PolicyWrite, Precondition, Store, Write};
 
 use super::sample::*;
@@ -238,6 +239,34 @@ pub async fn actions_are_listed_newest_first_by_filter(store: &impl Store) {
     check(ActionFilter { without_cancels: true, ..none() }, &["three", "one"]).await;
     let page = store.actions(&none(), Page { offset: 1, limit: 1 }).await.unwrap();
     assert_eq!((page.items[0].0.id.as_str(), page.total), ("two", 3));
+}
+
+pub async fn actions_within_a_scope_have_the_targets_of_it_only(store: &impl Store) {
+    for (id, policy) in [("a", "p"), ("b", "p"), ("c", "q")] {
+        let record = AgentRecord { policy_id: Some(PolicyId::trusted(policy)), ..bare_agent(id) };
+        let documents = AgentDocuments::default();
+        commit(store, vec![Write::Agent(AgentWrite::Insert { record: Box::new(record), documents })]).await;
+    }
+    for (id, agents) in [("of-p", vec!["a"]), ("of-q", vec!["c"]), ("of-both", vec!["a", "b", "c"])] {
+        commit(store, vec![create(&action(id), &agents)]).await;
+    }
+    commit(store, vec![answer(&result("of-both", "a", 8, None)), answer(&result("of-both", "c", 9, Some("no")))]).await;
+    let within = |policy: &str| ActionFilter {
+        within: Some(ActionScope {
+            agents: AgentCondition::Any(vec![AgentCondition::Policies(vec![PolicyId::trusted(policy)])]),
+            policies: Vec::new(),
+        }),
+        ..ActionFilter::default()
+    };
+    for with_policy_changes in [false, true] {
+        let listed = store.actions(&ActionFilter { with_policy_changes, ..within("p") }, ALL).await.unwrap();
+        let ids: Vec<_> = listed.items.iter().map(|(action, _)| action.id.as_str()).collect();
+        assert_eq!((ids.len(), listed.total), (2, 2), "{ids:?}");
+        let (both, counts) = listed.items.iter().find(|(action, _)| action.id.as_str() == "of-both").unwrap();
+        assert_eq!((both.total, counts.created, counts.acked, counts.failed), (2, 2, 1, 0));
+        assert_eq!(counts.latest_result_at, Some(at(8)), "not of the agent of another policy");
+        assert_eq!(store.actions(&within("r"), ALL).await.unwrap().total, 0);
+    }
 }
 
 pub async fn old_actions_are_collected_with_all_their_own(store: &impl Store) {

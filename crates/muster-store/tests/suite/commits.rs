@@ -17,6 +17,8 @@ fn audit(n: i64) -> Write {
         action: "agent.enroll".into(),
         subject: format!("agent:{n}"),
         detail: serde_json::json!({"n": n}),
+        address: None,
+        reason: None,
     })
 }
 

@@ -14,6 +14,7 @@ pub mod agents;
 pub mod commits;
 pub mod enrollment_keys;
 pub mod files;
+pub mod identity;
 pub mod lists;
 pub mod nodes;
 pub mod output_keys;
@@ -42,6 +43,7 @@ macro_rules! run_for {
             counts_follow_the_results,
             a_cancellation_keeps_its_first_time,
             actions_are_listed_newest_first_by_filter,
+            actions_within_a_scope_have_the_targets_of_it_only,
             orders_are_unfinished_until_they_are_finished_or_gone,
             revisions_after_the_first_are_listed_among_actions,
             old_actions_are_collected_with_all_their_own,
@@ -106,6 +108,17 @@ macro_rules! run_for {
             a_complete_upload_keeps_its_chunks_and_a_failed_one_does_not,
             a_file_for_agents_comes_back,
             ea126_an_artifact_is_found_by_name_and_hash_and_can_be_replaced,
+        ]);
+        suite::run_for!(@module $make, identity: [
+            a_user_comes_back_by_id_name_and_subject,
+            names_of_users_are_taken_once_and_changes_start_from_the_newest,
+            a_deleted_user_is_gone_with_everything_of_it,
+            a_principal_has_the_bindings_of_the_user_and_of_the_groups,
+            a_role_in_use_stays_and_a_changed_one_is_in_force_at_once,
+            the_last_administrator_stays,
+            tokens_are_revoked_used_and_listed_newest_first,
+            sessions_and_links_end,
+            spaces_are_created_changed_and_deleted_when_empty,
         ]);
         suite::run_for!(@module $make, lists: [
             agents_are_found_by_text_facts_and_version,

@@ -66,6 +66,9 @@ pub struct UnenrollArgs {
     /// Revoke the access keys immediately, without waiting for the agents
     #[arg(long)]
     force: bool,
+    /// Reason, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
     #[command(flatten)]
     wait: Wait,
 }
@@ -78,12 +81,22 @@ impl UnenrollArgs {
         let request = |chosen: &Chosen| {
             let Chosen { agents, include_inactive, .. } = chosen.clone();
             // In the API, `revoke` invalidates the keys, and `force` includes agents of managed policies (MG §5.6).
-            BulkUnenroll { agents, include_inactive, batch_size: None, dry_run: None, revoke: force, force }
+            BulkUnenroll {
+                agents,
+                include_inactive,
+                batch_size: None,
+                dry_run: None,
+                revoke: force,
+                force,
+                reason: self.reason.clone(),
+            }
         };
         let what = |agents: &str| format!("unenroll {agents}{revocation}");
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
         let created = match chosen.single() {
-            Some(agent) => client.unenroll(agent, &Unenroll { revoke: force, force }).await?,
+            Some(agent) => {
+                client.unenroll(agent, &Unenroll { revoke: force, force, reason: self.reason.clone() }).await?
+            }
             None => client.bulk(&request(&chosen)).await?,
         };
         self.wait.finish(client, &created.action_id, chosen.single().is_some()).await

@@ -6,6 +6,7 @@ use clap::Args;
 use dialoguer::Confirm;
 
 use super::failure::Failed;
+use super::text::print_line;
 
 /// `--yes` and `--dry-run`.
 #[derive(Args, Clone, Copy, Debug)]
@@ -19,6 +20,20 @@ pub struct Care {
 }
 
 impl Care {
+    /// Deletes something after confirmation, or validates that with `--dry-run`, and prints what happened.
+    pub async fn delete(
+        self,
+        name: &str,
+        question: &str,
+        delete: impl AsyncFn(bool) -> muster_client::Result<()>,
+    ) -> Result<(), Failed> {
+        if !self.dry_run {
+            self.confirm(question)?;
+        }
+        delete(self.dry_run).await?;
+        print_line(if self.dry_run { format!("would delete {name}") } else { format!("{name}: deleted") })
+    }
+
     /// Asks for confirmation unless `--yes` is set. Returns an error without a terminal.
     pub fn confirm(self, question: &str) -> Result<(), Failed> {
         if self.yes {

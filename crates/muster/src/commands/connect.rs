@@ -5,6 +5,7 @@ use clap::Args;
 use muster_client::{Client, HttpOptions};
 
 use super::authorities;
+use super::contexts::{Context, Contexts};
 use super::failure::Failed;
 
 /// Flags of every administration command.
@@ -14,7 +15,7 @@ pub struct Connect {
     /// Data directory of the server on this host, which contains the admin socket [env: MUSTER_DATA_DIR]
     #[arg(long, global = true, value_name = "DIR", conflicts_with = "url", help_heading = "Connection")]
     pub data_dir: Option<Utf8PathBuf>,
-    /// URL of the management API, instead of the socket. Not usable yet: this version issues no API tokens [env: MUSTER_URL]
+    /// URL of the management API, instead of the socket [env: MUSTER_URL]
     #[arg(long, global = true, value_name = "URL", help_heading = "Connection")]
     pub url: Option<String>,
     /// API token for --url
@@ -30,17 +31,82 @@ pub struct Connect {
         help_heading = "Connection"
     )]
     pub ca: Option<Utf8PathBuf>,
+    /// Context, as listed by `muster context list`, instead of --url [env: MUSTER_CONTEXT]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        conflicts_with_all = ["url", "data_dir"],
+        help_heading = "Connection"
+    )]
+    pub context: Option<String>,
+    /// Space [default: that of the context, or `default`]
+    #[arg(
+        long,
+        env = "MUSTER_SPACE",
+        hide_env_values = true,
+        global = true,
+        value_name = "ID",
+        help_heading = "Connection"
+    )]
+    pub space: Option<String>,
+}
+
+/// What a command connects to.
+enum Target {
+    /// The socket of the server on this host.
+    Socket(Utf8PathBuf),
+    /// A URL, with credentials.
+    Http(Context),
 }
 
 impl Connect {
     /// Returns a client for these flags.
     pub fn client(&self) -> Result<Client, Failed> {
-        let variable = || std::env::var("MUSTER_URL").ok().filter(|url| !url.is_empty());
-        // `--data-dir` takes precedence over MUSTER_URL.
-        let url = self.url.clone().or_else(|| if self.data_dir.is_none() { variable() } else { None });
-        let Some(url) = url else { return Ok(Client::unix(self.socket()?)?) };
-        let options = HttpOptions { ca_pem: self.ca.as_deref().map(authorities::read).transpose()? };
-        Ok(Client::http_with(&url, self.token.as_deref(), &options)?)
+        let (client, space) = match self.target()? {
+            Target::Socket(path) => (Client::unix(path)?, None),
+            Target::Http(Context { url, token, ca, space }) => {
+                let options = HttpOptions { ca_pem: ca.as_deref().map(authorities::read).transpose()? };
+                (Client::http_with(&url, token.as_deref(), &options)?, space)
+            }
+        };
+        let space = self.space.clone().or(space).filter(|space| !space.is_empty());
+        Ok(match space {
+            Some(space) => client.in_space(&space),
+            None => client,
+        })
+    }
+
+    /// Flags take precedence over variables, and these over the current context.
+    fn target(&self) -> Result<Target, Failed> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let with_flags = |context: &Context| {
+            let Context { url, token, ca, space } = context.clone();
+            Target::Http(Context { url, token: self.token.clone().or(token), ca: self.ca.clone().or(ca), space })
+        };
+        if let Some(url) = self.url.clone() {
+            return Ok(with_flags(&Context { url, ..Context::default() }));
+        }
+        if self.data_dir.is_some() {
+            return Ok(Target::Socket(self.socket()?));
+        }
+        if let Some(name) = &self.context {
+            return Ok(with_flags(Contexts::load()?.find(name)?));
+        }
+        if let Some(url) = variable("MUSTER_URL") {
+            return Ok(with_flags(&Context { url, ..Context::default() }));
+        }
+        let contexts = Contexts::load()?;
+        let chosen = match variable("MUSTER_CONTEXT") {
+            Some(name) => Some(contexts.find(&name)?),
+            // A variable that names the server of this host is more specific than the current context.
+            None if variable("MUSTER_DATA_DIR").is_some() => None,
+            None => contexts.current()?,
+        };
+        match chosen {
+            Some(context) => Ok(with_flags(context)),
+            None => Ok(Target::Socket(self.socket()?)),
+        }
     }
 
     /// Returns the socket in the data directory that `muster serve` would use.

@@ -9,6 +9,8 @@ mod audit;
 mod authorities;
 mod confirm;
 mod connect;
+mod context;
+mod contexts;
 mod enrollment_key;
 mod failure;
 mod find;
@@ -20,13 +22,17 @@ mod policy_file;
 mod policy_names;
 mod progress;
 mod respond;
+mod role;
 mod rollout;
 mod selection;
+mod space;
 mod status;
 pub mod store;
 mod text;
 mod times;
+mod token;
 mod transcode;
+mod user;
 
 use clap::{Args, Subcommand};
 
@@ -53,6 +59,16 @@ pub enum AdminCommand {
     Audit(Noun<audit::AuditCommand>),
     /// List, drain and resume the servers of the fleet
     Node(Noun<node::NodeCommand>),
+    /// Manage users and service accounts
+    User(Noun<user::UserCommand>),
+    /// Manage roles, and who has them
+    Role(Noun<role::RoleCommand>),
+    /// Manage API tokens
+    Token(Noun<token::TokenCommand>),
+    /// Manage spaces
+    Space(Noun<space::SpaceCommand>),
+    /// Manage the servers that commands connect to
+    Context(Noun<context::ContextCommand>),
     /// Show the server's state, the number of agents by status, and recently rejected requests
     Status {
         #[command(flatten)]
@@ -82,6 +98,11 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::Output(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Audit(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Node(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::User(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Role(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Token(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Space(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Context(noun) => noun.verb.run(&noun.connect),
         AdminCommand::Status { connect, args } => args.run(&connect.client()?).await,
     }
 }

@@ -89,7 +89,9 @@ fn agents_are_unenrolled_or_revoked() {
     assert_eq!(shown(&agents[0].id)["status"], "unenrolled");
     assert_eq!(count("tags:leave"), 2);
 
-    ok(&["agent", "unenroll", "leave-2", "leave-3", "--force", "--yes"]);
+    ok(&["agent", "unenroll", "leave-2", "leave-3", "--force", "--yes", "--reason", "stolen with the van"]);
+    let recorded = ok(&["audit", "list", "--action", "action.create", "--limit", "1", "--output", "json"]);
+    assert!(recorded.contains("\"reason\": \"stolen with the van\""), "{recorded}");
     for agent in &agents[1..] {
         let agent = shown(&agent.id);
         assert_eq!((&agent["active"], &agent["access_api_key_id"]), (&false.into(), &serde_json::Value::Null));

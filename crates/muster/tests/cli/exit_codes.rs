@@ -136,9 +136,9 @@ fn exit_code_3_is_not_found() {
 #[test]
 fn exit_code_4_is_refused() {
     let url = format!("http://{}", world().admin);
-    for more in [&[][..], &["--token", "nonsense"]] {
+    for (more, reason) in [(&[][..], "admin.sock"), (&["--token", "nonsense"], "muster token create")] {
         let told = fails(4, &[&["agent", "list", "--url", &url], more].concat());
-        assert!(told.contains("credentials") && told.contains("admin.sock"), "{told}");
+        assert!(told.contains("  hint: ") && told.contains(reason), "{told}");
     }
     let Ran { code, .. } = finish(command(&["agent", "list"]).env("MUSTER_URL", &url));
     assert_eq!(code, 4, "the variable leads to the same place");

@@ -12,6 +12,7 @@ mod drones;
 mod enrollment_key;
 mod exit_codes;
 mod flags;
+mod identity;
 mod leaks;
 mod live;
 mod node;

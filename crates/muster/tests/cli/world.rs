@@ -83,7 +83,7 @@ impl World {
 /// `muster` with these words, for this server, with nothing of the caller's environment that it would heed.
 pub fn command(words: &[&str]) -> Command {
     let mut command = Command::new(MUSTER);
-    for name in ["MUSTER_URL", "MUSTER_TOKEN", "MUSTER_CA", "MUSTER_CONFIG"] {
+    for name in ["MUSTER_URL", "MUSTER_TOKEN", "MUSTER_CA", "MUSTER_CONFIG", "MUSTER_CONTEXT", "MUSTER_SPACE"] {
         command.env_remove(name);
     }
     command.args(words).env("MUSTER_DATA_DIR", world().data()).stdin(Stdio::null());

@@ -1,0 +1,43 @@
+//! Sessions of browsers, and set-up links.
+
+use std::time::Duration;
+
+use crate::credential::SecretHash;
+use crate::id::{KeyId, UserId};
+use crate::time::Timestamp;
+
+/// Lifetime of a session (MG §8.2: at most 12 hours). Groups at the OpenID provider are read at the log-in, so a removed
+/// one ends with the session (MG165).
+pub const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3_600);
+/// Lifetime of a set-up link.
+pub const SETUP_LINK_LIFETIME: Duration = Duration::from_secs(3_600);
+
+/// A session of a browser. The cookie contains an API key, of which the hash is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Id of the key.
+    pub key_id: KeyId,
+    /// SHA-256 of the secret.
+    pub hash: SecretHash,
+    /// Whose it is.
+    pub user: UserId,
+    /// The user's groups at the OpenID provider, as it told them at the log-in.
+    pub groups: Vec<String>,
+    /// Time of the log-in.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// A link with which a user sets a password, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetupLink {
+    /// Id of the key in the link.
+    pub key_id: KeyId,
+    /// SHA-256 of the secret.
+    pub hash: SecretHash,
+    /// Whose password it sets.
+    pub user: UserId,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}

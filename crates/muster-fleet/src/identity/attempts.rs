@@ -1,0 +1,206 @@
+//! Throttling of failed log-ins, per address and per account, which locks nobody out who knows the password.
+//!
+//! Failures use up a budget of the address, and one of the account. Without the first, no password of that address is checked
+//! for a while. Without the second, somebody is guessing the password of one account, perhaps from many addresses: then
+//! addresses from which its owner logged in before are not affected, and others may try once a minute. So a
+//! stranger slows the owner down at a new address, and never locks the account.
+//!
+//! API tokens are not refused here: they have 256 random bits, and looking one up costs less than any bookkeeping. Their
+//! failures only turn 401 into 429.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use muster_core::time::Timestamp;
+
+/// Maximum number of keys in a table.
+const REMEMBERED: usize = 4_096;
+
+/// A budget of failures that refills with time.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    /// Failures that may follow each other at once.
+    most: u32,
+    /// Time in which one is given back.
+    refill: Duration,
+}
+
+const PASSWORDS_OF_ADDRESS: Budget = Budget { most: 10, refill: Duration::from_secs(30) };
+const PASSWORDS_OF_ACCOUNT: Budget = Budget { most: 10, refill: Duration::from_secs(60) };
+const NEW_ADDRESS_OF_ACCOUNT: Budget = Budget { most: 1, refill: Duration::from_secs(60) };
+const TOKENS_OF_ADDRESS: Budget = Budget { most: 100, refill: Duration::from_secs(1) };
+
+/// The failed and successful attempts of this node. In memory: other nodes throttle what they see.
+#[derive(Debug, Default)]
+pub struct Attempts(Mutex<Tables>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    addresses: Spent<IpAddr>,
+    accounts: Spent<String>,
+    pairs: Spent<(String, IpAddr)>,
+    tokens: Spent<IpAddr>,
+    /// Addresses from which each account logged in, with the time.
+    known: HashMap<(String, IpAddr), Timestamp>,
+}
+
+impl Attempts {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether a password may be checked; counts the attempt of a new address at an account that is under attack.
+    pub fn may_try(&self, account: &str, address: IpAddr, now: Timestamp) -> bool {
+        let mut tables = self.tables();
+        let pair = (account.to_owned(), address);
+        if !tables.addresses.has_left(&address, PASSWORDS_OF_ADDRESS, now) {
+            return false;
+        }
+        if tables.accounts.has_left(&pair.0, PASSWORDS_OF_ACCOUNT, now) || tables.known.contains_key(&pair) {
+            return true;
+        }
+        let may = tables.pairs.has_left(&pair, NEW_ADDRESS_OF_ACCOUNT, now);
+        tables.pairs.spend(pair, NEW_ADDRESS_OF_ACCOUNT, now);
+        may
+    }
+
+    /// Records a wrong password. Accounts that do not exist are counted too, so that they cannot be told from others.
+    pub fn failed(&self, account: &str, address: IpAddr, now: Timestamp) {
+        let mut tables = self.tables();
+        tables.addresses.spend(address, PASSWORDS_OF_ADDRESS, now);
+        // Failures of the owner's own address must not count: forgetting a password is no attack on the account.
+        if !tables.known.contains_key(&(account.to_owned(), address)) {
+            tables.accounts.spend(account.to_owned(), PASSWORDS_OF_ACCOUNT, now);
+        }
+    }
+
+    /// Records a successful log-in.
+    pub fn succeeded(&self, account: &str, address: IpAddr, now: Timestamp) {
+        let mut tables = self.tables();
+        tables.addresses.0.remove(&address);
+        if tables.known.len() >= REMEMBERED {
+            let oldest = tables.known.iter().min_by_key(|(_, at)| **at).map(|(pair, _)| pair.clone());
+            oldest.and_then(|pair| tables.known.remove(&pair));
+        }
+        tables.known.insert((account.to_owned(), address), now);
+    }
+
+    /// Records an invalid token; returns whether the address has sent too many.
+    pub fn token_failed(&self, address: IpAddr, now: Timestamp) -> bool {
+        let mut tables = self.tables();
+        let had = tables.tokens.has_left(&address, TOKENS_OF_ADDRESS, now);
+        tables.tokens.spend(address, TOKENS_OF_ADDRESS, now);
+        !had
+    }
+}
+
+/// Spent budgets: for each key, when it will be whole again.
+#[derive(Debug)]
+struct Spent<K>(HashMap<K, Timestamp>);
+
+impl<K> Default for Spent<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash + Clone> Spent<K> {
+    fn has_left(&self, key: &K, budget: Budget, now: Timestamp) -> bool {
+        let owed = self.0.get(key).map_or(Duration::ZERO, |whole| whole.since(now));
+        // A time further away was recorded before the clock was set back.
+        let most = budget.refill * budget.most;
+        owed > most || owed + budget.refill <= most
+    }
+
+    fn spend(&mut self, key: K, budget: Budget, now: Timestamp) {
+        if self.0.len() >= REMEMBERED && !self.0.contains_key(&key) {
+            self.0.retain(|_, whole| *whole > now);
+        }
+        if self.0.len() >= REMEMBERED && !self.0.contains_key(&key) {
+            // The one that is whole again first has the least to lose.
+            let first = self.0.iter().min_by_key(|(_, whole)| **whole).map(|(key, _)| key.clone());
+            first.and_then(|key| self.0.remove(&key));
+        }
+        let most = now.plus(budget.refill * budget.most);
+        let whole = self.0.entry(key).or_insert(now);
+        *whole = (*whole).max(now).plus(budget.refill).min(most);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_micros(second * 1_000_000)
+    }
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn an_address_that_guesses_is_refused_for_a_while() {
+        let attempts = Attempts::default();
+        for n in 0..10 {
+            assert!(attempts.may_try(&format!("user{n}"), address(1), at(0)));
+            attempts.failed(&format!("user{n}"), address(1), at(0));
+        }
+        assert!(!attempts.may_try("ann", address(1), at(0)));
+        assert!(attempts.may_try("ann", address(2), at(0)), "others are not affected");
+        assert!(attempts.may_try("ann", address(1), at(31)));
+    }
+
+    #[test]
+    fn guessing_from_many_addresses_does_not_lock_the_owner_out() {
+        let attempts = Attempts::default();
+        attempts.succeeded("ann", address(250), at(0));
+        for n in 0..100 {
+            if attempts.may_try("ann", address(n), at(1)) {
+                attempts.failed("ann", address(n), at(1));
+            }
+            if attempts.may_try("ann", address(n), at(2)) {
+                attempts.failed("ann", address(n), at(2));
+            }
+        }
+        assert!(!attempts.may_try("ann", address(50), at(3)));
+        assert!(attempts.may_try("ann", address(250), at(3)), "where the owner logged in before");
+        assert!(attempts.may_try("ann", address(251), at(3)), "a new address may try once");
+        assert!(!attempts.may_try("ann", address(251), at(4)), "and then waits");
+        assert!(attempts.may_try("ann", address(251), at(70)));
+        assert!(attempts.may_try("bob", address(251), at(4)), "other accounts are not affected");
+    }
+
+    #[test]
+    fn the_owners_own_mistakes_do_not_slow_others_down() {
+        let attempts = Attempts::default();
+        attempts.succeeded("ann", address(1), at(0));
+        (0..20).for_each(|_| attempts.failed("ann", address(1), at(1)));
+        assert!(!attempts.may_try("ann", address(1), at(1)) && attempts.may_try("ann", address(2), at(1)));
+    }
+
+    #[test]
+    fn tables_are_bounded_and_a_clock_that_is_set_back_refuses_nobody() {
+        let attempts = Attempts::default();
+        for n in 0..20_000u32 {
+            attempts.failed(&n.to_string(), IpAddr::from(n.to_be_bytes()), at(1_000));
+            attempts.succeeded(&n.to_string(), IpAddr::from(n.to_be_bytes()), at(1_000));
+        }
+        let tables = attempts.tables();
+        assert!(tables.accounts.0.len() <= REMEMBERED && tables.known.len() <= REMEMBERED);
+        drop(tables);
+        (0..20).for_each(|_| attempts.failed("x", address(1), at(90_000)));
+        assert!(attempts.may_try("x", address(1), at(0)));
+    }
+
+    #[test]
+    fn many_invalid_tokens_of_an_address_are_noticed() {
+        let attempts = Attempts::default();
+        assert!((0..100).all(|_| !attempts.token_failed(address(1), at(0))));
+        assert!(attempts.token_failed(address(1), at(0)));
+        assert!(!attempts.token_failed(address(2), at(0)));
+    }
+}

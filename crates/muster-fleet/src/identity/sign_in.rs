@@ -1,0 +1,259 @@
+//! Authentication of requests by people and scripts: API tokens, passwords, sessions.
+//!
+//! Each request costs one read of the store, and nothing is cached: a revoked token, a locked user and a lowered role are in
+//! force at the next request on every server (MG162).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::authorization::{Actor, OpContext};
+use muster_core::credential::ApiKey;
+use muster_core::id::SpaceId;
+use muster_core::identity::{ApiToken, Principal, SESSION_LIFETIME, Session, User, UserKind};
+use muster_core::time::{Clock, Timestamp};
+use muster_core::{Entropy, Error, ErrorKind};
+use muster_store::IdentityWrite;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::attempts::Attempts;
+use super::passwords::Passwords;
+use crate::audit::audit_line;
+use crate::authority::{Own, System};
+use crate::watched_store::WatchedStore;
+
+/// Minimum time between two writes of a token's last use.
+const USE_WRITTEN_EVERY: Duration = Duration::from_secs(300);
+/// Stands for the address of a user of this host.
+const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+/// Credentials of a request.
+#[derive(Debug)]
+pub enum Presented {
+    /// An API token.
+    Token(ApiKey),
+    /// Name and password.
+    Password(Zeroizing<String>, Zeroizing<String>),
+    /// The cookie of a session.
+    Session(ApiKey),
+}
+
+impl Presented {
+    /// Returns what may be shown of the credentials: the id of a key, or the name of a user.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Token(key) | Self::Session(key) => key.id.to_string(),
+            Self::Password(name, _) => name.to_string(),
+        }
+    }
+}
+
+/// A session that was just created, with the content of its cookie.
+pub struct NewSession {
+    /// The session.
+    pub session: Session,
+    /// The user.
+    pub user: User,
+    /// Content of the cookie.
+    pub cookie: Zeroizing<String>,
+}
+
+/// The service of authentication.
+pub struct SignIn {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    passwords: Arc<Passwords>,
+    attempts: Attempts,
+}
+
+impl SignIn {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        passwords: Arc<Passwords>,
+    ) -> Self {
+        Self { store, clock, entropy, passwords, attempts: Attempts::default() }
+    }
+
+    /// Authenticates a request to a space.
+    pub async fn authenticate(
+        &self,
+        presented: &Presented,
+        space: &SpaceId,
+        address: Option<IpAddr>,
+    ) -> Result<OpContext, Error> {
+        let (actor, entitlements, has_space) = match presented {
+            Presented::Token(key) => {
+                let (token, principal) = self.token(key, space, address).await?;
+                let entitlements = principal.limited_to(token.privileges);
+                (Actor::Token { owner: token.owner, token: token.id }, entitlements, principal.has_space)
+            }
+            Presented::Session(key) => {
+                let (_, principal) = self.session(key, space, address).await?;
+                (Actor::User(principal.user.id), principal.entitlements, principal.has_space)
+            }
+            Presented::Password(name, password) => {
+                let principal = self.password(name, password, space, address).await?;
+                (Actor::User(principal.user.id), principal.entitlements, principal.has_space)
+            }
+        };
+        let context = OpContext::entitled(actor, entitlements).in_space(space.clone());
+        // The default space is where requests without a space go, such as those about the caller itself.
+        let may_enter = context.may_enter_space() || *space == SpaceId::default();
+        if has_space && may_enter { Ok(context) } else { Err(Error::not_found("space", space)) }
+    }
+
+    async fn token(
+        &self,
+        key: &ApiKey,
+        space: &SpaceId,
+        address: Option<IpAddr>,
+    ) -> Result<(ApiToken, Principal), Error> {
+        let now = self.clock.now();
+        let found = self.store.identity(&System).token_principal(&key.id, space).await?;
+        let denied = match found {
+            None => "the token is invalid".to_owned(),
+            Some((token, principal)) => match token.admit(key, now) {
+                Ok(()) => {
+                    check_not_locked(&principal.user)?;
+                    self.record_use(&token, now).await;
+                    return Ok((token, principal));
+                }
+                Err(denied) => denied.to_string(),
+            },
+        };
+        Err(self.denied_key(denied, address, now))
+    }
+
+    // Failures of a full or read-only disk must not reject the request.
+    async fn record_use(&self, token: &ApiToken, now: Timestamp) {
+        if token.last_used_at.is_some_and(|last| now.since(last) < USE_WRITTEN_EVERY) {
+            return;
+        }
+        let write = IdentityWrite::UseToken { id: token.id.clone(), now };
+        if let Err(error) = self.store.commit(&System, vec![write.into()]).await {
+            tracing::debug!(%error, token = %token.id, "cannot record the use of a token");
+        }
+    }
+
+    async fn session(
+        &self,
+        key: &ApiKey,
+        space: &SpaceId,
+        address: Option<IpAddr>,
+    ) -> Result<(Session, Principal), Error> {
+        let now = self.clock.now();
+        let found = self.store.identity(&System).session_principal(&key.id, space).await?;
+        let live = found.filter(|(session, _)| key.matches(&session.hash) && session.expires_at > now);
+        let (session, principal) =
+            live.ok_or_else(|| self.denied_key("the session has ended; log in again".to_owned(), address, now))?;
+        check_not_locked(&principal.user)?;
+        Ok((session, principal))
+    }
+
+    fn denied_key(&self, message: String, address: Option<IpAddr>, now: Timestamp) -> Error {
+        if self.attempts.token_failed(address.unwrap_or(LOCAL), now) {
+            return too_many();
+        }
+        Error::new(ErrorKind::Unauthenticated, "unauthenticated", message)
+    }
+
+    async fn password(
+        &self,
+        name: &str,
+        password: &str,
+        space: &SpaceId,
+        address: Option<IpAddr>,
+    ) -> Result<Principal, Error> {
+        let (name, address, now) = (name.to_ascii_lowercase(), address.unwrap_or(LOCAL), self.clock.now());
+        if !self.attempts.may_try(&name, address, now) {
+            return Err(too_many());
+        }
+        let found = self.store.identity(&System).user_principal(&name, space).await?;
+        let person = found.filter(|principal| principal.user.kind == UserKind::Person);
+        let hash = person.as_ref().and_then(|principal| principal.user.password.as_ref());
+        let matches = self.passwords.verify(password, hash).await?;
+        match person.filter(|_| matches) {
+            Some(principal) => {
+                check_not_locked(&principal.user)?;
+                self.attempts.succeeded(&name, address, now);
+                Ok(principal)
+            }
+            None => {
+                self.attempts.failed(&name, address, now);
+                Err(Error::new(ErrorKind::Unauthenticated, "unauthenticated", "wrong user name or password"))
+            }
+        }
+    }
+
+    /// Logs a user in with a password, and creates a session.
+    pub async fn log_in(&self, name: &str, password: &str, address: Option<IpAddr>) -> Result<NewSession, Error> {
+        let principal = self.password(name, password, &SpaceId::default(), address).await?;
+        self.begin(principal.user, Vec::new(), address).await
+    }
+
+    /// Creates a session for a user that has proved who it is.
+    pub(crate) async fn begin(
+        &self,
+        user: User,
+        groups: Vec<String>,
+        address: Option<IpAddr>,
+    ) -> Result<NewSession, Error> {
+        let now = self.clock.now();
+        let key = ApiKey::generate(&*self.entropy);
+        let session = Session {
+            key_id: key.id.clone(),
+            hash: key.hash(),
+            user: user.id.clone(),
+            groups,
+            created_at: now,
+            expires_at: now.plus(SESSION_LIFETIME),
+        };
+        let own = Own::proven(user.id.clone(), address);
+        let detail = json!({"name": user.name, "groups": session.groups});
+        let line = audit_line(own.origin(), now, "session.create", format_args!("user:{}", user.id), detail);
+        self.store.commit(&own, vec![IdentityWrite::InsertSession(Box::new(session.clone())).into(), line]).await?;
+        Ok(NewSession { session, user, cookie: Zeroizing::new(key.token()) })
+    }
+
+    /// Ends a session.
+    pub async fn log_out(&self, context: &OpContext, cookie: &ApiKey) -> Result<(), Error> {
+        let own = Own::of(context)?;
+        let line = audit_line(
+            own.origin(),
+            self.clock.now(),
+            "session.delete",
+            format_args!("user:{}", own.user()),
+            json!({}),
+        );
+        let delete = IdentityWrite::DeleteSession { key_id: cookie.id.clone() };
+        Ok(self.store.commit(&own, vec![delete.into(), line]).await.map(drop)?)
+    }
+
+    /// Returns the user of a caller; `None` for a user of this host.
+    pub async fn user(&self, context: &OpContext) -> Result<Option<User>, Error> {
+        let Some(id) = context.actor().user() else { return Ok(None) };
+        Ok(self.store.identity(&System).user(id).await?)
+    }
+
+    pub(super) fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+}
+
+pub(super) fn too_many() -> Error {
+    Error::new(ErrorKind::TooMany, "too_many_failures", "too many failed log-ins; wait before the next one")
+        .remedy("an API token of yours still works")
+}
+
+// Only after the credentials were verified: whether a user is locked is nobody else's business.
+fn check_not_locked(user: &User) -> Result<(), Error> {
+    if user.is_locked() {
+        return Err(Error::new(ErrorKind::Unauthenticated, "user_locked", format!("the user {} is locked", user.name))
+            .remedy("ask an administrator"));
+    }
+    Ok(())
+}

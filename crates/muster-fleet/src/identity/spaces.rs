@@ -1,0 +1,129 @@
+//! The service of spaces.
+
+use std::sync::Arc;
+
+use muster_core::Error;
+use muster_core::authorization::{Grant, OpContext, Privilege, SpacesRead, SpacesWrite};
+use muster_core::id::SpaceId;
+use muster_core::identity::{Space, new_space_id};
+use muster_core::time::Clock;
+use muster_store::{IdentityWrite, Precondition, StoreError};
+use serde_json::json;
+
+use super::MOST_LISTED;
+use super::users::display;
+use crate::audit::audit_line;
+use crate::authority::{Authority, Authorized, System};
+use crate::watched_store::WatchedStore;
+
+/// The service of spaces.
+pub struct Spaces {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Spaces {
+    pub(crate) fn new(store: Arc<WatchedStore>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
+    }
+
+    /// Returns whether a space exists. Reveals nothing else, so it needs no privilege.
+    pub async fn exists(&self, id: &SpaceId) -> Result<bool, Error> {
+        Ok(*id == SpaceId::default() || self.store.identity(&System).space(id).await?.is_some())
+    }
+
+    /// Returns all spaces by id.
+    pub async fn list(&self, grant: &Grant<SpacesRead>) -> Result<Vec<Space>, Error> {
+        let mut spaces = self.store.identity(grant).spaces().await?;
+        if !spaces.iter().any(|space| space.id == SpaceId::default()) {
+            spaces.push(Space::default_space());
+            spaces.sort_by(|a, b| a.id.cmp(&b.id));
+        }
+        Ok(spaces)
+    }
+
+    /// Finds a space.
+    pub async fn find<P: Privilege>(&self, context: &OpContext, id: &str) -> Result<Authorized<Space, P>, Error> {
+        let grant = context.grant::<P>()?;
+        let found = match SpaceId::parse(id) {
+            Ok(id) => self.find_in(&grant, &id).await?,
+            Err(_) => None,
+        };
+        Ok(Authorized::new(found.ok_or_else(|| Error::not_found("space", id))?, grant))
+    }
+
+    async fn find_in(&self, by: &impl Authority, id: &SpaceId) -> Result<Option<Space>, Error> {
+        let found = self.store.identity(by).space(id).await?;
+        Ok(found.or_else(|| (*id == SpaceId::default()).then(Space::default_space)))
+    }
+
+    /// Creates a space.
+    pub async fn create(
+        &self,
+        grant: &Grant<SpacesWrite>,
+        id: &str,
+        name: &str,
+        description: &str,
+    ) -> Result<Space, Error> {
+        let now = self.clock.now();
+        let id = new_space_id(id).map_err(|error| Error::invalid("id", error.to_string()))?;
+        let taken = || Error::conflict("space_exists", format!("there is a space {id} already"));
+        let spaces = self.store.identity(grant).spaces().await?;
+        if id == SpaceId::default() {
+            return Err(taken());
+        }
+        if spaces.len() >= MOST_LISTED {
+            return Err(Error::conflict("too_many_spaces", format!("there are {MOST_LISTED} spaces already")));
+        }
+        let name = display("name", if name.trim().is_empty() { id.as_str() } else { name })?;
+        let description = display("description", description)?;
+        let space = Space { id: id.clone(), name, description, version: 1, created_at: now, updated_at: now };
+        let line = audit_line(grant.origin(), now, "space.create", subject(&space.id), json!({"name": space.name}));
+        let writes = vec![IdentityWrite::InsertSpace(Box::new(space.clone())).into(), line];
+        match self.store.commit(grant, writes).await {
+            Err(StoreError::Conflict(Precondition::Exists(_))) => Err(taken()),
+            other => other.map(|_| space).map_err(Error::from),
+        }
+    }
+
+    /// Changes the name and the description of a space.
+    pub async fn update(
+        &self,
+        space: &Authorized<Space, SpacesWrite>,
+        name: &str,
+        description: &str,
+    ) -> Result<Space, Error> {
+        let (grant, now) = (space.grant(), self.clock.now());
+        let name = display("name", if name.trim().is_empty() { space.id.as_str() } else { name })?;
+        let description = display("description", description)?;
+        let after = Space { name, description, version: space.version + 1, updated_at: now, ..Space::clone(space) };
+        let detail = json!({
+            "before": {"name": space.name, "description": space.description},
+            "after": {"name": after.name, "description": after.description},
+        });
+        let line = audit_line(grant.origin(), now, "space.update", subject(&space.id), detail);
+        self.store.commit(grant, vec![IdentityWrite::UpdateSpace(Box::new(after.clone())).into(), line]).await?;
+        Ok(after)
+    }
+
+    /// Deletes a space, which must be empty, with the bindings in it. The default space cannot be deleted.
+    pub async fn delete(&self, space: &Authorized<Space, SpacesWrite>) -> Result<(), Error> {
+        let (grant, now, id) = (space.grant(), self.clock.now(), &space.id);
+        if *id == SpaceId::default() {
+            return Err(Error::conflict("default_space", "the default space cannot be deleted"));
+        }
+        let line = audit_line(grant.origin(), now, "space.delete", subject(id), json!({"name": space.name}));
+        match self.store.commit(grant, vec![IdentityWrite::DeleteSpace { id: id.clone() }.into(), line]).await {
+            Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("space", id)),
+            Err(StoreError::Conflict(Precondition::InUse(_))) => {
+                Err(Error::conflict("space_in_use", format!("the space {id} is not empty"))
+                    .remedy("delete its agents, policies, outputs and enrollment keys first"))
+            }
+            other => other.map(drop).map_err(Error::from),
+        }
+    }
+}
+
+fn subject(id: &SpaceId) -> String {
+    format!("space:{id}")
+}

@@ -1,0 +1,212 @@
+//! The service of API tokens.
+
+use std::sync::Arc;
+
+use muster_core::authorization::{Actor, Grant, OpContext, Origin, PrivilegeName, PrivilegeSet, UsersRead, UsersWrite};
+use muster_core::credential::ApiKey;
+use muster_core::entropy::random_uuid;
+use muster_core::id::{TokenId, UserId};
+use muster_core::identity::{ApiToken, DEFAULT_TOKEN_LIFETIME, User, UserKind};
+use muster_core::time::{Clock, Timestamp};
+use muster_core::{Entropy, Error};
+use muster_store::query::{Listed, Page};
+use muster_store::{IdentityWrite, Precondition, StoreError};
+use serde_json::json;
+
+use super::users::display;
+use super::{none_missing, parse_privileges};
+use crate::audit::audit_line;
+use crate::authority::{Authority, Authorized, Own};
+use crate::moment::parse_end;
+use crate::watched_store::WatchedStore;
+
+/// Maximum number of tokens of an owner, with those that ended during the last month.
+const MOST_TOKENS: u64 = 1_000;
+
+/// A new token.
+#[derive(Clone, Debug, Default)]
+pub struct NewToken {
+    /// Name.
+    pub name: String,
+    /// Names of the privileges; `None` for all that the caller has.
+    pub privileges: Option<Vec<String>>,
+    /// Expiration: a duration, an RFC 3339 time, or `never`; `None` for 90 days.
+    pub expiration: Option<String>,
+}
+
+/// The service of API tokens.
+pub struct Tokens {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Tokens {
+    pub(crate) fn new(store: Arc<WatchedStore>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { store, clock, entropy }
+    }
+
+    /// Creates a token of the caller; returns it with its secret. It has at most the privileges of the caller, and one that
+    /// is created with another token ends no later than that.
+    pub async fn create_own(&self, context: &OpContext, new: &NewToken) -> Result<(ApiToken, String), Error> {
+        let own = Own::of(context)?;
+        let store = self.store.identity(&own);
+        let owner = store.user(own.user()).await?.ok_or_else(|| Error::not_found("user", own.user()))?;
+        let mut expires_at = self.expiration(&owner, new)?;
+        if let Actor::Token { token, .. } = context.actor() {
+            let last = store.token(token).await?.and_then(|token| token.expires_at);
+            // Otherwise a stolen token could renew itself forever.
+            expires_at = match (expires_at, last) {
+                (wanted, None) => wanted,
+                (None, last) => last,
+                (Some(wanted), Some(last)) => Some(wanted.min(last)),
+            };
+        }
+        let privileges = wanted(context, new)?;
+        self.insert(&own, own.origin(), &owner, new, privileges, expires_at).await
+    }
+
+    /// Creates a token of another user, whom the caller may change.
+    pub async fn create_for(
+        &self,
+        context: &OpContext,
+        owner: &Authorized<User, UsersWrite>,
+        new: &NewToken,
+    ) -> Result<(ApiToken, String), Error> {
+        let privileges = match &new.privileges {
+            // In force is only what the owner may do too, none of which the caller lacks.
+            None => PrivilegeSet::all(),
+            Some(names) => parse_privileges("privileges", names)?,
+        };
+        let expires_at = self.expiration(owner, new)?;
+        self.insert(owner.grant(), context.origin(), owner, new, privileges, expires_at).await
+    }
+
+    async fn insert(
+        &self,
+        by: &impl Authority,
+        origin: &Origin,
+        owner: &User,
+        new: &NewToken,
+        privileges: PrivilegeSet,
+        expires_at: Option<Timestamp>,
+    ) -> Result<(ApiToken, String), Error> {
+        let now = self.clock.now();
+        let store = self.store.identity(by);
+        if store.tokens(Some(&owner.id), Page { offset: 0, limit: 0 }).await?.total >= MOST_TOKENS {
+            return Err(Error::conflict("too_many_tokens", format!("{} has {MOST_TOKENS} tokens already", owner.name)));
+        }
+        let id = TokenId::trusted(random_uuid(&*self.entropy));
+        let key = ApiKey::generate(&*self.entropy);
+        let name = display("name", &new.name)?;
+        let token = ApiToken {
+            name: if name.is_empty() { id.to_string() } else { name },
+            id,
+            key_id: key.id.clone(),
+            hash: key.hash(),
+            owner: owner.id.clone(),
+            privileges,
+            expires_at,
+            created_at: now,
+            created_by: origin.actor.to_string(),
+            last_used_at: None,
+            revoked_at: None,
+        };
+        let names: Vec<&str> = privileges.iter().map(PrivilegeName::as_str).collect();
+        let end = expires_at.map(Timestamp::to_rfc3339_seconds);
+        let detail = json!({"owner": owner.id, "name": token.name, "privileges": names, "expires_at": end});
+        let line = audit_line(origin, now, "token.create", subject(&token.id), detail);
+        self.store.commit(by, vec![IdentityWrite::InsertToken(Box::new(token.clone())).into(), line]).await?;
+        Ok((token, key.token()))
+    }
+
+    fn expiration(&self, owner: &User, new: &NewToken) -> Result<Option<Timestamp>, Error> {
+        let now = self.clock.now();
+        match new.expiration.as_deref() {
+            None => Ok(Some(now.plus(DEFAULT_TOKEN_LIFETIME))),
+            Some("never") if owner.kind == UserKind::ServiceAccount => Ok(None),
+            Some("never") => Err(Error::invalid("expiration", "only tokens of service accounts may have no end")),
+            Some(text) => parse_end("expiration", text, now).map(Some),
+        }
+    }
+
+    /// Returns a page of the caller's own tokens, newest first.
+    pub async fn list_own(&self, context: &OpContext, page: Page) -> Result<Listed<ApiToken>, Error> {
+        let own = Own::of(context)?;
+        Ok(self.store.identity(&own).tokens(Some(own.user()), page).await?)
+    }
+
+    /// Returns a page of tokens of one owner or of all, newest first.
+    pub async fn list(
+        &self,
+        grant: &Grant<UsersRead>,
+        owner: Option<&UserId>,
+        page: Page,
+    ) -> Result<Listed<ApiToken>, Error> {
+        Ok(self.store.identity(grant).tokens(owner, page).await?)
+    }
+
+    /// Returns a token: one of the caller, or any one with the privilege to read users.
+    pub async fn get(&self, context: &OpContext, id: &str) -> Result<ApiToken, Error> {
+        if let Some(token) = self.own(context, id).await? {
+            return Ok(token);
+        }
+        let grant = context.grant::<UsersRead>()?;
+        self.any(&grant, id).await
+    }
+
+    /// Revokes a token: one of the caller, or any one with the privilege to change users. It is rejected from the next
+    /// request on, by every server (MG162).
+    pub async fn revoke(&self, context: &OpContext, id: &str) -> Result<(), Error> {
+        if let Some(token) = self.own(context, id).await? {
+            let own = Own::of(context)?;
+            return self.commit_revocation(&own, context.origin(), &token).await;
+        }
+        // Not limited to users with fewer privileges: whoever finds a leaked token must be able to revoke it.
+        let grant = context.grant::<UsersWrite>()?;
+        let token = self.any(&grant, id).await?;
+        self.commit_revocation(&grant, context.origin(), &token).await
+    }
+
+    async fn commit_revocation(&self, by: &impl Authority, origin: &Origin, token: &ApiToken) -> Result<(), Error> {
+        let now = self.clock.now();
+        let detail = json!({"owner": token.owner, "name": token.name});
+        let line = audit_line(origin, now, "token.revoke", subject(&token.id), detail);
+        let writes = vec![IdentityWrite::RevokeToken { id: token.id.clone(), now }.into(), line];
+        match self.store.commit(by, writes).await {
+            Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("token", &token.id)),
+            other => other.map(drop).map_err(Error::from),
+        }
+    }
+
+    async fn own(&self, context: &OpContext, id: &str) -> Result<Option<ApiToken>, Error> {
+        let Ok(own) = Own::of(context) else { return Ok(None) };
+        let Ok(id) = TokenId::parse(id) else { return Ok(None) };
+        let found = self.store.identity(&own).token(&id).await?;
+        Ok(found.filter(|token| token.owner == *own.user()))
+    }
+
+    async fn any(&self, by: &impl Authority, id: &str) -> Result<ApiToken, Error> {
+        let found = match TokenId::parse(id) {
+            Ok(id) => self.store.identity(by).token(&id).await?,
+            Err(_) => None,
+        };
+        found.ok_or_else(|| Error::not_found("token", id))
+    }
+}
+
+fn wanted(context: &OpContext, new: &NewToken) -> Result<PrivilegeSet, Error> {
+    let own = context.privileges();
+    match &new.privileges {
+        None => Ok(own),
+        Some(names) => {
+            let wanted = parse_privileges("privileges", names)?;
+            none_missing(wanted.without(own))?;
+            Ok(wanted)
+        }
+    }
+}
+
+fn subject(id: &TokenId) -> String {
+    format!("token:{id}")
+}

@@ -1,0 +1,244 @@
+//! The service of users and service accounts.
+
+use std::sync::Arc;
+
+use muster_core::authorization::{Grant, OpContext, Privilege, UsersRead, UsersWrite};
+use muster_core::entropy::random_uuid;
+use muster_core::id::{SpaceId, UserId};
+use muster_core::identity::{User, UserKind, check_display, check_name};
+use muster_core::time::Clock;
+use muster_core::{Entropy, Error, ErrorKind};
+use muster_store::query::{Listed, Page};
+use muster_store::{IdentityWrite, Precondition, StoreError, Write};
+use serde_json::json;
+
+use super::check_covers;
+use super::passwords::Passwords;
+use crate::audit::audit_line;
+use crate::authority::{Authorized, Own};
+use crate::watched_store::WatchedStore;
+
+/// A new user.
+#[derive(Debug)]
+pub struct NewUser {
+    /// Kind.
+    pub kind: UserKind,
+    /// Name.
+    pub name: String,
+    /// Name for people.
+    pub full_name: String,
+    /// Password; only for people.
+    pub password: Option<String>,
+}
+
+/// A change of a user. `None` keeps a field.
+#[derive(Clone, Debug, Default)]
+pub struct UserChange {
+    /// Name.
+    pub name: Option<String>,
+    /// Name for people.
+    pub full_name: Option<String>,
+    /// Whether it is locked.
+    pub locked: Option<bool>,
+}
+
+/// The service of users and service accounts.
+pub struct Users {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    passwords: Arc<Passwords>,
+}
+
+impl Users {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        passwords: Arc<Passwords>,
+    ) -> Self {
+        Self { store, clock, entropy, passwords }
+    }
+
+    /// Finds a user by id or name.
+    pub async fn find<P: Privilege>(&self, context: &OpContext, id: &str) -> Result<Authorized<User, P>, Error> {
+        let grant = context.grant::<P>()?;
+        let store = self.store.identity(&grant);
+        let by_id = match UserId::parse(id) {
+            Ok(id) => store.user(&id).await?,
+            Err(_) => None,
+        };
+        let found = match by_id {
+            Some(user) => Some(user),
+            // Names are unique, and ids are random, so that nobody can choose a name that is the id of another user.
+            None => store.user_principal(&id.to_ascii_lowercase(), &SpaceId::default()).await?.map(|found| found.user),
+        };
+        Ok(Authorized::new(found.ok_or_else(|| Error::not_found("user", id))?, grant))
+    }
+
+    /// Finds a user that the caller may change, which is one that has no privilege that the caller lacks. Otherwise,
+    /// whoever may manage users could take over an administrator's account.
+    pub async fn find_to_change(&self, context: &OpContext, id: &str) -> Result<Authorized<User, UsersWrite>, Error> {
+        let user = self.find::<UsersWrite>(context, id).await?;
+        let store = self.store.identity(user.grant());
+        let principal = store.user_principal(&user.name, &SpaceId::default()).await?;
+        let entitlements = principal.map(|principal| principal.entitlements).unwrap_or_default();
+        check_covers(context, &entitlements)?;
+        Ok(user)
+    }
+
+    /// Returns a page of the users of a kind, by name.
+    pub async fn list(&self, grant: &Grant<UsersRead>, kind: UserKind, page: Page) -> Result<Listed<User>, Error> {
+        Ok(self.store.identity(grant).users(kind, page).await?)
+    }
+
+    /// Creates a user, without any privileges.
+    pub async fn create(&self, grant: &Grant<UsersWrite>, new: &NewUser) -> Result<User, Error> {
+        let now = self.clock.now();
+        let name = check_name(&new.name).map_err(|error| Error::invalid("name", error.to_string()))?;
+        let password = match (&new.password, new.kind) {
+            (None, _) => None,
+            (Some(password), UserKind::Person) => Some(self.passwords.hash(&name, password).await?),
+            (Some(_), UserKind::ServiceAccount) => {
+                return Err(Error::invalid("password", "service accounts have API tokens, and no password"));
+            }
+        };
+        let user = User {
+            id: UserId::trusted(random_uuid(&*self.entropy)),
+            kind: new.kind,
+            name,
+            full_name: display("full_name", &new.full_name)?,
+            password,
+            federated: None,
+            locked_at: None,
+            version: 1,
+            created_at: now,
+            created_by: grant.actor().to_string(),
+            updated_at: now,
+        };
+        let detail = json!({"name": user.name, "kind": user.kind});
+        let line = audit_line(grant.origin(), now, "user.create", subject(&user.id), detail);
+        self.store.commit(grant, vec![IdentityWrite::InsertUser(Box::new(user.clone())).into(), line]).await?;
+        Ok(user)
+    }
+
+    /// Changes a user. Locking one ends its sessions, and its tokens are rejected from the next request on.
+    pub async fn update(&self, user: &Authorized<User, UsersWrite>, change: &UserChange) -> Result<User, Error> {
+        let now = self.clock.now();
+        let before: &User = user;
+        let mut after = before.clone();
+        if let Some(name) = &change.name {
+            after.name = check_name(name).map_err(|error| Error::invalid("name", error.to_string()))?;
+        }
+        if let Some(name) = &change.full_name {
+            after.full_name = display("full_name", name)?;
+        }
+        match change.locked {
+            Some(true) => after.locked_at = after.locked_at.or(Some(now)),
+            Some(false) => after.locked_at = None,
+            None => {}
+        }
+        if after == *before {
+            return Ok(after);
+        }
+        let is_locked_now = after.is_locked() && !before.is_locked();
+        let detail = json!({"before": shown(before), "after": shown(&after)});
+        self.commit(user, after, "user.update", detail, is_locked_now).await
+    }
+
+    /// Sets the password of a user, and ends the user's sessions.
+    pub async fn set_password(&self, user: &Authorized<User, UsersWrite>, password: &str) -> Result<User, Error> {
+        let after = self.with_password(user, password).await?;
+        self.commit(user, after, "user.set_password", json!({"name": user.name}), true).await
+    }
+
+    /// Sets the caller's own password, which needs the one before, and ends all sessions.
+    pub async fn change_own_password(&self, context: &OpContext, before: &str, password: &str) -> Result<(), Error> {
+        let own = Own::of(context)?;
+        let found = self.store.identity(&own).user(own.user()).await?;
+        let user = found.ok_or_else(|| Error::not_found("user", own.user()))?;
+        if !self.passwords.verify(before, user.password.as_ref()).await? {
+            return Err(Error::invalid("current_password", "is not the current password"));
+        }
+        let after = self.with_password(&user, password).await?;
+        let now = self.clock.now();
+        let after = User { version: after.version + 1, updated_at: now, ..after };
+        let line = audit_line(own.origin(), now, "user.set_password", subject(&user.id), json!({"name": user.name}));
+        let writes = vec![
+            IdentityWrite::UpdateUser(Box::new(after)).into(),
+            IdentityWrite::EndSessions { user: user.id.clone() }.into(),
+            line,
+        ];
+        Ok(self.store.commit(&own, writes).await.map(drop)?)
+    }
+
+    async fn with_password(&self, user: &User, password: &str) -> Result<User, Error> {
+        if user.kind == UserKind::ServiceAccount {
+            return Err(Error::invalid("password", "service accounts have API tokens, and no password"));
+        }
+        let password = Some(self.passwords.hash(&user.name, password).await?);
+        Ok(User { password, ..user.clone() })
+    }
+
+    async fn commit(
+        &self,
+        user: &Authorized<User, UsersWrite>,
+        after: User,
+        action: &str,
+        detail: serde_json::Value,
+        ends_sessions: bool,
+    ) -> Result<User, Error> {
+        let (grant, now) = (user.grant(), self.clock.now());
+        let after = User { version: after.version + 1, updated_at: now, ..after };
+        let mut writes: Vec<Write> = vec![IdentityWrite::UpdateUser(Box::new(after.clone())).into()];
+        if ends_sessions {
+            writes.push(IdentityWrite::EndSessions { user: after.id.clone() }.into());
+        }
+        if after.is_locked() && after.kind == UserKind::Person {
+            writes.push(IdentityWrite::KeepsAdministrator.into());
+        }
+        writes.push(audit_line(grant.origin(), now, action, subject(&after.id), detail));
+        self.store.commit(grant, writes).await.map_err(last_administrator)?;
+        Ok(after)
+    }
+
+    /// Deletes a user with its tokens, sessions and bindings.
+    pub async fn delete(&self, user: &Authorized<User, UsersWrite>) -> Result<(), Error> {
+        let (grant, now) = (user.grant(), self.clock.now());
+        let line = audit_line(grant.origin(), now, "user.delete", subject(&user.id), json!({"before": shown(user)}));
+        let mut writes = vec![IdentityWrite::DeleteUser { id: user.id.clone() }.into()];
+        if user.kind == UserKind::Person {
+            writes.push(IdentityWrite::KeepsAdministrator.into());
+        }
+        writes.push(line);
+        match self.store.commit(grant, writes).await {
+            Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("user", &user.id)),
+            other => other.map(drop).map_err(last_administrator),
+        }
+    }
+}
+
+pub(super) fn display(field: &str, text: &str) -> Result<String, Error> {
+    check_display(text).map_err(|error| Error::invalid(field, error.to_string()))
+}
+
+pub(super) fn subject(id: &UserId) -> String {
+    format!("user:{id}")
+}
+
+/// What audit events show of a user.
+fn shown(user: &User) -> serde_json::Value {
+    json!({"name": user.name, "full_name": user.full_name, "kind": user.kind, "locked": user.is_locked()})
+}
+
+/// Maps the refusal to remove the last administrator.
+pub(super) fn last_administrator(error: StoreError) -> Error {
+    match error {
+        StoreError::Conflict(Precondition::LastAdministrator) => {
+            let message = "this would leave nobody who can administer the installation";
+            Error::new(ErrorKind::Conflict, "last_administrator", message)
+                .remedy("give another user, who is not locked, the role administrator everywhere")
+        }
+        other => other.into(),
+    }
+}

@@ -1,0 +1,23 @@
+//! `/api/v1`: users, service accounts, roles, bindings, API tokens, spaces, and the caller's own session (MG §8.2).
+
+mod bindings;
+mod roles;
+pub mod session;
+mod spaces;
+mod tokens;
+mod users;
+
+use super::endpoints::Endpoint;
+
+/// Endpoints of users and what belongs to them.
+pub fn endpoints() -> Vec<Endpoint> {
+    let families = [
+        users::endpoints(),
+        roles::endpoints(),
+        bindings::endpoints(),
+        tokens::endpoints(),
+        spaces::endpoints(),
+        session::endpoints(),
+    ];
+    families.into_iter().flatten().collect()
+}

@@ -1,0 +1,84 @@
+//! `/roles`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use muster_core::authorization::{PrivilegeName, Role as Record, RolesRead, RolesWrite};
+use muster_fleet::Fleet;
+use muster_fleet::identity::roles::RoleDraft;
+use muster_protocol::management::envelope::Whole;
+use muster_protocol::management::identity::{Role, SaveRole};
+use muster_protocol::management::{Empty, Item};
+
+use crate::answer::{Answer, item, whole};
+use crate::body::Body;
+use crate::endpoints::Endpoint;
+use crate::entry::Caller;
+use crate::query::{DryRun, Query};
+
+/// Endpoints for roles.
+pub fn endpoints() -> Vec<Endpoint> {
+    let (read, write) = (&[PrivilegeName::RolesRead], &[PrivilegeName::RolesWrite]);
+    vec![
+        Endpoint::get("/v1/roles", list).needs(read),
+        Endpoint::post("/v1/roles", create).needs(write),
+        Endpoint::get("/v1/roles/{id}", get).needs(read),
+        Endpoint::put("/v1/roles/{id}", update).needs(write),
+        Endpoint::delete("/v1/roles/{id}", delete).needs(write),
+    ]
+}
+
+fn role(record: Record) -> Role {
+    Role {
+        id: record.id.to_string(),
+        name: record.name,
+        description: record.description,
+        privileges: record.privileges.iter().map(|name| name.as_str().to_owned()).collect(),
+        built_in: record.is_built_in,
+    }
+}
+
+fn draft(body: SaveRole) -> RoleDraft {
+    RoleDraft { name: body.name, description: body.description.unwrap_or_default(), privileges: body.privileges }
+}
+
+/// Lists all roles. Their number is bounded, so there are no pages.
+async fn list(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Whole<Role>> {
+    Ok(whole(fleet.roles().list(&context.grant()?).await?.into_iter().map(role).collect()))
+}
+
+async fn create(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<SaveRole>,
+) -> Answer<Item<Role>> {
+    Ok(item(role(fleet.roles().create(&context, &draft(body)).await?)))
+}
+
+async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Role>> {
+    Ok(item(role(fleet.roles().find::<RolesRead>(&context, &id).await?.into_inner())))
+}
+
+async fn update(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Query(dry_run): Query<DryRun>,
+    Body(body): Body<SaveRole>,
+) -> Answer<Item<Role>> {
+    let context = dry_run.of(context);
+    let found = fleet.roles().find::<RolesWrite>(&context, &id).await?;
+    Ok(item(role(fleet.roles().update(&context, &found, &draft(body)).await?)))
+}
+
+async fn delete(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Query(dry_run): Query<DryRun>,
+) -> Answer<Empty> {
+    let found = fleet.roles().find::<RolesWrite>(&dry_run.of(context), &id).await?;
+    fleet.roles().delete(&found).await?;
+    Ok(Json(Empty {}))
+}

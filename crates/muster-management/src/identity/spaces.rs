@@ -1,0 +1,78 @@
+//! `/spaces`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use muster_core::authorization::{PrivilegeName, SpacesRead, SpacesWrite};
+use muster_core::identity::Space as Record;
+use muster_fleet::Fleet;
+use muster_protocol::management::envelope::Whole;
+use muster_protocol::management::identity::{CreateSpace, Space, UpdateSpace};
+use muster_protocol::management::{Empty, Item};
+
+use crate::answer::{Answer, item, whole};
+use crate::body::Body;
+use crate::endpoints::Endpoint;
+use crate::entry::Caller;
+use crate::query::{DryRun, Query};
+
+/// Endpoints for spaces.
+pub fn endpoints() -> Vec<Endpoint> {
+    let (read, write) = (&[PrivilegeName::SpacesRead], &[PrivilegeName::SpacesWrite]);
+    vec![
+        Endpoint::get("/v1/spaces", list).needs(read),
+        Endpoint::post("/v1/spaces", create).needs(write),
+        Endpoint::get("/v1/spaces/{id}", get).needs(read),
+        Endpoint::put("/v1/spaces/{id}", update).needs(write),
+        Endpoint::delete("/v1/spaces/{id}", delete).needs(write),
+    ]
+}
+
+fn space(record: Record) -> Space {
+    Space { id: record.id.to_string(), name: record.name, description: record.description }
+}
+
+/// Lists all spaces. Their number is bounded, so there are no pages.
+async fn list(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Whole<Space>> {
+    Ok(whole(fleet.spaces().list(&context.grant()?).await?.into_iter().map(space).collect()))
+}
+
+async fn create(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(dry_run): Query<DryRun>,
+    Body(body): Body<CreateSpace>,
+) -> Answer<Item<Space>> {
+    let grant = dry_run.of(context).grant()?;
+    let CreateSpace { id, name, description } = body;
+    let (name, description) = (name.unwrap_or_default(), description.unwrap_or_default());
+    Ok(item(space(fleet.spaces().create(&grant, &id, &name, &description).await?)))
+}
+
+async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Space>> {
+    Ok(item(space(fleet.spaces().find::<SpacesRead>(&context, &id).await?.into_inner())))
+}
+
+async fn update(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Query(dry_run): Query<DryRun>,
+    Body(body): Body<UpdateSpace>,
+) -> Answer<Item<Space>> {
+    let found = fleet.spaces().find::<SpacesWrite>(&dry_run.of(context), &id).await?;
+    let description = body.description.unwrap_or_else(|| found.description.clone());
+    Ok(item(space(fleet.spaces().update(&found, &body.name, &description).await?)))
+}
+
+async fn delete(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Query(dry_run): Query<DryRun>,
+) -> Answer<Empty> {
+    let found = fleet.spaces().find::<SpacesWrite>(&dry_run.of(context), &id).await?;
+    fleet.spaces().delete(&found).await?;
+    Ok(Json(Empty {}))
+}

@@ -1,0 +1,260 @@
+//! `/api/v1`: users, roles, tokens, spaces, sessions.
+
+use axum::body::Body;
+use axum::http::{Method, Request};
+use muster_core::authorization::RefusalsRead;
+use muster_fleet::FleetSettings;
+use muster_fleet::testing::{TestFleet, steady};
+use muster_listen::reply::{ListenerKind, Peer};
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Api, column};
+
+const PASSWORD: &str = "correct horse battery";
+
+/// A client of the admin listener.
+struct Remote<'a> {
+    api: &'a Api,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Remote<'_> {
+    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let address = Some("192.0.2.7:50000".parse().unwrap());
+        let peer = Peer { address, ..Peer::new(ListenerKind::Admin) };
+        let mut request = Request::builder().method(method).uri(path).extension(peer);
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        self.api.send(request.body(body).unwrap()).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, None).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::POST, path, Some(body)).await
+    }
+}
+
+impl Api {
+    fn remote(&self, headers: &[(&'static str, &str)]) -> Remote<'_> {
+        let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        Remote { api: self, headers }
+    }
+
+    fn bearer(&self, token: &str) -> Remote<'_> {
+        self.remote(&[("authorization", &format!("Bearer {token}"))])
+    }
+
+    /// Creates a user with a role; returns the token of one of its API tokens.
+    async fn user(&self, name: &str, role: &str, place: Value) -> String {
+        self.v1(Method::POST, "/users", json!({"name": name, "password": PASSWORD})).await.ok();
+        let mut binding = json!({"user": name, "role": role});
+        binding.as_object_mut().unwrap().extend(place.as_object().cloned().unwrap_or_default());
+        self.v1(Method::POST, "/bindings", binding).await.ok();
+        let made = self.v1(Method::POST, "/tokens", json!({"owner": name, "name": "t"})).await.ok();
+        made["item"]["token"].as_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn mg7_each_kind_of_credentials_is_accepted_where_enabled() {
+    let settings = FleetSettings { accepts_basic: true, ..steady() };
+    let (with_basic, without) = (Api::of(TestFleet::with(settings)), Api::new());
+    for api in [&with_basic, &without] {
+        let token = api.user("ann", "helpdesk", json!({})).await;
+        for scheme in ["ApiKey", "Bearer"] {
+            api.remote(&[("authorization", &format!("{scheme} {token}"))]).get("/api/fleet/agents").await.ok();
+        }
+        let wrong = api.bearer("aWQ6c2VjcmV0").get("/api/fleet/agents").await;
+        assert_eq!(wrong.headers["www-authenticate"], "ApiKey");
+        wrong.refused(401);
+        let shown = api.fleet.refusals().latest();
+        assert_eq!((shown[0].refused.operation, shown[0].refused.key.as_deref()), ("management", Some("id")));
+    }
+    let basic = "Basic YW5uOmNvcnJlY3QgaG9yc2UgYmF0dGVyeQ==";
+    with_basic.remote(&[("authorization", basic)]).get("/api/fleet/agents").await.ok();
+    let refused = without.remote(&[("authorization", basic)]).get("/api/fleet/agents").await.refused(401);
+    assert_eq!(refused["code"], "basic_not_accepted");
+}
+
+#[tokio::test]
+async fn mg72_mg158_a_reader_lists_agents_but_cannot_tag_them_or_see_tokens() {
+    let api = Api::new();
+    api.agent("a", None).await;
+    let made = api.post("/enrollment_api_keys", json!({"name": "k"})).await.ok();
+    let token = api.user("ann", "auditor", json!({})).await;
+    let ann = api.bearer(&token);
+    assert_eq!(column(&ann.get("/api/fleet/agents").await.ok(), "/id"), ["a"]);
+    let tags = json!({"tagsToAdd": ["x"]});
+    ann.post("/api/fleet/agents/a/tags", tags).await.refused(403);
+    let key = format!("/api/fleet/enrollment_api_keys/{}", made["item"]["id"].as_str().unwrap());
+    ann.get(&key).await.refused(403);
+    let listed = ann.get("/api/fleet/enrollment_api_keys").await.ok();
+    assert_eq!(listed["items"][0].get("api_key"), None);
+    let helper = api.user("bob", "helpdesk", json!({})).await;
+    api.bearer(&helper).get("/api/fleet/enrollment_api_keys").await.refused(403);
+}
+
+#[tokio::test]
+async fn mg159_requesting_diagnostics_needs_its_own_privilege() {
+    let api = Api::new();
+    api.agent("a", None).await;
+    let reader = api.user("ann", "auditor", json!({})).await;
+    let helper = api.user("bob", "helpdesk", json!({})).await;
+    let path = "/api/fleet/agents/a/request_diagnostics";
+    let refused = api.bearer(&reader).post(path, json!({})).await.refused(403);
+    assert!(refused["message"].as_str().unwrap().contains("agents.diagnostics.request"), "{refused}");
+    api.bearer(&helper).post(path, json!({})).await.ok();
+}
+
+#[tokio::test]
+async fn a_role_for_one_policy_touches_only_its_agents() {
+    let api = Api::new();
+    let (a, b) = (api.policy("a").await, api.policy("b").await);
+    api.agent("in", Some(&a)).await;
+    api.agent("out", Some(&b)).await;
+    let token = api.user("ann", "upgrade-operator", json!({"space": "default", "policies": [a]})).await;
+    let ann = api.bearer(&token);
+    assert_eq!(column(&ann.get("/api/fleet/agents").await.ok(), "/id"), ["in"]);
+    ann.get("/api/fleet/agents/out").await.refused(404);
+    let all = json!({"agents": "", "version": "9.6.0"});
+    ann.post("/api/fleet/agents/bulk_upgrade", all).await.ok();
+    assert_eq!((api.due("in").await.len(), api.due("out").await.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn mg171_writes_are_audited_with_actor_token_address_and_reason() {
+    let api = Api::new();
+    api.agent("a", None).await;
+    let operator = api.user("olga", "fleet-operator", json!({})).await;
+    let admin = api.user("adam", "administrator", json!({})).await;
+    let force = json!({"revoke": true, "reason": "stolen laptop"});
+    api.bearer(&operator).post("/api/fleet/agents/a/unenroll", force.clone()).await.refused(403);
+    api.bearer(&admin).post("/api/fleet/agents/a/unenroll", force).await.ok();
+    let found = api.get("/audit?action=action.create").await.ok()["items"][0].clone();
+    assert_eq!((&found["reason"], &found["address"]), (&json!("stolen laptop"), &json!("192.0.2.7")));
+    let adam = api.v1(Method::GET, "/users/adam", Value::Null).await.ok()["item"]["id"].clone();
+    let token = api.v1(Method::GET, "/tokens?owner=adam", Value::Null).await.ok()["items"][0]["id"].clone();
+    let actor = format!("user:{} token:{}", adam.as_str().unwrap(), token.as_str().unwrap());
+    assert_eq!(found["actor"], actor);
+
+    let headers = [("authorization", &*format!("ApiKey {admin}")), ("muster-reason", "ticket%20%C3%A4-1")];
+    api.remote(&headers).post("/api/v1/spaces", json!({"id": "blue"})).await.ok();
+    let found = api.get("/audit?action=space.create").await.ok()["items"][0].clone();
+    assert_eq!((&found["reason"], &found["subject"]), (&json!("ticket ä-1"), &json!("space:blue")));
+    let long = "x".repeat(501);
+    let headers = [("authorization", &*format!("ApiKey {admin}")), ("muster-reason", &*long)];
+    api.remote(&headers).post("/api/v1/spaces", json!({"id": "red"})).await.refused(400);
+    // Neither passwords nor tokens get into the log.
+    let log = api.get("/audit?perPage=1000").await.ok().to_string();
+    assert!(!log.contains(PASSWORD) && !log.contains(&admin) && !log.contains("argon2"));
+}
+
+#[tokio::test]
+async fn mg8_spaces_are_entered_by_those_who_have_a_role_there() {
+    let api = Api::new();
+    for id in ["blue", "red"] {
+        api.v1(Method::POST, "/spaces", json!({"id": id})).await.ok();
+    }
+    let token = api.user("ann", "administrator", json!({"space": "blue"})).await;
+    let ann = api.bearer(&token);
+    ann.get("/s/blue/api/fleet/agents").await.ok();
+    ann.post("/s/blue/api/fleet/agent_policies", json!({"name": "p", "namespace": "default"})).await.ok();
+    for other in ["red", "unknown", "a.b"] {
+        assert_eq!(ann.get(&format!("/s/{other}/api/fleet/agents")).await.refused(404)["code"], "not_found");
+    }
+    ann.get("/api/fleet/agents").await.refused(403);
+    assert_eq!(column(&api.get("/agent_policies").await.ok(), "/name"), [""; 0], "in another space");
+    api.v1(Method::DELETE, "/spaces/blue", Value::Null).await.refused(409);
+    let session = ann.get("/s/blue/api/v1/session").await.ok()["item"].clone();
+    assert_eq!((&session["user"]["name"], &session["space"]), (&json!("ann"), &json!("blue")));
+    assert!(session["privileges"].as_array().unwrap().contains(&json!("policies.create")));
+    assert!(!session["privileges"].as_array().unwrap().contains(&json!("users.read")), "{session}");
+}
+
+#[tokio::test]
+async fn mg4_a_session_changes_something_only_from_a_page_of_this_server() {
+    let api = Api::new();
+    api.user("ann", "administrator", json!({})).await;
+    let log_in = json!({"username": "ann", "password": PASSWORD});
+    let answer = api.remote(&[]).post("/api/v1/session", log_in.clone()).await;
+    let cookie = answer.headers["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax") && !cookie.contains("Secure"), "{cookie}");
+    assert_eq!(answer.ok()["item"]["user"]["name"], "ann");
+    let pair = cookie.split(';').next().unwrap();
+    let page = |site: &'static str| api.remote(&[("cookie", pair), ("sec-fetch-site", site)]);
+    api.remote(&[("cookie", pair)]).get("/api/fleet/agents").await.ok();
+    let key = json!({"name": "k"});
+    for bare in [api.remote(&[("cookie", pair)]), page("cross-site"), page("same-site"), page("none")] {
+        assert_eq!(bare.post("/api/fleet/enrollment_api_keys", key.clone()).await.refused(403)["code"], "cross_site");
+    }
+    page("same-origin").post("/api/fleet/enrollment_api_keys", key.clone()).await.ok();
+    let origin = [("cookie", pair), ("origin", "https://muster.example:8230"), ("host", "muster.example:8230")];
+    api.remote(&origin).post("/api/fleet/enrollment_api_keys", json!({"name": "l"})).await.ok();
+    api.remote(&[("sec-fetch-site", "cross-site")]).post("/api/v1/session", log_in).await.refused(403);
+    page("same-origin").call(Method::DELETE, "/api/v1/session", None).await.ok();
+    api.remote(&[("cookie", pair)]).get("/api/fleet/agents").await.refused(401);
+}
+
+#[tokio::test]
+async fn a_setup_link_gives_a_password_without_other_credentials() {
+    let api = Api::new();
+    let token = api.fleet.setup().ensure_administrator().await.unwrap().unwrap();
+    let nobody = api.remote(&[]);
+    nobody.post("/api/v1/setup", json!({"token": "x", "password": PASSWORD})).await.refused(401);
+    nobody.post("/api/v1/setup", json!({"token": token, "password": PASSWORD})).await.ok();
+    nobody.post("/api/v1/setup", json!({"token": token, "password": PASSWORD})).await.refused(401);
+    nobody.post("/api/v1/session", json!({"username": "admin", "password": PASSWORD})).await.ok();
+    let link = api.v1(Method::POST, "/users/admin/setup_link", json!({})).await.ok()["item"].clone();
+    assert!(link["token"].is_string() && link["expires_at"].is_string());
+    // Somebody else cannot close or reopen the set-up.
+    for path in ["/api/v1/setup/", "/API/v1/setup", "/api/v1/Setup", "/api/fleet/v1/setup"] {
+        let answer = nobody.post(path, json!({"token": link["token"], "password": PASSWORD})).await;
+        assert!(answer.status == 401 || answer.status == 404, "{path}: {}", answer.status);
+    }
+}
+
+#[tokio::test]
+async fn users_roles_and_bindings_are_managed() {
+    let api = Api::new();
+    let made =
+        api.v1(Method::POST, "/users", json!({"name": "Ann", "full_name": "Ann Lee"})).await.ok()["item"].clone();
+    assert_eq!((&made["name"], &made["has_password"], &made["kind"]), (&json!("ann"), &json!(false), &json!("person")));
+    api.v1(Method::POST, "/users", json!({"name": "ANN"})).await.refused(409);
+    api.v1(Method::POST, "/service_accounts", json!({"name": "ci", "password": PASSWORD})).await.refused(400);
+    api.v1(Method::POST, "/service_accounts", json!({"name": "ci"})).await.ok();
+    assert_eq!(column(&api.v1(Method::GET, "/users", Value::Null).await.ok(), "/name"), ["ann"]);
+    assert_eq!(column(&api.v1(Method::GET, "/service_accounts", Value::Null).await.ok(), "/name"), ["ci"]);
+    let role = json!({"name": "Reader", "privileges": ["agents.read"]});
+    assert_eq!(api.v1(Method::POST, "/roles", role).await.ok()["item"]["id"], "reader");
+    let unknown = api.v1(Method::POST, "/roles", json!({"name": "x", "privileges": ["a.b"]})).await.refused(400);
+    assert_eq!(unknown["field"], "privileges");
+    let roles = api.v1(Method::GET, "/roles", Value::Null).await.ok();
+    assert_eq!(roles["items"].as_array().unwrap().len(), 9);
+    let scope = json!({"user": "ann", "role": "reader", "space": "default", "tags": ["lab"]});
+    let binding = api.v1(Method::POST, "/bindings", scope).await.ok()["item"].clone();
+    assert_eq!((&binding["tags"], &binding["user"]), (&json!(["lab"]), &made["id"]));
+    api.v1(Method::POST, "/bindings", json!({"user": "ann", "role": "nothing"})).await.refused(404);
+    api.v1(Method::POST, "/bindings", json!({"user": "ann", "role": "reader", "tags": ["x"]})).await.refused(400);
+    api.v1(Method::DELETE, "/roles/reader", Value::Null).await.refused(409);
+    api.v1(Method::DELETE, &format!("/bindings/{}", binding["id"].as_str().unwrap()), Value::Null).await.ok();
+    api.v1(Method::DELETE, "/roles/reader", Value::Null).await.ok();
+    let locked = api.v1(Method::PUT, "/service_accounts/ci", json!({"locked": true})).await.ok();
+    assert_eq!(locked["item"]["locked"], true);
+    let last = api.v1(Method::DELETE, "/users/ann", Value::Null).await.refused(409);
+    assert_eq!(last["code"], "last_administrator");
+}
+
+#[tokio::test]
+async fn refusals_are_listed_for_those_who_may_see_them() {
+    let api = Api::new();
+    api.bearer("aWQ6c2VjcmV0").get("/api/fleet/agents").await.refused(401);
+    let grant =
+        muster_core::authorization::OpContext::with_only::<RefusalsRead>(muster_core::authorization::Actor::System);
+    let rows = api.fleet.refusals().list(&grant.grant().unwrap());
+    assert_eq!((rows.len(), rows[0].refused.status, rows[0].refused.address.as_str()), (1, 401, "192.0.2.7"));
+}

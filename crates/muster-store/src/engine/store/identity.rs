@@ -1,0 +1,90 @@
+//! Reads of users, roles, bindings, tokens, sessions and spaces.
+
+use async_trait::async_trait;
+use muster_core::authorization::Role;
+use muster_core::id::{BindingId, KeyId, RoleId, SpaceId, TokenId, UserId};
+use muster_core::identity::{ApiToken, Binding, Principal, Session, SetupLink, Space, User, UserKind};
+
+use super::SqlStore;
+use crate::engine::identity;
+use crate::port::{IdentityStore, StoreError};
+use crate::query::{Listed, Page};
+
+#[async_trait]
+impl IdentityStore for SqlStore {
+    async fn token_principal(&self, key: &KeyId, space: &SpaceId) -> Result<Option<(ApiToken, Principal)>, StoreError> {
+        let (key, space) = (key.clone(), space.clone());
+        self.points.read(move |c| identity::of_token(c, &key, &space)).await
+    }
+
+    async fn session_principal(
+        &self,
+        key: &KeyId,
+        space: &SpaceId,
+    ) -> Result<Option<(Session, Principal)>, StoreError> {
+        let (key, space) = (key.clone(), space.clone());
+        self.points.read(move |c| identity::of_session(c, &key, &space)).await
+    }
+
+    async fn user_principal(&self, name: &str, space: &SpaceId) -> Result<Option<Principal>, StoreError> {
+        let (name, space) = (name.to_owned(), space.clone());
+        self.points.read(move |c| identity::of_user(c, &name, &space)).await
+    }
+
+    async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
+        let id = id.clone();
+        self.points.read(move |c| identity::user(c, &id)).await
+    }
+
+    async fn user_by_subject(&self, issuer: &str, subject: &str) -> Result<Option<User>, StoreError> {
+        let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
+        self.points.read(move |c| identity::user_by_subject(c, &issuer, &subject)).await
+    }
+
+    async fn users(&self, kind: UserKind, page: Page) -> Result<Listed<User>, StoreError> {
+        self.lists.snapshot(move |c| identity::users(c, kind, page)).await
+    }
+
+    async fn roles(&self) -> Result<Vec<Role>, StoreError> {
+        self.lists.read(identity::roles).await
+    }
+
+    async fn role(&self, id: &RoleId) -> Result<Option<Role>, StoreError> {
+        let id = id.clone();
+        self.points.read(move |c| identity::role(c, &id)).await
+    }
+
+    async fn bindings(&self, user: Option<&UserId>, page: Page) -> Result<Listed<Binding>, StoreError> {
+        let user = user.cloned();
+        self.lists.snapshot(move |c| identity::bindings(c, user.as_ref(), page)).await
+    }
+
+    async fn binding(&self, id: &BindingId) -> Result<Option<Binding>, StoreError> {
+        let id = id.clone();
+        self.points.read(move |c| identity::binding(c, &id)).await
+    }
+
+    async fn tokens(&self, owner: Option<&UserId>, page: Page) -> Result<Listed<ApiToken>, StoreError> {
+        let owner = owner.cloned();
+        self.lists.snapshot(move |c| identity::tokens(c, owner.as_ref(), page)).await
+    }
+
+    async fn token(&self, id: &TokenId) -> Result<Option<ApiToken>, StoreError> {
+        let id = id.clone();
+        self.points.read(move |c| identity::token(c, &id)).await
+    }
+
+    async fn setup_link(&self, key: &KeyId) -> Result<Option<SetupLink>, StoreError> {
+        let key = key.clone();
+        self.points.read(move |c| identity::setup_link(c, &key)).await
+    }
+
+    async fn spaces(&self) -> Result<Vec<Space>, StoreError> {
+        self.lists.read(identity::spaces).await
+    }
+
+    async fn space(&self, id: &SpaceId) -> Result<Option<Space>, StoreError> {
+        let id = id.clone();
+        self.points.read(move |c| identity::space(c, &id)).await
+    }
+}

@@ -1,0 +1,241 @@
+//! `muster user …`
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+
+use clap::{Args, Subcommand};
+use muster_client::{Account, Client};
+use muster_core::shell;
+use muster_protocol::management::identity::{CreateUser, ListUsers, SetPassword, UpdateUser, UseSetupLink, User};
+
+use super::confirm::Care;
+use super::failure::Failed;
+use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::text::print_line;
+
+/// Verbs of `user`.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// List users
+    #[command(after_help = "Examples:\n  muster user list\n  muster user list --service-accounts --output json")]
+    List(ListArgs),
+    /// Show a user
+    #[command(after_help = "Examples:\n  muster user show ann")]
+    Show(ShowArgs),
+    /// Create a user or a service account, without privileges
+    ///
+    /// A user sets a password with a set-up link, or gets one with --password-stdin. A service account has API tokens.
+    #[command(
+        after_help = "Examples:\n  muster user create ann --full-name 'Ann Lee'\n  muster user create ci --service-account\n  muster role bind helpdesk --user ann"
+    )]
+    Create(CreateArgs),
+    /// Lock a user: end the sessions, and reject the password and all API tokens
+    #[command(after_help = "Examples:\n  muster user lock ann")]
+    Lock(OneArgs),
+    /// Unlock a user
+    #[command(after_help = "Examples:\n  muster user unlock ann")]
+    Unlock(OneArgs),
+    /// Set the password of a user, and end the sessions
+    #[command(
+        after_help = "Examples:\n  muster user reset-password admin\n  muster user reset-password admin --password-stdin"
+    )]
+    ResetPassword(PasswordArgs),
+    /// Create a one-time link with which a user sets a password
+    ///
+    /// The link is valid for an hour, and replaces an earlier one.
+    #[command(after_help = "Examples:\n  muster user setup-link ann")]
+    SetupLink(ShowArgs),
+    /// Set your password with the token of a set-up link
+    #[command(after_help = "Examples:\n  muster user setup TOKEN --url https://fleet.example:8230")]
+    Setup(SetupArgs),
+    /// Delete a user with all API tokens, sessions and roles
+    #[command(after_help = "Examples:\n  muster user delete ann\n  muster user delete ci --yes")]
+    Delete(DeleteArgs),
+}
+
+/// Flags of `list`.
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// List service accounts instead of people
+    #[arg(long)]
+    service_accounts: bool,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `show` and `setup-link`.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// User, by id or name
+    user: String,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// The user of a command.
+#[derive(Args, Debug)]
+pub struct OneArgs {
+    /// User, by id or name
+    user: String,
+}
+
+/// Flags of `create`.
+#[derive(Args, Debug)]
+pub struct CreateArgs {
+    /// Name: letters, digits, and any of . _ - @ +
+    name: String,
+    /// Name for people
+    #[arg(long, value_name = "TEXT")]
+    full_name: Option<String>,
+    /// Create a service account
+    #[arg(long, conflicts_with = "password_stdin")]
+    service_account: bool,
+    /// Read the password from the first line of stdin
+    #[arg(long)]
+    password_stdin: bool,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `reset-password`.
+#[derive(Args, Debug)]
+pub struct PasswordArgs {
+    /// User, by id or name
+    user: String,
+    /// Read the password from the first line of stdin
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+/// Flags of `setup`.
+#[derive(Args, Debug)]
+pub struct SetupArgs {
+    /// Token of the set-up link
+    link: String,
+    /// Read the password from the first line of stdin
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+/// Flags of `delete`.
+#[derive(Args, Debug)]
+pub struct DeleteArgs {
+    /// User, by id or name
+    user: String,
+    #[command(flatten)]
+    care: Care,
+}
+
+const COLUMNS: &[Column<User>] = &[
+    column("NAME", |user| user.name.clone()),
+    column("FULL NAME", |user| or_dash(Some(&user.full_name))),
+    column("STATE", |user| if user.locked { "locked" } else { "active" }.to_owned()),
+    column("PASSWORD", |user| if user.has_password { "set" } else { "-" }.to_owned()),
+    wide("PROVIDER", |user| or_dash(user.issuer.as_deref())),
+    wide("CREATED", |user| user.created_at.clone()),
+    wide("CREATED BY", |user| or_dash(Some(&user.created_by))),
+    wide("ID", |user| user.id.clone()),
+];
+
+fn id(user: &User) -> String {
+    user.id.clone()
+}
+
+impl UserCommand {
+    /// Runs the verb.
+    pub async fn run(self, client: &Client) -> Result<(), Failed> {
+        match self {
+            Self::List(args) => args.run(client).await,
+            Self::Show(args) => print_one(&client.user(&args.user).await?, args.output.output, COLUMNS, id),
+            Self::Create(args) => args.run(client).await,
+            Self::Lock(args) => args.set_locked(client, true).await,
+            Self::Unlock(args) => args.set_locked(client, false).await,
+            Self::ResetPassword(args) => {
+                let user = client.user(&args.user).await?;
+                let password = read_password(&format!("New password of {}", user.name), args.password_stdin)?;
+                client.set_password(&user.id, &SetPassword { password }).await?;
+                print_line(format!("{}: password set", user.name))
+            }
+            Self::SetupLink(args) => args.setup_link(client).await,
+            Self::Setup(args) => {
+                let password = read_password("New password", args.password_stdin)?;
+                let user = client.use_setup_link(&UseSetupLink { token: args.link, password }).await?;
+                print_line(format!("{}: password set", user.name))
+            }
+            Self::Delete(args) => args.run(client).await,
+        }
+    }
+}
+
+impl ListArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let account = if self.service_accounts { Account::Service } else { Account::Person };
+        let mut users = Vec::new();
+        for page in 1.. {
+            let query = ListUsers { page: Some(page), per_page: Some(100) };
+            let found = client.users(account, &query).await?;
+            let is_last = found.items.len() < 100;
+            users.extend(found.items);
+            if is_last {
+                break;
+            }
+        }
+        print_list(&users, self.output.output, COLUMNS, id)
+    }
+}
+
+impl CreateArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let account = if self.service_account { Account::Service } else { Account::Person };
+        let password = if self.password_stdin { Some(first_line()?) } else { None };
+        let new = CreateUser { name: self.name, full_name: self.full_name, password };
+        let user = client.create_user(account, &new).await?;
+        print_one(&user, self.output.output, COLUMNS, id)
+    }
+}
+
+impl OneArgs {
+    async fn set_locked(self, client: &Client, locked: bool) -> Result<(), Failed> {
+        let change = UpdateUser { locked: Some(locked), ..UpdateUser::default() };
+        let user = client.update_user(&self.user, &change).await?;
+        print_line(format!("{}: {}", user.name, if locked { "locked" } else { "unlocked" }))
+    }
+}
+
+impl ShowArgs {
+    async fn setup_link(self, client: &Client) -> Result<(), Failed> {
+        let link = client.create_setup_link(&self.user).await?;
+        let columns = &[
+            column("TOKEN", |link: &muster_protocol::management::identity::SetupLink| link.token.clone()),
+            column("VALID UNTIL", |link| link.expires_at.clone()),
+            column("TO USE IT", |link| format!("muster user setup {}", shell::argument(&link.token))),
+        ];
+        print_one(&link, self.output.output, columns, |link| link.token.clone())
+    }
+}
+
+impl DeleteArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let user = client.user(&self.user).await?;
+        let question = format!("Delete the user {} with all API tokens?", user.name);
+        self.care.delete(&user.name, &question, async |dry_run| client.delete_user(&user.id, dry_run).await).await
+    }
+}
+
+/// Reads a password: twice from the terminal, or from stdin.
+fn read_password(prompt: &str, from_stdin: bool) -> Result<String, Failed> {
+    if from_stdin {
+        return first_line();
+    }
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Err(Failed::usage("cannot ask for a password without a terminal").remedy("pass --password-stdin"));
+    }
+    let asked =
+        dialoguer::Password::new().with_prompt(prompt).with_confirmation("Again", "the passwords differ").interact();
+    asked.map_err(|error| Failed::new(format!("cannot ask for a password: {error}")))
+}
+
+fn first_line() -> Result<String, Failed> {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
