@@ -5,6 +5,7 @@ use muster_core::Timestamp;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::components::ComponentState;
 use crate::coordinator::report::Snapshot;
 use crate::fleet::upload::Upload;
 use crate::net::gzip;
@@ -24,14 +25,24 @@ pub fn bundle(snapshot: &Snapshot, state: &State, metadata: &RawValue, log: &str
         .iter()
         .map(|action| json!({"id": action.id, "type": action.kind.as_str(), "start_time": action.start_time}))
         .collect();
+    // The payloads of components, and the data of actions in acks, can contain anything.
+    let components = snapshot.components.iter().map(ComponentState::without_payloads).collect();
+    let status = Snapshot { components, ..snapshot.clone() };
+    let acks: Vec<Value> = state
+        .outbox
+        .iter()
+        .map(
+            |ack| json!({"action_id": ack.action_id, "type": ack.kind, "timestamp": ack.timestamp, "error": ack.error}),
+        )
+        .collect();
     let document = json!({
         "version": 1,
-        "status": snapshot,
+        "status": status,
         "host": parse(metadata),
         "policy": policy,
         "rejected_policy": state.rejected,
         "queued": inbox,
-        "pending_acks": state.outbox,
+        "pending_acks": acks,
         "log": log.lines().collect::<Vec<_>>(),
     });
     gzip::compress(&serde_json::to_vec_pretty(&document)?).map(Bytes::from)
@@ -98,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bundle_contains_no_secret_of_the_policy() {
+    fn ag147_a_bundle_contains_no_secret_of_the_policy() {
         let policy = json!({"secret_paths": ["inputs.0.deep.word"], "outputs": {"default": {"api_key": "s1", "hosts": ["h"]}},
             "inputs": [{"id": "x", "deep": {"word": "s2"}, "env": {"A": "s3"}, "Password": "s4"}]});
         let text = redacted(policy).to_string();

@@ -10,8 +10,9 @@ use camino::Utf8Path;
 use muster_agent::components::supervisor::Supervisor;
 use muster_agent::components::{self, ComponentState, Components, Health};
 use muster_agent::entropy::System;
+use muster_agent::model::metrics::MetricsSpec;
 use muster_agent::model::process::{PROCESS, ProcessSpec, Restart};
-use muster_agent::model::{Component, Work};
+use muster_agent::model::{Component, Direction, Level, Unit, Work};
 use muster_agent::paths::Layout;
 use muster_agent::settings::ProcessSettings;
 
@@ -232,4 +233,33 @@ async fn the_log_of_a_verbose_program_is_limited() {
         fs_err::read_dir(directory).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).collect();
     assert!(lengths.len() <= 3 && lengths.iter().all(|length| *length <= 4096), "{lengths:?}");
     host.supervisor.halt().await;
+}
+
+#[tokio::test]
+async fn readings_of_the_host_are_payloads_and_lines_of_a_file() {
+    let host = host();
+    let spec = MetricsSpec { period: Duration::from_millis(50), to_file: true };
+    let unit = |id: &str, direction| Unit {
+        id: id.into(),
+        direction,
+        config: Arc::default(),
+        level: Level::Info,
+        fault: None,
+    };
+    let mut model = (*component("metrics", Ok(Work::Metrics(spec)))).clone();
+    model.units = vec![unit("metrics", Direction::Output), unit("metrics-unit", Direction::Input)];
+    host.apply(vec![Arc::new(model)]).await;
+    let state = host.until("metrics", |state| state.state == Health::Healthy).await;
+    let payload = state.units[1].payload.clone().unwrap();
+    for pointer in ["/cpu/count", "/memory/total", "/uptime"] {
+        assert!(payload.pointer(pointer).unwrap().as_u64().unwrap() > 0, "{pointer}: {payload}");
+    }
+    assert!(payload["network"]["lo"]["received"].is_u64() && payload["disk"].is_object(), "{payload}");
+    // Further readings are no news: only a changed state interrupts a held check-in.
+    let news = tokio::time::timeout(Duration::from_millis(300), host.supervisor.changed()).await;
+    assert!(news.is_err(), "{:?}", host.supervisor.states());
+    host.supervisor.halt().await;
+    let text = fs_err::read_to_string(host.layout.logs().join("components/metrics.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert!(text.lines().count() > 1 && last["host"]["memory"]["total"] == payload["memory"]["total"], "{last}");
 }

@@ -76,6 +76,38 @@ fn human(snapshot: &Snapshot) -> String {
     for (place, part) in snapshot.components.iter().enumerate() {
         let corner = if place + 1 == snapshot.components.len() { "└─" } else { "├─" };
         let _ = writeln!(text, "{corner} {}: ({}) {}", part.id, part.state.as_str(), part.message);
+        // Units that only repeat the fault of their component would hide the others.
+        let differ = part.units.iter().filter(|unit| unit.state.is_bad() && unit.message != part.message);
+        let bar = if place + 1 == snapshot.components.len() { " " } else { "│" };
+        for unit in differ {
+            let _ = writeln!(text, "{bar}  {} {}: ({}) {}", unit.direction, unit.id, unit.state.as_str(), unit.message);
+        }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_unit_of_a_healthy_component_is_shown() {
+        let unit = |id: &str, state: &str, message: &str| serde_json::json!({"id": id, "type": "input", "state": state, "message": message});
+        let units = [unit("log-default-a", "HEALTHY", "fine"), unit("log-default-b", "FAILED", "no such file")];
+        let part = |id: &str, units: &[serde_json::Value]| {
+            serde_json::json!({"id": id, "type": "log", "state": "HEALTHY",
+            "message": "Healthy", "units": units})
+        };
+        let snapshot: Snapshot = serde_json::from_value(serde_json::json!({"agent_id": "a", "version": "1", "pid": 7,
+            "state": "DEGRADED", "message": "m", "fleet": {"state": "HEALTHY", "message": "", "last_check_in": null,
+            "failures": 0, "servers": []}, "policy": null, "components": [part("log-default", &units), part("x", &[])],
+            "queued_actions": 0, "pending_acks": 0, "log_level": "info", "signing_key_pinned": false}))
+        .unwrap();
+        let text = human(&snapshot);
+        assert!(
+            text.contains("├─ log-default: (HEALTHY) Healthy\n│  input log-default-b: (FAILED) no such file\n└─ x"),
+            "{text}"
+        );
+        assert!(!text.contains("log-default-a"), "{text}");
+    }
 }

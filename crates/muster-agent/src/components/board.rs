@@ -18,9 +18,11 @@ pub(super) struct Board {
 impl Board {
     pub(super) fn put(&self, entry: ComponentState) {
         let mut states = self.lock();
-        // A notification interrupts a held check-in, so that only a real change may cause one.
-        if states.get(&entry.id) != Some(&entry) {
-            states.insert(entry.id.clone(), entry);
+        // A notification interrupts a held check-in, so that only a real change may cause one. Payloads change all the
+        // time, and wait for the next check-in.
+        let is_news = states.get(&entry.id).is_none_or(|known| !known.is_like(&entry));
+        states.insert(entry.id.clone(), entry);
+        if is_news {
             self.bell.notify_one();
         }
     }

@@ -10,10 +10,13 @@ use muster_core::error_chain::chain;
 use super::child::{self, Place};
 use super::command::{Command, CommandRuntime};
 use super::log_file::{LogFile, file_name};
+use super::metrics::{Metrics, MetricsRuntime};
 use super::process::{ProcessRuntime, Program};
 use super::{Health, Launch, Reporter, Runtime, orphans};
+use crate::clock::SystemClock;
 use crate::launch::Guard;
 use crate::model::command::CommandSpec;
+use crate::model::metrics::MetricsSpec;
 use crate::model::process::ProcessSpec;
 use crate::model::{Component, Work};
 use crate::paths::Layout;
@@ -104,6 +107,14 @@ impl Host {
         Box::new(ProcessRuntime::start(program, reporter))
     }
 
+    fn metrics(&self, component: &Arc<Component>, spec: &MetricsSpec, reporter: Reporter) -> Box<dyn Runtime> {
+        // The name comes from the policy, whose outputs are not signed: it never becomes a path.
+        let path = self.layout.logs().join("components").join(format!("{}.jsonl", file_name(&component.id)));
+        let file = spec.to_file.then(|| LogFile::new(path, self.settings.log_max_bytes, self.settings.log_files));
+        let metrics = Metrics { spec: spec.clone(), component: component.clone(), file, clock: Arc::new(SystemClock) };
+        Box::new(MetricsRuntime::start(metrics, reporter))
+    }
+
     fn command(
         &self,
         component: &Arc<Component>,
@@ -134,6 +145,7 @@ impl Host {
         let place = self.place(component).map_err(|error| format!("cannot create the working directory: {error}"))?;
         match work {
             Work::Process(spec) => Ok(self.process(component, spec, place, reporter)),
+            Work::Metrics(spec) => Ok(self.metrics(component, spec, reporter)),
             Work::Command(spec) => self.command(component, spec, place, reporter),
         }
     }

@@ -6,6 +6,7 @@ pub mod child;
 mod command;
 mod host;
 pub mod log_file;
+mod metrics;
 pub mod orphans;
 pub mod process;
 mod reconciler;

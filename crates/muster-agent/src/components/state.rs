@@ -127,6 +127,17 @@ impl ComponentState {
         }
     }
 
+    /// Returns whether another state is the same apart from payloads.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.without_payloads() == other.without_payloads()
+    }
+
+    /// Returns the state without payloads.
+    pub fn without_payloads(&self) -> Self {
+        let bare = |unit: &UnitState| UnitState { payload: None, ..unit.clone() };
+        Self { units: self.units.iter().map(bare).collect(), ..self.clone() }
+    }
+
     /// Converts the state for a check-in.
     pub fn to_wire(&self) -> Reported<'_> {
         Reported {

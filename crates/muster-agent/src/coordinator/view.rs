@@ -70,8 +70,9 @@ impl Coordinator {
     /// Returns the part of the report whose changes interrupt a held check-in.
     pub(super) fn gist(&self) -> String {
         let components = self.deps.components.states();
-        // Metadata is not included: a changed address can wait for the next check-in.
-        format!("{:?} {components:?}", self.overall(&components))
+        // Metadata and payloads are not included: a changed address can wait for the next check-in.
+        let bare: Vec<_> = components.iter().map(ComponentState::without_payloads).collect();
+        format!("{:?} {bare:?}", self.overall(&components))
     }
 
     /// Returns whether the check-in in progress reports outdated facts.

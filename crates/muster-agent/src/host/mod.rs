@@ -2,6 +2,7 @@
 
 mod network;
 mod os;
+pub mod readings;
 pub mod variables;
 
 use serde::Serialize;

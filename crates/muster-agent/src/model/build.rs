@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::catalog::{Catalog, Installed};
 use super::command::{self, CommandSpec};
 use super::inputs::{self, Invalid};
+use super::metrics::{self, METRICS};
 use super::process::PROCESS;
 use super::{Component, Direction, Level, Model, Unit, Work};
 use crate::host::variables::platform;
@@ -116,9 +117,10 @@ fn rendered(
     let mut found = Vec::new();
     for (place, input) in document.inputs.iter().enumerate() {
         let output = input["use_output"].as_str().unwrap_or("default").to_owned();
-        // Programs of the policy need no output.
+        // Programs of the policy need no output, and readings are sent with check-ins.
         let known = outputs.get(&output);
-        if known.is_none() && input["type"] != PROCESS {
+        let needs_output = input["type"] != PROCESS && input["type"] != METRICS;
+        if known.is_none() && needs_output {
             return Err(Invalid::UnknownOutput { place, name: output });
         }
         if input["enabled"] == Value::Bool(false) || known.is_some_and(|output| !output.enabled) {
@@ -186,7 +188,8 @@ fn groups(inputs: Vec<Input>, catalog: &Catalog) -> Vec<Group<'_>> {
         if let Some(found) = installed {
             input.kind.clone_from(&found.input.name);
         }
-        let isolated = input.kind == PROCESS || installed.is_some_and(|found| found.input.isolate_units);
+        let isolated =
+            input.kind == PROCESS || input.kind == METRICS || installed.is_some_and(|found| found.input.isolate_units);
         let mut id = format!("{}-{}", input.kind, input.output);
         if isolated {
             id = format!("{id}-{}", input.id);
@@ -242,6 +245,10 @@ impl Builder<'_> {
             };
             return inputs::process(config).map(Work::Process);
         }
+        if kind == METRICS {
+            let config = group.inputs.first().map(|input| input.config.clone()).unwrap_or(Ok(Value::Null))?;
+            return metrics::read(&config, output.map(|output| output.kind.as_str())).map(Work::Metrics);
+        }
         let installed = group.installed.ok_or_else(|| format!("Failed: unsupported input type {kind:?}"))?;
         let output = output.map(|output| output.kind.as_str()).unwrap_or_default();
         self.command(installed, output).map(Work::Command).map_err(|reason| format!("Failed: {reason}"))
@@ -266,7 +273,7 @@ impl Builder<'_> {
         if !rules.allow_input(&component.kind) {
             return Some(format!("{}: a local rule denies inputs of type {}", component.id, component.kind));
         }
-        let denied = component.kind != PROCESS && !rules.allow_output(output);
+        let denied = component.kind != PROCESS && !output.is_empty() && !rules.allow_output(output);
         denied.then(|| format!("{}: a local rule denies outputs of type {output}", component.id))
     }
 }

@@ -8,6 +8,7 @@ pub mod capabilities;
 pub mod catalog;
 pub mod command;
 pub mod inputs;
+pub mod metrics;
 pub mod process;
 pub mod specification;
 
@@ -18,6 +19,7 @@ use serde_json::Value;
 pub use build::{Built, Document, Surroundings, build};
 pub use catalog::Catalog;
 use command::CommandSpec;
+use metrics::MetricsSpec;
 use process::ProcessSpec;
 
 /// Level of the log messages of a unit.
@@ -89,6 +91,8 @@ pub struct Unit {
 pub enum Work {
     /// A program of the policy.
     Process(ProcessSpec),
+    /// Readings of the host, by the agent itself.
+    Metrics(MetricsSpec),
     /// An installed component that speaks the component protocol.
     Command(CommandSpec),
 }

@@ -123,7 +123,8 @@ impl Policy {
     /// Checks that each program in `sent` is in this signed part and unchanged.
     fn check_programs(&self, sent: &Self) -> Result<(), Unverified> {
         let signed: BTreeMap<_, _> = self.inputs.iter().flatten().map(|input| (input.name(), input)).collect();
-        // Only programs are checked: the agent runs no other type of input, and no other field can harm the host.
+        // Only programs are checked: other inputs configure components that are installed on the host, and servers do
+        // not sign their fields (AG §10.1).
         let programs = sent.inputs.iter().flatten().filter(|input| input.kind.as_deref() == Some(PROCESS));
         for program in programs {
             if !signed.get(&program.name()).is_some_and(|signed| signed.allows(program)) {

@@ -153,24 +153,25 @@ impl Line {
         }
     }
 
-    pub(super) fn open_check_ins(&self) -> Result<mpsc::Receiver<Parts>, AlreadyOpen> {
+    pub(super) fn open_check_ins(&self) -> Result<Opened<Parts>, AlreadyOpen> {
         open(&self.check_ins, WAITING_MAX)
     }
 
-    pub(super) fn open_actions(&self) -> Result<mpsc::Receiver<ActionRequest>, AlreadyOpen> {
+    pub(super) fn open_actions(&self) -> Result<Opened<ActionRequest>, AlreadyOpen> {
         let requests = open(&self.actions, ACTIONS_MAX)?;
         self.takes_actions.notify_waiters();
         Ok(requests)
     }
 
-    pub(super) fn close_check_ins(&self) {
-        *lock(&self.check_ins) = None;
+    pub(super) fn close_check_ins(&self, own: &mpsc::Sender<Parts>) {
+        close(&self.check_ins, own);
     }
 
-    pub(super) fn close_actions(&self) {
-        *lock(&self.actions) = None;
+    pub(super) fn close_actions(&self, own: &mpsc::Sender<ActionRequest>) {
         // Whoever waits for a response learns at once that there will be none.
-        lock(&self.pending).clear();
+        if close(&self.actions, own) {
+            lock(&self.pending).clear();
+        }
     }
 
     pub(super) fn observed(&self, message: CheckinObserved) {
@@ -200,16 +201,41 @@ impl Line {
     }
 }
 
-fn open<T>(slot: &Mutex<Option<mpsc::Sender<T>>>, capacity: usize) -> Result<mpsc::Receiver<T>, AlreadyOpen> {
+/// Both ends of the messages to a stream. The reader of the stream keeps the sender, to close exactly this stream.
+pub(super) type Opened<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
+
+fn open<T>(slot: &Mutex<Option<mpsc::Sender<T>>>, capacity: usize) -> Result<Opened<T>, AlreadyOpen> {
     let mut slot = lock(slot);
     if slot.as_ref().is_some_and(|sender| !sender.is_closed()) {
         return Err(AlreadyOpen);
     }
     let (sender, receiver) = mpsc::channel(capacity);
-    *slot = Some(sender);
-    Ok(receiver)
+    *slot = Some(sender.clone());
+    Ok((sender, receiver))
+}
+
+/// Empties the slot unless a newer stream is in it, which a restarted component may have opened already.
+fn close<T>(slot: &Mutex<Option<mpsc::Sender<T>>>, own: &mpsc::Sender<T>) -> bool {
+    lock(slot).take_if(|current| current.same_channel(own)).is_some()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_ends_late_does_not_close_its_successor() {
+        let slot = Mutex::new(None);
+        let (first, receiver) = open::<u8>(&slot, 1).unwrap();
+        assert_eq!(open::<u8>(&slot, 1).map(|_| ()), Err(AlreadyOpen));
+        // The connection of a killed component is gone, and its reader has not noticed yet.
+        drop(receiver);
+        let (second, _receiver) = open::<u8>(&slot, 1).unwrap();
+        assert!(!close(&slot, &first) && lock(&slot).is_some());
+        assert!(close(&slot, &second) && lock(&slot).is_none());
+    }
 }

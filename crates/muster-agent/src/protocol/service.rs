@@ -20,6 +20,8 @@ use super::messages::{ActionRequest, ActionResponse, CheckinExpected, CheckinObs
 
 /// Time for the first message of a stream (AG70).
 const FIRST_MESSAGE: Duration = Duration::from_secs(5);
+/// Minimum time between two check-ins of a component.
+const PAUSE: Duration = Duration::from_millis(5);
 /// Id of the first message of an action stream.
 const INIT: &str = "init";
 
@@ -62,14 +64,19 @@ impl StreamingService<CheckinObserved> for CheckIns {
         Box::pin(async move {
             let (incoming, first) = first(incoming).await?;
             check_token(&line, &first.token)?;
-            let parts = line.open_check_ins().map_err(already_open)?;
-            tokio::spawn(read_check_ins(line, incoming, first));
+            let (own, parts) = line.open_check_ins().map_err(already_open)?;
+            tokio::spawn(read_check_ins(line, own, incoming, first));
             Ok(Response::new(joined(parts)))
         })
     }
 }
 
-async fn read_check_ins(line: Arc<Line>, mut incoming: Streaming<CheckinObserved>, first: CheckinObserved) {
+async fn read_check_ins(
+    line: Arc<Line>,
+    own: mpsc::Sender<Parts>,
+    mut incoming: Streaming<CheckinObserved>,
+    first: CheckinObserved,
+) {
     let (mut joiner, mut next) = (Joiner::default(), Some(first));
     while let Some(message) = next {
         match joiner.add(message) {
@@ -81,9 +88,11 @@ async fn read_check_ins(line: Arc<Line>, mut incoming: Streaming<CheckinObserved
                 break;
             }
         }
+        // A component that floods the agent is slowed down by the flow control of its connection.
+        tokio::time::sleep(PAUSE).await;
         next = incoming.message().await.ok().flatten();
     }
-    line.close_check_ins();
+    line.close_check_ins(&own);
 }
 
 struct Actions(Arc<Line>);
@@ -101,12 +110,12 @@ impl StreamingService<ActionResponse> for Actions {
             if first.id != INIT {
                 return Err(Status::invalid_argument("the id of the first message must be `init`"));
             }
-            let requests = line.open_actions().map_err(already_open)?;
+            let (own, requests) = line.open_actions().map_err(already_open)?;
             tokio::spawn(async move {
                 while let Ok(Some(response)) = incoming.message().await {
                     line.answered(response);
                 }
-                line.close_actions();
+                line.close_actions(&own);
             });
             let next = |mut requests: mpsc::Receiver<ActionRequest>| async {
                 requests.recv().await.map(|request| (Ok(request), requests))

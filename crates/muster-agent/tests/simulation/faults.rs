@@ -149,7 +149,9 @@ async fn on_a_full_disk_no_action_runs_until_there_is_space() {
 /// runs once and in order, every ack is delivered, the last policy is in effect, and no check-in claims another one.
 #[tokio::test(start_paused = true)]
 async fn under_random_faults_each_action_runs_once_in_order_and_is_acknowledged() {
-    for seed in 0..400 {
+    // More seeds for a long run: MUSTER_SIMULATION_SEEDS=100000.
+    let seeds = std::env::var("MUSTER_SIMULATION_SEEDS").map_or(400, |count| count.parse().unwrap());
+    for seed in 0..seeds {
         storm(seed).await;
     }
 }

@@ -77,7 +77,7 @@ pub struct FakeHost {
     journal: Journal,
     alive: AtomicBool,
     hold: Mutex<Hold>,
-    reporters: Mutex<HashMap<String, Reporter>>,
+    reporters: Mutex<HashMap<String, (Component, Reporter)>>,
     /// How long each component takes to stop.
     pub stop_time: Mutex<Duration>,
 }
@@ -90,7 +90,15 @@ impl FakeHost {
 
     /// Makes a component fail.
     pub fn fail(&self, id: &str) {
-        self.reporters.lock().unwrap()[id].set(Health::Failed, "Failed");
+        self.reporters.lock().unwrap()[id].1.set(Health::Failed, "Failed");
+    }
+
+    /// Lets the input of a component report a payload.
+    pub fn pay(&self, id: &str, payload: Value) {
+        let (component, reporter) = &self.reporters.lock().unwrap()[id];
+        let mut state = ComponentState::uniform(component, Health::Healthy, "Healthy");
+        state.units[1].payload = Some(payload);
+        reporter.put(state);
     }
 
     fn note(&self, what: &str, id: &str) {
@@ -111,7 +119,8 @@ impl Launch for SharedHost {
             Hold::In(state) => reporter.set(state, "held"),
             Hold::Nothing | Hold::Stop => reporter.set(Health::Healthy, "Healthy"),
         }
-        self.0.reporters.lock().unwrap().insert(component.id.clone(), reporter.clone());
+        let known = ((**component).clone(), reporter.clone());
+        self.0.reporters.lock().unwrap().insert(component.id.clone(), known);
         Box::new(FakeRuntime { host: self.0.clone(), component: (**component).clone(), hold, reporter })
     }
 

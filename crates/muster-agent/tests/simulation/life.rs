@@ -219,3 +219,19 @@ async fn new_servers_are_used_only_if_they_respond() {
     assert!(agent.snapshot().await.fleet.message.starts_with("Connected"));
     assert!(started.elapsed() < SECOND);
 }
+
+#[tokio::test(start_paused = true)]
+async fn ag109_one_of_several_servers_must_respond() {
+    let mut agent = Agent::new(12);
+    let mut moved = policy(1, "web");
+    let hosts = ["https://dead.example:8220", "https://other.example:8220"];
+    moved["fleet"] = json!({"hosts": hosts});
+    agent.server.change(|server| {
+        server.policy = Some(moved);
+        server.faults.push_back(("/api/status", crate::server::Fault::LoseRequest));
+    });
+    agent.start();
+    agent.pass(MINUTE).await;
+    assert_eq!(agent.store.enrollment().unwrap().unwrap().servers, hosts);
+    assert_eq!(agent.snapshot().await.state.as_str(), "HEALTHY");
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::fixture::{Agent, MINUTE, SECOND, action, input_action, policy};
+use crate::server::Fault;
 
 /// A policy with an input of a type that is not installed, which is therefore only reported.
 fn with_input(revision: i64, input: &Value) -> Value {
@@ -169,4 +170,75 @@ async fn ag116_ag164_an_input_action_runs_beside_policies_and_is_acknowledged_wi
     let hang = events.iter().find(|event| event["action_id"] == "default").unwrap();
     let minute = (hang["started_at"].as_str().unwrap(), hang["completed_at"].as_str().unwrap());
     assert!(minute.0 < minute.1 && hang["action_response"].is_null(), "{hang}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ag147_a_bundle_contains_no_payload_and_no_data_of_an_action() {
+    let mut agent = Agent::new(807);
+    let mut echo = input_action("echo", "echo", None);
+    echo["data"]["word"] = "s3cret-data".into();
+    agent.server.change(|server| {
+        server.policy = Some(policy(1, "web"));
+        server.always = Some(("/acks", Fault::LoseRequest));
+        server.actions = vec![echo];
+    });
+    agent.start();
+    agent.pass(MINUTE).await;
+    agent.host.pay("process-default-web", json!({"x": "s3cret-payload"}));
+    agent.server.change(|server| server.actions.push(action("d", "REQUEST_DIAGNOSTICS", Value::Null)));
+    agent.pass(MINUTE).await;
+    let uploads = agent.server.lock().uploads.clone();
+    let whole: Vec<u8> = uploads.split_last().unwrap().1.iter().flat_map(|(_, chunk)| chunk.clone()).collect();
+    let document = muster_agent::net::gzip::decompress(&whole, 1 << 20).unwrap().unwrap();
+    let text = String::from_utf8(document).unwrap();
+    assert!(text.contains("process-default-web") && text.contains("\"echo\""), "{text}");
+    assert!(!text.contains("s3cret"), "{text}");
+    let last = agent.server.lock().check_ins.last().unwrap().body.clone();
+    assert_eq!(last["components"][0]["units"][1]["payload"]["x"], "s3cret-payload", "the server gets it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ag57_ag161_the_state_of_the_connection_is_visible_at_once_and_does_not_affect_the_agent() {
+    let mut agent = Agent::new(808);
+    agent.server.change(|server| server.policy = Some(policy(1, "web")));
+    agent.start();
+    agent.pass(MINUTE).await;
+    let fleet = agent.snapshot().await.fleet;
+    assert_eq!((fleet.state.as_str(), fleet.message.contains("holds the check-in")), ("HEALTHY", true), "{fleet:?}");
+    agent.kill().await;
+    agent.server.change(|server| server.always = Some(("/checkin", Fault::LoseRequest)));
+    agent.start();
+    agent.pass(SECOND * 5).await;
+    let snapshot = agent.snapshot().await;
+    assert_eq!((snapshot.state.as_str(), snapshot.fleet.state.as_str()), ("HEALTHY", "FAILED"));
+    assert!(snapshot.fleet.message.contains("lost"), "{snapshot:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ag112_a_scheduled_action_survives_a_restart_and_runs_once_but_not_after_its_expiry() {
+    let mut agent = Agent::new(809);
+    let scheduled = |id: &str, start: &str, end: &str| {
+        let mut action = action(id, "SETTINGS", json!({"log_level": id}));
+        (action["start_time"], action["expiration"]) = (start.into(), end.into());
+        action
+    };
+    let once = scheduled("debug", "2026-06-01T00:10:00Z", "2026-06-01T01:00:00Z");
+    let late = scheduled("error", "2026-06-01T00:20:00Z", "2026-06-01T00:30:00Z");
+    agent.server.change(|server| server.actions = vec![once, late]);
+    agent.start();
+    agent.pass(MINUTE * 5).await;
+    agent.kill().await;
+    agent.start();
+    agent.pass(MINUTE * 6).await;
+    assert_eq!(agent.did(), ["level debug"]);
+    agent.kill().await;
+    // The host is off while the other one is due.
+    agent.pass(MINUTE * 30).await;
+    agent.start();
+    agent.pass(MINUTE * 10).await;
+    let acks = agent.server.acks();
+    let error =
+        |id: &str| acks.iter().filter(|ack| ack.action_id == id).map(|ack| ack.error.clone()).collect::<Vec<_>>();
+    assert_eq!((error("debug"), error("error").len()), (vec![None], 1));
+    assert!(error("error")[0].as_ref().unwrap().contains("expired"));
 }

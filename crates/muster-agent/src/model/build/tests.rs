@@ -174,3 +174,15 @@ fn a_program_is_taken_as_written_and_its_type_never_rendered() {
     assert_eq!(spec.args, ["-c", "echo ${local.a}"]);
     assert!(made.model[1].work.is_err(), "a variable must not turn an unsigned input into a program");
 }
+
+#[test]
+fn readings_of_the_host_need_no_output() {
+    let made = built(&json!([
+        {"id": "m", "type": "host/metrics", "use_output": "none", "period": "1m"},
+        {"id": "n", "type": "host/metrics", "period": "${local.a}"}
+    ]))
+    .unwrap();
+    assert_eq!(shape(&made)[0].0, "host/metrics-none-m");
+    assert!(matches!(&made.model[0].work, Ok(Work::Metrics(spec)) if !spec.to_file && spec.period.as_secs() == 60));
+    assert!(made.model[1].work.as_ref().unwrap_err().contains("period"));
+}
