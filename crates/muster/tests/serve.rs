@@ -152,6 +152,7 @@ fn every_flag_sets_its_key() {
         ("--tls-cert", "/c.pem", "tls.cert"),
         ("--tls-key", "/k.pem", "tls.key"),
         ("--tls-client-ca", "/ca.pem", "tls.client_ca"),
+        ("--master-key-file", "/srv/master.key", "master_key_file"),
         ("--log-format", "json", "log.format"),
         ("--log-level", "debug", "log.level"),
     ];
