@@ -11,6 +11,7 @@ mod code;
 mod enrollment_keys;
 mod error;
 mod files;
+mod network_objects;
 mod nodes;
 mod outputs;
 mod policies;

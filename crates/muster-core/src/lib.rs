@@ -30,6 +30,7 @@ pub mod file;
 pub mod host;
 pub mod id;
 pub mod lifecycle;
+pub mod network_object;
 pub mod output;
 pub mod output_key;
 pub mod pem;

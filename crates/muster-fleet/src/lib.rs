@@ -31,6 +31,7 @@ pub mod keys;
 mod members;
 pub mod membership;
 pub mod moment;
+pub mod network_objects;
 pub mod nodes;
 mod observation;
 mod offered_files;
@@ -45,6 +46,7 @@ mod reenroll;
 pub mod refusals;
 pub mod registry;
 pub mod scope;
+mod sealed_fields;
 pub mod secrets;
 pub mod selection;
 pub mod server_status;
@@ -88,6 +90,7 @@ use self::files::Files;
 use self::housekeeping::Housekeeping;
 use self::keys::EnrollmentKeys;
 use self::members::Members;
+use self::network_objects::{DownloadSources, NetworkObjects, Proxies, ServerHosts};
 use self::nodes::Nodes;
 use self::output_keys::OutputKeys;
 use self::output_keys::issuer::KeyIssuer;
@@ -167,6 +170,9 @@ pub struct Fleet {
     enrollment_keys: EnrollmentKeys,
     policies: Arc<Policies>,
     outputs: Outputs,
+    server_hosts: NetworkObjects<ServerHosts>,
+    proxies: NetworkObjects<Proxies>,
+    download_sources: NetworkObjects<DownloadSources>,
     output_keys: Arc<OutputKeys>,
     files: Files,
     audit: Audit,
@@ -225,6 +231,9 @@ impl Fleet {
             agents: wiring.agents(),
             enrollment_keys: wiring.enrollment_keys(),
             outputs: wiring.outputs(&policies),
+            server_hosts: wiring.network_objects(&policies),
+            proxies: wiring.network_objects(&policies),
+            download_sources: wiring.network_objects(&policies),
             output_keys,
             files: wiring.files(),
             audit: wiring.audit(),
@@ -272,6 +281,21 @@ impl Fleet {
     /// Outputs.
     pub fn outputs(&self) -> &Outputs {
         &self.outputs
+    }
+
+    /// Fleet Server hosts.
+    pub fn server_hosts(&self) -> &NetworkObjects<ServerHosts> {
+        &self.server_hosts
+    }
+
+    /// Proxies.
+    pub fn proxies(&self) -> &NetworkObjects<Proxies> {
+        &self.proxies
+    }
+
+    /// Download sources.
+    pub fn download_sources(&self) -> &NetworkObjects<DownloadSources> {
+        &self.download_sources
     }
 
     /// Keys of agents at the clusters of outputs.

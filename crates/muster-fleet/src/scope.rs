@@ -56,7 +56,8 @@ use muster_core::authorization::{Scope, Selector};
 use muster_core::credential::Credential;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::Upload;
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, OutputId, PolicyId, SpaceId};
+use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, NetworkObjectId, OutputId, PolicyId, SpaceId};
+use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared};
 use muster_core::output::Output;
 use muster_core::output_key::{KeyCounts, OutputCluster, OutputKey};
 use muster_core::policy::{Policy, PolicyRevision};
@@ -318,8 +319,37 @@ impl Scoped<'_> {
 
     /// Returns true if an output in any space has the id: a new one needs to know, since ids are unique across spaces.
     pub async fn is_output_id_taken(&self, id: &OutputId) -> Result<bool, StoreError> {
-        // The only read of this view across spaces; it reveals no more than the conflict of the insert would.
+        // This and the one below are the only reads of this view across spaces; it reveals no more than the conflict of the insert would.
         Ok(self.store.output(id).await?.is_some())
+    }
+
+    /// Returns a Fleet Server host, a proxy or a download source.
+    pub async fn network_object(
+        &self,
+        kind: NetworkObjectKind,
+        id: &NetworkObjectId,
+    ) -> Result<Option<NetworkObject>, StoreError> {
+        let found = self.store.network_object(kind, id).await?;
+        Ok(found.filter(|object| self.holds(&object.space)))
+    }
+
+    /// Returns all network objects by kind and name.
+    pub async fn network_objects(&self) -> Result<Vec<NetworkObject>, StoreError> {
+        self.store.network_objects(self.space).await
+    }
+
+    /// Returns the objects that policies may refer to.
+    pub async fn shared(&self) -> Result<Shared, StoreError> {
+        Ok(Shared { outputs: self.outputs().await?, network: self.network_objects().await? })
+    }
+
+    /// Returns true if an object of the kind in any space has the id: a new one needs to know.
+    pub async fn is_network_object_id_taken(
+        &self,
+        kind: NetworkObjectKind,
+        id: &NetworkObjectId,
+    ) -> Result<bool, StoreError> {
+        Ok(self.store.network_object(kind, id).await?.is_some())
     }
 
     /// Returns an enrollment key.

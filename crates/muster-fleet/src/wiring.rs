@@ -20,6 +20,7 @@ use super::files::Files;
 use super::housekeeping::Housekeeping;
 use super::keys::EnrollmentKeys;
 use super::members::Members;
+use super::network_objects::{NetworkFamily, NetworkObjects};
 use super::nodes::Nodes;
 use super::output_keys::issuer::KeyIssuer;
 use super::output_keys::{OutputKeyParts, OutputKeys};
@@ -184,6 +185,10 @@ impl Wiring {
 
     pub(crate) fn outputs(&self, policies: &Arc<Policies>) -> Outputs {
         Outputs::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(policies))
+    }
+
+    pub(crate) fn network_objects<F: NetworkFamily>(&self, policies: &Arc<Policies>) -> NetworkObjects<F> {
+        NetworkObjects::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(policies))
     }
 
     pub(crate) fn files(&self) -> Files {

@@ -13,7 +13,7 @@ use axum::routing::{self, MethodRouter};
 use super::error::http_error;
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, audit, bulk_routes, enrollment_keys, files,
-    nodes, outputs, refused,
+    network_objects, nodes, outputs, refused,
 };
 use muster_fleet::Fleet;
 
@@ -67,6 +67,7 @@ pub fn all() -> Vec<Endpoint> {
         files::endpoints(),
         agent_policies::endpoints(),
         outputs::endpoints(),
+        network_objects::endpoints(),
         refused::endpoints(),
         audit::endpoints(),
         nodes::endpoints(),

@@ -205,6 +205,20 @@ CREATE TABLE outputs (
     UNIQUE (space, name)
 ) STRICT;
 
+-- Fleet Server hosts, proxies and download sources, which policies refer to.
+CREATE TABLE network_objects (
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    space TEXT NOT NULL,
+    name TEXT NOT NULL,
+    is_default INTEGER NOT NULL,
+    fields TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (kind, id),
+    UNIQUE (space, kind, name)
+) STRICT;
+
 -- Elasticsearch clusters as outputs reach them, with the credential that creates keys (sealed), and why they fail.
 CREATE TABLE output_clusters (
     id TEXT NOT NULL PRIMARY KEY,

@@ -17,7 +17,8 @@ pub use engine::{Cause, Durability, EngineError, OpenError, Options, SqlStore};
 pub use port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, AuditLink, AuditStore, ChangeStore, Committed, Currency,
     EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, INSTALLATION, LeaseName, LeaseStore,
-    LostNode, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputKeyStore, OutputKeyWrite,
-    OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition, Resources, SecretStore, SecretWrite,
-    SettingStore, SettingWrite, Store, StoreError, UploadLimit, UploadQuota, Write, has_gap,
+    LostNode, NetworkObjectStore, NetworkObjectWrite, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore,
+    NodeWrite, OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition,
+    Resources, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError, UploadLimit, UploadQuota,
+    Write, has_gap,
 };

@@ -1,8 +1,8 @@
 //! The service of policies: create, change, copy, roll back, delete, read, compare.
 //!
 //! Every change of a policy's content is compiled before it is committed, together with its revision, its secrets and
-//! its audit event. Changes of policies and outputs are made one after the other in the whole fleet ([`turn`]), so that
-//! a revision is never compiled from outputs that are about to change.
+//! its audit event. Changes of policies, and of the objects that they refer to, are made one after the other in the
+//! whole fleet ([`turn`]), so that a revision is never compiled from objects that are about to change.
 
 pub mod apply;
 mod delete;
@@ -34,6 +34,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use self::output_uses::OutputUses;
+pub(crate) use self::revise::Deleted;
 pub(crate) use self::turn::Turn;
 use super::authority::{Authorized, System};
 use super::force::Force;

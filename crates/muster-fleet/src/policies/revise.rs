@@ -12,7 +12,7 @@ use muster_core::change::Change;
 use muster_core::entropy::random_bytes;
 use muster_core::error_chain::{SharedError, chain};
 use muster_core::id::{OutputId, PolicyId, SecretId, SpaceId};
-use muster_core::output::Output;
+use muster_core::network_object::Shared;
 use muster_core::policy::compile::{CompileError, Compiled, Sources, compile, is_same};
 use muster_core::policy::source::source_of;
 use muster_core::policy::{Policy, PolicyRevision};
@@ -36,10 +36,34 @@ pub(super) struct Revision {
     pub writes: Vec<Write>,
 }
 
+/// A deleted object that policies refer to in some of their fields.
+#[derive(Clone, Copy)]
+pub(crate) struct Deleted<'a> {
+    /// The fields.
+    pub fields: &'a [&'a str],
+    /// Its id.
+    pub id: &'a str,
+}
+
+impl Deleted<'_> {
+    /// Returns the policy without references to the object; `None` if it has none.
+    fn removed_from(&self, policy: &Policy) -> Option<Policy> {
+        let refers = |field: &&&str| policy.fields.get(**field).and_then(Value::as_str) == Some(self.id);
+        let referring: Vec<&str> = self.fields.iter().filter(refers).copied().collect();
+        if referring.is_empty() {
+            return None;
+        }
+        let mut edited = policy.clone();
+        let fields = edited.fields.as_object_mut()?;
+        fields.retain(|name, _| !referring.contains(&name.as_str()));
+        Some(edited)
+    }
+}
+
 /// Everything needed to compile one policy on a blocking thread.
 struct Job {
     policy: Policy,
-    outputs: Arc<Vec<Output>>,
+    shared: Arc<Shared>,
     external_urls: Vec<String>,
     uninstall_token_hash: String,
     previous: Option<Value>,
@@ -50,7 +74,7 @@ impl Job {
     fn run(&self) -> Result<Compiled, CompileError> {
         compile(&Sources {
             policy: &self.policy,
-            outputs: &self.outputs,
+            shared: &self.shared,
             external_urls: &self.external_urls,
             uninstall_token_hash: &self.uninstall_token_hash,
             previous: self.previous.as_ref(),
@@ -68,24 +92,19 @@ impl Policies {
         policy: &Policy,
         now: Timestamp,
     ) -> Result<Revision, Error> {
-        let outputs = Arc::new(seen.outputs().await?);
-        let (job, mut writes) = self.job(seen, policy.clone(), outputs).await?;
+        let shared = Arc::new(seen.shared().await?);
+        let (job, mut writes) = self.job(seen, policy.clone(), shared).await?;
         let compiled = off_thread(move || job.run()).await??;
         writes.push(revision_write(actor, policy, compiled.policy.clone(), now));
         Ok(Revision { compiled, writes })
     }
 
-    async fn job(
-        &self,
-        seen: Scoped<'_>,
-        policy: Policy,
-        outputs: Arc<Vec<Output>>,
-    ) -> Result<(Job, Vec<Write>), Error> {
+    async fn job(&self, seen: Scoped<'_>, policy: Policy, shared: Arc<Shared>) -> Result<(Job, Vec<Write>), Error> {
         let previous = seen.newest_revision(&policy).await?.map(|newest| newest.compiled);
         let (uninstall_token_hash, write) = self.uninstall_token_hash(&policy.id).await?;
         let job = Job {
             policy,
-            outputs,
+            shared,
             external_urls: self.urls.read().await?,
             uninstall_token_hash,
             previous,
@@ -94,40 +113,47 @@ impl Policies {
         Ok((job, write.into_iter().collect()))
     }
 
-    /// Returns the writes of a new revision for each policy that compiles to something else with `outputs`. Fails if
-    /// one of them no longer compiles.
+    /// Returns the writes of a new revision for each policy that compiles to something else with `shared`, or that refers to
+    /// a deleted object. Fails if one of them no longer compiles.
     pub(crate) async fn revise_all(
         &self,
         actor: &Actor,
         seen: Scoped<'_>,
-        outputs: Vec<Output>,
+        shared: Shared,
+        deleted: Option<Deleted<'_>>,
         now: Timestamp,
     ) -> Result<Vec<Write>, Error> {
-        let outputs = Arc::new(outputs);
+        let shared = Arc::new(shared);
         let mut writes = Vec::new();
-        // Every policy is compiled to see whether it changes: which outputs a policy uses depends on its configuration
-        // and on the defaults. Changes of outputs are rare.
+        // Every policy is compiled to see whether it changes: which objects a policy uses depends on its configuration
+        // and on the defaults. Changes of these objects are rare.
         for before in all_in(seen).await? {
-            writes.extend(self.revise_if_changed(actor, seen, &before, &outputs, now).await?);
+            let after = deleted.and_then(|deleted| deleted.removed_from(&before));
+            writes.extend(self.revise_if_changed(actor, seen, &before, after, &shared, now).await?);
         }
         Ok(writes)
     }
 
-    /// Returns the writes of a new revision if the policy now compiles to something else; else no revision writes.
+    /// Returns the writes of a new revision if `after` is given, or if the policy now compiles to something else; else no
+    /// revision writes.
     async fn revise_if_changed(
         &self,
         actor: &Actor,
         seen: Scoped<'_>,
         before: &Policy,
-        outputs: &Arc<Vec<Output>>,
+        after: Option<Policy>,
+        shared: &Arc<Shared>,
         now: Timestamp,
     ) -> Result<Vec<Write>, Error> {
+        let is_edited = after.is_some();
+        let after = after.unwrap_or_else(|| before.clone());
         // `writes` may hold a new uninstall token even if the policy compiles to the same.
-        let (job, mut writes) = self.job(seen, before.clone(), Arc::clone(outputs)).await?;
-        let compiled = off_thread(move || changed(job)).await?.map_err(|error| of_policy(before, error))?;
-        if let Some(compiled) = compiled {
+        let (job, mut writes) = self.job(seen, after.clone(), Arc::clone(shared)).await?;
+        let next = off_thread(move || next(job)).await?;
+        let (compiled, is_new) = next.map_err(|error| of_policy(before, error))?;
+        if is_new || is_edited {
             log_warnings(before, &compiled.warnings);
-            writes.extend(next_revision(actor, before, compiled.policy, now));
+            writes.extend(next_revision(actor, before, after, compiled.policy, now));
         }
         Ok(writes)
     }
@@ -154,10 +180,10 @@ impl Policies {
 
     /// Commits a new revision of the policy if it now compiles to something else.
     async fn revise_one(&self, turn: &Turn, seen: Scoped<'_>, id: &PolicyId) -> Result<bool, Error> {
-        let (outputs, now) = (Arc::new(seen.outputs().await?), self.clock.now());
+        let (shared, now) = (Arc::new(seen.shared().await?), self.clock.now());
         // Another server may have deleted it, or brought it up to date.
         let Some(before) = seen.policy(id).await? else { return Ok(false) };
-        let mut writes = self.revise_if_changed(&System::ACTOR, seen, &before, &outputs, now).await?;
+        let mut writes = self.revise_if_changed(&System::ACTOR, seen, &before, None, &shared, now).await?;
         if writes.is_empty() {
             return Ok(false);
         }
@@ -174,17 +200,39 @@ impl Policies {
 
     /// Returns the policies that use each output object, according to their newest revisions.
     pub(crate) async fn output_users(&self, seen: Scoped<'_>) -> Result<BTreeMap<OutputId, Vec<Policy>>, Error> {
-        let outputs = Arc::new(seen.outputs().await?);
+        let shared = Arc::new(seen.shared().await?);
         let mut users: BTreeMap<OutputId, Vec<Policy>> = BTreeMap::new();
         let policies = all_in(seen).await?;
         // Before the loop, while the list is at hand: otherwise deleted policies would stay in the cache forever.
         self.output_uses.retain(&policies);
         for policy in policies {
-            for output in self.outputs_of(seen, &policy, &outputs).await? {
+            for output in self.outputs_of(seen, &policy, &shared).await? {
                 users.entry(output).or_default().push(policy.clone());
             }
         }
         Ok(users)
+    }
+
+    /// Returns the policies that use an output object even if their fields no longer refer to it.
+    pub(crate) async fn users_despite(
+        &self,
+        seen: Scoped<'_>,
+        output: &OutputId,
+        deleted: Deleted<'_>,
+    ) -> Result<Vec<Policy>, Error> {
+        let shared = Arc::new(seen.shared().await?);
+        let mut users = self.output_users(seen).await?.remove(output).unwrap_or_default();
+        let mut kept = Vec::new();
+        for policy in users.drain(..) {
+            let used = match deleted.removed_from(&policy) {
+                Some(edited) => self.compiled_outputs(seen, &edited, &shared).await?,
+                None => vec![output.clone()],
+            };
+            if used.contains(output) {
+                kept.push(policy);
+            }
+        }
+        Ok(kept)
     }
 
     /// Returns the output objects that a policy uses; compiles each revision once to find out.
@@ -192,16 +240,26 @@ impl Policies {
         &self,
         seen: Scoped<'_>,
         policy: &Policy,
-        outputs: &Arc<Vec<Output>>,
+        shared: &Arc<Shared>,
     ) -> Result<Vec<OutputId>, Error> {
-        if let Some(known) = self.output_uses.get(policy, outputs) {
+        if let Some(known) = self.output_uses.get(policy, shared) {
             return Ok(known);
         }
-        let (job, _) = self.job(seen, policy.clone(), Arc::clone(outputs)).await?;
-        // A policy that does not compile uses nothing. The next attempt to save it reports why.
-        let used = off_thread(move || job.run()).await?.map(|compiled| compiled.outputs).unwrap_or_default();
-        self.output_uses.insert(policy, outputs, used.clone());
+        let used = self.compiled_outputs(seen, policy, shared).await?;
+        self.output_uses.insert(policy, shared, used.clone());
         Ok(used)
+    }
+
+    /// Compiles a policy to see which output objects it uses. A policy that does not compile uses nothing: the next attempt
+    /// to save it reports why.
+    async fn compiled_outputs(
+        &self,
+        seen: Scoped<'_>,
+        policy: &Policy,
+        shared: &Arc<Shared>,
+    ) -> Result<Vec<OutputId>, Error> {
+        let (job, _) = self.job(seen, policy.clone(), Arc::clone(shared)).await?;
+        Ok(off_thread(move || job.run()).await?.map(|compiled| compiled.outputs).unwrap_or_default())
     }
 
     /// Returns the hash of the policy's uninstall token. If there is none yet, generates one and returns its write,
@@ -230,18 +288,17 @@ fn token_hash(token: &str) -> String {
     STANDARD.encode(digest(&SHA256, token.as_bytes()))
 }
 
-/// Compiles the policy's next revision; `None` if it does not differ from what agents have.
-fn changed(mut job: Job) -> Result<Option<Compiled>, CompileError> {
+/// Compiles the policy's next revision; returns whether it differs from what agents have.
+fn next(mut job: Job) -> Result<(Compiled, bool), CompileError> {
     job.policy.revision += 1;
     let compiled = job.run()?;
     // `is_same` ignores the revision's number and its signature, which differ in every compilation.
     let is_new = job.previous.as_ref().is_none_or(|previous| !is_same(previous, &compiled.policy));
-    Ok(is_new.then_some(compiled))
+    Ok((compiled, is_new))
 }
 
-fn next_revision(actor: &Actor, before: &Policy, compiled: Value, now: Timestamp) -> [Write; 4] {
-    let after =
-        Policy { revision: before.revision + 1, updated_at: now, updated_by: actor.to_string(), ..before.clone() };
+fn next_revision(actor: &Actor, before: &Policy, after: Policy, compiled: Value, now: Timestamp) -> [Write; 4] {
+    let after = Policy { revision: before.revision + 1, updated_at: now, updated_by: actor.to_string(), ..after };
     let detail = json!({"revision": after.revision, "because": "what it is made of changed"});
     [
         revision_write(actor, &after, compiled, now),

@@ -10,6 +10,7 @@ mod conventions;
 mod files;
 mod keys;
 mod leaving;
+mod network_objects;
 mod outputs;
 mod policies;
 mod refusals;

@@ -15,6 +15,7 @@ pub mod envelope;
 pub mod file;
 pub mod json;
 mod list_query;
+pub mod network_object;
 pub mod node;
 pub mod output;
 pub mod refused;

@@ -22,6 +22,7 @@ const COPIED: &[&str] = &[
     "action_targets",
     "unfinished_effects",
     "outputs",
+    "network_objects",
     "output_clusters",
     "output_keys",
     "retired_output_keys",

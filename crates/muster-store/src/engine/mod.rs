@@ -20,6 +20,7 @@ mod files;
 pub(crate) mod log;
 pub(crate) mod membership;
 pub(crate) mod migration;
+mod network_objects;
 mod nodes;
 mod output_keys;
 mod policies;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
 use muster_core::id::{
-    ActionId, AgentId, ClusterId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, OutputId, PolicyId, SecretId, SpaceId,
+    ActionId, AgentId, ClusterId, EnrollmentKeyId, FileId, HostId, KeyId, NetworkObjectId, NodeId, OutputId, PolicyId,
+    SecretId, SpaceId,
 };
 use muster_core::time::Timestamp;
 use serde::Serialize;
@@ -51,6 +52,7 @@ stored_ids!(
     FileId,
     HostId,
     KeyId,
+    NetworkObjectId,
     NodeId,
     OutputId,
     PolicyId,

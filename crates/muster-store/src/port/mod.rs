@@ -25,6 +25,7 @@ mod audit;
 mod changes;
 mod enrollment_keys;
 mod files;
+mod network_objects;
 mod nodes;
 mod output_keys;
 mod outputs;
@@ -46,6 +47,7 @@ pub use self::audit::{AuditLink, AuditStore};
 pub use self::changes::{ChangeStore, Currency, has_gap};
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
+pub use self::network_objects::{NetworkObjectStore, NetworkObjectWrite};
 pub use self::nodes::{
     FencingToken, LeaseName, LeaseStore, LostNode, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite,
 };
@@ -158,6 +160,8 @@ pub enum Write {
     Action(ActionWrite),
     /// Of outputs.
     Output(OutputWrite),
+    /// Of Fleet Server hosts, proxies and download sources.
+    NetworkObject(NetworkObjectWrite),
     /// Of keys at the clusters of outputs.
     OutputKey(OutputKeyWrite),
     /// Of sealed secrets.
@@ -193,6 +197,7 @@ pub trait Resources:
     + EnrollmentKeyStore
     + FileStore
     + LeaseStore
+    + NetworkObjectStore
     + NodeStore
     + OutputKeyStore
     + OutputStore
@@ -210,6 +215,7 @@ impl<T> Resources for T where
         + EnrollmentKeyStore
         + FileStore
         + LeaseStore
+        + NetworkObjectStore
         + NodeStore
         + OutputKeyStore
         + OutputStore

@@ -13,6 +13,7 @@ pub(crate) mod enrollment_keys;
 pub(crate) mod files;
 pub(crate) mod filter;
 pub(crate) mod log;
+pub(crate) mod network_objects;
 pub(crate) mod nodes;
 pub(crate) mod output_keys;
 pub(crate) mod policies;
@@ -49,6 +50,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         enrollment_keys::ALL,
         files::ALL,
         log::ALL,
+        network_objects::ALL,
         nodes::ALL,
         output_keys::ALL,
         policies::ALL,

@@ -15,6 +15,7 @@ pub mod commits;
 pub mod enrollment_keys;
 pub mod files;
 pub mod lists;
+pub mod network_objects;
 pub mod nodes;
 pub mod output_keys;
 pub mod policies;
@@ -120,6 +121,13 @@ macro_rules! run_for {
             statuses_are_counted,
             tags_in_use_are_sorted_ignoring_case,
             changed_tags_are_filtered_by_at_once,
+        ]);
+        suite::run_for!(@module $make, network_objects: [
+            a_network_object_comes_back_and_changes,
+            mg105_each_kind_of_a_space_has_one_default,
+            names_and_ids_are_unique_within_a_kind,
+            a_deleted_network_object_is_gone,
+            network_objects_of_other_spaces_are_not_listed,
         ]);
         suite::run_for!(@module $make, nodes: [
             the_node_of_a_store_is_listed_described_and_drained,

@@ -13,6 +13,7 @@ mod enrollment_key;
 mod failure;
 mod find;
 mod listing;
+mod network_object;
 mod node;
 mod output;
 mod policy;
@@ -30,6 +31,7 @@ use clap::{Args, Subcommand};
 
 use self::connect::Connect;
 pub use self::failure::{Failed, report};
+use self::network_object::{DownloadSourceFields, NetworkCommand, ProxyFields, ServerHostFields};
 pub use self::text::print_line;
 
 /// A command in the form `noun verb`.
@@ -45,6 +47,12 @@ pub enum AdminCommand {
     Action(Noun<action::ActionCommand>),
     /// Show outputs, their health, and the keys of agents
     Output(Noun<output::OutputCommand>),
+    /// Manage Fleet Server hosts: the URLs at which agents reach the fleet
+    ServerHost(Noun<NetworkCommand<ServerHostFields>>),
+    /// Manage proxies for agents
+    Proxy(Noun<NetworkCommand<ProxyFields>>),
+    /// Manage download sources, from which agents download their binaries
+    DownloadSource(Noun<NetworkCommand<DownloadSourceFields>>),
     /// Read and verify the audit log
     Audit(Noun<audit::AuditCommand>),
     /// List and drain the servers of the fleet
@@ -75,6 +83,9 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Action(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Output(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::ServerHost(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Proxy(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::DownloadSource(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Audit(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Node(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Status { connect, args } => args.run(&connect.client()?).await,

@@ -34,9 +34,21 @@ fn man_pages_are_written_for_every_command() {
 #[test]
 fn help_lists_exactly_the_existing_nouns() {
     let help = ok(&["--help"]);
-    for noun in
-        ["serve", "agent", "policy", "enrollment-key", "action", "audit", "status", "completions", "man", "drones"]
-    {
+    for noun in [
+        "serve",
+        "agent",
+        "policy",
+        "enrollment-key",
+        "action",
+        "server-host",
+        "proxy",
+        "download-source",
+        "audit",
+        "status",
+        "completions",
+        "man",
+        "drones",
+    ] {
         assert!(help.contains(&format!("\n  {noun} ")), "{noun} is missing in\n{help}");
     }
     for later in ["user", "token", "role", "space", "backup", "context", "doctor"] {

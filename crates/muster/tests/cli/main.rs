@@ -14,6 +14,7 @@ mod exit_codes;
 mod flags;
 mod leaks;
 mod live;
+mod network_object;
 mod node;
 mod output;
 mod policy;

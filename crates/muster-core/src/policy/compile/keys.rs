@@ -17,12 +17,12 @@ impl Draft<'_> {
         let exporters = self.config.get("exporters").and_then(Value::as_object).into_iter().flatten();
         let named: Vec<&str> = exporters.filter_map(|(name, _)| name.strip_prefix(EXPORTER)).collect();
         for name in named {
-            let record = self.sources.outputs.iter().find(|output| output.id.as_str() == name);
+            let record = self.sources.shared.outputs.iter().find(|output| output.id.as_str() == name);
             // Any other output would be of no use to the exporter: it has an address of its own.
             let has_credential = |fields: &Value| !fields["secrets"][CREDENTIAL].is_null();
             if let Some(record) = record.filter(|record| !outputs.contains_key(name) && has_credential(&record.fields))
             {
-                add_record(outputs, record);
+                add_record(outputs, record, self.sources.shared);
             }
         }
     }
