@@ -17,6 +17,7 @@ mod outputs;
 mod policies;
 mod status;
 mod transport;
+mod uninstall_tokens;
 
 #[cfg(test)]
 mod tests;

@@ -157,6 +157,10 @@ id_type!(
     NetworkObjectId
 );
 id_type!(
+    /// Id of an uninstall token.
+    UninstallTokenId
+);
+id_type!(
     /// Id of an upload from an agent, or of a file for agents.
     FileId
 );

@@ -46,6 +46,7 @@ pub mod shell;
 pub mod signing;
 pub mod status;
 pub mod time;
+pub mod uninstall_token;
 pub mod upgrade;
 pub mod upgrade_details;
 pub mod version;

@@ -58,6 +58,7 @@ pub mod tags;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod throttle;
+pub mod uninstall_tokens;
 mod update;
 pub mod upload_limits;
 pub mod upload_views;
@@ -101,6 +102,7 @@ use self::registry::Registry;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
 use self::status_timer::Statuses;
+use self::uninstall_tokens::UninstallTokens;
 use self::urls::{OwnUrls, ServerUrls};
 use self::watched_store::WatchedStore;
 use self::wiring::Wiring;
@@ -173,6 +175,7 @@ pub struct Fleet {
     server_hosts: NetworkObjects<ServerHosts>,
     proxies: NetworkObjects<Proxies>,
     download_sources: NetworkObjects<DownloadSources>,
+    uninstall_tokens: UninstallTokens,
     output_keys: Arc<OutputKeys>,
     files: Files,
     audit: Audit,
@@ -234,6 +237,7 @@ impl Fleet {
             server_hosts: wiring.network_objects(&policies),
             proxies: wiring.network_objects(&policies),
             download_sources: wiring.network_objects(&policies),
+            uninstall_tokens: wiring.uninstall_tokens(),
             output_keys,
             files: wiring.files(),
             audit: wiring.audit(),
@@ -296,6 +300,11 @@ impl Fleet {
     /// Download sources.
     pub fn download_sources(&self) -> &NetworkObjects<DownloadSources> {
         &self.download_sources
+    }
+
+    /// Uninstall tokens.
+    pub fn uninstall_tokens(&self) -> &UninstallTokens {
+        &self.uninstall_tokens
     }
 
     /// Keys of agents at the clusters of outputs.

@@ -56,14 +56,17 @@ use muster_core::authorization::{Scope, Selector};
 use muster_core::credential::Credential;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::Upload;
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, NetworkObjectId, OutputId, PolicyId, SpaceId};
+use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, NetworkObjectId, OutputId, PolicyId, SpaceId, UninstallTokenId};
 use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared};
 use muster_core::output::Output;
 use muster_core::output_key::{KeyCounts, OutputCluster, OutputKey};
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
-use muster_store::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
+use muster_core::uninstall_token::UninstallToken;
+use muster_store::query::{
+    ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, ListedToken, Page, Readable, TokenSearch,
+};
 use muster_store::{Resources, StoreError};
 
 /// Keys of one policy that a caller with a limited scope sees.
@@ -350,6 +353,19 @@ impl Scoped<'_> {
         id: &NetworkObjectId,
     ) -> Result<bool, StoreError> {
         Ok(self.store.network_object(kind, id).await?.is_some())
+    }
+
+    /// Returns an uninstall token.
+    pub async fn uninstall_token(&self, id: &UninstallTokenId) -> Result<Option<UninstallToken>, StoreError> {
+        let found = self.store.uninstall_token(id).await?;
+        Ok(found.filter(|token| self.holds(&token.space) && self.scope.has_policy(&token.policy_id)))
+    }
+
+    /// Returns the newest uninstall token of each policy that matches, newest first.
+    pub async fn uninstall_tokens(&self, search: &TokenSearch) -> Result<Vec<ListedToken>, StoreError> {
+        let mut found = self.store.uninstall_tokens(self.space, search).await?;
+        found.retain(|token| self.scope.has_policy(&token.policy_id));
+        Ok(found)
     }
 
     /// Returns an enrollment key.

@@ -33,6 +33,7 @@ use super::secrets::SealedSecrets;
 use super::server_status::ServerStatus;
 use super::shutdown::Shutdown;
 use super::status_timer::Statuses;
+use super::uninstall_tokens::UninstallTokens;
 use super::urls::ServerUrls;
 use super::watched_store::WatchedStore;
 use super::{FleetParts, FleetSettings};
@@ -189,6 +190,10 @@ impl Wiring {
 
     pub(crate) fn network_objects<F: NetworkFamily>(&self, policies: &Arc<Policies>) -> NetworkObjects<F> {
         NetworkObjects::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(policies))
+    }
+
+    pub(crate) fn uninstall_tokens(&self) -> UninstallTokens {
+        UninstallTokens::new(self.store(), self.clock(), self.secrets())
     }
 
     pub(crate) fn files(&self) -> Files {

@@ -14,6 +14,7 @@ use super::error::http_error;
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, audit, bulk_routes, enrollment_keys, files,
     network_objects, nodes, outputs, refused,
+    uninstall_tokens,
 };
 use muster_fleet::Fleet;
 
@@ -68,6 +69,7 @@ pub fn all() -> Vec<Endpoint> {
         agent_policies::endpoints(),
         outputs::endpoints(),
         network_objects::endpoints(),
+        uninstall_tokens::endpoints(),
         refused::endpoints(),
         audit::endpoints(),
         nodes::endpoints(),

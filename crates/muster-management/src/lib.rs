@@ -33,6 +33,7 @@ mod query;
 mod refused;
 mod selector;
 pub mod server_status;
+mod uninstall_tokens;
 
 use std::sync::Arc;
 

@@ -219,6 +219,20 @@ CREATE TABLE network_objects (
     UNIQUE (space, kind, name)
 ) STRICT;
 
+-- Tokens with which protected agents of a policy can be uninstalled, all since its creation. They outlive the policy.
+CREATE TABLE uninstall_tokens (
+    id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    policy_id TEXT NOT NULL,
+    -- Of the policy, while there is one: 1 for the first token, and so on.
+    number INTEGER NOT NULL,
+    hash TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    UNIQUE (policy_id, number)
+) STRICT;
+CREATE INDEX uninstall_tokens_by_space ON uninstall_tokens (space, created_at);
+
 -- Elasticsearch clusters as outputs reach them, with the credential that creates keys (sealed), and why they fail.
 CREATE TABLE output_clusters (
     id TEXT NOT NULL PRIMARY KEY,

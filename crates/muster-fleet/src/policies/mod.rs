@@ -19,8 +19,7 @@ mod turn;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use muster_core::Entropy;
-use muster_core::Error;
+use muster_core::{Entropy, Error, ErrorKind};
 use muster_core::authorization::{OpContext, Privilege};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::PolicyId;
@@ -229,9 +228,8 @@ fn next_batch(read: &[Policy]) -> Page {
 fn refuse_managed(policy: &Policy, force: Force) -> Result<(), Error> {
     if policy.is_managed && !force.is_yes() {
         let message = format!("the policy {:?} is managed", policy.name);
-        return Err(
-            Error::conflict("managed_policy", message).remedy("to change it anyway, repeat the request with force")
-        );
+        return Err(Error::new(ErrorKind::Invalid, "managed_policy", message)
+            .remedy("to change it anyway, repeat the request with force"));
     }
     Ok(())
 }

@@ -3,29 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use muster_core::Error;
-use muster_core::authorization::Actor;
+use muster_core::authorization::{Actor, UninstallRotate};
 use muster_core::change::Change;
-use muster_core::entropy::random_bytes;
+use muster_core::entropy::random_uuid;
 use muster_core::error_chain::{SharedError, chain};
-use muster_core::id::{OutputId, PolicyId, SecretId, SpaceId};
+use muster_core::id::{OutputId, PolicyId, SpaceId, UninstallTokenId};
 use muster_core::network_object::Shared;
 use muster_core::policy::compile::{CompileError, Compiled, Sources, compile, is_same};
 use muster_core::policy::source::source_of;
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::signing::Signer;
 use muster_core::time::Timestamp;
-use muster_store::{PolicyWrite, Write};
+use muster_core::uninstall_token::{self, UninstallToken};
+use muster_core::{Error, ErrorKind};
+use muster_store::{PolicyWrite, UninstallTokenWrite, Write};
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use super::save::log_warnings;
 use super::{Policies, Turn, all_in, all_policies, refused};
 use crate::audit::audit_line;
-use crate::authority::System;
+use crate::authority::{Authorized, System};
 use crate::scope::Scoped;
 
 /// A compiled revision that is not committed yet.
@@ -100,17 +97,81 @@ impl Policies {
     }
 
     async fn job(&self, seen: Scoped<'_>, policy: Policy, shared: Arc<Shared>) -> Result<(Job, Vec<Write>), Error> {
-        let previous = seen.newest_revision(&policy).await?.map(|newest| newest.compiled);
-        let (uninstall_token_hash, write) = self.uninstall_token_hash(&policy.id).await?;
-        let job = Job {
+        // A policy has a token from its creation on (MG79). Only the hash is in the policy that agents get.
+        let (hash, write) = match self.store.everywhere(&System).newest_uninstall_token(&policy.id).await? {
+            Some(token) => (token.hash, None),
+            None => {
+                let token = self.new_uninstall_token(&policy, 1, self.clock.now())?;
+                (token.hash.clone(), Some(UninstallTokenWrite::Insert(Box::new(token)).into()))
+            }
+        };
+        Ok((self.job_with(seen, policy, shared, hash).await?, write.into_iter().collect()))
+    }
+
+    async fn job_with(
+        &self,
+        seen: Scoped<'_>,
+        policy: Policy,
+        shared: Arc<Shared>,
+        uninstall_token_hash: String,
+    ) -> Result<Job, Error> {
+        Ok(Job {
+            previous: seen.newest_revision(&policy).await?.map(|newest| newest.compiled),
             policy,
             shared,
             external_urls: self.urls.read().await?,
             uninstall_token_hash,
-            previous,
             signer: Arc::clone(&self.signer),
-        };
-        Ok((job, write.into_iter().collect()))
+        })
+    }
+
+    /// Replaces the uninstall token of a protected policy: agents that run the new revision accept only the new one. Former
+    /// tokens stay readable, because agents that are offline still need them.
+    pub async fn rotate_uninstall_token(
+        &self,
+        policy: &Authorized<Policy, UninstallRotate>,
+    ) -> Result<UninstallToken, Error> {
+        self.in_turn(move |turn| async move { self.rotate_in(&turn, policy).await }).await
+    }
+
+    async fn rotate_in(
+        &self,
+        turn: &Turn,
+        policy: &Authorized<Policy, UninstallRotate>,
+    ) -> Result<UninstallToken, Error> {
+        let (grant, now) = (policy.grant(), self.clock.now());
+        let (seen, actor) = (self.store.seen_by(grant), grant.actor());
+        let before = self.current(policy).await?;
+        if before.fields["is_protected"] != true {
+            let message = format!("the policy {:?} is not protected: agents do not ask for its token", before.name);
+            return Err(Error::new(ErrorKind::Invalid, "policy_not_protected", message).remedy("set is_protected first"));
+        }
+        let former = self.store.everywhere(&System).newest_uninstall_token(&before.id).await?;
+        let token = self.new_uninstall_token(&before, former.map_or(1, |former| former.number + 1), now)?;
+        let shared = Arc::new(seen.shared().await?);
+        let job = self.job_with(seen, before.clone(), shared, token.hash.clone()).await?;
+        let (compiled, _) = off_thread(move || next(job)).await?.map_err(|error| of_policy(&before, error))?;
+        let mut writes = vec![turn.write(), UninstallTokenWrite::Insert(Box::new(token.clone())).into()];
+        let detail = json!({"policy": before.id.as_str(), "number": token.number});
+        let subject = format!("uninstall_token:{}", token.id);
+        writes.push(audit_line(actor, now, "uninstall_token.rotate", subject, detail));
+        writes.extend(next_revision(actor, &before, before.clone(), compiled.policy, now));
+        self.store.commit(grant, writes).await.map_err(refused)?;
+        Ok(token)
+    }
+
+    fn new_uninstall_token(&self, policy: &Policy, number: i64, now: Timestamp) -> Result<UninstallToken, Error> {
+        let id = UninstallTokenId::trusted(random_uuid(&*self.entropy));
+        let text = uninstall_token::generate(&*self.entropy);
+        Ok(UninstallToken {
+            sealed: self.secrets.seal_uninstall_token(&id, &text)?,
+            id,
+            space: policy.space.clone(),
+            policy_id: policy.id.clone(),
+            number,
+            hash: uninstall_token::hash(&text),
+            created_at: now,
+        })
     }
 
     /// Returns the writes of a new revision for each policy that compiles to something else with `shared`, or that refers to
@@ -261,31 +322,6 @@ impl Policies {
         let (job, _) = self.job(seen, policy.clone(), Arc::clone(shared)).await?;
         Ok(off_thread(move || job.run()).await?.map(|compiled| compiled.outputs).unwrap_or_default())
     }
-
-    /// Returns the hash of the policy's uninstall token. If there is none yet, generates one and returns its write,
-    /// too.
-    async fn uninstall_token_hash(&self, policy: &PolicyId) -> Result<(String, Option<Write>), Error> {
-        let id = uninstall_token_id(policy);
-        if let Some(token) = self.secrets.open(std::slice::from_ref(&id)).await?.get(&id) {
-            return Ok((token_hash(token), None));
-        }
-        // Only the hash is in the policy that agents get. The token itself stays sealed until an administrator asks
-        // for it.
-        let bytes = Zeroizing::new(random_bytes::<16>(&*self.entropy));
-        let token: Zeroizing<String> = Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
-        let write = self.secrets.seal_as(&id, &token)?;
-        Ok((token_hash(&token), Some(write)))
-    }
-}
-
-/// Id of the secret that holds a policy's uninstall token. It is not deleted with the policy, because protected agents
-/// may still need it.
-fn uninstall_token_id(policy: &PolicyId) -> SecretId {
-    SecretId::trusted(format!("uninstall-token.{policy}"))
-}
-
-fn token_hash(token: &str) -> String {
-    STANDARD.encode(digest(&SHA256, token.as_bytes()))
 }
 
 /// Compiles the policy's next revision; returns whether it differs from what agents have.

@@ -20,6 +20,7 @@ pub mod node;
 pub mod output;
 pub mod refused;
 pub mod status;
+pub mod uninstall_token;
 
 pub use envelope::{Empty, ErrorBody, Item, Items};
 pub use json::Json;

@@ -23,6 +23,7 @@ const COPIED: &[&str] = &[
     "unfinished_effects",
     "outputs",
     "network_objects",
+    "uninstall_tokens",
     "output_clusters",
     "output_keys",
     "retired_output_keys",

@@ -33,6 +33,7 @@ pub(crate) mod session;
 mod settings;
 pub(crate) mod store;
 pub(crate) mod transaction;
+mod uninstall_tokens;
 mod unreadable;
 pub(crate) mod words;
 pub(crate) mod writer;

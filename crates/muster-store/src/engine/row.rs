@@ -7,7 +7,7 @@ use std::sync::Arc;
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
 use muster_core::id::{
     ActionId, AgentId, ClusterId, EnrollmentKeyId, FileId, HostId, KeyId, NetworkObjectId, NodeId, OutputId, PolicyId,
-    SecretId, SpaceId,
+    SecretId, SpaceId, UninstallTokenId,
 };
 use muster_core::time::Timestamp;
 use serde::Serialize;
@@ -57,7 +57,8 @@ stored_ids!(
     OutputId,
     PolicyId,
     SecretId,
-    SpaceId
+    SpaceId,
+    UninstallTokenId
 );
 
 impl<'r, 'cells> Columns<'r, 'cells> {

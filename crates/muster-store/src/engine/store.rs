@@ -14,6 +14,7 @@ mod outputs;
 mod policies;
 mod secrets;
 mod settings;
+mod uninstall_tokens;
 
 use std::any::Any;
 use std::sync::Arc;

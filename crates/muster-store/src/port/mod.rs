@@ -33,6 +33,7 @@ mod policies;
 mod reads;
 mod secrets;
 mod settings;
+mod uninstall_tokens;
 
 use async_trait::async_trait;
 use muster_core::audit::AuditEvent;
@@ -56,6 +57,7 @@ pub use self::outputs::{OutputStore, OutputWrite};
 pub use self::policies::{PolicyStore, PolicyWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
 pub use self::settings::{INSTALLATION, SettingStore, SettingWrite};
+pub use self::uninstall_tokens::{UninstallTokenStore, UninstallTokenWrite};
 
 /// Error of the store, which says whether a write may have been applied.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -166,6 +168,8 @@ pub enum Write {
     OutputKey(OutputKeyWrite),
     /// Of sealed secrets.
     Secret(SecretWrite),
+    /// Of uninstall tokens.
+    UninstallToken(UninstallTokenWrite),
     /// Of uploads, files for agents, artifacts, and their bytes.
     File(FileWrite),
     /// Of settings.
@@ -204,6 +208,7 @@ pub trait Resources:
     + PolicyStore
     + SecretStore
     + SettingStore
+    + UninstallTokenStore
 {
 }
 
@@ -222,6 +227,7 @@ impl<T> Resources for T where
         + PolicyStore
         + SecretStore
         + SettingStore
+        + UninstallTokenStore
         + ?Sized
 {
 }

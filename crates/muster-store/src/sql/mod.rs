@@ -18,6 +18,7 @@ pub(crate) mod nodes;
 pub(crate) mod output_keys;
 pub(crate) mod policies;
 pub(crate) mod settings;
+pub(crate) mod uninstall_tokens;
 
 /// The time by the clock of the engine, in microseconds since 1970. PostgreSQL: `extract(epoch FROM clock_timestamp())`.
 macro_rules! now {
@@ -55,6 +56,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         output_keys::ALL,
         policies::ALL,
         settings::ALL,
+        uninstall_tokens::ALL,
     ]
     .into_iter()
     .flatten()
