@@ -17,7 +17,6 @@ const WAITING: &[(List, &str, &[u16])] = &[
     (List::Mg, "policies cannot be shared by spaces yet", &[73]),
     (List::Mg, "uninstall tokens are not implemented", &[79, 80, 81, 82, 83, 84, 85]),
     (List::Mg, "these fields of policies are not implemented", &[92, 93, 94, 109, 110, 111, 115]),
-    (List::Mg, "Fleet Server hosts, proxies and download sources are not implemented", &[101, 102, 103, 104]),
     (
         List::Mg,
         "automatic upgrades and the removal of unenrolled agents are not implemented",
