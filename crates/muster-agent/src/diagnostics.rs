@@ -22,7 +22,7 @@ pub fn bundle(snapshot: &Snapshot, state: &State, metadata: &RawValue, log: &str
     let inbox: Vec<Value> = state
         .inbox
         .iter()
-        .map(|action| json!({"id": action.id, "type": action.kind, "start_time": action.start_time}))
+        .map(|action| json!({"id": action.id, "type": action.kind.as_str(), "start_time": action.start_time}))
         .collect();
     let document = json!({
         "version": 1,

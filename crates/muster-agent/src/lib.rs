@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod hex;
 pub mod host;
 pub mod logging;
+pub mod model;
 pub mod net;
 pub mod paths;
 pub mod policy;

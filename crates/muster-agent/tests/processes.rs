@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8Path;
-use muster_agent::components::spec::{PROCESS, ProcessSpec, Restart, Wanted};
 use muster_agent::components::supervisor::Supervisor;
-use muster_agent::components::{ComponentState, Components, Health};
+use muster_agent::components::{self, ComponentState, Components, Health};
 use muster_agent::entropy::System;
+use muster_agent::model::process::{PROCESS, ProcessSpec, Restart};
+use muster_agent::model::{Component, Work};
 use muster_agent::paths::Layout;
 use muster_agent::settings::ProcessSettings;
 
@@ -30,11 +31,12 @@ fn host() -> Host {
         log_max_bytes: 4096,
         ..ProcessSettings::default()
     };
-    let supervisor = Supervisor::new(layout.clone(), settings, Arc::new(System));
+    let launcher = components::Host::new(layout.clone(), settings, Arc::new(System));
+    let supervisor = Supervisor::new(Arc::new(launcher));
     Host { _directory: directory, layout, supervisor }
 }
 
-fn shell(id: &str, script: &str, restart: Restart) -> Wanted {
+fn shell(id: &str, script: &str, restart: Restart) -> Arc<Component> {
     let process = ProcessSpec {
         command: "/bin/sh".into(),
         args: vec!["-c".into(), script.into()],
@@ -42,10 +44,20 @@ fn shell(id: &str, script: &str, restart: Restart) -> Wanted {
         restart,
         stop_timeout: None,
     };
-    Wanted { id: id.into(), kind: PROCESS.into(), process: Ok(process) }
+    component(id, Ok(Work::Process(process)))
+}
+
+fn component(id: &str, work: Result<Work, String>) -> Arc<Component> {
+    Arc::new(Component { id: id.into(), kind: PROCESS.into(), units: Vec::new(), work })
 }
 
 impl Host {
+    /// Hands over the model, and waits until what it does not contain has stopped.
+    async fn apply(&self, model: Vec<Arc<Component>>) {
+        self.supervisor.want(model);
+        self.supervisor.settled().await;
+    }
+
     async fn until(&self, id: &str, good: impl Fn(&ComponentState) -> bool) -> ComponentState {
         let waiting = async {
             loop {
@@ -84,7 +96,7 @@ fn alive(pid: &str) -> bool {
 async fn a_program_runs_in_its_own_directory_and_its_output_is_logged() {
     let host = host();
     let script = "echo $GREETING $MUSTER_COMPONENT_ID; pwd; echo oops >&2; exec sleep 60";
-    host.supervisor.apply(vec![shell("a", script, Restart::Always)]).await;
+    host.apply(vec![shell("a", script, Restart::Always)]).await;
     let state = host.until("a", |state| state.state == Health::Healthy).await;
     assert!(state.message.contains("pid"), "{state:?}");
     for text in ["hello a", host.layout.component("a").as_str(), "oops"] {
@@ -98,15 +110,14 @@ async fn a_program_runs_in_its_own_directory_and_its_output_is_logged() {
 #[tokio::test]
 async fn a_program_is_restarted_according_to_the_policy() {
     let host = host();
-    host.supervisor
-        .apply(vec![
-            shell("always", "echo run; exit 0", Restart::Always),
-            shell("failing", "echo run; exit 3", Restart::OnFailure),
-            shell("good", "echo run; exit 0", Restart::OnFailure),
-            shell("once", "echo run; exit 4", Restart::Never),
-            shell("missing", "", Restart::Always),
-        ])
-        .await;
+    host.apply(vec![
+        shell("always", "echo run; exit 0", Restart::Always),
+        shell("failing", "echo run; exit 3", Restart::OnFailure),
+        shell("good", "echo run; exit 0", Restart::OnFailure),
+        shell("once", "echo run; exit 4", Restart::Never),
+        shell("missing", "", Restart::Always),
+    ])
+    .await;
     let runs = |id: &str| host.log(id).matches("run").count();
     host.until("failing", |state| state.message.contains("exited with code '3'; restarting")).await;
     host.until("good", |state| state.state == Health::Stopped).await;
@@ -120,7 +131,7 @@ async fn a_program_is_restarted_according_to_the_policy() {
     }
     assert!(runs("always") >= 3 && runs("failing") >= 3, "{} {}", runs("always"), runs("failing"));
     assert_eq!((runs("good"), runs("once")), (1, 1));
-    host.supervisor.apply(Vec::new()).await;
+    host.apply(Vec::new()).await;
     assert!(host.supervisor.states().is_empty());
     assert!(!host.layout.component("always").try_exists().unwrap());
 }
@@ -128,17 +139,14 @@ async fn a_program_is_restarted_according_to_the_policy() {
 #[tokio::test]
 async fn a_program_that_cannot_start_has_a_reason() {
     let host = host();
-    let mut wanted = shell("a", "", Restart::Always);
-    if let Ok(process) = &mut wanted.process {
-        process.command = "/nowhere/at/all".into();
-    }
-    let mut other = wanted.clone();
-    (other.id, other.process) = ("b".into(), Err("Failed: because".into()));
-    host.supervisor.apply(vec![wanted, other]).await;
+    let Ok(Work::Process(mut spec)) = shell("a", "", Restart::Always).work.clone() else { unreachable!() };
+    spec.command = "/nowhere/at/all".into();
+    let other = component("b", Err("Failed: because".into()));
+    host.apply(vec![component("a", Ok(Work::Process(spec))), other]).await;
     let state = host.until("a", |state| state.state == Health::Failed).await;
     assert!(state.message.contains("/nowhere/at/all"), "{state:?}");
     assert_eq!(host.until("b", |state| state.state == Health::Failed).await.message, "Failed: because");
-    host.supervisor.apply(Vec::new()).await;
+    host.apply(Vec::new()).await;
 }
 
 #[tokio::test]
@@ -146,14 +154,14 @@ async fn the_whole_process_group_is_killed_if_it_ignores_sigterm() {
     let host = host();
     let stubborn = "trap '' TERM; sh -c 'trap \"\" TERM; echo child $$ end; while :; do sleep 1; done' & \
                     echo leader $$ end; while :; do sleep 1; done";
-    host.supervisor.apply(vec![shell("a", stubborn, Restart::Always)]).await;
+    host.apply(vec![shell("a", stubborn, Restart::Always)]).await;
     host.until_logged("a", "child").await;
     host.until_logged("a", "leader").await;
     let log = host.log("a");
     let pids: Vec<&str> = log.split_whitespace().filter(|word| word.parse::<u32>().is_ok()).collect();
     assert_eq!(pids.len(), 2, "{log}");
     assert!(pids.iter().all(|pid| alive(pid)));
-    host.supervisor.apply(Vec::new()).await;
+    host.apply(Vec::new()).await;
     for _ in 0..100 {
         if !pids.iter().any(|pid| alive(pid)) {
             return;
@@ -177,7 +185,7 @@ async fn processes_that_left_the_group_are_stopped_with_the_program() {
                   env -i /usr/bin/setsid /bin/sh -c 'echo pid $$; exec /bin/sleep 600' & wait";
     for stop_by_itself in [false, true] {
         let script = if stop_by_itself { script.replace("wait", "sleep 1; exit 3") } else { script.to_owned() };
-        host.supervisor.apply(vec![shell("a", &script, Restart::Never)]).await;
+        host.apply(vec![shell("a", &script, Restart::Never)]).await;
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while printed_pids(&host.log("a")).len() < 4 {
             assert!(tokio::time::Instant::now() < deadline, "{}", host.log("a"));
@@ -189,7 +197,7 @@ async fn processes_that_left_the_group_are_stopped_with_the_program() {
             // The parent is gone and the mark too: only the daemon, as sub-reaper, can tell whose process that is.
             assert_eq!(pids.iter().filter(|pid| alive(pid)).count(), 1, "{pids:?}");
         }
-        host.supervisor.apply(Vec::new()).await;
+        host.apply(Vec::new()).await;
         let left: Vec<_> = pids.iter().filter(|pid| alive(pid)).collect();
         assert_eq!(left.len(), usize::from(stop_by_itself), "{pids:?}: {left:?}");
         for pid in left {
@@ -204,9 +212,9 @@ async fn processes_that_left_the_group_are_stopped_with_the_program() {
 async fn a_change_restarts_only_changed_programs() {
     let host = host();
     let steady = shell("steady", "echo $$; exec sleep 60", Restart::Always);
-    host.supervisor.apply(vec![steady.clone(), shell("b", "echo one; exec sleep 60", Restart::Always)]).await;
+    host.apply(vec![steady.clone(), shell("b", "echo one; exec sleep 60", Restart::Always)]).await;
     let before = host.until("steady", |state| state.state == Health::Healthy).await;
-    host.supervisor.apply(vec![steady, shell("b", "echo two; exec sleep 60", Restart::Always)]).await;
+    host.apply(vec![steady, shell("b", "echo two; exec sleep 60", Restart::Always)]).await;
     host.until_logged("b", "two").await;
     assert_eq!(host.until("steady", |_| true).await, before);
     host.supervisor.halt().await;
@@ -216,7 +224,7 @@ async fn a_change_restarts_only_changed_programs() {
 async fn the_log_of_a_verbose_program_is_limited() {
     let host = host();
     let script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; echo done; exec sleep 60";
-    host.supervisor.apply(vec![shell("a", script, Restart::Always)]).await;
+    host.apply(vec![shell("a", script, Restart::Always)]).await;
     host.until_logged("a", "done").await;
     let directory = host.layout.logs().join("components");
     let lengths: Vec<u64> =

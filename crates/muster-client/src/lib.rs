@@ -15,6 +15,7 @@ mod network_objects;
 mod nodes;
 mod outputs;
 mod policies;
+mod rollouts;
 mod status;
 mod transport;
 mod uninstall_tokens;

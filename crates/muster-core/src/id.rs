@@ -196,6 +196,11 @@ id_type!(
     TokenId
 );
 
+id_type!(
+    /// Id of a staged rollout.
+    RolloutId
+);
+
 impl Default for SpaceId {
     /// The space that always exists.
     fn default() -> Self {

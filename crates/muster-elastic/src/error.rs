@@ -122,7 +122,7 @@ impl ApiError {
             Refusal::Handshake(_) | Refusal::TooManyConnections | Refusal::TooManyIdle | Refusal::SentAhead => {
                 "ServiceUnavailable"
             }
-            Refusal::Malformed(_) | Refusal::Length(_) | Refusal::PlainHttp => "BadRequest",
+            Refusal::Malformed(_) | Refusal::Length(_) | Refusal::PlainHttp | Refusal::ProxyProtocol => "BadRequest",
         };
         Self::of(code).message(format!("Bad request: {refusal}"))
     }

@@ -181,6 +181,7 @@ impl AgentApi {
         let status = match refusal {
             // These connections are closed without a response, so there is no status.
             Refusal::Handshake(_) | Refusal::TooManyConnections | Refusal::TooManyIdle | Refusal::SentAhead => 0,
+            Refusal::ProxyProtocol if peer.tls => 0,
             refusal => refusal.status().as_u16(),
         };
         let refused = Refused { reason, message, status, remedy: remedy::of(reason), ..refused::from(peer) };

@@ -26,6 +26,9 @@ pub fn of(code: &str) -> &'static str {
         "MethodNotAllowed" => "check the proxy or the monitor that sends it",
         "Malformed" | "HeaderTooLarge" => "check the proxy in between",
         "PlainHttp" => "use https:// in the agent's --url, or in the backend of the load balancer",
+        "ProxyProtocol" => {
+            "turn off PROXY protocol towards this server in the load balancer: no `send-proxy` in HAProxy, `proxy_protocol off` in nginx"
+        }
         "TlsHandshake" => "pass the agent the CA certificate of this server (--certificate-authorities)",
         "TooManyConnections" => "raise limits.max_connections or the limit of open files",
         "TooManyIdle" => {

@@ -45,6 +45,8 @@ mod records;
 mod reenroll;
 pub mod refusals;
 pub mod registry;
+pub mod respond;
+pub mod rollouts;
 pub mod scope;
 mod sealed_fields;
 pub mod secrets;
@@ -99,6 +101,8 @@ use self::outputs::Outputs;
 use self::policies::Policies;
 use self::refusals::Refusals;
 use self::registry::Registry;
+use self::respond::Responses;
+use self::rollouts::Rollouts;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
 use self::status_timer::Statuses;
@@ -176,6 +180,8 @@ pub struct Fleet {
     proxies: NetworkObjects<Proxies>,
     download_sources: NetworkObjects<DownloadSources>,
     uninstall_tokens: UninstallTokens,
+    rollouts: Arc<Rollouts>,
+    responses: Responses,
     output_keys: Arc<OutputKeys>,
     files: Files,
     audit: Audit,
@@ -238,6 +244,8 @@ impl Fleet {
             proxies: wiring.network_objects(&policies),
             download_sources: wiring.network_objects(&policies),
             uninstall_tokens: wiring.uninstall_tokens(),
+            rollouts: Arc::new(wiring.rollouts(&policies)),
+            responses: wiring.responses(&actions, &policies),
             output_keys,
             files: wiring.files(),
             audit: wiring.audit(),
@@ -305,6 +313,16 @@ impl Fleet {
     /// Uninstall tokens.
     pub fn uninstall_tokens(&self) -> &UninstallTokens {
         &self.uninstall_tokens
+    }
+
+    /// Staged rollouts.
+    pub fn rollouts(&self) -> &Arc<Rollouts> {
+        &self.rollouts
+    }
+
+    /// Responses to compromises.
+    pub fn responses(&self) -> &Responses {
+        &self.responses
     }
 
     /// Keys of agents at the clusters of outputs.
@@ -409,7 +427,8 @@ impl Fleet {
         let house = tokio::spawn(Arc::clone(&self.housekeeping).run_periodically());
         let actions = tokio::spawn(Arc::clone(&self.actions).finish_abandoned(Arc::clone(&self.shutdown)));
         let keys = tokio::spawn(Arc::clone(&self.output_keys).run());
-        for task in [feed, statuses, recovery, house, actions, keys] {
+        let rollouts = tokio::spawn(Arc::clone(&self.rollouts).run());
+        for task in [feed, statuses, recovery, house, actions, keys, rollouts] {
             // A task ends with an error only if it panicked. The others keep running: a server without housekeeping
             // still serves its agents.
             if let Err(error) = task.await {

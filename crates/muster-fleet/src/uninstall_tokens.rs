@@ -32,11 +32,7 @@ impl UninstallTokens {
     }
 
     /// Returns the newest token of each matching policy, including deleted ones, without the texts. Newest first.
-    pub async fn list(
-        &self,
-        grant: &Grant<UninstallRead>,
-        search: &TokenSearch,
-    ) -> Result<Vec<ListedToken>, Error> {
+    pub async fn list(&self, grant: &Grant<UninstallRead>, search: &TokenSearch) -> Result<Vec<ListedToken>, Error> {
         let (field, part) = match search {
             TokenSearch::All => ("", ""),
             TokenSearch::PolicyId(part) => ("policyId", part.as_str()),

@@ -12,6 +12,7 @@ use tracing::{debug, error, warn};
 
 use super::gate::Pass;
 use super::plain::Plain;
+use super::proxy_protocol;
 use super::refusal::Refusal;
 use super::reserve::{Lent, Reserve, is_exhausted};
 use super::tls_stream::TlsStream;
@@ -206,6 +207,11 @@ pub(super) async fn serve_tcp<H: Serve>(stream: TcpStream, listening: Arc<Listen
             let reply = listening.handler.refuse(&Refusal::PlainHttp, &peer);
             Box::pin(connection::reject(stream, reply)).await;
         }
+        // The client behind the load balancer expects TLS, and could not read a response.
+        Begun::ProxyProtocol => {
+            listening.metrics.failed_handshakes.inc();
+            listening.handler.note(&Refusal::ProxyProtocol, &peer);
+        }
         Begun::Failed(reason) => {
             listening.metrics.failed_handshakes.inc();
             listening.handler.note(&Refusal::Handshake(reason), &peer);
@@ -221,6 +227,8 @@ enum Begun {
     Tls(Box<TlsStream<Plain>>),
     /// The client sent plain HTTP, which is still unread.
     PlainHttp(Plain),
+    /// A load balancer sent a PROXY protocol header.
+    ProxyProtocol,
     /// The handshake failed, for this reason.
     Failed(String),
     /// The client closed the connection or sent nothing.
@@ -232,13 +240,14 @@ enum Begun {
 async fn begin_tls<H>(stream: TcpStream, tls: Arc<ServerTls>, listening: &Listening<H>, place: &Place) -> Begun {
     let timeouts = &listening.timeouts;
     let silence = if place.may_idle() { timeouts.idle } else { timeouts.handshake };
-    let mut first = [0];
-    // The byte is peeked instead of read, because it belongs to the handshake.
+    let mut first = [0; proxy_protocol::SIGNATURE];
+    // The bytes are peeked instead of read, because they belong to the handshake.
     match timeout(silence, stream.peek(&mut first)).await {
+        Ok(Ok(length)) if proxy_protocol::is_header(&first[..length]) => return Begun::ProxyProtocol,
         // A TLS handshake begins with the byte 22. A letter is the beginning of an HTTP method: the client uses an
         // http:// URL, and gets a plain 400 that states this. A TLS alert would be unreadable to it.
-        Ok(Ok(1)) if first[0].is_ascii_alphabetic() => return Begun::PlainHttp(Plain(stream)),
-        Ok(Ok(1)) => {}
+        Ok(Ok(1..)) if first[0].is_ascii_alphabetic() => return Begun::PlainHttp(Plain(stream)),
+        Ok(Ok(1..)) => {}
         // The connection was closed or is silent. This is a port check by a load balancer or a monitor, and not counted
         // as a failed handshake, because the metric would otherwise rise steadily behind every load balancer.
         _ => return Begun::Nothing,

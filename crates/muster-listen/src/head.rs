@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
+use super::proxy_protocol;
 use super::refusal::Refusal;
 
 /// Maximum length of the head of a request in bytes (EA §1.3).
@@ -89,6 +90,7 @@ fn layout(input: &[u8]) -> Result<Option<Layout>, Refusal> {
     let length = match request.parse_with_uninit_headers(input, &mut space) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) if proxy_protocol::is_header(input) => return Err(Refusal::ProxyProtocol),
         Err(error) => return Err(refused(error)),
     };
     let place = |part: &[u8]| {

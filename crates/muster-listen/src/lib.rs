@@ -31,6 +31,7 @@ mod link;
 pub mod metrics;
 mod pieces;
 mod plain;
+mod proxy_protocol;
 pub mod refusal;
 pub mod reply;
 mod reserve;

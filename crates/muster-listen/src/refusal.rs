@@ -18,6 +18,9 @@ pub enum Refusal {
     /// Plain HTTP was sent to a TLS port.
     #[error("plain HTTP was sent to a TLS port: use https://")]
     PlainHttp,
+    /// A load balancer sent a PROXY protocol header.
+    #[error("the connection begins with a PROXY protocol header, which is not supported")]
+    ProxyProtocol,
     /// The TLS handshake failed. Contains the reason from the client's alert or from rustls.
     #[error("TLS handshake failed: {0}")]
     Handshake(String),
@@ -39,7 +42,7 @@ impl Refusal {
     /// Returns the HTTP status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) | Self::Length(_) | Self::PlainHttp => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::Length(_) | Self::PlainHttp | Self::ProxyProtocol => StatusCode::BAD_REQUEST,
             // A long request line also gets a 431 instead of a 414, because the parser does not distinguish these
             // cases.
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -57,6 +60,7 @@ impl Refusal {
             Self::Malformed(_) | Self::Length(_) => "Malformed",
             Self::HeadTooLarge => "HeaderTooLarge",
             Self::PlainHttp => "PlainHttp",
+            Self::ProxyProtocol => "ProxyProtocol",
             Self::Handshake(_) => "TlsHandshake",
             Self::TooManyConnections => "TooManyConnections",
             Self::TooManyIdle => "TooManyIdle",

@@ -30,6 +30,11 @@ pub fn every<T>(items: Vec<T>) -> Json<Items<T>> {
     Json(Items { items, total, unreadable: 0, page: 1, per_page: UNPAGED, next_search_after: None })
 }
 
+/// Creates a page of a list.
+pub fn page<T>(items: Vec<T>, total: u64, paging: &Paging) -> Json<Items<T>> {
+    page_with_next(Listed { items, total, unreadable: 0 }, paging, None)
+}
+
 /// Creates a page with the cursor of the next one.
 pub fn page_with_next<T>(found: Listed<T>, paging: &Paging, next: Option<String>) -> Json<Items<T>> {
     let Listed { items, total, unreadable } = found;

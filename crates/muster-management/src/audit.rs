@@ -43,7 +43,7 @@ fn question(query: ListAuditEvents) -> Result<AuditQuery, Error> {
         Some(Err(_)) => Err(Error::invalid(name, "must be a time, such as 2026-01-02T03:04:05Z")),
     };
     // The cursor is a sequence number. Lines are immutable and never removed, so it stays valid.
-    let not_ours = |_| Error::invalid("searchAfter", "must be nextSearchAfter of the response before");
+    let not_ours = |_| Error::invalid("searchAfter", "must be nextSearchAfter from the previous response");
     Ok(AuditQuery {
         since: moment("since", query.since.as_deref())?,
         until: moment("until", query.until.as_deref())?,

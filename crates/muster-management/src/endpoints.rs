@@ -13,8 +13,7 @@ use axum::routing::{self, MethodRouter};
 use super::error::http_error;
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, audit, bulk_routes, enrollment_keys, files,
-    network_objects, nodes, outputs, refused,
-    uninstall_tokens,
+    network_objects, nodes, outputs, refused, respond, rollouts, uninstall_tokens,
 };
 use muster_fleet::Fleet;
 
@@ -70,6 +69,8 @@ pub fn all() -> Vec<Endpoint> {
         outputs::endpoints(),
         network_objects::endpoints(),
         uninstall_tokens::endpoints(),
+        rollouts::endpoints(),
+        respond::endpoints(),
         refused::endpoints(),
         audit::endpoints(),
         nodes::endpoints(),
@@ -93,6 +94,6 @@ async fn no_such_route(uri: Uri) -> Response {
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> Response {
-    let message = format!("/api/fleet{} takes no {method}", uri.path());
+    let message = format!("/api/fleet{} does not support {method}", uri.path());
     http_error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }

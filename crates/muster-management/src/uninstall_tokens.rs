@@ -7,9 +7,9 @@ use axum::extract::{Path, State};
 use muster_core::Error;
 use muster_protocol::management::uninstall_token::{ListUninstallTokens, Message, UninstallToken};
 use muster_protocol::management::{Item, Items};
-use muster_store::query::{Listed, ListedToken, TokenSearch};
+use muster_store::query::{ListedToken, TokenSearch};
 
-use super::answer::{Answer, item, page_with_next};
+use super::answer::{Answer, item, page};
 use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
@@ -61,7 +61,7 @@ async fn list(
         token: None,
     };
     let items = paging.cut(found).into_iter().map(row).collect();
-    Ok(page_with_next(Listed { items, total, unreadable: 0 }, &paging, None))
+    Ok(page(items, total, &paging))
 }
 
 async fn get(

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 fn muster(arguments: &[&str]) -> Command {
@@ -72,6 +74,36 @@ fn start_with(directory: &Path, more: &[&str]) -> Process {
         std::thread::sleep(Duration::from_millis(10));
     }
     child
+}
+
+/// What a process logs, read while it runs.
+struct Log {
+    lines: Receiver<String>,
+    read: String,
+}
+
+impl Log {
+    fn of(child: &mut Process) -> Self {
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        // Ends with the process, or with the receiver.
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { lines, read: String::new() }
+    }
+
+    /// Waits for a line that contains `wanted`.
+    fn wait_for(&mut self, wanted: &str) {
+        while !self.read.contains(wanted) {
+            let line = self.lines.recv_timeout(Duration::from_secs(30));
+            let line = line.unwrap_or_else(|error| panic!("no {wanted:?} in the log ({error}): {}", self.read));
+            self.read += &(line + "\n");
+        }
+    }
+
+    /// Everything up to the end of the process.
+    fn rest(self) -> String {
+        self.lines.iter().fold(self.read, |read, line| read + &line + "\n")
+    }
 }
 
 fn signal(child: &Process, name: &str) {
@@ -300,15 +332,16 @@ fn the_help_contains_every_flag_and_examples() {
 fn sigterm_stops_the_server_with_exit_code_0_and_sighup_does_not() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["-TERM", "-INT"] {
-        let child = start(directory.path());
+        let mut child = start(directory.path());
+        let mut log = Log::of(&mut child);
         signal(&child, "-HUP");
-        std::thread::sleep(Duration::from_millis(200));
+        log.wait_for("certificates reloaded");
         signal(&child, name);
         let output = child.wait_with_output().unwrap();
-        let (out, log) = (text(&output.stdout), text(&output.stderr));
+        let (out, log) = (text(&output.stdout), log.rest());
         assert_eq!(output.status.code(), Some(0), "{log}");
         assert!(out.contains("Muster accepts agents at https://127.0.0.1:"), "{out}");
-        assert!(log.contains("certificates reloaded") && log.contains("stopped"), "{log}");
+        assert!(log.contains("stopped"), "{log}");
         assert!(!directory.path().join("listen.json").try_exists().unwrap());
     }
 }

@@ -15,8 +15,8 @@ const WAITING: &[(List, &str, &[u16])] = &[
     (List::Mg, "idempotency keys are not implemented", &[15]),
     (List::Mg, "setup is not implemented", &[16]),
     (List::Mg, "policies cannot be shared by spaces yet", &[73]),
-    (List::Mg, "uninstall tokens are not implemented", &[79, 80, 81, 82, 83, 84, 85]),
-    (List::Mg, "these fields of policies are not implemented", &[92, 93, 94, 109, 110, 111, 115]),
+    (List::Mg, "integration packages are not implemented", &[109]),
+    (List::Mg, "the rotation of the signing key is not implemented", &[115]),
     (
         List::Mg,
         "automatic upgrades and the removal of unenrolled agents are not implemented",
@@ -26,18 +26,14 @@ const WAITING: &[(List, &str, &[u16])] = &[
     (List::Mg, "alerts are not implemented", &[166, 167, 168, 169, 170]),
     (List::Mg, "not tried with these clients yet", &[172, 173, 174, 175, 176, 177, 178, 179, 180]),
     (List::Mg, "there is no page yet", &[181, 182, 183, 184, 185, 186, 187, 188, 189, 190, 191]),
-    (
-        List::Mg,
-        "no test of its own yet",
-        &[14, 21, 22, 34, 44, 50, 56, 71, 74, 90, 95, 96, 108, 112, 116, 117, 130, 157],
-    ),
+    (List::Mg, "not tested separately yet", &[14, 21, 22, 34, 44, 50, 56, 71, 74, 117, 130, 157]),
     (
         List::Ag,
-        "no test of its own yet, or not implemented",
+        "not tested separately yet, or not implemented",
         &[
-            38, 39, 40, 41, 42, 43, 44, 50, 54, 55, 57, 59, 60, 61, 62, 63, 64, 65, 66, 68, 69, 72, 73, 74, 76, 78, 79,
-            80, 81, 82, 84, 85, 86, 87, 88, 93, 108, 109, 111, 112, 113, 114, 115, 116, 117, 118, 120, 133, 134, 135,
-            137, 138, 140, 144, 145, 147, 148, 152, 158, 159, 161, 163, 164, 166, 175, 176,
+            38, 39, 40, 41, 42, 43, 44, 50, 54, 55, 57, 59, 60, 61, 62, 63, 64, 65, 67, 68, 69, 70, 71, 72, 74, 75, 78,
+            79, 80, 81, 82, 84, 85, 86, 87, 88, 93, 108, 109, 112, 113, 114, 115, 116, 117, 118, 133, 134, 137, 138,
+            140, 144, 145, 147, 148, 152, 158, 159, 161, 162, 163, 164, 166, 175, 176,
         ],
     ),
 ];

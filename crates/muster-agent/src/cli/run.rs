@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{check_base, transport};
 use crate::clock::SystemClock;
 use crate::components::supervisor::Supervisor;
-use crate::components::{orphans, process};
+use crate::components::{Components, Host, orphans, process};
 use crate::control::server::{self, Control};
 use crate::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
 use crate::entropy::System;
@@ -54,10 +54,10 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
         .map_err(|error| Failure::new(exit::FAILED, format!("{}: {error}", layout.socket())))?;
     let control = Control::start(listener, commands.clone());
     watch_signals(commands)?;
-    let supervisor = Supervisor::new(layout.clone(), settings.process.clone(), Arc::new(System)).adopting_orphans();
+    let host = Host::new(layout.clone(), settings.process.clone(), Arc::new(System)).adopting_orphans();
     reap_orphans()?;
-    let components = Arc::new(supervisor);
-    components.stop_leftovers().await;
+    host.stop_leftovers().await;
+    let components: Arc<dyn Components> = Arc::new(Supervisor::new(Arc::new(host)));
     let ending = work(&store, &components, &log, &settings, &mut received).await;
     // The socket is removed first, so that commands report that no daemon is running instead of waiting for a response.
     let _ = std::fs::remove_file(layout.socket());
@@ -68,7 +68,7 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
 
 async fn work(
     store: &Arc<DiskStore>,
-    components: &Arc<Supervisor>,
+    components: &Arc<dyn Components>,
     log: &Arc<logging::Log>,
     settings: &Settings,
     commands: &mut mpsc::Receiver<Command>,

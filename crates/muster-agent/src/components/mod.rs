@@ -1,93 +1,61 @@
-//! The programs of a policy and their states.
+//! Runs the components of a model. Each component has a reconciler of its own, so that none of them can delay another
+//! one, or the coordinator.
 
+mod board;
+mod host;
 pub mod log_file;
 pub mod orphans;
 pub mod process;
-pub mod spec;
+mod reconciler;
+pub mod state;
 pub mod supervisor;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use muster_protocol::elastic::check_in::{Component, Unit};
-use serde::{Deserialize, Serialize};
 
-use spec::Wanted;
+pub use board::Reporter;
+pub use host::Host;
+pub use state::{ComponentState, Health, UnitState};
 
-/// State of a component or a unit, as on the wire (AG §3.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Health {
-    /// Started; whether it works is not known yet.
-    Starting,
-    /// Working.
-    Healthy,
-    /// Partly working.
-    Degraded,
-    /// Not working.
-    Failed,
-    /// Shutting down.
-    Stopping,
-    /// Stopped intentionally.
-    Stopped,
-}
+use crate::model::{Component, Model};
 
-impl Health {
-    /// Returns the name on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "STARTING",
-            Self::Healthy => "HEALTHY",
-            Self::Degraded => "DEGRADED",
-            Self::Failed => "FAILED",
-            Self::Stopping => "STOPPING",
-            Self::Stopped => "STOPPED",
-        }
-    }
-}
-
-/// State of one component.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ComponentState {
-    /// Id: `process-default-web`.
-    pub id: String,
-    /// Type of the input.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// State.
-    pub state: Health,
-    /// Description of the state.
-    pub message: String,
-}
-
-impl ComponentState {
-    /// Converts the state for a check-in: a component with an output unit and an input unit (EA §4.1).
-    pub fn to_wire(&self) -> Component<'_> {
-        let unit = |id: String, kind: &'static str| Unit {
-            id: id.into(),
-            kind: kind.into(),
-            status: self.state.as_str().into(),
-            message: self.message.as_str().into(),
-        };
-        Component {
-            id: self.id.as_str().into(),
-            kind: self.kind.as_str().into(),
-            status: self.state.as_str().into(),
-            message: self.message.as_str().into(),
-            // Elastic Agents report both units of every component, and servers expect this.
-            units: Some(vec![unit(self.id.clone(), "output"), unit(format!("{}-unit", self.id), "input")]),
-        }
-    }
-}
-
-/// Runs components, as processes or simulated in tests.
+/// The components of this agent, as the coordinator sees them.
 #[async_trait]
 pub trait Components: Send + Sync {
-    /// Runs exactly the components in `wanted`: stops removed and changed components, waits for them, and then starts
-    /// new ones.
-    async fn apply(&self, wanted: Vec<Wanted>);
-    /// Stops all components because the agent exits. Keeps their working directories.
-    async fn halt(&self);
-    /// Returns the state of every component, sorted by id.
+    /// Replaces the wanted components. Returns at once: the reconcilers start, change and stop components on their own.
+    fn want(&self, model: Model);
+    /// Returns when every component has taken up what is wanted: it was started or updated, or is being stopped.
+    async fn updated(&self);
+    /// Returns the state of every component, sorted by id. Removed components are listed until they have stopped.
     fn states(&self) -> Vec<ComponentState>;
     /// Returns when a state has changed since the last call.
     async fn changed(&self);
+    /// Returns when every removed component has stopped.
+    async fn settled(&self);
+    /// Stops all components because the agent exits. Keeps their working directories.
+    async fn halt(&self);
 }
+
+/// Starts components on this host.
+#[async_trait]
+pub trait Launch: Send + Sync {
+    /// Starts a component in the background, and reports its states from then on.
+    fn launch(&self, component: &Component, reporter: Reporter) -> Box<dyn Runtime>;
+    /// Deletes what a removed component has left behind.
+    fn forget(&self, id: &str);
+    /// Called when no component is running. `is_idle` returns whether this is still so.
+    async fn idle(&self, is_idle: &(dyn Fn() -> bool + Sync));
+}
+
+/// A started component. Its reconciler owns it, and calls one method at a time.
+#[async_trait]
+pub trait Runtime: Send {
+    /// Applies a changed component without interrupting it. Returns false if it must be stopped and started again.
+    fn update(&mut self, component: &Component) -> bool;
+    /// Stops it. Returns when nothing of it is running.
+    async fn stop(&mut self);
+}
+
+/// A launcher that several parts share.
+pub type Launcher = Arc<dyn Launch>;

@@ -7,18 +7,21 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use camino::Utf8PathBuf;
 use muster_core::Entropy;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::Health;
 use super::log_file::LogFile;
 use super::orphans::{self, Process};
-use super::spec::{ProcessSpec, Restart};
+use super::{Health, Reporter, Runtime};
 use crate::backoff::Backoff;
+use crate::model::process::{ProcessSpec, Restart};
+use crate::model::{Component, Work};
 use crate::settings::ProcessSettings;
 
 /// Run time after which a program is reported as healthy.
@@ -44,6 +47,42 @@ pub(super) struct Program {
     pub settings: ProcessSettings,
     pub entropy: Arc<dyn Entropy>,
     pub variables: Vec<(&'static str, String)>,
+}
+
+/// A program that is kept running.
+pub(super) struct ProcessRuntime {
+    spec: ProcessSpec,
+    stop: watch::Sender<bool>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl ProcessRuntime {
+    /// Starts the program, and reports its states.
+    pub(super) fn start(program: Program, reporter: Reporter) -> Self {
+        let (spec, (stop, stopped)) = (program.spec.clone(), watch::channel(false));
+        let keep = program.keep(stopped, move |state, message| reporter.set(state, &message));
+        Self { spec, stop, task: Some(tokio::spawn(keep)) }
+    }
+
+    /// A program that could not be started.
+    pub(super) fn idle(spec: ProcessSpec) -> Self {
+        Self { spec, stop: watch::channel(false).0, task: None }
+    }
+}
+
+#[async_trait]
+impl Runtime for ProcessRuntime {
+    fn update(&mut self, component: &Component) -> bool {
+        // A program cannot take another command line or environment while it is running.
+        matches!(&component.work, Ok(Work::Process(spec)) if *spec == self.spec)
+    }
+
+    async fn stop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(task) = self.task.take() {
+            let _ = task.await;
+        }
+    }
 }
 
 /// How a run ended.
@@ -208,7 +247,7 @@ async fn until_stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// Copies output to the log in a separate task, with a small buffer.
-fn copy<R>(source: Option<R>, log: &Arc<Mutex<LogFile>>) -> tokio::task::JoinHandle<()>
+fn copy<R>(source: Option<R>, log: &Arc<Mutex<LogFile>>) -> JoinHandle<()>
 where
     R: AsyncRead + Unpin + Send + 'static,
 {

@@ -1,192 +1,158 @@
-//! Starts, stops and replaces the programs of a policy, and keeps their states.
+//! Gives each component a reconciler, and hands it its target.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use muster_core::Entropy;
-use muster_core::error_chain::chain;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::log_file::{LogFile, file_name};
-use super::process::{self, Program};
-use super::spec::{ProcessSpec, Wanted, plan};
-use super::{ComponentState, Components, Health, orphans};
-use crate::paths::Layout;
-use crate::settings::ProcessSettings;
-use crate::state::atomic;
+use super::board::Board;
+use super::reconciler::{Progress, Reconciler, Target};
+use super::{ComponentState, Components, Health, Launcher};
+use crate::model::{Component, Model};
 
-/// The state of every component, and a notification of changes.
-#[derive(Default)]
-struct Board {
-    states: Mutex<BTreeMap<String, ComponentState>>,
-    bell: Notify,
-}
+/// Supervises components with one reconciler each.
+#[derive(Clone)]
+pub struct Supervisor(Arc<Shared>);
 
-impl Board {
-    fn put(&self, id: &str, kind: &str, state: Health, message: String) {
-        let entry = ComponentState { id: id.to_owned(), kind: kind.to_owned(), state, message };
-        let mut states = lock(&self.states);
-        // A notification interrupts a held check-in, so that only a real change may cause one.
-        if states.get(id) != Some(&entry) {
-            states.insert(id.to_owned(), entry);
-            self.bell.notify_one();
-        }
-    }
-
-    fn remove(&self, id: &str) {
-        if lock(&self.states).remove(id).is_some() {
-            self.bell.notify_one();
-        }
-    }
-}
-
-struct Running {
-    wanted: Wanted,
-    stop: watch::Sender<bool>,
-    task: Option<JoinHandle<()>>,
-}
-
-/// Runs programs as processes of this host.
-pub struct Supervisor {
-    layout: Layout,
-    settings: ProcessSettings,
-    entropy: Arc<dyn Entropy>,
+struct Shared {
+    launcher: Launcher,
     board: Arc<Board>,
-    // This lock is held across awaits, so that policies are applied one at a time.
-    running: tokio::sync::Mutex<BTreeMap<String, Running>>,
-    /// Whether this process adopts orphans of its programs.
-    is_subreaper: bool,
+    // No task holds this lock while it waits, so that targets can be changed at any time.
+    handles: Mutex<BTreeMap<String, Handle>>,
+    left: Notify,
+}
+
+struct Handle {
+    target: watch::Sender<(u64, Target)>,
+    progress: Arc<Progress>,
+    task: JoinHandle<()>,
+}
+
+impl Handle {
+    /// Sets the target, unless it is the same: an unchanged component must not be disturbed.
+    fn set(&self, target: Target) {
+        self.target.send_if_modified(|current| {
+            let changes = current.1 != target;
+            if changes {
+                *current = (current.0 + 1, target);
+            }
+            changes
+        });
+    }
 }
 
 impl Supervisor {
-    /// Creates a supervisor without programs.
-    pub fn new(layout: Layout, settings: ProcessSettings, entropy: Arc<dyn Entropy>) -> Self {
-        Self {
-            layout,
-            settings,
-            entropy,
-            board: Arc::default(),
-            running: tokio::sync::Mutex::default(),
-            is_subreaper: false,
-        }
+    /// Creates a supervisor without components.
+    pub fn new(launcher: Launcher) -> Self {
+        let (board, handles, left) = (Arc::default(), Mutex::default(), Notify::new());
+        Self(Arc::new(Shared { launcher, board, handles, left }))
     }
 
-    /// Adopts orphans of programs, so that a process cannot escape by clearing its environment and leaving its session.
-    /// The calling process must have no other children.
-    #[must_use]
-    pub fn adopting_orphans(mut self) -> Self {
-        match orphans::become_subreaper() {
-            Ok(()) => self.is_subreaper = true,
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "failed to become a subreaper; orphaned processes may keep running");
+    fn start(&self, component: Arc<Component>) -> Handle {
+        // Reported before its task runs: a check-in that follows at once must not omit the component.
+        self.0.board.put(ComponentState::uniform(&component, Health::Starting, "Starting"));
+        let id = component.id.clone();
+        let (sender, target) = watch::channel((1, Target::Run(component)));
+        let progress = Arc::new(Progress::default());
+        let (launcher, board) = (self.0.launcher.clone(), self.0.board.clone());
+        let reconciler = Reconciler { target, progress: progress.clone(), launcher, board };
+        Handle { target: sender, progress, task: tokio::spawn(self.clone().keep(id, reconciler)) }
+    }
+
+    /// Runs a reconciler until its component has left.
+    async fn keep(self, id: String, mut reconciler: Reconciler) {
+        loop {
+            let end = reconciler.work().await;
+            if let Target::Remove = end {
+                self.0.launcher.forget(&id);
+            }
+            if self.dismiss(&id, &reconciler, &end) {
+                break;
             }
         }
-        self
-    }
-
-    /// Stops programs that a previous agent left running.
-    pub async fn stop_leftovers(&self) {
-        orphans::stop_leftovers(&self.layout.run().join("components")).await;
-    }
-
-    /// Kills adopted orphans. Called when no program is running that they could belong to.
-    async fn kill_adopted(&self) {
-        if self.is_subreaper {
-            orphans::kill_all(|| orphans::adopted(&process::leaders())).await;
-            // The daemon's reaper may already have ended with the daemon.
-            orphans::reap(&process::leaders());
+        if self.is_idle() {
+            self.0.launcher.idle(&|| self.is_idle()).await;
         }
+        self.0.left.notify_waiters();
     }
 
-    fn start(&self, wanted: Wanted) -> Running {
-        let (stop, stopped) = watch::channel(false);
-        let board = self.board.clone();
-        let task = match &wanted.process {
-            // Reported as failed instead of omitted, so that the author of the policy learns why it does not run.
-            Err(reason) => {
-                board.put(&wanted.id, &wanted.kind, Health::Failed, reason.clone());
-                None
-            }
-            Ok(spec) => self.launch(&wanted, spec.clone(), stopped),
-        };
-        Running { wanted, stop, task }
+    /// Removes the component unless it has got a new target. Targets are sent under the same lock, so that none is lost.
+    fn dismiss(&self, id: &str, reconciler: &Reconciler, end: &Target) -> bool {
+        let mut handles = self.lock();
+        if reconciler.target.has_changed().unwrap_or(false) {
+            return false;
+        }
+        handles.remove(id);
+        if let Target::Remove = end {
+            self.0.board.remove(id);
+        }
+        true
     }
 
-    fn launch(&self, wanted: &Wanted, spec: ProcessSpec, stopped: watch::Receiver<bool>) -> Option<JoinHandle<()>> {
-        let (id, kind, board) = (wanted.id.clone(), wanted.kind.clone(), self.board.clone());
-        // Ids of components come from policies, and may contain characters that are not allowed in file names.
-        let name = file_name(&id);
-        let directory = self.layout.component(&name);
-        let logs = self.layout.logs().join("components");
-        if let Err(error) = atomic::private_dir(&directory).and_then(|()| atomic::private_dir(&logs)) {
-            board.put(&id, &kind, Health::Failed, format!("Failed: cannot create the working directory: {error}"));
-            return None;
-        }
-        let log = LogFile::new(logs.join(format!("{name}.log")), self.settings.log_max_bytes, self.settings.log_files);
-        let program = Program {
-            spec,
-            directory,
-            log: Arc::new(Mutex::new(log)),
-            settings: self.settings.clone(),
-            entropy: self.entropy.clone(),
-            variables: vec![("MUSTER_COMPONENT_ID", id.clone()), ("MUSTER_COMPONENT_TYPE", kind.clone())],
-        };
-        Some(tokio::spawn(program.keep(stopped, move |state, message| board.put(&id, &kind, state, message))))
+    fn is_idle(&self) -> bool {
+        self.lock().is_empty()
     }
 
-    async fn stop(&self, stopped: Vec<Running>, gone: impl Fn(&str) -> bool) {
-        // All programs are signaled before the first is awaited, so that they stop in parallel.
-        for running in &stopped {
-            running.stop.send_replace(true);
-        }
-        for running in stopped {
-            if let Some(task) = running.task {
-                let _ = task.await;
-            }
-            if gone(&running.wanted.id) {
-                self.board.remove(&running.wanted.id);
-                let directory = self.layout.component(&file_name(&running.wanted.id));
-                // Errors are ignored: a file that cannot be removed must not prevent the policy from being applied.
-                let _ = std::fs::remove_dir_all(directory);
-            }
-        }
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Handle>> {
+        self.0.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl Components for Supervisor {
-    async fn apply(&self, wanted: Vec<Wanted>) {
-        let mut running = self.running.lock().await;
-        let now = running.iter().map(|(id, running)| (id.clone(), running.wanted.clone())).collect();
-        let plan = plan(&now, wanted);
-        let stopped = plan.stop.iter().filter_map(|id| running.remove(id)).collect();
-        // Programs are stopped before new ones start, because a changed program must not run twice in one directory.
-        self.stop(stopped, |id| !plan.start.iter().any(|next| next.id == id)).await;
-        for wanted in plan.start {
-            running.insert(wanted.id.clone(), self.start(wanted));
+    fn want(&self, model: Model) {
+        let mut handles = self.lock();
+        for (id, handle) in handles.iter() {
+            if !model.iter().any(|component| component.id == *id) {
+                handle.set(Target::Remove);
+            }
         }
-        if running.is_empty() {
-            self.kill_adopted().await;
+        for component in model {
+            match handles.get(&component.id) {
+                Some(handle) if !handle.task.is_finished() => handle.set(Target::Run(component)),
+                _ => {
+                    handles.insert(component.id.clone(), self.start(component));
+                }
+            }
+        }
+    }
+
+    async fn updated(&self) {
+        let wanted: Vec<_> =
+            self.lock().values().map(|handle| (handle.progress.clone(), handle.target.borrow().0)).collect();
+        for (progress, generation) in wanted {
+            progress.reached(generation).await;
+        }
+    }
+
+    fn states(&self) -> Vec<ComponentState> {
+        self.0.board.states()
+    }
+
+    async fn changed(&self) {
+        self.0.board.changed().await;
+    }
+
+    async fn settled(&self) {
+        loop {
+            let left = self.0.left.notified();
+            tokio::pin!(left);
+            // Registered before the look, so that a component that leaves in between is not missed.
+            left.as_mut().enable();
+            if !self.lock().values().any(|handle| handle.target.borrow().1.is_end()) {
+                return;
+            }
+            left.await;
         }
     }
 
     async fn halt(&self) {
-        let stopped = std::mem::take(&mut *self.running.lock().await).into_values().collect();
-        self.stop(stopped, |_| false).await;
-        self.kill_adopted().await;
+        for handle in self.lock().values() {
+            handle.set(Target::Halt);
+        }
+        self.settled().await;
+        self.0.launcher.idle(&|| self.is_idle()).await;
     }
-
-    fn states(&self) -> Vec<ComponentState> {
-        lock(&self.board.states).values().cloned().collect()
-    }
-
-    async fn changed(&self) {
-        self.board.bell.notified().await;
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

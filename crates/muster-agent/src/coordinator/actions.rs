@@ -2,11 +2,11 @@
 
 use muster_core::Timestamp;
 use muster_core::error_chain::chain;
-use muster_protocol::elastic::check_in::WireAction;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::policy::verify;
+use crate::state::{Action, Kind};
 
 /// What to do for an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,24 +25,26 @@ pub enum Task {
 const LEVELS: [&str; 5] = ["trace", "debug", "info", "warning", "error"];
 
 /// Interprets an action. An error is sent in its ack.
-pub fn read(action: &WireAction, agent_id: &str, pinned: Option<&str>, now: Timestamp) -> Result<Task, String> {
-    if action.expiration.as_deref().and_then(|text| Timestamp::parse_rfc3339(text).ok()).is_some_and(|end| end <= now) {
+pub fn read(action: &Action, agent_id: &str, pinned: Option<&str>, now: Timestamp) -> Result<Task, String> {
+    if action.is_expired(now) {
         return Err("the action expired before it could run".into());
     }
     // Only actions that end the agent's enrollment or replace its program are signed (EA §10.9).
     let signed = || verify::action(action, agent_id, pinned).map(|_| ()).map_err(|error| chain(&error).to_string());
     let unsupported = |what: &str| Err(format!("this version of muster-agent does not support {what}"));
-    match action.kind.as_str() {
-        "POLICY_REASSIGN" => Ok(Task::Nothing),
-        "SETTINGS" => log_level(action.data.as_deref()).map(Task::LogLevel),
-        "UNENROLL" => signed().map(|()| Task::Unenroll),
-        "REQUEST_DIAGNOSTICS" => Ok(Task::Diagnose),
+    match &action.kind {
+        Kind::PolicyReassign => Ok(Task::Nothing),
+        Kind::Settings => log_level(action.data.as_deref()).map(Task::LogLevel),
+        Kind::Unenroll => signed().map(|()| Task::Unenroll),
+        Kind::RequestDiagnostics => Ok(Task::Diagnose),
         // Verified although it is not supported, so that a forged action is reported as such.
-        "UPGRADE" => signed().and_then(|()| unsupported("upgrades")),
-        "MIGRATE" => signed().and_then(|()| unsupported("migration; enroll the agent at the other server instead")),
-        "PRIVILEGE_LEVEL_CHANGE" => unsupported("changes of the privilege level"),
-        "INPUT_ACTION" => Err(format!("no component handles actions for inputs of type {:?}", action.input_type)),
-        other => Err(format!("unknown action type {:?}", other.chars().take(64).collect::<String>())),
+        Kind::Upgrade => signed().and_then(|()| unsupported("upgrades")),
+        Kind::Migrate => signed().and_then(|()| unsupported("migration; enroll the agent at the other server instead")),
+        Kind::PrivilegeLevelChange => unsupported("changes of the privilege level"),
+        Kind::InputAction => Err(format!("no component handles actions for inputs of type {:?}", action.input_type)),
+        // Handled when they arrive (`intake`).
+        Kind::PolicyChange | Kind::Cancel => Err("this action is not queued".into()),
+        Kind::Other(other) => Err(format!("unknown action type {:?}", other.chars().take(64).collect::<String>())),
     }
 }
 
@@ -63,7 +65,7 @@ mod tests {
 
     fn task(kind: &str, data: impl Into<Value>) -> Result<Task, String> {
         let data: Value = data.into();
-        let action = json!({"agent_id": "a", "created_at": "", "id": "x", "type": kind, "data": data,
+        let action = json!({"id": "x", "kind": kind, "data": data,
             "expiration": "2026-01-01T00:00:00Z"});
         read(&serde_json::from_value(action).unwrap(), "a", None, Timestamp::from_micros(0))
     }
@@ -81,7 +83,7 @@ mod tests {
 
     #[test]
     fn an_expired_action_is_not_run() {
-        let action = json!({"agent_id": "a", "created_at": "", "id": "x", "type": "UNENROLL", "data": null,
+        let action = json!({"id": "x", "kind": "UNENROLL",
             "expiration": "1970-01-01T00:00:00Z"});
         let action = serde_json::from_value(action).unwrap();
         assert!(read(&action, "a", None, Timestamp::from_micros(1)).unwrap_err().contains("expired"));
@@ -89,7 +91,7 @@ mod tests {
 
     #[test]
     fn with_a_pinned_key_an_unenroll_must_be_signed() {
-        let action = json!({"agent_id": "a", "created_at": "", "id": "x", "type": "UNENROLL", "data": null});
+        let action = json!({"id": "x", "kind": "UNENROLL"});
         let action = serde_json::from_value(action).unwrap();
         assert!(read(&action, "a", Some("a2V5"), Timestamp::from_micros(0)).unwrap_err().contains("not signed"));
     }

@@ -1,28 +1,31 @@
 //! Adds the content of a response to the state, which is stored before any action runs.
 
+use std::collections::BTreeSet;
+
 use muster_core::Timestamp;
-use muster_protocol::elastic::check_in::WireAction;
+use serde_json::value::RawValue;
 
 use crate::fleet::check_in::Reply;
 use crate::policy;
-use crate::state::{INBOX_MAX, PendingAck, State};
+use crate::state::{Action, INBOX_MAX, Kind, PendingAck, State};
 
 /// Result of processing a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Intake {
     /// Whether the state has changed and must be stored.
     pub changed: bool,
-    /// Whether a rejected policy was delivered again. Polling immediately would deliver it once more.
-    pub rejected_again: bool,
+    /// Whether a policy was delivered again that is rejected or still being applied. Polling immediately would deliver
+    /// it once more.
+    pub repeated: bool,
 }
 
-/// Adds a response to `state`. `running` is the action in progress, which can no longer be cancelled.
-pub fn take_in(state: &mut State, reply: Reply, running: Option<&str>, now: Timestamp) -> Intake {
+/// Adds a response to `state`. `running` are the ids of the actions in progress, which can no longer be cancelled.
+pub fn take_in(state: &mut State, reply: Reply, running: &BTreeSet<String>, now: Timestamp) -> Intake {
     let mut intake = Intake::default();
     // CANCEL actions are processed last, because they can cancel an action in the same batch.
-    let (cancels, others): (Vec<_>, Vec<_>) = reply.actions.into_iter().partition(|action| action.kind == "CANCEL");
+    let (cancels, others): (Vec<_>, Vec<_>) = reply.actions.into_iter().partition(|action| action.kind == Kind::Cancel);
     for action in others {
-        if action.kind == "POLICY_CHANGE" {
+        if action.kind == Kind::PolicyChange {
             take_policy(state, action, now, &mut intake);
         } else {
             intake.changed |= take_action(state, action, now);
@@ -39,7 +42,7 @@ pub fn take_in(state: &mut State, reply: Reply, running: Option<&str>, now: Time
     intake
 }
 
-fn take_policy(state: &mut State, action: WireAction, now: Timestamp, intake: &mut Intake) {
+fn take_policy(state: &mut State, action: Action, now: Timestamp, intake: &mut Intake) {
     let raw = policy::raw(&action).ok();
     let current = state.policy.as_ref().filter(|current| current.action_id == action.id);
     if let (Some(current), Some(raw)) = (current, &raw)
@@ -53,17 +56,24 @@ fn take_policy(state: &mut State, action: WireAction, now: Timestamp, intake: &m
         }
         return;
     }
+    let is_same = |known: &Action| {
+        known.id == action.id && known.data.as_deref().map(RawValue::get) == action.data.as_deref().map(RawValue::get)
+    };
+    if state.candidate.as_ref().is_some_and(is_same) {
+        intake.repeated = true;
+        return;
+    }
     // The digest distinguishes the same policy from a corrected one with the same id and revision.
     let digest = raw.as_deref().map(policy::digest).unwrap_or_default();
     if state.rejected.as_ref().is_some_and(|known| known.action_id == action.id && known.digest == digest) {
-        intake.rejected_again = true;
+        intake.repeated = true;
         return;
     }
     state.candidate = Some(action);
     intake.changed = true;
 }
 
-fn take_action(state: &mut State, action: WireAction, now: Timestamp) -> bool {
+fn take_action(state: &mut State, action: Action, now: Timestamp) -> bool {
     let same = |ack: &&PendingAck| ack.action_id == action.id;
     if state.inbox.iter().any(|known| known.id == action.id) || state.outbox.iter().any(|ack| same(&ack)) {
         return false;
@@ -82,14 +92,14 @@ fn take_action(state: &mut State, action: WireAction, now: Timestamp) -> bool {
     true
 }
 
-fn take_cancel(state: &mut State, cancel: &WireAction, running: Option<&str>, now: Timestamp) -> bool {
+fn take_cancel(state: &mut State, cancel: &Action, running: &BTreeSet<String>, now: Timestamp) -> bool {
     if state.outbox.iter().any(|ack| ack.action_id == cancel.id) {
         return false;
     }
     let target = target_of(cancel);
     let outcome = match target.as_deref() {
         None => Err("target_id is missing".into()),
-        Some(target) if running == Some(target) => Err("the action is already running and cannot be cancelled".into()),
+        Some(target) if running.contains(target) => Err("the action is already running and cannot be cancelled".into()),
         Some(target) => {
             cancel_action(state, target, now);
             Ok(())
@@ -108,7 +118,7 @@ fn cancel_action(state: &mut State, target: &str, now: Timestamp) {
     }
 }
 
-fn target_of(cancel: &WireAction) -> Option<String> {
+fn target_of(cancel: &Action) -> Option<String> {
     let data: serde_json::Value = serde_json::from_str(cancel.data.as_deref()?.get()).ok()?;
     data["target_id"].as_str().map(str::to_owned)
 }
@@ -119,32 +129,32 @@ mod tests {
 
     use super::*;
 
+    static NONE: BTreeSet<String> = BTreeSet::new();
     const NOW: Timestamp = Timestamp::from_micros(0);
 
-    fn action(id: &str, kind: &str, data: impl Into<Value>) -> WireAction {
+    fn action(id: &str, kind: &str, data: impl Into<Value>) -> Action {
         let data: Value = data.into();
-        serde_json::from_value(json!({"agent_id": "a", "created_at": "", "id": id, "type": kind, "data": data}))
-            .unwrap()
+        serde_json::from_value(json!({"id": id, "kind": kind, "data": data})).unwrap()
     }
 
-    fn reply(token: &str, actions: Vec<WireAction>) -> Reply {
+    fn reply(token: &str, actions: Vec<Action>) -> Reply {
         Reply { ack_token: token.into(), actions, ..Reply::default() }
     }
 
-    fn settings(id: &str) -> WireAction {
+    fn settings(id: &str) -> Action {
         action(id, "SETTINGS", json!({"log_level": "debug"}))
     }
 
     #[test]
     fn actions_delivered_twice_are_queued_once() {
         let mut state = State::default();
-        assert!(take_in(&mut state, reply("t", vec![settings("x"), settings("y")]), None, NOW).changed);
-        assert!(!take_in(&mut state, reply("t", vec![settings("x"), settings("y")]), None, NOW).changed);
+        assert!(take_in(&mut state, reply("t", vec![settings("x"), settings("y")]), &NONE, NOW).changed);
+        assert!(!take_in(&mut state, reply("t", vec![settings("x"), settings("y")]), &NONE, NOW).changed);
         assert_eq!(state.inbox.iter().map(|a| a.id.as_str()).collect::<Vec<_>>(), ["x", "y"]);
         let done = PendingAck::of(&state.inbox[0].clone(), NOW, Err("why".into()));
         state.handled(done.clone());
         state.outbox.clear();
-        take_in(&mut state, reply("t", vec![settings("x")]), None, NOW);
+        take_in(&mut state, reply("t", vec![settings("x")]), &NONE, NOW);
         assert_eq!(state.inbox.len(), 1, "not queued again");
         assert_eq!(state.outbox, [done], "the same ack as the first time");
     }
@@ -153,12 +163,12 @@ mod tests {
     fn a_cancel_removes_queued_actions_of_its_own_batch_too() {
         let mut state = State::default();
         let cancel = |id, target| action(id, "CANCEL", json!({"target_id": target}));
-        take_in(&mut state, reply("", vec![cancel("c", "x"), settings("x"), settings("y")]), None, NOW);
+        take_in(&mut state, reply("", vec![cancel("c", "x"), settings("x"), settings("y")]), &NONE, NOW);
         assert_eq!(state.inbox.iter().map(|a| a.id.as_str()).collect::<Vec<_>>(), ["y"]);
         assert_eq!(state.outbox.iter().map(|a| a.action_id.as_str()).collect::<Vec<_>>(), ["c"]);
-        take_in(&mut state, reply("", vec![settings("x")]), None, NOW);
+        take_in(&mut state, reply("", vec![settings("x")]), &NONE, NOW);
         assert_eq!(state.inbox.len(), 1, "cancelled for good");
-        take_in(&mut state, reply("", vec![cancel("d", "y")]), Some("y"), NOW);
+        take_in(&mut state, reply("", vec![cancel("d", "y")]), &["y".to_owned()].into(), NOW);
         assert!(state.outbox.iter().any(|a| a.action_id == "d" && a.error.is_some()));
         assert_eq!(state.inbox.len(), 1);
     }
@@ -169,17 +179,27 @@ mod tests {
         let mut state = State::default();
         let digest = policy::digest(&policy::raw(&policy("bad")).unwrap());
         state.rejected = Some(crate::state::Rejected { action_id: "policy:p:1".into(), digest, reason: "no".into() });
-        assert!(take_in(&mut state, reply("", vec![policy("bad")]), None, NOW).rejected_again);
+        assert!(take_in(&mut state, reply("", vec![policy("bad")]), &NONE, NOW).repeated);
         assert!(state.candidate.is_none());
-        assert!(take_in(&mut state, reply("", vec![policy("good")]), None, NOW).changed);
+        assert!(take_in(&mut state, reply("", vec![policy("good")]), &NONE, NOW).changed);
         assert!(state.candidate.is_some());
+    }
+
+    #[test]
+    fn a_policy_that_is_being_applied_is_not_queued_again() {
+        let policy = |n: i64| action("policy:p:1", "POLICY_CHANGE", json!({"policy": {"id": "p", "n": n}}));
+        let mut state = State::default();
+        assert!(take_in(&mut state, reply("", vec![policy(1)]), &NONE, NOW).changed);
+        let again = take_in(&mut state, reply("", vec![policy(1)]), &NONE, NOW);
+        assert_eq!(again, Intake { changed: false, repeated: true });
+        assert!(take_in(&mut state, reply("", vec![policy(2)]), &NONE, NOW).changed, "a corrected one");
     }
 
     #[test]
     fn the_inbox_is_limited() {
         let mut state = State::default();
         let many = (0..INBOX_MAX + 1).map(|n| settings(&n.to_string())).collect();
-        take_in(&mut state, reply("", many), None, NOW);
+        take_in(&mut state, reply("", many), &NONE, NOW);
         assert_eq!(state.inbox.len(), INBOX_MAX);
         assert!(state.outbox[0].error.as_deref().unwrap().contains("full"));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{Coordinator, Ending};
+use super::{Background, Coordinator, Ending};
 use crate::backoff::Backoff;
 use crate::fleet::{CallError, FleetClient};
 use crate::state::{Phase, State, Store, StoreError};
@@ -16,23 +16,23 @@ use muster_core::time::Clock;
 const AUDIT_ATTEMPTS: u32 = 5;
 /// Total time for these attempts.
 pub const AUDIT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Maximum time to wait for the task in progress.
-const WORK_TIMEOUT: Duration = Duration::from_secs(40);
 
 impl Coordinator {
     pub(super) async fn leave(mut self, ending: Ending, reply: Option<oneshot::Sender<Option<String>>>) -> Ending {
         // Requests in flight are dropped. Everything that they must deliver is stored, and is sent after the next
         // start.
-        (self.poll, self.acks, self.background) = (None, None, None);
-        if let Some(work) = self.work.take() {
-            // The task may be stopping programs, and must finish this.
-            let _ = tokio::time::timeout(WORK_TIMEOUT, work).await;
+        (self.poll, self.acks, self.work) = (None, None, None);
+        self.background = Background::default();
+        match ending {
+            // The next coordinator hands over its model: what has not changed keeps running.
+            Ending::Reload => return ending,
+            Ending::Stopped => {
+                self.deps.components.halt().await;
+                return ending;
+            }
+            Ending::Unenrolled => self.deps.components.want(Vec::new()),
         }
-        if ending != Ending::Unenrolled {
-            self.deps.components.halt().await;
-            return ending;
-        }
-        self.deps.components.apply(Vec::new()).await;
+        self.deps.components.settled().await;
         let mut fault = None;
         // Only an unenrollment on the host is reported. If the server requested it, the ack is the notification.
         if reply.is_some() {

@@ -1,9 +1,12 @@
 //! The coordinator is a loop that owns all state. After every event, it asks the planner for the next step and starts
 //! it.
 //!
-//! Everything that takes time runs in slots, with at most one future of each kind: a check-in, a delivery of acks, a
-//! task (applying a policy, unenrolling), and a background action (diagnostics). Only the loop changes the state, so
-//! that no locks are needed.
+//! Everything that takes time runs in slots, with at most one future of each kind: a check-in, a delivery of acks, and a
+//! task (choosing the servers of a policy, unenrolling). Long actions run in the background. Only the loop changes the
+//! state, so that no locks are needed.
+//!
+//! Components have reconcilers of their own ([`crate::components`]). The loop hands them the wanted model, and never
+//! waits for them, so that nothing that a component does can delay a check-in.
 
 pub mod actions;
 pub mod intake;
@@ -16,6 +19,7 @@ pub mod report;
 mod start;
 mod view;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,6 +30,7 @@ use muster_core::time::Clock;
 use muster_core::{Entropy, Timestamp};
 use muster_protocol::elastic::ack::AckItem;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::backoff::{self, Backoff};
@@ -36,7 +41,7 @@ use crate::host::Facts;
 use crate::net::{Reached, Server, Transport};
 use crate::policy::Accepted;
 use crate::settings::Settings;
-use crate::state::{Enrollment, PendingAck, State, Store, StoreError};
+use crate::state::{Action, Enrollment, PendingAck, State, Store, StoreError};
 use planner::{Situation, Step};
 use poll_length::PollLength;
 use refusal::Refusals;
@@ -54,7 +59,7 @@ pub struct Deps {
     pub store: Arc<dyn Store>,
     /// Sends requests.
     pub transport: Arc<dyn Transport>,
-    /// Runs the programs.
+    /// Runs the components.
     pub components: Arc<dyn Components>,
     /// Provides host metadata.
     pub facts: Arc<dyn Facts>,
@@ -85,7 +90,7 @@ pub enum Command {
     Unenroll(oneshot::Sender<Option<String>>),
     /// Reload the enrollment, which has changed on disk.
     Reload,
-    /// Stop programs and exit; the state is kept.
+    /// Stop components and exit; the state is kept.
     Stop,
 }
 
@@ -110,6 +115,27 @@ enum Poll {
     Failed(CallError),
 }
 
+/// Actions that run in the background, so that they do not delay others.
+#[derive(Default)]
+struct Background {
+    tasks: JoinSet<PendingAck>,
+    ids: BTreeSet<String>,
+    actions: BTreeMap<Id, Action>,
+}
+
+impl Background {
+    fn start(&mut self, action: Action, work: impl Future<Output = PendingAck> + Send + 'static) {
+        self.ids.insert(action.id.clone());
+        self.actions.insert(self.tasks.spawn(work).id(), action);
+    }
+
+    fn ended(&mut self, task: Id) -> Option<Action> {
+        let action = self.actions.remove(&task)?;
+        self.ids.remove(&action.id);
+        Some(action)
+    }
+}
+
 /// The acks that were sent, and the server's response to each.
 type Delivery = (Vec<PendingAck>, Result<Vec<AckItem>, CallError>);
 
@@ -117,17 +143,15 @@ type Delivery = (Vec<PendingAck>, Result<Vec<AckItem>, CallError>);
 enum Done {
     /// A new policy is in effect. Contains the servers to use from now on, or the reason to keep the current ones.
     Applied(Box<Accepted>, Result<Option<Vec<Server>>, String>),
-    /// The stored policy is in effect again, or all programs are stopped.
-    Settled,
-    /// All programs are stopped because of an UNENROLL.
-    Unenrolled(PendingAck),
+    /// The components of an unenrolled agent have stopped, or had enough time to.
+    Stopped,
 }
 
 enum Event {
     Polled(Poll),
     Acknowledged(Vec<PendingAck>, Result<Vec<AckItem>, CallError>),
     Worked(Done),
-    BackgroundDone(PendingAck),
+    BackgroundDone(Result<(Id, PendingAck), JoinError>),
     ComponentsChanged,
     Tick,
     Command(Command),
@@ -142,8 +166,7 @@ pub struct Coordinator {
     poll: Slot<Poll>,
     acks: Slot<Delivery>,
     work: Slot<Done>,
-    background: Slot<PendingAck>,
-    background_id: Option<String>,
+    background: Background,
     next_poll: Instant,
     next_acks: Instant,
     last_poll: Instant,
@@ -193,8 +216,7 @@ impl Coordinator {
             poll: None,
             acks: None,
             work: None,
-            background: None,
-            background_id: None,
+            background: Background::default(),
             next_poll: now + backoff::between(&*deps.entropy, Duration::ZERO, FIRST_CHECK_IN),
             next_acks: now,
             last_poll: now,
@@ -241,7 +263,7 @@ impl Coordinator {
             state: &self.state,
             now: self.deps.clock.now(),
             working: self.work.is_some(),
-            background: self.background_id.as_deref(),
+            background: &self.background.ids,
             polling: self.poll.is_some(),
             poll_due: self.next_poll <= now,
             stale: self.is_stale(now),
@@ -259,7 +281,7 @@ impl Coordinator {
             biased;
             command = commands.recv() => Event::Command(command.unwrap_or(Command::Stop)),
             done = settle(&mut self.work) => Event::Worked(done),
-            ack = settle(&mut self.background) => Event::BackgroundDone(ack),
+            Some(done) = self.background.tasks.join_next_with_id() => Event::BackgroundDone(done),
             (sent, outcome) = settle(&mut self.acks) => Event::Acknowledged(sent, outcome),
             outcome = settle(&mut self.poll) => Event::Polled(outcome),
             () = components.changed() => Event::ComponentsChanged,
@@ -275,10 +297,6 @@ impl Coordinator {
         if self.storage_fault.is_some() {
             wake = wake.min(now + SAVE_AGAIN);
         }
-        // No other step starts while a task is running.
-        if self.work.is_some() {
-            return wake;
-        }
         if self.acks.is_none() && !self.state.outbox.is_empty() {
             wake = wake.min(self.next_acks);
         }
@@ -288,7 +306,9 @@ impl Coordinator {
         } else if self.news() {
             wake = wake.min(self.last_poll + self.deps.settings.checkin.state_change_gap);
         }
-        let start = planner::next_start(&self.state, clock).map(|at| now + at.since(clock));
+        // No action starts while a policy is being applied.
+        let start = planner::next_start(&self.state, clock).filter(|_| self.work.is_none());
+        let start = start.map(|at| now + at.since(clock));
         // Never immediately: a step that cannot start yet would otherwise cause a busy loop.
         start.map_or(wake, |start| wake.min(start)).max(now + Duration::from_millis(1))
     }

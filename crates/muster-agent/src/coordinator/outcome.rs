@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
+use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
 use muster_core::error_chain::chain;
 use muster_protocol::elastic::ack::AckItem;
 
 use super::poll_length::Broken;
-use super::{Command, Coordinator, Done, Ending, Event, Poll, intake};
+use super::{Background, Command, Coordinator, Done, Ending, Event, Poll, intake};
 use crate::backoff;
 use crate::fleet::CallError;
 use crate::fleet::check_in::Reply;
 use crate::net::{Server, TransportError};
-use crate::policy::Accepted;
-use crate::state::{Enrollment, PendingAck, Phase, State};
+use crate::policy::{self, Accepted};
+use crate::state::{Action, Enrollment, PendingAck, Phase, State};
 
 /// Maximum attempts to deliver the last ack of an unenrolled agent.
 const LAST_ACK_ATTEMPTS: u32 = 10;
@@ -29,11 +30,7 @@ impl Coordinator {
             Event::Acknowledged(sent, Ok(items)) => self.acknowledged(&sent, &items),
             Event::Acknowledged(_, Err(error)) => self.acks_failed(&error),
             Event::Worked(done) => self.worked(done),
-            Event::BackgroundDone(ack) => {
-                self.background_id = None;
-                self.state.handled(ack);
-                self.persist();
-            }
+            Event::BackgroundDone(done) => self.background_done(done),
             Event::ComponentsChanged => {}
             Event::Tick if self.storage_fault.is_some() => self.persist(),
             Event::Tick => {}
@@ -127,7 +124,7 @@ impl Coordinator {
             next.phase = Phase::Active;
         }
         let returned = next.phase != self.state.phase;
-        let taken = intake::take_in(&mut next, reply, self.background_id.as_deref(), self.deps.clock.now());
+        let taken = intake::take_in(&mut next, reply, &self.background.ids, self.deps.clock.now());
         if taken.changed || returned {
             if let Err(error) = self.deps.store.save_state(&next) {
                 tracing::error!(error = %chain(&error), "failed to store a response; the server will send it again");
@@ -142,8 +139,8 @@ impl Coordinator {
         self.poll_backoff.reset();
         let checkin = &self.deps.settings.checkin;
         let mut wait = backoff::between(&*self.deps.entropy, checkin.interval, checkin.interval + checkin.jitter);
-        // As long as the agent rejects its policy, the server responds immediately. The delay prevents a busy loop.
-        if taken.rejected_again {
+        // Until the agent runs its policy, the server responds immediately. The delay prevents a busy loop.
+        if taken.repeated {
             wait = wait.max(self.policy_backoff.next(&*self.deps.entropy));
         } else {
             self.policy_backoff.reset();
@@ -196,17 +193,12 @@ impl Coordinator {
 
     /// Handles a permanent revocation: deletes policy and secrets, keeps the identity.
     fn revoke(&mut self) {
-        tracing::error!("access revoked: stopping programs, deleting the policy, polling hourly");
+        tracing::error!("access revoked: stopping components, deleting the policy, polling hourly");
         self.state = State::without_policy(Phase::Revoked);
-        self.background = None;
-        self.background_id = None;
+        (self.background, self.work) = (Background::default(), None);
+        // The state is stored first: if the agent is killed now, it does not start the components again.
         self.persist();
-        // The state is stored first: if the agent is killed now, it does not start the programs again.
-        let components = self.deps.components.clone();
-        self.work = Some(Box::pin(async move {
-            components.apply(Vec::new()).await;
-            Done::Settled
-        }));
+        self.deps.components.want(Vec::new());
     }
 
     fn acknowledged(&mut self, sent: &[PendingAck], items: &[AckItem]) {
@@ -251,30 +243,41 @@ impl Coordinator {
         }
     }
 
+    fn background_done(&mut self, done: Result<(Id, PendingAck), JoinError>) {
+        let (task, ack) = match done {
+            Ok((task, ack)) => (task, Some(ack)),
+            Err(error) => (error.id(), None),
+        };
+        let Some(action) = self.background.ended(task) else { return };
+        // A fault of the agent's own must not leave the action queued forever.
+        let failed =
+            || PendingAck::of(&action, self.deps.clock.now(), Err("the action failed inside the agent".into()));
+        self.state.handled(ack.unwrap_or_else(failed));
+        self.persist();
+    }
+
     fn worked(&mut self, done: Done) {
         match done {
-            Done::Settled => {}
             Done::Applied(accepted, servers) => self.applied(*accepted, servers),
-            Done::Unenrolled(ack) => {
-                // Other pending acks are kept: the server still accepts them with this key.
-                let mut outbox = std::mem::take(&mut self.state.outbox);
-                outbox.push_back(ack);
-                self.state = State { outbox, ..State::without_policy(Phase::Unenrolling) };
-                self.poll = None;
-                self.next_acks = Instant::now();
-                self.persist();
-            }
+            Done::Stopped => self.next_acks = Instant::now(),
         }
     }
 
     fn applied(&mut self, accepted: Accepted, servers: Result<Option<Vec<Server>>, String>) {
-        let Some(action) = self.state.candidate.take() else { return };
+        // A newer policy may have arrived in the meantime. It stays the candidate, and is applied next.
+        let is_this = |candidate: &mut Action| {
+            let raw = policy::raw(candidate).ok();
+            raw.is_some_and(|raw| raw.get() == accepted.stored.policy.get())
+                && candidate.id == accepted.stored.action_id
+        };
+        let _ = self.state.candidate.take_if(is_this);
         let stored = accepted.stored;
         tracing::info!(policy = stored.id, revision = stored.revision, "policy applied");
+        let action_id = stored.action_id.clone();
         self.policy_log_level = accepted.log_level;
         self.state.policy = Some(stored);
         self.state.rejected = None;
-        self.state.owe(PendingAck::of(&action, self.deps.clock.now(), Ok(())));
+        self.state.owe(PendingAck::of_policy(&action_id, self.deps.clock.now()));
         self.set_log_level();
         self.persist();
         self.pin(accepted.signing_key, servers);

@@ -1,9 +1,10 @@
 //! Decides on the next step. This is a pure function of the situation, which the loop calls after every event.
 
-use muster_core::Timestamp;
-use muster_protocol::elastic::check_in::WireAction;
+use std::collections::BTreeSet;
 
-use crate::state::{Phase, State};
+use muster_core::Timestamp;
+
+use crate::state::{Action, Phase, State};
 
 /// Everything on which the decision depends.
 #[derive(Clone, Debug)]
@@ -12,10 +13,10 @@ pub struct Situation<'a> {
     pub state: &'a State,
     /// Wall-clock time.
     pub now: Timestamp,
-    /// Whether a policy is being applied or programs are being stopped.
+    /// Whether a policy is being applied, or the components of an unenrolled agent are being stopped.
     pub working: bool,
-    /// The action that is running in the background.
-    pub background: Option<&'a str>,
+    /// Ids of the actions that are running in the background.
+    pub background: &'a BTreeSet<String>,
     /// Whether a check-in is in progress.
     pub polling: bool,
     /// Whether the next check-in is due.
@@ -48,9 +49,9 @@ pub enum Step {
 /// Returns the next step; `None` means to wait for an event.
 pub fn plan(situation: &Situation<'_>) -> Option<Step> {
     match situation.state.phase {
-        // The next step depends on the result of the work in progress.
-        _ if situation.working => None,
         Phase::Unenrolled => Some(Step::Finish),
+        // The server revokes the keys of outputs when it receives the ack, which components may still need.
+        Phase::Unenrolling if situation.working => None,
         Phase::Unenrolling if situation.state.outbox.is_empty() => Some(Step::Finish),
         Phase::Unenrolling => acknowledge(situation),
         Phase::Active | Phase::Revoked => {
@@ -59,13 +60,17 @@ pub fn plan(situation: &Situation<'_>) -> Option<Step> {
     }
 }
 
-/// Returns the next task. The policy comes first, because actions may depend on it.
+/// Returns the next task. The policy comes first, because actions may depend on it (AG120).
 fn work(situation: &Situation<'_>) -> Option<Step> {
+    // Acks and check-ins go on while the policy is being applied, which can take as long as the network does.
+    if situation.working {
+        return None;
+    }
     if situation.state.candidate.is_some() {
         return Some(Step::Apply);
     }
     // A background action does not block the actions after it.
-    let ready = |action: &WireAction| is_due(action, situation.now) && situation.background != Some(action.id.as_str());
+    let ready = |action: &Action| action.is_due(situation.now) && !situation.background.contains(&action.id);
     situation.state.inbox.iter().position(ready).map(Step::Run)
 }
 
@@ -84,18 +89,9 @@ fn poll(situation: &Situation<'_>) -> Option<Step> {
     (situation.poll_due && !situation.acking).then_some(Step::CheckIn)
 }
 
-/// Returns whether an action's start time has passed; a malformed time counts as passed.
-pub fn is_due(action: &WireAction, now: Timestamp) -> bool {
-    start_of(action).is_none_or(|start| start <= now)
-}
-
 /// Returns the start time of the next action that is not due yet.
 pub fn next_start(state: &State, now: Timestamp) -> Option<Timestamp> {
-    state.inbox.iter().filter_map(start_of).filter(|start| *start > now).min()
-}
-
-fn start_of(action: &WireAction) -> Option<Timestamp> {
-    action.start_time.as_deref().and_then(|text| Timestamp::parse_rfc3339(text).ok())
+    state.inbox.iter().filter_map(Action::start).filter(|start| *start > now).min()
 }
 
 #[cfg(test)]
@@ -105,9 +101,10 @@ mod tests {
     use super::*;
     use crate::state::PendingAck;
 
-    fn action(id: &str, kind: &str) -> WireAction {
-        serde_json::from_value(json!({"agent_id": "a", "created_at": "", "id": id, "type": kind, "data": null}))
-            .unwrap()
+    static NONE: BTreeSet<String> = BTreeSet::new();
+
+    fn action(id: &str, kind: &str) -> Action {
+        serde_json::from_value(json!({"id": id, "kind": kind})).unwrap()
     }
 
     fn situation(state: &State) -> Situation<'_> {
@@ -115,7 +112,7 @@ mod tests {
             state,
             now: Timestamp::from_micros(0),
             working: false,
-            background: None,
+            background: &NONE,
             polling: false,
             poll_due: true,
             stale: false,
@@ -129,10 +126,12 @@ mod tests {
         let mut state = State { candidate: Some(action("policy:p:1", "POLICY_CHANGE")), ..State::default() };
         state.inbox.extend([action("a", "SETTINGS"), action("b", "SETTINGS")]);
         assert_eq!(plan(&situation(&state)), Some(Step::Apply));
-        assert_eq!(plan(&Situation { working: true, ..situation(&state) }), None);
+        let applying = |state| plan(&Situation { working: true, ..situation(state) });
+        assert_eq!(applying(&state), Some(Step::CheckIn), "the fleet's loop goes on");
         state.candidate = None;
         assert_eq!(plan(&situation(&state)), Some(Step::Run(0)));
-        assert_eq!(plan(&Situation { background: Some("a"), ..situation(&state) }), Some(Step::Run(1)));
+        let background = ["a".to_owned()].into();
+        assert_eq!(plan(&Situation { background: &background, ..situation(&state) }), Some(Step::Run(1)));
         let ack = PendingAck::of(&state.inbox[0], Timestamp::from_micros(0), Ok(()));
         state.inbox.clear();
         state.owe(ack);
@@ -164,5 +163,6 @@ mod tests {
         state.owe(PendingAck::of(&action("u", "UNENROLL"), Timestamp::from_micros(0), Ok(())));
         assert_eq!(plan(&situation(&state)), Some(Step::Acknowledge));
         assert_eq!(plan(&Situation { acks_due: false, ..situation(&state) }), None);
+        assert_eq!(plan(&Situation { working: true, ..situation(&state) }), None, "components are stopping");
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::components::{ComponentState, Health};
+use crate::components::ComponentState;
 
 /// State of the agent as a whole (AG §3.3, §3.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,8 +85,8 @@ pub fn overall(parts: &Parts<'_>) -> (AgentState, String) {
 fn causes(parts: &Parts<'_>) -> String {
     let policy = parts.rejection.map(|why| format!("policy rejected, keeping the last accepted one: {why}"));
     let storage = parts.storage_fault.map(|why| format!("cannot store the state: {why}"));
-    let bad = parts.components.iter().filter(|part| matches!(part.state, Health::Failed | Health::Degraded));
-    let components = bad.map(|part| format!("{} is {}: {}", part.id, part.state.as_str(), part.message));
+    let bad = parts.components.iter().filter_map(ComponentState::fault);
+    let components = bad.map(|(id, state, message)| format!("{id} is {}: {message}", state.as_str()));
     let all: Vec<String> = policy.into_iter().chain(storage).chain(components).collect();
     // Servers and web pages display the message in one line.
     let mut text = all.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("; ");
@@ -155,9 +155,10 @@ pub struct Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::components::Health;
 
     fn part(id: &str, state: Health) -> ComponentState {
-        ComponentState { id: id.into(), kind: "process".into(), state, message: "m".into() }
+        ComponentState { id: id.into(), kind: "process".into(), state, message: "m".into(), units: Vec::new() }
     }
 
     #[test]

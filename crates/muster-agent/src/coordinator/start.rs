@@ -5,23 +5,27 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::actions::{self, Task};
-use super::{Coordinator, Done, Ending, Poll, Step};
+use super::{Background, Coordinator, Done, Ending, Poll, Step};
 use crate::diagnostics;
 use crate::fleet::FleetClient;
 use crate::net::{Reached, Server};
 use crate::policy::{self, Accepted};
-use crate::state::{PendingAck, Phase, Rejected};
+use crate::state::{Action, PendingAck, Phase, Rejected, State};
 use muster_core::error_chain::chain;
 
 /// Maximum time for a new server to respond to a probe.
 const PROBE: Duration = Duration::from_secs(15);
 /// Minimum time between two diagnostics bundles.
 const DIAGNOSTICS_EVERY: Duration = Duration::from_secs(60);
+/// Maximum time for components to stop before the ack of an UNENROLL is sent.
+const STOP_BEFORE_ACK: Duration = Duration::from_secs(5);
 
 impl Coordinator {
     /// Applies the stored policy at startup, even if the server is unreachable.
     pub(super) fn replay(&mut self) {
         let Some(stored) = self.state.policy.as_ref().filter(|_| self.state.phase == Phase::Active) else {
+            // After a reload, components of the previous enrollment may be running (AG82).
+            self.deps.components.want(Vec::new());
             self.set_log_level();
             return;
         };
@@ -33,11 +37,7 @@ impl Coordinator {
                 self.policy_log_level = accepted.log_level;
                 // If the agent was killed between the two writes, it has the policy but not its key.
                 self.pin_key(accepted.signing_key);
-                let components = self.deps.components.clone();
-                self.work = Some(Box::pin(async move {
-                    components.apply(accepted.wanted).await;
-                    Done::Settled
-                }));
+                self.deps.components.want(accepted.model);
             }
             Err(error) => {
                 tracing::error!(error = %chain(&error), "stored policy rejected; requesting it from the server again");
@@ -81,12 +81,13 @@ impl Coordinator {
     }
 
     fn application(&self, accepted: Accepted) -> std::pin::Pin<Box<dyn Future<Output = Done> + Send>> {
+        // Components first: probing the new servers can take a while.
+        self.deps.components.want(accepted.model.clone());
         let (client, components) = (self.client.clone(), self.deps.components.clone());
         let now: Vec<Server> = self.enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
         let insecure = self.enrollment.trust.insecure;
         Box::pin(async move {
-            // Programs first: probing the new servers can take a while.
-            components.apply(accepted.wanted.clone()).await;
+            components.updated().await;
             let servers = elect(&client, &accepted.servers, &now, insecure).await;
             Done::Applied(Box::new(accepted), servers)
         })
@@ -96,17 +97,9 @@ impl Coordinator {
         let Some(action) = self.state.inbox.get(place).cloned() else { return };
         let now = self.deps.clock.now();
         let task = actions::read(&action, &self.enrollment.agent_id, self.enrollment.signing_key.as_deref(), now);
-        tracing::info!(id = action.id, kind = action.kind, refused = task.as_ref().err(), "running action");
+        tracing::info!(id = action.id, kind = action.kind.as_str(), refused = task.as_ref().err(), "running action");
         match task {
-            // Programs are stopped before the ack is sent, because the server revokes the key when it receives the ack.
-            Ok(Task::Unenroll) => {
-                let (components, ack) = (self.deps.components.clone(), PendingAck::of(&action, now, Ok(())));
-                self.work = Some(Box::pin(async move {
-                    components.apply(Vec::new()).await;
-                    Done::Unenrolled(ack)
-                }));
-                return;
-            }
+            Ok(Task::Unenroll) => return self.unenroll(PendingAck::of(&action, now, Ok(()))),
             Ok(Task::Diagnose) if self.may_diagnose() => return self.diagnose(&action),
             Ok(Task::Diagnose) => {
                 let error = "a bundle was requested less than a minute ago, or is being uploaded".into();
@@ -123,17 +116,33 @@ impl Coordinator {
         self.persist();
     }
 
-    fn may_diagnose(&self) -> bool {
-        self.background.is_none() && self.last_diagnostics.is_none_or(|last| last.elapsed() >= DIAGNOSTICS_EVERY)
+    /// Leaves the fleet because the server wants it. The ack is sent when the components have stopped.
+    fn unenroll(&mut self, ack: PendingAck) {
+        // Other pending acks are kept: the server still accepts them with this key.
+        let mut outbox = std::mem::take(&mut self.state.outbox);
+        outbox.push_back(ack);
+        self.state = State { outbox, ..State::without_policy(Phase::Unenrolling) };
+        (self.poll, self.background) = (None, Background::default());
+        self.persist();
+        let components = self.deps.components.clone();
+        components.want(Vec::new());
+        self.work = Some(Box::pin(async move {
+            // A component that does not stop must not keep the agent in the fleet.
+            let _ = tokio::time::timeout(STOP_BEFORE_ACK, components.settled()).await;
+            Done::Stopped
+        }));
     }
 
-    fn diagnose(&mut self, action: &muster_protocol::elastic::check_in::WireAction) {
+    fn may_diagnose(&self) -> bool {
+        self.last_diagnostics.is_none_or(|last| last.elapsed() >= DIAGNOSTICS_EVERY)
+    }
+
+    fn diagnose(&mut self, action: &Action) {
         self.last_diagnostics = Some(Instant::now());
-        self.background_id = Some(action.id.clone());
         let bundle = diagnostics::bundle(&self.snapshot(), &self.state, &self.metadata(), &self.deps.log_level.tail());
         let (client, entropy, clock) = (self.client.clone(), self.deps.entropy.clone(), self.deps.clock.clone());
-        let (action, agent_id) = (action.clone(), self.enrollment.agent_id.clone());
-        self.background = Some(Box::pin(async move {
+        let (started, action, agent_id) = (action.clone(), action.clone(), self.enrollment.agent_id.clone());
+        self.background.start(started, async move {
             let upload = bundle.map(|content| diagnostics::upload(&action.id, &agent_id, content, clock.now()));
             let sent = match upload {
                 Ok(upload) => client.upload(&upload, &*entropy).await.map_err(|error| chain(&error).to_string()),
@@ -141,7 +150,7 @@ impl Coordinator {
             };
             let data = sent.as_ref().ok().map(|id| serde_json::json!({ "upload_id": id }));
             PendingAck { data, ..PendingAck::of(&action, clock.now(), sent.map(|_| ())) }
-        }));
+        });
     }
 
     fn acknowledge(&mut self) {

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::client::{Call, expect_ok};
 use super::{CallError, FleetClient};
 use crate::net::{Reached, gzip};
+use crate::state::Action;
 
 /// The response to a check-in.
 #[derive(Debug, Default)]
@@ -18,7 +19,7 @@ pub struct Reply {
     /// Ack token; if it is empty, the previous one stays valid.
     pub ack_token: String,
     /// The well-formed actions, in order.
-    pub actions: Vec<WireAction>,
+    pub actions: Vec<Action>,
     /// Number of malformed actions.
     pub malformed: usize,
     /// The `Warning` header.
@@ -63,7 +64,8 @@ pub fn parse(body: &[u8]) -> Result<Reply, CallError> {
     let raw = loose.actions.unwrap_or_default();
     let all = raw.len();
     // Each action is parsed separately, so that one failure does not affect the others.
-    let actions: Vec<WireAction> = raw.iter().filter_map(|action| serde_json::from_str(action.get()).ok()).collect();
+    let read = |action: &RawValue| serde_json::from_str::<WireAction>(action.get()).ok();
+    let actions: Vec<Action> = raw.iter().filter_map(|action| read(action)).map(Action::from).collect();
     let malformed = all - actions.len();
     Ok(Reply { ack_token: loose.ack_token.unwrap_or_default(), actions, malformed, warning: None })
 }

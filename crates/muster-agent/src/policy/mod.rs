@@ -1,17 +1,16 @@
-//! Interprets policies: verifies signatures, and extracts programs and servers.
+//! Interprets policies: verifies signatures, and extracts components and servers.
 
-pub mod inputs;
 pub mod verify;
 
 use muster_core::error_chain::SharedError;
-use muster_protocol::elastic::check_in::WireAction;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::components::spec::Wanted;
 use crate::hex;
+use crate::model::inputs::Invalid;
+use crate::model::{Model, inputs};
 use crate::net::Server;
-use crate::state::StoredPolicy;
+use crate::state::{Action, StoredPolicy};
 use verify::Unverified;
 
 /// A policy that was accepted and can be applied.
@@ -20,7 +19,7 @@ pub struct Accepted {
     /// The part that is stored.
     pub stored: StoredPolicy,
     /// The components of the policy.
-    pub wanted: Vec<Wanted>,
+    pub model: Model,
     /// The signing key to pin from now on, if any.
     pub signing_key: Option<String>,
     /// `fleet.hosts`; empty if none can be parsed.
@@ -38,6 +37,9 @@ pub enum Rejection {
     /// The signature or the signed part is invalid.
     #[error(transparent)]
     Unverified(#[from] Unverified),
+    /// It has no model.
+    #[error("invalid policy: {0}")]
+    Invalid(#[from] Invalid),
 }
 
 #[derive(Deserialize)]
@@ -78,7 +80,7 @@ struct FleetPart {
 }
 
 /// Returns the bytes of `data.policy`.
-pub fn raw(action: &WireAction) -> Result<Box<RawValue>, Rejection> {
+pub fn raw(action: &Action) -> Result<Box<RawValue>, Rejection> {
     let data = action.data.as_deref().map_or("null", RawValue::get);
     let data: Option<Data> = serde_json::from_str(data).map_err(|error| Rejection::Unreadable(error.into()))?;
     // An action without a policy is malformed. It must not be treated as an empty policy, which would stop all programs.
@@ -91,7 +93,7 @@ pub fn digest(policy: &RawValue) -> String {
 }
 
 /// Accepts or rejects the policy of an action. `pinned` is the key that must have signed it.
-pub fn accept(action: &WireAction, pinned: Option<&str>) -> Result<Accepted, Rejection> {
+pub fn accept(action: &Action, pinned: Option<&str>) -> Result<Accepted, Rejection> {
     // The exact bytes are kept, because parsing and serializing them again could invalidate the signature.
     let policy = raw(action)?;
     let signing_key = verify::policy(&policy, pinned)?;
@@ -122,7 +124,7 @@ fn read(policy: &RawValue) -> Result<Accepted, Rejection> {
     let head: Head = serde_json::from_str(policy.get()).map_err(|error| Rejection::Unreadable(error.into()))?;
     let hosts = head.fleet.unwrap_or_default().hosts;
     Ok(Accepted {
-        wanted: inputs::wanted(&head.inputs.unwrap_or_default()),
+        model: inputs::model(&head.inputs.unwrap_or_default())?,
         signing_key: None,
         // A single invalid URL must not make the policy unusable.
         servers: hosts.iter().filter_map(|host| Server::parse(host).ok()).collect(),

@@ -12,12 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use muster_core::action::Signed;
 use muster_core::error_chain::SharedError;
 use muster_core::signing;
-use muster_protocol::elastic::check_in::{WireAction, WireSigned};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::components::spec::PROCESS;
+use crate::model::process::PROCESS;
+use crate::state::Action;
+use crate::state::action::SignedBlock;
 
 /// Why verification failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +49,7 @@ struct Policy {
     #[serde(default)]
     inputs: Option<Vec<Input>>,
     #[serde(default)]
-    signed: Option<WireSigned>,
+    signed: Option<SignedBlock>,
 }
 
 #[derive(Default, Deserialize)]
@@ -161,7 +162,7 @@ pub fn policy(policy: &RawValue, pinned: Option<&str>) -> Result<Option<String>,
 
 /// Verifies an action and returns its signed data. The unsigned data must not be trusted. Without a pinned key, nothing
 /// is verified, and the result is `None`.
-pub fn action(action: &WireAction, agent_id: &str, pinned: Option<&str>) -> Result<Option<Box<RawValue>>, Unverified> {
+pub fn action(action: &Action, agent_id: &str, pinned: Option<&str>) -> Result<Option<Box<RawValue>>, Unverified> {
     let Some(key) = pinned else { return Ok(None) };
     let signed = action.signed.as_ref().ok_or(Unverified::NotSigned)?;
     let inner: SignedAction = parse(&checked(key, signed)?)?;
@@ -169,7 +170,7 @@ pub fn action(action: &WireAction, agent_id: &str, pinned: Option<&str>) -> Resu
     if inner.action_id != action.id {
         return Err(Unverified::Other("action"));
     }
-    if inner.kind != action.kind {
+    if inner.kind != action.kind.as_str() {
         return Err(Unverified::Other("type of action"));
     }
     if !inner.agents.iter().any(|agent| agent == agent_id) {
@@ -178,7 +179,7 @@ pub fn action(action: &WireAction, agent_id: &str, pinned: Option<&str>) -> Resu
     Ok(Some(inner.data.unwrap_or_else(|| RawValue::NULL.to_owned())))
 }
 
-fn checked(key: &str, signed: &WireSigned) -> Result<Vec<u8>, Unverified> {
+fn checked(key: &str, signed: &SignedBlock) -> Result<Vec<u8>, Unverified> {
     let signed = Signed { data: signed.data.clone(), signature: signed.signature.clone() };
     Ok(signing::verify(key, &signed)?)
 }
@@ -316,12 +317,10 @@ mod tests {
     #[test]
     fn an_action_must_be_signed_for_its_id_type_and_agent() {
         let key = signer();
-        let act = |document: Value| -> WireAction {
+        let act = |document: Value| -> Action {
             let block = key.sign(document.to_string().as_bytes()).unwrap();
-            serde_json::from_value(json!({
-                "agent_id": "me", "created_at": "", "id": "x", "type": "UNENROLL", "data": null,
-                "signed": {"data": block.data, "signature": block.signature},
-            }))
+            serde_json::from_value(json!({"id": "x", "kind": "UNENROLL",
+                "signed": {"data": block.data, "signature": block.signature}}))
             .unwrap()
         };
         let check = |document: Value| action(&act(document), "me", Some(key.public_key()));

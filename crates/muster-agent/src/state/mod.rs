@@ -4,6 +4,7 @@
 //! These are two documents with versions, which are replaced atomically. They are written only when something has
 //! changed.
 
+pub mod action;
 pub mod atomic;
 pub mod disk;
 pub mod enrollment;
@@ -13,10 +14,10 @@ use std::collections::VecDeque;
 
 use muster_core::Timestamp;
 use muster_core::error_chain::SharedError;
-use muster_protocol::elastic::check_in::WireAction;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use action::{Action, Kind};
 pub use enrollment::Enrollment;
 
 /// Version of the state document.
@@ -115,7 +116,7 @@ pub struct State {
     pub policy: Option<StoredPolicy>,
     /// A received policy that has not been applied yet.
     #[serde(default)]
-    pub candidate: Option<WireAction>,
+    pub candidate: Option<Action>,
     /// The last rejected policy.
     #[serde(default)]
     pub rejected: Option<Rejected>,
@@ -124,7 +125,7 @@ pub struct State {
     pub ack_token: String,
     /// Queued actions, in order.
     #[serde(default)]
-    pub inbox: VecDeque<WireAction>,
+    pub inbox: VecDeque<Action>,
     /// Acks of handled actions, newest last. An action that is delivered again gets the same ack.
     #[serde(default)]
     pub handled: VecDeque<PendingAck>,
@@ -159,12 +160,19 @@ impl Default for State {
 
 impl PendingAck {
     /// Creates the ack of `action`, completed at `now`.
-    pub fn of(action: &WireAction, now: Timestamp, outcome: Result<(), String>) -> Self {
+    pub fn of(action: &Action, now: Timestamp, outcome: Result<(), String>) -> Self {
         // Errors can contain text from programs or the network, of any length.
         let error = outcome.err().map(|error| error.chars().take(ERROR_MAX).collect());
-        let input_type = (action.kind == "INPUT_ACTION").then(|| action.input_type.clone());
-        let (action_id, kind) = (action.id.clone(), action.kind.clone());
+        let input_type = (action.kind == Kind::InputAction).then(|| action.input_type.clone());
+        let (action_id, kind) = (action.id.clone(), action.kind.as_str().to_owned());
         Self { action_id, kind, timestamp: now.to_rfc3339_millis(), error, data: None, input_type, refusals: 0 }
+    }
+
+    /// Creates the ack of a policy that is in effect since `now`.
+    pub fn of_policy(action_id: &str, now: Timestamp) -> Self {
+        let (action_id, kind) = (action_id.to_owned(), Kind::PolicyChange.as_str().to_owned());
+        let timestamp = now.to_rfc3339_millis();
+        Self { action_id, kind, timestamp, error: None, data: None, input_type: None, refusals: 0 }
     }
 }
 

@@ -59,21 +59,24 @@ async fn acks_are_retried_until_delivered_even_after_a_restart() {
 async fn actions_of_a_stored_response_run_after_a_kill() {
     let mut agent = Agent::new(24);
     let actions = vec![level("a", "debug"), level("b", "error")];
-    let with_policy = json!([policy_change(&policy(1, "web")), actions[0], actions[1]]);
+    // The agent asks the new server first, which takes time.
+    let mut moved = policy(1, "web");
+    moved["fleet"] = json!({"hosts": ["https://other.example:8220"]});
+    let with_policy = json!([policy_change(&moved), actions[0], actions[1]]);
     agent.server.change(|server| {
-        (server.policy, server.actions) = (Some(policy(1, "web")), actions);
+        (server.policy, server.actions) = (Some(moved), actions);
         server.scripted.push_back(json!({"action": "checkin", "ack_token": "2", "actions": with_policy}));
     });
     agent.start();
     while agent.did().is_empty() {
         agent.pass(Duration::from_millis(1)).await;
     }
-    assert_eq!(agent.did(), ["apply [process-default-web]"], "the policy is being applied");
+    assert_eq!(agent.did(), ["start process-default-web"], "the policy is being applied");
     agent.kill().await;
     assert_eq!(agent.state().ack_token, "2");
     agent.start();
     agent.pass(MINUTE).await;
-    assert_eq!(agent.did()[1..], ["apply [process-default-web]", "level debug", "level error"]);
+    assert_eq!(agent.did()[1..], ["start process-default-web", "level debug", "level error"]);
     assert_eq!(agent.server.acked(), ["policy:p:1", "a", "b"]);
     let asked_with = agent.server.lock().check_ins[1].body["ack_token"].clone();
     assert_eq!(asked_with, "2", "the server did not deliver them again");

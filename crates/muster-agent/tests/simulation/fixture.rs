@@ -1,15 +1,18 @@
 //! One simulated agent with simulated dependencies.
 
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use muster_agent::components::spec::Wanted;
-use muster_agent::components::{ComponentState, Components, Health};
+use muster_agent::components::supervisor::Supervisor;
+use muster_agent::components::{Health, Launch, Reporter, Runtime};
 use muster_agent::coordinator::report::Snapshot;
 use muster_agent::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
 use muster_agent::entropy::Seeded;
 use muster_agent::host::{Facts, Own};
+use muster_agent::model::Component;
 use muster_agent::settings::Settings;
 use muster_agent::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret, Trust};
 use muster_agent::state::memory::MemoryStore;
@@ -18,7 +21,7 @@ use muster_core::Timestamp;
 use muster_core::time::Clock;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -43,50 +46,92 @@ impl Facts for StillFacts {
     }
 }
 
-/// Simulated programs.
-pub struct FakeComponents {
-    journal: Journal,
-    running: Mutex<Vec<ComponentState>>,
-    bell: Notify,
+/// The step of a component that a test holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// None: it starts and stops at once.
+    #[default]
+    Nothing,
+    /// It never gets beyond this state after its start.
+    In(Health),
+    /// It never stops.
+    Stop,
 }
 
-impl FakeComponents {
+/// A host with simulated components.
+pub struct FakeHost {
+    journal: Journal,
+    alive: AtomicBool,
+    hold: Mutex<Hold>,
+    reporters: Mutex<HashMap<String, Reporter>>,
+    /// How long each component takes to stop.
+    pub stop_time: Mutex<Duration>,
+}
+
+impl FakeHost {
+    /// Holds the components that are started from now on.
+    pub fn hold(&self, hold: Hold) {
+        *self.hold.lock().unwrap() = hold;
+    }
+
     /// Makes a component fail.
     pub fn fail(&self, id: &str) {
-        for part in self.running.lock().unwrap().iter_mut().filter(|part| part.id == id) {
-            part.state = Health::Failed;
+        self.reporters.lock().unwrap()[id].set(Health::Failed, "Failed");
+    }
+
+    fn note(&self, what: &str, id: &str) {
+        // The tasks of a killed agent go on in the simulation, but no longer count.
+        if !self.alive.load(Ordering::Relaxed) {
+            return;
         }
-        self.bell.notify_one();
+        self.journal.lock().unwrap().push(format!("{what} {id}"));
     }
 }
 
 #[async_trait]
-impl Components for FakeComponents {
-    async fn apply(&self, wanted: Vec<Wanted>) {
-        let ids: Vec<String> = wanted.iter().map(|wanted| wanted.id.clone()).collect();
-        self.journal.lock().unwrap().push(format!("apply [{}]", ids.join(" ")));
-        // Stopping takes time.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let healthy = |id: String| ComponentState {
-            id,
-            kind: "process".into(),
-            state: Health::Healthy,
-            message: "Healthy".into(),
-        };
-        *self.running.lock().unwrap() = ids.into_iter().map(healthy).collect();
-        self.bell.notify_one();
+impl Launch for SharedHost {
+    fn launch(&self, component: &Component, reporter: Reporter) -> Box<dyn Runtime> {
+        let hold = *self.0.hold.lock().unwrap();
+        self.0.note("start", &component.id);
+        match hold {
+            Hold::In(state) => reporter.set(state, "held"),
+            Hold::Nothing | Hold::Stop => reporter.set(Health::Healthy, "Healthy"),
+        }
+        self.0.reporters.lock().unwrap().insert(component.id.clone(), reporter.clone());
+        Box::new(FakeRuntime { host: self.0.clone(), component: component.clone(), hold, reporter })
     }
 
-    async fn halt(&self) {
-        self.journal.lock().unwrap().push("halt".into());
+    fn forget(&self, id: &str) {
+        self.0.note("forget", id);
     }
 
-    fn states(&self) -> Vec<ComponentState> {
-        self.running.lock().unwrap().clone()
+    async fn idle(&self, _: &(dyn Fn() -> bool + Sync)) {}
+}
+
+/// The host, as the supervisor shares it with the test.
+struct SharedHost(Arc<FakeHost>);
+
+struct FakeRuntime {
+    host: Arc<FakeHost>,
+    component: Component,
+    hold: Hold,
+    reporter: Reporter,
+}
+
+#[async_trait]
+impl Runtime for FakeRuntime {
+    fn update(&mut self, component: &Component) -> bool {
+        component.work == self.component.work
     }
 
-    async fn changed(&self) {
-        self.bell.notified().await;
+    async fn stop(&mut self) {
+        self.host.note("stop", &self.component.id);
+        self.reporter.set(Health::Stopping, "Stopping");
+        if self.hold == Hold::Stop {
+            std::future::pending::<()>().await;
+        }
+        let time = *self.host.stop_time.lock().unwrap();
+        tokio::time::sleep(time).await;
     }
 }
 
@@ -107,7 +152,8 @@ pub struct Agent {
     pub server: FakeServer,
     pub store: Arc<MemoryStore>,
     pub journal: Journal,
-    pub components: Arc<FakeComponents>,
+    pub host: Arc<FakeHost>,
+    pub supervisor: Supervisor,
     pub settings: Settings,
     pub running: Option<JoinHandle<Ending>>,
     pub commands: mpsc::Sender<Command>,
@@ -121,10 +167,12 @@ impl Agent {
         let store = Arc::new(MemoryStore::default());
         store.save_enrollment(&enrollment()).unwrap();
         let journal = Journal::default();
+        let host = host(&journal);
         Self {
+            supervisor: Supervisor::new(Arc::new(SharedHost(host.clone()))),
             server: FakeServer::default(),
             store,
-            components: components(&journal),
+            host,
             journal,
             settings: Settings::default(),
             running: None,
@@ -136,11 +184,17 @@ impl Agent {
 
     /// Starts it.
     pub fn start(&mut self) {
+        self.supervisor = Supervisor::new(Arc::new(SharedHost(self.host.clone())));
+        self.resume();
+    }
+
+    /// Starts a coordinator over the components that are running, as after a reload.
+    pub fn resume(&mut self) {
         self.seed += 1;
         let deps = Deps {
             store: self.store.clone(),
             transport: Arc::new(self.server.clone()),
-            components: self.components.clone(),
+            components: Arc::new(self.supervisor.clone()),
             facts: Arc::new(StillFacts),
             clock: Arc::new(SimClock(self.begun)),
             entropy: Arc::new(Seeded::new(self.seed)),
@@ -159,7 +213,8 @@ impl Agent {
             running.abort();
             let _ = running.await;
         }
-        self.components = components(&self.journal);
+        self.host.alive.store(false, Ordering::Relaxed);
+        self.host = host(&self.journal);
     }
 
     /// Lets simulated time pass.
@@ -188,10 +243,30 @@ impl Agent {
         let journal = self.journal.lock().unwrap();
         journal.iter().filter(|line| *line != "level info").cloned().collect()
     }
+
+    /// Ids of the components that were started and not told to stop, as of the journal.
+    pub fn running(&self) -> Vec<String> {
+        let mut running = BTreeSet::new();
+        for line in self.journal.lock().unwrap().iter() {
+            match line.split_once(' ') {
+                Some(("start", id)) => drop(running.insert(id.to_owned())),
+                Some(("stop", id)) => drop(running.remove(id)),
+                _ => {}
+            }
+        }
+        running.into_iter().collect()
+    }
 }
 
-fn components(journal: &Journal) -> Arc<FakeComponents> {
-    Arc::new(FakeComponents { journal: journal.clone(), running: Mutex::default(), bell: Notify::new() })
+fn host(journal: &Journal) -> Arc<FakeHost> {
+    Arc::new(FakeHost {
+        journal: journal.clone(),
+        alive: AtomicBool::new(true),
+        hold: Mutex::default(),
+        reporters: Mutex::default(),
+        // Stopping takes time.
+        stop_time: Mutex::new(Duration::from_millis(20)),
+    })
 }
 
 fn enrollment() -> Enrollment {

@@ -19,7 +19,7 @@ async fn the_policy_is_applied_before_actions_and_acks_go_in_one_request() {
     });
     agent.start();
     agent.pass(SECOND * 5).await;
-    assert_eq!(agent.did(), ["apply [process-default-web]", "level debug", "level error"]);
+    assert_eq!(agent.did(), ["start process-default-web", "level debug", "level error"]);
     let requests = agent.server.lock().ack_requests.clone();
     let ids: Vec<Vec<&str>> =
         requests.iter().map(|acks| acks.iter().map(|ack| ack.action_id.as_str()).collect()).collect();
@@ -42,7 +42,7 @@ async fn a_check_in_reports_policy_and_components() {
     assert_eq!((&part["id"], &part["status"]), (&json!("process-default-web"), &json!("HEALTHY")));
     let kinds: Vec<&str> = part["units"].as_array().unwrap().iter().map(|u| u["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["output", "input"]);
-    agent.components.fail("process-default-web");
+    agent.host.fail("process-default-web");
     agent.pass(SECOND * 10).await;
     let last = agent.server.lock().check_ins.last().unwrap().body.clone();
     assert_eq!(last["status"], "DEGRADED", "a change interrupts the held request");
@@ -74,7 +74,7 @@ async fn the_stored_policy_is_applied_before_the_server_responds() {
     agent.server.change(|server| server.always = Some(("/checkin", crate::server::Fault::LoseRequest)));
     agent.start();
     agent.pass(SECOND).await;
-    assert_eq!(agent.did(), ["apply [process-default-web]"]);
+    assert_eq!(agent.did(), ["start process-default-web"]);
     agent.pass(MINUTE).await;
     assert_eq!(agent.server.acked().len(), acked, "not acknowledged again");
     assert_eq!(agent.snapshot().await.fleet.state.as_str(), "FAILED");
@@ -93,7 +93,7 @@ async fn an_unenroll_stops_programs_is_acknowledged_and_deletes_credentials() {
     agent.server.change(|server| server.actions = vec![action("u", "UNENROLL", Value::Null), level("never", "debug")]);
     assert_eq!(agent.ended(MINUTE).await, Ending::Unenrolled);
     assert_eq!(agent.server.acked().last().unwrap(), "u");
-    assert_eq!(agent.did().last().unwrap(), "apply []");
+    assert_eq!(agent.running(), [""; 0]);
     assert!(!agent.did().contains(&"level debug".to_owned()));
     assert!(agent.store.enrollment().unwrap().is_none(), "credentials are gone");
     let state = agent.state();

@@ -7,5 +7,6 @@ mod server;
 
 mod cuts;
 mod faults;
+mod held;
 mod life;
 mod trust;

@@ -38,7 +38,7 @@ async fn a_policy_with_an_invalid_signature_is_rejected_and_the_last_one_stays()
     let before = agent.server.lock().check_ins.len();
     agent.server.change(|server| server.policy = Some(signed_policy(2, "evil", &theirs, &theirs)));
     agent.pass(HOUR).await;
-    assert_eq!(agent.did(), ["apply [process-default-good]"]);
+    assert_eq!(agent.did(), ["start process-default-good"]);
     assert_eq!(agent.state().policy.unwrap().revision, 1);
     let last = agent.server.lock().check_ins.last().unwrap().body.clone();
     assert_eq!((&last["status"], &last["policy_revision_idx"]), (&json!("DEGRADED"), &json!(1)));
@@ -52,7 +52,7 @@ async fn a_policy_with_an_invalid_signature_is_rejected_and_the_last_one_stays()
     assert!(refused.len() == 1 && refused[0].error.is_some(), "{refused:?}");
     agent.server.change(|server| server.policy = Some(signed_policy(3, "next", &ours, &ours)));
     agent.pass(MINUTE * 6).await;
-    assert_eq!(agent.did().last().unwrap(), "apply [process-default-next]");
+    assert_eq!(agent.running(), ["process-default-next"]);
     assert_eq!(agent.snapshot().await.message, "Running");
 }
 
@@ -67,7 +67,7 @@ async fn a_new_key_signed_with_the_old_one_is_accepted() {
     agent.pass(MINUTE).await;
     agent.server.change(|server| server.policy = Some(signed_policy(3, "c", &new, &new)));
     agent.pass(MINUTE).await;
-    assert_eq!(agent.did().last().unwrap(), "apply [process-default-c]");
+    assert_eq!(agent.running(), ["process-default-c"]);
     assert_eq!(agent.store.enrollment().unwrap().unwrap().signing_key.as_deref(), Some(new.public_key()));
 }
 
@@ -90,7 +90,7 @@ async fn a_stored_policy_that_was_tampered_with_does_not_run() {
     assert_eq!(agent.did(), [""; 0], "nothing runs while the server can't be reached");
     agent.server.change(|server| server.always = None);
     agent.pass(MINUTE * 5).await;
-    assert_eq!(agent.did(), ["apply [process-default-good]"], "the server sends it again");
+    assert_eq!(agent.did(), ["start process-default-good"], "the server sends it again");
     let part = agent.server.lock().check_ins.last().unwrap().body["components"][0]["id"].clone();
     assert_eq!(part, "process-default-good");
 }
@@ -116,7 +116,7 @@ async fn after_a_change_of_keys_the_stored_policy_still_runs() {
     };
     assert_eq!(
         restart(&mut agent).await,
-        ["apply [process-default-b]"],
+        ["start process-default-b"],
         "the old key signed what the new one is pinned by"
     );
     // Killed before the key was pinned.
@@ -125,7 +125,7 @@ async fn after_a_change_of_keys_the_stored_policy_still_runs() {
         .store
         .save_enrollment(&Enrollment { signing_key: Some(old.public_key().into()), ..enrolled.clone() })
         .unwrap();
-    assert_eq!(restart(&mut agent).await, ["apply [process-default-b]"]);
+    assert_eq!(restart(&mut agent).await, ["start process-default-b"]);
     assert_eq!(agent.store.enrollment().unwrap().unwrap().signing_key.as_deref(), Some(new.public_key()));
     // The old key vouches for one successor, not for any.
     agent.kill().await;
@@ -165,7 +165,7 @@ async fn a_revoked_key_stops_everything_and_a_restored_one_resumes_it() {
     agent.server.change(|server| server.always = Some(("/checkin", refusal())));
     let sent = agent.server.lock().requests.len();
     agent.pass(HOUR * 2).await;
-    assert_eq!(agent.did().last().unwrap(), "apply []");
+    assert_eq!(agent.running(), [""; 0]);
     let state = agent.state();
     assert_eq!(state.phase, Phase::Revoked);
     assert!(state.policy.is_none(), "the policy and its secrets are deleted");
@@ -179,7 +179,7 @@ async fn a_revoked_key_stops_everything_and_a_restored_one_resumes_it() {
     assert!(agent.snapshot().await.message.contains("revoked"));
     agent.server.change(|server| server.always = None);
     agent.pass(HOUR * 2).await;
-    assert_eq!(agent.did().last().unwrap(), "apply [process-default-web]");
+    assert_eq!(agent.running(), ["process-default-web"]);
     assert_eq!(agent.state().phase, Phase::Active);
 }
 
@@ -203,7 +203,7 @@ async fn a_proxys_403_or_a_500_never_stops_programs() {
     });
     agent.pass(HOUR * 24).await;
     assert_eq!(agent.state().phase, Phase::Active);
-    assert_eq!(agent.did(), ["apply [process-default-web]"]);
+    assert_eq!(agent.did(), ["start process-default-web"]);
 }
 
 #[tokio::test(start_paused = true)]

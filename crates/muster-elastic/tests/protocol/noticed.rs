@@ -53,6 +53,13 @@ async fn every_refusal_is_recorded_and_success_is_not() {
     let rows = server.fleet.refusals().latest();
     assert_eq!((rows[0].refused.reason, rows[0].refused.status), ("PlainHttp", 400));
     assert_eq!((rows[1].refused.reason, rows[1].refused.status), ("TlsHandshake", 0));
+    // Over TLS, the connection is closed without a response.
+    for (tls, status) in [(true, 0), (false, 400)] {
+        server.api.note(&Refusal::ProxyProtocol, &Peer { tls, ..peer.clone() });
+        let row = server.fleet.refusals().latest().remove(0).refused;
+        assert_eq!((row.reason, row.status), ("ProxyProtocol", status));
+        assert!(row.message.contains("PROXY protocol") && row.remedy.contains("send-proxy"), "{row:?}");
+    }
     assert!(rows[1].refused.message.contains("UnknownCA") && rows[1].refused.remedy.contains("CA"), "{rows:?}");
 }
 

@@ -73,7 +73,8 @@ async fn refuse_in_use(seen: Scoped<'_>, policy: &Policy) -> Result<(), Error> {
     let message = format!("{agents} on the policy {:?}{hidden}", policy.name);
     // Lists hide inactive agents unless they are asked for, so that the policy would seem to have none.
     let list = format!("/api/fleet/agents?showInactive=true&kuery=policy_id:{}", policy.id);
-    Err(Error::conflict("policy_in_use", message).remedy(format!("reassign or unenroll them first; they are listed at {list}")))
+    Err(Error::conflict("policy_in_use", message)
+        .remedy(format!("reassign or unenroll them first; they are listed at {list}")))
 }
 
 /// Returns the number of inactive agents on the policy.

@@ -12,6 +12,7 @@ pub mod output_uses;
 mod read;
 mod revise;
 mod save;
+mod staged;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -19,7 +20,6 @@ mod turn;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use muster_core::{Entropy, Error, ErrorKind};
 use muster_core::authorization::{OpContext, Privilege};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::PolicyId;
@@ -27,6 +27,7 @@ use muster_core::policy::Policy;
 use muster_core::policy::problem::Problems;
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
+use muster_core::{Entropy, Error, ErrorKind};
 use muster_store::query::Page;
 use muster_store::{Precondition, StoreError};
 use serde_json::{Map, Value};
@@ -240,6 +241,10 @@ pub(super) fn refused(error: StoreError) -> Error {
         StoreError::Conflict(Precondition::NameTaken(name)) => {
             Error::conflict("policy_name_taken", format!("another policy is named {name:?}"))
                 .remedy("choose another name")
+        }
+        StoreError::Conflict(Precondition::OpenRollout(policy)) => {
+            Error::conflict("open_rollout", format!("a rollout of the policy {policy} is not over"))
+                .remedy("wait until it is completed, or roll it back with `muster rollout rollback`")
         }
         StoreError::Conflict(Precondition::Exists(what)) => {
             Error::conflict("policy_exists", format!("{what} already exists"))

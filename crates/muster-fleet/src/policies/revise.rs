@@ -144,7 +144,9 @@ impl Policies {
         let before = self.current(policy).await?;
         if before.fields["is_protected"] != true {
             let message = format!("the policy {:?} is not protected: agents do not ask for its token", before.name);
-            return Err(Error::new(ErrorKind::Invalid, "policy_not_protected", message).remedy("set is_protected first"));
+            return Err(
+                Error::new(ErrorKind::Invalid, "policy_not_protected", message).remedy("set is_protected first")
+            );
         }
         let former = self.store.everywhere(&System).newest_uninstall_token(&before.id).await?;
         let token = self.new_uninstall_token(&before, former.map_or(1, |former| former.number + 1), now)?;
@@ -335,7 +337,7 @@ fn next(mut job: Job) -> Result<(Compiled, bool), CompileError> {
 
 fn next_revision(actor: &Actor, before: &Policy, after: Policy, compiled: Value, now: Timestamp) -> [Write; 4] {
     let after = Policy { revision: before.revision + 1, updated_at: now, updated_by: actor.to_string(), ..after };
-    let detail = json!({"revision": after.revision, "because": "what it is made of changed"});
+    let detail = json!({"revision": after.revision, "because": "an object or a server setting that the policy uses has changed"});
     [
         revision_write(actor, &after, compiled, now),
         Write::Changed(Change::Policy(after.id.clone())),

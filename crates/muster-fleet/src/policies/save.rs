@@ -1,6 +1,6 @@
 //! Creating, changing, copying and rolling back policies.
 
-use muster_core::authorization::{Actor, Grant, PoliciesCreate, PoliciesUpdate, Scope};
+use muster_core::authorization::{Actor, Grant, PoliciesCreate, PoliciesUpdate, Privilege, Scope};
 use muster_core::change::Change;
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::EnrollmentKey;
@@ -11,7 +11,7 @@ use muster_core::policy::problem::Problems;
 use muster_core::policy::source::{restore, source_of};
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
-use muster_store::{EnrollmentKeyWrite, PolicyWrite, Write};
+use muster_store::{EnrollmentKeyWrite, PolicyWrite, RolloutWrite, Write};
 use serde_json::{Value, json};
 
 use super::draft::{blank, secret_warnings};
@@ -75,11 +75,12 @@ impl Policies {
         self.in_turn(move |turn| async move {
             let before = self.current(policy).await?;
             draft.expected.check(Some(&before), &before.name)?;
-            let (after, writes) = self.apply_draft(before.clone(), draft.clone()).await?;
+            let (after, mut writes) = self.apply_draft(before.clone(), draft.clone()).await?;
             // The data namespace is not part of what the owner of a managed policy manages (MG95).
             if (Policy { namespace: before.namespace.clone(), ..after.clone() }) != before {
                 refuse_managed(&before, draft.force)?;
             }
+            writes.push(RolloutWrite::NoneOpen(before.id.clone()).into());
             self.save_policy(policy.grant(), &turn, before, after, writes, "policy.update").await
         })
         .await
@@ -101,7 +102,8 @@ impl Policies {
             // A new revision and not a smaller number: agents only follow ascending numbers, and the history stays
             // complete.
             restore(&mut after, &old.source);
-            self.save_policy(policy.grant(), &turn, before, after, Vec::new(), "policy.rollback").await
+            let writes = vec![RolloutWrite::NoneOpen(before.id.clone()).into()];
+            self.save_policy(policy.grant(), &turn, before, after, writes, "policy.rollback").await
         })
         .await
     }
@@ -146,11 +148,11 @@ impl Policies {
         Ok(SavedPolicy { policy, warnings, changed: true, enrollment_key: Some(key) })
     }
 
-    /// Commits a changed policy; `writes` are those of its new secrets. A change of `is_managed` or `is_default` alone
-    /// creates no revision.
-    pub(super) async fn save_policy(
+    /// Commits a changed policy; `writes` are those of its new secrets and of its rollout. A change of `is_managed` or
+    /// `is_default` alone creates no revision. The warnings are about the policy as it is, whether or not it has changed.
+    pub(super) async fn save_policy<P: Privilege>(
         &self,
-        grant: &Grant<PoliciesUpdate>,
+        grant: &Grant<P>,
         turn: &Turn,
         before: Policy,
         mut after: Policy,
@@ -165,22 +167,22 @@ impl Policies {
                 "is_default: your role applies to some policies only",
             ));
         }
-        if after == before {
-            return Ok(SavedPolicy {
-                policy: before,
-                warnings: Problems::default(),
-                changed: false,
-                enrollment_key: None,
-            });
-        }
         let (now, seen) = (self.clock.now(), self.store.seen_by(grant));
-        let mut warnings = Problems::default();
-        if source_of(&before) != source_of(&after) {
-            // Secrets are compared by id, and changed values have new ids.
-            after.revision += 1;
-            let revision = self.revise(grant.actor(), seen, &after, now).await?;
-            writes.extend(revision.writes);
-            warnings = revision.compiled.warnings;
+        // Secrets are compared by id, and changed values have new ids.
+        let is_revised = source_of(&before) != source_of(&after);
+        after.revision += i64::from(is_revised);
+        let warnings = match self.revise(grant.actor(), seen, &after, now).await {
+            Ok(revision) if is_revised => {
+                writes.extend(revision.writes);
+                revision.compiled.warnings
+            }
+            Ok(same) => same.compiled.warnings,
+            // What no longer compiles, because an output has changed, can still be renamed or protected.
+            Err(error) if is_revised => return Err(error),
+            Err(mut error) => *error.problems.take().ok_or(error)?,
+        };
+        if after == before {
+            return Ok(SavedPolicy { policy: before, warnings, changed: false, enrollment_key: None });
         }
         after.updated_at = now;
         after.updated_by = grant.actor().to_string();
@@ -196,7 +198,7 @@ impl Policies {
         writes.extend(change_records(grant.actor(), &after, now, action));
         writes.push(turn.write());
         self.store.commit(grant, writes).await.map_err(refused)?;
-        if !grant.is_dry_run() {
+        if is_revised && !grant.is_dry_run() {
             log_warnings(&after, &warnings);
         }
         Ok(SavedPolicy { policy: after, warnings, changed: true, enrollment_key: None })

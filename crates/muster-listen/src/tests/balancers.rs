@@ -48,9 +48,7 @@ async fn a_connection_may_be_silent_before_its_tls_handshake() {
 #[tokio::test]
 async fn plain_http_on_a_tls_port_gets_400() {
     let server = Setup { tls: Some(self_signed_tls()), ..Setup::default() }.start(echo());
-    for request in
-        ["GET / HTTP/1.1\r\nhost: h\r\n\r\n", "POST /a HTTP/1.0\r\n\r\n", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"]
-    {
+    for request in ["GET / HTTP/1.1\r\nhost: h\r\n\r\n", "POST /a HTTP/1.0\r\n\r\n"] {
         let mut client = server.client().await;
         client.send(request).await;
         let received = client.receive().await;
@@ -58,7 +56,7 @@ async fn plain_http_on_a_tls_port_gets_400() {
         assert!(received.body.contains("https://"), "{}", received.body);
         assert_eq!(client.rest().await, "");
     }
-    assert_eq!(server.metrics.failed_handshakes.get(), 3);
+    assert_eq!(server.metrics.failed_handshakes.get(), 2);
 }
 
 #[tokio::test]
@@ -72,13 +70,23 @@ async fn a_port_check_is_not_counted_as_a_failed_handshake() {
 }
 
 #[tokio::test]
-async fn a_proxy_preface_is_rejected_with_a_reason() {
+async fn a_proxy_protocol_header_is_rejected_with_this_reason() {
     let server = Setup::default().start(echo());
-    for preface in ["PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n\r\n", "\r\n\r\n\0\r\nQUIT\n\u{21}\u{11}"] {
+    let over_tls = Setup { tls: Some(self_signed_tls()), ..Setup::default() }.start(echo());
+    for header in ["PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "PROXY UNKNOWN\r\n", "\r\n\r\n\0\r\nQUIT\n\u{21}\u{11}"] {
         let mut client = server.client().await;
-        client.send(preface).await;
-        assert!(client.rest().await.starts_with("HTTP/1.1 400 "), "{preface:?}");
+        client.send(&format!("{header}GET / HTTP/1.1\r\nhost: h\r\n\r\n")).await;
+        let received = client.receive().await;
+        assert_eq!(received.status(), "400", "{header:?}");
+        assert!(received.body.contains("PROXY protocol"), "{header:?}: {}", received.body);
+        assert_eq!(client.rest().await, "");
+
+        // No alert: whatever follows the header belongs to a client that expects TLS.
+        let mut client = over_tls.client().await;
+        client.send(header).await;
+        assert_eq!(client.rest().await, "", "{header:?}");
     }
+    assert_eq!(over_tls.metrics.failed_handshakes.get(), 3);
 }
 
 #[tokio::test]

@@ -41,9 +41,12 @@ async fn mg82_tokens_are_found_by_parts_of_the_id_and_the_name_of_a_policy() {
     for (id, name) in [("pol-one", "Web servers"), ("pol-two", "Mail_100%"), ("other", "pol")] {
         api.post("/agent_policies", json!({"id": id, "name": name, "namespace": "default"})).await.ok();
     }
-    api.post("/agent_policies", json!({"id": "hosted", "name": "pol hosted", "namespace": "default", "is_managed": true}))
-        .await
-        .ok();
+    api.post(
+        "/agent_policies",
+        json!({"id": "hosted", "name": "pol hosted", "namespace": "default", "is_managed": true}),
+    )
+    .await
+    .ok();
     let found = async |query: &str| {
         let mut found = column(&api.get(&format!("/uninstall_tokens?{query}")).await.ok(), "/policy_id");
         found.sort_unstable();

@@ -19,6 +19,8 @@ pub mod network_object;
 pub mod node;
 pub mod output;
 pub mod refused;
+pub mod respond;
+pub mod rollout;
 pub mod status;
 pub mod uninstall_token;
 

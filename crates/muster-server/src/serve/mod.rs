@@ -8,6 +8,7 @@ mod admin;
 mod agents;
 mod fleet_clock;
 mod hosts;
+mod listeners;
 mod notify;
 mod open;
 mod signals;
@@ -23,38 +24,25 @@ use muster_core::error_chain::chain;
 use muster_core::seal::SealError;
 use muster_core::time::Clock;
 use muster_store::SqlStore;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::admin::{AdminHandler, Allowed};
-use self::agents::AgentHandler;
 use self::fleet_clock::FleetClock;
-use self::hosts::Hosts;
+use self::listeners::{Bound, Starting};
 use self::traces::Traces;
 use crate::config::Config;
-use crate::data_dir::{ADMIN_SOCKET, DataDir, DataDirError, ListenAddresses};
+use crate::data_dir::{DataDir, DataDirError, ListenAddresses};
 use crate::first_start::{self, FirstStart};
 use crate::metrics::Metrics;
+use crate::tls::authority::Authority;
 use crate::tls::{self, Tls, TlsError, host};
 use muster_fleet::Fleet;
 use muster_fleet::fleet_keys::FleetKeyError;
 use muster_fleet::health::{Health, ServerState};
-use muster_listen::accept::{self, Drained};
-use muster_listen::gate::Gate;
-use muster_listen::reply::ListenerKind;
-use muster_listen::unauthenticated::UnauthenticatedLimit;
-use muster_listen::web::OnHyper;
-use muster_listen::{Listening, Serve, socket};
-
-/// Number of open files that are reserved for everything except connections of agents: database, certificates, uploads
-/// and the other listeners.
-const RESERVED_FILES: u64 = 1280;
-/// Maximum number of concurrent requests on the other listeners. Small, so that enough open files are reserved for
-/// them.
-const FEW: usize = 256;
+use muster_listen::accept::Drained;
+use muster_listen::socket;
 
 /// Reason why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -162,6 +150,40 @@ async fn settle_urls(fleet: &Fleet) -> Result<(), ServeError> {
     }
 }
 
+/// Opens the server's certificate, and stores the URLs of the fleet. The URLs are stored last, so that a start that fails
+/// because of its certificate does not change them. A certificate of the fleet's own CA is issued for the stored ones,
+/// though.
+async fn open_tls(
+    config: &Config,
+    data: &Arc<DataDir>,
+    fleet: &Fleet,
+    clock: &Arc<FleetClock>,
+    authority: Option<Authority>,
+) -> Result<Arc<Tls>, ServeError> {
+    let is_own = authority.is_some();
+    if is_own {
+        settle_urls(fleet).await?;
+    }
+    let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
+    let tls = Tls::open(config.tls.clone(), authority, fleet.urls().watch(), Arc::clone(data), clock)?;
+    if !is_own {
+        settle_urls(fleet).await?;
+    }
+    if let Some(authority) = tls.authority() {
+        fleet.check_ins().set_own_ca(authority.pem());
+    }
+    Ok(tls)
+}
+
+/// Returns the metrics of the process, with those of the fleet and the certificates.
+fn shown(fleet: &Arc<Fleet>, tls: &Arc<Tls>) -> Arc<Metrics> {
+    let metrics = Arc::new(Metrics::new());
+    let certificates = Arc::clone(tls);
+    metrics.show_certificates(move || certificates.seconds_left());
+    metrics.show_fleet(fleet);
+    metrics
+}
+
 /// Publishes the name, version and addresses of this server to the other servers of the fleet. They are only displayed,
 /// so a failure is logged and does not stop the start.
 async fn describe(fleet: &Fleet, addresses: &ListenAddresses) {
@@ -184,14 +206,6 @@ fn tell_addresses(data: &DataDir, addresses: &ListenAddresses) -> Result<(), Dat
     }
 }
 
-/// Sockets that are bound, but do not accept connections yet.
-struct Bound {
-    agent: Option<TcpListener>,
-    local: Option<TcpListener>,
-    admin: Option<TcpListener>,
-    socket: UnixListener,
-}
-
 impl Server {
     /// Starts a server. Its listeners accept connections when this returns.
     pub async fn start(config: &Config) -> Result<Self, ServeError> {
@@ -199,57 +213,26 @@ impl Server {
         let data = Arc::new(DataDir::open(&config.data_dir)?);
         // From here on, the files of a running server are removed however the start ends.
         let traces = Traces::new(&data);
-        let fleet_clock = Arc::new(FleetClock::default());
-        let clock: Arc<dyn Clock> = fleet_clock.clone();
         // Before the store is opened, so that an address in use is reported at once, and because the URLs of policies
         // depend on the ports.
         let bound = Bound::bind(config, &data)?;
         let addresses = bound.addresses().map_err(ServeError::Listen)?;
         Tls::verify_client_ca(&config.tls)?;
-        let open::Opened { store, fleet, authority } = open::fleet(config, &data, &fleet_clock, &addresses).await?;
-        let open_tls = |authority| {
-            Tls::open(config.tls.clone(), authority, fleet.urls().watch(), Arc::clone(&data), Arc::clone(&clock))
-        };
-        // The URLs are stored last, so that a start that fails because of its certificate does not change them. A certificate
-        // of the fleet's own CA is issued for the stored ones, though.
-        let tls = match authority {
-            None => {
-                let tls = open_tls(None)?;
-                settle_urls(&fleet).await?;
-                tls
-            }
-            authority => {
-                settle_urls(&fleet).await?;
-                open_tls(authority)?
-            }
-        };
-        if let Some(authority) = tls.authority() {
-            fleet.check_ins().set_own_ca(authority.pem());
-        }
+        let clock = Arc::new(FleetClock::default());
+        let open::Opened { store, fleet, authority } = open::fleet(config, &data, &clock, &addresses).await?;
+        let tls = open_tls(config, &data, &fleet, &clock, authority).await?;
         let first_start = prepared(config, &data, &fleet, &tls).await?;
         describe(&fleet, &addresses).await;
-        let shutdown = CancellationToken::new();
-        let metrics = Arc::new(Metrics::new());
-        let certificates = Arc::clone(&tls);
-        metrics.show_certificates(move || certificates.seconds_left());
-        metrics.show_fleet(&fleet);
-        let health = Health::default();
-        let starting =
-            Starting { config, tls: &tls, metrics: &metrics, shutdown: &shutdown, limit: limit(config, files) };
+        let (health, shutdown, metrics) = (Health::default(), CancellationToken::new(), shown(&fleet, &tls));
+        let limit = listeners::limit(config, files);
+        let starting = Starting { config, tls: &tls, metrics: &metrics, shutdown: &shutdown, limit };
         let listeners = starting.listeners(bound, &fleet, &health);
-        let background = tokio::spawn(Arc::clone(&fleet).run_background());
         if config.database.is_some() {
-            tokio::spawn(fleet_clock.follow(Arc::clone(&store), shutdown.clone()));
+            tokio::spawn(clock.follow(Arc::clone(&store), shutdown.clone()));
         }
+        let background = tokio::spawn(Arc::clone(&fleet).run_background());
         let watching = tokio::spawn(tls::watch(tls, shutdown.clone()));
-        // Before the addresses are written: scripts that wait for the file expect a ready server.
-        health.set(ServerState::Healthy);
-        if let Err(error) = tell_addresses(&data, &addresses) {
-            shutdown.cancel();
-            fleet.stop();
-            return Err(error.into());
-        }
-        Ok(Self {
+        let server = Self {
             addresses,
             first_start,
             fleet,
@@ -262,6 +245,18 @@ impl Server {
             background,
             watching,
             traces,
+        };
+        server.ready()?;
+        Ok(server)
+    }
+
+    /// Reports the server as ready, and ends it if its addresses cannot be written.
+    fn ready(&self) -> Result<(), DataDirError> {
+        // Before the addresses are written: scripts that wait for the file expect a ready server.
+        self.health.set(ServerState::Healthy);
+        tell_addresses(&self.data, &self.addresses).inspect_err(|_| {
+            self.shutdown.cancel();
+            self.fleet.stop();
         })
     }
 
@@ -292,92 +287,6 @@ impl Server {
         self.store.close().await;
         drop(self.traces);
         Stopped { drained, took: began.elapsed() }
-    }
-}
-
-impl Bound {
-    fn bind(config: &Config, data: &DataDir) -> Result<Self, ServeError> {
-        let bind =
-            |address: Option<std::net::SocketAddr>| address.map(socket::bind).transpose().map_err(ServeError::Listen);
-        Ok(Self {
-            agent: bind(config.listen.agent)?,
-            local: bind(config.listen.local)?,
-            admin: bind(config.listen.admin)?,
-            socket: socket::bind_unix(&data.join(ADMIN_SOCKET)).map_err(ServeError::Listen)?,
-        })
-    }
-
-    fn addresses(&self) -> io::Result<ListenAddresses> {
-        let address = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
-        Ok(ListenAddresses { agent: address(&self.agent)?, local: address(&self.local)?, admin: address(&self.admin)? })
-    }
-}
-
-/// Returns the maximum number of concurrent requests of agents.
-fn limit(config: &Config, files: u64) -> usize {
-    let wanted = match config.max_connections {
-        // Ten elevenths of the files, because a listener accepts 10 % more connections than requests.
-        0 => files.saturating_sub(RESERVED_FILES).max(64) / 11 * 10,
-        wanted => wanted,
-    };
-    usize::try_from(wanted).unwrap_or(usize::MAX)
-}
-
-/// Parameters for starting the listeners.
-struct Starting<'a> {
-    config: &'a Config,
-    tls: &'a Arc<Tls>,
-    metrics: &'a Arc<Metrics>,
-    shutdown: &'a CancellationToken,
-    limit: usize,
-}
-
-impl Starting<'_> {
-    fn listeners(&self, bound: Bound, fleet: &Arc<Fleet>, health: &Health) -> JoinSet<Drained> {
-        let mut tasks = JoinSet::new();
-        let agent_tls = (!self.config.insecure_http).then(|| Arc::clone(self.tls));
-        for (kind, listener) in [(ListenerKind::Agent, bound.agent), (ListenerKind::Local, bound.local)] {
-            if let Some(listener) = listener {
-                let handler = AgentHandler::new(fleet, self.config, health.clone(), Arc::clone(self.metrics));
-                tasks.spawn(accept::run(listener, self.listening(kind, handler, agent_tls.clone())));
-            }
-        }
-        let own = self.config.admin_hosts.iter().cloned().chain(host::name());
-        let hosts = Hosts::new(own, fleet.urls().watch());
-        let allowed = Allowed { hosts, metrics_on: self.config.metrics_on };
-        let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls, allowed);
-        let web = || OnHyper(admin.clone());
-        if let Some(listener) = bound.admin {
-            let plain = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-            let tls = (!plain).then(|| Arc::clone(self.tls));
-            tasks.spawn(accept::run(listener, self.listening(ListenerKind::Admin, web(), tls)));
-        }
-        tasks.spawn(accept::run_unix(bound.socket, self.listening(ListenerKind::Socket, web(), None)));
-        tasks
-    }
-
-    fn listening<H: Serve>(&self, kind: ListenerKind, handler: H, tls: Option<Arc<Tls>>) -> Arc<Listening<H>> {
-        let limit = if kind == ListenerKind::Agent { self.limit } else { self.limit.min(FEW) };
-        let places = limit.saturating_add(limit / 10);
-        // Each listener has gates of its own, so that agents can't lock out administrators.
-        let (requests, connections, unauthenticated) =
-            (Gate::new(limit), Gate::new(places), UnauthenticatedLimit::new(places));
-        self.metrics.show_gates(kind, &connections, &requests);
-        let timeouts = self.config.timeouts;
-        let tls = tls.map(|tls| Arc::clone(tls.live()));
-        let (idle, metrics, shutdown) = (Arc::default(), Arc::clone(&self.metrics.connection), self.shutdown.clone());
-        Arc::new(Listening {
-            kind,
-            handler,
-            tls,
-            timeouts,
-            requests,
-            connections,
-            unauthenticated,
-            idle,
-            metrics,
-            shutdown,
-        })
     }
 }
 

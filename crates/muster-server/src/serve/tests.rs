@@ -443,7 +443,11 @@ async fn a_stopping_server_drains_within_its_grace_period() {
     let mut stream = TcpStream::connect(server.addresses.agent.unwrap()).await.unwrap();
     // A TLS hello that is never finished: the drain must not wait for it.
     stream.write_all(&[22, 3, 1]).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let end = Instant::now() + Duration::from_secs(30);
+    while !server.metrics.render().contains("muster_connections{listener=\"agent\"} 1\n") {
+        assert!(Instant::now() < end, "the connection is not accepted");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let stopped = server.stop().await;
     assert!(stopped.took < Duration::from_secs(5), "{stopped:?}");
     assert_eq!(stopped.drained.cut, 1);

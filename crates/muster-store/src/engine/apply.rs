@@ -5,7 +5,10 @@ use super::session::Connection;
 use super::error::Failure;
 use super::recent::Batch;
 use super::transaction::Pending;
-use super::{actions, agents, enrollment_keys, files, log, network_objects, nodes, output_keys, policies, settings, uninstall_tokens};
+use super::{
+    actions, agents, enrollment_keys, files, log, network_objects, nodes, output_keys, policies, rollouts, settings,
+    uninstall_tokens,
+};
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
     SecretWrite, SettingWrite, Write,
@@ -63,6 +66,7 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::NetworkObject(write) => network_objects::apply(c, write)?,
         Write::OutputKey(write) => output_keys::apply(c, write)?,
         Write::UninstallToken(write) => uninstall_tokens::apply(c, write)?,
+        Write::Rollout(write) => rollouts::apply(c, write)?,
         Write::Secret(SecretWrite::Put { id, sealed }) => settings::put_secret(c, id, sealed)?,
         Write::Secret(SecretWrite::Delete { id }) => settings::delete_secret(c, id)?,
         Write::File(write) => file(c, write)?,

@@ -12,6 +12,7 @@ mod nodes;
 mod output_keys;
 mod outputs;
 mod policies;
+mod rollouts;
 mod secrets;
 mod settings;
 mod uninstall_tokens;

@@ -87,6 +87,7 @@ words!(LeaseName {
     Housekeeping = "housekeeping",
     OutputKeys = "output_keys",
     Actions = "actions",
+    Rollouts = "rollouts",
 });
 
 impl Word for NetworkObjectKind {

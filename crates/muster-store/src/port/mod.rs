@@ -31,6 +31,7 @@ mod output_keys;
 mod outputs;
 mod policies;
 mod reads;
+mod rollouts;
 mod secrets;
 mod settings;
 mod uninstall_tokens;
@@ -55,6 +56,7 @@ pub use self::nodes::{
 pub use self::output_keys::{OutputKeyStore, OutputKeyWrite};
 pub use self::outputs::{OutputStore, OutputWrite};
 pub use self::policies::{PolicyStore, PolicyWrite};
+pub use self::rollouts::{RolloutStore, RolloutWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
 pub use self::settings::{INSTALLATION, SettingStore, SettingWrite};
 pub use self::uninstall_tokens::{UninstallTokenStore, UninstallTokenWrite};
@@ -78,7 +80,7 @@ pub enum StoreError {
         source: SharedError,
     },
     /// Stored data is corrupt.
-    #[error("stored data is damaged: {source}")]
+    #[error("stored data is corrupt: {source}")]
     Corrupt {
         /// What is corrupt, and where.
         source: SharedError,
@@ -138,6 +140,9 @@ pub enum Precondition {
     /// The name is taken.
     #[error("the name {0:?} is taken")]
     NameTaken(String),
+    /// A rollout of the policy is not over.
+    #[error("a rollout of policy {0} is not over")]
+    OpenRollout(String),
     /// The enrollment key is revoked, expired or used up.
     #[error("the enrollment key is revoked, expired or used up")]
     KeyRefused,
@@ -145,7 +150,7 @@ pub enum Precondition {
     #[error("the agent's uploads would exceed the limit of {0}")]
     OverLimit(UploadLimit),
     /// Another node has taken the lease over.
-    #[error("another node has taken over: this one does not hold the lease {0:?} any more")]
+    #[error("this node no longer holds the lease {0:?}; another node has taken over")]
     LeaseLost(LeaseName),
 }
 
@@ -166,6 +171,8 @@ pub enum Write {
     NetworkObject(NetworkObjectWrite),
     /// Of keys at the clusters of outputs.
     OutputKey(OutputKeyWrite),
+    /// Of staged rollouts.
+    Rollout(RolloutWrite),
     /// Of sealed secrets.
     Secret(SecretWrite),
     /// Of uninstall tokens.
@@ -206,6 +213,7 @@ pub trait Resources:
     + OutputKeyStore
     + OutputStore
     + PolicyStore
+    + RolloutStore
     + SecretStore
     + SettingStore
     + UninstallTokenStore
@@ -225,6 +233,7 @@ impl<T> Resources for T where
         + OutputKeyStore
         + OutputStore
         + PolicyStore
+        + RolloutStore
         + SecretStore
         + SettingStore
         + UninstallTokenStore

@@ -17,6 +17,7 @@ pub(crate) mod network_objects;
 pub(crate) mod nodes;
 pub(crate) mod output_keys;
 pub(crate) mod policies;
+pub(crate) mod rollouts;
 pub(crate) mod settings;
 pub(crate) mod uninstall_tokens;
 
@@ -55,6 +56,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         nodes::ALL,
         output_keys::ALL,
         policies::ALL,
+        rollouts::ALL,
         settings::ALL,
         uninstall_tokens::ALL,
     ]

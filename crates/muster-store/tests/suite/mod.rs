@@ -19,9 +19,11 @@ pub mod network_objects;
 pub mod nodes;
 pub mod output_keys;
 pub mod policies;
+pub mod rollouts;
 pub mod sample;
 pub mod settings;
 pub mod spaces;
+pub mod uninstall_tokens;
 
 /// Runs every test of the suite on stores that `$make` makes.
 macro_rules! run_for {
@@ -154,6 +156,11 @@ macro_rules! run_for {
             active_agents_are_counted_per_policy,
             a_policy_with_active_agents_stays_and_one_without_goes_with_all_its_own,
         ]);
+        suite::run_for!(@module $make, rollouts: [
+            a_rollout_comes_back_and_changes_by_version,
+            a_policy_has_one_open_rollout,
+            agents_are_found_by_their_place,
+        ]);
         suite::run_for!(@module $make, settings: [
             an_output_comes_back_and_changes,
             outputs_are_listed_by_name_and_a_name_is_taken_once,
@@ -162,6 +169,11 @@ macro_rules! run_for {
             secrets_are_put_replaced_and_removed,
             settings_are_put_and_replaced,
             a_setting_is_swapped_only_while_it_has_the_known_value,
+        ]);
+        suite::run_for!(@module $make, uninstall_tokens: [
+            the_newest_token_of_each_policy_is_listed,
+            mg82_tokens_are_found_by_policy_id_and_name,
+            a_number_is_taken_once,
         ]);
         suite::run_for!(@module $make, spaces: [
             an_object_is_found_in_its_own_space_only,

@@ -20,12 +20,15 @@ mod policy;
 mod policy_file;
 mod policy_names;
 mod progress;
+mod respond;
+mod rollout;
 mod selection;
 mod status;
 pub mod store;
 mod text;
 mod times;
 mod transcode;
+mod uninstall_token;
 
 use clap::{Args, Subcommand};
 
@@ -41,6 +44,8 @@ pub enum AdminCommand {
     Agent(Noun<agent::AgentCommand>),
     /// Manage policies
     Policy(Noun<policy::PolicyCommand>),
+    /// Change policies in waves that halt by themselves if agents turn unhealthy
+    Rollout(Noun<rollout::RolloutCommand>),
     /// Manage enrollment keys
     EnrollmentKey(Noun<enrollment_key::EnrollmentKeyCommand>),
     /// List, cancel and wait for actions
@@ -53,9 +58,11 @@ pub enum AdminCommand {
     Proxy(Noun<NetworkCommand<ProxyFields>>),
     /// Manage download sources, from which agents download their binaries
     DownloadSource(Noun<NetworkCommand<DownloadSourceFields>>),
+    /// List, show and replace the uninstall tokens of policies
+    UninstallToken(Noun<uninstall_token::UninstallTokenCommand>),
     /// Read and verify the audit log
     Audit(Noun<audit::AuditCommand>),
-    /// List and drain the servers of the fleet
+    /// List, drain and resume the servers of the fleet
     Node(Noun<node::NodeCommand>),
     /// Show the server's state, the number of agents by status, and recently rejected requests
     Status {
@@ -80,12 +87,14 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
     match command {
         AdminCommand::Agent(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Policy(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Rollout(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Action(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Output(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::ServerHost(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Proxy(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::DownloadSource(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::UninstallToken(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Audit(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Node(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Status { connect, args } => args.run(&connect.client()?).await,

@@ -43,6 +43,7 @@ fn help_lists_exactly_the_existing_nouns() {
         "server-host",
         "proxy",
         "download-source",
+        "uninstall-token",
         "audit",
         "status",
         "completions",

@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::{kind_of, list};
+use super::{kind_of, list, values};
 use crate::canonical;
 use crate::policy::Policy;
+use crate::policy::compile::ADVANCED;
 use crate::policy::expand::expand_object;
 use crate::policy::problem::Problems;
 use crate::reenroll::OnDuplicateHosts;
@@ -70,14 +71,15 @@ fn check_others(fields: &Map<String, Value>, problems: &mut Problems) {
                 check_named(value, name, "value", is_value, "a string or a number", problems);
                 check_field_names(value, name, problems);
             }
-            "advanced_settings" | "overrides" | "monitoring_http" | "monitoring_diagnostics" => {
+            "advanced_settings" => check_advanced(value, name, problems),
+            "overrides" | "monitoring_http" | "monitoring_diagnostics" => {
                 expect(value.is_object(), value, name, "an object", problems);
             }
             "is_protected" | "keep_monitoring_alive" | "monitoring_pprof_enabled" => {
                 expect(value.is_boolean(), value, name, "a boolean", problems);
             }
             "data_output_id" | "monitoring_output_id" | "fleet_server_host_id" | "download_source_id" => {
-                expect(value.is_string(), value, name, "a text", problems);
+                expect(value.is_string(), value, name, "a string", problems);
             }
             "duplicate_hosts" => match value.as_str() {
                 Some(word) if OnDuplicateHosts::WORDS.contains(&word) => {}
@@ -96,13 +98,23 @@ fn expect(holds: bool, value: &Value, path: &str, wanted: &str, problems: &mut P
     }
 }
 
+/// Checks the settings of the agent that have fields of their own in the management API.
+fn check_advanced(settings: &Value, path: &str, problems: &mut Problems) {
+    expect(settings.is_object(), settings, path, "an object", problems);
+    for (name, setting) in ADVANCED {
+        if let Some(value) = settings.get(name) {
+            values::check_one(setting, value, &join(path, name), problems);
+        }
+    }
+}
+
 fn check_signals(value: &Value, problems: &mut Problems) {
     for (index, signal) in list(value, "monitoring_enabled", problems).iter().enumerate() {
         let path = join("monitoring_enabled", &index.to_string());
         match signal.as_str() {
             Some(signal) if SIGNALS.contains(&signal) => {}
             Some(signal) => problems.unknown(path, "signal", signal, &SIGNALS),
-            None => expect(false, signal, &path, "a text", problems),
+            None => expect(false, signal, &path, "a string", problems),
         }
     }
 }
@@ -200,15 +212,17 @@ mod tests {
             "monitoring_enabled": ["logs", "metric"], "agent_features": [{"name": "f"}],
             "global_data_tags": [{"name": "a b", "value": 1}, {"name": "c", "value": []}, {"name": "c", "value": 1}],
             "is_protected": "yes", "duplicate_hosts": "reenrll", "data_output_id": null, "overrides": [],
+            "advanced_settings": {"agent_logging_to_files": "true", "agent_download_timeout": "2h"},
             "required_versions": [{"version": "9.5.2", "percentage": 60}, {"version": "9.6.0", "percentage": 50}]
         });
         let expected = [
+            "advanced_settings.agent_logging_to_files: must be a boolean, not the string `true`; write `true`, without quotes",
             "agent_features.0.enabled: must be a boolean, not null",
             "duplicate_hosts: unknown value `reenrll`; did you mean `reenroll`?",
             "global_data_tags.0.name: must not be empty or contain spaces",
             "global_data_tags.1.value: must be a string or a number, not a list",
             "global_data_tags.2.name: duplicate `c`",
-            "is_protected: must be a boolean, not a text",
+            "is_protected: must be a boolean, not a string",
             "monitoring_enabled.1: unknown signal `metric`; did you mean `metrics`?",
             "overrides: must be an object, not a list",
             "required_versions: the percentages exceed 100 in total",

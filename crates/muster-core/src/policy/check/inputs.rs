@@ -104,7 +104,7 @@ mod tests {
             "config.inputs.0.type: is missing; set the input's type, such as `filestream`",
             "config.inputs.1.use_output: must be a string, not a number",
             "config.inputs.1.id: another input has the id `a`",
-            "config.inputs.2: must be an object, not a text",
+            "config.inputs.2: must be an object, not a string",
             "config.inputs.3.data_stream: must be an object, not a list",
             "config.inputs.3.streams.2: must be an object, not a number",
             "config.inputs.3.streams.1.id: another stream of this input has the id `s`",

@@ -12,35 +12,60 @@ const AGENT_LEVELS: [&str; 5] = ["debug", "info", "warning", "error", "critical"
 /// Log levels of an input or an output.
 const UNIT_LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "warning", "error"];
 
-/// Strings that the agents' configuration library parses as a boolean.
-const BOOLEANS: [&str; 12] = ["1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"];
-
 /// Type that agents parse a value as.
+///
+/// Agents convert some values of other types, such as the string `"true"` to a boolean, but not in all places, and the
+/// server reads the same settings. Values of another type are therefore rejected even where agents would convert them.
 #[derive(Clone, Copy)]
 enum Read {
     Boolean,
+    /// Not negative.
     Integer,
+    /// 0 to 65535.
+    Port,
     /// Go duration (`90s`, `1h30m`) or a number of seconds.
     Duration,
+    /// Go duration. Agents read it as a string, and pass it on to programs that require a unit.
+    DurationWithUnit,
     Level,
 }
 
-// Only settings whose invalid values were seen to make agents reject a policy.
-/// Settings under `agent`; `*` matches any name.
-const SETTINGS: [(&str, Read); 13] = [
+/// Settings under `agent` whose type agents enforce; `*` matches any name.
+const SETTINGS: [(&str, Read); 34] = [
     ("download.retry_sleep_init_duration", Read::Duration),
     ("download.timeout", Read::Duration),
     ("features.*.enabled", Read::Boolean),
     ("limits.go_max_procs", Read::Integer),
+    ("logging.files.interval", Read::Duration),
+    ("logging.files.keepfiles", Read::Integer),
+    ("logging.files.rotateeverybytes", Read::Integer),
+    ("logging.files.rotateonstartup", Read::Boolean),
     ("logging.level", Read::Level),
+    ("logging.metrics.enabled", Read::Boolean),
+    ("logging.metrics.period", Read::Duration),
     ("logging.to_files", Read::Boolean),
     ("logging.to_stderr", Read::Boolean),
+    ("monitoring.apm.tls.skip_verify", Read::Boolean),
+    ("monitoring.diagnostics.limit.burst", Read::Integer),
+    ("monitoring.diagnostics.limit.interval", Read::Duration),
+    ("monitoring.diagnostics.uploader.init_duration", Read::Duration),
+    ("monitoring.diagnostics.uploader.max_duration", Read::Duration),
+    ("monitoring.diagnostics.uploader.max_retries", Read::Integer),
     ("monitoring.enabled", Read::Boolean),
+    ("monitoring.failure_threshold", Read::Integer),
+    ("monitoring.http.buffer.enabled", Read::Boolean),
     ("monitoring.http.enabled", Read::Boolean),
-    ("monitoring.http.port", Read::Integer),
+    ("monitoring.http.port", Read::Port),
     ("monitoring.logs", Read::Boolean),
     ("monitoring.metrics", Read::Boolean),
+    ("monitoring.metrics_period", Read::DurationWithUnit),
+    ("monitoring.pprof.enabled", Read::Boolean),
     ("monitoring.traces", Read::Boolean),
+    ("process.spawn_timeout", Read::Duration),
+    ("process.stop_timeout", Read::Duration),
+    ("upgrade.rollback.window", Read::Duration),
+    ("upgrade.watcher.error_check.interval", Read::Duration),
+    ("upgrade.watcher.grace_period", Read::Duration),
 ];
 
 /// Checks the values under `agent`.
@@ -48,6 +73,14 @@ pub(super) fn check_settings(agent: &Value, path: &str, problems: &mut Problems)
     for (setting, read) in SETTINGS {
         let names: Vec<&str> = setting.split('.').collect();
         check_setting(agent, &names, read, path, problems);
+    }
+}
+
+/// Checks the value of one setting, given by its path under `agent`; `path` is that of the value, for messages.
+pub(super) fn check_one(setting: &[&str], value: &Value, path: &str, problems: &mut Problems) {
+    let setting = setting.join(".");
+    for (_, read) in SETTINGS.iter().filter(|(name, _)| *name == setting) {
+        check_value(value, *read, path, problems);
     }
 }
 
@@ -67,18 +100,61 @@ fn check_value(value: &Value, read: Read, path: &str, problems: &mut Problems) {
         Value::String(text) => Some(text.trim()),
         _ => None,
     };
+    let mut refuse = |wanted: &str, remedy: String| {
+        problems.advise(path, format!("must be {wanted}, not {}", shown(value)), remedy);
+    };
     match read {
-        Read::Boolean if value.is_boolean() || text.is_some_and(|text| BOOLEANS.contains(&text)) => {}
-        Read::Boolean => problems.advise(path, "must be a boolean", "write `true` or `false`"),
-        Read::Integer if value.is_i64() || text.is_some_and(|text| text.parse::<i64>().is_ok()) => {}
-        Read::Integer => problems.add(path, "must be a whole number"),
-        Read::Duration if value.is_number() || text.is_some_and(is_duration) => {}
-        Read::Duration => problems.advise(path, "must be a duration", "such as `90s` or `1h30m`"),
+        Read::Boolean if value.is_boolean() => {}
+        Read::Boolean => refuse("a boolean", boolean_remedy(value)),
+        Read::Integer if value.is_u64() => {}
+        Read::Integer => refuse("an integer that is not negative", integer_remedy(text)),
+        Read::Port if value.as_u64().is_some_and(|port| port <= u16::MAX.into()) => {}
+        Read::Port => refuse("a port from 0 to 65535", integer_remedy(text)),
+        Read::Duration | Read::DurationWithUnit if text.is_some_and(is_duration) => {}
+        Read::Duration if value.as_f64().is_some_and(|seconds| seconds >= 0.0) => {}
+        Read::Duration | Read::DurationWithUnit => refuse("a duration", duration_remedy(value)),
         Read::Level => match text {
             Some(word) if AGENT_LEVELS.contains(&word.to_lowercase().as_str()) => {}
             Some(word) => problems.unknown(path, "level", word, &AGENT_LEVELS),
-            None => problems.add(path, format!("must be a text, not {}", kind_of(value))),
+            None => refuse("a string", format!("one of: {}", AGENT_LEVELS.join(", "))),
         },
+    }
+}
+
+/// Returns a value of a wrong type for messages: short values themselves, others by their type.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) if text.len() <= 40 => format!("the string `{text}`"),
+        Value::Number(number) => format!("the number `{number}`"),
+        Value::Bool(boolean) => format!("the boolean `{boolean}`"),
+        other => kind_of(other).to_owned(),
+    }
+}
+
+/// Returns how to write a boolean. Words that agents would read as one are named, so that the remedy can be copied.
+fn boolean_remedy(value: &Value) -> String {
+    match value.as_str().map(str::trim) {
+        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => "write `true`, without quotes".to_owned(),
+        Some("0" | "f" | "F" | "FALSE" | "false" | "False") => "write `false`, without quotes".to_owned(),
+        _ => "write `true` or `false`, without quotes".to_owned(),
+    }
+}
+
+fn integer_remedy(text: Option<&str>) -> String {
+    match text.and_then(|text| text.parse::<u64>().ok()) {
+        Some(number) => format!("write `{number}`, without quotes"),
+        None => "write digits only, without quotes".to_owned(),
+    }
+}
+
+fn duration_remedy(value: &Value) -> String {
+    let number = match value {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_f64(),
+    };
+    match number.filter(|seconds| *seconds >= 0.0) {
+        Some(seconds) => format!("add a unit, such as `{seconds}s`"),
+        None => "such as `90s` or `1h30m`".to_owned(),
     }
 }
 
@@ -93,7 +169,7 @@ pub(super) fn check_unit(unit: &Map<String, Value>, path: &str, problems: &mut P
     match unit.get("log_level").filter(resolved) {
         Some(Value::String(word)) if UNIT_LEVELS.contains(&word.trim().to_lowercase().as_str()) => {}
         Some(Value::String(word)) => problems.unknown(join(path, "log_level"), "level", word, &UNIT_LEVELS),
-        Some(other) => problems.add(join(path, "log_level"), format!("must be a text, not {}", kind_of(other))),
+        Some(other) => problems.add(join(path, "log_level"), format!("must be a string, not {}", kind_of(other))),
         None => {}
     }
 }
@@ -141,35 +217,55 @@ mod tests {
         problems.0.iter().map(ToString::to_string).collect()
     }
 
-    /// Each of these was tried with agents of 8.18.8 and 9.5.2, which rejected the policy.
     #[test]
-    fn values_that_agents_reject_are_rejected() {
+    fn values_of_other_types_are_rejected_with_the_way_to_write_them() {
         let found = settings(&json!({
-            "download": {"timeout": "soon"}, "features": {"fqdn": {"enabled": "perhaps"}},
-            "limits": {"go_max_procs": "many"}, "logging": {"level": "nonsense"},
-            "monitoring": {"http": {"port": "many"}}}));
+            "download": {"timeout": "soon"},
+            "features": {"fqdn": {"enabled": "perhaps"}, "x": {"enabled": 1}},
+            "limits": {"go_max_procs": "many"},
+            "logging": {"level": "nonsense", "to_files": "False",
+                        "files": {"keepfiles": 2.5, "rotateeverybytes": "1048576", "interval": "30"}},
+            "monitoring": {"enabled": "true", "failure_threshold": -1, "metrics_period": 60,
+                           "http": {"port": "many", "enabled": []}, "diagnostics": {"limit": {"interval": false}}}}));
         let expected = [
-            "agent.download.timeout: must be a duration; such as `90s` or `1h30m`",
-            "agent.features.fqdn.enabled: must be a boolean; write `true` or `false`",
-            "agent.limits.go_max_procs: must be a whole number",
+            "agent.download.timeout: must be a duration, not the string `soon`; such as `90s` or `1h30m`",
+            "agent.features.fqdn.enabled: must be a boolean, not the string `perhaps`; write `true` or `false`, without quotes",
+            "agent.features.x.enabled: must be a boolean, not the number `1`; write `true` or `false`, without quotes",
+            "agent.limits.go_max_procs: must be an integer that is not negative, not the string `many`; write digits only, without quotes",
+            "agent.logging.files.interval: must be a duration, not the string `30`; add a unit, such as `30s`",
+            "agent.logging.files.keepfiles: must be an integer that is not negative, not the number `2.5`; write digits only, without quotes",
+            "agent.logging.files.rotateeverybytes: must be an integer that is not negative, not the string `1048576`; write `1048576`, without quotes",
             "agent.logging.level: unknown level `nonsense`; known: debug, info, warning, error, critical",
-            "agent.monitoring.http.port: must be a whole number",
+            "agent.logging.to_files: must be a boolean, not the string `False`; write `false`, without quotes",
+            "agent.monitoring.diagnostics.limit.interval: must be a duration, not the boolean `false`; such as `90s` or `1h30m`",
+            "agent.monitoring.enabled: must be a boolean, not the string `true`; write `true`, without quotes",
+            "agent.monitoring.failure_threshold: must be an integer that is not negative, not the number `-1`; write digits only, without quotes",
+            "agent.monitoring.http.enabled: must be a boolean, not a list; write `true` or `false`, without quotes",
+            "agent.monitoring.http.port: must be a port from 0 to 65535, not the string `many`; write digits only, without quotes",
+            "agent.monitoring.metrics_period: must be a duration, not the number `60`; add a unit, such as `60s`",
         ];
         assert_eq!(found, expected);
+        let level =
+            "agent.logging.level: must be a string, not the number `1`; one of: debug, info, warning, error, critical";
+        assert_eq!(settings(&json!({"logging": {"level": 1}})), [level]);
+    }
+
+    /// Each of these was tried with agents of 8.18.8 and 9.5.2, which rejected the policy.
+    #[test]
+    fn values_of_units_that_agents_reject_are_rejected() {
         let expected = [
-            "u.enabled: must be a boolean, not a text; write `true` or `false`, without quotes",
+            "u.enabled: must be a boolean, not a string; write `true` or `false`, without quotes",
             "u.log_level: unknown level `shout`; known: trace, debug, info, warn, warning, error",
         ];
         assert_eq!(unit(&json!({"enabled": "true", "log_level": "shout"})), expected);
-        assert_eq!(unit(&json!({"log_level": 1})), ["u.log_level: must be a text, not a number"]);
-        assert_eq!(settings(&json!({"logging": {"level": 1}})), ["agent.logging.level: must be a text, not a number"]);
+        assert_eq!(unit(&json!({"log_level": 1})), ["u.log_level: must be a string, not a number"]);
     }
 
     #[test]
     fn values_that_agents_accept_are_accepted() {
         let taken = json!({
-            "download": {"timeout": 120, "retry_sleep_init_duration": "1h30m"}, "features": {"fqdn": {"enabled": "true"}},
-            "limits": {"go_max_procs": "4"}, "logging": {"level": "WARNING", "to_files": false, "to_stderr": null},
+            "download": {"timeout": 120, "retry_sleep_init_duration": "1h30m"}, "features": {"fqdn": {"enabled": true}},
+            "limits": {"go_max_procs": 4}, "logging": {"level": "WARNING", "to_files": false, "to_stderr": null},
             "monitoring": {"enabled": "${env.MONITOR}", "http": {"enabled": true, "port": 6791}, "logs": true}});
         assert_eq!(settings(&taken), Vec::<String>::new());
         for free in [json!(null), json!(1), json!({"monitoring": 1, "features": {"x": null}})] {

@@ -6,7 +6,7 @@ use super::outputs::{DEFAULT, Outputs, add_record};
 use super::{Draft, NO_OUTPUT, ROOT, take_object};
 
 /// Fields of `advanced_settings` and their paths under `agent`.
-const ADVANCED: [(&str, &[&str]); 11] = [
+pub(in crate::policy) const ADVANCED: [(&str, &[&str]); 11] = [
     ("agent_limits_go_max_procs", &["limits", "go_max_procs"]),
     ("agent_download_timeout", &["download", "timeout"]),
     ("agent_download_target_directory", &["download", "target_directory"]),
@@ -46,8 +46,8 @@ impl<'a> Draft<'a> {
     fn monitoring_fields(&mut self) -> Map<String, Value> {
         let enabled = self.field("monitoring_enabled").and_then(Value::as_array);
         // Without the field, `enabled: true` in the configuration means what it means to agents: logs and metrics.
-        let is_asked_for =
-            enabled.is_none() && self.config.get("agent").is_some_and(|agent| agent["monitoring"]["enabled"] == true);
+        let is_asked_for = enabled.is_none()
+            && self.config.get("agent").is_some_and(|agent| may_be_true(&agent["monitoring"]["enabled"]));
         let is_on = |signal: &str| match enabled {
             Some(list) => list.iter().any(|value| value.as_str() == Some(signal)),
             None => is_asked_for && signal != "traces",
@@ -77,7 +77,7 @@ impl<'a> Draft<'a> {
     /// Completes the monitoring settings: whether it is enabled, the data namespace, and the output.
     fn finish_monitoring(&mut self, agent: &mut Map<String, Value>, outputs: &mut Outputs) {
         let mut monitoring = take_object(agent, "monitoring");
-        let is_true = |key: &str| monitoring.get(key) == Some(&Value::Bool(true));
+        let is_true = |key: &str| monitoring.get(key).is_some_and(may_be_true);
         let has_http = monitoring.get("http").and_then(|http| http.get("enabled")) == Some(&Value::Bool(true));
         let keep_alive = self.field("keep_monitoring_alive") == Some(&Value::Bool(true));
         let collects =
@@ -150,6 +150,11 @@ impl<'a> Draft<'a> {
             "signing_key": self.sources.signer.public_key()
         })
     }
+}
+
+/// Returns whether agents may read the value as `true`: they resolve variables themselves.
+fn may_be_true(value: &Value) -> bool {
+    value == &Value::Bool(true) || value.as_str().is_some_and(|text| text.contains("${"))
 }
 
 /// Merges `more` into `base`: objects are merged recursively, all other values are replaced.

@@ -12,6 +12,8 @@ mod overrides;
 mod permissions;
 mod signed;
 
+pub(super) use self::agent::ADVANCED;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
