@@ -54,6 +54,7 @@ pub mod selection;
 pub mod server_status;
 mod shutdown;
 mod sign;
+pub mod space_settings;
 pub mod status_timer;
 pub mod system;
 pub mod tags;
@@ -105,6 +106,7 @@ use self::respond::Responses;
 use self::rollouts::Rollouts;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
+use self::space_settings::Settings;
 use self::status_timer::Statuses;
 use self::uninstall_tokens::UninstallTokens;
 use self::urls::{OwnUrls, ServerUrls};
@@ -180,6 +182,7 @@ pub struct Fleet {
     proxies: NetworkObjects<Proxies>,
     download_sources: NetworkObjects<DownloadSources>,
     uninstall_tokens: UninstallTokens,
+    space_settings: Settings,
     rollouts: Arc<Rollouts>,
     responses: Responses,
     output_keys: Arc<OutputKeys>,
@@ -244,6 +247,7 @@ impl Fleet {
             proxies: wiring.network_objects(&policies),
             download_sources: wiring.network_objects(&policies),
             uninstall_tokens: wiring.uninstall_tokens(),
+            space_settings: wiring.space_settings(),
             rollouts: Arc::new(wiring.rollouts(&policies)),
             responses: wiring.responses(&actions, &policies),
             output_keys,
@@ -308,6 +312,11 @@ impl Fleet {
     /// Download sources.
     pub fn download_sources(&self) -> &NetworkObjects<DownloadSources> {
         &self.download_sources
+    }
+
+    /// Settings of spaces.
+    pub fn space_settings(&self) -> &Settings {
+        &self.space_settings
     }
 
     /// Uninstall tokens.

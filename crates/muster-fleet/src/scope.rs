@@ -73,6 +73,8 @@ use muster_store::query::{
 };
 use muster_store::{Resources, StoreError};
 
+use super::space_settings;
+
 /// Keys of one policy that a caller with a limited scope sees.
 const MOST_KEYS: u32 = 1_000;
 
@@ -385,6 +387,11 @@ impl Scoped<'_> {
         id: &NetworkObjectId,
     ) -> Result<bool, StoreError> {
         Ok(self.store.network_object(kind, id).await?.is_some())
+    }
+
+    /// Returns the stored settings of the space.
+    pub async fn space_settings(&self) -> Result<Option<String>, StoreError> {
+        self.store.setting(&space_settings::setting_name(self.space)).await
     }
 
     /// Returns an uninstall token.

@@ -34,6 +34,7 @@ use super::rollouts::Rollouts;
 use super::secrets::SealedSecrets;
 use super::server_status::ServerStatus;
 use super::shutdown::Shutdown;
+use super::space_settings::Settings;
 use super::status_timer::Statuses;
 use super::uninstall_tokens::UninstallTokens;
 use super::urls::ServerUrls;
@@ -192,6 +193,10 @@ impl Wiring {
 
     pub(crate) fn network_objects<F: NetworkFamily>(&self, policies: &Arc<Policies>) -> NetworkObjects<F> {
         NetworkObjects::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(policies))
+    }
+
+    pub(crate) fn space_settings(&self) -> Settings {
+        Settings::new(self.store(), self.clock())
     }
 
     pub(crate) fn uninstall_tokens(&self) -> UninstallTokens {

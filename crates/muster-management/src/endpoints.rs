@@ -13,7 +13,7 @@ use axum::routing::{self, MethodRouter};
 use super::error::http_error;
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, audit, bulk_routes, enrollment_keys, files,
-    network_objects, nodes, outputs, refused, respond, rollouts, uninstall_tokens,
+    network_objects, nodes, outputs, packages, refused, respond, rollouts, settings, setup, uninstall_tokens,
 };
 use muster_fleet::Fleet;
 
@@ -69,6 +69,9 @@ pub fn all() -> Vec<Endpoint> {
         outputs::endpoints(),
         network_objects::endpoints(),
         uninstall_tokens::endpoints(),
+        packages::endpoints(),
+        settings::endpoints(),
+        setup::endpoints(),
         rollouts::endpoints(),
         respond::endpoints(),
         refused::endpoints(),

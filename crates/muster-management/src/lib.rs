@@ -28,6 +28,7 @@ mod network_objects;
 mod nodes;
 mod object_fields;
 mod outputs;
+mod packages;
 mod policy_convert;
 mod query;
 mod refused;
@@ -35,6 +36,8 @@ mod respond;
 mod rollouts;
 mod selector;
 pub mod server_status;
+mod settings;
+mod setup;
 mod uninstall_tokens;
 
 use std::sync::Arc;

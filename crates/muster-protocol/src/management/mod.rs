@@ -21,6 +21,8 @@ pub mod output;
 pub mod refused;
 pub mod respond;
 pub mod rollout;
+pub mod settings;
+pub mod setup;
 pub mod status;
 pub mod uninstall_token;
 
