@@ -13,7 +13,6 @@ pub fn reason(number: Number) -> Option<&'static str> {
 const WAITING: &[(List, &str, &[u16])] = &[
     (List::Mg, "users, roles and tokens are not implemented", &[4, 7, 72, 158, 159, 161, 162, 165, 171]),
     (List::Mg, "idempotency keys are not implemented", &[15]),
-    (List::Mg, "setup is not implemented", &[16]),
     (List::Mg, "policies cannot be shared by spaces yet", &[73]),
     (List::Mg, "integration packages are not implemented", &[109]),
     (List::Mg, "the rotation of the signing key is not implemented", &[115]),

@@ -16,6 +16,7 @@ mod policies;
 mod policy_rules;
 mod refusals;
 mod routes;
+mod setup;
 mod support;
 mod table;
 mod uninstall_tokens;
