@@ -8,7 +8,9 @@ use crate::support::{Api, column};
 
 fn named(name: &str, more: Value) -> Value {
     let mut body = json!({"name": name, "namespace": "default"});
-    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
+        body.extend(more);
+    }
     body
 }
 

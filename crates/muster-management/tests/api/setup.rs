@@ -1,5 +1,6 @@
 //! MG §1.4, §1.9–1.12: what tools call first, settings, and the routes of integration packages.
 
+use axum::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{Api, column};
@@ -13,7 +14,7 @@ async fn mg16_setup_can_be_repeated_and_creates_nothing_the_second_time() {
     assert_eq!(column(&api.get("/agent_policies").await.ok(), "/name"), ["Default policy"]);
     // ECK sends no body.
     for path in ["/setup", "/agents/setup"] {
-        assert_eq!(api.call(axum::http::Method::POST, path, None).await.ok(), first);
+        assert_eq!(api.call(Method::POST, path, None).await.ok(), first);
     }
     assert_eq!(api.audit().await, audit);
     let ready = api.get("/agents/setup").await.ok();
