@@ -224,7 +224,7 @@ impl<F: NetworkFamily> NetworkObjects<F> {
         let known = fields.remove("secrets").unwrap_or_default();
         fields.extend(draft.fields);
         match draft.is_default {
-            // Shown as it was set: a provider reports a difference if a field appears or disappears (MG §13.3).
+            // Shown as it was set: a provider reports a difference if a field appears or disappears (MG §13).
             Some(false) => drop(fields.insert("is_default".into(), false.into())),
             Some(true) => drop(fields.remove("is_default")),
             None => {}

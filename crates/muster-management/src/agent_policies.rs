@@ -212,7 +212,7 @@ async fn update(
     let context = dry_run.of(context);
     let before = fleet.policies().find(&context, &id).await?;
     let mut wanted = draft(body)?;
-    // The only field that an update resets if it is left out (MG §13.7).
+    // The only field that an update resets if it is left out (MG §13).
     wanted.inactivity_timeout.get_or_insert(DEFAULT_INACTIVITY_TIMEOUT.as_secs().cast_signed());
     // From `If-Match`: the update fails if someone else changed the policy since it was read.
     wanted.expected.version = version;

@@ -24,7 +24,7 @@ pub fn whole<T>(items: Vec<T>) -> Json<Whole<T>> {
     Json(Whole { items })
 }
 
-/// Creates a list that is never paged, in the format of a page (MG §13.6).
+/// Creates a list that is never paged, in the format of a page (MG §13).
 pub fn every<T>(items: Vec<T>) -> Json<Items<T>> {
     let total = items.len() as u64;
     Json(Items { items, total, unreadable: 0, page: 1, per_page: UNPAGED, next_search_after: None })

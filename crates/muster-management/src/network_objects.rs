@@ -26,7 +26,7 @@ use muster_fleet::network_objects::{
 trait Served: NetworkFamily + Sized {
     const LIST: &'static str;
     const ONE: &'static str;
-    /// Fields that an update removes if they are absent (MG §13.7). All others are kept.
+    /// Fields that an update removes if they are absent (MG §13). All others are kept.
     const DROPPED: &'static [&'static str];
 
     fn service(fleet: &Fleet) -> &NetworkObjects<Self>;

@@ -21,7 +21,7 @@ pub fn flag(fields: &mut Map<String, Value>, name: &str) -> Result<Option<bool>,
     }
 }
 
-/// Treats an empty string as absent: some clients send one for what is not set (MG §13.3, §13.16).
+/// Treats an empty string as absent: some clients send one for what is not set (MG §13).
 pub fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }

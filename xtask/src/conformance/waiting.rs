@@ -23,7 +23,7 @@ const WAITING: &[(List, &str, &[u16])] = &[
     ),
     (List::Mg, "the export of the audit log is not implemented", &[163, 164]),
     (List::Mg, "alerts are not implemented", &[166, 167, 168, 169, 170]),
-    (List::Mg, "not tried with these clients yet", &[172, 173, 174, 175, 176, 177, 178, 179, 180]),
+    (List::Mg, "not tried with these clients yet", &[173, 174, 175, 176, 177, 178, 179, 180]),
     (List::Mg, "there is no page yet", &[181, 182, 183, 184, 185, 186, 187, 188, 189, 190, 191]),
     (List::Mg, "not tested separately yet", &[14, 21, 22, 34, 44, 50, 56, 71, 74, 117, 130, 157]),
     (

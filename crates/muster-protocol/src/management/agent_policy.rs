@@ -50,7 +50,7 @@ pub struct AgentPolicy {
     #[serde(default)]
     pub namespace: String,
     /// Description; absent if it is empty.
-    // Providers report a difference if a field appears that was not set (MG §13.3).
+    // Providers report a difference if a field appears that was not set (MG §13).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// `active`.

@@ -33,7 +33,7 @@ pub struct NetworkObject {
     /// Name.
     pub name: String,
     /// Whether it is the default of policies that name none. Absent if it is not and was never set; always for proxies.
-    // Providers report a difference if a field appears that was not set (MG §13.3).
+    // Providers report a difference if a field appears that was not set (MG §13).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_default: Option<bool>,
     /// Creation time.

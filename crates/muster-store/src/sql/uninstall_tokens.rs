@@ -20,7 +20,7 @@ statements! {
         "SELECT ", columns!(), " FROM uninstall_tokens WHERE policy_id = $1 ORDER BY number DESC LIMIT 1"
     );
     /// Selects the newest token of each policy of a space whose id, or whose id or name, matches a pattern. Tokens of
-    /// managed policies are left out (MG §13.13).
+    /// managed policies are left out (MG §13).
     LIST_IN = "SELECT t.id, t.policy_id, t.created_at, p.name FROM uninstall_tokens t \
         LEFT JOIN policies p ON p.id = t.policy_id WHERE t.space = $1 \
         AND NOT EXISTS (SELECT 1 FROM uninstall_tokens n WHERE n.policy_id = t.policy_id AND n.number > t.number) \

@@ -30,7 +30,7 @@ async fn listed(store: &impl Store, search: &TokenSearch) -> Vec<(String, Option
 }
 
 pub async fn the_newest_token_of_each_policy_is_listed(store: &impl Store) {
-    let named = Policy { name: "Web".into(), ..policy("p") };
+    let named = Policy { is_managed: false, name: "Web".into(), ..policy("p") };
     let hidden = Policy { is_managed: true, name: "Managed".into(), ..policy("m") };
     commit(store, [named, hidden].map(|policy| PolicyWrite::Insert(Box::new(policy)).into()).into()).await;
     let elsewhere = UninstallToken { space: SpaceId::trusted("red"), ..token("r", "red", 1) };
@@ -46,7 +46,7 @@ pub async fn the_newest_token_of_each_policy_is_listed(store: &impl Store) {
 }
 
 pub async fn mg82_tokens_are_found_by_policy_id_and_name(store: &impl Store) {
-    let named = Policy { name: "Mail_100%!".into(), ..policy("POL-1") };
+    let named = Policy { is_managed: false, name: "Mail_100%!".into(), ..policy("POL-1") };
     commit(store, vec![PolicyWrite::Insert(Box::new(named)).into(), insert(&token("a", "POL-1", 1))]).await;
     commit(store, vec![insert(&token("b", "pol_2", 1))]).await;
     let found = async |search| {

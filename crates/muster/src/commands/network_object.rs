@@ -310,7 +310,7 @@ impl<N: NetworkNoun> CreateArgs<N> {
 impl<N: NetworkNoun> UpdateArgs<N> {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let found = find::<N>(client, &self.name).await?;
-        // The whole object, because the server drops some fields that an update leaves out (MG §13.7).
+        // The whole object, because the server drops some fields that an update leaves out (MG §13).
         let mut fields = found.fields;
         fields.extend(self.fields.fields(client).await?);
         fields.extend(self.rename.map(|name| ("name".to_owned(), name.into())));

@@ -39,6 +39,8 @@ fn network_objects_are_created_changed_and_deleted() {
     ok(&["server-host", "update", "branch", "--rename", "office"]);
     ok(&["server-host", "delete", "office", "--yes"]);
     fails(3, &["server-host", "show", "office"]);
+    fails(3, &["download-source", "show", "office", "--output", "json"]);
+    fails(3, &["server-host", "show", "nothing", "--output", "yaml"]);
 }
 
 /// Other tests share the server, and a default would revise their policies: these are rejected by the server.
