@@ -35,6 +35,7 @@ pub mod network_object;
 pub mod output;
 pub mod output_key;
 pub mod pem;
+pub mod plural;
 pub mod policy;
 pub mod poll;
 pub mod raw_json;

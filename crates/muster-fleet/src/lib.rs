@@ -243,6 +243,7 @@ impl Fleet {
             agents: wiring.agents(),
             enrollment_keys: wiring.enrollment_keys(),
             outputs: wiring.outputs(&policies),
+            rollouts: Arc::new(wiring.rollouts(&policies, &actions)),
             server_hosts: wiring.network_objects(&policies),
             proxies: wiring.network_objects(&policies),
             download_sources: wiring.network_objects(&policies),

@@ -122,6 +122,7 @@ impl Word for TargetState {
             Self::Queued => "queued",
             Self::Acked => "acked",
             Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -129,6 +130,7 @@ impl Word for TargetState {
         Some(match word {
             "queued" => Self::Queued,
             "acked" => Self::Acked,
+            "cancelled" => Self::Cancelled,
             "failed" | INELIGIBLE | ENDED => Self::Failed,
             _ => return None,
         })
@@ -163,7 +165,7 @@ mod tests {
             json!(v)
         });
         check(&Status::ALL, |v| json!(v));
-        check(&[TargetState::Queued, TargetState::Acked, TargetState::Failed], |v| json!(v));
+        check(&[TargetState::Queued, TargetState::Acked, TargetState::Failed, TargetState::Cancelled], |v| json!(v));
     }
 
     #[test]

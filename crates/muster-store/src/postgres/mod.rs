@@ -25,5 +25,5 @@ mod registration;
 mod session;
 
 pub use address::Address;
-pub(crate) use copied::open_side;
+pub(crate) use copied::{open_side, open_unchanged};
 pub use registration::Node;

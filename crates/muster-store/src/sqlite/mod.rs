@@ -16,5 +16,5 @@ pub(crate) mod temporary;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use copied::open_side;
+pub(crate) use copied::{open_side, open_unchanged};
 pub use identity::refuse_foreign;

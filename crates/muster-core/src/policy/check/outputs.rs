@@ -16,7 +16,8 @@ const MAX_NAME: usize = 255;
 pub const OUTPUT_TYPES: [&str; 4] = ["elasticsearch", "remote_elasticsearch", "logstash", "kafka"];
 
 /// Fields of an output object (MG §2.5). What else agents know belongs in `config_yaml`.
-const OBJECT_FIELDS: [&str; 43] = [
+const OBJECT_FIELDS: [&str; 44] = [
+    "agent_keys",
     "allow_edit",
     "api_key",
     "auth_type",
