@@ -3,12 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-<<<<<<< HEAD
-use muster_core::action::{Action, ActionCounts, ActionResult, TargetState};
-=======
-use muster_core::Error;
 use muster_core::action::{Action, ActionCounts, ActionResult, Outcome, TargetState};
->>>>>>> main
 use muster_core::action_request::{ActionProgress, progress};
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsRead, Grant, OpContext};

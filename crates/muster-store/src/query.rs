@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use muster_core::action::Action;
 use muster_core::agent::{AgentRecord, Family};
-<<<<<<< HEAD
-use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId, UninstallTokenId};
-=======
-use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, RolloutId, SpaceId};
->>>>>>> main
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, RolloutId, SpaceId, UninstallTokenId};
 use muster_core::rollout::Place;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;

@@ -5,14 +5,10 @@ use super::session::Connection;
 use super::error::Failure;
 use super::recent::Batch;
 use super::transaction::Pending;
-<<<<<<< HEAD
 use super::{
-    actions, agents, enrollment_keys, files, log, network_objects, nodes, output_keys, policies, rollouts, settings,
+    actions, agents, enrollment_keys, files, network_objects, nodes, output_keys, policies, rollouts, settings,
     uninstall_tokens,
 };
-=======
-use super::{actions, agents, enrollment_keys, files, nodes, output_keys, policies, rollouts, settings};
->>>>>>> main
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
     SecretWrite, SettingWrite, Write,

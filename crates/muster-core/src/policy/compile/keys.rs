@@ -27,16 +27,9 @@ impl Draft<'_> {
         for name in named {
             let record = self.sources.shared.outputs.iter().find(|output| output.id.as_str() == name);
             // Any other output would be of no use to the exporter: it has an address of its own.
-<<<<<<< HEAD
-            let has_credential = |fields: &Value| !fields["secrets"][CREDENTIAL].is_null();
-            if let Some(record) = record.filter(|record| !outputs.contains_key(name) && has_credential(&record.fields))
-            {
-                add_record(outputs, record, self.sources.shared);
-=======
             let creates_keys = |fields: &Value| fields.as_object().is_some_and(issuers::creates_keys);
             if let Some(record) = record.filter(|record| !outputs.contains_key(name) && creates_keys(&record.fields)) {
-                add_record(outputs, record);
->>>>>>> main
+                add_record(outputs, record, self.sources.shared);
             }
         }
     }
