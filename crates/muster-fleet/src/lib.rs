@@ -249,7 +249,6 @@ impl Fleet {
             download_sources: wiring.network_objects(&policies),
             uninstall_tokens: wiring.uninstall_tokens(),
             space_settings: wiring.space_settings(),
-            rollouts: Arc::new(wiring.rollouts(&policies)),
             responses: wiring.responses(&actions, &policies),
             output_keys,
             files: wiring.files(),
