@@ -444,6 +444,11 @@ impl Scoped<'_> {
         Ok(Readable { items, unreadable: 0 })
     }
 
+    /// Returns whether a key that was read in another view belongs to this one, too.
+    pub fn has_enrollment_key(&self, key: &EnrollmentKey) -> bool {
+        self.holds(&key.space) && self.has_key(key)
+    }
+
     fn has_key(&self, key: &EnrollmentKey) -> bool {
         self.is_whole() || key.policy_id.as_ref().is_some_and(|policy| self.scope.has_policy(policy))
     }
