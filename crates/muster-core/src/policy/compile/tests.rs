@@ -507,7 +507,7 @@ fn ea101_a_cluster_is_the_same_while_one_of_its_hosts_stays() {
         let (signer, _) = Signer::generate().unwrap();
         let sources = Sources {
             policy: &policy,
-            outputs: &[output],
+            shared: &Shared { outputs: vec![output], network: Vec::new() },
             external_urls: &[],
             uninstall_token_hash: "aGFzaA==",
             previous,
