@@ -12,12 +12,14 @@ mod enrollment_keys;
 mod error;
 mod files;
 mod identity;
+mod network_objects;
 mod nodes;
 mod outputs;
 mod policies;
 mod rollouts;
 mod status;
 mod transport;
+mod uninstall_tokens;
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,8 @@
 //! A change carries no data: its readers load the subject again (`ARCHITECTURE.md`, "Change log"). So it does no harm
 //! to read a row twice, or late, and rows never contain secrets.
 
-use crate::id::{ActionId, AgentId, EnrollmentKeyId, OutputId, PolicyId};
+use crate::id::{ActionId, AgentId, EnrollmentKeyId, NetworkObjectId, OutputId, PolicyId};
+use crate::network_object::NetworkObjectKind;
 
 /// Kind and subject of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +21,8 @@ pub enum Change {
     EnrollmentKey(EnrollmentKeyId),
     /// An output changed.
     Output(OutputId),
+    /// A Fleet Server host, a proxy or a download source changed.
+    NetworkObject(NetworkObjectKind, NetworkObjectId),
     /// The setting of that name changed.
     Setting(String),
 }
@@ -34,6 +37,7 @@ impl Change {
             Self::Policy(id) => ("policy", id.as_str()),
             Self::EnrollmentKey(id) => ("enrollment_key", id.as_str()),
             Self::Output(id) => ("output", id.as_str()),
+            Self::NetworkObject(kind, id) => (kind.word(), id.as_str()),
             Self::Setting(name) => ("setting", name),
         }
     }
@@ -48,9 +52,9 @@ impl Change {
             "enrollment_key" => Self::EnrollmentKey(EnrollmentKeyId::trusted(subject)),
             "output" => Self::Output(OutputId::trusted(subject)),
             "setting" => Self::Setting(subject.to_owned()),
-            // During a rolling upgrade, newer nodes write kinds that this one does not know. Skipping them keeps the
+            // During a rolling upgrade, newer nodes write kinds that this one does not know. `None` for them keeps the
             // reader from getting stuck on one row.
-            _ => return None,
+            kind => Self::NetworkObject(NetworkObjectKind::from_word(kind)?, NetworkObjectId::trusted(subject)),
         })
     }
 }

@@ -153,6 +153,14 @@ id_type!(
     OutputId
 );
 id_type!(
+    /// Id of a Fleet Server host, a proxy or a download source.
+    NetworkObjectId
+);
+id_type!(
+    /// Id of an uninstall token.
+    UninstallTokenId
+);
+id_type!(
     /// Id of an upload from an agent, or of a file for agents.
     FileId
 );

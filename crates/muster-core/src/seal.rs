@@ -11,7 +11,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use zeroize::Zeroizing;
 
 use crate::entropy::{Entropy, random_bytes};
-use crate::id::{ClusterId, EnrollmentKeyId, KeyId, SecretId};
+use crate::id::{ClusterId, EnrollmentKeyId, KeyId, SecretId, UninstallTokenId};
 
 // The first byte, so that another algorithm can be added without touching sealed values.
 const FORMAT: u8 = 1;
@@ -58,6 +58,11 @@ impl<'a> Place<'a> {
     /// The token of an enrollment key that may be shown again.
     pub fn enrollment_token(id: &'a EnrollmentKeyId) -> Self {
         Self { table: "enrollment_keys", row: id.as_str(), column: "sealed_token" }
+    }
+
+    /// An uninstall token.
+    pub fn uninstall_token(id: &'a UninstallTokenId) -> Self {
+        Self { table: "uninstall_tokens", row: id.as_str(), column: "sealed" }
     }
 
     /// The key of an agent at an output.

@@ -16,7 +16,9 @@ use crate::agent::{AgentRecord, AgentType, Family, ReportedHealth, UpgradeState}
 use crate::credential::{ApiKey, CredentialKind, LiveCredential, LiveCredentials, SecretHash};
 use crate::enrollment_key::EnrollmentKey;
 use crate::entropy::Entropy;
-use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, PolicyId, SpaceId};
+use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, NetworkObjectId, OutputId, PolicyId, SpaceId};
+use crate::network_object::{NetworkObject, NetworkObjectKind};
+use crate::output::Output;
 use crate::policy::{Policy, PolicyRevision};
 use crate::status::Status;
 use crate::time::{Clock, Timestamp};
@@ -232,6 +234,40 @@ pub fn policy(id: &str, now: Timestamp) -> Policy {
         updated_by: "system".into(),
         created_at: now,
         updated_at: now,
+    }
+}
+
+/// Creates a network object with the only field that its kind requires. Its name is its id.
+pub fn network_object(kind: NetworkObjectKind, id: &str) -> NetworkObject {
+    let fields = match kind {
+        NetworkObjectKind::ServerHost => json!({"host_urls": ["https://fleet:8220"]}),
+        NetworkObjectKind::Proxy => json!({"url": "http://proxy:3128"}),
+        NetworkObjectKind::DownloadSource => json!({"host": "https://mirror/"}),
+    };
+    NetworkObject {
+        id: NetworkObjectId::trusted(id),
+        kind,
+        space: SpaceId::default(),
+        name: id.to_owned(),
+        is_default: false,
+        fields,
+        created_at: at(0),
+        updated_at: at(0),
+    }
+}
+
+/// Creates an output, which is the default for both kinds of data if `is_default`.
+pub fn output_of(id: &str, kind: &str, is_default: bool, fields: Value) -> Output {
+    Output {
+        id: OutputId::trusted(id),
+        space: SpaceId::default(),
+        name: format!("Output {id}"),
+        kind: kind.to_owned(),
+        is_default,
+        is_default_monitoring: is_default,
+        fields,
+        created_at: at(0),
+        updated_at: at(0),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use muster_core::Error;
 use muster_core::action::{Action, ActionCounts, ActionResult, Outcome, TargetState};
 use muster_core::action_request::{ActionProgress, progress};
 use muster_core::agent::AgentRecord;
@@ -11,6 +10,7 @@ use muster_core::authorization::{AgentsRead, Grant, OpContext};
 use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
+use muster_core::{Error, ErrorKind};
 use muster_store::query::{ActionCursor, ActionFilter, AgentCondition, AgentFilter, AgentSort, Listed, Page};
 
 use super::actions::Actions;
@@ -218,7 +218,12 @@ impl Actions {
                         agents.extend(agents_on(seen, policy.id, revision).await?);
                     }
                 }
-                None => agents.extend(targets_of(seen, &*self.find::<AgentsRead>(context, id).await?).await?),
+                // An unknown action has no agents (MG104).
+                None => match self.find::<AgentsRead>(context, id).await {
+                    Ok(action) => agents.extend(targets_of(seen, &action).await?),
+                    Err(error) if error.kind == ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                },
             }
         }
         Ok(agents)

@@ -149,7 +149,8 @@ impl ChangeFeed {
                 Some(Change::Policy(id)) => self.policy_changed(id).await?,
                 Some(Change::Setting(name)) if name == urls::SETTING => self.urls.refresh().await?,
                 // These are not cached. `None` is a kind of change that a newer node wrote.
-                Some(Change::EnrollmentKey(_) | Change::Output(_) | Change::Setting(_)) | None => {}
+                Some(Change::EnrollmentKey(_) | Change::Output(_) | Change::NetworkObject(..) | Change::Setting(_))
+                | None => {}
             }
         }
         Ok(last)

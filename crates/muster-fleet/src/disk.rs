@@ -3,7 +3,8 @@
 use muster_core::action::ActionType;
 use muster_core::file::FileStatus;
 use muster_store::{
-    ActionWrite, AgentWrite, EnrollmentKeyWrite, FileWrite, IdentityWrite, OutputWrite, PolicyWrite, Write,
+    ActionWrite, AgentWrite, EnrollmentKeyWrite, FileWrite, IdentityWrite, NetworkObjectWrite, OutputWrite,
+    PolicyWrite, Write,
 };
 
 /// The store's disk. Called on async threads, so no method may block for long.
@@ -33,6 +34,7 @@ pub(crate) fn is_relief(writes: &[Write]) -> bool {
             | Write::Agent(AgentWrite::Delete { .. })
             | Write::Policy(PolicyWrite::Delete { .. })
             | Write::Output(OutputWrite::Delete { .. })
+            | Write::NetworkObject(NetworkObjectWrite::Delete { .. })
             | Write::Action(ActionWrite::Finish { .. }) => true,
             Write::Agent(AgentWrite::Update { before, after }) => {
                 !before.credentials.is_empty() && after.credentials.is_empty()

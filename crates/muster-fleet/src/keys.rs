@@ -1,5 +1,6 @@
 //! The service of enrollment keys: create, list, reveal, revoke, delete, replace.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use muster_core::Entropy;
@@ -167,6 +168,24 @@ impl EnrollmentKeys {
         // The commit comes before the response: if it fails, the token is not revealed.
         self.store.commit(key.grant(), vec![line]).await?;
         Ok((key.into_inner(), Some(token)))
+    }
+
+    /// Returns the tokens of the retrievable ones among these keys, as far as the grant reaches; an audit event for each.
+    pub async fn reveal_listed(
+        &self,
+        grant: &Grant<EnrollmentReveal>,
+        keys: &[EnrollmentKey],
+    ) -> Result<BTreeMap<EnrollmentKeyId, String>, Error> {
+        let (seen, now) = (self.store.seen_by(grant), self.clock.now());
+        let (mut tokens, mut lines) = (BTreeMap::new(), Vec::new());
+        for key in keys.iter().filter(|key| !grant.is_dry_run() && seen.has_enrollment_key(key)) {
+            let Some(sealed) = &key.sealed_token else { continue };
+            tokens.insert(key.id.clone(), self.secrets.open_token(&key.id, sealed)?);
+            lines.push(audit_line(grant.origin(), now, "enrollment_key.reveal", subject(&key.id), json!({})));
+        }
+        // The commit comes before the response: if it fails, nothing is revealed.
+        self.store.commit(grant, lines).await?;
+        Ok(tokens)
     }
 
     /// Revokes a key: it can't be used from now on. Agents that enrolled with it are not affected.

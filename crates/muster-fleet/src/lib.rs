@@ -32,6 +32,7 @@ pub mod keys;
 mod members;
 pub mod membership;
 pub mod moment;
+pub mod network_objects;
 pub mod nodes;
 mod observation;
 mod offered_files;
@@ -48,17 +49,20 @@ pub mod registry;
 pub mod respond;
 pub mod rollouts;
 pub mod scope;
+mod sealed_fields;
 pub mod secrets;
 pub mod selection;
 pub mod server_status;
 mod shutdown;
 mod sign;
+pub mod space_settings;
 pub mod status_timer;
 pub mod system;
 pub mod tags;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod throttle;
+pub mod uninstall_tokens;
 mod update;
 pub mod upload_limits;
 pub mod upload_views;
@@ -99,6 +103,7 @@ use self::identity::tokens::Tokens;
 use self::identity::users::Users;
 use self::keys::EnrollmentKeys;
 use self::members::Members;
+use self::network_objects::{DownloadSources, NetworkObjects, Proxies, ServerHosts};
 use self::nodes::Nodes;
 use self::output_keys::OutputKeys;
 use self::output_keys::issuer::KeyIssuer;
@@ -110,7 +115,9 @@ use self::respond::Responses;
 use self::rollouts::Rollouts;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
+use self::space_settings::Settings;
 use self::status_timer::Statuses;
+use self::uninstall_tokens::UninstallTokens;
 use self::urls::{OwnUrls, ServerUrls};
 use self::watched_store::WatchedStore;
 use self::wiring::Wiring;
@@ -186,6 +193,11 @@ pub struct Fleet {
     enrollment_keys: EnrollmentKeys,
     policies: Arc<Policies>,
     outputs: Outputs,
+    server_hosts: NetworkObjects<ServerHosts>,
+    proxies: NetworkObjects<Proxies>,
+    download_sources: NetworkObjects<DownloadSources>,
+    uninstall_tokens: UninstallTokens,
+    space_settings: Settings,
     rollouts: Arc<Rollouts>,
     responses: Responses,
     output_keys: Arc<OutputKeys>,
@@ -257,6 +269,11 @@ impl Fleet {
             enrollment_keys: wiring.enrollment_keys(),
             outputs: wiring.outputs(&policies),
             rollouts: Arc::new(wiring.rollouts(&policies, &actions)),
+            server_hosts: wiring.network_objects(&policies),
+            proxies: wiring.network_objects(&policies),
+            download_sources: wiring.network_objects(&policies),
+            uninstall_tokens: wiring.uninstall_tokens(),
+            space_settings: wiring.space_settings(),
             responses: wiring.responses(&actions, &policies),
             output_keys,
             files: wiring.files(),
@@ -312,6 +329,31 @@ impl Fleet {
     /// Outputs.
     pub fn outputs(&self) -> &Outputs {
         &self.outputs
+    }
+
+    /// Fleet Server hosts.
+    pub fn server_hosts(&self) -> &NetworkObjects<ServerHosts> {
+        &self.server_hosts
+    }
+
+    /// Proxies.
+    pub fn proxies(&self) -> &NetworkObjects<Proxies> {
+        &self.proxies
+    }
+
+    /// Download sources.
+    pub fn download_sources(&self) -> &NetworkObjects<DownloadSources> {
+        &self.download_sources
+    }
+
+    /// Settings of spaces.
+    pub fn space_settings(&self) -> &Settings {
+        &self.space_settings
+    }
+
+    /// Uninstall tokens.
+    pub fn uninstall_tokens(&self) -> &UninstallTokens {
+        &self.uninstall_tokens
     }
 
     /// Staged rollouts.

@@ -13,21 +13,25 @@ use muster_core::id::{OutputId, SecretId};
 use muster_core::output::Output;
 use muster_core::policy::Policy;
 use muster_core::policy::check::check_record;
-use muster_core::policy::problem::nearest;
-use muster_core::time::Clock;
-use muster_core::{Entropy, Error};
+use muster_core::time::{Clock, Timestamp};
+use muster_core::{Entropy, Error, ErrorKind};
 use muster_store::{OutputWrite, Precondition, SecretWrite, StoreError, Write};
 use serde_json::{Map, Value, json};
 
 use super::audit::audit_line;
 use super::authority::Authorized;
+use super::network_objects::check_proxy;
 use super::output_yaml;
-use super::policies::{Policies, Turn};
+use super::policies::{Deleted, Policies, Turn};
+use super::scope::Scoped;
+use super::sealed_fields::SealedFields;
 use super::secrets::SealedSecrets;
 use super::watched_store::WatchedStore;
 
-/// Paths of an output's secrets, both below `secrets` and below the output itself.
-const SECRET_FIELDS: [&str; 4] = ["kibana_api_key", "password", "service_token", "ssl.key"];
+/// An output's secrets.
+const SECRETS: SealedFields = SealedFields::new(&["kibana_api_key", "password", "service_token", "ssl.key"]);
+/// Fields by which policies refer to an output.
+const POLICY_FIELDS: &[&str] = &["data_output_id", "monitoring_output_id"];
 
 /// A new output or a change of one. Absent fields stay as they are.
 #[derive(Clone, Default)]
@@ -117,35 +121,59 @@ impl Outputs {
         self.policies.in_turn(update).await
     }
 
-    /// Deletes an output; a conflict for a default output, and while a policy uses it.
+    /// Deletes an output. Policies that name it in `data_output_id` or `monitoring_output_id` use the default instead; a
+    /// conflict if a policy uses it in its `config`, or needs it. A default output cannot be deleted.
     pub async fn delete(&self, output: &Authorized<Output, OutputsWrite>) -> Result<Output, Error> {
         self.policies.in_turn(move |turn| async move { self.delete_in(&turn, output).await }).await
     }
 
     async fn delete_in(&self, turn: &Turn, output: &Authorized<Output, OutputsWrite>) -> Result<Output, Error> {
-        let grant = output.grant();
+        let (grant, now) = (output.grant(), self.clock.now());
+        let seen = self.store.seen_by(grant);
         let output = self.current(output).await?;
         if output.is_default || output.is_default_monitoring {
             let message = format!("{:?} is the default output", output.name);
-            return Err(Error::conflict("output_is_default", message).remedy("make another output the default first"));
+            return Err(Error::new(ErrorKind::Invalid, "output_is_default", message)
+                .remedy("make another output the default first"));
         }
-        // In the same turn, so that no policy starts to use the output between this check and the commit.
-        let users = self.policies.output_users(self.store.seen_by(grant)).await?;
-        if let Some(users) = users.get(&output.id) {
-            return Err(
-                Error::conflict("output_in_use", in_use(&output, users)).remedy("assign another output to them first")
-            );
-        }
-        let now = self.clock.now();
         let mut writes = vec![
             turn.write(),
             Write::Output(OutputWrite::Delete { id: output.id.clone() }),
             Write::Changed(Change::Output(output.id.clone())),
             audit_line(grant.origin(), now, "output.delete", subject(&output), json!({"name": output.name})),
         ];
+        // In the same turn, so that no policy starts to use the output between this check and the commit.
+        writes.extend(self.without(grant, seen, &output, now).await?);
         writes.extend(secret_ids(&output.fields).into_iter().map(|id| Write::Secret(SecretWrite::Delete { id })));
         self.store.commit(grant, writes).await.map_err(refused)?;
         Ok(output)
+    }
+
+    /// Returns the writes of the revisions of policies without an output.
+    async fn without(
+        &self,
+        grant: &Grant<OutputsWrite>,
+        seen: Scoped<'_>,
+        output: &Output,
+        now: Timestamp,
+    ) -> Result<Vec<Write>, Error> {
+        let deleted = Deleted { fields: POLICY_FIELDS, id: output.id.as_str() };
+        let in_use = |reason: String| {
+            let message = format!("the output {:?} is used by {reason}", output.name);
+            Error::conflict("output_in_use", message).remedy("assign another output to them first")
+        };
+        let users = self.policies.users_despite(seen, &output.id, deleted).await?;
+        if !users.is_empty() {
+            return Err(in_use(listed(&users)));
+        }
+        let mut shared = seen.shared().await?;
+        shared.outputs.retain(|other| other.id != output.id);
+        let revised = self.policies.revise_all(grant.origin(), seen, shared, Some(deleted), now).await;
+        revised.map_err(|error| match error.kind {
+            // A policy that has no default output to fall back to.
+            ErrorKind::Invalid => in_use(format!("a policy that needs it: {}", error.message)).caused_by(error),
+            _ => error,
+        })
     }
 
     /// Returns all outputs by name; their secrets are `{"id": …}`.
@@ -167,9 +195,11 @@ impl Outputs {
         draft: OutputDraft,
         action: &str,
     ) -> Result<Output, Error> {
-        let now = self.clock.now();
+        let (now, seen) = (self.clock.now(), self.store.seen_by(grant));
+        let shared = seen.shared().await?;
         let (mut after, mut writes) = self.apply_output_draft(&before, draft).await?;
         check_record(&after).into_result()?;
+        check_proxy(&after.fields, &shared)?;
         if after == before {
             return Ok(before);
         }
@@ -185,11 +215,10 @@ impl Outputs {
             subject(&after),
             json!({"name": after.name, "type": after.kind}),
         ));
-        let seen = self.store.seen_by(grant);
-        let outputs = with(seen.outputs().await?, &after);
+        let shared = shared.with_output(&after);
         // The revisions are in the same commit: an output can't change without the policies that use it. If one of them
         // no longer compiles, the whole change is rejected.
-        writes.extend(self.policies.revise_all(grant.origin(), seen, outputs, now).await?);
+        writes.extend(self.policies.revise_all(grant.origin(), seen, shared, None, now).await?);
         let kept = secret_ids(&after.fields);
         let gone = secret_ids(&before.fields).into_iter().filter(|id| !kept.contains(id));
         writes.extend(gone.map(|id| Write::Secret(SecretWrite::Delete { id })));
@@ -206,134 +235,22 @@ impl Outputs {
         let mut fields = after.fields.as_object().cloned().unwrap_or_default();
         let known = fields.remove("secrets").unwrap_or_default();
         fields.extend(draft.fields);
-        let mut writes = self.seal_output_secrets(&mut fields, &known).await?;
+        let mut writes = SECRETS.seal(&self.secrets, &mut fields, &known).await?;
         writes.extend(self.seal_output_yaml(&mut fields, &before.fields).await?);
         fields.retain(|_, value| !value.is_null());
         after.fields = Value::Object(fields);
         Ok((after, writes))
     }
-
-    /// Seals the plain secrets. Requests may have them below `secrets` or in their own fields; they are stored below
-    /// `secrets` only.
-    async fn seal_output_secrets(&self, fields: &mut Map<String, Value>, known: &Value) -> Result<Vec<Write>, Error> {
-        let given = fields.remove("secrets").unwrap_or_default();
-        refuse_unknown(&given, "")?;
-        let (mut secrets, mut writes) = (Value::Object(Map::new()), Vec::new());
-        for path in SECRET_FIELDS {
-            let in_place = take_text(fields, path);
-            let kept = at(known, path).filter(|entry| !entry.is_null());
-            let entry = match (at(&given, path), in_place) {
-                (Some(Value::String(text)), _) => self.seal_unless_same(path, text, kept, &mut writes).await?,
-                (None, Some(text)) => self.seal_unless_same(path, &text, kept, &mut writes).await?,
-                (Some(Value::Null), _) => continue,
-                // Only the reference that is stored: any other could name a secret of somebody else.
-                (Some(entry), _) if Some(entry) == kept => entry.clone(),
-                (Some(_), _) => {
-                    let reason = "set it in plain text, or omit it to keep the current value";
-                    return Err(Error::invalid(format!("secrets.{path}"), reason));
-                }
-                (None, None) => match kept {
-                    Some(kept) => kept.clone(),
-                    None => continue,
-                },
-            };
-            put(&mut secrets, path, entry);
-        }
-        if secrets.as_object().is_some_and(|secrets| !secrets.is_empty()) {
-            fields.insert("secrets".into(), secrets);
-        }
-        Ok(writes)
-    }
-
-    // Sealing an equal value again would give it a new id, and revise every policy that uses the output.
-    async fn seal_unless_same(
-        &self,
-        path: &str,
-        text: &str,
-        kept: Option<&Value>,
-        writes: &mut Vec<Write>,
-    ) -> Result<Value, Error> {
-        if let Some(id) = kept.and_then(|kept| kept["id"].as_str()).map(SecretId::trusted) {
-            let opened = self.secrets.open(std::slice::from_ref(&id)).await?;
-            if opened.get(&id).is_some_and(|value| value.as_str() == text) {
-                return Ok(json!({"id": id}));
-            }
-        }
-        let (id, write) = self.secrets.seal(&format!("secrets.{path}"), text)?;
-        writes.push(write);
-        Ok(json!({"id": id}))
-    }
-}
-
-/// Returns the outputs as they will be after the commit of `changed`. The policies must be compiled against these.
-fn with(outputs: Vec<Output>, changed: &Output) -> Vec<Output> {
-    let mut outputs: Vec<Output> = outputs.into_iter().filter(|output| output.id != changed.id).collect();
-    for output in &mut outputs {
-        output.is_default &= !changed.is_default;
-        output.is_default_monitoring &= !changed.is_default_monitoring;
-    }
-    outputs.push(changed.clone());
-    outputs
-}
-
-/// Returns the value at a dotted path.
-fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.').try_fold(value, |value, step| value.get(step))
-}
-
-fn put(value: &mut Value, path: &str, entry: Value) {
-    let slot = path.split('.').fold(value, |value, step| {
-        if !value.is_object() {
-            *value = Value::Object(Map::new());
-        }
-        &mut value[step]
-    });
-    *slot = entry;
-}
-
-/// Removes and returns the string at a dotted path, together with objects that become empty.
-fn take_text(fields: &mut Map<String, Value>, path: &str) -> Option<String> {
-    let Some((outer, inner)) = path.split_once('.') else {
-        let text = fields.get(path)?.as_str()?.to_owned();
-        fields.remove(path);
-        return Some(text).filter(|text| !text.is_empty());
-    };
-    let Some(Value::Object(nested)) = fields.get_mut(outer) else { return None };
-    let text = take_text(nested, inner);
-    if nested.is_empty() {
-        fields.remove(outer);
-    }
-    text
-}
-
-/// Rejects unknown names below `secrets`. Ignoring a misspelled one would leave the output without its password.
-fn refuse_unknown(given: &Value, path: &str) -> Result<(), Error> {
-    for (name, entry) in given.as_object().into_iter().flatten() {
-        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        if SECRET_FIELDS.contains(&path.as_str()) {
-            continue;
-        }
-        if SECRET_FIELDS.iter().any(|known| known.starts_with(&format!("{path}."))) && entry.is_object() {
-            refuse_unknown(entry, &path)?;
-            continue;
-        }
-        let near = nearest(&path, &SECRET_FIELDS).map(|near| format!("did you mean `{near}`?"));
-        let remedy = near.unwrap_or_else(|| format!("known: {}", SECRET_FIELDS.join(", ")));
-        return Err(Error::invalid(format!("secrets.{path}"), "unknown secret of an output").remedy(remedy));
-    }
-    Ok(())
 }
 
 fn secret_ids(fields: &Value) -> BTreeSet<SecretId> {
-    let ids = SECRET_FIELDS.iter().filter_map(|path| at(&fields["secrets"], path)?.get("id")?.as_str());
-    ids.map(SecretId::trusted).chain(output_yaml::secret_ids(fields)).collect()
+    SECRETS.ids(fields).into_iter().chain(output_yaml::secret_ids(fields)).collect()
 }
 
-fn in_use(output: &Output, users: &[Policy]) -> String {
+fn listed(users: &[Policy]) -> String {
     let names: Vec<String> = users.iter().take(10).map(|policy| format!("{:?}", policy.name)).collect();
-    let more =
-        if users.len() > names.len() { format!(" and {} more", users.len() - names.len()) } else { String::new() };
-    format!("the output {:?} is used by {}{more}", output.name, names.join(", "))
+    let more = users.len() - names.len();
+    if more > 0 { format!("{} and {more} more", names.join(", ")) } else { names.join(", ") }
 }
 
 fn subject(output: &Output) -> String {

@@ -56,17 +56,25 @@ use muster_core::authorization::{Scope, Selector};
 use muster_core::credential::Credential;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{DeliverableFile, Upload};
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, OutputId, PolicyId, RolloutId, SpaceId};
+use muster_core::id::{
+    ActionId, AgentId, EnrollmentKeyId, FileId, NetworkObjectId, OutputId, PolicyId, RolloutId, SpaceId,
+    UninstallTokenId,
+};
+use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared};
 use muster_core::output::Output;
 use muster_core::output_key::{KeyCounts, OutputCluster, OutputKey};
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::rollout::{Place, Rollout, Subject};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
+use muster_core::uninstall_token::UninstallToken;
 use muster_store::query::{
-    ActionFilter, ActionScope, AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable,
+    ActionFilter, ActionScope, AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, ListedToken, Page,
+    Readable, TokenSearch,
 };
 use muster_store::{Resources, StoreError};
+
+use super::space_settings;
 
 /// Keys of one policy that a caller with a limited scope sees.
 const MOST_KEYS: u32 = 1_000;
@@ -416,8 +424,55 @@ impl Scoped<'_> {
 
     /// Returns true if an output in any space has the id: a new one needs to know, since ids are unique across spaces.
     pub async fn is_output_id_taken(&self, id: &OutputId) -> Result<bool, StoreError> {
-        // The only read of this view across spaces; it reveals no more than the conflict of the insert would.
+        // This and the one below are the only reads of this view across spaces; it reveals no more than the conflict of the insert would.
         Ok(self.store.output(id).await?.is_some())
+    }
+
+    /// Returns a Fleet Server host, a proxy or a download source.
+    pub async fn network_object(
+        &self,
+        kind: NetworkObjectKind,
+        id: &NetworkObjectId,
+    ) -> Result<Option<NetworkObject>, StoreError> {
+        let found = self.store.network_object(kind, id).await?;
+        Ok(found.filter(|object| self.holds(&object.space)))
+    }
+
+    /// Returns all network objects by kind and name.
+    pub async fn network_objects(&self) -> Result<Vec<NetworkObject>, StoreError> {
+        self.store.network_objects(self.space).await
+    }
+
+    /// Returns the objects that policies may refer to.
+    pub async fn shared(&self) -> Result<Shared, StoreError> {
+        Ok(Shared { outputs: self.outputs().await?, network: self.network_objects().await? })
+    }
+
+    /// Returns true if an object of the kind in any space has the id: a new one needs to know.
+    pub async fn is_network_object_id_taken(
+        &self,
+        kind: NetworkObjectKind,
+        id: &NetworkObjectId,
+    ) -> Result<bool, StoreError> {
+        Ok(self.store.network_object(kind, id).await?.is_some())
+    }
+
+    /// Returns the stored settings of the space.
+    pub async fn space_settings(&self) -> Result<Option<String>, StoreError> {
+        self.store.setting(&space_settings::setting_name(self.space)).await
+    }
+
+    /// Returns an uninstall token.
+    pub async fn uninstall_token(&self, id: &UninstallTokenId) -> Result<Option<UninstallToken>, StoreError> {
+        let found = self.store.uninstall_token(id).await?;
+        Ok(found.filter(|token| self.holds(&token.space) && self.scope.has_policy(&token.policy_id)))
+    }
+
+    /// Returns the newest uninstall token of each policy that matches, newest first.
+    pub async fn uninstall_tokens(&self, search: &TokenSearch) -> Result<Vec<ListedToken>, StoreError> {
+        let mut found = self.store.uninstall_tokens(self.space, search).await?;
+        found.retain(|token| self.scope.has_policy(&token.policy_id));
+        Ok(found)
     }
 
     /// Returns an enrollment key.
@@ -455,6 +510,11 @@ impl Scoped<'_> {
         items.retain(|key| (key.created_at, &key.id) < after);
         items.truncate(limit as usize);
         Ok(Readable { items, unreadable: 0 })
+    }
+
+    /// Returns whether a key that was read in another view belongs to this one, too.
+    pub fn has_enrollment_key(&self, key: &EnrollmentKey) -> bool {
+        self.holds(&key.space) && self.has_key(key)
     }
 
     fn has_key(&self, key: &EnrollmentKey) -> bool {

@@ -6,7 +6,7 @@ use muster_core::Error;
 use muster_core::credential::ApiKey;
 use muster_core::entropy::{Entropy, random_uuid};
 use muster_core::error_chain::SharedError;
-use muster_core::id::{EnrollmentKeyId, SecretId};
+use muster_core::id::{EnrollmentKeyId, SecretId, UninstallTokenId};
 use muster_core::seal::{Place, Sealer};
 use muster_core::secret_refs::Secrets;
 use muster_store::{Resources, SecretWrite, Write};
@@ -58,6 +58,20 @@ impl SealedSecrets {
     pub(crate) fn seal_token(&self, id: &EnrollmentKeyId, key: &ApiKey) -> Result<Vec<u8>, Error> {
         let sealed = self.sealer.seal(Place::enrollment_token(id), key.token().as_bytes(), &*self.entropy);
         sealed.map_err(|error| Error::internal(SharedError::during("sealing a token", error)))
+    }
+
+    /// Seals the text of an uninstall token.
+    pub(crate) fn seal_uninstall_token(&self, id: &UninstallTokenId, text: &str) -> Result<Vec<u8>, Error> {
+        let sealed = self.sealer.seal(Place::uninstall_token(id), text.as_bytes(), &*self.entropy);
+        sealed.map_err(|error| Error::internal(SharedError::during("sealing an uninstall token", error)))
+    }
+
+    /// Opens an uninstall token.
+    pub(crate) fn open_uninstall_token(&self, id: &UninstallTokenId, sealed: &[u8]) -> Result<String, Error> {
+        let text = self.sealer.open(Place::uninstall_token(id), sealed);
+        let text =
+            text.map_err(|error| Error::internal(SharedError::during(format!("uninstall token {id}"), error)))?;
+        String::from_utf8(text.to_vec()).map_err(|_| Error::internal("a sealed uninstall token is not text"))
     }
 
     /// Opens the token of an enrollment key.

@@ -28,6 +28,7 @@ use super::identity::tokens::Tokens;
 use super::identity::users::Users;
 use super::keys::EnrollmentKeys;
 use super::members::Members;
+use super::network_objects::{NetworkFamily, NetworkObjects};
 use super::nodes::Nodes;
 use super::output_keys::issuer::KeyIssuer;
 use super::output_keys::{OutputKeyParts, OutputKeys};
@@ -41,7 +42,9 @@ use super::rollouts::Rollouts;
 use super::secrets::SealedSecrets;
 use super::server_status::ServerStatus;
 use super::shutdown::Shutdown;
+use super::space_settings::Settings;
 use super::status_timer::Statuses;
+use super::uninstall_tokens::UninstallTokens;
 use super::urls::ServerUrls;
 use super::watched_store::WatchedStore;
 use super::{FleetParts, FleetSettings};
@@ -194,6 +197,18 @@ impl Wiring {
 
     pub(crate) fn outputs(&self, policies: &Arc<Policies>) -> Outputs {
         Outputs::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(policies))
+    }
+
+    pub(crate) fn network_objects<F: NetworkFamily>(&self, policies: &Arc<Policies>) -> NetworkObjects<F> {
+        NetworkObjects::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(policies))
+    }
+
+    pub(crate) fn space_settings(&self) -> Settings {
+        Settings::new(self.store(), self.clock())
+    }
+
+    pub(crate) fn uninstall_tokens(&self) -> UninstallTokens {
+        UninstallTokens::new(self.store(), self.clock(), self.secrets())
     }
 
     pub(crate) fn responses(&self, actions: &Arc<Actions>, policies: &Arc<Policies>) -> Responses {

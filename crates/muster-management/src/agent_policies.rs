@@ -8,7 +8,7 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
 use muster_core::authorization::{Grant, OpContext, PoliciesRead};
-use muster_core::policy::Policy;
+use muster_core::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
 use muster_protocol::management::agent_policy::{
     AgentPolicy, AppliedPolicy, ApplyPolicy, BulkGet, CopyAgentPolicy, DeleteAgentPolicy, DeletedAgentPolicy, Diff,
     ListAgentPolicies, Revision, RevisionDetails, Rollback, SaveAgentPolicy,
@@ -69,16 +69,6 @@ static TABLE: Table<Policy> = Table {
     text: &["name", "description"],
 };
 
-/// Filters policies by a query. Text that is not a valid query is searched for in name and description (MG24).
-async fn matching(kuery: &str, all: Vec<Policy>) -> Vec<Policy> {
-    let wanted = kuery.trim().to_lowercase();
-    // The search box of Kibana sends what people type, which is usually a part of a name and not a query.
-    select(&TABLE, kuery, all.clone()).await.unwrap_or_else(|_| {
-        let has = |text: &str| text.to_lowercase().contains(&wanted);
-        all.into_iter().filter(|policy| has(&policy.name) || has(&policy.description)).collect()
-    })
-}
-
 async fn list(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
@@ -130,20 +120,33 @@ async fn every_match(fleet: &Fleet, grant: &Grant<PoliciesRead>, kuery: &str) ->
     let mut found = Vec::new();
     let Listed { items: mut batch, mut unreadable, .. } =
         fleet.policies().list(grant, Page { offset: 0, limit: cursor::BATCH }).await?;
+    // Reports an unknown field even if there are no policies to evaluate the query on.
+    select(&TABLE, kuery, Vec::new()).await?;
     while let Some(last) = batch.last().map(|policy| policy.name.clone()) {
-        found.append(&mut matching(kuery, batch).await);
+        found.append(&mut select(&TABLE, kuery, batch).await?);
         let next = fleet.policies().list_after(grant, &last, cursor::BATCH).await?;
         (batch, unreadable) = (next.items, unreadable + next.unreadable);
     }
     Ok(Readable { items: found, unreadable })
 }
 
+#[derive(Deserialize)]
+struct CreateQuery {
+    sys_monitoring: Option<bool>,
+}
+
 async fn create(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
+    Query(query): Query<CreateQuery>,
     Query(dry_run): Query<DryRun>,
     Body(body): Body<SaveAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
+    if query.sys_monitoring == Some(true) {
+        // Ignoring it would leave agents that collect nothing, unnoticed.
+        let reason = "needs the integration package `system`, and no package is installed";
+        return Err(Error::invalid("sys_monitoring", reason).remedy("configure the inputs in `config`").into());
+    }
     let made = fleet.policies().create(&dry_run.of(context).grant()?, draft(body)?).await?;
     Ok(item(saved(made, &AgentCounts::default())))
 }
@@ -210,6 +213,8 @@ async fn update(
     let context = dry_run.of(context);
     let before = fleet.policies().find(&context, &id).await?;
     let mut wanted = draft(body)?;
+    // The only field that an update resets if it is left out (MG §13).
+    wanted.inactivity_timeout.get_or_insert(DEFAULT_INACTIVITY_TIMEOUT.as_secs().cast_signed());
     // From `If-Match`: the update fails if someone else changed the policy since it was read.
     wanted.expected.version = version;
     let changed = fleet.policies().update(&before, wanted).await?;

@@ -8,6 +8,9 @@ use muster_store::query::Listed;
 use super::error::ApiResult;
 use super::query::Paging;
 
+/// `perPage` of lists that are never paged.
+const UNPAGED: u32 = 10_000;
+
 /// A JSON response, or an error.
 pub type Answer<T> = ApiResult<Json<T>>;
 
@@ -19,6 +22,12 @@ pub fn item<T>(item: T) -> Json<Item<T>> {
 /// Creates `{items}`: a complete list.
 pub fn whole<T>(items: Vec<T>) -> Json<Whole<T>> {
     Json(Whole { items })
+}
+
+/// Creates a list that is never paged, in the format of a page (MG §13).
+pub fn every<T>(items: Vec<T>) -> Json<Items<T>> {
+    let total = items.len() as u64;
+    Json(Items { items, total, unreadable: 0, page: 1, per_page: UNPAGED, next_search_after: None })
 }
 
 /// Creates a page of a list.

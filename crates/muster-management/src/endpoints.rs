@@ -16,7 +16,7 @@ use muster_core::authorization::{OpContext, PrivilegeName};
 use super::error::{ApiError, http_error};
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, audit, bulk_routes, enrollment_keys, files,
-    identity, nodes, outputs, refused, respond, rollouts,
+    identity, network_objects, nodes, outputs, packages, refused, respond, rollouts, settings, setup, uninstall_tokens,
 };
 use muster_fleet::Fleet;
 
@@ -109,6 +109,11 @@ pub fn all() -> Vec<Endpoint> {
         files::endpoints(),
         agent_policies::endpoints(),
         outputs::endpoints(),
+        network_objects::endpoints(),
+        uninstall_tokens::endpoints(),
+        packages::endpoints(),
+        settings::endpoints(),
+        setup::endpoints(),
         rollouts::endpoints(),
         respond::endpoints(),
         refused::endpoints(),

@@ -1,13 +1,14 @@
 //! `/enrollment_api_keys` (MG §1.6) and its older alias with hyphens.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use muster_core::Error;
-use muster_core::authorization::{EnrollmentRead, Grant};
+use muster_core::authorization::{EnrollmentRead, EnrollmentReveal, Grant, OpContext};
 use muster_core::enrollment_key::EnrollmentKey as Record;
 use muster_core::id::{EnrollmentKeyId, PolicyId};
+use muster_core::{Error, ErrorKind};
 use muster_protocol::management::Item;
 use muster_protocol::management::enrollment_key::{
     CreateEnrollmentKey, CreatedEnrollmentKey, Deleted, EnrollmentKey, EnrollmentKeys, ListEnrollmentKeys,
@@ -78,12 +79,34 @@ async fn list(
     let next =
         found.items.last().filter(|_| is_full).map(|last| json!([last.created_at.as_micros(), last.id]).to_string());
     let now = fleet.now();
-    let items: Vec<EnrollmentKey> = found.items.into_iter().map(|key| convert::key(key, None, now)).collect();
+    let mut tokens = tokens(&fleet, &context, query.omit_tokens, &found.items).await?;
+    let row = |key: Record| {
+        let token = tokens.remove(&key.id);
+        convert::key(key, token, now)
+    };
+    let items: Vec<EnrollmentKey> = found.items.into_iter().map(row).collect();
     // The deprecated twin of `items`, which older clients read (MG61).
     let list = items.clone();
     let Paging { page, per_page, .. } = paging;
     let (total, unreadable) = (found.total, found.unreadable);
     Ok(Json(EnrollmentKeys { items, list, total, unreadable, page, per_page, next_search_after: next }))
+}
+
+/// Returns the tokens that the rows of a list contain: Terraform reads them from there (MG §13.5).
+async fn tokens(
+    fleet: &Fleet,
+    context: &OpContext,
+    omit: Option<bool>,
+    keys: &[Record],
+) -> Result<BTreeMap<EnrollmentKeyId, String>, Error> {
+    let Some(grant) = context.grant::<EnrollmentReveal>().ok().filter(|_| omit != Some(true)) else {
+        return Ok(BTreeMap::new());
+    };
+    match fleet.enrollment_keys().reveal_listed(&grant, keys).await {
+        // A read-only store can't record that tokens are shown, but the list itself is available.
+        Err(error) if error.kind == ErrorKind::Unavailable => Ok(BTreeMap::new()),
+        tokens => tokens,
+    }
 }
 
 /// Reads all matching keys in batches.

@@ -26,8 +26,11 @@ mod files;
 mod identity;
 pub mod kql;
 pub mod multipart;
+mod network_objects;
 mod nodes;
+mod object_fields;
 mod outputs;
+mod packages;
 mod policy_convert;
 mod query;
 mod refused;
@@ -35,6 +38,9 @@ mod respond;
 mod rollouts;
 mod selector;
 pub mod server_status;
+mod settings;
+mod setup;
+mod uninstall_tokens;
 
 use std::sync::Arc;
 

@@ -10,15 +10,14 @@ use muster_core::output::Output as Record;
 use muster_core::output_key::KeyCounts;
 use muster_protocol::management::output::{DeletedId, Output, OutputHealth, OutputKeyCounts};
 use muster_protocol::management::{Item, Items};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::answer::{Answer, item, page};
+use super::answer::{Answer, every, item};
 use super::body::Body;
 use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
-use super::query::{Paging, Query};
+use super::object_fields::{flag, given, reference, text};
 use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 use muster_fleet::outputs::OutputDraft;
@@ -58,8 +57,9 @@ fn draft(mut fields: Map<String, Value>) -> Result<OutputDraft, Error> {
     for read_only in ["created_at", "updated_at"] {
         fields.remove(read_only);
     }
+    reference(&mut fields, "proxy_id");
     Ok(OutputDraft {
-        id: text(&mut fields, "id")?,
+        id: given(text(&mut fields, "id")?),
         name: text(&mut fields, "name")?,
         kind: text(&mut fields, "type")?,
         is_default: flag(&mut fields, "is_default")?,
@@ -68,39 +68,9 @@ fn draft(mut fields: Map<String, Value>) -> Result<OutputDraft, Error> {
     })
 }
 
-fn text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<String>, Error> {
-    match fields.remove(name) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(Error::invalid(name, "must be a string")),
-    }
-}
-
-fn flag(fields: &mut Map<String, Value>, name: &str) -> Result<Option<bool>, Error> {
-    match fields.remove(name) {
-        None => Ok(None),
-        Some(Value::Bool(flag)) => Ok(Some(flag)),
-        Some(_) => Err(Error::invalid(name, "must be true or false")),
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ListQuery {
-    page: Option<u32>,
-    per_page: Option<u32>,
-}
-
-async fn list(
-    State(fleet): State<Arc<Fleet>>,
-    Caller(context): Caller,
-    Query(query): Query<ListQuery>,
-) -> Answer<Items<Output>> {
-    let paging = Paging::from_one(query.page, query.per_page)?;
+async fn list(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Items<Output>> {
     let all = fleet.outputs().list(&context.grant()?).await?;
-    // There are few outputs, so they are read at once and paged in memory.
-    let total = all.len() as u64;
-    Ok(page(paging.cut(all).into_iter().map(output).collect(), total, &paging))
+    Ok(every(all.into_iter().map(output).collect()))
 }
 
 async fn create(

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::convert::time;
 use super::error::diagnostics;
+use super::object_fields::given;
 use super::rollouts;
 use muster_fleet::policies::apply::{Application, Applied};
 use muster_fleet::policies::{Expected, PolicyDraft, SavedPolicy, version_token};
@@ -162,7 +163,7 @@ pub fn draft(body: SaveAgentPolicy) -> Result<PolicyDraft, Error> {
     }
     let secrets = body.secrets.unwrap_or_default();
     Ok(PolicyDraft {
-        id: body.id,
+        id: given(body.id),
         name: Some(body.name),
         namespace: body.namespace,
         description: body.description,

@@ -237,6 +237,34 @@ CREATE TABLE outputs (
     UNIQUE (space, name)
 ) STRICT;
 
+-- Fleet Server hosts, proxies and download sources, which policies refer to.
+CREATE TABLE network_objects (
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    space TEXT NOT NULL,
+    name TEXT NOT NULL,
+    is_default INTEGER NOT NULL,
+    fields TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (kind, id),
+    UNIQUE (space, kind, name)
+) STRICT;
+
+-- Tokens with which protected agents of a policy can be uninstalled, all since its creation. They outlive the policy.
+CREATE TABLE uninstall_tokens (
+    id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    policy_id TEXT NOT NULL,
+    -- Of the policy, while there is one: 1 for the first token, and so on.
+    number INTEGER NOT NULL,
+    hash TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    UNIQUE (policy_id, number)
+) STRICT;
+CREATE INDEX uninstall_tokens_by_space ON uninstall_tokens (space, created_at);
+
 -- Elasticsearch clusters as outputs reach them, with the credential that creates keys (sealed), and why they fail.
 CREATE TABLE output_clusters (
     id TEXT NOT NULL PRIMARY KEY,

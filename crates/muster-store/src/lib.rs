@@ -18,8 +18,9 @@ pub use engine::{Cause, Durability, EngineError, OpenError, Options, SqlStore};
 pub use port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, AuditLink, AuditStore, ChangeStore, Committed, Currency,
     EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, INSTALLATION, IdentityStore,
-    IdentityWrite, LeaseName, LeaseStore, LostNode, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore,
-    NodeWrite, OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition,
-    Resources, RolloutStore, RolloutWrite, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError,
-    UploadLimit, UploadQuota, Write, has_gap,
+    IdentityWrite, LeaseName, LeaseStore, LostNode, NetworkObjectStore, NetworkObjectWrite, NodeEpoch, NodeLease,
+    NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite,
+    PolicyStore, PolicyWrite, Precondition, Resources, RolloutStore, RolloutWrite, SecretStore, SecretWrite,
+    SettingStore, SettingWrite, Store, StoreError, UninstallTokenStore, UninstallTokenWrite, UploadLimit, UploadQuota,
+    Write, has_gap,
 };

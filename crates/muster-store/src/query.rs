@@ -4,13 +4,37 @@ use std::time::Duration;
 
 use muster_core::action::Action;
 use muster_core::agent::{AgentRecord, Family};
-use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, RolloutId, SpaceId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, RolloutId, SpaceId, UninstallTokenId};
 use muster_core::rollout::Place;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_core::version::Version;
 
 use crate::search::Fact;
+
+/// Which uninstall tokens are listed. Parts are compared without case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSearch {
+    /// All.
+    All,
+    /// Of policies whose id contains this.
+    PolicyId(String),
+    /// Of policies whose id or name contains this.
+    PolicyIdOrName(String),
+}
+
+/// Row of a list of uninstall tokens: without the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedToken {
+    /// Its id.
+    pub id: UninstallTokenId,
+    /// The policy.
+    pub policy_id: PolicyId,
+    /// Name of the policy; `None` if it was deleted.
+    pub policy_name: Option<String>,
+    /// Creation time.
+    pub created_at: Timestamp,
+}
 
 /// Filter for agents, which must meet all conditions.
 #[derive(Clone, Debug, Default, PartialEq)]

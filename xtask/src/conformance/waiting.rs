@@ -13,11 +13,9 @@ pub fn reason(number: Number) -> Option<&'static str> {
 const WAITING: &[(List, &str, &[u16])] = &[
     (List::Mg, "log-in with OpenID Connect is not implemented", &[165]),
     (List::Mg, "idempotency keys are not implemented", &[15]),
-    (List::Mg, "setup is not implemented", &[16]),
     (List::Mg, "policies cannot be shared by spaces yet", &[73]),
-    (List::Mg, "uninstall tokens are not implemented", &[79, 80, 81, 82, 83, 84, 85]),
-    (List::Mg, "these fields of policies are not implemented", &[92, 93, 94, 109, 110, 111, 115]),
-    (List::Mg, "Fleet Server hosts, proxies and download sources are not implemented", &[101, 102, 103, 104]),
+    (List::Mg, "integration packages are not implemented", &[109]),
+    (List::Mg, "the rotation of the signing key is not implemented", &[115]),
     (
         List::Mg,
         "automatic upgrades and the removal of unenrolled agents are not implemented",
@@ -25,13 +23,9 @@ const WAITING: &[(List, &str, &[u16])] = &[
     ),
     (List::Mg, "the export of the audit log is not implemented", &[163, 164]),
     (List::Mg, "alerts are not implemented", &[166, 167, 168, 169, 170]),
-    (List::Mg, "not tried with these clients yet", &[172, 173, 174, 175, 176, 177, 178, 179, 180]),
+    (List::Mg, "not tried with these clients yet", &[173, 174, 175, 176, 177, 178, 179, 180]),
     (List::Mg, "there is no page yet", &[181, 182, 183, 184, 185, 186, 187, 188, 189, 190, 191]),
-    (
-        List::Mg,
-        "not tested separately yet",
-        &[14, 21, 22, 34, 44, 50, 56, 71, 74, 90, 95, 96, 108, 112, 116, 117, 130, 157],
-    ),
+    (List::Mg, "not tested separately yet", &[14, 21, 22, 34, 44, 50, 56, 71, 74, 117, 130, 157]),
     (
         List::Ag,
         "not tested separately yet, or not implemented",

@@ -251,7 +251,7 @@ mod tests {
         };
         let sources = policy::compile::Sources {
             policy: &policy,
-            outputs: &[],
+            shared: &muster_core::network_object::Shared::default(),
             external_urls: &[],
             uninstall_token_hash: "",
             previous: None,

@@ -12,7 +12,7 @@ use crate::yaml::{self, Places};
 const KEYS: [&str; 6] = ["name", "description", "namespace", "tags", "settings", "config"];
 
 /// Keys under `settings`: optional fields of the management API with the same names.
-const SETTINGS: [(&str, Setting); 18] = [
+const SETTINGS: [(&str, Setting); 20] = [
     ("is_managed", Setting::Boolean),
     ("is_default", Setting::Boolean),
     ("is_protected", Setting::Boolean),
@@ -26,6 +26,8 @@ const SETTINGS: [(&str, Setting); 18] = [
     ("monitoring_diagnostics", Setting::Other),
     ("data_output_id", Setting::Other),
     ("monitoring_output_id", Setting::Other),
+    ("fleet_server_host_id", Setting::Other),
+    ("download_source_id", Setting::Other),
     ("agent_features", Setting::Other),
     ("advanced_settings", Setting::Other),
     ("global_data_tags", Setting::Other),

@@ -8,7 +8,8 @@ use muster_core::change::Change;
 use muster_core::id::SecretId;
 use muster_core::policy::Policy;
 use muster_core::policy::source::secrets_of;
-use muster_store::query::Page;
+use muster_core::status::Status;
+use muster_store::query::{AgentCondition, AgentFilter, Page};
 use muster_store::{PolicyWrite, Precondition, SecretWrite, StoreError, Write};
 use serde_json::json;
 
@@ -64,9 +65,25 @@ async fn refuse_in_use(seen: Scoped<'_>, policy: &Policy) -> Result<(), Error> {
     if count == 0 {
         return Ok(());
     }
-    let agents = if count == 1 { "1 active agent is".to_owned() } else { format!("{count} active agents are") };
-    let message = format!("{agents} on the policy {:?}, including offline and inactive ones", policy.name);
-    Err(Error::conflict("policy_in_use", message).remedy("reassign or unenroll them first"))
+    let agents = if count == 1 { "1 enrolled agent is".to_owned() } else { format!("{count} enrolled agents are") };
+    let hidden = match inactive(seen, policy).await? {
+        0 => String::new(),
+        inactive => format!(", of which {inactive} inactive"),
+    };
+    let message = format!("{agents} on the policy {:?}{hidden}", policy.name);
+    // Lists hide inactive agents unless they are asked for, so that the policy would seem to have none.
+    let list = format!("/api/fleet/agents?showInactive=true&kuery=policy_id:{}", policy.id);
+    Err(Error::conflict("policy_in_use", message)
+        .remedy(format!("reassign or unenroll them first; they are listed at {list}")))
+}
+
+/// Returns the number of inactive agents on the policy.
+async fn inactive(seen: Scoped<'_>, policy: &Policy) -> Result<u64, Error> {
+    let filter = AgentFilter::all([
+        AgentCondition::Policies(vec![policy.id.clone()]),
+        AgentCondition::Statuses(vec![Status::Inactive]),
+    ]);
+    Ok(seen.agent_counts(&filter).await?.into_iter().map(|(_, count)| count).sum())
 }
 
 /// Returns the secrets that any revision of the policy refers to: older revisions may use ones that the newest does

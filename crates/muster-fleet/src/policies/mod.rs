@@ -1,8 +1,8 @@
 //! The service of policies: create, change, copy, roll back, delete, read, compare.
 //!
 //! Every change of a policy's content is compiled before it is committed, together with its revision, its secrets and
-//! its audit event. Changes of policies and outputs are made one after the other in the whole fleet ([`turn`]), so that
-//! a revision is never compiled from outputs that are about to change.
+//! its audit event. Changes of policies, and of the objects that they refer to, are made one after the other in the
+//! whole fleet ([`turn`]), so that a revision is never compiled from objects that are about to change.
 
 pub mod apply;
 mod delete;
@@ -20,8 +20,6 @@ mod turn;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use muster_core::Entropy;
-use muster_core::Error;
 use muster_core::authorization::{OpContext, Privilege};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::PolicyId;
@@ -29,12 +27,14 @@ use muster_core::policy::Policy;
 use muster_core::policy::problem::Problems;
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
+use muster_core::{Entropy, Error, ErrorKind};
 use muster_store::query::Page;
 use muster_store::{Precondition, StoreError};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use self::output_uses::OutputUses;
+pub(crate) use self::revise::Deleted;
 pub(crate) use self::turn::Turn;
 use super::authority::{Authorized, System};
 use super::force::Force;
@@ -229,9 +229,8 @@ fn next_batch(read: &[Policy]) -> Page {
 fn refuse_managed(policy: &Policy, force: Force) -> Result<(), Error> {
     if policy.is_managed && !force.is_yes() {
         let message = format!("the policy {:?} is managed", policy.name);
-        return Err(
-            Error::conflict("managed_policy", message).remedy("to change it anyway, repeat the request with force")
-        );
+        return Err(Error::new(ErrorKind::Invalid, "managed_policy", message)
+            .remedy("to change it anyway, repeat the request with force"));
     }
     Ok(())
 }

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use muster_core::id::{OutputId, PolicyId};
-use muster_core::output::Output;
+use muster_core::network_object::Shared;
 use muster_core::policy::Policy;
 
-/// The cache. Its entries are valid only for the outputs that they were compiled with.
+/// The cache. Its entries are valid only for the objects that they were compiled with.
 #[derive(Default)]
 pub struct OutputUses(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    outputs: Vec<Output>,
+    shared: Shared,
     /// By policy: the revision, and the outputs it uses.
     policies: HashMap<PolicyId, (i64, Vec<OutputId>)>,
     #[cfg(test)]
@@ -22,18 +22,18 @@ struct Known {
 
 impl OutputUses {
     /// Returns the outputs that the policy uses, if cached.
-    pub(super) fn get(&self, policy: &Policy, outputs: &[Output]) -> Option<Vec<OutputId>> {
+    pub(super) fn get(&self, policy: &Policy, shared: &Shared) -> Option<Vec<OutputId>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (revision, used) = known.policies.get(&policy.id)?;
         // Compared and not invalidated: another node may have changed policies or outputs.
-        (*revision == policy.revision && known.outputs == outputs).then(|| used.clone())
+        (*revision == policy.revision && known.shared == *shared).then(|| used.clone())
     }
 
-    /// Caches the outputs that the policy uses; drops entries that were compiled with other outputs.
-    pub(super) fn insert(&self, policy: &Policy, outputs: &[Output], used: Vec<OutputId>) {
+    /// Caches the outputs that the policy uses; drops entries that were compiled with other objects.
+    pub(super) fn insert(&self, policy: &Policy, shared: &Shared, used: Vec<OutputId>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.outputs != outputs {
-            known.outputs = outputs.to_vec();
+        if known.shared != *shared {
+            known.shared = shared.clone();
             known.policies.clear();
         }
         #[cfg(test)]

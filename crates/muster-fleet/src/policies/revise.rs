@@ -3,29 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use muster_core::Error;
-use muster_core::authorization::Origin;
+use muster_core::authorization::{Origin, UninstallRotate};
 use muster_core::change::Change;
-use muster_core::entropy::random_bytes;
+use muster_core::entropy::random_uuid;
 use muster_core::error_chain::{SharedError, chain};
-use muster_core::id::{OutputId, PolicyId, SecretId, SpaceId};
-use muster_core::output::Output;
+use muster_core::id::{OutputId, PolicyId, SpaceId, UninstallTokenId};
+use muster_core::network_object::Shared;
 use muster_core::policy::compile::{CompileError, Compiled, Sources, compile, is_same};
 use muster_core::policy::source::source_of;
 use muster_core::policy::{Policy, PolicyRevision};
 use muster_core::signing::Signer;
 use muster_core::time::Timestamp;
-use muster_store::{PolicyWrite, Write};
+use muster_core::uninstall_token::{self, UninstallToken};
+use muster_core::{Error, ErrorKind};
+use muster_store::{PolicyWrite, UninstallTokenWrite, Write};
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use super::save::log_warnings;
 use super::{Policies, Turn, all_in, all_policies, refused};
 use crate::audit::audit_line;
-use crate::authority::System;
+use crate::authority::{Authorized, System};
 use crate::scope::Scoped;
 
 /// A compiled revision that is not committed yet.
@@ -36,10 +33,34 @@ pub(super) struct Revision {
     pub writes: Vec<Write>,
 }
 
+/// A deleted object that policies refer to in some of their fields.
+#[derive(Clone, Copy)]
+pub(crate) struct Deleted<'a> {
+    /// The fields.
+    pub fields: &'a [&'a str],
+    /// Its id.
+    pub id: &'a str,
+}
+
+impl Deleted<'_> {
+    /// Returns the policy without references to the object; `None` if it has none.
+    fn removed_from(&self, policy: &Policy) -> Option<Policy> {
+        let refers = |field: &&&str| policy.fields.get(**field).and_then(Value::as_str) == Some(self.id);
+        let referring: Vec<&str> = self.fields.iter().filter(refers).copied().collect();
+        if referring.is_empty() {
+            return None;
+        }
+        let mut edited = policy.clone();
+        let fields = edited.fields.as_object_mut()?;
+        fields.retain(|name, _| !referring.contains(&name.as_str()));
+        Some(edited)
+    }
+}
+
 /// Everything needed to compile one policy on a blocking thread.
 struct Job {
     policy: Policy,
-    outputs: Arc<Vec<Output>>,
+    shared: Arc<Shared>,
     external_urls: Vec<String>,
     uninstall_token_hash: String,
     previous: Option<Value>,
@@ -50,7 +71,7 @@ impl Job {
     fn run(&self) -> Result<Compiled, CompileError> {
         compile(&Sources {
             policy: &self.policy,
-            outputs: &self.outputs,
+            shared: &self.shared,
             external_urls: &self.external_urls,
             uninstall_token_hash: &self.uninstall_token_hash,
             previous: self.previous.as_ref(),
@@ -68,66 +89,134 @@ impl Policies {
         policy: &Policy,
         now: Timestamp,
     ) -> Result<Revision, Error> {
-        let outputs = Arc::new(seen.outputs().await?);
-        let (job, mut writes) = self.job(seen, policy.clone(), outputs).await?;
+        let shared = Arc::new(seen.shared().await?);
+        let (job, mut writes) = self.job(seen, policy.clone(), shared).await?;
         let compiled = off_thread(move || job.run()).await??;
         writes.push(revision_write(origin, policy, compiled.policy.clone(), now));
         Ok(Revision { compiled, writes })
     }
 
-    async fn job(
+    async fn job(&self, seen: Scoped<'_>, policy: Policy, shared: Arc<Shared>) -> Result<(Job, Vec<Write>), Error> {
+        // A policy has a token from its creation on (MG79). Only the hash is in the policy that agents get.
+        let (hash, write) = match self.store.everywhere(&System).newest_uninstall_token(&policy.id).await? {
+            Some(token) => (token.hash, None),
+            None => {
+                let token = self.new_uninstall_token(&policy, 1, self.clock.now())?;
+                (token.hash.clone(), Some(UninstallTokenWrite::Insert(Box::new(token)).into()))
+            }
+        };
+        Ok((self.job_with(seen, policy, shared, hash).await?, write.into_iter().collect()))
+    }
+
+    async fn job_with(
         &self,
         seen: Scoped<'_>,
         policy: Policy,
-        outputs: Arc<Vec<Output>>,
-    ) -> Result<(Job, Vec<Write>), Error> {
-        let previous = seen.newest_revision(&policy).await?.map(|newest| newest.compiled);
-        let (uninstall_token_hash, write) = self.uninstall_token_hash(&policy.id).await?;
-        let job = Job {
+        shared: Arc<Shared>,
+        uninstall_token_hash: String,
+    ) -> Result<Job, Error> {
+        Ok(Job {
+            previous: seen.newest_revision(&policy).await?.map(|newest| newest.compiled),
             policy,
-            outputs,
+            shared,
             external_urls: self.urls.read().await?,
             uninstall_token_hash,
-            previous,
             signer: Arc::clone(&self.signer),
-        };
-        Ok((job, write.into_iter().collect()))
+        })
     }
 
-    /// Returns the writes of a new revision for each policy that compiles to something else with `outputs`. Fails if
-    /// one of them no longer compiles.
+    /// Replaces the uninstall token of a protected policy: agents that run the new revision accept only the new one. Former
+    /// tokens stay readable, because agents that are offline still need them.
+    pub async fn rotate_uninstall_token(
+        &self,
+        policy: &Authorized<Policy, UninstallRotate>,
+    ) -> Result<UninstallToken, Error> {
+        self.in_turn(move |turn| async move { self.rotate_in(&turn, policy).await }).await
+    }
+
+    async fn rotate_in(
+        &self,
+        turn: &Turn,
+        policy: &Authorized<Policy, UninstallRotate>,
+    ) -> Result<UninstallToken, Error> {
+        let (grant, now) = (policy.grant(), self.clock.now());
+        let (seen, origin) = (self.store.seen_by(grant), grant.origin());
+        let before = self.current(policy).await?;
+        if before.fields["is_protected"] != true {
+            let message = format!("the policy {:?} is not protected: agents do not ask for its token", before.name);
+            return Err(
+                Error::new(ErrorKind::Invalid, "policy_not_protected", message).remedy("set is_protected first")
+            );
+        }
+        let former = self.store.everywhere(&System).newest_uninstall_token(&before.id).await?;
+        let token = self.new_uninstall_token(&before, former.map_or(1, |former| former.number + 1), now)?;
+        let shared = Arc::new(seen.shared().await?);
+        let job = self.job_with(seen, before.clone(), shared, token.hash.clone()).await?;
+        let (compiled, _) = off_thread(move || next(job)).await?.map_err(|error| of_policy(&before, error))?;
+        let mut writes = vec![turn.write(), UninstallTokenWrite::Insert(Box::new(token.clone())).into()];
+        let detail = json!({"policy": before.id.as_str(), "number": token.number});
+        let subject = format!("uninstall_token:{}", token.id);
+        writes.push(audit_line(origin, now, "uninstall_token.rotate", subject, detail));
+        writes.extend(next_revision(origin, &before, before.clone(), compiled.policy, now));
+        self.store.commit(grant, writes).await.map_err(refused)?;
+        Ok(token)
+    }
+
+    fn new_uninstall_token(&self, policy: &Policy, number: i64, now: Timestamp) -> Result<UninstallToken, Error> {
+        let id = UninstallTokenId::trusted(random_uuid(&*self.entropy));
+        let text = uninstall_token::generate(&*self.entropy);
+        Ok(UninstallToken {
+            sealed: self.secrets.seal_uninstall_token(&id, &text)?,
+            id,
+            space: policy.space.clone(),
+            policy_id: policy.id.clone(),
+            number,
+            hash: uninstall_token::hash(&text),
+            created_at: now,
+        })
+    }
+
+    /// Returns the writes of a new revision for each policy that compiles to something else with `shared`, or that refers to
+    /// a deleted object. Fails if one of them no longer compiles.
     pub(crate) async fn revise_all(
         &self,
         origin: &Origin,
         seen: Scoped<'_>,
-        outputs: Vec<Output>,
+        shared: Shared,
+        deleted: Option<Deleted<'_>>,
         now: Timestamp,
     ) -> Result<Vec<Write>, Error> {
-        let outputs = Arc::new(outputs);
+        let shared = Arc::new(shared);
         let mut writes = Vec::new();
-        // Every policy is compiled to see whether it changes: which outputs a policy uses depends on its configuration
-        // and on the defaults. Changes of outputs are rare.
+        // Every policy is compiled to see whether it changes: which objects a policy uses depends on its configuration
+        // and on the defaults. Changes of these objects are rare.
         for before in all_in(seen).await? {
-            writes.extend(self.revise_if_changed(origin, seen, &before, &outputs, now).await?);
+            let after = deleted.and_then(|deleted| deleted.removed_from(&before));
+            writes.extend(self.revise_if_changed(origin, seen, &before, after, &shared, now).await?);
         }
         Ok(writes)
     }
 
-    /// Returns the writes of a new revision if the policy now compiles to something else; else no revision writes.
+    /// Returns the writes of a new revision if `after` is given, or if the policy now compiles to something else; else no
+    /// revision writes.
     async fn revise_if_changed(
         &self,
         origin: &Origin,
         seen: Scoped<'_>,
         before: &Policy,
-        outputs: &Arc<Vec<Output>>,
+        after: Option<Policy>,
+        shared: &Arc<Shared>,
         now: Timestamp,
     ) -> Result<Vec<Write>, Error> {
+        let is_edited = after.is_some();
+        let after = after.unwrap_or_else(|| before.clone());
         // `writes` may hold a new uninstall token even if the policy compiles to the same.
-        let (job, mut writes) = self.job(seen, before.clone(), Arc::clone(outputs)).await?;
-        let compiled = off_thread(move || changed(job)).await?.map_err(|error| of_policy(before, error))?;
-        if let Some(compiled) = compiled {
+        let (job, mut writes) = self.job(seen, after.clone(), Arc::clone(shared)).await?;
+        let next = off_thread(move || next(job)).await?;
+        let (compiled, is_new) = next.map_err(|error| of_policy(before, error))?;
+        if is_new || is_edited {
             log_warnings(before, &compiled.warnings);
-            writes.extend(next_revision(origin, before, compiled.policy, now));
+            writes.extend(next_revision(origin, before, after, compiled.policy, now));
         }
         Ok(writes)
     }
@@ -154,10 +243,10 @@ impl Policies {
 
     /// Commits a new revision of the policy if it now compiles to something else.
     async fn revise_one(&self, turn: &Turn, seen: Scoped<'_>, id: &PolicyId) -> Result<bool, Error> {
-        let (outputs, now) = (Arc::new(seen.outputs().await?), self.clock.now());
+        let (shared, now) = (Arc::new(seen.shared().await?), self.clock.now());
         // Another server may have deleted it, or brought it up to date.
         let Some(before) = seen.policy(id).await? else { return Ok(false) };
-        let mut writes = self.revise_if_changed(&System::ORIGIN, seen, &before, &outputs, now).await?;
+        let mut writes = self.revise_if_changed(&System::ORIGIN, seen, &before, None, &shared, now).await?;
         if writes.is_empty() {
             return Ok(false);
         }
@@ -174,17 +263,39 @@ impl Policies {
 
     /// Returns the policies that use each output object, according to their newest revisions.
     pub(crate) async fn output_users(&self, seen: Scoped<'_>) -> Result<BTreeMap<OutputId, Vec<Policy>>, Error> {
-        let outputs = Arc::new(seen.outputs().await?);
+        let shared = Arc::new(seen.shared().await?);
         let mut users: BTreeMap<OutputId, Vec<Policy>> = BTreeMap::new();
         let policies = all_in(seen).await?;
         // Before the loop, while the list is at hand: otherwise deleted policies would stay in the cache forever.
         self.output_uses.retain(&policies);
         for policy in policies {
-            for output in self.outputs_of(seen, &policy, &outputs).await? {
+            for output in self.outputs_of(seen, &policy, &shared).await? {
                 users.entry(output).or_default().push(policy.clone());
             }
         }
         Ok(users)
+    }
+
+    /// Returns the policies that use an output object even if their fields no longer refer to it.
+    pub(crate) async fn users_despite(
+        &self,
+        seen: Scoped<'_>,
+        output: &OutputId,
+        deleted: Deleted<'_>,
+    ) -> Result<Vec<Policy>, Error> {
+        let shared = Arc::new(seen.shared().await?);
+        let mut users = self.output_users(seen).await?.remove(output).unwrap_or_default();
+        let mut kept = Vec::new();
+        for policy in users.drain(..) {
+            let used = match deleted.removed_from(&policy) {
+                Some(edited) => self.compiled_outputs(seen, &edited, &shared).await?,
+                None => vec![output.clone()],
+            };
+            if used.contains(output) {
+                kept.push(policy);
+            }
+        }
+        Ok(kept)
     }
 
     /// Returns the output objects that a policy uses; compiles each revision once to find out.
@@ -192,61 +303,42 @@ impl Policies {
         &self,
         seen: Scoped<'_>,
         policy: &Policy,
-        outputs: &Arc<Vec<Output>>,
+        shared: &Arc<Shared>,
     ) -> Result<Vec<OutputId>, Error> {
-        if let Some(known) = self.output_uses.get(policy, outputs) {
+        if let Some(known) = self.output_uses.get(policy, shared) {
             return Ok(known);
         }
-        let (job, _) = self.job(seen, policy.clone(), Arc::clone(outputs)).await?;
-        // A policy that does not compile uses nothing. The next attempt to save it reports why.
-        let used = off_thread(move || job.run()).await?.map(|compiled| compiled.outputs).unwrap_or_default();
-        self.output_uses.insert(policy, outputs, used.clone());
+        let used = self.compiled_outputs(seen, policy, shared).await?;
+        self.output_uses.insert(policy, shared, used.clone());
         Ok(used)
     }
 
-    /// Returns the hash of the policy's uninstall token. If there is none yet, generates one and returns its write,
-    /// too.
-    async fn uninstall_token_hash(&self, policy: &PolicyId) -> Result<(String, Option<Write>), Error> {
-        let id = uninstall_token_id(policy);
-        if let Some(token) = self.secrets.open(std::slice::from_ref(&id)).await?.get(&id) {
-            return Ok((token_hash(token), None));
-        }
-        // Only the hash is in the policy that agents get. The token itself stays sealed until an administrator asks
-        // for it.
-        let bytes = Zeroizing::new(random_bytes::<16>(&*self.entropy));
-        let token: Zeroizing<String> = Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
-        let write = self.secrets.seal_as(&id, &token)?;
-        Ok((token_hash(&token), Some(write)))
+    /// Compiles a policy to see which output objects it uses. A policy that does not compile uses nothing: the next attempt
+    /// to save it reports why.
+    async fn compiled_outputs(
+        &self,
+        seen: Scoped<'_>,
+        policy: &Policy,
+        shared: &Arc<Shared>,
+    ) -> Result<Vec<OutputId>, Error> {
+        let (job, _) = self.job(seen, policy.clone(), Arc::clone(shared)).await?;
+        Ok(off_thread(move || job.run()).await?.map(|compiled| compiled.outputs).unwrap_or_default())
     }
 }
 
-/// Id of the secret that holds a policy's uninstall token. It is not deleted with the policy, because protected agents
-/// may still need it.
-fn uninstall_token_id(policy: &PolicyId) -> SecretId {
-    SecretId::trusted(format!("uninstall-token.{policy}"))
-}
-
-fn token_hash(token: &str) -> String {
-    STANDARD.encode(digest(&SHA256, token.as_bytes()))
-}
-
-/// Compiles the policy's next revision; `None` if it does not differ from what agents have.
-fn changed(mut job: Job) -> Result<Option<Compiled>, CompileError> {
+/// Compiles the policy's next revision; returns whether it differs from what agents have.
+fn next(mut job: Job) -> Result<(Compiled, bool), CompileError> {
     job.policy.revision += 1;
     let compiled = job.run()?;
     // `is_same` ignores the revision's number and its signature, which differ in every compilation.
     let is_new = job.previous.as_ref().is_none_or(|previous| !is_same(previous, &compiled.policy));
-    Ok(is_new.then_some(compiled))
+    Ok((compiled, is_new))
 }
 
-fn next_revision(origin: &Origin, before: &Policy, compiled: Value, now: Timestamp) -> [Write; 4] {
-    let after = Policy {
-        revision: before.revision + 1,
-        updated_at: now,
-        updated_by: origin.actor.to_string(),
-        ..before.clone()
-    };
-    let detail = json!({"revision": after.revision, "because": "an output or a server setting that the policy uses has changed"});
+fn next_revision(origin: &Origin, before: &Policy, after: Policy, compiled: Value, now: Timestamp) -> [Write; 4] {
+    let after =
+        Policy { revision: before.revision + 1, updated_at: now, updated_by: origin.actor.to_string(), ..after };
+    let detail = json!({"revision": after.revision, "because": "an object or a server setting that the policy uses has changed"});
     [
         revision_write(origin, &after, compiled, now),
         Write::Changed(Change::Policy(after.id.clone())),

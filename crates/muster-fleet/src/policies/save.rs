@@ -21,6 +21,7 @@ use crate::audit::audit_line;
 use crate::authority::Authorized;
 use crate::force::Force;
 use crate::scope::Scoped;
+use crate::space_settings;
 
 impl Policies {
     /// Creates a policy with its first revision and an enrollment key of the same name.
@@ -74,9 +75,12 @@ impl Policies {
         let draft = &draft;
         self.in_turn(move |turn| async move {
             let before = self.current(policy).await?;
-            refuse_managed(&before, draft.force)?;
             draft.expected.check(Some(&before), &before.name)?;
             let (after, mut writes) = self.apply_draft(before.clone(), draft.clone()).await?;
+            // The data namespace is not part of what the owner of a managed policy manages (MG95).
+            if (Policy { namespace: before.namespace.clone(), ..after.clone() }) != before {
+                refuse_managed(&before, draft.force)?;
+            }
             writes.push(RolloutWrite::NoneOpen(before.id.clone()).into());
             self.save_policy(policy.grant(), &turn, before, after, writes, "policy.update").await
         })
@@ -124,6 +128,7 @@ impl Policies {
         mut writes: Vec<Write>,
     ) -> Result<SavedPolicy, Error> {
         let (now, seen) = (self.clock.now(), self.store.seen_by(grant));
+        space_settings::of(seen).await?.check_namespace(&policy.namespace)?;
         policy.revision = 1;
         policy.updated_at = now;
         policy.updated_by = grant.actor().to_string();
@@ -165,6 +170,9 @@ impl Policies {
             ));
         }
         let (now, seen) = (self.clock.now(), self.store.seen_by(grant));
+        if after.namespace != before.namespace {
+            space_settings::of(seen).await?.check_namespace(&after.namespace)?;
+        }
         // Secrets are compared by id, and changed values have new ids.
         let is_revised = source_of(&before) != source_of(&after);
         after.revision += i64::from(is_revised);

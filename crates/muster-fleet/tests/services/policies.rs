@@ -40,7 +40,7 @@ async fn policy_with_an_active_agent_is_not_deleted() {
     setting.agent("b", Some(&policy)).await;
     let refused = delete(&setting).await.expect_err("two are on it");
     assert_eq!(refused.code, "policy_in_use");
-    assert!(refused.message.starts_with("2 active agents are on the policy \"web\""), "{}", refused.message);
+    assert!(refused.message.starts_with("2 enrolled agents are on the policy \"web\""), "{}", refused.message);
     for id in ["a", "b"] {
         setting.deactivate(id).await;
     }

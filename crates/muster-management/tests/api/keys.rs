@@ -109,6 +109,24 @@ async fn mg76_mg77_showing_a_token_is_audited_and_unretrievable_tokens_are_not_s
 }
 
 #[tokio::test]
+async fn mg76_rows_of_lists_contain_tokens_unless_they_are_omitted() {
+    let api = Api::new();
+    let policy = api.policy("p").await;
+    let kept = key(&api, json!({"name": "kept", "policy_id": policy})).await;
+    key(&api, json!({"name": "once", "policy_id": policy, "retrievable": false})).await;
+    let before = api.audit().await.len();
+    let list = format!("/enrollment_api_keys?kuery=policy_id:{policy}");
+    let rows = api.get(&list).await.ok()["items"].clone();
+    let tokens: Vec<_> = rows.as_array().unwrap().iter().map(|row| (row["name"].clone(), row.get("api_key"))).collect();
+    assert!(tokens.contains(&(json!("kept"), Some(&kept["api_key"]))), "{tokens:?}");
+    assert!(tokens.contains(&(json!("once"), None)));
+    assert_eq!(api.audit().await[before..], ["enrollment_key.reveal", "enrollment_key.reveal"], "and the default key");
+    let plain = api.get(&format!("{list}&omitTokens=true")).await.ok()["items"].clone();
+    assert!(plain.as_array().unwrap().iter().all(|row| row.get("api_key").is_none()), "{plain}");
+    assert_eq!(api.audit().await.len(), before + 2);
+}
+
+#[tokio::test]
 async fn mg78_names_are_kept_as_given() {
     let api = Api::new();
     assert_eq!(key(&api, json!({"name": " office "})).await["name"], "office");

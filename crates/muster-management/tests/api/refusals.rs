@@ -16,6 +16,12 @@ async fn inhabited() -> Api {
     api.post("/agent_policies", json!({"id": "here", "name": "here", "namespace": "default"})).await.ok();
     let output = json!({"id": "here", "name": "here", "type": "elasticsearch", "hosts": ["https://es:9200"]});
     api.post("/outputs", output).await.ok();
+    for (path, field) in
+        [("/fleet_server_hosts", "host_urls"), ("/proxies", "url"), ("/agent_download_sources", "host")]
+    {
+        let url = if field == "host_urls" { json!(["https://here"]) } else { json!("https://here") };
+        api.post(path, json!({"id": "here", "name": "here", field: url})).await.ok();
+    }
     api.agent("here", None).await;
     api.v1(Method::POST, "/users", json!({"name": "here"})).await.ok();
     api.v1(Method::POST, "/roles", json!({"name": "here", "privileges": []})).await.ok();

@@ -49,8 +49,9 @@ pub struct AgentPolicy {
     /// Data namespace.
     #[serde(default)]
     pub namespace: String,
-    /// Description.
-    #[serde(default)]
+    /// Description; absent if it is empty.
+    // Providers report a difference if a field appears that was not set (MG §13).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// `active`.
     #[serde(default)]

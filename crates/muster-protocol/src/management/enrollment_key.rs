@@ -113,6 +113,8 @@ list_query! {
     ListEnrollmentKeys, first page 1 {
         /// KQL.
         kuery: String,
+        /// Whether to leave the tokens out. By default, rows contain them for those who may read them.
+        omit_tokens: bool,
     }
 }
 

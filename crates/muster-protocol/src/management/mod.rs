@@ -16,12 +16,16 @@ pub mod file;
 pub mod identity;
 pub mod json;
 mod list_query;
+pub mod network_object;
 pub mod node;
 pub mod output;
 pub mod refused;
 pub mod respond;
 pub mod rollout;
+pub mod settings;
+pub mod setup;
 pub mod status;
+pub mod uninstall_token;
 
 pub use envelope::{Empty, ErrorBody, Item, Items};
 pub use json::Json;

@@ -24,6 +24,8 @@ const COPIED: &[&str] = &[
     "rollouts",
     "rollout_agents",
     "outputs",
+    "network_objects",
+    "uninstall_tokens",
     "output_clusters",
     "output_keys",
     "retired_output_keys",

@@ -5,7 +5,10 @@ use super::session::Connection;
 use super::error::Failure;
 use super::recent::Batch;
 use super::transaction::Pending;
-use super::{actions, agents, enrollment_keys, files, identity, nodes, output_keys, policies, rollouts, settings};
+use super::{
+    actions, agents, enrollment_keys, files, identity, network_objects, nodes, output_keys, policies, rollouts,
+    settings, uninstall_tokens,
+};
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
     SecretWrite, SettingWrite, Write,
@@ -62,7 +65,9 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Action(write) => done.committed.action_seqs.extend(action(c, write)?),
         Write::Output(OutputWrite::Put(output)) => settings::put_output(c, output)?,
         Write::Output(OutputWrite::Delete { id }) => settings::delete_output(c, id)?,
+        Write::NetworkObject(write) => network_objects::apply(c, write)?,
         Write::OutputKey(write) => output_keys::apply(c, write)?,
+        Write::UninstallToken(write) => uninstall_tokens::apply(c, write)?,
         Write::Rollout(write) => rollouts::apply(c, write)?,
         Write::Secret(SecretWrite::Put { id, sealed }) => settings::put_secret(c, id, sealed)?,
         Write::Secret(SecretWrite::Delete { id }) => settings::delete_secret(c, id)?,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
 use muster_core::id::{
-    ActionId, AgentId, BindingId, ClusterId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, OutputId, PolicyId,
-    RoleId, SecretId, SpaceId, TokenId, UserId,
+    ActionId, AgentId, BindingId, ClusterId, EnrollmentKeyId, FileId, HostId, KeyId, NetworkObjectId, NodeId, OutputId,
+    PolicyId, RoleId, SecretId, SpaceId, TokenId, UninstallTokenId, UserId,
 };
 use muster_core::time::Timestamp;
 use serde::Serialize;
@@ -53,6 +53,7 @@ stored_ids!(
     FileId,
     HostId,
     KeyId,
+    NetworkObjectId,
     NodeId,
     OutputId,
     PolicyId,
@@ -60,6 +61,7 @@ stored_ids!(
     SecretId,
     SpaceId,
     TokenId,
+    UninstallTokenId,
     UserId
 );
 

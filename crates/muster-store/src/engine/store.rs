@@ -8,6 +8,7 @@ mod changes;
 mod enrollment_keys;
 mod files;
 mod identity;
+mod network_objects;
 mod nodes;
 mod output_keys;
 mod outputs;
@@ -15,6 +16,7 @@ mod policies;
 mod rollouts;
 mod secrets;
 mod settings;
+mod uninstall_tokens;
 
 use std::any::Any;
 use std::sync::Arc;

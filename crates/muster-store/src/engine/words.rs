@@ -5,6 +5,7 @@ use muster_core::agent::{AgentType, AuditReason, Family};
 use muster_core::credential::CredentialKind;
 use muster_core::file::FileStatus;
 use muster_core::identity::UserKind;
+use muster_core::network_object::NetworkObjectKind;
 use muster_core::output_key::{FailureKind, KeyState};
 use muster_core::status::Status;
 
@@ -90,6 +91,16 @@ words!(LeaseName {
     Actions = "actions",
     Rollouts = "rollouts",
 });
+
+impl Word for NetworkObjectKind {
+    fn word(self) -> &'static str {
+        self.word()
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::from_word(word)
+    }
+}
 
 impl Word for Status {
     fn word(self) -> &'static str {

@@ -26,6 +26,7 @@ mod changes;
 mod enrollment_keys;
 mod files;
 mod identity;
+mod network_objects;
 mod nodes;
 mod output_keys;
 mod outputs;
@@ -34,6 +35,7 @@ mod reads;
 mod rollouts;
 mod secrets;
 mod settings;
+mod uninstall_tokens;
 
 use async_trait::async_trait;
 use muster_core::audit::AuditEvent;
@@ -49,6 +51,7 @@ pub use self::changes::{ChangeStore, Currency, has_gap};
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
 pub use self::identity::{IdentityStore, IdentityWrite};
+pub use self::network_objects::{NetworkObjectStore, NetworkObjectWrite};
 pub use self::nodes::{
     FencingToken, LeaseName, LeaseStore, LostNode, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite,
 };
@@ -58,6 +61,7 @@ pub use self::policies::{PolicyStore, PolicyWrite};
 pub use self::rollouts::{RolloutStore, RolloutWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
 pub use self::settings::{INSTALLATION, SettingStore, SettingWrite};
+pub use self::uninstall_tokens::{UninstallTokenStore, UninstallTokenWrite};
 
 /// Error of the store, which says whether a write may have been applied.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -171,12 +175,16 @@ pub enum Write {
     Action(ActionWrite),
     /// Of outputs.
     Output(OutputWrite),
+    /// Of Fleet Server hosts, proxies and download sources.
+    NetworkObject(NetworkObjectWrite),
     /// Of keys at the clusters of outputs.
     OutputKey(OutputKeyWrite),
     /// Of staged rollouts.
     Rollout(RolloutWrite),
     /// Of sealed secrets.
     Secret(SecretWrite),
+    /// Of uninstall tokens.
+    UninstallToken(UninstallTokenWrite),
     /// Of uploads, files for agents, artifacts, and their bytes.
     File(FileWrite),
     /// Of settings.
@@ -211,6 +219,7 @@ pub trait Resources:
     + FileStore
     + IdentityStore
     + LeaseStore
+    + NetworkObjectStore
     + NodeStore
     + OutputKeyStore
     + OutputStore
@@ -218,6 +227,7 @@ pub trait Resources:
     + RolloutStore
     + SecretStore
     + SettingStore
+    + UninstallTokenStore
 {
 }
 
@@ -230,6 +240,7 @@ impl<T> Resources for T where
         + FileStore
         + IdentityStore
         + LeaseStore
+        + NetworkObjectStore
         + NodeStore
         + OutputKeyStore
         + OutputStore
@@ -237,6 +248,7 @@ impl<T> Resources for T where
         + RolloutStore
         + SecretStore
         + SettingStore
+        + UninstallTokenStore
         + ?Sized
 {
 }

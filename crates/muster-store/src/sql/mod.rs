@@ -14,11 +14,13 @@ pub(crate) mod files;
 pub(crate) mod filter;
 pub(crate) mod identity;
 pub(crate) mod log;
+pub(crate) mod network_objects;
 pub(crate) mod nodes;
 pub(crate) mod output_keys;
 pub(crate) mod policies;
 pub(crate) mod rollouts;
 pub(crate) mod settings;
+pub(crate) mod uninstall_tokens;
 
 /// The time by the clock of the engine, in microseconds since 1970. PostgreSQL: `extract(epoch FROM clock_timestamp())`.
 macro_rules! now {
@@ -61,11 +63,13 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         files::ALL,
         identity::ALL,
         log::ALL,
+        network_objects::ALL,
         nodes::ALL,
         output_keys::ALL,
         policies::ALL,
         rollouts::ALL,
         settings::ALL,
+        uninstall_tokens::ALL,
     ]
     .into_iter()
     .flatten()

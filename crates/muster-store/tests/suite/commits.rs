@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures_like::join_all;
 use muster_core::audit::{AuditEvent, ChainCheck};
 use muster_core::change::Change;
-use muster_core::id::{OutputId, PolicyId};
+use muster_core::id::{NetworkObjectId, OutputId, PolicyId};
+use muster_core::network_object::NetworkObjectKind;
 use muster_store::{Committed, OutputWrite, Precondition, Store, Write};
 
 use super::sample::*;
@@ -110,6 +111,7 @@ pub async fn the_change_log_keeps_order_and_subjects(store: &impl Store) {
         Change::Policy(PolicyId::trusted("p")),
         Change::EnrollmentKey(muster_core::id::EnrollmentKeyId::trusted("k")),
         Change::Output(OutputId::trusted("o")),
+        Change::NetworkObject(NetworkObjectKind::Proxy, NetworkObjectId::trusted("n")),
         Change::Setting("s".into()),
     ];
     commit(store, changes[..2].iter().cloned().map(Write::Changed).collect()).await;
@@ -119,7 +121,7 @@ pub async fn the_change_log_keeps_order_and_subjects(store: &impl Store) {
     assert!(rows.is_sorted_by(|a, b| a.0 < b.0));
     let rest = store.changes_since(rows[1].0, 2).await.unwrap();
     assert_eq!(rest, rows[2..4]);
-    assert_eq!(store.changes_since(rows[5].0, 10).await.unwrap(), []);
+    assert_eq!(store.changes_since(rows[6].0, 10).await.unwrap(), []);
 }
 
 pub async fn the_change_log_wakes_after_the_commit(store: &impl Store) {

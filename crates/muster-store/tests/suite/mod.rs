@@ -16,6 +16,7 @@ pub mod enrollment_keys;
 pub mod files;
 pub mod identity;
 pub mod lists;
+pub mod network_objects;
 pub mod nodes;
 pub mod output_keys;
 pub mod policies;
@@ -23,6 +24,7 @@ pub mod rollouts;
 pub mod sample;
 pub mod settings;
 pub mod spaces;
+pub mod uninstall_tokens;
 
 /// Runs every test of the suite on stores that `$make` makes.
 macro_rules! run_for {
@@ -138,6 +140,13 @@ macro_rules! run_for {
             tags_in_use_are_sorted_ignoring_case,
             changed_tags_are_filtered_by_at_once,
         ]);
+        suite::run_for!(@module $make, network_objects: [
+            a_network_object_comes_back_and_changes,
+            mg105_each_kind_of_a_space_has_one_default,
+            names_and_ids_are_unique_within_a_kind,
+            a_deleted_network_object_is_gone,
+            network_objects_of_other_spaces_are_not_listed,
+        ]);
         suite::run_for!(@module $make, nodes: [
             the_node_of_a_store_is_listed_described_and_drained,
             the_only_node_gets_every_lease_and_commits_with_its_token,
@@ -177,6 +186,11 @@ macro_rules! run_for {
             secrets_are_put_replaced_and_removed,
             settings_are_put_and_replaced,
             a_setting_is_swapped_only_while_it_has_the_known_value,
+        ]);
+        suite::run_for!(@module $make, uninstall_tokens: [
+            the_newest_token_of_each_policy_is_listed,
+            mg82_tokens_are_found_by_policy_id_and_name,
+            a_number_is_taken_once,
         ]);
         suite::run_for!(@module $make, spaces: [
             an_object_is_found_in_its_own_space_only,

@@ -91,6 +91,8 @@ pub async fn all_keys(client: &Client, filter: Option<&str>) -> Result<Vec<Enrol
     let mut query = ListEnrollmentKeys {
         per_page: Some(KEYS_PER_PAGE),
         kuery: filter.map(str::to_owned),
+        // Each token that is shown is an entry of the audit log.
+        omit_tokens: Some(true),
         ..ListEnrollmentKeys::default()
     };
     let mut unreadable = 0;

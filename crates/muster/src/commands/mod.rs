@@ -15,6 +15,7 @@ mod enrollment_key;
 mod failure;
 mod find;
 mod listing;
+mod network_object;
 mod node;
 mod output;
 mod policy;
@@ -32,12 +33,14 @@ mod text;
 mod times;
 mod token;
 mod transcode;
+mod uninstall_token;
 mod user;
 
 use clap::{Args, Subcommand};
 
 use self::connect::Connect;
 pub use self::failure::{Failed, report};
+use self::network_object::{DownloadSourceFields, NetworkCommand, ProxyFields, ServerHostFields};
 pub use self::text::print_line;
 
 /// A command in the form `noun verb`.
@@ -55,6 +58,14 @@ pub enum AdminCommand {
     Action(Noun<action::ActionCommand>),
     /// Show outputs, their health, and the keys of agents
     Output(Noun<output::OutputCommand>),
+    /// Manage Fleet Server hosts: the URLs at which agents reach the fleet
+    ServerHost(Noun<NetworkCommand<ServerHostFields>>),
+    /// Manage proxies for agents
+    Proxy(Noun<NetworkCommand<ProxyFields>>),
+    /// Manage download sources, from which agents download their binaries
+    DownloadSource(Noun<NetworkCommand<DownloadSourceFields>>),
+    /// List, show and replace the uninstall tokens of policies
+    UninstallToken(Noun<uninstall_token::UninstallTokenCommand>),
     /// Read and verify the audit log
     Audit(Noun<audit::AuditCommand>),
     /// List, drain and resume the servers of the fleet
@@ -96,6 +107,10 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Action(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Output(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::ServerHost(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Proxy(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::DownloadSource(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::UninstallToken(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Audit(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Node(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::User(noun) => noun.verb.run(&noun.connect.client()?).await,

@@ -34,11 +34,23 @@ fn man_pages_are_written_for_every_command() {
 #[test]
 fn help_lists_exactly_the_existing_nouns() {
     let help = ok(&["--help"]);
-    for noun in
-        ["serve", "agent", "policy", "enrollment-key", "action", "audit", "status", "completions", "man", "drones"]
-            .into_iter()
-            .chain(["user", "role", "token", "space", "context"])
-    {
+    let nouns = [
+        "serve",
+        "agent",
+        "policy",
+        "enrollment-key",
+        "action",
+        "server-host",
+        "proxy",
+        "download-source",
+        "uninstall-token",
+        "audit",
+        "status",
+        "completions",
+        "man",
+        "drones",
+    ];
+    for noun in nouns.into_iter().chain(["user", "role", "token", "space", "context"]) {
         assert!(help.contains(&format!("\n  {noun} ")), "{noun} is missing in\n{help}");
     }
     for later in ["backup", "doctor"] {

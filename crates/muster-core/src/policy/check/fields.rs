@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{kind_of, list, values};
+use crate::canonical;
 use crate::policy::Policy;
 use crate::policy::compile::ADVANCED;
 use crate::policy::expand::expand_object;
@@ -160,7 +161,7 @@ fn check_versions(value: &Value, problems: &mut Problems) {
             Some(version) if !versions.insert(version) => {
                 problems.add(join(&path, "version"), format!("duplicate `{version}`"));
             }
-            Some(version) if version.starts_with(|c: char| c.is_ascii_digit()) => {}
+            Some(version) if canonical::version(version).is_ok() => {}
             _ => problems.add(join(&path, "version"), "must be a version such as 9.5.2"),
         }
         match item["percentage"].as_f64().filter(|percentage| (0.0..=100.0).contains(percentage)) {

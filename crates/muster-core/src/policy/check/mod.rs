@@ -129,7 +129,7 @@ fn text<'a>(fields: &'a Map<String, Value>, name: &str, path: &str, problems: &m
 }
 
 /// Returns the type of a value, for messages.
-pub(in crate::policy) fn kind_of(value: &Value) -> &'static str {
+pub(crate) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{kind_of, lists, object, text, values, variables};
 use crate::output::Output;
 use crate::policy::expand::expand_object;
-use crate::policy::problem::{Problem, Problems};
+use crate::policy::problem::{Problem, Problems, nearest};
 use crate::secret_refs::join;
 use crate::yaml;
 
@@ -14,6 +14,54 @@ const MAX_NAME: usize = 255;
 
 /// Supported output types (EA §6.1).
 pub const OUTPUT_TYPES: [&str; 4] = ["elasticsearch", "remote_elasticsearch", "logstash", "kafka"];
+
+/// Fields of an output object (MG §2.5). What else agents know belongs in `config_yaml`.
+const OBJECT_FIELDS: [&str; 44] = [
+    "agent_keys",
+    "allow_edit",
+    "api_key",
+    "auth_type",
+    "broker_timeout",
+    "ca_sha256",
+    "ca_trusted_fingerprint",
+    "client_id",
+    "compression",
+    "compression_level",
+    "config_yaml",
+    "connection_type",
+    "description",
+    "hash",
+    "headers",
+    "hosts",
+    "is_internal",
+    "is_preconfigured",
+    "key",
+    "kibana_url",
+    "partition",
+    "password",
+    "preset",
+    "proxy_disable",
+    "proxy_headers",
+    "proxy_id",
+    "proxy_url",
+    "random",
+    "required_acks",
+    "round_robin",
+    "sasl",
+    "secrets",
+    "service_token",
+    "shipper",
+    "ssl",
+    "sync_integrations",
+    "sync_uninstalled_integrations",
+    "timeout",
+    "topic",
+    "topics",
+    "type",
+    "username",
+    "version",
+    "write_to_logs_streams",
+];
 
 /// Returns whether outputs of that type connect to Elasticsearch, and therefore have permissions.
 pub fn is_elasticsearch(kind: &str) -> bool {
@@ -66,6 +114,11 @@ pub fn check_record(output: &Output) -> Problems {
         expand_object([(output.id.as_str().to_owned(), Value::Null)].into_iter().collect(), "id", &mut problems);
     }
     let mut fields = expand_object(fields.clone(), "", &mut problems);
+    for name in fields.keys().filter(|name| !OBJECT_FIELDS.contains(&name.as_str())) {
+        let near = nearest(name, &OBJECT_FIELDS).map(|near| format!("did you mean `{near}`?"));
+        let remedy = near.unwrap_or_else(|| "settings that only agents know belong in `config_yaml`".into());
+        problems.advise(name.as_str(), "unknown field of an output", remedy);
+    }
     // Stored apart from the other fields, but checked together with them as in a configuration.
     fields.insert("type".into(), output.kind.as_str().into());
     check_one(&fields, "", &mut problems);

@@ -22,13 +22,17 @@ pub(in crate::policy) const ADVANCED: [(&str, &[&str]); 11] = [
 
 const SIGNALS: [&str; 3] = ["logs", "metrics", "traces"];
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
     /// Returns the complete section. The configuration takes precedence over the fields of the policy, except for
     /// `protection`, which the server controls.
     pub(super) fn agent(&mut self, outputs: &mut Outputs) -> Map<String, Value> {
         let mut agent = Map::new();
         agent.insert("monitoring".into(), self.monitoring_fields().into());
         agent.insert("features".into(), self.features().into());
+        let download = self.download();
+        if !download.is_empty() {
+            agent.insert("download".into(), download.into());
+        }
         self.add_advanced(&mut agent);
         // The order decides the precedence: each step overrides the one before.
         merge(&mut agent, take_object(&mut self.config, "agent"));
@@ -92,7 +96,7 @@ impl Draft<'_> {
         let name = if let Some(wanted) = monitoring.get("use_output").and_then(Value::as_str) {
             self.use_output(outputs, wanted, &path)
         } else if let Some(record) = self.monitoring_record(outputs) {
-            add_record(outputs, record)
+            add_record(outputs, record, self.sources.shared)
         } else if outputs.contains_key(DEFAULT) {
             DEFAULT.to_owned()
         } else {
@@ -107,7 +111,7 @@ impl Draft<'_> {
 
     /// Returns the output object for monitoring data. If the configuration defines the default output itself,
     /// monitoring data stays there, unless the policy sets another output.
-    fn monitoring_record(&mut self, outputs: &Outputs) -> Option<&crate::output::Output> {
+    fn monitoring_record(&mut self, outputs: &Outputs) -> Option<&'a crate::output::Output> {
         let is_own = outputs.get(DEFAULT).is_some_and(|output| output.record.is_none());
         if is_own && self.field("monitoring_output_id").is_none() {
             return None;

@@ -25,11 +25,11 @@ impl Draft<'_> {
         let exporters = self.config.get("exporters").and_then(Value::as_object).into_iter().flatten();
         let named: Vec<&str> = exporters.filter_map(|(name, _)| name.strip_prefix(EXPORTER)).collect();
         for name in named {
-            let record = self.sources.outputs.iter().find(|output| output.id.as_str() == name);
+            let record = self.sources.shared.outputs.iter().find(|output| output.id.as_str() == name);
             // Any other output would be of no use to the exporter: it has an address of its own.
             let creates_keys = |fields: &Value| fields.as_object().is_some_and(issuers::creates_keys);
             if let Some(record) = record.filter(|record| !outputs.contains_key(name) && creates_keys(&record.fields)) {
-                add_record(outputs, record);
+                add_record(outputs, record, self.sources.shared);
             }
         }
     }

@@ -6,6 +6,7 @@
 mod agent;
 mod inputs;
 mod keys;
+mod network;
 mod outputs;
 mod overrides;
 mod permissions;
@@ -15,7 +16,7 @@ pub(super) use self::agent::ADVANCED;
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::Policy;
 use super::check::{self, ROOT};
@@ -23,7 +24,7 @@ use super::expand::{expand, expand_object};
 use super::issuers;
 use super::problem::Problems;
 use crate::id::{OutputId, SecretId};
-use crate::output::Output;
+use crate::network_object::Shared;
 use crate::secret_refs::{self, OTEL_COMPONENTS};
 use crate::signing::{Signer, SigningError};
 
@@ -32,9 +33,9 @@ use crate::signing::{Signer, SigningError};
 pub struct Sources<'a> {
     /// The policy. Its `revision` is the one to create.
     pub policy: &'a Policy,
-    /// Output objects.
-    pub outputs: &'a [Output],
-    /// URLs of the server, for `fleet.hosts`.
+    /// Objects that it refers to.
+    pub shared: &'a Shared,
+    /// URLs of the server, for `fleet.hosts` without a Fleet Server host.
     pub external_urls: &'a [String],
     /// Base64 of the SHA-256 of the uninstall token.
     pub uninstall_token_hash: &'a str,
@@ -154,15 +155,6 @@ impl Draft<'_> {
         // Last, since overrides apply to the compiled sections, and not to what people wrote.
         self.merge_overrides(&mut policy);
         (policy, used)
-    }
-
-    fn fleet(&mut self) -> Map<String, Value> {
-        let mut fleet = take_object(&mut self.config, "fleet");
-        if !self.sources.external_urls.is_empty() {
-            // A policy can name other addresses, for instance those of a proxy.
-            fleet.entry("hosts").or_insert_with(|| json!(self.sources.external_urls));
-        }
-        fleet
     }
 
     /// Returns a field of the policy as an object with dotted keys expanded; `None` if it is not an object.

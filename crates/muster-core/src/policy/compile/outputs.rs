@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::agent::merge;
+use super::network::add_proxy;
 use super::{Draft, take_object};
 use crate::id::OutputId;
+use crate::network_object::Shared;
 use crate::output::Output;
 use crate::policy::check::is_elasticsearch;
 use crate::policy::expand::expand_object;
@@ -18,12 +20,13 @@ use crate::yaml;
 pub(super) const DEFAULT: &str = "default";
 
 /// Fields of an output object that are not delivered to agents.
-const NOT_FOR_AGENTS: [&str; 15] = [
+const NOT_FOR_AGENTS: [&str; 16] = [
     "allow_edit",
     "auth_type",
     "ca_trusted_fingerprint",
     "config_yaml",
     "connection_type",
+    "description",
     "is_internal",
     "is_preconfigured",
     "kibana_api_key",
@@ -64,14 +67,14 @@ impl<'a> Draft<'a> {
         // Looked up even if the configuration has a default output, to report an unknown id.
         let default = self.record_for("data_output_id", |output| output.is_default);
         if let Some(record) = default.filter(|_| !outputs.contains_key(DEFAULT)) {
-            outputs.insert(DEFAULT.into(), Resolved::from_record(record));
+            outputs.insert(DEFAULT.into(), Resolved::from_record(record, self.sources.shared));
         }
         outputs
     }
 
     /// Returns the output object that a field of the policy refers to, or the marked one if the field is absent.
     pub(super) fn record_for(&mut self, field: &str, is_marked: fn(&Output) -> bool) -> Option<&'a Output> {
-        let records = self.sources.outputs;
+        let records = &self.sources.shared.outputs;
         let Some(named) = self.field(field) else { return records.iter().find(|output| is_marked(output)) };
         let named = named.as_str().unwrap_or_default().to_owned();
         let found = records.iter().find(|output| output.id.as_str() == named);
@@ -89,24 +92,24 @@ impl<'a> Draft<'a> {
         if outputs.contains_key(wanted) {
             return wanted.to_owned();
         }
-        let records = self.sources.outputs;
+        let records = &self.sources.shared.outputs;
         let Some(record) = records.iter().find(|output| output.id.as_str() == wanted || output.name == wanted) else {
             let known: Vec<&str> =
                 outputs.keys().map(String::as_str).chain(records.iter().map(|output| output.name.as_str())).collect();
             self.problems.unknown(path, "output", wanted, &known);
             return wanted.to_owned();
         };
-        add_record(outputs, record)
+        add_record(outputs, record, self.sources.shared)
     }
 }
 
 /// Adds an output object unless it is already there, and returns its name in the policy.
-pub(super) fn add_record(outputs: &mut Outputs, record: &Output) -> String {
+pub(super) fn add_record(outputs: &mut Outputs, record: &Output, shared: &Shared) -> String {
     // The default output may be this object under the name `default`.
     if let Some((name, _)) = outputs.iter().find(|(_, output)| output.record.as_ref() == Some(&record.id)) {
         return name.clone();
     }
-    outputs.insert(record.id.as_str().to_owned(), Resolved::from_record(record));
+    outputs.insert(record.id.as_str().to_owned(), Resolved::from_record(record, shared));
     record.id.as_str().to_owned()
 }
 
@@ -117,7 +120,7 @@ impl Resolved {
         Self::new(entry, kind, None)
     }
 
-    fn from_record(record: &Output) -> Self {
+    fn from_record(record: &Output, shared: &Shared) -> Self {
         // Validated when the output was saved, so problems are impossible here.
         let mut checked = Problems::default();
         let mut entry = match record.fields.get("config_yaml").and_then(Value::as_str).map(yaml::parse_value) {
@@ -136,6 +139,7 @@ impl Resolved {
             entry.insert("ssl".into(), ssl.into());
         }
         partition_for_agents(&mut entry);
+        add_proxy(&mut entry, record.fields.get("proxy_id").and_then(Value::as_str), shared);
         Self::new(entry, record.kind.clone(), Some(record.id.clone()))
     }
 

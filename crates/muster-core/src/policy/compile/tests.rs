@@ -3,17 +3,18 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::*;
 use crate::action::Signed;
+use crate::output::Output;
 use crate::output_key::AgentKeys;
 use crate::policy::PolicyRevision;
 use crate::policy::RenderedPolicy;
 use crate::secret_refs::Secrets;
 use crate::signing::verify;
-use crate::testing::{self, at};
-use crate::time::Timestamp;
+use crate::testing::{self, at, output_of};
 
 fn policy(config: Value, fields: Value) -> Policy {
     Policy {
@@ -27,30 +28,25 @@ fn policy(config: Value, fields: Value) -> Policy {
     }
 }
 
-fn output(id: &str, kind: &str, is_default: bool, fields: Value) -> Output {
-    Output {
-        id: OutputId::trusted(id),
-        space: crate::id::SpaceId::default(),
-        name: format!("Output {id}"),
-        kind: kind.into(),
-        is_default,
-        is_default_monitoring: is_default,
-        fields,
-        created_at: Timestamp::from_micros(0),
-        updated_at: Timestamp::from_micros(0),
-    }
+fn es(id: &str, is_default: bool) -> Output {
+    output_of(id, "elasticsearch", is_default, json!({"hosts": ["https://es:9200"], "preset": "balanced"}))
 }
 
-fn es(id: &str, is_default: bool) -> Output {
-    output(id, "elasticsearch", is_default, json!({"hosts": ["https://es:9200"], "preset": "balanced"}))
+/// Compiles a policy with these fields and configuration.
+pub(super) fn compile_with(config: Value, fields: Value, shared: &Shared) -> Result<Compiled, CompileError> {
+    compile_policy(&policy(config, fields), shared)
 }
 
 fn try_compile(policy: &Policy, outputs: &[Output]) -> Result<Compiled, CompileError> {
+    compile_policy(policy, &Shared { outputs: outputs.to_vec(), network: Vec::new() })
+}
+
+fn compile_policy(policy: &Policy, shared: &Shared) -> Result<Compiled, CompileError> {
     let (signer, _) = Signer::generate().unwrap();
     let external_urls = ["https://fleet:8220".to_owned()];
     let sources = Sources {
         policy,
-        outputs,
+        shared,
         external_urls: &external_urls,
         uninstall_token_hash: "aGFzaA==",
         previous: None,
@@ -134,7 +130,7 @@ fn ea98_ea104_remote_outputs_become_elasticsearch_without_the_service_token() {
         "ca_trusted_fingerprint": "AB", "ssl": {"verification_mode": "full"}, "config_yaml": "bulk_max_size: 5\nhosts: [x]\n",
         "secrets": {"service_token": {"id": "s"}, "ssl": {"key": {"id": "sec-9"}}}
     });
-    let compiled = compiled(json!(null), json!({}), &[output("r", "remote_elasticsearch", true, fields)]);
+    let compiled = compiled(json!(null), json!({}), &[output_of("r", "remote_elasticsearch", true, fields)]);
     let expected = json!({"default": {
         "type": "elasticsearch", "hosts": ["https://remote:9200"], "bulk_max_size": 5,
         "ssl": {"verification_mode": "full", "ca_trusted_fingerprint": "AB"}, "secrets": {"ssl": {"key": {"id": "sec-9"}}}
@@ -145,7 +141,7 @@ fn ea98_ea104_remote_outputs_become_elasticsearch_without_the_service_token() {
 
 #[test]
 fn outputs_are_resolved_by_field_id_and_name() {
-    let kafka = output(
+    let kafka = output_of(
         "k1",
         "kafka",
         false,
@@ -228,7 +224,7 @@ fn dotted_keys_override_compiled_defaults() {
     let made = compiled(
         config,
         fields,
-        &[output(
+        &[output_of(
             "o1",
             "elasticsearch",
             true,
@@ -331,14 +327,14 @@ fn ea97_secret_names_become_ids_and_unknown_names_are_rejected() {
 #[test]
 fn unchanged_inputs_keep_their_revisions() {
     let config = json!({"inputs": [{"type": "a", "n": 1}, {"type": "b", "n": 1}]});
-    let outputs = [es("o1", true)];
-    let first = compiled(config, json!({}), &outputs).policy;
+    let shared = Shared { outputs: vec![es("o1", true)], network: Vec::new() };
+    let first = compiled(config, json!({}), &shared.outputs).policy;
     let mut changed = policy(json!({"inputs": [{"type": "a", "n": 1}, {"type": "b", "n": 2}]}), json!({}));
     changed.revision = 5;
     let (signer, _) = Signer::generate().unwrap();
     let sources = Sources {
         policy: &changed,
-        outputs: &outputs,
+        shared: &shared,
         external_urls: &[],
         uninstall_token_hash: "",
         previous: Some(&first),
@@ -426,7 +422,7 @@ fn issuing(id: &str, is_default: bool) -> Output {
         "hosts": ["https://es:9200"], "ca_trusted_fingerprint": "ab", "proxy_url": "http://proxy",
         "secrets": {"service_token": {"id": "sec-9"}, "ssl": {"key": {"id": "sec-8"}}}
     });
-    output(id, "remote_elasticsearch", is_default, fields)
+    output_of(id, "remote_elasticsearch", is_default, fields)
 }
 
 #[test]
@@ -511,7 +507,7 @@ fn ea101_a_cluster_is_the_same_while_one_of_its_hosts_stays() {
         let (signer, _) = Signer::generate().unwrap();
         let sources = Sources {
             policy: &policy,
-            outputs: &[output],
+            shared: &Shared { outputs: vec![output], network: Vec::new() },
             external_urls: &[],
             uninstall_token_hash: "aGFzaA==",
             previous,
@@ -534,7 +530,7 @@ fn ea106_a_policy_remembers_that_its_agents_may_have_keys() {
     let policy = policy(json!({}), json!({}));
     let sources = Sources {
         policy: &policy,
-        outputs: &[],
+        shared: &Shared::default(),
         external_urls: &[],
         uninstall_token_hash: "aGFzaA==",
         previous: Some(&with),

@@ -1,0 +1,374 @@
+//! Fleet Server hosts, proxies and download sources, which policies refer to (MG §2.6–2.8).
+//!
+//! A change creates a new revision of exactly the policies that compile to something else. Secrets are sealed on arrival and
+//! stored as `{"id": …}`.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use muster_core::authorization::{
+    DownloadSourcesRead, DownloadSourcesWrite, Grant, OpContext, Privilege, ProxiesRead, ProxiesWrite, ServerHostsRead,
+    ServerHostsWrite,
+};
+use muster_core::change::Change;
+use muster_core::entropy::random_uuid;
+use muster_core::id::NetworkObjectId;
+use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared, check_network_object};
+use muster_core::time::{Clock, Timestamp};
+use muster_core::{Entropy, Error, ErrorKind};
+use muster_store::{NetworkObjectWrite, OutputWrite, Precondition, SecretWrite, StoreError, Write};
+use serde_json::{Map, Value, json};
+
+use super::audit::audit_line;
+use super::authority::Authorized;
+use super::policies::{Deleted, Policies, Turn};
+use super::scope::Scoped;
+use super::sealed_fields::SealedFields;
+use super::secrets::SealedSecrets;
+use super::watched_store::WatchedStore;
+
+/// A kind of network objects with its privileges.
+pub trait NetworkFamily: Send + Sync + 'static {
+    /// The kind.
+    const KIND: NetworkObjectKind;
+    /// Privilege to read them.
+    type Read: Privilege;
+    /// Privilege to change them.
+    type Write: Privilege;
+}
+
+macro_rules! families {
+    ($($(#[$doc:meta])* $name:ident: $kind:ident, $read:ident, $write:ident;)+) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Copy, Debug)]
+            // Uninhabited, because it exists as a type parameter only.
+            pub enum $name {}
+
+            impl NetworkFamily for $name {
+                const KIND: NetworkObjectKind = NetworkObjectKind::$kind;
+                type Read = $read;
+                type Write = $write;
+            }
+        )+
+    };
+}
+
+families! {
+    /// Fleet Server hosts.
+    ServerHosts: ServerHost, ServerHostsRead, ServerHostsWrite;
+    /// Proxies.
+    Proxies: Proxy, ProxiesRead, ProxiesWrite;
+    /// Download sources.
+    DownloadSources: DownloadSource, DownloadSourcesRead, DownloadSourcesWrite;
+}
+
+/// A new network object or a change of one. Absent fields stay as they are.
+#[derive(Clone, Default)]
+pub struct NetworkObjectDraft {
+    /// Id of a new object; generated if absent.
+    pub id: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Whether policies that name none use this one. Replaces the previous default.
+    pub is_default: Option<bool>,
+    /// All other fields; `null` removes one. Secrets are plain text, or `{"id": …}` to keep the current value.
+    pub fields: Map<String, Value>,
+}
+
+/// The service of one kind of network objects.
+pub struct NetworkObjects<F> {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    secrets: Arc<SealedSecrets>,
+    policies: Arc<Policies>,
+    family: PhantomData<fn() -> F>,
+}
+
+impl<F: NetworkFamily> NetworkObjects<F> {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        secrets: Arc<SealedSecrets>,
+        policies: Arc<Policies>,
+    ) -> Self {
+        Self { store, clock, entropy, secrets, policies, family: PhantomData }
+    }
+
+    /// Returns all objects of the kind by name; their secrets are `{"id": …}`.
+    pub async fn list(&self, grant: &Grant<F::Read>) -> Result<Vec<NetworkObject>, Error> {
+        let mut found = self.store.seen_by(grant).network_objects().await?;
+        found.retain(|object| object.kind == F::KIND);
+        Ok(found)
+    }
+
+    /// Finds an object in the caller's space; its secrets are `{"id": …}`.
+    pub async fn find(&self, context: &OpContext, id: &str) -> Result<Authorized<NetworkObject, F::Read>, Error> {
+        self.find_with(context, id).await
+    }
+
+    /// Finds an object in the caller's space, to change it.
+    pub async fn find_to_change(
+        &self,
+        context: &OpContext,
+        id: &str,
+    ) -> Result<Authorized<NetworkObject, F::Write>, Error> {
+        self.find_with(context, id).await
+    }
+
+    async fn find_with<P: Privilege>(
+        &self,
+        context: &OpContext,
+        id: &str,
+    ) -> Result<Authorized<NetworkObject, P>, Error> {
+        let grant = context.grant::<P>()?;
+        let found = match NetworkObjectId::parse(id) {
+            Ok(id) => self.store.seen_by(&grant).network_object(F::KIND, &id).await?,
+            Err(_) => None,
+        };
+        let object = found.ok_or_else(|| Error::not_found(&F::KIND.to_string(), id))?;
+        Ok(Authorized::new(object, grant))
+    }
+
+    /// Creates an object.
+    pub async fn create(&self, grant: &Grant<F::Write>, draft: NetworkObjectDraft) -> Result<NetworkObject, Error> {
+        let draft = &draft;
+        self.policies.in_turn(move |turn| async move { self.create_in(&turn, grant, draft.clone()).await }).await
+    }
+
+    async fn create_in(
+        &self,
+        turn: &Turn,
+        grant: &Grant<F::Write>,
+        draft: NetworkObjectDraft,
+    ) -> Result<NetworkObject, Error> {
+        let now = self.clock.now();
+        let id = match draft.id.as_deref() {
+            Some(id) => NetworkObjectId::propose(id).map_err(|bad| Error::invalid("id", bad.to_string()))?,
+            None => NetworkObjectId::trusted(random_uuid(&*self.entropy)),
+        };
+        if self.store.seen_by(grant).is_network_object_id_taken(F::KIND, &id).await? {
+            let message = format!("a {} with the id {id} already exists", F::KIND);
+            return Err(Error::conflict(code(Refusal::Exists, F::KIND), message));
+        }
+        let blank = NetworkObject {
+            id,
+            kind: F::KIND,
+            space: grant.space().clone(),
+            name: String::new(),
+            is_default: false,
+            fields: Value::Object(Map::new()),
+            created_at: now,
+            updated_at: now,
+        };
+        self.save(grant, turn, blank, draft, "create").await
+    }
+
+    /// Changes an object. A change without a difference writes nothing.
+    pub async fn update(
+        &self,
+        object: &Authorized<NetworkObject, F::Write>,
+        draft: NetworkObjectDraft,
+    ) -> Result<NetworkObject, Error> {
+        let draft = &draft;
+        let update = move |turn: Turn| async move {
+            let before = self.current(object).await?;
+            self.save(object.grant(), &turn, before, draft.clone(), "update").await
+        };
+        self.policies.in_turn(update).await
+    }
+
+    async fn save(
+        &self,
+        grant: &Grant<F::Write>,
+        turn: &Turn,
+        before: NetworkObject,
+        draft: NetworkObjectDraft,
+        verb: &str,
+    ) -> Result<NetworkObject, Error> {
+        let (now, seen) = (self.clock.now(), self.store.seen_by(grant));
+        let shared = seen.shared().await?;
+        let (mut after, mut writes) = self.apply_draft(&before, draft).await?;
+        check_network_object(&after).into_result()?;
+        check_proxy(&after.fields, &shared)?;
+        if after == before {
+            return Ok(before);
+        }
+        // After the comparison, or else the time of the change would always be a difference.
+        after.updated_at = now;
+        writes.push(turn.write());
+        writes.extend(put(&after));
+        let detail = json!({"name": after.name, "is_default": after.is_default});
+        writes.push(audit_line(grant.origin(), now, &format!("{}.{verb}", F::KIND.word()), subject(&after), detail));
+        // The revisions are in the same commit: an object can't change without the policies that use it.
+        let shared = shared.with_network_object(&after);
+        writes.extend(self.policies.revise_all(grant.origin(), seen, shared, None, now).await?);
+        let fields = SealedFields::new(F::KIND.secret_fields());
+        let kept = fields.ids(&after.fields);
+        writes.extend(deletions(fields.ids(&before.fields).into_iter().filter(|id| !kept.contains(id))));
+        self.store.commit(grant, writes).await.map_err(refused::<F>)?;
+        Ok(after)
+    }
+
+    async fn apply_draft(
+        &self,
+        before: &NetworkObject,
+        draft: NetworkObjectDraft,
+    ) -> Result<(NetworkObject, Vec<Write>), Error> {
+        let mut after = before.clone();
+        after.name = draft.name.map_or(after.name, |name| name.trim().to_owned());
+        after.is_default = draft.is_default.unwrap_or(after.is_default);
+        let mut fields = after.fields.as_object().cloned().unwrap_or_default();
+        let known = fields.remove("secrets").unwrap_or_default();
+        fields.extend(draft.fields);
+        match draft.is_default {
+            // Shown as it was set: a provider reports a difference if a field appears or disappears (MG §13).
+            Some(false) => drop(fields.insert("is_default".into(), false.into())),
+            Some(true) => drop(fields.remove("is_default")),
+            None => {}
+        }
+        let sealed = SealedFields::new(F::KIND.secret_fields());
+        let writes = sealed.seal(&self.secrets, &mut fields, &known).await?;
+        fields.retain(|_, value| !value.is_null());
+        after.fields = Value::Object(fields);
+        Ok((after, writes))
+    }
+
+    /// Deletes an object. Policies that name it use the default instead; whatever uses a proxy goes without it. A default
+    /// object cannot be deleted.
+    pub async fn delete(&self, object: &Authorized<NetworkObject, F::Write>) -> Result<NetworkObject, Error> {
+        self.policies.in_turn(move |turn| async move { self.delete_in(&turn, object).await }).await
+    }
+
+    async fn delete_in(
+        &self,
+        turn: &Turn,
+        object: &Authorized<NetworkObject, F::Write>,
+    ) -> Result<NetworkObject, Error> {
+        let (grant, now) = (object.grant(), self.clock.now());
+        let seen = self.store.seen_by(grant);
+        let object = self.current(object).await?;
+        refuse_default(&object)?;
+        let mut shared = seen.shared().await?;
+        shared.network.retain(|other| other.kind != F::KIND || other.id != object.id);
+        let mut writes = vec![turn.write(), NetworkObjectWrite::Delete { kind: F::KIND, id: object.id.clone() }.into()];
+        writes.push(Write::Changed(Change::NetworkObject(F::KIND, object.id.clone())));
+        let mut users = Vec::new();
+        if F::KIND == NetworkObjectKind::Proxy {
+            let (unset, found) = unset_proxy(&mut shared, &object.id, now);
+            writes.extend(unset);
+            users = found;
+        }
+        let detail = json!({"name": object.name, "used_by": users});
+        writes.push(audit_line(grant.origin(), now, &format!("{}.delete", F::KIND.word()), subject(&object), detail));
+        let field = F::KIND.policy_field();
+        let deleted = Deleted { fields: field.as_slice(), id: object.id.as_str() };
+        writes.extend(self.policies.revise_all(grant.origin(), seen, shared, Some(deleted), now).await?);
+        writes.extend(deletions(SealedFields::new(F::KIND.secret_fields()).ids(&object.fields)));
+        self.store.commit(grant, writes).await.map_err(refused::<F>)?;
+        Ok(object)
+    }
+
+    /// Reads the object again in the change's turn: it may have changed since it was found.
+    async fn current<P: Privilege>(&self, object: &Authorized<NetworkObject, P>) -> Result<NetworkObject, Error> {
+        let seen: Scoped<'_> = self.store.seen_by(object.grant());
+        let found = seen.network_object(F::KIND, &object.id).await?;
+        found.ok_or_else(|| Error::not_found(&F::KIND.to_string(), &object.id))
+    }
+}
+
+/// Rejects the id of a proxy that does not exist.
+pub(crate) fn check_proxy(fields: &Value, shared: &Shared) -> Result<(), Error> {
+    match fields.get("proxy_id") {
+        Some(Value::String(id)) if shared.find(NetworkObjectKind::Proxy, id).is_none() => {
+            Err(Error::invalid("proxy_id", format!("there is no proxy with the id {id:?}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a deleted proxy from whatever uses it. Returns the writes, and who used it.
+fn unset_proxy(shared: &mut Shared, proxy: &NetworkObjectId, now: Timestamp) -> (Vec<Write>, Vec<String>) {
+    let uses = |fields: &Value| fields.get("proxy_id").and_then(Value::as_str) == Some(proxy.as_str());
+    let remove = |fields: &mut Value| {
+        fields.as_object_mut().map(|fields| fields.remove("proxy_id"));
+    };
+    let (mut writes, mut users) = (Vec::new(), Vec::new());
+    for output in shared.outputs.iter_mut().filter(|output| uses(&output.fields)) {
+        remove(&mut output.fields);
+        output.updated_at = now;
+        users.push(format!("output:{}", output.id));
+        writes.push(Write::Output(OutputWrite::Put(Box::new(output.clone()))));
+        writes.push(Write::Changed(Change::Output(output.id.clone())));
+    }
+    for object in shared.network.iter_mut().filter(|object| uses(&object.fields)) {
+        remove(&mut object.fields);
+        object.updated_at = now;
+        users.push(subject(object));
+        writes.extend(put(object));
+    }
+    (writes, users)
+}
+
+fn put(object: &NetworkObject) -> [Write; 2] {
+    [
+        NetworkObjectWrite::Put(Box::new(object.clone())).into(),
+        Write::Changed(Change::NetworkObject(object.kind, object.id.clone())),
+    ]
+}
+
+fn deletions(ids: impl IntoIterator<Item = muster_core::id::SecretId>) -> impl Iterator<Item = Write> {
+    ids.into_iter().map(|id| Write::Secret(SecretWrite::Delete { id }))
+}
+
+/// Rejects the deletion of a default object, with the statuses of the original (MG104).
+fn refuse_default(object: &NetworkObject) -> Result<(), Error> {
+    if !object.is_default {
+        return Ok(());
+    }
+    let kind = match object.kind {
+        NetworkObjectKind::ServerHost => ErrorKind::Forbidden,
+        NetworkObjectKind::Proxy | NetworkObjectKind::DownloadSource => ErrorKind::Invalid,
+    };
+    let message = format!("{:?} is the default {}", object.name, object.kind);
+    Err(Error::new(kind, code(Refusal::IsDefault, object.kind), message).remedy("make another one the default first"))
+}
+
+fn subject(object: &NetworkObject) -> String {
+    format!("{}:{}", object.kind.word(), object.id)
+}
+
+/// Why an object is rejected.
+#[derive(Clone, Copy)]
+enum Refusal {
+    Exists,
+    IsDefault,
+    NameTaken,
+}
+
+fn code(refusal: Refusal, kind: NetworkObjectKind) -> &'static str {
+    let [exists, is_default, name_taken] = match kind {
+        NetworkObjectKind::ServerHost => ["server_host_exists", "server_host_is_default", "server_host_name_taken"],
+        NetworkObjectKind::Proxy => ["proxy_exists", "proxy_is_default", "proxy_name_taken"],
+        NetworkObjectKind::DownloadSource => {
+            ["download_source_exists", "download_source_is_default", "download_source_name_taken"]
+        }
+    };
+    match refusal {
+        Refusal::Exists => exists,
+        Refusal::IsDefault => is_default,
+        Refusal::NameTaken => name_taken,
+    }
+}
+
+fn refused<F: NetworkFamily>(error: StoreError) -> Error {
+    match error {
+        StoreError::Conflict(Precondition::NameTaken(name)) => {
+            let message = format!("another {} is named {name:?}", F::KIND);
+            Error::conflict(code(Refusal::NameTaken, F::KIND), message).remedy("choose another name")
+        }
+        other => super::policies::refused(other),
+    }
+}

@@ -1,0 +1,128 @@
+//! Settings of a space (MG §1.9, §2.13).
+
+use std::sync::Arc;
+
+use muster_core::Error;
+use muster_core::authorization::{Grant, SettingsRead, SettingsWrite};
+use muster_core::change::Change;
+use muster_core::error_chain::SharedError;
+use muster_core::id::SpaceId;
+use muster_core::time::Clock;
+use muster_store::{Precondition, SettingWrite, StoreError, Write};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::audit::audit_line;
+use super::scope::Scoped;
+use super::watched_store::WatchedStore;
+
+/// Maximum number of prefixes, and maximum length of one in bytes.
+const MAX_PREFIXES: usize = 100;
+const MAX_PREFIX: usize = 100;
+
+/// The settings of a space. Absent ones have their defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct SpaceSettings {
+    /// Prefixes that the data namespaces of policies must have; empty allows all.
+    pub allowed_namespace_prefixes: Vec<String>,
+    /// Whether a notice of Kibana's pages was closed. Kept for them, without effect.
+    pub has_seen_add_data_notice: Option<bool>,
+    /// Whether prerelease versions of integration packages are offered. Kept for clients, without effect.
+    pub prerelease_integrations_enabled: Option<bool>,
+}
+
+impl SpaceSettings {
+    /// Rejects a data namespace without one of the allowed prefixes (MG90).
+    pub(crate) fn check_namespace(&self, namespace: &str) -> Result<(), Error> {
+        let allowed = &self.allowed_namespace_prefixes;
+        if allowed.is_empty() || allowed.iter().any(|prefix| namespace.starts_with(prefix.as_str())) {
+            return Ok(());
+        }
+        let reason = format!("must begin with one of the prefixes of this space: {}", allowed.join(", "));
+        Err(Error::invalid("namespace", reason))
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let field = "allowed_namespace_prefixes";
+        if self.allowed_namespace_prefixes.len() > MAX_PREFIXES {
+            return Err(Error::invalid(field, format!("at most {MAX_PREFIXES} prefixes")));
+        }
+        for prefix in &self.allowed_namespace_prefixes {
+            let is_plain = prefix.bytes().all(|b| b.is_ascii_graphic() && b != b'-' && !b.is_ascii_uppercase());
+            if !is_plain || prefix.is_empty() || prefix.len() > MAX_PREFIX {
+                let reason = "a prefix has 1 to 100 visible ASCII characters without `-` and upper case";
+                return Err(Error::invalid(field, reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Name of the setting that holds a space's settings.
+pub(crate) fn setting_name(space: &SpaceId) -> String {
+    format!("space_settings:{space}")
+}
+
+/// Parses the stored settings of a space.
+pub(crate) fn parse(text: Option<&str>) -> Result<SpaceSettings, Error> {
+    let Some(text) = text else { return Ok(SpaceSettings::default()) };
+    serde_json::from_str(text).map_err(|error| Error::internal(SharedError::during("settings of a space", error)))
+}
+
+/// Reads the settings of the space of a view.
+pub(crate) async fn of(seen: Scoped<'_>) -> Result<SpaceSettings, Error> {
+    parse(seen.space_settings().await?.as_deref())
+}
+
+/// The service of settings of spaces.
+pub struct Settings {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Settings {
+    pub(crate) fn new(store: Arc<WatchedStore>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
+    }
+
+    /// Returns the settings of the grant's space.
+    pub async fn read(&self, grant: &Grant<SettingsRead>) -> Result<SpaceSettings, Error> {
+        of(self.store.seen_by(grant)).await
+    }
+
+    /// Changes the settings of the grant's space. A change without a difference writes nothing.
+    pub async fn update(
+        &self,
+        grant: &Grant<SettingsWrite>,
+        change: impl FnOnce(&mut SpaceSettings) + Send,
+    ) -> Result<SpaceSettings, Error> {
+        let before = self.store.seen_by(grant).space_settings().await?;
+        let known = parse(before.as_deref())?;
+        let mut after = known.clone();
+        change(&mut after);
+        after.check()?;
+        if after == known {
+            return Ok(after);
+        }
+        let (name, now) = (setting_name(grant.space()), self.clock.now());
+        let value = serde_json::to_string(&after).map_err(Error::internal)?;
+        let detail = json!({"before": known, "after": after});
+        let writes = vec![
+            SettingWrite::Swap { name: name.clone(), before, value }.into(),
+            Write::Changed(Change::Setting(name.clone())),
+            audit_line(grant.origin(), now, "settings.update", format_args!("setting:{name}"), detail),
+        ];
+        self.store.commit(grant, writes).await.map_err(refused)?;
+        Ok(after)
+    }
+}
+
+fn refused(error: StoreError) -> Error {
+    match error {
+        StoreError::Conflict(Precondition::Changed(_)) => {
+            Error::conflict("settings_changed", "the settings have changed in the meantime").remedy("retry")
+        }
+        other => other.into(),
+    }
+}

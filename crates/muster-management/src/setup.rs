@@ -1,0 +1,70 @@
+//! `/setup`, `/agents/setup` and `/check-permissions` (MG §1.12): what tools call before anything else.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use muster_core::authorization::{
+    AgentsRead, EnrollmentCreate, OpContext, PoliciesCreate, PoliciesRead, ServerHostsWrite,
+};
+use muster_protocol::management::setup::{Initialized, Permissions, Readiness};
+use serde::Deserialize;
+
+use super::answer::Answer;
+use super::endpoints::Endpoint;
+use super::entry::Caller;
+use super::query::Query;
+use muster_fleet::Fleet;
+
+/// Endpoints for setup and permissions (MG §1.12).
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::post("/setup", initialize),
+        Endpoint::post("/agents/setup", initialize),
+        Endpoint::get("/agents/setup", readiness),
+        Endpoint::get("/check-permissions", permissions),
+    ]
+}
+
+/// Creates the default policy if the fleet never had a policy, as the server's first start does.
+async fn initialize(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Initialized> {
+    context.grant::<PoliciesCreate>()?;
+    fleet.policies().ensure_default().await?;
+    Ok(Json(Initialized { is_initialized: true, non_fatal_errors: Vec::new() }))
+}
+
+/// The server that answers also serves agents, and encrypts secrets: nothing else is required.
+async fn readiness(Caller(context): Caller) -> Answer<Readiness> {
+    context.grant::<AgentsRead>()?;
+    Ok(Json(Readiness {
+        is_ready: true,
+        is_secrets_storage_enabled: true,
+        is_space_awareness_enabled: true,
+        is_ssl_secrets_storage_enabled: true,
+        is_action_secrets_storage_enabled: true,
+        ..Readiness::default()
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PermissionQuery {
+    fleet_server_setup: Option<bool>,
+}
+
+/// Returns whether the caller may see the fleet, or add servers to it. A missing privilege is not an error here.
+async fn permissions(Caller(context): Caller, Query(query): Query<PermissionQuery>) -> Answer<Permissions> {
+    let missing = if query.fleet_server_setup == Some(true) {
+        (!may_add_servers(&context)).then_some("MISSING_FLEET_SERVER_SETUP_PRIVILEGES")
+    } else {
+        let may_read = context.grant::<AgentsRead>().is_ok() && context.grant::<PoliciesRead>().is_ok();
+        (!may_read).then_some("MISSING_PRIVILEGES")
+    };
+    Ok(Json(Permissions { success: missing.is_none(), error: missing.map(str::to_owned) }))
+}
+
+fn may_add_servers(context: &OpContext) -> bool {
+    context.grant::<PoliciesCreate>().is_ok()
+        && context.grant::<EnrollmentCreate>().is_ok()
+        && context.grant::<ServerHostsWrite>().is_ok()
+}

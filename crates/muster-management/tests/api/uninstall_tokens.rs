@@ -1,0 +1,111 @@
+//! MG §11.6: uninstall tokens over REST.
+
+use muster_core::uninstall_token;
+use serde_json::{Value, json};
+
+use crate::support::{Api, column};
+
+async fn newest(api: &Api, policy: &str) -> Value {
+    let list = api.get(&format!("/uninstall_tokens?policyId={policy}&page=1&perPage=1000")).await.ok();
+    assert_eq!(list["total"], 1, "{list}");
+    list["items"][0].clone()
+}
+
+async fn token(api: &Api, id: &Value) -> String {
+    let path = format!("/uninstall_tokens/{}", id.as_str().unwrap());
+    api.get(&path).await.ok()["item"]["token"].as_str().unwrap().to_owned()
+}
+
+async fn hash_in(api: &Api, policy: &str) -> Value {
+    let full = api.get(&format!("/agent_policies/{policy}/full")).await.ok();
+    full["item"]["agent"]["protection"]["uninstall_token_hash"].clone()
+}
+
+#[tokio::test]
+async fn mg79_mg80_mg81_each_policy_has_a_token_whose_hash_is_compiled_into_it() {
+    let api = Api::new();
+    let policy = api.policy("web").await;
+    let listed = newest(&api, &policy).await;
+    assert_eq!((&listed["policy_name"], listed.get("token")), (&json!("web"), None));
+    assert_eq!(listed["namespaces"], json!(["default"]));
+    let before = api.audit().await.len();
+    let token = token(&api, &listed["id"]).await;
+    assert!(token.len() == 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{token}");
+    assert_eq!(hash_in(&api, &policy).await, uninstall_token::hash(&token));
+    assert_eq!(api.audit().await[before..], ["uninstall_token.reveal"]);
+}
+
+#[tokio::test]
+async fn mg82_tokens_are_found_by_parts_of_the_id_and_the_name_of_a_policy() {
+    let api = Api::new();
+    for (id, name) in [("pol-one", "Web servers"), ("pol-two", "Mail_100%"), ("other", "pol")] {
+        api.post("/agent_policies", json!({"id": id, "name": name, "namespace": "default"})).await.ok();
+    }
+    api.post(
+        "/agent_policies",
+        json!({"id": "hosted", "name": "pol hosted", "namespace": "default", "is_managed": true}),
+    )
+    .await
+    .ok();
+    let found = async |query: &str| {
+        let mut found = column(&api.get(&format!("/uninstall_tokens?{query}")).await.ok(), "/policy_id");
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(found("").await, ["other", "pol-one", "pol-two"], "without the managed one");
+    assert_eq!(found("search=WEB%20ser").await, ["pol-one"]);
+    assert_eq!(found("search=pol").await, ["other", "pol-one", "pol-two"]);
+    assert_eq!(found("policyId=POL-").await, ["pol-one", "pol-two"]);
+    assert_eq!(found("search=_100%25").await, ["pol-two"], "no wildcards");
+    assert_eq!(found("search=%25").await, ["pol-two"]);
+    let page = api.get("/uninstall_tokens?page=2&perPage=5").await.ok();
+    assert_eq!((&page["items"], &page["total"]), (&json!([]), &json!(3)));
+    let long = "x".repeat(51);
+    for (query, field) in [
+        (format!("search={long}"), "search"),
+        (format!("policyId={long}"), "policyId"),
+        ("search=a&policyId=b".into(), "search"),
+        ("perPage=4".into(), "perPage"),
+    ] {
+        assert_eq!(api.get(&format!("/uninstall_tokens?{query}")).await.refused(400)["field"], field, "{query}");
+    }
+    api.get(&format!("/uninstall_tokens?search={}", &long[1..])).await.ok();
+}
+
+#[tokio::test]
+async fn mg83_mg84_rotation_deploys_a_new_token_and_the_former_one_stays_readable() {
+    let api = Api::new();
+    let policy = api.policy("web").await;
+    let rotate = format!("/uninstall_tokens/{policy}/rotate");
+    assert_eq!(api.post(&rotate, json!({})).await.refused(400)["code"], "policy_not_protected");
+    let protected = json!({"name": "web", "namespace": "default", "is_protected": true});
+    let revision = api.put(&format!("/agent_policies/{policy}"), protected).await.ok()["item"]["revision"].clone();
+    assert_eq!(revision, 2);
+    let first = newest(&api, &policy).await;
+    let (text, hash) = (token(&api, &first["id"]).await, hash_in(&api, &policy).await);
+    assert!(api.post(&rotate, json!({})).await.ok()["message"].is_string());
+    let second = newest(&api, &policy).await;
+    let shown = api.get(&format!("/agent_policies/{policy}")).await.ok()["item"].clone();
+    assert_eq!(shown["revision"], 3);
+    assert_ne!(second["id"], first["id"]);
+    let next = hash_in(&api, &policy).await;
+    assert_ne!(next, hash);
+    assert_eq!(next, uninstall_token::hash(&token(&api, &second["id"]).await));
+    assert_eq!(token(&api, &first["id"]).await, text);
+    assert!(api.audit().await.contains(&"uninstall_token.rotate".to_owned()));
+    // A later revision keeps the new token.
+    let again = json!({"name": "web", "namespace": "default", "description": "d"});
+    api.put(&format!("/agent_policies/{policy}"), again).await.ok();
+    assert_eq!(hash_in(&api, &policy).await, next);
+}
+
+#[tokio::test]
+async fn mg85_tokens_outlive_their_policy() {
+    let api = Api::new();
+    let policy = api.policy("web").await;
+    let text = token(&api, &newest(&api, &policy).await["id"]).await;
+    api.post("/agent_policies/delete", json!({"agentPolicyId": policy})).await.ok();
+    let kept = newest(&api, &policy).await;
+    assert_eq!(kept["policy_name"], Value::Null);
+    assert_eq!(token(&api, &kept["id"]).await, text);
+}

@@ -1,0 +1,48 @@
+//! `/api/fleet/fleet_server_hosts`, `/proxies` and `/agent_download_sources` (MG §1.5, §2.6–2.8).
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Kind of a network object, as a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkRoute {
+    /// Fleet Server hosts.
+    ServerHosts,
+    /// Proxies.
+    Proxies,
+    /// Download sources.
+    DownloadSources,
+}
+
+impl NetworkRoute {
+    /// Returns the segment below `/api/fleet`.
+    pub const fn segment(self) -> &'static str {
+        match self {
+            Self::ServerHosts => "fleet_server_hosts",
+            Self::Proxies => "proxies",
+            Self::DownloadSources => "agent_download_sources",
+        }
+    }
+}
+
+/// Fleet Server host, proxy or download source.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct NetworkObject {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Whether it is the default of policies that name none. Absent if it is not and was never set; always for proxies.
+    // Providers report a difference if a field appears that was not set (MG §13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_default: Option<bool>,
+    /// Creation time.
+    #[serde(default)]
+    pub created_at: String,
+    /// Time of the last change.
+    #[serde(default)]
+    pub updated_at: String,
+    /// Other fields: `host_urls`, `url`, `host`, `proxy_id`, `ssl`, `secrets` (as `{id}`) …
+    #[serde(flatten)]
+    pub fields: Map<String, Value>,
+}
