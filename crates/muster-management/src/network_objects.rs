@@ -17,6 +17,7 @@ use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::object_fields::{flag, given, reference, text};
+use muster_core::authorization::{Privilege, PrivilegeName};
 use muster_fleet::Fleet;
 use muster_fleet::network_objects::{
     DownloadSources, NetworkFamily, NetworkObjectDraft, NetworkObjects, Proxies, ServerHosts,
@@ -28,6 +29,10 @@ trait Served: NetworkFamily + Sized {
     const ONE: &'static str;
     /// Fields that an update removes if they are absent (MG §13). All others are kept.
     const DROPPED: &'static [&'static str];
+    /// What the reading endpoints need.
+    const READ: &'static [PrivilegeName] = &[<Self::Read as Privilege>::NAME];
+    /// What the changing endpoints need.
+    const WRITE: &'static [PrivilegeName] = &[<Self::Write as Privilege>::NAME];
 
     fn service(fleet: &Fleet) -> &NetworkObjects<Self>;
 }
@@ -71,11 +76,11 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 fn family<F: Served>() -> [Endpoint; 5] {
     [
-        Endpoint::get(F::LIST, list::<F>),
-        Endpoint::post(F::LIST, create::<F>),
-        Endpoint::get(F::ONE, get::<F>),
-        Endpoint::put(F::ONE, update::<F>),
-        Endpoint::delete(F::ONE, delete::<F>),
+        Endpoint::get(F::LIST, list::<F>).needs(F::READ),
+        Endpoint::post(F::LIST, create::<F>).needs(F::WRITE),
+        Endpoint::get(F::ONE, get::<F>).needs(F::READ),
+        Endpoint::put(F::ONE, update::<F>).needs(F::WRITE),
+        Endpoint::delete(F::ONE, delete::<F>).needs(F::WRITE),
     ]
 }
 

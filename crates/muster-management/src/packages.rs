@@ -3,6 +3,7 @@
 
 use axum::Json;
 use axum::extract::Path;
+use muster_core::authorization::PrivilegeName as Name;
 use muster_core::authorization::{PoliciesRead, PoliciesUpdate};
 use muster_core::{Error, ErrorKind};
 use muster_protocol::management::Items;
@@ -23,21 +24,21 @@ const MAX_IDS: usize = 1000;
 /// Endpoints of integration packages, of which none is installed (MG §1.4, §1.10).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/package_policies", list),
-        Endpoint::post("/package_policies", create),
-        Endpoint::post("/package_policies/_bulk_get", bulk_get),
-        Endpoint::post("/package_policies/delete", delete_many),
-        Endpoint::get("/package_policies/{id}", missing_policy),
-        Endpoint::put("/package_policies/{id}", missing_policy_to_change),
-        Endpoint::delete("/package_policies/{id}", missing_policy_to_change),
-        Endpoint::get("/epm/categories", none),
-        Endpoint::get("/epm/packages", none),
-        Endpoint::get("/epm/packages/installed", none_installed),
-        Endpoint::get("/epm/packages/{name}", missing_package),
-        Endpoint::get("/epm/packages/{name}/{version}", missing_version),
-        Endpoint::post("/epm/packages/{name}/{version}", missing_version_to_change),
-        Endpoint::delete("/epm/packages/{name}/{version}", missing_version_to_change),
-        Endpoint::get("/data_streams", data_streams),
+        Endpoint::get("/package_policies", list).needs(&[Name::PoliciesRead]),
+        Endpoint::post("/package_policies", create).needs(&[Name::PoliciesUpdate]),
+        Endpoint::post("/package_policies/_bulk_get", bulk_get).needs(&[Name::PoliciesRead]),
+        Endpoint::post("/package_policies/delete", delete_many).needs(&[Name::PoliciesUpdate]),
+        Endpoint::get("/package_policies/{id}", missing_policy).needs(&[Name::PoliciesRead]),
+        Endpoint::put("/package_policies/{id}", missing_policy_to_change).needs(&[Name::PoliciesUpdate]),
+        Endpoint::delete("/package_policies/{id}", missing_policy_to_change).needs(&[Name::PoliciesUpdate]),
+        Endpoint::get("/epm/categories", none).needs(&[Name::PoliciesRead]),
+        Endpoint::get("/epm/packages", none).needs(&[Name::PoliciesRead]),
+        Endpoint::get("/epm/packages/installed", none_installed).needs(&[Name::PoliciesRead]),
+        Endpoint::get("/epm/packages/{name}", missing_package).needs(&[Name::PoliciesRead]),
+        Endpoint::get("/epm/packages/{name}/{version}", missing_version).needs(&[Name::PoliciesRead]),
+        Endpoint::post("/epm/packages/{name}/{version}", missing_version_to_change).needs(&[Name::PoliciesUpdate]),
+        Endpoint::delete("/epm/packages/{name}/{version}", missing_version_to_change).needs(&[Name::PoliciesUpdate]),
+        Endpoint::get("/data_streams", data_streams).needs(&[Name::PoliciesRead]),
     ]
 }
 

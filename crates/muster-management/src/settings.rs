@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use muster_core::Error;
+use muster_core::authorization::PrivilegeName as Name;
 use muster_protocol::management::Item;
 use muster_protocol::management::settings::{
     DeleteUnenrolled, SaveSettings, SaveSpaceSettings, Settings, SpaceSettings,
@@ -22,10 +23,10 @@ const ID: &str = "fleet-default-settings";
 /// Endpoints for settings (MG §1.9).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/settings", get),
-        Endpoint::put("/settings", update),
-        Endpoint::get("/space_settings", get_of_space),
-        Endpoint::put("/space_settings", update_of_space),
+        Endpoint::get("/settings", get).needs(&[Name::SettingsRead]),
+        Endpoint::put("/settings", update).needs(&[Name::SettingsWrite]),
+        Endpoint::get("/space_settings", get_of_space).needs(&[Name::SettingsRead]),
+        Endpoint::put("/space_settings", update_of_space).needs(&[Name::SettingsWrite]),
     ]
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use muster_core::authorization::PrivilegeName as Name;
 use muster_core::authorization::{
     AgentsRead, EnrollmentCreate, OpContext, PoliciesCreate, PoliciesRead, ServerHostsWrite,
 };
@@ -19,10 +20,10 @@ use muster_fleet::Fleet;
 /// Endpoints for setup and permissions (MG §1.12).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::post("/setup", initialize),
-        Endpoint::post("/agents/setup", initialize),
-        Endpoint::get("/agents/setup", readiness),
-        Endpoint::get("/check-permissions", permissions),
+        Endpoint::post("/setup", initialize).needs(&[Name::PoliciesCreate]),
+        Endpoint::post("/agents/setup", initialize).needs(&[Name::PoliciesCreate]),
+        Endpoint::get("/agents/setup", readiness).needs(&[Name::AgentsRead]),
+        Endpoint::get("/check-permissions", permissions).for_everybody(),
     ]
 }
 

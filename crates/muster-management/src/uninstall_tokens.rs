@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
+use muster_core::authorization::PrivilegeName as Name;
 use muster_protocol::management::uninstall_token::{ListUninstallTokens, Message, UninstallToken};
 use muster_protocol::management::{Item, Items};
 use muster_store::query::{ListedToken, TokenSearch};
@@ -22,9 +23,9 @@ const LEAST_ROWS: u32 = 5;
 /// Endpoints for uninstall tokens (MG §1.7).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/uninstall_tokens", list),
-        Endpoint::get("/uninstall_tokens/{id}", get),
-        Endpoint::post("/uninstall_tokens/{id}/rotate", rotate),
+        Endpoint::get("/uninstall_tokens", list).needs(&[Name::UninstallRead]),
+        Endpoint::get("/uninstall_tokens/{id}", get).needs(&[Name::UninstallReveal]),
+        Endpoint::post("/uninstall_tokens/{id}/rotate", rotate).needs(&[Name::UninstallRotate]),
     ]
 }
 
