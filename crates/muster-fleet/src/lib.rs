@@ -10,9 +10,11 @@ pub mod agent_views;
 pub mod agents;
 mod artifacts;
 mod audit;
+pub mod audit_export;
 pub mod audit_log;
 mod audit_report;
 pub mod authenticate;
+pub mod backups;
 pub mod authority;
 mod bulk_update;
 mod change_feed;
@@ -44,6 +46,7 @@ mod records;
 mod reenroll;
 pub mod refusals;
 pub mod registry;
+pub mod restoration;
 pub mod scope;
 pub mod secrets;
 pub mod selection;
@@ -80,6 +83,7 @@ use self::actions::Actions;
 use self::agents::Agents;
 use self::audit_log::Audit;
 use self::authenticate::Authentication;
+use self::backups::Backups;
 use self::change_feed::ChangeFeed;
 use self::check_in::CheckIns;
 use self::credentials::Credentials;
@@ -95,6 +99,7 @@ use self::outputs::Outputs;
 use self::policies::Policies;
 use self::refusals::Refusals;
 use self::registry::Registry;
+use self::restoration::Restoration;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
 use self::status_timer::Statuses;
@@ -170,6 +175,8 @@ pub struct Fleet {
     output_keys: Arc<OutputKeys>,
     files: Files,
     audit: Audit,
+    backups: Backups,
+    restoration: Arc<Restoration>,
     statuses: Arc<Statuses>,
     refusals: Refusals,
     server_status: ServerStatus,
@@ -228,6 +235,8 @@ impl Fleet {
             output_keys,
             files: wiring.files(),
             audit: wiring.audit(),
+            backups: wiring.backups(),
+            restoration: Arc::clone(&wiring.restoration),
             server_status: wiring.server_status(),
             nodes: wiring.nodes(),
             housekeeping: Arc::new(wiring.housekeeping(&actions, &statuses, &feed)),
@@ -287,6 +296,16 @@ impl Fleet {
     /// The audit log.
     pub fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    /// Backups.
+    pub fn backups(&self) -> &Backups {
+        &self.backups
+    }
+
+    /// The last restore from a backup.
+    pub fn restoration(&self) -> &Restoration {
+        &self.restoration
     }
 
     /// Authentication of agents.

@@ -12,7 +12,7 @@ use axum::routing::{self, MethodRouter};
 
 use super::error::http_error;
 use super::{
-    action_routes, agent_action_routes, agent_policies, agent_routes, audit, bulk_routes, enrollment_keys, files,
+    action_routes, agent_action_routes, agent_policies, agent_routes, audit, backups, bulk_routes, enrollment_keys, files,
     nodes, outputs, refused,
 };
 use muster_fleet::Fleet;
@@ -70,6 +70,7 @@ pub fn all() -> Vec<Endpoint> {
         refused::endpoints(),
         audit::endpoints(),
         nodes::endpoints(),
+        backups::endpoints(),
     ];
     families.into_iter().flatten().collect()
 }

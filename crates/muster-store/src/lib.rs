@@ -5,6 +5,7 @@
 
 pub mod copy;
 mod engine;
+mod examine;
 pub mod port;
 pub mod postgres;
 pub mod query;
@@ -13,11 +14,12 @@ pub mod sqlite;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use examine::{Examined, examine};
 pub use engine::{Cause, Durability, EngineError, OpenError, Options, SqlStore};
 pub use port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, AuditLink, AuditStore, ChangeStore, Committed, Currency,
     EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, INSTALLATION, LeaseName, LeaseStore,
     LostNode, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputKeyStore, OutputKeyWrite,
-    OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition, Resources, SecretStore, SecretWrite,
+    OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition, RESTORED, Resources, SecretStore, SecretWrite,
     SettingStore, SettingWrite, Store, StoreError, UploadLimit, UploadQuota, Write, has_gap,
 };

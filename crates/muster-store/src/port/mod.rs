@@ -53,7 +53,7 @@ pub use self::output_keys::{OutputKeyStore, OutputKeyWrite};
 pub use self::outputs::{OutputStore, OutputWrite};
 pub use self::policies::{PolicyStore, PolicyWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
-pub use self::settings::{INSTALLATION, SettingStore, SettingWrite};
+pub use self::settings::{INSTALLATION, RESTORED, SettingStore, SettingWrite};
 
 /// Error of the store, which says whether a write may have been applied.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -25,5 +25,6 @@ mod registration;
 mod session;
 
 pub use address::Address;
-pub(crate) use copied::open_side;
+pub(crate) use migrate::examine;
+pub(crate) use copied::{bytes, open_side, open_snapshot};
 pub use registration::Node;

@@ -6,14 +6,18 @@ mod agent;
 mod agent_actions;
 mod agent_moves;
 mod audit;
+mod audit_file;
 mod authorities;
+mod backup;
 mod confirm;
 mod connect;
+pub mod doctor;
 mod enrollment_key;
 mod failure;
 mod find;
 mod listing;
 mod node;
+mod out_file;
 mod output;
 mod policy;
 mod policy_file;
@@ -45,8 +49,10 @@ pub enum AdminCommand {
     Action(Noun<action::ActionCommand>),
     /// Show outputs, their health, and the keys of agents
     Output(Noun<output::OutputCommand>),
-    /// Read and verify the audit log
+    /// Read, export and verify the audit log
     Audit(Noun<audit::AuditCommand>),
+    /// Create and restore backups
+    Backup(Noun<backup::BackupCommand>),
     /// List and drain the servers of the fleet
     Node(Noun<node::NodeCommand>),
     /// Show the server's state, the number of agents by status, and recently rejected requests
@@ -75,7 +81,8 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Action(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Output(noun) => noun.verb.run(&noun.connect.client()?).await,
-        AdminCommand::Audit(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Audit(noun) => noun.verb.run(&noun.connect).await,
+        AdminCommand::Backup(noun) => noun.verb.run(&noun.connect).await,
         AdminCommand::Node(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Status { connect, args } => args.run(&connect.client()?).await,
     }

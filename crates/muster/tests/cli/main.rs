@@ -7,6 +7,7 @@ mod agent;
 mod agents;
 mod ask;
 mod audit;
+mod doctor;
 mod documents;
 mod drones;
 mod enrollment_key;
