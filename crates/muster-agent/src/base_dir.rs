@@ -20,7 +20,7 @@ const SHARED: u32 = 0o1002;
 #[derive(Debug, thiserror::Error)]
 pub enum BadBase {
     /// Another user owns it.
-    #[error("{path}: owned by user id {owner}, but this is user id {user}")]
+    #[error("{path}: owned by user id {owner}, but muster-agent runs as user id {user}")]
     Owner {
         /// The directory.
         path: Utf8PathBuf,

@@ -9,6 +9,7 @@ use muster_protocol::management::agent_action::{
 };
 use muster_protocol::management::enrollment_key::Deleted;
 use muster_protocol::management::envelope::Whole;
+use muster_protocol::management::respond::{Respond, Responded};
 use muster_protocol::management::{AgentStatusResults, Empty, Item};
 
 use crate::{Client, Result};
@@ -16,6 +17,16 @@ use crate::{Client, Result};
 const AGENTS: &str = "agents";
 
 impl Client {
+    /// Responds to the compromise of an agent.
+    pub async fn respond(&self, id: &str, request: &Respond) -> Result<Responded> {
+        self.post(&["agents", id, "respond"], request).await
+    }
+
+    /// Returns what [`Self::respond`] would do; changes nothing.
+    pub async fn try_respond(&self, id: &str, request: &Respond) -> Result<Responded> {
+        self.try_post(&["agents", id, "respond"], request).await
+    }
+
     /// Returns a page of agents.
     pub async fn agents(&self, query: &ListAgents) -> Result<Agents> {
         self.get_with(&[AGENTS], query).await

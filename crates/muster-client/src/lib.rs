@@ -15,6 +15,7 @@ mod files;
 mod nodes;
 mod outputs;
 mod policies;
+mod rollouts;
 mod status;
 mod transport;
 

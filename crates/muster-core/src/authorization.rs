@@ -89,7 +89,7 @@ pub struct Entitlement {
 
 /// Error for a missing privilege.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this needs the privilege {0}")]
+#[error("the privilege {0} is required")]
 pub struct Forbidden(pub PrivilegeName);
 
 impl OpContext {

@@ -59,7 +59,7 @@ pub fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
     // The last `@` ends the user info: a password can contain others.
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     if scheme != "file" && !is_host(host) {
-        return refused("it names no valid host and port");
+        return refused("its host or port is invalid");
     }
     Ok(format!("{scheme}://{rest}"))
 }

@@ -170,7 +170,7 @@ pub enum TokenError {
     #[error("the token is not base64; send it exactly as it was printed")]
     NotBase64,
     /// Base64 of bytes that are not UTF-8.
-    #[error("the token does not decode to text; send it exactly as it was printed")]
+    #[error("the token does not decode to UTF-8; send it exactly as it was printed")]
     NotText,
     /// Base64 of something other than `id:secret`.
     #[error("the token does not decode to id:secret; send it exactly as it was printed")]

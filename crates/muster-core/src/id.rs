@@ -188,6 +188,11 @@ id_type!(
     TokenId
 );
 
+id_type!(
+    /// Id of a staged rollout.
+    RolloutId
+);
+
 impl Default for SpaceId {
     /// The space that always exists.
     fn default() -> Self {

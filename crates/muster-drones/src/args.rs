@@ -76,6 +76,9 @@ pub struct DronesArgs {
     /// Number of the first agent; hosts are named `drone-N`
     #[arg(long, default_value_t = 0)]
     pub first: u32,
+    /// Mode `live`: percentage of agents that are degraded while they run the revision after their first one
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100))]
+    pub degrade_percent: u32,
     /// Print events as JSON lines
     #[arg(long)]
     pub json: bool,

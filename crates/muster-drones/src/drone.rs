@@ -51,6 +51,10 @@ pub struct Drone {
     ack_token: String,
     policy: Option<(String, i64)>,
     acks: Vec<PendingAck>,
+    /// The revision with which it is degraded: the one after its first.
+    bad_revision: Option<i64>,
+    /// Whether it has a bad revision.
+    degrades: bool,
     /// Process id that the first component reports. Another value is a change.
     pub pid: u32,
 }
@@ -68,8 +72,16 @@ impl Drone {
             ack_token: String::new(),
             policy: None,
             acks: Vec::new(),
+            bad_revision: None,
+            degrades: false,
             pid: 1000,
         }
+    }
+
+    /// Makes the agent report that it is degraded while it runs the revision after its first one.
+    #[must_use]
+    pub fn degrading(self, degrades: bool) -> Self {
+        Self { degrades, ..self }
     }
 
     /// Generates an id, a key and a policy.
@@ -153,6 +165,7 @@ impl Drone {
             ack_token: &self.ack_token,
             // Real agents report the policy that they run, which tells the server whether to deliver one (EA §4.7).
             policy: self.policy.as_ref().map(|(policy, revision)| (policy.as_str(), *revision)),
+            is_degraded: self.policy.as_ref().is_some_and(|(_, revision)| self.bad_revision == Some(*revision)),
             pid: self.pid,
             fill: bytes,
         };
@@ -240,6 +253,7 @@ impl Drone {
         // Only for the first policy, as in real agents.
         if self.policy.is_none() {
             ask(&mut self.session, Method::GET, "/api/status?", &self.authorization, Bytes::new(), false).await?;
+            self.bad_revision = self.degrades.then_some(revision + 1);
         }
         self.policy = Some((policy.to_owned(), revision));
         Ok(())

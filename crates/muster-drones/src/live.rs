@@ -14,8 +14,7 @@ const DEAD_AFTER: u32 = 7;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Runs one agent from enrollment until it is unenrolled.
-pub async fn live(shared: Arc<Shared>, number: u32, admission: Arc<Admission>, mut back_off: BackOff) {
-    let mut drone = Drone::new(shared.clone(), number);
+pub async fn live(shared: Arc<Shared>, mut drone: Drone, admission: Arc<Admission>, mut back_off: BackOff) {
     admission.admit(&mut drone, &mut back_off).await;
     // As in real agents, the first check-in has a random delay, and later ones follow a response after 1 to 1.5 s.
     tokio::time::sleep(up_to_half_a_second()).await;

@@ -108,7 +108,8 @@ async fn live_all(args: &DronesArgs, shared: Arc<Shared>, numbers: std::ops::Ran
     let back_off = back_off(args);
     let mut agents = JoinSet::new();
     for number in numbers {
-        agents.spawn(live(shared.clone(), number, admission.clone(), back_off.clone()));
+        let drone = Drone::new(shared.clone(), number).degrading(number % 100 < args.degrade_percent);
+        agents.spawn(live(shared.clone(), drone, admission.clone(), back_off.clone()));
     }
     // There is no measured part in this mode, so that the share is ready immediately.
     shared.tally.tell(Event::Ready);

@@ -66,6 +66,8 @@ pub struct Report<'a> {
     pub ack_token: &'a str,
     /// Running policy and revision.
     pub policy: Option<(&'a str, i64)>,
+    /// Whether the agent is degraded.
+    pub is_degraded: bool,
     /// Process id of the first component. Another value changes the report.
     pub pid: u32,
     /// Minimum size of the body in bytes. Additional components fill it.
@@ -77,7 +79,11 @@ pub struct Report<'a> {
 pub fn check_in(host: &Host<'_>, report: &Report<'_>) -> String {
     let mut body = String::with_capacity(2048);
     let running = report.policy.is_some();
-    body.push_str(if running { r#"{"status":"online","# } else { r#"{"status":"starting","# });
+    body.push_str(match (running, report.is_degraded) {
+        (false, _) => r#"{"status":"starting","#,
+        (true, false) => r#"{"status":"online","#,
+        (true, true) => r#"{"status":"degraded","#,
+    });
     // Real agents omit an empty token.
     if !report.ack_token.is_empty() {
         let _ = write!(body, r#""ack_token":"{}","#, report.ack_token);
@@ -209,13 +215,13 @@ mod tests {
 
     #[test]
     fn a_check_in_is_as_large_as_a_real_one_and_can_be_parsed() {
-        let report = Report { ack_token: "t1", policy: Some(("policy-1", 7)), pid: 12, fill: 0 };
+        let report = Report { ack_token: "t1", policy: Some(("policy-1", 7)), is_degraded: true, pid: 12, fill: 0 };
         let body = check_in(&HOST, &report);
         assert!((1500..2200).contains(&body.len()), "{} bytes", body.len());
         let packed = crate::gzip::pack(body.as_bytes()).unwrap();
         assert!((500..1000).contains(&packed.len()), "{} bytes packed", packed.len());
         let read: CheckInRequest<'_> = serde_json::from_str(&body).unwrap();
-        assert_eq!((read.status.as_deref(), read.ack_token.as_deref()), (Some("online"), Some("t1")));
+        assert_eq!((read.status.as_deref(), read.ack_token.as_deref()), (Some("degraded"), Some("t1")));
         assert_eq!((read.agent_policy_id.as_deref(), read.policy_revision_idx), (Some("policy-1"), Some(7)));
         let components: Vec<Component<'_>> = serde_json::from_str(read.components.unwrap().get()).unwrap();
         assert_eq!(components.len(), 2);

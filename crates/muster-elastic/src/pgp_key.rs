@@ -34,7 +34,7 @@ impl Inner {
             // Read for each request, so that a replaced file takes effect without a restart. The size is checked first, because
             // the path may name anything.
             Ok(metadata) if metadata.len() > MAX_KEY_BYTES => {
-                return Err(unreadable(&"longer than a key can be".into()));
+                return Err(unreadable(&"exceeds the maximum size of a key".into()));
             }
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(absent()),

@@ -97,7 +97,7 @@ fn base(host: &str) -> Result<Url, IssueError> {
 
 fn headers(settings: &Settings) -> Result<HeaderMap, IssueError> {
     let mut token = HeaderValue::from_str(&format!("Bearer {}", settings.service_token.trim()))
-        .map_err(|_| unusable("`service_token` contains characters that a header can't have"))?;
+        .map_err(|_| unusable("`service_token` contains characters that are not allowed in a header"))?;
     token.set_sensitive(true);
     Ok([(AUTHORIZATION, token), (CONTENT_TYPE, HeaderValue::from_static("application/json"))].into_iter().collect())
 }

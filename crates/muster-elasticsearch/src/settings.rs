@@ -73,11 +73,15 @@ impl Settings {
         }
         for (field, value) in [("certificate", &self.ssl.certificate), ("key", &self.ssl.key)] {
             if value.as_ref().is_some_and(|value| !is_pem(value)) {
-                return unusable(&format!("`ssl.{field}` is not PEM: a path on agents' hosts can't be read here"));
+                return unusable(&format!(
+                    "`ssl.{field}` is not PEM text; the server cannot read files on agents' hosts"
+                ));
             }
         }
         if self.ssl.certificate_authorities.iter().any(|value| !is_pem(value)) {
-            return unusable("`ssl.certificate_authorities` is not PEM: a path on agents' hosts can't be read here");
+            return unusable(
+                "`ssl.certificate_authorities` is not PEM text; the server cannot read files on agents' hosts",
+            );
         }
         Ok(())
     }
@@ -122,7 +126,7 @@ mod tests {
             ("hosts", json!([]), "1 to 16 hosts"),
             ("hosts", json!(5), "malformed at column"),
             ("service_token", json!("t0ken\n"), "`service_token` is empty, or contains line breaks"),
-            ("ssl", json!({"certificate_authorities": ["/etc/ca.pem"]}), "a path on agents' hosts"),
+            ("ssl", json!({"certificate_authorities": ["/etc/ca.pem"]}), "files on agents' hosts"),
             ("ssl", json!({"key": "/etc/key.pem"}), "`ssl.key` is not PEM"),
             ("ssl", json!("t0ken"), "malformed at column"),
         ] {

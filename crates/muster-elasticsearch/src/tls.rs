@@ -74,10 +74,10 @@ impl Trust {
             None | Some("full" | "strict" | "") => Mode::Full,
             Some("certificate") => Mode::Certificate,
             Some("none") => Mode::None,
-            Some(_) => return Err(unusable("`ssl.verification_mode` is none of full, strict, certificate, none")),
+            Some(_) => return Err(unusable("`ssl.verification_mode` must be full, strict, certificate or none")),
         };
         let pin = ssl.ca_trusted_fingerprint.as_deref().filter(|text| !text.is_empty());
-        let invalid = || unusable("`ca_trusted_fingerprint` is not a SHA-256 in hexadecimal");
+        let invalid = || unusable("`ca_trusted_fingerprint` is not a hexadecimal SHA-256");
         let pin = pin.map(|text| fingerprint(text).ok_or_else(invalid)).transpose()?;
         let mut roots = RootCertStore::empty();
         for pem in &ssl.certificate_authorities {
@@ -90,7 +90,7 @@ impl Trust {
         let platform = match &roots {
             None => Some(
                 rustls_platform_verifier::Verifier::new(Arc::clone(&provider))
-                    .map_err(|error| unusable(format!("the platform's certificates: {error}")))?,
+                    .map_err(|error| unusable(format!("cannot load the system's trust store: {error}")))?,
             ),
             Some(_) => None,
         };

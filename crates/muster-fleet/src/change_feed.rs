@@ -121,7 +121,7 @@ impl ChangeFeed {
             }
             let now = standing.borrow_and_update().clone();
             if now.epoch != epoch {
-                tracing::warn!("this server was taken for dead: its agents poll again, and its caches start empty");
+                tracing::warn!("the lease of this server expired: ended held polls and cleared caches");
                 epoch = now.epoch;
                 self.start_over().await;
             }
@@ -135,7 +135,7 @@ impl ChangeFeed {
         if has_gap(seq, &changes) {
             tracing::warn!(
                 handled = seq,
-                "changes were pruned before this server handled them: its caches start empty"
+                "changes were pruned before this server handled them: ended held polls and cleared caches"
             );
             self.start_over().await;
         }

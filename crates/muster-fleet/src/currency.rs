@@ -80,7 +80,7 @@ impl Currency {
             if is_newest(entry, &stored) { Ok(()) } else { records.reload(entry.id()).await }
         };
         let late = || {
-            let message = "the server cannot verify its records now; try again later";
+            let message = "the server cannot verify its records now; retry later";
             Error::new(ErrorKind::Unavailable, "store_unavailable", message).caused_by("the database does not respond")
         };
         tokio::time::timeout(READ, compare).await.unwrap_or_else(|_| Err(late()))

@@ -46,6 +46,8 @@ mod records;
 mod reenroll;
 pub mod refusals;
 pub mod registry;
+pub mod respond;
+pub mod rollouts;
 pub mod restoration;
 pub mod scope;
 pub mod secrets;
@@ -99,6 +101,8 @@ use self::outputs::Outputs;
 use self::policies::Policies;
 use self::refusals::Refusals;
 use self::registry::Registry;
+use self::respond::Responses;
+use self::rollouts::Rollouts;
 use self::restoration::Restoration;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
@@ -172,6 +176,8 @@ pub struct Fleet {
     enrollment_keys: EnrollmentKeys,
     policies: Arc<Policies>,
     outputs: Outputs,
+    rollouts: Arc<Rollouts>,
+    responses: Responses,
     output_keys: Arc<OutputKeys>,
     files: Files,
     audit: Audit,
@@ -232,6 +238,8 @@ impl Fleet {
             agents: wiring.agents(),
             enrollment_keys: wiring.enrollment_keys(),
             outputs: wiring.outputs(&policies),
+            rollouts: Arc::new(wiring.rollouts(&policies)),
+            responses: wiring.responses(&actions, &policies),
             output_keys,
             files: wiring.files(),
             audit: wiring.audit(),
@@ -281,6 +289,16 @@ impl Fleet {
     /// Outputs.
     pub fn outputs(&self) -> &Outputs {
         &self.outputs
+    }
+
+    /// Staged rollouts.
+    pub fn rollouts(&self) -> &Arc<Rollouts> {
+        &self.rollouts
+    }
+
+    /// Responses to compromises.
+    pub fn responses(&self) -> &Responses {
+        &self.responses
     }
 
     /// Keys of agents at the clusters of outputs.
@@ -395,7 +413,8 @@ impl Fleet {
         let house = tokio::spawn(Arc::clone(&self.housekeeping).run_periodically());
         let actions = tokio::spawn(Arc::clone(&self.actions).finish_abandoned(Arc::clone(&self.shutdown)));
         let keys = tokio::spawn(Arc::clone(&self.output_keys).run());
-        for task in [feed, statuses, recovery, house, actions, keys] {
+        let rollouts = tokio::spawn(Arc::clone(&self.rollouts).run());
+        for task in [feed, statuses, recovery, house, actions, keys, rollouts] {
             // A task ends with an error only if it panicked. The others keep running: a server without housekeeping
             // still serves its agents.
             if let Err(error) = task.await {

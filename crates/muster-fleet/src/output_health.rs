@@ -95,7 +95,7 @@ fn with_keys(health: OutputHealth, keys: Option<Keys>) -> OutputHealth {
     let Some(Keys { counts, failure }) = keys else { return health };
     let keys = Some(counts);
     let Some((reason, since)) = failure else { return OutputHealth { keys, ..health } };
-    let mut message = format!("keys of agents can't be created or changed: {reason}");
+    let mut message = format!("the agents' API keys cannot be created or updated: {reason}");
     if health.state == "DEGRADED" {
         message = format!("{message}; {}", health.message);
     }
@@ -103,15 +103,15 @@ fn with_keys(health: OutputHealth, keys: Option<Keys>) -> OutputHealth {
 }
 
 async fn summarize(seen: Scoped<'_>, heard: &[AgentRecord]) -> Result<OutputHealth, Error> {
-    let Some(latest) = heard.first() else { return Ok(unknown("no agent that uses it has reported yet")) };
+    let Some(latest) = heard.first() else { return Ok(unknown("no agent with this output has reported yet")) };
     // A record only says that some output unit fails, not which one, so it counts against every output of its policy.
     let failing: Vec<&AgentRecord> = heard.iter().filter(|record| reports_output_error(record)).collect();
     let Some(first) = failing.first() else {
-        let message = format!("none of {} agents complains", heard.len());
+        let message = format!("no agent reports an error (agents: {})", heard.len());
         return Ok(OutputHealth { state: "HEALTHY", message, since: latest.last_checkin, keys: None });
     };
     let reason = output_error(seen, first).await?;
-    let message = format!("{} of {} agents complain; {}: {reason}", failing.len(), heard.len(), first.id);
+    let message = format!("{} of {} agents report an error; agent {}: {reason}", failing.len(), heard.len(), first.id);
     // The status may have changed for another reason since, so this is the best known lower bound.
     let since = failing.iter().map(|record| record.status_since).min();
     Ok(OutputHealth { state: "DEGRADED", message, since, keys: None })

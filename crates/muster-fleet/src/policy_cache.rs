@@ -9,12 +9,14 @@ use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use muster_core::Error;
+use muster_core::agent::AgentRecord;
 use muster_core::error_chain::SharedError;
 use muster_core::id::{PolicyId, SecretId};
 use muster_core::policy::PolicyRevision;
 pub use muster_core::policy::RenderedPolicy;
+use muster_core::rollout::Rollout;
 use muster_core::seal::Sealer;
 use muster_core::secret_refs::{self, Secrets};
 use muster_store::Store;
@@ -45,6 +47,8 @@ pub struct PolicyCache {
 struct Known {
     /// Number of its newest revision; 0 if not known yet.
     newest: AtomicI64,
+    /// The rollout of its newest revision, while it is not over.
+    rollout: ArcSwapOption<Rollout>,
     /// Its cached revisions: the newest, and those that are targets of agents.
     revisions: ArcSwap<Vec<Arc<Slot>>>,
     /// Number of refreshes requested so far.
@@ -129,6 +133,15 @@ impl PolicyCache {
         }
     }
 
+    /// Returns the revision that an agent should run which follows the policy: the newest one, or the last good one while
+    /// a rollout of the newest one has not reached the agent.
+    pub(crate) async fn followed_revision(&self, id: &PolicyId, record: &AgentRecord) -> Result<Option<i64>, Error> {
+        let Some(newest) = self.newest_revision(id).await? else { return Ok(None) };
+        let policies = self.policies.load();
+        let rollout = policies.get(id).and_then(|known| known.rollout.load_full());
+        Ok(Some(rollout.map_or(newest, |rollout| rollout.revision_for(&record.id, &record.tags, newest))))
+    }
+
     /// Returns the policy's newest revision as known to this node.
     pub async fn newest(&self, id: &PolicyId) -> Result<Option<Arc<RenderedPolicy>>, Error> {
         match self.known_newest(id) {
@@ -165,6 +178,9 @@ impl PolicyCache {
         // Read before the load: tickets drawn during it may ask about a change that it has not seen.
         let covers = known.asked.load(Ordering::SeqCst);
         let rendered = self.load_newest(id).await?;
+        // Read after the revision and set before it: a revision that is rolled out is committed together with its rollout, so
+        // whoever sees the revision sees the rollout too.
+        known.rollout.store(self.store.open_rollout_of(id).await?.map(Arc::new));
         *covered = covers;
         match &rendered {
             Some(rendered) => self.advance(id, &known, rendered.revision),

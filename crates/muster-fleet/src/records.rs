@@ -37,7 +37,7 @@ impl Records {
         record.node.as_ref().is_none_or(|node| *node == self.node)
     }
 
-    /// Returns the agent's entry, cached or read from the store; `None` if there is no such agent.
+    /// Returns the agent's entry, cached or read from the store; `None` if agent not found.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) async fn entry(&self, id: &AgentId) -> Result<Option<Arc<AgentEntry>>, Error> {
         if let Some(entry) = self.registry.get(id) {

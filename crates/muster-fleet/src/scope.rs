@@ -55,11 +55,12 @@ use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::authorization::{Scope, Selector};
 use muster_core::credential::Credential;
 use muster_core::enrollment_key::EnrollmentKey;
-use muster_core::file::Upload;
-use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, OutputId, PolicyId, SpaceId};
+use muster_core::file::{DeliverableFile, Upload};
+use muster_core::id::{ActionId, AgentId, EnrollmentKeyId, FileId, OutputId, PolicyId, RolloutId, SpaceId};
 use muster_core::output::Output;
 use muster_core::output_key::{KeyCounts, OutputCluster, OutputKey};
 use muster_core::policy::{Policy, PolicyRevision};
+use muster_core::rollout::{Place, Rollout, Subject};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_store::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
@@ -287,6 +288,34 @@ impl Scoped<'_> {
     }
 }
 
+/// Rollouts.
+impl Scoped<'_> {
+    /// Returns a rollout.
+    pub async fn rollout(&self, id: &RolloutId) -> Result<Option<Rollout>, StoreError> {
+        let found = self.store.rollout_in(self.space, id).await?;
+        Ok(found.filter(|rollout| self.has_rollout(rollout)))
+    }
+
+    /// Returns a page of rollouts, newest first. A caller with a limited scope gets those on the page that it covers.
+    pub async fn rollouts(&self, page: Page) -> Result<Listed<Rollout>, StoreError> {
+        let mut found = self.store.rollouts(self.space, page).await?;
+        found.items.retain(|rollout| self.has_rollout(rollout));
+        Ok(found)
+    }
+
+    fn has_rollout(&self, rollout: &Rollout) -> bool {
+        match &rollout.subject {
+            Subject::Policy { policy, .. } => self.scope.has_policy(policy),
+            Subject::Upgrade { .. } => self.is_whole(),
+        }
+    }
+
+    /// Returns the place in rollouts of the matching agent after `before` others; `None` if there are fewer.
+    pub async fn agent_place(&self, filter: &AgentFilter, before: u32) -> Result<Option<Place>, StoreError> {
+        self.store.agent_place(&self.agents_that(filter), before).await
+    }
+}
+
 /// Outputs, enrollment keys, uploads.
 impl Scoped<'_> {
     /// Returns an output.
@@ -373,6 +402,11 @@ impl Scoped<'_> {
         }
         found.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
         Ok(found)
+    }
+
+    /// Returns the files that an agent may fetch, newest first.
+    pub async fn files_of(&self, agent: &AgentRecord) -> Result<Vec<DeliverableFile>, StoreError> {
+        if self.holds(&agent.space) { self.store.files_of(&agent.id).await } else { Ok(Vec::new()) }
     }
 
     /// Returns an upload.

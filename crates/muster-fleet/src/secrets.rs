@@ -64,7 +64,7 @@ impl SealedSecrets {
     pub(crate) fn open_token(&self, id: &EnrollmentKeyId, sealed: &[u8]) -> Result<String, Error> {
         let token = self.sealer.open(Place::enrollment_token(id), sealed);
         let token = token.map_err(|error| Error::internal(SharedError::during(format!("token of key {id}"), error)))?;
-        String::from_utf8(token.to_vec()).map_err(|_| Error::internal("a sealed token is not text"))
+        String::from_utf8(token.to_vec()).map_err(|_| Error::internal("an encrypted token is not UTF-8"))
     }
 }
 
@@ -83,6 +83,6 @@ fn open(sealer: &Sealer, id: &SecretId, sealed: &[u8]) -> Result<Zeroizing<Strin
     let bytes = sealer
         .open(Place::secret(id), sealed)
         .map_err(|error| Error::internal(SharedError::during(format!("secret {id}"), error)))?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| Error::internal(format!("secret {id} is not text")))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| Error::internal(format!("secret {id} is not UTF-8")))?;
     Ok(Zeroizing::new(text.to_owned()))
 }

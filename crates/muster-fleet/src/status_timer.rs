@@ -93,7 +93,7 @@ impl Statuses {
 
     async fn tick(self: &Arc<Self>, ran: &mut Ran) {
         if ran.looked.elapsed() > STALL {
-            tracing::warn!("the server was stopped for some time: absences count anew");
+            tracing::warn!("the server was suspended; restarting timeouts");
             self.records.observation.restart(&*self.clock);
         }
         log_failure(
@@ -123,7 +123,7 @@ impl Statuses {
     pub async fn watch_members(self: &Arc<Self>) -> Result<(), Error> {
         let was_draining = self.members.is_draining();
         for left in self.members.look().await? {
-            tracing::warn!(node = %left.id, name = left.name, "a server left: absences count anew");
+            tracing::warn!(node = %left.id, name = left.name, "a server left the fleet; restarting timeouts");
             self.records.observation.restart(&*self.clock);
         }
         if self.members.is_draining() && !was_draining {

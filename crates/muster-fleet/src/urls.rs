@@ -125,7 +125,7 @@ impl ServerUrls {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(Error::conflict("external_urls", "other servers keep setting external_url"))
+        Err(Error::conflict("external_urls", "other servers set external_url at the same time"))
     }
 
     fn writes(
@@ -143,7 +143,7 @@ impl ServerUrls {
         ];
         if let Some(found) = found {
             let (before, after) = (found.urls.join(" "), next.urls.join(" "));
-            tracing::warn!(before, after, "this start changes the URLs of the fleet");
+            tracing::warn!(before, after, "changing the external URLs of the fleet");
             let detail = json!({"before": found.urls, "after": next.urls});
             let line =
                 audit_line(&System::ACTOR, self.clock.now(), "server.external_url", "setting:external_url", detail);
@@ -173,7 +173,7 @@ impl ServerUrls {
             tracing::warn!(
                 urls = urls.join(" "),
                 hint = "set external_url to the address of the load balancer",
-                "agents are told the address of another server only"
+                "policies contain only the address of another server"
             );
         }
         self.publish(urls);

@@ -263,7 +263,7 @@ mod tests {
         let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
         store.use_disk(disk.clone(), false);
         let busy = |_: Vec<Write>| -> Applying<'_> {
-            Box::pin(std::future::ready(Err(StoreError::unavailable("too much is waiting for the store"))))
+            Box::pin(std::future::ready(Err(StoreError::unavailable("too many writes are waiting for the store"))))
         };
         store.commit_by(vec![revoke()], busy).await.unwrap_err();
         assert!(!store.is_on_reserve() && disk.reserve.load(Ordering::SeqCst));

@@ -29,6 +29,8 @@ use super::policies::Policies;
 use super::policy_cache::PolicyCache;
 use super::records::Records;
 use super::registry::Registry;
+use super::respond::Responses;
+use super::rollouts::Rollouts;
 use super::restoration::Restoration;
 use super::secrets::SealedSecrets;
 use super::server_status::ServerStatus;
@@ -195,6 +197,15 @@ impl Wiring {
 
     pub(crate) fn outputs(&self, policies: &Arc<Policies>) -> Outputs {
         Outputs::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(policies))
+    }
+
+    pub(crate) fn responses(&self, actions: &Arc<Actions>, policies: &Arc<Policies>) -> Responses {
+        let (actions, policies) = (Arc::clone(actions), Arc::clone(policies));
+        Responses::new(self.store(), self.clock(), self.records(), actions, policies)
+    }
+
+    pub(crate) fn rollouts(&self, policies: &Arc<Policies>) -> Rollouts {
+        Rollouts::new(self.store(), self.clock(), Arc::clone(policies), self.shutdown())
     }
 
     pub(crate) fn files(&self) -> Files {

@@ -155,10 +155,14 @@ async fn apply(
     Body(body): Body<ApplyPolicy>,
 ) -> Answer<Item<AppliedPolicy>> {
     let context = dry_run.of(context);
-    let done = fleet.policies().apply(&context, application(body, version)).await?;
+    let done = fleet.policies().apply(&context, application(body, version)?).await?;
+    let wave_agents = match &done.rollout {
+        Some(rollout) => fleet.rollouts().preview(&context.grant()?, &done.saved.policy.id, &rollout.plan).await?,
+        None => Vec::new(),
+    };
     // Counted after the change, so that the response describes the policy as it is now.
     let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
-    Ok(item(applied(done, &counts)))
+    Ok(item(AppliedPolicy { wave_agents, ..applied(done, &counts) }))
 }
 
 async fn bulk_get(

@@ -78,7 +78,7 @@ fn moment(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Error> {
 
 fn question(query: ListAuditEvents) -> Result<AuditQuery, Error> {
     // The cursor is a sequence number. Lines are immutable and never removed, so it stays valid.
-    let not_ours = |_| Error::invalid("searchAfter", "must be nextSearchAfter of the response before");
+    let not_ours = |_| Error::invalid("searchAfter", "must be nextSearchAfter from the previous response");
     Ok(AuditQuery {
         since: moment("since", query.since.as_deref())?,
         until: moment("until", query.until.as_deref())?,

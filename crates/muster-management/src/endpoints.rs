@@ -13,7 +13,7 @@ use axum::routing::{self, MethodRouter};
 use super::error::http_error;
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, audit, backups, bulk_routes, enrollment_keys, files,
-    nodes, outputs, refused,
+    nodes, outputs, refused, respond, rollouts,
 };
 use muster_fleet::Fleet;
 
@@ -67,6 +67,8 @@ pub fn all() -> Vec<Endpoint> {
         files::endpoints(),
         agent_policies::endpoints(),
         outputs::endpoints(),
+        rollouts::endpoints(),
+        respond::endpoints(),
         refused::endpoints(),
         audit::endpoints(),
         nodes::endpoints(),
@@ -91,6 +93,6 @@ async fn no_such_route(uri: Uri) -> Response {
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> Response {
-    let message = format!("/api/fleet{} takes no {method}", uri.path());
+    let message = format!("/api/fleet{} does not support {method}", uri.path());
     http_error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }

@@ -30,6 +30,8 @@ mod outputs;
 mod policy_convert;
 mod query;
 mod refused;
+mod respond;
+mod rollouts;
 mod selector;
 pub mod server_status;
 

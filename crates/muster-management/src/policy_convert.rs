@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::convert::time;
 use super::error::diagnostics;
+use super::rollouts;
 use muster_fleet::policies::apply::{Application, Applied};
 use muster_fleet::policies::{Expected, PolicyDraft, SavedPolicy, version_token};
 
@@ -82,20 +83,26 @@ pub fn saved(saved: SavedPolicy, counts: &AgentCounts) -> AgentPolicy {
 }
 
 /// Converts the body of a request to apply a policy file.
-pub fn application(body: ApplyPolicy, version: Option<String>) -> Application {
+pub fn application(body: ApplyPolicy, version: Option<String>) -> Result<Application, Error> {
     let secrets = body.secrets.unwrap_or_default();
-    Application {
+    Ok(Application {
         text: body.policy,
         secrets: secrets.into_iter().map(|(name, value)| (name, value.map(Zeroizing::new))).collect(),
         force: body.force.into(),
         expected: Expected { revision: body.expected_revision, version },
-    }
+        rollout: body.rollout.map(rollouts::plan).transpose()?,
+    })
 }
 
 /// Converts the result of applying a policy file.
 pub fn applied(applied: Applied, counts: &AgentCounts) -> AppliedPolicy {
-    let Applied { saved: SavedPolicy { policy: after, warnings, changed, .. }, previous_revision, changes, secrets } =
-        applied;
+    let Applied {
+        saved: SavedPolicy { policy: after, warnings, changed, .. },
+        previous_revision,
+        changes,
+        secrets,
+        rollout,
+    } = applied;
     // Applying an identical file creates no revision, so that it can be repeated by automation.
     let outcome = match (previous_revision, changed) {
         (None, _) => ApplyOutcome::Created,
@@ -108,6 +115,8 @@ pub fn applied(applied: Applied, counts: &AgentCounts) -> AppliedPolicy {
         changes: changes.into_iter().map(difference).collect(),
         secrets,
         warnings: diagnostics(warnings),
+        rollout: rollout.map(rollouts::rollout),
+        wave_agents: Vec::new(),
         policy: policy(after, counts, Detail::Full),
     }
 }

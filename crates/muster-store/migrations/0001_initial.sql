@@ -58,7 +58,9 @@ CREATE TABLE agents (
     hostname TEXT NOT NULL,
     duplicate_hosts TEXT,
     former_id TEXT,
-    node TEXT
+    node TEXT,
+    -- Computed from the id: decides in which wave of a rollout the agent is.
+    place INTEGER NOT NULL
 ) STRICT;
 -- A column named here makes an update dearer: see "agents" among the statements.
 CREATE INDEX agents_by_host ON agents (host_id, space) WHERE host_id IS NOT NULL;
@@ -154,6 +156,19 @@ CREATE TABLE policy_revisions (
     compiled TEXT NOT NULL,
     PRIMARY KEY (policy_id, revision)
 ) STRICT;
+
+-- Staged rollouts. The document is the whole rollout; the other columns are searched.
+CREATE TABLE rollouts (
+    id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    policy_id TEXT,
+    is_open INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    document TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX rollouts_open ON rollouts (policy_id) WHERE is_open = 1 AND policy_id IS NOT NULL;
+CREATE INDEX rollouts_by_space ON rollouts (space, created_at, id);
 
 CREATE TABLE actions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -391,4 +406,4 @@ CREATE TABLE leases (
     epoch TEXT,
     number INTEGER NOT NULL
 ) STRICT;
-INSERT INTO leases (name, number) VALUES ('statuses', 0), ('housekeeping', 0), ('output_keys', 0), ('actions', 0);
+INSERT INTO leases (name, number) VALUES ('statuses', 0), ('housekeeping', 0), ('output_keys', 0), ('actions', 0), ('rollouts', 0);

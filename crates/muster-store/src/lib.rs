@@ -20,6 +20,6 @@ pub use port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, AuditLink, AuditStore, ChangeStore, Committed, Currency,
     EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, INSTALLATION, LeaseName, LeaseStore,
     LostNode, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputKeyStore, OutputKeyWrite,
-    OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition, RESTORED, Resources, SecretStore, SecretWrite,
-    SettingStore, SettingWrite, Store, StoreError, UploadLimit, UploadQuota, Write, has_gap,
+    OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition, RESTORED, Resources, RolloutStore, RolloutWrite,
+    SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError, UploadLimit, UploadQuota, Write, has_gap,
 };

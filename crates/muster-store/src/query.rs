@@ -5,6 +5,7 @@ use std::time::Duration;
 use muster_core::action::Action;
 use muster_core::agent::{AgentRecord, Family};
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
+use muster_core::rollout::Place;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 
@@ -43,6 +44,12 @@ pub enum AgentCondition {
     HasPolicy,
     /// With this revision of its policy as target: pinned to it, or following the newest one.
     TakesRevision(i64),
+    /// At a lower place than this one in rollouts.
+    PlaceBelow(Place),
+    /// Runs the assigned policy in this revision or a newer one.
+    RunsRevision(i64),
+    /// Reported that it could not apply this revision.
+    FailedRevision(i64),
     /// In one of these statuses.
     Statuses(Vec<Status>),
     /// With at least one of these tags.

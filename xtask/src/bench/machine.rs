@@ -27,9 +27,9 @@ const HOW: &str = "\
 * The server, the drones (two processes) and a second server for comparison run on the same machine. By default, the second server is a bare Go server
   (`bench/go-hold`). It reads a request, holds it and sends a fixed response; it does not authenticate, decode or store anything.
   `cargo xtask bench --against URL-or-PROGRAM` compares with any other server of the protocol instead. All connections use TLS 1.3 over loopback.
-* All figures are measured with a policy of 32 KiB, and with host metadata of the size that real agents send.
-* *Drones* are the simulated agents of `muster drones`. On the wire, they behave like real agents: they send check-ins of about 2 KB with gzip, ack
-  tokens and acks, and wait 1 to 1.5 s between check-ins.
+* All figures are measured with a policy of 32 KiB, and with host metadata of the same size as that of real agents.
+* *Drones* are the simulated agents of `muster drones`. They send the same requests as real agents, such as check-ins of about 2 KB with gzip, and
+  wait 1 to 1.5 s between check-ins.
 * *Per core of server CPU*: number of responses divided by the CPU seconds (user and system) that the server used for them.
 * *Memory per parked agent*: growth of the server's resident memory since the first enrollment, plus half of the growth of the kernel's socket caches
   and buffers (the other half belongs to the drones), divided by the number of agents.

@@ -28,12 +28,12 @@ const WAITING: &[(List, &str, &[u16])] = &[
     (List::Mg, "there is no page yet", &[181, 182, 183, 184, 185, 186, 187, 188, 189, 190, 191]),
     (
         List::Mg,
-        "no test of its own yet",
+        "not tested separately yet",
         &[14, 21, 22, 34, 44, 50, 56, 71, 74, 90, 95, 96, 108, 112, 116, 130, 157, 163],
     ),
     (
         List::Ag,
-        "no test of its own yet, or not implemented",
+        "not tested separately yet, or not implemented",
         &[
             38, 39, 40, 41, 42, 43, 44, 50, 54, 55, 57, 59, 60, 61, 62, 63, 64, 65, 67, 68, 69, 70, 71, 72, 74, 75, 78,
             79, 80, 81, 82, 84, 85, 86, 87, 88, 93, 108, 109, 112, 113, 114, 115, 116, 117, 118, 133, 134, 137, 138,

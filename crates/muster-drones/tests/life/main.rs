@@ -29,6 +29,7 @@ fn args(server: &Server, mode: Mode) -> DronesArgs {
         agent_version: "9.5.2".to_owned(),
         tags: vec!["drone".to_owned()],
         first: 0,
+        degrade_percent: 0,
         json: false,
         share: None,
     }

@@ -65,7 +65,7 @@ impl Actions {
             reject_single(id, &checked)?;
         }
         // Ids that do not exist get a failed result as well, so that a script's count of results adds up.
-        let unknown = selection.unknown.iter().map(|id| (id.clone(), "there is no such agent".to_owned()));
+        let unknown = selection.unknown.iter().map(|id| (id.clone(), "agent not found".to_owned()));
         checked.refused.extend(unknown);
         Ok(checked)
     }

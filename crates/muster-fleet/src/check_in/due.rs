@@ -189,14 +189,15 @@ impl CheckIns {
         Ok(Due::Now(Delivery::Policy(PolicyDelivery { policy, keys })))
     }
 
-    /// Returns the revision that is due: the agent's own target if it differs, else the newest one if it is newer.
+    /// Returns the revision that is due: the agent's own target if it differs, else the one that it follows if it is
+    /// newer.
     async fn due_revision(&self, record: &AgentRecord, policy: &PolicyId, has: i64) -> Result<Option<i64>, Error> {
         // A target differs in either direction, so that a rollback is delivered. A follower must never go back: it may
         // run a revision that this node does not know yet.
         if let Some(target) = record.target_revision {
             return Ok(Some(target).filter(|target| *target != has));
         }
-        Ok(self.policies.newest_revision(policy).await?.filter(|newest| *newest > has))
+        Ok(self.policies.followed_revision(policy, record).await?.filter(|wanted| *wanted > has))
     }
 
     /// Returns true if the agent must get the policy again that it has, because a key was missing in it (EA110).

@@ -216,7 +216,7 @@ impl OutputKeys {
                 self.forget_connections();
                 match error {
                     StoreError::Conflict(Precondition::Changed(what)) => {
-                        tracing::debug!(agent = %record.id, what, "keys have changed meanwhile; looking again");
+                        tracing::debug!(agent = %record.id, what, "output keys changed concurrently; retrying");
                         Ok(Step::Again)
                     }
                     other => Err(other.into()),

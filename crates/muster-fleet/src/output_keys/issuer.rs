@@ -122,7 +122,7 @@ pub struct NoIssuer;
 
 impl NoIssuer {
     fn error() -> IssueError {
-        IssueError::Unusable("this server reaches no clusters".to_owned())
+        IssueError::Unusable("this server does not connect to clusters".to_owned())
     }
 }
 

@@ -150,7 +150,7 @@ impl OutputKeys {
         let bytes = self.sealer.open(place, sealed);
         let bytes = bytes
             .map_err(|error| Error::internal(SharedError::during(format!("{} {}", place.table, place.row), error)))?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| Error::internal(format!("{} is not text", place.table)))?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| Error::internal(format!("{} is not UTF-8", place.table)))?;
         Ok(Zeroizing::new(text.to_owned()))
     }
 

@@ -57,7 +57,7 @@ impl OutputKeys {
                 Ok(page) => page,
                 Err(error) => {
                     let cluster = &connection.cluster;
-                    tracing::info!(%cluster, reason = %error, "the keys at a cluster could not be listed");
+                    tracing::info!(%cluster, reason = %error, "failed to list the keys of a cluster");
                     return Ok(());
                 }
             };

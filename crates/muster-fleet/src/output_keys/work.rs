@@ -83,12 +83,12 @@ impl OutputKeys {
                 }
             }
             if let Err(error) = self.work().await {
-                tracing::warn!(error = %chain(&error), "failed to work on output keys; retrying");
+                tracing::warn!(error = %chain(&error), "failed to process output keys; retrying");
             }
             if swept.elapsed() >= super::orphans::EVERY {
                 swept = Instant::now();
                 if let Err(error) = self.sweep().await {
-                    tracing::warn!(error = %chain(&error), "failed to look for output keys of no agent; retrying later");
+                    tracing::warn!(error = %chain(&error), "failed to find keys that belong to no agent; retrying later");
                 }
             }
         }
@@ -110,7 +110,7 @@ impl OutputKeys {
                 running.spawn(async move { keys.serve(&id).await });
             }
             let Some(ended) = running.join_next().await else { return outcome };
-            let ended = ended.map_err(|error| Error::internal(SharedError::during("working on output keys", error)));
+            let ended = ended.map_err(|error| Error::internal(SharedError::during("processing output keys", error)));
             // The others continue, since the error of one cluster says nothing about them.
             outcome = outcome.and(ended.and_then(|ended| ended));
         }
@@ -141,7 +141,7 @@ impl OutputKeys {
         if cluster.failure.is_none() {
             return Ok(());
         }
-        tracing::info!(output = cluster.output, "keys of agents are created again");
+        tracing::info!(output = cluster.output, "the agents' API keys can be created and updated again");
         let cleared = OutputKeyWrite::ClusterFailure { id: cluster.id.clone(), failure: None };
         self.store.commit(&System, vec![cleared.into()]).await?;
         Ok(())
@@ -158,7 +158,7 @@ impl OutputKeys {
         if cluster.failure.as_ref().is_none_or(|failure| failure.kind != kind) {
             tracing::warn!(
                 output = cluster.output, reason, retry_at = %retry_at,
-                hint = hint(kind), "keys of agents can't be created or changed now"
+                hint = hint(kind), "cannot create or update the agents' API keys; retrying"
             );
         }
         let failure = Some(ClusterFailure { kind, reason, since, retry_at });

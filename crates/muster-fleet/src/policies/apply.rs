@@ -7,7 +7,9 @@ use muster_core::authorization::{OpContext, PoliciesCreate, PoliciesUpdate};
 use muster_core::policy::diff::{Difference, diff};
 use muster_core::policy::file::{self, PolicyFile};
 use muster_core::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
+use muster_core::rollout::{Plan, Rollout};
 use muster_core::yaml::Places;
+use muster_store::RolloutWrite;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
@@ -27,6 +29,8 @@ pub struct Application {
     pub force: Force,
     /// The version that the caller has seen.
     pub expected: Expected,
+    /// Whether the new revision reaches the agents in waves.
+    pub rollout: Option<Plan>,
 }
 
 /// Result of an applied file, or of a dry run.
@@ -40,12 +44,17 @@ pub struct Applied {
     pub changes: Vec<Difference>,
     /// Names of secrets that were set, replaced or removed.
     pub secrets: Vec<String>,
+    /// The rollout of the new revision.
+    pub rollout: Option<Rollout>,
 }
 
 impl Policies {
     /// Applies a policy file: changes the policy of that name, or creates it. Problems and warnings have positions in the file.
     pub async fn apply(&self, context: &OpContext, application: Application) -> Result<Applied, Error> {
-        let Application { text, secrets, force, expected } = application;
+        let Application { text, secrets, force, expected, rollout: plan } = application;
+        if let Some(plan) = &plan {
+            plan.check()?;
+        }
         let warnings = secret_warnings(&secrets);
         // Parsing a large file takes milliseconds, during which this thread's connections would wait.
         let (file, places) = off_thread(move || file::read(&text)).await??;
@@ -54,8 +63,8 @@ impl Policies {
         // policies.
         let applied = self
             .in_turn(|turn| {
-                let draft = draft.clone();
-                async move { self.apply_draft_of_file(context, &turn, draft).await }
+                let (draft, plan) = (draft.clone(), plan.clone());
+                async move { self.apply_draft_of_file(context, &turn, draft, plan).await }
             })
             .await;
         let mut applied = applied.map_err(|error| located(error, &places))?;
@@ -69,19 +78,24 @@ impl Policies {
         context: &OpContext,
         turn: &Turn,
         mut draft: PolicyDraft,
+        plan: Option<Plan>,
     ) -> Result<Applied, Error> {
         let name = draft.name.clone().unwrap_or_default();
         let update = context.grant::<PoliciesUpdate>()?;
         let before = self.store.seen_by(&update).policy_by_name(name.trim()).await?;
         draft.expected.check(before.as_ref(), &name)?;
         let Some(before) = before else {
+            if plan.is_some() {
+                return Err(Error::invalid("rollout", format!("there is no policy {name:?} with agents to reach"))
+                    .remedy("create the policy without a rollout"));
+            }
             let create = context.grant::<PoliciesCreate>()?;
             let (policy, writes) = self
                 .apply_draft(blank(self.new_policy_id(None)?, create.space().clone(), self.clock.now()), draft)
                 .await?;
             let secrets = changed_secrets(&[], &policy.secrets);
             let saved = self.insert_policy(&create, turn, policy, writes).await?;
-            return Ok(Applied { saved, previous_revision: None, changes: Vec::new(), secrets });
+            return Ok(Applied { saved, previous_revision: None, changes: Vec::new(), secrets, rollout: None });
         };
         refuse_managed(&before, draft.force)?;
         // A file without tags sets `tags` to null. For a policy without tags that is no change, and must not create a
@@ -90,12 +104,17 @@ impl Policies {
         if !has_tags && draft.fields.get("tags").is_some_and(Value::is_null) {
             draft.fields.remove("tags");
         }
-        let (after, writes) = self.apply_draft(before.clone(), draft).await?;
+        let (after, mut writes) = self.apply_draft(before.clone(), draft).await?;
+        let rollout = plan.map(|plan| self.rollout_of(context, &before, &after, plan)).transpose()?;
+        writes.push(match &rollout {
+            Some(rollout) => RolloutWrite::Insert(Box::new(rollout.clone())).into(),
+            None => RolloutWrite::NoneOpen(before.id.clone()).into(),
+        });
         let changes = changes(&before, &after);
         let secrets = changed_secrets(&before.secrets, &after.secrets);
         let previous_revision = Some(before.revision);
         let saved = self.save_policy(&update, turn, before, after, writes, "policy.update").await?;
-        Ok(Applied { saved, previous_revision, changes, secrets })
+        Ok(Applied { saved, previous_revision, changes, secrets, rollout })
     }
 }
 

@@ -56,7 +56,8 @@ impl Policies {
         set(&mut policy.inactivity_timeout, draft.inactivity_timeout);
         set(&mut policy.unenroll_timeout, draft.unenroll_timeout);
         set(&mut policy.config, draft.config);
-        let fields = policy.fields.as_object_mut().ok_or_else(|| Error::internal("a policy's fields are no object"))?;
+        let fields =
+            policy.fields.as_object_mut().ok_or_else(|| Error::internal("the fields of a policy are not an object"))?;
         fields.extend(draft.fields);
         // After merging: a `null` in the draft removes the stored field.
         fields.retain(|_, value| !value.is_null());
@@ -107,7 +108,7 @@ impl Policies {
         let opened = self.secrets.open(&ids).await?;
         let (mut copies, mut writes) = (Vec::new(), Vec::new());
         for (name, id) in secrets {
-            let value = opened.get(id).ok_or_else(|| Error::internal(format!("secret {id} is gone")))?;
+            let value = opened.get(id).ok_or_else(|| Error::internal(format!("secret {id} no longer exists")))?;
             let (id, write) = self.secrets.seal(name, value)?;
             copies.push((name.clone(), id));
             writes.push(write);

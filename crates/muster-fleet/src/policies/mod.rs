@@ -12,6 +12,7 @@ pub mod output_uses;
 mod read;
 mod revise;
 mod save;
+mod staged;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -241,6 +242,10 @@ pub(super) fn refused(error: StoreError) -> Error {
         StoreError::Conflict(Precondition::NameTaken(name)) => {
             Error::conflict("policy_name_taken", format!("another policy is named {name:?}"))
                 .remedy("choose another name")
+        }
+        StoreError::Conflict(Precondition::OpenRollout(policy)) => {
+            Error::conflict("open_rollout", format!("a rollout of the policy {policy} is not over"))
+                .remedy("wait until it is completed, or roll it back with `muster rollout rollback`")
         }
         StoreError::Conflict(Precondition::Exists(what)) => {
             Error::conflict("policy_exists", format!("{what} already exists"))

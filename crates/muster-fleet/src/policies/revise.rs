@@ -242,7 +242,7 @@ fn changed(mut job: Job) -> Result<Option<Compiled>, CompileError> {
 fn next_revision(actor: &Actor, before: &Policy, compiled: Value, now: Timestamp) -> [Write; 4] {
     let after =
         Policy { revision: before.revision + 1, updated_at: now, updated_by: actor.to_string(), ..before.clone() };
-    let detail = json!({"revision": after.revision, "because": "what it is made of changed"});
+    let detail = json!({"revision": after.revision, "because": "an output or a server setting that the policy uses has changed"});
     [
         revision_write(actor, &after, compiled, now),
         Write::Changed(Change::Policy(after.id.clone())),

@@ -1,6 +1,6 @@
 //! Creating, changing, copying and rolling back policies.
 
-use muster_core::authorization::{Actor, Grant, PoliciesCreate, PoliciesUpdate, Scope};
+use muster_core::authorization::{Actor, Grant, PoliciesCreate, PoliciesUpdate, Privilege, Scope};
 use muster_core::change::Change;
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::EnrollmentKey;
@@ -11,7 +11,7 @@ use muster_core::policy::problem::Problems;
 use muster_core::policy::source::{restore, source_of};
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
-use muster_store::{EnrollmentKeyWrite, PolicyWrite, Write};
+use muster_store::{EnrollmentKeyWrite, PolicyWrite, RolloutWrite, Write};
 use serde_json::{Value, json};
 
 use super::draft::{blank, secret_warnings};
@@ -76,7 +76,8 @@ impl Policies {
             let before = self.current(policy).await?;
             refuse_managed(&before, draft.force)?;
             draft.expected.check(Some(&before), &before.name)?;
-            let (after, writes) = self.apply_draft(before.clone(), draft.clone()).await?;
+            let (after, mut writes) = self.apply_draft(before.clone(), draft.clone()).await?;
+            writes.push(RolloutWrite::NoneOpen(before.id.clone()).into());
             self.save_policy(policy.grant(), &turn, before, after, writes, "policy.update").await
         })
         .await
@@ -98,7 +99,8 @@ impl Policies {
             // A new revision and not a smaller number: agents only follow ascending numbers, and the history stays
             // complete.
             restore(&mut after, &old.source);
-            self.save_policy(policy.grant(), &turn, before, after, Vec::new(), "policy.rollback").await
+            let writes = vec![RolloutWrite::NoneOpen(before.id.clone()).into()];
+            self.save_policy(policy.grant(), &turn, before, after, writes, "policy.rollback").await
         })
         .await
     }
@@ -143,11 +145,11 @@ impl Policies {
         Ok(SavedPolicy { policy, warnings, changed: true, enrollment_key: Some(key) })
     }
 
-    /// Commits a changed policy; `writes` are those of its new secrets. A change of `is_managed` or `is_default` alone
-    /// creates no revision. The warnings are about the policy as it is, whether or not it has changed.
-    pub(super) async fn save_policy(
+    /// Commits a changed policy; `writes` are those of its new secrets and of its rollout. A change of `is_managed` or
+    /// `is_default` alone creates no revision. The warnings are about the policy as it is, whether or not it has changed.
+    pub(super) async fn save_policy<P: Privilege>(
         &self,
-        grant: &Grant<PoliciesUpdate>,
+        grant: &Grant<P>,
         turn: &Turn,
         before: Policy,
         mut after: Policy,

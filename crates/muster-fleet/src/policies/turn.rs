@@ -53,7 +53,7 @@ impl Policies {
             match change(turn.clone()).await {
                 // Whatever the conflict was about: it may not exist any more in the state that the other server left.
                 Err(error) if error.kind == ErrorKind::Conflict && left > 0 && turn.is_over(&self.store).await? => {
-                    tracing::debug!(%error, "retrying a change of policies after another server's");
+                    tracing::debug!(%error, "another server changed policies at the same time; retrying");
                 }
                 outcome => return outcome,
             }

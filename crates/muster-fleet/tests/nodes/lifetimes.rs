@@ -1,4 +1,4 @@
-//! Servers that were taken for dead, and servers that drain.
+//! Servers whose lease has expired, and servers that drain.
 
 use std::time::Duration;
 

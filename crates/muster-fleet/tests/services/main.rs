@@ -8,6 +8,7 @@ mod family;
 mod first_start;
 mod policies;
 mod races;
+mod rollouts;
 mod setting;
 mod spaces;
 mod statuses;

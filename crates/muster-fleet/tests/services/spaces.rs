@@ -149,7 +149,7 @@ async fn output_health_uses_only_agents_of_the_callers_space() {
     let test = two_spaces().await;
     shared_policy(&test).await;
     let health = test.fleet.outputs().health(&person_in("red").grant().unwrap(), "own").await.unwrap();
-    assert_eq!((health.state, health.message.as_str()), ("HEALTHY", "none of 1 agents complains"));
+    assert_eq!((health.state, health.message.as_str()), ("HEALTHY", "no agent reports an error (agents: 1)"));
     assert!(is_not_found(test.fleet.outputs().health(&person_in("blue").grant().unwrap(), "own").await));
 }
 
@@ -220,7 +220,7 @@ async fn policies_and_keys_outside_the_callers_scope_do_not_exist_for_it() {
     let found = test.fleet.policies().find::<PoliciesUpdate>(&author, other.id.as_str());
     assert!(is_not_found(found.await));
     let refused = author.grant::<PoliciesCreate>().unwrap_err();
-    assert_eq!(refused.to_string(), "this needs the privilege policies.create", "a new policy is in nobody's scope");
+    assert_eq!(refused.to_string(), "the privilege policies.create is required", "a new policy is in nobody's scope");
 
     let keys = test.fleet.enrollment_keys();
     let issuer = limited(BuiltIn::TokenIssuer, only(&policy));

@@ -84,7 +84,7 @@ async fn mg122_a_dry_run_counts_targets_and_creates_nothing() {
     ] {
         let mut body = json!({"agents": ["a", "a", "nobody"], "dryRun": true});
         body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        let nobody = json!([{"agent_id": "nobody", "error": "there is no such agent"}]);
+        let nobody = json!([{"agent_id": "nobody", "error": "agent not found"}]);
         let answer = match path {
             // Deletion skips agents that do not exist.
             "bulk_delete" => json!({"count": 1}),

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::envelope::Diagnostic;
 use super::list_query::list_query;
+use super::rollout::{Rollout, RolloutPlan};
 
 // A flattened map accepts anything, so `deny_unknown_fields` can't be used: the server checks against this list instead
 // (MG13).
@@ -199,6 +200,9 @@ pub struct ApplyPolicy {
     /// Rejects the change unless the policy has this revision; 0 means that it must not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_revision: Option<i64>,
+    /// Rolls the change out in waves. The policy must exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutPlan>,
 }
 
 impl std::fmt::Debug for ApplyPolicy {
@@ -237,6 +241,12 @@ pub struct AppliedPolicy {
     /// Warnings, with positions in the file.
     #[serde(default)]
     pub warnings: Vec<Diagnostic>,
+    /// The rollout of the change, if requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// Number of agents that each wave of the rollout reaches, with those of the waves before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wave_agents: Vec<u64>,
     /// The policy.
     pub policy: AgentPolicy,
 }

@@ -19,6 +19,8 @@ mod list_query;
 pub mod node;
 pub mod output;
 pub mod refused;
+pub mod respond;
+pub mod rollout;
 pub mod status;
 
 pub use envelope::{Empty, ErrorBody, Item, Items};

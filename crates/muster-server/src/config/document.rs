@@ -58,10 +58,10 @@ the defaults.
 Unknown keys and invalid values are errors. The server prints all of them and exits with code 2.
 
 Unknown `MUSTER_…` environment variables are not errors, because scripts and orchestrators may also set variables with this prefix. At each start, the
-server logs a warning that suggests the most similar name. `--print-config` prints these warnings too. Check them after a change: for example, if
-`MUSTER_TLS_CLIENT_CA` is misspelled, client certificates are disabled. Put settings that must not be ignored in the file, where an unknown key is an
-error. The server does not warn about variables of Muster's other programs, or about variables that orchestrators set for a service named `muster`
-(`MUSTER_SERVICE_HOST`, `MUSTER_PORT_8220_TCP` …).
+server logs a warning that suggests the most similar name; `--print-config` prints it too. A misspelled variable has no effect: for example, if
+`MUSTER_TLS_CLIENT_CA` is misspelled, client certificates are disabled. Put such settings in the file, where an unknown key is an error. The server
+does not warn about variables of Muster's other programs, or about those that orchestrators set for a service named `muster` (`MUSTER_SERVICE_HOST`,
+`MUSTER_PORT_8220_TCP` …).
 
 Examples of durations: `250ms`, `30s`, `5m`, `1h30m`.
 ";

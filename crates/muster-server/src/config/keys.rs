@@ -126,7 +126,7 @@ fn listeners() -> Vec<Definition> {
             Kind::Address,
             text("127.0.0.1:8230"),
             Some("--admin-listen"),
-            "Listener for the REST API and metrics: plain HTTP on a loopback address, TLS on any other.",
+            "Listener for the REST API and metrics. It uses plain HTTP on loopback addresses, and TLS on others.",
         ),
         key(
             &names::ADMIN_HOSTS,
@@ -140,7 +140,7 @@ fn listeners() -> Vec<Definition> {
             Kind::Choice(&["listener", "socket"]),
             text("listener"),
             None,
-            "Where `/metrics` is available, without authentication. `listener`: on `admin.listen` and `admin.sock`, to everyone who can connect,\nincluding other users of this host. `socket`: only on `admin.sock`, to which only root and the server's user can connect.",
+            "Where `/metrics` is available without authentication. `listener`: on `admin.listen` and `admin.sock`, and thus to other users\nof this host. `socket`: only on `admin.sock`, to which only root and the server's user can connect.",
         ),
     ]
 }
@@ -172,7 +172,7 @@ fn timeouts() -> Vec<Definition> {
             ANY,
             text("5m"),
             None,
-            "Duration of a long poll: how long the server holds a check-in while nothing is due. With 0s, the server responds immediately,\nand agents poll about once a second. The value should be below 10 minutes, after which agents time out.",
+            "Time for which the server holds a check-in while nothing is due (long poll). With 0s, the server responds immediately,\nand agents poll about once a second. Agents time out after 10 minutes.",
         ),
         key(
             &names::JITTER,
@@ -242,9 +242,9 @@ fn size(bytes: usize) -> Raw {
 
 fn operation_keys(operation: Operation, defaults: &Limits) -> Vec<Definition> {
     let limit = defaults.of(operation);
-    let what = operation_help(operation);
     let interval = format!(
-        "{what}\nToken bucket: one request per `interval`, with a capacity of `burst`. An `interval` of 0 means no rate limit."
+        "Rate limit for {}: one request per `interval`, in bursts of up to `burst` requests; 0 means no limit.",
+        requests(operation)
     );
     vec![
         key(&names::interval(operation), ANY, text(&write_span(limit.interval)), None, &interval),
@@ -253,15 +253,9 @@ fn operation_keys(operation: Operation, defaults: &Limits) -> Vec<Definition> {
             NUMBER,
             Raw::Integer(i64::from(limit.burst)),
             None,
-            "Capacity of the token bucket.",
+            "Maximum number of requests in a burst.",
         ),
-        key(
-            &names::max(operation),
-            NUMBER,
-            size(limit.max),
-            None,
-            "Maximum number of concurrent requests; 0 means no limit.",
-        ),
+        key(&names::max(operation), NUMBER, size(limit.max), None, concurrent(operation)),
         key(
             &names::max_body(operation),
             SIZE,
@@ -272,19 +266,29 @@ fn operation_keys(operation: Operation, defaults: &Limits) -> Vec<Definition> {
     ]
 }
 
-fn operation_help(operation: Operation) -> &'static str {
+fn requests(operation: Operation) -> &'static str {
     match operation {
-        Operation::Status => "Status requests.",
-        Operation::Enroll => "Enrollments.",
-        Operation::CheckIn => "Check-ins. A held check-in counts towards `max` for its whole duration.",
-        Operation::Ack => "Acknowledgements of actions.",
-        Operation::AuditUnenroll => "Reports of uninstalled agents.",
-        Operation::Artifact => "Artifact downloads.",
-        Operation::UploadStart => "Requests that start an upload.",
-        Operation::UploadChunk => "Upload chunks. Each request keeps its chunk in memory until it is stored.",
-        Operation::UploadEnd => "Requests that complete an upload.",
-        Operation::FileDelivery => "File downloads by agents.",
-        Operation::PgpRetrieval => "Requests for the PGP key that signs upgrades.",
+        Operation::Status => "status requests",
+        Operation::Enroll => "enrollments",
+        Operation::CheckIn => "check-ins",
+        Operation::Ack => "acks",
+        Operation::AuditUnenroll => "reports of uninstalled agents",
+        Operation::Artifact => "artifact downloads",
+        Operation::UploadStart => "requests that start an upload",
+        Operation::UploadChunk => "upload chunks",
+        Operation::UploadEnd => "requests that complete an upload",
+        Operation::FileDelivery => "file downloads by agents",
+        Operation::PgpRetrieval => "requests for the PGP key that signs upgrades",
+    }
+}
+
+fn concurrent(operation: Operation) -> &'static str {
+    match operation {
+        Operation::CheckIn => "Maximum number of concurrent requests, including held check-ins; 0 means no limit.",
+        Operation::UploadChunk => {
+            "Maximum number of concurrent requests, each with a chunk in memory; 0 means no limit."
+        }
+        _ => "Maximum number of concurrent requests; 0 means no limit.",
     }
 }
 
@@ -304,7 +308,7 @@ fn uploads() -> Vec<Definition> {
             FILES,
             number(max_bytes_per_agent),
             None,
-            "Maximum total size of an agent's uploaded files, in bytes. An upload that would exceed it is rejected. Files are kept for 7 days.",
+            "Maximum total size of an agent's uploaded files, in bytes. Files are kept for 7 days.",
         ),
         key(
             &names::UPLOAD_MAX_OPEN_PER_AGENT,
@@ -330,14 +334,14 @@ fn agents() -> Vec<Definition> {
             Kind::Version { minor: false },
             text("9"),
             None,
-            "Maximum version of agents: `MAJOR` (any minor version) or `MAJOR.MINOR`. Newer agents are rejected.",
+            "Highest accepted version of agents: `MAJOR` (any minor version) or `MAJOR.MINOR`.",
         ),
         key(
             &names::LOWEST_VERSION,
             Kind::Version { minor: true },
             text("7.13"),
             None,
-            "Minimum version of agents. Older agents are rejected.",
+            "Lowest accepted version of agents.",
         ),
     ]
 }

@@ -100,7 +100,7 @@ fn values_of_the_wrong_type_are_reported_with_the_expected_type() {
         ("tls.cert = \"a\"", "requires tls.key"),
         ("tls.key = \"a\"", "requires tls.cert"),
         ("timeouts.checkin_jitter = \"6m\"", "must be shorter than timeouts.checkin_long_poll, 5m"),
-        ("database = \"postgres://h/d\"", "it must name user, host and database"),
+        ("database = \"postgres://h/d\"", "user, host and database are required"),
         ("database = \"postgres://u@h/d?sslmode=verify-ca\"", "sslmode=verify-ca is not supported"),
         ("limits = 3", "unknown key"),
         ("[limit]", "limit: unknown section; did you mean [limits]?"),

@@ -89,7 +89,7 @@ impl AdminHandler {
     fn withheld(&self, request: &Parts, peer: &Peer) -> Option<Response> {
         let on_socket = self.allowed.metrics_on == MetricsOn::Socket && peer.listener != ListenerKind::Socket;
         (on_socket && request.uri.path() == METRICS).then(|| {
-            let message = "metrics are served on admin.sock alone (admin.metrics)";
+            let message = "metrics are served only on admin.sock (admin.metrics)";
             http_error(StatusCode::FORBIDDEN, "forbidden", message.to_owned())
         })
     }

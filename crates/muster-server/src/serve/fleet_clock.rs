@@ -52,7 +52,7 @@ impl FleetClock {
             warn!(
                 seconds,
                 hint = "synchronize the clocks",
-                "this host's clock differs from the database's, which is used"
+                "this host's clock differs from the database's; using the database's time"
             );
         }
     }

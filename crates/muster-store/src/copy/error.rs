@@ -17,7 +17,7 @@ pub enum CopyError {
     Same(String),
     /// Servers use a store.
     #[error(
-        "{place} is in use by: {nodes}; stop these servers first (the lease of a server that crashed ends after 15 s)"
+        "{place} is in use by: {nodes}; stop these servers first (the lease of a crashed server expires after 15 s)"
     )]
     InUse {
         /// Where the store is.
@@ -26,7 +26,7 @@ pub enum CopyError {
         nodes: String,
     },
     /// The target has rows and is not the copy of this source that an earlier run began.
-    #[error("{place} is not empty: {found}; choose an empty target, or delete what is there")]
+    #[error("{place} is not empty: {found}; choose an empty target, or delete its contents")]
     NotEmpty {
         /// Where the target is.
         place: String,
@@ -34,7 +34,7 @@ pub enum CopyError {
         found: String,
     },
     /// The source was changed since the copy was begun.
-    #[error("{0} was changed since the copy was begun: stop its servers, delete the target, and copy again")]
+    #[error("{0} has changed since the copy began: stop its servers, delete the target, and copy again")]
     Changed(String),
     /// A row can't be read.
     #[error("{place}, table {table}, row {key}: {source}")]
@@ -59,7 +59,7 @@ pub enum CopyError {
         found: &'static str,
     },
     /// The copy was stopped on request.
-    #[error("stopped while copying table {table}; the next run continues")]
+    #[error("interrupted while copying table {table}; to resume, run the command again")]
     Stopped {
         /// The table.
         table: &'static str,

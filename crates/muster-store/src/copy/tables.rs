@@ -21,6 +21,7 @@ const COPIED: &[&str] = &[
     "actions",
     "action_targets",
     "unfinished_effects",
+    "rollouts",
     "outputs",
     "output_clusters",
     "output_keys",
@@ -38,9 +39,9 @@ const COPIED: &[&str] = &[
 #[cfg(test)]
 const NOT_COPIED: &[(&str, &str)] = &[
     ("recent_components", "moved to agent_documents before the copy"),
-    ("nodes", "servers that run, of which there are none"),
+    ("nodes", "registrations of running servers"),
     ("lost_nodes", "servers that crashed during the last day"),
-    ("leases", "held by servers that run"),
+    ("leases", "leases of running servers"),
     ("copy_progress", "describes the copy itself"),
 ];
 

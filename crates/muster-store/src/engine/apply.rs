@@ -5,7 +5,7 @@ use super::session::Connection;
 use super::error::Failure;
 use super::recent::Batch;
 use super::transaction::Pending;
-use super::{actions, agents, enrollment_keys, files, log, nodes, output_keys, policies, settings};
+use super::{actions, agents, enrollment_keys, files, log, nodes, output_keys, policies, rollouts, settings};
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
     SecretWrite, SettingWrite, Write,
@@ -61,6 +61,7 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Output(OutputWrite::Put(output)) => settings::put_output(c, output)?,
         Write::Output(OutputWrite::Delete { id }) => settings::delete_output(c, id)?,
         Write::OutputKey(write) => output_keys::apply(c, write)?,
+        Write::Rollout(write) => rollouts::apply(c, write)?,
         Write::Secret(SecretWrite::Put { id, sealed }) => settings::put_secret(c, id, sealed)?,
         Write::Secret(SecretWrite::Delete { id }) => settings::delete_secret(c, id)?,
         Write::File(write) => file(c, write)?,

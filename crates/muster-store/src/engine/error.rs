@@ -141,7 +141,7 @@ pub enum OpenError {
     /// Another server uses the database under the id of this one.
     #[error(
         "the server {name:?} ({place}) has been using the database with the same node id since {since}; every server needs \
-         a data directory of its own: if this one is a copy, delete the file node-id in it; if that server is dead, wait \
+         a data directory of its own: if this one is a copy, delete the file node-id in it; if that server has crashed, wait \
          {seconds} s"
     )]
     InUse {
@@ -163,7 +163,7 @@ pub enum OpenError {
         source_place: String,
     },
     /// The address of the database can't be used.
-    #[error("the database address: {0}")]
+    #[error("invalid database URL: {0}")]
     Address(SharedError),
     /// The engine failed.
     #[error("{doing}: {source}{}", remedy(source))]

@@ -224,6 +224,13 @@ pub(super) fn file(connection: &Connection, id: &FileId) -> Result<Option<Delive
     })
 }
 
+/// Returns the files that an agent may fetch.
+pub(super) fn files_of(connection: &Connection, agent: &AgentId) -> Result<Vec<DeliverableFile>> {
+    let ids: Vec<FileId> = all(connection, sql::FILES_OF, [agent.as_str()], |row| Columns::of(row).id())?;
+    let files = ids.iter().map(|id| file(connection, id));
+    files.filter_map(Result::transpose).collect()
+}
+
 /// Returns an artifact and its bytes.
 pub(super) fn artifact(
     connection: &Connection,

@@ -27,6 +27,7 @@ mod policy_changes;
 pub(crate) mod queue;
 pub(crate) mod reader;
 pub(crate) mod recent;
+mod rollouts;
 mod row;
 pub(crate) mod session;
 mod settings;

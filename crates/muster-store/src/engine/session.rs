@@ -295,7 +295,7 @@ impl FromValue for Vec<u8> {
 impl FromValue for [u8; 32] {
     fn from_value(value: Value<'_>) -> std::result::Result<Self, &'static str> {
         match value {
-            Value::Bytes(bytes) => bytes.try_into().map_err(|_| "bytes that are not 32"),
+            Value::Bytes(bytes) => bytes.try_into().map_err(|_| "a byte string of another length than 32"),
             other => Err(other.kind()),
         }
     }

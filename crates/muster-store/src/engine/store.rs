@@ -11,6 +11,7 @@ mod nodes;
 mod output_keys;
 mod outputs;
 mod policies;
+mod rollouts;
 mod secrets;
 mod settings;
 

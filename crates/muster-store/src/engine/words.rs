@@ -86,6 +86,7 @@ words!(LeaseName {
     Housekeeping = "housekeeping",
     OutputKeys = "output_keys",
     Actions = "actions",
+    Rollouts = "rollouts",
 });
 
 impl Word for Status {

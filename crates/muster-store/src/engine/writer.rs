@@ -259,7 +259,7 @@ impl Thread {
                 }
                 Err(Broken::ForNow(error)) => match pauses.next() {
                     Some(pause) => {
-                        tracing::debug!(error = %chain(&error), "a transaction is tried again");
+                        tracing::debug!(error = %chain(&error), "retrying a transaction");
                         std::thread::sleep(*pause);
                     }
                     None => {
@@ -273,7 +273,7 @@ impl Thread {
                 }
             }
         }
-        answer_all(jobs, &StoreError::unavailable("the store fails; nothing was applied"));
+        answer_all(jobs, &StoreError::unavailable("the store is failing; nothing was applied"));
     }
 
     /// Sends the replies. Many of them are passed to the callers' runtime at once and sent there, because waking a task

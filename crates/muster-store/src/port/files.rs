@@ -128,6 +128,8 @@ reads! {
         async fn chunk(&self, file: &FileId, number: i64) -> Result<Option<Vec<u8>>, StoreError>;
         /// Returns a file for agents.
         async fn file(&self, id: &FileId) -> Result<Option<DeliverableFile>, StoreError>;
+        /// Selects the files that an agent may fetch, newest first.
+        async fn files_of(&self, agent: &AgentId) -> Result<Vec<DeliverableFile>, StoreError>;
         /// Selects an artifact and its encoded bytes.
         async fn artifact(&self, identifier: &str, decoded_sha256: &str)
         -> Result<Option<(Artifact, Vec<u8>)>, StoreError>;

@@ -30,6 +30,7 @@ mod output_keys;
 mod outputs;
 mod policies;
 mod reads;
+mod rollouts;
 mod secrets;
 mod settings;
 
@@ -52,6 +53,7 @@ pub use self::nodes::{
 pub use self::output_keys::{OutputKeyStore, OutputKeyWrite};
 pub use self::outputs::{OutputStore, OutputWrite};
 pub use self::policies::{PolicyStore, PolicyWrite};
+pub use self::rollouts::{RolloutStore, RolloutWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
 pub use self::settings::{INSTALLATION, RESTORED, SettingStore, SettingWrite};
 
@@ -74,7 +76,7 @@ pub enum StoreError {
         source: SharedError,
     },
     /// Stored data is corrupt.
-    #[error("stored data is damaged: {source}")]
+    #[error("stored data is corrupt: {source}")]
     Corrupt {
         /// What is corrupt, and where.
         source: SharedError,
@@ -134,6 +136,9 @@ pub enum Precondition {
     /// The name is taken.
     #[error("the name {0:?} is taken")]
     NameTaken(String),
+    /// A rollout of the policy is not over.
+    #[error("a rollout of policy {0} is not over")]
+    OpenRollout(String),
     /// The enrollment key is revoked, expired or used up.
     #[error("the enrollment key is revoked, expired or used up")]
     KeyRefused,
@@ -141,7 +146,7 @@ pub enum Precondition {
     #[error("the agent's uploads would exceed the limit of {0}")]
     OverLimit(UploadLimit),
     /// Another node has taken the lease over.
-    #[error("another node has taken over: this one does not hold the lease {0:?} any more")]
+    #[error("this node no longer holds the lease {0:?}; another node has taken over")]
     LeaseLost(LeaseName),
 }
 
@@ -160,6 +165,8 @@ pub enum Write {
     Output(OutputWrite),
     /// Of keys at the clusters of outputs.
     OutputKey(OutputKeyWrite),
+    /// Of staged rollouts.
+    Rollout(RolloutWrite),
     /// Of sealed secrets.
     Secret(SecretWrite),
     /// Of uploads, files for agents, artifacts, and their bytes.
@@ -197,6 +204,7 @@ pub trait Resources:
     + OutputKeyStore
     + OutputStore
     + PolicyStore
+    + RolloutStore
     + SecretStore
     + SettingStore
 {
@@ -214,6 +222,7 @@ impl<T> Resources for T where
         + OutputKeyStore
         + OutputStore
         + PolicyStore
+        + RolloutStore
         + SecretStore
         + SettingStore
         + ?Sized

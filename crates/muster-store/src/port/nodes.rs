@@ -120,11 +120,13 @@ pub enum LeaseName {
     OutputKeys,
     /// Completion of actions that a crash interrupted.
     Actions,
+    /// Steps of staged rollouts.
+    Rollouts,
 }
 
 impl LeaseName {
     /// All leases.
-    pub const ALL: [Self; 4] = [Self::Statuses, Self::Housekeeping, Self::OutputKeys, Self::Actions];
+    pub const ALL: [Self; 5] = [Self::Statuses, Self::Housekeeping, Self::OutputKeys, Self::Actions, Self::Rollouts];
 }
 
 /// Proof that a node held a lease when it received the token. [`Write::Fenced`] makes a commit depend on it.

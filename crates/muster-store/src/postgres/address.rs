@@ -71,7 +71,7 @@ impl FromStr for Address {
             OpenError::Address(SharedError::during("expected postgres://USER@HOST:PORT/DATABASE", error))
         })?;
         if config.get_hosts().is_empty() || config.get_user().is_none() || config.get_dbname().is_none() {
-            let what = "it must name user, host and database: postgres://USER@HOST:PORT/DATABASE";
+            let what = "user, host and database are required: postgres://USER@HOST:PORT/DATABASE";
             return Err(address_error(what));
         }
         if config.get_password().is_none()
@@ -198,7 +198,7 @@ fn trusting(file: Option<&Path>) -> Result<Arc<ClientConfig>, OpenError> {
     let Some(file) = file else {
         let verifying = builder
             .with_platform_verifier()
-            .map_err(|error| unusable(format!("the system's certificates: {error}")))?;
+            .map_err(|error| unusable(format!("cannot load the system's trust store: {error}")))?;
         return Ok(Arc::new(verifying.with_no_client_auth()));
     };
     let mut roots = RootCertStore::empty();
@@ -243,7 +243,7 @@ fn refuse_readable_by_others(file: &Path) -> Result<(), OpenError> {
         return Ok(());
     }
     let file = file.display();
-    Err(address_error(format!("the password file {file} can be read by others; run chmod 600 {file}")))
+    Err(address_error(format!("the password file {file} is readable by other users; run chmod 600 {file}")))
 }
 
 #[cfg(not(unix))]

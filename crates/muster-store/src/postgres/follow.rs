@@ -113,13 +113,13 @@ impl Follow {
         match self.upkeep(before).and_then(|state| self.look().map(|()| state)) {
             Ok(state) => {
                 if before == State::NoAnswer {
-                    tracing::info!("the database answers again");
+                    tracing::info!("the database responds again");
                 }
                 state
             }
             Err(error) => {
                 if before != State::NoAnswer {
-                    tracing::warn!(error = %chain(&error), "the database does not answer; retrying");
+                    tracing::warn!(error = %chain(&error), "the database does not respond; retrying");
                 }
                 State::NoAnswer
             }
@@ -176,7 +176,7 @@ impl Follow {
                 self.session.roll_back()?;
                 if before != State::Refused {
                     let error = refusal.into_error();
-                    tracing::error!(%error, "this server lost its lease on the database and can't register again; it writes nothing");
+                    tracing::error!(%error, "this server lost its lease in the database and cannot register again; it cannot write");
                 }
                 return Ok(State::Refused);
             }
@@ -186,7 +186,7 @@ impl Follow {
             }
         };
         self.session.commit_unfenced()?;
-        tracing::warn!("this node was taken for dead by another one, and has registered again");
+        tracing::warn!("the lease of this node expired; registered again");
         self.membership.registered(epoch);
         self.renewed = Some(Instant::now());
         Ok(State::Well)
@@ -197,7 +197,7 @@ impl Follow {
         if let Some(epoch) = self.membership.epoch()
             && let Err(error) = registration::release(&self.session, &epoch)
         {
-            tracing::warn!(error = %chain(&error), "the lease on the database was not given back; it ends by itself");
+            tracing::warn!(error = %chain(&error), "failed to release the lease in the database; it will expire");
         }
     }
 }

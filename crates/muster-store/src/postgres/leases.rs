@@ -67,5 +67,5 @@ impl Leases for PostgresSession {
 
 /// Creates the error for an operation that requires a lease that this node has lost.
 pub(super) fn lease_lost() -> EngineError {
-    EngineError::new(Cause::Fenced, "this node lost its lease on the database, and registers again")
+    EngineError::new(Cause::Fenced, "this node lost its lease in the database; registering again")
 }

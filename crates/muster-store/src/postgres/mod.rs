@@ -3,7 +3,7 @@
 //! * [`session`] is a connection, as the shared code uses it: it connects again when the connection is lost.
 //! * [`address`] reads the database's address, and how to trust and to authenticate to it.
 //! * [`dialect`] translates the schema and the few statements that differ; [`migrate`] brings the schema up to date.
-//! * [`registration`] makes this server a node of the database, and fences one that was taken for dead; [`leases`] decides which node does
+//! * [`registration`] makes this server a node of the database, and fences one whose lease has expired; [`leases`] decides which node does
 //!   the work that only one may do.
 //! * [`copied`] is the side of a copy between stores.
 //! * [`follow`] keeps this server registered, and tells it of changes that others commit.

@@ -113,7 +113,7 @@ impl PostgresSession {
 
     /// Waits for the server, with a timeout.
     fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let late = |_| EngineError::new(Cause::Connection, format!("no answer within {} s", STATEMENT.as_secs()));
+        let late = |_| EngineError::new(Cause::Connection, format!("no response within {} s", STATEMENT.as_secs()));
         self.runtime.block_on(async { tokio::time::timeout(STATEMENT, work).await.map_err(late)? })
     }
 

@@ -71,7 +71,7 @@ macro_rules! select {
 statements! {
     /// Inserts an agent unless the id is taken.
     INSERT = concat!(
-        "INSERT INTO agents (", columns!(), ") VALUES (", values!(), ", $47) ON CONFLICT (id) DO NOTHING"
+        "INSERT INTO agents (", columns!(), ", place) VALUES (", values!(), ", $47, $48) ON CONFLICT (id) DO NOTHING"
     );
     /// Updates columns without an index.
     UPDATE_PLAIN = concat!(

@@ -72,6 +72,9 @@ statements! {
     INSERT_FILE_AGENT = "INSERT INTO file_agents (file_id, place, agent_id) VALUES ($1, $2, $3)";
     /// Selects a file.
     FILE = "SELECT id, name, mime_type, size, sha256, created_at FROM files WHERE id = $1";
+    /// Selects the files of an agent, newest first.
+    FILES_OF = "SELECT files.id FROM file_agents JOIN files ON files.id = file_agents.file_id \
+        WHERE file_agents.agent_id = $1 ORDER BY files.created_at DESC, files.id";
     /// Selects the agents that may fetch it.
     FILE_AGENTS = "SELECT agent_id FROM file_agents WHERE file_id = $1 ORDER BY place";
     /// Deletes an agent from the targets of files.

@@ -90,6 +90,17 @@ impl Composed {
             AgentCondition::TakesRevision(revision) => {
                 self.integer("(agents.target_revision IS NULL OR agents.target_revision = $?)", *revision);
             }
+            AgentCondition::PlaceBelow(place) => self.integer("(agents.place < $?)", place.as_i64()),
+            AgentCondition::RunsRevision(revision) => {
+                self.push("(agents.policy_id IS NOT NULL AND agents.running_policy_id IS NOT NULL");
+                self.push(" AND agents.running_policy_id = agents.policy_id");
+                self.integer(" AND agents.policy_revision >= $?)", *revision);
+            }
+            AgentCondition::FailedRevision(revision) => {
+                // The first field of the stored document.
+                let start = format!("{{\"revision\":{revision},%");
+                self.text("(agents.policy_failure IS NOT NULL AND agents.policy_failure LIKE $?)", &start);
+            }
             AgentCondition::Statuses(statuses) => self.set("(agents.status ", statuses.iter().map(|it| it.as_str())),
             AgentCondition::Tags(tags) => {
                 self.set("EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag ", tags);
@@ -214,6 +225,15 @@ pub(crate) fn agent_ids(filter: &AgentFilter, after: Option<&str>, limit: u32) -
 pub(crate) fn agent_versions(ids: &[AgentId]) -> Composed {
     let mut statement = Composed::start("SELECT agents.id, agents.version FROM agents WHERE ");
     statement.list(" AND agents.id ", ids.iter().map(AgentId::as_str));
+    statement
+}
+
+/// Composes the query for the place of one agent in the order of places.
+pub(crate) fn agent_place(filter: &AgentFilter, before: u32) -> Composed {
+    let mut statement = Composed::start("SELECT agents.place FROM agents WHERE ");
+    statement.agents(filter);
+    statement.push(" ORDER BY agents.place");
+    statement.page(Page { offset: before, limit: 1 });
     statement
 }
 

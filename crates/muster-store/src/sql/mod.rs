@@ -16,6 +16,7 @@ pub(crate) mod log;
 pub(crate) mod nodes;
 pub(crate) mod output_keys;
 pub(crate) mod policies;
+pub(crate) mod rollouts;
 pub(crate) mod settings;
 
 /// The time by the clock of the engine, in microseconds since 1970. PostgreSQL: `extract(epoch FROM clock_timestamp())`.
@@ -52,6 +53,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         nodes::ALL,
         output_keys::ALL,
         policies::ALL,
+        rollouts::ALL,
         settings::ALL,
     ]
     .into_iter()

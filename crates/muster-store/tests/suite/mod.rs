@@ -18,6 +18,7 @@ pub mod lists;
 pub mod nodes;
 pub mod output_keys;
 pub mod policies;
+pub mod rollouts;
 pub mod sample;
 pub mod settings;
 pub mod spaces;
@@ -146,6 +147,11 @@ macro_rules! run_for {
             policies_are_listed_by_name,
             active_agents_are_counted_per_policy,
             a_policy_with_active_agents_stays_and_one_without_goes_with_all_its_own,
+        ]);
+        suite::run_for!(@module $make, rollouts: [
+            a_rollout_comes_back_and_changes_by_version,
+            a_policy_has_one_open_rollout,
+            agents_are_found_by_their_place,
         ]);
         suite::run_for!(@module $make, settings: [
             an_output_comes_back_and_changes,

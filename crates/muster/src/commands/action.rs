@@ -23,6 +23,8 @@ use super::times::seconds;
 #[derive(Debug, Subcommand)]
 pub enum ActionCommand {
     /// List actions, newest first
+    ///
+    /// Cancellations are not listed; a cancelled action has the status CANCELLED.
     #[command(
         after_help = "Examples:\n  muster action list --limit 20\n  muster action list --filter 'type:upgrade and not status:complete'\n  muster action list --filter 'agent_id:\"7c9d6f7e-0a51-4f0f-9d0c-0d8f1f0d5a11\"'\n  muster action list --latest 24h --output json"
     )]
@@ -47,8 +49,7 @@ pub enum ActionCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Filter; fields: id, type, status, agent_id, policy_id, created_by. Cancellations are not listed: the cancelled
-    /// action has the status CANCELLED
+    /// Filter. Fields: id, type, status, agent_id, policy_id, created_by
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Maximum number of actions

@@ -13,6 +13,7 @@ use super::failure::Failed;
 use super::find::{find_agent, hostname, list_agents};
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
 use super::policy_names::{Named, with_policy_name, with_policy_names};
+use super::respond::RespondArgs;
 use super::selection::{Chosen, Selection, agents};
 use super::text::{print_line, tag};
 
@@ -37,6 +38,14 @@ pub enum AgentCommand {
         after_help = "Examples:\n  muster agent unenroll web-1\n  muster agent unenroll web-1 --force\n  muster agent unenroll --filter 'tags:\"old\"' --dry-run"
     )]
     Unenroll(UnenrollArgs),
+    /// Respond to the compromise of an agent: revoke its keys, and list what else it could read
+    ///
+    /// The list contains the secrets of its policy, credentials of shared outputs, files and the enrollment key, each with a
+    /// remedy. With --review-since, the agents that enrolled with the same key since then are tagged.
+    #[command(
+        after_help = "Examples:\n  muster agent respond web-1 --dry-run\n  muster agent respond web-1 --reason 'stolen laptop' --yes\n  muster agent respond web-1 --review-since 2026-11-29T08:00:00Z --yes"
+    )]
+    Respond(Box<RespondArgs>),
     /// Assign agents to another policy, or to none
     #[command(
         after_help = "Examples:\n  muster agent reassign web-1 --policy web\n  muster agent reassign --filter 'tags:\"web\"' --policy web --yes\n  muster agent reassign web-1 --policy web --revision 3\n  muster agent reassign web-1 --no-policy"
@@ -91,7 +100,7 @@ pub enum AgentCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Filter; fields: id, policy_id, status, tags, hostname, enrollment_key_id, duplicate_hosts, family, host_id; operators: and, or, not, ( )
+    /// Filter. Fields: id, policy_id, status, tags, hostname, enrollment_key_id, duplicate_hosts, family, host_id. Operators: and, or, not, ( )
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Include inactive agents
@@ -253,6 +262,7 @@ impl AgentCommand {
             Self::List(args) => args.run(client).await,
             Self::Show(args) => args.run(client).await,
             Self::Unenroll(args) => args.run(client).await,
+            Self::Respond(args) => args.run(client).await,
             Self::Reassign(args) => args.run(client).await,
             Self::Upgrade(args) => args.run(client).await,
             Self::Diagnostics(args) => args.run(client).await,

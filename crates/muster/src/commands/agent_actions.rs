@@ -73,14 +73,14 @@ pub struct UnenrollArgs {
 impl UnenrollArgs {
     /// Unenrolls agents.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
-        let how = if self.force { "revoke the access keys of, and unenroll," } else { "unenroll" };
+        let revocation = if self.force { " and immediately revoke access keys" } else { "" };
         let force = self.force.then_some(true);
         let request = |chosen: &Chosen| {
             let Chosen { agents, include_inactive, .. } = chosen.clone();
             // In the API, `revoke` invalidates the keys, and `force` includes agents of managed policies (MG §5.6).
             BulkUnenroll { agents, include_inactive, batch_size: None, dry_run: None, revoke: force, force }
         };
-        let what = |agents: &str| format!("{how} {agents}");
+        let what = |agents: &str| format!("unenroll {agents}{revocation}");
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
         let created = match chosen.single() {
             Some(agent) => client.unenroll(agent, &Unenroll { revoke: force, force }).await?,

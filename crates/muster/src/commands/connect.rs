@@ -14,8 +14,7 @@ pub struct Connect {
     /// Data directory of the server on this host, which contains the admin socket [env: MUSTER_DATA_DIR]
     #[arg(long, global = true, value_name = "DIR", conflicts_with = "url", help_heading = "Connection")]
     pub data_dir: Option<Utf8PathBuf>,
-    /// URL of the management API, instead of the socket. Not usable yet: the server rejects requests without a token,
-    /// and this version issues none [env: MUSTER_URL]
+    /// URL of the management API, instead of the socket. Not usable yet: this version issues no API tokens [env: MUSTER_URL]
     #[arg(long, global = true, value_name = "URL", help_heading = "Connection")]
     pub url: Option<String>,
     /// API token for --url

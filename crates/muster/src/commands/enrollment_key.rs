@@ -48,7 +48,7 @@ pub enum EnrollmentKeyCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Filter; fields: id, name, policy_id, tags, active, hidden
+    /// Filter. Fields: id, name, policy_id, tags, active, hidden
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     #[command(flatten)]

@@ -23,6 +23,8 @@ mod policy;
 mod policy_file;
 mod policy_names;
 mod progress;
+mod respond;
+mod rollout;
 mod selection;
 mod status;
 pub mod store;
@@ -43,6 +45,8 @@ pub enum AdminCommand {
     Agent(Noun<agent::AgentCommand>),
     /// Manage policies
     Policy(Noun<policy::PolicyCommand>),
+    /// Change policies in waves that halt by themselves if agents turn unhealthy
+    Rollout(Noun<rollout::RolloutCommand>),
     /// Manage enrollment keys
     EnrollmentKey(Noun<enrollment_key::EnrollmentKeyCommand>),
     /// List, cancel and wait for actions
@@ -53,7 +57,7 @@ pub enum AdminCommand {
     Audit(Noun<audit::AuditCommand>),
     /// Create and restore backups
     Backup(Noun<backup::BackupCommand>),
-    /// List and drain the servers of the fleet
+    /// List, drain and resume the servers of the fleet
     Node(Noun<node::NodeCommand>),
     /// Show the server's state, the number of agents by status, and recently rejected requests
     Status {
@@ -78,6 +82,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
     match command {
         AdminCommand::Agent(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Policy(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Rollout(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Action(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Output(noun) => noun.verb.run(&noun.connect.client()?).await,

@@ -17,11 +17,11 @@ pub enum NodeCommand {
     List(ListArgs),
     /// Move a server's agents to the other servers, before maintenance
     ///
-    /// The server responds to held check-ins within a minute and reports that it is not ready, so that the load balancer
-    /// sends the agents elsewhere. It remains drained until `muster node resume`, or until it restarts.
+    /// The server ends its held check-ins over a period of 30 seconds and reports that it is not ready, so that the load
+    /// balancer sends the agents to other servers. It remains drained until `muster node resume` or a restart.
     #[command(after_help = "Examples:\n  muster node drain server-1\n  muster node drain server-1 --dry-run")]
     Drain(DrainArgs),
-    /// Let a drained server accept agents again
+    /// Resume a drained server, so that it accepts agents again
     #[command(after_help = "Examples:\n  muster node resume server-1")]
     Resume(OneArgs),
 }
@@ -101,7 +101,7 @@ impl DrainArgs {
         }
         self.care.confirm(&format!("Send the agents of {} to other servers?", node.name))?;
         client.drain_node(&node.id).await?;
-        print_line(format!("{}: sends its agents to other servers", node.name))
+        print_line(format!("{} is draining: its agents move to other servers", node.name))
     }
 }
 

@@ -60,7 +60,7 @@ pub enum PolicyCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Filter; fields: id, name, namespace, description, is_managed, is_default
+    /// Filter. Fields: id, name, namespace, description, is_managed, is_default
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     #[command(flatten)]

@@ -31,6 +31,7 @@ impl PolicyFile {
             secrets: read_secrets(secrets)?,
             force: force.then_some(true),
             expected_revision: None,
+            rollout: None,
         };
         Ok(Self { request, file: file.to_owned() })
     }

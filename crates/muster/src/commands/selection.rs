@@ -18,7 +18,7 @@ pub struct Selection {
     /// Agents, by id or host name
     #[arg(value_name = "AGENT")]
     agents: Vec<String>,
-    /// Filter: 'status:offline', 'tags:"web" and policy_id:"…"'
+    /// Filter, such as 'status:offline' or 'tags:"web" and policy_id:"…"'
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// All agents

@@ -217,8 +217,8 @@ fn next_steps(from: &Located, to: &Located, replaced: u64) -> String {
         strings => format!("PostgreSQL cannot store NUL: it was replaced by U+FFFD in {strings} strings\n  "),
     };
     format!(
-        "{nul}the key of the fleet is not in the database: copy {key} to {into}\n  hint: do not start a server with the source \
-         again; what agents report to it would be missing in the copy"
+        "{nul}the copy does not contain the master key: copy {key} to {into}\n  hint: do not start a server on the source; \
+         the copy would lack what agents report to it"
     )
 }
 

@@ -72,7 +72,7 @@ fn agents_are_unenrolled_or_revoked() {
     assert_eq!(dry, "would unenroll 3 agents\n");
     assert_eq!(
         ok(&["agent", "unenroll", "leave-1", "--force", "--dry-run"]),
-        "would revoke the access keys of, and unenroll, 1 agent\n"
+        "would unenroll 1 agent and immediately revoke access keys\n"
     );
     assert!(agents.iter().all(|agent| shown(&agent.id)["unenrollment_started_at"].is_null()));
 

@@ -40,6 +40,12 @@ impl Agent {
         post(&path, &self.key, &body)["actions"].as_array().cloned().unwrap_or_default()
     }
 
+    /// The HTTP status of a check-in.
+    pub fn status_of_check_in(&self) -> u16 {
+        let path = format!("/api/fleet/agents/{}/checkin", self.id);
+        answered(&path, &self.key, "Elastic Agent v9.5.2", &json!({"status": "online", "message": "Running"})).0
+    }
+
     /// Checks in as one that runs `version`, with details of its upgrade.
     pub fn check_in_upgrading(&self, version: &str, details: Option<&Value>) {
         let mut body = json!({"status": "online", "message": "Running", "poll_timeout": "1s"});
@@ -95,10 +101,14 @@ fn post(path: &str, key: &str, body: &Value) -> Value {
 }
 
 fn send(path: &str, key: &str, user_agent: &str, body: &Value) -> Value {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (status, answer) = runtime.block_on(ask(path, key, user_agent, &body.to_string()));
+    let (status, answer) = answered(path, key, user_agent, body);
     assert_eq!(status, 200, "{path}: {answer}");
     serde_json::from_str(&answer).unwrap()
+}
+
+fn answered(path: &str, key: &str, user_agent: &str, body: &Value) -> (u16, String) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(ask(path, key, user_agent, &body.to_string()))
 }
 
 async fn ask(path: &str, key: &str, user_agent: &str, body: &str) -> (u16, String) {

@@ -19,6 +19,8 @@ mod node;
 mod output;
 mod policy;
 mod policy_files;
+mod respond;
+mod rollout;
 mod store;
 mod upgrades;
 mod world;

@@ -150,7 +150,7 @@ impl Agent {
     async fn check_in(&mut self) -> bool {
         let host = Host { number: self.number, agent_id: &self.id, version: "9.5.2" };
         let policy = self.policy.as_ref().map(|(id, revision)| (id.as_str(), *revision));
-        let body = check_in(&host, &Report { ack_token: &self.ack_token, policy, pid: 1, fill: 0 });
+        let body = check_in(&host, &Report { ack_token: &self.ack_token, policy, is_degraded: false, pid: 1, fill: 0 });
         let (path, began) = (format!("/api/fleet/agents/{}/checkin?", self.id), Instant::now());
         match self.post(&path, body).await {
             Some((200, answer)) => {

@@ -235,7 +235,7 @@ impl OutputKeys {
         }
         let roles = known.get(&place).cloned().flatten();
         if roles.is_none() {
-            self.settle(vec![self.rejected(key.clone(), "the policy revision that needs the key is gone")]).await?;
+            self.settle(vec![self.rejected(key.clone(), "the policy revision of the key no longer exists")]).await?;
         }
         Ok(roles)
     }

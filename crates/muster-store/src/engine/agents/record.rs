@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use muster_core::agent::{AgentRecord, AuditReport, ReportedHealth, UpgradeState};
+use muster_core::rollout::Place;
 use muster_core::time::Timestamp;
 
 use crate::engine::row::{Columns, Result, to_json};
@@ -20,6 +21,8 @@ pub(super) fn insert(connection: &Connection, record: &AgentRecord) -> Result<us
     values.status(record)?;
     values.keys(record)?;
     values.bind(record.id.as_str())?;
+    // Never read back: it follows from the id.
+    values.bind(Place::of(&record.id).as_i64())?;
     connection.run(sql::INSERT, &values.0)
 }
 

@@ -55,6 +55,11 @@ impl FileStore for SqlStore {
         self.points.snapshot(move |c| files::file(c, &id)).await
     }
 
+    async fn files_of(&self, agent: &AgentId) -> Result<Vec<DeliverableFile>, StoreError> {
+        let agent = agent.clone();
+        self.points.snapshot(move |c| files::files_of(c, &agent)).await
+    }
+
     async fn artifact(
         &self,
         identifier: &str,

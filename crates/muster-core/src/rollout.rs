@@ -1,0 +1,291 @@
+//! Staged rollouts (M8): a new revision of a policy, or an action, reaches the agents in waves, and stops by itself if a
+//! wave turns unhealthy.
+//!
+//! The planner, [`Rollout::decide`], is a pure function of the rollout, an observation of the agents that it has reached
+//! so far, and the time. It never starts a wave unless the observation that it is called with passes the gate. People
+//! pause, resume, approve and roll back by the other transitions, which are checked here too.
+
+mod gate;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::gate::{Breach, Gate, Observation};
+pub use self::plan::{Members, Place, Plan, Wave};
+use crate::id::{ActionId, AgentId, PolicyId, RolloutId, SpaceId};
+use crate::time::Timestamp;
+use crate::{Error, ErrorKind};
+
+/// What is rolled out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// A revision of a policy.
+    Policy {
+        /// The policy.
+        policy: PolicyId,
+        /// The revision that is rolled out.
+        revision: i64,
+        /// The revision that agents keep which are not reached yet, and to which a rollback returns.
+        last_good: i64,
+    },
+    /// An upgrade of agents.
+    Upgrade {
+        /// Target version.
+        version: String,
+        /// The action of each started wave.
+        actions: Vec<ActionId>,
+    },
+}
+
+/// A staged rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// Id.
+    pub id: RolloutId,
+    /// The space.
+    pub space: SpaceId,
+    /// What is rolled out.
+    pub subject: Subject,
+    /// Waves and gate.
+    pub plan: Plan,
+    /// The waves that have started, in order.
+    pub started: Vec<StartedWave>,
+    /// State.
+    pub state: State,
+    /// Number of changes, for preconditions.
+    pub version: i64,
+    /// Creation time.
+    pub created_at: Timestamp,
+    /// The actor that created it.
+    pub created_by: String,
+    /// Time of the last change.
+    pub updated_at: Timestamp,
+}
+
+/// A wave that has started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedWave {
+    /// When it started.
+    pub at: Timestamp,
+    /// The places below this one belong to the waves that have started, for waves by share or number.
+    pub below: Option<Place>,
+    /// Its agents, and how many of them were unhealthy before it started.
+    pub baseline: Baseline,
+}
+
+/// The agents of a wave before it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Number of agents that the rollout reaches with this wave, with those of the waves before.
+    pub agents: u64,
+    /// How many of them were degraded or failed.
+    pub unhealthy: u64,
+}
+
+/// State of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    /// No wave has started.
+    Created,
+    /// The newest wave has started; it is followed by the next one when it has soaked.
+    Running,
+    /// The newest wave has soaked; a person has to approve the next one.
+    AwaitingApproval,
+    /// Stopped by a person. The agents that have been reached keep what they got.
+    Paused,
+    /// Stopped by the gate.
+    Halted {
+        /// Why.
+        breach: Breach,
+        /// When.
+        at: Timestamp,
+    },
+    /// All agents have been reached.
+    Completed,
+    /// Taken back: the agents that had been reached return to the last good revision.
+    RolledBack,
+}
+
+impl State {
+    /// Returns the word for the API and lists.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::AwaitingApproval => "awaiting_approval",
+            Self::Paused => "paused",
+            Self::Halted { .. } => "halted",
+            Self::Completed => "completed",
+            Self::RolledBack => "rolled_back",
+        }
+    }
+
+    /// Returns whether the rollout is over.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Completed | Self::RolledBack)
+    }
+}
+
+/// What the planner wants to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing before this time, or until a person acts.
+    Wait {
+        /// When to look again.
+        until: Option<Timestamp>,
+    },
+    /// Start this wave, counted from 0.
+    Start {
+        /// Its number.
+        wave: usize,
+    },
+    /// Ask a person for approval of the next wave.
+    AskApproval,
+    /// Stop: the gate is closed.
+    Halt {
+        /// Why.
+        breach: Breach,
+    },
+    /// All waves have soaked.
+    Complete,
+}
+
+impl Rollout {
+    /// Returns the newest wave.
+    pub fn current(&self) -> Option<(&Wave, &StartedWave)> {
+        let started = self.started.last()?;
+        Some((self.plan.waves.get(self.started.len() - 1)?, started))
+    }
+
+    /// Returns whether the rollout has reached an agent at this place and with these tags.
+    pub fn reaches(&self, place: Place, tags: &[String]) -> bool {
+        match self.state {
+            State::Completed => true,
+            // Whoever was reached gets a new revision with the content of the last good one.
+            State::RolledBack => false,
+            _ => self.started.iter().zip(&self.plan.waves).any(|(started, wave)| match &wave.members {
+                Members::Tags(wanted) => tags.iter().any(|tag| wanted.contains(tag)),
+                Members::Percent(_) | Members::Count(_) => started.below.is_some_and(|below| place < below),
+            }),
+        }
+    }
+
+    /// Returns the revision that an agent should run which follows the policy, whose newest revision is `newest`.
+    pub fn revision_for(&self, agent: &AgentId, tags: &[String], newest: i64) -> i64 {
+        match &self.subject {
+            Subject::Policy { last_good, .. } if !self.reaches(Place::of(agent), tags) => *last_good,
+            Subject::Policy { .. } | Subject::Upgrade { .. } => newest,
+        }
+    }
+
+    /// Decides what happens next. `seen` describes the agents that have been reached.
+    pub fn decide(&self, seen: &Observation, now: Timestamp) -> Step {
+        let Some((wave, started)) = self.current() else {
+            return match self.state {
+                State::Created => Step::Start { wave: 0 },
+                _ => Step::Wait { until: None },
+            };
+        };
+        // The gate comes first, whatever else is due: an unhealthy wave is never followed by another one.
+        let watched = matches!(self.state, State::Running | State::AwaitingApproval);
+        match self.plan.gate.breach(seen, &started.baseline, now.since(started.at)) {
+            Some(breach) if watched => return Step::Halt { breach },
+            _ => {}
+        }
+        match self.state {
+            State::Running => self.after(wave, started, seen, now),
+            State::Created
+            | State::AwaitingApproval
+            | State::Paused
+            | State::Halted { .. }
+            | State::Completed
+            | State::RolledBack => Step::Wait { until: None },
+        }
+    }
+
+    /// Decides what follows the newest wave, whose agents are healthy.
+    fn after(&self, wave: &Wave, started: &StartedWave, seen: &Observation, now: Timestamp) -> Step {
+        let soaked_at = started.at.plus(wave.soak);
+        if now < soaked_at {
+            return Step::Wait { until: Some(soaked_at.min(self.plan.gate.deadline(started.at))) };
+        }
+        // A wave whose agents have not applied the change proves nothing about it.
+        if !self.plan.gate.is_applied(seen) {
+            return Step::Wait { until: Some(self.plan.gate.deadline(started.at)) };
+        }
+        match self.plan.waves.get(self.started.len()) {
+            None => Step::Complete,
+            Some(_) if wave.needs_approval => Step::AskApproval,
+            Some(_) => Step::Start { wave: self.started.len() },
+        }
+    }
+
+    /// Pauses the rollout: no further wave starts.
+    pub fn pause(&mut self) -> Result<(), Error> {
+        match self.state {
+            State::Running | State::AwaitingApproval | State::Created => {
+                self.state = State::Paused;
+                Ok(())
+            }
+            _ => Err(self.wrong_state("paused")),
+        }
+    }
+
+    /// Resumes a paused or halted rollout. The newest wave soaks once more, and the gate compares with its baseline as
+    /// before: a rollout that is still unhealthy halts again.
+    pub fn resume(&mut self, now: Timestamp) -> Result<(), Error> {
+        match self.state {
+            State::Paused | State::Halted { .. } => {
+                self.state = if self.started.is_empty() { State::Created } else { State::Running };
+                if let Some(newest) = self.started.last_mut() {
+                    newest.at = now;
+                }
+                Ok(())
+            }
+            _ => Err(self.wrong_state("resumed")),
+        }
+    }
+
+    /// Returns the wave that an approval starts. The caller observes the agents once more and calls [`Self::decide`]
+    /// before it starts the wave.
+    pub fn approve(&self, seen: &Observation, now: Timestamp) -> Result<Step, Error> {
+        if self.state != State::AwaitingApproval {
+            return Err(self.wrong_state("approved"));
+        }
+        Ok(match self.decide(seen, now) {
+            halt @ Step::Halt { .. } => halt,
+            _ => Step::Start { wave: self.started.len() },
+        })
+    }
+
+    /// Takes the rollout back.
+    pub fn roll_back(&mut self) -> Result<(), Error> {
+        // A completed one is rolled back as a policy: its revision is that of all agents.
+        if self.state.is_final() {
+            return Err(self.wrong_state("rolled back"));
+        }
+        self.state = State::RolledBack;
+        Ok(())
+    }
+
+    /// Records that a wave has started.
+    pub fn start(&mut self, wave: StartedWave) {
+        self.started.push(wave);
+        self.state = State::Running;
+    }
+
+    fn wrong_state(&self, verb: &str) -> Error {
+        let message = format!("rollout {}: a rollout that is {} cannot be {verb}", self.id, self.state.as_str());
+        Error::new(ErrorKind::Conflict, "wrong_rollout_state", message)
+            .remedy("see `muster rollout show` for its state")
+    }
+}
+
+/// Longest time that a wave may soak.
+pub const MAX_SOAK: Duration = Duration::from_secs(30 * 86_400);

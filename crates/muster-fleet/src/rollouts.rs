@@ -1,0 +1,134 @@
+//! The service of staged rollouts: list, show, pause, resume, approve, roll back. Rollouts begin with a change of a policy
+//! (`policies/apply.rs`), and advance in the background (`rollouts/run.rs`).
+
+mod observe;
+mod run;
+
+use std::sync::Arc;
+
+use muster_core::authorization::{Grant, OpContext, PoliciesRead, PoliciesRollout, Privilege};
+use muster_core::change::Change;
+use muster_core::id::{PolicyId, RolloutId};
+use muster_core::rollout::{Observation, Plan, Rollout, Subject};
+use muster_core::time::Clock;
+use muster_core::{Error, ErrorKind};
+use muster_store::query::{Listed, Page};
+use muster_store::{RolloutWrite, Write};
+use serde_json::json;
+
+use super::audit::audit_line;
+use super::authority::Authorized;
+use super::policies::Policies;
+use super::shutdown::Shutdown;
+use super::watched_store::WatchedStore;
+
+/// The service of rollouts.
+pub struct Rollouts {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    policies: Arc<Policies>,
+    shutdown: Arc<Shutdown>,
+}
+
+impl Rollouts {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        policies: Arc<Policies>,
+        shutdown: Arc<Shutdown>,
+    ) -> Self {
+        Self { store, clock, policies, shutdown }
+    }
+
+    /// Finds a rollout in the caller's scope.
+    pub async fn find<P: Privilege>(&self, context: &OpContext, id: &str) -> Result<Authorized<Rollout, P>, Error> {
+        let grant = context.grant::<P>()?;
+        let found = match RolloutId::parse(id) {
+            Ok(id) => self.store.seen_by(&grant).rollout(&id).await?,
+            Err(_) => None,
+        };
+        let rollout = found.ok_or_else(|| Error::not_found("rollout", id))?;
+        Ok(Authorized::new(rollout, grant))
+    }
+
+    /// Returns a page of rollouts, newest first.
+    pub async fn list(&self, grant: &Grant<PoliciesRead>, page: Page) -> Result<Listed<Rollout>, Error> {
+        Ok(self.store.seen_by(grant).rollouts(page).await?)
+    }
+
+    /// Describes the agents that a rollout has reached.
+    pub async fn observe(&self, rollout: &Authorized<Rollout, PoliciesRead>) -> Result<Observation, Error> {
+        observe::observation(self.store.seen_by(rollout.grant()), rollout).await
+    }
+
+    /// Returns how many agents each wave of a plan would reach, with those of the waves before.
+    pub async fn preview(
+        &self,
+        grant: &Grant<PoliciesRead>,
+        policy: &PolicyId,
+        plan: &Plan,
+    ) -> Result<Vec<u64>, Error> {
+        observe::preview(self.store.seen_by(grant), policy, plan).await
+    }
+
+    /// Pauses a rollout: no further wave starts.
+    pub async fn pause(&self, rollout: &Authorized<Rollout, PoliciesRollout>) -> Result<Rollout, Error> {
+        let mut after = (**rollout).clone();
+        after.pause()?;
+        self.commit(rollout.grant(), after, "rollout.pause").await
+    }
+
+    /// Resumes a paused or halted rollout.
+    pub async fn resume(&self, rollout: &Authorized<Rollout, PoliciesRollout>) -> Result<Rollout, Error> {
+        let mut after = (**rollout).clone();
+        after.resume(self.clock.now())?;
+        self.commit(rollout.grant(), after, "rollout.resume").await
+    }
+
+    /// Starts the wave that waits for approval, unless the gate has closed since: then the rollout halts.
+    pub async fn approve(&self, rollout: &Authorized<Rollout, PoliciesRollout>) -> Result<Rollout, Error> {
+        let seen = self.store.seen_by(rollout.grant());
+        let step = rollout.approve(&observe::observation(seen, rollout).await?, self.clock.now())?;
+        let after = observe::carried_out(seen, rollout, step, self.clock.now()).await?;
+        self.commit(rollout.grant(), after, "rollout.approve").await
+    }
+
+    /// Rolls a rollout back: every agent gets a new revision with the content of the last good one.
+    pub async fn roll_back(&self, rollout: &Authorized<Rollout, PoliciesRollout>) -> Result<Rollout, Error> {
+        let mut after = (**rollout).clone();
+        after.roll_back()?;
+        let Subject::Policy { policy, last_good, .. } = &rollout.subject else {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "not_a_policy",
+                "upgrades are rolled back with `muster agent rollback`",
+            ));
+        };
+        let after = next_version(after, self.clock.now());
+        self.policies.take_back(rollout.grant(), policy, *last_good, &after).await?;
+        Ok(after)
+    }
+
+    async fn commit(&self, grant: &Grant<PoliciesRollout>, after: Rollout, action: &str) -> Result<Rollout, Error> {
+        let after = next_version(after, self.clock.now());
+        let mut writes = changed(&after);
+        let detail = json!({"state": after.state, "waves": after.started.len()});
+        writes.push(audit_line(grant.actor(), after.updated_at, action, format_args!("rollout:{}", after.id), detail));
+        self.store.commit(grant, writes).await?;
+        Ok(after)
+    }
+}
+
+fn next_version(rollout: Rollout, now: muster_core::time::Timestamp) -> Rollout {
+    Rollout { version: rollout.version + 1, updated_at: now, ..rollout }
+}
+
+/// The writes of a changed rollout. The change of its policy makes every server read the rollout again and look what is
+/// due for the policy's agents.
+fn changed(rollout: &Rollout) -> Vec<Write> {
+    let mut writes = vec![RolloutWrite::Update(Box::new(rollout.clone())).into()];
+    if let Subject::Policy { policy, .. } = &rollout.subject {
+        writes.push(Write::Changed(Change::Policy(policy.clone())));
+    }
+    writes
+}

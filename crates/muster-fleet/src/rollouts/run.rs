@@ -1,0 +1,86 @@
+//! The background work of rollouts: observe, decide, carry out. One server does it, by lease.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::Error;
+use muster_core::error_chain::chain;
+use muster_core::rollout::{Rollout, Step};
+use muster_store::{FencingToken, LeaseName, StoreError, Write};
+use serde_json::json;
+
+use super::{Rollouts, changed, next_version, observe};
+use crate::audit::audit_line;
+use crate::authority::System;
+
+/// Pause between two looks at the open rollouts.
+const TICK: Duration = Duration::from_secs(2);
+
+impl Rollouts {
+    /// Runs until shutdown.
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(TICK) => {}
+                () = self.shutdown.wait() => return,
+            }
+            if let Err(error) = self.advance().await {
+                tracing::warn!(error = %chain(&error), "failed to advance the rollouts; retrying");
+            }
+        }
+    }
+
+    /// Advances all open rollouts by one step, if this server holds the lease.
+    pub async fn advance(&self) -> Result<(), Error> {
+        // Usually there is none, and the lease is not taken.
+        let open = self.store.everywhere(&System).open_rollouts().await?;
+        if open.is_empty() {
+            return Ok(());
+        }
+        let Some(token) = self.store.everywhere(&System).take_lease(LeaseName::Rollouts).await? else { return Ok(()) };
+        for rollout in open {
+            if let Err(error) = self.advance_one(&token, &rollout).await {
+                // One that cannot be advanced must not stop the others.
+                tracing::warn!(rollout = %rollout.id, error = %chain(&error), "failed to advance a rollout; retrying");
+            }
+        }
+        Ok(())
+    }
+
+    async fn advance_one(&self, token: &FencingToken, rollout: &Rollout) -> Result<(), Error> {
+        let now = self.clock.now();
+        let seen = self.store.within(&System, &rollout.space);
+        let observed = observe::observation(seen, rollout).await?;
+        let step = rollout.decide(&observed, now);
+        if matches!(step, Step::Wait { .. }) {
+            return Ok(());
+        }
+        let after = next_version(observe::carried_out(seen, rollout, step.clone(), now).await?, now);
+        let action = match &step {
+            Step::Wait { .. } | Step::Start { .. } => "rollout.wave",
+            Step::AskApproval => "rollout.await_approval",
+            Step::Halt { .. } => "rollout.halt",
+            Step::Complete => "rollout.complete",
+        };
+        let detail = json!({"state": after.state, "waves": after.started.len(), "observed": observed});
+        let line = audit_line(&System::ACTOR, now, action, format_args!("rollout:{}", rollout.id), detail);
+        let mut writes = vec![Write::Fenced(*token)];
+        writes.extend(changed(&after));
+        writes.push(line);
+        match self.store.commit(&System, writes).await {
+            Ok(_) => log(&after, &step),
+            // A person was faster; the next look sees what they decided.
+            Err(StoreError::Conflict(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}
+
+fn log(rollout: &Rollout, step: &Step) {
+    let (id, wave) = (&rollout.id, rollout.started.len());
+    match step {
+        Step::Halt { breach } => tracing::warn!(rollout = %id, wave, reason = %breach, "rollout halted"),
+        _ => tracing::info!(rollout = %id, wave, state = rollout.state.as_str(), "rollout advanced"),
+    }
+}

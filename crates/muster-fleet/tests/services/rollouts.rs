@@ -1,0 +1,227 @@
+//! Staged rollouts of policies, from the file to the agents.
+
+use std::time::Duration;
+
+use muster_core::ErrorKind;
+use muster_core::agent::{AgentDocuments, AgentRecord};
+use muster_core::authorization::{Actor, OpContext};
+use muster_core::id::{AgentId, PolicyId};
+use muster_core::rollout::{Gate, Members, Observation, Place, Plan, Rollout, State, Wave};
+use muster_core::status::Status;
+use muster_core::testing::online_agent;
+use muster_fleet::check_in::{Delivery, Poll};
+use muster_fleet::policies::apply::Application;
+use muster_fleet::policies::{Expected, PolicyDraft};
+use muster_fleet::testing::TestFleet;
+use muster_store::AgentWrite;
+use serde_json::json;
+
+const AGENTS: usize = 40;
+
+fn root() -> OpContext {
+    OpContext::administrator(Actor::Local { uid: 0 })
+}
+
+fn plan(waves: &[Members], needs_approval: bool) -> Plan {
+    let soak = Duration::from_secs(600);
+    Plan {
+        waves: waves.iter().map(|members| Wave { members: members.clone(), soak, needs_approval }).collect(),
+        gate: Gate::default(),
+    }
+}
+
+fn halves() -> Plan {
+    plan(&[Members::Percent(50), Members::Percent(100)], false)
+}
+
+fn file(number: usize) -> String {
+    format!("name: web\nconfig:\n  outputs: {{default: {{type: kafka, hosts: [\"k{number}:9092\"]}}}}\n")
+}
+
+/// A fleet with a policy `web` and connected agents that run its first revision.
+struct World {
+    test: TestFleet,
+    policy: PolicyId,
+}
+
+impl World {
+    async fn new() -> Self {
+        let test = TestFleet::default();
+        let draft = PolicyDraft { id: Some("web".into()), name: Some("web".into()), ..PolicyDraft::default() };
+        let made = test.fleet.policies().create(&root().grant().expect("all rights"), draft).await.expect("it is made");
+        let policy = made.policy.id;
+        for number in 0..AGENTS {
+            let mut record = online_agent(&format!("agent-{number}"), Some("web"), test.now());
+            record.running_policy_id = Some(policy.clone());
+            (record.policy_revision, record.last_checkin) = (1, Some(test.now()));
+            record.tags = if number == 0 { vec!["canary".into()] } else { Vec::new() };
+            test.add_agent(record, AgentDocuments::default()).await;
+        }
+        Self { test, policy }
+    }
+
+    async fn apply(&self, number: usize, rollout: Option<Plan>) -> Result<Option<Rollout>, muster_core::Error> {
+        let application = Application { text: file(number), rollout, ..Application::default() };
+        let applied = self.test.fleet.policies().apply(&root(), application).await?;
+        self.refresh().await;
+        Ok(applied.rollout)
+    }
+
+    /// What the change feed does.
+    async fn refresh(&self) {
+        self.test.fleet.inner().policy_cache.refresh(&self.policy).await.expect("it renders");
+    }
+
+    async fn begin(&self, plan: Plan) -> Rollout {
+        let rollout = self.apply(1, Some(plan)).await.expect("it is applied").expect("a rollout was asked for");
+        self.advance(0).await;
+        rollout
+    }
+
+    /// Lets the background work look once, after some minutes.
+    async fn advance(&self, minutes: u64) {
+        self.test.clock.advance(Duration::from_secs(60 * minutes));
+        self.test.fleet.rollouts().advance().await.expect("it looks");
+        self.refresh().await;
+    }
+
+    async fn state(&self, rollout: &Rollout) -> (State, usize) {
+        let found =
+            self.test.store().rollout_in(&rollout.space, &rollout.id).await.expect("readable").expect("it is there");
+        (found.state, found.started.len())
+    }
+
+    async fn seen(&self, rollout: &Rollout) -> Observation {
+        let found = self.test.fleet.rollouts().find(&root(), rollout.id.as_str()).await.expect("it is there");
+        self.test.fleet.rollouts().observe(&found).await.expect("it is read")
+    }
+
+    async fn change(&self, agent: &AgentId, change: impl FnOnce(&mut AgentRecord)) {
+        let before = self.test.stored(agent.as_str()).await;
+        let mut after = before.clone();
+        change(&mut after);
+        let update = AgentWrite::Update {
+            before: before.into(),
+            after: AgentRecord { version: after.version + 1, ..after }.into(),
+        };
+        self.test.commit(vec![update.into()]).await;
+    }
+
+    /// The agents whose next check-in brings this revision.
+    async fn due(&self, revision: i64) -> Vec<AgentId> {
+        let mut due = Vec::new();
+        for number in 0..AGENTS {
+            let id = AgentId::trusted(format!("agent-{number}"));
+            let entry = self.test.fleet.entry(&id).await.expect("it is there");
+            let revision_now = self.test.stored(id.as_str()).await.policy_revision;
+            let running = json!({"status": "online", "agent_policy_id": "web", "policy_revision_idx": revision_now});
+            match self.test.check_in(&entry, &running.to_string()).await.expect("it is taken") {
+                Poll::Due(Delivery::Policy(policy)) if policy.revision == revision => due.push(id),
+                _ => {}
+            }
+        }
+        due
+    }
+
+    async fn apply_revision(&self, agents: &[AgentId], revision: i64) {
+        for agent in agents {
+            self.change(agent, |record| record.policy_revision = revision).await;
+        }
+    }
+}
+
+fn below(percent: u8) -> Vec<AgentId> {
+    let ids = (0..AGENTS).map(|number| AgentId::trusted(format!("agent-{number}")));
+    ids.filter(|id| Place::of(id) < Place::share(percent)).collect()
+}
+
+#[tokio::test]
+async fn m8_a_wave_reaches_its_agents_and_no_others() {
+    let world = World::new().await;
+    let rollout = world.begin(halves()).await;
+    assert_eq!(world.state(&rollout).await, (State::Running, 1));
+    let first = below(50);
+    assert!((10..30).contains(&first.len()));
+    assert_eq!(world.due(2).await, first);
+    let seen = world.seen(&rollout).await;
+    assert_eq!((seen.agents, seen.applied), (first.len() as u64, 0));
+    world.advance(11).await;
+    assert_eq!(world.state(&rollout).await, (State::Running, 1), "nobody has applied it: that proves nothing");
+    world.apply_revision(&first, 2).await;
+    world.advance(0).await;
+    assert_eq!(world.state(&rollout).await, (State::Running, 2));
+    assert_eq!(world.due(2).await.len(), AGENTS - first.len(), "the rest");
+}
+
+#[tokio::test]
+async fn m8_an_unhealthy_wave_halts_the_rollout_and_a_rollback_reaches_everybody() {
+    let world = World::new().await;
+    let rollout = world.begin(halves()).await;
+    let first = below(50);
+    world.apply_revision(&first, 2).await;
+    for agent in &first[..first.len() / 3] {
+        world.change(agent, |record| record.status = Status::Degraded).await;
+    }
+    world.advance(11).await;
+    let (state, waves) = world.state(&rollout).await;
+    assert!(matches!(&state, State::Halted { breach, .. } if breach.to_string().contains("degraded or failed")));
+    assert_eq!(waves, 1);
+    world.advance(600).await;
+    assert_eq!(world.state(&rollout).await.1, 1, "it stays halted");
+    let found = world.test.fleet.rollouts().find(&root(), rollout.id.as_str()).await.unwrap();
+    world.test.fleet.rollouts().roll_back(&found).await.expect("it is rolled back");
+    world.refresh().await;
+    assert_eq!(world.state(&rollout).await, (State::RolledBack, 1));
+    let policy = world.test.store().policy_newest_revision(&world.policy).await.unwrap().unwrap();
+    let first_revision = world.test.store().policy_revision(&world.policy, 1).await.unwrap().unwrap();
+    assert_eq!((policy.revision, policy.source), (3, first_revision.source));
+    assert!(world.apply(2, None).await.is_ok(), "the policy can be changed again");
+}
+
+#[tokio::test]
+async fn m8_a_policy_cannot_be_changed_during_its_rollout() {
+    let world = World::new().await;
+    let rollout = world.begin(halves()).await;
+    let refused = world.apply(2, None).await.unwrap_err();
+    assert_eq!((refused.kind, refused.code), (ErrorKind::Conflict, "open_rollout"), "{refused}");
+    assert_eq!(world.apply(2, Some(halves())).await.unwrap_err().code, "open_rollout");
+    let found = world.test.fleet.policies().find(&root(), "web").await.unwrap();
+    let draft =
+        PolicyDraft { description: Some("new".into()), expected: Expected::default(), ..PolicyDraft::default() };
+    assert_eq!(world.test.fleet.policies().update(&found, draft).await.unwrap_err().code, "open_rollout");
+    assert_eq!(world.state(&rollout).await, (State::Running, 1));
+}
+
+#[tokio::test]
+async fn m8_tags_then_numbers_then_everybody_with_approval() {
+    let world = World::new().await;
+    let waves = [Members::Tags(vec!["canary".into()]), Members::Count(10), Members::Percent(100)];
+    let rollout = world.begin(plan(&waves, true)).await;
+    assert_eq!(world.due(2).await, [AgentId::trusted("agent-0")]);
+    world.apply_revision(&[AgentId::trusted("agent-0")], 2).await;
+    world.advance(11).await;
+    assert_eq!(world.state(&rollout).await, (State::AwaitingApproval, 1));
+    let find = async || world.test.fleet.rollouts().find(&root(), rollout.id.as_str()).await.unwrap();
+    world.test.fleet.rollouts().approve(&find().await).await.expect("it is approved");
+    world.refresh().await;
+    let seen = world.seen(&rollout).await;
+    assert!((10..=11).contains(&seen.agents), "ten and the canary, which may be one of them: {}", seen.agents);
+    let paused = world.test.fleet.rollouts().pause(&find().await).await.expect("it is paused");
+    assert_eq!(paused.state, State::Paused);
+    world.advance(600).await;
+    assert_eq!(world.state(&rollout).await, (State::Paused, 2));
+}
+
+#[tokio::test]
+async fn m8_a_rollout_needs_a_change_of_an_existing_policy() {
+    let world = World::new().await;
+    world.apply(1, None).await.expect("it is applied");
+    let nothing = world.apply(1, Some(halves())).await.unwrap_err();
+    assert_eq!(nothing.code, "nothing_to_roll_out");
+    let text = "name: other\n".to_owned();
+    let application = Application { text, rollout: Some(halves()), ..Application::default() };
+    let unknown = world.test.fleet.policies().apply(&root(), application).await.unwrap_err();
+    assert_eq!(unknown.field.as_deref(), Some("rollout"));
+    let short = world.apply(2, Some(plan(&[Members::Percent(50)], false))).await.unwrap_err();
+    assert_eq!(short.message, "waves: the last wave must contain 100 percent of the agents");
+}

@@ -1,0 +1,119 @@
+//! Staged rollouts: `rollout` of `POST /agent_policies/_apply`, `GET /rollouts`, `GET /rollouts/{id}`,
+//! `POST /rollouts/{id}/pause|resume|approve|rollback`.
+
+use serde::{Deserialize, Serialize};
+
+/// How a change reaches the agents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutPlan {
+    /// The waves, in order. The last one must contain 100 percent.
+    pub waves: Vec<RolloutWave>,
+    /// When to halt; absent for the defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<RolloutGate>,
+}
+
+/// A wave: exactly one of `percent`, `count` and `tags`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutWave {
+    /// So many percent of all agents, with those of the waves before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    /// So many agents, with those of the waves before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// The agents with one of these tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+    /// Seconds from the start of the wave to the next one.
+    #[serde(default)]
+    pub soak_seconds: u64,
+    /// Whether a person has to approve the next wave.
+    #[serde(default)]
+    pub needs_approval: bool,
+}
+
+/// Limits beyond which a rollout halts, in percent of the agents that it has reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RolloutGate {
+    /// Degraded or failed agents in addition to those before the wave; default 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_unhealthy_percent: Option<u8>,
+    /// Agents that rejected the change; default 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_failed_percent: Option<u8>,
+    /// Agents that went offline after the change; default 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_silent_percent: Option<u8>,
+    /// Share of the connected agents that must apply the change; default 90.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_applied_percent: Option<u8>,
+    /// Seconds in which they must do so; default 1800.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub apply_within_seconds: Option<u64>,
+}
+
+/// A rollout.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Rollout {
+    /// Id.
+    pub id: String,
+    /// The policy.
+    pub policy_id: String,
+    /// The revision that is rolled out.
+    pub revision: i64,
+    /// The revision that other agents keep.
+    pub last_good_revision: i64,
+    /// `created`, `running`, `awaiting_approval`, `paused`, `halted`, `completed` or `rolled_back`.
+    pub state: String,
+    /// Why it halted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Number of waves that have started.
+    pub started_waves: usize,
+    /// When each of them started.
+    pub started_at: Vec<String>,
+    /// The plan.
+    pub plan: RolloutPlan,
+    /// The agents that it has reached; only in `GET /rollouts/{id}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agents: Option<RolloutAgents>,
+    /// Who created it.
+    pub created_by: String,
+    /// When.
+    pub created_at: String,
+    /// Time of the last change.
+    pub updated_at: String,
+}
+
+/// The agents that a rollout has reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct RolloutAgents {
+    /// All of them.
+    pub reached: u64,
+    /// Those that are connected, or were when they got the change.
+    pub reachable: u64,
+    /// Those that have applied the change.
+    pub applied: u64,
+    /// Degraded or failed ones.
+    pub unhealthy: u64,
+    /// Those that rejected the change.
+    pub failed: u64,
+    /// Those that went offline after the change.
+    pub silent: u64,
+}
+
+/// Query of `GET /rollouts`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ListRollouts {
+    /// Page number, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<u32>,
+    /// Rows per page, default 20.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_page: Option<u32>,
+}

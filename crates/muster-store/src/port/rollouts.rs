@@ -1,0 +1,41 @@
+//! Staged rollouts.
+
+use muster_core::id::{PolicyId, RolloutId, SpaceId};
+use muster_core::rollout::{Place, Rollout};
+
+use super::reads::reads;
+use super::{StoreError, Write};
+use crate::query::{AgentFilter, Listed, Page};
+
+/// A change of rollouts.
+#[derive(Clone, Debug)]
+pub enum RolloutWrite {
+    /// Inserts a rollout. Fails with `OpenRollout` while another rollout of its policy is not over.
+    Insert(Box<Rollout>),
+    /// Replaces a rollout whose version is still one less than the given one's. Fails with `Changed`.
+    Update(Box<Rollout>),
+    /// A precondition only: fails with `OpenRollout` while a rollout of the policy is not over.
+    NoneOpen(PolicyId),
+}
+
+impl From<RolloutWrite> for Write {
+    fn from(write: RolloutWrite) -> Self {
+        Self::Rollout(write)
+    }
+}
+
+reads! {
+    /// Reads of rollouts.
+    pub trait RolloutStore {
+        /// Selects a rollout of the space.
+        async fn rollout_in(&self, space: &SpaceId, id: &RolloutId) -> Result<Option<Rollout>, StoreError>;
+        /// Selects the rollouts of a space, newest first.
+        async fn rollouts(&self, space: &SpaceId, page: Page) -> Result<Listed<Rollout>, StoreError>;
+        /// Selects the rollout of a policy that is not over.
+        async fn open_rollout_of(&self, policy: &PolicyId) -> Result<Option<Rollout>, StoreError>;
+        /// Selects the rollouts of all spaces that are not over.
+        async fn open_rollouts(&self) -> Result<Vec<Rollout>, StoreError>;
+        /// Returns the place of the matching agent that has `before` of the others at lower places; `None` if there are fewer.
+        async fn agent_place(&self, filter: &AgentFilter, before: u32) -> Result<Option<Place>, StoreError>;
+    }
+}

@@ -1,0 +1,288 @@
+//! `muster rollout …`.
+
+use camino::Utf8PathBuf;
+use clap::{Args, Subcommand};
+use muster_client::Client;
+use muster_protocol::management::agent_policy::{AppliedPolicy, ApplyOutcome};
+use muster_protocol::management::rollout::{ListRollouts, Rollout, RolloutGate, RolloutPlan, RolloutWave};
+
+use super::confirm::Care;
+use super::failure::Failed;
+use super::listing::{Column, Format, OutputArg, column, or_dash, print_json, print_list, print_one, print_yaml, wide};
+use super::policy_file::{PolicyFile, read_text};
+use super::selection::agents;
+use super::text::print_line;
+use super::times::seconds;
+
+/// Rollouts per request.
+const PER_PAGE: u32 = 100;
+
+/// Verbs of `rollout`.
+#[derive(Debug, Subcommand)]
+pub enum RolloutCommand {
+    /// Change a policy in waves: each wave of agents gets the new revision only if the one before stays healthy
+    ///
+    /// The rollout halts by itself if agents turn unhealthy, reject the revision or go offline. Agents that it has not
+    /// reached keep the previous revision.
+    #[command(
+        after_help = "Examples:\n  muster rollout create -f web.yml --waves 5,25,100 --soak 30m --dry-run\n  muster rollout create -f web.yml --waves canary,10,100 --soak 1h --approve --yes\n  muster rollout create -f web.yml --plan plan.yml --yes"
+    )]
+    Create(Box<CreateArgs>),
+    /// List rollouts, newest first
+    #[command(after_help = "Examples:\n  muster rollout list\n  muster rollout list --output json")]
+    List(ListArgs),
+    /// Show a rollout and how the agents that it has reached are
+    #[command(after_help = "Examples:\n  muster rollout show 0192f3c1-…")]
+    Show(ShowArgs),
+    /// Pause a rollout: no further wave starts
+    #[command(after_help = "Examples:\n  muster rollout pause 0192f3c1-…")]
+    Pause(OneArgs),
+    /// Resume a paused or halted rollout
+    ///
+    /// The newest wave soaks once more. If its agents are still unhealthy, the rollout halts again.
+    #[command(after_help = "Examples:\n  muster rollout resume 0192f3c1-…")]
+    Resume(OneArgs),
+    /// Approve the next wave of a rollout that waits for it
+    #[command(after_help = "Examples:\n  muster rollout approve 0192f3c1-…")]
+    Approve(OneArgs),
+    /// Roll back: all agents of the policy get the content of the revision before the rollout
+    #[command(after_help = "Examples:\n  muster rollout rollback 0192f3c1-… --yes")]
+    Rollback(RollbackArgs),
+}
+
+/// Flags of `create`.
+#[derive(Args, Debug)]
+pub struct CreateArgs {
+    /// Policy file (YAML); - reads standard input
+    #[arg(long, short, value_name = "FILE")]
+    file: Utf8PathBuf,
+    /// Waves: percentages of the agents, numbers of agents (5agents), or tags; the last one must be 100
+    #[arg(long, value_delimiter = ',', default_value = "5,25,100")]
+    waves: Vec<String>,
+    /// Time from the start of each wave to the next one
+    #[arg(long, value_name = "DURATION", value_parser = seconds, default_value = "30m")]
+    soak: i64,
+    /// Wait for `muster rollout approve` before each further wave
+    #[arg(long)]
+    approve: bool,
+    /// File with the waves and the gate (YAML or JSON), instead of --waves, --soak and --approve
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["waves", "soak", "approve"])]
+    plan: Option<Utf8PathBuf>,
+    /// Value of a secret that the file refers to as $co.elastic.secret{NAME}; @FILE reads it from a file (repeatable)
+    #[arg(long = "secret", value_name = "NAME=VALUE")]
+    secrets: Vec<String>,
+    /// Change the policy even if it is managed
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    care: Care,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `list`.
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `show`.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// Rollout id
+    rollout: String,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// The rollout of a command.
+#[derive(Args, Debug)]
+pub struct OneArgs {
+    /// Rollout id
+    rollout: String,
+}
+
+/// Flags of `rollback`.
+#[derive(Args, Debug)]
+pub struct RollbackArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Do not ask for confirmation
+    #[arg(long, short)]
+    yes: bool,
+}
+
+const COLUMNS: &[Column<Rollout>] = &[
+    column("ID", |rollout| rollout.id.clone()),
+    column("POLICY", |rollout| rollout.policy_id.clone()),
+    column("REVISION", |rollout| rollout.revision.to_string()),
+    column("STATE", |rollout| rollout.state.clone()),
+    column("WAVES", |rollout| format!("{} of {}", rollout.started_waves, rollout.plan.waves.len())),
+    column("CREATED", |rollout| rollout.created_at.clone()),
+    wide("BY", |rollout| rollout.created_by.clone()),
+    wide("REASON", |rollout| or_dash(rollout.reason.as_deref())),
+];
+
+const DETAILS: &[Column<Rollout>] = &[
+    column("ID", |rollout| rollout.id.clone()),
+    column("POLICY", |rollout| rollout.policy_id.clone()),
+    column("REVISION", |rollout| format!("{} (before: {})", rollout.revision, rollout.last_good_revision)),
+    column("STATE", |rollout| rollout.state.clone()),
+    column("REASON", |rollout| or_dash(rollout.reason.as_deref())),
+    column("WAVES", |rollout| format!("{} of {} started", rollout.started_waves, rollout.plan.waves.len())),
+    column("PLAN", |rollout| rollout.plan.waves.iter().map(wave_text).collect::<Vec<_>>().join("; ")),
+    column("REACHED", |rollout| number(rollout, |agents| agents.reached)),
+    column("APPLIED", |rollout| number(rollout, |agents| agents.applied)),
+    column("UNHEALTHY", |rollout| number(rollout, |agents| agents.unhealthy)),
+    column("FAILED", |rollout| number(rollout, |agents| agents.failed)),
+    column("SILENT", |rollout| number(rollout, |agents| agents.silent)),
+    column("CREATED", |rollout| format!("{} by {}", rollout.created_at, rollout.created_by)),
+    column("UPDATED", |rollout| rollout.updated_at.clone()),
+];
+
+fn number(rollout: &Rollout, of: impl Fn(&muster_protocol::management::rollout::RolloutAgents) -> u64) -> String {
+    rollout.agents.as_ref().map_or_else(|| "-".to_owned(), |agents| of(agents).to_string())
+}
+
+fn wave_text(wave: &RolloutWave) -> String {
+    let members = match (wave.percent, wave.count, &wave.tags) {
+        (Some(percent), _, _) => format!("{percent} %"),
+        (_, Some(count), _) => agents(count.into()),
+        (_, _, Some(tags)) => format!("tags {}", tags.join(", ")),
+        _ => "nobody".to_owned(),
+    };
+    let approval = if wave.needs_approval { ", then approval" } else { "" };
+    format!("{members} for {} s{approval}", wave.soak_seconds)
+}
+
+impl RolloutCommand {
+    /// Runs the verb.
+    pub async fn run(self, client: &Client) -> Result<(), Failed> {
+        match self {
+            Self::Create(args) => args.run(client).await,
+            Self::List(args) => args.run(client).await,
+            Self::Show(args) => {
+                let rollout = client.rollout(&args.rollout).await?;
+                print_one(&rollout, args.output.output, DETAILS, |rollout| rollout.id.clone())
+            }
+            Self::Pause(args) => args.change(client, "pause").await,
+            Self::Resume(args) => args.change(client, "resume").await,
+            Self::Approve(args) => args.change(client, "approve").await,
+            Self::Rollback(args) => {
+                let care = Care { yes: args.yes, dry_run: false };
+                care.confirm(&format!("Roll back {} for all agents of the policy?", args.one.rollout))?;
+                args.one.change(client, "rollback").await
+            }
+        }
+    }
+}
+
+impl OneArgs {
+    async fn change(self, client: &Client, verb: &str) -> Result<(), Failed> {
+        let rollout = client.change_rollout(&self.rollout, verb).await?;
+        print_line(format!("{}: {}", rollout.id, rollout.state))
+    }
+}
+
+impl ListArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let (mut rollouts, mut page): (Vec<Rollout>, u32) = (Vec::new(), 1);
+        loop {
+            let query = ListRollouts { page: Some(page), per_page: Some(PER_PAGE) };
+            let listed = client.rollouts(&query).await?;
+            let is_last = listed.items.len() < PER_PAGE as usize;
+            rollouts.extend(listed.items);
+            if is_last {
+                return print_list(&rollouts, self.output.output, COLUMNS, |rollout| rollout.id.clone());
+            }
+            page += 1;
+        }
+    }
+}
+
+impl CreateArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let mut file = PolicyFile::read(&self.file, &self.secrets, self.force)?;
+        file.request.rollout = Some(self.wanted()?);
+        let plan = client.try_apply_policy(&file.request).await.map_err(|error| file.failed(error))?;
+        if self.care.dry_run {
+            return self.print_plan(&plan);
+        }
+        let name = &plan.policy.name;
+        self.care.confirm(&format!("Roll out a change of the policy {name:?} to {}?", agents(plan.policy.agents)))?;
+        // The dry run is valid only for this revision: if the policy has changed since, the server reports a conflict.
+        file.request.expected_revision = Some(plan.previous_revision.unwrap_or(0));
+        let applied = client.apply_policy(&file.request).await.map_err(|error| file.failed(error))?;
+        let rollout = applied.rollout.ok_or_else(|| Failed::new("the server's response contains no rollout"))?;
+        match self.output.output {
+            Format::Table | Format::Wide => print_line(format!(
+                "rolling out revision {} of the policy {name:?} in {} waves: {}",
+                rollout.revision,
+                rollout.plan.waves.len(),
+                rollout.id
+            )),
+            format => print_one(&rollout, format, DETAILS, |rollout| rollout.id.clone()),
+        }
+    }
+
+    /// Reads the plan from its file, or from the flags.
+    fn wanted(&self) -> Result<RolloutPlan, Failed> {
+        if let Some(path) = &self.plan {
+            let text = read_text(path)?;
+            let plan = serde_saphyr::from_str(&text);
+            return plan.map_err(|error| Failed::usage(format!("cannot read {path}: {error}")));
+        }
+        let soak = u64::try_from(self.soak).unwrap_or(0);
+        let waves = self.waves.iter().map(|text| RolloutWave {
+            soak_seconds: soak,
+            needs_approval: self.approve,
+            ..wave(text)
+        });
+        Ok(RolloutPlan { waves: waves.collect(), gate: None::<RolloutGate> })
+    }
+
+    fn print_plan(&self, plan: &AppliedPolicy) -> Result<(), Failed> {
+        match self.output.output {
+            Format::Json => return print_json(plan),
+            Format::Yaml => return print_yaml(plan),
+            _ => {}
+        }
+        let name = &plan.policy.name;
+        if plan.outcome != ApplyOutcome::Changed {
+            return print_line(format!("the policy {name:?} is up to date: there is nothing to roll out"));
+        }
+        let (before, waves) = (plan.previous_revision.unwrap_or(0), plan.rollout.as_ref().map(|it| &it.plan.waves));
+        print_line(format!("would roll out a change of the policy {name:?} (currently revision {before}):"))?;
+        for (number, wave) in waves.into_iter().flatten().enumerate() {
+            let reached = plan.wave_agents.get(number).copied().unwrap_or(0);
+            print_line(format!("wave {}: {}: {} reached", number + 1, wave_text(wave), agents(reached)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a wave from the flag: `5` is a percentage, `5agents` a number, and everything else a tag.
+fn wave(text: &str) -> RolloutWave {
+    let text = text.trim();
+    if let Ok(percent) = text.trim_end_matches('%').parse() {
+        return RolloutWave { percent: Some(percent), ..RolloutWave::default() };
+    }
+    match text.strip_suffix("agents").and_then(|number| number.trim().parse().ok()) {
+        Some(count) => RolloutWave { count: Some(count), ..RolloutWave::default() },
+        None => RolloutWave { tags: Some(vec![text.to_owned()]), ..RolloutWave::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waves_are_percentages_numbers_or_tags() {
+        assert_eq!(wave("5").percent, Some(5));
+        assert_eq!(wave(" 25% ").percent, Some(25));
+        assert_eq!(wave("3agents").count, Some(3));
+        assert_eq!(wave("canary").tags, Some(vec!["canary".to_owned()]));
+    }
+}
