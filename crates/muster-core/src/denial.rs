@@ -67,9 +67,11 @@ impl Denial {
         use ErrorKind::{Conflict, Forbidden, Invalid, NotFound, TooMany, Unauthenticated, Unavailable};
         match self {
             Self::UnknownKey => (Unauthenticated, "unauthorized", "unauthorized"),
-            Self::EnrolledAfterBackup => {
-                (Unavailable, "enrolled_after_backup", "the server was restored from a backup and does not know this key")
-            }
+            Self::EnrolledAfterBackup => (
+                Unavailable,
+                "enrolled_after_backup",
+                "the server was restored from a backup and does not know this key",
+            ),
             Self::ForeignKey => (Forbidden, "foreign_key", "the key belongs to another agent"),
             Self::NotAnAgent => (NotFound, "not_an_agent", "the key is not an agent's access key"),
             Self::NotReplaceable => (Forbidden, "agent_not_replaceable", "existing agent cannot be replaced"),

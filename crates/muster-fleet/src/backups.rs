@@ -135,8 +135,7 @@ impl Backups {
         let mut current = lock(&self.current);
         if let Some(Backup { id, state: BackupState::Running { .. }, .. }) = &*current {
             let message = format!("the backup {id} is being created");
-            return Err(Error::new(ErrorKind::Conflict, "backup_running", message)
-                .remedy("wait until it is complete"));
+            return Err(Error::new(ErrorKind::Conflict, "backup_running", message).remedy("wait until it is complete"));
         }
         *current = Some(backup.clone());
         Ok(())
@@ -150,7 +149,11 @@ impl Backups {
     /// Returns the content of a complete backup as a stream, and its length.
     pub fn content(&self, grant: &Grant<BackupCreate>, id: &str) -> Result<(mpsc::Receiver<Bytes>, u64), Error> {
         let BackupState::Ready { size, .. } = self.find(grant, id)?.state else {
-            return Err(Error::new(ErrorKind::Conflict, "backup_not_ready", format!("the backup {id} is not complete")));
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "backup_not_ready",
+                format!("the backup {id} is not complete"),
+            ));
         };
         let path = self.source.get().map(|source| source.directory.join(FILE)).ok_or_else(|| not_found(id))?;
         // Opened now: the file can be removed while it is sent.

@@ -28,7 +28,11 @@ use muster_fleet::audit_log::{self, AuditLine, AuditQuery};
 
 /// Endpoints for the audit log (M25).
 pub fn endpoints() -> Vec<Endpoint> {
-    vec![Endpoint::get("/audit", list), Endpoint::get("/audit/_verify", verify), Endpoint::get("/audit/_export", export)]
+    vec![
+        Endpoint::get("/audit", list),
+        Endpoint::get("/audit/_verify", verify),
+        Endpoint::get("/audit/_export", export),
+    ]
 }
 
 async fn list(
@@ -50,7 +54,8 @@ async fn export(
     Query(query): Query<ExportAuditEvents>,
 ) -> ApiResult<Response> {
     let grant = context.grant()?;
-    let period = Period { since: moment("since", query.since.as_deref())?, until: moment("until", query.until.as_deref())? };
+    let period =
+        Period { since: moment("since", query.since.as_deref())?, until: moment("until", query.until.as_deref())? };
     let installation = fleet.server_status().installation().await?;
     let export = fleet.audit().export(&grant, installation, period).await?;
     let pieces = try_unfold(export, async |mut export| match export.next().await {

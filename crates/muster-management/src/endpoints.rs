@@ -12,8 +12,8 @@ use axum::routing::{self, MethodRouter};
 
 use super::error::http_error;
 use super::{
-    action_routes, agent_action_routes, agent_policies, agent_routes, audit, backups, bulk_routes, enrollment_keys, files,
-    nodes, outputs, refused, respond, rollouts,
+    action_routes, agent_action_routes, agent_policies, agent_routes, audit, backups, bulk_routes, enrollment_keys,
+    files, nodes, outputs, refused, respond, rollouts,
 };
 use muster_fleet::Fleet;
 

@@ -14,8 +14,8 @@ pub mod sqlite;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use examine::{Examined, examine};
 pub use engine::{Cause, Durability, EngineError, OpenError, Options, SqlStore};
+pub use examine::{Examined, examine};
 pub use port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, AuditLink, AuditStore, ChangeStore, Committed, Currency,
     EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, INSTALLATION, LeaseName, LeaseStore,

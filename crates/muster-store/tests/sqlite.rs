@@ -2,24 +2,15 @@
 
 mod suite;
 
-use muster_core::audit::AuditEvent;
-use muster_core::time::Timestamp;
 use muster_store::testing::tamper;
-use muster_store::{SqlStore, Store as _, Write};
+use muster_store::{SqlStore, Store as _};
 
 suite::run_for!(async || SqlStore::temporary().unwrap());
 
 #[tokio::test]
 async fn m25_audit_events_cannot_be_replaced() {
     let store = SqlStore::temporary().expect("a store");
-    let event = AuditEvent {
-        at: Timestamp::from_micros(1),
-        actor: "system".into(),
-        action: "test".into(),
-        subject: "a".into(),
-        detail: serde_json::json!({}),
-    };
-    store.commit(vec![Write::Audit(event)]).await.expect("written");
+    store.commit(vec![suite::commits::audit(1)]).await.expect("written");
     for statement in [
         "INSERT OR REPLACE INTO audit_events (seq, chain, position, event, hash) VALUES (1, 'b', 7, '{}', x'')",
         "INSERT OR REPLACE INTO audit_events SELECT 9, chain, position, '{}', hash FROM audit_events",

@@ -135,13 +135,7 @@ impl Writer {
     }
 
     /// Returns the line of an event. Events are passed in the order of the header's chains and of their positions.
-    pub fn event(
-        &mut self,
-        chain: &str,
-        position: i64,
-        text: &str,
-        hash: &[u8; 32],
-    ) -> Result<String, ExportError> {
+    pub fn event(&mut self, chain: &str, position: i64, text: &str, hash: &[u8; 32]) -> Result<String, ExportError> {
         let head = ChainHead::new(chain, position, hash);
         let line = line(&EventLine { chain: chain.to_owned(), position, hash: head.hash.clone(), event: raw(text)? })?;
         self.lines.update(line.as_bytes());

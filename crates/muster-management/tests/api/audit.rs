@@ -61,7 +61,10 @@ async fn an_intact_log_is_verified_and_its_head_is_the_newest_hash() {
 
 async fn exported(api: &Api, query: &str) -> Verified {
     let answer = api.get(&format!("/audit/_export{query}")).await;
-    assert_eq!((answer.status.as_u16(), &answer.headers["content-type"]), (200, &"application/x-ndjson".parse().unwrap()));
+    assert_eq!(
+        (answer.status.as_u16(), &answer.headers["content-type"]),
+        (200, &"application/x-ndjson".parse().unwrap())
+    );
     let file = answer.body.as_str().unwrap().to_owned();
     let mut verifier = Verifier::new(Some(api.fleet.inner().signer.public_key().to_owned()));
     file.split_inclusive('\n').for_each(|line| verifier.line(line.as_bytes()).unwrap());

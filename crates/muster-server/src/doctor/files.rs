@@ -58,9 +58,10 @@ fn master_key(config: &Config) -> Finding {
         Ok(file) => {
             Finding::error(MASTER, format!("{path} has {} bytes instead of 32", file.len()), "restore it from a copy")
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !has_fleet && !is_named => {
-            Finding::ok(MASTER, "none yet: the first start creates it, or needs that of the fleet for a shared database")
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !has_fleet && !is_named => Finding::ok(
+            MASTER,
+            "none yet: the first start creates it, or needs that of the fleet for a shared database",
+        ),
         Err(error) => {
             let remedy = "restore it from a copy; without it, secrets in the database cannot be decrypted";
             Finding::error(MASTER, format!("cannot read {path}: {error}"), remedy)

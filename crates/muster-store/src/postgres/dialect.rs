@@ -119,8 +119,7 @@ mod tests {
     #[test]
     fn triggers_reject_whole_statements_and_truncate_too() {
         let text = schema("CREATE TRIGGER t BEFORE DELETE ON a BEGIN SELECT RAISE(ABORT, 'no'); END;\n");
-        let expected =
-            "CREATE TRIGGER t BEFORE DELETE OR TRUNCATE ON a FOR EACH STATEMENT EXECUTE FUNCTION refuse_change('no');\n";
+        let expected = "CREATE TRIGGER t BEFORE DELETE OR TRUNCATE ON a FOR EACH STATEMENT EXECUTE FUNCTION refuse_change('no');\n";
         assert_eq!(text, expected);
         let replace = "CREATE TRIGGER t BEFORE INSERT ON a WHEN 1 BEGIN SELECT RAISE(ABORT, 'no'); END;\n";
         assert_eq!(schema(replace), "");

@@ -11,7 +11,8 @@ use muster_store::{AuditStore as _, Committed, OutputWrite, Precondition, SqlSto
 
 use super::sample::*;
 
-fn audit(n: i64) -> Write {
+/// An audit event.
+pub fn audit(n: i64) -> Write {
     Write::Audit(AuditEvent {
         at: at(n),
         actor: "system".into(),

@@ -124,8 +124,10 @@ fn report(path: &Utf8Path, checked: Result<Verified, FileDefect>) -> Report {
         Ok(Verified { header, events, heads }) => {
             (report.lines, report.fleet, report.created_at) = (events, Some(header.fleet), Some(header.created_at));
             (report.since, report.until, report.fingerprint) = (header.since, header.until, Some(header.fingerprint));
-            let head = |head: muster_core::audit::ChainHead| {
-                Head { chain: head.chain, position: head.position, hash: head.hash }
+            let head = |head: muster_core::audit::ChainHead| Head {
+                chain: head.chain,
+                position: head.position,
+                hash: head.hash,
             };
             report.heads = heads.into_iter().map(head).collect();
         }

@@ -45,6 +45,14 @@ fn m25_an_exported_file_is_verified_without_a_server() {
     assert!(fails(1, &["audit", "export", "--out", file]).contains("exists already"));
 
     let text = std::fs::read_to_string(&path).unwrap();
+    let early = directory.path().join("early.jsonl");
+    let period = ["--since", "2020-01-01T00:00:00Z", "--until", "2021-01-01T00:00:00Z"];
+    ok(&[&["audit", "export", "--out", early.to_str().unwrap()], &period[..]].concat());
+    let report: serde_json::Value =
+        serde_json::from_str(&verify(&[early.to_str().unwrap(), "--output", "json"]).out).unwrap();
+    assert_eq!((&report["lines"], &report["until"]), (&0.into(), &"2021-01-01T00:00:00.000Z".into()));
+    std::fs::remove_file(early).unwrap();
+
     let changed = text.replacen("policy.create", "policy.delete", 1);
     let line = 1 + text.lines().position(|line| line.contains("policy.create")).unwrap();
     std::fs::write(&path, changed).unwrap();

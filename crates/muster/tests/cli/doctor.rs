@@ -23,6 +23,17 @@ fn a_running_server_and_its_host_are_examined() {
 }
 
 #[test]
+fn the_configuration_of_the_server_is_examined() {
+    let ran = doctor(&["--config", "/nonexistent/muster.toml"]);
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    let listeners = ["--set", "agent.listen=none", "--set", "admin.listen=none"];
+    let database = ["--database", "postgres://nobody@127.0.0.1:1/none"];
+    let ran = doctor(&[&listeners[..], &database[..]].concat());
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.out.contains("check the address"), "{}", ran.out);
+}
+
+#[test]
 fn a_problem_is_told_with_its_remedy_and_exit_code_1() {
     let ran = doctor(&["--data-dir", "/proc", "--set", "agent.listen=none", "--set", "admin.listen=none"]);
     assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);

@@ -142,7 +142,8 @@ async fn an_older_backup_revokes_nobody_and_agents_that_enrolled_after_it_are_li
     let revoked = fleet.agents.remove(0);
     let force = Unenroll { revoke: Some(true), ..Unenroll::default() };
     server.client().unenroll(&revoked.id, &force).await.unwrap();
-    let told = ok(&["backup", "create", "--data-dir", first.to_str().unwrap(), "--out", &backup, "--include-master-key"]);
+    let told =
+        ok(&["backup", "create", "--data-dir", first.to_str().unwrap(), "--out", &backup, "--include-master-key"]);
     assert!(told.contains("contains the master key"), "{told}");
     let mut session = Session::new(server.shared().await, 0);
     let mut later = Vec::new();

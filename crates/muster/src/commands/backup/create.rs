@@ -147,6 +147,5 @@ async fn append(file: &mut tokio::fs::File, name: &str, bytes: &[u8]) -> Result<
 }
 
 fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:30} {percent}% {msg} {elapsed}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
+    ProgressStyle::with_template("{bar:30} {percent}% {msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -77,7 +77,9 @@ fn extract(archive: &Archive, packed: &Packed, to: &Utf8Path, bar: &ProgressBar)
 fn next_steps(directory: &Utf8Path, has_key: bool, is_shared: bool) -> String {
     let key = match has_key {
         true => String::new(),
-        false => format!("copy master.key to {directory} before you start the server, or name it with --master-key-file\n  "),
+        false => {
+            format!("copy master.key to {directory} before you start the server, or name it with --master-key-file\n  ")
+        }
     };
     let database = if is_shared { " and the database" } else { "" };
     format!(
