@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use muster_core::Entropy;
 use muster_core::error_chain::chain;
+use muster_core::plural::counted;
 use muster_protocol::elastic::enroll::EnrolledItem;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -127,6 +128,6 @@ fn summary(error: &CallError) -> String {
 fn given_up(error: &CallError, attempts: u32) -> Failure {
     // Scripts distinguish a server that never responded from one that kept rejecting.
     let code = if matches!(error, CallError::Transport(_)) { exit::NETWORK } else { exit::TIMEOUT };
-    Failure::new(code, format!("not enrolled after {attempts} attempts: {}", chain(error)))
+    Failure::new(code, format!("not enrolled after {}: {}", counted(attempts, "attempt"), chain(error)))
         .hint("check the address and that the server is running; --timeout and --attempts limit the retries")
 }

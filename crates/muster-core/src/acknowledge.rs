@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::action::{ActionResult, ActionType, TargetState};
+use crate::action::{ActionResult, ActionType, Outcome, TargetState};
 use crate::agent::AgentRecord;
 use crate::id::{ActionId, AgentId, PolicyId};
 use crate::reported::{RESULT_BYTES, shortened};
@@ -17,6 +17,8 @@ use crate::upgrade::UpgradeAck;
 pub struct AckedAction {
     /// Its type.
     pub kind: ActionType,
+    /// Whether it was cancelled.
+    pub is_cancelled: bool,
     /// Target state of the agent; `None` if the action was not addressed to it (D17).
     pub target: Option<TargetState>,
 }
@@ -207,8 +209,9 @@ impl Ack<'_> {
     }
 }
 
-/// How an action ended for an agent: with the error, if it failed.
-type Outcome = Result<(), String>;
+/// Message of an upgrade that was cancelled too late for the agent, or that the agent acknowledges after it dropped it. The
+/// ack does not tell these apart.
+pub const ACKED_AFTER_CANCELLATION: &str = "the agent acknowledged it after the cancellation";
 
 /// Applies an ack to the record (EA §5.4). Returns the outcome of the action; `None` if the ack is not its result, because
 /// the ack of an UPGRADE may be followed by others.
@@ -218,7 +221,10 @@ fn apply(next: &mut AgentRecord, id: &ActionId, action: AckedAction, ack: &Ack<'
             let ack = UpgradeAck { action: id, error: ack.error.as_deref(), retries: ack.retries };
             let (upgrade, ended) = next.upgrade.acked(ack, &next.agent_version, now);
             next.upgrade = upgrade;
-            return ended.map(|ended| ended.error.map_or(Ok(()), Err));
+            return ended.map(|ended| match ack.error {
+                None if action.is_cancelled => Outcome::Cancelled(ACKED_AFTER_CANCELLATION.to_owned()),
+                _ => ended.error.into(),
+            });
         }
         // Not if already acked: after enrolling again under the same id, an old ack must not unenroll the agent again.
         (ActionType::Unenroll, false) if action.target != Some(TargetState::Acked) => deactivate(next, "manual", now),
@@ -231,7 +237,7 @@ fn apply(next: &mut AgentRecord, id: &ActionId, action: AckedAction, ack: &Ack<'
         }
         _ => {}
     }
-    Some(ack.error.as_deref().map_or(Ok(()), |error| Err(error.to_owned())))
+    Some(ack.error.as_deref().map(str::to_owned).into())
 }
 
 /// Unenrolls the agent and revokes all its credentials.
@@ -259,7 +265,10 @@ fn result(
         action_id: id,
         agent_id: record.id.clone(),
         at: ack.at.unwrap_or(now),
-        error: outcome.err().map(|error| shortened(&error).into_owned()),
+        outcome: match outcome {
+            Outcome::Failed(error) => Outcome::Failed(shortened(&error).into_owned()),
+            other => other,
+        },
         // Dropped instead of truncated: half a JSON object is of no use.
         fields: fields.filter(|text| text.len() <= RESULT_BYTES),
     }

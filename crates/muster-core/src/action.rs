@@ -144,10 +144,47 @@ pub struct ActionResult {
     /// Time by the agent's clock.
     // May be wrong by any amount, since it is the agent's clock.
     pub at: Timestamp,
-    /// Error message; the action failed if it is present.
-    pub error: Option<String>,
+    /// How the action ended for the agent.
+    pub outcome: Outcome,
     /// Type-specific fields of the ack, as one JSON object (`data`, `action_response`, `started_at` …).
     pub fields: Option<Arc<str>>,
+}
+
+/// How an action ended for an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The agent carried it out.
+    Acked,
+    /// It failed, with this error.
+    Failed(String),
+    /// It was cancelled, and the agent answered nevertheless, as the message says.
+    Cancelled(String),
+}
+
+impl Outcome {
+    /// Returns the error or the message.
+    pub fn message(&self) -> Option<&str> {
+        match self {
+            Self::Acked => None,
+            Self::Failed(message) | Self::Cancelled(message) => Some(message),
+        }
+    }
+
+    /// Returns the state of the target.
+    pub fn state(&self) -> TargetState {
+        match self {
+            Self::Acked => TargetState::Acked,
+            Self::Failed(_) => TargetState::Failed,
+            Self::Cancelled(_) => TargetState::Cancelled,
+        }
+    }
+}
+
+impl From<Option<String>> for Outcome {
+    /// Converts an error.
+    fn from(error: Option<String>) -> Self {
+        error.map_or(Self::Acked, Self::Failed)
+    }
 }
 
 /// State of a target.
@@ -160,6 +197,8 @@ pub enum TargetState {
     Acked,
     /// Acknowledged with an error, not eligible, or unenrolled first (D14).
     Failed,
+    /// Cancelled before the agent had carried it out.
+    Cancelled,
 }
 
 /// A target as seen by its agent.

@@ -159,6 +159,8 @@ pub struct AgentRecord {
     pub running_policy_id: Option<PolicyId>,
     /// Running revision of the assigned policy, from check-ins or acks; 0 if a policy is due.
     pub policy_revision: i64,
+    /// Time since which it runs that revision.
+    pub policy_revision_at: Option<Timestamp>,
     /// Delivered revision that it could not apply.
     pub policy_failure: Option<Box<PolicyFailure>>,
     /// Greatest sequence number confirmed by an ack token; −1 if none (EA44).

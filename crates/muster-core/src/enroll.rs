@@ -322,6 +322,7 @@ impl Applicant {
             target_revision: None,
             running_policy_id: None,
             policy_revision: 0,
+            policy_revision_at: None,
             policy_failure: None,
             duplicate_hosts: None,
             action_position: -1,
@@ -362,6 +363,7 @@ impl Applicant {
             credentials: credentials(admitted.access_key, now),
             enrollment_key_id: Some(circumstances.key.id.clone()),
             policy_revision: 0,
+            policy_revision_at: None,
             policy_failure: None,
             // Only this host has the new key.
             duplicate_hosts: None,

@@ -34,6 +34,7 @@ pub mod lifecycle;
 pub mod output;
 pub mod output_key;
 pub mod pem;
+pub mod plural;
 pub mod policy;
 pub mod poll;
 pub mod raw_json;

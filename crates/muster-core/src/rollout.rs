@@ -33,11 +33,13 @@ pub enum Subject {
         /// The revision that agents keep which are not reached yet, and to which a rollback returns.
         last_good: i64,
     },
-    /// An upgrade of agents.
+    /// An upgrade of the agents that were selected when the rollout was created.
     Upgrade {
         /// Target version.
         version: String,
-        /// The action of each started wave.
+        /// Base URL of the package; `None` for the one of the agents' policies.
+        source_uri: Option<String>,
+        /// The action of each started wave. The last one is missing until it is created.
         actions: Vec<ActionId>,
     },
 }
@@ -262,6 +264,14 @@ impl Rollout {
             halt @ Step::Halt { .. } => halt,
             _ => Step::Start { wave: self.started.len() },
         })
+    }
+
+    /// Returns the number of the started wave whose action is missing, of a rollout of an upgrade.
+    pub fn wave_without_action(&self) -> Option<usize> {
+        match &self.subject {
+            Subject::Upgrade { actions, .. } if actions.len() < self.started.len() => Some(actions.len()),
+            Subject::Upgrade { .. } | Subject::Policy { .. } => None,
+        }
     }
 
     /// Takes the rollout back.

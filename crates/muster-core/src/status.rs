@@ -211,6 +211,9 @@ pub fn transition(record: &mut AgentRecord, seen: Option<Timestamp>, now: Timest
 /// decision that changes a record must end with this.
 pub fn finish(before: &AgentRecord, mut after: AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentRecord {
     transition(&mut after, seen, now);
+    if (after.policy_revision, &after.running_policy_id) != (before.policy_revision, &before.running_policy_id) {
+        after.policy_revision_at = (after.policy_revision > 0).then_some(now);
+    }
     after.version = before.version + 1;
     after.updated_at = now;
     after

@@ -116,6 +116,7 @@ pub fn bare_agent(id: &str, now: Timestamp) -> AgentRecord {
         updated_at: now,
         policy_id: None,
         target_revision: None,
+        policy_revision_at: None,
         policy_failure: None,
         duplicate_hosts: None,
         running_policy_id: None,

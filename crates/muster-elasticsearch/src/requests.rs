@@ -5,6 +5,7 @@
 
 use muster_core::id::KeyId;
 use muster_core::output_key::Roles;
+use muster_core::plural::counted;
 use muster_fleet::output_keys::issuer::{CreatedKey, IssueError, KeyPage, ListPosition, NewKey};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -119,7 +120,8 @@ pub(crate) fn invalidated(answer: Result<Value, IssueError>) -> Result<(), Issue
         Some(0) | None => Ok(()),
         Some(count) => {
             let reason = answer["error_details"][0]["reason"].as_str().unwrap_or("no reason");
-            Err(IssueError::Unavailable(format!("{count} keys could not be invalidated: {reason}")))
+            let keys = counted(count, "key");
+            Err(IssueError::Unavailable(format!("{keys} could not be invalidated: {reason}")))
         }
     }
 }
@@ -181,7 +183,7 @@ mod tests {
         assert_eq!(invalidated(Err(gone)), Ok(()));
         assert_eq!(invalidated(Ok(json!({"invalidated_api_keys": [], "error_count": 0}))), Ok(()));
         let failed = json!({"invalidated_api_keys": [], "error_count": 1, "error_details": [{"reason": "shard"}]});
-        assert_eq!(invalidated(Ok(failed)).unwrap_err().to_string(), "1 keys could not be invalidated: shard");
+        assert_eq!(invalidated(Ok(failed)).unwrap_err().to_string(), "1 key could not be invalidated: shard");
         let refused = Err(IssueError::Refused("x".into()));
         assert_eq!(invalidated(refused), Err(IssueError::Refused("x".into())));
     }

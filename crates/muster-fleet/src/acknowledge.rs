@@ -74,7 +74,8 @@ impl CheckIns {
                 // Agents keep acks that were not answered and send them later. An UNENROLL ack that belongs to an
                 // earlier enrollment of the same id must not unenroll this one.
                 let target = target.filter(|target| !target.is_former).map(|target| target.state);
-                found.actions.insert(id, AckedAction { kind: action.kind, target });
+                let is_cancelled = action.cancelled_at.is_some();
+                found.actions.insert(id, AckedAction { kind: action.kind, is_cancelled, target });
             }
         }
         if let Some(policy) = &record.policy_id {

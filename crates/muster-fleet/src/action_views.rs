@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use muster_core::Error;
-use muster_core::action::{Action, ActionCounts, ActionResult, TargetState};
+use muster_core::action::{Action, ActionCounts, ActionResult, Outcome, TargetState};
 use muster_core::action_request::{ActionProgress, progress};
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsRead, Grant, OpContext};
-use muster_core::id::{AgentId, PolicyId};
+use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_store::query::{ActionCursor, ActionFilter, AgentCondition, AgentFilter, AgentSort, Listed, Page};
@@ -193,7 +193,12 @@ impl Actions {
         let mut views = Vec::with_capacity(targets.len());
         for (_, agent, target) in targets {
             let result = results.remove(&agent);
-            views.push(TargetView { hostname: hostname(seen, &agent).await?, agent, state: target.state, result });
+            let state = match target.state {
+                // A cancellation does not write each target.
+                TargetState::Queued if action.cancelled_at.is_some() => TargetState::Cancelled,
+                state => state,
+            };
+            views.push(TargetView { hostname: hostname(seen, &agent).await?, agent, state, result });
         }
         Ok(views)
     }
@@ -292,11 +297,19 @@ async fn agents_of_change(
             None => record.policy_revision >= revision,
         };
         let runs = record.running_policy_id.as_ref() == Some(&policy) && is_done;
+        // Of an agent that runs a newer revision, it is not known since when it had this one.
+        let at = record.policy_revision_at.filter(|_| runs && record.policy_revision == revision);
         TargetView {
-            agent: record.id,
             hostname: Some(record.hostname).filter(|name| !name.is_empty()),
             state: if runs { TargetState::Acked } else { TargetState::Queued },
-            result: None,
+            result: at.map(|at| ActionResult {
+                action_id: ActionId::trusted(format!("{policy}:{revision}")),
+                agent_id: record.id.clone(),
+                at,
+                outcome: Outcome::Acked,
+                fields: None,
+            }),
+            agent: record.id,
         }
     };
     Ok(found.items.into_iter().map(|details| view(details.record)).collect())

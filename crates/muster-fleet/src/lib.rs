@@ -238,7 +238,7 @@ impl Fleet {
             agents: wiring.agents(),
             enrollment_keys: wiring.enrollment_keys(),
             outputs: wiring.outputs(&policies),
-            rollouts: Arc::new(wiring.rollouts(&policies)),
+            rollouts: Arc::new(wiring.rollouts(&policies, &actions)),
             responses: wiring.responses(&actions, &policies),
             output_keys,
             files: wiring.files(),

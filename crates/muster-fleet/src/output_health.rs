@@ -6,6 +6,7 @@ use muster_core::authorization::{Grant, OutputsRead};
 use muster_core::documents::components::failing_output;
 use muster_core::id::{OutputId, PolicyId};
 use muster_core::output_key::KeyCounts;
+use muster_core::plural::counted;
 use muster_core::policy::issuers;
 use muster_core::time::Timestamp;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
@@ -85,7 +86,7 @@ async fn keys_at(seen: Scoped<'_>, outputs: &[String]) -> Result<Option<Keys>, E
         let keys = keys.get_or_insert(Keys { counts: KeyCounts::default(), failure: None });
         keys.counts += counts;
         let failure = cluster.failure.map(|failure| (failure.reason, Some(failure.since)));
-        let rejected = rejected.map(|reason| (format!("{} keys were rejected: {reason}", counts.failed), None));
+        let rejected = rejected.map(|reason| (format!("{} rejected: {reason}", counted(counts.failed, "key")), None));
         keys.failure = keys.failure.take().or(failure).or(rejected);
     }
     Ok(keys)
@@ -107,11 +108,12 @@ async fn summarize(seen: Scoped<'_>, heard: &[AgentRecord]) -> Result<OutputHeal
     // A record only says that some output unit fails, not which one, so it counts against every output of its policy.
     let failing: Vec<&AgentRecord> = heard.iter().filter(|record| reports_output_error(record)).collect();
     let Some(first) = failing.first() else {
-        let message = format!("no agent reports an error (agents: {})", heard.len());
+        let message = format!("no errors from {}", counted(heard.len(), "agent"));
         return Ok(OutputHealth { state: "HEALTHY", message, since: latest.last_checkin, keys: None });
     };
     let reason = output_error(seen, first).await?;
-    let message = format!("{} of {} agents report an error; agent {}: {reason}", failing.len(), heard.len(), first.id);
+    let message =
+        format!("errors from {} of {}; agent {}: {reason}", failing.len(), counted(heard.len(), "agent"), first.id);
     // The status may have changed for another reason since, so this is the best known lower bound.
     let since = failing.iter().map(|record| record.status_since).min();
     Ok(OutputHealth { state: "DEGRADED", message, since, keys: None })

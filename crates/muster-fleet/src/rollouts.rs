@@ -3,6 +3,7 @@
 
 mod observe;
 mod run;
+pub mod upgrade;
 
 use std::sync::Arc;
 
@@ -11,11 +12,12 @@ use muster_core::change::Change;
 use muster_core::id::{PolicyId, RolloutId};
 use muster_core::rollout::{Observation, Plan, Rollout, Subject};
 use muster_core::time::Clock;
-use muster_core::{Error, ErrorKind};
+use muster_core::{Entropy, Error};
 use muster_store::query::{Listed, Page};
 use muster_store::{RolloutWrite, Write};
 use serde_json::json;
 
+use super::actions::Actions;
 use super::audit::audit_line;
 use super::authority::Authorized;
 use super::policies::Policies;
@@ -26,7 +28,9 @@ use super::watched_store::WatchedStore;
 pub struct Rollouts {
     store: Arc<WatchedStore>,
     clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
     policies: Arc<Policies>,
+    actions: Arc<Actions>,
     shutdown: Arc<Shutdown>,
 }
 
@@ -34,10 +38,12 @@ impl Rollouts {
     pub(crate) fn new(
         store: Arc<WatchedStore>,
         clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
         policies: Arc<Policies>,
+        actions: Arc<Actions>,
         shutdown: Arc<Shutdown>,
     ) -> Self {
-        Self { store, clock, policies, shutdown }
+        Self { store, clock, entropy, policies, actions, shutdown }
     }
 
     /// Finds a rollout in the caller's scope.
@@ -61,14 +67,14 @@ impl Rollouts {
         observe::observation(self.store.seen_by(rollout.grant()), rollout).await
     }
 
-    /// Returns how many agents each wave of a plan would reach, with those of the waves before.
+    /// Returns how many agents of a policy each wave of a plan would reach, with those of the waves before.
     pub async fn preview(
         &self,
         grant: &Grant<PoliciesRead>,
         policy: &PolicyId,
         plan: &Plan,
     ) -> Result<Vec<u64>, Error> {
-        observe::preview(self.store.seen_by(grant), policy, plan).await
+        observe::preview(self.store.seen_by(grant), &observe::on(policy), plan).await
     }
 
     /// Pauses a rollout: no further wave starts.
@@ -93,20 +99,28 @@ impl Rollouts {
         self.commit(rollout.grant(), after, "rollout.approve").await
     }
 
-    /// Rolls a rollout back: every agent gets a new revision with the content of the last good one.
-    pub async fn roll_back(&self, rollout: &Authorized<Rollout, PoliciesRollout>) -> Result<Rollout, Error> {
+    /// Rolls a rollout back. Of a policy: every agent gets a new revision with the content of the last good one. Of an
+    /// upgrade: the agents that run the new version get an action to return to the one before.
+    pub async fn roll_back(
+        &self,
+        context: &OpContext,
+        rollout: &Authorized<Rollout, PoliciesRollout>,
+    ) -> Result<Rollout, Error> {
         let mut after = (**rollout).clone();
         after.roll_back()?;
-        let Subject::Policy { policy, last_good, .. } = &rollout.subject else {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                "not_a_policy",
-                "upgrades are rolled back with `muster agent rollback`",
-            ));
-        };
-        let after = next_version(after, self.clock.now());
-        self.policies.take_back(rollout.grant(), policy, *last_good, &after).await?;
-        Ok(after)
+        match &rollout.subject {
+            Subject::Policy { policy, last_good, .. } => {
+                let after = next_version(after, self.clock.now());
+                self.policies.take_back(rollout.grant(), policy, *last_good, &after).await?;
+                Ok(after)
+            }
+            Subject::Upgrade { .. } => {
+                // Ended first, so that no further wave starts meanwhile.
+                let ended = self.commit(rollout.grant(), after, "rollout.rollback").await?;
+                self.return_upgraded(&context.grant()?, rollout).await?;
+                Ok(ended)
+            }
+        }
     }
 
     async fn commit(&self, grant: &Grant<PoliciesRollout>, after: Rollout, action: &str) -> Result<Rollout, Error> {

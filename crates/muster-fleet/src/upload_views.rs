@@ -167,7 +167,9 @@ async fn state_without_file(
     if target.is_some_and(|target| target.state == TargetState::Failed) {
         let results = seen.action_results(action, true, u32::MAX).await?;
         let own = results.into_iter().find(|result| result.agent_id == *agent);
-        return Ok(UploadState::Failed(own.and_then(|result| result.error).unwrap_or_default()));
+        return Ok(UploadState::Failed(
+            own.and_then(|result| result.outcome.message().map(str::to_owned)).unwrap_or_default(),
+        ));
     }
     let expired = action.expiration.is_some_and(|end| end <= now);
     Ok(if expired { UploadState::Expired } else { UploadState::InProgress })

@@ -204,8 +204,9 @@ impl Wiring {
         Responses::new(self.store(), self.clock(), self.records(), actions, policies)
     }
 
-    pub(crate) fn rollouts(&self, policies: &Arc<Policies>) -> Rollouts {
-        Rollouts::new(self.store(), self.clock(), Arc::clone(policies), self.shutdown())
+    pub(crate) fn rollouts(&self, policies: &Arc<Policies>, actions: &Arc<Actions>) -> Rollouts {
+        let (policies, actions) = (Arc::clone(policies), Arc::clone(actions));
+        Rollouts::new(self.store(), self.clock(), self.entropy(), policies, actions, self.shutdown())
     }
 
     pub(crate) fn files(&self) -> Files {

@@ -82,7 +82,7 @@ pub fn status_word(status: Status) -> &'static str {
 fn error(failed: AgentResult) -> ActionError {
     ActionError {
         agent_id: failed.result.agent_id.to_string(),
-        error: failed.result.error.unwrap_or_default(),
+        error: failed.result.outcome.message().unwrap_or_default().to_owned(),
         timestamp: time(failed.result.at),
         hostname: failed.hostname,
     }
@@ -92,7 +92,9 @@ fn error(failed: AgentResult) -> ActionError {
 pub fn result(target: TargetView) -> ActionResult {
     // A target without a result is still queued, or belongs to an action that expired.
     let (timestamp, error, fields) = match target.result {
-        Some(ResultRecord { at, error, fields, .. }) => (Some(time(at)), error, fields),
+        Some(ResultRecord { at, outcome, fields, .. }) => {
+            (Some(time(at)), outcome.message().map(str::to_owned), fields)
+        }
         None => (None, None, None),
     };
     ActionResult {
@@ -110,5 +112,6 @@ fn state_word(state: TargetState) -> &'static str {
         TargetState::Queued => "queued",
         TargetState::Acked => "acked",
         TargetState::Failed => "failed",
+        TargetState::Cancelled => "cancelled",
     }
 }

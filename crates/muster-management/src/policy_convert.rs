@@ -126,14 +126,39 @@ pub fn difference(found: muster_core::policy::diff::Difference) -> Difference {
     Difference { path: found.path, before: found.before, after: found.after }
 }
 
+/// Fields of [`SaveAgentPolicy`] that people misspell, besides [`OTHER_FIELDS`].
+const OWN_FIELDS: [&str; 9] = [
+    "name",
+    "namespace",
+    "description",
+    "is_managed",
+    "is_default",
+    "inactivity_timeout",
+    "unenroll_timeout",
+    "config",
+    "secrets",
+];
+
+/// Returns the error for an unknown field, which suggests a similar one.
+fn unknown_field(unknown: &str) -> Error {
+    // In policy files, some of the fields are below `settings`.
+    let word = unknown.strip_prefix("settings.").unwrap_or(unknown);
+    let known = || OWN_FIELDS.iter().chain(OTHER_FIELDS);
+    // A distance of 3 finds typing errors, but does not suggest an unrelated field.
+    let near = known().min_by_key(|known| strsim::levenshtein(known, word));
+    let near = near.filter(|known| strsim::levenshtein(known, word) <= 3);
+    let hint = match near {
+        Some(near) => format!("; did you mean {near:?}?"),
+        None if unknown == "settings" => "; write its fields next to `name`".to_owned(),
+        None => format!("; known: {}", known().copied().collect::<Vec<_>>().join(", ")),
+    };
+    Error::invalid(unknown, format!("unknown field{hint}"))
+}
+
 /// Converts a draft of a policy. Unknown fields are rejected.
 pub fn draft(body: SaveAgentPolicy) -> Result<PolicyDraft, Error> {
     if let Some(unknown) = body.fields.keys().find(|name| !OTHER_FIELDS.contains(&name.as_str())) {
-        // A distance of 3 finds typing errors, but does not suggest an unrelated field.
-        let near = OTHER_FIELDS.iter().min_by_key(|known| strsim::levenshtein(known, unknown));
-        let near = near.filter(|known| strsim::levenshtein(known, unknown) <= 3);
-        let hint = near.map(|known| format!("; did you mean {known:?}?")).unwrap_or_default();
-        return Err(Error::invalid(unknown, format!("unknown field{hint}")));
+        return Err(unknown_field(unknown));
     }
     let secrets = body.secrets.unwrap_or_default();
     Ok(PolicyDraft {

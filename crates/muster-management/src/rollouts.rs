@@ -3,13 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
-use muster_core::authorization::PoliciesRead;
+use muster_core::authorization::{Grant, PoliciesRead, PoliciesRollout};
+use muster_core::id::AgentId;
 use muster_core::rollout::{Gate, Members, Observation, Plan, Rollout as Record, State as Phase, Subject, Wave};
 use muster_fleet::Fleet;
+use muster_fleet::rollouts::upgrade::NewUpgrade;
+use muster_protocol::management::bulk::BulkRollout;
+use muster_protocol::management::envelope::Refusal;
 use muster_protocol::management::rollout::{
-    ListRollouts, Rollout, RolloutAgents, RolloutGate, RolloutPlan, RolloutWave,
+    CreatedRollout, ListRollouts, Rollout, RolloutAgents, RolloutGate, RolloutPlan, RolloutWave,
 };
 use muster_protocol::management::{Empty, Item, Items};
 
@@ -19,11 +24,16 @@ use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::query::{Paging, Query};
+use super::selector::selected;
+
+/// Number of agents that are not eligible which a response lists.
+const SHOWN: usize = 100;
 
 /// Endpoints for rollouts.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/rollouts", list),
+        Endpoint::post("/rollouts", create),
         Endpoint::get("/rollouts/{id}", get),
         Endpoint::post("/rollouts/{id}/pause", pause),
         Endpoint::post("/rollouts/{id}/resume", resume),
@@ -83,28 +93,33 @@ fn shown_plan(plan: Plan) -> RolloutPlan {
 
 /// Converts a rollout.
 pub fn rollout(record: Record) -> Rollout {
-    let (policy_id, revision, last_good_revision) = match record.subject {
-        Subject::Policy { policy, revision, last_good } => (policy.to_string(), revision, last_good),
-        Subject::Upgrade { .. } => (String::new(), 0, 0),
+    let mut shown = match record.subject {
+        Subject::Policy { policy, revision, last_good } => Rollout {
+            policy_id: Some(policy.to_string()),
+            revision: Some(revision),
+            last_good_revision: Some(last_good),
+            ..Rollout::default()
+        },
+        Subject::Upgrade { version, actions, .. } => {
+            // A wave that reached nobody has no action.
+            let ids = actions.iter().filter(|id| !id.as_str().is_empty());
+            Rollout { version: Some(version), action_ids: ids.map(ToString::to_string).collect(), ..Rollout::default() }
+        }
     };
-    let reason = match &record.state {
+    shown.reason = match &record.state {
         Phase::Halted { breach, .. } => Some(breach.to_string()),
         _ => None,
     };
     Rollout {
         id: record.id.to_string(),
-        policy_id,
-        revision,
-        last_good_revision,
         state: record.state.as_str().to_owned(),
-        reason,
         started_waves: record.started.len(),
         started_at: record.started.iter().map(|wave| time(wave.at)).collect(),
         plan: shown_plan(record.plan),
-        agents: None,
         created_by: record.created_by,
         created_at: time(record.created_at),
         updated_at: time(record.updated_at),
+        ..shown
     }
 }
 
@@ -121,6 +136,29 @@ async fn list(
     let paging = Paging::from_one(query.page, query.per_page)?;
     let found = fleet.rollouts().list(&context.grant()?, paging.rows()).await?;
     Ok(page(found.items.into_iter().map(rollout).collect(), found.total, &paging))
+}
+
+/// Creates a rollout of an upgrade.
+async fn create(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<BulkRollout>,
+) -> Answer<CreatedRollout> {
+    let selection = body.selection();
+    let context = context.trying(selection.dry_run);
+    // Pausing and rolling back need this privilege, so that whoever starts a rollout can also stop it.
+    let _: Grant<PoliciesRollout> = context.grant()?;
+    let agents = fleet.agents().select(&context, &selected(&selection)?).await?;
+    let new = NewUpgrade { version: body.version, source_uri: body.source_uri, plan: plan(body.plan)? };
+    let made = fleet.rollouts().create_upgrade(&agents, new).await?;
+    let refusal = |(agent, error): &(AgentId, String)| Refusal { agent_id: agent.to_string(), error: error.clone() };
+    Ok(Json(CreatedRollout {
+        item: rollout(made.rollout),
+        count: made.agents,
+        wave_agents: made.wave_agents,
+        refused: made.refused.len() as u64,
+        errors: made.refused.iter().take(SHOWN).map(refusal).collect(),
+    }))
 }
 
 async fn get(
@@ -151,4 +189,13 @@ macro_rules! transition {
 transition!(pause);
 transition!(resume);
 transition!(approve);
-transition!(roll_back);
+
+async fn roll_back(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+    Body(Empty {}): Body<Empty>,
+) -> Answer<Item<Rollout>> {
+    let found = fleet.rollouts().find(&context, &id).await?;
+    Ok(item(rollout(fleet.rollouts().roll_back(&context, &found).await?)))
+}

@@ -21,6 +21,7 @@ CREATE TABLE agents (
     target_revision INTEGER,
     running_policy_id TEXT,
     policy_revision INTEGER NOT NULL,
+    policy_revision_at INTEGER,
     policy_failure TEXT,
     action_position INTEGER NOT NULL,
     action_token TEXT,
@@ -169,6 +170,13 @@ CREATE TABLE rollouts (
 ) STRICT;
 CREATE UNIQUE INDEX rollouts_open ON rollouts (policy_id) WHERE is_open = 1 AND policy_id IS NOT NULL;
 CREATE INDEX rollouts_by_space ON rollouts (space, created_at, id);
+
+-- The agents of a rollout of an upgrade.
+CREATE TABLE rollout_agents (
+    rollout_id TEXT NOT NULL REFERENCES rollouts (id) ON DELETE CASCADE,
+    agent_id TEXT NOT NULL,
+    PRIMARY KEY (rollout_id, agent_id)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE actions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,

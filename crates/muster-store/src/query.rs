@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_core::action::Action;
 use muster_core::agent::{AgentRecord, Family};
-use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, RolloutId, SpaceId};
 use muster_core::rollout::Place;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
@@ -46,6 +46,10 @@ pub enum AgentCondition {
     TakesRevision(i64),
     /// At a lower place than this one in rollouts.
     PlaceBelow(Place),
+    /// Selected by this rollout of an upgrade.
+    InRollout(RolloutId),
+    /// Runs one of these versions.
+    Versions(Vec<String>),
     /// Runs the assigned policy in this revision or a newer one.
     RunsRevision(i64),
     /// Reported that it could not apply this revision.

@@ -42,7 +42,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("records.rs", "agents' records behind a cache that is not of a space"),
     ("reenroll.rs", "the server: second hosts of one agent"),
     ("restoration.rs", "the server: the restore of the whole store"),
-    ("rollouts/run.rs", "the server: advances rollouts of all spaces"),
+    ("rollouts/", "the server: advances rollouts of all spaces"),
     ("secrets.rs", "secrets that an authorized object refers to"),
     ("selection.rs", "records of ids that were selected within the caller's space"),
     ("server_status.rs", "the server: settings of the installation"),

@@ -363,7 +363,7 @@ fn invalid_tokens_and_usage_errors_have_a_hint() {
     assert_eq!((code, text.contains("enrollment token is unknown, revoked or expired")), (6, true), "{text}");
     server.lock().refuse_enroll = Some(503);
     let (code, text) = agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]);
-    assert_eq!((code, text.contains("not enrolled after 1 attempts")), (8, true), "{text}");
+    assert_eq!((code, text.contains("not enrolled after 1 attempt:")), (8, true), "{text}");
     let enroll = |url: &str, more: &[&str]| {
         let mut command = agent.command("enroll");
         output(command.args(["--url", url, "--enrollment-token", TOKEN, "--attempts", "1"]).args(more))

@@ -12,7 +12,7 @@ use crate::testing::family::acks;
 use crate::testing::{agent, at};
 
 fn known() -> LookedUp {
-    let action = |id: &str, kind, target| (ActionId::trusted(id), AckedAction { kind, target });
+    let action = |id: &str, kind, target| (ActionId::trusted(id), AckedAction { kind, is_cancelled: false, target });
     LookedUp {
         actions: [
             action("up", ActionType::Upgrade, Some(TargetState::Queued)),
@@ -61,7 +61,7 @@ fn errors_are_truncated_and_oversized_fields_dropped() {
         {"action_id": "input", "fields": vec![0; 100_000]},
     ]));
     assert_eq!(statuses(&answer), [200, 200]);
-    assert!(answer.results[0].error.as_ref().unwrap().len() <= MESSAGE_BYTES);
+    assert!(answer.results[0].outcome.message().unwrap().len() <= MESSAGE_BYTES);
     assert_eq!(answer.results[1].fields, None);
 }
 
@@ -171,7 +171,7 @@ fn ea121_a_failed_upgrade_without_a_retry_ends() {
         let answer = run_on(&upgrading(), &json!([event]));
         let after = answer.record.unwrap();
         assert_eq!((after.upgrade.started_at, after.upgrade.upgraded_at), (None, None));
-        assert_eq!((answer.results.len(), answer.results[0].error.is_some()), (1, true));
+        assert_eq!((answer.results.len(), answer.results[0].outcome.message().is_some()), (1, true));
     }
 }
 
@@ -219,7 +219,7 @@ fn ea119_a_repeated_ack_changes_nothing() {
     let answer = run(&json!([{"action_id": "out-done"}]));
     assert_eq!((statuses(&answer), answer.record), (vec![200], None));
     let twice = run(&json!([{"action_id": "set"}, {"action_id": "set", "error": "e"}]));
-    assert_eq!((twice.results.len(), twice.results[0].error.as_deref()), (1, None));
+    assert_eq!((twice.results.len(), twice.results[0].outcome.message()), (1, None));
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn ea120_results_have_the_error_and_the_fields_of_the_ack() {
         {"action_id": "set", "error": "boom"},
     ]));
     assert_eq!(answer.results[0].fields.as_deref(), Some(r#"{"upload_id":"u"}"#));
-    assert_eq!((answer.results[1].error.as_deref(), &answer.results[1].fields), (Some("boom"), &None));
+    assert_eq!((answer.results[1].outcome.message(), &answer.results[1].fields), (Some("boom"), &None));
 }
 
 #[test]

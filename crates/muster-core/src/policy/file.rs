@@ -86,7 +86,17 @@ fn file(mut fields: Map<String, Value>, places: &Places, problems: &mut Problems
     }
     // Unknown keys are errors: a misspelled `settings` would silently change nothing.
     for unknown in fields.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-        problems.unknown(unknown, "field", unknown, &KEYS);
+        match unknown.strip_prefix("settings.") {
+            Some(setting) => {
+                let remedy = format!("write `settings: {{{}: …}}`", shortened(setting));
+                problems.advise(unknown, "dotted keys are allowed only below `config`", remedy);
+            }
+            // Settings of the management API, where they are next to the name.
+            None if SETTINGS.iter().any(|(setting, _)| setting == unknown) => {
+                problems.advise(unknown, format!("unknown field `{unknown}`"), "move it below `settings:`");
+            }
+            None => problems.unknown(unknown, "field", unknown, &KEYS),
+        }
     }
     let name = match fields.remove("name") {
         Some(Value::String(name)) if !name.trim().is_empty() => name,
@@ -181,7 +191,8 @@ fn settings(value: Option<Value>, problems: &mut Problems) -> Map<String, Value>
             None => problems.unknown(path, "setting", name, &names),
             // `null` is always accepted: it resets the setting to its default.
             Some((_, Setting::Boolean)) if !value.is_boolean() && !value.is_null() => {
-                problems.add(path, format!("must be `true` or `false`, not {}", kind_of(value)));
+                let reason = format!("must be a boolean, not {}", kind_of(value));
+                problems.advise(path, reason, "write `true` or `false`, without quotes");
             }
             Some((_, Setting::Seconds)) if !value.is_null() => check_seconds(value, path, problems),
             Some(_) => {}
@@ -190,15 +201,29 @@ fn settings(value: Option<Value>, problems: &mut Problems) -> Map<String, Value>
     fields
 }
 
+/// Remedy for a value that is no number of seconds.
+const NUMBER_OF_SECONDS: &str = "such as `3600` for an hour";
+
 fn check_seconds(value: &Value, path: String, problems: &mut Problems) {
     match value {
         Value::Number(seconds) if seconds.as_u64().is_some() => {}
         Value::String(text) => {
-            let remedy = seconds_of(text).map_or_else(String::new, |seconds| format!("write `{seconds}`"));
-            problems.advise(path, format!("must be an integer of seconds, not `{}`", shortened(text)), remedy);
+            let remedy = match (text.trim().parse::<u64>(), seconds_of(text)) {
+                (Ok(seconds), _) => format!("write `{seconds}`, without quotes"),
+                (_, Some(seconds)) => format!("write `{seconds}`"),
+                _ => NUMBER_OF_SECONDS.to_owned(),
+            };
+            problems.advise(path, format!("must be a number of seconds, not the string `{}`", shortened(text)), remedy);
         }
-        Value::Number(number) => problems.add(path, format!("must be a non-negative integer of seconds, not {number}")),
-        other => problems.add(path, format!("must be an integer of seconds, not {}", kind_of(other))),
+        Value::Number(number) if number.as_i64().is_some_and(|number| number < 0) => {
+            problems.advise(path, format!("must not be negative: {number}"), NUMBER_OF_SECONDS);
+        }
+        Value::Number(number) => {
+            problems.advise(path, format!("must be a whole number of seconds, not {number}"), NUMBER_OF_SECONDS);
+        }
+        other => {
+            problems.advise(path, format!("must be a number of seconds, not {}", kind_of(other)), NUMBER_OF_SECONDS);
+        }
     }
 }
 

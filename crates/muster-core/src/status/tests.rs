@@ -23,6 +23,15 @@ fn mg38_unenrolled_outranks_everything() {
 }
 
 #[test]
+fn time_since_which_a_revision_runs_changes_with_the_revision_only() {
+    let before = AgentRecord { policy_revision: 1, policy_revision_at: Some(at(5)), ..agent() };
+    let since = |after: AgentRecord| finish(&before, after, None, at(60)).policy_revision_at;
+    assert_eq!(since(AgentRecord { hostname: "renamed".into(), ..before.clone() }), Some(at(5)));
+    assert_eq!(since(AgentRecord { policy_revision: 2, ..before.clone() }), Some(at(60)));
+    assert_eq!(since(AgentRecord { policy_revision: 0, running_policy_id: None, ..before.clone() }), None);
+}
+
+#[test]
 fn mg39_agents_are_offline_after_five_minutes() {
     assert_eq!(status(&agent(), 299), Status::Online);
     assert_eq!(status(&agent(), 300), Status::Online);

@@ -56,7 +56,7 @@ async fn ea112_ea115_ea120_each_ack_gets_a_verdict_and_results_are_stored() {
         .await;
     assert_eq!(statuses, [200, 404, 400]);
     let results = agent.test.store().action_results(&ActionId::trusted("set"), false, 10).await.unwrap();
-    assert_eq!((results.len(), results[0].error.as_deref()), (1, Some("boom")));
+    assert_eq!((results.len(), results[0].outcome.message()), (1, Some("boom")));
     assert_eq!(results[0].at, Timestamp::parse_rfc3339("2026-01-02T02:05:00.2Z").unwrap());
 }
 
@@ -68,7 +68,7 @@ async fn ea119_first_result_is_kept() {
         assert_eq!(agent.ack(json!([event])).await, [200]);
     }
     let results = agent.test.store().action_results(&ActionId::trusted("set"), false, 10).await.unwrap();
-    assert_eq!((results.len(), results[0].error.as_deref()), (1, None));
+    assert_eq!((results.len(), results[0].outcome.message()), (1, None));
 }
 
 #[tokio::test]

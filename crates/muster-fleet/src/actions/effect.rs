@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::action::{Action, ActionResult, ActionType};
+use muster_core::action::{Action, ActionResult, ActionType, Outcome};
 use muster_core::agent::AgentRecord;
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
@@ -132,8 +132,13 @@ fn undone(target: &Action, before: &AgentRecord, seen: Option<Timestamp>, now: T
 
 /// Returns the write of the result of an action that the server itself carried out.
 pub(super) fn done(action: &ActionId, agent: &AgentId, now: Timestamp) -> Write {
-    let result =
-        ActionResult { action_id: action.clone(), agent_id: agent.clone(), at: now, error: None, fields: None };
+    let result = ActionResult {
+        action_id: action.clone(),
+        agent_id: agent.clone(),
+        at: now,
+        outcome: Outcome::Acked,
+        fields: None,
+    };
     Write::Action(ActionWrite::Result { result: Box::new(result), addressed: true })
 }
 

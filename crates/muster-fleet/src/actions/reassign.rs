@@ -6,6 +6,7 @@ use muster_core::authorization::AgentsReassign;
 use muster_core::eligibility::Operation;
 use muster_core::error_chain::chain;
 use muster_core::id::PolicyId;
+use muster_core::plural::counted;
 use muster_core::policy::Policy;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
@@ -56,7 +57,7 @@ impl Actions {
             .await?;
         if checked.eligible.is_empty() {
             let reason = checked.refused.first().map_or("no agent matches", |(_, reason)| reason.as_str());
-            let message = format!("none of the {} agents can be reassigned: {reason}", checked.refused.len());
+            let message = format!("none of {} can be reassigned: {reason}", counted(checked.refused.len(), "agent"));
             return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
         }
         let mut data = json!({"policy_id": policy_id.unwrap_or_default()});

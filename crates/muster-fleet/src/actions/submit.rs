@@ -1,6 +1,6 @@
 //! Creating an action: checks the targets, commits, applies the effect. All operations on actions use it.
 
-use muster_core::action::{Action, ActionResult, ActionType};
+use muster_core::action::{Action, ActionResult, ActionType, Outcome};
 use muster_core::agent::AgentDetails;
 use muster_core::authorization::{Grant, Privilege};
 use muster_core::change::Change;
@@ -151,7 +151,7 @@ fn refusal(action: &ActionId, agent: &AgentId, reason: &str, now: Timestamp) -> 
         action_id: action.clone(),
         agent_id: agent.clone(),
         at: now,
-        error: Some(reason.to_owned()),
+        outcome: Outcome::Failed(reason.to_owned()),
         fields: None,
     };
     Write::Action(ActionWrite::Result { result: Box::new(result), addressed: false })

@@ -84,6 +84,15 @@ impl Actions {
     ) -> Result<Submitted, Error> {
         // First, so that a malformed request is reported as such and not as a list of ineligible agents.
         let wanted = wanted.canonical()?;
+        let checked = self.checked_upgrade(selection, &wanted).await?;
+        self.begin_upgrades(selection.grant(), checked, &wanted.version, wanted.request()?).await
+    }
+
+    async fn checked_upgrade(
+        &self,
+        selection: &Authorized<Selection, AgentsUpgrade>,
+        wanted: &UpgradeRequest,
+    ) -> Result<CheckedTargets, Error> {
         let facts = self.policy_facts(selection.grant()).await?;
         let accepted = self.accepted;
         let operation = Operation::Upgrade {
@@ -92,8 +101,16 @@ impl Actions {
             force: wanted.force.is_yes(),
             skip_rate_limit: wanted.skip_rate_limit,
         };
-        let checked = self.check_targets(selection, &|agent, now| facts.check(agent, operation, now)).await?;
-        self.begin_upgrades(selection.grant(), checked, &wanted.version, wanted.request()?).await
+        self.check_targets(selection, &|agent, now| facts.check(agent, operation, now)).await
+    }
+
+    /// Returns the agents that cannot be upgraded, with the reasons. Creates nothing.
+    pub(crate) async fn try_upgrade(
+        &self,
+        selection: &Authorized<Selection, AgentsUpgrade>,
+        wanted: &UpgradeRequest,
+    ) -> Result<Vec<(AgentId, String)>, Error> {
+        Ok(self.checked_upgrade(selection, &wanted.canonical()?).await?.refused)
     }
 
     /// Rolls agents back to the version that each had before; creates one action for each version.

@@ -220,7 +220,7 @@ async fn mg149_inactive_agents_are_unenrolled_after_the_timeout() {
     let target = test.store().action_target(&ActionId::trusted("settings"), &gone).await.unwrap();
     assert_eq!(target.map(|target| target.state), Some(TargetState::Failed));
     let results = test.store().action_results(&ActionId::trusted("settings"), true, 10).await.unwrap();
-    assert_eq!(results[0].error.as_deref(), Some("the agent was unenrolled"));
+    assert_eq!(results[0].outcome.message(), Some("the agent was unenrolled"));
     let lines = audited(&test, "agent.unenroll").await;
     assert!(lines.len() == 1 && lines[0].contains(gone.as_str()) && lines[0].contains("timeout"), "{lines:?}");
     let changes = test.store().changes_since(newest, 10).await.unwrap();

@@ -107,7 +107,7 @@ impl Policies {
         let (after, mut writes) = self.apply_draft(before.clone(), draft).await?;
         let rollout = plan.map(|plan| self.rollout_of(context, &before, &after, plan)).transpose()?;
         writes.push(match &rollout {
-            Some(rollout) => RolloutWrite::Insert(Box::new(rollout.clone())).into(),
+            Some(rollout) => RolloutWrite::Insert { rollout: Box::new(rollout.clone()), agents: Vec::new() }.into(),
             None => RolloutWrite::NoneOpen(before.id.clone()).into(),
         });
         let changes = changes(&before, &after);

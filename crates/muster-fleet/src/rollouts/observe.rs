@@ -1,7 +1,7 @@
 //! What a rollout has reached, in numbers, and how a step of it is carried out.
 
 use muster_core::Error;
-use muster_core::id::PolicyId;
+use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_core::rollout::{Baseline, Members, Observation, Place, Plan, Rollout, StartedWave, State, Step, Subject};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
@@ -13,36 +13,100 @@ use crate::scope::Scoped;
 /// Statuses of agents that a rollout can't reach any more; they do not count.
 const GONE: [Status; 4] = [Status::Unenrolled, Status::Inactive, Status::Uninstalled, Status::Orphaned];
 
+/// Failed results that are read of an action: more would halt any rollout.
+const MOST_FAILURES: u32 = 100_000;
+/// Ids of agents per read.
+const ID_BATCH: u32 = 5_000;
+
 /// Describes the agents that a rollout has reached.
 pub(super) async fn observation(seen: Scoped<'_>, rollout: &Rollout) -> Result<Observation, Error> {
-    let Subject::Policy { policy, revision, .. } = &rollout.subject else { return Ok(Observation::default()) };
-    let waves = rollout.started.iter().zip(&rollout.plan.waves);
-    let reached = waves.map(|(started, wave)| members(&wave.members, started.below)).collect();
-    let followers = [AgentCondition::Any(reached), follows(policy, *revision)];
-    let those = |more: AgentCondition| AgentFilter::all(followers.iter().cloned().chain([more]).collect::<Vec<_>>());
-    let all = Counts::of(seen, &AgentFilter::all(followers.clone())).await?;
-    let applied = Counts::of(seen, &those(AgentCondition::RunsRevision(*revision))).await?;
-    let failed = Counts::of(seen, &those(AgentCondition::FailedRevision(*revision))).await?;
+    let reached = [AgentCondition::Any(reached_by(rollout)), concerned(rollout)];
+    let those = |more: AgentCondition| AgentFilter::all(reached.iter().cloned().chain([more]).collect::<Vec<_>>());
+    let (applied, failed) = match &rollout.subject {
+        Subject::Policy { revision, .. } => {
+            let failed = Counts::of(seen, &those(AgentCondition::FailedRevision(*revision))).await?.total();
+            (AgentCondition::RunsRevision(*revision), failed)
+        }
+        Subject::Upgrade { version, actions, .. } => {
+            (AgentCondition::Versions(vec![version.clone()]), failures(seen, actions).await?)
+        }
+    };
+    let all = Counts::of(seen, &AgentFilter::all(reached.clone())).await?;
+    let applied = Counts::of(seen, &those(applied)).await?;
     let offline = all.in_status(Status::Offline);
-    // An agent that has applied the revision was connected when it got it.
+    // An agent that has applied the change was connected when it got it.
     let silent = applied.in_status(Status::Offline);
     Ok(Observation {
         agents: all.total(),
         reachable: all.total().saturating_sub(offline) + silent,
         applied: applied.total(),
         unhealthy: all.unhealthy(),
-        failed: failed.total(),
+        failed,
         silent,
     })
 }
 
-/// Returns how many agents each wave of a plan reaches.
-pub(super) async fn preview(seen: Scoped<'_>, policy: &PolicyId, plan: &Plan) -> Result<Vec<u64>, Error> {
+/// Counts the failed results of the waves' actions.
+async fn failures(seen: Scoped<'_>, actions: &[ActionId]) -> Result<u64, Error> {
+    let mut failed = 0;
+    for id in actions {
+        if let Some(action) = seen.action(id).await? {
+            failed += seen.action_results(&action, true, MOST_FAILURES).await?.len() as u64;
+        }
+    }
+    Ok(failed)
+}
+
+/// Returns the agents of a started wave of an upgrade that no wave before it has reached.
+pub(super) async fn new_in_wave(seen: Scoped<'_>, rollout: &Rollout, wave: usize) -> Result<Vec<AgentId>, Error> {
+    let mut waves = reached_by(rollout);
+    waves.truncate(wave + 1);
+    let Some(newest) = waves.pop() else { return Ok(Vec::new()) };
+    all_ids(seen, &AgentFilter::all([newest, !AgentCondition::Any(waves), concerned(rollout)])).await
+}
+
+/// Returns the agents of an upgrade that run the new version.
+pub(super) async fn upgraded(seen: Scoped<'_>, rollout: &Rollout) -> Result<Vec<AgentId>, Error> {
+    let Subject::Upgrade { version, .. } = &rollout.subject else { return Ok(Vec::new()) };
+    let runs = AgentCondition::Versions(vec![version.clone()]);
+    all_ids(seen, &AgentFilter::all([AgentCondition::Any(reached_by(rollout)), concerned(rollout), runs])).await
+}
+
+async fn all_ids(seen: Scoped<'_>, filter: &AgentFilter) -> Result<Vec<AgentId>, Error> {
+    let mut found: Vec<AgentId> = Vec::new();
+    loop {
+        let page = seen.agent_ids(filter, found.last(), ID_BATCH).await?;
+        if page.is_empty() {
+            return Ok(found);
+        }
+        found.extend(page);
+    }
+}
+
+/// The conditions of the started waves.
+fn reached_by(rollout: &Rollout) -> Vec<AgentCondition> {
+    let waves = rollout.started.iter().zip(&rollout.plan.waves);
+    waves.map(|(started, wave)| members(&wave.members, started.below)).collect()
+}
+
+/// The agents that a rollout concerns at all.
+fn concerned(rollout: &Rollout) -> AgentCondition {
+    match &rollout.subject {
+        // Agents that are pinned to an older revision take no part.
+        Subject::Policy { policy, revision, .. } => {
+            AgentCondition::All(vec![on(policy), AgentCondition::TakesRevision(*revision)])
+        }
+        Subject::Upgrade { .. } => AgentCondition::InRollout(rollout.id.clone()),
+    }
+}
+
+/// Returns how many of the concerned agents each wave of a plan reaches.
+pub(super) async fn preview(seen: Scoped<'_>, concerned: &AgentCondition, plan: &Plan) -> Result<Vec<u64>, Error> {
     let (mut reached, mut counts) = (Vec::new(), Vec::with_capacity(plan.waves.len()));
     for wave in &plan.waves {
-        let below = bound(seen, policy, &wave.members).await?;
+        let below = bound(seen, concerned, &wave.members).await?;
         reached.push(members(&wave.members, below));
-        let filter = AgentFilter::all([AgentCondition::Any(reached.clone()), on(policy)]);
+        let filter = AgentFilter::all([AgentCondition::Any(reached.clone()), concerned.clone()]);
         counts.push(Counts::of(seen, &filter).await?.total());
     }
     Ok(counts)
@@ -67,26 +131,24 @@ pub(super) async fn carried_out(
 }
 
 async fn started(seen: Scoped<'_>, rollout: &Rollout, wave: usize, now: Timestamp) -> Result<StartedWave, Error> {
-    let (Subject::Policy { policy, revision, .. }, Some(next)) = (&rollout.subject, rollout.plan.waves.get(wave))
-    else {
-        return Err(Error::internal("a rollout has no such wave"));
-    };
-    let below = bound(seen, policy, &next.members).await?;
-    let before = rollout.started.iter().zip(&rollout.plan.waves).map(|(one, wave)| members(&wave.members, one.below));
-    let reached = before.chain([members(&next.members, below)]).collect();
-    let filter = AgentFilter::all([AgentCondition::Any(reached), follows(policy, *revision)]);
+    let next = rollout.plan.waves.get(wave).ok_or_else(|| Error::internal("a rollout has no such wave"))?;
+    let concerned = concerned(rollout);
+    let below = bound(seen, &concerned, &next.members).await?;
+    let mut reached = reached_by(rollout);
+    reached.push(members(&next.members, below));
+    let filter = AgentFilter::all([AgentCondition::Any(reached), concerned]);
     let counts = Counts::of(seen, &filter).await?;
     let baseline = Baseline { agents: counts.total(), unhealthy: counts.unhealthy() };
     Ok(StartedWave { at: now, below, baseline })
 }
 
 /// Returns the place below which the agents of a wave are; `None` if it is one by tag.
-async fn bound(seen: Scoped<'_>, policy: &PolicyId, members: &Members) -> Result<Option<Place>, StoreError> {
+async fn bound(seen: Scoped<'_>, concerned: &AgentCondition, members: &Members) -> Result<Option<Place>, StoreError> {
     match members {
         Members::Percent(percent) => Ok(Some(Place::share(*percent))),
         Members::Tags(_) => Ok(None),
         Members::Count(count) => {
-            let present = AgentFilter::all([on(policy), !AgentCondition::Statuses(GONE.to_vec())]);
+            let present = AgentFilter::all([concerned.clone(), !AgentCondition::Statuses(GONE.to_vec())]);
             // The first agent that is not in the wave bounds it.
             Ok(Some(seen.agent_place(&present, *count).await?.unwrap_or(Place::END)))
         }
@@ -101,13 +163,9 @@ fn members(members: &Members, below: Option<Place>) -> AgentCondition {
     }
 }
 
-fn on(policy: &PolicyId) -> AgentCondition {
+/// The agents on a policy.
+pub(super) fn on(policy: &PolicyId) -> AgentCondition {
     AgentCondition::Policies(vec![policy.clone()])
-}
-
-/// Agents that are pinned to an older revision take no part.
-fn follows(policy: &PolicyId, revision: i64) -> AgentCondition {
-    AgentCondition::All(vec![on(policy), AgentCondition::TakesRevision(revision)])
 }
 
 /// Numbers of agents by status, without those that are gone.

@@ -48,6 +48,9 @@ impl Rollouts {
     }
 
     async fn advance_one(&self, token: &FencingToken, rollout: &Rollout) -> Result<(), Error> {
+        if let Some(after) = self.complete_wave(rollout).await? {
+            return self.commit_by_server(&after, vec![Write::Fenced(*token)]).await;
+        }
         let now = self.clock.now();
         let seen = self.store.within(&System, &rollout.space);
         let observed = observe::observation(seen, rollout).await?;

@@ -6,12 +6,14 @@ use muster_core::ErrorKind;
 use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::id::{AgentId, PolicyId};
-use muster_core::rollout::{Gate, Members, Observation, Place, Plan, Rollout, State, Wave};
+use muster_core::rollout::{Gate, Members, Observation, Place, Plan, Rollout, State, Subject, Wave};
 use muster_core::status::Status;
 use muster_core::testing::online_agent;
 use muster_fleet::check_in::{Delivery, Poll};
 use muster_fleet::policies::apply::Application;
 use muster_fleet::policies::{Expected, PolicyDraft};
+use muster_fleet::rollouts::upgrade::NewUpgrade;
+use muster_fleet::selection::Selected;
 use muster_fleet::testing::TestFleet;
 use muster_store::AgentWrite;
 use serde_json::json;
@@ -55,7 +57,9 @@ impl World {
             record.running_policy_id = Some(policy.clone());
             (record.policy_revision, record.last_checkin) = (1, Some(test.now()));
             record.tags = if number == 0 { vec!["canary".into()] } else { Vec::new() };
-            test.add_agent(record, AgentDocuments::default()).await;
+            let metadata = json!({"elastic": {"agent": {"upgradeable": true}}}).to_string();
+            let documents = AgentDocuments { local_metadata: Some(metadata.into()), components: None };
+            test.add_agent(record, documents).await;
         }
         Self { test, policy }
     }
@@ -169,7 +173,7 @@ async fn m8_an_unhealthy_wave_halts_the_rollout_and_a_rollback_reaches_everybody
     world.advance(600).await;
     assert_eq!(world.state(&rollout).await.1, 1, "it stays halted");
     let found = world.test.fleet.rollouts().find(&root(), rollout.id.as_str()).await.unwrap();
-    world.test.fleet.rollouts().roll_back(&found).await.expect("it is rolled back");
+    world.test.fleet.rollouts().roll_back(&root(), &found).await.expect("it is rolled back");
     world.refresh().await;
     assert_eq!(world.state(&rollout).await, (State::RolledBack, 1));
     let policy = world.test.store().policy_newest_revision(&world.policy).await.unwrap().unwrap();
@@ -224,4 +228,63 @@ async fn m8_a_rollout_needs_a_change_of_an_existing_policy() {
     assert_eq!(unknown.field.as_deref(), Some("rollout"));
     let short = world.apply(2, Some(plan(&[Members::Percent(50)], false))).await.unwrap_err();
     assert_eq!(short.message, "waves: the last wave must contain 100 percent of the agents");
+}
+
+async fn upgrade(world: &World, plan: Plan) -> Rollout {
+    let everybody = Selected::Matching(Box::default());
+    let agents = world.test.fleet.agents().select(&root(), &everybody).await.expect("they are read");
+    let new = NewUpgrade { version: "9.6.0".into(), source_uri: None, plan };
+    let made = world.test.fleet.rollouts().create_upgrade(&agents, new).await.expect("it is made");
+    assert_eq!((made.agents, made.refused.len()), (AGENTS as u64, 0));
+    made.rollout
+}
+
+/// The actions of a rollout's waves, with the number of targets of each.
+async fn waves(world: &World, rollout: &Rollout) -> Vec<i64> {
+    let found = world.test.store().rollout_in(&rollout.space, &rollout.id).await.expect("readable").expect("there");
+    let Subject::Upgrade { actions, .. } = found.subject else { panic!("it is an upgrade") };
+    let mut totals = Vec::new();
+    for id in actions {
+        totals.push(world.test.store().action(&id).await.expect("readable").expect("it is made").total);
+    }
+    totals
+}
+
+#[tokio::test]
+async fn m8_each_wave_of_an_upgrade_is_an_action_for_its_agents() {
+    let world = World::new().await;
+    let rollout = upgrade(&world, halves()).await;
+    world.advance(0).await;
+    assert_eq!((world.state(&rollout).await, waves(&world, &rollout).await), ((State::Running, 1), vec![]));
+    world.advance(0).await;
+    let first = below(50);
+    assert_eq!(waves(&world, &rollout).await, [first.len() as i64]);
+    world.advance(11).await;
+    assert_eq!(world.state(&rollout).await.1, 1, "nobody runs it yet");
+    for agent in &first {
+        world.change(agent, |record| record.agent_version = "9.6.0".into()).await;
+    }
+    world.advance(0).await;
+    world.advance(0).await;
+    assert_eq!(waves(&world, &rollout).await, [first.len() as i64, (AGENTS - first.len()) as i64]);
+    let seen = world.seen(&rollout).await;
+    assert_eq!((seen.agents, seen.applied), (AGENTS as u64, first.len() as u64));
+}
+
+#[tokio::test]
+async fn m8_an_unhealthy_upgrade_halts_and_is_ended_by_a_rollback() {
+    let world = World::new().await;
+    let rollout = upgrade(&world, halves()).await;
+    world.advance(0).await;
+    world.advance(0).await;
+    for agent in &below(50) {
+        world.change(agent, |record| record.status = Status::Error).await;
+    }
+    world.advance(11).await;
+    assert!(matches!(world.state(&rollout).await, (State::Halted { .. }, 1)));
+    let find = async || world.test.fleet.rollouts().find(&root(), rollout.id.as_str()).await.expect("it is there");
+    let ended = world.test.fleet.rollouts().roll_back(&root(), &find().await).await.expect("it is ended");
+    assert_eq!(ended.state, State::RolledBack);
+    world.advance(600).await;
+    assert_eq!(waves(&world, &rollout).await.len(), 1, "no further wave");
 }

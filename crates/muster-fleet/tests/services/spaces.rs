@@ -149,7 +149,7 @@ async fn output_health_uses_only_agents_of_the_callers_space() {
     let test = two_spaces().await;
     shared_policy(&test).await;
     let health = test.fleet.outputs().health(&person_in("red").grant().unwrap(), "own").await.unwrap();
-    assert_eq!((health.state, health.message.as_str()), ("HEALTHY", "no agent reports an error (agents: 1)"));
+    assert_eq!((health.state, health.message.as_str()), ("HEALTHY", "no errors from 1 agent"));
     assert!(is_not_found(test.fleet.outputs().health(&person_in("blue").grant().unwrap(), "own").await));
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use muster_core::action::TargetState;
 use muster_core::action_request::ActionStatus;
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::status::Status;
@@ -66,7 +67,7 @@ async fn end(setting: &Setting, action: &str) -> (ActionStatus, String) {
     assert_eq!(record.upgrade.open.is_none(), view.progress.status != ActionStatus::InProgress);
     assert_eq!(record.upgrade.upgraded_at.is_some(), view.progress.status == ActionStatus::Complete);
     assert_eq!(record.status == Status::Updating, view.progress.status == ActionStatus::InProgress);
-    let error = view.errors.first().and_then(|one| one.result.error.clone()).unwrap_or_default();
+    let error = view.errors.first().and_then(|one| one.result.outcome.message().map(str::to_owned)).unwrap_or_default();
     (view.progress.status, error)
 }
 
@@ -128,7 +129,7 @@ async fn replaced_upgrade_fails_and_is_not_delivered() {
     let second = ask(&setting, "9.6.1", &entry).await;
     let view = shown(&setting, &first).await.expect("taken");
     assert_eq!(view.progress.status, ActionStatus::Failed);
-    assert_eq!(view.errors[0].result.error.as_deref(), Some(format!("replaced by action {second}").as_str()));
+    assert_eq!(view.errors[0].result.outcome.message(), Some(format!("replaced by action {second}").as_str()));
     let due = setting.fleet.store().actions_due(entry.id(), -1, setting.now(), 10).await.expect("taken");
     assert_eq!(due.iter().map(|due| due.action.id.as_str()).collect::<Vec<_>>(), [second.as_str()]);
     let action = setting.fleet.actions().find(&root(), &first).await.expect("there");
@@ -160,8 +161,27 @@ async fn ack_of_a_cancelled_upgrade_is_no_success_if_another_one_replaced_it() {
     let second = ask(&setting, "9.6.1", &entry).await;
     ack(&setting, &entry, json!({}), &first).await;
     let view = shown(&setting, &first).await.expect("there");
-    assert_eq!((view.progress.status, view.progress.acked), (ActionStatus::Cancelled, 0));
-    assert_eq!(view.errors[0].result.error.as_deref(), Some(format!("replaced by action {second}").as_str()));
+    assert_eq!((view.progress.status, view.progress.acked, view.progress.failed), (ActionStatus::Cancelled, 0, 0));
+    assert_eq!(end(&setting, &second).await.0, ActionStatus::InProgress);
+}
+
+#[tokio::test]
+async fn targets_of_a_cancelled_upgrade_are_cancelled_and_a_late_ack_is_recorded() {
+    let (setting, entry, id) = asked().await;
+    check_in(&setting, &entry, "9.5.2", details(&id, "UPG_DOWNLOADING")).await;
+    let action = setting.fleet.actions().find(&root(), &id).await.expect("there");
+    setting.fleet.actions().cancel(&action).await.expect("taken");
+    let target = async || {
+        let listed = setting.fleet.actions().find_listed(&root(), &id).await.expect("there");
+        let target = setting.fleet.actions().results(&listed, -1, 10).await.expect("there").remove(0);
+        (target.state, target.result.and_then(|result| result.outcome.message().map(str::to_owned)))
+    };
+    assert_eq!(target().await, (TargetState::Cancelled, None));
+    ack(&setting, &entry, json!({}), &id).await;
+    let message = "the agent acknowledged it after the cancellation".to_owned();
+    assert_eq!(target().await, (TargetState::Cancelled, Some(message)));
+    let view = shown(&setting, &id).await.expect("there");
+    assert_eq!((view.progress.status, view.progress.acked, view.progress.failed), (ActionStatus::Cancelled, 0, 0));
 }
 
 #[tokio::test]

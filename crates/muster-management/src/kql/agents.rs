@@ -127,9 +127,9 @@ impl AgentQuery {
             Field::Id => AgentCondition::Ids(vec![AgentId::trusted(word)]),
             Field::Policy => AgentCondition::Policies(vec![PolicyId::trusted(word)]),
             Field::Status => {
-                let status = status(word)?;
-                self.named.extend(wanted.then_some(status));
-                AgentCondition::Statuses(vec![status])
+                let statuses = statuses(word)?;
+                self.named.extend(statuses.iter().filter(|_| wanted));
+                AgentCondition::Statuses(statuses)
             }
             Field::Tags => AgentCondition::Tags(vec![word.to_owned()]),
             Field::EnrollmentKey => AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted(word)]),
@@ -212,10 +212,16 @@ fn field_of(name: &str) -> Result<Field, Error> {
     }
 }
 
-fn status(word: &str) -> Result<Status, Error> {
+/// Returns the statuses of a word: a status, or `healthy` or `unhealthy`, the words of Kibana's pages for one and two.
+fn statuses(word: &str) -> Result<Vec<Status>, Error> {
     let known = || Status::ALL.map(Status::as_str).join(", ");
-    Status::parse(&word.to_ascii_lowercase())
-        .ok_or_else(|| syntax_error(format!("unknown status {word:?}; known: {}", known())))
+    match word.to_ascii_lowercase().as_str() {
+        "healthy" => Ok(vec![Status::Online]),
+        "unhealthy" => Ok(vec![Status::Error, Status::Degraded]),
+        word => Status::parse(word)
+            .map(|status| vec![status])
+            .ok_or_else(|| syntax_error(format!("unknown status {word:?}; known: {}, healthy, unhealthy", known()))),
+    }
 }
 
 fn family(word: &str) -> Result<Family, Error> {
@@ -288,6 +294,18 @@ mod tests {
         assert_eq!(conditions("not tags:*"), [!HasTags]);
         assert_eq!(conditions("not _exists_:tags"), [!HasTags]);
         assert_eq!(conditions("not not tags:a"), [tags(&["a"])]);
+    }
+
+    #[test]
+    fn words_of_kibana_for_statuses_are_accepted() {
+        let statuses = |statuses: &[Status]| AgentCondition::Statuses(statuses.to_vec());
+        assert_eq!(filter("status:Unhealthy").conditions, [statuses(&[Status::Error, Status::Degraded])]);
+        assert_eq!(filter("status:healthy").conditions, [statuses(&[Status::Online])]);
+        assert_eq!(
+            filter("status:(unhealthy or offline)").conditions,
+            [statuses(&[Status::Error, Status::Degraded, Status::Offline])]
+        );
+        assert!(compile("status:ill").unwrap_err().to_string().contains("unhealthy"));
     }
 
     /// The statuses that a list hides, by its last condition.

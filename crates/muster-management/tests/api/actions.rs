@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::action::ActionResult;
+use muster_core::action::{ActionResult, Outcome};
 use muster_core::agent::AgentRecord;
 use muster_core::id::{ActionId, AgentId};
 use muster_store::{ActionWrite, AgentWrite, Write};
@@ -16,7 +16,7 @@ async fn fail(api: &Api, id: &str, agent: &str, error: &str) {
         action_id: ActionId::trusted(id),
         agent_id: AgentId::trusted(agent),
         at: api.now(),
-        error: Some(error.into()),
+        outcome: Outcome::Failed(error.into()),
         fields: None,
     };
     let write = Write::Action(ActionWrite::Result { result: Box::new(result), addressed: true });
@@ -129,13 +129,19 @@ async fn mg146_a_revision_is_complete_when_all_agents_run_it() {
         assert_eq!((&shown["nbAgentsActioned"], &shown["nbAgentsAck"]), (&json!(3), &json!(running)));
         assert_eq!((&shown["policyId"], &shown["revision"]), (&json!(policy), &json!(2)));
         let before = Arc::new(api.record(agent).await.unwrap());
-        let after = Arc::new(AgentRecord { policy_revision: 2, version: before.version + 1, ..(*before).clone() });
+        let after = Arc::new(AgentRecord {
+            policy_revision: 2,
+            policy_revision_at: Some(api.now()),
+            version: before.version + 1,
+            ..(*before).clone()
+        });
         api.fleet.store().commit(vec![Write::Agent(AgentWrite::Update { before, after })]).await.unwrap();
     }
     let done = api.get("/agents/action_status").await.ok()["items"][0].clone();
     assert_eq!((&done["status"], &done["nbAgentsFailed"]), (&json!("COMPLETE"), &json!(0)));
     let results = api.get(&format!("/agents/actions/{id}/results?limit=2")).await.ok();
     assert_eq!(results["items"][0]["state"], "acked");
+    assert!(results["items"][0]["timestamp"].is_string(), "{results}");
     assert_eq!(results["items"].as_array().unwrap().len(), 2);
     let rest = api.get(&format!("/agents/actions/{id}/results?after=1&limit=2")).await.ok();
     assert_eq!(rest["items"].as_array().unwrap().len(), 1);

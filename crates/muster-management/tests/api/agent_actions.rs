@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use muster_core::action::{ActionResult, ActionType};
+use muster_core::action::{ActionResult, ActionType, Outcome};
 use muster_core::credential::ApiKey;
 use muster_core::id::{ActionId, AgentId, SecretId};
 use muster_core::seal::Place;
@@ -26,7 +26,7 @@ async fn ack(api: &Api, id: &Value, agent: &str) {
         action_id: ActionId::trusted(id.as_str().unwrap()),
         agent_id: AgentId::trusted(agent),
         at: api.now(),
-        error: None,
+        outcome: Outcome::Acked,
         fields: None,
     };
     let write = Write::Action(ActionWrite::Result { result: Box::new(result), addressed: true });

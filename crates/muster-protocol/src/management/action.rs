@@ -177,12 +177,12 @@ pub struct ActionResult {
     /// Host name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// `queued`, `acked`, `failed`.
+    /// `queued`, `acked`, `failed`, `cancelled`.
     pub state: String,
     /// Time of the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<String>,
-    /// Error message.
+    /// Error message. For `cancelled`, a message if the agent acknowledged the action nevertheless.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Type-specific fields of the ack.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::agent_action::UserInfo;
+use super::rollout::RolloutPlan;
 
 /// Selector of agents: a list of ids, or a KQL query. The empty query selects every agent that the caller can see.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -72,6 +73,18 @@ bulk_request!(
         /// Applies even to agents of managed policies.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         force: Option<bool>,
+    }
+);
+bulk_request!(
+    /// `POST /rollouts`: an upgrade in waves.
+    BulkRollout {
+        /// Target version.
+        version: String,
+        /// Base URL of the package.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source_uri: Option<String>,
+        /// Waves and gate.
+        plan: RolloutPlan,
     }
 );
 bulk_request!(

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::envelope::Refusal;
+
 /// How a change reaches the agents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -61,12 +63,21 @@ pub struct RolloutGate {
 pub struct Rollout {
     /// Id.
     pub id: String,
-    /// The policy.
-    pub policy_id: String,
-    /// The revision that is rolled out.
-    pub revision: i64,
-    /// The revision that other agents keep.
-    pub last_good_revision: i64,
+    /// The policy; absent for an upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_id: Option<String>,
+    /// The revision that is rolled out; absent for an upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// The revision that other agents keep; absent for an upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good_revision: Option<i64>,
+    /// Target version of an upgrade; absent for a policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The action of each wave of an upgrade.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub action_ids: Vec<String>,
     /// `created`, `running`, `awaiting_approval`, `paused`, `halted`, `completed` or `rolled_back`.
     pub state: String,
     /// Why it halted.
@@ -87,6 +98,21 @@ pub struct Rollout {
     pub created_at: String,
     /// Time of the last change.
     pub updated_at: String,
+}
+
+/// A created rollout of an upgrade, or what it would be in a dry run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct CreatedRollout {
+    /// The rollout.
+    pub item: Rollout,
+    /// Number of selected agents.
+    pub count: u64,
+    /// Number of agents that each wave reaches, with those of the waves before.
+    pub wave_agents: Vec<u64>,
+    /// Number of agents that are not eligible now.
+    pub refused: u64,
+    /// The first of them, with the reasons.
+    pub errors: Vec<Refusal>,
 }
 
 /// The agents that a rollout has reached.

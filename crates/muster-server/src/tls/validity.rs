@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use muster_core::plural::counted;
 use muster_core::time::Timestamp;
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -120,7 +121,7 @@ impl Validity {
             return Some(Warning { text, keeps_agents_out });
         }
         (left < self.role.warn_seconds()).then(|| Warning {
-            text: format!("{what} expires in {} days, at {}", left / DAY, time(self.until)),
+            text: format!("{what} expires in {}, at {}", counted(left / DAY, "day"), time(self.until)),
             keeps_agents_out: false,
         })
     }

@@ -22,6 +22,7 @@ const COPIED: &[&str] = &[
     "action_targets",
     "unfinished_effects",
     "rollouts",
+    "rollout_agents",
     "outputs",
     "output_clusters",
     "output_keys",

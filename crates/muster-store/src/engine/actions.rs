@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::session::{Connection, Row, params};
-use muster_core::action::{Action, ActionCounts, ActionResult, DueAction, Signed, Target, TargetState, UNENROLLED};
+use muster_core::action::{
+    Action, ActionCounts, ActionResult, DueAction, Outcome, Signed, Target, TargetState, UNENROLLED,
+};
 use muster_core::id::{ActionId, AgentId, SpaceId};
 use muster_core::time::Timestamp;
 
@@ -64,10 +66,9 @@ pub(super) fn put_result(
 ) -> std::result::Result<(), Failure> {
     let Some(seq) = seq(connection, &result.action_id)? else { return Err(missing(&result.action_id).into()) };
     // The statement changes only pending targets: the first result counts (EA119), and one look-up is enough for most.
-    let state = if result.error.is_some() { TargetState::Failed } else { TargetState::Acked };
     let agent = result.agent_id.as_str();
     let at = result.at.as_micros();
-    let values = params![state.word(), at, result.error, result.fields, agent, seq];
+    let values = params![result.outcome.state().word(), at, result.outcome.message(), result.fields, agent, seq];
     if run(connection, sql::RESULT, values)? > 0 {
         return Ok(());
     }
@@ -87,7 +88,8 @@ pub(super) fn put_result(
 fn insert_ineligible(connection: &Connection, seq: i64, result: &ActionResult) -> Result<()> {
     let place: Option<i64> = first(connection, sql::NEXT_PLACE, [seq], |row| row.get(0))?;
     let agent = result.agent_id.as_str();
-    let values = params![agent, seq, place.unwrap_or(0), result.at.as_micros(), result.error, result.fields];
+    let values =
+        params![agent, seq, place.unwrap_or(0), result.at.as_micros(), result.outcome.message(), result.fields];
     run(connection, sql::INSERT_INELIGIBLE, values).map(|_| ())
 }
 
@@ -275,13 +277,22 @@ pub(super) fn results(
     all(connection, statement, params![seq, limit], |row| read_result(row, id))
 }
 
+fn outcome(c: &mut Columns<'_, '_>) -> Result<Outcome> {
+    let (state, message) = (c.word()?, c.take::<Option<String>>()?.unwrap_or_default());
+    Ok(match state {
+        TargetState::Acked | TargetState::Queued => Outcome::Acked,
+        TargetState::Failed => Outcome::Failed(message),
+        TargetState::Cancelled => Outcome::Cancelled(message),
+    })
+}
+
 fn read_result(row: &Row<'_>, action: &ActionId) -> Result<ActionResult> {
     let mut c = Columns::of(row);
     Ok(ActionResult {
         action_id: action.clone(),
         agent_id: c.id()?,
         at: c.time()?,
-        error: c.take()?,
+        outcome: outcome(&mut c)?,
         fields: c.take()?,
     })
 }

@@ -13,7 +13,13 @@ use crate::sql::{filter, rollouts as sql};
 /// Applies a change of rollouts.
 pub(super) fn apply(connection: &Connection, write: &RolloutWrite) -> std::result::Result<(), Failure> {
     match write {
-        RolloutWrite::Insert(rollout) => insert(connection, rollout),
+        RolloutWrite::Insert { rollout, agents } => {
+            insert(connection, rollout)?;
+            for agent in agents {
+                run(connection, sql::INSERT_AGENT, [rollout.id.as_str(), agent.as_str()])?;
+            }
+            Ok(())
+        }
         RolloutWrite::Update(rollout) => update(connection, rollout),
         RolloutWrite::NoneOpen(policy) => {
             // A rollout could otherwise begin on another node between this look and the commit.

@@ -111,6 +111,7 @@ impl Word for TargetState {
             Self::Queued => "queued",
             Self::Acked => "acked",
             Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -118,6 +119,7 @@ impl Word for TargetState {
         Some(match word {
             "queued" => Self::Queued,
             "acked" => Self::Acked,
+            "cancelled" => Self::Cancelled,
             "failed" | INELIGIBLE | ENDED => Self::Failed,
             _ => return None,
         })
@@ -152,7 +154,7 @@ mod tests {
             json!(v)
         });
         check(&Status::ALL, |v| json!(v));
-        check(&[TargetState::Queued, TargetState::Acked, TargetState::Failed], |v| json!(v));
+        check(&[TargetState::Queued, TargetState::Acked, TargetState::Failed, TargetState::Cancelled], |v| json!(v));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Staged rollouts.
 
-use muster_core::id::{PolicyId, RolloutId, SpaceId};
+use muster_core::id::{AgentId, PolicyId, RolloutId, SpaceId};
 use muster_core::rollout::{Place, Rollout};
 
 use super::reads::reads;
@@ -11,7 +11,12 @@ use crate::query::{AgentFilter, Listed, Page};
 #[derive(Clone, Debug)]
 pub enum RolloutWrite {
     /// Inserts a rollout. Fails with `OpenRollout` while another rollout of its policy is not over.
-    Insert(Box<Rollout>),
+    Insert {
+        /// The rollout.
+        rollout: Box<Rollout>,
+        /// The agents of an upgrade; empty for a policy.
+        agents: Vec<AgentId>,
+    },
     /// Replaces a rollout whose version is still one less than the given one's. Fails with `Changed`.
     Update(Box<Rollout>),
     /// A precondition only: fails with `OpenRollout` while a rollout of the policy is not over.

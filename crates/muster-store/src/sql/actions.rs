@@ -51,9 +51,10 @@ statements! {
     INSERT_INELIGIBLE = "INSERT INTO action_targets \
         (agent_id, action_seq, place, state, result_at, result_error, result_fields) \
         VALUES ($1, $2, $3, 'ineligible', $4, $5, $6)";
-    /// Ends the pending targets of an agent with an error.
+    /// Ends the pending targets of an agent with an error, except those of cancelled actions.
     END_OPEN = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3 \
-        WHERE agent_id = $4 AND state = 'queued'";
+        WHERE agent_id = $4 AND state = 'queued' \
+        AND EXISTS (SELECT 1 FROM actions WHERE seq = action_seq AND cancelled_at IS NULL)";
     /// Ends one pending target.
     END_TARGET = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3 \
         WHERE agent_id = $4 AND action_seq = (SELECT seq FROM actions WHERE id = $5) AND state = 'queued'";
@@ -78,10 +79,10 @@ statements! {
     /// Counts the targets of an action by state, with the latest result of each.
     COUNTS = "SELECT state, count(*), max(result_at) FROM action_targets WHERE action_seq = $1 GROUP BY state";
     /// Selects the results of an action, newest first.
-    RESULTS = "SELECT agent_id, result_at, result_error, result_fields FROM action_targets \
+    RESULTS = "SELECT agent_id, result_at, state, result_error, result_fields FROM action_targets \
         WHERE action_seq = $1 AND result_at IS NOT NULL ORDER BY result_at DESC, place DESC LIMIT $2";
     /// Selects the results with an error.
-    FAILED_RESULTS = "SELECT agent_id, result_at, result_error, result_fields FROM action_targets \
+    FAILED_RESULTS = "SELECT agent_id, result_at, state, result_error, result_fields FROM action_targets \
         WHERE action_seq = $1 AND state IN ('failed', 'ineligible', 'ended') ORDER BY result_at DESC, place DESC LIMIT $2";
     /// Deletes expired actions with their targets.
     COLLECT = "DELETE FROM actions WHERE seq IN (SELECT seq FROM actions WHERE expiration IS NOT NULL \

@@ -91,6 +91,13 @@ impl Composed {
                 self.integer("(agents.target_revision IS NULL OR agents.target_revision = $?)", *revision);
             }
             AgentCondition::PlaceBelow(place) => self.integer("(agents.place < $?)", place.as_i64()),
+            AgentCondition::InRollout(id) => {
+                self.text(
+                    "EXISTS (SELECT 1 FROM rollout_agents r WHERE r.agent_id = agents.id AND r.rollout_id = $?)",
+                    id.as_str(),
+                );
+            }
+            AgentCondition::Versions(versions) => self.set("(agents.agent_version ", versions),
             AgentCondition::RunsRevision(revision) => {
                 self.push("(agents.policy_id IS NOT NULL AND agents.running_policy_id IS NOT NULL");
                 self.push(" AND agents.running_policy_id = agents.policy_id");

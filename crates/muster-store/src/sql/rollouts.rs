@@ -6,6 +6,8 @@ statements! {
     /// Inserts a rollout, unless another one of its policy is open.
     INSERT = "INSERT INTO rollouts (id, space, policy_id, is_open, version, created_at, document) \
         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+    /// Inserts an agent of an upgrade.
+    INSERT_AGENT = "INSERT INTO rollout_agents (rollout_id, agent_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     /// Replaces a rollout of the version before.
     UPDATE = "UPDATE rollouts SET (is_open, version, document) = ($1, $2, $3) WHERE id = $4 AND version = $2 - 1";
     /// Selects whether a rollout of a policy is open.

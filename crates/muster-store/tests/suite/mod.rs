@@ -152,6 +152,7 @@ macro_rules! run_for {
             a_rollout_comes_back_and_changes_by_version,
             a_policy_has_one_open_rollout,
             agents_are_found_by_their_place,
+            the_agents_of_an_upgrade_are_found_by_its_rollout,
         ]);
         suite::run_for!(@module $make, settings: [
             an_output_comes_back_and_changes,

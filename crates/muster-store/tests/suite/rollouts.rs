@@ -31,7 +31,11 @@ fn rollout(id: &str, policy: &str) -> Rollout {
 }
 
 fn insert(rollout: &Rollout) -> muster_store::Write {
-    RolloutWrite::Insert(Box::new(rollout.clone())).into()
+    insert_for(rollout, &[])
+}
+
+fn insert_for(rollout: &Rollout, agents: &[AgentId]) -> muster_store::Write {
+    RolloutWrite::Insert { rollout: Box::new(rollout.clone()), agents: agents.to_vec() }.into()
 }
 
 fn update(rollout: &Rollout) -> muster_store::Write {
@@ -87,4 +91,20 @@ pub async fn agents_are_found_by_their_place(store: &impl Store) {
     let rest = AgentFilter::all([!AgentCondition::PlaceBelow(places[5])]);
     let found: Vec<(Status, u64)> = store.agent_counts(&rest).await.unwrap();
     assert_eq!(found.iter().map(|(_, count)| count).sum::<u64>(), 15);
+}
+
+pub async fn the_agents_of_an_upgrade_are_found_by_its_rollout(store: &impl Store) {
+    for id in ["a", "b", "c"] {
+        commit(store, vec![super::sample::insert(&bare_agent(id))]).await;
+    }
+    let subject = Subject::Upgrade { version: "9.6.0".into(), source_uri: None, actions: Vec::new() };
+    let upgrade = Rollout { subject, ..rollout("r", "-") };
+    commit(store, vec![insert_for(&upgrade, &[agent_id("a"), agent_id("c")])]).await;
+    let find =
+        async |condition: AgentCondition| store.agent_ids(&AgentFilter::all([condition]), None, 10).await.unwrap();
+    assert_eq!(find(AgentCondition::InRollout(upgrade.id.clone())).await, [agent_id("a"), agent_id("c")]);
+    assert_eq!(find(AgentCondition::InRollout(RolloutId::trusted("other"))).await, []);
+    let version = bare_agent("a").agent_version;
+    assert_eq!(find(AgentCondition::Versions(vec![version, "0.0.1".into()])).await.len(), 3);
+    assert_eq!(find(AgentCondition::Versions(vec!["0.0.1".into()])).await, []);
 }

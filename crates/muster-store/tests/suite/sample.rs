@@ -65,6 +65,7 @@ pub fn full_agent(id: &str) -> AgentRecord {
         running_policy_id: Some(PolicyId::trusted("policy-running")),
         policy_revision: 7,
         target_revision: Some(6),
+        policy_revision_at: Some(at(6)),
         policy_failure: Some(Box::new(PolicyFailure { revision: 7, reason: "no such input".into() })),
         duplicate_hosts: Some(Box::new(DuplicateHosts {
             hosts: vec!["a".into(), "b".into()],
@@ -217,7 +218,7 @@ pub fn result(action: &str, agent: &str, n: i64, error: Option<&str>) -> ActionR
         action_id: action_id(action),
         agent_id: agent_id(agent),
         at: at(n),
-        error: error.map(str::to_owned),
+        outcome: error.map(str::to_owned).into(),
         fields: Some(format!(r#"{{"n":{n}}}"#).into()),
     }
 }

@@ -4,13 +4,16 @@ use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use muster_client::Client;
 use muster_protocol::management::agent_policy::{AppliedPolicy, ApplyOutcome};
-use muster_protocol::management::rollout::{ListRollouts, Rollout, RolloutGate, RolloutPlan, RolloutWave};
+use muster_protocol::management::bulk::BulkRollout;
+use muster_protocol::management::rollout::{
+    CreatedRollout, ListRollouts, Rollout, RolloutGate, RolloutPlan, RolloutWave,
+};
 
 use super::confirm::Care;
 use super::failure::Failed;
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_json, print_list, print_one, print_yaml, wide};
 use super::policy_file::{PolicyFile, read_text};
-use super::selection::agents;
+use super::selection::{Selection, agents};
 use super::text::print_line;
 use super::times::seconds;
 
@@ -28,6 +31,14 @@ pub enum RolloutCommand {
         after_help = "Examples:\n  muster rollout create -f web.yml --waves 5,25,100 --soak 30m --dry-run\n  muster rollout create -f web.yml --waves canary,10,100 --soak 1h --approve --yes\n  muster rollout create -f web.yml --plan plan.yml --yes"
     )]
     Create(Box<CreateArgs>),
+    /// Upgrade agents in waves
+    ///
+    /// The agents are selected now. Each wave is an upgrade of those of them that it reaches, and starts only if the agents
+    /// before stay healthy.
+    #[command(
+        after_help = "Examples:\n  muster rollout upgrade --all --version 9.5.2 --waves 3agents,10,100 --soak 2h --dry-run\n  muster rollout upgrade --filter 'tags:web' --version 9.5.2 --approve --yes"
+    )]
+    Upgrade(Box<UpgradeArgs>),
     /// List rollouts, newest first
     #[command(after_help = "Examples:\n  muster rollout list\n  muster rollout list --output json")]
     List(ListArgs),
@@ -56,6 +67,40 @@ pub struct CreateArgs {
     /// Policy file (YAML); - reads standard input
     #[arg(long, short, value_name = "FILE")]
     file: Utf8PathBuf,
+    #[command(flatten)]
+    waves: WaveArgs,
+    /// Value of a secret that the file refers to as $co.elastic.secret{NAME}; @FILE reads it from a file (repeatable)
+    #[arg(long = "secret", value_name = "NAME=VALUE")]
+    secrets: Vec<String>,
+    /// Change the policy even if it is managed
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    care: Care,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `upgrade`.
+#[derive(Args, Debug)]
+pub struct UpgradeArgs {
+    #[command(flatten)]
+    selection: Selection,
+    /// Target version
+    #[arg(long)]
+    version: String,
+    /// Base URL of the package; by default, agents use the one of their policy
+    #[arg(long, value_name = "URL")]
+    source_uri: Option<String>,
+    #[command(flatten)]
+    waves: WaveArgs,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// The waves of a rollout.
+#[derive(Args, Debug)]
+pub struct WaveArgs {
     /// Waves: percentages of the agents, numbers of agents (5agents), or tags; the last one must be 100
     #[arg(long, value_delimiter = ',', default_value = "5,25,100")]
     waves: Vec<String>,
@@ -68,16 +113,6 @@ pub struct CreateArgs {
     /// File with the waves and the gate (YAML or JSON), instead of --waves, --soak and --approve
     #[arg(long, value_name = "FILE", conflicts_with_all = ["waves", "soak", "approve"])]
     plan: Option<Utf8PathBuf>,
-    /// Value of a secret that the file refers to as $co.elastic.secret{NAME}; @FILE reads it from a file (repeatable)
-    #[arg(long = "secret", value_name = "NAME=VALUE")]
-    secrets: Vec<String>,
-    /// Change the policy even if it is managed
-    #[arg(long)]
-    force: bool,
-    #[command(flatten)]
-    care: Care,
-    #[command(flatten)]
-    output: OutputArg,
 }
 
 /// Flags of `list`.
@@ -115,8 +150,7 @@ pub struct RollbackArgs {
 
 const COLUMNS: &[Column<Rollout>] = &[
     column("ID", |rollout| rollout.id.clone()),
-    column("POLICY", |rollout| rollout.policy_id.clone()),
-    column("REVISION", |rollout| rollout.revision.to_string()),
+    column("SUBJECT", subject),
     column("STATE", |rollout| rollout.state.clone()),
     column("WAVES", |rollout| format!("{} of {}", rollout.started_waves, rollout.plan.waves.len())),
     column("CREATED", |rollout| rollout.created_at.clone()),
@@ -126,8 +160,9 @@ const COLUMNS: &[Column<Rollout>] = &[
 
 const DETAILS: &[Column<Rollout>] = &[
     column("ID", |rollout| rollout.id.clone()),
-    column("POLICY", |rollout| rollout.policy_id.clone()),
-    column("REVISION", |rollout| format!("{} (before: {})", rollout.revision, rollout.last_good_revision)),
+    column("SUBJECT", subject),
+    column("BEFORE", |rollout| or_dash(rollout.last_good_revision.map(|revision| revision.to_string()).as_deref())),
+    column("ACTIONS", |rollout| or_dash(Some(&rollout.action_ids.join(", ")))),
     column("STATE", |rollout| rollout.state.clone()),
     column("REASON", |rollout| or_dash(rollout.reason.as_deref())),
     column("WAVES", |rollout| format!("{} of {} started", rollout.started_waves, rollout.plan.waves.len())),
@@ -140,6 +175,14 @@ const DETAILS: &[Column<Rollout>] = &[
     column("CREATED", |rollout| format!("{} by {}", rollout.created_at, rollout.created_by)),
     column("UPDATED", |rollout| rollout.updated_at.clone()),
 ];
+
+fn subject(rollout: &Rollout) -> String {
+    match (&rollout.policy_id, rollout.revision, &rollout.version) {
+        (Some(policy), Some(revision), _) => format!("policy {policy} revision {revision}"),
+        (_, _, Some(version)) => format!("upgrade to {version}"),
+        _ => "-".to_owned(),
+    }
+}
 
 fn number(rollout: &Rollout, of: impl Fn(&muster_protocol::management::rollout::RolloutAgents) -> u64) -> String {
     rollout.agents.as_ref().map_or_else(|| "-".to_owned(), |agents| of(agents).to_string())
@@ -161,6 +204,7 @@ impl RolloutCommand {
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
             Self::Create(args) => args.run(client).await,
+            Self::Upgrade(args) => args.run(client).await,
             Self::List(args) => args.run(client).await,
             Self::Show(args) => {
                 let rollout = client.rollout(&args.rollout).await?;
@@ -204,7 +248,7 @@ impl ListArgs {
 impl CreateArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let mut file = PolicyFile::read(&self.file, &self.secrets, self.force)?;
-        file.request.rollout = Some(self.wanted()?);
+        file.request.rollout = Some(self.waves.plan()?);
         let plan = client.try_apply_policy(&file.request).await.map_err(|error| file.failed(error))?;
         if self.care.dry_run {
             return self.print_plan(&plan);
@@ -218,28 +262,12 @@ impl CreateArgs {
         match self.output.output {
             Format::Table | Format::Wide => print_line(format!(
                 "rolling out revision {} of the policy {name:?} in {} waves: {}",
-                rollout.revision,
+                rollout.revision.unwrap_or(0),
                 rollout.plan.waves.len(),
                 rollout.id
             )),
             format => print_one(&rollout, format, DETAILS, |rollout| rollout.id.clone()),
         }
-    }
-
-    /// Reads the plan from its file, or from the flags.
-    fn wanted(&self) -> Result<RolloutPlan, Failed> {
-        if let Some(path) = &self.plan {
-            let text = read_text(path)?;
-            let plan = serde_saphyr::from_str(&text);
-            return plan.map_err(|error| Failed::usage(format!("cannot read {path}: {error}")));
-        }
-        let soak = u64::try_from(self.soak).unwrap_or(0);
-        let waves = self.waves.iter().map(|text| RolloutWave {
-            soak_seconds: soak,
-            needs_approval: self.approve,
-            ..wave(text)
-        });
-        Ok(RolloutPlan { waves: waves.collect(), gate: None::<RolloutGate> })
     }
 
     fn print_plan(&self, plan: &AppliedPolicy) -> Result<(), Failed> {
@@ -254,12 +282,78 @@ impl CreateArgs {
         }
         let (before, waves) = (plan.previous_revision.unwrap_or(0), plan.rollout.as_ref().map(|it| &it.plan.waves));
         print_line(format!("would roll out a change of the policy {name:?} (currently revision {before}):"))?;
-        for (number, wave) in waves.into_iter().flatten().enumerate() {
-            let reached = plan.wave_agents.get(number).copied().unwrap_or(0);
-            print_line(format!("wave {}: {}: {} reached", number + 1, wave_text(wave), agents(reached)))?;
-        }
-        Ok(())
+        print_waves(waves.map(Vec::as_slice).unwrap_or_default(), &plan.wave_agents)
     }
+}
+
+impl WaveArgs {
+    /// Reads the plan from its file, or from the flags.
+    fn plan(&self) -> Result<RolloutPlan, Failed> {
+        if let Some(path) = &self.plan {
+            let text = read_text(path)?;
+            let plan = serde_saphyr::from_str(&text);
+            return plan.map_err(|error| Failed::usage(format!("cannot read {path}: {error}")));
+        }
+        let soak = u64::try_from(self.soak).unwrap_or(0);
+        let waves = self.waves.iter().map(|text| RolloutWave {
+            soak_seconds: soak,
+            needs_approval: self.approve,
+            ..wave(text)
+        });
+        Ok(RolloutPlan { waves: waves.collect(), gate: None::<RolloutGate> })
+    }
+}
+
+impl UpgradeArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let chosen = self.selection.resolve(client).await?;
+        let care = self.selection.care();
+        let request = |dry_run: bool| -> Result<BulkRollout, Failed> {
+            Ok(BulkRollout {
+                agents: chosen.agents.clone(),
+                include_inactive: chosen.include_inactive,
+                batch_size: None,
+                dry_run: dry_run.then_some(true),
+                version: self.version.clone(),
+                source_uri: self.source_uri.clone(),
+                plan: self.waves.plan()?,
+            })
+        };
+        if !care.dry_run {
+            care.confirm(&format!("Upgrade {} to {} in waves?", agents(chosen.count), self.version))?;
+        }
+        let made = client.create_rollout(&request(care.dry_run)?).await?;
+        if let Some(refusal) = made.errors.first() {
+            let CreatedRollout { refused, count, .. } = made;
+            eprintln!(
+                "muster: {refused} of {} not eligible now; agent {}: {}",
+                agents(count),
+                refusal.agent_id,
+                refusal.error
+            );
+        }
+        match (self.output.output, care.dry_run) {
+            (Format::Json, true) => print_json(&made),
+            (Format::Yaml, true) => print_yaml(&made),
+            (_, true) => {
+                print_line(format!("would upgrade {} to {}:", agents(made.count), self.version))?;
+                print_waves(&made.item.plan.waves, &made.wave_agents)
+            }
+            (Format::Table | Format::Wide, false) => {
+                let (waves, id) = (made.item.plan.waves.len(), &made.item.id);
+                print_line(format!("upgrading {} to {} in {waves} waves: {id}", agents(made.count), self.version))
+            }
+            (format, false) => print_one(&made.item, format, DETAILS, |rollout| rollout.id.clone()),
+        }
+    }
+}
+
+fn print_waves(waves: &[RolloutWave], reached: &[u64]) -> Result<(), Failed> {
+    for (number, wave) in waves.iter().enumerate() {
+        let reached = reached.get(number).copied().unwrap_or(0);
+        print_line(format!("wave {}: {}: {} reached", number + 1, wave_text(wave), agents(reached)))?;
+    }
+    Ok(())
 }
 
 /// Reads a wave from the flag: `5` is a percentage, `5agents` a number, and everything else a tag.

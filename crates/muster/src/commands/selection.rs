@@ -2,6 +2,7 @@
 
 use clap::{ArgGroup, Args};
 use muster_client::{Bulk, Client};
+use muster_core::plural::counted;
 use muster_protocol::management::agent::ListAgents;
 use muster_protocol::management::bulk::AgentSelector;
 use muster_protocol::management::envelope::Counted;
@@ -66,12 +67,7 @@ impl Selection {
         what: impl Fn(&str) -> String,
         request: impl FnOnce(&Chosen) -> B,
     ) -> Result<Option<Chosen>, Failed> {
-        let chosen = self.look(client).await?;
-        if chosen.count == 0 {
-            return Err(
-                Failed::not_found("no agent matches").remedy("test the filter with: muster agent list --filter …")
-            );
-        }
+        let chosen = self.resolve(client).await?;
         // Before the confirmation, because a dry run changes nothing.
         if self.care.dry_run {
             let counted = client.try_bulk(request(&chosen)).await?;
@@ -84,6 +80,22 @@ impl Selection {
             self.care.confirm(&format!("{}?", capitalised(&change)))?;
         }
         Ok(Some(chosen))
+    }
+
+    /// Resolves the selection. Returns an error if it contains no agent.
+    pub async fn resolve(&self, client: &Client) -> Result<Chosen, Failed> {
+        let chosen = self.look(client).await?;
+        if chosen.count == 0 {
+            return Err(
+                Failed::not_found("no agent matches").remedy("test the filter with: muster agent list --filter …")
+            );
+        }
+        Ok(chosen)
+    }
+
+    /// Returns `--yes` and `--dry-run`.
+    pub fn care(&self) -> Care {
+        self.care
     }
 
     async fn look(&self, client: &Client) -> Result<Chosen, Failed> {
@@ -129,7 +141,7 @@ pub fn refused(refused: u64, all: u64, first: Option<(&str, &str)>) -> Option<Fa
 
 /// `1 agent`, `3 agents`.
 pub fn agents(count: u64) -> String {
-    if count == 1 { "1 agent".to_owned() } else { format!("{count} agents") }
+    counted(count, "agent")
 }
 
 fn capitalised(text: &str) -> String {

@@ -1,5 +1,8 @@
 //! `muster rollout …`
 
+use std::time::{Duration, Instant};
+
+use crate::agents::fleet;
 use crate::world::{fails, file, json, ok};
 
 fn policy(name: &str, output: &str) -> (tempfile::TempDir, String) {
@@ -80,4 +83,33 @@ fn managed_policy_with_secrets_is_rolled_out_with_force() {
     assert!(told.contains("is managed"), "{told}");
     ok(&[&create[..], &["--force"]].concat());
     assert_eq!(json(&["policy", "show", "kept"])["secret_names"], serde_json::json!(["PW"]));
+}
+
+#[test]
+fn agents_are_upgraded_in_waves() {
+    let (_policy, _agents) = fleet("upgraded in waves", &["waves-1", "waves-2"]);
+    let both =
+        ["rollout", "upgrade", "waves-1", "waves-2", "--version", "9.6.0", "--source-uri", "https://mirror.example/"];
+    let dry = ok(&[&both[..], &["--waves", "1agents,100", "--soak", "1h", "--dry-run"]].concat());
+    assert_eq!(dry.lines().next(), Some("would upgrade 2 agents to 9.6.0:"), "{dry}");
+    assert!(dry.contains("wave 1: 1 agent for 3600 s: 1 agent reached"), "{dry}");
+    fails(2, &both);
+    let (_plan, plan) = file("plan.yml", "waves: [{count: 1, soak_seconds: 3600}, {percent: 100}]");
+    let id = ok(&[&both[..], &["--plan", &plan, "--yes", "--output", "name"]].concat()).trim().to_owned();
+    let end = Instant::now() + Duration::from_secs(30);
+    while json(&["rollout", "show", &id]).get("action_ids").is_none() {
+        assert!(Instant::now() < end, "the first wave has an action");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let shown = json(&["rollout", "show", &id]);
+    assert_eq!((&shown["version"], &shown["started_waves"]), (&"9.6.0".into(), &1.into()));
+    let action = json(&["action", "show", shown["action_ids"][0].as_str().unwrap()]);
+    assert_eq!(action["action"]["nbAgentsActioned"], 1);
+    assert!(ok(&["rollout", "list"]).contains("upgrade to 9.6.0"));
+    ok(&["rollout", "pause", &id]);
+    assert_eq!(ok(&["rollout", "rollback", &id, "--yes"]).trim(), format!("{id}: rolled_back"));
+    let every =
+        ["rollout", "upgrade", "--filter", "hostname:waves-1", "--include-inactive", "--version", "9.6.0", "--approve"];
+    assert!(ok(&[&every[..], &["--dry-run"]].concat()).contains("then approval"));
+    fails(3, &["rollout", "upgrade", "--filter", "hostname:nobody", "--version", "9.6.0", "--yes"]);
 }

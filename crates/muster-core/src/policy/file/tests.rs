@@ -218,17 +218,20 @@ fn settings_of_the_wrong_type_are_rejected_with_a_remedy() {
     for (line, expected) in [
         (
             "unenroll_timeout: 1h",
-            "3:3: settings.unenroll_timeout: must be an integer of seconds, not `1h`; write `3600`",
+            "3:3: settings.unenroll_timeout: must be a number of seconds, not the string `1h`; write `3600`",
         ),
-        ("inactivity_timeout: 2 weeks", "not `2 weeks`; write `1209600`"),
-        ("inactivity_timeout: 1h30m", "not `1h30m`; write `5400`"),
-        ("inactivity_timeout: soon", "must be an integer of seconds, not `soon`"),
-        ("inactivity_timeout: '60'", "must be an integer of seconds, not `60`"),
-        ("inactivity_timeout: -5", "must be a non-negative integer of seconds, not -5"),
-        ("inactivity_timeout: 1.5", "must be a non-negative integer of seconds, not 1.5"),
-        ("inactivity_timeout: [60]", "must be an integer of seconds, not a list"),
-        ("is_protected: 'yes'", "settings.is_protected: must be `true` or `false`, not a"),
-        ("is_managed: 1", "must be `true` or `false`, not a number"),
+        ("inactivity_timeout: 2 weeks", "not the string `2 weeks`; write `1209600`"),
+        ("inactivity_timeout: 1h30m", "not the string `1h30m`; write `5400`"),
+        ("inactivity_timeout: soon", "must be a number of seconds, not the string `soon`; such as `3600` for an hour"),
+        ("inactivity_timeout: '60'", "must be a number of seconds, not the string `60`; write `60`, without quotes"),
+        ("inactivity_timeout: -5", "must not be negative: -5; such as"),
+        ("inactivity_timeout: 1.5", "must be a whole number of seconds, not 1.5"),
+        ("inactivity_timeout: [60]", "must be a number of seconds, not a list"),
+        (
+            "is_protected: 'yes'",
+            "settings.is_protected: must be a boolean, not a string; write `true` or `false`, without quotes",
+        ),
+        ("is_managed: 1", "must be a boolean, not a number"),
         (
             "unenroll_timeot: 5",
             "3:3: settings.unenroll_timeot: unknown setting `unenroll_timeot`; did you mean `unenroll_timeout`?",
@@ -238,6 +241,18 @@ fn settings_of_the_wrong_type_are_rejected_with_a_remedy() {
         let found = problem(&format!("name: web\nsettings:\n  {line}\n"));
         assert!(found.contains(expected), "{line}: {found}");
     }
+}
+
+#[test]
+fn settings_in_the_wrong_place_are_rejected_with_the_right_one() {
+    let found = problem("name: web\nsettings.unenroll_timeout: 5\n");
+    let expected = "2:1: settings.unenroll_timeout: dotted keys are allowed only below `config`; write `settings: {unenroll_timeout: …}`";
+    assert!(found.contains(expected), "{found}");
+    let found = problem("name: web\nunenroll_timeout: 5\n");
+    assert!(
+        found.contains("2:1: unenroll_timeout: unknown field `unenroll_timeout`; move it below `settings:`"),
+        "{found}"
+    );
 }
 
 #[test]

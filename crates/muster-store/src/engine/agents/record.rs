@@ -99,6 +99,7 @@ impl<'r> Values<'r> {
         self.bind(record.target_revision)?;
         self.bind(record.running_policy_id.as_ref().map(muster_core::id::PolicyId::as_str))?;
         self.bind(record.policy_revision)?;
+        self.time(record.policy_revision_at)?;
         self.bind(record.policy_failure.as_ref().map(to_json).transpose()?)?;
         self.bind(record.action_position)?;
         self.bind(record.action_token.as_ref().map(muster_core::id::ActionId::as_str))?;
@@ -172,6 +173,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         target_revision: c.take()?,
         running_policy_id: c.id_option()?,
         policy_revision: c.take()?,
+        policy_revision_at: c.time_option()?,
         policy_failure: c.json_option()?,
         action_position: c.take()?,
         action_token: c.id_option()?,

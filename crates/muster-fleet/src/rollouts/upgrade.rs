@@ -1,0 +1,150 @@
+//! Rollouts of upgrades: the agents are selected once, and each wave is an action for those of them that it reaches.
+
+use muster_core::authorization::{Actor, AgentsUpgrade, Grant, OpContext};
+use muster_core::entropy::random_uuid;
+use muster_core::id::{ActionId, AgentId, RolloutId};
+use muster_core::rollout::{Plan, Rollout, State, Subject};
+use muster_core::{Error, ErrorKind};
+use muster_store::query::AgentCondition;
+use muster_store::{RolloutWrite, Write};
+use serde_json::json;
+
+use super::{Rollouts, changed, next_version, observe};
+use crate::actions::UpgradeRequest;
+use crate::audit::audit_line;
+use crate::authority::{Authorized, System};
+use crate::force::Force;
+use crate::selection::Selection;
+
+/// Maximum agents of one rollout.
+const MOST_AGENTS: usize = 200_000;
+
+/// A new rollout of an upgrade.
+#[derive(Clone, Debug)]
+pub struct NewUpgrade {
+    /// Target version.
+    pub version: String,
+    /// Base URL of the package.
+    pub source_uri: Option<String>,
+    /// Waves and gate.
+    pub plan: Plan,
+}
+
+/// A created rollout.
+#[derive(Clone, Debug)]
+pub struct CreatedUpgrade {
+    /// The rollout; in a dry run, as it would be created.
+    pub rollout: Rollout,
+    /// Number of selected agents.
+    pub agents: u64,
+    /// Number of agents that each wave reaches, with those of the waves before.
+    pub wave_agents: Vec<u64>,
+    /// Agents that are not eligible now, with the reasons. They may be when their wave starts.
+    pub refused: Vec<(AgentId, String)>,
+}
+
+impl Rollouts {
+    /// Creates a rollout of an upgrade of the selected agents. Whether an agent can be upgraded is checked again when its
+    /// wave starts.
+    pub async fn create_upgrade(
+        &self,
+        selection: &Authorized<Selection, AgentsUpgrade>,
+        new: NewUpgrade,
+    ) -> Result<CreatedUpgrade, Error> {
+        new.plan.check()?;
+        let (grant, now) = (selection.grant(), self.clock.now());
+        let agents = selection.ids.clone();
+        if agents.is_empty() {
+            return Err(Error::new(ErrorKind::Invalid, "no_agent_matches", "no agent matches"));
+        }
+        if agents.len() > MOST_AGENTS {
+            let reason = format!("{} agents; at most {MOST_AGENTS} in one rollout", agents.len());
+            return Err(Error::invalid("agents", reason).remedy("use several rollouts"));
+        }
+        // Checks the version and the agents as an upgrade of all of them would.
+        let checked = self.actions.try_upgrade(selection, &request(&new)).await?;
+        let concerned = AgentCondition::Ids(agents.clone());
+        let wave_agents = observe::preview(self.store.seen_by(grant), &concerned, &new.plan).await?;
+        let rollout = Rollout {
+            id: RolloutId::trusted(random_uuid(&*self.entropy)),
+            space: grant.space().clone(),
+            subject: Subject::Upgrade { version: new.version, source_uri: new.source_uri, actions: Vec::new() },
+            plan: new.plan,
+            started: Vec::new(),
+            state: State::Created,
+            version: 1,
+            created_at: now,
+            created_by: grant.actor().to_string(),
+            updated_at: now,
+        };
+        let count = agents.len() as u64;
+        let detail = json!({"subject": rollout.subject, "agents": count});
+        let line = audit_line(grant.actor(), now, "rollout.create", format_args!("rollout:{}", rollout.id), detail);
+        let insert = RolloutWrite::Insert { rollout: Box::new(rollout.clone()), agents };
+        self.store.commit(grant, vec![insert.into(), line]).await?;
+        Ok(CreatedUpgrade { rollout, agents: count, wave_agents, refused: checked })
+    }
+
+    /// Creates the action of a started wave that has none: the server may have crashed between the two. Returns the
+    /// rollout with the action, or `None` if nothing is missing.
+    pub(super) async fn complete_wave(&self, rollout: &Rollout) -> Result<Option<Rollout>, Error> {
+        let Some(wave) = rollout.wave_without_action() else { return Ok(None) };
+        let Subject::Upgrade { version, source_uri, .. } = &rollout.subject else { return Ok(None) };
+        let seen = self.store.within(&System, &rollout.space);
+        let ids = observe::new_in_wave(seen, rollout, wave).await?;
+        let new = NewUpgrade { version: version.clone(), source_uri: source_uri.clone(), plan: rollout.plan.clone() };
+        let action = match ids.is_empty() {
+            // Kept as a place, so that the next wave gets its own.
+            true => ActionId::trusted(""),
+            false => self.upgrade_wave(rollout, ids, &new).await?,
+        };
+        let mut after = next_version(rollout.clone(), self.clock.now());
+        if let Subject::Upgrade { actions, .. } = &mut after.subject {
+            actions.push(action);
+        }
+        Ok(Some(after))
+    }
+
+    async fn upgrade_wave(&self, rollout: &Rollout, ids: Vec<AgentId>, new: &NewUpgrade) -> Result<ActionId, Error> {
+        // The rollout was authorized when it was created; its waves are the server's work.
+        let context = OpContext::administrator(Actor::System).in_space(rollout.space.clone());
+        let grant: Grant<AgentsUpgrade> = context.grant()?;
+        let selection = Selection { ids, ..Selection::default() };
+        let submitted = self.actions.upgrade(&Authorized::new(selection, grant), &request(new)).await?;
+        Ok(submitted.action.id)
+    }
+
+    /// Creates actions for the agents of a rollout that run the new version, to return to the version before.
+    pub(super) async fn return_upgraded(&self, grant: &Grant<AgentsUpgrade>, rollout: &Rollout) -> Result<(), Error> {
+        let ids = observe::upgraded(self.store.seen_by(grant), rollout).await?;
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let selection = Selection { ids, ..Selection::default() };
+        match self.actions.roll_back(&Authorized::new(selection, grant.clone())).await {
+            Ok(_) => Ok(()),
+            // Agents before 9.3 and those whose old version was removed cannot return.
+            Err(error) if error.code == "no_agent_eligible" => {
+                tracing::warn!(rollout = %rollout.id, %error, "no agent of the rollout can return to its former version");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Commits a rollout that the server has changed.
+    pub(super) async fn commit_by_server(&self, after: &Rollout, mut writes: Vec<Write>) -> Result<(), Error> {
+        writes.extend(changed(after));
+        self.store.commit(&System, writes).await?;
+        Ok(())
+    }
+}
+
+fn request(new: &NewUpgrade) -> UpgradeRequest {
+    UpgradeRequest {
+        version: new.version.clone(),
+        source_uri: new.source_uri.clone(),
+        force: Force::No,
+        ..UpgradeRequest::default()
+    }
+}
