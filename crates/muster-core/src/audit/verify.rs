@@ -155,7 +155,7 @@ impl Verifier {
                 self.lines.update(raw);
             }
             State::Events(events) => {
-                let verified = events.trailer(text, finish(self.lines.clone()))?;
+                let verified = events.trailer(text, &finish(self.lines.clone()))?;
                 self.state = State::Done(Box::new(verified));
             }
             State::Done(_) => return Err(FileFault::Trailing),
@@ -257,7 +257,7 @@ impl Events {
         Ok(())
     }
 
-    fn trailer(&self, text: &[u8], lines: String) -> Result<Verified, FileFault> {
+    fn trailer(&self, text: &[u8], lines: &str) -> Result<Verified, FileFault> {
         let line: TrailerLine = decode(text)?;
         let data = STANDARD.encode(signed_bytes(&line.trailer));
         let signed = Signed { data, signature: line.signature };
