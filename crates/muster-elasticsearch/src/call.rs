@@ -96,10 +96,12 @@ fn base(host: &str) -> Result<Url, IssueError> {
 }
 
 fn headers(settings: &Settings) -> Result<HeaderMap, IssueError> {
-    let mut token = HeaderValue::from_str(&format!("Bearer {}", settings.service_token.trim()))
-        .map_err(|_| unusable("`service_token` contains characters that are not allowed in a header"))?;
-    token.set_sensitive(true);
-    Ok([(AUTHORIZATION, token), (CONTENT_TYPE, HeaderValue::from_static("application/json"))].into_iter().collect())
+    let mut credential = HeaderValue::from_str(&settings.authorization()?)
+        .map_err(|_| unusable("the credential of the output contains characters that are not allowed in a header"))?;
+    credential.set_sensitive(true);
+    Ok([(AUTHORIZATION, credential), (CONTENT_TYPE, HeaderValue::from_static("application/json"))]
+        .into_iter()
+        .collect())
 }
 
 fn proxy(settings: &Settings) -> Result<Option<Proxy>, IssueError> {

@@ -1,8 +1,11 @@
 //! Settings of an output, as far as they say how the server reaches its cluster.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use muster_fleet::output_keys::issuer::IssueError;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 /// Maximum hosts that are tried.
 const MOST_HOSTS: usize = 16;
@@ -13,8 +16,15 @@ pub(crate) struct Settings {
     /// URLs of its nodes.
     #[serde(deserialize_with = "one_or_many")]
     pub hosts: Vec<String>,
-    /// Credential that may create keys: sent as `Authorization: Bearer`.
-    pub service_token: String,
+    /// Token of an account that may create keys: sent as `Authorization: Bearer`.
+    #[serde(default)]
+    pub service_token: Option<String>,
+    /// User that may create keys, without a token: sent as `Authorization: Basic`.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// Password of the user.
+    #[serde(default)]
+    pub password: Option<String>,
     /// Proxy in front of the cluster.
     #[serde(default)]
     pub proxy_url: Option<String>,
@@ -59,6 +69,25 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Returns the value of the header `Authorization`.
+    pub(crate) fn authorization(&self) -> Result<Zeroizing<String>, IssueError> {
+        let unusable = |reason: &str| IssueError::Unusable(reason.to_owned());
+        let is_usable = |text: &str| !text.trim().is_empty() && !text.chars().any(char::is_control);
+        match (&self.service_token, &self.username, &self.password) {
+            (Some(token), ..) if is_usable(token) => Ok(Zeroizing::new(format!("Bearer {}", token.trim()))),
+            (Some(_), ..) => Err(unusable("`service_token` is empty, or contains line breaks")),
+            // The colon separates the name from the password.
+            (None, Some(name), Some(password)) if is_usable(name) && is_usable(password) && !name.contains(':') => {
+                let both = Zeroizing::new(format!("{name}:{password}"));
+                Ok(Zeroizing::new(format!("Basic {}", STANDARD.encode(both.as_bytes()))))
+            }
+            (None, Some(_), Some(_)) => Err(unusable(
+                "`username` or `password` is empty or contains line breaks, or `username` contains a colon",
+            )),
+            (None, ..) => Err(unusable("the output has neither `service_token` nor `username` and `password`")),
+        }
+    }
+
     fn check(&self) -> Result<(), IssueError> {
         let unusable = |reason: &str| Err(IssueError::Unusable(reason.to_owned()));
         if self.hosts.is_empty() || self.hosts.len() > MOST_HOSTS {
@@ -68,9 +97,7 @@ impl Settings {
         if self.hosts.iter().any(|host| host.contains("${")) {
             return unusable("`hosts` contains a variable, which only agents can resolve");
         }
-        if self.service_token.trim().is_empty() || self.service_token.chars().any(char::is_control) {
-            return unusable("`service_token` is empty, or contains line breaks");
-        }
+        self.authorization()?;
         for (field, value) in [("certificate", &self.ssl.certificate), ("key", &self.ssl.key)] {
             if value.as_ref().is_some_and(|value| !is_pem(value)) {
                 return unusable(&format!(
@@ -121,6 +148,19 @@ mod tests {
     fn settings_that_the_server_cannot_use_are_explained_without_their_values() {
         let good = json!({"hosts": "https://es:9200", "service_token": "t0ken"});
         assert_eq!(error(&good), "none");
+        let user =
+            |name: &str, password: &str| json!({"hosts": "https://es:9200", "username": name, "password": password});
+        assert_eq!(error(&user("muster", "t0ken")), "none");
+        for (settings, expected) in [
+            (user("mus:ter", "t0ken"), "`username` contains a colon"),
+            (user("muster", "t0ken\n"), "contains line breaks"),
+            (user("muster", " "), "`username` or `password` is empty"),
+            (json!({"hosts": "https://es:9200", "username": "muster"}), "neither `service_token` nor"),
+            (json!({"hosts": "https://es:9200", "api_key": "t0ken"}), "neither `service_token` nor"),
+        ] {
+            let found = error(&settings);
+            assert!(found.contains(expected) && !found.contains("t0ken"), "{settings}: {found}");
+        }
         for (field, value, expected) in [
             ("hosts", json!(["https://${env.ES}:9200"]), "contains a variable"),
             ("hosts", json!([]), "1 to 16 hosts"),

@@ -3,6 +3,8 @@
 
 mod api;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +21,17 @@ use tokio::net::TcpListener;
 
 /// Credential that the stub accepts.
 pub const TOKEN: &str = "AAEAAWVsYXN0aWMvZmxlZXQtc2VydmVyL211c3Rlcjp0MGtlbg";
+
+/// User that the stub accepts, and its password.
+pub const USER: [&str; 2] = ["muster", "s3cret pass"];
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+fn basic(name: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{name}:{password}")))
+}
 
 /// How the stub responds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +86,8 @@ pub struct Calls {
 
 struct State {
     mode: Mode,
+    /// Values of `Authorization` that are accepted.
+    credentials: Vec<String>,
     keys: BTreeMap<String, StubKey>,
     calls: Calls,
     running: usize,
@@ -95,6 +110,7 @@ impl Stub {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let state = State {
             mode: Mode::Well,
+            credentials: vec![bearer(TOKEN), basic(USER[0], USER[1])],
             keys: BTreeMap::new(),
             calls: Calls::default(),
             running: 0,
@@ -131,6 +147,23 @@ impl Stub {
     /// Fields of an output at the stub.
     pub fn output(&self) -> Value {
         json!({"type": "elasticsearch", "hosts": [self.url()], "service_token": TOKEN})
+    }
+
+    /// Fields of an output at the stub, with a user.
+    pub fn output_with_user(&self) -> Value {
+        json!({
+            "type": "elasticsearch", "hosts": [self.url()], "agent_keys": true, "username": USER[0], "password": USER[1]
+        })
+    }
+
+    /// Accepts another token of a service account.
+    pub fn accept_token(&self, token: &str) {
+        self.state().credentials.push(bearer(token));
+    }
+
+    /// Accepts another user.
+    pub fn accept_user(&self, name: &str, password: &str) {
+        self.state().credentials.push(basic(name, password));
     }
 
     /// Sets how the stub responds from now on.

@@ -31,11 +31,16 @@ impl CheckIns {
             return Ok(Vec::new());
         }
         let record = entry.record().ok_or_else(unauthorized)?;
-        // The actions are read once, outside the retry loop: what changes between two attempts is the record. An action
-        // that is cancelled meanwhile loses nothing by a late result.
+        // The actions are read once, outside the retry loop: what changes between two attempts is the record, and a new
+        // enrollment ends the acks. An action that is cancelled meanwhile loses nothing by a late result.
         let looked_up = self.look_up(&record, acks.wanted(&record)).await?;
         let mut outcome = None;
         let update = self.records.update(entry, entry, |before, now| {
+            // Revoked since the request was authenticated, or enrolled again: its actions have ended without this agent.
+            if !before.active || !before.credentials.iter().any(|kept| record.credentials.iter().any(|one| one == kept))
+            {
+                return Err(unauthorized());
+            }
             let acknowledged = decide(before, acks, &looked_up, entry.last_seen(now).max(Some(now)), now);
             let change = to_change(before, &acknowledged, now);
             outcome = Some(acknowledged);

@@ -40,6 +40,9 @@ impl Records {
         basis: Basis,
         decide: &Decide<'_>,
     ) -> Result<(), Error> {
+        // In the order of ids, in which all nodes lock the rows of several agents.
+        let mut ids = ids.to_vec();
+        ids.sort_by(|one, other| one.as_str().cmp(other.as_str()));
         for chunk in ids.chunks(CHUNK) {
             // A commit conflicts as a whole if one of its records has changed. One busy agent must not block the other
             // 499.

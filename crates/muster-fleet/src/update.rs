@@ -43,17 +43,17 @@ impl Records {
                 || Arc::clone(&before),
                 |after| Arc::new(self.spared(&before, after, entry.last_seen(self.clock.now()))),
             );
-            if !Arc::ptr_eq(&before, &after) {
-                // First after a fence, because its precondition is the one most likely to fail; then nothing else is tried.
-                let place = usize::from(matches!(writes.first(), Some(Write::Fenced(_))));
-                let update = AgentWrite::Update { before: Arc::clone(&before), after: Arc::clone(&after) };
-                writes.insert(place, Write::Agent(update));
+            let is_changed = !Arc::ptr_eq(&before, &after);
+            // A heartbeat that changes nothing ends here: no commit, no wait for the disk.
+            if writes.is_empty() && !is_changed {
+                return Ok(after);
+            }
+            // First after a fence, because its precondition is the one most likely to fail; then nothing else is tried.
+            let place = usize::from(matches!(writes.first(), Some(Write::Fenced(_))));
+            writes.insert(place, precondition(&before, &after));
+            if is_changed {
                 writes.extend(end_of_actions(&before, &after));
                 writes.extend(self.news_for_others(&before, &after, &writes));
-            }
-            // A heartbeat that changes nothing ends here: no commit, no wait for the disk.
-            if writes.is_empty() {
-                return Ok(after);
             }
             match self.store.commit(by, writes).await {
                 Ok(_) => {
@@ -87,6 +87,16 @@ impl Records {
         let is_news = !self.is_own(before) || before.credentials != after.credentials;
         (is_news && !writes.iter().any(is_told)).then(|| Write::Changed(Change::Agent(after.id.clone())))
     }
+}
+
+/// Returns the write of the record. A change that leaves the record as it is depends on it too: another server may have revoked
+/// the agent in the meantime, and the result that it reports would be answered with success and dropped.
+fn precondition(before: &Arc<AgentRecord>, after: &Arc<AgentRecord>) -> Write {
+    Write::Agent(if Arc::ptr_eq(before, after) {
+        AgentWrite::Unchanged { id: before.id.clone(), version: before.version }
+    } else {
+        AgentWrite::Update { before: Arc::clone(before), after: Arc::clone(after) }
+    })
 }
 
 /// Returns the write that fails the pending actions of an agent that becomes inactive, whatever the cause; otherwise

@@ -25,6 +25,14 @@ pub fn run(demo: Demo, steps: &mut Steps) -> anyhow::Result<()> {
     muster.run(&["action", "wait", &action, "--timeout", "60"])?;
     steps.done("action acknowledged by the agent");
 
+    let rollout = policy::roll_out(&muster)?;
+    steps.done("change of the policy started in waves");
+    steps.wait("the change has reached all agents", || {
+        let shown = muster.json(&["rollout", "show", &rollout])?;
+        anyhow::ensure!(shown["state"] != "halted", "the rollout halted: {}", shown["reason"]);
+        Ok((shown["state"] == "completed").then_some(()))
+    })?;
+
     muster.run(&["agent", "unenroll", &agent_id, "--yes"])?;
     steps.done("agent unenrolled");
     let ended = agent.wait(Duration::from_secs(60))?.context("the agent is still running after a minute")?;
@@ -32,6 +40,9 @@ pub fn run(demo: Demo, steps: &mut Steps) -> anyhow::Result<()> {
     steps.done("agent exited");
     let shown = muster.json(&["agent", "show", &agent_id])?;
     anyhow::ensure!(shown["status"] == "unenrolled", "the status of the agent is {}", shown["status"]);
+    let exposed = muster.json(&["agent", "respond", &agent_id, "--reason", "the demo ends", "--yes"])?;
+    anyhow::ensure!(exposed["exposures"].is_array(), "no list of what the agent could read: {exposed}");
+    steps.done("listed what the agent could read");
     let silent = last_heartbeat(&muster).and_then(|at| at.elapsed().ok()).unwrap_or_default();
     std::thread::sleep(SILENCE.saturating_sub(silent));
     let silent = last_heartbeat(&muster).and_then(|at| at.elapsed().ok()).unwrap_or_default();

@@ -2,6 +2,8 @@
 //!
 //! The section is not delivered to agents. Like everything in a compiled policy, it has references in place of secrets.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
@@ -11,12 +13,17 @@ use crate::secret_refs::{self, Secrets};
 
 /// Name of the section.
 pub const SECTION: &str = "issuers";
-/// Field of the credential with which keys are created.
-pub const CREDENTIAL: &str = "service_token";
+/// Field of an output that says whether its agents get keys of their own. Without it, they do if there is a [`TOKEN`].
+pub const AGENT_KEYS: &str = "agent_keys";
+/// Token of a service account, with which keys are created.
+pub const TOKEN: &str = "service_token";
+/// User with whose name and password keys are created, if there is no token. An API key cannot take their place:
+/// Elasticsearch does not let it create keys that have privileges.
+const USER: [&str; 2] = ["username", "password"];
 /// Internal field of a compiled policy: agents may have keys of an earlier revision.
 const HAD_ISSUERS: &str = "had_issuers";
 /// Fields of an output that say how to reach its cluster.
-const CONNECTION: [&str; 6] = ["hosts", "ssl", "proxy_url", "proxy_headers", "proxy_disable", CREDENTIAL];
+const CONNECTION: [&str; 5] = ["hosts", "ssl", "proxy_url", "proxy_headers", "proxy_disable"];
 
 /// A cluster at which the server creates keys.
 #[derive(Clone)]
@@ -29,29 +36,61 @@ pub struct Issuer {
     pub connection: Zeroizing<String>,
 }
 
-/// Builds the entry for an output that creates keys; `None` if it has no credential for that.
+/// Returns whether the agents of an output get keys of their own, as far as its settings say so.
+pub fn creates_keys(output: &Map<String, Value>) -> bool {
+    output.get(AGENT_KEYS).and_then(Value::as_bool).unwrap_or_else(|| has_secret(output, TOKEN))
+}
+
+/// Returns the fields of the credential with which an output creates keys; `None` if it has none.
+pub(super) fn credential(output: &Map<String, Value>) -> Option<&'static [&'static str]> {
+    if has_secret(output, TOKEN) {
+        return Some(&[TOKEN]);
+    }
+    let is_named = output.get(USER[0]).and_then(Value::as_str).is_some_and(|name| !name.is_empty());
+    (is_named && has_secret(output, USER[1])).then_some(&USER)
+}
+
+/// Returns whether a field is a reference to a secret. One in plain text would be stored with the revision.
+fn has_secret(output: &Map<String, Value>, field: &str) -> bool {
+    let is_inline = output.get(field).and_then(Value::as_str).is_some_and(|text| text.contains(secret_refs::OPEN));
+    is_inline || output.get("secrets").is_some_and(|mirror| !mirror[field].is_null())
+}
+
+/// Builds the entry for an output that creates keys; `None` for any other. `previous` is the policy's last compiled revision.
 pub(super) fn entry(
     policy: &PolicyId,
     name: &str,
     record: Option<&OutputId>,
     output: &Map<String, Value>,
+    previous: Option<&Value>,
 ) -> Option<Value> {
-    let mut connection: Map<String, Value> =
-        CONNECTION.iter().filter_map(|key| Some(((*key).to_owned(), output.get(*key)?.clone()))).collect();
+    let credential = credential(output).filter(|_| creates_keys(output))?;
+    let concerns = |key: &str| CONNECTION.contains(&key) || credential.contains(&key);
+    let mut connection = output.clone();
+    connection.retain(|key, _| concerns(key));
     let mut mirror = output.get("secrets").and_then(Value::as_object).cloned().unwrap_or_default();
-    mirror.retain(|key, _| CONNECTION.contains(&key.as_str()));
-    // Only a reference: a token in plain text would be stored with the revision.
-    let is_inline =
-        connection.get(CREDENTIAL).and_then(Value::as_str).is_some_and(|text| text.contains(secret_refs::OPEN));
-    if !is_inline && !mirror.contains_key(CREDENTIAL) {
-        return None;
-    }
+    mirror.retain(|key, _| concerns(key));
     if !mirror.is_empty() {
         connection.insert("secrets".into(), mirror.into());
     }
     let source = source(policy, name, record);
-    let cluster = cluster_id(&source, hosts(&connection));
+    let cluster =
+        known_cluster(&source, &connection, previous).unwrap_or_else(|| cluster_id(&source, hosts(&connection)));
     Some(json!({"cluster": cluster.as_str(), "output": source, "connection": connection}))
+}
+
+/// Returns the cluster of the same output in the previous revision, if they have a host in common: a host was added or removed, and the
+/// keys of the agents are still there.
+fn known_cluster(source: &str, connection: &Map<String, Value>, previous: Option<&Value>) -> Option<ClusterId> {
+    let known = previous?[SECTION].as_object()?.values().find(|issuer| issuer["output"] == source)?;
+    let former: BTreeSet<&str> = hosts(known["connection"].as_object()?).map(same_host).collect();
+    let is_kept = hosts(connection).any(|host| former.contains(same_host(host)));
+    known["cluster"].as_str().filter(|_| is_kept).map(ClusterId::trusted)
+}
+
+/// Returns a host's URL in the form in which it is compared.
+fn same_host(host: &str) -> &str {
+    host.trim_end_matches('/')
 }
 
 /// Returns how an output is named outside of its policy: an output object by its id, any other as `POLICY:NAME`.

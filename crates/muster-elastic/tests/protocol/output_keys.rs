@@ -13,7 +13,7 @@ use muster_core::action::ActionType;
 use muster_core::authorization::{Actor, OpContext, OutputsRead};
 use muster_core::id::{AgentId, PolicyId};
 use muster_elasticsearch::SecurityApi;
-use muster_elasticsearch::testing::{Mode, Stub, StubKey};
+use muster_elasticsearch::testing::{Mode, Stub, StubKey, USER};
 use muster_fleet::force::Force;
 use muster_fleet::outputs::OutputDraft;
 use muster_fleet::policies::PolicyDraft;
@@ -612,4 +612,31 @@ async fn ea101_many_agents_do_not_fall_on_the_cluster_at_once() {
     let after = world.stub.calls();
     assert_eq!((after.create, after.read, after.update), (90, 1, 1), "agents with the same permissions are one call");
     assert!(world.stub.valid().iter().all(|key| can_write(key, "logs-new-default")));
+}
+
+#[tokio::test]
+async fn ea101_keys_are_created_with_a_user_that_agents_never_see() {
+    let world = World::new().await;
+    world.output("other", false, world.stub.output_with_user()).await;
+    let mut config = input("nginx");
+    config["inputs"][0]["use_output"] = "other".into();
+    world.policy("p", config).await;
+    let agent = world.agent("p").await;
+    let parked = world.poll(&agent, "p", 0).await;
+    world.work().await;
+    let got = woken(parked).await;
+    let key = key_of(&got, "other");
+    assert!(world.stub.authenticate(&key).is_some(), "{key}");
+    let text = got.to_string();
+    assert!(USER.iter().all(|word| !text.contains(&format!("\"{word}\""))) && !text.contains("agent_keys"), "{text}");
+}
+
+#[tokio::test]
+async fn ea101_agents_keep_their_keys_when_an_output_gets_another_host() {
+    let world = World::new().await;
+    world.policy("p", input("nginx")).await;
+    let (agent, key) = world.running("p").await;
+    world.change_output("main", json!({"hosts": [world.stub.url(), "http://127.0.0.1:1"]})).await;
+    let policy = world.delivered(&agent, "p", 1).await;
+    assert_eq!((key_of(&policy, "default"), world.stub.calls().create), (key, 1));
 }

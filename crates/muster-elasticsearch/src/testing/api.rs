@@ -3,14 +3,14 @@
 use http::request::Parts;
 use serde_json::{Map, Value, json};
 
-use super::{State, StubKey, TOKEN};
+use super::{State, StubKey};
 
 type Outcome = (u16, Value);
 
 /// Handles a request.
 pub(super) fn handle(state: &mut State, head: &Parts, body: &[u8]) -> Outcome {
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if header("authorization") != format!("Bearer {TOKEN}") {
+    if !state.credentials.iter().any(|credential| header("authorization") == credential) {
         return error(401, "security_exception", "failed to authenticate");
     }
     let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {

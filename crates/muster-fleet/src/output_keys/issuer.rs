@@ -14,7 +14,7 @@ pub struct Connection {
     /// The cluster.
     pub cluster: ClusterId,
     /// Fields of the output that concern the connection, as JSON: `hosts`, `ssl`, `proxy_url`, `proxy_headers`,
-    /// `proxy_disable`, and the credential `service_token`. Wiped on drop.
+    /// `proxy_disable`, and the credential: `service_token`, or `username` and `password`. Wiped on drop.
     pub settings: Zeroizing<String>,
 }
 

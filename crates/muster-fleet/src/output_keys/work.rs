@@ -197,7 +197,7 @@ fn pause(error: &IssueError, since: Timestamp, now: Timestamp) -> Duration {
 
 fn hint(kind: FailureKind) -> &'static str {
     match kind {
-        FailureKind::Refused => "check `service_token` of the output, and the privileges of its account",
+        FailureKind::Refused => "check the credential of the output, and the privileges of its account",
         FailureKind::Overloaded => "agents wait for their keys",
         FailureKind::Unavailable => "agents get their policies without keys until the cluster responds",
         FailureKind::Unusable => "change the settings of the output",

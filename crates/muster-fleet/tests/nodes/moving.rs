@@ -1,6 +1,7 @@
 //! Agents that move between servers, as behind a balancer that knows nothing of agents.
 
 use muster_core::action::ActionType;
+use muster_core::denial::Denial;
 use muster_core::id::AgentId;
 use muster_fleet::check_in::Delivery;
 use muster_fleet::testing::TestFleet;
@@ -76,6 +77,38 @@ async fn agent_that_was_unenrolled_by_an_ack_elsewhere_is_rejected_here() {
     let acks = json!([{"type": "ACTION_RESULT", "action_id": "leave", "agent_id": "a"}]);
     assert_eq!(b.ack(&*agent.entry(&b).await, &acks).await.expect("taken"), [200]);
     eventually("the rejection", async || a.fleet.authentication().agent("a", &agent.key).await.is_err()).await;
+}
+
+/// Fails if an ack that leaves the record as it is does not depend on it: the server that has not learned of the revocation answers
+/// 200, and the result is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn ack_for_an_action_that_a_revocation_on_another_server_ended_is_rejected() {
+    let (a, b) = Database::new().await.two_that_stand_still().await;
+    let agent = Agent::new(&a, "a").await;
+    drop(agent.poll(&b, ONLINE).await);
+    settings_for(&a, "one", &agent).await;
+    let entry = agent.entry(&b).await;
+    agent.revoke(&a).await;
+    let acks = json!([{"type": "ACTION_RESULT", "action_id": "one", "agent_id": "a"}]);
+    let refused = b.ack(&entry, &acks).await.expect_err("the agent is revoked");
+    assert_eq!(refused.denial, Some(Denial::UnknownKey));
+}
+
+/// Fails if the acks of a former enrollment are taken because the agent is active again.
+#[tokio::test(flavor = "multi_thread")]
+async fn ack_of_a_former_enrollment_is_rejected_by_a_server_that_knows_no_other() {
+    let (a, b) = Database::new().await.two_that_stand_still().await;
+    let key = a.add_key(None, |_| {}).await;
+    let body = json!({"type": "PERMANENT", "id": "fixed", "replace_token": "open"});
+    let first = a.enroll(&key, &body).await.expect("admitted");
+    let agent = Agent { id: AgentId::trusted(first.id.as_str()), key: first.key };
+    let entry = agent.entry(&b).await;
+    settings_for(&a, "one", &agent).await;
+    a.enroll(&key, &body).await.expect("it replaces itself");
+    settings_for(&a, "two", &agent).await;
+    let acks = json!([{"type": "ACTION_RESULT", "action_id": "two", "agent_id": "fixed"}]);
+    let refused = b.ack(&entry, &acks).await.expect_err("the key is revoked");
+    assert_eq!(refused.denial, Some(Denial::UnknownKey));
 }
 
 /// Fails if the documents of the enrollment, which this server still knows, are compared with the report.

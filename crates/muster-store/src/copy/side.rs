@@ -76,7 +76,7 @@ impl Source {
     }
 }
 
-/// Opens the source. Fails if there is no fleet, or if a server uses it.
+/// Opens the source, which an older version may have written, but is not updated. Fails if there is no fleet, or if a server uses it.
 pub(super) fn open_source(place: &Place) -> Result<Source, CopyError> {
     let no_fleet = || CopyError::NoFleet(place.to_string());
     if let Place::File(path) = place
@@ -84,7 +84,7 @@ pub(super) fn open_source(place: &Place) -> Result<Source, CopyError> {
     {
         return Err(no_fleet());
     }
-    let side = open(place)?;
+    let side = open_unchanged(place)?.ok_or_else(no_fleet)?;
     begin_alone(&*side)?;
     progress::refuse_incomplete(side.session())?;
     let fleet = fleet(&*side)?.ok_or_else(no_fleet)?;
@@ -118,7 +118,7 @@ pub(super) fn check_target(place: &Place, source: &Source) -> Result<(), CopyErr
     {
         return Ok(());
     }
-    let side = open(place)?;
+    let Some(side) = open_unchanged(place)? else { return Ok(()) };
     begin_alone(&*side)?;
     if progress::continued(&*side, source)?.is_none() {
         refuse_rows(&*side)?;
@@ -130,6 +130,14 @@ fn open(place: &Place) -> Result<Box<dyn Side>, OpenError> {
     match place {
         Place::File(path) => sqlite::open_side(path),
         Place::Database(address) => postgres::open_side(address),
+    }
+}
+
+/// Opens a store as it is: a copy that fails, or is only tried, must not exclude the program that wrote it.
+fn open_unchanged(place: &Place) -> Result<Option<Box<dyn Side>>, OpenError> {
+    match place {
+        Place::File(path) => sqlite::open_unchanged(path),
+        Place::Database(address) => postgres::open_unchanged(address),
     }
 }
 

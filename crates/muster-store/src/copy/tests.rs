@@ -167,6 +167,28 @@ fn a_target_that_is_not_empty_is_refused() {
     assert!(matches!(copy(&database(), &begun, &mut go_on), Err(CopyError::NoFleet(_))));
 }
 
+/// Fails when a source, or the target of a dry run, is opened like a target: the migrations are applied to it.
+#[test]
+fn a_source_and_the_target_of_a_dry_run_are_not_updated() {
+    let files = Files::new();
+    let from = files.filled("a.db");
+    let begun = "CREATE TABLE schema_migrations (number INTEGER, name TEXT, checksum TEXT, oldest INTEGER)";
+    for (name, error) in [("source.db", true), ("target.db", false)] {
+        files.sql(name, begun);
+        let place = files.place(name);
+        let refused =
+            if error { copy(&place, &files.place("b.db"), &mut go_on).err() } else { count_rows(&from, &place).err() };
+        assert_eq!(matches!(refused, Some(CopyError::NoFleet(_))), error, "{refused:?}");
+        assert_eq!(files.number(name, "SELECT count(*) FROM sqlite_schema"), 1, "{name} was changed");
+    }
+    files.sql(
+        "a.db",
+        "DELETE FROM schema_migrations WHERE number = 1; INSERT INTO schema_migrations VALUES (1000, 'next', '', 0, 1)",
+    );
+    let refused = copy(&from, &files.place("b.db"), &mut go_on).unwrap_err();
+    assert!(refused.to_string().contains("lacks migration 1 (initial) of this version"), "{refused}");
+}
+
 #[test]
 fn a_database_that_a_server_uses_is_refused_with_its_name() {
     let files = Files::new();

@@ -79,6 +79,14 @@ pub(super) fn update(
     Ok(())
 }
 
+/// Fails unless the record has this version, which it keeps until the end of the transaction.
+pub(super) fn unchanged(connection: &Connection, id: &AgentId, version: i64) -> std::result::Result<(), Failure> {
+    if any(connection, sql::HAS_VERSION, params![id.as_str(), version])? {
+        return Ok(());
+    }
+    Err(not_updated(connection, id)?.into())
+}
+
 /// Returns whether an update is a single statement, which is atomic by itself.
 pub(super) fn update_is_one_statement(before: &AgentRecord, after: &AgentRecord) -> bool {
     before.tags == after.tags
@@ -239,8 +247,10 @@ pub(super) fn delete(
     Ok(())
 }
 
-/// Sets later check-in times.
+/// Sets later check-in times, in the order of ids, in which all nodes lock rows of several agents.
 pub(super) fn seen(connection: &Connection, seen: &[(AgentId, Timestamp)]) -> Result<()> {
+    let mut seen: Vec<&(AgentId, Timestamp)> = seen.iter().collect();
+    seen.sort_by(|one, other| one.0.as_str().cmp(other.0.as_str()));
     for (id, at) in seen {
         run(connection, sql::SEEN, params![at.as_micros(), id.as_str()])?;
     }

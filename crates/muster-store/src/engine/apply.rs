@@ -5,7 +5,7 @@ use super::session::Connection;
 use super::error::Failure;
 use super::recent::Batch;
 use super::transaction::Pending;
-use super::{actions, agents, enrollment_keys, files, log, nodes, output_keys, policies, rollouts, settings};
+use super::{actions, agents, enrollment_keys, files, nodes, output_keys, policies, rollouts, settings};
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
     SecretWrite, SettingWrite, Write,
@@ -18,8 +18,6 @@ pub(crate) struct Done {
     pub(crate) committed: Committed,
     /// Number of deleted rows, for jobs that delete.
     pub(crate) removed: u64,
-    /// Newest row of the change log, if the job wrote one.
-    pub(crate) newest_change: Option<i64>,
     /// Token of a lease, for a job that takes one.
     pub(crate) token: Option<FencingToken>,
 }
@@ -43,6 +41,10 @@ pub(crate) fn is_one_statement(writes: &[Write]) -> bool {
             | Write::File(FileWrite::PutChunk { .. })
             | Write::Setting(SettingWrite::Put { .. }),
         ] => true,
+        // Its record was compared in the same list, so it exists.
+        [Write::Agent(AgentWrite::Unchanged { id, .. }), Write::Agent(AgentWrite::Documents { id: of, .. })] => {
+            id == of
+        }
         // Its record was updated in the same list, so it exists.
         [Write::Agent(AgentWrite::Update { before, after }), Write::Agent(AgentWrite::Documents { id, .. })] => {
             *id == after.id && agents::update_is_one_statement(before, after)
@@ -72,7 +74,7 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Node(write) => nodes::write(c, write)?,
         Write::Fenced(token) => nodes::fence(c, token)?,
         Write::Audit(event) => pending.chain.append(c, event)?,
-        Write::Changed(change) => done.newest_change = Some(log::append_change(c, change)?),
+        Write::Changed(change) => pending.changes.push(change.clone()),
     }
     Ok(())
 }
@@ -82,6 +84,7 @@ fn agent(c: &Connection, recent: &mut Batch<'_>, write: &AgentWrite) -> Result<(
         AgentWrite::Insert { record, documents } => agents::insert(c, record, documents),
         AgentWrite::PutHost(host) => agents::put_host(c, host),
         AgentWrite::Update { before, after } => agents::update(c, before, after),
+        AgentWrite::Unchanged { id, version } => agents::unchanged(c, id, *version),
         AgentWrite::Documents { id, documents } => agents::put_documents(c, recent, id, documents),
         AgentWrite::Delete { id, now } => agents::delete(c, recent, id, *now),
         AgentWrite::EndActions { id, now } => Ok(actions::end_open(c, id, *now)?),

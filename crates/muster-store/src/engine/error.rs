@@ -116,6 +116,18 @@ pub enum OpenError {
         /// Greatest migration that this program knows.
         known: i64,
     },
+    /// The store was written by an older version of this program, and is not changed by what was to be done with it.
+    #[error(
+        "{place} lacks migration {number} ({name}) of this version; start the server of this version on it and stop it, which updates it"
+    )]
+    Older {
+        /// Where it is.
+        place: String,
+        /// The first migration that it lacks.
+        number: i64,
+        /// Its name.
+        name: &'static str,
+    },
     /// Running nodes could not use the store after a migration of this program.
     #[error(
         "migration {number} would exclude servers that are using the database: {nodes}; upgrade or stop them first"
@@ -208,6 +220,7 @@ impl OpenError {
             Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
             Self::NotOurs { .. }
             | Self::Newer { .. }
+            | Self::Older { .. }
             | Self::Foreign { .. }
             | Self::OlderNodes { .. }
             | Self::InUse { .. }

@@ -55,6 +55,14 @@ pub(crate) fn missing<'k>(applied: &[Applied], known: &'k [Migration]) -> Result
     Ok(known.iter().filter(is_missing).collect())
 }
 
+/// Fails if a store lacks a migration, or has one that this program does not accept.
+pub(crate) fn require_all(applied: &[Applied], known: &[Migration], place: &str) -> Result<(), OpenError> {
+    match missing(applied, known)?.first() {
+        Some(first) => Err(OpenError::Older { place: place.to_owned(), number: first.number, name: first.name }),
+        None => Ok(()),
+    }
+}
+
 /// Fails if a migration of the store is unknown, unless it is newer and admits this program.
 fn check(found: &Applied, known: &[Migration]) -> Result<(), OpenError> {
     let Some(migration) = known.iter().find(|known| known.number == found.number) else {

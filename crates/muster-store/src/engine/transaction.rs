@@ -7,9 +7,11 @@ use super::apply::{self, Done};
 use super::audit::Chain;
 use super::damage::Damage;
 use super::error::{Cause, EngineError, Failure};
+use super::log;
 use super::recent::{Batch, Recent};
 use super::session::{Connection, Uncommitted};
-use crate::port::{StoreError, Write};
+use crate::port::{ActionWrite, AgentWrite, StoreError, Write};
+use muster_core::change::Change;
 use muster_core::error_chain::chain;
 
 /// A job's own code. It runs inside a savepoint.
@@ -23,6 +25,54 @@ pub(crate) enum Work {
     Task(Task),
     /// Seals the other nodes' chains of the audit log.
     Seal,
+}
+
+/// Place of a job in a transaction of several: first those that change agents only, by agent, then those that lock rows for many
+/// agents, like an enrollment key. If the nodes took these locks in different orders, their transactions would wait for each other.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place<'w> {
+    /// Changes rows of this agent, at least.
+    Agent(&'w str),
+    /// Locks something else.
+    Other,
+}
+
+impl Work {
+    pub(crate) fn place(&self) -> Place<'_> {
+        let Self::Writes(writes) = self else { return Place::Other };
+        let mut place = Place::Other;
+        for write in writes {
+            match write {
+                Write::Agent(write) => match agent_of(write) {
+                    Some(agent) if place == Place::Other => place = Place::Agent(agent),
+                    Some(_) => {}
+                    None => return Place::Other,
+                },
+                Write::Action(ActionWrite::Result { .. } | ActionWrite::EndTarget { .. })
+                | Write::Fenced(_)
+                | Write::Changed(_)
+                | Write::Audit(_) => {}
+                _ => return Place::Other,
+            }
+        }
+        place
+    }
+}
+
+/// Returns the first agent whose rows a write changes; `None` if it locks other rows too.
+fn agent_of(write: &AgentWrite) -> Option<&str> {
+    match write {
+        AgentWrite::Update { before, .. } => Some(before.id.as_str()),
+        AgentWrite::Unchanged { id, .. }
+        | AgentWrite::Documents { id, .. }
+        | AgentWrite::EndActions { id, .. }
+        | AgentWrite::BeginLife { id, .. } => Some(id.as_str()),
+        AgentWrite::Seen { seen } => seen.first().map(|(id, _)| id.as_str()),
+        AgentWrite::Insert { .. }
+        | AgentWrite::PutHost(_)
+        | AgentWrite::Delete { .. }
+        | AgentWrite::CredentialsUsed { .. } => None,
+    }
 }
 
 /// Reason why a transaction failed. Nothing was applied, unless its error says that this is unknown.
@@ -63,6 +113,9 @@ pub(crate) fn attempt<'w>(
 pub(crate) struct Pending<'t> {
     pub(crate) recent: Batch<'t>,
     pub(crate) chain: &'t mut Chain,
+    /// Written last: their numbers come from a row that stays locked until the commit, and a transaction that waits for a row of
+    /// another node's transaction must not hold a lock that this one waits for.
+    pub(crate) changes: Vec<Change>,
 }
 
 fn run<'w>(
@@ -78,11 +131,10 @@ fn run<'w>(
     };
     connection.begin().map_err(|error| Broken::Whole(not_applied(error)))?;
     let mut outcome = Outcome::default();
-    let mut pending = Pending { recent: recent.batch(), chain };
+    let mut pending = Pending { recent: recent.batch(), chain, changes: Vec::new() };
     for (index, work) in jobs.enumerate() {
         match isolated(connection, &mut pending, work) {
             Ok(done) => {
-                outcome.newest_change = outcome.newest_change.max(done.newest_change);
                 outcome.answers.push(Ok(done));
             }
             Err(Failure::Refused(precondition)) => outcome.answers.push(Err(StoreError::Conflict(precondition))),
@@ -99,11 +151,19 @@ fn run<'w>(
             }
         }
     }
-    let pages = pending.recent.into_pages();
-    recent.write(connection, &pages).map_err(|error| {
+    let broken = |error: EngineError| {
         give_up(connection);
-        Broken::Whole(not_applied(error))
-    })?;
+        if connection.may_retry(&error) {
+            Broken::ForNow(not_applied(error))
+        } else {
+            Broken::Whole(not_applied(error))
+        }
+    };
+    let pages = pending.recent.into_pages();
+    recent.write(connection, &pages).map_err(broken)?;
+    for change in &pending.changes {
+        outcome.newest_change = Some(log::append_change(connection, change).map_err(broken)?);
+    }
     commit(connection)?;
     // Only after the commit: readers would otherwise see components that are not on disk.
     recent.written(pages);
@@ -127,7 +187,7 @@ fn give_up(connection: &Connection) {
 /// Runs a job in isolation: if its precondition fails, exactly this job is rolled back, and a panic does not leave this
 /// function.
 fn isolated(connection: &Connection, pending: &mut Pending<'_>, work: &Work) -> Result<Done, Failure> {
-    let mark = (pending.recent.mark(), pending.chain.mark());
+    let mark = (pending.recent.mark(), pending.chain.mark(), pending.changes.len());
     let guarded = AssertUnwindSafe(|| match work {
         Work::Writes(writes) if connection.is_statement_atomic() && apply::is_one_statement(writes) => {
             apply::writes(connection, pending, writes)
@@ -144,6 +204,7 @@ fn isolated(connection: &Connection, pending: &mut Pending<'_>, work: &Work) -> 
     if result.is_err() {
         pending.recent.back_to(mark.0);
         pending.chain.back_to(mark.1);
+        pending.changes.truncate(mark.2);
     }
     result
 }

@@ -239,6 +239,8 @@ impl Thread {
 
     /// Commits jobs together. If one breaks the transaction, it gets an error, and the others are retried without it.
     fn commit(&mut self, mut jobs: Vec<Job>) {
+        // Stable, so that the commits of one agent stay in the order in which they came.
+        jobs.sort_by(|one, other| one.work.place().cmp(&other.work.place()));
         let (mut breakers, mut pauses) = (0, PAUSES.iter());
         // Limited, since each attempt runs all jobs again while other callers wait.
         while breakers < BREAKERS {

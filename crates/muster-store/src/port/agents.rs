@@ -35,6 +35,14 @@ pub enum AgentWrite {
         /// Record to store.
         after: Arc<AgentRecord>,
     },
+    /// A precondition only: the record still has this version, and keeps it until the end of the commit. For changes of
+    /// an agent's other rows that were decided on its record. Fails with `Changed` or `Missing`.
+    Unchanged {
+        /// The agent.
+        id: AgentId,
+        /// Version of the record that the change is based on.
+        version: i64,
+    },
     /// Updates documents of an agent. `None` fields are kept.
     Documents {
         /// The agent.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::address::Address;
-use super::migrate::{LOCK, migrate};
+use super::migrate::{LOCK, has_schema, migrate};
 use super::session::PostgresSession;
 use crate::copy::{Number, Place, Side};
 use crate::engine::error::{EngineError, OpenError};
@@ -24,7 +24,7 @@ const CONTINUE_EVENTS: &str = "SELECT setval('audit_order', $1)";
 struct Database {
     place: Place,
     session: PostgresSession,
-    /// Whether the transaction that updated the schema, and took its lock, is still open.
+    /// Whether the transaction that read or updated the schema, and took its lock, is still open.
     is_migrating: Cell<bool>,
 }
 
@@ -52,6 +52,15 @@ pub(crate) fn bytes(address: &Address) -> std::result::Result<u64, OpenError> {
     });
     read.map_err(OpenError::engine::<EngineError>("read the size of the database"))?;
     Ok(bytes)
+}
+
+/// Connects to a database whose schema must not change; `None` if it has none.
+pub(crate) fn open_unchanged(address: &Address) -> std::result::Result<Option<Box<dyn Side>>, OpenError> {
+    let session = PostgresSession::open(Arc::new(address.clone()))?;
+    if !has_schema(&session, &format!("the database {address}"), MIGRATIONS)? {
+        return Ok(None);
+    }
+    Ok(Some(Box::new(Database { place: address.clone().into(), session, is_migrating: Cell::new(true) })))
 }
 
 impl Database {

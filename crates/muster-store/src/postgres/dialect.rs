@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::sql::now;
+use crate::sql::{locked, now};
 
 /// Tables that only this engine has, created before the first migration: counters whose numbers ascend in the order of
 /// commits, rows that writers lock, and ids of committed transactions, which show the outcome of a commit whose reply
@@ -73,6 +73,7 @@ const FRAGMENTS: &[(&str, &str)] = &[
     ("SELECT value FROM json_each(", "SELECT jsonb_array_elements_text(CAST(CAST("),
     // A literal has the database's own collation, which can't be compared with that of a column.
     ("'' AS policy_id", "'' COLLATE \"C\" AS policy_id"),
+    (locked!(), "FOR UPDATE"),
     (now!(), "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"),
 ];
 

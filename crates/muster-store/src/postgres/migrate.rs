@@ -8,7 +8,7 @@ use super::address::Address;
 use super::dialect;
 use super::session::PostgresSession;
 use crate::engine::error::{EngineError, OpenError};
-use crate::engine::migration::{Applied, MIGRATIONS, Migration, missing};
+use crate::engine::migration::{Applied, MIGRATIONS, Migration, missing, require_all};
 use crate::engine::session::{Connection, Next, Result, Session};
 use crate::examine::Examined;
 use crate::sql::now;
@@ -34,18 +34,9 @@ pub(super) fn migrate(
     place: &str,
     known: &[Migration],
 ) -> std::result::Result<(), OpenError> {
-    let engine = || OpenError::engine::<EngineError>("read which migrations the database has");
-    session.begin().map_err(engine())?;
-    session.query(LOCK, &[], &mut |_| Ok(Next::Enough)).map_err(engine())?;
-    let tables = names(session, TABLES).map_err(engine())?;
-    let is_ours = tables.first().is_some_and(|first| first == "schema_migrations");
-    if !tables.is_empty() && !is_ours {
-        let found = format!("is another program's database (tables: {})", tables.join(", "));
-        return Err(OpenError::NotOurs { place: place.to_owned(), found, instead: "database" });
-    }
-    let applied = if is_ours { applied(session).map_err(engine())? } else { Vec::new() };
+    let applied = begin(session, place)?;
     for migration in missing(&applied, known)? {
-        refuse_to_exclude(session, migration, is_ours)?;
+        refuse_to_exclude(session, migration, !applied.is_empty())?;
         let apply = || -> Result<()> {
             if migration.number == 1 {
                 session.batch(CREATE)?;
@@ -86,6 +77,33 @@ pub(crate) fn examine(address: &Address) -> std::result::Result<Examined, OpenEr
         migration: applied.iter().map(|applied| applied.number).max().unwrap_or(0),
         now: Some(Timestamp::from_micros(now)),
     })
+}
+
+/// Begins a transaction, and returns whether the database has a schema. Fails if it is not the current one. Changes nothing.
+pub(super) fn has_schema(
+    session: &PostgresSession,
+    place: &str,
+    known: &[Migration],
+) -> std::result::Result<bool, OpenError> {
+    let applied = begin(session, place)?;
+    if applied.is_empty() {
+        return Ok(false);
+    }
+    require_all(&applied, known, place).map(|()| true)
+}
+
+/// Begins a transaction with the lock of the schema, and returns the migrations. Fails for another program's database.
+fn begin(session: &PostgresSession, place: &str) -> std::result::Result<Vec<Applied>, OpenError> {
+    let engine = || OpenError::engine::<EngineError>("read which migrations the database has");
+    session.begin().map_err(engine())?;
+    session.query(LOCK, &[], &mut |_| Ok(Next::Enough)).map_err(engine())?;
+    let tables = names(session, TABLES).map_err(engine())?;
+    let is_ours = tables.first().is_some_and(|first| first == "schema_migrations");
+    if !tables.is_empty() && !is_ours {
+        let found = format!("is another program's database (tables: {})", tables.join(", "));
+        return Err(OpenError::NotOurs { place: place.to_owned(), found, instead: "database" });
+    }
+    if is_ours { applied(session).map_err(engine()) } else { Ok(Vec::new()) }
 }
 
 /// Fails if a running node could not continue after a migration.

@@ -25,6 +25,6 @@ mod registration;
 mod session;
 
 pub use address::Address;
-pub(crate) use copied::{bytes, open_side, open_snapshot};
+pub(crate) use copied::{bytes, open_side, open_snapshot, open_unchanged};
 pub(crate) use migrate::examine;
 pub use registration::Node;

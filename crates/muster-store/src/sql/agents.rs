@@ -3,7 +3,7 @@
 //! Columns form three groups, so that an update touches only the indexes concerned: those in no index
 //! (`plain`), the status and its deadline (`status`), and the rest that is indexed (`keys`).
 
-use super::statements;
+use super::{locked, statements};
 
 macro_rules! plain {
     () => {
@@ -91,6 +91,8 @@ statements! {
     SEEN = "UPDATE agents SET last_checkin = $1 WHERE id = $2 AND (last_checkin IS NULL OR last_checkin < $1)";
     /// Deletes an agent with its documents and tags.
     DELETE = "DELETE FROM agents WHERE id = $1";
+    /// Selects whether it has a version.
+    HAS_VERSION = concat!("SELECT 1 FROM agents WHERE id = $1 AND version = $2 ", locked!());
     /// Selects whether it exists.
     EXISTS = "SELECT 1 FROM agents WHERE id = $1";
 

@@ -27,6 +27,15 @@ macro_rules! now {
 }
 pub(crate) use now;
 
+/// Ends a query whose rows stay locked until the end of the transaction. PostgreSQL: `FOR UPDATE`. A transaction of SQLite that writes
+/// is alone.
+macro_rules! locked {
+    () => {
+        "/* locked */"
+    };
+}
+pub(crate) use locked;
+
 /// Declares statements as constants, and lists them for tests.
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $text:expr;)+) => {

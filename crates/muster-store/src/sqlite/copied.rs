@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::connection::{enforce_references, writer};
-use super::migrate::migrate;
+use super::migrate::{has_schema, migrate};
 use crate::copy::{Number, Place, Side};
 use crate::engine::error::{Cause, EngineError, OpenError};
 use crate::engine::migration::MIGRATIONS;
@@ -29,6 +29,16 @@ pub(crate) fn open_side(path: &Path) -> std::result::Result<Box<dyn Side>, OpenE
     migrate(&mut connection, MIGRATIONS)?;
     enforce_references(&connection)?;
     Ok(Box::new(File { place: Place::File(path.to_owned()), connection }))
+}
+
+/// Opens a file whose schema must not change; `None` if it has none.
+pub(crate) fn open_unchanged(path: &Path) -> std::result::Result<Option<Box<dyn Side>>, OpenError> {
+    let connection = writer(path, Durability::PowerFailure)?;
+    if !has_schema(&connection, MIGRATIONS, &path.display().to_string())? {
+        return Ok(None);
+    }
+    enforce_references(&connection)?;
+    Ok(Some(Box::new(File { place: Place::File(path.to_owned()), connection })))
 }
 
 impl Side for File {

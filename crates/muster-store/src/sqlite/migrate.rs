@@ -9,21 +9,33 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::identity::{APPLICATION_ID, refuse_foreign};
 use crate::engine::error::OpenError;
-use crate::engine::migration::{Applied, MIGRATIONS, Migration, missing};
+use crate::engine::migration::{Applied, MIGRATIONS, Migration, missing, require_all};
 use crate::examine::Examined;
 use crate::sql::dialect;
+
+/// Operation in errors.
+const READ: &str = "read which migrations the store has";
 
 /// Applies the missing migrations in one transaction.
 pub(super) fn migrate(connection: &mut Connection, known: &[Migration]) -> Result<(), OpenError> {
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(OpenError::engine("begin to migrate the store"))?;
-    let applied = applied(&transaction).map_err(OpenError::engine("read which migrations the store has"))?;
+    let applied = applied(&transaction).map_err(OpenError::engine(READ))?;
     for migration in missing(&applied, known)? {
         apply(&transaction, migration).map_err(OpenError::engine(migration.doing()))?;
     }
     mark(&transaction).map_err(OpenError::engine("mark the file as a store"))?;
     transaction.commit().map_err(OpenError::engine("commit the migrations of the store"))
+}
+
+/// Returns whether the file has a schema, and fails if it is not the current one. Changes nothing.
+pub(super) fn has_schema(connection: &Connection, known: &[Migration], place: &str) -> Result<bool, OpenError> {
+    let applied = applied(connection).map_err(OpenError::engine(READ))?;
+    if applied.is_empty() {
+        return Ok(false);
+    }
+    require_all(&applied, known, place).map(|()| true)
 }
 
 /// Sets the application id, which stores of the first development versions do not have.
@@ -32,11 +44,11 @@ fn mark(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     if id == APPLICATION_ID { Ok(()) } else { transaction.pragma_update(None, "application_id", APPLICATION_ID) }
 }
 
-fn applied(transaction: &Connection) -> rusqlite::Result<Vec<Applied>> {
-    if !transaction.prepare(dialect::TABLE_EXISTS)?.exists(["schema_migrations"])? {
+fn applied(connection: &Connection) -> rusqlite::Result<Vec<Applied>> {
+    if !connection.prepare(dialect::TABLE_EXISTS)?.exists(["schema_migrations"])? {
         return Ok(Vec::new());
     }
-    let mut statement = transaction.prepare(dialect::APPLIED)?;
+    let mut statement = connection.prepare(dialect::APPLIED)?;
     let rows = statement.query_map([], |row| {
         Ok(Applied { number: row.get(0)?, name: row.get(1)?, checksum: row.get(2)?, oldest: row.get(3)? })
     })?;
@@ -202,6 +214,18 @@ mod tests {
             let steps = plan(text);
             assert!(steps.iter().any(|step| step.contains(index)), "{index}: {steps:?}");
         }
+    }
+
+    #[test]
+    fn an_older_schema_is_refused_untouched_where_it_must_not_be_updated() {
+        let mut connection = memory();
+        assert!(!has_schema(&connection, &with_next(), "the store").unwrap());
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        let before = schema(&connection);
+        let error = has_schema(&connection, &with_next(), "the store").unwrap_err();
+        assert!(matches!(error, OpenError::Older { number: 1000, .. }), "{error}");
+        assert_eq!(schema(&connection), before);
+        assert!(has_schema(&connection, MIGRATIONS, "the store").unwrap());
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) mod temporary;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use copied::open_side;
+pub(crate) use copied::{open_side, open_unchanged};
 pub use identity::refuse_foreign;
 pub(crate) use migrate::examine;
 pub(crate) use snapshot::{bytes, vacuum_into};

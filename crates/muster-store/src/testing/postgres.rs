@@ -15,8 +15,8 @@ use crate::postgres::{Address, Node};
 
 /// Where Debian's packages put the programs, one directory for each version.
 const PACKAGES: &str = "/usr/lib/postgresql";
-/// Names another directory with the programs `initdb` and `postgres`, for tests with another version.
-const PROGRAMS: &str = "MUSTER_TEST_POSTGRES";
+/// Names another directory with the programs `initdb`, `pg_ctl` and `postgres`, for tests with another version.
+const PROGRAMS: &str = "MUSTER_TEST_POSTGRES_BIN";
 /// Beginning of the names of the directories of servers, before the id of their process.
 const PREFIX: &str = "muster-cluster-";
 /// How long the server may take to start.
@@ -131,7 +131,7 @@ impl Cluster {
     /// # Errors
     /// What the client says.
     pub fn psql(&self, sql: &str) -> Result<String, String> {
-        let output = Command::new(programs().join("psql"))
+        let output = Command::new(client())
             .args([
                 "-X",
                 "-q",
@@ -165,10 +165,10 @@ impl Cluster {
         if let Some((user, group)) = unprivileged() {
             chown(&directory, Some(user), Some(group)).unwrap_or_else(|error| panic!("give it away: {error}"));
         }
-        // A collation that is not ours by bytes shows where the schema forgot to say how texts are compared.
         let made = program("initdb")
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync", "--locale=C.UTF-8"])
-            .args(["--locale-provider=icu", "--icu-locale=en-US", "-D"])
+            .args(collation())
+            .arg("-D")
             .arg(directory.join("data"))
             .output()
             .unwrap_or_else(|error| panic!("run initdb of {}: {error}", programs().display()));
@@ -237,6 +237,31 @@ fn programs() -> PathBuf {
     let versions = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let newest = versions.max().unwrap_or_else(|| panic!("no version of PostgreSQL under {PACKAGES}"));
     Path::new(PACKAGES).join(newest.to_string()).join("bin")
+}
+
+/// Arguments of `initdb` for a collation that does not compare by bytes: it shows where the schema forgot to say how strings are
+/// compared. PostgreSQL 14 has no such collation that is on every system.
+fn collation() -> &'static [&'static str] {
+    if version() < 15 { &[] } else { &["--locale-provider=icu", "--icu-locale=en-US"] }
+}
+
+/// The major version of the server.
+fn version() -> u32 {
+    static VERSION: OnceLock<u32> = OnceLock::new();
+    *VERSION.get_or_init(|| {
+        let output = Command::new(programs().join("postgres")).arg("--version").output();
+        let output = output.unwrap_or_else(|error| panic!("run postgres of {}: {error}", programs().display()));
+        // `postgres (PostgreSQL) 15.14 (Debian …)`
+        let text = String::from_utf8_lossy(&output.stdout);
+        let major = text.split(' ').nth(2).and_then(|version| version.split('.').next()?.trim().parse().ok());
+        major.unwrap_or_else(|| panic!("{text:?} names no version"))
+    })
+}
+
+/// The client, which server packages without one take from the system.
+fn client() -> PathBuf {
+    let own = programs().join("psql");
+    if own.is_file() { own } else { "psql".into() }
 }
 
 /// A program of the server, as a user that it accepts, which ends with the thread that starts it.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use muster_core::change::Change;
 use muster_store::testing::{Cluster, Proxy, Traffic};
 use muster_store::{
-    ActionStore as _, ChangeStore as _, Options, SettingStore as _, SettingWrite, SqlStore, Store as _, StoreError,
-    Write,
+    ActionStore as _, AgentWrite, ChangeStore as _, Options, SettingStore as _, SettingWrite, SqlStore, Store as _,
+    StoreError, Write,
 };
 
 use super::several_nodes::{eventually, open, schema, sql};
-use super::suite::sample::{action, action_id, create};
+use super::suite::sample::{action, action_id, at, bare_agent, create, insert, next, update};
 use super::{blocking, put};
 
 fn setting(name: &str) -> Write {
@@ -91,6 +91,98 @@ async fn a_commit_whose_answer_is_lost_is_applied_once_and_acknowledged() {
         assert_eq!(store.changes_since(0, 10).await.unwrap().len(), n, "{lost:?}");
         assert!(store.setting(&n.to_string()).await.unwrap().is_some());
     }
+}
+
+/// Fails when the row of the agent is not locked: it then changes between the check and the commit. (Tried without `FOR UPDATE`.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_does_not_change_under_a_commit_that_needs_its_version() {
+    let schema = schema().await;
+    let (slow, fast) = (Arc::new(open(&schema).await), open(&schema).await);
+    let first = bare_agent("a");
+    slow.commit(vec![insert(&first)]).await.unwrap();
+    // Each answer's commit waits for this row, after the check.
+    let held = tokio::spawn(sql(format!(
+        "BEGIN; INSERT INTO {schema}.settings (name, value) VALUES ('slow', ''); SELECT pg_sleep(3); ROLLBACK"
+    )));
+    let active = |what: String| format!("SELECT count(*) FROM pg_stat_activity WHERE {what}");
+    let asleep = active(format!("wait_event = 'PgSleep' AND query LIKE '%{schema}.settings%'"));
+    eventually("the row that the slow one waits for", async || sql(asleep.clone()).await == "1").await;
+    let waiting = tokio::spawn({
+        let writes = vec![AgentWrite::Unchanged { id: first.id.clone(), version: 1 }.into(), setting("slow")];
+        let slow = Arc::clone(&slow);
+        async move { slow.commit(writes).await }
+    });
+    let waits = active(format!("wait_event_type = 'Lock' AND application_name = '{schema}'"));
+    eventually("the slow one waits", async || sql(waits.clone()).await == "1").await;
+    fast.commit(vec![update(&first, &next(&first, |agent| agent.hostname = "b".into()))]).await.unwrap();
+    assert!(fast.setting("slow").await.unwrap().is_some(), "the record changed before the commit that needs it");
+    waiting.await.unwrap().unwrap();
+    held.await.unwrap();
+}
+
+/// Agents whose rows two nodes change at the same time, in opposite orders.
+const CROSSING: usize = 200;
+
+/// Fails when the jobs of a transaction are not sorted. (Tried without `sort_by` in `commit`.)
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_of_several_nodes_do_not_wait_for_each_other() {
+    // One of its own, because deadlocks are counted for the whole server.
+    let cluster = Arc::new(blocking(Cluster::own).await);
+    let (schema, stores) = blocking({
+        let cluster = Arc::clone(&cluster);
+        move || {
+            let schema = cluster.schema();
+            let stores = [cluster.open(&schema), cluster.open(&schema)].map(Arc::new);
+            (schema, stores)
+        }
+    })
+    .await;
+    let agents: Vec<_> = (0..CROSSING).map(|n| bare_agent(&format!("a{n:03}"))).collect();
+    stores[0].commit(agents.iter().map(insert).collect()).await.unwrap();
+    for round in 1..=3_i64 {
+        // Both writers wait for this row, and find all the other jobs when they go on.
+        let held = tokio::spawn(blocking({
+            let (cluster, text) = (
+                Arc::clone(&cluster),
+                format!(
+                    "BEGIN; SELECT 1 FROM {schema}.agents WHERE id = 'a000' FOR UPDATE; SELECT pg_sleep(1); COMMIT"
+                ),
+            );
+            move || cluster.psql(&text).unwrap()
+        }));
+        let sql = async |text: &str| {
+            let (cluster, text) = (Arc::clone(&cluster), text.to_owned());
+            blocking(move || cluster.psql(&text).unwrap()).await
+        };
+        eventually("the lock", async || {
+            sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").await == "1"
+        })
+        .await;
+        let mut commits = Vec::new();
+        for (node, store) in stores.iter().enumerate() {
+            for n in 0..CROSSING {
+                let agent = &agents[if node == 0 { n } else { (CROSSING - n) % CROSSING }];
+                let mut writes = Vec::new();
+                if n % 2 == node {
+                    writes.push(Write::Changed(Change::Agent(agent.id.clone())));
+                }
+                writes.push(AgentWrite::Seen { seen: vec![(agent.id.clone(), at(round * 2 + node as i64))] }.into());
+                let store = Arc::clone(store);
+                commits.push(tokio::spawn(async move { store.commit(writes).await }));
+            }
+        }
+        for commit in commits {
+            commit.await.unwrap().unwrap();
+        }
+        held.await.unwrap();
+    }
+    drop(stores);
+    let cluster = Arc::into_inner(cluster).expect("nobody else has it");
+    let deadlocks = blocking(move || {
+        // Sessions report when they end.
+        cluster.psql("SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'").unwrap()
+    });
+    assert_eq!(deadlocks.await, "0");
 }
 
 /// Makes inserts of settings fail with a conflict so many times, at once or only at the commit.

@@ -113,6 +113,22 @@ pub async fn an_update_counts_its_version_up_by_one(store: &impl Store) {
     }
 }
 
+pub async fn a_commit_that_needs_a_version_is_refused_after_a_change(store: &impl Store) {
+    let first = bare_agent("a");
+    let unchanged = |version| AgentWrite::Unchanged { id: first.id.clone(), version }.into();
+    let with = |version, name: &str| vec![unchanged(version), setting(name, "1")];
+    let nobody = refused(store, with(first.version, "early")).await;
+    assert!(matches!(nobody, Precondition::Missing(_)), "{nobody:?}");
+    commit(store, vec![insert(&first)]).await;
+    commit(store, with(first.version, "now")).await;
+    commit(store, vec![update(&first, &next(&first, |a| a.hostname = "second".into()))]).await;
+    let changed = refused(store, with(first.version, "late")).await;
+    assert!(matches!(changed, Precondition::Changed(_)), "{changed:?}");
+    let alone = refused(store, vec![unchanged(first.version)]).await;
+    assert!(matches!(alone, Precondition::Changed(_)), "{alone:?}");
+    assert!(store.setting("now").await.unwrap().is_some() && store.setting("late").await.unwrap().is_none());
+}
+
 pub async fn an_update_of_nobody_is_refused(store: &impl Store) {
     let first = bare_agent("a");
     let missing = refused(store, vec![update(&first, &next(&first, |_| ()))]).await;

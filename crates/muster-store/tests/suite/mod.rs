@@ -55,6 +55,7 @@ macro_rules! run_for {
             an_update_from_an_older_version_is_refused,
             an_update_counts_its_version_up_by_one,
             an_update_of_nobody_is_refused,
+            a_commit_that_needs_a_version_is_refused_after_a_change,
             one_of_two_concurrent_updates_wins,
             ea41_a_replaced_access_key_finds_nobody,
             several_credentials_live_at_once_and_stay_as_rows_after_their_end,

@@ -3,13 +3,14 @@
 use clap::{Args, Subcommand};
 use muster_client::Client;
 use muster_core::shell;
+use muster_protocol::management::agent::{Agent, ListAgents};
 use muster_protocol::management::agent_policy::AgentPolicy;
 use muster_protocol::management::enrollment_key::{CreateEnrollmentKey, EnrollmentKey};
 
 use super::confirm::Care;
 use super::failure::Failed;
-use super::find::{all_keys, find_key, find_policy};
-use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::find::{all_keys, find_key, find_policy, hostname};
+use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, print_table, wide};
 use super::policy_names::{Named, with_policy_name, with_policy_names};
 use super::text::{print_line, tag};
 
@@ -166,6 +167,16 @@ fn id(key: &Named<EnrollmentKey>) -> String {
 }
 
 /// Formats the number of agents that enrolled with a key.
+const ENROLLED: &[Column<Agent>] = &[
+    column("AGENT", |agent| agent.id.clone()),
+    column("HOST", |agent| or_dash(Some(&hostname(agent)))),
+    column("ENROLLED", |agent| agent.enrolled_at.clone()),
+    column("FROM", |agent| or_dash(Some(&agent.first_address))),
+];
+
+/// Agents of a replaced key that are printed.
+const SHOWN: u32 = 100;
+
 fn enrolled(uses: i64) -> String {
     if uses == 1 { "1 agent has".to_owned() } else { format!("{uses} agents have") }
 }
@@ -261,8 +272,32 @@ impl ReplaceArgs {
         }
         // Asks even though a new key is created, because the old token stops working.
         self.care.confirm(&format!("Revoke the key {:?} and create a new one?", key.name))?;
-        print_created(client, client.replace_enrollment_key(&key.id).await?, self.output.output).await
+        let format = self.output.output;
+        print_created(client, client.replace_enrollment_key(&key.id).await?, format).await?;
+        if matches!(format, Format::Table | Format::Wide) { print_enrolled(client, &key).await } else { Ok(()) }
     }
+}
+
+/// Prints the agents that enrolled with a key: after a compromise, each of them may be the attacker's.
+async fn print_enrolled(client: &Client, key: &EnrollmentKey) -> Result<(), Failed> {
+    let filter = format!("enrollment_key_id:\"{}\"", key.id);
+    let query = ListAgents {
+        kuery: Some(filter.clone()),
+        show_inactive: Some(true),
+        per_page: Some(SHOWN),
+        ..ListAgents::default()
+    };
+    let found = client.agents(&query).await?;
+    if found.total == 0 {
+        return print_line("no agent enrolled with the replaced key");
+    }
+    let count = i64::try_from(found.total).unwrap_or(i64::MAX);
+    print_line(format!("{} enrolled with the replaced key and will not be affected:", enrolled(count)))?;
+    print_table(&found.items, false, ENROLLED)?;
+    if found.total > u64::from(SHOWN) {
+        print_line(format!("all of them: muster agent list {}", shell::option("--filter", &filter)))?;
+    }
+    Ok(())
 }
 
 async fn print_created(client: &Client, key: EnrollmentKey, format: Format) -> Result<(), Failed> {

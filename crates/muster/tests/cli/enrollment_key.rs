@@ -58,6 +58,20 @@ fn a_revoked_key_enrolls_no_agents_and_enrolled_agents_stay() {
 }
 
 #[test]
+fn m7_the_agents_of_a_replaced_key_are_listed_with_their_first_addresses() {
+    let key = json(&["enrollment-key", "create", "--name", "leaked"]);
+    assert!(
+        ok(&["enrollment-key", "replace", "leaked", "--yes"]).ends_with("no agent enrolled with the replaced key\n")
+    );
+    let key = json(&["enrollment-key", "create", "--name", &format!("leaked by {}", key["id"].as_str().unwrap())]);
+    let agent = Agent::enroll(key["api_key"].as_str().unwrap(), "came-in-1", &[]);
+    let told = ok(&["enrollment-key", "replace", key["id"].as_str().unwrap(), "--yes"]);
+    assert!(told.contains("1 agent has enrolled with the replaced key and will not be affected:"), "{told}");
+    let row = told.lines().find(|row| row.starts_with(&agent.id)).expect("it is listed");
+    assert!(row.contains("came-in-1") && row.ends_with("127.0.1.1"), "{row}");
+}
+
+#[test]
 fn a_replaced_key_has_a_new_token_and_the_same_properties() {
     let key = json(&["enrollment-key", "create", "--name", "replace me", "--tag", "kept", "--max-uses", "9"]);
     let id = key["id"].as_str().unwrap();

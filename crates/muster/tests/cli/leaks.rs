@@ -1,129 +1,135 @@
-//! No secret of a policy or an output reaches the database file, an answer of the API, or the log at its most verbose.
+//! No secret reaches the database, an answer of the API, or the log at its most verbose, in clear text or encoded. The server works with
+//! all of them meanwhile: an agent gets its policy, and the server creates a key for it with the credential of an output.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+mod canaries;
+mod server;
 
-use muster_client::Client;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::world::{Ran, command, file, finish};
+use crate::world::file;
+use canaries::{Canaries, POLICY};
+use server::Server;
 
-/// Every one of them is written in plain text by the administrator.
-const SECRETS: [&str; 7] = [
-    "leak-service-token",
-    "leak-ssl-key",
-    "leak-input-password",
-    "leak-api-key-of-a-collector",
-    "leak-output-token",
-    "leak-output-password",
-    "leak-yaml-password",
-];
-
-const POLICY: &str = r#"
-name: leaks
+/// A policy that is rejected. Its messages must not quote what they are about.
+const REJECTED: &str = r#"
+name: rejected
 config:
   outputs:
     default:
       type: elasticsearch
-      hosts: ["https://127.0.0.1:1"]
-      service_token: leak-service-token
-      ssl.key: leak-ssl-key
+      hosts: 5
+      service_token: ["canary-rejected-token"]
+      password: {a: canary-rejected-password}
+      ssl.key_passphrase: canary-rejected-passphrase
+      unknown_field: {token: canary-rejected-unknown}
   inputs:
-    - type: httpjson
-      streams:
-        - data_stream.dataset: a
-          auth.basic.password: leak-input-password
-  exporters:
-    otlp:
-      headers:
-        authorization: leak-api-key-of-a-collector
+    - type: 7
+      auth.basic.password: canary-rejected-input
 "#;
-
-/// A server of its own, that logs everything. Killed with this value.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-fn start(data: &Path, log: &Path) -> Server {
-    let log = std::fs::File::create(log).unwrap();
-    let mut serve = Command::new(env!("CARGO_BIN_EXE_muster"));
-    serve.args(["serve", "--agent-listen", "127.0.0.1:0", "--local-listen", "none", "--log-level", "trace"]);
-    serve.args(["--admin-listen", "127.0.0.1:0"]);
-    let child = serve.arg("--data-dir").arg(data).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-    let end = Instant::now() + Duration::from_secs(60);
-    while !data.join("listen.json").try_exists().unwrap() {
-        assert!(Instant::now() < end, "the server does not start");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Server(child)
-}
-
-fn create_output(data: &Path) -> Value {
-    let fields = json!({
-        "id": "shared", "name": "shared", "type": "remote_elasticsearch", "hosts": ["https://127.0.0.1:1"],
-        "service_token": "leak-output-token", "secrets": {"password": "leak-output-password"},
-        "config_yaml": "proxy_headers:\n  authorization: leak-yaml-password\n"
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let client = Client::unix(data.join("admin.sock")).unwrap();
-    let created = runtime.block_on(client.create_output(fields.as_object().unwrap())).unwrap();
-    serde_json::to_value(created).unwrap()
-}
-
-fn check(place: &str, bytes: &[u8]) {
-    for secret in SECRETS {
-        let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-        assert!(!found, "{secret} in {place}");
-    }
-}
 
 #[test]
 fn m10_no_secret_is_stored_answered_or_logged_in_clear_text() {
-    let directory = tempfile::tempdir().unwrap();
-    let (data, log) = (directory.path().join("data"), directory.path().join("log"));
-    let server = start(&data, &log);
-    let run = |words: &[&str]| -> Ran {
-        let ran = finish(command(words).env("MUSTER_DATA_DIR", &data));
-        assert_eq!(ran.code, 0, "{words:?}: {}{}", ran.out, ran.err);
-        check(&words.join(" "), ran.out.as_bytes());
-        check(&words.join(" "), ran.err.as_bytes());
-        ran
-    };
-    check("the created output", create_output(&data).to_string().as_bytes());
-    let (_kept, policy) = file("leaks.yml", POLICY);
-    run(&["policy", "apply", "-f", &policy, "--dry-run"]);
-    run(&["policy", "apply", "-f", &policy, "--yes"]);
-    let again = run(&["policy", "apply", "-f", &policy, "--yes", "--output", "json"]);
-    let again: Value = serde_json::from_str(&again.out).unwrap();
-    assert_eq!(again["revision"], 1, "applying the file again changes nothing: {again}");
-    for words in [
-        &["policy", "show", "leaks", "--output", "json"][..],
-        &["policy", "list", "--output", "json"],
-        &["policy", "revisions", "leaks", "--output", "json"],
-        &["audit", "list", "--output", "json"],
-        &["status", "--output", "json"],
-        &["output", "list", "--output", "json"],
-        &["output", "show", "shared"],
-        &["output", "show", "default", "--output", "json"],
+    let mut canaries = Canaries::written();
+    let server = Server::start();
+    create_output(&server, &canaries);
+    let named = json!({
+        "name": "named", "namespace": "default", "secrets": {"NAMED": "canary-named-secret"},
+        "config": {"inputs": [{"type": "httpjson", "use_output": "shared", "auth": {"basic": {"password": "$co.elastic.secret{NAMED}"}}}]}
+    });
+    canaries.check("the created policy", server.post("/api/fleet/agent_policies", &named).as_bytes());
+    let (_kept, policy) = file("leaks.yml", &POLICY.replace("CLUSTER", &server.cluster.url()));
+    let (_kept_too, rejected) = file("rejected.yml", REJECTED);
+    for (words, is_accepted) in [
+        (&["policy", "apply", "-f", &policy, "--dry-run"][..], true),
+        (&["policy", "apply", "-f", &policy, "--yes"], true),
+        (&["policy", "apply", "-f", &rejected, "--yes"], false),
     ] {
-        run(words);
+        canaries.check_run(&server, words, is_accepted);
     }
-    let shown = run(&["policy", "show", "leaks", "--output", "json"]).out;
+    let again = canaries.check_run(&server, &["policy", "apply", "-f", &policy, "--yes", "--output", "json"], true);
+    let again: Value = serde_json::from_str(&again).unwrap();
+    assert_eq!(again["revision"], 1, "applying the file again changes nothing: {again}");
+
+    let agent = server.agent("leaks");
+    // Before the checks below: the agent has its secrets, so the server had them in memory.
+    let delivered = agent.policy.to_string();
+    assert!(delivered.contains("canary-input-password"), "{delivered}");
+    assert!(
+        !delivered.contains("canary-service-token") && !delivered.contains("canary-output-password"),
+        "{delivered}"
+    );
+    canaries.add(&agent.access_key);
+    canaries.add(&agent.output_key);
+    let token = STANDARD.encode("id:canary-migrate-token");
+    let migrate = json!({"settings": {}, "uri": "https://other:8220", "enrollment_token": token});
+    let path = format!("/api/fleet/agents/{}/migrate", agent.id);
+    canaries.check("the answer to a migration", server.post(&path, &migrate).as_bytes());
+
+    ask_everything(&server, &canaries, &agent.id);
+    for words in
+        [&["status", "--output", "json"][..], &["output", "show", "shared"], &["audit", "list", "--output", "json"]]
+    {
+        canaries.check_run(&server, words, true);
+    }
+    let shown = canaries.check_run(&server, &["policy", "show", "leaks", "--output", "json"], true);
     assert!(shown.contains("$co.elastic.secret{inline.outputs.default.service_token}"), "{shown}");
-    drop(server);
-    let stored = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
-    let files: Vec<_> = stored.filter(|path| path.is_file()).collect();
-    assert!(files.iter().any(|path| path.ends_with("muster.db")), "{files:?}");
-    for path in files {
-        check(&path.display().to_string(), &std::fs::read(&path).unwrap());
+    let (files, log) = server.stop();
+    for (path, bytes) in files {
+        canaries.check(&path, &bytes);
     }
-    let log = std::fs::read(&log).unwrap();
-    assert!(log.windows(5).any(|window| window == b"INFO "), "it was written to this file");
-    check("the log", &log);
+    let verbose =
+        ["TRACE ", "DEBUG ", "INFO "].map(|level| log.windows(level.len()).any(|window| window == level.as_bytes()));
+    assert_eq!(verbose, [true; 3], "everything was written to this file");
+    canaries.check("the log", &log);
+}
+
+fn create_output(server: &Server, canaries: &Canaries) {
+    let fields = json!({
+        "id": "shared", "name": "shared", "type": "remote_elasticsearch", "hosts": [server.cluster.url()],
+        "agent_keys": true, "username": "somebody", "password": "canary-output-password",
+        "kibana_url": "https://kibana", "kibana_api_key": "canary-output-kibana-key",
+        "config_yaml": "proxy_headers:\n  authorization: canary-yaml-password\n"
+    });
+    canaries.check("the created output", server.post("/api/fleet/outputs", &fields).as_bytes());
+    let token = json!({
+        "id": "token", "name": "token", "type": "elasticsearch", "hosts": ["https://127.0.0.1:1"],
+        "service_token": "canary-output-token", "secrets": {"ssl": {"key": "canary-output-ssl-key"}}
+    });
+    canaries.check("the created output", server.post("/api/fleet/outputs", &token).as_bytes());
+}
+
+/// Reads every page of the API that shows something.
+fn ask_everything(server: &Server, canaries: &Canaries, agent: &str) {
+    let policies: Value = serde_json::from_str(&server.get("/api/fleet/agent_policies")).unwrap();
+    let policies = policies["items"].as_array().unwrap();
+    let policy = policies.iter().find(|policy| policy["name"] == "leaks").unwrap()["id"].as_str().unwrap().to_owned();
+    let paths = [
+        "/api/status".to_owned(),
+        "/api/fleet/agent_policies".into(),
+        format!("/api/fleet/agent_policies/{policy}"),
+        format!("/api/fleet/agent_policies/{policy}/full"),
+        format!("/api/fleet/agent_policies/{policy}/download"),
+        format!("/api/fleet/agent_policies/{policy}/revisions"),
+        format!("/api/fleet/agent_policies/{policy}/revisions/1"),
+        format!("/api/fleet/agent_policies/{policy}/diff?from=1&to=1"),
+        "/api/fleet/outputs".into(),
+        "/api/fleet/outputs/shared".into(),
+        "/api/fleet/outputs/shared/health".into(),
+        "/api/fleet/outputs/token".into(),
+        "/api/fleet/outputs/token/health".into(),
+        "/api/fleet/agents".into(),
+        format!("/api/fleet/agents/{agent}"),
+        format!("/api/fleet/agents/{agent}/uploads"),
+        "/api/fleet/agents/action_status".into(),
+        "/api/fleet/enrollment_api_keys".into(),
+        "/api/fleet/audit".into(),
+        "/api/fleet/audit/_verify".into(),
+        "/api/fleet/nodes".into(),
+        "/api/fleet/refused_requests".into(),
+    ];
+    for path in paths {
+        canaries.check(&path, server.get(&path).as_bytes());
+    }
 }

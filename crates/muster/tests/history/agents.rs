@@ -1,4 +1,4 @@
-//! Agents that send each request to any of the servers, as through a balancer that knows nothing of them.
+//! Agents that send each request to any of the servers, or through a balancer that knows nothing of them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,11 +12,13 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::record::History;
-use crate::world::{SERVERS, World};
+use crate::world::World;
 
-/// Time after which an agent gives a request up: a stopped server does not answer.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// Agents that enroll at the same time.
+const ENROLLING: usize = 16;
+/// Pause before the first retry. It doubles up to the longest, as in real agents, whose longest one is minutes.
 const RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// The living agents.
 pub struct Fleet {
@@ -29,8 +31,8 @@ pub struct Fleet {
     tasks: Mutex<JoinSet<()>>,
 }
 
-fn any_server() -> usize {
-    rand::random::<u32>() as usize % SERVERS
+fn any_of<T>(some: &[T]) -> usize {
+    rand::random::<u32>() as usize % some.len()
 }
 
 fn authorization(token: &str) -> HeaderValue {
@@ -53,9 +55,17 @@ impl Fleet {
             ending: Arc::default(),
             tasks: Mutex::default(),
         });
-        for _ in 0..agents {
-            while !fleet.enroll_one().await {}
+        let left = Arc::new(AtomicU32::new(agents));
+        let mut enrolling = JoinSet::new();
+        for _ in 0..ENROLLING {
+            let (fleet, left) = (Arc::clone(&fleet), Arc::clone(&left));
+            enrolling.spawn(async move {
+                while left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+                    while !fleet.enroll_one().await {}
+                }
+            });
         }
+        enrolling.join_all().await;
         fleet
     }
 
@@ -63,16 +73,18 @@ impl Fleet {
     pub async fn enroll_one(&self) -> bool {
         let number = self.next.fetch_add(1, Ordering::SeqCst);
         let host = Host { number, agent_id: "", version: "9.5.2" };
-        let mut session = Session::new(self.world.shared(any_server()), number);
-        let body = host.enroll(&[]).unwrap();
-        let Some((200, item)) = post(&mut session, "/api/fleet/agents/enroll?", &self.token, body).await else {
+        let entries = self.world.entries();
+        let mut session = Session::new(Arc::clone(&entries[any_of(entries)]), number);
+        let (body, patience) = (host.enroll(&[]).unwrap(), self.world.scale.patience());
+        let enrolled = post(&mut session, "/api/fleet/agents/enroll?", &self.token, body, patience).await;
+        let Some((200, item)) = enrolled else {
             return false;
         };
         let text = |field: &str| item["item"][field].as_str().unwrap().to_owned();
         let id = text("id");
         self.history.enrolled(&id);
         self.ids.lock().unwrap().push(id.clone());
-        let sessions = (0..SERVERS).map(|server| Session::new(self.world.shared(server), number)).collect();
+        let sessions = entries.iter().map(|entry| Session::new(Arc::clone(entry), number)).collect();
         let agent = Agent {
             number,
             id,
@@ -81,6 +93,8 @@ impl Fleet {
             ack_token: String::new(),
             policy: None,
             unacknowledged: Vec::new(),
+            patience,
+            retry: RETRY,
             history: Arc::clone(&self.history),
         };
         self.tasks.lock().unwrap().spawn(agent.live(Arc::clone(&self.ending)));
@@ -90,7 +104,7 @@ impl Fleet {
     /// Any agent.
     pub fn any(&self) -> String {
         let ids = self.ids.lock().unwrap();
-        ids[rand::random::<u32>() as usize % ids.len()].clone()
+        ids[any_of(&ids)].clone()
     }
 
     pub async fn stop(&self) {
@@ -111,13 +125,23 @@ struct Agent {
     policy: Option<(String, i64)>,
     /// Actions that were carried out, and whose ack was not answered yet.
     unacknowledged: Vec<String>,
+    /// Time after which it gives a request up.
+    patience: Duration,
+    /// Pause before the next retry.
+    retry: Duration,
     history: Arc<History>,
 }
 
 /// Posts; `None` without an answer in time.
-async fn post(session: &mut Session, path: &str, authorization: &HeaderValue, body: String) -> Option<(u16, Value)> {
+async fn post(
+    session: &mut Session,
+    path: &str,
+    authorization: &HeaderValue,
+    body: String,
+    patience: Duration,
+) -> Option<(u16, Value)> {
     let ask = Ask { method: Method::POST, path, authorization, body: body.into(), packed: false, chunk_sha2: None };
-    match tokio::time::timeout(PATIENCE, session.ask(&ask)).await {
+    match tokio::time::timeout(patience, session.ask(&ask)).await {
         Ok(Ok(answer)) => Some((answer.status, parsed(&answer))),
         Ok(Err(_)) => None,
         Err(_) => {
@@ -142,8 +166,8 @@ impl Agent {
     }
 
     async fn post(&mut self, path: &str, body: String) -> Option<(u16, Value)> {
-        let session = &mut self.sessions[any_server()];
-        post(session, path, &self.authorization, body).await
+        let any = any_of(&self.sessions);
+        post(&mut self.sessions[any], path, &self.authorization, body, self.patience).await
     }
 
     /// Returns false if the agent is revoked.
@@ -154,16 +178,22 @@ impl Agent {
         let (path, began) = (format!("/api/fleet/agents/{}/checkin?", self.id), Instant::now());
         match self.post(&path, body).await {
             Some((200, answer)) => {
+                self.retry = RETRY;
                 self.history.admitted(&self.id, began);
                 self.take(&answer);
                 true
             }
             Some((401, _)) => !self.history.rejected(&self.id),
             _ => {
-                tokio::time::sleep(RETRY).await;
+                self.wait().await;
                 true
             }
         }
+    }
+
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.retry.mul_f64(0.5 + rand::random::<f64>())).await;
+        self.retry = (self.retry * 2).min(LONGEST_RETRY);
     }
 
     fn take(&mut self, answer: &Value) {

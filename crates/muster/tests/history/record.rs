@@ -130,12 +130,9 @@ impl History {
         events.enrolled.iter().map(|agent| (agent.clone(), is_revoked(agent))).collect()
     }
 
-    /// Created actions, and whether their ack was answered. Not for agents that were revoked: for up to a second, another
-    /// server takes their acks, although their actions have ended with the revocation.
+    /// Created actions, and whether their ack was answered.
     pub fn actions(&self) -> Vec<(Target, bool)> {
         let events = self.events();
-        let is_acknowledged =
-            |target: &Target| events.acknowledged.contains(target) && !events.revoking.contains(&target.1);
-        events.created.iter().map(|target| (target.clone(), is_acknowledged(target))).collect()
+        events.created.iter().map(|target| (target.clone(), events.acknowledged.contains(target))).collect()
     }
 }

@@ -10,6 +10,7 @@ use crate::id::OutputId;
 use crate::output::Output;
 use crate::policy::check::is_elasticsearch;
 use crate::policy::expand::expand_object;
+use crate::policy::issuers::AGENT_KEYS;
 use crate::policy::problem::Problems;
 use crate::yaml;
 
@@ -145,6 +146,7 @@ impl Resolved {
         let seen = if kind == "remote_elasticsearch" { "elasticsearch" } else { &kind };
         entry.insert("type".into(), seen.into());
         entry.remove("service_token");
+        entry.remove(AGENT_KEYS);
         let mut secrets = take_object(&mut entry, "secrets");
         secrets.retain(|name, _| !matches!(name.as_str(), "service_token" | "kibana_api_key"));
         if !secrets.is_empty() {

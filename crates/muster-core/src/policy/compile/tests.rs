@@ -467,6 +467,67 @@ fn ea101_a_credential_for_all_agents_gives_way_to_keys_with_a_warning() {
 }
 
 #[test]
+fn ea101_an_output_creates_keys_with_a_user_if_it_says_so() {
+    let output = |more: Value| {
+        let mut fields = json!({
+            "type": "elasticsearch", "hosts": ["https://es:9200"], "username": "u", "password": "$co.elastic.secret{PW}"
+        });
+        fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"outputs": {"default": fields}})
+    };
+    let shared = compiled(output(json!({})), json!({}), &[]).policy;
+    assert!(shared["issuers"].is_null(), "{shared}");
+    assert_eq!(shared["outputs"]["default"]["username"], "u", "without the field, agents share the user");
+    let own = compiled(output(json!({"agent_keys": true})), json!({}), &[]);
+    let (delivered, connection) = (&own.policy["outputs"]["default"], &own.policy["issuers"]["default"]["connection"]);
+    assert!(["username", "password", "agent_keys"].iter().all(|field| delivered.get(field).is_none()), "{delivered}");
+    assert_eq!((&connection["username"], &connection["hosts"][0]), (&json!("u"), &json!("https://es:9200")));
+    assert!(connection["password"].as_str().unwrap().starts_with("$co.elastic.secret{"), "{connection}");
+    assert!(own.warnings.0.is_empty(), "{:?}", own.warnings);
+    let off = json!({"agent_keys": false, "service_token": "$co.elastic.secret{PW}"});
+    assert!(compiled(output(off), json!({}), &[]).policy["issuers"].is_null());
+}
+
+#[test]
+fn ea101_an_output_without_a_credential_cannot_create_keys() {
+    let config = |field: &str| {
+        json!({"outputs": {"default": {
+            "type": "elasticsearch", "hosts": ["https://es:9200"], "agent_keys": true, field: "$co.elastic.secret{KEY}"
+        }}})
+    };
+    for field in ["api_key", "password"] {
+        let found = problems(config(field), json!({}), &[]);
+        assert!(found[0].starts_with("config.outputs.default.agent_keys: "), "{found:?}");
+        assert!(found[0].contains("`api_key` cannot create keys"), "{found:?}");
+    }
+}
+
+#[test]
+fn ea101_a_cluster_is_the_same_while_one_of_its_hosts_stays() {
+    let with = |hosts: Value, previous: Option<&Value>| {
+        let mut output = issuing("o1", true);
+        output.fields["hosts"] = hosts;
+        let policy = policy(json!({"inputs": [{"type": "filestream"}]}), json!({}));
+        let (signer, _) = Signer::generate().unwrap();
+        let sources = Sources {
+            policy: &policy,
+            outputs: &[output],
+            external_urls: &[],
+            uninstall_token_hash: "aGFzaA==",
+            previous,
+            signer: &signer,
+        };
+        compile(&sources).unwrap().policy
+    };
+    let cluster = |policy: &Value| policy["issuers"]["default"]["cluster"].clone();
+    let one = with(json!(["https://a:1"]), None);
+    let two = with(json!(["https://b:1", "https://a:1/"]), Some(&one));
+    let three = with(json!(["https://b:1"]), Some(&two));
+    assert_eq!((cluster(&one), cluster(&two)), (cluster(&two), cluster(&three)));
+    assert_ne!(cluster(&with(json!(["https://c:1"]), Some(&three))), cluster(&three));
+}
+
+#[test]
 fn ea106_a_policy_remembers_that_its_agents_may_have_keys() {
     let with = compiled(json!({"inputs": [{"type": "filestream"}]}), json!({}), &[issuing("o1", true)]).policy;
     let (signer, _) = Signer::generate().unwrap();
