@@ -1,6 +1,8 @@
 //! The audit log.
 
-use muster_protocol::management::audit::{AuditEvents, AuditVerdict, ListAuditEvents};
+use muster_protocol::management::audit::{AuditEvents, AuditVerdict, ExportAuditEvents, ListAuditEvents};
+use reqwest::Method;
+use tokio::io::AsyncWrite;
 
 use crate::{Client, Result};
 
@@ -8,6 +10,12 @@ impl Client {
     /// Returns a page of audit events, newest first.
     pub async fn audit_events(&self, query: &ListAuditEvents) -> Result<AuditEvents> {
         self.get_with(&["audit"], query).await
+    }
+
+    /// Writes a signed export to `to`, and returns its length.
+    pub async fn export_audit(&self, query: &ExportAuditEvents, to: &mut (impl AsyncWrite + Unpin)) -> Result<u64> {
+        let request = self.request(Method::GET, self.fleet(&["audit", "_export"])?).query(query);
+        self.download(request, to, &mut |_| ()).await
     }
 
     /// Verifies the whole audit log on the server.

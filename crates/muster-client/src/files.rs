@@ -4,7 +4,7 @@ use muster_protocol::management::Item;
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::file::{AgentUpload, Artifact, DeletedFile, DeliverableFile};
 use reqwest::Method;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWrite;
 
 use crate::{Client, Result};
 
@@ -17,15 +17,7 @@ impl Client {
     /// Downloads an uploaded file to `to`, and returns its length.
     pub async fn download_upload(&self, id: &str, name: &str, to: &mut (impl AsyncWrite + Unpin)) -> Result<u64> {
         let url = self.fleet(&["agents", "files", id, name])?;
-        let mut response = self.send(self.request(Method::GET, url)).await?;
-        let mut length = 0;
-        // Copied chunk by chunk, because bundles can be larger than the available memory.
-        while let Some(chunk) = response.chunk().await.map_err(|e| self.broken(e))? {
-            to.write_all(&chunk).await?;
-            length += chunk.len() as u64;
-        }
-        to.flush().await?;
-        Ok(length)
+        self.download(self.request(Method::GET, url), to, &mut |_| ()).await
     }
 
     /// Deletes an uploaded file.

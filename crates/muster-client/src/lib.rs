@@ -6,6 +6,7 @@
 mod actions;
 mod agents;
 mod audit;
+mod backups;
 mod bulk;
 mod code;
 mod enrollment_keys;

@@ -10,6 +10,7 @@ use muster_protocol::management::envelope::API_VERSION;
 use reqwest::{Certificate, ClientBuilder, Method, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use crate::{Error, Result};
 
@@ -181,6 +182,25 @@ impl Client {
                 Err(self.unexpected(status.as_u16(), text, None))
             }
         }
+    }
+
+    /// Sends a request and writes the body of the response to `to`. `watch` receives each piece. Returns the length.
+    pub(crate) async fn download(
+        &self,
+        request: RequestBuilder,
+        to: &mut (impl AsyncWrite + Unpin),
+        watch: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> Result<u64> {
+        let mut response = self.send(request).await?;
+        let mut length = 0;
+        // Copied chunk by chunk, because the body can be larger than the available memory.
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.broken(e))? {
+            to.write_all(&chunk).await?;
+            length += chunk.len() as u64;
+            watch(&chunk);
+        }
+        to.flush().await?;
+        Ok(length)
     }
 
     pub(crate) fn broken(&self, error: reqwest::Error) -> Error {

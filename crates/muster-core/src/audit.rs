@@ -5,6 +5,9 @@
 //! positions and hashes to its own chain. Whoever removes the end of a chain, or a whole chain, would have to rewrite all
 //! chains that sealed it since.
 
+pub mod export;
+pub mod verify;
+
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 

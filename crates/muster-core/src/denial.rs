@@ -10,6 +10,8 @@ pub enum Denial {
     /// The key is unknown, revoked, expired or malformed. One reason for all, so that a response reveals nothing about
     /// a key.
     UnknownKey,
+    /// The key is unknown, and the store was restored from a backup: the agent may have enrolled after it.
+    EnrolledAfterBackup,
     /// The key is valid, but belongs to another agent (EA54).
     ForeignKey,
     /// The key is valid, but is not the access key of an agent.
@@ -62,9 +64,14 @@ impl Denial {
     /// Returns the kind, the stable code and the default message.
     const fn row(self) -> (ErrorKind, &'static str, &'static str) {
         // One table instead of three functions, so that a new variant is complete or does not compile.
-        use ErrorKind::{Conflict, Forbidden, Invalid, NotFound, TooMany, Unauthenticated};
+        use ErrorKind::{Conflict, Forbidden, Invalid, NotFound, TooMany, Unauthenticated, Unavailable};
         match self {
             Self::UnknownKey => (Unauthenticated, "unauthorized", "unauthorized"),
+            Self::EnrolledAfterBackup => (
+                Unavailable,
+                "enrolled_after_backup",
+                "the server was restored from a backup and does not know this key",
+            ),
             Self::ForeignKey => (Forbidden, "foreign_key", "the key belongs to another agent"),
             Self::NotAnAgent => (NotFound, "not_an_agent", "the key is not an agent's access key"),
             Self::NotReplaceable => (Forbidden, "agent_not_replaceable", "existing agent cannot be replaced"),

@@ -79,6 +79,7 @@ const TABLE: &[Row] = &[
     ("BadRequest", 400, ""),
     ("UnsupportedMediaType", 415, "unsupported Content-Encoding: use gzip for check-ins, and no encoding for other requests"),
     ("HeaderTooLarge", 431, ""),
+    ("EnrolledAfterBackup", 503, "the server was restored from a backup and does not know this key"),
     ("ServiceUnavailable", 503, ""),
     ("InternalServerError", 500, ""),
 ];
@@ -217,6 +218,7 @@ impl From<Error> for ApiError {
 const fn code_of(denial: Denial) -> &'static str {
     match denial {
         Denial::UnknownKey => "ErrUnauthorized",
+        Denial::EnrolledAfterBackup => "EnrolledAfterBackup",
         Denial::ForeignKey => "ErrAgentIdentity",
         Denial::NotAnAgent => "AgentNotFound",
         Denial::NotReplaceable => "AgentNotReplaceable",

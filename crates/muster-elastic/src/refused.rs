@@ -11,11 +11,15 @@ use crate::error::ApiError;
 use crate::limits::Operation;
 use crate::route::Route;
 
+/// Code of the only error that agents take for a failure of the server although it concerns the agent.
+const AFTER_BACKUP: &str = "EnrolledAfterBackup";
+
 /// Returns the reason that operators see for an error, or `None` if the error is not recorded as a refusal: errors of
 /// the server are logged as such, and 409 for a repeated audit report is part of the protocol.
 pub fn reason(error: &ApiError) -> Option<&'static str> {
     let status = error.status().as_u16();
-    (status < 500 && status != 409).then(|| error.reason())
+    let is_of_the_agent = status < 500 || error.code() == AFTER_BACKUP;
+    (is_of_the_agent && status != 409).then(|| error.reason())
 }
 
 /// Creates a refusal with the fields that are known from the connection.

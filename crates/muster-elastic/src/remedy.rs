@@ -11,6 +11,9 @@ pub fn of(code: &str) -> &'static str {
             "the key is revoked, expired, or belongs to another server: enroll the agent again with a valid enrollment token"
         }
         "ErrAgentIdentity" => "two hosts may share one installation, for example after cloning: enroll the copy again",
+        "EnrolledAfterBackup" => {
+            "the agent enrolled after the backup that this server was restored from: enroll it again; it retries until then"
+        }
         "AgentNotFound" => "enroll the agent again",
         "AgentNotReplaceable" => "unenroll the agent with this id first, or enroll under another id",
         "InvalidUserAgent" => "the User-Agent must contain the agent's version; check whether a proxy replaces it",

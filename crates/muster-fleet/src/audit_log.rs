@@ -8,7 +8,8 @@ use muster_core::Error;
 use muster_core::audit::{AuditEvent, ChainCheck, ChainFault, ChainHead, SEAL, hex};
 use muster_core::authorization::{AuditRead, Grant};
 use muster_core::error_chain::chain;
-use muster_core::time::Timestamp;
+use muster_core::signing::Signer;
+use muster_core::time::{Clock, Timestamp};
 use muster_store::AuditStore;
 
 use super::watched_store::WatchedStore;
@@ -94,12 +95,14 @@ pub struct AuditDefect {
 
 /// The audit log.
 pub struct Audit {
-    store: Arc<WatchedStore>,
+    pub(super) store: Arc<WatchedStore>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) signer: Arc<Signer>,
 }
 
 impl Audit {
-    pub(crate) fn new(store: Arc<WatchedStore>) -> Self {
-        Self { store }
+    pub(crate) fn new(store: Arc<WatchedStore>, clock: Arc<dyn Clock>, signer: Arc<Signer>) -> Self {
+        Self { store, clock, signer }
     }
 
     /// Returns matching lines, newest first.
@@ -131,7 +134,7 @@ impl Audit {
     pub async fn verify(&self, grant: &Grant<AuditRead>) -> Result<AuditVerdict, Error> {
         let store = self.store.audit(grant);
         let mut verdict = AuditVerdict::default();
-        for chain in store.audit_chains().await? {
+        for ChainHead { chain, .. } in store.audit_heads().await? {
             verdict.broken = verify_chain(store, &chain, &mut verdict).await?;
             if verdict.broken.is_some() {
                 break;

@@ -21,6 +21,7 @@ use super::authority::System;
 use super::currency::Currency;
 use super::records::Records;
 use super::registry::{AgentEntry, Registry};
+use super::restoration::Restoration;
 use super::throttle::Throttle;
 use super::watched_store::WatchedStore;
 
@@ -40,19 +41,26 @@ pub struct Authentication {
     registry: Arc<Registry>,
     records: Arc<Records>,
     currency: Arc<Currency>,
+    restoration: Arc<Restoration>,
     /// Limits audit events about keys that were presented for another agent.
     mismatches: Throttle,
 }
 
+/// What [`Authentication`] uses.
+pub(crate) struct AuthenticationParts {
+    pub(crate) store: Arc<WatchedStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) records: Arc<Records>,
+    pub(crate) currency: Arc<Currency>,
+    pub(crate) restoration: Arc<Restoration>,
+}
+
 impl Authentication {
-    pub(crate) fn new(
-        store: Arc<WatchedStore>,
-        clock: Arc<dyn Clock>,
-        registry: Arc<Registry>,
-        records: Arc<Records>,
-        currency: Arc<Currency>,
-    ) -> Self {
-        Self { store, clock, registry, records, currency, mismatches: Throttle::new(Duration::from_secs(60)) }
+    pub(crate) fn new(parts: AuthenticationParts) -> Self {
+        let AuthenticationParts { store, clock, registry, records, currency, restoration } = parts;
+        let mismatches = Throttle::new(Duration::from_secs(60));
+        Self { store, clock, registry, records, currency, restoration, mismatches }
     }
 
     /// Returns the agent with that id, if the key is one of its own. A valid key of another agent gives
@@ -81,7 +89,7 @@ impl Authentication {
             }
             Some(record) => format!("agent:{}", record.id),
             None if self.is_enrollment_key(key).await? => format!("enrollment_key:{}", key.id),
-            None => return Err(unauthorized()),
+            None => return Err(self.unknown(key).await?),
         };
         self.audit_identity_mismatch(&holder, id).await;
         Err(Denial::ForeignKey.into())
@@ -98,7 +106,7 @@ impl Authentication {
         if self.is_enrollment_key(key).await? {
             return Err(Denial::NotAnAgent.into());
         }
-        Err(unauthorized())
+        Err(self.unknown(key).await?)
     }
 
     /// Returns true if the key is valid, be it an agent's or an enrollment key.
@@ -108,6 +116,17 @@ impl Authentication {
 
     async fn key_of_agent(&self, key: &ApiKey) -> Result<Option<AgentRecord>, Error> {
         Ok(self.store.everywhere(&System).agent_by_credential(&key.id).await?.filter(|record| holds_key(record, key)))
+    }
+
+    /// Returns the error for an invalid key. After a restore, a key that the store has never seen may be that of an agent that enrolled
+    /// after the backup, which must not give up.
+    async fn unknown(&self, key: &ApiKey) -> Result<Error, Error> {
+        if !self.restoration.may_lack_agents().await? {
+            return Ok(unauthorized());
+        }
+        let store = self.store.everywhere(&System);
+        let is_known = store.is_credential(&key.id).await? || store.enrollment_key_by_key_id(&key.id).await?.is_some();
+        Ok(if is_known { unauthorized() } else { Denial::EnrolledAfterBackup.into() })
     }
 
     async fn is_enrollment_key(&self, key: &ApiKey) -> Result<bool, Error> {

@@ -10,10 +10,12 @@ pub mod agent_views;
 pub mod agents;
 mod artifacts;
 mod audit;
+pub mod audit_export;
 pub mod audit_log;
 mod audit_report;
 pub mod authenticate;
 pub mod authority;
+pub mod backups;
 mod bulk_update;
 mod change_feed;
 pub mod check_in;
@@ -47,6 +49,7 @@ mod reenroll;
 pub mod refusals;
 pub mod registry;
 pub mod respond;
+pub mod restoration;
 pub mod rollouts;
 pub mod scope;
 mod sealed_fields;
@@ -87,6 +90,7 @@ use self::actions::Actions;
 use self::agents::Agents;
 use self::audit_log::Audit;
 use self::authenticate::Authentication;
+use self::backups::Backups;
 use self::change_feed::ChangeFeed;
 use self::check_in::CheckIns;
 use self::credentials::Credentials;
@@ -112,6 +116,7 @@ use self::policies::Policies;
 use self::refusals::Refusals;
 use self::registry::Registry;
 use self::respond::Responses;
+use self::restoration::Restoration;
 use self::rollouts::Rollouts;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
@@ -203,6 +208,8 @@ pub struct Fleet {
     output_keys: Arc<OutputKeys>,
     files: Files,
     audit: Audit,
+    backups: Backups,
+    restoration: Arc<Restoration>,
     statuses: Arc<Statuses>,
     refusals: Refusals,
     server_status: ServerStatus,
@@ -278,6 +285,8 @@ impl Fleet {
             output_keys,
             files: wiring.files(),
             audit: wiring.audit(),
+            backups: wiring.backups(),
+            restoration: Arc::clone(&wiring.restoration),
             server_status: wiring.server_status(),
             nodes: wiring.nodes(),
             bindings: wiring.bindings(&users, &roles),
@@ -379,6 +388,16 @@ impl Fleet {
     /// The audit log.
     pub fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    /// Backups.
+    pub fn backups(&self) -> &Backups {
+        &self.backups
+    }
+
+    /// The last restore from a backup.
+    pub fn restoration(&self) -> &Restoration {
+        &self.restoration
     }
 
     /// Authentication of agents.

@@ -10,7 +10,8 @@ use muster_core::time::Clock;
 use super::actions::Actions;
 use super::agents::Agents;
 use super::audit_log::Audit;
-use super::authenticate::Authentication;
+use super::authenticate::{Authentication, AuthenticationParts};
+use super::backups::Backups;
 use super::change_feed::{ChangeFeed, ChangeFeedParts};
 use super::check_in::{CheckInParts, CheckIns};
 use super::credentials::Credentials;
@@ -38,6 +39,7 @@ use super::policy_cache::PolicyCache;
 use super::records::Records;
 use super::registry::Registry;
 use super::respond::Responses;
+use super::restoration::Restoration;
 use super::rollouts::Rollouts;
 use super::secrets::SealedSecrets;
 use super::server_status::ServerStatus;
@@ -61,6 +63,7 @@ pub(crate) struct Wiring {
     pub(crate) urls: Arc<ServerUrls>,
     pub(crate) currency: Arc<Currency>,
     pub(crate) members: Arc<Members>,
+    pub(crate) restoration: Arc<Restoration>,
     /// Rendered policies.
     pub(crate) policy_cache: Arc<PolicyCache>,
     secrets: Arc<SealedSecrets>,
@@ -84,6 +87,7 @@ impl Wiring {
             urls: Arc::new(ServerUrls::new(Arc::clone(&store), Arc::clone(&clock), &settings)),
             currency: Arc::new(Currency::new(Arc::clone(&store))),
             members: Arc::new(Members::new(Arc::clone(&store))),
+            restoration: Arc::new(Restoration::new(Arc::clone(&store), Arc::clone(&clock))),
             shutdown: Arc::new(Shutdown::default()),
             policy_cache,
             store,
@@ -126,7 +130,14 @@ impl Wiring {
     }
 
     pub(crate) fn authentication(&self) -> Authentication {
-        Authentication::new(self.store(), self.clock(), self.registry(), self.records(), Arc::clone(&self.currency))
+        Authentication::new(AuthenticationParts {
+            store: self.store(),
+            clock: self.clock(),
+            registry: self.registry(),
+            records: self.records(),
+            currency: Arc::clone(&self.currency),
+            restoration: Arc::clone(&self.restoration),
+        })
     }
 
     pub(crate) fn credentials(&self) -> Credentials {
@@ -226,7 +237,11 @@ impl Wiring {
     }
 
     pub(crate) fn audit(&self) -> Audit {
-        Audit::new(self.store())
+        Audit::new(self.store(), self.clock(), Arc::clone(&self.signer))
+    }
+
+    pub(crate) fn backups(&self) -> Backups {
+        Backups::new(self.store(), self.clock(), self.entropy())
     }
 
     pub(crate) fn passwords(&self) -> Passwords {

@@ -3,21 +3,28 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::try_unfold;
 use muster_core::Error;
 use muster_core::audit::{ChainHead, hex};
+use muster_core::error_chain::chain;
 use muster_core::time::Timestamp;
 use muster_protocol::management::audit::{
-    AuditDefect, AuditEvent, AuditEvents, AuditHead, AuditVerdict, ListAuditEvents,
+    AuditDefect, AuditEvent, AuditEvents, AuditHead, AuditVerdict, ExportAuditEvents, ListAuditEvents,
 };
 
 use super::answer::Answer;
 use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
+use super::error::ApiResult;
 use super::query::{Paging, Query};
 use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
+use muster_fleet::audit_export::Period;
 use muster_fleet::audit_log::{self, AuditLine, AuditQuery};
 
 /// Endpoints for the audit log (M25).
@@ -25,6 +32,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/audit", list).needs(&[Name::AuditRead]),
         Endpoint::get("/audit/_verify", verify).needs(&[Name::AuditRead]),
+        Endpoint::get("/audit/_export", export).needs(&[Name::AuditRead]),
     ]
 }
 
@@ -40,12 +48,41 @@ async fn list(
     }))
 }
 
-fn question(query: ListAuditEvents) -> Result<AuditQuery, Error> {
-    let moment = |name: &str, text: Option<&str>| match text.map(Timestamp::parse_rfc3339) {
+/// Streams the export. An error after the first piece ends the connection, so that the client does not take the file for complete.
+async fn export(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(query): Query<ExportAuditEvents>,
+) -> ApiResult<Response> {
+    let grant = context.grant()?;
+    let period =
+        Period { since: moment("since", query.since.as_deref())?, until: moment("until", query.until.as_deref())? };
+    let installation = fleet.server_status().installation().await?;
+    let export = fleet.audit().export(&grant, installation, period).await?;
+    let pieces = try_unfold(export, async |mut export| match export.next().await {
+        Ok(piece) => Ok(piece.map(|piece| (piece, export))),
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "an export of the audit log was aborted");
+            Err(error)
+        }
+    });
+    let headers = [
+        (CONTENT_TYPE, "application/x-ndjson"),
+        (CONTENT_DISPOSITION, "attachment; filename=\"audit.jsonl\""),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    Ok((headers, Body::from_stream(pieces)).into_response())
+}
+
+fn moment(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Error> {
+    match text.map(Timestamp::parse_rfc3339) {
         None => Ok(None),
         Some(Ok(at)) => Ok(Some(at)),
         Some(Err(_)) => Err(Error::invalid(name, "must be a time, such as 2026-01-02T03:04:05Z")),
-    };
+    }
+}
+
+fn question(query: ListAuditEvents) -> Result<AuditQuery, Error> {
     // The cursor is a sequence number. Lines are immutable and never removed, so it stays valid.
     let not_ours = |_| Error::invalid("searchAfter", "must be nextSearchAfter from the previous response");
     Ok(AuditQuery {

@@ -13,6 +13,7 @@ mod agent_policies;
 mod agent_routes;
 mod answer;
 mod audit;
+mod backups;
 mod body;
 mod bulk_routes;
 mod convert;

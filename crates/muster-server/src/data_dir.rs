@@ -1,7 +1,7 @@
 //! The data directory: its files, their permissions, and the lock that limits it to one server.
 
 mod reserve;
-mod suitable;
+pub(crate) mod suitable;
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
@@ -57,6 +57,14 @@ pub enum DataDirError {
     /// The configured master key file does not exist.
     #[error("{0} does not exist: master_key_file names an existing key, the server does not create it")]
     NoKeyFile(Utf8PathBuf),
+    /// A backup can only be restored to an empty directory.
+    #[error("{path} contains {name}: a backup can only be restored to an empty directory")]
+    NotEmpty {
+        /// The directory.
+        path: Utf8PathBuf,
+        /// A file in it.
+        name: String,
+    },
     /// The shared database contains a fleet, but this directory does not contain the key with which its secrets are
     /// sealed.
     #[error(
@@ -90,7 +98,8 @@ impl DataDirError {
 /// File name of the embedded store.
 pub const DATABASE: &str = "muster.db";
 
-const MASTER_KEY: &str = "master.key";
+/// Name of the key with which secrets in the database are sealed.
+pub const MASTER_KEY: &str = "master.key";
 
 /// Name of the file that marks a completed first start. It contains the id of the installation, and is separate from
 /// the database, so that a lost database can be distinguished from one that never existed.
@@ -208,6 +217,19 @@ impl DataDir {
         for key in FLEET_FILES {
             if self.join(key).try_exists()? {
                 return Err(DataDirError::LostDatabase { database: self.join(DATABASE), found, key });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns an error if the directory contains anything else than the lock, the master key, these files, and what may exist before
+    /// the first start.
+    pub fn refuse_used(&self, except: &[&str]) -> Result<(), DataDirError> {
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let expected = ["lock", MASTER_KEY].contains(&name.as_str()) || except.contains(&name.as_str());
+            if !expected && !suitable::HARMLESS.contains(&name.as_str()) {
+                return Err(DataDirError::NotEmpty { path: self.path.clone(), name });
             }
         }
         Ok(())

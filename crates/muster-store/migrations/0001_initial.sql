@@ -382,6 +382,11 @@ CREATE TABLE audit_events (
     hash BLOB NOT NULL,
     UNIQUE (chain, position)
 ) STRICT;
+-- Append-only for every program that opens the store. Each trigger is one line, which the other engine translates.
+CREATE TRIGGER audit_events_no_update BEFORE UPDATE ON audit_events BEGIN SELECT RAISE(ABORT, 'audit events are append-only'); END;
+CREATE TRIGGER audit_events_no_delete BEFORE DELETE ON audit_events BEGIN SELECT RAISE(ABORT, 'audit events are append-only'); END;
+-- INSERT OR REPLACE deletes the row that it replaces without firing the trigger above.
+CREATE TRIGGER audit_events_no_replace BEFORE INSERT ON audit_events WHEN EXISTS (SELECT 1 FROM audit_events WHERE seq = NEW.seq OR (chain = NEW.chain AND position = NEW.position)) BEGIN SELECT RAISE(ABORT, 'audit events are append-only'); END;
 
 CREATE TABLE changes (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,

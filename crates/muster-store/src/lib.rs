@@ -5,6 +5,7 @@
 
 pub mod copy;
 mod engine;
+mod examine;
 pub mod port;
 pub mod postgres;
 pub mod query;
@@ -15,12 +16,13 @@ pub mod sqlite;
 pub mod testing;
 
 pub use engine::{Cause, Durability, EngineError, OpenError, Options, SqlStore};
+pub use examine::{Examined, examine};
 pub use port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, AuditLink, AuditStore, ChangeStore, Committed, Currency,
     EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, INSTALLATION, IdentityStore,
     IdentityWrite, LeaseName, LeaseStore, LostNode, NetworkObjectStore, NetworkObjectWrite, NodeEpoch, NodeLease,
     NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite,
-    PolicyStore, PolicyWrite, Precondition, Resources, RolloutStore, RolloutWrite, SecretStore, SecretWrite,
+    PolicyStore, PolicyWrite, Precondition, RESTORED, Resources, RolloutStore, RolloutWrite, SecretStore, SecretWrite,
     SettingStore, SettingWrite, Store, StoreError, UninstallTokenStore, UninstallTokenWrite, UploadLimit, UploadQuota,
     Write, has_gap,
 };

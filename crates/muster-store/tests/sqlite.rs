@@ -2,6 +2,21 @@
 
 mod suite;
 
-use muster_store::SqlStore;
+use muster_store::testing::tamper;
+use muster_store::{SqlStore, Store as _};
 
 suite::run_for!(async || SqlStore::temporary().unwrap());
+
+#[tokio::test]
+async fn m25_audit_events_cannot_be_replaced() {
+    let store = SqlStore::temporary().expect("a store");
+    store.commit(vec![suite::commits::audit(1)]).await.expect("written");
+    for statement in [
+        "INSERT OR REPLACE INTO audit_events (seq, chain, position, event, hash) VALUES (1, 'b', 7, '{}', x'')",
+        "INSERT OR REPLACE INTO audit_events SELECT 9, chain, position, '{}', hash FROM audit_events",
+    ] {
+        let refused = tamper(&store, statement).await.expect_err(statement).to_string();
+        assert!(refused.contains("append-only"), "{refused}");
+    }
+    assert_eq!(suite::commits::verify_audit(&store).await, 1);
+}

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::commands::doctor::DoctorArgs;
 use self::commands::store::StoreCommand;
 use self::commands::{AdminCommand, Failed, report};
 
@@ -38,6 +39,7 @@ enum Command {
     /// Copy the database of a fleet
     #[command(subcommand)]
     Store(StoreCommand),
+    Doctor(DoctorArgs),
     /// Load-test a server with simulated agents
     #[command(
         after_help = "Examples:\n  muster drones --url https://127.0.0.1:8220 --ca /var/lib/muster/ca.crt --enrollment-token TOKEN --count 1000\n  muster drones --url https://127.0.0.1:8220 --ca ca.crt --enrollment-token TOKEN --mode change --rate 500 --seconds 30"
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Admin(command) => in_runtime(commands::run(command)),
         Command::Store(command) => report(command.run()),
+        Command::Doctor(args) => report(args.run()),
         Command::Drones(args) => in_runtime(drones(args)),
         Command::Documents(command) => report(command.run()),
     }

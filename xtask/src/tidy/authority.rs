@@ -44,6 +44,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("policies/turn.rs", "the server: the order of changes in all spaces"),
     ("records.rs", "agents' records behind a cache that is not of a space"),
     ("reenroll.rs", "the server: second hosts of one agent"),
+    ("restoration.rs", "the server: the restore of the whole store"),
     ("rollouts/", "the server: advances rollouts of all spaces"),
     ("secrets.rs", "secrets that an authorized object refers to"),
     ("selection.rs", "records of ids that were selected within the caller's space"),

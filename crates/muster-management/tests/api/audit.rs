@@ -1,5 +1,6 @@
 //! `/audit`: filters, cursors and verification of the audit log (M25).
 
+use muster_core::audit::verify::{Verified, Verifier};
 use serde_json::{Value, json};
 
 use crate::support::Api;
@@ -56,4 +57,42 @@ async fn an_intact_log_is_verified_and_its_head_is_the_newest_hash() {
     assert_eq!((&verdict["intact"], &verdict["lines"], &head["hash"]), (&json!(true), &json!(4), &newest));
     assert_eq!((&head["position"], verdict["heads"].as_array().unwrap().len()), (&json!(4), 1));
     assert!(verdict.get("broken").is_none(), "{verdict}");
+}
+
+async fn exported(api: &Api, query: &str) -> Verified {
+    let answer = api.get(&format!("/audit/_export{query}")).await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.headers["content-type"]),
+        (200, &"application/x-ndjson".parse().unwrap())
+    );
+    let file = answer.body.as_str().unwrap().to_owned();
+    let mut verifier = Verifier::new(Some(api.fleet.inner().signer.public_key().to_owned()));
+    file.split_inclusive('\n').for_each(|line| verifier.line(line.as_bytes()).unwrap());
+    verifier.end().unwrap()
+}
+
+#[tokio::test]
+async fn m25_an_export_is_signed_with_the_key_of_the_fleet_and_has_the_events_of_a_period() {
+    let api = with_policies().await;
+    let whole = exported(&api, "").await;
+    let head = api.get("/audit/_verify").await.ok()["heads"][0].clone();
+    assert_eq!((whole.events, json!(whole.heads[0].hash)), (4, head["hash"].clone()));
+    assert_eq!(json!(whole.header.chains[0].chain), head["chain"]);
+    let at = api.get("/audit").await.ok()["items"][0]["at"].as_str().unwrap().to_owned();
+    api.clock.advance(std::time::Duration::from_secs(60));
+    // More than one piece.
+    for n in 0..600 {
+        let id = format!("late-{n}");
+        api.post("/agent_policies", json!({"id": id, "name": id, "namespace": "default"})).await.ok();
+    }
+    let early = exported(&api, &format!("?since={at}&until=2100-01-01T00:00:00Z")).await;
+    assert_eq!((early.events, early.heads[0].position), (604, 604));
+    let late = api.get("/audit?perPage=1").await.ok()["items"][0]["at"].as_str().unwrap().to_owned();
+    let last = exported(&api, &format!("?since={late}")).await;
+    assert_eq!((last.events, last.header.chains[0].after, last.header.since.is_some()), (600, 4, true));
+    let first = exported(&api, &format!("?until={late}")).await;
+    assert_eq!((first.events, &first.heads), (4, &whole.heads));
+    assert_eq!(exported(&api, "?since=2100-01-01T00:00:00Z").await.events, 0);
+    assert_eq!(exported(&api, "?until=2001-01-01T00:00:00Z").await.events, 0);
+    api.get("/audit/_export?since=yesterday").await.refused(400);
 }

@@ -1,4 +1,4 @@
-//! The audit log: `GET /audit`, `GET /audit/_verify`.
+//! The audit log: `GET /audit`, `GET /audit/_verify`, `GET /audit/_export`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,6 +29,18 @@ pub struct ListAuditEvents {
     #[serde(skip_serializing_if = "Option::is_none")]
     // No page numbers: they would shift with every new event.
     pub search_after: Option<String>,
+}
+
+/// `GET /audit/_export`: a signed file with the events of a period.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ExportAuditEvents {
+    /// Start of the period, inclusive (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// End of the period, exclusive (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 /// Event of the log.

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod agent_action;
 pub mod agent_policy;
 pub mod audit;
+pub mod backup;
 pub mod bulk;
 pub mod enrollment_key;
 pub mod envelope;

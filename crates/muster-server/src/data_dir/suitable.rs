@@ -13,7 +13,7 @@ use super::{DATABASE, DataDirError, named};
 const OURS: [&str; 9] =
     ["lock", DATABASE, "master.key", "fleet-id", "node-id", "ca.crt", "server.key", "listen.json", "admin.sock"];
 /// Names that can exist before the first start, created by an administrator or the file system.
-const HARMLESS: [&str; 3] = ["lost+found", "muster.toml", "pgp"];
+pub(super) const HARMLESS: [&str; 3] = ["lost+found", "muster.toml", "pgp"];
 
 const OTHER_DIRECTORY: &str = "pass a separate directory with --data-dir; the server creates it if it does not exist";
 
@@ -27,7 +27,7 @@ struct Facts<'a> {
 
 /// Returns an error for a directory that belongs to another user, is shared, or contains other files. A directory that
 /// does not exist is suitable.
-pub(super) fn check(path: &Utf8Path) -> Result<(), DataDirError> {
+pub(crate) fn check(path: &Utf8Path) -> Result<(), DataDirError> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

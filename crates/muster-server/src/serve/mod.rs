@@ -127,7 +127,10 @@ async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> 
     let first_start = first_start::prepare(fleet, tls, config.insecure_http).await;
     let first_start = first_start.map_err(ServeError::FirstStart)?;
     data.mark_fleet(&first_start.installation)?;
-    // An error here must not prevent agents from connecting.
+    // Errors from here on must not prevent agents from connecting.
+    if let Err(error) = fleet.restoration().record().await {
+        error!(error = %chain(&error), "failed to record the restore from a backup");
+    }
     if let Err(error) = fleet.actions().finish_interrupted().await {
         error!(error = %chain(&error), "failed to complete interrupted actions; retrying at the next start");
     }

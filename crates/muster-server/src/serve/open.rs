@@ -12,6 +12,7 @@ use muster_core::seal::{SealError, Sealer};
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
 use muster_elasticsearch::SecurityApi;
+use muster_store::copy::Place;
 use muster_store::postgres::{Address, Node};
 use muster_store::{Options, SqlStore, Store, sqlite};
 use secrecy::ExposeSecret;
@@ -22,6 +23,7 @@ use crate::config::Config;
 use crate::data_dir::{DATABASE, DataDir, DataDirError, DataDisk, ListenAddresses, master_key_file};
 use crate::tls::authority::Authority;
 use crate::tls::host;
+use muster_fleet::backups::BackupSource;
 use muster_fleet::disk::Disk;
 use muster_fleet::fleet_keys::{FleetKeyError, ensure_signing_key, has_signing_key};
 use muster_fleet::system::SystemEntropy;
@@ -80,7 +82,7 @@ pub(super) async fn fleet(
         issuer: Arc::new(SecurityApi::default()),
         settings,
     });
-    fleet.server_status().use_disk(Arc::new(disk), on_reserve);
+    use_disk(config, &fleet, disk, on_reserve);
     if !on_reserve {
         // A store that can't be written is served read-only. Probed now, so that the status is correct from the start.
         fleet.server_status().probe_store().await;
@@ -91,6 +93,17 @@ pub(super) async fn fleet(
         fleet.server_status().set_reserve_aside();
     }
     Ok(Opened { store, fleet, authority })
+}
+
+/// Gives the services the disk of the data directory, for the reserve and for backups.
+fn use_disk(config: &Config, fleet: &Fleet, disk: DataDisk, on_reserve: bool) {
+    let disk: Arc<dyn Disk> = Arc::new(disk);
+    fleet.server_status().use_disk(Arc::clone(&disk), on_reserve);
+    let place = match &config.database {
+        Some(address) => Place::from(address.clone()),
+        None => Place::File(config.data_dir.join(DATABASE).into()),
+    };
+    fleet.backups().use_source(BackupSource { place, directory: config.data_dir.clone().into(), disk });
 }
 
 /// Connects to a shared database. If it contains a fleet, the master key of that fleet is required.

@@ -2,7 +2,7 @@
 //! connections.
 
 pub mod authority;
-mod file;
+pub(crate) mod file;
 pub mod host;
 mod reload;
 pub mod validity;

@@ -64,6 +64,19 @@ pub enum CopyError {
         /// The table.
         table: &'static str,
     },
+    /// The snapshot was aborted on request.
+    #[error("aborted")]
+    Aborted,
+    /// The file contains another fleet than the one that is expected.
+    #[error("{place} contains the fleet {found}, not {expected}")]
+    OtherFleet {
+        /// Where the store is.
+        place: String,
+        /// The id of its fleet.
+        found: String,
+        /// The id of the expected one.
+        expected: String,
+    },
     /// An engine failed.
     #[error("{place}: {doing}: {source}")]
     Engine {

@@ -4,6 +4,7 @@
 //! * [`tables`] lists the tables that are copied, and those that are not, with reasons.
 //! * [`rows`] reads and inserts rows in batches of bounded size, in the order of the primary key.
 //! * [`progress`] stores in the target how far the copy is, in the transaction of each batch. A second run continues there.
+//! * [`snapshot`] copies a store that servers use to a file.
 //! * [`compare`] computes a digest of each table on both sides, and finds the first row that differs.
 //!
 //! Rows are copied as they are. What is encrypted in them can only be read with the `master.key` of the source's servers.
@@ -13,6 +14,7 @@ mod error;
 mod progress;
 mod rows;
 mod side;
+mod snapshot;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ use self::progress::{Begun, Position};
 use self::rows::{Cell, Limits, count};
 pub(crate) use self::side::{Number, Side};
 use self::side::{open_source, open_target};
+pub use self::snapshot::{revive, snapshot, snapshot_bytes};
 use self::tables::layouts;
 use crate::postgres::Address;
 use crate::sql::copy::Layout;

@@ -170,7 +170,7 @@ fn refuse_rows(side: &dyn Side) -> Result<(), CopyError> {
 }
 
 /// Returns the id of the fleet.
-fn fleet(side: &dyn Side) -> Result<Option<String>, CopyError> {
+pub(super) fn fleet(side: &dyn Side) -> Result<Option<String>, CopyError> {
     let mut fleet = None;
     let read = side.session().query(settings::SETTING, &[INSTALLATION.into()], &mut |row| {
         fleet = Some(row.get(0)?);

@@ -6,7 +6,7 @@ use super::*;
 use crate::engine::store::Options;
 use crate::sqlite::temporary::TemporaryDirectory;
 use crate::testing::Cluster;
-use crate::{INSTALLATION, OpenError, SqlStore};
+use crate::{INSTALLATION, OpenError, SettingWrite, SqlStore, Store as _};
 
 const SMALL: Limits = Limits { rows: 2, bytes: 1024 * 1024 };
 /// Rows that [`filled`] inserts into each table.
@@ -295,4 +295,82 @@ fn batches_are_bounded_in_bytes() {
     let read = |bytes| rows::next(&*source.side, &table, &[], Limits { rows: 10, bytes }).unwrap().len();
     // In the order of their keys, the rows have about 80,000, 0 and 160,000 bytes, half of them as data.
     assert_eq!((read(1), read(100_000), read(1_000_000)), (1, 2, 3));
+}
+
+/// Commits to the store until told otherwise; the number of commits.
+fn busy<T: Send>(store: &SqlStore, work: impl FnOnce() -> T + Send) -> T {
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    std::thread::scope(|scope| {
+        let commits = scope.spawn(|| {
+            runtime.block_on(async {
+                let mut commits = 0;
+                while !is_done.load(std::sync::atomic::Ordering::SeqCst) {
+                    let put = |name: &str| SettingWrite::Put { name: name.into(), value: commits.to_string() };
+                    store.commit(vec![put("left").into(), put("right").into()]).await.unwrap();
+                    commits += 1;
+                }
+                commits
+            })
+        });
+        let result = work();
+        is_done.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(commits.join().unwrap() > 0);
+        result
+    })
+}
+
+/// A snapshot of a store that is written to; it is opened, and must be of one time.
+fn snapshot_of(files: &Files, store: &SqlStore, from: &Place, to: &str) {
+    let path = files.0.path().join(to);
+    assert!(snapshot_bytes(from).unwrap() > 0);
+    let mut seen = 0;
+    busy(store, || {
+        let mut watch = |progress: Progress| {
+            seen = progress.rows;
+            ControlFlow::Continue(())
+        };
+        snapshot(from, &path, &mut watch).unwrap();
+    });
+    assert!(seen > 0, "the progress was reported");
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap()) & 0o777, 0o600);
+    let other = revive(&path, "another", ("restored", "x")).unwrap_err();
+    assert!(matches!(other, CopyError::OtherFleet { .. }), "{other}");
+    revive(&path, "a.db", ("restored", "x")).unwrap();
+    let copied = copy(&files.place(to), &files.place(&format!("{to}.copy")), &mut go_on).unwrap();
+    assert!(copied.tables.iter().all(|table| table.rows >= 2), "{:?}", copied.tables);
+    let setting = |name: &str| {
+        let connection = Connection::open(&path).unwrap();
+        let query = "SELECT value FROM settings WHERE name = $1";
+        connection.query_row(query, [name], |row| row.get::<_, String>(0)).ok()
+    };
+    assert_eq!((setting("left"), setting("restored")), (setting("right"), Some("x".into())));
+}
+
+#[test]
+fn a_snapshot_is_of_one_time_while_the_store_is_written_to() {
+    let files = Files::new();
+    let from = files.filled("a.db");
+    let cluster = Cluster::shared();
+    let schema = cluster.schema();
+    let shared = Place::from(cluster.address(&schema).parse::<Address>().unwrap());
+    copy(&from, &shared, &mut go_on).unwrap();
+    // The rows of the test are no records, so nothing but settings is written and read.
+    let store = files.opened("a.db").unwrap();
+    snapshot_of(&files, &store, &from, "file.db");
+    drop(store);
+    let store = cluster.open(&schema);
+    snapshot_of(&files, &store, &shared, "database.db");
+}
+
+#[test]
+fn a_snapshot_is_aborted_on_request() {
+    let files = Files::new();
+    let schema = Cluster::shared().schema();
+    let shared = Place::from(Cluster::shared().address(&schema).parse::<Address>().unwrap());
+    copy(&files.filled("a.db"), &shared, &mut go_on).unwrap();
+    let to = files.0.path().join("b.db");
+    let aborted = snapshot(&shared, &to, &mut |_| ControlFlow::Break(())).unwrap_err();
+    assert!(matches!(aborted, CopyError::Stopped { .. }), "{aborted}");
+    assert!(files.opened("b.db").is_err(), "no server uses it");
 }

@@ -277,6 +277,11 @@ pub(super) fn by_credential(connection: &Connection, key: &KeyId) -> Result<Opti
     first(connection, sql::BY_CREDENTIAL, [key.as_str()], record::read)
 }
 
+/// Returns whether a credential exists, live or revoked.
+pub(super) fn is_credential(connection: &Connection, key: &KeyId) -> Result<bool> {
+    Ok(first(connection, sql::CREDENTIAL_EXISTS, [key.as_str()], |row| row.get::<i64>(0))?.is_some())
+}
+
 /// Selects the agent that enrolled with a key and an idempotency handle and has never checked in.
 pub(super) fn by_enrollment_id(
     connection: &Connection,

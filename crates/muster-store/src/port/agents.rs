@@ -101,6 +101,8 @@ reads! {
         async fn agent_in(&self, space: &SpaceId, id: &AgentId) -> Result<Option<AgentRecord>, StoreError>;
         /// Selects the agent with this live credential. Its record contains all of its live credentials.
         async fn agent_by_credential(&self, key: &KeyId) -> Result<Option<AgentRecord>, StoreError>;
+        /// Returns whether a credential with this id exists, live or revoked.
+        async fn is_credential(&self, key: &KeyId) -> Result<bool, StoreError>;
         /// Selects all credentials of an agent, revoked ones included, newest first.
         async fn agent_credentials(&self, id: &AgentId) -> Result<Vec<Credential>, StoreError>;
         /// Selects a host.

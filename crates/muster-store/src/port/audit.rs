@@ -3,6 +3,8 @@
 //! Sequence numbers order the log for people, across all chains. Within a chain they ascend. Between nodes, the order of events of the
 //! same second means nothing, and an event may appear below one that was listed already.
 
+use muster_core::audit::ChainHead;
+
 use super::StoreError;
 use super::reads::reads;
 
@@ -25,6 +27,8 @@ reads! {
         async fn audit_events(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError>;
         /// Selects events before `seq`, newest first, at most `limit`, in the form of [`Self::audit_events`].
         async fn audit_events_before(&self, seq: i64, limit: u32) -> Result<Vec<(i64, String, [u8; 32])>, StoreError>;
+        /// Returns the end of every chain, in the order of their names, as of one time.
+        async fn audit_heads(&self) -> Result<Vec<ChainHead>, StoreError>;
         /// Returns the names of all chains.
         async fn audit_chains(&self) -> Result<Vec<String>, StoreError>;
         /// Returns links of a chain after a position, in order, at most `limit`.

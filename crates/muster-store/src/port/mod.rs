@@ -60,7 +60,7 @@ pub use self::outputs::{OutputStore, OutputWrite};
 pub use self::policies::{PolicyStore, PolicyWrite};
 pub use self::rollouts::{RolloutStore, RolloutWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
-pub use self::settings::{INSTALLATION, SettingStore, SettingWrite};
+pub use self::settings::{INSTALLATION, RESTORED, SettingStore, SettingWrite};
 pub use self::uninstall_tokens::{UninstallTokenStore, UninstallTokenWrite};
 
 /// Error of the store, which says whether a write may have been applied.

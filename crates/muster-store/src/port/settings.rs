@@ -3,6 +3,9 @@
 use super::reads::reads;
 use super::{StoreError, Write};
 
+/// Name of the setting that a restore from a backup writes.
+pub const RESTORED: &str = "restored";
+
 /// Name of the setting with the installation's id, by which one fleet is told from another.
 pub const INSTALLATION: &str = "installation_uuid";
 

@@ -7,12 +7,15 @@ use super::address::Address;
 use super::migrate::{LOCK, has_schema, migrate};
 use super::session::PostgresSession;
 use crate::copy::{Number, Place, Side};
-use crate::engine::error::OpenError;
+use crate::engine::error::{EngineError, OpenError};
 use crate::engine::migration::MIGRATIONS;
 use crate::engine::session::{Connection, Next, Result, Session as _, Value};
 use crate::sql::now;
 
 const LIVE: &str = concat!("SELECT name FROM nodes WHERE expires_at > ", now!(), " ORDER BY name LIMIT 5");
+/// Selects the bytes of all tables of the schema.
+const BYTES: &str = "SELECT CAST(coalesce(sum(pg_total_relation_size(c.oid)), 0) AS BIGINT) FROM pg_class c \
+    WHERE c.relkind = 'r' AND c.relnamespace = CAST(current_schema() AS regnamespace)";
 const LAST: &str = "SELECT value FROM counters WHERE name = $1";
 const LAST_EVENT: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM audit_order";
 const CONTINUE: &str = "UPDATE counters SET value = greatest(value, $1) WHERE name = $2";
@@ -30,6 +33,25 @@ pub(crate) fn open_side(address: &Address) -> std::result::Result<Box<dyn Side>,
     let session = PostgresSession::open(Arc::new(address.clone()))?;
     migrate(&session, &format!("the database {address}"), MIGRATIONS)?;
     Ok(Box::new(Database { place: address.clone().into(), session, is_migrating: Cell::new(true) }))
+}
+
+/// Connects to a database that servers use, and begins a transaction that sees it as of now.
+pub(crate) fn open_snapshot(address: &Address) -> std::result::Result<Box<dyn Side>, OpenError> {
+    let session = PostgresSession::open(Arc::new(address.clone()))?;
+    session.begin_snapshot().map_err(OpenError::engine::<EngineError>("begin a snapshot of the database"))?;
+    Ok(Box::new(Database { place: address.clone().into(), session, is_migrating: Cell::new(false) }))
+}
+
+/// Returns the size of the tables with their indexes, which is more than a file of SQLite with the same rows needs.
+pub(crate) fn bytes(address: &Address) -> std::result::Result<u64, OpenError> {
+    let session = PostgresSession::open(Arc::new(address.clone()))?;
+    let mut bytes = 0;
+    let read = session.query(BYTES, &[], &mut |row| {
+        bytes = row.get(0)?;
+        Ok(Next::Enough)
+    });
+    read.map_err(OpenError::engine::<EngineError>("read the size of the database"))?;
+    Ok(bytes)
 }
 
 /// Connects to a database whose schema must not change; `None` if it has none.

@@ -10,7 +10,7 @@ use crate::sql::{locked, now};
 
 /// Tables that only this engine has, created before the first migration: counters whose numbers ascend in the order of
 /// commits, rows that writers lock, and ids of committed transactions, which show the outcome of a commit whose reply
-/// was lost.
+/// was lost. The function is what the triggers of the schema run.
 pub(super) const OWN_TABLES: &str = r"
 CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL) WITH (fillfactor = 10);
 INSERT INTO counters (name, value) VALUES ('actions', 0), ('changes', 0);
@@ -21,6 +21,7 @@ CREATE TABLE locks (name TEXT NOT NULL PRIMARY KEY);
 INSERT INTO locks (name) VALUES ('references'), ('uploads'), ('identity');
 CREATE TABLE commits (id TEXT NOT NULL PRIMARY KEY, committed_at TIMESTAMPTZ NOT NULL DEFAULT now());
 CREATE INDEX commits_by_time ON commits (committed_at);
+CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION '%', TG_ARGV[0]; END$$;
 ";
 
 /// Translates the text of a migration.
@@ -29,6 +30,10 @@ pub(super) fn schema(text: &str) -> String {
     let mut table = String::new();
     for line in text.lines() {
         if line.trim_start().starts_with("--") {
+            continue;
+        }
+        if line.starts_with("CREATE TRIGGER ") {
+            translated.extend(trigger(line));
             continue;
         }
         if let Some(rest) = line.strip_prefix("CREATE TABLE ") {
@@ -50,6 +55,17 @@ pub(super) fn schema(text: &str) -> String {
         translated.push('\n');
     }
     translated
+}
+
+/// Translates a trigger that rejects a statement. `None` for triggers on INSERT, which prevent that rows are replaced: this engine has
+/// no REPLACE, and `ON CONFLICT DO UPDATE` fires the trigger on UPDATE.
+fn trigger(line: &str) -> Option<String> {
+    let (head, body) = line.split_once(" BEGIN SELECT RAISE(ABORT, ")?;
+    let message = body.strip_suffix("); END;")?;
+    // TRUNCATE does not fire triggers on DELETE.
+    let head = head.replace(" BEFORE DELETE ON ", " BEFORE DELETE OR TRUNCATE ON ");
+    (!head.contains(" BEFORE INSERT ON "))
+        .then(|| format!("{head} FOR EACH STATEMENT EXECUTE FUNCTION refuse_change({message});\n"))
 }
 
 /// Fragments that differ between the dialects.
@@ -117,5 +133,14 @@ mod tests {
             schema("CREATE TABLE t (\n    seq INTEGER PRIMARY KEY AUTOINCREMENT,\n    id TEXT NOT NULL\n) STRICT;\n");
         assert!(text.contains("DEFAULT next_in_commit_order('t')"), "{text}");
         assert!(text.contains("id TEXT COLLATE \"C\" NOT NULL\n);"), "{text}");
+    }
+
+    #[test]
+    fn triggers_reject_whole_statements_and_truncate_too() {
+        let text = schema("CREATE TRIGGER t BEFORE DELETE ON a BEGIN SELECT RAISE(ABORT, 'no'); END;\n");
+        let expected = "CREATE TRIGGER t BEFORE DELETE OR TRUNCATE ON a FOR EACH STATEMENT EXECUTE FUNCTION refuse_change('no');\n";
+        assert_eq!(text, expected);
+        let replace = "CREATE TRIGGER t BEFORE INSERT ON a WHEN 1 BEGIN SELECT RAISE(ABORT, 'no'); END;\n";
+        assert_eq!(schema(replace), "");
     }
 }

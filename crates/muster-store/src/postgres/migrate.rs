@@ -1,10 +1,16 @@
 //! Schema migrations of a PostgreSQL database, performed under a lock by the server that starts first.
 
+use std::sync::Arc;
+
+use muster_core::time::Timestamp;
+
+use super::address::Address;
 use super::dialect;
 use super::session::PostgresSession;
 use crate::engine::error::{EngineError, OpenError};
-use crate::engine::migration::{Applied, Migration, missing, require_all};
+use crate::engine::migration::{Applied, MIGRATIONS, Migration, missing, require_all};
 use crate::engine::session::{Connection, Next, Result, Session};
+use crate::examine::Examined;
 use crate::sql::now;
 
 /// Lock for reading and changing the schema, so that servers that start at the same time take turns.
@@ -44,6 +50,33 @@ pub(super) fn migrate(
         apply().map_err(OpenError::engine::<EngineError>(migration.doing()))?;
     }
     Ok(())
+}
+
+/// Examines a database without changing it.
+pub(crate) fn examine(address: &Address) -> std::result::Result<Examined, OpenError> {
+    let session = PostgresSession::open(Arc::new(address.clone()))?;
+    let engine = || OpenError::engine::<EngineError>(format!("read the schema of {address}"));
+    let (mut version, mut now) = (String::new(), 0);
+    let asked = session.query(concat!("SELECT current_setting('server_version'), ", now!()), &[], &mut |row| {
+        (version, now) = (row.get(0)?, row.get(1)?);
+        Ok(Next::Enough)
+    });
+    asked.map_err(engine())?;
+    let tables = names(&session, TABLES).map_err(engine())?;
+    let applied = match tables.first() {
+        None => Vec::new(),
+        Some(first) if first == "schema_migrations" => applied(&session).map_err(engine())?,
+        Some(_) => {
+            let found = format!("is another program's database (tables: {})", tables.join(", "));
+            return Err(OpenError::NotOurs { place: format!("the database {address}"), found, instead: "database" });
+        }
+    };
+    missing(&applied, MIGRATIONS)?;
+    Ok(Examined {
+        engine: format!("PostgreSQL {version}"),
+        migration: applied.iter().map(|applied| applied.number).max().unwrap_or(0),
+        now: Some(Timestamp::from_micros(now)),
+    })
 }
 
 /// Begins a transaction, and returns whether the database has a schema. Fails if it is not the current one. Changes nothing.
@@ -115,10 +148,8 @@ fn applied(session: &Connection) -> Result<Vec<Applied>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::engine::migration::{MIGRATIONS, newest};
+    use crate::engine::migration::newest;
     use crate::testing::Cluster;
 
     const NEXT: Migration = Migration { number: 1000, name: "next", text: "CREATE TABLE next (a TEXT);\n", oldest: 1 };

@@ -27,5 +27,6 @@ mod session;
 mod statement;
 
 pub use address::Address;
-pub(crate) use copied::{open_side, open_unchanged};
+pub(crate) use copied::{bytes, open_side, open_snapshot, open_unchanged};
+pub(crate) use migrate::examine;
 pub use registration::Node;

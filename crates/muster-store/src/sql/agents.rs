@@ -163,6 +163,8 @@ statements! {
     BY_ID_IN = select!(
         "FROM agents WHERE id = $1 AND space = $2"
     );
+    /// Selects whether a credential exists, live or revoked.
+    CREDENTIAL_EXISTS = "SELECT 1 FROM credentials WHERE key_id = $1";
     /// Selects the agent with a live credential.
     BY_CREDENTIAL = select!(
         "FROM agents WHERE id = (SELECT agent_id FROM credentials WHERE key_id = $1 AND revoked_at IS NULL)"

@@ -80,7 +80,8 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
 #[cfg(test)]
 pub(crate) fn placeholders(text: &str) -> Vec<usize> {
     let mut seen = Vec::new();
-    for rest in text.split('$').skip(1) {
+    // `$[0]` is a path in a JSON document.
+    for rest in text.split('$').skip(1).filter(|rest| !rest.starts_with('[')) {
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
         let number = digits.parse().expect("a number stands behind every $");
         if !seen.contains(&number) {

@@ -77,8 +77,13 @@ pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
     open(path).and_then(set).map_err(OpenError::engine(format!("open the store {} to read", path.display())))
 }
 
+/// Opens a connection that writes snapshots to other files. Unlike a reading one, it may write.
+pub(super) fn of_snapshots(path: &Path) -> Result<Connection, OpenError> {
+    open(path).map_err(OpenError::engine(format!("open the store {} for a snapshot", path.display())))
+}
+
 /// Creates the file, readable only by its owner, unless it exists.
-fn create_private(path: &Path) -> Result<(), OpenError> {
+pub(super) fn create_private(path: &Path) -> Result<(), OpenError> {
     let mut options = std::fs::OpenOptions::new();
     options.create(true).append(true);
     #[cfg(unix)]

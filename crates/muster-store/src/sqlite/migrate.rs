@@ -3,11 +3,14 @@
 //! Applied migrations are recorded in the table `schema_migrations` with checksum and time. A file with a migration that
 //! this program does not know is rejected without a change: an older program must not write to a newer store.
 
+use std::path::Path;
+
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::identity::APPLICATION_ID;
+use super::identity::{APPLICATION_ID, refuse_foreign};
 use crate::engine::error::OpenError;
-use crate::engine::migration::{Applied, Migration, missing, require_all};
+use crate::engine::migration::{Applied, MIGRATIONS, Migration, missing, require_all};
+use crate::examine::Examined;
 use crate::sql::dialect;
 
 /// Operation in errors.
@@ -52,6 +55,16 @@ fn applied(connection: &Connection) -> rusqlite::Result<Vec<Applied>> {
     rows.collect()
 }
 
+/// Examines the file of a store without changing it.
+pub(crate) fn examine(path: &Path) -> Result<Examined, OpenError> {
+    refuse_foreign(path)?;
+    let connection = super::connection::reader(path)?;
+    let applied = applied(&connection).map_err(OpenError::engine(format!("read the schema of {}", path.display())))?;
+    missing(&applied, MIGRATIONS)?;
+    let migration = applied.iter().map(|applied| applied.number).max().unwrap_or(0);
+    Ok(Examined { engine: format!("SQLite {}", rusqlite::version()), migration, now: None })
+}
+
 fn apply(transaction: &Transaction<'_>, migration: &Migration) -> rusqlite::Result<()> {
     transaction.execute_batch(dialect::CREATE_MIGRATIONS)?;
     transaction.execute_batch(migration.text)?;
@@ -64,7 +77,7 @@ mod tests {
     use rusqlite::params;
 
     use super::*;
-    use crate::engine::migration::{MIGRATIONS, newest};
+    use crate::engine::migration::newest;
     use crate::engine::store::Durability;
     use crate::query::{ActionFilter, Page};
     use crate::sqlite::connection;

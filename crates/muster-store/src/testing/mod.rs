@@ -43,6 +43,18 @@ pub async fn spoil_agent(store: &SqlStore, id: &'static str) -> Result<(), Store
     store.writer().task(spoil).await.map(drop)
 }
 
+/// Runs a statement on the store's own connection, as somebody with access to the database may.
+///
+/// # Errors
+/// If the engine rejects it.
+pub async fn tamper(store: &SqlStore, statement: &'static str) -> Result<(), StoreError> {
+    let run = move |connection: &crate::engine::session::Connection| {
+        connection.run(statement, &[])?;
+        Ok(Done::default())
+    };
+    store.writer().task(run).await.map(drop)
+}
+
 /// Has the other nodes' chains of the audit log sealed now.
 ///
 /// # Errors

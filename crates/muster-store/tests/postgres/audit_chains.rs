@@ -138,3 +138,14 @@ async fn nodes_seal_each_other_by_themselves() {
     second.commit(audit("b")).await.unwrap();
     eventually("a seal", async || seals(&first).await > 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m25_the_audit_log_cannot_be_truncated() {
+    let schema = schema().await;
+    let store = open(&schema).await;
+    store.commit(audit("a")).await.unwrap();
+    let text = format!("TRUNCATE {schema}.audit_events");
+    let refused = blocking(move || Cluster::shared().psql(&text)).await.unwrap_err().to_string();
+    assert!(refused.contains("append-only"), "{refused}");
+    assert_eq!(suite::commits::verify_audit(&store).await, 1);
+}

@@ -7,11 +7,13 @@ use muster_core::audit::{AuditEvent, ChainCheck};
 use muster_core::change::Change;
 use muster_core::id::{NetworkObjectId, OutputId, PolicyId};
 use muster_core::network_object::NetworkObjectKind;
-use muster_store::{Committed, OutputWrite, Precondition, Store, Write};
+use muster_store::testing::tamper;
+use muster_store::{AuditStore as _, Committed, OutputWrite, Precondition, SqlStore, Store, Write};
 
 use super::sample::*;
 
-fn audit(n: i64) -> Write {
+/// An audit event.
+pub fn audit(n: i64) -> Write {
     Write::Audit(AuditEvent {
         at: at(n),
         actor: "system".into(),
@@ -166,6 +168,27 @@ pub async fn the_audit_chain_verifies_over_many_commits(store: &impl Store) {
     assert_eq!(store.audit_events_before(i64::MAX, 40).await.unwrap(), newest_first);
     assert_eq!(store.audit_events_before(lines[9].0, 5).await.unwrap(), newest_first[31..36]);
     assert!(lines[0].1.contains("agent:0"), "{}", lines[0].1);
+}
+
+pub async fn mg164_the_audit_log_is_append_only_in_the_store_itself(store: &SqlStore) {
+    commit(store, vec![audit(1), audit(2), changed("a")]).await;
+    let before = store.audit_events(0, 10).await.unwrap();
+    let attempts = [
+        "UPDATE audit_events SET event = '{}'",
+        "UPDATE audit_events SET position = position + 1 WHERE position = 2",
+        "DELETE FROM audit_events",
+        "DELETE FROM audit_events WHERE position = 2",
+        "INSERT INTO audit_events (chain, position, event, hash) SELECT chain, position, '{}', hash FROM audit_events \
+         WHERE position = 1 ON CONFLICT (chain, position) DO UPDATE SET event = '{}'",
+    ];
+    for attempt in attempts {
+        let refused = tamper(store, attempt).await.expect_err(attempt).to_string();
+        assert!(refused.contains("append-only"), "{attempt}: {refused}");
+    }
+    tamper(store, "UPDATE changes SET subject = 'b'").await.expect("other tables can be changed");
+    assert_eq!(store.audit_events(0, 10).await.unwrap(), before);
+    commit(store, vec![audit(3)]).await;
+    assert_eq!(verify_audit(store).await, 3);
 }
 
 /// Polls several futures together, as a caller with many connections would.

@@ -1,9 +1,12 @@
 //! `muster audit …`
 
+use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use muster_client::Client;
 use muster_protocol::management::audit::{AuditEvent, AuditVerdict, ListAuditEvents};
 
+use super::audit_file;
+use super::connect::Connect;
 use super::failure::Failed;
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
 
@@ -18,11 +21,21 @@ pub enum AuditCommand {
         after_help = "Examples:\n  muster audit list --limit 20\n  muster audit list --subject policy:web --since 2026-01-02T00:00:00Z --output json"
     )]
     List(ListArgs),
+    /// Export audit events to a signed file
+    ///
+    /// The file is signed with the key that signs policies, and can be verified on any machine: muster audit verify FILE.
+    #[command(
+        after_help = "Examples:\n  muster audit export --out audit.jsonl\n  muster audit export --out january.jsonl --since 2026-01-01T00:00:00Z --until 2026-02-01T00:00:00Z"
+    )]
+    Export(audit_file::ExportArgs),
     /// Verify that no audit event was changed or removed
     ///
-    /// The events form a hash chain. Store the hash of the last event
-    /// elsewhere, so that you can detect later whether events were removed from the end of the log.
-    #[command(after_help = "Examples:\n  muster audit verify\n  muster audit verify --output json")]
+    /// The events form a hash chain. Without FILE, the server verifies its log. Store the hash of the last event
+    /// elsewhere, so that you can detect later whether events were removed from the end of the log. With FILE, verifies an exported file
+    /// without contacting a server: the chains, the seals and the signature.
+    #[command(
+        after_help = "Examples:\n  muster audit verify\n  muster audit verify --output json\n  muster audit verify audit.jsonl --public-key b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c"
+    )]
     Verify(VerifyArgs),
 }
 
@@ -54,6 +67,11 @@ pub struct ListArgs {
 /// Flags of `verify`.
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
+    /// File of `muster audit export`
+    file: Option<Utf8PathBuf>,
+    /// The fleet's public signing key (base64) or its fingerprint (SHA-256 in hex), which must have signed the file
+    #[arg(long, value_name = "KEY", requires = "file")]
+    public_key: Option<String>,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -84,10 +102,14 @@ fn heads(verdict: &AuditVerdict) -> String {
 
 impl AuditCommand {
     /// Runs the verb.
-    pub async fn run(self, client: &Client) -> Result<(), Failed> {
+    pub async fn run(self, connect: &Connect) -> Result<(), Failed> {
         match self {
-            Self::List(args) => args.run(client).await,
-            Self::Verify(args) => args.run(client).await,
+            Self::List(args) => args.run(&connect.client()?).await,
+            Self::Export(args) => args.run(&connect.client()?).await,
+            Self::Verify(VerifyArgs { file: Some(file), public_key, output }) => {
+                audit_file::verify(&file, public_key, output.output)
+            }
+            Self::Verify(args) => args.run(&connect.client()?).await,
         }
     }
 }

@@ -109,12 +109,14 @@ impl Connect {
         }
     }
 
-    /// Returns the socket in the data directory that `muster serve` would use.
-    fn socket(&self) -> Result<Utf8PathBuf, Failed> {
+    /// Returns the data directory that `muster serve` would use.
+    pub fn data_dir(&self) -> Result<Utf8PathBuf, Failed> {
         let directory = self.data_dir.clone().or_else(data_dir_of_serve);
-        let directory = directory
-            .ok_or_else(|| Failed::usage("cannot find the server's data directory: there is no home directory"))?;
-        Ok(directory.join("admin.sock"))
+        directory.ok_or_else(|| Failed::usage("cannot find the server's data directory: there is no home directory"))
+    }
+
+    fn socket(&self) -> Result<Utf8PathBuf, Failed> {
+        Ok(self.data_dir()?.join("admin.sock"))
     }
 }
 

@@ -6,17 +6,21 @@ mod agent;
 mod agent_actions;
 mod agent_moves;
 mod audit;
+mod audit_file;
 mod authorities;
+mod backup;
 mod confirm;
 mod connect;
 mod context;
 mod contexts;
+pub mod doctor;
 mod enrollment_key;
 mod failure;
 mod find;
 mod listing;
 mod network_object;
 mod node;
+mod out_file;
 mod output;
 mod policy;
 mod policy_file;
@@ -66,8 +70,10 @@ pub enum AdminCommand {
     DownloadSource(Noun<NetworkCommand<DownloadSourceFields>>),
     /// List, show and replace the uninstall tokens of policies
     UninstallToken(Noun<uninstall_token::UninstallTokenCommand>),
-    /// Read and verify the audit log
+    /// Read, export and verify the audit log
     Audit(Noun<audit::AuditCommand>),
+    /// Create and restore backups
+    Backup(Noun<backup::BackupCommand>),
     /// List, drain and resume the servers of the fleet
     Node(Noun<node::NodeCommand>),
     /// Manage users and service accounts
@@ -111,7 +117,8 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::Proxy(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::DownloadSource(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::UninstallToken(noun) => noun.verb.run(&noun.connect.client()?).await,
-        AdminCommand::Audit(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Audit(noun) => noun.verb.run(&noun.connect).await,
+        AdminCommand::Backup(noun) => noun.verb.run(&noun.connect).await,
         AdminCommand::Node(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::User(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Role(noun) => noun.verb.run(&noun.connect.client()?).await,

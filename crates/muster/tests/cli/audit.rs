@@ -1,6 +1,6 @@
 //! `muster audit …`
 
-use crate::world::{fails, json, new_policy, ok};
+use crate::world::{command, fails, finish, json, new_policy, ok};
 
 #[test]
 fn audit_events_are_listed_and_the_log_is_verified() {
@@ -20,4 +20,46 @@ fn audit_events_are_listed_and_the_log_is_verified() {
     assert!(told.starts_with("intact     yes\n"), "{told}");
     let head = ok(&["audit", "verify", "--output", "name"]);
     assert_eq!(head.trim().len(), 64, "{head}");
+}
+
+/// Runs `muster audit verify` where there is no server.
+fn verify(words: &[&str]) -> crate::world::Ran {
+    let words = [&["audit", "verify"], words].concat();
+    finish(command(&words).env("MUSTER_DATA_DIR", "/nonexistent"))
+}
+
+#[test]
+fn m25_an_exported_file_is_verified_without_a_server() {
+    new_policy("exported");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    let file = path.to_str().unwrap();
+    ok(&["audit", "export", "--out", file]);
+    let told = verify(&[file, "--output", "json"]);
+    assert_eq!(told.code, 0, "{}", told.err);
+    assert!(told.err.contains("--public-key"), "the signature alone does not show whose it is: {}", told.err);
+    let report: serde_json::Value = serde_json::from_str(&told.out).unwrap();
+    let fingerprint = report["fingerprint"].as_str().unwrap();
+    assert_eq!(verify(&[file, "--public-key", fingerprint]).err, "");
+    assert_eq!(verify(&[file, "--public-key", "00"]).code, 1);
+    assert!(fails(1, &["audit", "export", "--out", file]).contains("exists already"));
+
+    let text = std::fs::read_to_string(&path).unwrap();
+    let early = directory.path().join("early.jsonl");
+    let period = ["--since", "2020-01-01T00:00:00Z", "--until", "2021-01-01T00:00:00Z"];
+    ok(&[&["audit", "export", "--out", early.to_str().unwrap()], &period[..]].concat());
+    let report: serde_json::Value =
+        serde_json::from_str(&verify(&[early.to_str().unwrap(), "--output", "json"]).out).unwrap();
+    assert_eq!((&report["lines"], &report["until"]), (&0.into(), &"2021-01-01T00:00:00.000Z".into()));
+    std::fs::remove_file(early).unwrap();
+
+    let changed = text.replacen("policy.create", "policy.delete", 1);
+    let line = 1 + text.lines().position(|line| line.contains("policy.create")).unwrap();
+    std::fs::write(&path, changed).unwrap();
+    let told = verify(&[file]);
+    assert_eq!(told.code, 1);
+    assert!(told.err.contains(&format!("line {line}, event {}", line - 1)), "{}", told.err);
+    assert!(told.out.starts_with("intact     no\n"), "{}", told.out);
+    assert_eq!(verify(&["/nonexistent/file"]).code, 3);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no partial file is left");
 }

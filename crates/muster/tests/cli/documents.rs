@@ -50,10 +50,10 @@ fn help_lists_exactly_the_existing_nouns() {
         "man",
         "drones",
     ];
-    for noun in nouns.into_iter().chain(["user", "role", "token", "space", "context"]) {
+    for noun in nouns.into_iter().chain(["user", "role", "token", "space", "context", "rollout", "backup", "doctor"]) {
         assert!(help.contains(&format!("\n  {noun} ")), "{noun} is missing in\n{help}");
     }
-    for later in ["backup", "doctor"] {
+    for later in ["alert", "query", "host"] {
         assert!(!help.contains(&format!("\n  {later} ")), "{later}");
         assert_eq!(run(&[later]).code, 2);
     }

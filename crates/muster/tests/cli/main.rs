@@ -7,6 +7,8 @@ mod agent;
 mod agents;
 mod ask;
 mod audit;
+mod backup;
+mod doctor;
 mod documents;
 mod drones;
 mod enrollment_key;

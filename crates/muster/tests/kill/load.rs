@@ -63,7 +63,7 @@ async fn post(session: &mut Session, path: &str, authorization: &HeaderValue, bo
 /// The agents that ack, and the way in for more.
 pub struct Fleet {
     pub agents: Vec<Agent>,
-    token: HeaderValue,
+    pub token: HeaderValue,
 }
 
 impl Fleet {
@@ -82,7 +82,7 @@ impl Fleet {
         fleet
     }
 
-    async fn let_in(&self, session: &mut Session, number: usize) -> Option<Agent> {
+    pub async fn let_in(&self, session: &mut Session, number: usize) -> Option<Agent> {
         let host = Host { number: u32::try_from(number).unwrap(), agent_id: "", version: "9.5.2" };
         let item = post(session, "/api/fleet/agents/enroll?", &self.token, host.enroll(&[]).unwrap()).await?;
         let text = |field: &str| item["item"][field].as_str().unwrap().to_owned();

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod backup;
 mod load;
 mod server;
 mod verify;

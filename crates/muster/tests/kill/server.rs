@@ -11,6 +11,16 @@ use muster_drones::session::Shared;
 use muster_drones::tally::Tally;
 use serde_json::Value;
 
+/// The program, with nothing of the caller's environment that it would heed.
+pub fn muster() -> Command {
+    let binary = std::env::var("MUSTER_KILL_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_muster").into());
+    let mut command = Command::new(binary);
+    for name in ["MUSTER_URL", "MUSTER_TOKEN", "MUSTER_CA", "MUSTER_CONFIG", "MUSTER_DATA_DIR"] {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// Killed when dropped.
 pub struct Server {
     child: Child,
@@ -21,14 +31,17 @@ pub struct Server {
 impl Server {
     /// Starts on this data directory and waits until agents are accepted.
     pub fn start(directory: &Path) -> Self {
+        Self::start_at(directory, "127.0.0.1:0")
+    }
+
+    /// Starts with this address for agents.
+    pub fn start_at(directory: &Path, agents_at: &str) -> Self {
         let listen = directory.join("listen.json");
         let _ = std::fs::remove_file(&listen);
-        let binary = std::env::var("MUSTER_KILL_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_muster").into());
-        let child = Command::new(binary)
-            .args(["serve", "--agent-listen", "127.0.0.1:0", "--local-listen", "none", "--admin-listen", "none"])
+        let child = muster()
+            .args(["serve", "--agent-listen", agents_at, "--local-listen", "none", "--admin-listen", "none"])
             .args(["--log-level", "error", "--data-dir"])
             .arg(directory)
-            .env_remove("MUSTER_CONFIG")
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()
@@ -56,6 +69,11 @@ impl Server {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").arg(&pid).status().unwrap().success());
         assert!(self.child.wait().unwrap().success());
+    }
+
+    /// Address for agents.
+    pub fn agents_at(&self) -> &str {
+        &self.agents_at
     }
 
     pub fn client(&self) -> Client {

@@ -7,7 +7,7 @@ use http::Method;
 use muster_core::audit::{AuditEvent, ChainCheck};
 use muster_core::id::{ActionId, AgentId};
 use muster_core::raw_json;
-use muster_drones::session::{Ask, Session};
+use muster_drones::session::{Answer, Ask, Session};
 use muster_drones::wire::{self, Host, Report};
 use muster_store::{ActionStore as _, AgentStore as _, AuditStore as _};
 use muster_store::{Options, SqlStore};
@@ -45,14 +45,19 @@ pub async fn served(server: &Server, fleet: &Fleet, answered: &Answered) {
 }
 
 /// A first check-in is authenticated and answered at once, with the policy.
-async fn lives(session: &mut Session, agent: &Agent) {
+pub async fn lives(session: &mut Session, agent: &Agent) {
+    let answer = check_in(session, agent).await;
+    assert_eq!(answer.status, 200, "{}: {}", agent.id, String::from_utf8_lossy(&answer.body));
+}
+
+/// Sends the first check-in of a host.
+pub async fn check_in(session: &mut Session, agent: &Agent) -> Answer {
     let host = Host { number: 1, agent_id: &agent.id, version: "9.5.2" };
     let path = format!("/api/fleet/agents/{}/checkin?", agent.id);
     let body = wire::check_in(&host, &Report::default()).into();
     let authorization = &agent.authorization;
     let ask = Ask { method: Method::POST, path: &path, authorization, body, packed: false, chunk_sha2: None };
-    let answer = session.ask(&ask).await.unwrap();
-    assert_eq!(answer.status, 200, "{}: {}", agent.id, String::from_utf8_lossy(&answer.body));
+    session.ask(&ask).await.unwrap()
 }
 
 /// Reads the store of a server that has stopped: every round's answers, and an audit chain that is whole and tells of

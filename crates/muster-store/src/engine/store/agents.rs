@@ -30,6 +30,11 @@ impl AgentStore for SqlStore {
         self.points.read(move |c| agents::by_credential(c, &key)).await
     }
 
+    async fn is_credential(&self, key: &KeyId) -> Result<bool, StoreError> {
+        let key = key.clone();
+        self.points.read(move |c| agents::is_credential(c, &key)).await
+    }
+
     async fn agent_credentials(&self, id: &AgentId) -> Result<Vec<Credential>, StoreError> {
         let id = id.clone();
         self.points.read(move |c| agents::credentials(c, &id)).await

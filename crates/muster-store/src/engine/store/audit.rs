@@ -1,6 +1,7 @@
 //! Reads of the audit log.
 
 use async_trait::async_trait;
+use muster_core::audit::ChainHead;
 
 use super::SqlStore;
 use crate::engine::audit;
@@ -16,9 +17,12 @@ impl AuditStore for SqlStore {
         self.lists.read(move |c| audit::before(c, seq, limit)).await
     }
 
+    async fn audit_heads(&self) -> Result<Vec<ChainHead>, StoreError> {
+        self.lists.read(audit::heads).await
+    }
+
     async fn audit_chains(&self) -> Result<Vec<String>, StoreError> {
-        let heads = self.lists.read(audit::heads).await?;
-        Ok(heads.into_iter().map(|head| head.chain).collect())
+        Ok(self.audit_heads().await?.into_iter().map(|head| head.chain).collect())
     }
 
     async fn audit_links(&self, chain: &str, after: i64, limit: u32) -> Result<Vec<AuditLink>, StoreError> {

@@ -1,0 +1,70 @@
+//! The data directory and its files.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use fs_err as fs;
+
+use super::Finding;
+use crate::config::Config;
+use crate::data_dir::{DATABASE, MASTER_KEY, suitable};
+
+const DIRECTORY: &str = "data directory";
+const SECRETS: &str = "secret files";
+const MASTER: &str = "master key";
+
+/// Files that only their owner may read.
+const PRIVATE: [&str; 3] = [MASTER_KEY, "server.key", DATABASE];
+
+pub(super) fn examine(config: &Config) -> Vec<Finding> {
+    let path = &config.data_dir;
+    if fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return vec![Finding::ok(DIRECTORY, format!("{path} does not exist yet: the first start creates it"))];
+    }
+    let directory = match suitable::check(path) {
+        Ok(()) => Finding::ok(DIRECTORY, path.as_str()),
+        Err(error) => {
+            let text = error.to_string();
+            let (message, remedy) = text.split_once("\nhint: ").unwrap_or((&text, "check the directory and its owner"));
+            Finding::error(DIRECTORY, message, remedy)
+        }
+    };
+    vec![directory, secrets(config), master_key(config)]
+}
+
+fn secrets(config: &Config) -> Finding {
+    let mode = |name: &str| {
+        let file = fs::metadata(config.data_dir.join(name)).ok()?;
+        Some(file.permissions().mode() & 0o777).filter(|mode| mode & 0o077 != 0)
+    };
+    let exposed: Vec<_> = PRIVATE.iter().filter_map(|name| Some((*name, mode(name)?))).collect();
+    match exposed.first() {
+        None => Finding::ok(SECRETS, "readable by their owner only"),
+        Some((name, mode)) => {
+            let path = config.data_dir.join(name);
+            let message = format!("{path} is readable by other users (mode {mode:o})");
+            Finding::error(SECRETS, message, format!("check who may have read it, then: chmod 600 {path}"))
+        }
+    }
+}
+
+fn master_key(config: &Config) -> Finding {
+    let (path, is_named) = match &config.master_key_file {
+        Some(path) => (path.clone(), true),
+        None => (config.data_dir.join(MASTER_KEY), false),
+    };
+    let has_fleet = config.data_dir.join(DATABASE).as_std_path().try_exists().unwrap_or(true);
+    match fs::metadata(&path) {
+        Ok(file) if file.len() == 32 => Finding::ok(MASTER, path.as_str()),
+        Ok(file) => {
+            Finding::error(MASTER, format!("{path} has {} bytes instead of 32", file.len()), "restore it from a copy")
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !has_fleet && !is_named => Finding::ok(
+            MASTER,
+            "none yet: the first start creates it, or needs that of the fleet for a shared database",
+        ),
+        Err(error) => {
+            let remedy = "restore it from a copy; without it, secrets in the database cannot be decrypted";
+            Finding::error(MASTER, format!("cannot read {path}: {error}"), remedy)
+        }
+    }
+}

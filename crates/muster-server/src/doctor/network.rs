@@ -1,0 +1,72 @@
+//! The listeners: those of a running server answer, and their addresses are free otherwise.
+
+use std::fs::{File, TryLockError};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use super::Finding;
+use crate::config::Config;
+use crate::data_dir::ADMIN_SOCKET;
+
+const CHECK: &str = "ports";
+/// Maximum wait for a listener on this host.
+const CONNECT: Duration = Duration::from_secs(2);
+
+pub(super) fn examine(config: &Config) -> Vec<Finding> {
+    let listeners = [("agent", config.listen.agent), ("local", config.listen.local), ("admin", config.listen.admin)];
+    let addresses = listeners.into_iter().filter_map(|(name, address)| Some((name, address?)));
+    if is_running(config) {
+        let answers = addresses.map(|(name, address)| answers(name, address));
+        return [socket(config)].into_iter().chain(answers).collect();
+    }
+    addresses.map(|(name, address)| is_free(name, address)).collect()
+}
+
+/// Whether a server holds the lock of the data directory.
+fn is_running(config: &Config) -> bool {
+    let Ok(lock) = File::open(config.data_dir.join("lock")) else { return false };
+    matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
+}
+
+fn socket(config: &Config) -> Finding {
+    let path = config.data_dir.join(ADMIN_SOCKET);
+    match UnixStream::connect(&path) {
+        Ok(_) => Finding::ok("server", format!("running, {path} answers")),
+        Err(error) => {
+            let remedy = "the server may be starting or hanging: look at its log";
+            Finding::error("server", format!("running, but {path} does not answer: {error}"), remedy)
+        }
+    }
+}
+
+fn answers(name: &str, address: SocketAddr) -> Finding {
+    // The port of a listener with port 0 is known to the running server only.
+    if address.port() == 0 {
+        return Finding::ok(CHECK, format!("{name}.listen uses any free port"));
+    }
+    let mut reachable = address;
+    if address.ip().is_unspecified() {
+        reachable.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    match TcpStream::connect_timeout(&reachable, CONNECT) {
+        Ok(_) => Finding::ok(CHECK, format!("{name}.listen {address} answers")),
+        Err(error) => {
+            let remedy = format!("the running server may use another configuration; check {name}.listen");
+            Finding::error(CHECK, format!("{name}.listen {address} does not answer: {error}"), remedy)
+        }
+    }
+}
+
+fn is_free(name: &str, address: SocketAddr) -> Finding {
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::ok(CHECK, format!("{name}.listen {address} is free")),
+        Err(error) => {
+            let remedy = format!("stop the program that uses the address (ss -ltnp), or change {name}.listen");
+            Finding::error(CHECK, format!("{name}.listen {address} cannot be used: {error}"), remedy)
+        }
+    }
+}
