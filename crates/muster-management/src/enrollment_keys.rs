@@ -92,7 +92,7 @@ async fn list(
     Ok(Json(EnrollmentKeys { items, list, total, unreadable, page, per_page, next_search_after: next }))
 }
 
-/// Returns the tokens that the rows of a list contain: Terraform reads them from there (MG §13.5).
+/// Returns the tokens that the rows of a list contain: Terraform reads them from there (MG §13).
 async fn tokens(
     fleet: &Fleet,
     context: &OpContext,
