@@ -30,7 +30,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-fn settings(record: Record) -> Settings {
+fn settings(record: &Record) -> Settings {
     Settings {
         id: ID.into(),
         has_seen_add_data_notice: record.has_seen_add_data_notice,
@@ -49,7 +49,7 @@ fn of_space(record: Record) -> SpaceSettings {
 }
 
 async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Item<Settings>> {
-    Ok(item(settings(fleet.space_settings().read(&context.grant()?).await?)))
+    Ok(item(settings(&fleet.space_settings().read(&context.grant()?).await?)))
 }
 
 async fn update(
@@ -68,7 +68,7 @@ async fn update(
         settings.prerelease_integrations_enabled =
             body.prerelease_integrations_enabled.or(settings.prerelease_integrations_enabled);
     };
-    Ok(item(settings(fleet.space_settings().update(&grant, change).await?)))
+    Ok(item(settings(&fleet.space_settings().update(&grant, change).await?)))
 }
 
 async fn get_of_space(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Item<SpaceSettings>> {
