@@ -130,7 +130,11 @@ async fn every_endpoint_needs_each_of_its_privileges_and_no_more() {
         let own = endpoint.needs == Needs::Credentials && answer.status == 403;
         // Without privileges, a token of somebody else is not even looked up.
         let is_admitted = ![401, 403].contains(&answer.status.as_u16()) || own;
-        assert!(is_admitted && !answer.status.is_server_error(), "{method} {url}: {}", answer.body);
+        assert!(
+            is_admitted && (!answer.status.is_server_error() || answer.status == 503),
+            "{method} {url}: {}",
+            answer.body
+        );
     }
 }
 

@@ -90,7 +90,7 @@ fn agents_are_unenrolled_or_revoked() {
     assert_eq!(count("tags:leave"), 2);
 
     ok(&["agent", "unenroll", "leave-2", "leave-3", "--force", "--yes", "--reason", "stolen with the van"]);
-    let recorded = ok(&["audit", "list", "--action", "action.create", "--limit", "1", "--output", "json"]);
+    let recorded = ok(&["audit", "list", "--action", "action.create", "--limit", "100", "--output", "json"]);
     assert!(recorded.contains("\"reason\": \"stolen with the van\""), "{recorded}");
     for agent in &agents[1..] {
         let agent = shown(&agent.id);
