@@ -39,8 +39,9 @@ pub enum Subject {
         version: String,
         /// Base URL of the package; `None` for the one of the agents' policies.
         source_uri: Option<String>,
-        /// The action of each started wave. The last one is missing until it is created.
-        actions: Vec<ActionId>,
+        /// The action of each started wave; `None` if the wave reached no further agent. The last one is missing until it
+        /// is created.
+        actions: Vec<Option<ActionId>>,
     },
 }
 

@@ -44,6 +44,7 @@ mod output_yaml;
 pub mod outputs;
 pub mod policies;
 pub mod policy_cache;
+mod policy_objects;
 mod records;
 mod reenroll;
 pub mod refusals;

@@ -76,6 +76,9 @@ use muster_store::{Resources, StoreError};
 
 use super::space_settings;
 
+/// Ids of agents per read.
+const IDS_PER_READ: u32 = 5_000;
+
 /// Keys of one policy that a caller with a limited scope sees.
 const MOST_KEYS: u32 = 1_000;
 /// Targets that are read at once to find those within a limited scope.
@@ -164,6 +167,19 @@ impl Scoped<'_> {
         limit: u32,
     ) -> Result<Vec<AgentId>, StoreError> {
         self.store.agent_ids(&self.agents_that(filter), after, limit).await
+    }
+
+    /// Returns the ids of all matching agents, sorted. Whoever changes agents collects them first: paging through agents
+    /// that it changes meanwhile would skip some.
+    pub async fn all_agent_ids(&self, filter: &AgentFilter) -> Result<Vec<AgentId>, StoreError> {
+        let mut ids: Vec<AgentId> = Vec::new();
+        loop {
+            let page = self.agent_ids(filter, ids.last(), IDS_PER_READ).await?;
+            if page.is_empty() {
+                return Ok(ids);
+            }
+            ids.extend(page);
+        }
     }
 
     /// Returns the number of matching agents in each status.

@@ -36,6 +36,7 @@ use super::output_keys::{OutputKeyParts, OutputKeys};
 use super::outputs::Outputs;
 use super::policies::Policies;
 use super::policy_cache::PolicyCache;
+use super::policy_objects::PolicyObjects;
 use super::records::Records;
 use super::registry::Registry;
 use super::respond::Responses;
@@ -207,11 +208,16 @@ impl Wiring {
     }
 
     pub(crate) fn outputs(&self, policies: &Arc<Policies>) -> Outputs {
-        Outputs::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(policies))
+        Outputs::new(self.policy_objects(policies))
     }
 
     pub(crate) fn network_objects<F: NetworkFamily>(&self, policies: &Arc<Policies>) -> NetworkObjects<F> {
-        NetworkObjects::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(policies))
+        NetworkObjects::new(self.policy_objects(policies))
+    }
+
+    fn policy_objects(&self, policies: &Arc<Policies>) -> PolicyObjects {
+        let (store, clock, entropy) = (self.store(), self.clock(), self.entropy());
+        PolicyObjects { store, clock, entropy, secrets: self.secrets(), policies: Arc::clone(policies) }
     }
 
     pub(crate) fn space_settings(&self) -> Settings {

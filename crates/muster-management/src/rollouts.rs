@@ -103,7 +103,7 @@ pub fn rollout(record: Record) -> Rollout {
         },
         Subject::Upgrade { version, actions, .. } => {
             // A wave that reached nobody has no action.
-            let ids = actions.iter().filter(|id| !id.as_str().is_empty());
+            let ids = actions.iter().flatten();
             Rollout { version: Some(version), action_ids: ids.map(ToString::to_string).collect(), ..Rollout::default() }
         }
     };

@@ -13,6 +13,13 @@ use super::{Rollouts, changed, next_version, observe};
 use crate::audit::audit_line;
 use crate::authority::System;
 
+/// Whether a change of the server was applied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Committed {
+    Yes,
+    No,
+}
+
 /// Pause between two looks at the open rollouts.
 const TICK: Duration = Duration::from_secs(2);
 
@@ -49,7 +56,7 @@ impl Rollouts {
 
     async fn advance_one(&self, token: &FencingToken, rollout: &Rollout) -> Result<(), Error> {
         if let Some(after) = self.complete_wave(rollout).await? {
-            return self.commit_by_server(&after, vec![Write::Fenced(*token)]).await;
+            return self.commit_fenced(token, &after, None).await.map(drop);
         }
         let now = self.clock.now();
         let seen = self.store.within(&System, &rollout.space);
@@ -67,16 +74,28 @@ impl Rollouts {
         };
         let detail = json!({"state": after.state, "waves": after.started.len(), "observed": observed});
         let line = audit_line(&System::ORIGIN, now, action, format_args!("rollout:{}", rollout.id), detail);
-        let mut writes = vec![Write::Fenced(*token)];
-        writes.extend(changed(&after));
-        writes.push(line);
-        match self.store.commit(&System, writes).await {
-            Ok(_) => log(&after, &step),
-            // A person was faster; the next look sees what they decided.
-            Err(StoreError::Conflict(_)) => {}
-            Err(error) => return Err(error.into()),
+        if self.commit_fenced(token, &after, Some(line)).await? == Committed::Yes {
+            log(&after, &step);
         }
         Ok(())
+    }
+
+    /// Commits a rollout that the server has changed, unless the lease has ended.
+    async fn commit_fenced(
+        &self,
+        token: &FencingToken,
+        after: &Rollout,
+        line: Option<Write>,
+    ) -> Result<Committed, Error> {
+        let mut writes = vec![Write::Fenced(*token)];
+        writes.extend(changed(after));
+        writes.extend(line);
+        match self.store.commit(&System, writes).await {
+            Ok(_) => Ok(Committed::Yes),
+            // A person was faster; the next look sees what they decided.
+            Err(StoreError::Conflict(_)) => Ok(Committed::No),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -193,7 +193,7 @@ pub struct ActionResult {
 list_query! {
     /// `GET /agents/action_status` (MG §5.7). Its pages start at 0.
     // From 0, unlike all other lists of the API (MG §5.7).
-    ListActionStatus, first page 0 {
+    ListActionStatus, first page 0, with search_after {
         /// KQL over `id`, `type`, `status`, `agent_id`, `policy_id`, `created_by`.
         kuery: String,
         /// Only actions of this day: `2026-01-02`, or a time on it.

@@ -278,7 +278,7 @@ pub struct NamedAgent {
 
 list_query! {
     /// `GET /agents` (MG §1.2.1).
-    ListAgents, first page 1 {
+    ListAgents, first page 1, with search_after {
         /// KQL (MG §1.14).
         kuery: String,
         /// Includes inactive agents.

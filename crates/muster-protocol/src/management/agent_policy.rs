@@ -158,7 +158,7 @@ impl std::fmt::Debug for SaveAgentPolicy {
 
 list_query! {
     /// `GET /agent_policies`.
-    ListAgentPolicies, first page 1 {
+    ListAgentPolicies, first page 1, with search_after {
         /// KQL, or a string to search in name and description.
         kuery: String,
         /// Whether to count the agents.

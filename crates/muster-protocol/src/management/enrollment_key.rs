@@ -110,7 +110,7 @@ pub struct EnrollmentKeys {
 
 list_query! {
     /// `GET /enrollment_api_keys`.
-    ListEnrollmentKeys, first page 1 {
+    ListEnrollmentKeys, first page 1, with search_after {
         /// KQL.
         kuery: String,
         /// Whether to leave the tokens out. By default, rows contain them for those who may read them.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::list_query::list_query;
+
 /// User or service account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct User {
@@ -9,7 +11,7 @@ pub struct User {
     pub id: String,
     /// Name, unique, in lower case.
     pub name: String,
-    /// Name for people.
+    /// Full name.
     #[serde(default)]
     pub full_name: String,
     /// `person` or `service_account`.
@@ -39,7 +41,7 @@ pub struct User {
 pub struct CreateUser {
     /// Name: letters, digits, and any of `. _ - @ +`.
     pub name: String,
-    /// Name for people.
+    /// Full name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_name: Option<String>,
     /// Password; not for service accounts.
@@ -54,7 +56,7 @@ pub struct UpdateUser {
     /// Name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Name for people.
+    /// Full name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_name: Option<String>,
     /// Whether it is locked. Locking ends its sessions; its tokens are rejected until it is unlocked.
@@ -182,31 +184,17 @@ pub struct CreateBinding {
     pub tags: Vec<String>,
 }
 
-/// `GET /bindings`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ListBindings {
-    /// User, by id or name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// Page number, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub page: Option<u32>,
-    /// Rows per page, default 20.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_page: Option<u32>,
+list_query! {
+    /// `GET /bindings`.
+    ListBindings, first page 1 {
+        /// User, by id or name.
+        user: String,
+    }
 }
 
-/// `GET /users`, `GET /service_accounts`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ListUsers {
-    /// Page number, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub page: Option<u32>,
-    /// Rows per page, default 20.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_page: Option<u32>,
+list_query! {
+    /// `GET /users`, `GET /service_accounts`.
+    ListUsers, first page 1 {}
 }
 
 /// API token.
@@ -259,19 +247,12 @@ pub struct CreateToken {
     pub expiration: Option<String>,
 }
 
-/// `GET /tokens`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ListTokens {
-    /// Owner, by id or name; `*` for all. Default: the caller.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
-    /// Page number, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub page: Option<u32>,
-    /// Rows per page, default 20.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_page: Option<u32>,
+list_query! {
+    /// `GET /tokens`.
+    ListTokens, first page 1 {
+        /// Owner, by id or name; `*` for all. Default: the caller.
+        owner: String,
+    }
 }
 
 /// Space.

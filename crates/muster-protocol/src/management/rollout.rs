@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::envelope::Refusal;
+use super::list_query::list_query;
 
 /// How a change reaches the agents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -132,14 +133,7 @@ pub struct RolloutAgents {
     pub silent: u64,
 }
 
-/// Query of `GET /rollouts`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ListRollouts {
-    /// Page number, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub page: Option<u32>,
-    /// Rows per page, default 20.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_page: Option<u32>,
+list_query! {
+    /// Query of `GET /rollouts`.
+    ListRollouts, first page 1 {}
 }

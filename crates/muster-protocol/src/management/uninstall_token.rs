@@ -32,7 +32,7 @@ impl std::fmt::Debug for UninstallToken {
 
 list_query! {
     /// `GET /uninstall_tokens`. `policy_id` and `search` cannot be combined.
-    ListUninstallTokens, first page 1 {
+    ListUninstallTokens, first page 1, with search_after {
         /// Part of a policy id.
         policy_id: String,
         /// Part of a policy id or of the name of a policy.

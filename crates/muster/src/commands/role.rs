@@ -6,6 +6,7 @@ use muster_protocol::management::identity::{Binding, CreateBinding, ListBindings
 
 use super::confirm::Care;
 use super::failure::Failed;
+use super::find::all_pages;
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
 
 /// Verbs of `role`.
@@ -205,16 +206,10 @@ impl UpdateArgs {
 
 impl BindingsArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let mut all = Vec::new();
-        for page in 1.. {
-            let query = ListBindings { user: self.user.clone(), page: Some(page), per_page: Some(100) };
-            let found = client.bindings(&query).await?;
-            let is_last = found.items.len() < 100;
-            all.extend(found.items);
-            if is_last {
-                break;
-            }
-        }
+        let all = all_pages(async |page, per_page| {
+            client.bindings(&ListBindings { user: self.user.clone(), page, per_page }).await
+        })
+        .await?;
         print_list(&all, self.output.output, BINDINGS, |binding| binding.id.clone())
     }
 }

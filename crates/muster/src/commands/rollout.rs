@@ -11,14 +11,12 @@ use muster_protocol::management::rollout::{
 
 use super::confirm::Care;
 use super::failure::Failed;
+use super::find::all_pages;
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_json, print_list, print_one, print_yaml, wide};
-use super::policy_file::{PolicyFile, read_text};
+use super::policy_file::{PolicyFileArgs, read_text};
 use super::selection::{Selection, agents};
 use super::text::print_line;
 use super::times::seconds;
-
-/// Rollouts per request.
-const PER_PAGE: u32 = 100;
 
 /// Verbs of `rollout`.
 #[derive(Debug, Subcommand)]
@@ -64,17 +62,10 @@ pub enum RolloutCommand {
 /// Flags of `create`.
 #[derive(Args, Debug)]
 pub struct CreateArgs {
-    /// Policy file (YAML); - reads standard input
-    #[arg(long, short, value_name = "FILE")]
-    file: Utf8PathBuf,
+    #[command(flatten)]
+    policy: PolicyFileArgs,
     #[command(flatten)]
     waves: WaveArgs,
-    /// Value of a secret that the file refers to as $co.elastic.secret{NAME}; @FILE reads it from a file (repeatable)
-    #[arg(long = "secret", value_name = "NAME=VALUE")]
-    secrets: Vec<String>,
-    /// Change the policy even if it is managed
-    #[arg(long)]
-    force: bool,
     #[command(flatten)]
     care: Care,
     #[command(flatten)]
@@ -231,23 +222,15 @@ impl OneArgs {
 
 impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let (mut rollouts, mut page): (Vec<Rollout>, u32) = (Vec::new(), 1);
-        loop {
-            let query = ListRollouts { page: Some(page), per_page: Some(PER_PAGE) };
-            let listed = client.rollouts(&query).await?;
-            let is_last = listed.items.len() < PER_PAGE as usize;
-            rollouts.extend(listed.items);
-            if is_last {
-                return print_list(&rollouts, self.output.output, COLUMNS, |rollout| rollout.id.clone());
-            }
-            page += 1;
-        }
+        let rollouts =
+            all_pages(async |page, per_page| client.rollouts(&ListRollouts { page, per_page }).await).await?;
+        print_list(&rollouts, self.output.output, COLUMNS, |rollout| rollout.id.clone())
     }
 }
 
 impl CreateArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let mut file = PolicyFile::read(&self.file, &self.secrets, self.force)?;
+        let mut file = self.policy.read()?;
         file.request.rollout = Some(self.waves.plan()?);
         let plan = client.try_apply_policy(&file.request).await.map_err(|error| file.failed(error))?;
         if self.care.dry_run {

@@ -6,6 +6,7 @@ use muster_protocol::management::identity::{CreateToken, ListTokens, Token};
 
 use super::confirm::Care;
 use super::failure::Failed;
+use super::find::all_pages;
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
 use super::text::print_line;
 
@@ -128,16 +129,9 @@ impl TokenCommand {
 impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let owner = if self.all { Some("*".to_owned()) } else { self.owner };
-        let mut all = Vec::new();
-        for page in 1.. {
-            let query = ListTokens { owner: owner.clone(), page: Some(page), per_page: Some(100) };
-            let found = client.tokens(&query).await?;
-            let is_last = found.items.len() < 100;
-            all.extend(found.items);
-            if is_last {
-                break;
-            }
-        }
+        let all =
+            all_pages(async |page, per_page| client.tokens(&ListTokens { owner: owner.clone(), page, per_page }).await)
+                .await?;
         print_list(&all, self.output.output, COLUMNS, |token| token.id.clone())
     }
 }

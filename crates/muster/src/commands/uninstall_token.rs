@@ -6,12 +6,9 @@ use muster_protocol::management::uninstall_token::{ListUninstallTokens, Uninstal
 
 use super::confirm::Care;
 use super::failure::Failed;
-use super::find::find_policy;
+use super::find::{all_pages, find_policy};
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one};
 use super::print_line;
-
-/// Tokens per request, the most that the server returns.
-const PER_PAGE: u32 = 1000;
 
 /// Verbs of `uninstall-token`.
 #[derive(Debug, Subcommand)]
@@ -104,16 +101,10 @@ impl RotateArgs {
 }
 
 async fn every(client: &Client, search: Option<String>) -> Result<Vec<UninstallToken>, Failed> {
-    let mut query = ListUninstallTokens { per_page: Some(PER_PAGE), search, ..ListUninstallTokens::default() };
-    let mut found = Vec::new();
-    for page in 1.. {
-        query.page = Some(page);
-        let items = client.uninstall_tokens(&query).await?.items;
-        let is_last = items.len() < PER_PAGE as usize;
-        found.extend(items);
-        if is_last {
-            break;
-        }
-    }
-    Ok(found)
+    let search = search.as_ref();
+    all_pages(async |page, per_page| {
+        let query = ListUninstallTokens { page, per_page, search: search.cloned(), ..ListUninstallTokens::default() };
+        client.uninstall_tokens(&query).await
+    })
+    .await
 }

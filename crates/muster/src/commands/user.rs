@@ -9,6 +9,7 @@ use muster_protocol::management::identity::{CreateUser, ListUsers, SetPassword, 
 
 use super::confirm::Care;
 use super::failure::Failed;
+use super::find::all_pages;
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
 use super::text::print_line;
 
@@ -169,16 +170,8 @@ impl UserCommand {
 impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let account = if self.service_accounts { Account::Service } else { Account::Person };
-        let mut users = Vec::new();
-        for page in 1.. {
-            let query = ListUsers { page: Some(page), per_page: Some(100) };
-            let found = client.users(account, &query).await?;
-            let is_last = found.items.len() < 100;
-            users.extend(found.items);
-            if is_last {
-                break;
-            }
-        }
+        let users =
+            all_pages(async |page, per_page| client.users(account, &ListUsers { page, per_page }).await).await?;
         print_list(&users, self.output.output, COLUMNS, id)
     }
 }
