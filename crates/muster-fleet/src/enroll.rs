@@ -414,8 +414,11 @@ fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>, now: Timestam
     }
     // Actions for the former enrollment must not reach the new one, whether acked or not. An old UNENROLL would
     // unenroll the agent that has just come back (D14).
-    if enrolled.life == Life::Next {
-        writes.push(Write::Agent(AgentWrite::BeginLife { id: record.id.clone(), now }));
+    let id = record.id.clone();
+    match enrolled.life {
+        Life::First => {}
+        Life::Next => writes.push(AgentWrite::BeginLife { id, now }.into()),
+        Life::Continued => writes.push(AgentWrite::Reinstalled { id }.into()),
     }
     writes
 }

@@ -98,17 +98,23 @@ async fn admit(fleet: &Fleet, request: &mut Request) -> ApiResult<()> {
     };
     check_version(request.headers().get(VERSION_HEADER))?;
     let reason = reason(request.headers())?;
+    // Here for every route, so that no change is made because a route reads `dryRun` from its body or not at all.
+    let dry_run = inner.query().is_some_and(is_dry_run);
     *request.uri_mut() = inner;
     // axum keeps path parameters in the extensions; those of the outer route must not be visible to the inner one.
     request.extensions_mut().clear();
     if let Some(context) = context {
         let address = connection.ip().map(|ip| ip.to_string().into());
-        request.extensions_mut().insert(context.coming_from(address, reason));
+        request.extensions_mut().insert(context.coming_from(address, reason).trying(dry_run));
     }
     if let Connection(Some(peer)) = connection {
         request.extensions_mut().insert(peer);
     }
     Ok(())
+}
+
+fn is_dry_run(query: &str) -> bool {
+    query.split('&').any(|parameter| parameter == "dryRun=true")
 }
 
 /// Returns the space, and the inner URI: without `/s/{space}`, and without `/api/fleet` or `/api`.

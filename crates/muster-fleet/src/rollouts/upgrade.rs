@@ -117,15 +117,12 @@ impl Rollouts {
             return Ok(());
         }
         let selection = Selection { ids, ..Selection::default() };
-        match self.actions.roll_back(&Authorized::new(selection, grant.clone())).await {
-            Ok(_) => Ok(()),
-            // Agents before 9.3 and those whose old version was removed cannot return.
-            Err(error) if error.code == "no_agent_eligible" => {
-                tracing::warn!(rollout = %rollout.id, %error, "no agent of the rollout can return to its former version");
-                Ok(())
-            }
-            Err(error) => Err(error),
+        let returned = self.actions.roll_back_eligible(&Authorized::new(selection, grant.clone())).await?;
+        if let Err(reason) = returned {
+            // Agents before 9.3 and those whose old version was removed.
+            tracing::warn!(rollout = %rollout.id, reason, "no agent of the rollout can return to its former version");
         }
+        Ok(())
     }
 }
 

@@ -36,6 +36,7 @@ macro_rules! run_for {
             ea77_types_that_are_never_delivered_are_due_so_that_the_position_passes_them,
             a_target_that_the_server_ends_is_answered_once,
             ea42_d14_a_new_life_starts_after_all_that_was_before_it,
+            d14_a_reinstalled_agent_gets_only_what_it_has_not_acknowledged,
             d14_the_open_targets_of_an_agent_that_left_end_with_an_error,
             ea119_the_first_result_stays,
             ea120_results_come_newest_first_with_all_they_say,

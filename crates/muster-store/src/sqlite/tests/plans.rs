@@ -52,6 +52,7 @@ fn reads_of_a_check_in_search_an_index() {
         actions::COUNTS,
         actions::END_OPEN,
         actions::END_TARGET,
+        actions::CLOSE_ACKNOWLEDGED,
         actions::CLOSE_LIFE,
         actions::CLEAR_FIELDS,
         enrollment_keys::BY_KEY_ID,
