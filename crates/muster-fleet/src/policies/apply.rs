@@ -108,7 +108,7 @@ impl Policies {
         let rollout = plan.map(|plan| self.rollout_of(context, &before, &after, plan)).transpose()?;
         writes.push(match &rollout {
             Some(rollout) => RolloutWrite::Insert { rollout: Box::new(rollout.clone()), agents: Vec::new() }.into(),
-            None => RolloutWrite::NoneOpen(before.id.clone()).into(),
+            None => RolloutWrite::NoneActive(before.id.clone()).into(),
         });
         let changes = changes(&before, &after);
         let secrets = changed_secrets(&before.secrets, &after.secrets);

@@ -81,7 +81,7 @@ impl Policies {
             if (Policy { namespace: before.namespace.clone(), ..after.clone() }) != before {
                 refuse_managed(&before, draft.force)?;
             }
-            writes.push(RolloutWrite::NoneOpen(before.id.clone()).into());
+            writes.push(RolloutWrite::NoneActive(before.id.clone()).into());
             self.save_policy(policy.grant(), &turn, before, after, writes, "policy.update").await
         })
         .await
@@ -103,7 +103,7 @@ impl Policies {
             // A new revision and not a smaller number: agents only follow ascending numbers, and the history stays
             // complete.
             restore(&mut after, &old.source);
-            let writes = vec![RolloutWrite::NoneOpen(before.id.clone()).into()];
+            let writes = vec![RolloutWrite::NoneActive(before.id.clone()).into()];
             self.save_policy(policy.grant(), &turn, before, after, writes, "policy.rollback").await
         })
         .await
