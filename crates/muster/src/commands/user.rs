@@ -217,7 +217,7 @@ impl ShowArgs {
 impl DeleteArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let user = client.user(&self.user).await?;
-        let question = format!("Delete the user {} with all API tokens?", user.name);
+        let question = format!("Delete the user {} and the API tokens of this user?", user.name);
         self.care.delete(&user.name, &question, async |dry_run| client.delete_user(&user.id, dry_run).await).await
     }
 }
