@@ -108,7 +108,7 @@ pub struct ServerHostFields {
     /// URL at which agents reach the fleet (repeatable)
     #[arg(long, value_name = "URL")]
     address: Vec<String>,
-    /// Make it the default, for policies that name no Fleet Server host
+    /// Make this the default Fleet Server host
     #[arg(long)]
     default: bool,
     #[command(flatten)]
@@ -132,7 +132,7 @@ pub struct DownloadSourceFields {
     /// URL from which agents download their binaries
     #[arg(long, value_name = "URL")]
     address: Option<String>,
-    /// Make it the default, for policies that name no download source
+    /// Make this the default download source
     #[arg(long)]
     default: bool,
     #[command(flatten)]

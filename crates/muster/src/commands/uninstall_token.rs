@@ -19,7 +19,7 @@ pub enum UninstallTokenCommand {
     /// List the newest uninstall token of each policy, without its value
     #[command(after_help = "Examples:\n  muster uninstall-token list\n  muster uninstall-token list --search web")]
     List(ListArgs),
-    /// Show an uninstall token; the audit log records that you did
+    /// Show an uninstall token, and record this in the audit log
     ///
     /// Agents of a policy with tamper protection can be uninstalled only with this
     /// token: elastic-agent uninstall --uninstall-token TOKEN

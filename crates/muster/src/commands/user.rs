@@ -29,13 +29,13 @@ pub enum UserCommand {
         after_help = "Examples:\n  muster user create ann --full-name 'Ann Lee'\n  muster user create ci --service-account\n  muster role bind helpdesk --user ann"
     )]
     Create(CreateArgs),
-    /// Lock a user: end all sessions, and reject the password and all API tokens
+    /// Lock a user: end all of the user's sessions, and reject the password and all API tokens
     #[command(after_help = "Examples:\n  muster user lock ann")]
     Lock(OneArgs),
     /// Unlock a user
     #[command(after_help = "Examples:\n  muster user unlock ann")]
     Unlock(OneArgs),
-    /// Set the password of a user, and end all sessions
+    /// Set a user's password, and end all of the user's sessions
     #[command(
         after_help = "Examples:\n  muster user reset-password admin\n  muster user reset-password admin --password-stdin"
     )]

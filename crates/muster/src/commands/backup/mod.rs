@@ -23,7 +23,7 @@ pub enum BackupCommand {
     Create(create::CreateArgs),
     /// Restore a backup into an empty data directory
     ///
-    /// --data-dir is required. The checksums are verified first. Agents keep their access keys. Changes after the backup are lost:
+    /// --data-dir names the directory, and is required. The checksums are verified first. Agents keep their access keys. Changes after the backup are lost:
     /// policies return to their earlier revisions, and keys that were revoked after the backup are valid again. Agents that enrolled
     /// after the backup are unknown. For 30 days, they keep their policy and retry, and `muster status` lists them, so that you can
     /// enroll them again.
