@@ -134,7 +134,7 @@ static TABLE: Table<Record> = Table {
         ("policy_id", |key| key.policy_id.iter().map(ToString::to_string).collect()),
         ("tags", |key| key.tags.clone()),
         ("hidden", |key| vec![key.hidden.to_string()]),
-        // Only "not revoked". Expiry and uses depend on the time, which a row's fields don't have.
+        // Only "not revoked". Expiration and uses depend on the time, which a row's fields don't have.
         ("active", |key| vec![key.revoked_at.is_none().to_string()]),
     ],
     text: &["name"],

@@ -172,12 +172,12 @@ CREATE TABLE rollouts (
     id TEXT NOT NULL PRIMARY KEY,
     space TEXT NOT NULL,
     policy_id TEXT,
-    is_open INTEGER NOT NULL,
+    is_active INTEGER NOT NULL,
     version INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     document TEXT NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX rollouts_open ON rollouts (policy_id) WHERE is_open = 1 AND policy_id IS NOT NULL;
+CREATE UNIQUE INDEX rollouts_active ON rollouts (policy_id) WHERE is_active = 1 AND policy_id IS NOT NULL;
 CREATE INDEX rollouts_by_space ON rollouts (space, created_at, id);
 
 -- The agents of a rollout of an upgrade.

@@ -106,10 +106,10 @@ impl Policies {
         }
         let (after, mut writes) = self.apply_draft(before.clone(), draft).await?;
         let rollout = plan.map(|plan| self.rollout_of(context, &before, &after, plan)).transpose()?;
-        let none_open = self.none_open(&before.id).await?;
+        let none_active = self.none_active(&before.id).await?;
         writes.push(match &rollout {
             Some(rollout) => RolloutWrite::Insert { rollout: Box::new(rollout.clone()), agents: Vec::new() }.into(),
-            None => none_open,
+            None => none_active,
         });
         let changes = changes(&before, &after);
         let secrets = changed_secrets(&before.secrets, &after.secrets);

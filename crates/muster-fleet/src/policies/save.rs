@@ -81,7 +81,7 @@ impl Policies {
             if (Policy { namespace: before.namespace.clone(), ..after.clone() }) != before {
                 refuse_managed(&before, draft.force)?;
             }
-            writes.push(self.none_open(&before.id).await?);
+            writes.push(self.none_active(&before.id).await?);
             self.save_policy(policy.grant(), &turn, before, after, writes, "policy.update").await
         })
         .await
@@ -103,7 +103,7 @@ impl Policies {
             // A new revision and not a smaller number: agents only follow ascending numbers, and the history stays
             // complete.
             restore(&mut after, &old.source);
-            let writes = vec![self.none_open(&before.id).await?];
+            let writes = vec![self.none_active(&before.id).await?];
             self.save_policy(policy.grant(), &turn, before, after, writes, "policy.rollback").await
         })
         .await
@@ -111,11 +111,11 @@ impl Policies {
 
     /// Rejects a change of a policy that is being rolled out. Returns the write that checks again in the commit, which a dry
     /// run does not reach.
-    pub(super) async fn none_open(&self, policy: &PolicyId) -> Result<Write, Error> {
-        if self.store.everywhere(&System).open_rollout_of(policy).await?.is_some() {
-            return Err(refused(StoreError::Conflict(Precondition::OpenRollout(policy.to_string()))));
+    pub(super) async fn none_active(&self, policy: &PolicyId) -> Result<Write, Error> {
+        if self.store.everywhere(&System).active_rollout_of(policy).await?.is_some() {
+            return Err(refused(StoreError::Conflict(Precondition::ActiveRollout(policy.to_string()))));
         }
-        Ok(RolloutWrite::NoneOpen(policy.clone()).into())
+        Ok(RolloutWrite::NoneActive(policy.clone()).into())
     }
 
     pub(super) fn new_policy_id(&self, wanted: Option<&str>) -> Result<PolicyId, Error> {

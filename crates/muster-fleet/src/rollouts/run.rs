@@ -20,7 +20,7 @@ enum Committed {
     No,
 }
 
-/// Pause between two looks at the open rollouts.
+/// Pause between two looks at the active rollouts.
 const TICK: Duration = Duration::from_secs(2);
 
 impl Rollouts {
@@ -37,15 +37,15 @@ impl Rollouts {
         }
     }
 
-    /// Advances all open rollouts by one step, if this server holds the lease.
+    /// Advances all active rollouts by one step, if this server holds the lease.
     pub async fn advance(&self) -> Result<(), Error> {
         // Usually there is none, and the lease is not taken.
-        let open = self.store.everywhere(&System).open_rollouts().await?;
-        if open.is_empty() {
+        let active = self.store.everywhere(&System).active_rollouts().await?;
+        if active.is_empty() {
             return Ok(());
         }
         let Some(token) = self.store.everywhere(&System).take_lease(LeaseName::Rollouts).await? else { return Ok(()) };
-        for rollout in open {
+        for rollout in active {
             if let Err(error) = self.advance_one(&token, &rollout).await {
                 // One that cannot be advanced must not stop the others.
                 tracing::warn!(rollout = %rollout.id, error = %chain(&error), "failed to advance a rollout; retrying");

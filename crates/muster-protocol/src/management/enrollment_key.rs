@@ -66,7 +66,7 @@ pub struct CreateEnrollmentKey {
     /// Name; defaults to the id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Expiry: a duration (`30d`, `12h`, `45m`, `90s`) or an RFC 3339 time.
+    /// Expiration: a duration (`30d`, `12h`, `45m`, `90s`) or an RFC 3339 time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration: Option<String>,
     /// Tags of agents that enroll with it.

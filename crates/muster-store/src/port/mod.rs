@@ -142,9 +142,9 @@ pub enum Precondition {
     /// The name is taken.
     #[error("the name {0:?} is taken")]
     NameTaken(String),
-    /// A rollout of the policy is not over.
-    #[error("a rollout of policy {0} is not over")]
-    OpenRollout(String),
+    /// The policy has an active rollout.
+    #[error("the policy {0} has an active rollout")]
+    ActiveRollout(String),
     /// The enrollment key is revoked, expired or used up.
     #[error("the enrollment key is revoked, expired or used up")]
     KeyRefused,

@@ -176,7 +176,7 @@ macro_rules! run_for {
         ]);
         suite::run_for!(@module $make, rollouts: [
             a_rollout_comes_back_and_changes_by_version,
-            a_policy_has_one_open_rollout,
+            a_policy_has_one_active_rollout,
             agents_are_found_by_their_place,
             the_agents_of_an_upgrade_are_found_by_its_rollout,
         ]);

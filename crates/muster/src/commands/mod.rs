@@ -78,7 +78,7 @@ pub enum AdminCommand {
     Node(Noun<node::NodeCommand>),
     /// Manage users and service accounts
     User(Noun<user::UserCommand>),
-    /// Manage roles, and who has them
+    /// Manage roles and role bindings
     Role(Noun<role::RoleCommand>),
     /// Manage API tokens
     Token(Noun<token::TokenCommand>),

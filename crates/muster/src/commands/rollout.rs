@@ -21,7 +21,7 @@ use super::times::seconds;
 /// Verbs of `rollout`.
 #[derive(Debug, Subcommand)]
 pub enum RolloutCommand {
-    /// Change a policy in waves: each wave of agents gets the new revision only if the one before stays healthy
+    /// Change a policy in waves: each wave of agents gets the new revision only if the previous wave stays healthy
     ///
     /// The rollout halts automatically if agents become unhealthy, reject the revision or go offline. Agents that
     /// it has not reached keep the previous revision.
@@ -48,13 +48,16 @@ pub enum RolloutCommand {
     Pause(OneArgs),
     /// Resume a paused or halted rollout
     ///
-    /// The newest wave soaks once more. If its agents are still unhealthy, the rollout halts again.
+    /// The current wave soaks once more. If its agents are still unhealthy, the rollout halts again.
     #[command(after_help = "Examples:\n  muster rollout resume 0192f3c1-…")]
     Resume(OneArgs),
     /// Approve the next wave of a rollout that is waiting for approval
     #[command(after_help = "Examples:\n  muster rollout approve 0192f3c1-…")]
     Approve(OneArgs),
-    /// Roll back: all agents of the policy get the content of the revision before the rollout
+    /// Roll back a rollout
+    ///
+    /// Rolling back a policy gives all its agents a new revision with the content of the one before the rollout. Rolling back
+    /// an upgrade returns the upgraded agents to their former version, if they still have it.
     #[command(after_help = "Examples:\n  muster rollout rollback 0192f3c1-… --yes")]
     Rollback(RollbackArgs),
 }
@@ -80,7 +83,7 @@ pub struct UpgradeArgs {
     /// Target version
     #[arg(long)]
     version: String,
-    /// Base URL of the package; by default, agents use the one of their policy
+    /// Base URL from which agents download the package [default: the one in their policy]
     #[arg(long, value_name = "URL")]
     source_uri: Option<String>,
     #[command(flatten)]
@@ -95,7 +98,7 @@ pub struct WaveArgs {
     /// Waves: percentages of the agents, numbers of agents (5agents), or tags; the last one must be 100
     #[arg(long, value_delimiter = ',', default_value = "5,25,100")]
     waves: Vec<String>,
-    /// Time from the start of each wave to the next one
+    /// Minimum time from the start of a wave to the start of the next one
     #[arg(long, value_name = "DURATION", value_parser = seconds, default_value = "30m")]
     soak: i64,
     /// Wait for `muster rollout approve` before each further wave
@@ -206,7 +209,7 @@ impl RolloutCommand {
             Self::Approve(args) => args.change(client, "approve").await,
             Self::Rollback(args) => {
                 let care = Care { yes: args.yes, dry_run: false };
-                care.confirm(&format!("Roll back {} for all agents of the policy?", args.one.rollout))?;
+                care.confirm(&format!("Roll back {} for all its agents?", args.one.rollout))?;
                 args.one.change(client, "rollback").await
             }
         }

@@ -15,7 +15,7 @@ use super::text::print_line;
 pub enum TokenCommand {
     /// List API tokens
     ///
-    /// Lists your own tokens, or with the socket of the server, all.
+    /// By default, lists your own tokens; over the server's Unix socket, lists all tokens.
     #[command(after_help = "Examples:\n  muster token list\n  muster token list --owner ci\n  muster token list --all")]
     List(ListArgs),
     /// Show an API token, without its secret
@@ -23,12 +23,12 @@ pub enum TokenCommand {
     Show(ShowArgs),
     /// Create an API token
     ///
-    /// The token is printed once. It expires after 90 days, unless --expires is set.
+    /// The token is printed only once.
     #[command(
         after_help = "Examples:\n  muster token create --owner ci --name pipeline --expires 30d\n  muster token create --owner ci --privilege policies.read --privilege policies.update --output json"
     )]
     Create(CreateArgs),
-    /// Revoke an API token: reject all requests with it from now on
+    /// Revoke an API token; requests with it are rejected immediately
     #[command(after_help = "Examples:\n  muster token revoke TOKEN-ID")]
     Revoke(RevokeArgs),
 }
@@ -67,7 +67,7 @@ pub struct CreateArgs {
     /// Privilege, such as agents.read (repeatable) [default: all that the owner has]
     #[arg(long = "privilege", value_name = "NAME")]
     privileges: Vec<String>,
-    /// Expiration: a duration (30d, 12h), an RFC 3339 time, or, for service accounts, never [default: 90d]
+    /// Expiration: a duration (30d, 12h), a time (RFC 3339) or, for service accounts, never [default: 90d]
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
     #[command(flatten)]

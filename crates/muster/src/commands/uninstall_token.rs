@@ -13,13 +13,13 @@ use super::print_line;
 /// Verbs of `uninstall-token`.
 #[derive(Debug, Subcommand)]
 pub enum UninstallTokenCommand {
-    /// List the newest uninstall token of each policy, without the tokens
+    /// List the newest uninstall token of each policy, without its value
     #[command(after_help = "Examples:\n  muster uninstall-token list\n  muster uninstall-token list --search web")]
     List(ListArgs),
-    /// Show an uninstall token, which is recorded in the audit log
+    /// Show an uninstall token, and record this in the audit log
     ///
-    /// The token uninstalls every agent of the policy that has
-    /// tamper protection: elastic-agent uninstall --uninstall-token TOKEN
+    /// Agents of a policy with tamper protection can be uninstalled only with this
+    /// token: elastic-agent uninstall --uninstall-token TOKEN
     #[command(after_help = "Examples:\n  muster uninstall-token show 3e0c5f1e-2a1b-4c6d-9e8f-0a1b2c3d4e5f")]
     Show(ShowArgs),
     /// Replace the uninstall token of a protected policy
@@ -33,7 +33,7 @@ pub enum UninstallTokenCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Only policies whose id or name contains this
+    /// Only policies whose id or name contains this string
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
     #[command(flatten)]
