@@ -389,6 +389,11 @@ impl Scoped<'_> {
         Ok(found.filter(|rollout| self.has_rollout(rollout)))
     }
 
+    /// Returns the active rollout of a policy, which the caller has found in its scope.
+    pub async fn active_rollout_of(&self, policy: &PolicyId) -> Result<Option<Rollout>, StoreError> {
+        self.store.active_rollout_of(policy).await
+    }
+
     /// Returns a page of rollouts, newest first. A caller with a limited scope gets those on the page that it covers.
     pub async fn rollouts(&self, page: Page) -> Result<Listed<Rollout>, StoreError> {
         let mut found = self.store.rollouts(self.space, page).await?;

@@ -305,7 +305,6 @@ impl Wiring {
             policies,
             statuses,
             urls: Arc::clone(&self.urls),
-            currency: Arc::clone(&self.currency),
             shutdown: self.shutdown(),
         })
     }

@@ -106,7 +106,7 @@ impl Policies {
         }
         let (after, mut writes) = self.apply_draft(before.clone(), draft).await?;
         let rollout = plan.map(|plan| self.rollout_of(context, &before, &after, plan)).transpose()?;
-        let none_active = self.none_active(&before.id).await?;
+        let none_active = self.none_active(self.store.seen_by(&update), &before.id).await?;
         writes.push(match &rollout {
             Some(rollout) => RolloutWrite::Insert { rollout: Box::new(rollout.clone()), agents: Vec::new() }.into(),
             None => none_active,

@@ -18,7 +18,7 @@ use super::draft::{blank, secret_warnings};
 use super::read::find_revision;
 use super::{Policies, PolicyDraft, SavedPolicy, Turn, all_in, refuse_managed, refused};
 use crate::audit::audit_line;
-use crate::authority::{Authorized, System};
+use crate::authority::Authorized;
 use crate::force::Force;
 use crate::scope::Scoped;
 use crate::space_settings;
@@ -81,7 +81,7 @@ impl Policies {
             if (Policy { namespace: before.namespace.clone(), ..after.clone() }) != before {
                 refuse_managed(&before, draft.force)?;
             }
-            writes.push(self.none_active(&before.id).await?);
+            writes.push(self.none_active(self.store.seen_by(policy.grant()), &before.id).await?);
             self.save_policy(policy.grant(), &turn, before, after, writes, "policy.update").await
         })
         .await
@@ -103,7 +103,7 @@ impl Policies {
             // A new revision and not a smaller number: agents only follow ascending numbers, and the history stays
             // complete.
             restore(&mut after, &old.source);
-            let writes = vec![self.none_active(&before.id).await?];
+            let writes = vec![self.none_active(self.store.seen_by(policy.grant()), &before.id).await?];
             self.save_policy(policy.grant(), &turn, before, after, writes, "policy.rollback").await
         })
         .await
@@ -111,8 +111,8 @@ impl Policies {
 
     /// Rejects a change of a policy that is being rolled out. Returns the write that checks again in the commit, which a dry
     /// run does not reach.
-    pub(super) async fn none_active(&self, policy: &PolicyId) -> Result<Write, Error> {
-        if self.store.everywhere(&System).active_rollout_of(policy).await?.is_some() {
+    pub(super) async fn none_active(&self, seen: Scoped<'_>, policy: &PolicyId) -> Result<Write, Error> {
+        if seen.active_rollout_of(policy).await?.is_some() {
             return Err(refused(StoreError::Conflict(Precondition::ActiveRollout(policy.to_string()))));
         }
         Ok(RolloutWrite::NoneActive(policy.clone()).into())

@@ -92,6 +92,8 @@ impl Values {
 /// Masks the password in a value of the form `scheme://USER:PASSWORD@HOST` or `scheme://…?password=PASSWORD`.
 fn without_password(value: &str) -> String {
     let Some((scheme, rest)) = value.split_once("://") else { return value.to_owned() };
+    // The value is printed as TOML, in quotes.
+    let (rest, quote) = rest.strip_suffix('"').map_or((rest, ""), |rest| (rest, "\""));
     let (address, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
     // The last `@` ends the user info: a password can contain others.
     let user_and_host = address.rsplit_once('@').and_then(|(user_info, host)| {
@@ -109,7 +111,7 @@ fn without_password(value: &str) -> String {
             [masked(end), part[end.len()..].to_owned()]
         })
         .collect();
-    format!("{scheme}://{}{}", user_and_host.unwrap_or_else(|| address.to_owned()), parameters.concat())
+    format!("{scheme}://{}{}{quote}", user_and_host.unwrap_or_else(|| address.to_owned()), parameters.concat())
 }
 
 fn unknown_key(key: &str) -> String {

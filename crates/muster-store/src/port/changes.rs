@@ -50,6 +50,9 @@ pub trait ChangeStore: Send + Sync + 'static {
     /// Returns until when the number in [`Self::changes`] was certain to be the newest. Costs one atomic read. The
     /// clock continues while the process is stopped.
     fn confirmed(&self) -> Currency;
+    /// Returns until when all changes are handled on this node, including those of other nodes. After the process was
+    /// stopped, the first confirmation tells of changes that it has not handled yet. Costs one atomic read.
+    fn caught_up(&self) -> Currency;
     /// Records that this node has handled all changes up to `seq`, so that they can be pruned. Other nodes see it after
     /// the next renewal of this node's lease.
     fn changes_handled(&self, seq: i64);

@@ -77,6 +77,10 @@ impl<G: Gate> ChangeStore for Gated<G> {
         self.gate.confirmed().unwrap_or_else(|| self.inner.confirmed())
     }
 
+    fn caught_up(&self) -> Currency {
+        self.gate.confirmed().unwrap_or_else(|| self.inner.caught_up())
+    }
+
     fn changes_handled(&self, seq: i64) {
         self.inner.changes_handled(seq);
     }

@@ -21,6 +21,10 @@ impl ChangeStore for SqlStore {
         self.feed.currency()
     }
 
+    fn caught_up(&self) -> Currency {
+        self.feed.caught_up()
+    }
+
     fn changes_handled(&self, seq: i64) {
         self.feed.set_handled(seq);
     }
