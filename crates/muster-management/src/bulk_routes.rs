@@ -16,6 +16,7 @@ use muster_protocol::management::bulk::{
     BulkTags, BulkUnenroll, BulkUpgrade,
 };
 use muster_protocol::management::envelope::{Counted, Refusal};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::action_requests as requests;
@@ -35,22 +36,22 @@ const MAX_BODY: usize = 2 << 20;
 /// Endpoints that act on many agents.
 pub fn endpoints() -> Vec<Endpoint> {
     let endpoints = [
-        Endpoint::post("/agents/bulk_unenroll", unenroll).needs(&[Name::AgentsUnenroll]),
-        Endpoint::post("/agents/bulk_reassign", reassign).needs(&[Name::AgentsReassign]),
-        Endpoint::post("/agents/bulk_upgrade", upgrade).needs(&[Name::AgentsUpgrade]),
-        Endpoint::post("/agents/bulk_rollback", roll_back).needs(&[Name::AgentsUpgrade]),
-        Endpoint::post("/agents/bulk_request_diagnostics", diagnostics).needs(&[Name::DiagnosticsRequest]),
-        Endpoint::post("/agents/bulk_update_agent_tags", tags).needs(&[Name::AgentsTag]),
-        Endpoint::post("/agents/bulk_migrate", migrate).needs(&[Name::AgentsMigrate]),
-        Endpoint::post("/agents/bulk_privilege_level_change", privilege_level).needs(&[Name::AgentsMigrate]),
-        Endpoint::post("/agents/bulk_actions", any).needs(&[Name::AgentsActions]),
-        Endpoint::post("/agents/bulk_delete", delete).needs(&[Name::AgentsPurge]),
+        Endpoint::post("/agents/bulk_unenroll", unenroll).about("Unenroll many agents").needs(&[Name::AgentsUnenroll]),
+        Endpoint::post("/agents/bulk_reassign", reassign).about("Reassign many agents to a policy").needs(&[Name::AgentsReassign]),
+        Endpoint::post("/agents/bulk_upgrade", upgrade).about("Upgrade many agents").needs(&[Name::AgentsUpgrade]),
+        Endpoint::post("/agents/bulk_rollback", roll_back).about("Roll many agents back to their previous version").needs(&[Name::AgentsUpgrade]),
+        Endpoint::post("/agents/bulk_request_diagnostics", diagnostics).about("Request diagnostics from many agents").needs(&[Name::DiagnosticsRequest]),
+        Endpoint::post("/agents/bulk_update_agent_tags", tags).about("Change the tags of many agents").needs(&[Name::AgentsTag]),
+        Endpoint::post("/agents/bulk_migrate", migrate).about("Migrate many agents to another server").needs(&[Name::AgentsMigrate]),
+        Endpoint::post("/agents/bulk_privilege_level_change", privilege_level).about("Change the user that many agents run as").needs(&[Name::AgentsMigrate]),
+        Endpoint::post("/agents/bulk_actions", any).about("Create an action for many agents").needs(&[Name::AgentsActions]),
+        Endpoint::post("/agents/bulk_delete", delete).about("Delete many agents").needs(&[Name::AgentsPurge]),
     ];
     endpoints.into_iter().map(|endpoint| endpoint.taking(MAX_BODY)).collect()
 }
 
-/// The response to a bulk request.
-#[derive(Serialize)]
+/// The response to a bulk request: the actions, or the numbers of agents in a dry run.
+#[derive(JsonSchema, Serialize)]
 #[serde(untagged)]
 enum BulkAnswer {
     Counted(Counted),

@@ -14,9 +14,11 @@ use muster_core::Error;
 use muster_core::authorization::{OpContext, PrivilegeName};
 
 use super::error::{ApiError, http_error};
+use super::multipart::UNKNOWN_TYPE;
+use super::openapi::{Described, Operation};
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, audit, backups, bulk_routes, enrollment_keys,
-    files, identity, network_objects, nodes, outputs, packages, refused, respond, rollouts, settings, setup,
+    files, identity, network_objects, nodes, openapi, outputs, packages, refused, respond, rollouts, settings, setup,
     uninstall_tokens,
 };
 use muster_fleet::Fleet;
@@ -46,6 +48,12 @@ pub struct Endpoint {
     pub path: &'static str,
     /// What a caller needs.
     pub needs: Needs,
+    /// What it does, in a few words.
+    pub about: &'static str,
+    /// Content type of a successful response that is not JSON.
+    pub content: &'static str,
+    /// Adds its parameters, body and response.
+    pub describe: fn(&mut Operation<'_>),
     handler: MethodRouter<Arc<Fleet>>,
 }
 
@@ -54,12 +62,20 @@ macro_rules! methods {
         impl Endpoint {
             $(
                 #[doc = concat!("A ", stringify!($method), ".")]
-                pub fn $name<H, T>(path: &'static str, handler: H) -> Self
+                pub fn $name<H, T, A>(path: &'static str, handler: H) -> Self
                 where
-                    H: Handler<T, Arc<Fleet>>,
+                    H: Handler<T, Arc<Fleet>> + Described<A>,
                     T: 'static,
                 {
-                    Self { method: Method::$method, path, needs: Needs::Unstated, handler: routing::$name(handler) }
+                    Self {
+                        method: Method::$method,
+                        path,
+                        needs: Needs::Unstated,
+                        about: "",
+                        content: UNKNOWN_TYPE,
+                        describe: <H as Described<A>>::describe,
+                        handler: routing::$name(handler),
+                    }
                 }
             )*
         }
@@ -85,6 +101,18 @@ impl Endpoint {
     #[must_use]
     pub fn public(self) -> Self {
         Self { needs: Needs::Nothing, ..self }
+    }
+
+    /// States what it does, for the OpenAPI document.
+    #[must_use]
+    pub fn about(self, about: &'static str) -> Self {
+        Self { about, ..self }
+    }
+
+    /// States the content type of a successful response that is not JSON.
+    #[must_use]
+    pub fn returning(self, content: &'static str) -> Self {
+        Self { content, ..self }
     }
 
     /// Returns the path of the endpoint in the default space.
@@ -122,6 +150,7 @@ pub fn all() -> Vec<Endpoint> {
         nodes::endpoints(),
         identity::endpoints(),
         backups::endpoints(),
+        openapi::endpoints(),
     ];
     families.into_iter().flatten().collect()
 }

@@ -30,6 +30,7 @@ pub mod multipart;
 mod network_objects;
 mod nodes;
 mod object_fields;
+pub mod openapi;
 mod outputs;
 mod packages;
 mod policy_convert;

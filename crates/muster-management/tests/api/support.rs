@@ -18,6 +18,8 @@ use muster_store::{AgentWrite, Write};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use crate::documented;
+
 pub struct Api {
     test: TestFleet,
     pub router: Router,
@@ -74,12 +76,15 @@ impl Api {
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.unwrap();
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        Answer { status: parts.status, headers: parts.headers, body }
+        let answer = Answer { status: parts.status, headers: parts.headers, body };
+        documented::check(&method, &path, &answer);
+        answer
     }
 
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {

@@ -1,9 +1,10 @@
 //! `/api/v1`: users, service accounts, roles, bindings, API tokens, spaces, and the session of the caller (MG §8.2).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// User or service account.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct User {
     /// Id.
     pub id: String,
@@ -34,7 +35,7 @@ pub struct User {
 }
 
 /// `POST /users` and `POST /service_accounts`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateUser {
     /// Name: letters, digits, and any of `. _ - @ +`.
@@ -48,7 +49,7 @@ pub struct CreateUser {
 }
 
 /// `PUT /users/{id}`. Absent fields stay as they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateUser {
     /// Name.
@@ -63,7 +64,7 @@ pub struct UpdateUser {
 }
 
 /// `PUT /users/{id}/password`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetPassword {
     /// Password: 12 to 256 bytes.
@@ -71,7 +72,7 @@ pub struct SetPassword {
 }
 
 /// `PUT /session/password`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangePassword {
     /// Password that is in force.
@@ -81,7 +82,7 @@ pub struct ChangePassword {
 }
 
 /// Link with which a user sets a password, once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct SetupLink {
     /// Token of `POST /setup`.
     pub token: String,
@@ -90,7 +91,7 @@ pub struct SetupLink {
 }
 
 /// `POST /setup`: sets the password of the user of a set-up link. Needs no other credentials.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UseSetupLink {
     /// Token of the link.
@@ -100,7 +101,7 @@ pub struct UseSetupLink {
 }
 
 /// Role.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Role {
     /// Id.
     pub id: String,
@@ -117,7 +118,7 @@ pub struct Role {
 }
 
 /// `POST /roles` and `PUT /roles/{id}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SaveRole {
     /// Name. The id of a new role is derived from it.
@@ -130,7 +131,7 @@ pub struct SaveRole {
 }
 
 /// Role of a user or a group within a scope.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Binding {
     /// Id.
     pub id: String,
@@ -160,7 +161,7 @@ pub struct Binding {
 }
 
 /// `POST /bindings`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateBinding {
     /// User or service account, by id or name; either this or `group`.
@@ -183,7 +184,7 @@ pub struct CreateBinding {
 }
 
 /// `GET /bindings`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListBindings {
     /// User, by id or name.
@@ -198,7 +199,7 @@ pub struct ListBindings {
 }
 
 /// `GET /users`, `GET /service_accounts`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListUsers {
     /// Page number, from 1.
@@ -210,7 +211,7 @@ pub struct ListUsers {
 }
 
 /// API token.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Token {
     /// Id.
     pub id: String,
@@ -242,7 +243,7 @@ pub struct Token {
 }
 
 /// `POST /tokens`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// Name; defaults to the id.
@@ -260,7 +261,7 @@ pub struct CreateToken {
 }
 
 /// `GET /tokens`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListTokens {
     /// Owner, by id or name; `*` for all. Default: the caller.
@@ -275,7 +276,7 @@ pub struct ListTokens {
 }
 
 /// Space.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Space {
     /// Id, which is part of URLs.
     pub id: String,
@@ -287,7 +288,7 @@ pub struct Space {
 }
 
 /// `POST /spaces`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateSpace {
     /// Id: lower-case letters, digits, `_` and `-`.
@@ -301,7 +302,7 @@ pub struct CreateSpace {
 }
 
 /// `PUT /spaces/{id}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateSpace {
     /// Name.
@@ -312,7 +313,7 @@ pub struct UpdateSpace {
 }
 
 /// `POST /session`: logs in with a password. The response sets a cookie.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogIn {
     /// Name of the user.
@@ -322,7 +323,7 @@ pub struct LogIn {
 }
 
 /// Caller of a request, and what it may do in the space of the request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Session {
     /// Caller, as in the audit log: `user:…`, `local:root`.
     pub actor: String,

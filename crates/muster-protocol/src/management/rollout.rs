@@ -1,12 +1,13 @@
 //! Staged rollouts: `rollout` of `POST /agent_policies/_apply`, `GET /rollouts`, `GET /rollouts/{id}`,
 //! `POST /rollouts/{id}/pause|resume|approve|rollback`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::envelope::Refusal;
 
 /// How a change reaches the agents.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutPlan {
     /// The waves, in order. The last one must contain 100 percent.
@@ -17,7 +18,7 @@ pub struct RolloutPlan {
 }
 
 /// A wave: exactly one of `percent`, `count` and `tags`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutWave {
     /// So many percent of all agents, with those of the waves before.
@@ -38,7 +39,7 @@ pub struct RolloutWave {
 }
 
 /// Limits beyond which a rollout halts, in percent of the agents that it has reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RolloutGate {
     /// Degraded or failed agents in addition to those before the wave; default 5.
@@ -59,7 +60,7 @@ pub struct RolloutGate {
 }
 
 /// A rollout.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Rollout {
     /// Id.
     pub id: String,
@@ -101,7 +102,7 @@ pub struct Rollout {
 }
 
 /// A created rollout of an upgrade, or what it would be in a dry run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct CreatedRollout {
     /// The rollout.
     pub item: Rollout,
@@ -116,7 +117,7 @@ pub struct CreatedRollout {
 }
 
 /// The agents that a rollout has reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct RolloutAgents {
     /// All of them.
     pub reached: u64,
@@ -133,7 +134,7 @@ pub struct RolloutAgents {
 }
 
 /// Query of `GET /rollouts`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListRollouts {
     /// Page number, from 1.
