@@ -28,6 +28,7 @@ pub mod fleet_keys;
 pub mod force;
 pub mod health;
 pub mod housekeeping;
+pub mod idempotency;
 pub mod identity;
 mod inactivity;
 pub mod keys;
@@ -97,6 +98,7 @@ use self::credentials::Credentials;
 use self::enroll::Enrollment;
 use self::files::Files;
 use self::housekeeping::Housekeeping;
+use self::idempotency::Idempotency;
 use self::identity::bindings::Bindings;
 use self::identity::passwords::PasswordCost;
 use self::identity::roles::Roles;
@@ -202,6 +204,7 @@ pub struct Fleet {
     proxies: NetworkObjects<Proxies>,
     download_sources: NetworkObjects<DownloadSources>,
     uninstall_tokens: UninstallTokens,
+    idempotency: Idempotency,
     space_settings: Settings,
     rollouts: Arc<Rollouts>,
     responses: Responses,
@@ -280,6 +283,7 @@ impl Fleet {
             proxies: wiring.network_objects(&policies),
             download_sources: wiring.network_objects(&policies),
             uninstall_tokens: wiring.uninstall_tokens(),
+            idempotency: wiring.idempotency(),
             space_settings: wiring.space_settings(),
             responses: wiring.responses(&actions, &policies),
             output_keys,
@@ -358,6 +362,11 @@ impl Fleet {
     /// Settings of spaces.
     pub fn space_settings(&self) -> &Settings {
         &self.space_settings
+    }
+
+    /// Idempotency keys.
+    pub fn idempotency(&self) -> &Idempotency {
+        &self.idempotency
     }
 
     /// Uninstall tokens.

@@ -19,6 +19,7 @@ use super::currency::Currency;
 use super::enroll::Enrollment;
 use super::files::Files;
 use super::housekeeping::Housekeeping;
+use super::idempotency::Idempotency;
 use super::identity::bindings::Bindings;
 use super::identity::passwords::Passwords;
 use super::identity::roles::Roles;
@@ -216,6 +217,10 @@ impl Wiring {
 
     pub(crate) fn space_settings(&self) -> Settings {
         Settings::new(self.store(), self.clock())
+    }
+
+    pub(crate) fn idempotency(&self) -> Idempotency {
+        Idempotency::new(self.store(), self.clock(), self.entropy(), Arc::clone(&self.sealer))
     }
 
     pub(crate) fn uninstall_tokens(&self) -> UninstallTokens {

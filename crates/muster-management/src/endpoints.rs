@@ -18,7 +18,7 @@ use super::multipart::UNKNOWN_TYPE;
 use super::openapi::{Described, Operation};
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, audit, backups, bulk_routes, enrollment_keys,
-    files, identity, network_objects, nodes, openapi, outputs, packages, refused, respond, rollouts, settings, setup,
+    files, idempotency, identity, network_objects, nodes, openapi, outputs, packages, refused, respond, rollouts, settings, setup,
     uninstall_tokens,
 };
 use muster_fleet::Fleet;
@@ -55,6 +55,7 @@ pub struct Endpoint {
     /// Adds its parameters, body and response.
     pub describe: fn(&mut Operation<'_>),
     handler: MethodRouter<Arc<Fleet>>,
+    max_body: usize,
 }
 
 macro_rules! methods {
@@ -74,6 +75,7 @@ macro_rules! methods {
                         about: "",
                         content: UNKNOWN_TYPE,
                         describe: <H as Described<A>>::describe,
+                        max_body: MAX_BODY,
                         handler: routing::$name(handler),
                     }
                 }
@@ -123,7 +125,7 @@ impl Endpoint {
     /// Sets the maximum length of a body, bytes.
     #[must_use]
     pub fn taking(self, bytes: usize) -> Self {
-        Self { handler: self.handler.layer(DefaultBodyLimit::max(bytes)), ..self }
+        Self { max_body: bytes, ..self }
     }
 }
 
@@ -157,8 +159,8 @@ pub fn all() -> Vec<Endpoint> {
 
 // Services check the privileges again, with the object. Here, the check precedes the body, and an endpoint that needs two
 // privileges cannot fail for the second one after it has changed something.
-/// Admits a request whose caller has what the endpoint needs.
-async fn permit(needs: Needs, request: Request, next: Next) -> Response {
+/// Admits a request whose caller has what the endpoint needs, and executes it once if it has an idempotency key.
+async fn permit(fleet: Arc<Fleet>, needs: Needs, request: Request, next: Next) -> Response {
     let context = request.extensions().get::<OpContext>();
     let checked = match (needs, context) {
         (Needs::Nothing, _) | (Needs::Credentials, Some(_)) => Ok(()),
@@ -169,9 +171,15 @@ async fn permit(needs: Needs, request: Request, next: Next) -> Response {
             Err(Error::internal("an endpoint without stated needs, or outside the entry"))
         }
     };
-    match checked {
-        Ok(()) => next.run(request).await,
-        Err(error) => ApiError(error).into_response(),
+    let is_change = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let key = if is_change { idempotency::key(request.headers()) } else { Ok(None) };
+    match (checked.and(key), context.cloned()) {
+        (Ok(None), _) => next.run(request).await,
+        (Ok(Some(key)), Some(context)) => idempotency::once(fleet, &context, &key, request, next).await,
+        (Ok(Some(_)), None) => {
+            ApiError(Error::invalid("Idempotency-Key", "is not supported without credentials")).into_response()
+        }
+        (Err(error), _) => ApiError(error).into_response(),
     }
 }
 
@@ -184,14 +192,15 @@ fn outer(path: &str) -> String {
 /// Creates the router for paths below `/api/fleet`.
 pub fn router(fleet: Arc<Fleet>) -> Router {
     let routes = all().into_iter().fold(Router::new(), |router, one| {
-        let Endpoint { path, needs, handler, .. } = one;
-        let check = from_fn(move |request: Request, next: Next| permit(needs, request, next));
-        router.route(path, handler.route_layer(check))
+        let Endpoint { path, needs, handler, max_body, .. } = one;
+        let fleet = Arc::clone(&fleet);
+        let check = from_fn(move |request: Request, next: Next| permit(Arc::clone(&fleet), needs, request, next));
+        // The limit is outside of the check, which may read the body.
+        router.route(path, handler.route_layer(check).route_layer(DefaultBodyLimit::max(max_body)))
     });
     routes
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(fleet)
 }
 

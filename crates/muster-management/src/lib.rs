@@ -24,6 +24,7 @@ mod enrollment_keys;
 mod entry;
 pub mod error;
 mod files;
+mod idempotency;
 mod identity;
 pub mod kql;
 pub mod multipart;

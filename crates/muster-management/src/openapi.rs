@@ -99,6 +99,11 @@ fn common_parameters() -> Value {
     };
     json!({
         "ApiVersion": header("elastic-api-version", "Version of the API. Other versions are rejected."),
+        "IdempotencyKey": header(
+            "Idempotency-Key",
+            "Any unique string, such as a UUID. A request that is repeated with the same key within a day is not executed \
+             again, but gets the same response.",
+        ),
         "Reason": header("muster-reason", "Reason of a change, for the audit log; percent-encoded UTF-8."),
     })
 }
@@ -163,6 +168,9 @@ fn described(url: &str, endpoint: &Endpoint, operation: Operation<'_>) -> Value 
     all.push(shared("ApiVersion"));
     if is_change(method) {
         all.push(shared("Reason"));
+        if endpoint.needs != Needs::Nothing {
+            all.push(shared("IdempotencyKey"));
+        }
     }
     let mut described = json!({
         "operationId": operation_id(method, url),

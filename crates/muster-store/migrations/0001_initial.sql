@@ -542,3 +542,14 @@ CREATE TABLE setup_links (
 ) STRICT;
 CREATE INDEX setup_links_by_user ON setup_links (user_id);
 CREATE INDEX setup_links_by_expiration ON setup_links (expires_at);
+
+-- Requests with an idempotency key. `sealed` contains a fingerprint of the request, and its response if there is one, which may
+-- contain secrets.
+CREATE TABLE idempotency_keys (
+    account TEXT NOT NULL,
+    request_key TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (account, request_key)
+) STRICT;
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);

@@ -9,6 +9,7 @@ mod client;
 mod conventions;
 mod documented;
 mod files;
+mod idempotency;
 mod identity;
 mod keys;
 mod leaving;

@@ -6,7 +6,7 @@ use super::error::Failure;
 use super::recent::Batch;
 use super::transaction::Pending;
 use super::{
-    actions, agents, enrollment_keys, files, identity, network_objects, nodes, output_keys, policies, rollouts,
+    actions, agents, enrollment_keys, files, idempotency, identity, network_objects, nodes, output_keys, policies, rollouts,
     settings, uninstall_tokens,
 };
 use crate::port::{
@@ -77,6 +77,7 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
             settings::swap_setting(c, name, before.as_deref(), value)?;
         }
         Write::Identity(write) => identity::apply(c, write)?,
+        Write::Idempotency(write) => idempotency::apply(c, write)?,
         Write::Node(write) => nodes::write(c, write)?,
         Write::Fenced(token) => nodes::fence(c, token)?,
         Write::Audit(event) => pending.chain.append(c, event)?,
