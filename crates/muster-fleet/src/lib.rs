@@ -18,6 +18,7 @@ pub mod authority;
 pub mod backups;
 mod bulk_update;
 mod change_feed;
+pub mod change_log;
 pub mod check_in;
 pub mod credentials;
 mod currency;
@@ -93,6 +94,7 @@ use self::audit_log::Audit;
 use self::authenticate::Authentication;
 use self::backups::Backups;
 use self::change_feed::ChangeFeed;
+use self::change_log::ChangeLog;
 use self::check_in::CheckIns;
 use self::credentials::Credentials;
 use self::enroll::Enrollment;
@@ -205,6 +207,7 @@ pub struct Fleet {
     download_sources: NetworkObjects<DownloadSources>,
     uninstall_tokens: UninstallTokens,
     idempotency: Idempotency,
+    change_log: ChangeLog,
     space_settings: Settings,
     rollouts: Arc<Rollouts>,
     responses: Responses,
@@ -284,6 +287,7 @@ impl Fleet {
             download_sources: wiring.network_objects(&policies),
             uninstall_tokens: wiring.uninstall_tokens(),
             idempotency: wiring.idempotency(),
+            change_log: wiring.change_log(),
             space_settings: wiring.space_settings(),
             responses: wiring.responses(&actions, &policies),
             output_keys,
@@ -362,6 +366,11 @@ impl Fleet {
     /// Settings of spaces.
     pub fn space_settings(&self) -> &Settings {
         &self.space_settings
+    }
+
+    /// Changes, for administrators.
+    pub fn change_log(&self) -> &ChangeLog {
+        &self.change_log
     }
 
     /// Idempotency keys.

@@ -254,7 +254,7 @@ impl<F: NetworkFamily> NetworkObjects<F> {
         let mut shared = seen.shared().await?;
         shared.network.retain(|other| other.kind != F::KIND || other.id != object.id);
         let mut writes = vec![turn.write(), NetworkObjectWrite::Delete { kind: F::KIND, id: object.id.clone() }.into()];
-        writes.push(Write::Changed(Change::NetworkObject(F::KIND, object.id.clone())));
+        writes.push(Write::Deleted(Change::NetworkObject(F::KIND, object.id.clone()), object.space.clone()));
         let mut users = Vec::new();
         if F::KIND == NetworkObjectKind::Proxy {
             let (unset, found) = unset_proxy(&mut shared, &object.id, now);

@@ -139,7 +139,7 @@ impl Outputs {
         let mut writes = vec![
             turn.write(),
             Write::Output(OutputWrite::Delete { id: output.id.clone() }),
-            Write::Changed(Change::Output(output.id.clone())),
+            Write::Deleted(Change::Output(output.id.clone()), output.space.clone()),
             audit_line(grant.origin(), now, "output.delete", subject(&output), json!({"name": output.name})),
         ];
         // In the same turn, so that no policy starts to use the output between this check and the commit.

@@ -12,6 +12,7 @@ use super::agents::Agents;
 use super::audit_log::Audit;
 use super::authenticate::{Authentication, AuthenticationParts};
 use super::backups::Backups;
+use super::change_log::ChangeLog;
 use super::change_feed::{ChangeFeed, ChangeFeedParts};
 use super::check_in::{CheckInParts, CheckIns};
 use super::credentials::Credentials;
@@ -217,6 +218,10 @@ impl Wiring {
 
     pub(crate) fn space_settings(&self) -> Settings {
         Settings::new(self.store(), self.clock())
+    }
+
+    pub(crate) fn change_log(&self) -> ChangeLog {
+        ChangeLog::new(self.store())
     }
 
     pub(crate) fn idempotency(&self) -> Idempotency {

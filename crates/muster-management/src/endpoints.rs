@@ -17,7 +17,7 @@ use super::error::{ApiError, http_error};
 use super::multipart::UNKNOWN_TYPE;
 use super::openapi::{Described, Operation};
 use super::{
-    action_routes, agent_action_routes, agent_policies, agent_routes, audit, backups, bulk_routes, enrollment_keys,
+    action_routes, agent_action_routes, agent_policies, agent_routes, audit, backups, bulk_routes, changes, enrollment_keys,
     files, idempotency, identity, network_objects, nodes, openapi, outputs, packages, refused, respond, rollouts, settings, setup,
     uninstall_tokens,
 };
@@ -152,6 +152,7 @@ pub fn all() -> Vec<Endpoint> {
         nodes::endpoints(),
         identity::endpoints(),
         backups::endpoints(),
+        changes::endpoints(),
         openapi::endpoints(),
     ];
     families.into_iter().flatten().collect()

@@ -16,6 +16,7 @@ mod audit;
 mod backups;
 mod body;
 mod bulk_routes;
+mod changes;
 mod convert;
 mod credentials;
 mod cursor;

@@ -391,7 +391,9 @@ CREATE TRIGGER audit_events_no_replace BEFORE INSERT ON audit_events WHEN EXISTS
 CREATE TABLE changes (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL,
-    subject TEXT NOT NULL
+    subject TEXT NOT NULL,
+    -- The space from which the subject was deleted.
+    deleted_from TEXT
 ) STRICT;
 
 -- Uploads whose time is over.

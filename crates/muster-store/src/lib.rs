@@ -18,7 +18,7 @@ pub mod testing;
 pub use engine::{Cause, Durability, EngineError, OpenError, Options, SqlStore};
 pub use examine::{Examined, examine};
 pub use port::{
-    ActionStore, ActionWrite, AgentStore, AgentWrite, AuditLink, AuditStore, ChangeStore, Committed, Currency,
+    ActionStore, ActionWrite, AgentStore, AgentWrite, AuditLink, AuditStore, ChangeRow, ChangeStore, Committed, Currency,
     EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, INSTALLATION, IdempotencyStore,
     IdempotencyWrite, IdentityStore, IdentityWrite, KeyedRequest, LeaseName, LeaseStore, LostNode, NetworkObjectStore, NetworkObjectWrite, NodeEpoch, NodeLease,
     NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite,

@@ -5,6 +5,7 @@ mod actions;
 mod agent_actions;
 mod agents;
 mod audit;
+mod changes;
 mod client;
 mod conventions;
 mod documented;

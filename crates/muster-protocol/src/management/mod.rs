@@ -11,6 +11,7 @@ pub mod agent_policy;
 pub mod audit;
 pub mod backup;
 pub mod bulk;
+pub mod change;
 pub mod enrollment_key;
 pub mod envelope;
 pub mod file;

@@ -81,7 +81,8 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Node(write) => nodes::write(c, write)?,
         Write::Fenced(token) => nodes::fence(c, token)?,
         Write::Audit(event) => pending.chain.append(c, event)?,
-        Write::Changed(change) => pending.changes.push(change),
+        Write::Changed(change) => pending.changes.push(change, None),
+        Write::Deleted(change, space) => pending.changes.push(change, Some(space)),
     }
     Ok(())
 }

@@ -42,13 +42,14 @@ use async_trait::async_trait;
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
 use muster_core::error_chain::SharedError;
+use muster_core::id::SpaceId;
 
 use crate::engine::error::{Cause, EngineError};
 
 pub use self::actions::{ActionStore, ActionWrite};
 pub use self::agents::{AgentStore, AgentWrite};
 pub use self::audit::{AuditLink, AuditStore};
-pub use self::changes::{ChangeStore, Currency, has_gap};
+pub use self::changes::{ChangeRow, ChangeStore, Currency, has_gap};
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
 pub use self::idempotency::{IdempotencyStore, IdempotencyWrite, KeyedRequest};
@@ -207,6 +208,8 @@ pub enum Write {
     Audit(AuditEvent),
     /// Appends a row to the change log.
     Changed(Change),
+    /// Like [`Self::Changed`], for a subject that is deleted from a space.
+    Deleted(Change, SpaceId),
 }
 
 /// Result of a commit.

@@ -76,6 +76,7 @@ fn reads_of_a_check_in_search_an_index() {
         idempotency::EXPIRE,
         idempotency::ONE,
         log::CHANGES,
+        log::CHANGE_ROWS,
         log::NEWEST_CHANGE,
         log::PRUNE,
         output_keys::OF_AGENT,
