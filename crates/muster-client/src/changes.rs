@@ -1,5 +1,7 @@
 //! Changes.
 
+use std::ops::ControlFlow;
+
 use muster_protocol::management::change::{Change, Changes, FollowChanges, ListChanges};
 use reqwest::Method;
 
@@ -15,8 +17,13 @@ impl Client {
         self.answer(request).await
     }
 
-    /// Follows the changes after a number, or from now on, until the server ends the stream. `see` receives each change.
-    pub async fn follow_changes(&self, after: Option<i64>, see: &mut (dyn FnMut(Change) + Send)) -> Result<()> {
+    /// Follows the changes after a number, or from now on. `see` receives each change. Returns when the server ends the stream, or
+    /// `see` breaks.
+    pub async fn follow_changes(
+        &self,
+        after: Option<i64>,
+        see: &mut (dyn FnMut(Change) -> ControlFlow<()> + Send),
+    ) -> Result<()> {
         let request = self.request(Method::GET, self.v1_url(&["changes", "_stream"])?).query(&FollowChanges { after });
         let mut response = self.send(request).await?;
         let mut lines = Lines::default();
@@ -24,7 +31,9 @@ impl Client {
             for line in lines.push(&piece) {
                 // Other lines are ids, kinds of events and comments.
                 let change = line.strip_prefix(b"data: ").and_then(|data| serde_json::from_slice(data).ok());
-                change.into_iter().for_each(&mut *see);
+                if change.is_some_and(|change| see(change).is_break()) {
+                    return Ok(());
+                }
             }
         }
         Ok(())

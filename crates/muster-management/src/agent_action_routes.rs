@@ -40,7 +40,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 }
 
 fn created(given: &Submitted) -> Answer<CreatedAction> {
-    Ok(Json(CreatedAction { action_id: given.action.id.to_string() }))
+    Ok(Json(CreatedAction { action_id: given.action.id.to_string(), excluded: 0 }))
 }
 
 /// Selects the agent of the path. A selection of one goes through the same service as a bulk request.

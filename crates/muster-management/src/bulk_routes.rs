@@ -28,6 +28,7 @@ use super::selector::selected;
 use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 use muster_fleet::actions::Submitted;
+use muster_fleet::selection::Selection;
 
 // Lower than the limit of other bodies: 200,000 ids once grew the server by more than 100 MB.
 /// Maximum bytes of a body: the maximum number of ids fits, at their maximum length.
@@ -63,8 +64,8 @@ enum BulkAnswer {
 const SHOWN: usize = 5;
 
 /// Creates the response of a dry run, which passes the same checks as the action itself.
-fn counted<'a>(given: impl IntoIterator<Item = &'a Submitted>) -> BulkAnswer {
-    let mut counted = Counted::default();
+fn counted<'a>(given: impl IntoIterator<Item = &'a Submitted>, excluded: u64) -> BulkAnswer {
+    let mut counted = Counted { excluded, ..Counted::default() };
     for Submitted { targets, refused, .. } in given {
         counted.count += targets;
         counted.refused += refused.len() as u64;
@@ -74,11 +75,12 @@ fn counted<'a>(given: impl IntoIterator<Item = &'a Submitted>) -> BulkAnswer {
     BulkAnswer::Counted(counted)
 }
 
-fn created(context: &OpContext, given: &Submitted) -> Answer<BulkAnswer> {
+fn created(context: &OpContext, selection: &Selection, given: &Submitted) -> Answer<BulkAnswer> {
+    let excluded = selection.excluded();
     if context.is_dry_run() {
-        return Ok(Json(counted([given])));
+        return Ok(Json(counted([given], excluded)));
     }
-    Ok(Json(BulkAnswer::CreatedAction(CreatedAction { action_id: given.action.id.to_string() })))
+    Ok(Json(BulkAnswer::CreatedAction(CreatedAction { action_id: given.action.id.to_string(), excluded })))
 }
 
 /// Returns the caller's context, with its dry run, and the selected agents. A macro, because bodies share no trait and
@@ -101,10 +103,10 @@ async fn unenroll(
     let context = context.because(checked_reason(body.reason.as_deref())?);
     if body.revoke == Some(true) {
         let (context, agents) = act_on!(fleet, context, body, AgentsForceUnenroll);
-        return created(&context, &fleet.actions().force_unenroll(&agents, force).await?);
+        return created(&context, &agents, &fleet.actions().force_unenroll(&agents, force).await?);
     }
     let (context, agents) = act_on!(fleet, context, body, AgentsUnenroll);
-    created(&context, &fleet.actions().unenroll(&agents, force).await?)
+    created(&context, &agents, &fleet.actions().unenroll(&agents, force).await?)
 }
 
 async fn reassign(
@@ -114,7 +116,7 @@ async fn reassign(
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsReassign);
     let (policy, force) = (body.policy_id.as_deref(), body.force.into());
-    created(&context, &fleet.actions().reassign(&agents, policy, body.policy_revision, force).await?)
+    created(&context, &agents, &fleet.actions().reassign(&agents, policy, body.policy_revision, force).await?)
 }
 
 async fn upgrade(
@@ -123,7 +125,7 @@ async fn upgrade(
     Body(body): Body<BulkUpgrade>,
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsUpgrade);
-    created(&context, &fleet.actions().upgrade(&agents, &requests::bulk_upgrade(body)?).await?)
+    created(&context, &agents, &fleet.actions().upgrade(&agents, &requests::bulk_upgrade(body)?).await?)
 }
 
 async fn roll_back(
@@ -135,10 +137,10 @@ async fn roll_back(
     // Agents may offer different versions to return to, and an action has one version: one action for each (MG138).
     let given = fleet.actions().roll_back(&agents).await?;
     if context.is_dry_run() {
-        return Ok(Json(counted(&given)));
+        return Ok(Json(counted(&given, agents.excluded())));
     }
     let action_ids = given.iter().map(|given| given.action.id.to_string()).collect();
-    Ok(Json(BulkAnswer::CreatedActions(CreatedActions { action_ids })))
+    Ok(Json(BulkAnswer::CreatedActions(CreatedActions { action_ids, excluded: agents.excluded() })))
 }
 
 async fn diagnostics(
@@ -149,6 +151,7 @@ async fn diagnostics(
     let (context, agents) = act_on!(fleet, context, body, DiagnosticsRequest);
     created(
         &context,
+        &agents,
         &fleet.actions().request_diagnostics(&agents, &body.additional_metrics.unwrap_or_default()).await?,
     )
 }
@@ -160,7 +163,7 @@ async fn tags(
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsTag);
     let change = requests::tags(body.tags_to_add, body.tags_to_remove)?;
-    created(&context, &fleet.actions().change_tags(&agents, &change).await?)
+    created(&context, &agents, &fleet.actions().change_tags(&agents, &change).await?)
 }
 
 async fn migrate(
@@ -170,7 +173,7 @@ async fn migrate(
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsMigrate);
     let request = requests::bulk_migrate(body.uri, body.enrollment_token, body.settings)?;
-    created(&context, &fleet.actions().migrate(&agents, &request).await?)
+    created(&context, &agents, &fleet.actions().migrate(&agents, &request).await?)
 }
 
 async fn privilege_level(
@@ -179,7 +182,7 @@ async fn privilege_level(
     Body(body): Body<BulkPrivilegeLevelChange>,
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsMigrate);
-    created(&context, &fleet.actions().change_privilege_level(&agents, requests::user(body.user_info)).await?)
+    created(&context, &agents, &fleet.actions().change_privilege_level(&agents, requests::user(body.user_info)).await?)
 }
 
 async fn any(
@@ -189,7 +192,7 @@ async fn any(
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsActions);
     let request = requests::any(body.action, fleet.now())?;
-    created(&context, &fleet.actions().create(&agents, request).await?)
+    created(&context, &agents, &fleet.actions().create(&agents, request).await?)
 }
 
 async fn delete(
@@ -200,5 +203,5 @@ async fn delete(
     let (_, agents) = act_on!(fleet, context, body, AgentsPurge);
     // Deletion is not an action: nothing is sent to the agents, whose keys stop working.
     let count = fleet.agents().delete_many(&agents).await?;
-    Ok(Json(BulkAnswer::Counted(Counted { count, ..Counted::default() })))
+    Ok(Json(BulkAnswer::Counted(Counted { count, excluded: agents.excluded(), ..Counted::default() })))
 }

@@ -117,7 +117,7 @@ async fn an_idle_stream_sends_heartbeats_and_ends_with_the_server() {
 async fn a_stream_ends_when_its_token_is_revoked() {
     let api = Api::new();
     api.v1(Method::POST, "/service_accounts", json!({"name": "watcher"})).await.ok();
-    api.v1(Method::POST, "/bindings", json!({"user": "watcher", "role": "viewer"})).await.ok();
+    api.v1(Method::POST, "/bindings", json!({"user": "watcher", "role": "auditor"})).await.ok();
     let token = api.v1(Method::POST, "/tokens", json!({"owner": "watcher"})).await.ok()["item"].clone();
     let peer = Peer { address: Some("192.0.2.1:50000".parse().unwrap()), ..Peer::new(ListenerKind::Admin) };
     let request = to_stream("").extension(peer).header("authorization", format!("ApiKey {}", token["token"].as_str().unwrap()));

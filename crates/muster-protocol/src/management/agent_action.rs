@@ -125,6 +125,9 @@ impl std::fmt::Debug for UserInfo {
 pub struct CreatedAction {
     /// Id of the action.
     pub action_id: String,
+    /// Number of selected agents that the caller may read, but not act on; absent if there are none.
+    #[serde(default, skip_serializing_if = "super::envelope::is_zero")]
+    pub excluded: u64,
 }
 
 /// Response of a bulk rollback: one action per target version.
@@ -133,4 +136,7 @@ pub struct CreatedAction {
 pub struct CreatedActions {
     /// Ids of the actions.
     pub action_ids: Vec<String>,
+    /// Number of selected agents that the caller may read, but not act on; absent if there are none.
+    #[serde(default, skip_serializing_if = "super::envelope::is_zero")]
+    pub excluded: u64,
 }

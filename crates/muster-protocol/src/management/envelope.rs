@@ -104,6 +104,9 @@ pub struct Counted {
     /// Number of agents that are not eligible.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub refused: u64,
+    /// Number of selected agents that the caller may read, but not act on; absent if there are none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub excluded: u64,
     /// First agents that are not eligible, with the reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Refusal>,

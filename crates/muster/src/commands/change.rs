@@ -1,5 +1,7 @@
 //! `muster change …`
 
+use std::io::{self, Write as _};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -8,7 +10,6 @@ use muster_protocol::management::change::{Change, ListChanges};
 
 use super::failure::Failed;
 use super::listing::{Column, Format, OutputArg, column, print_list};
-use super::text::print_line;
 
 /// Pause before a broken stream is opened again.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -95,32 +96,34 @@ impl WatchArgs {
         let newest = client.changes(&ListChanges { after: self.after, limit: Some(1) }).await?.next;
         let mut last = self.after.unwrap_or(newest);
         loop {
-            let mut failed = None;
+            let mut printed = Ok(());
             let ended = client
                 .follow_changes(Some(last), &mut |change| {
                     last = change.seq;
-                    failed = failed.take().or(print(&change, self.output.output).err());
+                    printed = print(&change, self.output.output);
+                    if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 })
                 .await;
-            match (failed, ended) {
-                (Some(failed), _) => return Err(failed),
+            match (printed, ended) {
+                // Whoever reads the lines has seen enough.
+                (Err(error), _) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                (Err(error), _) => return Err(error.into()),
                 // The server ended the stream, or the connection was lost.
-                (None, Ok(()) | Err(Error::Broken { .. } | Error::Unreachable { .. })) => {
+                (Ok(()), Ok(()) | Err(Error::Broken { .. } | Error::Unreachable { .. })) => {
                     tokio::time::sleep(RECONNECT).await;
                 }
-                (None, Err(error)) => return Err(error.into()),
+                (Ok(()), Err(error)) => return Err(error.into()),
             }
         }
     }
 }
 
-fn print(change: &Change, format: Format) -> Result<(), Failed> {
+fn print(change: &Change, format: Format) -> io::Result<()> {
     let line = match format {
         Format::Name => change.id.clone(),
-        Format::Json | Format::Yaml => {
-            serde_json::to_string(change).map_err(|error| Failed::new(format!("cannot print a change: {error}")))?
-        }
+        // YAML contains JSON, and a line of it is one change.
+        Format::Json | Format::Yaml => serde_json::to_string(change)?,
         Format::Table | Format::Wide => format!("{} {} {} {}", change.seq, change.kind, change.id, word(change)),
     };
-    print_line(line)
+    writeln!(io::stdout().lock(), "{line}")
 }
