@@ -200,9 +200,7 @@ impl ChangeLog {
                     found!(DownloadSourcesRead, seen => seen.network_object(*kind, id))
                 }
             },
-            Change::Setting(name) => {
-                context.grant::<SettingsRead>().is_ok() && *name == setting_name(context.space())
-            }
+            Change::Setting(name) => context.grant::<SettingsRead>().is_ok() && *name == setting_name(context.space()),
         })
     }
 }
@@ -310,7 +308,10 @@ mod tests {
         let of_a = [("agent", "a".to_owned(), false), ("policy", "a".to_owned(), false)];
         assert_eq!(seen(&test, &with(&reads, part.clone()), start).await, of_a);
         let agents = with(&reads[..1], BindingScope::System);
-        assert_eq!(seen(&test, &agents, start).await, [("agent", "a".to_owned(), false), ("agent", "b".to_owned(), false)]);
+        assert_eq!(
+            seen(&test, &agents, start).await,
+            [("agent", "a".to_owned(), false), ("agent", "b".to_owned(), false)]
+        );
         assert!(seen(&test, &administrator().in_space(SpaceId::trusted("blue")), start).await.is_empty());
 
         let id = AgentId::trusted("a");

@@ -46,8 +46,10 @@ impl Fingerprint {
     /// Hashes the parts of a request.
     pub fn of(parts: &[&[u8]]) -> Self {
         // With lengths, so that moving a byte from one part to the next changes the hash.
-        let framed: Vec<u8> =
-            parts.iter().flat_map(|part| (part.len() as u64).to_be_bytes().into_iter().chain(part.iter().copied())).collect();
+        let framed: Vec<u8> = parts
+            .iter()
+            .flat_map(|part| (part.len() as u64).to_be_bytes().into_iter().chain(part.iter().copied()))
+            .collect();
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, &framed).as_ref());
         Self(hash)
@@ -144,7 +146,8 @@ impl Idempotency {
         let Some(found) = found else { return Err(pending()) };
         let place = row(&found.account, &found.key);
         let opened = self.sealer.open(Place::keyed_request(&place), &found.sealed);
-        let opened = opened.map_err(|error| Error::internal(SharedError::during("opening a stored response", error)))?;
+        let opened =
+            opened.map_err(|error| Error::internal(SharedError::during("opening a stored response", error)))?;
         let (fingerprint, outcome): (Fingerprint, Outcome) =
             serde_json::from_slice(&opened).map_err(Error::internal)?;
         if fingerprint != begun.fingerprint {

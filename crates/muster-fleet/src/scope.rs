@@ -262,7 +262,10 @@ impl Scoped<'_> {
     }
 
     /// Returns which of these agents exist.
-    pub async fn visible_among<'i>(&self, ids: impl Iterator<Item = &'i AgentId>) -> Result<BTreeSet<AgentId>, StoreError> {
+    pub async fn visible_among<'i>(
+        &self,
+        ids: impl Iterator<Item = &'i AgentId>,
+    ) -> Result<BTreeSet<AgentId>, StoreError> {
         let filter = AgentFilter::all([AgentCondition::Ids(ids.cloned().collect())]);
         Ok(self.agent_ids(&filter, None, u32::MAX).await?.into_iter().collect())
     }

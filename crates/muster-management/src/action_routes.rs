@@ -37,10 +37,18 @@ const MOST_RESULTS: u32 = 1000;
 /// Endpoints for the status, results and cancellation of actions (MG §5.5, §5.7).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/agents/action_status", list).about("List actions with their progress").needs(&[Name::AgentsRead]),
-        Endpoint::get("/agents/actions/{action_id}", get).about("Get the progress of an action").needs(&[Name::AgentsRead]),
-        Endpoint::get("/agents/actions/{action_id}/results", results).about("List the results of an action").needs(&[Name::AgentsRead]),
-        Endpoint::post("/agents/actions/{action_id}/cancel", cancel).about("Cancel an action").needs(&[Name::AgentsUpgrade]),
+        Endpoint::get("/agents/action_status", list)
+            .about("List actions with their progress")
+            .needs(&[Name::AgentsRead]),
+        Endpoint::get("/agents/actions/{action_id}", get)
+            .about("Get the progress of an action")
+            .needs(&[Name::AgentsRead]),
+        Endpoint::get("/agents/actions/{action_id}/results", results)
+            .about("List the results of an action")
+            .needs(&[Name::AgentsRead]),
+        Endpoint::post("/agents/actions/{action_id}/cancel", cancel)
+            .about("Cancel an action")
+            .needs(&[Name::AgentsUpgrade]),
     ]
 }
 

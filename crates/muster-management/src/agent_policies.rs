@@ -43,18 +43,35 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/agent_policies", list).about("List policies").needs(&[Name::PoliciesRead]),
         Endpoint::post("/agent_policies", create).about("Create a policy").needs(&[Name::PoliciesCreate]),
-        Endpoint::post("/agent_policies/_apply", apply).about("Apply a policy file").needs(&[Name::PoliciesUpdate, Name::PoliciesRead]),
-        Endpoint::post("/agent_policies/_bulk_get", bulk_get).about("Get policies by id or name").needs(&[Name::PoliciesRead]),
+        Endpoint::post("/agent_policies/_apply", apply)
+            .about("Apply a policy file")
+            .needs(&[Name::PoliciesUpdate, Name::PoliciesRead]),
+        Endpoint::post("/agent_policies/_bulk_get", bulk_get)
+            .about("Get policies by id or name")
+            .needs(&[Name::PoliciesRead]),
         Endpoint::post("/agent_policies/delete", delete).about("Delete a policy").needs(&[Name::PoliciesDelete]),
         Endpoint::get("/agent_policies/{id}", get).about("Get a policy").needs(&[Name::PoliciesRead]),
-        Endpoint::put("/agent_policies/{id}", update).about("Update a policy").needs(&[Name::PoliciesUpdate, Name::PoliciesRead]),
+        Endpoint::put("/agent_policies/{id}", update)
+            .about("Update a policy")
+            .needs(&[Name::PoliciesUpdate, Name::PoliciesRead]),
         Endpoint::post("/agent_policies/{id}/copy", copy).about("Copy a policy").needs(&[Name::PoliciesCreate]),
         Endpoint::get("/agent_policies/{id}/full", full).about("Get a compiled policy").needs(&[Name::PoliciesRead]),
-        Endpoint::get("/agent_policies/{id}/download", download).about("Download a policy as YAML").returning(YAML).needs(&[Name::PoliciesRead]),
-        Endpoint::get("/agent_policies/{id}/revisions", revisions).about("List the revisions of a policy").needs(&[Name::PoliciesRead]),
-        Endpoint::get("/agent_policies/{id}/revisions/{revision}", revision).about("Get a revision of a policy").needs(&[Name::PoliciesRead]),
-        Endpoint::get("/agent_policies/{id}/diff", diff).about("Compare two revisions of a policy").needs(&[Name::PoliciesRead]),
-        Endpoint::post("/agent_policies/{id}/rollback", roll_back).about("Roll a policy back to an older revision").needs(&[Name::PoliciesUpdate, Name::PoliciesRead]),
+        Endpoint::get("/agent_policies/{id}/download", download)
+            .about("Download a policy as YAML")
+            .returning(YAML)
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::get("/agent_policies/{id}/revisions", revisions)
+            .about("List the revisions of a policy")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::get("/agent_policies/{id}/revisions/{revision}", revision)
+            .about("Get a revision of a policy")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::get("/agent_policies/{id}/diff", diff)
+            .about("Compare two revisions of a policy")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::post("/agent_policies/{id}/rollback", roll_back)
+            .about("Roll a policy back to an older revision")
+            .needs(&[Name::PoliciesUpdate, Name::PoliciesRead]),
     ]
 }
 

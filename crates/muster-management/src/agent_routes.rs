@@ -41,9 +41,13 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::post("/agents", of_actions).about("List the target agents of actions").needs(&[Name::AgentsRead]),
         Endpoint::post("/agents/_bulk_get", bulk_get).about("Get agents by id or host name").needs(&[Name::AgentsRead]),
         Endpoint::get("/agents/tags", tags).about("List the tags of agents").needs(&[Name::AgentsRead]),
-        Endpoint::get("/agents/available_versions", available_versions).about("List the versions that agents can be upgraded to").needs(&[Name::AgentsRead]),
+        Endpoint::get("/agents/available_versions", available_versions)
+            .about("List the versions that agents can be upgraded to")
+            .needs(&[Name::AgentsRead]),
         Endpoint::get("/agents/{id}", get).about("Get an agent").needs(&[Name::AgentsRead]),
-        Endpoint::put("/agents/{id}", update).about("Update the tags and metadata of an agent").needs(&[Name::AgentsTag, Name::AgentsRead]),
+        Endpoint::put("/agents/{id}", update)
+            .about("Update the tags and metadata of an agent")
+            .needs(&[Name::AgentsTag, Name::AgentsRead]),
         Endpoint::delete("/agents/{id}", delete).about("Delete an agent").needs(&[Name::AgentsPurge]),
         Endpoint::get("/agent_status", status).about("Count agents by status").needs(&[Name::AgentsRead]),
     ]

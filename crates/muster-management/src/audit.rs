@@ -35,7 +35,10 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/audit", list).about("List audit events").needs(&[Name::AuditRead]),
         Endpoint::get("/audit/_verify", verify).about("Verify the audit log").needs(&[Name::AuditRead]),
-        Endpoint::get("/audit/_export", export).about("Export audit events as a signed file").returning(JSON_LINES).needs(&[Name::AuditRead]),
+        Endpoint::get("/audit/_export", export)
+            .about("Export audit events as a signed file")
+            .returning(JSON_LINES)
+            .needs(&[Name::AuditRead]),
     ]
 }
 

@@ -38,14 +38,28 @@ const MAX_BODY: usize = 2 << 20;
 pub fn endpoints() -> Vec<Endpoint> {
     let endpoints = [
         Endpoint::post("/agents/bulk_unenroll", unenroll).about("Unenroll many agents").needs(&[Name::AgentsUnenroll]),
-        Endpoint::post("/agents/bulk_reassign", reassign).about("Reassign many agents to a policy").needs(&[Name::AgentsReassign]),
+        Endpoint::post("/agents/bulk_reassign", reassign)
+            .about("Reassign many agents to a policy")
+            .needs(&[Name::AgentsReassign]),
         Endpoint::post("/agents/bulk_upgrade", upgrade).about("Upgrade many agents").needs(&[Name::AgentsUpgrade]),
-        Endpoint::post("/agents/bulk_rollback", roll_back).about("Roll many agents back to their previous version").needs(&[Name::AgentsUpgrade]),
-        Endpoint::post("/agents/bulk_request_diagnostics", diagnostics).about("Request diagnostics from many agents").needs(&[Name::DiagnosticsRequest]),
-        Endpoint::post("/agents/bulk_update_agent_tags", tags).about("Change the tags of many agents").needs(&[Name::AgentsTag]),
-        Endpoint::post("/agents/bulk_migrate", migrate).about("Migrate many agents to another server").needs(&[Name::AgentsMigrate]),
-        Endpoint::post("/agents/bulk_privilege_level_change", privilege_level).about("Change the user that many agents run as").needs(&[Name::AgentsMigrate]),
-        Endpoint::post("/agents/bulk_actions", any).about("Create an action for many agents").needs(&[Name::AgentsActions]),
+        Endpoint::post("/agents/bulk_rollback", roll_back)
+            .about("Roll many agents back to their previous version")
+            .needs(&[Name::AgentsUpgrade]),
+        Endpoint::post("/agents/bulk_request_diagnostics", diagnostics)
+            .about("Request diagnostics from many agents")
+            .needs(&[Name::DiagnosticsRequest]),
+        Endpoint::post("/agents/bulk_update_agent_tags", tags)
+            .about("Change the tags of many agents")
+            .needs(&[Name::AgentsTag]),
+        Endpoint::post("/agents/bulk_migrate", migrate)
+            .about("Migrate many agents to another server")
+            .needs(&[Name::AgentsMigrate]),
+        Endpoint::post("/agents/bulk_privilege_level_change", privilege_level)
+            .about("Change the user that many agents run as")
+            .needs(&[Name::AgentsMigrate]),
+        Endpoint::post("/agents/bulk_actions", any)
+            .about("Create an action for many agents")
+            .needs(&[Name::AgentsActions]),
         Endpoint::post("/agents/bulk_delete", delete).about("Delete many agents").needs(&[Name::AgentsPurge]),
     ];
     endpoints.into_iter().map(|endpoint| endpoint.taking(MAX_BODY)).collect()

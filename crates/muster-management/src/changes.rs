@@ -103,8 +103,17 @@ async fn stream(
     let position = last.or(query.after).unwrap_or(first.next);
     let place = fleet.change_log().open_stream(&context)?;
     let now = Instant::now();
-    let follower =
-        Follower { fleet, context, credentials, newest, position, begun: false, checked: now, sent: now, _place: place };
+    let follower = Follower {
+        fleet,
+        context,
+        credentials,
+        newest,
+        position,
+        begun: false,
+        checked: now,
+        sent: now,
+        _place: place,
+    };
     let pieces = unfold(follower, async |mut follower| {
         let piece = follower.next().await?;
         Some((Ok::<_, std::convert::Infallible>(piece), follower))
@@ -148,7 +157,8 @@ impl Follower {
             self.newest.borrow_and_update();
             self.verify().await?;
             let page = self.fleet.change_log().after(&self.context, Some(self.position), MAX_PAGE).await;
-            let page = page.inspect_err(|error| tracing::info!(error = %chain(error), "ended a stream of changes")).ok()?;
+            let page =
+                page.inspect_err(|error| tracing::info!(error = %chain(error), "ended a stream of changes")).ok()?;
             self.position = page.next;
             if !page.changes.is_empty() {
                 return Some(page.changes.into_iter().map(event).collect());

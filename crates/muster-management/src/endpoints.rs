@@ -17,9 +17,9 @@ use super::error::{ApiError, http_error};
 use super::multipart::UNKNOWN_TYPE;
 use super::openapi::{Described, Operation};
 use super::{
-    action_routes, agent_action_routes, agent_policies, agent_routes, audit, backups, bulk_routes, changes, enrollment_keys,
-    files, idempotency, identity, network_objects, nodes, openapi, outputs, packages, refused, respond, rollouts, settings, setup,
-    uninstall_tokens,
+    action_routes, agent_action_routes, agent_policies, agent_routes, audit, backups, bulk_routes, changes,
+    enrollment_keys, files, idempotency, identity, network_objects, nodes, openapi, outputs, packages, refused,
+    respond, rollouts, settings, setup, uninstall_tokens,
 };
 use muster_fleet::Fleet;
 
@@ -199,10 +199,7 @@ pub fn router(fleet: Arc<Fleet>) -> Router {
         // The limit is outside of the check, which may read the body.
         router.route(path, handler.route_layer(check).route_layer(DefaultBodyLimit::max(max_body)))
     });
-    routes
-        .fallback(no_such_route)
-        .method_not_allowed_fallback(no_such_method)
-        .with_state(fleet)
+    routes.fallback(no_such_route).method_not_allowed_fallback(no_such_method).with_state(fleet)
 }
 
 // Fallbacks of our own, because axum's responses have no body and clients parse the error format.

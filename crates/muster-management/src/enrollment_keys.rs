@@ -35,9 +35,13 @@ pub fn endpoints() -> Vec<Endpoint> {
         [
             Endpoint::get(keys, list).about("List enrollment keys").needs(&[Name::EnrollmentRead]),
             Endpoint::post(keys, create).about("Create an enrollment key").needs(&[Name::EnrollmentCreate]),
-            Endpoint::get(key, get).about("Get an enrollment key, with its token if it is retrievable").needs(&[Name::EnrollmentReveal]),
+            Endpoint::get(key, get)
+                .about("Get an enrollment key, with its token if it is retrievable")
+                .needs(&[Name::EnrollmentReveal]),
             Endpoint::delete(key, delete).about("Revoke or delete an enrollment key").needs(&[Name::EnrollmentRevoke]),
-            Endpoint::post(replace, replace_one).about("Replace an enrollment key by a new one").needs(&[Name::EnrollmentRevoke, Name::EnrollmentCreate]),
+            Endpoint::post(replace, replace_one)
+                .about("Replace an enrollment key by a new one")
+                .needs(&[Name::EnrollmentRevoke, Name::EnrollmentCreate]),
         ]
     };
     let ours = of("/enrollment_api_keys", "/enrollment_api_keys/{id}", "/enrollment_api_keys/{id}/replace");

@@ -117,3 +117,18 @@ fn diagnostic(problem: Problem) -> Diagnostic {
         hint: Some(remedy).filter(|remedy| !remedy.is_empty()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mg14_responses_with_429_and_503_state_when_to_retry() {
+        for kind in [ErrorKind::TooMany, ErrorKind::Unavailable] {
+            let response = ApiError(Error::new(kind, "x", "x")).into_response();
+            assert!(response.headers().contains_key(RETRY_AFTER), "{kind:?}");
+        }
+        let response = ApiError(Error::new(ErrorKind::Invalid, "x", "x")).into_response();
+        assert!(!response.headers().contains_key(RETRY_AFTER));
+    }
+}

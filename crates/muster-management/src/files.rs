@@ -33,11 +33,23 @@ const MAX_FILE: usize = 100 << 20;
 /// Endpoints for uploads from agents, and for files and artifacts for agents.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/agents/{id}/uploads", list).about("List the uploads of an agent").needs(&[Name::DiagnosticsDownload]),
-        Endpoint::get("/agents/files/{file_id}/{name}", download).about("Download an upload").needs(&[Name::DiagnosticsDownload]),
-        Endpoint::delete("/agents/files/{file_id}", delete).about("Delete an upload").needs(&[Name::DiagnosticsDownload]),
-        Endpoint::post("/agents/{id}/files", offer).about("Offer a file to an agent").needs(&[Name::AgentsActions]).taking(MAX_FILE),
-        Endpoint::post("/artifacts", store_artifact).about("Store an artifact").needs(&[Name::ArtifactsWrite]).taking(MAX_FILE),
+        Endpoint::get("/agents/{id}/uploads", list)
+            .about("List the uploads of an agent")
+            .needs(&[Name::DiagnosticsDownload]),
+        Endpoint::get("/agents/files/{file_id}/{name}", download)
+            .about("Download an upload")
+            .needs(&[Name::DiagnosticsDownload]),
+        Endpoint::delete("/agents/files/{file_id}", delete)
+            .about("Delete an upload")
+            .needs(&[Name::DiagnosticsDownload]),
+        Endpoint::post("/agents/{id}/files", offer)
+            .about("Offer a file to an agent")
+            .needs(&[Name::AgentsActions])
+            .taking(MAX_FILE),
+        Endpoint::post("/artifacts", store_artifact)
+            .about("Store an artifact")
+            .needs(&[Name::ArtifactsWrite])
+            .taking(MAX_FILE),
     ]
 }
 

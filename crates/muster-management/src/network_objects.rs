@@ -59,13 +59,8 @@ impl Served for ServerHosts {
 impl Served for Proxies {
     const LIST: &'static str = "/proxies";
     const ONE: &'static str = "/proxies/{id}";
-    const ABOUT: [&'static str; 5] = [
-        "List proxies",
-        "Create a proxy",
-        "Get a proxy",
-        "Update a proxy",
-        "Delete a proxy",
-    ];
+    const ABOUT: [&'static str; 5] =
+        ["List proxies", "Create a proxy", "Get a proxy", "Update a proxy", "Delete a proxy"];
     const DROPPED: &'static [&'static str] =
         &["proxy_headers", "certificate_authorities", "certificate", "certificate_key"];
 

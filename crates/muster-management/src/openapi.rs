@@ -3,6 +3,7 @@
 mod operation;
 mod schemas;
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use axum::body::Bytes;
@@ -14,8 +15,8 @@ use muster_protocol::management::ErrorBody;
 use muster_protocol::management::envelope::API_VERSION;
 use serde_json::{Map, Value, json};
 
-pub use self::operation::{Described, Extracts, Operation, Responds};
 use self::operation::Success;
+pub use self::operation::{Described, Extracts, Operation, Responds};
 use self::schemas::{generators, merge};
 use crate::endpoints::{self, Endpoint, Needs};
 use crate::error::ApiResult;
@@ -38,13 +39,17 @@ async fn serve() -> ApiResult<Response> {
 pub fn document() -> Value {
     let (mut requests, mut responses) = generators();
     let error = responses.subschema_for::<ErrorBody>();
-    let mut paths = json!({});
+    let (mut paths, mut ids) = (json!({}), BTreeSet::new());
     let status = Endpoint::get("/status", server_status::get).public().about("Get the API level of the server");
     let all = endpoints::all().into_iter().map(|one| (one.url(), one));
     for (url, endpoint) in all.chain([("/api/status".to_owned(), status)]) {
         let mut operation = Operation::new(&mut requests, &mut responses);
         (endpoint.describe)(&mut operation);
-        paths[&url][endpoint.method.as_str().to_lowercase()] = described(&url, &endpoint, operation);
+        let mut described = described(&url, &endpoint, operation);
+        let id = operation_id(&endpoint.method, &url);
+        // The older spelling of a path has the same words.
+        described["operationId"] = if ids.insert(id.clone()) { id.into() } else { format!("{id}Alias").into() };
+        paths[&url][endpoint.method.as_str().to_lowercase()] = described;
     }
     let schemas = merge(requests.take_definitions(true), responses.take_definitions(true), &mut paths);
     schemas::simplify(&mut paths);
@@ -80,7 +85,7 @@ const SCHEMES: [(&str, &str); 4] = [
 ];
 
 fn security_schemes() -> Value {
-    let scheme = |(name, about)| {
+    let scheme = |(name, about): (&str, &str)| {
         let mut scheme = match name {
             "apiKey" => json!({"type": "apiKey", "in": "header", "name": "Authorization"}),
             "session" => json!({"type": "apiKey", "in": "cookie", "name": crate::credentials::COOKIE}),
@@ -94,9 +99,7 @@ fn security_schemes() -> Value {
 
 /// Headers that every endpoint accepts, or every one that changes something.
 fn common_parameters() -> Value {
-    let header = |name: &str, about: &str| {
-        json!({"in": "header", "name": name, "description": about, "schema": {"type": "string"}})
-    };
+    let header = |name: &str, about: &str| json!({"in": "header", "name": name, "description": about, "schema": {"type": "string"}});
     json!({
         "ApiVersion": header("elastic-api-version", "Version of the API. Other versions are rejected."),
         "IdempotencyKey": header(
@@ -173,7 +176,6 @@ fn described(url: &str, endpoint: &Endpoint, operation: Operation<'_>) -> Value 
         }
     }
     let mut described = json!({
-        "operationId": operation_id(method, url),
         "tags": [tag(url)],
         "summary": endpoint.about,
         "description": needs(endpoint.needs),
@@ -181,7 +183,7 @@ fn described(url: &str, endpoint: &Endpoint, operation: Operation<'_>) -> Value 
         "responses": responses(endpoint, success, body.is_some()),
     });
     if let Needs::Privileges(names) = endpoint.needs {
-        described["x-privileges"] = names.iter().map(PrivilegeName::as_str).collect();
+        described["x-privileges"] = names.iter().copied().map(PrivilegeName::as_str).collect();
     }
     if endpoint.needs == Needs::Nothing {
         described["security"] = json!([]);
@@ -229,18 +231,17 @@ fn path_parameters(url: &str) -> impl Iterator<Item = Value> {
 
 /// Returns the first segment after the prefix: the kind of object.
 fn tag(url: &str) -> &str {
-    let parts = url.split('/').skip(1).filter(|part| !matches!(*part, "api" | "fleet" | "v1"));
-    parts.into_iter().next().unwrap_or("agents")
+    url.split('/').skip(1).find(|part| !matches!(*part, "api" | "fleet" | "v1")).unwrap_or_default()
 }
 
-/// Returns an id such as `postAgentsBulkUnenroll` or `getAgentsById`.
+/// Returns an id such as `postAgentsBulkUnenroll` or `getV1UsersById`.
 fn operation_id(method: &Method, url: &str) -> String {
     let capital = |word: &str| {
         let mut letters = word.chars();
         letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
     };
     let mut id = method.as_str().to_ascii_lowercase();
-    for part in url.split('/').skip(1).filter(|part| !matches!(*part, "api" | "fleet" | "v1")) {
+    for part in url.split('/').skip(1).filter(|part| !matches!(*part, "api" | "fleet")) {
         if part.starts_with('{') {
             id.push_str("By");
         }
@@ -257,7 +258,7 @@ mod tests {
     fn ids_of_operations_are_made_of_the_words_of_the_path() {
         let id = |url| operation_id(&Method::POST, url);
         assert_eq!(id("/api/fleet/agents/{id}/unenroll"), "postAgentsByIdUnenroll");
-        assert_eq!(id("/api/v1/users"), "postUsers");
+        assert_eq!(id("/api/v1/users"), "postV1Users");
         assert_eq!(id("/api/fleet/agent_policies/_bulk_get"), "postAgentPoliciesBulkGet");
     }
 

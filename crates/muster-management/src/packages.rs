@@ -25,21 +25,49 @@ const MAX_IDS: usize = 1000;
 /// Endpoints of integration packages, of which none is installed (MG §1.4, §1.10).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/package_policies", list).about("List package policies (always empty)").needs(&[Name::PoliciesRead]),
-        Endpoint::post("/package_policies", create).about("Create a package policy (not supported)").needs(&[Name::PoliciesUpdate]),
-        Endpoint::post("/package_policies/_bulk_get", bulk_get).about("Get package policies by id").needs(&[Name::PoliciesRead]),
-        Endpoint::post("/package_policies/delete", delete_many).about("Delete package policies").needs(&[Name::PoliciesUpdate]),
-        Endpoint::get("/package_policies/{id}", missing_policy).about("Get a package policy (not supported)").needs(&[Name::PoliciesRead]),
-        Endpoint::put("/package_policies/{id}", missing_policy_to_change).about("Update a package policy (not supported)").needs(&[Name::PoliciesUpdate]),
-        Endpoint::delete("/package_policies/{id}", missing_policy_to_change).about("Delete a package policy (not supported)").needs(&[Name::PoliciesUpdate]),
-        Endpoint::get("/epm/categories", none).about("List package categories (always empty)").needs(&[Name::PoliciesRead]),
+        Endpoint::get("/package_policies", list)
+            .about("List package policies (always empty)")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::post("/package_policies", create)
+            .about("Create a package policy (not supported)")
+            .needs(&[Name::PoliciesUpdate]),
+        Endpoint::post("/package_policies/_bulk_get", bulk_get)
+            .about("Get package policies by id")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::post("/package_policies/delete", delete_many)
+            .about("Delete package policies")
+            .needs(&[Name::PoliciesUpdate]),
+        Endpoint::get("/package_policies/{id}", missing_policy)
+            .about("Get a package policy (not supported)")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::put("/package_policies/{id}", missing_policy_to_change)
+            .about("Update a package policy (not supported)")
+            .needs(&[Name::PoliciesUpdate]),
+        Endpoint::delete("/package_policies/{id}", missing_policy_to_change)
+            .about("Delete a package policy (not supported)")
+            .needs(&[Name::PoliciesUpdate]),
+        Endpoint::get("/epm/categories", none)
+            .about("List package categories (always empty)")
+            .needs(&[Name::PoliciesRead]),
         Endpoint::get("/epm/packages", none).about("List packages (always empty)").needs(&[Name::PoliciesRead]),
-        Endpoint::get("/epm/packages/installed", none_installed).about("List installed packages (always empty)").needs(&[Name::PoliciesRead]),
-        Endpoint::get("/epm/packages/{name}", missing_package).about("Get a package (not supported)").needs(&[Name::PoliciesRead]),
-        Endpoint::get("/epm/packages/{name}/{version}", missing_version).about("Get a version of a package (not supported)").needs(&[Name::PoliciesRead]),
-        Endpoint::post("/epm/packages/{name}/{version}", missing_version_to_change).about("Install a package (not supported)").needs(&[Name::PoliciesUpdate]),
-        Endpoint::delete("/epm/packages/{name}/{version}", missing_version_to_change).about("Remove a package (not supported)").needs(&[Name::PoliciesUpdate]),
-        Endpoint::get("/data_streams", data_streams).about("List data streams (always empty)").needs(&[Name::PoliciesRead]),
+        Endpoint::get("/epm/packages/installed", none_installed)
+            .about("List installed packages (always empty)")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::get("/epm/packages/{name}", missing_package)
+            .about("Get a package (not supported)")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::get("/epm/packages/{name}/{version}", missing_version)
+            .about("Get a version of a package (not supported)")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::post("/epm/packages/{name}/{version}", missing_version_to_change)
+            .about("Install a package (not supported)")
+            .needs(&[Name::PoliciesUpdate]),
+        Endpoint::delete("/epm/packages/{name}/{version}", missing_version_to_change)
+            .about("Remove a package (not supported)")
+            .needs(&[Name::PoliciesUpdate]),
+        Endpoint::get("/data_streams", data_streams)
+            .about("List data streams (always empty)")
+            .needs(&[Name::PoliciesRead]),
     ]
 }
 

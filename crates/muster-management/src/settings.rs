@@ -25,8 +25,12 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/settings", get).about("Get the settings").needs(&[Name::SettingsRead]),
         Endpoint::put("/settings", update).about("Update the settings").needs(&[Name::SettingsWrite]),
-        Endpoint::get("/space_settings", get_of_space).about("Get the settings of the space").needs(&[Name::SettingsRead]),
-        Endpoint::put("/space_settings", update_of_space).about("Update the settings of the space").needs(&[Name::SettingsWrite]),
+        Endpoint::get("/space_settings", get_of_space)
+            .about("Get the settings of the space")
+            .needs(&[Name::SettingsRead]),
+        Endpoint::put("/space_settings", update_of_space)
+            .about("Update the settings of the space")
+            .needs(&[Name::SettingsWrite]),
     ]
 }
 

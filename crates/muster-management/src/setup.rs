@@ -23,7 +23,9 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::post("/setup", initialize).about("Set up the fleet").needs(&[Name::PoliciesCreate]),
         Endpoint::post("/agents/setup", initialize).about("Set up the fleet").needs(&[Name::PoliciesCreate]),
-        Endpoint::get("/agents/setup", readiness).about("Get whether agents can be enrolled").needs(&[Name::AgentsRead]),
+        Endpoint::get("/agents/setup", readiness)
+            .about("Get whether agents can be enrolled")
+            .needs(&[Name::AgentsRead]),
         Endpoint::get("/check-permissions", permissions).about("Check the privileges of the caller").for_everybody(),
     ]
 }

@@ -25,7 +25,9 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/uninstall_tokens", list).about("List uninstall tokens").needs(&[Name::UninstallRead]),
         Endpoint::get("/uninstall_tokens/{id}", get).about("Reveal an uninstall token").needs(&[Name::UninstallReveal]),
-        Endpoint::post("/uninstall_tokens/{id}/rotate", rotate).about("Rotate the uninstall token of a policy").needs(&[Name::UninstallRotate]),
+        Endpoint::post("/uninstall_tokens/{id}/rotate", rotate)
+            .about("Rotate the uninstall token of a policy")
+            .needs(&[Name::UninstallRotate]),
     ]
 }
 

@@ -74,10 +74,11 @@ impl<'g> Operation<'g> {
 
 /// Removes `null` from the type of a parameter, because a query string has no `null`.
 fn without_null(schema: &mut Value) {
-    if let Some(types) = schema["type"].as_array_mut() {
+    let Some(kind) = schema.get_mut("type") else { return };
+    if let Some(types) = kind.as_array_mut() {
         types.retain(|one| one != "null");
         if let [only] = types.as_slice() {
-            schema["type"] = only.clone();
+            *kind = only.clone();
         }
     }
 }

@@ -43,8 +43,7 @@ pub(super) fn merge(
 
 /// Names of types whose schemas differ, also by one that they refer to.
 fn differing(requests: &Map<String, Value>, responses: &Map<String, Value>) -> BTreeSet<String> {
-    let both: Vec<_> =
-        requests.iter().filter_map(|(name, one)| Some((name, one, responses.get(name)?))).collect();
+    let both: Vec<_> = requests.iter().filter_map(|(name, one)| Some((name, one, responses.get(name)?))).collect();
     let is_other = |one: &Value, other: &Value| {
         let (mut one, mut other) = (one.clone(), other.clone());
         simplify(&mut one);

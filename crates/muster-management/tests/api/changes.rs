@@ -32,7 +32,10 @@ async fn open(api: &Api, request: Request<Body>) -> Response<Body> {
 
 async fn open_locally(api: &Api, query: &str) -> BodyDataStream {
     let response = open(api, to_stream(query).extension(administrator()).body(Body::empty()).unwrap()).await;
-    assert_eq!((response.status().as_u16(), &response.headers()["content-type"]), (200, &"text/event-stream".parse().unwrap()));
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["content-type"]),
+        (200, &"text/event-stream".parse().unwrap())
+    );
     response.into_body().into_data_stream()
 }
 
@@ -44,7 +47,11 @@ async fn piece(stream: &mut BodyDataStream) -> Option<String> {
 
 /// The data of the events of a piece.
 fn events(piece: &str) -> Vec<Value> {
-    piece.lines().filter_map(|line| line.strip_prefix("data: ")).map(|data| serde_json::from_str(data).unwrap()).collect()
+    piece
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -68,9 +75,11 @@ async fn changes_since_a_number_name_the_changed_objects() {
 #[tokio::test]
 async fn invalid_numbers_are_rejected() {
     let api = Api::new();
-    for (path, field) in
-        [("/changes?after=-1", "after"), ("/changes?after=0&limit=0", "limit"), ("/changes?after=0&limit=1001", "limit")]
-    {
+    for (path, field) in [
+        ("/changes?after=-1", "after"),
+        ("/changes?after=0&limit=0", "limit"),
+        ("/changes?after=0&limit=1001", "limit"),
+    ] {
         assert_eq!(api.v1(Method::GET, path, Value::Null).await.refused(400)["field"], field, "{path}");
     }
     for path in ["/changes?after=999999", "/changes/_stream?after=999999"] {
@@ -97,7 +106,9 @@ async fn a_stream_sends_each_change_and_continues_after_the_last_event() {
     let mut stream = open(&api, request.body(Body::empty()).unwrap()).await.into_body().into_data_stream();
     piece(&mut stream).await.unwrap();
     let seen = events(&piece(&mut stream).await.unwrap());
-    assert!(seen.iter().any(|event| event["id"] == json!(second)) && !seen.iter().any(|event| event["id"] == json!(first)));
+    assert!(
+        seen.iter().any(|event| event["id"] == json!(second)) && !seen.iter().any(|event| event["id"] == json!(first))
+    );
 }
 
 #[tokio::test]
@@ -120,7 +131,8 @@ async fn a_stream_ends_when_its_token_is_revoked() {
     api.v1(Method::POST, "/bindings", json!({"user": "watcher", "role": "auditor"})).await.ok();
     let token = api.v1(Method::POST, "/tokens", json!({"owner": "watcher"})).await.ok()["item"].clone();
     let peer = Peer { address: Some("192.0.2.1:50000".parse().unwrap()), ..Peer::new(ListenerKind::Admin) };
-    let request = to_stream("").extension(peer).header("authorization", format!("ApiKey {}", token["token"].as_str().unwrap()));
+    let request =
+        to_stream("").extension(peer).header("authorization", format!("ApiKey {}", token["token"].as_str().unwrap()));
     let response = open(&api, request.body(Body::empty()).unwrap()).await;
     assert_eq!(response.status(), 200);
     let mut stream = response.into_body().into_data_stream();

@@ -8,7 +8,7 @@ use muster_core::authorization::Actor;
 use muster_management::endpoints;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Answer, administrator, column};
+use crate::support::{Answer, Api, administrator, column};
 
 fn keyed(method: &Method, uri: &str, key: &str) -> request::Builder {
     Request::builder().method(method.clone()).uri(uri).extension(administrator()).header("idempotency-key", key)
@@ -25,8 +25,14 @@ async fn mg15_a_repeated_post_creates_one_object_and_returns_the_same_response()
     let body = json!({"name": "k"});
     let first = create(&api, "one", &body).await;
     let again = create(&api, "one", &body).await;
-    assert_eq!((&again.headers["idempotency-replayed"], first.headers.get("idempotency-replayed")), (&"true".parse().unwrap(), None));
-    assert_eq!((again.headers["content-type"].clone(), again.body), (first.headers["content-type"].clone(), first.body));
+    assert_eq!(
+        (&again.headers["idempotency-replayed"], first.headers.get("idempotency-replayed")),
+        (&"true".parse().unwrap(), None)
+    );
+    assert_eq!(
+        (again.headers["content-type"].clone(), again.body),
+        (first.headers["content-type"].clone(), first.body)
+    );
     assert_eq!(api.get("/enrollment_api_keys").await.ok()["total"], 1);
     create(&api, "two", &body).await.refused(409);
 }

@@ -6,8 +6,8 @@ use super::error::Failure;
 use super::recent::Batch;
 use super::transaction::Pending;
 use super::{
-    actions, agents, enrollment_keys, files, idempotency, identity, network_objects, nodes, output_keys, policies, rollouts,
-    settings, uninstall_tokens,
+    actions, agents, enrollment_keys, files, idempotency, identity, network_objects, nodes, output_keys, policies,
+    rollouts, settings, uninstall_tokens,
 };
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,

@@ -16,8 +16,7 @@ pub(super) fn apply(c: &Connection, write: &IdempotencyWrite) -> std::result::Re
             if count(c, sql::COUNT_OF, [account])? >= *limit {
                 return Err(Precondition::TooMany("idempotency keys".into()).into());
             }
-            let values =
-                params![account, request.key, request.sealed.as_slice(), request.created_at.as_micros()];
+            let values = params![account, request.key, request.sealed.as_slice(), request.created_at.as_micros()];
             match run(c, sql::INSERT, values)? {
                 0 => Err(Precondition::Exists(format!("the idempotency key {:?}", request.key)).into()),
                 _ => Ok(()),

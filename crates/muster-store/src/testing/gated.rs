@@ -7,8 +7,8 @@ use muster_core::change::Change;
 use tokio::sync::watch;
 
 use crate::port::{
-    ChangeRow, ChangeStore, Committed, Currency, FencingToken, LeaseName, LeaseStore, LostNode, NodeRecord, NodeStanding,
-    NodeStore, Store, StoreError, Write,
+    ChangeRow, ChangeStore, Committed, Currency, FencingToken, LeaseName, LeaseStore, LostNode, NodeRecord,
+    NodeStanding, NodeStore, Store, StoreError, Write,
 };
 
 /// Decides which calls reach the store.
