@@ -27,6 +27,9 @@ pub struct SchemathesisArgs {
     /// Maximum number of generated requests for each endpoint.
     #[arg(long, default_value_t = 20)]
     examples: u32,
+    /// Maximum duration in seconds.
+    #[arg(long, default_value_t = 120)]
+    seconds: u32,
     /// Seed of the generated requests [default: random].
     #[arg(long)]
     seed: Option<u64>,
@@ -71,6 +74,7 @@ fn check(program: &Path, args: &SchemathesisArgs, url: &str, token: &str) -> Com
     command.args(["--checks", CHECKS, "--exclude-path-regex", EXCLUDED, "--continue-on-failure"]);
     // Not `stateful`, which deletes the account of the run.
     command.args(["--phases", "examples,coverage,fuzzing", "--max-examples", &args.examples.to_string()]);
+    command.args(["--max-time", &args.seconds.to_string()]);
     if let Some(seed) = args.seed {
         command.args(["--seed", &seed.to_string()]);
     }

@@ -157,7 +157,7 @@ fn may_fail(status: StatusCode, method: &Method, has_body: bool) -> bool {
     match status {
         StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => has_body || is_change(method),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => has_body,
-        StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => is_change(method),
+        StatusCode::UNPROCESSABLE_ENTITY => is_change(method),
         _ => true,
     }
 }

@@ -7,7 +7,7 @@ use axum::http::Request;
 use muster_management::endpoints::{self, Needs};
 use serde_json::{Value, json};
 
-use crate::documented::{DOCUMENT, resolved};
+use crate::documented::{DOCUMENT, mismatch, resolved};
 use crate::support::Api;
 
 fn references(value: &Value) -> Vec<&Value> {
@@ -78,6 +78,21 @@ fn requests_and_responses_have_schemas_of_their_own() {
     // `policy_id` may be null, but not absent.
     assert_eq!(required("Reassign"), [json!("policy_id")]);
     assert_eq!(schemas["Reassign"]["properties"]["policy_id"]["type"], json!(["string", "null"]));
+}
+
+#[test]
+fn a_response_that_does_not_match_its_schema_is_noticed() {
+    let schema = json!({"$ref": "#/components/schemas/ErrorBody"});
+    let body = json!({"statusCode": 404, "error": "Not Found", "message": "m", "code": "c"});
+    assert_eq!(mismatch(&schema, &body), None);
+    for (field, value) in [("statusCode", json!("404")), ("message", Value::Null), ("problems", json!([{"path": 1}]))] {
+        let mut wrong = body.clone();
+        wrong[field] = value;
+        assert!(mismatch(&schema, &wrong).unwrap().contains(field), "{wrong}");
+    }
+    let mut incomplete = body;
+    incomplete.as_object_mut().unwrap().remove("code");
+    assert_eq!(mismatch(&schema, &incomplete).unwrap(), "\"code\" is missing");
 }
 
 #[tokio::test]
