@@ -61,7 +61,8 @@ async fn a_failed_request_can_be_corrected_and_sent_with_the_same_key() {
 async fn malformed_keys_are_rejected_on_every_change_and_ignored_by_reads() {
     let api = Api::new();
     for endpoint in endpoints::all() {
-        let answer = api.send(keyed(&endpoint.method, &endpoint.url(), "a b").body(Body::empty()).unwrap()).await;
+        let url = endpoint.url().replace(['{', '}'], "x");
+        let answer = api.send(keyed(&endpoint.method, &url, "a b").body(Body::empty()).unwrap()).await;
         if endpoint.method == Method::GET {
             assert_ne!(answer.body["field"], "Idempotency-Key", "{}", endpoint.path);
         } else {
