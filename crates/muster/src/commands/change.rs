@@ -28,7 +28,7 @@ pub enum ChangeCommand {
     ///
     /// Reconnects after an interruption and continues with the next change. Ends with Ctrl-C.
     #[command(
-        after_help = "Examples:\n  muster change watch\n  muster change watch --after 1200 --output json | jq .id"
+        after_help = "Examples:\n  muster change watch\n  muster change watch --after 1200 --output json"
     )]
     Watch(WatchArgs),
 }
