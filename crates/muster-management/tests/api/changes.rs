@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
-use axum::http::{Method, Request, Response};
+use axum::http::{Method, Request, Response, request};
 use futures_util::StreamExt as _;
 use muster_listen::reply::{ListenerKind, Peer};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ async fn since(api: &Api, after: i64) -> Value {
     api.v1(Method::GET, &format!("/changes?after={after}"), Value::Null).await.ok()
 }
 
-fn to_stream(query: &str) -> axum::http::request::Builder {
+fn to_stream(query: &str) -> request::Builder {
     Request::builder().uri(format!("/api/v1/changes/_stream{query}"))
 }
 

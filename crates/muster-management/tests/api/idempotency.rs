@@ -81,12 +81,12 @@ async fn a_request_is_finished_although_its_client_disconnects() {
         request.body(Body::from(r#"{"name":"a"}"#)).unwrap()
     };
     let mut first = Box::pin(api.send(request()));
-    // It waits for the look-up of the space, for the commit of the key, and then for the handler.
+    // It waits for the commit of the key, and then for the handler.
     let mut polls = 0;
     std::future::poll_fn(|context| {
         assert!(first.as_mut().poll(context).is_pending(), "too late to disconnect");
         polls += 1;
-        if polls < 3 { Poll::Pending } else { Poll::Ready(()) }
+        if polls < 2 { Poll::Pending } else { Poll::Ready(()) }
     })
     .await;
     drop(first);

@@ -27,9 +27,7 @@ pub enum ChangeCommand {
     /// Print changes as they are made, one on each line
     ///
     /// Reconnects after an interruption and continues with the next change. Ends with Ctrl-C.
-    #[command(
-        after_help = "Examples:\n  muster change watch\n  muster change watch --after 1200 --output json"
-    )]
+    #[command(after_help = "Examples:\n  muster change watch\n  muster change watch --after 1200 --output json")]
     Watch(WatchArgs),
 }
 
