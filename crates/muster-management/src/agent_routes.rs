@@ -225,7 +225,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PolicyIds {
 impl Extracts for PolicyIds {
     fn describe(to: &mut Operation<'_>) {
         let schema = json!({"type": "array", "items": {"type": "string"}});
-        to.parameter("query", "policyIds", "Only agents of these policies. May be repeated.", schema);
+        to.parameter("query", "policyIds", "Only agents of these policies. May be repeated.", &schema);
     }
 }
 

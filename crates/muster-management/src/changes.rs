@@ -75,7 +75,7 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
 impl Extracts for LastEventId {
     fn describe(to: &mut Operation<'_>) {
         let schema = serde_json::json!({"type": "integer", "minimum": 0});
-        to.parameter("header", "Last-Event-ID", "`id` of the last event that the client received.", schema);
+        to.parameter("header", "Last-Event-ID", "`id` of the last event that the client received.", &schema);
     }
 }
 

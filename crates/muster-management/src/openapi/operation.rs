@@ -47,7 +47,7 @@ impl<'g> Operation<'g> {
     }
 
     /// Adds a parameter.
-    pub fn parameter(&mut self, place: &str, name: &str, about: &str, schema: Value) {
+    pub fn parameter(&mut self, place: &str, name: &str, about: &str, schema: &Value) {
         self.parameters.push(json!({"in": place, "name": name, "description": about, "schema": schema}));
     }
 
@@ -144,7 +144,7 @@ impl<T: JsonSchema> Extracts for Query<T> {
 impl Extracts for IfMatch {
     fn describe(to: &mut Operation<'_>) {
         let about = "Rejects the change with 409 unless the object has this `version`. `*` matches any version.";
-        to.parameter("header", "If-Match", about, json!({"type": "string"}));
+        to.parameter("header", "If-Match", about, &json!({"type": "string"}));
     }
 }
 
