@@ -8,6 +8,7 @@ mod deny;
 mod fuzz;
 mod process;
 mod reference;
+mod schemathesis;
 mod shell;
 mod tidy;
 
@@ -36,6 +37,8 @@ enum Command {
     Tidy,
     /// Fuzz the parsers of network input.
     Fuzz(fuzz::FuzzArgs),
+    /// Compare the responses to generated requests with the OpenAPI document.
+    Schemathesis(schemathesis::SchemathesisArgs),
     /// Generate the API documentation and `docs/conformance.md`.
     Docs,
     /// Build the release programs.
@@ -57,6 +60,7 @@ fn main() -> anyhow::Result<()> {
         Command::Deny(args) => deny::run(&args),
         Command::Tidy => tidy::run(),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Schemathesis(args) => schemathesis::run(&args),
         Command::Docs => docs(),
         Command::Release => release(),
         Command::Drones { arguments } => drones(&arguments),

@@ -401,7 +401,10 @@ fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>, now: Timestam
     let (record, documents) = (&enrolled.record, enrolled.documents.clone());
     let mut writes = Vec::new();
     if let Some(id) = enrolled.discard.clone() {
-        writes.extend([Write::Agent(AgentWrite::Delete { id: id.clone(), now }), Write::Changed(Change::Agent(id))]);
+        writes.extend([
+            Write::Agent(AgentWrite::Delete { id: id.clone(), now }),
+            Write::Deleted(Change::Agent(id), record.space.clone()),
+        ]);
     }
     // After the deletion, which deletes a host with its last agent.
     writes.extend(enrolled.host.clone().map(|host| AgentWrite::PutHost(host).into()));

@@ -261,8 +261,8 @@ impl PolicyObject for NetworkObject {
     }
 
     fn remove(&self) -> [Write; 2] {
-        let changed = Write::Changed(Change::NetworkObject(self.kind, self.id.clone()));
-        [NetworkObjectWrite::Delete { kind: self.kind, id: self.id.clone() }.into(), changed]
+        let deleted = Write::Deleted(Change::NetworkObject(self.kind, self.id.clone()), self.space.clone());
+        [NetworkObjectWrite::Delete { kind: self.kind, id: self.id.clone() }.into(), deleted]
     }
 
     fn placed_in(&self, shared: Shared) -> Shared {

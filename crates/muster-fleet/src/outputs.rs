@@ -219,7 +219,10 @@ impl PolicyObject for Output {
     }
 
     fn remove(&self) -> [Write; 2] {
-        [OutputWrite::Delete { id: self.id.clone() }.into(), Write::Changed(Change::Output(self.id.clone()))]
+        [
+            OutputWrite::Delete { id: self.id.clone() }.into(),
+            Write::Deleted(Change::Output(self.id.clone()), self.space.clone()),
+        ]
     }
 
     fn placed_in(&self, shared: Shared) -> Shared {

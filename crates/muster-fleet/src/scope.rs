@@ -277,7 +277,11 @@ impl Scoped<'_> {
         Ok(targets)
     }
 
-    async fn visible_among<'i>(&self, ids: impl Iterator<Item = &'i AgentId>) -> Result<BTreeSet<AgentId>, StoreError> {
+    /// Returns which of these agents exist.
+    pub async fn visible_among<'i>(
+        &self,
+        ids: impl Iterator<Item = &'i AgentId>,
+    ) -> Result<BTreeSet<AgentId>, StoreError> {
         let filter = AgentFilter::all([AgentCondition::Ids(ids.cloned().collect())]);
         Ok(self.agent_ids(&filter, None, u32::MAX).await?.into_iter().collect())
     }

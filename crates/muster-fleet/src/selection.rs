@@ -40,8 +40,17 @@ pub struct Selection {
     pub(crate) ids: Vec<AgentId>,
     /// Ids in the request that don't exist.
     pub(crate) unknown: Vec<AgentId>,
+    /// Number of agents that match and that the caller may read, but not act on (MG160).
+    pub(crate) excluded: u64,
     /// The agent of [`Selected::One`], for which ineligibility is an error.
     pub(crate) single: Option<AgentId>,
+}
+
+impl Selection {
+    /// Returns the number of agents that match and that the caller may read, but not act on.
+    pub fn excluded(&self) -> u64 {
+        self.excluded
+    }
 }
 
 impl Records {
@@ -66,7 +75,7 @@ impl Records {
         let mut known = HashSet::new();
         let each_once: Vec<AgentId> = named.iter().filter(|id| known.insert((*id).clone())).cloned().collect();
         let (ids, unknown) = each_once.into_iter().partition(|id| there.contains(id));
-        Ok(Selection { ids, unknown, single: None })
+        Ok(Selection { ids, unknown, ..Selection::default() })
     }
 
     /// Reads agents in this order; deleted ones are skipped.

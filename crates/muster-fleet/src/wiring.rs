@@ -13,12 +13,14 @@ use super::audit_log::Audit;
 use super::authenticate::{Authentication, AuthenticationParts};
 use super::backups::Backups;
 use super::change_feed::{ChangeFeed, ChangeFeedParts};
+use super::change_log::ChangeLog;
 use super::check_in::{CheckInParts, CheckIns};
 use super::credentials::Credentials;
 use super::currency::Currency;
 use super::enroll::Enrollment;
 use super::files::Files;
 use super::housekeeping::Housekeeping;
+use super::idempotency::Idempotency;
 use super::identity::bindings::Bindings;
 use super::identity::passwords::Passwords;
 use super::identity::roles::Roles;
@@ -222,6 +224,14 @@ impl Wiring {
 
     pub(crate) fn space_settings(&self) -> Settings {
         Settings::new(self.store(), self.clock())
+    }
+
+    pub(crate) fn change_log(&self) -> ChangeLog {
+        ChangeLog::new(self.store())
+    }
+
+    pub(crate) fn idempotency(&self) -> Idempotency {
+        Idempotency::new(self.store(), self.clock(), self.entropy(), Arc::clone(&self.sealer))
     }
 
     pub(crate) fn uninstall_tokens(&self) -> UninstallTokens {

@@ -1,11 +1,12 @@
 //! `/api/v1`: users, service accounts, roles, bindings, API tokens, spaces, and the session of the caller (MG §8.2).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::list_query::list_query;
 
 /// User or service account.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct User {
     /// Id.
     pub id: String,
@@ -36,7 +37,7 @@ pub struct User {
 }
 
 /// `POST /users` and `POST /service_accounts`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateUser {
     /// Name: letters, digits, and any of `. _ - @ +`.
@@ -50,7 +51,7 @@ pub struct CreateUser {
 }
 
 /// `PUT /users/{id}`. Absent fields stay as they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateUser {
     /// Name.
@@ -65,7 +66,7 @@ pub struct UpdateUser {
 }
 
 /// `PUT /users/{id}/password`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetPassword {
     /// Password: 12 to 256 bytes.
@@ -73,7 +74,7 @@ pub struct SetPassword {
 }
 
 /// `PUT /session/password`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangePassword {
     /// Password that is in force.
@@ -83,7 +84,7 @@ pub struct ChangePassword {
 }
 
 /// Link with which a user sets a password, once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct SetupLink {
     /// Token of `POST /setup`.
     pub token: String,
@@ -92,7 +93,7 @@ pub struct SetupLink {
 }
 
 /// `POST /setup`: sets the password of the user of a set-up link. Needs no other credentials.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UseSetupLink {
     /// Token of the link.
@@ -102,7 +103,7 @@ pub struct UseSetupLink {
 }
 
 /// Role.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Role {
     /// Id.
     pub id: String,
@@ -119,7 +120,7 @@ pub struct Role {
 }
 
 /// `POST /roles` and `PUT /roles/{id}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SaveRole {
     /// Name. The id of a new role is derived from it.
@@ -132,7 +133,7 @@ pub struct SaveRole {
 }
 
 /// Role of a user or a group within a scope.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Binding {
     /// Id.
     pub id: String,
@@ -162,7 +163,7 @@ pub struct Binding {
 }
 
 /// `POST /bindings`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateBinding {
     /// User or service account, by id or name; either this or `group`.
@@ -198,7 +199,7 @@ list_query! {
 }
 
 /// API token.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Token {
     /// Id.
     pub id: String,
@@ -230,7 +231,7 @@ pub struct Token {
 }
 
 /// `POST /tokens`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// Name; defaults to the id.
@@ -256,7 +257,7 @@ list_query! {
 }
 
 /// Space.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Space {
     /// Id, which is part of URLs.
     pub id: String,
@@ -268,7 +269,7 @@ pub struct Space {
 }
 
 /// `POST /spaces`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateSpace {
     /// Id: lower-case letters, digits, `_` and `-`.
@@ -282,7 +283,7 @@ pub struct CreateSpace {
 }
 
 /// `PUT /spaces/{id}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateSpace {
     /// Name.
@@ -293,7 +294,7 @@ pub struct UpdateSpace {
 }
 
 /// `POST /session`: logs in with a password. The response sets a cookie.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogIn {
     /// Name of the user.
@@ -303,7 +304,7 @@ pub struct LogIn {
 }
 
 /// Caller of a request, and what it may do in the space of the request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Session {
     /// Caller, as in the audit log: `user:…`, `local:root`.
     pub actor: String,

@@ -24,7 +24,7 @@ macro_rules! list_query {
         { $($(#[$about:meta])* $field:ident: $type:ty,)* }
     ) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema, serde::Serialize)]
         #[serde(rename_all = "camelCase", default)]
         pub struct $name {
             #[doc = concat!("Page number, from ", $first, ".")]

@@ -6,8 +6,8 @@ use super::error::Failure;
 use super::recent::Batch;
 use super::transaction::Pending;
 use super::{
-    actions, agents, enrollment_keys, files, identity, network_objects, nodes, output_keys, policies, rollouts,
-    settings, uninstall_tokens,
+    actions, agents, enrollment_keys, files, idempotency, identity, network_objects, nodes, output_keys, policies,
+    rollouts, settings, uninstall_tokens,
 };
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
@@ -77,10 +77,12 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
             settings::swap_setting(c, name, before.as_deref(), value)?;
         }
         Write::Identity(write) => identity::apply(c, write)?,
+        Write::Idempotency(write) => idempotency::apply(c, write)?,
         Write::Node(write) => nodes::write(c, write)?,
         Write::Fenced(token) => nodes::fence(c, token)?,
         Write::Audit(event) => pending.chain.append(c, event)?,
-        Write::Changed(change) => pending.changes.push(change),
+        Write::Changed(change) => pending.changes.push(change, None),
+        Write::Deleted(change, space) => pending.changes.push(change, Some(space)),
     }
     Ok(())
 }

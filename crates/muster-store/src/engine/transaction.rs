@@ -50,6 +50,7 @@ impl Work {
                 Write::Action(ActionWrite::Result { .. } | ActionWrite::EndTarget { .. })
                 | Write::Fenced(_)
                 | Write::Changed(_)
+                | Write::Deleted(..)
                 | Write::Audit(_) => {}
                 _ => return Place::Other,
             }

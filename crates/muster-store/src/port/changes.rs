@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use muster_core::change::Change;
+use muster_core::id::SpaceId;
 use tokio::sync::watch;
 
 use super::StoreError;
@@ -37,6 +38,17 @@ impl Currency {
     }
 }
 
+/// A row of the change log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeRow {
+    /// Its number.
+    pub seq: i64,
+    /// The change; `None` for a kind that a newer node wrote.
+    pub change: Option<Change>,
+    /// The space from which the subject was deleted; `None` if it was changed.
+    pub deleted_from: Option<SpaceId>,
+}
+
 /// Returns true if changes between `seq` and the rows that were read after it have been pruned.
 pub fn has_gap(seq: i64, rows: &[(i64, Option<Change>)]) -> bool {
     rows.first().is_some_and(|(first, _)| *first > seq + 1)
@@ -59,6 +71,8 @@ pub trait ChangeStore: Send + Sync + 'static {
     /// Selects changes after `seq`, oldest first, at most `limit`, each with its number. Unknown kinds are `None`. See
     /// [`has_gap`].
     async fn changes_since(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>, StoreError>;
+    /// Like [`Self::changes_since`], with the spaces of deleted subjects.
+    async fn change_rows_since(&self, seq: i64, limit: u32) -> Result<Vec<ChangeRow>, StoreError>;
     /// Deletes up to `limit` of the oldest changes, up to and including number `through`, but none that a live node has
     /// not handled. Returns their number. The newest row is always kept, because it contains the current number.
     async fn changes_prune(&self, through: i64, limit: u32) -> Result<u64, StoreError>;

@@ -14,6 +14,7 @@ pub mod agents;
 pub mod commits;
 pub mod enrollment_keys;
 pub mod files;
+pub mod idempotency;
 pub mod identity;
 pub mod lists;
 pub mod network_objects;
@@ -112,6 +113,11 @@ macro_rules! run_for {
             a_complete_upload_keeps_its_chunks_and_a_failed_one_does_not,
             a_file_for_agents_comes_back,
             ea126_an_artifact_is_found_by_name_and_hash_and_can_be_replaced,
+        ]);
+        suite::run_for!(@module $make, idempotency: [
+            a_key_belongs_to_one_request_of_its_account,
+            keys_of_an_account_are_limited_and_old_ones_forgotten,
+            only_the_request_that_used_a_key_finishes_or_forgets_it,
         ]);
         suite::run_for!(@module $make, identity: [
             a_user_comes_back_by_id_name_and_subject,

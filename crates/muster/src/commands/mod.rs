@@ -9,6 +9,7 @@ mod audit;
 mod audit_file;
 mod authorities;
 mod backup;
+mod change;
 mod confirm;
 mod connect;
 mod context;
@@ -72,6 +73,8 @@ pub enum AdminCommand {
     UninstallToken(Noun<uninstall_token::UninstallTokenCommand>),
     /// Read, export and verify the audit log
     Audit(Noun<audit::AuditCommand>),
+    /// List and follow changes
+    Change(Noun<change::ChangeCommand>),
     /// Create and restore backups
     Backup(Noun<backup::BackupCommand>),
     /// List, drain and resume the servers of the fleet
@@ -118,6 +121,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::DownloadSource(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::UninstallToken(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Audit(noun) => noun.verb.run(&noun.connect).await,
+        AdminCommand::Change(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Backup(noun) => noun.verb.run(&noun.connect).await,
         AdminCommand::Node(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::User(noun) => noun.verb.run(&noun.connect.client()?).await,

@@ -8,6 +8,7 @@ mod agents;
 mod ask;
 mod audit;
 mod backup;
+mod change;
 mod doctor;
 mod documents;
 mod drones;
