@@ -8,7 +8,9 @@ mod deny;
 mod fuzz;
 mod process;
 mod reference;
+mod release;
 mod shell;
+mod simulate;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -38,8 +40,10 @@ enum Command {
     Fuzz(fuzz::FuzzArgs),
     /// Generate the API documentation and `docs/conformance.md`.
     Docs,
-    /// Build the release programs.
-    Release,
+    /// Build the release programs, and a signed package of muster-agent.
+    Release(release::ReleaseArgs),
+    /// Run the simulation of muster-agent with many seeds.
+    Simulate(simulate::SimulateArgs),
     /// Load-test a server with a release build of `muster drones`.
     Drones {
         /// Arguments of `muster drones`.
@@ -58,7 +62,8 @@ fn main() -> anyhow::Result<()> {
         Command::Tidy => tidy::run(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Docs => docs(),
-        Command::Release => release(),
+        Command::Release(args) => release::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Drones { arguments } => drones(&arguments),
     }
 }
@@ -67,13 +72,6 @@ fn docs() -> anyhow::Result<()> {
     conformance::run(&conformance::ConformanceArgs::write())?;
     // Private items are included, because the documentation is for contributors.
     shell::run(shell::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]))
-}
-
-fn release() -> anyhow::Result<()> {
-    shell::run(shell::cargo(&["build", "--release", "--locked", "--package", "muster", "--package", "muster-agent"]))?;
-    let directory = shell::target()?.join("release");
-    println!("{}\n{}", directory.join("muster").display(), directory.join("muster-agent").display());
-    Ok(())
 }
 
 fn drones(arguments: &[String]) -> anyhow::Result<()> {

@@ -6,17 +6,17 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
-use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsActions, ArtifactsWrite, Grant};
 use muster_core::entropy::random_uuid;
 use muster_core::file::{Artifact, CHUNK_BYTES, DeliverableFile};
 use muster_core::id::FileId;
-use muster_store::{FileWrite, Write};
+use muster_core::{Error, ErrorKind, package};
+use muster_store::{FileStore, FileWrite, Write};
 use serde_json::json;
 
 use super::audit::audit_line;
-use super::authority::Authorized;
+use super::authority::{Authorized, System};
 use super::files::Files;
 
 /// Maximum length of a file name or artifact identifier in bytes.
@@ -44,22 +44,43 @@ impl Files {
             created_at: now,
         };
         let detail = json!({"agent": file.agents, "name": name, "size": file.size});
-        let mut writes = vec![
-            Write::File(FileWrite::InsertFile(Box::new(file.clone()))),
-            audit_line(grant.origin(), now, "file.offer", format!("file:{}", file.id), detail),
-        ];
-        // In chunks of the size of uploads, so that both are stored and streamed by the same code.
-        let chunks = data.chunks(CHUNK_BYTES as usize).zip(0_i64..);
-        writes.extend(chunks.map(|(part, number)| {
-            // All chunks are in one commit, so that no agent sees part of a file. The API limits the size of the request.
-            Write::File(FileWrite::PutChunk {
-                file: file.id.clone(),
-                number,
-                sha256: sha256(part),
-                data: part.to_vec(),
-            })
-        }));
-        self.store.commit(grant, writes).await?;
+        let line = audit_line(grant.origin(), now, "file.offer", format!("file:{}", file.id), detail);
+        self.store.commit(grant, with_content(&file, data, line)).await?;
+        Ok(file)
+    }
+
+    /// Stores a file of a package of muster-agent, which every muster-agent may fetch. Its name is its id. The same content
+    /// again changes nothing; other content is a conflict, because agents may be downloading the file.
+    pub async fn store_package(
+        &self,
+        grant: &Grant<ArtifactsWrite>,
+        name: &str,
+        data: &Bytes,
+    ) -> Result<DeliverableFile, Error> {
+        if !package::is_package_file(name) {
+            let reason = "expected muster-agent-VERSION-OS-ARCH.tar.gz or muster-agent-VERSION-OS-ARCH.manifest.json";
+            return Err(Error::invalid("name", reason));
+        }
+        let (id, now) = (FileId::trusted(name), self.clock.now());
+        let file = DeliverableFile {
+            id: id.clone(),
+            name: name.to_owned(),
+            mime_type: "application/octet-stream".to_owned(),
+            size: length(data),
+            sha256: hex(&sha256(data)),
+            agents: Vec::new(),
+            created_at: now,
+        };
+        if let Some(known) = self.store.everywhere(&System).file(&id).await? {
+            if known.sha256 == file.sha256 {
+                return Ok(known);
+            }
+            let message = format!("{name} is already stored with other content");
+            return Err(Error::new(ErrorKind::Conflict, "package_exists", message));
+        }
+        let detail = json!({"sha256": file.sha256, "size": file.size});
+        let line = audit_line(grant.origin(), now, "package.store", format!("package:{name}"), detail);
+        self.store.commit(grant, with_content(&file, data, line)).await?;
         Ok(file)
     }
 
@@ -93,6 +114,23 @@ impl Files {
             .await?;
         Ok(artifact)
     }
+}
+
+/// Returns the writes that store a file.
+fn with_content(file: &DeliverableFile, data: &Bytes, line: Write) -> Vec<Write> {
+    let mut writes = vec![Write::File(FileWrite::InsertFile(Box::new(file.clone()))), line];
+    // In chunks of the size of uploads, so that both are stored and streamed by the same code.
+    let chunks = data.chunks(CHUNK_BYTES as usize).zip(0_i64..);
+    writes.extend(chunks.map(|(part, number)| {
+        // All chunks are in one commit, so that no agent sees part of a file. The API limits the size of the request.
+        Write::File(FileWrite::PutChunk {
+            file: file.id.clone(),
+            number,
+            sha256: sha256(part),
+            data: part.to_vec(),
+        })
+    }));
+    writes
 }
 
 /// Rejects names that are not safe in paths and headers, where agents and browsers see them.

@@ -105,7 +105,7 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
         enrollment_id: random_uuid(&System),
         tags: tags(&args.tags),
     };
-    let facts = HostFacts.local_metadata(Own { agent_id: "", log_level: "info" });
+    let facts = HostFacts.local_metadata(Own { agent_id: "", log_level: "info", upgradeable: false });
     let timeout = (!args.timeout.is_zero()).then_some(args.timeout);
     let patience = Patience { timeout, attempts: args.attempts, ..Patience::default() };
     eprintln!("Enrolling at {} …", list(&servers));

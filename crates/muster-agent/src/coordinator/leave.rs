@@ -22,11 +22,11 @@ impl Coordinator {
         // Requests in flight are dropped. Everything that they must deliver is stored, and is sent after the next
         // start.
         (self.poll, self.acks, self.work) = (None, None, None);
-        self.background = Background::default();
+        (self.background, self.upgrading) = (Background::default(), None);
         match ending {
             // The next coordinator hands over its model: what has not changed keeps running.
             Ending::Reload => return ending,
-            Ending::Stopped => {
+            Ending::Stopped | Ending::Restart => {
                 self.deps.components.halt().await;
                 return ending;
             }

@@ -17,6 +17,7 @@ pub mod poll_length;
 pub mod refusal;
 pub mod report;
 mod start;
+mod upgrade;
 mod view;
 mod wanted;
 
@@ -26,6 +27,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use muster_core::error_chain::chain;
 use muster_core::time::Clock;
 use muster_core::{Entropy, Timestamp};
@@ -44,11 +46,13 @@ use crate::net::{Reached, Server, Transport};
 use crate::policy::Accepted;
 use crate::settings::Settings;
 use crate::state::{Action, Enrollment, PendingAck, State, Store, StoreError};
+use crate::upgrade::{Request, Upgrades};
 use crate::variables::Variables;
 use planner::{Situation, Step};
 use poll_length::PollLength;
 use refusal::Refusals;
 use report::Snapshot;
+use upgrade::{Outcome, Upgrading, upgrade_event};
 use wanted::Wanted;
 
 /// Maximum delay of the first check-in after the start (EA §10.1).
@@ -77,6 +81,8 @@ pub struct Deps {
     pub entropy: Arc<dyn Entropy>,
     /// Sets the log level.
     pub log_level: Arc<dyn LogLevel>,
+    /// Replaces the program by another version.
+    pub upgrades: Arc<dyn Upgrades>,
     /// Settings.
     pub settings: Settings,
 }
@@ -98,6 +104,14 @@ pub enum Command {
     Unenroll(oneshot::Sender<Option<String>>),
     /// Reload the enrollment, which has changed on disk.
     Reload,
+    /// Upgrade to another version. The response contains the reason of a refusal, if any.
+    Upgrade(Request, oneshot::Sender<Option<String>>),
+    /// The watcher has accepted the new version.
+    UpgradeKept,
+    /// Return a diagnostics bundle.
+    Diagnostics(oneshot::Sender<Bytes>),
+    /// Stop components, and start the program anew.
+    Restart,
     /// Stop components and exit; the state is kept.
     Stop,
 }
@@ -111,6 +125,8 @@ pub enum Ending {
     Unenrolled,
     /// The enrollment must be reloaded.
     Reload,
+    /// The active version of the program must be started in this process.
+    Restart,
 }
 
 type Slot<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
@@ -160,6 +176,8 @@ enum Event {
     Acknowledged(Vec<PendingAck>, Result<Vec<AckItem>, CallError>),
     Worked(Done),
     BackgroundDone(Result<(Id, PendingAck), JoinError>),
+    /// Without an outcome, it is only progress.
+    Upgraded(Option<Outcome>),
     ComponentsChanged,
     VariablesChanged,
     Tick,
@@ -176,6 +194,7 @@ pub struct Coordinator {
     acks: Slot<Delivery>,
     work: Slot<Done>,
     background: Background,
+    upgrading: Option<Upgrading>,
     next_poll: Instant,
     next_acks: Instant,
     last_poll: Instant,
@@ -192,6 +211,7 @@ pub struct Coordinator {
     fleet_message: Result<String, String>,
     servers_message: Option<String>,
     last_check_in: Option<Timestamp>,
+    started_at: Timestamp,
     storage_fault: Option<String>,
     policy_log_level: Option<String>,
     components: Wanted,
@@ -227,6 +247,7 @@ impl Coordinator {
             acks: None,
             work: None,
             background: Background::default(),
+            upgrading: None,
             next_poll: now + backoff::between(&*deps.entropy, Duration::ZERO, FIRST_CHECK_IN),
             next_acks: now,
             last_poll: now,
@@ -241,6 +262,7 @@ impl Coordinator {
             fleet_message: Ok("Connecting".into()),
             servers_message: None,
             last_check_in: None,
+            started_at: deps.clock.now(),
             storage_fault,
             policy_log_level: None,
             components: Wanted::default(),
@@ -251,6 +273,7 @@ impl Coordinator {
 
     /// Runs until the agent is stopped or unenrolled.
     pub async fn run(mut self, commands: &mut mpsc::Receiver<Command>) -> Ending {
+        self.resume_upgrade();
         self.replay();
         // `replay` runs the stored policy without waiting for a server, which may be unreachable.
         loop {
@@ -294,6 +317,7 @@ impl Coordinator {
             command = commands.recv() => Event::Command(command.unwrap_or(Command::Stop)),
             done = settle(&mut self.work) => Event::Worked(done),
             Some(done) = self.background.tasks.join_next_with_id() => Event::BackgroundDone(done),
+            outcome = upgrade_event(&mut self.upgrading) => Event::Upgraded(outcome),
             (sent, outcome) = settle(&mut self.acks) => Event::Acknowledged(sent, outcome),
             outcome = settle(&mut self.poll) => Event::Polled(outcome),
             () = components.changed() => Event::ComponentsChanged,

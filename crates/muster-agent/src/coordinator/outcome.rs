@@ -31,6 +31,11 @@ impl Coordinator {
             Event::Acknowledged(_, Err(error)) => self.acks_failed(&error),
             Event::Worked(done) => self.worked(done),
             Event::BackgroundDone(done) => self.background_done(done),
+            Event::Upgraded(outcome) => {
+                if let Some(outcome) = outcome {
+                    self.upgraded(outcome);
+                }
+            }
             Event::ComponentsChanged => {}
             Event::VariablesChanged => self.components.schedule(Instant::now()),
             Event::Tick if self.storage_fault.is_some() => self.persist(),
@@ -46,6 +51,14 @@ impl Coordinator {
                 let _ = reply.send(self.snapshot());
             }
             Command::Unenroll(reply) => self.leaving = Some((Ending::Unenrolled, Some(reply))),
+            Command::Upgrade(request, reply) => {
+                let _ = reply.send(self.begin_upgrade(None, request).err());
+            }
+            Command::UpgradeKept => self.end_upgrade(),
+            Command::Diagnostics(reply) => {
+                let _ = reply.send(self.bundle().unwrap_or_default());
+            }
+            Command::Restart => self.leaving = Some((Ending::Restart, None)),
             Command::Reload => self.leaving = Some((Ending::Reload, None)),
             Command::Stop => self.leaving = Some((Ending::Stopped, None)),
         }
@@ -98,6 +111,7 @@ impl Coordinator {
     /// response.
     fn held_to_the_end(&mut self, held: Duration, spread: Duration) {
         self.poll_backoff.reset();
+        self.rollback_reported();
         self.last_check_in = Some(self.deps.clock.now());
         self.fleet_message = Ok("Connected".into());
         let checkin = &self.deps.settings.checkin;
@@ -119,6 +133,7 @@ impl Coordinator {
     /// Handles a response, which is stored before any action runs and before its ack token is sent.
     fn polled(&mut self, reply: Reply) {
         self.connected(&reply);
+        self.rollback_reported();
         let mut next = self.state.clone();
         if next.phase == Phase::Revoked {
             tracing::info!("access restored by the server");
@@ -196,7 +211,7 @@ impl Coordinator {
     fn revoke(&mut self) {
         tracing::error!("access revoked: stopping components, deleting the policy, polling hourly");
         self.state = State::without_policy(Phase::Revoked);
-        (self.background, self.work) = (Background::default(), None);
+        (self.background, self.work, self.upgrading) = (Background::default(), None, None);
         // The state is stored first: if the agent is killed now, it does not start the components again.
         self.persist();
         self.components.clear(&self.deps);

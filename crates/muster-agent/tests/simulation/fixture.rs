@@ -13,10 +13,12 @@ use muster_agent::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
 use muster_agent::entropy::Seeded;
 use muster_agent::host::{Facts, Own};
 use muster_agent::model::{Catalog, Component, Model};
+use muster_agent::net::{Request, Response, Server, Transport, TransportError};
 use muster_agent::settings::Settings;
 use muster_agent::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret, Trust};
 use muster_agent::state::memory::MemoryStore;
 use muster_agent::state::{State, Store};
+use muster_agent::upgrade::{NotInstalled, Upgrades};
 use muster_agent::variables::{VariableSets, Variables};
 use muster_core::Timestamp;
 use muster_core::time::Clock;
@@ -238,6 +240,17 @@ impl Variables for FakeVariables {
     }
 }
 
+/// The network of a version that cannot connect.
+struct CutOff;
+
+#[async_trait]
+impl Transport for CutOff {
+    async fn send(&self, server: &Server, _: Request) -> Result<Response, TransportError> {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        Err(TransportError::Connect { server: server.to_string(), source: "no route".into() })
+    }
+}
+
 struct JournalLevel(Journal);
 
 impl LogLevel for JournalLevel {
@@ -259,6 +272,9 @@ pub struct Agent {
     pub supervisor: Supervisor,
     pub variables: Arc<FakeVariables>,
     pub settings: Settings,
+    pub upgrades: Arc<dyn Upgrades>,
+    /// Whether the version that runs cannot reach any server.
+    pub is_cut_off: bool,
     pub running: Option<JoinHandle<Ending>>,
     pub commands: mpsc::Sender<Command>,
     seed: u64,
@@ -280,6 +296,8 @@ impl Agent {
             host,
             journal,
             settings: Settings::default(),
+            upgrades: Arc::new(NotInstalled),
+            is_cut_off: false,
             running: None,
             commands: mpsc::channel(1).0,
             seed,
@@ -298,7 +316,7 @@ impl Agent {
         self.seed += 1;
         let deps = Deps {
             store: self.store.clone(),
-            transport: Arc::new(self.server.clone()),
+            transport: if self.is_cut_off { Arc::new(CutOff) } else { Arc::new(self.server.clone()) },
             components: Arc::new(Facade(self.supervisor.clone())),
             variables: self.variables.clone(),
             catalog: Arc::new(Catalog::default()),
@@ -306,6 +324,7 @@ impl Agent {
             clock: Arc::new(SimClock(self.begun)),
             entropy: Arc::new(Seeded::new(self.seed)),
             log_level: Arc::new(JournalLevel(self.journal.clone())),
+            upgrades: self.upgrades.clone(),
             settings: self.settings.clone(),
         };
         let (commands, mut received) = mpsc::channel(4);

@@ -10,4 +10,6 @@ mod faults;
 mod held;
 mod life;
 mod models;
+mod site;
 mod trust;
+mod upgrades;

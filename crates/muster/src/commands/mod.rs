@@ -22,6 +22,7 @@ mod network_object;
 mod node;
 mod out_file;
 mod output;
+mod package;
 mod policy;
 mod policy_file;
 mod policy_names;
@@ -68,6 +69,8 @@ pub enum AdminCommand {
     Proxy(Noun<NetworkCommand<ProxyFields>>),
     /// Manage download sources, from which agents download their binaries
     DownloadSource(Noun<NetworkCommand<DownloadSourceFields>>),
+    /// Upload packages of muster-agent, to which agents can be upgraded
+    Package(Noun<package::PackageCommand>),
     /// List, show and replace the uninstall tokens of policies
     UninstallToken(Noun<uninstall_token::UninstallTokenCommand>),
     /// Read, export and verify the audit log
@@ -116,6 +119,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::ServerHost(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Proxy(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::DownloadSource(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Package(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::UninstallToken(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Audit(noun) => noun.verb.run(&noun.connect).await,
         AdminCommand::Backup(noun) => noun.verb.run(&noun.connect).await,
