@@ -32,9 +32,14 @@ pub fn run(args: &ReleaseArgs) -> anyhow::Result<()> {
     build.env("MUSTER_RELEASE_KEYS", keys.join(","));
     shell::run(build)?;
     println!("{}\n{}", directory.join("muster").display(), directory.join("muster-agent").display());
+    // Symbols are for developers, and would make the package several times as large.
+    let stripped = directory.join("muster-agent.stripped");
+    let mut strip = Command::new("strip");
+    strip.arg("-o").arg(&stripped).arg(directory.join("muster-agent"));
+    shell::run(strip)?;
     let mut pack = Command::new(directory.join("muster-agent-pack"));
     pack.args(["pack", "--version", env!("CARGO_PKG_VERSION")]).arg("--key").arg(&key);
-    pack.arg("--program").arg(directory.join("muster-agent")).arg("--out").arg(target.join("packages"));
+    pack.arg("--program").arg(stripped).arg("--out").arg(target.join("packages"));
     shell::run(pack)
 }
 

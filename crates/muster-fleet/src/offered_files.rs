@@ -12,7 +12,7 @@ use muster_core::entropy::random_uuid;
 use muster_core::file::{Artifact, CHUNK_BYTES, DeliverableFile};
 use muster_core::id::FileId;
 use muster_core::{Error, ErrorKind, package};
-use muster_store::{FileStore, FileWrite, Write};
+use muster_store::{FileWrite, Write};
 use serde_json::json;
 
 use super::audit::audit_line;

@@ -253,6 +253,6 @@ async fn farewell(former: &Enrollment) -> Result<(), String> {
     let servers = former.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
     let client = FleetClient::new(transport, servers, former.access_api_key.clone(), Arc::new(System));
     // With the previous key, because the new one is valid only at the new server.
-    let told = leave::tell(&client, &former.agent_id, FAREWELL, &SystemClock, &System).await;
+    let told = leave::tell(&client, &former.agent_id, "uninstall", FAREWELL, &SystemClock, &System).await;
     told.map_err(|error| chain(&error).to_string())
 }

@@ -26,6 +26,7 @@ use crate::protocol::messages::AgentInfo;
 use crate::protocol::server::Hub;
 use crate::settings::Settings;
 use crate::state::disk::DiskStore;
+use crate::state::enrollment::Trust;
 use crate::state::{Enrollment, Phase, Store};
 use crate::variables::providers::HostVariables;
 use crate::upgrade::disk::HostDisk;
@@ -158,6 +159,7 @@ async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Resu
             entropy: Arc::new(System),
             log_level: parts.log.clone() as Arc<dyn LogLevel>,
             upgrades: parts.upgrades.clone(),
+            connect: Arc::new(|trust: &Trust| transport(trust).map_err(|failure| failure.message)),
             settings: parts.settings.clone(),
         };
         match Coordinator::new(deps, enrollment)?.run(commands).await {

@@ -7,6 +7,7 @@ use muster_core::error_chain::chain;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::migrate;
 use crate::policy::verify;
 use crate::state::{Action, Kind};
 use crate::upgrade::Request;
@@ -24,6 +25,8 @@ pub enum Task {
     Diagnose,
     /// Upgrade the agent.
     Upgrade(Request),
+    /// Enroll at another server.
+    Migrate(migrate::Request),
     /// Forward the action to a component.
     Forward(Duration),
 }
@@ -53,8 +56,11 @@ pub fn read(action: &Action, agent_id: &str, pinned: Option<&str>, now: Timestam
             let verified = verify::action(action, agent_id, pinned).map_err(|error| chain(&error).to_string())?;
             upgrade(verified.as_deref().or(action.data.as_deref())).map(Task::Upgrade)
         }
-        // Verified although it is not supported, so that a forged action is reported as such.
-        Kind::Migrate => signed().and_then(|()| unsupported("migration; enroll the agent at the other server instead")),
+        Kind::Migrate => {
+            // With a pinned key, only the signed copy counts, which includes the enrollment token.
+            let verified = verify::action(action, agent_id, pinned).map_err(|error| chain(&error).to_string())?;
+            migrate::Request::read(verified.as_deref().or(action.data.as_deref())).map(Task::Migrate)
+        }
         Kind::PrivilegeLevelChange => unsupported("changes of the privilege level"),
         Kind::InputAction => timeout(action).map(Task::Forward),
         // Handled when they arrive (`intake`).

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::actions::{self, Task};
-use super::{Background, Coordinator, Done, Ending, Poll, Step};
+use super::{Background, Coordinator, Done, Ending, PROBE, Poll, Step};
 use crate::components::InputAction;
 use crate::diagnostics;
 use crate::fleet::FleetClient;
@@ -17,8 +17,6 @@ use crate::policy::{self, Accepted};
 use crate::state::{Action, InputResult, Kind, PendingAck, Phase, Rejected, State};
 use muster_core::error_chain::chain;
 
-/// Maximum time for a new server to respond to a probe.
-const PROBE: Duration = Duration::from_secs(15);
 /// Minimum time between two diagnostics bundles.
 const DIAGNOSTICS_EVERY: Duration = Duration::from_secs(60);
 /// Maximum time for components to stop before the ack of an UNENROLL is sent.
@@ -65,6 +63,7 @@ impl Coordinator {
                 self.poll = None;
                 self.next_poll = Instant::now();
             }
+            Step::Move => self.move_over(),
             Step::Finish => self.leaving = Some((Ending::Unenrolled, None)),
         }
     }
@@ -114,6 +113,10 @@ impl Coordinator {
             Ok(Task::Unenroll) => return self.unenroll(PendingAck::of(&action, now, Ok(()))),
             Ok(Task::Forward(timeout)) => return self.forward(action, timeout),
             Ok(Task::Upgrade(request)) => match self.begin_upgrade(Some(action.clone()), request) {
+                Ok(()) => return,
+                Err(reason) => self.refuse(&action, reason),
+            },
+            Ok(Task::Migrate(request)) => match self.begin_migration(action.clone(), request) {
                 Ok(()) => return,
                 Err(reason) => self.refuse(&action, reason),
             },
@@ -167,7 +170,8 @@ impl Coordinator {
         let mut outbox = std::mem::take(&mut self.state.outbox);
         outbox.push_back(ack);
         self.state = State { outbox, ..State::without_policy(Phase::Unenrolling) };
-        (self.poll, self.background, self.upgrading) = (None, Background::default(), None);
+        (self.poll, self.background) = (None, Background::default());
+        (self.upgrading, self.migrating) = (None, None);
         self.persist();
         let components = self.deps.components.clone();
         self.components.clear(&self.deps);

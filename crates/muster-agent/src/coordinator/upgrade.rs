@@ -236,7 +236,7 @@ impl Coordinator {
     fn upgrade_failed(&mut self, failed: &Failed) {
         let Some(upgrading) = self.upgrading.take() else { return };
         let (details, attempts) = (upgrading.details().failed(failed.stage, &failed.message), 0);
-        tracing::error!(version = upgrading.request.version, stage = ?failed.stage, error = failed.message, "upgrade failed");
+        tracing::error!(version = upgrading.request.version, error = failed.message, "upgrade failed");
         self.state.upgrade = Some(UpgradeReport { details, attempts });
         if let Some(action) = upgrading.action {
             self.background.ids.remove(&action.id);

@@ -141,7 +141,7 @@ impl Coordinator {
     }
 
     /// Returns whether a server holds the check-in: it received the request and did not reject it immediately.
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         self.poll.is_some() && self.reached.held().is_some_and(|held| held >= HELD_AFTER)
     }
 

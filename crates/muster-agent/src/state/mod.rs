@@ -171,6 +171,9 @@ pub struct State {
     /// The upgrade in progress, or the last one, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeReport>,
+    /// The enrollment at the server to which the agent migrates. It replaces the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Enrollment>,
 }
 
 /// An upgrade, as it is reported.
@@ -198,6 +201,7 @@ impl Default for State {
             log_level: None,
             poll_limit: None,
             upgrade: None,
+            migration: None,
         }
     }
 }

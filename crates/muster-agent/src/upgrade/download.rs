@@ -100,7 +100,6 @@ impl Downloader {
         Err(if begin > 0 { Outcome::Resumed } else { failed(format!("{name} does not match its SHA-512")).into() })
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a percentage and a rate for people")]
     fn report(&self, size: u64, length: u64, received: u64, started: Instant) {
         let seconds = started.elapsed().as_secs_f64().max(0.001);
         let (part, rate) = (length as f64 / size.max(1) as f64, received as f64 / seconds);
@@ -147,7 +146,7 @@ impl From<Failed> for Outcome {
 /// Returns how much of the file is on disk, and adds it to the hash. A file that cannot be used counts as empty.
 fn existing(path: &Utf8Path, size: u64, hash: &mut Context) -> u64 {
     let mut context = Context::new(&SHA512);
-    let read = || -> std::io::Result<u64> {
+    let mut read = || -> std::io::Result<u64> {
         let mut file = std::fs::File::open(path)?;
         let length = file.metadata()?.len();
         // Longer than it can be: it is another file.

@@ -165,7 +165,8 @@ pub fn running(layout: &Layout) -> Option<HomeName> {
     let homes = layout.homes().canonicalize_utf8().ok()?;
     let home = program.parent()?;
     let name: HomeName = home.file_name()?.to_str()?.parse().ok()?;
-    let is_ours = home.parent()? == homes.as_std_path() && program == layout.home(&name).program().canonicalize_utf8().ok()?;
+    let expected = layout.home(&name).program().canonicalize_utf8().ok()?;
+    let is_ours = home.parent()? == homes.as_std_path() && program == expected.as_std_path();
     (is_ours && homes::active(layout).ok()?.is_some()).then_some(name)
 }
 
@@ -202,7 +203,7 @@ async fn start_watcher(layout: &Layout, program: &HomeName, id: &str) -> Result<
     command.args(["watch", "--base-path", layout.base().as_str(), "--id", id]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     // The environment of the daemon can contain secrets.
-    command.env_clear().envs(std::env::vars().filter(|(name, _)| name == "PATH" || name == "LANG"));
+    command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "LANG"));
     let mut watcher = command.spawn().map_err(|error| format!("{program} cannot be started: {error}"))?;
     let Some(mut output) = watcher.stdout.take() else { return Err("the watcher has no output".into()) };
     let mut said = vec![0; WATCHING.len()];

@@ -1,7 +1,5 @@
 //! Makes packages. `cargo xtask release` and tests use it; the agent itself never does.
 
-use std::io::Write;
-
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -76,17 +74,28 @@ pub struct Packed {
 
 /// Makes a package of a program and other files, which are named relative to the versioned home.
 pub fn pack(version: &str, program: &[u8], others: &[(&str, &[u8])], key: &SigningKey) -> Result<Packed, String> {
+    pack_at(Compression::best(), version, program, others, key)
+}
+
+/// Makes a package with another compression.
+pub fn pack_at(
+    compression: Compression,
+    version: &str,
+    program: &[u8],
+    others: &[(&str, &[u8])],
+    key: &SigningKey,
+) -> Result<Packed, String> {
     let version_line = format!("{version}\n");
     let mut files = vec![(PROGRAM, program, 0o755), (VERSION_FILE, version_line.as_bytes(), 0o644)];
     files.extend(others.iter().map(|(name, content)| (*name, *content, 0o644)));
-    let archive = archive(&stem(version), &files).map_err(|error| error.to_string())?;
+    let archive = archive(compression, &stem(version), &files).map_err(|error| error.to_string())?;
     let unpacked = files.iter().map(|(_, content, _)| u64::try_from(content.len()).unwrap_or(u64::MAX)).sum();
     let manifest = key.manifest(&describe(version, &archive, unpacked))?;
     Ok(Packed { archive, manifest })
 }
 
-fn archive(top: &str, files: &[(&str, &[u8], u32)]) -> std::io::Result<Vec<u8>> {
-    let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::best()));
+fn archive(compression: Compression, top: &str, files: &[(&str, &[u8], u32)]) -> std::io::Result<Vec<u8>> {
+    let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), compression));
     for (name, content, mode) in files {
         let mut header = tar::Header::new_gnu();
         // Owner and time stay 0, so that the same files give the same archive.
@@ -94,7 +103,5 @@ fn archive(top: &str, files: &[(&str, &[u8], u32)]) -> std::io::Result<Vec<u8>> 
         header.set_mode(*mode);
         builder.append_data(&mut header, format!("{top}/{name}"), *content)?;
     }
-    let mut compressed = builder.into_inner()?.finish()?;
-    compressed.flush()?;
-    Ok(compressed)
+    builder.into_inner()?.finish()
 }

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use muster_core::Entropy;
 use muster_core::time::Clock;
 use tokio::time::Instant;
@@ -111,7 +111,7 @@ fn unpack_home(
     disk: &dyn Disk,
     layout: &Layout,
     version: &str,
-    archive: &Utf8PathBuf,
+    archive: &Utf8Path,
     limit: u64,
 ) -> std::io::Result<HomeName> {
     disk.create_dir(&layout.homes())?;
@@ -130,7 +130,7 @@ fn unpack_home(
 }
 
 /// Returns the SHA-256 of a file.
-fn digest(path: &Utf8PathBuf) -> std::io::Result<[u8; 32]> {
+fn digest(path: &Utf8Path) -> std::io::Result<[u8; 32]> {
     let mut bytes = Vec::new();
     fs_err::File::open(path)?.take(package::UNPACKED_MAX).read_to_end(&mut bytes)?;
     Ok(hex::sha256(&bytes))

@@ -58,7 +58,10 @@ impl Source {
     pub async fn read(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, FetchError> {
         let range = format!("bytes={offset}-{}", offset + length.max(1) - 1);
         let response = match self {
-            Self::Directory(path) => return read_file(path.join(name), offset, length).map_err(of_file),
+            Self::Directory(path) => {
+                let read = read_file(path.join(name), offset, length);
+                return read.map_err(|error| FetchError::Final(error.to_string()));
+            }
             Self::Fleet(client) => from_fleet(client, name, &range).await?,
             Self::Mirror(transport, server) => from_mirror(&**transport, server, name, &range).await?,
         };
@@ -163,10 +166,6 @@ fn read_file(path: Utf8PathBuf, offset: u64, length: u64) -> io::Result<Bytes> {
     let mut bytes = Vec::new();
     file.take(length).read_to_end(&mut bytes)?;
     Ok(bytes.into())
-}
-
-fn of_file(error: io::Error) -> FetchError {
-    FetchError::Final(error.to_string())
 }
 
 fn of_transport(error: &TransportError) -> FetchError {

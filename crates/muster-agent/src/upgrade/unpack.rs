@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 
 use super::disk::Disk;
 
@@ -19,7 +19,7 @@ pub fn unpack(disk: &dyn Disk, path: &Utf8Path, directory: &Utf8Path, limit: u64
     let file = fs_err::File::open(path)?;
     // The limit also applies to the headers, whose size is not in the manifest: each file has up to three.
     let overhead = u64::try_from(ENTRIES_MAX).unwrap_or(u64::MAX) * 2048;
-    let mut archive = tar::Archive::new(GzDecoder::new(file).take(limit + overhead));
+    let mut archive = tar::Archive::new(MultiGzDecoder::new(file).take(limit + overhead));
     let mut left = limit;
     for (number, entry) in archive.entries()?.enumerate() {
         if number >= ENTRIES_MAX {

@@ -104,12 +104,13 @@ impl Watcher<'_> {
         let Some(record) = current(self.layout, self.id) else { return Ok(Next::End) };
         if record.step == Step::Switching {
             let is_active = homes::active(self.layout).ok().flatten().as_ref() == Some(&record.to);
-            match self.begun.elapsed() > self.settings.check_interval * SWITCH {
-                // The previous version is stopping its components, or the new one is starting.
-                false => return Ok(Next::Wait),
-                // The previous version recovers by itself.
-                true if !is_active => return Ok(Next::End),
-                true => {}
+            // The previous version is stopping its components, or the new one is starting.
+            if self.begun.elapsed() <= self.settings.check_interval * SWITCH {
+                return Ok(Next::Wait);
+            }
+            // The previous version recovers by itself.
+            if !is_active {
+                return Ok(Next::End);
             }
         }
         let look = self.look().await;

@@ -273,6 +273,8 @@ pub struct Agent {
     pub variables: Arc<FakeVariables>,
     pub settings: Settings,
     pub upgrades: Arc<dyn Upgrades>,
+    /// The server of a migration.
+    pub other: FakeServer,
     /// Whether the version that runs cannot reach any server.
     pub is_cut_off: bool,
     pub running: Option<JoinHandle<Ending>>,
@@ -297,6 +299,7 @@ impl Agent {
             journal,
             settings: Settings::default(),
             upgrades: Arc::new(NotInstalled),
+            other: FakeServer::default(),
             is_cut_off: false,
             running: None,
             commands: mpsc::channel(1).0,
@@ -314,9 +317,13 @@ impl Agent {
     /// Starts a coordinator over the components that are running, as after a reload.
     pub fn resume(&mut self) {
         self.seed += 1;
+        let enrollment = self.store.enrollment().unwrap().unwrap();
+        // The agent is at the server at which it is enrolled.
+        let is_here = enrollment.servers == [HERE];
+        let (server, other) = (if is_here { &self.server } else { &self.other }.clone(), self.other.clone());
         let deps = Deps {
             store: self.store.clone(),
-            transport: if self.is_cut_off { Arc::new(CutOff) } else { Arc::new(self.server.clone()) },
+            transport: if self.is_cut_off { Arc::new(CutOff) } else { Arc::new(server) },
             components: Arc::new(Facade(self.supervisor.clone())),
             variables: self.variables.clone(),
             catalog: Arc::new(Catalog::default()),
@@ -325,11 +332,12 @@ impl Agent {
             entropy: Arc::new(Seeded::new(self.seed)),
             log_level: Arc::new(JournalLevel(self.journal.clone())),
             upgrades: self.upgrades.clone(),
+            connect: Arc::new(move |_: &Trust| -> Result<Arc<dyn Transport>, String> { Ok(Arc::new(other.clone())) }),
             settings: self.settings.clone(),
         };
         let (commands, mut received) = mpsc::channel(4);
         self.commands = commands;
-        let coordinator = Coordinator::new(deps, self.store.enrollment().unwrap().unwrap()).unwrap();
+        let coordinator = Coordinator::new(deps, enrollment).unwrap();
         self.running = Some(tokio::spawn(async move { coordinator.run(&mut received).await }));
     }
 
@@ -400,7 +408,7 @@ fn enrollment() -> Enrollment {
         version: ENROLLMENT_VERSION,
         agent_id: "agent-1".into(),
         access_api_key: Secret::new("a2V5OnNlY3JldA=="),
-        servers: vec!["https://fleet.example:8220".into()],
+        servers: vec![HERE.into()],
         trust: Trust::default(),
         signing_key: None,
         previous_signing_key: None,
@@ -433,6 +441,9 @@ pub fn input_action(id: &str, command: &str, timeout: Option<u64>) -> Value {
     action["timeout"] = timeout.into();
     action
 }
+
+/// URL of the first server.
+pub const HERE: &str = "https://fleet.example:8220";
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const MINUTE: Duration = Duration::from_secs(60);

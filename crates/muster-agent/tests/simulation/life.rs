@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::fixture::{Agent, HOUR, MINUTE, SECOND, action, level, policy};
-use crate::server::policy_change;
+use crate::server::{Fault, policy_change};
 
 #[tokio::test(start_paused = true)]
 async fn the_policy_is_applied_before_actions_and_acks_go_in_one_request() {
@@ -234,4 +234,27 @@ async fn ag109_one_of_several_servers_must_respond() {
     agent.pass(MINUTE).await;
     assert_eq!(agent.store.enrollment().unwrap().unwrap().servers, hosts);
     assert_eq!(agent.snapshot().await.state.as_str(), "HEALTHY");
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_of_a_policy_that_accept_no_check_in_are_left_within_two_minutes() {
+    let refused = json!({"statusCode": 401, "error": "ErrUnauthorized", "message": "unauthorized"});
+    for (seed, fault) in [(31, Fault::Answer(401, refused)), (32, Fault::LoseRequest), (33, Fault::Answer(503, json!({})))] {
+        let mut agent = Agent::new(seed);
+        let mut moved = policy(1, "web");
+        moved["fleet"] = json!({"hosts": ["https://stranger.example:8220"]});
+        agent.server.change(|server| {
+            server.policy = Some(moved);
+            server.strangers.insert("stranger.example", fault);
+        });
+        agent.start();
+        agent.pass(MINUTE * 2).await;
+        agent.server.change(|server| server.actions.push(level("a", "debug")));
+        agent.pass(SECOND * 10).await;
+        assert!(agent.server.acked().contains(&"a".to_owned()), "it is at its server again");
+        let status = agent.snapshot().await;
+        assert!(status.fleet.message.contains("do not accept this agent"), "{}", status.fleet.message);
+        assert_eq!(agent.store.enrollment().unwrap().unwrap().servers, [crate::fixture::HERE]);
+        assert_eq!(agent.running(), ["process-default-web"], "the rest of the policy is in effect");
+    }
 }

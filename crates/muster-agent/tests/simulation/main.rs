@@ -9,6 +9,7 @@ mod cuts;
 mod faults;
 mod held;
 mod life;
+mod migrations;
 mod models;
 mod site;
 mod trust;
