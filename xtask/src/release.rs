@@ -24,11 +24,20 @@ pub fn run(args: &ReleaseArgs) -> anyhow::Result<()> {
     let target = shell::target()?;
     let directory = target.join("release");
     let key = args.key.clone().unwrap_or_else(|| target.join("release.key"));
-    shell::run(shell::cargo(&["build", "--release", "--locked", "--package", "muster-agent", "--bin", "muster-agent-pack"]))?;
+    shell::run(shell::cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "muster-agent",
+        "--bin",
+        "muster-agent-pack",
+    ]))?;
     let public = public_half(&directory, &key)?;
     // The new agent accepts packages that are signed with the key of its own package.
     let keys: Vec<&str> = std::iter::once(public.as_str()).chain(args.trust.iter().map(String::as_str)).collect();
-    let mut build = shell::cargo(&["build", "--release", "--locked", "--package", "muster", "--package", "muster-agent"]);
+    let mut build =
+        shell::cargo(&["build", "--release", "--locked", "--package", "muster", "--package", "muster-agent"]);
     build.env("MUSTER_RELEASE_KEYS", keys.join(","));
     shell::run(build)?;
     println!("{}\n{}", directory.join("muster").display(), directory.join("muster-agent").display());

@@ -84,6 +84,11 @@ impl Layout {
         self.base.join(PROGRAM)
     }
 
+    /// Link to the program of the previous version, during an upgrade. Services run it before each start of the agent.
+    pub fn previous_link(&self) -> Utf8PathBuf {
+        self.base.join(format!("{PROGRAM}.previous"))
+    }
+
     /// Directory of the versioned homes.
     pub fn homes(&self) -> Utf8PathBuf {
         self.base.join("versions")

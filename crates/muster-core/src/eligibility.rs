@@ -227,8 +227,7 @@ impl Candidate<'_> {
     }
 
     fn cooled_down(&self, now: Timestamp) -> Verdict {
-        let needs_cool_down =
-            !self.is_muster() && self.version().is_some_and(|version| version < NO_COOL_DOWN_SINCE);
+        let needs_cool_down = !self.is_muster() && self.version().is_some_and(|version| version < NO_COOL_DOWN_SINCE);
         let just_now = self.record.upgrade.upgraded_at.is_some_and(|at| now.since(at) < COOL_DOWN);
         refuse_if(needs_cool_down && just_now, Ineligible::UpgradedJustNow)
     }

@@ -123,12 +123,7 @@ fn with_content(file: &DeliverableFile, data: &Bytes, line: Write) -> Vec<Write>
     let chunks = data.chunks(CHUNK_BYTES as usize).zip(0_i64..);
     writes.extend(chunks.map(|(part, number)| {
         // All chunks are in one commit, so that no agent sees part of a file. The API limits the size of the request.
-        Write::File(FileWrite::PutChunk {
-            file: file.id.clone(),
-            number,
-            sha256: sha256(part),
-            data: part.to_vec(),
-        })
+        Write::File(FileWrite::PutChunk { file: file.id.clone(), number, sha256: sha256(part), data: part.to_vec() })
     }));
     writes
 }

@@ -50,6 +50,9 @@ enum Command {
     /// Watch an upgrade
     #[command(hide = true)]
     Watch(upgrade::WatchArgs),
+    /// Count a start during an upgrade
+    #[command(hide = true)]
+    Guard,
     /// Restart the daemon and its components
     Restart,
     /// Print the versions of this program and of the daemon
@@ -87,6 +90,7 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Status(args) => status::run(&layout, &args).await,
         Command::Upgrade(args) => upgrade::run(&layout, &args).await,
         Command::Watch(args) => upgrade::watch(&layout, &args).await,
+        Command::Guard => upgrade::guard(&layout),
         Command::Restart => tools::restart(&layout).await,
         Command::Version(args) => tools::version(&layout, &args).await,
         Command::Logs(args) => tools::logs(&layout, &args).await,

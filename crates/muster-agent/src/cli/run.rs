@@ -28,10 +28,10 @@ use crate::settings::Settings;
 use crate::state::disk::DiskStore;
 use crate::state::enrollment::Trust;
 use crate::state::{Enrollment, Phase, Store};
-use crate::variables::providers::HostVariables;
 use crate::upgrade::disk::HostDisk;
 use crate::upgrade::switch::{self, Start};
 use crate::upgrade::{self, HostUpgrades, NotInstalled, Resumed, Upgrades};
+use crate::variables::providers::HostVariables;
 use crate::version;
 use muster_core::error_chain::chain;
 

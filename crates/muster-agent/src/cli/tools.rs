@@ -126,7 +126,8 @@ fn component_log(layout: &Layout, id: &str) -> Result<Utf8PathBuf, Failure> {
         return Ok(directory.join(wanted));
     }
     let names: Vec<&str> = known.iter().filter_map(|name| name.strip_suffix(".log")).collect();
-    let hint = if names.is_empty() { "no component has a log".into() } else { format!("components: {}", names.join(", ")) };
+    let hint =
+        if names.is_empty() { "no component has a log".into() } else { format!("components: {}", names.join(", ")) };
     Err(Failure::new(exit::USAGE, format!("no log of component {id:?}")).hint(hint))
 }
 

@@ -11,7 +11,8 @@ use crate::exit::{self, Failure};
 use crate::paths::Layout;
 use crate::settings::Settings;
 use crate::upgrade::details::Stage;
-use crate::upgrade::watcher;
+use crate::upgrade::disk::HostDisk;
+use crate::upgrade::{switch, watcher};
 use muster_core::canonical;
 use muster_core::error_chain::chain;
 
@@ -119,6 +120,12 @@ pub fn describe(snapshot: &Snapshot) -> String {
         Stage::Watching => format!("watching {version}"),
         Stage::Rollback | Stage::Failed => format!("upgrade to {version} failed{reason}"),
     }
+}
+
+/// Counts a start during an upgrade. Service managers run it, with the previous version, before each start of the agent.
+pub fn guard(layout: &Layout) -> Result<u8, Failure> {
+    switch::guard(&HostDisk, layout)?;
+    Ok(exit::DONE)
 }
 
 /// Watches an upgrade.

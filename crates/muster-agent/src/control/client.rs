@@ -28,12 +28,7 @@ pub async fn call<T: DeserializeOwned>(
 }
 
 /// Sends a request to the daemon, and returns the body of the response. Returns `None` if no daemon is running.
-pub async fn fetch(
-    socket: &Utf8Path,
-    method: Method,
-    path: &str,
-    timeout: Duration,
-) -> Result<Option<Bytes>, Failure> {
+pub async fn fetch(socket: &Utf8Path, method: Method, path: &str, timeout: Duration) -> Result<Option<Bytes>, Failure> {
     let stream = match UnixStream::connect(socket).await {
         Ok(stream) => stream,
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {

@@ -106,7 +106,9 @@ async fn answer(
             commands.send(Command::UpgradeKept).await.ok().map(|()| json(&Answer::default()))
         }
         (&Method::POST, "/v1/upgrade") => match wanted(request.uri().query().unwrap_or_default()) {
-            Some(wanted) => ask(&commands, |reply| Command::Upgrade(wanted, reply)).await.map(|refused| json(&Answer { warning: refused })),
+            Some(wanted) => ask(&commands, |reply| Command::Upgrade(wanted, reply))
+                .await
+                .map(|refused| json(&Answer { warning: refused })),
             None => Some(status(StatusCode::BAD_REQUEST)),
         },
         (&Method::GET, "/v1/diagnostics") => {

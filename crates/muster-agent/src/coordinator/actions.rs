@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use muster_core::{Timestamp, canonical};
 use muster_core::error_chain::chain;
+use muster_core::{Timestamp, canonical};
 use serde_json::Value;
 use serde_json::value::RawValue;
 

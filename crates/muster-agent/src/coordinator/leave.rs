@@ -37,9 +37,15 @@ impl Coordinator {
         let mut fault = None;
         // Only an unenrollment on the host is reported. If the server requested it, the ack is the notification.
         if reply.is_some() {
-            let told =
-                tell(&self.client, &self.enrollment.agent_id, "uninstall", AUDIT_TIMEOUT, &*self.deps.clock, &*self.deps.entropy)
-                    .await;
+            let told = tell(
+                &self.client,
+                &self.enrollment.agent_id,
+                "uninstall",
+                AUDIT_TIMEOUT,
+                &*self.deps.clock,
+                &*self.deps.entropy,
+            )
+            .await;
             fault = told.err().map(|error| format!("the server was not notified: {}", chain(&error)));
         }
         if let Err(error) = forget(&*self.deps.store) {

@@ -71,7 +71,8 @@ impl Request {
     }
 
     fn trust(&self) -> Result<Trust, String> {
-        let certificate_authorities = self.settings.ca.iter().map(|given| authority(given)).collect::<Result<_, _>>()?;
+        let certificate_authorities =
+            self.settings.ca.iter().map(|given| authority(given)).collect::<Result<_, _>>()?;
         let (ca_sha256, insecure) = (self.settings.ca_sha256.clone(), self.settings.insecure);
         Ok(Trust { certificate_authorities, ca_sha256, insecure })
     }
@@ -130,7 +131,8 @@ impl Coordinator {
     }
 
     fn is_protected(&self) -> bool {
-        let policy = self.state.policy.as_ref().and_then(|policy| serde_json::from_str::<Value>(policy.policy.get()).ok());
+        let policy =
+            self.state.policy.as_ref().and_then(|policy| serde_json::from_str::<Value>(policy.policy.get()).ok());
         policy.is_some_and(|policy| policy["agent"]["protection"]["enabled"] == true)
     }
 

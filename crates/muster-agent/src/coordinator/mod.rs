@@ -363,7 +363,7 @@ impl Coordinator {
         } else if self.news() {
             wake = wake.min(self.last_poll + self.deps.settings.checkin.state_change_gap);
         }
-        if self.trial.is_some() && self.poll.is_some() {
+        if self.poll.is_some() && (self.trial.is_some() || self.reports_rollback()) {
             wake = wake.min(now + trial::EXAMINE);
         }
         if let Some(due) = self.components.due() {

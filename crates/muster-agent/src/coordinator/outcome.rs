@@ -40,7 +40,7 @@ impl Coordinator {
             Event::ComponentsChanged => {}
             Event::VariablesChanged => self.components.schedule(Instant::now()),
             Event::Tick => {
-                self.examine_trial();
+                self.examine_poll();
                 if self.storage_fault.is_some() {
                     self.persist();
                 }

@@ -123,6 +123,13 @@ pub struct FleetStatus {
     pub poll_limit_seconds: Option<u64>,
 }
 
+impl FleetStatus {
+    /// Returns whether a server has responded to a check-in, or holds one.
+    pub fn is_connected(&self) -> bool {
+        self.state == AgentState::Healthy || self.last_check_in.is_some()
+    }
+}
+
 /// The policy in effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyStatus {

@@ -45,10 +45,11 @@ impl Coordinator {
         self.save_enrollment(next);
     }
 
-    /// Ends the trial if the check-in in progress is held.
-    pub(super) fn examine_trial(&mut self) {
-        if self.trial.is_some() && self.is_held() {
+    /// Handles a check-in that is held: a server has accepted it, with what it reports.
+    pub(super) fn examine_poll(&mut self) {
+        if self.is_held() {
             self.accept_servers();
+            self.rollback_reported();
         }
     }
 

@@ -183,9 +183,11 @@ impl Coordinator {
 
     /// Returns how often the upgrade of an action was begun before.
     fn attempts(&self, action: Option<&Action>) -> u32 {
-        let report = self.state.upgrade.as_ref().filter(|report| {
-            action.is_some_and(|action| action.id == report.details.action_id)
-        });
+        let report = self
+            .state
+            .upgrade
+            .as_ref()
+            .filter(|report| action.is_some_and(|action| action.id == report.details.action_id));
         report.map_or(0, |report| report.attempts)
     }
 
@@ -218,7 +220,7 @@ impl Coordinator {
 
     /// Returns what the new version must achieve: no more than this one does.
     fn terms(&self) -> Terms {
-        let connected = self.last_check_in.is_some() && self.poll_backoff.failures() == 0;
+        let connected = self.is_held() || self.last_check_in.is_some() && self.poll_backoff.failures() == 0;
         let failed = self.deps.components.states().into_iter().filter(|state| state.state == Health::Failed);
         Terms { connected, failed: failed.map(|state| state.id).collect() }
     }
@@ -265,12 +267,18 @@ impl Coordinator {
 
     /// Turns the report of a roll-back, once it was sent, into that of a failure, which ends the upgrade on the server.
     pub(super) fn rollback_reported(&mut self) {
-        let Some(report) = self.state.upgrade.as_mut().filter(|report| report.details.state == Stage::Rollback) else {
+        if !self.reports_rollback() {
             return;
-        };
+        }
+        let Some(report) = &mut self.state.upgrade else { return };
         let message = report.details.metadata.error_msg.clone().unwrap_or_default();
         report.details = report.details.failed(Stage::Watching, &message);
         self.persist();
+    }
+
+    /// Returns whether the report of a roll-back is being sent.
+    pub(super) fn reports_rollback(&self) -> bool {
+        self.state.upgrade.as_ref().is_some_and(|report| report.details.state == Stage::Rollback)
     }
 
     /// Returns the details to report.

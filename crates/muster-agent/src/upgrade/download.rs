@@ -123,8 +123,7 @@ impl Downloader {
             tracing::warn!(error, ?wait, "failed to download the package; retrying");
             let left = self.deadline.saturating_duration_since(Instant::now());
             let until = self.clock.now().plus(left).to_rfc3339_seconds();
-            let metadata =
-                Metadata { retry_error_msg: Some(error), retry_until: Some(until), ..Metadata::default() };
+            let metadata = Metadata { retry_error_msg: Some(error), retry_until: Some(until), ..Metadata::default() };
             self.progress.set(Stage::Downloading, metadata);
             tokio::time::sleep(wait).await;
         }

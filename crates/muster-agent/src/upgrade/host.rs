@@ -28,7 +28,6 @@ use crate::paths::Layout;
 use crate::settings::UpgradeSettings;
 use crate::state::enrollment::Trust;
 
-
 /// Time for the program of a new version to print its version.
 const PROBE: Duration = Duration::from_secs(10);
 /// Time for a watcher to start (AG169).
@@ -104,10 +103,18 @@ impl Upgrades for HostUpgrades {
     }
 
     fn kept(&self) -> Vec<Kept> {
-        switch::kept(&*self.disk, &self.layout, &self.running, SystemClock.now()).into_iter().map(|(_, kept)| kept).collect()
+        switch::kept(&*self.disk, &self.layout, &self.running, SystemClock.now())
+            .into_iter()
+            .map(|(_, kept)| kept)
+            .collect()
     }
 
-    async fn prepare(&self, request: Request, client: Arc<FleetClient>, progress: Progress) -> Result<HomeName, Failed> {
+    async fn prepare(
+        &self,
+        request: Request,
+        client: Arc<FleetClient>,
+        progress: Progress,
+    ) -> Result<HomeName, Failed> {
         let name = if request.rollback {
             self.kept_home(&request.version)?
         } else {
@@ -132,15 +139,17 @@ impl Upgrades for HostUpgrades {
         let failed = |error: String| Failed::new(Stage::Replacing, error);
         let id = random_uuid(&System);
         let record = Record::new(id, switch.action_id, self.running.clone(), switch.to, switch.terms);
-        switch::record(&*self.disk, &self.layout, &record).map_err(|error| failed(chain(&error).to_string()))?;
+        switch::store(&*self.disk, &self.layout, &record).map_err(|error| failed(chain(&error).to_string()))?;
+        let remembered = homes::remember(&self.layout, &self.running);
+        remembered.map_err(|error| failed(chain(&error).to_string()))?;
         // Watched before it runs: a version without a watcher could never be left.
         let watched = start_watcher(&self.layout, &self.running, &record.id).await;
-        let switched = watched.and_then(|()| {
-            self.disk.activate(&self.layout, &record.to).map_err(|error| chain(&error).to_string())
-        });
+        let switched = watched
+            .and_then(|()| self.disk.activate(&self.layout, &record.to).map_err(|error| chain(&error).to_string()));
         if let Err(error) = switched {
             // The watcher ends when the record is gone.
             let _ = self.disk.remove(&self.layout.upgrade());
+            let _ = self.disk.remove(&self.layout.previous_link());
             return Err(failed(error));
         }
         Ok(())
@@ -152,6 +161,7 @@ impl Upgrades for HostUpgrades {
 
     fn finish(&self) {
         *self.resumed.lock().unwrap_or_else(PoisonError::into_inner) = Resumed::Nothing;
+        let _ = self.disk.remove(&self.layout.previous_link());
         if let Err(error) = switch::finish(&*self.disk, &self.layout, &self.running, SystemClock.now()) {
             tracing::warn!(error = %chain(&error), "failed to clean up after an upgrade; it is repeated at the next start");
         }
@@ -214,4 +224,3 @@ async fn start_watcher(layout: &Layout, program: &HomeName, id: &str) -> Result<
     let _ = watcher.kill().await;
     Err("the watcher did not start".into())
 }
-

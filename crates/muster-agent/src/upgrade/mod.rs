@@ -112,12 +112,8 @@ pub trait Upgrades: Send + Sync {
     /// Returns the versions that are still on disk and can be activated again.
     fn kept(&self) -> Vec<Kept>;
     /// Prepares a home of the requested version.
-    async fn prepare(
-        &self,
-        request: Request,
-        client: Arc<FleetClient>,
-        progress: Progress,
-    ) -> Result<HomeName, Failed>;
+    async fn prepare(&self, request: Request, client: Arc<FleetClient>, progress: Progress)
+    -> Result<HomeName, Failed>;
     /// Records the upgrade, starts a watcher, and activates the home. The daemon must then restart.
     async fn switch(&self, switch: Switch) -> Result<(), Failed>;
     /// Returns what became of an upgrade that was in progress when this process started.
@@ -131,7 +127,8 @@ pub trait Upgrades: Send + Sync {
 pub struct NotInstalled;
 
 /// Reason for [`NotInstalled`].
-pub const NOT_INSTALLED: &str = "this agent was not installed with `muster-agent install`, so that it cannot replace its program";
+pub const NOT_INSTALLED: &str =
+    "this agent was not installed with `muster-agent install`, so that it cannot replace its program";
 
 #[async_trait]
 impl Upgrades for NotInstalled {

@@ -62,6 +62,9 @@ pub struct Record {
     /// How often the new version has started.
     #[serde(default)]
     pub starts: u32,
+    /// How often a service manager has begun to start the new version, which may end before it can count.
+    #[serde(default)]
+    pub guarded: u32,
     /// What the new version must achieve.
     #[serde(default)]
     pub terms: Terms,
@@ -92,7 +95,7 @@ impl Record {
     /// Creates the record of a switch that is about to begin.
     pub fn new(id: String, action_id: String, from: HomeName, to: HomeName, terms: Terms) -> Self {
         let step = Step::Switching;
-        Self { version: RECORD_VERSION, id, action_id, from, to, step, reason: None, starts: 0, terms }
+        Self { version: RECORD_VERSION, id, action_id, from, to, step, reason: None, starts: 0, guarded: 0, terms }
     }
 
     /// Returns the record after the decision to go back.
@@ -170,6 +173,18 @@ fn recover_new(record: &Record) -> Recovery {
     }
 }
 
+/// Counts a start by a service manager. Returns the record to store, and whether the previous version must be activated.
+pub fn guard(record: &Record, active: Option<&HomeName>) -> Option<(Record, bool)> {
+    if matches!(record.step, Step::Kept | Step::RolledBack) || active != Some(&record.to) {
+        return None;
+    }
+    let next = Record { guarded: record.guarded.saturating_add(1), ..record.clone() };
+    if next.guarded <= STARTS_MAX {
+        return Some((next, false));
+    }
+    Some((next.rolled_back(&format!("it was started {STARTS_MAX} times")), true))
+}
+
 /// Returns the homes that may be removed after an upgrade: all but the active and the running version (AG128), and those
 /// that can still be activated.
 pub fn removable<'a>(
@@ -211,6 +226,19 @@ mod tests {
         let Recovery::GoBack(back) = recover(&record, &new, Some(&new)) else { panic!("too many starts") };
         assert_eq!(recover(&back, &new, Some(&new)), Recovery::GoBack(back.clone()), "a crash before the link");
         assert_eq!(recover(&back, &old, Some(&old)), Recovery::Report);
+    }
+
+    #[test]
+    fn a_version_that_ends_before_it_counts_its_starts_goes_back_too() {
+        let mut record = record(Step::Switching);
+        assert_eq!(guard(&record, Some(&home(1))), None, "the previous version is started");
+        for _ in 0..STARTS_MAX {
+            let Some((next, false)) = guard(&record, Some(&home(2))) else { panic!("{}", record.guarded) };
+            record = next;
+        }
+        let Some((back, true)) = guard(&record, Some(&home(2))) else { panic!("too many starts") };
+        assert_eq!(back.step, Step::RolledBack);
+        assert_eq!(guard(&back, Some(&home(2))), None);
     }
 
     #[test]

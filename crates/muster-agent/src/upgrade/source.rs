@@ -48,7 +48,11 @@ impl Source {
     pub fn parse(url: &str, mirrors: &Mirrors) -> Result<Self, String> {
         if let Some(path) = url.strip_prefix("file://") {
             let path = Utf8PathBuf::from(path);
-            return if path.is_absolute() { Ok(Self::Directory(path)) } else { Err(format!("{url:?}: no absolute path")) };
+            return if path.is_absolute() {
+                Ok(Self::Directory(path))
+            } else {
+                Err(format!("{url:?}: no absolute path"))
+            };
         }
         Ok(Self::Mirror(mirrors()?, mirror(url)?))
     }
@@ -71,7 +75,9 @@ impl Source {
 
 /// Parses the URL of a mirror. Unlike the URL of a fleet server, it has the default ports of the web.
 fn mirror(url: &str) -> Result<Server, String> {
-    let bad = |reason: &str| format!("invalid URL of a download source {:?}: {reason}", url.chars().take(200).collect::<String>());
+    let bad = |reason: &str| {
+        format!("invalid URL of a download source {:?}: {reason}", url.chars().take(200).collect::<String>())
+    };
     let uri: Uri = url.parse().map_err(|_| bad("not a URL"))?;
     let tls = match uri.scheme_str() {
         Some("https") => true,
@@ -126,7 +132,8 @@ async fn from_mirror(
     let response = transport.send(server, request).await.map_err(|error| of_transport(&error))?;
     let shown = || {
         let location = response.headers.get(LOCATION).and_then(|value| value.to_str().ok());
-        let to = location.map(|to| format!(" to {:?}, which is not followed", to.chars().take(200).collect::<String>()));
+        let to =
+            location.map(|to| format!(" to {:?}, which is not followed", to.chars().take(200).collect::<String>()));
         format!("{server}/{name}: the server responded with {}{}", response.status, to.unwrap_or_default())
     };
     accept(response.status, shown).map(|()| response)
@@ -155,7 +162,10 @@ fn body(response: &Response, offset: u64) -> Result<Bytes, FetchError> {
     let range = response.headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     // Another range than the requested one would be put at the wrong place.
     if !range.starts_with(&format!("bytes {offset}-")) {
-        return Err(FetchError::Final(format!("the server sent another range: {:?}", range.chars().take(60).collect::<String>())));
+        return Err(FetchError::Final(format!(
+            "the server sent another range: {:?}",
+            range.chars().take(60).collect::<String>()
+        )));
     }
     Ok(response.body.clone())
 }

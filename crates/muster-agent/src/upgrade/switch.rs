@@ -6,7 +6,7 @@ use muster_core::Timestamp;
 use muster_core::error_chain::chain;
 
 use super::disk::Disk;
-use super::record::{Kept, Record, Recovery, Step, kept_until, recover, removable};
+use super::record::{self, Kept, Record, Recovery, Step, kept_until, recover, removable};
 use crate::homes::HomeName;
 use crate::paths::Layout;
 use crate::state::StoreError;
@@ -41,14 +41,27 @@ pub enum Start {
 }
 
 /// Stores the record. From now on, the upgrade survives a crash.
-pub fn record(disk: &dyn Disk, layout: &Layout, record: &Record) -> io::Result<()> {
+pub fn store(disk: &dyn Disk, layout: &Layout, record: &Record) -> io::Result<()> {
     disk.replace(&layout.upgrade(), &record.to_bytes())
 }
 
 /// Goes back to the previous version: first the record, then the link, so that a crash in between is recognized.
 pub fn go_back(disk: &dyn Disk, layout: &Layout, going: &Record) -> io::Result<()> {
-    record(disk, layout, going)?;
+    store(disk, layout, going)?;
     disk.activate(layout, &going.from)
+}
+
+/// Counts a start of the active version by a service manager, and goes back if there were too many. The previous version
+/// runs this before each start during an upgrade, because the new one may end before it does anything.
+pub fn guard(disk: &dyn Disk, layout: &Layout) -> Result<(), StoreError> {
+    let Some(stored) = Record::load(disk, layout)? else { return Ok(()) };
+    let io = |source| StoreError::Io { path: layout.upgrade().to_string(), source };
+    let active = disk.active(layout).map_err(io)?;
+    match record::guard(&stored, active.as_ref()) {
+        None => Ok(()),
+        Some((next, false)) => store(disk, layout, &next).map_err(io),
+        Some((going, true)) => go_back(disk, layout, &going).map_err(io),
+    }
 }
 
 /// Recovers an upgrade that was in progress when a daemon of version `running` started.
@@ -70,7 +83,7 @@ pub fn resume(disk: &dyn Disk, layout: &Layout, running: &HomeName) -> io::Resul
     let active = disk.active(layout)?;
     Ok(Start::Run(match recover(&stored, running, active.as_ref()) {
         Recovery::Watch(next) => {
-            record(disk, layout, &next)?;
+            store(disk, layout, &next)?;
             Resumed::Watching(next)
         }
         Recovery::Finish => Resumed::Kept(stored),
@@ -83,8 +96,8 @@ pub fn resume(disk: &dyn Disk, layout: &Layout, running: &HomeName) -> io::Resul
             Resumed::RolledBack(going)
         }
         Recovery::Discard => {
-            clean(disk, layout, running, None)?;
             disk.remove(&layout.upgrade())?;
+            clean(disk, layout, running, None)?;
             Resumed::Interrupted
         }
     }))
@@ -115,7 +128,11 @@ fn clean(disk: &dyn Disk, layout: &Layout, running: &HomeName, previous: Option<
         Some(previous) => vec![previous.clone()],
         None => installed.iter().filter(|name| until(disk, layout, name).is_some()).cloned().collect(),
     };
-    for name in removable(&installed, &[active.as_ref(), Some(running)], &kept) {
+    // While the new version is on trial, both are needed.
+    let record = Record::load(disk, layout).ok().flatten();
+    let trial = record.as_ref().filter(|record| matches!(record.step, Step::Switching | Step::Watching));
+    let (from, to) = (trial.map(|record| &record.from), trial.map(|record| &record.to));
+    for name in removable(&installed, &[active.as_ref(), Some(running), from, to], &kept) {
         tracing::info!(version = name.as_str(), "removing a version that is not needed");
         // Renamed first: a home under its name is always complete.
         let aside = layout.homes().join(format!("{STAGING}-removed"));

@@ -129,13 +129,13 @@ impl Watcher<'_> {
             pid: snapshot.pid,
             failed: snapshot.state == AgentState::Failed,
             components: failed.map(|component| component.id.clone()).collect::<BTreeSet<_>>(),
-            connected: snapshot.fleet.last_check_in.is_some(),
+            connected: snapshot.fleet.is_connected(),
         }
     }
 
     async fn keep(&self, record: Record) -> Result<(), String> {
         let kept = Record { step: Step::Kept, ..record };
-        switch::record(&HostDisk, self.layout, &kept).map_err(|error| chain(&error).to_string())?;
+        switch::store(&HostDisk, self.layout, &kept).map_err(|error| chain(&error).to_string())?;
         // A daemon that is just restarting finds the record.
         let _ = client::call::<Answer>(&self.layout.socket(), http::Method::POST, "/v1/upgrade/kept", ANSWER).await;
         Ok(())

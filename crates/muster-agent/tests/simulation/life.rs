@@ -239,7 +239,9 @@ async fn ag109_one_of_several_servers_must_respond() {
 #[tokio::test(start_paused = true)]
 async fn servers_of_a_policy_that_accept_no_check_in_are_left_within_two_minutes() {
     let refused = json!({"statusCode": 401, "error": "ErrUnauthorized", "message": "unauthorized"});
-    for (seed, fault) in [(31, Fault::Answer(401, refused)), (32, Fault::LoseRequest), (33, Fault::Answer(503, json!({})))] {
+    for (seed, fault) in
+        [(31, Fault::Answer(401, refused)), (32, Fault::LoseRequest), (33, Fault::Answer(503, json!({})))]
+    {
         let mut agent = Agent::new(seed);
         let mut moved = policy(1, "web");
         moved["fleet"] = json!({"hosts": ["https://stranger.example:8220"]});

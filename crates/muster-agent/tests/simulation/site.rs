@@ -164,7 +164,14 @@ impl Site {
         let (disk, layout, watcher) = (MemoryDisk::default(), Layout::new("/agent"), Mutex::new(None));
         disk.replace(&layout.home(&name(version)).program(), version.as_bytes()).unwrap();
         disk.activate(&layout, &name(version)).unwrap();
-        Arc::new(Self { disk, layout, watcher, begun: Instant::now(), ids: Mutex::new(0), rolled_back: Mutex::default() })
+        Arc::new(Self {
+            disk,
+            layout,
+            watcher,
+            begun: Instant::now(),
+            ids: Mutex::new(0),
+            rolled_back: Mutex::default(),
+        })
     }
 
     pub fn active(&self) -> HomeName {
@@ -206,6 +213,8 @@ impl Site {
     /// Starts the active version, as a service manager does.
     pub fn boot(self: &Arc<Self>, agent: &mut Agent) {
         for _ in 0..8 {
+            // The service manager runs the previous version first.
+            let _ = switch::guard(&self.disk, &self.layout);
             let running = self.active();
             assert!(self.installed().contains(&running), "the active version is not complete");
             match behavior(running.version()) {
@@ -217,6 +226,7 @@ impl Site {
             // The disk dies at most once.
             self.disk.die_in(None);
             if let Ok(Start::Run(resumed)) = started {
+                switch::expire(&self.disk, &self.layout, &running, self.now()).unwrap();
                 if let Resumed::Watching(record) = &resumed {
                     self.start_watcher(&record.id);
                 }
@@ -246,7 +256,7 @@ impl Site {
         match watch.look(begun.elapsed(), &see(agent).await) {
             Verdict::Wait => self.watch_on(id, watch, begun),
             Verdict::Keep => {
-                switch::record(&self.disk, &self.layout, &Record { step: Step::Kept, ..record }).unwrap();
+                switch::store(&self.disk, &self.layout, &Record { step: Step::Kept, ..record }).unwrap();
                 let _ = agent.commands.send(Command::UpgradeKept).await;
             }
             Verdict::GoBack(reason) => {
@@ -272,7 +282,7 @@ async fn see(agent: &Agent) -> Look {
         pid: 1,
         failed: snapshot.state == AgentState::Failed,
         components: failed.map(|component| component.id.clone()).collect(),
-        connected: snapshot.fleet.last_check_in.is_some(),
+        connected: snapshot.fleet.is_connected(),
     }
 }
 
@@ -329,7 +339,7 @@ impl Upgrades for SimUpgrades {
         };
         let record = Record::new(id, switch.action_id, self.running.clone(), switch.to, switch.terms);
         let failed = |error: io::Error| Failed::new(Stage::Replacing, error.to_string());
-        switch::record(disk, layout, &record).map_err(failed)?;
+        switch::store(disk, layout, &record).map_err(failed)?;
         step().await;
         self.site.start_watcher(&record.id);
         step().await;

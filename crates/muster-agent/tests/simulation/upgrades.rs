@@ -25,6 +25,7 @@ impl Host {
         let mut host = Self { agent: Agent::new(seed), site: Site::new("0.1.0") };
         host.agent.settings.checkin.request_backoff_init = SECOND;
         host.agent.settings.checkin.request_backoff_max = SECOND * 10;
+        host.agent.settings.checkin.state_change_gap = Duration::from_millis(50);
         host.site.boot(&mut host.agent);
         host
     }
@@ -38,6 +39,9 @@ impl Host {
             left -= step;
             if self.agent.running.as_ref().is_some_and(tokio::task::JoinHandle::is_finished) {
                 assert_eq!(self.agent.ended(SECOND).await, Ending::Restart);
+                self.site.boot(&mut self.agent);
+            } else if self.agent.running.is_none() {
+                // It has crashed.
                 self.site.boot(&mut self.agent);
             }
             if step == LOOK {
@@ -82,15 +86,23 @@ fn upgrade(id: &str, version: &str) -> Value {
 #[tokio::test(start_paused = true)]
 async fn ag131_ag167_an_upgrade_is_reported_in_order_and_acknowledged_once() {
     let mut host = Host::new(500);
-    host.agent.settings.checkin.state_change_gap = Duration::from_millis(50);
     host.pass(SECOND * 10).await;
     host.send(upgrade("u", "0.2.0"));
     host.pass(MINUTE * 5).await;
     assert_eq!(host.version(), "0.2.0");
     let reported = host.reported();
     assert_eq!(reported[reported.len() - 2..], ["UPG_WATCHING", "none"], "{reported:?}");
-    let stages = ["none", "UPG_REQUESTED", "UPG_DOWNLOADING", "UPG_EXTRACTING", "UPG_REPLACING", "UPG_RESTARTING", "UPG_WATCHING"];
-    let places: Vec<_> = reported[..reported.len() - 1].iter().map(|state| stages.iter().position(|known| known == state)).collect();
+    let stages = [
+        "none",
+        "UPG_REQUESTED",
+        "UPG_DOWNLOADING",
+        "UPG_EXTRACTING",
+        "UPG_REPLACING",
+        "UPG_RESTARTING",
+        "UPG_WATCHING",
+    ];
+    let places: Vec<_> =
+        reported[..reported.len() - 1].iter().map(|state| stages.iter().position(|known| known == state)).collect();
     assert!(places.is_sorted() && !places.contains(&None), "{reported:?}");
     let acks = host.acks("u");
     assert_eq!((acks.len(), acks[0].error.clone()), (1, None));
@@ -101,7 +113,7 @@ async fn ag131_ag167_an_upgrade_is_reported_in_order_and_acknowledged_once() {
 
 #[tokio::test(start_paused = true)]
 async fn ag125_ag126_a_version_that_does_not_work_is_rolled_back_and_reported() {
-    for (seed, version, reason) in [(501, "0.5.0", "control socket"), (502, "0.6.0", "did not reach the server")] {
+    for (seed, version, reason) in [(501, "0.5.0", "started 5 times"), (502, "0.6.0", "did not reach the server")] {
         let mut host = Host::new(seed);
         host.pass(SECOND * 10).await;
         host.send(upgrade("u", version));
@@ -162,7 +174,10 @@ async fn ag112_a_scheduled_upgrade_is_reported_and_an_expired_one_has_failed() {
     host.send(later);
     host.pass(MINUTE).await;
     let details = host.last_details();
-    assert_eq!((&details["state"], &details["metadata"]["scheduled_at"]), (&json!("UPG_SCHEDULED"), &json!("2026-06-01T00:10:00Z")));
+    assert_eq!(
+        (&details["state"], &details["metadata"]["scheduled_at"]),
+        (&json!("UPG_SCHEDULED"), &json!("2026-06-01T00:10:00Z"))
+    );
     host.pass(MINUTE * 15).await;
     assert_eq!(host.version(), "0.2.0");
 }

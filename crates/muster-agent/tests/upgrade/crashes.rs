@@ -10,7 +10,7 @@ use muster_agent::upgrade::switch::{self, Resumed, Start};
 use muster_core::time::Clock;
 
 use crate::faulty::{Faulty, Part};
-use crate::{Host, NEW, OLD, assert_complete, name};
+use crate::host::{Host, NEW, OLD, assert_complete, name};
 
 /// The watcher's decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +24,16 @@ async fn upgrade(host: &Host, disk: Arc<dyn Disk>, decision: Decision) -> std::i
     let prepared = host.preparation(host.directory(), disk.clone()).run(NEW).await;
     let to = prepared.map_err(|failed| std::io::Error::other(failed.message))?;
     let record = Record::new("id".into(), "action".into(), name(OLD), to.clone(), Terms::default());
-    switch::record(&*disk, &host.layout, &record)?;
+    switch::store(&*disk, &host.layout, &record)?;
     disk.activate(&host.layout, &to)?;
     let Start::Run(Resumed::Watching(record)) = switch::resume(&*disk, &host.layout, &to)? else {
         panic!("the new version is watched")
     };
+    // As every daemon does at its start.
+    switch::expire(&*disk, &host.layout, &to, SystemClock.now())?;
     match decision {
         Decision::Keep => {
-            switch::record(&*disk, &host.layout, &Record { step: Step::Kept, ..record })?;
+            switch::store(&*disk, &host.layout, &Record { step: Step::Kept, ..record })?;
             switch::finish(&*disk, &host.layout, &to, SystemClock.now())
         }
         Decision::GoBack => {
@@ -69,7 +71,7 @@ async fn complete(host: &Host, decision: Decision) -> HomeName {
             switch::finish(&HostDisk, &host.layout, &running, SystemClock.now()).unwrap();
         }
         Resumed::Watching(record) if decision == Decision::Keep => {
-            switch::record(&HostDisk, &host.layout, &Record { step: Step::Kept, ..record }).unwrap();
+            switch::store(&HostDisk, &host.layout, &Record { step: Step::Kept, ..record }).unwrap();
             switch::finish(&HostDisk, &host.layout, &running, SystemClock.now()).unwrap();
         }
         Resumed::Watching(record) => {

@@ -102,10 +102,12 @@ async fn artifacts_are_accepted_raw_or_in_a_form() {
 async fn packages_are_stored_under_their_names_and_cannot_be_replaced() {
     let api = Api::new();
     let name = "muster-agent-0.2.0-linux-x86_64.tar.gz";
-    let stored = post_bytes(&api, &format!("/agent_packages?name={name}"), "application/octet-stream", b"abc".to_vec()).await;
+    let stored =
+        post_bytes(&api, &format!("/agent_packages?name={name}"), "application/octet-stream", b"abc".to_vec()).await;
     assert_eq!((&stored["id"], &stored["size"]), (&json!(name), &json!(3)));
     assert_eq!(api.audit().await.last().unwrap(), "package.store");
-    let again = post_bytes(&api, &format!("/agent_packages?name={name}"), "application/octet-stream", b"abc".to_vec()).await;
+    let again =
+        post_bytes(&api, &format!("/agent_packages?name={name}"), "application/octet-stream", b"abc".to_vec()).await;
     assert_eq!(again, stored, "the same content changes nothing");
     let file = api.fleet.store().file(&FileId::trusted(name)).await.unwrap().unwrap();
     assert!(file.agents.is_empty(), "for every agent");

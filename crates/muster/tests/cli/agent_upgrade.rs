@@ -126,7 +126,8 @@ fn ag125_ag131_muster_agent_is_upgraded_from_the_server_and_rolled_back_if_the_n
         let action = ok(&["agent", "upgrade", id, "--version", version]).trim().to_owned();
         until("the upgrade ends", || {
             let shown = json(&["action", "show", &action]);
-            Some(shown.clone()).filter(|shown| matches!(shown["action"]["status"].as_str(), Some("COMPLETE" | "FAILED")))
+            Some(shown.clone())
+                .filter(|shown| matches!(shown["action"]["status"].as_str(), Some("COMPLETE" | "FAILED")))
         })
     };
     let shown = ended("0.2.0");
