@@ -42,6 +42,7 @@ pub mod output_health;
 pub mod output_keys;
 mod output_yaml;
 pub mod outputs;
+mod packages;
 pub mod policies;
 pub mod policy_cache;
 mod records;

@@ -6,17 +6,17 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
+use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsActions, ArtifactsWrite, Grant};
 use muster_core::entropy::random_uuid;
 use muster_core::file::{Artifact, CHUNK_BYTES, DeliverableFile};
 use muster_core::id::FileId;
-use muster_core::{Error, ErrorKind, package};
 use muster_store::{FileWrite, Write};
 use serde_json::json;
 
 use super::audit::audit_line;
-use super::authority::{Authorized, System};
+use super::authority::Authorized;
 use super::files::Files;
 
 /// Maximum length of a file name or artifact identifier in bytes.
@@ -45,41 +45,6 @@ impl Files {
         };
         let detail = json!({"agent": file.agents, "name": name, "size": file.size});
         let line = audit_line(grant.origin(), now, "file.offer", format!("file:{}", file.id), detail);
-        self.store.commit(grant, with_content(&file, data, line)).await?;
-        Ok(file)
-    }
-
-    /// Stores a file of a package of muster-agent, which every muster-agent may fetch. Its name is its id. The same content
-    /// again changes nothing; other content is a conflict, because agents may be downloading the file.
-    pub async fn store_package(
-        &self,
-        grant: &Grant<ArtifactsWrite>,
-        name: &str,
-        data: &Bytes,
-    ) -> Result<DeliverableFile, Error> {
-        if !package::is_package_file(name) {
-            let reason = "expected muster-agent-VERSION-OS-ARCH.tar.gz or muster-agent-VERSION-OS-ARCH.manifest.json";
-            return Err(Error::invalid("name", reason));
-        }
-        let (id, now) = (FileId::trusted(name), self.clock.now());
-        let file = DeliverableFile {
-            id: id.clone(),
-            name: name.to_owned(),
-            mime_type: "application/octet-stream".to_owned(),
-            size: length(data),
-            sha256: hex(&sha256(data)),
-            agents: Vec::new(),
-            created_at: now,
-        };
-        if let Some(known) = self.store.everywhere(&System).file(&id).await? {
-            if known.sha256 == file.sha256 {
-                return Ok(known);
-            }
-            let message = format!("{name} is already stored with other content");
-            return Err(Error::new(ErrorKind::Conflict, "package_exists", message));
-        }
-        let detail = json!({"sha256": file.sha256, "size": file.size});
-        let line = audit_line(grant.origin(), now, "package.store", format!("package:{name}"), detail);
         self.store.commit(grant, with_content(&file, data, line)).await?;
         Ok(file)
     }
@@ -117,7 +82,7 @@ impl Files {
 }
 
 /// Returns the writes that store a file.
-fn with_content(file: &DeliverableFile, data: &Bytes, line: Write) -> Vec<Write> {
+pub(super) fn with_content(file: &DeliverableFile, data: &Bytes, line: Write) -> Vec<Write> {
     let mut writes = vec![Write::File(FileWrite::InsertFile(Box::new(file.clone()))), line];
     // In chunks of the size of uploads, so that both are stored and streamed by the same code.
     let chunks = data.chunks(CHUNK_BYTES as usize).zip(0_i64..);
@@ -143,16 +108,16 @@ fn zlib(data: &[u8]) -> Result<Vec<u8>, Error> {
     encoded.map_err(Error::internal)
 }
 
-fn length(data: &[u8]) -> i64 {
+pub(super) fn length(data: &[u8]) -> i64 {
     i64::try_from(data.len()).unwrap_or(i64::MAX)
 }
 
-fn sha256(data: &[u8]) -> [u8; 32] {
+pub(super) fn sha256(data: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, data).as_ref());
     hash
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -219,7 +219,7 @@ impl Site {
             assert!(self.installed().contains(&running), "the active version is not complete");
             match behavior(running.version()) {
                 // It ends before it does anything.
-                Behavior::Crashes => return,
+                Behavior::Crashes => return self.disk.die_in(None),
                 other => agent.is_cut_off = other == Behavior::CutOff,
             }
             let started = switch::resume(&self.disk, &self.layout, &running);

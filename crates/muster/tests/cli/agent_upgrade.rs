@@ -40,7 +40,7 @@ impl Installed {
         std::fs::write(home.path().join(VERSION_FILE), "0.1.0\n").unwrap();
         homes::activate(&layout, &name).unwrap();
         let keys = format!("keys: [\"{}\"]", key.public_text());
-        let settings = format!("upgrade:\n  {keys}\n  grace_period: 4s\n  check_interval: 200ms\n");
+        let settings = format!("upgrade:\n  {keys}\n  grace_period: 12s\n  check_interval: 1s\n");
         std::fs::write(layout.settings(), settings).unwrap();
         Self { directory, layout, key, program, daemon: None }
     }
@@ -98,7 +98,7 @@ fn program(directory: &Path) -> Vec<u8> {
 }
 
 fn until(what: &str, good: impl Fn() -> Option<Value>) -> Value {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(150);
     loop {
         if let Some(found) = good() {
             return found;
