@@ -220,7 +220,9 @@ impl Coordinator {
 
     /// Returns what the new version must achieve: no more than this one does.
     fn terms(&self) -> Terms {
-        let connected = self.is_held() || self.last_check_in.is_some() && self.poll_backoff.failures() == 0;
+        // The server that has sent the action was reachable, whatever the network does at this moment.
+        let requested = self.upgrading.as_ref().is_some_and(|upgrading| upgrading.action.is_some());
+        let connected = requested || self.is_held() || self.last_check_in.is_some();
         let failed = self.deps.components.states().into_iter().filter(|state| state.state == Health::Failed);
         Terms { connected, failed: failed.map(|state| state.id).collect() }
     }

@@ -195,10 +195,6 @@ impl Site {
         *self.watcher.lock().unwrap() = None;
     }
 
-    pub fn is_watched(&self) -> bool {
-        self.watcher.lock().unwrap().is_some()
-    }
-
     pub fn rolled_back(&self) -> BTreeSet<String> {
         self.rolled_back.lock().unwrap().clone()
     }
