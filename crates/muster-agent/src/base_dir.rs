@@ -12,7 +12,7 @@ use nix::unistd::{AccessFlags, access, geteuid};
 /// Files that exist only in the base path of an agent.
 const MARKS: [&str; 4] = ["fleet.json", "state.json", "state.json.damaged", "agent.yml"];
 /// Other entries that are allowed in a base path.
-const KNOWN: [&str; 6] = ["logs", "run", "bin", "versions", "muster-agent", "lost+found"];
+const KNOWN: [&str; 7] = ["logs", "run", "bin", "versions", "muster-agent", "muster-agent.previous", "lost+found"];
 /// Mode bits of shared directories: sticky, or writable for others.
 const SHARED: u32 = 0o1002;
 

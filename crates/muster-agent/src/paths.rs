@@ -2,6 +2,11 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::homes::{Home, HomeName};
+
+/// Name of the program in a versioned home, and of the link to it in the base directory.
+pub const PROGRAM: &str = "muster-agent";
+
 /// The paths of one agent. All of its files are under its base path.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -72,5 +77,50 @@ impl Layout {
     /// Working directory of one program.
     pub fn component(&self, name: &str) -> Utf8PathBuf {
         self.run().join("components").join(name)
+    }
+
+    /// Link to the program of the active version; services and people start the agent through it.
+    pub fn link(&self) -> Utf8PathBuf {
+        self.base.join(PROGRAM)
+    }
+
+    /// Link to the program of the previous version, during an upgrade. Services run it before each start of the agent.
+    pub fn previous_link(&self) -> Utf8PathBuf {
+        self.base.join(format!("{PROGRAM}.previous"))
+    }
+
+    /// Directory of the versioned homes.
+    pub fn homes(&self) -> Utf8PathBuf {
+        self.base.join("versions")
+    }
+
+    /// Home of one version.
+    pub fn home(&self, name: &HomeName) -> Home {
+        Home::new(self.homes().join(name.as_str()))
+    }
+
+    /// What `install` has done: `install.json`, mode 0600. A base path without it is not an installation.
+    pub fn installation(&self) -> Utf8PathBuf {
+        self.base.join("install.json")
+    }
+
+    /// An upgrade in progress: `upgrade.json`, mode 0600.
+    pub fn upgrade(&self) -> Utf8PathBuf {
+        self.base.join("upgrade.json")
+    }
+
+    /// Downloaded packages, before they become a home.
+    pub fn downloads(&self) -> Utf8PathBuf {
+        self.base.join("downloads")
+    }
+
+    /// Options of an enrollment that takes place at the next start.
+    pub fn delayed_enrollment(&self) -> Utf8PathBuf {
+        self.base.join("enroll.enc")
+    }
+
+    /// Notices that the server has not received yet.
+    pub fn notices(&self) -> Utf8PathBuf {
+        self.base.join("notices")
     }
 }

@@ -44,6 +44,7 @@ pub mod output_health;
 pub mod output_keys;
 mod output_yaml;
 pub mod outputs;
+mod packages;
 pub mod policies;
 pub mod policy_cache;
 mod policy_objects;

@@ -50,6 +50,10 @@ pub fn endpoints() -> Vec<Endpoint> {
             .about("Store an artifact")
             .needs(&[Name::ArtifactsWrite])
             .taking(MAX_FILE),
+        Endpoint::post("/agent_packages", store_package)
+            .about("Store a package of muster-agent")
+            .needs(&[Name::ArtifactsWrite])
+            .taking(MAX_FILE),
     ]
 }
 
@@ -150,14 +154,30 @@ async fn offer(
         let agent = fleet.agents().find(&context, &id).await?;
         fleet.files().offer(&agent, &name, mime_type, &part.data).await
     };
-    let file = offered.await.map_err(|error| ApiError(error).into_response())?;
-    Ok(item(DeliverableFile {
+    Ok(item(deliverable(offered.await.map_err(|error| ApiError(error).into_response())?)))
+}
+
+async fn store_package(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(query): Query<Named>,
+    part: FilePart,
+) -> Result<Json<Item<DeliverableFile>>, Response> {
+    let stored = async {
+        let name = name_of(query.name, &part)?;
+        fleet.files().store_package(&context.grant()?, &name, &part.data).await
+    };
+    Ok(item(deliverable(stored.await.map_err(|error| ApiError(error).into_response())?)))
+}
+
+fn deliverable(file: muster_core::file::DeliverableFile) -> DeliverableFile {
+    DeliverableFile {
         id: file.id.to_string(),
         name: file.name,
         mime_type: file.mime_type,
         size: file.size,
         sha256: file.sha256,
-    }))
+    }
 }
 
 async fn store_artifact(

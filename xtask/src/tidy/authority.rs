@@ -38,6 +38,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("nodes.rs", "the server: its own row, and the list of servers, which belong to no space"),
     ("observation.rs", "the server: sightings"),
     ("output_keys/", "the server: keys of agents at their outputs"),
+    ("packages.rs", "packages of muster-agent, which belong to no space"),
     ("policies/first_start.rs", "the server: the default policy"),
     ("policies/mod.rs", "the server: all policies, for background work"),
     ("policies/revise.rs", "the server: policies that its address or key changed"),

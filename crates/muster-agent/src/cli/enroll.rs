@@ -105,7 +105,7 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
         enrollment_id: random_uuid(&System),
         tags: tags(&args.tags),
     };
-    let facts = HostFacts.local_metadata(Own { agent_id: "", log_level: "info" });
+    let facts = HostFacts.local_metadata(Own { agent_id: "", log_level: "info", upgradeable: false });
     let timeout = (!args.timeout.is_zero()).then_some(args.timeout);
     let patience = Patience { timeout, attempts: args.attempts, ..Patience::default() };
     eprintln!("Enrolling at {} …", list(&servers));
@@ -253,6 +253,6 @@ async fn farewell(former: &Enrollment) -> Result<(), String> {
     let servers = former.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
     let client = FleetClient::new(transport, servers, former.access_api_key.clone(), Arc::new(System));
     // With the previous key, because the new one is valid only at the new server.
-    let told = leave::tell(&client, &former.agent_id, FAREWELL, &SystemClock, &System).await;
+    let told = leave::tell(&client, &former.agent_id, "uninstall", FAREWELL, &SystemClock, &System).await;
     told.map_err(|error| chain(&error).to_string())
 }

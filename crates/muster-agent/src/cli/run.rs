@@ -1,5 +1,6 @@
 //! `muster-agent run`: the daemon.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::control::server::{self, Control};
 use crate::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
 use crate::entropy::System;
 use crate::exit::{self, Failure};
+use crate::homes::{self, HomeName};
 use crate::host::HostFacts;
 use crate::launch::Guard;
 use crate::logging;
@@ -24,7 +26,11 @@ use crate::protocol::messages::AgentInfo;
 use crate::protocol::server::Hub;
 use crate::settings::Settings;
 use crate::state::disk::DiskStore;
+use crate::state::enrollment::Trust;
 use crate::state::{Enrollment, Phase, Store};
+use crate::upgrade::disk::HostDisk;
+use crate::upgrade::switch::{self, Start};
+use crate::upgrade::{self, HostUpgrades, NotInstalled, Resumed, Upgrades};
 use crate::variables::providers::HostVariables;
 use crate::version;
 use muster_core::error_chain::chain;
@@ -53,7 +59,15 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     }
     store.prepare()?;
     // The lock is taken before the socket is bound, because a second daemon would replace the socket of the first.
-    let _lock = lock(layout)?;
+    let held = lock(layout)?;
+    let running = upgrade::running(layout);
+    let resumed = match resume(layout, running.as_ref())? {
+        Start::Run(resumed) => resumed,
+        Start::Become => {
+            drop(held);
+            return Err(become_active(layout));
+        }
+    };
     let log = Arc::new(logging::install(layout));
     let (commands, mut received) = mpsc::channel(16);
     let listener = server::bind(&layout.socket())
@@ -65,13 +79,41 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     host.stop_leftovers().await;
     let components: Arc<dyn Components> = Arc::new(Supervisor::new(Arc::new(host)));
     let catalog = Catalog::load(layout).map_err(|error| Failure::new(exit::FAILED, error.to_string()))?;
-    let parts = Parts { layout, store, components, log, catalog: Arc::new(catalog), settings };
+    let upgrades: Arc<dyn Upgrades> = match running {
+        Some(running) => Arc::new(HostUpgrades::new(layout.clone(), settings.upgrade.clone(), running, resumed)),
+        None => Arc::new(NotInstalled),
+    };
+    let parts = Parts { layout, store, components, log, catalog: Arc::new(catalog), upgrades, settings };
     let ending = work(&parts, &mut received).await;
     // The socket is removed first, so that commands report that no daemon is running instead of waiting for a response.
     let _ = std::fs::remove_file(layout.socket());
     drop(received);
     control.finish().await;
-    ending
+    match ending? {
+        Ending::Restart => {
+            // The new program takes the lock itself.
+            drop(held);
+            Err(become_active(layout))
+        }
+        _ => Ok(exit::DONE),
+    }
+}
+
+/// Recovers an upgrade that was in progress.
+fn resume(layout: &Layout, running: Option<&HomeName>) -> Result<Start, Failure> {
+    let Some(running) = running else { return Ok(Start::Run(Resumed::Nothing)) };
+    switch::resume(&HostDisk, layout, running)
+        .map_err(|error| Failure::new(exit::FAILED, format!("cannot recover an upgrade: {}", chain(&error))))
+}
+
+/// Replaces this process by the active version of the program, with the same arguments. Returns only on failure.
+fn become_active(layout: &Layout) -> Failure {
+    // Without a link, the program itself, even if its file was replaced.
+    let is_installed = homes::active(layout).is_ok_and(|active| active.is_some());
+    let program = if is_installed { layout.link() } else { "/proc/self/exe".into() };
+    let mut command = std::process::Command::new(&program);
+    let error = std::os::unix::process::CommandExt::exec(command.args(std::env::args_os().skip(1)));
+    Failure::new(exit::FAILED, format!("{program} cannot be started: {error}"))
 }
 
 /// What every coordinator of this process shares.
@@ -81,6 +123,7 @@ struct Parts<'a> {
     components: Arc<dyn Components>,
     log: Arc<logging::Log>,
     catalog: Arc<Catalog>,
+    upgrades: Arc<dyn Upgrades>,
     settings: Settings,
 }
 
@@ -98,10 +141,11 @@ async fn host(layout: &Layout, settings: &Settings) -> Result<Host, Failure> {
     Ok(host.guarded(Guard::own()).with_components(hub, agent))
 }
 
-async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Result<u8, Failure> {
+/// Runs until the daemon must exit or restart.
+async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Result<Ending, Failure> {
     loop {
         // `enroll --force` replaces the enrollment while the daemon is running, and then asks for a reload.
-        let Some(enrollment) = enrollment(&parts.store)? else { return Ok(exit::DONE) };
+        let Some(enrollment) = enrollment(&parts.store)? else { return Ok(Ending::Unenrolled) };
         tracing::info!(agent = enrollment.agent_id, servers = enrollment.servers.join(","), "running");
         let variables = HostVariables::new(parts.layout, &parts.settings.providers, &enrollment.agent_id);
         let deps = Deps {
@@ -114,11 +158,13 @@ async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Resu
             clock: Arc::new(SystemClock),
             entropy: Arc::new(System),
             log_level: parts.log.clone() as Arc<dyn LogLevel>,
+            upgrades: parts.upgrades.clone(),
+            connect: Arc::new(|trust: &Trust| transport(trust).map_err(|failure| failure.message)),
             settings: parts.settings.clone(),
         };
         match Coordinator::new(deps, enrollment)?.run(commands).await {
             Ending::Reload => tracing::info!("reloading the enrollment"),
-            Ending::Stopped | Ending::Unenrolled => return Ok(exit::DONE),
+            ending => return Ok(ending),
         }
     }
 }
@@ -142,8 +188,12 @@ fn lock(layout: &Layout) -> Result<Flock<std::fs::File>, Failure> {
     let file =
         std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(layout.lock()).map_err(failed)?;
     // The kernel releases the lock even if the daemon is killed.
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| Failure::new(exit::FAILED, format!("another muster-agent is running in {}", layout.base())))
+    let mut locked = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| Failure::new(exit::FAILED, format!("another muster-agent is running in {}", layout.base())))?;
+    // The watcher of an upgrade stops a daemon that does not answer.
+    let written = locked.set_len(0).and_then(|()| locked.write_all(format!("{}\n", std::process::id()).as_bytes()));
+    written.map_err(failed)?;
+    Ok(locked)
 }
 
 /// Reaps adopted orphans when they end. The tasks of the programs wait for the programs themselves.

@@ -48,18 +48,22 @@ pub fn read(path: &Utf8Path) -> io::Result<Option<Vec<u8>>> {
 
 fn write_synced(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    options.write(true).create(true).truncate(true).mode(0o600);
+    // A link at this place could lead to a file of somebody else.
+    let mut file = options.custom_flags(nix::libc::O_NOFOLLOW).open(path)?;
     // The mode above applies only to new files. A file that remained after a crash keeps its own.
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
+/// Makes changes of the entries of a directory durable.
+pub fn sync(directory: &Utf8Path) -> io::Result<()> {
+    std::fs::File::open(directory)?.sync_all()
+}
+
 fn sync_parent(path: &Utf8Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) => std::fs::File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
+    path.parent().map_or(Ok(()), sync)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod server;
+mod upgrade;
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;

@@ -23,6 +23,7 @@ mod network_object;
 mod node;
 mod out_file;
 mod output;
+mod package;
 mod policy;
 mod policy_file;
 mod policy_names;
@@ -69,6 +70,8 @@ pub enum AdminCommand {
     Proxy(Noun<NetworkCommand<ProxyFields>>),
     /// Manage download sources, from which agents download their binaries
     DownloadSource(Noun<NetworkCommand<DownloadSourceFields>>),
+    /// Upload packages of muster-agent, to which agents can be upgraded
+    Package(Noun<package::PackageCommand>),
     /// List, show and replace the uninstall tokens of policies
     UninstallToken(Noun<uninstall_token::UninstallTokenCommand>),
     /// Read, export and verify the audit log
@@ -119,6 +122,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::ServerHost(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Proxy(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::DownloadSource(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Package(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::UninstallToken(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Audit(noun) => noun.verb.run(&noun.connect).await,
         AdminCommand::Change(noun) => noun.verb.run(&noun.connect.client()?).await,

@@ -4,6 +4,7 @@
 
 mod action;
 mod agent;
+mod agent_upgrade;
 mod agents;
 mod ask;
 mod audit;
