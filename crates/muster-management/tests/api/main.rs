@@ -7,6 +7,7 @@ mod agents;
 mod audit;
 mod client;
 mod conventions;
+mod devices;
 mod files;
 mod identity;
 mod keys;

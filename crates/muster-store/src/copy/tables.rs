@@ -41,6 +41,9 @@ const COPIED: &[&str] = &[
     "api_tokens",
     "sessions",
     "setup_links",
+    "oidc_providers",
+    "completed_log_ins",
+    "device_log_ins",
     "audit_events",
     "changes",
 ];

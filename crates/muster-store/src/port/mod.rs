@@ -50,7 +50,7 @@ pub use self::audit::{AuditLink, AuditStore};
 pub use self::changes::{ChangeStore, Currency, has_gap};
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
-pub use self::identity::{IdentityStore, IdentityWrite};
+pub use self::identity::{IdentityStore, IdentityWrite, LogInWrite};
 pub use self::network_objects::{NetworkObjectStore, NetworkObjectWrite};
 pub use self::nodes::{
     FencingToken, LeaseName, LeaseStore, LostNode, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite,

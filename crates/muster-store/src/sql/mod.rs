@@ -14,6 +14,7 @@ pub(crate) mod files;
 pub(crate) mod filter;
 pub(crate) mod identity;
 pub(crate) mod log;
+pub(crate) mod log_ins;
 pub(crate) mod network_objects;
 pub(crate) mod nodes;
 pub(crate) mod output_keys;
@@ -62,6 +63,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         enrollment_keys::ALL,
         files::ALL,
         identity::ALL,
+        log_ins::ALL,
         log::ALL,
         network_objects::ALL,
         nodes::ALL,
