@@ -32,7 +32,7 @@ impl Http {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let built = self.build().map_err(|error| unreachable(&shown(url), error))?;
+        let built = self.build().map_err(|error| unreachable(&shown(url), &error))?;
         Ok(self.client.get_or_init(|| built))
     }
 
@@ -68,7 +68,7 @@ impl Answer {
     /// Sends a request, and reads the response.
     pub(crate) async fn to(request: RequestBuilder, url: &Url) -> Result<Self, ProviderError> {
         let url = shown(url);
-        let mut response = request.send().await.map_err(|error| unreachable(&url, error))?;
+        let mut response = request.send().await.map_err(|error| unreachable(&url, &error))?;
         let text = read(&url, &mut response).await?;
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = shortened_to(content_type.unwrap_or("no content type"), SHOWN).into_owned();
@@ -99,7 +99,7 @@ impl Answer {
 
 async fn read(url: &str, response: &mut Response) -> Result<Vec<u8>, ProviderError> {
     let mut text = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(url, error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(url, &error))? {
         if text.len() + chunk.len() > MAX_BYTES {
             return Err(ProviderError::TooLarge { url: url.to_owned(), most: MAX_BYTES });
         }
@@ -115,7 +115,7 @@ pub(crate) fn shown(url: &Url) -> String {
     plain.into()
 }
 
-fn unreachable(url: &str, error: reqwest::Error) -> ProviderError {
+fn unreachable(url: &str, error: &reqwest::Error) -> ProviderError {
     if error.is_timeout() {
         return ProviderError::Late(url.to_owned());
     }
