@@ -214,7 +214,7 @@ mod tests {
         }
     }
 
-    fn read(claims: Value, settings: &OidcSettings) -> Result<Person, ClaimFault> {
+    fn read(claims: &Value, settings: &OidcSettings) -> Result<Person, ClaimFault> {
         person(claims.as_object().unwrap(), settings)
     }
 
@@ -223,17 +223,17 @@ mod tests {
         let claims =
             json!({"sub": "17", "preferred_username": "Ann", "name": "Ann Lee", "groups": ["ops", "dev", "ops"]});
         let with_prefix = OidcSettings { group_prefix: "corp:".into(), ..settings() };
-        let ann = read(claims, &with_prefix).unwrap();
+        let ann = read(&claims, &with_prefix).unwrap();
         assert_eq!((ann.subject.as_str(), ann.name.as_str(), ann.full_name.as_str()), ("17", "ann", "Ann Lee"));
         assert_eq!(ann.groups, ["corp:dev", "corp:ops"]);
         let nested = OidcSettings { groups_claim: "realm_access.roles".into(), ..settings() };
         let claims = json!({"sub": "17", "preferred_username": "ann", "realm_access": {"roles": "ops"}});
-        assert_eq!(read(claims, &nested).unwrap().groups, ["ops"]);
+        assert_eq!(read(&claims, &nested).unwrap().groups, ["ops"]);
     }
 
     #[test]
     fn claims_that_cannot_be_used_are_refused_with_the_reason() {
-        let fault = |claims| read(claims, &settings()).unwrap_err();
+        let fault = |claims: Value| read(&claims, &settings()).unwrap_err();
         assert_eq!(fault(json!({"preferred_username": "ann"})), ClaimFault::Missing("sub".into()));
         assert_eq!(fault(json!({"sub": "a\nb", "preferred_username": "ann"})), ClaimFault::Subject);
         assert_eq!(fault(json!({"sub": "1"})), ClaimFault::Missing("preferred_username".into()));
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(fault(overage), ClaimFault::TooManyGroups);
         let by_mail = OidcSettings { user_name_claim: "email".into(), ..settings() };
         let claims = json!({"sub": "1", "email": "ann@example.org", "email_verified": false});
-        assert_eq!(read(claims, &by_mail), Err(ClaimFault::UnverifiedEmail));
+        assert_eq!(read(&claims, &by_mail), Err(ClaimFault::UnverifiedEmail));
     }
 
     #[test]
