@@ -28,6 +28,10 @@ pub enum ErrorCode {
     Forbidden,
     /// The caller is not an administrator.
     NotAnAdministrator,
+    /// Nobody has approved the device yet.
+    AuthorizationPending,
+    /// The device polls too often.
+    SlowDown,
     /// The store currently accepts no writes.
     StoreUnavailable,
     /// An internal error of the server.
@@ -51,6 +55,8 @@ impl From<&str> for ErrorCode {
             "unauthenticated" => Self::Unauthenticated,
             "forbidden" => Self::Forbidden,
             "not_an_administrator" => Self::NotAnAdministrator,
+            "authorization_pending" => Self::AuthorizationPending,
+            "slow_down" => Self::SlowDown,
             "store_unavailable" => Self::StoreUnavailable,
             "internal" => Self::Internal,
             // A newer server may send codes that this version does not know.

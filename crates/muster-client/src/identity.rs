@@ -47,11 +47,11 @@ impl Client {
         .await
     }
 
-    async fn v1_get<T: DeserializeOwned>(&self, segments: &[&str], query: &impl Serialize) -> Result<T> {
+    pub(crate) async fn v1_get<T: DeserializeOwned>(&self, segments: &[&str], query: &impl Serialize) -> Result<T> {
         self.v1(Method::GET, segments, query, None::<&Empty>).await
     }
 
-    async fn v1_item<T: DeserializeOwned>(
+    pub(crate) async fn v1_item<T: DeserializeOwned>(
         &self,
         method: Method,
         segments: &[&str],
@@ -60,7 +60,7 @@ impl Client {
         Ok(self.v1::<Item<T>>(method, segments, &(), Some(body)).await?.item)
     }
 
-    async fn v1_delete(&self, segments: &[&str], dry_run: bool) -> Result<()> {
+    pub(crate) async fn v1_delete(&self, segments: &[&str], dry_run: bool) -> Result<()> {
         let query: &[(&str, &str)] = if dry_run { &DRY_RUN } else { &[] };
         self.v1::<Empty>(Method::DELETE, segments, &query, None::<&Empty>).await.map(drop)
     }

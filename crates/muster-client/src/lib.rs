@@ -14,6 +14,7 @@ mod enrollment_keys;
 mod error;
 mod files;
 mod identity;
+mod log_in;
 mod network_objects;
 mod nodes;
 mod outputs;

@@ -31,6 +31,7 @@ pub use self::privilege::*;
 pub use self::role::{BuiltIn, Role};
 pub use self::scope::{BindingScope, Cover, Scope, Selector};
 use crate::id::SpaceId;
+use crate::time::Timestamp;
 
 /// The caller of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,14 @@ impl fmt::Display for Actor {
 }
 
 impl Actor {
+    /// Returns the API token, if the caller has one.
+    pub fn token(&self) -> Option<&crate::id::TokenId> {
+        match self {
+            Self::Token { token, .. } => Some(token),
+            Self::System | Self::Local { .. } | Self::User(_) | Self::Agent(_) => None,
+        }
+    }
+
     /// Returns the user, for a user and for the tokens of one.
     pub fn user(&self) -> Option<&crate::id::UserId> {
         match self {
@@ -103,7 +112,17 @@ pub struct OpContext {
     origin: Origin,
     space: SpaceId,
     entitlements: Arc<[Entitlement]>,
+    membership: Option<Arc<Membership>>,
     dry_run: bool,
+}
+
+/// The caller's groups at an OpenID provider. What is created with rights from them ends with the log-in (MG165).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The groups; never empty.
+    pub groups: Vec<String>,
+    /// End of the session, or of the token that was created in it.
+    pub until: Timestamp,
 }
 
 /// Privileges and where they apply: a binding with the privileges of its role.
@@ -130,13 +149,25 @@ impl OpContext {
     /// Creates the context of a caller with these entitlements.
     pub fn entitled(actor: Actor, entitlements: impl Into<Arc<[Entitlement]>>) -> Self {
         let origin = Origin::of(actor);
-        Self { origin, space: SpaceId::default(), entitlements: entitlements.into(), dry_run: false }
+        let entitlements = entitlements.into();
+        Self { origin, space: SpaceId::default(), entitlements, membership: None, dry_run: false }
     }
 
     /// Creates a context with a single privilege.
     pub fn with_only<P: Privilege>(actor: Actor) -> Self {
         let only = Entitlement { privileges: [P::NAME].into_iter().collect(), scope: BindingScope::System };
         Self::entitled(actor, [only])
+    }
+
+    /// Returns the context of a member of groups at an OpenID provider.
+    #[must_use]
+    pub fn with_membership(self, membership: Option<Membership>) -> Self {
+        Self { membership: membership.map(Arc::new), ..self }
+    }
+
+    /// The caller's groups at an OpenID provider, if it has any.
+    pub fn membership(&self) -> Option<&Membership> {
+        self.membership.as_deref()
     }
 
     /// Returns the context for another space.

@@ -133,6 +133,10 @@ id_type!(
     KeyId
 );
 id_type!(
+    /// Id of an OpenID provider, which is part of the URL of log-ins there.
+    ProviderId
+);
+id_type!(
     /// Id of an Elasticsearch cluster, as an output reaches it.
     ClusterId
 );

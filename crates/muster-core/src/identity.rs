@@ -3,13 +3,22 @@
 //! Each request is decided from one read of the store, a [`Principal`]: nothing is cached, so that a revoked token, a
 //! locked user or a lowered role is in force at the next request on every node.
 
+mod device;
+pub mod id_token;
+mod log_in;
 mod name;
+pub mod provider;
 mod session;
 mod space;
 mod token;
 mod user;
 
+pub use self::device::{
+    Approval, DEVICE_INTERVAL, DEVICE_LIFETIME, Decision, DeviceLogIn, MOST_DEVICE_LOG_INS, UserCode,
+};
+pub use self::log_in::{LOG_IN_LIFETIME, PendingLogIn};
 pub use self::name::{BadName, check_display, check_name};
+pub use self::provider::{NewUsers, OidcProvider, OidcSettings};
 pub use self::session::{SESSION_LIFETIME, SETUP_LINK_LIFETIME, Session, SetupLink};
 pub use self::space::{BadSpaceId, Space, new_space_id};
 pub use self::token::{ApiToken, DEFAULT_TOKEN_LIFETIME, TokenDenied};

@@ -11,7 +11,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use zeroize::Zeroizing;
 
 use crate::entropy::{Entropy, random_bytes};
-use crate::id::{ClusterId, EnrollmentKeyId, KeyId, SecretId, UninstallTokenId};
+use crate::id::{ClusterId, EnrollmentKeyId, KeyId, ProviderId, SecretId, UninstallTokenId};
 
 // The first byte, so that another algorithm can be added without touching sealed values.
 const FORMAT: u8 = 1;
@@ -78,6 +78,16 @@ impl<'a> Place<'a> {
     /// A request with an idempotency key. `row` consists of the caller and the key.
     pub fn keyed_request(row: &'a str) -> Self {
         Self { table: "idempotency_keys", row, column: "sealed" }
+    }
+
+    /// The client secret at an OpenID provider.
+    pub fn client_secret(id: &'a ProviderId) -> Self {
+        Self { table: "oidc_providers", row: id.as_str(), column: "sealed_secret" }
+    }
+
+    /// A log-in that was begun, in the cookie of a browser.
+    pub fn log_in(id: &'a ProviderId) -> Self {
+        Self { table: "log_ins", row: id.as_str(), column: "cookie" }
     }
 
     /// A setting.

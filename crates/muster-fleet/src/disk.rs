@@ -29,6 +29,7 @@ pub(crate) fn is_relief(writes: &[Write]) -> bool {
                 IdentityWrite::RevokeToken { .. }
                 | IdentityWrite::EndSessions { .. }
                 | IdentityWrite::DeleteUser { .. }
+                | IdentityWrite::DeleteProvider { .. }
                 | IdentityWrite::DeleteBinding { .. },
             )
             | Write::Agent(AgentWrite::Delete { .. })

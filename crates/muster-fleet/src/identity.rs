@@ -2,8 +2,15 @@
 
 pub mod attempts;
 pub mod bindings;
+pub mod devices;
+pub mod federation;
+#[cfg(test)]
+mod log_in_tests;
+pub mod openid;
 pub mod passwords;
+pub mod providers;
 pub mod roles;
+pub mod service_tokens;
 pub mod setup;
 pub mod sign_in;
 pub mod spaces;

@@ -104,8 +104,13 @@ use self::files::Files;
 use self::housekeeping::Housekeeping;
 use self::idempotency::Idempotency;
 use self::identity::bindings::Bindings;
+use self::identity::devices::Devices;
+use self::identity::federation::Federation;
+use self::identity::openid::OpenIdProviders;
 use self::identity::passwords::PasswordCost;
+use self::identity::providers::Providers;
 use self::identity::roles::Roles;
+use self::identity::service_tokens::ServiceTokens;
 use self::identity::setup::Setup;
 use self::identity::sign_in::SignIn;
 use self::identity::spaces::Spaces;
@@ -229,6 +234,10 @@ pub struct Fleet {
     tokens: Tokens,
     spaces: Spaces,
     sign_in: Arc<SignIn>,
+    providers: Arc<Providers>,
+    federation: Federation,
+    devices: Devices,
+    service_tokens: ServiceTokens,
     setup: Setup,
     members: Arc<Members>,
     housekeeping: Arc<Housekeeping>,
@@ -252,6 +261,8 @@ pub struct FleetParts {
     pub signer: Arc<Signer>,
     /// Reaches the clusters of outputs.
     pub issuer: Arc<dyn KeyIssuer>,
+    /// Reaches OpenID providers.
+    pub openid: Arc<dyn OpenIdProviders>,
     /// The configuration.
     pub settings: FleetSettings,
 }
@@ -264,8 +275,7 @@ impl Fleet {
     pub fn new(parts: FleetParts) -> Arc<Self> {
         let settings = parts.settings.clone();
         #[cfg(any(test, feature = "testing"))]
-        let inner =
-            (Arc::clone(&parts.store), Arc::clone(&parts.sealer), Arc::clone(&parts.signer), Arc::clone(&parts.issuer));
+        let inner = testing::Parts::of(&parts);
         let wiring = Wiring::new(parts);
         // Built first, because services below depend on them.
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
@@ -274,7 +284,7 @@ impl Fleet {
         let output_keys = Arc::new(wiring.output_keys());
         let passwords = Arc::new(wiring.passwords());
         let (users, roles) = (Arc::new(wiring.users(&passwords)), Arc::new(wiring.roles()));
-        let sign_in = Arc::new(wiring.sign_in(&passwords));
+        let (sign_in, providers) = (Arc::new(wiring.sign_in(&passwords)), Arc::new(wiring.providers()));
         Arc::new(Self {
             authentication: wiring.authentication(),
             credentials: wiring.credentials(),
@@ -303,6 +313,10 @@ impl Fleet {
             tokens: wiring.tokens(),
             spaces: wiring.spaces(),
             setup: wiring.setup(&passwords, &sign_in),
+            federation: wiring.federation(&providers, &sign_in),
+            devices: wiring.devices(&sign_in),
+            service_tokens: wiring.service_tokens(),
+            providers,
             users,
             roles,
             sign_in,
@@ -483,6 +497,26 @@ impl Fleet {
     /// Authentication of people and scripts.
     pub fn sign_in(&self) -> &SignIn {
         &self.sign_in
+    }
+
+    /// Tokens for tools that enroll agents.
+    pub fn service_tokens(&self) -> &ServiceTokens {
+        &self.service_tokens
+    }
+
+    /// OpenID providers.
+    pub fn providers(&self) -> &Providers {
+        &self.providers
+    }
+
+    /// Log-ins at OpenID providers.
+    pub fn federation(&self) -> &Federation {
+        &self.federation
+    }
+
+    /// Log-ins of devices.
+    pub fn devices(&self) -> &Devices {
+        &self.devices
     }
 
     /// The first administrator, and set-up links.

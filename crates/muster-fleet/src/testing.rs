@@ -26,6 +26,7 @@ use serde_json::Value;
 use crate::authority::System;
 use crate::check_in::{CheckInInput, Poll};
 use crate::enroll::{EnrollInput, EnrolledAgent};
+use crate::identity::openid::{NoProviders, OpenIdProviders};
 use crate::identity::passwords::PasswordCost;
 use crate::output_keys::issuer::{KeyIssuer, NoIssuer};
 use crate::policy_cache::PolicyCache;
@@ -46,15 +47,37 @@ pub struct Inner {
     pub policy_cache: Arc<PolicyCache>,
     /// Reaches the clusters of outputs.
     pub issuer: Arc<dyn KeyIssuer>,
+    /// Reaches OpenID providers.
+    pub openid: Arc<dyn OpenIdProviders>,
     pub(crate) records: Arc<Records>,
 }
 
-type Parts = (Arc<dyn Store>, Arc<Sealer>, Arc<Signer>, Arc<dyn KeyIssuer>);
+/// What a fleet was built from.
+pub(crate) struct Parts {
+    store: Arc<dyn Store>,
+    sealer: Arc<Sealer>,
+    signer: Arc<Signer>,
+    issuer: Arc<dyn KeyIssuer>,
+    openid: Arc<dyn OpenIdProviders>,
+}
+
+impl Parts {
+    pub(crate) fn of(parts: &FleetParts) -> Self {
+        Self {
+            store: Arc::clone(&parts.store),
+            sealer: Arc::clone(&parts.sealer),
+            signer: Arc::clone(&parts.signer),
+            issuer: Arc::clone(&parts.issuer),
+            openid: Arc::clone(&parts.openid),
+        }
+    }
+}
 
 impl Inner {
-    pub(crate) fn new((store, sealer, signer, issuer): Parts, wiring: &Wiring) -> Self {
+    pub(crate) fn new(parts: Parts, wiring: &Wiring) -> Self {
+        let Parts { store, sealer, signer, issuer, openid } = parts;
         let (policy_cache, records) = (Arc::clone(&wiring.policy_cache), Arc::clone(&wiring.records));
-        Self { store, sealer, signer, policy_cache, issuer, records }
+        Self { store, sealer, signer, policy_cache, issuer, openid, records }
     }
 }
 
@@ -148,6 +171,20 @@ impl TestFleet {
 
     /// A fleet over `store` that creates output keys with `issuer`.
     pub fn issuing(store: Arc<dyn Store>, settings: FleetSettings, issuer: Arc<dyn KeyIssuer>) -> Self {
+        Self::reaching(store, settings, issuer, Arc::new(NoProviders))
+    }
+
+    /// A fleet over a temporary store, where people log in at `openid`.
+    pub fn federated(openid: Arc<dyn OpenIdProviders>) -> Self {
+        Self::reaching(Arc::new(muster_store::testing::fresh()), steady(), Arc::new(NoIssuer), openid)
+    }
+
+    fn reaching(
+        store: Arc<dyn Store>,
+        settings: FleetSettings,
+        issuer: Arc<dyn KeyIssuer>,
+        openid: Arc<dyn OpenIdProviders>,
+    ) -> Self {
         let clock = Arc::new(TestClock::new(at(0)));
         let entropy = Arc::new(Sequence::new());
         let fleet = Fleet::new(FleetParts {
@@ -157,6 +194,7 @@ impl TestFleet {
             sealer: Arc::new(Sealer::new(&[7; 32]).expect("a key of 32 bytes")),
             signer: Arc::new(Signer::generate().expect("a key pair").0),
             issuer,
+            openid,
             settings,
         });
         Self { fleet, clock, entropy }
@@ -176,6 +214,7 @@ impl TestFleet {
             signer: Arc::clone(&self.fleet.inner.signer),
             entropy: Arc::clone(&self.fleet.entropy),
             issuer: Arc::clone(&self.fleet.inner.issuer),
+            openid: Arc::clone(&self.fleet.inner.openid),
             settings,
         });
         Self { fleet, clock: Arc::clone(&self.clock), entropy: Arc::clone(&self.entropy) }

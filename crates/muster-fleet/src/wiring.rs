@@ -22,8 +22,13 @@ use super::files::Files;
 use super::housekeeping::Housekeeping;
 use super::idempotency::Idempotency;
 use super::identity::bindings::Bindings;
+use super::identity::devices::Devices;
+use super::identity::federation::Federation;
+use super::identity::openid::OpenIdProviders;
 use super::identity::passwords::Passwords;
+use super::identity::providers::Providers;
 use super::identity::roles::Roles;
+use super::identity::service_tokens::ServiceTokens;
 use super::identity::setup::Setup;
 use super::identity::sign_in::SignIn;
 use super::identity::spaces::Spaces;
@@ -73,12 +78,13 @@ pub(crate) struct Wiring {
     sealer: Arc<Sealer>,
     signer: Arc<Signer>,
     issuer: Arc<dyn KeyIssuer>,
+    openid: Arc<dyn OpenIdProviders>,
     settings: FleetSettings,
 }
 
 impl Wiring {
     pub(crate) fn new(parts: FleetParts) -> Self {
-        let FleetParts { store, clock, entropy, sealer, signer, issuer, settings } = parts;
+        let FleetParts { store, clock, entropy, sealer, signer, issuer, openid, settings } = parts;
         // The cache reads the bare store: policies are read for whole fleets, not for a caller with a space, and it
         // never commits. Everything below has to name an authority.
         let policy_cache = Arc::new(PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)));
@@ -100,6 +106,7 @@ impl Wiring {
             sealer,
             signer,
             issuer,
+            openid,
             settings,
         }
     }
@@ -280,12 +287,36 @@ impl Wiring {
         Tokens::new(self.store(), self.clock(), self.entropy())
     }
 
+    pub(crate) fn service_tokens(&self) -> ServiceTokens {
+        ServiceTokens::new(self.store(), self.clock(), self.entropy())
+    }
+
     pub(crate) fn spaces(&self) -> Spaces {
         Spaces::new(self.store(), self.clock())
     }
 
     pub(crate) fn sign_in(&self, passwords: &Arc<Passwords>) -> SignIn {
         SignIn::new(self.store(), self.clock(), self.entropy(), Arc::clone(passwords))
+    }
+
+    pub(crate) fn providers(&self) -> Providers {
+        Providers::new(self.store(), self.clock(), self.entropy(), Arc::clone(&self.sealer))
+    }
+
+    pub(crate) fn federation(&self, providers: &Arc<Providers>, sign_in: &Arc<SignIn>) -> Federation {
+        Federation {
+            store: self.store(),
+            clock: self.clock(),
+            entropy: self.entropy(),
+            sealer: Arc::clone(&self.sealer),
+            providers: Arc::clone(providers),
+            openid: Arc::clone(&self.openid),
+            sign_in: Arc::clone(sign_in),
+        }
+    }
+
+    pub(crate) fn devices(&self, sign_in: &Arc<SignIn>) -> Devices {
+        Devices::new(self.store(), self.clock(), self.entropy(), Arc::clone(sign_in))
     }
 
     pub(crate) fn setup(&self, passwords: &Arc<Passwords>, sign_in: &Arc<SignIn>) -> Setup {

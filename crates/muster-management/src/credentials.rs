@@ -57,10 +57,23 @@ fn unusable(reason: &str) -> Error {
 
 /// Returns the key in the session cookie. A malformed cookie counts as none, as after a log-out.
 pub fn cookie(headers: &HeaderMap) -> Option<ApiKey> {
+    ApiKey::parse(named_cookie(headers, COOKIE)?).ok()
+}
+
+/// Returns the content of a cookie.
+pub fn named_cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     let lines = headers.get_all(COOKIE_HEADER).iter().filter_map(|value| value.to_str().ok());
     let pairs = lines.filter(|line| line.len() <= 4 * MAX_HEADER).flat_map(|line| line.split(';'));
-    let content = pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == COOKIE)?.1;
-    ApiKey::parse(content).ok()
+    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == wanted).map(|(_, content)| content)
+}
+
+/// Returns the value of `Set-Cookie`. `Lax`, because a browser brings cookies back from an OpenID provider by a link.
+pub fn set_cookie(name: &str, content: &str, seconds: u64, is_secure: bool) -> Result<HeaderValue, Error> {
+    let secure = if is_secure { "; Secure" } else { "" };
+    let text = format!("{name}={content}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
+    let mut value = HeaderValue::from_str(&text).map_err(|error| Error::internal(error.to_string()))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Whether a browser says that a request comes from a page of this server.

@@ -119,7 +119,7 @@ pub async fn enter(State(fleet): State<Arc<Fleet>>, mut request: Request, next: 
 async fn admit(fleet: &Fleet, request: &mut Request) -> ApiResult<()> {
     // A path outside the API is reported as such even to unauthenticated clients: it reveals nothing.
     let (space, inner) = split_path(request.uri())?;
-    let is_public = PUBLIC.iter().any(|(method, path)| method == request.method() && *path == inner.path());
+    let is_public = PUBLIC.iter().any(|(method, path)| method == request.method() && is_route(path, inner.path()));
     let connection = Connection(request.extensions_mut().remove::<Peer>());
     // Authentication comes before the version and the space, so that an unauthenticated client learns nothing about them.
     let context = match is_public {
@@ -146,6 +146,19 @@ async fn admit(fleet: &Fleet, request: &mut Request) -> ApiResult<()> {
 
 fn is_dry_run(query: &str) -> bool {
     query.split('&').any(|parameter| parameter == "dryRun=true")
+}
+
+/// Returns whether a path is one of a route, whose parameters stand for any segment that is not empty.
+fn is_route(route: &str, path: &str) -> bool {
+    let (mut route, mut path) = (route.split('/'), path.split('/'));
+    loop {
+        match (route.next(), path.next()) {
+            (None, None) => return true,
+            (Some(expected), Some(found)) if expected == found => {}
+            (Some(expected), Some(found)) if expected.starts_with('{') && !found.is_empty() => {}
+            _ => return false,
+        }
+    }
 }
 
 /// Returns the space, and the inner URI: without `/s/{space}`, and without `/api/fleet` or `/api`.
@@ -215,6 +228,8 @@ pub fn record_refusal(fleet: &Fleet, connection: &Connection, headers: &HeaderMa
     let status = match error.kind {
         ErrorKind::Unauthenticated => 401,
         ErrorKind::TooMany => 429,
+        // An OpenID provider that does not work, or every place for log-ins taken.
+        ErrorKind::Unavailable if error.code != "store_unavailable" => 503,
         // Everything else is no matter of the credentials.
         _ => return,
     };
@@ -322,6 +337,15 @@ mod tests {
             "/s/default/api/fleet/agents//x",
         ] {
             assert!(split_path(&odd.parse().unwrap()).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn parameters_of_public_routes_stand_for_one_segment() {
+        let route = "/v1/login/oidc/{provider}";
+        assert!(is_route(route, "/v1/login/oidc/corp") && is_route("/v1/setup", "/v1/setup"));
+        for other in ["/v1/login/oidc", "/v1/login/oidc/", "/v1/login/oidc/a/b", "/v1/login/x/corp", "/v1/users"] {
+            assert!(!is_route(route, other), "{other}");
         }
     }
 

@@ -31,7 +31,8 @@ impl<E: Into<Error>> From<E> for ApiError {
     }
 }
 
-const fn status_of(kind: ErrorKind) -> StatusCode {
+/// Returns the status of a kind of error.
+pub const fn status_of(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::Invalid => StatusCode::BAD_REQUEST,
         ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,

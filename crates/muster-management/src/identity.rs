@@ -1,6 +1,10 @@
-//! `/api/v1`: users, service accounts, roles, bindings, API tokens, spaces, and the caller's own session (MG §8.2).
+//! `/api/v1`: users, service accounts, roles, bindings, API tokens, spaces, OpenID providers, log-ins, and the caller's own session (MG §8.2).
 
 mod bindings;
+pub mod device_page;
+mod devices;
+mod log_in;
+mod providers;
 mod roles;
 pub mod session;
 mod spaces;
@@ -18,6 +22,9 @@ pub fn endpoints() -> Vec<Endpoint> {
         tokens::endpoints(),
         spaces::endpoints(),
         session::endpoints(),
+        providers::endpoints(),
+        log_in::endpoints(),
+        devices::endpoints(),
     ];
     families.into_iter().flatten().collect()
 }

@@ -50,6 +50,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
+use identity::device_page;
 use tower::Layer as _;
 use tower::util::BoxCloneSyncService;
 
@@ -64,6 +65,8 @@ pub fn management_router(fleet: Arc<Fleet>) -> Router {
         // Outside of `entry`: clients ask for the status before they authenticate.
         .route("/api/status", get(server_status::get))
         .route("/s/{space}/api/status", get(server_status::get))
+        // A page for browsers, which answers in HTML.
+        .route(device_page::PATH, get(device_page::show).post(device_page::act))
         // A fallback instead of a wildcard route, whose match would appear among the parameters of the inner routes.
         .fallback_service(inside)
         .with_state(fleet)

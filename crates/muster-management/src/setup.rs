@@ -1,4 +1,4 @@
-//! `/setup`, `/agents/setup` and `/check-permissions` (MG §1.12): what tools call before anything else.
+//! `/setup`, `/agents/setup`, `/check-permissions` and `/service_tokens` (MG §1.12): what tools call before anything else.
 
 use std::sync::Arc;
 
@@ -8,15 +8,19 @@ use muster_core::authorization::PrivilegeName as Name;
 use muster_core::authorization::{
     AgentsRead, EnrollmentCreate, OpContext, PoliciesCreate, PoliciesRead, ServerHostsWrite,
 };
-use muster_protocol::management::setup::{Initialized, Permissions, Readiness};
+use muster_protocol::management::setup::{CreateServiceToken, Initialized, Permissions, Readiness, ServiceToken};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::answer::Answer;
+use super::body::Body;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::query::Query;
 use muster_fleet::Fleet;
+
+/// What a service token may do, which its creator must be allowed to.
+const GATEWAY: &[Name] = &[Name::PoliciesRead, Name::EnrollmentRead, Name::EnrollmentReveal];
 
 /// Endpoints for setup and permissions (MG §1.12).
 pub fn endpoints() -> Vec<Endpoint> {
@@ -27,6 +31,13 @@ pub fn endpoints() -> Vec<Endpoint> {
             .about("Get whether agents can be enrolled")
             .needs(&[Name::AgentsRead]),
         Endpoint::get("/check-permissions", permissions).about("Check the privileges of the caller").for_everybody(),
+        // Under both names: older versions of the tools use the hyphen.
+        Endpoint::post("/service_tokens", create_service_token)
+            .about("Create a token for a tool that enrolls agents")
+            .needs(GATEWAY),
+        Endpoint::post("/service-tokens", create_service_token)
+            .about("Create a token for a tool that enrolls agents")
+            .needs(GATEWAY),
     ]
 }
 
@@ -35,6 +46,16 @@ async fn initialize(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) ->
     context.grant::<PoliciesCreate>()?;
     fleet.policies().ensure_default().await?;
     Ok(Json(Initialized { is_initialized: true, non_fatal_errors: Vec::new() }))
+}
+
+/// Creates a token for tools that enroll agents by themselves.
+async fn create_service_token(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(_): Body<CreateServiceToken>,
+) -> Answer<ServiceToken> {
+    let (token, value) = fleet.service_tokens().create(&context).await?;
+    Ok(Json(ServiceToken { name: token.name, value }))
 }
 
 /// The server that answers also serves agents, and encrypts secrets: nothing else is required.

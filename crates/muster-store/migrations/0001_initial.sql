@@ -515,6 +515,7 @@ CREATE TABLE api_tokens (
     owner TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     name TEXT NOT NULL,
     privileges TEXT NOT NULL,
+    group_names TEXT NOT NULL,
     expires_at INTEGER,
     created_at INTEGER NOT NULL,
     created_by TEXT NOT NULL,
@@ -555,3 +556,36 @@ CREATE TABLE idempotency_keys (
     PRIMARY KEY (account, request_key)
 ) STRICT;
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+-- OpenID providers. The document has the settings that need no column.
+CREATE TABLE oidc_providers (
+    id TEXT NOT NULL PRIMARY KEY,
+    issuer TEXT NOT NULL,
+    document TEXT NOT NULL,
+    sealed_secret BLOB,
+    version INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+-- Log-ins at a provider that were completed, until their cookies end: none is completed twice.
+CREATE TABLE completed_log_ins (
+    state TEXT NOT NULL PRIMARY KEY,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX completed_log_ins_by_expiration ON completed_log_ins (expires_at);
+-- Log-ins of devices that wait for approval. An approved one has a user and what its token gets.
+CREATE TABLE device_log_ins (
+    key_id TEXT NOT NULL PRIMARY KEY,
+    hash BLOB NOT NULL,
+    user_code TEXT NOT NULL UNIQUE,
+    device TEXT NOT NULL,
+    address TEXT,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    is_denied INTEGER NOT NULL,
+    user_id TEXT REFERENCES users (id) ON DELETE CASCADE,
+    privileges TEXT,
+    group_names TEXT,
+    token_expires_at INTEGER
+) STRICT;
+CREATE INDEX device_log_ins_by_user ON device_log_ins (user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX device_log_ins_by_expiration ON device_log_ins (expires_at);

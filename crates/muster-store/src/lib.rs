@@ -20,9 +20,9 @@ pub use examine::{Examined, examine};
 pub use port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, AuditLink, AuditStore, ChangeRow, ChangeStore, Committed,
     Currency, EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, INSTALLATION,
-    IdempotencyStore, IdempotencyWrite, IdentityStore, IdentityWrite, KeyedRequest, LeaseName, LeaseStore, LostNode,
-    NetworkObjectStore, NetworkObjectWrite, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite,
-    OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition, RESTORED,
-    Resources, RolloutStore, RolloutWrite, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError,
-    UninstallTokenStore, UninstallTokenWrite, UploadLimit, UploadQuota, Write, has_gap,
+    IdempotencyStore, IdempotencyWrite, IdentityStore, IdentityWrite, KeyedRequest, LeaseName, LeaseStore, LogInWrite,
+    LostNode, NetworkObjectStore, NetworkObjectWrite, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore,
+    NodeWrite, OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition,
+    RESTORED, Resources, RolloutStore, RolloutWrite, SecretStore, SecretWrite, SettingStore, SettingWrite, Store,
+    StoreError, UninstallTokenStore, UninstallTokenWrite, UploadLimit, UploadQuota, Write, has_gap,
 };

@@ -44,11 +44,13 @@ pub enum BuiltIn {
     TokenIssuer,
     /// Applies policies and outputs from a repository.
     Pipeline,
+    /// Looks up what is needed to enroll agents.
+    Gateway,
 }
 
 impl BuiltIn {
     /// All built-in roles.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Administrator,
         Self::FleetOperator,
         Self::PolicyAuthor,
@@ -57,6 +59,7 @@ impl BuiltIn {
         Self::Auditor,
         Self::TokenIssuer,
         Self::Pipeline,
+        Self::Gateway,
     ];
 
     /// Returns the built-in role with this id.
@@ -89,6 +92,7 @@ impl BuiltIn {
             Self::Auditor => "auditor",
             Self::TokenIssuer => "token-issuer",
             Self::Pipeline => "pipeline",
+            Self::Gateway => "gateway",
         })
     }
 
@@ -106,6 +110,9 @@ impl BuiltIn {
             Self::Auditor => ("Auditor", "Reads everything except secrets; exports the audit log."),
             Self::TokenIssuer => ("Token issuer", "Creates enrollment keys and reads their tokens."),
             Self::Pipeline => ("Pipeline", "Applies policies and outputs; for service accounts."),
+            Self::Gateway => {
+                ("Gateway", "Reads policies and the tokens of enrollment keys, to enroll agents; for service accounts.")
+            }
         }
     }
 
@@ -138,6 +145,7 @@ impl BuiltIn {
                 P::OutputsRead,
                 P::OutputsWrite,
             ]),
+            Self::Gateway => set(&[P::PoliciesRead, P::EnrollmentRead, P::EnrollmentReveal]),
         }
     }
 }

@@ -25,6 +25,9 @@ pub struct ApiToken {
     pub name: String,
     /// What it may be used for. In force is what the owner may do too, at the time of a request.
     pub privileges: PrivilegeSet,
+    /// The owner's groups at the OpenID provider when the token was created. Such a token ends with the session in which
+    /// it was created (MG165).
+    pub groups: Vec<String>,
     /// Expiration; `None` for a token that does not expire.
     pub expires_at: Option<Timestamp>,
     /// Time of creation.

@@ -14,8 +14,11 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use muster_core::id::UserId;
 use muster_core::time::Timestamp;
 
+/// Stands for the address of a user of this host.
+pub(super) const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 /// Maximum number of keys in a table.
 const REMEMBERED: usize = 4_096;
 
@@ -31,6 +34,9 @@ struct Budget {
 const PASSWORDS_OF_ADDRESS: Budget = Budget { most: 10, refill: Duration::from_secs(30) };
 const PASSWORDS_OF_ACCOUNT: Budget = Budget { most: 10, refill: Duration::from_secs(60) };
 const NEW_ADDRESS_OF_ACCOUNT: Budget = Budget { most: 1, refill: Duration::from_secs(60) };
+const FEDERATED_OF_ADDRESS: Budget = Budget { most: 20, refill: Duration::from_secs(10) };
+const DEVICES_OF_ADDRESS: Budget = Budget { most: 20, refill: Duration::from_secs(10) };
+const CODES_OF_USER: Budget = Budget { most: 10, refill: Duration::from_secs(30) };
 const TOKENS_OF_ADDRESS: Budget = Budget { most: 100, refill: Duration::from_secs(1) };
 
 /// The failed and successful attempts of this node. In memory: other nodes throttle what they see.
@@ -43,6 +49,12 @@ struct Tables {
     accounts: Spent<String>,
     pairs: Spent<(String, IpAddr)>,
     tokens: Spent<IpAddr>,
+    /// Refused log-ins at OpenID providers.
+    federated: Spent<IpAddr>,
+    /// Log-ins of devices that were begun.
+    devices: Spent<IpAddr>,
+    /// Wrong codes of devices.
+    codes: Spent<UserId>,
     /// Addresses from which each account logged in, with the time.
     known: HashMap<(String, IpAddr), Timestamp>,
 }
@@ -86,6 +98,35 @@ impl Attempts {
             oldest.and_then(|pair| tables.known.remove(&pair));
         }
         tables.known.insert((account.to_owned(), address), now);
+    }
+
+    /// Returns whether a log-in at an OpenID provider may be begun or completed. Apart from passwords: an outage of a
+    /// provider must not keep anybody from logging in with one.
+    pub fn may_federate(&self, address: Option<IpAddr>, now: Timestamp) -> bool {
+        self.tables().federated.has_left(&address.unwrap_or(LOCAL), FEDERATED_OF_ADDRESS, now)
+    }
+
+    /// Records a refused log-in at an OpenID provider.
+    pub fn federation_failed(&self, address: Option<IpAddr>, now: Timestamp) {
+        self.tables().federated.spend(address.unwrap_or(LOCAL), FEDERATED_OF_ADDRESS, now);
+    }
+
+    /// Returns whether a device may begin a log-in, and counts it.
+    pub fn may_begin_device(&self, address: Option<IpAddr>, now: Timestamp) -> bool {
+        let (mut tables, address) = (self.tables(), address.unwrap_or(LOCAL));
+        let may = tables.devices.has_left(&address, DEVICES_OF_ADDRESS, now);
+        tables.devices.spend(address, DEVICES_OF_ADDRESS, now);
+        may
+    }
+
+    /// Returns whether a user may try the code of a device.
+    pub fn may_try_code(&self, user: &UserId, now: Timestamp) -> bool {
+        self.tables().codes.has_left(user, CODES_OF_USER, now)
+    }
+
+    /// Records a wrong code of a device.
+    pub fn code_failed(&self, user: &UserId, now: Timestamp) {
+        self.tables().codes.spend(user.clone(), CODES_OF_USER, now);
     }
 
     /// Records an invalid token; returns whether the address has sent too many.

@@ -7,17 +7,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::authorization::{Actor, OpContext};
+use muster_core::authorization::{Actor, Membership, OpContext};
 use muster_core::credential::ApiKey;
-use muster_core::id::SpaceId;
+use muster_core::id::{ProviderId, SpaceId};
 use muster_core::identity::{ApiToken, Principal, SESSION_LIFETIME, Session, User, UserKind};
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind};
-use muster_store::IdentityWrite;
+use muster_store::{IdentityWrite, StoreError, Write};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, LOCAL};
 use super::passwords::Passwords;
 use crate::audit::audit_line;
 use crate::authority::{Own, System};
@@ -25,8 +25,6 @@ use crate::watched_store::WatchedStore;
 
 /// Minimum time between two writes of a token's last use.
 const USE_WRITTEN_EVERY: Duration = Duration::from_secs(300);
-/// Stands for the address of a user of this host.
-const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// Credentials of a request.
 #[derive(Debug)]
@@ -85,22 +83,24 @@ impl SignIn {
         space: &SpaceId,
         address: Option<IpAddr>,
     ) -> Result<OpContext, Error> {
-        let (actor, entitlements, has_space) = match presented {
+        let (actor, entitlements, member, has_space) = match presented {
             Presented::Token(key) => {
                 let (token, principal) = self.token(key, space, address).await?;
                 let entitlements = principal.limited_to(token.privileges);
-                (Actor::Token { owner: token.owner, token: token.id }, entitlements, principal.has_space)
+                let member = membership(token.groups, token.expires_at);
+                (Actor::Token { owner: token.owner, token: token.id }, entitlements, member, principal.has_space)
             }
             Presented::Session(key) => {
-                let (_, principal) = self.session(key, space, address).await?;
-                (Actor::User(principal.user.id), principal.entitlements, principal.has_space)
+                let (session, principal) = self.session(key, space, address).await?;
+                let member = membership(session.groups, Some(session.expires_at));
+                (Actor::User(principal.user.id), principal.entitlements, member, principal.has_space)
             }
             Presented::Password(name, password) => {
                 let principal = self.password(name, password, space, address).await?;
-                (Actor::User(principal.user.id), principal.entitlements, principal.has_space)
+                (Actor::User(principal.user.id), principal.entitlements, None, principal.has_space)
             }
         };
-        let context = OpContext::entitled(actor, entitlements).in_space(space.clone());
+        let context = OpContext::entitled(actor, entitlements).in_space(space.clone()).with_membership(member);
         // The default space is where requests without a space go, such as those about the caller itself.
         let may_enter = context.may_enter_space() || *space == SpaceId::default();
         if has_space && may_enter { Ok(context) } else { Err(Error::not_found("space", space)) }
@@ -192,16 +192,18 @@ impl SignIn {
     /// Logs a user in with a password, and creates a session.
     pub async fn log_in(&self, name: &str, password: &str, address: Option<IpAddr>) -> Result<NewSession, Error> {
         let principal = self.password(name, password, &SpaceId::default(), address).await?;
-        self.begin(principal.user, Vec::new(), address).await
+        Ok(self.begin(principal.user, Vec::new(), None, address, Vec::new()).await?)
     }
 
-    /// Creates a session for a user that has proved who it is.
+    /// Creates a session for a user that has proved who it is, in one commit with the writes before it.
     pub(crate) async fn begin(
         &self,
         user: User,
         groups: Vec<String>,
+        provider: Option<&ProviderId>,
         address: Option<IpAddr>,
-    ) -> Result<NewSession, Error> {
+        mut writes: Vec<Write>,
+    ) -> Result<NewSession, StoreError> {
         let now = self.clock.now();
         let key = ApiKey::generate(&*self.entropy);
         let session = Session {
@@ -213,9 +215,10 @@ impl SignIn {
             expires_at: now.plus(SESSION_LIFETIME),
         };
         let own = Own::proven(user.id.clone(), address);
-        let detail = json!({"name": user.name, "groups": session.groups});
+        let detail = json!({"name": user.name, "groups": session.groups, "provider": provider});
         let line = audit_line(own.origin(), now, "session.create", format_args!("user:{}", user.id), detail);
-        self.store.commit(&own, vec![IdentityWrite::InsertSession(Box::new(session.clone())).into(), line]).await?;
+        writes.extend([IdentityWrite::InsertSession(Box::new(session.clone())).into(), line]);
+        self.store.commit(&own, writes).await?;
         Ok(NewSession { session, user, cookie: Zeroizing::new(key.token()) })
     }
 
@@ -249,8 +252,14 @@ pub(super) fn too_many() -> Error {
         .remedy("an API token of yours still works")
 }
 
+/// Groups whose end is unknown give nothing that could outlive them.
+fn membership(groups: Vec<String>, until: Option<Timestamp>) -> Option<Membership> {
+    let until = until.filter(|_| !groups.is_empty())?;
+    Some(Membership { groups, until })
+}
+
 // Only after the credentials were verified: whether a user is locked is nobody else's business.
-fn check_not_locked(user: &User) -> Result<(), Error> {
+pub(super) fn check_not_locked(user: &User) -> Result<(), Error> {
     if user.is_locked() {
         return Err(Error::new(ErrorKind::Unauthenticated, "user_locked", format!("the user {} is locked", user.name))
             .remedy("ask an administrator"));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_core::authorization::{Actor, Grant, OpContext, Origin, PrivilegeName, PrivilegeSet, UsersRead, UsersWrite};
+use muster_core::authorization::{Grant, OpContext, Origin, PrivilegeName, PrivilegeSet, UsersRead, UsersWrite};
 use muster_core::credential::ApiKey;
 use muster_core::entropy::random_uuid;
 use muster_core::id::{TokenId, UserId};
@@ -21,7 +21,7 @@ use crate::moment::parse_end;
 use crate::watched_store::WatchedStore;
 
 /// Maximum number of tokens of an owner, with those that ended during the last month.
-const MOST_TOKENS: u64 = 1_000;
+pub(super) const MOST_TOKENS: u64 = 1_000;
 
 /// A new token.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,13 @@ pub struct NewToken {
     pub privileges: Option<Vec<String>>,
     /// Expiration: a duration, an RFC 3339 time, or `never`; `None` for 90 days.
     pub expiration: Option<String>,
+}
+
+/// What a token may be used for, and how long.
+struct Rights {
+    privileges: PrivilegeSet,
+    groups: Vec<String>,
+    expires_at: Option<Timestamp>,
 }
 
 /// The service of API tokens.
@@ -46,24 +53,28 @@ impl Tokens {
         Self { store, clock, entropy }
     }
 
-    /// Creates a token of the caller; returns it with its secret. It has at most the privileges of the caller, and one that
-    /// is created with another token ends no later than that.
+    /// Creates a token of the caller; returns it with its secret. It has at most the privileges of the caller, and ends
+    /// no later than the token that it is created with, or the log-in that the caller's groups are from (MG165).
     pub async fn create_own(&self, context: &OpContext, new: &NewToken) -> Result<(ApiToken, String), Error> {
         let own = Own::of(context)?;
         let store = self.store.identity(&own);
         let owner = store.user(own.user()).await?.ok_or_else(|| Error::not_found("user", own.user()))?;
-        let mut expires_at = self.expiration(&owner, new)?;
-        if let Actor::Token { token, .. } = context.actor() {
-            let last = store.token(token).await?.and_then(|token| token.expires_at);
-            // Otherwise a stolen token could renew itself forever.
-            expires_at = match (expires_at, last) {
-                (wanted, None) => wanted,
-                (None, last) => last,
-                (Some(wanted), Some(last)) => Some(wanted.min(last)),
-            };
-        }
-        let privileges = wanted(context, new)?;
-        self.insert(&own, own.origin(), &owner, new, privileges, expires_at).await
+        // Otherwise a stolen token could renew itself forever, and groups could outlive the log-in.
+        let last = match context.actor().token() {
+            Some(token) => store.token(token).await?.and_then(|token| token.expires_at),
+            None => None,
+        };
+        let ends = [last, context.membership().map(|member| member.until)];
+        let expires_at = match self.expiration(&owner, new)? {
+            Some(wanted) => Some(expires_within(wanted, &ends)),
+            None => ends.into_iter().flatten().min(),
+        };
+        let rights = Rights {
+            privileges: wanted(context, new)?,
+            groups: context.membership().map(|member| member.groups.clone()).unwrap_or_default(),
+            expires_at,
+        };
+        self.insert(&own, own.origin(), &owner, new, rights).await
     }
 
     /// Creates a token of another user, whom the caller may change.
@@ -78,8 +89,8 @@ impl Tokens {
             None => PrivilegeSet::all(),
             Some(names) => parse_privileges("privileges", names)?,
         };
-        let expires_at = self.expiration(owner, new)?;
-        self.insert(owner.grant(), context.origin(), owner, new, privileges, expires_at).await
+        let rights = Rights { privileges, groups: Vec::new(), expires_at: self.expiration(owner, new)? };
+        self.insert(owner.grant(), context.origin(), owner, new, rights).await
     }
 
     async fn insert(
@@ -88,9 +99,9 @@ impl Tokens {
         origin: &Origin,
         owner: &User,
         new: &NewToken,
-        privileges: PrivilegeSet,
-        expires_at: Option<Timestamp>,
+        rights: Rights,
     ) -> Result<(ApiToken, String), Error> {
+        let Rights { privileges, groups, expires_at } = rights;
         let now = self.clock.now();
         let store = self.store.identity(by);
         if store.tokens(Some(&owner.id), Page { offset: 0, limit: 0 }).await?.total >= MOST_TOKENS {
@@ -106,6 +117,7 @@ impl Tokens {
             hash: key.hash(),
             owner: owner.id.clone(),
             privileges,
+            groups,
             expires_at,
             created_at: now,
             created_by: origin.actor.to_string(),
@@ -193,6 +205,11 @@ impl Tokens {
         };
         found.ok_or_else(|| Error::not_found("token", id))
     }
+}
+
+/// Returns the first of these ends.
+pub(super) fn expires_within(wanted: Timestamp, ends: &[Option<Timestamp>]) -> Timestamp {
+    ends.iter().flatten().fold(wanted, |end, other| end.min(*other))
 }
 
 fn wanted(context: &OpContext, new: &NewToken) -> Result<PrivilegeSet, Error> {

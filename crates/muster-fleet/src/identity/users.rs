@@ -5,7 +5,7 @@ use std::sync::Arc;
 use muster_core::authorization::{Grant, OpContext, Privilege, UsersRead, UsersWrite};
 use muster_core::entropy::random_uuid;
 use muster_core::id::{SpaceId, UserId};
-use muster_core::identity::{User, UserKind, check_display, check_name};
+use muster_core::identity::{FederatedId, User, UserKind, check_display, check_name};
 use muster_core::time::Clock;
 use muster_core::{Entropy, Error, ErrorKind};
 use muster_store::query::{Listed, Page};
@@ -146,6 +146,23 @@ impl Users {
         self.commit(user, after, "user.update", detail, is_locked_now).await
     }
 
+    /// Links a user with an identity at an OpenID provider, in place of another one, or removes it. Ends the user's sessions.
+    pub async fn link(
+        &self,
+        user: &Authorized<User, UsersWrite>,
+        identity: Option<FederatedId>,
+    ) -> Result<User, Error> {
+        if user.kind == UserKind::ServiceAccount {
+            return Err(Error::invalid("id", "service accounts do not log in"));
+        }
+        let detail = json!({
+            "name": user.name, "issuer": identity.as_ref().map(|id| &id.issuer),
+            "subject": identity.as_ref().map(|id| &id.subject)
+        });
+        let after = User { federated: identity, ..User::clone(user) };
+        self.commit(user, after, "user.link", detail, true).await
+    }
+
     /// Sets the password of a user, and ends the user's sessions.
     pub async fn set_password(&self, user: &Authorized<User, UsersWrite>, password: &str) -> Result<User, Error> {
         let after = self.with_password(user, password).await?;
@@ -198,7 +215,7 @@ impl Users {
             writes.push(IdentityWrite::KeepsAdministrator.into());
         }
         writes.push(audit_line(grant.origin(), now, action, subject(&after.id), detail));
-        self.store.commit(grant, writes).await.map_err(last_administrator)?;
+        self.store.commit(grant, writes).await.map_err(refusal)?;
         Ok(after)
     }
 
@@ -229,6 +246,16 @@ pub(super) fn subject(id: &UserId) -> String {
 /// What audit events show of a user.
 fn shown(user: &User) -> serde_json::Value {
     json!({"name": user.name, "full_name": user.full_name, "kind": user.kind, "locked": user.is_locked()})
+}
+
+fn refusal(error: StoreError) -> Error {
+    match error {
+        StoreError::Conflict(Precondition::Exists(_)) => {
+            Error::conflict("subject_taken", "another user has this subject at the provider")
+                .remedy("unlink that user first: muster user unlink NAME")
+        }
+        other => last_administrator(other),
+    }
 }
 
 /// Maps the refusal to remove the last administrator.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use muster_core::authorization::{Actor, OpContext};
-use muster_core::identity::User as Record;
+use muster_core::identity::{SESSION_LIFETIME, User as Record};
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
 use muster_protocol::management::identity::{ChangePassword, LogIn, Session, UseSetupLink, User};
@@ -46,7 +47,8 @@ async fn log_in(
     credentials::check_not_cross_site(&headers)?;
     let found = fleet.sign_in().log_in(&body.username, &body.password, connection.ip()).await;
     let new = found.inspect_err(|error| record_refusal(&fleet, &connection, &headers, &body.username, error))?;
-    let cookie = cookie(&new.cookie, muster_core::identity::SESSION_LIFETIME.as_secs(), connection.is_tls());
+    let lifetime = SESSION_LIFETIME.as_secs();
+    let cookie = credentials::set_cookie(credentials::COOKIE, &new.cookie, lifetime, connection.is_tls());
     let shown = Session {
         actor: Actor::User(new.user.id.clone()).to_string(),
         user: Some(users::user(new.user)),
@@ -54,16 +56,6 @@ async fn log_in(
         ..Session::default()
     };
     Ok(([(SET_COOKIE, cookie?)], item(shown)))
-}
-
-/// Returns the value of `Set-Cookie`.
-fn cookie(content: &str, seconds: u64, is_tls: bool) -> Result<HeaderValue, Error> {
-    let secure = if is_tls { "; Secure" } else { "" };
-    let name = credentials::COOKIE;
-    let text = format!("{name}={content}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
-    let mut value = HeaderValue::from_str(&text).map_err(|error| Error::internal(error.to_string()))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 async fn show(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Item<Session>> {
@@ -94,7 +86,8 @@ async fn log_out(
             .into());
     };
     fleet.sign_in().log_out(&context, &key).await?;
-    Ok(([(SET_COOKIE, cookie("", 0, connection.is_tls())?)], Json(Empty {})))
+    let ended = credentials::set_cookie(credentials::COOKIE, "", 0, connection.is_tls())?;
+    Ok(([(SET_COOKIE, ended)], Json(Empty {})).into_response())
 }
 
 async fn change_password(

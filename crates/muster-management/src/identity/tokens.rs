@@ -29,7 +29,8 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-fn token(record: ApiToken, secret: Option<String>, now: Timestamp) -> Token {
+/// Converts a token.
+pub fn token(record: ApiToken, secret: Option<String>, now: Timestamp) -> Token {
     Token {
         active: record.revoked_at.is_none() && record.expires_at.is_none_or(|end| end > now),
         id: record.id.to_string(),

@@ -258,3 +258,71 @@ async fn refusals_are_listed_for_those_who_may_see_them() {
     let rows = api.fleet.refusals().list(&grant.grant().unwrap());
     assert_eq!((rows.len(), rows[0].refused.status, rows[0].refused.address.as_str()), (1, 401, "192.0.2.7"));
 }
+
+#[tokio::test]
+async fn a_service_token_reads_policies_and_enrollment_tokens_and_nothing_else() {
+    let api = Api::new();
+    let policy = api.policy("web").await;
+    api.post("/enrollment_api_keys", json!({"name": "k", "policy_id": policy})).await.ok();
+    let made = api.post("/service_tokens", json!({"remote": false})).await.ok();
+    assert!(made["name"].as_str().unwrap().starts_with("token-"), "{made}");
+    api.post("/service-tokens", json!({})).await.ok();
+    let tool = api.bearer(made["value"].as_str().unwrap());
+    let keys = tool.get("/api/fleet/enrollment_api_keys").await.ok();
+    assert!(keys["items"][0]["api_key"].is_string(), "{keys}");
+    tool.get(&format!("/api/fleet/agent_policies/{policy}")).await.ok();
+    for path in ["/api/fleet/agents", "/api/fleet/outputs", "/api/v1/users", "/api/fleet/uninstall_tokens"] {
+        tool.get(path).await.refused(403);
+    }
+    tool.post("/api/fleet/agent_policies", json!({"name": "x", "namespace": "default"})).await.refused(403);
+    tool.post("/api/fleet/enrollment_api_keys", json!({"name": "x"})).await.refused(403);
+    let accounts = api.v1(Method::GET, "/service_accounts", Value::Null).await.ok();
+    assert_eq!(column(&accounts, "/name"), ["fleet-server"], "one account for both tokens");
+
+    // Of another space, it is another account; and nobody creates one with rights that they lack.
+    api.v1(Method::POST, "/spaces", json!({"id": "blue"})).await.ok();
+    let blue = api.user("bob", "token-issuer", json!({"space": "blue"})).await;
+    let made = api.bearer(&blue).post("/s/blue/api/fleet/service_tokens", json!({})).await.ok();
+    let in_blue = api.bearer(made["value"].as_str().unwrap());
+    in_blue.get("/s/blue/api/fleet/enrollment_api_keys").await.ok();
+    in_blue.get("/api/fleet/enrollment_api_keys").await.refused(403);
+    let part = api.user("eve", "token-issuer", json!({"space": "default", "policies": [policy]})).await;
+    let refused = api.bearer(&part).post("/api/fleet/service_tokens", json!({})).await.refused(403);
+    assert_eq!(refused["code"], "escalation");
+    api.v1(Method::POST, "/spaces", json!({"id": "red"})).await.ok();
+    api.v1(Method::POST, "/users", json!({"name": "fleet-server-red"})).await.ok();
+    let path = "/s/red/api/fleet/service_tokens";
+    let request = Request::builder().method(Method::POST).uri(path).extension(crate::support::administrator());
+    api.send(request.body(Body::from("{}")).unwrap()).await.refused(409);
+}
+
+/// The requests of `elastic-agent container` 8.18.8 and 9.5.2, which both enrolled with a service token.
+#[tokio::test]
+async fn mg176_the_container_command_finds_an_enrollment_token_by_the_name_of_a_policy() {
+    let api = Api::new();
+    let policy = api.policy("web servers").await;
+    api.post("/enrollment_api_keys", json!({"name": "Default", "policy_id": policy})).await.ok();
+    let made = api.post("/service_tokens", json!({})).await.ok();
+    let tool = api.bearer(made["value"].as_str().unwrap());
+    let named = |list: &Value, field: &str, value: &str| {
+        let found = list["items"].as_array().unwrap().iter().find(|row| row[field] == value).cloned();
+        found.unwrap_or_else(|| panic!("no {value}: {list}"))
+    };
+    let key_of = async |policies: &str, keys: &str| {
+        let found = named(&tool.get(policies).await.ok(), "name", "web servers");
+        assert_eq!(found["id"], json!(policy));
+        let keys = tool.get(&keys.replace("ID", &policy)).await.ok();
+        // A name may end with an id in parentheses, which the command ignores (MG78).
+        let key = keys["items"].as_array().unwrap().iter().find(|key| {
+            key["policy_id"] == json!(policy) && key["name"].as_str().unwrap().split(" (").next() == Some("Default")
+        });
+        let path = format!("/api/fleet/enrollment_api_keys/{}", key.unwrap()["id"].as_str().unwrap());
+        tool.get(&path).await.ok()["item"]["api_key"].as_str().unwrap().to_owned()
+    };
+    let older = key_of("/api/fleet/agent_policies", "/api/fleet/enrollment_api_keys").await;
+    let newer = key_of(
+        "/api/fleet/agent_policies?kuery=name:%20%22web%20servers%22",
+        "/api/fleet/enrollment_api_keys?perPage=10000&kuery=active:%20true%20and%20policy_id:%20%22ID%22",
+    );
+    assert_eq!(older, newer.await);
+}

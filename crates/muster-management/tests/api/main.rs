@@ -8,6 +8,7 @@ mod audit;
 mod changes;
 mod client;
 mod conventions;
+mod devices;
 mod documented;
 mod files;
 mod idempotency;

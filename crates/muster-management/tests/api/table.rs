@@ -32,6 +32,7 @@ fn plausible_body(path: &str) -> &'static str {
         "actions" => r#"{"action": {"type": "SETTINGS", "data": {"log_level": "debug"}}}"#,
         "copy" => r#"{"name": "copy"}"#,
         "password" => r#"{"password": "correct horse battery"}"#,
+        "identity" => r#"{"provider": "p", "subject": "s"}"#,
         _ if path == "/v1/roles/{id}" => r#"{"name": "n", "privileges": []}"#,
         _ if path == "/v1/spaces/{id}" => r#"{"name": "n"}"#,
         _ if path.starts_with("/agent_policies/{id}/rollback") => r#"{"revision": 1}"#,

@@ -18,6 +18,7 @@ pub mod file;
 pub mod identity;
 pub mod json;
 mod list_query;
+pub mod log_in;
 pub mod network_object;
 pub mod node;
 pub mod output;

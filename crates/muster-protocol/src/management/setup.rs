@@ -43,3 +43,21 @@ pub struct Permissions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
+
+/// `POST /service_tokens`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateServiceToken {
+    /// Whether the token is for a remote Elasticsearch cluster. Makes no difference: all tokens are Muster's.
+    #[serde(default)]
+    pub remote: bool,
+}
+
+/// Token for tools that enroll agents by themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct ServiceToken {
+    /// Name.
+    pub name: String,
+    /// The token, returned once.
+    pub value: String,
+}

@@ -28,6 +28,7 @@ use muster_fleet::disk::Disk;
 use muster_fleet::fleet_keys::{FleetKeyError, ensure_signing_key, has_signing_key};
 use muster_fleet::system::SystemEntropy;
 use muster_fleet::{Fleet, FleetParts};
+use muster_oidc::OpenIdClients;
 
 /// What opening the store produced.
 pub(super) struct Opened {
@@ -80,6 +81,7 @@ pub(super) async fn fleet(
         sealer: Arc::new(sealer),
         signer,
         issuer: Arc::new(SecurityApi::default()),
+        openid: Arc::new(OpenIdClients::default()),
         settings,
     });
     use_disk(config, &fleet, disk, on_reserve);

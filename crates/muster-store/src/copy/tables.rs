@@ -42,6 +42,9 @@ const COPIED: &[&str] = &[
     "sessions",
     "setup_links",
     "idempotency_keys",
+    "oidc_providers",
+    "completed_log_ins",
+    "device_log_ins",
     "audit_events",
     "changes",
 ];

@@ -1,6 +1,7 @@
 //! Users, roles, bindings, tokens, sessions and spaces.
 
 mod accounts;
+mod log_ins;
 mod principal;
 mod roles;
 mod spaces;
@@ -9,6 +10,7 @@ mod tokens;
 use muster_core::authorization::{PrivilegeName, PrivilegeSet};
 
 pub(super) use self::accounts::{user, user_by_subject, users};
+pub(super) use self::log_ins::{device_by_code, device_by_key, provider, providers};
 pub(super) use self::principal::{of_session, of_token, of_user};
 pub(super) use self::roles::{binding, bindings, role, roles};
 pub(super) use self::spaces::{space, spaces};
@@ -41,6 +43,10 @@ pub(super) fn apply(c: &Connection, write: &IdentityWrite) -> std::result::Resul
         IdentityWrite::InsertSpace(space) => spaces::insert(c, space),
         IdentityWrite::UpdateSpace(space) => spaces::update(c, space),
         IdentityWrite::DeleteSpace { id } => spaces::delete(c, id),
+        IdentityWrite::InsertProvider(provider) => log_ins::insert_provider(c, provider),
+        IdentityWrite::UpdateProvider(provider) => log_ins::update_provider(c, provider),
+        IdentityWrite::DeleteProvider { id, issuer, now } => log_ins::delete_provider(c, id, issuer, *now),
+        IdentityWrite::LogIn(write) => log_ins::apply(c, write),
         IdentityWrite::Expire { now, keep_tokens_from } => Ok(tokens::expire(c, *now, *keep_tokens_from)?),
     }
 }

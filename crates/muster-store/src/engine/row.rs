@@ -7,8 +7,9 @@ use std::sync::Arc;
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
 use muster_core::id::{
     ActionId, AgentId, BindingId, ClusterId, EnrollmentKeyId, FileId, HostId, KeyId, NetworkObjectId, NodeId, OutputId,
-    PolicyId, RoleId, SecretId, SpaceId, TokenId, UninstallTokenId, UserId,
+    PolicyId, ProviderId, RoleId, SecretId, SpaceId, TokenId, UninstallTokenId, UserId,
 };
+use muster_core::identity::UserCode;
 use muster_core::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -57,6 +58,7 @@ stored_ids!(
     NodeId,
     OutputId,
     PolicyId,
+    ProviderId,
     RoleId,
     SecretId,
     SpaceId,
@@ -115,6 +117,12 @@ impl<'r, 'cells> Columns<'r, 'cells> {
     /// Returns a SHA-256.
     pub(super) fn sha256(&mut self) -> Result<[u8; 32]> {
         self.take()
+    }
+
+    /// Returns the code of a device.
+    pub(super) fn user_code(&mut self) -> Result<UserCode> {
+        let text: String = self.take()?;
+        UserCode::parse(&text).ok_or_else(|| self.unreadable("no code"))
     }
 
     /// Returns a hash that is stored as text.

@@ -1,8 +1,11 @@
 //! Users, roles, bindings, tokens, sessions and spaces.
 
 use muster_core::authorization::Role;
-use muster_core::id::{BindingId, KeyId, RoleId, SpaceId, TokenId, UserId};
-use muster_core::identity::{ApiToken, Binding, Principal, Session, SetupLink, Space, User, UserKind};
+use muster_core::id::{BindingId, KeyId, ProviderId, RoleId, SpaceId, TokenId, UserId};
+use muster_core::identity::{
+    ApiToken, Binding, Decision, DeviceLogIn, OidcProvider, Principal, Session, SetupLink, Space, User, UserCode,
+    UserKind,
+};
 use muster_core::time::Timestamp;
 
 use super::reads::reads;
@@ -84,13 +87,64 @@ pub enum IdentityWrite {
         /// The space.
         id: SpaceId,
     },
-    /// Deletes sessions and links that ended, and tokens that expired or were revoked before `keep_tokens_from`.
+    /// Inserts an OpenID provider. Fails with `Exists`.
+    InsertProvider(Box<OidcProvider>),
+    /// Updates an OpenID provider, except its issuer, from the version before. Fails with `Changed`.
+    UpdateProvider(Box<OidcProvider>),
+    /// Deletes an OpenID provider, the sessions of its users, and their tokens with rights from groups. Fails with
+    /// `Missing`.
+    DeleteProvider {
+        /// The provider.
+        id: ProviderId,
+        /// Its issuer.
+        issuer: String,
+        /// Time.
+        now: Timestamp,
+    },
+    /// Of log-ins that are not complete yet.
+    LogIn(LogInWrite),
+    /// Deletes sessions, links and log-ins that ended, and tokens that expired or were revoked before `keep_tokens_from`.
     Expire {
         /// Time.
         now: Timestamp,
         /// Tokens that ended at this time or later are kept.
         keep_tokens_from: Timestamp,
     },
+}
+
+/// A change of log-ins that are not complete yet.
+#[derive(Clone, Debug)]
+pub enum LogInWrite {
+    /// Records that a log-in at an OpenID provider was completed. Fails with `KeyRefused` if it was before.
+    Complete {
+        /// The state of the log-in.
+        state: String,
+        /// Time until which it is kept.
+        expires_at: Timestamp,
+    },
+    /// Inserts the log-in of a device, and deletes those that ended. Fails with `InUse` if too many wait, and with `Exists`
+    /// if the code is taken.
+    InsertDevice(Box<DeviceLogIn>),
+    /// Decides about the log-in of a device. Fails with `KeyRefused` if it is gone or decided, and with `Missing` if the
+    /// user is gone.
+    DecideDevice {
+        /// The code.
+        user_code: UserCode,
+        /// The decision.
+        decision: Decision,
+    },
+    /// Deletes the log-in of a device, whose token is created in the same commit. Fails with `KeyRefused` if it is gone:
+    /// of two concurrent polls, one gets a token.
+    TakeDevice {
+        /// The key of the device.
+        key_id: KeyId,
+    },
+}
+
+impl From<LogInWrite> for Write {
+    fn from(write: LogInWrite) -> Self {
+        Self::Identity(IdentityWrite::LogIn(write))
+    }
 }
 
 impl From<IdentityWrite> for Write {
@@ -137,6 +191,14 @@ reads! {
         async fn token(&self, id: &TokenId) -> Result<Option<ApiToken>, StoreError>;
         /// Selects a set-up link.
         async fn setup_link(&self, key: &KeyId) -> Result<Option<SetupLink>, StoreError>;
+        /// Selects the OpenID providers, by id.
+        async fn oidc_providers(&self) -> Result<Vec<OidcProvider>, StoreError>;
+        /// Selects an OpenID provider.
+        async fn oidc_provider(&self, id: &ProviderId) -> Result<Option<OidcProvider>, StoreError>;
+        /// Selects the log-in of a device by its key.
+        async fn device_by_key(&self, key: &KeyId) -> Result<Option<DeviceLogIn>, StoreError>;
+        /// Selects the log-in of a device by its code.
+        async fn device_by_code(&self, code: &UserCode) -> Result<Option<DeviceLogIn>, StoreError>;
         /// Selects the spaces that have a row, by id.
         async fn spaces(&self) -> Result<Vec<Space>, StoreError>;
         /// Selects a space that has a row.

@@ -53,7 +53,7 @@ pub use self::changes::{ChangeRow, ChangeStore, Currency, has_gap};
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
 pub use self::idempotency::{IdempotencyStore, IdempotencyWrite, KeyedRequest};
-pub use self::identity::{IdentityStore, IdentityWrite};
+pub use self::identity::{IdentityStore, IdentityWrite, LogInWrite};
 pub use self::network_objects::{NetworkObjectStore, NetworkObjectWrite};
 pub use self::nodes::{
     FencingToken, LeaseName, LeaseStore, LostNode, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite,

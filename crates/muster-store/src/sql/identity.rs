@@ -11,7 +11,7 @@ macro_rules! user_columns {
 
 macro_rules! token_columns {
     () => {
-        "t.id, t.key_id, t.hash, t.owner, t.name, t.privileges, t.expires_at, t.created_at, t.created_by, \
+        "t.id, t.key_id, t.hash, t.owner, t.name, t.privileges, t.group_names, t.expires_at, t.created_at, t.created_by, \
          t.last_used_at, t.revoked_at"
     };
 }
@@ -45,6 +45,8 @@ statements! {
         locked_at = $6, version = $7, updated_at = $8 WHERE id = $9 AND version = $7 - 1";
     /// Selects whether another user has the name.
     USER_NAME_TAKEN = "SELECT 1 FROM users WHERE name = $1 AND id <> $2";
+    /// Selects whether another user has the subject.
+    SUBJECT_TAKEN = "SELECT 1 FROM users WHERE issuer = $1 AND subject = $2 AND id <> $3";
     /// Deletes a user.
     DELETE_USER = "DELETE FROM users WHERE id = $1";
     /// Selects a user who can administer the installation.
@@ -64,10 +66,11 @@ statements! {
         "SELECT ", user_columns!(), ", ", principal_columns!(),
         " FROM users u LEFT JOIN bindings b ON b.user_id = u.id LEFT JOIN roles r ON r.id = b.role_id WHERE u.name = $2"
     );
-    /// Selects a token and its owner, with a row for each binding.
+    /// Selects a token and its owner, with a row for each binding of the owner and of the groups.
     TOKEN_PRINCIPAL = concat!(
         "SELECT ", token_columns!(), ", ", user_columns!(), ", ", principal_columns!(),
         " FROM api_tokens t JOIN users u ON u.id = t.owner LEFT JOIN bindings b ON b.user_id = u.id \
+         OR b.group_name IN (SELECT value FROM json_each(t.group_names)) \
          LEFT JOIN roles r ON r.id = b.role_id WHERE t.key_id = $2"
     );
     /// Selects a session and its user, with a row for each binding of the user and of the groups.
@@ -119,8 +122,8 @@ statements! {
     BINDING = concat!("SELECT ", binding_columns!(), " FROM bindings WHERE id = $1");
 
     /// Inserts a token.
-    INSERT_TOKEN = "INSERT INTO api_tokens (id, key_id, hash, owner, name, privileges, expires_at, created_at, \
-        created_by, last_used_at, revoked_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+    INSERT_TOKEN = "INSERT INTO api_tokens (id, key_id, hash, owner, name, privileges, group_names, expires_at, \
+        created_at, created_by, last_used_at, revoked_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
         ON CONFLICT DO NOTHING";
     /// Sets the time of revocation unless it is set.
     REVOKE_TOKEN = "UPDATE api_tokens SET revoked_at = coalesce(revoked_at, $1) WHERE id = $2";

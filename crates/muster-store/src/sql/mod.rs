@@ -15,6 +15,7 @@ pub(crate) mod filter;
 pub(crate) mod idempotency;
 pub(crate) mod identity;
 pub(crate) mod log;
+pub(crate) mod log_ins;
 pub(crate) mod network_objects;
 pub(crate) mod nodes;
 pub(crate) mod output_keys;
@@ -64,6 +65,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         files::ALL,
         idempotency::ALL,
         identity::ALL,
+        log_ins::ALL,
         log::ALL,
         network_objects::ALL,
         nodes::ALL,

@@ -30,11 +30,11 @@ fn user(id: &str) -> User {
     }
 }
 
-fn live(id: &str) -> User {
+pub(super) fn live(id: &str) -> User {
     User { locked_at: None, ..user(id) }
 }
 
-fn binding(id: &str, subject: Subject, role: RoleId, scope: BindingScope) -> Binding {
+pub(super) fn binding(id: &str, subject: Subject, role: RoleId, scope: BindingScope) -> Binding {
     Binding { id: BindingId::trusted(id), subject, role, scope, created_at: at(1), created_by: "system".into() }
 }
 
@@ -42,7 +42,7 @@ fn of_user(id: &str, user: &str, role: BuiltIn, scope: BindingScope) -> Binding 
     binding(id, Subject::User(UserId::trusted(user)), role.id(), scope)
 }
 
-fn token(id: &str, owner: &str) -> ApiToken {
+pub(super) fn token(id: &str, owner: &str) -> ApiToken {
     ApiToken {
         id: TokenId::trusted(id),
         key_id: KeyId::trusted(format!("key-{id}")),
@@ -50,6 +50,7 @@ fn token(id: &str, owner: &str) -> ApiToken {
         owner: UserId::trusted(owner),
         name: "a token".into(),
         privileges: [PrivilegeName::AgentsRead, PrivilegeName::AuditRead].into_iter().collect(),
+        groups: Vec::new(),
         expires_at: Some(at(100)),
         created_at: at(1),
         created_by: "user:x".into(),
@@ -58,7 +59,7 @@ fn token(id: &str, owner: &str) -> ApiToken {
     }
 }
 
-fn session(id: &str, user: &str, groups: &[&str]) -> Session {
+pub(super) fn session(id: &str, user: &str, groups: &[&str]) -> Session {
     Session {
         key_id: KeyId::trusted(id),
         hash: SecretHash([9; 32]),

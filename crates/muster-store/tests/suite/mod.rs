@@ -17,6 +17,7 @@ pub mod files;
 pub mod idempotency;
 pub mod identity;
 pub mod lists;
+pub mod log_ins;
 pub mod network_objects;
 pub mod nodes;
 pub mod output_keys;
@@ -129,6 +130,15 @@ macro_rules! run_for {
             tokens_are_revoked_used_and_listed_newest_first,
             sessions_and_links_end,
             spaces_are_created_changed_and_deleted_when_empty,
+        ]);
+        suite::run_for!(@module $make, log_ins: [
+            a_provider_comes_back_and_changes_start_from_the_newest,
+            a_deleted_provider_ends_the_sessions_and_tokens_of_its_users,
+            mg165_a_token_has_the_rights_of_its_groups,
+            a_subject_belongs_to_one_user,
+            a_log_in_is_completed_once,
+            a_device_is_decided_once_and_taken_once,
+            log_ins_of_devices_are_bounded_and_those_that_ended_make_room,
         ]);
         suite::run_for!(@module $make, lists: [
             agents_are_found_by_text_facts_and_version,

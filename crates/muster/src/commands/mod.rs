@@ -19,8 +19,10 @@ mod enrollment_key;
 mod failure;
 mod find;
 mod listing;
+mod login;
 mod network_object;
 mod node;
+mod oidc_provider;
 mod out_file;
 mod output;
 mod package;
@@ -88,8 +90,24 @@ pub enum AdminCommand {
     Role(Noun<role::RoleCommand>),
     /// Manage API tokens
     Token(Noun<token::TokenCommand>),
+    /// Let people log in at OpenID providers
+    OidcProvider(Noun<oidc_provider::OidcProviderCommand>),
+    /// Approve or deny the log-in of a device
+    Device(Noun<login::DeviceCommand>),
     /// Manage spaces
     Space(Noun<space::SpaceCommand>),
+    /// Log in with a code that you approve in a browser, and store the token in a context
+    ///
+    /// Without --url, logs in to --context or the current context again.
+    #[command(
+        after_help = "Examples:\n  muster login --url https://fleet.example:8230 --ca ca.crt\n  muster login --context production"
+    )]
+    Login {
+        #[command(flatten)]
+        connect: Connect,
+        #[command(flatten)]
+        args: login::LoginArgs,
+    },
     /// Manage the servers that commands connect to
     Context(Noun<context::ContextCommand>),
     /// Show the server's state, the number of agents by status, and recently rejected requests
@@ -131,6 +149,9 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::User(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Role(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Token(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::OidcProvider(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Device(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Login { connect, args } => args.run(&connect).await,
         AdminCommand::Space(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Context(noun) => noun.verb.run(&noun.connect),
         AdminCommand::Status { connect, args } => args.run(&connect.client()?).await,

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use muster_client::{Account, Client};
 use muster_core::shell;
 use muster_protocol::management::identity::{CreateUser, ListUsers, SetPassword, UpdateUser, UseSetupLink, User};
+use muster_protocol::management::log_in::LinkUser;
 
 use super::confirm::Care;
 use super::failure::Failed;
@@ -49,9 +50,30 @@ pub enum UserCommand {
     /// Set your password with the token of a set-up link
     #[command(after_help = "Examples:\n  muster user setup TOKEN --url https://fleet.example:8230")]
     Setup(SetupArgs),
+    /// Link a user with a person at an OpenID provider, and end the sessions
+    ///
+    /// A refused log-in of the person shows the subject: see `muster status`.
+    #[command(after_help = "Examples:\n  muster user link ann --provider corp --subject 248289761001")]
+    Link(LinkArgs),
+    /// Remove the link of a user with a person at an OpenID provider, and end the sessions
+    #[command(after_help = "Examples:\n  muster user unlink ann")]
+    Unlink(OneArgs),
     /// Delete a user, and the user's API tokens, sessions and role bindings
     #[command(after_help = "Examples:\n  muster user delete ann\n  muster user delete ci --yes")]
     Delete(DeleteArgs),
+}
+
+/// Flags of `link`.
+#[derive(Args, Debug)]
+pub struct LinkArgs {
+    /// User, by id or name
+    user: String,
+    /// Id of the OpenID provider
+    #[arg(long, value_name = "ID")]
+    provider: String,
+    /// Subject of the person at the provider
+    #[arg(long, value_name = "TEXT")]
+    subject: String,
 }
 
 /// Flags of `list`.
@@ -156,6 +178,15 @@ impl UserCommand {
                 let password = read_password(&format!("New password of {}", user.name), args.password_stdin)?;
                 client.set_password(&user.id, &SetPassword { password }).await?;
                 print_line(format!("{}: password set", user.name))
+            }
+            Self::Link(args) => {
+                let LinkArgs { user, provider, subject } = args;
+                let user = client.link_user(&user, &LinkUser { provider, subject }).await?;
+                print_line(format!("{}: linked with {}", user.name, or_dash(user.issuer.as_deref())))
+            }
+            Self::Unlink(args) => {
+                let user = client.unlink_user(&args.user).await?;
+                print_line(format!("{}: not linked", user.name))
             }
             Self::SetupLink(args) => args.setup_link(client).await,
             Self::Setup(args) => {

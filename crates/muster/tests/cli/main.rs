@@ -21,6 +21,7 @@ mod leaks;
 mod live;
 mod network_object;
 mod node;
+mod oidc;
 mod output;
 mod policy;
 mod policy_files;

@@ -54,6 +54,11 @@ pub(super) fn update(c: &Connection, user: &User) -> Applied {
         return Err(Precondition::NameTaken(user.name.clone()).into());
     }
     let federated = user.federated.as_ref();
+    if let Some(FederatedId { issuer, subject }) = federated
+        && any(c, sql::SUBJECT_TAKEN, [issuer.as_str(), subject.as_str(), user.id.as_str()])?
+    {
+        return Err(Precondition::Exists(format!("a user with the subject {subject}")).into());
+    }
     let values = params![
         user.name,
         user.full_name,

@@ -5,7 +5,7 @@ use muster_core::id::{KeyId, TokenId, UserId};
 use muster_core::identity::{ApiToken, Session, SetupLink};
 use muster_core::time::Timestamp;
 
-use super::{accounts, lock, privileges, to_names};
+use super::{accounts, lock, log_ins, privileges, to_names};
 use crate::engine::error::Failure;
 use crate::engine::row::{Columns, Result, UNLIMITED, count, first, readable_page, run, to_json};
 use crate::engine::session::{Connection, Row, params};
@@ -26,6 +26,7 @@ pub(super) fn insert(c: &Connection, token: &ApiToken) -> Applied {
         token.owner.as_str(),
         token.name,
         to_names(token.privileges)?,
+        to_json(&token.groups)?,
         token.expires_at.map(Timestamp::as_micros),
         token.created_at.as_micros(),
         token.created_by,
@@ -58,6 +59,7 @@ pub(super) fn read(c: &mut Columns<'_, '_>) -> Result<ApiToken> {
         owner: c.id()?,
         name: c.take()?,
         privileges: privileges(c)?,
+        groups: c.json()?,
         expires_at: c.time_option()?,
         created_at: c.time()?,
         created_by: c.take()?,
@@ -156,5 +158,6 @@ pub(in crate::engine) fn setup_link(c: &Connection, key: &KeyId) -> Result<Optio
 pub(super) fn expire(c: &Connection, now: Timestamp, keep_tokens_from: Timestamp) -> Result<()> {
     run(c, sql::EXPIRE_SESSIONS, params![now.as_micros()])?;
     run(c, sql::EXPIRE_LINKS, params![now.as_micros()])?;
+    log_ins::expire(c, now)?;
     run(c, sql::EXPIRE_TOKENS, params![keep_tokens_from.as_micros()]).map(drop)
 }

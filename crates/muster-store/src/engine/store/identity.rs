@@ -2,8 +2,10 @@
 
 use async_trait::async_trait;
 use muster_core::authorization::Role;
-use muster_core::id::{BindingId, KeyId, RoleId, SpaceId, TokenId, UserId};
-use muster_core::identity::{ApiToken, Binding, Principal, Session, SetupLink, Space, User, UserKind};
+use muster_core::id::{BindingId, KeyId, ProviderId, RoleId, SpaceId, TokenId, UserId};
+use muster_core::identity::{
+    ApiToken, Binding, DeviceLogIn, OidcProvider, Principal, Session, SetupLink, Space, User, UserCode, UserKind,
+};
 
 use super::SqlStore;
 use crate::engine::identity;
@@ -77,6 +79,25 @@ impl IdentityStore for SqlStore {
     async fn setup_link(&self, key: &KeyId) -> Result<Option<SetupLink>, StoreError> {
         let key = key.clone();
         self.points.read(move |c| identity::setup_link(c, &key)).await
+    }
+
+    async fn oidc_providers(&self) -> Result<Vec<OidcProvider>, StoreError> {
+        self.lists.read(identity::providers).await
+    }
+
+    async fn oidc_provider(&self, id: &ProviderId) -> Result<Option<OidcProvider>, StoreError> {
+        let id = id.clone();
+        self.points.read(move |c| identity::provider(c, &id)).await
+    }
+
+    async fn device_by_key(&self, key: &KeyId) -> Result<Option<DeviceLogIn>, StoreError> {
+        let key = key.clone();
+        self.points.read(move |c| identity::device_by_key(c, &key)).await
+    }
+
+    async fn device_by_code(&self, code: &UserCode) -> Result<Option<DeviceLogIn>, StoreError> {
+        let code = code.clone();
+        self.points.read(move |c| identity::device_by_code(c, &code)).await
     }
 
     async fn spaces(&self) -> Result<Vec<Space>, StoreError> {

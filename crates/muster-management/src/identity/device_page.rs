@@ -1,0 +1,213 @@
+//! `/device`: the page on which a person approves the log-in of a device. Plain HTML, without scripts.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Query, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use muster_core::authorization::OpContext;
+use muster_core::id::{ProviderId, SpaceId};
+use muster_core::identity::{DeviceLogIn, SESSION_LIFETIME, UserCode};
+use muster_core::{Error, ErrorKind};
+use muster_fleet::Fleet;
+use muster_fleet::identity::sign_in::Presented;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::devices::PAGE;
+use crate::credentials;
+use crate::entry::{Connection, record_refusal};
+use crate::error::status_of;
+
+/// Path of the page.
+pub const PATH: &str = PAGE;
+/// Maximum length of a form, bytes.
+const MAX_FORM: usize = 4_096;
+
+/// What the address and the forms of the page contain.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Fields {
+    user_code: String,
+    decision: Option<Choice>,
+    username: String,
+    password: String,
+}
+
+/// The button that a person pressed.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Choice {
+    LogIn,
+    Approve,
+    Deny,
+}
+
+/// Shows the page: a form for the code, the device of a code, or how to log in.
+pub async fn show(
+    State(fleet): State<Arc<Fleet>>,
+    connection: Connection,
+    headers: HeaderMap,
+    Query(fields): Query<Fields>,
+) -> Response {
+    let Some(context) = caller(&fleet, &connection, &headers).await else {
+        return match fleet.providers().choices().await {
+            Ok(choices) => page(StatusCode::OK, &log_in(&fields.user_code, &choices)),
+            Err(error) => failure(&error),
+        };
+    };
+    if fields.user_code.is_empty() {
+        return page(StatusCode::OK, &code_form());
+    }
+    match fleet.devices().find(&context, &fields.user_code).await {
+        Ok(device) => page(StatusCode::OK, &question(&device)),
+        Err(error) => failure(&error),
+    }
+}
+
+/// Does what a form of the page says.
+pub async fn act(State(fleet): State<Arc<Fleet>>, connection: Connection, headers: HeaderMap, body: Body) -> Response {
+    // A page of another site could approve a device of its own, or log the visitor in as somebody else.
+    if let Err(error) = credentials::check_same_origin(&headers) {
+        return failure(&error);
+    }
+    match decide(&fleet, &connection, &headers, body).await {
+        Ok(response) => response,
+        Err(error) => failure(&error),
+    }
+}
+
+async fn decide(fleet: &Fleet, connection: &Connection, headers: &HeaderMap, body: Body) -> Result<Response, Error> {
+    let fields = form(body).await?;
+    if matches!(fields.decision, Some(Choice::LogIn)) {
+        let password = Zeroizing::new(fields.password);
+        let found = fleet.sign_in().log_in(&fields.username, &password, connection.ip()).await;
+        let new = found.inspect_err(|error| record_refusal(fleet, connection, headers, &fields.username, error))?;
+        let lifetime = SESSION_LIFETIME.as_secs();
+        let cookie = credentials::set_cookie(credentials::COOKIE, &new.cookie, lifetime, connection.is_tls())?;
+        let back =
+            HeaderValue::from_str(&address(&fields.user_code)).map_err(|error| Error::internal(error.to_string()))?;
+        return Ok((StatusCode::SEE_OTHER, [(LOCATION, back), (SET_COOKIE, cookie)]).into_response());
+    }
+    let context = caller(fleet, connection, headers).await.ok_or_else(|| {
+        Error::new(ErrorKind::Unauthenticated, "unauthenticated", "the session has ended; open the page again")
+    })?;
+    let context = context.coming_from(connection.ip().map(|ip| ip.to_string().into()), None);
+    let (device, outcome) = match fields.decision {
+        Some(Choice::Approve) => (fleet.devices().approve(&context, &fields.user_code).await?, "is logged in now"),
+        Some(Choice::Deny) => (fleet.devices().deny(&context, &fields.user_code).await?, "was denied"),
+        Some(Choice::LogIn) | None => return Err(Error::invalid("decision", "must be approve or deny")),
+    };
+    let text = format!("<p>{} {outcome}. You can close this page.</p>", escaped(&name(&device)));
+    Ok(page(StatusCode::OK, &text))
+}
+
+/// Identifies the person by the session cookie.
+async fn caller(fleet: &Fleet, connection: &Connection, headers: &HeaderMap) -> Option<OpContext> {
+    let presented = Presented::Session(credentials::cookie(headers)?);
+    fleet.sign_in().authenticate(&presented, &SpaceId::default(), connection.ip()).await.ok()
+}
+
+async fn form(body: Body) -> Result<Fields, Error> {
+    let malformed = || Error::invalid("form", format!("must be a form of at most {MAX_FORM} bytes"));
+    let bytes = to_bytes(body, MAX_FORM).await.map(|bytes| Zeroizing::new(bytes.to_vec())).map_err(|_| malformed())?;
+    // A form has the format of a query.
+    let text = std::str::from_utf8(&bytes).map_err(|_| malformed())?;
+    let uri: Uri = Zeroizing::new(format!("/?{text}")).parse().map_err(|_| malformed())?;
+    Query::try_from_uri(&uri).map(|Query(fields)| fields).map_err(|_| malformed())
+}
+
+/// Returns the path of the page with a code, if it has the form of one.
+fn address(code: &str) -> String {
+    UserCode::parse(code).map_or_else(|| PATH.to_owned(), |code| format!("{PATH}?user_code={}", code.shown()))
+}
+
+fn name(device: &DeviceLogIn) -> String {
+    let named = if device.device.is_empty() { "a device" } else { &device.device };
+    match &device.address {
+        Some(address) => format!("{named} ({address})"),
+        None => named.to_owned(),
+    }
+}
+
+fn log_in(code: &str, providers: &[ProviderId]) -> String {
+    let back = utf8_percent_encode(&address(code), NON_ALPHANUMERIC).to_string();
+    let link = |id: &ProviderId| {
+        let id = escaped(id.as_str());
+        format!("<p><a href=\"/api/v1/login/oidc/{id}?return_to={back}\">Log in with {id}</a></p>")
+    };
+    let links: String = providers.iter().map(link).collect();
+    format!(
+        "<p>Log in to approve a device.</p>{links}\
+         <form method=\"post\"><input type=\"hidden\" name=\"user_code\" value=\"{}\">\
+         <p><label>User name <input name=\"username\" autocomplete=\"username\" required></label></p>\
+         <p><label>Password <input name=\"password\" type=\"password\" autocomplete=\"current-password\" required></label></p>\
+         <p><button name=\"decision\" value=\"log_in\">Log in</button></p></form>",
+        escaped(code)
+    )
+}
+
+fn code_form() -> String {
+    "<form><p><label>Code that the device shows <input name=\"user_code\" autocomplete=\"off\" required></label></p>\
+     <p><button>Continue</button></p></form>"
+        .to_owned()
+}
+
+fn question(device: &DeviceLogIn) -> String {
+    let code = device.user_code.shown();
+    format!(
+        "<p>{} asks to act as you, with all your rights. Approve it only if you started the log-in there yourself, and it \
+         shows the code <strong>{code}</strong>.</p>\
+         <form method=\"post\"><input type=\"hidden\" name=\"user_code\" value=\"{code}\">\
+         <p><button name=\"decision\" value=\"approve\">Approve</button> \
+         <button name=\"decision\" value=\"deny\">Deny</button></p></form>",
+        escaped(&name(device))
+    )
+}
+
+fn failure(error: &Error) -> Response {
+    let remedy = error.remedy.as_deref().map(|text| format!("<p>{}</p>", escaped(text))).unwrap_or_default();
+    let back = format!("<p><a href=\"{PATH}\">Back</a></p>");
+    page(status_of(error.kind), &format!("<p role=\"alert\">{}</p>{remedy}{back}", escaped(&error.message)))
+}
+
+fn page(status: StatusCode, content: &str) -> Response {
+    let html = format!(
+        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>Log in a device - Muster</title></head>\
+         <body><main><h1>Log in a device</h1>{content}</main></body></html>"
+    );
+    let plain = HeaderValue::from_static;
+    let headers = [
+        (CONTENT_TYPE, plain("text/html; charset=utf-8")),
+        (CACHE_CONTROL, plain("no-store")),
+        (X_CONTENT_TYPE_OPTIONS, plain("nosniff")),
+        (REFERRER_POLICY, plain("same-origin")),
+        (
+            CONTENT_SECURITY_POLICY,
+            plain("default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"),
+        ),
+    ];
+    (status, headers, html).into_response()
+}
+
+/// Escapes a text for HTML.
+fn escaped(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            other => html.push(other),
+        }
+    }
+    html
+}

@@ -1,0 +1,90 @@
+//! `/login/oidc`: log-in of browsers at an OpenID provider.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::header::{CACHE_CONTROL, LOCATION, SET_COOKIE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use muster_core::Error;
+use muster_core::identity::{LOG_IN_LIFETIME, SESSION_LIFETIME};
+use muster_fleet::Fleet;
+use muster_fleet::identity::federation::Returned;
+use muster_protocol::management::envelope::Whole;
+use muster_protocol::management::log_in::{BeginLogIn, LogInCallback, LogInChoice};
+
+use crate::answer::{Answer, whole};
+use crate::credentials;
+use crate::endpoints::Endpoint;
+use crate::entry::{Connection, record_refusal};
+use crate::error::ApiResult;
+use crate::query::Query;
+
+/// Name of the cookie of a log-in that has begun.
+const COOKIE: &str = "muster_log_in";
+/// Maximum length of the cookie, bytes.
+const MAX_COOKIE: usize = 4_096;
+
+/// Endpoints for log-ins at OpenID providers. Browsers follow links to them, and have no credentials yet.
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/v1/login/oidc", choices).public(),
+        Endpoint::get("/v1/login/oidc/{provider}", begin).public(),
+        Endpoint::get("/v1/login/oidc/{provider}/callback", finish).public(),
+    ]
+}
+
+/// Lists the providers that a log-in page offers.
+async fn choices(State(fleet): State<Arc<Fleet>>) -> Answer<Whole<LogInChoice>> {
+    let all = fleet.providers().choices().await?;
+    Ok(whole(all.into_iter().map(|id| LogInChoice { id: id.to_string() }).collect()))
+}
+
+async fn begin(
+    State(fleet): State<Arc<Fleet>>,
+    connection: Connection,
+    headers: HeaderMap,
+    Path(provider): Path<String>,
+    Query(query): Query<BeginLogIn>,
+) -> ApiResult<Response> {
+    let begun = fleet.federation().begin(&provider, query.return_to.as_deref(), connection.ip()).await;
+    let begun = begun.inspect_err(|error| record_refusal(&fleet, &connection, &headers, &provider, error))?;
+    let lifetime = LOG_IN_LIFETIME.as_secs();
+    let cookie = credentials::set_cookie(COOKIE, &begun.cookie, lifetime, is_secure(&connection, &begun.own_url))?;
+    redirect(&begun.url, [cookie].into())
+}
+
+async fn finish(
+    State(fleet): State<Arc<Fleet>>,
+    connection: Connection,
+    headers: HeaderMap,
+    Path(provider): Path<String>,
+    Query(query): Query<LogInCallback>,
+) -> ApiResult<Response> {
+    let LogInCallback { code, state, iss: issuer, error, error_description } = query;
+    let returned = Returned { code, state, issuer, error, error_description };
+    let cookie = credentials::named_cookie(&headers, COOKIE).filter(|content| content.len() <= MAX_COOKIE);
+    let finished = fleet.federation().finish(&provider, cookie, &returned, connection.ip()).await;
+    let finished = finished.inspect_err(|error| record_refusal(&fleet, &connection, &headers, &provider, error))?;
+    let (secure, lifetime) = (is_secure(&connection, &finished.own_url), SESSION_LIFETIME.as_secs());
+    let session = credentials::set_cookie(credentials::COOKIE, &finished.session.cookie, lifetime, secure)?;
+    let used = credentials::set_cookie(COOKIE, "", 0, secure)?;
+    redirect(&finished.return_to, vec![session, used])
+}
+
+/// Whether browsers reach the API over TLS, which a proxy may end.
+fn is_secure(connection: &Connection, own_url: &str) -> bool {
+    connection.is_tls() || own_url.starts_with("https://")
+}
+
+fn redirect(location: &str, cookies: Vec<HeaderValue>) -> ApiResult<Response> {
+    let location = HeaderValue::from_str(location).map_err(|error| Error::internal(error.to_string()))?;
+    let mut response = StatusCode::FOUND.into_response();
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, location);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    for cookie in cookies {
+        headers.append(SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
