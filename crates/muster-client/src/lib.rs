@@ -5,6 +5,7 @@
 
 mod actions;
 mod agents;
+mod alerts;
 mod audit;
 mod backups;
 mod bulk;

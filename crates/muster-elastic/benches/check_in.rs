@@ -144,6 +144,7 @@ impl Server {
             signer: Arc::new(Signer::generate()?.0),
             entropy: entropy.clone(),
             issuer: Arc::new(muster_fleet::output_keys::issuer::NoIssuer),
+            alert_sender: Arc::new(muster_fleet::alerts::sender::NoSender),
             settings: FleetSettings { long_poll: Duration::ZERO, poll_jitter: Duration::ZERO, ..Default::default() },
         });
         tokio::spawn(Arc::clone(&fleet).run_background());

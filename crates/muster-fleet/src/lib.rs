@@ -8,6 +8,7 @@ pub mod action_views;
 pub mod actions;
 pub mod agent_views;
 pub mod agents;
+pub mod alerts;
 mod artifacts;
 mod audit;
 pub mod audit_export;
@@ -23,6 +24,7 @@ pub mod credentials;
 mod currency;
 pub mod disk;
 pub mod enroll;
+mod events;
 pub mod files;
 pub mod fleet_keys;
 pub mod force;
@@ -88,6 +90,8 @@ use muster_store::Store;
 
 use self::actions::Actions;
 use self::agents::Agents;
+use self::alerts::Alerts;
+use self::alerts::sender::AlertSender;
 use self::audit_log::Audit;
 use self::authenticate::Authentication;
 use self::backups::Backups;
@@ -194,6 +198,7 @@ pub struct Fleet {
     enrollment: Enrollment,
     check_ins: Arc<CheckIns>,
     agents: Agents,
+    alerts: Arc<Alerts>,
     actions: Arc<Actions>,
     enrollment_keys: EnrollmentKeys,
     policies: Arc<Policies>,
@@ -244,6 +249,8 @@ pub struct FleetParts {
     pub signer: Arc<Signer>,
     /// Reaches the clusters of outputs.
     pub issuer: Arc<dyn KeyIssuer>,
+    /// Sends alerts.
+    pub alert_sender: Arc<dyn AlertSender>,
     /// The configuration.
     pub settings: FleetSettings,
 }
@@ -256,8 +263,13 @@ impl Fleet {
     pub fn new(parts: FleetParts) -> Arc<Self> {
         let settings = parts.settings.clone();
         #[cfg(any(test, feature = "testing"))]
-        let inner =
-            (Arc::clone(&parts.store), Arc::clone(&parts.sealer), Arc::clone(&parts.signer), Arc::clone(&parts.issuer));
+        let inner = (
+            Arc::clone(&parts.store),
+            Arc::clone(&parts.sealer),
+            Arc::clone(&parts.signer),
+            Arc::clone(&parts.issuer),
+            Arc::clone(&parts.alert_sender),
+        );
         let wiring = Wiring::new(parts);
         // Built first, because services below depend on them.
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
@@ -273,6 +285,7 @@ impl Fleet {
             enrollment: wiring.enrollment(),
             check_ins: Arc::new(wiring.check_ins(&output_keys)),
             agents: wiring.agents(),
+            alerts: Arc::new(wiring.alerts()),
             enrollment_keys: wiring.enrollment_keys(),
             outputs: wiring.outputs(&policies),
             rollouts: Arc::new(wiring.rollouts(&policies, &actions)),
@@ -318,6 +331,11 @@ impl Fleet {
     /// Agents, for administrators.
     pub fn agents(&self) -> &Agents {
         &self.agents
+    }
+
+    /// Receivers of alerts.
+    pub fn alerts(&self) -> &Arc<Alerts> {
+        &self.alerts
     }
 
     /// Actions.
@@ -516,7 +534,7 @@ impl Fleet {
     }
 
     /// Runs the background tasks until [`Fleet::stop`]: the change feed, status transitions, recovery of a read-only
-    /// store, output keys, and housekeeping. Returns when all of them have ended.
+    /// store, output keys, rollouts, alerts, and housekeeping. Returns when all of them have ended.
     pub async fn run_background(self: Arc<Self>) {
         // A task each, so that a slow read of one does not delay the others. The feed matters most: revocations by other
         // nodes depend on it.
@@ -528,7 +546,8 @@ impl Fleet {
         let actions = tokio::spawn(Arc::clone(&self.actions).finish_abandoned(Arc::clone(&self.shutdown)));
         let keys = tokio::spawn(Arc::clone(&self.output_keys).run());
         let rollouts = tokio::spawn(Arc::clone(&self.rollouts).run());
-        for task in [feed, statuses, recovery, house, actions, keys, rollouts] {
+        let alerts = tokio::spawn(Arc::clone(&self.alerts).run());
+        for task in [feed, statuses, recovery, house, actions, keys, rollouts, alerts] {
             // A task ends with an error only if it panicked. The others keep running: a server without housekeeping
             // still serves its agents.
             if let Err(error) = task.await {

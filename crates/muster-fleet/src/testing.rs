@@ -27,6 +27,7 @@ use crate::authority::System;
 use crate::check_in::{CheckInInput, Poll};
 use crate::enroll::{EnrollInput, EnrolledAgent};
 use crate::identity::passwords::PasswordCost;
+use crate::alerts::sender::{AlertSender, NoSender};
 use crate::output_keys::issuer::{KeyIssuer, NoIssuer};
 use crate::policy_cache::PolicyCache;
 use crate::records::Records;
@@ -46,15 +47,17 @@ pub struct Inner {
     pub policy_cache: Arc<PolicyCache>,
     /// Reaches the clusters of outputs.
     pub issuer: Arc<dyn KeyIssuer>,
+    /// Sends alerts.
+    pub alert_sender: Arc<dyn AlertSender>,
     pub(crate) records: Arc<Records>,
 }
 
-type Parts = (Arc<dyn Store>, Arc<Sealer>, Arc<Signer>, Arc<dyn KeyIssuer>);
+type Parts = (Arc<dyn Store>, Arc<Sealer>, Arc<Signer>, Arc<dyn KeyIssuer>, Arc<dyn AlertSender>);
 
 impl Inner {
-    pub(crate) fn new((store, sealer, signer, issuer): Parts, wiring: &Wiring) -> Self {
+    pub(crate) fn new((store, sealer, signer, issuer, alert_sender): Parts, wiring: &Wiring) -> Self {
         let (policy_cache, records) = (Arc::clone(&wiring.policy_cache), Arc::clone(&wiring.records));
-        Self { store, sealer, signer, policy_cache, issuer, records }
+        Self { store, sealer, signer, policy_cache, issuer, alert_sender, records }
     }
 }
 
@@ -148,6 +151,20 @@ impl TestFleet {
 
     /// A fleet over `store` that creates output keys with `issuer`.
     pub fn issuing(store: Arc<dyn Store>, settings: FleetSettings, issuer: Arc<dyn KeyIssuer>) -> Self {
+        Self::reaching(store, settings, issuer, Arc::new(NoSender))
+    }
+
+    /// A fleet that sends alerts by `sender`.
+    pub fn alerting(store: Arc<dyn Store>, sender: Arc<dyn AlertSender>) -> Self {
+        Self::reaching(store, steady(), Arc::new(NoIssuer), sender)
+    }
+
+    fn reaching(
+        store: Arc<dyn Store>,
+        settings: FleetSettings,
+        issuer: Arc<dyn KeyIssuer>,
+        alert_sender: Arc<dyn AlertSender>,
+    ) -> Self {
         let clock = Arc::new(TestClock::new(at(0)));
         let entropy = Arc::new(Sequence::new());
         let fleet = Fleet::new(FleetParts {
@@ -157,6 +174,7 @@ impl TestFleet {
             sealer: Arc::new(Sealer::new(&[7; 32]).expect("a key of 32 bytes")),
             signer: Arc::new(Signer::generate().expect("a key pair").0),
             issuer,
+            alert_sender,
             settings,
         });
         Self { fleet, clock, entropy }
@@ -176,6 +194,7 @@ impl TestFleet {
             signer: Arc::clone(&self.fleet.inner.signer),
             entropy: Arc::clone(&self.fleet.entropy),
             issuer: Arc::clone(&self.fleet.inner.issuer),
+            alert_sender: Arc::clone(&self.fleet.inner.alert_sender),
             settings,
         });
         Self { fleet, clock: Arc::clone(&self.clock), entropy: Arc::clone(&self.entropy) }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::authority::{Authority, System, Unscoped};
 use super::disk::{Disk, is_relief};
+use super::events::events_of;
 use super::scope::Scoped;
 use super::shutdown::Shutdown;
 
@@ -126,6 +127,9 @@ impl WatchedStore {
         if by.is_dry_run() {
             return Ok(Committed::default());
         }
+        // Part of the commit, so that no transition is told of that did not happen, or happens untold.
+        let mut writes = writes;
+        writes.extend(events_of(&writes));
         self.commit_by(writes, |writes| self.inner.commit(writes)).await
     }
 

@@ -15,7 +15,7 @@ use muster_core::authorization::{OpContext, PrivilegeName};
 
 use super::error::{ApiError, http_error};
 use super::{
-    action_routes, agent_action_routes, agent_policies, agent_routes, audit, backups, bulk_routes, enrollment_keys,
+    action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, enrollment_keys,
     files, identity, network_objects, nodes, outputs, packages, refused, respond, rollouts, settings, setup,
     uninstall_tokens,
 };
@@ -116,6 +116,7 @@ pub fn all() -> Vec<Endpoint> {
         settings::endpoints(),
         setup::endpoints(),
         rollouts::endpoints(),
+        alerts::endpoints(),
         respond::endpoints(),
         refused::endpoints(),
         audit::endpoints(),

@@ -41,6 +41,9 @@ const COPIED: &[&str] = &[
     "api_tokens",
     "sessions",
     "setup_links",
+    "events",
+    "alert_receivers",
+    "alert_progress",
     "audit_events",
     "changes",
 ];

@@ -5,6 +5,8 @@ mod action;
 mod agent;
 mod agent_actions;
 mod agent_moves;
+mod alert;
+mod alert_target;
 mod audit;
 mod audit_file;
 mod authorities;
@@ -70,6 +72,8 @@ pub enum AdminCommand {
     DownloadSource(Noun<NetworkCommand<DownloadSourceFields>>),
     /// List, show and replace the uninstall tokens of policies
     UninstallToken(Noun<uninstall_token::UninstallTokenCommand>),
+    /// Send events of agents, policies and servers to webhooks, mail and syslog
+    Alert(Noun<alert::AlertCommand>),
     /// Read, export and verify the audit log
     Audit(Noun<audit::AuditCommand>),
     /// Create and restore backups
@@ -117,6 +121,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::Proxy(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::DownloadSource(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::UninstallToken(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Alert(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Audit(noun) => noun.verb.run(&noun.connect).await,
         AdminCommand::Backup(noun) => noun.verb.run(&noun.connect).await,
         AdminCommand::Node(noun) => noun.verb.run(&noun.connect.client()?).await,

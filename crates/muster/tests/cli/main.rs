@@ -5,6 +5,7 @@
 mod action;
 mod agent;
 mod agents;
+mod alert;
 mod ask;
 mod audit;
 mod backup;
