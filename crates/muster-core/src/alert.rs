@@ -1,4 +1,4 @@
-//! Alerts: events that are sent to receivers (M24).
+//! Alerts: events that are sent to receivers.
 //!
 //! A [`Receiver`] is a webhook, a mailbox or a syslog server, with a filter. It has a [`Progress`] in the log of events: a
 //! cursor, and the events after it that are done with. What to send next is a pure function of both, of the events that
@@ -21,7 +21,7 @@ use crate::event::{Event, EventKind};
 use crate::id::{AlertReceiverId, PolicyId, SecretId, SpaceId};
 use crate::time::Timestamp;
 
-/// Time for which an event that could not be sent is retried (M24).
+/// Time for which an event that could not be sent is retried.
 pub const RETRIED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Pause after the first failure. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);

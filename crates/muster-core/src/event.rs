@@ -1,4 +1,4 @@
-//! Events: transitions of agents, keys, policies, rollouts and servers that people want to be told of (M24).
+//! Events: transitions of agents, keys, policies, rollouts and servers that people want to be told of.
 //!
 //! An event is written in the same commit as the transition, so that neither exists without the other. Which transition is
 //! which event is decided here, from the records before and after. Most commits are no event: a heartbeat never is.
@@ -8,7 +8,7 @@ mod agent;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use self::agent::{of_change, of_enrollment};
+pub use self::agent::{of_change, of_enrollment, of_purge};
 use crate::enrollment_key::EnrollmentKey;
 use crate::id::{NodeId, PolicyId, SpaceId};
 use crate::policy::Policy;
@@ -80,6 +80,8 @@ kinds! {
     AgentKeyRevoked = "agent.key_revoked", Warning;
     /// An agent was unenrolled; `forced` in the detail says how.
     AgentUnenrolled = "agent.unenrolled", Warning;
+    /// The record of an unenrolled agent was deleted after its retention.
+    AgentPurged = "agent.purged", Info;
     /// Two hosts use the key of one agent.
     AgentDuplicated = "agent.duplicated", Error;
     /// An upgrade of an agent was requested.

@@ -1,4 +1,4 @@
-//! The service of alerts (M24): receivers, their tests, and the sending of events to them.
+//! The service of alerts: receivers, their tests, and the sending of events to them.
 
 mod draft;
 mod run;

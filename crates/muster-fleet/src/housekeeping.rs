@@ -6,6 +6,7 @@
 mod agents;
 mod change_log;
 mod enrollment_keys;
+mod retention;
 #[cfg(test)]
 mod tests;
 
@@ -113,6 +114,7 @@ impl Housekeeping {
         log_outcome("corrected check-in times in the future", self.statuses.correct_future_sightings().await);
         log_outcome("inactivity timeouts corrected", self.statuses.correct_inactivity().await);
         log_outcome("unenrolled agents after the unenroll timeout", self.unenroll_unseen().await);
+        log_outcome("unenrolled agents deleted after their retention", self.purge_unenrolled().await);
     }
 
     /// Deletes sessions and links that ended, and tokens a month after their end.

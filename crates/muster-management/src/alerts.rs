@@ -1,4 +1,4 @@
-//! `/alerts`: receivers of alerts (M24).
+//! `/alerts`: receivers of alerts.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Event, EventKind, Subject};
 use crate::agent::{AgentRecord, AuditReason};
 use crate::status::Status;
+use crate::time::Timestamp;
 
 /// Returns the event of an enrollment. `before` is the record that it replaces.
 pub fn of_enrollment(before: Option<&AgentRecord>, record: &AgentRecord) -> Event {
@@ -17,6 +18,12 @@ pub fn of_enrollment(before: Option<&AgentRecord>, record: &AgentRecord) -> Even
         "agent_version": record.agent_version,
     });
     event(record, kind, detail)
+}
+
+/// Returns the event of the deletion of an unenrolled agent.
+pub fn of_purge(record: &AgentRecord, now: Timestamp) -> Event {
+    let detail = json!({"unenrolled_at": record.unenrolled_at.map(|at| at.to_rfc3339_millis())});
+    Event { at: now, ..event(record, EventKind::AgentPurged, detail) }
 }
 
 /// Returns the events of a change of a record, in the order in which a person would tell of them.

@@ -1,4 +1,4 @@
-//! Receivers of alerts over REST (M24).
+//! Receivers of alerts over REST.
 
 use axum::http::Method;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! `/api/fleet/alerts`: receivers of alerts (M24).
+//! `/api/fleet/alerts`: receivers of alerts.
 
 use serde::{Deserialize, Serialize};
 
