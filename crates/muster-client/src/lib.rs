@@ -19,6 +19,7 @@ mod nodes;
 mod outputs;
 mod policies;
 mod rollouts;
+mod settings;
 mod status;
 mod transport;
 mod uninstall_tokens;

@@ -5,6 +5,7 @@ mod action;
 mod agent;
 mod agent_actions;
 mod agent_moves;
+mod agent_retention;
 mod alert;
 mod alert_target;
 mod audit;

@@ -1,4 +1,4 @@
-//! `muster alert`.
+//! `muster alert`, and `muster agent retention`.
 
 use crate::world::{fails, file, json, ok, run};
 
@@ -53,4 +53,15 @@ fn secrets_are_read_from_files_and_local_targets_are_refused() {
     let log = json(&["alert", "create", "log", "--syslog", "log.example.com:601", "--syslog-plain"]);
     assert_eq!((&log["syslog"]["port"], &log["syslog"]["tls"]), (&601.into(), &false.into()));
     ok(&["alert", "delete", "log", "--yes"]);
+}
+
+/// The setting is that of the space, which the tests share: in the end, it is as before.
+#[test]
+fn mg153_the_retention_of_unenrolled_agents_is_shown_and_set() {
+    assert!(ok(&["agent", "retention"]).contains("are kept"));
+    let set = json(&["agent", "retention", "--delete-after", "365d"]);
+    assert_eq!((&set["enabled"], &set["retention_seconds"]), (&true.into(), &(365 * 86_400).into()));
+    assert!(ok(&["agent", "retention"]).contains("31536000 seconds"));
+    assert!(ok(&["agent", "retention", "--keep"]).contains("are kept"));
+    fails(2, &["agent", "retention", "--keep", "--delete-after", "1d"]);
 }
