@@ -160,7 +160,9 @@ impl Filter {
         let subject = &event.subject;
         let has = |tags: &[String]| subject.tags.iter().any(|tag| tags.contains(tag));
         let of_policy = || subject.policy_id.as_ref().is_some_and(|policy| self.policies.contains(policy));
-        (self.policies.is_empty() || of_policy()) && (self.tags.is_empty() || has(&self.tags)) && !has(&self.except_tags)
+        (self.policies.is_empty() || of_policy())
+            && (self.tags.is_empty() || has(&self.tags))
+            && !has(&self.except_tags)
     }
 }
 
@@ -243,13 +245,14 @@ impl Progress {
     /// Advances the cursor over the events of `read` that are done with, from its beginning.
     fn finish(&mut self, covers: &[i64], read: &[(i64, Event)]) {
         self.done.extend(covers);
-        for (seq, _) in read.iter().filter(|(seq, _)| *seq > self.cursor) {
-            if !self.done.contains(seq) {
+        let mut cursor = self.cursor;
+        for (seq, _) in read {
+            if self.is_open(*seq) {
                 break;
             }
-            self.cursor = *seq;
+            cursor = cursor.max(*seq);
         }
-        let cursor = self.cursor;
+        self.cursor = cursor;
         self.done.retain(|seq| *seq > cursor);
     }
 

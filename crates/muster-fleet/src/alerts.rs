@@ -8,7 +8,7 @@ mod servers;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use muster_core::alert::{Message, Progress, Receiver, Target};
+use muster_core::alert::{Message, Progress, Receiver};
 use muster_core::authorization::{AlertsRead, AlertsWrite, Grant, OpContext, Privilege};
 use muster_core::entropy::random_uuid;
 use muster_core::id::{AlertReceiverId, SecretId};
@@ -217,4 +217,3 @@ fn refused(error: StoreError) -> Error {
         other => other.into(),
     }
 }
-

@@ -195,8 +195,12 @@ impl EnrollmentKeys {
         let now = self.clock.now();
         let line =
             audit_line(grant.origin(), now, "enrollment_key.revoke", subject(&key.id), json!({"name": key.name}));
-        let writes =
-            vec![Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { id: key.id.clone(), now }), changed(&key.id), line, revoked(key, now)];
+        let writes = vec![
+            Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { id: key.id.clone(), now }),
+            changed(&key.id),
+            line,
+            revoked(key, now),
+        ];
         self.store.commit(grant, writes).await.map(drop).map_err(|error| gone(error, &key.id))
     }
 
@@ -204,15 +208,14 @@ impl EnrollmentKeys {
     pub async fn delete(&self, key: &Authorized<EnrollmentKey, EnrollmentRevoke>) -> Result<(), Error> {
         let grant = key.grant();
         let now = self.clock.now();
-        let line = audit_line(
-            grant.origin(),
-            now,
-            "enrollment_key.delete",
-            subject(&key.id),
-            json!({"name": key.name}),
-        );
-        let writes =
-            vec![Write::EnrollmentKey(EnrollmentKeyWrite::Delete { id: key.id.clone() }), changed(&key.id), line, revoked(key, now)];
+        let line =
+            audit_line(grant.origin(), now, "enrollment_key.delete", subject(&key.id), json!({"name": key.name}));
+        let writes = vec![
+            Write::EnrollmentKey(EnrollmentKeyWrite::Delete { id: key.id.clone() }),
+            changed(&key.id),
+            line,
+            revoked(key, now),
+        ];
         self.store.commit(grant, writes).await.map(drop).map_err(|error| gone(error, &key.id))
     }
 

@@ -58,8 +58,8 @@ use muster_core::credential::Credential;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{DeliverableFile, Upload};
 use muster_core::id::{
-    ActionId, AgentId, AlertReceiverId, EnrollmentKeyId, FileId, NetworkObjectId, OutputId, PolicyId, RolloutId, SpaceId,
-    UninstallTokenId,
+    ActionId, AgentId, AlertReceiverId, EnrollmentKeyId, FileId, NetworkObjectId, OutputId, PolicyId, RolloutId,
+    SpaceId, UninstallTokenId,
 };
 use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared};
 use muster_core::output::Output;

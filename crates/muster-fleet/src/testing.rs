@@ -23,11 +23,11 @@ use muster_core::time::{Clock, Timestamp};
 use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, PolicyWrite, Store, StoreError, Write};
 use serde_json::Value;
 
+use crate::alerts::sender::{AlertSender, NoSender};
 use crate::authority::System;
 use crate::check_in::{CheckInInput, Poll};
 use crate::enroll::{EnrollInput, EnrolledAgent};
 use crate::identity::passwords::PasswordCost;
-use crate::alerts::sender::{AlertSender, NoSender};
 use crate::output_keys::issuer::{KeyIssuer, NoIssuer};
 use crate::policy_cache::PolicyCache;
 use crate::records::Records;

@@ -52,10 +52,8 @@ fn receiver(record: Receiver, progress: Progress) -> AlertReceiver {
     shown.events = events.iter().map(ToString::to_string).collect();
     shown.policy_ids = policies.iter().map(ToString::to_string).collect();
     (shown.tags, shown.except_tags) = (tags, except_tags);
-    shown.digest = AlertDigest {
-        threshold: Some(record.digest.threshold),
-        window_seconds: Some(record.digest.window.as_secs()),
-    };
+    shown.digest =
+        AlertDigest { threshold: Some(record.digest.threshold), window_seconds: Some(record.digest.window.as_secs()) };
     shown.muted_until = record.muted_until.map(time);
     shown.created_at = time(record.created_at);
     shown.created_by = record.created_by;

@@ -15,9 +15,9 @@ use muster_core::authorization::{OpContext, PrivilegeName};
 
 use super::error::{ApiError, http_error};
 use super::{
-    action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, enrollment_keys,
-    files, identity, network_objects, nodes, outputs, packages, refused, respond, rollouts, settings, setup,
-    uninstall_tokens,
+    action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes,
+    enrollment_keys, files, identity, network_objects, nodes, outputs, packages, refused, respond, rollouts, settings,
+    setup, uninstall_tokens,
 };
 use muster_fleet::Fleet;
 

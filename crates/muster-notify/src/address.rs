@@ -57,9 +57,7 @@ fn is_local(ip: IpAddr) -> bool {
         }
         IpAddr::V6(ip) => match embedded(ip) {
             Some(inner) => is_local(IpAddr::V4(inner)),
-            None => {
-                ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local()
-            }
+            None => ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local(),
         },
     }
 }
@@ -84,9 +82,23 @@ mod tests {
     #[test]
     fn addresses_of_the_host_links_and_metadata_services_are_local_in_every_spelling() {
         for local in [
-            "127.0.0.1", "127.9.9.9", "0.0.0.0", "169.254.169.254", "255.255.255.255", "224.0.0.1", "100.100.100.200",
-            "::1", "::", "fe80::1", "ff02::1", "fd00:ec2::254", "::ffff:127.0.0.1", "::ffff:169.254.169.254",
-            "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "::127.0.0.1",
+            "127.0.0.1",
+            "127.9.9.9",
+            "0.0.0.0",
+            "169.254.169.254",
+            "255.255.255.255",
+            "224.0.0.1",
+            "100.100.100.200",
+            "::1",
+            "::",
+            "fe80::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "2002:7f00:1::",
+            "::127.0.0.1",
         ] {
             assert!(is_local(local.parse().unwrap()), "{local}");
         }

@@ -1,13 +1,13 @@
 //! Mail over SMTP.
 
-use muster_core::alert::{MailSecurity, Message, Target};
-use muster_core::event::Severity;
-use muster_fleet::alerts::sender::SendError;
 use lettre::address::Envelope;
 use lettre::message::{Mailbox, header};
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
+use muster_core::alert::{MailSecurity, Message, Target};
+use muster_core::event::Severity;
+use muster_fleet::alerts::sender::SendError;
 
 use crate::address::LocalTargets;
 use crate::unreadable;

@@ -122,7 +122,10 @@ async fn local_addresses_need_a_permission_for_every_type_of_receiver() {
         syslog,
     ] {
         let error = send_by(LocalTargets::Refused, &target, Some(SECRET)).await.unwrap_err();
-        assert!(matches!(&error, SendError::NotPermitted(text) if text.contains("alerts.allow_local_targets")), "{error}");
+        assert!(
+            matches!(&error, SendError::NotPermitted(text) if text.contains("alerts.allow_local_targets")),
+            "{error}"
+        );
     }
 }
 

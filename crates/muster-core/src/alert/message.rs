@@ -129,7 +129,8 @@ impl Message {
         if let Some(digest) = &self.digest {
             let subjects: Vec<Value> =
                 digest.subjects.iter().map(|(id, name)| json!({"id": id, "name": name})).collect();
-            let json = json!({"count": digest.count, "from": digest.first_at.to_rfc3339_millis(), "subjects": subjects});
+            let json =
+                json!({"count": digest.count, "from": digest.first_at.to_rfc3339_millis(), "subjects": subjects});
             fields.insert("digest".into(), json);
         }
         Value::Object(fields)

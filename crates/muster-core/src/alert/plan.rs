@@ -224,7 +224,10 @@ mod tests {
         let sent = run(&receiver(), &events, &around, 300);
         assert_eq!(told(&sent), [(60, "agent.offline", 500)]);
         let json = sent[0].1.to_json();
-        assert_eq!((&json["digest"]["count"], json["digest"]["subjects"].as_array().unwrap().len()), (&json!(500), 100));
+        assert_eq!(
+            (&json["digest"]["count"], json["digest"]["subjects"].as_array().unwrap().len()),
+            (&json!(500), 100)
+        );
         assert!(json.to_string().len() < 64 << 10);
     }
 

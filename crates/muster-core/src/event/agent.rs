@@ -210,7 +210,10 @@ mod tests {
             assert_eq!(kinds(&with(before), &with(after)), [expected], "{before:?} {after:?}");
         }
         let events = of_change(&with(Status::Offline), &with(Status::Error));
-        assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), [EventKind::AgentOnline, EventKind::AgentError]);
+        assert_eq!(
+            events.iter().map(|event| event.kind).collect::<Vec<_>>(),
+            [EventKind::AgentOnline, EventKind::AgentError]
+        );
         assert_eq!((events[1].before.as_deref(), events[1].after.as_deref()), (Some("offline"), Some("error")));
     }
 

@@ -139,7 +139,9 @@ impl Alerts {
         match draft {
             TargetDraft::Webhook { url, secret, ca } => {
                 let (secret, generated) = match (secret, known) {
-                    (None, Some(known)) => return Ok((Target::Webhook { url, secret: known.clone(), ca }, Vec::new(), None)),
+                    (None, Some(known)) => {
+                        return Ok((Target::Webhook { url, secret: known.clone(), ca }, Vec::new(), None));
+                    }
                     (Some(given), _) if given.len() < MIN_SECRET => {
                         return Err(Error::invalid("webhook.secret", format!("at least {MIN_SECRET} characters")));
                     }

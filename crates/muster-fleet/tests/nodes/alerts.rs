@@ -54,8 +54,12 @@ async fn mg168_mg169_another_server_takes_over_from_a_lost_one_and_tells_of_the_
     assert_eq!(taken(), Vec::<String>::new(), "the other server holds the lease");
 
     database.expire(&a).await;
-    database.sql("INSERT INTO lost_nodes (id, name, lost_at) VALUES ('lost', 'gone', \
-        CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT))").await;
+    database
+        .sql(
+            "INSERT INTO lost_nodes (id, name, lost_at) VALUES ('lost', 'gone', \
+        CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT))",
+        )
+        .await;
     let mut sent = Vec::new();
     eventually("the other server sends", async || {
         b.fleet.alerts().deliver().await.expect("sent");

@@ -7,9 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use muster_core::agent::{AgentDocuments, AgentRecord, AuditReason};
 use muster_core::alert::{Filter, MailSecurity, Target};
-use muster_core::authorization::{
-    Actor, AgentsForceUnenroll, AlertsRead, AlertsWrite, EnrollmentRevoke, OpContext,
-};
+use muster_core::authorization::{Actor, AgentsForceUnenroll, AlertsRead, AlertsWrite, EnrollmentRevoke, OpContext};
 use muster_core::event::EventKind;
 use muster_core::id::AgentId;
 use muster_core::testing::bare_agent;
@@ -220,8 +218,7 @@ async fn mg169_a_restart_loses_nothing_and_repeats_nothing_that_was_accepted() {
 async fn events_of_administration_are_sent_with_what_they_were() {
     let (test, recorder) = alerting().await;
     let key = test.add_key(None, |_| {}).await;
-    let enrolled = test.enroll(&key, &json!({"type": "PERMANENT", "metadata": {"local": {}, "user_provided": {}}}));
-    let enrolled = enrolled.await.unwrap();
+    let enrolled = test.enroll(&key, &json!({"type": "PERMANENT"})).await.unwrap();
     let selected = Selected::Ids(vec![AgentId::trusted(enrolled.id.as_str())]);
     let selection = test.fleet.agents().select::<AgentsForceUnenroll>(&root(), &selected).await.unwrap();
     test.fleet.actions().force_unenroll(&selection, Force::No).await.unwrap();
@@ -291,7 +288,10 @@ async fn receivers_are_created_changed_muted_tested_and_deleted() {
     pass(&test, 120, 10).await;
     assert_eq!(recorder.taken(), [], "one is muted, the other one is disabled");
     alerts.mute(&find().await.unwrap(), None).await.unwrap();
-    alerts.update(&find().await.unwrap(), ReceiverDraft { filter: Some(only), ..ReceiverDraft::default() }).await.unwrap();
+    alerts
+        .update(&find().await.unwrap(), ReceiverDraft { filter: Some(only), ..ReceiverDraft::default() })
+        .await
+        .unwrap();
     let entry = agent(&test, "b").await;
     report(&test, &entry).await;
     pass(&test, 120, 10).await;

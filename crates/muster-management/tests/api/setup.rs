@@ -36,7 +36,8 @@ async fn settings_are_kept() {
     let same = api.put("/settings", json!({"prerelease_integrations_enabled": true})).await.ok()["item"].clone();
     assert_eq!(api.get("/settings").await.ok()["item"], same);
     assert_eq!(api.audit().await, audit, "nothing changed");
-    let delete = |seconds: Option<u64>| json!({"delete_unenrolled_agents": {"enabled": true, "retention_seconds": seconds}});
+    let delete =
+        |seconds: Option<u64>| json!({"delete_unenrolled_agents": {"enabled": true, "retention_seconds": seconds}});
     let deleting = api.put("/settings", delete(None)).await.ok()["item"]["delete_unenrolled_agents"].clone();
     assert_eq!(deleting, json!({"enabled": true, "is_preconfigured": false}));
     let later = api.put("/settings", delete(Some(3600))).await.ok()["item"]["delete_unenrolled_agents"].clone();

@@ -171,7 +171,10 @@ fn run(
     }
     let Pending { recent: batch, changes, events, .. } = pending;
     let pages = batch.into_pages();
-    let last = recent.write(connection, &pages).and_then(|()| events.append(connection)).and_then(|()| changes.append(connection));
+    let last = recent
+        .write(connection, &pages)
+        .and_then(|()| events.append(connection))
+        .and_then(|()| changes.append(connection));
     outcome.newest_change = last.map_err(|error| broken(connection, damage, None, error))?;
     commit(connection)?;
     // Only after the commit: readers would otherwise see components that are not on disk.

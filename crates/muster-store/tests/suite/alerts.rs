@@ -14,7 +14,12 @@ fn event(agent: &str, micros: i64) -> Write {
         at: Timestamp::from_micros(micros),
         kind: EventKind::AgentOffline,
         space: Some(SpaceId::default()),
-        subject: Subject { kind: "agent".into(), id: agent.into(), name: "h\u{0}ost \"x\"".into(), ..Subject::default() },
+        subject: Subject {
+            kind: "agent".into(),
+            id: agent.into(),
+            name: "h\u{0}ost \"x\"".into(),
+            ..Subject::default()
+        },
         before: Some("online".into()),
         after: None,
         detail: json!({"tags": ["a", "ä"]}),

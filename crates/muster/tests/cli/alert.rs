@@ -9,8 +9,24 @@ fn a_webhook_is_created_changed_muted_tested_and_deleted() {
     ok(&["policy", "create", "alerted"]);
     let policy = json(&["policy", "show", "alerted"])["id"].clone();
     let changed = json(&[
-        "alert", "update", "hook", "--event", "agent.offline", "--policy", "alerted", "--tag", "web", "--except-tag",
-        "maintenance", "--digest-threshold", "5", "--digest-window", "2m", "--rename", "on-call", "--disable",
+        "alert",
+        "update",
+        "hook",
+        "--event",
+        "agent.offline",
+        "--policy",
+        "alerted",
+        "--tag",
+        "web",
+        "--except-tag",
+        "maintenance",
+        "--digest-threshold",
+        "5",
+        "--digest-window",
+        "2m",
+        "--rename",
+        "on-call",
+        "--disable",
     ]);
     assert_eq!((&changed["events"][0], &changed["policy_ids"][0]), (&"agent.offline".into(), &policy));
     assert_eq!((&changed["tags"][0], &changed["except_tags"][0]), (&"web".into(), &"maintenance".into()));
@@ -41,8 +57,21 @@ fn secrets_are_read_from_files_and_local_targets_are_refused() {
 
     let (_passwords, password) = file("password.txt", "s3cret");
     let mail = [
-        "alert", "create", "mail", "--email", "ops@example.com", "--smtp", "mail.example.com", "--from", "m@example.com",
-        "--smtp-security", "starttls", "--smtp-user", "muster", "--password-file", &password,
+        "alert",
+        "create",
+        "mail",
+        "--email",
+        "ops@example.com",
+        "--smtp",
+        "mail.example.com",
+        "--from",
+        "m@example.com",
+        "--smtp-security",
+        "starttls",
+        "--smtp-user",
+        "muster",
+        "--password-file",
+        &password,
     ];
     let made = json(&mail);
     assert_eq!((&made["email"]["port"], made["email"].get("password")), (&587.into(), None));
