@@ -5,6 +5,7 @@
 
 mod actions;
 mod agents;
+mod alerts;
 mod audit;
 mod backups;
 mod bulk;
@@ -20,6 +21,7 @@ mod nodes;
 mod outputs;
 mod policies;
 mod rollouts;
+mod settings;
 mod status;
 mod transport;
 mod uninstall_tokens;

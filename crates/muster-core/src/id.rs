@@ -205,6 +205,11 @@ id_type!(
     RolloutId
 );
 
+id_type!(
+    /// Id of a receiver of alerts.
+    AlertReceiverId
+);
+
 impl Default for SpaceId {
     /// The space that always exists.
     fn default() -> Self {

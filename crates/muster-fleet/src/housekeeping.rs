@@ -6,6 +6,7 @@
 mod agents;
 mod change_log;
 mod enrollment_keys;
+mod retention;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +50,12 @@ const ACTIONS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const UPLOADS_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Retention of API tokens after their end, so that administrators see why a script fails.
 const TOKENS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Retention of events. A receiver of alerts that fails is retried for a day.
+const EVENTS_KEPT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+/// Maximum number of events that are kept.
+const MOST_EVENTS: i64 = 500_000;
+/// Events deleted by one commit.
+const EVENT_BATCH: u32 = 1_000;
 /// Number of newest changes that are kept regardless of age.
 const CHANGES_KEPT: i64 = 100_000;
 /// Maximum time that a request for an upload may still run after the upload has expired.
@@ -101,12 +108,14 @@ impl Housekeeping {
         // The steps that free space come first: the later ones need it if the disk is nearly full.
         log_outcome("actions removed", self.collect_actions().await);
         log_outcome("rows of the change log removed", self.prune_changes(CHANGES_KEPT).await);
+        log_outcome("events removed", self.prune_events().await);
         log_outcome("uploads removed", self.expire_uploads().await);
         self.expire_identities().await;
         log_outcome("expired enrollment keys removed", self.remove_expired_keys().await);
         log_outcome("corrected check-in times in the future", self.statuses.correct_future_sightings().await);
         log_outcome("inactivity timeouts corrected", self.statuses.correct_inactivity().await);
         log_outcome("unenrolled agents after the unenroll timeout", self.unenroll_unseen().await);
+        log_outcome("unenrolled agents deleted after their retention", self.purge_unenrolled().await);
     }
 
     /// Deletes sessions, links and idempotency keys that ended, and tokens a month after their end.
@@ -122,6 +131,12 @@ impl Housekeeping {
     async fn collect_actions(&self) -> Result<u64, Error> {
         let before = self.clock.now().minus(ACTIONS_KEPT);
         self.in_batches(ACTION_BATCH, || self.store.everywhere(&System).actions_collect(before, ACTION_BATCH)).await
+    }
+
+    async fn prune_events(&self) -> Result<u64, Error> {
+        let before = self.clock.now().minus(EVENTS_KEPT);
+        let prune = || self.store.everywhere(&System).events_prune(before, MOST_EVENTS, EVENT_BATCH);
+        self.in_batches(EVENT_BATCH, prune).await
     }
 
     /// Calls `remove` until a batch is not full, or the limit of a run is reached.

@@ -11,6 +11,7 @@ use muster_core::change::Change;
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::entropy::random_uuid;
+use muster_core::event::of_revoked_key;
 use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Error, ErrorKind};
@@ -194,25 +195,26 @@ impl EnrollmentKeys {
         let now = self.clock.now();
         let line =
             audit_line(grant.origin(), now, "enrollment_key.revoke", subject(&key.id), json!({"name": key.name}));
-        let writes =
-            vec![Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { id: key.id.clone(), now }), changed(&key.id), line];
+        let writes = vec![
+            Write::EnrollmentKey(EnrollmentKeyWrite::Revoke { id: key.id.clone(), now }),
+            changed(&key.id),
+            line,
+            revoked(key, now),
+        ];
         self.store.commit(grant, writes).await.map(drop).map_err(|error| gone(error, &key.id))
     }
 
     /// Revokes a key and deletes its record.
     pub async fn delete(&self, key: &Authorized<EnrollmentKey, EnrollmentRevoke>) -> Result<(), Error> {
         let grant = key.grant();
-        let line = audit_line(
-            grant.origin(),
-            self.clock.now(),
-            "enrollment_key.delete",
-            subject(&key.id),
-            json!({"name": key.name}),
-        );
+        let now = self.clock.now();
+        let line =
+            audit_line(grant.origin(), now, "enrollment_key.delete", subject(&key.id), json!({"name": key.name}));
         let writes = vec![
             Write::EnrollmentKey(EnrollmentKeyWrite::Delete { id: key.id.clone() }),
             Write::Deleted(Change::EnrollmentKey(key.id.clone()), key.space.clone()),
             line,
+            revoked(key, now),
         ];
         self.store.commit(grant, writes).await.map(drop).map_err(|error| gone(error, &key.id))
     }
@@ -244,6 +246,7 @@ impl EnrollmentKeys {
             changed(&old.id),
             changed(&record.id),
             audit_line(grant.origin(), now, "enrollment_key.replace", subject(&old.id), detail),
+            revoked(old, now),
         ];
         self.store.commit(grant, writes).await.map_err(name_taken)?;
         Ok((record, token))
@@ -309,6 +312,11 @@ fn max_uses(max: Option<i64>) -> Result<Option<i64>, Error> {
 
 fn subject(id: &EnrollmentKeyId) -> String {
     format!("enrollment_key:{id}")
+}
+
+/// The event of a revocation, which the write itself can't be converted to.
+fn revoked(key: &EnrollmentKey, now: Timestamp) -> Write {
+    Write::Event(Box::new(of_revoked_key(key, now)))
 }
 
 fn changed(id: &EnrollmentKeyId) -> Write {

@@ -8,6 +8,7 @@ pub mod action_views;
 pub mod actions;
 pub mod agent_views;
 pub mod agents;
+pub mod alerts;
 mod artifacts;
 mod audit;
 pub mod audit_export;
@@ -24,6 +25,7 @@ pub mod credentials;
 mod currency;
 pub mod disk;
 pub mod enroll;
+mod events;
 pub mod files;
 pub mod fleet_keys;
 pub mod force;
@@ -92,6 +94,8 @@ use muster_store::Store;
 
 use self::actions::Actions;
 use self::agents::Agents;
+use self::alerts::Alerts;
+use self::alerts::sender::AlertSender;
 use self::audit_log::Audit;
 use self::authenticate::Authentication;
 use self::backups::Backups;
@@ -205,6 +209,7 @@ pub struct Fleet {
     enrollment: Enrollment,
     check_ins: Arc<CheckIns>,
     agents: Agents,
+    alerts: Arc<Alerts>,
     actions: Arc<Actions>,
     enrollment_keys: EnrollmentKeys,
     policies: Arc<Policies>,
@@ -263,6 +268,8 @@ pub struct FleetParts {
     pub issuer: Arc<dyn KeyIssuer>,
     /// Reaches OpenID providers.
     pub openid: Arc<dyn OpenIdProviders>,
+    /// Sends alerts.
+    pub alert_sender: Arc<dyn AlertSender>,
     /// The configuration.
     pub settings: FleetSettings,
 }
@@ -291,6 +298,7 @@ impl Fleet {
             enrollment: wiring.enrollment(),
             check_ins: Arc::new(wiring.check_ins(&output_keys)),
             agents: wiring.agents(),
+            alerts: Arc::new(wiring.alerts()),
             enrollment_keys: wiring.enrollment_keys(),
             outputs: wiring.outputs(&policies),
             rollouts: Arc::new(wiring.rollouts(&policies, &actions)),
@@ -342,6 +350,11 @@ impl Fleet {
     /// Agents, for administrators.
     pub fn agents(&self) -> &Agents {
         &self.agents
+    }
+
+    /// Receivers of alerts.
+    pub fn alerts(&self) -> &Arc<Alerts> {
+        &self.alerts
     }
 
     /// Actions.
@@ -570,7 +583,7 @@ impl Fleet {
     }
 
     /// Runs the background tasks until [`Fleet::stop`]: the change feed, status transitions, recovery of a read-only
-    /// store, output keys, and housekeeping. Returns when all of them have ended.
+    /// store, output keys, rollouts, alerts, and housekeeping. Returns when all of them have ended.
     pub async fn run_background(self: Arc<Self>) {
         // A task each, so that a slow read of one does not delay the others. The feed matters most: revocations by other
         // nodes depend on it.
@@ -582,7 +595,8 @@ impl Fleet {
         let actions = tokio::spawn(Arc::clone(&self.actions).finish_abandoned(Arc::clone(&self.shutdown)));
         let keys = tokio::spawn(Arc::clone(&self.output_keys).run());
         let rollouts = tokio::spawn(Arc::clone(&self.rollouts).run());
-        for task in [feed, statuses, recovery, house, actions, keys, rollouts] {
+        let alerts = tokio::spawn(Arc::clone(&self.alerts).run());
+        for task in [feed, statuses, recovery, house, actions, keys, rollouts, alerts] {
             // A task ends with an error only if it panicked. The others keep running: a server without housekeeping
             // still serves its agents.
             if let Err(error) = task.await {

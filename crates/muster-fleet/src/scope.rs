@@ -52,13 +52,14 @@ use std::collections::BTreeSet;
 
 use muster_core::action::{Action, ActionCounts, ActionResult, Target};
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
+use muster_core::alert::{Progress, Receiver};
 use muster_core::authorization::{Scope, Selector};
 use muster_core::credential::Credential;
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{DeliverableFile, Upload};
 use muster_core::id::{
-    ActionId, AgentId, EnrollmentKeyId, FileId, NetworkObjectId, OutputId, PolicyId, RolloutId, SpaceId,
-    UninstallTokenId,
+    ActionId, AgentId, AlertReceiverId, EnrollmentKeyId, FileId, NetworkObjectId, OutputId, PolicyId, RolloutId,
+    SpaceId, UninstallTokenId,
 };
 use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared};
 use muster_core::output::Output;
@@ -471,6 +472,24 @@ impl Scoped<'_> {
     /// Returns the objects that policies may refer to.
     pub async fn shared(&self) -> Result<Shared, StoreError> {
         Ok(Shared { outputs: self.outputs().await?, network: self.network_objects().await? })
+    }
+
+    /// Returns a receiver of alerts.
+    pub async fn alert_receiver(&self, id: &AlertReceiverId) -> Result<Option<Receiver>, StoreError> {
+        self.store.alert_receiver(self.space, id).await
+    }
+
+    /// Returns all receivers of alerts by name.
+    pub async fn alert_receivers(&self) -> Result<Vec<Receiver>, StoreError> {
+        self.store.alert_receivers(self.space).await
+    }
+
+    /// Returns how far a receiver of alerts is.
+    pub async fn alert_progress(&self, receiver: &Receiver) -> Result<Progress, StoreError> {
+        if !self.holds(&receiver.space) {
+            return Ok(Progress::default());
+        }
+        Ok(self.store.alert_progress(&receiver.id).await?.unwrap_or_default())
     }
 
     /// Returns true if an object of the kind in any space has the id: a new one needs to know.

@@ -19,6 +19,8 @@ use super::watched_store::WatchedStore;
 /// Maximum number of prefixes, and maximum length of one in bytes.
 const MAX_PREFIXES: usize = 100;
 const MAX_PREFIX: usize = 100;
+/// Longest retention of unenrolled agents, seconds: ten years.
+const MAX_RETENTION: u64 = 3650 * 24 * 3600;
 
 /// The settings of a space. Absent ones have their defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -26,6 +28,8 @@ const MAX_PREFIX: usize = 100;
 pub struct SpaceSettings {
     /// Prefixes that the data namespaces of policies must have; empty allows all.
     pub allowed_namespace_prefixes: Vec<String>,
+    /// Seconds after which unenrolled agents are deleted; `None` keeps them (MG153).
+    pub delete_unenrolled_after: Option<u64>,
     /// Whether a notice of Kibana's pages was closed. Kept for them, without effect.
     pub has_seen_add_data_notice: Option<bool>,
     /// Whether prerelease versions of integration packages are offered. Kept for clients, without effect.
@@ -44,6 +48,10 @@ impl SpaceSettings {
     }
 
     fn check(&self) -> Result<(), Error> {
+        if self.delete_unenrolled_after.is_some_and(|seconds| seconds > MAX_RETENTION) {
+            let reason = format!("at most {MAX_RETENTION} seconds");
+            return Err(Error::invalid("delete_unenrolled_agents.retention_seconds", reason));
+        }
         let field = "allowed_namespace_prefixes";
         if self.allowed_namespace_prefixes.len() > MAX_PREFIXES {
             return Err(Error::invalid(field, format!("at most {MAX_PREFIXES} prefixes")));

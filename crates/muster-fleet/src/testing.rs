@@ -23,6 +23,7 @@ use muster_core::time::{Clock, Timestamp};
 use muster_store::{ActionWrite, AgentWrite, EnrollmentKeyWrite, PolicyWrite, Store, StoreError, Write};
 use serde_json::Value;
 
+use crate::alerts::sender::{AlertSender, NoSender};
 use crate::authority::System;
 use crate::check_in::{CheckInInput, Poll};
 use crate::enroll::{EnrollInput, EnrolledAgent};
@@ -49,6 +50,8 @@ pub struct Inner {
     pub issuer: Arc<dyn KeyIssuer>,
     /// Reaches OpenID providers.
     pub openid: Arc<dyn OpenIdProviders>,
+    /// Sends alerts.
+    pub alert_sender: Arc<dyn AlertSender>,
     pub(crate) records: Arc<Records>,
 }
 
@@ -59,6 +62,7 @@ pub(crate) struct Parts {
     signer: Arc<Signer>,
     issuer: Arc<dyn KeyIssuer>,
     openid: Arc<dyn OpenIdProviders>,
+    alert_sender: Arc<dyn AlertSender>,
 }
 
 impl Parts {
@@ -69,15 +73,16 @@ impl Parts {
             signer: Arc::clone(&parts.signer),
             issuer: Arc::clone(&parts.issuer),
             openid: Arc::clone(&parts.openid),
+            alert_sender: Arc::clone(&parts.alert_sender),
         }
     }
 }
 
 impl Inner {
     pub(crate) fn new(parts: Parts, wiring: &Wiring) -> Self {
-        let Parts { store, sealer, signer, issuer, openid } = parts;
+        let Parts { store, sealer, signer, issuer, openid, alert_sender } = parts;
         let (policy_cache, records) = (Arc::clone(&wiring.policy_cache), Arc::clone(&wiring.records));
-        Self { store, sealer, signer, policy_cache, issuer, openid, records }
+        Self { store, sealer, signer, policy_cache, issuer, openid, alert_sender, records }
     }
 }
 
@@ -171,12 +176,23 @@ impl TestFleet {
 
     /// A fleet over `store` that creates output keys with `issuer`.
     pub fn issuing(store: Arc<dyn Store>, settings: FleetSettings, issuer: Arc<dyn KeyIssuer>) -> Self {
-        Self::reaching(store, settings, issuer, Arc::new(NoProviders))
+        Self::reaching(store, settings, issuer, Arc::new(NoProviders), Arc::new(NoSender))
     }
 
     /// A fleet over a temporary store, where people log in at `openid`.
     pub fn federated(openid: Arc<dyn OpenIdProviders>) -> Self {
-        Self::reaching(Arc::new(muster_store::testing::fresh()), steady(), Arc::new(NoIssuer), openid)
+        Self::reaching(
+            Arc::new(muster_store::testing::fresh()),
+            steady(),
+            Arc::new(NoIssuer),
+            openid,
+            Arc::new(NoSender),
+        )
+    }
+
+    /// A fleet that sends alerts by `sender`.
+    pub fn alerting(store: Arc<dyn Store>, sender: Arc<dyn AlertSender>) -> Self {
+        Self::reaching(store, steady(), Arc::new(NoIssuer), Arc::new(NoProviders), sender)
     }
 
     fn reaching(
@@ -184,6 +200,7 @@ impl TestFleet {
         settings: FleetSettings,
         issuer: Arc<dyn KeyIssuer>,
         openid: Arc<dyn OpenIdProviders>,
+        alert_sender: Arc<dyn AlertSender>,
     ) -> Self {
         let clock = Arc::new(TestClock::new(at(0)));
         let entropy = Arc::new(Sequence::new());
@@ -195,6 +212,7 @@ impl TestFleet {
             signer: Arc::new(Signer::generate().expect("a key pair").0),
             issuer,
             openid,
+            alert_sender,
             settings,
         });
         Self { fleet, clock, entropy }
@@ -215,6 +233,7 @@ impl TestFleet {
             entropy: Arc::clone(&self.fleet.entropy),
             issuer: Arc::clone(&self.fleet.inner.issuer),
             openid: Arc::clone(&self.fleet.inner.openid),
+            alert_sender: Arc::clone(&self.fleet.inner.alert_sender),
             settings,
         });
         Self { fleet, clock: Arc::clone(&self.clock), entropy: Arc::clone(&self.entropy) }

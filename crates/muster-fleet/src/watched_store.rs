@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::authority::{Authority, System, Unscoped};
 use super::disk::{Disk, is_relief};
+use super::events::events_of;
 use super::scope::Scoped;
 use super::shutdown::Shutdown;
 
@@ -122,10 +123,16 @@ impl WatchedStore {
     }
 
     /// Commits all writes or none with the authority `by`, and records the outcome. A dry run commits nothing.
-    pub async fn commit(&self, by: &(impl Authority + ?Sized), writes: Vec<Write>) -> Result<Committed, StoreError> {
+    pub async fn commit(
+        &self,
+        by: &(impl Authority + ?Sized),
+        mut writes: Vec<Write>,
+    ) -> Result<Committed, StoreError> {
         if by.is_dry_run() {
             return Ok(Committed::default());
         }
+        // Part of the commit, so that no transition is told of that did not happen, or happens untold.
+        writes.extend(events_of(&writes));
         self.commit_by(writes, |writes| self.inner.commit(writes)).await
     }
 

@@ -9,6 +9,8 @@ use muster_core::time::Clock;
 
 use super::actions::Actions;
 use super::agents::Agents;
+use super::alerts::sender::AlertSender;
+use super::alerts::{AlertParts, Alerts};
 use super::audit_log::Audit;
 use super::authenticate::{Authentication, AuthenticationParts};
 use super::backups::Backups;
@@ -79,12 +81,13 @@ pub(crate) struct Wiring {
     signer: Arc<Signer>,
     issuer: Arc<dyn KeyIssuer>,
     openid: Arc<dyn OpenIdProviders>,
+    alert_sender: Arc<dyn AlertSender>,
     settings: FleetSettings,
 }
 
 impl Wiring {
     pub(crate) fn new(parts: FleetParts) -> Self {
-        let FleetParts { store, clock, entropy, sealer, signer, issuer, openid, settings } = parts;
+        let FleetParts { store, clock, entropy, sealer, signer, issuer, openid, alert_sender, settings } = parts;
         // The cache reads the bare store: policies are read for whole fleets, not for a caller with a space, and it
         // never commits. Everything below has to name an authority.
         let policy_cache = Arc::new(PolicyCache::new(Arc::clone(&store), Arc::clone(&sealer)));
@@ -107,6 +110,7 @@ impl Wiring {
             signer,
             issuer,
             openid,
+            alert_sender,
             settings,
         }
     }
@@ -265,6 +269,17 @@ impl Wiring {
 
     pub(crate) fn backups(&self) -> Backups {
         Backups::new(self.store(), self.clock(), self.entropy())
+    }
+
+    pub(crate) fn alerts(&self) -> Alerts {
+        Alerts::new(AlertParts {
+            store: self.store(),
+            clock: self.clock(),
+            entropy: self.entropy(),
+            secrets: self.secrets(),
+            sender: Arc::clone(&self.alert_sender),
+            shutdown: self.shutdown(),
+        })
     }
 
     pub(crate) fn passwords(&self) -> Passwords {

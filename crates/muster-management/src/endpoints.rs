@@ -17,7 +17,7 @@ use super::error::{ApiError, http_error};
 use super::multipart::UNKNOWN_TYPE;
 use super::openapi::{Described, Operation};
 use super::{
-    action_routes, agent_action_routes, agent_policies, agent_routes, audit, backups, bulk_routes, changes,
+    action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, changes,
     enrollment_keys, files, idempotency, identity, network_objects, nodes, openapi, outputs, packages, refused,
     respond, rollouts, settings, setup, uninstall_tokens,
 };
@@ -146,6 +146,7 @@ pub fn all() -> Vec<Endpoint> {
         settings::endpoints(),
         setup::endpoints(),
         rollouts::endpoints(),
+        alerts::endpoints(),
         respond::endpoints(),
         refused::endpoints(),
         audit::endpoints(),

@@ -11,6 +11,7 @@ mod action_routes;
 mod agent_action_routes;
 mod agent_policies;
 mod agent_routes;
+mod alerts;
 mod answer;
 mod audit;
 mod backups;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use muster_core::Error;
 use muster_core::authorization::PrivilegeName as Name;
 use muster_protocol::management::Item;
 use muster_protocol::management::settings::{
@@ -39,7 +38,11 @@ fn settings(record: &Record) -> Settings {
         id: ID.into(),
         has_seen_add_data_notice: record.has_seen_add_data_notice,
         prerelease_integrations_enabled: record.prerelease_integrations_enabled.unwrap_or(false),
-        delete_unenrolled_agents: DeleteUnenrolled::default(),
+        delete_unenrolled_agents: DeleteUnenrolled {
+            enabled: record.delete_unenrolled_after.is_some(),
+            is_preconfigured: false,
+            retention_seconds: record.delete_unenrolled_after.filter(|seconds| *seconds > 0),
+        },
         // Secrets are always encrypted.
         secret_storage_requirements_met: true,
         output_secret_storage_requirements_met: true,
@@ -62,12 +65,10 @@ async fn update(
     Body(body): Body<SaveSettings>,
 ) -> Answer<Item<Settings>> {
     let grant = context.grant()?;
-    if body.delete_unenrolled_agents.is_some_and(|delete| delete.enabled) {
-        // Stored without effect, it would let people believe that records are removed.
-        let reason = "is not supported: delete unenrolled agents with `muster agent delete`";
-        return Err(Error::invalid("delete_unenrolled_agents.enabled", reason).into());
-    }
     let change = |settings: &mut Record| {
+        if let Some(delete) = body.delete_unenrolled_agents {
+            settings.delete_unenrolled_after = delete.enabled.then(|| delete.retention_seconds.unwrap_or(0));
+        }
         settings.has_seen_add_data_notice = body.has_seen_add_data_notice.or(settings.has_seen_add_data_notice);
         settings.prerelease_integrations_enabled =
             body.prerelease_integrations_enabled.or(settings.prerelease_integrations_enabled);

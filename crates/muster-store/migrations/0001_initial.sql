@@ -589,3 +589,25 @@ CREATE TABLE device_log_ins (
 ) STRICT;
 CREATE INDEX device_log_ins_by_user ON device_log_ins (user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX device_log_ins_by_expiration ON device_log_ins (expires_at);
+-- What happened, for alerts; appended in the commits of the transitions.
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    document TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_by_time ON events (at);
+
+-- Receivers of alerts, as documents, and how far each is in the events.
+CREATE TABLE alert_receivers (
+    id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    document TEXT NOT NULL,
+    UNIQUE (space, name)
+) STRICT;
+CREATE TABLE alert_progress (
+    receiver_id TEXT NOT NULL PRIMARY KEY REFERENCES alert_receivers (id) ON DELETE CASCADE,
+    document TEXT NOT NULL
+) STRICT;
+INSERT INTO leases (name, number) VALUES ('alerts', 0);

@@ -82,7 +82,7 @@ privileges! {
     AgentsActions = "agents.actions", Agents;
     /// Unenroll agents.
     AgentsUnenroll = "agents.unenroll", Agents;
-    /// Unenroll agents without waiting for their ack (M24).
+    /// Unenroll agents without waiting for their ack.
     AgentsForceUnenroll = "agents.unenroll.force", Agents;
     /// Move agents to another server, and change the privilege level that they run with.
     AgentsMigrate = "agents.migrate", Agents;

@@ -2,6 +2,7 @@
 
 use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::AgentRecord;
+use muster_core::authorization::{Actor, OpContext};
 use muster_core::change::Change;
 use muster_core::credential::ApiKey;
 use muster_core::file::Upload;
@@ -14,6 +15,7 @@ use super::enrollment_keys::KEYS_KEPT;
 use super::*;
 use crate::observation::BACK_OFF;
 use crate::registry::PollSlot;
+use crate::space_settings::SpaceSettings;
 use crate::testing::TestFleet;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -328,4 +330,36 @@ async fn first_run_is_after_one_minute_and_then_every_ten() {
     }
     test.fleet.stop();
     house.await.unwrap();
+}
+
+/// Sets the retention of the default space.
+async fn retain(test: &TestFleet, seconds: Option<u64>) {
+    let grant = OpContext::administrator(Actor::Local { uid: 0 }).grant().unwrap();
+    let change = |settings: &mut SpaceSettings| settings.delete_unenrolled_after = seconds;
+    test.fleet.space_settings().update(&grant, change).await.unwrap();
+}
+
+#[tokio::test]
+async fn mg153_unenrolled_agents_are_deleted_after_their_retention_if_the_space_has_one() {
+    let test = TestFleet::new().await;
+    change_policy(&test, "p", |policy| policy.unenroll_timeout = Some(3600)).await;
+    let gone = away(&test, "p", HOUR * 3).await;
+    let live = enrolled(&test, "p").await;
+    test.fleet.housekeeping().run().await;
+    assert!(!record(&test, &gone).await.active);
+    test.clock.advance(HOUR * 24 * 400);
+    test.fleet.housekeeping().run().await;
+    assert!(test.store().agent(&gone).await.unwrap().is_some(), "it is kept without a setting");
+
+    retain(&test, Some(500 * 24 * 3600)).await;
+    test.fleet.housekeeping().run().await;
+    assert!(test.store().agent(&gone).await.unwrap().is_some(), "not yet");
+    retain(&test, Some(0)).await;
+    test.fleet.housekeeping().run().await;
+    assert_eq!(test.store().agent(&gone).await.unwrap(), None);
+    assert!(test.store().agent(&live).await.unwrap().is_some());
+    let lines = audited(&test, "agent.delete").await;
+    assert!(lines.len() == 1 && lines[0].contains("retention"), "{lines:?}");
+    let events = test.store().events_after(0, 1000).await.unwrap();
+    assert_eq!(events.last().unwrap().1.kind.as_str(), "agent.purged");
 }

@@ -47,6 +47,7 @@ fn fleet_at(store: Arc<dyn Store>, sealer: Arc<Sealer>, signer: Arc<Signer>, url
         signer,
         issuer: Arc::new(crate::output_keys::issuer::NoIssuer),
         openid: Arc::new(crate::identity::openid::NoProviders),
+        alert_sender: Arc::new(crate::alerts::sender::NoSender),
         settings: FleetSettings {
             urls: OwnUrls { configured: vec![url.into()], derived: None },
             ..FleetSettings::default()

@@ -1,5 +1,6 @@
 //! Services over a real store: check-ins, held polls, wake-ups, revocation, status transitions.
 
+mod alerts;
 mod audit_chains;
 mod check_in;
 mod copied;

@@ -4,6 +4,7 @@
 mod actions;
 mod agent_actions;
 mod agents;
+mod alerts;
 mod audit;
 mod changes;
 mod client;

@@ -24,7 +24,7 @@ async fn mg16_setup_can_be_repeated_and_creates_nothing_the_second_time() {
 }
 
 #[tokio::test]
-async fn settings_are_kept_and_those_without_an_effect_are_rejected() {
+async fn settings_are_kept() {
     let api = Api::new();
     let fresh = api.get("/settings").await.ok()["item"].clone();
     assert_eq!(fresh["id"], "fleet-default-settings");
@@ -36,8 +36,16 @@ async fn settings_are_kept_and_those_without_an_effect_are_rejected() {
     let same = api.put("/settings", json!({"prerelease_integrations_enabled": true})).await.ok()["item"].clone();
     assert_eq!(api.get("/settings").await.ok()["item"], same);
     assert_eq!(api.audit().await, audit, "nothing changed");
-    let refused = api.put("/settings", json!({"delete_unenrolled_agents": {"enabled": true}})).await.refused(400);
-    assert_eq!(refused["field"], "delete_unenrolled_agents.enabled");
+    let delete =
+        |seconds: Option<u64>| json!({"delete_unenrolled_agents": {"enabled": true, "retention_seconds": seconds}});
+    let deleting = api.put("/settings", delete(None)).await.ok()["item"]["delete_unenrolled_agents"].clone();
+    assert_eq!(deleting, json!({"enabled": true, "is_preconfigured": false}));
+    let later = api.put("/settings", delete(Some(3600))).await.ok()["item"]["delete_unenrolled_agents"].clone();
+    assert_eq!(later["retention_seconds"], 3600);
+    let refused = api.put("/settings", delete(Some(u64::MAX))).await.refused(400);
+    assert_eq!(refused["field"], "delete_unenrolled_agents.retention_seconds");
+    let off = json!({"delete_unenrolled_agents": {"enabled": false}});
+    assert_eq!(api.put("/settings", off).await.ok()["item"]["delete_unenrolled_agents"]["enabled"], false);
     assert_eq!(api.put("/settings", json!({"nonsense": 1})).await.refused(400)["field"], "nonsense");
 }
 

@@ -8,6 +8,7 @@ pub mod action;
 pub mod agent;
 pub mod agent_action;
 pub mod agent_policy;
+pub mod alert;
 pub mod audit;
 pub mod backup;
 pub mod bulk;

@@ -41,6 +41,9 @@ pub struct DeleteUnenrolled {
     /// Whether a configuration file sets it.
     #[serde(default)]
     pub is_preconfigured: bool,
+    /// Seconds from the unenrollment to the removal; absent for 0. Not in the original.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_seconds: Option<u64>,
 }
 
 /// `PUT /settings`. Absent fields are not changed.
@@ -53,7 +56,7 @@ pub struct SaveSettings {
     /// Whether prerelease versions of integration packages are offered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prerelease_integrations_enabled: Option<bool>,
-    /// Removal of unenrolled agents, which cannot be switched on.
+    /// Removal of unenrolled agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete_unenrolled_agents: Option<DeleteUnenrolled>,
     /// Accepted and ignored.

@@ -49,7 +49,7 @@ const NUMBER: Kind = Kind::Count { max: 10_000_000 };
 
 /// Every key, in the order of the default file.
 pub static KEYS: LazyLock<Vec<Definition>> = LazyLock::new(|| {
-    [general(), listeners(), auth(), tls(), timeouts(), limits(), uploads(), agents(), log()].concat()
+    [general(), listeners(), auth(), alerts(), tls(), timeouts(), limits(), uploads(), agents(), log()].concat()
 });
 
 /// Returns the definition of `key`.
@@ -153,6 +153,16 @@ fn auth() -> Vec<Definition> {
         Raw::Flag(false),
         None,
         "Accept names and passwords in the header `Authorization: Basic` of the REST API, for clients that support nothing else.\nEvery request then costs a password hash. API tokens are always accepted.",
+    )]
+}
+
+fn alerts() -> Vec<Definition> {
+    vec![key(
+        &names::ALERT_LOCAL_TARGETS,
+        Kind::Flag,
+        Raw::Flag(false),
+        None,
+        "Permit receivers of alerts with loopback and link-local addresses, and those of cloud metadata services. Without it,\nadministrators of a space cannot use alerts to reach services of the server's own host.",
     )]
 }
 

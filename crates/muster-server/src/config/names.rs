@@ -119,6 +119,7 @@ keys! {
     ADMIN_HOSTS: Vec<String> = "admin.hosts";
     ADMIN_METRICS: MetricsOn = "admin.metrics";
     AUTH_BASIC: bool = "auth.basic";
+    ALERT_LOCAL_TARGETS: bool = "alerts.allow_local_targets";
     TLS_CERT: Option<Utf8PathBuf> = "tls.cert";
     TLS_KEY: Option<Utf8PathBuf> = "tls.key";
     TLS_CLIENT_CA: Option<Utf8PathBuf> = "tls.client_ca";

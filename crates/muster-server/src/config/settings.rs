@@ -17,6 +17,7 @@ use muster_fleet::FleetSettings;
 use muster_fleet::upload_limits::UploadLimits;
 use muster_fleet::urls::OwnUrls;
 use muster_listen::Timeouts;
+use muster_notify::LocalTargets;
 
 /// The configuration of the server.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct Config {
     pub metrics_on: MetricsOn,
     /// Whether the REST API accepts names and passwords in requests.
     pub accepts_basic: bool,
+    /// Whether receivers of alerts may have local addresses.
+    pub alert_local_targets: LocalTargets,
     /// Certificates.
     pub tls: TlsConfig,
     /// Durations of long polls.
@@ -144,6 +147,10 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
         admin_hosts: values.read(&names::ADMIN_HOSTS),
         metrics_on: values.read(&names::ADMIN_METRICS),
         accepts_basic: values.read(&names::AUTH_BASIC),
+        alert_local_targets: match values.read(&names::ALERT_LOCAL_TARGETS) {
+            true => LocalTargets::Permitted,
+            false => LocalTargets::Refused,
+        },
         tls: tls(values, problems),
         poll: poll(values),
         timeouts: timeouts(values),

@@ -12,6 +12,7 @@ use muster_core::seal::{SealError, Sealer};
 use muster_core::signing::Signer;
 use muster_core::time::Clock;
 use muster_elasticsearch::SecurityApi;
+use muster_notify::Senders;
 use muster_store::copy::Place;
 use muster_store::postgres::{Address, Node};
 use muster_store::{Options, SqlStore, Store, sqlite};
@@ -82,6 +83,7 @@ pub(super) async fn fleet(
         signer,
         issuer: Arc::new(SecurityApi::default()),
         openid: Arc::new(OpenIdClients::default()),
+        alert_sender: Arc::new(Senders::new(config.alert_local_targets)),
         settings,
     });
     use_disk(config, &fleet, disk, on_reserve);

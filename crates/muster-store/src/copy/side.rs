@@ -20,10 +20,12 @@ pub(crate) enum Number {
     Change,
     /// Of audit events, in the order in which people read them.
     AuditEvent,
+    /// Of events, in which receivers of alerts have positions.
+    Event,
 }
 
 impl Number {
-    const ALL: [Self; 3] = [Self::Action, Self::Change, Self::AuditEvent];
+    const ALL: [Self; 4] = [Self::Action, Self::Change, Self::AuditEvent, Self::Event];
 
     /// The table that it numbers.
     pub(crate) fn table(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Number {
             Self::Action => "actions",
             Self::Change => "changes",
             Self::AuditEvent => "audit_events",
+            Self::Event => "events",
         }
     }
 }

@@ -45,6 +45,9 @@ const COPIED: &[&str] = &[
     "oidc_providers",
     "completed_log_ins",
     "device_log_ins",
+    "events",
+    "alert_receivers",
+    "alert_progress",
     "audit_events",
     "changes",
 ];

@@ -6,8 +6,8 @@ use super::error::Failure;
 use super::recent::Batch;
 use super::transaction::Pending;
 use super::{
-    actions, agents, enrollment_keys, files, idempotency, identity, network_objects, nodes, output_keys, policies,
-    rollouts, settings, uninstall_tokens,
+    actions, agents, alerts, enrollment_keys, files, idempotency, identity, network_objects, nodes, output_keys,
+    policies, rollouts, settings, uninstall_tokens,
 };
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
@@ -37,7 +37,9 @@ pub(crate) fn writes(connection: &Connection, pending: &mut Pending<'_>, writes:
 /// Returns whether a list is atomic without a savepoint: it is a single statement, or only its first
 /// statement can fail.
 pub(crate) fn is_one_statement(writes: &[Write]) -> bool {
-    match writes {
+    // Events follow what they tell of, and are appended with the end of the transaction.
+    let events = writes.iter().rev().take_while(|write| matches!(write, Write::Event(_))).count();
+    match &writes[..writes.len() - events] {
         [Write::Agent(AgentWrite::Update { before, after })] => agents::update_is_one_statement(before, after),
         [
             Write::Agent(AgentWrite::Documents { .. })
@@ -81,6 +83,8 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Node(write) => nodes::write(c, write)?,
         Write::Fenced(token) => nodes::fence(c, token)?,
         Write::Audit(event) => pending.chain.append(c, event)?,
+        Write::Alert(write) => alerts::apply(c, write)?,
+        Write::Event(event) => pending.events.push(event)?,
         Write::Changed(change) => pending.changes.push(change, None),
         Write::Deleted(change, space) => pending.changes.push(change, Some(space)),
     }

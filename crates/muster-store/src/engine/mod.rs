@@ -10,6 +10,7 @@
 
 mod actions;
 mod agents;
+mod alerts;
 pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod damage;

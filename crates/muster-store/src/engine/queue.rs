@@ -84,6 +84,7 @@ fn payload(write: &Write) -> usize {
         Write::Policy(PolicyWrite::Insert(_))
         | Write::Policy(PolicyWrite::Update { .. })
         | Write::Policy(PolicyWrite::InsertRevision(_)) => 64 * 1024,
+        Write::Event(_) => 1024,
         _ => 256,
     }
 }

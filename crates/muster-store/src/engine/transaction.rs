@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::alerts::Events;
 use super::apply::{self, Done};
 use super::audit::Chain;
 use super::damage::Damage;
@@ -51,6 +52,7 @@ impl Work {
                 | Write::Fenced(_)
                 | Write::Changed(_)
                 | Write::Deleted(..)
+                | Write::Event(_)
                 | Write::Audit(_) => {}
                 _ => return Place::Other,
             }
@@ -145,6 +147,7 @@ pub(crate) struct Pending<'t> {
     pub(crate) recent: Batch<'t>,
     pub(crate) chain: &'t mut Chain,
     pub(crate) changes: Changes,
+    pub(crate) events: Events,
 }
 
 fn run(
@@ -156,7 +159,7 @@ fn run(
 ) -> Result<Outcome, Broken> {
     connection.begin().map_err(|error| Broken::Whole(not_applied(damage, error)))?;
     let mut outcome = Outcome::default();
-    let mut pending = Pending { recent: recent.batch(), chain, changes: Changes::default() };
+    let mut pending = Pending { recent: recent.batch(), chain, changes: Changes::default(), events: Events::default() };
     for (index, work) in jobs.work.iter().enumerate() {
         match isolated(connection, &mut pending, jobs.careful.pace(index), work) {
             Ok(done) => outcome.answers.push(Ok(done)),
@@ -168,9 +171,12 @@ fn run(
             Err(Stopped::Engine(error)) => return Err(broken(connection, damage, Some(index), error)),
         }
     }
-    let Pending { recent: batch, changes, .. } = pending;
+    let Pending { recent: batch, changes, events, .. } = pending;
     let pages = batch.into_pages();
-    let last = recent.write(connection, &pages).and_then(|()| changes.append(connection));
+    let last = recent
+        .write(connection, &pages)
+        .and_then(|()| events.append(connection))
+        .and_then(|()| changes.append(connection));
     outcome.newest_change = last.map_err(|error| broken(connection, damage, None, error))?;
     commit(connection)?;
     // Only after the commit: readers would otherwise see components that are not on disk.
@@ -228,7 +234,7 @@ enum Stopped {
 /// Runs a job in isolation: if its precondition fails, exactly this job is rolled back, and a panic does not leave this
 /// function.
 fn isolated(connection: &Connection, pending: &mut Pending<'_>, pace: Pace, work: &Work) -> Result<Done, Stopped> {
-    let mark = (pending.recent.mark(), pending.chain.mark(), pending.changes.mark());
+    let mark = (pending.recent.mark(), pending.chain.mark(), pending.changes.mark(), pending.events.mark());
     let is_ahead = connection.set_pace(pace).map_err(Stopped::Engine)? != Pace::StepByStep;
     let guarded = AssertUnwindSafe(|| match work {
         Work::Writes(writes) if connection.is_statement_atomic() && apply::is_one_statement(writes) => {
@@ -246,6 +252,7 @@ fn isolated(connection: &Connection, pending: &mut Pending<'_>, pace: Pace, work
         pending.recent.back_to(mark.0);
         pending.chain.back_to(mark.1);
         pending.changes.back_to(mark.2);
+        pending.events.back_to(mark.3);
         match failure {
             Failure::Refused(_) if is_ahead => Stopped::Hasty,
             Failure::Refused(precondition) => Stopped::Refused(precondition),

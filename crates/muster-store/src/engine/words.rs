@@ -90,6 +90,7 @@ words!(LeaseName {
     OutputKeys = "output_keys",
     Actions = "actions",
     Rollouts = "rollouts",
+    Alerts = "alerts",
 });
 
 impl Word for NetworkObjectKind {

@@ -21,6 +21,7 @@
 
 mod actions;
 mod agents;
+mod alerts;
 mod audit;
 mod changes;
 mod enrollment_keys;
@@ -42,12 +43,14 @@ use async_trait::async_trait;
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
 use muster_core::error_chain::SharedError;
+use muster_core::event::Event;
 use muster_core::id::SpaceId;
 
 use crate::engine::error::{Cause, EngineError};
 
 pub use self::actions::{ActionStore, ActionWrite};
 pub use self::agents::{AgentStore, AgentWrite};
+pub use self::alerts::{AlertStore, AlertWrite, MOST_RECEIVERS};
 pub use self::audit::{AuditLink, AuditStore};
 pub use self::changes::{ChangeRow, ChangeStore, Currency, has_gap};
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
@@ -163,6 +166,9 @@ pub enum Precondition {
     /// The agent's uploads would exceed a limit.
     #[error("the agent's uploads would exceed the limit of {0}")]
     OverLimit(UploadLimit),
+    /// The space has the maximum number of receivers of alerts.
+    #[error("the space has {0} receivers of alerts, the maximum")]
+    TooManyReceivers(u64),
     /// Another node has taken the lease over.
     #[error("this node no longer holds the lease {0:?}; another node has taken over")]
     LeaseLost(LeaseName),
@@ -206,6 +212,10 @@ pub enum Write {
     Fenced(FencingToken),
     /// Appends an event to this node's chain of the audit log.
     Audit(AuditEvent),
+    /// Of receivers of alerts.
+    Alert(AlertWrite),
+    /// Appends an event to the log from which alerts are sent.
+    Event(Box<Event>),
     /// Appends a row to the change log.
     Changed(Change),
     /// Like [`Self::Changed`], for a subject that is deleted from a space.
@@ -223,6 +233,7 @@ pub struct Committed {
 pub trait Resources:
     ActionStore
     + AgentStore
+    + AlertStore
     + AuditStore
     + ChangeStore
     + EnrollmentKeyStore
@@ -245,6 +256,7 @@ pub trait Resources:
 impl<T> Resources for T where
     T: ActionStore
         + AgentStore
+        + AlertStore
         + AuditStore
         + ChangeStore
         + EnrollmentKeyStore

@@ -122,11 +122,14 @@ pub enum LeaseName {
     Actions,
     /// Steps of staged rollouts.
     Rollouts,
+    /// Sending of alerts.
+    Alerts,
 }
 
 impl LeaseName {
     /// All leases.
-    pub const ALL: [Self; 5] = [Self::Statuses, Self::Housekeeping, Self::OutputKeys, Self::Actions, Self::Rollouts];
+    pub const ALL: [Self; 6] =
+        [Self::Statuses, Self::Housekeeping, Self::OutputKeys, Self::Actions, Self::Rollouts, Self::Alerts];
 }
 
 /// Proof that a node held a lease when it received the token. [`Write::Fenced`] makes a commit depend on it.

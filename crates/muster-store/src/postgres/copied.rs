@@ -112,14 +112,14 @@ impl Side for Database {
 
     fn last(&self, number: Number) -> Result<i64> {
         match number {
-            Number::Action | Number::Change => self.number(LAST, &[number.table().into()]),
+            Number::Action | Number::Change | Number::Event => self.number(LAST, &[number.table().into()]),
             Number::AuditEvent => self.number(LAST_EVENT, &[]),
         }
     }
 
     fn continue_after(&self, number: Number, last: i64) -> Result<()> {
         match number {
-            Number::Action | Number::Change => {
+            Number::Action | Number::Change | Number::Event => {
                 self.session.run(CONTINUE, &[last.into(), number.table().into()]).map(drop)
             }
             // A sequence can't be set to 0, where it is anyway.

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::sql::dialect::{INSERT_CHANGES, targets};
+use crate::sql::dialect::{INSERT_CHANGES, INSERT_EVENTS, targets};
 use crate::sql::{locked, now};
 
 /// Tables that only this engine has, created before the first migration: counters whose numbers ascend in the order of
@@ -13,7 +13,7 @@ use crate::sql::{locked, now};
 /// was lost. The function is what the triggers of the schema run.
 pub(super) const OWN_TABLES: &str = r"
 CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL) WITH (fillfactor = 10);
-INSERT INTO counters (name, value) VALUES ('actions', 0), ('changes', 0);
+INSERT INTO counters (name, value) VALUES ('actions', 0), ('changes', 0), ('events', 0);
 CREATE FUNCTION next_in_commit_order(TEXT) RETURNS BIGINT LANGUAGE sql VOLATILE AS
     'UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value';
 CREATE SEQUENCE audit_order;
@@ -91,6 +91,16 @@ const FRAGMENTS: &[(&str, &str)] = &[
          inserted AS (INSERT INTO changes (seq, kind, subject, deleted_from) \
              SELECT last - (SELECT count(*) FROM added) + ordinality, value ->> 0, value ->> 1, value ->> 2 FROM added, taken) \
          SELECT last FROM taken",
+    ),
+    (
+        INSERT_EVENTS,
+        "WITH added AS (SELECT value, ordinality \
+             FROM jsonb_array_elements(CAST(CAST($1 AS TEXT) AS JSONB)) WITH ORDINALITY AS list (value, ordinality)), \
+         taken AS (UPDATE counters SET value = counters.value + (SELECT count(*) FROM added) \
+             WHERE name = 'events' RETURNING counters.value AS last) \
+         INSERT INTO events (seq, at, document) \
+             SELECT last - (SELECT count(*) FROM added) + ordinality, CAST(value ->> 0 AS BIGINT), value ->> 1 \
+             FROM added, taken",
     ),
     (now!(), "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"),
 ];

@@ -6,6 +6,7 @@
 
 pub(crate) mod actions;
 pub(crate) mod agents;
+pub(crate) mod alerts;
 pub(crate) mod audit;
 pub(crate) mod copy;
 pub(crate) mod dialect;
@@ -59,6 +60,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
     [
         actions::ALL,
         agents::ALL,
+        alerts::ALL,
         audit::ALL,
         copy::ALL,
         enrollment_keys::ALL,

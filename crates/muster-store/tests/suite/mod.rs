@@ -11,6 +11,7 @@
 
 pub mod actions;
 pub mod agents;
+pub mod alerts;
 pub mod commits;
 pub mod enrollment_keys;
 pub mod files;
@@ -73,6 +74,13 @@ macro_rules! run_for {
             a_deleted_agent_is_gone_everywhere,
             d14_a_new_life_inherits_no_orders,
             agents_are_due_in_the_order_of_their_deadlines,
+        ]);
+        suite::run_for!(@module $make, alerts: [
+            events_come_back_in_the_order_of_their_commits,
+            old_events_are_pruned_but_never_the_newest,
+            a_receiver_comes_back_and_changes_by_version,
+            progress_is_stored_with_the_fence_of_its_sender,
+            a_space_has_a_limited_number_of_receivers,
         ]);
         suite::run_for!(@module $make, commits: [
             nothing_to_write_is_no_error,

@@ -9,6 +9,7 @@ use muster_protocol::management::bulk::{BulkDelete, BulkTags};
 
 use super::agent_actions::{DiagnosticsArgs, ReassignArgs, SettingsArgs, UnenrollArgs, UpgradeArgs};
 use super::agent_moves::{MigrateArgs, PrivilegeLevelArgs};
+use super::agent_retention::RetentionArgs;
 use super::failure::Failed;
 use super::find::{find_agent, hostname, list_agents};
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
@@ -95,6 +96,13 @@ pub enum AgentCommand {
         after_help = "Examples:\n  muster agent delete web-1\n  muster agent delete --filter status:unenrolled --yes"
     )]
     Delete(DeleteArgs),
+    /// Show or set how long unenrolled agents are kept
+    ///
+    /// Applies to the space of --space. Agents whose time has passed are deleted within ten minutes.
+    #[command(
+        after_help = "Examples:\n  muster agent retention\n  muster agent retention --delete-after 30d\n  muster agent retention --keep"
+    )]
+    Retention(RetentionArgs),
 }
 
 /// Flags of `list`.
@@ -272,6 +280,7 @@ impl AgentCommand {
             Self::Tag(args) => args.run(client, true).await,
             Self::Untag(args) => args.run(client, false).await,
             Self::Delete(args) => args.run(client).await,
+            Self::Retention(args) => args.run(client).await,
         }
     }
 }

@@ -5,6 +5,9 @@ mod action;
 mod agent;
 mod agent_actions;
 mod agent_moves;
+mod agent_retention;
+mod alert;
+mod alert_target;
 mod audit;
 mod audit_file;
 mod authorities;
@@ -76,6 +79,8 @@ pub enum AdminCommand {
     Package(Noun<package::PackageCommand>),
     /// List, show and replace the uninstall tokens of policies
     UninstallToken(Noun<uninstall_token::UninstallTokenCommand>),
+    /// Send events of agents, policies and servers to webhooks, mail and syslog
+    Alert(Noun<alert::AlertCommand>),
     /// Read, export and verify the audit log
     Audit(Noun<audit::AuditCommand>),
     /// List and follow changes
@@ -142,6 +147,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::DownloadSource(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Package(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::UninstallToken(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Alert(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Audit(noun) => noun.verb.run(&noun.connect).await,
         AdminCommand::Change(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Backup(noun) => noun.verb.run(&noun.connect).await,

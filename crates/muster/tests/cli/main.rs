@@ -6,6 +6,7 @@ mod action;
 mod agent;
 mod agent_upgrade;
 mod agents;
+mod alert;
 mod ask;
 mod audit;
 mod backup;

@@ -1,0 +1,119 @@
+//! Mail over SMTP.
+
+use lettre::address::Envelope;
+use lettre::message::{Mailbox, header};
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+use muster_core::alert::{MailSecurity, Message, Target};
+use muster_core::event::Severity;
+use muster_fleet::alerts::sender::SendError;
+
+use crate::address::LocalTargets;
+use crate::unreadable;
+
+/// Rejects addresses that can't be used.
+pub(crate) fn check(from: &str, to: &[String]) -> Result<(), SendError> {
+    mailbox("email.from", from)?;
+    to.iter().try_for_each(|one| mailbox("email.to", one).map(drop))
+}
+
+fn mailbox(field: &'static str, text: &str) -> Result<Mailbox, SendError> {
+    text.parse().map_err(|_| SendError::Unusable { field, reason: format!("{text:?} is not a mail address") })
+}
+
+fn failed(error: &lettre::transport::smtp::Error) -> SendError {
+    // The text of a server's response is the server's, and may be anything.
+    let reason = match error.status() {
+        Some(code) => format!("the mail server responded with {code}"),
+        None if error.is_tls() => format!("TLS handshake failed: {error}"),
+        None => format!("the mail server cannot be used: {error}"),
+    };
+    SendError::Failed(reason)
+}
+
+/// Sends a message to all recipients, by one transaction.
+pub(crate) async fn send(
+    local: LocalTargets,
+    target: &Target,
+    secret: Option<&str>,
+    message: &Message,
+) -> Result<(), SendError> {
+    let Target::Email { host, port, security, username, from, to, ca, .. } = target else {
+        return Err(SendError::Failed("not a mail receiver".to_owned()));
+    };
+    let (envelope, text) = compose(from, to, message)?;
+    let tls = match security {
+        MailSecurity::None => None,
+        MailSecurity::Tls | MailSecurity::Starttls => Some(parameters(host, ca.as_deref())?),
+    };
+    let mut connection = connect(local, (host, *port), *security, tls).await?;
+    if let Some(name) = username {
+        let password = secret.ok_or_else(|| unreadable("email.password"))?;
+        let credentials = Credentials::new(name.clone(), password.to_owned());
+        let answer = connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await;
+        answer.map_err(|error| failed(&error))?;
+    }
+    connection.send(&envelope, &text).await.map_err(|error| failed(&error))?;
+    // The message is accepted; whether the farewell arrives does not matter.
+    let _ = connection.quit().await;
+    Ok(())
+}
+
+/// Connects to an address that is permitted. STARTTLS is required where it is configured: nothing is sent in plain text if
+/// somebody in between removes it from the server's greeting.
+async fn connect(
+    local: LocalTargets,
+    (host, port): (&str, u16),
+    security: MailSecurity,
+    tls: Option<TlsParameters>,
+) -> Result<AsyncSmtpConnection, SendError> {
+    let addresses = local.resolve(host, port).await?;
+    let name = ClientId::default();
+    let immediate = tls.clone().filter(|_| security == MailSecurity::Tls);
+    let connected =
+        AsyncSmtpConnection::connect_tokio1(addresses.as_slice(), Some(crate::TIMEOUT), &name, immediate, None).await;
+    let mut connection = connected.map_err(|error| failed(&error))?;
+    if let Some(tls) = tls.filter(|_| security == MailSecurity::Starttls) {
+        connection.starttls(tls, &name).await.map_err(|error| failed(&error))?;
+    }
+    Ok(connection)
+}
+
+fn parameters(host: &str, ca: Option<&str>) -> Result<TlsParameters, SendError> {
+    // Fails only if a provider is installed already.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let unusable = |reason: String| SendError::Unusable { field: "email.ca", reason };
+    let mut builder = TlsParameters::builder(host.to_owned());
+    if let Some(pem) = ca {
+        builder = builder.certificate_store(CertificateStore::None);
+        let certificate = Certificate::from_pem(pem.as_bytes()).map_err(|error| unusable(error.to_string()))?;
+        builder = builder.add_root_certificate(certificate);
+    }
+    builder.build_rustls().map_err(|error| unusable(error.to_string()))
+}
+
+/// Returns the envelope and the text of a mail.
+fn compose(from: &str, to: &[String], message: &Message) -> Result<(Envelope, Vec<u8>), SendError> {
+    let mut builder = lettre::Message::builder()
+        .from(mailbox("email.from", from)?)
+        .subject(format!("[Muster] {}", message.summary()))
+        .message_id(Some(format!("<{}@muster.invalid>", message.id)))
+        .header(header::ContentType::TEXT_PLAIN);
+    for one in to {
+        builder = builder.to(mailbox("email.to", one)?);
+    }
+    let mail = builder.body(text(message)).map_err(|error| SendError::Failed(format!("cannot compose: {error}")))?;
+    Ok((mail.envelope().clone(), mail.formatted()))
+}
+
+fn text(message: &Message) -> String {
+    let urgency = match message.kind.severity() {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Notice => "notice",
+        Severity::Info => "information",
+    };
+    let detail = serde_json::to_string_pretty(&message.to_json()).unwrap_or_default();
+    format!("{}\n\nTime: {}\nSpace: {}\nUrgency: {urgency}\n\n{detail}\n", message.summary(), message.at, message.space)
+}
