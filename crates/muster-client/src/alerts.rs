@@ -3,6 +3,7 @@
 use muster_protocol::management::alert::{AlertReceiver, AlertTest, MuteAlertReceiver, SaveAlertReceiver};
 use muster_protocol::management::{Empty, Item, Items};
 
+use crate::transport::DRY_RUN;
 use crate::{Client, Result};
 
 const ALERTS: &str = "alerts";
@@ -35,8 +36,8 @@ impl Client {
 
     /// Deletes a receiver.
     pub async fn delete_alert_receiver(&self, id: &str, dry_run: bool) -> Result<()> {
-        let query: &[(&str, &str)] = if dry_run { &[("dry_run", "true")] } else { &[] };
-        let Empty {} = self.delete(&[ALERTS, id], query).await?;
+        let query: &[(&str, &str)] = if dry_run { &DRY_RUN } else { &[] };
+        let Empty {} = self.delete(&[ALERTS, id], &query).await?;
         Ok(())
     }
 }

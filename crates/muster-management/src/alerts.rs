@@ -33,13 +33,13 @@ const LONGEST_MUTING: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Endpoints for receivers of alerts.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/alerts", list).needs(&[Name::AlertsRead]),
-        Endpoint::post("/alerts", create).needs(&[Name::AlertsWrite]),
-        Endpoint::get("/alerts/{id}", get).needs(&[Name::AlertsRead]),
-        Endpoint::put("/alerts/{id}", update).needs(&[Name::AlertsWrite]),
-        Endpoint::delete("/alerts/{id}", delete).needs(&[Name::AlertsWrite]),
-        Endpoint::post("/alerts/{id}/test", test).needs(&[Name::AlertsWrite]),
-        Endpoint::post("/alerts/{id}/mute", mute).needs(&[Name::AlertsWrite]),
+        Endpoint::get("/alerts", list).about("List receivers of alerts").needs(&[Name::AlertsRead]),
+        Endpoint::post("/alerts", create).about("Create a receiver of alerts").needs(&[Name::AlertsWrite]),
+        Endpoint::get("/alerts/{id}", get).about("Get a receiver of alerts").needs(&[Name::AlertsRead]),
+        Endpoint::put("/alerts/{id}", update).about("Update a receiver of alerts").needs(&[Name::AlertsWrite]),
+        Endpoint::delete("/alerts/{id}", delete).about("Delete a receiver of alerts").needs(&[Name::AlertsWrite]),
+        Endpoint::post("/alerts/{id}/test", test).about("Send a test message to a receiver of alerts").needs(&[Name::AlertsWrite]),
+        Endpoint::post("/alerts/{id}/mute", mute).about("Mute a receiver of alerts, or end its muting").needs(&[Name::AlertsWrite]),
     ]
 }
 

@@ -208,13 +208,18 @@ fn needs(needs: Needs) -> String {
 
 fn responses(endpoint: &Endpoint, success: Success, has_body: bool) -> Value {
     let mut all = Map::new();
-    let content = match success {
+    let with = |content: Value| Some((StatusCode::OK, json!({"description": "Success", "content": content})));
+    let success = match success {
         Success::Never => None,
-        Success::Json(schema) => Some(json!({"application/json": {"schema": schema}})),
-        Success::Bytes => Some(json!({endpoint.content: {}})),
+        Success::Json(schema) => with(json!({"application/json": {"schema": schema}})),
+        Success::Bytes => with(json!({endpoint.content: {}})),
+        Success::Redirect => {
+            let location = json!({"description": "Where the browser goes.", "schema": {"type": "string"}});
+            Some((StatusCode::FOUND, json!({"description": "Success", "headers": {"Location": location}})))
+        }
     };
-    if let Some(content) = content {
-        all.insert("200".into(), json!({"description": "Success", "content": content}));
+    if let Some((status, response)) = success {
+        all.insert(status.as_str().to_owned(), response);
     }
     let errors = ERRORS.iter().filter(|(status, _)| may_fail(*status, &endpoint.method, has_body));
     for (status, _) in errors {

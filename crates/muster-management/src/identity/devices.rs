@@ -23,11 +23,11 @@ pub const PAGE: &str = "/device";
 /// Endpoints for log-ins of devices.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::post("/v1/device/authorize", begin).public(),
-        Endpoint::post("/v1/device/token", poll).public(),
-        Endpoint::get("/v1/device/codes/{code}", show).for_everybody(),
-        Endpoint::post("/v1/device/approve", approve).for_everybody(),
-        Endpoint::post("/v1/device/deny", deny).for_everybody(),
+        Endpoint::post("/v1/device/authorize", begin).about("Begin the log-in of a device").public(),
+        Endpoint::post("/v1/device/token", poll).about("Poll for the token of a device").public(),
+        Endpoint::get("/v1/device/codes/{code}", show).about("Get the device that shows a code").for_everybody(),
+        Endpoint::post("/v1/device/approve", approve).about("Approve the log-in of a device").for_everybody(),
+        Endpoint::post("/v1/device/deny", deny).about("Deny the log-in of a device").for_everybody(),
     ]
 }
 

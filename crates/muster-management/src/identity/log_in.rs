@@ -18,6 +18,7 @@ use crate::credentials;
 use crate::endpoints::Endpoint;
 use crate::entry::{Connection, record_refusal};
 use crate::error::ApiResult;
+use crate::openapi::{Operation, Responds};
 use crate::query::Query;
 
 /// Name of the cookie of a log-in that has begun.
@@ -28,9 +29,9 @@ const MAX_COOKIE: usize = 4_096;
 /// Endpoints for log-ins at OpenID providers. Browsers follow links to them, and have no credentials yet.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/v1/login/oidc", choices).public(),
-        Endpoint::get("/v1/login/oidc/{provider}", begin).public(),
-        Endpoint::get("/v1/login/oidc/{provider}/callback", finish).public(),
+        Endpoint::get("/v1/login/oidc", choices).about("List the OpenID providers of the log-in page").public(),
+        Endpoint::get("/v1/login/oidc/{provider}", begin).about("Send a browser to an OpenID provider").public(),
+        Endpoint::get("/v1/login/oidc/{provider}/callback", finish).about("Finish a log-in at an OpenID provider").public(),
     ]
 }
 
@@ -46,12 +47,12 @@ async fn begin(
     headers: HeaderMap,
     Path(provider): Path<String>,
     Query(query): Query<BeginLogIn>,
-) -> ApiResult<Response> {
+) -> ApiResult<Redirect> {
     let begun = fleet.federation().begin(&provider, query.return_to.as_deref(), connection.ip()).await;
     let begun = begun.inspect_err(|error| record_refusal(&fleet, &connection, &headers, &provider, error))?;
     let lifetime = LOG_IN_LIFETIME.as_secs();
     let cookie = credentials::set_cookie(COOKIE, &begun.cookie, lifetime, is_secure(&connection, &begun.own_url))?;
-    redirect(&begun.url, [cookie].into())
+    Redirect::new(&begun.url, [cookie].into())
 }
 
 async fn finish(
@@ -60,7 +61,7 @@ async fn finish(
     headers: HeaderMap,
     Path(provider): Path<String>,
     Query(query): Query<LogInCallback>,
-) -> ApiResult<Response> {
+) -> ApiResult<Redirect> {
     let LogInCallback { code, state, iss: issuer, error, error_description } = query;
     let returned = Returned { code, state, issuer, error, error_description };
     let cookie = credentials::named_cookie(&headers, COOKIE).filter(|content| content.len() <= MAX_COOKIE);
@@ -69,7 +70,7 @@ async fn finish(
     let (secure, lifetime) = (is_secure(&connection, &finished.own_url), SESSION_LIFETIME.as_secs());
     let session = credentials::set_cookie(credentials::COOKIE, &finished.session.cookie, lifetime, secure)?;
     let used = credentials::set_cookie(COOKIE, "", 0, secure)?;
-    redirect(&finished.return_to, vec![session, used])
+    Redirect::new(&finished.return_to, vec![session, used])
 }
 
 /// Whether browsers reach the API over TLS, which a proxy may end.
@@ -77,14 +78,34 @@ fn is_secure(connection: &Connection, own_url: &str) -> bool {
     connection.is_tls() || own_url.starts_with("https://")
 }
 
-fn redirect(location: &str, cookies: Vec<HeaderValue>) -> ApiResult<Response> {
-    let location = HeaderValue::from_str(location).map_err(|error| Error::internal(error.to_string()))?;
-    let mut response = StatusCode::FOUND.into_response();
-    let headers = response.headers_mut();
-    headers.insert(LOCATION, location);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    for cookie in cookies {
-        headers.append(SET_COOKIE, cookie);
+/// Sends a browser elsewhere, with cookies.
+struct Redirect {
+    location: HeaderValue,
+    cookies: Vec<HeaderValue>,
+}
+
+impl Redirect {
+    fn new(location: &str, cookies: Vec<HeaderValue>) -> ApiResult<Self> {
+        let location = HeaderValue::from_str(location).map_err(|error| Error::internal(error.to_string()))?;
+        Ok(Self { location, cookies })
     }
-    Ok(response)
+}
+
+impl IntoResponse for Redirect {
+    fn into_response(self) -> Response {
+        let mut response = StatusCode::FOUND.into_response();
+        let headers = response.headers_mut();
+        headers.insert(LOCATION, self.location);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        for cookie in self.cookies {
+            headers.append(SET_COOKIE, cookie);
+        }
+        response
+    }
+}
+
+impl<E> Responds for Result<Redirect, E> {
+    fn describe(to: &mut Operation<'_>) {
+        to.redirects();
+    }
 }

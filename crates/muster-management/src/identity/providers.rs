@@ -31,13 +31,13 @@ pub fn endpoints() -> Vec<Endpoint> {
     // Changes also need every other privilege, which the service checks: whoever configures a provider could become anybody.
     let (read, write) = (&[PrivilegeName::UsersRead], &[PrivilegeName::UsersWrite]);
     vec![
-        Endpoint::get("/v1/oidc_providers", list).needs(read),
-        Endpoint::post("/v1/oidc_providers", create).needs(write),
-        Endpoint::get("/v1/oidc_providers/{id}", get).needs(read),
-        Endpoint::put("/v1/oidc_providers/{id}", update).needs(write),
-        Endpoint::delete("/v1/oidc_providers/{id}", delete).needs(write),
-        Endpoint::put("/v1/users/{id}/identity", link).needs(write),
-        Endpoint::delete("/v1/users/{id}/identity", unlink).needs(write),
+        Endpoint::get("/v1/oidc_providers", list).about("List OpenID providers").needs(read),
+        Endpoint::post("/v1/oidc_providers", create).about("Create an OpenID provider").needs(write),
+        Endpoint::get("/v1/oidc_providers/{id}", get).about("Get an OpenID provider").needs(read),
+        Endpoint::put("/v1/oidc_providers/{id}", update).about("Update an OpenID provider").needs(write),
+        Endpoint::delete("/v1/oidc_providers/{id}", delete).about("Delete an OpenID provider").needs(write),
+        Endpoint::put("/v1/users/{id}/identity", link).about("Link a user with a person at an OpenID provider").needs(write),
+        Endpoint::delete("/v1/users/{id}/identity", unlink).about("Unlink a user from its OpenID provider").needs(write),
     ]
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use muster_core::authorization::{Actor, OpContext};
@@ -87,7 +86,7 @@ async fn log_out(
     };
     fleet.sign_in().log_out(&context, &key).await?;
     let ended = credentials::set_cookie(credentials::COOKIE, "", 0, connection.is_tls())?;
-    Ok(([(SET_COOKIE, ended)], Json(Empty {})).into_response())
+    Ok(([(SET_COOKIE, ended)], Json(Empty {})))
 }
 
 async fn change_password(

@@ -39,6 +39,8 @@ pub(super) enum Success {
     Json(Schema),
     /// Bytes of the content type that the endpoint states.
     Bytes,
+    /// None: the browser is sent elsewhere.
+    Redirect,
 }
 
 impl<'g> Operation<'g> {
@@ -49,6 +51,11 @@ impl<'g> Operation<'g> {
     /// Adds a parameter.
     pub fn parameter(&mut self, place: &str, name: &str, about: &str, schema: &Value) {
         self.parameters.push(json!({"in": place, "name": name, "description": about, "schema": schema}));
+    }
+
+    /// States that a success sends a browser elsewhere.
+    pub fn redirects(&mut self) {
+        self.success = Success::Redirect;
     }
 
     /// Adds the fields of a struct as parameters of the query.

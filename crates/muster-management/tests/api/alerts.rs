@@ -1,9 +1,10 @@
 //! Receivers of alerts over REST.
 
-use axum::http::Method;
+use axum::body::Body;
+use axum::http::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::support::{Api, column};
+use crate::support::{Api, administrator, column};
 
 const ALERTS: &str = "/alerts";
 
@@ -35,7 +36,7 @@ async fn a_receiver_is_created_shown_changed_muted_and_deleted() {
     assert_eq!(tested["accepted"], false, "this fleet has no sender: {tested}");
 
     assert_eq!(column(&api.get(ALERTS).await.ok(), "/name"), ["on-call"]);
-    api.call(Method::DELETE, &format!("{path}?dry_run=true"), None).await.ok();
+    api.call(Method::DELETE, &format!("{path}?dryRun=true"), None).await.ok();
     api.delete(&path).await.ok();
     api.get(&path).await.refused(404);
     let expected = ["create", "update", "mute", "mute", "test", "delete"].map(|verb| format!("alert_receiver.{verb}"));
@@ -80,9 +81,9 @@ async fn mg8_receivers_of_another_space_do_not_exist() {
     api.v1(Method::POST, "/spaces", json!({"id": "blue", "name": "blue"})).await.ok();
     let made = api.post(ALERTS, webhook("on-call")).await.ok()["item"].clone();
     let inside = async |method: Method, path: &str, body: Value| {
-        let request = axum::http::Request::builder().method(method).uri(format!("/s/blue/api/fleet{path}"));
-        let request = request.extension(crate::support::administrator());
-        api.send(request.body(axum::body::Body::from(body.to_string())).unwrap()).await
+        let request = Request::builder().method(method).uri(format!("/s/blue/api/fleet{path}"));
+        let request = request.extension(administrator());
+        api.send(request.body(Body::from(body.to_string())).unwrap()).await
     };
     let path = format!("{ALERTS}/{}", made["id"].as_str().unwrap());
     inside(Method::GET, &path, json!({})).await.refused(404);

@@ -25,8 +25,8 @@ impl Api {
     }
 
     async fn device(&self, name: &str) -> Value {
-        let begun = self.browse(Method::POST, "/api/v1/device/authorize", &[], &json!({"device": name}).to_string());
-        begun.await.ok()["item"].clone()
+        let body = json!({"device": name}).to_string();
+        self.browse(Method::POST, "/api/v1/device/authorize", &[], &body).await.ok()["item"].clone()
     }
 }
 

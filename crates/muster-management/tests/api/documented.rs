@@ -43,6 +43,10 @@ pub fn check(method: &Method, path: &str, answer: &Answer) {
     let response = resolved(&operation["responses"][&status]);
     assert!(!response.is_null(), "{method} {template}: the status {status} is not documented: {}", answer.body);
     let given = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if response.get("content").is_none() {
+        assert_eq!((given, &answer.body), ("", &Value::Null), "{method} {template} {status}: a body is not documented");
+        return;
+    }
     let content = &response["content"][given];
     assert!(!content.is_null(), "{method} {template} {status}: the content type {given:?} is not documented");
     if let Some(fault) = content.get("schema").and_then(|schema| mismatch(schema, &answer.body)) {

@@ -296,7 +296,8 @@ async fn a_service_token_reads_policies_and_enrollment_tokens_and_nothing_else()
     api.send(request.body(Body::from("{}")).unwrap()).await.refused(409);
 }
 
-/// The requests of `elastic-agent container` 8.18.8 and 9.5.2, which both enrolled with a service token.
+/// The two ways in which versions of the container command look for a key, as requests with a service token. No container
+/// command runs here, and nothing enrolls with the key.
 #[tokio::test]
 async fn mg176_the_container_command_finds_an_enrollment_token_by_the_name_of_a_policy() {
     let api = Api::new();

@@ -1,9 +1,10 @@
 //! `/api/fleet/alerts`: receivers of alerts.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Receiver of alerts. Exactly one of `webhook`, `email` and `syslog` is present.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct AlertReceiver {
     /// Id.
     pub id: String,
@@ -53,7 +54,7 @@ pub struct AlertReceiver {
 }
 
 /// HTTP endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
     /// URL: https, or http on the server's own host.
@@ -68,7 +69,7 @@ pub struct Webhook {
 }
 
 /// Mailboxes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Email {
     /// Host of the mail server.
@@ -95,7 +96,7 @@ pub struct Email {
 }
 
 /// Syslog server.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Syslog {
     /// Host.
@@ -112,7 +113,7 @@ pub struct Syslog {
 }
 
 /// When events of one kind are combined to one message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AlertDigest {
     /// Number of events from which they are combined; default 20.
@@ -124,7 +125,7 @@ pub struct AlertDigest {
 }
 
 /// What was sent to a receiver.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default)]
 pub struct Delivery {
     /// Number of messages that were sent.
@@ -148,7 +149,7 @@ pub struct Delivery {
 }
 
 /// `POST /alerts` and `PUT /alerts/{id}`. In an update, absent fields stay as they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SaveAlertReceiver {
     /// Name.
@@ -184,7 +185,7 @@ pub struct SaveAlertReceiver {
 }
 
 /// `POST /alerts/{id}/mute`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MuteAlertReceiver {
     /// Seconds for which nothing is sent; absent ends the muting.
@@ -193,7 +194,7 @@ pub struct MuteAlertReceiver {
 }
 
 /// Outcome of a test.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct AlertTest {
     /// Whether the receiver accepted the message.
     pub accepted: bool,

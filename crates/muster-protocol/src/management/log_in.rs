@@ -1,9 +1,10 @@
 //! `/api/v1`: OpenID providers, log-ins there, and log-ins of devices (MG §8.2).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// OpenID provider. The client secret is never returned.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct OidcProvider {
     /// Id, which is part of the URL of the log-in.
     pub id: String,
@@ -37,7 +38,7 @@ pub struct OidcProvider {
 }
 
 /// What happens at the first log-in of a person without a user.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NewUsers {
     /// The log-in is refused until an administrator links a user.
@@ -48,7 +49,7 @@ pub enum NewUsers {
 }
 
 /// `POST /oidc_providers`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateOidcProvider {
     /// Id: lower-case letters, digits and `-`.
@@ -80,7 +81,7 @@ pub struct CreateOidcProvider {
 }
 
 /// `PUT /oidc_providers/{id}`. Absent fields stay as they are. The issuer cannot be changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateOidcProvider {
     /// Id of this installation at the provider.
@@ -110,7 +111,7 @@ pub struct UpdateOidcProvider {
 }
 
 /// `PUT /users/{id}/identity`: links a user with a person at an OpenID provider.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkUser {
     /// Id of the provider.
@@ -120,14 +121,14 @@ pub struct LinkUser {
 }
 
 /// Provider at which anybody can log in.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct LogInChoice {
     /// Id of the provider.
     pub id: String,
 }
 
 /// `GET /login/oidc/{provider}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct BeginLogIn {
     /// Path to which the browser goes after the log-in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,7 +136,7 @@ pub struct BeginLogIn {
 }
 
 /// `GET /login/oidc/{provider}/callback`: what a browser brings back from the provider.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct LogInCallback {
     /// Code.
     #[serde(default)]
@@ -155,7 +156,7 @@ pub struct LogInCallback {
 }
 
 /// `POST /device/authorize`: begins the log-in of a device (RFC 8628). Needs no credentials.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct BeginDevice {
     /// Name of the device, for the person who approves it.
@@ -164,7 +165,7 @@ pub struct BeginDevice {
 }
 
 /// Log-in of a device that has begun.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct DeviceBegun {
     /// Secret with which the device polls.
     pub device_code: String,
@@ -179,7 +180,7 @@ pub struct DeviceBegun {
 }
 
 /// `POST /device/token`: polls for the token of a device. Needs no credentials.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PollDevice {
     /// Secret of the device.
@@ -187,7 +188,7 @@ pub struct PollDevice {
 }
 
 /// `POST /device/approve` and `POST /device/deny`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecideDevice {
     /// Code that the device shows.
@@ -195,7 +196,7 @@ pub struct DecideDevice {
 }
 
 /// Device that asks for a log-in.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Device {
     /// Code that it shows.
     pub user_code: String,

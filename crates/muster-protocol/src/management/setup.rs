@@ -45,7 +45,7 @@ pub struct Permissions {
 }
 
 /// `POST /service_tokens`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateServiceToken {
     /// Whether the token is for a remote Elasticsearch cluster. Makes no difference: all tokens are Muster's.
@@ -54,7 +54,7 @@ pub struct CreateServiceToken {
 }
 
 /// Token for tools that enroll agents by themselves.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct ServiceToken {
     /// Name.
     pub name: String,
