@@ -185,7 +185,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    fn new(kind: &str, id: impl ToString, name: impl Into<String>) -> Self {
+    fn new(kind: &str, id: &impl ToString, name: impl Into<String>) -> Self {
         Self { kind: kind.to_owned(), id: id.to_string(), name: name.into(), ..Self::default() }
     }
 }

@@ -38,8 +38,12 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/alerts/{id}", get).about("Get a receiver of alerts").needs(&[Name::AlertsRead]),
         Endpoint::put("/alerts/{id}", update).about("Update a receiver of alerts").needs(&[Name::AlertsWrite]),
         Endpoint::delete("/alerts/{id}", delete).about("Delete a receiver of alerts").needs(&[Name::AlertsWrite]),
-        Endpoint::post("/alerts/{id}/test", test).about("Send a test message to a receiver of alerts").needs(&[Name::AlertsWrite]),
-        Endpoint::post("/alerts/{id}/mute", mute).about("Mute a receiver of alerts, or end its muting").needs(&[Name::AlertsWrite]),
+        Endpoint::post("/alerts/{id}/test", test)
+            .about("Send a test message to a receiver of alerts")
+            .needs(&[Name::AlertsWrite]),
+        Endpoint::post("/alerts/{id}/mute", mute)
+            .about("Mute a receiver of alerts, or end its muting")
+            .needs(&[Name::AlertsWrite]),
     ]
 }
 
@@ -86,16 +90,19 @@ fn with_target(target: Target) -> AlertReceiver {
 }
 
 fn delivery(progress: Progress) -> Delivery {
-    let failure = progress.failure.as_ref();
-    Delivery {
+    let mut shown = Delivery {
         delivered: progress.delivered,
         dropped: progress.dropped,
         suppressed: progress.suppressed,
         last_delivered_at: progress.last_delivered_at.map(time),
-        failing_since: failure.map(|failure| time(failure.since)),
-        reason: failure.map(|failure| failure.reason.clone()),
-        retry_at: failure.map(|failure| time(failure.retry_at)),
+        ..Delivery::default()
+    };
+    if let Some(failure) = progress.failure {
+        shown.failing_since = Some(time(failure.since));
+        shown.reason = Some(failure.reason);
+        shown.retry_at = Some(time(failure.retry_at));
     }
+    shown
 }
 
 /// Converts a request. `known` is the receiver that it changes.

@@ -22,7 +22,7 @@ pub fn of_enrollment(before: Option<&AgentRecord>, record: &AgentRecord) -> Even
 
 /// Returns the event of the deletion of an unenrolled agent.
 pub fn of_purge(record: &AgentRecord, now: Timestamp) -> Event {
-    let detail = json!({"unenrolled_at": record.unenrolled_at.map(|at| at.to_rfc3339_millis())});
+    let detail = json!({"unenrolled_at": record.unenrolled_at.map(Timestamp::to_rfc3339_millis)});
     Event { at: now, ..event(record, EventKind::AgentPurged, detail) }
 }
 
@@ -135,7 +135,7 @@ fn health(before: &AgentRecord, after: &AgentRecord) -> Option<Event> {
         Status::Degraded | Status::Error => {
             json!({"message": crate::reported::shortened_to(&after.health.message, 500), "components": after.health.unhealthy_reason})
         }
-        _ => json!({"last_checkin": after.last_checkin.map(|at| at.to_rfc3339_millis())}),
+        _ => json!({"last_checkin": after.last_checkin.map(Timestamp::to_rfc3339_millis)}),
     };
     Some(transition(before, after, kind, detail))
 }

@@ -180,7 +180,7 @@ impl Alerts {
 
     fn generated_secret(&self) -> Zeroizing<String> {
         let bytes = Zeroizing::new(random_bytes::<32>(&*self.entropy));
-        Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(&*bytes)))
+        Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(*bytes)))
     }
 }
 

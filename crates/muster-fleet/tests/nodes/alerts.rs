@@ -1,4 +1,5 @@
 //! Alerts of several servers: one sends them, and another one takes over.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,5 @@
 //! Alerts: from a transition to a receiver, through failures and restarts (MG166–MG171).
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -31,7 +31,9 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/v1/login/oidc", choices).about("List the OpenID providers of the log-in page").public(),
         Endpoint::get("/v1/login/oidc/{provider}", begin).about("Send a browser to an OpenID provider").public(),
-        Endpoint::get("/v1/login/oidc/{provider}/callback", finish).about("Finish a log-in at an OpenID provider").public(),
+        Endpoint::get("/v1/login/oidc/{provider}/callback", finish)
+            .about("Finish a log-in at an OpenID provider")
+            .public(),
     ]
 }
 

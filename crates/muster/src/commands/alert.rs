@@ -28,12 +28,12 @@ pub enum AlertCommand {
     #[command(
         after_help = "Examples:\n  muster alert create on-call --webhook https://hooks.example.com/muster --event agent.offline --event agent.uninstalled\n  muster alert create mail --email ops@example.com --smtp mail.example.com --from muster@example.com --smtp-user muster --password-file password.txt\n  muster alert create siem --syslog siem.example.com:6514 --except-tag maintenance"
     )]
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// Change a receiver of alerts
     #[command(
         after_help = "Examples:\n  muster alert update on-call --event agent.error --digest-threshold 5\n  muster alert update on-call --disable"
     )]
-    Update(UpdateArgs),
+    Update(Box<UpdateArgs>),
     /// Send a test message, and print whether it was accepted
     #[command(after_help = "Examples:\n  muster alert test on-call")]
     Test(TestArgs),
