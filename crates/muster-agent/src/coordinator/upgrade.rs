@@ -122,13 +122,15 @@ impl Coordinator {
     /// Begins an upgrade for an action, or for a command on the host. The error is the reason of a refusal.
     pub(super) fn begin_upgrade(&mut self, action: Option<Action>, mut request: Request) -> Result<(), String> {
         let Some(running) = self.deps.upgrades.running() else { return Err(NOT_INSTALLED.into()) };
-        if running.version() == request.version {
+        let is_running = running.version() == request.version;
+        let state = self.state.upgrade.as_ref().map(|report| report.details.state);
+        // Also for the version that is being watched: whether it stays is not decided.
+        if state == Some(Stage::Watching) && (is_running || !request.rollback) {
+            return Err("the previous upgrade is still being watched".into());
+        }
+        if is_running {
             self.already_runs(action);
             return Ok(());
-        }
-        let state = self.state.upgrade.as_ref().map(|report| report.details.state);
-        if state == Some(Stage::Watching) && !request.rollback {
-            return Err("the previous upgrade is still being watched".into());
         }
         if self.take_over(action.as_ref(), &request) {
             return Ok(());
