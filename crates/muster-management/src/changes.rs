@@ -1,4 +1,4 @@
-//! `/v1/changes`: changes since a number, as a list and as server-sent events (MG §1.16).
+//! `/v1/changes`: changes since a number, as a list and as server-sent events.
 
 use std::sync::Arc;
 use std::time::Duration;

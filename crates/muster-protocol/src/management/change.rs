@@ -1,4 +1,4 @@
-//! `/api/v1/changes` (MG §1.16).
+//! `/api/v1/changes`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
