@@ -308,8 +308,8 @@ mod tests {
             IdempotencyWrite::Begin { request, live_from: test.now(), limit: MAX_KEYS }.into()
         });
         test.commit(commits.collect()).await;
-        assert_eq!(begin(&test, 0, "one more", "a").await.unwrap_err(), "too_many_idempotency_keys");
-        begun(&test, 1, "another caller", "a").await;
+        assert_eq!(begin(&test, 0, "one-more", "a").await.unwrap_err(), "too_many_idempotency_keys");
+        begun(&test, 1, "another-caller", "a").await;
     }
 
     #[tokio::test]

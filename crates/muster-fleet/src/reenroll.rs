@@ -89,7 +89,7 @@ impl CheckIns {
             return Err("the server has no `external_url`".to_owned());
         }
         if record.family == Family::Muster {
-            return Err("muster-agent does not support migration".to_owned());
+            return Err("muster-agent cannot be reenrolled by the server".to_owned());
         }
         let candidate = Candidate {
             record,

@@ -177,7 +177,7 @@ async fn permit(fleet: Arc<Fleet>, needs: Needs, request: Request, next: Next) -
     let key = if is_change { idempotency::key(request.headers()) } else { Ok(None) };
     match (checked.and(key), context.cloned()) {
         (Ok(None), _) => next.run(request).await,
-        (Ok(Some(key)), Some(context)) => idempotency::once(fleet, &context, &key, request, next).await,
+        (Ok(Some(key)), Some(context)) => idempotency::once(fleet, context, key, request, next).await,
         (Ok(Some(_)), None) => {
             ApiError(Error::invalid("Idempotency-Key", "is not supported without credentials")).into_response()
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes, HttpBody as _, to_bytes};
 use axum::extract::{FromRequest as _, Request};
 use axum::http::header::{CONTENT_TYPE, IF_MATCH};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -32,7 +33,7 @@ pub fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
 }
 
 /// Executes a request unless it was executed before with the same key.
-pub async fn once(fleet: Arc<Fleet>, context: &OpContext, key: &str, request: Request, next: Next) -> Response {
+pub async fn once(fleet: Arc<Fleet>, context: OpContext, key: String, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     // The limit of the body's length is among the extensions.
     let read = Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await;
@@ -40,37 +41,35 @@ pub async fn once(fleet: Arc<Fleet>, context: &OpContext, key: &str, request: Re
         Ok(body) => body,
         Err(rejection) => return unreadable(&rejection),
     };
+    // In a task of its own, so that the request is finished even if the client disconnects: the usual reason for a repetition.
+    let task = tokio::spawn(async move {
+        let fingerprint = fingerprint(&context, &parts, &body);
+        match fleet.idempotency().begin(&context, &key, fingerprint).await {
+            Ok(Verdict::Execute(begun)) => {
+                let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+                finish(&fleet, begun, response).await
+            }
+            Ok(Verdict::Answer(stored)) => replay(stored),
+            Ok(Verdict::OtherRequest) => {
+                let message = "this idempotency key was used with another request";
+                http_error(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", message)
+            }
+            Err(error) => ApiError(error).into_response(),
+        }
+    });
+    task.await.unwrap_or_else(|error| ApiError(Error::internal(error)).into_response())
+}
+
+fn fingerprint(context: &OpContext, parts: &Parts, body: &[u8]) -> Fingerprint {
     let header = |name: HeaderName| parts.headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
-    let fingerprint = Fingerprint::of(&[
+    Fingerprint::of(&[
         parts.method.as_str().as_bytes(),
         context.space().as_str().as_bytes(),
         parts.uri.to_string().as_bytes(),
         header(CONTENT_TYPE),
         header(IF_MATCH),
-        &body,
-    ]);
-    match fleet.idempotency().begin(context, key, fingerprint).await {
-        Ok(Verdict::Execute(begun)) => {
-            let request = Request::from_parts(parts, Body::from(body));
-            execute(fleet, begun, request, next).await
-        }
-        Ok(Verdict::Answer(stored)) => replay(stored),
-        Ok(Verdict::OtherRequest) => {
-            let message = "this idempotency key was used with another request";
-            http_error(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", message)
-        }
-        Err(error) => ApiError(error).into_response(),
-    }
-}
-
-/// Executes a request in a task of its own, so that it is finished even if the client disconnects: the usual reason for a
-/// repetition.
-async fn execute(fleet: Arc<Fleet>, begun: Begun, request: Request, next: Next) -> Response {
-    let task = tokio::spawn(async move {
-        let response = next.run(request).await;
-        finish(&fleet, begun, response).await
-    });
-    task.await.unwrap_or_else(|error| ApiError(Error::internal(error)).into_response())
+        body,
+    ])
 }
 
 async fn finish(fleet: &Fleet, begun: Begun, response: Response) -> Response {

@@ -42,8 +42,8 @@ const HOW: &str = "\
   and buffers (the other half belongs to the drones), divided by the number of agents.
 * *All acked*: time from the request that changes the policy until the last agent's ack is confirmed.
 * *Action*: time from the request that creates the action until the drone has read it.
-* *Bulk reassign*: time from the request until the last held check-in has returned the reassignment. Agents receive the policy with their next
-  check-in, a second later.
+* *Bulk reassign*: time from the request until the last held check-in has returned the reassignment. If the server ends held check-ins with the policy
+  itself, both figures are the same.
 * *Revocation*: time from the request to one server until an agent that is connected to another one has read the rejection. The agents are revoked one
   after the other.
 * *Burst*: all connections send one uncompressed check-in of 1 MB at the same time, and then close.

@@ -22,6 +22,8 @@ pub(super) struct Upgrading {
     action: Option<Action>,
     request: Request,
     progress: Progress,
+    /// Whether the home is prepared, and the link is being changed.
+    is_switching: bool,
     work: Slot<Outcome>,
 }
 
@@ -132,6 +134,10 @@ impl Coordinator {
             self.already_runs(action);
             return Ok(());
         }
+        // The switch cannot be undone by dropping it: the link may lead to the new version already.
+        if let Some(current) = self.upgrading.as_ref().filter(|current| current.is_switching) {
+            return Err(format!("the agent is switching to version {}", current.request.version));
+        }
         if self.take_over(action.as_ref(), &request) {
             return Ok(());
         }
@@ -142,7 +148,7 @@ impl Coordinator {
         request.policy_source = self.policy_source();
         let progress = Progress::default();
         let work = self.preparation(request.clone(), progress.clone());
-        let upgrading = Upgrading { action, request, progress, work: Some(work) };
+        let upgrading = Upgrading { action, request, progress, is_switching: false, work: Some(work) };
         tracing::info!(version = upgrading.request.version, "upgrading");
         self.background.ids.extend(upgrading.action.iter().map(|action| action.id.clone()));
         // Stored before it begins, so that attempts are counted.
@@ -216,6 +222,7 @@ impl Coordinator {
         let upgrades = self.deps.upgrades.clone();
         let Some(upgrading) = &mut self.upgrading else { return };
         let switch = Switch { to, action_id: upgrading.action_id().to_owned(), terms };
+        upgrading.is_switching = true;
         upgrading.progress.set(Stage::Replacing, Metadata::default());
         upgrading.work = Some(Box::pin(async move { Outcome::Switched(upgrades.switch(switch).await) }));
     }

@@ -175,8 +175,12 @@ fn recover_new(record: &Record) -> Recovery {
 
 /// Counts a start by a service manager. Returns the record to store, and whether the previous version must be activated.
 pub fn guard(record: &Record, active: Option<&HomeName>) -> Option<(Record, bool)> {
-    if matches!(record.step, Step::Kept | Step::RolledBack) || active != Some(&record.to) {
+    if record.step == Step::Kept || active != Some(&record.to) {
         return None;
+    }
+    // A crash between the record and the link.
+    if record.step == Step::RolledBack {
+        return Some((record.clone(), true));
     }
     let next = Record { guarded: record.guarded.saturating_add(1), ..record.clone() };
     if next.guarded <= STARTS_MAX {
@@ -238,7 +242,8 @@ mod tests {
         }
         let Some((back, true)) = guard(&record, Some(&home(2))) else { panic!("too many starts") };
         assert_eq!(back.step, Step::RolledBack);
-        assert_eq!(guard(&back, Some(&home(2))), None);
+        assert_eq!(guard(&back, Some(&home(2))), Some((back.clone(), true)), "a crash before the link");
+        assert_eq!(guard(&back, Some(&home(1))), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ const RECONNECT: Duration = Duration::from_secs(1);
 /// Verbs of `change`.
 #[derive(Debug, Subcommand)]
 pub enum ChangeCommand {
-    /// List the objects that were changed since a change
+    /// List the objects that were changed after a given change
     ///
     /// Of several changes of an object, only the last one is listed. The server keeps the newest 100,000 changes.
     #[command(
@@ -26,7 +26,7 @@ pub enum ChangeCommand {
     List(ListArgs),
     /// Print changes as they are made, one on each line
     ///
-    /// Reconnects after an interruption and continues with the next change. Ends with Ctrl-C.
+    /// Reconnects after an interruption and continues with the next change. Press Ctrl-C to stop.
     #[command(after_help = "Examples:\n  muster change watch\n  muster change watch --after 1200 --output json")]
     Watch(WatchArgs),
 }

@@ -133,7 +133,8 @@ pub struct PasswordArgs {
 /// Flags of `setup`.
 #[derive(Args, Debug)]
 pub struct SetupArgs {
-    /// Token of the set-up link
+    /// Set-up token, as printed by `muster user setup-link`
+    #[arg(value_name = "TOKEN")]
     link: String,
     /// Read the password from the first line of stdin
     #[arg(long)]

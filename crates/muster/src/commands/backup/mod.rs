@@ -14,7 +14,7 @@ use super::failure::Failed;
 pub enum BackupCommand {
     /// Create a backup of the fleet while its servers are running
     ///
-    /// The file contains the whole database as of one time, with checksums. Passwords, keys and tokens in it are hashed, or encrypted with
+    /// The file contains a consistent snapshot of the database, with checksums. Passwords, keys and tokens in it are hashed, or encrypted with
     /// the master key, which is not in the file unless you pass --include-master-key. Without master.key, a restored server does not
     /// start: keep a copy elsewhere.
     #[command(
