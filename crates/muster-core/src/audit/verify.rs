@@ -203,7 +203,9 @@ impl Part {
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
-    let digit = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    // Only the digits that are written: a hash in capitals would be the same, but the line would not be.
+    let written = |c: &u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+    let digit = |c: u8| char::from(c).to_digit(16).filter(|_| written(&c)).and_then(|digit| u8::try_from(digit).ok());
     let mut bytes = [0; 32];
     if text.len() != 64 {
         return None;
