@@ -9,6 +9,7 @@ mod fuzz;
 mod process;
 mod reference;
 mod release;
+mod schemathesis;
 mod shell;
 mod simulate;
 mod tidy;
@@ -38,6 +39,8 @@ enum Command {
     Tidy,
     /// Fuzz the parsers of network input.
     Fuzz(fuzz::FuzzArgs),
+    /// Compare the responses to generated requests with the OpenAPI document.
+    Schemathesis(schemathesis::SchemathesisArgs),
     /// Generate the API documentation and `docs/conformance.md`.
     Docs,
     /// Build the release programs, and a signed package of muster-agent.
@@ -61,6 +64,7 @@ fn main() -> anyhow::Result<()> {
         Command::Deny(args) => deny::run(&args),
         Command::Tidy => tidy::run(),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Schemathesis(args) => schemathesis::run(&args),
         Command::Docs => docs(),
         Command::Release(args) => release::run(&args),
         Command::Simulate(args) => simulate::run(&args),

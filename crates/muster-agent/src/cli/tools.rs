@@ -109,11 +109,13 @@ pub async fn logs(layout: &Layout, args: &LogsArgs) -> Result<u8, Failure> {
     };
     let unreadable = |error: std::io::Error| Failure::new(exit::FAILED, format!("{path}: {error}"));
     let mut place = print_tail(&path, args.lines).map_err(unreadable)?;
-    while args.follow {
+    if !args.follow {
+        return Ok(exit::DONE);
+    }
+    loop {
         tokio::time::sleep(LOOK).await;
         place = print_from(&path, place).map_err(unreadable)?;
     }
-    Ok(exit::DONE)
 }
 
 fn component_log(layout: &Layout, id: &str) -> Result<Utf8PathBuf, Failure> {

@@ -53,15 +53,20 @@ impl Coordinator {
         let components = self.deps.components.states();
         let (status, message) = self.overall(&components);
         let wire: Vec<_> = components.iter().map(ComponentState::to_wire).collect();
-        // Servers would interpret an empty id as another policy than the assigned one.
-        let policy = self.state.policy.as_ref().filter(|policy| !policy.id.is_empty());
+        // Without these fields, servers assume the revision that they recorded (EA §4.7). An agent that has lost its policy
+        // would not get it again: the empty id is that of no policy.
+        let policy = match &self.state.policy {
+            None => Some((String::new(), 0)),
+            Some(policy) if policy.id.is_empty() => None,
+            Some(policy) => Some((policy.id.clone(), policy.revision)),
+        };
         Report {
             status,
             message,
             ack_token: self.state.ack_token.clone(),
             metadata: self.metadata(),
             components: to_raw_value(&wire).unwrap_or_else(|_| RawValue::NULL.to_owned()),
-            policy: policy.map(|policy| (policy.id.clone(), policy.revision)),
+            policy,
             upgrade: self.upgrade_details().and_then(|details| to_raw_value(&details).ok()),
             rollbacks: self.rollbacks(),
         }

@@ -71,7 +71,9 @@ impl Failed {
 
 /// Progress of the preparation, shared with the coordinator, which reports it.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<(Mutex<Option<(Stage, Metadata)>>, Notify)>);
+pub struct Progress(Arc<(Mutex<Option<Reached>>, Notify)>);
+
+type Reached = (Stage, Metadata);
 
 impl Progress {
     /// Sets the current stage.

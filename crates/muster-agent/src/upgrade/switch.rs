@@ -145,8 +145,8 @@ fn clean(disk: &dyn Disk, layout: &Layout, running: &HomeName, previous: Option<
 /// Removes homes that were not completed.
 pub fn remove_staging(disk: &dyn Disk, layout: &Layout) -> io::Result<()> {
     let names = disk.list(&layout.homes())?;
-    let staging = names.iter().filter(|name| name.starts_with(STAGING));
-    staging.map(|name| disk.remove_dir(&layout.homes().join(name))).collect()
+    let mut staging = names.iter().filter(|name| name.starts_with(STAGING));
+    staging.try_for_each(|name| disk.remove_dir(&layout.homes().join(name)))
 }
 
 /// Returns until when a version can be activated again; `None` if it cannot.

@@ -34,7 +34,7 @@ async fn a_check_in_reports_policy_and_components() {
     agent.pass(MINUTE).await;
     let first = agent.server.lock().check_ins[0].body.clone();
     assert_eq!((first["status"].as_str(), &first["components"]), (Some("starting"), &json!([])));
-    assert_eq!(first["agent_policy_id"], Value::Null);
+    assert_eq!((&first["agent_policy_id"], &first["policy_revision_idx"]), (&json!(""), &json!(0)));
     let last = agent.server.lock().check_ins.last().unwrap().body.clone();
     assert_eq!((last["status"].as_str(), last["message"].as_str()), (Some("online"), Some("Running")));
     assert_eq!((&last["agent_policy_id"], &last["policy_revision_idx"]), (&json!("p"), &json!(3)));

@@ -13,7 +13,7 @@ use crate::server::Fault;
 
 const THERE: &str = "https://there.example:8220";
 
-fn migrate(id: &str, settings: Value) -> Value {
+fn migrate(id: &str, settings: &Value) -> Value {
     action(id, "MIGRATE", json!({"target_uri": THERE, "enrollment_token": "dG9rOmVu", "settings": settings}))
 }
 
@@ -46,7 +46,7 @@ async fn a_migrated_agent_is_acknowledged_here_and_runs_its_policy_there() {
     let mut agent = agent(600);
     agent.start();
     pass(&mut agent, SECOND * 10).await;
-    agent.server.change(|server| server.actions = vec![level("a", "debug"), migrate("m", json!({"tags": ["x"]}))]);
+    agent.server.change(|server| server.actions = vec![level("a", "debug"), migrate("m", &json!({"tags": ["x"]}))]);
     pass(&mut agent, MINUTE * 2).await;
     assert_eq!(agent.store.enrollment().unwrap().unwrap().servers, [THERE]);
     let acks = agent.server.acks();
@@ -73,7 +73,7 @@ async fn ag119_an_agent_whose_target_cannot_be_reached_or_used_stays() {
     ] {
         let mut agent = agent(seed);
         agent.other.change(|server| server.always = fault);
-        agent.server.change(|server| server.actions = vec![migrate("m", settings)]);
+        agent.server.change(|server| server.actions = vec![migrate("m", &settings)]);
         agent.start();
         pass(&mut agent, MINUTE * 5).await;
         assert_eq!(agent.store.enrollment().unwrap().unwrap().servers, [HERE]);
@@ -107,7 +107,7 @@ async fn storm(seed: u64) {
         server.lock().faults.push_back((path, fault));
     }
     pass(&mut agent, Duration::from_millis(draw(3000))).await;
-    agent.server.change(|server| server.actions.push(migrate("m", json!({}))));
+    agent.server.change(|server| server.actions.push(migrate("m", &json!({}))));
     for _ in 0..draw(5) {
         pass(&mut agent, Duration::from_millis(draw(9000))).await;
         if draw(2) == 0 {

@@ -192,7 +192,12 @@ fn deliverable(inner: &mut Inner, body: &Value) -> Option<Value> {
         return Some(json!({"action": "checkin", "ack_token": token, "actions": inner.actions[seen..]}));
     }
     let policy = inner.policy.as_ref()?;
-    if body["agent_policy_id"] == policy["id"] && body["policy_revision_idx"] == policy["revision"] {
+    let runs_it = match body["agent_policy_id"].as_str() {
+        Some(id) => policy["id"] == id && body["policy_revision_idx"] == policy["revision"],
+        // What the server has recorded counts for an agent that says nothing (EA §4.7).
+        None => inner.ack_events.iter().any(|ack| ack["action_id"] == policy_action(policy)),
+    };
+    if runs_it {
         return None;
     }
     Some(json!({"action": "checkin", "ack_token": "", "actions": [policy_change(policy)]}))
@@ -210,9 +215,14 @@ fn enrolled(inner: &mut Inner, body: &Value) -> Response {
     )
 }
 
+/// The id of the action that delivers a policy.
+fn policy_action(policy: &Value) -> String {
+    format!("policy:{}:{}", policy["id"].as_str().unwrap_or(""), policy["revision"])
+}
+
 /// The action that delivers a policy.
 pub fn policy_change(policy: &Value) -> Value {
-    let id = format!("policy:{}:{}", policy["id"].as_str().unwrap_or(""), policy["revision"]);
+    let id = policy_action(policy);
     json!({"agent_id": "agent-1", "created_at": "2026-01-01T00:00:00.000Z", "id": id, "type": "POLICY_CHANGE",
         "input_type": "", "data": {"policy": policy}})
 }

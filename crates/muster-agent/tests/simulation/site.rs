@@ -146,12 +146,15 @@ impl Disk for MemoryDisk {
     }
 }
 
+/// The version whose watcher runs, and what it watches since when.
+type Watcher = (String, Option<(Watch, Instant)>);
+
 /// What survives every process of the agent.
 pub struct Site {
     pub disk: MemoryDisk,
     pub layout: Layout,
     /// The watcher: the upgrade that it watches, and its observation, once it has begun.
-    watcher: Mutex<Option<(String, Option<(Watch, Instant)>)>>,
+    watcher: Mutex<Option<Watcher>>,
     begun: Instant,
     ids: Mutex<u64>,
     /// Actions whose upgrades were rolled back.

@@ -9,6 +9,7 @@ mod audit;
 mod audit_file;
 mod authorities;
 mod backup;
+mod change;
 mod confirm;
 mod connect;
 mod context;
@@ -75,13 +76,15 @@ pub enum AdminCommand {
     UninstallToken(Noun<uninstall_token::UninstallTokenCommand>),
     /// Read, export and verify the audit log
     Audit(Noun<audit::AuditCommand>),
+    /// List and follow changes
+    Change(Noun<change::ChangeCommand>),
     /// Create and restore backups
     Backup(Noun<backup::BackupCommand>),
     /// List, drain and resume the servers of the fleet
     Node(Noun<node::NodeCommand>),
     /// Manage users and service accounts
     User(Noun<user::UserCommand>),
-    /// Manage roles, and who has them
+    /// Manage roles and role bindings
     Role(Noun<role::RoleCommand>),
     /// Manage API tokens
     Token(Noun<token::TokenCommand>),
@@ -122,6 +125,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::Package(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::UninstallToken(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Audit(noun) => noun.verb.run(&noun.connect).await,
+        AdminCommand::Change(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Backup(noun) => noun.verb.run(&noun.connect).await,
         AdminCommand::Node(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::User(noun) => noun.verb.run(&noun.connect.client()?).await,

@@ -9,6 +9,7 @@ mod agents;
 mod ask;
 mod audit;
 mod backup;
+mod change;
 mod doctor;
 mod documents;
 mod drones;
