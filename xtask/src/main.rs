@@ -9,6 +9,7 @@ mod fuzz;
 mod process;
 mod reference;
 mod shell;
+mod systemd;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +39,8 @@ enum Command {
     Fuzz(fuzz::FuzzArgs),
     /// Generate the API documentation and `docs/conformance.md`.
     Docs,
+    /// Test the installation of the agent in a booted Debian with systemd; needs root, debootstrap and systemd-nspawn.
+    SystemdTest,
     /// Build the release programs.
     Release,
     /// Load-test a server with a release build of `muster drones`.
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         Command::Tidy => tidy::run(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Docs => docs(),
+        Command::SystemdTest => systemd::run(),
         Command::Release => release(),
         Command::Drones { arguments } => drones(&arguments),
     }

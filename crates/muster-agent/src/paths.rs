@@ -24,14 +24,14 @@ impl Layout {
         &self.base
     }
 
-    /// Servers, identity and credentials: `fleet.json`, mode 0600.
+    /// Servers, identity and credentials: `fleet.enc`, sealed, mode 0600.
     pub fn fleet(&self) -> Utf8PathBuf {
-        self.base.join("fleet.json")
+        self.base.join("fleet.enc")
     }
 
-    /// Policy, queued actions and pending acks: `state.json`, mode 0600.
+    /// Policy, queued actions and pending acks: `state.enc`, sealed, mode 0600.
     pub fn state(&self) -> Utf8PathBuf {
-        self.base.join("state.json")
+        self.base.join("state.enc")
     }
 
     /// Settings: `agent.yml`, optional.

@@ -7,18 +7,22 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{check_base, transport};
+use super::{check_base, connect, transport};
 use crate::clock::SystemClock;
 use crate::components::supervisor::Supervisor;
 use crate::components::{Components, Host, child, orphans};
 use crate::control::server::{self, Control};
 use crate::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
+use crate::enroll::delayed;
+use crate::enroll::plan::Plan;
 use crate::entropy::System;
 use crate::exit::{self, Failure};
 use crate::host::HostFacts;
+use crate::host::fingerprint::Fingerprint;
 use crate::launch::Guard;
 use crate::logging;
 use crate::model::Catalog;
+use crate::notice::Spool;
 use crate::paths::Layout;
 use crate::protocol::messages::AgentInfo;
 use crate::protocol::server::Hub;
@@ -32,8 +36,11 @@ use muster_core::error_chain::chain;
 /// Minimum time between two searches for ended orphans.
 const REAP_PAUSE: Duration = Duration::from_millis(200);
 
+/// Interval at which the directory of notices is read.
+const NOTICES_EVERY: Duration = Duration::from_secs(60);
+
 /// Arguments of `run`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// Override a key of agent.yml (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -47,20 +54,26 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     check_base(layout.base())?;
     // Loaded again on every reload below.
     let store = Arc::new(DiskStore::new(layout.clone()));
+    let delayed = delayed::pending(layout)?;
     // This is checked before anything is created, so that a mistyped base path is not created.
-    if enrollment(&store)?.is_none() {
+    if delayed.is_none() && enrollment(&store)?.is_none() {
         return Ok(exit::DONE);
     }
     store.prepare()?;
     // The lock is taken before the socket is bound, because a second daemon would replace the socket of the first.
     let _lock = lock(layout)?;
     let log = Arc::new(logging::install(layout));
+    if let Some(plan) = delayed {
+        enroll_now(layout, &store, &plan).await?;
+    }
+    check_machine(&store)?;
     let (commands, mut received) = mpsc::channel(16);
     let listener = server::bind(&layout.socket())
         .map_err(|error| Failure::new(exit::FAILED, format!("{}: {error}", layout.socket())))?;
     let control = Control::start(listener, commands.clone());
     watch_signals(commands)?;
     reap_orphans()?;
+    deliver_notices(layout);
     let host = host(layout, &settings).await?;
     host.stop_leftovers().await;
     let components: Arc<dyn Components> = Arc::new(Supervisor::new(Arc::new(host)));
@@ -134,6 +147,42 @@ fn enrollment(store: &DiskStore) -> Result<Option<Enrollment>, Failure> {
     }
     Err(Failure::new(exit::NOT_ENROLLED, "this agent is not enrolled")
         .hint("enroll it first: muster-agent enroll --url URL"))
+}
+
+/// Performs a delayed enrollment. SIGTERM ends the process, as nothing is running yet.
+async fn enroll_now(layout: &Layout, store: &DiskStore, plan: &Plan) -> Result<(), Failure> {
+    // The agent was killed after it had enrolled, before the request was removed.
+    if store.enrollment()?.is_some() {
+        return Ok(store.remove(&layout.delayed_enrollment())?);
+    }
+    delayed::enroll(layout, store, plan, transport(&plan.trust)?).await
+}
+
+/// Refuses to run as the agent of another machine: two agents with one id would overwrite each other's state.
+fn check_machine(store: &DiskStore) -> Result<(), Failure> {
+    let Some(enrollment) = store.enrollment()? else { return Ok(()) };
+    if !enrollment.machine.is_some_and(|machine| machine.differs(&Fingerprint::here())) {
+        return Ok(());
+    }
+    let message = format!("agent {} was enrolled on another machine, of which this is a copy", enrollment.agent_id);
+    Err(Failure::new(exit::NOT_ENROLLED, message).hint(
+        "to enroll this machine as a new agent: muster-agent enroll --force; if it is the same machine with other \
+         hardware: muster-agent reset-identity --keep-id",
+    ))
+}
+
+/// Delivers stored notices in the background.
+fn deliver_notices(layout: &Layout) {
+    let spool = Spool::new(layout);
+    tokio::spawn(async move {
+        loop {
+            if let Err(error) = spool.deliver_all(&connect, &System).await {
+                tracing::warn!(error = %chain(&error), "notices cannot be delivered");
+            }
+            // Commands store notices while the agent is running.
+            tokio::time::sleep(NOTICES_EVERY).await;
+        }
+    });
 }
 
 /// Takes the lock that prevents a second daemon in this base path.
