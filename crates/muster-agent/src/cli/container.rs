@@ -1,6 +1,6 @@
 //! `muster-agent container`: enrolls if the environment variables require it, and runs the agent.
 //!
-//! The variables are those of Elastic Agent's images (§1.8), so that existing manifests can be used.
+//! The variables are those of Elastic Agent's images, so that existing manifests can be used.
 
 mod decision;
 

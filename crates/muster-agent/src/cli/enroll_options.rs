@@ -6,6 +6,7 @@ use camino::Utf8PathBuf;
 use muster_core::error_chain::chain;
 use muster_core::pem::no_certificate;
 
+use super::secret_value;
 use crate::duration;
 use crate::enroll::Patience;
 use crate::enroll::plan::{PLAN_VERSION, Plan};
@@ -21,7 +22,7 @@ pub struct Options {
     /// URL of the server's agent listener (repeatable)
     #[arg(long = "url", value_name = "URL")]
     urls: Vec<String>,
-    /// Enrollment token; other users can see arguments in the process list, so the environment variable is safer
+    /// Enrollment token, @FILE, or - for standard input; other users can see arguments in the process list
     #[arg(long, short = 't', env = "MUSTER_ENROLLMENT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     enrollment_token: Option<String>,
     /// PEM files with the CA certificates to trust [default: the system's trust store]
@@ -39,7 +40,7 @@ pub struct Options {
     /// Agent id to request [default: the previous one at the same server, otherwise the server generates one]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// Secret that allows a later enrollment under the same id [default: a random one]
+    /// Secret that allows a later enrollment under the same id, @FILE, or - [default: a random one]
     #[arg(long, env = "MUSTER_REPLACE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     replace_token: Option<String>,
     /// Maximum total time for retries; 0 means no limit
@@ -80,7 +81,7 @@ impl Options {
             token: Secret::new(token),
             trust: self.trust()?,
             id: self.id.clone(),
-            replace_token: self.replace_token.as_deref().map(Secret::new),
+            replace_token: self.replace_token()?.map(Secret::new),
             tags,
         })
     }
@@ -104,18 +105,25 @@ impl Options {
     }
 
     /// Checks the format of the tokens, so that a paste error is a usage error instead of a rejection by the server.
-    fn token(&self) -> Result<&str, Failure> {
-        let token = self.enrollment_token.as_deref().ok_or_else(|| {
+    fn token(&self) -> Result<String, Failure> {
+        let given = self.enrollment_token.as_deref().ok_or_else(|| {
             Failure::new(exit::USAGE, "--enrollment-token: the enrollment token is missing")
                 .hint("to create one: muster enrollment-key create")
         })?;
-        token::check(token).map_err(|error| {
+        let token = secret_value::resolve("--enrollment-token", given)?;
+        token::check(&token).map_err(|error| {
             Failure::new(exit::USAGE, format!("--enrollment-token: {error}")).hint(
                 "pass the token exactly as `muster enrollment-key create` prints it: one line, without quotes or spaces",
             )
         })?;
+        Ok(token)
+    }
+
+    fn replace_token(&self) -> Result<Option<String>, Failure> {
+        let given = self.replace_token.as_deref();
+        let token = given.map(|given| secret_value::resolve("--replace-token", given)).transpose()?;
         let breaks = |text: &str| text.trim() != text || text.is_empty() || text.chars().any(char::is_control);
-        if self.replace_token.as_deref().is_some_and(breaks) {
+        if token.as_deref().is_some_and(breaks) {
             let message = "--replace-token: empty, or contains line breaks, control characters or surrounding spaces";
             return Err(Failure::new(exit::USAGE, message)
                 .hint("pass it exactly as in the first enrollment, without quotes or line breaks"));

@@ -98,7 +98,7 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     Ok(exit::DONE)
 }
 
-/// Checks everything that can be checked without changing anything (AG2 – AG5, AG10).
+/// Checks everything that can be checked without changing anything (AG2 – AG5).
 fn validate(layout: &Layout, args: &Args) -> Result<Job, Failure> {
     if let Some(name) = &args.namespace {
         check_namespace(name)?;

@@ -10,6 +10,7 @@ mod install;
 mod notify;
 mod reset_identity;
 mod run;
+mod secret_value;
 mod status;
 mod unenroll;
 mod uninstall;

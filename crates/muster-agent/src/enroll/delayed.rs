@@ -1,5 +1,5 @@
 //! An enrollment that takes place at the first start: hosts that are installed from an image enroll themselves, each
-//! under an id of its own (§6.9). The request is stored sealed, because it contains the enrollment token.
+//! under an id of its own. The request is stored sealed, because it contains the enrollment token.
 
 use std::time::Duration;
 

@@ -84,7 +84,7 @@ pub async fn remove(account: &Account) -> Result<(), AccountError> {
     Ok(())
 }
 
-/// Gives all files of the base path to the account, or to root, with the modes of §2.2: nothing is accessible for other
+/// Gives all files of the base path to the account, or to root, so that nothing is accessible for other
 /// users (AG38), and the group of an unprivileged agent can reach the control socket (AG47).
 pub fn own(layout: &Layout, account: Option<&Account>) -> Result<(), AccountError> {
     let (uid, gid) = match account {

@@ -1,4 +1,4 @@
-//! The notifier: a copy of the program that outlives an uninstallation, delivers its notice, and removes itself (§9.6).
+//! The notifier: a copy of the program that outlives an uninstallation, delivers its notice, and removes itself.
 //!
 //! It lives beside the base path, in `<base path>-notifier`, and is a service of its own, so that it continues after a
 //! reboot.

@@ -1,7 +1,7 @@
 //! Notices to a server that the agent has left, or that somebody tried to remove it.
 //!
 //! A notice is stored before the agent does what it reports, and is removed only when the server has received it. The
-//! daemon delivers the notices of its base path. After an uninstallation, the notifier delivers them (AG138, AG146).
+//! daemon delivers the notices of its base path. After an uninstallation, the notifier delivers them (AG138).
 
 pub mod departure;
 pub mod spool;

@@ -67,7 +67,7 @@ fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 #[test]
-fn ag4_ag20_ag137_an_installed_agent_runs_and_is_uninstalled() {
+fn ag4_ag20_ag88_ag137_an_installed_agent_runs_and_is_uninstalled() {
     let server = TlsServer::start();
     let agent = Agent::new();
     let (code, text) = agent.install(&server, &["--tag", " a ,,b", "--tag", "c"]);
@@ -92,7 +92,7 @@ fn ag4_ag20_ag137_an_installed_agent_runs_and_is_uninstalled() {
 }
 
 #[test]
-fn ag38_ag40_ag41_an_installation_is_private_and_no_secret_is_readable() {
+fn ag23_ag38_ag40_ag41_an_installation_is_private_and_no_secret_is_readable() {
     let server = TlsServer::start();
     let agent = Agent::new();
     assert_eq!(agent.install(&server, &[]).0, 0);

@@ -300,6 +300,14 @@ fn a_forced_enrollment_notifies_the_previous_server() {
 }
 
 #[test]
+fn ag1_run_is_the_default_command() {
+    let agent = Agent::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muster-agent"));
+    let (code, text) = output(command.arg("--base-path").arg(agent.path("")));
+    assert_eq!((code, text.contains("not enrolled")), (13, true), "{text}");
+}
+
+#[test]
 fn ag86_an_enrollment_at_the_same_server_requests_the_same_id() {
     let (server, other) = (TlsServer::start(), TlsServer::start());
     let agent = Agent::new();

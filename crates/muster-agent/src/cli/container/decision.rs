@@ -1,4 +1,4 @@
-//! Whether a container enrolls at its start. The first rule that matches decides (§1.8).
+//! Whether a container enrolls at its start. The first rule that matches decides.
 
 /// What the variables require.
 #[derive(Clone, Debug, Default)]
