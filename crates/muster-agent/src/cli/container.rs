@@ -22,7 +22,7 @@ use crate::net::Server;
 use crate::paths::Layout;
 use crate::state::Store;
 use crate::state::disk::DiskStore;
-use crate::state::enrollment::{Enrollment, Secret};
+use crate::state::enrollment::Enrollment;
 
 /// Variables that correspond to a flag of `enroll` with a value.
 const FLAGS: [(&str, &str); 7] = [
@@ -154,6 +154,7 @@ fn remember_token(store: &DiskStore, plan: &Plan) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::enrollment::Secret;
 
     #[test]
     fn variables_become_options_and_an_error_does_not_print_them() {

@@ -119,6 +119,7 @@ fn validate(layout: &Layout, args: &Args) -> Result<Job, Failure> {
     }
     check_base(layout.base())?;
     check_service(layout, args, manager)?;
+    check_other(layout, &installation)?;
     if removal::is_running(layout) && found == Found::Nothing {
         let message = format!("an agent that is not installed is running in {}", layout.base());
         return Err(Failure::new(exit::FAILED, message).hint("stop it first"));
@@ -151,6 +152,15 @@ fn check_service(layout: &Layout, args: &Args, manager: Manager) -> Result<(), F
     }
     base_dir::check_ancestors(layout.base())
         .map_err(|error| Failure::new(exit::USAGE, format!("--base-path: {error}")).hint("choose another base path"))
+}
+
+/// Checks that the service does not belong to an installation in another base path.
+fn check_other(layout: &Layout, installation: &Installation) -> Result<(), Failure> {
+    let other = installation.service().base_path().filter(|base| base != layout.base()).map(Layout::new);
+    // A definition without its files is left from something that was deleted (AG155).
+    let Some(other) = other.filter(|other| other.installation().symlink_metadata().is_ok()) else { return Ok(()) };
+    let message = format!("service {} runs the installation in {}", installation.service, other.base());
+    Err(Failure::new(exit::ALREADY_ENROLLED, message).hint("for a further installation, add --namespace NAME"))
 }
 
 fn record(args: &Args, manager: Manager, former: Option<&Installation>) -> Installation {

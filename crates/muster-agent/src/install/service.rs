@@ -70,6 +70,12 @@ impl Service {
         self.definition().is_some_and(|path| path.symlink_metadata().is_ok())
     }
 
+    /// Returns the base path of the agent that the definition runs.
+    pub fn base_path(&self) -> Option<Utf8PathBuf> {
+        let text = std::fs::read_to_string(self.definition()?).ok()?;
+        base_path_in(&text)
+    }
+
     /// Defines the service, and enables it for the next boot. Replaces an existing definition.
     pub async fn register(&self, text: &str) -> Result<(), ServiceError> {
         let Some(path) = self.definition() else { return Ok(()) };
@@ -127,5 +133,34 @@ impl Service {
 
     fn unit(&self) -> String {
         format!("{}.service", self.name)
+    }
+}
+
+/// Returns the base path in a definition that [`super::definition`] has written.
+fn base_path_in(text: &str) -> Option<Utf8PathBuf> {
+    let (_, rest) = text.split_once(" --base-path ")?;
+    let path = rest.split(['\n', '"', ' ']).next()?;
+    Some(path.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::install::definition::Definition;
+
+    #[test]
+    fn the_base_path_is_found_in_the_definitions_of_all_managers() {
+        let definition = Definition {
+            description: "d",
+            directory: Utf8Path::new("/opt/a"),
+            arguments: "run --base-path /opt/a",
+            account: None,
+            credential: None,
+            stays: true,
+        };
+        for manager in [Manager::Systemd, Manager::OpenRc] {
+            assert_eq!(base_path_in(&definition.text(manager)).unwrap(), "/opt/a", "{manager:?}");
+        }
+        assert_eq!(base_path_in("[Service]\nExecStart=/bin/true\n"), None);
     }
 }

@@ -100,8 +100,10 @@ impl Spool {
             }
             Delivery::Failed(error) => {
                 tracing::info!(agent, attempts, error = %chain(&error), "notice not delivered");
-                // The count survives restarts of the host.
-                self.store.save(path, &Notice { attempts, ..notice })?;
+                // The count survives restarts of the host. Another process may have delivered the notice in the meantime.
+                if path.symlink_metadata().is_ok() {
+                    self.store.save(path, &Notice { attempts, ..notice })?;
+                }
                 return Ok(false);
             }
         }

@@ -115,40 +115,12 @@ impl Store for DiskStore {
     }
 }
 
-fn load<T: DeserializeOwned>(path: &Utf8Path, known: u32) -> Result<Option<T>, StoreError> {
-    let Some(bytes) = atomic::read(path).map_err(|source| io_error(path, source))? else { return Ok(None) };
-    let damaged = |source: SharedError| StoreError::Damaged { path: path.to_string(), source };
-    if bytes.len() > DOCUMENT_MAX {
-        return Err(damaged(format!("{} bytes exceed the maximum of {DOCUMENT_MAX}", bytes.len()).into()));
-    }
-    #[derive(serde::Deserialize)]
-    struct Versioned {
-        version: u64,
-    }
-    // The version is checked first: a newer document may not have our format, and must not be reported as corrupt.
-    let found: Versioned = serde_json::from_slice(&bytes).map_err(|error| damaged(error.into()))?;
-    if found.version > u64::from(known) {
-        return Err(StoreError::Newer { path: path.to_string(), found: found.version, known });
-    }
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(error.into()))
-}
-
-fn save<T: Serialize>(path: &Utf8Path, document: &T) -> Result<(), StoreError> {
-    let bytes = serde_json::to_vec(document)
-        .map_err(|error| StoreError::Damaged { path: path.to_string(), source: error.into() })?;
-    atomic::replace(path, &bytes).map_err(|source| io_error(path, source))
-}
-
 fn io_error(path: &Utf8Path, source: std::io::Error) -> StoreError {
     StoreError::Io { path: path.to_string(), source }
 }
 
 fn name(path: &Utf8Path) -> &str {
     path.file_name().unwrap_or_default()
-}
-
-fn io_error(path: &Utf8Path, source: std::io::Error) -> StoreError {
-    StoreError::Io { path: path.to_string(), source }
 }
 
 fn key_error(document: &Utf8Path, error: SealError) -> StoreError {
