@@ -78,11 +78,11 @@ mod tests {
 
     #[test]
     fn ag27_ag30_unchanged_variables_keep_the_enrollment_unless_the_key_is_rejected() {
-        let decide = |key| super::decide(&Wanted::default(), &stored(), key);
-        assert_eq!(decide(None), Decision::AskServer);
-        assert_eq!(decide(Some(Key::Valid)), Decision::Keep);
-        assert_eq!(decide(Some(Key::Unknown)), Decision::Keep);
-        assert!(matches!(decide(Some(Key::Rejected)), Decision::Enroll(_)));
+        let decision = |key| decide(&Wanted::default(), &stored(), key);
+        assert_eq!(decision(None), Decision::AskServer);
+        assert_eq!(decision(Some(Key::Valid)), Decision::Keep);
+        assert_eq!(decision(Some(Key::Unknown)), Decision::Keep);
+        assert!(matches!(decision(Some(Key::Rejected)), Decision::Enroll(_)));
     }
 
     #[test]
