@@ -1,5 +1,6 @@
 //! `muster-agent run`: the daemon.
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -188,8 +189,9 @@ fn deliver_notices(layout: &Layout) {
 /// Takes the lock that prevents a second daemon in this base path.
 fn lock(layout: &Layout) -> Result<Flock<std::fs::File>, Failure> {
     let failed = |error: std::io::Error| Failure::new(exit::FAILED, format!("{}: {error}", layout.lock()));
-    let file =
-        std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(layout.lock()).map_err(failed)?;
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let file = options.open(layout.lock()).map_err(failed)?;
     // The kernel releases the lock even if the daemon is killed.
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|_| Failure::new(exit::FAILED, format!("another muster-agent is running in {}", layout.base())))

@@ -52,7 +52,8 @@ impl Definition<'_> {
             "RestartPreventExitStatus=13".into(),
             // The agent stops its components itself. The watcher of an upgrade must survive a crash of the agent.
             "KillMode=process".into(),
-            "UMask=0077".into(),
+            // As in the packages of Elastic Agent: components inherit it.
+            "UMask=0027".into(),
             "LimitCORE=0".into(),
             "LockPersonality=yes".into(),
             "RestrictRealtime=yes".into(),
@@ -79,7 +80,7 @@ impl Definition<'_> {
         };
         format!(
             "#!/sbin/openrc-run\ndescription=\"{description}\"\ncommand=\"{directory}/{PROGRAM}\"\n\
-             command_args=\"{arguments}\"\n{user}{supervisor}umask=077\nrc_ulimit=\"-c 0\"\n\n\
+             command_args=\"{arguments}\"\n{user}{supervisor}umask=027\nrc_ulimit=\"-c 0\"\n\n\
              depend() {{\n\tuse net dns\n\tafter firewall\n}}\n"
         )
     }
