@@ -35,13 +35,6 @@ const FLAGS: [(&str, &str); 7] = [
     ("FLEET_ENROLL_TIMEOUT", "--timeout"),
 ];
 
-/// Arguments of `container`.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(flatten)]
-    run: run::Args,
-}
-
 /// The flags of `enroll`, which are parsed from the variables.
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true)]
@@ -51,7 +44,7 @@ struct Flags {
 }
 
 /// Enrolls if necessary, and runs the agent until it is stopped.
-pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
+pub async fn run(layout: &Layout, args: &run::Args) -> Result<u8, Failure> {
     let variables: BTreeMap<String, String> = std::env::vars().collect();
     if is_set(&variables, "FLEET_SERVER_ENABLE") {
         let failure = Failure::new(exit::USAGE, "FLEET_SERVER_ENABLE: muster-agent does not run a Fleet Server");
@@ -63,7 +56,7 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
         check_base(layout.base())?;
         enroll_if_needed(layout, &plan, &options, is_set(&variables, "FLEET_FORCE")).await?;
     }
-    run::run(layout, &args.run).await
+    run::run(layout, args).await
 }
 
 /// Returns whether a variable is true: `1`, `true`, `yes` or `y`.

@@ -62,7 +62,7 @@ enum Command {
     /// Run the agent (the default)
     Run(run::Args),
     /// Enroll if necessary and run the agent, as set by the environment variables of a container
-    Container(container::Args),
+    Container(run::Args),
     /// Show the agent's status
     Status(status::Args),
     /// Show the stored configuration, without secrets
