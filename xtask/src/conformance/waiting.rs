@@ -28,9 +28,7 @@ const WAITING: &[(List, &str, &[u16])] = &[
     (
         List::Ag,
         "not tested separately yet, or not implemented",
-        &[
-            39, 43, 44, 50, 79, 80, 81, 82, 84, 85, 87, 93, 108, 112, 145, 148, 152, 156, 158, 159, 175, 176,
-        ],
+        &[39, 43, 44, 50, 79, 80, 81, 82, 84, 85, 87, 93, 108, 112, 145, 148, 152, 156, 158, 159, 175, 176],
     ),
     (List::Ag, "tested in a booted Debian by `cargo xtask systemd-test`", &[2, 47, 49, 155]),
 ];
