@@ -8,7 +8,10 @@ mod deny;
 mod fuzz;
 mod process;
 mod reference;
+mod release;
+mod schemathesis;
 mod shell;
+mod simulate;
 mod systemd;
 mod tidy;
 
@@ -37,12 +40,16 @@ enum Command {
     Tidy,
     /// Fuzz the parsers of network input.
     Fuzz(fuzz::FuzzArgs),
+    /// Compare the responses to generated requests with the OpenAPI document.
+    Schemathesis(schemathesis::SchemathesisArgs),
     /// Generate the API documentation and `docs/conformance.md`.
     Docs,
     /// Test the installation of the agent in a booted Debian with systemd; needs root, debootstrap and systemd-nspawn.
     SystemdTest,
-    /// Build the release programs.
-    Release,
+    /// Build the release programs, and a signed package of muster-agent.
+    Release(release::ReleaseArgs),
+    /// Run the simulation of muster-agent with many seeds.
+    Simulate(simulate::SimulateArgs),
     /// Load-test a server with a release build of `muster drones`.
     Drones {
         /// Arguments of `muster drones`.
@@ -60,9 +67,11 @@ fn main() -> anyhow::Result<()> {
         Command::Deny(args) => deny::run(&args),
         Command::Tidy => tidy::run(),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Schemathesis(args) => schemathesis::run(&args),
         Command::Docs => docs(),
         Command::SystemdTest => systemd::run(),
-        Command::Release => release(),
+        Command::Release(args) => release::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Drones { arguments } => drones(&arguments),
     }
 }
@@ -71,13 +80,6 @@ fn docs() -> anyhow::Result<()> {
     conformance::run(&conformance::ConformanceArgs::write())?;
     // Private items are included, because the documentation is for contributors.
     shell::run(shell::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]))
-}
-
-fn release() -> anyhow::Result<()> {
-    shell::run(shell::cargo(&["build", "--release", "--locked", "--package", "muster", "--package", "muster-agent"]))?;
-    let directory = shell::target()?.join("release");
-    println!("{}\n{}", directory.join("muster").display(), directory.join("muster-agent").display());
-    Ok(())
 }
 
 fn drones(arguments: &[String]) -> anyhow::Result<()> {

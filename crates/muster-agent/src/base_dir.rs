@@ -12,8 +12,17 @@ use nix::unistd::{AccessFlags, access, geteuid};
 /// Files that exist only in the base path of an agent.
 const MARKS: [&str; 5] = ["fleet.enc", "state.enc", "state.enc.damaged", "agent.yml", "install.json"];
 /// Other entries that are allowed in a base path.
-const KNOWN: [&str; 8] =
-    ["logs", "run", "notices", "versions", "muster-agent", "secret.key", "secret.cred", "lost+found"];
+const KNOWN: [&str; 9] = [
+    "logs",
+    "run",
+    "notices",
+    "versions",
+    "muster-agent",
+    "muster-agent.previous",
+    "secret.key",
+    "secret.cred",
+    "lost+found",
+];
 /// Mode bits of shared directories: sticky, or writable for others.
 const SHARED: u32 = 0o1002;
 

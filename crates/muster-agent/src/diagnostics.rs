@@ -48,6 +48,22 @@ pub fn bundle(snapshot: &Snapshot, state: &State, metadata: &RawValue, log: &str
     gzip::compress(&serde_json::to_vec_pretty(&document)?).map(Bytes::from)
 }
 
+/// Builds the bundle of an agent that is not running, from its files.
+pub fn of_files(state: &Result<State, String>, log: &str) -> std::io::Result<Bytes> {
+    let policy = state.as_ref().ok().and_then(|state| state.policy.as_ref());
+    let document = json!({
+        "version": 1,
+        "status": Value::Null,
+        // A state that cannot be parsed is left out, because it cannot be redacted (AG148).
+        "state_error": state.as_ref().err(),
+        "policy": policy.map(|policy| redacted(parse(&policy.policy))),
+        "rejected_policy": state.as_ref().ok().and_then(|state| state.rejected.as_ref()),
+        "upgrade": state.as_ref().ok().and_then(|state| state.upgrade.as_ref()),
+        "log": log.lines().collect::<Vec<_>>(),
+    });
+    gzip::compress(&serde_json::to_vec_pretty(&document)?).map(Bytes::from)
+}
+
 /// Creates the upload for a bundle.
 pub fn upload(action_id: &str, agent_id: &str, content: Bytes, now: Timestamp) -> Upload {
     let stamp = now.to_rfc3339_seconds().replace(':', "-");

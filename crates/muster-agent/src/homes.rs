@@ -111,11 +111,20 @@ pub fn active(layout: &Layout) -> io::Result<Option<HomeName>> {
 
 /// Makes the program of `name` the active one, atomically and durably.
 pub fn activate(layout: &Layout, name: &HomeName) -> io::Result<()> {
-    let new = layout.link().with_extension("new");
+    point(layout, &layout.link(), name)
+}
+
+/// Lets the second link lead to the program of `name`, while another version is tried.
+pub fn remember(layout: &Layout, name: &HomeName) -> io::Result<()> {
+    point(layout, &layout.previous_link(), name)
+}
+
+fn point(layout: &Layout, link: &Utf8Path, name: &HomeName) -> io::Result<()> {
+    let new = link.with_extension("new");
     // After a crash, the temporary link may be left.
     atomic::remove(&new)?;
     fs_err::os::unix::fs::symlink(target_of(name), &new)?;
-    fs_err::rename(&new, layout.link())?;
+    fs_err::rename(&new, link)?;
     atomic::sync(layout.base())
 }
 

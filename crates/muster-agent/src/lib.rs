@@ -29,5 +29,6 @@ pub mod protocol;
 pub mod settings;
 pub mod state;
 pub mod token;
+pub mod upgrade;
 pub mod variables;
 pub mod version;

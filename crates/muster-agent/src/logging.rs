@@ -30,9 +30,15 @@ pub struct Log {
 pub fn install(layout: &Layout) -> Log {
     let path = layout.logs().join("muster-agent.jsonl");
     let (filter, handle) = reload::Layer::new(targets(LevelFilter::INFO));
-    let file = fmt::layer().json().with_writer(Mutex::new(LogFile::new(path.clone(), MAX_BYTES, OLD_FILES)));
+    // A line that cannot be written is lost. Reporting the error on stderr would panic if stderr is closed.
+    let file = fmt::layer().json().log_internal_errors(false).with_writer(Mutex::new(LogFile::new(
+        path.clone(),
+        MAX_BYTES,
+        OLD_FILES,
+    )));
     let colours = std::io::stderr().is_terminal();
-    let stderr = fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colours);
+    let stderr =
+        fmt::layer().log_internal_errors(false).with_writer(std::io::stderr).with_target(false).with_ansi(colours);
     let layers = file.and_then(stderr).with_filter(filter);
     // The call fails if a subscriber is already installed, as in tests; that subscriber is kept.
     let _ = tracing_subscriber::registry().with(layers).try_init();

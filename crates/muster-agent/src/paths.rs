@@ -6,6 +6,8 @@ use crate::homes::{Home, HomeName};
 
 /// Name of the program in a versioned home, and of the link to it in the base directory.
 pub const PROGRAM: &str = "muster-agent";
+/// Name of the link to the program of the previous version, during an upgrade.
+pub const PREVIOUS: &str = "muster-agent.previous";
 
 /// The paths of one agent. All of its files are under its base path.
 #[derive(Clone, Debug)]
@@ -82,6 +84,11 @@ impl Layout {
     /// Link to the program of the active version; services and people start the agent through it.
     pub fn link(&self) -> Utf8PathBuf {
         self.base.join(PROGRAM)
+    }
+
+    /// Link to the program of the previous version, during an upgrade. Services run it before each start of the agent.
+    pub fn previous_link(&self) -> Utf8PathBuf {
+        self.base.join(PREVIOUS)
     }
 
     /// Directory of the versioned homes.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 
 use crate::variables::providers::ProviderSettings;
@@ -26,6 +26,8 @@ pub struct Settings {
     pub process: ProcessSettings,
     /// Variables with fixed values.
     pub providers: ProviderSettings,
+    /// Upgrades of the agent.
+    pub upgrade: UpgradeSettings,
 }
 
 /// `checkin`.
@@ -109,6 +111,40 @@ pub struct ProcessSettings {
     pub log_max_bytes: u64,
     /// Number of rotated log files to keep.
     pub log_files: u32,
+}
+
+/// `upgrade`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpgradeSettings {
+    /// URL of a directory with packages; the default is the server of the fleet.
+    pub source_uri: Option<String>,
+    /// Release keys to trust, in addition to those of the program: Ed25519 public keys in base64.
+    pub keys: Vec<String>,
+    /// PEM files with the CA certificates of mirrors; the default is the system's trust store.
+    pub certificate_authorities: Vec<Utf8PathBuf>,
+    /// Maximum total time of a download with its retries.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub download_timeout: Duration,
+    /// Time for which a new version is watched.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub grace_period: Duration,
+    /// Interval at which the watcher checks the new version.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub check_interval: Duration,
+}
+
+impl Default for UpgradeSettings {
+    fn default() -> Self {
+        Self {
+            source_uri: None,
+            keys: Vec::new(),
+            certificate_authorities: Vec::new(),
+            download_timeout: Duration::from_secs(2 * 3600),
+            grace_period: Duration::from_secs(600),
+            check_interval: Duration::from_secs(10),
+        }
+    }
 }
 
 impl Default for CheckInSettings {

@@ -43,4 +43,10 @@ impl Client {
         let request = self.request(Method::POST, self.fleet(&["artifacts"])?).query(&[("name", identifier)]);
         Ok(self.answer::<Item<_>>(request.header("content-type", "application/octet-stream").body(data)).await?.item)
     }
+
+    /// Uploads a file of a package of muster-agent, which every muster-agent can download.
+    pub async fn upload_package(&self, name: &str, data: Vec<u8>) -> Result<DeliverableFile> {
+        let request = self.request(Method::POST, self.fleet(&["agent_packages"])?).query(&[("name", name)]);
+        Ok(self.answer::<Item<_>>(request.header("content-type", "application/octet-stream").body(data)).await?.item)
+    }
 }

@@ -8,6 +8,7 @@ mod agents;
 mod audit;
 mod backups;
 mod bulk;
+mod changes;
 mod code;
 mod enrollment_keys;
 mod error;

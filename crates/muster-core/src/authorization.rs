@@ -145,10 +145,11 @@ impl OpContext {
         Self { space, ..self }
     }
 
-    /// Returns the context for a dry run, which validates everything and returns the result, but commits nothing.
+    /// Returns the context for a dry run, which validates everything and returns the result, but commits nothing. A dry run
+    /// stays one.
     #[must_use]
     pub fn trying(self, dry_run: bool) -> Self {
-        Self { dry_run, ..self }
+        Self { dry_run: self.dry_run || dry_run, ..self }
     }
 
     /// Returns the context with the address and the reason of the request.

@@ -11,9 +11,12 @@ const VERSION_BYTES: usize = 128;
 const URL_BYTES: usize = 2048;
 /// Maximum length of an input type, bytes.
 const INPUT_TYPE_BYTES: usize = 256;
+/// The suffix of builds between releases.
+const SNAPSHOT: &str = "-SNAPSHOT";
 
 /// Canonical form of a version: `9.5.2`, `9.6.0-SNAPSHOT` or `9.5.2+build202601`. A leading `v` and surrounding
-/// whitespace are removed. Incomplete versions are rejected, because their meaning would be a guess.
+/// whitespace are removed, and `-snapshot` is written in capitals, as agents compare it. Incomplete versions are rejected,
+/// because their meaning would be a guess.
 pub fn version(text: &str) -> Result<String, String> {
     let version = text.trim();
     let version = version.strip_prefix(['v', 'V']).unwrap_or(version);
@@ -24,7 +27,10 @@ pub fn version(text: &str) -> Result<String, String> {
     if !whole || version.len() > VERSION_BYTES {
         return Err(format!("{} is not a version like 9.5.2", quoted(text)));
     }
-    Ok(version.to_owned())
+    Ok(match suffix.split_at_checked(SNAPSHOT.len()) {
+        Some((name, build)) if name.eq_ignore_ascii_case(SNAPSHOT) => format!("{core}{SNAPSHOT}{build}"),
+        _ => version.to_owned(),
+    })
 }
 
 /// Returns whether the string is a decimal number without leading zeros that fits into 32 bits.
@@ -32,10 +38,15 @@ fn is_number(text: &str) -> bool {
     text.parse::<u32>().is_ok_and(|number| number.to_string() == text)
 }
 
-/// Returns whether the string is empty, or a pre-release or build suffix as in semantic versions.
+/// Returns whether the string is empty, or a pre-release or build suffix as in semantic versions (semver.org, items 9, 10).
 fn is_suffix(suffix: &str) -> bool {
-    let identifier = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    suffix.is_empty() || suffix[1..].split(['.', '+']).all(identifier)
+    let (pre_release, build) = suffix.split_at(suffix.find('+').unwrap_or(suffix.len()));
+    let is_identifier = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    // A number with leading zeros is allowed in a build only.
+    let is_exact = |text: &str| text.len() == 1 || !text.starts_with('0') || !text.bytes().all(|b| b.is_ascii_digit());
+    let mut before = pre_release.strip_prefix('-').into_iter().flat_map(|text| text.split('.'));
+    let mut after = build.strip_prefix('+').into_iter().flat_map(|text| text.split('.'));
+    before.all(|text| is_identifier(text) && is_exact(text)) && after.all(is_identifier)
 }
 
 /// Canonical form of a URL with one of these schemes and, except for `file`, a host. The scheme is converted to lower
@@ -116,6 +127,9 @@ mod tests {
             ("V9.6.0-SNAPSHOT", "9.6.0-SNAPSHOT"),
             ("9.5.2+build202601", "9.5.2+build202601"),
             ("9.0.0-rc.1+build2", "9.0.0-rc.1+build2"),
+            ("9.6.0-snapshot", "9.6.0-SNAPSHOT"),
+            ("9.6.0-Snapshot+build007", "9.6.0-SNAPSHOT+build007"),
+            ("9.5.0-0", "9.5.0-0"),
         ] {
             assert_eq!(version(given).as_deref(), Ok(sent), "{given:?}");
         }
@@ -127,6 +141,9 @@ mod tests {
             "9.5",
             "9",
             "09.5.0",
+            "9.5.0-01",
+            "9.5.0-rc.007",
+            "9.5.0+a+b",
             "9.05.0",
             "9.5.0.1",
             "9.5.0-",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::agent::AgentRecord;
+use crate::agent::{AgentRecord, Family};
 use crate::id::PolicyId;
 use crate::raw_json;
 use crate::status::{Status, is_stuck};
@@ -175,8 +175,16 @@ impl Candidate<'_> {
         Version::parse(&self.record.agent_version)
     }
 
+    fn is_muster(&self) -> bool {
+        self.record.family == Family::Muster
+    }
+
     /// Requires a minimum version. Agents with an unknown version pass: if they can't do it, their ack says so.
     fn at_least(&self, minimum: Version) -> Verdict {
+        // The minimum versions are those of Elastic Agent.
+        if self.is_muster() {
+            return Ok(());
+        }
         let too_old = self.version().is_some_and(|version| version < minimum);
         refuse_if(too_old, Ineligible::TooOld(self.record.agent_version.clone(), minimum))
     }
@@ -191,7 +199,8 @@ impl Candidate<'_> {
     ) -> Verdict {
         let version = Version::parse(target).ok_or_else(|| Ineligible::NoVersion(target.to_owned()))?;
         refuse_if(self.fact(&["host", "containerized"]) == Some(true), Ineligible::Container)?;
-        refuse_if(!accepted.admits(version), Ineligible::NotServed(target.to_owned()))?;
+        // The version of muster-agent's program differs from that of the protocol, which is the one that is checked.
+        refuse_if(!self.is_muster() && !accepted.admits(version), Ineligible::NotServed(target.to_owned()))?;
         // The rules above hold even with force: an upgrade that breaks them could never succeed.
         if force {
             return Ok(());
@@ -218,7 +227,7 @@ impl Candidate<'_> {
     }
 
     fn cooled_down(&self, now: Timestamp) -> Verdict {
-        let needs_cool_down = self.version().is_some_and(|version| version < NO_COOL_DOWN_SINCE);
+        let needs_cool_down = !self.is_muster() && self.version().is_some_and(|version| version < NO_COOL_DOWN_SINCE);
         let just_now = self.record.upgrade.upgraded_at.is_some_and(|at| now.since(at) < COOL_DOWN);
         refuse_if(needs_cool_down && just_now, Ineligible::UpgradedJustNow)
     }
@@ -320,6 +329,15 @@ mod tests {
             upgrade("9.6.0", true).check(&candidate(&record, &containerized), at(60)),
             Err(Ineligible::Container)
         );
+    }
+
+    #[test]
+    fn versions_of_muster_agent_are_compared_with_its_own() {
+        let record = AgentRecord { family: Family::Muster, agent_version: "0.1.0".into(), ..agent() };
+        assert_eq!(upgrading(&record, "0.2.0"), Ok(()));
+        assert!(matches!(upgrading(&record, "0.1.0"), Err(Ineligible::NotNewer(..))));
+        assert_eq!(Operation::Diagnostics.check(&candidate(&record, "{}"), at(60)), Ok(()));
+        assert_eq!(Operation::Migrate.check(&candidate(&record, "{}"), at(60)), Ok(()));
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub enum ErrorKind {
     Internal,
 }
 
+/// Code of the error for a change of which it is unknown whether it was made.
+pub const OUTCOME_UNKNOWN: &str = "outcome_unknown";
+
 /// An error with two messages: `Display` is for the caller; the source is for the log only and never sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -89,6 +92,12 @@ impl Error {
             source: Some(cause.into()),
             ..Self::new(ErrorKind::Internal, "internal", "internal error; see the server's log")
         }
+    }
+
+    /// Creates the error for a change of which it is unknown whether it was made.
+    pub fn outcome_unknown() -> Self {
+        let message = "it is unknown whether the change was made, because the store became unavailable";
+        Self::new(ErrorKind::Unavailable, OUTCOME_UNKNOWN, message).remedy("check before you repeat the request")
     }
 
     /// Adds a remedy.

@@ -35,6 +35,7 @@ pub mod lifecycle;
 pub mod network_object;
 pub mod output;
 pub mod output_key;
+pub mod package;
 pub mod pem;
 pub mod plural;
 pub mod policy;

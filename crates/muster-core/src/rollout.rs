@@ -39,8 +39,9 @@ pub enum Subject {
         version: String,
         /// Base URL of the package; `None` for the one of the agents' policies.
         source_uri: Option<String>,
-        /// The action of each started wave. The last one is missing until it is created.
-        actions: Vec<ActionId>,
+        /// The action of each started wave; `None` if the wave reached no further agent. The last one is missing until it
+        /// is created.
+        actions: Vec<Option<ActionId>>,
     },
 }
 
@@ -95,9 +96,9 @@ pub struct Baseline {
 pub enum State {
     /// No wave has started.
     Created,
-    /// The newest wave has started; it is followed by the next one when it has soaked.
+    /// The current wave has started; it is followed by the next one when it has soaked.
     Running,
-    /// The newest wave has soaked; a person has to approve the next one.
+    /// The current wave has soaked; a person has to approve the next one.
     AwaitingApproval,
     /// Stopped by a person. The agents that have been reached keep what they got.
     Paused,
@@ -159,7 +160,7 @@ pub enum Step {
 }
 
 impl Rollout {
-    /// Returns the newest wave.
+    /// Returns the current wave: the last one that has started.
     pub fn current(&self) -> Option<(&Wave, &StartedWave)> {
         let started = self.started.last()?;
         Some((self.plan.waves.get(self.started.len() - 1)?, started))
@@ -211,7 +212,7 @@ impl Rollout {
         }
     }
 
-    /// Decides what follows the newest wave, whose agents are healthy.
+    /// Decides what follows the current wave, whose agents are healthy.
     fn after(&self, wave: &Wave, started: &StartedWave, seen: &Observation, now: Timestamp) -> Step {
         let soaked_at = started.at.plus(wave.soak);
         if now < soaked_at {
@@ -239,7 +240,7 @@ impl Rollout {
         }
     }
 
-    /// Resumes a paused or halted rollout. The newest wave soaks once more, and the gate compares with its baseline as
+    /// Resumes a paused or halted rollout. The current wave soaks once more, and the gate compares with its baseline as
     /// before: a rollout that is still unhealthy halts again.
     pub fn resume(&mut self, now: Timestamp) -> Result<(), Error> {
         match self.state {

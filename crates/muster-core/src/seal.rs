@@ -75,6 +75,11 @@ impl<'a> Place<'a> {
         Self { table: "output_clusters", row: id.as_str(), column: "sealed" }
     }
 
+    /// A request with an idempotency key. `row` consists of the caller and the key.
+    pub fn keyed_request(row: &'a str) -> Self {
+        Self { table: "idempotency_keys", row, column: "sealed" }
+    }
+
     /// A setting.
     pub fn setting(name: &'a str) -> Self {
         Self { table: "settings", row: name, column: "value" }

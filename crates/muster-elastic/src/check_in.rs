@@ -11,12 +11,15 @@ use http::StatusCode;
 use http::header::{CONTENT_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body;
+use muster_core::agent::{AgentRecord, Family};
 use muster_core::check_in::Report;
 use muster_core::delivery::Delivered;
 use muster_core::documents::{Digest, bytes_digest, known_text};
 use muster_core::error_chain::chain;
 use muster_core::id::{AgentId, KeyId};
+use muster_core::package;
 use muster_core::poll::GoDuration;
+use muster_core::raw_json::text;
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction, WireSigned};
@@ -75,9 +78,10 @@ impl Inner {
         let _copies = self.bodies.copies(text.len())?;
         let text = without_known_metadata(text, &entry)?;
         let request: CheckInRequest<'_> = json::parse_checked(&text)?;
+        let program = program_version(&request, entry.record().as_deref());
         let input = CheckInInput {
             report: &report(&request)?,
-            agent_version: &version.version,
+            agent_version: program.as_deref().unwrap_or(&version.version),
             newer_than_tested: version.newer_than_tested,
             address: &peer.ip(),
             digest,
@@ -86,6 +90,15 @@ impl Inner {
         let outcome = Box::pin(self.fleet.check_ins().check_in(&entry, input)).await?;
         answer(outcome, &entry, asker, accepted, id, permit)
     }
+}
+
+/// Returns the version of muster-agent's program; `None` for other agents. The version in the `User-Agent` is that of the
+/// protocol. Metadata that has not changed was removed from the request, so that the version has not changed either.
+fn program_version(request: &CheckInRequest<'_>, record: Option<&AgentRecord>) -> Option<String> {
+    let record = record.filter(|record| record.family == Family::Muster)?;
+    let build = request.local_metadata.and_then(|raw| text(raw.get(), &["elastic", "agent", "build.original"]));
+    let reported = build.as_deref().and_then(package::own_version).map(str::to_owned);
+    Some(reported.unwrap_or_else(|| record.agent_version.clone()))
 }
 
 /// Returns the body, with `local_metadata` replaced by `null` if it equals the metadata that was read last. In most

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_body::Body;
 use muster_core::agent::{AgentType, Family};
 use muster_core::enroll::Request;
+use muster_core::package::own_version;
 use muster_core::raw_json::text;
 use muster_fleet::enroll::{EnrollInput, EnrolledAgent};
 use muster_protocol::elastic::enroll::{EnrollRequest, EnrollResponse, EnrolledItem};
@@ -35,7 +36,7 @@ impl Inner {
         let facts = Facts::read(wire.metadata.local.map_or("null", RawValue::get));
         let input = EnrollInput {
             request: &request(&wire, &facts)?,
-            agent_version: &version.version,
+            agent_version: facts.program_version.as_deref().unwrap_or(&version.version),
             newer_than_tested: version.newer_than_tested,
             address: &address,
         };
@@ -47,6 +48,7 @@ impl Inner {
 /// Facts about the program and its host that are read from `metadata.local`. None of them is authenticated.
 struct Facts<'a> {
     family: Family,
+    program_version: Option<String>,
     machine_id: Cow<'a, str>,
     former_id: Cow<'a, str>,
 }
@@ -58,7 +60,8 @@ impl<'a> Facts<'a> {
         let family = if build.contains("(muster-agent ") { Family::Muster } else { Family::Elastic };
         // An agent that was enrolled before reports the id that it had then, even towards another server (AG157).
         let former_id = text(metadata, &["elastic", "agent", "id"]).unwrap_or_default();
-        Self { family, machine_id: text(metadata, &["host", "id"]).unwrap_or_default(), former_id }
+        let program_version = own_version(&build).map(str::to_owned);
+        Self { family, program_version, machine_id: text(metadata, &["host", "id"]).unwrap_or_default(), former_id }
     }
 }
 

@@ -319,21 +319,23 @@ impl Inner {
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
-        let reply = match route {
-            // Not boxed like the others: check-ins arrive thousands of times per second, and a box is an allocation.
-            Route::CheckIn(id) => return self.check_in(&id, call).await,
-            Route::Acks(id) => boxed(self.acks(&id, call)).await,
-            Route::Status => Ok(boxed(self.status(call.headers())).await),
-            Route::Enroll => boxed(self.enroll(call)).await,
-            Route::AuditUnenroll(id) => boxed(self.audit_unenroll(&id, call)).await,
-            Route::Artifact(id, sha2) => boxed(self.artifact(&id, &sha2, call.headers())).await,
-            Route::UploadBegin => boxed(self.upload_begin(call)).await,
-            Route::UploadChunk(id, number) => boxed(self.upload_chunk(&id, &number, call)).await,
-            Route::UploadComplete(id) => boxed(self.upload_complete(&id, call)).await,
-            Route::File(id) => boxed(self.file(&id, call.head)).await,
-            Route::PgpKey(version) => boxed(self.pgp_key(&version, call.peer)).await,
+        let status = self.fleet.server_status();
+        let work = match &route {
+            // Not boxed like the others: check-ins arrive thousands of times per second, and a box is an allocation. They
+            // have deadlines of their own while the database does not respond.
+            Route::CheckIn(id) => return self.check_in(id, call).await,
+            Route::Status => return Ok(boxed(self.status(call.headers())).await.into()),
+            Route::Acks(id) => boxed(self.acks(id, call)),
+            Route::Enroll => boxed(self.enroll(call)),
+            Route::AuditUnenroll(id) => boxed(self.audit_unenroll(id, call)),
+            Route::Artifact(id, sha2) => boxed(self.artifact(id, sha2, call.headers())),
+            Route::UploadBegin => boxed(self.upload_begin(call)),
+            Route::UploadChunk(id, number) => boxed(self.upload_chunk(id, number, call)),
+            Route::UploadComplete(id) => boxed(self.upload_complete(id, call)),
+            Route::File(id) => boxed(self.file(id, call.head)),
+            Route::PgpKey(version) => boxed(self.pgp_key(version, call.peer)),
         };
-        reply.map(Answer::Reply)
+        status.unless_silent(work).await.map_err(ApiError::from).flatten().map(Answer::Reply)
     }
 
     /// Returns the version in the `User-Agent`. A missing header is refused like an empty one (D19).

@@ -14,7 +14,7 @@ pub fn of(code: &str) -> &'static str {
         "EnrolledAfterBackup" => {
             "the agent enrolled after the backup that this server was restored from: enroll it again; it retries until then"
         }
-        "AgentNotFound" => "enroll the agent again",
+        "AgentNotFound" | "ErrAgentCorrupted" => "enroll the agent again",
         "AgentNotReplaceable" => "unenroll the agent with this id first, or enroll under another id",
         "InvalidUserAgent" => "the User-Agent must contain the agent's version; check whether a proxy replaces it",
         "UnsupportedVersion" => "upgrade the agent, or change agents.lowest_version or agents.highest_version",
@@ -41,6 +41,19 @@ pub fn of(code: &str) -> &'static str {
             "two hosts may share one installation, for example after cloning: enroll the copy again; or a proxy repeats requests"
         }
         "SentAhead" => "the client sends requests without waiting for responses; check the proxy in between",
+        "BadRequest" => "the message names what is wrong: check the version of the agent, or the program that sends it",
+        "ErrAgentIDMissing"
+        | "ErrFieldRequired"
+        | "ErrFileInfoBodyRequired"
+        | "ErrPayloadRequired"
+        | "ErrFileSizeRequired"
+        | "ErrInvalidFileSize"
+        | "ErrInvalidChunkNum"
+        | "TransitHashRequired" => "the upload does not follow the protocol: check the program that sends it",
+        "ErrFileSizeTooLarge" => "raise uploads.max_bytes, or delete old uploads of the agent",
+        "ErrMissingChunks" | "ErrHashMismatch" | "ErrFailValidation" | "ErrUploadExpired" | "ErrUploadStopped"
+        | "ErrStatusNoUploads" => "request the diagnostics again: this upload cannot be continued",
+        "ErrFileFeatureDisable" => "enable uploads in the configuration of the server",
         _ => "",
     }
 }

@@ -19,6 +19,8 @@ impl Inner {
     pub(super) async fn status(&self, headers: &HeaderMap) -> Reply {
         let state = match self.options.health.get() {
             ServerState::Healthy if self.fleet.server_status().trouble().is_some() => ServerState::Degraded,
+            // Cut off from its database; the other servers may not be.
+            ServerState::Healthy if self.fleet.server_status().is_silent() => ServerState::Degraded,
             // Its agents must connect to other servers, as when a server stops.
             ServerState::Healthy if self.fleet.is_draining() => ServerState::Stopping,
             state => state,

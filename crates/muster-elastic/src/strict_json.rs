@@ -49,13 +49,13 @@ pub enum Problem {
     #[error("lone surrogate")]
     LoneSurrogate,
     /// Nested deeper than [`MAX_DEPTH`].
-    #[error("nested too deep")]
+    #[error("nested too deep: more than {MAX_DEPTH} levels")]
     TooDeep,
     /// More than [`MAX_OPEN_KEYS`].
-    #[error("too many keys")]
+    #[error("too many keys: more than {MAX_OPEN_KEYS} in open objects")]
     TooManyKeys,
     /// More than [`MAX_NODES`].
-    #[error("too many values")]
+    #[error("too many values: more than {MAX_NODES}")]
     TooManyNodes,
 }
 

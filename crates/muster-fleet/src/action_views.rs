@@ -215,7 +215,7 @@ impl Actions {
                     // A policy of another space has no agents in this one. Not an error: that would reveal that it
                     // exists.
                     if let Some(policy) = seen.policy(&policy).await? {
-                        agents.extend(agents_on(seen, policy.id, revision).await?);
+                        agents.extend(seen.all_agent_ids(&targets_of_change(policy.id, revision)).await?);
                     }
                 }
                 // An unknown action has no agents (MG104).
@@ -239,18 +239,6 @@ impl Actions {
         let now = self.clock.now();
         let failed = if counts.failed > 0 && errors > 0 { latest_errors(seen, &action, errors).await? } else { vec![] };
         Ok(ActionView { progress: progress(&action, &counts, now), created: counts.created, errors: failed, action })
-    }
-}
-
-async fn agents_on(seen: Scoped<'_>, policy: PolicyId, revision: i64) -> Result<Vec<AgentId>, Error> {
-    let filter = targets_of_change(policy, revision);
-    let mut agents: Vec<AgentId> = Vec::new();
-    loop {
-        let more = seen.agent_ids(&filter, agents.last(), READ_BATCH).await?;
-        if more.is_empty() {
-            return Ok(agents);
-        }
-        agents.extend(more);
     }
 }
 

@@ -1,10 +1,11 @@
 //! The service of agents for administrators: find, list, show, annotate, delete.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
-use muster_core::authorization::{OpContext, Privilege};
+use muster_core::authorization::{AgentsRead, OpContext, Privilege};
 use muster_core::id::AgentId;
 use muster_core::time::Clock;
 
@@ -51,7 +52,16 @@ impl Agents {
         selected: &Selected,
     ) -> Result<Authorized<Selection, P>, Error> {
         let grant = context.grant::<P>()?;
-        let selection = self.records.select(&grant, selected).await?;
+        let mut selection = self.records.select(&grant, selected).await?;
+        if !matches!(selected, Selected::One(_))
+            && let Ok(read) = context.grant::<AgentsRead>()
+            && read.scope() != grant.scope()
+        {
+            let readable = self.records.select(&read, selected).await?.ids;
+            let within: HashSet<&AgentId> = selection.ids.iter().collect();
+            let excluded = readable.iter().filter(|id| !within.contains(id)).count() as u64;
+            selection.excluded = excluded;
+        }
         Ok(Authorized::new(selection, grant))
     }
 }

@@ -127,7 +127,7 @@ mod tests {
         assert!(!refused.admit(&one, at(9)));
         assert!(refused.admit(&one, at(10)));
         for n in 0..REFUSED_MAX {
-            refused.admit(&AgentId::trusted(&format!("a{n}")), at(20));
+            refused.admit(&AgentId::trusted(format!("a{n}")), at(20));
         }
         assert!(refused.0.lock().unwrap().len() <= REFUSED_MAX);
         assert!(refused.admit(&AgentId::trusted("late"), at(40)));

@@ -16,7 +16,6 @@ use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_store::has_gap;
 
 use super::authority::System;
-use super::currency::Currency;
 use super::policy_cache::PolicyCache;
 use super::records::Records;
 use super::registry::{AgentEntry, Registry};
@@ -42,7 +41,6 @@ pub(crate) struct ChangeFeed {
     policies: Arc<PolicyCache>,
     statuses: Arc<Statuses>,
     urls: Arc<ServerUrls>,
-    currency: Arc<Currency>,
     shutdown: Arc<Shutdown>,
     /// Number of the last change that this node handled.
     handled: AtomicI64,
@@ -56,17 +54,16 @@ pub(crate) struct ChangeFeedParts {
     pub(crate) policies: Arc<PolicyCache>,
     pub(crate) statuses: Arc<Statuses>,
     pub(crate) urls: Arc<ServerUrls>,
-    pub(crate) currency: Arc<Currency>,
     pub(crate) shutdown: Arc<Shutdown>,
 }
 
 impl ChangeFeed {
     pub(crate) fn new(parts: ChangeFeedParts) -> Self {
-        let ChangeFeedParts { store, registry, records, policies, statuses, urls, currency, shutdown } = parts;
+        let ChangeFeedParts { store, registry, records, policies, statuses, urls, shutdown } = parts;
         // Nothing is cached yet, so older changes don't matter. The number is taken here and not when `follow` first
         // runs: agents may be cached in between, and their changes must not be skipped.
         let handled = AtomicI64::new(*store.everywhere(&System).changes().borrow());
-        Self { store, registry, records, policies, statuses, urls, currency, shutdown, handled }
+        Self { store, registry, records, policies, statuses, urls, shutdown, handled }
     }
 
     /// Number of the last change that this node handled.
@@ -92,14 +89,9 @@ impl ChangeFeed {
                 if handled >= known {
                     break;
                 }
-                self.currency.fall_behind();
                 match self.handle_changes(handled).await {
                     Ok(seq) => {
                         handled = seq;
-                        if handled >= known {
-                            // Whatever was committed meanwhile has waited no longer than this batch took.
-                            self.currency.catch_up();
-                        }
                         self.handled.store(handled, Ordering::Release);
                         self.store.everywhere(&System).changes_handled(handled);
                     }

@@ -5,8 +5,7 @@
 //! revocation. It compares the record's version with the store's, or refuses the request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use muster_core::id::AgentId;
 use muster_core::{Error, ErrorKind};
@@ -24,36 +23,16 @@ const READ: Duration = Duration::from_secs(2);
 /// The currency of this server's caches.
 pub(crate) struct Currency {
     store: Arc<WatchedStore>,
-    base: Instant,
-    /// Nanoseconds after `base` since when known changes wait to be handled; [`NONE_WAIT`] if none do.
-    behind_since: AtomicU64,
 }
 
-const NONE_WAIT: u64 = u64::MAX;
-
 impl Currency {
-    pub(crate) fn new(store: Arc<WatchedStore>) -> Self {
-        Self { store, base: Instant::now(), behind_since: AtomicU64::new(NONE_WAIT) }
+    pub(crate) const fn new(store: Arc<WatchedStore>) -> Self {
+        Self { store }
     }
 
     /// Returns true if cached records can be trusted. Takes no lock: every heartbeat asks.
     pub(crate) fn is_current(&self) -> bool {
-        let waits = self.behind_since.load(Ordering::Acquire);
-        let is_caught_up =
-            waits == NONE_WAIT || self.base.elapsed().saturating_sub(Duration::from_nanos(waits)) <= LIMIT;
-        is_caught_up && self.store.everywhere(&System).confirmed().is_within(LIMIT)
-    }
-
-    /// Notes that there are changes to handle.
-    pub(crate) fn fall_behind(&self) {
-        let now = u64::try_from(self.base.elapsed().as_nanos()).unwrap_or(NONE_WAIT - 1);
-        // Only the first of several changes counts: the later ones do not make the wait shorter.
-        let _ = self.behind_since.compare_exchange(NONE_WAIT, now, Ordering::AcqRel, Ordering::Acquire);
-    }
-
-    /// Notes that all known changes are handled.
-    pub(crate) fn catch_up(&self) {
-        self.behind_since.store(NONE_WAIT, Ordering::Release);
+        self.store.everywhere(&System).caught_up().is_within(LIMIT)
     }
 
     /// Returns once the cached record is certain to be current, after reading it again if necessary.

@@ -401,7 +401,10 @@ fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>, now: Timestam
     let (record, documents) = (&enrolled.record, enrolled.documents.clone());
     let mut writes = Vec::new();
     if let Some(id) = enrolled.discard.clone() {
-        writes.extend([Write::Agent(AgentWrite::Delete { id: id.clone(), now }), Write::Changed(Change::Agent(id))]);
+        writes.extend([
+            Write::Agent(AgentWrite::Delete { id: id.clone(), now }),
+            Write::Deleted(Change::Agent(id), record.space.clone()),
+        ]);
     }
     // After the deletion, which deletes a host with its last agent.
     writes.extend(enrolled.host.clone().map(|host| AgentWrite::PutHost(host).into()));
@@ -414,8 +417,11 @@ fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>, now: Timestam
     }
     // Actions for the former enrollment must not reach the new one, whether acked or not. An old UNENROLL would
     // unenroll the agent that has just come back (D14).
-    if enrolled.life == Life::Next {
-        writes.push(Write::Agent(AgentWrite::BeginLife { id: record.id.clone(), now }));
+    let id = record.id.clone();
+    match enrolled.life {
+        Life::First => {}
+        Life::Next => writes.push(AgentWrite::BeginLife { id, now }.into()),
+        Life::Continued => writes.push(AgentWrite::Reinstalled { id }.into()),
     }
     writes
 }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use muster_core::Entropy;
 use muster_core::Error;
+use muster_core::agent::Family;
 use muster_core::denial::Denial;
 use muster_core::error_chain::chain;
 use muster_core::file::{ChunkInfo, DeliverableFile};
 use muster_core::id::FileId;
+use muster_core::package;
 use muster_core::time::Clock;
 use muster_store::FileStore;
 use tokio::sync::mpsc;
@@ -28,6 +30,13 @@ pub struct Piece {
     pub first: u64,
     /// Length in bytes.
     pub length: u64,
+}
+
+/// Returns whether an agent may fetch a file: its own, or a package, which is for every muster-agent.
+fn may_fetch(entry: &AgentEntry, file: &DeliverableFile) -> bool {
+    let is_package = || file.agents.is_empty() && package::is_package_file(file.id.as_str());
+    let is_muster = || entry.record().is_some_and(|record| record.family == Family::Muster);
+    file.agents.contains(entry.id()) || (is_package() && is_muster())
 }
 
 /// A chunk, and the range of it to send.
@@ -56,7 +65,7 @@ impl Files {
             Ok(id) => self.store.everywhere(entry).file(&id).await?,
             Err(_) => None,
         };
-        found.filter(|file| file.agents.contains(entry.id())).ok_or_else(|| Denial::UnknownFile.into())
+        found.filter(|file| may_fetch(entry, file)).ok_or_else(|| Denial::UnknownFile.into())
     }
 
     /// Streams a byte range in pieces. `guard` is dropped after the last piece was received or the reader is gone. If a

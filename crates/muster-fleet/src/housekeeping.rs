@@ -17,13 +17,14 @@ use muster_core::Error;
 use muster_core::error_chain::chain;
 use muster_core::file::FileStatus;
 use muster_core::time::{Clock, Timestamp};
-use muster_store::{FileWrite, IdentityWrite, LeaseName, StoreError, Write};
+use muster_store::{FileWrite, IdempotencyWrite, IdentityWrite, LeaseName, StoreError, Write};
 use serde_json::json;
 
 use super::actions::Actions;
 use super::audit::audit_line;
 use super::authority::System;
 use super::change_feed::ChangeFeed;
+use super::idempotency;
 use super::registry::Registry;
 use super::shutdown::Shutdown;
 use super::status_timer::Statuses;
@@ -108,12 +109,13 @@ impl Housekeeping {
         log_outcome("unenrolled agents after the unenroll timeout", self.unenroll_unseen().await);
     }
 
-    /// Deletes sessions and links that ended, and tokens a month after their end.
+    /// Deletes sessions, links and idempotency keys that ended, and tokens a month after their end.
     async fn expire_identities(&self) {
         let now = self.clock.now();
         let expire = IdentityWrite::Expire { now, keep_tokens_from: now.minus(TOKENS_KEPT) };
-        if let Err(error) = self.store.commit(&System, vec![expire.into()]).await {
-            tracing::warn!(%error, "housekeeping failed: sessions and tokens that ended; retrying later");
+        let forget = IdempotencyWrite::Expire { before: now.minus(idempotency::KEPT) };
+        if let Err(error) = self.store.commit(&System, vec![expire.into(), forget.into()]).await {
+            tracing::warn!(%error, "housekeeping failed: sessions, tokens and idempotency keys that ended; retrying later");
         }
     }
 

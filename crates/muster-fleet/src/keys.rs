@@ -209,8 +209,11 @@ impl EnrollmentKeys {
             subject(&key.id),
             json!({"name": key.name}),
         );
-        let writes =
-            vec![Write::EnrollmentKey(EnrollmentKeyWrite::Delete { id: key.id.clone() }), changed(&key.id), line];
+        let writes = vec![
+            Write::EnrollmentKey(EnrollmentKeyWrite::Delete { id: key.id.clone() }),
+            Write::Deleted(Change::EnrollmentKey(key.id.clone()), key.space.clone()),
+            line,
+        ];
         self.store.commit(grant, writes).await.map(drop).map_err(|error| gone(error, &key.id))
     }
 

@@ -18,6 +18,7 @@ pub mod authority;
 pub mod backups;
 mod bulk_update;
 mod change_feed;
+pub mod change_log;
 pub mod check_in;
 pub mod credentials;
 mod currency;
@@ -28,6 +29,7 @@ pub mod fleet_keys;
 pub mod force;
 pub mod health;
 pub mod housekeeping;
+pub mod idempotency;
 pub mod identity;
 mod inactivity;
 pub mod keys;
@@ -42,8 +44,10 @@ pub mod output_health;
 pub mod output_keys;
 mod output_yaml;
 pub mod outputs;
+mod packages;
 pub mod policies;
 pub mod policy_cache;
+mod policy_objects;
 mod records;
 mod reenroll;
 pub mod refusals;
@@ -92,11 +96,13 @@ use self::audit_log::Audit;
 use self::authenticate::Authentication;
 use self::backups::Backups;
 use self::change_feed::ChangeFeed;
+use self::change_log::ChangeLog;
 use self::check_in::CheckIns;
 use self::credentials::Credentials;
 use self::enroll::Enrollment;
 use self::files::Files;
 use self::housekeeping::Housekeeping;
+use self::idempotency::Idempotency;
 use self::identity::bindings::Bindings;
 use self::identity::passwords::PasswordCost;
 use self::identity::roles::Roles;
@@ -202,6 +208,8 @@ pub struct Fleet {
     proxies: NetworkObjects<Proxies>,
     download_sources: NetworkObjects<DownloadSources>,
     uninstall_tokens: UninstallTokens,
+    idempotency: Idempotency,
+    change_log: ChangeLog,
     space_settings: Settings,
     rollouts: Arc<Rollouts>,
     responses: Responses,
@@ -280,6 +288,8 @@ impl Fleet {
             proxies: wiring.network_objects(&policies),
             download_sources: wiring.network_objects(&policies),
             uninstall_tokens: wiring.uninstall_tokens(),
+            idempotency: wiring.idempotency(),
+            change_log: wiring.change_log(),
             space_settings: wiring.space_settings(),
             responses: wiring.responses(&actions, &policies),
             output_keys,
@@ -358,6 +368,16 @@ impl Fleet {
     /// Settings of spaces.
     pub fn space_settings(&self) -> &Settings {
         &self.space_settings
+    }
+
+    /// Changes, for administrators.
+    pub fn change_log(&self) -> &ChangeLog {
+        &self.change_log
+    }
+
+    /// Idempotency keys.
+    pub fn idempotency(&self) -> &Idempotency {
+        &self.idempotency
     }
 
     /// Uninstall tokens.

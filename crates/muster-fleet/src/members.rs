@@ -49,14 +49,15 @@ impl Members {
     }
 
     /// Reads the live servers. Returns those that have left since the last read. A server that registered again in between
-    /// counts as well, because its agents were not observed for some time.
+    /// counts as well, because its agents were not observed for some time. One that never accepted agents does not: if it
+    /// fails at each start, no agent would ever be offline.
     pub(crate) async fn look(&self) -> Result<Vec<NodeRecord>, Error> {
         let live = self.store.everywhere(&System).nodes().await?;
         self.is_draining.store(live.iter().any(|node| node.id == self.node && node.is_draining), Ordering::Relaxed);
         let registration = |node: &NodeRecord| -> (NodeId, Timestamp) { (node.id.clone(), node.started_at) };
         let known: HashSet<_> = live.iter().map(registration).collect();
         let mut left = self.live.send_replace(live);
-        left.retain(|node| !known.contains(&registration(node)));
+        left.retain(|node| !known.contains(&registration(node)) && !node.addresses.is_empty());
         Ok(left)
     }
 }

@@ -93,7 +93,7 @@ impl Agents {
         let writes = ids.iter().flat_map(|id| {
             [
                 Write::Agent(AgentWrite::Delete { id: id.clone(), now }),
-                Write::Changed(Change::Agent(id.clone())),
+                Write::Deleted(Change::Agent(id.clone()), grant.space().clone()),
                 audit_line(grant.origin(), now, "agent.delete", format!("agent:{id}"), json!({})),
             ]
         });

@@ -3,8 +3,8 @@
 //! A change creates a new revision of exactly the policies that compile to something else. Secrets are sealed on arrival and
 //! stored as `{"id": …}`.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use muster_core::authorization::{
     DownloadSourcesRead, DownloadSourcesWrite, Grant, OpContext, Privilege, ProxiesRead, ProxiesWrite, ServerHostsRead,
@@ -12,20 +12,18 @@ use muster_core::authorization::{
 };
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
-use muster_core::id::NetworkObjectId;
+use muster_core::id::{NetworkObjectId, SecretId};
 use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared, check_network_object};
-use muster_core::time::{Clock, Timestamp};
-use muster_core::{Entropy, Error, ErrorKind};
-use muster_store::{NetworkObjectWrite, OutputWrite, Precondition, SecretWrite, StoreError, Write};
+use muster_core::time::Timestamp;
+use muster_core::{Error, ErrorKind};
+use muster_store::{NetworkObjectWrite, Write};
 use serde_json::{Map, Value, json};
 
-use super::audit::audit_line;
 use super::authority::Authorized;
-use super::policies::{Deleted, Policies, Turn};
+use super::policies::{Deleted, Turn};
+use super::policy_objects::{By, Edit, PolicyObject, PolicyObjects};
 use super::scope::Scoped;
 use super::sealed_fields::SealedFields;
-use super::secrets::SealedSecrets;
-use super::watched_store::WatchedStore;
 
 /// A kind of network objects with its privileges.
 pub trait NetworkFamily: Send + Sync + 'static {
@@ -78,28 +76,18 @@ pub struct NetworkObjectDraft {
 
 /// The service of one kind of network objects.
 pub struct NetworkObjects<F> {
-    store: Arc<WatchedStore>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    secrets: Arc<SealedSecrets>,
-    policies: Arc<Policies>,
+    objects: PolicyObjects,
     family: PhantomData<fn() -> F>,
 }
 
 impl<F: NetworkFamily> NetworkObjects<F> {
-    pub(crate) fn new(
-        store: Arc<WatchedStore>,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        secrets: Arc<SealedSecrets>,
-        policies: Arc<Policies>,
-    ) -> Self {
-        Self { store, clock, entropy, secrets, policies, family: PhantomData }
+    pub(crate) const fn new(objects: PolicyObjects) -> Self {
+        Self { objects, family: PhantomData }
     }
 
     /// Returns all objects of the kind by name; their secrets are `{"id": …}`.
     pub async fn list(&self, grant: &Grant<F::Read>) -> Result<Vec<NetworkObject>, Error> {
-        let mut found = self.store.seen_by(grant).network_objects().await?;
+        let mut found = self.objects.store.seen_by(grant).network_objects().await?;
         found.retain(|object| object.kind == F::KIND);
         Ok(found)
     }
@@ -125,7 +113,7 @@ impl<F: NetworkFamily> NetworkObjects<F> {
     ) -> Result<Authorized<NetworkObject, P>, Error> {
         let grant = context.grant::<P>()?;
         let found = match NetworkObjectId::parse(id) {
-            Ok(id) => self.store.seen_by(&grant).network_object(F::KIND, &id).await?,
+            Ok(id) => self.objects.store.seen_by(&grant).network_object(F::KIND, &id).await?,
             Err(_) => None,
         };
         let object = found.ok_or_else(|| Error::not_found(&F::KIND.to_string(), id))?;
@@ -135,7 +123,10 @@ impl<F: NetworkFamily> NetworkObjects<F> {
     /// Creates an object.
     pub async fn create(&self, grant: &Grant<F::Write>, draft: NetworkObjectDraft) -> Result<NetworkObject, Error> {
         let draft = &draft;
-        self.policies.in_turn(move |turn| async move { self.create_in(&turn, grant, draft.clone()).await }).await
+        self.objects
+            .policies
+            .in_turn(move |turn| async move { self.create_in(&turn, grant, draft.clone()).await })
+            .await
     }
 
     async fn create_in(
@@ -144,12 +135,12 @@ impl<F: NetworkFamily> NetworkObjects<F> {
         grant: &Grant<F::Write>,
         draft: NetworkObjectDraft,
     ) -> Result<NetworkObject, Error> {
-        let now = self.clock.now();
+        let now = self.objects.clock.now();
         let id = match draft.id.as_deref() {
             Some(id) => NetworkObjectId::propose(id).map_err(|bad| Error::invalid("id", bad.to_string()))?,
-            None => NetworkObjectId::trusted(random_uuid(&*self.entropy)),
+            None => NetworkObjectId::trusted(random_uuid(&*self.objects.entropy)),
         };
-        if self.store.seen_by(grant).is_network_object_id_taken(F::KIND, &id).await? {
+        if self.objects.store.seen_by(grant).is_network_object_id_taken(F::KIND, &id).await? {
             let message = format!("a {} with the id {id} already exists", F::KIND);
             return Err(Error::conflict(code(Refusal::Exists, F::KIND), message));
         }
@@ -163,7 +154,8 @@ impl<F: NetworkFamily> NetworkObjects<F> {
             created_at: now,
             updated_at: now,
         };
-        self.save(grant, turn, blank, draft, "create").await
+        let edit = self.edit(blank, draft).await?;
+        self.objects.save(By { grant, turn, verb: "create" }, edit).await
     }
 
     /// Changes an object. A change without a difference writes nothing.
@@ -174,72 +166,33 @@ impl<F: NetworkFamily> NetworkObjects<F> {
     ) -> Result<NetworkObject, Error> {
         let draft = &draft;
         let update = move |turn: Turn| async move {
-            let before = self.current(object).await?;
-            self.save(object.grant(), &turn, before, draft.clone(), "update").await
+            let edit = self.edit(self.current(object).await?, draft.clone()).await?;
+            self.objects.save(By { grant: object.grant(), turn: &turn, verb: "update" }, edit).await
         };
-        self.policies.in_turn(update).await
+        self.objects.policies.in_turn(update).await
     }
 
-    async fn save(
-        &self,
-        grant: &Grant<F::Write>,
-        turn: &Turn,
-        before: NetworkObject,
-        draft: NetworkObjectDraft,
-        verb: &str,
-    ) -> Result<NetworkObject, Error> {
-        let (now, seen) = (self.clock.now(), self.store.seen_by(grant));
-        let shared = seen.shared().await?;
-        let (mut after, mut writes) = self.apply_draft(&before, draft).await?;
-        check_network_object(&after).into_result()?;
-        check_proxy(&after.fields, &shared)?;
-        if after == before {
-            return Ok(before);
-        }
-        // After the comparison, or else the time of the change would always be a difference.
-        after.updated_at = now;
-        writes.push(turn.write());
-        writes.extend(put(&after));
-        let detail = json!({"name": after.name, "is_default": after.is_default});
-        writes.push(audit_line(grant.origin(), now, &format!("{}.{verb}", F::KIND.word()), subject(&after), detail));
-        // The revisions are in the same commit: an object can't change without the policies that use it.
-        let shared = shared.with_network_object(&after);
-        writes.extend(self.policies.revise_all(grant.origin(), seen, shared, None, now).await?);
-        let fields = SealedFields::new(F::KIND.secret_fields());
-        let kept = fields.ids(&after.fields);
-        writes.extend(deletions(fields.ids(&before.fields).into_iter().filter(|id| !kept.contains(id))));
-        self.store.commit(grant, writes).await.map_err(refused::<F>)?;
-        Ok(after)
-    }
-
-    async fn apply_draft(
-        &self,
-        before: &NetworkObject,
-        draft: NetworkObjectDraft,
-    ) -> Result<(NetworkObject, Vec<Write>), Error> {
+    async fn edit(&self, before: NetworkObject, draft: NetworkObjectDraft) -> Result<Edit<NetworkObject>, Error> {
         let mut after = before.clone();
         after.name = draft.name.map_or(after.name, |name| name.trim().to_owned());
         after.is_default = draft.is_default.unwrap_or(after.is_default);
-        let mut fields = after.fields.as_object().cloned().unwrap_or_default();
-        let known = fields.remove("secrets").unwrap_or_default();
-        fields.extend(draft.fields);
+        let (mut fields, sealed) =
+            self.objects.merge(SealedFields::new(F::KIND.secret_fields()), &before.fields, draft.fields).await?;
         match draft.is_default {
             // Shown as it was set: a provider reports a difference if a field appears or disappears (MG §13).
             Some(false) => drop(fields.insert("is_default".into(), false.into())),
             Some(true) => drop(fields.remove("is_default")),
             None => {}
         }
-        let sealed = SealedFields::new(F::KIND.secret_fields());
-        let writes = sealed.seal(&self.secrets, &mut fields, &known).await?;
         fields.retain(|_, value| !value.is_null());
         after.fields = Value::Object(fields);
-        Ok((after, writes))
+        Ok(Edit { before, after, sealed })
     }
 
     /// Deletes an object. Policies that name it use the default instead; whatever uses a proxy goes without it. A default
     /// object cannot be deleted.
     pub async fn delete(&self, object: &Authorized<NetworkObject, F::Write>) -> Result<NetworkObject, Error> {
-        self.policies.in_turn(move |turn| async move { self.delete_in(&turn, object).await }).await
+        self.objects.policies.in_turn(move |turn| async move { self.delete_in(&turn, object).await }).await
     }
 
     async fn delete_in(
@@ -247,45 +200,77 @@ impl<F: NetworkFamily> NetworkObjects<F> {
         turn: &Turn,
         object: &Authorized<NetworkObject, F::Write>,
     ) -> Result<NetworkObject, Error> {
-        let (grant, now) = (object.grant(), self.clock.now());
-        let seen = self.store.seen_by(grant);
+        let (grant, now) = (object.grant(), self.objects.clock.now());
+        let seen = self.objects.store.seen_by(grant);
         let object = self.current(object).await?;
         refuse_default(&object)?;
         let mut shared = seen.shared().await?;
         shared.network.retain(|other| other.kind != F::KIND || other.id != object.id);
-        let mut writes = vec![turn.write(), NetworkObjectWrite::Delete { kind: F::KIND, id: object.id.clone() }.into()];
-        writes.push(Write::Changed(Change::NetworkObject(F::KIND, object.id.clone())));
-        let mut users = Vec::new();
-        if F::KIND == NetworkObjectKind::Proxy {
-            let (unset, found) = unset_proxy(&mut shared, &object.id, now);
-            writes.extend(unset);
-            users = found;
-        }
-        let detail = json!({"name": object.name, "used_by": users});
-        writes.push(audit_line(grant.origin(), now, &format!("{}.delete", F::KIND.word()), subject(&object), detail));
+        let (mut revised, users) = match F::KIND {
+            NetworkObjectKind::Proxy => unset_proxy(&mut shared, &object.id, now),
+            NetworkObjectKind::ServerHost | NetworkObjectKind::DownloadSource => Default::default(),
+        };
         let field = F::KIND.policy_field();
         let deleted = Deleted { fields: field.as_slice(), id: object.id.as_str() };
-        writes.extend(self.policies.revise_all(grant.origin(), seen, shared, Some(deleted), now).await?);
-        writes.extend(deletions(SealedFields::new(F::KIND.secret_fields()).ids(&object.fields)));
-        self.store.commit(grant, writes).await.map_err(refused::<F>)?;
-        Ok(object)
+        let policies = &self.objects.policies;
+        revised.extend(policies.revise_all(grant.origin(), seen, shared, Some(deleted), now).await?);
+        let detail = json!({"name": object.name, "used_by": users});
+        self.objects.delete(By { grant, turn, verb: "delete" }, object, revised, detail).await
     }
 
     /// Reads the object again in the change's turn: it may have changed since it was found.
     async fn current<P: Privilege>(&self, object: &Authorized<NetworkObject, P>) -> Result<NetworkObject, Error> {
-        let seen: Scoped<'_> = self.store.seen_by(object.grant());
+        let seen: Scoped<'_> = self.objects.store.seen_by(object.grant());
         let found = seen.network_object(F::KIND, &object.id).await?;
         found.ok_or_else(|| Error::not_found(&F::KIND.to_string(), &object.id))
     }
 }
 
-/// Rejects the id of a proxy that does not exist.
-pub(crate) fn check_proxy(fields: &Value, shared: &Shared) -> Result<(), Error> {
-    match fields.get("proxy_id") {
-        Some(Value::String(id)) if shared.find(NetworkObjectKind::Proxy, id).is_none() => {
-            Err(Error::invalid("proxy_id", format!("there is no proxy with the id {id:?}")))
-        }
-        _ => Ok(()),
+impl PolicyObject for NetworkObject {
+    fn word(&self) -> &'static str {
+        self.kind.word()
+    }
+
+    fn id(&self) -> &str {
+        self.id.as_str()
+    }
+
+    fn fields(&self) -> &Value {
+        &self.fields
+    }
+
+    fn detail(&self) -> Value {
+        json!({"name": self.name, "is_default": self.is_default})
+    }
+
+    fn stamp(&mut self, now: Timestamp) {
+        self.updated_at = now;
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        Ok(check_network_object(self).into_result()?)
+    }
+
+    fn secret_ids(&self) -> BTreeSet<SecretId> {
+        SealedFields::new(self.kind.secret_fields()).ids(&self.fields)
+    }
+
+    fn put(&self) -> [Write; 2] {
+        let changed = Write::Changed(Change::NetworkObject(self.kind, self.id.clone()));
+        [NetworkObjectWrite::Put(Box::new(self.clone())).into(), changed]
+    }
+
+    fn remove(&self) -> [Write; 2] {
+        let deleted = Write::Deleted(Change::NetworkObject(self.kind, self.id.clone()), self.space.clone());
+        [NetworkObjectWrite::Delete { kind: self.kind, id: self.id.clone() }.into(), deleted]
+    }
+
+    fn placed_in(&self, shared: Shared) -> Shared {
+        shared.with_network_object(self)
+    }
+
+    fn name_taken(&self, name: &str) -> Error {
+        Error::conflict(code(Refusal::NameTaken, self.kind), format!("another {} is named {name:?}", self.kind))
     }
 }
 
@@ -299,28 +284,16 @@ fn unset_proxy(shared: &mut Shared, proxy: &NetworkObjectId, now: Timestamp) -> 
     for output in shared.outputs.iter_mut().filter(|output| uses(&output.fields)) {
         remove(&mut output.fields);
         output.updated_at = now;
-        users.push(format!("output:{}", output.id));
-        writes.push(Write::Output(OutputWrite::Put(Box::new(output.clone()))));
-        writes.push(Write::Changed(Change::Output(output.id.clone())));
+        users.push(output.subject());
+        writes.extend(output.put());
     }
     for object in shared.network.iter_mut().filter(|object| uses(&object.fields)) {
         remove(&mut object.fields);
         object.updated_at = now;
-        users.push(subject(object));
-        writes.extend(put(object));
+        users.push(object.subject());
+        writes.extend(object.put());
     }
     (writes, users)
-}
-
-fn put(object: &NetworkObject) -> [Write; 2] {
-    [
-        NetworkObjectWrite::Put(Box::new(object.clone())).into(),
-        Write::Changed(Change::NetworkObject(object.kind, object.id.clone())),
-    ]
-}
-
-fn deletions(ids: impl IntoIterator<Item = muster_core::id::SecretId>) -> impl Iterator<Item = Write> {
-    ids.into_iter().map(|id| Write::Secret(SecretWrite::Delete { id }))
 }
 
 /// Rejects the deletion of a default object, with the statuses of the original (MG104).
@@ -334,10 +307,6 @@ fn refuse_default(object: &NetworkObject) -> Result<(), Error> {
     };
     let message = format!("{:?} is the default {}", object.name, object.kind);
     Err(Error::new(kind, code(Refusal::IsDefault, object.kind), message).remedy("make another one the default first"))
-}
-
-fn subject(object: &NetworkObject) -> String {
-    format!("{}:{}", object.kind.word(), object.id)
 }
 
 /// Why an object is rejected.
@@ -360,15 +329,5 @@ fn code(refusal: Refusal, kind: NetworkObjectKind) -> &'static str {
         Refusal::Exists => exists,
         Refusal::IsDefault => is_default,
         Refusal::NameTaken => name_taken,
-    }
-}
-
-fn refused<F: NetworkFamily>(error: StoreError) -> Error {
-    match error {
-        StoreError::Conflict(Precondition::NameTaken(name)) => {
-            let message = format!("another {} is named {name:?}", F::KIND);
-            Error::conflict(code(Refusal::NameTaken, F::KIND), message).remedy("choose another name")
-        }
-        other => super::policies::refused(other),
     }
 }

@@ -44,22 +44,8 @@ impl Files {
             created_at: now,
         };
         let detail = json!({"agent": file.agents, "name": name, "size": file.size});
-        let mut writes = vec![
-            Write::File(FileWrite::InsertFile(Box::new(file.clone()))),
-            audit_line(grant.origin(), now, "file.offer", format!("file:{}", file.id), detail),
-        ];
-        // In chunks of the size of uploads, so that both are stored and streamed by the same code.
-        let chunks = data.chunks(CHUNK_BYTES as usize).zip(0_i64..);
-        writes.extend(chunks.map(|(part, number)| {
-            // All chunks are in one commit, so that no agent sees part of a file. The API limits the size of the request.
-            Write::File(FileWrite::PutChunk {
-                file: file.id.clone(),
-                number,
-                sha256: sha256(part),
-                data: part.to_vec(),
-            })
-        }));
-        self.store.commit(grant, writes).await?;
+        let line = audit_line(grant.origin(), now, "file.offer", format!("file:{}", file.id), detail);
+        self.store.commit(grant, with_content(&file, data, line)).await?;
         Ok(file)
     }
 
@@ -95,6 +81,18 @@ impl Files {
     }
 }
 
+/// Returns the writes that store a file.
+pub(super) fn with_content(file: &DeliverableFile, data: &Bytes, line: Write) -> Vec<Write> {
+    let mut writes = vec![Write::File(FileWrite::InsertFile(Box::new(file.clone()))), line];
+    // In chunks of the size of uploads, so that both are stored and streamed by the same code.
+    let chunks = data.chunks(CHUNK_BYTES as usize).zip(0_i64..);
+    writes.extend(chunks.map(|(part, number)| {
+        // All chunks are in one commit, so that no agent sees part of a file. The API limits the size of the request.
+        Write::File(FileWrite::PutChunk { file: file.id.clone(), number, sha256: sha256(part), data: part.to_vec() })
+    }));
+    writes
+}
+
 /// Rejects names that are not safe in paths and headers, where agents and browsers see them.
 fn check_name(name: &str) -> Result<(), Error> {
     let plain = !name.chars().any(|c| c.is_control() || "/\\\"".contains(c)) && name != "." && name != "..";
@@ -110,16 +108,16 @@ fn zlib(data: &[u8]) -> Result<Vec<u8>, Error> {
     encoded.map_err(Error::internal)
 }
 
-fn length(data: &[u8]) -> i64 {
+pub(super) fn length(data: &[u8]) -> i64 {
     i64::try_from(data.len()).unwrap_or(i64::MAX)
 }
 
-fn sha256(data: &[u8]) -> [u8; 32] {
+pub(super) fn sha256(data: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, data).as_ref());
     hash
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -44,7 +44,7 @@ impl Outputs {
     /// Returns the health of an output: an output object by its id, or an output in the `config` of policies by its
     /// name.
     pub async fn health(&self, grant: &Grant<OutputsRead>, id: &str) -> Result<OutputHealth, Error> {
-        let seen = self.store.seen_by(grant);
+        let seen = self.objects.store.seen_by(grant);
         let (policies, outputs) = self.uses(seen, id).await?;
         let keys = keys_at(seen, &outputs).await?;
         if policies.is_empty() {
@@ -64,7 +64,7 @@ impl Outputs {
         if let Ok(output) = OutputId::parse(id)
             && seen.output(&output).await?.is_some()
         {
-            let users = self.policies.output_users(seen).await?.remove(&output).unwrap_or_default();
+            let users = self.objects.policies.output_users(seen).await?.remove(&output).unwrap_or_default();
             return Ok((users.into_iter().map(|policy| policy.id).collect(), vec![id.to_owned()]));
         }
         let named = |config: &Value| config.get("outputs").is_some_and(|outputs| outputs.get(id).is_some());

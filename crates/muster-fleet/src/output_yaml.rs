@@ -44,7 +44,7 @@ impl Outputs {
                 // An unchanged value keeps its id: a new id would revise every policy that uses the output.
                 Some((id, value)) if *value == secret => id.clone(),
                 _ => {
-                    let (id, write) = self.secrets.seal(&format!("{FIELD}.{path}"), &secret)?;
+                    let (id, write) = self.objects.secrets.seal(&format!("{FIELD}.{path}"), &secret)?;
                     writes.push(write);
                     id
                 }
@@ -62,7 +62,7 @@ impl Outputs {
         let ids: Vec<SecretId> = secret_ids(before).into_iter().collect();
         let text = before.get(FIELD).and_then(Value::as_str).unwrap_or_default();
         let (false, Ok(mut value)) = (ids.is_empty(), yaml::parse_value(text)) else { return Ok(BTreeMap::new()) };
-        let opened = self.secrets.open(&ids).await?;
+        let opened = self.objects.secrets.open(&ids).await?;
         let mut referred = BTreeMap::new();
         resolve_references(&mut value, &mut |id| opened.get(id).map(|value| value.to_string()), &mut referred);
         let plain = yaml::plain_secrets(&value);

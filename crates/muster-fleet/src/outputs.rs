@@ -4,29 +4,26 @@
 //! are sealed on arrival and stored as `{"id": …}`.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use muster_core::authorization::{Grant, OpContext, OutputsRead, OutputsWrite, Privilege};
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
 use muster_core::id::{OutputId, SecretId};
+use muster_core::network_object::Shared;
 use muster_core::output::Output;
 use muster_core::policy::Policy;
 use muster_core::policy::check::check_record;
-use muster_core::time::{Clock, Timestamp};
-use muster_core::{Entropy, Error, ErrorKind};
-use muster_store::{OutputWrite, Precondition, SecretWrite, StoreError, Write};
+use muster_core::time::Timestamp;
+use muster_core::{Error, ErrorKind};
+use muster_store::{OutputWrite, Write};
 use serde_json::{Map, Value, json};
 
-use super::audit::audit_line;
 use super::authority::Authorized;
-use super::network_objects::check_proxy;
 use super::output_yaml;
-use super::policies::{Deleted, Policies, Turn};
+use super::policies::{Deleted, Turn};
+use super::policy_objects::{By, Edit, PolicyObject, PolicyObjects};
 use super::scope::Scoped;
 use super::sealed_fields::SealedFields;
-use super::secrets::SealedSecrets;
-use super::watched_store::WatchedStore;
 
 /// An output's secrets.
 const SECRETS: SealedFields = SealedFields::new(&["kibana_api_key", "password", "service_token", "ssl.key"]);
@@ -52,29 +49,19 @@ pub struct OutputDraft {
 
 /// The service of outputs.
 pub struct Outputs {
-    pub(super) store: Arc<WatchedStore>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    pub(super) secrets: Arc<SealedSecrets>,
-    pub(super) policies: Arc<Policies>,
+    pub(super) objects: PolicyObjects,
 }
 
 impl Outputs {
-    pub(crate) fn new(
-        store: Arc<WatchedStore>,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        secrets: Arc<SealedSecrets>,
-        policies: Arc<Policies>,
-    ) -> Self {
-        Self { store, clock, entropy, secrets, policies }
+    pub(crate) const fn new(objects: PolicyObjects) -> Self {
+        Self { objects }
     }
 
     /// Finds an output in the caller's space; its secrets are `{"id": …}`.
     pub async fn find<P: Privilege>(&self, context: &OpContext, id: &str) -> Result<Authorized<Output, P>, Error> {
         let grant = context.grant::<P>()?;
         let found = match OutputId::parse(id) {
-            Ok(id) => self.store.seen_by(&grant).output(&id).await?,
+            Ok(id) => self.objects.store.seen_by(&grant).output(&id).await?,
             Err(_) => None,
         };
         let output = found.ok_or_else(|| Error::not_found("output", id))?;
@@ -84,17 +71,20 @@ impl Outputs {
     /// Creates an output.
     pub async fn create(&self, grant: &Grant<OutputsWrite>, draft: OutputDraft) -> Result<Output, Error> {
         let draft = &draft;
-        self.policies.in_turn(move |turn| async move { self.create_in(&turn, grant, draft.clone()).await }).await
+        self.objects
+            .policies
+            .in_turn(move |turn| async move { self.create_in(&turn, grant, draft.clone()).await })
+            .await
     }
 
     async fn create_in(&self, turn: &Turn, grant: &Grant<OutputsWrite>, draft: OutputDraft) -> Result<Output, Error> {
-        let now = self.clock.now();
+        let now = self.objects.clock.now();
         let id = match draft.id.as_deref() {
             // `propose` is stricter than `parse`: it also rejects ids that routes or command lines would misread.
             Some(id) => OutputId::propose(id).map_err(|bad| Error::invalid("id", bad.to_string()))?,
-            None => OutputId::trusted(random_uuid(&*self.entropy)),
+            None => OutputId::trusted(random_uuid(&*self.objects.entropy)),
         };
-        if self.store.seen_by(grant).is_output_id_taken(&id).await? {
+        if self.objects.store.seen_by(grant).is_output_id_taken(&id).await? {
             return Err(Error::conflict("output_exists", format!("an output with the id {id} already exists")));
         }
         let blank = Output {
@@ -108,45 +98,39 @@ impl Outputs {
             created_at: now,
             updated_at: now,
         };
-        self.save_output(grant, turn, blank, draft, "output.create").await
+        let edit = self.edit(blank, draft).await?;
+        self.objects.save(By { grant, turn, verb: "create" }, edit).await
     }
 
     /// Changes an output. A change without a difference writes nothing.
     pub async fn update(&self, output: &Authorized<Output, OutputsWrite>, draft: OutputDraft) -> Result<Output, Error> {
         let draft = &draft;
         let update = move |turn: Turn| async move {
-            let before = self.current(output).await?;
-            self.save_output(output.grant(), &turn, before, draft.clone(), "output.update").await
+            let edit = self.edit(self.current(output).await?, draft.clone()).await?;
+            self.objects.save(By { grant: output.grant(), turn: &turn, verb: "update" }, edit).await
         };
-        self.policies.in_turn(update).await
+        self.objects.policies.in_turn(update).await
     }
 
     /// Deletes an output. Policies that name it in `data_output_id` or `monitoring_output_id` use the default instead; a
     /// conflict if a policy uses it in its `config`, or needs it. A default output cannot be deleted.
     pub async fn delete(&self, output: &Authorized<Output, OutputsWrite>) -> Result<Output, Error> {
-        self.policies.in_turn(move |turn| async move { self.delete_in(&turn, output).await }).await
+        self.objects.policies.in_turn(move |turn| async move { self.delete_in(&turn, output).await }).await
     }
 
     async fn delete_in(&self, turn: &Turn, output: &Authorized<Output, OutputsWrite>) -> Result<Output, Error> {
-        let (grant, now) = (output.grant(), self.clock.now());
-        let seen = self.store.seen_by(grant);
+        let (grant, now) = (output.grant(), self.objects.clock.now());
+        let seen = self.objects.store.seen_by(grant);
         let output = self.current(output).await?;
         if output.is_default || output.is_default_monitoring {
             let message = format!("{:?} is the default output", output.name);
             return Err(Error::new(ErrorKind::Invalid, "output_is_default", message)
                 .remedy("make another output the default first"));
         }
-        let mut writes = vec![
-            turn.write(),
-            Write::Output(OutputWrite::Delete { id: output.id.clone() }),
-            Write::Changed(Change::Output(output.id.clone())),
-            audit_line(grant.origin(), now, "output.delete", subject(&output), json!({"name": output.name})),
-        ];
         // In the same turn, so that no policy starts to use the output between this check and the commit.
-        writes.extend(self.without(grant, seen, &output, now).await?);
-        writes.extend(secret_ids(&output.fields).into_iter().map(|id| Write::Secret(SecretWrite::Delete { id })));
-        self.store.commit(grant, writes).await.map_err(refused)?;
-        Ok(output)
+        let revised = self.without(grant, seen, &output, now).await?;
+        let detail = json!({"name": output.name});
+        self.objects.delete(By { grant, turn, verb: "delete" }, output, revised, detail).await
     }
 
     /// Returns the writes of the revisions of policies without an output.
@@ -162,13 +146,13 @@ impl Outputs {
             let message = format!("the output {:?} is used by {reason}", output.name);
             Error::conflict("output_in_use", message).remedy("assign another output to them first")
         };
-        let users = self.policies.users_despite(seen, &output.id, deleted).await?;
+        let users = self.objects.policies.users_despite(seen, &output.id, deleted).await?;
         if !users.is_empty() {
             return Err(in_use(listed(&users)));
         }
         let mut shared = seen.shared().await?;
         shared.outputs.retain(|other| other.id != output.id);
-        let revised = self.policies.revise_all(grant.origin(), seen, shared, Some(deleted), now).await;
+        let revised = self.objects.policies.revise_all(grant.origin(), seen, shared, Some(deleted), now).await;
         revised.map_err(|error| match error.kind {
             // A policy that has no default output to fall back to.
             ErrorKind::Invalid => in_use(format!("a policy that needs it: {}", error.message)).caused_by(error),
@@ -178,91 +162,80 @@ impl Outputs {
 
     /// Returns all outputs by name; their secrets are `{"id": …}`.
     pub async fn list(&self, grant: &Grant<OutputsRead>) -> Result<Vec<Output>, Error> {
-        Ok(self.store.seen_by(grant).outputs().await?)
+        Ok(self.objects.store.seen_by(grant).outputs().await?)
     }
 
     /// Reads the output again in the change's turn: it may have changed since it was found.
     async fn current<P: Privilege>(&self, output: &Authorized<Output, P>) -> Result<Output, Error> {
-        let found = self.store.seen_by(output.grant()).output(&output.id).await?;
+        let found = self.objects.store.seen_by(output.grant()).output(&output.id).await?;
         found.ok_or_else(|| Error::not_found("output", &output.id))
     }
 
-    async fn save_output(
-        &self,
-        grant: &Grant<OutputsWrite>,
-        turn: &Turn,
-        before: Output,
-        draft: OutputDraft,
-        action: &str,
-    ) -> Result<Output, Error> {
-        let (now, seen) = (self.clock.now(), self.store.seen_by(grant));
-        let shared = seen.shared().await?;
-        let (mut after, mut writes) = self.apply_output_draft(&before, draft).await?;
-        check_record(&after).into_result()?;
-        check_proxy(&after.fields, &shared)?;
-        if after == before {
-            return Ok(before);
-        }
-        // After the comparison, or else the time of the change would always be a difference.
-        after.updated_at = now;
-        writes.push(turn.write());
-        writes.push(Write::Output(OutputWrite::Put(Box::new(after.clone()))));
-        writes.push(Write::Changed(Change::Output(after.id.clone())));
-        writes.push(audit_line(
-            grant.origin(),
-            now,
-            action,
-            subject(&after),
-            json!({"name": after.name, "type": after.kind}),
-        ));
-        let shared = shared.with_output(&after);
-        // The revisions are in the same commit: an output can't change without the policies that use it. If one of them
-        // no longer compiles, the whole change is rejected.
-        writes.extend(self.policies.revise_all(grant.origin(), seen, shared, None, now).await?);
-        let kept = secret_ids(&after.fields);
-        let gone = secret_ids(&before.fields).into_iter().filter(|id| !kept.contains(id));
-        writes.extend(gone.map(|id| Write::Secret(SecretWrite::Delete { id })));
-        self.store.commit(grant, writes).await.map_err(refused)?;
-        Ok(after)
-    }
-
-    async fn apply_output_draft(&self, before: &Output, draft: OutputDraft) -> Result<(Output, Vec<Write>), Error> {
+    async fn edit(&self, before: Output, draft: OutputDraft) -> Result<Edit<Output>, Error> {
         let mut after = before.clone();
         after.name = draft.name.map_or(after.name, |name| name.trim().to_owned());
         after.kind = draft.kind.unwrap_or(after.kind);
         after.is_default = draft.is_default.unwrap_or(after.is_default);
         after.is_default_monitoring = draft.is_default_monitoring.unwrap_or(after.is_default_monitoring);
-        let mut fields = after.fields.as_object().cloned().unwrap_or_default();
-        let known = fields.remove("secrets").unwrap_or_default();
-        fields.extend(draft.fields);
-        let mut writes = SECRETS.seal(&self.secrets, &mut fields, &known).await?;
-        writes.extend(self.seal_output_yaml(&mut fields, &before.fields).await?);
+        let (mut fields, mut sealed) = self.objects.merge(SECRETS, &before.fields, draft.fields).await?;
+        sealed.extend(self.seal_output_yaml(&mut fields, &before.fields).await?);
         fields.retain(|_, value| !value.is_null());
         after.fields = Value::Object(fields);
-        Ok((after, writes))
+        Ok(Edit { before, after, sealed })
     }
 }
 
-fn secret_ids(fields: &Value) -> BTreeSet<SecretId> {
-    SECRETS.ids(fields).into_iter().chain(output_yaml::secret_ids(fields)).collect()
+impl PolicyObject for Output {
+    fn word(&self) -> &'static str {
+        "output"
+    }
+
+    fn id(&self) -> &str {
+        self.id.as_str()
+    }
+
+    fn fields(&self) -> &Value {
+        &self.fields
+    }
+
+    fn detail(&self) -> Value {
+        json!({"name": self.name, "type": self.kind})
+    }
+
+    fn stamp(&mut self, now: Timestamp) {
+        self.updated_at = now;
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        Ok(check_record(self).into_result()?)
+    }
+
+    fn secret_ids(&self) -> BTreeSet<SecretId> {
+        SECRETS.ids(&self.fields).into_iter().chain(output_yaml::secret_ids(&self.fields)).collect()
+    }
+
+    fn put(&self) -> [Write; 2] {
+        [OutputWrite::Put(Box::new(self.clone())).into(), Write::Changed(Change::Output(self.id.clone()))]
+    }
+
+    fn remove(&self) -> [Write; 2] {
+        [
+            OutputWrite::Delete { id: self.id.clone() }.into(),
+            Write::Deleted(Change::Output(self.id.clone()), self.space.clone()),
+        ]
+    }
+
+    fn placed_in(&self, shared: Shared) -> Shared {
+        shared.with_output(self)
+    }
+
+    fn name_taken(&self, name: &str) -> Error {
+        Error::conflict("output_name_taken", format!("another output is named {name:?}"))
+    }
 }
 
 fn listed(users: &[Policy]) -> String {
     let names: Vec<String> = users.iter().take(10).map(|policy| format!("{:?}", policy.name)).collect();
     let more = users.len() - names.len();
     if more > 0 { format!("{} and {more} more", names.join(", ")) } else { names.join(", ") }
-}
-
-fn subject(output: &Output) -> String {
-    format!("output:{}", output.id)
-}
-
-fn refused(error: StoreError) -> Error {
-    match error {
-        StoreError::Conflict(Precondition::NameTaken(name)) => {
-            Error::conflict("output_name_taken", format!("another output is named {name:?}"))
-                .remedy("choose another name")
-        }
-        other => super::policies::refused(other),
-    }
 }

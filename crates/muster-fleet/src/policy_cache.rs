@@ -47,7 +47,7 @@ pub struct PolicyCache {
 struct Known {
     /// Number of its newest revision; 0 if not known yet.
     newest: AtomicI64,
-    /// The rollout of its newest revision, while it is not over.
+    /// The active rollout of its newest revision.
     rollout: ArcSwapOption<Rollout>,
     /// Its cached revisions: the newest, and those that are targets of agents.
     revisions: ArcSwap<Vec<Arc<Slot>>>,
@@ -180,7 +180,7 @@ impl PolicyCache {
         let rendered = self.load_newest(id).await?;
         // Read after the revision and set before it: a revision that is rolled out is committed together with its rollout, so
         // whoever sees the revision sees the rollout too.
-        known.rollout.store(self.store.open_rollout_of(id).await?.map(Arc::new));
+        known.rollout.store(self.store.active_rollout_of(id).await?.map(Arc::new));
         *covered = covers;
         match &rendered {
             Some(rendered) => self.advance(id, &known, rendered.revision),

@@ -89,7 +89,7 @@ impl CheckIns {
             return Err("the server has no `external_url`".to_owned());
         }
         if record.family == Family::Muster {
-            return Err("muster-agent does not support migration".to_owned());
+            return Err("muster-agent cannot be reenrolled by the server".to_owned());
         }
         let candidate = Candidate {
             record,
@@ -130,7 +130,8 @@ impl CheckIns {
         let state = ReenrollmentState::Pending { action: action.clone(), key: key.clone() };
         for spent in known.begin_reenrollment(host.mark.clone(), state, now) {
             if deletable.contains(&spent) {
-                writes.push(Write::EnrollmentKey(EnrollmentKeyWrite::Delete { id: spent }));
+                let deleted = Write::Deleted(Change::EnrollmentKey(spent.clone()), before.space.clone());
+                writes.extend([Write::EnrollmentKey(EnrollmentKeyWrite::Delete { id: spent }), deleted]);
             }
         }
         let detail = json!({"host": host.id, "action": action, "enrollment_key": key});

@@ -104,9 +104,10 @@ impl Responses {
             (Some(_), Some(since)) => self.review(&context.grant()?, agent, since).await?,
             _ => (Vec::new(), 0),
         };
+        let access_keys = agent.credentials.iter().count();
         let detail = json!({
             "reason": reason,
-            "access_keys": agent.credentials.iter().count(),
+            "access_keys": access_keys,
             "output_keys": output_keys,
             "exposures": exposures.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(),
             "reviewed": reviewed,
@@ -116,7 +117,7 @@ impl Responses {
         self.store.commit(grant, vec![line]).await?;
         Ok(Response {
             action: revoked.filter(|_| !grant.is_dry_run()),
-            access_keys: agent.credentials.iter().count(),
+            access_keys,
             output_keys,
             exposures,
             review,

@@ -76,6 +76,9 @@ use muster_store::{Resources, StoreError};
 
 use super::space_settings;
 
+/// Ids of agents per read.
+const IDS_PER_READ: u32 = 5_000;
+
 /// Keys of one policy that a caller with a limited scope sees.
 const MOST_KEYS: u32 = 1_000;
 /// Targets that are read at once to find those within a limited scope.
@@ -164,6 +167,19 @@ impl Scoped<'_> {
         limit: u32,
     ) -> Result<Vec<AgentId>, StoreError> {
         self.store.agent_ids(&self.agents_that(filter), after, limit).await
+    }
+
+    /// Returns the ids of all matching agents, sorted. Whoever changes agents collects them first: paging through agents
+    /// that it changes meanwhile would skip some.
+    pub async fn all_agent_ids(&self, filter: &AgentFilter) -> Result<Vec<AgentId>, StoreError> {
+        let mut ids: Vec<AgentId> = Vec::new();
+        loop {
+            let page = self.agent_ids(filter, ids.last(), IDS_PER_READ).await?;
+            if page.is_empty() {
+                return Ok(ids);
+            }
+            ids.extend(page);
+        }
     }
 
     /// Returns the number of matching agents in each status.
@@ -261,7 +277,11 @@ impl Scoped<'_> {
         Ok(targets)
     }
 
-    async fn visible_among<'i>(&self, ids: impl Iterator<Item = &'i AgentId>) -> Result<BTreeSet<AgentId>, StoreError> {
+    /// Returns which of these agents exist.
+    pub async fn visible_among<'i>(
+        &self,
+        ids: impl Iterator<Item = &'i AgentId>,
+    ) -> Result<BTreeSet<AgentId>, StoreError> {
         let filter = AgentFilter::all([AgentCondition::Ids(ids.cloned().collect())]);
         Ok(self.agent_ids(&filter, None, u32::MAX).await?.into_iter().collect())
     }
@@ -371,6 +391,11 @@ impl Scoped<'_> {
     pub async fn rollout(&self, id: &RolloutId) -> Result<Option<Rollout>, StoreError> {
         let found = self.store.rollout_in(self.space, id).await?;
         Ok(found.filter(|rollout| self.has_rollout(rollout)))
+    }
+
+    /// Returns the active rollout of a policy, which the caller has found in its scope.
+    pub async fn active_rollout_of(&self, policy: &PolicyId) -> Result<Option<Rollout>, StoreError> {
+        self.store.active_rollout_of(policy).await
     }
 
     /// Returns a page of rollouts, newest first. A caller with a limited scope gets those on the page that it covers.

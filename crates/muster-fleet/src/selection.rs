@@ -40,8 +40,17 @@ pub struct Selection {
     pub(crate) ids: Vec<AgentId>,
     /// Ids in the request that don't exist.
     pub(crate) unknown: Vec<AgentId>,
+    /// Number of agents that match and that the caller may read, but not act on (MG160).
+    pub(crate) excluded: u64,
     /// The agent of [`Selected::One`], for which ineligibility is an error.
     pub(crate) single: Option<AgentId>,
+}
+
+impl Selection {
+    /// Returns the number of agents that match and that the caller may read, but not act on.
+    pub fn excluded(&self) -> u64 {
+        self.excluded
+    }
 }
 
 impl Records {
@@ -54,7 +63,7 @@ impl Records {
             }
             Selected::Ids(ids) => self.find_named(grant, ids).await,
             Selected::Matching(filter) => {
-                Ok(Selection { ids: self.all_ids(grant, filter).await?, ..Selection::default() })
+                Ok(Selection { ids: self.store.seen_by(grant).all_agent_ids(filter).await?, ..Selection::default() })
             }
         }
     }
@@ -62,24 +71,11 @@ impl Records {
     /// Resolves ids in the order of the request, which decides who starts first in a rollout.
     async fn find_named<P: Privilege>(&self, grant: &Grant<P>, named: &[AgentId]) -> Result<Selection, Error> {
         let filter = AgentFilter::all([AgentCondition::Ids(named.to_vec())]);
-        let there: HashSet<AgentId> = self.all_ids(grant, &filter).await?.into_iter().collect();
+        let there: HashSet<AgentId> = self.store.seen_by(grant).all_agent_ids(&filter).await?.into_iter().collect();
         let mut known = HashSet::new();
         let each_once: Vec<AgentId> = named.iter().filter(|id| known.insert((*id).clone())).cloned().collect();
         let (ids, unknown) = each_once.into_iter().partition(|id| there.contains(id));
-        Ok(Selection { ids, unknown, single: None })
-    }
-
-    // The ids are collected before anything is changed. With a filter by status, for example, paging through agents
-    // that the operation itself changes would skip some.
-    async fn all_ids<P: Privilege>(&self, grant: &Grant<P>, filter: &AgentFilter) -> Result<Vec<AgentId>, Error> {
-        let mut ids: Vec<AgentId> = Vec::new();
-        loop {
-            let page = self.store.seen_by(grant).agent_ids(filter, ids.last(), READ_BATCH * 10).await?;
-            if page.is_empty() {
-                return Ok(ids);
-            }
-            ids.extend(page);
-        }
+        Ok(Selection { ids, unknown, ..Selection::default() })
     }
 
     /// Reads agents in this order; deleted ones are skipped.

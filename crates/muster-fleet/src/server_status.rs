@@ -8,7 +8,7 @@ use muster_core::authorization::{AgentsRead, Grant};
 use muster_core::entropy::random_uuid;
 use muster_core::error_chain::SharedError;
 use muster_core::time::Clock;
-use muster_core::{Entropy, Error};
+use muster_core::{Entropy, Error, ErrorKind};
 use muster_store::{INSTALLATION, SettingWrite, StoreError, Write};
 
 use super::authority::System;
@@ -19,6 +19,12 @@ use super::watched_store::WatchedStore;
 const VERSIONS_SETTING: &str = "available_versions";
 /// Maximum time of a read in the readiness check: below the usual timeout of probes, so that they get the reason.
 const STORE_ANSWERS: Duration = Duration::from_secs(2);
+
+/// Time without any answer of a shared database after which requests are refused instead of waiting for it. Longer than a
+/// restart of a proxy in front of it.
+const SILENT: Duration = Duration::from_secs(5);
+/// Interval at which a waiting request looks whether the database is silent.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Why the server is not ready.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -86,6 +92,29 @@ impl ServerStatus {
         }
     }
 
+    /// Returns whether a shared database has not answered for a while; never with the embedded store. Reads nothing.
+    pub fn is_silent(&self) -> bool {
+        self.store.everywhere(&System).confirmed().age() > SILENT
+    }
+
+    /// Runs `work` until it is done, or until the database has not answered for a while. Whether the work is done then is
+    /// unknown, as after any lost connection.
+    pub async fn unless_silent<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
+        let silence = async {
+            while !self.is_silent() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if self.is_silent() {
+            return Err(silent());
+        }
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            () = silence => Err(silent()),
+        }
+    }
+
     /// Returns this installation's id, which is generated on first use.
     pub async fn installation(&self) -> Result<String, Error> {
         if let Some(uuid) = self.store.everywhere(&System).setting(INSTALLATION).await? {
@@ -122,6 +151,10 @@ impl ServerStatus {
         versions.sort_by_cached_key(|version| Reverse(numbers(version)));
         Ok(versions)
     }
+}
+
+fn silent() -> Error {
+    Error::new(ErrorKind::Unavailable, "store_unavailable", "the database does not respond; retry later")
 }
 
 fn numbers(version: &str) -> Vec<u32> {

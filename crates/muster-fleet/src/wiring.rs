@@ -13,12 +13,14 @@ use super::audit_log::Audit;
 use super::authenticate::{Authentication, AuthenticationParts};
 use super::backups::Backups;
 use super::change_feed::{ChangeFeed, ChangeFeedParts};
+use super::change_log::ChangeLog;
 use super::check_in::{CheckInParts, CheckIns};
 use super::credentials::Credentials;
 use super::currency::Currency;
 use super::enroll::Enrollment;
 use super::files::Files;
 use super::housekeeping::Housekeeping;
+use super::idempotency::Idempotency;
 use super::identity::bindings::Bindings;
 use super::identity::passwords::Passwords;
 use super::identity::roles::Roles;
@@ -36,6 +38,7 @@ use super::output_keys::{OutputKeyParts, OutputKeys};
 use super::outputs::Outputs;
 use super::policies::Policies;
 use super::policy_cache::PolicyCache;
+use super::policy_objects::PolicyObjects;
 use super::records::Records;
 use super::registry::Registry;
 use super::respond::Responses;
@@ -207,15 +210,28 @@ impl Wiring {
     }
 
     pub(crate) fn outputs(&self, policies: &Arc<Policies>) -> Outputs {
-        Outputs::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(policies))
+        Outputs::new(self.policy_objects(policies))
     }
 
     pub(crate) fn network_objects<F: NetworkFamily>(&self, policies: &Arc<Policies>) -> NetworkObjects<F> {
-        NetworkObjects::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(policies))
+        NetworkObjects::new(self.policy_objects(policies))
+    }
+
+    fn policy_objects(&self, policies: &Arc<Policies>) -> PolicyObjects {
+        let (store, clock, entropy) = (self.store(), self.clock(), self.entropy());
+        PolicyObjects { store, clock, entropy, secrets: self.secrets(), policies: Arc::clone(policies) }
     }
 
     pub(crate) fn space_settings(&self) -> Settings {
         Settings::new(self.store(), self.clock())
+    }
+
+    pub(crate) fn change_log(&self) -> ChangeLog {
+        ChangeLog::new(self.store())
+    }
+
+    pub(crate) fn idempotency(&self) -> Idempotency {
+        Idempotency::new(self.store(), self.clock(), self.entropy(), Arc::clone(&self.sealer))
     }
 
     pub(crate) fn uninstall_tokens(&self) -> UninstallTokens {
@@ -299,7 +315,6 @@ impl Wiring {
             policies,
             statuses,
             urls: Arc::clone(&self.urls),
-            currency: Arc::clone(&self.currency),
             shutdown: self.shutdown(),
         })
     }

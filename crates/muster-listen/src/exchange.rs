@@ -223,6 +223,8 @@ where
                 end
             }
             Worked::Answered(Answer::Park(slot)) => {
+                // Otherwise, a held poll would occupy one of the few slots of unauthenticated clients until it ends.
+                self.note_authentication();
                 // If a part of the body is unread, the connection cannot be used again. Reading it while the request is
                 // parked would require the decoder, which parking must free.
                 let manner = Manner { keep_alive: manner.keep_alive && !feed.is_open(), ..manner };

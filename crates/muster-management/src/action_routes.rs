@@ -12,6 +12,7 @@ use muster_protocol::management::action::{ActionResult, ActionStatus, CancelActi
 use muster_protocol::management::envelope::{Counted, Whole};
 use muster_protocol::management::{Item, Items};
 use muster_store::query::{ActionCursor, Listed, Page, Readable};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::action_convert as convert;
@@ -36,10 +37,18 @@ const MOST_RESULTS: u32 = 1000;
 /// Endpoints for the status, results and cancellation of actions (MG §5.5, §5.7).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/agents/action_status", list).needs(&[Name::AgentsRead]),
-        Endpoint::get("/agents/actions/{action_id}", get).needs(&[Name::AgentsRead]),
-        Endpoint::get("/agents/actions/{action_id}/results", results).needs(&[Name::AgentsRead]),
-        Endpoint::post("/agents/actions/{action_id}/cancel", cancel).needs(&[Name::AgentsUpgrade]),
+        Endpoint::get("/agents/action_status", list)
+            .about("List actions with their progress")
+            .needs(&[Name::AgentsRead]),
+        Endpoint::get("/agents/actions/{action_id}", get)
+            .about("Get the progress of an action")
+            .needs(&[Name::AgentsRead]),
+        Endpoint::get("/agents/actions/{action_id}/results", results)
+            .about("List the results of an action")
+            .needs(&[Name::AgentsRead]),
+        Endpoint::post("/agents/actions/{action_id}/cancel", cancel)
+            .about("Cancel an action")
+            .needs(&[Name::AgentsUpgrade]),
     ]
 }
 
@@ -124,9 +133,11 @@ async fn get(
     Ok(item(convert::status(fleet.actions().show(&action, ERRORS).await?)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ResultsQuery {
+    /// Number of the last target that was read; results after it are returned.
     after: Option<i64>,
+    /// Maximum number of results, at most 1000.
     limit: Option<u32>,
 }
 
@@ -161,7 +172,7 @@ async fn cancel(
 }
 
 /// The response to a cancellation: the CANCEL action, or the number of agents in a dry run.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 #[serde(untagged)]
 enum CancelAnswer {
     Counted(Counted),

@@ -26,21 +26,35 @@ use muster_fleet::selection::{Selected, Selection};
 /// Endpoints that create an action for one agent. Reassignment accepts PUT as well as POST.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::post("/agents/{id}/unenroll", unenroll).needs(&[Name::AgentsUnenroll]),
-        Endpoint::post("/agents/{id}/reassign", reassign).needs(&[Name::AgentsReassign]),
-        Endpoint::put("/agents/{id}/reassign", reassign).needs(&[Name::AgentsReassign]),
-        Endpoint::post("/agents/{id}/upgrade", upgrade).needs(&[Name::AgentsUpgrade]),
-        Endpoint::post("/agents/{id}/rollback", roll_back).needs(&[Name::AgentsUpgrade]),
-        Endpoint::post("/agents/{id}/request_diagnostics", diagnostics).needs(&[Name::DiagnosticsRequest]),
-        Endpoint::post("/agents/{id}/tags", tags).needs(&[Name::AgentsTag]),
-        Endpoint::post("/agents/{id}/migrate", migrate).needs(&[Name::AgentsMigrate]),
-        Endpoint::post("/agents/{id}/privilege_level_change", privilege_level).needs(&[Name::AgentsMigrate]),
-        Endpoint::post("/agents/{id}/actions", any).needs(&[Name::AgentsActions]),
+        Endpoint::post("/agents/{id}/unenroll", unenroll).about("Unenroll an agent").needs(&[Name::AgentsUnenroll]),
+        Endpoint::post("/agents/{id}/reassign", reassign)
+            .about("Reassign an agent to a policy")
+            .needs(&[Name::AgentsReassign]),
+        Endpoint::put("/agents/{id}/reassign", reassign)
+            .about("Reassign an agent to a policy")
+            .needs(&[Name::AgentsReassign]),
+        Endpoint::post("/agents/{id}/upgrade", upgrade).about("Upgrade an agent").needs(&[Name::AgentsUpgrade]),
+        Endpoint::post("/agents/{id}/rollback", roll_back)
+            .about("Roll an agent back to its previous version")
+            .needs(&[Name::AgentsUpgrade]),
+        Endpoint::post("/agents/{id}/request_diagnostics", diagnostics)
+            .about("Request diagnostics from an agent")
+            .needs(&[Name::DiagnosticsRequest]),
+        Endpoint::post("/agents/{id}/tags", tags).about("Change the tags of an agent").needs(&[Name::AgentsTag]),
+        Endpoint::post("/agents/{id}/migrate", migrate)
+            .about("Migrate an agent to another server")
+            .needs(&[Name::AgentsMigrate]),
+        Endpoint::post("/agents/{id}/privilege_level_change", privilege_level)
+            .about("Change the user that an agent runs as")
+            .needs(&[Name::AgentsMigrate]),
+        Endpoint::post("/agents/{id}/actions", any)
+            .about("Create an action for an agent")
+            .needs(&[Name::AgentsActions]),
     ]
 }
 
 fn created(given: &Submitted) -> Answer<CreatedAction> {
-    Ok(Json(CreatedAction { action_id: given.action.id.to_string() }))
+    Ok(Json(CreatedAction { action_id: given.action.id.to_string(), excluded: 0 }))
 }
 
 /// Selects the agent of the path. A selection of one goes through the same service as a bulk request.

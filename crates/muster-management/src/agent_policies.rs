@@ -16,6 +16,7 @@ use muster_protocol::management::agent_policy::{
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::{Item, Items};
 use muster_store::query::{Listed, Page, Readable};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -34,24 +35,43 @@ use muster_fleet::Fleet;
 
 /// Maximum rows on a page with agent counts or full policies (MG §1.3).
 const MOST_FULL_ROWS: u32 = 100;
+/// Content type of downloaded policies.
+const YAML: &str = "text/x-yaml";
 
 /// Endpoints for policies, their revisions and compiled forms (MG §1.3).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/agent_policies", list).needs(&[Name::PoliciesRead]),
-        Endpoint::post("/agent_policies", create).needs(&[Name::PoliciesCreate]),
-        Endpoint::post("/agent_policies/_apply", apply).needs(&[Name::PoliciesUpdate, Name::PoliciesRead]),
-        Endpoint::post("/agent_policies/_bulk_get", bulk_get).needs(&[Name::PoliciesRead]),
-        Endpoint::post("/agent_policies/delete", delete).needs(&[Name::PoliciesDelete]),
-        Endpoint::get("/agent_policies/{id}", get).needs(&[Name::PoliciesRead]),
-        Endpoint::put("/agent_policies/{id}", update).needs(&[Name::PoliciesUpdate, Name::PoliciesRead]),
-        Endpoint::post("/agent_policies/{id}/copy", copy).needs(&[Name::PoliciesCreate]),
-        Endpoint::get("/agent_policies/{id}/full", full).needs(&[Name::PoliciesRead]),
-        Endpoint::get("/agent_policies/{id}/download", download).needs(&[Name::PoliciesRead]),
-        Endpoint::get("/agent_policies/{id}/revisions", revisions).needs(&[Name::PoliciesRead]),
-        Endpoint::get("/agent_policies/{id}/revisions/{revision}", revision).needs(&[Name::PoliciesRead]),
-        Endpoint::get("/agent_policies/{id}/diff", diff).needs(&[Name::PoliciesRead]),
-        Endpoint::post("/agent_policies/{id}/rollback", roll_back).needs(&[Name::PoliciesUpdate, Name::PoliciesRead]),
+        Endpoint::get("/agent_policies", list).about("List policies").needs(&[Name::PoliciesRead]),
+        Endpoint::post("/agent_policies", create).about("Create a policy").needs(&[Name::PoliciesCreate]),
+        Endpoint::post("/agent_policies/_apply", apply)
+            .about("Apply a policy file")
+            .needs(&[Name::PoliciesUpdate, Name::PoliciesRead]),
+        Endpoint::post("/agent_policies/_bulk_get", bulk_get)
+            .about("Get policies by id or name")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::post("/agent_policies/delete", delete).about("Delete a policy").needs(&[Name::PoliciesDelete]),
+        Endpoint::get("/agent_policies/{id}", get).about("Get a policy").needs(&[Name::PoliciesRead]),
+        Endpoint::put("/agent_policies/{id}", update)
+            .about("Update a policy")
+            .needs(&[Name::PoliciesUpdate, Name::PoliciesRead]),
+        Endpoint::post("/agent_policies/{id}/copy", copy).about("Copy a policy").needs(&[Name::PoliciesCreate]),
+        Endpoint::get("/agent_policies/{id}/full", full).about("Get a compiled policy").needs(&[Name::PoliciesRead]),
+        Endpoint::get("/agent_policies/{id}/download", download)
+            .about("Download a policy as YAML")
+            .returning(YAML)
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::get("/agent_policies/{id}/revisions", revisions)
+            .about("List the revisions of a policy")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::get("/agent_policies/{id}/revisions/{revision}", revision)
+            .about("Get a revision of a policy")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::get("/agent_policies/{id}/diff", diff)
+            .about("Compare two revisions of a policy")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::post("/agent_policies/{id}/rollback", roll_back)
+            .about("Roll a policy back to an older revision")
+            .needs(&[Name::PoliciesUpdate, Name::PoliciesRead]),
     ]
 }
 
@@ -130,8 +150,9 @@ async fn every_match(fleet: &Fleet, grant: &Grant<PoliciesRead>, kuery: &str) ->
     Ok(Readable { items: found, unreadable })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct CreateQuery {
+    /// Rejected if true: it needs the integration package `system`, and no package is installed.
     sys_monitoring: Option<bool>,
 }
 
@@ -245,9 +266,11 @@ async fn delete(
     Ok(Json(DeletedAgentPolicy { id: gone.id.to_string(), name: gone.name }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct FullQuery {
+    /// Revision, by default the newest.
     revision: Option<i64>,
+    /// Whether to remove the parts that an unmanaged agent must not have.
     standalone: Option<bool>,
 }
 
@@ -287,7 +310,7 @@ async fn download(
     let compiled = compiled(&fleet, &context, &id, &query).await?;
     // The document that agents get, in the form of a file that a standalone agent reads.
     let yaml = serde_saphyr::to_string(&compiled).map_err(Error::internal)?;
-    let headers = [(CONTENT_TYPE, "text/x-yaml"), (CONTENT_DISPOSITION, "attachment; filename=\"elastic-agent.yml\"")];
+    let headers = [(CONTENT_TYPE, YAML), (CONTENT_DISPOSITION, "attachment; filename=\"elastic-agent.yml\"")];
     Ok((headers, yaml).into_response())
 }
 
@@ -320,9 +343,11 @@ async fn revision(
     }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct DiffQuery {
+    /// Older revision, by default the one before `to`.
     from: Option<i64>,
+    /// Newer revision, by default the newest.
     to: Option<i64>,
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::AgentsRead;
@@ -16,14 +17,16 @@ use muster_protocol::management::agent::{
 use muster_protocol::management::enrollment_key::Deleted;
 use muster_protocol::management::envelope::Whole;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, item, whole};
 use super::body::Body;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::kql::agents as kql;
+use super::openapi::{Extracts, Operation};
 use super::query::{Paging, Query};
 use super::{convert, cursor};
 use muster_core::authorization::PrivilegeName as Name;
@@ -34,15 +37,19 @@ use muster_fleet::membership::AgentNote;
 /// Endpoints for lists, details, tags and status counts of agents (MG §1.2).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/agents", list).needs(&[Name::AgentsRead]),
-        Endpoint::post("/agents", of_actions).needs(&[Name::AgentsRead]),
-        Endpoint::post("/agents/_bulk_get", bulk_get).needs(&[Name::AgentsRead]),
-        Endpoint::get("/agents/tags", tags).needs(&[Name::AgentsRead]),
-        Endpoint::get("/agents/available_versions", available_versions).needs(&[Name::AgentsRead]),
-        Endpoint::get("/agents/{id}", get).needs(&[Name::AgentsRead]),
-        Endpoint::put("/agents/{id}", update).needs(&[Name::AgentsTag, Name::AgentsRead]),
-        Endpoint::delete("/agents/{id}", delete).needs(&[Name::AgentsPurge]),
-        Endpoint::get("/agent_status", status).needs(&[Name::AgentsRead]),
+        Endpoint::get("/agents", list).about("List agents").needs(&[Name::AgentsRead]),
+        Endpoint::post("/agents", of_actions).about("List the target agents of actions").needs(&[Name::AgentsRead]),
+        Endpoint::post("/agents/_bulk_get", bulk_get).about("Get agents by id or host name").needs(&[Name::AgentsRead]),
+        Endpoint::get("/agents/tags", tags).about("List the tags of agents").needs(&[Name::AgentsRead]),
+        Endpoint::get("/agents/available_versions", available_versions)
+            .about("List the versions that agents can be upgraded to")
+            .needs(&[Name::AgentsRead]),
+        Endpoint::get("/agents/{id}", get).about("Get an agent").needs(&[Name::AgentsRead]),
+        Endpoint::put("/agents/{id}", update)
+            .about("Update the tags and metadata of an agent")
+            .needs(&[Name::AgentsTag, Name::AgentsRead]),
+        Endpoint::delete("/agents/{id}", delete).about("Delete an agent").needs(&[Name::AgentsPurge]),
+        Endpoint::get("/agent_status", status).about("Count agents by status").needs(&[Name::AgentsRead]),
     ]
 }
 
@@ -178,10 +185,12 @@ async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(i
     Ok(Json(Deleted { action: "deleted".into() }))
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 struct StatusQuery {
+    /// Only agents of this policy.
     policy_id: Option<String>,
+    /// KQL.
     kuery: Option<String>,
 }
 
@@ -190,11 +199,11 @@ async fn status(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Query(query): Query<StatusQuery>,
-    axum::extract::RawQuery(raw): axum::extract::RawQuery,
+    PolicyIds(policy_ids): PolicyIds,
 ) -> Answer<AgentStatus> {
     let mut filter: AgentFilter = kql::compile(query.kuery.as_deref().unwrap_or_default(), fleet.now())?.filter;
     // `policyId` is the older parameter, `policyIds` the newer one. Both may be present.
-    let policies: Vec<String> = query.policy_id.into_iter().chain(policy_ids(raw.as_deref())).collect();
+    let policies: Vec<String> = query.policy_id.into_iter().chain(policy_ids).collect();
     if !policies.is_empty() {
         filter.conditions.push(AgentCondition::Policies(policies.into_iter().map(PolicyId::trusted).collect()));
     }
@@ -202,7 +211,25 @@ async fn status(
     Ok(Json(AgentStatus { results }))
 }
 
-/// Parses `policyIds=a&policyIds=b`, also spelled `policyIds[]=…`. The query extractor accepts each key only once.
+/// The parameter `policyIds`. The query extractor accepts each key only once.
+struct PolicyIds(Vec<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for PolicyIds {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(policy_ids(parts.uri.query())))
+    }
+}
+
+impl Extracts for PolicyIds {
+    fn describe(to: &mut Operation<'_>) {
+        let schema = json!({"type": "array", "items": {"type": "string"}});
+        to.parameter("query", "policyIds", "Only agents of these policies. May be repeated.", &schema);
+    }
+}
+
+/// Parses `policyIds=a&policyIds=b`, also spelled `policyIds[]=…`.
 fn policy_ids(raw: Option<&str>) -> Vec<String> {
     let pairs = raw.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();

@@ -27,12 +27,18 @@ use muster_fleet::Fleet;
 use muster_fleet::audit_export::Period;
 use muster_fleet::audit_log::{self, AuditLine, AuditQuery};
 
+/// Content type of an export.
+const JSON_LINES: &str = "application/x-ndjson";
+
 /// Endpoints for the audit log (M25).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/audit", list).needs(&[Name::AuditRead]),
-        Endpoint::get("/audit/_verify", verify).needs(&[Name::AuditRead]),
-        Endpoint::get("/audit/_export", export).needs(&[Name::AuditRead]),
+        Endpoint::get("/audit", list).about("List audit events").needs(&[Name::AuditRead]),
+        Endpoint::get("/audit/_verify", verify).about("Verify the audit log").needs(&[Name::AuditRead]),
+        Endpoint::get("/audit/_export", export)
+            .about("Export audit events as a signed file")
+            .returning(JSON_LINES)
+            .needs(&[Name::AuditRead]),
     ]
 }
 
@@ -67,7 +73,7 @@ async fn export(
         }
     });
     let headers = [
-        (CONTENT_TYPE, "application/x-ndjson"),
+        (CONTENT_TYPE, JSON_LINES),
         (CONTENT_DISPOSITION, "attachment; filename=\"audit.jsonl\""),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];

@@ -25,10 +25,10 @@ use super::query::{DryRun, Query};
 /// Endpoints for backups.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::post("/backups", create).needs(&[Name::BackupCreate]),
-        Endpoint::get("/backups/{id}", show).needs(&[Name::BackupCreate]),
-        Endpoint::get("/backups/{id}/content", content).needs(&[Name::BackupCreate]),
-        Endpoint::delete("/backups/{id}", delete).needs(&[Name::BackupCreate]),
+        Endpoint::post("/backups", create).about("Create a backup").needs(&[Name::BackupCreate]),
+        Endpoint::get("/backups/{id}", show).about("Get the state of a backup").needs(&[Name::BackupCreate]),
+        Endpoint::get("/backups/{id}/content", content).about("Download a backup").needs(&[Name::BackupCreate]),
+        Endpoint::delete("/backups/{id}", delete).about("Delete a backup").needs(&[Name::BackupCreate]),
     ]
 }
 

@@ -16,6 +16,7 @@ use muster_protocol::management::bulk::{
     BulkTags, BulkUnenroll, BulkUpgrade,
 };
 use muster_protocol::management::envelope::{Counted, Refusal};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::action_requests as requests;
@@ -27,6 +28,7 @@ use super::selector::selected;
 use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 use muster_fleet::actions::Submitted;
+use muster_fleet::selection::Selection;
 
 // Lower than the limit of other bodies: 200,000 ids once grew the server by more than 100 MB.
 /// Maximum bytes of a body: the maximum number of ids fits, at their maximum length.
@@ -35,22 +37,36 @@ const MAX_BODY: usize = 2 << 20;
 /// Endpoints that act on many agents.
 pub fn endpoints() -> Vec<Endpoint> {
     let endpoints = [
-        Endpoint::post("/agents/bulk_unenroll", unenroll).needs(&[Name::AgentsUnenroll]),
-        Endpoint::post("/agents/bulk_reassign", reassign).needs(&[Name::AgentsReassign]),
-        Endpoint::post("/agents/bulk_upgrade", upgrade).needs(&[Name::AgentsUpgrade]),
-        Endpoint::post("/agents/bulk_rollback", roll_back).needs(&[Name::AgentsUpgrade]),
-        Endpoint::post("/agents/bulk_request_diagnostics", diagnostics).needs(&[Name::DiagnosticsRequest]),
-        Endpoint::post("/agents/bulk_update_agent_tags", tags).needs(&[Name::AgentsTag]),
-        Endpoint::post("/agents/bulk_migrate", migrate).needs(&[Name::AgentsMigrate]),
-        Endpoint::post("/agents/bulk_privilege_level_change", privilege_level).needs(&[Name::AgentsMigrate]),
-        Endpoint::post("/agents/bulk_actions", any).needs(&[Name::AgentsActions]),
-        Endpoint::post("/agents/bulk_delete", delete).needs(&[Name::AgentsPurge]),
+        Endpoint::post("/agents/bulk_unenroll", unenroll).about("Unenroll many agents").needs(&[Name::AgentsUnenroll]),
+        Endpoint::post("/agents/bulk_reassign", reassign)
+            .about("Reassign many agents to a policy")
+            .needs(&[Name::AgentsReassign]),
+        Endpoint::post("/agents/bulk_upgrade", upgrade).about("Upgrade many agents").needs(&[Name::AgentsUpgrade]),
+        Endpoint::post("/agents/bulk_rollback", roll_back)
+            .about("Roll many agents back to their previous version")
+            .needs(&[Name::AgentsUpgrade]),
+        Endpoint::post("/agents/bulk_request_diagnostics", diagnostics)
+            .about("Request diagnostics from many agents")
+            .needs(&[Name::DiagnosticsRequest]),
+        Endpoint::post("/agents/bulk_update_agent_tags", tags)
+            .about("Change the tags of many agents")
+            .needs(&[Name::AgentsTag]),
+        Endpoint::post("/agents/bulk_migrate", migrate)
+            .about("Migrate many agents to another server")
+            .needs(&[Name::AgentsMigrate]),
+        Endpoint::post("/agents/bulk_privilege_level_change", privilege_level)
+            .about("Change the user that many agents run as")
+            .needs(&[Name::AgentsMigrate]),
+        Endpoint::post("/agents/bulk_actions", any)
+            .about("Create an action for many agents")
+            .needs(&[Name::AgentsActions]),
+        Endpoint::post("/agents/bulk_delete", delete).about("Delete many agents").needs(&[Name::AgentsPurge]),
     ];
     endpoints.into_iter().map(|endpoint| endpoint.taking(MAX_BODY)).collect()
 }
 
-/// The response to a bulk request.
-#[derive(Serialize)]
+/// The response to a bulk request: the actions, or the numbers of agents in a dry run.
+#[derive(JsonSchema, Serialize)]
 #[serde(untagged)]
 enum BulkAnswer {
     Counted(Counted),
@@ -62,8 +78,8 @@ enum BulkAnswer {
 const SHOWN: usize = 5;
 
 /// Creates the response of a dry run, which passes the same checks as the action itself.
-fn counted<'a>(given: impl IntoIterator<Item = &'a Submitted>) -> BulkAnswer {
-    let mut counted = Counted::default();
+fn counted<'a>(given: impl IntoIterator<Item = &'a Submitted>, excluded: u64) -> BulkAnswer {
+    let mut counted = Counted { excluded, ..Counted::default() };
     for Submitted { targets, refused, .. } in given {
         counted.count += targets;
         counted.refused += refused.len() as u64;
@@ -73,11 +89,12 @@ fn counted<'a>(given: impl IntoIterator<Item = &'a Submitted>) -> BulkAnswer {
     BulkAnswer::Counted(counted)
 }
 
-fn created(context: &OpContext, given: &Submitted) -> Answer<BulkAnswer> {
+fn created(context: &OpContext, selection: &Selection, given: &Submitted) -> Answer<BulkAnswer> {
+    let excluded = selection.excluded();
     if context.is_dry_run() {
-        return Ok(Json(counted([given])));
+        return Ok(Json(counted([given], excluded)));
     }
-    Ok(Json(BulkAnswer::CreatedAction(CreatedAction { action_id: given.action.id.to_string() })))
+    Ok(Json(BulkAnswer::CreatedAction(CreatedAction { action_id: given.action.id.to_string(), excluded })))
 }
 
 /// Returns the caller's context, with its dry run, and the selected agents. A macro, because bodies share no trait and
@@ -100,10 +117,10 @@ async fn unenroll(
     let context = context.because(checked_reason(body.reason.as_deref())?);
     if body.revoke == Some(true) {
         let (context, agents) = act_on!(fleet, context, body, AgentsForceUnenroll);
-        return created(&context, &fleet.actions().force_unenroll(&agents, force).await?);
+        return created(&context, &agents, &fleet.actions().force_unenroll(&agents, force).await?);
     }
     let (context, agents) = act_on!(fleet, context, body, AgentsUnenroll);
-    created(&context, &fleet.actions().unenroll(&agents, force).await?)
+    created(&context, &agents, &fleet.actions().unenroll(&agents, force).await?)
 }
 
 async fn reassign(
@@ -113,7 +130,7 @@ async fn reassign(
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsReassign);
     let (policy, force) = (body.policy_id.as_deref(), body.force.into());
-    created(&context, &fleet.actions().reassign(&agents, policy, body.policy_revision, force).await?)
+    created(&context, &agents, &fleet.actions().reassign(&agents, policy, body.policy_revision, force).await?)
 }
 
 async fn upgrade(
@@ -122,7 +139,7 @@ async fn upgrade(
     Body(body): Body<BulkUpgrade>,
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsUpgrade);
-    created(&context, &fleet.actions().upgrade(&agents, &requests::bulk_upgrade(body)?).await?)
+    created(&context, &agents, &fleet.actions().upgrade(&agents, &requests::bulk_upgrade(body)?).await?)
 }
 
 async fn roll_back(
@@ -134,10 +151,10 @@ async fn roll_back(
     // Agents may offer different versions to return to, and an action has one version: one action for each (MG138).
     let given = fleet.actions().roll_back(&agents).await?;
     if context.is_dry_run() {
-        return Ok(Json(counted(&given)));
+        return Ok(Json(counted(&given, agents.excluded())));
     }
     let action_ids = given.iter().map(|given| given.action.id.to_string()).collect();
-    Ok(Json(BulkAnswer::CreatedActions(CreatedActions { action_ids })))
+    Ok(Json(BulkAnswer::CreatedActions(CreatedActions { action_ids, excluded: agents.excluded() })))
 }
 
 async fn diagnostics(
@@ -148,6 +165,7 @@ async fn diagnostics(
     let (context, agents) = act_on!(fleet, context, body, DiagnosticsRequest);
     created(
         &context,
+        &agents,
         &fleet.actions().request_diagnostics(&agents, &body.additional_metrics.unwrap_or_default()).await?,
     )
 }
@@ -159,7 +177,7 @@ async fn tags(
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsTag);
     let change = requests::tags(body.tags_to_add, body.tags_to_remove)?;
-    created(&context, &fleet.actions().change_tags(&agents, &change).await?)
+    created(&context, &agents, &fleet.actions().change_tags(&agents, &change).await?)
 }
 
 async fn migrate(
@@ -169,7 +187,7 @@ async fn migrate(
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsMigrate);
     let request = requests::bulk_migrate(body.uri, body.enrollment_token, body.settings)?;
-    created(&context, &fleet.actions().migrate(&agents, &request).await?)
+    created(&context, &agents, &fleet.actions().migrate(&agents, &request).await?)
 }
 
 async fn privilege_level(
@@ -178,7 +196,7 @@ async fn privilege_level(
     Body(body): Body<BulkPrivilegeLevelChange>,
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsMigrate);
-    created(&context, &fleet.actions().change_privilege_level(&agents, requests::user(body.user_info)).await?)
+    created(&context, &agents, &fleet.actions().change_privilege_level(&agents, requests::user(body.user_info)).await?)
 }
 
 async fn any(
@@ -188,7 +206,7 @@ async fn any(
 ) -> Answer<BulkAnswer> {
     let (context, agents) = act_on!(fleet, context, body, AgentsActions);
     let request = requests::any(body.action, fleet.now())?;
-    created(&context, &fleet.actions().create(&agents, request).await?)
+    created(&context, &agents, &fleet.actions().create(&agents, request).await?)
 }
 
 async fn delete(
@@ -199,5 +217,5 @@ async fn delete(
     let (_, agents) = act_on!(fleet, context, body, AgentsPurge);
     // Deletion is not an action: nothing is sent to the agents, whose keys stop working.
     let count = fleet.agents().delete_many(&agents).await?;
-    Ok(Json(BulkAnswer::Counted(Counted { count, ..Counted::default() })))
+    Ok(Json(BulkAnswer::Counted(Counted { count, excluded: agents.excluded(), ..Counted::default() })))
 }

@@ -14,10 +14,12 @@ use muster_core::Error;
 use muster_core::authorization::{OpContext, PrivilegeName};
 
 use super::error::{ApiError, http_error};
+use super::multipart::UNKNOWN_TYPE;
+use super::openapi::{Described, Operation};
 use super::{
-    action_routes, agent_action_routes, agent_policies, agent_routes, audit, backups, bulk_routes, enrollment_keys,
-    files, identity, network_objects, nodes, outputs, packages, refused, respond, rollouts, settings, setup,
-    uninstall_tokens,
+    action_routes, agent_action_routes, agent_policies, agent_routes, audit, backups, bulk_routes, changes,
+    enrollment_keys, files, idempotency, identity, network_objects, nodes, openapi, outputs, packages, refused,
+    respond, rollouts, settings, setup, uninstall_tokens,
 };
 use muster_fleet::Fleet;
 
@@ -46,7 +48,14 @@ pub struct Endpoint {
     pub path: &'static str,
     /// What a caller needs.
     pub needs: Needs,
+    /// What it does, in a few words.
+    pub about: &'static str,
+    /// Content type of a successful response that is not JSON.
+    pub content: &'static str,
+    /// Adds its parameters, body and response.
+    pub describe: fn(&mut Operation<'_>),
     handler: MethodRouter<Arc<Fleet>>,
+    max_body: usize,
 }
 
 macro_rules! methods {
@@ -54,12 +63,21 @@ macro_rules! methods {
         impl Endpoint {
             $(
                 #[doc = concat!("A ", stringify!($method), ".")]
-                pub fn $name<H, T>(path: &'static str, handler: H) -> Self
+                pub fn $name<H, T, A>(path: &'static str, handler: H) -> Self
                 where
-                    H: Handler<T, Arc<Fleet>>,
+                    H: Handler<T, Arc<Fleet>> + Described<A>,
                     T: 'static,
                 {
-                    Self { method: Method::$method, path, needs: Needs::Unstated, handler: routing::$name(handler) }
+                    Self {
+                        method: Method::$method,
+                        path,
+                        needs: Needs::Unstated,
+                        about: "",
+                        content: UNKNOWN_TYPE,
+                        describe: <H as Described<A>>::describe,
+                        max_body: MAX_BODY,
+                        handler: routing::$name(handler),
+                    }
                 }
             )*
         }
@@ -87,6 +105,18 @@ impl Endpoint {
         Self { needs: Needs::Nothing, ..self }
     }
 
+    /// States what it does, for the OpenAPI document.
+    #[must_use]
+    pub fn about(self, about: &'static str) -> Self {
+        Self { about, ..self }
+    }
+
+    /// States the content type of a successful response that is not JSON.
+    #[must_use]
+    pub fn returning(self, content: &'static str) -> Self {
+        Self { content, ..self }
+    }
+
     /// Returns the path of the endpoint in the default space.
     pub fn url(&self) -> String {
         outer(self.path)
@@ -95,7 +125,7 @@ impl Endpoint {
     /// Sets the maximum length of a body, bytes.
     #[must_use]
     pub fn taking(self, bytes: usize) -> Self {
-        Self { handler: self.handler.layer(DefaultBodyLimit::max(bytes)), ..self }
+        Self { max_body: bytes, ..self }
     }
 }
 
@@ -122,14 +152,16 @@ pub fn all() -> Vec<Endpoint> {
         nodes::endpoints(),
         identity::endpoints(),
         backups::endpoints(),
+        changes::endpoints(),
+        openapi::endpoints(),
     ];
     families.into_iter().flatten().collect()
 }
 
 // Services check the privileges again, with the object. Here, the check precedes the body, and an endpoint that needs two
 // privileges cannot fail for the second one after it has changed something.
-/// Admits a request whose caller has what the endpoint needs.
-async fn permit(needs: Needs, request: Request, next: Next) -> Response {
+/// Admits a request whose caller has what the endpoint needs, and executes it once if it has an idempotency key.
+async fn permit(fleet: Arc<Fleet>, needs: Needs, request: Request, next: Next) -> Response {
     let context = request.extensions().get::<OpContext>();
     let checked = match (needs, context) {
         (Needs::Nothing, _) | (Needs::Credentials, Some(_)) => Ok(()),
@@ -140,9 +172,15 @@ async fn permit(needs: Needs, request: Request, next: Next) -> Response {
             Err(Error::internal("an endpoint without stated needs, or outside the entry"))
         }
     };
-    match checked {
-        Ok(()) => next.run(request).await,
-        Err(error) => ApiError(error).into_response(),
+    let is_change = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let key = if is_change { idempotency::key(request.headers()) } else { Ok(None) };
+    match (checked.and(key), context.cloned()) {
+        (Ok(None), _) => next.run(request).await,
+        (Ok(Some(key)), Some(context)) => idempotency::once(fleet, context, key, request, next).await,
+        (Ok(Some(_)), None) => {
+            ApiError(Error::invalid("Idempotency-Key", "is not supported without credentials")).into_response()
+        }
+        (Err(error), _) => ApiError(error).into_response(),
     }
 }
 
@@ -155,15 +193,13 @@ fn outer(path: &str) -> String {
 /// Creates the router for paths below `/api/fleet`.
 pub fn router(fleet: Arc<Fleet>) -> Router {
     let routes = all().into_iter().fold(Router::new(), |router, one| {
-        let Endpoint { path, needs, handler, .. } = one;
-        let check = from_fn(move |request: Request, next: Next| permit(needs, request, next));
-        router.route(path, handler.route_layer(check))
+        let Endpoint { path, needs, handler, max_body, .. } = one;
+        let fleet = Arc::clone(&fleet);
+        let check = from_fn(move |request: Request, next: Next| permit(Arc::clone(&fleet), needs, request, next));
+        // The limit is outside of the check, which may read the body.
+        router.route(path, handler.route_layer(check).route_layer(DefaultBodyLimit::max(max_body)))
     });
-    routes
-        .fallback(no_such_route)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(fleet)
+    routes.fallback(no_such_route).method_not_allowed_fallback(no_such_method).with_state(fleet)
 }
 
 // Fallbacks of our own, because axum's responses have no body and clients parse the error format.

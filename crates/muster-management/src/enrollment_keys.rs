@@ -14,6 +14,7 @@ use muster_protocol::management::enrollment_key::{
     CreateEnrollmentKey, CreatedEnrollmentKey, Deleted, EnrollmentKey, EnrollmentKeys, ListEnrollmentKeys,
 };
 use muster_store::query::{Listed, Page, Readable};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -32,11 +33,15 @@ use muster_fleet::keys::NewEnrollmentKey;
 pub fn endpoints() -> Vec<Endpoint> {
     let of = |keys: &'static str, key: &'static str, replace: &'static str| {
         [
-            Endpoint::get(keys, list).needs(&[Name::EnrollmentRead]),
-            Endpoint::post(keys, create).needs(&[Name::EnrollmentCreate]),
-            Endpoint::get(key, get).needs(&[Name::EnrollmentReveal]),
-            Endpoint::delete(key, delete).needs(&[Name::EnrollmentRevoke]),
-            Endpoint::post(replace, replace_one).needs(&[Name::EnrollmentRevoke, Name::EnrollmentCreate]),
+            Endpoint::get(keys, list).about("List enrollment keys").needs(&[Name::EnrollmentRead]),
+            Endpoint::post(keys, create).about("Create an enrollment key").needs(&[Name::EnrollmentCreate]),
+            Endpoint::get(key, get)
+                .about("Get an enrollment key, with its token if it is retrievable")
+                .needs(&[Name::EnrollmentReveal]),
+            Endpoint::delete(key, delete).about("Revoke or delete an enrollment key").needs(&[Name::EnrollmentRevoke]),
+            Endpoint::post(replace, replace_one)
+                .about("Replace an enrollment key by a new one")
+                .needs(&[Name::EnrollmentRevoke, Name::EnrollmentCreate]),
         ]
     };
     let ours = of("/enrollment_api_keys", "/enrollment_api_keys/{id}", "/enrollment_api_keys/{id}/replace");
@@ -134,7 +139,7 @@ static TABLE: Table<Record> = Table {
         ("policy_id", |key| key.policy_id.iter().map(ToString::to_string).collect()),
         ("tags", |key| key.tags.clone()),
         ("hidden", |key| vec![key.hidden.to_string()]),
-        // Only "not revoked". Expiry and uses depend on the time, which a row's fields don't have.
+        // Only "not revoked". Expiration and uses depend on the time, which a row's fields don't have.
         ("active", |key| vec![key.revoked_at.is_none().to_string()]),
     ],
     text: &["name"],
@@ -186,9 +191,10 @@ async fn get(
     Ok(item(convert::key(key, token, fleet.now())))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct DeleteQuery {
+    /// Whether to delete the key instead of revoking it. A revoked key stays in the list.
     force_delete: Option<bool>,
 }
 

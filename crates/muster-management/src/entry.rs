@@ -78,6 +78,36 @@ impl<S: Send + Sync> FromRequestParts<S> for Connection {
     }
 }
 
+/// The credentials of a request, for responses that outlive it.
+#[derive(Clone)]
+pub struct Credentials {
+    /// `None` for a user of this host.
+    presented: Option<Arc<Presented>>,
+    address: Option<IpAddr>,
+}
+
+impl Credentials {
+    /// Whether verifying them takes long.
+    pub fn are_costly(&self) -> bool {
+        matches!(self.presented.as_deref(), Some(Presented::Password(..)))
+    }
+
+    /// Verifies them again, and returns the context of the caller with its present entitlements.
+    pub async fn renewed(&self, fleet: &Fleet, context: &OpContext) -> Result<OpContext, Error> {
+        let Some(presented) = &self.presented else { return Ok(context.clone()) };
+        fleet.sign_in().authenticate(presented, context.space(), self.address).await
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Credentials {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let found = parts.extensions.get::<Self>().cloned();
+        found.ok_or_else(|| ApiError(Error::internal("a route outside the entry, or without credentials")))
+    }
+}
+
 /// Admits a request, or returns the error.
 pub async fn enter(State(fleet): State<Arc<Fleet>>, mut request: Request, next: Next) -> Response {
     match admit(&fleet, &mut request).await {
@@ -98,17 +128,24 @@ async fn admit(fleet: &Fleet, request: &mut Request) -> ApiResult<()> {
     };
     check_version(request.headers().get(VERSION_HEADER))?;
     let reason = reason(request.headers())?;
+    // Here for every route, so that no change is made because a route reads `dryRun` from its body or not at all.
+    let dry_run = inner.query().is_some_and(is_dry_run);
     *request.uri_mut() = inner;
     // axum keeps path parameters in the extensions; those of the outer route must not be visible to the inner one.
     request.extensions_mut().clear();
-    if let Some(context) = context {
+    if let Some((context, credentials)) = context {
+        request.extensions_mut().insert(credentials);
         let address = connection.ip().map(|ip| ip.to_string().into());
-        request.extensions_mut().insert(context.coming_from(address, reason));
+        request.extensions_mut().insert(context.coming_from(address, reason).trying(dry_run));
     }
     if let Connection(Some(peer)) = connection {
         request.extensions_mut().insert(peer);
     }
     Ok(())
+}
+
+fn is_dry_run(query: &str) -> bool {
+    query.split('&').any(|parameter| parameter == "dryRun=true")
 }
 
 /// Returns the space, and the inner URI: without `/s/{space}`, and without `/api/fleet` or `/api`.
@@ -146,7 +183,7 @@ async fn authenticate(
     method: &Method,
     headers: &HeaderMap,
     space: &str,
-) -> Result<OpContext, Error> {
+) -> Result<(OpContext, Credentials), Error> {
     let no_space = || Error::not_found("space", space);
     let refused = |shown: &str, error: &Error| record_refusal(fleet, connection, headers, shown, error);
     let presented = credentials::presented(headers, fleet.accepts_basic());
@@ -155,7 +192,8 @@ async fn authenticate(
         let context = local(connection.0.as_ref())?;
         let space = SpaceId::parse(space).map_err(|_| no_space())?;
         let exists = fleet.spaces().exists(&space).await?;
-        return if exists { Ok(context.in_space(space)) } else { Err(no_space()) };
+        let local_credentials = Credentials { presented: None, address: None };
+        return if exists { Ok((context.in_space(space), local_credentials)) } else { Err(no_space()) };
     };
     let is_change = !matches!(*method, Method::GET | Method::HEAD);
     if matches!(presented, Presented::Session(_)) && is_change {
@@ -168,7 +206,8 @@ async fn authenticate(
     if let Some(peer) = &connection.0 {
         peer.set_authenticated();
     }
-    if parsed.is_some() { Ok(context) } else { Err(no_space()) }
+    let credentials = Credentials { presented: Some(Arc::new(presented)), address: connection.ip() };
+    if parsed.is_some() { Ok((context, credentials)) } else { Err(no_space()) }
 }
 
 /// Makes rejected credentials visible to administrators.

@@ -18,6 +18,10 @@ const MAX_DIAGNOSTICS: usize = 100;
 #[derive(Debug)]
 pub struct ApiError(pub Error);
 
+/// The code of an error response, for middleware.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorCode(pub &'static str);
+
 /// The result of a handler.
 pub type ApiResult<T> = Result<T, ApiError>;
 
@@ -60,6 +64,7 @@ impl IntoResponse for ApiError {
         let problems = problems.map(|problems| diagnostics(*problems)).unwrap_or_default();
         let body = ErrorBody { message, code: code.to_owned(), field, remedy, problems, ..ErrorBody::default() };
         let mut response = with_status(status_of(kind), body);
+        response.extensions_mut().insert(ErrorCode(code));
         if kind == ErrorKind::Unauthenticated {
             // Not `Basic`, for which a browser would ask the user itself.
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey"));
@@ -110,5 +115,20 @@ fn diagnostic(problem: Problem) -> Diagnostic {
         column: place.map(|place| place.column),
         reason,
         hint: Some(remedy).filter(|remedy| !remedy.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mg14_responses_with_429_and_503_state_when_to_retry() {
+        for kind in [ErrorKind::TooMany, ErrorKind::Unavailable] {
+            let response = ApiError(Error::new(kind, "x", "x")).into_response();
+            assert!(response.headers().contains_key(RETRY_AFTER), "{kind:?}");
+        }
+        let response = ApiError(Error::new(ErrorKind::Invalid, "x", "x")).into_response();
+        assert!(!response.headers().contains_key(RETRY_AFTER));
     }
 }

@@ -12,6 +12,7 @@ use muster_protocol::management::Item;
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::file::{AgentUpload, Artifact, DeletedFile, DeliverableFile};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::answer::{Answer, item, whole};
@@ -32,11 +33,27 @@ const MAX_FILE: usize = 100 << 20;
 /// Endpoints for uploads from agents, and for files and artifacts for agents.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/agents/{id}/uploads", list).needs(&[Name::DiagnosticsDownload]),
-        Endpoint::get("/agents/files/{file_id}/{name}", download).needs(&[Name::DiagnosticsDownload]),
-        Endpoint::delete("/agents/files/{file_id}", delete).needs(&[Name::DiagnosticsDownload]),
-        Endpoint::post("/agents/{id}/files", offer).needs(&[Name::AgentsActions]).taking(MAX_FILE),
-        Endpoint::post("/artifacts", store_artifact).needs(&[Name::ArtifactsWrite]).taking(MAX_FILE),
+        Endpoint::get("/agents/{id}/uploads", list)
+            .about("List the uploads of an agent")
+            .needs(&[Name::DiagnosticsDownload]),
+        Endpoint::get("/agents/files/{file_id}/{name}", download)
+            .about("Download an upload")
+            .needs(&[Name::DiagnosticsDownload]),
+        Endpoint::delete("/agents/files/{file_id}", delete)
+            .about("Delete an upload")
+            .needs(&[Name::DiagnosticsDownload]),
+        Endpoint::post("/agents/{id}/files", offer)
+            .about("Offer a file to an agent")
+            .needs(&[Name::AgentsActions])
+            .taking(MAX_FILE),
+        Endpoint::post("/artifacts", store_artifact)
+            .about("Store an artifact")
+            .needs(&[Name::ArtifactsWrite])
+            .taking(MAX_FILE),
+        Endpoint::post("/agent_packages", store_package)
+            .about("Store a package of muster-agent")
+            .needs(&[Name::ArtifactsWrite])
+            .taking(MAX_FILE),
     ]
 }
 
@@ -110,9 +127,11 @@ async fn delete(
     Ok(Json(DeletedFile { id, deleted: true }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Named {
+    /// Name of the file; by default the name in the form.
     name: Option<String>,
+    /// Compression of an artifact: `none` (default) or `zlib`.
     compression: Option<String>,
 }
 
@@ -135,14 +154,30 @@ async fn offer(
         let agent = fleet.agents().find(&context, &id).await?;
         fleet.files().offer(&agent, &name, mime_type, &part.data).await
     };
-    let file = offered.await.map_err(|error| ApiError(error).into_response())?;
-    Ok(item(DeliverableFile {
+    Ok(item(deliverable(offered.await.map_err(|error| ApiError(error).into_response())?)))
+}
+
+async fn store_package(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(query): Query<Named>,
+    part: FilePart,
+) -> Result<Json<Item<DeliverableFile>>, Response> {
+    let stored = async {
+        let name = name_of(query.name, &part)?;
+        fleet.files().store_package(&context.grant()?, &name, &part.data).await
+    };
+    Ok(item(deliverable(stored.await.map_err(|error| ApiError(error).into_response())?)))
+}
+
+fn deliverable(file: muster_core::file::DeliverableFile) -> DeliverableFile {
+    DeliverableFile {
         id: file.id.to_string(),
         name: file.name,
         mime_type: file.mime_type,
         size: file.size,
         sha256: file.sha256,
-    }))
+    }
 }
 
 async fn store_artifact(

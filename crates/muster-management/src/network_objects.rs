@@ -29,6 +29,8 @@ trait Served: NetworkFamily + Sized {
     const ONE: &'static str;
     /// Fields that an update removes if they are absent (MG §13). All others are kept.
     const DROPPED: &'static [&'static str];
+    /// Descriptions of the endpoints: list, create, get, update, delete.
+    const ABOUT: [&'static str; 5];
     /// What the reading endpoints need.
     const READ: &'static [PrivilegeName] = &[<Self::Read as Privilege>::NAME];
     /// What the changing endpoints need.
@@ -40,6 +42,13 @@ trait Served: NetworkFamily + Sized {
 impl Served for ServerHosts {
     const LIST: &'static str = "/fleet_server_hosts";
     const ONE: &'static str = "/fleet_server_hosts/{id}";
+    const ABOUT: [&'static str; 5] = [
+        "List Fleet Server hosts",
+        "Create a Fleet Server host",
+        "Get a Fleet Server host",
+        "Update a Fleet Server host",
+        "Delete a Fleet Server host",
+    ];
     const DROPPED: &'static [&'static str] = &["proxy_id"];
 
     fn service(fleet: &Fleet) -> &NetworkObjects<Self> {
@@ -50,6 +59,8 @@ impl Served for ServerHosts {
 impl Served for Proxies {
     const LIST: &'static str = "/proxies";
     const ONE: &'static str = "/proxies/{id}";
+    const ABOUT: [&'static str; 5] =
+        ["List proxies", "Create a proxy", "Get a proxy", "Update a proxy", "Delete a proxy"];
     const DROPPED: &'static [&'static str] =
         &["proxy_headers", "certificate_authorities", "certificate", "certificate_key"];
 
@@ -61,6 +72,13 @@ impl Served for Proxies {
 impl Served for DownloadSources {
     const LIST: &'static str = "/agent_download_sources";
     const ONE: &'static str = "/agent_download_sources/{id}";
+    const ABOUT: [&'static str; 5] = [
+        "List download sources",
+        "Create a download source",
+        "Get a download source",
+        "Update a download source",
+        "Delete a download source",
+    ];
     const DROPPED: &'static [&'static str] = &[];
 
     fn service(fleet: &Fleet) -> &NetworkObjects<Self> {
@@ -75,12 +93,13 @@ pub fn endpoints() -> Vec<Endpoint> {
 }
 
 fn family<F: Served>() -> [Endpoint; 5] {
+    let [list_all, create_one, get_one, update_one, delete_one] = F::ABOUT;
     [
-        Endpoint::get(F::LIST, list::<F>).needs(F::READ),
-        Endpoint::post(F::LIST, create::<F>).needs(F::WRITE),
-        Endpoint::get(F::ONE, get::<F>).needs(F::READ),
-        Endpoint::put(F::ONE, update::<F>).needs(F::WRITE),
-        Endpoint::delete(F::ONE, delete::<F>).needs(F::WRITE),
+        Endpoint::get(F::LIST, list::<F>).about(list_all).needs(F::READ),
+        Endpoint::post(F::LIST, create::<F>).about(create_one).needs(F::WRITE),
+        Endpoint::get(F::ONE, get::<F>).about(get_one).needs(F::READ),
+        Endpoint::put(F::ONE, update::<F>).about(update_one).needs(F::WRITE),
+        Endpoint::delete(F::ONE, delete::<F>).about(delete_one).needs(F::WRITE),
     ]
 }
 

@@ -18,9 +18,9 @@ use muster_core::authorization::PrivilegeName as Name;
 /// Endpoints for nodes.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/nodes", list).needs(&[Name::NodesRead]),
-        Endpoint::post("/nodes/{id}/drain", drain).needs(&[Name::NodesWrite]),
-        Endpoint::post("/nodes/{id}/resume", resume).needs(&[Name::NodesWrite]),
+        Endpoint::get("/nodes", list).about("List the servers of the fleet").needs(&[Name::NodesRead]),
+        Endpoint::post("/nodes/{id}/drain", drain).about("Drain a server").needs(&[Name::NodesWrite]),
+        Endpoint::post("/nodes/{id}/resume", resume).about("Resume a drained server").needs(&[Name::NodesWrite]),
     ]
 }
 

@@ -25,12 +25,12 @@ use muster_fleet::outputs::OutputDraft;
 /// Endpoints for outputs and their health (MG §1.5).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/outputs", list).needs(&[Name::OutputsRead]),
-        Endpoint::post("/outputs", create).needs(&[Name::OutputsWrite]),
-        Endpoint::get("/outputs/{id}", get).needs(&[Name::OutputsRead]),
-        Endpoint::put("/outputs/{id}", update).needs(&[Name::OutputsWrite]),
-        Endpoint::delete("/outputs/{id}", delete).needs(&[Name::OutputsWrite]),
-        Endpoint::get("/outputs/{id}/health", health).needs(&[Name::OutputsRead]),
+        Endpoint::get("/outputs", list).about("List outputs").needs(&[Name::OutputsRead]),
+        Endpoint::post("/outputs", create).about("Create an output").needs(&[Name::OutputsWrite]),
+        Endpoint::get("/outputs/{id}", get).about("Get an output").needs(&[Name::OutputsRead]),
+        Endpoint::put("/outputs/{id}", update).about("Update an output").needs(&[Name::OutputsWrite]),
+        Endpoint::delete("/outputs/{id}", delete).about("Delete an output").needs(&[Name::OutputsWrite]),
+        Endpoint::get("/outputs/{id}/health", health).about("Get the health of an output").needs(&[Name::OutputsRead]),
     ]
 }
 

@@ -8,6 +8,7 @@ use muster_core::authorization::{PoliciesRead, PoliciesUpdate};
 use muster_core::{Error, ErrorKind};
 use muster_protocol::management::Items;
 use muster_protocol::management::envelope::Whole;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -24,28 +25,58 @@ const MAX_IDS: usize = 1000;
 /// Endpoints of integration packages, of which none is installed (MG §1.4, §1.10).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/package_policies", list).needs(&[Name::PoliciesRead]),
-        Endpoint::post("/package_policies", create).needs(&[Name::PoliciesUpdate]),
-        Endpoint::post("/package_policies/_bulk_get", bulk_get).needs(&[Name::PoliciesRead]),
-        Endpoint::post("/package_policies/delete", delete_many).needs(&[Name::PoliciesUpdate]),
-        Endpoint::get("/package_policies/{id}", missing_policy).needs(&[Name::PoliciesRead]),
-        Endpoint::put("/package_policies/{id}", missing_policy_to_change).needs(&[Name::PoliciesUpdate]),
-        Endpoint::delete("/package_policies/{id}", missing_policy_to_change).needs(&[Name::PoliciesUpdate]),
-        Endpoint::get("/epm/categories", none).needs(&[Name::PoliciesRead]),
-        Endpoint::get("/epm/packages", none).needs(&[Name::PoliciesRead]),
-        Endpoint::get("/epm/packages/installed", none_installed).needs(&[Name::PoliciesRead]),
-        Endpoint::get("/epm/packages/{name}", missing_package).needs(&[Name::PoliciesRead]),
-        Endpoint::get("/epm/packages/{name}/{version}", missing_version).needs(&[Name::PoliciesRead]),
-        Endpoint::post("/epm/packages/{name}/{version}", missing_version_to_change).needs(&[Name::PoliciesUpdate]),
-        Endpoint::delete("/epm/packages/{name}/{version}", missing_version_to_change).needs(&[Name::PoliciesUpdate]),
-        Endpoint::get("/data_streams", data_streams).needs(&[Name::PoliciesRead]),
+        Endpoint::get("/package_policies", list)
+            .about("List package policies (always empty)")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::post("/package_policies", create)
+            .about("Create a package policy (not supported)")
+            .needs(&[Name::PoliciesUpdate]),
+        Endpoint::post("/package_policies/_bulk_get", bulk_get)
+            .about("Get package policies by id")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::post("/package_policies/delete", delete_many)
+            .about("Delete package policies")
+            .needs(&[Name::PoliciesUpdate]),
+        Endpoint::get("/package_policies/{id}", missing_policy)
+            .about("Get a package policy (not supported)")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::put("/package_policies/{id}", missing_policy_to_change)
+            .about("Update a package policy (not supported)")
+            .needs(&[Name::PoliciesUpdate]),
+        Endpoint::delete("/package_policies/{id}", missing_policy_to_change)
+            .about("Delete a package policy (not supported)")
+            .needs(&[Name::PoliciesUpdate]),
+        Endpoint::get("/epm/categories", none)
+            .about("List package categories (always empty)")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::get("/epm/packages", none).about("List packages (always empty)").needs(&[Name::PoliciesRead]),
+        Endpoint::get("/epm/packages/installed", none_installed)
+            .about("List installed packages (always empty)")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::get("/epm/packages/{name}", missing_package)
+            .about("Get a package (not supported)")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::get("/epm/packages/{name}/{version}", missing_version)
+            .about("Get a version of a package (not supported)")
+            .needs(&[Name::PoliciesRead]),
+        Endpoint::post("/epm/packages/{name}/{version}", missing_version_to_change)
+            .about("Install a package (not supported)")
+            .needs(&[Name::PoliciesUpdate]),
+        Endpoint::delete("/epm/packages/{name}/{version}", missing_version_to_change)
+            .about("Remove a package (not supported)")
+            .needs(&[Name::PoliciesUpdate]),
+        Endpoint::get("/data_streams", data_streams)
+            .about("List data streams (always empty)")
+            .needs(&[Name::PoliciesRead]),
     ]
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct ListQuery {
+    /// Page number, from 1.
     page: Option<u32>,
+    /// Rows per page, default 20.
     per_page: Option<u32>,
 }
 
@@ -67,14 +98,16 @@ async fn create(Caller(context): Caller, Body(body): Body<serde_json::Map<String
         .into())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct BulkGet {
+struct BulkGetPackagePolicies {
+    /// Ids.
     ids: Vec<String>,
+    /// Whether missing ones are left out instead of failing the request.
     ignore_missing: Option<bool>,
 }
 
-async fn bulk_get(Caller(context): Caller, Body(body): Body<BulkGet>) -> Answer<Whole<Value>> {
+async fn bulk_get(Caller(context): Caller, Body(body): Body<BulkGetPackagePolicies>) -> Answer<Whole<Value>> {
     context.grant::<PoliciesRead>()?;
     match body.ids.first().filter(|_| body.ignore_missing != Some(true)) {
         Some(id) => Err(Error::not_found("package policy", id).into()),
@@ -82,16 +115,18 @@ async fn bulk_get(Caller(context): Caller, Body(body): Body<BulkGet>) -> Answer<
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct DeleteMany {
+struct DeletePackagePolicies {
+    /// Ids.
     package_policy_ids: Vec<String>,
+    /// Accepted and ignored.
     #[serde(rename = "force")]
     _force: Option<bool>,
 }
 
 /// Returns a result for each id; the request itself succeeds.
-async fn delete_many(Caller(context): Caller, Body(body): Body<DeleteMany>) -> Answer<Vec<Value>> {
+async fn delete_many(Caller(context): Caller, Body(body): Body<DeletePackagePolicies>) -> Answer<Vec<Value>> {
     context.grant::<PoliciesUpdate>()?;
     if body.package_policy_ids.len() > MAX_IDS {
         return Err(Error::invalid("packagePolicyIds", format!("at most {MAX_IDS} ids at once")).into());

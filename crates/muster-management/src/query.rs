@@ -7,6 +7,7 @@ use muster_core::Error;
 use muster_core::authorization::OpContext;
 use muster_protocol::management::envelope::DEFAULT_PER_PAGE;
 use muster_store::query::Page;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -30,9 +31,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 }
 
 /// `?dryRun=true`: performs all checks without changing anything.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DryRun {
+    /// Whether to check the request without changing anything.
     #[serde(default)]
     dry_run: bool,
 }

@@ -16,7 +16,7 @@ use muster_core::authorization::PrivilegeName as Name;
 
 /// Endpoints for refused requests.
 pub fn endpoints() -> Vec<Endpoint> {
-    vec![Endpoint::get("/refused_requests", list).needs(&[Name::RefusalsRead])]
+    vec![Endpoint::get("/refused_requests", list).about("List recently refused requests").needs(&[Name::RefusalsRead])]
 }
 
 /// Lists refused requests, newest first. The table is in memory on this node and bounded, so there are no pages.

@@ -22,7 +22,7 @@ use super::query::{DryRun, Query};
 
 /// The endpoint.
 pub fn endpoints() -> Vec<Endpoint> {
-    vec![Endpoint::post("/agents/{id}/respond", respond).needs(&[
+    vec![Endpoint::post("/agents/{id}/respond", respond).about("Respond to a compromised agent").needs(&[
         Name::AgentsForceUnenroll,
         Name::PoliciesRead,
         Name::EnrollmentRead,

@@ -33,13 +33,19 @@ const SHOWN: usize = 100;
 /// Endpoints for rollouts.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/rollouts", list).needs(&[Name::PoliciesRead]),
-        Endpoint::post("/rollouts", create).needs(&[Name::PoliciesRollout, Name::AgentsUpgrade]),
-        Endpoint::get("/rollouts/{id}", get).needs(&[Name::PoliciesRead]),
-        Endpoint::post("/rollouts/{id}/pause", pause).needs(&[Name::PoliciesRollout]),
-        Endpoint::post("/rollouts/{id}/resume", resume).needs(&[Name::PoliciesRollout]),
-        Endpoint::post("/rollouts/{id}/approve", approve).needs(&[Name::PoliciesRollout]),
-        Endpoint::post("/rollouts/{id}/rollback", roll_back).needs(&[Name::PoliciesRollout]),
+        Endpoint::get("/rollouts", list).about("List rollouts").needs(&[Name::PoliciesRead]),
+        Endpoint::post("/rollouts", create)
+            .about("Create a rollout of an upgrade")
+            .needs(&[Name::PoliciesRollout, Name::AgentsUpgrade]),
+        Endpoint::get("/rollouts/{id}", get).about("Get a rollout").needs(&[Name::PoliciesRead]),
+        Endpoint::post("/rollouts/{id}/pause", pause).about("Pause a rollout").needs(&[Name::PoliciesRollout]),
+        Endpoint::post("/rollouts/{id}/resume", resume).about("Resume a rollout").needs(&[Name::PoliciesRollout]),
+        Endpoint::post("/rollouts/{id}/approve", approve)
+            .about("Approve the next wave of a rollout")
+            .needs(&[Name::PoliciesRollout]),
+        Endpoint::post("/rollouts/{id}/rollback", roll_back)
+            .about("Roll a rollout back")
+            .needs(&[Name::PoliciesRollout]),
     ]
 }
 
@@ -103,7 +109,7 @@ pub fn rollout(record: Record) -> Rollout {
         },
         Subject::Upgrade { version, actions, .. } => {
             // A wave that reached nobody has no action.
-            let ids = actions.iter().filter(|id| !id.as_str().is_empty());
+            let ids = actions.iter().flatten();
             Rollout { version: Some(version), action_ids: ids.map(ToString::to_string).collect(), ..Rollout::default() }
         }
     };

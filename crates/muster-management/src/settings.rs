@@ -23,10 +23,14 @@ const ID: &str = "fleet-default-settings";
 /// Endpoints for settings (MG §1.9).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/settings", get).needs(&[Name::SettingsRead]),
-        Endpoint::put("/settings", update).needs(&[Name::SettingsWrite]),
-        Endpoint::get("/space_settings", get_of_space).needs(&[Name::SettingsRead]),
-        Endpoint::put("/space_settings", update_of_space).needs(&[Name::SettingsWrite]),
+        Endpoint::get("/settings", get).about("Get the settings").needs(&[Name::SettingsRead]),
+        Endpoint::put("/settings", update).about("Update the settings").needs(&[Name::SettingsWrite]),
+        Endpoint::get("/space_settings", get_of_space)
+            .about("Get the settings of the space")
+            .needs(&[Name::SettingsRead]),
+        Endpoint::put("/space_settings", update_of_space)
+            .about("Update the settings of the space")
+            .needs(&[Name::SettingsWrite]),
     ]
 }
 

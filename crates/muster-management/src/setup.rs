@@ -9,6 +9,7 @@ use muster_core::authorization::{
     AgentsRead, EnrollmentCreate, OpContext, PoliciesCreate, PoliciesRead, ServerHostsWrite,
 };
 use muster_protocol::management::setup::{Initialized, Permissions, Readiness};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::answer::Answer;
@@ -20,10 +21,12 @@ use muster_fleet::Fleet;
 /// Endpoints for setup and permissions (MG §1.12).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::post("/setup", initialize).needs(&[Name::PoliciesCreate]),
-        Endpoint::post("/agents/setup", initialize).needs(&[Name::PoliciesCreate]),
-        Endpoint::get("/agents/setup", readiness).needs(&[Name::AgentsRead]),
-        Endpoint::get("/check-permissions", permissions).for_everybody(),
+        Endpoint::post("/setup", initialize).about("Set up the fleet").needs(&[Name::PoliciesCreate]),
+        Endpoint::post("/agents/setup", initialize).about("Set up the fleet").needs(&[Name::PoliciesCreate]),
+        Endpoint::get("/agents/setup", readiness)
+            .about("Get whether agents can be enrolled")
+            .needs(&[Name::AgentsRead]),
+        Endpoint::get("/check-permissions", permissions).about("Check the privileges of the caller").for_everybody(),
     ]
 }
 
@@ -47,9 +50,10 @@ async fn readiness(Caller(context): Caller) -> Answer<Readiness> {
     }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct PermissionQuery {
+    /// Whether to check the privileges for adding servers instead of those for reading.
     fleet_server_setup: Option<bool>,
 }
 

@@ -23,9 +23,11 @@ const LEAST_ROWS: u32 = 5;
 /// Endpoints for uninstall tokens (MG §1.7).
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/uninstall_tokens", list).needs(&[Name::UninstallRead]),
-        Endpoint::get("/uninstall_tokens/{id}", get).needs(&[Name::UninstallReveal]),
-        Endpoint::post("/uninstall_tokens/{id}/rotate", rotate).needs(&[Name::UninstallRotate]),
+        Endpoint::get("/uninstall_tokens", list).about("List uninstall tokens").needs(&[Name::UninstallRead]),
+        Endpoint::get("/uninstall_tokens/{id}", get).about("Reveal an uninstall token").needs(&[Name::UninstallReveal]),
+        Endpoint::post("/uninstall_tokens/{id}/rotate", rotate)
+            .about("Rotate the uninstall token of a policy")
+            .needs(&[Name::UninstallRotate]),
     ]
 }
 

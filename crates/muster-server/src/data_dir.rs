@@ -86,6 +86,15 @@ pub enum DataDirError {
         /// File that shows that there was a fleet.
         key: &'static str,
     },
+    /// The directory is that of a server of a fleet in a shared database, but none is configured.
+    #[error(
+        "{path} belongs to a server whose fleet is in a PostgreSQL database, but no database is configured\n\
+         hint: pass --database postgres://…, or set `database` in the configuration file"
+    )]
+    SharedFleet {
+        /// The directory.
+        path: Utf8PathBuf,
+    },
 }
 
 impl DataDirError {
@@ -102,6 +111,10 @@ pub const DATABASE: &str = "muster.db";
 pub const MASTER_KEY: &str = "master.key";
 
 /// Name of the file that marks a completed first start. It contains the id of the installation, and is separate from
+/// File with the id of this server among those of a shared database.
+const NODE_ID: &str = "node-id";
+/// What is found of a database that does not exist.
+pub const MISSING: &str = "is missing";
 /// the database, so that a lost database can be distinguished from one that never existed.
 const FLEET_ID: &str = "fleet-id";
 
@@ -191,8 +204,7 @@ impl DataDir {
     /// Returns the id of this directory in a shared database. It is generated once, and must not be copied to another
     /// server.
     pub fn node_id(&self, entropy: &dyn Entropy) -> Result<String, DataDirError> {
-        const NAME: &str = "node-id";
-        let path = self.join(NAME);
+        let path = self.join(NODE_ID);
         match fs::read_to_string(&path) {
             Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
             Ok(_) => {}
@@ -200,7 +212,7 @@ impl DataDir {
             Err(error) => return Err(error.into()),
         }
         let id = muster_core::entropy::random_uuid(entropy);
-        self.write_public(NAME, format!("{id}\n").as_bytes())?;
+        self.write_public(NODE_ID, format!("{id}\n").as_bytes())?;
         Ok(id)
     }
 
@@ -216,6 +228,10 @@ impl DataDir {
     pub fn refuse_lost_database(&self, found: &'static str) -> Result<(), DataDirError> {
         for key in FLEET_FILES {
             if self.join(key).try_exists()? {
+                // Only servers of a shared database have one.
+                if found == MISSING && self.join(NODE_ID).try_exists()? {
+                    return Err(DataDirError::SharedFleet { path: self.path.clone() });
+                }
                 return Err(DataDirError::LostDatabase { database: self.join(DATABASE), found, key });
             }
         }

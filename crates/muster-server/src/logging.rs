@@ -9,7 +9,11 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Starts logging for the process. Returns an error if it was already started.
 pub fn start(json: bool, level: &str) -> Result<(), SharedError> {
     let filter = EnvFilter::try_new(directives(level))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Lines(io::stderr));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .with_writer(Lines(io::stderr));
     let started =
         if json { builder.json().flatten_event(true).try_init() } else { builder.with_target(false).try_init() };
     started.map_err(SharedError::from)
@@ -42,9 +46,11 @@ impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Lines<M> {
 
 impl<W: Write> Write for Line<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        // A line that cannot be written is lost: its reader is gone, or the disk is full. The library would report the
+        // error on the same stream, and end the task that logs with a panic.
+        let _ = self.0.write_all(&escaped(event));
         // The length of the input is returned, not that of the escaped text: a caller would otherwise write the rest
         // again.
-        self.0.write_all(&escaped(event))?;
         Ok(event.len())
     }
 

@@ -169,7 +169,7 @@ impl Metrics {
         registry.register("refusals", "Rejected clients and requests of agents, by reason", refusals);
         registry.register(
             "certificate_expires_seconds",
-            "Time until a certificate in use expires; negative after expiry",
+            "Time until a certificate in use expires; negative after its expiration",
             self.certificates.clone(),
         );
         registry.register("nodes", "Live servers of the fleet, as this one sees them", self.nodes.clone());

@@ -173,12 +173,12 @@ CREATE TABLE rollouts (
     id TEXT NOT NULL PRIMARY KEY,
     space TEXT NOT NULL,
     policy_id TEXT,
-    is_open INTEGER NOT NULL,
+    is_active INTEGER NOT NULL,
     version INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     document TEXT NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX rollouts_open ON rollouts (policy_id) WHERE is_open = 1 AND policy_id IS NOT NULL;
+CREATE UNIQUE INDEX rollouts_active ON rollouts (policy_id) WHERE is_active = 1 AND policy_id IS NOT NULL;
 CREATE INDEX rollouts_by_space ON rollouts (space, created_at, id);
 
 -- The agents of a rollout of an upgrade.
@@ -392,7 +392,9 @@ CREATE TRIGGER audit_events_no_replace BEFORE INSERT ON audit_events WHEN EXISTS
 CREATE TABLE changes (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL,
-    subject TEXT NOT NULL
+    subject TEXT NOT NULL,
+    -- The space from which the subject was deleted.
+    deleted_from TEXT
 ) STRICT;
 
 -- Uploads whose time is over.
@@ -543,3 +545,14 @@ CREATE TABLE setup_links (
 ) STRICT;
 CREATE INDEX setup_links_by_user ON setup_links (user_id);
 CREATE INDEX setup_links_by_expiration ON setup_links (expires_at);
+
+-- Requests with an idempotency key. `sealed` contains a fingerprint of the request, and its response if there is one, which may
+-- contain secrets.
+CREATE TABLE idempotency_keys (
+    account TEXT NOT NULL,
+    request_key TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (account, request_key)
+) STRICT;
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);

@@ -18,11 +18,11 @@ pub mod testing;
 pub use engine::{Cause, Durability, EngineError, OpenError, Options, SqlStore};
 pub use examine::{Examined, examine};
 pub use port::{
-    ActionStore, ActionWrite, AgentStore, AgentWrite, AuditLink, AuditStore, ChangeStore, Committed, Currency,
-    EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, INSTALLATION, IdentityStore,
-    IdentityWrite, LeaseName, LeaseStore, LostNode, NetworkObjectStore, NetworkObjectWrite, NodeEpoch, NodeLease,
-    NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite,
-    PolicyStore, PolicyWrite, Precondition, RESTORED, Resources, RolloutStore, RolloutWrite, SecretStore, SecretWrite,
-    SettingStore, SettingWrite, Store, StoreError, UninstallTokenStore, UninstallTokenWrite, UploadLimit, UploadQuota,
-    Write, has_gap,
+    ActionStore, ActionWrite, AgentStore, AgentWrite, AuditLink, AuditStore, ChangeRow, ChangeStore, Committed,
+    Currency, EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite, INSTALLATION,
+    IdempotencyStore, IdempotencyWrite, IdentityStore, IdentityWrite, KeyedRequest, LeaseName, LeaseStore, LostNode,
+    NetworkObjectStore, NetworkObjectWrite, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite,
+    OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition, RESTORED,
+    Resources, RolloutStore, RolloutWrite, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError,
+    UninstallTokenStore, UninstallTokenWrite, UploadLimit, UploadQuota, Write, has_gap,
 };

@@ -98,16 +98,16 @@ const HEAD: &str = "\
 Generated from the command definitions by `UPDATE_DOCS=1 cargo test -p muster --bins reference`; do not edit.
 
 Most commands have the form `muster NOUN VERB`. They use the REST API of [the server](configuration.md) through the Unix socket `admin.sock` in
-its data directory. Run them on the server's host, as root or as the server's user. From elsewhere, use `--url` with
-`--token`, the variables `MUSTER_URL` and `MUSTER_TOKEN`, or a context (`muster context add`). Flags take precedence over variables, and these over the
-current context. `muster token create` creates a token.
+its data directory. Run them on the server's host, as root or as the server's user. On other hosts, use `--url` with `--token`, the variables
+`MUSTER_URL` and `MUSTER_TOKEN`, or a context (`muster context add`). Flags take precedence over variables, and variables over the current context.
+`muster token create` creates a token.
 
-* **Names.** Policies and enrollment keys are specified by id or name, and agents by id or host name. An ambiguous name is an error.
+* **Names.** Agents are specified by id or host name, and most other objects by id or name. An ambiguous name is an error.
 * **Output.** Commands that list or show something accept `--output table|wide|json|yaml|name`. `json` and `yaml` contain the fields of the API, and
   `name` prints one id per line.
 * **Filters.** `--filter` accepts a KQL expression, such as `status:(offline or error) and tags:\"web\"`.
-* **Confirmation.** Commands ask for confirmation before they change more than one agent, roll back or delete a policy, revoke or replace an enrollment
-  key, or drain a server. `--yes` confirms in advance. Without it, these commands fail if there is no terminal.
+* **Confirmation.** Commands ask for confirmation before they change more than one agent, before most deletions, revocations and rollbacks, and before
+  they drain a server. `--yes` confirms in advance. Without it, these commands fail if there is no terminal.
 * **Dry runs.** With `--dry-run`, the server validates the request but changes nothing. The command prints what would happen, and its exit code is the
   same as without `--dry-run`. A change that would affect no agent fails with exit code 3.
 * **Actions.** Commands that create an action print its id. Pass it to `muster action show` or `muster action wait`.
@@ -201,7 +201,7 @@ fn section(out: &mut String, path: &str, command: &Command) {
 fn page() -> String {
     let mut out = HEAD.to_owned();
     out.push_str(
-        "\n## Connection flags\n\nAll commands accept these flags, except for `serve`, `store copy`, `drones`, `completions` and `man`.\n",
+        "\n## Connection flags\n\nAll commands accept these flags, except for `serve`, `store copy`, `doctor`, `drones`, `completions` and `man`.\n",
     );
     let command = Cli::command();
     let noun = command.find_subcommand("status").unwrap();

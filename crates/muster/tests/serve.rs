@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -125,6 +125,27 @@ fn an_invalid_configuration_is_rejected_with_exit_code_2() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("/nowhere/muster.toml: cannot read the file"));
     assert_eq!(run(&["serve", "--nonsense"]).status.code(), Some(2));
+}
+
+/// The reader of the log can go away: a `head`, a log collector, a terminal.
+#[test]
+fn a_server_whose_log_has_no_reader_serves_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let mut child = start(&data);
+    drop(child.stderr.take());
+    let listen: serde_json::Value = serde_json::from_slice(&std::fs::read(data.join("listen.json")).unwrap()).unwrap();
+    let address = listen["agent"].as_str().unwrap();
+    // Each of these connections is refused, and logged.
+    for _ in 0..3 {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(text(&answer).starts_with("HTTP/1.1 400 "), "{}", text(&answer));
+    }
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

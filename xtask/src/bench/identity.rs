@@ -40,7 +40,7 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     table.add(
         bench.engine,
         Row {
-            figure: "99th percentile of a request with an API token".into(),
+            figure: "latency of a request with an API token, p99".into(),
             unit: "ms",
             goals: Goals::NONE,
             ours: alone.as_secs_f64() * 1e3,

@@ -31,9 +31,9 @@ const HOW: &str = "\
 
 * The server, the drones (two processes) and a second server for comparison run on the same machine. By default, the second server is a bare Go server
   (`bench/go-hold`). It reads a request, holds it and sends a fixed response; it does not authenticate, decode or store anything.
-  `cargo xtask bench --against URL-or-PROGRAM` compares with any other server that implements the protocol. All connections use TLS 1.3 over loopback.
-* PostgreSQL runs on the same cores, with the settings of a new installation and a Unix socket. *CPU time of the database* is the time of all its
-  processes.
+  `cargo xtask bench --against URL-or-PROGRAM` compares Muster with any other server that implements the protocol. All connections use TLS 1.3 over
+  loopback.
+* PostgreSQL runs on the same cores, with its default settings and a Unix socket. *CPU time of the database* is the CPU time of all its processes.
 * All figures are measured with a policy of 32 KiB, and with host metadata of the same size as that of real agents.
 * *Drones* are the simulated agents of `muster drones`. They send the same requests as real agents, such as check-ins of about 2 KB with gzip, and
   wait 1 to 1.5 s between check-ins.
@@ -42,8 +42,8 @@ const HOW: &str = "\
   and buffers (the other half belongs to the drones), divided by the number of agents.
 * *All acked*: time from the request that changes the policy until the last agent's ack is confirmed.
 * *Action*: time from the request that creates the action until the drone has read it.
-* *Bulk reassign*: time from the request until the last held check-in has returned the reassignment. Agents receive the policy with their next
-  check-in, a second later.
+* *Bulk reassign*: time from the request until the last held check-in has returned the reassignment. If the server ends held check-ins with the policy
+  itself, both figures are the same.
 * *Revocation*: time from the request to one server until an agent that is connected to another one has read the rejection. The agents are revoked one
   after the other.
 * *Burst*: all connections send one uncompressed check-in of 1 MB at the same time, and then close.

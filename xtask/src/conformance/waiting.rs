@@ -12,7 +12,6 @@ pub fn reason(number: Number) -> Option<&'static str> {
 /// What is not there yet, and the statements that wait for it.
 const WAITING: &[(List, &str, &[u16])] = &[
     (List::Mg, "log-in with OpenID Connect is not implemented", &[165]),
-    (List::Mg, "idempotency keys are not implemented", &[15]),
     (List::Mg, "policies cannot be shared by spaces yet", &[73]),
     (List::Mg, "integration packages are not implemented", &[109]),
     (List::Mg, "the rotation of the signing key is not implemented", &[115]),
@@ -24,11 +23,11 @@ const WAITING: &[(List, &str, &[u16])] = &[
     (List::Mg, "alerts are not implemented", &[166, 167, 168, 169, 170]),
     (List::Mg, "not tried with these clients yet", &[173, 174, 175, 176, 177, 178, 179, 180]),
     (List::Mg, "there is no page yet", &[181, 182, 183, 184, 185, 186, 187, 188, 189, 190, 191]),
-    (List::Mg, "not tested separately yet", &[14, 21, 22, 34, 44, 50, 56, 71, 74, 130, 157, 163]),
+    (List::Mg, "not tested separately yet", &[21, 22, 34, 44, 50, 56, 71, 74, 130, 157, 163]),
     (
         List::Ag,
         "not tested separately yet, or not implemented",
-        &[39, 43, 44, 50, 79, 80, 81, 82, 84, 85, 87, 93, 108, 112, 145, 148, 152, 156, 158, 159, 175, 176],
+        &[39, 43, 44, 50, 79, 80, 81, 82, 84, 85, 87, 93, 108, 112, 145, 148, 152, 156, 158, 159, 169, 175, 176],
     ),
     (List::Ag, "tested in a booted Debian by `cargo xtask systemd-test`", &[2, 47, 49, 155]),
 ];

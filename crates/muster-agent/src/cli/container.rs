@@ -13,6 +13,7 @@ use muster_core::replace_token;
 
 use self::decision::{Decision, Key, Stored, Wanted, decide};
 use super::enroll_options::Options;
+use super::signals::Signals;
 use super::{check_base, enroll, run, transport};
 use crate::enroll::plan::Plan;
 use crate::entropy::System;
@@ -50,13 +51,19 @@ pub async fn run(layout: &Layout, args: &run::Args) -> Result<u8, Failure> {
         let failure = Failure::new(exit::USAGE, "FLEET_SERVER_ENABLE: muster-agent does not run a Fleet Server");
         return Err(failure.hint("run muster serve in a container of its own"));
     }
+    let mut signals = Signals::listen()?;
     if is_set(&variables, "FLEET_ENROLL") {
         let options = options(&variables)?;
         let plan = options.plan(&[])?;
         check_base(layout.base())?;
-        enroll_if_needed(layout, &plan, &options, is_set(&variables, "FLEET_FORCE")).await?;
+        let force = is_set(&variables, "FLEET_FORCE");
+        tokio::select! {
+            enrolled = enroll_if_needed(layout, &plan, &options, force) => enrolled?,
+            // An interrupted enrollment is repeated at the next start.
+            () = signals.stop() => return Ok(exit::DONE),
+        }
     }
-    run::run(layout, args).await
+    run::run_until(layout, args, signals).await
 }
 
 /// Returns whether a variable is true: `1`, `true`, `yes` or `y`.

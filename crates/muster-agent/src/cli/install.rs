@@ -199,7 +199,7 @@ async fn perform(job: &mut Job, args: &Args) -> Result<String, Failure> {
     if let Found::Whole(former) | Found::Broken(former) = &job.found {
         removal::stop(&layout, former).await.map_err(|error| failed("stopping the former version", &error))?;
     }
-    let name = program::install(&layout, version::AGENT_VERSION, &System)
+    let name = program::install(&layout, version::agent_version(), &System)
         .map_err(|error| failed("copying the program", &error))?;
     homes::activate(&layout, &name).map_err(|error| failed("linking the program", &error))?;
     steps::prepare(&layout, &job.installation).await?;
@@ -218,7 +218,7 @@ async fn perform(job: &mut Job, args: &Args) -> Result<String, Failure> {
 /// Starts the agent if it can run, and waits until it responds (AG155).
 async fn finish(job: &Job, args: &Args) -> Result<String, Failure> {
     let (layout, installation) = (&job.layout, &job.installation);
-    let place = format!("muster-agent {} is installed in {}", version::AGENT_VERSION, layout.base());
+    let place = format!("muster-agent {} is installed in {}", version::agent_version(), layout.base());
     let run = format!("{} run --base-path {}", layout.link(), layout.base());
     let enrolled = crate::state::Store::enrollment(&DiskStore::new(layout.clone()))?.is_some();
     if installation.manager == Manager::None {

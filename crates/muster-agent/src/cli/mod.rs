@@ -11,9 +11,12 @@ mod notify;
 mod reset_identity;
 mod run;
 mod secret_value;
+mod signals;
 mod status;
+mod tools;
 mod unenroll;
 mod uninstall;
+mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +45,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Endpoint agent that applies a policy, runs actions and supervises programs
 #[derive(Debug, Parser)]
-#[command(name = "muster-agent", version, max_term_width = 100)]
+#[command(name = "muster-agent", version = crate::version::agent_version(), max_term_width = 100)]
 pub struct Cli {
     /// Directory in which the agent stores its data [default: that of the installed program, or /opt/muster-agent]
     #[arg(long, global = true, env = "MUSTER_AGENT_BASE_PATH")]
@@ -67,6 +70,31 @@ enum Command {
     Status(status::Args),
     /// Show the stored configuration, without secrets
     Inspect(inspect::Args),
+    /// Upgrade the agent, or return to the previous version
+    ///
+    /// The daemon carries out the upgrade, even if this command is
+    /// interrupted. If the new version does not work, the daemon
+    /// returns to the previous one.
+    #[command(
+        after_help = "Examples:\n  muster-agent upgrade 0.2.0\n  muster-agent upgrade 0.2.0 --source-uri file:///mnt/packages\n  muster-agent upgrade 0.1.0 --rollback"
+    )]
+    Upgrade(upgrade::Args),
+    /// Watch an upgrade
+    #[command(hide = true)]
+    Watch(upgrade::WatchArgs),
+    /// Count a start during an upgrade
+    #[command(hide = true)]
+    Guard,
+    /// Restart the daemon and its components
+    Restart,
+    /// Print the versions of this program and of the daemon
+    Version(tools::VersionArgs),
+    /// Print the log of the agent or of a component
+    Logs(tools::LogsArgs),
+    /// Write a diagnostics bundle without secrets, also if no daemon is running
+    Diagnostics(tools::DiagnosticsArgs),
+    /// Print completions for a shell
+    Completions(tools::CompletionsArgs),
     /// Unenroll this host: stop all programs, notify the server, and delete credentials and policy
     Unenroll(unenroll::Args),
     /// Run the installed agent as a user without privileges
@@ -113,6 +141,14 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Container(args) => container::run(&layout, &args).await,
         Command::Status(args) => status::run(&layout, &args).await,
         Command::Inspect(args) => inspect::run(&layout, &args),
+        Command::Upgrade(args) => upgrade::run(&layout, &args).await,
+        Command::Watch(args) => upgrade::watch(&layout, &args).await,
+        Command::Guard => upgrade::guard(&layout),
+        Command::Restart => tools::restart(&layout).await,
+        Command::Version(args) => tools::version(&layout, &args).await,
+        Command::Logs(args) => tools::logs(&layout, &args).await,
+        Command::Diagnostics(args) => tools::diagnostics(&layout, &args).await,
+        Command::Completions(args) => Ok(tools::completions(&args)),
         Command::Unenroll(args) => unenroll::run(&layout, &args).await,
         Command::Unprivileged(args) => account::unprivileged(&layout, &args).await,
         Command::Privileged(args) => account::privileged(&layout, &args).await,

@@ -1,5 +1,6 @@
 //! `muster-agent run`: the daemon.
 
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::signals::Signals;
 use super::{check_base, connect, transport};
 use crate::clock::SystemClock;
 use crate::components::supervisor::Supervisor;
@@ -18,6 +20,7 @@ use crate::enroll::delayed;
 use crate::enroll::plan::Plan;
 use crate::entropy::System;
 use crate::exit::{self, Failure};
+use crate::homes::{self, HomeName};
 use crate::host::HostFacts;
 use crate::host::fingerprint::Fingerprint;
 use crate::launch::Guard;
@@ -29,7 +32,11 @@ use crate::protocol::messages::AgentInfo;
 use crate::protocol::server::Hub;
 use crate::settings::Settings;
 use crate::state::disk::DiskStore;
+use crate::state::enrollment::Trust;
 use crate::state::{Enrollment, Phase, Store};
+use crate::upgrade::disk::HostDisk;
+use crate::upgrade::switch::{self, Start};
+use crate::upgrade::{self, HostUpgrades, NotInstalled, Resumed, Upgrades};
 use crate::variables::providers::HostVariables;
 use crate::version;
 use muster_core::error_chain::chain;
@@ -50,6 +57,11 @@ pub struct Args {
 
 /// Runs until a signal, an unenrollment or the control socket stops it.
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
+    run_until(layout, args, Signals::listen()?).await
+}
+
+/// Like [`run`], with the signals that the caller has listened to.
+pub(super) async fn run_until(layout: &Layout, args: &Args, mut signals: Signals) -> Result<u8, Failure> {
     let settings = Settings::load(&layout.settings(), &args.settings)
         .map_err(|error| Failure::new(exit::USAGE, chain(&error).to_string()))?;
     check_base(layout.base())?;
@@ -62,30 +74,69 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     }
     store.prepare()?;
     // The lock is taken before the socket is bound, because a second daemon would replace the socket of the first.
-    let _lock = lock(layout)?;
+    let held = lock(layout)?;
+    let running = upgrade::running(layout);
+    let resumed = match resume(layout, running.as_ref())? {
+        Start::Run(resumed) => resumed,
+        Start::Become => {
+            drop(held);
+            return Err(become_active(layout));
+        }
+    };
     let log = Arc::new(logging::install(layout));
     if let Some(plan) = delayed {
-        enroll_now(layout, &store, &plan).await?;
+        tokio::select! {
+            enrolled = enroll_now(layout, &store, &plan) => enrolled?,
+            () = signals.stop() => return Ok(exit::DONE),
+        }
     }
     check_machine(&store)?;
     let (commands, mut received) = mpsc::channel(16);
     let listener = server::bind(&layout.socket())
         .map_err(|error| Failure::new(exit::FAILED, format!("{}: {error}", layout.socket())))?;
     let control = Control::start(listener, commands.clone());
-    watch_signals(commands)?;
+    signals.forward(commands);
     reap_orphans()?;
     deliver_notices(layout);
     let host = host(layout, &settings).await?;
     host.stop_leftovers().await;
     let components: Arc<dyn Components> = Arc::new(Supervisor::new(Arc::new(host)));
     let catalog = Catalog::load(layout).map_err(|error| Failure::new(exit::FAILED, error.to_string()))?;
-    let parts = Parts { layout, store, components, log, catalog: Arc::new(catalog), settings };
+    let upgrades: Arc<dyn Upgrades> = match running {
+        Some(running) => Arc::new(HostUpgrades::new(layout.clone(), settings.upgrade.clone(), running, resumed)),
+        None => Arc::new(NotInstalled),
+    };
+    let parts = Parts { layout, store, components, log, catalog: Arc::new(catalog), upgrades, settings };
     let ending = work(&parts, &mut received).await;
     // The socket is removed first, so that commands report that no daemon is running instead of waiting for a response.
     let _ = std::fs::remove_file(layout.socket());
     drop(received);
     control.finish().await;
-    ending
+    match ending? {
+        Ending::Restart => {
+            // The new program takes the lock itself.
+            drop(held);
+            Err(become_active(layout))
+        }
+        _ => Ok(exit::DONE),
+    }
+}
+
+/// Recovers an upgrade that was in progress.
+fn resume(layout: &Layout, running: Option<&HomeName>) -> Result<Start, Failure> {
+    let Some(running) = running else { return Ok(Start::Run(Resumed::Nothing)) };
+    switch::resume(&HostDisk, layout, running)
+        .map_err(|error| Failure::new(exit::FAILED, format!("cannot recover an upgrade: {}", chain(&error))))
+}
+
+/// Replaces this process by the active version of the program, with the same arguments. Returns only on failure.
+fn become_active(layout: &Layout) -> Failure {
+    // Without a link, the program itself, even if its file was replaced.
+    let is_installed = homes::active(layout).is_ok_and(|active| active.is_some());
+    let program = if is_installed { layout.link() } else { "/proc/self/exe".into() };
+    let mut command = std::process::Command::new(&program);
+    let error = std::os::unix::process::CommandExt::exec(command.args(std::env::args_os().skip(1)));
+    Failure::new(exit::FAILED, format!("{program} cannot be started: {error}"))
 }
 
 /// What every coordinator of this process shares.
@@ -95,6 +146,7 @@ struct Parts<'a> {
     components: Arc<dyn Components>,
     log: Arc<logging::Log>,
     catalog: Arc<Catalog>,
+    upgrades: Arc<dyn Upgrades>,
     settings: Settings,
 }
 
@@ -112,10 +164,11 @@ async fn host(layout: &Layout, settings: &Settings) -> Result<Host, Failure> {
     Ok(host.guarded(Guard::own()).with_components(hub, agent))
 }
 
-async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Result<u8, Failure> {
+/// Runs until the daemon must exit or restart.
+async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Result<Ending, Failure> {
     loop {
         // `enroll --force` replaces the enrollment while the daemon is running, and then asks for a reload.
-        let Some(enrollment) = enrollment(&parts.store)? else { return Ok(exit::DONE) };
+        let Some(enrollment) = enrollment(&parts.store)? else { return Ok(Ending::Unenrolled) };
         tracing::info!(agent = enrollment.agent_id, servers = enrollment.servers.join(","), "running");
         let variables = HostVariables::new(parts.layout, &parts.settings.providers, &enrollment.agent_id);
         let deps = Deps {
@@ -128,11 +181,13 @@ async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Resu
             clock: Arc::new(SystemClock),
             entropy: Arc::new(System),
             log_level: parts.log.clone() as Arc<dyn LogLevel>,
+            upgrades: parts.upgrades.clone(),
+            connect: Arc::new(|trust: &Trust| transport(trust).map_err(|failure| failure.message)),
             settings: parts.settings.clone(),
         };
         match Coordinator::new(deps, enrollment)?.run(commands).await {
             Ending::Reload => tracing::info!("reloading the enrollment"),
-            Ending::Stopped | Ending::Unenrolled => return Ok(exit::DONE),
+            ending => return Ok(ending),
         }
     }
 }
@@ -150,7 +205,7 @@ fn enrollment(store: &DiskStore) -> Result<Option<Enrollment>, Failure> {
         .hint("enroll it first: muster-agent enroll --url URL"))
 }
 
-/// Performs a delayed enrollment. SIGTERM ends the process, as nothing is running yet.
+/// Performs a delayed enrollment.
 async fn enroll_now(layout: &Layout, store: &DiskStore, plan: &Plan) -> Result<(), Failure> {
     // The agent was killed after it had enrolled, before the request was removed.
     if store.enrollment()?.is_some() {
@@ -193,8 +248,12 @@ fn lock(layout: &Layout) -> Result<Flock<std::fs::File>, Failure> {
     options.create(true).truncate(false).write(true).mode(0o600);
     let file = options.open(layout.lock()).map_err(failed)?;
     // The kernel releases the lock even if the daemon is killed.
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| Failure::new(exit::FAILED, format!("another muster-agent is running in {}", layout.base())))
+    let mut locked = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| Failure::new(exit::FAILED, format!("another muster-agent is running in {}", layout.base())))?;
+    // The watcher of an upgrade stops a daemon that does not answer.
+    let written = locked.set_len(0).and_then(|()| locked.write_all(format!("{}\n", std::process::id()).as_bytes()));
+    written.map_err(failed)?;
+    Ok(locked)
 }
 
 /// Reaps adopted orphans when they end. The tasks of the programs wait for the programs themselves.
@@ -206,26 +265,6 @@ fn reap_orphans() -> Result<(), Failure> {
             // Several processes may end at the same time, and each search reads all of /proc.
             tokio::time::sleep(REAP_PAUSE).await;
             orphans::reap(&child::leaders());
-        }
-    });
-    Ok(())
-}
-
-fn watch_signals(commands: mpsc::Sender<Command>) -> Result<(), Failure> {
-    // The handlers are installed here and not in the task, so that no signal is lost in between.
-    let listen = |kind| signal(kind).map_err(|error| Failure::new(exit::FAILED, format!("signals: {error}")));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let mut hangup = listen(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        loop {
-            let command = tokio::select! {
-                _ = terminate.recv() => Command::Stop,
-                _ = interrupt.recv() => Command::Stop,
-                _ = hangup.recv() => Command::Reload,
-            };
-            if commands.send(command).await.is_err() {
-                return;
-            }
         }
     });
     Ok(())

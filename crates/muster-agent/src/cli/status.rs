@@ -47,7 +47,7 @@ fn code(state: AgentState) -> u8 {
     }
 }
 
-fn no_daemon(layout: &Layout) -> Failure {
+pub fn no_daemon(layout: &Layout) -> Failure {
     let store = DiskStore::new(layout.clone());
     // Without a daemon, the files show whether a daemon should be running.
     let unenrolled = store.state().is_ok_and(|state| state.phase == Phase::Unenrolled);
@@ -70,6 +70,9 @@ fn human(snapshot: &Snapshot) -> String {
     let _ = writeln!(text, "└─ status: ({}) {}", fleet.state.as_str(), fleet.message);
     let _ = writeln!(text, "muster-agent {} ({})", snapshot.version, snapshot.agent_id);
     let _ = writeln!(text, "├─ status: ({}) {}", snapshot.state.as_str(), snapshot.message);
+    if snapshot.upgrade.is_some() {
+        let _ = writeln!(text, "├─ upgrade: {}", super::upgrade::describe(snapshot));
+    }
     let policy = snapshot.policy.as_ref().map_or("none".into(), |p| format!("{} revision {}", p.id, p.revision));
     let last = if snapshot.components.is_empty() { "└─" } else { "├─" };
     let _ = writeln!(text, "{last} policy: {policy}");

@@ -66,6 +66,7 @@ async fn tell(enrollment: &Enrollment) -> Result<(), String> {
     let transport = transport(&enrollment.trust).map_err(|failure| failure.message)?;
     let servers = enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
     let client = FleetClient::new(transport, servers, enrollment.access_api_key.clone(), Arc::new(System));
-    let told = leave::tell(&client, &enrollment.agent_id, leave::AUDIT_TIMEOUT, &SystemClock, &System).await;
+    let told =
+        leave::tell(&client, &enrollment.agent_id, "uninstall", leave::AUDIT_TIMEOUT, &SystemClock, &System).await;
     told.map_err(|error| format!("the server was not notified: {}", chain(&error)))
 }

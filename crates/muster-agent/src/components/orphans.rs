@@ -73,10 +73,22 @@ pub fn of_program(directory: &Utf8Path, leader: Option<Process>) -> BTreeSet<Pro
 pub fn adopted(leaders: &BTreeSet<u32>) -> BTreeSet<Process> {
     let stats = all();
     let own = std::process::id();
-    let children = stats.iter().filter(|stat| stat.parent == own && !leaders.contains(&stat.process.pid));
+    let other = |pid: u32| !leaders.contains(&pid) && !is_watcher(pid);
+    let children = stats.iter().filter(|stat| stat.parent == own && other(stat.process.pid));
     let mut found = children.map(|stat| stat.process).collect();
     below(&stats, &mut found);
     found
+}
+
+/// Returns whether a process is the watcher of an upgrade, which outlives the daemon that started it.
+fn is_watcher(pid: u32) -> bool {
+    let program = |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let homes = |path: &std::path::Path| path.parent().and_then(std::path::Path::parent).map(std::path::Path::to_owned);
+    let (own, other) = (program("self"), program(&pid.to_string()));
+    // The program decides, and not its name, which any program can choose.
+    let is_agent = own.file_name() == other.file_name() && homes(&own).is_some() && homes(&own) == homes(&other);
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    is_agent && arguments.split(|byte| *byte == 0).nth(1) == Some(b"watch")
 }
 
 /// Reaps ended children except for `leaders`, which are reaped by the tasks that run them.

@@ -22,6 +22,13 @@ pub async fn call<T: DeserializeOwned>(
     path: &str,
     timeout: Duration,
 ) -> Result<Option<T>, Failure> {
+    let Some(body) = fetch(socket, method, path, timeout).await? else { return Ok(None) };
+    let read = serde_json::from_slice(&body);
+    read.map(Some).map_err(|error| Failure::new(exit::FAILED, format!("malformed response from the daemon: {error}")))
+}
+
+/// Sends a request to the daemon, and returns the body of the response. Returns `None` if no daemon is running.
+pub async fn fetch(socket: &Utf8Path, method: Method, path: &str, timeout: Duration) -> Result<Option<Bytes>, Failure> {
     let stream = match UnixStream::connect(socket).await {
         Ok(stream) => stream,
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -32,11 +39,7 @@ pub async fn call<T: DeserializeOwned>(
         Err(_) => return Ok(None),
     };
     match tokio::time::timeout(timeout, exchange(stream, method, path)).await {
-        Ok(Ok(body)) => {
-            let read = serde_json::from_slice(&body);
-            read.map(Some)
-                .map_err(|error| Failure::new(exit::FAILED, format!("malformed response from the daemon: {error}")))
-        }
+        Ok(Ok(body)) => Ok(Some(body)),
         Ok(Err(error)) => Err(Failure::new(exit::FAILED, format!("no response from the daemon: {error}"))),
         Err(_) => Err(Failure::new(exit::TIMEOUT, format!("no response from the daemon within {timeout:?}"))),
     }

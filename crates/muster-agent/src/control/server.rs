@@ -104,12 +104,41 @@ async fn answer(
     let answered = match (request.method(), request.uri().path()) {
         (&Method::GET, "/v1/status") => ask(&commands, Command::Status).await.map(|snapshot| json(&snapshot)),
         (&Method::POST, "/v1/reload") => commands.send(Command::Reload).await.ok().map(|()| json(&Answer::default())),
+        (&Method::POST, "/v1/restart") => commands.send(Command::Restart).await.ok().map(|()| json(&Answer::default())),
+        (&Method::POST, "/v1/upgrade/kept") => {
+            commands.send(Command::UpgradeKept).await.ok().map(|()| json(&Answer::default()))
+        }
+        (&Method::POST, "/v1/upgrade") => match wanted(request.uri().query().unwrap_or_default()) {
+            Some(wanted) => ask(&commands, |reply| Command::Upgrade(wanted, reply))
+                .await
+                .map(|refused| json(&Answer { warning: refused })),
+            None => Some(status(StatusCode::BAD_REQUEST)),
+        },
+        (&Method::GET, "/v1/diagnostics") => {
+            ask(&commands, Command::Diagnostics).await.map(|bundle| Response::new(Full::new(bundle)))
+        }
         (&Method::POST, "/v1/unenroll") => {
             ask(&commands, Command::Unenroll).await.map(|warning| json(&Answer { warning }))
         }
         _ => Some(status(StatusCode::NOT_FOUND)),
     };
     Ok(answered.unwrap_or_else(|| status(StatusCode::SERVICE_UNAVAILABLE)))
+}
+
+/// Reads the upgrade that a command asks for from its query.
+fn wanted(query: &str) -> Option<crate::upgrade::Request> {
+    let mut request = crate::upgrade::Request::default();
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=')?;
+        let value = percent_encoding::percent_decode_str(value).decode_utf8().ok()?.into_owned();
+        match name {
+            "version" => request.version = value,
+            "source_uri" => request.source_uri = Some(value),
+            "rollback" => request.rollback = value == "true",
+            _ => return None,
+        }
+    }
+    (!request.version.is_empty()).then_some(request)
 }
 
 async fn ask<T>(commands: &mpsc::Sender<Command>, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use muster_core::Timestamp;
 use muster_core::error_chain::chain;
+use muster_core::{Timestamp, canonical};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::migrate;
 use crate::policy::verify;
 use crate::state::{Action, Kind};
+use crate::upgrade::Request;
 
 /// What to do for an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,10 @@ pub enum Task {
     Unenroll,
     /// Upload a diagnostics bundle.
     Diagnose,
+    /// Upgrade the agent.
+    Upgrade(Request),
+    /// Enroll at another server.
+    Migrate(migrate::Request),
     /// Forward the action to a component.
     Forward(Duration),
 }
@@ -46,9 +52,15 @@ pub fn read(action: &Action, agent_id: &str, pinned: Option<&str>, now: Timestam
         Kind::Settings => log_level(action.data.as_deref()).map(Task::LogLevel),
         Kind::Unenroll => signed().map(|()| Task::Unenroll),
         Kind::RequestDiagnostics => Ok(Task::Diagnose),
-        // Verified although it is not supported, so that a forged action is reported as such.
-        Kind::Upgrade => signed().and_then(|()| unsupported("upgrades")),
-        Kind::Migrate => signed().and_then(|()| unsupported("migration; enroll the agent at the other server instead")),
+        Kind::Upgrade => {
+            let verified = verify::action(action, agent_id, pinned).map_err(|error| chain(&error).to_string())?;
+            upgrade(verified.as_deref().or(action.data.as_deref())).map(Task::Upgrade)
+        }
+        Kind::Migrate => {
+            // With a pinned key, only the signed copy counts, which includes the enrollment token.
+            let verified = verify::action(action, agent_id, pinned).map_err(|error| chain(&error).to_string())?;
+            migrate::Request::read(verified.as_deref().or(action.data.as_deref())).map(Task::Migrate)
+        }
         Kind::PrivilegeLevelChange => unsupported("changes of the privilege level"),
         Kind::InputAction => timeout(action).map(Task::Forward),
         // Handled when they arrive (`intake`).
@@ -66,6 +78,16 @@ fn timeout(action: &Action) -> Result<Duration, String> {
             _ => Err("the timeout is longer than an hour".into()),
         },
     }
+}
+
+/// Reads the data of an UPGRADE. Its version becomes part of file names.
+fn upgrade(data: Option<&RawValue>) -> Result<Request, String> {
+    let request = data.map(|data| serde_json::from_str::<Request>(data.get()));
+    let request = request.and_then(Result::ok).ok_or("malformed data: expected a version")?;
+    if canonical::version(&request.version).as_deref() != Ok(request.version.as_str()) {
+        return Err(format!("{:?} is not a version", request.version.chars().take(64).collect::<String>()));
+    }
+    Ok(request)
 }
 
 fn log_level(data: Option<&RawValue>) -> Result<Option<String>, String> {
@@ -96,6 +118,9 @@ mod tests {
         assert_eq!(task("SETTINGS", json!({})), Ok(Task::LogLevel(None)));
         assert!(task("SETTINGS", json!({"log_level": "loud"})).unwrap_err().contains("one of"));
         assert_eq!(task("UNENROLL", Value::Null), Ok(Task::Unenroll));
+        let request = Request { version: "0.2.0".into(), ..Request::default() };
+        assert_eq!(task("UPGRADE", json!({"version": "0.2.0"})), Ok(Task::Upgrade(request)));
+        assert!(task("UPGRADE", json!({"version": "../0.2.0"})).unwrap_err().contains("not a version"));
         for kind in ["UPGRADE", "MIGRATE", "PRIVILEGE_LEVEL_CHANGE", "DANCE"] {
             assert!(task(kind, json!({})).is_err(), "{kind}");
         }

@@ -23,10 +23,11 @@ impl Coordinator {
         // start.
         (self.poll, self.acks, self.work) = (None, None, None);
         self.background = Background::default();
+        (self.upgrading, self.migrating) = (None, None);
         match ending {
             // The next coordinator hands over its model: what has not changed keeps running.
             Ending::Reload => return ending,
-            Ending::Stopped => {
+            Ending::Stopped | Ending::Restart => {
                 self.deps.components.halt().await;
                 return ending;
             }
@@ -36,9 +37,15 @@ impl Coordinator {
         let mut fault = None;
         // Only an unenrollment on the host is reported. If the server requested it, the ack is the notification.
         if reply.is_some() {
-            let told =
-                tell(&self.client, &self.enrollment.agent_id, AUDIT_TIMEOUT, &*self.deps.clock, &*self.deps.entropy)
-                    .await;
+            let told = tell(
+                &self.client,
+                &self.enrollment.agent_id,
+                "uninstall",
+                AUDIT_TIMEOUT,
+                &*self.deps.clock,
+                &*self.deps.entropy,
+            )
+            .await;
             fault = told.err().map(|error| format!("the server was not notified: {}", chain(&error)));
         }
         if let Err(error) = forget(&*self.deps.store) {
@@ -61,10 +68,11 @@ pub fn forget(store: &dyn Store) -> Result<(), StoreError> {
     store.forget_enrollment()
 }
 
-/// Notifies the server that the agent is uninstalled (EA §10.7). Retries for at most `timeout`.
+/// Notifies the server that the agent leaves, with the reason (EA §10.7). Retries for at most `timeout`.
 pub async fn tell(
     client: &FleetClient,
     agent_id: &str,
+    reason: &str,
     timeout: Duration,
     clock: &dyn Clock,
     entropy: &dyn Entropy,
@@ -74,7 +82,7 @@ pub async fn tell(
     // The time of the first attempt, also in the repeated ones.
     let at = clock.now().to_rfc3339_millis();
     loop {
-        let call = client.audit_unenroll(agent_id, "uninstall", &at, None);
+        let call = client.audit_unenroll(agent_id, reason, &at, None);
         let error = match tokio::time::timeout_at(deadline, call).await {
             Ok(Ok(())) => return Ok(()),
             // The key is revoked, or the server has already been notified.

@@ -11,12 +11,15 @@
 pub mod actions;
 pub mod intake;
 pub mod leave;
+pub mod migrate;
 mod outcome;
 pub mod planner;
 pub mod poll_length;
 pub mod refusal;
 pub mod report;
 mod start;
+mod trial;
+mod upgrade;
 mod view;
 mod wanted;
 
@@ -26,6 +29,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use muster_core::error_chain::chain;
 use muster_core::time::Clock;
 use muster_core::{Entropy, Timestamp};
@@ -44,15 +48,21 @@ use crate::net::{Reached, Server, Transport};
 use crate::policy::Accepted;
 use crate::settings::Settings;
 use crate::state::{Action, Enrollment, PendingAck, State, Store, StoreError};
+use crate::upgrade::{Request, Upgrades};
 use crate::variables::Variables;
+use migrate::Connect;
 use planner::{Situation, Step};
 use poll_length::PollLength;
 use refusal::Refusals;
 use report::Snapshot;
+use trial::Trial;
+use upgrade::{Outcome, Upgrading, upgrade_event};
 use wanted::Wanted;
 
 /// Maximum delay of the first check-in after the start (EA §10.1).
 const FIRST_CHECK_IN: Duration = Duration::from_millis(500);
+/// Maximum time for a new server to respond to a probe.
+const PROBE: Duration = Duration::from_secs(15);
 /// Time between attempts to store a state that could not be stored.
 const SAVE_AGAIN: Duration = Duration::from_secs(30);
 
@@ -77,6 +87,10 @@ pub struct Deps {
     pub entropy: Arc<dyn Entropy>,
     /// Sets the log level.
     pub log_level: Arc<dyn LogLevel>,
+    /// Replaces the program by another version.
+    pub upgrades: Arc<dyn Upgrades>,
+    /// Connects to the server of a migration.
+    pub connect: Connect,
     /// Settings.
     pub settings: Settings,
 }
@@ -98,6 +112,14 @@ pub enum Command {
     Unenroll(oneshot::Sender<Option<String>>),
     /// Reload the enrollment, which has changed on disk.
     Reload,
+    /// Upgrade to another version. The response contains the reason of a refusal, if any.
+    Upgrade(Request, oneshot::Sender<Option<String>>),
+    /// The watcher has accepted the new version.
+    UpgradeKept,
+    /// Return a diagnostics bundle.
+    Diagnostics(oneshot::Sender<Bytes>),
+    /// Stop components, and start the program anew.
+    Restart,
     /// Stop components and exit; the state is kept.
     Stop,
 }
@@ -111,7 +133,12 @@ pub enum Ending {
     Unenrolled,
     /// The enrollment must be reloaded.
     Reload,
+    /// The active version of the program must be started in this process.
+    Restart,
 }
+
+/// The enrollment at the server of a migration.
+type Joining = Pin<Box<dyn Future<Output = Result<Enrollment, String>> + Send>>;
 
 type Slot<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
@@ -153,6 +180,8 @@ enum Done {
     Applied(Box<Accepted>, Result<Option<Vec<Server>>, String>),
     /// The components of an unenrolled agent have stopped, or had enough time to.
     Stopped,
+    /// The server that a migrated agent leaves has been notified, or there was enough time to.
+    Told,
 }
 
 enum Event {
@@ -160,6 +189,9 @@ enum Event {
     Acknowledged(Vec<PendingAck>, Result<Vec<AckItem>, CallError>),
     Worked(Done),
     BackgroundDone(Result<(Id, PendingAck), JoinError>),
+    /// Without an outcome, it is only progress.
+    Upgraded(Option<Outcome>),
+    Joined(Action, Result<Enrollment, String>),
     ComponentsChanged,
     VariablesChanged,
     Tick,
@@ -176,6 +208,8 @@ pub struct Coordinator {
     acks: Slot<Delivery>,
     work: Slot<Done>,
     background: Background,
+    upgrading: Option<Upgrading>,
+    migrating: Option<(Action, Joining)>,
     next_poll: Instant,
     next_acks: Instant,
     last_poll: Instant,
@@ -191,7 +225,9 @@ pub struct Coordinator {
     poll_length: PollLength,
     fleet_message: Result<String, String>,
     servers_message: Option<String>,
+    trial: Option<Trial>,
     last_check_in: Option<Timestamp>,
+    started_at: Timestamp,
     storage_fault: Option<String>,
     policy_log_level: Option<String>,
     components: Wanted,
@@ -227,6 +263,8 @@ impl Coordinator {
             acks: None,
             work: None,
             background: Background::default(),
+            upgrading: None,
+            migrating: None,
             next_poll: now + backoff::between(&*deps.entropy, Duration::ZERO, FIRST_CHECK_IN),
             next_acks: now,
             last_poll: now,
@@ -240,7 +278,9 @@ impl Coordinator {
             poll_length,
             fleet_message: Ok("Connecting".into()),
             servers_message: None,
+            trial: None,
             last_check_in: None,
+            started_at: deps.clock.now(),
             storage_fault,
             policy_log_level: None,
             components: Wanted::default(),
@@ -251,6 +291,8 @@ impl Coordinator {
 
     /// Runs until the agent is stopped or unenrolled.
     pub async fn run(mut self, commands: &mut mpsc::Receiver<Command>) -> Ending {
+        self.complete_migration();
+        self.resume_upgrade();
         self.replay();
         // `replay` runs the stored policy without waiting for a server, which may be unreachable.
         loop {
@@ -294,6 +336,8 @@ impl Coordinator {
             command = commands.recv() => Event::Command(command.unwrap_or(Command::Stop)),
             done = settle(&mut self.work) => Event::Worked(done),
             Some(done) = self.background.tasks.join_next_with_id() => Event::BackgroundDone(done),
+            (action, joined) = joined(&mut self.migrating) => Event::Joined(action, joined),
+            outcome = upgrade_event(&mut self.upgrading) => Event::Upgraded(outcome),
             (sent, outcome) = settle(&mut self.acks) => Event::Acknowledged(sent, outcome),
             outcome = settle(&mut self.poll) => Event::Polled(outcome),
             () = components.changed() => Event::ComponentsChanged,
@@ -319,6 +363,9 @@ impl Coordinator {
         } else if self.news() {
             wake = wake.min(self.last_poll + self.deps.settings.checkin.state_change_gap);
         }
+        if self.poll.is_some() && (self.trial.is_some() || self.reports_rollback()) {
+            wake = wake.min(now + trial::EXAMINE);
+        }
         if let Some(due) = self.components.due() {
             wake = wake.min(due);
         }
@@ -327,6 +374,16 @@ impl Coordinator {
         let start = start.map(|at| now + at.since(clock));
         // Never immediately: a step that cannot start yet would otherwise cause a busy loop.
         start.map_or(wake, |start| wake.min(start)).max(now + Duration::from_millis(1))
+    }
+}
+
+/// Waits for the enrollment of a migration; never returns if there is none.
+async fn joined(migrating: &mut Option<(Action, Joining)>) -> (Action, Result<Enrollment, String>) {
+    let Some((_, joining)) = migrating else { return std::future::pending().await };
+    let outcome = joining.await;
+    match migrating.take() {
+        Some((action, _)) => (action, outcome),
+        None => std::future::pending().await,
     }
 }
 

@@ -31,10 +31,20 @@ impl Coordinator {
             Event::Acknowledged(_, Err(error)) => self.acks_failed(&error),
             Event::Worked(done) => self.worked(done),
             Event::BackgroundDone(done) => self.background_done(done),
+            Event::Upgraded(outcome) => {
+                if let Some(outcome) = outcome {
+                    self.upgraded(outcome);
+                }
+            }
+            Event::Joined(action, outcome) => self.joined(&action, outcome),
             Event::ComponentsChanged => {}
             Event::VariablesChanged => self.components.schedule(Instant::now()),
-            Event::Tick if self.storage_fault.is_some() => self.persist(),
-            Event::Tick => {}
+            Event::Tick => {
+                self.examine_poll();
+                if self.storage_fault.is_some() {
+                    self.persist();
+                }
+            }
             Event::Command(command) => self.command(command),
         }
     }
@@ -46,6 +56,14 @@ impl Coordinator {
                 let _ = reply.send(self.snapshot());
             }
             Command::Unenroll(reply) => self.leaving = Some((Ending::Unenrolled, Some(reply))),
+            Command::Upgrade(request, reply) => {
+                let _ = reply.send(self.begin_upgrade(None, request).err());
+            }
+            Command::UpgradeKept => self.end_upgrade(),
+            Command::Diagnostics(reply) => {
+                let _ = reply.send(self.bundle().unwrap_or_default());
+            }
+            Command::Restart => self.leaving = Some((Ending::Restart, None)),
             Command::Reload => self.leaving = Some((Ending::Reload, None)),
             Command::Stop => self.leaving = Some((Ending::Stopped, None)),
         }
@@ -98,6 +116,8 @@ impl Coordinator {
     /// response.
     fn held_to_the_end(&mut self, held: Duration, spread: Duration) {
         self.poll_backoff.reset();
+        self.accept_servers();
+        self.rollback_reported();
         self.last_check_in = Some(self.deps.clock.now());
         self.fleet_message = Ok("Connected".into());
         let checkin = &self.deps.settings.checkin;
@@ -119,6 +139,8 @@ impl Coordinator {
     /// Handles a response, which is stored before any action runs and before its ack token is sent.
     fn polled(&mut self, reply: Reply) {
         self.connected(&reply);
+        self.accept_servers();
+        self.rollback_reported();
         let mut next = self.state.clone();
         if next.phase == Phase::Revoked {
             tracing::info!("access restored by the server");
@@ -164,6 +186,9 @@ impl Coordinator {
     }
 
     fn poll_failed(&mut self, error: &CallError) {
+        if self.failed_on_trial(error) {
+            return;
+        }
         let wait = self.poll_backoff.next(&*self.deps.entropy);
         self.fleet_message = Err(chain(error).to_string());
         match error {
@@ -197,6 +222,7 @@ impl Coordinator {
         tracing::error!("access revoked: stopping components, deleting the policy, polling hourly");
         self.state = State::without_policy(Phase::Revoked);
         (self.background, self.work) = (Background::default(), None);
+        (self.upgrading, self.migrating) = (None, None);
         // The state is stored first: if the agent is killed now, it does not start the components again.
         self.persist();
         self.components.clear(&self.deps);
@@ -238,7 +264,8 @@ impl Coordinator {
         let revoked_key = matches!(error, CallError::Refused { .. });
         // Programs and policy have been removed. If the key is revoked or the server does not respond, do not wait for
         // this ack.
-        if self.state.phase == Phase::Unenrolling && (revoked_key || self.ack_backoff.failures() >= LAST_ACK_ATTEMPTS) {
+        let leaves = self.state.phase == Phase::Unenrolling || self.state.migration.is_some();
+        if leaves && (revoked_key || self.ack_backoff.failures() >= LAST_ACK_ATTEMPTS) {
             self.state.outbox.clear();
             self.persist();
         }
@@ -261,6 +288,7 @@ impl Coordinator {
         match done {
             Done::Applied(accepted, servers) => self.applied(*accepted, servers),
             Done::Stopped => self.next_acks = Instant::now(),
+            Done::Told => self.moved(),
         }
     }
 
@@ -296,14 +324,7 @@ impl Coordinator {
         let mut next = self.enrollment.clone();
         rotate_key(&mut next, signing_key);
         match servers {
-            Ok(Some(servers)) => {
-                next.servers = servers.iter().map(ToString::to_string).collect();
-                self.client.set_servers(servers);
-                // The limit belongs to the path to the previous servers.
-                self.poll_length.forget(Instant::now());
-                self.state.poll_limit = None;
-                self.servers_message = None;
-            }
+            Ok(Some(servers)) => self.try_servers(servers),
             Ok(None) => self.servers_message = None,
             Err(why) => {
                 tracing::warn!(why);
@@ -313,7 +334,7 @@ impl Coordinator {
         self.save_enrollment(next);
     }
 
-    fn save_enrollment(&mut self, next: Enrollment) {
+    pub(super) fn save_enrollment(&mut self, next: Enrollment) {
         if next == self.enrollment {
             return;
         }

@@ -46,6 +46,8 @@ pub enum Step {
     CheckIn,
     /// Interrupt the held check-in, which reports outdated facts.
     Interrupt,
+    /// Leave the server from which the agent migrates.
+    Move,
     /// The agent is unenrolled, and nothing is left to do.
     Finish,
 }
@@ -58,11 +60,20 @@ pub fn plan(situation: &Situation<'_>) -> Option<Step> {
         Phase::Unenrolling if situation.working => None,
         Phase::Unenrolling if situation.state.outbox.is_empty() => Some(Step::Finish),
         Phase::Unenrolling => acknowledge(situation),
+        Phase::Active if situation.state.migration.is_some() => migrate(situation),
         Phase::Active if situation.rebuild_due => Some(Step::Rebuild),
         Phase::Active | Phase::Revoked => {
             work(situation).or_else(|| acknowledge(situation)).or_else(|| poll(situation))
         }
     }
+}
+
+/// Leaves the current server after the last ack. The agent checks in no more, because another policy would not be applied.
+fn migrate(situation: &Situation<'_>) -> Option<Step> {
+    if situation.working {
+        return None;
+    }
+    if situation.state.outbox.is_empty() { Some(Step::Move) } else { acknowledge(situation) }
 }
 
 /// Returns the next task. The policy comes first, because actions may depend on it (AG120).
@@ -160,6 +171,18 @@ mod tests {
         let at = Timestamp::from_micros(10_000_000);
         assert_eq!(next_start(&state, Timestamp::from_micros(0)), Some(at));
         assert_eq!(plan(&Situation { now: at, ..situation(&state) }), Some(Step::Run(0)));
+    }
+
+    #[test]
+    fn a_migrating_agent_delivers_its_last_acks_and_leaves_without_another_check_in() {
+        let enrollment = serde_json::json!({"version": 1, "agent_id": "b", "access_api_key": "k", "servers": []});
+        let mut state = State { migration: Some(serde_json::from_value(enrollment).unwrap()), ..State::default() };
+        state.inbox.push_back(action("a", "SETTINGS"));
+        assert_eq!(plan(&situation(&state)), Some(Step::Move));
+        state.owe(PendingAck::of(&action("m", "MIGRATE"), Timestamp::from_micros(0), Ok(())));
+        assert_eq!(plan(&situation(&state)), Some(Step::Acknowledge));
+        assert_eq!(plan(&Situation { acks_due: false, ..situation(&state) }), None);
+        assert_eq!(plan(&Situation { working: true, ..situation(&state) }), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::components::ComponentState;
 use crate::state::Fault;
+use crate::upgrade::details::Details;
 
 /// State of the agent as a whole (AG §3.3, §3.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +123,13 @@ pub struct FleetStatus {
     pub poll_limit_seconds: Option<u64>,
 }
 
+impl FleetStatus {
+    /// Returns whether a server has responded to a check-in, or holds one.
+    pub fn is_connected(&self) -> bool {
+        self.state == AgentState::Healthy || self.last_check_in.is_some()
+    }
+}
+
 /// The policy in effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyStatus {
@@ -132,7 +140,7 @@ pub struct PolicyStatus {
 }
 
 /// The content of `muster-agent status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Agent id.
     pub agent_id: String,
@@ -140,6 +148,9 @@ pub struct Snapshot {
     pub version: String,
     /// Process id of the daemon.
     pub pid: u32,
+    /// Start time of the daemon (RFC 3339).
+    #[serde(default)]
+    pub started_at: String,
     /// Overall state.
     pub state: AgentState,
     /// Description of the state.
@@ -161,6 +172,9 @@ pub struct Snapshot {
     pub log_level: String,
     /// Whether policies are verified with a pinned key.
     pub signing_key_pinned: bool,
+    /// The upgrade in progress, or the last one, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Details>,
 }
 
 #[cfg(test)]

@@ -2,22 +2,21 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::actions::{self, Task};
-use super::{Background, Coordinator, Done, Ending, Poll, Step};
+use super::{Background, Coordinator, Done, Ending, PROBE, Poll, Step};
 use crate::components::InputAction;
 use crate::diagnostics;
 use crate::fleet::FleetClient;
 use crate::net::{Reached, Server};
 use crate::policy::{self, Accepted};
-use crate::state::{Action, InputResult, PendingAck, Phase, Rejected, State};
+use crate::state::{Action, InputResult, Kind, PendingAck, Phase, Rejected, State};
 use muster_core::error_chain::chain;
 
-/// Maximum time for a new server to respond to a probe.
-const PROBE: Duration = Duration::from_secs(15);
 /// Minimum time between two diagnostics bundles.
 const DIAGNOSTICS_EVERY: Duration = Duration::from_secs(60);
 /// Maximum time for components to stop before the ack of an UNENROLL is sent.
@@ -64,6 +63,7 @@ impl Coordinator {
                 self.poll = None;
                 self.next_poll = Instant::now();
             }
+            Step::Move => self.move_over(),
             Step::Finish => self.leaving = Some((Ending::Unenrolled, None)),
         }
     }
@@ -112,6 +112,14 @@ impl Coordinator {
         match task {
             Ok(Task::Unenroll) => return self.unenroll(PendingAck::of(&action, now, Ok(()))),
             Ok(Task::Forward(timeout)) => return self.forward(action, timeout),
+            Ok(Task::Upgrade(request)) => match self.begin_upgrade(Some(action.clone()), request) {
+                Ok(()) => return,
+                Err(reason) => self.refuse(&action, reason),
+            },
+            Ok(Task::Migrate(request)) => match self.begin_migration(action.clone(), request) {
+                Ok(()) => return,
+                Err(reason) => self.refuse(&action, reason),
+            },
             Ok(Task::Diagnose) if self.may_diagnose() => return self.diagnose(&action),
             Ok(Task::Diagnose) => {
                 let error = "a bundle was requested less than a minute ago, or is being uploaded".into();
@@ -124,9 +132,16 @@ impl Coordinator {
                 self.state.handled(PendingAck::of(&action, now, Ok(())));
             }
             Ok(Task::Nothing) => self.state.handled(PendingAck::of(&action, now, Ok(()))),
-            Err(error) => self.state.handled(PendingAck::of(&action, now, Err(error))),
+            Err(error) => self.refuse(&action, error),
         }
         self.persist();
+    }
+
+    fn refuse(&mut self, action: &Action, error: String) {
+        if action.kind == Kind::Upgrade {
+            self.refuse_upgrade(action, &error);
+        }
+        self.state.handled(PendingAck::of(action, self.deps.clock.now(), Err(error)));
     }
 
     /// Forwards an action to a component, in the background (AG116).
@@ -156,6 +171,7 @@ impl Coordinator {
         outbox.push_back(ack);
         self.state = State { outbox, ..State::without_policy(Phase::Unenrolling) };
         (self.poll, self.background) = (None, Background::default());
+        (self.upgrading, self.migrating) = (None, None);
         self.persist();
         let components = self.deps.components.clone();
         self.components.clear(&self.deps);
@@ -172,7 +188,7 @@ impl Coordinator {
 
     fn diagnose(&mut self, action: &Action) {
         self.last_diagnostics = Some(Instant::now());
-        let bundle = diagnostics::bundle(&self.snapshot(), &self.state, &self.metadata(), &self.deps.log_level.tail());
+        let bundle = self.bundle();
         let (client, entropy, clock) = (self.client.clone(), self.deps.entropy.clone(), self.deps.clock.clone());
         let (started, action, agent_id) = (action.clone(), action.clone(), self.enrollment.agent_id.clone());
         self.background.start(started, async move {
@@ -184,6 +200,11 @@ impl Coordinator {
             let data = sent.as_ref().ok().map(|id| json!({ "upload_id": id }));
             PendingAck { data, ..PendingAck::of(&action, clock.now(), sent.map(|_| ())) }
         });
+    }
+
+    /// Returns a diagnostics bundle.
+    pub(super) fn bundle(&self) -> std::io::Result<Bytes> {
+        diagnostics::bundle(&self.snapshot(), &self.state, &self.metadata(), &self.deps.log_level.tail())
     }
 
     fn acknowledge(&mut self) {

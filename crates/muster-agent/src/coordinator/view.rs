@@ -16,6 +16,7 @@ use crate::host::Own;
 use crate::model::Level;
 use crate::settings::Mode;
 use crate::state::Phase;
+use crate::upgrade::details::Details;
 use crate::version;
 
 /// An owned check-in body.
@@ -26,6 +27,8 @@ pub(super) struct Report {
     metadata: Box<RawValue>,
     components: Box<RawValue>,
     policy: Option<(String, i64)>,
+    upgrade: Option<Box<RawValue>>,
+    rollbacks: Option<Box<RawValue>>,
 }
 
 impl Report {
@@ -37,10 +40,10 @@ impl Report {
             local_metadata: Some(&self.metadata),
             components: Some(&self.components),
             poll_timeout: poll_timeout.map(|wish| Cow::Owned(format!("{}s", wish.as_secs()))),
-            upgrade_details: None,
+            upgrade_details: self.upgrade.as_deref(),
             agent_policy_id: self.policy.as_ref().map(|(id, _)| id.as_str().into()),
             policy_revision_idx: self.policy.as_ref().map(|(_, revision)| *revision),
-            upgrade: None,
+            upgrade: self.rollbacks.as_deref(),
         }
     }
 }
@@ -50,20 +53,28 @@ impl Coordinator {
         let components = self.deps.components.states();
         let (status, message) = self.overall(&components);
         let wire: Vec<_> = components.iter().map(ComponentState::to_wire).collect();
-        // Servers would interpret an empty id as another policy than the assigned one.
-        let policy = self.state.policy.as_ref().filter(|policy| !policy.id.is_empty());
+        // Without these fields, servers assume the revision that they recorded (EA §4.7). An agent that has lost its policy
+        // would not get it again: the empty id is that of no policy.
+        let policy = match &self.state.policy {
+            None => Some((String::new(), 0)),
+            Some(policy) if policy.id.is_empty() => None,
+            Some(policy) => Some((policy.id.clone(), policy.revision)),
+        };
         Report {
             status,
             message,
             ack_token: self.state.ack_token.clone(),
             metadata: self.metadata(),
             components: to_raw_value(&wire).unwrap_or_else(|_| RawValue::NULL.to_owned()),
-            policy: policy.map(|policy| (policy.id.clone(), policy.revision)),
+            policy,
+            upgrade: self.upgrade_details().and_then(|details| to_raw_value(&details).ok()),
+            rollbacks: self.rollbacks(),
         }
     }
 
     pub(super) fn metadata(&self) -> Box<RawValue> {
-        let own = Own { agent_id: &self.enrollment.agent_id, log_level: self.log_level() };
+        let upgradeable = self.deps.upgrades.running().is_some();
+        let own = Own { agent_id: &self.enrollment.agent_id, log_level: self.log_level(), upgradeable };
         self.deps.facts.local_metadata(own)
     }
 
@@ -72,7 +83,8 @@ impl Coordinator {
         let components = self.deps.components.states();
         // Metadata and payloads are not included: a changed address can wait for the next check-in.
         let bare: Vec<_> = components.iter().map(ComponentState::without_payloads).collect();
-        format!("{:?} {bare:?}", self.overall(&components))
+        let upgrade = self.upgrade_details();
+        format!("{:?} {bare:?} {:?}", self.overall(&components), upgrade.as_ref().map(Details::gist))
     }
 
     /// Returns whether the check-in in progress reports outdated facts.
@@ -116,8 +128,9 @@ impl Coordinator {
         let policy = self.state.policy.as_ref();
         Snapshot {
             agent_id: self.enrollment.agent_id.clone(),
-            version: version::AGENT_VERSION.into(),
+            version: version::agent_version().into(),
             pid: std::process::id(),
+            started_at: self.started_at.to_rfc3339_millis(),
             state,
             message,
             fleet: self.fleet_status(),
@@ -128,11 +141,12 @@ impl Coordinator {
             pending_acks: self.state.outbox.len(),
             log_level: self.log_level().to_owned(),
             signing_key_pinned: self.enrollment.signing_key.is_some(),
+            upgrade: self.upgrade_details(),
         }
     }
 
     /// Returns whether a server holds the check-in: it received the request and did not reject it immediately.
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         self.poll.is_some() && self.reached.held().is_some_and(|held| held >= HELD_AFTER)
     }
 

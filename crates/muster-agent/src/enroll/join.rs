@@ -81,7 +81,7 @@ impl Joining<'_> {
             enrollment_id: random_uuid(&System),
             tags: self.plan.tags.clone(),
         };
-        let facts = HostFacts.local_metadata(Own { agent_id: "", log_level: "info" });
+        let facts = HostFacts.local_metadata(Own { agent_id: "", log_level: "info", upgradeable: false });
         enroll(&client, &wish, &facts, self.patience, &System, |line| (self.progress)(line)).await
     }
 

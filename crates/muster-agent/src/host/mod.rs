@@ -18,6 +18,8 @@ pub struct Own<'a> {
     pub agent_id: &'a str,
     /// Log level: `info`.
     pub log_level: &'a str,
+    /// Whether the agent can replace its program.
+    pub upgradeable: bool,
 }
 
 /// A source of metadata.
@@ -80,8 +82,7 @@ fn agent(own: Own<'_>) -> Agent<'_> {
         version: version::PROTOCOL_VERSION,
         snapshot: false,
         build: version::build(),
-        // Servers must not replace this agent with another program (`docs/agent.md`).
-        upgradeable: false,
+        upgradeable: own.upgradeable,
         log_level: own.log_level,
         complete: false,
         unprivileged: !nix::unistd::geteuid().is_root(),
@@ -105,12 +106,12 @@ mod tests {
 
     #[test]
     fn metadata_has_the_fields_that_servers_read() {
-        let raw = HostFacts.local_metadata(Own { agent_id: "a-1", log_level: "info" });
+        let raw = HostFacts.local_metadata(Own { agent_id: "a-1", log_level: "info", upgradeable: false });
         let facts: serde_json::Value = serde_json::from_str(raw.get()).unwrap();
         assert_eq!(facts["elastic"]["agent"]["id"], "a-1");
         assert_eq!(facts["elastic"]["agent"]["upgradeable"], false);
         let build = facts["elastic"]["agent"]["build.original"].as_str().unwrap();
-        assert!(build.contains(version::AGENT_VERSION) && build.contains("muster-agent"), "{build}");
+        assert!(build.contains(version::agent_version()) && build.contains("muster-agent"), "{build}");
         for pointer in ["/host/architecture", "/host/hostname", "/host/name", "/os/kernel", "/os/family", "/os/full"] {
             assert!(facts.pointer(pointer).unwrap().as_str().is_some_and(|text| !text.is_empty()), "{pointer}: {raw}");
         }

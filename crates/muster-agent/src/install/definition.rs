@@ -3,7 +3,7 @@
 use camino::Utf8Path;
 
 use super::Manager;
-use crate::paths::PROGRAM;
+use crate::paths::{PREVIOUS, PROGRAM};
 use crate::state::seal::CREDENTIAL;
 
 /// What a service runs.
@@ -35,6 +35,8 @@ impl Definition<'_> {
 
     fn unit(&self) -> String {
         let Self { description, directory, arguments, .. } = self;
+        // Without an upgrade in progress, the link does not exist, which systemd ignores because of the hyphen.
+        let guard = self.guard().map(|guard| format!("ExecStartPre=-{guard}"));
         let mut lines = vec![
             "[Unit]".to_owned(),
             format!("Description={description}"),
@@ -58,6 +60,7 @@ impl Definition<'_> {
             "LockPersonality=yes".into(),
             "RestrictRealtime=yes".into(),
         ];
+        lines.extend(guard);
         lines.extend(self.credential.map(|path| format!("LoadCredentialEncrypted={CREDENTIAL}:{path}")));
         if let Some((user, group)) = self.account {
             lines.extend([format!("User={user}"), format!("Group={group}")]);
@@ -69,9 +72,19 @@ impl Definition<'_> {
         lines.join("\n")
     }
 
+    /// Returns the command that counts the starts during an upgrade. A new version that cannot even start is replaced
+    /// by the previous one.
+    fn guard(&self) -> Option<String> {
+        let directory = self.directory;
+        self.stays.then(|| format!("{directory}/{PREVIOUS} guard --base-path {directory}"))
+    }
+
     fn script(&self) -> String {
         let Self { description, directory, arguments, .. } = self;
         let user = self.account.map_or_else(String::new, |(user, group)| format!("command_user=\"{user}:{group}\"\n"));
+        let guard = self.guard().map_or_else(String::new, |guard| {
+            format!("\nstart_pre() {{\n\t! [ -x {directory}/{PREVIOUS} ] || {guard} || true\n}}\n")
+        });
         // A program that ends by itself is not started again.
         let supervisor = if self.stays {
             "supervisor=supervise-daemon\nrespawn_delay=5\nrespawn_max=0\n"
@@ -81,7 +94,7 @@ impl Definition<'_> {
         format!(
             "#!/sbin/openrc-run\ndescription=\"{description}\"\ncommand=\"{directory}/{PROGRAM}\"\n\
              command_args=\"{arguments}\"\n{user}{supervisor}umask=027\nrc_ulimit=\"-c 0\"\n\n\
-             depend() {{\n\tuse net dns\n\tafter firewall\n}}\n"
+             depend() {{\n\tuse net dns\n\tafter firewall\n}}\n{guard}"
         )
     }
 }
@@ -128,6 +141,18 @@ mod tests {
         );
         assert!(unit.contains("\nLoadCredentialEncrypted=muster-agent-key:/opt/muster-agent/secret.cred\n"), "{unit}");
         assert!(!unit.contains("User="), "{unit}");
+    }
+
+    #[test]
+    fn services_of_the_agent_count_starts_during_an_upgrade() {
+        let guard = "/opt/muster-agent/muster-agent.previous guard --base-path /opt/muster-agent";
+        let unit = definition(None).text(Manager::Systemd);
+        assert!(unit.contains(&format!("\nExecStartPre=-{guard}\n")), "{unit}");
+        assert!(definition(None).text(Manager::OpenRc).contains(guard));
+        let notifier = Definition { stays: false, ..definition(None) };
+        for manager in [Manager::Systemd, Manager::OpenRc] {
+            assert!(!notifier.text(manager).contains("guard"), "the notifier is not upgraded");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use muster_core::entropy::random_uuid;
 use crate::homes::{Home, HomeName};
 use crate::paths::{Layout, PROGRAM};
 use crate::state::atomic;
+use crate::upgrade::pack::VERSION_FILE;
 
 /// Size of the pieces in which the program is copied.
 const PIECE: usize = 256 << 10;
@@ -53,6 +54,8 @@ pub fn copy(directory: &Utf8Path) -> io::Result<[u8; 32]> {
 fn stage(staging: &Home, version: &str) -> io::Result<HomeName> {
     std::fs::DirBuilder::new().mode(0o700).create(staging.path())?;
     let digest = copy(staging.path())?;
+    // As in a package: the version can differ from that of the build.
+    fs_err::write(staging.path().join(VERSION_FILE), format!("{version}\n"))?;
     atomic::sync(staging.path())?;
     HomeName::new(version, &digest).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
 }

@@ -49,12 +49,20 @@ impl Server {
         if authority.as_str().contains('@') {
             return Err(bad("credentials are not allowed"));
         }
+        // The URL parser treats a port that is not a number as absent.
+        let port = match &authority.as_str()[authority.host().len()..] {
+            "" => DEFAULT_PORT,
+            rest => {
+                let port = rest.strip_prefix(':').and_then(|port| port.parse().ok()).filter(|port| *port != 0);
+                port.ok_or_else(|| bad("the port is not a number from 1 to 65535"))?
+            }
+        };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         if host.is_empty() {
             return Err(bad("no host"));
         }
         let prefix = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { tls, host, port: authority.port_u16().unwrap_or(DEFAULT_PORT), prefix })
+        Ok(Self { tls, host, port, prefix })
     }
 
     /// Returns whether the host is a loopback address or `localhost`.
@@ -119,7 +127,8 @@ mod tests {
         assert_eq!(server.to_string(), "https://fleet.example:8220");
         let server = Server::parse("http://[::1]:9/x/").unwrap();
         assert_eq!((server.to_string().as_str(), server.is_loopback()), ("http://[::1]:9/x", true));
-        for bad in ["ftp://x", "https://u:p@x", "https://", ""] {
+        for bad in ["ftp://x", "https://u:p@x", "https://", "", "https://fleet:1x", "fleet:", "fleet:0", "fleet:99999"]
+        {
             assert!(Server::parse(bad).is_err(), "{bad}");
         }
     }

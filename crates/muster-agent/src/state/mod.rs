@@ -21,6 +21,8 @@ use serde_json::value::RawValue;
 pub use action::{Action, Kind};
 pub use enrollment::Enrollment;
 
+use crate::upgrade::details::Details;
+
 /// Version of the state document.
 pub const STATE_VERSION: u32 = 1;
 /// Number of handled actions to remember, so that a repeated delivery is recognized.
@@ -167,6 +169,22 @@ pub struct State {
     /// Limit on the duration of polls, learned from polls that were cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_limit: Option<PollLimit>,
+    /// The upgrade in progress, or the last one, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeReport>,
+    /// The enrollment at the server to which the agent migrates. It replaces the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Enrollment>,
+}
+
+/// An upgrade, as it is reported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpgradeReport {
+    /// Its details.
+    pub details: Details,
+    /// How often it was begun. A crash interrupts it.
+    #[serde(default)]
+    pub attempts: u32,
 }
 
 impl Default for State {
@@ -183,6 +201,8 @@ impl Default for State {
             outbox: VecDeque::new(),
             log_level: None,
             poll_limit: None,
+            upgrade: None,
+            migration: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 
+use crate::install::until;
 use crate::server::TlsServer;
 use crate::{Agent, Daemon, TOKEN, output};
 
@@ -40,6 +41,22 @@ fn ag27_ag29_ag30_ag174_a_container_enrolls_only_if_necessary() {
     server.lock().revoked = true;
     agent.live(&server, &[("FLEET_ENROLLMENT_TOKEN", "b3RoZXI6dG9rZW4=")]);
     assert_eq!(server.lock().enrolled.len(), 4, "the key is rejected");
+}
+
+#[test]
+fn ag174_a_container_that_is_stopped_while_it_enrolls_or_starts_exits_with_0() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    server.lock().refuse_enroll = Some(503);
+    let mut daemon = agent.contain(&server, &[]);
+    until("a request", || server.lock().enroll_attempts > 0);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended(), 0, "while it enrolls");
+    server.lock().refuse_enroll = None;
+    let mut daemon = agent.contain(&server, &[]);
+    until("a request", || !server.lock().enrolled.is_empty());
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended(), 0, "while it stores the enrollment or starts");
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn tree(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn until(what: &str, done: impl Fn() -> bool) {
+pub fn until(what: &str, done: impl Fn() -> bool) {
     let begun = Instant::now();
     while !done() {
         assert!(begun.elapsed() < Duration::from_secs(60), "{what}");

@@ -5,6 +5,7 @@
 mod container;
 mod install;
 mod server;
+mod upgrade;
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,6 @@
 //! A small fleet server over TLS, with a certificate authority of its own or a self-signed certificate.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -30,10 +31,19 @@ pub struct Seen {
     pub protection: Option<Value>,
     /// Access keys are refused.
     pub revoked: bool,
+    pub enroll_attempts: usize,
     pub refuse_enroll: Option<u16>,
     pub agent_id: Option<String>,
     /// What the policy's program is; `sleep` if it is not set.
     pub program: Option<Value>,
+    /// Files that agents can download.
+    pub files: HashMap<String, Vec<u8>>,
+    /// Actions, in order; the ack token is the number of delivered ones.
+    pub actions: Vec<Value>,
+    /// Received acks.
+    pub acks: Vec<Value>,
+    /// `upgrade_details` of every check-in.
+    pub upgrades: Vec<Value>,
 }
 
 /// A server in a thread of its own; it lives as long as the test process.
@@ -124,18 +134,19 @@ fn serve(listener: std::net::TcpListener, config: rustls::ServerConfig, seen: Ar
 
 async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
+    let range = request.headers().get("range").and_then(|range| range.to_str().ok()).map(str::to_owned);
     let body = request.into_body().collect().await.unwrap().to_bytes();
     if path.ends_with("/checkin") {
         let plain = muster_agent::net::gzip::decompress(&body, 1 << 20).unwrap().unwrap();
-        let (program, protection) = {
-            let seen = seen.lock().unwrap();
-            (seen.program.clone(), seen.protection.clone())
-        };
-        return Ok(check_in(&serde_json::from_slice(&plain).unwrap(), program, protection).await);
+        return Ok(check_in(&serde_json::from_slice(&plain).unwrap(), &seen).await);
+    }
+    if let Some(name) = path.strip_prefix("/api/fleet/file/") {
+        return Ok(file(seen.lock().unwrap().files.get(name), &range.unwrap()));
     }
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut seen = seen.lock().unwrap();
     if path.ends_with("/enroll") {
+        seen.enroll_attempts += 1;
         if let Some(status) = seen.refuse_enroll {
             return Ok(reply(status, &json!({"statusCode": status, "error": "Refused", "message": "no"})));
         }
@@ -154,6 +165,7 @@ async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<Re
         seen.audits.push(body);
         return Ok(reply(200, &Value::Null));
     }
+    seen.acks.extend(body["events"].as_array().into_iter().flatten().cloned());
     if seen.revoked {
         return Ok(reply(401, &json!({"statusCode": 401, "error": "ErrUnauthorized", "message": ""})));
     }
@@ -167,11 +179,38 @@ fn enrolled(id: &str) -> Value {
         "access_api_key_id": "k", "access_api_key": "azpz", "status": "online", "tags": []}})
 }
 
-async fn check_in(body: &Value, program: Option<Value>, protection: Option<Value>) -> Response<Full<Bytes>> {
+/// Returns a range of a file.
+fn file(content: Option<&Vec<u8>>, range: &str) -> Response<Full<Bytes>> {
+    let Some(content) = content else {
+        return reply(404, &json!({"statusCode": 404, "error": "ErrFileForDeliveryNotFound", "message": "no"}));
+    };
+    let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+    let first: usize = first.parse().unwrap();
+    let end = (last.parse::<usize>().unwrap() + 1).min(content.len());
+    let range = format!("bytes {first}-{}/{}", end - 1, content.len());
+    let body = Bytes::copy_from_slice(&content[first..end]);
+    Response::builder().status(206).header("content-range", range).body(Full::new(body)).unwrap()
+}
+
+async fn check_in(body: &Value, seen: &Mutex<Seen>) -> Response<Full<Bytes>> {
+    seen.lock().unwrap().upgrades.push(body["upgrade_details"].clone());
+    let known: usize = body["ack_token"].as_str().and_then(|token| token.parse().ok()).unwrap_or(0);
     if body["agent_policy_id"] == "p" {
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        // Held for five seconds, or until there is an action.
+        for _ in 0..100 {
+            let actions = seen.lock().unwrap().actions.clone();
+            if known < actions.len() {
+                let token = actions.len().to_string();
+                return reply(200, &json!({"action": "checkin", "ack_token": token, "actions": actions[known..]}));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         return reply(200, &json!({"action": "checkin", "ack_token": ""}));
     }
+    let (program, protection) = {
+        let seen = seen.lock().unwrap();
+        (seen.program.clone(), seen.protection.clone())
+    };
     let mut input = program.unwrap_or_else(|| json!({"command": "/bin/sleep", "args": ["600"]}));
     (input["id"], input["type"]) = ("web".into(), "process".into());
     let policy = json!({"id": "p", "revision": 1, "inputs": [input], "agent": {"protection": protection}});

@@ -13,10 +13,12 @@ use muster_agent::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
 use muster_agent::entropy::Seeded;
 use muster_agent::host::{Facts, Own};
 use muster_agent::model::{Catalog, Component, Model};
+use muster_agent::net::{Request, Response, Server, Transport, TransportError};
 use muster_agent::settings::Settings;
 use muster_agent::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret, Trust};
 use muster_agent::state::memory::MemoryStore;
 use muster_agent::state::{State, Store};
+use muster_agent::upgrade::{NotInstalled, Upgrades};
 use muster_agent::variables::{VariableSets, Variables};
 use muster_core::Timestamp;
 use muster_core::time::Clock;
@@ -238,6 +240,17 @@ impl Variables for FakeVariables {
     }
 }
 
+/// The network of a version that cannot connect.
+struct CutOff;
+
+#[async_trait]
+impl Transport for CutOff {
+    async fn send(&self, server: &Server, _: Request) -> Result<Response, TransportError> {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        Err(TransportError::Connect { server: server.to_string(), source: "no route".into() })
+    }
+}
+
 struct JournalLevel(Journal);
 
 impl LogLevel for JournalLevel {
@@ -259,6 +272,11 @@ pub struct Agent {
     pub supervisor: Supervisor,
     pub variables: Arc<FakeVariables>,
     pub settings: Settings,
+    pub upgrades: Arc<dyn Upgrades>,
+    /// The server of a migration.
+    pub other: FakeServer,
+    /// Whether the version that runs cannot reach any server.
+    pub is_cut_off: bool,
     pub running: Option<JoinHandle<Ending>>,
     pub commands: mpsc::Sender<Command>,
     seed: u64,
@@ -280,6 +298,9 @@ impl Agent {
             host,
             journal,
             settings: Settings::default(),
+            upgrades: Arc::new(NotInstalled),
+            other: FakeServer::default(),
+            is_cut_off: false,
             running: None,
             commands: mpsc::channel(1).0,
             seed,
@@ -296,9 +317,13 @@ impl Agent {
     /// Starts a coordinator over the components that are running, as after a reload.
     pub fn resume(&mut self) {
         self.seed += 1;
+        let enrollment = self.store.enrollment().unwrap().unwrap();
+        // The agent is at the server at which it is enrolled.
+        let is_here = enrollment.servers == [HERE];
+        let (server, other) = (if is_here { &self.server } else { &self.other }.clone(), self.other.clone());
         let deps = Deps {
             store: self.store.clone(),
-            transport: Arc::new(self.server.clone()),
+            transport: if self.is_cut_off { Arc::new(CutOff) } else { Arc::new(server) },
             components: Arc::new(Facade(self.supervisor.clone())),
             variables: self.variables.clone(),
             catalog: Arc::new(Catalog::default()),
@@ -306,11 +331,13 @@ impl Agent {
             clock: Arc::new(SimClock(self.begun)),
             entropy: Arc::new(Seeded::new(self.seed)),
             log_level: Arc::new(JournalLevel(self.journal.clone())),
+            upgrades: self.upgrades.clone(),
+            connect: Arc::new(move |_: &Trust| -> Result<Arc<dyn Transport>, String> { Ok(Arc::new(other.clone())) }),
             settings: self.settings.clone(),
         };
         let (commands, mut received) = mpsc::channel(4);
         self.commands = commands;
-        let coordinator = Coordinator::new(deps, self.store.enrollment().unwrap().unwrap()).unwrap();
+        let coordinator = Coordinator::new(deps, enrollment).unwrap();
         self.running = Some(tokio::spawn(async move { coordinator.run(&mut received).await }));
     }
 
@@ -381,7 +408,7 @@ fn enrollment() -> Enrollment {
         version: ENROLLMENT_VERSION,
         agent_id: "agent-1".into(),
         access_api_key: Secret::new("a2V5OnNlY3JldA=="),
-        servers: vec!["https://fleet.example:8220".into()],
+        servers: vec![HERE.into()],
         trust: Trust::default(),
         signing_key: None,
         previous_signing_key: None,
@@ -417,6 +444,9 @@ pub fn input_action(id: &str, command: &str, timeout: Option<u64>) -> Value {
     action["timeout"] = timeout.into();
     action
 }
+
+/// URL of the first server.
+pub const HERE: &str = "https://fleet.example:8220";
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const MINUTE: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::fixture::{Agent, HOUR, MINUTE, SECOND, action, level, policy};
-use crate::server::policy_change;
+use crate::server::{Fault, policy_change};
 
 #[tokio::test(start_paused = true)]
 async fn the_policy_is_applied_before_actions_and_acks_go_in_one_request() {
@@ -34,7 +34,7 @@ async fn a_check_in_reports_policy_and_components() {
     agent.pass(MINUTE).await;
     let first = agent.server.lock().check_ins[0].body.clone();
     assert_eq!((first["status"].as_str(), &first["components"]), (Some("starting"), &json!([])));
-    assert_eq!(first["agent_policy_id"], Value::Null);
+    assert_eq!((&first["agent_policy_id"], &first["policy_revision_idx"]), (&json!(""), &json!(0)));
     let last = agent.server.lock().check_ins.last().unwrap().body.clone();
     assert_eq!((last["status"].as_str(), last["message"].as_str()), (Some("online"), Some("Running")));
     assert_eq!((&last["agent_policy_id"], &last["policy_revision_idx"]), (&json!("p"), &json!(3)));
@@ -71,7 +71,7 @@ async fn the_stored_policy_is_applied_before_the_server_responds() {
     agent.kill().await;
     agent.journal.lock().unwrap().clear();
     let acked = agent.server.acked().len();
-    agent.server.change(|server| server.always = Some(("/checkin", crate::server::Fault::LoseRequest)));
+    agent.server.change(|server| server.always = Some(("/checkin", Fault::LoseRequest)));
     agent.start();
     agent.pass(SECOND).await;
     assert_eq!(agent.did(), ["start process-default-web"]);
@@ -107,7 +107,7 @@ async fn the_ack_of_an_unenroll_is_delivered_even_after_a_kill() {
     let mut agent = Agent::new(6);
     agent.server.change(|server| {
         server.actions = vec![action("u", "UNENROLL", Value::Null)];
-        server.always = Some(("/acks", crate::server::Fault::LoseRequest));
+        server.always = Some(("/acks", Fault::LoseRequest));
     });
     agent.start();
     agent.pass(SECOND * 3).await;
@@ -126,7 +126,7 @@ async fn an_unenrollment_on_the_host_is_reported_to_the_server() {
     let mut agent = Agent::new(7);
     agent.start();
     agent.pass(SECOND * 3).await;
-    agent.server.change(|server| server.faults.push_back(("/audit/unenroll", crate::server::Fault::LoseRequest)));
+    agent.server.change(|server| server.faults.push_back(("/audit/unenroll", Fault::LoseRequest)));
     let (reply, answer) = oneshot::channel();
     agent.commands.send(Command::Unenroll(reply)).await.unwrap();
     assert_eq!(answer.await.unwrap(), None);
@@ -204,7 +204,7 @@ async fn new_servers_are_used_only_if_they_respond() {
     moved["fleet"] = json!({"hosts": ["https://other.example:8220"]});
     agent.server.change(|server| {
         server.policy = Some(moved.clone());
-        server.faults.push_back(("/api/status", crate::server::Fault::LoseRequest));
+        server.faults.push_back(("/api/status", Fault::LoseRequest));
     });
     agent.start();
     agent.pass(MINUTE).await;
@@ -228,10 +228,35 @@ async fn ag109_one_of_several_servers_must_respond() {
     moved["fleet"] = json!({"hosts": hosts});
     agent.server.change(|server| {
         server.policy = Some(moved);
-        server.faults.push_back(("/api/status", crate::server::Fault::LoseRequest));
+        server.faults.push_back(("/api/status", Fault::LoseRequest));
     });
     agent.start();
     agent.pass(MINUTE).await;
     assert_eq!(agent.store.enrollment().unwrap().unwrap().servers, hosts);
     assert_eq!(agent.snapshot().await.state.as_str(), "HEALTHY");
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_of_a_policy_that_accept_no_check_in_are_left_within_two_minutes() {
+    let refused = json!({"statusCode": 401, "error": "ErrUnauthorized", "message": "unauthorized"});
+    for (seed, fault) in
+        [(31, Fault::Answer(401, refused)), (32, Fault::LoseRequest), (33, Fault::Answer(503, json!({})))]
+    {
+        let mut agent = Agent::new(seed);
+        let mut moved = policy(1, "web");
+        moved["fleet"] = json!({"hosts": ["https://stranger.example:8220"]});
+        agent.server.change(|server| {
+            server.policy = Some(moved);
+            server.strangers.insert("stranger.example", fault);
+        });
+        agent.start();
+        agent.pass(MINUTE * 2).await;
+        agent.server.change(|server| server.actions.push(level("a", "debug")));
+        agent.pass(SECOND * 10).await;
+        assert!(agent.server.acked().contains(&"a".to_owned()), "it is at its server again");
+        let status = agent.snapshot().await;
+        assert!(status.fleet.message.contains("do not accept this agent"), "{}", status.fleet.message);
+        assert_eq!(agent.store.enrollment().unwrap().unwrap().servers, [crate::fixture::HERE]);
+        assert_eq!(agent.running(), ["process-default-web"], "the rest of the policy is in effect");
+    }
 }

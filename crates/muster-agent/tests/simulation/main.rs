@@ -9,5 +9,8 @@ mod cuts;
 mod faults;
 mod held;
 mod life;
+mod migrations;
 mod models;
+mod site;
 mod trust;
+mod upgrades;

@@ -1,6 +1,6 @@
 //! A server in memory that follows the protocol, behind a network that can fail.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -77,6 +77,8 @@ pub struct Inner {
     /// All acks as they arrived.
     pub ack_events: Vec<Value>,
     pub audits: Vec<Value>,
+    /// Agents that were created by enrollments, by their enrollment id.
+    pub enrolled: BTreeMap<String, String>,
     /// Middlebox between agent and server.
     pub middlebox: Option<Middlebox>,
     /// Polls that it cut, by the time when they began.
@@ -84,6 +86,8 @@ pub struct Inner {
     pub uploads: Vec<(String, Vec<u8>)>,
     pub requests: Vec<(String, HeaderMap)>,
     pub hosts: Vec<Server>,
+    /// Hosts that belong to another fleet, or accept no check-ins, with what they respond.
+    pub strangers: HashMap<&'static str, Fault>,
 }
 
 /// The server. Clones share their state.
@@ -137,6 +141,10 @@ impl FakeServer {
             inner.audits.push(serde_json::from_slice(&request.body).unwrap());
             return reply(200, &Value::Null);
         }
+        if path == "/api/fleet/agents/enroll" {
+            let body: Value = serde_json::from_slice(&request.body).unwrap();
+            return enrolled(&mut inner, &body);
+        }
         if path == "/api/status" {
             return reply(200, &json!({"name": "fleet-server", "status": "HEALTHY"}));
         }
@@ -184,15 +192,37 @@ fn deliverable(inner: &mut Inner, body: &Value) -> Option<Value> {
         return Some(json!({"action": "checkin", "ack_token": token, "actions": inner.actions[seen..]}));
     }
     let policy = inner.policy.as_ref()?;
-    if body["agent_policy_id"] == policy["id"] && body["policy_revision_idx"] == policy["revision"] {
+    let runs_it = match body["agent_policy_id"].as_str() {
+        Some(id) => policy["id"] == id && body["policy_revision_idx"] == policy["revision"],
+        // What the server has recorded counts for an agent that says nothing (EA §4.7).
+        None => inner.ack_events.iter().any(|ack| ack["action_id"] == policy_action(policy)),
+    };
+    if runs_it {
         return None;
     }
     Some(json!({"action": "checkin", "ack_token": "", "actions": [policy_change(policy)]}))
 }
 
+/// An agent for each enrollment id.
+fn enrolled(inner: &mut Inner, body: &Value) -> Response {
+    let next = format!("agent-{}", inner.enrolled.len() + 2);
+    let id = inner.enrolled.entry(body["enrollment_id"].as_str().unwrap().to_owned()).or_insert(next);
+    reply(
+        200,
+        &json!({"action": "created", "item": {"id": id, "active": true, "policy_id": "p", "type": "PERMANENT",
+        "enrolled_at": "2026-01-01T00:00:00Z", "user_provided_metadata": null, "local_metadata": {},
+        "access_api_key_id": "k", "access_api_key": "azpz", "status": "online", "tags": []}}),
+    )
+}
+
+/// The id of the action that delivers a policy.
+fn policy_action(policy: &Value) -> String {
+    format!("policy:{}:{}", policy["id"].as_str().unwrap_or(""), policy["revision"])
+}
+
 /// The action that delivers a policy.
 pub fn policy_change(policy: &Value) -> Value {
-    let id = format!("policy:{}:{}", policy["id"].as_str().unwrap_or(""), policy["revision"]);
+    let id = policy_action(policy);
     json!({"agent_id": "agent-1", "created_at": "2026-01-01T00:00:00.000Z", "id": id, "type": "POLICY_CHANGE",
         "input_type": "", "data": {"policy": policy}})
 }
@@ -230,7 +260,8 @@ impl Transport for FakeServer {
             inner.requests.push((request.path.clone(), request.headers.clone()));
             inner.hosts.push(server.clone());
         }
-        let fault = self.fault(&request.path);
+        let stranger = self.lock().strangers.get(server.host.as_str()).cloned();
+        let fault = stranger.filter(|_| request.path.ends_with("/checkin")).or_else(|| self.fault(&request.path));
         if fault.is_none() {
             request.reached.mark();
         }

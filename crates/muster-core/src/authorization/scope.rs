@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::privilege::{PrivilegeName, Reach};
 use crate::id::{PolicyId, SpaceId};
 
-/// A selector of agents by what an administrator controls. Facts that an agent reports itself give no rights over it.
+/// A selector of agents. An agent may request tags when it enrolls, and can change neither policy nor tags later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Selector {

@@ -1,8 +1,8 @@
 //! Secrets that people write into the configuration of a policy: passwords, tokens and private keys. They are taken out
 //! before the policy is stored, and replaced by references to secrets of the policy (EA §4.8).
 //!
-//! Secrets are recognized by the names of their fields, as in [`crate::yaml`], and only in the sections in which references
-//! work (EA97).
+//! Secrets are recognized by the names of their fields, as in [`crate::yaml`], or as URLs with a password, and only in the
+//! sections in which references work (EA97).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,10 +56,14 @@ fn walk(value: &mut Value, path: &str, found: &mut BTreeMap<String, Zeroizing<St
 
 /// Returns the secret in a field, if it is one.
 fn secret_of(value: &Value, path: &str) -> Option<Zeroizing<String>> {
-    if !takes_references(path) || !yaml::is_secret(path) {
+    if !takes_references(path) {
         return None;
     }
     match value {
+        Value::String(text) if has_password(text) && !path.starts_with("outputs.") => {
+            Some(Zeroizing::new(text.clone()))
+        }
+        _ if !yaml::is_secret(path) => None,
         Value::String(text) if text.is_empty() || text.contains(OPEN) || is_variable(text) => None,
         Value::String(text) => Some(Zeroizing::new(text.clone())),
         // A password of digits. Other numbers with such names are limits, like `max_tokens`.
@@ -68,6 +72,17 @@ fn secret_of(value: &Value, path: &str) -> Option<Zeroizing<String>> {
         }
         _ => None,
     }
+}
+
+/// Returns whether a text is a URL with a password: `https://USER:PASSWORD@HOST`. It is taken out as a whole, except in
+/// outputs, whose addresses the server itself uses.
+fn has_password(text: &str) -> bool {
+    let user_info = text.split_once("://").and_then(|(_, rest)| {
+        let authority = rest.split(['/', '?', '#']).next()?;
+        Some(authority.rsplit_once('@')?.0)
+    });
+    let password = user_info.and_then(|user_info| user_info.split_once(':'));
+    password.is_some_and(|(_, password)| !password.is_empty() && !password.contains("${")) && !text.contains(OPEN)
 }
 
 /// Returns whether references work at a path (EA97). Dotted keys are compared as they are: they have the same path.
@@ -103,6 +118,26 @@ mod tests {
         let mut config = config.clone();
         let found = take_out(&mut config);
         (config, found.into_iter().map(|(name, value)| (name, value.to_string())).collect())
+    }
+
+    #[test]
+    fn m10_urls_with_passwords_are_replaced_by_references() {
+        let config = json!({
+            "outputs": {"default": {"hosts": ["https://u:stays@es"]}},
+            "inputs": [{"type": "httpjson", "request.url": "https://u:p@s@api.example/x", "hosts": ["redis://:p2@h:6379"]}],
+            "agent": {"download": {"sourceURI": "https://u:p3@mirror.example/"}}
+        });
+        let (after, found) = taken(&config);
+        let expected = [
+            ("inline.agent.download.sourceURI", "https://u:p3@mirror.example/"),
+            ("inline.inputs.0.hosts.0", "redis://:p2@h:6379"),
+            ("inline.inputs.0.request.url", "https://u:p@s@api.example/x"),
+        ];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert_eq!(after["outputs"], config["outputs"]);
+        for plain in ["https://u@h/", "https://h/?a=b:c@d", "https://u:${PW}@h", "a:b@c", "https://h:8220"] {
+            assert!(!has_password(plain), "{plain}");
+        }
     }
 
     #[test]

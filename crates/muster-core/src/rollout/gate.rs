@@ -121,7 +121,7 @@ impl Gate {
         }
     }
 
-    /// Returns why the rollout must halt. `elapsed` is the time since the newest wave started.
+    /// Returns why the rollout must halt. `elapsed` is the time since the current wave started.
     pub fn breach(&self, seen: &Observation, before: &Baseline, elapsed: Duration) -> Option<Breach> {
         let of = seen.agents;
         // Compared with the wave's own agents before it: a fleet that was unhealthy already can still be updated.

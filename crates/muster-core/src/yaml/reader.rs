@@ -192,7 +192,11 @@ fn syntax(path: &str, error: &ScanError) -> Box<Problem> {
     let place = Place { line: marker.line() as u64, column: marker.col() as u64 + 1 };
     // The parser's message can quote the document.
     let reason: String = error.info().chars().take(300).collect();
-    Box::new(Problem::new(path, format!("not valid YAML: {reason}"), "").at(place))
+    let remedy = match reason.contains("tab") {
+        true => "indent with spaces, not with tabs",
+        false => "check the indentation at this place, and quote values that contain `{`, `}`, `: ` or ` #`",
+    };
+    Box::new(Problem::new(path, format!("not valid YAML: {reason}"), remedy).at(place))
 }
 
 fn problem(path: &str, span: &Span, reason: impl Into<String>, remedy: impl Into<String>) -> Box<Problem> {

@@ -125,5 +125,6 @@ fn oversized_and_multiple_documents_are_rejected() {
     assert!(rejected("a: 1\n---\nb: 1\n")[0].starts_with("2:1 more than one document"));
     assert!(rejected("a: [\n")[0].contains("not valid YAML"));
     assert!(rejected("a: b: c\n")[0].contains("not valid YAML"));
-    assert!(rejected("a:\n\t- b\n")[0].contains("not valid YAML"));
+    assert!(rejected("a:\n\t- b\n")[0].ends_with("indent with spaces, not with tabs"), "{:?}", rejected("a:\n\t- b\n"));
+    assert!(rejected("a: {b: $co.elastic.secret{X}}\n")[0].contains("quote values that contain"));
 }

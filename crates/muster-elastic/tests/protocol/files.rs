@@ -4,6 +4,7 @@ use muster_core::credential::SecretHash;
 use muster_core::file::DeliverableFile;
 use muster_core::id::{AgentId, FileId};
 use muster_store::{FileWrite, Write};
+use serde_json::json;
 
 use crate::setting::{Ask, Enrolled, Got, Server, refused};
 
@@ -145,4 +146,34 @@ async fn concurrent_downloads_are_limited_per_agent() {
         }
     };
     assert_eq!(tokio::time::timeout(std::time::Duration::from_secs(20), freed).await, Ok(200));
+}
+
+#[tokio::test]
+async fn packages_are_served_to_every_muster_agent_and_to_no_other() {
+    let server = Server::start().await;
+    let name = "muster-agent-0.2.0-linux-x86_64.tar.gz";
+    let file = |id: &str| DeliverableFile {
+        id: FileId::trusted(id),
+        name: id.into(),
+        mime_type: "application/octet-stream".into(),
+        size: 3,
+        sha256: "ab".repeat(32),
+        agents: Vec::new(),
+        created_at: muster_core::time::Timestamp::from_micros(0),
+    };
+    for id in [name, "notes"] {
+        let (sha256, data) = (SecretHash::of(b"abc").0, b"abc".to_vec());
+        let chunk = FileWrite::PutChunk { file: FileId::trusted(id), number: 0, sha256, data };
+        let inserted = FileWrite::InsertFile(Box::new(file(id)));
+        server.commit(vec![Write::File(inserted), Write::File(chunk)]).await;
+    }
+    let token = server.enrollment_key("k", None).await;
+    let metadata = json!({"elastic": {"agent": {"build.original": "9.5.0 (muster-agent 0.1.0)"}}});
+    let ours = server.enroll_with(&token, &json!({"type": "PERMANENT", "metadata": {"local": metadata}})).await;
+    let other = server.enroll_with(&token, &json!({"type": "PERMANENT"})).await;
+    let fetch = |agent: &Enrolled, id: &str| Ask::get(&format!("/api/fleet/file/{id}")).key(&agent.token);
+    let got = server.get(fetch(&ours, name).header("range", "bytes=1-5")).await;
+    assert_eq!((got.status, got.body.as_slice(), got.header("content-range")), (206, &b"bc"[..], "bytes 1-2/3"));
+    assert_eq!(server.get(fetch(&other, name)).await.status, 404, "an Elastic Agent has no use for it");
+    assert_eq!(server.get(fetch(&ours, "notes")).await.status, 404, "not a package");
 }

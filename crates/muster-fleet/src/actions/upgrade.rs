@@ -113,8 +113,20 @@ impl Actions {
         Ok(self.checked_upgrade(selection, &wanted.canonical()?).await?.refused)
     }
 
-    /// Rolls agents back to the version that each had before; creates one action for each version.
+    /// Rolls agents back to the version that each had before; creates one action for each version. `no_agent_eligible` if
+    /// none of them can be.
     pub async fn roll_back(&self, selection: &Authorized<Selection, AgentsUpgrade>) -> Result<Vec<Submitted>, Error> {
+        self.roll_back_eligible(selection).await?.map_err(|reason| {
+            let message = format!("none of these agents can be rolled back: {reason}");
+            Error::new(ErrorKind::Invalid, "no_agent_eligible", message)
+        })
+    }
+
+    /// Like [`roll_back`](Self::roll_back); the inner error is the reason why no agent is eligible.
+    pub(crate) async fn roll_back_eligible(
+        &self,
+        selection: &Authorized<Selection, AgentsUpgrade>,
+    ) -> Result<Result<Vec<Submitted>, String>, Error> {
         let facts = self.policy_facts(selection.grant()).await?;
         let versions: Mutex<BTreeMap<String, Vec<AgentId>>> = Mutex::default();
         let checked = self
@@ -133,9 +145,8 @@ impl Actions {
             .await?;
         let versions = versions.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         if versions.is_empty() {
-            let reason = checked.refused.first().map_or("no agent matches", |(_, reason)| reason.as_str());
-            let message = format!("none of these agents can be rolled back: {reason}");
-            return Err(Error::new(ErrorKind::Invalid, "no_agent_eligible", message));
+            let refused = checked.refused.into_iter().next();
+            return Ok(Err(refused.map_or_else(|| "no agent matches".to_owned(), |(_, reason)| reason)));
         }
         let mut refused = Some(checked.refused);
         let mut submitted = Vec::new();
@@ -146,7 +157,7 @@ impl Actions {
             let request = ActionRequest::new(ActionType::Upgrade, data);
             submitted.push(self.begin_upgrades(selection.grant(), checked, &version, request).await?);
         }
-        Ok(submitted)
+        Ok(Ok(submitted))
     }
 
     async fn begin_upgrades(

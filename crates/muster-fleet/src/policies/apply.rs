@@ -106,9 +106,10 @@ impl Policies {
         }
         let (after, mut writes) = self.apply_draft(before.clone(), draft).await?;
         let rollout = plan.map(|plan| self.rollout_of(context, &before, &after, plan)).transpose()?;
+        let none_active = self.none_active(self.store.seen_by(&update), &before.id).await?;
         writes.push(match &rollout {
             Some(rollout) => RolloutWrite::Insert { rollout: Box::new(rollout.clone()), agents: Vec::new() }.into(),
-            None => RolloutWrite::NoneOpen(before.id.clone()).into(),
+            None => none_active,
         });
         let changes = changes(&before, &after);
         let secrets = changed_secrets(&before.secrets, &after.secrets);

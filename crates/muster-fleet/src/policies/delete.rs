@@ -42,7 +42,7 @@ impl Policies {
             secrets_of_revisions(seen, &policy).await?.into_iter().map(|id| Write::Secret(SecretWrite::Delete { id })),
         );
         writes.extend(key_changes(seen, &policy).await?);
-        writes.push(Write::Changed(Change::Policy(policy.id.clone())));
+        writes.push(Write::Deleted(Change::Policy(policy.id.clone()), policy.space.clone()));
         let detail = json!({"name": policy.name});
         writes.push(audit_line(grant.origin(), now, "policy.delete", format_args!("policy:{}", policy.id), detail));
         match self.store.commit(grant, writes).await {
@@ -105,7 +105,7 @@ async fn key_changes(seen: Scoped<'_>, policy: &Policy) -> Result<Vec<Write>, Er
         let offset = u32::try_from(changes.len()).unwrap_or(u32::MAX);
         let keys = seen.enrollment_keys(Some(&policy.id), Page { offset, limit: BATCH }).await?.items;
         let is_last = keys.len() < BATCH as usize;
-        changes.extend(keys.into_iter().map(|key| Write::Changed(Change::EnrollmentKey(key.id))));
+        changes.extend(keys.into_iter().map(|key| Write::Deleted(Change::EnrollmentKey(key.id), key.space)));
         if is_last {
             return Ok(changes);
         }

@@ -242,8 +242,8 @@ pub(super) fn refused(error: StoreError) -> Error {
             Error::conflict("policy_name_taken", format!("another policy is named {name:?}"))
                 .remedy("choose another name")
         }
-        StoreError::Conflict(Precondition::OpenRollout(policy)) => {
-            Error::conflict("open_rollout", format!("a rollout of the policy {policy} is not over"))
+        StoreError::Conflict(Precondition::ActiveRollout(policy)) => {
+            Error::conflict("active_rollout", format!("the policy {policy} has an active rollout"))
                 .remedy("wait until it is completed, or roll it back with `muster rollout rollback`")
         }
         StoreError::Conflict(Precondition::Exists(what)) => {

@@ -11,7 +11,7 @@ use muster_core::policy::problem::Problems;
 use muster_core::policy::source::{restore, source_of};
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
-use muster_store::{EnrollmentKeyWrite, PolicyWrite, RolloutWrite, Write};
+use muster_store::{EnrollmentKeyWrite, PolicyWrite, Precondition, RolloutWrite, StoreError, Write};
 use serde_json::{Value, json};
 
 use super::draft::{blank, secret_warnings};
@@ -81,7 +81,7 @@ impl Policies {
             if (Policy { namespace: before.namespace.clone(), ..after.clone() }) != before {
                 refuse_managed(&before, draft.force)?;
             }
-            writes.push(RolloutWrite::NoneOpen(before.id.clone()).into());
+            writes.push(self.none_active(self.store.seen_by(policy.grant()), &before.id).await?);
             self.save_policy(policy.grant(), &turn, before, after, writes, "policy.update").await
         })
         .await
@@ -103,10 +103,19 @@ impl Policies {
             // A new revision and not a smaller number: agents only follow ascending numbers, and the history stays
             // complete.
             restore(&mut after, &old.source);
-            let writes = vec![RolloutWrite::NoneOpen(before.id.clone()).into()];
+            let writes = vec![self.none_active(self.store.seen_by(policy.grant()), &before.id).await?];
             self.save_policy(policy.grant(), &turn, before, after, writes, "policy.rollback").await
         })
         .await
+    }
+
+    /// Rejects a change of a policy that is being rolled out. Returns the write that checks again in the commit, which a dry
+    /// run does not reach.
+    pub(super) async fn none_active(&self, seen: Scoped<'_>, policy: &PolicyId) -> Result<Write, Error> {
+        if seen.active_rollout_of(policy).await?.is_some() {
+            return Err(refused(StoreError::Conflict(Precondition::ActiveRollout(policy.to_string()))));
+        }
+        Ok(RolloutWrite::NoneActive(policy.clone()).into())
     }
 
     pub(super) fn new_policy_id(&self, wanted: Option<&str>) -> Result<PolicyId, Error> {

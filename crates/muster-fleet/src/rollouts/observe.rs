@@ -15,8 +15,6 @@ const GONE: [Status; 4] = [Status::Unenrolled, Status::Inactive, Status::Uninsta
 
 /// Failed results that are read of an action: more would halt any rollout.
 const MOST_FAILURES: u32 = 100_000;
-/// Ids of agents per read.
-const ID_BATCH: u32 = 5_000;
 
 /// Describes the agents that a rollout has reached.
 pub(super) async fn observation(seen: Scoped<'_>, rollout: &Rollout) -> Result<Observation, Error> {
@@ -47,9 +45,9 @@ pub(super) async fn observation(seen: Scoped<'_>, rollout: &Rollout) -> Result<O
 }
 
 /// Counts the failed results of the waves' actions.
-async fn failures(seen: Scoped<'_>, actions: &[ActionId]) -> Result<u64, Error> {
+async fn failures(seen: Scoped<'_>, actions: &[Option<ActionId>]) -> Result<u64, Error> {
     let mut failed = 0;
-    for id in actions {
+    for id in actions.iter().flatten() {
         if let Some(action) = seen.action(id).await? {
             failed += seen.action_results(&action, true, MOST_FAILURES).await?.len() as u64;
         }
@@ -62,25 +60,15 @@ pub(super) async fn new_in_wave(seen: Scoped<'_>, rollout: &Rollout, wave: usize
     let mut waves = reached_by(rollout);
     waves.truncate(wave + 1);
     let Some(newest) = waves.pop() else { return Ok(Vec::new()) };
-    all_ids(seen, &AgentFilter::all([newest, !AgentCondition::Any(waves), concerned(rollout)])).await
+    Ok(seen.all_agent_ids(&AgentFilter::all([newest, !AgentCondition::Any(waves), concerned(rollout)])).await?)
 }
 
 /// Returns the agents of an upgrade that run the new version.
 pub(super) async fn upgraded(seen: Scoped<'_>, rollout: &Rollout) -> Result<Vec<AgentId>, Error> {
     let Subject::Upgrade { version, .. } = &rollout.subject else { return Ok(Vec::new()) };
     let runs = AgentCondition::Versions(vec![version.clone()]);
-    all_ids(seen, &AgentFilter::all([AgentCondition::Any(reached_by(rollout)), concerned(rollout), runs])).await
-}
-
-async fn all_ids(seen: Scoped<'_>, filter: &AgentFilter) -> Result<Vec<AgentId>, Error> {
-    let mut found: Vec<AgentId> = Vec::new();
-    loop {
-        let page = seen.agent_ids(filter, found.last(), ID_BATCH).await?;
-        if page.is_empty() {
-            return Ok(found);
-        }
-        found.extend(page);
-    }
+    let upgraded = AgentFilter::all([AgentCondition::Any(reached_by(rollout)), concerned(rollout), runs]);
+    Ok(seen.all_agent_ids(&upgraded).await?)
 }
 
 /// The conditions of the started waves.

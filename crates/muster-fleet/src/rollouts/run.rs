@@ -13,7 +13,14 @@ use super::{Rollouts, changed, next_version, observe};
 use crate::audit::audit_line;
 use crate::authority::System;
 
-/// Pause between two looks at the open rollouts.
+/// Whether a change of the server was applied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Committed {
+    Yes,
+    No,
+}
+
+/// Pause between two looks at the active rollouts.
 const TICK: Duration = Duration::from_secs(2);
 
 impl Rollouts {
@@ -30,15 +37,15 @@ impl Rollouts {
         }
     }
 
-    /// Advances all open rollouts by one step, if this server holds the lease.
+    /// Advances all active rollouts by one step, if this server holds the lease.
     pub async fn advance(&self) -> Result<(), Error> {
         // Usually there is none, and the lease is not taken.
-        let open = self.store.everywhere(&System).open_rollouts().await?;
-        if open.is_empty() {
+        let active = self.store.everywhere(&System).active_rollouts().await?;
+        if active.is_empty() {
             return Ok(());
         }
         let Some(token) = self.store.everywhere(&System).take_lease(LeaseName::Rollouts).await? else { return Ok(()) };
-        for rollout in open {
+        for rollout in active {
             if let Err(error) = self.advance_one(&token, &rollout).await {
                 // One that cannot be advanced must not stop the others.
                 tracing::warn!(rollout = %rollout.id, error = %chain(&error), "failed to advance a rollout; retrying");
@@ -49,7 +56,7 @@ impl Rollouts {
 
     async fn advance_one(&self, token: &FencingToken, rollout: &Rollout) -> Result<(), Error> {
         if let Some(after) = self.complete_wave(rollout).await? {
-            return self.commit_by_server(&after, vec![Write::Fenced(*token)]).await;
+            return self.commit_fenced(token, &after, None).await.map(drop);
         }
         let now = self.clock.now();
         let seen = self.store.within(&System, &rollout.space);
@@ -67,16 +74,28 @@ impl Rollouts {
         };
         let detail = json!({"state": after.state, "waves": after.started.len(), "observed": observed});
         let line = audit_line(&System::ORIGIN, now, action, format_args!("rollout:{}", rollout.id), detail);
-        let mut writes = vec![Write::Fenced(*token)];
-        writes.extend(changed(&after));
-        writes.push(line);
-        match self.store.commit(&System, writes).await {
-            Ok(_) => log(&after, &step),
-            // A person was faster; the next look sees what they decided.
-            Err(StoreError::Conflict(_)) => {}
-            Err(error) => return Err(error.into()),
+        if self.commit_fenced(token, &after, Some(line)).await? == Committed::Yes {
+            log(&after, &step);
         }
         Ok(())
+    }
+
+    /// Commits a rollout that the server has changed, unless the lease has ended.
+    async fn commit_fenced(
+        &self,
+        token: &FencingToken,
+        after: &Rollout,
+        line: Option<Write>,
+    ) -> Result<Committed, Error> {
+        let mut writes = vec![Write::Fenced(*token)];
+        writes.extend(changed(after));
+        writes.extend(line);
+        match self.store.commit(&System, writes).await {
+            Ok(_) => Ok(Committed::Yes),
+            // A person was faster; the next look sees what they decided.
+            Err(StoreError::Conflict(_)) => Ok(Committed::No),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -5,11 +5,11 @@ use muster_core::entropy::random_uuid;
 use muster_core::id::{ActionId, AgentId, RolloutId};
 use muster_core::rollout::{Plan, Rollout, State, Subject};
 use muster_core::{Error, ErrorKind};
+use muster_store::RolloutWrite;
 use muster_store::query::AgentCondition;
-use muster_store::{RolloutWrite, Write};
 use serde_json::json;
 
-use super::{Rollouts, changed, next_version, observe};
+use super::{Rollouts, next_version, observe};
 use crate::actions::UpgradeRequest;
 use crate::audit::audit_line;
 use crate::authority::{Authorized, System};
@@ -93,11 +93,7 @@ impl Rollouts {
         let seen = self.store.within(&System, &rollout.space);
         let ids = observe::new_in_wave(seen, rollout, wave).await?;
         let new = NewUpgrade { version: version.clone(), source_uri: source_uri.clone(), plan: rollout.plan.clone() };
-        let action = match ids.is_empty() {
-            // Kept as a place, so that the next wave gets its own.
-            true => ActionId::trusted(""),
-            false => self.upgrade_wave(rollout, ids, &new).await?,
-        };
+        let action = if ids.is_empty() { None } else { Some(self.upgrade_wave(rollout, ids, &new).await?) };
         let mut after = next_version(rollout.clone(), self.clock.now());
         if let Subject::Upgrade { actions, .. } = &mut after.subject {
             actions.push(action);
@@ -121,21 +117,11 @@ impl Rollouts {
             return Ok(());
         }
         let selection = Selection { ids, ..Selection::default() };
-        match self.actions.roll_back(&Authorized::new(selection, grant.clone())).await {
-            Ok(_) => Ok(()),
-            // Agents before 9.3 and those whose old version was removed cannot return.
-            Err(error) if error.code == "no_agent_eligible" => {
-                tracing::warn!(rollout = %rollout.id, %error, "no agent of the rollout can return to its former version");
-                Ok(())
-            }
-            Err(error) => Err(error),
+        let returned = self.actions.roll_back_eligible(&Authorized::new(selection, grant.clone())).await?;
+        if let Err(reason) = returned {
+            // Agents before 9.3 and those whose old version was removed.
+            tracing::warn!(rollout = %rollout.id, reason, "no agent of the rollout can return to its former version");
         }
-    }
-
-    /// Commits a rollout that the server has changed.
-    pub(super) async fn commit_by_server(&self, after: &Rollout, mut writes: Vec<Write>) -> Result<(), Error> {
-        writes.extend(changed(after));
-        self.store.commit(&System, writes).await?;
         Ok(())
     }
 }

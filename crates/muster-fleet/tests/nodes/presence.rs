@@ -64,6 +64,7 @@ async fn statuses_are_evaluated_by_one_server_at_a_time() {
 async fn absences_count_anew_when_a_server_leaves() {
     let database = Database::new().await;
     let (a, b) = database.two().await;
+    a.fleet.nodes().describe("a".into(), "1.0.0".into(), vec!["192.0.2.1:8220".into()]).await.expect("described");
     let agent = Agent::new(&a, "a").await;
     b.fleet.statuses().watch_members().await.expect("readable");
     drop(agent.poll(&a, ONLINE).await);
@@ -73,6 +74,20 @@ async fn absences_count_anew_when_a_server_leaves() {
     b.fleet.statuses().transition_due().await.expect("evaluated");
     assert_eq!(status(&b, "a").await, Status::Online, "it had no chance to be seen");
     a.clock.advance(Duration::from_secs(15 * 60));
+    b.fleet.statuses().transition_due().await.expect("evaluated");
+    assert_eq!(status(&b, "a").await, Status::Offline);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_never_accepted_agents_does_not_keep_them_online() {
+    let database = Database::new().await;
+    let (a, b) = database.two().await;
+    let agent = Agent::new(&b, "a").await;
+    drop(agent.poll(&b, ONLINE).await);
+    b.fleet.statuses().watch_members().await.expect("readable");
+    b.clock.advance(Duration::from_secs(3600));
+    database.expire(&a).await;
+    b.fleet.statuses().watch_members().await.expect("readable");
     b.fleet.statuses().transition_due().await.expect("evaluated");
     assert_eq!(status(&b, "a").await, Status::Offline);
 }

@@ -187,12 +187,15 @@ async fn m8_a_policy_cannot_be_changed_during_its_rollout() {
     let world = World::new().await;
     let rollout = world.begin(halves()).await;
     let refused = world.apply(2, None).await.unwrap_err();
-    assert_eq!((refused.kind, refused.code), (ErrorKind::Conflict, "open_rollout"), "{refused}");
-    assert_eq!(world.apply(2, Some(halves())).await.unwrap_err().code, "open_rollout");
+    assert_eq!((refused.kind, refused.code), (ErrorKind::Conflict, "active_rollout"), "{refused}");
+    assert_eq!(world.apply(2, Some(halves())).await.unwrap_err().code, "active_rollout");
+    let application = Application { text: file(2), ..Application::default() };
+    let tried = world.test.fleet.policies().apply(&root().trying(true), application).await;
+    assert_eq!(tried.unwrap_err().code, "active_rollout", "a dry run tells it too");
     let found = world.test.fleet.policies().find(&root(), "web").await.unwrap();
     let draft =
         PolicyDraft { description: Some("new".into()), expected: Expected::default(), ..PolicyDraft::default() };
-    assert_eq!(world.test.fleet.policies().update(&found, draft).await.unwrap_err().code, "open_rollout");
+    assert_eq!(world.test.fleet.policies().update(&found, draft).await.unwrap_err().code, "active_rollout");
     assert_eq!(world.state(&rollout).await, (State::Running, 1));
 }
 
@@ -244,7 +247,7 @@ async fn waves(world: &World, rollout: &Rollout) -> Vec<i64> {
     let found = world.test.store().rollout_in(&rollout.space, &rollout.id).await.expect("readable").expect("there");
     let Subject::Upgrade { actions, .. } = found.subject else { panic!("it is an upgrade") };
     let mut totals = Vec::new();
-    for id in actions {
+    for id in actions.into_iter().flatten() {
         totals.push(world.test.store().action(&id).await.expect("readable").expect("it is made").total);
     }
     totals

@@ -4,9 +4,9 @@ use muster_core::action::ActionType;
 use muster_core::agent::AgentDocuments;
 use muster_core::authorization::{
     Actor, AgentsForceUnenroll, AgentsRead, AgentsTag, AgentsUpgrade, BindingScope, BuiltIn, Entitlement, OpContext,
-    PoliciesCreate, PoliciesUpdate, Selector,
+    PoliciesCreate, PoliciesUpdate, PrivilegeName, Selector,
 };
-use muster_core::id::{PolicyId, SpaceId};
+use muster_core::id::{AgentId, PolicyId, SpaceId};
 use muster_core::testing::online_agent;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::action_views::ActionListQuery;
@@ -203,6 +203,27 @@ async fn mg160_bulk_selection_is_limited_to_the_callers_scope() {
     let change = muster_fleet::tags::TagChange { add: vec!["seen".into()], remove: Vec::new() };
     assert_eq!(test.fleet.actions().change_tags(&selection, &change).await.expect("it is made").targets, 1);
     assert_eq!(visible(&test, &limited(BuiltIn::Helpdesk, Selector::Tags(vec!["seen".into()]))).await, ["red-2"]);
+}
+
+#[tokio::test]
+async fn mg160_the_agents_are_counted_that_a_caller_may_read_but_not_act_on() {
+    let test = two_spaces().await;
+    let policy = shared_policy(&test).await;
+    let operator = limited(BuiltIn::FleetOperator, only(&policy));
+    let reads = Entitlement {
+        privileges: [PrivilegeName::AgentsRead].into_iter().collect(),
+        scope: BindingScope::Space(SpaceId::trusted("red")),
+    };
+    let both = OpContext::entitled(Actor::Local { uid: 6 }, [operator.entitlements()[0].clone(), reads]);
+    let both = both.in_space(SpaceId::trusted("red"));
+    let excluded = async |caller: &OpContext, selected: Selected| {
+        test.fleet.agents().select::<AgentsTag>(caller, &selected).await.unwrap().excluded()
+    };
+    let named = || Selected::Ids(["red", "red-2", "blue", "none"].map(AgentId::trusted).to_vec());
+    assert_eq!(excluded(&both, Selected::Matching(Box::default())).await, 1);
+    assert_eq!(excluded(&both, named()).await, 1);
+    assert_eq!(excluded(&operator, Selected::Matching(Box::default())).await, 0, "it must not learn of `red`");
+    assert_eq!(excluded(&person_in("red"), named()).await, 0);
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::Timeouts;
-use crate::testing::{Client, Server, Setup, echo, self_signed_tls, timeouts, until};
+use crate::reply::Answer;
+use crate::testing::{Client, Server, Setup, echo, handler, self_signed_tls, timeouts, until};
 
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -147,6 +148,16 @@ async fn authentication_frees_the_unauthenticated_slot() {
     client.get("/status").await;
     assert!(!client.receive().await.head.contains("connection: close"));
     assert_eq!((server.unauthenticated.idle(), server.connections.inside()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_held_request_frees_the_unauthenticated_slot() {
+    let server = Setup::default().start(handler(|_| async { Answer::Park(Box::pin(std::future::pending())) }));
+    let mut client = server.client().await;
+    until("it takes a slot", || server.unauthenticated.idle() == 1).await;
+    client.get("/known").await;
+    until("its slot is free", || server.unauthenticated.idle() == 0).await;
+    assert_eq!(server.connections.inside(), 1);
 }
 
 #[tokio::test]

@@ -22,10 +22,10 @@ use crate::query::{DryRun, Paging, Query};
 pub fn endpoints() -> Vec<Endpoint> {
     let (read, write) = (&[PrivilegeName::UsersRead], &[PrivilegeName::UsersWrite]);
     vec![
-        Endpoint::get("/v1/bindings", list).needs(read),
-        Endpoint::post("/v1/bindings", create).needs(write),
-        Endpoint::get("/v1/bindings/{id}", get).needs(read),
-        Endpoint::delete("/v1/bindings/{id}", delete).needs(write),
+        Endpoint::get("/v1/bindings", list).about("List role bindings").needs(read),
+        Endpoint::post("/v1/bindings", create).about("Create a role binding").needs(write),
+        Endpoint::get("/v1/bindings/{id}", get).about("Get a role binding").needs(read),
+        Endpoint::delete("/v1/bindings/{id}", delete).about("Delete a role binding").needs(write),
     ]
 }
 

@@ -21,11 +21,11 @@ use crate::query::{DryRun, Query};
 pub fn endpoints() -> Vec<Endpoint> {
     let (read, write) = (&[PrivilegeName::RolesRead], &[PrivilegeName::RolesWrite]);
     vec![
-        Endpoint::get("/v1/roles", list).needs(read),
-        Endpoint::post("/v1/roles", create).needs(write),
-        Endpoint::get("/v1/roles/{id}", get).needs(read),
-        Endpoint::put("/v1/roles/{id}", update).needs(write),
-        Endpoint::delete("/v1/roles/{id}", delete).needs(write),
+        Endpoint::get("/v1/roles", list).about("List roles").needs(read),
+        Endpoint::post("/v1/roles", create).about("Create a role").needs(write),
+        Endpoint::get("/v1/roles/{id}", get).about("Get a role").needs(read),
+        Endpoint::put("/v1/roles/{id}", update).about("Update a role").needs(write),
+        Endpoint::delete("/v1/roles/{id}", delete).about("Delete a role").needs(write),
     ]
 }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::SET_COOKIE;
-use axum::http::{HeaderMap, HeaderValue};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::identity::User as Record;
 use muster_core::{Error, ErrorKind};
@@ -26,20 +25,23 @@ use crate::error::ApiResult;
 /// Endpoints for the caller itself.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::post("/v1/session", log_in).public(),
-        Endpoint::get("/v1/session", show).for_everybody(),
-        Endpoint::delete("/v1/session", log_out).for_everybody(),
-        Endpoint::put("/v1/session/password", change_password).for_everybody(),
-        Endpoint::post("/v1/setup", use_setup_link).public(),
+        Endpoint::post("/v1/session", log_in).about("Log in with a password").public(),
+        Endpoint::get("/v1/session", show).about("Get the caller and its privileges").for_everybody(),
+        Endpoint::delete("/v1/session", log_out).about("Log out").for_everybody(),
+        Endpoint::put("/v1/session/password", change_password).about("Change the caller's password").for_everybody(),
+        Endpoint::post("/v1/setup", use_setup_link).about("Set a password with a set-up link").public(),
     ]
 }
+
+/// A header that sets the cookie of a session.
+type Cookie = [(HeaderName, HeaderValue); 1];
 
 async fn log_in(
     State(fleet): State<Arc<Fleet>>,
     connection: Connection,
     headers: HeaderMap,
     Body(body): Body<LogIn>,
-) -> ApiResult<Response> {
+) -> ApiResult<(Cookie, Json<Item<Session>>)> {
     // A page of another site could otherwise log its visitor in as somebody else.
     credentials::check_not_cross_site(&headers)?;
     let found = fleet.sign_in().log_in(&body.username, &body.password, connection.ip()).await;
@@ -51,7 +53,7 @@ async fn log_in(
         expires_at: Some(time(new.session.expires_at)),
         ..Session::default()
     };
-    Ok(([(SET_COOKIE, cookie?)], item(shown)).into_response())
+    Ok(([(SET_COOKIE, cookie?)], item(shown)))
 }
 
 /// Returns the value of `Set-Cookie`.
@@ -85,14 +87,14 @@ async fn log_out(
     Caller(context): Caller,
     connection: Connection,
     headers: HeaderMap,
-) -> ApiResult<Response> {
+) -> ApiResult<(Cookie, Json<Empty>)> {
     let Some(key) = credentials::cookie(&headers) else {
         return Err(Error::new(ErrorKind::Invalid, "no_session", "the request has no session to end")
             .remedy("to revoke an API token, use DELETE /api/v1/tokens/{id}")
             .into());
     };
     fleet.sign_in().log_out(&context, &key).await?;
-    Ok(([(SET_COOKIE, cookie("", 0, connection.is_tls())?)], Json(Empty {})).into_response())
+    Ok(([(SET_COOKIE, cookie("", 0, connection.is_tls())?)], Json(Empty {})))
 }
 
 async fn change_password(

@@ -21,11 +21,11 @@ use crate::query::{DryRun, Query};
 pub fn endpoints() -> Vec<Endpoint> {
     let (read, write) = (&[PrivilegeName::SpacesRead], &[PrivilegeName::SpacesWrite]);
     vec![
-        Endpoint::get("/v1/spaces", list).needs(read),
-        Endpoint::post("/v1/spaces", create).needs(write),
-        Endpoint::get("/v1/spaces/{id}", get).needs(read),
-        Endpoint::put("/v1/spaces/{id}", update).needs(write),
-        Endpoint::delete("/v1/spaces/{id}", delete).needs(write),
+        Endpoint::get("/v1/spaces", list).about("List spaces").needs(read),
+        Endpoint::post("/v1/spaces", create).about("Create a space").needs(write),
+        Endpoint::get("/v1/spaces/{id}", get).about("Get a space").needs(read),
+        Endpoint::put("/v1/spaces/{id}", update).about("Update a space").needs(write),
+        Endpoint::delete("/v1/spaces/{id}", delete).about("Delete a space").needs(write),
     ]
 }
 

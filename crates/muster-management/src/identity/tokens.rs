@@ -22,10 +22,10 @@ use crate::query::{DryRun, Paging, Query};
 /// Endpoints for API tokens.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/v1/tokens", list).for_everybody(),
-        Endpoint::post("/v1/tokens", create).for_everybody(),
-        Endpoint::get("/v1/tokens/{id}", get).for_everybody(),
-        Endpoint::delete("/v1/tokens/{id}", revoke).for_everybody(),
+        Endpoint::get("/v1/tokens", list).about("List API tokens").for_everybody(),
+        Endpoint::post("/v1/tokens", create).about("Create an API token").for_everybody(),
+        Endpoint::get("/v1/tokens/{id}", get).about("Get an API token").for_everybody(),
+        Endpoint::delete("/v1/tokens/{id}", revoke).about("Revoke an API token").for_everybody(),
     ]
 }
 

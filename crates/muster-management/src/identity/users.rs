@@ -23,18 +23,20 @@ pub fn endpoints() -> Vec<Endpoint> {
     let (read, write) = (&[PrivilegeName::UsersRead], &[PrivilegeName::UsersWrite]);
     let of_both = |one: &'static str| {
         [
-            Endpoint::get(one, get).needs(read),
-            Endpoint::put(one, update).needs(write),
-            Endpoint::delete(one, delete).needs(write),
+            Endpoint::get(one, get).about("Get an account").needs(read),
+            Endpoint::put(one, update).about("Update an account").needs(write),
+            Endpoint::delete(one, delete).about("Delete an account").needs(write),
         ]
     };
     let lists = [
-        Endpoint::get("/v1/users", list_people).needs(read),
-        Endpoint::post("/v1/users", create_person).needs(write),
-        Endpoint::put("/v1/users/{id}/password", set_password).needs(write),
-        Endpoint::post("/v1/users/{id}/setup_link", setup_link).needs(write),
-        Endpoint::get("/v1/service_accounts", list_service_accounts).needs(read),
-        Endpoint::post("/v1/service_accounts", create_service_account).needs(write),
+        Endpoint::get("/v1/users", list_people).about("List users").needs(read),
+        Endpoint::post("/v1/users", create_person).about("Create a user").needs(write),
+        Endpoint::put("/v1/users/{id}/password", set_password).about("Set the password of a user").needs(write),
+        Endpoint::post("/v1/users/{id}/setup_link", setup_link)
+            .about("Create a link with which a user sets a password")
+            .needs(write),
+        Endpoint::get("/v1/service_accounts", list_service_accounts).about("List service accounts").needs(read),
+        Endpoint::post("/v1/service_accounts", create_service_account).about("Create a service account").needs(write),
     ];
     lists.into_iter().chain(of_both("/v1/users/{id}")).chain(of_both("/v1/service_accounts/{id}")).collect()
 }

@@ -341,6 +341,8 @@ async fn mg136_mg137_tags_are_added_and_removed() {
     let api = Api::new();
     api.agent_with("a", None, |agent| agent.tags = vec!["x".into(), "y".into(), "z".into()]).await;
     let body = json!({"agents": ["a"], "tagsToAdd": ["new"], "tagsToRemove": ["y"]});
+    api.post("/agents/bulk_update_agent_tags?dryRun=true", body.clone()).await.ok();
+    assert_eq!(api.record("a").await.unwrap().tags, ["x", "y", "z"], "a dry run changes nothing");
     let id = api.post("/agents/bulk_update_agent_tags", body).await.ok()["actionId"].clone();
     assert_eq!(api.record("a").await.unwrap().tags, ["x", "new", "z"]);
     assert_eq!(action(&api, &id).await["status"], "COMPLETE");

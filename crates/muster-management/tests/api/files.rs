@@ -97,3 +97,33 @@ async fn artifacts_are_accepted_raw_or_in_a_form() {
     let hash = sent["decoded_sha256"].as_str().unwrap();
     assert!(api.fleet.store().artifact("list-v2", hash).await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn packages_are_stored_under_their_names_and_cannot_be_replaced() {
+    let api = Api::new();
+    let name = "muster-agent-0.2.0-linux-x86_64.tar.gz";
+    let stored =
+        post_bytes(&api, &format!("/agent_packages?name={name}"), "application/octet-stream", b"abc".to_vec()).await;
+    assert_eq!((&stored["id"], &stored["size"]), (&json!(name), &json!(3)));
+    assert_eq!(api.audit().await.last().unwrap(), "package.store");
+    let again =
+        post_bytes(&api, &format!("/agent_packages?name={name}"), "application/octet-stream", b"abc".to_vec()).await;
+    assert_eq!(again, stored, "the same content changes nothing");
+    let file = api.fleet.store().file(&FileId::trusted(name)).await.unwrap().unwrap();
+    assert!(file.agents.is_empty(), "for every agent");
+    refused(&api, name, 409).await;
+    for bad in ["elastic-agent-9.6.0-linux-x86_64.tar.gz", "muster-agent-0.2-linux-x86_64.tar.gz", "x.manifest.json"] {
+        refused(&api, bad, 400).await;
+    }
+}
+
+async fn refused(api: &Api, name: &str, status: u16) {
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("/api/fleet/agent_packages?name={name}"))
+        .header("content-type", "application/octet-stream")
+        .extension(administrator())
+        .body(Body::from("other"))
+        .unwrap();
+    api.send(request).await.refused(status);
+}

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use futures_util::StreamExt as _;
 use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::credential::{ApiKey, CredentialKind, LiveCredential, LiveCredentials};
 use muster_core::id::AgentId;
@@ -17,6 +19,8 @@ use muster_management::management_router;
 use muster_store::{AgentWrite, Write};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
+
+use crate::documented;
 
 pub struct Api {
     test: TestFleet,
@@ -74,12 +78,19 @@ impl Api {
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
-        let bytes = to_bytes(body, usize::MAX).await.unwrap();
+        let is_endless = parts.headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+        let bytes = match is_endless {
+            true => body.into_data_stream().next().await.unwrap().unwrap(),
+            false => to_bytes(body, usize::MAX).await.unwrap(),
+        };
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        Answer { status: parts.status, headers: parts.headers, body }
+        let answer = Answer { status: parts.status, headers: parts.headers, body };
+        documented::check(&method, &path, &answer);
+        answer
     }
 
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {

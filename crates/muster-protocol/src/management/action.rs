@@ -1,5 +1,6 @@
 //! Actions and their status (MG §2.11, §5.7).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -7,7 +8,7 @@ use super::json::Json;
 use super::list_query::list_query;
 
 /// `POST /agents/{id}/actions`.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateAction {
     /// Action.
@@ -15,7 +16,7 @@ pub struct CreateAction {
 }
 
 /// New action of any type (EA §4.11).
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewAction {
     /// `SETTINGS`, `INPUT_ACTION`, `REQUEST_DIAGNOSTICS` …
@@ -43,7 +44,7 @@ pub struct NewAction {
 }
 
 /// Action.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct Action {
     /// Id.
     pub id: String,
@@ -69,7 +70,7 @@ pub struct Action {
 }
 
 /// Request of `POST /agents/actions/{id}/cancel`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CancelRequest {
     /// Dry run: only check whether it can be cancelled, and count the agents.
@@ -78,7 +79,7 @@ pub struct CancelRequest {
 }
 
 /// Response of `POST /agents/actions/{id}/cancel`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct CancelAction {
     /// Id of the CANCEL action.
     pub id: String,
@@ -93,7 +94,7 @@ pub struct CancelAction {
 }
 
 /// Status of an action.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActionStatus {
     /// Id of the action; `<policy>:<revision>` for a policy change.
@@ -155,7 +156,7 @@ pub struct ActionStatus {
 }
 
 /// Error of an agent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActionError {
     /// Agent id.
@@ -170,7 +171,7 @@ pub struct ActionError {
 }
 
 /// Result of one agent: `GET /agents/actions/{id}/results`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct ActionResult {
     /// Agent id.
     pub agent_id: String,
@@ -193,7 +194,7 @@ pub struct ActionResult {
 list_query! {
     /// `GET /agents/action_status` (MG §5.7). Its pages start at 0.
     // From 0, unlike all other lists of the API (MG §5.7).
-    ListActionStatus, first page 0 {
+    ListActionStatus, first page 0, with search_after {
         /// KQL over `id`, `type`, `status`, `agent_id`, `policy_id`, `created_by`.
         kuery: String,
         /// Only actions of this day: `2026-01-02`, or a time on it.

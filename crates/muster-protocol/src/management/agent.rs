@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -10,7 +11,7 @@ use super::list_query::list_query;
 use super::status::AgentStatusResults;
 
 /// Who removed an agent from its host, with which program, and why.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct Departure {
     /// Name of the user on the host.
     pub user: String,
@@ -27,7 +28,7 @@ pub struct Departure {
 }
 
 /// Agent.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct Agent {
     // Names and `null` versus absent follow Kibana's schema (MG §2.1); the fields that Kibana does not have are ours, and
     // omitted if absent.
@@ -165,7 +166,7 @@ pub struct Agent {
 }
 
 /// The key of an agent at an output, without its secret.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct AgentOutput {
     /// Type of the output, as agents see it: `elasticsearch`.
     #[serde(rename = "type")]
@@ -181,7 +182,7 @@ pub struct AgentOutput {
 }
 
 /// A credential of an agent, without its secret.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct AgentCredential {
     /// Id.
     pub id: String,
@@ -199,7 +200,7 @@ pub struct AgentCredential {
 }
 
 /// Hosts that share one agent's key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct DuplicateHosts {
     /// Ids of the hosts.
     pub hosts: Vec<String>,
@@ -216,7 +217,7 @@ pub struct DuplicateHosts {
 }
 
 /// A host that was told to enroll again.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Reenrollment {
     /// Id of the host, or its fingerprint, as in [`DuplicateHosts::keeper`].
     pub host: String,
@@ -230,7 +231,7 @@ pub struct Reenrollment {
 }
 
 /// A policy revision that an agent could not apply.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct PolicyFailure {
     /// The revision.
     pub revision: i64,
@@ -239,7 +240,7 @@ pub struct PolicyFailure {
 }
 
 /// Id and version in an [`Agent`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct AgentVersion {
     /// Id.
     pub id: String,
@@ -248,7 +249,7 @@ pub struct AgentVersion {
 }
 
 /// Page of agents.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Agents {
     /// Rows.
@@ -274,7 +275,7 @@ pub struct Agents {
 }
 
 /// `POST /agents/_bulk_get`: agents by ids and host names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NamedAgents {
     /// Ids.
@@ -284,7 +285,7 @@ pub struct NamedAgents {
 }
 
 /// Id, host name and status of an agent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct NamedAgent {
     /// Id.
     pub id: String,
@@ -298,7 +299,7 @@ pub struct NamedAgent {
 
 list_query! {
     /// `GET /agents` (MG §1.2.1).
-    ListAgents, first page 1 {
+    ListAgents, first page 1, with search_after {
         /// KQL (MG §1.14).
         kuery: String,
         /// Includes inactive agents.
@@ -323,7 +324,7 @@ list_query! {
 }
 
 /// `PUT /agents/{id}`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateAgent {
     /// New tags.
@@ -335,7 +336,7 @@ pub struct UpdateAgent {
 }
 
 /// `POST /agents`: target agents of actions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AgentsOfActions {
     /// Action ids.
@@ -343,7 +344,7 @@ pub struct AgentsOfActions {
 }
 
 /// `GET /agent_status` (MG §3.6).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct AgentStatus {
     /// Counts by status.
     pub results: AgentStatusResults,

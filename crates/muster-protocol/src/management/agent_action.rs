@@ -1,10 +1,11 @@
 //! Actions for one agent (MG §1.2), and their response.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// `POST /agents/{id}/unenroll`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unenroll {
     /// Revoke the access keys immediately.
@@ -19,11 +20,12 @@ pub struct Unenroll {
 }
 
 /// `POST /agents/{id}/reassign`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reassign {
     /// Policy id; `null` means no policy.
     #[serde(deserialize_with = "super::nullable")]
+    #[schemars(with = "super::Nullable<String>")]
     // Required, because an empty request must not remove the policy.
     pub policy_id: Option<String>,
     /// Target revision; if absent, the agent follows the newest one.
@@ -35,7 +37,7 @@ pub struct Reassign {
 }
 
 /// `POST /agents/{id}/upgrade`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upgrade {
     /// Target version.
@@ -53,7 +55,7 @@ pub struct Upgrade {
 }
 
 /// `POST /agents/{id}/request_diagnostics`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Diagnostics {
     /// `CPU`.
@@ -62,7 +64,7 @@ pub struct Diagnostics {
 }
 
 /// `POST /agents/{id}/tags`: adds and removes tags; one of each renames a tag in place.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeTags {
     /// Tags to add.
@@ -74,7 +76,7 @@ pub struct ChangeTags {
 }
 
 /// `POST /agents/{id}/migrate`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Migrate {
     /// URL of the other server.
@@ -87,7 +89,7 @@ pub struct Migrate {
 }
 
 /// `POST /agents/{id}/privilege_level_change`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrivilegeLevelChange {
     /// User to run as.
@@ -96,7 +98,7 @@ pub struct PrivilegeLevelChange {
 }
 
 /// User on the agent's host.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserInfo {
     /// Name.
@@ -118,17 +120,23 @@ impl std::fmt::Debug for UserInfo {
 }
 
 /// Response: the created action.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreatedAction {
     /// Id of the action.
     pub action_id: String,
+    /// Number of selected agents that the caller may read, but not act on; absent if there are none.
+    #[serde(default, skip_serializing_if = "super::envelope::is_zero")]
+    pub excluded: u64,
 }
 
 /// Response of a bulk rollback: one action per target version.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreatedActions {
     /// Ids of the actions.
     pub action_ids: Vec<String>,
+    /// Number of selected agents that the caller may read, but not act on; absent if there are none.
+    #[serde(default, skip_serializing_if = "super::envelope::is_zero")]
+    pub excluded: u64,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -40,7 +41,7 @@ pub const OTHER_FIELDS: &[&str] = &[
 ];
 
 /// Policy.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct AgentPolicy {
     /// Id.
     pub id: String,
@@ -101,7 +102,7 @@ pub struct AgentPolicy {
 }
 
 /// Creates or updates a policy. Absent fields are not changed.
-#[derive(Clone, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct SaveAgentPolicy {
     /// Id on creation; generated if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,7 +159,7 @@ impl std::fmt::Debug for SaveAgentPolicy {
 
 list_query! {
     /// `GET /agent_policies`.
-    ListAgentPolicies, first page 1 {
+    ListAgentPolicies, first page 1, with search_after {
         /// KQL, or a string to search in name and description.
         kuery: String,
         /// Whether to count the agents.
@@ -169,7 +170,7 @@ list_query! {
 }
 
 /// `POST /agent_policies/_bulk_get`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BulkGet {
     /// Policy ids.
@@ -187,7 +188,7 @@ pub struct BulkGet {
 }
 
 /// `POST /agent_policies/_apply`: creates or updates the policy of a file.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApplyPolicy {
     /// The policy file, YAML.
@@ -214,7 +215,7 @@ impl std::fmt::Debug for ApplyPolicy {
 }
 
 /// Effect of applying a file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ApplyOutcome {
     /// The policy was created.
@@ -227,7 +228,7 @@ pub enum ApplyOutcome {
 }
 
 /// Result of applying a file, or of a dry run with `dryRun`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct AppliedPolicy {
     /// Created, changed or unchanged.
     pub outcome: ApplyOutcome,
@@ -253,7 +254,7 @@ pub struct AppliedPolicy {
 }
 
 /// `POST /agent_policies/{id}/copy`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CopyAgentPolicy {
     /// Name of the copy.
@@ -264,7 +265,7 @@ pub struct CopyAgentPolicy {
 }
 
 /// `POST /agent_policies/delete`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeleteAgentPolicy {
     /// Policy id.
@@ -275,7 +276,7 @@ pub struct DeleteAgentPolicy {
 }
 
 /// Response of a deletion.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct DeletedAgentPolicy {
     /// Policy id.
     pub id: String,
@@ -284,7 +285,7 @@ pub struct DeletedAgentPolicy {
 }
 
 /// Row of `GET /agent_policies/{id}/revisions`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Revision {
     /// Revision.
     pub revision: i64,
@@ -296,7 +297,7 @@ pub struct Revision {
 }
 
 /// `GET /agent_policies/{id}/revisions/{n}`: a revision with its source and its compiled form.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct RevisionDetails {
     /// Revision.
     pub revision: i64,
@@ -312,7 +313,7 @@ pub struct RevisionDetails {
 }
 
 /// Difference between two revisions.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct Difference {
     /// Path, as a JSON pointer.
     pub path: String,
@@ -325,7 +326,7 @@ pub struct Difference {
 }
 
 /// `GET /agent_policies/{id}/diff?from=&to=`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct Diff {
     /// Older revision.
     pub from: i64,
@@ -336,7 +337,7 @@ pub struct Diff {
 }
 
 /// `POST /agent_policies/{id}/rollback`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
     /// Revision to roll back to.

@@ -1,10 +1,11 @@
 //! The audit log: `GET /audit`, `GET /audit/_verify`, `GET /audit/_export`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// `GET /audit`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListAuditEvents {
     /// Actor: `local:root`, `agent:<id>`, `system`.
@@ -32,7 +33,7 @@ pub struct ListAuditEvents {
 }
 
 /// `GET /audit/_export`: a signed file with the events of a period.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default)]
 pub struct ExportAuditEvents {
     /// Start of the period, inclusive (RFC 3339).
@@ -44,7 +45,7 @@ pub struct ExportAuditEvents {
 }
 
 /// Event of the log.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct AuditEvent {
     /// Sequence number, ascending.
     pub seq: i64,
@@ -72,7 +73,7 @@ pub struct AuditEvent {
 }
 
 /// Page of events, newest first.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEvents {
     /// Rows. There can be fewer than requested although more follow.
@@ -83,7 +84,7 @@ pub struct AuditEvents {
 }
 
 /// `GET /audit/_verify`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditVerdict {
     /// Whether no event was changed or removed.
@@ -99,7 +100,7 @@ pub struct AuditVerdict {
 }
 
 /// End of a chain of the audit log. Each node writes a chain of its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct AuditHead {
     /// Name of the chain: the id of its node.
     pub chain: String,
@@ -110,7 +111,7 @@ pub struct AuditHead {
 }
 
 /// Defect of the audit log.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct AuditDefect {
     /// The chain.
     pub chain: String,

@@ -1,9 +1,10 @@
 //! Backups: `POST /backups`, `GET /backups/{id}`, `GET /backups/{id}/content`, `DELETE /backups/{id}`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A backup.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Backup {
     /// Id.
     pub id: String,

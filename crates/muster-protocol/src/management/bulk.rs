@@ -1,5 +1,6 @@
 //! Bulk requests (MG §1.2.2).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -7,7 +8,7 @@ use super::agent_action::UserInfo;
 use super::rollout::RolloutPlan;
 
 /// Selector of agents: a list of ids, or a KQL query. The empty query selects every agent that the caller can see.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 // Kibana distinguishes them by JSON type: an array or a string (MG §1.2.2).
 #[serde(untagged)]
 pub enum AgentSelector {
@@ -33,7 +34,7 @@ pub struct Selection {
 macro_rules! bulk_request {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+        #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
         #[serde(deny_unknown_fields)]
         pub struct $name {
             /// Selected agents.
@@ -95,6 +96,7 @@ bulk_request!(
     BulkReassign {
         /// Policy id; `null` means no policy.
         #[serde(deserialize_with = "super::nullable")]
+        #[schemars(with = "super::Nullable<String>")]
         policy_id: Option<String>,
         /// Target revision; if absent, the agents follow the newest one.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,11 +1,12 @@
 //! `/api/fleet/enrollment_api_keys` (MG §1.6, §2.9).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::list_query::list_query;
 
 /// Enrollment key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct EnrollmentKey {
     /// Id of the record.
     pub id: String,
@@ -57,7 +58,7 @@ pub struct EnrollmentKey {
 }
 
 /// Request to create a key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateEnrollmentKey {
     /// Policy of agents that enroll with it; without one, assignment rules decide.
@@ -66,7 +67,7 @@ pub struct CreateEnrollmentKey {
     /// Name; defaults to the id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Expiry: a duration (`30d`, `12h`, `45m`, `90s`) or an RFC 3339 time.
+    /// Expiration: a duration (`30d`, `12h`, `45m`, `90s`) or an RFC 3339 time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration: Option<String>,
     /// Tags of agents that enroll with it.
@@ -85,7 +86,7 @@ pub struct CreateEnrollmentKey {
 }
 
 /// Page of keys. `list` duplicates `items` for the agent's container command.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EnrollmentKeys {
     /// Rows.
@@ -110,7 +111,7 @@ pub struct EnrollmentKeys {
 
 list_query! {
     /// `GET /enrollment_api_keys`.
-    ListEnrollmentKeys, first page 1 {
+    ListEnrollmentKeys, first page 1, with search_after {
         /// KQL.
         kuery: String,
         /// Whether to leave the tokens out. By default, rows contain them for those who may read them.
@@ -119,7 +120,7 @@ list_query! {
 }
 
 /// Response of a creation or a replacement.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct CreatedEnrollmentKey {
     /// Key, with its token.
     pub item: EnrollmentKey,
@@ -128,7 +129,7 @@ pub struct CreatedEnrollmentKey {
 }
 
 /// `{"action": "deleted"}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Deleted {
     /// `deleted`.
     pub action: String,

@@ -1,5 +1,6 @@
 //! Envelopes of responses: `{item}`, `{items, total, page, perPage}`, and the error body (MG §1.1).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Default number of rows per page.
@@ -9,15 +10,17 @@ pub const DEFAULT_PER_PAGE: u32 = 20;
 pub const API_VERSION: &str = "2023-10-31";
 
 /// Envelope of one object.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[schemars(rename = "{T}Item")]
 pub struct Item<T> {
     /// Object.
     pub item: T,
 }
 
 /// Page of objects.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "{T}Page")]
 pub struct Items<T> {
     /// Rows.
     pub items: Vec<T>,
@@ -37,7 +40,8 @@ pub struct Items<T> {
 }
 
 /// Envelope of a complete list.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[schemars(rename = "{T}List")]
 pub struct Whole<T> {
     /// Objects.
     pub items: Vec<T>,
@@ -45,11 +49,11 @@ pub struct Whole<T> {
 
 // An empty object and not an empty body: several clients treat 204 as a failure (MG §1.1).
 /// `{}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Empty {}
 
 /// Error or warning about a policy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Diagnostic {
     /// Field, as a dotted path.
     pub path: String,
@@ -67,7 +71,7 @@ pub struct Diagnostic {
 }
 
 /// Body of every error response.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorBody {
     /// HTTP status.
@@ -93,20 +97,23 @@ pub struct ErrorBody {
 }
 
 /// Response of a bulk request with `dryRun`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Counted {
     /// Number of eligible agents.
     pub count: u64,
     /// Number of agents that are not eligible.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub refused: u64,
+    /// Number of selected agents that the caller may read, but not act on; absent if there are none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub excluded: u64,
     /// First agents that are not eligible, with the reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Refusal>,
 }
 
 /// Agent that is not eligible.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Refusal {
     /// Agent id.
     pub agent_id: String,

@@ -1,9 +1,10 @@
 //! Uploads from agents (MG §2.12), and files for agents.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Diagnostics bundle, or a pending request for one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentUpload {
     /// Id of the upload, or of the action while there is no upload.
@@ -28,7 +29,7 @@ pub struct AgentUpload {
 }
 
 /// `DELETE /agents/files/{id}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct DeletedFile {
     /// File.
     pub id: String,
@@ -38,7 +39,7 @@ pub struct DeletedFile {
 }
 
 /// Response of `POST /artifacts`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Artifact {
     /// Identifier, to which policies refer.
     pub identifier: String,
@@ -55,7 +56,7 @@ pub struct Artifact {
 }
 
 /// Response of `POST /agents/{id}/files`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct DeliverableFile {
     /// Id, for the data of an action.
     pub id: String,

@@ -1,15 +1,18 @@
 //! `/api/v1`: users, service accounts, roles, bindings, API tokens, spaces, and the session of the caller (MG §8.2).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::list_query::list_query;
+
 /// User or service account.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct User {
     /// Id.
     pub id: String,
     /// Name, unique, in lower case.
     pub name: String,
-    /// Name for people.
+    /// Full name.
     #[serde(default)]
     pub full_name: String,
     /// `person` or `service_account`.
@@ -34,12 +37,12 @@ pub struct User {
 }
 
 /// `POST /users` and `POST /service_accounts`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateUser {
     /// Name: letters, digits, and any of `. _ - @ +`.
     pub name: String,
-    /// Name for people.
+    /// Full name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_name: Option<String>,
     /// Password; not for service accounts.
@@ -48,13 +51,13 @@ pub struct CreateUser {
 }
 
 /// `PUT /users/{id}`. Absent fields stay as they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateUser {
     /// Name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Name for people.
+    /// Full name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_name: Option<String>,
     /// Whether it is locked. Locking ends its sessions; its tokens are rejected until it is unlocked.
@@ -63,7 +66,7 @@ pub struct UpdateUser {
 }
 
 /// `PUT /users/{id}/password`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetPassword {
     /// Password: 12 to 256 bytes.
@@ -71,7 +74,7 @@ pub struct SetPassword {
 }
 
 /// `PUT /session/password`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangePassword {
     /// Password that is in force.
@@ -81,7 +84,7 @@ pub struct ChangePassword {
 }
 
 /// Link with which a user sets a password, once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct SetupLink {
     /// Token of `POST /setup`.
     pub token: String,
@@ -90,7 +93,7 @@ pub struct SetupLink {
 }
 
 /// `POST /setup`: sets the password of the user of a set-up link. Needs no other credentials.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UseSetupLink {
     /// Token of the link.
@@ -100,7 +103,7 @@ pub struct UseSetupLink {
 }
 
 /// Role.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Role {
     /// Id.
     pub id: String,
@@ -117,7 +120,7 @@ pub struct Role {
 }
 
 /// `POST /roles` and `PUT /roles/{id}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SaveRole {
     /// Name. The id of a new role is derived from it.
@@ -130,7 +133,7 @@ pub struct SaveRole {
 }
 
 /// Role of a user or a group within a scope.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Binding {
     /// Id.
     pub id: String,
@@ -160,7 +163,7 @@ pub struct Binding {
 }
 
 /// `POST /bindings`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateBinding {
     /// User or service account, by id or name; either this or `group`.
@@ -182,35 +185,21 @@ pub struct CreateBinding {
     pub tags: Vec<String>,
 }
 
-/// `GET /bindings`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ListBindings {
-    /// User, by id or name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// Page number, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub page: Option<u32>,
-    /// Rows per page, default 20.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_page: Option<u32>,
+list_query! {
+    /// `GET /bindings`.
+    ListBindings, first page 1 {
+        /// User, by id or name.
+        user: String,
+    }
 }
 
-/// `GET /users`, `GET /service_accounts`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ListUsers {
-    /// Page number, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub page: Option<u32>,
-    /// Rows per page, default 20.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_page: Option<u32>,
+list_query! {
+    /// `GET /users`, `GET /service_accounts`.
+    ListUsers, first page 1 {}
 }
 
 /// API token.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Token {
     /// Id.
     pub id: String,
@@ -242,7 +231,7 @@ pub struct Token {
 }
 
 /// `POST /tokens`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// Name; defaults to the id.
@@ -259,23 +248,16 @@ pub struct CreateToken {
     pub expiration: Option<String>,
 }
 
-/// `GET /tokens`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ListTokens {
-    /// Owner, by id or name; `*` for all. Default: the caller.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
-    /// Page number, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub page: Option<u32>,
-    /// Rows per page, default 20.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_page: Option<u32>,
+list_query! {
+    /// `GET /tokens`.
+    ListTokens, first page 1 {
+        /// Owner, by id or name; `*` for all. Default: the caller.
+        owner: String,
+    }
 }
 
 /// Space.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Space {
     /// Id, which is part of URLs.
     pub id: String,
@@ -287,7 +269,7 @@ pub struct Space {
 }
 
 /// `POST /spaces`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateSpace {
     /// Id: lower-case letters, digits, `_` and `-`.
@@ -301,7 +283,7 @@ pub struct CreateSpace {
 }
 
 /// `PUT /spaces/{id}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateSpace {
     /// Name.
@@ -312,7 +294,7 @@ pub struct UpdateSpace {
 }
 
 /// `POST /session`: logs in with a password. The response sets a cookie.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogIn {
     /// Name of the user.
@@ -322,7 +304,7 @@ pub struct LogIn {
 }
 
 /// Caller of a request, and what it may do in the space of the request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Session {
     /// Caller, as in the audit log: `user:…`, `local:root`.
     pub actor: String,

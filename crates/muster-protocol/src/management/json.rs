@@ -1,7 +1,9 @@
 //! JSON documents that the API passes on without interpreting them.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -33,6 +35,21 @@ impl Default for Json {
     /// `null`.
     fn default() -> Self {
         Self(RawValue::NULL.to_owned())
+    }
+}
+
+impl JsonSchema for Json {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Json".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        // Any value.
+        true.into()
     }
 }
 

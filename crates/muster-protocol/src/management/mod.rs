@@ -11,6 +11,7 @@ pub mod agent_policy;
 pub mod audit;
 pub mod backup;
 pub mod bulk;
+pub mod change;
 pub mod enrollment_key;
 pub mod envelope;
 pub mod file;
@@ -32,6 +33,10 @@ pub use envelope::{Empty, ErrorBody, Item, Items};
 pub use json::Json;
 pub use status::{AgentStatusResults, ServerStatus};
 
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 
 // serde treats a missing `Option` as `None`, unless the field has a `deserialize_with` and no default.
@@ -42,6 +47,23 @@ where
     T: Deserialize<'de>,
 {
     Option::deserialize(deserializer)
+}
+
+/// Schema of a field that [`nullable`] deserializes: an `Option` alone would be described as optional.
+pub(crate) struct Nullable<T>(PhantomData<T>);
+
+impl<T: JsonSchema> JsonSchema for Nullable<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<Option<T>>()
+    }
 }
 
 /// Deserializes an optional field, with `None` for an absent one and `Some(None)` for `null`.

@@ -1,5 +1,6 @@
 //! `/api/fleet/fleet_server_hosts`, `/proxies` and `/agent_download_sources` (MG §1.5, §2.6–2.8).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -26,7 +27,7 @@ impl NetworkRoute {
 }
 
 /// Fleet Server host, proxy or download source.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct NetworkObject {
     /// Id.
     pub id: String,

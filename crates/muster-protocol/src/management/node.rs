@@ -1,9 +1,10 @@
 //! Nodes, the servers of the fleet: `GET /nodes`, `POST /nodes/{id}/drain`, `POST /nodes/{id}/resume`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A server with a valid lease on the database.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Node {
     /// Id, which stays the same for a data directory.
     pub id: String,
@@ -24,7 +25,7 @@ pub struct Node {
 }
 
 /// A server whose lease ended without being given back: it crashed, or could not reach the database.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct LostNode {
     /// Id.
     pub id: String,
@@ -35,7 +36,7 @@ pub struct LostNode {
 }
 
 /// `GET /nodes`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Nodes {
     /// Servers with a valid lease, by name.
     pub items: Vec<Node>,

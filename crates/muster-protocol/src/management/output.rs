@@ -1,10 +1,11 @@
 //! `/api/fleet/outputs` (MG §1.5, §2.5).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Output.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct Output {
     /// Id.
     pub id: String,
@@ -32,7 +33,7 @@ pub struct Output {
 }
 
 /// `GET /outputs/{id}/health`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct OutputHealth {
     /// `HEALTHY`, `DEGRADED`, `UNKNOWN`.
     pub state: String,
@@ -50,7 +51,7 @@ pub struct OutputHealth {
 }
 
 /// Numbers of the keys of agents at an output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct OutputKeyCounts {
     /// Keys that agents can use.
     pub issued: u64,
@@ -63,7 +64,7 @@ pub struct OutputKeyCounts {
 }
 
 /// `{"id": …}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct DeletedId {
     /// Id of the deleted object.
     pub id: String,

@@ -1,9 +1,10 @@
 //! Rejected requests of agents: `GET /refused_requests`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Rejected requests of one peer with the same reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default)]
 pub struct RefusedRequests {
     /// Time of the first request.

@@ -1,9 +1,10 @@
 //! `POST /agents/{id}/respond`: the response to the compromise of an agent.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Respond {
     /// Why; goes into the audit log.
@@ -18,7 +19,7 @@ pub struct Respond {
 }
 
 /// The response.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Responded {
     /// The action that revoked the agent; absent in a dry run, and if it was revoked before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,7 +37,7 @@ pub struct Responded {
 }
 
 /// Something that the agent could read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Exposed {
     /// `policy_secret`, `output_credential`, `file` or `enrollment_key`.
     pub kind: String,
@@ -47,7 +48,7 @@ pub struct Exposed {
 }
 
 /// An agent under review.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Reviewed {
     /// Agent id.
     pub id: String,

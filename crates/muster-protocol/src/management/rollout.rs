@@ -1,12 +1,14 @@
 //! Staged rollouts: `rollout` of `POST /agent_policies/_apply`, `GET /rollouts`, `GET /rollouts/{id}`,
 //! `POST /rollouts/{id}/pause|resume|approve|rollback`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::envelope::Refusal;
+use super::list_query::list_query;
 
 /// How a change reaches the agents.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutPlan {
     /// The waves, in order. The last one must contain 100 percent.
@@ -17,7 +19,7 @@ pub struct RolloutPlan {
 }
 
 /// A wave: exactly one of `percent`, `count` and `tags`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutWave {
     /// So many percent of all agents, with those of the waves before.
@@ -38,7 +40,7 @@ pub struct RolloutWave {
 }
 
 /// Limits beyond which a rollout halts, in percent of the agents that it has reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RolloutGate {
     /// Degraded or failed agents in addition to those before the wave; default 5.
@@ -59,7 +61,7 @@ pub struct RolloutGate {
 }
 
 /// A rollout.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Rollout {
     /// Id.
     pub id: String,
@@ -101,7 +103,7 @@ pub struct Rollout {
 }
 
 /// A created rollout of an upgrade, or what it would be in a dry run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct CreatedRollout {
     /// The rollout.
     pub item: Rollout,
@@ -116,7 +118,7 @@ pub struct CreatedRollout {
 }
 
 /// The agents that a rollout has reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct RolloutAgents {
     /// All of them.
     pub reached: u64,
@@ -132,14 +134,7 @@ pub struct RolloutAgents {
     pub silent: u64,
 }
 
-/// Query of `GET /rollouts`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ListRollouts {
-    /// Page number, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub page: Option<u32>,
-    /// Rows per page, default 20.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_page: Option<u32>,
+list_query! {
+    /// Query of `GET /rollouts`.
+    ListRollouts, first page 1 {}
 }

@@ -1,10 +1,11 @@
 //! `/api/fleet/settings` and `/space_settings` (MG §1.9, §2.13).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Settings.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Settings {
     /// `fleet-default-settings`.
     pub id: String,
@@ -32,7 +33,7 @@ pub struct Settings {
 }
 
 /// Removal of unenrolled agents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct DeleteUnenrolled {
     /// Whether they are removed.
     #[serde(default)]
@@ -43,7 +44,7 @@ pub struct DeleteUnenrolled {
 }
 
 /// `PUT /settings`. Absent fields are not changed.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SaveSettings {
     /// Whether a notice of Kibana's pages was closed.
@@ -68,7 +69,7 @@ pub struct SaveSettings {
 }
 
 /// Settings of a space.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct SpaceSettings {
     /// Prefixes that data namespaces of policies must have; empty allows all.
     pub allowed_namespace_prefixes: Vec<String>,
@@ -78,7 +79,7 @@ pub struct SpaceSettings {
 }
 
 /// `PUT /space_settings`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SaveSpaceSettings {
     /// Prefixes that data namespaces of policies must have; empty allows all.

@@ -1,9 +1,10 @@
 //! `/api/fleet/setup`, `/agents/setup` and `/check-permissions` (MG §1.12).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `POST /setup` and `POST /agents/setup`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Initialized {
     /// Always true.
@@ -14,7 +15,7 @@ pub struct Initialized {
 
 // The names mix both styles, as in Kibana.
 /// `GET /agents/setup`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Readiness {
     /// Whether agents can be enrolled.
     #[serde(rename = "isReady")]
@@ -34,7 +35,7 @@ pub struct Readiness {
 }
 
 /// `GET /check-permissions`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Permissions {
     /// Whether the caller has the privileges.
     pub success: bool,

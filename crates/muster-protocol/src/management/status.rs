@@ -1,9 +1,10 @@
 //! Counts by status (MG §3.6) and `GET /api/status` (MG §1.15).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `results` of `GET /agent_status`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default)]
 pub struct AgentStatusResults {
     /// Healthy agents.
@@ -37,7 +38,7 @@ pub struct AgentStatusResults {
 }
 
 /// `GET /api/status` of the admin listener.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct ServerStatus {
     /// Server name.
     pub name: String,
@@ -50,7 +51,7 @@ pub struct ServerStatus {
 }
 
 /// API version: the highest Elastic minor version whose policy and agent API is supported.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct ApiLevel {
     /// `9.1.0`.
     // Clients choose their requests by this version (MG9), so it is not the version of Muster.
@@ -65,14 +66,14 @@ pub struct ApiLevel {
 }
 
 /// Health of the server.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct OverallStatus {
     /// Overall state.
     pub overall: Level,
 }
 
 /// Overall state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Level {
     /// `available`, `unavailable`.
     pub level: String,

@@ -1,11 +1,12 @@
 //! `/api/fleet/uninstall_tokens` (MG §1.7, §2.10).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::list_query::list_query;
 
 /// Uninstall token.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct UninstallToken {
     /// Id.
     pub id: String,
@@ -32,7 +33,7 @@ impl std::fmt::Debug for UninstallToken {
 
 list_query! {
     /// `GET /uninstall_tokens`. `policy_id` and `search` cannot be combined.
-    ListUninstallTokens, first page 1 {
+    ListUninstallTokens, first page 1, with search_after {
         /// Part of a policy id.
         policy_id: String,
         /// Part of a policy id or of the name of a policy.
@@ -41,7 +42,7 @@ list_query! {
 }
 
 /// Response of a change that only has a message.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Message {
     /// What was done.
     pub message: String,

@@ -89,14 +89,29 @@ impl Values {
     }
 }
 
-/// Masks the password in a value of the form `scheme://USER:PASSWORD@HOST`.
+/// Masks the password in a value of the form `scheme://USER:PASSWORD@HOST` or `scheme://…?password=PASSWORD`.
 fn without_password(value: &str) -> String {
-    let split = value.split_once("://").and_then(|(scheme, rest)| {
-        let (user_info, host) = rest.split_once('@')?;
+    let Some((scheme, rest)) = value.split_once("://") else { return value.to_owned() };
+    // The value is printed as TOML, in quotes.
+    let (rest, quote) = rest.strip_suffix('"').map_or((rest, ""), |rest| (rest, "\""));
+    let (address, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
+    // The last `@` ends the user info: a password can contain others.
+    let user_and_host = address.rsplit_once('@').and_then(|(user_info, host)| {
         let (user, _) = user_info.split_once(':')?;
-        Some(format!("{scheme}://{user}:***@{host}"))
+        Some(format!("{user}:***@{host}"))
     });
-    split.unwrap_or_else(|| value.to_owned())
+    let masked = |parameter: &str| match parameter.split_once('=') {
+        Some((name, _)) if name.eq_ignore_ascii_case("password") => format!("{name}=***"),
+        _ => parameter.to_owned(),
+    };
+    let parameters: Vec<String> = query
+        .split_inclusive(['?', '&'])
+        .flat_map(|part| {
+            let end = part.trim_end_matches(['?', '&']);
+            [masked(end), part[end.len()..].to_owned()]
+        })
+        .collect();
+    format!("{scheme}://{}{}{quote}", user_and_host.unwrap_or_else(|| address.to_owned()), parameters.concat())
 }
 
 fn unknown_key(key: &str) -> String {

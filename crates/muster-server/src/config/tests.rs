@@ -306,10 +306,19 @@ proptest! {
 
 #[test]
 fn the_printed_configuration_does_not_contain_the_database_password() {
-    let file =
-        Some(("muster.toml".into(), "data_dir = \"/d\"\ndatabase = \"postgres://u:hunter2@localhost/d\"".to_owned()));
-    let loaded = load(&Layers { file, ..Layers::default() }).unwrap();
-    let told = loaded.values.describe();
-    assert!(told.contains("database = \"postgres://u:***@localhost/d\""), "{told}");
-    assert!(!format!("{:?}", loaded.config).contains("hunter2"));
+    for (given, shown) in [
+        ("postgres://u:hunter2@localhost/d", "postgres://u:***@localhost/d"),
+        ("postgres://u:hunt@er2@localhost/d", "postgres://u:***@localhost/d"),
+        ("postgres://u@localhost/d?password=hunter2", "postgres://u@localhost/d?password=***"),
+        (
+            "postgres://u@localhost/d?sslmode=disable&password=hunter2&application_name=a",
+            "postgres://u@localhost/d?sslmode=disable&password=***&application_name=a",
+        ),
+    ] {
+        let file = Some(("muster.toml".into(), format!("data_dir = \"/d\"\ndatabase = \"{given}\"")));
+        let loaded = load(&Layers { file, ..Layers::default() }).unwrap();
+        let told = loaded.values.describe();
+        assert!(told.contains(&format!("database = \"{shown}\"")), "{told}");
+        assert!(!format!("{:?}", loaded.config).contains("hunter2"));
+    }
 }

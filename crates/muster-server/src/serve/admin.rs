@@ -26,18 +26,21 @@ use muster_fleet::throttle::Throttle;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{ListenerKind, Peer, Reply};
 use muster_listen::web::{Web, WebBody, WebWork};
-use muster_management::error::{error_reply, http_error};
+use muster_management::error::{ApiError, error_reply, http_error};
 use muster_management::management_router;
 
 /// Minimum time between log lines about the same unknown host.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
+const HEALTH: &str = "/healthz";
+const READY: &str = "/readyz";
 const METRICS: &str = "/metrics";
 
 /// Handler of the admin listener and the admin socket.
 #[derive(Clone)]
 pub(super) struct AdminHandler {
     router: Router,
+    fleet: Arc<Fleet>,
     metrics: Arc<Metrics>,
     allowed: Arc<Allowed>,
     throttle: Arc<Throttle>,
@@ -72,13 +75,14 @@ impl AdminHandler {
     ) -> Self {
         let watched = Watched { fleet: Arc::clone(fleet), health, metrics: Arc::clone(metrics), tls };
         let watch = Router::new()
-            .route("/healthz", get(async || "ok\n"))
-            .route("/readyz", get(ready))
+            .route(HEALTH, get(async || "ok\n"))
+            .route(READY, get(ready))
             .route(METRICS, get(render))
             .with_state(watched);
         let router = management_router(Arc::clone(fleet)).merge(watch);
         Self {
             router,
+            fleet: Arc::clone(fleet),
             metrics: Arc::clone(metrics),
             allowed: Arc::new(allowed),
             throttle: Arc::new(Throttle::new(TOLD_AGAIN)),
@@ -126,9 +130,18 @@ impl Web for AdminHandler {
         let mut request = Request::from_parts(parts, Body::new(body));
         // The entry of the API authenticates by the peer.
         request.extensions_mut().insert(peer);
-        let work = self.router.clone().oneshot(request);
+        let is_watch = [HEALTH, READY, METRICS].contains(&request.uri().path());
+        let (fleet, work) = (Arc::clone(&self.fleet), self.router.clone().oneshot(request));
         Box::pin(async move {
-            let response = work.await.unwrap_or_else(|never| match never {});
+            let answered = match is_watch {
+                // These tell of a database that does not respond.
+                true => Ok(work.await),
+                false => fleet.server_status().unless_silent(work).await,
+            };
+            let response = match answered {
+                Ok(Ok(response)) => response,
+                Err(error) => ApiError::from(error).into_response(),
+            };
             metrics.answered(Asked::MANAGEMENT, response.status(), began.elapsed());
             response
         })

@@ -20,7 +20,7 @@ use secrecy::ExposeSecret;
 use super::ServeError;
 use super::fleet_clock::FleetClock;
 use crate::config::Config;
-use crate::data_dir::{DATABASE, DataDir, DataDirError, DataDisk, ListenAddresses, master_key_file};
+use crate::data_dir::{DATABASE, DataDir, DataDirError, DataDisk, ListenAddresses, MISSING, master_key_file};
 use crate::tls::authority::Authority;
 use crate::tls::host;
 use muster_fleet::backups::BackupSource;
@@ -191,7 +191,7 @@ impl Begin<'_> {
         match fs_err::metadata(database) {
             Ok(file) if file.len() > 0 => Ok(()),
             Ok(_) => self.check("is empty"),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.check("is missing"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.check(MISSING),
             Err(error) => Err(error.into()),
         }
     }

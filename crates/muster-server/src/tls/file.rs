@@ -41,7 +41,7 @@ pub fn read_certificates(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>
         return Err(TlsError::file(path, reason));
     }
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let found = found.map_err(|error| TlsError::file(path, error))?;
+    let found = found.map_err(|error| TlsError::pem(path.as_str(), error))?;
     for (place, der) in (1..).zip(&found) {
         if let Err(error) = X509Certificate::from_der(der) {
             return Err(TlsError::file(path, SharedError::during(format!("certificate {place} is corrupt"), error)));
@@ -56,7 +56,7 @@ pub fn read_key(path: &Utf8Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     if let Some(reason) = mistake(&bytes, path, Wanted::Key) {
         return Err(TlsError::file(path, reason));
     }
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| TlsError::file(path, error))
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| TlsError::pem(path.as_str(), error))
 }
 
 fn read(path: &Utf8Path) -> Result<Vec<u8>, TlsError> {

@@ -62,7 +62,16 @@ pub enum TlsError {
 
 impl TlsError {
     fn pem(file: impl Into<String>, reason: pem::Error) -> Self {
-        Self::Pem { file: file.into(), source: reason.into() }
+        let file = file.into();
+        match reason {
+            // The library prints the bytes of the marker.
+            pem::Error::MissingSectionEnd { end_marker } => {
+                let marker = String::from_utf8_lossy(&end_marker);
+                let reason = format!("the file is cut off: the line -----END {marker}----- is missing; copy it again");
+                Self::Pem { file, source: SharedError::from(reason) }
+            }
+            reason => Self::Pem { file, source: reason.into() },
+        }
     }
 
     fn file(file: &Utf8Path, reason: impl Into<SharedError>) -> Self {

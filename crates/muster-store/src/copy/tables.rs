@@ -41,6 +41,7 @@ const COPIED: &[&str] = &[
     "api_tokens",
     "sessions",
     "setup_links",
+    "idempotency_keys",
     "audit_events",
     "changes",
 ];

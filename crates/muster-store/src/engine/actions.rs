@@ -146,6 +146,11 @@ pub(super) fn close_life(connection: &Connection, agent: &AgentId, now: Timestam
     Ok(())
 }
 
+/// Keeps an agent that was reinstalled from getting again what it has acknowledged.
+pub(super) fn close_acknowledged(connection: &Connection, agent: &AgentId) -> Result<()> {
+    send(connection, sql::CLOSE_ACKNOWLEDGED, [agent.as_str()])
+}
+
 /// Removes a deleted agent from its actions: pending targets end, and its reports are deleted.
 pub(super) fn forget_agent(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
     close_life(connection, agent, now)?;

@@ -6,8 +6,8 @@ use super::error::Failure;
 use super::recent::Batch;
 use super::transaction::Pending;
 use super::{
-    actions, agents, enrollment_keys, files, identity, network_objects, nodes, output_keys, policies, rollouts,
-    settings, uninstall_tokens,
+    actions, agents, enrollment_keys, files, idempotency, identity, network_objects, nodes, output_keys, policies,
+    rollouts, settings, uninstall_tokens,
 };
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
@@ -77,10 +77,12 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
             settings::swap_setting(c, name, before.as_deref(), value)?;
         }
         Write::Identity(write) => identity::apply(c, write)?,
+        Write::Idempotency(write) => idempotency::apply(c, write)?,
         Write::Node(write) => nodes::write(c, write)?,
         Write::Fenced(token) => nodes::fence(c, token)?,
         Write::Audit(event) => pending.chain.append(c, event)?,
-        Write::Changed(change) => pending.changes.push(change),
+        Write::Changed(change) => pending.changes.push(change, None),
+        Write::Deleted(change, space) => pending.changes.push(change, Some(space)),
     }
     Ok(())
 }
@@ -94,6 +96,7 @@ fn agent(c: &Connection, recent: &mut Batch<'_>, write: &AgentWrite) -> Result<(
         AgentWrite::Documents { id, documents } => agents::put_documents(c, recent, id, documents),
         AgentWrite::Delete { id, now } => agents::delete(c, recent, id, *now),
         AgentWrite::EndActions { id, now } => Ok(actions::end_open(c, id, *now)?),
+        AgentWrite::Reinstalled { id } => Ok(actions::close_acknowledged(c, id)?),
         AgentWrite::BeginLife { id, now } => Ok(actions::close_life(c, id, *now)?),
         AgentWrite::Seen { seen } => Ok(agents::seen(c, seen)?),
         AgentWrite::CredentialsUsed { used } => Ok(agents::credentials_used(c, used)?),

@@ -2,20 +2,22 @@
 
 use super::session::{Connection, params};
 use muster_core::change::Change;
+use muster_core::id::SpaceId;
 
-use super::row::{Result, all, first, run, to_json};
+use super::row::{Columns, Result, all, first, run, to_json};
+use crate::port::ChangeRow;
 use crate::sql::log as sql;
 
 /// The changes of a transaction, which are appended by its last statement: on an engine with several nodes, the others wait from
 /// there until the commit.
 #[derive(Debug, Default)]
-pub(crate) struct Changes(Vec<(&'static str, String)>);
+pub(crate) struct Changes(Vec<(&'static str, String, Option<String>)>);
 
 impl Changes {
-    /// Adds a change.
-    pub(crate) fn push(&mut self, change: &Change) {
+    /// Adds a change; with a space, the deletion of its subject.
+    pub(crate) fn push(&mut self, change: &Change, deleted_from: Option<&SpaceId>) {
         let (kind, subject) = change.to_row();
-        self.0.push((kind, subject.to_owned()));
+        self.0.push((kind, subject.to_owned(), deleted_from.map(ToString::to_string)));
     }
 
     /// Returns a mark to roll back to if the next job fails.
@@ -48,6 +50,15 @@ pub(crate) fn changes(connection: &Connection, seq: i64, limit: u32) -> Result<V
     all(connection, sql::CHANGES, params![seq, limit], |row| {
         let (kind, subject): (String, String) = (row.get(1)?, row.get(2)?);
         Ok((row.get(0)?, Change::from_row(&kind, &subject)))
+    })
+}
+
+/// Returns changes after one, oldest first, with the spaces of deleted subjects.
+pub(crate) fn change_rows(connection: &Connection, seq: i64, limit: u32) -> Result<Vec<ChangeRow>> {
+    all(connection, sql::CHANGE_ROWS, params![seq, limit], |row| {
+        let mut c = Columns::of(row);
+        let (seq, kind, subject): (i64, String, String) = (c.take()?, c.take()?, c.take()?);
+        Ok(ChangeRow { seq, change: Change::from_row(&kind, &subject), deleted_from: c.id_option()? })
     })
 }
 

@@ -17,6 +17,7 @@ mod enrollment_keys;
 pub(crate) mod error;
 pub(crate) mod feed;
 mod files;
+mod idempotency;
 mod identity;
 pub(crate) mod log;
 pub(crate) mod membership;

@@ -21,11 +21,11 @@ pub(super) fn apply(connection: &Connection, write: &RolloutWrite) -> std::resul
             Ok(())
         }
         RolloutWrite::Update(rollout) => update(connection, rollout),
-        RolloutWrite::NoneOpen(policy) => {
+        RolloutWrite::NoneActive(policy) => {
             // A rollout could otherwise begin on another node between this look and the commit.
             connection.lock(Rule::References)?;
-            if any(connection, sql::IS_OPEN, [policy.as_str()])? {
-                return Err(Precondition::OpenRollout(policy.to_string()).into());
+            if any(connection, sql::IS_ACTIVE, [policy.as_str()])? {
+                return Err(Precondition::ActiveRollout(policy.to_string()).into());
             }
             Ok(())
         }
@@ -48,7 +48,7 @@ fn insert(connection: &Connection, rollout: &Rollout) -> std::result::Result<(),
         to_json(rollout)?,
     ];
     match (run(connection, sql::INSERT, values)?, policy) {
-        (0, Some(policy)) => Err(Precondition::OpenRollout(policy.to_string()).into()),
+        (0, Some(policy)) => Err(Precondition::ActiveRollout(policy.to_string()).into()),
         (0, None) => Err(Precondition::Exists(format!("rollout {}", rollout.id)).into()),
         _ => Ok(()),
     }
@@ -78,14 +78,14 @@ pub(super) fn page(connection: &Connection, space: &SpaceId, page: Page) -> Resu
     Ok(Listed { items, total: count(connection, sql::TOTAL, [space.as_str()])?, unreadable: 0 })
 }
 
-/// Selects the open rollout of a policy.
+/// Selects the active rollout of a policy.
 pub(super) fn open_of(connection: &Connection, policy: &PolicyId) -> Result<Option<Rollout>> {
-    first(connection, sql::OPEN_OF, [policy.as_str()], read)
+    first(connection, sql::ACTIVE_OF, [policy.as_str()], read)
 }
 
-/// Selects the open rollouts of all spaces.
+/// Selects the active rollouts of all spaces.
 pub(super) fn open(connection: &Connection) -> Result<Vec<Rollout>> {
-    all(connection, sql::OPEN, (), read)
+    all(connection, sql::ACTIVE, (), read)
 }
 
 /// Returns the place of the matching agent after `before` others.

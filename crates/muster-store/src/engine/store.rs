@@ -7,6 +7,7 @@ mod audit;
 mod changes;
 mod enrollment_keys;
 mod files;
+mod idempotency;
 mod identity;
 mod network_objects;
 mod nodes;

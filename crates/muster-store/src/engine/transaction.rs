@@ -50,6 +50,7 @@ impl Work {
                 Write::Action(ActionWrite::Result { .. } | ActionWrite::EndTarget { .. })
                 | Write::Fenced(_)
                 | Write::Changed(_)
+                | Write::Deleted(..)
                 | Write::Audit(_) => {}
                 _ => return Place::Other,
             }
@@ -65,6 +66,7 @@ fn agent_of(write: &AgentWrite) -> Option<&str> {
         AgentWrite::Unchanged { id, .. }
         | AgentWrite::Documents { id, .. }
         | AgentWrite::EndActions { id, .. }
+        | AgentWrite::Reinstalled { id }
         | AgentWrite::BeginLife { id, .. } => Some(id.as_str()),
         AgentWrite::Seen { seen } => seen.first().map(|(id, _)| id.as_str()),
         AgentWrite::Insert { .. }

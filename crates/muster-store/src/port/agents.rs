@@ -74,6 +74,12 @@ pub enum AgentWrite {
         /// When.
         now: Timestamp,
     },
+    /// Continues an enrollment in a new installation of the agent: actions that it has acknowledged are not delivered again,
+    /// even if it has not returned their ack token. Pending ones are.
+    Reinstalled {
+        /// The agent.
+        id: AgentId,
+    },
     /// Sets later check-in times of connected agents, without a version change.
     Seen {
         /// Agents and the times when they were last seen.

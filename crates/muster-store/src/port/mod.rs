@@ -25,6 +25,7 @@ mod audit;
 mod changes;
 mod enrollment_keys;
 mod files;
+mod idempotency;
 mod identity;
 mod network_objects;
 mod nodes;
@@ -41,15 +42,17 @@ use async_trait::async_trait;
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
 use muster_core::error_chain::SharedError;
+use muster_core::id::SpaceId;
 
 use crate::engine::error::{Cause, EngineError};
 
 pub use self::actions::{ActionStore, ActionWrite};
 pub use self::agents::{AgentStore, AgentWrite};
 pub use self::audit::{AuditLink, AuditStore};
-pub use self::changes::{ChangeStore, Currency, has_gap};
+pub use self::changes::{ChangeRow, ChangeStore, Currency, has_gap};
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
+pub use self::idempotency::{IdempotencyStore, IdempotencyWrite, KeyedRequest};
 pub use self::identity::{IdentityStore, IdentityWrite};
 pub use self::network_objects::{NetworkObjectStore, NetworkObjectWrite};
 pub use self::nodes::{
@@ -115,13 +118,13 @@ impl From<StoreError> for muster_core::Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Conflict(precondition) => Self::conflict("conflict", precondition.to_string()),
-            // The caller can't act on the difference: in both cases, it must look again, or repeat the request.
-            StoreError::Unavailable { source } | StoreError::Unknown { source } => Self::new(
+            StoreError::Unavailable { source } => Self::new(
                 muster_core::ErrorKind::Unavailable,
                 "store_unavailable",
                 "the store is not available; retry later",
             )
             .caused_by(source),
+            StoreError::Unknown { source } => Self::outcome_unknown().caused_by(source),
             StoreError::Corrupt { source } => Self { source: Some(source), ..Self::internal("") },
         }
     }
@@ -142,9 +145,9 @@ pub enum Precondition {
     /// The name is taken.
     #[error("the name {0:?} is taken")]
     NameTaken(String),
-    /// A rollout of the policy is not over.
-    #[error("a rollout of policy {0} is not over")]
-    OpenRollout(String),
+    /// The policy has an active rollout.
+    #[error("the policy {0} has an active rollout")]
+    ActiveRollout(String),
     /// The enrollment key is revoked, expired or used up.
     #[error("the enrollment key is revoked, expired or used up")]
     KeyRefused,
@@ -154,6 +157,9 @@ pub enum Precondition {
     /// No administrator would be left.
     #[error("no administrator would be left")]
     LastAdministrator,
+    /// A limit on the number of such objects is reached.
+    #[error("too many {0}")]
+    TooMany(String),
     /// The agent's uploads would exceed a limit.
     #[error("the agent's uploads would exceed the limit of {0}")]
     OverLimit(UploadLimit),
@@ -191,6 +197,8 @@ pub enum Write {
     Setting(SettingWrite),
     /// Of users, roles, bindings, tokens, sessions and spaces.
     Identity(IdentityWrite),
+    /// Of requests with an idempotency key.
+    Idempotency(IdempotencyWrite),
     /// Of nodes.
     Node(NodeWrite),
     /// A precondition only: the commit fails with [`Precondition::LeaseLost`] unless this node still holds the lease of
@@ -200,6 +208,8 @@ pub enum Write {
     Audit(AuditEvent),
     /// Appends a row to the change log.
     Changed(Change),
+    /// Like [`Self::Changed`], for a subject that is deleted from a space.
+    Deleted(Change, SpaceId),
 }
 
 /// Result of a commit.
@@ -217,6 +227,7 @@ pub trait Resources:
     + ChangeStore
     + EnrollmentKeyStore
     + FileStore
+    + IdempotencyStore
     + IdentityStore
     + LeaseStore
     + NetworkObjectStore
@@ -238,6 +249,7 @@ impl<T> Resources for T where
         + ChangeStore
         + EnrollmentKeyStore
         + FileStore
+        + IdempotencyStore
         + IdentityStore
         + LeaseStore
         + NetworkObjectStore

@@ -23,6 +23,8 @@ use muster_core::error_chain::{SharedError, chain};
 
 /// Timeout for connecting, for each address of the host.
 const CONNECT: Duration = Duration::from_secs(10);
+/// Maximum time until the database's host confirms what was sent.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
 /// Address of a database, with TLS settings and credentials.
 #[derive(Clone)]
@@ -83,6 +85,8 @@ impl FromStr for Address {
         // Never `Prefer`, which would fall back to plain text if an attacker blocks TLS.
         config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
         config.connect_timeout(CONNECT).keepalives_idle(Duration::from_secs(30));
+        // Packets that vanish without a reset would otherwise be sent again for minutes.
+        config.tcp_user_timeout(UNACKNOWLEDGED);
         if config.get_application_name().is_none() {
             config.application_name("muster");
         }

@@ -88,8 +88,8 @@ const FRAGMENTS: &[(&str, &str)] = &[
              FROM jsonb_array_elements(CAST(CAST($1 AS TEXT) AS JSONB)) WITH ORDINALITY AS list (value, ordinality)), \
          taken AS (UPDATE counters SET value = counters.value + (SELECT count(*) FROM added) \
              WHERE name = 'changes' RETURNING counters.value AS last), \
-         inserted AS (INSERT INTO changes (seq, kind, subject) \
-             SELECT last - (SELECT count(*) FROM added) + ordinality, value ->> 0, value ->> 1 FROM added, taken) \
+         inserted AS (INSERT INTO changes (seq, kind, subject, deleted_from) \
+             SELECT last - (SELECT count(*) FROM added) + ordinality, value ->> 0, value ->> 1, value ->> 2 FROM added, taken) \
          SELECT last FROM taken",
     ),
     (now!(), "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"),

@@ -60,6 +60,9 @@ statements! {
     /// Ends one pending target.
     END_TARGET = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3 \
         WHERE agent_id = $4 AND action_seq = (SELECT seq FROM actions WHERE id = $5) AND state = 'queued'";
+    /// Detaches the acknowledged targets of an agent from its new installation.
+    CLOSE_ACKNOWLEDGED = "UPDATE action_targets SET former = 1 WHERE agent_id = $1 AND former = 0 \
+        AND state IN ('acked', 'failed')";
     /// Detaches all earlier targets of an agent id from its new life.
     CLOSE_LIFE = "UPDATE action_targets SET former = 1 WHERE agent_id = $1 AND former = 0";
     /// Removes the reports of a deleted agent. The states of its targets stay with the action.

@@ -30,7 +30,7 @@ macro_rules! targets {
 }
 pub(crate) use targets;
 
-/// Appends changes from a JSON list of kinds and subjects, in its order, and returns their numbers. PostgreSQL: one update of
+/// Appends changes from a JSON list of kinds, subjects and spaces of deleted subjects, in its order, and returns their numbers. PostgreSQL: one update of
 /// the counter for all of them.
-pub(crate) const INSERT_CHANGES: &str = "INSERT INTO changes (kind, subject) \
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each($1) ORDER BY key RETURNING seq";
+pub(crate) const INSERT_CHANGES: &str = "INSERT INTO changes (kind, subject, deleted_from) \
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each($1) ORDER BY key RETURNING seq";

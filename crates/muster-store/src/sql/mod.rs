@@ -12,6 +12,7 @@ pub(crate) mod dialect;
 pub(crate) mod enrollment_keys;
 pub(crate) mod files;
 pub(crate) mod filter;
+pub(crate) mod idempotency;
 pub(crate) mod identity;
 pub(crate) mod log;
 pub(crate) mod network_objects;
@@ -61,6 +62,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         copy::ALL,
         enrollment_keys::ALL,
         files::ALL,
+        idempotency::ALL,
         identity::ALL,
         log::ALL,
         network_objects::ALL,

@@ -7,8 +7,8 @@ use muster_core::change::Change;
 use tokio::sync::watch;
 
 use crate::port::{
-    ChangeStore, Committed, Currency, FencingToken, LeaseName, LeaseStore, LostNode, NodeRecord, NodeStanding,
-    NodeStore, Store, StoreError, Write,
+    ChangeRow, ChangeStore, Committed, Currency, FencingToken, LeaseName, LeaseStore, LostNode, NodeRecord,
+    NodeStanding, NodeStore, Store, StoreError, Write,
 };
 
 /// Decides which calls reach the store.
@@ -77,12 +77,20 @@ impl<G: Gate> ChangeStore for Gated<G> {
         self.gate.confirmed().unwrap_or_else(|| self.inner.confirmed())
     }
 
+    fn caught_up(&self) -> Currency {
+        self.gate.confirmed().unwrap_or_else(|| self.inner.caught_up())
+    }
+
     fn changes_handled(&self, seq: i64) {
         self.inner.changes_handled(seq);
     }
 
     async fn changes_since(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>, StoreError> {
         self.behind_gate()?.changes_since(seq, limit).await
+    }
+
+    async fn change_rows_since(&self, seq: i64, limit: u32) -> Result<Vec<ChangeRow>, StoreError> {
+        self.behind_gate()?.change_rows_since(seq, limit).await
     }
 
     async fn changes_prune(&self, through: i64, limit: u32) -> Result<u64, StoreError> {

@@ -61,6 +61,57 @@ async fn numbers_become_visible_in_ascending_order() {
     held.await.unwrap();
 }
 
+/// Like [`numbers_become_visible_in_ascending_order`], but the first node waits between its last change and its commit: another session
+/// holds the row of its registration.
+///
+/// Fails when numbers of the change log come from a sequence, and when a commit does not lock the node's registration.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_become_visible_in_ascending_order_though_a_commit_waits() {
+    let schema = schema().await;
+    let (slow, fast, reader) = (Arc::new(open(&schema).await), Arc::new(open(&schema).await), open(&schema).await);
+    let row = format!("SELECT id FROM {schema}.nodes WHERE started_at = (SELECT min(started_at) FROM {schema}.nodes)");
+    let held = tokio::spawn(sql(format!(
+        "BEGIN; SELECT 1 FROM {schema}.nodes WHERE id IN ({row}) FOR UPDATE; SELECT pg_sleep(60), 'holds {schema}'; ROLLBACK"
+    )));
+    let active = |what: String| format!("SELECT count(*) FROM pg_stat_activity WHERE {what}");
+    let asleep = active(format!("wait_event = 'PgSleep' AND query LIKE '%holds {schema}%'"));
+    eventually("the row is locked", async || sql(asleep.clone()).await == "1").await;
+    let changed = |name: &str| vec![setting(name), Write::Changed(Change::Setting(name.into()))];
+    let first = tokio::spawn({
+        let (slow, writes) = (Arc::clone(&slow), changed("slow"));
+        async move { slow.commit(writes).await }
+    });
+    let waits = active(format!(
+        "wait_event_type = 'Lock' AND application_name = '{schema}' AND query LIKE 'INSERT INTO commits%'"
+    ));
+    eventually("the slow one waits", async || sql(waits.clone()).await == "1").await;
+    let second = tokio::spawn({
+        let (fast, writes) = (Arc::clone(&fast), changed("fast"));
+        async move { fast.commit(writes).await }
+    });
+    let both_wait = active(format!("wait_event_type = 'Lock' AND application_name = '{schema}'"));
+    eventually("the fast one waits too", async || second.is_finished() || sql(both_wait.clone()).await == "2").await;
+    let early = reader.changes_since(0, 10).await.unwrap();
+    assert!(early.is_empty(), "a change is visible before one with a lower number: {early:?}");
+    let stop = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%holds {schema}%' AND wait_event = 'PgSleep'"
+    );
+    sql(stop).await;
+    let mut seen = Vec::new();
+    eventually("both", async || {
+        let after = seen.last().copied().unwrap_or(0);
+        seen.extend(reader.changes_since(after, 10).await.unwrap().into_iter().map(|row| row.0));
+        seen.len() == 2
+    })
+    .await;
+    assert_eq!(seen, [1, 2]);
+    for done in [first, second] {
+        done.await.unwrap().unwrap();
+    }
+    // Its session was terminated.
+    let _ = held.await;
+}
+
 /// Fails when the writer answers before `COMMIT` is answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_returned_is_seen_by_every_node_at_once() {

@@ -135,6 +135,15 @@ pub async fn ea42_d14_a_new_life_starts_after_all_that_was_before_it(store: &imp
     assert_eq!(target, Some(Target { state: TargetState::Queued, is_former: false }));
 }
 
+pub async fn d14_a_reinstalled_agent_gets_only_what_it_has_not_acknowledged(store: &impl Store) {
+    commit(store, ["done", "failed", "open"].map(|id| create(&action(id), &["a", "b"])).to_vec()).await;
+    let answers = [result("done", "a", 1, None), result("failed", "a", 1, Some("no space"))];
+    commit(store, answers.iter().map(answer).collect()).await;
+    commit(store, vec![Write::Agent(AgentWrite::Reinstalled { id: agent_id("a") })]).await;
+    assert_eq!(due(store, "a", -1, at(0)).await, ["open"]);
+    assert_eq!(due(store, "b", -1, at(0)).await, ["done", "failed", "open"], "others are not concerned");
+}
+
 pub async fn ea119_the_first_result_stays(store: &impl Store) {
     commit(store, vec![create(&action("x"), &["a"])]).await;
     let first = result("x", "a", 1, Some("failed"));

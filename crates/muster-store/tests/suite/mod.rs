@@ -14,6 +14,7 @@ pub mod agents;
 pub mod commits;
 pub mod enrollment_keys;
 pub mod files;
+pub mod idempotency;
 pub mod identity;
 pub mod lists;
 pub mod network_objects;
@@ -36,6 +37,7 @@ macro_rules! run_for {
             ea77_types_that_are_never_delivered_are_due_so_that_the_position_passes_them,
             a_target_that_the_server_ends_is_answered_once,
             ea42_d14_a_new_life_starts_after_all_that_was_before_it,
+            d14_a_reinstalled_agent_gets_only_what_it_has_not_acknowledged,
             d14_the_open_targets_of_an_agent_that_left_end_with_an_error,
             ea119_the_first_result_stays,
             ea120_results_come_newest_first_with_all_they_say,
@@ -112,6 +114,11 @@ macro_rules! run_for {
             a_file_for_agents_comes_back,
             ea126_an_artifact_is_found_by_name_and_hash_and_can_be_replaced,
         ]);
+        suite::run_for!(@module $make, idempotency: [
+            a_key_belongs_to_one_request_of_its_account,
+            keys_of_an_account_are_limited_and_old_ones_forgotten,
+            only_the_request_that_used_a_key_finishes_or_forgets_it,
+        ]);
         suite::run_for!(@module $make, identity: [
             a_user_comes_back_by_id_name_and_subject,
             names_of_users_are_taken_once_and_changes_start_from_the_newest,
@@ -175,7 +182,7 @@ macro_rules! run_for {
         ]);
         suite::run_for!(@module $make, rollouts: [
             a_rollout_comes_back_and_changes_by_version,
-            a_policy_has_one_open_rollout,
+            a_policy_has_one_active_rollout,
             agents_are_found_by_their_place,
             the_agents_of_an_upgrade_are_found_by_its_rollout,
         ]);

@@ -51,27 +51,27 @@ pub async fn a_rollout_comes_back_and_changes_by_version(store: &impl Store) {
     written.start(StartedWave { at: Timestamp::from_micros(9), below: Some(Place::share(10)), baseline });
     written.version = 2;
     commit(store, vec![update(&written)]).await;
-    assert_eq!(store.open_rollouts().await.unwrap(), [written.clone()]);
+    assert_eq!(store.active_rollouts().await.unwrap(), [written.clone()]);
     assert!(matches!(refused(store, vec![update(&written)]).await, Precondition::Changed(_)), "not twice");
 }
 
-pub async fn a_policy_has_one_open_rollout(store: &impl Store) {
+pub async fn a_policy_has_one_active_rollout(store: &impl Store) {
     let mut first = rollout("a", "p");
     commit(store, vec![insert(&first)]).await;
-    assert!(matches!(refused(store, vec![insert(&rollout("b", "p"))]).await, Precondition::OpenRollout(_)));
-    let none_open = || vec![RolloutWrite::NoneOpen(PolicyId::trusted("p")).into()];
-    assert!(matches!(refused(store, none_open()).await, Precondition::OpenRollout(_)));
+    assert!(matches!(refused(store, vec![insert(&rollout("b", "p"))]).await, Precondition::ActiveRollout(_)));
+    let none_active = || vec![RolloutWrite::NoneActive(PolicyId::trusted("p")).into()];
+    assert!(matches!(refused(store, none_active()).await, Precondition::ActiveRollout(_)));
     commit(store, vec![insert(&rollout("c", "q"))]).await;
     (first.state, first.version) = (State::Completed, 2);
     commit(store, vec![update(&first)]).await;
-    commit(store, none_open()).await;
-    assert_eq!(store.open_rollout_of(&PolicyId::trusted("p")).await.unwrap(), None);
-    assert!(store.open_rollout_of(&PolicyId::trusted("q")).await.unwrap().is_some());
+    commit(store, none_active()).await;
+    assert_eq!(store.active_rollout_of(&PolicyId::trusted("p")).await.unwrap(), None);
+    assert!(store.active_rollout_of(&PolicyId::trusted("q")).await.unwrap().is_some());
     commit(store, vec![insert(&Rollout { created_at: Timestamp::from_micros(7), ..rollout("b", "p") })]).await;
     let listed = store.rollouts(&SpaceId::default(), ALL).await.unwrap();
     let ids: Vec<&str> = listed.items.iter().map(|rollout| rollout.id.as_str()).collect();
     assert_eq!((ids, listed.total), (vec!["b", "c", "a"], 3));
-    assert_eq!(store.open_rollouts().await.unwrap().len(), 2);
+    assert_eq!(store.active_rollouts().await.unwrap().len(), 2);
 }
 
 pub async fn agents_are_found_by_their_place(store: &impl Store) {

@@ -40,8 +40,8 @@ pub enum AgentCommand {
     Unenroll(UnenrollArgs),
     /// Respond to a compromised agent: revoke its keys, and list what else it could read
     ///
-    /// The list contains the secrets of its policy, credentials of shared outputs, files and the enrollment key, each with a
-    /// remedy. With --review-since, the agents that enrolled with the same key since then are tagged.
+    /// The list contains the secrets of the agent's policy, shared credentials of outputs, files and the enrollment key, each
+    /// with a remedy. With --review-since, the agents that enrolled with the same key since then are tagged.
     #[command(
         after_help = "Examples:\n  muster agent respond web-1 --dry-run\n  muster agent respond web-1 --reason 'stolen laptop' --yes\n  muster agent respond web-1 --review-since 2026-11-29T08:00:00Z --yes"
     )]
@@ -88,7 +88,7 @@ pub enum AgentCommand {
         after_help = "Examples:\n  muster agent untag web-1 --tag prod\n  muster agent untag --all --tag prod --dry-run"
     )]
     Untag(TagArgs),
-    /// Delete agents with their keys, results and files
+    /// Delete agents, and their keys, results and files
     ///
     /// This cannot be undone: a deleted agent is rejected until it enrolls again.
     #[command(
@@ -100,7 +100,7 @@ pub enum AgentCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Filter. Fields: id, policy_id, status, tags, hostname, enrollment_key_id, duplicate_hosts, family, host_id. Operators: and, or, not, ( )
+    /// Filter. Fields: id, policy_id, status, tags, hostname, version, enrolled_at, last_checkin, os, architecture, upgrade_details.state, enrollment_key_id, duplicate_hosts, family, host_id. Operators: and, or, not, ( ); for versions and times also <, <=, >, >=
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Include inactive agents

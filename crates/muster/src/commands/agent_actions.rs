@@ -66,7 +66,7 @@ pub struct UnenrollArgs {
     /// Revoke the access keys immediately, without waiting for the agents
     #[arg(long)]
     force: bool,
-    /// Reason, for the audit log
+    /// Reason to record in the audit log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]

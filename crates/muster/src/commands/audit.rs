@@ -30,9 +30,9 @@ pub enum AuditCommand {
     Export(audit_file::ExportArgs),
     /// Verify that no audit event was changed or removed
     ///
-    /// The events form a hash chain. Without FILE, the server verifies its log. Store the hash of the last event
-    /// elsewhere, so that you can detect later whether events were removed from the end of the log. With FILE, verifies an exported file
-    /// without contacting a server: the chains, the seals and the signature.
+    /// Without FILE, the server verifies its log. With FILE, the command verifies the chains, the seals and the signature of an
+    /// exported file, without a server. The events of each server form a hash chain. Store the printed hashes of the last events
+    /// elsewhere, so that you can detect later whether events were removed from the end of a chain.
     #[command(
         after_help = "Examples:\n  muster audit verify\n  muster audit verify --output json\n  muster audit verify audit.jsonl --public-key b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c"
     )]
@@ -67,7 +67,7 @@ pub struct ListArgs {
 /// Flags of `verify`.
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
-    /// File of `muster audit export`
+    /// File that `muster audit export` wrote
     file: Option<Utf8PathBuf>,
     /// The fleet's public signing key (base64) or its fingerprint (SHA-256 in hex), which must have signed the file
     #[arg(long, value_name = "KEY", requires = "file")]

@@ -17,7 +17,7 @@ pub enum ContextCommand {
     List(ListArgs),
     /// Add or replace a context, and use it
     ///
-    /// The connection flags are stored with the token in contexts.toml, which only you can read.
+    /// The connection flags, including the token, are stored in ~/.config/muster/contexts.toml, which only you can read.
     #[command(
         after_help = "Examples:\n  muster context add production --url https://fleet.example:8230 --ca ca.crt --token TOKEN"
     )]

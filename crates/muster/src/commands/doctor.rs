@@ -12,8 +12,8 @@ use super::listing::{Column, OutputArg, column, or_dash, print_list};
 
 /// Check the server and its host for problems
 ///
-/// Checks the data directory and its permissions, the certificates, the clock, the disk space, the database, the ports, and the limit on
-/// open files, without changing anything. Exits with 1 if a check fails. Run it as the user of the server.
+/// Checks the data directory and its permissions, the master key, the certificates, the clock, the disk space, the database, the ports,
+/// and the limit on open files, without changing anything. Exits with 1 if a check fails. Run it as the server's user.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  muster doctor\n  muster doctor --data-dir /srv/muster --output json\n  muster doctor --config /etc/muster/muster.toml"

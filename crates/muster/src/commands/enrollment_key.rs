@@ -68,10 +68,10 @@ pub struct CreateArgs {
     /// Tags for agents that enroll with the key, separated by commas (repeatable)
     #[arg(long = "tag", value_name = "TAG", value_delimiter = ',', value_parser = tag)]
     tags: Vec<String>,
-    /// Expiry, as a duration (30m, 12h, 7d) or a time (RFC 3339)
+    /// Expiration: a duration (30m, 12h, 7d) or a time (RFC 3339) [default: never]
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
-    /// Maximum number of enrollments
+    /// Maximum number of enrollments [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     max_uses: Option<i64>,
     #[command(flatten)]

@@ -7,10 +7,11 @@ use muster_core::raw_json;
 use muster_protocol::management::agent::{Agent, ListAgents, NamedAgent, NamedAgents};
 use muster_protocol::management::agent_policy::{AgentPolicy, BulkGet, ListAgentPolicies};
 use muster_protocol::management::enrollment_key::{EnrollmentKey, ListEnrollmentKeys};
+use muster_protocol::management::envelope::Items;
 
 use super::failure::Failed;
 
-/// Policies per request. The page is small, because the server counts the agents of each policy.
+/// Policies and other rows per request. The page is small, because the server counts the agents of each policy.
 const PER_PAGE: u32 = 100;
 /// Enrollment keys per request.
 const KEYS_PER_PAGE: u32 = 1000;
@@ -18,6 +19,22 @@ const KEYS_PER_PAGE: u32 = 1000;
 const AGENTS_AT_ONCE: usize = 1000;
 /// Agents per request.
 const AGENTS_PER_PAGE: u32 = 1000;
+
+/// Collects all pages of a list that is counted in pages and not continued by a cursor. `read` takes `page` and `perPage`.
+pub async fn all_pages<T>(
+    mut read: impl AsyncFnMut(Option<u32>, Option<u32>) -> Result<Items<T>, Error>,
+) -> Result<Vec<T>, Failed> {
+    let mut found = Vec::new();
+    for page in 1.. {
+        let listed = read(Some(page), Some(PER_PAGE)).await?;
+        let is_last = listed.items.len() < PER_PAGE as usize;
+        found.extend(listed.items);
+        if is_last {
+            break;
+        }
+    }
+    Ok(found)
+}
 
 /// Turns a not-found error into `None`.
 pub fn if_there<T>(answer: Result<T, Error>) -> Result<Option<T>, Failed> {

@@ -9,6 +9,7 @@ mod audit;
 mod audit_file;
 mod authorities;
 mod backup;
+mod change;
 mod confirm;
 mod connect;
 mod context;
@@ -22,6 +23,7 @@ mod network_object;
 mod node;
 mod out_file;
 mod output;
+mod package;
 mod policy;
 mod policy_file;
 mod policy_names;
@@ -68,17 +70,21 @@ pub enum AdminCommand {
     Proxy(Noun<NetworkCommand<ProxyFields>>),
     /// Manage download sources, from which agents download their binaries
     DownloadSource(Noun<NetworkCommand<DownloadSourceFields>>),
+    /// Upload packages of muster-agent, to which agents can be upgraded
+    Package(Noun<package::PackageCommand>),
     /// List, show and replace the uninstall tokens of policies
     UninstallToken(Noun<uninstall_token::UninstallTokenCommand>),
     /// Read, export and verify the audit log
     Audit(Noun<audit::AuditCommand>),
+    /// List and follow changes
+    Change(Noun<change::ChangeCommand>),
     /// Create and restore backups
     Backup(Noun<backup::BackupCommand>),
     /// List, drain and resume the servers of the fleet
     Node(Noun<node::NodeCommand>),
     /// Manage users and service accounts
     User(Noun<user::UserCommand>),
-    /// Manage roles, and who has them
+    /// Manage roles and role bindings
     Role(Noun<role::RoleCommand>),
     /// Manage API tokens
     Token(Noun<token::TokenCommand>),
@@ -116,8 +122,10 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::ServerHost(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Proxy(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::DownloadSource(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Package(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::UninstallToken(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Audit(noun) => noun.verb.run(&noun.connect).await,
+        AdminCommand::Change(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Backup(noun) => noun.verb.run(&noun.connect).await,
         AdminCommand::Node(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::User(noun) => noun.verb.run(&noun.connect.client()?).await,

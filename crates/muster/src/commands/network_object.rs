@@ -105,10 +105,10 @@ pub struct DeleteArgs {
 /// Flags of `server-host create` and `update`.
 #[derive(Args, Debug)]
 pub struct ServerHostFields {
-    /// URL at which agents reach the fleet; can be repeated
+    /// URL at which agents reach the fleet (repeatable)
     #[arg(long, value_name = "URL")]
     address: Vec<String>,
-    /// Use it for policies that name no Fleet Server host
+    /// Make this the default Fleet Server host
     #[arg(long)]
     default: bool,
     #[command(flatten)]
@@ -121,7 +121,7 @@ pub struct ProxyFields {
     /// URL of the proxy
     #[arg(long, value_name = "URL")]
     address: Option<String>,
-    /// Header to send to the proxy; can be repeated
+    /// Header to send to the proxy (repeatable)
     #[arg(long, value_name = "NAME=VALUE", value_parser = header)]
     header: Vec<(String, String)>,
 }
@@ -132,7 +132,7 @@ pub struct DownloadSourceFields {
     /// URL from which agents download their binaries
     #[arg(long, value_name = "URL")]
     address: Option<String>,
-    /// Use it for policies that name no download source
+    /// Make this the default download source
     #[arg(long)]
     default: bool,
     #[command(flatten)]
@@ -181,8 +181,8 @@ impl NetworkNoun for ServerHostFields {
     const ABOUT: Verbs = Verbs {
         list: "List Fleet Server hosts",
         show: "Show a Fleet Server host",
-        create: "Create a Fleet Server host: URLs at which agents reach the fleet",
-        update: "Change a Fleet Server host, and the policies that use it",
+        create: "Create a Fleet Server host: a set of URLs at which agents reach the fleet",
+        update: "Change a Fleet Server host; policies that use it get a new revision",
         delete: "Delete a Fleet Server host; policies that use it change to the default",
     };
     const EXAMPLES: Verbs = Verbs {
@@ -213,8 +213,8 @@ impl NetworkNoun for ProxyFields {
         list: "List proxies",
         show: "Show a proxy",
         create: "Create a proxy for agents",
-        update: "Change a proxy, and the policies that use it",
-        delete: "Delete a proxy; whatever uses it connects directly",
+        update: "Change a proxy; policies that use it get a new revision",
+        delete: "Delete a proxy; connections through it become direct",
     };
     const EXAMPLES: Verbs = Verbs {
         list: "Examples:\n  muster proxy list\n  muster proxy list --output json",
@@ -242,8 +242,8 @@ impl NetworkNoun for DownloadSourceFields {
     const ABOUT: Verbs = Verbs {
         list: "List download sources",
         show: "Show a download source",
-        create: "Create a download source: where agents download their binaries",
-        update: "Change a download source, and the policies that use it",
+        create: "Create a download source, from which agents download their binaries",
+        update: "Change a download source; policies that use it get a new revision",
         delete: "Delete a download source; policies that use it change to the default",
     };
     const EXAMPLES: Verbs = Verbs {

@@ -19,10 +19,9 @@ pub enum OutputCommand {
     /// List outputs
     #[command(after_help = "Examples:\n  muster output list\n  muster output list --output json")]
     List(ListArgs),
-    /// Show an output, its health, and its agents' API keys
+    /// Show an output, its health, and the number of its agents' API keys
     ///
-    /// OUTPUT is the name or id of an output, or the name of an output
-    /// in the `config` of a policy.
+    /// OUTPUT can also be the name of an output in the `config` of a policy.
     #[command(after_help = "Examples:\n  muster output show main\n  muster output show default --output json")]
     Show(ShowArgs),
 }

@@ -1,6 +1,5 @@
 //! `muster policy …`....
 
-use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use muster_client::Client;
 use muster_protocol::management::agent_policy::{
@@ -13,7 +12,7 @@ use super::find::{all_policies, find_policy};
 use super::listing::{
     Column, Format, OutputArg, column, or_dash, print_json, print_list, print_one, print_table, print_yaml, wide,
 };
-use super::policy_file::PolicyFile;
+use super::policy_file::{PolicyFile, PolicyFileArgs};
 use super::selection::agents;
 use super::text::{print_line, printable};
 
@@ -100,15 +99,8 @@ pub struct CreateArgs {
 /// Flags of `apply`.
 #[derive(Args, Debug)]
 pub struct ApplyArgs {
-    /// Policy file (YAML); - reads standard input
-    #[arg(long, short, value_name = "FILE")]
-    file: Utf8PathBuf,
-    /// Value of a secret that the file refers to as $co.elastic.secret{NAME}; @FILE reads it from a file (repeatable)
-    #[arg(long = "secret", value_name = "NAME=VALUE")]
-    secrets: Vec<String>,
-    /// Apply even if the policy is managed
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    policy: PolicyFileArgs,
     #[command(flatten)]
     care: Care,
     #[command(flatten)]
@@ -271,7 +263,7 @@ impl CreateArgs {
 
 impl ApplyArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let mut file = PolicyFile::read(&self.file, &self.secrets, self.force)?;
+        let mut file = self.policy.read()?;
         // The dry run reports errors before anything changes, and returns the differences for the confirmation.
         let plan = client.try_apply_policy(&file.request).await.map_err(|error| file.failed(error))?;
         if self.care.dry_run {

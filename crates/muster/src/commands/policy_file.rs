@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
 use muster_protocol::management::agent_policy::ApplyPolicy;
 use muster_protocol::management::envelope::Diagnostic;
 
@@ -15,6 +16,34 @@ const MAX_BYTES: u64 = 8 << 20;
 /// Number of errors that are printed; further errors are only counted.
 const MAX_PRINTED: usize = 20;
 
+/// Flags of commands that change a policy by a file.
+#[derive(Args, Debug)]
+pub struct PolicyFileArgs {
+    /// Policy file (YAML); - reads standard input
+    #[arg(long, short, value_name = "FILE")]
+    file: Utf8PathBuf,
+    /// Value of a secret that the file refers to as $co.elastic.secret{NAME}; @FILE reads it from a file (repeatable)
+    #[arg(long = "secret", value_name = "NAME=VALUE")]
+    secrets: Vec<String>,
+    /// Change the policy even if it is managed
+    #[arg(long)]
+    force: bool,
+}
+
+impl PolicyFileArgs {
+    /// Reads the file (`-`: standard input) and the secrets.
+    pub fn read(&self) -> Result<PolicyFile, Failed> {
+        let request = ApplyPolicy {
+            policy: read_text(&self.file)?,
+            secrets: read_secrets(&self.secrets)?,
+            force: self.force.then_some(true),
+            expected_revision: None,
+            rollout: None,
+        };
+        Ok(PolicyFile { request, file: self.file.clone() })
+    }
+}
+
 /// A policy file and the flags that belong to it.
 #[derive(Debug)]
 pub struct PolicyFile {
@@ -24,18 +53,6 @@ pub struct PolicyFile {
 }
 
 impl PolicyFile {
-    /// Reads the file (`-`: standard input) and the `NAME=VALUE` secrets.
-    pub fn read(file: &Utf8Path, secrets: &[String], force: bool) -> Result<Self, Failed> {
-        let request = ApplyPolicy {
-            policy: read_text(file)?,
-            secrets: read_secrets(secrets)?,
-            force: force.then_some(true),
-            expected_revision: None,
-            rollout: None,
-        };
-        Ok(Self { request, file: file.to_owned() })
-    }
-
     /// Formats the server's errors about the file, each with its position.
     pub fn failed(&self, error: muster_client::Error) -> Failed {
         let problems = error.body().map(|body| body.problems.as_slice()).unwrap_or_default();
@@ -106,10 +123,14 @@ mod tests {
         (directory, file)
     }
 
+    fn named(file: &Utf8Path) -> PolicyFileArgs {
+        PolicyFileArgs { file: file.to_owned(), secrets: Vec::new(), force: false }
+    }
+
     #[test]
     fn errors_are_printed_with_file_line_and_column() {
         let (_directory, file) = directory_with("web.yml", "name: web\n");
-        let read = PolicyFile::read(&file, &[], false).unwrap();
+        let read = named(&file).read().unwrap();
         let problem = |path: &str, place: Option<u64>, hint: Option<&str>| Diagnostic {
             path: path.into(),
             line: place,
@@ -129,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let told = PolicyFile::read(Utf8Path::new("/nowhere/web.yml"), &[], false).unwrap_err().to_string();
+        let told = named(Utf8Path::new("/nowhere/web.yml")).read().unwrap_err().to_string();
         assert!(told.starts_with("muster: cannot read /nowhere/web.yml: "), "{told}");
     }
 

@@ -6,6 +6,7 @@ use muster_protocol::management::identity::{Binding, CreateBinding, ListBindings
 
 use super::confirm::Care;
 use super::failure::Failed;
+use super::find::all_pages;
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
 
 /// Verbs of `role`.
@@ -20,23 +21,23 @@ pub enum RoleCommand {
     /// Create a role
     #[command(after_help = "Examples:\n  muster role create tagger --privilege agents.read --privilege agents.tag")]
     Create(SaveArgs),
-    /// Change a role, for everybody who has it
+    /// Change a role; the change applies to everybody who has it
     #[command(after_help = "Examples:\n  muster role update tagger --name tagger --privilege agents.read")]
     Update(UpdateArgs),
     /// Delete a role that nobody has
     #[command(after_help = "Examples:\n  muster role delete tagger")]
     Delete(DeleteArgs),
-    /// List who has which role, and where
+    /// List role bindings: users and groups, with their roles and scopes
     #[command(after_help = "Examples:\n  muster role bindings\n  muster role bindings --user ann")]
     Bindings(BindingsArgs),
-    /// Give a role to a user or a group
+    /// Assign a role to a user or a group
     ///
     /// Without --in-space, the role applies to the whole installation.
     #[command(
         after_help = "Examples:\n  muster role bind helpdesk --user ann\n  muster role bind fleet-operator --group ops --in-space default\n  muster role bind upgrade-operator --user ann --in-space default --policy POLICY-ID"
     )]
     Bind(BindArgs),
-    /// Take a role away
+    /// Remove a role binding
     #[command(after_help = "Examples:\n  muster role unbind BINDING-ID")]
     Unbind(DeleteArgs),
 }
@@ -83,7 +84,7 @@ pub struct UpdateArgs {
     /// Description [default: unchanged]
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// Privilege, in place of all that the role has (repeatable) [default: unchanged]
+    /// Privilege; the given privileges replace those of the role (repeatable) [default: unchanged]
     #[arg(long = "privilege", value_name = "NAME")]
     privileges: Vec<String>,
     #[command(flatten)]
@@ -117,7 +118,7 @@ pub struct BindArgs {
     /// User or service account, by id or name
     #[arg(long, required_unless_present = "group", conflicts_with = "group")]
     user: Option<String>,
-    /// Group at the OpenID provider
+    /// Group of the OpenID Connect provider
     #[arg(long)]
     group: Option<String>,
     /// Limit the role to a space
@@ -205,16 +206,10 @@ impl UpdateArgs {
 
 impl BindingsArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let mut all = Vec::new();
-        for page in 1.. {
-            let query = ListBindings { user: self.user.clone(), page: Some(page), per_page: Some(100) };
-            let found = client.bindings(&query).await?;
-            let is_last = found.items.len() < 100;
-            all.extend(found.items);
-            if is_last {
-                break;
-            }
-        }
+        let all = all_pages(async |page, per_page| {
+            client.bindings(&ListBindings { user: self.user.clone(), page, per_page }).await
+        })
+        .await?;
         print_list(&all, self.output.output, BINDINGS, |binding| binding.id.clone())
     }
 }

@@ -11,19 +11,17 @@ use muster_protocol::management::rollout::{
 
 use super::confirm::Care;
 use super::failure::Failed;
+use super::find::all_pages;
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_json, print_list, print_one, print_yaml, wide};
-use super::policy_file::{PolicyFile, read_text};
+use super::policy_file::{PolicyFileArgs, read_text};
 use super::selection::{Selection, agents};
 use super::text::print_line;
 use super::times::seconds;
 
-/// Rollouts per request.
-const PER_PAGE: u32 = 100;
-
 /// Verbs of `rollout`.
 #[derive(Debug, Subcommand)]
 pub enum RolloutCommand {
-    /// Change a policy in waves: each wave of agents gets the new revision only if the one before stays healthy
+    /// Change a policy in waves: each wave of agents gets the new revision only if the previous wave stays healthy
     ///
     /// The rollout halts automatically if agents become unhealthy, reject the revision or go offline. Agents that
     /// it has not reached keep the previous revision.
@@ -50,13 +48,16 @@ pub enum RolloutCommand {
     Pause(OneArgs),
     /// Resume a paused or halted rollout
     ///
-    /// The newest wave soaks once more. If its agents are still unhealthy, the rollout halts again.
+    /// The current wave soaks once more. If its agents are still unhealthy, the rollout halts again.
     #[command(after_help = "Examples:\n  muster rollout resume 0192f3c1-…")]
     Resume(OneArgs),
     /// Approve the next wave of a rollout that is waiting for approval
     #[command(after_help = "Examples:\n  muster rollout approve 0192f3c1-…")]
     Approve(OneArgs),
-    /// Roll back: all agents of the policy get the content of the revision before the rollout
+    /// Roll back a rollout
+    ///
+    /// Rolling back a policy gives all its agents a new revision with the content of the one before the rollout. Rolling back
+    /// an upgrade returns the upgraded agents to their former version, if they still have it.
     #[command(after_help = "Examples:\n  muster rollout rollback 0192f3c1-… --yes")]
     Rollback(RollbackArgs),
 }
@@ -64,17 +65,10 @@ pub enum RolloutCommand {
 /// Flags of `create`.
 #[derive(Args, Debug)]
 pub struct CreateArgs {
-    /// Policy file (YAML); - reads standard input
-    #[arg(long, short, value_name = "FILE")]
-    file: Utf8PathBuf,
+    #[command(flatten)]
+    policy: PolicyFileArgs,
     #[command(flatten)]
     waves: WaveArgs,
-    /// Value of a secret that the file refers to as $co.elastic.secret{NAME}; @FILE reads it from a file (repeatable)
-    #[arg(long = "secret", value_name = "NAME=VALUE")]
-    secrets: Vec<String>,
-    /// Change the policy even if it is managed
-    #[arg(long)]
-    force: bool,
     #[command(flatten)]
     care: Care,
     #[command(flatten)]
@@ -89,7 +83,7 @@ pub struct UpgradeArgs {
     /// Target version
     #[arg(long)]
     version: String,
-    /// Base URL of the package; by default, agents use the one of their policy
+    /// Base URL from which agents download the package [default: the one in their policy]
     #[arg(long, value_name = "URL")]
     source_uri: Option<String>,
     #[command(flatten)]
@@ -104,7 +98,7 @@ pub struct WaveArgs {
     /// Waves: percentages of the agents, numbers of agents (5agents), or tags; the last one must be 100
     #[arg(long, value_delimiter = ',', default_value = "5,25,100")]
     waves: Vec<String>,
-    /// Time from the start of each wave to the next one
+    /// Minimum time from the start of a wave to the start of the next one
     #[arg(long, value_name = "DURATION", value_parser = seconds, default_value = "30m")]
     soak: i64,
     /// Wait for `muster rollout approve` before each further wave
@@ -215,7 +209,7 @@ impl RolloutCommand {
             Self::Approve(args) => args.change(client, "approve").await,
             Self::Rollback(args) => {
                 let care = Care { yes: args.yes, dry_run: false };
-                care.confirm(&format!("Roll back {} for all agents of the policy?", args.one.rollout))?;
+                care.confirm(&format!("Roll back {} for all its agents?", args.one.rollout))?;
                 args.one.change(client, "rollback").await
             }
         }
@@ -231,23 +225,15 @@ impl OneArgs {
 
 impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let (mut rollouts, mut page): (Vec<Rollout>, u32) = (Vec::new(), 1);
-        loop {
-            let query = ListRollouts { page: Some(page), per_page: Some(PER_PAGE) };
-            let listed = client.rollouts(&query).await?;
-            let is_last = listed.items.len() < PER_PAGE as usize;
-            rollouts.extend(listed.items);
-            if is_last {
-                return print_list(&rollouts, self.output.output, COLUMNS, |rollout| rollout.id.clone());
-            }
-            page += 1;
-        }
+        let rollouts =
+            all_pages(async |page, per_page| client.rollouts(&ListRollouts { page, per_page }).await).await?;
+        print_list(&rollouts, self.output.output, COLUMNS, |rollout| rollout.id.clone())
     }
 }
 
 impl CreateArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let mut file = PolicyFile::read(&self.file, &self.secrets, self.force)?;
+        let mut file = self.policy.read()?;
         file.request.rollout = Some(self.waves.plan()?);
         let plan = client.try_apply_policy(&file.request).await.map_err(|error| file.failed(error))?;
         if self.care.dry_run {

@@ -129,7 +129,15 @@ fn print_dry_run(counted: &Counted, single: Option<&str>, what: &impl Fn(&str) -
         Some(refused) => eprintln!("{refused}"),
         None => {}
     }
+    note_excluded(counted.excluded);
     print_line(format!("would {}", what(&agents(counted.count))))
+}
+
+/// Tells how many of the selected agents the caller may not act on.
+fn note_excluded(excluded: u64) {
+    if excluded > 0 {
+        eprintln!("excluded {}, which you may read but not act on", agents(excluded));
+    }
 }
 
 /// Returns an error with the number of agents that are not eligible and the reason for the first of them, or `None` if

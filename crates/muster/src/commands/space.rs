@@ -20,7 +20,7 @@ pub enum SpaceCommand {
     /// Create a space
     #[command(after_help = "Examples:\n  muster space create lab --name Laboratory")]
     Create(CreateArgs),
-    /// Change the name and the description of a space
+    /// Change the name or the description of a space
     #[command(after_help = "Examples:\n  muster space update lab --name 'The laboratory'")]
     Update(UpdateArgs),
     /// Delete an empty space

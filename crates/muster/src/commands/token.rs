@@ -6,6 +6,7 @@ use muster_protocol::management::identity::{CreateToken, ListTokens, Token};
 
 use super::confirm::Care;
 use super::failure::Failed;
+use super::find::all_pages;
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
 use super::text::print_line;
 
@@ -14,7 +15,7 @@ use super::text::print_line;
 pub enum TokenCommand {
     /// List API tokens
     ///
-    /// Lists your own tokens, or with the socket of the server, all.
+    /// By default, lists your own tokens; over the server's Unix socket, lists all tokens.
     #[command(after_help = "Examples:\n  muster token list\n  muster token list --owner ci\n  muster token list --all")]
     List(ListArgs),
     /// Show an API token, without its secret
@@ -22,12 +23,12 @@ pub enum TokenCommand {
     Show(ShowArgs),
     /// Create an API token
     ///
-    /// The token is printed once. It expires after 90 days, unless --expires is set.
+    /// The token is printed only once.
     #[command(
         after_help = "Examples:\n  muster token create --owner ci --name pipeline --expires 30d\n  muster token create --owner ci --privilege policies.read --privilege policies.update --output json"
     )]
     Create(CreateArgs),
-    /// Revoke an API token: reject all requests with it from now on
+    /// Revoke an API token; requests with it are rejected immediately
     #[command(after_help = "Examples:\n  muster token revoke TOKEN-ID")]
     Revoke(RevokeArgs),
 }
@@ -66,7 +67,7 @@ pub struct CreateArgs {
     /// Privilege, such as agents.read (repeatable) [default: all that the owner has]
     #[arg(long = "privilege", value_name = "NAME")]
     privileges: Vec<String>,
-    /// Expiration: a duration (30d, 12h), an RFC 3339 time, or, for service accounts, never [default: 90d]
+    /// Expiration: a duration (30d, 12h), a time (RFC 3339) or, for service accounts, never [default: 90d]
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
     #[command(flatten)]
@@ -128,16 +129,9 @@ impl TokenCommand {
 impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let owner = if self.all { Some("*".to_owned()) } else { self.owner };
-        let mut all = Vec::new();
-        for page in 1.. {
-            let query = ListTokens { owner: owner.clone(), page: Some(page), per_page: Some(100) };
-            let found = client.tokens(&query).await?;
-            let is_last = found.items.len() < 100;
-            all.extend(found.items);
-            if is_last {
-                break;
-            }
-        }
+        let all =
+            all_pages(async |page, per_page| client.tokens(&ListTokens { owner: owner.clone(), page, per_page }).await)
+                .await?;
         print_list(&all, self.output.output, COLUMNS, |token| token.id.clone())
     }
 }

@@ -6,23 +6,20 @@ use muster_protocol::management::uninstall_token::{ListUninstallTokens, Uninstal
 
 use super::confirm::Care;
 use super::failure::Failed;
-use super::find::find_policy;
+use super::find::{all_pages, find_policy};
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one};
 use super::print_line;
-
-/// Tokens per request, the most that the server returns.
-const PER_PAGE: u32 = 1000;
 
 /// Verbs of `uninstall-token`.
 #[derive(Debug, Subcommand)]
 pub enum UninstallTokenCommand {
-    /// List the newest uninstall token of each policy, without the tokens
+    /// List the newest uninstall token of each policy, without its value
     #[command(after_help = "Examples:\n  muster uninstall-token list\n  muster uninstall-token list --search web")]
     List(ListArgs),
-    /// Show an uninstall token, which is recorded in the audit log
+    /// Show an uninstall token, and record this in the audit log
     ///
-    /// The token uninstalls every agent of the policy that has
-    /// tamper protection: elastic-agent uninstall --uninstall-token TOKEN
+    /// Agents of a policy with tamper protection can be uninstalled only with this
+    /// token: elastic-agent uninstall --uninstall-token TOKEN
     #[command(after_help = "Examples:\n  muster uninstall-token show 3e0c5f1e-2a1b-4c6d-9e8f-0a1b2c3d4e5f")]
     Show(ShowArgs),
     /// Replace the uninstall token of a protected policy
@@ -36,7 +33,7 @@ pub enum UninstallTokenCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Only policies whose id or name contains this
+    /// Only policies whose id or name contains this string
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
     #[command(flatten)]
@@ -104,16 +101,10 @@ impl RotateArgs {
 }
 
 async fn every(client: &Client, search: Option<String>) -> Result<Vec<UninstallToken>, Failed> {
-    let mut query = ListUninstallTokens { per_page: Some(PER_PAGE), search, ..ListUninstallTokens::default() };
-    let mut found = Vec::new();
-    for page in 1.. {
-        query.page = Some(page);
-        let items = client.uninstall_tokens(&query).await?.items;
-        let is_last = items.len() < PER_PAGE as usize;
-        found.extend(items);
-        if is_last {
-            break;
-        }
-    }
-    Ok(found)
+    let search = search.as_ref();
+    all_pages(async |page, per_page| {
+        let query = ListUninstallTokens { page, per_page, search: search.cloned(), ..ListUninstallTokens::default() };
+        client.uninstall_tokens(&query).await
+    })
+    .await
 }

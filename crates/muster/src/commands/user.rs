@@ -9,6 +9,7 @@ use muster_protocol::management::identity::{CreateUser, ListUsers, SetPassword, 
 
 use super::confirm::Care;
 use super::failure::Failed;
+use super::find::all_pages;
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
 use super::text::print_line;
 
@@ -23,31 +24,32 @@ pub enum UserCommand {
     Show(ShowArgs),
     /// Create a user or a service account, without privileges
     ///
-    /// A user sets a password with a set-up link, or gets one with --password-stdin. A service account has API tokens.
+    /// Users set their password with a set-up link (`muster user setup-link`), unless you set it with --password-stdin. Service
+    /// accounts have no password; create an API token with `muster token create`.
     #[command(
         after_help = "Examples:\n  muster user create ann --full-name 'Ann Lee'\n  muster user create ci --service-account\n  muster role bind helpdesk --user ann"
     )]
     Create(CreateArgs),
-    /// Lock a user: end the sessions, and reject the password and all API tokens
+    /// Lock a user: end all of the user's sessions, and reject the password and all API tokens
     #[command(after_help = "Examples:\n  muster user lock ann")]
     Lock(OneArgs),
     /// Unlock a user
     #[command(after_help = "Examples:\n  muster user unlock ann")]
     Unlock(OneArgs),
-    /// Set the password of a user, and end the sessions
+    /// Set a user's password, and end all of the user's sessions
     #[command(
         after_help = "Examples:\n  muster user reset-password admin\n  muster user reset-password admin --password-stdin"
     )]
     ResetPassword(PasswordArgs),
     /// Create a one-time link with which a user sets a password
     ///
-    /// The link is valid for an hour, and replaces an earlier one.
+    /// The link is valid for an hour, and invalidates earlier ones.
     #[command(after_help = "Examples:\n  muster user setup-link ann")]
     SetupLink(ShowArgs),
     /// Set your password with the token of a set-up link
     #[command(after_help = "Examples:\n  muster user setup TOKEN --url https://fleet.example:8230")]
     Setup(SetupArgs),
-    /// Delete a user with all API tokens, sessions and roles
+    /// Delete a user, and the user's API tokens, sessions and role bindings
     #[command(after_help = "Examples:\n  muster user delete ann\n  muster user delete ci --yes")]
     Delete(DeleteArgs),
 }
@@ -55,7 +57,7 @@ pub enum UserCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// List service accounts instead of people
+    /// List service accounts instead of users
     #[arg(long)]
     service_accounts: bool,
     #[command(flatten)]
@@ -83,7 +85,7 @@ pub struct OneArgs {
 pub struct CreateArgs {
     /// Name: letters, digits, and any of . _ - @ +
     name: String,
-    /// Name for people
+    /// Full name
     #[arg(long, value_name = "TEXT")]
     full_name: Option<String>,
     /// Create a service account
@@ -109,7 +111,8 @@ pub struct PasswordArgs {
 /// Flags of `setup`.
 #[derive(Args, Debug)]
 pub struct SetupArgs {
-    /// Token of the set-up link
+    /// Set-up token, as printed by `muster user setup-link`
+    #[arg(value_name = "TOKEN")]
     link: String,
     /// Read the password from the first line of stdin
     #[arg(long)]
@@ -169,16 +172,8 @@ impl UserCommand {
 impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let account = if self.service_accounts { Account::Service } else { Account::Person };
-        let mut users = Vec::new();
-        for page in 1.. {
-            let query = ListUsers { page: Some(page), per_page: Some(100) };
-            let found = client.users(account, &query).await?;
-            let is_last = found.items.len() < 100;
-            users.extend(found.items);
-            if is_last {
-                break;
-            }
-        }
+        let users =
+            all_pages(async |page, per_page| client.users(account, &ListUsers { page, per_page }).await).await?;
         print_list(&users, self.output.output, COLUMNS, id)
     }
 }
@@ -216,7 +211,7 @@ impl ShowArgs {
 impl DeleteArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let user = client.user(&self.user).await?;
-        let question = format!("Delete the user {} with all API tokens?", user.name);
+        let question = format!("Delete the user {} and the API tokens of this user?", user.name);
         self.care.delete(&user.name, &question, async |dry_run| client.delete_user(&user.id, dry_run).await).await
     }
 }

@@ -4,10 +4,12 @@
 
 mod action;
 mod agent;
+mod agent_upgrade;
 mod agents;
 mod ask;
 mod audit;
 mod backup;
+mod change;
 mod doctor;
 mod documents;
 mod drones;

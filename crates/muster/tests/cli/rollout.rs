@@ -36,7 +36,7 @@ fn rollout_is_previewed_created_paused_resumed_and_rolled_back() {
 
     let (_third, third) = policy("staged", "three");
     let told = fails(6, &["policy", "apply", "-f", &third, "--yes"]);
-    assert!(told.contains("is not over") && told.contains("muster rollout rollback"), "{told}");
+    assert!(told.contains("has an active rollout") && told.contains("muster rollout rollback"), "{told}");
     assert_eq!(ok(&["rollout", "pause", &id]).trim(), format!("{id}: paused"));
     let told = fails(6, &["rollout", "approve", &id]);
     assert!(told.contains("a rollout that is paused cannot be approved"), "{told}");

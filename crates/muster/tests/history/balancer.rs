@@ -43,7 +43,8 @@ impl Balancer {
         );
         std::fs::write(&file, text).unwrap();
         let mut command = Command::new(program);
-        command.arg("-db").arg("-f").arg(file).stdout(Stdio::null()).stderr(Stdio::null());
+        let log = std::fs::File::create(directory.join("balancer.log")).unwrap();
+        command.arg("-db").arg("-f").arg(file).stdout(Stdio::null()).stderr(log);
         let balancer = Self { port, socket, _process: Process::spawn(&mut command) };
         let end = Instant::now() + START;
         while !balancer.is_up() {

@@ -74,7 +74,7 @@ mod tests {
         let found = problems(check_agent, &json!({"id": "x", "protection": {}, "monitoring": true, "headers": null}));
         let expected = [
             "p.id: the server sets this itself; remove it",
-            "p.monitoring: must be an object, not a boolean",
+            "p.monitoring: must be an object, not a boolean; write its settings on the following lines, indented",
             "p.protection: the server sets this itself; remove it",
         ];
         assert_eq!(found, expected);

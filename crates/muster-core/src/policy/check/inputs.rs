@@ -105,12 +105,15 @@ mod tests {
             "config.inputs.1.use_output: must be a string, not a number",
             "config.inputs.1.id: another input has the id `a`",
             "config.inputs.2: must be an object, not a string",
-            "config.inputs.3.data_stream: must be an object, not a list",
+            "config.inputs.3.data_stream: must be an object, not a list; remove the hyphens, and write `name:` before each entry",
             "config.inputs.3.streams.2: must be an object, not a number",
             "config.inputs.3.streams.1.id: another stream of this input has the id `s`",
         ];
         assert_eq!(found, expected);
-        assert_eq!(problems(&json!({})), ["config.inputs: must be a list, not an object"]);
+        assert_eq!(
+            problems(&json!({})),
+            ["config.inputs: must be a list, not an object; put a hyphen before each item"]
+        );
     }
 
     #[test]

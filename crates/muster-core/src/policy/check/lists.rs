@@ -14,7 +14,7 @@ const OF_STRINGS: [&str; 8] =
 /// Fields under `ssl` that are lists of strings.
 const OF_SSL: [&str; 4] = ["certificate_authorities", "supported_protocols", "cipher_suites", "curve_types"];
 
-const HYPHEN: &str = "put a hyphen before each item";
+pub(super) const HYPHEN: &str = "put a hyphen before each item";
 
 /// Checks the lists of an input or a stream. A mapping instead of a list is the typical result of a forgotten hyphen.
 pub(super) fn check_collecting(fields: &Map<String, Value>, path: &str, problems: &mut Problems) {

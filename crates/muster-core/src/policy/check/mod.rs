@@ -98,12 +98,18 @@ fn check_sections(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool,
     secrets::check(config, is_secret, problems);
 }
 
+/// Remedy for settings that are written as a list.
+const NO_HYPHEN: &str = "remove the hyphens, and write `name:` before each entry";
+/// Remedy for a value where settings are expected.
+const INDENT: &str = "write its settings on the following lines, indented";
+
 /// Returns `value` as an object. `null` is treated as empty; any other type is a problem.
 fn object<'a>(value: &'a Value, path: &str, problems: &mut Problems) -> Option<&'a Map<String, Value>> {
     match value {
         Value::Object(fields) => return Some(fields),
         Value::Null => {}
-        other => problems.add(path, format!("must be an object, not {}", kind_of(other))),
+        Value::Array(_) => problems.advise(path, "must be an object, not a list", NO_HYPHEN),
+        other => problems.advise(path, format!("must be an object, not {}", kind_of(other)), INDENT),
     }
     None
 }
@@ -113,7 +119,7 @@ fn list<'a>(value: &'a Value, path: &str, problems: &mut Problems) -> &'a [Value
     match value {
         Value::Array(items) => return items,
         Value::Null => {}
-        other => problems.add(path, format!("must be a list, not {}", kind_of(other))),
+        other => problems.advise(path, format!("must be a list, not {}", kind_of(other)), lists::HYPHEN),
     }
     &[]
 }
@@ -193,7 +199,10 @@ mod tests {
     #[test]
     fn values_other_than_objects_are_rejected() {
         assert_eq!(problems(&json!([])), ["config: must be an object, not a list"]);
-        assert_eq!(problems(&json!({"service": 1})), ["config.service: must be an object, not a number"]);
+        assert_eq!(
+            problems(&json!({"service": 1})),
+            ["config.service: must be an object, not a number; write its settings on the following lines, indented"]
+        );
         let mut deep = json!(1);
         for _ in 0..80 {
             deep = json!([deep]);

@@ -51,6 +51,16 @@ async fn lost_database_is_rejected_and_the_directory_is_left_unchanged() {
 }
 
 #[tokio::test]
+async fn a_directory_of_a_shared_fleet_asks_for_its_database() {
+    let (_keep, settings) = used(&[]).await;
+    remove_database(&settings);
+    fs_err::write(settings.data_dir.join("node-id"), "n").unwrap();
+    let told = refusal(&settings).await;
+    assert!(told.contains("is in a PostgreSQL database") && told.contains("--database"), "{told}");
+    assert!(!told.contains("--new-fleet"), "{told}");
+}
+
+#[tokio::test]
 async fn database_without_a_fleet_is_rejected() {
     let (_keep, settings) = used(&[]).await;
     remove_database(&settings);

@@ -21,12 +21,12 @@ impl RolloutStore for SqlStore {
         self.lists.read(move |c| rollouts::page(c, &space, page)).await
     }
 
-    async fn open_rollout_of(&self, policy: &PolicyId) -> Result<Option<Rollout>, StoreError> {
+    async fn active_rollout_of(&self, policy: &PolicyId) -> Result<Option<Rollout>, StoreError> {
         let policy = policy.clone();
         self.points.read(move |c| rollouts::open_of(c, &policy)).await
     }
 
-    async fn open_rollouts(&self) -> Result<Vec<Rollout>, StoreError> {
+    async fn active_rollouts(&self) -> Result<Vec<Rollout>, StoreError> {
         self.points.read(rollouts::open).await
     }
 

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use crate::engine::migration::MIGRATIONS;
 use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
-use crate::sql::{actions, agents, enrollment_keys, files, filter, log, output_keys, policies};
+use crate::sql::{actions, agents, enrollment_keys, files, filter, idempotency, log, output_keys, policies};
 use crate::sqlite::migrate::migrate;
 
 const PAGE: Page = Page { offset: 0, limit: 20 };
@@ -52,6 +52,7 @@ fn reads_of_a_check_in_search_an_index() {
         actions::COUNTS,
         actions::END_OPEN,
         actions::END_TARGET,
+        actions::CLOSE_ACKNOWLEDGED,
         actions::CLOSE_LIFE,
         actions::CLEAR_FIELDS,
         enrollment_keys::BY_KEY_ID,
@@ -69,7 +70,14 @@ fn reads_of_a_check_in_search_an_index() {
         files::CHUNKS,
         files::DELETE_CHUNKS_OF_AGENT,
         files::DELETE_FILE_AGENT,
+        idempotency::FORGET_OLD_OF,
+        idempotency::COUNT_OF,
+        idempotency::FINISH,
+        idempotency::FORGET,
+        idempotency::EXPIRE,
+        idempotency::ONE,
         log::CHANGES,
+        log::CHANGE_ROWS,
         log::NEWEST_CHANGE,
         log::PRUNE,
         output_keys::OF_AGENT,

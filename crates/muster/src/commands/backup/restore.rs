@@ -19,7 +19,7 @@ use crate::commands::text::print_line;
 /// Flags of `restore`. The data directory is that of the connection flags.
 #[derive(Args, Debug)]
 pub struct RestoreArgs {
-    /// File of `muster backup create`
+    /// File that `muster backup create` wrote
     file: Utf8PathBuf,
     /// Empty PostgreSQL database to restore to, instead of SQLite in the data directory: postgres://USER@HOST:PORT/DATABASE
     #[arg(long, value_name = "URL")]

@@ -1,0 +1,226 @@
+//! Upgrades of the program on this host.
+
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use muster_core::entropy::random_uuid;
+use muster_core::error_chain::chain;
+use muster_core::time::Clock;
+use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
+
+use super::details::Stage;
+use super::disk::{Disk, HostDisk};
+use super::package::ReleaseKey;
+use super::prepare::Preparation;
+use super::record::{Kept, Record};
+use super::source::{Mirrors, Source};
+use super::{Failed, Progress, Request, Resumed, Switch, Upgrades, switch};
+use crate::clock::SystemClock;
+use crate::entropy::System;
+use crate::fleet::FleetClient;
+use crate::homes::{self, HomeName};
+use crate::net::http1::Http1;
+use crate::net::{Transport, tls};
+use crate::paths::Layout;
+use crate::settings::UpgradeSettings;
+use crate::state::enrollment::Trust;
+
+/// Time for the program of a new version to print its version.
+const PROBE: Duration = Duration::from_secs(10);
+/// Time for a watcher to start (AG169).
+const WATCHER: Duration = Duration::from_secs(30);
+/// What a watcher prints when it watches.
+pub const WATCHING: &[u8] = b"watching\n";
+
+/// The versioned homes of this host.
+pub struct HostUpgrades {
+    layout: Layout,
+    settings: UpgradeSettings,
+    running: HomeName,
+    resumed: Mutex<Resumed>,
+    disk: Arc<dyn Disk>,
+}
+
+impl HostUpgrades {
+    /// Creates the upgrades of a daemon of version `running`.
+    pub fn new(layout: Layout, settings: UpgradeSettings, running: HomeName, resumed: Resumed) -> Self {
+        if let Resumed::Watching(record) = &resumed {
+            // The watcher outlives the daemon that started it, but not a restart of the host.
+            let (layout, record) = (layout.clone(), record.clone());
+            tokio::spawn(async move {
+                if let Err(error) = start_watcher(&layout, &record.from, &record.id).await {
+                    tracing::error!(error, "the upgrade is not watched");
+                }
+            });
+        }
+        let disk: Arc<dyn Disk> = Arc::new(HostDisk);
+        if let Err(error) = switch::expire(&*disk, &layout, &running, SystemClock.now()) {
+            tracing::warn!(error = %chain(&error), "failed to remove previous versions");
+        }
+        Self { layout, settings, running, resumed: Mutex::new(resumed), disk }
+    }
+
+    fn sources(&self, request: &Request, client: Arc<FleetClient>) -> Result<Vec<Source>, String> {
+        let trust = self.settings.certificate_authorities.clone();
+        let mirrors: Mirrors = Arc::new(move || mirror_transport(&trust));
+        // A named source is the only one: whoever names it expects the package from there.
+        if let Some(url) = request.source_uri.as_ref().or(self.settings.source_uri.as_ref()) {
+            return Ok(vec![Source::parse(url, &mirrors)?]);
+        }
+        let mut sources = vec![Source::Fleet(client)];
+        // A policy may name a source of Elastic's packages, which is no reason to fail.
+        sources.extend(request.policy_source.iter().filter_map(|url| Source::parse(url, &mirrors).ok()));
+        Ok(sources)
+    }
+
+    fn keys(&self) -> Result<Vec<ReleaseKey>, String> {
+        let configured = self.settings.keys.iter().map(|key| ReleaseKey::parse(key).map_err(|error| error.to_string()));
+        let mut keys = configured.collect::<Result<Vec<_>, _>>()?;
+        keys.extend(ReleaseKey::built_in());
+        Ok(keys)
+    }
+
+    fn kept_home(&self, version: &str) -> Result<HomeName, Failed> {
+        // While an upgrade is watched, the previous version is still there.
+        let previous = match self.resumed() {
+            Resumed::Watching(record) if record.from.version() == version => Some(record.from),
+            _ => None,
+        };
+        let kept = switch::kept(&*self.disk, &self.layout, &self.running, SystemClock.now());
+        let found = || kept.into_iter().find(|(_, kept)| kept.version == version).map(|(name, _)| name);
+        let missing = || Failed::new(Stage::Rollback, format!("version {version} is not on disk any more"));
+        previous.or_else(found).ok_or_else(missing)
+    }
+}
+
+#[async_trait]
+impl Upgrades for HostUpgrades {
+    fn running(&self) -> Option<HomeName> {
+        Some(self.running.clone())
+    }
+
+    fn kept(&self) -> Vec<Kept> {
+        switch::kept(&*self.disk, &self.layout, &self.running, SystemClock.now())
+            .into_iter()
+            .map(|(_, kept)| kept)
+            .collect()
+    }
+
+    async fn prepare(
+        &self,
+        request: Request,
+        client: Arc<FleetClient>,
+        progress: Progress,
+    ) -> Result<HomeName, Failed> {
+        let name = if request.rollback {
+            self.kept_home(&request.version)?
+        } else {
+            let unusable = |error: String| Failed::new(Stage::Requested, error);
+            let preparation = Preparation {
+                layout: self.layout.clone(),
+                disk: self.disk.clone(),
+                sources: self.sources(&request, client).map_err(unusable)?,
+                keys: self.keys().map_err(unusable)?,
+                deadline: Instant::now() + self.settings.download_timeout,
+                clock: Arc::new(SystemClock),
+                entropy: Arc::new(System),
+                progress,
+            };
+            preparation.run(&request.version).await?
+        };
+        let probed = probe(&self.layout, &name).await;
+        probed.map_err(|error| Failed::new(Stage::Extracting, error)).map(|()| name)
+    }
+
+    async fn switch(&self, switch: Switch) -> Result<(), Failed> {
+        let failed = |error: String| Failed::new(Stage::Replacing, error);
+        let id = random_uuid(&System);
+        let record = Record::new(id, switch.action_id, self.running.clone(), switch.to, switch.terms);
+        switch::store(&*self.disk, &self.layout, &record).map_err(|error| failed(chain(&error).to_string()))?;
+        let remembered = homes::remember(&self.layout, &self.running);
+        remembered.map_err(|error| failed(chain(&error).to_string()))?;
+        // Watched before it runs: a version without a watcher could never be left.
+        let watched = start_watcher(&self.layout, &self.running, &record.id).await;
+        let switched = watched
+            .and_then(|()| self.disk.activate(&self.layout, &record.to).map_err(|error| chain(&error).to_string()));
+        if let Err(error) = switched {
+            // The watcher ends when the record is gone.
+            let _ = self.disk.remove(&self.layout.upgrade());
+            let _ = self.disk.remove(&self.layout.previous_link());
+            return Err(failed(error));
+        }
+        Ok(())
+    }
+
+    fn resumed(&self) -> Resumed {
+        self.resumed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn finish(&self) {
+        *self.resumed.lock().unwrap_or_else(PoisonError::into_inner) = Resumed::Nothing;
+        let _ = self.disk.remove(&self.layout.previous_link());
+        if let Err(error) = switch::finish(&*self.disk, &self.layout, &self.running, SystemClock.now()) {
+            tracing::warn!(error = %chain(&error), "failed to clean up after an upgrade; it is repeated at the next start");
+        }
+    }
+}
+
+/// Returns the version of this process, if its program is in a versioned home and the link is one of ours.
+pub fn running(layout: &Layout) -> Option<HomeName> {
+    let program = std::env::current_exe().ok()?;
+    // The base path may contain links, and the kernel reports the path without them.
+    let homes = layout.homes().canonicalize_utf8().ok()?;
+    let home = program.parent()?;
+    let name: HomeName = home.file_name()?.to_str()?.parse().ok()?;
+    let expected = layout.home(&name).program().canonicalize_utf8().ok()?;
+    let is_ours = home.parent()? == homes.as_std_path() && program == expected.as_std_path();
+    (is_ours && homes::active(layout).ok()?.is_some()).then_some(name)
+}
+
+fn mirror_transport(authorities: &[camino::Utf8PathBuf]) -> Result<Arc<dyn Transport>, String> {
+    let read = |path: &camino::Utf8PathBuf| fs_err::read_to_string(path).map_err(|error| error.to_string());
+    let certificate_authorities = authorities.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let trust = Trust { certificate_authorities, ..Trust::default() };
+    let config = tls::client_config(&trust).map_err(|error| chain(&error).to_string())?;
+    Ok(Arc::new(Http1::new(config)))
+}
+
+/// Starts the program of a version for a test: a program for another system, or one that lacks a library, must not become
+/// the active one.
+async fn probe(layout: &Layout, name: &HomeName) -> Result<(), String> {
+    let program = layout.home(name).program();
+    let mut command = tokio::process::Command::new(&program);
+    command.arg("--version").stdin(Stdio::null()).env_clear().kill_on_drop(true);
+    let ran = tokio::time::timeout(PROBE, command.output()).await;
+    let ran = ran.map_err(|_| format!("{program} --version does not end"))?;
+    let output = ran.map_err(|error| format!("{program} cannot be started: {error}"))?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    if output.status.success() && printed.split_whitespace().any(|word| word == name.version()) {
+        return Ok(());
+    }
+    let shown: String = printed.chars().take(100).collect();
+    Err(format!("{program} --version failed or printed another version: {}, {shown:?}", output.status))
+}
+
+/// Starts a watcher with the program of a version that is known to work. Returns when it watches; another watcher may be
+/// running already.
+async fn start_watcher(layout: &Layout, program: &HomeName, id: &str) -> Result<(), String> {
+    let program = layout.home(program).program();
+    let mut command = tokio::process::Command::new(&program);
+    command.args(["watch", "--base-path", layout.base().as_str(), "--id", id]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // The environment of the daemon can contain secrets.
+    command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "LANG"));
+    let mut watcher = command.spawn().map_err(|error| format!("{program} cannot be started: {error}"))?;
+    let Some(mut output) = watcher.stdout.take() else { return Err("the watcher has no output".into()) };
+    let mut said = vec![0; WATCHING.len()];
+    let heard = tokio::time::timeout(WATCHER, output.read_exact(&mut said)).await;
+    if matches!(heard, Ok(Ok(_))) && said == WATCHING {
+        return Ok(());
+    }
+    let _ = watcher.kill().await;
+    Err("the watcher did not start".into())
+}

@@ -1,0 +1,158 @@
+//! What a change of an object that policies refer to consists of: outputs, Fleet Server hosts, proxies and download sources.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use muster_core::authorization::{Grant, Origin, Privilege};
+use muster_core::id::SecretId;
+use muster_core::network_object::{NetworkObjectKind, Shared};
+use muster_core::time::{Clock, Timestamp};
+use muster_core::{Entropy, Error};
+use muster_store::{Precondition, SecretWrite, StoreError, Write};
+use serde_json::{Map, Value};
+
+use super::audit::audit_line;
+use super::policies::{Policies, Turn};
+use super::sealed_fields::SealedFields;
+use super::secrets::SealedSecrets;
+use super::watched_store::WatchedStore;
+
+/// An object that policies refer to. Its secrets are sealed, and stored as `{"id": …}`.
+pub(crate) trait PolicyObject: Clone + PartialEq + Send + Sync {
+    /// Its kind, as it begins the names of audit events (`output.create`) and their subjects (`output:ID`).
+    fn word(&self) -> &'static str;
+    /// Its id.
+    fn id(&self) -> &str;
+    /// Its settings.
+    fn fields(&self) -> &Value;
+    /// What an audit line tells of it.
+    fn detail(&self) -> Value;
+    /// Sets the time of its last change.
+    fn stamp(&mut self, now: Timestamp);
+    /// Validates it.
+    fn check(&self) -> Result<(), Error>;
+    /// The secrets that it refers to.
+    fn secret_ids(&self) -> BTreeSet<SecretId>;
+    /// The writes that store it.
+    fn put(&self) -> [Write; 2];
+    /// The writes that delete it.
+    fn remove(&self) -> [Write; 2];
+    /// Returns the objects of the space with this one in its place.
+    fn placed_in(&self, shared: Shared) -> Shared;
+    /// The refusal of a name that another object of the kind has.
+    fn name_taken(&self, name: &str) -> Error;
+
+    /// Its subject in the audit log.
+    fn subject(&self) -> String {
+        format!("{}:{}", self.word(), self.id())
+    }
+}
+
+/// What the services of such objects work with.
+pub(crate) struct PolicyObjects {
+    pub(crate) store: Arc<WatchedStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) secrets: Arc<SealedSecrets>,
+    pub(crate) policies: Arc<Policies>,
+}
+
+/// A change of an object: `before` is blank if the object is new, `sealed` stores the new secrets.
+pub(crate) struct Edit<T> {
+    pub(crate) before: T,
+    pub(crate) after: T,
+    pub(crate) sealed: Vec<Write>,
+}
+
+/// Who changes an object in which turn, and the last part of the audit event's name: `create`, `update`.
+pub(crate) struct By<'a, P> {
+    pub(crate) grant: &'a Grant<P>,
+    pub(crate) turn: &'a Turn,
+    pub(crate) verb: &'static str,
+}
+
+impl PolicyObjects {
+    /// Saves an object together with the new revisions of the policies that compile to something else. A change without a
+    /// difference writes nothing.
+    pub(crate) async fn save<T: PolicyObject, P: Privilege>(&self, by: By<'_, P>, edit: Edit<T>) -> Result<T, Error> {
+        let Edit { before, mut after, sealed: mut writes } = edit;
+        let (grant, now) = (by.grant, self.clock.now());
+        let seen = self.store.seen_by(grant);
+        let shared = seen.shared().await?;
+        after.check()?;
+        check_proxy(after.fields(), &shared)?;
+        if after == before {
+            return Ok(before);
+        }
+        // After the comparison, or else the time of the change would always be a difference.
+        after.stamp(now);
+        writes.push(by.turn.write());
+        writes.extend(after.put());
+        writes.push(line(grant.origin(), now, &after, by.verb, after.detail()));
+        // The revisions are in the same commit: an object can't change without the policies that use it. If one of them no
+        // longer compiles, the whole change is rejected.
+        let shared = after.placed_in(shared);
+        writes.extend(self.policies.revise_all(grant.origin(), seen, shared, None, now).await?);
+        let kept = after.secret_ids();
+        writes.extend(deletions(before.secret_ids().into_iter().filter(|id| !kept.contains(id))));
+        self.store.commit(grant, writes).await.map_err(|error| refused(&after, error))?;
+        Ok(after)
+    }
+
+    /// Deletes an object, with the writes `revised` of whatever referred to it. `detail` goes to the audit log.
+    pub(crate) async fn delete<T: PolicyObject, P: Privilege>(
+        &self,
+        by: By<'_, P>,
+        object: T,
+        revised: Vec<Write>,
+        detail: Value,
+    ) -> Result<T, Error> {
+        let mut writes = vec![by.turn.write()];
+        writes.extend(object.remove());
+        writes.push(line(by.grant.origin(), self.clock.now(), &object, by.verb, detail));
+        writes.extend(revised);
+        writes.extend(deletions(object.secret_ids()));
+        self.store.commit(by.grant, writes).await.map_err(|error| refused(&object, error))?;
+        Ok(object)
+    }
+
+    /// Merges the fields of a request into the stored ones and seals its secrets; `null` stays, so that the caller sees what
+    /// the request removes.
+    pub(crate) async fn merge(
+        &self,
+        sealed: SealedFields,
+        before: &Value,
+        draft: Map<String, Value>,
+    ) -> Result<(Map<String, Value>, Vec<Write>), Error> {
+        let mut fields = before.as_object().cloned().unwrap_or_default();
+        let known = fields.remove("secrets").unwrap_or_default();
+        fields.extend(draft);
+        let writes = sealed.seal(&self.secrets, &mut fields, &known).await?;
+        Ok((fields, writes))
+    }
+}
+
+/// Rejects the id of a proxy that does not exist.
+fn check_proxy(fields: &Value, shared: &Shared) -> Result<(), Error> {
+    match fields.get("proxy_id") {
+        Some(Value::String(id)) if shared.find(NetworkObjectKind::Proxy, id).is_none() => {
+            Err(Error::invalid("proxy_id", format!("there is no proxy with the id {id:?}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn line<T: PolicyObject>(origin: &Origin, now: Timestamp, object: &T, verb: &str, detail: Value) -> Write {
+    audit_line(origin, now, &format!("{}.{verb}", object.word()), object.subject(), detail)
+}
+
+fn deletions(ids: impl IntoIterator<Item = SecretId>) -> impl Iterator<Item = Write> {
+    ids.into_iter().map(|id| Write::Secret(SecretWrite::Delete { id }))
+}
+
+fn refused<T: PolicyObject>(object: &T, error: StoreError) -> Error {
+    match error {
+        StoreError::Conflict(Precondition::NameTaken(name)) => object.name_taken(&name).remedy("choose another name"),
+        other => super::policies::refused(other),
+    }
+}

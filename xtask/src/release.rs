@@ -1,0 +1,61 @@
+//! `cargo xtask release`: the programs, and a signed package of muster-agent, to which agents can be upgraded.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::shell;
+
+/// Arguments of `release`.
+#[derive(Args)]
+pub struct ReleaseArgs {
+    /// Release key, which is generated if the file does not exist [default: release.key in the target directory]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Public half of another release key that the new agent trusts (repeatable).
+    #[arg(long, value_name = "BASE64")]
+    trust: Vec<String>,
+}
+
+/// Builds the programs and the package.
+pub fn run(args: &ReleaseArgs) -> anyhow::Result<()> {
+    let target = shell::target()?;
+    let directory = target.join("release");
+    let key = args.key.clone().unwrap_or_else(|| target.join("release.key"));
+    shell::run(shell::cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "muster-agent",
+        "--bin",
+        "muster-agent-pack",
+    ]))?;
+    let public = public_half(&directory, &key)?;
+    // The new agent accepts packages that are signed with the key of its own package.
+    let keys: Vec<&str> = std::iter::once(public.as_str()).chain(args.trust.iter().map(String::as_str)).collect();
+    let mut build =
+        shell::cargo(&["build", "--release", "--locked", "--package", "muster", "--package", "muster-agent"]);
+    build.env("MUSTER_RELEASE_KEYS", keys.join(","));
+    shell::run(build)?;
+    println!("{}\n{}", directory.join("muster").display(), directory.join("muster-agent").display());
+    // Symbols are for developers, and would make the package several times as large.
+    let stripped = directory.join("muster-agent.stripped");
+    let mut strip = Command::new("strip");
+    strip.arg("-o").arg(&stripped).arg(directory.join("muster-agent"));
+    shell::run(strip)?;
+    let mut pack = Command::new(directory.join("muster-agent-pack"));
+    pack.args(["pack", "--version", env!("CARGO_PKG_VERSION")]).arg("--key").arg(&key);
+    pack.arg("--program").arg(stripped).arg("--out").arg(target.join("packages"));
+    shell::run(pack)
+}
+
+fn public_half(directory: &Path, key: &Path) -> anyhow::Result<String> {
+    let mut command = Command::new(directory.join("muster-agent-pack"));
+    let output = command.arg("key").arg(key).stderr(std::process::Stdio::inherit()).output();
+    let output = output.context("cannot start muster-agent-pack")?;
+    anyhow::ensure!(output.status.success(), "muster-agent-pack exited with {}", output.status);
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
