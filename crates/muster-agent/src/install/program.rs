@@ -55,7 +55,10 @@ fn stage(staging: &Home, version: &str) -> io::Result<HomeName> {
     std::fs::DirBuilder::new().mode(0o700).create(staging.path())?;
     let digest = copy(staging.path())?;
     // As in a package: the version can differ from that of the build.
-    fs_err::write(staging.path().join(VERSION_FILE), format!("{version}\n"))?;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(staging.path().join(VERSION_FILE))?;
+    file.write_all(format!("{version}\n").as_bytes())?;
+    file.sync_all()?;
     atomic::sync(staging.path())?;
     HomeName::new(version, &digest).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
 }
