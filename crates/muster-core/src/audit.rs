@@ -107,7 +107,7 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// Formats a hash in lower-case hex, the form in which people keep copies of it.
-pub fn hex(hash: &[u8; 32]) -> String {
+pub fn hex(hash: &[u8]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

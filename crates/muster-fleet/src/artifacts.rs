@@ -2,6 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
+use muster_core::audit::hex;
 use muster_core::id::PolicyId;
 use muster_core::{Error, ErrorKind};
 use serde_json::Value;
@@ -9,7 +10,6 @@ use serde_json::Value;
 use super::authority::System;
 use super::files::Files;
 use super::registry::AgentEntry;
-use super::uploads::hex;
 
 fn forbidden(message: &str) -> Error {
     Error::new(ErrorKind::Forbidden, "forbidden", message)

@@ -180,7 +180,7 @@ async fn verify_seal(store: &dyn AuditStore, text: &str) -> Result<Option<AuditD
     let Ok(event) = serde_json::from_str::<AuditEvent>(text) else { return Ok(None) };
     for ChainHead { chain, position, hash } in event.sealed_heads() {
         let found = store.audit_hash(&chain, position).await?;
-        if found.as_ref().map(hex) != Some(hash) {
+        if found.as_ref().map(|found| hex(found)) != Some(hash) {
             return Ok(Some(AuditDefect { chain, position, fault: ChainFault::Sealed }));
         }
     }

@@ -8,6 +8,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
+use muster_core::audit::hex;
 use muster_core::authorization::{AgentsActions, ArtifactsWrite, Grant};
 use muster_core::entropy::random_uuid;
 use muster_core::file::{Artifact, CHUNK_BYTES, DeliverableFile};
@@ -116,8 +117,4 @@ pub(super) fn sha256(data: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, data).as_ref());
     hash
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,7 @@
 //! Packages of muster-agent, which every muster-agent may fetch. Agents verify their signatures.
 
 use bytes::Bytes;
+use muster_core::audit::hex;
 use muster_core::authorization::{ArtifactsWrite, Grant};
 use muster_core::file::DeliverableFile;
 use muster_core::id::FileId;
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::audit::audit_line;
 use super::authority::System;
 use super::files::Files;
-use super::offered_files::{hex, length, sha256, with_content};
+use super::offered_files::{length, sha256, with_content};
 
 impl Files {
     /// Stores a file of a package of muster-agent, which every muster-agent may fetch. Its name is its id. The same content

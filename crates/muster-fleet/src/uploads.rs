@@ -5,6 +5,7 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use muster_core::Error;
+use muster_core::audit::hex;
 use muster_core::denial::Denial;
 use muster_core::entropy::random_uuid;
 use muster_core::file::{CHUNK_BYTES, ChunkInfo, FileStatus, Upload};
@@ -300,15 +301,6 @@ fn transit_hash_of(chunks: &[ChunkInfo]) -> String {
         context.update(&chunk.sha256);
     }
     hex(context.finish().as_ref())
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Parses 64 hexadecimal digits of either case.

@@ -125,9 +125,8 @@ impl Coordinator {
     pub(super) fn begin_upgrade(&mut self, action: Option<Action>, mut request: Request) -> Result<(), String> {
         let Some(running) = self.deps.upgrades.running() else { return Err(NOT_INSTALLED.into()) };
         let is_running = running.version() == request.version;
-        let state = self.state.upgrade.as_ref().map(|report| report.details.state);
         // Also for the version that is being watched: whether it stays is not decided.
-        if state == Some(Stage::Watching) && (is_running || !request.rollback) {
+        if self.watched().is_some() && (is_running || !request.rollback) {
             return Err("the previous upgrade is still being watched".into());
         }
         if is_running {
@@ -156,6 +155,14 @@ impl Coordinator {
         self.upgrading = Some(upgrading);
         self.persist();
         Ok(())
+    }
+
+    /// Returns the upgrade to this version, if the watcher has not decided.
+    fn watched(&self) -> Option<Record> {
+        match self.deps.upgrades.resumed() {
+            Resumed::Watching(record) => Some(record),
+            _ => None,
+        }
     }
 
     fn already_runs(&mut self, action: Option<Action>) {
@@ -250,7 +257,11 @@ impl Coordinator {
         let Some(upgrading) = self.upgrading.take() else { return };
         let (details, attempts) = (upgrading.details().failed(failed.stage, &failed.message), 0);
         tracing::error!(version = upgrading.request.version, error = failed.message, "upgrade failed");
-        self.state.upgrade = Some(UpgradeReport { details, attempts });
+        match self.watched() {
+            // Only the request to go back has failed.
+            Some(record) => self.report_upgrade(&record, Stage::Watching, Metadata::default()),
+            None => self.state.upgrade = Some(UpgradeReport { details, attempts }),
+        }
         if let Some(action) = upgrading.action {
             self.background.ids.remove(&action.id);
             self.state.handled(PendingAck::of(&action, self.deps.clock.now(), Err(failed.message.clone())));

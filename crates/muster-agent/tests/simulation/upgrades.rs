@@ -289,7 +289,7 @@ fn settled(host: &Host, targets: &BTreeMap<String, &str>, seed: u64) {
         }
     }
     let expected = succeeded.as_ref().map_or("0.1.0", |(_, target)| *target);
-    assert_eq!(version, expected, "seed {seed}: {:?}", host.agent.server.acks());
+    assert_eq!(version, expected, "seed {seed}: {targets:?}, rolled back: {:?}", host.site.rolled_back());
     let kept = host.site.installed().len();
     assert!(kept <= 2, "seed {seed}: {:?}", host.site.installed());
     let details = state.upgrade.map(|report| serde_json::to_value(report.details).unwrap()["state"].clone());

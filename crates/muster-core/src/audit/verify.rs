@@ -203,7 +203,12 @@ impl Part {
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
-    let digit = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    // No capitals: the hash would be the same, but the line would not be.
+    let digit = |c: u8| match c {
+        b'0'..=b'9' => Some(c - b'0'),
+        b'a'..=b'f' => Some(c - b'a' + 10),
+        _ => None,
+    };
     let mut bytes = [0; 32];
     if text.len() != 64 {
         return None;

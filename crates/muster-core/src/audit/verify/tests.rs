@@ -137,6 +137,17 @@ proptest! {
 }
 
 #[test]
+fn m25_a_hash_in_capitals_is_found_at_its_line() {
+    let file = export(&logs(), 0, &signer());
+    let begin = file.windows(8).rposition(|part| part == b"\"hash\":\"").unwrap() + 8;
+    let letter = begin + file[begin..].iter().position(u8::is_ascii_lowercase).unwrap();
+    let mut changed = file.clone();
+    changed[letter] = changed[letter].to_ascii_uppercase();
+    let line = 1 + file[..letter].iter().filter(|byte| **byte == b'\n').count() as u64;
+    assert_eq!(verify_with(&changed, None).unwrap_err().line, line);
+}
+
+#[test]
 fn m25_removed_repeated_reordered_and_inserted_lines_are_found() {
     let whole = lines(&export(&logs(), 0, &signer()));
     assert_eq!(whole.len(), 8);
