@@ -12,6 +12,7 @@ mod release;
 mod schemathesis;
 mod shell;
 mod simulate;
+mod systemd;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +44,8 @@ enum Command {
     Schemathesis(schemathesis::SchemathesisArgs),
     /// Generate the API documentation and `docs/conformance.md`.
     Docs,
+    /// Test the installation of the agent in a booted Debian with systemd; needs root, debootstrap and systemd-nspawn.
+    SystemdTest,
     /// Build the release programs, and a signed package of muster-agent.
     Release(release::ReleaseArgs),
     /// Run the simulation of muster-agent with many seeds.
@@ -66,6 +69,7 @@ fn main() -> anyhow::Result<()> {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Schemathesis(args) => schemathesis::run(&args),
         Command::Docs => docs(),
+        Command::SystemdTest => systemd::run(),
         Command::Release(args) => release::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Drones { arguments } => drones(&arguments),

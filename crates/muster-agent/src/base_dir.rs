@@ -10,9 +10,19 @@ use camino::{Utf8Path, Utf8PathBuf};
 use nix::unistd::{AccessFlags, access, geteuid};
 
 /// Files that exist only in the base path of an agent.
-const MARKS: [&str; 4] = ["fleet.json", "state.json", "state.json.damaged", "agent.yml"];
+const MARKS: [&str; 5] = ["fleet.enc", "state.enc", "state.enc.damaged", "agent.yml", "install.json"];
 /// Other entries that are allowed in a base path.
-const KNOWN: [&str; 7] = ["logs", "run", "bin", "versions", "muster-agent", "muster-agent.previous", "lost+found"];
+const KNOWN: [&str; 9] = [
+    "logs",
+    "run",
+    "notices",
+    "versions",
+    "muster-agent",
+    "muster-agent.previous",
+    "secret.key",
+    "secret.cred",
+    "lost+found",
+];
 /// Mode bits of shared directories: sticky, or writable for others.
 const SHARED: u32 = 0o1002;
 
@@ -45,6 +55,22 @@ pub enum BadBase {
         /// An entry that does not belong to an agent.
         entry: String,
     },
+    /// It is a link, which somebody could change.
+    #[error("{path}: a symbolic link")]
+    Link {
+        /// The path.
+        path: Utf8PathBuf,
+    },
+    /// Another user can exchange it for another directory.
+    #[error("{path}: a parent directory that other users can change (owner {owner}, mode {mode:04o})")]
+    Parent {
+        /// The parent directory.
+        path: Utf8PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Its mode.
+        mode: u32,
+    },
     /// It is a file.
     #[error("{path}: not a directory")]
     NotDirectory {
@@ -74,7 +100,9 @@ pub fn check(base: &Utf8Path) -> Result<(), BadBase> {
     }
     // The effective user counts, because it creates the files.
     let user = geteuid().as_raw();
-    if metadata.uid() != user {
+    // Root manages installations of other users, such as unprivileged agents.
+    let managed = user == 0 && base.join("install.json").symlink_metadata().is_ok();
+    if metadata.uid() != user && !managed {
         return Err(BadBase::Owner { path, owner: metadata.uid(), user });
     }
     // This also applies to an empty directory, because other users may be about to use it.
@@ -87,6 +115,26 @@ pub fn check(base: &Utf8Path) -> Result<(), BadBase> {
         Ok(Some(entry)) => Err(BadBase::Foreign { path, entry }),
         Err(source) => Err(BadBase::Io { path, source }),
     }
+}
+
+/// Checks that nobody but root and this user can exchange `base` for another directory or a link. Services run its
+/// program, often as root.
+pub fn check_ancestors(base: &Utf8Path) -> Result<(), BadBase> {
+    if base.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
+        return Err(BadBase::Link { path: base.to_owned() });
+    }
+    let user = geteuid().as_raw();
+    for parent in base.ancestors().skip(1) {
+        // A missing directory will be created by us.
+        let Ok(metadata) = fs_err::metadata(parent) else { continue };
+        // In a sticky directory, such as /tmp, only the owner of an entry can rename it.
+        let open = metadata.mode() & 0o002 != 0 && metadata.mode() & 0o1000 == 0;
+        if open || ![0, user].contains(&metadata.uid()) {
+            let (path, mode) = (parent.to_owned(), metadata.mode() & 0o7777);
+            return Err(BadBase::Parent { path, owner: metadata.uid(), mode });
+        }
+    }
+    Ok(())
 }
 
 /// Returns an entry that does not belong to an agent, unless another entry identifies the directory as a base path.
@@ -178,5 +226,19 @@ mod tests {
             Utf8PathBuf::from("/etc")
         };
         assert!(matches!(check(&foreign), Err(BadBase::Owner { .. })));
+    }
+
+    #[test]
+    fn a_base_path_that_others_can_exchange_is_rejected() {
+        let (_keep, base) = directory();
+        let (open, link) = (base.join("open"), base.join("link"));
+        assert!(check_ancestors(&base.join("a/b")).is_ok());
+        fs_err::create_dir(&open).unwrap();
+        fs_err::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(check_ancestors(&open.join("agent")), Err(BadBase::Parent { .. })));
+        fs_err::set_permissions(&open, std::fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(check_ancestors(&open.join("agent")).is_ok(), "sticky");
+        std::os::unix::fs::symlink(&open, &link).unwrap();
+        assert!(matches!(check_ancestors(&link), Err(BadBase::Link { .. })));
     }
 }

@@ -31,6 +31,8 @@ pub const AGENT_FAILED: u8 = 11;
 pub const NO_DAEMON: u8 = 12;
 /// The agent is not enrolled.
 pub const NOT_ENROLLED: u8 = 13;
+/// The agent is protected, and the uninstall token is missing or wrong.
+pub const PROTECTED: u8 = 14;
 
 /// A failure with its message, remedy and exit code.
 #[derive(Debug)]

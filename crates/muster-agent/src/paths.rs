@@ -6,6 +6,8 @@ use crate::homes::{Home, HomeName};
 
 /// Name of the program in a versioned home, and of the link to it in the base directory.
 pub const PROGRAM: &str = "muster-agent";
+/// Name of the link to the program of the previous version, during an upgrade.
+pub const PREVIOUS: &str = "muster-agent.previous";
 
 /// The paths of one agent. All of its files are under its base path.
 #[derive(Clone, Debug)]
@@ -24,14 +26,14 @@ impl Layout {
         &self.base
     }
 
-    /// Servers, identity and credentials: `fleet.json`, mode 0600.
+    /// Servers, identity and credentials: `fleet.enc`, sealed, mode 0600.
     pub fn fleet(&self) -> Utf8PathBuf {
-        self.base.join("fleet.json")
+        self.base.join("fleet.enc")
     }
 
-    /// Policy, queued actions and pending acks: `state.json`, mode 0600.
+    /// Policy, queued actions and pending acks: `state.enc`, sealed, mode 0600.
     pub fn state(&self) -> Utf8PathBuf {
-        self.base.join("state.json")
+        self.base.join("state.enc")
     }
 
     /// Settings: `agent.yml`, optional.
@@ -86,7 +88,7 @@ impl Layout {
 
     /// Link to the program of the previous version, during an upgrade. Services run it before each start of the agent.
     pub fn previous_link(&self) -> Utf8PathBuf {
-        self.base.join(format!("{PROGRAM}.previous"))
+        self.base.join(PREVIOUS)
     }
 
     /// Directory of the versioned homes.

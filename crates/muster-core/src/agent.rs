@@ -91,6 +91,38 @@ pub struct AuditReport {
     pub at: Timestamp,
 }
 
+/// Who removed an agent from its host, with which program, and why: what muster-agent adds to its report that it left.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departure {
+    /// Name of the user on the host.
+    pub user: String,
+    /// Id of the user.
+    pub uid: u32,
+    /// The command and its callers, without arguments.
+    pub process: String,
+    /// Reason that the user gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// URL of the server at which the agent is enrolled now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_url: Option<String>,
+}
+
+impl Departure {
+    /// Removes control characters, and limits each part to `max` characters.
+    #[must_use]
+    pub fn limited(self, max: usize) -> Self {
+        let limit = |text: String| text.chars().filter(|c| !c.is_control()).take(max).collect::<String>();
+        Self {
+            user: limit(self.user),
+            uid: self.uid,
+            process: limit(self.process),
+            why: self.why.map(limit),
+            new_url: self.new_url.map(limit),
+        }
+    }
+}
+
 /// A revision of the assigned policy that an agent stored but could not apply. Its check-ins claim this revision, with
 /// status `error`, but the agent never acks it (AG160).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,6 +232,8 @@ pub struct AgentRecord {
     pub status_deadline: Option<Timestamp>,
     /// Report of its departure.
     pub audit: Option<AuditReport>,
+    /// Who caused the departure, if the report says so.
+    pub departure: Option<Box<Departure>>,
     /// Creation time of a pending UNENROLL action.
     pub unenrollment_started_at: Option<Timestamp>,
     /// Time of unenrollment.

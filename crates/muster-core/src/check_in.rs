@@ -399,6 +399,7 @@ fn clear_departure(next: &mut Next<'_>) {
     }
     let next = next.to_mut();
     next.audit = None;
+    next.departure = None;
     next.unenrolled_at = None;
     next.unenrolled_reason = None;
 }

@@ -339,6 +339,7 @@ impl Applicant {
             status_since: now,
             status_deadline: None,
             audit: None,
+            departure: None,
             unenrollment_started_at: None,
             unenrolled_at: None,
             unenrolled_reason: None,
@@ -378,6 +379,7 @@ impl Applicant {
             os: metadata::os(&self.metadata),
             health: ReportedHealth::default(),
             audit: None,
+            departure: None,
             unenrolled_at: None,
             unenrolled_reason: None,
             // An open upgrade continues: reinstalling may be how it was carried out.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::acknowledge::deactivate;
-use crate::agent::{AgentRecord, AuditReason, AuditReport};
+use crate::agent::{AgentRecord, AuditReason, AuditReport, Departure};
 use crate::credential::LiveCredential;
 use crate::denial::Denial;
 use crate::error::Error;
@@ -29,6 +29,7 @@ fn changed(before: &AgentRecord, next: AgentRecord, seen: Option<Timestamp>, now
 pub fn report_left(
     before: &AgentRecord,
     report: AuditReport,
+    departure: Option<Departure>,
     seen: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Changed, Error> {
@@ -41,7 +42,9 @@ pub fn report_left(
     if report.reason == AuditReason::Migrated && reenrolled {
         return Ok(None);
     }
-    let mut next = AgentRecord { audit: Some(report), ..before.clone() };
+    // A second report must not hide who caused the first one.
+    let departure = departure.map(Box::new).or_else(|| before.departure.clone());
+    let mut next = AgentRecord { audit: Some(report), departure, ..before.clone() };
     if report.reason == AuditReason::Uninstall && before.family.ends_when_uninstalled() {
         deactivate(&mut next, "uninstalled", now);
     }
@@ -216,7 +219,7 @@ mod tests {
 
     fn report(before: &AgentRecord, reason: AuditReason) -> Result<AgentRecord, Error> {
         let report = AuditReport { reason, at: at(5) };
-        report_left(before, report, None, at(60)).map(|changed| changed.unwrap_or_else(|| before.clone()))
+        report_left(before, report, None, None, at(60)).map(|changed| changed.unwrap_or_else(|| before.clone()))
     }
 
     #[test]
@@ -228,6 +231,16 @@ mod tests {
         for reason in [AuditReason::KeyRevoked, AuditReason::Migrated] {
             assert_eq!(report(&agent(), reason).unwrap().status, Status::Online);
         }
+    }
+
+    #[test]
+    fn who_caused_a_departure_is_kept_until_the_agent_is_back() {
+        let report = AuditReport { reason: AuditReason::Uninstall, at: at(5) };
+        let departure = Departure { user: "alice".into(), uid: 1000, ..Departure::default() };
+        let first = report_left(&agent(), report, Some(departure.clone()), None, at(60)).unwrap().unwrap();
+        let later = AuditReport { at: at(6), ..report };
+        let second = report_left(&first, later, None, None, at(61)).unwrap().unwrap();
+        assert_eq!(second.departure.as_deref(), Some(&departure));
     }
 
     #[test]

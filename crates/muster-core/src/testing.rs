@@ -137,6 +137,7 @@ pub fn bare_agent(id: &str, now: Timestamp) -> AgentRecord {
         status_since: now,
         status_deadline: None,
         audit: None,
+        departure: None,
         unenrollment_started_at: None,
         unenrolled_at: None,
         unenrolled_reason: None,

@@ -3,14 +3,19 @@
 
 use bytes::Bytes;
 use http_body::Body;
-use muster_core::agent::AuditReason;
+use muster_core::agent::{AuditReason, AuditReport, Departure};
 use muster_core::time::Timestamp;
-use muster_protocol::elastic::audit::AuditUnenrollRequest;
+use muster_protocol::elastic::audit::{AuditDeparture, AuditUnenrollRequest};
 
 use super::body::BodyError;
 use super::error::ApiError;
 use super::{Call, Inner, authorization, json, respond};
 use muster_listen::reply::Reply;
+
+/// Reason of muster-agent for a command that it refused. Nothing has left.
+const REFUSED: &str = "refused";
+/// Maximum length of each part of a departure, in characters.
+const PART_MAX: usize = 200;
 
 impl Inner {
     pub(super) async fn audit_unenroll<B>(&self, id: &str, call: Call<'_, B>) -> Result<Reply, ApiError>
@@ -27,12 +32,30 @@ impl Inner {
         }
         let body = call.read().await?;
         let request: AuditUnenrollRequest<'_> = json::parse(&body)?;
-        let reason = reason(&request.reason).ok_or_else(|| ApiError::bad_request("unknown reason"))?;
         // Unlike in acks, a malformed time is an error here, because the protocol requires it (EA §8).
-        let at = Timestamp::parse_rfc3339(&request.timestamp).map_err(ApiError::bad_request)?;
-        self.fleet.check_ins().report_unenroll(&entry, reason, at).await?;
+        let time = || Timestamp::parse_rfc3339(&request.timestamp).map_err(ApiError::bad_request);
+        let departure = request.departure.as_ref().map(departure);
+        if request.reason == REFUSED {
+            self.fleet.check_ins().report_refused(&entry, time()?, departure.unwrap_or_default()).await?;
+            return Ok(respond::empty());
+        }
+        let reason = reason(&request.reason).ok_or_else(|| ApiError::bad_request("unknown reason"))?;
+        let report = AuditReport { reason, at: time()? };
+        self.fleet.check_ins().report_unenroll(&entry, report, departure).await?;
         Ok(respond::empty())
     }
+}
+
+fn departure(wire: &AuditDeparture<'_>) -> Departure {
+    let own = |text: &str| text.to_owned();
+    let departure = Departure {
+        user: own(&wire.user),
+        uid: wire.uid,
+        process: own(&wire.process),
+        why: wire.why.as_deref().map(own),
+        new_url: wire.new_url.as_deref().map(own),
+    };
+    departure.limited(PART_MAX)
 }
 
 fn reason(word: &str) -> Option<AuditReason> {

@@ -1,12 +1,16 @@
-//! Uninstallation reports of agents and their components (EA §8).
+//! Reports of agents and their components that an agent was uninstalled (EA §8), or that somebody tried to.
 
-use muster_core::Error;
-use muster_core::agent::{AuditReason, AuditReport};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use muster_core::agent::{AuditReport, Departure};
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
 use muster_core::id::AgentId;
 use muster_core::lifecycle::report_left;
 use muster_core::time::Timestamp;
+use muster_core::{Error, ErrorKind};
 use muster_store::Write;
 use serde_json::json;
 
@@ -14,17 +18,47 @@ use super::check_in::CheckIns;
 use super::registry::AgentEntry;
 use super::update::AgentChange;
 
+/// Minimum time between two reports of refused commands by one agent. Somebody who keeps trying tokens, or who has
+/// stolen an access key, must not fill the audit log.
+const REFUSED_EVERY: Duration = Duration::from_secs(10);
+/// Maximum number of agents whose last report is remembered.
+const REFUSED_MAX: usize = 4096;
+
+/// The times of the last reports of refused commands.
+#[derive(Debug, Default)]
+pub(crate) struct RefusedCommands(Mutex<HashMap<AgentId, Timestamp>>);
+
+impl RefusedCommands {
+    /// Returns whether a report of this agent may be stored now.
+    fn admit(&self, agent: &AgentId, now: Timestamp) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = |at: &Timestamp| now.since(*at) < REFUSED_EVERY;
+        if last.len() >= REFUSED_MAX {
+            last.retain(|_, at| recent(at));
+        }
+        if last.get(agent).is_some_and(recent) || last.len() >= REFUSED_MAX {
+            return false;
+        }
+        last.insert(agent.clone(), now);
+        true
+    }
+}
+
 impl CheckIns {
     /// Stores the report. The agent stays active, and its next check-in clears the report (EA61, EA140). The report of
     /// a muster-agent unenrolls it and revokes its credentials immediately. Returns `Denial::LeftForGood` once
     /// `orphaned` was reported (EA138).
-    pub async fn report_unenroll(&self, entry: &AgentEntry, reason: AuditReason, at: Timestamp) -> Result<(), Error> {
-        let report = AuditReport { reason, at };
+    pub async fn report_unenroll(
+        &self,
+        entry: &AgentEntry,
+        report: AuditReport,
+        departure: Option<Departure>,
+    ) -> Result<(), Error> {
         let update = self.records.update(entry, entry, |record, now| {
-            let after = report_left(record, report, entry.last_seen(now), now)?;
+            let after = report_left(record, report, departure.clone(), entry.last_seen(now), now)?;
             // A repeated report changes nothing and leaves no second line: agents send it until they get a response.
             let mut writes: Vec<Write> =
-                after.iter().map(|_| Write::Audit(audit_line(&record.id, report, now))).collect();
+                after.iter().map(|_| Write::Audit(audit_line(&record.id, report, departure.as_ref(), now))).collect();
             if after.as_ref().is_some_and(|after| record.active && !after.active) {
                 writes.push(Write::Changed(Change::Agent(record.id.clone())));
             }
@@ -37,16 +71,65 @@ impl CheckIns {
         }
         Ok(())
     }
+
+    /// Records that the agent refused a command on its host, because the uninstall token was missing or wrong (AG142,
+    /// AG143). Returns an error of the kind `TooMany` if the last report is too recent; the agent retries.
+    pub async fn report_refused(&self, entry: &AgentEntry, at: Timestamp, departure: Departure) -> Result<(), Error> {
+        let id = entry.id().clone();
+        if !self.refused_commands.admit(&id, self.clock.now()) {
+            return Err(Error::new(ErrorKind::TooMany, "TooManyRequests", "too many reports of refused commands"));
+        }
+        tracing::warn!(agent = %id, user = departure.user, process = departure.process, "agent refused a command");
+        let update = self.records.update(entry, entry, |record, now| {
+            let event = refusal_line(&record.id, at, &departure, now);
+            Ok(AgentChange { record: None, writes: vec![Write::Audit(event)] })
+        });
+        update.await.map(drop)
+    }
 }
 
-fn audit_line(agent: &AgentId, report: AuditReport, now: Timestamp) -> AuditEvent {
+fn audit_line(agent: &AgentId, report: AuditReport, departure: Option<&Departure>, now: Timestamp) -> AuditEvent {
+    let mut detail = json!({"reason": report.reason, "at": report.at.to_rfc3339_millis()});
+    if let Some(departure) = departure {
+        detail["departure"] = json!(departure);
+    }
+    line(agent, "agent.report_unenroll", detail, now)
+}
+
+fn refusal_line(agent: &AgentId, at: Timestamp, departure: &Departure, now: Timestamp) -> AuditEvent {
+    let detail = json!({"at": at.to_rfc3339_millis(), "departure": departure});
+    line(agent, "agent.refuse_command", detail, now)
+}
+
+fn line(agent: &AgentId, action: &str, detail: serde_json::Value, now: Timestamp) -> AuditEvent {
     AuditEvent {
         at: now,
         actor: format!("agent:{agent}"),
-        action: "agent.report_unenroll".to_owned(),
+        action: action.to_owned(),
         subject: format!("agent:{agent}"),
-        detail: json!({"reason": report.reason, "at": report.at.to_rfc3339_millis()}),
+        detail,
         address: None,
         reason: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_core::testing::at;
+
+    use super::*;
+
+    #[test]
+    fn reports_of_one_agent_are_limited_and_the_memory_is_too() {
+        let refused = RefusedCommands::default();
+        let (one, two) = (AgentId::trusted("one"), AgentId::trusted("two"));
+        assert!(refused.admit(&one, at(0)) && refused.admit(&two, at(0)));
+        assert!(!refused.admit(&one, at(9)));
+        assert!(refused.admit(&one, at(10)));
+        for n in 0..REFUSED_MAX {
+            refused.admit(&AgentId::trusted(format!("a{n}")), at(20));
+        }
+        assert!(refused.0.lock().unwrap().len() <= REFUSED_MAX);
+        assert!(refused.admit(&AgentId::trusted("late"), at(40)));
     }
 }

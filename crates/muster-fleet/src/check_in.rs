@@ -23,6 +23,7 @@ use muster_core::time::Clock;
 use self::due::Baseline;
 pub use self::due::{Delivery, PolicyDelivery};
 pub use self::held_poll::{HeldPoll, Poll};
+use super::audit_report::RefusedCommands;
 use super::currency::Currency;
 use super::members::Members;
 use super::output_keys::OutputKeys;
@@ -68,6 +69,7 @@ pub struct CheckIns {
     pub(super) own_ca: OnceLock<String>,
     limits: PollLimits,
     shutdown: Arc<Shutdown>,
+    pub(super) refused_commands: RefusedCommands,
 }
 
 /// The dependencies of [`CheckIns`].
@@ -108,6 +110,7 @@ impl CheckIns {
             own_ca: OnceLock::new(),
             limits: parts.limits,
             shutdown: parts.shutdown,
+            refused_commands: RefusedCommands::default(),
         }
     }
 

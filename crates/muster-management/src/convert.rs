@@ -9,7 +9,7 @@ use muster_core::reported::shortened_to;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_protocol::management::agent::{
-    Agent, AgentCredential, AgentOutput, AgentVersion, DuplicateHosts, PolicyFailure, Reenrollment,
+    Agent, AgentCredential, AgentOutput, AgentVersion, Departure, DuplicateHosts, PolicyFailure, Reenrollment,
 };
 use muster_protocol::management::{AgentStatusResults, Json, enrollment_key};
 use serde_json::{Value, json};
@@ -99,6 +99,7 @@ pub fn agent(view: AgentView) -> Agent {
         unenrollment_started_at: times(record.unenrollment_started_at),
         audit_unenrolled_reason: record.audit.map(|report| audit_word(report.reason).into()),
         audit_unenrolled_time: record.audit.map(|report| time(report.at)),
+        audit_departure: record.departure.map(|departure| departed(*departure)),
         upgrade_started_at: times(record.upgrade.started_at),
         upgraded_at: times(record.upgrade.upgraded_at),
         upgrade_details: record.upgrade.details.as_deref().map(|text| reported(Some(text))),
@@ -134,6 +135,11 @@ pub fn agent(view: AgentView) -> Agent {
         packages: Vec::new(),
         id: record.id.to_string(),
     }
+}
+
+fn departed(departure: muster_core::agent::Departure) -> Departure {
+    let muster_core::agent::Departure { user, uid, process, why, new_url } = departure;
+    Departure { user, uid, process, why, new_url }
 }
 
 fn output_key(key: OutputKey) -> (String, AgentOutput) {

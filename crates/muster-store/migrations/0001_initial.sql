@@ -35,6 +35,7 @@ CREATE TABLE agents (
     status_since INTEGER NOT NULL,
     audit_reason TEXT,
     audit_at INTEGER,
+    audit_departure TEXT,
     unenrollment_started_at INTEGER,
     unenrolled_at INTEGER,
     unenrolled_reason TEXT,

@@ -65,12 +65,15 @@ impl Muster {
         Ok(format!("https://{}", super::text(&listen, "agent")?))
     }
 
-    /// Enrolls and starts the agent.
+    /// Installs and starts the agent. Without a service manager, so that the demo changes nothing outside of its
+    /// directory.
     pub fn start_agent(&self, token: &str) -> anyhow::Result<Process> {
-        let mut enroll = self.agent();
-        enroll.args(["enroll", "--tag", "demo", "--url", &self.url()?]).arg("--certificate-authorities").arg(self.ca());
-        output(enroll.env("MUSTER_ENROLLMENT_TOKEN", token))?;
-        Process::start(self.agent().arg("run"), &self.directory.join("agent.log"))
+        let mut install = self.command("muster-agent");
+        install.args(["install", "--service", "none", "--tag", "demo", "--url", &self.url()?]);
+        install.arg("--certificate-authorities").arg(self.ca()).arg("--base-path").arg(self.agent_directory());
+        output(install.env("MUSTER_ENROLLMENT_TOKEN", token))?;
+        let mut installed = Command::new(self.agent_directory().join("muster-agent"));
+        Process::start(installed.arg("run"), &self.directory.join("agent.log"))
     }
 
     /// Starts simulated agents.
@@ -99,10 +102,8 @@ impl Muster {
         Ok(items(&agents).find(is_online).and_then(|agent| agent["id"].as_str()).map(str::to_owned))
     }
 
-    fn agent(&self) -> Command {
-        let mut command = self.command("muster-agent");
-        command.arg("--base-path").arg(self.directory.join("agent"));
-        command
+    fn agent_directory(&self) -> PathBuf {
+        self.directory.join("agent")
     }
 
     fn command(&self, program: &str) -> Command {

@@ -1,43 +1,75 @@
 //! The command line.
 
+mod account;
+mod container;
 mod enroll;
+mod enroll_options;
+mod guard;
+mod inspect;
+mod install;
+mod notify;
+mod reset_identity;
 mod run;
+mod secret_value;
+mod signals;
 mod status;
 mod tools;
 mod unenroll;
+mod uninstall;
 mod upgrade;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Parser, Subcommand};
 
 use crate::base_dir::{self, BadBase};
+use crate::control::client;
+use crate::coordinator::report::Snapshot;
+use crate::entropy::System;
 use crate::exit::{self, Failure};
+use crate::fleet::FleetClient;
 use crate::net::Transport;
 use crate::net::http1::Http1;
 use crate::net::tls;
+use crate::notice::Notice;
 use crate::paths::Layout;
 use crate::state::enrollment::Trust;
 use muster_core::error_chain::chain;
+
+/// Base path, unless the program is in one.
+const BASE_PATH: &str = "/opt/muster-agent";
+/// Interval at which a starting daemon is observed.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Endpoint agent that applies a policy, runs actions and supervises programs
 #[derive(Debug, Parser)]
 #[command(name = "muster-agent", version = crate::version::agent_version(), max_term_width = 100)]
 pub struct Cli {
-    /// Directory in which the agent stores its data
-    #[arg(long, global = true, env = "MUSTER_AGENT_BASE_PATH", default_value = "/opt/muster-agent")]
-    base_path: Utf8PathBuf,
+    /// Directory in which the agent stores its data [default: that of the installed program, or /opt/muster-agent]
+    #[arg(long, global = true, env = "MUSTER_AGENT_BASE_PATH")]
+    base_path: Option<Utf8PathBuf>,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Install the agent on this host, enroll it, and run it as a service
+    Install(Box<install::Args>),
+    /// Uninstall the agent: stop it, notify the server, and delete program and data
+    Uninstall(uninstall::Args),
     /// Enroll this host in a fleet
-    Enroll(enroll::Args),
-    /// Run the agent
+    Enroll(Box<enroll::Args>),
+    /// Run the agent (the default)
     Run(run::Args),
+    /// Enroll if necessary and run the agent, as set by the environment variables of a container
+    Container(run::Args),
     /// Show the agent's status
     Status(status::Args),
+    /// Show the stored configuration, without secrets
+    Inspect(inspect::Args),
     /// Upgrade the agent, or return to the previous version
     ///
     /// The daemon carries out the upgrade, even if this command is
@@ -65,6 +97,15 @@ enum Command {
     Completions(tools::CompletionsArgs),
     /// Unenroll this host: stop all programs, notify the server, and delete credentials and policy
     Unenroll(unenroll::Args),
+    /// Run the installed agent as a user without privileges
+    Unprivileged(account::UnprivilegedArgs),
+    /// Run the installed agent as root
+    Privileged(account::PrivilegedArgs),
+    /// Forget the agent's identity, on a copy of another host or before an image is made
+    ResetIdentity(Box<reset_identity::Args>),
+    /// Deliver the notices of an uninstalled agent
+    #[command(hide = true)]
+    Notify(notify::Args),
 }
 
 /// Runs the command; returns the exit code.
@@ -83,11 +124,23 @@ pub async fn main(cli: Cli) -> u8 {
 }
 
 async fn dispatch(cli: Cli) -> Result<u8, Failure> {
-    let layout = Layout::new(absolute(&cli.base_path)?);
-    match cli.command {
-        Command::Enroll(args) => enroll::run(&layout, args).await,
+    // `run` is the default (AG1).
+    let command = cli.command.unwrap_or(Command::Run(run::Args::default()));
+    let namespace = if let Command::Install(args) = &command { args.namespace() } else { None };
+    let base = cli.base_path.unwrap_or_else(|| default_base(namespace));
+    // A relative path would depend on the directory from which somebody installs (AG3).
+    if matches!(command, Command::Install(_)) && !base.is_absolute() {
+        return Err(Failure::new(exit::USAGE, format!("--base-path: {base} is not absolute")));
+    }
+    let layout = Layout::new(absolute(&base)?);
+    match command {
+        Command::Install(args) => install::run(&layout, *args).await,
+        Command::Uninstall(args) => uninstall::run(&layout, &args).await,
+        Command::Enroll(args) => enroll::run(&layout, *args).await,
         Command::Run(args) => run::run(&layout, &args).await,
+        Command::Container(args) => container::run(&layout, &args).await,
         Command::Status(args) => status::run(&layout, &args).await,
+        Command::Inspect(args) => inspect::run(&layout, &args),
         Command::Upgrade(args) => upgrade::run(&layout, &args).await,
         Command::Watch(args) => upgrade::watch(&layout, &args).await,
         Command::Guard => upgrade::guard(&layout),
@@ -97,6 +150,24 @@ async fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Diagnostics(args) => tools::diagnostics(&layout, &args).await,
         Command::Completions(args) => Ok(tools::completions(&args)),
         Command::Unenroll(args) => unenroll::run(&layout, &args).await,
+        Command::Unprivileged(args) => account::unprivileged(&layout, &args).await,
+        Command::Privileged(args) => account::privileged(&layout, &args).await,
+        Command::ResetIdentity(args) => reset_identity::run(&layout, &args).await,
+        Command::Notify(args) => notify::run(&args).await,
+    }
+}
+
+/// Returns the base path if none was passed: that of the installed program, so that its commands need no flag.
+fn default_base(namespace: Option<&str>) -> Utf8PathBuf {
+    if let Some(name) = namespace {
+        return Utf8PathBuf::from(format!("{BASE_PATH}-{name}"));
+    }
+    let own = std::env::current_exe().ok().and_then(|path| Utf8PathBuf::from_path_buf(path).ok());
+    // BASE/versions/NAME/muster-agent
+    let base = own.as_ref().and_then(|program| program.ancestors().nth(3).map(Layout::new));
+    match base.filter(|layout| layout.installation().symlink_metadata().is_ok()) {
+        Some(layout) => layout.base().to_owned(),
+        None => BASE_PATH.into(),
     }
 }
 
@@ -107,10 +178,32 @@ fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
         .map_err(|path| Failure::new(exit::USAGE, format!("{} is not UTF-8", path.display())))
 }
 
+/// Waits until the daemon responds on its control socket.
+async fn wait_for_daemon(layout: &Layout, limit: Duration) -> Result<Snapshot, Failure> {
+    let deadline = tokio::time::Instant::now() + limit;
+    loop {
+        let asked = client::call(&layout.socket(), http::Method::GET, "/v1/status", LOOK_EVERY * 100).await;
+        if let Ok(Some(snapshot)) = asked {
+            return Ok(snapshot);
+        }
+        if tokio::time::Instant::now() > deadline {
+            let failure = Failure::new(exit::TIMEOUT, format!("the agent did not respond within {limit:?}"));
+            return Err(failure.hint(format!("its log is in {}", layout.logs())));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Creates a client that uses the credential and the servers of a notice.
+fn connect(notice: &Notice) -> Result<FleetClient, String> {
+    let transport = transport(&notice.trust).map_err(|failure| failure.message)?;
+    Ok(FleetClient::new(transport, notice.servers(), notice.access_api_key.clone(), Arc::new(System)))
+}
+
 /// Creates a network client that verifies servers as specified in `trust`.
-fn transport(trust: &Trust) -> Result<std::sync::Arc<dyn Transport>, Failure> {
+fn transport(trust: &Trust) -> Result<Arc<dyn Transport>, Failure> {
     let tls = tls::client_config(trust).map_err(|error| Failure::new(exit::TLS, chain(&error).to_string()))?;
-    Ok(std::sync::Arc::new(Http1::new(tls)))
+    Ok(Arc::new(Http1::new(tls)))
 }
 
 /// Checks that the base path is a directory that this agent may own.

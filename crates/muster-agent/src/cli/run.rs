@@ -1,6 +1,7 @@
 //! `muster-agent run`: the daemon.
 
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,19 +9,24 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{check_base, transport};
+use super::signals::Signals;
+use super::{check_base, connect, transport};
 use crate::clock::SystemClock;
 use crate::components::supervisor::Supervisor;
 use crate::components::{Components, Host, child, orphans};
 use crate::control::server::{self, Control};
 use crate::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
+use crate::enroll::delayed;
+use crate::enroll::plan::Plan;
 use crate::entropy::System;
 use crate::exit::{self, Failure};
 use crate::homes::{self, HomeName};
 use crate::host::HostFacts;
+use crate::host::fingerprint::Fingerprint;
 use crate::launch::Guard;
 use crate::logging;
 use crate::model::Catalog;
+use crate::notice::Spool;
 use crate::paths::Layout;
 use crate::protocol::messages::AgentInfo;
 use crate::protocol::server::Hub;
@@ -38,8 +44,11 @@ use muster_core::error_chain::chain;
 /// Minimum time between two searches for ended orphans.
 const REAP_PAUSE: Duration = Duration::from_millis(200);
 
+/// Interval at which the directory of notices is read.
+const NOTICES_EVERY: Duration = Duration::from_secs(60);
+
 /// Arguments of `run`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// Override a key of agent.yml (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -48,13 +57,19 @@ pub struct Args {
 
 /// Runs until a signal, an unenrollment or the control socket stops it.
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
+    run_until(layout, args, Signals::listen()?).await
+}
+
+/// Like [`run`], with the signals that the caller has listened to.
+pub(super) async fn run_until(layout: &Layout, args: &Args, mut signals: Signals) -> Result<u8, Failure> {
     let settings = Settings::load(&layout.settings(), &args.settings)
         .map_err(|error| Failure::new(exit::USAGE, chain(&error).to_string()))?;
     check_base(layout.base())?;
     // Loaded again on every reload below.
     let store = Arc::new(DiskStore::new(layout.clone()));
+    let delayed = delayed::pending(layout)?;
     // This is checked before anything is created, so that a mistyped base path is not created.
-    if enrollment(&store)?.is_none() {
+    if delayed.is_none() && enrollment(&store)?.is_none() {
         return Ok(exit::DONE);
     }
     store.prepare()?;
@@ -69,12 +84,20 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
         }
     };
     let log = Arc::new(logging::install(layout));
+    if let Some(plan) = delayed {
+        tokio::select! {
+            enrolled = enroll_now(layout, &store, &plan) => enrolled?,
+            () = signals.stop() => return Ok(exit::DONE),
+        }
+    }
+    check_machine(&store)?;
     let (commands, mut received) = mpsc::channel(16);
     let listener = server::bind(&layout.socket())
         .map_err(|error| Failure::new(exit::FAILED, format!("{}: {error}", layout.socket())))?;
     let control = Control::start(listener, commands.clone());
-    watch_signals(commands)?;
+    signals.forward(commands);
     reap_orphans()?;
+    deliver_notices(layout);
     let host = host(layout, &settings).await?;
     host.stop_leftovers().await;
     let components: Arc<dyn Components> = Arc::new(Supervisor::new(Arc::new(host)));
@@ -182,11 +205,48 @@ fn enrollment(store: &DiskStore) -> Result<Option<Enrollment>, Failure> {
         .hint("enroll it first: muster-agent enroll --url URL"))
 }
 
+/// Performs a delayed enrollment.
+async fn enroll_now(layout: &Layout, store: &DiskStore, plan: &Plan) -> Result<(), Failure> {
+    // The agent was killed after it had enrolled, before the request was removed.
+    if store.enrollment()?.is_some() {
+        return Ok(store.remove(&layout.delayed_enrollment())?);
+    }
+    delayed::enroll(layout, store, plan, transport(&plan.trust)?).await
+}
+
+/// Refuses to run as the agent of another machine: two agents with one id would overwrite each other's state.
+fn check_machine(store: &DiskStore) -> Result<(), Failure> {
+    let Some(enrollment) = store.enrollment()? else { return Ok(()) };
+    if !enrollment.machine.is_some_and(|machine| machine.differs(&Fingerprint::here())) {
+        return Ok(());
+    }
+    let message = format!("agent {} was enrolled on another machine, of which this is a copy", enrollment.agent_id);
+    Err(Failure::new(exit::NOT_ENROLLED, message).hint(
+        "to enroll this machine as a new agent: muster-agent enroll --force; if it is the same machine with other \
+         hardware: muster-agent reset-identity --keep-id",
+    ))
+}
+
+/// Delivers stored notices in the background.
+fn deliver_notices(layout: &Layout) {
+    let spool = Spool::new(layout);
+    tokio::spawn(async move {
+        loop {
+            if let Err(error) = spool.deliver_all(&connect, &System).await {
+                tracing::warn!(error = %chain(&error), "notices cannot be delivered");
+            }
+            // Commands store notices while the agent is running.
+            tokio::time::sleep(NOTICES_EVERY).await;
+        }
+    });
+}
+
 /// Takes the lock that prevents a second daemon in this base path.
 fn lock(layout: &Layout) -> Result<Flock<std::fs::File>, Failure> {
     let failed = |error: std::io::Error| Failure::new(exit::FAILED, format!("{}: {error}", layout.lock()));
-    let file =
-        std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(layout.lock()).map_err(failed)?;
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let file = options.open(layout.lock()).map_err(failed)?;
     // The kernel releases the lock even if the daemon is killed.
     let mut locked = Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|_| Failure::new(exit::FAILED, format!("another muster-agent is running in {}", layout.base())))?;
@@ -205,26 +265,6 @@ fn reap_orphans() -> Result<(), Failure> {
             // Several processes may end at the same time, and each search reads all of /proc.
             tokio::time::sleep(REAP_PAUSE).await;
             orphans::reap(&child::leaders());
-        }
-    });
-    Ok(())
-}
-
-fn watch_signals(commands: mpsc::Sender<Command>) -> Result<(), Failure> {
-    // The handlers are installed here and not in the task, so that no signal is lost in between.
-    let listen = |kind| signal(kind).map_err(|error| Failure::new(exit::FAILED, format!("signals: {error}")));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let mut hangup = listen(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        loop {
-            let command = tokio::select! {
-                _ = terminate.recv() => Command::Stop,
-                _ = interrupt.recv() => Command::Stop,
-                _ = hangup.recv() => Command::Reload,
-            };
-            if commands.send(command).await.is_err() {
-                return;
-            }
         }
     });
     Ok(())

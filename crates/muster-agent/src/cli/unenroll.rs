@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::guard::{Guarded, guard};
 use super::transport;
 use crate::clock::SystemClock;
 use crate::control::{Answer, client};
@@ -25,10 +26,13 @@ pub struct Args {
     /// Do not notify the server
     #[arg(long)]
     skip_fleet_audit: bool,
+    #[command(flatten)]
+    guarded: Guarded,
 }
 
 /// Unenrolls the agent, through the daemon if it is running.
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
+    guard(layout, &DiskStore::new(layout.clone()), "unenroll", &args.guarded).await?;
     let asked = client::call(&layout.socket(), http::Method::POST, "/v1/unenroll", DAEMON_TIMEOUT).await?;
     let warning = match asked {
         Some(Answer { warning }) => warning,

@@ -1,7 +1,7 @@
 //! Server of the control socket.
 
 use std::convert::Infallible;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,9 +35,12 @@ pub fn bind(path: &Utf8Path) -> std::io::Result<UnixListener> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // The directory has mode 0700, so that nobody can connect between bind and chmod.
+    // Others cannot reach the directory, so that nobody can connect between bind and chmod.
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let directory = path.parent().map_or(0, |parent| fs_err::metadata(parent).map_or(0, |found| found.mode()));
+    // The group of an unprivileged agent may use `status` (AG47).
+    let mode = if directory & 0o010 != 0 { 0o660 } else { 0o600 };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok(listener)
 }
 

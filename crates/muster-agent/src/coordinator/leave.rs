@@ -79,8 +79,10 @@ pub async fn tell(
 ) -> Result<(), CallError> {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
     let deadline = tokio::time::Instant::now() + timeout;
+    // The time of the first attempt, also in the repeated ones.
+    let at = clock.now().to_rfc3339_millis();
     loop {
-        let call = client.audit_unenroll(agent_id, reason, clock.now());
+        let call = client.audit_unenroll(agent_id, reason, &at, None);
         let error = match tokio::time::timeout_at(deadline, call).await {
             Ok(Ok(())) => return Ok(()),
             // The key is revoked, or the server has already been notified.

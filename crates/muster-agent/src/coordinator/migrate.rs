@@ -16,6 +16,7 @@ use crate::enroll::{Patience, enroll};
 use crate::fleet::FleetClient;
 use crate::fleet::enroll::Wish;
 use crate::host::Own;
+use crate::host::fingerprint::Fingerprint;
 use crate::net::tls::check_authority;
 use crate::net::{Server, Transport};
 use crate::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret, Trust};
@@ -113,7 +114,7 @@ impl Coordinator {
             let patience = Patience { attempts: Some(ATTEMPTS), ..Patience::default() };
             let quiet = |line: &str| tracing::warn!(line, "failed to enroll at the other server");
             let item = enroll(&client, &wish, &metadata, &patience, &*entropy, quiet).await;
-            let item = item.map_err(|failure| failure.message)?;
+            let item = item.map_err(|error| chain(&error).to_string())?;
             Ok(Enrollment {
                 version: ENROLLMENT_VERSION,
                 agent_id: item.id,
@@ -124,6 +125,9 @@ impl Coordinator {
                 previous_signing_key: None,
                 tags: item.tags,
                 enrolled_at: item.enrolled_at,
+                replace_token: wish.replace_token.map(Secret::new),
+                machine: Some(Fingerprint::here()),
+                token_hash: None,
             })
         };
         self.migrating = Some((action, Box::pin(joining)));

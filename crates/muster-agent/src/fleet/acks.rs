@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use muster_core::Timestamp;
 use muster_core::error_chain::SharedError;
 use muster_protocol::elastic::ack::{AckEvent, AckItem, AckResponse};
 use muster_protocol::elastic::audit::AuditUnenrollRequest;
@@ -12,6 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::client::Call;
 use super::{CallError, FleetClient};
+use crate::notice::departure::Departure;
 use crate::state::PendingAck;
 
 #[derive(Serialize)]
@@ -36,10 +36,16 @@ impl FleetClient {
         }
     }
 
-    /// Notifies the server that this agent leaves, with the reason.
-    pub async fn audit_unenroll(&self, agent_id: &str, reason: &str, now: Timestamp) -> Result<(), CallError> {
-        let timestamp = now.to_rfc3339_millis();
-        let request = AuditUnenrollRequest { reason: Cow::Borrowed(reason), timestamp: Cow::Borrowed(&timestamp) };
+    /// Notifies the server that this agent leaves: the reason, the time (RFC 3339), and who caused it.
+    pub async fn audit_unenroll(
+        &self,
+        agent_id: &str,
+        reason: &str,
+        at: &str,
+        departure: Option<&Departure>,
+    ) -> Result<(), CallError> {
+        let (reason, timestamp) = (Cow::Borrowed(reason), Cow::Borrowed(at));
+        let request = AuditUnenrollRequest { reason, timestamp, departure: departure.map(Into::into) };
         let body = serde_json::to_vec(&request).map_err(|error| CallError::Undecodable(error.into()))?;
         let response = self.send(Call::post(format!("/api/fleet/agents/{agent_id}/audit/unenroll"), body)).await?;
         if response.status == 200 { Ok(()) } else { Err(CallError::from_reply(&response)) }

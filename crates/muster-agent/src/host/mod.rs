@@ -1,5 +1,6 @@
 //! Metadata of the host and the agent (`local_metadata`, EA §3.1).
 
+pub mod fingerprint;
 mod network;
 mod os;
 pub mod readings;

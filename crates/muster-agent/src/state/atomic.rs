@@ -1,26 +1,53 @@
 //! Files that are replaced atomically: after a crash, either the old or the new file exists, completely.
 
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 
 use camino::Utf8Path;
+use nix::unistd::geteuid;
 
-/// Creates `path` and its parents with mode 0700; restricts an existing directory to 0700.
+/// Creates `path` and its parents with mode 0700; restricts an existing directory to 0700. Only the group of an
+/// unprivileged agent may read its directories (AG47), mode 0750.
 pub fn private_dir(path: &Utf8Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let metadata = fs_err::metadata(path)?;
-    if metadata.permissions().mode() & 0o077 != 0 {
+    if let Err(error) = fs_err::symlink_metadata(path) {
+        if error.kind() != io::ErrorKind::NotFound {
+            return Err(error);
+        }
+        return std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    }
+    let mode = fs_err::metadata(path)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 && mode != 0o750 {
         fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// Creates a directory in a directory of the agent, as [`private_dir`] does, and gives it to the same owner.
+pub fn private_subdir(path: &Utf8Path) -> io::Result<()> {
+    private_dir(path)?;
+    path.parent().map_or(Ok(()), |parent| adopt(&std::fs::File::open(path)?, parent))
+}
+
+/// Gives a new file of root to the owner of the directory. Root runs commands for agents of other users.
+fn adopt(file: &std::fs::File, directory: &Utf8Path) -> io::Result<()> {
+    let owner = fs_err::metadata(directory)?;
+    if geteuid().is_root() && owner.uid() != 0 {
+        std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))?;
     }
     Ok(())
 }
 
 /// Replaces `path` with `bytes`, mode 0600: writes and syncs a temporary file, renames it, syncs the directory.
 pub fn replace(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with_mode(path, bytes, 0o600)
+}
+
+/// Replaces `path` with `bytes` and this mode, in the same way.
+pub fn replace_with_mode(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let temporary = path.with_extension("new");
     // The file is synced before the rename, and the directory after it, so that a power failure cannot leave a partial
     // file.
-    let written = write_synced(&temporary, bytes).and_then(|()| fs_err::rename(&temporary, path));
+    let written = write_synced(&temporary, bytes, mode).and_then(|()| fs_err::rename(&temporary, path));
     if written.is_err() {
         let _ = std::fs::remove_file(&temporary);
     }
@@ -46,13 +73,14 @@ pub fn read(path: &Utf8Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-fn write_synced(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
+fn write_synced(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
+    options.write(true).create(true).truncate(true).mode(mode);
     // A link at this place could lead to a file of somebody else.
     let mut file = options.custom_flags(nix::libc::O_NOFOLLOW).open(path)?;
     // The mode above applies only to new files. A file that remained after a crash keeps its own.
-    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    path.parent().map_or(Ok(()), |parent| adopt(&file, parent))?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -85,5 +113,29 @@ mod tests {
         remove(&file).unwrap();
         remove(&file).unwrap();
         assert_eq!(read(&file).unwrap(), None);
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_temporary_file_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = Utf8Path::from_path(directory.path()).unwrap();
+        fs_err::write(base.join("victim"), b"mine").unwrap();
+        std::os::unix::fs::symlink(base.join("victim"), base.join("state.new")).unwrap();
+        // The first attempt fails and removes the link, the second one succeeds.
+        assert!(replace(&base.join("state.enc"), b"x").is_err());
+        replace(&base.join("state.enc"), b"x").unwrap();
+        assert_eq!(fs_err::read(base.join("victim")).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn a_directory_of_an_unprivileged_agent_stays_readable_for_its_group() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = Utf8Path::from_path(directory.path()).unwrap().join("agent");
+        private_dir(&base).unwrap();
+        for (before, after) in [(0o750, 0o750), (0o755, 0o700), (0o770, 0o700), (0o700, 0o700)] {
+            fs_err::set_permissions(&base, std::fs::Permissions::from_mode(before)).unwrap();
+            private_dir(&base).unwrap();
+            assert_eq!(fs_err::metadata(&base).unwrap().permissions().mode() & 0o777, after, "{before:o}");
+        }
     }
 }

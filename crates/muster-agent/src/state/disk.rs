@@ -1,10 +1,13 @@
 //! The store on disk.
 
+use std::sync::{Arc, OnceLock};
+
 use camino::Utf8Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::enrollment::ENROLLMENT_VERSION;
+use super::seal::{Seal, SealError};
 use super::{Enrollment, STATE_VERSION, State, Store, StoreError, atomic};
 use crate::paths::Layout;
 use muster_core::error_chain::SharedError;
@@ -12,84 +15,119 @@ use muster_core::error_chain::SharedError;
 /// Maximum size of a document.
 const DOCUMENT_MAX: usize = 64 << 20;
 
-/// Stores the documents as files under a base path.
+/// Stores the documents as sealed files under a base path.
 #[derive(Clone, Debug)]
 pub struct DiskStore {
     layout: Layout,
+    /// The key, loaded when a document is read or written for the first time.
+    seal: Arc<OnceLock<Seal>>,
 }
 
 impl DiskStore {
     /// Creates a store for this layout.
     pub fn new(layout: Layout) -> Self {
-        Self { layout }
+        Self { layout, seal: Arc::default() }
     }
 
     /// Creates the directories.
     pub fn prepare(&self) -> Result<(), StoreError> {
-        for directory in [self.layout.base().to_owned(), self.layout.run(), self.layout.logs()] {
-            atomic::private_dir(&directory).map_err(|source| io_error(&directory, source))?;
+        atomic::private_dir(self.layout.base()).map_err(|source| io_error(self.layout.base(), source))?;
+        for directory in [self.layout.run(), self.layout.logs()] {
+            atomic::private_subdir(&directory).map_err(|source| io_error(&directory, source))?;
         }
         Ok(())
+    }
+
+    /// Loads a document of a version up to `known`; `None` if there is none.
+    pub(crate) fn load<T: DeserializeOwned>(&self, path: &Utf8Path, known: u32) -> Result<Option<T>, StoreError> {
+        let Some(sealed) = atomic::read(path).map_err(|source| io_error(path, source))? else { return Ok(None) };
+        let damaged = |source: SharedError| StoreError::Damaged { path: path.to_string(), source };
+        if sealed.len() > DOCUMENT_MAX {
+            return Err(damaged(format!("{} bytes exceed the maximum of {DOCUMENT_MAX}", sealed.len()).into()));
+        }
+        let bytes = self.seal(path, Seal::load)?.open(name(path), &sealed).map_err(|error| damaged(error.into()))?;
+        #[derive(serde::Deserialize)]
+        struct Versioned {
+            version: u64,
+        }
+        // The version is checked first: a newer document may not have our format, and must not be reported as corrupt.
+        let found: Versioned = serde_json::from_slice(&bytes).map_err(|error| damaged(error.into()))?;
+        if found.version > u64::from(known) {
+            return Err(StoreError::Newer { path: path.to_string(), found: found.version, known });
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(error.into()))
+    }
+
+    /// Replaces a document.
+    pub(crate) fn save<T: Serialize>(&self, path: &Utf8Path, document: &T) -> Result<(), StoreError> {
+        let damaged = |source: SharedError| StoreError::Damaged { path: path.to_string(), source };
+        let bytes = serde_json::to_vec(document).map_err(|error| damaged(error.into()))?;
+        let sealed = self.seal(path, Seal::obtain)?.seal(name(path), &bytes).map_err(|error| damaged(error.into()))?;
+        atomic::replace(path, &sealed).map_err(|source| io_error(path, source))
+    }
+
+    /// Removes a document, durably.
+    pub(crate) fn remove(&self, path: &Utf8Path) -> Result<(), StoreError> {
+        atomic::remove(path).map_err(|source| io_error(path, source))
+    }
+
+    /// Returns the key; `path` is the document for which it is needed.
+    fn seal(
+        &self,
+        path: &Utf8Path,
+        get: impl FnOnce(&Utf8Path) -> Result<Seal, SealError>,
+    ) -> Result<&Seal, StoreError> {
+        if let Some(seal) = self.seal.get() {
+            return Ok(seal);
+        }
+        let seal = get(self.layout.base()).map_err(|error| key_error(path, error))?;
+        Ok(self.seal.get_or_init(|| seal))
     }
 }
 
 impl Store for DiskStore {
     fn enrollment(&self) -> Result<Option<Enrollment>, StoreError> {
-        load(&self.layout.fleet(), ENROLLMENT_VERSION)
+        self.load(&self.layout.fleet(), ENROLLMENT_VERSION)
     }
 
     fn save_enrollment(&self, enrollment: &Enrollment) -> Result<(), StoreError> {
-        save(&self.layout.fleet(), enrollment)
+        self.save(&self.layout.fleet(), enrollment)
     }
 
     fn forget_enrollment(&self) -> Result<(), StoreError> {
-        let path = self.layout.fleet();
-        atomic::remove(&path).map_err(|source| io_error(&path, source))
+        self.remove(&self.layout.fleet())
     }
 
     fn state(&self) -> Result<State, StoreError> {
-        Ok(load(&self.layout.state(), STATE_VERSION)?.unwrap_or_default())
+        Ok(self.load(&self.layout.state(), STATE_VERSION)?.unwrap_or_default())
     }
 
     fn save_state(&self, state: &State) -> Result<(), StoreError> {
-        save(&self.layout.state(), state)
+        self.save(&self.layout.state(), state)
     }
 
     fn set_state_aside(&self) -> Result<String, StoreError> {
         let path = self.layout.state();
         // Kept for diagnosis. A later corrupt state replaces it, so that at most one is kept.
-        let aside = path.with_extension("json.damaged");
+        let aside = path.with_extension("enc.damaged");
         fs_err::rename(&path, &aside).map_err(|source| io_error(&path, source))?;
         Ok(aside.into_string())
     }
 }
 
-fn load<T: DeserializeOwned>(path: &Utf8Path, known: u32) -> Result<Option<T>, StoreError> {
-    let Some(bytes) = atomic::read(path).map_err(|source| io_error(path, source))? else { return Ok(None) };
-    let damaged = |source: SharedError| StoreError::Damaged { path: path.to_string(), source };
-    if bytes.len() > DOCUMENT_MAX {
-        return Err(damaged(format!("{} bytes exceed the maximum of {DOCUMENT_MAX}", bytes.len()).into()));
-    }
-    #[derive(serde::Deserialize)]
-    struct Versioned {
-        version: u64,
-    }
-    // The version is checked first: a newer document may not have our format, and must not be reported as corrupt.
-    let found: Versioned = serde_json::from_slice(&bytes).map_err(|error| damaged(error.into()))?;
-    if found.version > u64::from(known) {
-        return Err(StoreError::Newer { path: path.to_string(), found: found.version, known });
-    }
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(error.into()))
-}
-
-fn save<T: Serialize>(path: &Utf8Path, document: &T) -> Result<(), StoreError> {
-    let bytes = serde_json::to_vec(document)
-        .map_err(|error| StoreError::Damaged { path: path.to_string(), source: error.into() })?;
-    atomic::replace(path, &bytes).map_err(|source| io_error(path, source))
-}
-
 fn io_error(path: &Utf8Path, source: std::io::Error) -> StoreError {
     StoreError::Io { path: path.to_string(), source }
+}
+
+fn name(path: &Utf8Path) -> &str {
+    path.file_name().unwrap_or_default()
+}
+
+fn key_error(document: &Utf8Path, error: SealError) -> StoreError {
+    match error {
+        SealError::Key { path, source } => StoreError::Io { path: path.into_string(), source },
+        error => StoreError::Damaged { path: document.to_string(), source: error.into() },
+    }
 }
 
 #[cfg(test)]
@@ -117,10 +155,12 @@ mod tests {
     #[test]
     fn a_corrupt_state_is_reported_and_can_be_set_aside() {
         let (_directory, store, layout) = store();
-        fs_err::write(layout.state(), b"{\"version\": 1, \"inbox\": [").unwrap();
+        store.save_state(&State::default()).unwrap();
+        let whole = fs_err::read(layout.state()).unwrap();
+        fs_err::write(layout.state(), &whole[..whole.len() - 1]).unwrap();
         let error = store.state().unwrap_err();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
-        assert!(error.to_string().contains("state.json is corrupt"), "{error}");
+        assert!(error.to_string().contains("state.enc is corrupt"), "{error}");
         let aside = store.set_state_aside().unwrap();
         assert!(Utf8Path::new(&aside).try_exists().unwrap());
         assert_eq!(store.state().unwrap().ack_token, "");
@@ -129,7 +169,19 @@ mod tests {
     #[test]
     fn a_state_of_a_newer_version_is_left_unchanged() {
         let (_directory, store, layout) = store();
-        fs_err::write(layout.state(), b"{\"version\": 7}").unwrap();
+        store.save(&layout.state(), &serde_json::json!({"version": 7})).unwrap();
         assert!(matches!(store.state().unwrap_err(), StoreError::Newer { found: 7, .. }));
+    }
+
+    #[test]
+    fn ag41_documents_are_not_readable_without_the_key() {
+        let (_directory, store, layout) = store();
+        store.save_state(&State { ack_token: "canary".into(), ..State::default() }).unwrap();
+        let bytes = fs_err::read(layout.state()).unwrap();
+        assert!(!bytes.windows(6).any(|window| window == b"canary"));
+        // Another process reads it with the stored key.
+        assert_eq!(DiskStore::new(layout.clone()).state().unwrap().ack_token, "canary");
+        fs_err::remove_file(layout.base().join("secret.key")).unwrap();
+        assert!(matches!(DiskStore::new(layout).state().unwrap_err(), StoreError::Damaged { .. }));
     }
 }

@@ -1,8 +1,10 @@
-//! The enrollment document: `fleet.json`.
+//! The enrollment document: `fleet.enc`.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::host::fingerprint::Fingerprint;
 
 /// Version of the enrollment document.
 pub const ENROLLMENT_VERSION: u32 = 1;
@@ -71,4 +73,13 @@ pub struct Enrollment {
     /// Time of enrollment (RFC 3339).
     #[serde(default)]
     pub enrolled_at: String,
+    /// Secret that allows a later enrollment under the same id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replace_token: Option<Secret>,
+    /// The machine on which the agent was enrolled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Fingerprint>,
+    /// Slow hash of the enrollment token, with which a container recognizes a changed token (AG29, AG40).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_hash: Option<String>,
 }

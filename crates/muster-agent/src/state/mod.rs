@@ -9,6 +9,7 @@ pub mod atomic;
 pub mod disk;
 pub mod enrollment;
 pub mod memory;
+pub mod seal;
 
 use std::collections::VecDeque;
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod container;
+mod install;
 mod server;
 mod upgrade;
 
@@ -10,6 +12,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use camino::Utf8PathBuf;
+use muster_agent::host::fingerprint::Fingerprint;
+use muster_agent::paths::Layout;
+use muster_agent::state::disk::DiskStore;
+use muster_agent::state::{Enrollment, State, Store as _};
 use server::TlsServer;
 
 /// base64 of `tok:en`.
@@ -69,6 +76,18 @@ impl Agent {
         }
     }
 
+    fn store(&self) -> DiskStore {
+        DiskStore::new(Layout::new(Utf8PathBuf::from_path_buf(self.path("")).unwrap()))
+    }
+
+    fn state(&self) -> State {
+        self.store().state().unwrap()
+    }
+
+    fn enrollment(&self) -> Enrollment {
+        self.store().enrollment().unwrap().unwrap()
+    }
+
     fn path(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join("agent").join(name)
     }
@@ -117,7 +136,7 @@ fn an_agent_enrolls_runs_and_unenrolls() {
     let enrolled = server.lock().enrolled.clone();
     assert_eq!(enrolled[0]["metadata"]["tags"], serde_json::json!(["prod", "web"]));
     assert!(!enrolled[0]["metadata"]["local"]["host"]["hostname"].as_str().unwrap().is_empty());
-    assert_eq!((mode(&agent.path("fleet.json")), mode(&agent.path(""))), (0o600, 0o700));
+    assert_eq!((mode(&agent.path("fleet.enc")), mode(&agent.path(""))), (0o600, 0o700));
     assert_eq!(agent.enroll(&server, &["-a", ca]).0, 7, "not twice without --force");
     assert_eq!(agent.status().0, 12, "no daemon yet");
 
@@ -138,8 +157,8 @@ fn an_agent_enrolls_runs_and_unenrolls() {
     assert_eq!((code, text.contains("Unenrolled")), (0, true), "{text}");
     assert_eq!(daemon.ended(), 0);
     assert_eq!(server.lock().audits.len(), 1);
-    assert!(!agent.path("fleet.json").try_exists().unwrap());
-    assert!(!std::fs::read_to_string(agent.path("state.json")).unwrap().contains("sleep"));
+    assert!(!agent.path("fleet.enc").try_exists().unwrap());
+    assert!(agent.state().policy.is_none());
     assert_eq!(agent.status().0, 13);
     assert_eq!(agent.run().ended(), 0, "final: nothing to run");
 }
@@ -157,8 +176,7 @@ fn a_terminated_daemon_stops_its_programs_and_keeps_its_state() {
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(daemon.ended(), 0);
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).try_exists().unwrap());
-    let state: serde_json::Value = serde_json::from_slice(&std::fs::read(agent.path("state.json")).unwrap()).unwrap();
-    assert_eq!((&state["version"], &state["policy"]["id"]), (&1.into(), &"p".into()));
+    assert_eq!(agent.state().policy.unwrap().id, "p");
 }
 
 #[test]
@@ -277,9 +295,84 @@ fn a_forced_enrollment_notifies_the_previous_server() {
     // Under the same id nobody is gone.
     let (code, text) = agent.enroll(&new, &["-a", new.ca_file.to_str().unwrap(), "--force"]);
     assert_eq!((code, new.lock().audits.len()), (0, 0), "{text}");
-    std::fs::write(agent.path("fleet.json"), b"{").unwrap();
+    std::fs::write(agent.path("fleet.enc"), b"{").unwrap();
     let (code, text) = agent.enroll(&new, &["-a", new.ca_file.to_str().unwrap(), "--force"]);
     assert!(code == 0 && text.contains("is still enrolled") && text.contains("hint: "), "{text}");
+}
+
+#[test]
+fn ag1_run_is_the_default_command() {
+    let agent = Agent::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muster-agent"));
+    let (code, text) = output(command.arg("--base-path").arg(agent.path("")));
+    assert_eq!((code, text.contains("not enrolled")), (13, true), "{text}");
+}
+
+#[test]
+fn ag86_an_enrollment_at_the_same_server_requests_the_same_id() {
+    let (server, other) = (TlsServer::start(), TlsServer::start());
+    let agent = Agent::new();
+    let ca = server.ca_file.to_str().unwrap();
+    assert_eq!(agent.enroll(&server, &["-a", ca]).0, 0);
+    assert_eq!(agent.enroll(&server, &["-a", ca, "--force"]).0, 0);
+    // The server does not accept the id: the agent becomes a new one.
+    server.lock().refuse_ids = true;
+    server.lock().agent_id = Some("agent-2".into());
+    let (code, text) = agent.enroll(&server, &["-a", ca, "--force"]);
+    assert_eq!((code, agent.enrollment().agent_id.as_str()), (0, "agent-2"), "{text}");
+    assert_eq!(agent.enroll(&other, &["-a", other.ca_file.to_str().unwrap(), "--force"]).0, 0);
+    let enrolled = server.lock().enrolled.clone();
+    let refused = server.lock().refused.clone();
+    assert_eq!((&enrolled[0]["id"], &enrolled[1]["id"]), (&serde_json::Value::Null, &"agent-1".into()));
+    assert_eq!(enrolled[0]["replace_token"], enrolled[1]["replace_token"]);
+    assert_eq!((&refused[0]["id"], &enrolled[2]["id"]), (&"agent-1".into(), &serde_json::Value::Null));
+    assert_ne!(enrolled[1]["replace_token"], enrolled[2]["replace_token"]);
+    assert_eq!(other.lock().enrolled[0]["id"], serde_json::Value::Null, "another server does not know the id");
+}
+
+#[test]
+fn a_copy_on_another_machine_does_not_run_as_the_original() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    let ca = server.ca_file.to_str().unwrap();
+    assert_eq!(agent.enroll(&server, &["-a", ca]).0, 0);
+    let machine = Fingerprint { system: "another".into(), hardware: String::new() };
+    let copied = Enrollment { machine: Some(machine), ..agent.enrollment() };
+    agent.store().save_enrollment(&copied).unwrap();
+    if Fingerprint::here().system.is_empty() {
+        return assert_eq!(
+            Fingerprint::here(),
+            Fingerprint::default(),
+            "a host without a machine id has no fingerprint"
+        );
+    }
+    let (code, text) = output(&mut agent.command("run"));
+    assert_eq!((code, text.contains("reset-identity --keep-id")), (13, true), "{text}");
+    // The copy becomes a new agent, and the original is not reported as gone.
+    assert_eq!(agent.enroll(&server, &["-a", ca, "--force"]).0, 0);
+    assert_eq!(server.lock().enrolled[1]["id"], serde_json::Value::Null);
+    assert_eq!(server.lock().audits.len(), 0);
+    agent.store().save_enrollment(&copied).unwrap();
+    let (code, text) = output(agent.command("reset-identity").arg("--keep-id"));
+    assert_eq!((code, agent.enrollment().machine), (0, Some(Fingerprint::here())), "{text}");
+    assert_eq!(output(&mut agent.command("reset-identity")).0, 0);
+    assert_eq!(output(&mut agent.command("run")).0, 13);
+}
+
+#[test]
+fn ag86_a_notice_that_cannot_be_delivered_is_left_to_the_daemon() {
+    let (old, new) = (TlsServer::start(), TlsServer::start());
+    new.lock().agent_id = Some("agent-2".into());
+    let agent = Agent::new();
+    assert_eq!(agent.enroll(&old, &["-a", old.ca_file.to_str().unwrap()]).0, 0);
+    old.lock().audit_status = Some(503);
+    let (code, text) = agent.enroll(&new, &["-a", new.ca_file.to_str().unwrap(), "--force"]);
+    assert_eq!((code, text.contains("will notify it")), (0, true), "{text}");
+    old.lock().audit_status = None;
+    let _daemon = agent.run();
+    agent.until_status(|_, _| old.lock().audits.len() == 1);
+    let audit = old.lock().audits[0].clone();
+    assert_eq!((&audit["reason"], &audit["departure"]["new_url"]), (&"uninstall".into(), &new.url.clone().into()));
 }
 
 #[test]
@@ -400,7 +493,7 @@ fn invalid_tokens_and_usage_errors_have_a_hint() {
     assert_eq!(output(&mut agent.command("unenroll")).0, 13);
     assert_eq!(output(agent.command("run").args(["--set", "nonsense=1"])).0, 2);
     std::fs::create_dir(agent.path("")).unwrap();
-    std::fs::write(agent.path("fleet.json"), b"{\"version\": 1, ").unwrap();
+    std::fs::write(agent.path("fleet.enc"), b"{\"version\": 1, ").unwrap();
     let (code, text) = output(&mut agent.command("run"));
-    assert_eq!((code, text.contains("fleet.json is corrupt")), (1, true), "{text}");
+    assert_eq!((code, text.contains("fleet.enc is corrupt")), (1, true), "{text}");
 }

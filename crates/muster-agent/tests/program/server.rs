@@ -22,6 +22,16 @@ use serde_json::{Value, json};
 pub struct Seen {
     pub enrolled: Vec<Value>,
     pub audits: Vec<Value>,
+    /// Status of the answer to a notice, if it is not 200; the notice is not recorded.
+    pub audit_status: Option<u16>,
+    /// Enrollments under a requested id are refused.
+    pub refuse_ids: bool,
+    pub refused: Vec<Value>,
+    /// `agent.protection` of the policy.
+    pub protection: Option<Value>,
+    /// Access keys are refused.
+    pub revoked: bool,
+    pub enroll_attempts: usize,
     pub refuse_enroll: Option<u16>,
     pub agent_id: Option<String>,
     /// What the policy's program is; `sleep` if it is not set.
@@ -136,18 +146,29 @@ async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<Re
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut seen = seen.lock().unwrap();
     if path.ends_with("/enroll") {
+        seen.enroll_attempts += 1;
         if let Some(status) = seen.refuse_enroll {
             return Ok(reply(status, &json!({"statusCode": status, "error": "Refused", "message": "no"})));
+        }
+        if seen.refuse_ids && body["id"].is_string() {
+            seen.refused.push(body);
+            return Ok(reply(403, &json!({"statusCode": 403, "error": "AgentNotReplaceable", "message": "no"})));
         }
         seen.enrolled.push(body);
         let id = seen.agent_id.clone().unwrap_or_else(|| "agent-1".into());
         return Ok(reply(200, &enrolled(&id)));
     }
     if path.ends_with("/audit/unenroll") {
+        if let Some(status) = seen.audit_status {
+            return Ok(reply(status, &json!({"statusCode": status, "error": "Down", "message": ""})));
+        }
         seen.audits.push(body);
         return Ok(reply(200, &Value::Null));
     }
     seen.acks.extend(body["events"].as_array().into_iter().flatten().cloned());
+    if seen.revoked {
+        return Ok(reply(401, &json!({"statusCode": 401, "error": "ErrUnauthorized", "message": ""})));
+    }
     let items: Vec<Value> = body["events"].as_array().into_iter().flatten().map(|_| json!({"status": 200})).collect();
     Ok(reply(200, &json!({"action": "acks", "items": items})))
 }
@@ -186,10 +207,13 @@ async fn check_in(body: &Value, seen: &Mutex<Seen>) -> Response<Full<Bytes>> {
         }
         return reply(200, &json!({"action": "checkin", "ack_token": ""}));
     }
-    let program = seen.lock().unwrap().program.clone();
+    let (program, protection) = {
+        let seen = seen.lock().unwrap();
+        (seen.program.clone(), seen.protection.clone())
+    };
     let mut input = program.unwrap_or_else(|| json!({"command": "/bin/sleep", "args": ["600"]}));
     (input["id"], input["type"]) = ("web".into(), "process".into());
-    let policy = json!({"id": "p", "revision": 1, "inputs": [input]});
+    let policy = json!({"id": "p", "revision": 1, "inputs": [input], "agent": {"protection": protection}});
     reply(
         200,
         &json!({"action": "checkin", "ack_token": "", "actions": [{"agent_id": "agent-1", "created_at": "",

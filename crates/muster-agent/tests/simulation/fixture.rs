@@ -414,6 +414,9 @@ fn enrollment() -> Enrollment {
         previous_signing_key: None,
         tags: Vec::new(),
         enrolled_at: String::new(),
+        replace_token: None,
+        machine: None,
+        token_hash: None,
     }
 }
 

@@ -46,7 +46,9 @@ fn action() -> ActionId {
 
 fn apply(before: &AgentRecord, event: &Event, now: Timestamp) -> Result<Option<AgentRecord>, Error> {
     match event {
-        Event::Leave(reason) => lifecycle::report_left(before, AuditReport { reason: *reason, at: now }, None, now),
+        Event::Leave(reason) => {
+            lifecycle::report_left(before, AuditReport { reason: *reason, at: now }, None, None, now)
+        }
         Event::BeginUnenroll => lifecycle::begin_unenroll(before, None, now),
         Event::CancelUnenroll => Ok(lifecycle::cancel_unenroll(before, None, now)),
         Event::ForceUnenroll => lifecycle::force_unenroll(before, "forced", now),

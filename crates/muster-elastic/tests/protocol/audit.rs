@@ -62,3 +62,33 @@ async fn ea139_ea19_unknown_reasons_bad_times_and_large_bodies_are_400() {
     assert_eq!(got.refusal(), refused(400, "BadRequest"));
     assert_eq!(server.stored(&agent.id).await.audit, None);
 }
+
+#[tokio::test]
+async fn who_caused_a_departure_is_stored_and_a_check_in_clears_it() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let long = "x".repeat(300);
+    let departure = json!({"user": "alice\u{7}", "uid": 1000, "process": "uninstall < sudo", "why": long});
+    let body = json!({"reason": "uninstall", "timestamp": NOW, "departure": departure});
+    let got = server.get(Ask::post(&agent.path("audit/unenroll")).key(&agent.token).json(&body)).await;
+    assert_eq!(got.status, 200);
+    let stored = server.stored(&agent.id).await.departure.unwrap();
+    assert_eq!((stored.user.as_str(), stored.uid, stored.process.as_str()), ("alice", 1000, "uninstall < sudo"));
+    assert_eq!(stored.why.unwrap().len(), 200);
+    server.holds(server.check_in(&agent, &online())).await;
+    assert_eq!(server.stored(&agent.id).await.departure, None);
+}
+
+#[tokio::test]
+async fn ag142_a_refused_command_is_an_event_and_the_agent_stays() {
+    let server = Server::start().await;
+    let agent = server.enrolled().await;
+    let departure = json!({"user": "alice", "uid": 1000, "process": "uninstall < sudo"});
+    let body = json!({"reason": "refused", "timestamp": NOW, "departure": departure});
+    let send = || Ask::post(&agent.path("audit/unenroll")).key(&agent.token).json(&body);
+    assert_eq!(server.get(send()).await.status, 200);
+    let record = server.stored(&agent.id).await;
+    assert_eq!((record.audit, record.departure, record.active), (None, None, true));
+    let again = server.get(send()).await;
+    assert_eq!(again.refusal(), refused(429, "TooManyRequests"), "somebody who tries tokens cannot fill the audit log");
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muster_core::action::{ActionType, TargetState};
-use muster_core::agent::AuditReason;
+use muster_core::agent::{AuditReason, AuditReport};
 use muster_core::credential::ApiKey;
 use muster_core::denial::Denial;
 use muster_core::id::ActionId;
@@ -122,8 +122,10 @@ async fn ea111_empty_acks_are_accepted_and_too_many_rejected() {
 #[tokio::test]
 async fn ea137_ea138_ea140_uninstallation_reports_are_stored_and_only_orphaned_is_final() {
     let agent = Agent::new().await;
-    let report =
-        async |reason| agent.test.fleet.check_ins().report_unenroll(&agent.entry, reason, agent.test.now()).await;
+    let report = async |reason| {
+        let report = AuditReport { reason, at: agent.test.now() };
+        agent.test.fleet.check_ins().report_unenroll(&agent.entry, report, None).await
+    };
     report(AuditReason::Uninstall).await.unwrap();
     report(AuditReason::Uninstall).await.unwrap();
     let record = agent.stored().await;

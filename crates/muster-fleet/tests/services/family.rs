@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muster_core::action::ActionType;
-use muster_core::agent::{AgentDocuments, AgentRecord, AuditReason, Family};
+use muster_core::agent::{AgentDocuments, AgentRecord, AuditReason, AuditReport, Family};
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::credential::{ApiKey, CredentialKind};
 use muster_core::denial::Denial;
@@ -99,7 +99,8 @@ async fn uninstallation_revokes_the_key_of_a_muster_agent_only() {
         let entry = test.fleet.authentication().agent(family.as_str(), &key).await.expect("its own");
         let held = parked(test.check_in(&entry, r#"{"status":"online"}"#).await.expect("taken"));
         let at = test.now();
-        test.fleet.check_ins().report_unenroll(&entry, AuditReason::Uninstall, at).await.expect("taken");
+        let report = AuditReport { reason: AuditReason::Uninstall, at };
+        test.fleet.check_ins().report_unenroll(&entry, report, None).await.expect("taken");
         assert_eq!(test.fleet.authentication().any_agent(&key).await.is_err(), ends, "{family:?}");
         let record = test.stored(family.as_str()).await;
         assert_eq!((record.active, record.credentials.is_empty()), (!ends, ends), "{family:?}");

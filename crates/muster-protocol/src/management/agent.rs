@@ -10,6 +10,23 @@ use super::json::Json;
 use super::list_query::list_query;
 use super::status::AgentStatusResults;
 
+/// Who removed an agent from its host, with which program, and why.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
+pub struct Departure {
+    /// Name of the user on the host.
+    pub user: String,
+    /// Id of the user.
+    pub uid: u32,
+    /// The command and its callers, without arguments.
+    pub process: String,
+    /// Reason that the user gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// URL of the server at which the agent is enrolled now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_url: Option<String>,
+}
+
 /// Agent.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct Agent {
@@ -58,6 +75,9 @@ pub struct Agent {
     /// Time of that report, by the agent's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_unenrolled_time: Option<String>,
+    /// Who removed it from its host; only muster-agent reports this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_departure: Option<Departure>,
     /// Creation time of the running upgrade.
     #[serde(default)]
     pub upgrade_started_at: Option<String>,

@@ -25,7 +25,8 @@ fn agents_round_trip() {
     round_trip::<Agents>(
         r#"{"items":[{"id":"a","type":"PERMANENT","family":"elastic","host_id":"h","active":true,"status":"online","status_since":"t","connected":true,
             "enrolled_at":"t","unenrolled_at":"t","unenrolled_reason":"forced","unenrollment_started_at":"t",
-            "audit_unenrolled_reason":"uninstall","audit_unenrolled_time":"t","upgrade_started_at":null,
+            "audit_unenrolled_reason":"uninstall","audit_unenrolled_time":"t",
+            "audit_departure":{"user":"alice","uid":1000,"process":"uninstall < sudo","why":"w","new_url":"u"},"upgrade_started_at":null,
             "upgraded_at":null,"upgrade_details":{"state":"UPG_FAILED"},"upgrade":{"rollbacks":[]},
             "access_api_key_id":"k","enrollment_key_id":"e","policy_id":"p","policy_revision":3,"last_checkin":"t",
             "last_checkin_status":"online","last_checkin_message":"m","unhealthy_reason":["input"],

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_core::action::{Action, ActionResult, ActionType, Signed};
 use muster_core::agent::{
-    AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, DuplicateHosts, Family, PolicyFailure,
+    AgentDocuments, AgentRecord, AgentType, AuditReason, AuditReport, Departure, DuplicateHosts, Family, PolicyFailure,
     ReportedHealth, UpgradeState,
 };
 use muster_core::credential::{CredentialKind, LiveCredential, LiveCredentials, SecretHash};
@@ -96,6 +96,13 @@ pub fn full_agent(id: &str) -> AgentRecord {
         status_since: at(4),
         status_deadline: Some(at(5)),
         audit: Some(AuditReport { reason: AuditReason::KeyRevoked, at: at(6) }),
+        departure: Some(Box::new(Departure {
+            user: "alice".into(),
+            uid: 1000,
+            process: "uninstall < sudo".into(),
+            why: Some("replaced".into()),
+            new_url: Some("https://other.example:8220".into()),
+        })),
         unenrollment_started_at: Some(at(7)),
         unenrolled_at: Some(at(8)),
         unenrolled_reason: Some("manual".into()),

@@ -192,10 +192,26 @@ const DETAILS: &[Column<Named<Agent>>] = &[
     column("CREDENTIALS", |agent| credentials(agent)),
     column("FIRST ADDRESS", |agent| agent.first_address.clone()),
     column("LAST ADDRESS", |agent| agent.last_address.clone()),
-    column("LEFT", |agent| or_dash(agent.audit_unenrolled_reason.as_deref())),
+    column("LEFT", |agent| left(agent)),
     column("UNENROLLED", |agent| or_dash(agent.unenrolled_at.as_deref())),
     column("COMPONENTS", |agent| components(agent)),
 ];
+
+/// Formats the agent's report that it left: reason, time, and who caused it.
+fn left(agent: &Agent) -> String {
+    let Some(reason) = &agent.audit_unenrolled_reason else { return "-".into() };
+    let mut text = reason.clone();
+    if let Some(at) = &agent.audit_unenrolled_time {
+        text.push_str(&format!(" at {at}"));
+    }
+    if let Some(departure) = &agent.audit_departure {
+        let user = if departure.user.is_empty() { "unknown user" } else { &departure.user };
+        text.push_str(&format!(" by {user} (uid {}), {}", departure.uid, departure.process));
+        text.extend(departure.why.iter().map(|why| format!(": {why}")));
+        text.extend(departure.new_url.iter().map(|url| format!("; now at {url}")));
+    }
+    text
+}
 
 /// Formats the revision that the agent could not apply, and the reason.
 fn policy_failure(agent: &Agent) -> String {

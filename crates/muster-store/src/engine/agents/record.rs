@@ -14,7 +14,7 @@ use crate::search;
 use crate::sql::agents as sql;
 
 /// Upper bound of the number of bound values: the columns, and those that an update compares.
-const COLUMNS: usize = 54;
+const COLUMNS: usize = 55;
 
 /// Inserts the record. Returns 0 if the id is taken.
 pub(super) fn insert(connection: &Connection, record: &AgentRecord) -> Result<usize> {
@@ -118,6 +118,7 @@ impl<'r> Values<'r> {
         self.bind(record.status_since.as_micros())?;
         self.bind(record.audit.map(|audit| audit.reason.word()))?;
         self.time(record.audit.map(|audit| audit.at))?;
+        self.bind(record.departure.as_ref().map(to_json).transpose()?)?;
         self.time(record.unenrollment_started_at)?;
         self.time(record.unenrolled_at)?;
         self.bind(&record.unenrolled_reason)?;
@@ -198,6 +199,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         health: ReportedHealth { status: c.take()?, message: c.take()?, unhealthy_reason: c.json()? },
         status_since: c.time()?,
         audit: audit(&mut c)?,
+        departure: c.json_option()?,
         unenrollment_started_at: c.time_option()?,
         unenrolled_at: c.time_option()?,
         unenrolled_reason: c.take()?,

@@ -1,6 +1,10 @@
 //! Enrollment: attempts with back-off until the server accepts the agent or permanently rejects it, or the timeout
 //! expires.
 
+pub mod delayed;
+pub mod join;
+pub mod plan;
+
 use std::time::Duration;
 
 use muster_core::Entropy;
@@ -30,6 +34,61 @@ pub struct Patience {
     /// Maximum random delay of the first attempt, so that hosts that are installed at the same time do not enroll at
     /// the same time.
     pub spread: Duration,
+    /// What to do if the server rejects the request.
+    pub rejection: OnRejection,
+}
+
+/// What to do if the server rejects an enrollment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRejection {
+    /// Fail: somebody is waiting, and can correct the token.
+    Fail,
+    /// Retry: nobody is waiting, and the token may become valid later (AG91).
+    Retry,
+}
+
+/// Why the agent is not enrolled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnrollError {
+    /// Retries cannot succeed.
+    #[error("{source}")]
+    Rejected {
+        /// The last error.
+        source: CallError,
+    },
+    /// Too many attempts, or too much time.
+    #[error("not enrolled after {}: {source}", counted(*attempts, "attempt"))]
+    GivenUp {
+        /// The last error.
+        source: CallError,
+        /// Number of attempts.
+        attempts: u32,
+    },
+}
+
+impl EnrollError {
+    /// Returns whether the server rejected the requested id (EA40).
+    pub fn is_id_rejected(&self) -> bool {
+        matches!(self, Self::Rejected { source: CallError::Refused { status: 403, .. } })
+    }
+}
+
+impl From<EnrollError> for Failure {
+    fn from(error: EnrollError) -> Self {
+        match &error {
+            EnrollError::Rejected { source } => {
+                let (code, hint) = permanent(source).unwrap_or((exit::REFUSED, "see the log of the server"));
+                Self::new(code, chain(source).to_string()).hint(hint)
+            }
+            EnrollError::GivenUp { source, .. } => {
+                // Scripts distinguish a server that never responded from one that kept rejecting.
+                let code = if matches!(source, CallError::Transport(_)) { exit::NETWORK } else { exit::TIMEOUT };
+                Self::new(code, chain(&error).to_string()).hint(
+                    "check the address and that the server is running; --timeout and --attempts limit the retries",
+                )
+            }
+        }
+    }
 }
 
 impl Default for Patience {
@@ -40,6 +99,7 @@ impl Default for Patience {
             backoff_init: Duration::from_secs(5),
             backoff_max: Duration::from_secs(600),
             spread: Duration::from_secs(1),
+            rejection: OnRejection::Fail,
         }
     }
 }
@@ -52,7 +112,7 @@ pub async fn enroll(
     patience: &Patience,
     entropy: &dyn Entropy,
     progress: impl Fn(&str),
-) -> Result<EnrolledItem, Failure> {
+) -> Result<EnrolledItem, EnrollError> {
     let deadline = patience.timeout.map(|timeout| Instant::now() + timeout);
     let mut backoff = Backoff::new(patience.backoff_init, patience.backoff_max);
     // Provisioning tools start many hosts in the same second.
@@ -63,14 +123,14 @@ pub async fn enroll(
             Err(error) => error,
         };
         // Somebody is waiting for the command, so that only temporary failures are retried.
-        if let Some(failure) = permanent(&error) {
-            return Err(failure);
+        if patience.rejection == OnRejection::Fail && permanent(&error).is_some() {
+            return Err(EnrollError::Rejected { source: error });
         }
         let wait = backoff.next(entropy);
         // A delay that would end after the deadline is not started.
         let over = patience.attempts.is_some_and(|attempts| backoff.failures() >= attempts);
         if over || deadline.is_some_and(|deadline| Instant::now() + wait > deadline) {
-            return Err(given_up(&error, backoff.failures()));
+            return Err(EnrollError::GivenUp { source: error, attempts: backoff.failures() });
         }
         progress(&format!(
             "{}; starting attempt {} in {:.1} s",
@@ -82,9 +142,9 @@ pub async fn enroll(
     }
 }
 
-/// Returns a failure with its remedy if retries cannot succeed.
-fn permanent(error: &CallError) -> Option<Failure> {
-    let (code, hint) = match error {
+/// Returns the exit code and the remedy if retries cannot succeed.
+fn permanent(error: &CallError) -> Option<(u8, &'static str)> {
+    Some(match error {
         CallError::Refused { status: 401, .. } | CallError::Status { status: 401, .. } => (
             exit::REFUSED,
             "the enrollment token is unknown, revoked or expired; to create a new one: muster enrollment-key create",
@@ -101,8 +161,7 @@ fn permanent(error: &CallError) -> Option<Failure> {
         CallError::Redirect { .. } => (exit::REFUSED, "if you trust the target of the redirect, pass its URL"),
         CallError::Transport(TransportError::Tls { fault, .. }) => (exit::TLS, tls_hint(*fault)),
         _ => return None,
-    };
-    Some(Failure::new(code, chain(error).to_string()).hint(hint))
+    })
 }
 
 fn tls_hint(fault: TlsFault) -> &'static str {
@@ -123,11 +182,4 @@ fn summary(error: &CallError) -> String {
         Some(status @ (502..=504)) => format!("the server is not ready ({status})"),
         _ => chain(error).to_string(),
     }
-}
-
-fn given_up(error: &CallError, attempts: u32) -> Failure {
-    // Scripts distinguish a server that never responded from one that kept rejecting.
-    let code = if matches!(error, CallError::Transport(_)) { exit::NETWORK } else { exit::TIMEOUT };
-    Failure::new(code, format!("not enrolled after {}: {}", counted(attempts, "attempt"), chain(error)))
-        .hint("check the address and that the server is running; --timeout and --attempts limit the retries")
 }

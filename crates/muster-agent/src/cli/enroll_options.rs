@@ -1,0 +1,158 @@
+//! Options of an enrollment, for `enroll` and `install`. All of them are validated before the first connection.
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use muster_core::error_chain::chain;
+use muster_core::pem::no_certificate;
+
+use super::secret_value;
+use crate::duration;
+use crate::enroll::Patience;
+use crate::enroll::plan::{PLAN_VERSION, Plan};
+use crate::exit::{self, Failure};
+use crate::net::Server;
+use crate::net::tls::check_authority;
+use crate::state::enrollment::{Secret, Trust};
+use crate::token;
+
+/// Options of an enrollment.
+#[derive(clap::Args)]
+pub struct Options {
+    /// URL of the server's agent listener (repeatable)
+    #[arg(long = "url", value_name = "URL")]
+    urls: Vec<String>,
+    /// Enrollment token, @FILE, or - for standard input; other users can see arguments in the process list
+    #[arg(long, short = 't', env = "MUSTER_ENROLLMENT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    enrollment_token: Option<String>,
+    /// PEM files with the CA certificates to trust [default: the system's trust store]
+    #[arg(long, short = 'a', value_name = "FILE", value_delimiter = ',')]
+    certificate_authorities: Vec<Utf8PathBuf>,
+    /// SHA-256 fingerprint of the CA: of its certificate in hex, or of its public key in base64
+    #[arg(long, short = 'p', value_name = "SHA256", value_delimiter = ',')]
+    ca_sha256: Vec<String>,
+    /// Allow plain HTTP to a loopback address
+    #[arg(long, short = 'i')]
+    insecure: bool,
+    /// Tags of the agent, separated by commas (repeatable)
+    #[arg(long = "tag", value_name = "TAG", value_delimiter = ',')]
+    tags: Vec<String>,
+    /// Agent id to request [default: the previous one at the same server, otherwise the server generates one]
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// Secret that allows a later enrollment under the same id, @FILE, or - [default: a random one]
+    #[arg(long, env = "MUSTER_REPLACE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    replace_token: Option<String>,
+    /// Maximum total time for retries; 0 means no limit
+    #[arg(long, visible_alias = "enroll-timeout", value_name = "DURATION", default_value = "10m", value_parser = duration::parse)]
+    timeout: Duration,
+    /// Maximum number of attempts
+    #[arg(long, value_name = "N")]
+    attempts: Option<u32>,
+}
+
+impl std::fmt::Debug for Options {
+    /// Omits the tokens.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("urls", &self.urls).finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// Returns whether neither a server nor a token was passed.
+    pub fn is_absent(&self) -> bool {
+        self.urls.is_empty() && self.enrollment_token.is_none()
+    }
+
+    /// Returns the limits on the attempts.
+    pub fn patience(&self) -> Patience {
+        let timeout = (!self.timeout.is_zero()).then_some(self.timeout);
+        Patience { timeout, attempts: self.attempts, ..Patience::default() }
+    }
+
+    /// Validates the options. `more_tags` are added to those of the command line.
+    pub fn plan(&self, more_tags: &[String]) -> Result<Plan, Failure> {
+        let servers = self.servers()?;
+        let token = self.token()?;
+        let tags = tags(self.tags.iter().chain(more_tags));
+        Ok(Plan {
+            version: PLAN_VERSION,
+            servers: servers.iter().map(ToString::to_string).collect(),
+            token: Secret::new(token),
+            trust: self.trust()?,
+            id: self.id.clone(),
+            replace_token: self.replace_token()?.map(Secret::new),
+            tags,
+        })
+    }
+
+    fn servers(&self) -> Result<Vec<Server>, Failure> {
+        if self.urls.is_empty() {
+            let failure = Failure::new(exit::USAGE, "--url: the URL of the server is missing");
+            return Err(failure.hint("pass the URL of the server's agent listener, such as https://fleet.example:8220"));
+        }
+        let mut servers = Vec::new();
+        for url in &self.urls {
+            let server = Server::parse(url).map_err(|error| Failure::new(exit::USAGE, format!("--url: {error}")))?;
+            // Plain HTTP cannot be intercepted on loopback. On any other network, it would expose the access key.
+            if !(server.tls || self.insecure && server.is_loopback()) {
+                let failure = Failure::new(exit::USAGE, format!("--url: {server} would send credentials unencrypted"));
+                return Err(failure.hint("use https; --insecure allows http only to a loopback address"));
+            }
+            servers.push(server);
+        }
+        Ok(servers)
+    }
+
+    /// Checks the format of the tokens, so that a paste error is a usage error instead of a rejection by the server.
+    fn token(&self) -> Result<String, Failure> {
+        let given = self.enrollment_token.as_deref().ok_or_else(|| {
+            Failure::new(exit::USAGE, "--enrollment-token: the enrollment token is missing")
+                .hint("to create one: muster enrollment-key create")
+        })?;
+        let token = secret_value::resolve("--enrollment-token", given)?;
+        token::check(&token).map_err(|error| {
+            Failure::new(exit::USAGE, format!("--enrollment-token: {error}")).hint(
+                "pass the token exactly as `muster enrollment-key create` prints it: one line, without quotes or spaces",
+            )
+        })?;
+        Ok(token)
+    }
+
+    fn replace_token(&self) -> Result<Option<String>, Failure> {
+        let given = self.replace_token.as_deref();
+        let token = given.map(|given| secret_value::resolve("--replace-token", given)).transpose()?;
+        let breaks = |text: &str| text.trim() != text || text.is_empty() || text.chars().any(char::is_control);
+        if token.as_deref().is_some_and(breaks) {
+            let message = "--replace-token: empty, or contains line breaks, control characters or surrounding spaces";
+            return Err(Failure::new(exit::USAGE, message)
+                .hint("pass it exactly as in the first enrollment, without quotes or line breaks"));
+        }
+        Ok(token)
+    }
+
+    fn trust(&self) -> Result<Trust, Failure> {
+        let certificate_authorities = self.certificate_authorities.iter().map(authority).collect::<Result<_, _>>()?;
+        Ok(Trust { certificate_authorities, ca_sha256: self.ca_sha256.clone(), insecure: self.insecure })
+    }
+}
+
+/// Reads a file of `--certificate-authorities`, which must contain certificates and nothing else.
+fn authority(path: &Utf8PathBuf) -> Result<String, Failure> {
+    let wrong = |reason: String| {
+        Failure::new(exit::USAGE, format!("--certificate-authorities: {path}: {reason}"))
+            .hint("pass the PEM file of the server's CA certificate: ca.crt in the server's data directory")
+    };
+    let bytes = std::fs::read(path).map_err(|error| wrong(format!("cannot read the file: {error}")))?;
+    if let Some(reason) = no_certificate(&bytes) {
+        return Err(wrong(reason));
+    }
+    let pem = String::from_utf8_lossy(&bytes).into_owned();
+    check_authority(&pem).map_err(|error| wrong(chain(&error).to_string()))?;
+    Ok(pem)
+}
+
+fn tags<'a>(given: impl Iterator<Item = &'a String>) -> Vec<String> {
+    // `--tag web,` and `--tag "web, prod"` are common, and servers reject empty tags (AG88).
+    given.map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty()).collect()
+}

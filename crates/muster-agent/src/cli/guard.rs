@@ -1,0 +1,59 @@
+//! Commands that a protected policy allows only with its uninstall token (AG142, AG143).
+
+use std::time::Duration;
+
+use muster_core::error_chain::chain;
+use muster_core::time::Clock as _;
+
+use super::connect;
+use crate::clock::SystemClock;
+use crate::entropy::System;
+use crate::exit::{self, Failure};
+use crate::notice::departure::Departure;
+use crate::notice::{Event, Notice, Spool};
+use crate::paths::Layout;
+use crate::protection::{self, Protection};
+use crate::state::Store;
+use crate::state::disk::DiskStore;
+
+/// Maximum time to report a refused command. After that, the daemon keeps trying.
+const REPORT: Duration = Duration::from_secs(5);
+
+/// The uninstall token of a command.
+#[derive(clap::Args)]
+pub struct Guarded {
+    /// Uninstall token of a protected policy: one token, several separated by commas, or an absolute path of a file
+    /// with one per line
+    #[arg(long, env = "MUSTER_UNINSTALL_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    uninstall_token: Option<String>,
+}
+
+impl std::fmt::Debug for Guarded {
+    /// Omits the token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Guarded")
+    }
+}
+
+/// Fails if the stored policy is protected and no token fits. Every refusal is reported to the server.
+pub async fn guard(layout: &Layout, store: &DiskStore, command: &str, guarded: &Guarded) -> Result<(), Failure> {
+    let given = guarded.uninstall_token.as_deref().map_or(Ok(Vec::new()), protection::tokens);
+    let tokens = given.map_err(|error| Failure::new(exit::USAGE, format!("--uninstall-token: {}", chain(&error))))?;
+    let Err(refused) = Protection::stored(store).check(&tokens) else { return Ok(()) };
+    report(layout, store, command, &refused.to_string()).await;
+    let failure = Failure::new(exit::PROTECTED, format!("{command}: {refused}"));
+    Err(failure
+        .hint("an administrator can print the token: muster uninstall-token list, muster uninstall-token show ID"))
+}
+
+async fn report(layout: &Layout, store: &DiskStore, command: &str, reason: &str) {
+    let Ok(Some(enrollment)) = store.enrollment() else { return };
+    let departure = Departure::by_this_process(command, Some(reason), None);
+    let notice = Notice::new(Event::Refused, &enrollment, departure, SystemClock.now());
+    let spool = Spool::new(layout);
+    match spool.add(&notice, &System) {
+        // What is not delivered now stays for the daemon.
+        Ok(_) => drop(tokio::time::timeout(REPORT, spool.deliver_once(&connect)).await),
+        Err(error) => eprintln!("Warning: the server is not notified of this attempt: {}", chain(&error)),
+    }
+}

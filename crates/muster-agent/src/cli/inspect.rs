@@ -1,0 +1,93 @@
+//! `muster-agent inspect`.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::exit::{self, Failure};
+use crate::homes;
+use crate::install::Installation;
+use crate::paths::Layout;
+use crate::protection::Protection;
+use crate::state::disk::DiskStore;
+use crate::state::seal::Seal;
+use crate::state::{Phase, Store};
+
+/// Arguments of `inspect`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Output format
+    #[arg(long, short, value_enum, default_value_t = Output::Human)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Human,
+    Json,
+}
+
+/// What is stored, from an allow list: no field can contain a secret (AG23).
+#[derive(Debug, Serialize)]
+struct Inspection {
+    base_path: String,
+    installed: bool,
+    version: Option<String>,
+    service: Option<String>,
+    user: Option<String>,
+    /// Where the key of the sealed files is.
+    key: Option<String>,
+    agent_id: Option<String>,
+    servers: Vec<String>,
+    phase: Phase,
+    policy: Option<String>,
+    protected: bool,
+    signing_key_pinned: bool,
+    enrollment_delayed: bool,
+}
+
+/// Prints the stored configuration, also while the daemon is stopped.
+pub fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
+    let inspection = inspect(layout)?;
+    match args.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&inspection).unwrap_or_default()),
+        Output::Human => print!("{}", human(&inspection)),
+    }
+    Ok(exit::DONE)
+}
+
+fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
+    let store = DiskStore::new(layout.clone());
+    let (installation, enrollment) = (Installation::load(layout)?, store.enrollment()?);
+    let state = store.state()?;
+    let account = installation.as_ref().and_then(|found| found.account.as_ref()).map(|account| account.user.clone());
+    let service = installation.as_ref().map(|found| format!("{} ({})", found.service, found.manager.as_str()));
+    Ok(Inspection {
+        base_path: layout.base().to_string(),
+        installed: installation.is_some(),
+        version: homes::active(layout).ok().flatten().map(|name| name.version().to_owned()),
+        service,
+        user: account,
+        key: Seal::place(layout.base()).map(|place| place.to_string()),
+        agent_id: enrollment.as_ref().map(|found| found.agent_id.clone()),
+        servers: enrollment.as_ref().map(|found| found.servers.clone()).unwrap_or_default(),
+        phase: state.phase,
+        policy: state.policy.as_ref().map(|policy| format!("{} revision {}", policy.id, policy.revision)),
+        protected: Protection::stored(&store) != Protection::Off,
+        signing_key_pinned: enrollment.is_some_and(|found| found.signing_key.is_some()),
+        enrollment_delayed: layout.delayed_enrollment().symlink_metadata().is_ok(),
+    })
+}
+
+fn human(inspection: &Inspection) -> String {
+    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(inspection) else { return String::new() };
+    let line = |(name, value): (String, serde_json::Value)| match value {
+        serde_json::Value::Null => String::new(),
+        serde_json::Value::String(text) => format!("{name}: {text}\n"),
+        serde_json::Value::Array(items) => {
+            let items: Vec<_> = items.iter().filter_map(|item| item.as_str()).collect();
+            format!("{name}: {}\n", items.join(", "))
+        }
+        other => format!("{name}: {other}\n"),
+    };
+    fields.into_iter().map(line).collect()
+}

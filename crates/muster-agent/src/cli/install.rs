@@ -1,0 +1,272 @@
+//! `muster-agent install`.
+//!
+//! Everything is validated before anything is changed. The record of the installation is written first, so that a step
+//! that fails, or a process that is killed, leaves nothing that `uninstall` would not find.
+
+use std::time::Duration;
+
+use muster_core::error_chain::chain;
+use muster_core::time::Clock as _;
+
+use super::enroll_options::Options;
+use super::guard::{Guarded, guard};
+use super::{check_base, enroll, wait_for_daemon};
+use crate::base_dir;
+use crate::clock::SystemClock;
+use crate::duration;
+use crate::enroll::delayed;
+use crate::enroll::plan::Plan;
+use crate::entropy::System;
+use crate::exit::{self, Failure};
+use crate::homes::{self, HomeName};
+use crate::install::definition;
+use crate::install::installation::INSTALLATION_VERSION;
+use crate::install::removal::{self, Found};
+use crate::install::{Installation, Manager, account, program, steps};
+use crate::paths::Layout;
+use crate::state::disk::DiskStore;
+use crate::version;
+
+/// Arguments of `install`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    options: Options,
+    /// Replace an existing installation of this base path; keeps its enrollment unless --url is passed
+    #[arg(long, short = 'f')]
+    force: bool,
+    /// Accepted for scripts; the command never asks
+    #[arg(long = "non-interactive", short = 'n')]
+    _non_interactive: bool,
+    /// Run the agent as a user without privileges, which is created if it does not exist
+    #[arg(long)]
+    unprivileged: bool,
+    /// Existing user to run the agent as; implies --unprivileged
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Existing group for the agent's user; implies --unprivileged
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
+    /// Service manager [default: the one that runs this host]
+    #[arg(long, value_enum, value_name = "MANAGER")]
+    service: Option<Manager>,
+    /// Name of a further installation on this host, which is also added as a tag
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Do not start the agent; it enrolls when it is started for the first time
+    #[arg(long)]
+    delay_enroll: bool,
+    /// Maximum time for the started agent to respond
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration::parse)]
+    daemon_timeout: Duration,
+    #[command(flatten)]
+    guarded: Guarded,
+}
+
+impl Args {
+    /// Returns the name of a further installation.
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+}
+
+/// A validated installation.
+struct Job {
+    layout: Layout,
+    plan: Option<Plan>,
+    found: Found,
+    /// The active version before the installation.
+    former: Option<HomeName>,
+    /// Whether the base path belonged to an agent before, with or without an installation.
+    used: bool,
+    installation: Installation,
+}
+
+/// Installs the agent, enrolls it and starts it.
+pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
+    let job = validate(layout, &args)?;
+    if job.found != Found::Nothing {
+        guard(layout, &DiskStore::new(layout.clone()), "install", &args.guarded).await?;
+    }
+    match install(job, &args).await {
+        Ok(message) => println!("{message}"),
+        Err((job, failure)) => {
+            undo(&job).await;
+            return Err(failure);
+        }
+    }
+    Ok(exit::DONE)
+}
+
+/// Checks everything that can be checked without changing anything (AG2 – AG5).
+fn validate(layout: &Layout, args: &Args) -> Result<Job, Failure> {
+    if let Some(name) = &args.namespace {
+        check_namespace(name)?;
+    }
+    let tags: Vec<String> = args.namespace.clone().into_iter().collect();
+    let plan = if args.options.is_absent() && !args.delay_enroll { None } else { Some(args.options.plan(&tags)?) };
+    let found = removal::find(layout)?;
+    // A replaced installation keeps its service manager.
+    let former = match &found {
+        Found::Whole(former) | Found::Broken(former) => Some(former),
+        Found::Nothing => None,
+    };
+    let manager = args.service.or(former.map(|former| former.manager)).unwrap_or_else(Manager::detect);
+    let installation = record(args, manager, former);
+    if matches!(found, Found::Whole(_)) && !args.force {
+        let message = format!("muster-agent is already installed in {}", layout.base());
+        return Err(Failure::new(exit::ALREADY_ENROLLED, message).hint("to replace it, add --force"));
+    }
+    check_base(layout.base())?;
+    check_service(layout, args, manager)?;
+    check_other(layout, &installation)?;
+    if removal::is_running(layout) && found == Found::Nothing {
+        let message = format!("an agent that is not installed is running in {}", layout.base());
+        return Err(Failure::new(exit::FAILED, message).hint("stop it first"));
+    }
+    let former = homes::active(layout).ok().flatten();
+    let used = layout.fleet().symlink_metadata().is_ok() || layout.state().symlink_metadata().is_ok();
+    Ok(Job { layout: layout.clone(), plan, found, former, used, installation })
+}
+
+fn check_namespace(name: &str) -> Result<(), Failure> {
+    let plain = !name.is_empty() && name.len() <= 32 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if plain {
+        return Ok(());
+    }
+    Err(Failure::new(exit::USAGE, format!("--namespace: {name:?} is not a name"))
+        .hint("use at most 32 letters, digits and hyphens"))
+}
+
+/// Checks what a service needs: root, and a base path that nobody else can change.
+fn check_service(layout: &Layout, args: &Args, manager: Manager) -> Result<(), Failure> {
+    let root = nix::unistd::geteuid().is_root();
+    let wants_account = args.unprivileged || args.user.is_some() || args.group.is_some();
+    if !root && (manager != Manager::None || wants_account) {
+        let failure = Failure::new(exit::PERMISSION, "installing a service needs root");
+        return Err(failure.hint("run it with sudo, or pass --service none to install without a service"));
+    }
+    if manager != Manager::None && !definition::is_plain(layout.base()) {
+        let message = format!("--base-path: {} contains characters that services cannot use", layout.base());
+        return Err(Failure::new(exit::USAGE, message).hint("use letters, digits and the characters / . _ + - @"));
+    }
+    base_dir::check_ancestors(layout.base())
+        .map_err(|error| Failure::new(exit::USAGE, format!("--base-path: {error}")).hint("choose another base path"))
+}
+
+/// Checks that the service does not belong to an installation in another base path.
+fn check_other(layout: &Layout, installation: &Installation) -> Result<(), Failure> {
+    let other = installation.service().base_path().filter(|base| base != layout.base()).map(Layout::new);
+    // A definition without its files is left from something that was deleted (AG155).
+    let Some(other) = other.filter(|other| other.installation().symlink_metadata().is_ok()) else { return Ok(()) };
+    let message = format!("service {} runs the installation in {}", installation.service, other.base());
+    Err(Failure::new(exit::ALREADY_ENROLLED, message).hint("for a further installation, add --namespace NAME"))
+}
+
+fn record(args: &Args, manager: Manager, former: Option<&Installation>) -> Installation {
+    let service = match (&args.namespace, former) {
+        (Some(name), _) => format!("muster-agent-{name}"),
+        (None, Some(former)) => former.service.clone(),
+        (None, None) => "muster-agent".into(),
+    };
+    let command = (nix::unistd::geteuid().is_root() && manager != Manager::None)
+        .then(|| camino::Utf8Path::new("/usr/local/bin").join(&service));
+    // An unprivileged agent stays one.
+    let account = former.and_then(|former| former.account.clone());
+    let installed_at = SystemClock.now().to_rfc3339_millis();
+    Installation { version: INSTALLATION_VERSION, manager, service, account, command, installed_at }
+}
+
+/// Performs the steps. On failure, returns the job so that it can be undone.
+async fn install(mut job: Job, args: &Args) -> Result<String, (Box<Job>, Failure)> {
+    match perform(&mut job, args).await {
+        Ok(message) => Ok(message),
+        Err(failure) => Err((Box::new(job), failure)),
+    }
+}
+
+async fn perform(job: &mut Job, args: &Args) -> Result<String, Failure> {
+    let layout = job.layout.clone();
+    let store = DiskStore::new(layout.clone());
+    let former = enroll::former(&store, true)?;
+    store.prepare()?;
+    job.installation.save(&layout)?;
+    if job.installation.account.is_none() && (args.unprivileged || args.user.is_some() || args.group.is_some()) {
+        let made = account::prepare(args.user.as_deref(), args.group.as_deref()).await;
+        job.installation.account = Some(made.map_err(|error| failed("account", &error))?);
+        job.installation.save(&layout)?;
+    }
+    if let Found::Whole(former) | Found::Broken(former) = &job.found {
+        removal::stop(&layout, former).await.map_err(|error| failed("stopping the former version", &error))?;
+    }
+    let name = program::install(&layout, version::agent_version(), &System)
+        .map_err(|error| failed("copying the program", &error))?;
+    homes::activate(&layout, &name).map_err(|error| failed("linking the program", &error))?;
+    steps::prepare(&layout, &job.installation).await?;
+    match &job.plan {
+        Some(plan) if args.delay_enroll => delayed::store(&layout, plan)?,
+        Some(plan) => {
+            let item = enroll::join(&store, plan, &former, &args.options).await?;
+            enroll::say_farewell(&layout, former, &item.id, plan).await;
+        }
+        None => {}
+    }
+    steps::own(&layout, &job.installation)?;
+    finish(job, args).await
+}
+
+/// Starts the agent if it can run, and waits until it responds (AG155).
+async fn finish(job: &Job, args: &Args) -> Result<String, Failure> {
+    let (layout, installation) = (&job.layout, &job.installation);
+    let place = format!("muster-agent {} is installed in {}", version::agent_version(), layout.base());
+    let run = format!("{} run --base-path {}", layout.link(), layout.base());
+    let enrolled = crate::state::Store::enrollment(&DiskStore::new(layout.clone()))?.is_some();
+    if installation.manager == Manager::None {
+        return Ok(format!("{place}, without a service manager. To start it: {run}"));
+    }
+    if args.delay_enroll {
+        return Ok(format!(
+            "{place}. It enrolls when the host boots, or when the service {} is started",
+            installation.service
+        ));
+    }
+    if !enrolled {
+        return Ok(format!("{place}. To enroll and start it: {} enroll --url URL", layout.link()));
+    }
+    installation.service().start().await.map_err(|error| failed("starting the service", &error))?;
+    wait_for_daemon(layout, args.daemon_timeout).await?;
+    Ok(format!("{place} and running as service {}", installation.service))
+}
+
+/// Restores what was there before. What remains is named, because the command fails anyway.
+async fn undo(job: &Job) {
+    let (layout, installation) = (&job.layout, &job.installation);
+    let undone = match (&job.found, &job.former) {
+        (Found::Nothing, _) if job.used => {
+            removal::remove_installation(layout, installation).await.map_err(|error| chain(&error).to_string())
+        }
+        (Found::Nothing, _) => undo_new(layout, installation).await,
+        // The former version, with its enrollment, continues.
+        (Found::Whole(former) | Found::Broken(former), name) => {
+            steps::restore(layout, former, name.as_ref()).await.map_err(|failure| failure.message)
+        }
+    };
+    match undone {
+        Ok(()) => eprintln!("The installation was undone"),
+        Err(reason) => eprintln!("Warning: the installation was not undone completely: {reason}"),
+    }
+}
+
+/// Removes a new installation. An agent that the server knows already is reported as gone.
+async fn undo_new(layout: &Layout, installation: &Installation) -> Result<(), String> {
+    let store = DiskStore::new(layout.clone());
+    if let Ok(Some(enrollment)) = crate::state::Store::enrollment(&store) {
+        super::uninstall::notify_once(&enrollment, "install", Some("the installation failed")).await;
+    }
+    let _ = removal::stop(layout, installation).await;
+    removal::remove(layout, installation).await.map_err(|error| chain(&error).to_string())
+}
+
+fn failed(step: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::new(exit::FAILED, format!("{step}: {}", chain(error)))
+}

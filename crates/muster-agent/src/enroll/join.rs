@@ -1,0 +1,109 @@
+//! Enrolls and stores the result.
+
+use std::sync::Arc;
+
+use muster_core::Entropy;
+use muster_core::entropy::{random_bytes, random_uuid};
+use muster_protocol::elastic::enroll::EnrolledItem;
+
+use super::plan::Plan;
+use super::{EnrollError, Patience, enroll};
+use crate::entropy::System;
+use crate::exit::Failure;
+use crate::fleet::FleetClient;
+use crate::fleet::enroll::Wish;
+use crate::hex;
+use crate::host::fingerprint::Fingerprint;
+use crate::host::{Facts, HostFacts, Own};
+use crate::net::Transport;
+use crate::state::disk::DiskStore;
+use crate::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret};
+use crate::state::{State, Store};
+
+/// An enrollment that is about to take place.
+pub struct Joining<'a> {
+    /// What was requested.
+    pub plan: &'a Plan,
+    /// Connection to the servers.
+    pub transport: Arc<dyn Transport>,
+    /// The previous enrollment in the same base path.
+    pub former: Option<&'a Enrollment>,
+    /// Limits on the attempts.
+    pub patience: &'a Patience,
+    /// Called with a line for every failed attempt.
+    pub progress: &'a (dyn Fn(&str) + Sync),
+}
+
+impl Joining<'_> {
+    /// Enrolls, and replaces the enrollment and the state. Nothing is written until the server has accepted the agent.
+    pub async fn join(&self, store: &DiskStore) -> Result<EnrolledItem, Failure> {
+        let (item, replace_token) = self.enroll().await?;
+        // From here on, the server knows the agent. If storing the enrollment fails, the agent is known only to the
+        // server.
+        store.prepare()?;
+        // The state is replaced first, so that nothing of the previous fleet can run under the new enrollment, even if
+        // this process is killed in between (AG82).
+        store.save_state(&State::default())?;
+        store.save_enrollment(&self.enrollment(&item, replace_token))?;
+        Ok(item)
+    }
+
+    /// Requests the previous id if this is the same server (AG86), and otherwise a new one.
+    async fn enroll(&self) -> Result<(EnrolledItem, Secret), EnrollError> {
+        if let Some((id, token)) = self.previous_identity() {
+            match self.request(Some(id), &token).await {
+                // The key is for another policy, or somebody has deleted the agent: it becomes a new one.
+                Err(error) if error.is_id_rejected() => {}
+                other => return other.map(|item| (item, token)),
+            }
+        }
+        let token = self.plan.replace_token.clone().unwrap_or_else(|| new_replace_token(&System));
+        let item = self.request(self.plan.id.clone(), &token).await?;
+        Ok((item, token))
+    }
+
+    fn previous_identity(&self) -> Option<(String, Secret)> {
+        let former = self.former.filter(|former| self.plan.has_server_of(&former.servers))?;
+        // An explicit id or token of the command takes precedence.
+        let token =
+            former.replace_token.clone().filter(|_| self.plan.id.is_none() && self.plan.replace_token.is_none());
+        // A copy on another machine must not take over the identity of the original.
+        let copied = former.machine.as_ref().is_some_and(|machine| machine.differs(&Fingerprint::here()));
+        token.filter(|_| !copied).map(|token| (former.agent_id.clone(), token))
+    }
+
+    async fn request(&self, id: Option<String>, replace_token: &Secret) -> Result<EnrolledItem, EnrollError> {
+        let (token, servers) = (self.plan.token.clone(), self.plan.servers());
+        let client = FleetClient::new(self.transport.clone(), servers, token, Arc::new(System));
+        let wish = Wish {
+            id,
+            replace_token: Some(replace_token.expose().to_owned()),
+            enrollment_id: random_uuid(&System),
+            tags: self.plan.tags.clone(),
+        };
+        let facts = HostFacts.local_metadata(Own { agent_id: "", log_level: "info", upgradeable: false });
+        enroll(&client, &wish, &facts, self.patience, &System, |line| (self.progress)(line)).await
+    }
+
+    fn enrollment(&self, item: &EnrolledItem, replace_token: Secret) -> Enrollment {
+        Enrollment {
+            version: ENROLLMENT_VERSION,
+            agent_id: item.id.clone(),
+            access_api_key: Secret::new(&*item.access_api_key),
+            servers: self.plan.servers.clone(),
+            trust: self.plan.trust.clone(),
+            signing_key: None,
+            previous_signing_key: None,
+            tags: item.tags.clone(),
+            enrolled_at: item.enrolled_at.clone(),
+            replace_token: Some(replace_token),
+            machine: Some(Fingerprint::here()),
+            token_hash: None,
+        }
+    }
+}
+
+/// Generates a replace token: 64 hexadecimal digits.
+fn new_replace_token(entropy: &dyn Entropy) -> Secret {
+    Secret::new(hex::encode(&random_bytes::<32>(entropy)))
+}

@@ -1,0 +1,131 @@
+//! The account of an unprivileged agent, and the ownership of its files.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::lchown;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use nix::unistd::{Gid, Group, Uid, User};
+
+use super::Account;
+use super::command::{self, CommandError};
+use crate::homes;
+use crate::paths::Layout;
+
+/// User and group that `install --unprivileged` creates.
+pub const USER: &str = "muster-agent";
+/// Group whose members may use `muster-agent status`.
+pub const GROUP: &str = "muster-agent";
+
+/// Why an account cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// A user that was named does not exist.
+    #[error("user {0:?} does not exist")]
+    NoUser(String),
+    /// A group that was named does not exist.
+    #[error("group {0:?} does not exist")]
+    NoGroup(String),
+    /// The user database cannot be read.
+    #[error("the user database cannot be read: {0}")]
+    Database(#[from] nix::Error),
+    /// The account cannot be created or removed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The owner of a file cannot be changed.
+    #[error("cannot change the owner of files: {0}")]
+    Owner(#[from] std::io::Error),
+}
+
+/// Returns the account, and creates the default one if it does not exist. Named users and groups must exist, because
+/// they are managed by somebody else.
+pub async fn prepare(user: Option<&str>, group: Option<&str>) -> Result<Account, AccountError> {
+    let mut account = Account {
+        user: user.unwrap_or(USER).to_owned(),
+        group: group.unwrap_or(GROUP).to_owned(),
+        user_created: false,
+        group_created: false,
+    };
+    if Group::from_name(&account.group)?.is_none() {
+        if group.is_some() {
+            return Err(AccountError::NoGroup(account.group));
+        }
+        command::run("groupadd", &["--system", &account.group]).await?;
+        account.group_created = true;
+    }
+    if User::from_name(&account.user)?.is_none() {
+        if user.is_some() {
+            return Err(AccountError::NoUser(account.user));
+        }
+        let created = create_user(&account).await;
+        if created.is_err() {
+            remove(&account).await?;
+        }
+        created?;
+        account.user_created = true;
+    }
+    Ok(account)
+}
+
+async fn create_user(account: &Account) -> Result<(), CommandError> {
+    let shell = "/usr/sbin/nologin";
+    let args = ["--system", "--gid", &account.group, "--no-create-home", "--home-dir", "/nonexistent"];
+    command::run("useradd", &[&args[..], &["--shell", shell, &account.user]].concat()).await
+}
+
+/// Removes what [`prepare`] has created (AG8).
+pub async fn remove(account: &Account) -> Result<(), AccountError> {
+    if account.user_created && User::from_name(&account.user)?.is_some() {
+        command::run("userdel", &[&account.user]).await?;
+    }
+    // `userdel` also removes a group that has the name of the user.
+    if account.group_created && Group::from_name(&account.group)?.is_some() {
+        command::run("groupdel", &[&account.group]).await?;
+    }
+    Ok(())
+}
+
+/// Gives all files of the base path to the account, or to root, so that nothing is accessible for other
+/// users (AG38), and the group of an unprivileged agent can reach the control socket (AG47).
+pub fn own(layout: &Layout, account: Option<&Account>) -> Result<(), AccountError> {
+    let (uid, gid) = match account {
+        None => (Uid::from_raw(0), Gid::from_raw(0)),
+        Some(account) => {
+            let user = User::from_name(&account.user)?.ok_or_else(|| AccountError::NoUser(account.user.clone()))?;
+            let group =
+                Group::from_name(&account.group)?.ok_or_else(|| AccountError::NoGroup(account.group.clone()))?;
+            (user.uid, group.gid)
+        }
+    };
+    chown(layout.base(), uid, gid)?;
+    let mode = if account.is_some() { 0o750 } else { 0o700 };
+    for path in shared_with_group(layout)? {
+        fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+/// Returns what the group needs for `muster-agent status`: the program, and the way to it and to the socket.
+fn shared_with_group(layout: &Layout) -> std::io::Result<Vec<Utf8PathBuf>> {
+    let mut paths = vec![layout.base().to_owned(), layout.run(), layout.homes()];
+    for name in homes::installed(layout)? {
+        let home = layout.home(&name);
+        paths.extend([home.path().to_owned(), home.program()]);
+    }
+    Ok(paths)
+}
+
+/// Changes the owner of a tree. Links are changed themselves, and never followed.
+fn chown(path: &Utf8Path, uid: Uid, gid: Gid) -> std::io::Result<()> {
+    let own = || lchown(path, Some(uid.as_raw()), Some(gid.as_raw()));
+    // Nobody but root may write to a directory while its entries change hands, or somebody could exchange one for a
+    // link in the meantime.
+    if uid.is_root() {
+        own()?;
+    }
+    if path.symlink_metadata()?.is_dir() {
+        for entry in path.read_dir_utf8()? {
+            chown(entry?.path(), uid, gid)?;
+        }
+    }
+    if uid.is_root() { Ok(()) } else { own() }
+}

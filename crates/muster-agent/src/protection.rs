@@ -1,0 +1,162 @@
+//! Protection of an agent against its removal (MG §4.5): if the policy is protected, commands that would remove the
+//! agent or detach it from its server need the policy's uninstall token (AG142, AG143).
+//!
+//! This stops users who may run commands as root but do not want to damage the host. It cannot stop somebody who
+//! deletes the files.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use camino::Utf8Path;
+use muster_core::uninstall_token;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::state::Store;
+
+/// Maximum size of a file with tokens.
+const FILE_MAX: u64 = 64 << 10;
+/// Maximum number of tokens.
+const TOKENS_MAX: usize = 100;
+
+/// Whether the stored policy protects the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// Every user with the necessary permissions may remove the agent.
+    Off,
+    /// A token with this SHA-256 is required.
+    On {
+        /// Hash of the uninstall token.
+        hash: Vec<u8>,
+    },
+}
+
+/// Why a command is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No token was passed.
+    #[error("the agent's policy is protected, and no uninstall token was passed")]
+    Missing,
+    /// None of the tokens is the right one.
+    #[error("the agent's policy is protected, and the uninstall token is not valid for it")]
+    Wrong,
+}
+
+/// Why a file with tokens cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadTokens {
+    /// It cannot be read.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// It is too large.
+    #[error("{0} is larger than 64 KiB")]
+    TooLarge(String),
+}
+
+#[derive(Default, Deserialize)]
+struct Policy {
+    #[serde(default)]
+    agent: Agent,
+}
+
+#[derive(Default, Deserialize)]
+struct Agent {
+    #[serde(default)]
+    protection: Part,
+}
+
+#[derive(Default, Deserialize)]
+struct Part {
+    #[serde(default)]
+    enabled: bool,
+    #[serde(default)]
+    uninstall_token_hash: String,
+}
+
+impl Protection {
+    /// Reads the protection from the stored policy. A state that cannot be read protects nothing: an agent with a
+    /// corrupt file must not become unremovable.
+    pub fn stored(store: &dyn Store) -> Self {
+        let state = store.state().ok();
+        state.and_then(|state| state.policy).map_or(Self::Off, |policy| Self::of(&policy.policy))
+    }
+
+    /// Reads the protection from a policy.
+    pub fn of(policy: &RawValue) -> Self {
+        let part = serde_json::from_str::<Policy>(policy.get()).unwrap_or_default().agent.protection;
+        match STANDARD.decode(&part.uninstall_token_hash) {
+            Ok(hash) if part.enabled && !hash.is_empty() => Self::On { hash },
+            _ => Self::Off,
+        }
+    }
+
+    /// Checks that one of the tokens allows a command.
+    pub fn check(&self, tokens: &[String]) -> Result<(), Refused> {
+        let Self::On { hash } = self else { return Ok(()) };
+        if tokens.is_empty() {
+            return Err(Refused::Missing);
+        }
+        // The token has 128 random bits, so that a fast hash is sufficient. The comparison takes constant time.
+        let matches = |token: &String| {
+            let given = STANDARD.decode(uninstall_token::hash(token)).unwrap_or_default();
+            aws_lc_rs::constant_time::verify_slices_are_equal(&given, hash).is_ok()
+        };
+        if tokens.iter().any(matches) { Ok(()) } else { Err(Refused::Wrong) }
+    }
+}
+
+/// Returns the tokens of a flag: one, several separated by commas, or the lines of a file with an absolute path.
+pub fn tokens(given: &str) -> Result<Vec<String>, BadTokens> {
+    let text = if given.starts_with('/') { read(Utf8Path::new(given))? } else { given.replace(',', "\n") };
+    let tokens = text.lines().map(str::trim).filter(|token| !token.is_empty());
+    Ok(tokens.take(TOKENS_MAX).map(str::to_owned).collect())
+}
+
+fn read(path: &Utf8Path) -> Result<String, BadTokens> {
+    let failed = |source| BadTokens::File { path: path.to_string(), source };
+    let size = std::fs::metadata(path).map_err(failed)?.len();
+    if size > FILE_MAX {
+        return Err(BadTokens::TooLarge(path.to_string()));
+    }
+    std::fs::read_to_string(path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use serde_json::value::to_raw_value;
+
+    use super::*;
+
+    fn policy(enabled: bool, token: &str) -> Protection {
+        let protection = json!({"enabled": enabled, "uninstall_token_hash": uninstall_token::hash(token)});
+        Protection::of(&to_raw_value(&json!({"id": "p", "agent": {"protection": protection}})).unwrap())
+    }
+
+    #[test]
+    fn ag142_only_the_token_of_the_policy_is_accepted() {
+        let on = policy(true, "secret");
+        assert_eq!(on.check(&[]), Err(Refused::Missing));
+        assert_eq!(on.check(&["other".into()]), Err(Refused::Wrong));
+        assert_eq!(on.check(&["other".into(), "secret".into()]), Ok(()));
+        assert_eq!(policy(false, "secret").check(&[]), Ok(()));
+        let without = Protection::of(&to_raw_value(&json!({"id": "p"})).unwrap());
+        assert_eq!(without, Protection::Off);
+    }
+
+    #[test]
+    fn ag142_several_tokens_and_token_files_are_read() {
+        assert_eq!(tokens("a, b,,c").unwrap(), ["a", "b", "c"]);
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("tokens");
+        std::fs::write(&file, "one\r\n\n  two\n").unwrap();
+        assert_eq!(tokens(file.to_str().unwrap()).unwrap(), ["one", "two"]);
+        std::fs::write(&file, vec![b'x'; 70_000]).unwrap();
+        assert!(matches!(tokens(file.to_str().unwrap()), Err(BadTokens::TooLarge(_))));
+        assert!(matches!(tokens("/nowhere/at/all"), Err(BadTokens::File { .. })));
+    }
+}

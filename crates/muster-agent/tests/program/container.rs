@@ -1,0 +1,71 @@
+//! `container`, with the environment variables of Elastic Agent's images.
+
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+
+use crate::install::until;
+use crate::server::TlsServer;
+use crate::{Agent, Daemon, TOKEN, output};
+
+impl Agent {
+    fn contain(&self, server: &TlsServer, more: &[(&str, &str)]) -> Daemon {
+        let mut command = self.command("container");
+        command.env("FLEET_ENROLL", "1").env("FLEET_URL", &server.url).env("FLEET_ENROLLMENT_TOKEN", TOKEN);
+        command.env("FLEET_CA", &server.ca_file).envs(more.iter().copied());
+        Daemon(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// Runs the container until its program is healthy, and stops it.
+    fn live(&self, server: &TlsServer, more: &[(&str, &str)]) {
+        let mut daemon = self.contain(server, more);
+        self.until_status(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.ended(), 0, "AG174");
+    }
+}
+
+#[test]
+fn ag27_ag29_ag30_ag174_a_container_enrolls_only_if_necessary() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    agent.live(&server, &[]);
+    agent.live(&server, &[]);
+    agent.live(&server, &[("ELASTIC_AGENT_ID", "agent-1")]);
+    assert_eq!(server.lock().enrolled.len(), 1, "unchanged");
+    // base64 of `other:token`.
+    agent.live(&server, &[("FLEET_ENROLLMENT_TOKEN", "b3RoZXI6dG9rZW4=")]);
+    assert_eq!(server.lock().enrolled.len(), 2, "another token");
+    agent.live(&server, &[("FLEET_ENROLLMENT_TOKEN", "b3RoZXI6dG9rZW4="), ("FLEET_FORCE", "1")]);
+    assert_eq!(server.lock().enrolled.len(), 3, "forced");
+    server.lock().revoked = true;
+    agent.live(&server, &[("FLEET_ENROLLMENT_TOKEN", "b3RoZXI6dG9rZW4=")]);
+    assert_eq!(server.lock().enrolled.len(), 4, "the key is rejected");
+}
+
+#[test]
+fn ag174_a_container_that_is_stopped_while_it_enrolls_or_starts_exits_with_0() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    server.lock().refuse_enroll = Some(503);
+    let mut daemon = agent.contain(&server, &[]);
+    until("a request", || server.lock().enroll_attempts > 0);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended(), 0, "while it enrolls");
+    server.lock().refuse_enroll = None;
+    let mut daemon = agent.contain(&server, &[]);
+    until("a request", || !server.lock().enrolled.is_empty());
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended(), 0, "while it stores the enrollment or starts");
+}
+
+#[test]
+fn a_container_without_the_variables_is_a_usage_error() {
+    let agent = Agent::new();
+    let mut command = agent.command("container");
+    let (code, text) = output(command.env("FLEET_ENROLL", "true").env_remove("FLEET_URL"));
+    assert_eq!((code, text.contains("--url")), (2, true), "{text}");
+    let (code, text) = output(agent.command("container").env("FLEET_SERVER_ENABLE", "1"));
+    assert_eq!((code, text.contains("FLEET_SERVER_ENABLE")), (2, true), "{text}");
+    assert!(!agent.path("").try_exists().unwrap());
+}

@@ -1,0 +1,252 @@
+//! Installation and removal, without a service manager.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use muster_core::uninstall_token;
+use serde_json::{Value, json};
+
+use crate::server::TlsServer;
+use crate::{Agent, Daemon, TOKEN, output};
+
+/// Uninstall token of the protected policy.
+const UNINSTALL: &str = "0123456789abcdef0123456789abcdef";
+
+impl Agent {
+    fn install(&self, server: &TlsServer, more: &[&str]) -> (i32, String) {
+        let mut command = self.command("install");
+        command.args(["--service", "none", "--url", &server.url, "-a", server.ca_file.to_str().unwrap()]);
+        // Not in the arguments, so that a search for the token finds only what the agent has written.
+        output(command.args(["--attempts", "1"]).args(more).env("MUSTER_ENROLLMENT_TOKEN", TOKEN))
+    }
+
+    /// Runs the installed program. It finds its base path by itself.
+    fn installed(&self, args: &[&str]) -> (i32, String) {
+        output(&mut self.installed_command(args))
+    }
+
+    fn installed_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.path("muster-agent"));
+        command.args(args).env_remove("MUSTER_ENROLLMENT_TOKEN").env_remove("MUSTER_AGENT_BASE_PATH");
+        command
+    }
+
+    fn start(&self) -> Daemon {
+        let mut command = self.installed_command(&["run", "--set", "process.stop_timeout=1s"]);
+        Daemon(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn until_healthy(&self) {
+        self.until_status(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
+    }
+
+    fn notifier(&self) -> PathBuf {
+        self.directory.path().join("agent-notifier")
+    }
+}
+
+/// Returns all files and directories below `path`, without following links.
+fn tree(path: &Path) -> Vec<PathBuf> {
+    let mut found = vec![path.to_owned()];
+    if path.symlink_metadata().unwrap().is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            found.extend(tree(&entry.unwrap().path()));
+        }
+    }
+    found
+}
+
+pub fn until(what: &str, done: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn ag4_ag20_ag88_ag137_an_installed_agent_runs_and_is_uninstalled() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    let (code, text) = agent.install(&server, &["--tag", " a ,,b", "--tag", "c"]);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(server.lock().enrolled[0]["metadata"]["tags"], json!(["a", "b", "c"]));
+    let mut daemon = agent.start();
+    agent.until_healthy();
+    assert_eq!(agent.installed(&["status"]).0, 0, "without --base-path");
+    let (code, text) = agent.install(&server, &[]);
+    assert!(code == 7 && text.contains(agent.path("").to_str().unwrap().trim_end_matches('/')), "{code} {text}");
+    let (code, text) = output(agent.command("uninstall").arg("--force"));
+    assert!(code == 2 && text.contains("muster-agent uninstall"), "another copy: {code} {text}");
+    let (code, text) = agent.installed(&["uninstall"]);
+    assert_eq!((code, text.contains("--force")), (2, true), "without a terminal: {text}");
+    let (code, text) = agent.installed(&["uninstall", "--force", "--reason", "replaced"]);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(daemon.ended(), 0);
+    let audit = server.lock().audits[0].clone();
+    assert_eq!((&audit["reason"], &audit["departure"]["why"]), (&"uninstall".into(), &"replaced".into()));
+    assert!(audit["departure"]["process"].as_str().unwrap().starts_with("uninstall < "), "{audit}");
+    assert_eq!(std::fs::read_dir(agent.directory.path()).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn ag23_ag38_ag40_ag41_an_installation_is_private_and_no_secret_is_readable() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    assert_eq!(agent.install(&server, &[]).0, 0);
+    let mut daemon = agent.start();
+    agent.until_healthy();
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(daemon.ended(), 0);
+    for path in tree(&agent.path("")) {
+        let metadata = path.symlink_metadata().unwrap();
+        let mode = metadata.permissions().mode();
+        assert!(metadata.is_symlink() || mode & 0o007 == 0, "{} {mode:o}", path.display());
+        if metadata.is_file() && !path.ends_with("muster-agent") {
+            let bytes = std::fs::read(&path).unwrap();
+            for secret in [TOKEN, "azpz", agent.enrollment().replace_token.unwrap().expose()] {
+                let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+                assert!(!found, "{} contains {secret}", path.display());
+            }
+        }
+    }
+    let (code, text) = agent.installed(&["inspect", "--output", "json"]);
+    let shown: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &shown["agent_id"], &shown["installed"]), (0, &"agent-1".into(), &true.into()));
+    assert!(shown["key"].as_str().unwrap().starts_with("file "), "{text}");
+    assert!(!text.contains("azpz"), "{text}");
+}
+
+#[test]
+fn ag8_a_failed_installation_leaves_nothing() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    server.lock().refuse_enroll = Some(401);
+    let (code, text) = agent.install(&server, &[]);
+    assert_eq!((code, text.contains("was undone")), (6, true), "{text}");
+    assert_eq!(std::fs::read_dir(agent.directory.path()).unwrap().count(), 0);
+    // An agent that was enrolled before is kept.
+    server.lock().refuse_enroll = None;
+    assert_eq!(agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]).0, 0);
+    server.lock().refuse_enroll = Some(401);
+    assert_eq!(agent.install(&server, &[]).0, 6);
+    assert_eq!(agent.enrollment().agent_id, "agent-1");
+    assert!(!agent.path("install.json").try_exists().unwrap() && !agent.path("versions").try_exists().unwrap());
+}
+
+#[test]
+fn ag3_ag5_ag154_invalid_requests_change_nothing() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    let mut relative = Command::new(env!("CARGO_BIN_EXE_muster-agent"));
+    relative.current_dir(agent.directory.path()).args(["install", "--base-path", "agent", "--service", "none"]);
+    let (code, text) = output(&mut relative);
+    assert_eq!((code, text.contains("not absolute")), (2, true), "{text}");
+    let (code, text) = output(agent.command("install").args(["--service", "none", "--url", &server.url]));
+    assert_eq!((code, text.contains("--enrollment-token")), (2, true), "{text}");
+    let (code, text) = output(agent.command("install").args(["--service", "none", "--enrollment-token", TOKEN]));
+    assert_eq!((code, text.contains("--url")), (2, true), "{text}");
+    assert_eq!(output(agent.command("install").args(["--service", "none", "--delay-enroll"])).0, 2);
+    assert_eq!(output(agent.command("install").args(["--service", "none", "--namespace", "../x"])).0, 2);
+    assert_eq!(std::fs::read_dir(agent.directory.path()).unwrap().count(), 0);
+    std::fs::create_dir(agent.path("")).unwrap();
+    std::fs::write(agent.path("agent.yml"), "").unwrap();
+    let (code, text) = output(agent.command("uninstall").arg("--force"));
+    assert_eq!((code, text.contains("no agent is installed")), (1, true), "{text}");
+    assert!(agent.path("agent.yml").try_exists().unwrap());
+}
+
+#[test]
+fn ag142_ag143_a_protected_agent_is_removed_only_with_its_token() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    let hash = uninstall_token::hash(UNINSTALL);
+    server.lock().protection = Some(json!({"enabled": true, "uninstall_token_hash": hash}));
+    assert_eq!(agent.install(&server, &[]).0, 0);
+    let mut daemon = agent.start();
+    agent.until_healthy();
+    let ca = server.ca_file.to_str().unwrap().to_owned();
+    let enroll = ["enroll", "--force", "--url", &server.url, "-a", &ca, "--enrollment-token", TOKEN];
+    for (command, args) in [
+        ("uninstall", &["uninstall", "--force"][..]),
+        ("uninstall", &["uninstall", "--force", "--uninstall-token", "wrong"]),
+        ("unenroll", &["unenroll"]),
+        ("enroll", &enroll),
+    ] {
+        let (code, text) = agent.installed(args);
+        assert_eq!((code, text.contains("protected")), (14, true), "{command}: {text}");
+    }
+    assert_eq!(agent.install(&server, &["--force"]).0, 14);
+    agent.until_healthy();
+    let refused: Vec<Value> = server.lock().audits.clone();
+    assert_eq!(refused.len(), 5, "{refused:?}");
+    assert!(refused.iter().all(|audit| audit["reason"] == "refused"), "{refused:?}");
+    let file = agent.directory.path().join("tokens");
+    std::fs::write(&file, format!("other\n{UNINSTALL}\n")).unwrap();
+    let (code, text) = agent.installed(&["uninstall", "--force", "--uninstall-token", file.to_str().unwrap()]);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(daemon.ended(), 0);
+    assert_eq!(server.lock().audits[5]["reason"], "uninstall");
+}
+
+#[test]
+fn ag138_a_notice_that_cannot_be_delivered_is_left_to_the_notifier() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    assert_eq!(agent.install(&server, &[]).0, 0);
+    server.lock().audit_status = Some(503);
+    let begun = Instant::now();
+    let (code, text) = agent.installed(&["uninstall", "--force"]);
+    assert_eq!((code, text.contains("keeps trying")), (0, true), "{text}");
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    assert!(!agent.path("").try_exists().unwrap() && agent.notifier().try_exists().unwrap());
+    let readable =
+        tree(&agent.notifier()).iter().any(|path| path.symlink_metadata().unwrap().permissions().mode() & 0o077 != 0);
+    assert!(!readable);
+    server.lock().audit_status = None;
+    until("the notice is delivered", || server.lock().audits.len() == 1);
+    until("the notifier removes itself", || !agent.notifier().try_exists().unwrap());
+}
+
+#[test]
+fn ag139_without_a_notice_nothing_is_sent() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    assert_eq!(agent.install(&server, &[]).0, 0);
+    assert_eq!(agent.installed(&["uninstall", "--force", "--skip-fleet-audit"]).0, 0);
+    assert!(server.lock().audits.is_empty() && !agent.notifier().try_exists().unwrap());
+}
+
+#[test]
+fn ag91_a_delayed_enrollment_takes_place_once_at_the_first_start() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    let (code, text) = agent.install(&server, &["--delay-enroll"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(server.lock().enrolled.is_empty() && agent.path("enroll.enc").try_exists().unwrap());
+    let mut daemon = agent.start();
+    agent.until_healthy();
+    assert!(!agent.path("enroll.enc").try_exists().unwrap());
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(daemon.ended(), 0);
+    let _daemon = agent.start();
+    agent.until_healthy();
+    assert_eq!(server.lock().enrolled.len(), 1);
+}
+
+#[test]
+fn a_forced_installation_keeps_the_enrollment() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    assert_eq!(agent.install(&server, &[]).0, 0);
+    let mut daemon = agent.start();
+    agent.until_healthy();
+    let mut again = agent.command("install");
+    let (code, text) = output(again.args(["--service", "none", "--force"]));
+    assert_eq!((code, daemon.ended()), (0, 0), "the former daemon is stopped: {text}");
+    assert_eq!((agent.enrollment().agent_id.as_str(), server.lock().enrolled.len()), ("agent-1", 1));
+    let _daemon = agent.start();
+    agent.until_healthy();
+}
