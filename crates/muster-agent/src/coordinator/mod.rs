@@ -191,7 +191,7 @@ enum Event {
     BackgroundDone(Result<(Id, PendingAck), JoinError>),
     /// Without an outcome, it is only progress.
     Upgraded(Option<Outcome>),
-    Joined(Action, Result<Enrollment, String>),
+    Joined(Action, Box<Result<Enrollment, String>>),
     ComponentsChanged,
     VariablesChanged,
     Tick,
@@ -336,7 +336,7 @@ impl Coordinator {
             command = commands.recv() => Event::Command(command.unwrap_or(Command::Stop)),
             done = settle(&mut self.work) => Event::Worked(done),
             Some(done) = self.background.tasks.join_next_with_id() => Event::BackgroundDone(done),
-            (action, joined) = joined(&mut self.migrating) => Event::Joined(action, joined),
+            (action, joined) = joined(&mut self.migrating) => Event::Joined(action, Box::new(joined)),
             outcome = upgrade_event(&mut self.upgrading) => Event::Upgraded(outcome),
             (sent, outcome) = settle(&mut self.acks) => Event::Acknowledged(sent, outcome),
             outcome = settle(&mut self.poll) => Event::Polled(outcome),

@@ -36,7 +36,7 @@ impl Coordinator {
                     self.upgraded(outcome);
                 }
             }
-            Event::Joined(action, outcome) => self.joined(&action, outcome),
+            Event::Joined(action, outcome) => self.joined(&action, *outcome),
             Event::ComponentsChanged => {}
             Event::VariablesChanged => self.components.schedule(Instant::now()),
             Event::Tick => {

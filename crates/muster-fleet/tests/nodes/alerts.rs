@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use muster_core::agent::AuditReason;
+use muster_core::agent::{AuditReason, AuditReport};
 use muster_core::alert::Target;
 use muster_core::authorization::AlertsWrite;
 use muster_fleet::alerts::sender::{AlertSender, Outgoing, SendError};
@@ -32,7 +32,8 @@ impl AlertSender for Recorder {
 
 async fn report(server: &TestFleet, agent: &Agent) {
     let entry = agent.entry(server).await;
-    server.fleet.check_ins().report_unenroll(&entry, AuditReason::Uninstall, server.now()).await.expect("accepted");
+    let report = AuditReport { reason: AuditReason::Uninstall, at: server.now() };
+    server.fleet.check_ins().report_unenroll(&entry, report, None).await.expect("accepted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

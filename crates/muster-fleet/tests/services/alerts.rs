@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use muster_core::agent::{AgentDocuments, AgentRecord, AuditReason};
+use muster_core::agent::{AgentDocuments, AgentRecord, AuditReason, AuditReport};
 use muster_core::alert::{Filter, MailSecurity, Target};
 use muster_core::authorization::{Actor, AgentsForceUnenroll, AlertsRead, AlertsWrite, EnrollmentRevoke, OpContext};
 use muster_core::event::EventKind;
@@ -104,7 +104,8 @@ async fn check_in(test: &TestFleet, entry: &Arc<AgentEntry>, body: &str) {
 }
 
 async fn report(test: &TestFleet, entry: &AgentEntry) {
-    test.fleet.check_ins().report_unenroll(entry, AuditReason::Uninstall, test.now()).await.unwrap();
+    let report = AuditReport { reason: AuditReason::Uninstall, at: test.now() };
+    test.fleet.check_ins().report_unenroll(entry, report, None).await.unwrap();
 }
 
 /// Lets time pass, in steps of a second or more, while alerts are sent.
