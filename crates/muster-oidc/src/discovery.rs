@@ -1,4 +1,4 @@
-//! What a provider publishes about itself: its endpoints (OpenID Connect Discovery §4) and its keys (RFC 7517), cached.
+//! What a provider publishes about itself: its endpoints (OpenID Connect Discovery, section 4) and its keys (RFC 7517), cached.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Redemption of a code for tokens (RFC 6749 §4.1.3), and the endpoint for further claims (OpenID Connect Core §5.3).
+//! Redemption of a code for tokens (RFC 6749 §4.1.3), and the endpoint for further claims (OpenID Connect Core, section 5.3).
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use muster_core::error_chain::SharedError;
@@ -69,7 +69,7 @@ pub(crate) async fn redeem(
 }
 
 /// Adds the credentials of this installation, in the way that the provider supports. The header is the default
-/// (OpenID Connect Discovery §3).
+/// (OpenID Connect Discovery, section 3).
 fn authenticated(
     request: RequestBuilder,
     metadata: &Metadata,
@@ -100,7 +100,7 @@ pub(crate) async fn add_user_info(
     bearer.set_sensitive(true);
     let answer = Answer::to(http.get(endpoint)?.header(AUTHORIZATION, bearer), endpoint).await?;
     let more: Map<String, Value> = answer.success()?;
-    // The claims of another person could be substituted here (OpenID Connect Core §5.3.2).
+    // The claims of another person could be substituted here (OpenID Connect Core, section 5.3.2).
     if more.get("sub") != claims.get("sub") {
         return Err(ProviderError::OtherSubject);
     }

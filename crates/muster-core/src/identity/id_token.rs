@@ -1,4 +1,4 @@
-//! Checks of the claims of an ID token whose signature is valid (OpenID Connect Core §3.1.3.7).
+//! Checks of the claims of an ID token whose signature is valid (OpenID Connect Core, section 3.1.3.7).
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 
 /// Path of the callback below the URL of the management API, in front of the id and behind it.
 const CALLBACK: (&str, &str) = ("/api/v1/login/oidc/", "/callback");
-/// Maximum length of a subject, bytes (OpenID Connect Core §2).
+/// Maximum length of a subject, bytes (OpenID Connect Core, section 2).
 const MAX_SUBJECT: usize = 255;
 /// Maximum number of groups of a person. Each request of a session looks for the bindings of all of them.
 const MAX_GROUPS: usize = 500;

@@ -55,7 +55,7 @@ pub struct Finished {
     pub own_url: String,
 }
 
-/// What a browser brings back from a provider (OpenID Connect Core §3.1.2.5, RFC 9207).
+/// What a browser brings back from a provider (OpenID Connect Core, section 3.1.2.5, RFC 9207).
 #[derive(Clone, Debug, Default)]
 pub struct Returned {
     /// The code.

@@ -31,7 +31,7 @@ const MAX_FIELD: usize = 255;
 const MAX_SECRET: usize = 4_096;
 /// Maximum number of scopes.
 const MOST_SCOPES: usize = 20;
-/// The scope that every request has (OpenID Connect Core §3.1.2.1).
+/// The scope that every request has (OpenID Connect Core, section 3.1.2.1).
 const OPENID: &str = "openid";
 
 /// Changes of a provider. `None` keeps a field, or sets its default in a new provider.
