@@ -42,7 +42,16 @@ impl Admin {
 
     /// Creates an enrollment key for a policy, and returns its token.
     pub fn make_token(&self, policy: &str) -> anyhow::Result<String> {
-        let made = self.post("/api/fleet/enrollment_api_keys", &json!({"policy_id": policy, "name": "drones"}))?;
+        self.token(&json!({"policy_id": policy, "name": "drones"}))
+    }
+
+    /// The same, for agents that get this tag.
+    pub fn make_token_with_tag(&self, policy: &str, tag: &str) -> anyhow::Result<String> {
+        self.token(&json!({"policy_id": policy, "name": tag, "tags": [tag]}))
+    }
+
+    fn token(&self, key: &Value) -> anyhow::Result<String> {
+        let made = self.post("/api/fleet/enrollment_api_keys", key)?;
         Ok(made["item"]["api_key"].as_str().with_context(|| format!("no token in {made}"))?.to_owned())
     }
 

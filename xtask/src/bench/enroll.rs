@@ -5,11 +5,20 @@ use std::time::Duration;
 use super::drones::{Drones, Target};
 use super::server::Server;
 use super::table::{Goal, Goals, Row, Table};
-use super::{Bench, policy, say};
+use super::{Bench, lists, policy, say};
 use crate::process::Usage;
 
 /// Number of measured starts, whose median counts.
 const STARTS: usize = 5;
+
+/// What is measured on the store that the enrollments create.
+#[derive(Clone, Copy)]
+pub struct Then {
+    /// The start.
+    pub restart: bool,
+    /// Pages and counts.
+    pub lists: bool,
+}
 
 /// Results of one run.
 struct Run {
@@ -21,22 +30,27 @@ struct Run {
     database: Option<f64>,
 }
 
-/// Adds rows for enrollments and, if selected, for the start.
-pub fn measure(bench: &Bench, table: &mut Table, restart: bool) -> anyhow::Result<()> {
+/// Adds rows for enrollments and, if selected, for what is measured on the resulting store.
+pub fn measure(bench: &Bench, table: &mut Table, then: Then) -> anyhow::Result<()> {
     say("enrollments");
     let server = Server::start(bench, "enroll", &[])?;
     let admin = server.admin();
     let policy = admin.make_policy("bench", &policy::real_sized("enroll"))?;
     let token = admin.make_token(&policy)?;
     // New connections are slower, so that only a part of the agents enrolls over them. The others fill the store.
-    let few = bench.sizes.agents.min(bench.sizes.stored / 2);
+    let few = bench.sizes.agents.min(bench.sizes.stored / 4);
     let target = Target { url: &server.url, ca: &server.ca(), token: Some(&token) };
     let usage = Some(server.process.usage());
     let each = enroll(bench, &target, usage, few, &["--fresh-connections"])?;
-    let lasting = enroll(bench, &target, usage, bench.sizes.stored - few, &["--first", &few.to_string()])?;
+    let lasting = enroll(bench, &target, usage, bench.sizes.stored / 2 - few, &["--first", &few.to_string()])?;
+    let tagged = admin.make_token_with_tag(&policy, lists::TAG)?;
+    let target = Target { token: Some(&tagged), ..target };
+    let half = bench.sizes.stored / 2;
+    enroll(bench, &target, usage, bench.sizes.stored - half, &["--first", &half.to_string()])?;
     let other = theirs(bench, few)?;
     add(bench, table, &each, other.as_ref(), &lasting);
-    if restart { start(bench, server, table) } else { Ok(()) }
+    let server = if then.restart { start(bench, server, table)? } else { server };
+    if then.lists { lists::measure(bench, server, &policy, &token, table) } else { Ok(()) }
 }
 
 fn add(bench: &Bench, table: &mut Table, each: &Run, other: Option<&Run>, lasting: &Run) {
@@ -95,7 +109,7 @@ fn enroll(
 }
 
 /// Measures the time from the start of the process, after `kill -9`, until it accepts connections.
-fn start(bench: &Bench, mut server: Server, table: &mut Table) -> anyhow::Result<()> {
+fn start(bench: &Bench, mut server: Server, table: &mut Table) -> anyhow::Result<Server> {
     let stored = bench.sizes.stored;
     say("starts on the resulting store");
     let mut took = Vec::new();
@@ -117,5 +131,5 @@ fn start(bench: &Bench, mut server: Server, table: &mut Table) -> anyhow::Result
             other: None,
         },
     );
-    Ok(())
+    Ok(server)
 }

@@ -1,7 +1,5 @@
 //! Measures requests with a valid API token while others send random tokens.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::json;
 
+use super::connection::Connection;
 use super::server::Server;
 use super::table::{Goal, Goals, Row, Table};
 use super::{Bench, policy, say};
@@ -19,6 +18,9 @@ const GUESSING: u64 = 10;
 const GUESS_EVERY: Duration = Duration::from_millis(10);
 /// Pause between two requests with the valid token.
 const GOOD_EVERY: Duration = Duration::from_millis(5);
+
+/// What all of them ask for.
+const ASKED: &str = "/api/fleet/agents?perPage=1";
 
 /// Adds two rows.
 pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
@@ -66,7 +68,7 @@ fn p99(socket: &Path, token: &str, during: Duration) -> anyhow::Result<Duration>
     let (began, mut latencies) = (Instant::now(), Vec::new());
     while began.elapsed() < during {
         let sent = Instant::now();
-        let status = connection.ask(token)?;
+        let (status, _) = connection.get(ASKED, Some(token))?;
         anyhow::ensure!(status == 200, "a request with a valid token: {status}");
         latencies.push(sent.elapsed());
         std::thread::sleep(GOOD_EVERY);
@@ -111,7 +113,7 @@ fn guess(socket: &Path, number: u64, ends: &AtomicBool, sent: &AtomicU64) -> any
         }
         // A key that nobody has, which the server looks up.
         let token = base64(format!("k{number}-{request}:secret").as_bytes());
-        let status = connection.ask(&token)?;
+        let (status, _) = connection.get(ASKED, Some(&token))?;
         anyhow::ensure!([401, 429].contains(&status), "a request with a random token: {status}");
         sent.fetch_add(1, Ordering::Relaxed);
         // Paced by the clock, so that slow responses do not lower the rate.
@@ -119,42 +121,6 @@ fn guess(socket: &Path, number: u64, ends: &AtomicBool, sent: &AtomicU64) -> any
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     Ok(())
-}
-
-/// A connection to the management API that stays open.
-struct Connection(BufReader<UnixStream>);
-
-impl Connection {
-    fn open(socket: &Path) -> anyhow::Result<Self> {
-        Ok(Self(BufReader::new(UnixStream::connect(socket)?)))
-    }
-
-    /// Sends a request with a token, and returns the status of the response.
-    fn ask(&mut self, token: &str) -> anyhow::Result<u16> {
-        let head =
-            format!("GET /api/fleet/agents?perPage=1 HTTP/1.1\r\nhost: admin\r\nauthorization: ApiKey {token}\r\n\r\n");
-        self.0.get_mut().write_all(head.as_bytes())?;
-        let (mut status, mut length) = (0, 0);
-        loop {
-            let mut line = String::new();
-            anyhow::ensure!(self.0.read_line(&mut line)? > 0, "the server closed the connection");
-            let line = line.trim_end();
-            if line.is_empty() {
-                break;
-            }
-            if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
-                status = rest.get(..3).context("no status")?.parse()?;
-            }
-            if let Some((_, value)) =
-                line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-            {
-                length = value.trim().parse()?;
-            }
-        }
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body)?;
-        Ok(status)
-    }
 }
 
 /// Encodes in base64.

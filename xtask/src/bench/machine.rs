@@ -48,6 +48,8 @@ const HOW: &str = "\
   after the other.
 * *Burst*: all connections send one uncompressed check-in of 1 MB at the same time, and then close.
 * *Start*: time from the start of the process, after `kill -9`, until it accepts connections; median of five.
+* *Page*: nine kinds of requests, filtered by status, tag, policy, host name and text, and sorted by several fields, while the parked agents check in
+  with long polls of 30 s; half of the stored agents have the tag.
 * To measure check-ins without the network, with CPU time per thread and bytes written, run
   `cargo bench -p muster-elastic --bench check_in -- change 256 64 6`. The arguments are the mode (`change` or `heartbeat`), the number of agents, the
   number of concurrent agents, the duration in seconds and, optionally, the number of check-ins per second.

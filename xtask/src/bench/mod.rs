@@ -4,10 +4,12 @@
 
 mod burst;
 mod check_in;
+mod connection;
 mod drones;
 mod enroll;
 mod fleet;
 mod identity;
+mod lists;
 mod machine;
 mod memory;
 mod nodes;
@@ -37,6 +39,8 @@ pub enum Figure {
     Enroll,
     /// Start on the large store that `enroll` creates
     Restart,
+    /// Pages, searches and counts of that store, while other agents check in
+    Lists,
     /// Check-ins without long poll
     CheckIn,
     /// Parked agents: memory, delivery of a policy, actions, a bulk reassignment, reconnects
@@ -162,8 +166,13 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         for engine in &engines {
             bench.engine = *engine;
             match figure {
-                // The start is measured after the enrollments.
-                Figure::Enroll if wanted(Figure::Restart) => enroll::measure(&bench, &mut table, true)?,
+                // What needs the large store is measured after the enrollments.
+                Figure::Enroll | Figure::Restart | Figure::Lists => {
+                    let then = enroll::Then { restart: wanted(Figure::Restart), lists: wanted(Figure::Lists) };
+                    if wanted(Figure::Enroll) || then.restart || then.lists {
+                        enroll::measure(&bench, &mut table, then)?;
+                    }
+                }
                 _ if !wanted(figure) => {}
                 Figure::Rest => rest::measure(&bench, &mut table)?,
                 Figure::CheckIn => check_in::measure(&bench, &mut table)?,
@@ -171,7 +180,6 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
                 Figure::Burst => burst::measure(&bench, &mut table)?,
                 Figure::Nodes => nodes::measure(&bench, &mut table)?,
                 Figure::Identity => identity::measure(&bench, &mut table)?,
-                Figure::Enroll | Figure::Restart => enroll::measure(&bench, &mut table, false)?,
             }
         }
     }

@@ -84,6 +84,26 @@ fn secrets_are_read_from_files_and_local_targets_are_refused() {
     ok(&["alert", "delete", "log", "--yes"]);
 }
 
+#[test]
+fn an_update_changes_the_target_and_keeps_the_rest() {
+    json(&["alert", "create", "moves", "--webhook", "https://hooks.invalid/a", "--event", "agent.error"]);
+    let update = |more: &[&str]| json(&[&["alert", "update", "moves"], more].concat());
+    let (_files, secret) = file("secret.txt", "a secret of my own\n");
+    assert_eq!(update(&["--secret-file", &secret])["webhook"]["url"], "https://hooks.invalid/a");
+    let smtp = ["--smtp", "mail.example.com", "--smtp-security", "starttls", "--smtp-user", "muster"];
+    let people = ["--email", "ops@example.com", "--from", "m@example.com", "--password-file", &secret];
+    let mail = update(&[&smtp[..], &people].concat());
+    assert_eq!((mail.get("webhook"), &mail["email"]["port"]), (None, &587.into()));
+    let moved = update(&["--smtp", "relay.example.com"]);
+    assert_eq!((&moved["email"]["host"], &moved["email"]["username"]), (&"relay.example.com".into(), &"muster".into()));
+    let log = update(&["--syslog", "log.example.com", "--syslog-plain"]);
+    assert_eq!((log.get("email"), &log["syslog"]["port"]), (None, &601.into()));
+    let told = fails(2, &["alert", "update", "moves", "--syslog", "log.example.com", "--ca-file", &secret]);
+    assert!(told.contains("syslog.ca"), "{told}");
+    assert_eq!(json(&["alert", "show", "moves"])["syslog"]["tls"], false);
+    ok(&["alert", "delete", "moves", "--yes"]);
+}
+
 /// The setting is that of the space, which the tests share: in the end, it is as before.
 #[test]
 fn mg153_the_retention_of_unenrolled_agents_is_shown_and_set() {

@@ -165,6 +165,8 @@ fn a_person_without_a_user_logs_in_after_an_administrator_has_linked_one() {
 
         // A name that somebody has is never given to a person of the provider.
         ok(&["oidc-provider", "update", "link", "--new-users", "create", "--client-id", "muster", "--api-url", &url()]);
+        let prefixed = ["oidc-provider", "update", "link", "--group-prefix", "link:", "--output", "json"];
+        assert!(ok(&prefixed).contains("\"link:\""));
         provider.account("link-eve", json!({"preferred_username": "link-ann"})).await;
         let taken = log_in("link", &mut Browser::of("link-eve")).await;
         assert_eq!((taken.status, &taken.json()["code"]), (401, &json!("user_name_taken")));

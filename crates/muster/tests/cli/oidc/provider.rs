@@ -1,7 +1,7 @@
 //! The npm package oidc-provider as a process: see tests/oidc-provider/server.mjs.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
@@ -11,6 +11,8 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 pub struct Provider {
     pub issuer: String,
     process: Child,
+    /// Its warnings go here, and a write to a closed pipe would end it.
+    _output: BufReader<ChildStdout>,
 }
 
 impl Provider {
@@ -28,13 +30,15 @@ impl Provider {
             .spawn()
             .unwrap();
         let mut issuer = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut issuer).unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        output.read_line(&mut issuer).unwrap();
         assert!(issuer.starts_with("http://127.0.0.1:"), "the provider does not start: {issuer}");
-        Self { issuer: issuer.trim().to_owned(), process }
+        Self { issuer: issuer.trim().to_owned(), process, _output: output }
     }
 
     async fn control(&self, method: reqwest::Method, path: &str, body: &Value) {
         let url = format!("{}/control/{path}", self.issuer);
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
         let response = client.request(method, url).json(body).send().await.unwrap();
         assert!(response.status().is_success());

@@ -1,0 +1,104 @@
+//! Measures pages, searches and counts of the large store, while other agents check in.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use super::connection::Connection;
+use super::drones::{Drones, Target};
+use super::server::Server;
+use super::table::{Goal, Goals, Row, Table};
+use super::{Bench, say};
+
+/// Tag of every second stored agent.
+pub const TAG: &str = "west";
+/// The agents that check in have numbers from here, so that none of them is one of the stored ones.
+const FIRST: &str = "1000000";
+/// Long polls are short, so that a constant share of the agents checks in.
+const LONG_POLL: &str = "timeouts.checkin_long_poll=30s";
+/// Rounds, in each of which every request is sent once.
+const ROUNDS: usize = 60;
+const PAGE: usize = 100;
+
+/// What an administrator looks at: the query of each request, and whether it has exactly one page at least.
+const QUERIES: [(&str, bool); 9] = [
+    ("sortField=enrolled_at&sortOrder=desc", true),
+    ("sortField=local_metadata.host.hostname.keyword&sortOrder=asc", true),
+    ("sortField=last_checkin&sortOrder=desc&page=50", true),
+    ("kuery=status%3Aonline", true),
+    ("kuery=status%3Aoffline&sortField=last_checkin&sortOrder=asc", true),
+    ("kuery=tags%3Awest&sortField=local_metadata.host.hostname.keyword&sortOrder=desc", true),
+    ("kuery=policy_id%3APOLICY%20and%20tags%3Awest%20and%20not%20status%3Aonline", true),
+    ("kuery=local_metadata.host.hostname%3Adrone-0421*", false),
+    ("kuery=0421", false),
+];
+
+/// Adds two rows.
+pub fn measure(bench: &Bench, server: Server, policy: &str, token: &str, table: &mut Table) -> anyhow::Result<()> {
+    say("lists of the large store");
+    let server = server.restart_with(&[LONG_POLL])?;
+    let target = Target { url: &server.url, ca: &server.ca(), token: Some(token) };
+    let drones = Drones::start(bench, &target, bench.sizes.agents, &["--mode", "live", "--first", FIRST])?;
+    // They need not all be held at the same moment: their check-ins are the load.
+    drones.wait_for(Duration::from_secs(180), |event| match event {
+        super::drones::Event::Progress(counts) if counts.check_ins >= 2 * u64::from(bench.sizes.agents) => Some(()),
+        _ => None,
+    })?;
+    let mut connection = Connection::open(&server.data.join("admin.sock"))?;
+    let mut pages = Latencies::default();
+    let mut counts = Latencies::default();
+    for _ in 0..ROUNDS {
+        for (query, is_full) in QUERIES {
+            let path = format!("/api/fleet/agents?perPage={PAGE}&{}", query.replace("POLICY", policy));
+            let page = pages.ask(query, &mut connection, &path)?;
+            let found = page["items"].as_array().map_or(0, Vec::len);
+            anyhow::ensure!(found == PAGE || (found > 0 && !is_full), "{path}: {found} agents");
+        }
+        let status = counts.ask("counts", &mut connection, "/api/fleet/agent_status")?;
+        let all = status["results"]["all"].as_u64().context("no counts")?;
+        anyhow::ensure!(all >= u64::from(bench.sizes.stored), "{status}");
+    }
+    for (query, took) in pages.worst() {
+        say(&format!("p99 {:.1} ms: {query}", took.as_secs_f64() * 1e3));
+    }
+    let stored = bench.sizes.stored;
+    let mut add = |figure: String, limit, took: Duration| {
+        let goals = Goals::new(Goal::AtMost(limit), Goal::AtMost(limit));
+        table.add(bench.engine, Row { figure, unit: "ms", goals, ours: took.as_secs_f64() * 1e3, other: None });
+    };
+    add(format!("page of {PAGE} of {stored} agents, filtered and sorted, p99"), 20.0, pages.p99()?);
+    add(format!("number of {stored} agents by status, p99"), 5.0, counts.p99()?);
+    drop(drones);
+    Ok(())
+}
+
+/// How long the responses took, with what was asked.
+#[derive(Default)]
+struct Latencies(Vec<(&'static str, Duration)>);
+
+impl Latencies {
+    fn ask(&mut self, what: &'static str, connection: &mut Connection, path: &str) -> anyhow::Result<Value> {
+        let sent = Instant::now();
+        let (status, body) = connection.get(path, None)?;
+        self.0.push((what, sent.elapsed()));
+        anyhow::ensure!(status == 200, "{path}: {status} {}", String::from_utf8_lossy(&body));
+        Ok(serde_json::from_slice(&body)?)
+    }
+
+    fn p99(&self) -> anyhow::Result<Duration> {
+        let all = self.0.iter().map(|(_, took)| *took).collect();
+        percentile(all).context("no requests")
+    }
+
+    /// Returns the percentile of each kind of request.
+    fn worst(&self) -> Vec<(&'static str, Duration)> {
+        let of = |what: &str| self.0.iter().filter(|(asked, _)| *asked == what).map(|(_, took)| *took).collect();
+        QUERIES.iter().filter_map(|(query, _)| Some((*query, percentile(of(query))?))).collect()
+    }
+}
+
+fn percentile(mut latencies: Vec<Duration>) -> Option<Duration> {
+    latencies.sort();
+    latencies.get(latencies.len() * 99 / 100).copied()
+}
