@@ -55,14 +55,16 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 // Kibana's names of fields are accepted beside the short ones.
 fn sort_field(name: Option<&str>) -> Result<AgentSort, Error> {
-    match name {
+    // Kibana's pages sort by the untokenized field, which has the same values here.
+    match name.map(|name| name.strip_suffix(".keyword").unwrap_or(name)) {
         None | Some("enrolled_at") => Ok(AgentSort::EnrolledAt),
         Some("last_checkin") => Ok(AgentSort::LastCheckin),
         Some("hostname" | "local_metadata.host.hostname") => Ok(AgentSort::Hostname),
         Some("status") => Ok(AgentSort::Status),
         Some("policy_id") => Ok(AgentSort::Policy),
         Some("version" | "agent.version" | "local_metadata.elastic.agent.version") => Ok(AgentSort::Version),
-        Some(other) => Err(Error::invalid("sortField", format!("cannot sort agents by {other:?}"))),
+        Some(_) => Err(Error::invalid("sortField", format!("cannot sort agents by {:?}", name.unwrap_or_default()))
+            .remedy("use enrolled_at, last_checkin, hostname, status, policy_id or version")),
     }
 }
 

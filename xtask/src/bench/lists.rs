@@ -21,17 +21,18 @@ const LONG_POLL: &str = "timeouts.checkin_long_poll=30s";
 const ROUNDS: usize = 60;
 const PAGE: usize = 100;
 
-/// What an administrator looks at: the query of each request, and whether it has exactly one page at least.
-const QUERIES: [(&str, bool); 9] = [
-    ("sortField=enrolled_at&sortOrder=desc", true),
-    ("sortField=local_metadata.host.hostname.keyword&sortOrder=asc", true),
-    ("sortField=last_checkin&sortOrder=desc&page=50", true),
-    ("kuery=status%3Aonline", true),
-    ("kuery=status%3Aoffline&sortField=last_checkin&sortOrder=asc", true),
-    ("kuery=tags%3Awest&sortField=local_metadata.host.hostname.keyword&sortOrder=desc", true),
-    ("kuery=policy_id%3APOLICY%20and%20tags%3Awest%20and%20not%20status%3Aonline", true),
-    ("kuery=local_metadata.host.hostname%3Adrone-0421*", false),
-    ("kuery=0421", false),
+/// What an administrator looks at: the query of each request, and the number of agents that it finds at least. No agent has been
+/// silent for long enough to be offline.
+const QUERIES: [(&str, usize); 9] = [
+    ("sortField=enrolled_at&sortOrder=desc", PAGE),
+    ("sortField=local_metadata.host.hostname&sortOrder=asc", PAGE),
+    ("sortField=last_checkin&sortOrder=desc&page=50", PAGE),
+    ("kuery=status%3Aonline", PAGE),
+    ("kuery=status%3Aoffline&sortField=last_checkin&sortOrder=asc", 0),
+    ("kuery=tags%3Awest&sortField=local_metadata.host.hostname&sortOrder=desc", PAGE),
+    ("kuery=policy_id%3APOLICY%20and%20tags%3Awest%20and%20not%20status%3Aoffline", PAGE),
+    ("kuery=local_metadata.host.hostname%3Adrone-0421*", 1),
+    ("kuery=0421", 1),
 ];
 
 /// Adds two rows.
@@ -49,11 +50,11 @@ pub fn measure(bench: &Bench, server: Server, policy: &str, token: &str, table: 
     let mut pages = Latencies::default();
     let mut counts = Latencies::default();
     for _ in 0..ROUNDS {
-        for (query, is_full) in QUERIES {
+        for (query, least) in QUERIES {
             let path = format!("/api/fleet/agents?perPage={PAGE}&{}", query.replace("POLICY", policy));
             let page = pages.ask(query, &mut connection, &path)?;
             let found = page["items"].as_array().map_or(0, Vec::len);
-            anyhow::ensure!(found == PAGE || (found > 0 && !is_full), "{path}: {found} agents");
+            anyhow::ensure!(found >= least, "{path}: {found} agents");
         }
         let status = counts.ask("counts", &mut connection, "/api/fleet/agent_status")?;
         let all = status["results"]["all"].as_u64().context("no counts")?;

@@ -214,7 +214,7 @@ pub enum Write {
     Audit(AuditEvent),
     /// Of receivers of alerts.
     Alert(AlertWrite),
-    /// Appends an event to the log from which alerts are sent.
+    /// Appends an event to the log from which alerts are sent, if there is a receiver.
     Event(Box<Event>),
     /// Appends a row to the change log.
     Changed(Change),

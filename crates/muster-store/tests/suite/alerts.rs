@@ -52,7 +52,10 @@ async fn agents(store: &impl Store, after: i64) -> Vec<String> {
 }
 
 pub async fn events_come_back_in_the_order_of_their_commits(store: &impl Store) {
+    // Without a receiver, there is nobody to send them to.
+    commit(store, vec![event("unseen", 1)]).await;
     assert_eq!(store.newest_event().await.unwrap(), 0);
+    commit(store, vec![insert(&receiver("r", "one"))]).await;
     commit(store, vec![event("a", 1), event("b", 2)]).await;
     let fails = vec![event("lost", 3), AlertWrite::Delete { id: AlertReceiverId::trusted("none") }.into()];
     assert!(matches!(refused(store, fails).await, Precondition::Missing(_)), "and its event with it");
@@ -65,6 +68,7 @@ pub async fn events_come_back_in_the_order_of_their_commits(store: &impl Store) 
 }
 
 pub async fn old_events_are_pruned_but_never_the_newest(store: &impl Store) {
+    commit(store, vec![insert(&receiver("r", "one"))]).await;
     for n in 1..=6 {
         commit(store, vec![event(&format!("a{n}"), n)]).await;
     }
