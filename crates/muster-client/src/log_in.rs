@@ -1,4 +1,4 @@
-//! OpenID providers, and log-ins of devices.
+//! OpenID providers, and logins of devices.
 
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::identity::{Token, User};
@@ -47,7 +47,7 @@ impl Client {
         self.v1_item(Method::DELETE, &["users", user, "identity"], &Empty {}).await
     }
 
-    /// Begins the log-in of a device. Needs no credentials.
+    /// Begins the login of a device. Needs no credentials.
     pub async fn begin_device(&self, device: &BeginDevice) -> Result<DeviceBegun> {
         self.v1_item(Method::POST, &["device", "authorize"], device).await
     }

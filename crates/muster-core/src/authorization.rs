@@ -116,7 +116,7 @@ pub struct OpContext {
     dry_run: bool,
 }
 
-/// The caller's groups at an OpenID provider. What is created with rights from them ends with the log-in (MG165).
+/// The caller's groups at an OpenID provider. What is created with rights from them ends with the login (MG165).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
     /// The groups; never empty.

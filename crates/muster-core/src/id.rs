@@ -133,7 +133,7 @@ id_type!(
     KeyId
 );
 id_type!(
-    /// Id of an OpenID provider, which is part of the URL of log-ins there.
+    /// Id of an OpenID provider, which is part of the URL of logins there.
     ProviderId
 );
 id_type!(

@@ -85,7 +85,7 @@ impl<'a> Place<'a> {
         Self { table: "oidc_providers", row: id.as_str(), column: "sealed_secret" }
     }
 
-    /// A log-in that was begun, in the cookie of a browser.
+    /// A login that was begun, in the cookie of a browser.
     pub fn log_in(id: &'a ProviderId) -> Self {
         Self { table: "log_ins", row: id.as_str(), column: "cookie" }
     }

@@ -522,12 +522,12 @@ impl Fleet {
         &self.providers
     }
 
-    /// Log-ins at OpenID providers.
+    /// Logins at OpenID providers.
     pub fn federation(&self) -> &Federation {
         &self.federation
     }
 
-    /// Log-ins of devices.
+    /// Logins of devices.
     pub fn devices(&self) -> &Devices {
         &self.devices
     }

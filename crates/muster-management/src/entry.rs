@@ -228,7 +228,7 @@ pub fn record_refusal(fleet: &Fleet, connection: &Connection, headers: &HeaderMa
     let status = match error.kind {
         ErrorKind::Unauthenticated => 401,
         ErrorKind::TooMany => 429,
-        // An OpenID provider that does not work, or every place for log-ins taken.
+        // An OpenID provider that does not work, or every place for logins taken.
         ErrorKind::Unavailable if error.code != "store_unavailable" => 503,
         // Everything else is no matter of the credentials.
         _ => return,

@@ -1,4 +1,4 @@
-//! `/api/v1`: users, service accounts, roles, bindings, API tokens, spaces, OpenID providers, log-ins, and the caller's own session (MG §8.2).
+//! `/api/v1`: users, service accounts, roles, bindings, API tokens, spaces, OpenID providers, logins, and the caller's own session (MG §8.2).
 
 mod bindings;
 pub mod device_page;

@@ -19,7 +19,7 @@ use crate::id_token;
 const CACHED: Duration = Duration::from_secs(3_600);
 /// Minimum time between two requests for the keys because a token names an unknown one.
 const REFETCHED_EVERY: Duration = Duration::from_secs(10);
-/// Time for which a failure is remembered, so that a provider that is down does not delay a queue of log-ins.
+/// Time for which a failure is remembered, so that a provider that is down does not delay a queue of logins.
 const FAILURE_CACHED: Duration = Duration::from_secs(2);
 /// Maximum number of keys of a provider.
 const MOST_KEYS: usize = 100;
@@ -80,7 +80,7 @@ impl KeySet {
 /// A provider, with a cache.
 pub(crate) struct Provider {
     issuer: String,
-    // Held while fetching, so that log-ins at the same time cause one request.
+    // Held while fetching, so that logins at the same time cause one request.
     cache: Mutex<Cache>,
 }
 

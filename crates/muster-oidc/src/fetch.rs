@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 256 << 10;
 /// Maximum length of a content type in a message, bytes.
 const SHOWN: usize = 80;
 
-/// The HTTP client. Built at the first log-in: a server without OpenID providers must start without a trust store.
+/// The HTTP client. Built at the first login: a server without OpenID providers must start without a trust store.
 pub(crate) struct Http {
     timeout: Duration,
     client: OnceLock<Client>,

@@ -26,7 +26,7 @@ use self::fetch::Http;
 
 /// Maximum time of a call, from connecting to the last byte of the response.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum number of log-ins that wait for a provider.
+/// Maximum number of logins that wait for a provider.
 const MOST_AT_ONCE: usize = 32;
 /// Maximum number of providers with a cache.
 const MOST_CACHED: usize = 64;

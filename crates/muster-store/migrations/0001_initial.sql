@@ -567,13 +567,13 @@ CREATE TABLE oidc_providers (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL
 ) STRICT;
--- Log-ins at a provider that were completed, until their cookies end: none is completed twice.
+-- Logins at a provider that were completed, until their cookies end: none is completed twice.
 CREATE TABLE completed_log_ins (
     state TEXT NOT NULL PRIMARY KEY,
     expires_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX completed_log_ins_by_expiration ON completed_log_ins (expires_at);
--- Log-ins of devices that wait for approval. An approved one has a user and what its token gets.
+-- Logins of devices that wait for approval. An approved one has a user and what its token gets.
 CREATE TABLE device_log_ins (
     key_id TEXT NOT NULL PRIMARY KEY,
     hash BLOB NOT NULL,

@@ -1,4 +1,4 @@
-//! Log-in of a command on a device without a browser: it shows a code, which a logged-in person approves (RFC 8628).
+//! Login of a command on a device without a browser: it shows a code, which a logged-in person approves (RFC 8628).
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 pub const DEVICE_LIFETIME: Duration = Duration::from_secs(600);
 /// Minimum time between two polls of a device.
 pub const DEVICE_INTERVAL: Duration = Duration::from_secs(2);
-/// Maximum number of log-ins that wait for approval. Anybody can begin one.
+/// Maximum number of logins that wait for approval. Anybody can begin one.
 pub const MOST_DEVICE_LOG_INS: u64 = 1_000;
 
 /// Letters of codes: without vowels, so that no words appear, and without digits, which look like letters (RFC 8628 §6.1).
@@ -22,7 +22,7 @@ const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
 /// Number of letters: 20^8 codes, of which at most a thousand are in use.
 const LENGTH: usize = 8;
 
-/// A log-in that waits for approval.
+/// A login that waits for approval.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceLogIn {
     /// Id of the key that the device polls with.

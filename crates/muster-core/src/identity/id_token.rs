@@ -20,7 +20,7 @@ pub struct Expected<'a> {
     pub issuer: &'a str,
     /// The client for which it was issued.
     pub client_id: &'a str,
-    /// The value that the log-in was begun with.
+    /// The value that the login was begun with.
     pub nonce: &'a str,
     /// The current time.
     pub now: Timestamp,
@@ -35,8 +35,8 @@ pub enum TokenFault {
     /// Issued for another client.
     #[error("the token was issued for another client")]
     Audience,
-    /// Issued in another log-in.
-    #[error("the token belongs to another log-in: its nonce differs")]
+    /// Issued in another login.
+    #[error("the token belongs to another login: its nonce differs")]
     Nonce,
     /// It has expired.
     #[error("the token expired at {0}")]

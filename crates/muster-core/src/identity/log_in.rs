@@ -1,4 +1,4 @@
-//! A log-in at an OpenID provider that was begun in a browser, which keeps it in an encrypted cookie until it comes back.
+//! A login at an OpenID provider that was begun in a browser, which keeps it in an encrypted cookie until it comes back.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use crate::entropy::{Entropy, random_bytes};
 use crate::id::ProviderId;
 use crate::time::Timestamp;
 
-/// Time in which a log-in must be completed.
+/// Time in which a login must be completed.
 pub const LOG_IN_LIFETIME: Duration = Duration::from_secs(600);
 /// Maximum length of the path to which a browser returns, bytes.
 const MAX_RETURN: usize = 512;
 /// Where a browser goes if it named no path.
 const START: &str = "/";
 
-/// A log-in that has begun. Its random values have 256 bits each.
+/// A login that has begun. Its random values have 256 bits each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingLogIn {
     /// The provider.
     pub provider: ProviderId,
     /// Ties the response of the provider to the browser.
     pub state: String,
-    /// Ties the ID token to the log-in.
+    /// Ties the ID token to the login.
     pub nonce: String,
     /// Proof that the code is redeemed by whoever asked for it (RFC 7636).
     pub verifier: String,
@@ -37,7 +37,7 @@ pub struct PendingLogIn {
 }
 
 impl PendingLogIn {
-    /// Begins a log-in. A path that could lead to another site is replaced by the start page.
+    /// Begins a login. A path that could lead to another site is replaced by the start page.
     pub fn begin(provider: ProviderId, return_to: Option<&str>, now: Timestamp, entropy: &dyn Entropy) -> Self {
         let secret = || URL_SAFE_NO_PAD.encode(random_bytes::<32>(entropy));
         Self {

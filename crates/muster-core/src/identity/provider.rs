@@ -20,7 +20,7 @@ const MAX_GROUP: usize = 255;
 /// An OpenID provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OidcProvider {
-    /// Id, which is part of the URL of the log-in.
+    /// Id, which is part of the URL of the login.
     pub id: ProviderId,
     /// Issuer: the URL of the provider, exactly as it names itself.
     pub issuer: String,
@@ -55,11 +55,11 @@ pub struct OidcSettings {
     pub new_users: NewUsers,
 }
 
-/// What happens at the first log-in of a person who has no user here.
+/// What happens at the first login of a person who has no user here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NewUsers {
-    /// The log-in is refused until an administrator links a user.
+    /// The login is refused until an administrator links a user.
     #[default]
     Refuse,
     /// A user is created. What it may do depends on its groups.

@@ -6,7 +6,7 @@ use crate::credential::SecretHash;
 use crate::id::{KeyId, UserId};
 use crate::time::Timestamp;
 
-/// Lifetime of a session (MG §8.2: at most 12 hours). Groups at the OpenID provider are read at the log-in, so a removed
+/// Lifetime of a session (MG §8.2: at most 12 hours). Groups at the OpenID provider are read at the login, so a removed
 /// one ends with the session (MG165).
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3_600);
 /// Lifetime of a set-up link.
@@ -21,9 +21,9 @@ pub struct Session {
     pub hash: SecretHash,
     /// Whose it is.
     pub user: UserId,
-    /// The user's groups at the OpenID provider, as it told them at the log-in.
+    /// The user's groups at the OpenID provider, as it told them at the login.
     pub groups: Vec<String>,
-    /// Time of the log-in.
+    /// Time of the login.
     pub created_at: Timestamp,
     /// When it ends.
     pub expires_at: Timestamp,

@@ -20,7 +20,7 @@ pub struct User {
     pub full_name: String,
     /// Hash of the password; `None` if it cannot log in with one.
     pub password: Option<PasswordHash>,
-    /// Identity at the OpenID provider, since the first log-in there.
+    /// Identity at the OpenID provider, since the first login there.
     pub federated: Option<FederatedId>,
     /// Since when it is locked.
     pub locked_at: Option<Timestamp>,

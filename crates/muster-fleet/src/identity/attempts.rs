@@ -1,4 +1,4 @@
-//! Throttling of failed log-ins, per address and per account, which locks nobody out who knows the password.
+//! Throttling of failed logins, per address and per account, which locks nobody out who knows the password.
 //!
 //! Failures use up a budget of the address, and one of the account. Without the first, no password of that address is checked
 //! for a while. Without the second, somebody is guessing the password of one account, perhaps from many addresses: then
@@ -49,9 +49,9 @@ struct Tables {
     accounts: Spent<String>,
     pairs: Spent<(String, IpAddr)>,
     tokens: Spent<IpAddr>,
-    /// Refused log-ins at OpenID providers.
+    /// Refused logins at OpenID providers.
     federated: Spent<IpAddr>,
-    /// Log-ins of devices that were begun.
+    /// Logins of devices that were begun.
     devices: Spent<IpAddr>,
     /// Wrong codes of devices.
     codes: Spent<UserId>,
@@ -89,7 +89,7 @@ impl Attempts {
         }
     }
 
-    /// Records a successful log-in.
+    /// Records a successful login.
     pub fn succeeded(&self, account: &str, address: IpAddr, now: Timestamp) {
         let mut tables = self.tables();
         tables.addresses.0.remove(&address);
@@ -100,18 +100,18 @@ impl Attempts {
         tables.known.insert((account.to_owned(), address), now);
     }
 
-    /// Returns whether a log-in at an OpenID provider may be begun or completed. Apart from passwords: an outage of a
+    /// Returns whether a login at an OpenID provider may be begun or completed. Apart from passwords: an outage of a
     /// provider must not keep anybody from logging in with one.
     pub fn may_federate(&self, address: Option<IpAddr>, now: Timestamp) -> bool {
         self.tables().federated.has_left(&address.unwrap_or(LOCAL), FEDERATED_OF_ADDRESS, now)
     }
 
-    /// Records a refused log-in at an OpenID provider.
+    /// Records a refused login at an OpenID provider.
     pub fn federation_failed(&self, address: Option<IpAddr>, now: Timestamp) {
         self.tables().federated.spend(address.unwrap_or(LOCAL), FEDERATED_OF_ADDRESS, now);
     }
 
-    /// Returns whether a device may begin a log-in, and counts it.
+    /// Returns whether a device may begin a login, and counts it.
     pub fn may_begin_device(&self, address: Option<IpAddr>, now: Timestamp) -> bool {
         let (mut tables, address) = (self.tables(), address.unwrap_or(LOCAL));
         let may = tables.devices.has_left(&address, DEVICES_OF_ADDRESS, now);

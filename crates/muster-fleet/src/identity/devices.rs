@@ -1,4 +1,4 @@
-//! Log-in of commands on devices without a browser (RFC 8628): the device shows a code, a logged-in person approves it, and
+//! Login of commands on devices without a browser (RFC 8628): the device shows a code, a logged-in person approves it, and
 //! the device gets an API token that ends with the day's work.
 
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ use crate::watched_store::WatchedStore;
 /// Attempts to find a code that is not in use.
 const TRIES: usize = 3;
 
-/// The service of log-ins of devices.
+/// The service of logins of devices.
 pub struct Devices {
     store: Arc<WatchedStore>,
     clock: Arc<dyn Clock>,
@@ -47,7 +47,7 @@ impl Devices {
         Self { store, clock, entropy, sign_in, polls: Mutex::default() }
     }
 
-    /// Begins a log-in. Returns it with the secret that the device polls with.
+    /// Begins a login. Returns it with the secret that the device polls with.
     pub async fn begin(&self, device: &str, address: Option<IpAddr>) -> Result<(DeviceLogIn, String), Error> {
         let now = self.clock.now();
         let device = check_display(device).map_err(|error| Error::invalid("device", error.to_string()))?;
@@ -76,7 +76,7 @@ impl Devices {
         Err(full())
     }
 
-    /// Finds the log-in of a code, for the person who decides about it. Wrong codes are throttled per person.
+    /// Finds the login of a code, for the person who decides about it. Wrong codes are throttled per person.
     pub async fn find(&self, context: &OpContext, code: &str) -> Result<DeviceLogIn, Error> {
         let (user, now, attempts) = (context.actor().user(), self.clock.now(), self.sign_in.attempts());
         if user.is_some_and(|user| !attempts.may_try_code(user, now)) {
@@ -96,7 +96,7 @@ impl Devices {
         })
     }
 
-    /// Approves a log-in. The device gets what the caller has now, and no longer than the caller's own log-in.
+    /// Approves a login. The device gets what the caller has now, and no longer than the caller's own login.
     pub async fn approve(&self, context: &OpContext, code: &str) -> Result<DeviceLogIn, Error> {
         let log_in = self.find(context, code).await?;
         let own = Own::of(context)?;
@@ -120,7 +120,7 @@ impl Devices {
         self.decide(&own, &log_in, Decision::Approved(approval), "device.approve", detail).await
     }
 
-    /// Denies a log-in.
+    /// Denies a login.
     pub async fn deny(&self, context: &OpContext, code: &str) -> Result<DeviceLogIn, Error> {
         let log_in = self.find(context, code).await?;
         let own = Own::of(context)?;
@@ -163,7 +163,7 @@ impl Devices {
                 let take = LogInWrite::TakeDevice { key_id: log_in.key_id.clone() };
                 // Already gone after a concurrent poll, which is no matter.
                 let _ = self.store.commit(&System, vec![take.into()]).await;
-                Err(Error::new(ErrorKind::Forbidden, "access_denied", "the log-in was denied"))
+                Err(Error::new(ErrorKind::Forbidden, "access_denied", "the login was denied"))
             }
             Some(Decision::Approved(approval)) => self.issue(&log_in, approval, address, now).await,
         }
@@ -194,7 +194,7 @@ impl Devices {
             key_id: key.id.clone(),
             hash: key.hash(),
             owner: approval.user.clone(),
-            name: format!("log-in of {}", log_in.device),
+            name: format!("login of {}", log_in.device),
             privileges: approval.privileges,
             groups: approval.groups.clone(),
             expires_at: Some(approval.expires_at),

@@ -1,7 +1,7 @@
-//! Log-in at an OpenID provider: authorization code with PKCE, state and nonce (MG §8.2).
+//! Login at an OpenID provider: authorization code with PKCE, state and nonce (MG §8.2).
 //!
-//! The state of a log-in is in an encrypted cookie, so that requests of strangers store nothing. The commit that creates the
-//! session records that the log-in was completed, so that it cannot be completed again.
+//! The state of a login is in an encrypted cookie, so that requests of strangers store nothing. The commit that creates the
+//! session records that the login was completed, so that it cannot be completed again.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ const SHOWN: usize = 200;
 /// Maximum length of a code and of a state, bytes.
 const MAX_PARAMETER: usize = 4_096;
 
-/// A log-in that has begun.
+/// A login that has begun.
 pub struct Begun {
     /// URL at the provider to which the browser is sent.
     pub url: String,
@@ -45,7 +45,7 @@ pub struct Begun {
     pub own_url: String,
 }
 
-/// A log-in that is complete.
+/// A login that is complete.
 pub struct Finished {
     /// The session.
     pub session: NewSession,
@@ -70,7 +70,7 @@ pub struct Returned {
     pub error_description: Option<String>,
 }
 
-/// The service of log-ins at OpenID providers.
+/// The service of logins at OpenID providers.
 pub struct Federation {
     pub(crate) store: Arc<WatchedStore>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -82,7 +82,7 @@ pub struct Federation {
 }
 
 impl Federation {
-    /// Begins a log-in.
+    /// Begins a login.
     pub async fn begin(
         &self,
         provider: &str,
@@ -108,7 +108,7 @@ impl Federation {
         }
     }
 
-    /// Completes a log-in.
+    /// Completes a login.
     pub async fn finish(
         &self,
         provider: &str,
@@ -152,7 +152,7 @@ impl Federation {
         let (user, mut writes) = self.user(provider, &person, address, now).await?;
         check_not_locked(&user)?;
         let expires_at = Timestamp::from_micros(pending.expires_at);
-        // First, so that of two uses of a log-in one fails.
+        // First, so that of two uses of a login one fails.
         writes.insert(0, LogInWrite::Complete { state: pending.state, expires_at }.into());
         let groups = person.groups.clone();
         let session = self.sign_in.begin(user, groups, Some(&provider.id), address, writes).await;
@@ -190,7 +190,7 @@ impl Federation {
     }
 
     fn seal(&self, pending: &PendingLogIn) -> Result<Zeroizing<String>, Error> {
-        let failed = |error: SharedError| Error::internal(SharedError::during("sealing a log-in", error));
+        let failed = |error: SharedError| Error::internal(SharedError::during("sealing a login", error));
         let text = serde_json::to_vec(pending).map(Zeroizing::new).map_err(|error| failed(error.into()))?;
         let sealed = self.sealer.seal(Place::log_in(&pending.provider), &text, &*self.entropy);
         Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(sealed.map_err(|error| failed(error.into()))?)))
@@ -204,25 +204,25 @@ impl Federation {
         };
         let live = open().filter(|pending| Timestamp::from_micros(pending.expires_at) > now);
         live.ok_or_else(|| {
-            let message = "this log-in was not begun in this browser, or more than ten minutes ago";
+            let message = "this login was not begun in this browser, or more than ten minutes ago";
             Error::new(ErrorKind::Unauthenticated, "log_in_unknown", message).remedy("log in again")
         })
     }
 
-    /// Records a refused log-in. The number of audit events is bounded by the throttle of the address.
+    /// Records a refused login. The number of audit events is bounded by the throttle of the address.
     async fn refused(&self, provider: &OidcProvider, address: Option<IpAddr>, now: Timestamp, error: Error) -> Error {
         self.sign_in.attempts().federation_failed(address, now);
         let origin = Origin { address: address.map(|ip| ip.to_string().into()), ..System::ORIGIN };
         let detail = json!({"reason": error.code, "message": error.message});
         let line = audit_line(&origin, now, "session.refuse", format_args!("oidc_provider:{}", provider.id), detail);
         if let Err(failed) = self.store.commit(&System, vec![line]).await {
-            tracing::warn!(error = %failed, provider = %provider.id, "cannot record a refused log-in");
+            tracing::warn!(error = %failed, provider = %provider.id, "cannot record a refused login");
         }
         error
     }
 }
 
-/// Returns the code, if the response is that of this log-in and not an error.
+/// Returns the code, if the response is that of this login and not an error.
 fn check_returned<'a>(
     provider: &OidcProvider,
     pending: &PendingLogIn,
@@ -230,7 +230,7 @@ fn check_returned<'a>(
 ) -> Result<&'a str, Error> {
     let denied = |code, message: String| Err(Error::new(ErrorKind::Unauthenticated, code, message));
     if !returned.state.as_deref().is_some_and(|state| pending.has_state(state)) {
-        return denied("log_in_state", "the response of the provider belongs to another log-in".to_owned());
+        return denied("log_in_state", "the response of the provider belongs to another login".to_owned());
     }
     // Another provider, to which the same browser was sent, could have sent it here (RFC 9207).
     if returned.issuer.as_ref().is_some_and(|issuer| *issuer != provider.issuer) {
@@ -239,7 +239,7 @@ fn check_returned<'a>(
     if let Some(error) = &returned.error {
         let description = returned.error_description.as_deref().unwrap_or_default();
         let said = format!("{error} {description}");
-        return denied("log_in_rejected", format!("the provider rejects the log-in: {}", printable(said.trim())));
+        return denied("log_in_rejected", format!("the provider rejects the login: {}", printable(said.trim())));
     }
     match returned.code.as_deref() {
         Some(code) if !code.is_empty() && code.len() <= MAX_PARAMETER => Ok(code),
@@ -262,7 +262,7 @@ fn refusal(error: &ProviderError) -> Error {
 fn conflict(error: StoreError, person: &Person) -> Error {
     match error {
         StoreError::Conflict(Precondition::KeyRefused) => {
-            let message = "this log-in was completed before";
+            let message = "this login was completed before";
             Error::new(ErrorKind::Unauthenticated, "log_in_used", message).remedy("log in again")
         }
         StoreError::Conflict(Precondition::NameTaken(name)) => {

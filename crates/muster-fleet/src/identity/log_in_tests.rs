@@ -1,4 +1,4 @@
-//! Tests of log-ins at OpenID providers and of devices, with a provider that says what the test wants.
+//! Tests of logins at OpenID providers and of devices, with a provider that says what the test wants.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -98,7 +98,7 @@ impl World {
         *self.provider.answer.lock().unwrap() = answer;
     }
 
-    /// Begins a log-in; returns the cookie and the state.
+    /// Begins a login; returns the cookie and the state.
     async fn begin(&self) -> (String, String) {
         let begun = self.test.fleet.federation().begin("corp", None, Some(ADDRESS)).await.unwrap();
         (begun.cookie.to_string(), self.provider.states.lock().unwrap().last().unwrap().clone())

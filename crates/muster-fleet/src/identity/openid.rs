@@ -31,20 +31,20 @@ impl fmt::Debug for OpenIdClient {
     }
 }
 
-/// What a log-in is begun with.
+/// What a login is begun with.
 #[derive(Clone, Copy, Debug)]
 pub struct AuthorizationRequest<'a> {
     /// Requested scopes.
     pub scopes: &'a [String],
     /// Value that ties the response to the browser.
     pub state: &'a str,
-    /// Value that ties the ID token to the log-in.
+    /// Value that ties the ID token to the login.
     pub nonce: &'a str,
     /// PKCE challenge, method S256.
     pub challenge: &'a str,
 }
 
-/// A code that a browser brought back, with what proves that it belongs to the log-in.
+/// A code that a browser brought back, with what proves that it belongs to the login.
 pub struct Redemption<'a> {
     /// The code.
     pub code: &'a str,
@@ -114,11 +114,11 @@ pub enum ProviderError {
         /// What it names itself.
         found: String,
     },
-    /// Too many log-ins at the same time.
-    #[error("too many log-ins at the same time")]
+    /// Too many logins at the same time.
+    #[error("too many logins at the same time")]
     Busy,
     /// The provider rejected the code, or this client.
-    #[error("the provider rejects the log-in: {0}")]
+    #[error("the provider rejects the login: {0}")]
     Rejected(String),
     /// The response has no ID token, or it is malformed.
     #[error("the provider sent no valid ID token")]
@@ -132,7 +132,7 @@ pub enum ProviderError {
     /// The signature does not match.
     #[error("the signature of the ID token is invalid")]
     Signature,
-    /// The claims are not those of this log-in.
+    /// The claims are not those of this login.
     #[error("{0}")]
     Token(#[from] TokenFault),
     /// The provider's endpoint for claims speaks of somebody else.

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 const LENGTH: std::ops::RangeInclusive<usize> = 12..=256;
 /// Hashes computed at once. Each takes a core and the memory of [`PasswordCost`].
 const AT_ONCE: usize = 2;
-/// Log-ins that may wait for that.
+/// Logins that may wait for that.
 const WAITING: usize = 32;
 
 /// Cost of a hash.
@@ -27,7 +27,7 @@ pub struct PasswordCost {
 
 impl Default for PasswordCost {
     fn default() -> Self {
-        // The second choice of RFC 9106 §4 takes 64 MiB for each log-in; this one is OWASP's minimum, with more passes.
+        // The second choice of RFC 9106 §4 takes 64 MiB for each login; this one is OWASP's minimum, with more passes.
         Self { memory: 19 * 1024, passes: 3 }
     }
 }
@@ -76,7 +76,7 @@ impl Passwords {
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         let busy = || {
-            Error::new(ErrorKind::TooMany, "too_many_log_ins", "too many log-ins at the same time; retry in a second")
+            Error::new(ErrorKind::TooMany, "too_many_log_ins", "too many logins at the same time; retry in a second")
         };
         let _place = self.waiting.try_acquire().map_err(|_| busy())?;
         let permit = Arc::clone(&self.running).acquire_owned().await.map_err(|_| busy())?;

@@ -143,7 +143,7 @@ impl Providers {
         }
     }
 
-    /// Changes a provider. It is in force from the next log-in on. The issuer cannot be changed, because users belong to it.
+    /// Changes a provider. It is in force from the next login on. The issuer cannot be changed, because users belong to it.
     pub async fn update(
         &self,
         context: &OpContext,

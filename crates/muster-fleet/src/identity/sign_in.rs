@@ -248,7 +248,7 @@ impl SignIn {
 }
 
 pub(super) fn too_many() -> Error {
-    Error::new(ErrorKind::TooMany, "too_many_failures", "too many failed log-ins; wait before the next one")
+    Error::new(ErrorKind::TooMany, "too_many_failures", "too many failed logins; wait before the next one")
         .remedy("an API token of yours still works")
 }
 

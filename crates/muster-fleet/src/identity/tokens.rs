@@ -54,12 +54,12 @@ impl Tokens {
     }
 
     /// Creates a token of the caller; returns it with its secret. It has at most the privileges of the caller, and ends
-    /// no later than the token that it is created with, or the log-in that the caller's groups are from (MG165).
+    /// no later than the token that it is created with, or the login that the caller's groups are from (MG165).
     pub async fn create_own(&self, context: &OpContext, new: &NewToken) -> Result<(ApiToken, String), Error> {
         let own = Own::of(context)?;
         let store = self.store.identity(&own);
         let owner = store.user(own.user()).await?.ok_or_else(|| Error::not_found("user", own.user()))?;
-        // Otherwise a stolen token could renew itself forever, and groups could outlive the log-in.
+        // Otherwise a stolen token could renew itself forever, and groups could outlive the login.
         let last = match context.actor().token() {
             Some(token) => store.token(token).await?.and_then(|token| token.expires_at),
             None => None,

@@ -1,4 +1,4 @@
-//! `/device`: log-in of commands on devices without a browser (RFC 8628), in the formats of this API.
+//! `/device`: login of commands on devices without a browser (RFC 8628), in the formats of this API.
 
 use std::sync::Arc;
 
@@ -20,14 +20,14 @@ use crate::entry::{Caller, Connection, record_refusal};
 /// Path of the page where a person types the code.
 pub const PAGE: &str = "/device";
 
-/// Endpoints for log-ins of devices.
+/// Endpoints for logins of devices.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::post("/v1/device/authorize", begin).about("Begin the log-in of a device").public(),
+        Endpoint::post("/v1/device/authorize", begin).about("Begin the login of a device").public(),
         Endpoint::post("/v1/device/token", poll).about("Poll for the token of a device").public(),
         Endpoint::get("/v1/device/codes/{code}", show).about("Get the device that shows a code").for_everybody(),
-        Endpoint::post("/v1/device/approve", approve).about("Approve the log-in of a device").for_everybody(),
-        Endpoint::post("/v1/device/deny", deny).about("Deny the log-in of a device").for_everybody(),
+        Endpoint::post("/v1/device/approve", approve).about("Approve the login of a device").for_everybody(),
+        Endpoint::post("/v1/device/deny", deny).about("Deny the login of a device").for_everybody(),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! `/login/oidc`: log-in of browsers at an OpenID provider.
+//! `/login/oidc`: login of browsers at an OpenID provider.
 
 use std::sync::Arc;
 
@@ -21,23 +21,23 @@ use crate::error::ApiResult;
 use crate::openapi::{Operation, Responds};
 use crate::query::Query;
 
-/// Name of the cookie of a log-in that has begun.
+/// Name of the cookie of a login that has begun.
 const COOKIE: &str = "muster_log_in";
 /// Maximum length of the cookie, bytes.
 const MAX_COOKIE: usize = 4_096;
 
-/// Endpoints for log-ins at OpenID providers. Browsers follow links to them, and have no credentials yet.
+/// Endpoints for logins at OpenID providers. Browsers follow links to them, and have no credentials yet.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::get("/v1/login/oidc", choices).about("List the OpenID providers of the log-in page").public(),
+        Endpoint::get("/v1/login/oidc", choices).about("List the OpenID providers of the login page").public(),
         Endpoint::get("/v1/login/oidc/{provider}", begin).about("Send a browser to an OpenID provider").public(),
         Endpoint::get("/v1/login/oidc/{provider}/callback", finish)
-            .about("Finish a log-in at an OpenID provider")
+            .about("Finish a login at an OpenID provider")
             .public(),
     ]
 }
 
-/// Lists the providers that a log-in page offers.
+/// Lists the providers that a login page offers.
 async fn choices(State(fleet): State<Arc<Fleet>>) -> Answer<Whole<LogInChoice>> {
     let all = fleet.providers().choices().await?;
     Ok(whole(all.into_iter().map(|id| LogInChoice { id: id.to_string() }).collect()))

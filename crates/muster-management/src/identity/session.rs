@@ -1,4 +1,4 @@
-//! `/session` and `/setup`: log-in and log-out of browsers, the caller's own rights and password, and set-up links.
+//! `/session` and `/setup`: login and log-out of browsers, the caller's own rights and password, and set-up links.
 
 use std::sync::Arc;
 

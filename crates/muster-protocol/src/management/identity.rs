@@ -23,7 +23,7 @@ pub struct User {
     /// Whether it can log in with a password.
     #[serde(default)]
     pub has_password: bool,
-    /// OpenID provider, after the first log-in there.
+    /// OpenID provider, after the first login there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// Time of creation.
@@ -317,7 +317,7 @@ pub struct Session {
     /// Privileges in the space, or in a part of it.
     #[serde(default)]
     pub privileges: Vec<String>,
-    /// End of the session, after a log-in.
+    /// End of the session, after a login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `/api/v1`: OpenID providers, log-ins there, and log-ins of devices (MG §8.2).
+//! `/api/v1`: OpenID providers, logins there, and logins of devices (MG §8.2).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// OpenID provider. The client secret is never returned.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct OidcProvider {
-    /// Id, which is part of the URL of the log-in.
+    /// Id, which is part of the URL of the login.
     pub id: String,
     /// Issuer: the URL of the provider.
     pub issuer: String,
@@ -28,7 +28,7 @@ pub struct OidcProvider {
     /// Prefix of the names of groups in bindings.
     #[serde(default)]
     pub group_prefix: String,
-    /// First log-in of a person without a user: `refuse` or `create`.
+    /// First login of a person without a user: `refuse` or `create`.
     pub new_users: NewUsers,
     /// Time of creation.
     pub created_at: String,
@@ -37,11 +37,11 @@ pub struct OidcProvider {
     pub updated_at: String,
 }
 
-/// What happens at the first log-in of a person without a user.
+/// What happens at the first login of a person without a user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NewUsers {
-    /// The log-in is refused until an administrator links a user.
+    /// The login is refused until an administrator links a user.
     #[default]
     Refuse,
     /// A user is created.
@@ -75,7 +75,7 @@ pub struct CreateOidcProvider {
     /// Prefix of the names of groups in bindings. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_prefix: Option<String>,
-    /// First log-in of a person without a user. Default: `refuse`.
+    /// First login of a person without a user. Default: `refuse`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_users: Option<NewUsers>,
 }
@@ -105,7 +105,7 @@ pub struct UpdateOidcProvider {
     /// Prefix of the names of groups in bindings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_prefix: Option<String>,
-    /// First log-in of a person without a user.
+    /// First login of a person without a user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_users: Option<NewUsers>,
 }
@@ -116,7 +116,7 @@ pub struct UpdateOidcProvider {
 pub struct LinkUser {
     /// Id of the provider.
     pub provider: String,
-    /// Subject of the person there, as a refused log-in shows it.
+    /// Subject of the person there, as a refused login shows it.
     pub subject: String,
 }
 
@@ -130,7 +130,7 @@ pub struct LogInChoice {
 /// `GET /login/oidc/{provider}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct BeginLogIn {
-    /// Path to which the browser goes after the log-in.
+    /// Path to which the browser goes after the login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub return_to: Option<String>,
 }
@@ -155,7 +155,7 @@ pub struct LogInCallback {
     pub error_description: Option<String>,
 }
 
-/// `POST /device/authorize`: begins the log-in of a device (RFC 8628). Needs no credentials.
+/// `POST /device/authorize`: begins the login of a device (RFC 8628). Needs no credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct BeginDevice {
@@ -164,7 +164,7 @@ pub struct BeginDevice {
     pub device: Option<String>,
 }
 
-/// Log-in of a device that has begun.
+/// Login of a device that has begun.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct DeviceBegun {
     /// Secret with which the device polls.
@@ -195,7 +195,7 @@ pub struct DecideDevice {
     pub user_code: String,
 }
 
-/// Device that asks for a log-in.
+/// Device that asks for a login.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Device {
     /// Code that it shows.

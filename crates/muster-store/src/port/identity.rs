@@ -101,9 +101,9 @@ pub enum IdentityWrite {
         /// Time.
         now: Timestamp,
     },
-    /// Of log-ins that are not complete yet.
+    /// Of logins that are not complete yet.
     LogIn(LogInWrite),
-    /// Deletes sessions, links and log-ins that ended, and tokens that expired or were revoked before `keep_tokens_from`.
+    /// Deletes sessions, links and logins that ended, and tokens that expired or were revoked before `keep_tokens_from`.
     Expire {
         /// Time.
         now: Timestamp,
@@ -112,20 +112,20 @@ pub enum IdentityWrite {
     },
 }
 
-/// A change of log-ins that are not complete yet.
+/// A change of logins that are not complete yet.
 #[derive(Clone, Debug)]
 pub enum LogInWrite {
-    /// Records that a log-in at an OpenID provider was completed. Fails with `KeyRefused` if it was before.
+    /// Records that a login at an OpenID provider was completed. Fails with `KeyRefused` if it was before.
     Complete {
-        /// The state of the log-in.
+        /// The state of the login.
         state: String,
         /// Time until which it is kept.
         expires_at: Timestamp,
     },
-    /// Inserts the log-in of a device, and deletes those that ended. Fails with `InUse` if too many wait, and with `Exists`
+    /// Inserts the login of a device, and deletes those that ended. Fails with `InUse` if too many wait, and with `Exists`
     /// if the code is taken.
     InsertDevice(Box<DeviceLogIn>),
-    /// Decides about the log-in of a device. Fails with `KeyRefused` if it is gone or decided, and with `Missing` if the
+    /// Decides about the login of a device. Fails with `KeyRefused` if it is gone or decided, and with `Missing` if the
     /// user is gone.
     DecideDevice {
         /// The code.
@@ -133,7 +133,7 @@ pub enum LogInWrite {
         /// The decision.
         decision: Decision,
     },
-    /// Deletes the log-in of a device, whose token is created in the same commit. Fails with `KeyRefused` if it is gone:
+    /// Deletes the login of a device, whose token is created in the same commit. Fails with `KeyRefused` if it is gone:
     /// of two concurrent polls, one gets a token.
     TakeDevice {
         /// The key of the device.
@@ -195,9 +195,9 @@ reads! {
         async fn oidc_providers(&self) -> Result<Vec<OidcProvider>, StoreError>;
         /// Selects an OpenID provider.
         async fn oidc_provider(&self, id: &ProviderId) -> Result<Option<OidcProvider>, StoreError>;
-        /// Selects the log-in of a device by its key.
+        /// Selects the login of a device by its key.
         async fn device_by_key(&self, key: &KeyId) -> Result<Option<DeviceLogIn>, StoreError>;
-        /// Selects the log-in of a device by its code.
+        /// Selects the login of a device by its code.
         async fn device_by_code(&self, code: &UserCode) -> Result<Option<DeviceLogIn>, StoreError>;
         /// Selects the spaces that have a row, by id.
         async fn spaces(&self) -> Result<Vec<Space>, StoreError>;

@@ -1,4 +1,4 @@
-//! OpenID providers, completed log-ins, and log-ins of devices.
+//! OpenID providers, completed logins, and logins of devices.
 
 use super::statements;
 
@@ -36,27 +36,27 @@ statements! {
     REVOKE_TOKENS_OF_ISSUER = "UPDATE api_tokens SET revoked_at = $1 WHERE revoked_at IS NULL \
         AND group_names <> '[]' AND owner IN (SELECT id FROM users WHERE issuer = $2)";
 
-    /// Inserts a completed log-in unless it was completed before.
+    /// Inserts a completed login unless it was completed before.
     COMPLETE = "INSERT INTO completed_log_ins (state, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-    /// Deletes completed log-ins that ended.
+    /// Deletes completed logins that ended.
     EXPIRE_COMPLETED = "DELETE FROM completed_log_ins WHERE expires_at <= $1";
 
-    /// Inserts the log-in of a device unless its code is taken.
+    /// Inserts the login of a device unless its code is taken.
     INSERT_DEVICE = "INSERT INTO device_log_ins (key_id, hash, user_code, device, address, created_at, expires_at, \
         is_denied) VALUES ($1, $2, $3, $4, $5, $6, $7, 0) ON CONFLICT DO NOTHING";
-    /// Counts log-ins of devices.
+    /// Counts logins of devices.
     COUNT_DEVICES = "SELECT count(*) FROM device_log_ins";
-    /// Approves the log-in of a device that waits.
+    /// Approves the login of a device that waits.
     APPROVE_DEVICE = "UPDATE device_log_ins SET user_id = $1, privileges = $2, group_names = $3, token_expires_at = $4 \
         WHERE user_code = $5 AND is_denied = 0 AND user_id IS NULL";
-    /// Denies the log-in of a device that waits.
+    /// Denies the login of a device that waits.
     DENY_DEVICE = "UPDATE device_log_ins SET is_denied = 1 WHERE user_code = $1 AND is_denied = 0 AND user_id IS NULL";
-    /// Deletes the log-in of a device.
+    /// Deletes the login of a device.
     DELETE_DEVICE = "DELETE FROM device_log_ins WHERE key_id = $1";
-    /// Selects the log-in of a device by its key.
+    /// Selects the login of a device by its key.
     DEVICE_BY_KEY = concat!("SELECT ", device_columns!(), " FROM device_log_ins WHERE key_id = $1");
-    /// Selects the log-in of a device by its code.
+    /// Selects the login of a device by its code.
     DEVICE_BY_CODE = concat!("SELECT ", device_columns!(), " FROM device_log_ins WHERE user_code = $1");
-    /// Deletes log-ins of devices that ended.
+    /// Deletes logins of devices that ended.
     EXPIRE_DEVICES = "DELETE FROM device_log_ins WHERE expires_at <= $1";
 }

@@ -1,4 +1,4 @@
-//! OpenID providers, completed log-ins, and log-ins of devices.
+//! OpenID providers, completed logins, and logins of devices.
 
 use muster_core::authorization::{BindingScope, BuiltIn, PrivilegeName};
 use muster_core::credential::SecretHash;

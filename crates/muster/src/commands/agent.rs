@@ -98,7 +98,7 @@ pub enum AgentCommand {
     Delete(DeleteArgs),
     /// Show or set how long unenrolled agents are kept
     ///
-    /// Applies to the space of --space. Agents whose time has passed are deleted within ten minutes.
+    /// Applies to the space of --space. Agents are deleted within ten minutes after their retention period has ended.
     #[command(
         after_help = "Examples:\n  muster agent retention\n  muster agent retention --delete-after 30d\n  muster agent retention --keep"
     )]

@@ -23,13 +23,15 @@ pub enum AlertCommand {
     Show(ShowArgs),
     /// Create a receiver of alerts: a webhook, mailboxes, or a syslog server
     ///
-    /// It gets the events from now on. The key of a webhook's signatures is generated and printed once, unless --secret-file
-    /// is set.
+    /// The receiver gets events that occur after it is created. The signing key of a webhook is generated and printed
+    /// once, unless --secret-file is set.
     #[command(
         after_help = "Examples:\n  muster alert create on-call --webhook https://hooks.example.com/muster --event agent.offline --event agent.uninstalled\n  muster alert create mail --email ops@example.com --smtp mail.example.com --from muster@example.com --smtp-user muster --password-file password.txt\n  muster alert create siem --syslog siem.example.com:6514 --except-tag maintenance"
     )]
     Create(Box<CreateArgs>),
     /// Change a receiver of alerts
+    ///
+    /// Flags that are not passed change nothing.
     #[command(
         after_help = "Examples:\n  muster alert update on-call --event agent.error --digest-threshold 5\n  muster alert update on-call --disable"
     )]
@@ -37,12 +39,12 @@ pub enum AlertCommand {
     /// Send a test message, and print whether it was accepted
     #[command(after_help = "Examples:\n  muster alert test on-call")]
     Test(TestArgs),
-    /// Send nothing for some time
+    /// Mute a receiver
     ///
-    /// Events of that time are not sent later.
+    /// Events that occur while it is muted are not sent later.
     #[command(after_help = "Examples:\n  muster alert mute on-call --for 2h\n  muster alert mute on-call --end")]
     Mute(MuteArgs),
-    /// Delete a receiver of alerts, and what was not sent to it
+    /// Delete a receiver of alerts, and the events that have not been sent to it
     #[command(after_help = "Examples:\n  muster alert delete on-call --yes")]
     Delete(DeleteArgs),
 }
@@ -116,7 +118,7 @@ pub struct MuteArgs {
     /// Duration, such as 2h; at most 30d
     #[arg(long = "for", value_name = "DURATION", value_parser = seconds, required_unless_present = "end")]
     duration: Option<i64>,
-    /// End the muting
+    /// Unmute the receiver
     #[arg(long, conflicts_with = "duration")]
     end: bool,
     #[command(flatten)]
@@ -135,22 +137,22 @@ pub struct DeleteArgs {
 /// Which events are sent.
 #[derive(Args, Debug)]
 pub struct FilterArgs {
-    /// Kind of events, such as agent.offline (repeatable) [default: all]
+    /// Kind of events, such as agent.offline (repeatable) [default for a new receiver: all]
     #[arg(long = "event", value_name = "KIND")]
     events: Vec<String>,
-    /// Policy of agents, by name or id (repeatable) [default: all]
+    /// Policy of agents, by name or id (repeatable) [default for a new receiver: all]
     #[arg(long = "policy", value_name = "POLICY")]
     policies: Vec<String>,
-    /// Tag of agents (repeatable) [default: all agents]
+    /// Tag of agents (repeatable) [default for a new receiver: all agents]
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
     /// Tag of agents about which nothing is sent, such as maintenance (repeatable)
     #[arg(long = "except-tag", value_name = "TAG")]
     except_tags: Vec<String>,
-    /// Number of events of one kind from which they are combined to one message [default: 20]
+    /// Minimum number of events of one kind that are combined into one message [default for a new receiver: 20]
     #[arg(long, value_name = "N")]
     digest_threshold: Option<u32>,
-    /// Time for which frequent events, such as agent.offline, are held to be combined [default: 60s]
+    /// Time for which frequent events, such as agent.offline, are held to be combined [default for a new receiver: 60s]
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     digest_window: Option<i64>,
 }

@@ -15,13 +15,13 @@ pub struct TargetArgs {
     /// URL to which events are posted
     #[arg(long, value_name = "URL", conflicts_with_all = ["email", "smtp", "from", "syslog"])]
     webhook: Option<String>,
-    /// File with the key of the webhook's signatures [default: generated]
+    /// File with the webhook's signing key [default for a new receiver: generated]
     #[arg(long, value_name = "FILE")]
     secret_file: Option<Utf8PathBuf>,
     /// Mail address of a recipient (repeatable)
     #[arg(long, value_name = "ADDRESS", conflicts_with = "syslog")]
     email: Vec<String>,
-    /// Mail server; the port is 465, 587 with starttls, or 25 with none, unless it is given
+    /// Mail server [default port: 465; 587 with `starttls`; 25 without encryption]
     #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "syslog")]
     smtp: Option<String>,
     /// Encryption of the connection to the mail server
@@ -36,7 +36,7 @@ pub struct TargetArgs {
     /// Mail address of the sender
     #[arg(long, value_name = "ADDRESS", conflicts_with = "syslog")]
     from: Option<String>,
-    /// Syslog server; the port is 6514, or 601 with --syslog-plain, unless it is given
+    /// Syslog server [default port: 6514; 601 with --syslog-plain]
     #[arg(long, value_name = "HOST[:PORT]")]
     syslog: Option<String>,
     /// Connect to the syslog server without TLS

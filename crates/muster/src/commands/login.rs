@@ -1,4 +1,4 @@
-//! `muster login` and `muster device …`: log-in of a command with a code that a person approves (RFC 8628).
+//! `muster login` and `muster device …`: login of a command with a code that a person approves (RFC 8628).
 
 use std::time::Duration;
 
@@ -31,12 +31,12 @@ pub struct LoginArgs {
 /// Verbs of `device`.
 #[derive(Debug, Subcommand)]
 pub enum DeviceCommand {
-    /// Show the device that asks for a log-in with a code
+    /// Show the device that displays a login code and waits for approval
     #[command(after_help = "Examples:\n  muster device show WDJB-MJHT")]
     Show(CodeArgs),
     /// Approve a device: it acts as you, with your rights, for at most 12 hours
     ///
-    /// Approve only a log-in that you started yourself.
+    /// Approve only a login that you started yourself.
     #[command(after_help = "Examples:\n  muster device approve WDJB-MJHT")]
     Approve(CodeArgs),
     /// Deny a device

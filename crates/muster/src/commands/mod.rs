@@ -97,7 +97,7 @@ pub enum AdminCommand {
     Token(Noun<token::TokenCommand>),
     /// Let people log in at OpenID providers
     OidcProvider(Noun<oidc_provider::OidcProviderCommand>),
-    /// Approve or deny the log-in of a device
+    /// Approve or deny the login of a device
     Device(Noun<login::DeviceCommand>),
     /// Manage spaces
     Space(Noun<space::SpaceCommand>),

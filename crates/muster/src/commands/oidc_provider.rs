@@ -21,14 +21,16 @@ pub enum OidcProviderCommand {
     /// Show an OpenID provider, with the URL to register there
     #[command(after_help = "Examples:\n  muster oidc-provider show corp --output json")]
     Show(ShowArgs),
-    /// Let people log in at an OpenID provider
+    /// Add an OpenID provider for logins
     ///
-    /// Register the printed redirect URI at the provider. Give roles to groups with `muster role bind ROLE --group GROUP`.
+    /// Register the printed redirect URI with the provider. Give roles to groups with `muster role bind ROLE --group GROUP`.
     #[command(
         after_help = "Examples:\n  muster oidc-provider create corp --issuer https://id.example.com --client-id muster --client-secret-file secret.txt --api-url https://fleet.example.com:8230\n  muster role bind auditor --group security"
     )]
     Create(CreateArgs),
-    /// Change an OpenID provider, from the next log-in on
+    /// Change an OpenID provider; the change applies to later logins
+    ///
+    /// Flags that are not passed change nothing.
     #[command(
         after_help = "Examples:\n  muster oidc-provider update corp --new-users create\n  muster oidc-provider update corp --client-secret-file secret.txt"
     )]
@@ -59,22 +61,22 @@ pub struct ShowArgs {
 /// Fields of a provider that have defaults.
 #[derive(Args, Debug)]
 pub struct Fields {
-    /// File with the client secret, read by this command; an empty file makes it a public client
+    /// File with the client secret, read by this command; with an empty file, Muster is a public client
     #[arg(long, value_name = "FILE")]
     client_secret_file: Option<Utf8PathBuf>,
-    /// Scope to request beside openid (repeatable) [default: profile]
+    /// Scope to request in addition to openid (repeatable) [default for a new provider: profile]
     #[arg(long = "scope", value_name = "NAME")]
     scopes: Vec<String>,
-    /// Claim with the name of the user [default: preferred_username]
+    /// Claim with the name of the user [default for a new provider: preferred_username]
     #[arg(long, value_name = "CLAIM")]
     user_name_claim: Option<String>,
-    /// Claim with the groups; a dotted path leads into objects [default: groups]
+    /// Claim with the groups, or the dotted path of a nested claim [default for a new provider: groups]
     #[arg(long, value_name = "CLAIM")]
     groups_claim: Option<String>,
-    /// Prefix of the names of groups in role bindings [default: none]
+    /// Prefix of the names of groups in role bindings [default for a new provider: none]
     #[arg(long, value_name = "TEXT")]
     group_prefix: Option<String>,
-    /// First log-in of a person without a user [default: refuse]
+    /// First login of a person without a user [default for a new provider: refuse]
     #[arg(long, value_name = "WHAT")]
     new_users: Option<NewUsersArg>,
 }
@@ -82,7 +84,7 @@ pub struct Fields {
 /// Values of `--new-users`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum NewUsersArg {
-    /// Refuse the log-in until an administrator links a user
+    /// Refuse the login until an administrator links a user
     Refuse,
     /// Create a user
     Create,
@@ -102,13 +104,13 @@ impl From<NewUsersArg> for NewUsers {
 pub struct CreateArgs {
     /// Id: lower-case letters, digits and hyphens; part of the redirect URI
     id: String,
-    /// URL of the provider, exactly as it names itself
+    /// Issuer URL, exactly as in the provider's discovery document
     #[arg(long, value_name = "URL")]
     issuer: String,
-    /// Id of this installation at the provider
+    /// Client id that the provider assigned
     #[arg(long, value_name = "ID")]
     client_id: String,
-    /// URL of the management API, as browsers reach it
+    /// URL at which browsers reach the management API
     #[arg(long, value_name = "URL")]
     api_url: String,
     #[command(flatten)]
@@ -122,10 +124,10 @@ pub struct CreateArgs {
 pub struct UpdateArgs {
     /// Id of the provider
     id: String,
-    /// Id of this installation at the provider [default: unchanged]
+    /// Client id that the provider assigned [default: unchanged]
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
-    /// URL of the management API, as browsers reach it [default: unchanged]
+    /// URL at which browsers reach the management API [default: unchanged]
     #[arg(long, value_name = "URL")]
     api_url: Option<String>,
     #[command(flatten)]

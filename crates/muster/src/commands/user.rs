@@ -50,12 +50,12 @@ pub enum UserCommand {
     /// Set your password with the token of a set-up link
     #[command(after_help = "Examples:\n  muster user setup TOKEN --url https://fleet.example:8230")]
     Setup(SetupArgs),
-    /// Link a user with a person at an OpenID provider, and end the sessions
+    /// Link a user to a person at an OpenID provider, and end all of the user's sessions
     ///
-    /// A refused log-in of the person shows the subject: see `muster status`.
+    /// `muster status` lists refused logins with the subject of the person.
     #[command(after_help = "Examples:\n  muster user link ann --provider corp --subject 248289761001")]
     Link(LinkArgs),
-    /// Remove the link of a user with a person at an OpenID provider, and end the sessions
+    /// Unlink a user from the OpenID provider, and end all of the user's sessions
     #[command(after_help = "Examples:\n  muster user unlink ann")]
     Unlink(OneArgs),
     /// Delete a user, and the user's API tokens, sessions and role bindings

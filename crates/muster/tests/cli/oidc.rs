@@ -1,4 +1,4 @@
-//! Log-in at a real OpenID provider, in a browser and with `muster login`.
+//! Login at a real OpenID provider, in a browser and with `muster login`.
 
 mod browser;
 mod provider;
@@ -53,7 +53,7 @@ fn privileges(page: &Page) -> Vec<String> {
     serde_json::from_value(page.json()["item"]["privileges"].clone()).unwrap()
 }
 
-/// Reasons of refused log-ins in the audit log.
+/// Reasons of refused logins in the audit log.
 fn refusals(id: &str) -> Vec<String> {
     let subject = format!("oidc_provider:{id}");
     let all = shown(&["audit", "list", "--action", "session.refuse", "--subject", &subject]);
@@ -119,7 +119,7 @@ fn a_log_in_is_used_once_by_the_browser_that_began_it() {
             let page = browser.get(url).await;
             assert_eq!((page.status, page.json()["code"].as_str()), (status, Some(reason)), "{}", page.text);
         };
-        // Another browser has no cookie of this log-in; a changed state belongs to no log-in.
+        // Another browser has no cookie of this login; a changed state belongs to no login.
         refused(&mut Browser::of("mallory"), &back, 401, "log_in_unknown").await;
         refused(&mut ann, &back.replace("state=", "state=x"), 401, "log_in_state").await;
         refused(&mut ann, &back.replace("code=", "code=x"), 401, "log_in_rejected").await;
@@ -223,10 +223,10 @@ fn a_command_logs_in_with_a_code_that_a_person_approves_on_the_page() {
     let audit = with(&["audit", "list"]);
     assert_eq!(audit.code, 0, "with the rights of the group: {}", audit.err);
     let tokens: Value = serde_json::from_str(&with(&["token", "list", "--output", "json"]).out).unwrap();
-    assert!(tokens[0]["name"].as_str().unwrap().starts_with("log-in of "), "{tokens}");
+    assert!(tokens[0]["name"].as_str().unwrap().starts_with("login of "), "{tokens}");
     assert!(tokens[0]["expires_at"].is_string());
 
-    // Approved from the first log-in, without a browser; the new token ends with it.
+    // Approved from the first login, without a browser; the new token ends with it.
     let (child, page) = login(directory.path(), &["--context", "of-ann", "--name", "second"]);
     let user_code = page.split("user_code=").nth(1).unwrap();
     assert!(with(&["device", "show", user_code]).out.contains("waiting"));

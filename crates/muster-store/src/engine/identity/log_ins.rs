@@ -1,4 +1,4 @@
-//! OpenID providers, completed log-ins, and log-ins of devices.
+//! OpenID providers, completed logins, and logins of devices.
 
 use muster_core::credential::SecretHash;
 use muster_core::id::{KeyId, ProviderId, UserId};
@@ -81,7 +81,7 @@ pub(in crate::engine) fn providers(c: &Connection) -> Result<Vec<OidcProvider>> 
     all(c, sql::PROVIDERS, [""; 0], read_provider)
 }
 
-/// Applies a write of log-ins.
+/// Applies a write of logins.
 pub(super) fn apply(c: &Connection, write: &LogInWrite) -> Applied {
     match write {
         LogInWrite::Complete { state, expires_at } => complete(c, state, *expires_at),
@@ -98,10 +98,10 @@ fn complete(c: &Connection, state: &str, expires_at: Timestamp) -> Applied {
 
 fn insert_device(c: &Connection, log_in: &DeviceLogIn) -> Applied {
     lock(c)?;
-    // Anybody may begin a log-in, so those that ended must not take the place of others until housekeeping.
+    // Anybody may begin a login, so those that ended must not take the place of others until housekeeping.
     run(c, sql::EXPIRE_DEVICES, params![log_in.created_at.as_micros()])?;
     if count(c, sql::COUNT_DEVICES, [""; 0])? >= MOST_DEVICE_LOG_INS {
-        return Err(Precondition::InUse("every place for log-ins of devices".to_owned()).into());
+        return Err(Precondition::InUse("every place for logins of devices".to_owned()).into());
     }
     let values = params![
         log_in.key_id.as_str(),
@@ -113,7 +113,7 @@ fn insert_device(c: &Connection, log_in: &DeviceLogIn) -> Applied {
         log_in.expires_at.as_micros(),
     ];
     if run(c, sql::INSERT_DEVICE, values)? == 0 {
-        return Err(Precondition::Exists("a log-in of a device with this code".to_owned()).into());
+        return Err(Precondition::Exists("a login of a device with this code".to_owned()).into());
     }
     Ok(())
 }
@@ -168,12 +168,12 @@ fn decision(c: &mut Columns<'_, '_>) -> Result<Option<Decision>> {
     Ok(approved.map(|(user, expires_at)| Decision::Approved(Approval { user, privileges, groups, expires_at })))
 }
 
-/// Selects the log-in of a device by its key.
+/// Selects the login of a device by its key.
 pub(in crate::engine) fn device_by_key(c: &Connection, key: &KeyId) -> Result<Option<DeviceLogIn>> {
     first(c, sql::DEVICE_BY_KEY, [key.as_str()], read_device)
 }
 
-/// Selects the log-in of a device by its code.
+/// Selects the login of a device by its code.
 pub(in crate::engine) fn device_by_code(c: &Connection, code: &UserCode) -> Result<Option<DeviceLogIn>> {
     first(c, sql::DEVICE_BY_CODE, [code.as_str()], read_device)
 }
