@@ -31,8 +31,8 @@ const QUERIES: [(&str, usize); 9] = [
     ("kuery=status%3Aoffline&sortField=last_checkin&sortOrder=asc", 0),
     ("kuery=tags%3Awest&sortField=local_metadata.host.hostname&sortOrder=desc", PAGE),
     ("kuery=policy_id%3APOLICY%20and%20tags%3Awest%20and%20not%20status%3Aoffline", PAGE),
-    ("kuery=local_metadata.host.hostname%3Adrone-0421*", 1),
-    ("kuery=0421", 1),
+    ("kuery=local_metadata.host.hostname%3Adrone-421*", 1),
+    ("kuery=drone-4217", 1),
 ];
 
 /// Adds two rows.
