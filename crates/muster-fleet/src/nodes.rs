@@ -40,8 +40,8 @@ impl Nodes {
     /// Describes this server to the others. To be called at startup.
     pub async fn describe(&self, name: String, version: String, addresses: Vec<String>) -> Result<(), Error> {
         let known = self.live().await?;
-        if known.iter().any(|node| node.name == name && node.id != self.this) {
-            tracing::warn!(name, "another server of the fleet has the same name");
+        if let Some(other) = known.iter().find(|node| node.name == name && node.id != self.this) {
+            tracing::warn!(name, this = %self.this, other = %other.id, "another server has the same name; use their ids");
         }
         let describe = NodeWrite::Describe { name, version, addresses };
         self.store.commit(&System, vec![describe.into()]).await?;
