@@ -58,6 +58,8 @@ pub struct KeyCounts {
     pub issued: u64,
     /// Keys that must be created.
     pub wanted: u64,
+    /// Issued keys whose permissions must be changed.
+    pub outdated: u64,
     /// Keys, issued or not, whose creation or change the cluster rejected.
     pub failed: u64,
     /// Keys that must be invalidated now.
@@ -68,6 +70,7 @@ impl std::ops::AddAssign for KeyCounts {
     fn add_assign(&mut self, more: Self) {
         self.issued += more.issued;
         self.wanted += more.wanted;
+        self.outdated += more.outdated;
         self.failed += more.failed;
         self.to_invalidate += more.to_invalidate;
     }
