@@ -6,6 +6,7 @@ use crate::enrollment_key::EnrollmentKey;
 use crate::file::DeliverableFile;
 use crate::output::Output;
 use crate::policy::Policy;
+use crate::secret_refs::{OPEN, join};
 use crate::shell;
 
 /// Something that an agent could read.
@@ -89,16 +90,23 @@ pub fn of_enrollment_key(key: &EnrollmentKey) -> Option<Exposure> {
     })
 }
 
-/// Collects the dotted paths of fields of the form `{"id": "…"}`, as which secrets of outputs are stored.
+/// Collects the dotted paths of the secrets of outputs, which are stored as `{"id": "…"}` or as references in strings.
 fn secret_paths(value: &Value, path: &str, found: &mut Vec<String>) {
-    let Value::Object(fields) = value else { return };
+    let fields = match value {
+        Value::String(text) if text.contains(OPEN) => return found.push(path.to_owned()),
+        Value::Array(items) => {
+            let nested = items.iter().enumerate();
+            return nested.for_each(|(index, item)| secret_paths(item, &join(path, &index.to_string()), found));
+        }
+        Value::Object(fields) => fields,
+        _ => return,
+    };
     if fields.len() == 1 && fields.get("id").is_some_and(Value::is_string) {
         found.push(path.to_owned());
         return;
     }
     for (name, field) in fields {
-        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        secret_paths(field, &path, found);
+        secret_paths(field, &join(path, name), found);
     }
 }
 
@@ -111,9 +119,10 @@ mod tests {
     #[test]
     fn secrets_of_outputs_are_found_at_any_depth() {
         let mut found = Vec::new();
-        let fields = json!({"hosts": ["https://es:9200"], "secrets": {"ssl": {"key": {"id": "s1"}}}, "password": {"id": "s2"}, "id": 7});
+        let fields = json!({"hosts": ["https://es:9200"], "secrets": {"ssl": {"key": {"id": "s1"}}}, "password": {"id": "s2"}, "id": 7,
+            "proxy_url": "http://u:$co.elastic.secret{s3}@p", "headers": [{"key": "Authorization", "value": "$co.elastic.secret{s4}"}]});
         secret_paths(&fields, "", &mut found);
         found.sort();
-        assert_eq!(found, ["password", "secrets.ssl.key"]);
+        assert_eq!(found, ["headers.0.value", "password", "proxy_url", "secrets.ssl.key"]);
     }
 }

@@ -58,6 +58,8 @@ pub struct KeyCounts {
     pub issued: u64,
     /// Keys that must be created.
     pub wanted: u64,
+    /// Issued keys whose permissions must be changed.
+    pub outdated: u64,
     /// Keys, issued or not, whose creation or change the cluster rejected.
     pub failed: u64,
     /// Keys that must be invalidated now.
@@ -68,6 +70,7 @@ impl std::ops::AddAssign for KeyCounts {
     fn add_assign(&mut self, more: Self) {
         self.issued += more.issued;
         self.wanted += more.wanted;
+        self.outdated += more.outdated;
         self.failed += more.failed;
         self.to_invalidate += more.to_invalidate;
     }
@@ -199,11 +202,23 @@ pub fn permissions_hash(permissions: &Value) -> String {
 /// Returns the id of a cluster, derived from the output and its hosts. Other hosts are another cluster, where the
 /// existing keys are unknown (EA §6.3).
 pub fn cluster_id<'a>(output: &str, hosts: impl Iterator<Item = &'a str>) -> ClusterId {
-    let mut hosts: Vec<&str> = hosts.map(|host| host.trim_end_matches('/')).collect();
+    let mut hosts: Vec<String> = hosts.map(compared_host).collect();
     hosts.sort_unstable();
     hosts.dedup();
     let parts = digest(&SHA256, serde_json::json!([output, hosts]).to_string().as_bytes());
     ClusterId::trusted(parts.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+/// Returns a host's URL in the form in which it is compared: without `USER:PASSWORD@`, because another user or password does
+/// not make another cluster of it.
+pub fn compared_host(host: &str) -> String {
+    let host = host.trim_end_matches('/');
+    let anonymous = host.split_once("://").and_then(|(scheme, rest)| {
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (_, address) = rest[..end].rsplit_once('@')?;
+        Some(format!("{scheme}://{address}{}", &rest[end..]))
+    });
+    anonymous.unwrap_or_else(|| host.to_owned())
 }
 
 /// Changes of an agent's keys.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::policy::problem::Problems;
 
 pub use places::{Place, Places};
-pub use secrets::{is_secret, plain_secrets, with_references};
+pub use secrets::{is_secret, is_secret_header, with_references};
 
 /// Maximum length of a file in bytes.
 pub const MAX_BYTES: usize = 4 << 20;

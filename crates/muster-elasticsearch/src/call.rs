@@ -73,7 +73,7 @@ impl Cluster {
     }
 
     async fn ask(&self, host: &Url, method: &Method, path: &str, body: &Value) -> Result<Value, IssueError> {
-        let url = host.join(path).map_err(|error| unusable(format!("{host} is not a base URL: {error}")))?;
+        let url = host.join(path).map_err(|error| unusable(format!("{} is not a base URL: {error}", shown(host))))?;
         let request = self.client.request(method.clone(), url).body(body.to_string());
         let response = request.send().await.map_err(|error| unavailable(host, &error))?;
         let (status, headers) = (response.status(), response.headers().clone());
@@ -90,7 +90,11 @@ impl Cluster {
 fn base(host: &str) -> Result<Url, IssueError> {
     let host = format!("{}/", host.trim().trim_end_matches('/'));
     match Url::parse(&host) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        Ok(mut url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+            // The credential is in other fields; a user in the URL would take its place.
+            let _ = (url.set_username(""), url.set_password(None));
+            Ok(url)
+        }
         _ => Err(unusable("`hosts` must be http or https URLs")),
     }
 }
@@ -129,7 +133,7 @@ async fn read(host: &Url, mut response: Response) -> Result<Vec<u8>, IssueError>
     Ok(text)
 }
 
-/// A host without what may be in front of it: `user:password@`.
+/// A host without its path.
 fn shown(host: &Url) -> String {
     format!("{}://{}:{}", host.scheme(), host.host_str().unwrap_or_default(), host.port_or_known_default().unwrap_or(0))
 }

@@ -34,6 +34,7 @@ pub mod housekeeping;
 pub mod idempotency;
 pub mod identity;
 mod inactivity;
+mod inline_seals;
 pub mod keys;
 mod members;
 pub mod membership;

@@ -3,7 +3,6 @@
 //! A change creates a new revision of exactly the policies that compile to something else. Secrets are sealed on arrival and
 //! stored as `{"id": …}`.
 
-use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use muster_core::authorization::{
@@ -12,7 +11,7 @@ use muster_core::authorization::{
 };
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
-use muster_core::id::{NetworkObjectId, SecretId};
+use muster_core::id::NetworkObjectId;
 use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared, check_network_object};
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
@@ -186,7 +185,7 @@ impl<F: NetworkFamily> NetworkObjects<F> {
         }
         fields.retain(|_, value| !value.is_null());
         after.fields = Value::Object(fields);
-        Ok(Edit { before, after, sealed })
+        self.objects.edit(before, after, sealed).await
     }
 
     /// Deletes an object. Policies that name it use the default instead; whatever uses a proxy goes without it. A default
@@ -239,6 +238,10 @@ impl PolicyObject for NetworkObject {
         &self.fields
     }
 
+    fn fields_mut(&mut self) -> &mut Value {
+        &mut self.fields
+    }
+
     fn detail(&self) -> Value {
         json!({"name": self.name, "is_default": self.is_default})
     }
@@ -251,8 +254,8 @@ impl PolicyObject for NetworkObject {
         Ok(check_network_object(self).into_result()?)
     }
 
-    fn secret_ids(&self) -> BTreeSet<SecretId> {
-        SealedFields::new(self.kind.secret_fields()).ids(&self.fields)
+    fn sealed_fields(&self) -> SealedFields {
+        SealedFields::new(self.kind.secret_fields())
     }
 
     fn put(&self) -> [Write; 2] {

@@ -18,7 +18,7 @@ use super::watched_store::WatchedStore;
 pub struct NodeList {
     /// Those with a valid lease, by name.
     pub live: Vec<NodeRecord>,
-    /// Those whose lease ended within the last day without being given back.
+    /// Those whose lease ended within the last day without being given back, except for those that came back.
     pub lost: Vec<LostNode>,
     /// The server that answers.
     pub this: NodeId,
@@ -40,8 +40,8 @@ impl Nodes {
     /// Describes this server to the others. To be called at startup.
     pub async fn describe(&self, name: String, version: String, addresses: Vec<String>) -> Result<(), Error> {
         let known = self.live().await?;
-        if known.iter().any(|node| node.name == name && node.id != self.this) {
-            tracing::warn!(name, "another server of the fleet has the same name");
+        if let Some(other) = known.iter().find(|node| node.name == name && node.id != self.this) {
+            tracing::warn!(name, this = %self.this, other = %other.id, "another server has the same name; use their ids");
         }
         let describe = NodeWrite::Describe { name, version, addresses };
         self.store.commit(&System, vec![describe.into()]).await?;
@@ -50,8 +50,11 @@ impl Nodes {
 
     /// Returns the servers of the fleet.
     pub async fn list(&self, _grant: &Grant<NodesRead>) -> Result<NodeList, Error> {
-        let lost = self.store.everywhere(&System).lost_nodes().await?;
-        Ok(NodeList { live: self.live().await?, lost, this: self.this.clone() })
+        let mut lost = self.store.everywhere(&System).lost_nodes().await?;
+        // Read later, so that a server that comes back in between is listed once.
+        let live = self.live().await?;
+        lost.retain(|lost| live.iter().all(|node| node.id != lost.id));
+        Ok(NodeList { live, lost, this: self.this.clone() })
     }
 
     /// Finds a live server by its id.

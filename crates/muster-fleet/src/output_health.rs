@@ -16,8 +16,8 @@ use super::outputs::Outputs;
 use super::policies::all_in;
 use super::scope::Scoped;
 
-/// Maximum number of agents that are considered: the ones that checked in last, which is sufficient.
-const MAX_AGENTS: u32 = 500;
+/// Maximum number of failing agents that are read: the ones that checked in last. All of them are counted.
+const MAX_FAILING: u32 = 500;
 
 /// Health of an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,13 +50,7 @@ impl Outputs {
         if policies.is_empty() {
             return Ok(with_keys(unknown("no policy uses it"), keys));
         }
-        let filter = AgentFilter::all([AgentCondition::Policies(policies)]);
-        let page = Page { offset: 0, limit: MAX_AGENTS };
-        let found = seen.agents(&filter, AgentSort::LastCheckin, true, page).await?.items;
-        // Agents that enrolled but never checked in have reported nothing, good or bad.
-        let heard: Vec<AgentRecord> =
-            found.into_iter().map(|details| details.record).filter(|record| record.last_checkin.is_some()).collect();
-        Ok(with_keys(summarize(seen, &heard).await?, keys))
+        Ok(with_keys(summarize(seen, policies).await?, keys))
     }
 
     /// Returns the policies that use an output, and its names as clusters have them.
@@ -103,19 +97,31 @@ fn with_keys(health: OutputHealth, keys: Option<Keys>) -> OutputHealth {
     OutputHealth { state: "DEGRADED", message, since: since.or(health.since), keys }
 }
 
-async fn summarize(seen: Scoped<'_>, heard: &[AgentRecord]) -> Result<OutputHealth, Error> {
-    let Some(latest) = heard.first() else { return Ok(unknown("no agent with this output has reported yet")) };
-    // A record only says that some output unit fails, not which one, so it counts against every output of its policy.
-    let failing: Vec<&AgentRecord> = heard.iter().filter(|record| reports_output_error(record)).collect();
-    let Some(first) = failing.first() else {
-        let message = format!("no errors from {}", counted(heard.len(), "agent"));
-        return Ok(OutputHealth { state: "HEALTHY", message, since: latest.last_checkin, keys: None });
+async fn summarize(seen: Scoped<'_>, policies: Vec<PolicyId>) -> Result<OutputHealth, Error> {
+    let mut filter = AgentFilter::all([AgentCondition::Policies(policies), AgentCondition::HasCheckedIn]);
+    let first_of = async |filter: &AgentFilter, limit| {
+        seen.agents(filter, AgentSort::LastCheckin, true, Page { offset: 0, limit }).await
     };
-    let reason = output_error(seen, first).await?;
-    let message =
-        format!("errors from {} of {}; agent {}: {reason}", failing.len(), counted(heard.len(), "agent"), first.id);
+    // Agents that enrolled but never checked in have reported nothing, good or bad.
+    let heard = first_of(&filter, 1).await?;
+    let Some(latest) = heard.items.first() else { return Ok(unknown("no agent with this output has reported yet")) };
+    // A record only says that some output unit fails, not which one, so it counts against every output of its policy.
+    filter.conditions.push(AgentCondition::HasFailingOutput);
+    let failing = first_of(&filter, MAX_FAILING).await?;
+    let Some(first) = failing.items.first() else {
+        let message = format!("no errors from {}", counted(heard.total, "agent"));
+        let since = latest.record.last_checkin;
+        return Ok(OutputHealth { state: "HEALTHY", message, since, keys: None });
+    };
+    let reason = output_error(seen, &first.record).await?;
+    let message = format!(
+        "errors from {} of {}; agent {}: {reason}",
+        failing.total,
+        counted(heard.total, "agent"),
+        first.record.id
+    );
     // The status may have changed for another reason since, so this is the best known lower bound.
-    let since = failing.iter().map(|record| record.status_since).min();
+    let since = failing.items.iter().map(|failing| failing.record.status_since).min();
     Ok(OutputHealth { state: "DEGRADED", message, since, keys: None })
 }
 
@@ -128,8 +134,4 @@ async fn output_error(seen: Scoped<'_>, record: &AgentRecord) -> Result<String, 
 
 fn unknown(message: &str) -> OutputHealth {
     OutputHealth { state: "UNKNOWN", message: message.into(), since: None, keys: None }
-}
-
-fn reports_output_error(record: &AgentRecord) -> bool {
-    record.health.unhealthy_reason.iter().any(|reason| reason == "output")
 }

@@ -3,12 +3,10 @@
 //! A changed output creates a new revision of exactly the policies that compile to something else. An output's secrets
 //! are sealed on arrival and stored as `{"id": …}`.
 
-use std::collections::BTreeSet;
-
 use muster_core::authorization::{Grant, OpContext, OutputsRead, OutputsWrite, Privilege};
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
-use muster_core::id::{OutputId, SecretId};
+use muster_core::id::OutputId;
 use muster_core::network_object::Shared;
 use muster_core::output::Output;
 use muster_core::policy::Policy;
@@ -19,7 +17,6 @@ use muster_store::{OutputWrite, Write};
 use serde_json::{Map, Value, json};
 
 use super::authority::Authorized;
-use super::output_yaml;
 use super::policies::{Deleted, Turn};
 use super::policy_objects::{By, Edit, PolicyObject, PolicyObjects};
 use super::scope::Scoped;
@@ -177,11 +174,10 @@ impl Outputs {
         after.kind = draft.kind.unwrap_or(after.kind);
         after.is_default = draft.is_default.unwrap_or(after.is_default);
         after.is_default_monitoring = draft.is_default_monitoring.unwrap_or(after.is_default_monitoring);
-        let (mut fields, mut sealed) = self.objects.merge(SECRETS, &before.fields, draft.fields).await?;
-        sealed.extend(self.seal_output_yaml(&mut fields, &before.fields).await?);
+        let (mut fields, sealed) = self.objects.merge(SECRETS, &before.fields, draft.fields).await?;
         fields.retain(|_, value| !value.is_null());
         after.fields = Value::Object(fields);
-        Ok(Edit { before, after, sealed })
+        self.objects.edit(before, after, sealed).await
     }
 }
 
@@ -198,6 +194,10 @@ impl PolicyObject for Output {
         &self.fields
     }
 
+    fn fields_mut(&mut self) -> &mut Value {
+        &mut self.fields
+    }
+
     fn detail(&self) -> Value {
         json!({"name": self.name, "type": self.kind})
     }
@@ -210,8 +210,8 @@ impl PolicyObject for Output {
         Ok(check_record(self).into_result()?)
     }
 
-    fn secret_ids(&self) -> BTreeSet<SecretId> {
-        SECRETS.ids(&self.fields).into_iter().chain(output_yaml::secret_ids(&self.fields)).collect()
+    fn sealed_fields(&self) -> SealedFields {
+        SECRETS
     }
 
     fn put(&self) -> [Write; 2] {

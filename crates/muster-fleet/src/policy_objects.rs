@@ -6,12 +6,15 @@ use std::sync::Arc;
 use muster_core::authorization::{Grant, Origin, Privilege};
 use muster_core::id::SecretId;
 use muster_core::network_object::{NetworkObjectKind, Shared};
+use muster_core::policy::inline_secrets;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error};
 use muster_store::{Precondition, SecretWrite, StoreError, Write};
 use serde_json::{Map, Value};
 
 use super::audit::audit_line;
+use super::inline_seals::{self, InlineSeals};
+use super::output_yaml;
 use super::policies::{Policies, Turn};
 use super::sealed_fields::SealedFields;
 use super::secrets::SealedSecrets;
@@ -25,14 +28,16 @@ pub(crate) trait PolicyObject: Clone + PartialEq + Send + Sync {
     fn id(&self) -> &str;
     /// Its settings.
     fn fields(&self) -> &Value;
+    /// Its settings, to change them.
+    fn fields_mut(&mut self) -> &mut Value;
     /// What an audit line tells of it.
     fn detail(&self) -> Value;
     /// Sets the time of its last change.
     fn stamp(&mut self, now: Timestamp);
     /// Validates it.
     fn check(&self) -> Result<(), Error>;
-    /// The secrets that it refers to.
-    fn secret_ids(&self) -> BTreeSet<SecretId>;
+    /// Its secret fields.
+    fn sealed_fields(&self) -> SealedFields;
     /// The writes that store it.
     fn put(&self) -> [Write; 2];
     /// The writes that delete it.
@@ -41,6 +46,11 @@ pub(crate) trait PolicyObject: Clone + PartialEq + Send + Sync {
     fn placed_in(&self, shared: Shared) -> Shared;
     /// The refusal of a name that another object of the kind has.
     fn name_taken(&self, name: &str) -> Error;
+
+    /// The secrets that it refers to.
+    fn secret_ids(&self) -> BTreeSet<SecretId> {
+        self.sealed_fields().ids(self.fields()).into_iter().chain(inline_seals::ids(self.fields())).collect()
+    }
 
     /// Its subject in the audit log.
     fn subject(&self) -> String {
@@ -79,7 +89,6 @@ impl PolicyObjects {
         let (grant, now) = (by.grant, self.clock.now());
         let seen = self.store.seen_by(grant);
         let shared = seen.shared().await?;
-        after.check()?;
         check_proxy(after.fields(), &shared)?;
         if after == before {
             return Ok(before);
@@ -116,8 +125,8 @@ impl PolicyObjects {
         Ok(object)
     }
 
-    /// Merges the fields of a request into the stored ones and seals its secrets; `null` stays, so that the caller sees what
-    /// the request removes.
+    /// Merges the fields of a request into the stored ones and seals the secret fields; `null` stays, so that the caller
+    /// sees what the request removes. [`Self::edit`] seals the secrets inside the other fields.
     pub(crate) async fn merge(
         &self,
         sealed: SealedFields,
@@ -129,6 +138,24 @@ impl PolicyObjects {
         fields.extend(draft);
         let writes = sealed.seal(&self.secrets, &mut fields, &known).await?;
         Ok((fields, writes))
+    }
+
+    /// Validates a change, and seals the secrets inside the fields of the object.
+    pub(crate) async fn edit<T: PolicyObject>(
+        &self,
+        before: T,
+        mut after: T,
+        mut sealed: Vec<Write>,
+    ) -> Result<Edit<T>, Error> {
+        // Before: in place of a secret, the validation would see a reference.
+        after.check()?;
+        let mut seals = InlineSeals::new(&self.secrets, before.fields(), after.fields()).await?;
+        let fields = after.fields_mut();
+        // First, because it is YAML, in which the search below would find only the passwords in URLs.
+        output_yaml::seal(fields, &mut seals)?;
+        inline_secrets::replace(fields, &mut |path, secret| seals.id_of(path, secret))?;
+        sealed.extend(seals.writes);
+        Ok(Edit { before, after, sealed })
     }
 }
 

@@ -42,7 +42,8 @@ const GRACE: Duration = Duration::from_secs(60);
 const BATCH: u32 = 500;
 /// An agent that was not seen for this long is dropped from memory.
 const QUIET: Duration = Duration::from_secs(900);
-/// Time over which a draining server spreads the end of its held polls, and the pause between two waves.
+/// Maximum time over which a draining server spreads the end of its held polls, and the pause between two waves. Fewer polls
+/// than waves end one at a time, and sooner.
 const DRAIN: Duration = Duration::from_secs(30);
 const DRAIN_PAUSE: Duration = Duration::from_millis(100);
 const RETIRE_EVERY: Duration = Duration::from_secs(60);
@@ -133,7 +134,7 @@ impl Statuses {
         Ok(())
     }
 
-    /// Ends the held polls, spread over [`DRAIN`]: their agents must not fall on the other servers all at once.
+    /// Ends the held polls, spread over at most [`DRAIN`]: their agents must not fall on the other servers all at once.
     async fn dismiss_polls(self: Arc<Self>) {
         let held = self.registry.select(AgentEntry::is_connected);
         let waves = u32::try_from(DRAIN.as_millis() / DRAIN_PAUSE.as_millis()).unwrap_or(u32::MAX);

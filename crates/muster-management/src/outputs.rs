@@ -105,8 +105,8 @@ async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(i
 }
 
 fn counts(keys: KeyCounts) -> OutputKeyCounts {
-    let KeyCounts { issued, wanted, failed, to_invalidate } = keys;
-    OutputKeyCounts { issued, wanted, failed, to_invalidate }
+    let KeyCounts { issued, wanted, outdated, failed, to_invalidate } = keys;
+    OutputKeyCounts { issued, wanted, outdated, failed, to_invalidate }
 }
 
 async fn health(

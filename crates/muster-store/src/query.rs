@@ -117,6 +117,10 @@ pub enum AgentCondition {
     SeenAfter(Timestamp),
     /// Enrolled at or before this time.
     EnrolledBy(Timestamp),
+    /// Has checked in.
+    HasCheckedIn,
+    /// Reported errors of its outputs.
+    HasFailingOutput,
     /// With this inactivity timeout, or with none.
     InactivityTimeout(Option<Duration>),
 }

@@ -8,6 +8,8 @@ mod audit_chains;
 mod contract;
 #[path = "postgres/faults.rs"]
 mod faults;
+#[path = "postgres/locks.rs"]
+mod locks;
 #[path = "postgres/pooled.rs"]
 mod pooled;
 #[path = "postgres/several_nodes.rs"]

@@ -196,6 +196,7 @@ fn ea109_keys_do_not_appear_in_debug_output() {
 fn a_cluster_is_an_output_with_its_hosts() {
     let id = |output: &str, hosts: &[&str]| cluster_id(output, hosts.iter().copied());
     assert_eq!(id("o", &["https://a:1", "https://b:1"]), id("o", &["https://b:1/", "https://a:1", "https://a:1"]));
+    assert_eq!(id("o", &["https://a:1/b"]), id("o", &["https://user:p@ss@a:1/b"]), "the same one for every user");
     assert_ne!(id("o", &["https://a:1"]), id("o", &["https://a:2"]));
     assert_ne!(id("o", &["https://a:1"]), id("p", &["https://a:1"]));
     assert_eq!(permissions_hash(&json!({"b": 1, "a": 2})), permissions_hash(&json!({"a": 2, "b": 1})));

@@ -1,10 +1,11 @@
-//! Secrets that people write into the configuration of a policy: passwords, tokens and private keys. They are taken out
-//! before the policy is stored, and replaced by references to secrets of the policy (EA §4.8).
+//! Secrets that people write into the configuration of a policy, or into the fields of an output or a network object: passwords,
+//! tokens and private keys. They are taken out before the object is stored, and replaced by references (EA §4.8).
 //!
-//! Secrets are recognized by the names of their fields, as in [`crate::yaml`], or as URLs with a password, and only in the
-//! sections in which references work (EA97).
+//! Secrets are recognized by the names of their fields, as in [`crate::yaml`], or as the passwords in URLs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::ops::Range;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
@@ -18,11 +19,34 @@ const PREFIX: &str = "inline.";
 /// Maximum length of a secret's name that is taken from a path as it is, bytes.
 const MAX_NAME: usize = 64;
 
-/// Takes the secrets out of a configuration. Returns their values by the name that the references have now.
+/// Takes the secrets out of a policy's configuration, in the sections in which references work. Returns their values by
+/// the name that the references have now.
 pub fn take_out(config: &mut Value) -> BTreeMap<String, Zeroizing<String>> {
     let mut found = BTreeMap::new();
-    walk(config, "", &mut found);
+    let mut reference = |path: &str, secret: &str| -> Result<String, Infallible> {
+        // A string can contain several URLs.
+        let paths = std::iter::once(path.to_owned()).chain((1..).map(|number| join(path, &number.to_string())));
+        let name = paths.map(|path| name_of(&path)).find(|name| !found.contains_key(name)).unwrap_or_default();
+        found.insert(name.clone(), Zeroizing::new(secret.to_owned()));
+        Ok(name)
+    };
+    let Ok(_) = Pass { covers: &takes_references, reference: &mut reference }.whole(config);
     found
+}
+
+/// Replaces all secrets in a value. `reference` returns the name or id of the secret for a reference, from the path of its
+/// field and its value. Returns the changed strings by path.
+pub fn replace<E>(
+    value: &mut Value,
+    reference: &mut dyn FnMut(&str, &str) -> Result<String, E>,
+) -> Result<BTreeMap<String, String>, E> {
+    Pass { covers: &|_| true, reference }.whole(value)
+}
+
+/// Returns the paths of the fields that contain plain secrets.
+pub fn paths(value: &Value) -> BTreeSet<String> {
+    let Ok(changed) = replace(&mut value.clone(), &mut |_, _| Ok::<_, Infallible>(String::new()));
+    changed.into_keys().collect()
 }
 
 /// Returns those of `names` that an earlier version of the configuration had and this one does not refer to.
@@ -31,58 +55,105 @@ pub fn obsolete<'a>(names: impl Iterator<Item = &'a str>, config: &Value) -> Vec
     names.filter(|name| name.starts_with(PREFIX) && !used.contains(*name)).map(str::to_owned).collect()
 }
 
-fn walk(value: &mut Value, path: &str, found: &mut BTreeMap<String, Zeroizing<String>>) {
-    match value {
-        Value::Object(fields) => {
-            // References by path are no secrets themselves.
-            for (name, field) in fields.iter_mut().filter(|(name, _)| *name != "secrets") {
-                walk(field, &join(path, name), found);
+struct Pass<'a, E> {
+    /// Whether secrets at a path are replaced.
+    covers: &'a dyn Fn(&str) -> bool,
+    reference: &'a mut dyn FnMut(&str, &str) -> Result<String, E>,
+}
+
+impl<E> Pass<'_, E> {
+    fn whole(mut self, value: &mut Value) -> Result<BTreeMap<String, String>, E> {
+        let mut changed = BTreeMap::new();
+        self.walk(value, "", false, &mut changed)?;
+        Ok(changed)
+    }
+
+    /// `is_secret`: whether something beside the field says so.
+    fn walk(
+        &mut self,
+        value: &mut Value,
+        path: &str,
+        is_secret: bool,
+        changed: &mut BTreeMap<String, String>,
+    ) -> Result<(), E> {
+        match value {
+            Value::Object(fields) => {
+                // A header in a list: `{key: Authorization, value: …}`.
+                let is_header = fields.get("key").and_then(Value::as_str).is_some_and(yaml::is_secret_header);
+                // References by path are no secrets themselves.
+                for (name, field) in fields.iter_mut().filter(|(name, _)| *name != "secrets") {
+                    self.walk(field, &join(path, name), is_header && name == "value", changed)?;
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.walk(item, &join(path, &index.to_string()), false, changed)?;
+                }
+            }
+            scalar => {
+                if let Some(text) = self.replaced(scalar, path, is_secret || yaml::is_secret(path))? {
+                    *scalar = text.as_str().into();
+                    changed.insert(path.to_owned(), text);
+                }
             }
         }
-        Value::Array(items) => {
-            for (index, item) in items.iter_mut().enumerate() {
-                walk(item, &join(path, &index.to_string()), found);
-            }
+        Ok(())
+    }
+
+    /// Returns the text that takes the place of a scalar with secrets.
+    fn replaced(&mut self, value: &Value, path: &str, is_secret: bool) -> Result<Option<String>, E> {
+        if !(self.covers)(path) {
+            return Ok(None);
         }
-        scalar => {
-            if let Some(secret) = secret_of(scalar, path) {
-                let name = name_of(path);
-                *scalar = format!("{OPEN}{name}}}").into();
-                found.insert(name, secret);
+        let whole = match value {
+            Value::String(text) if !is_secret => return self.without_passwords(text, path),
+            Value::String(text) => {
+                (!text.is_empty() && !text.contains(OPEN) && !is_variable(text)).then(|| text.clone())
             }
+            // A password of digits, or a header. Other numbers with such names are limits, like `max_tokens`.
+            Value::Number(number) if is_secret && may_be_digits(path) => Some(number.to_string()),
+            _ => None,
+        };
+        let Some(whole) = whole.map(Zeroizing::new) else { return Ok(None) };
+        Ok(Some(format!("{OPEN}{}}}", (self.reference)(path, &whole)?)))
+    }
+
+    /// Replaces the passwords of the URLs in a text.
+    fn without_passwords(&mut self, text: &str, path: &str) -> Result<Option<String>, E> {
+        let passwords = url_passwords(text);
+        if passwords.is_empty() {
+            return Ok(None);
         }
+        let (mut changed, mut end) = (String::new(), 0);
+        for place in passwords {
+            changed.push_str(&text[end..place.start]);
+            changed.push_str(&format!("{OPEN}{}}}", (self.reference)(path, &text[place.clone()])?));
+            end = place.end;
+        }
+        changed.push_str(&text[end..]);
+        Ok(Some(changed))
     }
 }
 
-/// Returns the secret in a field, if it is one.
-fn secret_of(value: &Value, path: &str) -> Option<Zeroizing<String>> {
-    if !takes_references(path) {
-        return None;
-    }
-    match value {
-        Value::String(text) if has_password(text) && !path.starts_with("outputs.") => {
-            Some(Zeroizing::new(text.clone()))
-        }
-        _ if !yaml::is_secret(path) => None,
-        Value::String(text) if text.is_empty() || text.contains(OPEN) || is_variable(text) => None,
-        Value::String(text) => Some(Zeroizing::new(text.clone())),
-        // A password of digits. Other numbers with such names are limits, like `max_tokens`.
-        Value::Number(number) if path.ends_with("password") || path.ends_with("passphrase") => {
-            Some(Zeroizing::new(number.to_string()))
-        }
-        _ => None,
-    }
+fn may_be_digits(path: &str) -> bool {
+    path.ends_with("password") || path.ends_with("passphrase") || path.contains("headers.")
 }
 
-/// Returns whether a text is a URL with a password: `https://USER:PASSWORD@HOST`. It is taken out as a whole, except in
-/// outputs, whose addresses the server itself uses.
-fn has_password(text: &str) -> bool {
-    let user_info = text.split_once("://").and_then(|(_, rest)| {
-        let authority = rest.split(['/', '?', '#']).next()?;
-        Some(authority.rsplit_once('@')?.0)
-    });
-    let password = user_info.and_then(|user_info| user_info.split_once(':'));
-    password.is_some_and(|(_, password)| !password.is_empty() && !password.contains("${")) && !text.contains(OPEN)
+/// Returns the places of the passwords of all URLs `SCHEME://USER:PASSWORD@HOST` in a text.
+fn url_passwords(text: &str) -> Vec<Range<usize>> {
+    // What can't be in the authority of a URL, and so ends it where the URL is part of a longer text.
+    let ends = |c: char| c.is_whitespace() || c.is_control() || "/?#\"'`<>\\".contains(c);
+    let password = |(scheme_end, separator): (usize, &str)| {
+        let start = scheme_end + separator.len();
+        let authority = text[start..].split(ends).next()?;
+        let (user_info, _) = authority.rsplit_once('@')?;
+        let (user, password) = user_info.split_once(':')?;
+        // Agents replace variables themselves.
+        let is_plain = !password.is_empty() && !password.contains("${") && !password.contains(OPEN);
+        let start = start + user.len() + 1;
+        is_plain.then(|| start..start + password.len())
+    };
+    text.match_indices("://").filter_map(password).collect()
 }
 
 /// Returns whether references work at a path (EA97). Dotted keys are compared as they are: they have the same path.
@@ -121,23 +192,77 @@ mod tests {
     }
 
     #[test]
-    fn m10_urls_with_passwords_are_replaced_by_references() {
+    fn m10_passwords_in_urls_are_replaced_by_references() {
         let config = json!({
-            "outputs": {"default": {"hosts": ["https://u:stays@es"]}},
-            "inputs": [{"type": "httpjson", "request.url": "https://u:p@s@api.example/x", "hosts": ["redis://:p2@h:6379"]}],
+            "outputs": {"default": {"hosts": ["https://u:p4@es"], "proxy_url": "http://:p5@proxy"}},
+            "inputs": [{"type": "httpjson", "request.url": "https://u:p@s@api.example/x", "hosts": ["redis://:p2@h:6379"],
+                "script": "a='http://u:p6@h'\nb='http://u:p7@h'"}],
             "agent": {"download": {"sourceURI": "https://u:p3@mirror.example/"}}
         });
         let (after, found) = taken(&config);
         let expected = [
-            ("inline.agent.download.sourceURI", "https://u:p3@mirror.example/"),
-            ("inline.inputs.0.hosts.0", "redis://:p2@h:6379"),
-            ("inline.inputs.0.request.url", "https://u:p@s@api.example/x"),
+            ("inline.agent.download.sourceURI", "p3"),
+            ("inline.inputs.0.hosts.0", "p2"),
+            ("inline.inputs.0.request.url", "p@s"),
+            ("inline.inputs.0.script", "p6"),
+            ("inline.inputs.0.script.1", "p7"),
+            ("inline.outputs.default.hosts.0", "p4"),
+            ("inline.outputs.default.proxy_url", "p5"),
         ];
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-        assert_eq!(after["outputs"], config["outputs"]);
-        for plain in ["https://u@h/", "https://h/?a=b:c@d", "https://u:${PW}@h", "a:b@c", "https://h:8220"] {
-            assert!(!has_password(plain), "{plain}");
+        assert_eq!(
+            after["outputs"]["default"]["hosts"],
+            json!(["https://u:$co.elastic.secret{inline.outputs.default.hosts.0}@es"])
+        );
+        assert_eq!(taken(&after), (after.clone(), BTreeMap::new()), "once");
+        for plain in [
+            "https://u@h/",
+            "https://h/?a=b:c@d",
+            "https://u:${PW}@h",
+            "a:b@c",
+            "https://h:8220",
+            "see https://h:1 or a@b",
+        ] {
+            assert!(url_passwords(plain).is_empty(), "{plain}");
         }
+    }
+
+    #[test]
+    fn m10_secrets_in_headers_are_replaced_by_references() {
+        let config = json!({"outputs": {"o": {
+            "proxy_headers": {"Proxy-Authorization": "h1", "Cookie": "h2", "X-Api-Key": 3, "X-Tenant": "a"},
+            "headers": [{"key": "Authorization", "value": "h4"}, {"key": "X-Tenant", "value": "b"}]
+        }}});
+        let (after, found) = taken(&config);
+        let expected = [
+            ("inline.outputs.o.headers.0.value", "h4"),
+            ("inline.outputs.o.proxy_headers.Cookie", "h2"),
+            ("inline.outputs.o.proxy_headers.Proxy-Authorization", "h1"),
+            ("inline.outputs.o.proxy_headers.X-Api-Key", "3"),
+        ];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert_eq!(after["outputs"]["o"]["proxy_headers"]["X-Tenant"], "a");
+        assert_eq!(after["outputs"]["o"]["headers"][1], json!({"key": "X-Tenant", "value": "b"}));
+    }
+
+    #[test]
+    fn the_paths_of_plain_secrets_are_listed() {
+        let value = json!({
+            "password": "p1", "bulk_max_size": 50, "ssl.key": "p2", "ssl": {"key": "p3", "certificate": "c", "key_passphrase": "p4"},
+            "sasl": {"password": 471}, "headers": {"Authorization": "p5", "X-Team": "t"}, "token_url": "https://u",
+            "auth": [{"client_secret": "p6"}, {"api_key": "p7"}], "known": {"password": "$co.elastic.secret{x}"}, "empty": {"password": ""},
+            "key": "not a secret", "secret_path": "/p",
+        });
+        let expected = [
+            "auth.0.client_secret",
+            "auth.1.api_key",
+            "headers.Authorization",
+            "password",
+            "sasl.password",
+            "ssl.key",
+            "ssl.key_passphrase",
+        ];
+        assert_eq!(paths(&value).into_iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::id::{ClusterId, OutputId, PolicyId};
-use crate::output_key::{KeyNeed, cluster_id, permissions_hash};
+use crate::output_key::{KeyNeed, cluster_id, compared_host, permissions_hash};
 use crate::secret_refs::{self, Secrets};
 
 /// Name of the section.
@@ -83,14 +83,9 @@ pub(super) fn entry(
 /// keys of the agents are still there.
 fn known_cluster(source: &str, connection: &Map<String, Value>, previous: Option<&Value>) -> Option<ClusterId> {
     let known = previous?[SECTION].as_object()?.values().find(|issuer| issuer["output"] == source)?;
-    let former: BTreeSet<&str> = hosts(known["connection"].as_object()?).map(same_host).collect();
-    let is_kept = hosts(connection).any(|host| former.contains(same_host(host)));
+    let former: BTreeSet<String> = hosts(known["connection"].as_object()?).map(compared_host).collect();
+    let is_kept = hosts(connection).any(|host| former.contains(&compared_host(host)));
     known["cluster"].as_str().filter(|_| is_kept).map(ClusterId::trusted)
-}
-
-/// Returns a host's URL in the form in which it is compared.
-fn same_host(host: &str) -> &str {
-    host.trim_end_matches('/')
 }
 
 /// Returns how an output is named outside of its policy: an output object by its id, any other as `POLICY:NAME`.

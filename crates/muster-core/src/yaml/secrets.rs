@@ -8,50 +8,41 @@ use serde_json::Value;
 
 use super::{parse_value, read};
 use crate::policy::problem::Problems;
-use crate::secret_refs::{OPEN, join};
 
 /// Substrings of the names of fields with secrets.
 const PARTS: [&str; 6] = ["password", "passphrase", "secret", "token", "api_key", "apikey"];
 /// Full names of fields with secrets.
 const NAMES: [&str; 3] = ["authorization", "proxy-authorization", "access_key"];
+/// Substrings of the names of headers with secrets.
+const HEADER_PARTS: [&str; 9] =
+    ["auth", "cookie", "credential", "key", "passphrase", "password", "secret", "session", "token"];
 /// Suffixes of names of fields that contain a location and not the secret itself.
 const PLACES: [&str; 4] = ["_url", "_path", "_file", "_uri"];
-
-/// Returns all plain secrets of a value, by dotted path.
-pub fn plain_secrets(value: &Value) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    collect(value, "", &mut found);
-    found
-}
-
-fn collect(value: &Value, path: &str, found: &mut BTreeMap<String, String>) {
-    match value {
-        Value::Object(fields) => fields.iter().for_each(|(name, field)| collect(field, &join(path, name), found)),
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                collect(item, &join(path, &index.to_string()), found);
-            }
-        }
-        Value::String(text) if is_secret(path) && !text.is_empty() && !text.contains(OPEN) => {
-            found.insert(path.to_owned(), text.clone());
-        }
-        // A password of digits is a number here; agents use it as the string that was written.
-        Value::Number(number) if is_secret(path) => {
-            found.insert(path.to_owned(), number.to_string());
-        }
-        _ => {}
-    }
-}
 
 /// Returns whether a field contains a secret, by its dotted path.
 pub fn is_secret(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
     // For an item of a list, the name is that of the list.
-    let name = path.rsplit('.').find(|step| step.parse::<usize>().is_err()).unwrap_or_default();
+    let mut path = path.as_str();
+    while let Some((list, index)) = path.rsplit_once('.')
+        && index.parse::<usize>().is_ok()
+    {
+        path = list;
+    }
+    let (object, name) = path.rsplit_once('.').unwrap_or(("", path));
+    if object.ends_with("headers") {
+        return is_secret_header(name);
+    }
     let is_key = name == "key" && (path.ends_with("ssl.key") || path.ends_with("tls.key"));
     is_key
         || NAMES.contains(&name)
         || (PARTS.iter().any(|part| name.contains(part)) && !PLACES.iter().any(|end| name.ends_with(end)))
+}
+
+/// Returns whether the value of a header is a secret, by its name.
+pub fn is_secret_header(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    HEADER_PARTS.iter().any(|part| name.contains(part))
 }
 
 /// Returns the text with the values at these paths replaced by `references`.
@@ -113,38 +104,27 @@ fn value_at<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::policy::inline_secrets;
+    use crate::secret_refs::OPEN;
 
     fn replaced_secrets(text: &str) -> (String, BTreeMap<String, String>) {
-        let secrets = plain_secrets(&parse_value(text).unwrap());
-        let references = secrets.keys().map(|path| (path.clone(), format!("{OPEN}{path}}}"))).collect();
-        (with_references(text, &references).unwrap(), secrets)
+        let mut secrets = BTreeMap::new();
+        let mut reference = |path: &str, secret: &str| -> Result<String, Infallible> {
+            secrets.insert(path.to_owned(), secret.to_owned());
+            Ok(path.to_owned())
+        };
+        let Ok(changed) = inline_secrets::replace(&mut parse_value(text).unwrap(), &mut reference);
+        (with_references(text, &changed).unwrap(), secrets)
     }
 
-    #[test]
-    fn secrets_are_recognized_by_field_names() {
-        let value = json!({
-            "password": "p1", "bulk_max_size": 50, "ssl.key": "p2", "ssl": {"key": "p3", "certificate": "c", "key_passphrase": "p4"},
-            "sasl": {"password": 471}, "headers": {"Authorization": "p5", "X-Team": "t"}, "token_url": "https://u",
-            "auth": [{"client_secret": "p6"}, {"api_key": "p7"}], "known": {"password": "$co.elastic.secret{x}"}, "empty": {"password": ""},
-            "key": "not a secret", "secret_path": "/p",
-        });
-        let found = plain_secrets(&value);
-        let paths: Vec<&str> = found.keys().map(String::as_str).collect();
-        let expected = [
-            "auth.0.client_secret",
-            "auth.1.api_key",
-            "headers.Authorization",
-            "password",
-            "sasl.password",
-            "ssl.key",
-            "ssl.key_passphrase",
-        ];
-        assert_eq!(paths, expected);
-        assert_eq!(found["sasl.password"], "471");
+    fn has_secrets(value: &Value) -> bool {
+        !inline_secrets::paths(value).is_empty()
     }
 
     #[test]
@@ -173,7 +153,7 @@ mod tests {
             let before = parse_value(text).unwrap();
             let (after, secrets) = replaced_secrets(text);
             let mut now = parse_value(&after).unwrap();
-            assert!(!secrets.is_empty() && plain_secrets(&now).is_empty(), "{after}");
+            assert!(!secrets.is_empty() && !has_secrets(&now), "{after}");
             for (path, secret) in secrets {
                 *value_at(&mut now, &path).unwrap() = secret.into();
             }
@@ -195,7 +175,7 @@ mod tests {
             let text = value.to_string();
             prop_assume!(parse_value(&text).is_ok_and(|read| read == value) && !secret.contains(OPEN));
             let (after, _) = replaced_secrets(&text);
-            prop_assert!(plain_secrets(&parse_value(&after).unwrap()).is_empty());
+            prop_assert!(!has_secrets(&parse_value(&after).unwrap()));
         }
     }
 }

@@ -695,8 +695,7 @@ async fn secrets_in_output_yaml_are_sealed_and_delivered() {
     assert_eq!(sent_output().await["password"], "hunter3-plain");
     let cleared = OutputDraft { fields: fields(json!({"config_yaml": null})), ..OutputDraft::default() };
     update_output(&fleet, "two", cleared).await.unwrap();
-    let ids: Vec<_> =
-        [&made, &changed].iter().flat_map(|output| crate::output_yaml::secret_ids(&output.fields)).collect();
+    let ids: Vec<_> = [&made, &changed].iter().flat_map(|output| crate::inline_seals::ids(&output.fields)).collect();
     assert_eq!(ids.len(), 4);
     assert!(fleet.store().secrets(&ids).await.unwrap().is_empty());
 

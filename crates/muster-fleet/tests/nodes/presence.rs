@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use muster_core::status::Status;
-use muster_fleet::testing::TestFleet;
+use muster_fleet::testing::{TestFleet, steady};
 
-use crate::cluster::{Agent, Database, ONLINE};
+use crate::cluster::{Agent, Database, ONLINE, root};
 
 async fn status(server: &TestFleet, id: &str) -> Status {
     server.stored(id).await.status
@@ -90,4 +90,24 @@ async fn a_server_that_never_accepted_agents_does_not_keep_them_online() {
     b.fleet.statuses().watch_members().await.expect("readable");
     b.fleet.statuses().transition_due().await.expect("evaluated");
     assert_eq!(status(&b, "a").await, Status::Offline);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_came_back_is_not_listed_as_lost() {
+    let database = Database::new().await;
+    let a = TestFleet::over(database.open().await, steady());
+    let lost = |id: &str| {
+        format!(
+            "INSERT INTO lost_nodes (id, name, lost_at) VALUES ('{id}', 'name of {id}', \
+             CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT))"
+        )
+    };
+    let listed = async || a.fleet.nodes().list(&root().grant().expect("granted")).await.expect("readable");
+    let this = listed().await.this;
+    for id in [this.as_str(), "gone"] {
+        database.sql(&lost(id)).await;
+    }
+    let nodes = listed().await;
+    let ids: Vec<_> = nodes.lost.iter().map(|node| node.id.as_str()).collect();
+    assert_eq!((nodes.live.len(), ids), (1, vec!["gone"]));
 }

@@ -236,3 +236,43 @@ async fn keys_of_objects_are_delivered_to_agents_only() {
             .all(|one| audit.iter().any(|line| line == one))
     );
 }
+
+#[tokio::test]
+async fn m10_passwords_in_urls_and_headers_are_encrypted_and_delivered() {
+    let api = inhabited().await;
+    let proxy = json!({"id": "q", "name": "q", "url": "http://u:hunter2@proxy:3128",
+        "proxy_headers": {"Proxy-Authorization": "hunter3", "X-Tenant": "a"}});
+    let made = create(&api, PROXIES, proxy.clone()).await;
+    assert!(!made.to_string().contains("hunter"), "{made}");
+    assert!(made["url"].as_str().unwrap().starts_with("http://u:$co.elastic.secret{"), "{made}");
+    assert_eq!(made["proxy_headers"]["X-Tenant"], "a");
+
+    api.put("/fleet_server_hosts/main", json!({"proxy_id": "q"})).await.ok();
+    let revision = api
+        .fleet
+        .store()
+        .policy_newest_revision(&muster_core::id::PolicyId::trusted("of-defaults"))
+        .await
+        .unwrap()
+        .unwrap();
+    let ids: Vec<_> = muster_core::secret_refs::ids(&revision.compiled).into_iter().collect();
+    assert_eq!(api.fleet.store().secrets(&ids).await.unwrap().len(), 2);
+    assert_eq!(revision.compiled["fleet"]["proxy_url"], made["url"]);
+
+    // The same request, and the object as it is shown, change nothing.
+    let before = revisions(&api).await;
+    let shown = json!({"name": "q", "url": made["url"], "proxy_headers": made["proxy_headers"]});
+    for same in [json!({"name": "q", "url": proxy["url"], "proxy_headers": proxy["proxy_headers"]}), shown] {
+        assert_eq!(api.put("/proxies/q", same).await.ok()["item"]["url"], made["url"]);
+        assert_eq!(revisions(&api).await, before);
+    }
+    let stolen = json!({"name": "thief", "url": made["url"]});
+    assert_eq!(api.post(PROXIES, stolen).await.refused(400)["field"], "url");
+    // What is sealed is validated, too.
+    let broken = json!({"name": "r", "url": "http://p", "proxy_headers": {"Cookie": "a\r\nX-B: c"}});
+    assert_eq!(api.post(PROXIES, broken).await.refused(400)["field"], "proxy_headers.Cookie");
+
+    api.put("/proxies/q", json!({"name": "q", "url": "http://u:hunter4@proxy:3128", "proxy_headers": {}})).await.ok();
+    assert_ne!(revisions(&api).await, before);
+    assert!(api.fleet.store().secrets(&ids).await.unwrap().is_empty(), "replaced and removed secrets are deleted");
+}

@@ -75,7 +75,7 @@ async fn keys_are_counted_and_agents_show_the_ids_of_theirs() {
     };
     api.commit(vec![OutputKeyWrite::PutCluster(Box::new(cluster)).into(), OutputKeyWrite::Put(Box::new(key)).into()])
         .await;
-    let counts = json!({"issued": 1, "wanted": 0, "failed": 0, "to_invalidate": 0});
+    let counts = json!({"issued": 1, "wanted": 0, "outdated": 0, "failed": 0, "to_invalidate": 0});
     assert_eq!(api.get("/outputs/main/health").await.ok()["keys"], counts);
     let expected = json!({"default": {"type": "elasticsearch", "api_key_id": "k1", "policy_permissions_hash": "hash"}});
     let agent = api.get("/agents/a").await.ok()["item"].clone();

@@ -40,6 +40,6 @@ pub struct LostNode {
 pub struct Nodes {
     /// Servers with a valid lease, by name.
     pub items: Vec<Node>,
-    /// Servers that were lost within the last day, the latest first.
+    /// Servers that were lost within the last day and did not come back, the latest first.
     pub lost: Vec<LostNode>,
 }

@@ -57,6 +57,8 @@ pub struct OutputKeyCounts {
     pub issued: u64,
     /// Keys that must be created.
     pub wanted: u64,
+    /// Issued keys whose permissions must be changed.
+    pub outdated: u64,
     /// Keys whose creation or change the cluster rejected.
     pub failed: u64,
     /// Keys that must be invalidated.

@@ -138,6 +138,15 @@ pub enum OpenError {
         /// Names of the servers.
         nodes: String,
     },
+    /// The store has tables, but no record of its migrations.
+    #[error(
+        "{place} has tables, but its table schema_migrations is empty, as after an incomplete restore; it was not changed: \
+         restore it from a backup, or choose another database"
+    )]
+    Unversioned {
+        /// The file or the database.
+        place: String,
+    },
     /// A migration in the store differs from the one with the same number in this program.
     #[error(
         "migration {number} of the store is {found:?} there, but {known:?} here; the store belongs to another program or was changed"
@@ -219,6 +228,7 @@ impl OpenError {
             Self::Engine { source, .. } => source.cause == Cause::Room,
             Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
             Self::NotOurs { .. }
+            | Self::Unversioned { .. }
             | Self::Newer { .. }
             | Self::Older { .. }
             | Self::Foreign { .. }

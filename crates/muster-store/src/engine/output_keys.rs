@@ -253,8 +253,8 @@ pub(super) fn known(connection: &Connection, cluster: &ClusterId, ids: &[KeyId])
 pub(super) fn counts(connection: &Connection, cluster: &ClusterId) -> Result<(KeyCounts, Option<String>)> {
     let counted = first(connection, sql::COUNTS, [cluster.as_str()], |row| {
         let mut c = Columns::of(row);
-        let (issued, wanted, failed) = (c.count()?, c.count()?, c.count()?);
-        Ok((KeyCounts { issued, wanted, failed, to_invalidate: 0 }, c.take()?))
+        let (issued, wanted, outdated, failed) = (c.count()?, c.count()?, c.count()?, c.count()?);
+        Ok((KeyCounts { issued, wanted, outdated, failed, to_invalidate: 0 }, c.take()?))
     })?;
     let (counts, reason) = counted.unwrap_or_default();
     Ok((KeyCounts { to_invalidate: count(connection, sql::RETIRED_COUNT, [cluster.as_str()])?, ..counts }, reason))

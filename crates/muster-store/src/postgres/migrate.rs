@@ -23,6 +23,9 @@ const APPLIED: &str = "SELECT number, name, checksum, oldest FROM schema_migrati
 const INSERT: &str = "INSERT INTO schema_migrations (number, name, checksum, oldest, applied_at) \
     VALUES ($1, $2, $3, $4, CAST(extract(epoch FROM now()) * 1000000 AS BIGINT))";
 
+/// Operation in errors.
+const READ: &str = "read which migrations the database has";
+
 /// Selects running nodes that do not know a migration.
 const OLDER: &str =
     concat!("SELECT name FROM nodes WHERE schema_known < $1 AND expires_at > ", now!(), " ORDER BY name LIMIT 5");
@@ -35,6 +38,9 @@ pub(super) fn migrate(
     known: &[Migration],
 ) -> std::result::Result<(), OpenError> {
     let applied = begin(session, place)?;
+    if applied.is_empty() && !names(session, TABLES).map_err(OpenError::engine(READ))?.is_empty() {
+        return Err(OpenError::Unversioned { place: place.to_owned() });
+    }
     for migration in missing(&applied, known)? {
         refuse_to_exclude(session, migration, !applied.is_empty())?;
         let apply = || -> Result<()> {
@@ -94,7 +100,7 @@ pub(super) fn has_schema(
 
 /// Begins a transaction with the lock of the schema, and returns the migrations. Fails for another program's database.
 fn begin(session: &PostgresSession, place: &str) -> std::result::Result<Vec<Applied>, OpenError> {
-    let engine = || OpenError::engine::<EngineError>("read which migrations the database has");
+    let engine = || OpenError::engine::<EngineError>(READ);
     session.begin().map_err(engine())?;
     session.query(LOCK, &[], &mut |_| Ok(Next::Enough)).map_err(engine())?;
     let tables = names(session, TABLES).map_err(engine())?;
@@ -180,6 +186,16 @@ mod tests {
             matches!(&refused, OpenError::Newer { found: 1000, known } if *known == newest(MIGRATIONS)),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn a_database_without_its_migrations_is_refused_in_plain_words() {
+        let schema = Cluster::shared().schema();
+        drop(Cluster::shared().open(&schema));
+        Cluster::shared().psql(&format!("DELETE FROM {schema}.schema_migrations")).unwrap();
+        let refused = Cluster::shared().try_open(&schema).err().unwrap();
+        assert!(matches!(&refused, OpenError::Unversioned { .. }), "{refused}");
+        assert!(refused.to_string().contains("schema_migrations is empty"), "{refused}");
     }
 
     #[test]

@@ -66,7 +66,6 @@ const INSERT: &str = concat!(
 );
 const HOLDER: &str = "SELECT name, place, \
     CAST(date_trunc('second', to_timestamp(started_at / 1000000)) AS TEXT) FROM nodes WHERE id = $1";
-const NAMESAKE: &str = "SELECT id FROM nodes WHERE name = $1 AND id <> $2";
 /// Not if the lease has expired, since another node may already have acted on that.
 const RENEW: &str = concat!(
     "UPDATE nodes SET handled = $1, expires_at = ",
@@ -123,11 +122,7 @@ pub(super) fn start(session: &dyn Session, node: &Node, newest: i64) -> Result<R
         addresses: "[]".into(),
         is_draining: 0,
     };
-    let registered = register(session, node, &described, newest)?;
-    if registered.is_ok() {
-        warn_of_namesake(session, node)?;
-    }
-    Ok(registered)
+    register(session, node, &described, newest)
 }
 
 /// Registers a node, also again after it lost its lease, within a transaction. Never replaces a running server.
@@ -165,14 +160,6 @@ pub(super) fn register(session: &dyn Session, node: &Node, described: &Described
         Ok(Next::Enough)
     })?;
     Ok(Err(Refusal::Displaced(other)))
-}
-
-fn warn_of_namesake(session: &dyn Session, node: &Node) -> Result<()> {
-    session.query(NAMESAKE, &[(&node.name).into(), node.id.as_str().into()], &mut |row| {
-        let other: String = row.get(0)?;
-        tracing::warn!(name = node.name, this = %node.id, other, "another node has the same name; use their ids");
-        Ok(Next::Enough)
-    })
 }
 
 /// Deletes nodes whose leases have expired.

@@ -141,6 +141,9 @@ impl Composed {
             AgentCondition::SeenAfter(time) => {
                 self.integer("(coalesce(agents.last_checkin, agents.enrolled_at) > $?)", time.as_micros());
             }
+            AgentCondition::HasCheckedIn => self.push("(agents.last_checkin IS NOT NULL)"),
+            // A list of words as JSON.
+            AgentCondition::HasFailingOutput => self.push("(agents.unhealthy_reason LIKE '%\"output\"%')"),
             AgentCondition::EnrolledBy(time) => self.integer("(agents.enrolled_at <= $?)", time.as_micros()),
             AgentCondition::InactivityTimeout(timeout) => {
                 let micros = timeout.map_or(-1, |timeout| i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX));
@@ -439,6 +442,8 @@ mod tests {
                         AgentCondition::UnseenSince(Timestamp::from_micros(5)),
                         AgentCondition::SeenAfter(Timestamp::from_micros(4)),
                         AgentCondition::EnrolledBy(Timestamp::from_micros(3)),
+                        AgentCondition::HasCheckedIn,
+                        AgentCondition::HasFailingOutput,
                         AgentCondition::InactivityTimeout(Some(std::time::Duration::from_secs(6))),
                     ]))),
                 ]),

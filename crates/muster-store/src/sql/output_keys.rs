@@ -80,6 +80,7 @@ statements! {
         AND agent_id > $2 ORDER BY agent_id LIMIT $3";
     /// Counts the keys of a cluster.
     COUNTS = "SELECT count(key_id), coalesce(sum(CASE WHEN key_id IS NULL THEN 1 ELSE 0 END), 0), \
+        coalesce(sum(CASE WHEN key_id IS NOT NULL AND state IN ('outdated', 'confirmed') THEN 1 ELSE 0 END), 0), \
         count(failure_reason), min(failure_reason) FROM output_keys WHERE cluster = $1";
 
     /// Inserts a retired key, or makes it due.

@@ -16,12 +16,20 @@ use crate::sql::dialect;
 /// Operation in errors.
 const READ: &str = "read which migrations the store has";
 
+/// Selects a table other than that of the migrations.
+const OTHER_TABLE: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name <> 'schema_migrations'";
+
 /// Applies the missing migrations in one transaction.
 pub(super) fn migrate(connection: &mut Connection, known: &[Migration]) -> Result<(), OpenError> {
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(OpenError::engine("begin to migrate the store"))?;
     let applied = applied(&transaction).map_err(OpenError::engine(READ))?;
+    if applied.is_empty()
+        && transaction.prepare(OTHER_TABLE).and_then(|mut it| it.exists([])).map_err(OpenError::engine(READ))?
+    {
+        return Err(OpenError::Unversioned { place: "the store".into() });
+    }
     for migration in missing(&applied, known)? {
         apply(&transaction, migration).map_err(OpenError::engine(migration.doing()))?;
     }
@@ -114,6 +122,15 @@ mod tests {
             migrate(&mut upgraded, &with_next()[..end]).unwrap();
         }
         assert_eq!(schema(&fresh), schema(&upgraded));
+    }
+
+    #[test]
+    fn a_store_without_its_migrations_is_refused_in_plain_words() {
+        let mut connection = memory();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        connection.execute_batch("DELETE FROM schema_migrations").unwrap();
+        let refused = migrate(&mut connection, MIGRATIONS).unwrap_err();
+        assert!(matches!(&refused, OpenError::Unversioned { .. }), "{refused}");
     }
 
     #[test]

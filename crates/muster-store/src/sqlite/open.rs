@@ -17,6 +17,7 @@ use crate::engine::migration::MIGRATIONS;
 use crate::engine::recent::Recent;
 use crate::engine::session::Session;
 use crate::engine::store::{Durability, Options, Sessions, SqlStore};
+use crate::engine::writer::Sealing;
 use crate::sql::now;
 use muster_core::error_chain::chain;
 
@@ -29,6 +30,10 @@ const INTRODUCE: &str = concat!(
      ON CONFLICT (id) DO UPDATE SET started_at = excluded.started_at, is_draining = 0"
 );
 
+/// Whether the audit log has chains of other nodes, because the store was copied from a shared database.
+const OTHER_CHAINS: &str = "SELECT EXISTS (SELECT 1 FROM audit_events WHERE chain < $1) \
+    OR EXISTS (SELECT 1 FROM audit_events WHERE chain > $1)";
+
 impl SqlStore {
     /// Opens or creates the file of an embedded store and migrates its schema.
     pub fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
@@ -37,13 +42,21 @@ impl SqlStore {
         refuse_incomplete(&writing)?;
         connection::enforce_references(&writing)?;
         introduce(&writing);
+        let has_other_chains = writing
+            .query_row(OTHER_CHAINS, [ALONE], |row| row.get::<_, bool>(0))
+            .map_err(OpenError::engine("read the chains of the audit log"))?;
         let newest =
             log::newest_change(&writing).map_err(OpenError::engine::<EngineError>("read the newest change"))?;
         let recent =
             Recent::load(&writing).map_err(OpenError::engine::<EngineError>("read the components on their way"))?;
         let reading = || -> Result<Box<dyn Session>, OpenError> { Ok(Box::new(connection::reader(path)?)) };
         let sessions = Sessions { writer: Box::new(writing), points: reading()?, lists: reading()? };
-        Self::start(sessions, options, Arc::new(Feed::exclusive(newest)), Membership::alone(), recent)
+        let store = Self::start(sessions, options, Arc::new(Feed::exclusive(newest)), Membership::alone(), recent)?;
+        if has_other_chains {
+            // They have ended: sealing them once is enough.
+            store.writer().sealing().iter().for_each(Sealing::seal);
+        }
+        Ok(store)
     }
 
     /// Creates a store for tests in a temporary directory. Commits do not wait for the disk.
@@ -69,7 +82,7 @@ mod tests {
     use muster_core::change::Change;
 
     use super::*;
-    use crate::port::{ChangeStore, SettingStore, SettingWrite, Store, StoreError, Write};
+    use crate::port::{AuditStore as _, ChangeStore, SettingStore, SettingWrite, Store, StoreError, Write};
 
     fn setting(name: &str) -> Vec<Write> {
         vec![Write::Setting(SettingWrite::Put { name: name.into(), value: "1".into() })]
@@ -93,6 +106,20 @@ mod tests {
         assert_eq!(store.setting("a").await.unwrap().as_deref(), Some("1"));
         assert_eq!(*store.changes().borrow(), 1, "the change log goes on where it was");
         assert_eq!(store.changes_since(0, 10).await.unwrap(), [(1, Some(change))]);
+    }
+
+    #[tokio::test]
+    async fn chains_of_former_nodes_are_sealed() {
+        let directory = TemporaryDirectory::new().unwrap();
+        let path = directory.path().join("muster.db");
+        drop(SqlStore::open(&path, &Options::default()).unwrap());
+        let insert = "INSERT INTO audit_events (chain, position, event, hash) VALUES ('former', 1, '{}', zeroblob(32))";
+        Connection::open(&path).unwrap().execute_batch(insert).unwrap();
+        let store = SqlStore::open(&path, &Options::default()).unwrap();
+        // Jobs are done in order.
+        store.commit(setting("a")).await.unwrap();
+        let sealed = store.audit_links(ALONE, 0, 10).await.unwrap();
+        assert!(sealed.len() == 1 && sealed[0].event.contains("former"), "{sealed:?}");
     }
 
     #[tokio::test]

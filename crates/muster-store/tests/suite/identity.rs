@@ -30,7 +30,7 @@ fn user(id: &str) -> User {
     }
 }
 
-pub(super) fn live(id: &str) -> User {
+pub fn live(id: &str) -> User {
     User { locked_at: None, ..user(id) }
 }
 
@@ -82,7 +82,7 @@ fn role(id: &str) -> Role {
     }
 }
 
-fn space(id: &str) -> Space {
+pub fn space(id: &str) -> Space {
     Space {
         id: SpaceId::trusted(id),
         name: id.to_uppercase(),

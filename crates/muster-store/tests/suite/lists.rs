@@ -199,6 +199,27 @@ pub async fn host_names_and_times_of_enrollment_are_filtered_by(store: &impl Sto
     matches(store, &AgentFilter::all([AgentCondition::EnrolledBy(at)]), "a4 a5").await;
 }
 
+pub async fn agents_are_filtered_by_what_they_reported(store: &impl Store) {
+    let silent = bare_agent("silent");
+    let heard = AgentRecord { last_checkin: Some(at(1)), ..bare_agent("heard") };
+    let failing = |id: &str, reasons: &[&str]| {
+        let mut record = AgentRecord { last_checkin: Some(at(1)), ..bare_agent(id) };
+        record.health.unhealthy_reason = reasons.iter().map(|reason| (*reason).to_owned()).collect();
+        record
+    };
+    let agents = [silent, heard, failing("input", &["input"]), failing("output", &["input", "output"])];
+    commit(store, agents.iter().map(insert).collect()).await;
+    let found = async |condition| {
+        let filter = AgentFilter::all([condition]);
+        let found = store.agent_list(&filter, AgentSort::EnrolledAt, false, ALL).await.unwrap().items;
+        let mut ids: Vec<_> = found.iter().map(|agent| agent.record.id.to_string()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(found(AgentCondition::HasCheckedIn).await, ["heard", "input", "output"]);
+    assert_eq!(found(AgentCondition::HasFailingOutput).await, ["output"]);
+}
+
 pub async fn lists_carry_metadata_but_not_components(store: &impl Store) {
     with_fleet(store).await;
     let listed = store.agent_list(&AgentFilter::default(), AgentSort::Version, false, ALL).await.unwrap();

@@ -160,6 +160,7 @@ macro_rules! run_for {
             pages_cover_the_list_and_tell_the_total,
             cursors_show_each_agent_once_in_every_order,
             host_names_and_times_of_enrollment_are_filtered_by,
+            agents_are_filtered_by_what_they_reported,
             lists_carry_metadata_but_not_components,
             ids_come_in_slices_that_meet,
             statuses_are_counted,

@@ -229,11 +229,12 @@ pub async fn keys_are_counted(store: &impl Store) {
         of("a", wanted()),
         of("b", issued(&wanted(), "k1")),
         of("c", OutputKey { failure, ..issued(&wanted(), "k2") }),
+        of("d", OutputKey { state: KeyState::Outdated, ..issued(&wanted(), "k5") }),
         OutputKeyWrite::Retire(retired("k3", None)).into(),
         OutputKeyWrite::Retire(retired("k4", Some(("p", 1)))).into(),
     ];
     commit(store, writes).await;
-    let counts = KeyCounts { issued: 2, wanted: 1, failed: 1, to_invalidate: 1 };
+    let counts = KeyCounts { issued: 3, wanted: 1, outdated: 1, failed: 1, to_invalidate: 1 };
     assert_eq!(store.output_key_counts(&cluster_id("c")).await.unwrap(), (counts, Some("rejected".into())));
     assert_eq!(store.output_key_counts(&cluster_id("d")).await.unwrap(), (KeyCounts::default(), None));
 }

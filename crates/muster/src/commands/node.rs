@@ -17,7 +17,7 @@ pub enum NodeCommand {
     List(ListArgs),
     /// Move a server's agents to the other servers, before maintenance
     ///
-    /// The server ends its held check-ins over a period of 30 seconds and reports that it is not ready, so that the load
+    /// The server ends its held check-ins over up to 30 seconds and reports that it is not ready, so that the load
     /// balancer sends the agents to other servers. It remains drained until `muster node resume` or a restart.
     #[command(after_help = "Examples:\n  muster node drain server-1\n  muster node drain server-1 --dry-run")]
     Drain(DrainArgs),

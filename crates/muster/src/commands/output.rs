@@ -80,8 +80,10 @@ fn hosts(output: &Output) -> String {
 }
 
 fn keys(counts: &OutputKeyCounts) -> String {
-    let OutputKeyCounts { issued, wanted, failed, to_invalidate } = counts;
-    format!("{issued} issued, {wanted} wanted, {failed} rejected, {to_invalidate} to invalidate")
+    let OutputKeyCounts { issued, wanted, outdated, failed, to_invalidate } = counts;
+    format!(
+        "{issued} issued, {wanted} to create, {outdated} to update, {failed} rejected, {to_invalidate} to invalidate"
+    )
 }
 
 impl OutputCommand {

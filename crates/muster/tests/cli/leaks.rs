@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::world::file;
-use canaries::{Canaries, POLICY};
+use canaries::{Canaries, DELIVERED, POLICY};
 use server::Server;
 
 /// A policy that is rejected. Its messages must not quote what they are about.
@@ -33,13 +33,15 @@ config:
 fn m10_no_secret_is_stored_answered_or_logged_in_clear_text() {
     let mut canaries = Canaries::written();
     let server = Server::start();
+    create_network_objects(&server, &canaries);
     create_output(&server, &canaries);
     let named = json!({
         "name": "named", "namespace": "default", "secrets": {"NAMED": "canary-named-secret"},
         "config": {"inputs": [{"type": "httpjson", "use_output": "shared", "auth": {"basic": {"password": "$co.elastic.secret{NAMED}"}}}]}
     });
     canaries.check("the created policy", server.post("/api/fleet/agent_policies", &named).as_bytes());
-    let (_kept, policy) = file("leaks.yml", &POLICY.replace("CLUSTER", &server.cluster.url()));
+    let (_kept, policy) =
+        file("leaks.yml", &POLICY.replace("CLUSTER", &cluster_for(&server, "canary-policy-host-password")));
     let (_kept_too, rejected) = file("rejected.yml", REJECTED);
     for (words, is_accepted) in [
         (&["policy", "apply", "-f", &policy, "--dry-run"][..], true),
@@ -55,7 +57,9 @@ fn m10_no_secret_is_stored_answered_or_logged_in_clear_text() {
     let agent = server.agent("leaks");
     // Before the checks below: the agent has its secrets, so the server had them in memory.
     let delivered = agent.policy.to_string();
-    assert!(delivered.contains("canary-input-password"), "{delivered}");
+    for secret in DELIVERED {
+        assert!(delivered.contains(secret), "{secret}: {delivered}");
+    }
     assert!(
         !delivered.contains("canary-service-token") && !delivered.contains("canary-output-password"),
         "{delivered}"
@@ -68,9 +72,13 @@ fn m10_no_secret_is_stored_answered_or_logged_in_clear_text() {
     canaries.check("the answer to a migration", server.post(&path, &migrate).as_bytes());
 
     ask_everything(&server, &canaries, &agent.id);
-    for words in
-        [&["status", "--output", "json"][..], &["output", "show", "shared"], &["audit", "list", "--output", "json"]]
-    {
+    for words in [
+        &["status", "--output", "json"][..],
+        &["output", "show", "shared"],
+        &["output", "show", "token"],
+        &["proxy", "show", "proxy"],
+        &["audit", "list", "--output", "json"],
+    ] {
         canaries.check_run(&server, words, true);
     }
     let shown = canaries.check_run(&server, &["policy", "show", "leaks", "--output", "json"], true);
@@ -85,16 +93,51 @@ fn m10_no_secret_is_stored_answered_or_logged_in_clear_text() {
     canaries.check("the log", &log);
 }
 
+/// The cluster's URL with a password in it.
+fn cluster_for(server: &Server, password: &str) -> String {
+    server.cluster.url().replace("://", &format!("://somebody:{password}@"))
+}
+
+fn create_network_objects(server: &Server, canaries: &Canaries) {
+    let made = [
+        (
+            "proxies",
+            json!({
+                "id": "proxy", "name": "proxy", "url": "http://u:canary-proxy-password@127.0.0.1:1",
+                "proxy_headers": {"Proxy-Authorization": "canary-proxy-authorization", "X-Tenant": "shown"}
+            }),
+        ),
+        (
+            "fleet_server_hosts",
+            json!({"name": "host", "is_default": true, "host_urls": ["https://127.0.0.1:1"], "proxy_id": "proxy"}),
+        ),
+        (
+            "agent_download_sources",
+            json!({
+                "name": "source", "is_default": true, "host": "https://u:canary-source-password@127.0.0.1:1/",
+                "auth": {"headers": [{"key": "Authorization", "value": "canary-source-header"}]}
+            }),
+        ),
+    ];
+    for (path, fields) in made {
+        canaries.check("the created network object", server.post(&format!("/api/fleet/{path}"), &fields).as_bytes());
+    }
+}
+
 fn create_output(server: &Server, canaries: &Canaries) {
     let fields = json!({
-        "id": "shared", "name": "shared", "type": "remote_elasticsearch", "hosts": [server.cluster.url()],
+        "id": "shared", "name": "shared", "type": "remote_elasticsearch",
+        "hosts": [cluster_for(server, "canary-output-host-password")],
         "agent_keys": true, "username": "somebody", "password": "canary-output-password",
         "kibana_url": "https://kibana", "kibana_api_key": "canary-output-kibana-key",
-        "config_yaml": "proxy_headers:\n  authorization: canary-yaml-password\n"
+        "config_yaml": "proxy_headers:\n  authorization: canary-yaml-password\n\
+            loadbalance_by: https://u:canary-yaml-url-password@127.0.0.1:1\n"
     });
     canaries.check("the created output", server.post("/api/fleet/outputs", &fields).as_bytes());
     let token = json!({
         "id": "token", "name": "token", "type": "elasticsearch", "hosts": ["https://127.0.0.1:1"],
+        "proxy_url": "http://u:canary-output-proxy-password@127.0.0.1:1",
+        "proxy_headers": {"Proxy-Authorization": "canary-output-proxy-header"},
         "service_token": "canary-output-token", "secrets": {"ssl": {"key": "canary-output-ssl-key"}}
     });
     canaries.check("the created output", server.post("/api/fleet/outputs", &token).as_bytes());
@@ -119,6 +162,10 @@ fn ask_everything(server: &Server, canaries: &Canaries, agent: &str) {
         "/api/fleet/outputs/shared/health".into(),
         "/api/fleet/outputs/token".into(),
         "/api/fleet/outputs/token/health".into(),
+        "/api/fleet/proxies".into(),
+        "/api/fleet/proxies/proxy".into(),
+        "/api/fleet/fleet_server_hosts".into(),
+        "/api/fleet/agent_download_sources".into(),
         "/api/fleet/agents".into(),
         format!("/api/fleet/agents/{agent}"),
         format!("/api/fleet/agents/{agent}/uploads"),

@@ -6,9 +6,9 @@ use super::Draft;
 use super::agent::merge;
 use crate::policy::check;
 use crate::policy::expand::expand;
+use crate::policy::inline_secrets;
 use crate::policy::render::WIRE_KEYS;
 use crate::secret_refs::{self, join};
-use crate::yaml;
 
 /// Fields that overrides must not change: those that the server sets, and those that are signed.
 const FORBIDDEN: [&str; 7] =
@@ -34,7 +34,7 @@ impl Draft<'_> {
             self.problems.advise("overrides", "secrets are not supported here", "use them in `config`");
         }
         // They are stored and shown as they are.
-        for path in yaml::plain_secrets(&Value::Object(overrides.clone())).into_keys() {
+        for path in inline_secrets::paths(&Value::Object(overrides.clone())) {
             let path = join("overrides", &path);
             self.problems.advise(path, "must not contain secrets", "set it in `config`, where it is encrypted");
         }

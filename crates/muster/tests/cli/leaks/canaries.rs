@@ -15,11 +15,12 @@ config:
       hosts: ["CLUSTER"]
       service_token: canary-service-token
       ssl.key_passphrase: canary-ssl-passphrase
-      proxy_headers: {authorization: canary-proxy-header}
+      proxy_headers: {authorization: canary-proxy-header, cookie: canary-policy-cookie}
     shipping:
       type: logstash
       hosts: ["127.0.0.1:5044"]
       ssl.key: canary-ssl-key
+      proxy_url: socks5://u:canary-policy-proxy-password@127.0.0.1:1
   inputs:
     - type: httpjson
       id: http
@@ -27,8 +28,12 @@ config:
       streams:
         - data_stream.dataset: a
           auth.basic.password: canary-input-password
+          request.url: https://u:canary-input-url-password@api.example/
           auth.oauth2: {client.secret: canary-client-secret}
           request.transforms: [{set: {target: header.Authorization, token: canary-nested-token}}]
+    - type: filestream
+      id: through-the-proxy
+      use_output: token
   agent.download.auth.api_key: canary-download-key
   receivers:
     httpcheck: {token: canary-receiver-token}
@@ -38,7 +43,7 @@ config:
 "#;
 
 /// Words of the policy, the rejected policy, the outputs and the action.
-const WRITTEN: [&str; 22] = [
+const WRITTEN: [&str; 34] = [
     "canary-service-token",
     "canary-ssl-passphrase",
     "canary-proxy-header",
@@ -61,6 +66,33 @@ const WRITTEN: [&str; 22] = [
     "canary-output-token",
     "canary-yaml-password",
     "canary-migrate-token",
+    "canary-policy-cookie",
+    "canary-policy-host-password",
+    "canary-policy-proxy-password",
+    "canary-input-url-password",
+    "canary-output-host-password",
+    "canary-output-proxy-password",
+    "canary-output-proxy-header",
+    "canary-yaml-url-password",
+    "canary-proxy-password",
+    "canary-proxy-authorization",
+    "canary-source-password",
+    "canary-source-header",
+];
+/// Those of network objects and of URLs, which agents get.
+pub const DELIVERED: [&str; 12] = [
+    "canary-input-password",
+    "canary-policy-cookie",
+    "canary-policy-host-password",
+    "canary-policy-proxy-password",
+    "canary-input-url-password",
+    "canary-output-host-password",
+    "canary-output-proxy-password",
+    "canary-output-proxy-header",
+    "canary-proxy-password",
+    "canary-proxy-authorization",
+    "canary-source-password",
+    "canary-source-header",
 ];
 
 /// The forms in which the secrets would be noticed.
