@@ -10,9 +10,9 @@ use std::str::FromStr;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::hex;
 use crate::paths::{Layout, PROGRAM};
 use crate::state::atomic;
+use muster_core::hex;
 
 /// Number of hexadecimal digits of the program's SHA-256 in the name of a home.
 const DIGEST_DIGITS: usize = 12;

@@ -13,7 +13,6 @@ pub mod enroll;
 pub mod entropy;
 pub mod exit;
 pub mod fleet;
-pub mod hex;
 pub mod homes;
 pub mod host;
 pub mod install;

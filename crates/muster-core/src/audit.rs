@@ -11,6 +11,7 @@ pub mod verify;
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
+use crate::hex;
 use crate::time::Timestamp;
 
 /// The action of a seal.
@@ -51,7 +52,7 @@ pub struct ChainHead {
 impl ChainHead {
     /// Creates the head of a chain.
     pub fn new(chain: impl Into<String>, position: i64, hash: &[u8; 32]) -> Self {
-        Self { chain: chain.into(), position, hash: hex(hash) }
+        Self { chain: chain.into(), position, hash: hex::encode(hash) }
     }
 }
 
@@ -104,11 +105,6 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(context.finish().as_ref());
     hash
-}
-
-/// Formats a hash in lower-case hex, the form in which people keep copies of it.
-pub fn hex(hash: &[u8]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Defect of a chain.

@@ -31,6 +31,9 @@ pub enum ErrorKind {
 /// Code of the error for a change of which it is unknown whether it was made.
 pub const OUTCOME_UNKNOWN: &str = "outcome_unknown";
 
+/// Code of the error for a request that failed because the store is unavailable.
+pub const STORE_UNAVAILABLE: &str = "store_unavailable";
+
 /// An error with two messages: `Display` is for the caller; the source is for the log only and never sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

@@ -8,6 +8,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::certificate_names;
+
 /// Prints `error` and all its causes, outermost first: `cannot open the store: disk I/O error`.
 pub const fn chain<'a>(error: &'a (dyn Error + 'static)) -> Chain<'a> {
     Chain(error)
@@ -30,7 +32,7 @@ impl fmt::Display for Chain<'_> {
                 text = format!("{text}: {cause}");
             }
         }
-        f.write_str(&text)
+        f.write_str(&certificate_names::plain(&text))
     }
 }
 

@@ -11,13 +11,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 pub use self::roles::{Roles, has_former_roles, widened};
+use crate::hex;
 use crate::id::{AgentId, ClusterId, KeyId, PolicyId};
 use crate::time::Timestamp;
 
@@ -196,7 +196,7 @@ impl FailureKind {
 
 /// Returns the hash of an output's permissions: SHA-256 of their JSON with sorted keys, in hexadecimal (EA §6.4).
 pub fn permissions_hash(permissions: &Value) -> String {
-    digest(&SHA256, permissions.to_string().as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&hex::sha256(permissions.to_string().as_bytes()))
 }
 
 /// Returns the id of a cluster, derived from the output and its hosts. Other hosts are another cluster, where the
@@ -205,8 +205,8 @@ pub fn cluster_id<'a>(output: &str, hosts: impl Iterator<Item = &'a str>) -> Clu
     let mut hosts: Vec<String> = hosts.map(compared_host).collect();
     hosts.sort_unstable();
     hosts.dedup();
-    let parts = digest(&SHA256, serde_json::json!([output, hosts]).to_string().as_bytes());
-    ClusterId::trusted(parts.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    let digest = hex::sha256(serde_json::json!([output, hosts]).to_string().as_bytes());
+    ClusterId::trusted(hex::encode(&digest[..16]))
 }
 
 /// Returns a host's URL in the form in which it is compared: without `USER:PASSWORD@`, because another user or password does

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use crate::entropy::{Entropy, random_bytes};
+use crate::hex;
 use crate::id::{PolicyId, SpaceId, UninstallTokenId};
 use crate::time::Timestamp;
 
@@ -31,7 +32,7 @@ pub struct UninstallToken {
 /// Generates the text of a token: 32 hexadecimal digits.
 pub fn generate(entropy: &dyn Entropy) -> Zeroizing<String> {
     let bytes = Zeroizing::new(random_bytes::<16>(entropy));
-    Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Zeroizing::new(hex::encode(&*bytes))
 }
 
 /// Returns the hash of the text of a token.

@@ -8,6 +8,7 @@ use muster_protocol::elastic::upload::{UploadBeginResponse, UploadCompleteReques
 
 use crate::fault::{Fault, accepted};
 use crate::session::{Ask, Session};
+use muster_core::hex;
 
 /// Typical size of the archives that real agents upload.
 const SIZE: usize = 70_000;
@@ -35,7 +36,7 @@ pub async fn upload(
     let content = noise();
     let hash = digest(&SHA256, &content);
     let path = format!("/api/fleet/uploads/{upload_id}/0?");
-    let chunk = Ask { chunk_sha2: Some(hex(hash.as_ref())), ..ask(Method::PUT, &path, content) };
+    let chunk = Ask { chunk_sha2: Some(hex::encode(hash.as_ref())), ..ask(Method::PUT, &path, content) };
     let answer = session.ask(&chunk).await?;
     if answer.status != 200 {
         return Err(Fault::Refused(answer.status, "chunk".to_owned()));
@@ -43,7 +44,7 @@ pub async fn upload(
 
     // The transit hash is the hash of the chunks' raw hashes.
     let mut end = UploadCompleteRequest::default();
-    end.transithash.sha256 = hex(digest(&SHA256, hash.as_ref()).as_ref());
+    end.transithash.sha256 = hex::encode(digest(&SHA256, hash.as_ref()).as_ref());
     let body = serde_json::to_vec(&end).map_err(anyhow::Error::from)?;
     let path = format!("/api/fleet/uploads/{upload_id}?");
     let answer = session.ask(&ask(Method::POST, &path, body.into())).await?;
@@ -56,8 +57,4 @@ fn noise() -> Bytes {
     let mut bytes = b"PK\x03\x04".to_vec();
     bytes.resize_with(SIZE, rand::random);
     bytes.into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -120,9 +120,11 @@ impl ApiError {
         let code = match refusal {
             Refusal::HeadTooLarge => "HeaderTooLarge",
             Refusal::Full => "TooManyRequests",
-            Refusal::Handshake(_) | Refusal::TooManyConnections | Refusal::TooManyIdle | Refusal::SentAhead => {
-                "ServiceUnavailable"
-            }
+            Refusal::Handshake(_)
+            | Refusal::TooManyConnections
+            | Refusal::TooManyIdle
+            | Refusal::Displaced
+            | Refusal::SentAhead => "ServiceUnavailable",
             Refusal::Malformed(_) | Refusal::Length(_) | Refusal::PlainHttp | Refusal::ProxyProtocol => "BadRequest",
         };
         Self::of(code).message(format!("Bad request: {refusal}"))

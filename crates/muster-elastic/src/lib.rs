@@ -180,7 +180,11 @@ impl AgentApi {
         let (reason, message) = (refusal.reason(), refusal.to_string());
         let status = match refusal {
             // These connections are closed without a response, so there is no status.
-            Refusal::Handshake(_) | Refusal::TooManyConnections | Refusal::TooManyIdle | Refusal::SentAhead => 0,
+            Refusal::Handshake(_)
+            | Refusal::TooManyConnections
+            | Refusal::TooManyIdle
+            | Refusal::Displaced
+            | Refusal::SentAhead => 0,
             Refusal::ProxyProtocol if peer.tls => 0,
             refusal => refusal.status().as_u16(),
         };

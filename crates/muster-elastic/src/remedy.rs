@@ -34,6 +34,9 @@ pub fn of(code: &str) -> &'static str {
         }
         "TlsHandshake" => "pass the agent the CA certificate of this server (--certificate-authorities)",
         "TooManyConnections" => "raise limits.max_connections or the limit of open files",
+        "Displaced" => {
+            "a program opens connections without sending requests: stop it, or raise limits.max_connections or the limit of open files"
+        }
         "TooManyIdle" => {
             "a client opens connections and leaves them idle: check the agent with this key, or revoke the key"
         }

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
-use muster_core::audit::hex;
+use muster_core::hex;
 use muster_core::id::PolicyId;
 use muster_core::{Error, ErrorKind};
 use serde_json::Value;
@@ -27,7 +27,7 @@ impl Files {
         }
         let found = self.store.everywhere(&System).artifact(identifier, decoded_sha256).await?;
         let (artifact, body) = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "not_found", "not found"))?;
-        if hex(digest(&SHA256, &body).as_ref()) != artifact.encoded_sha256 {
+        if hex::encode(digest(&SHA256, &body).as_ref()) != artifact.encoded_sha256 {
             // The agent would notice as well, but only retry. Here the damage reaches the server's log.
             return Err(Error::internal(format!(
                 "the stored bytes of artifact {identifier:?} do not match their hash"

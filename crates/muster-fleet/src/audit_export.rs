@@ -8,8 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use muster_core::Error;
 use muster_core::audit::export::{ExportError, FORMAT, Header, Part, Writer, fingerprint};
-use muster_core::audit::{AuditEvent, ChainHead, chain_start, hex};
+use muster_core::audit::{AuditEvent, ChainHead, chain_start};
 use muster_core::authorization::{AuditRead, Grant};
+use muster_core::hex;
 use muster_core::signing::Signer;
 use muster_core::time::Timestamp;
 use muster_store::{AuditLink, AuditStore};
@@ -110,7 +111,7 @@ async fn part(store: &dyn AuditStore, head: ChainHead, period: Period) -> Result
         after => store.audit_hash(&chain, after).await?,
     };
     // If the event before the first one is missing, the verification fails at the first one.
-    let hash = hash.map_or_else(|| "0".repeat(64), |hash| hex(&hash));
+    let hash = hash.map_or_else(|| "0".repeat(64), |hash| hex::encode(&hash));
     Ok(Part { chain, after, hash, last: last.max(after) })
 }
 

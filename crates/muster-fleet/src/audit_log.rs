@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use muster_core::Error;
-use muster_core::audit::{AuditEvent, ChainCheck, ChainFault, ChainHead, SEAL, hex};
+use muster_core::audit::{AuditEvent, ChainCheck, ChainFault, ChainHead, SEAL};
 use muster_core::authorization::{AuditRead, Grant};
 use muster_core::error_chain::chain;
+use muster_core::hex;
 use muster_core::signing::Signer;
 use muster_core::time::{Clock, Timestamp};
 use muster_store::AuditStore;
@@ -180,7 +181,7 @@ async fn verify_seal(store: &dyn AuditStore, text: &str) -> Result<Option<AuditD
     let Ok(event) = serde_json::from_str::<AuditEvent>(text) else { return Ok(None) };
     for ChainHead { chain, position, hash } in event.sealed_heads() {
         let found = store.audit_hash(&chain, position).await?;
-        if found.as_ref().map(|found| hex(found)) != Some(hash) {
+        if found.as_ref().map(|found| hex::encode(found)) != Some(hash) {
             return Ok(Some(AuditDefect { chain, position, fault: ChainFault::Sealed }));
         }
     }

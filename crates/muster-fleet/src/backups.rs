@@ -14,6 +14,7 @@ use bytes::Bytes;
 use muster_core::authorization::{BackupCreate, Grant};
 use muster_core::entropy::random_uuid;
 use muster_core::error_chain::chain;
+use muster_core::hex;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind};
 use muster_store::copy::{CopyError, Place, Progress, Stage, snapshot, snapshot_bytes};
@@ -256,7 +257,7 @@ fn digest(path: &Path) -> std::io::Result<(u64, String)> {
         context.update(&piece[..read]);
         size += read as u64;
     }
-    Ok((size, context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok((size, hex::encode(context.finish().as_ref())))
 }
 
 /// Sends the file. If it can't be read to its end, the receiver notices that the stream is too short.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::error::STORE_UNAVAILABLE;
 use muster_core::id::AgentId;
 use muster_core::{Error, ErrorKind};
 
@@ -60,7 +61,7 @@ impl Currency {
         };
         let late = || {
             let message = "the server cannot verify its records now; retry later";
-            Error::new(ErrorKind::Unavailable, "store_unavailable", message).caused_by("the database does not respond")
+            Error::new(ErrorKind::Unavailable, STORE_UNAVAILABLE, message).caused_by("the database does not respond")
         };
         tokio::time::timeout(READ, compare).await.unwrap_or_else(|_| Err(late()))
     }

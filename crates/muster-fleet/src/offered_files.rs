@@ -8,10 +8,10 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
-use muster_core::audit::hex;
 use muster_core::authorization::{AgentsActions, ArtifactsWrite, Grant};
 use muster_core::entropy::random_uuid;
 use muster_core::file::{Artifact, CHUNK_BYTES, DeliverableFile};
+use muster_core::hex;
 use muster_core::id::FileId;
 use muster_store::{FileWrite, Write};
 use serde_json::json;
@@ -40,7 +40,7 @@ impl Files {
             name: name.to_owned(),
             mime_type: mime_type.to_owned(),
             size: length(data),
-            sha256: hex(&sha256(data)),
+            sha256: hex::encode(&sha256(data)),
             agents: vec![agent.id.clone()],
             created_at: now,
         };
@@ -64,9 +64,9 @@ impl Files {
         // Manifests carry both hashes: of the bytes that are downloaded, and of the content after decoding.
         let artifact = Artifact {
             identifier: identifier.to_owned(),
-            decoded_sha256: hex(&sha256(data)),
+            decoded_sha256: hex::encode(&sha256(data)),
             decoded_size: length(data),
-            encoded_sha256: hex(&sha256(&body)),
+            encoded_sha256: hex::encode(&sha256(&body)),
             compression: if compress { "zlib" } else { "none" }.to_owned(),
             created_at: now,
         };

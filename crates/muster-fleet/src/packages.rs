@@ -1,9 +1,9 @@
 //! Packages of muster-agent, which every muster-agent may fetch. Agents verify their signatures.
 
 use bytes::Bytes;
-use muster_core::audit::hex;
 use muster_core::authorization::{ArtifactsWrite, Grant};
 use muster_core::file::DeliverableFile;
+use muster_core::hex;
 use muster_core::id::FileId;
 use muster_core::{Error, ErrorKind, package};
 
@@ -33,7 +33,7 @@ impl Files {
             name: name.to_owned(),
             mime_type: "application/octet-stream".to_owned(),
             size: length(data),
-            sha256: hex(&sha256(data)),
+            sha256: hex::encode(&sha256(data)),
             agents: Vec::new(),
             created_at: now,
         };

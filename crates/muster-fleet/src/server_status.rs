@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use muster_core::authorization::{AgentsRead, Grant};
 use muster_core::entropy::random_uuid;
+use muster_core::error::STORE_UNAVAILABLE;
 use muster_core::error_chain::SharedError;
 use muster_core::time::Clock;
 use muster_core::{Entropy, Error, ErrorKind};
@@ -158,7 +159,7 @@ impl ServerStatus {
 }
 
 fn silent() -> Error {
-    Error::new(ErrorKind::Unavailable, "store_unavailable", "the database does not respond; retry later")
+    Error::new(ErrorKind::Unavailable, STORE_UNAVAILABLE, "the database does not respond; retry later")
 }
 
 fn numbers(version: &str) -> Vec<u32> {

@@ -5,10 +5,10 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use muster_core::Error;
-use muster_core::audit::hex;
 use muster_core::denial::Denial;
 use muster_core::entropy::random_uuid;
 use muster_core::file::{CHUNK_BYTES, ChunkInfo, FileStatus, Upload};
+use muster_core::hex;
 use muster_core::id::{ActionId, FileId};
 use muster_store::{FileWrite, Precondition, StoreError, Write};
 
@@ -300,7 +300,7 @@ fn transit_hash_of(chunks: &[ChunkInfo]) -> String {
     for chunk in chunks {
         context.update(&chunk.sha256);
     }
-    hex(context.finish().as_ref())
+    hex::encode(context.finish().as_ref())
 }
 
 /// Parses 64 hexadecimal digits of either case.
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn ea132_transit_hash_covers_the_raw_chunk_hashes() {
-        let expected = hex(aws_lc_rs::digest::digest(&SHA256, &[7; 64]).as_ref());
+        let expected = hex::encode(aws_lc_rs::digest::digest(&SHA256, &[7; 64]).as_ref());
         assert_eq!(transit_hash_of(&[chunk(0, 1), chunk(1, 1)]), expected);
     }
 
@@ -347,9 +347,9 @@ mod tests {
 
     #[test]
     fn hashes_are_parsed_in_either_case_and_other_input_is_rejected() {
-        let text = hex(&(0..32).map(|byte| byte * 8 + 3).collect::<Vec<u8>>());
+        let text = hex::encode(&(0..32).map(|byte| byte * 8 + 3).collect::<Vec<u8>>());
         let hash = sha256_from_hex(&text).unwrap();
-        assert_eq!(hex(&hash), text);
+        assert_eq!(hex::encode(&hash), text);
         assert_eq!(sha256_from_hex(&text.to_uppercase()), Some(hash));
         for bad in ["", "00", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64), &"é".repeat(32)] {
             assert_eq!(sha256_from_hex(bad), None, "{bad}");

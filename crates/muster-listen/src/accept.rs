@@ -1,8 +1,10 @@
 //! The accept loops, with connection limits, recovery when file descriptors run out, shutdown and drain.
 
 use std::fs::File;
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -133,21 +135,52 @@ fn admit_administrator<H: Serve>(
 pub struct Place {
     _pass: Pass,
     /// The slot among unauthenticated connections, until a request carries valid credentials.
-    pub(super) unauthenticated: Option<UnauthenticatedSlot>,
+    // Boxed, so that the task of an authenticated connection has no space for it.
+    pub(super) unauthenticated: Option<Box<UnauthenticatedSlot>>,
 }
 
 impl Place {
-    /// Takes the slots for a connection from `peer`, or returns `None` when a limit is reached.
+    /// Takes the slots for a connection from `peer`, or returns `None` when a limit is reached and no other connection
+    /// can be closed.
     pub fn take<H>(listening: &Listening<H>, peer: &Peer) -> Option<Self> {
-        let pass = listening.connections.enter()?;
         let unauthenticated =
-            if peer.is_authenticated() { None } else { Some(listening.unauthenticated.admit(peer.address)?) };
-        Some(Self { _pass: pass, unauthenticated })
+            if peer.is_authenticated() { None } else { Some(Box::new(listening.unauthenticated.admit(peer.address)?)) };
+        let pass = listening.connections.enter().or_else(|| {
+            let has_room = listening.unauthenticated.make_room(peer.address);
+            has_room.then(|| listening.connections.enter_in_exchange())
+        })?;
+        let mut place = Self { _pass: pass, unauthenticated };
+        // Only now, because the connection could otherwise be chosen to make room for itself.
+        place.waits();
+        Some(place)
+    }
+
+    /// Records that the connection is not processing a request. If it is unauthenticated, another one may take its place.
+    pub(super) fn waits(&mut self) {
+        if let Some(slot) = &mut self.unauthenticated {
+            slot.waits();
+        }
+    }
+
+    /// Records that the connection has sent a request. Returns false if another one has already taken its place.
+    #[must_use]
+    pub(super) fn keep(&mut self) -> bool {
+        self.unauthenticated.as_mut().is_none_or(|slot| slot.keep_place())
+    }
+
+    /// Ready if another connection has taken the place of this one, which must close.
+    pub(super) fn poll_displaced(&self, cx: &Context<'_>) -> Poll<()> {
+        self.unauthenticated.as_ref().map_or(Poll::Pending, |slot| slot.poll_displaced(cx))
+    }
+
+    /// Waits until another connection takes the place of this one.
+    pub(super) async fn displaced(&self) {
+        poll_fn(|cx| self.poll_displaced(cx)).await;
     }
 
     /// Returns whether the connection may stay open between requests.
     pub fn may_idle(&self) -> bool {
-        self.unauthenticated.as_ref().is_none_or(UnauthenticatedSlot::may_idle)
+        self.unauthenticated.as_ref().is_none_or(|slot| slot.may_idle())
     }
 }
 
@@ -196,7 +229,13 @@ pub(super) async fn serve_tcp<H: Serve>(stream: TcpStream, listening: Arc<Listen
     };
     // Boxed, so that the state of the handshake is freed before the connection is served. Otherwise, it would be part
     // of the task of every parked connection.
-    match Box::pin(begin_tls(stream, tls, &listening, &place)).await {
+    let begun = Box::pin(async {
+        tokio::select! {
+            begun = begin_tls(stream, tls, &listening, &place) => begun,
+            () = place.displaced() => Begun::Displaced,
+        }
+    });
+    match begun.await {
         Begun::Tls(stream) => {
             peer.certificates = stream.peer_certificates().map(Into::into);
             H::serve(stream, listening, peer, place).await;
@@ -205,7 +244,7 @@ pub(super) async fn serve_tcp<H: Serve>(stream: TcpStream, listening: Arc<Listen
             listening.metrics.failed_handshakes.inc();
             peer.tls = false;
             let reply = listening.handler.refuse(&Refusal::PlainHttp, &peer);
-            Box::pin(connection::reject(stream, reply)).await;
+            Box::pin(connection::reject(stream, reply, &place)).await;
         }
         // The client behind the load balancer expects TLS, and could not read a response.
         Begun::ProxyProtocol => {
@@ -216,6 +255,7 @@ pub(super) async fn serve_tcp<H: Serve>(stream: TcpStream, listening: Arc<Listen
             listening.metrics.failed_handshakes.inc();
             listening.handler.note(&Refusal::Handshake(reason), &peer);
         }
+        Begun::Displaced => listening.note_displaced(&peer),
         Begun::Nothing => {}
     }
 }
@@ -231,6 +271,8 @@ enum Begun {
     ProxyProtocol,
     /// The handshake failed, for this reason.
     Failed(String),
+    /// Another connection has taken the place of this one.
+    Displaced,
     /// The client closed the connection or sent nothing.
     Nothing,
 }

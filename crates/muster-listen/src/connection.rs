@@ -48,17 +48,29 @@ where
                 takeover(Upgraded::new(link.stream, early)).await;
                 return drop(pass);
             }
-            End::Close { unread } => return close(link, unread).await,
+            End::Close { unread } => {
+                place.waits();
+                // Boxed, so that the task of a parked connection has no space for it.
+                return Box::pin(close_unless_displaced(link, unread, &place)).await;
+            }
             End::Cut => return,
         }
     }
 }
 
 /// Sends a response without reading the request, and closes the connection.
-pub(super) async fn reject<S: AsyncRead + AsyncWrite + Unpin>(stream: S, reply: Reply) {
+pub(super) async fn reject<S: AsyncRead + AsyncWrite + Unpin>(stream: S, reply: Reply, place: &Place) {
     let mut link = Link::new(stream);
     if let Ok(Ok(())) = timeout(CLOSE, link.stream.write_all(&wire::whole(reply))).await {
-        close(link, true).await;
+        close_unless_displaced(link, true, place).await;
+    }
+}
+
+/// Closes the connection, immediately if another one takes its place.
+async fn close_unless_displaced<S: AsyncRead + AsyncWrite + Unpin>(link: Link<S>, unread: bool, place: &Place) {
+    tokio::select! {
+        () = close(link, unread) => {}
+        () = place.displaced() => {}
     }
 }
 

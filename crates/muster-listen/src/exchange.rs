@@ -126,6 +126,7 @@ where
         loop {
             if fresh {
                 match head::take(&mut self.link.input) {
+                    Ok(Some(_)) if !self.place.keep() => return Poll::Ready(Err(self.displaced())),
                     Ok(Some(head)) => return Poll::Ready(Ok(Ok(head))),
                     Ok(None) => {}
                     Err(refusal) => return Poll::Ready(Ok(Err(refusal))),
@@ -152,11 +153,15 @@ where
                 }
                 Poll::Pending => {}
             }
+            self.place.waits();
+            if self.place.poll_displaced(cx).is_ready() {
+                return Poll::Ready(Err(self.displaced()));
+            }
             // Shutdown closes only idle connections. If a head has begun, it is read and its request is processed.
             if idle && stopping.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(End::Close { unread: false }));
             }
-            if idle && self.poll_displaced(cx).is_ready() {
+            if idle && self.poll_surplus(cx).is_ready() {
                 self.listening.handler.note(&Refusal::TooManyIdle, self.peer);
                 return Poll::Ready(Err(End::Close { unread: false }));
             }
@@ -164,11 +169,17 @@ where
         }
     }
 
+    /// Ends the run of a connection whose place another one has taken.
+    fn displaced(&self) -> End {
+        self.listening.note_displaced(self.peer);
+        End::Cut
+    }
+
     /// Ready if the key of this connection has too many idle connections, and this is the oldest.
-    fn poll_displaced(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_surplus(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(key) = self.peer.key() else { return Poll::Pending };
         let idle = self.idle.get_or_insert_with(|| self.listening.idle.enter(Arc::clone(key)));
-        idle.poll_displaced(cx)
+        idle.poll_surplus(cx)
     }
 
     /// Ready when the deadline of a head has passed, which counts from its first byte. Before that, the connection may

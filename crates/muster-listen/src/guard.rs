@@ -6,9 +6,9 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -39,6 +39,8 @@ pub(super) struct Shared {
     closes: AtomicBool,
     /// The connection was upgraded to another protocol.
     upgraded: AtomicBool,
+    /// Wakes the reader when a response has ended.
+    reader: Mutex<Option<Waker>>,
 }
 
 impl Shared {
@@ -55,6 +57,20 @@ impl Shared {
     /// Records the end of a response.
     pub fn ended(&self) {
         self.running.fetch_sub(1, Ordering::Relaxed);
+        if let Some(reader) = self.reader().take() {
+            reader.wake();
+        }
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ready when no response is in progress.
+    fn poll_idle(&self, cx: &Context<'_>) -> Poll<()> {
+        *self.reader() = Some(cx.waker().clone());
+        // Checked after the waker is stored, so that a response that ends in between wakes this task.
+        if self.running.load(Ordering::Relaxed) == 0 { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -142,7 +158,7 @@ where
                     }
                 }
                 Inbound::Head => {
-                    if self.take_head() {
+                    if self.take_head()? {
                         continue;
                     }
                     ready!(self.poll_head(cx))?;
@@ -172,16 +188,17 @@ where
     }
 
     /// Passes the next head on, or rejects it. Returns false if it is incomplete.
-    fn take_head(&mut self) -> bool {
+    fn take_head(&mut self) -> io::Result<bool> {
         if self.link.input.is_empty() {
-            return false;
+            return Ok(false);
         }
         // A copy is parsed, because hyper needs the original bytes. One byte above the limit is sufficient to recognize
         // that a head is too long, and limits the number of bytes that are copied again with each read of a slow head.
         let visible = self.link.input.len().min(MAX_HEAD + 1);
         let mut copy = BytesMut::from(&self.link.input[..visible]);
         match head::take(&mut copy) {
-            Ok(None) => return false,
+            Ok(None) => return Ok(false),
+            Ok(Some(_)) if !self.place.keep() => return Err(self.displaced()),
             Ok(Some(head)) => {
                 self.checked = self.link.input.split_to(visible - copy.len());
                 self.inbound = match head.length {
@@ -200,7 +217,13 @@ where
                 self.inbound = Inbound::Ended;
             }
         }
-        true
+        Ok(true)
+    }
+
+    /// Returns the error that closes a connection whose place another one has taken.
+    fn displaced(&self) -> io::Error {
+        self.listening.note_displaced(&self.peer);
+        io::Error::new(io::ErrorKind::ConnectionAborted, "another connection has taken the place of this one")
     }
 
     /// Reads more of a head. There is no deadline while a response is in progress. The idle timeout applies before the
@@ -222,7 +245,12 @@ where
             return Poll::Ready(Ok(()));
         }
         if runs {
-            return Poll::Pending;
+            // The deadlines count from the end of the response, and hyper need not read again when it has ended.
+            return self.shared.poll_idle(cx).map(Ok);
+        }
+        self.place.waits();
+        if self.place.poll_displaced(cx).is_ready() {
+            return Poll::Ready(Err(self.displaced()));
         }
         let timeouts = &self.listening.timeouts;
         let patience = if idle && self.place.may_idle() { timeouts.idle } else { timeouts.read_header };
@@ -275,6 +303,9 @@ where
         }
         ready!(Pin::new(&mut self.link.stream).poll_shutdown(cx))?;
         while self.refused {
+            if self.place.poll_displaced(cx).is_ready() {
+                return Poll::Ready(Err(self.displaced()));
+            }
             self.link.input.clear();
             self.refused = ready!(self.link.poll_fill(cx))? > 0;
         }

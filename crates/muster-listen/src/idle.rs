@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
+
+use super::signal::CloseSignal;
 
 /// Maximum number of idle connections of a key. An agent needs one for check-ins and one or two for acks and files.
 const MOST: usize = 4;
@@ -42,13 +44,11 @@ pub struct IdlePlace {
     entry: Arc<Entry>,
 }
 
-/// Tells an idle connection to close.
 #[derive(Debug, Default)]
 struct Entry {
     /// Whether the connection is waiting for a request.
     is_idle: AtomicBool,
-    must_close: AtomicBool,
-    waker: Mutex<Option<Waker>>,
+    close: CloseSignal,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -93,7 +93,7 @@ impl Connections {
             (idle.count() >= MOST).then_some(oldest).flatten()
         };
         if let Some(oldest) = oldest {
-            oldest.close();
+            oldest.close.set();
         }
     }
 }
@@ -101,14 +101,7 @@ impl Connections {
 impl Entry {
     /// Returns whether the connection is idle and was not told to close.
     fn is_waiting(&self) -> bool {
-        self.is_idle.load(Ordering::Acquire) && !self.must_close.load(Ordering::Acquire)
-    }
-
-    fn close(&self) {
-        self.must_close.store(true, Ordering::Release);
-        if let Some(waker) = lock(&self.waker).take() {
-            waker.wake();
-        }
+        self.is_idle.load(Ordering::Acquire) && !self.close.is_set()
     }
 }
 
@@ -119,20 +112,11 @@ impl IdlePlace {
     }
 
     /// Ready if the connection is idle and must close, because its key has too many idle connections.
-    pub fn poll_displaced(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // The waker is stored before the final check, so that a request to close in between wakes this task.
-        self.remember(cx);
+    pub fn poll_surplus(&self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.entry.is_idle.swap(true, Ordering::AcqRel) {
             self.siblings.make_room();
         }
-        if self.entry.must_close.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    fn remember(&self, cx: &Context<'_>) {
-        let mut waker = lock(&self.entry.waker);
-        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
+        self.entry.close.poll(cx)
     }
 }
 
@@ -158,10 +142,12 @@ impl Drop for IdlePlace {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
 
-    fn is_displaced(place: &IdlePlace) -> bool {
-        place.poll_displaced(&mut Context::from_waker(Waker::noop())).is_ready()
+    fn is_surplus(place: &IdlePlace) -> bool {
+        place.poll_surplus(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     #[test]
@@ -169,18 +155,18 @@ mod tests {
         let idle = Arc::new(IdleConnections::default());
         let other = idle.enter("other".into());
         let mut places: Vec<_> = (0..=MOST).map(|_| idle.enter("key".into())).collect();
-        assert!(!places.iter().take(MOST).any(is_displaced));
-        assert!(!is_displaced(&places[MOST]), "the youngest stays");
-        let displaced: Vec<bool> = places.iter().map(is_displaced).collect();
-        assert_eq!(displaced, [true, false, false, false, false]);
-        assert!(!is_displaced(&other));
+        assert!(!places.iter().take(MOST).any(is_surplus));
+        assert!(!is_surplus(&places[MOST]), "the youngest stays");
+        let surplus: Vec<bool> = places.iter().map(is_surplus).collect();
+        assert_eq!(surplus, [true, false, false, false, false]);
+        assert!(!is_surplus(&other));
         drop(places.remove(0));
         drop(places.pop());
         places.push(idle.enter("key".into()));
-        assert!(!places.iter().any(is_displaced), "a connection that left has given its place back");
+        assert!(!places.iter().any(is_surplus), "a connection that left has given its place back");
         places[0].is_busy();
         let further = idle.enter("key".into());
-        assert!(!is_displaced(&further) && !places.iter().skip(1).any(is_displaced), "a busy one does not count");
+        assert!(!is_surplus(&further) && !places.iter().skip(1).any(is_surplus), "a busy one does not count");
         drop((places, other, further));
         assert_eq!(idle.keys(), 0);
     }

@@ -1,7 +1,7 @@
 //! Accept loop and HTTP/1.1 servers, with all limits and deadlines of connections.
 //!
-//! * [`socket`] binds listeners. [`accept`] accepts connections within limits ([`gate`], [`unauthenticated`]) and
-//!   drains them on shutdown.
+//! * [`socket`] binds listeners. [`accept`] accepts connections within limits ([`gate`], [`unauthenticated`]),
+//!   closes [`expendable`] ones when none is free, and drains them on shutdown.
 //! * [`connection`] serves a connection: [`exchange`] reads the [`head`] of a request, runs the handler while [`feed`]
 //!   delivers the body ([`body`], [`chunked`]), and sends the response ([`wire`], [`pieces`]). When a handler parks the
 //!   request, all of this is freed, and the connection keeps only its stream and the slot ([`hold`]). A waiting TLS
@@ -21,6 +21,7 @@ mod chunked;
 pub mod connection;
 mod date;
 mod exchange;
+mod expendable;
 mod feed;
 pub mod gate;
 mod guard;
@@ -35,6 +36,7 @@ mod proxy_protocol;
 pub mod refusal;
 pub mod reply;
 mod reserve;
+mod signal;
 pub mod socket;
 mod timeouts;
 pub mod tls;
@@ -148,4 +150,12 @@ pub struct Listening<H> {
     pub metrics: Arc<ConnectionMetrics>,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
+}
+
+impl<H: Serve> Listening<H> {
+    /// Records a connection that is closed because another one has taken its place.
+    fn note_displaced(&self, peer: &Peer) {
+        self.metrics.displaced_connections.inc();
+        self.handler.note(&Refusal::Displaced, peer);
+    }
 }

@@ -13,6 +13,8 @@ pub struct ConnectionMetrics {
     pub accepted: Counter,
     /// Connections closed immediately because a limit was reached.
     pub refused_connections: Counter,
+    /// Unauthenticated connections without a request, closed to make room for others.
+    pub displaced_connections: Counter,
     /// Requests rejected with 429 because too many were running.
     pub refused_requests: Counter,
     /// TLS handshakes that failed or timed out.
@@ -28,6 +30,9 @@ impl ConnectionMetrics {
         registry.register("accepted_connections", "Accepted connections", self.accepted.clone());
         let (connections, requests) = (self.refused_connections.clone(), self.refused_requests.clone());
         registry.register("refused_connections", "Connections closed immediately because of the limit", connections);
+        let displaced = self.displaced_connections.clone();
+        let help = "Unauthenticated connections without a request, closed to make room for others";
+        registry.register("displaced_connections", help, displaced);
         registry.register("refused_requests", "Requests rejected with 429 because of max_connections", requests);
         let handshakes = self.failed_handshakes.clone();
         registry.register("failed_handshakes", "TLS handshakes that failed or timed out", handshakes);

@@ -30,6 +30,9 @@ pub enum Refusal {
     /// A key has too many idle connections, of which this is the oldest.
     #[error("too many idle connections with one key; the oldest was closed")]
     TooManyIdle,
+    /// Another connection needed the place of this one, which was unauthenticated and had no request.
+    #[error("all connections were in use, and this one was closed because it had sent no request")]
+    Displaced,
     /// The client sent too much data ahead while its request was held.
     #[error("the client sent too much data while its request was held")]
     SentAhead,
@@ -48,7 +51,7 @@ impl Refusal {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Full => StatusCode::TOO_MANY_REQUESTS,
             // These clients get no response, so that the status appears only in metrics.
-            Self::Handshake(_) | Self::TooManyConnections | Self::TooManyIdle | Self::SentAhead => {
+            Self::Handshake(_) | Self::TooManyConnections | Self::TooManyIdle | Self::Displaced | Self::SentAhead => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -64,6 +67,7 @@ impl Refusal {
             Self::Handshake(_) => "TlsHandshake",
             Self::TooManyConnections => "TooManyConnections",
             Self::TooManyIdle => "TooManyIdle",
+            Self::Displaced => "Displaced",
             Self::SentAhead => "SentAhead",
             Self::Full => "Full",
         }

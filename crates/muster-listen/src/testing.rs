@@ -169,7 +169,7 @@ impl Setup {
 
 impl Server {
     pub async fn client(&self) -> Client {
-        Client { stream: TcpStream::connect(self.address).await.unwrap(), buffer: Vec::new() }
+        Client::new(TcpStream::connect(self.address).await.unwrap())
     }
 
     /// Stops the server and waits for its drain.
@@ -211,6 +211,10 @@ impl Received {
 }
 
 impl Client {
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
+
     pub async fn send(&mut self, text: &str) {
         within(self.stream.write_all(text.as_bytes())).await.unwrap();
     }

@@ -3,12 +3,15 @@
 //! Without them, anybody could use up all connections of the listener by opening sockets. Each address can have
 //! unauthenticated connections for at most half of all connections. Only a few unauthenticated connections
 //! ([`UnauthenticatedLimit::new`]) may stay open before their first request or between requests. Others are closed
-//! after the response.
+//! after the response. When a limit is reached, a new connection takes the place of one that is not processing a request
+//! ([`super::expendable`]).
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
+use super::expendable::{Expendable, ExpendableConnections};
 use super::gate::{Gate, Pass};
 
 /// Number of unauthenticated connections that may be idle on a listener: one sixteenth of all connections, within these
@@ -23,6 +26,7 @@ pub struct UnauthenticatedLimit {
     per_address: usize,
     idle: Arc<Gate>,
     by_address: Mutex<HashMap<IpAddr, usize>>,
+    expendable: Arc<ExpendableConnections>,
 }
 
 /// The slot of an unauthenticated connection. Dropped when the connection authenticates or ends.
@@ -32,6 +36,8 @@ pub struct UnauthenticatedSlot {
     address: Option<IpAddr>,
     /// Permission to be idle.
     idle: Option<Pass>,
+    /// Set while the connection is not processing a request.
+    waiting: Option<Expendable>,
 }
 
 impl UnauthenticatedLimit {
@@ -39,7 +45,12 @@ impl UnauthenticatedLimit {
     pub fn new(connections: usize) -> Arc<Self> {
         let idle = (connections / IDLE_SHARE).clamp(FEWEST_IDLE, MOST_IDLE);
         // Not less than half, because a whole fleet behind NAT or a proxy reconnects from one address.
-        Arc::new(Self { per_address: connections.div_ceil(2), idle: Gate::new(idle), by_address: Mutex::default() })
+        Arc::new(Self {
+            per_address: connections.div_ceil(2),
+            idle: Gate::new(idle),
+            by_address: Mutex::default(),
+            expendable: Arc::default(),
+        })
     }
 
     /// Admits a connection from `address`. Returns `None` if the address has too many unauthenticated connections.
@@ -49,12 +60,18 @@ impl UnauthenticatedLimit {
         if let Some(address) = address {
             let mut by_address = self.by_address();
             let count = by_address.entry(address).or_default();
-            if *count >= self.per_address {
+            if *count >= self.per_address && !self.expendable.make_room_within(address) {
                 return None;
             }
             *count += 1;
         }
-        Some(UnauthenticatedSlot { limit: Arc::clone(self), address, idle: self.idle.enter() })
+        Some(UnauthenticatedSlot { limit: Arc::clone(self), address, idle: self.idle.enter(), waiting: None })
+    }
+
+    /// Closes a connection that is not processing a request, so that one from `address` can have its place. Returns
+    /// false if there is none.
+    pub fn make_room(&self, address: Option<SocketAddr>) -> bool {
+        self.expendable.make_room(address.map(|address| network(address.ip())))
     }
 
     /// Returns the number of unauthenticated connections that may be idle.
@@ -73,6 +90,26 @@ impl UnauthenticatedSlot {
     /// connections keep the permission until they authenticate or end.
     pub fn may_idle(&self) -> bool {
         self.idle.is_some()
+    }
+
+    /// Records that the connection is not processing a request. Another one may take its place.
+    pub fn waits(&mut self) {
+        if self.waiting.is_none()
+            && let Some(address) = self.address
+        {
+            self.waiting = Some(self.limit.expendable.enter(address));
+        }
+    }
+
+    /// Records that the connection has sent a request. Returns false if another one has already taken its place.
+    #[must_use]
+    pub fn keep_place(&mut self) -> bool {
+        self.waiting.take().is_none_or(Expendable::keep_place)
+    }
+
+    /// Ready if another connection has taken the place of this one, which must close.
+    pub fn poll_displaced(&self, cx: &Context<'_>) -> Poll<()> {
+        self.waiting.as_ref().map_or(Poll::Pending, |waiting| waiting.poll_displaced(cx))
     }
 }
 

@@ -29,7 +29,7 @@ use super::entry::Caller;
 use super::error::ApiResult;
 use super::kql::rows::{Table, select};
 use super::policy_convert::{AgentCounts, Detail, application, applied, difference, draft, policy, saved};
-use super::query::{DryRun, IfMatch, Paging, Query};
+use super::query::{IfMatch, Paging, Query};
 use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 
@@ -160,7 +160,6 @@ async fn create(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Query(query): Query<CreateQuery>,
-    Query(dry_run): Query<DryRun>,
     Body(body): Body<SaveAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
     if query.sys_monitoring == Some(true) {
@@ -168,18 +167,16 @@ async fn create(
         let reason = "needs the integration package `system`, and no package is installed";
         return Err(Error::invalid("sys_monitoring", reason).remedy("configure the inputs in `config`").into());
     }
-    let made = fleet.policies().create(&dry_run.of(context).grant()?, draft(body)?).await?;
+    let made = fleet.policies().create(&context.grant()?, draft(body)?).await?;
     Ok(item(saved(made, &AgentCounts::default())))
 }
 
 async fn apply(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
-    Query(dry_run): Query<DryRun>,
     IfMatch(version): IfMatch,
     Body(body): Body<ApplyPolicy>,
 ) -> Answer<Item<AppliedPolicy>> {
-    let context = dry_run.of(context);
     let done = fleet.policies().apply(&context, application(body, version)?).await?;
     let wave_agents = match &done.rollout {
         Some(rollout) => fleet.rollouts().preview(&context.grant()?, &done.saved.policy.id, &rollout.plan).await?,
@@ -219,7 +216,6 @@ async fn update(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
     IfMatch(version): IfMatch,
     Body(body): Body<SaveAgentPolicy>,
 ) -> Answer<Item<AgentPolicy>> {
@@ -230,8 +226,6 @@ async fn update(
     if body.id.as_ref().is_some_and(|other| *other != id) {
         return Err(Error::invalid("id", "the id of a policy cannot be changed").into());
     }
-    // The dry run is a property of the context: the service runs as usual and skips its commit.
-    let context = dry_run.of(context);
     let before = fleet.policies().find(&context, &id).await?;
     let mut wanted = draft(body)?;
     // The only field that an update resets if it is left out (MG §13).
@@ -258,10 +252,9 @@ async fn copy(
 async fn delete(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
-    Query(dry_run): Query<DryRun>,
     Body(body): Body<DeleteAgentPolicy>,
 ) -> Answer<DeletedAgentPolicy> {
-    let found = fleet.policies().find(&dry_run.of(context), &body.agent_policy_id).await?;
+    let found = fleet.policies().find(&context, &body.agent_policy_id).await?;
     let gone = fleet.policies().delete(&found, body.force.into()).await?;
     Ok(Json(DeletedAgentPolicy { id: gone.id.to_string(), name: gone.name }))
 }
@@ -370,10 +363,8 @@ async fn roll_back(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
     Body(body): Body<Rollback>,
 ) -> Answer<Item<AgentPolicy>> {
-    let context = dry_run.of(context);
     let before = fleet.policies().find(&context, &id).await?;
     let rolled = fleet.policies().roll_back(&before, body.revision, body.force.into()).await?;
     let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();

@@ -25,7 +25,6 @@ use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::object_fields::given;
-use super::query::{DryRun, Query};
 
 /// Longest time for which a receiver is muted.
 const LONGEST_MUTING: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -179,10 +178,8 @@ async fn list(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answe
 async fn create(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
-    Query(dry_run): Query<DryRun>,
     Body(body): Body<SaveAlertReceiver>,
 ) -> Answer<Item<AlertReceiver>> {
-    let context = dry_run.of(context);
     let made = fleet.alerts().create(&context.grant()?, draft(body, None)?).await?;
     let mut shown = receiver(made.receiver, Progress::default());
     if let (Some(webhook), Some(secret)) = (&mut shown.webhook, made.secret) {
@@ -205,22 +202,16 @@ async fn update(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
     Body(body): Body<SaveAlertReceiver>,
 ) -> Answer<Item<AlertReceiver>> {
-    let found = fleet.alerts().find::<AlertsWrite>(&dry_run.of(context), &id).await?;
+    let found = fleet.alerts().find::<AlertsWrite>(&context, &id).await?;
     let progress = fleet.alerts().progress(&found).await?;
     let changed = fleet.alerts().update(&found, draft(body, Some(&*found))?).await?;
     Ok(item(receiver(changed, progress)))
 }
 
-async fn delete(
-    State(fleet): State<Arc<Fleet>>,
-    Caller(context): Caller,
-    Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
-) -> Answer<Empty> {
-    let found = fleet.alerts().find::<AlertsWrite>(&dry_run.of(context), &id).await?;
+async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Empty> {
+    let found = fleet.alerts().find::<AlertsWrite>(&context, &id).await?;
     fleet.alerts().delete(&found).await?;
     Ok(Json(Empty {}))
 }

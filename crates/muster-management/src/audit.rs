@@ -9,8 +9,9 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIO
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::try_unfold;
 use muster_core::Error;
-use muster_core::audit::{ChainHead, hex};
+use muster_core::audit::ChainHead;
 use muster_core::error_chain::chain;
+use muster_core::hex;
 use muster_core::time::Timestamp;
 use muster_protocol::management::audit::{
     AuditDefect, AuditEvent, AuditEvents, AuditHead, AuditVerdict, ExportAuditEvents, ListAuditEvents,
@@ -112,7 +113,7 @@ fn event(line: AuditLine) -> AuditEvent {
         detail: line.event.detail,
         address: line.event.address,
         reason: line.event.reason,
-        hash: hex(&line.hash),
+        hash: hex::encode(&line.hash),
     }
 }
 

@@ -20,7 +20,6 @@ use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::error::ApiResult;
 use super::multipart::UNKNOWN_TYPE;
-use super::query::{DryRun, Query};
 
 /// Endpoints for backups.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -49,12 +48,8 @@ fn shown(backup: backups::Backup) -> Backup {
     }
 }
 
-async fn create(
-    State(fleet): State<Arc<Fleet>>,
-    Caller(context): Caller,
-    Query(dry_run): Query<DryRun>,
-) -> Answer<Item<Backup>> {
-    let grant = dry_run.of(context).grant()?;
+async fn create(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Item<Backup>> {
+    let grant = context.grant()?;
     let installation = fleet.server_status().installation().await?;
     Ok(item(shown(fleet.backups().create(&grant, installation).await?)))
 }
@@ -81,12 +76,7 @@ async fn content(
     Ok((headers, Body::new(ReplyBody::stream(pieces, size))).into_response())
 }
 
-async fn delete(
-    State(fleet): State<Arc<Fleet>>,
-    Caller(context): Caller,
-    Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
-) -> Answer<Empty> {
-    fleet.backups().delete(&dry_run.of(context).grant()?, &id)?;
+async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Empty> {
+    fleet.backups().delete(&context.grant()?, &id)?;
     Ok(Json(Empty {}))
 }

@@ -71,7 +71,7 @@ pub fn named_cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str>
 pub fn set_cookie(name: &str, content: &str, seconds: u64, is_secure: bool) -> Result<HeaderValue, Error> {
     let secure = if is_secure { "; Secure" } else { "" };
     let text = format!("{name}={content}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
-    let mut value = HeaderValue::from_str(&text).map_err(|error| Error::internal(error.to_string()))?;
+    let mut value = HeaderValue::from_str(&text).map_err(Error::internal)?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -23,7 +23,7 @@ use super::body::Body;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
 use super::kql::rows::{Table, select};
-use super::query::{DryRun, Paging, Query};
+use super::query::{Paging, Query};
 use super::{convert, cursor, kql};
 use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
@@ -203,9 +203,7 @@ async fn delete(
     Caller(context): Caller,
     Path(id): Path<String>,
     Query(query): Query<DeleteQuery>,
-    Query(dry_run): Query<DryRun>,
 ) -> Answer<Deleted> {
-    let context = dry_run.of(context);
     let keys = fleet.enrollment_keys();
     let key = keys.find(&context, &id).await?;
     // A revoked key stays in the list, so that agents enrolled with it can still be traced.
@@ -221,9 +219,7 @@ async fn replace_one(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
 ) -> Answer<CreatedEnrollmentKey> {
-    let context = dry_run.of(context);
     let keys = fleet.enrollment_keys();
     let (key, token) = keys.replace(&keys.find(&context, &id).await?, &context.grant()?).await?;
     if context.is_dry_run() {

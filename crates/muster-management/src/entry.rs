@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use muster_core::authorization::{Actor, OpContext};
+use muster_core::error::STORE_UNAVAILABLE;
 use muster_core::id::SpaceId;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::identity::sign_in::Presented;
@@ -22,6 +23,7 @@ use percent_encoding::percent_decode_str;
 use super::credentials;
 use super::endpoints::{self, Needs};
 use super::error::{ApiError, ApiResult};
+use super::query::is_dry_run;
 use muster_fleet::Fleet;
 use muster_listen::reply::{ListenerKind, Peer};
 
@@ -128,8 +130,8 @@ async fn admit(fleet: &Fleet, request: &mut Request) -> ApiResult<()> {
     };
     check_version(request.headers().get(VERSION_HEADER))?;
     let reason = reason(request.headers())?;
-    // Here for every route, so that no change is made because a route reads `dryRun` from its body or not at all.
-    let dry_run = inner.query().is_some_and(is_dry_run);
+    // Read here for every route: services skip their commit if the context is one of a dry run.
+    let dry_run = is_dry_run(&inner)?;
     *request.uri_mut() = inner;
     // axum keeps path parameters in the extensions; those of the outer route must not be visible to the inner one.
     request.extensions_mut().clear();
@@ -142,10 +144,6 @@ async fn admit(fleet: &Fleet, request: &mut Request) -> ApiResult<()> {
         request.extensions_mut().insert(peer);
     }
     Ok(())
-}
-
-fn is_dry_run(query: &str) -> bool {
-    query.split('&').any(|parameter| parameter == "dryRun=true")
 }
 
 /// Returns whether a path is one of a route, whose parameters stand for any segment that is not empty.
@@ -229,7 +227,7 @@ pub fn record_refusal(fleet: &Fleet, connection: &Connection, headers: &HeaderMa
         ErrorKind::Unauthenticated => 401,
         ErrorKind::TooMany => 429,
         // An OpenID provider that does not work, or every place for logins taken.
-        ErrorKind::Unavailable if error.code != "store_unavailable" => 503,
+        ErrorKind::Unavailable if error.code != STORE_UNAVAILABLE => 503,
         // Everything else is no matter of the credentials.
         _ => return,
     };

@@ -12,7 +12,6 @@ use super::answer::Answer;
 use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
-use super::query::{DryRun, Query};
 use muster_core::authorization::PrivilegeName as Name;
 
 /// Endpoints for nodes.
@@ -45,22 +44,12 @@ async fn list(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answe
     Ok(Json(Nodes { items, lost: found.lost.into_iter().map(lost).collect() }))
 }
 
-async fn drain(
-    State(fleet): State<Arc<Fleet>>,
-    Caller(context): Caller,
-    Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
-) -> Answer<Empty> {
-    fleet.nodes().drain(&fleet.nodes().find(&dry_run.of(context), &id).await?).await?;
+async fn drain(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Empty> {
+    fleet.nodes().drain(&fleet.nodes().find(&context, &id).await?).await?;
     Ok(Json(Empty {}))
 }
 
-async fn resume(
-    State(fleet): State<Arc<Fleet>>,
-    Caller(context): Caller,
-    Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
-) -> Answer<Empty> {
-    fleet.nodes().resume(&fleet.nodes().find(&dry_run.of(context), &id).await?).await?;
+async fn resume(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Empty> {
+    fleet.nodes().resume(&fleet.nodes().find(&context, &id).await?).await?;
     Ok(Json(Empty {}))
 }

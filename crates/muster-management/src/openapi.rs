@@ -97,10 +97,16 @@ fn security_schemes() -> Value {
     Value::Object(SCHEMES.into_iter().map(scheme).collect())
 }
 
-/// Headers that every endpoint accepts, or every one that changes something.
+/// Parameters that every endpoint accepts, or every one that changes something.
 fn common_parameters() -> Value {
     let header = |name: &str, about: &str| json!({"in": "header", "name": name, "description": about, "schema": {"type": "string"}});
     json!({
+        "DryRun": {
+            "in": "query",
+            "name": "dryRun",
+            "description": "Whether to check the request without changing anything.",
+            "schema": {"type": "boolean", "default": false},
+        },
         "ApiVersion": header("elastic-api-version", "Version of the API. Other versions are rejected."),
         "IdempotencyKey": header(
             "Idempotency-Key",
@@ -111,7 +117,7 @@ fn common_parameters() -> Value {
     })
 }
 
-/// Whether an endpoint may change something: it accepts the headers of changes.
+/// Whether an endpoint may change something: it accepts the parameters of changes.
 fn is_change(method: &Method) -> bool {
     *method != Method::GET
 }
@@ -172,6 +178,7 @@ fn described(url: &str, endpoint: &Endpoint, operation: Operation<'_>) -> Value 
     if is_change(method) {
         all.push(shared("Reason"));
         if endpoint.needs != Needs::Nothing {
+            all.push(shared("DryRun"));
             all.push(shared("IdempotencyKey"));
         }
     }

@@ -1,13 +1,12 @@
 //! Query parameters, paging and preconditions.
 
 use axum::extract::FromRequestParts;
+use axum::http::Uri;
 use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
 use muster_core::Error;
-use muster_core::authorization::OpContext;
 use muster_protocol::management::envelope::DEFAULT_PER_PAGE;
 use muster_store::query::Page;
-use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -31,19 +30,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 }
 
 /// `?dryRun=true`: performs all checks without changing anything.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DryRun {
-    /// Whether to check the request without changing anything.
+struct DryRun {
     #[serde(default)]
     dry_run: bool,
 }
 
-impl DryRun {
-    /// Returns the caller's context with this dry run.
-    pub fn of(self, context: OpContext) -> OpContext {
-        context.trying(self.dry_run)
-    }
+/// Returns whether a request is a dry run. A value other than `true` or `false` is an error, and not a request to make
+/// the change.
+pub fn is_dry_run(uri: &Uri) -> Result<bool, Error> {
+    let query = axum::extract::Query::<DryRun>::try_from_uri(uri);
+    let axum::extract::Query(DryRun { dry_run }) =
+        query.map_err(|rejection| Error::invalid("query", rejection.body_text()))?;
+    Ok(dry_run)
 }
 
 /// `If-Match`: the expected `version` of the object, against lost updates. `*` matches any version.

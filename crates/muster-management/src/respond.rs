@@ -18,7 +18,6 @@ use super::body::Body;
 use super::convert::time;
 use super::endpoints::Endpoint;
 use super::entry::Caller;
-use super::query::{DryRun, Query};
 
 /// The endpoint.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -34,10 +33,8 @@ async fn respond(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
     Body(body): Body<Respond>,
 ) -> Answer<Responded> {
-    let context = dry_run.of(context);
     let since = |text: &str| {
         Timestamp::parse_rfc3339(text)
             .map_err(|_| Error::invalid("review_since", "must be a time in RFC 3339, such as 2026-11-29T08:00:00Z"))

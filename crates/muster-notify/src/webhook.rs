@@ -6,6 +6,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster_core::alert::Message;
+use muster_core::certificate_names::plain;
 use muster_core::time::Timestamp;
 use muster_fleet::alerts::sender::SendError;
 use reqwest::header::CONTENT_TYPE;
@@ -95,7 +96,7 @@ fn failed(error: &reqwest::Error) -> SendError {
         cause = inner.source();
     }
     // The innermost reason only: the outer ones contain the URL, whose path may be a secret.
-    SendError::Failed(format!("the request failed: {reason}"))
+    SendError::Failed(format!("the request failed: {}", plain(&reason)))
 }
 
 #[cfg(test)]

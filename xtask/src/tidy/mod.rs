@@ -1,5 +1,6 @@
 //! `cargo xtask tidy` prints measures of the code with their targets, and enforces rules.
 
+mod answer;
 mod authority;
 mod citations;
 mod dependencies;
@@ -25,6 +26,7 @@ pub fn run() -> anyhow::Result<()> {
     let mut stops: Vec<_> = sources.iter().flat_map(Source::stops).collect();
     stops.extend(repository::stops()?);
     stops.extend(authority::stops(&files, &places));
+    stops.extend(answer::stops(&files, &places));
     for stop in &stops {
         println!("STOP {stop}");
     }

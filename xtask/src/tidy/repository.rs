@@ -1,5 +1,6 @@
 //! Rules about the repository as a whole.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -95,11 +96,24 @@ const WALLS: [(&str, &[&str]); 3] = [
 
 fn walls(name: &str, manifest: &toml::Table) -> Vec<String> {
     let forbidden = WALLS.iter().filter(|(member, _)| *member == name).flat_map(|(_, forbidden)| *forbidden);
-    let has =
-        |section: &str, dependency: &str| manifest.get(section).and_then(|section| section.get(dependency)).is_some();
+    let packages = packages(manifest);
     forbidden
-        .filter(|dependency| ["dependencies", "dev-dependencies"].iter().any(|section| has(section, dependency)))
+        .filter(|dependency| packages.contains(**dependency))
         .map(|dependency| format!("{name}: it must not depend on {dependency}"))
+        .collect()
+}
+
+/// Returns the packages on which a manifest depends, in any section and on any platform. A dependency may have another
+/// name than its package.
+fn packages(manifest: &toml::Table) -> BTreeSet<&str> {
+    let platforms = manifest.get("target").and_then(toml::Value::as_table).into_iter().flatten();
+    let platforms = platforms.filter_map(|(_, platform)| platform.as_table());
+    let sections = std::iter::once(manifest).chain(platforms).flat_map(|one| {
+        ["dependencies", "dev-dependencies", "build-dependencies"].into_iter().filter_map(|section| one.get(section))
+    });
+    let dependencies = sections.filter_map(toml::Value::as_table).flatten();
+    dependencies
+        .map(|(name, dependency)| dependency.get("package").and_then(toml::Value::as_str).unwrap_or(name))
         .collect()
 }
 
@@ -163,6 +177,15 @@ mod tests {
             walls("muster-core", &wire),
             ["muster-core: it must not depend on muster-protocol", "muster-core: it must not depend on http"]
         );
+        let hidden = manifest(
+            "[dependencies]\nwire = { package = \"muster-protocol\", path = \"x\" }\n\
+             [build-dependencies]\naxum = \"1\"\n\
+             [target.'cfg(unix)'.dependencies]\nrusqlite.workspace = true\n\
+             [target.x86_64-unknown-linux-gnu.dev-dependencies.web]\npackage = \"hyper\"\nversion = \"1\"",
+        );
+        let found = walls("muster-core", &hidden);
+        let names: Vec<_> = found.iter().filter_map(|stop| stop.rsplit(' ').next()).collect();
+        assert_eq!(names, ["muster-protocol", "hyper", "axum", "rusqlite"]);
         assert!(walls("muster-elastic", &wire).is_empty());
         assert!(walls("muster-fleet", &manifest("[dependencies]\nmuster-core.workspace = true")).is_empty());
     }

@@ -80,7 +80,7 @@ pub fn file_name(id: &str) -> String {
         return id.to_owned();
     }
     let readable: String = id.chars().take(60).map(|c| if plain(c) { c } else { '_' }).collect();
-    let digest = crate::hex::encode(&crate::hex::sha256(id.as_bytes())[..8]);
+    let digest = muster_core::hex::encode(&muster_core::hex::sha256(id.as_bytes())[..8]);
     format!("{readable}-{digest}")
 }
 

@@ -12,13 +12,13 @@ use crate::entropy::System;
 use crate::exit::Failure;
 use crate::fleet::FleetClient;
 use crate::fleet::enroll::Wish;
-use crate::hex;
 use crate::host::fingerprint::Fingerprint;
 use crate::host::{Facts, HostFacts, Own};
 use crate::net::Transport;
 use crate::state::disk::DiskStore;
 use crate::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret};
 use crate::state::{State, Store};
+use muster_core::hex;
 
 /// An enrollment that is about to take place.
 pub struct Joining<'a> {

@@ -13,8 +13,8 @@ use serde_json::json;
 use super::client::{Call, expect_ok};
 use super::{CallError, FleetClient};
 use crate::backoff::Backoff;
-use crate::hex;
 use crate::net::{Reached, Response};
+use muster_core::hex;
 
 /// Maximum attempts for each request of an upload.
 const ATTEMPTS: u32 = 10;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::os;
-use crate::hex;
+use muster_core::hex;
 
 /// File with the id that the firmware or the hypervisor gives to the machine. Only root can read it.
 const PRODUCT: &str = "/sys/class/dmi/id/product_uuid";

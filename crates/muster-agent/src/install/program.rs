@@ -94,7 +94,7 @@ mod tests {
         let name = install(&layout, "0.1.0", &System).unwrap();
         let program = fs_err::read(layout.home(&name).program()).unwrap();
         assert_eq!(program, fs_err::read(RUNNING).unwrap());
-        assert_eq!(name, HomeName::new("0.1.0", &crate::hex::sha256(&program)).unwrap());
+        assert_eq!(name, HomeName::new("0.1.0", &muster_core::hex::sha256(&program)).unwrap());
         assert_eq!(install(&layout, "0.1.0", &System).unwrap(), name);
         assert_eq!(homes::installed(&layout).unwrap(), [name]);
         assert_eq!(fs_err::read_dir(layout.homes()).unwrap().count(), 1, "no staging directory is left");

@@ -12,9 +12,9 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use crate::hex::sha256;
 use crate::state::enrollment::Trust;
 use muster_core::error_chain::SharedError;
+use muster_core::hex::sha256;
 
 /// Why the TLS configuration is invalid.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@
 use std::io;
 
 use muster_core::Timestamp;
+use muster_core::certificate_names::plain;
 use rustls::pki_types::UnixTime;
 use rustls::{CertificateError, Error, InvalidMessage};
 
@@ -48,7 +49,7 @@ fn certificate(error: &CertificateError) -> (TlsFault, String) {
         ),
         CertificateError::NotValidForNameContext { expected, presented } => (
             TlsFault::Name,
-            format!("its certificate is for {}, not for {:?}", presented.join(", "), expected.to_str()),
+            format!("its certificate is for {}, not for {:?}", plain(&presented.join(", ")), expected.to_str()),
         ),
         CertificateError::NotValidForName => (TlsFault::Name, error.to_string()),
         CertificateError::UnknownIssuer => {
@@ -91,11 +92,14 @@ mod tests {
     #[test]
     fn a_name_error_lists_the_valid_names() {
         let expected = ServerName::try_from("fleet.example").unwrap();
-        let wrong = CertificateError::NotValidForNameContext { expected, presented: vec!["a.example".into()] };
+        let wrong = CertificateError::NotValidForNameContext {
+            expected,
+            presented: ["DnsName(\"a.example\")", "IpAddress(127.0.0.1)"].map(Into::into).into(),
+        };
         let (fault, reason) = describe(&wrong.into());
         assert_eq!(
             (fault, reason.as_str()),
-            (TlsFault::Name, "its certificate is for a.example, not for \"fleet.example\"")
+            (TlsFault::Name, "its certificate is for a.example, 127.0.0.1, not for \"fleet.example\"")
         );
     }
 

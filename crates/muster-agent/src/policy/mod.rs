@@ -7,11 +7,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::hex;
 use crate::model::Document;
 use crate::model::inputs::Invalid;
 use crate::net::Server;
 use crate::state::{Action, Fault, StoredPolicy};
+use muster_core::hex;
 use verify::Unverified;
 
 /// A policy that was accepted and can be applied.

@@ -17,7 +17,7 @@ use super::package::Package;
 use super::source::{FetchError, Source};
 use super::{Failed, Progress};
 use crate::backoff::Backoff;
-use crate::hex;
+use muster_core::hex;
 
 /// Bytes per request.
 const RANGE: u64 = 1 << 20;

@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use muster_core::error_chain::SharedError;
 use serde::{Deserialize, Serialize};
 
-use crate::hex;
 use crate::paths::PROGRAM;
+use muster_core::hex;
 
 /// Format of the manifest.
 const FORMAT: u32 = 1;

@@ -15,9 +15,9 @@ use super::package::{self, MANIFEST_MAX, Package, ReleaseKey};
 use super::source::Source;
 use super::switch::{STAGING, remove_staging};
 use super::{Failed, Progress, unpack};
-use crate::hex;
 use crate::homes::HomeName;
 use crate::paths::{Layout, PROGRAM};
+use muster_core::hex;
 
 /// Space that must stay free for the state of the agent, bytes.
 const RESERVE: u64 = 16 << 20;

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
 use flate2::Compression;
-use muster_agent::hex;
 use muster_agent::homes::{self, HomeName};
 use muster_agent::paths::Layout;
 use muster_agent::upgrade::pack::{SigningKey, VERSION_FILE, pack_at};
 use muster_agent::upgrade::package::{archive_name, manifest_name};
+use muster_core::hex;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::{Value, json};

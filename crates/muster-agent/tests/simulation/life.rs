@@ -187,11 +187,11 @@ async fn ag117_diagnostics_are_uploaded_without_delaying_other_actions() {
     let (end, chunks) = uploads.split_last().unwrap();
     let whole: Vec<u8> = chunks.iter().flat_map(|(_, chunk)| chunk.clone()).collect();
     for (hash, chunk) in chunks {
-        assert_eq!(*hash, muster_agent::hex::encode(&muster_agent::hex::sha256(chunk)));
+        assert_eq!(*hash, muster_core::hex::encode(&muster_core::hex::sha256(chunk)));
     }
-    let raw: Vec<u8> = chunks.iter().flat_map(|(_, chunk)| muster_agent::hex::sha256(chunk)).collect();
+    let raw: Vec<u8> = chunks.iter().flat_map(|(_, chunk)| muster_core::hex::sha256(chunk)).collect();
     let transit: Value = serde_json::from_slice(&end.1).unwrap();
-    assert_eq!(transit["transithash"]["sha256"], muster_agent::hex::encode(&muster_agent::hex::sha256(&raw)));
+    assert_eq!(transit["transithash"]["sha256"], muster_core::hex::encode(&muster_core::hex::sha256(&raw)));
     let document = muster_agent::net::gzip::decompress(&whole, 1 << 20).unwrap().unwrap();
     let document: Value = serde_json::from_slice(&document).unwrap();
     assert_eq!(document["status"]["agent_id"], "agent-1");

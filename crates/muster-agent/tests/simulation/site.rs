@@ -52,7 +52,7 @@ pub fn behavior(version: &str) -> Behavior {
 }
 
 pub fn name(version: &str) -> HomeName {
-    HomeName::new(version, &muster_agent::hex::sha256(version.as_bytes())).unwrap()
+    HomeName::new(version, &muster_core::hex::sha256(version.as_bytes())).unwrap()
 }
 
 /// A disk in memory that can die in the middle of a sequence of changes.

@@ -88,7 +88,7 @@ async fn fails(host: &Host, source: Source) -> Failed {
 
 /// A package of several ranges.
 fn large(host: &Host) -> Packed {
-    let noise: Vec<u8> = (0..3_u64 << 20).map(|n| muster_agent::hex::sha256(&n.to_le_bytes())[0]).collect();
+    let noise: Vec<u8> = (0..3_u64 << 20).map(|n| muster_core::hex::sha256(&n.to_le_bytes())[0]).collect();
     pack(NEW, &program(NEW), &[("noise", &noise)], &host.key).unwrap()
 }
 

@@ -93,7 +93,7 @@ pub fn program(version: &str) -> Vec<u8> {
 }
 
 pub fn name(version: &str) -> HomeName {
-    HomeName::new(version, &muster_agent::hex::sha256(&program(version))).unwrap()
+    HomeName::new(version, &muster_core::hex::sha256(&program(version))).unwrap()
 }
 
 /// Checks that a home is complete.

@@ -10,7 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{ChainHead, hex, sha256};
+use super::{ChainHead, sha256};
+use crate::hex;
 use crate::signing::{Signer, SigningError};
 
 /// Name and version of the format. The signed bytes start with it, so that no signature of a policy or an action can be taken for
@@ -101,7 +102,7 @@ pub(super) fn signed_bytes(trailer: &RawValue) -> Vec<u8> {
 
 /// Returns the fingerprint of a public key: SHA-256 of its DER in hex. `None` if it is not base64.
 pub fn fingerprint(public_key: &str) -> Option<String> {
-    STANDARD.decode(public_key).ok().map(|der| hex(&sha256(&[&der])))
+    STANDARD.decode(public_key).ok().map(|der| hex::encode(&sha256(&[&der])))
 }
 
 /// Reason why an export could not be written.
@@ -127,11 +128,11 @@ impl Writer {
     /// Begins a file. Returns the writer and the first line.
     pub fn begin(header: &Header) -> Result<(Self, String), ExportError> {
         let header = to_raw_value(header)?;
-        let hash = hex(&sha256(&[header.get().as_bytes()]));
+        let hash = hex::encode(&sha256(&[header.get().as_bytes()]));
         let line = line(&HeaderLine { header, sha256: hash })?;
         let mut lines = Context::new(&SHA256);
         lines.update(line.as_bytes());
-        Ok((Self { lines, header: hex(&sha256(&[line.as_bytes()])), events: 0, heads: Vec::new() }, line))
+        Ok((Self { lines, header: hex::encode(&sha256(&[line.as_bytes()])), events: 0, heads: Vec::new() }, line))
     }
 
     /// Returns the line of an event. Events are passed in the order of the header's chains and of their positions.
@@ -159,7 +160,7 @@ impl Writer {
 pub(super) fn finish(context: Context) -> String {
     let mut hash = [0; 32];
     hash.copy_from_slice(context.finish().as_ref());
-    hex(&hash)
+    hex::encode(&hash)
 }
 
 /// Encodes a line. A verifier encodes what it read once more, and compares the bytes.

@@ -16,8 +16,9 @@ use serde_json::value::RawValue;
 use super::export::{
     EventLine, FORMAT, Header, HeaderLine, Part, Trailer, TrailerLine, fingerprint, finish, line, signed_bytes,
 };
-use super::{AuditEvent, ChainCheck, ChainFault, ChainHead, SEAL, chain_start, hex, sha256};
+use super::{AuditEvent, ChainCheck, ChainFault, ChainHead, SEAL, chain_start, sha256};
 use crate::action::Signed;
+use crate::hex;
 use crate::signing;
 
 /// What is wrong with a file.
@@ -148,7 +149,7 @@ impl Verifier {
             State::Header => {
                 let header = read_header(text, self.expected_key.as_deref())?;
                 self.lines.update(raw);
-                self.state = State::Events(Box::new(Events::new(header, hex(&sha256(&[raw])))));
+                self.state = State::Events(Box::new(Events::new(header, hex::encode(&sha256(&[raw])))));
             }
             State::Events(events) if events.current().is_some() => {
                 events.event(text)?;
@@ -173,7 +174,7 @@ fn decode<T: DeserializeOwned + Serialize>(text: &[u8]) -> Result<T, FileFault> 
 
 fn read_header(text: &[u8], expected_key: Option<&str>) -> Result<Header, FileFault> {
     let line: HeaderLine = decode(text)?;
-    if hex(&sha256(&[line.header.get().as_bytes()])) != line.sha256 {
+    if hex::encode(&sha256(&[line.header.get().as_bytes()])) != line.sha256 {
         return Err(FileFault::Header);
     }
     let header: Header = decode(line.header.get().as_bytes())?;
@@ -181,7 +182,8 @@ fn read_header(text: &[u8], expected_key: Option<&str>) -> Result<Header, FileFa
         return Err(FileFault::Format(header.format));
     }
     let found = fingerprint(&header.public_key).ok_or(FileFault::Header)?;
-    let starts = header.chains.iter().all(|part| part.after != 0 || part.hash == hex(&chain_start(&part.chain)));
+    let starts =
+        header.chains.iter().all(|part| part.after != 0 || part.hash == hex::encode(&chain_start(&part.chain)));
     let is_part = |part: &Part| 0 <= part.after && part.after <= part.last && unhex(&part.hash).is_some();
     let ranges = header.chains.iter().all(is_part);
     let names = header.chains.windows(2).all(|pair| pair[0].chain < pair[1].chain);

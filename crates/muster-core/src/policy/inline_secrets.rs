@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::ops::Range;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::hex;
 use crate::secret_refs::{OPEN, OTEL_COMPONENTS, inline_names, join};
 use crate::yaml;
 
@@ -174,9 +174,8 @@ fn name_of(path: &str) -> String {
     if is_plain && PREFIX.len() + path.len() <= MAX_NAME {
         return format!("{PREFIX}{path}");
     }
-    let digest = digest(&SHA256, path.as_bytes());
-    let digest: String = digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{PREFIX}{digest}")
+    let digest = hex::sha256(path.as_bytes());
+    format!("{PREFIX}{}", hex::encode(&digest[..16]))
 }
 
 #[cfg(test)]

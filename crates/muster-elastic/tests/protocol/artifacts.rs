@@ -25,7 +25,7 @@ async fn with_artifact(encoded_sha256: Option<String>) -> (Server, Enrolled) {
     let token = server.enrollment_key("k", Some(&policy)).await;
     let agent = server.enroll_with(&token, &json!({"type": "PERMANENT"})).await;
     let body = b"encoded bytes".to_vec();
-    let hash = digest(&SHA256, &body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = muster_core::hex::encode(digest(&SHA256, &body).as_ref());
     let artifact = Artifact {
         identifier: "trust".into(),
         decoded_sha256: LISTED.into(),

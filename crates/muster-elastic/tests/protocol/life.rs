@@ -9,6 +9,7 @@ use http::Method;
 use muster_core::action::{ActionType, TargetState};
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::file::FileStatus;
+use muster_core::hex;
 use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_core::status::Status;
 use muster_fleet::force::Force;
@@ -30,10 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_else(|| panic!("{field} of {value}"))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Components with their units sorted.
@@ -178,8 +175,8 @@ impl Life {
         if let Some(length) = length {
             let bytes = vec![7; length];
             let hash = digest(&SHA256, &bytes);
-            self.names.insert("HASH".into(), hex(digest(&SHA256, hash.as_ref()).as_ref()));
-            let chunk = self.ask(line).header("X-Chunk-Sha2", hex(hash.as_ref())).body(bytes);
+            self.names.insert("HASH".into(), hex::encode(digest(&SHA256, hash.as_ref()).as_ref()));
+            let chunk = self.ask(line).header("X-Chunk-Sha2", hex::encode(hash.as_ref())).body(bytes);
             return assert_eq!(self.server.get(chunk).await.status, 200);
         }
         if uri.ends_with("/uploads?") {

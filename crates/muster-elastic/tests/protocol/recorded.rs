@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::Method;
 use muster_core::action::ActionType;
+use muster_core::hex;
 use muster_listen::reply::Answer;
 use serde_json::{Value, json};
 
@@ -148,13 +149,13 @@ async fn ea128_a_recorded_diagnostics_upload_is_replayed() {
         let got = replay.answered(&begin).await.unwrap();
         assert_eq!(got.status, 200, "{got:?}");
         let id = got.json()["upload_id"].as_str().unwrap().to_owned();
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let hash = digest(&SHA256, &bytes);
         let token = replay.keys.values().next().unwrap();
-        let chunk =
-            Ask::put(&format!("/api/fleet/uploads/{id}/0?")).key(token).header("X-Chunk-Sha2", hex(hash.as_ref()));
+        let chunk = Ask::put(&format!("/api/fleet/uploads/{id}/0?"))
+            .key(token)
+            .header("X-Chunk-Sha2", hex::encode(hash.as_ref()));
         assert_eq!(replay.server.get(chunk.body(bytes)).await.status, 200);
-        let end = json!({"transithash": {"sha256": hex(digest(&SHA256, hash.as_ref()).as_ref())}});
+        let end = json!({"transithash": {"sha256": hex::encode(digest(&SHA256, hash.as_ref()).as_ref())}});
         let end = Ask::post(&format!("/api/fleet/uploads/{id}?")).key(token).json(&end);
         assert_eq!(replay.server.get(end).await.json(), json!({"status": "ok"}));
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use muster_core::file::FileStatus;
+use muster_core::hex;
 use muster_core::id::FileId;
 use serde_json::{Value, json};
 
@@ -11,10 +12,6 @@ use crate::setting::{Ask, Enrolled, Got, Server, refused};
 
 const CHUNK: usize = 4_194_304;
 const PATH: &str = "/api/fleet/uploads";
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 fn sha256(bytes: &[u8]) -> Vec<u8> {
     digest(&SHA256, bytes).as_ref().to_vec()
@@ -40,7 +37,7 @@ async fn begun(server: &Server, agent: &Enrolled, size: usize) -> String {
 
 async fn chunk(server: &Server, agent: &Enrolled, id: &str, number: &str, bytes: &[u8]) -> Got {
     let ask = Ask::put(&format!("{PATH}/{id}/{number}")).key(&agent.token);
-    server.get(ask.header("X-Chunk-Sha2", hex(&sha256(bytes))).body(bytes.to_vec())).await
+    server.get(ask.header("X-Chunk-Sha2", hex::encode(&sha256(bytes))).body(bytes.to_vec())).await
 }
 
 async fn complete(server: &Server, agent: &Enrolled, id: &str, hash: &str) -> Got {
@@ -49,7 +46,7 @@ async fn complete(server: &Server, agent: &Enrolled, id: &str, hash: &str) -> Go
 }
 
 fn transit(chunks: &[&[u8]]) -> String {
-    hex(&sha256(&chunks.iter().flat_map(|chunk| sha256(chunk)).collect::<Vec<_>>()))
+    hex::encode(&sha256(&chunks.iter().flat_map(|chunk| sha256(chunk)).collect::<Vec<_>>()))
 }
 
 #[tokio::test]
@@ -172,7 +169,7 @@ async fn ea131_a_chunk_with_another_hash_or_number_is_refused() {
     let wrong = server.get(ask().header("x-chunk-sha2", "0".repeat(64))).await;
     assert_eq!(wrong.refusal(), refused(400, "ErrHashMismatch"));
     assert!(server.fleet.store().chunks(&FileId::trusted(id.as_str())).await.unwrap().is_empty());
-    let upper = ask().header("x-chunk-sha2", hex(&sha256(b"0123456789")).to_uppercase());
+    let upper = ask().header("x-chunk-sha2", hex::encode(&sha256(b"0123456789")).to_uppercase());
     assert_eq!(server.get(upper).await.status, 200);
     for number in ["1", "-1", "9223372036854775807"] {
         assert_eq!(chunk(&server, &agent, &id, number, b"x").await.refusal(), refused(400, "ErrInvalidChunkNum"));

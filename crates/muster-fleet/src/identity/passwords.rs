@@ -52,7 +52,7 @@ impl Passwords {
         let (cost, password) = (self.cost, Zeroizing::new(password.to_owned()));
         self.run(move || {
             let hash = hasher(cost).and_then(|argon2| argon2.hash_password_with_salt(password.as_bytes(), &salt));
-            hash.map(|hash| PasswordHash(hash.to_string())).map_err(|error| Error::internal(error.to_string()))
+            hash.map(|hash| PasswordHash(hash.to_string())).map_err(Error::internal)
         })
         .await?
     }
@@ -85,7 +85,7 @@ impl Passwords {
             work()
         };
         // Not on the runtime's own threads: a hash takes tens of milliseconds.
-        tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(error.to_string()))
+        tokio::task::spawn_blocking(work).await.map_err(Error::internal)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use muster_core::audit::{AuditEvent, ChainFault, chain_hash, chain_start, hex};
+use muster_core::audit::{AuditEvent, ChainFault, chain_hash, chain_start};
 use muster_core::authorization::{Actor, OpContext};
+use muster_core::hex;
 use muster_core::time::Timestamp;
 use muster_fleet::audit_log::AuditVerdict;
 use muster_fleet::testing::{TestFleet, steady};
@@ -122,7 +123,7 @@ fn rewritten(chain: &str) -> String {
     let mut hash = chain_start(chain);
     let rows = (1..=3).map(|position| {
         hash = chain_hash(&hash, b"{}");
-        let hash = hex(&hash);
+        let hash = hex::encode(&hash);
         format!(
             "UPDATE audit_events SET event = '{{}}', hash = decode('{hash}', 'hex') \
              WHERE chain = '{chain}' AND position = {position};"

@@ -19,7 +19,7 @@ const SHORT: Duration = Duration::from_millis(300);
 
 /// Responds with the path and the body. `/slow` waits for a notification, `/upgrade` echoes all bytes after the upgrade.
 #[derive(Default)]
-struct Pages {
+pub(super) struct Pages {
     go: Arc<Notify>,
 }
 

@@ -16,7 +16,7 @@ use crate::body::Body;
 use crate::convert::time;
 use crate::endpoints::Endpoint;
 use crate::entry::Caller;
-use crate::query::{DryRun, Paging, Query};
+use crate::query::{Paging, Query};
 
 /// Endpoints for bindings.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -69,12 +69,11 @@ async fn list(
 async fn create(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
-    Query(dry_run): Query<DryRun>,
     Body(body): Body<CreateBinding>,
 ) -> Answer<Item<Binding>> {
     let CreateBinding { user, group, role, space, policies, tags } = body;
     let new = NewBinding { user, group, role, space, policies, tags };
-    Ok(item(binding(fleet.bindings().create(&dry_run.of(context), &new).await?)))
+    Ok(item(binding(fleet.bindings().create(&context, &new).await?)))
 }
 
 async fn get(
@@ -85,13 +84,7 @@ async fn get(
     Ok(item(binding(fleet.bindings().find::<UsersRead>(&context, &id).await?.into_inner())))
 }
 
-async fn delete(
-    State(fleet): State<Arc<Fleet>>,
-    Caller(context): Caller,
-    Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
-) -> Answer<Empty> {
-    let context = dry_run.of(context);
+async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Empty> {
     let found = fleet.bindings().find::<UsersWrite>(&context, &id).await?;
     fleet.bindings().delete(&context, &found).await?;
     Ok(Json(Empty {}))

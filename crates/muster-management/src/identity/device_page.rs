@@ -90,8 +90,7 @@ async fn decide(fleet: &Fleet, connection: &Connection, headers: &HeaderMap, bod
         let new = found.inspect_err(|error| record_refusal(fleet, connection, headers, &fields.username, error))?;
         let lifetime = SESSION_LIFETIME.as_secs();
         let cookie = credentials::set_cookie(credentials::COOKIE, &new.cookie, lifetime, connection.is_tls())?;
-        let back =
-            HeaderValue::from_str(&address(&fields.user_code)).map_err(|error| Error::internal(error.to_string()))?;
+        let back = HeaderValue::from_str(&address(&fields.user_code)).map_err(Error::internal)?;
         return Ok((StatusCode::SEE_OTHER, [(LOCATION, back), (SET_COOKIE, cookie)]).into_response());
     }
     let context = caller(fleet, connection, headers).await.ok_or_else(|| {

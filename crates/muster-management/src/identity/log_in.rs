@@ -88,7 +88,7 @@ struct Redirect {
 
 impl Redirect {
     fn new(location: &str, cookies: Vec<HeaderValue>) -> ApiResult<Self> {
-        let location = HeaderValue::from_str(location).map_err(|error| Error::internal(error.to_string()))?;
+        let location = HeaderValue::from_str(location).map_err(Error::internal)?;
         Ok(Self { location, cookies })
     }
 }

@@ -21,7 +21,6 @@ use crate::body::Body;
 use crate::convert::time;
 use crate::endpoints::Endpoint;
 use crate::entry::Caller;
-use crate::query::{DryRun, Query};
 
 /// Maximum length of a subject, bytes.
 const MAX_SUBJECT: usize = 255;
@@ -83,7 +82,6 @@ async fn list(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answe
 async fn create(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
-    Query(dry_run): Query<DryRun>,
     Body(body): Body<CreateOidcProvider>,
 ) -> Answer<Item<OidcProvider>> {
     let change = ProviderChange {
@@ -96,7 +94,7 @@ async fn create(
         group_prefix: body.group_prefix,
         new_users: body.new_users.map(policy),
     };
-    let created = fleet.providers().create(&dry_run.of(context), &body.id, &body.issuer, &change).await?;
+    let created = fleet.providers().create(&context, &body.id, &body.issuer, &change).await?;
     Ok(item(provider(created)))
 }
 
@@ -112,10 +110,8 @@ async fn update(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
     Body(body): Body<UpdateOidcProvider>,
 ) -> Answer<Item<OidcProvider>> {
-    let context = dry_run.of(context);
     let found = fleet.providers().find::<UsersWrite>(&context, &id).await?;
     let change = ProviderChange {
         client_id: body.client_id,
@@ -130,13 +126,7 @@ async fn update(
     Ok(item(provider(fleet.providers().update(&context, &found, &change).await?)))
 }
 
-async fn delete(
-    State(fleet): State<Arc<Fleet>>,
-    Caller(context): Caller,
-    Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
-) -> Answer<Empty> {
-    let context = dry_run.of(context);
+async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Empty> {
     let found = fleet.providers().find::<UsersWrite>(&context, &id).await?;
     fleet.providers().delete(&context, &found).await?;
     Ok(Json(Empty {}))
@@ -146,10 +136,9 @@ async fn link(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
     Body(body): Body<LinkUser>,
 ) -> Answer<Item<User>> {
-    let found = fleet.users().find_to_change(&dry_run.of(context), &id).await?;
+    let found = fleet.users().find_to_change(&context, &id).await?;
     let subject = body.subject;
     if subject.is_empty() || subject.len() > MAX_SUBJECT || subject.chars().any(char::is_control) {
         let reason = format!("must have 1 to {MAX_SUBJECT} bytes and no control characters");
@@ -163,8 +152,7 @@ async fn unlink(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
 ) -> Answer<Item<User>> {
-    let found = fleet.users().find_to_change(&dry_run.of(context), &id).await?;
+    let found = fleet.users().find_to_change(&context, &id).await?;
     Ok(item(users::user(fleet.users().link(&found, None).await?)))
 }

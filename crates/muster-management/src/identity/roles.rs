@@ -15,7 +15,6 @@ use crate::answer::{Answer, item, whole};
 use crate::body::Body;
 use crate::endpoints::Endpoint;
 use crate::entry::Caller;
-use crate::query::{DryRun, Query};
 
 /// Endpoints for roles.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -64,21 +63,14 @@ async fn update(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
     Body(body): Body<SaveRole>,
 ) -> Answer<Item<Role>> {
-    let context = dry_run.of(context);
     let found = fleet.roles().find::<RolesWrite>(&context, &id).await?;
     Ok(item(role(fleet.roles().update(&context, &found, &draft(body)).await?)))
 }
 
-async fn delete(
-    State(fleet): State<Arc<Fleet>>,
-    Caller(context): Caller,
-    Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
-) -> Answer<Empty> {
-    let found = fleet.roles().find::<RolesWrite>(&dry_run.of(context), &id).await?;
+async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Empty> {
+    let found = fleet.roles().find::<RolesWrite>(&context, &id).await?;
     fleet.roles().delete(&found).await?;
     Ok(Json(Empty {}))
 }

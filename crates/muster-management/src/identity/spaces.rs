@@ -15,7 +15,6 @@ use crate::answer::{Answer, item, whole};
 use crate::body::Body;
 use crate::endpoints::Endpoint;
 use crate::entry::Caller;
-use crate::query::{DryRun, Query};
 
 /// Endpoints for spaces.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -41,10 +40,9 @@ async fn list(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answe
 async fn create(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
-    Query(dry_run): Query<DryRun>,
     Body(body): Body<CreateSpace>,
 ) -> Answer<Item<Space>> {
-    let grant = dry_run.of(context).grant()?;
+    let grant = context.grant()?;
     let CreateSpace { id, name, description } = body;
     let (name, description) = (name.unwrap_or_default(), description.unwrap_or_default());
     Ok(item(space(fleet.spaces().create(&grant, &id, &name, &description).await?)))
@@ -58,21 +56,15 @@ async fn update(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
     Body(body): Body<UpdateSpace>,
 ) -> Answer<Item<Space>> {
-    let found = fleet.spaces().find::<SpacesWrite>(&dry_run.of(context), &id).await?;
+    let found = fleet.spaces().find::<SpacesWrite>(&context, &id).await?;
     let description = body.description.unwrap_or_else(|| found.description.clone());
     Ok(item(space(fleet.spaces().update(&found, &body.name, &description).await?)))
 }
 
-async fn delete(
-    State(fleet): State<Arc<Fleet>>,
-    Caller(context): Caller,
-    Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
-) -> Answer<Empty> {
-    let found = fleet.spaces().find::<SpacesWrite>(&dry_run.of(context), &id).await?;
+async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Empty> {
+    let found = fleet.spaces().find::<SpacesWrite>(&context, &id).await?;
     fleet.spaces().delete(&found).await?;
     Ok(Json(Empty {}))
 }

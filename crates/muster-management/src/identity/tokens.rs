@@ -17,7 +17,7 @@ use crate::body::Body;
 use crate::convert::time;
 use crate::endpoints::Endpoint;
 use crate::entry::Caller;
-use crate::query::{DryRun, Paging, Query};
+use crate::query::{Paging, Query};
 
 /// Endpoints for API tokens.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -87,12 +87,7 @@ async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id):
     Ok(item(token(fleet.tokens().get(&context, &id).await?, None, fleet.now())))
 }
 
-async fn revoke(
-    State(fleet): State<Arc<Fleet>>,
-    Caller(context): Caller,
-    Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
-) -> Answer<Empty> {
-    fleet.tokens().revoke(&dry_run.of(context), &id).await?;
+async fn revoke(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Empty> {
+    fleet.tokens().revoke(&context, &id).await?;
     Ok(Json(Empty {}))
 }

@@ -16,7 +16,7 @@ use crate::body::Body;
 use crate::convert::time;
 use crate::endpoints::Endpoint;
 use crate::entry::Caller;
-use crate::query::{DryRun, Paging, Query};
+use crate::query::{Paging, Query};
 
 /// Endpoints for users and service accounts.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -113,21 +113,15 @@ async fn update(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
     Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
     Body(body): Body<UpdateUser>,
 ) -> Answer<Item<User>> {
-    let found = fleet.users().find_to_change(&dry_run.of(context), &id).await?;
+    let found = fleet.users().find_to_change(&context, &id).await?;
     let UpdateUser { name, full_name, locked } = body;
     Ok(item(user(fleet.users().update(&found, &UserChange { name, full_name, locked }).await?)))
 }
 
-async fn delete(
-    State(fleet): State<Arc<Fleet>>,
-    Caller(context): Caller,
-    Path(id): Path<String>,
-    Query(dry_run): Query<DryRun>,
-) -> Answer<Empty> {
-    let found = fleet.users().find_to_change(&dry_run.of(context), &id).await?;
+async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Empty> {
+    let found = fleet.users().find_to_change(&context, &id).await?;
     fleet.users().delete(&found).await?;
     Ok(Json(Empty {}))
 }

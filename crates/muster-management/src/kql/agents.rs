@@ -15,8 +15,10 @@ use muster_store::search::Fact;
 use super::{Comparison, Expr, Term, parse, plain_field, syntax_error};
 
 const PREFIXES: [&str; 1] = ["fleet-agents"];
-/// Maximum number of conditions of a query; a set counts as one.
+/// Maximum number of conditions of a query. Each value of a set is one, because the store compares every agent with it.
 const MOST_CONDITIONS: usize = 256;
+/// Maximum number of ids of agents in a query. The store looks them up in an index.
+const MOST_IDS: usize = 5000;
 
 /// The fields that a query may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,7 @@ pub struct AgentQuery {
 pub fn compile(text: &str, now: Timestamp) -> Result<AgentQuery, Error> {
     let mut query = AgentQuery { now, ..AgentQuery::default() };
     if let Some(expr) = parse(text)? {
+        Leaves::of(&expr).check()?;
         query.require(&expr)?;
     }
     query.check_size()
@@ -187,23 +190,61 @@ impl AgentQuery {
     /// Refuses queries whose SQL would exceed the databases' limits on the depth of an expression.
     fn check_size(self) -> Result<Self, Error> {
         if self.filter.conditions.iter().map(size).sum::<usize>() > MOST_CONDITIONS {
-            let message = format!("more than {MOST_CONDITIONS} conditions; write a set as tags:(a or b or …)");
-            return Err(syntax_error(message));
+            return Err(too_many_conditions());
         }
         Ok(self)
     }
 }
 
+/// Number of leaves of a query: comparisons with the id of an agent, and others.
+#[derive(Clone, Copy, Default)]
+struct Leaves {
+    ids: usize,
+    others: usize,
+}
+
+impl Leaves {
+    fn of(expr: &Expr) -> Self {
+        let mut leaves = Self::default();
+        leaves.count(expr);
+        leaves
+    }
+
+    fn count(&mut self, expr: &Expr) {
+        match expr {
+            Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|part| self.count(part)),
+            Expr::Not(inner) => self.count(inner),
+            Expr::Is(name, _) if field_of(name).is_ok_and(|field| field == Field::Id) => self.ids += 1,
+            Expr::Is(..) | Expr::Compare(..) | Expr::Text(_) => self.others += 1,
+        }
+    }
+
+    /// Checks the numbers before the query is compiled, which takes time for long ones.
+    fn check(self) -> Result<(), Error> {
+        if self.ids > MOST_IDS {
+            let error = syntax_error(format!("more than {MOST_IDS} agent ids"));
+            return Err(error.remedy("divide the ids among several queries, or select the agents by a policy or a tag"));
+        }
+        if self.others > MOST_CONDITIONS { Err(too_many_conditions()) } else { Ok(()) }
+    }
+}
+
+fn too_many_conditions() -> Error {
+    let message = format!("more than {MOST_CONDITIONS} conditions; each value of a set counts, except agent ids");
+    syntax_error(message).remedy(format!(
+        "divide the query into several, or select the agents by their ids: id:(a or b or …), at most {MOST_IDS}"
+    ))
+}
+
 fn size(condition: &AgentCondition) -> usize {
     match condition {
-        AgentCondition::All(parts) | AgentCondition::Any(parts) => 1 + parts.iter().map(size).sum::<usize>(),
-        AgentCondition::Not(inner) => 1 + size(inner),
+        AgentCondition::All(parts) | AgentCondition::Any(parts) => parts.iter().map(size).sum(),
+        AgentCondition::Not(inner) => size(inner),
         _ => 1,
     }
 }
 
-/// Merges alternatives on the same field into one set, wherever they stand: a set may be of any length, since the store
-/// passes it as a single parameter.
+/// Merges alternatives on the same field into one set, wherever they stand. The store passes a set as a single parameter.
 fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
     use AgentCondition::{EnrollmentKeys, Families, Hostnames, Hosts, Ids, Policies, Statuses, Tags};
     let mut kept: Vec<AgentCondition> = Vec::new();
@@ -539,12 +580,37 @@ mod tests {
 
     #[test]
     fn alternatives_on_one_field_are_merged_and_conditions_are_limited() {
-        let many: Vec<String> = (0..5000).map(|number| format!("tags:t{number} or id:i{number}")).collect();
+        let many: Vec<String> = (0..256).map(|number| format!("tags:t{number} or id:i{number}")).collect();
         let found = filter(&many.join(" or ")).conditions;
         let [AgentCondition::Any(parts)] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!(parts.len(), 2);
         let deep: Vec<String> = (0..300).map(|number| format!("(tags:t{number} or status:online)")).collect();
         assert!(compile_now(&deep.join(" and ")).unwrap_err().message.contains("more than 256 conditions"));
+    }
+
+    #[test]
+    fn the_values_of_a_set_are_limited() {
+        let set = |field: &str, count: usize| {
+            let values: Vec<String> = (0..count).map(|number| format!("v{number}")).collect();
+            format!("{field}:({})", values.join(" or "))
+        };
+        let refused = |text: &str| {
+            let error = compile_now(text).unwrap_err();
+            (error.message, error.remedy.unwrap_or_default())
+        };
+        for field in ["tags", "hostname", "policy_id", "version", "os", "enrollment_key_id", "host_id"] {
+            assert!(compile_now(&set(field, 256)).is_ok_and(|query| query.filter.conditions.len() == 1), "{field}");
+            let (message, remedy) = refused(&set(field, 257));
+            assert!(message.contains("more than 256 conditions"), "{field}: {message}");
+            assert!(remedy.contains("id:(a or b or …)"), "{field}: {remedy}");
+        }
+        assert!(compile_now(&set("id", 5000)).is_ok());
+        let (message, remedy) = refused(&set("agent.id", 5001));
+        assert!(message.contains("more than 5000 agent ids"), "{message}");
+        assert!(remedy.contains("divide the ids"), "{remedy}");
+        // However the values are distributed.
+        let parts = [set("tags", 100), set("hostname", 100), format!("not {}", set("policy_id", 100))];
+        assert!(refused(&parts.join(" and ")).0.contains("256"));
     }
 
     #[test]

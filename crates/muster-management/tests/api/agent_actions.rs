@@ -342,6 +342,10 @@ async fn mg136_mg137_tags_are_added_and_removed() {
     api.agent_with("a", None, |agent| agent.tags = vec!["x".into(), "y".into(), "z".into()]).await;
     let body = json!({"agents": ["a"], "tagsToAdd": ["new"], "tagsToRemove": ["y"]});
     api.post("/agents/bulk_update_agent_tags?dryRun=true", body.clone()).await.ok();
+    api.post("/agents/bulk_update_agent_tags?dryRun=%74rue", body.clone()).await.ok();
+    for unclear in ["yes", "1", "True", ""] {
+        api.post(&format!("/agents/bulk_update_agent_tags?dryRun={unclear}"), body.clone()).await.refused(400);
+    }
     assert_eq!(api.record("a").await.unwrap().tags, ["x", "y", "z"], "a dry run changes nothing");
     let id = api.post("/agents/bulk_update_agent_tags", body).await.ok()["actionId"].clone();
     assert_eq!(api.record("a").await.unwrap().tags, ["x", "new", "z"]);

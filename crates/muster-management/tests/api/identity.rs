@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{Method, Request};
-use muster_core::authorization::RefusalsRead;
+use muster_core::authorization::{BuiltIn, RefusalsRead};
 use muster_fleet::FleetSettings;
 use muster_fleet::testing::{TestFleet, steady};
 use muster_listen::reply::{ListenerKind, Peer};
@@ -234,7 +234,7 @@ async fn users_roles_and_bindings_are_managed() {
     let unknown = api.v1(Method::POST, "/roles", json!({"name": "x", "privileges": ["a.b"]})).await.refused(400);
     assert_eq!(unknown["field"], "privileges");
     let roles = api.v1(Method::GET, "/roles", Value::Null).await.ok();
-    assert_eq!(roles["items"].as_array().unwrap().len(), 10);
+    assert_eq!(roles["items"].as_array().unwrap().len(), BuiltIn::ALL.len() + 1);
     let scope = json!({"user": "ann", "role": "reader", "space": "default", "tags": ["lab"]});
     let binding = api.v1(Method::POST, "/bindings", scope).await.ok()["item"].clone();
     assert_eq!((&binding["tags"], &binding["user"]), (&json!(["lab"]), &made["id"]));

@@ -243,7 +243,8 @@ fn limits() -> Vec<Definition> {
         None,
         "Maximum number of concurrent requests on the agent listener, including held check-ins. Further requests\n\
              are rejected with 429. The listener accepts 10 % more connections than this number, and closes further connections immediately.\n\
-         Unauthenticated connections from one address can use at most half of the listener's connections.\n\
+         Unauthenticated connections from one address can use at most half of the listener's connections. When all are in use, a\n\
+             new connection replaces an unauthenticated one that has sent no request.\n\
          0 derives the value from the limit on open files. On the other listeners, the limit is 256, or this value if it is lower.",
     )];
     keys.extend(Operation::ALL.iter().flat_map(|operation| operation_keys(*operation, &defaults)));

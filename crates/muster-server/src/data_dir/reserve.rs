@@ -19,6 +19,9 @@ const SHARE: u64 = 8;
 /// Minimum size, bytes. Less is of no use.
 const LEAST: u64 = 1 << 20;
 
+/// Minimum size for a start, bytes: the index of the log, and the first pages of the log itself.
+const LEAST_FOR_START: u64 = 64 << 10;
+
 /// The disk of a data directory.
 #[derive(Debug)]
 pub struct DataDisk {
@@ -47,10 +50,29 @@ impl DataDisk {
         if wanted < LEAST {
             return Ok(false);
         }
+        self.allocate(wanted)
+    }
+
+    /// Restores the reserve after the store was closed. If most of it was used, because the disk is full, allocates as
+    /// much as there is: closing the store deleted its log, and the next start needs this space to create it again.
+    pub(crate) fn set_aside_for_start(&self) {
+        let is_there = || self.reserve.try_exists().unwrap_or(false);
+        if self.restore_reserve() || is_there() {
+            return;
+        }
+        let sizes = sizes_for_start(self.free_bytes().unwrap_or(0));
+        // The free space can be less than the file system reports.
+        if !sizes.into_iter().any(|size| self.allocate(size).unwrap_or(false)) {
+            tracing::warn!(directory = %self.directory, "the disk is full: free a few megabytes before the next start");
+        }
+    }
+
+    /// Allocates the reserve with `bytes`. Returns false if there is not enough space.
+    fn allocate(&self, bytes: u64) -> std::io::Result<bool> {
         // Under another name, so that an interrupted allocation is not mistaken for a reserve.
         let beside = self.reserve.with_extension("new");
         let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        let length = i64::try_from(wanted).unwrap_or(i64::MAX);
+        let length = i64::try_from(bytes).unwrap_or(i64::MAX);
         // Allocates blocks. A file that is only extended would be sparse and reserve nothing.
         match posix_fallocate(&file, 0, length) {
             Ok(()) => fs_err::rename(&beside, &self.reserve).map(|()| true),
@@ -60,6 +82,12 @@ impl DataDisk {
             }
         }
     }
+}
+
+/// Sizes to try for a reserve on a disk with `free` bytes, largest first.
+fn sizes_for_start(free: u64) -> Vec<u64> {
+    let sizes = std::iter::successors(Some(LEAST), |size| Some(size / 2));
+    sizes.take_while(|size| *size >= LEAST_FOR_START).filter(|size| *size <= free).collect()
 }
 
 impl Disk for DataDisk {
@@ -102,5 +130,13 @@ mod tests {
         assert!(!directory.join("reserve.new").try_exists().unwrap());
         assert!(disk.release_reserve());
         assert!(!directory.join(FILE).try_exists().unwrap());
+    }
+
+    #[test]
+    fn a_full_disk_gets_a_small_reserve_for_the_next_start() {
+        assert!(sizes_for_start(0).is_empty());
+        assert!(sizes_for_start(LEAST_FOR_START - 1).is_empty());
+        assert_eq!(sizes_for_start(168 << 10), [128 << 10, 64 << 10]);
+        assert_eq!(sizes_for_start(u64::MAX).first(), Some(&LEAST));
     }
 }

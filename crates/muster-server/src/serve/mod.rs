@@ -288,6 +288,8 @@ impl Server {
         }
         // After all tasks that write have ended.
         self.store.close().await;
+        // After the store has deleted its log.
+        self.data.disk().set_aside_for_start();
         drop(self.traces);
         Stopped { drained, took: began.elapsed() }
     }

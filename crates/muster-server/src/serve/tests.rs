@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::config::{Layers, load};
+use muster_fleet::disk::Disk as _;
 use muster_fleet::force::Force;
 use muster_fleet::policies::PolicyDraft;
 
@@ -162,6 +163,16 @@ fn custom_certificate(directory: &tempfile::TempDir, until: i64) -> [String; 2] 
     fs_err::write(path("c.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
     fs_err::write(path("k.pem"), key.serialize_pem()).unwrap();
     [format!("tls.cert={}", path("c.pem")), format!("tls.key={}", path("k.pem"))]
+}
+
+#[tokio::test]
+async fn a_used_reserve_is_restored_when_the_server_stops() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(&directory, &[])).await.unwrap();
+    let data = Arc::clone(&server.data);
+    assert!(data.disk().release_reserve());
+    server.stop().await;
+    assert!(data.join("reserve").try_exists().unwrap(), "the next start may need it");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use muster_core::Entropy;
+use muster_core::hex;
 use muster_core::seal::Sealer;
 use muster_core::time::Timestamp;
 use muster_fleet::fleet_keys::{self, FleetKeyError};
@@ -151,8 +152,7 @@ impl Authority {
 
 /// Returns the SHA-256 of a certificate in hex.
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&hex::sha256(certificate))
 }
 
 fn read_text(path: &camino::Utf8Path) -> Result<Option<String>, TlsError> {

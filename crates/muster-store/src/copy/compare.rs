@@ -3,7 +3,8 @@
 //! The digest of a table is the sum, modulo 2^256, of the SHA-256 of each row. It therefore does not depend on the order of the rows,
 //! which differs between engines if NUL in a key was replaced.
 
-use muster_core::audit::{hex, sha256};
+use muster_core::audit::sha256;
+use muster_core::hex;
 
 use super::rows::{Cell, Cells, Limits, describe, encode, find, key, next};
 use super::{CopyError, Side};
@@ -43,7 +44,7 @@ impl Digest {
     }
 
     pub(super) fn hex(&self) -> String {
-        hex(&self.sum)
+        hex::encode(&self.sum)
     }
 }
 

@@ -39,7 +39,7 @@ impl Migration {
 
     /// SHA-256 of its text in hex.
     pub(crate) fn checksum(&self) -> String {
-        audit::hex(&audit::sha256(&[self.text.as_bytes()]))
+        muster_core::hex::encode(&audit::sha256(&[self.text.as_bytes()]))
     }
 }
 

@@ -123,7 +123,7 @@ impl From<StoreError> for muster_core::Error {
             StoreError::Conflict(precondition) => Self::conflict("conflict", precondition.to_string()),
             StoreError::Unavailable { source } => Self::new(
                 muster_core::ErrorKind::Unavailable,
-                "store_unavailable",
+                muster_core::error::STORE_UNAVAILABLE,
                 "the store is not available; retry later",
             )
             .caused_by(source),

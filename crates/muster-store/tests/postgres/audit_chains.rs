@@ -75,7 +75,7 @@ async fn a_chain_goes_on_after_another_process_appended_to_it() {
     store.commit(audit("a")).await.unwrap();
     let node = node(&store);
     let link = store.audit_links(node.as_str(), 0, 1).await.unwrap().remove(0);
-    let hash: String = muster_core::audit::hex(&muster_core::audit::chain_hash(&link.hash, b"{}"));
+    let hash: String = muster_core::hex::encode(&muster_core::audit::chain_hash(&link.hash, b"{}"));
     sql(format!(
         "INSERT INTO {schema}.audit_events (seq, chain, position, event, hash) \
          VALUES (nextval('{schema}.audit_order'), '{node}', 2, '{{}}', decode('{hash}', 'hex'))"
@@ -121,7 +121,7 @@ async fn chains_are_sealed_when_they_have_grown_by_more_than_seals() {
     let heads = seal.sealed_heads();
     assert_eq!((heads.len(), heads[0].position), (1, 1));
     let sealed = first.audit_hash(node(&second).as_str(), 1).await.unwrap().unwrap();
-    assert_eq!(heads[0].hash, muster_core::audit::hex(&sealed));
+    assert_eq!(heads[0].hash, muster_core::hex::encode(&sealed));
     second.commit(audit("b")).await.unwrap();
     first.commit(audit("a")).await.unwrap();
     seal_audit(&first).await.unwrap();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use muster_client::Failure;
+use muster_core::certificate_names::plain;
 
 use super::text::printable_lines;
 
@@ -48,7 +49,11 @@ impl Failed {
 
 impl From<muster_client::Error> for Failed {
     fn from(error: muster_client::Error) -> Self {
-        Self { message: error.to_string(), remedy: error.remedy(), code: error.failure().exit_code() }
+        Self {
+            message: plain(&error.to_string()).into_owned(),
+            remedy: error.remedy(),
+            code: error.failure().exit_code(),
+        }
     }
 }
 

@@ -31,7 +31,7 @@ impl Installed {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::new(Utf8Path::from_path(directory.path()).unwrap().join("agent"));
         let (program, key) = (program(directory.path()), SigningKey::generate().unwrap());
-        let name = HomeName::new("0.1.0", &muster_agent::hex::sha256(&program)).unwrap();
+        let name = HomeName::new("0.1.0", &muster_core::hex::sha256(&program)).unwrap();
         let home = layout.home(&name);
         std::fs::create_dir_all(home.path()).unwrap();
         std::fs::set_permissions(layout.base(), std::fs::Permissions::from_mode(0o700)).unwrap();

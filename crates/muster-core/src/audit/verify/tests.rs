@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::export::Writer;
 use super::*;
+use crate::hex;
 use crate::signing::Signer;
 use crate::time::Timestamp;
 
@@ -43,7 +44,7 @@ fn export(logs: &[Log], after: i64, signer: &Signer) -> Vec<u8> {
         let before = log.events.iter().find(|(position, ..)| *position == after);
         let hash = before.map_or_else(|| chain_start(log.name), |(_, _, hash)| *hash);
         let last = log.events.last().map_or(0, |(position, ..)| *position);
-        Part { chain: log.name.into(), after, hash: hex(&hash), last }
+        Part { chain: log.name.into(), after, hash: hex::encode(&hash), last }
     };
     let header = Header {
         format: FORMAT.into(),

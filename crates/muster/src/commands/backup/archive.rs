@@ -66,7 +66,7 @@ impl Digest {
 
     /// Returns the checksum in hex.
     pub fn hex(self) -> String {
-        self.0.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        muster_core::hex::encode(self.0.finish().as_ref())
     }
 }
 
