@@ -234,7 +234,7 @@ async fn users_roles_and_bindings_are_managed() {
     let unknown = api.v1(Method::POST, "/roles", json!({"name": "x", "privileges": ["a.b"]})).await.refused(400);
     assert_eq!(unknown["field"], "privileges");
     let roles = api.v1(Method::GET, "/roles", Value::Null).await.ok();
-    assert_eq!(roles["items"].as_array().unwrap().len(), 9);
+    assert_eq!(roles["items"].as_array().unwrap().len(), 10);
     let scope = json!({"user": "ann", "role": "reader", "space": "default", "tags": ["lab"]});
     let binding = api.v1(Method::POST, "/bindings", scope).await.ok()["item"].clone();
     assert_eq!((&binding["tags"], &binding["user"]), (&json!(["lab"]), &made["id"]));

@@ -6,6 +6,7 @@ mod agent_actions;
 mod agents;
 mod alerts;
 mod audit;
+mod audited;
 mod changes;
 mod client;
 mod conventions;
