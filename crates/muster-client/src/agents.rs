@@ -7,7 +7,6 @@ use muster_protocol::management::agent::{
 use muster_protocol::management::agent_action::{
     ChangeTags, CreatedAction, Diagnostics, Migrate, PrivilegeLevelChange, Reassign, Unenroll, Upgrade,
 };
-use muster_protocol::management::enrollment_key::Deleted;
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::respond::{Respond, Responded};
 use muster_protocol::management::{AgentStatusResults, Empty, Item};
@@ -45,11 +44,6 @@ impl Client {
     /// Sets tags or notes.
     pub async fn update_agent(&self, id: &str, update: &UpdateAgent) -> Result<Agent> {
         Ok(self.put::<Item<_>>(&[AGENTS, id], update).await?.item)
-    }
-
-    /// Deletes an agent with its record, keys, results and uploads.
-    pub async fn delete_agent(&self, id: &str) -> Result<()> {
-        self.delete::<Deleted>(&[AGENTS, id], &()).await.map(drop)
     }
 
     /// Returns the ids of the targets of these actions.

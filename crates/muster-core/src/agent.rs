@@ -82,6 +82,26 @@ pub enum AuditReason {
     Migrated,
 }
 
+impl AuditReason {
+    /// All reasons.
+    pub const ALL: [Self; 4] = [Self::Uninstall, Self::Orphaned, Self::KeyRevoked, Self::Migrated];
+
+    /// The word of the protocol.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Uninstall => "uninstall",
+            Self::Orphaned => "orphaned",
+            Self::KeyRevoked => "key_revoked",
+            Self::Migrated => "migrated",
+        }
+    }
+
+    /// Parses a word of the protocol.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+}
+
 /// Report of an agent that it left, cleared by its next check-in (EA61).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditReport {

@@ -39,7 +39,7 @@ impl Inner {
             self.fleet.check_ins().report_refused(&entry, time()?, departure.unwrap_or_default()).await?;
             return Ok(respond::empty());
         }
-        let reason = reason(&request.reason).ok_or_else(|| ApiError::bad_request("unknown reason"))?;
+        let reason = AuditReason::parse(&request.reason).ok_or_else(|| ApiError::bad_request("unknown reason"))?;
         let report = AuditReport { reason, at: time()? };
         self.fleet.check_ins().report_unenroll(&entry, report, departure).await?;
         Ok(respond::empty())
@@ -56,14 +56,4 @@ fn departure(wire: &AuditDeparture<'_>) -> Departure {
         new_url: wire.new_url.as_deref().map(own),
     };
     departure.limited(PART_MAX)
-}
-
-fn reason(word: &str) -> Option<AuditReason> {
-    match word {
-        "uninstall" => Some(AuditReason::Uninstall),
-        "orphaned" => Some(AuditReason::Orphaned),
-        "key_revoked" => Some(AuditReason::KeyRevoked),
-        "migrated" => Some(AuditReason::Migrated),
-        _ => None,
-    }
 }

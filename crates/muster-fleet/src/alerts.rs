@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 pub use self::draft::{ReceiverDraft, TargetDraft};
 use self::sender::{AlertSender, Outgoing, SendError};
-use super::audit::audit_line;
+use super::audit::{audit_line, with_changes};
 use super::authority::{Authorized, System};
 use super::secrets::SealedSecrets;
 use super::shutdown::Shutdown;
@@ -118,10 +118,14 @@ impl Alerts {
         if after == *before {
             return Ok(after);
         }
-        let detail = json!({
-            "name": after.name, "enabled": after.is_enabled, "target": after.target.kind(),
-            "target_changed": after.target != before.target, "filter": after.filter, "digest": after.digest,
-        });
+        let told = |receiver: &Receiver| {
+            json!({
+                "name": receiver.name, "enabled": receiver.is_enabled, "target": receiver.target.kind(),
+                "filter": receiver.filter, "digest": receiver.digest,
+            })
+        };
+        let detail = json!({"name": after.name, "target_changed": after.target != before.target});
+        let detail = with_changes(detail, &told(before), &told(&after));
         self.save(receiver, after, applied.writes, "alert_receiver.update", detail).await
     }
 

@@ -20,3 +20,52 @@ pub fn audit_line(origin: &Origin, at: Timestamp, action: &str, subject: impl Di
         reason: origin.reason.as_deref().map(str::to_owned),
     })
 }
+
+/// Fields of outputs, proxies and the like that contain or may contain secrets.
+const HIDDEN: [&str; 9] = [
+    "secrets",
+    "ssl",
+    "config_yaml",
+    "proxy_headers",
+    "headers",
+    "certificate",
+    "certificate_key",
+    "auth",
+    "service_token",
+];
+
+/// Adds to `detail` what has changed between two JSON objects, as `before` and `after`. Of fields that may contain secrets,
+/// only that they have changed.
+pub fn with_changes(mut detail: Value, before: &Value, after: &Value) -> Value {
+    let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
+    let (mut before, mut after) = (fields(before), fields(after));
+    let same: Vec<String> =
+        before.iter().filter(|(name, value)| after.get(*name) == Some(value)).map(|(name, _)| name.clone()).collect();
+    for side in [&mut before, &mut after] {
+        side.retain(|name, _| !same.contains(name));
+        for (_, value) in side.iter_mut().filter(|(name, _)| HIDDEN.contains(&name.as_str())) {
+            *value = "hidden".into();
+        }
+    }
+    (detail["before"], detail["after"]) = (before.into(), after.into());
+    detail
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn mg163_changes_are_shown_without_secrets() {
+        let before = json!({"hosts": ["a"], "same": 1, "gone": true, "proxy_headers": {"x": "hush"}});
+        let after = json!({"hosts": ["b"], "same": 1, "new": null, "proxy_headers": {"x": "hushed"}});
+        let expected = json!({
+            "name": "n",
+            "before": {"hosts": ["a"], "gone": true, "proxy_headers": "hidden"},
+            "after": {"hosts": ["b"], "new": null, "proxy_headers": "hidden"},
+        });
+        assert_eq!(with_changes(json!({"name": "n"}), &before, &after), expected);
+    }
+}

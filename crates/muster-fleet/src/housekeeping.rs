@@ -61,6 +61,37 @@ const CHANGES_KEPT: i64 = 100_000;
 /// Maximum time that a request for an upload may still run after the upload has expired.
 const IN_FLIGHT: Duration = Duration::from_secs(600);
 
+/// A step of a run.
+#[derive(Clone, Copy)]
+enum Step {
+    Actions,
+    Changes,
+    Events,
+    Uploads,
+    Identities,
+    EnrollmentKeys,
+    Sightings,
+    Inactivity,
+    Unseen,
+    Unenrolled,
+}
+
+impl Step {
+    /// The steps that free space come first: the later ones need it if the disk is nearly full.
+    const ALL: [Self; 10] = [
+        Self::Actions,
+        Self::Changes,
+        Self::Events,
+        Self::Uploads,
+        Self::Identities,
+        Self::EnrollmentKeys,
+        Self::Sightings,
+        Self::Inactivity,
+        Self::Unseen,
+        Self::Unenrolled,
+    ];
+}
+
 /// The housekeeping service.
 pub struct Housekeeping {
     store: Arc<WatchedStore>,
@@ -94,28 +125,44 @@ impl Housekeeping {
                 () = self.shutdown.wait() => return,
             }
             wait = EVERY;
+            self.run().await;
+        }
+    }
+
+    /// Runs all steps once, unless another server does.
+    pub async fn run(&self) {
+        for step in Step::ALL {
+            // For each step: a server that was asleep must not go on after another one has taken over.
             match self.store.everywhere(&System).take_lease(LeaseName::Housekeeping).await {
-                Ok(Some(_)) => self.run().await,
-                // Another server does it.
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "housekeeping failed: it takes its lease; retrying later"),
+                Ok(Some(_)) => self.run_step(step).await,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "housekeeping failed: it takes its lease; retrying later");
+                    return;
+                }
             }
         }
     }
 
-    /// Runs all steps once.
-    pub async fn run(&self) {
-        // The steps that free space come first: the later ones need it if the disk is nearly full.
-        log_outcome("actions removed", self.collect_actions().await);
-        log_outcome("rows of the change log removed", self.prune_changes(CHANGES_KEPT).await);
-        log_outcome("events removed", self.prune_events().await);
-        log_outcome("uploads removed", self.expire_uploads().await);
-        self.expire_identities().await;
-        log_outcome("expired enrollment keys removed", self.remove_expired_keys().await);
-        log_outcome("corrected check-in times in the future", self.statuses.correct_future_sightings().await);
-        log_outcome("inactivity timeouts corrected", self.statuses.correct_inactivity().await);
-        log_outcome("unenrolled agents after the unenroll timeout", self.unenroll_unseen().await);
-        log_outcome("unenrolled agents deleted after their retention", self.purge_unenrolled().await);
+    async fn run_step(&self, step: Step) {
+        match step {
+            Step::Actions => log_outcome("actions removed", self.collect_actions().await),
+            Step::Changes => log_outcome("rows of the change log removed", self.prune_changes(CHANGES_KEPT).await),
+            Step::Events => log_outcome("events removed", self.prune_events().await),
+            Step::Uploads => log_outcome("uploads removed", self.expire_uploads().await),
+            Step::Identities => self.expire_identities().await,
+            Step::EnrollmentKeys => log_outcome("expired enrollment keys removed", self.remove_expired_keys().await),
+            Step::Sightings => {
+                log_outcome("corrected check-in times in the future", self.statuses.correct_future_sightings().await);
+            }
+            Step::Inactivity => {
+                log_outcome("inactivity timeouts corrected", self.statuses.correct_inactivity().await);
+            }
+            Step::Unseen => log_outcome("unenrolled agents after the unenroll timeout", self.unenroll_unseen().await),
+            Step::Unenrolled => {
+                log_outcome("unenrolled agents deleted after their retention", self.purge_unenrolled().await);
+            }
+        }
     }
 
     /// Deletes sessions, links and idempotency keys that ended, and tokens a month after their end.

@@ -9,7 +9,7 @@ use muster_store::{AgentWrite, Precondition, StoreError, Write};
 use serde_json::{Map, Value, json};
 
 use super::agents::Agents;
-use super::audit::audit_line;
+use super::audit::{audit_line, with_changes};
 use super::authority::Authorized;
 use super::bulk_update::Basis;
 use super::selection::{Selected, Selection};
@@ -36,8 +36,6 @@ impl Agents {
         let tags = note.tags.as_deref().map(|tags| clean_tags("tags", tags)).transpose()?;
         let metadata = note.user_metadata.as_ref().map(metadata_text).transpose()?;
         let (grant, id) = (agent.grant(), &agent.id);
-        let detail = json!({"tags": tags, "user_provided_metadata": metadata.is_some()});
-        let line = audit_line(grant.origin(), self.clock.now(), "agent.update", format_args!("agent:{id}"), detail);
         let agents = std::slice::from_ref(id);
         let decide = |before: &AgentRecord, now| {
             let mut after = before.clone();
@@ -46,21 +44,19 @@ impl Agents {
             after.user_metadata = metadata.as_deref().map(Into::into).or(after.user_metadata);
             let record = (after != *before)
                 .then(|| status::finish(before, after, self.registry.last_seen(&before.id, now), now));
-            let writes = if record.is_some() { vec![line.clone()] } else { Vec::new() };
-            AgentChange { record, writes }
+            let told = |record: &AgentRecord| json!({"tags": record.tags});
+            let line = record.as_ref().map(|after| {
+                let detail = json!({"user_provided_metadata": metadata.is_some()});
+                let detail = with_changes(detail, &told(before), &told(after));
+                audit_line(grant.origin(), now, "agent.update", format_args!("agent:{id}"), detail)
+            });
+            AgentChange { record, writes: line.into_iter().collect() }
         };
         self.records.change_many(grant, agents, Basis::Store, &decide).await
     }
 
-    /// Deletes an agent with its documents, keys and uploads (M13). Its actions keep their counts, but not its results.
-    pub async fn delete(&self, agent: &Authorized<AgentRecord, AgentsPurge>) -> Result<(), Error> {
-        match self.purge(agent.grant(), std::slice::from_ref(&agent.id)).await {
-            Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("agent", &agent.id)),
-            other => Ok(other?),
-        }
-    }
-
-    /// Deletes the selected agents; returns their number. A dry run only counts them.
+    /// Deletes the selected agents with their documents, keys and uploads (M13); returns their number. Their actions keep
+    /// their counts, but not their results. A dry run only counts the agents.
     pub async fn delete_many(&self, selection: &Authorized<Selection, AgentsPurge>) -> Result<u64, Error> {
         let grant = selection.grant();
         if grant.is_dry_run() {

@@ -12,7 +12,7 @@ use muster_core::{Entropy, Error};
 use muster_store::{Precondition, SecretWrite, StoreError, Write};
 use serde_json::{Map, Value};
 
-use super::audit::audit_line;
+use super::audit::{audit_line, with_changes};
 use super::inline_seals::{self, InlineSeals};
 use super::output_yaml;
 use super::policies::{Policies, Turn};
@@ -97,7 +97,11 @@ impl PolicyObjects {
         after.stamp(now);
         writes.push(by.turn.write());
         writes.extend(after.put());
-        writes.push(line(grant.origin(), now, &after, by.verb, after.detail()));
+        let detail = match by.verb {
+            "create" => after.detail(),
+            _ => with_changes(after.detail(), &described(&before), &described(&after)),
+        };
+        writes.push(line(grant.origin(), now, &after, by.verb, detail));
         // The revisions are in the same commit: an object can't change without the policies that use it. If one of them no
         // longer compiles, the whole change is rejected.
         let shared = after.placed_in(shared);
@@ -167,6 +171,15 @@ fn check_proxy(fields: &Value, shared: &Shared) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// Everything that an audit line may tell of an object.
+fn described<T: PolicyObject>(object: &T) -> Value {
+    let mut all = object.detail();
+    if let (Some(all), Some(fields)) = (all.as_object_mut(), object.fields().as_object()) {
+        all.extend(fields.clone());
+    }
+    all
 }
 
 fn line<T: PolicyObject>(origin: &Origin, now: Timestamp, object: &T, verb: &str, detail: Value) -> Write {

@@ -7,7 +7,7 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
-use muster_core::authorization::AgentsRead;
+use muster_core::authorization::{AgentsForceUnenroll, AgentsRead};
 use muster_core::id::PolicyId;
 use muster_core::status::Status;
 use muster_protocol::management::Item;
@@ -32,7 +32,9 @@ use super::{convert, cursor};
 use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 use muster_fleet::agent_views::{AgentListQuery, Rows};
+use muster_fleet::force::Force;
 use muster_fleet::membership::AgentNote;
+use muster_fleet::selection::Selected;
 
 /// Endpoints for lists, details, tags and status counts of agents (MG §1.2).
 pub fn endpoints() -> Vec<Endpoint> {
@@ -48,7 +50,9 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::put("/agents/{id}", update)
             .about("Update the tags and metadata of an agent")
             .needs(&[Name::AgentsTag, Name::AgentsRead]),
-        Endpoint::delete("/agents/{id}", delete).about("Delete an agent").needs(&[Name::AgentsPurge]),
+        Endpoint::delete("/agents/{id}", delete)
+            .about("Unenroll an agent immediately, and keep its record")
+            .needs(&[Name::AgentsForceUnenroll]),
         Endpoint::get("/agent_status", status).about("Count agents by status").needs(&[Name::AgentsRead]),
     ]
 }
@@ -182,8 +186,14 @@ async fn update(
     Ok(item(convert::agent(agents.show(agent).await?)))
 }
 
+/// Revokes the agent's keys. Kibana's clients expect that the record stays, with `active: false` (MG34); the record is
+/// deleted by `POST /agents/bulk_delete`.
 async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Deleted> {
-    fleet.agents().delete(&fleet.agents().find(&context, &id).await?).await?;
+    // An agent that is unenrolled already is what the caller wants.
+    if fleet.agents().find::<AgentsForceUnenroll>(&context, &id).await?.active {
+        let agent = fleet.agents().select::<AgentsForceUnenroll>(&context, &Selected::one(&id)?).await?;
+        fleet.actions().force_unenroll(&agent, Force::No).await?;
+    }
     Ok(Json(Deleted { action: "deleted".into() }))
 }
 

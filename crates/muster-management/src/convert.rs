@@ -1,6 +1,6 @@
 //! Conversion of domain records to the API's types.
 
-use muster_core::agent::{AgentDetails, AgentType, AuditReason};
+use muster_core::agent::{AgentDetails, AgentType};
 use muster_core::credential::{Credential, CredentialKind};
 use muster_core::duplicate_hosts::{self, HostMark, ReenrollmentState};
 use muster_core::enrollment_key::EnrollmentKey;
@@ -97,7 +97,7 @@ pub fn agent(view: AgentView) -> Agent {
         unenrolled_at: times(record.unenrolled_at),
         unenrolled_reason: record.unenrolled_reason,
         unenrollment_started_at: times(record.unenrollment_started_at),
-        audit_unenrolled_reason: record.audit.map(|report| audit_word(report.reason).into()),
+        audit_unenrolled_reason: record.audit.map(|report| report.reason.as_str().into()),
         audit_unenrolled_time: record.audit.map(|report| time(report.at)),
         audit_departure: record.departure.map(|departure| departed(*departure)),
         upgrade_started_at: times(record.upgrade.started_at),
@@ -196,15 +196,6 @@ fn kind_word(kind: AgentType) -> &'static str {
         AgentType::Permanent => "PERMANENT",
         AgentType::Ephemeral => "EPHEMERAL",
         AgentType::Temporary => "TEMPORARY",
-    }
-}
-
-fn audit_word(reason: AuditReason) -> &'static str {
-    match reason {
-        AuditReason::Uninstall => "uninstall",
-        AuditReason::Orphaned => "orphaned",
-        AuditReason::KeyRevoked => "key_revoked",
-        AuditReason::Migrated => "migrated",
     }
 }
 

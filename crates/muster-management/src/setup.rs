@@ -43,8 +43,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 /// Creates the default policy if the fleet never had a policy, as the server's first start does.
 async fn initialize(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Initialized> {
-    context.grant::<PoliciesCreate>()?;
-    fleet.policies().ensure_default().await?;
+    fleet.policies().ensure_default_for(&context.grant::<PoliciesCreate>()?).await?;
     Ok(Json(Initialized { is_initialized: true, non_fatal_errors: Vec::new() }))
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muster_core::action::Action;
-use muster_core::agent::{AgentRecord, Family};
+use muster_core::agent::{AgentRecord, AuditReason, Family};
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, RolloutId, SpaceId, UninstallTokenId};
 use muster_core::rollout::Place;
 use muster_core::status::Status;
@@ -95,6 +95,10 @@ pub enum AgentCondition {
     FailedRevision(i64),
     /// In one of these statuses.
     Statuses(Vec<Status>),
+    /// Last reported as gone, for one of these reasons.
+    Left(Vec<AuditReason>),
+    /// Last reported as gone.
+    HasLeft,
     /// With at least one of these tags.
     Tags(Vec<String>),
     /// With any tag.

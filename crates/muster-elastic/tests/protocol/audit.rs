@@ -13,7 +13,7 @@ async fn report(server: &Server, agent: &Enrolled, reason: &str, timestamp: &str
 }
 
 #[tokio::test]
-async fn ea61_ea137_ea140_every_reason_is_accepted_and_the_agent_stays_active() {
+async fn ea61_ea137_ea140_mg50_every_reason_is_accepted_and_the_agent_stays_active() {
     let server = Server::start().await;
     for (word, reason) in [
         ("uninstall", AuditReason::Uninstall),
@@ -32,7 +32,7 @@ async fn ea61_ea137_ea140_every_reason_is_accepted_and_the_agent_stays_active() 
 }
 
 #[tokio::test]
-async fn ea138_orphaned_is_final() {
+async fn ea138_mg50_orphaned_is_final() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
     for word in ["uninstall", "uninstall", "orphaned"] {

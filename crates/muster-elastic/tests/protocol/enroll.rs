@@ -29,6 +29,23 @@ async fn ea27_enrollments_of_real_agents_are_accepted() {
 }
 
 #[tokio::test]
+async fn mg71_no_field_of_an_enrollment_chooses_the_policy() {
+    let server = Server::start().await;
+    let (own, other) = (server.policy_with("own", json!({})).await, server.policy_with("other", json!({})).await);
+    let token = server.enrollment_key("k", Some(&own)).await;
+    let wish = json!({"policy_id": other.as_str(), "agent_policy_id": other.as_str(), "policyId": other.as_str()});
+    let mut body = permanent();
+    body["metadata"] = json!({"local": wish, "user_provided": wish, "tags": [other.as_str()]});
+    body.as_object_mut().expect("an object").extend(wish.as_object().cloned().expect("an object"));
+    for path in [PATH.to_owned(), format!("{PATH}?policy_id={other}")] {
+        let got = server.get(Ask::post(&path).key(&token).agent(AGENT).json(&body)).await;
+        let item = &got.json()["item"];
+        assert_eq!((got.status, &item["policy_id"]), (200, &json!("own")), "{got:?}");
+        assert_eq!(server.stored(item["id"].as_str().expect("an id")).await.policy_id, Some(own.clone()));
+    }
+}
+
+#[tokio::test]
 async fn ag157_a_former_agent_id_in_the_metadata_grants_nothing() {
     let server = Server::start().await;
     let token = server.enrollment_key("k", None).await;

@@ -10,6 +10,7 @@ use muster_core::id::{ActionId, AgentId, FileId, PolicyId};
 use muster_core::policy::Policy;
 use muster_core::status::Status;
 use muster_store::PolicyWrite;
+use muster_store::query::AgentFilter;
 
 use super::enrollment_keys::KEYS_KEPT;
 use super::*;
@@ -286,6 +287,33 @@ async fn mg42_mg43_changed_inactivity_timeout_is_copied_to_agents() {
         assert_eq!((after.inactivity_timeout, after.status), (timeout, status));
     }
     assert_eq!(record(&test, &other).await.inactivity_timeout, Some(HOUR));
+}
+
+#[tokio::test]
+async fn mg44_the_timeouts_of_two_thousand_policies_are_honored() {
+    let test = TestFleet::new().await;
+    let minutes = |number: i64| 10 + number % 2;
+    let mut writes = Vec::new();
+    for number in 0..2000 {
+        let mut policy = muster_core::testing::policy(&format!("p{number}"), test.now());
+        policy.inactivity_timeout = minutes(number) * 60;
+        writes.push(Write::Policy(PolicyWrite::Insert(Box::new(policy))));
+        let mut agent =
+            muster_core::testing::online_agent(&format!("a{number}"), Some(&format!("p{number}")), test.now());
+        agent.last_checkin = Some(test.now());
+        writes.push(test.insertion(agent, muster_core::agent::AgentDocuments::default()).0);
+    }
+    test.commit(writes).await;
+    assert_eq!(test.fleet.statuses().correct_inactivity().await.unwrap(), 2000);
+    test.clock.advance(Duration::from_secs(10 * 60 + 30));
+    while test.fleet.statuses().transition_due().await.unwrap() > 0 {}
+    let counts = test.store().agent_counts(&AgentFilter::default()).await.unwrap();
+    let count = |status| counts.iter().find(|(found, _)| *found == status).map_or(0, |(_, count)| *count);
+    assert_eq!((count(Status::Inactive), count(Status::Offline)), (1000, 1000), "{counts:?}");
+    test.clock.advance(Duration::from_secs(60));
+    while test.fleet.statuses().transition_due().await.unwrap() > 0 {}
+    let counts = test.store().agent_counts(&AgentFilter::default()).await.unwrap();
+    assert_eq!(counts, [(Status::Inactive, 2000)]);
 }
 
 #[tokio::test]

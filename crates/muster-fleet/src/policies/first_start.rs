@@ -1,7 +1,7 @@
 //! The default policy of an empty store.
 
 use muster_core::Error;
-use muster_core::authorization::{Actor, OpContext};
+use muster_core::authorization::{Actor, Grant, OpContext, PoliciesCreate};
 use muster_core::id::SpaceId;
 use muster_store::query::Page;
 use muster_store::{SettingWrite, Write};
@@ -25,15 +25,23 @@ impl Policies {
     }
 
     /// Creates the `Default policy` with its enrollment key in a store that never had a policy; otherwise returns
-    /// `None`.
+    /// `None`. To be called at the first start.
     pub async fn ensure_default(&self) -> Result<Option<SavedPolicy>, Error> {
+        self.ensure_default_for(&OpContext::administrator(Actor::System).grant()?).await
+    }
+
+    /// Creates the `Default policy` on behalf of a caller, if the store never had a policy. It belongs to the default
+    /// space; nothing is created for callers in another one.
+    pub async fn ensure_default_for(&self, grant: &Grant<PoliciesCreate>) -> Result<Option<SavedPolicy>, Error> {
+        if *grant.space() != SpaceId::default() {
+            return Ok(None);
+        }
         self.in_turn(move |turn| async move {
             let everywhere = self.store.everywhere(&System);
             let has_policies = everywhere.policies(None, Page { offset: 0, limit: 1 }).await?.total > 0;
             if has_policies || everywhere.setting(CREATED).await?.is_some() {
                 return Ok(None);
             }
-            let grant = OpContext::administrator(Actor::System).grant()?;
             // Created like any other policy, through the checks and the compiler, so that it can't differ from one that an
             // administrator creates.
             let draft = PolicyDraft {
@@ -48,7 +56,7 @@ impl Policies {
             // The marker is in the commit of the policy: a crash in between would otherwise leave a store that never gets
             // one, or gets two.
             writes.push(Write::Setting(SettingWrite::Put { name: CREATED.into(), value: id.as_str().to_owned() }));
-            self.insert_policy(&grant, &turn, policy, writes).await.map(Some)
+            self.insert_policy(grant, &turn, policy, writes).await.map(Some)
         })
         .await
     }

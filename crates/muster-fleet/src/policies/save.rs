@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::draft::{blank, secret_warnings};
 use super::read::find_revision;
 use super::{Policies, PolicyDraft, SavedPolicy, Turn, all_in, refuse_managed, refused};
-use crate::audit::audit_line;
+use crate::audit::{audit_line, with_changes};
 use crate::authority::Authorized;
 use crate::force::Force;
 use crate::scope::Scoped;
@@ -278,7 +278,12 @@ pub(super) fn log_warnings(policy: &Policy, warnings: &Problems) {
 
 /// Returns the change and the audit event of a saved policy.
 fn change_records(origin: &Origin, policy: &Policy, now: Timestamp, action: &str) -> [Write; 2] {
-    let detail: Value = json!({"name": policy.name, "revision": policy.revision});
+    // The revisions hold what has changed.
+    let mut detail: Value = json!({"name": policy.name, "revision": policy.revision});
+    if policy.revision > 1 {
+        let number = |revision: i64| json!({"revision": revision});
+        detail = with_changes(detail, &number(policy.revision - 1), &number(policy.revision));
+    }
     let line = audit_line(origin, now, action, format_args!("policy:{}", policy.id), detail);
     [Write::Changed(Change::Policy(policy.id.clone())), line]
 }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use muster_core::action::ActionType;
 use muster_core::authorization::NodesWrite;
 use muster_core::documents::bytes_digest;
+use muster_core::id::ActionId;
 use muster_fleet::check_in::{Delivery, Poll};
 use muster_fleet::testing::TestFleet;
-use muster_store::NodeLease;
+use muster_store::{LeaseName, NodeLease};
 
 use crate::cluster::{Agent, Database, ONLINE, ended, root};
 
@@ -77,4 +79,29 @@ async fn last_server_that_accepts_agents_is_not_drained() {
     assert_eq!(drain(&b).await.err().map(|error| error.code), Some("last_node"));
     database.expire(&a).await;
     assert_eq!(drain(&b).await.err().map(|error| error.code), Some("last_node"));
+}
+
+/// Fails if a server works without asking for the lease: both then find the expired action.
+#[tokio::test(flavor = "multi_thread")]
+async fn mg157_work_is_done_by_one_server_at_a_time() {
+    let database = Database::new().await;
+    let (a, b) = database.two_that_stand_still().await;
+    for lease in LeaseName::ALL {
+        let (first, second) = tokio::join!(a.store().take_lease(lease), b.store().take_lease(lease));
+        let (first, second) = (first.expect("readable"), second.expect("readable"));
+        assert_eq!(usize::from(first.is_some()) + usize::from(second.is_some()), 1, "{lease:?}");
+        if let Some(token) = second {
+            b.store().release_lease(token).await.expect("it is held");
+            a.store().take_lease(lease).await.expect("readable").expect("it is free");
+        }
+    }
+    let agent = Agent::new(&a, "a").await;
+    let long_over = a.now().minus(Duration::from_secs(60 * 86_400));
+    a.add_action("old", ActionType::Settings, agent.id.as_str(), |action| action.expiration = Some(long_over)).await;
+    let is_there = async || a.store().action(&ActionId::trusted("old")).await.expect("readable").is_some();
+    b.fleet.housekeeping().run().await;
+    assert!(is_there().await, "the other server has the lease");
+    database.expire(&a).await;
+    b.fleet.housekeeping().run().await;
+    assert!(!is_there().await, "its holder is gone");
 }

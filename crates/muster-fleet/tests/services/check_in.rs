@@ -65,6 +65,24 @@ async fn ea71_ea99_new_revision_wakes_the_poll_and_skips_intermediate_ones() {
 }
 
 #[tokio::test]
+async fn mg130_an_expired_action_is_not_delivered_to_an_agent_that_returns() {
+    let setting = Setting::new();
+    let key = setting.agent("a", None).await;
+    let end = setting.now().plus(Duration::from_secs(3600));
+    setting
+        .add_action_for(&[AgentId::trusted("a")], "short", ActionType::Settings, |action| action.expiration = Some(end))
+        .await;
+    setting.add_action_for(&[AgentId::trusted("a")], "long", ActionType::Settings, |_| {}).await;
+    // The agent is away until the first one has expired.
+    setting.clock.advance(Duration::from_secs(3601));
+    let entry = setting.entry("a", &key).await;
+    let Poll::Due(delivery) = setting.check_in(&entry, ONLINE).await else { panic!("an action is due") };
+    assert_eq!(action_ids(delivery).0, ["long"]);
+    let token = r#"{"status":"online","message":"Running","ack_token":"long"}"#;
+    parked(setting.check_in(&entry, token).await);
+}
+
+#[tokio::test]
 async fn ea100_new_revision_is_delivered_in_waves() {
     let setting = Setting::new();
     let policy = setting.policy("web").await;

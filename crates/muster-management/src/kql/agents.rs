@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use muster_core::Error;
-use muster_core::agent::Family;
+use muster_core::agent::{AuditReason, Family};
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
@@ -35,6 +35,7 @@ enum Field {
     Os(Fact),
     Version,
     UpgradeState,
+    Left,
     EnrolledAt,
     LastCheckin,
 }
@@ -128,6 +129,10 @@ impl AgentQuery {
                     AgentCondition::All(Vec::new())
                 }
                 Field::UpgradeState => AgentCondition::HasUpgradeDetails,
+                Field::Left => {
+                    self.named.extend(gone_sooner_or_later(wanted));
+                    AgentCondition::HasLeft
+                }
                 Field::LastCheckin => return Err(only_compared("last_checkin")),
                 Field::Os(fact) => AgentCondition::Os(fact, String::new(), true),
                 Field::Status => {
@@ -162,6 +167,10 @@ impl AgentQuery {
             Field::Os(fact) => AgentCondition::Os(fact, word.to_owned(), false),
             Field::Version => AgentCondition::Versions(vec![word.to_owned()]),
             Field::UpgradeState => AgentCondition::UpgradeState(upgrade_state(word)?),
+            Field::Left => {
+                self.named.extend(gone_sooner_or_later(wanted));
+                AgentCondition::Left(vec![left(word)?])
+            }
             Field::EnrolledAt => return Err(only_compared("enrolled_at")),
             Field::LastCheckin => return Err(only_compared("last_checkin")),
         })
@@ -246,7 +255,7 @@ fn size(condition: &AgentCondition) -> usize {
 
 /// Merges alternatives on the same field into one set, wherever they stand. The store passes a set as a single parameter.
 fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
-    use AgentCondition::{EnrollmentKeys, Families, Hostnames, Hosts, Ids, Policies, Statuses, Tags};
+    use AgentCondition::{EnrollmentKeys, Families, Hostnames, Hosts, Ids, Left, Policies, Statuses, Tags};
     let mut kept: Vec<AgentCondition> = Vec::new();
     'parts: for mut part in parts {
         for other in &mut kept {
@@ -259,6 +268,7 @@ fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
                 (EnrollmentKeys(all), EnrollmentKeys(more)) => all.append(more),
                 (Families(all), Families(more)) => all.append(more),
                 (Hosts(all), Hosts(more)) => all.append(more),
+                (Left(all), Left(more)) => all.append(more),
                 _ => continue,
             }
             continue 'parts;
@@ -294,6 +304,7 @@ fn field_of(name: &str) -> Result<Field, Error> {
         "enrolled_at" => Ok(Field::EnrolledAt),
         "last_checkin" => Ok(Field::LastCheckin),
         "upgrade_details.state" => Ok(Field::UpgradeState),
+        "audit_unenrolled_reason" => Ok(Field::Left),
         "local_metadata.os.platform" => Ok(Field::Os(Fact::Platform)),
         "local_metadata.os.family" => Ok(Field::Os(Fact::Family)),
         "os" | "local_metadata.os.name" => Ok(Field::Os(Fact::Name)),
@@ -302,7 +313,7 @@ fn field_of(name: &str) -> Result<Field, Error> {
         other => Err(syntax_error(format!(
             "unknown field {other:?}; fields of agents: id, policy_id, status, tags, hostname, version, enrolled_at, \
              last_checkin, upgrade_details.state, os, architecture, local_metadata.os.platform, local_metadata.os.family, \
-             local_metadata.os.version, enrollment_key_id, duplicate_hosts, family, host_id"
+             local_metadata.os.version, enrollment_key_id, duplicate_hosts, family, host_id, audit_unenrolled_reason"
         ))),
     }
 }
@@ -317,6 +328,16 @@ fn statuses(word: &str) -> Result<Vec<Status>, Error> {
             .map(|status| vec![status])
             .ok_or_else(|| syntax_error(format!("unknown status {word:?}; known: {}, healthy, unhealthy", known()))),
     }
+}
+
+/// Returns the status that every agent gets which was reported as gone and does not return.
+fn gone_sooner_or_later(wanted: bool) -> Option<Status> {
+    wanted.then_some(Status::Inactive)
+}
+
+fn left(word: &str) -> Result<AuditReason, Error> {
+    let known = || AuditReason::ALL.map(AuditReason::as_str).join(", ");
+    AuditReason::parse(word).ok_or_else(|| syntax_error(format!("unknown reason {word:?}; known: {}", known())))
 }
 
 fn family(word: &str) -> Result<Family, Error> {

@@ -128,12 +128,62 @@ async fn mg35_deletion_leaves_only_an_audit_event() {
     let api = small_fleet().await;
     let key = api.agent("doomed", Some("p")).await;
     api.post("/agents/doomed/request_diagnostics", json!({})).await.ok();
-    assert_eq!(api.delete("/agents/doomed").await.ok(), json!({"action": "deleted"}));
+    let purge = json!({"agents": ["doomed"]});
+    assert_eq!(api.post("/agents/bulk_delete", purge.clone()).await.ok(), json!({"count": 1}));
     api.get("/agents/doomed").await.refused(404);
     assert!(api.fleet.store().agent_by_credential(&key.id).await.unwrap().is_none());
     assert!(api.fleet.store().agent_documents(&AgentId::trusted("doomed")).await.unwrap().is_none());
     assert_eq!(api.audit().await.last().unwrap(), "agent.delete");
-    api.delete("/agents/doomed").await.refused(404);
+    assert_eq!(api.post("/agents/bulk_delete", purge).await.ok(), json!({"count": 0}));
+}
+
+#[tokio::test]
+async fn mg34_delete_revokes_the_agent_and_keeps_its_record() {
+    let api = small_fleet().await;
+    let key = api.agent("doomed", Some("p")).await;
+    for _ in 0..2 {
+        assert_eq!(api.delete("/agents/doomed").await.ok(), json!({"action": "deleted"}), "it may be repeated");
+        let item = api.get("/agents/doomed").await.ok()["item"].clone();
+        assert_eq!((&item["active"], &item["status"]), (&json!(false), &json!("unenrolled")));
+        assert!(item["unenrolled_at"].is_string(), "{item}");
+    }
+    assert!(api.fleet.authentication().agent("doomed", &key).await.is_err(), "its key is revoked");
+    assert_eq!(api.audit().await, ["action.create", "agent.unenroll"], "once");
+    api.delete("/agents/nobody").await.refused(404);
+}
+
+#[tokio::test]
+async fn mg56_uninstalled_agents_are_found_by_a_filter_after_they_became_inactive() {
+    let api = small_fleet().await;
+    let long_ago = api.now().minus(Duration::from_secs(7200));
+    let left = async |id: &str, reason| {
+        api.agent_with(id, None, |agent| {
+            agent.audit = Some(AuditReport { reason, at: long_ago });
+            agent.last_checkin = Some(long_ago);
+            agent.inactivity_timeout = Some(Duration::from_secs(3600));
+        })
+        .await;
+    };
+    left("removed", AuditReason::Uninstall).await;
+    left("lost", AuditReason::Orphaned).await;
+    assert_eq!(api.status_of("removed").await, "inactive");
+    // The filter names agents that are inactive sooner or later, so they are shown without `showInactive`.
+    assert_eq!(ids(&api, "kuery=audit_unenrolled_reason:uninstall").await, ["removed"]);
+    assert_eq!(ids(&api, "kuery=audit_unenrolled_reason:(uninstall%20or%20orphaned)").await, ["lost", "removed"]);
+    assert_eq!(ids(&api, "kuery=audit_unenrolled_reason:*").await, ["lost", "removed"]);
+    assert_eq!(ids(&api, "kuery=not%20audit_unenrolled_reason:*").await, ["a", "b", "c"]);
+    let unknown = api.get("/agents?kuery=audit_unenrolled_reason:bored").await.refused(400);
+    assert!(unknown["message"].as_str().unwrap().contains("key_revoked"), "{unknown}");
+}
+
+#[tokio::test]
+async fn mg21_mg22_times_and_patterns_of_host_names_filter() {
+    let api = small_fleet().await;
+    api.clock.advance(Duration::from_secs(900));
+    api.agent_with("new", None, |agent| agent.hostname = "web-7".into()).await;
+    assert_eq!(ids(&api, "kuery=enrolled_at%20%3E%3D%20now-10m").await, ["new"]);
+    assert_eq!(ids(&api, "kuery=local_metadata.host.hostname:web*").await, ["new"]);
+    assert_eq!(ids(&api, "kuery=local_metadata.host.hostname:*-7").await, ["new"]);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use muster_client::types::action::{ListActionStatus, NewAction};
 use muster_client::types::agent::{ListAgents, UpdateAgent};
 use muster_client::types::agent_action::{Diagnostics, Reassign, Unenroll};
 use muster_client::types::agent_policy::{ListAgentPolicies, SaveAgentPolicy};
-use muster_client::types::bulk::{AgentSelector, BulkUnenroll};
+use muster_client::types::bulk::{AgentSelector, BulkDelete, BulkUnenroll};
 use muster_client::types::enrollment_key::{CreateEnrollmentKey, ListEnrollmentKeys};
 use muster_client::{Client, Error, Failure};
 use serde_json::json;
@@ -79,7 +79,13 @@ async fn the_client_calls_the_server() {
     assert_eq!(client.try_bulk(all.clone()).await.unwrap().count, 1);
     client.bulk(&all).await.unwrap();
     assert_eq!(client.agent_status(None).await.unwrap().updating, 1);
-    client.delete_agent("a").await.unwrap();
+    let deleted = BulkDelete {
+        agents: AgentSelector::Ids(vec!["a".into()]),
+        include_inactive: None,
+        batch_size: None,
+        dry_run: None,
+    };
+    assert_eq!(client.bulk(&deleted).await.unwrap().count, 1);
 }
 
 #[tokio::test]

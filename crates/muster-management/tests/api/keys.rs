@@ -94,6 +94,22 @@ async fn mg69_mg70_keys_expire_and_are_used_up() {
 }
 
 #[tokio::test]
+async fn mg74_the_keys_of_a_deleted_policy_are_deleted_even_if_they_are_hidden() {
+    let api = Api::new();
+    let (gone, kept) = (api.policy("gone").await, api.policy("kept").await);
+    let shown = key(&api, json!({"policy_id": gone, "name": "shown"})).await;
+    let hidden = key(&api, json!({"policy_id": gone, "name": "hidden", "hidden": true})).await;
+    api.post("/agent_policies/delete", json!({"agentPolicyId": gone})).await.ok();
+    for one in [&shown, &hidden] {
+        api.get(&path(one)).await.refused(404);
+        let secret = ApiKey::parse(one["api_key"].as_str().unwrap()).unwrap();
+        assert!(api.fleet.enrollment().authenticate(&secret).await.is_err(), "nobody enrolls with it");
+    }
+    let left = api.get(&format!("{KEYS}?perPage=100")).await.ok();
+    assert_eq!(column(&left, "/policy_id"), [kept.as_str()]);
+}
+
+#[tokio::test]
 async fn mg76_mg77_showing_a_token_is_audited_and_unretrievable_tokens_are_not_stored() {
     let api = Api::new();
     let kept = key(&api, json!({"name": "kept"})).await;

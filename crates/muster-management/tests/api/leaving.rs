@@ -74,7 +74,7 @@ async fn pending_actions_of_a_revoked_agent_end() {
 }
 
 #[tokio::test]
-async fn pending_actions_of_a_deleted_agent_end() {
+async fn mg34_pending_actions_of_an_agent_that_delete_revoked_end() {
     check(async |api: &Api, _: &ApiKey| {
         api.delete("/agents/leaves").await.ok();
     })

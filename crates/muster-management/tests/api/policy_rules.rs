@@ -1,10 +1,12 @@
 //! MG §11.7, §11.8: rules of agent policies and their compiled form, over REST.
 
+use axum::body::Body;
+use axum::http::{Method, Request};
 use muster_core::action::Signed;
 use muster_core::signing::verify;
 use serde_json::{Value, json};
 
-use crate::support::{Api, column};
+use crate::support::{Api, administrator, column};
 
 fn named(name: &str, more: Value) -> Value {
     let mut body = json!({"name": name, "namespace": "default"});
@@ -226,4 +228,25 @@ async fn mg24_invalid_queries_of_policies_are_rejected() {
         );
     }
     assert_eq!(column(&api.get("/agent_policies?kuery=web").await.ok(), "/name"), ["Web servers"]);
+}
+
+/// Provider 0.11.17 of Terraform shows the whole response and gives up, later ones repeat the request.
+#[tokio::test]
+async fn mg180_a_conflict_of_two_updates_says_what_to_do() {
+    let api = Api::new();
+    let policy = api.policy("web").await;
+    let path = format!("/agent_policies/{policy}");
+    let read = api.get(&path).await.ok()["item"]["version"].as_str().unwrap().to_owned();
+    let update = async |description: &str, version: &str| {
+        let body = json!({"name": "web", "namespace": "default", "description": description}).to_string();
+        let request = Request::builder().method(Method::PUT).uri(format!("/api/fleet{path}"));
+        let request = request.header("if-match", format!("\"{version}\"")).extension(administrator());
+        api.send(request.body(Body::from(body)).unwrap()).await
+    };
+    update("first", &read).await.ok();
+    let late = update("second", &read).await.refused(409);
+    assert_eq!((&late["code"], &late["remedy"]), (&json!("policy_changed"), &json!("read it again and retry")));
+    assert!(late["message"].as_str().unwrap().contains("has changed"), "{late}");
+    let again = api.get(&path).await.ok()["item"]["version"].as_str().unwrap().to_owned();
+    update("second", &again).await.ok();
 }

@@ -23,6 +23,34 @@ async fn mg16_setup_can_be_repeated_and_creates_nothing_the_second_time() {
     assert_eq!(api.get("/check-permissions?fleetServerSetup=true").await.ok(), json!({"success": true}));
 }
 
+/// ECK asks for pages of 20 until one is empty.
+#[tokio::test]
+async fn mg177_paging_until_an_empty_page_ends_and_finds_the_default_policy() {
+    let api = Api::new();
+    api.post("/setup", json!({})).await.ok();
+    for number in 0..40 {
+        api.policy(&format!("policy {number}")).await;
+    }
+    let (mut defaults, mut seen, mut page) = (Vec::new(), Vec::new(), 1);
+    loop {
+        let list = api.get(&format!("/agent_policies?perPage=20&page={page}")).await.ok();
+        let rows = list["items"].as_array().unwrap().clone();
+        if rows.is_empty() {
+            break;
+        }
+        assert_eq!(list["total"], 41);
+        seen.extend(column(&list, "/id"));
+        let is_default = |row: &&Value| row["is_default"] == true && row["status"] == "active";
+        defaults.extend(rows.iter().filter(is_default).map(|row| row["name"].clone()));
+        page += 1;
+    }
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!((page, seen.len(), defaults), (4, 41, vec![json!("Default policy")]));
+    let keys = api.get("/enrollment_api_keys?perPage=20&page=4").await.ok();
+    assert_eq!(keys["items"], json!([]));
+}
+
 #[tokio::test]
 async fn settings_are_kept() {
     let api = Api::new();

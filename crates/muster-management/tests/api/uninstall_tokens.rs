@@ -36,6 +36,19 @@ async fn mg79_mg80_mg81_each_policy_has_a_token_whose_hash_is_compiled_into_it()
 }
 
 #[tokio::test]
+async fn mg178_elastics_go_client_reads_the_token_of_a_policy_from_one_large_page() {
+    let api = Api::new();
+    for number in 0..30 {
+        api.policy(&format!("other {number}")).await;
+    }
+    let policy = api.policy("web").await;
+    let page = api.get(&format!("/uninstall_tokens?policyId={policy}&page=1&perPage=1000")).await.ok();
+    assert_eq!((column(&page, "/policy_id"), &page["perPage"]), (vec![policy], &json!(1000)));
+    let read = api.get(&format!("/uninstall_tokens/{}", page["items"][0]["id"].as_str().unwrap())).await.ok();
+    assert_eq!(read["item"]["token"].as_str().map(str::len), Some(32));
+}
+
+#[tokio::test]
 async fn mg82_tokens_are_found_by_parts_of_the_id_and_the_name_of_a_policy() {
     let api = Api::new();
     for (id, name) in [("pol-one", "Web servers"), ("pol-two", "Mail_100%"), ("other", "pol")] {

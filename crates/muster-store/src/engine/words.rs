@@ -43,12 +43,6 @@ words!(Family {
     Opamp = "opamp",
 });
 words!(UserKind { Person = "person", ServiceAccount = "service_account" });
-words!(AuditReason {
-    Uninstall = "uninstall",
-    Orphaned = "orphaned",
-    KeyRevoked = "key_revoked",
-    Migrated = "migrated",
-});
 words!(ActionType {
     Cancel = "CANCEL",
     InputAction = "INPUT_ACTION",
@@ -100,6 +94,16 @@ impl Word for NetworkObjectKind {
 
     fn from_word(word: &str) -> Option<Self> {
         Self::from_word(word)
+    }
+}
+
+impl Word for AuditReason {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::parse(word)
     }
 }
 

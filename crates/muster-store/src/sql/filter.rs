@@ -119,6 +119,11 @@ impl Composed {
             AgentCondition::RunsRevision(revision) => self.runs_revision(*revision),
             AgentCondition::FailedRevision(revision) => self.failed_revision(*revision),
             AgentCondition::Statuses(statuses) => self.set("(agents.status ", statuses.iter().map(|it| it.as_str())),
+            AgentCondition::Left(reasons) => {
+                self.push("(agents.audit_reason IS NOT NULL AND agents.audit_reason ");
+                self.set("", reasons.iter().map(|reason| reason.as_str()));
+            }
+            AgentCondition::HasLeft => self.push("(agents.audit_reason IS NOT NULL)"),
             AgentCondition::Tags(tags) => {
                 self.set("EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag ", tags);
             }

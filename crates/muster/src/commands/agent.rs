@@ -108,7 +108,7 @@ pub enum AgentCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Filter. Fields: id, policy_id, status, tags, hostname, version, enrolled_at, last_checkin, os, architecture, upgrade_details.state, enrollment_key_id, duplicate_hosts, family, host_id. Operators: and, or, not, ( ); for versions and times also <, <=, >, >=
+    /// Filter. Fields: id, policy_id, status, tags, hostname, version, enrolled_at, last_checkin, os, architecture, upgrade_details.state, enrollment_key_id, duplicate_hosts, family, host_id, audit_unenrolled_reason. Operators: and, or, not, ( ); for versions and times also <, <=, >, >=
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Include inactive agents
@@ -360,12 +360,11 @@ impl DeleteArgs {
             BulkDelete { agents, include_inactive, batch_size: None, dry_run: None }
         };
         let Some(chosen) = self.selection.choose(client, what, request).await? else { return Ok(()) };
-        // Unlike the bulk request, this fails if the agent was deleted in the meantime.
-        if let Some(agent) = chosen.single() {
-            client.delete_agent(agent).await?;
-            return print_line("deleted 1 agent");
+        let deleted = client.bulk(&request(&chosen)).await?.count;
+        if let Some(agent) = chosen.single().filter(|_| deleted == 0) {
+            return Err(Failed::not_found(format!("the agent {agent} was deleted in the meantime")));
         }
-        print_line(format!("deleted {}", agents(client.bulk(&request(&chosen)).await?.count)))
+        print_line(format!("deleted {}", agents(deleted)))
     }
 }
 
