@@ -92,7 +92,7 @@ async fn agents_carry_on_after_their_fleet_was_copied_there_and_back() {
     copied(&there, &Place::File(back.clone())).await;
     let test = TestFleet::over(Arc::new(open(&back)), steady());
     assert!(takes_an_action(&test, &agent, "third").await > second);
-    assert_eq!(audit_events(&test).await, events + 2);
+    assert_eq!(audit_events(&test).await, events + 3, "with the seal of the chain that the shared database had");
     assert!(out.replaced > 0, "the name of the host has NUL");
     drop(test);
     std::fs::remove_dir_all(&directory).expect("removed");
