@@ -36,7 +36,9 @@ async fn agent_of_another_family_goes_through_its_life_cycle() {
 
     let expiration = Some(test.now().plus(Duration::from_secs(3600)));
     test.add_action("look", ActionType::Settings, &agent.id, |action| action.expiration = expiration).await;
-    let (actions, token) = action_ids(held.wait().await.expect("an action is due"));
+    // With a limit, so that an action that is not delivered fails the test before the poll ends.
+    let waited = tokio::time::timeout(Duration::from_secs(20), held.wait()).await.expect("woken");
+    let (actions, token) = action_ids(waited.expect("an action is due"));
     assert_eq!((actions, token.as_str()), (vec!["look".to_owned()], "look"));
     assert_eq!(test.ack(&entry, &json!([{"action_id": "look", "fields": {"seen": 7}}])).await.expect("taken"), [200]);
     let results = test.store().action_results(&ActionId::trusted("look"), false, 10).await.expect("readable");
