@@ -30,7 +30,7 @@ mod idempotency;
 mod identity;
 pub mod kql;
 pub mod message_signing;
-mod multipart;
+pub mod multipart;
 mod network_objects;
 mod nodes;
 mod object_fields;

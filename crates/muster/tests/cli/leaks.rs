@@ -83,6 +83,11 @@ fn m10_no_secret_is_stored_answered_or_logged_in_clear_text() {
     }
     let shown = canaries.check_run(&server, &["policy", "show", "leaks", "--output", "json"], true);
     assert!(shown.contains("$co.elastic.secret{inline.outputs.default.service_token}"), "{shown}");
+    // A new key signs every policy again, so that each secret is read once more.
+    assert_eq!(server.run(&["policy", "rotate-signing-key"]).code, 2, "it asks, and nobody answers");
+    canaries.check_run(&server, &["policy", "rotate-signing-key", "--yes"], true);
+    let again = canaries.check_run(&server, &["policy", "show", "leaks", "--output", "json"], true);
+    assert!(again.contains("\"revision\": 2"), "{again}");
     let (files, log) = server.stop();
     for (path, bytes) in files {
         canaries.check(&path, &bytes);
