@@ -5,6 +5,7 @@ use muster_protocol::management::agent_policy::{
     ListAgentPolicies, Revision, RevisionDetails, Rollback, SaveAgentPolicy,
 };
 use muster_protocol::management::envelope::Whole;
+use muster_protocol::management::uninstall_token::Message;
 use muster_protocol::management::{Item, Items};
 use serde_json::Value;
 
@@ -80,6 +81,11 @@ impl Client {
     pub async fn full_agent_policy(&self, id: &str, revision: Option<i64>) -> Result<Value> {
         let query: Vec<_> = revision.map(|revision| ("revision", revision)).into_iter().collect();
         Ok(self.get_with::<Item<_>>(&[POLICIES, id, "full"], &query).await?.item)
+    }
+
+    /// Replaces the key that signs policies and actions: every policy gets a new revision.
+    pub async fn rotate_signing_key(&self) -> Result<Message> {
+        self.post_with(&["message_signing_service", "rotate_key_pair"], &[("acknowledge", true)]).await
     }
 
     /// Returns a policy's revisions, newest first.

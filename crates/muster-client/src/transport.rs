@@ -134,6 +134,11 @@ impl Client {
         self.answer(self.http.post(self.fleet(segments)?).json(body)).await
     }
 
+    /// Sends a `POST` without a body.
+    pub(crate) async fn post_with<T: DeserializeOwned>(&self, segments: &[&str], query: &impl Serialize) -> Result<T> {
+        self.answer(self.http.post(self.fleet(segments)?).query(query)).await
+    }
+
     /// Sends a `POST` with `?dryRun=true`: the server validates it and changes nothing.
     pub(crate) async fn try_post<T: DeserializeOwned>(&self, segments: &[&str], body: &impl Serialize) -> Result<T> {
         self.answer(self.http.post(self.fleet(segments)?).query(&DRY_RUN).json(body)).await

@@ -53,7 +53,8 @@ impl Audit {
         for head in store.audit_heads().await? {
             parts.push(part(store, head, period).await?);
         }
-        let public_key = self.signer.public_key();
+        let signer = self.signing.refresh().await?;
+        let public_key = signer.public_key();
         let header = Header {
             format: FORMAT.into(),
             fleet,
@@ -69,7 +70,7 @@ impl Audit {
         Ok(Export {
             store: Arc::clone(&self.store),
             grant: grant.clone(),
-            signer: Arc::clone(&self.signer),
+            signer: Arc::clone(&signer),
             parts,
             part: 0,
             position,

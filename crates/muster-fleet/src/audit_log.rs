@@ -8,10 +8,10 @@ use muster_core::Error;
 use muster_core::audit::{AuditEvent, ChainCheck, ChainFault, ChainHead, SEAL, hex};
 use muster_core::authorization::{AuditRead, Grant};
 use muster_core::error_chain::chain;
-use muster_core::signing::Signer;
 use muster_core::time::{Clock, Timestamp};
 use muster_store::AuditStore;
 
+use super::signing_keys::SigningKeys;
 use super::watched_store::WatchedStore;
 
 /// Lines per read.
@@ -97,12 +97,12 @@ pub struct AuditDefect {
 pub struct Audit {
     pub(super) store: Arc<WatchedStore>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) signer: Arc<Signer>,
+    pub(super) signing: Arc<SigningKeys>,
 }
 
 impl Audit {
-    pub(crate) fn new(store: Arc<WatchedStore>, clock: Arc<dyn Clock>, signer: Arc<Signer>) -> Self {
-        Self { store, clock, signer }
+    pub(crate) fn new(store: Arc<WatchedStore>, clock: Arc<dyn Clock>, signing: Arc<SigningKeys>) -> Self {
+        Self { store, clock, signing }
     }
 
     /// Returns matching lines, newest first.

@@ -16,10 +16,12 @@ use muster_core::id::{ActionId, AgentId, PolicyId};
 use muster_store::has_gap;
 
 use super::authority::System;
+use super::fleet_keys::SIGNING_KEY;
 use super::policy_cache::PolicyCache;
 use super::records::Records;
 use super::registry::{AgentEntry, Registry};
 use super::shutdown::Shutdown;
+use super::signing_keys::SigningKeys;
 use super::status_timer::Statuses;
 use super::urls::{self, ServerUrls};
 use super::watched_store::WatchedStore;
@@ -41,6 +43,7 @@ pub(crate) struct ChangeFeed {
     policies: Arc<PolicyCache>,
     statuses: Arc<Statuses>,
     urls: Arc<ServerUrls>,
+    signing: Arc<SigningKeys>,
     shutdown: Arc<Shutdown>,
     /// Number of the last change that this node handled.
     handled: AtomicI64,
@@ -54,16 +57,17 @@ pub(crate) struct ChangeFeedParts {
     pub(crate) policies: Arc<PolicyCache>,
     pub(crate) statuses: Arc<Statuses>,
     pub(crate) urls: Arc<ServerUrls>,
+    pub(crate) signing: Arc<SigningKeys>,
     pub(crate) shutdown: Arc<Shutdown>,
 }
 
 impl ChangeFeed {
     pub(crate) fn new(parts: ChangeFeedParts) -> Self {
-        let ChangeFeedParts { store, registry, records, policies, statuses, urls, shutdown } = parts;
+        let ChangeFeedParts { store, registry, records, policies, statuses, urls, signing, shutdown } = parts;
         // Nothing is cached yet, so older changes don't matter. The number is taken here and not when `follow` first
         // runs: agents may be cached in between, and their changes must not be skipped.
         let handled = AtomicI64::new(*store.everywhere(&System).changes().borrow());
-        Self { store, registry, records, policies, statuses, urls, shutdown, handled }
+        Self { store, registry, records, policies, statuses, urls, signing, shutdown, handled }
     }
 
     /// Number of the last change that this node handled.
@@ -140,6 +144,7 @@ impl ChangeFeed {
                 Some(Change::ActionBegun(id)) => self.action_begun(id).await?,
                 Some(Change::Policy(id)) => self.policy_changed(id).await?,
                 Some(Change::Setting(name)) if name == urls::SETTING => self.urls.refresh().await?,
+                Some(Change::Setting(name)) if name == SIGNING_KEY => drop(self.signing.refresh().await?),
                 // These are not cached. `None` is a kind of change that a newer node wrote.
                 Some(Change::EnrollmentKey(_) | Change::Output(_) | Change::NetworkObject(..) | Change::Setting(_))
                 | None => {}

@@ -16,7 +16,6 @@ use muster_core::check_in::Report;
 use muster_core::documents::Digest;
 use muster_core::poll::PollLimits;
 use muster_core::seal::Sealer;
-use muster_core::signing::Signer;
 use muster_core::status::Status;
 use muster_core::time::Clock;
 
@@ -32,6 +31,7 @@ use super::records::Records;
 use super::registry::{AgentEntry, LastRequest, Registry};
 use super::secrets::SealedSecrets;
 use super::shutdown::Shutdown;
+use super::signing_keys::SigningKeys;
 use super::urls::ServerUrls;
 use super::watched_store::WatchedStore;
 
@@ -56,7 +56,7 @@ pub struct CheckIns {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
     sealer: Arc<Sealer>,
-    pub(super) signer: Arc<Signer>,
+    pub(super) signing: Arc<SigningKeys>,
     registry: Arc<Registry>,
     pub(super) records: Arc<Records>,
     pub(super) policies: Arc<PolicyCache>,
@@ -78,7 +78,7 @@ pub(crate) struct CheckInParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) sealer: Arc<Sealer>,
-    pub(crate) signer: Arc<Signer>,
+    pub(crate) signing: Arc<SigningKeys>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) records: Arc<Records>,
     pub(crate) policies: Arc<PolicyCache>,
@@ -98,7 +98,7 @@ impl CheckIns {
             clock: parts.clock,
             entropy: parts.entropy,
             sealer: parts.sealer,
-            signer: parts.signer,
+            signing: parts.signing,
             registry: parts.registry,
             records: parts.records,
             policies: parts.policies,

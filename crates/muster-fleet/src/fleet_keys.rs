@@ -14,7 +14,7 @@ use muster_store::{SettingWrite, Store, StoreError};
 use zeroize::Zeroizing;
 
 /// The setting that holds the sealed signing key.
-const SIGNING_KEY: &str = "signing_key";
+pub(crate) const SIGNING_KEY: &str = "signing_key";
 
 /// Why a key of the fleet can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,8 @@ pub async fn ensure(
     }
 }
 
-fn open(sealer: &Sealer, name: &str, kept: &str) -> Result<Zeroizing<Vec<u8>>, SealError> {
+/// Opens a sealed setting.
+pub(crate) fn open(sealer: &Sealer, name: &str, kept: &str) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let sealed = STANDARD.decode(kept).map_err(|_| SealError::Format)?;
     sealer.open(Place::setting(name), &sealed)
 }

@@ -16,9 +16,11 @@ use muster_core::error_chain::SharedError;
 use muster_core::id::{PolicyId, SecretId};
 use muster_core::policy::PolicyRevision;
 pub use muster_core::policy::RenderedPolicy;
+use muster_core::policy::render::signed_with;
 use muster_core::rollout::Rollout;
 use muster_core::seal::Sealer;
 use muster_core::secret_refs::{self, Secrets};
+use muster_core::signing::Signer;
 use muster_store::Store;
 use tokio::sync::OnceCell;
 
@@ -29,11 +31,16 @@ const MAX_REVISIONS: usize = 8192;
 /// Maximum memory of their rendered pieces, in bytes.
 const MAX_BYTES: usize = 512 << 20;
 
+/// Maximum number of cached revisions that were signed with a former key.
+const MAX_SIGNED: usize = 64;
+
 /// Cache of rendered policies.
 pub struct PolicyCache {
     store: Arc<dyn Store>,
     sealer: Arc<Sealer>,
     policies: ArcSwap<HashMap<PolicyId, Arc<Known>>>,
+    /// The newest revisions that were signed with a former key, for agents that have no other, with that key.
+    signed: tokio::sync::Mutex<Vec<(Arc<str>, Arc<RenderedPolicy>)>>,
     /// Held while the map, or the revisions of a policy in it, are replaced. Readers never take it.
     replacing: Mutex<()>,
     /// Logical clock for the eviction of the least recently used revision; advances with every load.
@@ -95,6 +102,7 @@ impl PolicyCache {
             store,
             sealer,
             policies: ArcSwap::default(),
+            signed: tokio::sync::Mutex::default(),
             replacing: Mutex::new(()),
             clock: AtomicU64::new(0),
             max_revisions,
@@ -123,6 +131,33 @@ impl PolicyCache {
             Some(rendered) => Ok(Some(rendered)),
             None => self.load(id, revision, None).await,
         }
+    }
+
+    /// Returns a revision signed with another key.
+    pub(crate) async fn signed_with(
+        &self,
+        policy: &Arc<RenderedPolicy>,
+        signer: &Arc<Signer>,
+    ) -> Result<Arc<RenderedPolicy>, Error> {
+        // Held while rendering: a new key is delivered to all agents of a policy at once, and one rendering serves them all.
+        let mut signed = self.signed.lock().await;
+        let is_it = |(key, cached): &(Arc<str>, Arc<RenderedPolicy>)| {
+            &**key == signer.public_key()
+                && (&cached.policy_id, cached.revision) == (&policy.policy_id, policy.revision)
+        };
+        if let Some((_, found)) = signed.iter().find(|one| is_it(one)) {
+            return Ok(Arc::clone(found));
+        }
+        let stored = self.store.policy_revision(&policy.policy_id, policy.revision).await.map_err(Error::from)?;
+        // Deleted meanwhile: it is delivered as it is, for the last time.
+        let Some(stored) = stored else { return Ok(Arc::clone(policy)) };
+        let failed = |error| Error::internal(SharedError::during("signing a policy with a former key", error));
+        let rendered = self.rendered(signed_with(stored, signer).map_err(failed)?).await?;
+        if signed.len() >= MAX_SIGNED {
+            signed.remove(0);
+        }
+        signed.push((signer.public_key().into(), Arc::clone(&rendered)));
+        Ok(rendered)
     }
 
     /// Returns the number of the policy's newest revision, cached or from the store; `None` if there is no such policy.

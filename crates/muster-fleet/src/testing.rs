@@ -33,6 +33,7 @@ use crate::output_keys::issuer::{KeyIssuer, NoIssuer};
 use crate::policy_cache::PolicyCache;
 use crate::records::Records;
 use crate::registry::{AgentEntry, Registry};
+use crate::signing_keys::SigningKeys;
 use crate::wiring::Wiring;
 use crate::{Fleet, FleetParts, FleetSettings};
 
@@ -52,6 +53,8 @@ pub struct Inner {
     pub openid: Arc<dyn OpenIdProviders>,
     /// Sends alerts.
     pub alert_sender: Arc<dyn AlertSender>,
+    /// The keys that sign policies and actions.
+    pub signing: Arc<SigningKeys>,
     pub(crate) records: Arc<Records>,
 }
 
@@ -82,7 +85,8 @@ impl Inner {
     pub(crate) fn new(parts: Parts, wiring: &Wiring) -> Self {
         let Parts { store, sealer, signer, issuer, openid, alert_sender } = parts;
         let (policy_cache, records) = (Arc::clone(&wiring.policy_cache), Arc::clone(&wiring.records));
-        Self { store, sealer, signer, policy_cache, issuer, openid, alert_sender, records }
+        let signing = Arc::clone(&wiring.signing);
+        Self { store, sealer, signer, policy_cache, issuer, openid, alert_sender, signing, records }
     }
 }
 

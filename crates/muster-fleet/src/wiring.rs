@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use muster_core::Entropy;
 use muster_core::seal::Sealer;
-use muster_core::signing::Signer;
 use muster_core::time::Clock;
 
 use super::actions::Actions;
@@ -54,6 +53,7 @@ use super::rollouts::Rollouts;
 use super::secrets::SealedSecrets;
 use super::server_status::ServerStatus;
 use super::shutdown::Shutdown;
+use super::signing_keys::SigningKeys;
 use super::space_settings::Settings;
 use super::status_timer::Statuses;
 use super::uninstall_tokens::UninstallTokens;
@@ -78,7 +78,7 @@ pub(crate) struct Wiring {
     pub(crate) policy_cache: Arc<PolicyCache>,
     secrets: Arc<SealedSecrets>,
     sealer: Arc<Sealer>,
-    signer: Arc<Signer>,
+    pub(crate) signing: Arc<SigningKeys>,
     issuer: Arc<dyn KeyIssuer>,
     openid: Arc<dyn OpenIdProviders>,
     alert_sender: Arc<dyn AlertSender>,
@@ -100,6 +100,13 @@ impl Wiring {
             currency: Arc::new(Currency::new(Arc::clone(&store))),
             members: Arc::new(Members::new(Arc::clone(&store))),
             restoration: Arc::new(Restoration::new(Arc::clone(&store), Arc::clone(&clock))),
+            signing: Arc::new(SigningKeys::new(
+                Arc::clone(&store),
+                Arc::clone(&clock),
+                Arc::clone(&entropy),
+                Arc::clone(&sealer),
+                signer,
+            )),
             shutdown: Arc::new(Shutdown::default()),
             policy_cache,
             store,
@@ -107,7 +114,6 @@ impl Wiring {
             entropy,
             registry,
             sealer,
-            signer,
             issuer,
             openid,
             alert_sender,
@@ -169,7 +175,7 @@ impl Wiring {
             clock: self.clock(),
             entropy: self.entropy(),
             sealer: Arc::clone(&self.sealer),
-            signer: Arc::clone(&self.signer),
+            signing: Arc::clone(&self.signing),
             registry: self.registry(),
             records: self.records(),
             policies: Arc::clone(&self.policy_cache),
@@ -217,7 +223,7 @@ impl Wiring {
 
     pub(crate) fn policies(&self) -> Policies {
         let urls = Arc::clone(&self.urls);
-        Policies::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(&self.signer), urls)
+        Policies::new(self.store(), self.clock(), self.entropy(), self.secrets(), Arc::clone(&self.signing), urls)
     }
 
     pub(crate) fn outputs(&self, policies: &Arc<Policies>) -> Outputs {
@@ -264,7 +270,7 @@ impl Wiring {
     }
 
     pub(crate) fn audit(&self) -> Audit {
-        Audit::new(self.store(), self.clock(), Arc::clone(&self.signer))
+        Audit::new(self.store(), self.clock(), Arc::clone(&self.signing))
     }
 
     pub(crate) fn backups(&self) -> Backups {
@@ -361,6 +367,7 @@ impl Wiring {
             policies,
             statuses,
             urls: Arc::clone(&self.urls),
+            signing: Arc::clone(&self.signing),
             shutdown: self.shutdown(),
         })
     }

@@ -18,8 +18,8 @@ use super::multipart::UNKNOWN_TYPE;
 use super::openapi::{Described, Operation};
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, changes,
-    enrollment_keys, files, idempotency, identity, network_objects, nodes, openapi, outputs, packages, refused,
-    respond, rollouts, settings, setup, uninstall_tokens,
+    enrollment_keys, files, idempotency, identity, message_signing, network_objects, nodes, openapi, outputs, packages,
+    refused, respond, rollouts, settings, setup, uninstall_tokens,
 };
 use muster_fleet::Fleet;
 
@@ -142,6 +142,7 @@ pub fn all() -> Vec<Endpoint> {
         outputs::endpoints(),
         network_objects::endpoints(),
         uninstall_tokens::endpoints(),
+        message_signing::endpoints(),
         packages::endpoints(),
         settings::endpoints(),
         setup::endpoints(),

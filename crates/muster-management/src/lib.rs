@@ -29,6 +29,7 @@ mod files;
 mod idempotency;
 mod identity;
 pub mod kql;
+mod message_signing;
 pub mod multipart;
 mod network_objects;
 mod nodes;

@@ -13,7 +13,6 @@ pub fn reason(number: Number) -> Option<&'static str> {
 const WAITING: &[(List, &str, &[u16])] = &[
     (List::Mg, "policies cannot be shared by spaces yet", &[73]),
     (List::Mg, "integration packages are not implemented", &[109]),
-    (List::Mg, "the rotation of the signing key is not implemented", &[115]),
     (List::Mg, "automatic upgrades are not implemented", &[152, 154, 155, 156]),
     (List::Mg, "the container command itself is not run", &[176]),
     (List::Mg, "not tried with these clients yet", &[173, 174, 175, 179]),

@@ -58,6 +58,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("secrets.rs", "secrets that an authorized object refers to"),
     ("selection.rs", "records of ids that were selected within the caller's space"),
     ("server_status.rs", "the server: settings of the installation"),
+    ("signing_keys.rs", "the server: the keys that sign policies, and revisions that agents run"),
     ("status_timer.rs", "the server: statuses and presence"),
     ("uploads.rs", "agents: their own uploads"),
     ("urls.rs", "the server: the URLs of the fleet"),

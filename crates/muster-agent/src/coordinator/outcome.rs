@@ -137,7 +137,7 @@ impl Coordinator {
     }
 
     /// Handles a response, which is stored before any action runs and before its ack token is sent.
-    fn polled(&mut self, reply: Reply) {
+    fn polled(&mut self, mut reply: Reply) {
         self.connected(&reply);
         self.accept_servers();
         self.rollback_reported();
@@ -147,6 +147,9 @@ impl Coordinator {
             next.phase = Phase::Active;
         }
         let returned = next.phase != self.state.phase;
+        for action in reply.actions.iter_mut().filter(|action| action.signed.is_some()) {
+            action.pinned_key.clone_from(&self.enrollment.signing_key);
+        }
         let taken = intake::take_in(&mut next, reply, &self.background.ids, self.deps.clock.now());
         if taken.changed || returned {
             if let Err(error) = self.deps.store.save_state(&next) {

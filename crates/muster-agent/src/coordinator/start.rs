@@ -107,7 +107,8 @@ impl Coordinator {
     fn run_action(&mut self, place: usize) {
         let Some(action) = self.state.inbox.get(place).cloned() else { return };
         let now = self.deps.clock.now();
-        let task = actions::read(&action, &self.enrollment.agent_id, self.enrollment.signing_key.as_deref(), now);
+        let key = action.pinned_key.as_deref().or(self.enrollment.signing_key.as_deref());
+        let task = actions::read(&action, &self.enrollment.agent_id, key, now);
         tracing::info!(id = action.id, kind = action.kind.as_str(), refused = task.as_ref().err(), "running action");
         match task {
             Ok(Task::Unenroll) => return self.unenroll(PendingAck::of(&action, now, Ok(()))),

@@ -105,6 +105,9 @@ pub struct Action {
     /// Signed copy of the action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<SignedBlock>,
+    /// The signing key that was pinned when the action was received. An action may wait while the server replaces the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_key: Option<String>,
 }
 
 impl Action {
@@ -135,6 +138,7 @@ impl From<WireAction> for Action {
             expiration: wire.expiration,
             timeout: wire.timeout,
             signed: wire.signed.map(|block| SignedBlock { data: block.data, signature: block.signature }),
+            pinned_key: None,
         }
     }
 }

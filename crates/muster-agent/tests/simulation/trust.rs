@@ -156,6 +156,45 @@ async fn with_a_pinned_key_only_a_signed_action_unenrolls() {
     assert_eq!(agent.ended(MINUTE).await, Ending::Unenrolled);
 }
 
+/// Rotation of the server's key (MG115): what it signed before counts as long as it waits, and what it signs afterwards
+/// counts as soon as the agent has the policy with the new key.
+#[tokio::test(start_paused = true)]
+async fn mg115_actions_are_accepted_during_and_after_a_change_of_keys() {
+    let (old, new) = (signer(), signer());
+    let mut agent = Agent::new(39);
+    agent.server.change(|server| server.policy = Some(signed_policy(1, "a", &old, &old)));
+    agent.start();
+    agent.pass(MINUTE).await;
+    let signed = |id: &str, kind: &str, key: &Signer| {
+        let mut action = action(id, kind, json!({"version": "nonsense"}));
+        let inner = json!({"action_id": id, "type": kind, "agents": ["agent-1"], "data": {"version": "nonsense"}});
+        let signed = key.sign(inner.to_string().as_bytes()).unwrap();
+        action["signed"] = json!({"data": signed.data, "signature": signed.signature});
+        action
+    };
+    // Received now, due in half an hour.
+    let mut later = signed("later", "UPGRADE", &old);
+    later["start_time"] = "2026-06-01T00:30:00Z".into();
+    agent.server.change(|server| server.actions.push(later));
+    agent.pass(MINUTE).await;
+    agent.server.change(|server| server.policy = Some(signed_policy(2, "b", &new, &old)));
+    agent.pass(MINUTE).await;
+    assert_eq!(agent.store.enrollment().unwrap().unwrap().signing_key.as_deref(), Some(new.public_key()));
+    agent.kill().await;
+    agent.start();
+    agent.pass(HOUR).await;
+    let error = |agent: &Agent, id: &str| {
+        agent.server.acks().into_iter().find(|ack| ack.action_id == id).unwrap().error.unwrap_or_default()
+    };
+    let reason = error(&agent, "later");
+    assert!(!reason.contains("signature") && reason.contains("nonsense"), "it is rejected for its version: {reason}");
+    agent.server.change(|server| server.actions.push(signed("stale", "UNENROLL", &old)));
+    agent.pass(MINUTE).await;
+    assert!(error(&agent, "stale").contains("signature"), "{}", error(&agent, "stale"));
+    agent.server.change(|server| server.actions.push(signed("last", "UNENROLL", &new)));
+    assert_eq!(agent.ended(MINUTE).await, Ending::Unenrolled);
+}
+
 #[tokio::test(start_paused = true)]
 async fn ag59_ag133_a_revoked_key_stops_everything_and_a_restored_one_resumes_it() {
     let mut agent = Agent::new(33);

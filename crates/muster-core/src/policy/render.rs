@@ -8,6 +8,8 @@
 use std::fmt;
 use std::io::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use flate2::write::GzEncoder;
 use flate2::{Compression, Crc};
@@ -19,6 +21,7 @@ use crate::output_key::{AgentKeys, KeyNeed};
 use crate::policy::PolicyRevision;
 use crate::policy::issuers::{Issuer, has_issued, issuers, needs};
 use crate::secret_refs::{self, Secrets};
+use crate::signing::{Signer, SigningError};
 use crate::time::Timestamp;
 
 mod holes;
@@ -93,6 +96,8 @@ pub struct RenderedPolicy {
     pub issuers: Vec<Issuer>,
     /// Whether agents may have keys of an earlier revision, even if this one needs none.
     pub has_issued: bool,
+    /// The public key that it is signed with, and that agents trust from then on; empty if it is not signed.
+    pub signing_key: String,
     pieces: Vec<Piece>,
 }
 
@@ -133,6 +138,7 @@ impl RenderedPolicy {
             needs,
             issuers: issuers(&revision.compiled, secrets),
             has_issued: has_issued(&revision.compiled),
+            signing_key: signing_key(&revision.compiled).unwrap_or_default().to_owned(),
             pieces,
         })
     }
@@ -188,6 +194,22 @@ impl Part {
             Self::Placeholder(_) => 0,
         }
     }
+}
+
+/// Returns the public key in a compiled policy.
+pub fn signing_key(compiled: &Value) -> Option<&str> {
+    compiled.pointer("/agent/protection/signing_key")?.as_str()
+}
+
+/// Returns the revision signed with another key, for agents that do not trust its own key yet. The signed bytes stay the
+/// same.
+pub fn signed_with(revision: PolicyRevision, signer: &Signer) -> Result<PolicyRevision, SigningError> {
+    let mut revision = revision;
+    let data = revision.compiled.pointer("/signed/data").and_then(Value::as_str).unwrap_or_default();
+    let bytes = STANDARD.decode(data).map_err(|_| SigningError::Data)?;
+    let signature = signer.sign(&bytes)?.signature;
+    revision.compiled["signed"]["signature"] = signature.into();
+    Ok(revision)
 }
 
 /// Returns the delivered form of a compiled policy: known, non-empty keys with secrets inserted (EA96–EA98).

@@ -86,6 +86,11 @@ impl Baseline {
     fn revision_for(&self, record: &AgentRecord) -> i64 {
         if self.policy == record.policy_id { self.revision } else { 0 }
     }
+
+    /// The policy and the revision that the agent runs, if they are known.
+    fn runs(&self) -> Option<(&PolicyId, i64)> {
+        self.policy.as_ref().map(|policy| (policy, self.revision)).filter(|(_, revision)| *revision > 0)
+    }
 }
 
 pub(super) enum Due {
@@ -101,7 +106,7 @@ impl CheckIns {
         self.currency.ensure(&self.records, entry).await?;
         // Every wake-up comes through here. A held poll of an agent that was unenrolled ends with this error.
         let record = entry.record().filter(|record| record.active).ok_or_else(unauthorized)?;
-        if let Some(delivery) = self.due_actions(entry, &record, baseline.sharer.as_deref()).await? {
+        if let Some(delivery) = self.due_actions(entry, &record, baseline).await? {
             return Ok(Due::Now(delivery));
         }
         self.due_policy(entry, &record, baseline).await
@@ -111,21 +116,21 @@ impl CheckIns {
         &self,
         entry: &AgentEntry,
         record: &AgentRecord,
-        sharer: Option<&HostMark>,
+        baseline: &Baseline,
     ) -> Result<Option<Delivery>, Error> {
         let generation = entry.action_generation();
         if entry.is_without_actions(generation) {
             return Ok(None);
         }
         // Boxed, so that a heartbeat, which does not reach this point, does not reserve the space of its state.
-        Box::pin(self.look_for_actions(entry, record, sharer, generation)).await
+        Box::pin(self.look_for_actions(entry, record, baseline, generation)).await
     }
 
     async fn look_for_actions(
         &self,
         entry: &AgentEntry,
         record: &AgentRecord,
-        sharer: Option<&HostMark>,
+        baseline: &Baseline,
         generation: u64,
     ) -> Result<Option<Delivery>, Error> {
         let now = self.clock.now();
@@ -144,15 +149,15 @@ impl CheckIns {
         self.currency.confirm(&self.records, entry).await?;
         let current = entry.record().filter(|record| record.active).ok_or_else(unauthorized)?;
         if current.version != record.version {
-            return Box::pin(self.look_for_actions(entry, &current, sharer, generation)).await;
+            return Box::pin(self.look_for_actions(entry, &current, baseline, generation)).await;
         }
-        let due = for_host(due, sharer);
+        let due = for_host(due, baseline.sharer.as_deref());
         if due.is_empty() {
             return Ok(None);
         }
         // Opened as late as possible: secrets are in memory while a response is built, not while a poll is held.
         let secrets = open_secrets(self.store.everywhere(&System), &self.sealer, &secrets_of(&due)).await?;
-        let due = self.sign_for(&record.id, due)?;
+        let due = self.sign_due(record, baseline.runs(), due).await?;
         let delivery = deliver(&due, record.action_position, &|id| secrets.get(id).map(|value| value.to_string()));
         for action in &delivery.invalid {
             // Skipped and not an error: one corrupt action must not block all later ones.
@@ -179,6 +184,8 @@ impl CheckIns {
         if let Some(pause) = offer_pause(entry.offers(), policy.revision, now) {
             return Ok(Due::Later(pause));
         }
+        let policy = Box::pin(self.signed_policy(record, baseline.runs(), policy, count_of(entry.offers(), revision)));
+        let policy = policy.await?;
         // Boxed, because most agents reach this point only when their policy changes.
         let (keys, is_whole) = match Box::pin(self.keys.for_delivery(record, &policy)).await? {
             Keys::Ready { keys, is_whole } => (keys, is_whole),
@@ -238,6 +245,11 @@ impl CheckIns {
         let acked = if is_given_up { has } else { entry.acked_policy() };
         self.keys.look(record, &policy, acked).await
     }
+}
+
+/// Returns how often a revision was delivered to an agent that has not applied it.
+fn count_of(offers: PolicyOffers, revision: i64) -> u32 {
+    if offers.revision == revision { offers.count } else { 0 }
 }
 
 /// Returns the rest of the pause before a revision is delivered again. An agent that rejects a revision checks in again

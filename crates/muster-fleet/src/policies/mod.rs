@@ -25,7 +25,6 @@ use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
 use muster_core::policy::problem::Problems;
-use muster_core::signing::Signer;
 use muster_core::time::Clock;
 use muster_core::{Entropy, Error, ErrorKind};
 use muster_store::query::Page;
@@ -40,6 +39,7 @@ use super::authority::{Authorized, System};
 use super::force::Force;
 use super::scope::Scoped;
 use super::secrets::SealedSecrets;
+use super::signing_keys::SigningKeys;
 use super::urls::ServerUrls;
 use super::watched_store::WatchedStore;
 
@@ -135,7 +135,7 @@ pub struct Policies {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     secrets: Arc<SealedSecrets>,
-    signer: Arc<Signer>,
+    signing: Arc<SigningKeys>,
     /// The fleet's URLs, compiled into policies.
     urls: Arc<ServerUrls>,
     /// Held while policies or outputs are changed on this node. Across nodes, [`turn`] orders the changes.
@@ -150,7 +150,7 @@ impl Policies {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         secrets: Arc<SealedSecrets>,
-        signer: Arc<Signer>,
+        signing: Arc<SigningKeys>,
         urls: Arc<ServerUrls>,
     ) -> Self {
         Self {
@@ -158,7 +158,7 @@ impl Policies {
             clock,
             entropy,
             secrets,
-            signer,
+            signing,
             urls,
             revising: tokio::sync::Mutex::default(),
             output_uses: OutputUses::default(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use muster_core::authorization::{Origin, UninstallRotate};
+use muster_core::authorization::{Grant, Origin, SigningRotate, UninstallRotate};
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
 use muster_core::error_chain::{SharedError, chain};
@@ -121,7 +121,8 @@ impl Policies {
             shared,
             external_urls: self.urls.read().await?,
             uninstall_token_hash,
-            signer: Arc::clone(&self.signer),
+            // Read again, within the turn of the change: a revision must not bring back a key that another server replaced.
+            signer: self.signing.refresh().await?,
         })
     }
 
@@ -221,11 +222,24 @@ impl Policies {
         Ok(writes)
     }
 
+    /// Replaces the key that signs policies and actions, and revises all policies; returns the number of new revisions.
+    /// Agents get the new key with their next policy.
+    pub async fn rotate_signing_key(&self, grant: &Grant<SigningRotate>) -> Result<usize, Error> {
+        self.in_turn(move |turn| async move { self.signing.rotate(&turn, grant).await }).await?;
+        if grant.is_dry_run() {
+            return Ok(0);
+        }
+        // If this is interrupted, the next start of a server goes on.
+        self.revise_outdated().await
+    }
+
     /// Revises policies after a change of the server's URLs or signing key. To be called at startup; returns the number
     /// of new revisions.
     ///
     /// Each policy is committed separately. One that no longer compiles is logged and keeps its revision.
     pub async fn revise_outdated(&self) -> Result<usize, Error> {
+        // Even if there is no policy: agents may have policies that were deleted.
+        self.signing.refresh().await?;
         let mut revised = 0;
         for space in self.spaces().await? {
             let seen = self.store.within(&System, &space);

@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use muster_core::ErrorKind;
 use muster_core::denial::Denial;
+use muster_core::id::PolicyId;
+use muster_fleet::policies::PolicyDraft;
 use muster_fleet::testing::{TestFleet, steady};
 use muster_store::testing::{Gate, Gated, fresh};
 use muster_store::{Currency, Store, StoreError};
+use serde_json::json;
 
-use crate::cluster::{Agent, Database, ONLINE, ended, unavailable};
+use crate::cluster::{Agent, Database, ONLINE, ended, root, unavailable};
 
 /// A feed that is held back: the end of the change log was last known long ago.
 #[derive(Default)]
@@ -114,4 +117,26 @@ async fn agent_that_enrolls_again_elsewhere_is_accepted_at_once_and_its_old_poll
         "the old key gets nothing more"
     );
     b.entry(&first).await.err().expect("the old key is rejected");
+}
+
+/// Fails if a server compiles with the key that it knows: its revision would take the former key back to the agents.
+#[tokio::test(flavor = "multi_thread")]
+async fn mg115_a_server_that_has_not_heard_of_a_new_signing_key_compiles_with_it() {
+    let (a, b) = Database::new().await.two_that_stand_still().await;
+    let draft = |name: &str| PolicyDraft { id: Some(name.into()), name: Some(name.into()), ..PolicyDraft::default() };
+    let create = async |server: &TestFleet, name: &str| {
+        server.fleet.policies().create(&root().grant().expect("all rights"), draft(name)).await.expect("it is made");
+    };
+    create(&b, "before").await;
+    let grant = root().grant().expect("all rights");
+    a.fleet.policies().rotate_signing_key(&grant).await.expect("it is replaced");
+    create(&b, "after").await;
+    let key = async |name: &str| {
+        let newest = a.store().policy_newest_revision(&PolicyId::trusted(name)).await.expect("readable");
+        newest.expect("it is there").compiled["agent"]["protection"]["signing_key"].clone()
+    };
+    assert_eq!(
+        (key("before").await, key("after").await),
+        (key("after").await, json!(a.fleet.inner().signing.current().public_key()))
+    );
 }

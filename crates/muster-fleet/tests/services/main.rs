@@ -11,6 +11,7 @@ mod policies;
 mod races;
 mod rollouts;
 mod setting;
+mod signing;
 mod spaces;
 mod statuses;
 mod targets;

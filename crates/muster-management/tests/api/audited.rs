@@ -199,6 +199,7 @@ async fn objects(script: &mut Script) {
     script.call("DELETE /alerts/{id}", &made, Value::Null).await;
     script.call("PUT /settings", "", json!({"prerelease_integrations_enabled": true})).await;
     script.call("PUT /space_settings", "", json!({"allowed_namespace_prefixes": ["default", "team"]})).await;
+    script.call("POST /message_signing_service/rotate_key_pair?acknowledge=true", "", json!({})).await;
 }
 
 async fn agents(script: &mut Script) {

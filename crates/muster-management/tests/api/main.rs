@@ -17,6 +17,7 @@ mod idempotency;
 mod identity;
 mod keys;
 mod leaving;
+mod message_signing;
 mod network_objects;
 mod openapi;
 mod outputs;

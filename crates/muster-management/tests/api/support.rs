@@ -13,6 +13,7 @@ use muster_core::credential::{ApiKey, CredentialKind, LiveCredential, LiveCreden
 use muster_core::id::AgentId;
 use muster_core::status;
 use muster_core::testing::online_agent;
+use muster_fleet::sign::sign_one;
 use muster_fleet::testing::TestFleet;
 use muster_listen::reply::{ListenerKind, Peer};
 use muster_management::management_router;
@@ -187,7 +188,8 @@ impl Api {
     pub async fn due(&self, id: &str) -> Vec<muster_core::action::DueAction> {
         let record = self.record(id).await.unwrap();
         let due = self.fleet.store().actions_due(&record.id, record.action_position, self.now(), 100).await.unwrap();
-        self.fleet.check_ins().sign_for(&record.id, due).unwrap()
+        let signer = self.fleet.inner().signing.current();
+        due.into_iter().map(|one| sign_one(&signer, &record.id, one).unwrap()).collect()
     }
 }
 

@@ -49,6 +49,12 @@ pub enum PolicyCommand {
         after_help = "Examples:\n  muster policy rollback web --to 3 --dry-run\n  muster policy rollback web --to 3 --yes"
     )]
     Rollback(RollbackArgs),
+    /// Replace the key that signs policies and actions
+    ///
+    /// Every policy gets a new revision with the new key. Agents receive it signed with the key that they have, also
+    /// if they were offline.
+    #[command(after_help = "Examples:\n  muster policy rotate-signing-key --yes")]
+    RotateSigningKey(RotateSigningKeyArgs),
     /// Delete a policy and its enrollment keys; the policy must have no agents
     ///
     /// This cannot be undone.
@@ -146,6 +152,14 @@ pub struct RollbackArgs {
     output: OutputArg,
 }
 
+/// Flags of `rotate-signing-key`.
+#[derive(Args, Debug)]
+pub struct RotateSigningKeyArgs {
+    /// Do not ask for confirmation
+    #[arg(long, short)]
+    yes: bool,
+}
+
 /// Flags of `delete`.
 #[derive(Args, Debug)]
 pub struct DeleteArgs {
@@ -219,6 +233,7 @@ impl PolicyCommand {
             Self::Diff(args) => args.run(client).await,
             Self::Revisions(args) => args.run(client).await,
             Self::Rollback(args) => args.run(client).await,
+            Self::RotateSigningKey(args) => args.run(client).await,
             Self::Delete(args) => args.run(client).await,
         }
     }
@@ -366,6 +381,14 @@ impl RollbackArgs {
         self.care.confirm(&format!("Roll {what}?"))?;
         let rolled = client.roll_back_policy(id, &request).await?;
         print_policy(&rolled, self.output.output)
+    }
+}
+
+impl RotateSigningKeyArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let care = Care { yes: self.yes, dry_run: false };
+        care.confirm("Replace the key that signs policies and actions? Every policy gets a new revision.")?;
+        print_line(client.rotate_signing_key().await?.message)
     }
 }
 
