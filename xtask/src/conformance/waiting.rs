@@ -13,7 +13,7 @@ pub fn reason(number: Number) -> Option<&'static str> {
 const WAITING: &[(List, &str, &[u16])] = &[
     (List::Mg, "policies cannot be shared by spaces yet", &[73]),
     (List::Mg, "integration packages are not implemented", &[109]),
-    (List::Mg, "automatic upgrades are not implemented", &[152, 154, 155, 156]),
+    (List::Mg, "agents are unenrolled at the timeout, without a scheduled action", &[152]),
     (List::Mg, "the container command itself is not run", &[176]),
     (List::Mg, "not tried with these clients yet", &[173, 174, 175, 179]),
     (List::Mg, "there is no page yet", &[181, 182, 183, 184, 185, 186, 187, 188, 189, 190, 191]),
