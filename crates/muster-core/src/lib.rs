@@ -13,6 +13,7 @@ pub mod alert;
 pub mod assignment;
 pub mod audit;
 pub mod authorization;
+pub mod auto_upgrade;
 pub mod canonical;
 pub mod certificate_names;
 pub mod change;

@@ -16,6 +16,7 @@ pub mod audit_log;
 mod audit_report;
 pub mod authenticate;
 pub mod authority;
+pub mod auto_upgrades;
 pub mod backups;
 mod bulk_update;
 mod change_feed;
@@ -100,6 +101,7 @@ use self::alerts::Alerts;
 use self::alerts::sender::AlertSender;
 use self::audit_log::Audit;
 use self::authenticate::Authentication;
+use self::auto_upgrades::AutoUpgrades;
 use self::backups::Backups;
 use self::change_feed::ChangeFeed;
 use self::change_log::ChangeLog;
@@ -224,6 +226,7 @@ pub struct Fleet {
     change_log: ChangeLog,
     space_settings: Settings,
     rollouts: Arc<Rollouts>,
+    auto_upgrades: Arc<AutoUpgrades>,
     responses: Responses,
     output_keys: Arc<OutputKeys>,
     files: Files,
@@ -304,6 +307,7 @@ impl Fleet {
             enrollment_keys: wiring.enrollment_keys(),
             outputs: wiring.outputs(&policies),
             rollouts: Arc::new(wiring.rollouts(&policies, &actions)),
+            auto_upgrades: Arc::new(wiring.auto_upgrades(&actions)),
             server_hosts: wiring.network_objects(&policies),
             proxies: wiring.network_objects(&policies),
             download_sources: wiring.network_objects(&policies),
@@ -417,6 +421,11 @@ impl Fleet {
     /// Staged rollouts.
     pub fn rollouts(&self) -> &Arc<Rollouts> {
         &self.rollouts
+    }
+
+    /// Automatic upgrades.
+    pub fn auto_upgrades(&self) -> &Arc<AutoUpgrades> {
+        &self.auto_upgrades
     }
 
     /// Responses to compromises.
@@ -597,8 +606,9 @@ impl Fleet {
         let actions = tokio::spawn(Arc::clone(&self.actions).finish_abandoned(Arc::clone(&self.shutdown)));
         let keys = tokio::spawn(Arc::clone(&self.output_keys).run());
         let rollouts = tokio::spawn(Arc::clone(&self.rollouts).run());
+        let upgrades = tokio::spawn(Arc::clone(&self.auto_upgrades).run());
         let alerts = tokio::spawn(Arc::clone(&self.alerts).run());
-        for task in [feed, statuses, recovery, house, actions, keys, rollouts, alerts] {
+        for task in [feed, statuses, recovery, house, actions, keys, rollouts, upgrades, alerts] {
             // A task ends with an error only if it panicked. The others keep running: a server without housekeeping
             // still serves its agents.
             if let Err(error) = task.await {

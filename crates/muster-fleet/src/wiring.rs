@@ -12,6 +12,7 @@ use super::alerts::sender::AlertSender;
 use super::alerts::{AlertParts, Alerts};
 use super::audit_log::Audit;
 use super::authenticate::{Authentication, AuthenticationParts};
+use super::auto_upgrades::AutoUpgrades;
 use super::backups::Backups;
 use super::change_feed::{ChangeFeed, ChangeFeedParts};
 use super::change_log::ChangeLog;
@@ -263,6 +264,10 @@ impl Wiring {
     pub(crate) fn rollouts(&self, policies: &Arc<Policies>, actions: &Arc<Actions>) -> Rollouts {
         let (policies, actions) = (Arc::clone(policies), Arc::clone(actions));
         Rollouts::new(self.store(), self.clock(), self.entropy(), policies, actions, self.shutdown())
+    }
+
+    pub(crate) fn auto_upgrades(&self, actions: &Arc<Actions>) -> AutoUpgrades {
+        AutoUpgrades::new(self.store(), self.clock(), self.records(), Arc::clone(actions), self.shutdown())
     }
 
     pub(crate) fn files(&self) -> Files {

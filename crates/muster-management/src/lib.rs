@@ -29,7 +29,7 @@ mod files;
 mod idempotency;
 mod identity;
 pub mod kql;
-pub mod message_signing;
+mod message_signing;
 pub mod multipart;
 mod network_objects;
 mod nodes;

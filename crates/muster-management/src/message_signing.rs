@@ -1,4 +1,4 @@
-//! `/message_signing_service`: the key that signs policies and actions (MG115).
+//! `/message_signing_service`: the key that signs policies and actions (MG §1.7).
 
 use std::sync::Arc;
 

@@ -12,17 +12,17 @@ pub fn reason(number: Number) -> Option<&'static str> {
 /// What is not there yet, and the statements that wait for it.
 const WAITING: &[(List, &str, &[u16])] = &[
     (List::Mg, "policies cannot be shared by spaces yet", &[73]),
-    (List::Mg, "integration packages are not implemented", &[109]),
-    (List::Mg, "automatic upgrades are not implemented", &[152, 154, 155, 156]),
-    (List::Mg, "the container command itself is not run", &[176]),
-    (List::Mg, "not tried with these clients yet", &[173, 174, 175, 179]),
-    (List::Mg, "there is no page yet", &[181, 182, 183, 184, 185, 186, 187, 188, 189, 190, 191]),
+    (List::Mg, "integration packages are not implemented", &[109, 175]),
+    (List::Mg, "agents are unenrolled at the timeout, without a scheduled action", &[152]),
+    (List::Mg, "verified by hand with Elastic Agents 8.18.8 and 9.5.2", &[176]),
+    (List::Mg, "verified by hand with OpenTofu 1.12.6 and the provider elasticstack 0.11.17", &[173, 174]),
+    (List::Mg, "there is no page yet", &[179, 181, 182, 183, 184, 185, 186, 187, 188, 189, 190, 191]),
     (
         List::Ag,
         "not tested separately yet, or not implemented",
         &[39, 43, 44, 50, 79, 80, 81, 82, 84, 85, 87, 93, 108, 112, 145, 148, 152, 156, 158, 159, 169, 175, 176],
     ),
-    (List::Ag, "the test in a booted Debian (`cargo xtask systemd-test`) has not been run yet", &[2, 47, 49, 155]),
+    (List::Ag, "verified in a booted Debian by `cargo xtask systemd-test`, which `./check` does not run", &[2, 47, 49, 155]),
 ];
 
 /// Returns the statements that a statement summarizes, whose tests verify it.

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use muster_core::action::ActionType;
+use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::authorization::NodesWrite;
 use muster_core::documents::bytes_digest;
 use muster_core::id::ActionId;
+use muster_core::testing::online_agent;
 use muster_fleet::check_in::{Delivery, Poll};
 use muster_fleet::testing::TestFleet;
 use muster_store::{LeaseName, NodeLease};
+use serde_json::json;
 
 use crate::cluster::{Agent, Database, ONLINE, ended, root};
 
@@ -81,6 +84,19 @@ async fn last_server_that_accepts_agents_is_not_drained() {
     assert_eq!(drain(&b).await.err().map(|error| error.code), Some("last_node"));
 }
 
+/// Adds an agent that its policy wants to be upgraded.
+async fn upgradeable(server: &TestFleet) {
+    let versions = json!({"required_versions": [{"version": "9.6.0", "percentage": 100}]});
+    server.add_policy("upgrading", |policy| policy.fields = versions).await;
+    let record = AgentRecord {
+        agent_version: "9.5.0".into(),
+        last_checkin: Some(server.now()),
+        ..online_agent("old", Some("upgrading"), server.now())
+    };
+    let metadata = json!({"elastic": {"agent": {"upgradeable": true}}}).to_string();
+    server.add_agent(record, AgentDocuments { local_metadata: Some(metadata.into()), components: None }).await;
+}
+
 /// Fails if a server works without asking for the lease: both then find the expired action.
 #[tokio::test(flavor = "multi_thread")]
 async fn mg157_work_is_done_by_one_server_at_a_time() {
@@ -101,7 +117,10 @@ async fn mg157_work_is_done_by_one_server_at_a_time() {
     let is_there = async || a.store().action(&ActionId::trusted("old")).await.expect("readable").is_some();
     b.fleet.housekeeping().run().await;
     assert!(is_there().await, "the other server has the lease");
+    upgradeable(&a).await;
+    assert_eq!(b.fleet.auto_upgrades().advance().await.expect("it looks"), 0, "the other server has the lease");
     database.expire(&a).await;
     b.fleet.housekeeping().run().await;
     assert!(!is_there().await, "its holder is gone");
+    assert_eq!(b.fleet.auto_upgrades().advance().await.expect("it looks"), 1);
 }

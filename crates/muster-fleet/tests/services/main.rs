@@ -2,6 +2,7 @@
 
 mod alerts;
 mod audit_chains;
+mod auto_upgrades;
 mod check_in;
 mod copied;
 mod duplicates;

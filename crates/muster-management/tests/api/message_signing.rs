@@ -1,4 +1,4 @@
-//! MG115: the key that signs policies and actions, over REST.
+//! MG §1.7: the key that signs policies and actions, over REST.
 
 use muster_core::action::Signed;
 use muster_core::signing::verify;

@@ -85,6 +85,7 @@ words!(LeaseName {
     Actions = "actions",
     Rollouts = "rollouts",
     Alerts = "alerts",
+    AutoUpgrades = "auto_upgrades",
 });
 
 impl Word for NetworkObjectKind {

@@ -124,12 +124,21 @@ pub enum LeaseName {
     Rollouts,
     /// Sending of alerts.
     Alerts,
+    /// Beginning of automatic upgrades.
+    AutoUpgrades,
 }
 
 impl LeaseName {
     /// All leases.
-    pub const ALL: [Self; 6] =
-        [Self::Statuses, Self::Housekeeping, Self::OutputKeys, Self::Actions, Self::Rollouts, Self::Alerts];
+    pub const ALL: [Self; 7] = [
+        Self::Statuses,
+        Self::Housekeeping,
+        Self::OutputKeys,
+        Self::Actions,
+        Self::Rollouts,
+        Self::Alerts,
+        Self::AutoUpgrades,
+    ];
 }
 
 /// Proof that a node held a lease when it received the token. [`Write::Fenced`] makes a commit depend on it.

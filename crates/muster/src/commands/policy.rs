@@ -6,6 +6,8 @@ use muster_protocol::management::agent_policy::{
     AgentPolicy, AppliedPolicy, ApplyOutcome, Difference, Revision, Rollback, SaveAgentPolicy,
 };
 
+use serde_json::{Value, json};
+
 use super::confirm::Care;
 use super::failure::Failed;
 use super::find::{all_policies, find_policy};
@@ -31,7 +33,9 @@ pub enum PolicyCommand {
     )]
     Show(ShowArgs),
     /// Create an empty policy
-    #[command(after_help = "Examples:\n  muster policy create web --description 'Web servers'")]
+    #[command(
+        after_help = "Examples:\n  muster policy create web --description 'Web servers'\n  muster policy create web --auto-upgrade 9.5.2=100\n  muster policy create web --auto-upgrade 9.5.2=90 --auto-upgrade 9.6.0=10"
+    )]
     Create(CreateArgs),
     /// Create or update a policy from a file
     #[command(
@@ -98,6 +102,9 @@ pub struct CreateArgs {
     /// Data namespace
     #[arg(long, default_value = "default")]
     namespace: String,
+    /// Upgrade this percentage of the policy's agents to this version automatically (repeatable)
+    #[arg(long, value_name = "VERSION=PERCENT", value_parser = required_version)]
+    auto_upgrade: Vec<Value>,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -200,11 +207,27 @@ const DETAILS: &[Column<AgentPolicy>] = &[
     column("DEFAULT", |policy| yes_or_no(policy.is_default)),
     column("MANAGED", |policy| yes_or_no(policy.is_managed)),
     column("NAMESPACE", |policy| policy.namespace.clone()),
+    column("AUTO-UPGRADE", |policy| or_dash(Some(&auto_upgrades(policy)))),
     column("SECRETS", |policy| or_dash(Some(&policy.secret_names.join(", ")))),
     column("CREATED", |policy| policy.created_at.clone()),
     column("UPDATED", |policy| policy.updated_at.clone()),
     column("BY", |policy| policy.updated_by.clone()),
 ];
+
+/// Parses `VERSION=PERCENT`. The server checks both.
+fn required_version(text: &str) -> Result<Value, String> {
+    let (version, percentage) = text.split_once('=').ok_or("must be VERSION=PERCENT, such as 9.5.2=100")?;
+    let percentage = percentage.strip_suffix('%').unwrap_or(percentage);
+    let percentage: f64 = percentage.parse().map_err(|_| format!("{percentage:?} is not a number"))?;
+    Ok(json!({"version": version, "percentage": percentage}))
+}
+
+/// The versions to which agents are upgraded automatically, as in `--auto-upgrade`.
+fn auto_upgrades(policy: &AgentPolicy) -> String {
+    let rows = policy.fields.get("required_versions").and_then(Value::as_array);
+    let shown = |row: &Value| Some(format!("{}={}", row["version"].as_str()?, row["percentage"].as_f64()?));
+    rows.into_iter().flatten().filter_map(shown).collect::<Vec<_>>().join(", ")
+}
 
 fn yes_or_no(is: bool) -> String {
     if is { "yes" } else { "no" }.to_owned()
@@ -217,7 +240,7 @@ const CHANGES: &[Column<Difference>] = &[
     column("AFTER", |change| value(change.after.as_ref())),
 ];
 
-fn value(value: Option<&serde_json::Value>) -> String {
+fn value(value: Option<&Value>) -> String {
     // As JSON, so that the string "1" differs from the number 1.
     value.map_or_else(|| "-".to_owned(), ToString::to_string)
 }
@@ -270,6 +293,10 @@ impl CreateArgs {
             name: self.name,
             namespace: Some(self.namespace),
             description: Some(self.description),
+            fields: (!self.auto_upgrade.is_empty())
+                .then(|| ("required_versions".to_owned(), Value::Array(self.auto_upgrade)))
+                .into_iter()
+                .collect(),
             ..SaveAgentPolicy::default()
         };
         print_policy(&client.create_agent_policy(&policy).await?, self.output.output)

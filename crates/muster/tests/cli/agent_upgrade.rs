@@ -12,13 +12,13 @@ use muster_agent::upgrade::pack::{SigningKey, VERSION_FILE, pack_at};
 use muster_agent::upgrade::package::{archive_name, manifest_name};
 use serde_json::Value;
 
-use crate::world::{fails, json, new_policy, new_token, ok, run, world};
+use crate::world::{World, fails, json, new_policy, new_token, ok, run, world};
 
 /// A program that starts for the test of a new version, and exits at once as a daemon.
 const CRASHES: &str = "#!/bin/sh\nif [ \"$1\" = --version ]; then echo muster-agent 0.3.0; exit 0; fi\nexit 1\n";
 
 /// An agent of version 0.1.0 in a directory of its own.
-struct Installed {
+pub struct Installed {
     directory: tempfile::TempDir,
     layout: Layout,
     key: SigningKey,
@@ -27,7 +27,7 @@ struct Installed {
 }
 
 impl Installed {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::new(Utf8Path::from_path(directory.path()).unwrap().join("agent"));
         let (program, key) = (program(directory.path()), SigningKey::generate().unwrap());
@@ -51,10 +51,10 @@ impl Installed {
         command
     }
 
-    fn enroll(&mut self, token: &str) {
+    pub fn enroll(&mut self, world: &World, token: &str) {
         let mut enroll = self.command("enroll");
-        enroll.args(["--url", &format!("https://{}", world().agents), "--enrollment-token", token]);
-        let output = enroll.arg("-a").arg(world().data().join("ca.crt")).output().unwrap();
+        enroll.args(["--url", &format!("https://{}", world.agents), "--enrollment-token", token]);
+        let output = enroll.arg("-a").arg(world.data().join("ca.crt")).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let mut run = self.command("run");
         self.daemon = Some(run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
@@ -97,7 +97,7 @@ fn program(directory: &Path) -> Vec<u8> {
     std::fs::read(stripped).unwrap()
 }
 
-fn until(what: &str, good: impl Fn() -> Option<Value>) -> Value {
+pub fn until(what: &str, good: impl Fn() -> Option<Value>) -> Value {
     let end = Instant::now() + Duration::from_secs(150);
     loop {
         if let Some(found) = good() {
@@ -112,7 +112,7 @@ fn until(what: &str, good: impl Fn() -> Option<Value>) -> Value {
 fn ag125_ag131_muster_agent_is_upgraded_from_the_server_and_rolled_back_if_the_new_version_crashes() {
     let policy = new_policy("upgrade-of-muster-agent");
     let mut host = Installed::new();
-    host.enroll(&new_token(&policy));
+    host.enroll(world(), &new_token(&policy));
     let filter = format!("policy_id:\"{policy}\"");
     let agent = || json(&["agent", "list", "--filter", &filter])[0].clone();
     let known = until("the agent is online", || Some(agent()).filter(|agent| agent["status"] == "online"));

@@ -28,6 +28,7 @@ mod policy;
 mod policy_files;
 mod respond;
 mod rollout;
+mod signing_key;
 mod store;
 mod uninstall_token;
 mod upgrades;

@@ -289,3 +289,14 @@ fn managed_policies_are_changed_only_with_force() {
     ok(&["policy", "rollback", "managed", "--to", "1", "--force", "--yes"]);
     ok(&["policy", "delete", "managed", "--yes", "--force"]);
 }
+
+#[test]
+fn mg154_versions_for_automatic_upgrades_are_set_and_shown() {
+    let made = json(&["policy", "create", "upgrading", "--auto-upgrade", "9.5.2=90", "--auto-upgrade", "9.6.0=10%"]);
+    assert_eq!(made["required_versions"][1], serde_json::json!({"version": "9.6.0", "percentage": 10.0}));
+    let shown = ok(&["policy", "show", "upgrading"]);
+    assert!(shown.contains("9.5.2=90, 9.6.0=10"), "{shown}");
+    assert!(fails(2, &["policy", "create", "wrong", "--auto-upgrade", "9.5.2"]).contains("VERSION=PERCENT"));
+    let refused = fails(2, &["policy", "create", "wrong", "--auto-upgrade", "9.5.2=60", "--auto-upgrade", "9.6.0=50"]);
+    assert!(refused.contains("exceed 100"), "{refused}");
+}

@@ -47,7 +47,8 @@ pub fn world() -> &'static World {
 }
 
 impl World {
-    fn start() -> Self {
+    /// Starts a server of its own, for tests that change what others rely on.
+    pub fn start() -> Self {
         let dir = tempfile::tempdir().unwrap().keep();
         let data = dir.join("data");
         let keeper = Command::new("sh")
@@ -78,16 +79,33 @@ impl World {
     pub fn data(&self) -> PathBuf {
         self.dir.join("data")
     }
+
+    /// `muster` with these words, for this server, with nothing of the caller's environment that it would heed.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(MUSTER);
+        for name in ["MUSTER_URL", "MUSTER_TOKEN", "MUSTER_CA", "MUSTER_CONFIG", "MUSTER_CONTEXT", "MUSTER_SPACE"] {
+            command.env_remove(name);
+        }
+        command.args(words).env("MUSTER_DATA_DIR", self.data()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `muster`, which must succeed; gives its output.
+    pub fn ok(&self, words: &[&str]) -> String {
+        let Ran { code, out, err } = finish(&mut self.command(words));
+        assert_eq!(code, 0, "{words:?}: {out}{err}");
+        out
+    }
+
+    /// Runs `muster` with JSON as the output.
+    pub fn json(&self, words: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(&[words, &["--output", "json"]].concat())).unwrap()
+    }
 }
 
-/// `muster` with these words, for this server, with nothing of the caller's environment that it would heed.
+/// `muster` with these words, for the shared server.
 pub fn command(words: &[&str]) -> Command {
-    let mut command = Command::new(MUSTER);
-    for name in ["MUSTER_URL", "MUSTER_TOKEN", "MUSTER_CA", "MUSTER_CONFIG", "MUSTER_CONTEXT", "MUSTER_SPACE"] {
-        command.env_remove(name);
-    }
-    command.args(words).env("MUSTER_DATA_DIR", world().data()).stdin(Stdio::null());
-    command
+    world().command(words)
 }
 
 /// Runs a command to its end.
@@ -104,9 +122,7 @@ pub fn run(words: &[&str]) -> Ran {
 
 /// Runs `muster`, which must succeed; gives its output.
 pub fn ok(words: &[&str]) -> String {
-    let Ran { code, out, err } = run(words);
-    assert_eq!(code, 0, "{words:?}: {out}{err}");
-    out
+    world().ok(words)
 }
 
 /// Runs `muster`, which must fail so; gives what it said.
