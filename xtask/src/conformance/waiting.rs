@@ -22,7 +22,11 @@ const WAITING: &[(List, &str, &[u16])] = &[
         "not tested separately yet, or not implemented",
         &[39, 43, 44, 50, 79, 80, 81, 82, 84, 85, 87, 93, 108, 112, 145, 148, 152, 156, 158, 159, 169, 175, 176],
     ),
-    (List::Ag, "verified in a booted Debian by `cargo xtask systemd-test`, which `./check` does not run", &[2, 47, 49, 155]),
+    (
+        List::Ag,
+        "verified in a booted Debian by `cargo xtask systemd-test`, which `./check` does not run",
+        &[2, 47, 49, 155],
+    ),
 ];
 
 /// Returns the statements that a statement summarizes, whose tests verify it.
