@@ -52,7 +52,7 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     table.add(
         bench.engine,
         Row {
-            figure: "the same during 1,000 requests/s with random tokens, relative".into(),
+            figure: "the same during 1,000 requests/s with random tokens, relative to the row above".into(),
             unit: "×",
             goals: Goals::new(Goal::AtMost(2.0), Goal::AtMost(2.0)),
             ours: attacked.as_secs_f64() / alone.as_secs_f64(),

@@ -91,7 +91,7 @@ enum Command {
     Version(tools::VersionArgs),
     /// Print the log of the agent or of a component
     Logs(tools::LogsArgs),
-    /// Write a diagnostics bundle without secrets, also if no daemon is running
+    /// Write a diagnostics bundle without secrets, even if no daemon is running
     Diagnostics(tools::DiagnosticsArgs),
     /// Print completions for a shell
     Completions(tools::CompletionsArgs),

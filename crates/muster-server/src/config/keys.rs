@@ -242,7 +242,8 @@ fn limits() -> Vec<Definition> {
         Raw::Integer(0),
         None,
         "Maximum number of concurrent requests on the agent listener, including held check-ins. Further requests\n\
-             are rejected with 429. The listener accepts 10 % more connections than this number, and closes further connections immediately.\n\
+             are rejected with 429. The listener accepts 10 % more connections than this number, and closes further connections\n\
+             immediately unless they can replace another one.\n\
          Unauthenticated connections from one address can use at most half of the listener's connections. When all are in use, a\n\
              new connection replaces an unauthenticated one that has sent no request.\n\
          0 derives the value from the limit on open files. On the other listeners, the limit is 256, or this value if it is lower.",

@@ -34,14 +34,16 @@ pub enum AgentCommand {
     Show(ShowArgs),
     /// Unenroll agents; with --force, revoke their access keys immediately
     ///
-    /// An unenrolled agent deletes its policy, and must enroll again to return. With --force, the unenrollment cannot be cancelled.
+    /// An unenrolled agent deletes its policy, and must enroll again to return. With --force, the unenrollment cannot
+    /// be cancelled.
     #[command(
         after_help = "Examples:\n  muster agent unenroll web-1\n  muster agent unenroll web-1 --force\n  muster agent unenroll --filter 'tags:\"old\"' --dry-run"
     )]
     Unenroll(UnenrollArgs),
     /// Respond to a compromised agent: revoke its keys, and list what else it could read
     ///
-    /// The list contains the secrets of the agent's policy, shared credentials of outputs, files and the enrollment key, each
+    /// The list contains the secrets of the agent's policy, shared credentials of outputs, files and the enrollment
+    /// key, each
     /// with a remedy. With --review-since, the agents that enrolled with the same key since then are tagged.
     #[command(
         after_help = "Examples:\n  muster agent respond web-1 --dry-run\n  muster agent respond web-1 --reason 'stolen laptop' --yes\n  muster agent respond web-1 --review-since 2026-11-29T08:00:00Z --yes"
@@ -98,7 +100,8 @@ pub enum AgentCommand {
     Delete(DeleteArgs),
     /// Show or set how long unenrolled agents are kept
     ///
-    /// Applies to the space of --space. Agents are deleted within ten minutes after their retention period has ended.
+    /// Applies to the space that --space selects. Agents are deleted within ten minutes after their retention period
+    /// has ended.
     #[command(
         after_help = "Examples:\n  muster agent retention\n  muster agent retention --delete-after 30d\n  muster agent retention --keep"
     )]
@@ -108,7 +111,9 @@ pub enum AgentCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Filter. Fields: id, policy_id, status, tags, hostname, version, enrolled_at, last_checkin, os, architecture, upgrade_details.state, enrollment_key_id, duplicate_hosts, family, host_id, audit_unenrolled_reason. Operators: and, or, not, ( ); for versions and times also <, <=, >, >=
+    /// Filter. Fields: id, policy_id, status, tags, hostname, version, enrolled_at, last_checkin, os, architecture,
+    /// upgrade_details.state, enrollment_key_id, duplicate_hosts, family, host_id, audit_unenrolled_reason. Operators:
+    /// and, or, not, ( ); for versions and times also <, <=, >, >=
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     /// Include inactive agents

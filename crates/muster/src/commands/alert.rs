@@ -31,7 +31,7 @@ pub enum AlertCommand {
     Create(Box<CreateArgs>),
     /// Change a receiver of alerts
     ///
-    /// Flags that are not passed change nothing.
+    /// Settings whose flags are not passed stay unchanged.
     #[command(
         after_help = "Examples:\n  muster alert update on-call --event agent.error --digest-threshold 5\n  muster alert update on-call --disable"
     )]
@@ -152,7 +152,8 @@ pub struct FilterArgs {
     /// Minimum number of events of one kind that are combined into one message [default for a new receiver: 20]
     #[arg(long, value_name = "N")]
     digest_threshold: Option<u32>,
-    /// Time for which frequent events, such as agent.offline, are held to be combined [default for a new receiver: 60s]
+    /// Time for which frequent events, such as agent.offline, are held so that they can be combined [default for a new
+    /// receiver: 60s]
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     digest_window: Option<i64>,
 }

@@ -27,7 +27,7 @@ pub struct TargetArgs {
     /// Encryption of the connection to the mail server
     #[arg(long, value_name = "MODE", value_parser = ["tls", "starttls", "none"])]
     smtp_security: Option<String>,
-    /// User at the mail server
+    /// User name for the mail server
     #[arg(long, value_name = "NAME")]
     smtp_user: Option<String>,
     /// File with the password of --smtp-user

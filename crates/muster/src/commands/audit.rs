@@ -23,15 +23,18 @@ pub enum AuditCommand {
     List(ListArgs),
     /// Export audit events to a signed file
     ///
-    /// The file is signed with the key that signs policies, and can be verified on any machine: muster audit verify FILE.
+    /// The file is signed with the key that signs policies, and can be verified on any machine: muster audit verify
+    /// FILE.
     #[command(
         after_help = "Examples:\n  muster audit export --out audit.jsonl\n  muster audit export --out january.jsonl --since 2026-01-01T00:00:00Z --until 2026-02-01T00:00:00Z"
     )]
     Export(audit_file::ExportArgs),
     /// Verify that no audit event was changed or removed
     ///
-    /// Without FILE, the server verifies its log. With FILE, the command verifies the chains, the seals and the signature of an
-    /// exported file, without a server. The events of each server form a hash chain. Store the printed hashes of the last events
+    /// Without FILE, the server verifies its log. With FILE, the command verifies the chains, the seals and the
+    /// signature of an
+    /// exported file, without a server. The events of each server form a hash chain. Store the printed hashes of the
+    /// last events
     /// elsewhere, so that you can detect later whether events were removed from the end of a chain.
     #[command(
         after_help = "Examples:\n  muster audit verify\n  muster audit verify --output json\n  muster audit verify audit.jsonl --public-key b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c"
@@ -69,7 +72,8 @@ pub struct ListArgs {
 pub struct VerifyArgs {
     /// File that `muster audit export` wrote
     file: Option<Utf8PathBuf>,
-    /// The fleet's public signing key (base64) or its fingerprint (SHA-256 in hex), which must have signed the file
+    /// The fleet's public signing key (base64) or its fingerprint (SHA-256 in hex); verification fails if another key
+    /// signed the file
     #[arg(long, value_name = "KEY", requires = "file")]
     public_key: Option<String>,
     #[command(flatten)]

@@ -17,12 +17,13 @@ pub enum ContextCommand {
     List(ListArgs),
     /// Add or replace a context, and use it
     ///
-    /// The connection flags, including the token, are stored in ~/.config/muster/contexts.toml, which only you can read.
+    /// The connection flags, including the token, are stored in ~/.config/muster/contexts.toml, which only you can
+    /// read.
     #[command(
         after_help = "Examples:\n  muster context add production --url https://fleet.example:8230 --ca ca.crt --token TOKEN"
     )]
     Add(OneArgs),
-    /// Use a context for all commands that have no connection flags
+    /// Use a context for all commands that are run without connection flags
     #[command(after_help = "Examples:\n  muster context use production")]
     Use(OneArgs),
     /// Remove a context

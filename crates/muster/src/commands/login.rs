@@ -34,7 +34,7 @@ pub enum DeviceCommand {
     /// Show the device that displays a login code and waits for approval
     #[command(after_help = "Examples:\n  muster device show WDJB-MJHT")]
     Show(CodeArgs),
-    /// Approve a device: it acts as you, with your rights, for at most 12 hours
+    /// Approve a device: it acts as you, with your privileges, for at most 12 hours
     ///
     /// Approve only a login that you started yourself.
     #[command(after_help = "Examples:\n  muster device approve WDJB-MJHT")]

@@ -18,26 +18,27 @@ pub enum OidcProviderCommand {
     /// List OpenID providers
     #[command(after_help = "Examples:\n  muster oidc-provider list")]
     List(ListArgs),
-    /// Show an OpenID provider, with the URL to register there
+    /// Show an OpenID provider, with the redirect URI to register with it
     #[command(after_help = "Examples:\n  muster oidc-provider show corp --output json")]
     Show(ShowArgs),
     /// Add an OpenID provider for logins
     ///
-    /// Register the printed redirect URI with the provider. Give roles to groups with `muster role bind ROLE --group GROUP`.
+    /// Register the printed redirect URI with the provider. Give roles to groups with `muster role bind ROLE --group
+    /// GROUP`.
     #[command(
         after_help = "Examples:\n  muster oidc-provider create corp --issuer https://id.example.com --client-id muster --client-secret-file secret.txt --api-url https://fleet.example.com:8230\n  muster role bind auditor --group security"
     )]
     Create(CreateArgs),
     /// Change an OpenID provider; the change applies to later logins
     ///
-    /// Flags that are not passed change nothing.
+    /// Settings whose flags are not passed stay unchanged.
     #[command(
         after_help = "Examples:\n  muster oidc-provider update corp --new-users create\n  muster oidc-provider update corp --client-secret-file secret.txt"
     )]
     Update(UpdateArgs),
     /// Delete an OpenID provider, and end the sessions of its users
     ///
-    /// The users remain, without a way to log in there.
+    /// The users are kept, but can no longer log in through this provider.
     #[command(after_help = "Examples:\n  muster oidc-provider delete corp --yes")]
     Delete(DeleteArgs),
 }

@@ -55,8 +55,8 @@ pub enum PolicyCommand {
     Rollback(RollbackArgs),
     /// Replace the key that signs policies and actions
     ///
-    /// Every policy gets a new revision with the new key. Agents receive it signed with the key that they have, also
-    /// if they were offline.
+    /// Every policy gets a new revision with the new key. Agents receive it signed with the key that they have, even if
+    /// they were offline.
     #[command(after_help = "Examples:\n  muster policy rotate-signing-key --yes")]
     RotateSigningKey(RotateSigningKeyArgs),
     /// Delete a policy and its enrollment keys; the policy must have no agents
