@@ -5,14 +5,15 @@ mod observe;
 mod run;
 pub mod upgrade;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use muster_core::authorization::{Grant, OpContext, PoliciesRead, PoliciesRollout, Privilege};
+use muster_core::authorization::{AgentsRollout, Grant, OpContext, PoliciesRead, PoliciesRollout, Privilege};
 use muster_core::change::Change;
 use muster_core::id::{PolicyId, RolloutId};
 use muster_core::rollout::{Observation, Plan, Rollout, Subject};
 use muster_core::time::Clock;
-use muster_core::{Entropy, Error};
+use muster_core::{Entropy, Error, ErrorKind};
 use muster_store::query::{Listed, Page};
 use muster_store::{RolloutWrite, Write};
 use serde_json::json;
@@ -77,59 +78,103 @@ impl Rollouts {
         observe::preview(self.store.seen_by(grant), &observe::on(policy), plan).await
     }
 
+    /// Finds a rollout that the caller may control: of a policy with `policies.rollout`, of an upgrade with
+    /// `agents.rollout`.
+    pub async fn control(&self, context: &OpContext, id: &str) -> Result<Controlled, Error> {
+        let is_upgrade = |rollout: &Rollout| matches!(rollout.subject, Subject::Upgrade { .. });
+        let refused = match self.find::<PoliciesRollout>(context, id).await {
+            Ok(found) if !is_upgrade(&found) => return Ok(Controlled::Policy(found)),
+            found => found.err(),
+        };
+        match (refused, self.find::<AgentsRollout>(context, id).await) {
+            (_, Ok(found)) if is_upgrade(&found) => Ok(Controlled::Upgrade(found)),
+            // A caller without the other privilege is told only that there is no such rollout.
+            (Some(refused), Err(error)) if error.kind == ErrorKind::Forbidden => Err(refused),
+            (_, Err(error)) => Err(error),
+            (refused, Ok(_)) => Err(refused.unwrap_or_else(|| Error::not_found("rollout", id))),
+        }
+    }
+
     /// Pauses a rollout: no further wave starts.
-    pub async fn pause(&self, rollout: &Authorized<Rollout, PoliciesRollout>) -> Result<Rollout, Error> {
+    pub async fn pause(&self, rollout: &Controlled) -> Result<Rollout, Error> {
         let mut after = (**rollout).clone();
         after.pause()?;
-        self.commit(rollout.grant(), after, "rollout.pause").await
+        self.commit(rollout, after, "rollout.pause").await
     }
 
     /// Resumes a paused or halted rollout.
-    pub async fn resume(&self, rollout: &Authorized<Rollout, PoliciesRollout>) -> Result<Rollout, Error> {
+    pub async fn resume(&self, rollout: &Controlled) -> Result<Rollout, Error> {
         let mut after = (**rollout).clone();
         after.resume(self.clock.now())?;
-        self.commit(rollout.grant(), after, "rollout.resume").await
+        self.commit(rollout, after, "rollout.resume").await
     }
 
     /// Starts the wave that waits for approval, unless the gate has closed since: then the rollout halts.
-    pub async fn approve(&self, rollout: &Authorized<Rollout, PoliciesRollout>) -> Result<Rollout, Error> {
-        let seen = self.store.seen_by(rollout.grant());
+    pub async fn approve(&self, rollout: &Controlled) -> Result<Rollout, Error> {
+        let seen = match rollout {
+            Controlled::Policy(rollout) => self.store.seen_by(rollout.grant()),
+            Controlled::Upgrade(rollout) => self.store.seen_by(rollout.grant()),
+        };
         let step = rollout.approve(&observe::observation(seen, rollout).await?, self.clock.now())?;
         let after = observe::carried_out(seen, rollout, step, self.clock.now()).await?;
-        self.commit(rollout.grant(), after, "rollout.approve").await
+        self.commit(rollout, after, "rollout.approve").await
     }
 
     /// Rolls a rollout back. Of a policy: every agent gets a new revision with the content of the last good one. Of an
     /// upgrade: the agents that run the new version get an action to return to the one before.
-    pub async fn roll_back(
-        &self,
-        context: &OpContext,
-        rollout: &Authorized<Rollout, PoliciesRollout>,
-    ) -> Result<Rollout, Error> {
+    pub async fn roll_back(&self, context: &OpContext, rollout: &Controlled) -> Result<Rollout, Error> {
         let mut after = (**rollout).clone();
         after.roll_back()?;
-        match &rollout.subject {
-            Subject::Policy { policy, last_good, .. } => {
+        match (rollout, &rollout.subject) {
+            (Controlled::Policy(found), Subject::Policy { policy, last_good, .. }) => {
                 let after = next_version(after, self.clock.now());
-                self.policies.take_back(rollout.grant(), policy, *last_good, &after).await?;
+                self.policies.take_back(found.grant(), policy, *last_good, &after).await?;
                 Ok(after)
             }
-            Subject::Upgrade { .. } => {
+            _ => {
+                let grant = context.grant()?;
                 // Ended first, so that no further wave starts meanwhile.
-                let ended = self.commit(rollout.grant(), after, "rollout.rollback").await?;
-                self.return_upgraded(&context.grant()?, rollout).await?;
+                let ended = self.commit(rollout, after, "rollout.rollback").await?;
+                self.return_upgraded(&grant, rollout).await?;
                 Ok(ended)
             }
         }
     }
 
-    async fn commit(&self, grant: &Grant<PoliciesRollout>, after: Rollout, action: &str) -> Result<Rollout, Error> {
+    async fn commit(&self, rollout: &Controlled, after: Rollout, action: &str) -> Result<Rollout, Error> {
+        match rollout {
+            Controlled::Policy(rollout) => self.commit_by(rollout.grant(), after, action).await,
+            Controlled::Upgrade(rollout) => self.commit_by(rollout.grant(), after, action).await,
+        }
+    }
+
+    async fn commit_by<P: Privilege>(&self, grant: &Grant<P>, after: Rollout, action: &str) -> Result<Rollout, Error> {
         let after = next_version(after, self.clock.now());
         let mut writes = changed(&after);
         let detail = json!({"state": after.state, "waves": after.started.len()});
         writes.push(audit_line(grant.origin(), after.updated_at, action, format_args!("rollout:{}", after.id), detail));
         self.store.commit(grant, writes).await?;
         Ok(after)
+    }
+}
+
+/// A rollout with the caller's grant to control it. Only [`Rollouts::control`] constructs one.
+#[derive(Debug)]
+pub enum Controlled {
+    /// Of a policy.
+    Policy(Authorized<Rollout, PoliciesRollout>),
+    /// Of an upgrade.
+    Upgrade(Authorized<Rollout, AgentsRollout>),
+}
+
+impl Deref for Controlled {
+    type Target = Rollout;
+
+    fn deref(&self) -> &Rollout {
+        match self {
+            Self::Policy(rollout) => rollout,
+            Self::Upgrade(rollout) => rollout,
+        }
     }
 }
 

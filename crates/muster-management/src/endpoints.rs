@@ -38,6 +38,8 @@ pub enum Needs {
     Credentials,
     /// All of these privileges.
     Privileges(&'static [PrivilegeName]),
+    /// One of these privileges; which one depends on the object.
+    OneOf(&'static [PrivilegeName]),
 }
 
 /// A route.
@@ -91,6 +93,12 @@ impl Endpoint {
     #[must_use]
     pub fn needs(self, privileges: &'static [PrivilegeName]) -> Self {
         Self { needs: Needs::Privileges(privileges), ..self }
+    }
+
+    /// States the privileges of which a caller needs one, depending on the object.
+    #[must_use]
+    pub fn needs_one_of(self, privileges: &'static [PrivilegeName]) -> Self {
+        Self { needs: Needs::OneOf(privileges), ..self }
     }
 
     /// States that every authenticated caller may use it.
@@ -169,6 +177,13 @@ async fn permit(fleet: Arc<Fleet>, needs: Needs, request: Request, next: Next) -
         (Needs::Nothing, _) | (Needs::Credentials, Some(_)) => Ok(()),
         (Needs::Privileges(all), Some(context)) => {
             all.iter().try_for_each(|name| context.check(*name)).map_err(Error::from)
+        }
+        (Needs::OneOf(any), Some(context)) => {
+            let mut checks = any.iter().map(|name| context.check(*name));
+            match checks.clone().any(|checked| checked.is_ok()) {
+                true => Ok(()),
+                false => checks.next().unwrap_or(Ok(())).map_err(Error::from),
+            }
         }
         (Needs::Unstated, _) | (_, None) => {
             Err(Error::internal("an endpoint without stated needs, or outside the entry"))

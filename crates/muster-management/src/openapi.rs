@@ -210,6 +210,10 @@ fn needs(needs: Needs) -> String {
             let noun = if names.len() == 1 { "privilege" } else { "privileges" };
             format!("Needs the {noun} {}.", names.join(", "))
         }
+        Needs::OneOf(names) => {
+            let names: Vec<String> = names.iter().map(|name| format!("`{}`", name.as_str())).collect();
+            format!("Needs one of the privileges {}, depending on the object.", names.join(", "))
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::Error;
 use muster_core::authorization::PrivilegeName as Name;
-use muster_core::authorization::{Grant, PoliciesRead, PoliciesRollout};
+use muster_core::authorization::{AgentsRollout, Grant, PoliciesRead};
 use muster_core::id::AgentId;
 use muster_core::rollout::{Gate, Members, Observation, Plan, Rollout as Record, State as Phase, Subject, Wave};
 use muster_fleet::Fleet;
@@ -36,16 +36,20 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/rollouts", list).about("List rollouts").needs(&[Name::PoliciesRead]),
         Endpoint::post("/rollouts", create)
             .about("Create a rollout of an upgrade")
-            .needs(&[Name::PoliciesRollout, Name::AgentsUpgrade]),
+            .needs(&[Name::AgentsRollout, Name::AgentsUpgrade]),
         Endpoint::get("/rollouts/{id}", get).about("Get a rollout").needs(&[Name::PoliciesRead]),
-        Endpoint::post("/rollouts/{id}/pause", pause).about("Pause a rollout").needs(&[Name::PoliciesRollout]),
-        Endpoint::post("/rollouts/{id}/resume", resume).about("Resume a rollout").needs(&[Name::PoliciesRollout]),
+        Endpoint::post("/rollouts/{id}/pause", pause)
+            .about("Pause a rollout")
+            .needs_one_of(&[Name::PoliciesRollout, Name::AgentsRollout]),
+        Endpoint::post("/rollouts/{id}/resume", resume)
+            .about("Resume a rollout")
+            .needs_one_of(&[Name::PoliciesRollout, Name::AgentsRollout]),
         Endpoint::post("/rollouts/{id}/approve", approve)
             .about("Approve the next wave of a rollout")
-            .needs(&[Name::PoliciesRollout]),
+            .needs_one_of(&[Name::PoliciesRollout, Name::AgentsRollout]),
         Endpoint::post("/rollouts/{id}/rollback", roll_back)
             .about("Roll a rollout back")
-            .needs(&[Name::PoliciesRollout]),
+            .needs_one_of(&[Name::PoliciesRollout, Name::AgentsRollout]),
     ]
 }
 
@@ -154,7 +158,7 @@ async fn create(
     let selection = body.selection();
     let context = context.trying(selection.dry_run);
     // Pausing and rolling back need this privilege, so that whoever starts a rollout can also stop it.
-    let _: Grant<PoliciesRollout> = context.grant()?;
+    let _: Grant<AgentsRollout> = context.grant()?;
     let agents = fleet.agents().select(&context, &selected(&selection, fleet.now())?).await?;
     let new = NewUpgrade { version: body.version, source_uri: body.source_uri, plan: plan(body.plan)? };
     let made = fleet.rollouts().create_upgrade(&agents, new).await?;
@@ -187,7 +191,7 @@ macro_rules! transition {
             Path(id): Path<String>,
             Body(Empty {}): Body<Empty>,
         ) -> Answer<Item<Rollout>> {
-            let found = fleet.rollouts().find(&context, &id).await?;
+            let found = fleet.rollouts().control(&context, &id).await?;
             Ok(item(rollout(fleet.rollouts().$name(&found).await?)))
         }
     };
@@ -203,6 +207,6 @@ async fn roll_back(
     Path(id): Path<String>,
     Body(Empty {}): Body<Empty>,
 ) -> Answer<Item<Rollout>> {
-    let found = fleet.rollouts().find(&context, &id).await?;
+    let found = fleet.rollouts().control(&context, &id).await?;
     Ok(item(rollout(fleet.rollouts().roll_back(&context, &found).await?)))
 }

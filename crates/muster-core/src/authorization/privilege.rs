@@ -72,6 +72,8 @@ privileges! {
     AgentsReassign = "agents.reassign", Agents;
     /// Upgrade agents, roll upgrades back, and cancel actions.
     AgentsUpgrade = "agents.upgrade", Agents;
+    /// Start, pause, resume and roll back staged rollouts of upgrades.
+    AgentsRollout = "agents.rollout", Space;
     /// Request diagnostics.
     DiagnosticsRequest = "agents.diagnostics.request", Agents;
     /// Read and delete diagnostics and other uploads.
@@ -98,7 +100,7 @@ privileges! {
     PoliciesDelete = "policies.delete", Policies;
     /// Switch the tamper protection of policies on and off.
     PoliciesProtect = "policies.protect", Policies;
-    /// Start, pause, resume and roll back staged rollouts.
+    /// Start, pause, resume and roll back staged rollouts of policies.
     PoliciesRollout = "policies.rollout", Policies;
     /// Read enrollment keys without their tokens.
     EnrollmentRead = "enrollment.read", Policies;

@@ -160,6 +160,7 @@ fn fleet_operator() -> PrivilegeSet {
         P::AgentsTag,
         P::AgentsReassign,
         P::AgentsUpgrade,
+        P::AgentsRollout,
         P::DiagnosticsRequest,
         P::DiagnosticsDownload,
         P::AgentsSettings,

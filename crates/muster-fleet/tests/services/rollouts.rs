@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_core::ErrorKind;
 use muster_core::agent::{AgentDocuments, AgentRecord};
-use muster_core::authorization::{Actor, OpContext};
+use muster_core::authorization::{Actor, AgentsRollout, OpContext, PoliciesRollout};
 use muster_core::id::{AgentId, PolicyId};
 use muster_core::rollout::{Gate, Members, Observation, Place, Plan, Rollout, State, Subject, Wave};
 use muster_core::status::Status;
@@ -172,7 +172,7 @@ async fn m8_an_unhealthy_wave_halts_the_rollout_and_a_rollback_reaches_everybody
     assert_eq!(waves, 1);
     world.advance(600).await;
     assert_eq!(world.state(&rollout).await.1, 1, "it stays halted");
-    let found = world.test.fleet.rollouts().find(&root(), rollout.id.as_str()).await.unwrap();
+    let found = world.test.fleet.rollouts().control(&root(), rollout.id.as_str()).await.unwrap();
     world.test.fleet.rollouts().roll_back(&root(), &found).await.expect("it is rolled back");
     world.refresh().await;
     assert_eq!(world.state(&rollout).await, (State::RolledBack, 1));
@@ -208,7 +208,7 @@ async fn m8_tags_then_numbers_then_everybody_with_approval() {
     world.apply_revision(&[AgentId::trusted("agent-0")], 2).await;
     world.advance(11).await;
     assert_eq!(world.state(&rollout).await, (State::AwaitingApproval, 1));
-    let find = async || world.test.fleet.rollouts().find(&root(), rollout.id.as_str()).await.unwrap();
+    let find = async || world.test.fleet.rollouts().control(&root(), rollout.id.as_str()).await.unwrap();
     world.test.fleet.rollouts().approve(&find().await).await.expect("it is approved");
     world.refresh().await;
     let seen = world.seen(&rollout).await;
@@ -285,9 +285,28 @@ async fn m8_an_unhealthy_upgrade_halts_and_is_ended_by_a_rollback() {
     }
     world.advance(11).await;
     assert!(matches!(world.state(&rollout).await, (State::Halted { .. }, 1)));
-    let find = async || world.test.fleet.rollouts().find(&root(), rollout.id.as_str()).await.expect("it is there");
+    let find = async || world.test.fleet.rollouts().control(&root(), rollout.id.as_str()).await.expect("it is there");
     let ended = world.test.fleet.rollouts().roll_back(&root(), &find().await).await.expect("it is ended");
     assert_eq!(ended.state, State::RolledBack);
     world.advance(600).await;
     assert_eq!(waves(&world, &rollout).await.len(), 1, "no further wave");
+}
+
+#[tokio::test]
+async fn m8_rollouts_of_upgrades_need_a_privilege_of_their_own() {
+    let world = World::new().await;
+    let rollout = upgrade(&world, halves()).await;
+    let rollouts = world.test.fleet.rollouts();
+    let code = async |context: OpContext, id: &str| rollouts.control(&context, id).await.err().map(|error| error.code);
+    let id = rollout.id.as_str();
+    let of_policies = || OpContext::with_only::<PoliciesRollout>(Actor::Local { uid: 7 });
+    let of_upgrades = || OpContext::with_only::<AgentsRollout>(Actor::Local { uid: 7 });
+    assert_eq!(code(of_policies(), id).await, Some("forbidden"));
+    assert_eq!((code(of_upgrades(), id).await, code(of_upgrades(), "unknown").await), (None, Some("not_found")));
+    assert_eq!(code(of_policies(), "unknown").await, Some("not_found"));
+    let other = World::new().await;
+    let staged = other.begin(halves()).await;
+    let rollouts = other.test.fleet.rollouts();
+    assert!(rollouts.control(&of_policies(), staged.id.as_str()).await.is_ok());
+    assert_eq!(rollouts.control(&of_upgrades(), staged.id.as_str()).await.unwrap_err().kind, ErrorKind::Forbidden);
 }

@@ -207,7 +207,7 @@ const DETAILS: &[Column<AgentPolicy>] = &[
     column("DEFAULT", |policy| yes_or_no(policy.is_default)),
     column("MANAGED", |policy| yes_or_no(policy.is_managed)),
     column("NAMESPACE", |policy| policy.namespace.clone()),
-    column("AUTO-UPGRADE", |policy| or_dash(Some(&auto_upgrades(policy)))),
+    column("UPGRADES TO", |policy| or_dash(Some(&auto_upgrades(policy)))),
     column("SECRETS", |policy| or_dash(Some(&policy.secret_names.join(", ")))),
     column("CREATED", |policy| policy.created_at.clone()),
     column("UPDATED", |policy| policy.updated_at.clone()),
