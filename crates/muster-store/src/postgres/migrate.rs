@@ -13,8 +13,10 @@ use crate::engine::session::{Connection, Next, Result, Session};
 use crate::examine::Examined;
 use crate::sql::now;
 
-/// Lock for reading and changing the schema, so that servers that start at the same time take turns.
-pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(7310312843219)";
+/// Lock for reading and changing the schema, so that servers that start at the same time take turns. Fleets in other schemas of
+/// the database have locks of their own.
+pub(super) const LOCK: &str =
+    "SELECT pg_advisory_xact_lock(731031, hashtext(coalesce(CAST(current_schema() AS TEXT), '')))";
 const TABLES: &str = "SELECT CAST(tablename AS TEXT) FROM pg_tables WHERE schemaname = current_schema() \
     ORDER BY (tablename = 'schema_migrations') DESC, tablename LIMIT 5";
 const CREATE: &str = "CREATE TABLE schema_migrations (number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, \
