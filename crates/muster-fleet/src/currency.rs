@@ -57,7 +57,7 @@ impl Currency {
     async fn compare(&self, records: &Records, entry: &AgentEntry) -> Result<(), Error> {
         let compare = async {
             let stored = self.store.everywhere(&System).agent_versions(std::slice::from_ref(entry.id())).await?;
-            if is_newest(entry, &stored) { Ok(()) } else { records.reload(entry.id()).await }
+            if is_newest(entry, &stored) { Ok(()) } else { records.refresh(entry).await }
         };
         let late = || {
             let message = "the server cannot verify its records now; retry later";

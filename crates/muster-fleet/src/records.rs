@@ -10,9 +10,7 @@ use muster_core::time::Clock;
 
 use super::authority::System;
 use super::observation::Observation;
-#[cfg(any(test, feature = "testing"))]
-use super::registry::AgentEntry;
-use super::registry::Registry;
+use super::registry::{AgentEntry, Registry};
 use super::watched_store::WatchedStore;
 
 /// Reads and changes agent records for the services, which are responsible for the authorization.
@@ -46,12 +44,19 @@ impl Records {
         Ok(self.store.everywhere(&System).agent(id).await?.map(|record| self.registry.admit(record)))
     }
 
-    /// Reads the agent's record again, and removes the agent from the registry if it was deleted.
-    pub(crate) async fn reload(&self, id: &AgentId) -> Result<(), Error> {
-        match self.store.everywhere(&System).agent(id).await? {
-            Some(record) => drop(self.registry.admit(record)),
-            // `forget` also wakes its polls, which end with the error of an unknown key.
-            None => self.registry.forget(id),
+    /// Reads the record of an entry again. The registry may no longer have the entry: a request that began before the cache was
+    /// emptied still holds it, and must not decide on what it knew.
+    pub(crate) async fn refresh(&self, entry: &AgentEntry) -> Result<(), Error> {
+        match self.store.everywhere(&System).agent(entry.id()).await? {
+            Some(record) => {
+                drop(self.registry.admit(record.clone()));
+                entry.renew(Arc::new(record));
+            }
+            None => {
+                // `forget` also wakes its polls, which end with the error of an unknown key.
+                self.registry.forget(entry.id());
+                entry.mark_gone();
+            }
         }
         Ok(())
     }

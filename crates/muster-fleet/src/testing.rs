@@ -116,6 +116,11 @@ impl Fleet {
         &self.registry
     }
 
+    /// Empties the cache of agents, as after a lost lease.
+    pub fn lose_lease(&self) {
+        self.registry.detach_all();
+    }
+
     /// An agent's entry, cached or read from the store.
     pub async fn entry(&self, id: &AgentId) -> Option<Arc<AgentEntry>> {
         self.inner.records.entry(id).await.expect("readable")

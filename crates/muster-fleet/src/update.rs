@@ -61,16 +61,16 @@ impl Records {
                     return Ok(after);
                 }
                 // Another node, or another task of this one, has changed the record: decide again on the current one.
-                Err(StoreError::Conflict(Precondition::Changed(_))) => self.reload(entry.id()).await?,
+                Err(StoreError::Conflict(Precondition::Changed(_))) => self.refresh(entry).await?,
                 Err(error @ StoreError::Conflict(Precondition::Missing(_))) => {
                     // The agent itself, or another object that the change refers to: the reload tells which.
-                    self.reload(entry.id()).await?;
+                    self.refresh(entry).await?;
                     return Err(if entry.record().is_none() { agent_gone() } else { error.into() });
                 }
                 Err(error) => {
                     // The outcome may be unknown. If the commit was applied, the cached record is stale, and a key
                     // that it revoked would still work here.
-                    let _ = self.reload(entry.id()).await;
+                    let _ = self.refresh(entry).await;
                     return Err(error.into());
                 }
             }

@@ -177,7 +177,7 @@ impl AgentEntry {
     }
 
     /// Records that the agent was deleted.
-    pub(super) fn mark_gone(&self) {
+    pub(crate) fn mark_gone(&self) {
         lock(&self.state).record = None;
         self.wake();
     }

@@ -1,12 +1,13 @@
 //! A revocation on one server is in force on the others, also on one that does not learn of changes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use muster_core::ErrorKind;
 use muster_core::denial::Denial;
 use muster_core::id::PolicyId;
+use muster_fleet::Fleet;
 use muster_fleet::policies::PolicyDraft;
 use muster_fleet::testing::{TestFleet, steady};
 use muster_store::testing::{Gate, Gated, fresh};
@@ -21,11 +22,16 @@ struct HeldBack {
     is_held_back: AtomicBool,
     is_cut_off: AtomicBool,
     reads: AtomicUsize,
+    /// Loses its lease while it reads.
+    loses_lease: OnceLock<Weak<Fleet>>,
 }
 
 impl Gate for HeldBack {
     fn read(&self) -> Result<(), StoreError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        if let Some(fleet) = self.loses_lease.get().and_then(Weak::upgrade) {
+            fleet.lose_lease();
+        }
         if self.is_cut_off.load(Ordering::Relaxed) { Err(unavailable()) } else { Ok(()) }
     }
 
@@ -66,6 +72,19 @@ async fn revoked_key_is_rejected_at_once_by_a_server_whose_feed_is_held_back() {
     agent.entry(&one).await;
     agent.revoke(&other).await;
     store.gate().is_held_back.store(true, Ordering::Relaxed);
+    let refused = one.fleet.authentication().agent("a", &agent.key).await.err().expect("it is revoked");
+    assert_eq!(refused.denial, Some(Denial::UnknownKey));
+}
+
+/// A server that continues after SIGSTOP notices the loss of its lease while requests are being authenticated.
+#[tokio::test]
+async fn revoked_key_is_rejected_although_the_cache_is_emptied_in_between() {
+    let (store, one, other) = pair();
+    let agent = Agent::new(&one, "a").await;
+    agent.entry(&one).await;
+    agent.revoke(&other).await;
+    store.gate().is_held_back.store(true, Ordering::Relaxed);
+    store.gate().loses_lease.set(Arc::downgrade(&one.fleet)).expect("once");
     let refused = one.fleet.authentication().agent("a", &agent.key).await.err().expect("it is revoked");
     assert_eq!(refused.denial, Some(Denial::UnknownKey));
 }
