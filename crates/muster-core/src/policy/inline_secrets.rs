@@ -106,7 +106,7 @@ impl<E> Pass<'_, E> {
             return Ok(None);
         }
         let whole = match value {
-            Value::String(text) if !is_secret => return self.without_passwords(text, path),
+            Value::String(text) if !is_secret && !is_private_key(text) => return self.without_passwords(text, path),
             Value::String(text) => {
                 (!text.is_empty() && !text.contains(OPEN) && !is_variable(text)).then(|| text.clone())
             }
@@ -162,6 +162,11 @@ fn takes_references(path: &str) -> bool {
     ["outputs", "inputs", "fleet", "agent.download"].into_iter().chain(OTEL_COMPONENTS).any(within)
 }
 
+/// Returns whether a text contains a private key in PEM, such as a certificate with its key.
+fn is_private_key(text: &str) -> bool {
+    text.contains("PRIVATE KEY-----")
+}
+
 /// Returns whether a text is a variable and nothing else, which stands for the secret on the agent's host.
 fn is_variable(text: &str) -> bool {
     let inner = text.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
@@ -188,6 +193,22 @@ mod tests {
         let mut config = config.clone();
         let found = take_out(&mut config);
         (config, found.into_iter().map(|(name, value)| (name, value.to_string())).collect())
+    }
+
+    #[test]
+    fn m10_private_keys_and_further_names_of_secrets_are_replaced_by_references() {
+        let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nBBBB\n";
+        let config = json!({
+            "outputs": {"l": {"ssl": {"certificate": pem}}},
+            "inputs": [{
+                "private_key": "a", "passwd": "b", "pwd": "c", "pass": "d", "community": "e",
+                "connection_string": "f", "storage_account_key": "g", "auth.oauth2.google.credentials_json": "h",
+                "compass": "plain", "pass_through": "plain", "keystore": "plain"
+            }]
+        });
+        let (after, found) = taken(&config);
+        assert_eq!(found["inline.outputs.l.ssl.certificate"], pem);
+        assert_eq!(found.len(), 9, "{after}");
     }
 
     #[test]

@@ -10,9 +10,21 @@ use super::{parse_value, read};
 use crate::policy::problem::Problems;
 
 /// Substrings of the names of fields with secrets.
-const PARTS: [&str; 6] = ["password", "passphrase", "secret", "token", "api_key", "apikey"];
+const PARTS: [&str; 10] = [
+    "password",
+    "passphrase",
+    "secret",
+    "token",
+    "api_key",
+    "apikey",
+    "account_key",
+    "connection_string",
+    "credentials_json",
+    "private_key",
+];
 /// Full names of fields with secrets.
-const NAMES: [&str; 3] = ["authorization", "proxy-authorization", "access_key"];
+const NAMES: [&str; 8] =
+    ["authorization", "proxy-authorization", "access_key", "bearer", "community", "pass", "passwd", "pwd"];
 /// Substrings of the names of headers with secrets.
 const HEADER_PARTS: [&str; 9] =
     ["auth", "cookie", "credential", "key", "passphrase", "password", "secret", "session", "token"];
