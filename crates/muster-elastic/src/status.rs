@@ -33,9 +33,11 @@ impl Inner {
             version: known.then(|| self.options.version.clone()),
         };
         let mut reply = respond::json_bytes(Bytes::from(serde_json::to_vec(&body).unwrap_or_default()));
-        // 503, so that load balancers take the node out of rotation.
+        // Load balancers take the node out of rotation. HAProxy distinguishes: at 404, with `http-check disable-on-404`, it opens
+        // no further connections, and leaves it to the draining server to end those that exist.
         if state != ServerState::Healthy {
-            *reply.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            let drains = state == ServerState::Stopping && self.fleet.is_draining();
+            *reply.status_mut() = if drains { StatusCode::NOT_FOUND } else { StatusCode::SERVICE_UNAVAILABLE };
             reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
         }
         reply

@@ -103,24 +103,28 @@ where
         }
         Ok(Held::Gone) | Err(_) => return None,
     };
-    // On shutdown, the client must reconnect to another node.
-    let keep_alive = manner.keep_alive && !listening.shutdown.is_cancelled();
-    let manner = Manner { keep_alive, ..manner };
     let timeouts = &listening.timeouts;
+    // All of it boxed, so that the task of a parked connection has no space for it.
     let sent = Box::pin(async {
+        // On shutdown, the client must reconnect to another node, as when the response says so.
+        let keep_alive = !listening.shutdown.is_cancelled() && !wire::ends_connection(&reply, manner);
         let mut alarm = Alarm::new(tokio::time::Instant::now() + timeouts.write_stall);
+        let manner = Manner { keep_alive, ..manner };
         let mut sending = Sending::begin(&mut link.stream, &mut alarm, timeouts, reply, manner);
-        std::future::poll_fn(|cx| sending.poll(cx)).await
+        std::future::poll_fn(|cx| sending.poll(cx)).await.map(|_| keep_alive)
     })
     .await;
     drop(pass);
-    if let Err(error) = sent {
-        debug!(%error, "failed to send the response to a parked request");
-        return None;
-    }
-    if !keep_alive {
-        close(link, true).await;
-        return None;
+    match sent {
+        Ok(true) => {}
+        Ok(false) => {
+            close(link, true).await;
+            return None;
+        }
+        Err(error) => {
+            debug!(%error, "failed to send the response to a parked request");
+            return None;
+        }
     }
     Some(link)
 }

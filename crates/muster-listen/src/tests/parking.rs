@@ -139,6 +139,17 @@ async fn connection_close_takes_effect_after_the_parked_response() {
     }
 }
 
+/// As a draining server does.
+#[tokio::test]
+async fn a_parked_response_that_says_close_ends_the_connection() {
+    let (_server, slots, client) = parked(PARK).await;
+    let mut last = reply("elsewhere");
+    last.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    assert!(slots.lock().unwrap().pop().unwrap().send(last).is_ok(), "the slot was gone");
+    let text = client.rest().await;
+    assert!(text.contains("connection: close\r\n") && text.ends_with("elsewhere"), "{text}");
+}
+
 #[tokio::test]
 async fn ea87_parked_polls_are_answered_on_shutdown() {
     let (server, slots, client) = parked(PARK).await;
