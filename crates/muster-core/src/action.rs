@@ -133,6 +133,8 @@ pub struct DueAction {
 /// Error of a target whose agent was unenrolled before it acknowledged the action. Without it, an action with such a
 /// target would stay in progress until it expires.
 pub const UNENROLLED: &str = "the agent was unenrolled";
+/// Error of the target of an UNENROLL whose agent enrolled again before it acknowledged the action (D14).
+pub const REINSTALLED: &str = "the agent enrolled again";
 
 /// Result that an agent reported, or the reason why the agent is not eligible.
 #[derive(Clone, Debug, PartialEq)]

@@ -380,6 +380,8 @@ impl Applicant {
             health: ReportedHealth::default(),
             audit: None,
             departure: None,
+            // The UNENROLL that may have been on its way is for the former installation.
+            unenrollment_started_at: None,
             unenrolled_at: None,
             unenrolled_reason: None,
             // An open upgrade continues: reinstalling may be how it was carried out.

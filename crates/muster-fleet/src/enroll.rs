@@ -415,13 +415,13 @@ fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>, now: Timestam
             writes.push(Write::Agent(AgentWrite::Documents { id: record.id.clone(), documents }));
         }
     }
-    // Actions for the former enrollment must not reach the new one, whether acked or not. An old UNENROLL would
-    // unenroll the agent that has just come back (D14).
+    // Actions for a former enrollment must not reach the new one, whether acked or not. An old UNENROLL would unenroll the agent
+    // that has just come back, also if it only was reinstalled (D14).
     let id = record.id.clone();
     match enrolled.life {
         Life::First => {}
         Life::Next => writes.push(AgentWrite::BeginLife { id, now }.into()),
-        Life::Continued => writes.push(AgentWrite::Reinstalled { id }.into()),
+        Life::Continued => writes.push(AgentWrite::Reinstalled { id, now }.into()),
     }
     writes
 }

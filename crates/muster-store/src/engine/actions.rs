@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::session::{Connection, Params as _, Row, Usual, params};
 use muster_core::action::{
-    Action, ActionCounts, ActionResult, DueAction, Outcome, Signed, Target, TargetState, UNENROLLED,
+    Action, ActionCounts, ActionResult, DueAction, Outcome, REINSTALLED, Signed, Target, TargetState, UNENROLLED,
 };
 use muster_core::id::{ActionId, AgentId, SpaceId};
 use muster_core::time::Timestamp;
@@ -146,8 +146,9 @@ pub(super) fn close_life(connection: &Connection, agent: &AgentId, now: Timestam
     Ok(())
 }
 
-/// Keeps an agent that was reinstalled from getting again what it has acknowledged.
-pub(super) fn close_acknowledged(connection: &Connection, agent: &AgentId) -> Result<()> {
+/// Keeps an agent that was reinstalled from getting again what it has acknowledged, and from leaving again.
+pub(super) fn begin_installation(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
+    send(connection, sql::END_UNENROLL, params![ENDED, now.as_micros(), REINSTALLED, agent.as_str()])?;
     send(connection, sql::CLOSE_ACKNOWLEDGED, [agent.as_str()])
 }
 

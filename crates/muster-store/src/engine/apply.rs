@@ -100,7 +100,7 @@ fn agent(c: &Connection, recent: &mut Batch<'_>, write: &AgentWrite) -> Result<(
         AgentWrite::Documents { id, documents } => agents::put_documents(c, recent, id, documents),
         AgentWrite::Delete { id, now } => agents::delete(c, recent, id, *now),
         AgentWrite::EndActions { id, now } => Ok(actions::end_open(c, id, *now)?),
-        AgentWrite::Reinstalled { id } => Ok(actions::close_acknowledged(c, id)?),
+        AgentWrite::Reinstalled { id, now } => Ok(actions::begin_installation(c, id, *now)?),
         AgentWrite::BeginLife { id, now } => Ok(actions::close_life(c, id, *now)?),
         AgentWrite::Seen { seen } => Ok(agents::seen(c, seen)?),
         AgentWrite::CredentialsUsed { used } => Ok(agents::credentials_used(c, used)?),

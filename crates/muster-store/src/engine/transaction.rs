@@ -68,7 +68,7 @@ fn agent_of(write: &AgentWrite) -> Option<&str> {
         AgentWrite::Unchanged { id, .. }
         | AgentWrite::Documents { id, .. }
         | AgentWrite::EndActions { id, .. }
-        | AgentWrite::Reinstalled { id }
+        | AgentWrite::Reinstalled { id, .. }
         | AgentWrite::BeginLife { id, .. } => Some(id.as_str()),
         AgentWrite::Seen { seen } => seen.first().map(|(id, _)| id.as_str()),
         AgentWrite::Insert { .. }

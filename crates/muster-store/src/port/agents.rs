@@ -75,10 +75,13 @@ pub enum AgentWrite {
         now: Timestamp,
     },
     /// Continues an enrollment in a new installation of the agent: actions that it has acknowledged are not delivered again,
-    /// even if it has not returned their ack token. Pending ones are.
+    /// even if it has not returned their ack token. Pending ones are, except for UNENROLL: it would make the agent that has just
+    /// come back leave again. Its targets end with the error [`REINSTALLED`](muster_core::action::REINSTALLED).
     Reinstalled {
         /// The agent.
         id: AgentId,
+        /// When.
+        now: Timestamp,
     },
     /// Sets later check-in times of connected agents, without a version change.
     Seen {

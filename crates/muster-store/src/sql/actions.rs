@@ -60,6 +60,10 @@ statements! {
     /// Ends one pending target.
     END_TARGET = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3 \
         WHERE agent_id = $4 AND action_seq = (SELECT seq FROM actions WHERE id = $5) AND state = 'queued'";
+    /// Ends the pending UNENROLL actions of an agent.
+    END_UNENROLL = "UPDATE action_targets SET state = $1, result_at = $2, result_error = $3 \
+        WHERE agent_id = $4 AND state = 'queued' \
+        AND EXISTS (SELECT 1 FROM actions WHERE seq = action_seq AND kind = 'UNENROLL' AND cancelled_at IS NULL)";
     /// Detaches the acknowledged targets of an agent from its new installation.
     CLOSE_ACKNOWLEDGED = "UPDATE action_targets SET former = 1 WHERE agent_id = $1 AND former = 0 \
         AND state IN ('acked', 'failed')";

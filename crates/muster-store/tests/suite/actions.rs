@@ -139,9 +139,12 @@ pub async fn d14_a_reinstalled_agent_gets_only_what_it_has_not_acknowledged(stor
     commit(store, ["done", "failed", "open"].map(|id| create(&action(id), &["a", "b"])).to_vec()).await;
     let answers = [result("done", "a", 1, None), result("failed", "a", 1, Some("no space"))];
     commit(store, answers.iter().map(answer).collect()).await;
-    commit(store, vec![Write::Agent(AgentWrite::Reinstalled { id: agent_id("a") })]).await;
+    let leave = Action { kind: ActionType::Unenroll, ..action("leave") };
+    commit(store, vec![create(&leave, &["a", "b"])]).await;
+    commit(store, vec![Write::Agent(AgentWrite::Reinstalled { id: agent_id("a"), now: at(7) })]).await;
     assert_eq!(due(store, "a", -1, at(0)).await, ["open"]);
-    assert_eq!(due(store, "b", -1, at(0)).await, ["done", "failed", "open"], "others are not concerned");
+    assert_eq!(due(store, "b", -1, at(0)).await, ["done", "failed", "open", "leave"], "others are not concerned");
+    assert_eq!(state(store, "leave", "a").await, Some(TargetState::Failed));
 }
 
 pub async fn ea119_the_first_result_stays(store: &impl Store) {
