@@ -105,7 +105,7 @@ async fn draining_server_is_not_ready_and_closes_its_connections() {
     // To the end: the server closes the connection although the client would keep it.
     let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_string(&mut status));
     read.await.expect("the connection is closed").unwrap();
-    assert!(status.starts_with("HTTP/1.1 503"), "{status}");
+    assert!(status.starts_with("HTTP/1.1 404"), "{status}");
     assert!(admin(&two, "/readyz").await.ends_with("ok\n"));
     one.stop().await;
     two.stop().await;
