@@ -73,8 +73,7 @@ fn p99(socket: &Path, token: &str, during: Duration) -> anyhow::Result<Duration>
         latencies.push(sent.elapsed());
         std::thread::sleep(GOOD_EVERY);
     }
-    latencies.sort();
-    latencies.get(latencies.len() * 99 / 100).copied().context("no requests")
+    super::p99(latencies).context("no requests")
 }
 
 /// Threads that send random tokens.

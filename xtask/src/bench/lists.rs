@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::drones::{Drones, Target};
 use super::server::Server;
 use super::table::{Goal, Goals, Row, Table};
-use super::{Bench, say};
+use super::{Bench, p99, say};
 
 /// Tag of every second stored agent.
 pub const TAG: &str = "west";
@@ -89,17 +89,12 @@ impl Latencies {
 
     fn p99(&self) -> anyhow::Result<Duration> {
         let all = self.0.iter().map(|(_, took)| *took).collect();
-        percentile(all).context("no requests")
+        p99(all).context("no requests")
     }
 
     /// Returns the percentile of each kind of request.
     fn worst(&self) -> Vec<(&'static str, Duration)> {
         let of = |what: &str| self.0.iter().filter(|(asked, _)| *asked == what).map(|(_, took)| *took).collect();
-        QUERIES.iter().filter_map(|(query, _)| Some((*query, percentile(of(query))?))).collect()
+        QUERIES.iter().filter_map(|(query, _)| Some((*query, p99(of(query))?))).collect()
     }
-}
-
-fn percentile(mut latencies: Vec<Duration>) -> Option<Duration> {
-    latencies.sort();
-    latencies.get(latencies.len() * 99 / 100).copied()
 }

@@ -224,3 +224,9 @@ fn prepare(muster: Option<&Path>, engines: &[Engine], sizes: Sizes) -> anyhow::R
 pub fn say(what: &str) {
     eprintln!("bench: {what}");
 }
+
+/// Returns the 99th percentile; `None` if there are no latencies.
+pub fn p99(mut latencies: Vec<std::time::Duration>) -> Option<std::time::Duration> {
+    latencies.sort();
+    latencies.get(latencies.len() * 99 / 100).copied()
+}
