@@ -1,7 +1,7 @@
 //! Administrators that enroll, create actions and revoke on any of the servers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use muster_client::Client;
@@ -9,7 +9,7 @@ use muster_client::types::action::NewAction;
 use muster_client::types::agent_action::Unenroll;
 use muster_client::types::bulk::{AgentSelector, BulkActions};
 use serde_json::json;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::agents::Fleet;
 use crate::record::History;
@@ -21,6 +21,8 @@ const PAUSE: Duration = Duration::from_millis(40);
 /// One of so many changes is a revocation, and one is an enrollment.
 const SELDOM: u32 = 60;
 const NOW_AND_THEN: u32 = 20;
+/// Requests at the same time when everything is read at the end.
+const READERS: usize = 8;
 
 /// The administrators at work.
 pub struct Work {
@@ -86,26 +88,46 @@ async fn revoke(client: &Client, history: &History, agent: &str) {
 }
 
 /// Whether every server has what the histories say.
-pub async fn verify(world: &World, history: &History) {
+pub async fn verify(world: &Arc<World>, history: &History) {
     for server in 0..SERVERS {
-        let client = world.client(server);
-        for (agent, is_revoked) in history.agents() {
-            let found = client.agent(&agent).await.unwrap();
-            if let Some(is_revoked) = is_revoked {
-                assert_eq!(found.active, !is_revoked, "{agent}");
-            }
-            let is_away = matches!(found.status.as_str(), "offline" | "inactive");
-            assert!(!is_away, "{agent} is {}, although it never stopped", found.status);
+        let agents = Arc::new(Mutex::new(history.agents().into_iter()));
+        let actions = Arc::new(Mutex::new(history.actions().into_iter()));
+        let mut readers = JoinSet::new();
+        for _ in 0..READERS {
+            let (client, agents, actions) = (world.client(server), Arc::clone(&agents), Arc::clone(&actions));
+            readers.spawn(async move {
+                while let Some((agent, is_revoked)) = next(&agents) {
+                    verify_agent(&client, &agent, is_revoked).await;
+                }
+                while let Some(((action, agent), is_acknowledged)) = next(&actions) {
+                    verify_action(&client, &action, &agent, is_acknowledged).await;
+                }
+            });
         }
-        for ((action, agent), is_acknowledged) in history.actions() {
-            let results = client.action_results(&action, -1, 10).await.unwrap();
-            let result = results.iter().find(|result| result.agent_id == agent);
-            let state = result.map(|result| result.state.as_str());
-            assert!(state.is_some(), "{action} for {agent}");
-            assert!(!is_acknowledged || state == Some("acked"), "{action} for {agent} is {state:?}");
-        }
+        readers.join_all().await;
     }
     let verdict = world.client(0).verify_audit().await.unwrap();
     assert!(verdict.intact, "{verdict:?}");
     assert_eq!(world.client(0).nodes().await.unwrap().items.len(), SERVERS);
+}
+
+fn next<T>(from: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    from.lock().unwrap().next()
+}
+
+async fn verify_agent(client: &Client, agent: &str, is_revoked: Option<bool>) {
+    let found = client.agent(agent).await.unwrap();
+    if let Some(is_revoked) = is_revoked {
+        assert_eq!(found.active, !is_revoked, "{agent}");
+    }
+    let is_away = matches!(found.status.as_str(), "offline" | "inactive");
+    assert!(!is_away, "{agent} is {}, although it never stopped", found.status);
+}
+
+async fn verify_action(client: &Client, action: &str, agent: &str, is_acknowledged: bool) {
+    let results = client.action_results(action, -1, 10).await.unwrap();
+    let result = results.iter().find(|result| result.agent_id == agent);
+    let state = result.map(|result| result.state.as_str());
+    assert!(state.is_some(), "{action} for {agent}");
+    assert!(!is_acknowledged || state == Some("acked"), "{action} for {agent} is {state:?}");
 }
