@@ -60,9 +60,11 @@ pub enum Durability {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            write_queue: 8192,
+            // More than a server has connections: acks of a policy come from all its agents at once, and an agent that
+            // gets 503 for one sends it again after minutes (EA §10.5). The limit in bytes bounds the memory.
+            write_queue: 32_768,
             write_queue_bytes: 64 * 1024 * 1024,
-            read_queue: 8192,
+            read_queue: 32_768,
             durability: Durability::PowerFailure,
         }
     }

@@ -286,6 +286,21 @@ async fn full_queues_refuse_instead_of_growing() {
 }
 
 #[tokio::test]
+async fn a_write_of_each_of_20_000_agents_can_wait() {
+    let fixture = with(&Options::default());
+    let (release, held) = fixture.hold().await;
+    let mut tasks = Vec::new();
+    for n in 0..20_000 {
+        tasks.push(fixture.start(vec![put(&n.to_string(), 1)]).await);
+    }
+    release.send(()).unwrap();
+    held.await.unwrap();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn closing_finishes_what_waits() {
     let fixture = with(&Options::default());
     let (release, held) = fixture.hold().await;
