@@ -18,8 +18,12 @@ use super::watched_store::WatchedStore;
 
 /// Maximum time since the cache was certain to be current.
 const LIMIT: Duration = Duration::from_millis(500);
-/// Maximum time of the read that replaces the certainty: a request must not wait for a database that hangs.
-const READ: Duration = Duration::from_secs(2);
+/// Maximum time without any answer of the database during the read that replaces the certainty: a request must not wait
+/// for a database that hangs.
+const SILENT: Duration = Duration::from_secs(2);
+/// Maximum time of this read while the database answers others. Then it is busy, for example with the acks of a policy
+/// for a whole fleet, and an ack that is refused comes again only after minutes (EA §10.5).
+const BUSY: Duration = Duration::from_secs(20);
 
 /// The currency of this server's caches.
 pub(crate) struct Currency {
@@ -59,11 +63,16 @@ impl Currency {
             let stored = self.store.everywhere(&System).agent_versions(std::slice::from_ref(entry.id())).await?;
             if is_newest(entry, &stored) { Ok(()) } else { records.refresh(entry).await }
         };
-        let late = || {
-            let message = "the server cannot verify its records now; retry later";
-            Error::new(ErrorKind::Unavailable, STORE_UNAVAILABLE, message).caused_by("the database does not respond")
-        };
-        tokio::time::timeout(READ, compare).await.unwrap_or_else(|_| Err(late()))
+        let mut compare = std::pin::pin!(compare);
+        for _ in 0..BUSY.as_secs() / SILENT.as_secs() {
+            match tokio::time::timeout(SILENT, &mut compare).await {
+                Ok(compared) => return compared,
+                Err(_) if self.store.everywhere(&System).confirmed().is_within(SILENT) => {}
+                Err(_) => break,
+            }
+        }
+        let message = "the server cannot verify its records now; retry later";
+        Err(Error::new(ErrorKind::Unavailable, STORE_UNAVAILABLE, message).caused_by("the database does not respond"))
     }
 }
 

@@ -20,6 +20,9 @@ use crate::cluster::{Agent, Database, ONLINE, ended, root, unavailable};
 #[derive(Default)]
 struct HeldBack {
     is_held_back: AtomicBool,
+    /// The database has answered nothing for minutes.
+    is_silent: AtomicBool,
+    is_slow: AtomicBool,
     is_cut_off: AtomicBool,
     reads: AtomicUsize,
     /// Loses its lease while it reads.
@@ -35,10 +38,19 @@ impl Gate for HeldBack {
         if self.is_cut_off.load(Ordering::Relaxed) { Err(unavailable()) } else { Ok(()) }
     }
 
+    fn delay(&self) -> Duration {
+        if self.is_slow.load(Ordering::Relaxed) { Duration::from_millis(2_200) } else { Duration::ZERO }
+    }
+
     fn confirmed(&self) -> Option<Currency> {
-        let now = Instant::now();
-        let long_ago = now.checked_sub(Duration::from_millis(501)).expect("the system runs for longer");
-        Some(Currency::Until(if self.is_held_back.load(Ordering::Relaxed) { long_ago } else { now }))
+        let ago = match (self.is_silent.load(Ordering::Relaxed), self.is_held_back.load(Ordering::Relaxed)) {
+            (true, _) => 60_000,
+            (false, true) => 501,
+            (false, false) => 0,
+        };
+        Some(Currency::Until(
+            Instant::now().checked_sub(Duration::from_millis(ago)).expect("the system runs for longer"),
+        ))
     }
 }
 
@@ -101,6 +113,21 @@ async fn server_that_is_cut_off_from_its_database_answers_with_unavailable() {
     assert_eq!(refused.kind, ErrorKind::Unavailable);
     store.gate().is_cut_off.store(false, Ordering::Relaxed);
     agent.entry(&one).await;
+}
+
+/// The acks of a policy for a whole fleet wait longer for their reads than a request should wait for a silent database.
+#[tokio::test]
+async fn request_waits_for_a_busy_database_but_not_for_a_silent_one() {
+    let (store, one, _) = pair();
+    let agent = Agent::new(&one, "a").await;
+    agent.entry(&one).await;
+    store.gate().is_held_back.store(true, Ordering::Relaxed);
+    store.gate().is_slow.store(true, Ordering::Relaxed);
+    agent.entry(&one).await;
+    store.gate().is_silent.store(true, Ordering::Relaxed);
+    let began = Instant::now();
+    let refused = one.fleet.authentication().agent("a", &agent.key).await.err().expect("nobody knows");
+    assert_eq!((refused.kind, began.elapsed().as_secs()), (ErrorKind::Unavailable, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

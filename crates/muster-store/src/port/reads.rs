@@ -25,7 +25,7 @@ macro_rules! reads {
         impl<G: crate::testing::Gate> $name for crate::testing::Gated<G> {
             $(
                 async fn $read(&self $(, $argument: $type)*) -> $answer {
-                    self.behind_gate()?.$read($($argument),*).await
+                    self.behind_gate().await?.$read($($argument),*).await
                 }
             )*
         }

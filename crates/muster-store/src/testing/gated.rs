@@ -1,6 +1,7 @@
 //! A test double of the port: a store with a gate in front that decides which calls go through.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use muster_core::change::Change;
@@ -16,6 +17,11 @@ pub trait Gate: Send + Sync + 'static {
     /// Refuses a read, or lets it through.
     fn read(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// The time that each read takes longer.
+    fn delay(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// Says instead of the store until when the end of the change log is known, as if it did not answer since.
@@ -49,8 +55,12 @@ impl<G> Gated<G> {
 
 impl<G: Gate> Gated<G> {
     /// The store, if the gate lets a read through.
-    pub(crate) fn behind_gate(&self) -> Result<&dyn Store, StoreError> {
+    pub(crate) async fn behind_gate(&self) -> Result<&dyn Store, StoreError> {
         self.gate.read()?;
+        let delay = self.gate.delay();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         Ok(&*self.inner)
     }
 }
@@ -86,26 +96,26 @@ impl<G: Gate> ChangeStore for Gated<G> {
     }
 
     async fn changes_since(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Option<Change>)>, StoreError> {
-        self.behind_gate()?.changes_since(seq, limit).await
+        self.behind_gate().await?.changes_since(seq, limit).await
     }
 
     async fn change_rows_since(&self, seq: i64, limit: u32) -> Result<Vec<ChangeRow>, StoreError> {
-        self.behind_gate()?.change_rows_since(seq, limit).await
+        self.behind_gate().await?.change_rows_since(seq, limit).await
     }
 
     async fn changes_prune(&self, through: i64, limit: u32) -> Result<u64, StoreError> {
-        self.behind_gate()?.changes_prune(through, limit).await
+        self.behind_gate().await?.changes_prune(through, limit).await
     }
 }
 
 #[async_trait]
 impl<G: Gate> NodeStore for Gated<G> {
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
-        self.behind_gate()?.nodes().await
+        self.behind_gate().await?.nodes().await
     }
 
     async fn lost_nodes(&self) -> Result<Vec<LostNode>, StoreError> {
-        self.behind_gate()?.lost_nodes().await
+        self.behind_gate().await?.lost_nodes().await
     }
 
     fn this_node(&self) -> watch::Receiver<NodeStanding> {
@@ -116,7 +126,7 @@ impl<G: Gate> NodeStore for Gated<G> {
 #[async_trait]
 impl<G: Gate> LeaseStore for Gated<G> {
     async fn take_lease(&self, lease: LeaseName) -> Result<Option<FencingToken>, StoreError> {
-        self.behind_gate()?.take_lease(lease).await
+        self.behind_gate().await?.take_lease(lease).await
     }
 
     async fn release_lease(&self, token: FencingToken) -> Result<(), StoreError> {
