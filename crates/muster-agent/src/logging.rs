@@ -2,8 +2,10 @@
 
 use std::io::{IsTerminal, Read, Seek, SeekFrom};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
+use muster_log::LineQueue;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -22,12 +24,13 @@ const TAIL: u64 = 256 << 10;
 
 /// The installed log.
 pub struct Log {
+    stderr: LineQueue,
     handle: reload::Handle<Targets, Registry>,
     path: Utf8PathBuf,
 }
 
 /// Installs a log that writes to stderr and to `logs/muster-agent.jsonl`.
-pub fn install(layout: &Layout) -> Log {
+pub fn install(layout: &Layout) -> std::io::Result<Log> {
     let path = layout.logs().join("muster-agent.jsonl");
     let (filter, handle) = reload::Layer::new(targets(LevelFilter::INFO));
     // A line that cannot be written is lost. Reporting the error on stderr would panic if stderr is closed.
@@ -37,12 +40,30 @@ pub fn install(layout: &Layout) -> Log {
         OLD_FILES,
     )));
     let colours = std::io::stderr().is_terminal();
-    let stderr =
-        fmt::layer().log_internal_errors(false).with_writer(std::io::stderr).with_target(false).with_ansi(colours);
-    let layers = file.and_then(stderr).with_filter(filter);
+    let stderr = LineQueue::start(std::io::stderr())?;
+    let lines =
+        fmt::layer().log_internal_errors(false).with_writer(stderr.clone()).with_target(false).with_ansi(colours);
+    let layers = file.and_then(lines).with_filter(filter);
     // The call fails if a subscriber is already installed, as in tests; that subscriber is kept.
     let _ = tracing_subscriber::registry().with(layers).try_init();
-    Log { handle, path }
+    Ok(Log { stderr, handle, path })
+}
+
+impl Log {
+    /// Returns a guard that waits until all lines are on stderr, or for a second if whatever reads them stands still.
+    pub fn flushed_when_dropped(&self) -> Flushed {
+        Flushed(self.stderr.clone())
+    }
+}
+
+/// Writes all lines of the log when it is dropped.
+#[derive(Debug)]
+pub struct Flushed(LineQueue);
+
+impl Drop for Flushed {
+    fn drop(&mut self) {
+        self.0.flush(Duration::from_secs(1));
+    }
 }
 
 /// Returns the filter: messages of the agent at `level`, and warnings and errors of libraries.

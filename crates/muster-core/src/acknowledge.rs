@@ -249,6 +249,7 @@ pub(crate) fn deactivate(next: &mut AgentRecord, reason: &str, now: Timestamp) {
         next.unenrolled_at = Some(now);
         next.unenrolled_reason = Some(reason.to_owned());
         next.unenrollment_started_at = None;
+        next.upgrade = next.upgrade.left();
     }
 }
 

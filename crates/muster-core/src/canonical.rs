@@ -33,6 +33,12 @@ pub fn version(text: &str) -> Result<String, String> {
     })
 }
 
+/// Returns whether a version names a snapshot.
+pub fn is_snapshot(version: &str) -> bool {
+    let suffix = version.find('-').and_then(|at| version.get(at..at + SNAPSHOT.len()));
+    suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(SNAPSHOT))
+}
+
 /// Returns whether the string is a decimal number without leading zeros that fits into 32 bits.
 fn is_number(text: &str) -> bool {
     text.parse::<u32>().is_ok_and(|number| number.to_string() == text)

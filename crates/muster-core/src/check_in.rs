@@ -304,6 +304,13 @@ fn take_upgrade(
     circumstances: &Circumstances<'_>,
     now: Timestamp,
 ) -> Result<Option<Ended>, BadCheckIn> {
+    // Looked up in the text even if it is known: the agent may have run the target before.
+    if next.upgrade.open.is_some()
+        && let Some(is_snapshot) = report.metadata.and_then(metadata::is_snapshot)
+        && let Some(upgrade) = next.upgrade.with_snapshot(is_snapshot)
+    {
+        next.to_mut().upgrade = upgrade;
+    }
     let details = match &report.upgrade {
         None => Some(None),
         // Details of an unknown action say nothing: neither progress nor, like absent details, the end (EA63).

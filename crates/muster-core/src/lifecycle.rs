@@ -265,6 +265,15 @@ mod tests {
     }
 
     #[test]
+    fn no_upgrade_is_in_progress_in_the_record_of_an_agent_that_left() {
+        let (upgrading, _) = begin_upgrade(&agent(), &ActionId::trusted("up"), "9.9.0", at(1), None, at(1));
+        let mut upgrading = upgrading.unwrap();
+        upgrading.upgrade.details = Some("{}".into());
+        let upgrade = force_unenroll(&upgrading, "forced", at(70)).unwrap().unwrap().upgrade;
+        assert_eq!((upgrade.started_at, upgrade.open, upgrade.details), (None, None, None));
+    }
+
+    #[test]
     fn mg135_graceful_unenrollment_waits_for_the_ack() {
         let leaving = begin_unenroll(&agent(), None, at(60)).unwrap().unwrap();
         assert_eq!((leaving.status, leaving.active), (Status::Unenrolling, true));

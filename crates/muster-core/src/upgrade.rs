@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::canonical::is_snapshot;
 use crate::id::ActionId;
 use crate::status::STUCK_AFTER;
 use crate::time::Timestamp;
@@ -52,6 +53,9 @@ pub struct OpenUpgrade {
     /// acknowledged.
     #[serde(default)]
     pub progress_at: Option<Timestamp>,
+    /// Whether the agent has since reported that it is a snapshot; `None` if it has not said.
+    #[serde(default)]
+    pub is_snapshot: Option<bool>,
 }
 
 /// End of an upgrade, for its action.
@@ -75,14 +79,23 @@ pub struct UpgradeAck<'a> {
 }
 
 impl OpenUpgrade {
-    fn targets(&self, version: &str) -> bool {
-        is_same(&self.version, version)
+    /// Returns whether an agent with version `runs` runs the target. A snapshot and the release of the same number are
+    /// two versions, but agents name a snapshot in their metadata only.
+    fn targets(&self, runs: &str) -> bool {
+        let runs_snapshot = is_snapshot(runs) || self.is_snapshot == Some(true);
+        is_same(&self.version, runs) && runs_snapshot == is_snapshot(&self.version)
+    }
+
+    /// Returns whether an agent with version `runs` may run the target, and has not yet said whether it is a snapshot.
+    fn may_target(&self, runs: &str) -> bool {
+        is_same(&self.version, runs) && self.is_snapshot.is_none() && !self.targets(runs)
     }
 
     /// Returns whether the agent already ran the target version. In this case the version proves nothing, and an ack is
     /// required.
     fn is_reinstall(&self) -> bool {
-        self.targets(&self.from)
+        // Whether the agent was a snapshot is not known.
+        is_same(&self.version, &self.from)
     }
 }
 
@@ -111,6 +124,7 @@ impl UpgradeState {
             version: version.to_owned(),
             from: runs.to_owned(),
             progress_at: None,
+            is_snapshot: None,
         };
         // The old details belong to the previous action; a stale failure would mark the agent as stuck (MG §3.5).
         let next = Self {
@@ -130,6 +144,20 @@ impl UpgradeState {
             return self.clone();
         }
         Self { started_at: None, upgraded_at: None, open: None, ..self.clone() }
+    }
+
+    /// Returns the state of an agent that was unenrolled, in which no upgrade is in progress.
+    #[must_use]
+    pub fn left(&self) -> Self {
+        Self { started_at: None, open: None, details: None, ..self.clone() }
+    }
+
+    /// Returns the state after the agent said whether it is a snapshot; `None` if nothing changed.
+    #[must_use]
+    pub fn with_snapshot(&self, is_snapshot: bool) -> Option<Self> {
+        let open = self.open.as_ref().filter(|open| open.is_snapshot != Some(is_snapshot))?;
+        let open = OpenUpgrade { is_snapshot: Some(is_snapshot), ..(**open).clone() };
+        Some(Self { open: Some(Box::new(open)), ..self.clone() })
     }
 
     /// Returns whether the agent reports that it is carrying out the upgrade that `action` requested.
@@ -204,6 +232,7 @@ impl UpgradeState {
             }
             (Some(_), None) => None,
             (Some(open), Some(_)) if open.targets(runs) => self.succeed(now),
+            (Some(open), Some(_)) if open.may_target(runs) => None,
             (Some(open), Some(details)) => {
                 let gave_up =
                     format!("not upgraded to {}: the agent runs {runs} after {}", open.version, details.state);

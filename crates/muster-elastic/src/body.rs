@@ -23,7 +23,12 @@ use muster_listen::body::RequestBodyError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
     /// It exceeds the limit, before or after decompression.
-    TooLarge,
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+        /// The announced length.
+        length: Option<usize>,
+    },
     /// It was incomplete at the deadline.
     Late,
     /// The connection was closed, or the framing is malformed.
@@ -42,7 +47,11 @@ impl From<BodyError> for ApiError {
     fn from(error: BodyError) -> Self {
         match error {
             // 400 and not 413 (EA19). Only upload calls use 413.
-            BodyError::TooLarge => Self::bad_request("http: request body too large").because("BodyTooLarge"),
+            BodyError::TooLarge { limit, length } => {
+                let length = length.map(|length| format!("{length} bytes, but ")).unwrap_or_default();
+                let message = format!("http: request body too large: {length}at most {limit} bytes are accepted");
+                Self::bad_request(message).because("BodyTooLarge")
+            }
             BodyError::Late => Self::of("RequestTimeout"),
             BodyError::Broken => Self::bad_request("the request body could not be read"),
             BodyError::Lengths => Self::bad_request("conflicting lengths of the request body"),
@@ -73,7 +82,7 @@ impl BodyError {
     /// The error of an upload call, where a body that is too large gets 413 (EA20).
     pub fn of_upload(self) -> ApiError {
         match self {
-            Self::TooLarge => ApiError::of("ErrPayloadSizeTooLarge").because("BodyTooLarge"),
+            Self::TooLarge { .. } => ApiError::of("ErrPayloadSizeTooLarge").because("BodyTooLarge"),
             other => other.into(),
         }
     }
@@ -116,7 +125,7 @@ fn check_lengths(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, Bod
     match length.ok_or(BodyError::Lengths)?.parse::<usize>() {
         Ok(length) if length <= limit => Ok(Some(length)),
         // Digits that overflow are a number above every limit.
-        _ => Err(BodyError::TooLarge),
+        length => Err(BodyError::TooLarge { limit, length: length.ok() }),
     }
 }
 
@@ -134,7 +143,7 @@ where
         let Ok(data) = frame.map_err(Into::into)?.into_data() else { continue };
         // Checked before the piece is copied. A chunked body has no announced length to check.
         if first.len() + rest.len() + data.len() > limit {
-            return Err(BodyError::TooLarge);
+            return Err(BodyError::TooLarge { limit, length: None });
         }
         // Two buffers are used only when a second piece arrives.
         if first.is_empty() && rest.is_empty() {
@@ -227,7 +236,7 @@ impl Budget {
     /// Inflates a body of at most `cap` bytes.
     pub fn inflate(&self, body: &[u8], cap: usize) -> Result<Decoded, BodyError> {
         let bytes = inflate(body, cap).map_err(|error| match error {
-            InflateError::TooLarge => BodyError::TooLarge,
+            InflateError::TooLarge => BodyError::TooLarge { limit: cap, length: None },
             InflateError::Malformed => BodyError::NotGzip,
         })?;
         // Counted after inflating: the size is unknown before. Inflating is synchronous, so at most one uncounted body
@@ -377,13 +386,13 @@ mod tests {
         );
         assert_eq!(
             read(&none, Full::from("0123456789a"), BOUNDS, &Budget::new(1 << 20)).await,
-            Err(BodyError::TooLarge)
+            Err(BodyError::TooLarge { limit: BOUNDS.limit, length: None })
         );
         for absurd in ["11", "18446744073709551615", "99999999999999999999999"] {
             let headers = lengths(&[("content-length", absurd)]);
             assert_eq!(
                 read(&headers, Empty::new(), BOUNDS, &Budget::new(1 << 20)).await,
-                Err(BodyError::TooLarge),
+                Err(BodyError::TooLarge { limit: BOUNDS.limit, length: absurd.parse().ok() }),
                 "{absurd}"
             );
         }

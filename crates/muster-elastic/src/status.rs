@@ -17,12 +17,13 @@ const LOOK_UP: Duration = Duration::from_secs(2);
 impl Inner {
     /// Returns the status. An invalid key is not refused, but gets the short response without the version (EA25).
     pub(super) async fn status(&self, headers: &HeaderMap) -> Reply {
+        let is_draining = self.fleet.is_draining();
         let state = match self.options.health.get() {
             ServerState::Healthy if self.fleet.server_status().trouble().is_some() => ServerState::Degraded,
             // Cut off from its database; the other servers may not be.
             ServerState::Healthy if self.fleet.server_status().is_silent() => ServerState::Degraded,
             // Its agents must connect to other servers, as when a server stops.
-            ServerState::Healthy if self.fleet.is_draining() => ServerState::Stopping,
+            ServerState::Healthy if is_draining => ServerState::Stopping,
             state => state,
         };
         // The status must be answered while the store hangs: an agent that gets no answer rejects its new policy.
@@ -36,7 +37,7 @@ impl Inner {
         // Load balancers take the node out of rotation. HAProxy distinguishes: at 404, with `http-check disable-on-404`, it opens
         // no further connections, and leaves it to the draining server to end those that exist.
         if state != ServerState::Healthy {
-            let drains = state == ServerState::Stopping && self.fleet.is_draining();
+            let drains = state == ServerState::Stopping && is_draining;
             *reply.status_mut() = if drains { StatusCode::NOT_FOUND } else { StatusCode::SERVICE_UNAVAILABLE };
             reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
         }

@@ -67,6 +67,35 @@ pub fn check(bytes: &[u8]) -> Result<&str, BadJson> {
     Ok(text)
 }
 
+/// Returns the key of the member of the outermost object that contains a position, as it is written. The text up to there
+/// must be JSON.
+pub fn member_at(bytes: &[u8], position: usize) -> Option<String> {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    let (mut start, mut member) = (0, None);
+    for (at, byte) in bytes.iter().enumerate().take(position) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => {
+                in_string = !in_string;
+                if in_string {
+                    start = at + 1;
+                } else if depth == 1 {
+                    member = bytes.get(start..at);
+                }
+            }
+            _ if in_string => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            // Without this, a string that is a value would count as a key.
+            b',' if depth == 1 => member = None,
+            _ => {}
+        }
+    }
+    let member = member.filter(|_| depth > 1 && bytes.first() == Some(&b'{'))?;
+    Some(String::from_utf8_lossy(member).into_owned())
+}
+
 /// A member of the outermost object whose value may have been checked before.
 #[derive(Clone, Copy)]
 pub struct Known<'k> {
@@ -456,6 +485,21 @@ mod tests {
 
     fn problem(text: impl AsRef<[u8]>) -> Option<(Problem, usize)> {
         check(text.as_ref()).err().map(|error| (error.problem, error.position))
+    }
+
+    #[test]
+    fn the_member_at_a_position_is_named() {
+        let deep = format!(r#"{{"status": "a\"b", "list": [1, "x"], "local_metadata": {}"#, r#"{"a":"#.repeat(200));
+        let error = check(deep.as_bytes()).unwrap_err();
+        assert_eq!(error.problem, Problem::TooDeep);
+        assert_eq!(member_at(deep.as_bytes(), error.position).as_deref(), Some("local_metadata"));
+        for (text, position, member) in [
+            (r#"{"a": "b", "c": 1}"#, 8, None),
+            (r#"{"a": [1], "b": {"x": 2}}"#, 20, Some("b")),
+            (r#"[{"a": 1}]"#, 8, None),
+        ] {
+            assert_eq!(member_at(text.as_bytes(), position).as_deref(), member, "{text}");
+        }
     }
 
     #[test]

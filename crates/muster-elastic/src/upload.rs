@@ -61,7 +61,7 @@ impl Inner {
         let is_shorter = room < call.bounds.limit;
         let data = call.read_up_to(room).await.map_err(|error| match error {
             // Beyond the announced size of the file, not beyond the configured limit: another error code.
-            BodyError::TooLarge if is_shorter => upload.chunk_too_long(number).into(),
+            BodyError::TooLarge { .. } if is_shorter => upload.chunk_too_long(number).into(),
             error => ApiError::from(error),
         })?;
         let chunk = Chunk { number, sha256, data: data.bytes() };

@@ -11,7 +11,10 @@ use muster_store::{
 pub trait Disk: Send + Sync {
     /// Free bytes; `None` if unknown.
     fn free_bytes(&self) -> Option<u64>;
-    /// Frees the reserve. Returns false if there is none.
+    /// Returns whether not even a small file can be written and synced.
+    fn is_full(&self) -> bool;
+    /// Frees a part of the reserve, so that other programs that write to the disk cannot use up all of it at once.
+    /// Returns false if nothing is left.
     fn release_reserve(&self) -> bool;
     /// Allocates the reserve unless it exists. Returns false if there is not enough space.
     fn restore_reserve(&self) -> bool;

@@ -48,12 +48,17 @@ impl Members {
         DRAINING_HOLD + DRAINING_HOLD.mul_f64(f64::from(random) / 256.0)
     }
 
+    /// Returns whether a record is that of this server.
+    pub(crate) fn is_this(&self, node: &NodeRecord) -> bool {
+        node.id == self.node
+    }
+
     /// Reads the live servers. Returns those that have left since the last read. A server that registered again in between
-    /// counts as well, because its agents were not observed for some time. One that never accepted agents does not: if it
+    /// counts as well, also this one, because its agents were not observed for some time. One that never accepted agents does not: if it
     /// fails at each start, no agent would ever be offline.
     pub(crate) async fn look(&self) -> Result<Vec<NodeRecord>, Error> {
         let live = self.store.everywhere(&System).nodes().await?;
-        self.is_draining.store(live.iter().any(|node| node.id == self.node && node.is_draining), Ordering::Relaxed);
+        self.is_draining.store(live.iter().any(|node| self.is_this(node) && node.is_draining), Ordering::Relaxed);
         let registration = |node: &NodeRecord| -> (NodeId, Timestamp) { (node.id.clone(), node.started_at) };
         let known: HashSet<_> = live.iter().map(registration).collect();
         let mut left = self.live.send_replace(live);

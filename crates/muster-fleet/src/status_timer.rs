@@ -124,7 +124,11 @@ impl Statuses {
     pub async fn watch_members(self: &Arc<Self>) -> Result<(), Error> {
         let was_draining = self.members.is_draining();
         for left in self.members.look().await? {
-            tracing::warn!(node = %left.id, name = left.name, "a server left the fleet; restarting timeouts");
+            if self.members.is_this(&left) {
+                tracing::warn!("this server had lost its lease, and registered again; restarting timeouts");
+            } else {
+                tracing::warn!(node = %left.id, name = left.name, "a server left the fleet; restarting timeouts");
+            }
             self.records.observation.restart(&*self.clock);
         }
         if self.members.is_draining() && !was_draining {

@@ -23,6 +23,8 @@ use super::shutdown::Shutdown;
 const RETRY: Duration = Duration::from_secs(2);
 /// The setting that probes write.
 const PROBE: &str = "write_probe";
+/// Free bytes at which a full disk counts as recovered: more than the part of the reserve that is released at once.
+const RECOVERED: u64 = 4 << 20;
 /// Error of writes that may not use the reserve.
 const ON_RESERVE: &str = "the disk is full; only revoking and deleting are possible";
 
@@ -35,7 +37,8 @@ pub struct WatchedStore {
     failing: AtomicBool,
     failure: watch::Sender<Option<String>>,
     disk: OnceLock<Arc<dyn Disk>>,
-    /// Whether the reserve was released. Its space is only for writes that free space or revoke access.
+    /// Whether the disk is full. The reserve, and the free part of the store's log, are then only for writes that free
+    /// space or revoke access.
     on_reserve: AtomicBool,
 }
 
@@ -51,7 +54,8 @@ impl WatchedStore {
         }
     }
 
-    /// Sets the disk of the store; to be called once. `on_reserve`: its reserve was released to open the store.
+    /// Sets the disk of the store; to be called once. `on_reserve`: it is full, or its reserve was released to open the
+    /// store.
     pub fn use_disk(&self, disk: Arc<dyn Disk>, on_reserve: bool) {
         // A second call would be a bug of the caller; the first disk stays.
         let _ = self.disk.set(disk);
@@ -76,7 +80,7 @@ impl WatchedStore {
 
     fn now_on_reserve(&self) {
         self.on_reserve.store(true, Ordering::Relaxed);
-        self.note(Some(&StoreError::unavailable(ON_RESERVE)));
+        self.note(Some(&StoreError::no_room(ON_RESERVE)));
     }
 
     fn is_on_reserve(&self) -> bool {
@@ -85,7 +89,9 @@ impl WatchedStore {
 
     /// Allocates the reserve again. Returns false if there is not enough space.
     fn leave_reserve(&self) -> bool {
-        let restored = self.disk.get().is_none_or(|disk| disk.restore_reserve());
+        // Without the second condition, other writes would use up the reserve part by part.
+        let has_recovered = |disk: &dyn Disk| disk.free_bytes().is_none_or(|free| free >= RECOVERED);
+        let restored = self.disk.get().is_none_or(|disk| disk.restore_reserve() && has_recovered(&**disk));
         if restored {
             self.on_reserve.store(false, Ordering::Relaxed);
         }
@@ -143,19 +149,25 @@ impl WatchedStore {
     ) -> Result<Committed, StoreError> {
         let relief = is_relief(&writes);
         if self.is_on_reserve() && !relief {
-            return Err(StoreError::unavailable(ON_RESERVE));
+            return Err(StoreError::no_room(ON_RESERVE));
         }
         // Only commits that may use the reserve are cloned for a second attempt; they are rare and small.
         let again = relief.then(|| writes.clone());
         let mut outcome = apply(writes).await;
         // Only for a full disk: a busy store also fails, but does not need the reserve.
-        if let (Some(writes), Err(error)) = (again, &outcome)
+        while let (Some(writes), Err(error)) = (&again, &outcome)
             && error.lacks_room()
-            && self.disk.get().is_some_and(|disk| disk.release_reserve())
         {
-            tracing::warn!("the disk is full; released the reserved space for revoking and deleting");
+            if !self.disk.get().is_some_and(|disk| disk.release_reserve()) {
+                tracing::error!(
+                    "the disk is full and the reserve is used up: free a few megabytes in the file system of the data \
+                     directory to revoke keys and agents"
+                );
+                break;
+            }
+            tracing::warn!("the disk is full; released a part of the reserved space for revoking and deleting");
             self.now_on_reserve();
-            outcome = apply(writes).await;
+            outcome = apply(writes.clone()).await;
         }
         if !self.is_on_reserve() {
             // A commit from the reserve succeeds, but the store is still read-only for everybody else.
@@ -248,20 +260,39 @@ mod tests {
         assert_eq!(store.failure(), None);
     }
 
-    /// A disk with space for `room` commits, and a reserve for two more.
+    /// A disk with space for `room` commits, and a reserve of as many parts, each for two more.
     struct Small {
         room: AtomicI64,
-        reserve: AtomicBool,
+        reserve: AtomicI64,
         has_room_again: AtomicBool,
+    }
+
+    impl Small {
+        fn new(room: i64, reserve: i64) -> Arc<Self> {
+            Arc::new(Self { room: room.into(), reserve: reserve.into(), has_room_again: false.into() })
+        }
+
+        fn take(counter: &AtomicI64) -> bool {
+            counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n > 0).then(|| n - 1)).is_ok()
+        }
+
+        fn commit(&self) -> Applying<'static> {
+            let outcome = Self::take(&self.room).then(Committed::default);
+            Box::pin(std::future::ready(outcome.ok_or_else(|| StoreError::no_room("disk full"))))
+        }
     }
 
     impl Disk for Small {
         fn free_bytes(&self) -> Option<u64> {
-            u64::try_from(self.room.load(Ordering::SeqCst)).ok()
+            u64::try_from(self.room.load(Ordering::SeqCst)).ok().map(|room| room << 20)
+        }
+
+        fn is_full(&self) -> bool {
+            self.room.load(Ordering::SeqCst) == 0
         }
 
         fn release_reserve(&self) -> bool {
-            let there = self.reserve.swap(false, Ordering::SeqCst);
+            let there = Self::take(&self.reserve);
             self.room.fetch_add(if there { 2 } else { 0 }, Ordering::SeqCst);
             there
         }
@@ -273,14 +304,14 @@ mod tests {
 
     #[tokio::test]
     async fn busy_store_does_not_release_the_reserve() {
-        let disk = Arc::new(Small { room: 1.into(), reserve: true.into(), has_room_again: false.into() });
+        let disk = Small::new(1, 1);
         let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
         store.use_disk(disk.clone(), false);
         let busy = |_: Vec<Write>| -> Applying<'_> {
             Box::pin(std::future::ready(Err(StoreError::unavailable("too many writes are waiting for the store"))))
         };
         store.commit_by(vec![revoke()], busy).await.unwrap_err();
-        assert!(!store.is_on_reserve() && disk.reserve.load(Ordering::SeqCst));
+        assert!(!store.is_on_reserve() && disk.reserve.load(Ordering::SeqCst) == 1);
     }
 
     fn change() -> Write {
@@ -293,14 +324,10 @@ mod tests {
 
     #[tokio::test]
     async fn only_revocations_use_the_reserve_of_a_full_disk() {
-        let disk = Arc::new(Small { room: 1.into(), reserve: true.into(), has_room_again: false.into() });
+        let disk = Small::new(1, 1);
         let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
         store.use_disk(disk.clone(), false);
-        let apply = |_: Vec<Write>| -> Applying<'_> {
-            let taken = disk.room.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |room| (room > 0).then(|| room - 1));
-            let outcome = taken.map(|_| Committed::default()).map_err(|_| StoreError::no_room());
-            Box::pin(std::future::ready(outcome))
-        };
+        let apply = |_: Vec<Write>| disk.commit();
         let commit = async |write: fn() -> Write| store.commit_by(vec![write()], apply).await;
         commit(change).await.unwrap();
         commit(change).await.unwrap_err();
@@ -319,5 +346,40 @@ mod tests {
         assert!(store.leave_reserve());
         commit(change).await.unwrap();
         assert_eq!(store.trouble(), None);
+    }
+
+    #[tokio::test]
+    async fn full_disk_at_the_start_is_reported_although_the_log_has_room() {
+        // The log that a killed server left has room for a few commits.
+        let disk = Small::new(3, 1);
+        let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
+        store.use_disk(disk.clone(), true);
+        let apply = |_: Vec<Write>| disk.commit();
+        assert!(store.trouble().unwrap().contains("the disk is full"));
+        store.commit_by(vec![change()], apply).await.unwrap_err();
+        store.commit_by(vec![revoke()], apply).await.unwrap();
+        disk.has_room_again.store(true, Ordering::SeqCst);
+        assert!(!store.leave_reserve(), "two megabytes are less than the disk must have");
+        disk.room.store(9, Ordering::SeqCst);
+        assert!(store.leave_reserve());
+        store.commit_by(vec![change()], apply).await.unwrap();
+        assert_eq!(store.trouble(), None);
+    }
+
+    #[tokio::test]
+    async fn reserve_is_released_part_by_part() {
+        let disk = Small::new(0, 2);
+        let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
+        store.use_disk(disk.clone(), true);
+        let apply = |_: Vec<Write>| disk.commit();
+        store.commit_by(vec![revoke()], apply).await.unwrap();
+        assert_eq!(disk.reserve.load(Ordering::SeqCst), 1);
+        // Another program fills the disk again.
+        disk.room.store(0, Ordering::SeqCst);
+        store.commit_by(vec![revoke()], apply).await.unwrap();
+        disk.room.store(0, Ordering::SeqCst);
+        let error = store.commit_by(vec![revoke()], apply).await.unwrap_err();
+        let told = muster_core::Error::from(error);
+        assert!(told.message.contains("disk full") && told.remedy.unwrap().contains("free a few megabytes"));
     }
 }

@@ -26,7 +26,10 @@ pub fn selected(selection: &Selection, now: Timestamp) -> Result<Selected, Error
         // Duplicate ids are harmless: the service keeps each once, in the given order.
         AgentSelector::Ids(ids) => ids.iter().enumerate().map(agent_id).collect::<Result<_, _>>().map(Selected::Ids),
         AgentSelector::Query(kuery) => {
-            visible(kuery, selection.include_inactive, now).map(|filter| Selected::Matching(Box::new(filter)))
+            let filter = visible(kuery, selection.include_inactive, now);
+            // The query is in another field than in lists.
+            let filter = filter.map_err(|error| Error { field: error.field.map(|_| "agents".into()), ..error })?;
+            Ok(Selected::Matching(Box::new(filter)))
         }
     }
 }

@@ -111,12 +111,15 @@ pub const DATABASE: &str = "muster.db";
 pub const MASTER_KEY: &str = "master.key";
 
 /// Name of the file that marks a completed first start. It contains the id of the installation, and is separate from
+/// the database, so that a lost database can be distinguished from one that never existed.
+const FLEET_ID: &str = "fleet-id";
+/// Name of the file that exists from the creation of the master key until the end of the first start, so that the key of
+/// an interrupted start can be distinguished from what is left of a fleet.
+const FIRST_START: &str = "first-start";
 /// File with the id of this server among those of a shared database.
 const NODE_ID: &str = "node-id";
 /// What is found of a database that does not exist.
 pub const MISSING: &str = "is missing";
-/// the database, so that a lost database can be distinguished from one that never existed.
-const FLEET_ID: &str = "fleet-id";
 
 /// Files that exist only if there was a fleet in the database, in the order in which they are checked.
 const FLEET_FILES: [&str; 2] = [FLEET_ID, "ca.crt"];
@@ -196,6 +199,7 @@ impl DataDir {
         if self.join(DATABASE).try_exists()? {
             return Err(DataDirError::LostMasterKey(path));
         }
+        self.write_public(FIRST_START, b"")?;
         let key = random_bytes::<32>(entropy);
         self.write_secret(MASTER_KEY, &key)?;
         Ok(SecretBox::new(Box::new(key)))
@@ -223,19 +227,15 @@ impl DataDir {
         if key.try_exists()? { Ok(()) } else { Err(DataDirError::NoSharedKey(key)) }
     }
 
-    /// Returns an error if this directory contains the keys of a fleet, whose database must then exist. A first start
+    /// Returns an error if this directory contains the files of a fleet, whose database must then exist. A first start
     /// creates the database before the CA, so that an interrupted one passes this check and is continued.
     pub fn refuse_lost_database(&self, found: &'static str) -> Result<(), DataDirError> {
-        for key in FLEET_FILES {
-            if self.join(key).try_exists()? {
-                // Only servers of a shared database have one.
-                if found == MISSING && self.join(NODE_ID).try_exists()? {
-                    return Err(DataDirError::SharedFleet { path: self.path.clone() });
-                }
-                return Err(DataDirError::LostDatabase { database: self.join(DATABASE), found, key });
-            }
-        }
-        Ok(())
+        refuse_lost_database(&self.path, found)
+    }
+
+    /// Like [`Self::refuse_lost_database`], also if only the master key is left.
+    pub fn refuse_lost_file(&self, found: &'static str) -> Result<(), DataDirError> {
+        refuse_lost_file(&self.path, found)
     }
 
     /// Returns an error if the directory contains anything else than the lock, the master key, these files, and what may exist before
@@ -255,9 +255,10 @@ impl DataDir {
     pub fn mark_fleet(&self, installation: &str) -> Result<(), DataDirError> {
         let text = format!("{installation}\n");
         match fs::read(self.join(FLEET_ID)) {
-            Ok(found) if found == text.as_bytes() => Ok(()),
-            _ => self.write_public(FLEET_ID, text.as_bytes()),
+            Ok(found) if found == text.as_bytes() => {}
+            _ => self.write_public(FLEET_ID, text.as_bytes())?,
         }
+        Ok(remove(&self.join(FIRST_START))?)
     }
 
     /// Returns the disk of the directory.
@@ -281,6 +282,33 @@ impl DataDir {
     pub fn remove_socket(&self) -> Result<(), DataDirError> {
         Ok(remove(&self.join(ADMIN_SOCKET))?)
     }
+}
+
+fn refuse_lost_database(path: &Utf8Path, found: &'static str) -> Result<(), DataDirError> {
+    for key in FLEET_FILES {
+        if path.join(key).try_exists()? {
+            return Err(lost(path, found, key)?);
+        }
+    }
+    Ok(())
+}
+
+/// Returns an error if the file of the embedded store is missing or empty (`found`), but a fleet's files are in the
+/// directory.
+pub(crate) fn refuse_lost_file(path: &Utf8Path, found: &'static str) -> Result<(), DataDirError> {
+    refuse_lost_database(path, found)?;
+    if path.join(MASTER_KEY).try_exists()? && !path.join(FIRST_START).try_exists()? {
+        return Err(lost(path, found, MASTER_KEY)?);
+    }
+    Ok(())
+}
+
+fn lost(path: &Utf8Path, found: &'static str, key: &'static str) -> Result<DataDirError, DataDirError> {
+    // Only servers of a shared database have one.
+    if found == MISSING && path.join(NODE_ID).try_exists()? {
+        return Ok(DataDirError::SharedFleet { path: path.to_owned() });
+    }
+    Ok(DataDirError::LostDatabase { database: path.join(DATABASE), found, key })
 }
 
 /// Reads the master key from a configured file outside the data directory.

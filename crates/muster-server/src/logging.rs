@@ -1,22 +1,36 @@
 //! Log lines: text or JSON on stderr, one event per line, even if a client sends control characters.
 
-use muster_core::error_chain::SharedError;
 use std::io::{self, Write};
+use std::time::Duration;
 
+use muster_core::error_chain::SharedError;
+use muster_log::LineQueue;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+/// The log of the process.
+#[derive(Debug)]
+pub struct Log(LineQueue);
+
+impl Log {
+    /// Waits until all lines are written, or for a second if whatever reads them stands still.
+    pub fn flush(&self) {
+        self.0.flush(Duration::from_secs(1));
+    }
+}
+
 /// Starts logging for the process. Returns an error if it was already started.
-pub fn start(json: bool, level: &str) -> Result<(), SharedError> {
+pub fn start(json: bool, level: &str) -> Result<Log, SharedError> {
     let filter = EnvFilter::try_new(directives(level))?;
+    let queue = LineQueue::start(io::stderr())?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
         .log_internal_errors(false)
-        .with_writer(Lines(io::stderr));
+        .with_writer(Lines(queue.clone()));
     let started =
         if json { builder.json().flatten_event(true).try_init() } else { builder.with_target(false).try_init() };
-    started.map_err(SharedError::from)
+    started.map_err(SharedError::from).map(|()| Log(queue))
 }
 
 /// Returns the filter. Libraries that process complete requests log warnings only, because at lower levels they can log

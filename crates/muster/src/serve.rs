@@ -146,9 +146,10 @@ fn print(text: &str) -> ExitCode {
 
 fn start(loaded: &Loaded, new_fleet: bool) -> ExitCode {
     // Logging starts first, so that warnings about the configuration appear in the log.
-    if let Err(error) = logging::start(loaded.config.log_json, &loaded.config.log_level) {
-        return fail(&*error);
-    }
+    let log = match logging::start(loaded.config.log_json, &loaded.config.log_level) {
+        Ok(log) => log,
+        Err(error) => return fail(&*error),
+    };
     loaded.warn();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("muster").build() {
         Ok(runtime) => runtime,
@@ -161,6 +162,8 @@ fn start(loaded: &Loaded, new_fleet: bool) -> ExitCode {
     // Tasks that still run belong to a start that hangs, or were interrupted by a second signal. There is no need to
     // wait for them.
     runtime.shutdown_background();
+    // Before the error, which is the last line.
+    log.flush();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),

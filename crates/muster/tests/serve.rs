@@ -64,10 +64,14 @@ fn start(directory: &Path) -> Process {
 }
 
 fn start_with(directory: &Path, more: &[&str]) -> Process {
+    start_logging_to(Stdio::piped(), directory, more)
+}
+
+fn start_logging_to(log: Stdio, directory: &Path, more: &[&str]) -> Process {
     let data = directory.to_str().unwrap();
     let mut command = muster(&["serve", "--data-dir", data, "--agent-listen", "127.0.0.1:0", "--local-listen", "none"]);
     command.args(["--admin-listen", "127.0.0.1:0"]).args(more);
-    let child = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let child = Process::spawn(command.stdout(Stdio::piped()).stderr(log));
     let end = Instant::now() + Duration::from_secs(30);
     while !directory.join("listen.json").try_exists().unwrap() {
         assert!(Instant::now() < end, "it does not start");
@@ -146,6 +150,25 @@ fn a_server_whose_log_has_no_reader_serves_on() {
     }
     signal(&child, "-TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// The reader of the log can stand still without closing it: a stopped log collector, a terminal that is paused.
+#[test]
+fn a_server_whose_log_stands_still_serves_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let (reader, mut log) = std::io::pipe().unwrap();
+    let size = nix::fcntl::fcntl(&log, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    log.write_all(&vec![b'\n'; usize::try_from(size).unwrap()]).unwrap();
+    let mut child = start_logging_to(log.into(), &data, &["--log-level", "debug"]);
+    let listen: serde_json::Value = serde_json::from_slice(&std::fs::read(data.join("listen.json")).unwrap()).unwrap();
+    for _ in 0..50 {
+        let ready = get(listen["admin"].as_str().unwrap(), "/readyz");
+        assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    }
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    drop(reader);
 }
 
 #[test]

@@ -83,7 +83,9 @@ pub(super) async fn run_until(layout: &Layout, args: &Args, mut signals: Signals
             return Err(become_active(layout));
         }
     };
-    let log = Arc::new(logging::install(layout));
+    let log = logging::install(layout).map_err(|error| Failure::new(exit::FAILED, format!("the log: {error}")))?;
+    let log = Arc::new(log);
+    let flushed = log.flushed_when_dropped();
     if let Some(plan) = delayed {
         tokio::select! {
             enrolled = enroll_now(layout, &store, &plan) => enrolled?,
@@ -116,6 +118,7 @@ pub(super) async fn run_until(layout: &Layout, args: &Args, mut signals: Signals
         Ending::Restart => {
             // The new program takes the lock itself.
             drop(held);
+            drop(flushed);
             Err(become_active(layout))
         }
         _ => Ok(exit::DONE),

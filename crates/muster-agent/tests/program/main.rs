@@ -179,6 +179,22 @@ fn a_terminated_daemon_stops_its_programs_and_keeps_its_state() {
     assert_eq!(agent.state().policy.unwrap().id, "p");
 }
 
+/// The reader of the log can stand still without closing it.
+#[test]
+fn an_agent_whose_log_stands_still_runs_on() {
+    let (server, agent) = (TlsServer::start(), Agent::new());
+    assert_eq!(agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]).0, 0);
+    let (reader, mut log) = std::io::pipe().unwrap();
+    let size = nix::fcntl::fcntl(&log, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    log.write_all(&vec![b'\n'; usize::try_from(size).unwrap()]).unwrap();
+    let mut command = agent.command("run");
+    let mut daemon = Daemon(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    agent.until_status(|code, _| code == 0);
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(daemon.ended(), 0);
+    drop(reader);
+}
+
 #[test]
 fn a_self_signed_server_certificate_is_accepted_as_a_ca() {
     let server = TlsServer::self_signed(|_| {});

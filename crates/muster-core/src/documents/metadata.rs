@@ -7,7 +7,7 @@ use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::{Digest, Hasher, text_digest};
-use crate::raw_json;
+use crate::{canonical, raw_json};
 
 /// Returns the fingerprint of `local_metadata`, independent of whitespace and of the order of keys. Malformed JSON gets
 /// the fingerprint of its text.
@@ -42,6 +42,16 @@ pub fn os(raw: &str) -> String {
 pub fn host_id(raw: &str) -> Option<Cow<'_, str>> {
     let id = raw_json::at(raw, &["host", "id"]).and_then(raw_json::as_text)?;
     Some(id).filter(|id| !id.is_empty())
+}
+
+/// Returns whether the agent is a snapshot: `elastic.agent.snapshot`, or the suffix of its version; `None` if it does not
+/// say.
+pub fn is_snapshot(raw: &str) -> Option<bool> {
+    let version = raw_json::at(raw, &["elastic", "agent", "version"]).and_then(raw_json::as_text);
+    if version.is_some_and(|version| canonical::is_snapshot(&version)) {
+        return Some(true);
+    }
+    serde_json::from_str(raw_json::at(raw, &["elastic", "agent", "snapshot"])?).ok()
 }
 
 /// Replaces `elastic.agent.id` by `id`, if this key exists (EA38).

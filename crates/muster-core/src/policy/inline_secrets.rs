@@ -1,13 +1,14 @@
 //! Secrets that people write into the configuration of a policy, or into the fields of an output or a network object: passwords,
 //! tokens and private keys. They are taken out before the object is stored, and replaced by references (EA §4.8).
 //!
-//! Secrets are recognized by the names of their fields, as in [`crate::yaml`], or as the passwords in URLs.
+//! Secrets are recognized by the names of their fields, as in [`crate::yaml`], and inside strings as in [`text`].
+
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::ops::Range;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::hex;
@@ -23,10 +24,12 @@ const MAX_NAME: usize = 64;
 /// the name that the references have now.
 pub fn take_out(config: &mut Value) -> BTreeMap<String, Zeroizing<String>> {
     let mut found = BTreeMap::new();
-    let mut reference = |path: &str, secret: &str| -> Result<String, Infallible> {
-        // A string can contain several URLs.
+    let mut reference = |path: &str, kept: &str, secret: &str| -> Result<String, Infallible> {
+        // A string can contain several secrets, and references to others.
+        let used: BTreeSet<String> = inline_names(&kept.into());
         let paths = std::iter::once(path.to_owned()).chain((1..).map(|number| join(path, &number.to_string())));
-        let name = paths.map(|path| name_of(&path)).find(|name| !found.contains_key(name)).unwrap_or_default();
+        let is_free = |name: &String| !found.contains_key(name) && !used.contains(name);
+        let name = paths.map(|path| name_of(&path)).find(is_free).unwrap_or_default();
         found.insert(name.clone(), Zeroizing::new(secret.to_owned()));
         Ok(name)
     };
@@ -40,13 +43,18 @@ pub fn replace<E>(
     value: &mut Value,
     reference: &mut dyn FnMut(&str, &str) -> Result<String, E>,
 ) -> Result<BTreeMap<String, String>, E> {
-    Pass { covers: &|_| true, reference }.whole(value)
+    Pass { covers: &|_| true, reference: &mut |path, _, secret| reference(path, secret) }.whole(value)
 }
 
 /// Returns the paths of the fields that contain plain secrets.
 pub fn paths(value: &Value) -> BTreeSet<String> {
     let Ok(changed) = replace(&mut value.clone(), &mut |_, _| Ok::<_, Infallible>(String::new()));
     changed.into_keys().collect()
+}
+
+/// Returns the paths of the fields of a policy's configuration that contain plain secrets and take no references.
+pub fn paths_without_references(config: &Value) -> BTreeSet<String> {
+    paths(config).into_iter().filter(|path| !takes_references(path)).collect()
 }
 
 /// Returns those of `names` that an earlier version of the configuration had and this one does not refer to.
@@ -58,7 +66,8 @@ pub fn obsolete<'a>(names: impl Iterator<Item = &'a str>, config: &Value) -> Vec
 struct Pass<'a, E> {
     /// Whether secrets at a path are replaced.
     covers: &'a dyn Fn(&str) -> bool,
-    reference: &'a mut dyn FnMut(&str, &str) -> Result<String, E>,
+    /// Gets the path of the field, what the field contains besides the secret, and the secret.
+    reference: &'a mut dyn FnMut(&str, &str, &str) -> Result<String, E>,
 }
 
 impl<E> Pass<'_, E> {
@@ -78,8 +87,7 @@ impl<E> Pass<'_, E> {
     ) -> Result<(), E> {
         match value {
             Value::Object(fields) => {
-                // A header in a list: `{key: Authorization, value: …}`.
-                let is_header = fields.get("key").and_then(Value::as_str).is_some_and(yaml::is_secret_header);
+                let is_header = names_secret(fields);
                 // References by path are no secrets themselves.
                 for (name, field) in fields.iter_mut().filter(|(name, _)| *name != "secrets") {
                     self.walk(field, &join(path, name), is_header && name == "value", changed)?;
@@ -106,28 +114,29 @@ impl<E> Pass<'_, E> {
             return Ok(None);
         }
         let whole = match value {
-            Value::String(text) if !is_secret && !is_private_key(text) => return self.without_passwords(text, path),
+            Value::String(text) if !is_secret && !is_private_key(text) => return self.without_secrets(text, path),
             Value::String(text) => {
-                (!text.is_empty() && !text.contains(OPEN) && !is_variable(text)).then(|| text.clone())
+                (!text.is_empty() && !text.contains(OPEN) && !is_variable(text) && !is_template(text))
+                    .then(|| text.clone())
             }
             // A password of digits, or a header. Other numbers with such names are limits, like `max_tokens`.
             Value::Number(number) if is_secret && may_be_digits(path) => Some(number.to_string()),
             _ => None,
         };
         let Some(whole) = whole.map(Zeroizing::new) else { return Ok(None) };
-        Ok(Some(format!("{OPEN}{}}}", (self.reference)(path, &whole)?)))
+        Ok(Some(format!("{OPEN}{}}}", (self.reference)(path, "", &whole)?)))
     }
 
-    /// Replaces the passwords of the URLs in a text.
-    fn without_passwords(&mut self, text: &str, path: &str) -> Result<Option<String>, E> {
-        let passwords = url_passwords(text);
-        if passwords.is_empty() {
+    /// Replaces the secrets inside a string.
+    fn without_secrets(&mut self, text: &str, path: &str) -> Result<Option<String>, E> {
+        let places = text::places(text, path);
+        if places.is_empty() {
             return Ok(None);
         }
         let (mut changed, mut end) = (String::new(), 0);
-        for place in passwords {
+        for place in places {
             changed.push_str(&text[end..place.start]);
-            changed.push_str(&format!("{OPEN}{}}}", (self.reference)(path, &text[place.clone()])?));
+            changed.push_str(&format!("{OPEN}{}}}", (self.reference)(path, text, &text[place.clone()])?));
             end = place.end;
         }
         changed.push_str(&text[end..]);
@@ -135,25 +144,21 @@ impl<E> Pass<'_, E> {
     }
 }
 
-fn may_be_digits(path: &str) -> bool {
-    path.ends_with("password") || path.ends_with("passphrase") || path.contains("headers.")
+/// Returns whether an object says of its `value` that it is a secret: `{key: Authorization, value: …}`,
+/// `{name: password, value: …}`, `{target: header.Authorization, value: …}`.
+fn names_secret(fields: &Map<String, Value>) -> bool {
+    let named = |field: &str| fields.get(field).and_then(Value::as_str);
+    let is_target = |target: &str| match target.strip_prefix("header.") {
+        Some(header) => yaml::is_secret_header(header),
+        None => yaml::is_secret(target),
+    };
+    named("key").is_some_and(yaml::is_secret_header)
+        || named("target").is_some_and(is_target)
+        || named("name").is_some_and(yaml::is_secret)
 }
 
-/// Returns the places of the passwords of all URLs `SCHEME://USER:PASSWORD@HOST` in a text.
-fn url_passwords(text: &str) -> Vec<Range<usize>> {
-    // What can't be in the authority of a URL, and so ends it where the URL is part of a longer text.
-    let ends = |c: char| c.is_whitespace() || c.is_control() || "/?#\"'`<>\\".contains(c);
-    let password = |(scheme_end, separator): (usize, &str)| {
-        let start = scheme_end + separator.len();
-        let authority = text[start..].split(ends).next()?;
-        let (user_info, _) = authority.rsplit_once('@')?;
-        let (user, password) = user_info.split_once(':')?;
-        // Agents replace variables themselves.
-        let is_plain = !password.is_empty() && !password.contains("${") && !password.contains(OPEN);
-        let start = start + user.len() + 1;
-        is_plain.then(|| start..start + password.len())
-    };
-    text.match_indices("://").filter_map(password).collect()
+fn may_be_digits(path: &str) -> bool {
+    path.ends_with("password") || path.ends_with("passphrase") || path.contains("headers.")
 }
 
 /// Returns whether references work at a path (EA97). Dotted keys are compared as they are: they have the same path.
@@ -165,6 +170,11 @@ fn takes_references(path: &str) -> bool {
 /// Returns whether a text contains a private key in PEM, such as a certificate with its key.
 fn is_private_key(text: &str) -> bool {
     text.contains("PRIVATE KEY-----")
+}
+
+/// Returns whether a text is a template of an `httpjson` input, which refers to the secret.
+fn is_template(text: &str) -> bool {
+    text.contains("[[") && text.contains("]]")
 }
 
 /// Returns whether a text is a variable and nothing else, which stands for the secret on the agent's host.
@@ -235,16 +245,34 @@ mod tests {
             json!(["https://u:$co.elastic.secret{inline.outputs.default.hosts.0}@es"])
         );
         assert_eq!(taken(&after), (after.clone(), BTreeMap::new()), "once");
-        for plain in [
-            "https://u@h/",
-            "https://h/?a=b:c@d",
-            "https://u:${PW}@h",
-            "a:b@c",
-            "https://h:8220",
-            "see https://h:1 or a@b",
-        ] {
-            assert!(url_passwords(plain).is_empty(), "{plain}");
-        }
+    }
+
+    #[test]
+    fn m10_secrets_in_other_strings_and_objects_are_replaced_by_references() {
+        let config = json!({
+            "inputs": [{
+                "request.transforms": [{"set": {"target": "header.Authorization", "value": "Bearer t"}},
+                    {"set": {"target": "header.Accept", "value": "text/plain"}},
+                    {"set": {"target": "header.Authorization", "value": "Bearer [[.token]]"}}],
+                "headers": ["Authorization: Bearer h1", "Accept: a"], "webhook": "https://hooks.example/T/w",
+                "config": "inner:\n  password: p1\n", "hosts": ["u:p2@h:9200"], "request.url": "https://api/x?access_token=q",
+                "two": "https://u:p3@h https://u:$co.elastic.secret{inline.inputs.0.two}@h"
+            }],
+            "agent": {"monitoring": {"http": {"password": "p4"}}}
+        });
+        let (after, found) = taken(&config);
+        let expected = [
+            ("inline.inputs.0.config", "p1"),
+            ("inline.inputs.0.headers.0", "Bearer h1"),
+            ("inline.inputs.0.hosts.0", "p2"),
+            ("inline.inputs.0.request.transforms.0.set.value", "Bearer t"),
+            ("inline.inputs.0.request.url", "q"),
+            ("inline.inputs.0.two.1", "p3"),
+            ("inline.inputs.0.webhook", "https://hooks.example/T/w"),
+        ];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert_eq!(after["inputs"][0]["config"], "inner:\n  password: $co.elastic.secret{inline.inputs.0.config}\n");
+        assert_eq!(paths_without_references(&after), ["agent.monitoring.http.password".to_owned()].into());
     }
 
     #[test]

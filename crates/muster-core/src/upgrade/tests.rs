@@ -264,12 +264,35 @@ fn an_upgrade_to_the_current_version_requires_an_ack() {
 }
 
 #[test]
-fn builds_and_suffixes_are_ignored() {
-    for target in ["9.6.0+build202601", "9.6.0-SNAPSHOT"] {
+fn builds_are_ignored() {
+    for target in ["9.6.0+build202601", "9.6.0-rc.1"] {
         let mut run = Run { state: UpgradeState::default(), runs: "9.5.2", ended: Vec::new() };
         run.asked("up", target);
         assert_eq!(run.on("9.6.0").silent().end(), None, "{target}");
     }
+}
+
+#[test]
+fn a_snapshot_and_the_release_of_its_number_are_two_versions() {
+    for (target, reported, succeeds) in [
+        ("9.6.0-SNAPSHOT", Some(true), true),
+        ("9.6.0-SNAPSHOT", Some(false), false),
+        ("9.6.0", Some(true), false),
+        ("9.6.0", Some(false), true),
+        ("9.6.0", None, true),
+    ] {
+        let mut run = Run { state: UpgradeState::default(), runs: "9.5.2", ended: Vec::new() };
+        run.asked("up", target).in_state("UPG_WATCHING").on("9.6.0");
+        if let Some(changed) = reported.and_then(|is_snapshot| run.state.with_snapshot(is_snapshot)) {
+            run.state = changed;
+        }
+        let error = run.silent().end();
+        assert_eq!(error.is_none(), succeeds, "{target} {reported:?}: {error:?}");
+    }
+    let mut run = Run { state: UpgradeState::default(), runs: "9.5.2", ended: Vec::new() };
+    run.asked("up", "9.6.0-SNAPSHOT").in_state("UPG_WATCHING").on("9.6.0").silent().assert_open();
+    run.state = run.state.with_snapshot(true).unwrap();
+    assert_eq!(run.silent().end(), None, "it says later what it is");
 }
 
 #[test]

@@ -23,8 +23,18 @@ const PARTS: [&str; 10] = [
     "private_key",
 ];
 /// Full names of fields with secrets.
-const NAMES: [&str; 8] =
-    ["authorization", "proxy-authorization", "access_key", "bearer", "community", "pass", "passwd", "pwd"];
+const NAMES: [&str; 10] = [
+    "authorization",
+    "proxy-authorization",
+    "access_key",
+    "bearer",
+    "community",
+    "pass",
+    "passwd",
+    "pwd",
+    "webhook",
+    "webhook_url",
+];
 /// Substrings of the names of headers with secrets.
 const HEADER_PARTS: [&str; 9] =
     ["auth", "cookie", "credential", "key", "passphrase", "password", "secret", "session", "token"];

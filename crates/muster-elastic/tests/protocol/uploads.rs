@@ -383,6 +383,10 @@ async fn uploads_are_refused_while_the_disk_is_nearly_full() {
             Some(1000)
         }
 
+        fn is_full(&self) -> bool {
+            false
+        }
+
         fn release_reserve(&self) -> bool {
             false
         }

@@ -222,15 +222,28 @@ impl Policies {
         Ok(writes)
     }
 
-    /// Replaces the key that signs policies and actions, and revises all policies; returns the number of new revisions.
-    /// Agents get the new key with their next policy.
+    /// Replaces the key that signs policies and actions, and revises all policies; returns the number of policies whose
+    /// newest revision has the key. Agents get it with their next policy.
     pub async fn rotate_signing_key(&self, grant: &Grant<SigningRotate>) -> Result<usize, Error> {
         self.in_turn(move |turn| async move { self.signing.rotate(&turn, grant).await }).await?;
         if grant.is_dry_run() {
             return Ok(0);
         }
         // If this is interrupted, the next start of a server goes on.
-        self.revise_outdated().await
+        self.revise_outdated().await?;
+        self.signed_with_current_key().await
+    }
+
+    /// Returns the number of policies whose newest revision is signed with the current key. Another server that replaced
+    /// the key at the same time may have revised them.
+    async fn signed_with_current_key(&self) -> Result<usize, Error> {
+        let current = self.signing.refresh().await?;
+        let mut signed = 0;
+        for policy in all_policies(&self.store).await? {
+            let key = self.signing.of_revision(&policy.id, policy.revision).await?;
+            signed += usize::from(key.as_deref() == Some(current.public_key()));
+        }
+        Ok(signed)
     }
 
     /// Revises policies after a change of the server's URLs or signing key. To be called at startup; returns the number

@@ -111,6 +111,26 @@ async fn a_websocket_over_tls_echoes() {
     until("its places are free", || server.requests.inside() == 0 && server.connections.inside() == 0).await;
 }
 
+/// The server reads the first frame together with the request, and hands it over with the stream.
+#[tokio::test]
+async fn a_frame_that_is_sent_with_the_request_reaches_the_websocket_over_tls() {
+    let own = issue();
+    let setup = Setup { tls: Some(server_tls(&own, None)), ..Setup::default() };
+    let server = setup.start(handler(|request| async move { accept(&request) }));
+    let mut stream = connect(&server, &own, None).await;
+    let request = "GET /v1/opamp HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                   sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    // A text frame whose mask is zero (RFC 6455 §5.2), in the TLS record of the request.
+    let frame = [&[0x81, 0x85, 0, 0, 0, 0][..], b"early"].concat();
+    stream.write_all(&[request.as_bytes(), &frame].concat()).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut received = Vec::new();
+    while !received.ends_with(b"\x81\x05early") {
+        assert_ne!(within(stream.read_buf(&mut received)).await.unwrap(), 0, "{}", received.escape_ascii());
+    }
+    assert!(received.starts_with(b"HTTP/1.1 101 "), "{}", received.escape_ascii());
+}
+
 #[tokio::test]
 async fn bytes_after_the_request_reach_the_new_protocol() {
     let server = Setup::default().start(handler(|_| async {

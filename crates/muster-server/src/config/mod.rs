@@ -19,6 +19,8 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use percent_encoding::percent_decode_str;
+
 use self::keys::KEYS;
 use self::names::{Key, Setting};
 use self::problem::{Problem, Problems, Source, nearest};
@@ -89,6 +91,11 @@ impl Values {
     }
 }
 
+/// Returns whether a parameter of a URL is the password, also if its name is percent-encoded.
+fn is_password(name: &str) -> bool {
+    percent_decode_str(name).decode_utf8_lossy().eq_ignore_ascii_case("password")
+}
+
 /// Masks the password in a value of the form `scheme://USER:PASSWORD@HOST` or `scheme://…?password=PASSWORD`.
 fn without_password(value: &str) -> String {
     let Some((scheme, rest)) = value.split_once("://") else { return value.to_owned() };
@@ -101,7 +108,7 @@ fn without_password(value: &str) -> String {
         Some(format!("{user}:***@{host}"))
     });
     let masked = |parameter: &str| match parameter.split_once('=') {
-        Some((name, _)) if name.eq_ignore_ascii_case("password") => format!("{name}=***"),
+        Some((name, _)) if is_password(name) => format!("{name}=***"),
         _ => parameter.to_owned(),
     };
     let parameters: Vec<String> = query

@@ -310,6 +310,7 @@ fn the_printed_configuration_does_not_contain_the_database_password() {
         ("postgres://u:hunter2@localhost/d", "postgres://u:***@localhost/d"),
         ("postgres://u:hunt@er2@localhost/d", "postgres://u:***@localhost/d"),
         ("postgres://u@localhost/d?password=hunter2", "postgres://u@localhost/d?password=***"),
+        ("postgres://u@localhost/d?pass%77ord=hunter2", "postgres://u@localhost/d?pass%77ord=***"),
         (
             "postgres://u@localhost/d?sslmode=disable&password=hunter2&application_name=a",
             "postgres://u@localhost/d?sslmode=disable&password=***&application_name=a",

@@ -1,6 +1,7 @@
 //! Disk space that is reserved while enough is free, so that on a full disk the server can start, and an administrator
 //! can revoke and delete.
 
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -19,8 +20,10 @@ const SHARE: u64 = 8;
 /// Minimum size, bytes. Less is of no use.
 const LEAST: u64 = 1 << 20;
 
+/// Part that is released at once, bytes.
+const PART: u64 = 1 << 20;
 /// Minimum size for a start, bytes: the index of the log, and the first pages of the log itself.
-const LEAST_FOR_START: u64 = 64 << 10;
+const LEAST_FOR_START: usize = 64 << 10;
 
 /// The disk of a data directory.
 #[derive(Debug)]
@@ -35,22 +38,21 @@ impl DataDisk {
         Self { directory: directory.to_owned(), reserve: directory.join(FILE) }
     }
 
+    fn size(&self) -> std::io::Result<u64> {
+        match fs_err::metadata(&self.reserve) {
+            Ok(file) => Ok(file.len()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
     fn set_aside(&self) -> std::io::Result<bool> {
-        let there = match fs_err::metadata(&self.reserve) {
-            Ok(file) => file.len(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(error),
-        };
+        let there = self.size()?;
         let free = self.free_bytes().unwrap_or(0);
-        // The existing reserve counts as free, since it is replaced.
         let wanted = BYTES.min((free + there) / SHARE);
-        if there > 0 && there >= wanted.min(LEAST) {
-            return Ok(true);
-        }
-        if wanted < LEAST {
-            return Ok(false);
-        }
-        self.allocate(wanted)
+        let grown = wanted > there && wanted >= LEAST && self.allocate(wanted)?;
+        // A smaller one will do, if it is not almost used up.
+        Ok(grown || there > 0 && there >= wanted.min(LEAST))
     }
 
     /// Restores the reserve after the store was closed. If most of it was used, because the disk is full, allocates as
@@ -67,27 +69,44 @@ impl DataDisk {
         }
     }
 
-    /// Allocates the reserve with `bytes`. Returns false if there is not enough space.
+    /// Allocates the reserve with `bytes`, or extends it to them. Returns false if there is not enough space; the
+    /// reserve is then as it was.
     fn allocate(&self, bytes: u64) -> std::io::Result<bool> {
-        // Under another name, so that an interrupted allocation is not mistaken for a reserve.
+        let there = self.size()?;
+        // Another name for a new one, so that one that was not allocated is not mistaken for a reserve.
         let beside = self.reserve.with_extension("new");
-        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let path = if there == 0 { &beside } else { &self.reserve };
+        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let length = i64::try_from(bytes).unwrap_or(i64::MAX);
         // Allocates blocks. A file that is only extended would be sparse and reserve nothing.
         match posix_fallocate(&file, 0, length) {
-            Ok(()) => fs_err::rename(&beside, &self.reserve).map(|()| true),
+            Ok(()) if there == 0 => fs_err::rename(&beside, &self.reserve).map(|()| true),
+            Ok(()) => Ok(true),
             Err(error) => {
-                fs_err::remove_file(&beside)?;
+                if there == 0 {
+                    fs_err::remove_file(&beside)?
+                } else {
+                    file.set_len(there)?
+                }
                 if error == Errno::ENOSPC { Ok(false) } else { Err(error.into()) }
             }
         }
+    }
+
+    /// Writes and syncs a small file, and removes it.
+    fn probe(&self) -> std::io::Result<()> {
+        let path = self.reserve.with_extension("new");
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        let written = file.write_all(&[0; LEAST_FOR_START]).and_then(|()| file.sync_all());
+        let removed = fs_err::remove_file(&path);
+        written.and(removed)
     }
 }
 
 /// Sizes to try for a reserve on a disk with `free` bytes, largest first.
 fn sizes_for_start(free: u64) -> Vec<u64> {
     let sizes = std::iter::successors(Some(LEAST), |size| Some(size / 2));
-    sizes.take_while(|size| *size >= LEAST_FOR_START).filter(|size| *size <= free).collect()
+    sizes.take_while(|size| *size >= LEAST_FOR_START as u64).filter(|size| *size <= free).collect()
 }
 
 impl Disk for DataDisk {
@@ -97,8 +116,21 @@ impl Disk for DataDisk {
         Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
     }
 
+    fn is_full(&self) -> bool {
+        match self.probe() {
+            Ok(()) => false,
+            Err(error) => matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded),
+        }
+    }
+
     fn release_reserve(&self) -> bool {
-        fs_err::remove_file(&self.reserve).is_ok()
+        let there = self.size().unwrap_or(0);
+        if there <= PART {
+            return fs_err::remove_file(&self.reserve).is_ok();
+        }
+        let shrunk = fs_err::OpenOptions::new().write(true).open(&self.reserve);
+        // A file system that does not free a part may free all of it.
+        shrunk.and_then(|file| file.set_len(there - PART)).is_ok() || fs_err::remove_file(&self.reserve).is_ok()
     }
 
     fn restore_reserve(&self) -> bool {
@@ -129,13 +161,18 @@ mod tests {
         assert!(blocks >= file.len(), "{blocks}: a hole is no room");
         assert!(!directory.join("reserve.new").try_exists().unwrap());
         assert!(disk.release_reserve());
+        let left = fs_err::metadata(directory.join(FILE)).map_or(0, |file| file.len());
+        assert_eq!(left, file.len().saturating_sub(PART), "part by part");
+        while disk.release_reserve() {}
         assert!(!directory.join(FILE).try_exists().unwrap());
+        assert!(disk.restore_reserve() && disk.release_reserve() && disk.restore_reserve() && !disk.is_full());
+        assert_eq!(fs_err::metadata(directory.join(FILE)).unwrap().len(), file.len(), "as large as before");
     }
 
     #[test]
     fn a_full_disk_gets_a_small_reserve_for_the_next_start() {
         assert!(sizes_for_start(0).is_empty());
-        assert!(sizes_for_start(LEAST_FOR_START - 1).is_empty());
+        assert!(sizes_for_start(LEAST_FOR_START as u64 - 1).is_empty());
         assert_eq!(sizes_for_start(168 << 10), [128 << 10, 64 << 10]);
         assert_eq!(sizes_for_start(u64::MAX).first(), Some(&LEAST));
     }

@@ -10,8 +10,18 @@ use super::{DATABASE, DataDirError, named};
 
 /// Files and directories that a server creates, even during an interrupted start. If one of them exists, the directory
 /// belongs to a server.
-const OURS: [&str; 9] =
-    ["lock", DATABASE, "master.key", "fleet-id", "node-id", "ca.crt", "server.key", "listen.json", "admin.sock"];
+const OURS: [&str; 10] = [
+    "lock",
+    DATABASE,
+    "master.key",
+    "first-start",
+    "fleet-id",
+    "node-id",
+    "ca.crt",
+    "server.key",
+    "listen.json",
+    "admin.sock",
+];
 /// Names that can exist before the first start, created by an administrator or the file system.
 pub(super) const HARMLESS: [&str; 3] = ["lost+found", "muster.toml", "pgp"];
 

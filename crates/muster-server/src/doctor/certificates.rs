@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use super::Finding;
 use crate::config::Config;
 use crate::tls::file::read_certificates;
-use crate::tls::validity::{Role, Validity, Warning, uncovered};
+use crate::tls::validity::{Role, Validity, Warning, uncovered, wrong_purpose};
 
 const CHECK: &str = "certificates";
 
@@ -44,6 +44,7 @@ fn file(config: &Config, path: &Utf8Path, role: Role, now: Timestamp) -> Vec<Fin
     let validity = |(at, der): (usize, &CertificateDer<'_>)| Validity::of(role_of(at), der)?.warning(now);
     let mut warnings: Vec<Warning> = certificates.iter().enumerate().filter_map(validity).collect();
     if let (Role::Server, Some(first)) = (role, certificates.first()) {
+        warnings.extend(wrong_purpose(first));
         warnings.extend(uncovered(first, &config.external_urls));
     }
     warnings.into_iter().map(|warning| finding(warning, path)).collect()

@@ -13,7 +13,7 @@ use muster_store::{Examined, examine};
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::data_dir::DATABASE;
+use crate::data_dir::{DATABASE, MISSING, refuse_lost_file};
 
 /// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -94,7 +94,15 @@ fn database(config: &Config, examined: Result<Option<Examined>, String>) -> Find
             Finding::ok(CHECK, format!("{engine}, empty: the first start creates the tables"))
         }
         Ok(Some(Examined { engine, migration, .. })) => Finding::ok(CHECK, format!("{engine}, schema {migration}")),
-        Ok(None) => Finding::ok(CHECK, "none yet: the first start creates it"),
+        Ok(None) => match refuse_lost_file(&config.data_dir, MISSING) {
+            Ok(()) => Finding::ok(CHECK, "none yet: the first start creates it"),
+            Err(error) => {
+                let told = error.to_string();
+                let (reason, remedy) =
+                    told.split_once("\nhint: ").unwrap_or((&told, "restore the database from a backup"));
+                Finding::error(CHECK, reason, remedy)
+            }
+        },
         Err(reason) => {
             let remedy = match &config.database {
                 Some(_) => "check the address, the password and the network (database)",

@@ -88,6 +88,16 @@ fn a_foreign_or_damaged_database_is_found() {
 }
 
 #[test]
+fn a_directory_of_a_fleet_without_its_database_is_found() {
+    let host = Host::new();
+    fs_err::remove_file(host.config.data_dir.join(DATABASE)).unwrap();
+    host.fault("database", "muster.db is missing, but master.key shows that this directory holds a fleet");
+    host.write("node-id", b"n", 0o644);
+    host.fault("database", "belongs to a server whose fleet is in a PostgreSQL database");
+    assert!(host.faults()[0].remedy.as_ref().unwrap().contains("--database"));
+}
+
+#[test]
 fn a_used_port_is_found() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut host = Host::new();

@@ -61,8 +61,9 @@ pub(super) async fn fleet(
             check_file(data, &begin)?;
             // The key is created before the file: a file without a key means that the key was lost.
             let sealer = master.sealer(&*entropy)?;
-            let (store, on_reserve) = open_file(data, &disk)?;
-            (store, on_reserve, sealer)
+            let (store, released) = open_file(data, &disk)?;
+            // After a kill, the log has room for a few commits although the disk is full, so a write shows nothing.
+            (store, released || disk.is_full(), sealer)
         }
     };
     let store = Arc::new(store);
@@ -194,8 +195,9 @@ impl Begin<'_> {
     fn check_file(&self, database: &Utf8Path) -> Result<(), DataDirError> {
         match fs_err::metadata(database) {
             Ok(file) if file.len() > 0 => Ok(()),
-            Ok(_) => self.check("is empty"),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.check(MISSING),
+            _ if self.new_fleet => Ok(()),
+            Ok(_) => self.data.refuse_lost_file("is empty"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.data.refuse_lost_file(MISSING),
             Err(error) => Err(error.into()),
         }
     }

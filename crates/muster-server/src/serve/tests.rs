@@ -129,7 +129,7 @@ async fn a_start_that_fails_because_of_its_certificate_does_not_change_the_urls(
 async fn a_server_with_a_read_only_store_is_not_ready_and_recovers_automatically() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&config(&directory, &[])).await.unwrap();
-    let full = muster_store::StoreError::no_room();
+    let full = muster_store::StoreError::no_room("database or disk is full");
     let overall = async || ask(UnixStream::connect(server.data.join("admin.sock")).await.unwrap(), "/api/status").await;
     assert!(overall().await.contains("available"));
     server.fleet.note(Some(&full));

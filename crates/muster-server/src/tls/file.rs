@@ -3,7 +3,7 @@
 //! Files in another format, with a passphrase or in the wrong order are common in a first configuration. The messages
 //! of the parsers mention none of these causes.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
 use camino::Utf8Path;
 use rustls::crypto::CryptoProvider;
@@ -12,7 +12,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::TlsError;
-use muster_core::error_chain::SharedError;
 
 /// Maximum size of a file, bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -44,7 +43,8 @@ pub fn read_certificates(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>
     let found = found.map_err(|error| TlsError::pem(path.as_str(), error))?;
     for (place, der) in (1..).zip(&found) {
         if let Err(error) = X509Certificate::from_der(der) {
-            return Err(TlsError::file(path, SharedError::during(format!("certificate {place} is corrupt"), error)));
+            let reason = format!("certificate {place} is corrupt: {error}\nhint: copy the file again");
+            return Err(TlsError::file(path, reason));
         }
     }
     Ok(found)
@@ -63,7 +63,16 @@ fn read(path: &Utf8Path) -> Result<Vec<u8>, TlsError> {
     let mut bytes = Vec::new();
     // One byte more than the limit shows that the file is too large. Its size is not checked, because the path can be a
     // pipe.
-    fs_err::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(TlsError::Io)?;
+    let read = fs_err::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+    read.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            TlsError::file(path, "does not exist\nhint: correct its path in the configuration (tls)")
+        }
+        ErrorKind::PermissionDenied => {
+            TlsError::file(path, "cannot be read: permission denied\nhint: make it readable for the server's user")
+        }
+        _ => TlsError::Io(error),
+    })?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(TlsError::file(path, "is larger than 1 MiB: neither a certificate chain nor a key"));
     }
@@ -73,7 +82,11 @@ fn read(path: &Utf8Path) -> Result<Vec<u8>, TlsError> {
 /// Returns why the file does not contain what is expected, with the remedy; `None` if its labels show that it does.
 fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Some("is empty".into());
+        let content = match wanted {
+            Wanted::Certificate => "the certificate of the server, followed by those of the CAs that issued it",
+            Wanted::Key => "the private key of the certificate",
+        };
+        return Some(format!("is empty\nhint: write {content} to it, in PEM"));
     }
     if let Some(reason) = encoding(bytes) {
         return Some(reason.into());
@@ -106,7 +119,10 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
             "contains a key in OpenSSH's format, but PEM is required\n\
              hint: use the key that the certificate was requested with, or convert it: ssh-keygen -p -m PKCS8 -f {path}"
         )),
-        Wanted::Key if has("PUBLIC KEY") => Some("contains a public key, not a private key".into()),
+        Wanted::Key if has("PUBLIC KEY") => Some(
+            "contains a public key, not a private key\nhint: use the key that the certificate was requested with"
+                .into(),
+        ),
         Wanted::Key if has("CERTIFICATE") => Some(
             "contains a certificate, not a private key\nhint: check whether tls.cert and tls.key are swapped".into(),
         ),
@@ -206,7 +222,12 @@ pub fn check_chain(
     key: &PrivateKeyDer<'static>,
 ) -> Result<Vec<String>, TlsError> {
     let (cert_path, key_path) = files;
-    let signing = provider.key_provider.load_private_key(key.clone_key())?;
+    let signing = provider.key_provider.load_private_key(key.clone_key()).map_err(|_| {
+        // The parser's text does not say which of the conditions is not met.
+        let reason = "is no key that TLS can use: RSA with 2048 to 8192 bits, ECDSA with P-256, P-384 or P-521, or Ed25519\n\
+                      hint: create a new key, and request a certificate for it";
+        TlsError::file(key_path, reason)
+    })?;
     // Not every key can tell its public key; the order of the chain is then not checked.
     let Some(public) = signing.public_key() else { return Ok(Vec::new()) };
     let parsed: Vec<_> = chain.iter().filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
@@ -221,8 +242,10 @@ pub fn check_chain(
             Err(TlsError::file(cert_path, reason))
         }
         None => {
-            let reason =
-                format!("the key does not belong to the certificate in {cert_path}, nor to another one in that file");
+            let reason = format!(
+                "the key does not belong to the certificate in {cert_path}, nor to another one in that file\n\
+                 hint: use the key that the certificate was requested with, or request a certificate for this key"
+            );
             Err(TlsError::file(key_path, reason))
         }
     }

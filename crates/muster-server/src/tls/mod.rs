@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 use self::authority::Authority;
 use self::file::{check_chain, read_certificates, read_key};
-use self::validity::{Role, Validity, Warning, uncovered};
+use self::validity::{Role, Validity, Warning, uncovered, wrong_purpose};
 use crate::config::TlsConfig;
 use crate::data_dir::{DataDir, DataDirError};
 
@@ -67,7 +67,8 @@ impl TlsError {
             // The library prints the bytes of the marker.
             pem::Error::MissingSectionEnd { end_marker } => {
                 let marker = String::from_utf8_lossy(&end_marker);
-                let reason = format!("the file is cut off: the line -----END {marker}----- is missing; copy it again");
+                let reason =
+                    format!("the file is cut off: the line -----END {marker}----- is missing\nhint: copy it again");
                 Self::Pem { file, source: SharedError::from(reason) }
             }
             reason => Self::Pem { file, source: reason.into() },
@@ -169,8 +170,10 @@ impl Tls {
         let described = self.described();
         let mut warnings: Vec<Warning> =
             self.validities().iter().filter_map(|validity| validity.warning(now)).collect();
-        warnings
-            .extend(described.chain.first().into_iter().flat_map(|leaf| uncovered(leaf, &self.external_urls.borrow())));
+        if let Some(leaf) = described.chain.first() {
+            warnings.extend(wrong_purpose(leaf));
+            warnings.extend(uncovered(leaf, &self.external_urls.borrow()));
+        }
         warnings.extend(described.odd.iter().map(|text| Warning { text: text.clone(), keeps_agents_out: false }));
         warnings
     }

@@ -131,6 +131,15 @@ fn seconds(time: Timestamp) -> i64 {
     time.as_micros().div_euclid(1_000_000)
 }
 
+/// Returns a warning for a certificate that only clients may use, by its extended key usage (RFC 5280 §4.2.1.12).
+pub fn wrong_purpose(der: &CertificateDer<'_>) -> Option<Warning> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let usage = certificate.extended_key_usage().ok()??.value;
+    let text = "the server's certificate is not for servers: its extended key usage lacks serverAuth, so agents reject \
+                it; request another one";
+    (!usage.server_auth && !usage.any).then(|| Warning { text: text.into(), keeps_agents_out: true })
+}
+
 /// Returns a warning for each external URL whose host the certificate does not cover.
 pub fn uncovered(der: &CertificateDer<'_>, external_urls: &[String]) -> Vec<Warning> {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
@@ -156,7 +165,9 @@ fn listed(names: &BTreeSet<String>) -> String {
 
 /// Returns whether a name covers a host. A wildcard matches one label (RFC 6125).
 fn covers(name: &str, host: &str) -> bool {
-    let (name, host) = (name.to_ascii_lowercase(), host.to_ascii_lowercase());
+    // A dot at the end marks a name of DNS as complete.
+    let lower = |name: &str| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let (name, host) = (lower(name), lower(host));
     match name.strip_prefix("*.") {
         Some(parent) => host.split_once('.').is_some_and(|(first, rest)| !first.is_empty() && rest == parent),
         None => name == host,

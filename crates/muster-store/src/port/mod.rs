@@ -102,8 +102,8 @@ impl StoreError {
     }
 
     /// Creates the error for a full disk.
-    pub fn no_room() -> Self {
-        Self::unavailable(EngineError::new(Cause::Room, "database or disk is full"))
+    pub fn no_room(reason: &'static str) -> Self {
+        Self::unavailable(EngineError::new(Cause::Room, reason))
     }
 
     /// Returns whether the cause is a full disk.
@@ -119,7 +119,15 @@ impl StoreError {
 
 impl From<StoreError> for muster_core::Error {
     fn from(error: StoreError) -> Self {
+        let lacks_room = error.lacks_room();
         match error {
+            StoreError::Unavailable { source } if lacks_room => Self::new(
+                muster_core::ErrorKind::Unavailable,
+                muster_core::error::STORE_UNAVAILABLE,
+                format!("the server cannot write to its disk: {source}"),
+            )
+            .remedy("free a few megabytes in the file system of the server's data directory")
+            .caused_by(source),
             StoreError::Conflict(precondition) => Self::conflict("conflict", precondition.to_string()),
             StoreError::Unavailable { source } => Self::new(
                 muster_core::ErrorKind::Unavailable,

@@ -1,5 +1,7 @@
 //! Queries with variable conditions, assembled from fixed fragments.
 
+use std::time::Duration;
+
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId};
 use serde_json::json;
 
@@ -8,6 +10,15 @@ use crate::query::{
     ActionCursor, ActionFilter, ActionScope, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue,
 };
 use crate::search;
+
+/// Whether an agent is in the rollout `$?`.
+const IN_ROLLOUT: &str = "EXISTS (SELECT 1 FROM rollout_agents r WHERE r.agent_id = agents.id AND r.rollout_id = $?)";
+/// Whether an agent has a tag of the list that follows.
+const TAGGED: &str = "EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag ";
+/// Whether an agent was last seen before `$?`.
+const SEEN_BEFORE: &str = "(coalesce(agents.last_checkin, agents.enrolled_at) < $?)";
+/// Whether an agent was seen after `$?`.
+const SEEN_AFTER: &str = "(coalesce(agents.last_checkin, agents.enrolled_at) > $?)";
 
 /// Bound value.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,7 +98,7 @@ impl Composed {
                 self.set("(lower(agents.hostname) ", names.iter().map(|name| name.to_ascii_lowercase()));
             }
             AgentCondition::Policies(ids) => {
-                self.set("(agents.policy_id IS NOT NULL AND agents.policy_id ", ids.iter().map(PolicyId::as_str));
+                self.set("(agents.policy_id IS NOT NULL AND agents.policy_id ", ids.iter().map(PolicyId::as_str))
             }
             AgentCondition::HasPolicy => self.push("(agents.policy_id IS NOT NULL)"),
             AgentCondition::TakesRevision(revision) => {
@@ -103,58 +114,52 @@ impl Composed {
             AgentCondition::Text(words) => {
                 self.text(r"(agents.search LIKE $? ESCAPE '\')", &search::containing(words));
             }
-            AgentCondition::VersionIn(from, to) => {
-                self.integer("(agents.version_key >= $?", *from);
-                self.integer(" AND agents.version_key < $?)", *to);
-            }
+            AgentCondition::VersionIn(from, to) => self.version_in(*from, *to),
             AgentCondition::UpgradeState(state) => self.upgrade_state(state),
             AgentCondition::HasUpgradeDetails => self.push("(agents.upgrade_details IS NOT NULL)"),
-            AgentCondition::InRollout(id) => {
-                self.text(
-                    "EXISTS (SELECT 1 FROM rollout_agents r WHERE r.agent_id = agents.id AND r.rollout_id = $?)",
-                    id.as_str(),
-                );
-            }
+            AgentCondition::InRollout(id) => self.text(IN_ROLLOUT, id.as_str()),
             AgentCondition::Versions(versions) => self.set("(agents.agent_version ", versions),
             AgentCondition::RunsRevision(revision) => self.runs_revision(*revision),
             AgentCondition::FailedRevision(revision) => self.failed_revision(*revision),
             AgentCondition::Statuses(statuses) => self.set("(agents.status ", statuses.iter().map(|it| it.as_str())),
-            AgentCondition::Left(reasons) => {
-                self.push("(agents.audit_reason IS NOT NULL AND agents.audit_reason ");
-                self.set("", reasons.iter().map(|reason| reason.as_str()));
-            }
+            AgentCondition::Left(reasons) => self.set(
+                "(agents.audit_reason IS NOT NULL AND agents.audit_reason ",
+                reasons.iter().map(|reason| reason.as_str()),
+            ),
             AgentCondition::HasLeft => self.push("(agents.audit_reason IS NOT NULL)"),
-            AgentCondition::Tags(tags) => {
-                self.set("EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag ", tags);
-            }
+            AgentCondition::Tags(tags) => self.set(TAGGED, tags),
             AgentCondition::HasTags => self.push("(agents.tags <> '[]')"),
             AgentCondition::EnrollmentKeys(ids) => {
-                self.push("(agents.enrollment_key_id IS NOT NULL AND agents.enrollment_key_id ");
-                self.set("", ids.iter().map(EnrollmentKeyId::as_str));
+                self.set(
+                    "(agents.enrollment_key_id IS NOT NULL AND agents.enrollment_key_id ",
+                    ids.iter().map(EnrollmentKeyId::as_str),
+                );
             }
             AgentCondition::HasEnrollmentKey => self.push("(agents.enrollment_key_id IS NOT NULL)"),
             AgentCondition::HasDuplicateHosts => self.push("(agents.duplicate_hosts IS NOT NULL)"),
             AgentCondition::Families(families) => self.set("(agents.family ", families.iter().map(|it| it.as_str())),
             AgentCondition::Hosts(ids) => {
-                self.push("(agents.host_id IS NOT NULL AND agents.host_id ");
-                self.set("", ids.iter().map(HostId::as_str));
+                self.set("(agents.host_id IS NOT NULL AND agents.host_id ", ids.iter().map(HostId::as_str))
             }
             AgentCondition::HasHost => self.push("(agents.host_id IS NOT NULL)"),
-            AgentCondition::UnseenSince(time) => {
-                self.integer("(coalesce(agents.last_checkin, agents.enrolled_at) < $?)", time.as_micros());
-            }
-            AgentCondition::SeenAfter(time) => {
-                self.integer("(coalesce(agents.last_checkin, agents.enrolled_at) > $?)", time.as_micros());
-            }
+            AgentCondition::UnseenSince(time) => self.integer(SEEN_BEFORE, time.as_micros()),
+            AgentCondition::SeenAfter(time) => self.integer(SEEN_AFTER, time.as_micros()),
             AgentCondition::HasCheckedIn => self.push("(agents.last_checkin IS NOT NULL)"),
             // A list of words as JSON.
             AgentCondition::HasFailingOutput => self.push("(agents.unhealthy_reason LIKE '%\"output\"%')"),
             AgentCondition::EnrolledBy(time) => self.integer("(agents.enrolled_at <= $?)", time.as_micros()),
-            AgentCondition::InactivityTimeout(timeout) => {
-                let micros = timeout.map_or(-1, |timeout| i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX));
-                self.integer("(coalesce(agents.inactivity_timeout, -1) = $?)", micros);
-            }
+            AgentCondition::InactivityTimeout(timeout) => self.inactivity_timeout(*timeout),
         }
+    }
+
+    fn version_in(&mut self, from: i64, to: i64) {
+        self.integer("(agents.version_key >= $?", from);
+        self.integer(" AND agents.version_key < $?)", to);
+    }
+
+    fn inactivity_timeout(&mut self, timeout: Option<Duration>) {
+        let micros = timeout.map_or(-1, |timeout| i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX));
+        self.integer("(coalesce(agents.inactivity_timeout, -1) = $?)", micros);
     }
 
     fn upgrade_state(&mut self, state: &str) {
@@ -449,7 +454,7 @@ mod tests {
                         AgentCondition::EnrolledBy(Timestamp::from_micros(3)),
                         AgentCondition::HasCheckedIn,
                         AgentCondition::HasFailingOutput,
-                        AgentCondition::InactivityTimeout(Some(std::time::Duration::from_secs(6))),
+                        AgentCondition::InactivityTimeout(Some(Duration::from_secs(6))),
                     ]))),
                 ]),
             ],

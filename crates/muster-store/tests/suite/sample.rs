@@ -113,6 +113,7 @@ pub fn full_agent(id: &str) -> AgentRecord {
                 version: "9.6.0".into(),
                 from: "9.5.2".into(),
                 progress_at: Some(at(10)),
+                is_snapshot: Some(true),
             })),
             upgraded_at: Some(at(10)),
             details: Some(r#"{"state":"UPG_DOWNLOADING"}"#.into()),

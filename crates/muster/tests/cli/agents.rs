@@ -47,11 +47,9 @@ impl Agent {
     }
 
     /// Checks in as one that runs `version`, with details of its upgrade.
-    pub fn check_in_upgrading(&self, version: &str, details: Option<&Value>) {
+    pub fn check_in_upgrading(&self, version: &str, more: &Value) {
         let mut body = json!({"status": "online", "message": "Running", "poll_timeout": "1s"});
-        if let Some(details) = details {
-            body["upgrade_details"] = details.clone();
-        }
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let path = format!("/api/fleet/agents/{}/checkin", self.id);
         send(&path, &self.key, &format!("Elastic Agent v{version}"), &body);
     }

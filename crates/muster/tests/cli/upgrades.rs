@@ -12,13 +12,15 @@ enum Step {
     Ack(&'static str),
     /// Checks in on a version, without details.
     Runs(&'static str),
+    /// The same with metadata that say whether it is a snapshot.
+    RunsSnapshot(&'static str, bool),
     /// Checks in on a version, with details in a state.
     Reports(&'static str, &'static str),
     /// The same with details of an action that is not this one.
     ReportsAnother(&'static str, &'static str),
 }
 
-use Step::{Ack, Reports, ReportsAnother, Runs};
+use Step::{Ack, Reports, ReportsAnother, Runs, RunsSnapshot};
 
 /// What comes of it.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +36,12 @@ use End::{Action, Refused};
 /// What is typed, what the agent gets, what the agent does, what comes of it.
 type Row = (&'static str, &'static str, &'static [Step], End);
 
-const ROWS: [Row; 10] = [
+const ROWS: [Row; 12] = [
     ("\t V9.7.1 \n", "9.7.1", &[Runs("9.7.1")], Action("COMPLETE", "")),
-    ("9.7.1-SNAPSHOT", "9.7.1-SNAPSHOT", &[Ack(""), Runs("9.7.1")], Action("COMPLETE", "")),
+    ("9.7.1-SNAPSHOT", "9.7.1-SNAPSHOT", &[Ack(""), RunsSnapshot("9.7.1", true)], Action("COMPLETE", "")),
+    // The release is another version.
+    ("9.7.1-SNAPSHOT", "9.7.1-SNAPSHOT", &[Ack(""), RunsSnapshot("9.7.1", false)], Action("IN_PROGRESS", "")),
+    ("9.7.1-SNAPSHOT", "9.7.1-SNAPSHOT", &[Ack(""), Runs("9.7.1")], Action("IN_PROGRESS", "")),
     ("9.7.01", "", &[], Refused),
     ("\u{ff19}.7.1", "", &[], Refused),
     ("9.7.1 (linux)", "", &[], Refused),
@@ -66,7 +71,7 @@ const ROWS: [Row; 10] = [
 
 fn details(action: &str, state: &str) -> Value {
     let metadata = if state == "UPG_FAILED" { json!({"error_msg": "no space"}) } else { json!({}) };
-    json!({"target_version": "9.7.1", "state": state, "action_id": action, "metadata": metadata})
+    json!({"upgrade_details": {"target_version": "9.7.1", "state": state, "action_id": action, "metadata": metadata}})
 }
 
 fn go(agent: &Agent, action: &str, step: Step) {
@@ -74,10 +79,14 @@ fn go(agent: &Agent, action: &str, step: Step) {
         Ack(error) => {
             agent.ack(action, Some(error).filter(|error| !error.is_empty()));
         }
-        Runs(version) => agent.check_in_upgrading(version, None),
-        Reports(version, state) => agent.check_in_upgrading(version, Some(&details(action, state))),
+        Runs(version) => agent.check_in_upgrading(version, &json!({})),
+        RunsSnapshot(version, is_snapshot) => {
+            let agent_info = json!({"id": agent.id, "version": version, "snapshot": is_snapshot});
+            agent.check_in_upgrading(version, &json!({"local_metadata": {"elastic": {"agent": agent_info}}}));
+        }
+        Reports(version, state) => agent.check_in_upgrading(version, &details(action, state)),
         ReportsAnother(version, state) => {
-            agent.check_in_upgrading(version, Some(&details("5d1c6b0e-0000-4000-8000-000000000000", state)));
+            agent.check_in_upgrading(version, &details("5d1c6b0e-0000-4000-8000-000000000000", state));
         }
     }
 }

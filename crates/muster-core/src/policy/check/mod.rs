@@ -63,6 +63,11 @@ pub fn check(config: &Value, is_secret: &dyn Fn(&str) -> bool) -> Problems {
             problems.add(ROOT, format!("nested deeper than {MAX_DEPTH} levels"));
         }
         Value::Object(config) => check_sections(config, is_secret, &mut problems),
+        Value::String(_) => problems.advise(
+            ROOT,
+            "must be an object, not a string",
+            "remove `|` or the quotes: the configuration is YAML like the rest of the file",
+        ),
         other => problems.add(ROOT, format!("must be an object, not {}", kind_of(other))),
     }
     problems
@@ -199,6 +204,7 @@ mod tests {
     #[test]
     fn values_other_than_objects_are_rejected() {
         assert_eq!(problems(&json!([])), ["config: must be an object, not a list"]);
+        assert!(problems(&json!("inputs: []"))[0].starts_with("config: must be an object, not a string; remove `|`"));
         assert_eq!(
             problems(&json!({"service": 1})),
             ["config.service: must be an object, not a number; write its settings on the following lines, indented"]

@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 use super::Policy;
 use super::check::{self, ROOT};
 use super::expand::{expand, expand_object};
+use super::inline_secrets;
 use super::issuers;
 use super::problem::Problems;
 use crate::id::{OutputId, SecretId};
@@ -85,9 +86,10 @@ pub fn compile(sources: &Sources<'_>) -> Result<Compiled, CompileError> {
     };
     let config_problems = check::check(&config, &|name| secret_id(sources.policy, name).is_some());
     problems.0.extend(config_problems.0);
+    let warnings = plain_secrets(&config);
     // After the check, which reports names; from here on there are only ids.
     let config = with_secret_ids(sources.policy, config);
-    let mut draft = Draft { warnings: Problems::default(), sources: *sources, config, problems: Problems::default() };
+    let mut draft = Draft { warnings, sources: *sources, config, problems: Problems::default() };
     // Later stages depend on valid sections, and would only add more messages with the same cause.
     let built = problems.0.is_empty().then(|| draft.build());
     problems.0.append(&mut draft.problems.0);
@@ -95,6 +97,20 @@ pub fn compile(sources: &Sources<'_>) -> Result<Compiled, CompileError> {
     let (mut policy, outputs) = built.unwrap_or_default();
     signed::sign(&mut policy, sources.signer)?;
     Ok(Compiled { policy: Value::Object(policy), outputs, warnings: draft.warnings })
+}
+
+/// Returns warnings for secrets in sections without references, in which they cannot be encrypted.
+fn plain_secrets(config: &Value) -> Problems {
+    let mut warnings = Problems::default();
+    for path in inline_secrets::paths_without_references(config) {
+        let reason = "contains a secret, which is stored and shown in plain text: this section supports no references";
+        warnings.advise(
+            secret_refs::join(ROOT, &path),
+            reason,
+            "remove the secret, or use one that protects nothing else",
+        );
+    }
+    warnings
 }
 
 /// Returns whether two compiled policies are equal except for revisions and signatures, so that no new revision is

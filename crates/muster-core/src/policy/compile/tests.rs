@@ -186,6 +186,17 @@ fn monitoring_that_is_enabled_in_the_configuration_collects_what_agents_collect_
 }
 
 #[test]
+fn secrets_in_sections_without_references_are_warned_of() {
+    let config = json!({"agent": {"monitoring": {"http": {"password": "p", "port": 6791}}}});
+    let warnings = compiled(config, json!({}), &[es("o1", true)]).warnings.0;
+    let told: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    assert!(
+        told.len() == 1 && told[0].starts_with("config.agent.monitoring.http.password: contains a secret"),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn monitoring_uses_its_own_output_and_is_disabled_without_one() {
     let fields = json!({"monitoring_enabled": ["logs", "metrics"], "monitoring_output_id": "o2"});
     let made = compiled(json!(null), fields.clone(), &[es("o1", true), es("o2", false)]);

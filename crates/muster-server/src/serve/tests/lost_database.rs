@@ -74,7 +74,7 @@ async fn database_without_a_fleet_is_rejected() {
 /// restored.
 #[tokio::test]
 async fn each_file_of_a_fleet_identifies_it() {
-    for kept in ["fleet-id", "ca.crt"] {
+    for kept in ["fleet-id", "ca.crt", "master.key"] {
         let (_keep, settings) = used(&[]).await;
         for (path, _) in files(&settings) {
             if !path.ends_with(&format!("/{kept}")) {
@@ -83,7 +83,7 @@ async fn each_file_of_a_fleet_identifies_it() {
         }
         let told = refusal(&settings).await;
         assert!(told.contains(&format!("but {kept} shows")), "{told}");
-        assert!(!settings.data_dir.join("master.key").try_exists().unwrap(), "{kept}");
+        assert_eq!(settings.data_dir.join("master.key").try_exists().unwrap(), kept == "master.key");
     }
 }
 

@@ -122,7 +122,11 @@ fn chain_in_the_wrong_order_is_reported() {
 fn key_of_another_certificate_is_reported() {
     let files = Files::new();
     let other = KeyPair::generate().unwrap().serialize_pem();
-    files.refused(files.chain(), other, &["fleet.key: the key does not belong to the certificate in ", "fleet.crt"]);
+    files.refused(
+        files.chain(),
+        other,
+        &["fleet.key: the key does not belong to the certificate in ", "fleet.crt", "\nhint: "],
+    );
 }
 
 #[test]
@@ -191,7 +195,7 @@ fn other_pem_files_are_reported() {
     ] {
         files.refused(section(label, b"x"), &key, &["fleet.crt: ", told]);
     }
-    files.refused(files.chain(), section("PUBLIC KEY", b"x"), &["fleet.key: contains a public key"]);
+    files.refused(files.chain(), section("PUBLIC KEY", b"x"), &["fleet.key: contains a public key", "\nhint: "]);
     files.refused(files.chain(), section("DH PARAMETERS", b"x"), &["contains no private key, but DH PARAMETERS"]);
 }
 
@@ -199,7 +203,17 @@ fn other_pem_files_are_reported() {
 fn empty_huge_and_corrupt_files_are_reported() {
     let files = Files::new();
     let key = files.key();
-    files.refused(" \n", &key, &["fleet.crt: is empty"]);
+    files.refused(" \n", &key, &["fleet.crt: is empty", "\nhint: "]);
+    files.refused(files.chain(), "", &["fleet.key: is empty", "\nhint: "]);
+    let cut = &files.leaf.pem[..files.leaf.pem.len() / 2];
+    files.refused(cut, &key, &["fleet.crt: the file is cut off", "\nhint: "]);
+    let missing = read_key("/nowhere/fleet.key".into()).unwrap_err().to_string();
+    assert!(missing.starts_with("/nowhere/fleet.key: does not exist\nhint: "), "{missing}");
+    files.refused(
+        files.chain(),
+        section("RSA PRIVATE KEY", b"x"),
+        &["fleet.key: is no key that TLS can use", "2048", "\nhint: "],
+    );
     files.refused("ssh-ed25519 AAAA", &key, &["fleet.crt: contains no PEM block"]);
     files.refused(vec![b'x'; (1 << 20) + 1], &key, &["fleet.crt: is larger than 1 MiB"]);
     let corrupt = format!("{}{}", files.leaf.pem, section("CERTIFICATE", &files.middle.der[..200]));

@@ -3,7 +3,7 @@
 use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
-use crate::tls::validity::{Role, Validity, uncovered};
+use crate::tls::validity::{Role, Validity, uncovered, wrong_purpose};
 
 const DAY: i64 = 86_400;
 
@@ -83,6 +83,24 @@ fn client_ca(name: &str, from: i64, until: i64) -> String {
 }
 
 #[test]
+fn certificates_of_clients_are_reported() {
+    use rcgen::ExtendedKeyUsagePurpose::{Any, ClientAuth, ServerAuth};
+
+    for (purposes, is_wrong) in [
+        (vec![], false),
+        (vec![ServerAuth], false),
+        (vec![ClientAuth, ServerAuth], false),
+        (vec![Any], false),
+        (vec![ClientAuth], true),
+    ] {
+        let mut params = CertificateParams::new(vec!["fleet.example".to_owned()]).unwrap();
+        params.extended_key_usages.clone_from(&purposes);
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        assert_eq!(wrong_purpose(certificate.der()).is_some(), is_wrong, "{purposes:?}");
+    }
+}
+
+#[test]
 fn external_names_must_be_covered() {
     let certificate = |names: &[&str]| {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -93,7 +111,8 @@ fn external_names_must_be_covered() {
         let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
         uncovered(&certificate(names), &urls).into_iter().map(|warning| warning.text).collect::<Vec<_>>()
     };
-    let fine: [(&[&str], &[&str]); 5] = [
+    let fine: [(&[&str], &[&str]); 6] = [
+        (&["fleet.example"], &["https://fleet.example.:8220"]),
         (&["fleet.example"], &["https://fleet.example:8220", "https://FLEET.example:443"]),
         (&["*.example"], &["https://fleet.example:8220"]),
         (&["192.0.2.7", "2001:db8::7"], &["https://192.0.2.7:8220", "https://[2001:db8::7]:8220"]),

@@ -1,0 +1,98 @@
+//! Agents within a space and a scope.
+
+use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
+use muster_core::authorization::Scope;
+use muster_core::credential::Credential;
+use muster_core::id::AgentId;
+use muster_core::status::Status;
+use muster_store::StoreError;
+use muster_store::query::{AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
+
+use super::{Scoped, selected_by};
+
+/// Ids of agents per read.
+const IDS_PER_READ: u32 = 5_000;
+
+/// Agents.
+impl Scoped<'_> {
+    /// Returns an agent's record.
+    pub async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
+        let found = self.store.agent_in(self.space, id).await?;
+        Ok(found.filter(|agent| self.scope.has_agent(agent.policy_id.as_ref(), &agent.tags)))
+    }
+
+    /// Returns an agent's documents.
+    pub async fn agent_documents(&self, agent: &AgentRecord) -> Result<Option<AgentDocuments>, StoreError> {
+        if self.holds(&agent.space) { self.store.agent_documents(&agent.id).await } else { Ok(None) }
+    }
+
+    /// Returns an agent's credentials, the newest first.
+    pub async fn agent_credentials(&self, agent: &AgentRecord) -> Result<Vec<Credential>, StoreError> {
+        if self.holds(&agent.space) { self.store.agent_credentials(&agent.id).await } else { Ok(Vec::new()) }
+    }
+
+    /// Returns a page of matching agents.
+    pub async fn agents(
+        &self,
+        filter: &AgentFilter,
+        sort: AgentSort,
+        descending: bool,
+        page: Page,
+    ) -> Result<Listed<AgentDetails>, StoreError> {
+        self.store.agent_list(&self.agents_that(filter), sort, descending, page).await
+    }
+
+    /// Returns at most `limit` matching agents after a cursor.
+    pub async fn agents_after(
+        &self,
+        filter: &AgentFilter,
+        sort: AgentSort,
+        descending: bool,
+        after: &AgentCursor,
+        limit: u32,
+    ) -> Result<Readable<AgentDetails>, StoreError> {
+        self.store.agents_after(&self.agents_that(filter), sort, descending, after, limit).await
+    }
+
+    /// Returns at most `limit` ids of matching agents after `after`, sorted.
+    pub async fn agent_ids(
+        &self,
+        filter: &AgentFilter,
+        after: Option<&AgentId>,
+        limit: u32,
+    ) -> Result<Vec<AgentId>, StoreError> {
+        self.store.agent_ids(&self.agents_that(filter), after, limit).await
+    }
+
+    /// Returns the ids of all matching agents, sorted. Whoever changes agents collects them first: paging through agents
+    /// that it changes meanwhile would skip some.
+    pub async fn all_agent_ids(&self, filter: &AgentFilter) -> Result<Vec<AgentId>, StoreError> {
+        let mut ids: Vec<AgentId> = Vec::new();
+        loop {
+            let page = self.agent_ids(filter, ids.last(), IDS_PER_READ).await?;
+            if page.is_empty() {
+                return Ok(ids);
+            }
+            ids.extend(page);
+        }
+    }
+
+    /// Returns the number of matching agents in each status.
+    pub async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError> {
+        self.store.agent_counts(&self.agents_that(filter)).await
+    }
+
+    /// Returns all tags of the matching agents, sorted case-insensitively.
+    pub async fn agent_tags(&self, filter: &AgentFilter) -> Result<Vec<String>, StoreError> {
+        self.store.agent_tags(&self.agents_that(filter)).await
+    }
+
+    // Replaces a space in the filter: a caller's filter can't widen the scope.
+    pub(super) fn agents_that(&self, filter: &AgentFilter) -> AgentFilter {
+        let mut conditions = filter.conditions.clone();
+        if let Scope::AnyOf(selectors) = self.scope {
+            conditions.push(AgentCondition::Any(selectors.iter().map(selected_by).collect()));
+        }
+        AgentFilter { space: Some(self.space.clone()), conditions }
+    }
+}

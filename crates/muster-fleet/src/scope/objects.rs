@@ -1,0 +1,200 @@
+//! Outputs, network objects, alert receivers, enrollment keys and uploads within a space and a scope.
+
+use std::collections::BTreeSet;
+
+use muster_core::agent::AgentRecord;
+use muster_core::alert::{Progress, Receiver};
+use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::file::{DeliverableFile, Upload};
+use muster_core::id::{
+    AlertReceiverId, EnrollmentKeyId, FileId, NetworkObjectId, OutputId, PolicyId, UninstallTokenId,
+};
+use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared};
+use muster_core::output::Output;
+use muster_core::output_key::{KeyCounts, OutputCluster, OutputKey};
+use muster_core::time::Timestamp;
+use muster_core::uninstall_token::UninstallToken;
+use muster_store::StoreError;
+use muster_store::query::{Listed, ListedToken, Page, Readable, TokenSearch};
+
+use crate::space_settings;
+
+use super::Scoped;
+
+/// Keys of one policy that a caller with a limited scope sees.
+const MOST_KEYS: u32 = 1_000;
+
+/// Outputs, enrollment keys, uploads.
+impl Scoped<'_> {
+    /// Returns an output.
+    pub async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError> {
+        self.store.output_in(self.space, id).await
+    }
+
+    /// Returns the clusters of outputs that were found in this space.
+    pub async fn output_clusters(&self, outputs: &[String]) -> Result<Vec<OutputCluster>, StoreError> {
+        let mut clusters = self.store.output_clusters().await?;
+        clusters.retain(|cluster| outputs.contains(&cluster.output));
+        Ok(clusters)
+    }
+
+    /// Returns the numbers of keys at a cluster, and the reason why one of them was rejected.
+    pub async fn output_key_counts(&self, cluster: &OutputCluster) -> Result<(KeyCounts, Option<String>), StoreError> {
+        self.store.output_key_counts(&cluster.id).await
+    }
+
+    /// Returns an agent's keys at the clusters of outputs.
+    pub async fn output_keys(&self, agent: &AgentRecord) -> Result<Vec<OutputKey>, StoreError> {
+        if self.holds(&agent.space) { Ok(self.store.output_keys(&agent.id).await?.0) } else { Ok(Vec::new()) }
+    }
+
+    /// Returns all outputs by name.
+    pub async fn outputs(&self) -> Result<Vec<Output>, StoreError> {
+        self.store.outputs(self.space).await
+    }
+
+    /// Returns true if an output in any space has the id: a new one needs to know, since ids are unique across spaces.
+    pub async fn is_output_id_taken(&self, id: &OutputId) -> Result<bool, StoreError> {
+        // This and the one below are the only reads of this view across spaces; it reveals no more than the conflict of the insert would.
+        Ok(self.store.output(id).await?.is_some())
+    }
+
+    /// Returns a Fleet Server host, a proxy or a download source.
+    pub async fn network_object(
+        &self,
+        kind: NetworkObjectKind,
+        id: &NetworkObjectId,
+    ) -> Result<Option<NetworkObject>, StoreError> {
+        let found = self.store.network_object(kind, id).await?;
+        Ok(found.filter(|object| self.holds(&object.space)))
+    }
+
+    /// Returns all network objects by kind and name.
+    pub async fn network_objects(&self) -> Result<Vec<NetworkObject>, StoreError> {
+        self.store.network_objects(self.space).await
+    }
+
+    /// Returns the objects that policies may refer to.
+    pub async fn shared(&self) -> Result<Shared, StoreError> {
+        Ok(Shared { outputs: self.outputs().await?, network: self.network_objects().await? })
+    }
+
+    /// Returns a receiver of alerts.
+    pub async fn alert_receiver(&self, id: &AlertReceiverId) -> Result<Option<Receiver>, StoreError> {
+        self.store.alert_receiver(self.space, id).await
+    }
+
+    /// Returns all receivers of alerts by name.
+    pub async fn alert_receivers(&self) -> Result<Vec<Receiver>, StoreError> {
+        self.store.alert_receivers(self.space).await
+    }
+
+    /// Returns how far a receiver of alerts is.
+    pub async fn alert_progress(&self, receiver: &Receiver) -> Result<Progress, StoreError> {
+        if !self.holds(&receiver.space) {
+            return Ok(Progress::default());
+        }
+        Ok(self.store.alert_progress(&receiver.id).await?.unwrap_or_default())
+    }
+
+    /// Returns true if an object of the kind in any space has the id: a new one needs to know.
+    pub async fn is_network_object_id_taken(
+        &self,
+        kind: NetworkObjectKind,
+        id: &NetworkObjectId,
+    ) -> Result<bool, StoreError> {
+        Ok(self.store.network_object(kind, id).await?.is_some())
+    }
+
+    /// Returns the stored settings of the space.
+    pub async fn space_settings(&self) -> Result<Option<String>, StoreError> {
+        self.store.setting(&space_settings::setting_name(self.space)).await
+    }
+
+    /// Returns an uninstall token.
+    pub async fn uninstall_token(&self, id: &UninstallTokenId) -> Result<Option<UninstallToken>, StoreError> {
+        let found = self.store.uninstall_token(id).await?;
+        Ok(found.filter(|token| self.holds(&token.space) && self.scope.has_policy(&token.policy_id)))
+    }
+
+    /// Returns the newest uninstall token of each policy that matches, newest first.
+    pub async fn uninstall_tokens(&self, search: &TokenSearch) -> Result<Vec<ListedToken>, StoreError> {
+        let mut found = self.store.uninstall_tokens(self.space, search).await?;
+        found.retain(|token| self.scope.has_policy(&token.policy_id));
+        Ok(found)
+    }
+
+    /// Returns an enrollment key.
+    pub async fn enrollment_key(&self, id: &EnrollmentKeyId) -> Result<Option<EnrollmentKey>, StoreError> {
+        let found = self.store.enrollment_key_in(self.space, id).await?;
+        Ok(found.filter(|key| self.has_key(key)))
+    }
+
+    /// Returns a page of enrollment keys of one policy or of all, newest first.
+    pub async fn enrollment_keys(
+        &self,
+        policy: Option<&PolicyId>,
+        page: Page,
+    ) -> Result<Listed<EnrollmentKey>, StoreError> {
+        if self.is_whole() {
+            return self.store.enrollment_keys(self.space, policy, page).await;
+        }
+        let items = self.keys_among(policy).await?;
+        let total = items.len() as u64;
+        let items = items.into_iter().skip(page.offset as usize).take(page.limit as usize).collect();
+        Ok(Listed { items, total, unreadable: 0 })
+    }
+
+    /// Returns the enrollment keys after the one with this creation time and id, newest first.
+    pub async fn enrollment_keys_after(
+        &self,
+        policy: Option<&PolicyId>,
+        after: (Timestamp, &EnrollmentKeyId),
+        limit: u32,
+    ) -> Result<Readable<EnrollmentKey>, StoreError> {
+        if self.is_whole() {
+            return self.store.enrollment_keys_after(self.space, policy, after, limit).await;
+        }
+        let mut items = self.keys_among(policy).await?;
+        items.retain(|key| (key.created_at, &key.id) < after);
+        items.truncate(limit as usize);
+        Ok(Readable { items, unreadable: 0 })
+    }
+
+    /// Returns whether a key that was read in another view belongs to this one, too.
+    pub fn has_enrollment_key(&self, key: &EnrollmentKey) -> bool {
+        self.holds(&key.space) && self.has_key(key)
+    }
+
+    pub(super) fn has_key(&self, key: &EnrollmentKey) -> bool {
+        self.is_whole() || key.policy_id.as_ref().is_some_and(|policy| self.scope.has_policy(policy))
+    }
+
+    // Keys of the policies of a limited scope, newest first.
+    pub(super) async fn keys_among(&self, policy: Option<&PolicyId>) -> Result<Vec<EnrollmentKey>, StoreError> {
+        let ids = self.scope.policies().unwrap_or_default();
+        let mut found = Vec::new();
+        for id in ids.iter().filter(|id| policy.is_none_or(|only| only == *id)).collect::<BTreeSet<_>>() {
+            let page = Page { offset: 0, limit: MOST_KEYS };
+            found.extend(self.store.enrollment_keys(self.space, Some(id), page).await?.items);
+        }
+        found.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+        Ok(found)
+    }
+
+    /// Returns the files that an agent may fetch, newest first.
+    pub async fn files_of(&self, agent: &AgentRecord) -> Result<Vec<DeliverableFile>, StoreError> {
+        if self.holds(&agent.space) { self.store.files_of(&agent.id).await } else { Ok(Vec::new()) }
+    }
+
+    /// Returns an upload.
+    pub async fn upload(&self, id: &FileId) -> Result<Option<Upload>, StoreError> {
+        let Some(upload) = self.store.upload_in(self.space, id).await? else { return Ok(None) };
+        Ok(self.agent(&upload.agent_id).await?.map(|_| upload))
+    }
+
+    /// Returns an agent's uploads, newest first.
+    pub async fn uploads(&self, agent: &AgentRecord) -> Result<Vec<Upload>, StoreError> {
+        if self.holds(&agent.space) { self.store.uploads(&agent.id).await } else { Ok(Vec::new()) }
+    }
+}

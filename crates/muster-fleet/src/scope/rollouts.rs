@@ -1,0 +1,41 @@
+//! Rollouts within a space and a scope.
+
+use muster_core::id::{PolicyId, RolloutId};
+use muster_core::rollout::{Place, Rollout, Subject};
+use muster_store::StoreError;
+use muster_store::query::{AgentFilter, Listed, Page};
+
+use super::Scoped;
+
+/// Rollouts.
+impl Scoped<'_> {
+    /// Returns a rollout.
+    pub async fn rollout(&self, id: &RolloutId) -> Result<Option<Rollout>, StoreError> {
+        let found = self.store.rollout_in(self.space, id).await?;
+        Ok(found.filter(|rollout| self.has_rollout(rollout)))
+    }
+
+    /// Returns the active rollout of a policy, which the caller has found in its scope.
+    pub async fn active_rollout_of(&self, policy: &PolicyId) -> Result<Option<Rollout>, StoreError> {
+        self.store.active_rollout_of(policy).await
+    }
+
+    /// Returns a page of rollouts, newest first. A caller with a limited scope gets those on the page that it covers.
+    pub async fn rollouts(&self, page: Page) -> Result<Listed<Rollout>, StoreError> {
+        let mut found = self.store.rollouts(self.space, page).await?;
+        found.items.retain(|rollout| self.has_rollout(rollout));
+        Ok(found)
+    }
+
+    pub(super) fn has_rollout(&self, rollout: &Rollout) -> bool {
+        match &rollout.subject {
+            Subject::Policy { policy, .. } => self.scope.has_policy(policy),
+            Subject::Upgrade { .. } => self.is_whole(),
+        }
+    }
+
+    /// Returns the place in rollouts of the matching agent after `before` others; `None` if there are fewer.
+    pub async fn agent_place(&self, filter: &AgentFilter, before: u32) -> Result<Option<Place>, StoreError> {
+        self.store.agent_place(&self.agents_that(filter), before).await
+    }
+}
