@@ -84,9 +84,9 @@ impl DataDisk {
             Ok(()) => Ok(true),
             Err(error) => {
                 if there == 0 {
-                    fs_err::remove_file(&beside)?
+                    fs_err::remove_file(&beside)?;
                 } else {
-                    file.set_len(there)?
+                    file.set_len(there)?;
                 }
                 if error == Errno::ENOSPC { Ok(false) } else { Err(error.into()) }
             }

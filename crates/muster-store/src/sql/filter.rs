@@ -98,7 +98,7 @@ impl Composed {
                 self.set("(lower(agents.hostname) ", names.iter().map(|name| name.to_ascii_lowercase()));
             }
             AgentCondition::Policies(ids) => {
-                self.set("(agents.policy_id IS NOT NULL AND agents.policy_id ", ids.iter().map(PolicyId::as_str))
+                self.set("(agents.policy_id IS NOT NULL AND agents.policy_id ", ids.iter().map(PolicyId::as_str));
             }
             AgentCondition::HasPolicy => self.push("(agents.policy_id IS NOT NULL)"),
             AgentCondition::TakesRevision(revision) => {
@@ -139,7 +139,7 @@ impl Composed {
             AgentCondition::HasDuplicateHosts => self.push("(agents.duplicate_hosts IS NOT NULL)"),
             AgentCondition::Families(families) => self.set("(agents.family ", families.iter().map(|it| it.as_str())),
             AgentCondition::Hosts(ids) => {
-                self.set("(agents.host_id IS NOT NULL AND agents.host_id ", ids.iter().map(HostId::as_str))
+                self.set("(agents.host_id IS NOT NULL AND agents.host_id ", ids.iter().map(HostId::as_str));
             }
             AgentCondition::HasHost => self.push("(agents.host_id IS NOT NULL)"),
             AgentCondition::UnseenSince(time) => self.integer(SEEN_BEFORE, time.as_micros()),
