@@ -71,7 +71,7 @@ use muster_core::time::Timestamp;
 use muster_core::uninstall_token::UninstallToken;
 use muster_store::query::{
     ActionFilter, ActionScope, AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, ListedToken, Page,
-    Readable, TokenSearch,
+    Readable, TokenSearch, VersionCount,
 };
 use muster_store::{Resources, StoreError};
 
@@ -186,6 +186,11 @@ impl Scoped<'_> {
     /// Returns the number of matching agents in each status.
     pub async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError> {
         self.store.agent_counts(&self.agents_that(filter)).await
+    }
+
+    /// Counts matching agents by version and upgrade.
+    pub async fn agents_by_version(&self, filter: &AgentFilter) -> Result<Vec<VersionCount>, StoreError> {
+        self.store.agents_by_version(&self.agents_that(filter)).await
     }
 
     /// Returns all tags of the matching agents, sorted case-insensitively.
