@@ -42,6 +42,58 @@ pub struct Member {
     pub target: Option<Version>,
 }
 
+/// The agents of a policy that are not gone, counted by the version that they run and the version that they are being upgraded
+/// to. It shows whether agents are to be upgraded, before any agent is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Census(Vec<Counted>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counted {
+    version: Option<Version>,
+    target: Option<Version>,
+    agents: usize,
+}
+
+impl Census {
+    /// Adds agents of the same versions.
+    pub fn add(&mut self, version: Option<Version>, target: Option<Version>, agents: usize) {
+        self.0.push(Counted { version, target, agents });
+    }
+
+    fn count(&self, counts: impl Fn(&Counted) -> bool) -> usize {
+        self.0.iter().filter(|row| counts(row)).map(|row| row.agents).sum()
+    }
+
+    /// Number of agents that are a percentage.
+    fn share(&self, percentage: f64) -> usize {
+        // At most 200,000 agents and 100 percent: exact in f64.
+        (self.count(|_| true) as f64 * percentage / 100.0).round() as usize
+    }
+
+    /// Number of agents that run a version or are being upgraded to it.
+    fn there(&self, version: Version) -> usize {
+        self.count(|row| row.target.or(row.version) == Some(version))
+    }
+
+    /// Returns the highest version to which agents are to be upgraded; `None` if there are none. Only agents of lower versions
+    /// matter then. `required` is sorted with the highest version first.
+    pub fn highest_demand(&self, required: &[Required]) -> Option<Version> {
+        let versions = || required.iter().filter_map(|one| Some((Version::parse(&one.version)?, one.percentage)));
+        let is_demanded = |(version, percentage): &(Version, f64)| {
+            let lower = self.count(|row| row.target.is_none() && row.version.is_some_and(|own| own < *version));
+            // Agents that a lower version needs, at least: some of them may be on their way to another version.
+            let kept = |(lower, percentage): (Version, f64)| {
+                let of =
+                    |is_going: bool| self.count(|row| row.version == Some(lower) && row.target.is_some() == is_going);
+                self.share(percentage).min(of(true) + of(false)).saturating_sub(of(true))
+            };
+            let kept: usize = versions().filter(|(other, _)| other < version).map(kept).sum();
+            self.share(*percentage) > self.there(*version) && lower > kept
+        };
+        versions().find(is_demanded).map(|(version, _)| version)
+    }
+}
+
 /// Attempts to upgrade an agent to a version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempts {
@@ -94,19 +146,18 @@ pub fn required(fields: &Value) -> Vec<Required> {
 
 /// Returns which agents each required version still needs. Those that run the version or are being upgraded to it count
 /// (MG154), others are candidates if they run a lower version that does not need them itself. `required` is sorted with the
-/// highest version first.
-pub fn demands<'a>(required: &'a [Required], members: &'a [Member]) -> Vec<Demand<'a>> {
+/// highest version first; `members` are at least the agents of lower versions than [`Census::highest_demand`].
+pub fn demands<'a>(required: &'a [Required], census: &Census, members: &'a [Member]) -> Vec<Demand<'a>> {
+    let Some(highest) = census.highest_demand(required) else { return Vec::new() };
     let mut order: Vec<&Member> = members.iter().collect();
     // Stable, and independent of ids, which begin with the time of enrollment.
     order.sort_by_key(|member| Place::of(&member.id));
     let mut demands = Vec::new();
     for one in required {
-        let Some(version) = Version::parse(&one.version) else { continue };
-        let wanted = share(members.len(), one.percentage);
-        let has = |member: &Member| (member.target.or(member.version)) == Some(version);
-        let there = order.iter().filter(|member| has(member)).count();
+        let Some(version) = Version::parse(&one.version).filter(|version| *version <= highest) else { continue };
+        let (wanted, there) = (census.share(one.percentage), census.there(version));
         // What lower versions need of the agents that they have is not taken from them.
-        let kept = kept(required, &order, version);
+        let kept = kept(required, census, &order, version);
         let is_free = |member: &&&Member| {
             let is_lower = member.version.is_some_and(|own| own < version);
             member.target.is_none() && is_lower && !kept.contains(&member.id)
@@ -121,20 +172,15 @@ pub fn demands<'a>(required: &'a [Required], members: &'a [Member]) -> Vec<Deman
 }
 
 /// Returns the agents that a version lower than `above` has and needs.
-fn kept<'a>(required: &[Required], order: &[&'a Member], above: Version) -> BTreeSet<&'a AgentId> {
+fn kept<'a>(required: &[Required], census: &Census, order: &[&'a Member], above: Version) -> BTreeSet<&'a AgentId> {
     let lower = required.iter().filter_map(|one| Some((Version::parse(&one.version)?, one.percentage)));
     lower
         .filter(|(version, _)| *version < above)
         .flat_map(|(version, percentage)| {
             let there = order.iter().filter(move |member| member.version == Some(version));
-            there.take(share(order.len(), percentage)).map(|member| &member.id)
+            there.take(census.share(percentage)).map(|member| &member.id)
         })
         .collect()
-}
-
-fn share(agents: usize, percentage: f64) -> usize {
-    // At most 200,000 agents and 100 percent: exact in f64.
-    (agents as f64 * percentage / 100.0).round() as usize
 }
 
 /// Chooses the agents to upgrade now among those that can be. `attempts` returns the attempts of an agent, or `None` if it
@@ -176,6 +222,16 @@ mod tests {
     fn member(number: usize, version: &str, target: Option<&str>) -> Member {
         let id = AgentId::trusted(format!("agent-{number}"));
         Member { id, version: Version::parse(version), target: target.and_then(Version::parse) }
+    }
+
+    fn census(members: &[Member]) -> Census {
+        let mut census = Census::default();
+        members.iter().for_each(|member| census.add(member.version, member.target, 1));
+        census
+    }
+
+    fn demands<'a>(required: &'a [Required], members: &'a [Member]) -> Vec<Demand<'a>> {
+        super::demands(required, &census(members), members)
     }
 
     fn requires(rows: &[(&str, f64)]) -> Vec<Required> {
@@ -258,6 +314,10 @@ mod tests {
             let versions = [text(5), text(3), text(2)];
             let rows: Vec<(&str, f64)> = versions.iter().map(String::as_str).zip(shares.iter().copied()).collect();
             let required = requires(&rows);
+            let highest = census(&members).highest_demand(&required);
+            let lower: Vec<Member> = members.iter().filter(|member| member.version < highest).cloned().collect();
+            let of_lower = super::demands(&required, &census(&members), &lower);
+            prop_assert_eq!(&of_lower, &demands(&required, &members), "agents of other versions need not be read");
             let able = |_: &str, id: &AgentId| {
                 let number: usize = id.as_str().trim_start_matches("agent-").parse().unwrap();
                 agents[number].2.then(Attempts::default)
@@ -268,7 +328,7 @@ mod tests {
                 let version = Version::parse(&batch.version).unwrap();
                 let there = members.iter().filter(|member| member.target.or(member.version) == Some(version)).count();
                 let share_of = required.iter().find(|one| one.version == batch.version).unwrap().percentage;
-                prop_assert!(there + batch.agents.len() <= share(members.len(), share_of));
+                prop_assert!(there + batch.agents.len() <= census(&members).share(share_of));
                 for id in &batch.agents {
                     let member = members.iter().find(|member| member.id == *id).unwrap();
                     prop_assert!(member.target.is_none() && member.version < Some(version), "{member:?}");

@@ -1,19 +1,21 @@
 //! Automatic upgrades: the background work that brings the agents of a policy to its `required_versions`. Which agents are
 //! next is decided by core (`auto_upgrade.rs`).
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::Error;
 use muster_core::action::{Action, ActionType};
-use muster_core::authorization::{Actor, AgentsUpgrade, Grant, OpContext};
-use muster_core::auto_upgrade::{Attempts, Batch, Demand, Member, choose, demands, required};
+use muster_core::authorization::{Actor, AgentsRead, AgentsUpgrade, Grant, OpContext, PoliciesRead};
+use muster_core::auto_upgrade::{Attempts, Batch, Census, Demand, Member, choose, demands, required};
 use muster_core::error_chain::chain;
 use muster_core::id::AgentId;
 use muster_core::policy::Policy;
 use muster_core::status::Status;
 use muster_core::time::{Clock, Timestamp};
+use muster_core::upgrade_details::UpgradeDetails;
 use muster_core::version::Version;
 use muster_store::LeaseName;
 use muster_store::query::{ActionFilter, AgentCondition, AgentFilter, Page};
@@ -99,8 +101,11 @@ impl AutoUpgrades {
 
     async fn advance_policy(&self, policy: &Policy) -> Result<usize, Error> {
         let required = required(&policy.fields);
-        let members = self.members(policy).await?;
-        let demands = demands(&required, &members);
+        // Most of the time, no agent is to be upgraded, or few are left: the others are only counted.
+        let census = self.census(policy).await?;
+        let Some(highest) = census.highest_demand(&required) else { return Ok(0) };
+        let members = self.members(policy, highest).await?;
+        let demands = demands(&required, &census, &members);
         if demands.is_empty() {
             return Ok(0);
         }
@@ -126,13 +131,21 @@ impl AutoUpgrades {
         Ok(begun)
     }
 
-    /// Returns the agents of a policy that count.
-    async fn members(&self, policy: &Policy) -> Result<Vec<Member>, Error> {
-        let on_policy = AgentFilter::all([
-            AgentCondition::Policies(vec![policy.id.clone()]),
-            !AgentCondition::Statuses(GONE.to_vec()),
-        ]);
-        let ids = self.store.within(&System, &policy.space).all_agent_ids(&on_policy).await?;
+    /// Counts the agents of a policy by version.
+    async fn census(&self, policy: &Policy) -> Result<Census, Error> {
+        let mut census = Census::default();
+        for counted in self.store.within(&System, &policy.space).agents_by_version(&members(policy)).await? {
+            let target = counted.open.as_ref().and_then(|open| Version::parse(&open.version));
+            census.add(Version::parse(&counted.version), target, usize::try_from(counted.agents).unwrap_or(usize::MAX));
+        }
+        Ok(census)
+    }
+
+    /// Returns the agents of a policy that count and run a lower version.
+    async fn members(&self, policy: &Policy, than: Version) -> Result<Vec<Member>, Error> {
+        let mut lower = members(policy);
+        lower.conditions.push(AgentCondition::VersionIn(1, than.sort_key()));
+        let ids = self.store.within(&System, &policy.space).all_agent_ids(&lower).await?;
         let mut members = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(RECORD_BATCH) {
             let records = self.records.read(chunk).await?;
@@ -183,6 +196,58 @@ impl AutoUpgrades {
             .collect();
         Ok(Attempts { count: times.len(), last: times.into_iter().max() })
     }
+}
+
+/// How far the agents of a policy are with a version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VersionStatus {
+    /// Number of agents that run it.
+    pub agents: u64,
+    /// Number of agents whose upgrade to it failed last.
+    pub failed: u64,
+    /// Number of agents that are being upgraded to it.
+    pub in_progress: u64,
+    /// The actions of the failed upgrades.
+    pub failed_actions: BTreeSet<String>,
+    /// The actions of the upgrades in progress.
+    pub actions_in_progress: BTreeSet<String>,
+}
+
+impl AutoUpgrades {
+    /// Returns the versions that the agents of a policy run or are being upgraded to, the highest first. Counts the agents that count
+    /// for `required_versions`.
+    pub async fn status(
+        &self,
+        grant: &Grant<AgentsRead>,
+        policy: &Authorized<Policy, PoliciesRead>,
+    ) -> Result<Vec<(String, VersionStatus)>, Error> {
+        let mut versions: BTreeMap<String, VersionStatus> = BTreeMap::new();
+        for counted in self.store.seen_by(grant).agents_by_version(&members(policy)).await? {
+            let details = counted.details.as_deref().and_then(UpgradeDetails::stored);
+            match (counted.open, details) {
+                (Some(open), _) => {
+                    let target = versions.entry(open.version).or_default();
+                    target.in_progress += counted.agents;
+                    target.actions_in_progress.insert(open.action.to_string());
+                }
+                (None, Some(details)) if details.has_failed() => {
+                    let target = versions.entry(details.target_version).or_default();
+                    target.failed += counted.agents;
+                    target.failed_actions.insert(details.action_id);
+                }
+                _ => {}
+            }
+            versions.entry(counted.version).or_default().agents += counted.agents;
+        }
+        let mut versions: Vec<_> = versions.into_iter().collect();
+        versions.sort_by_key(|(version, _)| Reverse(Version::parse(version)));
+        Ok(versions)
+    }
+}
+
+/// Selects the agents of a policy that count.
+fn members(policy: &Policy) -> AgentFilter {
+    AgentFilter::all([AgentCondition::Policies(vec![policy.id.clone()]), !AgentCondition::Statuses(GONE.to_vec())])
 }
 
 fn is_attempt(action: &Action, version: &str) -> bool {

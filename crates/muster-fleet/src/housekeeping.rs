@@ -74,11 +74,12 @@ enum Step {
     Inactivity,
     Unseen,
     Unenrolled,
+    Counts,
 }
 
 impl Step {
     /// The steps that free space come first: the later ones need it if the disk is nearly full.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Actions,
         Self::Changes,
         Self::Events,
@@ -89,6 +90,7 @@ impl Step {
         Self::Inactivity,
         Self::Unseen,
         Self::Unenrolled,
+        Self::Counts,
     ];
 }
 
@@ -162,6 +164,7 @@ impl Housekeeping {
             Step::Unenrolled => {
                 log_outcome("unenrolled agents deleted after their retention", self.purge_unenrolled().await);
             }
+            Step::Counts => log_outcome("numbers of agents merged", self.fold_counts().await),
         }
     }
 
@@ -178,6 +181,10 @@ impl Housekeeping {
     async fn collect_actions(&self) -> Result<u64, Error> {
         let before = self.clock.now().minus(ACTIONS_KEPT);
         self.in_batches(ACTION_BATCH, || self.store.everywhere(&System).actions_collect(before, ACTION_BATCH)).await
+    }
+
+    async fn fold_counts(&self) -> Result<u64, Error> {
+        Ok(self.store.everywhere(&System).agent_counts_fold().await?)
     }
 
     async fn prune_events(&self) -> Result<u64, Error> {

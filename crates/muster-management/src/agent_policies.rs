@@ -10,8 +10,9 @@ use muster_core::Error;
 use muster_core::authorization::{Grant, OpContext, PoliciesRead};
 use muster_core::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
 use muster_protocol::management::agent_policy::{
-    AgentPolicy, AppliedPolicy, ApplyPolicy, BulkGet, CopyAgentPolicy, DeleteAgentPolicy, DeletedAgentPolicy, Diff,
-    ListAgentPolicies, Revision, RevisionDetails, Rollback, SaveAgentPolicy,
+    AgentPolicy, AppliedPolicy, ApplyPolicy, AutoUpgradeStatus, AutoUpgradeVersion, BulkGet, CopyAgentPolicy,
+    DeleteAgentPolicy, DeletedAgentPolicy, Diff, ListAgentPolicies, Revision, RevisionDetails, Rollback,
+    SaveAgentPolicy,
 };
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::{Item, Items};
@@ -32,6 +33,7 @@ use super::policy_convert::{AgentCounts, Detail, application, applied, differenc
 use super::query::{IfMatch, Paging, Query};
 use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
+use muster_fleet::auto_upgrades::VersionStatus;
 
 /// Maximum rows on a page with agent counts or full policies (MG §1.3).
 const MOST_FULL_ROWS: u32 = 100;
@@ -60,6 +62,9 @@ pub fn endpoints() -> Vec<Endpoint> {
             .about("Download a policy as YAML")
             .returning(YAML)
             .needs(&[Name::PoliciesRead]),
+        Endpoint::get("/agent_policies/{id}/auto_upgrade_agents_status", auto_upgrade_status)
+            .about("Get the progress of automatic upgrades")
+            .needs(&[Name::PoliciesRead, Name::AgentsRead]),
         Endpoint::get("/agent_policies/{id}/revisions", revisions)
             .about("List the revisions of a policy")
             .needs(&[Name::PoliciesRead]),
@@ -305,6 +310,25 @@ async fn download(
     let yaml = serde_saphyr::to_string(&compiled).map_err(Error::internal)?;
     let headers = [(CONTENT_TYPE, YAML), (CONTENT_DISPOSITION, "attachment; filename=\"elastic-agent.yml\"")];
     Ok((headers, yaml).into_response())
+}
+
+async fn auto_upgrade_status(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+) -> Answer<AutoUpgradeStatus> {
+    let policy = fleet.policies().find::<PoliciesRead>(&context, &id).await?;
+    let versions = fleet.auto_upgrades().status(&context.grant()?, &policy).await?;
+    let total_agents = versions.iter().map(|(_, status)| status.agents).sum();
+    let row = |(version, status): (String, VersionStatus)| AutoUpgradeVersion {
+        version,
+        agents: status.agents,
+        failed_upgrade_agents: status.failed,
+        in_progress_upgrade_agents: status.in_progress,
+        failed_upgrade_action_ids: status.failed_actions.into_iter().collect(),
+        in_progress_upgrade_action_ids: status.actions_in_progress.into_iter().collect(),
+    };
+    Ok(Json(AutoUpgradeStatus { current_versions: versions.into_iter().map(row).collect(), total_agents }))
 }
 
 async fn revisions(

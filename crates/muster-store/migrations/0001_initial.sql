@@ -113,6 +113,19 @@ CREATE TABLE agent_tags (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX agent_tags_by_tag ON agent_tags (tag, agent_id);
 
+-- Numbers of agents by policy and status, so that totals need not count agents: of all (the tag is empty), and of those
+-- with each tag (after '='). Without a policy, its id is empty. The number is the sum over the servers that changed it,
+-- each of which has a row of its own, so that none waits for another; a row of one server can be negative.
+CREATE TABLE agent_counts (
+    space TEXT NOT NULL,
+    tag TEXT NOT NULL,
+    policy_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    node TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (space, tag, policy_id, status, node)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE enrollment_keys (
     id TEXT NOT NULL PRIMARY KEY,
     space TEXT NOT NULL,

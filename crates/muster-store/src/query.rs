@@ -8,6 +8,7 @@ use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, RolloutId, Spa
 use muster_core::rollout::Place;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
+use muster_core::upgrade::OpenUpgrade;
 use muster_core::version::Version;
 
 use crate::search::Fact;
@@ -50,6 +51,19 @@ impl AgentFilter {
     pub fn all(conditions: impl Into<Vec<AgentCondition>>) -> Self {
         Self { space: None, conditions: conditions.into() }
     }
+}
+
+/// Agents that run the same version and are in the same state of an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionCount {
+    /// The version.
+    pub version: String,
+    /// Their upgrade, if one is in progress.
+    pub open: Option<OpenUpgrade>,
+    /// What they reported last of an upgrade, as it is stored.
+    pub details: Option<String>,
+    /// Their number.
+    pub agents: u64,
 }
 
 /// A condition on an agent.

@@ -6,7 +6,7 @@ use muster_core::credential::Credential;
 use muster_core::id::AgentId;
 use muster_core::status::Status;
 use muster_store::StoreError;
-use muster_store::query::{AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
+use muster_store::query::{AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable, VersionCount};
 
 use super::{Scoped, selected_by};
 
@@ -80,6 +80,11 @@ impl Scoped<'_> {
     /// Returns the number of matching agents in each status.
     pub async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError> {
         self.store.agent_counts(&self.agents_that(filter)).await
+    }
+
+    /// Counts matching agents by version and upgrade.
+    pub async fn agents_by_version(&self, filter: &AgentFilter) -> Result<Vec<VersionCount>, StoreError> {
+        self.store.agents_by_version(&self.agents_that(filter)).await
     }
 
     /// Returns all tags of the matching agents, sorted case-insensitively.

@@ -7,6 +7,7 @@ use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::id::AgentId;
 use muster_core::testing::online_agent;
+use muster_fleet::auto_upgrades::VersionStatus;
 use muster_fleet::policies::PolicyDraft;
 use muster_fleet::testing::TestFleet;
 use muster_store::query::{ActionFilter, Page};
@@ -114,4 +115,36 @@ async fn agents_that_cannot_be_upgraded_make_room_for_others() {
     for number in 0..3 {
         assert_eq!(upgrades(&test, &format!("able-{number}")).await.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn the_progress_of_automatic_upgrades_is_counted_by_version() {
+    let test = TestFleet::default();
+    create(&test, "web", half()).await;
+    for number in 0..4 {
+        add(&test, &format!("web-{number}"), "web", if number == 0 { "9.6.0" } else { "9.5.0" }).await;
+    }
+    add(&test, "elsewhere", "other", "9.4.0").await;
+    let status = async || {
+        let policy = test.fleet.policies().find(&root(), "web").await.expect("it is there");
+        test.fleet.auto_upgrades().status(&root().grant().expect("all rights"), &policy).await.expect("readable")
+    };
+    let numbers = |found: &[(String, VersionStatus)]| {
+        let row = |(version, of): &(String, VersionStatus)| {
+            format!("{version} {} {} {}", of.agents, of.failed, of.in_progress)
+        };
+        found.iter().map(row).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&status().await), ["9.6.0 1 0 0", "9.5.0 3 0 0"]);
+    assert_eq!(advance(&test).await, 1);
+    let begun = status().await;
+    assert_eq!(numbers(&begun), ["9.6.0 1 0 1", "9.5.0 3 0 0"]);
+    assert_eq!(begun[0].1.actions_in_progress.len(), 1);
+    let mut failed = AgentRecord { agent_version: "9.5.0".into(), ..online_agent("failed", Some("web"), test.now()) };
+    let details = json!({"target_version": "9.7.0", "state": "UPG_FAILED", "action_id": "up"}).to_string();
+    failed.upgrade.details = Some(details.into());
+    test.add_agent(failed, AgentDocuments::default()).await;
+    let found = status().await;
+    assert_eq!(numbers(&found), ["9.7.0 0 1 0", "9.6.0 1 0 1", "9.5.0 4 0 0"]);
+    assert_eq!(found[0].1.failed_actions.iter().collect::<Vec<_>>(), ["up"]);
 }

@@ -312,6 +312,36 @@ pub struct RevisionDetails {
     pub compiled: Value,
 }
 
+/// `GET /agent_policies/{id}/auto_upgrade_agents_status`: the versions of the agents that count for `required_versions`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AutoUpgradeStatus {
+    /// Versions that agents run or are being upgraded to, the highest first.
+    pub current_versions: Vec<AutoUpgradeVersion>,
+    /// Number of agents.
+    pub total_agents: u64,
+}
+
+/// How far the agents of a policy are with a version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AutoUpgradeVersion {
+    /// Version.
+    pub version: String,
+    /// Number of agents that run it.
+    pub agents: u64,
+    /// Number of agents whose upgrade to it failed last.
+    pub failed_upgrade_agents: u64,
+    /// Number of agents that are being upgraded to it.
+    pub in_progress_upgrade_agents: u64,
+    /// Actions of the failed upgrades.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_upgrade_action_ids: Vec<String>,
+    /// Actions of the upgrades in progress.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_progress_upgrade_action_ids: Vec<String>,
+}
+
 /// Difference between two revisions.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct Difference {

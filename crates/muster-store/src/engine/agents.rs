@@ -3,15 +3,16 @@
 mod list;
 mod record;
 
-pub(super) use list::{after, counts, ids, named, page, tags, versions};
+pub(super) use list::{after, by_version, counts, ids, named, page, tags, versions};
 
 use super::session::{Connection, Row, Rule, params};
 use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::credential::{Credential, LiveCredential};
 use muster_core::host::Host;
-use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId, SpaceId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, SpaceId};
 use muster_core::time::Timestamp;
 
+use super::agent_counts::{Group, Tally};
 use super::error::Failure;
 use super::recent::Batch;
 use super::row::{Columns, Result, UNLIMITED, affects, all, any, first, readable_page, send};
@@ -31,6 +32,7 @@ fn affected_or_missing(is_affected: bool, id: &AgentId) -> std::result::Result<(
 /// Inserts an agent. It inherits no actions from earlier lives of its id (D14).
 pub(super) fn insert(
     connection: &Connection,
+    tally: &mut Tally,
     record: &AgentRecord,
     documents: &AgentDocuments,
 ) -> std::result::Result<(), Failure> {
@@ -38,6 +40,7 @@ pub(super) fn insert(
     if record::insert(connection, record)? == 0 {
         return Err(Precondition::Exists(format!("agent {}", record.id)).into());
     }
+    tally.add(record);
     let id = record.id.as_str();
     for credential in record.credentials.iter() {
         issue(connection, &record.id, credential)?;
@@ -51,6 +54,7 @@ pub(super) fn insert(
 /// Updates a record.
 pub(super) fn update(
     connection: &Connection,
+    tally: &mut Tally,
     before: &AgentRecord,
     after: &AgentRecord,
 ) -> std::result::Result<(), Failure> {
@@ -62,6 +66,7 @@ pub(super) fn update(
     if !follows || record::update(connection, before, after)? == 0 {
         return Err(not_updated(connection, &before.id)?.into());
     }
+    tally.change(before, after);
     if before.credentials != after.credentials {
         change_credentials(connection, before, after)?;
     }
@@ -228,15 +233,16 @@ pub(super) fn settle_components(connection: &Connection, id: &AgentId, component
 /// Deletes an agent and everything that belongs to it.
 pub(super) fn delete(
     connection: &Connection,
+    tally: &mut Tally,
     recent: &mut Batch<'_>,
     id: &AgentId,
     now: Timestamp,
 ) -> std::result::Result<(), Failure> {
     let key = [id.as_str()];
-    // Before the record is deleted, which knows its host.
-    let host: Option<HostId> =
-        first(connection, sql::HOST_OF_AGENT, key, |row| Columns::of(row).id_option())?.flatten();
+    // Before the record is deleted, which has them.
+    let (group, host) = Group::stored(connection, id)?.ok_or_else(|| missing(id))?;
     affected_or_missing(affects(connection, sql::DELETE, key)?, id)?;
+    tally.remove(group);
     leave_host(connection, host.as_ref())?;
     recent.supersede(id);
     output_keys::retire_of_agent(connection, id, now)?;
@@ -301,12 +307,4 @@ pub(super) fn documents(connection: &Connection, id: &AgentId) -> Result<Option<
 /// Selects agents whose status deadline has passed.
 pub(super) fn due(connection: &Connection, now: Timestamp, limit: u32) -> Result<Vec<AgentRecord>> {
     Ok(readable_page(connection, "agents", sql::DUE, params![now.as_micros(), UNLIMITED], limit, record::read)?.items)
-}
-
-/// Counts the active agents of each policy of a space.
-pub(super) fn per_policy(connection: &Connection, space: &SpaceId) -> Result<Vec<(PolicyId, u64)>> {
-    all(connection, sql::PER_POLICY, [space.as_str()], |row| {
-        let mut columns = Columns::of(row);
-        Ok((columns.id()?, columns.count()?))
-    })
 }

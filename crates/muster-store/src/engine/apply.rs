@@ -3,7 +3,6 @@
 use super::session::Connection;
 
 use super::error::Failure;
-use super::recent::Batch;
 use super::transaction::Pending;
 use super::{
     actions, agents, alerts, enrollment_keys, files, idempotency, identity, network_objects, nodes, output_keys,
@@ -61,7 +60,7 @@ pub(crate) fn is_one_statement(writes: &[Write]) -> bool {
 /// Dispatches a write to its function.
 fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Done) -> Result<(), Failure> {
     match write {
-        Write::Agent(write) => agent(c, &mut pending.recent, write)?,
+        Write::Agent(write) => agent(c, pending, write)?,
         Write::EnrollmentKey(write) => enrollment_key(c, write)?,
         Write::Policy(write) => policy(c, write)?,
         Write::Action(write) => done.committed.action_seqs.extend(action(c, write)?),
@@ -91,14 +90,15 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
     Ok(())
 }
 
-fn agent(c: &Connection, recent: &mut Batch<'_>, write: &AgentWrite) -> Result<(), Failure> {
+fn agent(c: &Connection, pending: &mut Pending<'_>, write: &AgentWrite) -> Result<(), Failure> {
+    let Pending { recent, tally, .. } = pending;
     match write {
-        AgentWrite::Insert { record, documents } => agents::insert(c, record, documents),
+        AgentWrite::Insert { record, documents } => agents::insert(c, tally, record, documents),
         AgentWrite::PutHost(host) => agents::put_host(c, host),
-        AgentWrite::Update { before, after } => agents::update(c, before, after),
+        AgentWrite::Update { before, after } => agents::update(c, tally, before, after),
         AgentWrite::Unchanged { id, version } => agents::unchanged(c, id, *version),
         AgentWrite::Documents { id, documents } => agents::put_documents(c, recent, id, documents),
-        AgentWrite::Delete { id, now } => agents::delete(c, recent, id, *now),
+        AgentWrite::Delete { id, now } => agents::delete(c, tally, recent, id, *now),
         AgentWrite::EndActions { id, now } => Ok(actions::end_open(c, id, *now)?),
         AgentWrite::Reinstalled { id, now } => Ok(actions::begin_installation(c, id, *now)?),
         AgentWrite::BeginLife { id, now } => Ok(actions::close_life(c, id, *now)?),

@@ -9,6 +9,7 @@
 //! * [`store`] is the port over both.
 
 mod actions;
+pub(crate) mod agent_counts;
 mod agents;
 mod alerts;
 pub(crate) mod apply;

@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::agent_counts::Tally;
 use super::alerts::Events;
 use super::apply::{self, Done};
 use super::audit::Chain;
@@ -148,6 +149,7 @@ pub(crate) struct Pending<'t> {
     pub(crate) chain: &'t mut Chain,
     pub(crate) changes: Changes,
     pub(crate) events: Events,
+    pub(crate) tally: Tally,
 }
 
 fn run(
@@ -159,7 +161,13 @@ fn run(
 ) -> Result<Outcome, Broken> {
     connection.begin().map_err(|error| Broken::Whole(not_applied(damage, error)))?;
     let mut outcome = Outcome::default();
-    let mut pending = Pending { recent: recent.batch(), chain, changes: Changes::default(), events: Events::default() };
+    let mut pending = Pending {
+        recent: recent.batch(),
+        chain,
+        changes: Changes::default(),
+        events: Events::default(),
+        tally: Tally::default(),
+    };
     for (index, work) in jobs.work.iter().enumerate() {
         match isolated(connection, &mut pending, jobs.careful.pace(index), work) {
             Ok(done) => outcome.answers.push(Ok(done)),
@@ -171,10 +179,11 @@ fn run(
             Err(Stopped::Engine(error)) => return Err(broken(connection, damage, Some(index), error)),
         }
     }
-    let Pending { recent: batch, changes, events, .. } = pending;
+    let Pending { recent: batch, changes, events, tally, .. } = pending;
     let pages = batch.into_pages();
     let last = recent
         .write(connection, &pages)
+        .and_then(|()| tally.write(connection))
         .and_then(|()| events.append(connection))
         .and_then(|()| changes.append(connection));
     outcome.newest_change = last.map_err(|error| broken(connection, damage, None, error))?;
@@ -235,6 +244,7 @@ enum Stopped {
 /// function.
 fn isolated(connection: &Connection, pending: &mut Pending<'_>, pace: Pace, work: &Work) -> Result<Done, Stopped> {
     let mark = (pending.recent.mark(), pending.chain.mark(), pending.changes.mark(), pending.events.mark());
+    let counted = pending.tally.mark();
     let is_ahead = connection.set_pace(pace).map_err(Stopped::Engine)? != Pace::StepByStep;
     let guarded = AssertUnwindSafe(|| match work {
         Work::Writes(writes) if connection.is_statement_atomic() && apply::is_one_statement(writes) => {
@@ -253,6 +263,7 @@ fn isolated(connection: &Connection, pending: &mut Pending<'_>, pace: Pace, work
         pending.chain.back_to(mark.1);
         pending.changes.back_to(mark.2);
         pending.events.back_to(mark.3);
+        pending.tally.back_to(counted);
         match failure {
             Failure::Refused(_) if is_ahead => Stopped::Hasty,
             Failure::Refused(precondition) => Stopped::Refused(precondition),

@@ -11,7 +11,7 @@ use muster_core::time::Timestamp;
 
 use super::reads::reads;
 use super::{StoreError, Write};
-use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
+use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable, VersionCount};
 
 /// A change of agents and their documents.
 #[derive(Clone, Debug)]
@@ -160,8 +160,13 @@ reads! {
         async fn agent_versions(&self, ids: &[AgentId]) -> Result<Vec<(AgentId, i64)>, StoreError>;
         /// Counts matching agents by status.
         async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError>;
+        /// Counts matching agents by version and upgrade.
+        async fn agents_by_version(&self, filter: &AgentFilter) -> Result<Vec<VersionCount>, StoreError>;
         /// Selects all tags of matching agents, sorted ignoring case.
         async fn agent_tags(&self, filter: &AgentFilter) -> Result<Vec<String>, StoreError>;
+        /// Tidies the maintained numbers of agents: deletes those that are zero, and merges those of servers that are gone. Returns the
+        /// number of changed rows.
+        async fn agent_counts_fold(&self) -> Result<u64, StoreError>;
         /// Selects agents whose `status_deadline` is at or before `now`, at most `limit`.
         async fn agents_due(&self, now: Timestamp, limit: u32) -> Result<Vec<AgentRecord>, StoreError>;
     }

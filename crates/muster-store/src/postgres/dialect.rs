@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::sql::dialect::{INSERT_CHANGES, INSERT_EVENTS, targets};
+use crate::sql::dialect::{ADD_COUNTS, FOLD_COUNTS, INSERT_CHANGES, INSERT_EVENTS, targets};
 use crate::sql::{locked, now};
 
 /// Tables that only this engine has, created before the first migration: counters whose numbers ascend in the order of
@@ -102,6 +102,28 @@ const FRAGMENTS: &[(&str, &str)] = &[
          INSERT INTO events (seq, at, document) \
              SELECT last - (SELECT count(*) FROM added) + ordinality, CAST(value ->> 0 AS BIGINT), value ->> 1 \
              FROM added, taken",
+    ),
+    (
+        ADD_COUNTS,
+        "INSERT INTO agent_counts (node, space, tag, policy_id, status, number) \
+             SELECT CAST($1 AS TEXT), value ->> 0, value ->> 1, value ->> 2, value ->> 3, CAST(value ->> 4 AS BIGINT) \
+             FROM jsonb_array_elements(CAST(CAST($2 AS TEXT) AS JSONB)) AS list (value) \
+             ON CONFLICT (space, tag, policy_id, status, node) \
+             DO UPDATE SET number = agent_counts.number + excluded.number",
+    ),
+    // Rows that a transaction has locked are left for the next time: waiting for a node that is about to be removed could
+    // be mutual.
+    (
+        FOLD_COUNTS,
+        "WITH folded AS (DELETE FROM agent_counts WHERE (space, tag, policy_id, status, node) IN \
+             (SELECT space, tag, policy_id, status, node FROM agent_counts \
+              WHERE node <> '' AND (number = 0 OR node NOT IN (SELECT id FROM nodes)) FOR UPDATE SKIP LOCKED) \
+             RETURNING space, tag, policy_id, status, number) \
+         INSERT INTO agent_counts (node, space, tag, policy_id, status, number) \
+             SELECT '', space, tag, policy_id, status, CAST(sum(number) AS BIGINT) FROM folded \
+             GROUP BY space, tag, policy_id, status HAVING sum(number) <> 0 \
+             ON CONFLICT (space, tag, policy_id, status, node) \
+             DO UPDATE SET number = agent_counts.number + excluded.number",
     ),
     (now!(), "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"),
 ];

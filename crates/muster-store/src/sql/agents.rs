@@ -130,8 +130,8 @@ statements! {
     /// Deletes a host without agents.
     DELETE_EMPTY_HOST = "DELETE FROM hosts WHERE id = $1 AND NOT EXISTS \
         (SELECT 1 FROM agents WHERE agents.host_id = hosts.id)";
-    /// Selects the host of an agent.
-    HOST_OF_AGENT = "SELECT host_id FROM agents WHERE id = $1";
+    /// Selects what an agent is counted by, and its host.
+    GROUP = concat!("SELECT space, policy_id, status, tags, host_id FROM agents WHERE id = $1 ", locked!());
 
     /// Inserts the documents of an agent.
     INSERT_DOCUMENTS = "INSERT INTO agent_documents (agent_id, local_metadata, components) VALUES ($1, $2, $3)";
@@ -179,10 +179,6 @@ statements! {
         "FROM agents \
          WHERE status_deadline IS NOT NULL AND status_deadline <= $1 ORDER BY status_deadline LIMIT $2"
     );
-    /// Counts the active agents of each policy of a space.
-    PER_POLICY = "SELECT policy_id, count(*) FROM agents \
-        WHERE active = 1 AND policy_id IN (SELECT id FROM policies WHERE space = $1) \
-        GROUP BY policy_id ORDER BY policy_id";
     /// Selects whether a policy has active agents.
     ACTIVE_ON_POLICY = "SELECT 1 FROM agents WHERE policy_id = $1 AND active = 1 LIMIT 1";
 }

@@ -40,3 +40,12 @@ pub(crate) const INSERT_EVENTS: &str = "INSERT INTO events (at, document) \
 /// the counter for all of them.
 pub(crate) const INSERT_CHANGES: &str = "INSERT INTO changes (kind, subject, deleted_from) \
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each($1) ORDER BY key RETURNING seq";
+
+/// Adds to the numbers of agents of a node, from a JSON list of spaces, tags, policies, statuses and numbers. PostgreSQL: `jsonb_array_elements`.
+pub(crate) const ADD_COUNTS: &str = "INSERT INTO agent_counts (node, space, tag, policy_id, status, number) \
+    SELECT $1, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), \
+    json_extract(value, '$[3]'), json_extract(value, '$[4]') FROM json_each($2) WHERE 1 = 1 \
+    ON CONFLICT (space, tag, policy_id, status, node) DO UPDATE SET number = agent_counts.number + excluded.number";
+
+/// Deletes numbers that are 0. PostgreSQL: also adds the numbers of nodes that are not registered to those of no node.
+pub(crate) const FOLD_COUNTS: &str = "DELETE FROM agent_counts WHERE number = 0";

@@ -6,6 +6,7 @@ use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId};
 use serde_json::json;
 
 use super::{actions, dialect};
+use crate::engine::agent_counts::tag_key;
 use crate::query::{
     ActionCursor, ActionFilter, ActionScope, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue,
 };
@@ -252,9 +253,160 @@ fn agent_order(sort: AgentSort, descending: bool) -> &'static str {
 
 /// Composes the count of matching agents.
 pub(crate) fn agent_total(filter: &AgentFilter) -> Composed {
+    if let Some(counted) = Counted::of(filter) {
+        return counted.sums("SELECT ", "");
+    }
     let mut statement = Composed::start("SELECT count(*) FROM agents WHERE ");
     statement.agents(filter);
     statement
+}
+
+/// Returns the place of a condition that selects agents by a part of a text, which can be met by few agents or by all of them, and
+/// composes the query for the first ids that meet it alone. It reads an index from its beginning to its end, or a part of one.
+pub(crate) fn agent_probe(filter: &AgentFilter, limit: u32) -> Option<(usize, Composed)> {
+    let place = |is_one: fn(&AgentCondition) -> bool| filter.conditions.iter().position(is_one);
+    let at = place(|condition| range_of(condition).is_some()).or_else(|| {
+        let is_text =
+            |condition: &AgentCondition| matches!(condition, AgentCondition::Text(_) | AgentCondition::Os(..));
+        place(is_text)
+    })?;
+    let mut statement = Composed::start("SELECT agents.id FROM agents WHERE ");
+    if let Some(space) = &filter.space {
+        statement.text(" AND agents.space = $?", space.as_str());
+    }
+    if let Some((from, to)) = range_of(&filter.conditions[at]) {
+        statement.text(" AND lower(agents.hostname) >= $?", &from);
+        statement.text(" AND lower(agents.hostname) < $?", &to);
+    }
+    statement.push(" AND ");
+    statement.condition(&filter.conditions[at]);
+    statement.integer(" LIMIT $?", limit.into());
+    Some((at, statement))
+}
+
+/// Returns the range of the host names that begin like a pattern.
+fn range_of(condition: &AgentCondition) -> Option<(String, String)> {
+    let AgentCondition::HostnameLike(pattern) = condition else { return None };
+    let from = pattern.split('*').next()?.to_ascii_lowercase();
+    let mut to = from.clone();
+    // The next text after all with the beginning: both engines compare bytes, in whose order characters are.
+    while let Some(last) = to.pop() {
+        if let Some(next) = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32) {
+            to.push(next);
+            return Some((from, to));
+        }
+    }
+    None
+}
+
+/// Composes the count of agents by version and upgrade.
+pub(crate) fn agents_by_version(filter: &AgentFilter) -> Composed {
+    let mut statement = Composed::start(
+        "SELECT agents.agent_version, agents.upgrade_open, agents.upgrade_details, count(*) FROM agents WHERE ",
+    );
+    statement.agents(filter);
+    statement.push(" GROUP BY agents.agent_version, agents.upgrade_open, agents.upgrade_details");
+    statement
+}
+
+/// A filter over maintained numbers: about nothing but the space, the policy, the status and at most one tag.
+struct Counted<'f> {
+    filter: &'f AgentFilter,
+    tag: Option<&'f str>,
+}
+
+/// The maintained numbers, with the columns that conditions name.
+const COUNTS: &str = " FROM (SELECT space, tag, nullif(policy_id, '') AS policy_id, status, number FROM agent_counts) AS agents \
+    WHERE 1 = 1";
+
+impl<'f> Counted<'f> {
+    /// Returns `None` if agents must be counted.
+    fn of(filter: &'f AgentFilter) -> Option<Self> {
+        let mut tag = None;
+        filter.conditions.iter().all(|condition| Self::is_counted(condition, &mut tag)).then_some(Self { filter, tag })
+    }
+
+    fn is_counted(condition: &'f AgentCondition, tag: &mut Option<&'f str>) -> bool {
+        match condition {
+            AgentCondition::All(parts) | AgentCondition::Any(parts) => {
+                parts.iter().all(|part| Self::is_counted(part, tag))
+            }
+            AgentCondition::Not(inner) => Self::is_counted(inner, tag),
+            AgentCondition::Policies(_) | AgentCondition::HasPolicy | AgentCondition::Statuses(_) => true,
+            AgentCondition::Tags(tags) => match tags.as_slice() {
+                [only] => *tag.get_or_insert(only) == only,
+                // An agent can have several of them.
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Composes the sum of the numbers.
+    fn sums(&self, head: &'static str, tail: &'static str) -> Composed {
+        let mut statement = Composed { text: head.to_owned(), values: Vec::new() };
+        statement.push("CAST(coalesce(sum(");
+        match self.tag {
+            None => statement.push("agents.number), 0) AS BIGINT)"),
+            // Those without the tag are all, less those with it.
+            Some(_) => {
+                statement.push("agents.number * (CASE WHEN agents.tag <> '' AND (");
+                self.conditions(&mut statement, true);
+                statement.push(") THEN 1 ELSE 0 END + CASE WHEN NOT (");
+                self.conditions(&mut statement, false);
+                statement.push(") THEN 0 WHEN agents.tag = '' THEN 1 ELSE -1 END)), 0) AS BIGINT)");
+            }
+        }
+        statement.push(COUNTS);
+        if let Some(space) = &self.filter.space {
+            statement.text(" AND agents.space = $?", space.as_str());
+        }
+        match self.tag {
+            None => {
+                statement.push(" AND agents.tag = '' AND (");
+                self.conditions(&mut statement, false);
+                statement.push(")");
+            }
+            Some(tag) => statement.text(" AND (agents.tag = '' OR agents.tag = $?)", &tag_key(tag)),
+        }
+        statement.push(tail);
+        statement
+    }
+
+    /// Composes the query for the tags.
+    fn tags(&self) -> Composed {
+        let mut statement = Composed { text: "SELECT substr(agents.tag, 2)".to_owned(), values: Vec::new() };
+        statement.push(COUNTS);
+        if let Some(space) = &self.filter.space {
+            statement.text(" AND agents.space = $?", space.as_str());
+        }
+        statement.push(" AND agents.tag > '' AND (");
+        self.conditions(&mut statement, false);
+        statement.push(") GROUP BY agents.tag HAVING sum(agents.number) <> 0");
+        statement
+    }
+
+    /// Appends the conditions for agents with the tag, or without it.
+    fn conditions(&self, statement: &mut Composed, has_tag: bool) {
+        statement.push("1 = 1");
+        for condition in &self.filter.conditions {
+            statement.push(" AND ");
+            statement.condition(&decided(condition, has_tag));
+        }
+    }
+}
+
+/// Replaces the condition on a tag by its value.
+fn decided(condition: &AgentCondition, has_tag: bool) -> AgentCondition {
+    let all = |parts: &[AgentCondition]| parts.iter().map(|part| decided(part, has_tag)).collect();
+    match condition {
+        AgentCondition::All(parts) => AgentCondition::All(all(parts)),
+        AgentCondition::Any(parts) => AgentCondition::Any(all(parts)),
+        AgentCondition::Not(inner) => !decided(inner, has_tag),
+        AgentCondition::Tags(_) if has_tag => AgentCondition::All(Vec::new()),
+        AgentCondition::Tags(_) => AgentCondition::Any(Vec::new()),
+        other => other.clone(),
+    }
 }
 
 /// Composes the query for ids after one, in order.
@@ -286,26 +438,19 @@ pub(crate) fn agent_place(filter: &AgentFilter, before: u32) -> Composed {
 
 /// Composes the count of agents by status.
 pub(crate) fn agent_counts(filter: &AgentFilter) -> Composed {
+    if let Some(counted) = Counted::of(filter) {
+        return counted.sums("SELECT agents.status, ", " GROUP BY agents.status");
+    }
     let mut statement = Composed::start("SELECT agents.status, count(*) FROM agents WHERE ");
     statement.agents(filter);
     statement.push(" GROUP BY agents.status");
     statement
 }
 
-/// Condition for the tags of a space's agents.
-const IN_SPACE: &str =
-    "EXISTS (SELECT 1 FROM agents WHERE agents.id = agent_tags.agent_id AND agents.space = $? LIMIT 1)";
-
 /// Composes the query for all tags.
 pub(crate) fn agent_tags(filter: &AgentFilter) -> Composed {
-    if *filter == AgentFilter::default() {
-        return Composed::start("SELECT DISTINCT tag FROM agent_tags WHERE ");
-    }
-    if let Some(space) = filter.space.as_ref().filter(|_| filter.conditions.is_empty()) {
-        // Uses the index of tags. A join would collect the tags of all agents before removing duplicates.
-        let mut statement = Composed { text: "SELECT DISTINCT tag FROM agent_tags WHERE ".into(), values: Vec::new() };
-        statement.text(IN_SPACE, space.as_str());
-        return statement;
+    if let Some(counted) = Counted::of(filter).filter(|counted| counted.tag.is_none()) {
+        return counted.tags();
     }
     let mut statement =
         Composed::start("SELECT DISTINCT g.tag FROM agent_tags g JOIN agents ON agents.id = g.agent_id WHERE ");
@@ -478,13 +623,32 @@ mod tests {
             after: Some(ActionCursor { at: Timestamp::from_micros(7), seq: 6, revision: ("p".into(), 5) }),
             within: Some(scope.clone()),
         };
+        let counted = AgentFilter {
+            space: Some(SpaceId::trusted("s")),
+            conditions: vec![
+                AgentCondition::Policies(vec![PolicyId::trusted("p")]),
+                AgentCondition::Any(vec![
+                    AgentCondition::Tags(vec!["t".into()]),
+                    AgentCondition::Statuses(vec![Status::Error]),
+                ]),
+            ],
+        };
+        let searched = AgentFilter {
+            space: Some(SpaceId::trusted("s")),
+            conditions: vec![AgentCondition::HostnameLike("web*".into())],
+        };
         let statements = [
             agent_page(&full(), AgentSort::Status, true, page),
             agent_total(&full()),
+            agent_total(&counted),
+            agent_counts(&counted),
+            agent_tags(&AgentFilter { space: Some(SpaceId::trusted("s")), conditions: Vec::new() }),
+            agent_probe(&searched, 5).unwrap().1,
             agent_ids(&full(), Some("a"), 5),
             agent_versions(&[AgentId::trusted("a")]),
             agent_counts(&full()),
             agent_tags(&full()),
+            agents_by_version(&full()),
             action_page(&actions, page),
             action_total(&actions),
             key_page(&actions, page),
@@ -496,6 +660,18 @@ mod tests {
             assert_eq!(placeholders(&statement.text), expected, "{}", statement.text);
             assert!(!statement.text.contains("$?"), "{}", statement.text);
         }
+    }
+
+    #[test]
+    fn host_names_that_begin_alike_are_a_range() {
+        let range = |pattern: &str| range_of(&AgentCondition::HostnameLike(pattern.into()));
+        let of = |from: &str, to: &str| Some((from.to_owned(), to.to_owned()));
+        assert_eq!(range("Web-1*"), of("web-1", "web-2"));
+        assert_eq!(range("web*x*"), of("web", "wec"));
+        assert_eq!(range("a\u{d7ff}*"), of("a\u{d7ff}", "a\u{e000}"), "there is no character between");
+        assert_eq!(range("a\u{10ffff}*"), of("a\u{10ffff}", "b"));
+        assert_eq!(range("*web"), None);
+        assert_eq!(range("\u{10ffff}*"), None);
     }
 
     #[test]

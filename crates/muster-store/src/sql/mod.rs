@@ -5,6 +5,7 @@
 //! Differences between engines are in [`dialect`] only.
 
 pub(crate) mod actions;
+pub(crate) mod agent_counts;
 pub(crate) mod agents;
 pub(crate) mod alerts;
 pub(crate) mod audit;
@@ -59,6 +60,7 @@ use statements;
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
     [
         actions::ALL,
+        agent_counts::ALL,
         agents::ALL,
         alerts::ALL,
         audit::ALL,

@@ -3,11 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::change::Change;
+use muster_core::status::Status;
+use muster_core::time::Timestamp;
+use muster_store::query::AgentFilter;
 use muster_store::testing::Cluster;
 use muster_store::{
-    ChangeStore as _, Currency, LeaseName, LeaseStore as _, NodeLease, NodeStanding, NodeStore as _, OpenError,
-    Options, Precondition, SettingStore as _, SqlStore, Store as _, StoreError, Write, has_gap,
+    AgentStore as _, AgentWrite, ChangeStore as _, Currency, LeaseName, LeaseStore as _, NodeLease, NodeStanding,
+    NodeStore as _, OpenError, Options, Precondition, SettingStore as _, SqlStore, Store as _, StoreError, Write,
+    has_gap,
 };
 
 use super::{blocking, put};
@@ -72,6 +77,29 @@ async fn several_nodes_use_one_database_and_know_each_other() {
     blocking(move || drop(second)).await;
     assert_eq!(first.nodes().await.unwrap().len(), 1, "a node that stops cleanly is gone at once");
     assert_eq!(first.lost_nodes().await.unwrap(), [], "and is not lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_of_agents_are_the_sum_over_nodes_and_outlive_them() {
+    let schema = schema().await;
+    let (first, second) = (open(&schema).await, open(&schema).await);
+    let mut agent = muster_core::testing::bare_agent("a", Timestamp::from_micros(1));
+    agent.status = Status::Online;
+    let insert = AgentWrite::Insert { record: Box::new(agent.clone()), documents: AgentDocuments::default() };
+    first.commit(vec![Write::Agent(insert)]).await.unwrap();
+    let after = AgentRecord { status: Status::Offline, version: agent.version + 1, ..agent.clone() };
+    let update = AgentWrite::Update { before: Arc::new(agent), after: Arc::new(after) };
+    second.commit(vec![Write::Agent(update)]).await.unwrap();
+    let counts = async || first.agent_counts(&AgentFilter::default()).await.unwrap();
+    assert_eq!(counts().await, [(Status::Offline, 1)]);
+    let rows = async || sql(format!("SELECT count(*) FROM {schema}.agent_counts WHERE number <> 0")).await;
+    assert_eq!(rows().await, "3", "one node has a number of -1");
+    assert_eq!(first.agent_counts_fold().await.unwrap(), 0, "both nodes are there");
+    blocking(move || drop(second)).await;
+    first.agent_counts_fold().await.unwrap();
+    assert_eq!(counts().await, [(Status::Offline, 1)]);
+    let of_nobody = sql(format!("SELECT count(*) FROM {schema}.agent_counts WHERE node = ''")).await;
+    assert_eq!(of_nobody, "2", "those of the node that is gone");
 }
 
 /// Fails when the place is not compared: the copy is let in. (Tried with `REMOVE_OWN` for every place.)

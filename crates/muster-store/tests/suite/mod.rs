@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 pub mod actions;
+pub mod agent_counts;
 pub mod agents;
 pub mod alerts;
 pub mod commits;
@@ -147,6 +148,9 @@ macro_rules! run_for {
             a_log_in_is_completed_once,
             a_device_is_decided_once_and_taken_once,
             log_ins_of_devices_are_bounded_and_those_that_ended_make_room,
+        ]);
+        suite::run_for!(@module $make, agent_counts: [
+            maintained_numbers_equal_a_recount_after_random_histories,
         ]);
         suite::run_for!(@module $make, lists: [
             agents_are_found_by_text_facts_and_version,

@@ -2,6 +2,7 @@
 
 use muster_core::id::{PolicyId, SpaceId};
 use muster_core::policy::{Policy, PolicyHead};
+use muster_core::status::Status;
 use muster_store::query::Page;
 use muster_store::{EnrollmentKeyWrite, PolicyWrite, Precondition, Store, Write};
 
@@ -118,6 +119,7 @@ pub async fn active_agents_are_counted_per_policy(store: &impl Store) {
     {
         let mut record = bare_agent(id);
         (record.policy_id, record.active) = (policy.map(PolicyId::trusted), active);
+        record.status = if active { record.status } else { Status::Unenrolled };
         commit(store, vec![insert(&record)]).await;
     }
     for (id, space) in [("p", "default"), ("q", "other")] {

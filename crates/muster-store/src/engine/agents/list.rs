@@ -1,5 +1,7 @@
 //! Lists, counts and tags of the agents that match a filter.
 
+use std::borrow::Cow;
+
 use crate::engine::session::Connection;
 use muster_core::agent::{AgentDetails, AgentDocuments};
 use muster_core::id::AgentId;
@@ -7,7 +9,7 @@ use muster_core::status::Status;
 
 use super::by_id;
 use crate::engine::row::{Columns, Result, all_composed, count_composed, filled, first, unless_unreadable};
-use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
+use crate::query::{AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable, VersionCount};
 use crate::sql::{agents as sql, filter};
 
 /// Returns a page: first the ids in order, then their records, so that sorting the whole fleet moves only ids.
@@ -18,9 +20,27 @@ pub(in crate::engine) fn page(
     descending: bool,
     page: Page,
 ) -> Result<Listed<AgentDetails>> {
+    let wanted = &narrowed(connection, wanted)?;
     let items = all_details(connection, page, |page| filter::agent_page(wanted, sort, descending, page))?;
     let total = count_composed(connection, &filter::agent_total(wanted))?;
     Ok(items.of(total))
+}
+
+/// Maximum number of agents that are looked up one by one, instead of reading all agents in the order of a list.
+const FEW: usize = 1000;
+
+/// Replaces a condition on a part of a text by the ids that meet it, if they are few: the page and the total would each
+/// compare every agent. If they are many, the first ones are found soon, and so is a page.
+fn narrowed<'f>(connection: &Connection, wanted: &'f AgentFilter) -> Result<Cow<'f, AgentFilter>> {
+    let limit = u32::try_from(FEW + 1).unwrap_or(u32::MAX);
+    let Some((at, probe)) = filter::agent_probe(wanted, limit) else { return Ok(Cow::Borrowed(wanted)) };
+    let ids: Vec<AgentId> = all_composed(connection, &probe, |row| Columns::of(row).id())?;
+    if ids.len() > FEW {
+        return Ok(Cow::Borrowed(wanted));
+    }
+    let mut narrowed = wanted.clone();
+    narrowed.conditions[at] = AgentCondition::Ids(ids);
+    Ok(Cow::Owned(narrowed))
 }
 
 fn all_details(
@@ -51,7 +71,7 @@ pub(in crate::engine) fn after(
     cursor: &AgentCursor,
     limit: u32,
 ) -> Result<Readable<AgentDetails>> {
-    let page = Page { offset: 0, limit };
+    let (page, wanted) = (Page { offset: 0, limit }, &narrowed(connection, wanted)?);
     all_details(connection, page, |page| filter::agents_after(wanted, sort, descending, cursor, page))
 }
 
@@ -82,11 +102,24 @@ pub(in super::super) fn versions(connection: &Connection, ids: &[AgentId]) -> Re
 
 /// Counts agents by status.
 pub(in crate::engine) fn counts(connection: &Connection, wanted: &AgentFilter) -> Result<Vec<(Status, u64)>> {
+    let wanted = &narrowed(connection, wanted)?;
     // A status that this version does not know must not hide the counts of the others.
     let counts = all_composed(connection, &filter::agent_counts(wanted), |row| {
         let mut columns = Columns::of(row);
         let count = columns.word().and_then(|status| Ok((status, columns.count()?)));
         unless_unreadable("counts of agents", || row.get(0).unwrap_or_default(), count)
+    })?;
+    // A maintained number stays at 0 when the last agent has left.
+    Ok(counts.into_iter().flatten().filter(|(_, count)| *count > 0).collect())
+}
+
+/// Counts agents by version and upgrade.
+pub(in crate::engine) fn by_version(connection: &Connection, wanted: &AgentFilter) -> Result<Vec<VersionCount>> {
+    let counts = all_composed(connection, &filter::agents_by_version(wanted), |row| {
+        let mut c = Columns::of(row);
+        let mut read =
+            || Ok(VersionCount { version: c.take()?, open: c.json_option()?, details: c.take()?, agents: c.count()? });
+        unless_unreadable("versions of agents", || row.get(0).unwrap_or_default(), read())
     })?;
     Ok(counts.into_iter().flatten().collect())
 }

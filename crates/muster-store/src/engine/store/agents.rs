@@ -9,9 +9,12 @@ use muster_core::status::Status;
 use muster_core::time::Timestamp;
 
 use super::SqlStore;
-use crate::engine::agents;
+use crate::engine::apply::Done;
+use crate::engine::error::Failure;
+use crate::engine::session::Connection;
+use crate::engine::{agent_counts, agents};
 use crate::port::{AgentStore, StoreError};
-use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable};
+use crate::query::{AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable, VersionCount};
 
 #[async_trait]
 impl AgentStore for SqlStore {
@@ -127,7 +130,19 @@ impl AgentStore for SqlStore {
 
     async fn agent_counts(&self, filter: &AgentFilter) -> Result<Vec<(Status, u64)>, StoreError> {
         let filter = filter.clone();
-        self.lists.read(move |c| agents::counts(c, &filter)).await
+        self.lists.snapshot(move |c| agents::counts(c, &filter)).await
+    }
+
+    async fn agents_by_version(&self, filter: &AgentFilter) -> Result<Vec<VersionCount>, StoreError> {
+        let filter = filter.clone();
+        self.lists.read(move |c| agents::by_version(c, &filter)).await
+    }
+
+    async fn agent_counts_fold(&self) -> Result<u64, StoreError> {
+        let fold = |c: &Connection| -> Result<Done, Failure> {
+            Ok(Done { removed: agent_counts::fold(c)?, ..Done::default() })
+        };
+        Ok(self.writer.task(fold).await?.removed)
     }
 
     async fn agent_tags(&self, filter: &AgentFilter) -> Result<Vec<String>, StoreError> {

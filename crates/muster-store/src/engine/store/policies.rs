@@ -6,7 +6,7 @@ use muster_core::policy::{Policy, PolicyHead, PolicyRevision};
 use muster_core::time::Timestamp;
 
 use super::SqlStore;
-use crate::engine::{agents, policies};
+use crate::engine::{agent_counts, policies};
 use crate::port::{PolicyStore, StoreError};
 use crate::query::{Listed, Page, Readable};
 
@@ -44,7 +44,7 @@ impl PolicyStore for SqlStore {
 
     async fn policy_agent_counts(&self, space: &SpaceId) -> Result<Vec<(PolicyId, u64)>, StoreError> {
         let space = space.clone();
-        self.lists.read(move |c| agents::per_policy(c, &space)).await
+        self.lists.read(move |c| agent_counts::per_policy(c, &space)).await
     }
 
     async fn policy_newest_revision(&self, id: &PolicyId) -> Result<Option<PolicyRevision>, StoreError> {

@@ -357,6 +357,10 @@ async fn bad_row_is_left_out_of_lists_and_the_others_are_there() {
     fixture
         .on_writer(|connection| {
             connection.execute("UPDATE agents SET status = 'NONSENSE' WHERE id = 'bad'", [])?;
+            connection.execute("UPDATE agent_counts SET number = 2", [])?;
+            let another =
+                "INSERT INTO agent_counts SELECT space, tag, policy_id, 'NONSENSE', node, 1 FROM agent_counts";
+            connection.execute(another, [])?;
             connection.execute("UPDATE actions SET kind = 'NONSENSE' WHERE id = 'bad'", [])?;
             connection.execute("UPDATE policies SET config = '[' WHERE id = 'bad'", []).map(drop)
         })

@@ -6,7 +6,10 @@ use rusqlite::Connection;
 
 use crate::engine::migration::MIGRATIONS;
 use crate::query::{ActionFilter, AgentCondition, AgentCursor, AgentFilter, AgentSort, Page, SortValue};
-use crate::sql::{actions, agents, enrollment_keys, files, filter, idempotency, log, output_keys, policies};
+use crate::search::Fact;
+use crate::sql::{
+    actions, agent_counts, agents, enrollment_keys, files, filter, idempotency, log, output_keys, policies,
+};
 use crate::sqlite::migrate::migrate;
 
 const PAGE: Page = Page { offset: 0, limit: 20 };
@@ -41,9 +44,9 @@ fn reads_of_a_check_in_search_an_index() {
         agents::CREDENTIALS,
         agents::HOST,
         agents::HOST_BY_MACHINE,
-        agents::HOST_OF_AGENT,
+        agents::GROUP,
         agents::DUE,
-        agents::PER_POLICY,
+        agent_counts::PER_POLICY,
         agents::ACTIVE_ON_POLICY,
         actions::BY_ID,
         actions::DUE,
@@ -116,7 +119,6 @@ fn lists_and_counts_over_the_fleet_read_an_index() {
         filter::agent_page(&all, AgentSort::EnrolledAt, true, PAGE),
         filter::agents_after(&all, AgentSort::EnrolledAt, true, &cursor, PAGE),
         filter::agent_total(&all),
-        filter::agent_counts(&all),
         filter::agent_ids(&all, Some("a"), 100),
         filter::agent_tags(&all),
         filter::action_page(&actions(), PAGE),
@@ -158,6 +160,43 @@ fn each_filter_searches_an_index() {
     ] {
         let wanted = AgentFilter { space: Some(SpaceId::default()), conditions: vec![condition] };
         let steps = plan(&connection, &filter::agent_total(&wanted).text);
-        assert!(steps.iter().any(|step| step.starts_with("SEARCH agents")), "{steps:?}");
+        // The table of agents, or that of their numbers.
+        assert!(steps.iter().any(|step| step.starts_with("SEARCH agent")), "{steps:?}");
+    }
+}
+
+#[test]
+fn numbers_of_agents_are_summed_and_not_counted() {
+    let connection = schema();
+    let all = AgentFilter { space: Some(SpaceId::default()), ..AgentFilter::default() };
+    let tagged = AgentFilter { conditions: vec![AgentCondition::Tags(vec!["web".into()])], ..all.clone() };
+    for statement in [
+        filter::agent_counts(&all),
+        filter::agent_counts(&tagged),
+        filter::agent_total(&tagged),
+        filter::agent_tags(&all),
+    ] {
+        let steps = plan(&connection, &statement.text);
+        assert!(
+            steps.iter().any(|step| step.starts_with("SEARCH agent_counts USING PRIMARY KEY (space=?")),
+            "{steps:?}"
+        );
+    }
+}
+
+#[test]
+fn parts_of_texts_are_searched_in_a_covering_index() {
+    let connection = schema();
+    for (condition, expected) in [
+        (AgentCondition::Text("web".into()), "COVERING INDEX agents_by_text (space=?)"),
+        (AgentCondition::Os(Fact::Name, "ubuntu".into(), true), "COVERING INDEX agents_by_text (space=?)"),
+        (AgentCondition::HostnameLike("Web-*".into()), "INDEX agents_by_hostname (space=? AND <expr>>? AND <expr><?)"),
+    ] {
+        let hidden = !AgentCondition::Statuses(vec![Status::Unenrolled]);
+        let wanted = AgentFilter { space: Some(SpaceId::default()), conditions: vec![hidden, condition] };
+        let (at, probe) = filter::agent_probe(&wanted, 10).unwrap();
+        assert_eq!(at, 1);
+        let steps = plan(&connection, &probe.text);
+        assert!(steps.iter().any(|step| step.starts_with("SEARCH agents") && step.contains(expected)), "{steps:?}");
     }
 }

@@ -1,0 +1,15 @@
+//! Maintained numbers of agents.
+
+use super::statements;
+
+statements! {
+    /// Adds to numbers of a node.
+    ADD = super::dialect::ADD_COUNTS;
+    /// Deletes rows that count no agents, and adds those of nodes that are not registered to those of no node.
+    FOLD = super::dialect::FOLD_COUNTS;
+    /// Counts the agents of each policy of a space, except those that are unenrolled.
+    PER_POLICY = "SELECT policy_id, CAST(sum(number) AS BIGINT) FROM agent_counts \
+        WHERE space = $1 AND tag = '' AND status <> 'unenrolled' \
+        AND policy_id IN (SELECT id FROM policies WHERE space = $2) \
+        GROUP BY policy_id HAVING sum(number) <> 0 ORDER BY policy_id";
+}
