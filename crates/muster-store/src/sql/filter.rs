@@ -200,7 +200,7 @@ impl Composed {
 pub(crate) fn agent_page(filter: &AgentFilter, sort: AgentSort, descending: bool, page: Page) -> Composed {
     let mut statement = Composed::start("SELECT agents.id FROM agents WHERE ");
     statement.agents(filter);
-    statement.push(agent_order(sort, descending));
+    statement.push(agent_order(filter, sort, descending));
     statement.page(page);
     statement
 }
@@ -229,12 +229,17 @@ pub(crate) fn agents_after(
         SortValue::Text(text) => statement.text("$?, ", text),
     }
     statement.text("$?)", after.id.as_str());
-    statement.push(agent_order(sort, descending));
+    statement.push(agent_order(filter, sort, descending));
     statement.page(page);
     statement
 }
 
-fn agent_order(sort: AgentSort, descending: bool) -> &'static str {
+/// Agents that are selected by their ids are looked up and sorted. Sorted by a column of an index, SQLite would read the whole index
+/// to find them.
+fn agent_order(filter: &AgentFilter, sort: AgentSort, descending: bool) -> &'static str {
+    if filter.conditions.iter().any(|condition| matches!(condition, AgentCondition::Ids(_))) {
+        return order_of_few(sort, descending);
+    }
     match (sort, descending) {
         (AgentSort::EnrolledAt, false) => " ORDER BY agents.enrolled_at, agents.id",
         (AgentSort::EnrolledAt, true) => " ORDER BY agents.enrolled_at DESC, agents.id DESC",
@@ -248,6 +253,24 @@ fn agent_order(sort: AgentSort, descending: bool) -> &'static str {
         (AgentSort::Policy, true) => " ORDER BY coalesce(agents.policy_id, '') DESC, agents.id DESC",
         (AgentSort::Version, false) => " ORDER BY agents.version_key, agents.id",
         (AgentSort::Version, true) => " ORDER BY agents.version_key DESC, agents.id DESC",
+    }
+}
+
+/// The same order. No index has these expressions.
+fn order_of_few(sort: AgentSort, descending: bool) -> &'static str {
+    match (sort, descending) {
+        (AgentSort::EnrolledAt, false) => " ORDER BY coalesce(agents.enrolled_at, 0), agents.id",
+        (AgentSort::EnrolledAt, true) => " ORDER BY coalesce(agents.enrolled_at, 0) DESC, agents.id DESC",
+        (AgentSort::LastCheckin, false) => " ORDER BY coalesce(agents.last_checkin, 0), agents.id",
+        (AgentSort::LastCheckin, true) => " ORDER BY coalesce(agents.last_checkin, 0) DESC, agents.id DESC",
+        (AgentSort::Hostname, false) => " ORDER BY coalesce(lower(agents.hostname), ''), agents.id",
+        (AgentSort::Hostname, true) => " ORDER BY coalesce(lower(agents.hostname), '') DESC, agents.id DESC",
+        (AgentSort::Status, false) => " ORDER BY coalesce(agents.status, ''), agents.id",
+        (AgentSort::Status, true) => " ORDER BY coalesce(agents.status, '') DESC, agents.id DESC",
+        (AgentSort::Policy, false) => " ORDER BY coalesce(agents.policy_id, ''), agents.id",
+        (AgentSort::Policy, true) => " ORDER BY coalesce(agents.policy_id, '') DESC, agents.id DESC",
+        (AgentSort::Version, false) => " ORDER BY coalesce(agents.version_key, 0), agents.id",
+        (AgentSort::Version, true) => " ORDER BY coalesce(agents.version_key, 0) DESC, agents.id DESC",
     }
 }
 

@@ -38,11 +38,8 @@ impl Numbers {
         match self.below(5) {
             0 => record.policy_id = self.of(&[None, Some("p"), Some("q")]).map(PolicyId::trusted),
             1 => {
-                record.tags = self
-                    .of(&[&[][..], &["x"], &["x", "y"], &["y", "=", "it's"]])
-                    .iter()
-                    .map(|it| (*it).into())
-                    .collect()
+                let tags = self.of(&[&[][..], &["x"], &["x", "y"], &["y", "=", "it's"]]);
+                record.tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
             }
             2 => record.space = SpaceId::trusted(self.of(&["default", "other"])),
             3 => record.health.message = format!("message {}", self.below(9)),

@@ -200,3 +200,15 @@ fn parts_of_texts_are_searched_in_a_covering_index() {
         assert!(steps.iter().any(|step| step.starts_with("SEARCH agents") && step.contains(expected)), "{steps:?}");
     }
 }
+
+#[test]
+fn agents_that_are_selected_by_ids_are_looked_up_in_every_order() {
+    let connection = schema();
+    let hidden = !AgentCondition::Statuses(vec![Status::Unenrolled]);
+    let ids = AgentCondition::Ids(vec![AgentId::trusted("a")]);
+    let wanted = AgentFilter { space: Some(SpaceId::default()), conditions: vec![hidden, ids] };
+    for sort in [AgentSort::EnrolledAt, AgentSort::Hostname, AgentSort::Status, AgentSort::Version] {
+        let steps = plan(&connection, &filter::agent_page(&wanted, sort, true, PAGE).text);
+        assert!(steps.iter().any(|step| step.starts_with("SEARCH agents") && step.contains("id=?")), "{steps:?}");
+    }
+}
