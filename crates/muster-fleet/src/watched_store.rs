@@ -188,12 +188,14 @@ impl WatchedStore {
         if self.failing.load(Ordering::Relaxed) { self.failure.borrow().clone() } else { None }
     }
 
-    /// Records the outcome of a commit: an error that is not a conflict makes the store read-only, a success writable.
+    /// Records the outcome of a commit: an error other than a conflict or a full queue makes the store read-only, a success writable.
     pub fn note(&self, error: Option<&StoreError>) {
         match error {
             None if !self.failing.load(Ordering::Relaxed) => {}
             // A conflict shows nothing: preconditions are checked before anything is written.
             Some(StoreError::Conflict(_)) => {}
+            // A server that is busy must not be taken for one that cannot write, and removed from a load balancer.
+            Some(error) if error.is_crowded() => {}
             error => {
                 self.failing.store(error.is_some(), Ordering::Relaxed);
                 self.failure.send_replace(error.map(ToString::to_string));
@@ -257,6 +259,9 @@ mod tests {
         store.note(Some(&StoreError::Conflict(Precondition::Missing("x".into()))));
         assert!(store.failure().is_some(), "a refused precondition says nothing of the disk");
         store.note(None);
+        store.note(Some(&StoreError::crowded()));
+        assert_eq!(store.failure(), None, "neither does a full queue");
+        store.note(None);
         assert_eq!(store.failure(), None);
     }
 
@@ -307,9 +312,7 @@ mod tests {
         let disk = Small::new(1, 1);
         let store = WatchedStore::new(Arc::new(muster_store::testing::fresh()));
         store.use_disk(disk.clone(), false);
-        let busy = |_: Vec<Write>| -> Applying<'_> {
-            Box::pin(std::future::ready(Err(StoreError::unavailable("too many writes are waiting for the store"))))
-        };
+        let busy = |_: Vec<Write>| -> Applying<'_> { Box::pin(std::future::ready(Err(StoreError::crowded()))) };
         store.commit_by(vec![revoke()], busy).await.unwrap_err();
         assert!(!store.is_on_reserve() && disk.reserve.load(Ordering::SeqCst) == 1);
     }

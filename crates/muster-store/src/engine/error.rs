@@ -30,6 +30,8 @@ pub enum Cause {
     Pooler,
     /// Another node declared this node's lease ended, so it must not commit.
     Fenced,
+    /// A queue of the store is full.
+    Crowded,
     /// A job panicked.
     Panic,
     /// Anything else.

@@ -51,7 +51,7 @@ impl Drop for Share {
 
 /// Error if a queue is full.
 pub(crate) fn full() -> StoreError {
-    StoreError::unavailable("too many writes are waiting for the store")
+    StoreError::crowded()
 }
 
 /// Error if the store is closed.

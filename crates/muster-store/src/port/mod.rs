@@ -106,11 +106,25 @@ impl StoreError {
         Self::unavailable(EngineError::new(Cause::Room, reason))
     }
 
+    /// Creates the error for a queue that is full.
+    pub fn crowded() -> Self {
+        Self::unavailable(EngineError::new(Cause::Crowded, "too many requests are waiting for the store"))
+    }
+
     /// Returns whether the cause is a full disk.
     pub fn lacks_room(&self) -> bool {
+        self.is_caused_by(&Cause::Room)
+    }
+
+    /// Returns whether the cause is a full queue, which says nothing of the store.
+    pub fn is_crowded(&self) -> bool {
+        self.is_caused_by(&Cause::Crowded)
+    }
+
+    fn is_caused_by(&self, cause: &Cause) -> bool {
         match self {
             Self::Unavailable { source } => {
-                source.downcast_ref::<EngineError>().is_some_and(|error| *error.cause() == Cause::Room)
+                source.downcast_ref::<EngineError>().is_some_and(|error| error.cause() == cause)
             }
             Self::Conflict(_) | Self::Unknown { .. } | Self::Corrupt { .. } => false,
         }

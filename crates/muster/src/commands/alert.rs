@@ -146,7 +146,7 @@ pub struct FilterArgs {
     /// Tag of agents (repeatable) [default for a new receiver: all agents]
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Tag of agents about which nothing is sent, such as maintenance (repeatable)
+    /// Send no events about agents with this tag, such as maintenance (repeatable)
     #[arg(long = "except-tag", value_name = "TAG")]
     except_tags: Vec<String>,
     /// Minimum number of events of one kind that are combined into one message [default for a new receiver: 20]

@@ -18,7 +18,7 @@ pub struct TargetArgs {
     /// File with the webhook's signing key [default for a new receiver: generated]
     #[arg(long, value_name = "FILE")]
     secret_file: Option<Utf8PathBuf>,
-    /// Mail address of a recipient (repeatable)
+    /// Email address of a recipient (repeatable)
     #[arg(long, value_name = "ADDRESS", conflicts_with = "syslog")]
     email: Vec<String>,
     /// Mail server [default port: 465; 587 with `starttls`; 25 without encryption]
@@ -33,7 +33,7 @@ pub struct TargetArgs {
     /// File with the password of --smtp-user
     #[arg(long, value_name = "FILE")]
     password_file: Option<Utf8PathBuf>,
-    /// Mail address of the sender
+    /// Email address of the sender
     #[arg(long, value_name = "ADDRESS", conflicts_with = "syslog")]
     from: Option<String>,
     /// Syslog server [default port: 6514; 601 with --syslog-plain]

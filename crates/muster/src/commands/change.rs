@@ -19,7 +19,7 @@ const RECONNECT: Duration = Duration::from_secs(1);
 pub enum ChangeCommand {
     /// List the objects that were changed after a given change
     ///
-    /// Of several changes of an object, only the last one is listed. The server keeps the newest 100,000 changes.
+    /// If an object was changed several times, only its last change is listed. The server keeps the newest 100,000 changes.
     #[command(
         after_help = "Examples:\n  muster change list --after 1200\n  muster change list --after 1200 --output json"
     )]

@@ -14,8 +14,7 @@ use super::failure::Failed;
 pub enum BackupCommand {
     /// Create a backup of the fleet while its servers are running
     ///
-    /// The file contains a consistent snapshot of the database, with checksums. Passwords, keys and tokens in it are hashed, or encrypted with
-    /// the master key, which is not in the file unless you pass --include-master-key. Without master.key, a restored server does not
+    /// The file contains a consistent snapshot of the database, with checksums. Passwords, keys and tokens in it are hashed, or encrypted with the master key, except for secrets in policies that the server stores as plain text. The master key is not in the file unless you pass --include-master-key. Without master.key, a restored server does not
     /// start: keep a copy elsewhere.
     #[command(
         after_help = "Examples:\n  muster backup create --out fleet.tar\n  muster backup create --out /mnt/safe/fleet.tar --include-master-key"
