@@ -70,10 +70,29 @@ impl Options {
         Patience { timeout, attempts: self.attempts, ..Patience::default() }
     }
 
+    /// Returns the servers of `--url`, of which there may be none.
+    pub fn urls(&self) -> Result<Vec<Server>, Failure> {
+        let parse = |url: &String| Server::parse(url);
+        self.urls
+            .iter()
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map_err(|error| Failure::new(exit::USAGE, format!("--url: {error}")))
+    }
+
+    /// Validates the options for a server that is about to start, and that can also provide the token.
+    pub fn local_plan(&self, more_tags: &[String]) -> Result<Plan, Failure> {
+        let token = if self.enrollment_token.is_some() { self.token()? } else { String::new() };
+        self.plan_at(&[], token, more_tags)
+    }
+
     /// Validates the options. `more_tags` are added to those of the command line.
     pub fn plan(&self, more_tags: &[String]) -> Result<Plan, Failure> {
         let servers = self.servers()?;
-        let token = self.token()?;
+        self.plan_at(&servers, self.token()?, more_tags)
+    }
+
+    fn plan_at(&self, servers: &[Server], token: String, more_tags: &[String]) -> Result<Plan, Failure> {
         let tags = tags(self.tags.iter().chain(more_tags));
         Ok(Plan {
             version: PLAN_VERSION,
@@ -83,6 +102,7 @@ impl Options {
             id: self.id.clone(),
             replace_token: self.replace_token()?.map(Secret::new),
             tags,
+            local_server: false,
         })
     }
 
@@ -91,15 +111,13 @@ impl Options {
             let failure = Failure::new(exit::USAGE, "--url: the URL of the server is missing");
             return Err(failure.hint("pass the URL of the server's agent listener, such as https://fleet.example:8220"));
         }
-        let mut servers = Vec::new();
-        for url in &self.urls {
-            let server = Server::parse(url).map_err(|error| Failure::new(exit::USAGE, format!("--url: {error}")))?;
+        let servers = self.urls()?;
+        for server in &servers {
             // Plain HTTP cannot be intercepted on loopback. On any other network, it would expose the access key.
             if !(server.tls || self.insecure && server.is_loopback()) {
                 let failure = Failure::new(exit::USAGE, format!("--url: {server} would send credentials unencrypted"));
                 return Err(failure.hint("use https; --insecure allows http only to a loopback address"));
             }
-            servers.push(server);
         }
         Ok(servers)
     }
@@ -133,7 +151,8 @@ impl Options {
 
     fn trust(&self) -> Result<Trust, Failure> {
         let certificate_authorities = self.certificate_authorities.iter().map(authority).collect::<Result<_, _>>()?;
-        Ok(Trust { certificate_authorities, ca_sha256: self.ca_sha256.clone(), insecure: self.insecure })
+        let ca_sha256 = self.ca_sha256.clone();
+        Ok(Trust { certificate_authorities, ca_sha256, insecure: self.insecure, server_name: None })
     }
 }
 

@@ -75,7 +75,7 @@ impl Request {
         let certificate_authorities =
             self.settings.ca.iter().map(|given| authority(given)).collect::<Result<_, _>>()?;
         let (ca_sha256, insecure) = (self.settings.ca_sha256.clone(), self.settings.insecure);
-        Ok(Trust { certificate_authorities, ca_sha256, insecure })
+        Ok(Trust { certificate_authorities, ca_sha256, insecure, server_name: None })
     }
 }
 
@@ -128,6 +128,7 @@ impl Coordinator {
                 replace_token: wish.replace_token.map(Secret::new),
                 machine: Some(Fingerprint::here()),
                 token_hash: None,
+                local_server: false,
             })
         };
         self.migrating = Some((action, Box::pin(joining)));

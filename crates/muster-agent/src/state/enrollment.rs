@@ -45,6 +45,9 @@ pub struct Trust {
     /// Whether plain HTTP to a loopback address is allowed.
     #[serde(default)]
     pub insecure: bool,
+    /// Name that the server's certificate must have; `None` means the host of its URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
 }
 
 /// The agent's identity, its credential, and its servers.
@@ -82,4 +85,8 @@ pub struct Enrollment {
     /// Slow hash of the enrollment token, with which a container recognizes a changed token (AG29, AG40).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_hash: Option<String>,
+    /// Whether the server runs on this host, as a component of this agent. The agent never leaves it for the servers of a
+    /// policy (AG102).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub local_server: bool,
 }
