@@ -43,13 +43,18 @@ impl Limits {
 
     /// Limits what a faulty program can use up. A limit that cannot be set leaves the program as it would be without.
     fn set(self) {
-        // A core file could contain the secrets of a policy.
-        let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+        forbid_cores();
         if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
             let files = if self == Self::Server { hard } else { hard.min(OPEN_FILES) };
             let _ = setrlimit(Resource::RLIMIT_NOFILE, files, files);
         }
     }
+}
+
+/// Prevents core files of this process and of what it starts: they could contain keys and the secrets of a policy. A limit of
+/// one byte also keeps the kernel from piping a core to a program; a limit of none does not.
+pub fn forbid_cores() {
+    let _ = setrlimit(Resource::RLIMIT_CORE, 1, 1).or_else(|_| setrlimit(Resource::RLIMIT_CORE, 0, 0));
 }
 
 /// Who starts programs.

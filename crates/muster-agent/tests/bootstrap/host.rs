@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use muster_agent::paths::Layout;
+use muster_agent::state::disk::DiskStore;
+use muster_agent::state::{Enrollment, Store as _};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::Value;
 
@@ -27,6 +30,18 @@ pub struct Made {
 pub struct Daemon(Child);
 
 impl Daemon {
+    pub fn new(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap()), signal).unwrap();
+    }
+
+    pub fn wait(&mut self) {
+        let _ = self.0.wait();
+    }
+
     pub fn stop(&mut self) {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
         // It may have ended already.
@@ -47,8 +62,12 @@ pub fn output(command: &mut Command) -> (i32, String) {
     (status.code().unwrap_or(-1), text)
 }
 
+/// A free port below those that the system gives to outgoing connections, which would take it before the server does.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    use std::hash::{BuildHasher as _, RandomState};
+    let free = |port: &u16| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok();
+    let random = || 10_000 + u16::try_from(RandomState::new().hash_one(0) % 20_000).unwrap();
+    std::iter::repeat_with(random).find(free).unwrap()
 }
 
 fn program() -> &'static Path {
@@ -141,6 +160,12 @@ impl Host {
     /// Waits until the agent is connected and has its policy.
     pub fn until_healthy(&self) -> Value {
         self.until_status(|status| status["state"] == "HEALTHY" && status["fleet"]["state"] == "HEALTHY")
+    }
+
+    /// The stored enrollment.
+    pub fn enrollment(&self) -> Enrollment {
+        let base = camino::Utf8PathBuf::from_path_buf(self.path("")).unwrap();
+        DiskStore::new(Layout::new(base)).enrollment().unwrap().unwrap()
     }
 
     /// Waits until nothing listens on the port for agents.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod canary;
 mod host;
 
 use std::time::{Duration, Instant};
@@ -153,6 +154,38 @@ fn ag107_the_server_outlives_the_enrollment_of_its_agent() {
     assert_eq!(code, 0, "the data of the fleet is still there: {text}");
     let _daemon = host.run();
     assert_ne!(host.until_healthy()["agent_id"], first);
+}
+
+#[test]
+fn ag84_ag85_only_the_replace_token_lets_another_host_take_over_an_agent() {
+    let (host, first, second) = (Host::new(), Host::new(), Host::new());
+    assert_eq!(host.enroll(&[]).0, 0);
+    let _daemon = host.run();
+    host.until_healthy();
+    let token = host.muster_json(&["enrollment-key", "create", "--policy", "fleet-server-policy"])["api_key"].clone();
+    let (token, url) = (token.as_str().unwrap(), format!("https://127.0.0.1:{}", host.port));
+    let ca = host.data().join("ca.crt").into_os_string().into_string().unwrap();
+    let (code, text) = first.enroll_at(&url, token, &["-a", &ca, "--replace-token", "mine"]);
+    assert_eq!(code, 0, "{text}");
+    let agent = first.run();
+    let id = first.until_healthy()["agent_id"].as_str().unwrap().to_owned();
+    let before = first.enrollment().access_api_key;
+    for force in [&first, &second] {
+        let (code, text) =
+            force.enroll_at(&url, token, &["-a", &ca, "--force", "--id", &id, "--replace-token", "theirs"]);
+        assert!(code == 6 && text.contains("--replace-token"), "{code} {text}");
+    }
+    assert_eq!(first.enrollment().access_api_key, before, "the enrolled agent stays as it was");
+    assert!(!second.path("fleet.enc").try_exists().unwrap());
+    let (code, text) = second.enroll_at(&url, token, &["-a", &ca, "--id", &id, "--replace-token", "mine"]);
+    assert!(code == 0 && text.contains(&id), "{text}");
+    let _second = second.run();
+    assert_eq!(second.until_healthy()["agent_id"], id);
+    // The key of the first host is no longer valid.
+    drop(agent);
+    let _agent = first.run();
+    let status = first.until_status(|status| status["fleet"]["state"] == "FAILED");
+    assert!(status["fleet"]["message"].as_str().unwrap().contains("401"), "{status}");
 }
 
 #[test]
