@@ -40,10 +40,13 @@ config:
       env: { API_KEY: '$co.elastic.secret{API}' }
 ";
 
+/// Arguments for people, and arguments and environment for the search.
+type Seen = BTreeSet<(String, Vec<u8>)>;
+
 /// Reads the arguments and the environment of every process of the test, until it is dropped.
 struct Processes {
     ended: Arc<AtomicBool>,
-    reader: Option<JoinHandle<BTreeSet<(String, Vec<u8>)>>>,
+    reader: Option<JoinHandle<Seen>>,
 }
 
 impl Processes {
@@ -63,7 +66,7 @@ impl Processes {
         Self { ended, reader: Some(reader) }
     }
 
-    fn seen(mut self) -> BTreeSet<(String, Vec<u8>)> {
+    fn seen(mut self) -> Seen {
         self.ended.store(true, Ordering::Relaxed);
         self.reader.take().unwrap().join().unwrap()
     }
@@ -216,12 +219,11 @@ fn ag9_ag39_ag40_ag147_secrets_are_in_no_log_argument_environment_bundle_core_or
 }
 
 /// Returns the content of a file with that of a compressed bundle.
-fn expanded(path: &Path, bytes: Vec<u8>) -> Vec<u8> {
-    let mut all = bytes.clone();
-    if bytes.starts_with(&[0x1f, 0x8b]) {
+fn expanded(path: &Path, mut all: Vec<u8>) -> Vec<u8> {
+    if all.starts_with(&[0x1f, 0x8b]) {
         let (_, text) = output(Command::new("gzip").arg("-dc").arg(path));
         all.extend(text.into_bytes());
-    } else if bytes.starts_with(b"PK") {
+    } else if all.starts_with(b"PK") {
         let (_, text) = output(Command::new("unzip").arg("-p").arg(path));
         all.extend(text.into_bytes());
     }

@@ -14,7 +14,7 @@ use serde_json::Value;
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
-fn ag94_ag98_ag102_one_command_on_an_empty_directory_makes_a_fleet() {
+fn ag94_ag95_ag98_ag102_one_command_on_an_empty_directory_makes_a_fleet() {
     let host = Host::new();
     let (code, text) = host.enroll(&[]);
     assert_eq!(code, 0, "{text}");
@@ -50,7 +50,7 @@ fn ag94_ag98_ag102_one_command_on_an_empty_directory_makes_a_fleet() {
 }
 
 #[test]
-fn ag95_ag97_the_certificate_of_the_user_is_verified_for_the_name_of_the_url() {
+fn ag97_the_certificate_of_the_user_is_verified_for_the_name_of_the_url() {
     let host = Host::new();
     let made = host.certificate("fleet.example");
     let cert = ["--fleet-server-cert", made.chain.as_str(), "--fleet-server-cert-key", made.key.as_str()];
@@ -114,7 +114,7 @@ fn ag100_a_failed_bootstrap_ends_with_the_last_message_of_the_server() {
 }
 
 #[test]
-fn ag11_the_options_of_a_server_are_validated_before_it_starts() {
+fn ag10_ag92_the_options_of_a_server_are_validated_before_it_starts() {
     let host = Host::new();
     for (flags, word) in [
         (&["--fleet-server-program", "/nowhere"][..], "/nowhere"),

@@ -337,7 +337,8 @@ fn ag43_a_kill_at_any_moment_of_a_save_leaves_the_old_or_the_new_state() {
     };
     if let Some(base) = std::env::var_os(WRITER) {
         let store = DiskStore::new(Layout::new(Utf8PathBuf::from_os_string(base).unwrap()));
-        (0..).for_each(|number| save(&store, number).unwrap());
+        // Until the end of this process.
+        (0..usize::MAX).for_each(|number| save(&store, number).unwrap());
     }
     let agent = Agent::new();
     let store = agent.store();
