@@ -55,9 +55,9 @@ impl Subject {
 }
 
 /// Adds the rows. They do not depend on the engine of the server.
-pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
+pub fn measure(bench: &Bench, table: &mut Table, agent: Option<&Path>) -> anyhow::Result<()> {
     say("agent");
-    let program = build(&bench.directory)?;
+    let program = stripped(agent, &bench.directory)?;
     let mut add = |figure: &str, unit, goal, ours| {
         let goals = Goals::sqlite(Goal::AtMost(goal));
         table.add(bench.engine, Row { figure: figure.into(), unit, goals, ours, other: None });
@@ -65,11 +65,14 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
     add("muster-agent: size of the program", "MB", 10.0, megabytes(std::fs::metadata(&program)?.len()));
 
-    let server = Server::start(bench, "agent", &[])?;
+    // Policies name the gate, so that agents stay there.
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let external = format!("external_url=https://{}", listener.local_addr()?);
+    let server = Server::start(bench, "agent", &[&external])?;
     let admin = server.admin();
     let policy = admin.make_policy("agent", &json!({}))?;
     let token = admin.make_token(&policy)?;
-    let gate = Gate::open(&server.url)?;
+    let gate = Gate::open(listener, &server.url)?;
     let subject = Subject { program, base: bench.directory.join("agent-base"), admin, policy };
     enroll(&subject, &server, &gate.url, &token)?;
 
@@ -101,12 +104,15 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds the program, and returns a copy without symbols, as in a release.
-fn build(directory: &Path) -> anyhow::Result<PathBuf> {
-    shell::run(shell::cargo(&["build", "--release", "--locked", "--workspace", "--bin", "muster-agent"]))?;
+/// Returns a copy of the program without symbols, as in a release. Builds it, unless there is one.
+fn stripped(agent: Option<&Path>, directory: &Path) -> anyhow::Result<PathBuf> {
+    let built = shell::target()?.join("release/muster-agent");
+    if agent.is_none() {
+        shell::run(shell::cargo(&["build", "--release", "--locked", "--workspace", "--bin", "muster-agent"]))?;
+    }
     let program = directory.join("muster-agent");
     let mut strip = Command::new("strip");
-    strip.arg("-o").arg(&program).arg(shell::target()?.join("release/muster-agent"));
+    strip.arg("-o").arg(&program).arg(agent.unwrap_or(&built));
     shell::run(strip)?;
     Ok(program)
 }
@@ -169,8 +175,7 @@ struct Gate {
 }
 
 impl Gate {
-    fn open(server: &str) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+    fn open(listener: TcpListener, server: &str) -> anyhow::Result<Self> {
         let url = format!("https://{}", listener.local_addr()?);
         let server = server.trim_start_matches("https://").to_owned();
         let (sender, requests) = mpsc::channel();

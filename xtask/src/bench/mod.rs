@@ -73,6 +73,9 @@ pub struct BenchArgs {
     /// Measure this `muster` program instead of building one
     #[arg(long, value_name = "FILE")]
     muster: Option<PathBuf>,
+    /// Measure this `muster-agent` program instead of building one
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
     #[command(flatten)]
     against: Against,
 }
@@ -196,7 +199,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
                 Figure::Identity => identity::measure(&bench, &mut table)?,
                 // The agent does not depend on the engine.
                 Figure::Agent if *engine == Engine::Postgres => {}
-                Figure::Agent => agent::measure(&bench, &mut table)?,
+                Figure::Agent => agent::measure(&bench, &mut table, args.agent.as_deref())?,
             }
         }
     }

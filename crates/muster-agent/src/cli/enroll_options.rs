@@ -12,6 +12,7 @@ use crate::enroll::Patience;
 use crate::enroll::plan::{PLAN_VERSION, Plan};
 use crate::exit::{self, Failure};
 use crate::net::Server;
+use crate::net::proxy::{Proxy, is_exempt};
 use crate::net::tls::check_authority;
 use crate::state::enrollment::{Secret, Trust};
 use crate::token;
@@ -34,6 +35,16 @@ pub struct Options {
     /// Allow plain HTTP to a loopback address
     #[arg(long, short = 'i')]
     insecure: bool,
+    /// Proxy for servers of other hosts: http://[USER:PASSWORD@]HOST:PORT, @FILE, or - [default: HTTPS_PROXY, unless NO_PROXY
+    /// contains the server]
+    #[arg(long, value_name = "URL")]
+    proxy_url: Option<String>,
+    /// Additional header of requests to the proxy (repeatable)
+    #[arg(long = "proxy-header", value_name = "NAME=VALUE")]
+    proxy_headers: Vec<String>,
+    /// Use no proxy, not even one of the environment
+    #[arg(long, conflicts_with_all = ["proxy_url", "proxy_headers"])]
+    proxy_disabled: bool,
     /// Tags of the agent, separated by commas (repeatable)
     #[arg(long = "tag", value_name = "TAG", value_delimiter = ',')]
     tags: Vec<String>,
@@ -98,7 +109,7 @@ impl Options {
             version: PLAN_VERSION,
             servers: servers.iter().map(ToString::to_string).collect(),
             token: Secret::new(token),
-            trust: self.trust()?,
+            trust: self.trust(servers)?,
             id: self.id.clone(),
             replace_token: self.replace_token()?.map(Secret::new),
             tags,
@@ -149,10 +160,42 @@ impl Options {
         Ok(token)
     }
 
-    fn trust(&self) -> Result<Trust, Failure> {
+    fn trust(&self, servers: &[Server]) -> Result<Trust, Failure> {
         let certificate_authorities = self.certificate_authorities.iter().map(authority).collect::<Result<_, _>>()?;
         let ca_sha256 = self.ca_sha256.clone();
-        Ok(Trust { certificate_authorities, ca_sha256, insecure: self.insecure, server_name: None })
+        Ok(Trust {
+            certificate_authorities,
+            ca_sha256,
+            insecure: self.insecure,
+            server_name: None,
+            proxy: self.proxy(servers)?,
+        })
+    }
+
+    /// Returns the proxy of the options or the environment. It is stored: a service has another environment.
+    fn proxy(&self, servers: &[Server]) -> Result<Option<Proxy>, Failure> {
+        let wrong = |flag: &str, reason: &str| Failure::new(exit::USAGE, format!("{flag}: {reason}"));
+        let of_environment = || {
+            let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+            let exempt = read("NO_PROXY").or_else(|| read("no_proxy")).unwrap_or_default();
+            let url = read("HTTPS_PROXY").or_else(|| read("https_proxy"))?;
+            (!servers.iter().any(|server| is_exempt(&exempt, server))).then_some(("HTTPS_PROXY", url))
+        };
+        let (flag, url) = match &self.proxy_url {
+            Some(given) => ("--proxy-url", secret_value::resolve("--proxy-url", given)?),
+            None if self.proxy_disabled => return Ok(None),
+            None => match of_environment() {
+                Some(found) => found,
+                None if self.proxy_headers.is_empty() => return Ok(None),
+                None => return Err(wrong("--proxy-header", "there is no proxy").hint("pass it with --proxy-url")),
+            },
+        };
+        let split = |header: &String| header.split_once('=').map(|(name, value)| (name.into(), Secret::new(value)));
+        let headers = self.proxy_headers.iter().map(split).collect::<Option<_>>();
+        let headers = headers.ok_or_else(|| wrong("--proxy-header", "expected NAME=VALUE"))?;
+        let proxy = Proxy { url: Secret::new(url), headers };
+        proxy.tunnel().map_err(|error| wrong(flag, &error.to_string()))?;
+        Ok(Some(proxy))
     }
 }
 

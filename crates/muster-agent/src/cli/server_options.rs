@@ -63,7 +63,7 @@ pub struct ServerOptions {
 /// Where the agent enrolls.
 pub enum Target {
     /// At a server that runs already.
-    Remote(Plan),
+    Remote(Box<Plan>),
     /// At a server that this command starts.
     Local(Box<Local>),
 }
@@ -84,7 +84,7 @@ impl Target {
         more_tags: &[String],
     ) -> Result<Self, Failure> {
         if !server.is_wanted() {
-            return Ok(Self::Remote(options.plan(more_tags)?));
+            return Ok(Self::Remote(Box::new(options.plan(more_tags)?)));
         }
         let urls = options.urls()?;
         let bootstrap = server.bootstrap(layout, &urls)?;
@@ -107,7 +107,7 @@ impl Target {
     /// Starts the server, if it is one of this host. Returns the plan, and the server that must be stopped.
     pub async fn begin(&self, layout: &Layout) -> Result<(Plan, Option<Running>), Failure> {
         match self {
-            Self::Remote(plan) => Ok((plan.clone(), None)),
+            Self::Remote(plan) => Ok((Plan::clone(plan), None)),
             Self::Local(local) => {
                 let running = local.bootstrap.start(layout).await?;
                 match local.complete().await {

@@ -210,7 +210,10 @@ mod tests {
             requests.push((Instant::now(), serde_json::from_slice(&request.body).unwrap()));
             let body = match status {
                 0 => return Err(TransportError::Broken("lost".into())),
-                200 => r#"{"action":"created","item":{"id":"a","type":"PERMANENT","access_api_key":"k"}}"#.into(),
+                200 => serde_json::json!({"action": "created", "item": {"id": "a", "active": true, "policy_id": "p",
+                    "type": "PERMANENT", "enrolled_at": "", "user_provided_metadata": null, "local_metadata": null,
+                    "access_api_key_id": "k", "access_api_key": "k", "status": "online", "tags": []}})
+                .to_string(),
                 status => format!(r#"{{"statusCode":{status},"error":"E","message":"m"}}"#),
             };
             Ok(Response { status, headers: Default::default(), body: body.into() })

@@ -4,6 +4,7 @@
 
 mod container;
 mod install;
+mod proxy;
 mod server;
 mod upgrade;
 
