@@ -13,10 +13,49 @@ use nix::unistd::{Pid, getppid};
 
 /// First argument of the launcher. It is followed by the process id of the agent, the command and its arguments.
 const LAUNCH: &str = "launch-component";
+/// The same, for a program that needs as many files as the host allows.
+const LAUNCH_SERVER: &str = "launch-server";
 /// Exit code if the program cannot be executed, as in a shell.
 const NOT_EXECUTED: u8 = 127;
 /// Maximum number of open files of a component.
 const OPEN_FILES: u64 = 65_536;
+
+/// Limits of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limits {
+    /// Those of components, which a policy names.
+    Component,
+    /// Those of the fleet server: each agent is a connection.
+    Server,
+}
+
+impl Limits {
+    fn launch(self) -> &'static str {
+        match self {
+            Self::Component => LAUNCH,
+            Self::Server => LAUNCH_SERVER,
+        }
+    }
+
+    fn asked_by(argument: &std::ffi::OsStr) -> Option<Self> {
+        [Self::Component, Self::Server].into_iter().find(|limits| argument == limits.launch())
+    }
+
+    /// Limits what a faulty program can use up. A limit that cannot be set leaves the program as it would be without.
+    fn set(self) {
+        forbid_cores();
+        if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+            let files = if self == Self::Server { hard } else { hard.min(OPEN_FILES) };
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, files, files);
+        }
+    }
+}
+
+/// Prevents core files of this process and of what it starts: they could contain keys and the secrets of a policy. A limit of
+/// one byte also keeps the kernel from piping a core to a program; a limit of none does not.
+pub fn forbid_cores() {
+    let _ = setrlimit(Resource::RLIMIT_CORE, 1, 1).or_else(|_| setrlimit(Resource::RLIMIT_CORE, 0, 0));
+}
 
 /// Who starts programs.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +73,8 @@ impl Guard {
         Self::Launcher("/proc/self/exe".into())
     }
 
-    /// Returns the command that runs `command`.
-    pub fn command(&self, command: &str, args: &[String]) -> tokio::process::Command {
+    /// Returns the command that runs `command` with these limits.
+    pub fn command(&self, limits: Limits, command: &str, args: &[String]) -> tokio::process::Command {
         match self {
             Self::None => {
                 let mut direct = tokio::process::Command::new(command);
@@ -44,7 +83,7 @@ impl Guard {
             }
             Self::Launcher(launcher) => {
                 let mut launched = tokio::process::Command::new(launcher);
-                launched.arg(LAUNCH).arg(std::process::id().to_string()).arg(command).args(args);
+                launched.arg(limits.launch()).arg(std::process::id().to_string()).arg(command).args(args);
                 launched
             }
         }
@@ -53,9 +92,7 @@ impl Guard {
 
 /// Runs as the launcher if the arguments say so. Returns only if the program cannot be executed.
 pub fn run_if_asked(mut args: impl Iterator<Item = std::ffi::OsString>) -> Option<ExitCode> {
-    if args.next()? != LAUNCH {
-        return None;
-    }
+    let limits = Limits::asked_by(&args.next()?)?;
     let (agent, command) = (args.next()?, args.next()?);
     let agent: Option<i32> = agent.to_str().and_then(|text| text.parse().ok());
     let signal = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
@@ -63,20 +100,10 @@ pub fn run_if_asked(mut args: impl Iterator<Item = std::ffi::OsString>) -> Optio
     if signal.is_err() || agent.map(Pid::from_raw) != Some(getppid()) {
         return Some(ExitCode::from(NOT_EXECUTED));
     }
-    limit();
+    limits.set();
     let error = std::process::Command::new(&command).args(args).exec();
     eprintln!("cannot execute {}: {error}", command.display());
     Some(ExitCode::from(NOT_EXECUTED))
-}
-
-/// Limits what a faulty program can use up. A limit that cannot be set leaves the program as it would be without.
-fn limit() {
-    // A core file could contain the secrets of a policy.
-    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let files = hard.min(OPEN_FILES);
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, files, files);
-    }
 }
 
 /// Checks that a program exists, because the launcher could not report it as an error of the start.

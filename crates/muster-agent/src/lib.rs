@@ -17,6 +17,7 @@ pub mod homes;
 pub mod host;
 pub mod install;
 pub mod launch;
+pub mod local_server;
 pub mod logging;
 pub mod model;
 pub mod net;

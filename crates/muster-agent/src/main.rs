@@ -10,6 +10,7 @@ fn main() -> ExitCode {
     if let Some(code) = launch::run_if_asked(std::env::args_os().skip(1)) {
         return code;
     }
+    launch::forbid_cores();
     let cli = Cli::parse();
     // A single thread is sufficient: the agent mostly waits, and each thread costs memory.
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -121,6 +121,26 @@ impl Layout {
         self.base.join("enroll.enc")
     }
 
+    /// How the server on this host runs: `server.json`, mode 0600. Without it, there is none.
+    pub fn local_server(&self) -> Utf8PathBuf {
+        self.base.join("server.json")
+    }
+
+    /// Directory with the program of the server on this host.
+    pub fn server_programs(&self) -> Utf8PathBuf {
+        self.base.join("server")
+    }
+
+    /// The program of the server on this host.
+    pub fn server_program(&self) -> Utf8PathBuf {
+        self.server_programs().join("muster")
+    }
+
+    /// Default data directory of the server on this host. It is beside the base path, which `uninstall` deletes.
+    pub fn server_data(&self) -> Utf8PathBuf {
+        Utf8PathBuf::from(format!("{}-server", self.base))
+    }
+
     /// Notices that the server has not received yet.
     pub fn notices(&self) -> Utf8PathBuf {
         self.base.join("notices")

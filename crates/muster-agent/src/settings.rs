@@ -28,6 +28,46 @@ pub struct Settings {
     pub providers: ProviderSettings,
     /// Upgrades of the agent.
     pub upgrade: UpgradeSettings,
+    /// Log of the agent.
+    pub log: LogSettings,
+}
+
+/// `log`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// Level, unless the server or the policy sets one.
+    pub level: Level,
+}
+
+/// `log.level`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Everything.
+    Trace,
+    /// Also debug messages.
+    Debug,
+    /// Also information.
+    #[default]
+    Info,
+    /// Warnings and errors.
+    Warning,
+    /// Errors.
+    Error,
+}
+
+impl Level {
+    /// Returns the name of the level.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
 }
 
 /// `checkin`.

@@ -2,6 +2,7 @@
 //! and prints one table. Each figure is measured on both engines. The other server is a bare Go server that only holds connections (`bench/go-hold`), or the one
 //! of `--against`.
 
+mod agent;
 mod burst;
 mod check_in;
 mod connection;
@@ -51,6 +52,8 @@ pub enum Figure {
     Nodes,
     /// Requests with API tokens, while others send random ones
     Identity,
+    /// The agent: size, memory, idle CPU and disk writes, start, application of a policy
+    Agent,
 }
 
 /// Arguments of `bench`.
@@ -70,6 +73,9 @@ pub struct BenchArgs {
     /// Measure this `muster` program instead of building one
     #[arg(long, value_name = "FILE")]
     muster: Option<PathBuf>,
+    /// Measure this `muster-agent` program instead of building one
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
     #[command(flatten)]
     against: Against,
 }
@@ -92,6 +98,9 @@ pub struct Sizes {
     /// Seconds between the burst of large requests and the memory measurement
     #[arg(long, default_value_t = 30)]
     pub after_burst: u32,
+    /// Time for which the idle agent is measured, in seconds
+    #[arg(long, default_value_t = 600)]
+    pub idle: u32,
 }
 
 /// The other server.
@@ -160,8 +169,16 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let wanted = |figure| args.figures.is_empty() || args.figures.contains(&figure);
     let mut table = Table::new(bench.other.as_ref().map_or("other", Other::name));
     // Enrollments come last: the start is measured on the store that they create.
-    let figures =
-        [Figure::Rest, Figure::CheckIn, Figure::Fleet, Figure::Burst, Figure::Nodes, Figure::Identity, Figure::Enroll];
+    let figures = [
+        Figure::Agent,
+        Figure::Rest,
+        Figure::CheckIn,
+        Figure::Fleet,
+        Figure::Burst,
+        Figure::Nodes,
+        Figure::Identity,
+        Figure::Enroll,
+    ];
     for figure in figures {
         for engine in &engines {
             bench.engine = *engine;
@@ -180,6 +197,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
                 Figure::Burst => burst::measure(&bench, &mut table)?,
                 Figure::Nodes => nodes::measure(&bench, &mut table)?,
                 Figure::Identity => identity::measure(&bench, &mut table)?,
+                // The agent does not depend on the engine.
+                Figure::Agent if *engine == Engine::Postgres => {}
+                Figure::Agent => agent::measure(&bench, &mut table, args.agent.as_deref())?,
             }
         }
     }

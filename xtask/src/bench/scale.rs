@@ -59,7 +59,7 @@ struct Measured {
 
 /// Measures fleets of all sizes, and prints a table.
 pub fn run(args: &ScaleArgs) -> anyhow::Result<()> {
-    let sizes = Sizes { agents: 0, stored: 0, seconds: 8, processes: 2, after_burst: 0 };
+    let sizes = Sizes { agents: 0, stored: 0, seconds: 8, processes: 2, after_burst: 0, idle: 0 };
     let (mut bench, engines) = prepare(args.muster.as_deref(), &args.engines, sizes)?;
     let mut table = String::from(
         "| engine | agents | servers | memory of the servers | per agent | parked: servers | parked: database | policy to all | \

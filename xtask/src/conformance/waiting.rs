@@ -17,11 +17,7 @@ const WAITING: &[(List, &str, &[u16])] = &[
     (List::Mg, "verified by hand with Elastic Agents 8.18.8 and 9.5.2", &[176]),
     (List::Mg, "verified by hand with OpenTofu 1.12.6 and the provider elasticstack 0.11.17", &[173, 174]),
     (List::Mg, "there is no page yet", &[179, 181, 182, 183, 184, 185, 186, 187, 188, 189, 190, 191]),
-    (
-        List::Ag,
-        "not tested separately yet, or not implemented",
-        &[39, 43, 44, 50, 79, 80, 81, 82, 84, 85, 87, 93, 108, 112, 145, 148, 152, 156, 158, 159, 169, 175, 176],
-    ),
+    (List::Ag, "not tested separately yet, or not implemented", &[93, 108, 145, 148, 156, 159, 169, 176]),
     (
         List::Ag,
         "verified in a booted Debian by `cargo xtask systemd-test`, which `./check` does not run",

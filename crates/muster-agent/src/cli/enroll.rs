@@ -11,6 +11,7 @@ use muster_protocol::elastic::enroll::EnrolledItem;
 
 use super::enroll_options::Options;
 use super::guard::{Guarded, guard};
+use super::server_options::{ServerOptions, Target, check_stopped};
 use super::{check_base, connect, transport};
 use crate::clock::SystemClock;
 use crate::control::{Answer, client};
@@ -35,6 +36,8 @@ const FAREWELL: Duration = Duration::from_secs(10);
 pub struct Args {
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    server: ServerOptions,
     /// Enroll even if the agent is already enrolled, and notify its previous server that it has left
     #[arg(long, short = 'f')]
     force: bool,
@@ -53,16 +56,37 @@ pub(super) enum Former {
 /// Enrolls, stores the result, and reloads a running daemon.
 pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     // All usage errors are reported before the first connection.
-    let plan = args.options.plan(&[])?;
+    let target = Target::new(layout, &args.options, &args.server, &[])?;
     check_base(layout.base())?;
+    check_stopped(layout, &args.server)?;
     // This opens nothing yet, because the directory may not exist.
     let store = DiskStore::new(layout.clone());
     let former = former(&store, args.force)?;
     guard(layout, &store, "enroll", &args.guarded).await?;
-    let item = join(&store, &plan, &former, &args.options).await?;
+    let (plan, item) = join_at(&store, layout, &target, &former, &args.options).await?;
     start_or_reload(layout).await;
     say_farewell(layout, former, &item.id, &plan).await;
+    target.describe().into_iter().for_each(|text| println!("{text}"));
     Ok(exit::DONE)
+}
+
+/// Enrolls at the target. A server of this host runs only meanwhile; from then on, the daemon runs it.
+pub(super) async fn join_at(
+    store: &DiskStore,
+    layout: &Layout,
+    target: &Target,
+    former: &Former,
+    options: &Options,
+) -> Result<(Plan, EnrolledItem), Failure> {
+    if matches!(target, Target::Local(_)) {
+        store.prepare()?;
+    }
+    let (plan, server) = target.begin(layout).await?;
+    let joined = join(store, &plan, former, options).await;
+    if let Some(server) = server {
+        if joined.is_ok() { server.stop().await } else { server.abandon().await }
+    }
+    Ok((plan, joined?))
 }
 
 /// Enrolls and prints the result.

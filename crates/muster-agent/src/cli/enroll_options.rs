@@ -12,6 +12,7 @@ use crate::enroll::Patience;
 use crate::enroll::plan::{PLAN_VERSION, Plan};
 use crate::exit::{self, Failure};
 use crate::net::Server;
+use crate::net::proxy::{Proxy, is_exempt};
 use crate::net::tls::check_authority;
 use crate::state::enrollment::{Secret, Trust};
 use crate::token;
@@ -34,6 +35,16 @@ pub struct Options {
     /// Allow plain HTTP to a loopback address
     #[arg(long, short = 'i')]
     insecure: bool,
+    /// Proxy for servers of other hosts: http://[USER:PASSWORD@]HOST:PORT, @FILE, or - [default: HTTPS_PROXY, unless NO_PROXY
+    /// contains the server]
+    #[arg(long, value_name = "URL")]
+    proxy_url: Option<String>,
+    /// Additional header of requests to the proxy (repeatable)
+    #[arg(long = "proxy-header", value_name = "NAME=VALUE")]
+    proxy_headers: Vec<String>,
+    /// Use no proxy, not even one of the environment
+    #[arg(long, conflicts_with_all = ["proxy_url", "proxy_headers"])]
+    proxy_disabled: bool,
     /// Tags of the agent, separated by commas (repeatable)
     #[arg(long = "tag", value_name = "TAG", value_delimiter = ',')]
     tags: Vec<String>,
@@ -70,19 +81,39 @@ impl Options {
         Patience { timeout, attempts: self.attempts, ..Patience::default() }
     }
 
+    /// Returns the servers of `--url`, of which there may be none.
+    pub fn urls(&self) -> Result<Vec<Server>, Failure> {
+        let parse = |url: &String| Server::parse(url);
+        self.urls
+            .iter()
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map_err(|error| Failure::new(exit::USAGE, format!("--url: {error}")))
+    }
+
+    /// Validates the options for a server that is about to start, and that can also provide the token.
+    pub fn local_plan(&self, more_tags: &[String]) -> Result<Plan, Failure> {
+        let token = if self.enrollment_token.is_some() { self.token()? } else { String::new() };
+        self.plan_at(&[], token, more_tags)
+    }
+
     /// Validates the options. `more_tags` are added to those of the command line.
     pub fn plan(&self, more_tags: &[String]) -> Result<Plan, Failure> {
         let servers = self.servers()?;
-        let token = self.token()?;
+        self.plan_at(&servers, self.token()?, more_tags)
+    }
+
+    fn plan_at(&self, servers: &[Server], token: String, more_tags: &[String]) -> Result<Plan, Failure> {
         let tags = tags(self.tags.iter().chain(more_tags));
         Ok(Plan {
             version: PLAN_VERSION,
             servers: servers.iter().map(ToString::to_string).collect(),
             token: Secret::new(token),
-            trust: self.trust()?,
+            trust: self.trust(servers)?,
             id: self.id.clone(),
             replace_token: self.replace_token()?.map(Secret::new),
             tags,
+            local_server: false,
         })
     }
 
@@ -91,15 +122,13 @@ impl Options {
             let failure = Failure::new(exit::USAGE, "--url: the URL of the server is missing");
             return Err(failure.hint("pass the URL of the server's agent listener, such as https://fleet.example:8220"));
         }
-        let mut servers = Vec::new();
-        for url in &self.urls {
-            let server = Server::parse(url).map_err(|error| Failure::new(exit::USAGE, format!("--url: {error}")))?;
+        let servers = self.urls()?;
+        for server in &servers {
             // Plain HTTP cannot be intercepted on loopback. On any other network, it would expose the access key.
             if !(server.tls || self.insecure && server.is_loopback()) {
                 let failure = Failure::new(exit::USAGE, format!("--url: {server} would send credentials unencrypted"));
                 return Err(failure.hint("use https; --insecure allows http only to a loopback address"));
             }
-            servers.push(server);
         }
         Ok(servers)
     }
@@ -131,9 +160,42 @@ impl Options {
         Ok(token)
     }
 
-    fn trust(&self) -> Result<Trust, Failure> {
+    fn trust(&self, servers: &[Server]) -> Result<Trust, Failure> {
         let certificate_authorities = self.certificate_authorities.iter().map(authority).collect::<Result<_, _>>()?;
-        Ok(Trust { certificate_authorities, ca_sha256: self.ca_sha256.clone(), insecure: self.insecure })
+        let ca_sha256 = self.ca_sha256.clone();
+        Ok(Trust {
+            certificate_authorities,
+            ca_sha256,
+            insecure: self.insecure,
+            server_name: None,
+            proxy: self.proxy(servers)?,
+        })
+    }
+
+    /// Returns the proxy of the options or the environment. It is stored: a service has another environment.
+    fn proxy(&self, servers: &[Server]) -> Result<Option<Proxy>, Failure> {
+        let wrong = |flag: &str, reason: &str| Failure::new(exit::USAGE, format!("{flag}: {reason}"));
+        let of_environment = || {
+            let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+            let exempt = read("NO_PROXY").or_else(|| read("no_proxy")).unwrap_or_default();
+            let url = read("HTTPS_PROXY").or_else(|| read("https_proxy"))?;
+            (!servers.iter().any(|server| is_exempt(&exempt, server))).then_some(("HTTPS_PROXY", url))
+        };
+        let (flag, url) = match &self.proxy_url {
+            Some(given) => ("--proxy-url", secret_value::resolve("--proxy-url", given)?),
+            None if self.proxy_disabled => return Ok(None),
+            None => match of_environment() {
+                Some(found) => found,
+                None if self.proxy_headers.is_empty() => return Ok(None),
+                None => return Err(wrong("--proxy-header", "there is no proxy").hint("pass it with --proxy-url")),
+            },
+        };
+        let split = |header: &String| header.split_once('=').map(|(name, value)| (name.into(), Secret::new(value)));
+        let headers = self.proxy_headers.iter().map(split).collect::<Option<_>>();
+        let headers = headers.ok_or_else(|| wrong("--proxy-header", "expected NAME=VALUE"))?;
+        let proxy = Proxy { url: Secret::new(url), headers };
+        proxy.tunnel().map_err(|error| wrong(flag, &error.to_string()))?;
+        Ok(Some(proxy))
     }
 }
 

@@ -10,12 +10,12 @@ use muster_core::time::Clock as _;
 
 use super::enroll_options::Options;
 use super::guard::{Guarded, guard};
+use super::server_options::{ServerOptions, Target};
 use super::{check_base, enroll, wait_for_daemon};
 use crate::base_dir;
 use crate::clock::SystemClock;
 use crate::duration;
 use crate::enroll::delayed;
-use crate::enroll::plan::Plan;
 use crate::entropy::System;
 use crate::exit::{self, Failure};
 use crate::homes::{self, HomeName};
@@ -32,6 +32,8 @@ use crate::version;
 pub struct Args {
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    server: ServerOptions,
     /// Replace an existing installation of this base path; keeps its enrollment unless --url is passed
     #[arg(long, short = 'f')]
     force: bool,
@@ -73,7 +75,7 @@ impl Args {
 /// A validated installation.
 struct Job {
     layout: Layout,
-    plan: Option<Plan>,
+    target: Option<Target>,
     found: Found,
     /// The active version before the installation.
     former: Option<HomeName>,
@@ -104,7 +106,12 @@ fn validate(layout: &Layout, args: &Args) -> Result<Job, Failure> {
         check_namespace(name)?;
     }
     let tags: Vec<String> = args.namespace.clone().into_iter().collect();
-    let plan = if args.options.is_absent() && !args.delay_enroll { None } else { Some(args.options.plan(&tags)?) };
+    // A server cannot start before there is an agent that supervises it (AG92).
+    if args.delay_enroll && args.server.is_wanted() {
+        return Err(Failure::new(exit::USAGE, "--delay-enroll cannot be combined with a fleet server on this host"));
+    }
+    let standalone = args.options.is_absent() && !args.delay_enroll && !args.server.is_wanted();
+    let target = if standalone { None } else { Some(Target::new(layout, &args.options, &args.server, &tags)?) };
     let found = removal::find(layout)?;
     // A replaced installation keeps its service manager.
     let former = match &found {
@@ -126,7 +133,7 @@ fn validate(layout: &Layout, args: &Args) -> Result<Job, Failure> {
     }
     let former = homes::active(layout).ok().flatten();
     let used = layout.fleet().symlink_metadata().is_ok() || layout.state().symlink_metadata().is_ok();
-    Ok(Job { layout: layout.clone(), plan, found, former, used, installation })
+    Ok(Job { layout: layout.clone(), target, found, former, used, installation })
 }
 
 fn check_namespace(name: &str) -> Result<(), Failure> {
@@ -203,16 +210,18 @@ async fn perform(job: &mut Job, args: &Args) -> Result<String, Failure> {
         .map_err(|error| failed("copying the program", &error))?;
     homes::activate(&layout, &name).map_err(|error| failed("linking the program", &error))?;
     steps::prepare(&layout, &job.installation).await?;
-    match &job.plan {
-        Some(plan) if args.delay_enroll => delayed::store(&layout, plan)?,
-        Some(plan) => {
-            let item = enroll::join(&store, plan, &former, &args.options).await?;
-            enroll::say_farewell(&layout, former, &item.id, plan).await;
+    match &job.target {
+        Some(Target::Remote(plan)) if args.delay_enroll => delayed::store(&layout, plan)?,
+        Some(target) => {
+            let (plan, item) = enroll::join_at(&store, &layout, target, &former, &args.options).await?;
+            enroll::say_farewell(&layout, former, &item.id, &plan).await;
         }
         None => {}
     }
     steps::own(&layout, &job.installation)?;
-    finish(job, args).await
+    let message = finish(job, args).await?;
+    let server = job.target.as_ref().and_then(Target::describe);
+    Ok(server.map_or_else(|| message.clone(), |server| format!("{message}\n{server}")))
 }
 
 /// Starts the agent if it can run, and waits until it responds (AG155).

@@ -11,7 +11,9 @@ mod notify;
 mod reset_identity;
 mod run;
 mod secret_value;
+mod server_options;
 mod signals;
+mod standby;
 mod status;
 mod tools;
 mod unenroll;
@@ -32,6 +34,7 @@ use crate::exit::{self, Failure};
 use crate::fleet::FleetClient;
 use crate::net::Transport;
 use crate::net::http1::Http1;
+use crate::net::proxy::Proxy;
 use crate::net::tls;
 use crate::notice::Notice;
 use crate::paths::Layout;
@@ -200,10 +203,12 @@ fn connect(notice: &Notice) -> Result<FleetClient, String> {
     Ok(FleetClient::new(transport, notice.servers(), notice.access_api_key.clone(), Arc::new(System)))
 }
 
-/// Creates a network client that verifies servers as specified in `trust`.
+/// Creates a network client that reaches and verifies servers as specified in `trust`.
 fn transport(trust: &Trust) -> Result<Arc<dyn Transport>, Failure> {
     let tls = tls::client_config(trust).map_err(|error| Failure::new(exit::TLS, chain(&error).to_string()))?;
-    Ok(Arc::new(Http1::new(tls)))
+    let tunnel = trust.proxy.as_ref().map(Proxy::tunnel).transpose();
+    let tunnel = tunnel.map_err(|error| Failure::new(exit::USAGE, format!("the proxy: {error}")))?;
+    Ok(Arc::new(Http1::new(tls).through(tunnel)))
 }
 
 /// Checks that the base path is a directory that this agent may own.

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::signals::Signals;
+use super::standby;
 use super::{check_base, connect, transport};
 use crate::clock::SystemClock;
 use crate::components::supervisor::Supervisor;
@@ -24,8 +25,11 @@ use crate::homes::{self, HomeName};
 use crate::host::HostFacts;
 use crate::host::fingerprint::Fingerprint;
 use crate::launch::Guard;
+use crate::local_server::LocalServer;
+use crate::local_server::components::WithServer;
 use crate::logging;
 use crate::model::Catalog;
+use crate::model::process::Restart;
 use crate::notice::Spool;
 use crate::paths::Layout;
 use crate::protocol::messages::AgentInfo;
@@ -44,6 +48,8 @@ use muster_core::error_chain::chain;
 /// Minimum time between two searches for ended orphans.
 const REAP_PAUSE: Duration = Duration::from_millis(200);
 
+/// Back-off of failed check-ins at a server of this host: first delay and maximum.
+const LOCAL_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// Interval at which the directory of notices is read.
 const NOTICES_EVERY: Duration = Duration::from_secs(60);
 
@@ -68,8 +74,9 @@ pub(super) async fn run_until(layout: &Layout, args: &Args, mut signals: Signals
     // Loaded again on every reload below.
     let store = Arc::new(DiskStore::new(layout.clone()));
     let delayed = delayed::pending(layout)?;
+    let server = LocalServer::load(layout)?;
     // This is checked before anything is created, so that a mistyped base path is not created.
-    if delayed.is_none() && enrollment(&store)?.is_none() {
+    if delayed.is_none() && server.is_none() && enrollment(&store)?.is_none() {
         return Ok(exit::DONE);
     }
     store.prepare()?;
@@ -102,13 +109,20 @@ pub(super) async fn run_until(layout: &Layout, args: &Args, mut signals: Signals
     deliver_notices(layout);
     let host = host(layout, &settings).await?;
     host.stop_leftovers().await;
-    let components: Arc<dyn Components> = Arc::new(Supervisor::new(Arc::new(host)));
+    let mut components: Arc<dyn Components> = Arc::new(Supervisor::new(Arc::new(host)));
+    let runs_server = server.is_some();
+    if let Some(server) = server {
+        components = Arc::new(WithServer::new(components, server.component(layout, Restart::Always)));
+        // Before anything else: the agent itself connects to it.
+        components.want(Vec::new());
+    }
     let catalog = Catalog::load(layout).map_err(|error| Failure::new(exit::FAILED, error.to_string()))?;
     let upgrades: Arc<dyn Upgrades> = match running {
         Some(running) => Arc::new(HostUpgrades::new(layout.clone(), settings.upgrade.clone(), running, resumed)),
         None => Arc::new(NotInstalled),
     };
-    let parts = Parts { layout, store, components, log, catalog: Arc::new(catalog), upgrades, settings };
+    let catalog = Arc::new(catalog);
+    let parts = Parts { layout, store, components, log, catalog, upgrades, settings, runs_server };
     let ending = work(&parts, &mut received).await;
     // The socket is removed first, so that commands report that no daemon is running instead of waiting for a response.
     let _ = std::fs::remove_file(layout.socket());
@@ -151,6 +165,8 @@ struct Parts<'a> {
     catalog: Arc<Catalog>,
     upgrades: Arc<dyn Upgrades>,
     settings: Settings,
+    /// Whether this host runs a server, also while the agent is not enrolled.
+    runs_server: bool,
 }
 
 /// Prepares this host for components.
@@ -171,7 +187,18 @@ async fn host(layout: &Layout, settings: &Settings) -> Result<Host, Failure> {
 async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Result<Ending, Failure> {
     loop {
         // `enroll --force` replaces the enrollment while the daemon is running, and then asks for a reload.
-        let Some(enrollment) = enrollment(&parts.store)? else { return Ok(Ending::Unenrolled) };
+        let enrollment = match enrollment(&parts.store) {
+            Ok(Some(enrollment)) => enrollment,
+            Ok(None) | Err(Failure { code: exit::NOT_ENROLLED, .. }) if parts.runs_server => {
+                tracing::info!("not enrolled; running the fleet server only");
+                match standby::run(&*parts.components, commands).await {
+                    Ending::Reload => continue,
+                    ending => return Ok(ending),
+                }
+            }
+            Ok(None) => return Ok(Ending::Unenrolled),
+            Err(failure) => return Err(failure),
+        };
         tracing::info!(agent = enrollment.agent_id, servers = enrollment.servers.join(","), "running");
         let variables = HostVariables::new(parts.layout, &parts.settings.providers, &enrollment.agent_id);
         let deps = Deps {
@@ -186,13 +213,26 @@ async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Resu
             log_level: parts.log.clone() as Arc<dyn LogLevel>,
             upgrades: parts.upgrades.clone(),
             connect: Arc::new(|trust: &Trust| transport(trust).map_err(|failure| failure.message)),
-            settings: parts.settings.clone(),
+            settings: settings_for(&enrollment, &parts.settings),
         };
         match Coordinator::new(deps, enrollment)?.run(commands).await {
             Ending::Reload => tracing::info!("reloading the enrollment"),
+            Ending::Unenrolled if parts.runs_server => {}
             ending => return Ok(ending),
         }
     }
+}
+
+/// Returns the settings for this enrollment. A server of this host restarts with the agent, and each moment without it is
+/// one without a supervisor that reports: it is asked again soon.
+fn settings_for(enrollment: &Enrollment, settings: &Settings) -> Settings {
+    let mut settings = settings.clone();
+    if enrollment.local_server {
+        let checkin = &mut settings.checkin;
+        checkin.request_backoff_init = checkin.request_backoff_init.min(LOCAL_BACKOFF.0);
+        checkin.request_backoff_max = checkin.request_backoff_max.min(LOCAL_BACKOFF.1);
+    }
+    settings
 }
 
 /// Loads the enrollment; `None` after an unenrollment, which is a final state and not a failure.

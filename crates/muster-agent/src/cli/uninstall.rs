@@ -18,6 +18,7 @@ use crate::homes;
 use crate::install::notifier::Notifier;
 use crate::install::removal::{self, Found};
 use crate::install::{Installation, Manager};
+use crate::local_server::LocalServer;
 use crate::notice::departure::Departure;
 use crate::notice::{Event, Notice, Spool};
 use crate::paths::Layout;
@@ -52,11 +53,18 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     let store = DiskStore::new(layout.clone());
     guard(layout, &store, "uninstall", &args.guarded).await?;
     confirm(layout, args)?;
-    let notices = if args.skip_fleet_audit { Vec::new() } else { notices(layout, &store, args.reason.as_deref()) };
+    let mut notices = if args.skip_fleet_audit { Vec::new() } else { notices(layout, &store, args.reason.as_deref()) };
+    let server = LocalServer::load(layout).ok().flatten();
+    if let Some(server) = &server {
+        tell_local(server, &mut notices).await;
+    }
     removal::stop(layout, &installation).await.map_err(|error| failed(&error))?;
     let notifier = prepare_notifier(layout, &installation, &notices).await;
     removal::remove(layout, &installation).await.map_err(|error| failed(&error))?;
     println!("muster-agent was uninstalled from {}", layout.base());
+    if let Some(server) = server {
+        println!("The data of the fleet server stays in {}", server.data_dir);
+    }
     if let Some(notifier) = notifier {
         deliver(&notifier).await;
     }
@@ -140,6 +148,20 @@ async fn prepare_notifier(layout: &Layout, installation: &Installation, notices:
             None
         }
     }
+}
+
+/// Delivers the notices for the server of this host, which is about to be stopped: nobody could deliver them later.
+async fn tell_local(server: &LocalServer, notices: &mut Vec<Notice>) {
+    let url = server.local_url();
+    let local: Vec<Notice> = notices.extract_if(.., |notice| notice.servers.contains(&url)).collect();
+    let deliver = async {
+        for notice in &local {
+            if let Ok(client) = connect(notice) {
+                let _ = notice.deliver(&client).await;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(NOTICE, deliver).await;
 }
 
 /// Tries to deliver the notices now, and leaves the rest to the notifier.

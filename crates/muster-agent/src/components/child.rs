@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::log_file::LogFile;
 use super::orphans::{self, Process};
-use crate::launch::{self, Guard};
+use crate::launch::{self, Guard, Limits};
 
 /// Maximum time to read remaining output after the program has ended.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -52,6 +52,10 @@ pub(super) struct Recipe<'a> {
     pub own: Vec<(&'static str, String)>,
     /// Content of standard input, which is then closed.
     pub input: Option<Vec<u8>>,
+    /// Limits of the program.
+    pub limits: Limits,
+    /// Whether standard output is logged, like standard error.
+    pub logs_output: bool,
 }
 
 /// A running program.
@@ -68,7 +72,7 @@ impl Running {
     /// Starts a program.
     pub(super) fn spawn(recipe: Recipe<'_>, place: &Place) -> std::io::Result<Self> {
         launch::find(recipe.command)?;
-        let mut command = place.guard.command(recipe.command, &recipe.args);
+        let mut command = place.guard.command(recipe.limits, recipe.command, &recipe.args);
         prepare(&mut command, &recipe, place);
         // Locked during the spawn, so that the reaper cannot mistake the new process for an orphan.
         let (mut child, pid) = {
@@ -152,7 +156,8 @@ fn prepare(command: &mut Command, recipe: &Recipe<'_>, place: &Place) {
     command.env(orphans::MARK, &place.directory).current_dir(&place.directory);
     let input = if recipe.input.is_some() { Stdio::piped() } else { Stdio::null() };
     // Without `kill_on_drop`, a program would keep running if its task is aborted.
-    command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let output = if recipe.logs_output { Stdio::piped() } else { Stdio::null() };
+    command.stdin(input).stdout(output).stderr(Stdio::piped()).kill_on_drop(true);
     // In its own process group, the program does not receive interrupts from the agent's terminal.
     command.process_group(0);
 }

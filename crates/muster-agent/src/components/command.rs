@@ -16,6 +16,7 @@ use super::child::{Place, Recipe, Running};
 use super::process::{how_ended, until_stopped};
 use super::{Health, Reporter, Runtime};
 use crate::backoff::Backoff;
+use crate::launch::Limits;
 use crate::model::command::{CommandSpec, check_binary};
 use crate::model::{Component, Work};
 use crate::protocol::line::Line;
@@ -136,6 +137,8 @@ impl Command {
         let mut args = self.spec.args.clone();
         args.extend(["-E".to_owned(), format!("path.data={}", self.place.directory)]);
         Recipe {
+            limits: Limits::Component,
+            logs_output: true,
             command: self.spec.binary.as_str(),
             args,
             env: self.spec.env.clone(),

@@ -11,10 +11,11 @@ use super::child::{self, Place};
 use super::command::{Command, CommandRuntime};
 use super::log_file::{LogFile, file_name};
 use super::metrics::{Metrics, MetricsRuntime};
-use super::process::{ProcessRuntime, Program};
+use super::process::{ProcessRuntime, Program, Settling};
 use super::{Health, Launch, Reporter, Runtime, orphans};
 use crate::clock::SystemClock;
 use crate::launch::Guard;
+use crate::local_server::ServerSpec;
 use crate::model::command::CommandSpec;
 use crate::model::metrics::MetricsSpec;
 use crate::model::process::ProcessSpec;
@@ -93,7 +94,14 @@ impl Host {
         Ok(Place { directory, log: Arc::new(Mutex::new(log)), guard: self.guard.clone() })
     }
 
-    fn process(&self, component: &Component, spec: &ProcessSpec, place: Place, reporter: Reporter) -> Box<dyn Runtime> {
+    fn process(
+        &self,
+        component: &Component,
+        spec: &ProcessSpec,
+        settling: Settling,
+        place: Place,
+        reporter: Reporter,
+    ) -> Box<dyn Runtime> {
         let program = Program {
             spec: spec.clone(),
             place,
@@ -103,6 +111,7 @@ impl Host {
                 ("MUSTER_COMPONENT_ID", component.id.clone()),
                 ("MUSTER_COMPONENT_TYPE", component.kind.clone()),
             ],
+            settling,
         };
         Box::new(ProcessRuntime::start(program, reporter))
     }
@@ -144,7 +153,10 @@ impl Host {
     fn start(&self, component: &Arc<Component>, work: &Work, reporter: Reporter) -> Result<Box<dyn Runtime>, String> {
         let place = self.place(component).map_err(|error| format!("cannot create the working directory: {error}"))?;
         match work {
-            Work::Process(spec) => Ok(self.process(component, spec, place, reporter)),
+            Work::Process(spec) => Ok(self.process(component, spec, Settling::Time, place, reporter)),
+            Work::Server(ServerSpec { process, ready_file }) => {
+                Ok(self.process(component, process, Settling::File(ready_file.clone()), place, reporter))
+            }
             Work::Metrics(spec) => Ok(self.metrics(component, spec, reporter)),
             Work::Command(spec) => self.command(component, spec, place, reporter),
         }

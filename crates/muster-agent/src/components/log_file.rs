@@ -1,10 +1,13 @@
 //! Log files of limited size. A full file is renamed to `.1`, and the oldest file is deleted.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
+
+/// Maximum length of a line that is returned as the last one.
+const LAST_LINE: u64 = 4096;
 
 /// A rotated log file.
 #[derive(Debug)]
@@ -19,6 +22,18 @@ impl LogFile {
     /// Creates a log at `path`, which is opened by the first write.
     pub fn new(path: impl Into<Utf8PathBuf>, max_bytes: u64, old_files: u32) -> Self {
         Self { path: path.into(), max_bytes: max_bytes.max(1), old_files, open: None }
+    }
+
+    /// Returns the last line that is not empty, without unprintable characters; `None` if there is none.
+    pub fn last_line(&self) -> Option<String> {
+        let mut file = File::open(&self.path).ok()?;
+        let length = file.metadata().ok()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_LINE))).ok()?;
+        let mut end = Vec::new();
+        file.take(LAST_LINE).read_to_end(&mut end).ok()?;
+        let text = String::from_utf8_lossy(&end);
+        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+        Some(line.chars().filter(|c| !c.is_control()).collect())
     }
 
     fn rotate(&mut self) -> io::Result<()> {

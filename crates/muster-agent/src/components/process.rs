@@ -1,10 +1,11 @@
 //! Runs a program of the policy, and restarts it with back-off.
 
 use std::process::ExitStatus;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use camino::{Utf8Path, Utf8PathBuf};
 use muster_core::Entropy;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -13,12 +14,50 @@ use tokio::time::Instant;
 use super::child::{Place, Recipe, Running};
 use super::{Health, Reporter, Runtime};
 use crate::backoff::Backoff;
+use crate::launch::Limits;
 use crate::model::process::{ProcessSpec, Restart};
 use crate::model::{Component, Work};
 use crate::settings::ProcessSettings;
 
 /// Run time after which a program is reported as healthy.
 const SETTLED: Duration = Duration::from_secs(1);
+/// Interval at which a starting server is observed.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// When a program is reported as healthy.
+pub(super) enum Settling {
+    /// When it has run for a second.
+    Time,
+    /// When it has replaced this file.
+    File(Utf8PathBuf),
+}
+
+impl Settling {
+    /// Returns a future that ends when a program that is about to start is healthy.
+    fn watch(&self) -> impl Future<Output = ()> + use<> {
+        let file = match self {
+            Self::Time => None,
+            // A killed predecessor has left its file.
+            Self::File(path) => Some((path.clone(), identity(path))),
+        };
+        async move {
+            let Some((path, former)) = file else { return tokio::time::sleep(SETTLED).await };
+            loop {
+                let now = identity(&path);
+                if now.is_some() && now != former {
+                    return;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+    }
+}
+
+fn identity(path: &Utf8Path) -> Option<(u64, i64, i64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    path.symlink_metadata().ok().map(|found| (found.ino(), found.mtime(), found.mtime_nsec()))
+}
+
 /// A program with everything that is needed to run it.
 pub(super) struct Program {
     pub spec: ProcessSpec,
@@ -26,6 +65,7 @@ pub(super) struct Program {
     pub settings: ProcessSettings,
     pub entropy: Arc<dyn Entropy>,
     pub variables: Vec<(&'static str, String)>,
+    pub settling: Settling,
 }
 
 /// A program that is kept running.
@@ -48,7 +88,11 @@ impl ProcessRuntime {
 impl Runtime for ProcessRuntime {
     fn update(&mut self, component: &Arc<Component>) -> bool {
         // A program cannot take another command line or environment while it is running.
-        matches!(&component.work, Ok(Work::Process(spec)) if *spec == self.spec)
+        match &component.work {
+            Ok(Work::Process(spec)) => *spec == self.spec,
+            Ok(Work::Server(server)) => server.process == self.spec,
+            _ => false,
+        }
     }
 
     async fn stop(&mut self) {
@@ -74,8 +118,10 @@ impl Program {
             let begun = Instant::now();
             let (health, why) = match self.run(&mut stop, &report).await {
                 Ok(End::Stopped) => break,
-                Ok(End::Exited(status)) if !self.restarts_after(status) => (at_rest(status), how_ended(status)),
-                Ok(End::Exited(status)) => (Health::Failed, how_ended(status)),
+                Ok(End::Exited(status)) if !self.restarts_after(status) => {
+                    (at_rest(status), self.with_cause(how_ended(status)))
+                }
+                Ok(End::Exited(status)) => (Health::Failed, self.with_cause(how_ended(status))),
                 Err(error) => (Health::Failed, format!("Failed: cannot start {}: {error}", self.spec.command)),
             };
             if health != Health::Failed || self.spec.restart == Restart::Never {
@@ -98,6 +144,19 @@ impl Program {
         report(Health::Stopped, "Stopped".into());
     }
 
+    fn is_server(&self) -> bool {
+        matches!(self.settling, Settling::File(_))
+    }
+
+    /// Adds the last message of a server, which ends it with the reason.
+    fn with_cause(&self, ended: String) -> String {
+        let log = self.place.log.lock().unwrap_or_else(PoisonError::into_inner);
+        match log.last_line().filter(|_| self.is_server()) {
+            Some(line) => format!("{ended}: {line}"),
+            None => ended,
+        }
+    }
+
     fn restarts_after(&self, status: ExitStatus) -> bool {
         match self.spec.restart {
             Restart::Always => true,
@@ -113,9 +172,13 @@ impl Program {
             env: self.spec.env.clone().into_iter().collect(),
             own: self.variables.clone(),
             input: None,
+            limits: if self.is_server() { Limits::Server } else { Limits::Component },
+            // At its first start, the server prints tokens.
+            logs_output: !self.is_server(),
         };
+        let settled = self.settling.watch();
         let mut process = Running::spawn(recipe, &self.place)?;
-        let end = self.wait(&mut process, stop, report).await;
+        let end = self.wait(&mut process, settled, stop, report).await;
         process.clean_up().await;
         end
     }
@@ -123,12 +186,12 @@ impl Program {
     async fn wait(
         &self,
         process: &mut Running,
+        // A program that exits immediately must not be reported as healthy in between.
+        settled: impl Future<Output = ()>,
         stop: &mut watch::Receiver<bool>,
         report: &impl Fn(Health, String),
     ) -> std::io::Result<End> {
         let pid = process.pid();
-        // A program that exits immediately must not be reported as healthy in between.
-        let settled = tokio::time::sleep(SETTLED);
         tokio::pin!(settled);
         let mut reported = false;
         loop {

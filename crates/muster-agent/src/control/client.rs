@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use camino::Utf8Path;
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -29,6 +29,23 @@ pub async fn call<T: DeserializeOwned>(
 
 /// Sends a request to the daemon, and returns the body of the response. Returns `None` if no daemon is running.
 pub async fn fetch(socket: &Utf8Path, method: Method, path: &str, timeout: Duration) -> Result<Option<Bytes>, Failure> {
+    match send(socket, method, path, Bytes::new(), timeout).await? {
+        Some((status, _)) if !status.is_success() => {
+            Err(Failure::new(exit::FAILED, format!("no response from the daemon: status {status}")))
+        }
+        answered => Ok(answered.map(|(_, body)| body)),
+    }
+}
+
+/// Sends a request with a body, and returns the status and the body of the response. Returns `None` if nobody listens on
+/// the socket.
+pub async fn send(
+    socket: &Utf8Path,
+    method: Method,
+    path: &str,
+    body: Bytes,
+    timeout: Duration,
+) -> Result<Option<(StatusCode, Bytes)>, Failure> {
     let stream = match UnixStream::connect(socket).await {
         Ok(stream) => stream,
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -38,8 +55,8 @@ pub async fn fetch(socket: &Utf8Path, method: Method, path: &str, timeout: Durat
         // The socket does not exist, or a killed daemon has left it behind.
         Err(_) => return Ok(None),
     };
-    match tokio::time::timeout(timeout, exchange(stream, method, path)).await {
-        Ok(Ok(body)) => Ok(Some(body)),
+    match tokio::time::timeout(timeout, exchange(stream, method, path, body)).await {
+        Ok(Ok(answer)) => Ok(Some(answer)),
         Ok(Err(error)) => Err(Failure::new(exit::FAILED, format!("no response from the daemon: {error}"))),
         Err(_) => Err(Failure::new(exit::TIMEOUT, format!("no response from the daemon within {timeout:?}"))),
     }
@@ -49,14 +66,13 @@ async fn exchange(
     stream: UnixStream,
     method: Method,
     path: &str,
-) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+    body: Bytes,
+) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = Request::builder().method(method).uri(path).header("host", "agent").body(Full::<Bytes>::default())?;
+    let request = Request::builder().method(method).uri(path).header("host", "localhost");
+    let request = request.header("content-type", "application/json").body(Full::new(body))?;
     let response = sender.send_request(request).await?;
     let status = response.status();
-    if !status.is_success() {
-        return Err(format!("status {status}").into());
-    }
-    Ok(Limited::new(response.into_body(), ANSWER_MAX).collect().await?.to_bytes())
+    Ok((status, Limited::new(response.into_body(), ANSWER_MAX).collect().await?.to_bytes()))
 }

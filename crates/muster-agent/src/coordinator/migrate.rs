@@ -75,7 +75,7 @@ impl Request {
         let certificate_authorities =
             self.settings.ca.iter().map(|given| authority(given)).collect::<Result<_, _>>()?;
         let (ca_sha256, insecure) = (self.settings.ca_sha256.clone(), self.settings.insecure);
-        Ok(Trust { certificate_authorities, ca_sha256, insecure })
+        Ok(Trust { certificate_authorities, ca_sha256, insecure, server_name: None, proxy: None })
     }
 }
 
@@ -97,7 +97,9 @@ impl Coordinator {
         if self.is_protected() {
             return Err("the policy protects this agent from being removed".into());
         }
-        let (server, trust) = (request.server()?, request.trust()?);
+        // The other server is reached in the same way.
+        let proxy = self.enrollment.trust.proxy.clone();
+        let (server, trust) = (request.server()?, Trust { proxy, ..request.trust()? });
         let transport = (self.deps.connect)(&trust)?;
         tracing::info!(server = %server, "migrating");
         let (entropy, facts) = (self.deps.entropy.clone(), self.deps.facts.clone());
@@ -128,6 +130,7 @@ impl Coordinator {
                 replace_token: wish.replace_token.map(Secret::new),
                 machine: Some(Fingerprint::here()),
                 token_hash: None,
+                local_server: false,
             })
         };
         self.migrating = Some((action, Box::pin(joining)));

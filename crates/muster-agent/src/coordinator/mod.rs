@@ -59,8 +59,9 @@ use trial::Trial;
 use upgrade::{Outcome, Upgrading, upgrade_event};
 use wanted::Wanted;
 
-/// Maximum delay of the first check-in after the start (EA §10.1).
-const FIRST_CHECK_IN: Duration = Duration::from_millis(500);
+/// Maximum delay of the first check-in after the start. It spreads agents that start at the same moment, and is short: hosts
+/// boot at different times, and servers spread upgrades.
+const FIRST_CHECK_IN: Duration = Duration::from_millis(50);
 /// Maximum time for a new server to respond to a probe.
 const PROBE: Duration = Duration::from_secs(15);
 /// Time between attempts to store a state that could not be stored.
@@ -229,6 +230,8 @@ pub struct Coordinator {
     last_check_in: Option<Timestamp>,
     started_at: Timestamp,
     storage_fault: Option<String>,
+    /// Whether the stored state was corrupt at the start (AG50).
+    lost_state: bool,
     policy_log_level: Option<String>,
     components: Wanted,
     leaving: Option<(Ending, Option<oneshot::Sender<Option<String>>>)>,
@@ -238,12 +241,12 @@ impl Coordinator {
     /// Creates a coordinator with the stored state. If the state is corrupt, renames it and starts without state.
     pub fn new(deps: Deps, enrollment: Enrollment) -> Result<Self, StoreError> {
         // A corrupt state must not prevent the agent from running, because the server can send all of it again.
-        let (state, storage_fault) = match deps.store.state() {
-            Ok(state) => (state, None),
+        let (state, lost_state) = match deps.store.state() {
+            Ok(state) => (state, false),
             Err(error @ StoreError::Damaged { .. }) => {
                 let aside = deps.store.set_state_aside()?;
                 tracing::error!(error = %chain(&error), aside, "starting without state; the server will send the policy again");
-                (State::default(), None)
+                (State::default(), true)
             }
             Err(error) => return Err(error),
         };
@@ -281,7 +284,8 @@ impl Coordinator {
             trial: None,
             last_check_in: None,
             started_at: deps.clock.now(),
-            storage_fault,
+            storage_fault: None,
+            lost_state,
             policy_log_level: None,
             components: Wanted::default(),
             leaving: None,

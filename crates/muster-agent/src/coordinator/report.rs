@@ -58,6 +58,8 @@ pub struct Parts<'a> {
     pub rejection: Option<(&'a str, Fault)>,
     /// Why the model of the policy cannot be built with the current variables.
     pub model_fault: Option<&'a str>,
+    /// Whether the stored state was corrupt, and the server has not sent the policy again.
+    pub lost_state: bool,
     /// Why the state can't be stored.
     pub storage_fault: Option<&'a str>,
     /// State of the components.
@@ -96,7 +98,9 @@ fn causes(parts: &Parts<'_>) -> String {
     let bad = parts.components.iter().filter_map(ComponentState::fault);
     let components = bad.map(|(id, state, message)| format!("{id} is {}: {message}", state.as_str()));
     let model = parts.model_fault.map(|why| format!("keeping the previous components: {why}"));
-    let all: Vec<String> = policy.into_iter().chain(model).chain(storage).chain(components).collect();
+    let lost =
+        parts.lost_state.then(|| "the stored state was corrupt; waiting for the policy from the server".to_owned());
+    let all: Vec<String> = policy.into_iter().chain(lost).chain(model).chain(storage).chain(components).collect();
     // Servers and web pages display the message in one line.
     let mut text = all.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("; ");
     if all.len() > 3 {

@@ -96,10 +96,12 @@ impl Coordinator {
         let (client, components) = (self.client.clone(), self.deps.components.clone());
         let now: Vec<Server> = self.enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
         let insecure = self.enrollment.trust.insecure;
+        let stays = self.enrollment.local_server;
         Box::pin(async move {
             components.updated().await;
             // Components first: probing the new servers can take a while.
-            let servers = elect(&client, &accepted.servers, &now, insecure).await;
+            let named = if stays { &[][..] } else { &accepted.servers };
+            let servers = elect(&client, named, &now, insecure).await;
             Done::Applied(Box::new(accepted), servers)
         })
     }

@@ -98,7 +98,8 @@ impl Coordinator {
     }
 
     pub(super) fn log_level(&self) -> &str {
-        self.state.log_level.as_deref().or(self.policy_log_level.as_deref()).unwrap_or("info")
+        let own = self.deps.settings.log.level.as_str();
+        self.state.log_level.as_deref().or(self.policy_log_level.as_deref()).unwrap_or(own)
     }
 
     /// Returns the level of units in a policy with this level (AG78).
@@ -117,6 +118,7 @@ impl Coordinator {
             has_policy: self.state.policy.is_some(),
             rejection: self.state.rejected.as_ref().map(|rejected| (rejected.reason.as_str(), rejected.fault)),
             model_fault: self.components.fault(),
+            lost_state: self.lost_state && self.state.policy.is_none(),
             storage_fault: self.storage_fault.as_deref(),
             components,
         })

@@ -99,6 +99,7 @@ impl Joining<'_> {
             replace_token: Some(replace_token),
             machine: Some(Fingerprint::here()),
             token_hash: None,
+            local_server: self.plan.local_server,
         }
     }
 }

@@ -183,3 +183,81 @@ fn summary(error: &CallError) -> String {
         _ => chain(error).to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use async_trait::async_trait;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::entropy::Seeded;
+    use crate::net::{Request, Response, Server, Transport};
+    use crate::state::enrollment::Secret;
+
+    /// Answers with these statuses, and with a lost connection for 0; the last one is repeated.
+    struct Answers {
+        statuses: Vec<u16>,
+        requests: Mutex<Vec<(Instant, Value)>>,
+    }
+
+    #[async_trait]
+    impl Transport for Answers {
+        async fn send(&self, _: &Server, request: Request) -> Result<Response, TransportError> {
+            let mut requests = self.requests.lock().unwrap();
+            let status = *self.statuses.get(requests.len()).or(self.statuses.last()).unwrap();
+            requests.push((Instant::now(), serde_json::from_slice(&request.body).unwrap()));
+            let body = match status {
+                0 => return Err(TransportError::Broken("lost".into())),
+                200 => serde_json::json!({"action": "created", "item": {"id": "a", "active": true, "policy_id": "p",
+                    "type": "PERMANENT", "enrolled_at": "", "user_provided_metadata": null, "local_metadata": null,
+                    "access_api_key_id": "k", "access_api_key": "k", "status": "online", "tags": []}})
+                .to_string(),
+                status => format!(r#"{{"statusCode":{status},"error":"E","message":"m"}}"#),
+            };
+            Ok(Response { status, headers: Default::default(), body: body.into() })
+        }
+    }
+
+    async fn attempt(statuses: &[u16], seed: u64) -> (Result<EnrolledItem, EnrollError>, Vec<(Instant, Value)>) {
+        let answers = Arc::new(Answers { statuses: statuses.to_vec(), requests: Mutex::default() });
+        let server = Server::parse("https://fleet.example").unwrap();
+        let entropy = Arc::new(Seeded::new(seed));
+        let client = FleetClient::new(answers.clone(), vec![server], Secret::new("dG9rOmVu"), entropy.clone());
+        let wish = Wish { enrollment_id: "e".into(), ..Wish::default() };
+        let facts = serde_json::value::to_raw_value(&serde_json::json!({})).unwrap();
+        let outcome = enroll(&client, &wish, &facts, &Patience::default(), &*entropy, |_| {}).await;
+        let requests = answers.requests.lock().unwrap().clone();
+        (outcome, requests)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ag79_ag87_temporary_failures_are_retried_as_one_enrollment_until_the_timeout() {
+        let (outcome, requests) = attempt(&[429, 502, 503, 504, 0, 200], 1).await;
+        assert_eq!((outcome.unwrap().id.as_str(), requests.len()), ("a", 6));
+        // The server recognizes them as one, even if it has created an agent whose response was lost.
+        assert!(requests.iter().all(|(_, body)| body["enrollment_id"] == "e"), "{requests:?}");
+        for seed in 0..20 {
+            let begun = Instant::now();
+            let (outcome, requests) = attempt(&[503], seed).await;
+            assert!(matches!(outcome, Err(EnrollError::GivenUp { .. })));
+            assert!(begun.elapsed() <= Duration::from_secs(600));
+            let waits: Vec<f64> = requests.windows(2).map(|pair| (pair[1].0 - pair[0].0).as_secs_f64()).collect();
+            for (number, wait) in waits.iter().enumerate() {
+                let longest = (5.0 * 2_f64.powi(i32::try_from(number).unwrap() + 1)).min(600.0);
+                assert!((longest / 2.0..=longest).contains(wait), "{number}: {waits:?}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ag79_ag80_a_rejection_ends_at_once_with_a_hint() {
+        for status in [400, 401, 403, 404] {
+            let (outcome, requests) = attempt(&[status, 200], 1).await;
+            let failure = Failure::from(outcome.unwrap_err());
+            assert_eq!((failure.code, requests.len()), (exit::REFUSED, 1), "{status}");
+            assert!(failure.hint.is_some(), "{status}");
+        }
+    }
+}

@@ -25,6 +25,9 @@ pub struct Plan {
     pub replace_token: Option<Secret>,
     /// Tags.
     pub tags: Vec<String>,
+    /// Whether the server runs on this host, as a component of this agent.
+    #[serde(default)]
+    pub local_server: bool,
 }
 
 impl Plan {

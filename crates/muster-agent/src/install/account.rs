@@ -9,6 +9,7 @@ use nix::unistd::{Gid, Group, Uid, User};
 use super::Account;
 use super::command::{self, CommandError};
 use crate::homes;
+use crate::local_server::LocalServer;
 use crate::paths::Layout;
 
 /// User and group that `install --unprivileged` creates.
@@ -97,6 +98,12 @@ pub fn own(layout: &Layout, account: Option<&Account>) -> Result<(), AccountErro
         }
     };
     chown(layout.base(), uid, gid)?;
+    // The data of the server on this host is elsewhere, so that it survives an uninstallation.
+    if let Ok(Some(server)) = LocalServer::load(layout)
+        && server.data_dir.symlink_metadata().is_ok()
+    {
+        chown(&server.data_dir, uid, gid)?;
+    }
     let mode = if account.is_some() { 0o750 } else { 0o700 };
     for path in shared_with_group(layout)? {
         fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;

@@ -22,6 +22,8 @@ use command::CommandSpec;
 use metrics::MetricsSpec;
 use process::ProcessSpec;
 
+use crate::local_server::ServerSpec;
+
 /// Level of the log messages of a unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
@@ -95,6 +97,8 @@ pub enum Work {
     Metrics(MetricsSpec),
     /// An installed component that speaks the component protocol.
     Command(CommandSpec),
+    /// The fleet server on this host.
+    Server(ServerSpec),
 }
 
 /// One component: the inputs of one type with one output.

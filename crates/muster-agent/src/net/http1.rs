@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::proxy::Tunnel;
 use super::tls_fault::handshake_fault;
 use super::{REPLY_MAX, Request, Response, Server, TlsFault, Transport, TransportError, gzip};
 use muster_core::error_chain::{SharedError, chain};
@@ -31,13 +32,21 @@ type Connection = SendRequest<Full<Bytes>>;
 /// The network transport of the running agent.
 pub struct Http1 {
     tls: Arc<ClientConfig>,
+    proxy: Option<Tunnel>,
     idle: Mutex<Vec<(Server, Connection)>>,
 }
 
 impl Http1 {
     /// Creates a transport with this TLS configuration.
     pub fn new(tls: Arc<ClientConfig>) -> Self {
-        Self { tls, idle: Mutex::new(Vec::new()) }
+        Self { tls, proxy: None, idle: Mutex::new(Vec::new()) }
+    }
+
+    /// Connects to servers of other hosts through a proxy.
+    #[must_use]
+    pub fn through(mut self, proxy: Option<Tunnel>) -> Self {
+        self.proxy = proxy;
+        self
     }
 
     fn take_idle(&self, server: &Server) -> Option<Connection> {
@@ -63,8 +72,12 @@ impl Http1 {
     }
 
     async fn connect_now(&self, server: &Server) -> Result<Connection, TransportError> {
-        let stream =
-            TcpStream::connect((server.host.as_str(), server.port)).await.map_err(|error| refused(server, error))?;
+        let stream = match self.proxy.as_ref().filter(|proxy| proxy.serves(server)) {
+            Some(proxy) => proxy.connect(server).await.map_err(|error| refused(server, error))?,
+            None => {
+                TcpStream::connect((server.host.as_str(), server.port)).await.map_err(|error| refused(server, error))?
+            }
+        };
         // A request is a single write, and must not wait for the TCP ack of an earlier one.
         let _ = stream.set_nodelay(true);
         if !server.tls {

@@ -2,6 +2,7 @@
 
 pub mod gzip;
 pub mod http1;
+pub mod proxy;
 pub mod server;
 pub mod tls;
 mod tls_fault;

@@ -39,7 +39,11 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| TrustError::Setup(error.into()))?;
-    let verifier = verifier(trust, &provider)?;
+    let mut verifier = verifier(trust, &provider)?;
+    if let Some(name) = &trust.server_name {
+        let name = ServerName::try_from(name.clone()).map_err(|error| TrustError::Setup(error.into()))?;
+        verifier = Arc::new(Named { name, verifier });
+    }
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     // Four sessions are enough for the servers of a fleet. Each session uses memory as long as the agent runs.
     config.resumption = rustls::client::Resumption::in_memory_sessions(4);
@@ -183,6 +187,48 @@ fn verify_trusted_itself(
     }
     rustls::client::verify_server_name(&parsed, name)?;
     Ok(ServerCertVerified::assertion())
+}
+
+/// Expects another name in the certificate than that of the URL.
+#[derive(Debug)]
+struct Named {
+    name: ServerName<'static>,
+    verifier: Arc<dyn ServerCertVerifier>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.verifier.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
 }
 
 impl Verifier {

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::host::fingerprint::Fingerprint;
+use crate::net::proxy::Proxy;
 
 /// Version of the enrollment document.
 pub const ENROLLMENT_VERSION: u32 = 1;
@@ -33,7 +34,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// How to verify the server.
+/// How to reach and verify the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trust {
     /// Certificate authorities (PEM); empty means the platform's trust store.
@@ -45,6 +46,12 @@ pub struct Trust {
     /// Whether plain HTTP to a loopback address is allowed.
     #[serde(default)]
     pub insecure: bool,
+    /// Name that the server's certificate must have; `None` means the host of its URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Proxy through which servers of other hosts are reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
 }
 
 /// The agent's identity, its credential, and its servers.
@@ -82,4 +89,8 @@ pub struct Enrollment {
     /// Slow hash of the enrollment token, with which a container recognizes a changed token (AG29, AG40).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_hash: Option<String>,
+    /// Whether the server runs on this host, as a component of this agent. The agent never leaves it for the servers of a
+    /// policy (AG102).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub local_server: bool,
 }

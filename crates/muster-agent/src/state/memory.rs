@@ -31,6 +31,11 @@ impl MemoryStore {
         self.documents().full = full;
     }
 
+    /// Corrupts the stored state.
+    pub fn corrupt_state(&self) {
+        self.documents().state = Some("{".into());
+    }
+
     fn documents(&self) -> MutexGuard<'_, Documents> {
         self.documents.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,6 +4,7 @@
 
 mod container;
 mod install;
+mod proxy;
 mod server;
 mod upgrade;
 
@@ -126,7 +127,7 @@ fn mode(path: &std::path::Path) -> u32 {
 }
 
 #[test]
-fn an_agent_enrolls_runs_and_unenrolls() {
+fn ag44_ag175_an_agent_enrolls_runs_once_and_unenrolls() {
     let server = TlsServer::start();
     let agent = Agent::new();
     let ca = server.ca_file.to_str().unwrap();
@@ -145,7 +146,7 @@ fn an_agent_enrolls_runs_and_unenrolls() {
     assert_eq!((&status["policy"]["id"], &status["fleet"]["state"]), (&"p".into(), &"HEALTHY".into()));
     assert_eq!(mode(&agent.path("run/agent.sock")), 0o600);
     let (code, text) = output(&mut agent.command("run"));
-    assert_eq!(code, 1, "one daemon: {text}");
+    assert!(code == 1 && text.contains("another muster-agent is running in"), "one daemon: {text}");
     let (_, text) = output(&mut agent.command("status"));
     assert!(text.contains("process-default-web: (HEALTHY)"), "{text}");
 
@@ -159,7 +160,8 @@ fn an_agent_enrolls_runs_and_unenrolls() {
     assert_eq!(server.lock().audits.len(), 1);
     assert!(!agent.path("fleet.enc").try_exists().unwrap());
     assert!(agent.state().policy.is_none());
-    assert_eq!(agent.status().0, 13);
+    let (code, status) = agent.status();
+    assert_eq!((code, status.as_str().unwrap().contains("was unenrolled")), (13, true), "{status}");
     assert_eq!(agent.run().ended(), 0, "final: nothing to run");
 }
 
@@ -317,6 +319,78 @@ fn a_forced_enrollment_notifies_the_previous_server() {
 }
 
 #[test]
+fn ag81_plain_http_is_refused_before_a_connection() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let agent = Agent::new();
+    let mut command = agent.command("enroll");
+    let (code, text) = output(command.args(["--url", &url, "--enrollment-token", TOKEN, "--attempts", "1"]));
+    assert!(code == 2 && text.contains("unencrypted") && text.contains("--insecure"), "{code} {text}");
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn ag82_the_policy_of_the_previous_fleet_is_gone_after_an_enrollment_elsewhere() {
+    let (old, new) = (TlsServer::start(), TlsServer::start());
+    let agent = Agent::new();
+    assert_eq!(agent.enroll(&old, &["-a", old.ca_file.to_str().unwrap()]).0, 0);
+    let daemon = agent.run();
+    agent.until_status(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
+    drop(daemon);
+    assert!(agent.state().policy.is_some());
+    assert_eq!(agent.enroll(&new, &["-a", new.ca_file.to_str().unwrap(), "--force"]).0, 0);
+    assert!(agent.state().policy.is_none());
+}
+
+/// Replaces the state until it is killed, if [`WRITER`] is set: the body of another process of the test below.
+#[test]
+fn ag43_a_kill_at_any_moment_of_a_save_leaves_the_old_or_the_new_state() {
+    const WRITER: &str = "MUSTER_TEST_WRITER";
+    let save = |store: &DiskStore, number: usize| {
+        // Documents of different lengths, so that a mixture of two would not be one.
+        let ack_token = format!("{number}:{}", "x".repeat(number * 7919 % 200_000));
+        store.save_state(&State { ack_token, ..State::default() })
+    };
+    if let Some(base) = std::env::var_os(WRITER) {
+        let store = DiskStore::new(Layout::new(Utf8PathBuf::from_os_string(base).unwrap()));
+        // Until the end of this process.
+        (0..usize::MAX).for_each(|number| save(&store, number).unwrap());
+    }
+    let agent = Agent::new();
+    let store = agent.store();
+    store.prepare().unwrap();
+    save(&store, 0).unwrap();
+    for round in 0..40_u64 {
+        let mut writer = Command::new(std::env::current_exe().unwrap());
+        writer.args(["--exact", "ag43_a_kill_at_any_moment_of_a_save_leaves_the_old_or_the_new_state"]);
+        let mut writer = writer.env(WRITER, agent.path("")).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(20_000 + round * 1_700));
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        // A new store, as after a restart.
+        let token = agent.state().ack_token;
+        let (number, filler) = token.split_once(':').unwrap();
+        assert_eq!(filler.len(), number.parse::<usize>().unwrap() * 7919 % 200_000);
+        save(&agent.store(), 1).unwrap();
+    }
+}
+
+#[test]
+fn ag152_an_idle_agent_is_small() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    assert_eq!(agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]).0, 0);
+    let daemon = agent.run();
+    agent.until_status(|code, _| code == 0);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.0.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    // Without the pages of the file, of which a debug build has many.
+    let resident: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(resident < 30_000, "{resident} kB");
+}
+
+#[test]
 fn ag1_run_is_the_default_command() {
     let agent = Agent::new();
     let mut command = Command::new(env!("CARGO_BIN_EXE_muster-agent"));
@@ -443,7 +517,7 @@ fn ag64_a_killed_agent_leaves_no_program_behind() {
 }
 
 #[test]
-fn the_server_must_be_trusted() {
+fn ag80_the_server_must_be_trusted() {
     let (server, other) = (TlsServer::start(), TlsServer::start());
     let agent = Agent::new();
     let (code, text) = agent.enroll(&server, &["-a", other.ca_file.to_str().unwrap()]);

@@ -98,6 +98,29 @@ async fn an_ack_that_the_server_keeps_rejecting_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ag50_a_corrupt_state_does_not_stop_check_ins_and_is_reported_until_the_policy_is_back() {
+    let mut agent = Agent::new(24);
+    agent.server.change(|server| server.policy = Some(policy(1, "web")));
+    agent.start();
+    agent.pass(MINUTE).await;
+    agent.kill().await;
+    agent.store.corrupt_state();
+    agent.server.change(|server| server.always = Some(("/checkin", broken())));
+    agent.start();
+    agent.pass(SECOND * 2).await;
+    let snapshot = agent.snapshot().await;
+    assert_eq!(snapshot.state.as_str(), "DEGRADED");
+    assert!(snapshot.message.contains("stored state was corrupt"), "{}", snapshot.message);
+    agent.server.change(|server| server.always = None);
+    agent.pass(MINUTE * 4).await;
+    assert_eq!(agent.snapshot().await.state.as_str(), "HEALTHY");
+    assert_eq!(agent.running(), ["process-default-web"]);
+    let check_ins: Vec<_> =
+        agent.server.lock().check_ins.iter().map(|check_in| check_in.body["status"].clone()).collect();
+    assert!(check_ins.contains(&json!("DEGRADED")), "{check_ins:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn retries_are_delayed_by_the_back_off() {
     for seed in 0..50 {
         let mut agent = Agent::new(1000 + seed);

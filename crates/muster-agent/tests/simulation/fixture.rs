@@ -417,6 +417,7 @@ fn enrollment() -> Enrollment {
         replace_token: None,
         machine: None,
         token_hash: None,
+        local_server: false,
     }
 }
 

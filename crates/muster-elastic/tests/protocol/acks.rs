@@ -30,7 +30,7 @@ async fn with_actions(count: usize) -> (Server, Enrolled) {
 }
 
 #[tokio::test]
-async fn ea111_an_empty_ack_checks_the_key() {
+async fn ea111_ag158_an_empty_ack_checks_the_key() {
     let (server, agent) = with_actions(0).await;
     for body in [json!({"events": null}), json!({"events": []}), json!({})] {
         let got = server.get(Ask::post(&agent.path("acks")).key(&agent.token).json(&body)).await;
