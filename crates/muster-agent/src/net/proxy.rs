@@ -194,7 +194,7 @@ mod tests {
             ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "other credentials (407)"),
             ("HTTP/1.0 503 Busy\r\n\r\n", "(503)"),
             ("SSH-2.0\r\n\r\n", "not HTTP"),
-            ("HTTP/1.1 2", "eof"),
+            ("HTTP/1.1 2", "end of file"),
         ] {
             let (address, _request) = answering(answer).await;
             let error = proxy(&address).tunnel().unwrap().connect(&server).await.unwrap_err().to_string();
