@@ -111,3 +111,25 @@ async fn mg91_mg86_fields_of_kibana_are_preserved() {
     assert_eq!((&made["is_protected"], &made["monitoring_enabled"]), (&json!(true), &json!(["logs"])));
     assert_eq!(made["status"], "active");
 }
+
+#[tokio::test]
+async fn a_stored_secret_of_a_policy_is_not_sent_to_another_cluster() {
+    let api = Api::new();
+    let file = |host: &str, name: &str| {
+        format!(
+            "name: web\nconfig:\n  outputs:\n    {name}:\n      type: elasticsearch\n      hosts: ['{host}']\n      \
+             service_token: $co.elastic.secret{{ES}}\n  inputs: []\n"
+        )
+    };
+    let apply = async |text: String, secrets: serde_json::Value| {
+        api.post("/agent_policies/_apply", json!({"policy": text, "secrets": secrets})).await
+    };
+    let (one, evil) = ("https://one:9200", "https://evil:9200");
+    apply(file(one, "default"), json!({"ES": "TOKEN"})).await.ok();
+    apply(file(one, "default"), json!({})).await.ok();
+    for text in [file(evil, "default"), file(evil, "other")] {
+        let refused = apply(text, json!({})).await.refused(400);
+        assert_eq!((&refused["field"], &refused["remedy"]), (&json!("secrets.ES"), &json!("send the secret again")));
+    }
+    apply(file(evil, "default"), json!({"ES": "TOKEN"})).await.ok();
+}
