@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_core::Error;
+use muster_core::authorization::{Forbidden, Grant, PoliciesProtect, PrivilegeName};
 use muster_core::id::{PolicyId, SecretId, SpaceId};
 use muster_core::policy::inline_secrets;
 use muster_core::policy::problem::Problems;
@@ -174,6 +175,22 @@ fn places(config: &Value) -> BTreeMap<String, BTreeMap<String, String>> {
         }
     }
     found
+}
+
+/// Rejects switching the tamper protection of a policy on or off without its own privilege.
+pub(super) fn check_protection(
+    proof: Option<&Grant<PoliciesProtect>>,
+    before: Option<&Policy>,
+    after: &Policy,
+) -> Result<(), Error> {
+    let is_protected = |policy: &Policy| policy.fields["is_protected"] == true;
+    if before.is_some_and(is_protected) == is_protected(after) {
+        return Ok(());
+    }
+    match proof {
+        Some(grant) if grant.scope().has_policy(&after.id) => Ok(()),
+        _ => Err(Forbidden(PrivilegeName::PoliciesProtect).into()),
+    }
 }
 
 /// Returns warnings for new secrets in which agents would expand a variable.
