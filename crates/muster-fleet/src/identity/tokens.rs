@@ -6,7 +6,7 @@ use muster_core::authorization::{Grant, OpContext, Origin, PrivilegeName, Privil
 use muster_core::credential::ApiKey;
 use muster_core::entropy::random_uuid;
 use muster_core::id::{TokenId, UserId};
-use muster_core::identity::{ApiToken, DEFAULT_TOKEN_LIFETIME, User, UserKind};
+use muster_core::identity::{ApiToken, DEFAULT_TOKEN_LIFETIME, Login, User, UserKind};
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error};
 use muster_store::query::{Listed, Page};
@@ -39,6 +39,7 @@ struct Rights {
     privileges: PrivilegeSet,
     groups: Vec<String>,
     expires_at: Option<Timestamp>,
+    login: Option<Login>,
 }
 
 /// The service of API tokens.
@@ -60,11 +61,11 @@ impl Tokens {
         let store = self.store.identity(&own);
         let owner = store.user(own.user()).await?.ok_or_else(|| Error::not_found("user", own.user()))?;
         // Otherwise a stolen token could renew itself forever, and groups could outlive the login.
-        let last = match context.actor().token() {
-            Some(token) => store.token(token).await?.and_then(|token| token.expires_at),
+        let used = match context.actor().token() {
+            Some(token) => store.token(token).await?,
             None => None,
         };
-        let ends = [last, context.membership().map(|member| member.until)];
+        let ends = [used.as_ref().and_then(|token| token.expires_at), context.membership().map(|member| member.until)];
         let expires_at = match self.expiration(&owner, new)? {
             Some(wanted) => Some(expires_within(wanted, &ends)),
             None => ends.into_iter().flatten().min(),
@@ -73,6 +74,7 @@ impl Tokens {
             privileges: wanted(context, new)?,
             groups: context.membership().map(|member| member.groups.clone()).unwrap_or_default(),
             expires_at,
+            login: used.and_then(|token| token.login),
         };
         self.insert(&own, own.origin(), &owner, new, rights).await
     }
@@ -89,7 +91,7 @@ impl Tokens {
             None => PrivilegeSet::all(),
             Some(names) => parse_privileges("privileges", names)?,
         };
-        let rights = Rights { privileges, groups: Vec::new(), expires_at: self.expiration(owner, new)? };
+        let rights = Rights { privileges, groups: Vec::new(), expires_at: self.expiration(owner, new)?, login: None };
         self.insert(owner.grant(), context.origin(), owner, new, rights).await
     }
 
@@ -101,7 +103,7 @@ impl Tokens {
         new: &NewToken,
         rights: Rights,
     ) -> Result<(ApiToken, String), Error> {
-        let Rights { privileges, groups, expires_at } = rights;
+        let Rights { privileges, groups, expires_at, login } = rights;
         let now = self.clock.now();
         let store = self.store.identity(by);
         if store.tokens(Some(&owner.id), Page { offset: 0, limit: 0 }).await?.total >= MOST_TOKENS {
@@ -119,6 +121,7 @@ impl Tokens {
             privileges,
             groups,
             expires_at,
+            login,
             created_at: now,
             created_by: origin.actor.to_string(),
             last_used_at: None,
