@@ -5,7 +5,7 @@ use std::sync::Arc;
 use muster_core::authorization::{Grant, OpContext, Origin, PrivilegeName, PrivilegeSet, UsersRead, UsersWrite};
 use muster_core::credential::ApiKey;
 use muster_core::entropy::random_uuid;
-use muster_core::id::{TokenId, UserId};
+use muster_core::id::{SpaceId, TokenId, UserId};
 use muster_core::identity::{ApiToken, DEFAULT_TOKEN_LIFETIME, Login, User, UserKind};
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error};
@@ -14,7 +14,7 @@ use muster_store::{IdentityWrite, Precondition, StoreError};
 use serde_json::json;
 
 use super::users::display;
-use super::{none_missing, parse_privileges};
+use super::{check_covers, none_missing, parse_privileges};
 use crate::audit::audit_line;
 use crate::authority::{Authority, Authorized, Own};
 use crate::moment::parse_end;
@@ -170,16 +170,23 @@ impl Tokens {
         self.any(&grant, id).await
     }
 
-    /// Revokes a token: one of the caller, or any one with the privilege to change users. It is rejected from the next
-    /// request on, by every server (MG162).
+    /// Revokes a token: one of the caller, or one of a user that the caller may change. A token revokes itself, and others of
+    /// its owner that have no privileges beyond its own. It is rejected from the next request on, by every server (MG162).
     pub async fn revoke(&self, context: &OpContext, id: &str) -> Result<(), Error> {
         if let Some(token) = self.own(context, id).await? {
             let own = Own::of(context)?;
+            if context.actor().token().is_some_and(|used| *used != token.id) {
+                none_missing(token.privileges.without(context.privileges()))?;
+            }
             return self.commit_revocation(&own, context.origin(), &token).await;
         }
-        // Not limited to users with fewer privileges: whoever finds a leaked token must be able to revoke it.
         let grant = context.grant::<UsersWrite>()?;
         let token = self.any(&grant, id).await?;
+        let store = self.store.identity(&grant);
+        if let Some(owner) = store.user(&token.owner).await? {
+            let principal = store.user_principal(&owner.name, &SpaceId::default()).await?;
+            check_covers(context, &principal.map(|principal| principal.entitlements).unwrap_or_default())?;
+        }
         self.commit_revocation(&grant, context.origin(), &token).await
     }
 

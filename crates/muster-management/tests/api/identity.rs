@@ -320,6 +320,39 @@ async fn settings_of_agents_need_their_own_privilege() {
 }
 
 #[tokio::test]
+async fn nobody_revokes_tokens_and_shrinks_roles_beyond_their_own_privileges() {
+    let api = Api::new();
+    api.user("root2", "administrator", json!({})).await;
+    let of = async |owner: &str, privileges: Value| {
+        let body = json!({"owner": owner, "name": "t", "privileges": privileges});
+        let made = api.v1(Method::POST, "/tokens", body).await.ok()["item"].clone();
+        (made["id"].as_str().unwrap().to_owned(), made["token"].as_str().unwrap().to_owned())
+    };
+    let revoke = async |bearer: &str, id: &str| {
+        api.bearer(bearer).call(Method::DELETE, &format!("/api/v1/tokens/{id}"), None).await
+    };
+    let (wide, _) = of("root2", json!(["agents.read", "agents.tag"])).await;
+    let (narrow, narrow_token) = of("root2", json!(["agents.read"])).await;
+    let refused = revoke(&narrow_token, &wide).await.refused(403);
+    assert!(refused["message"].as_str().unwrap().contains("agents.tag"), "{refused}");
+    let manager = with_privileges(&api, "manager", json!(["users.read", "users.write", "roles.read", "roles.write"])).await;
+    revoke(&manager, &wide).await.refused(403);
+    api.v1(Method::POST, "/users", json!({"name": "bob", "password": PASSWORD})).await.ok();
+    let (of_bob, _) = of("bob", json!(["agents.read"])).await;
+    revoke(&manager, &of_bob).await.ok();
+    revoke(&narrow_token, &narrow).await.ok();
+
+    let role = json!({"id": "taggers", "name": "taggers", "privileges": ["users.read", "agents.tag"]});
+    api.v1(Method::POST, "/roles", role).await.ok();
+    let shrink = async |privileges: Value| {
+        let body = json!({"name": "taggers", "privileges": privileges});
+        api.bearer(&manager).call(Method::PUT, "/api/v1/roles/taggers", Some(body)).await
+    };
+    shrink(json!(["users.read"])).await.refused(403);
+    shrink(json!(["agents.tag"])).await.ok();
+}
+
+#[tokio::test]
 async fn refusals_are_listed_for_those_who_may_see_them() {
     let api = Api::new();
     api.bearer("aWQ6c2VjcmV0").get("/api/fleet/agents").await.refused(401);
