@@ -353,6 +353,20 @@ async fn nobody_revokes_tokens_and_shrinks_roles_beyond_their_own_privileges() {
 }
 
 #[tokio::test]
+async fn bindings_resolve_the_names_of_policies_and_exist_once() {
+    let api = Api::new();
+    let id = api.policy("web").await;
+    api.v1(Method::POST, "/users", json!({"name": "ann", "password": PASSWORD})).await.ok();
+    let bind = async |policy: &str| {
+        let body = json!({"user": "ann", "role": "upgrade-operator", "space": "default", "policies": [policy]});
+        api.v1(Method::POST, "/bindings", body).await
+    };
+    assert_eq!(bind("web").await.ok()["item"]["policies"], json!([id]));
+    assert_eq!(bind(&id).await.refused(409)["code"], "binding_exists");
+    bind("nosuch").await.refused(404);
+}
+
+#[tokio::test]
 async fn refusals_are_listed_for_those_who_may_see_them() {
     let api = Api::new();
     api.bearer("aWQ6c2VjcmV0").get("/api/fleet/agents").await.refused(401);
