@@ -64,9 +64,10 @@ async fn the_password_of_a_proxy_is_not_sent_to_another_one() {
     let api = Api::new();
     let proxy =
         json!({"name": "p", "url": "http://proxy:3128", "proxy_headers": {"Proxy-Authorization": "Basic c2VjcmV0"}});
-    let id = api.post("/proxies", proxy).await.ok()["item"]["id"].as_str().unwrap().to_owned();
-    let path = format!("/proxies/{id}");
-    let refused = api.put(&path, json!({"url": "http://evil:3128"})).await.refused(400);
+    let made = api.post("/proxies", proxy).await.ok()["item"].clone();
+    let path = format!("/proxies/{}", made["id"].as_str().unwrap());
+    let moved = json!({"url": "http://evil:3128", "proxy_headers": made["proxy_headers"]});
+    let refused = api.put(&path, moved).await.refused(400);
     assert_eq!(refused["field"], "proxy_headers");
     let again = json!({"url": "http://other:3128", "proxy_headers": {"Proxy-Authorization": "Basic c2VjcmV0"}});
     api.put(&path, again).await.ok();
