@@ -606,6 +606,7 @@ CREATE TABLE device_log_ins (
     session TEXT
 ) STRICT;
 CREATE INDEX device_log_ins_by_user ON device_log_ins (user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX device_log_ins_by_session ON device_log_ins (session) WHERE session IS NOT NULL;
 CREATE INDEX device_log_ins_by_expiration ON device_log_ins (expires_at);
 -- What happened, for alerts; appended in the commits of the transitions.
 CREATE TABLE events (

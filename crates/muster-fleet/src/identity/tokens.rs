@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use muster_core::authorization::{Grant, OpContext, Origin, PrivilegeName, PrivilegeSet, UsersRead, UsersWrite};
+use muster_core::authorization::{
+    Entitlement, Grant, OpContext, Origin, PrivilegeName, PrivilegeSet, UsersRead, UsersWrite,
+};
 use muster_core::credential::ApiKey;
 use muster_core::entropy::random_uuid;
 use muster_core::id::{SpaceId, TokenId, UserId};
@@ -176,18 +178,25 @@ impl Tokens {
         if let Some(token) = self.own(context, id).await? {
             let own = Own::of(context)?;
             if context.actor().token().is_some_and(|used| *used != token.id) {
-                none_missing(token.privileges.without(context.privileges()))?;
+                // In force is only what the owner may do too.
+                let entitlements = self.entitlements(&own, &token.owner).await?;
+                let held = entitlements.iter().fold(PrivilegeSet::default(), |all, one| all.with(one.privileges));
+                none_missing(token.privileges.both(held).without(context.privileges()))?;
             }
             return self.commit_revocation(&own, context.origin(), &token).await;
         }
         let grant = context.grant::<UsersWrite>()?;
         let token = self.any(&grant, id).await?;
-        let store = self.store.identity(&grant);
-        if let Some(owner) = store.user(&token.owner).await? {
-            let principal = store.user_principal(&owner.name, &SpaceId::default()).await?;
-            check_covers(context, &principal.map(|principal| principal.entitlements).unwrap_or_default())?;
-        }
+        check_covers(context, &self.entitlements(&grant, &token.owner).await?)?;
         self.commit_revocation(&grant, context.origin(), &token).await
+    }
+
+    /// Returns what a user may do.
+    async fn entitlements(&self, by: &impl Authority, user: &UserId) -> Result<Vec<Entitlement>, Error> {
+        let store = self.store.identity(by);
+        let Some(user) = store.user(user).await? else { return Ok(Vec::new()) };
+        let principal = store.user_principal(&user.name, &SpaceId::default()).await?;
+        Ok(principal.map(|principal| principal.entitlements).unwrap_or_default())
     }
 
     async fn commit_revocation(&self, by: &impl Authority, origin: &Origin, token: &ApiToken) -> Result<(), Error> {

@@ -251,7 +251,7 @@ async fn users_roles_and_bindings_are_managed() {
 
 /// A caller with these privileges and no others.
 async fn with_privileges(api: &Api, name: &str, privileges: Value) -> String {
-    let role = json!({"id": name, "name": name, "privileges": privileges});
+    let role = json!({"name": name, "privileges": privileges});
     api.v1(Method::POST, "/roles", role).await.ok();
     api.user(name, name, json!({})).await
 }
@@ -289,7 +289,7 @@ async fn tamper_protection_needs_its_own_privilege() {
     call(Method::PUT, "/open", body).await.ok();
     call(Method::POST, "/_apply", file("name: other\nsettings: {is_protected: false}\n")).await.ok();
     let last = api.fleet.store().audit_events(0, 10_000).await.unwrap();
-    let mut details = last.iter().map(|text| serde_json::from_str::<Value>(text).unwrap());
+    let mut details = last.iter().map(|(_, text, _)| serde_json::from_str::<Value>(text).unwrap());
     let update = details.find(|event| event["action"] == "policy.update").unwrap();
     assert_eq!(update["detail"]["before"], json!({"revision": 1, "is_protected": true}), "{update}");
     assert_eq!(update["detail"]["after"], json!({"revision": 2, "is_protected": false}), "{update}");
@@ -299,8 +299,8 @@ async fn tamper_protection_needs_its_own_privilege() {
 async fn settings_of_agents_need_their_own_privilege() {
     let api = Api::new();
     api.agent("one", None).await;
-    let settings = with_privileges(&api, "settings", json!(["agents.read", "agents.settings"])).await;
-    let actions = with_privileges(&api, "actions", json!(["agents.read", "agents.actions"])).await;
+    let settings = with_privileges(&api, "settler", json!(["agents.read", "agents.settings"])).await;
+    let actions = with_privileges(&api, "actor", json!(["agents.read", "agents.actions"])).await;
     let (settings, actions) = (api.bearer(&settings), api.bearer(&actions));
     let level = json!({"action": {"type": "SETTINGS", "data": {"log_level": "debug"}}});
     let input = json!({"action": {"type": "INPUT_ACTION", "input_type": "osquery", "data": {}}});
@@ -335,14 +335,15 @@ async fn nobody_revokes_tokens_and_shrinks_roles_beyond_their_own_privileges() {
     let (narrow, narrow_token) = of("root2", json!(["agents.read"])).await;
     let refused = revoke(&narrow_token, &wide).await.refused(403);
     assert!(refused["message"].as_str().unwrap().contains("agents.tag"), "{refused}");
-    let manager = with_privileges(&api, "manager", json!(["users.read", "users.write", "roles.read", "roles.write"])).await;
+    let manager =
+        with_privileges(&api, "manager", json!(["users.read", "users.write", "roles.read", "roles.write"])).await;
     revoke(&manager, &wide).await.refused(403);
     api.v1(Method::POST, "/users", json!({"name": "bob", "password": PASSWORD})).await.ok();
     let (of_bob, _) = of("bob", json!(["agents.read"])).await;
     revoke(&manager, &of_bob).await.ok();
     revoke(&narrow_token, &narrow).await.ok();
 
-    let role = json!({"id": "taggers", "name": "taggers", "privileges": ["users.read", "agents.tag"]});
+    let role = json!({"name": "taggers", "privileges": ["users.read", "agents.tag"]});
     api.v1(Method::POST, "/roles", role).await.ok();
     let shrink = async |privileges: Value| {
         let body = json!({"name": "taggers", "privileges": privileges});
