@@ -119,6 +119,27 @@ impl Target {
             Self::Syslog { .. } => None,
         }
     }
+
+    /// Returns the field by which `self` sends the secret of `before` to another place, or over another connection.
+    pub fn moved_from(&self, before: &Self) -> Option<&'static str> {
+        let changes: &[(&'static str, bool)] = match (self, before) {
+            (Self::Webhook { url, ca, .. }, Self::Webhook { url: old_url, ca: old_ca, .. }) => {
+                &[("webhook.url", url != old_url), ("webhook.ca", ca != old_ca)]
+            }
+            (
+                Self::Email { host, port, security, ca, .. },
+                Self::Email { host: old_host, port: old_port, security: old_security, ca: old_ca, .. },
+            ) => &[
+                ("email.host", host != old_host),
+                ("email.port", port != old_port),
+                ("email.security", security != old_security),
+                ("email.ca", ca != old_ca),
+            ],
+            // Syslog has no secret, and a target of another type gets a new one.
+            _ => &[],
+        };
+        changes.iter().find(|(_, differs)| *differs).map(|(field, _)| *field)
+    }
 }
 
 /// How a connection to a mail server is encrypted.

@@ -21,7 +21,7 @@ pub use self::name::{BadName, check_display, check_name};
 pub use self::provider::{NewUsers, OidcProvider, OidcSettings};
 pub use self::session::{SESSION_LIFETIME, SETUP_LINK_LIFETIME, Session, SetupLink};
 pub use self::space::{BadSpaceId, Space, new_space_id};
-pub use self::token::{ApiToken, DEFAULT_TOKEN_LIFETIME, TokenDenied};
+pub use self::token::{ApiToken, DEFAULT_TOKEN_LIFETIME, Login, TokenDenied};
 pub use self::user::{FederatedId, PasswordHash, User, UserKind};
 
 use crate::authorization::{BindingScope, BuiltIn, Entitlement, PrivilegeSet};

@@ -14,7 +14,7 @@ use muster_store::{SettingWrite, Store, StoreError};
 use zeroize::Zeroizing;
 
 /// The setting that holds the sealed signing key.
-pub(crate) const SIGNING_KEY: &str = "signing_key";
+pub const SIGNING_KEY: &str = "signing_key";
 
 /// Why a key of the fleet can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +95,11 @@ pub async fn ensure(
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Checks that a sealed setting of a fleet can be opened with a master key.
+pub fn check_master_key(master_key: &[u8], name: &str, kept: &str) -> Result<(), SealError> {
+    open(&Sealer::new(master_key)?, name, kept).map(drop)
 }
 
 /// Opens a sealed setting.

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use muster_core::Error;
 use muster_core::id::SecretId;
 use muster_core::secret_refs::{Secrets, inline_names};
-use muster_store::Write;
 use serde_json::Value;
 
+use super::sealed_fields::Sealed;
 use super::secrets::SealedSecrets;
 
 /// The sealed secrets inside the fields of one object.
@@ -16,8 +16,8 @@ pub(super) struct InlineSeals<'a> {
     secrets: &'a SealedSecrets,
     /// Those of the stored object.
     kept: Secrets,
-    /// What stores the new ones.
-    pub(super) writes: Vec<Write>,
+    /// What stores the new ones, and those that the request has in plain text.
+    pub(super) sealed: Sealed,
 }
 
 impl<'a> InlineSeals<'a> {
@@ -32,17 +32,18 @@ impl<'a> InlineSeals<'a> {
             }
         }
         let known: Vec<SecretId> = known.into_iter().collect();
-        Ok(Self { secrets, kept: secrets.open(&known).await?, writes: Vec::new() })
+        Ok(Self { secrets, kept: secrets.open(&known).await?, sealed: Sealed::default() })
     }
 
     /// Returns the id of a secret, which is sealed if it is new. An equal one keeps its id: a new id would revise every
     /// policy that uses the object.
     pub(super) fn id_of(&mut self, field: &str, secret: &str) -> Result<String, Error> {
         if let Some((id, _)) = self.kept.iter().find(|(_, value)| value.as_str() == secret) {
+            self.sealed.given.insert(id.clone());
             return Ok(id.to_string());
         }
         let (id, write) = self.secrets.seal(field, secret)?;
-        self.writes.push(write);
+        self.sealed.writes.push(write);
         Ok(id.to_string())
     }
 }

@@ -23,6 +23,7 @@ mod bulk_update;
 mod change_feed;
 pub mod change_log;
 pub mod check_in;
+mod connection;
 pub mod credentials;
 mod currency;
 pub mod disk;

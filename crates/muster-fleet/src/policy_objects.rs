@@ -13,10 +13,11 @@ use muster_store::{Precondition, SecretWrite, StoreError, Write};
 use serde_json::{Map, Value};
 
 use super::audit::{audit_line, with_changes};
+use super::connection::connection;
 use super::inline_seals::{self, InlineSeals};
 use super::output_yaml;
 use super::policies::{Policies, Turn};
-use super::sealed_fields::SealedFields;
+use super::sealed_fields::{Sealed, SealedFields};
 use super::secrets::SealedSecrets;
 use super::watched_store::WatchedStore;
 
@@ -136,12 +137,12 @@ impl PolicyObjects {
         sealed: SealedFields,
         before: &Value,
         draft: Map<String, Value>,
-    ) -> Result<(Map<String, Value>, Vec<Write>), Error> {
+    ) -> Result<(Map<String, Value>, Sealed), Error> {
         let mut fields = before.as_object().cloned().unwrap_or_default();
         let known = fields.remove("secrets").unwrap_or_default();
         fields.extend(draft);
-        let writes = sealed.seal(&self.secrets, &mut fields, &known).await?;
-        Ok((fields, writes))
+        let sealed = sealed.seal(&self.secrets, &mut fields, &known).await?;
+        Ok((fields, sealed))
     }
 
     /// Validates a change, and seals the secrets inside the fields of the object.
@@ -149,7 +150,7 @@ impl PolicyObjects {
         &self,
         before: T,
         mut after: T,
-        mut sealed: Vec<Write>,
+        mut sealed: Sealed,
     ) -> Result<Edit<T>, Error> {
         // Before: in place of a secret, the validation would see a reference.
         after.check()?;
@@ -158,9 +159,39 @@ impl PolicyObjects {
         // First, because it is YAML, in which the search below would find only the passwords in URLs.
         output_yaml::seal(fields, &mut seals)?;
         inline_secrets::replace(fields, &mut |path, secret| seals.id_of(path, secret))?;
-        sealed.extend(seals.writes);
-        Ok(Edit { before, after, sealed })
+        sealed.writes.extend(seals.sealed.writes);
+        sealed.given.extend(seals.sealed.given);
+        refuse_moved_secrets(&before, &after, &sealed.given)?;
+        Ok(Edit { before, after, sealed: sealed.writes })
     }
+}
+
+/// Rejects a change that would send a stored secret to another place: whoever may change an object could read it there.
+/// `given` are the secrets that the request has in plain text.
+fn refuse_moved_secrets<T: PolicyObject>(before: &T, after: &T, given: &BTreeSet<SecretId>) -> Result<(), Error> {
+    let Some(moved) = moved_field(before.fields(), after.fields()) else { return Ok(()) };
+    let known = before.secret_ids();
+    let in_fields = after.fields().as_object().into_iter().flatten().filter(|(name, _)| *name != "ssl");
+    let inline = in_fields.flat_map(|(name, field)| inline_seals::ids(field).into_iter().map(|id| (name.clone(), id)));
+    let kept = after
+        .sealed_fields()
+        .sent(after.fields())
+        .chain(inline)
+        .find(|(_, id)| known.contains(id) && !given.contains(id));
+    match kept {
+        Some((field, _)) => {
+            let reason = format!("is required, because `{moved}` changes: the stored one is not sent to another place");
+            Err(Error::invalid(field, reason).remedy("send the secret again"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Returns the first field by which two versions of an object differ in where they connect to, or in how they verify it.
+fn moved_field(before: &Value, after: &Value) -> Option<String> {
+    let (before, after) = (connection(before), connection(after));
+    let names = before.keys().chain(after.keys());
+    names.into_iter().find(|name| before.get(*name) != after.get(*name)).cloned()
 }
 
 /// Rejects the id of a proxy that does not exist.

@@ -16,6 +16,15 @@ pub(crate) struct SealedFields {
     paths: &'static [&'static str],
 }
 
+/// The result of sealing the secrets of a request.
+#[derive(Default)]
+pub(crate) struct Sealed {
+    /// What stores the new secrets.
+    pub(crate) writes: Vec<Write>,
+    /// Secrets that the request had in plain text, new or as they are stored.
+    pub(crate) given: BTreeSet<SecretId>,
+}
+
 /// A secret in its own place in a request.
 enum InPlace {
     Absent,
@@ -36,16 +45,16 @@ impl SealedFields {
         secrets: &SealedSecrets,
         fields: &mut Map<String, Value>,
         known: &Value,
-    ) -> Result<Vec<Write>, Error> {
+    ) -> Result<Sealed, Error> {
         let given = fields.remove("secrets").unwrap_or_default();
         self.refuse_unknown(&given, "")?;
-        let (mut sealed, mut writes) = (Value::Object(Map::new()), Vec::new());
+        let (mut sealed, mut done) = (Value::Object(Map::new()), Sealed::default());
         for path in self.paths {
             let in_place = take(fields, path);
             let kept = at(known, path).filter(|entry| !entry.is_null());
             let entry = match (at(&given, path), in_place) {
-                (Some(Value::String(text)), _) => seal_unless_same(secrets, path, text, kept, &mut writes).await?,
-                (None, InPlace::Text(text)) => seal_unless_same(secrets, path, &text, kept, &mut writes).await?,
+                (Some(Value::String(text)), _) => seal_unless_same(secrets, path, text, kept, &mut done).await?,
+                (None, InPlace::Text(text)) => seal_unless_same(secrets, path, &text, kept, &mut done).await?,
                 (Some(Value::Null), _) | (None, InPlace::Null) => continue,
                 // Only the reference that is stored: any other could name a secret of somebody else.
                 (Some(entry), _) if Some(entry) == kept => entry.clone(),
@@ -63,13 +72,23 @@ impl SealedFields {
         if sealed.as_object().is_some_and(|sealed| !sealed.is_empty()) {
             fields.insert("secrets".into(), sealed);
         }
-        Ok(writes)
+        Ok(done)
     }
 
     /// Returns the ids of the sealed secrets of an object's fields.
     pub(crate) fn ids(self, fields: &Value) -> BTreeSet<SecretId> {
         let ids = self.paths.iter().filter_map(|path| at(&fields["secrets"], path)?.get("id")?.as_str());
         ids.map(SecretId::trusted).collect()
+    }
+
+    /// Returns the dotted paths and ids of the secrets that are sent to other hosts. Private keys stay where they are used.
+    pub(crate) fn sent(self, fields: &Value) -> impl Iterator<Item = (String, SecretId)> {
+        let is_key = |path: &&&str| path.ends_with("key") && !path.ends_with("api_key");
+        let found = self.paths.iter().filter(move |path| !is_key(path)).filter_map(|path| {
+            let id = at(&fields["secrets"], path)?.get("id")?.as_str()?;
+            Some(((*path).to_owned(), SecretId::trusted(id)))
+        });
+        found.collect::<Vec<_>>().into_iter()
     }
 
     /// Rejects unknown names below `secrets`. Ignoring a misspelled one would leave the object without its password.
@@ -97,16 +116,18 @@ async fn seal_unless_same(
     path: &str,
     text: &str,
     kept: Option<&Value>,
-    writes: &mut Vec<Write>,
+    done: &mut Sealed,
 ) -> Result<Value, Error> {
     if let Some(id) = kept.and_then(|kept| kept["id"].as_str()).map(SecretId::trusted) {
         let opened = secrets.open(std::slice::from_ref(&id)).await?;
         if opened.get(&id).is_some_and(|value| value.as_str() == text) {
-            return Ok(json!({"id": id}));
+            let reference = json!({"id": id});
+            done.given.insert(id);
+            return Ok(reference);
         }
     }
     let (id, write) = secrets.seal(&format!("secrets.{path}"), text)?;
-    writes.push(write);
+    done.writes.push(write);
     Ok(json!({"id": id}))
 }
 

@@ -69,6 +69,11 @@ pub fn user(user: Option<UserInfo>) -> Option<Value> {
     })
 }
 
+/// Returns whether an action changes settings of agents, which has a privilege of its own.
+pub fn is_settings(action: &NewAction) -> bool {
+    action.kind == ActionType::Settings.as_str()
+}
+
 /// Converts an action of any type, by its wire name. Times are RFC 3339; the expiration can also be a duration from
 /// `now`.
 pub fn any(action: NewAction, now: Timestamp) -> Result<ActionRequest, Error> {

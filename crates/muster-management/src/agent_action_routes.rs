@@ -49,7 +49,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .needs(&[Name::AgentsMigrate]),
         Endpoint::post("/agents/{id}/actions", any)
             .about("Create an action for an agent")
-            .needs(&[Name::AgentsActions]),
+            .needs_one_of(&[Name::AgentsActions, Name::AgentsSettings]),
     ]
 }
 
@@ -156,7 +156,12 @@ async fn any(
     Path(id): Path<String>,
     Body(body): Body<CreateAction>,
 ) -> Answer<Item<Action>> {
+    let is_settings = requests::is_settings(&body.action);
     let request = requests::any(body.action, fleet.now())?;
-    let given = fleet.actions().create(&one(&fleet, &context, &id).await?, request).await?;
+    let given = if is_settings {
+        fleet.actions().change_settings(&one(&fleet, &context, &id).await?, request).await?
+    } else {
+        fleet.actions().create(&one(&fleet, &context, &id).await?, request).await?
+    };
     Ok(item(super::action_convert::action(&given.action, vec![id])))
 }

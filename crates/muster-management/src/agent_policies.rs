@@ -34,6 +34,7 @@ use super::query::{IfMatch, Paging, Query};
 use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 use muster_fleet::auto_upgrades::VersionStatus;
+use muster_fleet::policies::PolicyDraft;
 
 /// Maximum rows on a page with agent counts or full policies (MG §1.3).
 const MOST_FULL_ROWS: u32 = 100;
@@ -172,7 +173,8 @@ async fn create(
         let reason = "needs the integration package `system`, and no package is installed";
         return Err(Error::invalid("sys_monitoring", reason).remedy("configure the inputs in `config`").into());
     }
-    let made = fleet.policies().create(&context.grant()?, draft(body)?).await?;
+    let wanted = PolicyDraft { protect: context.grant().ok(), ..draft(body)? };
+    let made = fleet.policies().create(&context.grant()?, wanted).await?;
     Ok(item(saved(made, &AgentCounts::default())))
 }
 
@@ -237,6 +239,7 @@ async fn update(
     wanted.inactivity_timeout.get_or_insert(DEFAULT_INACTIVITY_TIMEOUT.as_secs().cast_signed());
     // From `If-Match`: the update fails if someone else changed the policy since it was read.
     wanted.expected.version = version;
+    wanted.protect = context.grant().ok();
     let changed = fleet.policies().update(&before, wanted).await?;
     let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
     Ok(item(saved(changed, &counts)))
@@ -250,7 +253,7 @@ async fn copy(
 ) -> Answer<Item<AgentPolicy>> {
     // The write privilege, because copying creates a policy.
     let from = fleet.policies().find(&context, &id).await?;
-    let copied = fleet.policies().copy(&from, &body.name, body.description).await?;
+    let copied = fleet.policies().copy(&from, &body.name, body.description, context.grant().ok().as_ref()).await?;
     Ok(item(saved(copied, &AgentCounts::default())))
 }
 
@@ -390,7 +393,8 @@ async fn roll_back(
     Body(body): Body<Rollback>,
 ) -> Answer<Item<AgentPolicy>> {
     let before = fleet.policies().find(&context, &id).await?;
-    let rolled = fleet.policies().roll_back(&before, body.revision, body.force.into()).await?;
+    let rolled =
+        fleet.policies().roll_back(&before, body.revision, body.force.into(), context.grant().ok().as_ref()).await?;
     let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
     Ok(item(saved(rolled, &counts)))
 }

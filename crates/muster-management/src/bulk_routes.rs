@@ -6,8 +6,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use muster_core::authorization::{
-    AgentsActions, AgentsForceUnenroll, AgentsMigrate, AgentsPurge, AgentsReassign, AgentsTag, AgentsUnenroll,
-    AgentsUpgrade, DiagnosticsRequest, OpContext,
+    AgentsActions, AgentsForceUnenroll, AgentsMigrate, AgentsPurge, AgentsReassign, AgentsSettings, AgentsTag,
+    AgentsUnenroll, AgentsUpgrade, DiagnosticsRequest, OpContext,
 };
 use muster_core::id::AgentId;
 use muster_protocol::management::agent_action::{CreatedAction, CreatedActions};
@@ -59,7 +59,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .needs(&[Name::AgentsMigrate]),
         Endpoint::post("/agents/bulk_actions", any)
             .about("Create an action for many agents")
-            .needs(&[Name::AgentsActions]),
+            .needs_one_of(&[Name::AgentsActions, Name::AgentsSettings]),
         Endpoint::post("/agents/bulk_delete", delete).about("Delete many agents").needs(&[Name::AgentsPurge]),
     ];
     endpoints.into_iter().map(|endpoint| endpoint.taking(MAX_BODY)).collect()
@@ -204,6 +204,11 @@ async fn any(
     Caller(context): Caller,
     Body(body): Body<BulkActions>,
 ) -> Answer<BulkAnswer> {
+    if requests::is_settings(&body.action) {
+        let (context, agents) = act_on!(fleet, context, body, AgentsSettings);
+        let request = requests::any(body.action, fleet.now())?;
+        return created(&context, &agents, &fleet.actions().change_settings(&agents, request).await?);
+    }
     let (context, agents) = act_on!(fleet, context, body, AgentsActions);
     let request = requests::any(body.action, fleet.now())?;
     created(&context, &agents, &fleet.actions().create(&agents, request).await?)

@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster_core::credential::ApiKey;
+use muster_core::id::KeyId;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::identity::sign_in::Presented;
 use zeroize::Zeroizing;
@@ -58,6 +59,12 @@ fn unusable(reason: &str) -> Error {
 /// Returns the key in the session cookie. A malformed cookie counts as none, as after a log-out.
 pub fn cookie(headers: &HeaderMap) -> Option<ApiKey> {
     ApiKey::parse(named_cookie(headers, COOKIE)?).ok()
+}
+
+/// Returns the id of the session that a request is made in; `None` for one with other credentials.
+pub fn session(headers: &HeaderMap) -> Option<KeyId> {
+    let is_session = headers.get(AUTHORIZATION).is_none();
+    cookie(headers).filter(|_| is_session).map(|key| key.id)
 }
 
 /// Returns the content of a cookie.

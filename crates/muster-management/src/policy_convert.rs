@@ -176,5 +176,7 @@ pub fn draft(body: SaveAgentPolicy) -> Result<PolicyDraft, Error> {
         fields: body.fields,
         force: body.force.into(),
         expected: Expected { revision: body.expected_revision, version: None },
+        // The handlers know the caller.
+        protect: None,
     })
 }

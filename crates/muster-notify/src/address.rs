@@ -4,7 +4,7 @@
 //! which hands out credentials. The address is checked after its name was resolved, and the connection is made to the address
 //! that was checked: another answer of the name server a moment later has no effect.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use muster_fleet::alerts::sender::SendError;
 
@@ -19,7 +19,9 @@ pub enum LocalTargets {
 }
 
 /// Addresses of metadata services outside of the link-local range.
-const METADATA: [IpAddr; 4] = [
+const METADATA: [IpAddr; 5] = [
+    // Azure's wire server.
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
@@ -33,8 +35,8 @@ impl LocalTargets {
         let found = tokio::net::lookup_host((plain, port)).await;
         let found = found.map_err(|error| SendError::Failed(format!("cannot resolve {plain}: {error}")))?;
         let all: Vec<SocketAddr> = found.collect();
-        let allowed: Vec<SocketAddr> =
-            all.iter().copied().filter(|address| self == Self::Permitted || !is_local(address.ip())).collect();
+        let may = |ip: IpAddr| self == Self::Permitted || !(is_local(ip) || is_own(ip));
+        let allowed: Vec<SocketAddr> = all.iter().copied().filter(|address| may(address.ip())).collect();
         match (allowed.is_empty(), all.first()) {
             (false, _) => Ok(allowed),
             (true, None) => Err(SendError::Failed(format!("{plain} has no address"))),
@@ -44,6 +46,19 @@ impl LocalTargets {
             ))),
         }
     }
+}
+
+/// Returns whether an address is one of this host's interfaces. Connecting a UDP socket sends nothing; it chooses the source
+/// address, which for destinations on this host is the destination itself.
+fn is_own(ip: IpAddr) -> bool {
+    let any = if ip.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let source = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        // Any port will do.
+        socket.connect((ip, 9))?;
+        socket.local_addr()
+    };
+    source().is_ok_and(|source| source.ip() == ip)
 }
 
 /// Returns whether an address is one of this host, a link-local one, that of a metadata service, or of no single host.
@@ -115,5 +130,16 @@ mod tests {
         }
         let address = LocalTargets::Permitted.resolve("127.0.0.1", 443).await.unwrap();
         assert_eq!(address, ["127.0.0.1:443".parse().unwrap()]);
+    }
+
+    #[test]
+    fn addresses_of_interfaces_are_own_and_others_are_not() {
+        assert!(is_own("127.0.0.1".parse().unwrap()) && is_local("168.63.129.16".parse().unwrap()));
+        assert!(!is_own("192.0.2.77".parse().unwrap()) && !is_own("2001:db8::77".parse().unwrap()));
+        // The source address of the way out is one of an interface.
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        if socket.connect("192.0.2.77:9").is_ok() {
+            assert!(is_own(socket.local_addr().unwrap().ip()));
+        }
     }
 }

@@ -6,11 +6,13 @@ use std::ops::ControlFlow;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
+use muster_core::seal::SealError;
 use muster_core::time::{Clock as _, Timestamp};
+use muster_fleet::fleet_keys::{SIGNING_KEY, check_master_key};
 use muster_fleet::restoration::Restored;
 use muster_fleet::system::SystemClock;
 use muster_store::RESTORED;
-use muster_store::copy::{CopyError, Place, copy, revive};
+use muster_store::copy::{CopyError, Place, copy, revive, setting_in};
 use muster_store::postgres::Address;
 
 use crate::data_dir::{DATABASE, DataDir, DataDirError, MASTER_KEY};
@@ -36,6 +38,9 @@ pub enum RestoreError {
     /// The data directory has another master key than the one to write.
     #[error("{0} exists and differs from the key to restore: delete it, or restore into another directory")]
     OtherKey(Utf8PathBuf),
+    /// The secrets of the backup are sealed with another master key.
+    #[error("the master key is not the one of this backup")]
+    WrongKey(#[source] SealError),
 }
 
 /// A data directory that a backup is restored to.
@@ -75,6 +80,7 @@ impl Target {
         let restored = Restored { backup_at: contents.backup_at, restored_at: now, is_recorded: false };
         let value = serde_json::to_string(&restored)?;
         revive(staging.as_std_path(), contents.fleet, (RESTORED, &value))?;
+        self.check_key(&staging, contents.master_key)?;
         let has_key = self.key(contents.master_key)?;
         match database {
             Some(address) => {
@@ -86,6 +92,16 @@ impl Target {
         }
         self.data.mark_fleet(contents.fleet)?;
         Ok(has_key)
+    }
+
+    /// Checks the master key before anything is in its place: with another one, no server could start.
+    fn check_key(&self, staging: &Utf8Path, given: Option<&[u8]>) -> Result<(), RestoreError> {
+        let found = self.data.read_secret(MASTER_KEY)?;
+        let (Some(key), Some(sealed)) = (given.or(found.as_deref()), setting_in(staging.as_std_path(), SIGNING_KEY)?)
+        else {
+            return Ok(());
+        };
+        check_master_key(key, SIGNING_KEY, &sealed).map_err(RestoreError::WrongKey)
     }
 
     fn key(&self, key: Option<&[u8]>) -> Result<bool, RestoreError> {

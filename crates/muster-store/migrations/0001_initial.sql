@@ -531,11 +531,14 @@ CREATE TABLE api_tokens (
     privileges TEXT NOT NULL,
     group_names TEXT NOT NULL,
     expires_at INTEGER,
+    -- The session that it ends with; empty if it ends with all sessions of the owner.
+    session TEXT,
     created_at INTEGER NOT NULL,
     created_by TEXT NOT NULL,
     last_used_at INTEGER,
     revoked_at INTEGER
 ) STRICT;
+CREATE INDEX api_tokens_by_session ON api_tokens (session) WHERE session IS NOT NULL;
 CREATE INDEX api_tokens_by_owner ON api_tokens (owner, created_at, id);
 CREATE INDEX api_tokens_by_creation ON api_tokens (created_at, id);
 CREATE INDEX api_tokens_by_expiration ON api_tokens (expires_at) WHERE expires_at IS NOT NULL;
@@ -599,9 +602,11 @@ CREATE TABLE device_log_ins (
     user_id TEXT REFERENCES users (id) ON DELETE CASCADE,
     privileges TEXT,
     group_names TEXT,
-    token_expires_at INTEGER
+    token_expires_at INTEGER,
+    session TEXT
 ) STRICT;
 CREATE INDEX device_log_ins_by_user ON device_log_ins (user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX device_log_ins_by_session ON device_log_ins (session) WHERE session IS NOT NULL;
 CREATE INDEX device_log_ins_by_expiration ON device_log_ins (expires_at);
 -- What happened, for alerts; appended in the commits of the transitions.
 CREATE TABLE events (

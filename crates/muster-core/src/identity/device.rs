@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Login;
 use crate::authorization::PrivilegeSet;
 use crate::credential::SecretHash;
 use crate::entropy::{Entropy, random_bytes};
@@ -63,6 +64,8 @@ pub struct Approval {
     pub groups: Vec<String>,
     /// When the token ends.
     pub expires_at: Timestamp,
+    /// What the token ends with before.
+    pub login: Login,
 }
 
 /// Code that a person types: eight letters, shown as `WDJB-MJHT`.

@@ -143,13 +143,18 @@ pub fn person(claims: &Map<String, Value>, settings: &OidcSettings) -> Result<Pe
     }
     let claim = &settings.user_name_claim;
     let name = text(claims, claim).ok_or_else(|| ClaimFault::Missing(claim.clone()))?;
-    if claim == "email" && claims.get("email_verified") == Some(&Value::Bool(false)) {
+    if claim == "email" && claims.get("email_verified").is_some_and(|value| !is_true(value)) {
         return Err(ClaimFault::UnverifiedEmail);
     }
     let name = check_name(name).map_err(|reason| ClaimFault::Name { claim: claim.clone(), reason })?;
     // Only for display, so an odd one is no reason to refuse anybody.
     let full_name = text(claims, "name").and_then(|name| check_display(name).ok()).unwrap_or_default();
     Ok(Person { subject: subject.to_owned(), name, full_name, groups: groups(claims, settings)? })
+}
+
+/// Some providers send booleans as strings.
+fn is_true(value: &Value) -> bool {
+    *value == Value::Bool(true) || *value == "true"
 }
 
 fn groups(claims: &Map<String, Value>, settings: &OidcSettings) -> Result<Vec<String>, ClaimFault> {
@@ -245,8 +250,15 @@ mod tests {
         let overage = json!({"sub": "1", "preferred_username": "ann", "_claim_names": {"groups": "src1"}});
         assert_eq!(fault(overage), ClaimFault::TooManyGroups);
         let by_mail = OidcSettings { user_name_claim: "email".into(), ..settings() };
-        let claims = json!({"sub": "1", "email": "ann@example.org", "email_verified": false});
-        assert_eq!(read(&claims, &by_mail), Err(ClaimFault::UnverifiedEmail));
+        let mail = |verified: Value| {
+            let claims = json!({"sub": "1", "email": "ann@example.org", "email_verified": verified});
+            read(&claims, &by_mail)
+        };
+        for unverified in [json!(false), json!("false"), json!("no"), json!(0), json!(1), json!(null), json!([true])] {
+            assert_eq!(mail(unverified.clone()), Err(ClaimFault::UnverifiedEmail), "{unverified}");
+        }
+        assert!(mail(json!(true)).is_ok() && mail(json!("true")).is_ok());
+        assert!(read(&json!({"sub": "1", "email": "ann@example.org"}), &by_mail).is_ok());
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub struct ApiToken {
     pub groups: Vec<String>,
     /// Expiration; `None` for a token that does not expire.
     pub expires_at: Option<Timestamp>,
+    /// What it ends with, if it was given to a device: the session in which a person approved that. `None` for all other
+    /// tokens.
+    pub login: Option<Login>,
     /// Time of creation.
     pub created_at: Timestamp,
     /// Who created it.
@@ -38,6 +41,15 @@ pub struct ApiToken {
     pub last_used_at: Option<Timestamp>,
     /// Time of revocation.
     pub revoked_at: Option<Timestamp>,
+}
+
+/// The login of the person who approved a device. It ends with a log-out, and with all sessions of the person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// A session.
+    Session(KeyId),
+    /// A name and a password, or a token, which have no session.
+    Other,
 }
 
 /// Reason why a token is denied.

@@ -3,7 +3,9 @@
 
 use muster_core::action::ActionType;
 use muster_core::action_request::ActionRequest;
-use muster_core::authorization::{AgentsActions, AgentsTag, DiagnosticsRequest, Privilege};
+use muster_core::authorization::{
+    AgentsActions, AgentsSettings, AgentsTag, DiagnosticsRequest, Forbidden, Privilege, PrivilegeName,
+};
 use muster_core::eligibility::Operation;
 use muster_core::{Error, ErrorKind};
 use serde_json::json;
@@ -26,13 +28,25 @@ impl Actions {
         self.create_any(selection, ActionRequest::new(ActionType::RequestDiagnostics, data)).await
     }
 
+    /// Changes settings of agents, such as the log level.
+    pub async fn change_settings(
+        &self,
+        selection: &Authorized<Selection, AgentsSettings>,
+        request: ActionRequest,
+    ) -> Result<Submitted, Error> {
+        self.create_any(selection, ActionRequest { kind: ActionType::Settings, ..request }).await
+    }
+
     /// Creates an action of the given type. Types that change the agent's record are rejected with
-    /// `action_has_own_route`, except UNENROLL.
+    /// `action_has_own_route`, except UNENROLL; settings have a privilege of their own.
     pub async fn create(
         &self,
         selection: &Authorized<Selection, AgentsActions>,
         request: ActionRequest,
     ) -> Result<Submitted, Error> {
+        if request.kind == ActionType::Settings {
+            return Err(Forbidden(PrivilegeName::AgentsSettings).into());
+        }
         self.create_any(selection, request).await
     }
 

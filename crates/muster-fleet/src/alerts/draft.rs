@@ -122,6 +122,9 @@ impl Alerts {
                 let known = before.and_then(|before| before.target.secret());
                 let same_type = before.is_some_and(|before| before.target.kind() == target.kind());
                 (receiver.target, writes, generated) = self.target(target, known.filter(|_| same_type))?;
+                if let Some(before) = before {
+                    refuse_moved_secret(&before.target, &receiver.target)?;
+                }
             }
             (None, None) => {
                 return Err(Error::invalid("target", "one of webhook, email and syslog is required"));
@@ -182,6 +185,15 @@ impl Alerts {
         let bytes = Zeroizing::new(random_bytes::<32>(&*self.entropy));
         Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(*bytes)))
     }
+}
+
+/// Rejects a change that would send the stored secret to another place: whoever may change a receiver could read it there.
+fn refuse_moved_secret(before: &Target, after: &Target) -> Result<(), Error> {
+    let is_kept = after.secret().is_some() && after.secret() == before.secret();
+    let Some(moved) = after.moved_from(before).filter(|_| is_kept) else { return Ok(()) };
+    let field = if matches!(after, Target::Webhook { .. }) { "webhook.secret" } else { "email.password" };
+    let reason = format!("is required, because {moved} changes: the stored one is not sent to another place");
+    Err(Error::invalid(field, reason).remedy("send the secret again"))
 }
 
 impl TargetDraft {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_core::authorization::{
-    BindingScope, Entitlement, Grant, OpContext, Privilege, Selector, UsersRead, UsersWrite,
+    BindingScope, Entitlement, Grant, OpContext, PoliciesRead, Privilege, Selector, UsersRead, UsersWrite,
 };
 use muster_core::entropy::random_uuid;
 use muster_core::id::{BindingId, PolicyId, RoleId, SpaceId};
@@ -24,6 +24,8 @@ use crate::watched_store::WatchedStore;
 
 /// Maximum number of policies in a scope.
 const MOST_POLICIES: usize = 100;
+/// Bindings per read.
+const BATCH: u32 = 500;
 /// Maximum number of bindings of a user.
 const MOST_BINDINGS: u64 = 100;
 /// Maximum length of the name of a group, bytes.
@@ -40,7 +42,7 @@ pub struct NewBinding {
     pub role: String,
     /// The space; `None` for the whole installation.
     pub space: Option<String>,
-    /// Policies in the space, to which the role is limited.
+    /// Ids or names of policies in the space, to which the role is limited.
     pub policies: Vec<String>,
     /// Tags of agents in the space, to which the role is limited.
     pub tags: Vec<String>,
@@ -99,11 +101,12 @@ impl Bindings {
             id: BindingId::trusted(random_uuid(&*self.entropy)),
             subject: self.subject(context, new).await?,
             role: RoleId::parse(&new.role).map_err(|_| Error::not_found("role", &new.role))?,
-            scope: self.scope(&grant, new).await?,
+            scope: self.scope(context, &grant, new).await?,
             created_at: now,
             created_by: grant.actor().to_string(),
         };
         check_covers(context, &[self.entitlement(&grant, &binding).await?])?;
+        self.refuse_duplicate(&grant, &binding).await?;
         let line = audit_line(grant.origin(), now, "binding.create", subject(&binding.id), detail(&binding));
         let writes = vec![IdentityWrite::InsertBinding(Box::new(binding.clone())).into(), line];
         match self.store.commit(&grant, writes).await {
@@ -142,7 +145,12 @@ impl Bindings {
         }
     }
 
-    async fn scope(&self, grant: &Grant<UsersWrite>, new: &NewBinding) -> Result<BindingScope, Error> {
+    async fn scope(
+        &self,
+        context: &OpContext,
+        grant: &Grant<UsersWrite>,
+        new: &NewBinding,
+    ) -> Result<BindingScope, Error> {
         if self.roles.find_in(grant, &new.role).await?.is_none() {
             return Err(Error::not_found("role", &new.role));
         }
@@ -158,13 +166,58 @@ impl Bindings {
         }
         let selector = match (new.policies.is_empty(), new.tags.is_empty()) {
             (true, true) => return Ok(BindingScope::Space(id)),
-            (false, true) => Selector::Policies(policies(&new.policies)?),
+            (false, true) => Selector::Policies(self.policies(context, &id, &new.policies).await?),
             (true, false) => Selector::Tags(clean_tags("tags", &new.tags)?),
             (false, false) => {
                 return Err(Error::invalid("tags", "specify either policies or tags; for both, create two bindings"));
             }
         };
         Ok(BindingScope::Part { space: id, selector })
+    }
+
+    /// Returns the ids of policies of a space, which are given by id or name. The caller must be able to read them.
+    async fn policies(&self, context: &OpContext, space: &SpaceId, wanted: &[String]) -> Result<Vec<PolicyId>, Error> {
+        if wanted.len() > MOST_POLICIES {
+            return Err(Error::invalid("policies", format!("at most {MOST_POLICIES}")));
+        }
+        let grant = context.clone().in_space(space.clone()).grant::<PoliciesRead>()?;
+        let seen = self.store.seen_by(&grant);
+        let mut found = Vec::new();
+        for text in wanted {
+            let by_id = match PolicyId::parse(text) {
+                Ok(id) => seen.policy(&id).await?,
+                Err(_) => None,
+            };
+            let policy = match by_id {
+                Some(policy) => policy,
+                None => seen.policy_by_name(text).await?.ok_or_else(|| Error::not_found("agent policy", text))?,
+            };
+            if !found.contains(&policy.id) {
+                found.push(policy.id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Rejects a binding that exists already.
+    async fn refuse_duplicate(&self, grant: &Grant<UsersWrite>, new: &Binding) -> Result<(), Error> {
+        let user = match &new.subject {
+            Subject::User(id) => Some(id),
+            Subject::Group(_) => None,
+        };
+        let mut page = Page { offset: 0, limit: BATCH };
+        loop {
+            let found = self.store.identity(grant).bindings(user, page).await?;
+            let same = |old: &&Binding| (&old.subject, &old.role, &old.scope) == (&new.subject, &new.role, &new.scope);
+            if let Some(old) = found.items.iter().find(same) {
+                let message = format!("the binding {} gives this role there already", old.id);
+                return Err(Error::conflict("binding_exists", message));
+            }
+            page.offset += BATCH;
+            if u64::from(page.offset) >= found.total {
+                return Ok(());
+            }
+        }
     }
 
     /// Takes a role from a user or a group.
@@ -182,14 +235,6 @@ impl Bindings {
             other => other.map(drop).map_err(last_administrator),
         }
     }
-}
-
-fn policies(ids: &[String]) -> Result<Vec<PolicyId>, Error> {
-    if ids.len() > MOST_POLICIES {
-        return Err(Error::invalid("policies", format!("at most {MOST_POLICIES}")));
-    }
-    // Policies that do not exist (yet) are allowed: an id can be chosen for a new policy, and gives no rights before.
-    ids.iter().map(|id| PolicyId::parse(id).map_err(|error| Error::invalid("policies", error.to_string()))).collect()
 }
 
 fn subject(id: &BindingId) -> String {

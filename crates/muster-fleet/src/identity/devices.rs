@@ -10,8 +10,8 @@ use muster_core::credential::ApiKey;
 use muster_core::entropy::random_uuid;
 use muster_core::id::{KeyId, TokenId};
 use muster_core::identity::{
-    ApiToken, Approval, DEVICE_INTERVAL, DEVICE_LIFETIME, Decision, DeviceLogIn, MOST_DEVICE_LOG_INS, SESSION_LIFETIME,
-    UserCode, check_display,
+    ApiToken, Approval, DEVICE_INTERVAL, DEVICE_LIFETIME, Decision, DeviceLogIn, Login, MOST_DEVICE_LOG_INS,
+    SESSION_LIFETIME, UserCode, check_display,
 };
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind};
@@ -96,8 +96,14 @@ impl Devices {
         })
     }
 
-    /// Approves a login. The device gets what the caller has now, and no longer than the caller's own login.
-    pub async fn approve(&self, context: &OpContext, code: &str) -> Result<DeviceLogIn, Error> {
+    /// Approves a login. The device gets what the caller has now, and no longer than the caller's own login: the token ends
+    /// with `session`, the one of the request.
+    pub async fn approve(
+        &self,
+        context: &OpContext,
+        session: Option<&KeyId>,
+        code: &str,
+    ) -> Result<DeviceLogIn, Error> {
         let log_in = self.find(context, code).await?;
         let own = Own::of(context)?;
         let now = self.clock.now();
@@ -105,12 +111,15 @@ impl Devices {
             Some(token) => self.store.identity(&own).token(token).await?,
             None => None,
         };
+        let of_token = own_token.as_ref().and_then(|token| token.login.clone());
+        let login = of_token.or(session.cloned().map(Login::Session)).unwrap_or(Login::Other);
         let ends = [own_token.and_then(|token| token.expires_at), context.membership().map(|member| member.until)];
         let approval = Approval {
             user: own.user().clone(),
             privileges: context.privileges(),
             groups: context.membership().map(|member| member.groups.clone()).unwrap_or_default(),
             expires_at: expires_within(now.plus(SESSION_LIFETIME), &ends),
+            login,
         };
         let names: Vec<&str> = approval.privileges.iter().map(PrivilegeName::as_str).collect();
         let detail = json!({
@@ -198,6 +207,7 @@ impl Devices {
             privileges: approval.privileges,
             groups: approval.groups.clone(),
             expires_at: Some(approval.expires_at),
+            login: Some(approval.login.clone()),
             created_at: now,
             created_by: own.origin().actor.to_string(),
             last_used_at: None,

@@ -304,9 +304,9 @@ async fn a_device_gets_the_token_that_a_person_approves_once() {
     assert_eq!(code(devices.poll(&secret, None).await), "slow_down");
     world.test.clock.advance(DEVICE_INTERVAL);
     assert_eq!(code(devices.poll(&secret, None).await), "authorization_pending");
-    assert_eq!(code(devices.approve(&root(), &code_shown).await), "no_account");
-    devices.approve(&ann, &code_shown).await.unwrap();
-    assert_eq!(code(devices.approve(&ann, &code_shown).await), "not_found");
+    assert_eq!(code(devices.approve(&root(), None, &code_shown).await), "no_account");
+    devices.approve(&ann, None, &code_shown).await.unwrap();
+    assert_eq!(code(devices.approve(&ann, None, &code_shown).await), "not_found");
     // Another server gives the token out, and only once.
     let other = world.test.beside();
     let (token, key) = other.fleet.devices().poll(&secret, None).await.unwrap();
@@ -329,7 +329,7 @@ async fn a_denied_or_late_device_gets_nothing() {
     assert_eq!(code(devices.poll(&secret, None).await), "expired_token");
     let (late, secret) = devices.begin("", None).await.unwrap();
     world.test.clock.advance(DEVICE_LIFETIME);
-    assert_eq!(code(devices.approve(&ann, &late.user_code.shown()).await), "not_found");
+    assert_eq!(code(devices.approve(&ann, None, &late.user_code.shown()).await), "not_found");
     for unknown in [secret.as_str(), "nonsense", "aWQ6c2VjcmV0"] {
         assert_eq!(code(devices.poll(unknown, None).await), "expired_token");
     }
@@ -346,7 +346,7 @@ async fn a_device_approved_with_a_limited_token_gets_no_more() {
     let narrow = world.enter(&Presented::Token(ApiKey::parse(&secret).unwrap())).await.unwrap();
     let devices = world.test.fleet.devices();
     let (log_in, device) = devices.begin("", None).await.unwrap();
-    devices.approve(&narrow, &log_in.user_code.shown()).await.unwrap();
+    devices.approve(&narrow, None, &log_in.user_code.shown()).await.unwrap();
     let (of_device, _) = devices.poll(&device, None).await.unwrap();
     assert_eq!((of_device.privileges, of_device.expires_at), (token.privileges, token.expires_at));
 }

@@ -121,11 +121,11 @@ impl Roles {
         }
     }
 
-    // Only what is added is checked: whoever has fewer privileges than a role may still reduce it. A role can be bound
-    // anywhere, so the privileges must be held everywhere.
+    // What is added and what is removed: to take a privilege from others, one must have it, as for locking them. A role can
+    // be bound anywhere, so the privileges must be held everywhere.
     fn privileges(&self, context: &OpContext, draft: &RoleDraft, before: PrivilegeSet) -> Result<PrivilegeSet, Error> {
         let wanted = parse_privileges("privileges", &draft.privileges)?;
-        none_missing(context.lacks(wanted.without(before), &BindingScope::System))?;
+        none_missing(context.lacks(wanted.without(before).with(before.without(wanted)), &BindingScope::System))?;
         Ok(wanted)
     }
 }

@@ -123,6 +123,7 @@ impl ServiceTokens {
             name: format!("token-{}", now.as_unix_millis()),
             // Also if an administrator gives the account more.
             privileges: BuiltIn::Gateway.privileges(),
+            login: None,
             groups: Vec::new(),
             expires_at: Some(now.plus(DEFAULT_TOKEN_LIFETIME)),
             created_at: now,

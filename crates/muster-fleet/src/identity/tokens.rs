@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use muster_core::authorization::{Grant, OpContext, Origin, PrivilegeName, PrivilegeSet, UsersRead, UsersWrite};
+use muster_core::authorization::{
+    Entitlement, Grant, OpContext, Origin, PrivilegeName, PrivilegeSet, UsersRead, UsersWrite,
+};
 use muster_core::credential::ApiKey;
 use muster_core::entropy::random_uuid;
-use muster_core::id::{TokenId, UserId};
-use muster_core::identity::{ApiToken, DEFAULT_TOKEN_LIFETIME, User, UserKind};
+use muster_core::id::{SpaceId, TokenId, UserId};
+use muster_core::identity::{ApiToken, DEFAULT_TOKEN_LIFETIME, Login, User, UserKind};
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error};
 use muster_store::query::{Listed, Page};
@@ -14,7 +16,7 @@ use muster_store::{IdentityWrite, Precondition, StoreError};
 use serde_json::json;
 
 use super::users::display;
-use super::{none_missing, parse_privileges};
+use super::{check_covers, none_missing, parse_privileges};
 use crate::audit::audit_line;
 use crate::authority::{Authority, Authorized, Own};
 use crate::moment::parse_end;
@@ -39,6 +41,7 @@ struct Rights {
     privileges: PrivilegeSet,
     groups: Vec<String>,
     expires_at: Option<Timestamp>,
+    login: Option<Login>,
 }
 
 /// The service of API tokens.
@@ -60,11 +63,11 @@ impl Tokens {
         let store = self.store.identity(&own);
         let owner = store.user(own.user()).await?.ok_or_else(|| Error::not_found("user", own.user()))?;
         // Otherwise a stolen token could renew itself forever, and groups could outlive the login.
-        let last = match context.actor().token() {
-            Some(token) => store.token(token).await?.and_then(|token| token.expires_at),
+        let used = match context.actor().token() {
+            Some(token) => store.token(token).await?,
             None => None,
         };
-        let ends = [last, context.membership().map(|member| member.until)];
+        let ends = [used.as_ref().and_then(|token| token.expires_at), context.membership().map(|member| member.until)];
         let expires_at = match self.expiration(&owner, new)? {
             Some(wanted) => Some(expires_within(wanted, &ends)),
             None => ends.into_iter().flatten().min(),
@@ -73,6 +76,7 @@ impl Tokens {
             privileges: wanted(context, new)?,
             groups: context.membership().map(|member| member.groups.clone()).unwrap_or_default(),
             expires_at,
+            login: used.and_then(|token| token.login),
         };
         self.insert(&own, own.origin(), &owner, new, rights).await
     }
@@ -89,7 +93,7 @@ impl Tokens {
             None => PrivilegeSet::all(),
             Some(names) => parse_privileges("privileges", names)?,
         };
-        let rights = Rights { privileges, groups: Vec::new(), expires_at: self.expiration(owner, new)? };
+        let rights = Rights { privileges, groups: Vec::new(), expires_at: self.expiration(owner, new)?, login: None };
         self.insert(owner.grant(), context.origin(), owner, new, rights).await
     }
 
@@ -101,7 +105,7 @@ impl Tokens {
         new: &NewToken,
         rights: Rights,
     ) -> Result<(ApiToken, String), Error> {
-        let Rights { privileges, groups, expires_at } = rights;
+        let Rights { privileges, groups, expires_at, login } = rights;
         let now = self.clock.now();
         let store = self.store.identity(by);
         if store.tokens(Some(&owner.id), Page { offset: 0, limit: 0 }).await?.total >= MOST_TOKENS {
@@ -119,6 +123,7 @@ impl Tokens {
             privileges,
             groups,
             expires_at,
+            login,
             created_at: now,
             created_by: origin.actor.to_string(),
             last_used_at: None,
@@ -167,17 +172,31 @@ impl Tokens {
         self.any(&grant, id).await
     }
 
-    /// Revokes a token: one of the caller, or any one with the privilege to change users. It is rejected from the next
-    /// request on, by every server (MG162).
+    /// Revokes a token: one of the caller, or one of a user that the caller may change. A token revokes itself, and others of
+    /// its owner that have no privileges beyond its own. It is rejected from the next request on, by every server (MG162).
     pub async fn revoke(&self, context: &OpContext, id: &str) -> Result<(), Error> {
         if let Some(token) = self.own(context, id).await? {
             let own = Own::of(context)?;
+            if context.actor().token().is_some_and(|used| *used != token.id) {
+                // In force is only what the owner may do too.
+                let entitlements = self.entitlements(&own, &token.owner).await?;
+                let held = entitlements.iter().fold(PrivilegeSet::default(), |all, one| all.with(one.privileges));
+                none_missing(token.privileges.both(held).without(context.privileges()))?;
+            }
             return self.commit_revocation(&own, context.origin(), &token).await;
         }
-        // Not limited to users with fewer privileges: whoever finds a leaked token must be able to revoke it.
         let grant = context.grant::<UsersWrite>()?;
         let token = self.any(&grant, id).await?;
+        check_covers(context, &self.entitlements(&grant, &token.owner).await?)?;
         self.commit_revocation(&grant, context.origin(), &token).await
+    }
+
+    /// Returns what a user may do.
+    async fn entitlements(&self, by: &impl Authority, user: &UserId) -> Result<Vec<Entitlement>, Error> {
+        let store = self.store.identity(by);
+        let Some(user) = store.user(user).await? else { return Ok(Vec::new()) };
+        let principal = store.user_principal(&user.name, &SpaceId::default()).await?;
+        Ok(principal.map(|principal| principal.entitlements).unwrap_or_default())
     }
 
     async fn commit_revocation(&self, by: &impl Authority, origin: &Origin, token: &ApiToken) -> Result<(), Error> {

@@ -13,7 +13,7 @@ use muster_store::RolloutWrite;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::draft::{blank, secret_warnings};
+use super::draft::{blank, check_protection, secret_warnings};
 use super::revise::off_thread;
 use super::{Expected, Policies, PolicyDraft, SavedPolicy, Turn, refuse_managed};
 use crate::force::Force;
@@ -58,7 +58,8 @@ impl Policies {
         let warnings = secret_warnings(&secrets);
         // Parsing a large file takes milliseconds, during which this thread's connections would wait.
         let (file, places) = off_thread(move || file::read(&text)).await??;
-        let draft = PolicyDraft { secrets, force, expected, ..draft_from(file) };
+        let protect = context.grant().ok();
+        let draft = PolicyDraft { secrets, force, expected, protect, ..draft_from(file) };
         // In one turn from the look-up to the commit: two callers who apply the same new file must not create two
         // policies.
         let applied = self
@@ -81,6 +82,7 @@ impl Policies {
         plan: Option<Plan>,
     ) -> Result<Applied, Error> {
         let name = draft.name.clone().unwrap_or_default();
+        let protect = draft.protect.clone();
         let update = context.grant::<PoliciesUpdate>()?;
         let before = self.store.seen_by(&update).policy_by_name(name.trim()).await?;
         draft.expected.check(before.as_ref(), &name)?;
@@ -93,6 +95,7 @@ impl Policies {
             let (policy, writes) = self
                 .apply_draft(blank(self.new_policy_id(None)?, create.space().clone(), self.clock.now()), draft)
                 .await?;
+            check_protection(protect.as_ref(), None, &policy)?;
             let secrets = changed_secrets(&[], &policy.secrets);
             let saved = self.insert_policy(&create, turn, policy, writes).await?;
             return Ok(Applied { saved, previous_revision: None, changes: Vec::new(), secrets, rollout: None });
@@ -105,6 +108,7 @@ impl Policies {
             draft.fields.remove("tags");
         }
         let (after, mut writes) = self.apply_draft(before.clone(), draft).await?;
+        check_protection(protect.as_ref(), Some(&before), &after)?;
         let rollout = plan.map(|plan| self.rollout_of(context, &before, &after, plan)).transpose()?;
         let none_active = self.none_active(self.store.seen_by(&update), &before.id).await?;
         writes.push(match &rollout {

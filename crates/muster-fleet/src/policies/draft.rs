@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 
 use muster_core::Error;
+use muster_core::authorization::{Forbidden, Grant, PoliciesProtect, PrivilegeName};
 use muster_core::id::{PolicyId, SecretId, SpaceId};
 use muster_core::policy::inline_secrets;
 use muster_core::policy::problem::Problems;
 use muster_core::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
+use muster_core::secret_refs::inline_names;
 use muster_core::time::Timestamp;
 use muster_store::Write;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::{Policies, PolicyDraft};
+use crate::connection::connection;
 
 /// Maximum length of a secret's name in bytes.
 const MAX_SECRET_NAME: usize = 64;
@@ -47,6 +50,7 @@ impl Policies {
         mut draft: PolicyDraft,
     ) -> Result<(Policy, Vec<Write>), Error> {
         take_out_secrets(&policy, &mut draft);
+        refuse_moved_secrets(&policy, &draft)?;
         let writes = self.apply_secrets(&mut policy.secrets, draft.secrets).await?;
         set(&mut policy.name, draft.name.map(|name| name.trim().to_owned()));
         set(&mut policy.namespace, draft.namespace);
@@ -128,6 +132,65 @@ fn take_out_secrets(policy: &Policy, draft: &mut PolicyDraft) {
         draft.secrets.entry(name).or_insert(None);
     }
     draft.secrets.extend(found.into_iter().map(|(name, value)| (name, Some(value))));
+}
+
+/// Rejects a configuration that would send a stored secret to another place: whoever may change a policy could read there
+/// the credential of a cluster, which the server itself uses.
+fn refuse_moved_secrets(policy: &Policy, draft: &PolicyDraft) -> Result<(), Error> {
+    let Some(config) = &draft.config else { return Ok(()) };
+    let known = places(&policy.config);
+    for (name, places) in places(config) {
+        let is_given = draft.secrets.get(&name).is_some_and(Option::is_some);
+        let is_stored = policy.secrets.iter().any(|(stored, _)| *stored == name);
+        if is_given || !is_stored {
+            continue;
+        }
+        let before = known.get(&name);
+        if let Some((_, output)) =
+            places.iter().find(|(place, _)| before.is_none_or(|known| !known.contains_key(*place)))
+        {
+            let reason = format!("is required, because the output {output:?} is new or connects to another place");
+            return Err(Error::invalid(format!("secrets.{name}"), reason).remedy("send the secret again"));
+        }
+    }
+    Ok(())
+}
+
+/// Returns where each secret is sent that an output of the configuration refers to: the connection, and the output's name.
+/// Private keys are not sent.
+fn places(config: &Value) -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut found: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for (output, fields) in config.get("outputs").and_then(Value::as_object).into_iter().flatten() {
+        let place = serde_json::json!(connection(fields)).to_string();
+        let mut sent = fields.clone();
+        if let Some(sent) = sent.as_object_mut() {
+            sent.retain(|name, _| name.split('.').next() != Some("ssl"));
+        }
+        let mut names = inline_names(&sent);
+        for (_, reference) in sent.get("secrets").and_then(Value::as_object).into_iter().flatten() {
+            names.extend(reference.get("id").and_then(Value::as_str).map(str::to_owned));
+        }
+        for name in names {
+            found.entry(name).or_default().insert(place.clone(), output.clone());
+        }
+    }
+    found
+}
+
+/// Rejects switching the tamper protection of a policy on or off without its own privilege.
+pub(super) fn check_protection(
+    proof: Option<&Grant<PoliciesProtect>>,
+    before: Option<&Policy>,
+    after: &Policy,
+) -> Result<(), Error> {
+    let is_protected = |policy: &Policy| policy.fields["is_protected"] == true;
+    if before.is_some_and(is_protected) == is_protected(after) {
+        return Ok(());
+    }
+    match proof {
+        Some(grant) if grant.scope().has_policy(&after.id) => Ok(()),
+        _ => Err(Forbidden(PrivilegeName::PoliciesProtect).into()),
+    }
 }
 
 /// Returns warnings for new secrets in which agents would expand a variable.

@@ -20,7 +20,7 @@ mod turn;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use muster_core::authorization::{OpContext, Privilege};
+use muster_core::authorization::{Grant, OpContext, PoliciesProtect, Privilege};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
@@ -75,6 +75,8 @@ pub struct PolicyDraft {
     pub force: Force,
     /// The version that the caller has seen.
     pub expected: Expected,
+    /// Proof that the caller may switch the tamper protection, which a change of `is_protected` needs.
+    pub protect: Option<Grant<PoliciesProtect>>,
 }
 
 /// Precondition of a change, against lost updates. Empty fields are not checked.

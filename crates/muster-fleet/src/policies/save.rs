@@ -1,6 +1,6 @@
 //! Creating, changing, copying and rolling back policies.
 
-use muster_core::authorization::{Grant, Origin, PoliciesCreate, PoliciesUpdate, Privilege, Scope};
+use muster_core::authorization::{Grant, Origin, PoliciesCreate, PoliciesProtect, PoliciesUpdate, Privilege, Scope};
 use muster_core::change::Change;
 use muster_core::credential::ApiKey;
 use muster_core::enrollment_key::EnrollmentKey;
@@ -14,7 +14,7 @@ use muster_core::{Error, ErrorKind};
 use muster_store::{EnrollmentKeyWrite, PolicyWrite, Precondition, RolloutWrite, StoreError, Write};
 use serde_json::{Value, json};
 
-use super::draft::{blank, secret_warnings};
+use super::draft::{blank, check_protection, secret_warnings};
 use super::read::find_revision;
 use super::{Policies, PolicyDraft, SavedPolicy, Turn, all_in, refuse_managed, refused};
 use crate::audit::{audit_line, with_changes};
@@ -32,18 +32,21 @@ impl Policies {
             let id = self.new_policy_id(draft.id.as_deref())?;
             let blank = blank(id, grant.space().clone(), self.clock.now());
             let (policy, writes) = self.apply_draft(blank, draft.clone()).await?;
+            check_protection(draft.protect.as_ref(), None, &policy)?;
             self.insert_policy(grant, &turn, policy, writes).await
         })
         .await
         .map(|saved| saved.with_warnings(warnings))
     }
 
-    /// Creates a policy with the content of another one, but without its keys, agents and revisions.
+    /// Creates a policy with the content of another one, but without its keys, agents and revisions. The copy of a protected
+    /// policy needs `protect`.
     pub async fn copy(
         &self,
         from: &Authorized<Policy, PoliciesCreate>,
         name: &str,
         description: Option<String>,
+        protect: Option<&Grant<PoliciesProtect>>,
     ) -> Result<SavedPolicy, Error> {
         let description = &description;
         self.in_turn(move |turn| async move {
@@ -60,6 +63,7 @@ impl Policies {
                 created_at: self.clock.now(),
                 ..source
             };
+            check_protection(protect, None, &copy)?;
             self.insert_policy(from.grant(), &turn, copy, writes).await
         })
         .await
@@ -77,6 +81,7 @@ impl Policies {
             let before = self.current(policy).await?;
             draft.expected.check(Some(&before), &before.name)?;
             let (after, mut writes) = self.apply_draft(before.clone(), draft.clone()).await?;
+            check_protection(draft.protect.as_ref(), Some(&before), &after)?;
             // The data namespace is not part of what the owner of a managed policy manages (MG95).
             if (Policy { namespace: before.namespace.clone(), ..after.clone() }) != before {
                 refuse_managed(&before, draft.force)?;
@@ -88,12 +93,14 @@ impl Policies {
         .map(|saved| saved.with_warnings(warnings))
     }
 
-    /// Creates a new revision with the content of an older one. The name stays.
+    /// Creates a new revision with the content of an older one. The name stays. If the older one differs in `is_protected`,
+    /// it needs `protect`.
     pub async fn roll_back(
         &self,
         policy: &Authorized<Policy, PoliciesUpdate>,
         revision: i64,
         force: Force,
+        protect: Option<&Grant<PoliciesProtect>>,
     ) -> Result<SavedPolicy, Error> {
         self.in_turn(move |turn| async move {
             let before = self.current(policy).await?;
@@ -103,6 +110,7 @@ impl Policies {
             // A new revision and not a smaller number: agents only follow ascending numbers, and the history stays
             // complete.
             restore(&mut after, &old.source);
+            check_protection(protect, Some(&before), &after)?;
             let writes = vec![self.none_active(self.store.seen_by(policy.grant()), &before.id).await?];
             self.save_policy(policy.grant(), &turn, before, after, writes, "policy.rollback").await
         })
@@ -149,7 +157,7 @@ impl Policies {
         writes.extend(revision.writes);
         writes.push(Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(key.clone()))));
         writes.push(Write::Changed(Change::EnrollmentKey(key.id.clone())));
-        writes.extend(change_records(grant.origin(), &policy, now, "policy.create"));
+        writes.extend(change_records(grant.origin(), None, &policy, now, "policy.create"));
         writes.push(turn.write());
         self.store.commit(grant, writes).await.map_err(refused)?;
         let warnings = revision.compiled.warnings;
@@ -209,7 +217,7 @@ impl Policies {
             before_updated_at: before.updated_at,
             policy: Box::new(after.clone()),
         }));
-        writes.extend(change_records(grant.origin(), &after, now, action));
+        writes.extend(change_records(grant.origin(), Some(&before), &after, now, action));
         writes.push(turn.write());
         self.store.commit(grant, writes).await.map_err(refused)?;
         if is_revised && !grant.is_dry_run() {
@@ -277,13 +285,32 @@ pub(super) fn log_warnings(policy: &Policy, warnings: &Problems) {
 }
 
 /// Returns the change and the audit event of a saved policy.
-fn change_records(origin: &Origin, policy: &Policy, now: Timestamp, action: &str) -> [Write; 2] {
-    // The revisions hold what has changed.
+fn change_records(
+    origin: &Origin,
+    before: Option<&Policy>,
+    policy: &Policy,
+    now: Timestamp,
+    action: &str,
+) -> [Write; 2] {
     let mut detail: Value = json!({"name": policy.name, "revision": policy.revision});
-    if policy.revision > 1 {
-        let number = |revision: i64| json!({"revision": revision});
-        detail = with_changes(detail, &number(policy.revision - 1), &number(policy.revision));
+    if let Some(before) = before {
+        detail = with_changes(detail, &told(before), &told(policy));
     }
     let line = audit_line(origin, now, action, format_args!("policy:{}", policy.id), detail);
     [Write::Changed(Change::Policy(policy.id.clone())), line]
+}
+
+/// What audit events show of a policy: settings that decide about its agents. The revisions have all of it.
+fn told(policy: &Policy) -> Value {
+    json!({
+        "revision": policy.revision,
+        "name": policy.name,
+        "namespace": policy.namespace,
+        "is_managed": policy.is_managed,
+        "is_default": policy.is_default,
+        "is_protected": policy.fields["is_protected"] == true,
+        "required_versions": policy.fields.get("required_versions"),
+        "inactivity_timeout": policy.inactivity_timeout,
+        "unenroll_timeout": policy.unenroll_timeout,
+    })
 }

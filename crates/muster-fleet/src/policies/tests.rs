@@ -78,7 +78,7 @@ async fn delete(fleet: &Fleet, id: &str) -> Result<Policy, Error> {
 }
 
 async fn roll_back(fleet: &Fleet, id: &str, revision: i64) -> Result<SavedPolicy, Error> {
-    fleet.policies().roll_back(&find(fleet, id).await?, revision, Force::No).await
+    fleet.policies().roll_back(&find(fleet, id).await?, revision, Force::No, None).await
 }
 
 async fn update_output(fleet: &Fleet, id: &str, draft: OutputDraft) -> Result<Output, Error> {
@@ -331,7 +331,7 @@ async fn copied_policy_has_its_own_secrets() {
     let from =
         fleet.policies().create(&grant(), with_secret(draft("web", config), "PW", Some("one"))).await.unwrap().policy;
     let copy =
-        fleet.policies().copy(&find(&fleet, from.id.as_str()).await.unwrap(), "copy", None).await.unwrap().policy;
+        fleet.policies().copy(&find(&fleet, from.id.as_str()).await.unwrap(), "copy", None, None).await.unwrap().policy;
     assert_ne!(copy.id, from.id);
     assert_ne!(copy.secrets, from.secrets);
     delete(&fleet, from.id.as_str()).await.unwrap();

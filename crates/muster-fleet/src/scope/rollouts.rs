@@ -7,6 +7,9 @@ use muster_store::query::{AgentFilter, Listed, Page};
 
 use super::Scoped;
 
+/// Rollouts per read.
+const BATCH: u32 = 500;
+
 /// Rollouts.
 impl Scoped<'_> {
     /// Returns a rollout.
@@ -20,11 +23,26 @@ impl Scoped<'_> {
         self.store.active_rollout_of(policy).await
     }
 
-    /// Returns a page of rollouts, newest first. A caller with a limited scope gets those on the page that it covers.
+    /// Returns a page of rollouts, newest first. A caller with a limited scope gets those that it covers, and their number.
     pub async fn rollouts(&self, page: Page) -> Result<Listed<Rollout>, StoreError> {
-        let mut found = self.store.rollouts(self.space, page).await?;
-        found.items.retain(|rollout| self.has_rollout(rollout));
-        Ok(found)
+        if self.is_whole() {
+            return self.store.rollouts(self.space, page).await;
+        }
+        // Filtered here, because the policy is inside the document. A space has few rollouts.
+        let mut covered = Listed { items: Vec::new(), total: 0, unreadable: 0 };
+        let mut batch = Page { offset: 0, limit: BATCH };
+        loop {
+            let found = self.store.rollouts(self.space, batch).await?;
+            for rollout in found.items.into_iter().filter(|rollout| self.has_rollout(rollout)) {
+                let is_on_page = covered.total >= u64::from(page.offset) && covered.items.len() < page.limit as usize;
+                covered.total += 1;
+                covered.items.extend(is_on_page.then_some(rollout));
+            }
+            batch.offset += BATCH;
+            if u64::from(batch.offset) >= found.total {
+                return Ok(covered);
+            }
+        }
     }
 
     pub(super) fn has_rollout(&self, rollout: &Rollout) -> bool {

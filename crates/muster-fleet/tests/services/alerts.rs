@@ -270,8 +270,9 @@ async fn receivers_are_created_changed_muted_tested_and_deleted() {
         ca: None,
     };
     let change = |target| ReceiverDraft { target: Some(target), ..ReceiverDraft::default() };
-    let moved = alerts.update(&find().await.unwrap(), change(target(None))).await.unwrap();
-    assert_eq!(moved.target.secret(), made.receiver.target.secret());
+    let moved = alerts.update(&find().await.unwrap(), change(target(None))).await.unwrap_err();
+    assert_eq!(moved.field.as_deref(), Some("webhook.secret"), "it is not sent to another place");
+    assert_eq!(find().await.unwrap().target.secret(), made.receiver.target.secret());
     let short = alerts.update(&find().await.unwrap(), change(target(Some("short")))).await.unwrap_err();
     assert_eq!(short.field.as_deref(), Some("webhook.secret"));
     alerts.update(&find().await.unwrap(), change(target(Some("a secret of my own")))).await.unwrap();

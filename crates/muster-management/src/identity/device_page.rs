@@ -98,7 +98,10 @@ async fn decide(fleet: &Fleet, connection: &Connection, headers: &HeaderMap, bod
     })?;
     let context = context.coming_from(connection.ip().map(|ip| ip.to_string().into()), None);
     let (device, outcome) = match fields.decision {
-        Some(Choice::Approve) => (fleet.devices().approve(&context, &fields.user_code).await?, "is logged in now"),
+        Some(Choice::Approve) => {
+            let session = credentials::session(headers);
+            (fleet.devices().approve(&context, session.as_ref(), &fields.user_code).await?, "is logged in now")
+        }
         Some(Choice::Deny) => (fleet.devices().deny(&context, &fields.user_code).await?, "was denied"),
         Some(Choice::LogIn) | None => return Err(Error::invalid("decision", "must be approve or deny")),
     };

@@ -14,6 +14,7 @@ use super::tokens;
 use crate::answer::{Answer, item};
 use crate::body::Body;
 use crate::convert::time;
+use crate::credentials;
 use crate::endpoints::Endpoint;
 use crate::entry::{Caller, Connection, record_refusal};
 
@@ -85,9 +86,11 @@ async fn show(
 async fn approve(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
+    headers: HeaderMap,
     Body(body): Body<DecideDevice>,
 ) -> Answer<Item<Device>> {
-    Ok(item(device(fleet.devices().approve(&context, &body.user_code).await?)))
+    let session = credentials::session(&headers);
+    Ok(item(device(fleet.devices().approve(&context, session.as_ref(), &body.user_code).await?)))
 }
 
 async fn deny(

@@ -59,6 +59,37 @@ async fn mails_and_syslog_have_their_usual_ports_and_never_show_a_password() {
 }
 
 #[tokio::test]
+async fn a_stored_secret_is_not_sent_to_another_place() {
+    let api = Api::new();
+    let email = |change: Value| {
+        let mut email = json!({"host": "mail.example.com", "port": 587, "security": "starttls", "username": "u",
+            "from": "muster@example.com", "to": ["ops@example.com"]});
+        email.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        json!({"name": "mail", "email": email})
+    };
+    let made = api.post(ALERTS, email(json!({"password": "hunter2"}))).await.ok()["item"].clone();
+    let path = format!("{ALERTS}/{}", made["id"].as_str().unwrap());
+    for change in
+        [json!({"host": "evil.example"}), json!({"port": 25}), json!({"security": "none"}), json!({"ca": "other"})]
+    {
+        let refused = api.put(&path, email(change.clone())).await.refused(400);
+        assert_eq!(
+            (&refused["field"], &refused["remedy"]),
+            (&json!("email.password"), &json!("send the secret again"))
+        );
+    }
+    api.put(&path, email(json!({"to": ["night@example.com"]}))).await.ok();
+    api.put(&path, email(json!({}))).await.ok();
+    api.put(&path, email(json!({"host": "mail2.example.com", "password": "hunter2"}))).await.ok();
+
+    let made = api.post(ALERTS, webhook("on-call")).await.ok()["item"].clone();
+    let path = format!("{ALERTS}/{}", made["id"].as_str().unwrap());
+    let elsewhere = json!({"webhook": {"url": "https://evil.example"}});
+    assert_eq!(api.put(&path, elsewhere).await.refused(400)["field"], "webhook.secret");
+    api.put(&path, webhook("renamed")).await.ok();
+}
+
+#[tokio::test]
 async fn mg13_invalid_receivers_are_rejected_with_the_field() {
     let api = Api::new();
     let refused = async |body: Value| api.post(ALERTS, body).await.refused(400);

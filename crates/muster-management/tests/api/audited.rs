@@ -163,7 +163,13 @@ async fn objects(script: &mut Script) {
     let output = json!({"id": "es", "name": "es", "type": "elasticsearch", "hosts": ["https://es:9200"],
         "secrets": {"service_token": "hunter2-in-an-output"}});
     script.call("POST /outputs", "", output).await;
-    script.call("PUT /outputs/{id}", "es", json!({"hosts": ["https://new:9200"]})).await;
+    script
+        .call(
+            "PUT /outputs/{id}",
+            "es",
+            json!({"hosts": ["https://new:9200"], "service_token": "hunter2-in-an-output"}),
+        )
+        .await;
     script.call("DELETE /outputs/{id}", "es", Value::Null).await;
     for (path, body, change) in [
         (

@@ -80,6 +80,43 @@ async fn a_person_with_a_password_approves_a_device_on_the_page() {
 }
 
 #[tokio::test]
+async fn the_token_of_a_device_ends_with_the_session_and_with_the_password() {
+    let api = Api::new();
+    api.person("ann").await;
+    let log_in = async || {
+        let form = json!({"username": "ann", "password": PASSWORD}).to_string();
+        let entered = api.browse(Method::POST, "/api/v1/session", &[], &form).await;
+        entered.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned()
+    };
+    let same = ("sec-fetch-site", "same-origin");
+    // Approves a device in a session; returns the credentials of the device.
+    let approved = async |cookie: &str| {
+        let begun = api.device("laptop").await;
+        let body = json!({"user_code": begun["user_code"]}).to_string();
+        api.browse(Method::POST, "/api/v1/device/approve", &[same, ("cookie", cookie)], &body).await.ok();
+        let poll = json!({"device_code": begun["device_code"]}).to_string();
+        let token = api.browse(Method::POST, "/api/v1/device/token", &[], &poll).await.ok();
+        format!("Bearer {}", token["item"]["token"].as_str().unwrap())
+    };
+    let works = async |bearer: &str| {
+        api.browse(Method::GET, "/api/v1/session", &[("authorization", bearer)], "").await.status == 200
+    };
+    let (first, second) = (log_in().await, log_in().await);
+    let (of_first, of_second) = (approved(&first).await, approved(&second).await);
+    // A token that the device makes for itself does not outlive it.
+    let made = api
+        .browse(Method::POST, "/api/v1/tokens", &[("authorization", of_first.as_str())], "{\"name\": \"more\"}")
+        .await
+        .ok();
+    let more = format!("Bearer {}", made["item"]["token"].as_str().unwrap());
+    assert!(works(&of_first).await && works(&of_second).await && works(&more).await);
+    api.browse(Method::DELETE, "/api/v1/session", &[same, ("cookie", &first)], "").await.ok();
+    assert!(!works(&of_first).await && !works(&more).await && works(&of_second).await);
+    api.v1(Method::PUT, "/users/ann/password", json!({"password": "another horse battery"})).await.ok();
+    assert!(!works(&of_second).await);
+}
+
+#[tokio::test]
 async fn the_page_refuses_what_it_cannot_read() {
     let api = Api::new();
     api.person("ann").await;

@@ -249,6 +249,124 @@ async fn users_roles_and_bindings_are_managed() {
     assert_eq!(last["code"], "last_administrator");
 }
 
+/// A caller with these privileges and no others.
+async fn with_privileges(api: &Api, name: &str, privileges: Value) -> String {
+    let role = json!({"name": name, "privileges": privileges});
+    api.v1(Method::POST, "/roles", role).await.ok();
+    api.user(name, name, json!({})).await
+}
+
+#[tokio::test]
+async fn tamper_protection_needs_its_own_privilege() {
+    let api = Api::new();
+    let guarded = json!({"id": "guarded", "name": "guarded", "namespace": "default", "is_protected": true});
+    api.post("/agent_policies", guarded).await.ok();
+    api.post("/agent_policies", json!({"id": "open", "name": "open", "namespace": "default"})).await.ok();
+    let all = json!(["policies.read", "policies.create", "policies.update"]);
+    let token = with_privileges(&api, "author", all).await;
+    let author = api.bearer(&token);
+    let call = async |method: Method, path: &str, body: Value| {
+        author.call(method, &format!("/api/fleet/agent_policies{path}"), Some(body)).await
+    };
+    let file = |text: &str| json!({"policy": text});
+    for (method, path, body) in [
+        (Method::POST, "", json!({"name": "new", "namespace": "default", "is_protected": true})),
+        (Method::PUT, "/guarded", json!({"name": "guarded", "namespace": "default", "is_protected": false})),
+        (Method::PUT, "/open", json!({"name": "open", "namespace": "default", "is_protected": true})),
+        (Method::POST, "/guarded/copy", json!({"name": "copy"})),
+        (Method::POST, "/_apply", file("name: guarded\nsettings: {is_protected: false}\n")),
+        (Method::POST, "/_apply", file("name: new\nsettings: {is_protected: true}\n")),
+    ] {
+        let refused = call(method.clone(), path, body).await.refused(403);
+        assert!(refused["message"].as_str().unwrap().contains("policies.protect"), "{method} {path}: {refused}");
+    }
+    // A rollback across the switch is a switch too.
+    let off = json!({"name": "guarded", "namespace": "default", "is_protected": false});
+    api.put("/agent_policies/guarded", off).await.ok();
+    call(Method::POST, "/guarded/rollback", json!({"revision": 1})).await.refused(403);
+    // What does not switch it needs nothing more.
+    let body = json!({"name": "open", "namespace": "default", "description": "d", "is_protected": false});
+    call(Method::PUT, "/open", body).await.ok();
+    call(Method::POST, "/_apply", file("name: other\nsettings: {is_protected: false}\n")).await.ok();
+    let last = api.fleet.store().audit_events(0, 10_000).await.unwrap();
+    let mut details = last.iter().map(|(_, text, _)| serde_json::from_str::<Value>(text).unwrap());
+    let update = details.find(|event| event["action"] == "policy.update").unwrap();
+    assert_eq!(update["detail"]["before"], json!({"revision": 1, "is_protected": true}), "{update}");
+    assert_eq!(update["detail"]["after"], json!({"revision": 2, "is_protected": false}), "{update}");
+}
+
+#[tokio::test]
+async fn settings_of_agents_need_their_own_privilege() {
+    let api = Api::new();
+    api.agent("one", None).await;
+    let settings = with_privileges(&api, "settler", json!(["agents.read", "agents.settings"])).await;
+    let actions = with_privileges(&api, "actor", json!(["agents.read", "agents.actions"])).await;
+    let (settings, actions) = (api.bearer(&settings), api.bearer(&actions));
+    let level = json!({"action": {"type": "SETTINGS", "data": {"log_level": "debug"}}});
+    let input = json!({"action": {"type": "INPUT_ACTION", "input_type": "osquery", "data": {}}});
+    let many = |action: &Value| json!({"agents": ["one"], "action": action["action"]});
+    let (one, bulk) = ("/api/fleet/agents/one/actions", "/api/fleet/agents/bulk_actions");
+    settings.post(one, level.clone()).await.ok();
+    settings.post(bulk, many(&level)).await.ok();
+    actions.post(one, input.clone()).await.ok();
+    for (path, body) in [(one, level.clone()), (bulk, many(&level))] {
+        let refused = actions.post(path, body).await.refused(403);
+        assert!(refused["message"].as_str().unwrap().contains("agents.settings"), "{refused}");
+    }
+    for (path, body) in [(one, input.clone()), (bulk, many(&input))] {
+        let refused = settings.post(path, body).await.refused(403);
+        assert!(refused["message"].as_str().unwrap().contains("agents.actions"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_revokes_tokens_and_shrinks_roles_beyond_their_own_privileges() {
+    let api = Api::new();
+    api.user("root2", "administrator", json!({})).await;
+    let of = async |owner: &str, privileges: Value| {
+        let body = json!({"owner": owner, "name": "t", "privileges": privileges});
+        let made = api.v1(Method::POST, "/tokens", body).await.ok()["item"].clone();
+        (made["id"].as_str().unwrap().to_owned(), made["token"].as_str().unwrap().to_owned())
+    };
+    let revoke = async |bearer: &str, id: &str| {
+        api.bearer(bearer).call(Method::DELETE, &format!("/api/v1/tokens/{id}"), None).await
+    };
+    let (wide, _) = of("root2", json!(["agents.read", "agents.tag"])).await;
+    let (narrow, narrow_token) = of("root2", json!(["agents.read"])).await;
+    let refused = revoke(&narrow_token, &wide).await.refused(403);
+    assert!(refused["message"].as_str().unwrap().contains("agents.tag"), "{refused}");
+    let manager =
+        with_privileges(&api, "manager", json!(["users.read", "users.write", "roles.read", "roles.write"])).await;
+    revoke(&manager, &wide).await.refused(403);
+    api.v1(Method::POST, "/users", json!({"name": "bob", "password": PASSWORD})).await.ok();
+    let (of_bob, _) = of("bob", json!(["agents.read"])).await;
+    revoke(&manager, &of_bob).await.ok();
+    revoke(&narrow_token, &narrow).await.ok();
+
+    let role = json!({"name": "taggers", "privileges": ["users.read", "agents.tag"]});
+    api.v1(Method::POST, "/roles", role).await.ok();
+    let shrink = async |privileges: Value| {
+        let body = json!({"name": "taggers", "privileges": privileges});
+        api.bearer(&manager).call(Method::PUT, "/api/v1/roles/taggers", Some(body)).await
+    };
+    shrink(json!(["users.read"])).await.refused(403);
+    shrink(json!(["agents.tag"])).await.ok();
+}
+
+#[tokio::test]
+async fn bindings_resolve_the_names_of_policies_and_exist_once() {
+    let api = Api::new();
+    let id = api.policy("web").await;
+    api.v1(Method::POST, "/users", json!({"name": "ann", "password": PASSWORD})).await.ok();
+    let bind = async |policy: &str| {
+        let body = json!({"user": "ann", "role": "upgrade-operator", "space": "default", "policies": [policy]});
+        api.v1(Method::POST, "/bindings", body).await
+    };
+    assert_eq!(bind("web").await.ok()["item"]["policies"], json!([id]));
+    assert_eq!(bind(&id).await.refused(409)["code"], "binding_exists");
+    bind("nosuch").await.refused(404);
+}
+
 #[tokio::test]
 async fn refusals_are_listed_for_those_who_may_see_them() {
     let api = Api::new();

@@ -28,6 +28,52 @@ async fn mg105_outputs_are_created_updated_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_stored_secret_is_not_sent_to_another_cluster() {
+    let api = Api::new();
+    let output = json!({"id": "main", "name": "main", "type": "elasticsearch", "hosts": ["https://one:9200"],
+        "service_token": "TOKEN", "proxy_url": "http://u:hunter2@proxy:3128"});
+    let made = api.post("/outputs", output.clone()).await.ok()["item"].clone();
+    let changed = async |change: serde_json::Value| api.put("/outputs/main", change).await;
+    for change in [
+        json!({"hosts": ["https://evil:9200"]}),
+        json!({"ssl": {"verification_mode": "none"}}),
+        json!({"ssl.verification_mode": "none"}),
+        json!({"config_yaml": "ssl.verification_mode: none"}),
+        json!({"ca_trusted_fingerprint": "5F2C"}),
+        json!({"proxy_url": null}),
+    ] {
+        let refused = changed(change.clone()).await.refused(400);
+        let seen = (&refused["field"], &refused["remedy"]);
+        assert_eq!(seen, (&json!("service_token"), &json!("send the secret again")), "{change}");
+    }
+    changed(json!({"name": "renamed"})).await.ok();
+    // What was read can be sent back, and so can what was sent before.
+    changed(made.clone()).await.ok();
+    changed(output).await.ok();
+    // Each secret that would go there must be sent: the reference to the proxy's password could be sent elsewhere too.
+    let moved = json!({"hosts": ["https://two:9200"], "service_token": "TOKEN"});
+    assert_eq!(changed(moved).await.refused(400)["field"], "proxy_url");
+    let moved =
+        json!({"hosts": ["https://two:9200"], "service_token": "TOKEN", "proxy_url": "http://u:hunter2@proxy:3128"});
+    changed(moved).await.ok();
+    changed(json!({"hosts": ["https://three:9200"], "service_token": null, "proxy_url": null})).await.ok();
+}
+
+#[tokio::test]
+async fn the_password_of_a_proxy_is_not_sent_to_another_one() {
+    let api = Api::new();
+    let proxy =
+        json!({"name": "p", "url": "http://proxy:3128", "proxy_headers": {"Proxy-Authorization": "Basic c2VjcmV0"}});
+    let made = api.post("/proxies", proxy).await.ok()["item"].clone();
+    let path = format!("/proxies/{}", made["id"].as_str().unwrap());
+    let moved = json!({"url": "http://evil:3128", "proxy_headers": made["proxy_headers"]});
+    let refused = api.put(&path, moved).await.refused(400);
+    assert_eq!(refused["field"], "proxy_headers");
+    let again = json!({"url": "http://other:3128", "proxy_headers": {"Proxy-Authorization": "Basic c2VjcmV0"}});
+    api.put(&path, again).await.ok();
+}
+
+#[tokio::test]
 async fn health_is_derived_from_the_agents_that_use_the_output() {
     let api = Api::new();
     let config = json!({"outputs": {"ours": {"type": "elasticsearch", "hosts": ["https://one:9200"]}}, "inputs": []});

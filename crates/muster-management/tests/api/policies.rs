@@ -22,7 +22,8 @@ async fn mg87_mg88_mg89_mg106_changes_create_revisions() {
     assert!(!made.to_string().contains("id:value"), "secrets are write-only");
     assert_eq!(api.put(&path, body).await.ok()["item"]["revision"], 1, "nothing changed");
     assert_eq!(api.put(&path, json!({"name": "p"})).await.refused(400)["field"], "namespace");
-    let second = json!({"name": "p", "namespace": "default", "config": config("https://two:9200")});
+    let second = json!({"name": "p", "namespace": "default", "config": config("https://two:9200"),
+        "secrets": {"KEY": "id:value"}});
     assert_eq!(api.put(&path, second).await.ok()["item"]["revision"], 2);
     let revisions = api.get(&format!("{path}/revisions")).await.ok();
     assert_eq!(revisions["items"].as_array().unwrap().len(), 2);
@@ -110,4 +111,26 @@ async fn mg91_mg86_fields_of_kibana_are_preserved() {
     assert_eq!(made["duplicate_hosts"], "reenroll");
     assert_eq!((&made["is_protected"], &made["monitoring_enabled"]), (&json!(true), &json!(["logs"])));
     assert_eq!(made["status"], "active");
+}
+
+#[tokio::test]
+async fn a_stored_secret_of_a_policy_is_not_sent_to_another_cluster() {
+    let api = Api::new();
+    let file = |host: &str, name: &str| {
+        format!(
+            "name: web\nconfig:\n  outputs:\n    {name}:\n      type: elasticsearch\n      hosts: ['{host}']\n      \
+             service_token: $co.elastic.secret{{ES}}\n  inputs: []\n"
+        )
+    };
+    let apply = async |text: String, secrets: Value| {
+        api.post("/agent_policies/_apply", json!({"policy": text, "secrets": secrets})).await
+    };
+    let (one, evil) = ("https://one:9200", "https://evil:9200");
+    apply(file(one, "default"), json!({"ES": "TOKEN"})).await.ok();
+    apply(file(one, "default"), json!({})).await.ok();
+    for text in [file(evil, "default"), file(evil, "other")] {
+        let refused = apply(text, json!({})).await.refused(400);
+        assert_eq!((&refused["field"], &refused["remedy"]), (&json!("secrets.ES"), &json!("send the secret again")));
+    }
+    apply(file(evil, "default"), json!({"ES": "TOKEN"})).await.ok();
 }

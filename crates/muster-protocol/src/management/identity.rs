@@ -177,7 +177,7 @@ pub struct CreateBinding {
     /// Space; absent for the whole installation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub space: Option<String>,
-    /// Ids of policies in the space to which it is limited.
+    /// Ids or names of policies in the space to which it is limited.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
     /// Tags of agents in the space to which it is limited.

@@ -162,7 +162,7 @@ fn alerts() -> Vec<Definition> {
         Kind::Flag,
         Raw::Flag(false),
         None,
-        "Permit receivers of alerts at loopback and link-local addresses, and at the addresses of cloud metadata services. Without it,\nadministrators of a space cannot use alerts to reach services of the server's own host.",
+        "Permit receivers of alerts at loopback and link-local addresses, at the addresses of the server's interfaces, and at those of cloud metadata services. Without it,\nadministrators of a space cannot use alerts to reach services of the server's own host.",
     )]
 }
 

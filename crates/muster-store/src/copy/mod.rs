@@ -30,7 +30,7 @@ use self::progress::{Begun, Position};
 use self::rows::{Cell, Limits, count};
 pub(crate) use self::side::{Number, Side};
 use self::side::{open_source, open_target};
-pub use self::snapshot::{revive, snapshot, snapshot_bytes};
+pub use self::snapshot::{revive, setting_in, snapshot, snapshot_bytes};
 use self::tables::layouts;
 use crate::postgres::Address;
 use crate::sql::copy::Layout;

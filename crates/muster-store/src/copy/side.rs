@@ -174,13 +174,18 @@ fn refuse_rows(side: &dyn Side) -> Result<(), CopyError> {
 
 /// Returns the id of the fleet.
 pub(super) fn fleet(side: &dyn Side) -> Result<Option<String>, CopyError> {
-    let mut fleet = None;
-    let read = side.session().query(settings::SETTING, &[INSTALLATION.into()], &mut |row| {
-        fleet = Some(row.get(0)?);
+    setting(side, INSTALLATION)
+}
+
+/// Returns the value of a setting.
+pub(super) fn setting(side: &dyn Side, name: &str) -> Result<Option<String>, CopyError> {
+    let mut value = None;
+    let read = side.session().query(settings::SETTING, &[name.into()], &mut |row| {
+        value = Some(row.get(0)?);
         Ok(Next::Enough)
     });
-    read.map_err(engine(side.place(), "read the id of the fleet"))?;
-    Ok(fleet)
+    read.map_err(engine(side.place(), "read a setting"))?;
+    Ok(value)
 }
 
 /// Lets the numbers of the target go on where those of the source are.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::error::engine;
 use super::rows::{Limits, count};
-use super::side::{Source, copy_numbers, fleet, open_target};
+use super::side::{Source, copy_numbers, fleet, open_target, setting};
 use super::tables::layouts;
 use super::{CopyError, Copying, Number, Place, Progress, Stage, Watch, progress};
 use crate::engine::error::{EngineError, OpenError};
@@ -67,9 +67,14 @@ fn copied(from: &Place, side: Box<dyn super::Side>, to: &Path, watch: &mut Watch
     target.session().finish().map_err(engine(&place, "finish the snapshot"))
 }
 
+/// Returns a setting in the file of a snapshot.
+pub fn setting_in(file: &Path, name: &str) -> Result<Option<String>, CopyError> {
+    setting(&*sqlite::open_side(file)?, name)
+}
+
 /// Prepares the file of a snapshot to be used as a store again: updates its schema, checks the file, and stores a setting. Fails if it
 /// is not a store of the fleet `expected`.
-pub fn revive(file: &Path, expected: &str, setting: (&str, &str)) -> Result<(), CopyError> {
+pub fn revive(file: &Path, expected: &str, stored: (&str, &str)) -> Result<(), CopyError> {
     let place = Place::File(file.to_owned());
     let side = sqlite::open_side(file)?;
     progress::refuse_incomplete(side.session())?;
@@ -86,7 +91,7 @@ pub fn revive(file: &Path, expected: &str, setting: (&str, &str)) -> Result<(), 
     if defect != "ok" {
         return Err(OpenError::engine(format!("check {place}"))(EngineError::row(defect)).into());
     }
-    let (name, value) = setting;
+    let (name, value) = stored;
     let store = || {
         side.session().begin()?;
         side.session().run(settings::PUT_SETTING, &[name.into(), value.into()])?;

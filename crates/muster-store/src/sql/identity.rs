@@ -11,8 +11,8 @@ macro_rules! user_columns {
 
 macro_rules! token_columns {
     () => {
-        "t.id, t.key_id, t.hash, t.owner, t.name, t.privileges, t.group_names, t.expires_at, t.created_at, t.created_by, \
-         t.last_used_at, t.revoked_at"
+        "t.id, t.key_id, t.hash, t.owner, t.name, t.privileges, t.group_names, t.expires_at, t.session, t.created_at, \
+         t.created_by, t.last_used_at, t.revoked_at"
     };
 }
 
@@ -123,7 +123,8 @@ statements! {
 
     /// Inserts a token.
     INSERT_TOKEN = "INSERT INTO api_tokens (id, key_id, hash, owner, name, privileges, group_names, expires_at, \
-        created_at, created_by, last_used_at, revoked_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+        session, created_at, created_by, last_used_at, revoked_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
         ON CONFLICT DO NOTHING";
     /// Sets the time of revocation unless it is set.
     REVOKE_TOKEN = "UPDATE api_tokens SET revoked_at = coalesce(revoked_at, $1) WHERE id = $2";
@@ -153,6 +154,10 @@ statements! {
         VALUES ($1, $2, $3, $4, $5, $6)";
     /// Deletes a session.
     DELETE_SESSION = "DELETE FROM sessions WHERE key_id = $1";
+    /// Deletes the tokens of devices that end with a session.
+    DELETE_TOKENS_OF_SESSION = "DELETE FROM api_tokens WHERE session = $1";
+    /// Deletes the tokens of a user's devices.
+    DELETE_LOGIN_TOKENS_OF = "DELETE FROM api_tokens WHERE owner = $1 AND session IS NOT NULL";
     /// Deletes the sessions of a user.
     DELETE_SESSIONS_OF = "DELETE FROM sessions WHERE user_id = $1";
     /// Deletes sessions that ended.

@@ -11,7 +11,7 @@ macro_rules! provider_columns {
 macro_rules! device_columns {
     () => {
         "key_id, hash, user_code, device, address, created_at, expires_at, is_denied, user_id, privileges, group_names, \
-         token_expires_at"
+         token_expires_at, session"
     };
 }
 
@@ -47,10 +47,14 @@ statements! {
     /// Counts logins of devices.
     COUNT_DEVICES = "SELECT count(*) FROM device_log_ins";
     /// Approves the login of a device that waits.
-    APPROVE_DEVICE = "UPDATE device_log_ins SET user_id = $1, privileges = $2, group_names = $3, token_expires_at = $4 \
-        WHERE user_code = $5 AND is_denied = 0 AND user_id IS NULL";
+    APPROVE_DEVICE = "UPDATE device_log_ins SET user_id = $1, privileges = $2, group_names = $3, token_expires_at = $4, \
+        session = $5 WHERE user_code = $6 AND is_denied = 0 AND user_id IS NULL";
     /// Denies the login of a device that waits.
     DENY_DEVICE = "UPDATE device_log_ins SET is_denied = 1 WHERE user_code = $1 AND is_denied = 0 AND user_id IS NULL";
+    /// Deletes logins of devices that a session approved.
+    DELETE_DEVICES_OF_SESSION = "DELETE FROM device_log_ins WHERE session = $1";
+    /// Deletes logins of devices that a user approved.
+    DELETE_DEVICES_OF = "DELETE FROM device_log_ins WHERE user_id = $1";
     /// Deletes the login of a device.
     DELETE_DEVICE = "DELETE FROM device_log_ins WHERE key_id = $1";
     /// Selects the login of a device by its key.

@@ -52,6 +52,7 @@ pub(super) fn token(id: &str, owner: &str) -> ApiToken {
         privileges: [PrivilegeName::AgentsRead, PrivilegeName::AuditRead].into_iter().collect(),
         groups: Vec::new(),
         expires_at: Some(at(100)),
+        login: None,
         created_at: at(1),
         created_by: "user:x".into(),
         last_used_at: None,

@@ -4,8 +4,8 @@ use muster_core::authorization::{BindingScope, BuiltIn, PrivilegeName};
 use muster_core::credential::SecretHash;
 use muster_core::id::{KeyId, ProviderId, SpaceId, TokenId, UserId};
 use muster_core::identity::{
-    ApiToken, Approval, Decision, DeviceLogIn, FederatedId, MOST_DEVICE_LOG_INS, NewUsers, OidcProvider, OidcSettings,
-    Subject, User, UserCode,
+    ApiToken, Approval, Decision, DeviceLogIn, FederatedId, Login, MOST_DEVICE_LOG_INS, NewUsers, OidcProvider,
+    OidcSettings, Subject, User, UserCode,
 };
 use muster_store::{IdentityWrite as W, LogInWrite, Precondition, Store, Write};
 
@@ -135,6 +135,7 @@ pub async fn a_device_is_decided_once_and_taken_once(store: &impl Store) {
         privileges: [PrivilegeName::AgentsRead].into_iter().collect(),
         groups: vec!["ops".into()],
         expires_at: at(50),
+        login: Login::Session(KeyId::trusted("s")),
     };
     let decide = |one: &DeviceLogIn, decision: &Decision| -> Vec<Write> {
         vec![LogInWrite::DecideDevice { user_code: one.user_code.clone(), decision: decision.clone() }.into()]

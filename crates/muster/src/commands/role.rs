@@ -34,7 +34,7 @@ pub enum RoleCommand {
     ///
     /// Without --in-space, the role applies to the whole installation.
     #[command(
-        after_help = "Examples:\n  muster role bind helpdesk --user ann\n  muster role bind fleet-operator --group ops --in-space default\n  muster role bind upgrade-operator --user ann --in-space default --policy POLICY-ID"
+        after_help = "Examples:\n  muster role bind helpdesk --user ann\n  muster role bind fleet-operator --group ops --in-space default\n  muster role bind upgrade-operator --user ann --in-space default --policy web"
     )]
     Bind(BindArgs),
     /// Remove a role binding
@@ -124,8 +124,8 @@ pub struct BindArgs {
     /// Limit the role to a space
     #[arg(long = "in-space", value_name = "SPACE")]
     in_space: Option<String>,
-    /// Limit the role to this policy of the space, by id (repeatable)
-    #[arg(long = "policy", value_name = "ID", requires = "in_space", conflicts_with = "tags")]
+    /// Limit the role to this policy of the space, by id or name (repeatable)
+    #[arg(long = "policy", value_name = "POLICY", requires = "in_space", conflicts_with = "tags")]
     policies: Vec<String>,
     /// Limit the role to the agents of the space with this tag (repeatable)
     #[arg(long = "tag", value_name = "TAG", requires = "in_space")]

@@ -23,8 +23,10 @@ pub struct StatusArgs {
 struct Overview {
     server: String,
     agents: AgentStatusResults,
-    nodes: Nodes,
-    refused: Vec<RefusedRequests>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<Nodes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<Vec<RefusedRequests>>,
 }
 
 /// Number of rejected requests in a table. `--output json` prints all that the server has.
@@ -59,20 +61,35 @@ impl StatusArgs {
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         let server = client.server_status().await?;
         let agents = client.agent_status(None).await?;
-        let refused = client.refused_requests().await?;
-        let nodes = client.nodes().await?;
+        // Not everybody may see these; the rest is printed all the same.
+        let refused = if_permitted(client.refused_requests().await, "rejected requests")?;
+        let nodes = if_permitted(client.nodes().await, "servers")?;
         let overview = Overview { server: server.status.overall.level, agents, nodes, refused };
         print_one(&overview, self.output.output, COLUMNS, |it| it.server.clone())?;
         let is_table = matches!(self.output.output, Format::Table | Format::Wide);
+        let nodes = overview.nodes.as_ref().map(|nodes| nodes.items.as_slice()).unwrap_or_default();
         // A single server is the one that was asked.
-        if is_table && overview.nodes.items.len() > 1 {
-            print_table(&overview.nodes.items, false, node::COLUMNS)?;
+        if is_table && nodes.len() > 1 {
+            print_table(nodes, false, node::COLUMNS)?;
         }
-        if is_table && !overview.refused.is_empty() {
+        let refused = overview.refused.as_deref().unwrap_or_default();
+        if is_table && !refused.is_empty() {
             // The newest requests come first.
-            let latest = &overview.refused[..overview.refused.len().min(SHOWN)];
+            let latest = &refused[..refused.len().min(SHOWN)];
             return print_table(latest, true, REFUSED);
         }
         Ok(())
+    }
+}
+
+/// Returns `None` for what the caller has no privilege to read, and says so.
+fn if_permitted<T>(found: Result<T, muster_client::Error>, what: &str) -> Result<Option<T>, Failed> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(muster_client::Error::Answered(body)) if body.status_code == 403 => {
+            eprintln!("muster: without {what}: {}", body.message);
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
 }

@@ -1,5 +1,7 @@
 //! `muster backup …`. What agents notice of a restore is in `tests/kill/backup.rs`.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use crate::world::{fails, ok, world};
 
 #[test]
@@ -18,6 +20,15 @@ fn a_backup_is_restored_with_the_key_in_it_or_beside_it() {
         let restored = std::fs::read(directory.path().join(restored).join("master.key")).unwrap();
         assert_eq!(restored, std::fs::read(&key).unwrap());
     }
+    let other = path("other.key");
+    std::fs::write(&other, [7; 32]).unwrap();
+    std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let wrong = fails(1, &["backup", "restore", &plain, "--data-dir", &path("w"), "--master-key-file", &other]);
+    assert!(wrong.contains("the master key is not the one of this backup"), "{wrong}");
+    assert!(
+        !directory.path().join("w").join("master.key").exists()
+            && !directory.path().join("w").join("muster.db").exists()
+    );
     assert!(fails(2, &["backup", "restore", &plain]).contains("--data-dir is required"));
     fails(3, &["backup", "restore", &path("none"), "--data-dir", &path("c")]);
     fails(2, &["backup", "restore", &plain, "--data-dir", &path("c"), "--database", "mysql://x"]);

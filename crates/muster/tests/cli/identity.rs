@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::world::{Ran, command, fails, finish, json, ok, world};
+use crate::world::{Ran, command, fails, file, finish, json, ok, world};
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -42,6 +42,9 @@ fn a_token_works_over_tcp_until_it_is_revoked() {
     let refused = remote(&token, &["policy", "create", "x"]);
     assert_eq!(refused.code, 4, "{}", refused.err);
     assert!(refused.err.contains("policies.create"), "{}", refused.err);
+    let status = remote(&token, &["status"]);
+    assert!(status.code == 0 && status.out.contains("ONLINE"), "{} {}", status.out, status.err);
+    assert!(status.err.contains("refusals.read") && status.err.contains("nodes.read"), "{}", status.err);
     let own = remote(&token, &["token", "list", "--output", "json"]);
     let own: Value = serde_json::from_str(&own.out).unwrap();
     assert_eq!((&own[0]["name"], own.as_array().unwrap().len()), (&"of the test".into(), 1));
@@ -111,9 +114,15 @@ fn roles_and_spaces_are_managed() {
     let binding = json(&[&["role", "bind", "cli-tagger", "--user", "cli-bob"], &place[..]].concat());
     let shown = ok(&["role", "bindings", "--user", "cli-bob"]);
     assert!(shown.contains("space cli-lab, tags web"), "{shown}");
-    ok(&["role", "bind", "helpdesk", "--group", "cli-ops", "--in-space", "default", "--policy", "some-policy"]);
+    let (_directory, file) = file("bound.yml", "name: bound\n");
+    ok(&["policy", "apply", "-f", &file]);
+    let policy = json(&["policy", "show", "bound"])["id"].as_str().unwrap().to_owned();
+    let bind = ["role", "bind", "helpdesk", "--group", "cli-ops", "--in-space", "default", "--policy"];
+    ok(&[&bind[..], &["bound"]].concat());
+    fails(6, &[&bind[..], &["bound"]].concat());
+    fails(3, &[&bind[..], &["nosuch"]].concat());
     let shown = ok(&["role", "bindings", "--output", "wide"]);
-    assert!(shown.contains("cli-ops") && shown.contains("space default, policies some-policy"), "{shown}");
+    assert!(shown.contains("cli-ops") && shown.contains(&format!("space default, policies {policy}")), "{shown}");
     fails(6, &["role", "delete", "cli-tagger", "--yes"]);
     ok(&["role", "unbind", binding["id"].as_str().unwrap(), "--dry-run"]);
     ok(&["role", "unbind", binding["id"].as_str().unwrap(), "--yes"]);

@@ -3,10 +3,11 @@
 use muster_core::credential::SecretHash;
 use muster_core::id::{KeyId, ProviderId, UserId};
 use muster_core::identity::{
-    Approval, Decision, DeviceLogIn, MOST_DEVICE_LOG_INS, OidcProvider, OidcSettings, UserCode,
+    Approval, Decision, DeviceLogIn, Login, MOST_DEVICE_LOG_INS, OidcProvider, OidcSettings, UserCode,
 };
 use muster_core::time::Timestamp;
 
+use super::tokens::{login_text, read_login};
 use super::{accounts, from_names, lock, to_names};
 use crate::engine::error::Failure;
 use crate::engine::row::{Columns, Result, all, count, first, run, to_json};
@@ -129,6 +130,7 @@ fn decide(c: &Connection, code: &UserCode, decision: &Decision) -> Applied {
                 to_names(approval.privileges)?,
                 to_json(&approval.groups)?,
                 approval.expires_at.as_micros(),
+                login_text(&approval.login),
                 code.as_str(),
             ];
             run(c, sql::APPROVE_DEVICE, values)?
@@ -161,11 +163,12 @@ fn decision(c: &mut Columns<'_, '_>) -> Result<Option<Decision>> {
     let privileges = c.json_option::<Vec<String>>()?.map(|names| from_names(&names)).unwrap_or_default();
     let groups = c.json_option()?.unwrap_or_default();
     let expires_at = c.time_option()?;
+    let login = read_login(c)?.unwrap_or(Login::Other);
     if is_denied {
         return Ok(Some(Decision::Denied));
     }
     let approved = user.zip(expires_at);
-    Ok(approved.map(|(user, expires_at)| Decision::Approved(Approval { user, privileges, groups, expires_at })))
+    Ok(approved.map(|(user, expires_at)| Decision::Approved(Approval { user, privileges, groups, expires_at, login })))
 }
 
 /// Selects the login of a device by its key.

@@ -2,7 +2,7 @@
 
 use muster_core::credential::SecretHash;
 use muster_core::id::{KeyId, TokenId, UserId};
-use muster_core::identity::{ApiToken, Session, SetupLink};
+use muster_core::identity::{ApiToken, Login, Session, SetupLink};
 use muster_core::time::Timestamp;
 
 use super::{accounts, lock, log_ins, privileges, to_names};
@@ -11,9 +11,23 @@ use crate::engine::row::{Columns, Result, UNLIMITED, count, first, readable_page
 use crate::engine::session::{Connection, Row, params};
 use crate::port::Precondition;
 use crate::query::{Listed, Page};
-use crate::sql::identity as sql;
+use crate::sql::{identity as sql, log_ins as log_ins_sql};
 
 type Applied = std::result::Result<(), Failure>;
+
+/// Returns a login as it is stored.
+pub(super) fn login_text(login: &Login) -> &str {
+    match login {
+        Login::Session(key) => key.as_str(),
+        Login::Other => "",
+    }
+}
+
+/// Reads a login from the next column.
+pub(super) fn read_login(c: &mut Columns<'_, '_>) -> Result<Option<Login>> {
+    let found: Option<String> = c.take()?;
+    Ok(found.map(|text| if text.is_empty() { Login::Other } else { Login::Session(KeyId::trusted(text)) }))
+}
 
 /// Inserts a token.
 pub(super) fn insert(c: &Connection, token: &ApiToken) -> Applied {
@@ -28,6 +42,7 @@ pub(super) fn insert(c: &Connection, token: &ApiToken) -> Applied {
         to_names(token.privileges)?,
         to_json(&token.groups)?,
         token.expires_at.map(Timestamp::as_micros),
+        token.login.as_ref().map(login_text),
         token.created_at.as_micros(),
         token.created_by,
         token.last_used_at.map(Timestamp::as_micros),
@@ -61,6 +76,7 @@ pub(super) fn read(c: &mut Columns<'_, '_>) -> Result<ApiToken> {
         privileges: privileges(c)?,
         groups: c.json()?,
         expires_at: c.time_option()?,
+        login: read_login(c)?,
         created_at: c.time()?,
         created_by: c.take()?,
         last_used_at: c.time_option()?,
@@ -108,13 +124,18 @@ pub(super) fn insert_session(c: &Connection, session: &Session) -> Applied {
     Ok(())
 }
 
-/// Deletes a session.
+/// Deletes a session, and the tokens of the devices that were approved in it.
 pub(super) fn delete_session(c: &Connection, key_id: &KeyId) -> Result<()> {
+    // Devices first: otherwise an approved one could get its token in between.
+    run(c, log_ins_sql::DELETE_DEVICES_OF_SESSION, [key_id.as_str()])?;
+    run(c, sql::DELETE_TOKENS_OF_SESSION, [key_id.as_str()])?;
     run(c, sql::DELETE_SESSION, [key_id.as_str()]).map(drop)
 }
 
-/// Deletes the sessions and the set-up links of a user.
+/// Deletes the sessions and the set-up links of a user, and the tokens of the devices that the user approved.
 pub(super) fn end_sessions(c: &Connection, user: &UserId) -> Result<()> {
+    run(c, log_ins_sql::DELETE_DEVICES_OF, [user.as_str()])?;
+    run(c, sql::DELETE_LOGIN_TOKENS_OF, [user.as_str()])?;
     run(c, sql::DELETE_SESSIONS_OF, [user.as_str()])?;
     run(c, sql::DELETE_LINKS_OF, [user.as_str()]).map(drop)
 }
