@@ -86,7 +86,10 @@ async fn a_body_that_expands_costs_no_more_than_its_size() {
         assert!(body.len() < 400_000, "{} bytes on the wire", body.len());
         let (status, reply) = server.post(&path, token, body, true).await;
         assert_eq!(status, 400, "{field}: {reply}");
-        assert!(reply["message"].as_str().unwrap().starts_with(&format!("Bad request: {field}: too many values")), "{reply}");
+        assert!(
+            reply["message"].as_str().unwrap().starts_with(&format!("Bad request: {field}: too many values")),
+            "{reply}"
+        );
     }
     assert_eq!(server.post(&path, token, long, true).await.0, 200);
     let risen = peak() - before;
