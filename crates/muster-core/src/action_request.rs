@@ -19,6 +19,10 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 const DIAGNOSTICS_LIFETIME: Duration = Duration::from_secs(3 * 3600);
 /// Minimum rollout window.
 const MIN_ROLLOUT: Duration = Duration::from_secs(600);
+/// Maximum rollout window.
+const MAX_ROLLOUT: Duration = Duration::from_secs(30 * 86_400);
+/// Maximum time from the creation of an action to its start.
+const MAX_DELAY: Duration = Duration::from_secs(365 * 86_400);
 /// Maximum `timeout` in seconds: one day.
 const MAX_TIMEOUT: i64 = 86_400;
 
@@ -114,6 +118,24 @@ impl ActionRequest {
     fn check(&self, now: Timestamp) -> Result<(), Error> {
         if self.rollout.is_some_and(|window| window < MIN_ROLLOUT) {
             return Err(Error::invalid("rollout_duration_seconds", "at least 600"));
+        }
+        if self.rollout.is_some_and(|window| window > MAX_ROLLOUT) {
+            return Err(Error::invalid("rollout_duration_seconds", format!("at most {}", MAX_ROLLOUT.as_secs())));
+        }
+        if self.start_time.is_some_and(|start| start > now.plus(MAX_DELAY)) {
+            return Err(Error::invalid("start_time", "must be within a year from now"));
+        }
+        // No agent would get the action, and the targets of an upgrade would be shown as updating.
+        if let (Some(start), Some(window)) = (self.start_time, self.rollout)
+            && start.plus(window) < now
+        {
+            return Err(Error::invalid("start_time", "the rollout window that begins then has passed")
+                .remedy("choose a later start, or leave it out to start now"));
+        }
+        let is_default_end = self.start_time.is_some() && self.expiration.is_none();
+        if is_default_end && ends_at(self.kind, self.start_time, self.rollout, now) <= now {
+            return Err(Error::invalid("start_time", "an action that starts then has expired already")
+                .remedy("choose a later start, or leave it out to start now"));
         }
         if self.timeout.is_some_and(|timeout| !(1..=MAX_TIMEOUT).contains(&timeout)) {
             return Err(Error::invalid("timeout", format!("1 to {MAX_TIMEOUT} seconds")));
@@ -306,6 +328,26 @@ mod tests {
         let request = ActionRequest { rollout: Some(Duration::from_secs(599)), ..upgrade() };
         assert_eq!(field(request).as_deref(), Some("rollout_duration_seconds"));
         assert!(make(ActionRequest { rollout: Some(Duration::from_secs(600)), ..upgrade() }).is_ok());
+    }
+
+    #[test]
+    fn a_start_whose_window_has_passed_is_rejected_and_both_are_bounded() {
+        let now = at(100 * 86_400);
+        let tried = |start: Option<u64>, window: Option<u64>| {
+            let (start_time, rollout) = (start.map(at), window.map(Duration::from_secs));
+            let request = ActionRequest { start_time, rollout, ..upgrade() };
+            let made = request.into_action(ActionId::trusted("a"), SpaceId::default(), 10, "local:root", now);
+            made.err().and_then(|error| error.field)
+        };
+        let (start, window) = (Some("start_time".to_owned()), Some("rollout_duration_seconds".to_owned()));
+        let day = 86_400;
+        assert_eq!(tried(Some(100 * day - 3601), Some(3600)), start, "it has passed");
+        assert_eq!(tried(Some(100 * day - 3599), Some(3600)), None, "a second of it is left");
+        assert_eq!(tried(Some(0), None), start, "it has expired");
+        assert_eq!(tried(Some(99 * day), None), None, "it starts at once");
+        assert_eq!((tried(Some(465 * day), None), tried(Some(466 * day), None)), (None, start));
+        assert_eq!((tried(None, Some(30 * day)), tried(None, Some(30 * day + 1))), (None, window.clone()));
+        assert_eq!(tried(None, Some(9_000_000_000_000_000_000)), window);
     }
 
     #[test]

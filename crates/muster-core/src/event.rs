@@ -219,7 +219,9 @@ pub fn of_rollout(rollout: &Rollout) -> Option<Event> {
         State::Halted { breach, .. } => (EventKind::RolloutHalted, Some(breach.to_string())),
         State::Completed => (EventKind::RolloutCompleted, None),
         State::RolledBack => (EventKind::RolloutRolledBack, None),
-        State::Created | State::Running | State::AwaitingApproval | State::Paused => return None,
+        State::Created | State::Running | State::AwaitingApproval | State::AwaitingAgents | State::Paused => {
+            return None;
+        }
     };
     let detail = match &rollout.subject {
         RolloutSubject::Policy { policy, revision, .. } => {

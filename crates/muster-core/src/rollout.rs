@@ -100,6 +100,9 @@ pub enum State {
     Running,
     /// The current wave has soaked; a person has to approve the next one.
     AwaitingApproval,
+    /// The current wave has soaked, but none of its agents has applied the change. The next wave starts when one has, or
+    /// when a person approves it.
+    AwaitingAgents,
     /// Stopped by a person. The agents that have been reached keep what they got.
     Paused,
     /// Stopped by the gate.
@@ -122,6 +125,7 @@ impl State {
             Self::Created => "created",
             Self::Running => "running",
             Self::AwaitingApproval => "awaiting_approval",
+            Self::AwaitingAgents => "awaiting_agents",
             Self::Paused => "paused",
             Self::Halted { .. } => "halted",
             Self::Completed => "completed",
@@ -150,6 +154,8 @@ pub enum Step {
     },
     /// Ask a person for approval of the next wave.
     AskApproval,
+    /// Hold the next wave until an agent of the current one has applied the change.
+    AwaitAgents,
     /// Stop: the gate is closed.
     Halt {
         /// Why.
@@ -196,13 +202,19 @@ impl Rollout {
             };
         };
         // The gate comes first, whatever else is due: an unhealthy wave is never followed by another one.
-        let watched = matches!(self.state, State::Running | State::AwaitingApproval);
-        match self.plan.gate.breach(seen, &started.baseline, now.since(started.at)) {
-            Some(breach) if watched => return Step::Halt { breach },
-            _ => {}
+        let elapsed = match self.state {
+            State::Running | State::AwaitingApproval => Some(now.since(started.at)),
+            // Agents that return long after the start of their wave have not been late to apply the change.
+            State::AwaitingAgents => Some(Duration::ZERO),
+            _ => None,
+        };
+        if let Some(breach) = elapsed.and_then(|elapsed| self.plan.gate.breach(seen, &started.baseline, elapsed)) {
+            return Step::Halt { breach };
         }
         match self.state {
             State::Running => self.after(wave, started, seen, now),
+            State::AwaitingAgents if seen.wave_applied == 0 => Step::Wait { until: None },
+            State::AwaitingAgents => self.after(wave, started, seen, now),
             State::Created
             | State::AwaitingApproval
             | State::Paused
@@ -225,6 +237,8 @@ impl Rollout {
         match self.plan.waves.get(self.started.len()) {
             None => Step::Complete,
             Some(_) if wave.needs_approval => Step::AskApproval,
+            // No agents, or all of them offline: the gate has nothing to judge.
+            Some(_) if seen.wave_applied == 0 => Step::AwaitAgents,
             Some(_) => Step::Start { wave: self.started.len() },
         }
     }
@@ -232,7 +246,7 @@ impl Rollout {
     /// Pauses the rollout: no further wave starts.
     pub fn pause(&mut self) -> Result<(), Error> {
         match self.state {
-            State::Running | State::AwaitingApproval | State::Created => {
+            State::Running | State::AwaitingApproval | State::AwaitingAgents | State::Created => {
                 self.state = State::Paused;
                 Ok(())
             }
@@ -255,15 +269,18 @@ impl Rollout {
         }
     }
 
-    /// Returns the wave that an approval starts. The caller observes the agents once more and calls [`Self::decide`]
-    /// before it starts the wave.
+    /// Returns the step that an approval leads to: the next wave, unless the gate has closed since. The caller observes
+    /// the agents once more.
     pub fn approve(&self, seen: &Observation, now: Timestamp) -> Result<Step, Error> {
-        if self.state != State::AwaitingApproval {
+        if !matches!(self.state, State::AwaitingApproval | State::AwaitingAgents) {
             return Err(self.wrong_state("approved"));
         }
-        Ok(match self.decide(seen, now) {
-            halt @ Step::Halt { .. } => halt,
-            _ => Step::Start { wave: self.started.len() },
+        let breach = self
+            .current()
+            .and_then(|(_, started)| self.plan.gate.breach(seen, &started.baseline, now.since(started.at)));
+        Ok(match breach {
+            Some(breach) => Step::Halt { breach },
+            None => Step::Start { wave: self.started.len() },
         })
     }
 

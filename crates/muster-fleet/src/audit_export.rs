@@ -14,7 +14,9 @@ use muster_core::hex;
 use muster_core::signing::Signer;
 use muster_core::time::Timestamp;
 use muster_store::{AuditLink, AuditStore};
+use serde_json::json;
 
+use super::audit::audit_line;
 use super::audit_log::Audit;
 use super::watched_store::WatchedStore;
 
@@ -66,6 +68,10 @@ impl Audit {
             fingerprint: fingerprint(public_key).unwrap_or_default(),
             chains: parts.clone(),
         };
+        // After the heads were read: the export does not contain itself.
+        let detail = json!({"since": header.since, "until": header.until});
+        let line = audit_line(grant.origin(), self.clock.now(), "audit.export", "audit", detail);
+        self.store.commit(grant, vec![line]).await?;
         let (writer, first) = Writer::begin(&header).map_err(failed)?;
         let position = parts.first().map_or(0, |part| part.after);
         Ok(Export {

@@ -15,7 +15,9 @@ use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind};
 use muster_store::{IdempotencyWrite, KeyedRequest, Precondition, StoreError, Write};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use super::audit::audit_line;
 use super::authority::System;
 use super::watched_store::WatchedStore;
 
@@ -134,13 +136,13 @@ impl Idempotency {
         };
         match self.store.commit(&System, vec![begin.into()]).await {
             Ok(_) => Ok(Verdict::Execute(begun)),
-            Err(StoreError::Conflict(Precondition::Exists(_))) => self.earlier(&begun).await,
+            Err(StoreError::Conflict(Precondition::Exists(_))) => self.earlier(context, &begun).await,
             Err(StoreError::Conflict(Precondition::TooMany(_))) => Err(too_many()),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn earlier(&self, begun: &Begun) -> Result<Verdict, Error> {
+    async fn earlier(&self, context: &OpContext, begun: &Begun) -> Result<Verdict, Error> {
         let found = self.store.everywhere(&System).keyed_request(&begun.account, &begun.key).await?;
         // Forgotten since: its request failed, or the day is over.
         let Some(found) = found else { return Err(pending()) };
@@ -154,7 +156,14 @@ impl Idempotency {
             return Ok(Verdict::OtherRequest);
         }
         match outcome {
-            Outcome::Done(response) => Ok(Verdict::Answer(response)),
+            Outcome::Done(response) => {
+                if shows_secret(&response.body) {
+                    let subject = format!("idempotency_key:{}", begun.key);
+                    let line = audit_line(context.origin(), begun.created_at, "response.reveal", subject, json!({}));
+                    self.store.commit(&System, vec![line]).await?;
+                }
+                Ok(Verdict::Answer(response))
+            }
             Outcome::TooLong => Err(not_stored()),
             Outcome::Pending if begun.created_at.since(found.created_at) < LONGEST => Err(pending()),
             Outcome::Pending => Err(unknown()),
@@ -192,6 +201,13 @@ impl Idempotency {
         let (account, key, created_at) = (begun.account.clone(), begun.key.clone(), begun.created_at);
         Ok(KeyedRequest { account, key, sealed, created_at })
     }
+}
+
+/// Returns whether a response contains a key, a token or a secret, which its repetition shows again.
+fn shows_secret(body: &str) -> bool {
+    const SECRETS: [&str; 5] =
+        ["\"api_key\":\"", "\"token\":\"", "\"secret\":\"", "\"service_token\":\"", "\"value\":\""];
+    SECRETS.iter().any(|name| body.contains(name))
 }
 
 /// Neither part contains a line break.

@@ -123,7 +123,13 @@ impl EnrollmentKeys {
             created_by: grant.actor().to_string(),
             id,
         };
-        let detail = json!({"name": record.name, "policy_id": record.policy_id});
+        let detail = json!({
+            "name": record.name,
+            "policy_id": record.policy_id,
+            "tags": record.tags,
+            "expires_at": record.expires_at.map(Timestamp::to_rfc3339_seconds),
+            "max_uses": record.max_uses,
+        });
         let writes = vec![
             Write::EnrollmentKey(EnrollmentKeyWrite::Insert(Box::new(record.clone()))),
             changed(&record.id),

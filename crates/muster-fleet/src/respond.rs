@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_core::Error;
+use muster_core::action::ActionType;
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{
     AgentsForceUnenroll, AgentsTag, EnrollmentRead, Grant, OpContext, OutputsRead, PoliciesRead,
@@ -12,8 +13,8 @@ use muster_core::authorization::{
 use muster_core::compromise::{self, Exposure};
 use muster_core::id::{ActionId, PolicyId};
 use muster_core::time::{Clock, Timestamp};
-use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
-use serde_json::json;
+use muster_store::query::{ActionFilter, AgentCondition, AgentFilter, AgentSort, Page};
+use serde_json::{Value, json};
 
 use super::actions::Actions;
 use super::audit::audit_line;
@@ -29,6 +30,8 @@ use super::watched_store::WatchedStore;
 pub const UNDER_REVIEW: &str = "under-review";
 /// Maximum agents under review that a response lists; all of them are tagged and counted.
 const LISTED: u32 = 1_000;
+/// Maximum actions of an agent in which reassignments are looked for, newest first.
+const MAX_ACTIONS: u32 = 10_000;
 /// Maximum length of a reason in bytes.
 const MAX_REASON_BYTES: usize = 1_024;
 
@@ -143,10 +146,8 @@ impl Responses {
     ) -> Result<Vec<Exposure>, Error> {
         let mut found = Vec::new();
         let policies: Grant<PoliciesRead> = context.grant()?;
-        // The running policy too: during a reassignment, the agent still has its secrets.
-        let ids: BTreeSet<&PolicyId> = agent.policy_id.iter().chain(&agent.running_policy_id).collect();
-        for id in ids {
-            if let Some(policy) = self.store.seen_by(&policies).policy(id).await? {
+        for id in self.policies_of(context, agent).await? {
+            if let Some(policy) = self.store.seen_by(&policies).policy(&id).await? {
                 found.extend(compromise::of_policy(&policy));
                 found.extend(self.output_exposures(context, &policy.id).await?);
             }
@@ -160,6 +161,30 @@ impl Responses {
             found.extend(key.as_ref().and_then(compromise::of_enrollment_key));
         }
         Ok(found)
+    }
+
+    /// Returns the policies that the agent has run: the current one, the running one, which differs during a
+    /// reassignment, that of its enrollment key, and those to which it was reassigned.
+    async fn policies_of(
+        &self,
+        context: &OpContext,
+        agent: &Authorized<AgentRecord, AgentsForceUnenroll>,
+    ) -> Result<BTreeSet<PolicyId>, Error> {
+        let mut ids: BTreeSet<PolicyId> = agent.policy_id.iter().chain(&agent.running_policy_id).cloned().collect();
+        if let Some(id) = &agent.enrollment_key_id {
+            let keys: Grant<EnrollmentRead> = context.grant()?;
+            let key = self.store.seen_by(&keys).enrollment_key(id).await?;
+            ids.extend(key.and_then(|key| key.policy_id));
+        }
+        let filter = ActionFilter { agent_id: Some(agent.id.clone()), ..ActionFilter::default() };
+        let page = Page { offset: 0, limit: MAX_ACTIONS };
+        for (action, _) in self.store.seen_by(agent.grant()).actions(filter, page).await?.items {
+            let data = action.data.as_deref().filter(|_| action.kind == ActionType::PolicyReassign);
+            let data: Option<Value> = data.and_then(|data| serde_json::from_str(data).ok());
+            // An empty id takes the agent off its policy.
+            ids.extend(data.and_then(|data| PolicyId::parse(data["policy_id"].as_str()?).ok()));
+        }
+        Ok(ids)
     }
 
     async fn output_exposures(&self, context: &OpContext, policy: &PolicyId) -> Result<Vec<Exposure>, Error> {

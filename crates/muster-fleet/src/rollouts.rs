@@ -1,7 +1,7 @@
 //! The service of staged rollouts: list, show, pause, resume, approve, roll back. Rollouts begin with a change of a policy
 //! (`policies/apply.rs`), and advance in the background (`rollouts/run.rs`).
 
-mod observe;
+pub(crate) mod observe;
 mod run;
 pub mod upgrade;
 

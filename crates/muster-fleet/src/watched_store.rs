@@ -9,7 +9,7 @@ use muster_core::authorization::{AuditRead, Grant, Scope};
 use muster_core::id::SpaceId;
 use muster_core::time::Clock;
 use muster_store::{
-    AuditStore, Committed, FileStore, IdentityStore, Resources, SettingWrite, Store, StoreError, Write,
+    AuditStore, Committed, FileStore, IdentityStore, Precondition, Resources, SettingWrite, Store, StoreError, Write,
 };
 use tokio::sync::watch;
 
@@ -128,14 +128,23 @@ impl WatchedStore {
         Arc::clone(&self.inner) as Arc<dyn FileStore>
     }
 
-    /// Commits all writes or none with the authority `by`, and records the outcome. A dry run commits nothing.
+    /// Commits all writes or none with the authority `by`, and records the outcome. A dry run commits nothing, but fails if a
+    /// precondition of the writes does not hold.
     pub async fn commit(
         &self,
         by: &(impl Authority + ?Sized),
         mut writes: Vec<Write>,
     ) -> Result<Committed, StoreError> {
         if by.is_dry_run() {
-            return Ok(Committed::default());
+            writes.push(Write::DryRun);
+            return match self.inner.commit(writes).await {
+                // A record that an earlier commit of the same dry run would have made or changed.
+                Err(StoreError::Conflict(
+                    Precondition::Missing(_) | Precondition::Changed(_) | Precondition::DryRun,
+                ))
+                | Ok(_) => Ok(Committed::default()),
+                Err(error) => Err(error),
+            };
         }
         // Part of the commit, so that no transition is told of that did not happen, or happens untold.
         writes.extend(events_of(&writes));

@@ -24,19 +24,42 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         if let Some(refused) = unsupported_coding(request.headers()) {
             return Err(refused);
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| unreadable(&rejection))?;
+        let limit = MaxBody::of(&request);
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| unreadable(&rejection, limit))?;
         parse(&bytes).map(Self).map_err(|error| ApiError(error).into_response())
     }
 }
 
+/// Maximum length of the body of a request, bytes. The router adds it to each request.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxBody(pub usize);
+
+impl MaxBody {
+    /// Returns the limit of a request, if it has one.
+    pub fn of(request: &Request) -> Option<Self> {
+        request.extensions().get().copied()
+    }
+
+    /// Returns the error message for a longer body.
+    pub fn message(limit: Option<Self>) -> String {
+        match limit {
+            Some(Self(bytes)) => format!("the request body is longer than the maximum of {bytes} bytes"),
+            None => "the request body is too long".to_owned(),
+        }
+    }
+}
+
 /// Creates the response for a body that could not be read: too large, late, or interrupted.
-pub fn unreadable(rejection: &BytesRejection) -> Response {
+pub fn unreadable(rejection: &BytesRejection, limit: Option<MaxBody>) -> Response {
     if is_late(rejection) {
         return http_error(StatusCode::REQUEST_TIMEOUT, "body_late", "the request body did not arrive in time");
     }
-    let status = rejection.status();
-    let code = if status == StatusCode::PAYLOAD_TOO_LARGE { "body_too_large" } else { "body_unreadable" };
-    http_error(status, code, rejection.body_text())
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            http_error(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", MaxBody::message(limit))
+        }
+        status => http_error(status, "body_unreadable", rejection.body_text()),
+    }
 }
 
 /// Returns whether the connection layer reported a late body. hyper and axum wrap its error, so the chain is searched.
@@ -73,14 +96,19 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(Objects(&mut json)).map_err(|error| {
         let path = error.path().to_string();
-        field_error(&path, &error.into_inner().to_string())
+        let error = error.into_inner();
+        let reason = error.to_string();
+        // The field says where a value is; a position in the text is of use only for invalid JSON.
+        let reason = if error.is_data() { reason.split(" at line ").next().unwrap_or(&reason) } else { &reason };
+        field_error(&path, reason)
     })?;
     // A second value after the first would otherwise be ignored silently.
     json.end().map_err(|error| Error::invalid("body", error.to_string()))?;
     Ok(value)
 }
 
-fn field_error(path: &str, reason: &str) -> Error {
+/// Returns the error of a value that a decoder rejects at a path.
+pub fn field_error(path: &str, reason: &str) -> Error {
     // serde reports "unknown field `x`" at the path of the object. The invalid field is x itself. Its message is the only
     // place that has the name.
     let unknown = reason.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name);
@@ -104,6 +132,7 @@ fn field_error(path: &str, reason: &str) -> Error {
 mod tests {
     use muster_protocol::management::action::CreateAction;
     use muster_protocol::management::agent_action::Reassign;
+    use muster_protocol::management::bulk::BulkTags;
     use muster_protocol::management::enrollment_key::CreateEnrollmentKey;
 
     use super::*;
@@ -120,6 +149,8 @@ mod tests {
         assert_eq!(field_of::<Reassign>("{}"), "policy_id");
         assert_eq!(field_of::<CreateEnrollmentKey>("nonsense"), "body");
         assert_eq!(field_of::<CreateEnrollmentKey>("{} {}"), "body");
+        let selector = parse::<BulkTags>(br#"{"agents": null}"#).unwrap_err();
+        assert_eq!(selector.message, "agents: must be a list of agent ids, or a query");
         // A truncated document has no field to name.
         assert_eq!(field_of::<CreateEnrollmentKey>("{"), "body");
         assert_eq!(field_of::<CreateEnrollmentKey>(r#"{"name": "x"#), "name");

@@ -13,9 +13,11 @@ use axum::routing::{self, MethodRouter};
 use muster_core::Error;
 use muster_core::authorization::{OpContext, PrivilegeName};
 
+use super::body::MaxBody;
 use super::error::{ApiError, http_error};
 use super::multipart::UNKNOWN_TYPE;
 use super::openapi::{Described, Operation};
+use super::query::check_names;
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, changes,
     enrollment_keys, files, idempotency, identity, message_signing, network_objects, nodes, openapi, outputs, packages,
@@ -171,7 +173,7 @@ pub fn all() -> Vec<Endpoint> {
 // Services check the privileges again, with the object. Here, the check precedes the body, and an endpoint that needs two
 // privileges cannot fail for the second one after it has changed something.
 /// Admits a request whose caller has what the endpoint needs, and executes it once if it has an idempotency key.
-async fn permit(fleet: Arc<Fleet>, needs: Needs, request: Request, next: Next) -> Response {
+async fn permit(fleet: Arc<Fleet>, needs: Needs, known: Arc<[String]>, request: Request, next: Next) -> Response {
     let context = request.extensions().get::<OpContext>();
     let checked = match (needs, context) {
         (Needs::Nothing, _) | (Needs::Credentials, Some(_)) => Ok(()),
@@ -190,6 +192,11 @@ async fn permit(fleet: Arc<Fleet>, needs: Needs, request: Request, next: Next) -
         }
     };
     let is_change = !matches!(*request.method(), Method::GET | Method::HEAD);
+    // A page of another server sends the browser to a public endpoint, with parameters of its own.
+    let checked = match needs {
+        Needs::Nothing => checked,
+        _ => checked.and_then(|()| check_names(request.uri(), is_change, &known)),
+    };
     let key = if is_change { idempotency::key(request.headers()) } else { Ok(None) };
     match (checked.and(key), context.cloned()) {
         (Ok(None), _) => next.run(request).await,
@@ -210,9 +217,13 @@ fn outer(path: &str) -> String {
 /// Creates the router for paths below `/api/fleet`.
 pub fn router(fleet: Arc<Fleet>) -> Router {
     let routes = all().into_iter().fold(Router::new(), |router, one| {
+        let known = openapi::query_parameters(&one);
         let Endpoint { path, needs, handler, max_body, .. } = one;
         let fleet = Arc::clone(&fleet);
-        let check = from_fn(move |request: Request, next: Next| permit(Arc::clone(&fleet), needs, request, next));
+        let check = from_fn(move |mut request: Request, next: Next| {
+            request.extensions_mut().insert(MaxBody(max_body));
+            permit(Arc::clone(&fleet), needs, Arc::clone(&known), request, next)
+        });
         // The limit is outside of the check, which may read the body.
         router.route(path, handler.route_layer(check).route_layer(DefaultBodyLimit::max(max_body)))
     });

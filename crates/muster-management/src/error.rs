@@ -46,8 +46,11 @@ pub const fn status_of(kind: ErrorKind) -> StatusCode {
 }
 
 /// Returns the value of `Retry-After`, in seconds.
-const fn retry_after(kind: ErrorKind) -> Option<&'static str> {
+fn retry_after(kind: ErrorKind, code: &str) -> Option<&'static str> {
     match kind {
+        // The time in which the slowest budget of failed logins gives one attempt back.
+        ErrorKind::TooMany if code == "too_many_failures" => Some("60"),
+        ErrorKind::TooMany if code == "too_many_log_ins" => Some("10"),
         ErrorKind::TooMany => Some("1"),
         ErrorKind::Unavailable => Some("5"),
         // Repeating the same request is not expected to help.
@@ -70,7 +73,7 @@ impl IntoResponse for ApiError {
             // Not `Basic`, for which a browser would ask the user itself.
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey"));
         }
-        if let Some(seconds) = retry_after(kind) {
+        if let Some(seconds) = retry_after(kind, code) {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         response

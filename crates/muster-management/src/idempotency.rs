@@ -15,7 +15,7 @@ use muster_core::error::OUTCOME_UNKNOWN;
 use muster_fleet::Fleet;
 use muster_fleet::idempotency::{Begun, Fingerprint, MAX_RESPONSE, StoredResponse, Verdict};
 
-use super::body::unreadable;
+use super::body::{MaxBody, unreadable};
 use super::error::{ApiError, ErrorCode, http_error};
 
 /// The header with the key.
@@ -34,12 +34,13 @@ pub fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
 
 /// Executes a request unless it was executed before with the same key.
 pub async fn once(fleet: Arc<Fleet>, context: OpContext, key: String, request: Request, next: Next) -> Response {
+    let limit = MaxBody::of(&request);
     let (parts, body) = request.into_parts();
     // The limit of the body's length is among the extensions.
     let read = Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await;
     let body = match read {
         Ok(body) => body,
-        Err(rejection) => return unreadable(&rejection),
+        Err(rejection) => return unreadable(&rejection, limit),
     };
     // In a task of its own, so that the request is finished even if the client disconnects: the usual reason for a repetition.
     let task = tokio::spawn(async move {

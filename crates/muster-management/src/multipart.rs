@@ -7,7 +7,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
 
-use super::body::unreadable;
+use super::body::{MaxBody, unreadable};
 use super::error::{ApiError, http_error};
 
 /// MIME type of a file without one.
@@ -30,12 +30,13 @@ impl<S: Send + Sync> FromRequest<S> for FilePart {
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or(UNKNOWN_TYPE).to_owned();
+        let limit = MaxBody::of(&request);
         if !is_form(&content_type) {
-            let body = Bytes::from_request(request, state).await.map_err(|rejection| unreadable(&rejection))?;
+            let body = Bytes::from_request(request, state).await.map_err(|rejection| unreadable(&rejection, limit))?;
             return Ok(Self { name: None, mime_type: Some(content_type), data: body });
         }
         match Multipart::from_request(request, state).await {
-            Ok(form) => first_file(form).await,
+            Ok(form) => first_file(form, limit).await,
             Err(rejection) => Err(ApiError(Error::invalid("Content-Type", rejection.body_text())).into_response()),
         }
     }
@@ -48,22 +49,25 @@ fn is_form(content_type: &str) -> bool {
 }
 
 /// Reads the first part with a file name. Other fields are skipped.
-async fn first_file(mut form: Multipart) -> Result<FilePart, Response> {
-    while let Some(field) = form.next_field().await.map_err(|error| broken(&error))? {
+async fn first_file(mut form: Multipart, limit: Option<MaxBody>) -> Result<FilePart, Response> {
+    while let Some(field) = form.next_field().await.map_err(|error| broken(&error, limit))? {
         // Not by the name of the field, which differs between clients.
         let Some(name) = field.file_name().map(str::to_owned) else { continue };
         let mime_type = field.content_type().map(str::to_owned);
         // The route's body limit bounds this: the form is a part of the body.
-        let data = field.bytes().await.map_err(|error| broken(&error))?;
+        let data = field.bytes().await.map_err(|error| broken(&error, limit))?;
         return Ok(FilePart { name: Some(name).filter(|name| !name.is_empty()), mime_type, data });
     }
     Err(ApiError(Error::invalid("body", "the form contains no file")).into_response())
 }
 
-fn broken(error: &MultipartError) -> Response {
-    let status = error.status();
-    let code = if status == http::StatusCode::PAYLOAD_TOO_LARGE { "body_too_large" } else { "body_unreadable" };
-    http_error(status, code, error.body_text())
+fn broken(error: &MultipartError, limit: Option<MaxBody>) -> Response {
+    match error.status() {
+        http::StatusCode::PAYLOAD_TOO_LARGE => {
+            http_error(http::StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", MaxBody::message(limit))
+        }
+        status => http_error(status, "body_unreadable", error.body_text()),
+    }
 }
 
 #[cfg(test)]

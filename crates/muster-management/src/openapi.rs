@@ -3,8 +3,8 @@
 mod operation;
 mod schemas;
 
-use std::collections::BTreeSet;
-use std::sync::LazyLock;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, LazyLock};
 
 use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
@@ -33,6 +33,24 @@ pub fn endpoints() -> Vec<Endpoint> {
 async fn serve() -> ApiResult<Response> {
     let kind = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     Ok((kind, DOCUMENT.clone()).into_response())
+}
+
+/// Names of the query parameters that each endpoint reads, by method and path.
+static QUERY: LazyLock<HashMap<(Method, &'static str), Arc<[String]>>> = LazyLock::new(|| {
+    let (mut requests, mut responses) = generators();
+    let all = endpoints::all().into_iter().map(|endpoint| {
+        let mut operation = Operation::new(&mut requests, &mut responses);
+        (endpoint.describe)(&mut operation);
+        let of_query = operation.parameters.iter().filter(|parameter| parameter["in"] == "query");
+        let names = of_query.filter_map(|parameter| parameter["name"].as_str()).map(str::to_owned).collect();
+        ((endpoint.method, endpoint.path), names)
+    });
+    all.collect()
+});
+
+/// Returns the names of the query parameters that an endpoint reads.
+pub fn query_parameters(endpoint: &Endpoint) -> Arc<[String]> {
+    QUERY.get(&(endpoint.method.clone(), endpoint.path)).cloned().unwrap_or_default()
 }
 
 /// Generates the document.

@@ -1,30 +1,74 @@
 //! Query parameters, paging and preconditions.
 
 use axum::extract::FromRequestParts;
+use axum::extract::rejection::QueryRejection;
 use axum::http::Uri;
 use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
 use muster_core::Error;
+use muster_core::policy::problem::{is_typo, nearest, shortened};
 use muster_protocol::management::envelope::DEFAULT_PER_PAGE;
 use muster_store::query::Page;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::body::field_error;
 use super::error::ApiError;
 
 /// Maximum of page × perPage (MG §1.1). Longer lists are read with cursors.
 const MAX_ROWS: u64 = 10_000;
 
-/// Parameters of the query string. Unknown ones are ignored, because Kibana's clients send many.
+/// Parameters of the query string. Unknown ones are checked by [`check_names`] before the handler runs.
 pub struct Query<T>(pub T);
+
+/// The parameter of [`is_dry_run`], which every request that changes something has.
+const DRY_RUN: &str = "dryRun";
+
+/// Rejects unknown parameters of a request that changes something: `?dryrun=true` would otherwise make the change. Kibana's
+/// clients send many parameters with reads that have no effect here, so that only those are rejected which resemble a known
+/// one.
+pub fn check_names(uri: &Uri, is_change: bool, known: &[String]) -> Result<(), Error> {
+    let Ok(axum::extract::Query(sent)) = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri) else {
+        // The handler rejects it.
+        return Ok(());
+    };
+    for (name, _) in sent {
+        // Some clients mark repeated parameters.
+        let name = name.strip_suffix("[]").unwrap_or(&name);
+        if known.iter().any(|known| known == name) || (is_change && name == DRY_RUN) {
+            continue;
+        }
+        let mut candidates: Vec<&str> = known.iter().map(String::as_str).collect();
+        candidates.extend(is_change.then_some(DRY_RUN));
+        let near = nearest(name, &candidates);
+        if !is_change && !near.is_some_and(|near| is_typo(name, near)) {
+            continue;
+        }
+        let remedy = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the parameters of this request are {}", candidates.join(", ")),
+        };
+        return Err(Error::invalid(shortened(name), "unknown query parameter").remedy(remedy));
+    }
+    Ok(())
+}
+
+/// Returns the error of a query string that cannot be decoded. Its field is the parameter.
+fn undecodable(rejection: &QueryRejection) -> Error {
+    let text = rejection.body_text();
+    let reason = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+    match reason.split_once(": ") {
+        Some((name, reason)) if !name.contains(' ') => field_error(name, reason),
+        _ => field_error(".", reason),
+    }
+}
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
-        let axum::extract::Query(query) =
-            query.map_err(|rejection| ApiError(Error::invalid("query", rejection.body_text())))?;
+        let axum::extract::Query(query) = query.map_err(|rejection| ApiError(undecodable(&rejection)))?;
         Ok(Self(query))
     }
 }
@@ -41,8 +85,7 @@ struct DryRun {
 /// the change.
 pub fn is_dry_run(uri: &Uri) -> Result<bool, Error> {
     let query = axum::extract::Query::<DryRun>::try_from_uri(uri);
-    let axum::extract::Query(DryRun { dry_run }) =
-        query.map_err(|rejection| Error::invalid("query", rejection.body_text()))?;
+    let axum::extract::Query(DryRun { dry_run }) = query.map_err(|rejection| undecodable(&rejection))?;
     Ok(dry_run)
 }
 

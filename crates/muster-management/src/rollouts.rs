@@ -119,6 +119,7 @@ pub fn rollout(record: Record) -> Rollout {
     };
     shown.reason = match &record.state {
         Phase::Halted { breach, .. } => Some(breach.to_string()),
+        Phase::AwaitingAgents => Some("waiting: no agent of the wave has applied it".to_owned()),
         _ => None,
     };
     Rollout {
@@ -135,8 +136,8 @@ pub fn rollout(record: Record) -> Rollout {
 }
 
 fn agents(seen: Observation) -> RolloutAgents {
-    let Observation { agents: reached, reachable, applied, unhealthy, failed, silent } = seen;
-    RolloutAgents { reached, reachable, applied, unhealthy, failed, silent }
+    let Observation { agents: reached, reachable, applied, wave_applied, unhealthy, failed, silent } = seen;
+    RolloutAgents { reached, reachable, applied, wave_applied, unhealthy, failed, silent }
 }
 
 async fn list(

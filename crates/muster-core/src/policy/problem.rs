@@ -125,6 +125,12 @@ pub fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     (distance(best) <= 1 + word.chars().count() / 4).then_some(*best)
 }
 
+/// Returns whether a word is so similar to another one that it can hardly be meant otherwise.
+pub fn is_typo(word: &str, of: &str) -> bool {
+    let word: String = word.chars().take(64).collect::<String>().to_lowercase();
+    strsim::damerau_levenshtein(&word, &of.to_lowercase()) <= if of.len() < 8 { 1 } else { 2 }
+}
+
 /// Truncates text from outside to 64 characters for a message.
 pub fn shortened(text: &str) -> String {
     if text.chars().count() <= 64 { text.to_owned() } else { text.chars().take(63).chain(['…']).collect() }
@@ -141,6 +147,8 @@ mod tests {
         assert_eq!(nearest("ouptuts", &known), Some("outputs"));
         assert_eq!(nearest("Agent", &known), Some("agent"));
         assert_eq!(nearest("banana", &known), None);
+        assert!(is_typo("kueri", "kuery") && is_typo("per_page", "perPage") && is_typo("DRYRUN", "dryRun"));
+        assert!(!is_typo("noAgentCount", "withAgentCount") && !is_typo("date", "page"));
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub struct Observation {
     pub reachable: u64,
     /// Those that have applied the change.
     pub applied: u64,
+    /// Agents of the current wave that have applied the change. Of a wave by share or number, those that the waves
+    /// before did not reach; all that have been reached if the wave adds none.
+    pub wave_applied: u64,
     /// Those that are degraded or failed.
     pub unhealthy: u64,
     /// Those that rejected the change.

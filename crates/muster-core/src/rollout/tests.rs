@@ -43,6 +43,7 @@ fn carry_out(rollout: &mut Rollout, step: Step, now: Timestamp) {
             rollout.start(StartedWave { at: now, below: Some(Place::share(5)), baseline });
         }
         Step::AskApproval => rollout.state = State::AwaitingApproval,
+        Step::AwaitAgents => rollout.state = State::AwaitingAgents,
         Step::Halt { breach } => rollout.state = State::Halted { breach, at: now },
         Step::Complete => rollout.state = State::Completed,
         Step::Wait { .. } => {}
@@ -50,7 +51,7 @@ fn carry_out(rollout: &mut Rollout, step: Step, now: Timestamp) {
 }
 
 fn healthy() -> Observation {
-    Observation { agents: 100, reachable: 100, applied: 100, unhealthy: 2, failed: 0, silent: 0 }
+    Observation { agents: 100, reachable: 100, applied: 100, wave_applied: 50, unhealthy: 2, failed: 0, silent: 0 }
 }
 
 #[test]
@@ -68,6 +69,31 @@ fn healthy_waves_follow_each_other_after_their_soak_time() {
         carry_out(&mut rollout, step, at(minute));
         assert_eq!((rollout.state.as_str(), rollout.started.len()), (state, waves), "minute {minute}");
     }
+}
+
+/// A wave of nobody, or of agents that are all offline.
+fn nobody() -> Observation {
+    Observation { reachable: 0, applied: 0, wave_applied: 0, unhealthy: 0, ..healthy() }
+}
+
+#[test]
+fn a_wave_that_no_agent_has_applied_holds_the_next_one() {
+    let mut rollout = percents();
+    carry_out(&mut rollout, Step::Start { wave: 0 }, at(0));
+    assert_eq!(rollout.decide(&nobody(), at(9)), Step::Wait { until: Some(at(10)) });
+    assert_eq!(rollout.decide(&nobody(), at(10)), Step::AwaitAgents);
+    carry_out(&mut rollout, Step::AwaitAgents, at(10));
+    assert_eq!(rollout.decide(&nobody(), at(6_000)), Step::Wait { until: None });
+    let returned = Observation { reachable: 1, ..nobody() };
+    assert_eq!(rollout.decide(&returned, at(6_000)), Step::Wait { until: None }, "it has yet to apply the change");
+    let applied = Observation { reachable: 1, applied: 1, wave_applied: 1, ..nobody() };
+    assert_eq!(rollout.decide(&applied, at(6_000)), Step::Start { wave: 1 });
+    assert!(matches!(rollout.approve(&returned, at(6_000)), Ok(Step::Halt { .. })), "the gate is closed");
+    assert_eq!(rollout.approve(&nobody(), at(6_000)), Ok(Step::Start { wave: 1 }));
+    // The last wave opens nothing.
+    let mut last = percents();
+    (0..3).for_each(|wave| carry_out(&mut last, Step::Start { wave }, at(0)));
+    assert_eq!(last.decide(&nobody(), at(10)), Step::Complete);
 }
 
 #[test]
@@ -165,11 +191,12 @@ enum Event {
 }
 
 fn observations() -> impl Strategy<Value = Observation> {
-    (0..120_u64, 0..120_u64, 0..30_u64, 0..12_u64, 0..12_u64).prop_map(
-        |(reachable, applied, unhealthy, failed, silent)| Observation {
+    (0..120_u64, 0..120_u64, 0..3_u64, 0..30_u64, 0..12_u64, 0..12_u64).prop_map(
+        |(reachable, applied, wave_applied, unhealthy, failed, silent)| Observation {
             agents: 100,
             reachable,
             applied,
+            wave_applied: wave_applied.min(applied),
             unhealthy,
             failed,
             silent,
@@ -181,6 +208,8 @@ fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
     let one = prop_oneof![
         6 => observations().prop_map(Event::Look),
         2 => Just(Event::Look(healthy())),
+        2 => Just(Event::Look(nobody())),
+        1 => Just(Event::Approve(nobody())),
         1 => observations().prop_map(Event::Approve),
         1 => Just(Event::Pause),
         1 => Just(Event::Resume),
@@ -197,6 +226,7 @@ proptest! {
         for (pause, event) in events {
             minute += pause;
             let (now, before) = (at(minute), rollout.clone());
+            let is_approval = matches!(event, Event::Approve(_));
             let seen = match event {
                 Event::Look(seen) => {
                     let step = rollout.decide(&seen, now);
@@ -217,8 +247,10 @@ proptest! {
                 let elapsed = now.since(newest.at);
                 prop_assert!(before.plan.gate.breach(&seen, &newest.baseline, elapsed).is_none());
                 prop_assert!(elapsed >= wave.soak, "it has soaked");
-                prop_assert!(matches!(before.state, State::Running | State::AwaitingApproval));
-                prop_assert!(!needs_approval || before.state == State::AwaitingApproval);
+                let waits = matches!(before.state, State::AwaitingApproval | State::AwaitingAgents);
+                prop_assert!(waits || before.state == State::Running);
+                prop_assert!(is_approval || seen.wave_applied > 0, "an agent of the wave has applied it");
+                prop_assert!(!needs_approval || is_approval);
             }
         }
     }

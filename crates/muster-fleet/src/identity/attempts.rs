@@ -21,6 +21,8 @@ use muster_core::time::Timestamp;
 pub(super) const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 /// Maximum number of keys in a table.
 const REMEMBERED: usize = 4_096;
+/// Minimum time between two audit events about failed passwords of one account from one address.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// A budget of failures that refills with time.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +57,8 @@ struct Tables {
     devices: Spent<IpAddr>,
     /// Wrong codes of devices.
     codes: Spent<UserId>,
+    /// When the audit log was told last of failures of an account from an address, and how many there were since.
+    told: HashMap<(Option<String>, IpAddr), (Timestamp, u64)>,
     /// Addresses from which each account logged in, with the time.
     known: HashMap<(String, IpAddr), Timestamp>,
 }
@@ -77,6 +81,27 @@ impl Attempts {
         let may = tables.pairs.has_left(&pair, NEW_ADDRESS_OF_ACCOUNT, now);
         tables.pairs.spend(pair, NEW_ADDRESS_OF_ACCOUNT, now);
         may
+    }
+
+    /// Returns how many failed passwords of an account from an address the audit log is to be told of now, with this one:
+    /// the first one at once, and those after it once a minute. `None` stands for all accounts that do not exist.
+    pub fn to_tell(&self, account: Option<&str>, address: IpAddr, now: Timestamp) -> Option<u64> {
+        let told = &mut self.tables().told;
+        let pair = (account.map(str::to_owned), address);
+        if told.len() >= REMEMBERED && !told.contains_key(&pair) {
+            told.retain(|_, (at, _)| now.since(*at) < TOLD_EVERY);
+            if told.len() >= REMEMBERED {
+                return None;
+            }
+        }
+        let is_new = !told.contains_key(&pair);
+        let (at, untold) = told.entry(pair).or_insert((now, 0));
+        *untold += 1;
+        if is_new || now.since(*at) >= TOLD_EVERY {
+            *at = now;
+            return Some(std::mem::take(untold));
+        }
+        None
     }
 
     /// Records a wrong password. Accounts that do not exist are counted too, so that they cannot be told from others.
@@ -181,6 +206,15 @@ mod tests {
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn the_audit_log_is_told_of_failures_once_a_minute_for_each_account_and_address() {
+        let attempts = Attempts::default();
+        let told = |account: Option<&str>, last, second| attempts.to_tell(account, address(last), at(second));
+        assert_eq!((told(Some("ann"), 1, 0), told(Some("ann"), 1, 1), told(Some("ann"), 1, 59)), (Some(1), None, None));
+        assert_eq!(told(Some("ann"), 1, 60), Some(3));
+        assert_eq!((told(Some("ann"), 2, 60), told(None, 1, 60), told(None, 1, 61)), (Some(1), Some(1), None));
     }
 
     #[test]

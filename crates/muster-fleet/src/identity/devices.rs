@@ -52,7 +52,8 @@ impl Devices {
         let now = self.clock.now();
         let device = check_display(device).map_err(|error| Error::invalid("device", error.to_string()))?;
         if !self.sign_in.attempts().may_begin_device(address, now) {
-            return Err(too_many());
+            let message = "too many login codes were requested from this address; wait before the next one";
+            return Err(Error::new(ErrorKind::TooMany, "too_many_log_ins", message));
         }
         for _ in 0..TRIES {
             let key = ApiKey::generate(&*self.entropy);

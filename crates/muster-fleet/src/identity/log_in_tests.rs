@@ -364,7 +364,7 @@ async fn codes_and_new_devices_are_throttled() {
     devices.find(&bob, &log_in.user_code.shown()).await.unwrap();
     let begin = async || devices.begin("", Some(ADDRESS)).await;
     while begin().await.is_ok() {}
-    assert_eq!(code(begin().await), "too_many_failures");
+    assert_eq!(code(begin().await), "too_many_log_ins");
     world.test.clock.advance(Duration::from_secs(600));
     begin().await.unwrap();
 }

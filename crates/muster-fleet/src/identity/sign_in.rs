@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::authorization::{Actor, Membership, OpContext};
+use muster_core::authorization::{Actor, Membership, OpContext, Origin};
 use muster_core::credential::ApiKey;
-use muster_core::id::{ProviderId, SpaceId};
+use muster_core::id::{ProviderId, SpaceId, UserId};
 use muster_core::identity::{ApiToken, Principal, SESSION_LIFETIME, Session, User, UserKind};
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind};
@@ -174,6 +174,7 @@ impl SignIn {
         }
         let found = self.store.identity(&System).user_principal(&name, space).await?;
         let person = found.filter(|principal| principal.user.kind == UserKind::Person);
+        let account = person.as_ref().map(|principal| principal.user.id.clone());
         let hash = person.as_ref().and_then(|principal| principal.user.password.as_ref());
         let matches = self.passwords.verify(password, hash).await?;
         match person.filter(|_| matches) {
@@ -184,8 +185,21 @@ impl SignIn {
             }
             None => {
                 self.attempts.failed(&name, address, now);
+                self.tell_failure(account.as_ref(), address, now).await;
                 Err(Error::new(ErrorKind::Unauthenticated, "unauthenticated", "wrong user name or password"))
             }
+        }
+    }
+
+    /// Records failed passwords in the audit log. A name that is no user's is not recorded: it may be a password that was
+    /// typed into the wrong field. A full disk must not change the response.
+    async fn tell_failure(&self, account: Option<&UserId>, address: IpAddr, now: Timestamp) {
+        let Some(count) = self.attempts.to_tell(account.map(UserId::as_str), address, now) else { return };
+        let subject = account.map_or_else(|| "user:unknown".to_owned(), |id| format!("user:{id}"));
+        let origin = Origin { address: Some(address.to_string().into()), ..System::ORIGIN };
+        let line = audit_line(&origin, now, "session.fail", subject, json!({"failures": count}));
+        if let Err(error) = self.store.commit(&System, vec![line]).await {
+            tracing::debug!(%error, "cannot record a failed login");
         }
     }
 

@@ -174,6 +174,22 @@ async fn nobody_gives_or_takes_more_than_they_have() {
 }
 
 #[tokio::test]
+async fn failed_passwords_are_audited_without_names_that_are_no_users() {
+    let test = TestFleet::default();
+    test.user("ann", &[]).await;
+    for name in ["ann", "ann", "my-password-by-mistake", "another"] {
+        assert_eq!(code(test.enter(&password(name, "wrong password"), "default").await), "unauthenticated");
+    }
+    let events = test.store().audit_events(0, 10_000).await.unwrap();
+    let events: Vec<serde_json::Value> =
+        events.iter().map(|(_, json, _)| serde_json::from_str(json).unwrap()).collect();
+    let failed: Vec<&serde_json::Value> = events.iter().filter(|event| event["action"] == "session.fail").collect();
+    assert_eq!(failed.len(), 2, "one for each account and address in a minute: {failed:?}");
+    assert!(failed[0]["subject"].as_str().unwrap().starts_with("user:") && failed[0]["detail"]["failures"] == 1);
+    assert_eq!(failed[1]["subject"], "user:unknown");
+}
+
+#[tokio::test]
 async fn the_last_administrator_cannot_be_removed_or_locked() {
     let test = TestFleet::default();
     test.user("ann", &[("administrator", None)]).await;

@@ -17,6 +17,7 @@ use super::draft::{blank, check_protection, secret_warnings};
 use super::revise::off_thread;
 use super::{Expected, Policies, PolicyDraft, SavedPolicy, Turn, refuse_managed};
 use crate::force::Force;
+use crate::rollouts::observe;
 
 /// A policy file and the options of its application.
 #[derive(Default)]
@@ -110,7 +111,10 @@ impl Policies {
         let (after, mut writes) = self.apply_draft(before.clone(), draft).await?;
         check_protection(protect.as_ref(), Some(&before), &after)?;
         let rollout = plan.map(|plan| self.rollout_of(context, &before, &after, plan)).transpose()?;
-        let none_active = self.none_active(self.store.seen_by(&update), &before.id).await?;
+        if let Some(rollout) = &rollout {
+            observe::check_tags(self.store.seen_by(&update), &observe::on(&before.id), &rollout.plan).await?;
+        }
+        let none_active = self.none_active(self.store.seen_by(&update), &before).await?;
         writes.push(match &rollout {
             Some(rollout) => RolloutWrite::Insert { rollout: Box::new(rollout.clone()), agents: Vec::new() }.into(),
             None => none_active,

@@ -37,7 +37,9 @@ impl Policies {
         refuse_managed(&policy, force)?;
         refuse_in_use(seen, &policy).await?;
         let now = self.clock.now();
-        let mut writes = vec![turn.write(), Write::Policy(PolicyWrite::Delete { id: policy.id.clone() })];
+        // Without its policy, a rollout could neither advance nor be rolled back.
+        let none_active = self.none_active(seen, &policy).await?;
+        let mut writes = vec![turn.write(), none_active, Write::Policy(PolicyWrite::Delete { id: policy.id.clone() })];
         writes.extend(
             secrets_of_revisions(seen, &policy).await?.into_iter().map(|id| Write::Secret(SecretWrite::Delete { id })),
         );

@@ -9,9 +9,10 @@ use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_core::policy::Policy;
 use muster_core::policy::problem::Problems;
 use muster_core::policy::source::{restore, source_of};
+use muster_core::rollout::Rollout;
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
-use muster_store::{EnrollmentKeyWrite, PolicyWrite, Precondition, RolloutWrite, StoreError, Write};
+use muster_store::{EnrollmentKeyWrite, PolicyWrite, RolloutWrite, Write};
 use serde_json::{Value, json};
 
 use super::draft::{blank, check_protection, secret_warnings};
@@ -86,7 +87,7 @@ impl Policies {
             if (Policy { namespace: before.namespace.clone(), ..after.clone() }) != before {
                 refuse_managed(&before, draft.force)?;
             }
-            writes.push(self.none_active(self.store.seen_by(policy.grant()), &before.id).await?);
+            writes.push(self.none_active(self.store.seen_by(policy.grant()), &before).await?);
             self.save_policy(policy.grant(), &turn, before, after, writes, "policy.update").await
         })
         .await
@@ -111,19 +112,21 @@ impl Policies {
             // complete.
             restore(&mut after, &old.source);
             check_protection(protect, Some(&before), &after)?;
-            let writes = vec![self.none_active(self.store.seen_by(policy.grant()), &before.id).await?];
+            let writes = vec![self.none_active(self.store.seen_by(policy.grant()), &before).await?];
             self.save_policy(policy.grant(), &turn, before, after, writes, "policy.rollback").await
         })
         .await
     }
 
-    /// Rejects a change of a policy that is being rolled out. Returns the write that checks again in the commit, which a dry
+    /// Rejects a change or the deletion of a policy that is being rolled out. Returns the write that checks again in the commit, which a dry
     /// run does not reach.
-    pub(super) async fn none_active(&self, seen: Scoped<'_>, policy: &PolicyId) -> Result<Write, Error> {
-        if seen.active_rollout_of(policy).await?.is_some() {
-            return Err(refused(StoreError::Conflict(Precondition::ActiveRollout(policy.to_string()))));
+    pub(super) async fn none_active(&self, seen: Scoped<'_>, policy: &Policy) -> Result<Write, Error> {
+        if let Some(Rollout { id, .. }) = seen.active_rollout_of(&policy.id).await? {
+            let message = format!("the policy {:?} has an active rollout, {id}", policy.name);
+            let remedy = format!("wait until it is completed, or roll it back with `muster rollout rollback {id}`");
+            return Err(Error::conflict("active_rollout", message).remedy(remedy));
         }
-        Ok(RolloutWrite::NoneActive(policy.clone()).into())
+        Ok(RolloutWrite::NoneActive(policy.id.clone()).into())
     }
 
     pub(super) fn new_policy_id(&self, wanted: Option<&str>) -> Result<PolicyId, Error> {

@@ -2,7 +2,9 @@
 
 use muster_core::Error;
 use muster_core::id::{ActionId, AgentId, PolicyId};
-use muster_core::rollout::{Baseline, Members, Observation, Place, Plan, Rollout, StartedWave, State, Step, Subject};
+use muster_core::rollout::{
+    Baseline, Members, Observation, Place, Plan, Rollout, StartedWave, State, Step, Subject, Wave,
+};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_store::StoreError;
@@ -30,6 +32,7 @@ pub(super) async fn observation(seen: Scoped<'_>, rollout: &Rollout) -> Result<O
         }
     };
     let all = Counts::of(seen, &AgentFilter::all(reached.clone())).await?;
+    let wave_applied = wave_applied(seen, rollout, &applied).await?;
     let applied = Counts::of(seen, &those(applied)).await?;
     let offline = all.in_status(Status::Offline);
     // An agent that has applied the change was connected when it got it.
@@ -38,10 +41,29 @@ pub(super) async fn observation(seen: Scoped<'_>, rollout: &Rollout) -> Result<O
         agents: all.total(),
         reachable: all.total().saturating_sub(offline) + silent,
         applied: applied.total(),
+        wave_applied: wave_applied.unwrap_or(applied.total()),
         unhealthy: all.unhealthy(),
         failed,
         silent,
     })
+}
+
+/// Counts the agents of the current wave that have applied the change. `None` for a wave by share or number that has added
+/// no agent, because the waves before have all of them.
+async fn wave_applied(seen: Scoped<'_>, rollout: &Rollout, applied: &AgentCondition) -> Result<Option<u64>, Error> {
+    let mut waves = reached_by(rollout);
+    let Some(newest) = waves.pop() else { return Ok(Some(0)) };
+    let is_by_tag = matches!(rollout.current(), Some((Wave { members: Members::Tags(_), .. }, _)));
+    let mut wave = vec![newest, concerned(rollout)];
+    // The agents with a tag are a wave of their own, even if another one has reached them before.
+    if !is_by_tag {
+        wave.push(!AgentCondition::Any(waves));
+        if Counts::of(seen, &AgentFilter::all(wave.clone())).await?.total() == 0 {
+            return Ok(None);
+        }
+    }
+    wave.push(applied.clone());
+    Ok(Some(Counts::of(seen, &AgentFilter::all(wave)).await?.total()))
 }
 
 /// Counts the failed results of the waves' actions.
@@ -91,13 +113,29 @@ fn concerned(rollout: &Rollout) -> AgentCondition {
 /// Returns how many of the concerned agents each wave of a plan reaches.
 pub(super) async fn preview(seen: Scoped<'_>, concerned: &AgentCondition, plan: &Plan) -> Result<Vec<u64>, Error> {
     let (mut reached, mut counts) = (Vec::new(), Vec::with_capacity(plan.waves.len()));
-    for wave in &plan.waves {
-        let below = bound(seen, concerned, &wave.members).await?;
+    for (number, wave) in plan.waves.iter().enumerate() {
+        let below = bound(seen, concerned, number, &wave.members).await?;
         reached.push(members(&wave.members, below));
         let filter = AgentFilter::all([AgentCondition::Any(reached.clone()), concerned.clone()]);
         counts.push(Counts::of(seen, &filter).await?.total());
     }
     Ok(counts)
+}
+
+/// Rejects waves by a tag that none of the concerned agents has: it is most likely misspelt.
+pub(crate) async fn check_tags(seen: Scoped<'_>, concerned: &AgentCondition, plan: &Plan) -> Result<(), Error> {
+    for (number, wave) in plan.waves.iter().enumerate() {
+        let Members::Tags(tags) = &wave.members else { continue };
+        for tag in tags {
+            let filter = AgentFilter::all([AgentCondition::Tags(vec![tag.clone()]), concerned.clone()]);
+            if Counts::of(seen, &filter).await?.total() == 0 {
+                let reason = format!("none of the agents has the tag {tag:?}");
+                return Err(Error::invalid(format!("waves[{number}].members"), reason)
+                    .remedy("check the spelling; `muster agent list --filter tags:TAG` lists the agents with a tag"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Returns the rollout after a step.
@@ -112,6 +150,7 @@ pub(super) async fn carried_out(
         Step::Wait { .. } => {}
         Step::Start { wave } => after.start(started(seen, rollout, wave, now).await?),
         Step::AskApproval => after.state = State::AwaitingApproval,
+        Step::AwaitAgents => after.state = State::AwaitingAgents,
         Step::Halt { breach } => after.state = State::Halted { breach, at: now },
         Step::Complete => after.state = State::Completed,
     }
@@ -121,7 +160,7 @@ pub(super) async fn carried_out(
 async fn started(seen: Scoped<'_>, rollout: &Rollout, wave: usize, now: Timestamp) -> Result<StartedWave, Error> {
     let next = rollout.plan.waves.get(wave).ok_or_else(|| Error::internal("a rollout has no such wave"))?;
     let concerned = concerned(rollout);
-    let below = bound(seen, &concerned, &next.members).await?;
+    let below = bound(seen, &concerned, wave, &next.members).await?;
     let mut reached = reached_by(rollout);
     reached.push(members(&next.members, below));
     let filter = AgentFilter::all([AgentCondition::Any(reached), concerned]);
@@ -130,16 +169,26 @@ async fn started(seen: Scoped<'_>, rollout: &Rollout, wave: usize, now: Timestam
     Ok(StartedWave { at: now, below, baseline })
 }
 
-/// Returns the place below which the agents of a wave are; `None` if it is one by tag.
-async fn bound(seen: Scoped<'_>, concerned: &AgentCondition, members: &Members) -> Result<Option<Place>, StoreError> {
+/// Returns the place below which the agents of a wave are; `None` if it is one by tag. Waves are counted from 0.
+async fn bound(
+    seen: Scoped<'_>,
+    concerned: &AgentCondition,
+    wave: usize,
+    members: &Members,
+) -> Result<Option<Place>, StoreError> {
+    // The first agent that is not among so many bounds them.
+    let first = async |count: u32| {
+        let present = AgentFilter::all([concerned.clone(), !AgentCondition::Statuses(GONE.to_vec())]);
+        Ok::<_, StoreError>(seen.agent_place(&present, count).await?.unwrap_or(Place::END))
+    };
     match members {
-        Members::Percent(percent) => Ok(Some(Place::share(*percent))),
-        Members::Tags(_) => Ok(None),
-        Members::Count(count) => {
-            let present = AgentFilter::all([concerned.clone(), !AgentCondition::Statuses(GONE.to_vec())]);
-            // The first agent that is not in the wave bounds it.
-            Ok(Some(seen.agent_place(&present, *count).await?.unwrap_or(Place::END)))
+        // Of a few agents, a small share is nobody; each wave takes one agent more than the one before at least.
+        Members::Percent(percent) => {
+            let least = first(u32::try_from(wave).unwrap_or(u32::MAX).saturating_add(1)).await?;
+            Ok(Some(Place::share(*percent).max(least)))
         }
+        Members::Tags(_) => Ok(None),
+        Members::Count(count) => Ok(Some(first(*count).await?)),
     }
 }
 
@@ -152,7 +201,7 @@ fn members(members: &Members, below: Option<Place>) -> AgentCondition {
 }
 
 /// The agents on a policy.
-pub(super) fn on(policy: &PolicyId) -> AgentCondition {
+pub(crate) fn on(policy: &PolicyId) -> AgentCondition {
     AgentCondition::Policies(vec![policy.clone()])
 }
 

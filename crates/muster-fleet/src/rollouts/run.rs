@@ -69,6 +69,7 @@ impl Rollouts {
         let action = match &step {
             Step::Wait { .. } | Step::Start { .. } => "rollout.wave",
             Step::AskApproval => "rollout.await_approval",
+            Step::AwaitAgents => "rollout.await_agents",
             Step::Halt { .. } => "rollout.halt",
             Step::Complete => "rollout.complete",
         };
@@ -103,6 +104,7 @@ fn log(rollout: &Rollout, step: &Step) {
     let (id, wave) = (&rollout.id, rollout.started.len());
     match step {
         Step::Halt { breach } => tracing::warn!(rollout = %id, wave, reason = %breach, "rollout halted"),
+        Step::AwaitAgents => tracing::warn!(rollout = %id, wave, "rollout waits: no agent of the wave has applied it"),
         _ => tracing::info!(rollout = %id, wave, state = rollout.state.as_str(), "rollout advanced"),
     }
 }

@@ -64,6 +64,7 @@ impl Rollouts {
         // Checks the version and the agents as an upgrade of all of them would.
         let checked = self.actions.try_upgrade(selection, &request(&new)).await?;
         let concerned = AgentCondition::Ids(agents.clone());
+        observe::check_tags(self.store.seen_by(grant), &concerned, &new.plan).await?;
         let wave_agents = observe::preview(self.store.seen_by(grant), &concerned, &new.plan).await?;
         let rollout = Rollout {
             id: RolloutId::trusted(random_uuid(&*self.entropy)),

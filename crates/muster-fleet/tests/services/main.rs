@@ -10,6 +10,7 @@ mod family;
 mod first_start;
 mod policies;
 mod races;
+mod respond;
 mod rollouts;
 mod setting;
 mod signing;

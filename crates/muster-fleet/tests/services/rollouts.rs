@@ -10,6 +10,7 @@ use muster_core::rollout::{Gate, Members, Observation, Place, Plan, Rollout, Sta
 use muster_core::status::Status;
 use muster_core::testing::online_agent;
 use muster_fleet::check_in::{Delivery, Poll};
+use muster_fleet::force::Force;
 use muster_fleet::policies::apply::Application;
 use muster_fleet::policies::{Expected, PolicyDraft};
 use muster_fleet::rollouts::upgrade::NewUpgrade;
@@ -197,6 +198,27 @@ async fn m8_a_policy_cannot_be_changed_during_its_rollout() {
         PolicyDraft { description: Some("new".into()), expected: Expected::default(), ..PolicyDraft::default() };
     assert_eq!(world.test.fleet.policies().update(&found, draft).await.unwrap_err().code, "active_rollout");
     assert_eq!(world.state(&rollout).await, (State::Running, 1));
+    assert!(refused.message.contains("\"web\"") && refused.message.contains(rollout.id.as_str()), "{refused}");
+}
+
+#[tokio::test]
+async fn m8_a_policy_without_agents_cannot_be_deleted_during_its_rollout() {
+    let test = TestFleet::default();
+    let draft = PolicyDraft { id: Some("web".into()), name: Some("web".into()), ..PolicyDraft::default() };
+    test.fleet.policies().create(&root().grant().expect("all rights"), draft).await.expect("it is made");
+    let application = Application { text: file(1), rollout: Some(halves()), ..Application::default() };
+    let applied = test.fleet.policies().apply(&root(), application).await.expect("it is applied");
+    let rollout = applied.rollout.expect("a rollout was asked for");
+    for is_dry in [true, false] {
+        let found = test.fleet.policies().find(&root().trying(is_dry), "web").await.expect("it is there");
+        let refused = test.fleet.policies().delete(&found, Force::No).await.unwrap_err();
+        assert_eq!(refused.code, "active_rollout", "dry run: {is_dry}");
+        assert!(refused.remedy.is_some_and(|remedy| remedy.contains(rollout.id.as_str())));
+    }
+    let found = test.fleet.rollouts().control(&root(), rollout.id.as_str()).await.expect("it is there");
+    test.fleet.rollouts().roll_back(&root(), &found).await.expect("it is ended");
+    let found = test.fleet.policies().find(&root(), "web").await.expect("it is there");
+    test.fleet.policies().delete(&found, Force::No).await.expect("nothing is in the way any more");
 }
 
 #[tokio::test]
@@ -217,6 +239,45 @@ async fn m8_tags_then_numbers_then_everybody_with_approval() {
     assert_eq!(paused.state, State::Paused);
     world.advance(600).await;
     assert_eq!(world.state(&rollout).await, (State::Paused, 2));
+}
+
+#[tokio::test]
+async fn m8_a_wave_of_offline_agents_holds_the_next_one_until_one_applies_it_or_a_person_approves() {
+    let world = World::new().await;
+    let canary = AgentId::trusted("agent-0");
+    world.change(&canary, |record| record.status = Status::Offline).await;
+    let waves = [Members::Tags(vec!["canary".into()]), Members::Percent(1), Members::Percent(100)];
+    let rollout = world.begin(plan(&waves, false)).await;
+    world.advance(11).await;
+    assert_eq!(world.state(&rollout).await, (State::AwaitingAgents, 1), "nobody has shown that the change works");
+    world.advance(600).await;
+    assert_eq!(world.state(&rollout).await, (State::AwaitingAgents, 1));
+    world.change(&canary, |record| (record.status, record.policy_revision) = (Status::Online, 2)).await;
+    world.advance(0).await;
+    assert_eq!(world.state(&rollout).await, (State::Running, 2));
+    // One percent of 40 agents is nobody by place; the wave takes somebody nevertheless, who is offline.
+    assert!((2..=3).contains(&world.seen(&rollout).await.agents));
+    for number in 1..AGENTS {
+        world.change(&AgentId::trusted(format!("agent-{number}")), |record| record.status = Status::Offline).await;
+    }
+    world.advance(11).await;
+    assert_eq!(world.state(&rollout).await, (State::AwaitingAgents, 2), "the canary is of the wave before");
+    let found = world.test.fleet.rollouts().control(&root(), rollout.id.as_str()).await.unwrap();
+    world.test.fleet.rollouts().approve(&found).await.expect("a person takes the risk");
+    assert_eq!(world.state(&rollout).await, (State::Running, 3));
+}
+
+#[tokio::test]
+async fn m8_a_wave_by_a_tag_that_no_agent_has_is_refused() {
+    let world = World::new().await;
+    let waves = plan(&[Members::Tags(vec!["canary".into(), "canray".into()]), Members::Percent(100)], false);
+    let refused = world.apply(1, Some(waves.clone())).await.unwrap_err();
+    assert_eq!(refused.message, "waves[0].members: none of the agents has the tag \"canray\"");
+    assert!(refused.remedy.is_some_and(|remedy| remedy.contains("spelling")));
+    let agents = world.test.fleet.agents().select(&root(), &Selected::Matching(Box::default())).await.unwrap();
+    let new = NewUpgrade { version: "9.6.0".into(), source_uri: None, plan: waves };
+    let refused = world.test.fleet.rollouts().create_upgrade(&agents, new).await.unwrap_err();
+    assert_eq!(refused.field.as_deref(), Some("waves[0].members"));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use muster_core::action::ActionType;
 use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::credential::ApiKey;
 use muster_core::id::PolicyId;
+use muster_core::status::Status;
 use muster_core::testing::bare_agent;
 use muster_fleet::FleetSettings;
 use muster_fleet::check_in::{Delivery, Poll};
@@ -47,7 +48,8 @@ impl Setting {
     pub async fn deactivate(&self, id: &str) {
         for _ in 0..100 {
             let before = self.stored(id).await;
-            let after = AgentRecord { active: false, version: before.version + 1, ..before.clone() };
+            let (status, version) = (Status::Unenrolled, before.version + 1);
+            let after = AgentRecord { active: false, status, version, ..before.clone() };
             let update = Write::Agent(AgentWrite::Update { before: before.into(), after: after.into() });
             if self.fleet.store().commit(vec![update]).await.is_ok() {
                 return;

@@ -367,6 +367,67 @@ async fn bindings_resolve_the_names_of_policies_and_exist_once() {
     bind("nosuch").await.refused(404);
 }
 
+/// Status and body of a refused request are the same in a dry run.
+#[tokio::test]
+async fn a_dry_run_is_refused_as_the_request_itself() {
+    let api = Api::new();
+    let ann = api.v1(Method::POST, "/users", json!({"name": "ann"})).await.ok()["item"]["id"].clone();
+    api.v1(Method::POST, "/users", json!({"name": "bea"})).await.ok();
+    api.v1(Method::POST, "/spaces", json!({"id": "emea"})).await.ok();
+    let admin = json!({"user": "ann", "role": "administrator"});
+    let binding = api.v1(Method::POST, "/bindings", admin).await.ok()["item"]["id"].clone();
+    let binding = format!("/bindings/{}", binding.as_str().unwrap());
+    let id = ann.as_str().unwrap();
+    for (method, path, body) in [
+        (Method::DELETE, "/users/ann", Value::Null),
+        (Method::PUT, "/users/ann", json!({"locked": true})),
+        (Method::DELETE, binding.as_str(), Value::Null),
+        (Method::POST, "/users", json!({"name": "bea"})),
+        (Method::POST, "/spaces", json!({"id": "emea"})),
+    ] {
+        let dry = api.v1(method.clone(), &format!("{path}?dryRun=true"), body.clone()).await.refused(409);
+        assert_eq!(dry, api.v1(method, path, body).await.refused(409), "{path}");
+    }
+    assert_eq!(api.v1(Method::GET, "/users/ann", Value::Null).await.ok()["item"]["id"], id);
+    for name in ["web", "db"] {
+        api.post("/agent_policies", json!({"id": name, "name": name, "namespace": "default"})).await.ok();
+    }
+    let taken = json!({"name": "web", "namespace": "default"});
+    let dry = api.post("/agent_policies?dryRun=true", taken.clone()).await.refused(409);
+    assert_eq!(dry, api.post("/agent_policies", taken.clone()).await.refused(409));
+    let dry = api.put("/agent_policies/db?dryRun=true", taken.clone()).await.refused(409);
+    assert_eq!(dry, api.put("/agent_policies/db", taken).await.refused(409));
+    // One that would be carried out changes nothing.
+    api.v1(Method::POST, "/users?dryRun=true", json!({"name": "cleo"})).await.ok();
+    api.v1(Method::POST, "/users", json!({"name": "cleo"})).await.ok();
+}
+
+#[tokio::test]
+async fn a_misspelt_query_parameter_is_refused() {
+    let api = Api::new();
+    for (path, field, near) in [
+        ("/agent_policies?dryrun=true", "dryrun", "did you mean `dryRun`?"),
+        ("/agent_policies?dry_run=true", "dry_run", "did you mean `dryRun`?"),
+        ("/agent_policies?zzz=1", "zzz", "the parameters of this request are"),
+    ] {
+        let refused = api.post(path, json!({"name": "web", "namespace": "default"})).await.refused(400);
+        assert_eq!(refused["field"], field);
+        assert!(refused["remedy"].as_str().unwrap().contains(near), "{refused}");
+    }
+    assert_eq!(api.get("/agent_policies").await.ok()["total"], 0, "none was created");
+    let refused = api.get("/agents?kueri=status:offline").await.refused(400);
+    assert_eq!((&refused["field"], &refused["remedy"]), (&json!("kueri"), &json!("did you mean `kuery`?")));
+    assert_eq!(api.get("/agents?per_page=5").await.refused(400)["field"], "per_page");
+    // What Kibana's clients send has no effect, but is no error.
+    api.get("/agents?kuery=&policyIds[]=x&showAgentless=true&_=1").await.ok();
+    api.post("/agent_policies?sys_monitoring=false", json!({"name": "web", "namespace": "default"})).await.ok();
+    let refused = api.get("/agents?perPage=abc").await.refused(400);
+    assert_eq!(refused["message"], "perPage: invalid digit found in string");
+    assert_eq!(refused["field"], "perPage");
+    let refused = api.post("/agent_policies?dryRun=yes", json!({})).await.refused(400);
+    assert_eq!(refused["field"], "dryRun");
+}
+
 #[tokio::test]
 async fn refusals_are_listed_for_those_who_may_see_them() {
     let api = Api::new();

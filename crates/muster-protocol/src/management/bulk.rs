@@ -10,7 +10,7 @@ use super::rollout::RolloutPlan;
 /// Selector of agents: a list of ids, or a KQL query. The empty query selects every agent that the caller can see.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 // Kibana distinguishes them by JSON type: an array or a string (MG §1.2.2).
-#[serde(untagged)]
+#[serde(untagged, expecting = "must be a list of agent ids, or a query")]
 pub enum AgentSelector {
     /// Ids.
     Ids(Vec<String>),

@@ -80,9 +80,9 @@ pub struct Rollout {
     /// The action of each wave of an upgrade.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub action_ids: Vec<String>,
-    /// `created`, `running`, `awaiting_approval`, `paused`, `halted`, `completed` or `rolled_back`.
+    /// `created`, `running`, `awaiting_approval`, `awaiting_agents`, `paused`, `halted`, `completed` or `rolled_back`.
     pub state: String,
-    /// Why it halted.
+    /// Why it halted or waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Number of waves that have started.
@@ -126,6 +126,8 @@ pub struct RolloutAgents {
     pub reachable: u64,
     /// Those that have applied the change.
     pub applied: u64,
+    /// Those of the current wave that have applied the change.
+    pub wave_applied: u64,
     /// Degraded or failed ones.
     pub unhealthy: u64,
     /// Those that rejected the change.

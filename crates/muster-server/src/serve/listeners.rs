@@ -41,12 +41,13 @@ pub(super) struct Bound {
 
 impl Bound {
     pub(super) fn bind(config: &Config, data: &DataDir) -> Result<Self, ServeError> {
-        let bind =
-            |address: Option<std::net::SocketAddr>| address.map(socket::bind).transpose().map_err(ServeError::Listen);
+        let bind = |address: Option<std::net::SocketAddr>, key: &str, flag: &str| {
+            address.map(socket::bind).transpose().map_err(|error| ServeError::Listen(with_remedy(error, key, flag)))
+        };
         Ok(Self {
-            agent: bind(config.listen.agent)?,
-            local: bind(config.listen.local)?,
-            admin: bind(config.listen.admin)?,
+            agent: bind(config.listen.agent, "agent.listen", "--agent-listen")?,
+            local: bind(config.listen.local, "local.listen", "--local-listen")?,
+            admin: bind(config.listen.admin, "admin.listen", "--admin-listen")?,
             socket: socket::bind_unix(&data.join(ADMIN_SOCKET)).map_err(ServeError::Listen)?,
         })
     }
@@ -55,6 +56,12 @@ impl Bound {
         let address = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
         Ok(ListenAddresses { agent: address(&self.agent)?, local: address(&self.local)?, admin: address(&self.admin)? })
     }
+}
+
+/// Adds to the error of a listener how to choose another address.
+fn with_remedy(error: io::Error, key: &str, flag: &str) -> io::Error {
+    let message = format!("{error}; choose another address with `{key}` in the configuration or with {flag}");
+    io::Error::new(error.kind(), message)
 }
 
 /// Returns the maximum number of concurrent requests of agents.

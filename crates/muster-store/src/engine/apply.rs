@@ -10,7 +10,7 @@ use super::{
 };
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
-    SecretWrite, SettingWrite, Write,
+    Precondition, SecretWrite, SettingWrite, Write,
 };
 
 /// Outcome of a job.
@@ -81,6 +81,7 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Idempotency(write) => idempotency::apply(c, write)?,
         Write::Node(write) => nodes::write(c, write)?,
         Write::Fenced(token) => nodes::fence(c, token)?,
+        Write::DryRun => return Err(Precondition::DryRun.into()),
         Write::Audit(event) => pending.chain.append(c, event)?,
         Write::Alert(write) => alerts::apply(c, write)?,
         Write::Event(event) => pending.events.push(event)?,

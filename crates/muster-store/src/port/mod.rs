@@ -194,6 +194,9 @@ pub enum Precondition {
     /// Another node has taken the lease over.
     #[error("this node no longer holds the lease {0:?}; another node has taken over")]
     LeaseLost(LeaseName),
+    /// A dry run: nothing else prevents the commit.
+    #[error("a dry run")]
+    DryRun,
 }
 
 /// A change to the stored state. A list of writes is committed together or not at all.
@@ -232,6 +235,9 @@ pub enum Write {
     /// A precondition only: the commit fails with [`Precondition::LeaseLost`] unless this node still holds the lease of
     /// the token. Nobody else can take it before the end of the commit. Must be first in a list.
     Fenced(FencingToken),
+    /// A precondition that never holds: the commit fails with [`Precondition::DryRun`] if all the other writes can be
+    /// applied. Must be last in a list.
+    DryRun,
     /// Appends an event to this node's chain of the audit log.
     Audit(AuditEvent),
     /// Of receivers of alerts.

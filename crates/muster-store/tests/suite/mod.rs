@@ -206,6 +206,7 @@ macro_rules! run_for {
         suite::run_for!(@module $make, rollouts: [
             a_rollout_comes_back_and_changes_by_version,
             a_policy_has_one_active_rollout,
+            a_dry_run_checks_preconditions_and_writes_nothing,
             agents_are_found_by_their_place,
             the_agents_of_an_upgrade_are_found_by_its_rollout,
         ]);

@@ -74,6 +74,15 @@ pub async fn a_policy_has_one_active_rollout(store: &impl Store) {
     assert_eq!(store.active_rollouts().await.unwrap().len(), 2);
 }
 
+pub async fn a_dry_run_checks_preconditions_and_writes_nothing(store: &impl Store) {
+    let first = rollout("a", "p");
+    assert_eq!(refused(store, vec![insert(&first), muster_store::Write::DryRun]).await, Precondition::DryRun);
+    assert_eq!(store.active_rollouts().await.unwrap(), []);
+    commit(store, vec![insert(&first)]).await;
+    let second = vec![insert(&rollout("b", "p")), muster_store::Write::DryRun];
+    assert!(matches!(refused(store, second).await, Precondition::ActiveRollout(_)));
+}
+
 pub async fn agents_are_found_by_their_place(store: &impl Store) {
     let ids: Vec<AgentId> = (0..20).map(|n| AgentId::trusted(format!("agent-{n}"))).collect();
     for id in &ids {
