@@ -35,8 +35,11 @@ async fn serve() -> ApiResult<Response> {
     Ok((kind, DOCUMENT.clone()).into_response())
 }
 
-/// Names of the query parameters that each endpoint reads, by method and path.
-static QUERY: LazyLock<HashMap<(Method, &'static str), Arc<[String]>>> = LazyLock::new(|| {
+/// Names of query parameters by method and path.
+type Parameters = HashMap<(Method, &'static str), Arc<[String]>>;
+
+/// Names of the query parameters that each endpoint reads.
+static QUERY: LazyLock<Parameters> = LazyLock::new(|| {
     let (mut requests, mut responses) = generators();
     let all = endpoints::all().into_iter().map(|endpoint| {
         let mut operation = Operation::new(&mut requests, &mut responses);

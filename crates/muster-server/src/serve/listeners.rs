@@ -42,7 +42,7 @@ pub(super) struct Bound {
 impl Bound {
     pub(super) fn bind(config: &Config, data: &DataDir) -> Result<Self, ServeError> {
         let bind = |address: Option<std::net::SocketAddr>, key: &str, flag: &str| {
-            address.map(socket::bind).transpose().map_err(|error| ServeError::Listen(with_remedy(error, key, flag)))
+            address.map(socket::bind).transpose().map_err(|error| ServeError::Listen(with_remedy(&error, key, flag)))
         };
         Ok(Self {
             agent: bind(config.listen.agent, "agent.listen", "--agent-listen")?,
@@ -59,7 +59,7 @@ impl Bound {
 }
 
 /// Adds to the error of a listener how to choose another address.
-fn with_remedy(error: io::Error, key: &str, flag: &str) -> io::Error {
+fn with_remedy(error: &io::Error, key: &str, flag: &str) -> io::Error {
     let message = format!("{error}; choose another address with `{key}` in the configuration or with {flag}");
     io::Error::new(error.kind(), message)
 }
