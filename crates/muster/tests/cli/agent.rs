@@ -1,5 +1,9 @@
 //! `muster agent …`
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use muster_core::time::Timestamp;
+
 use crate::agents::fleet;
 use crate::world::{fails, json, new_policy, ok};
 
@@ -126,10 +130,12 @@ fn agents_are_upgraded() {
     let action = json(&["action", "show", action.trim()]);
     assert_eq!((&action["action"]["type"], &action["action"]["version"]), (&"UPGRADE".into(), &"9.5.3".into()));
     assert_eq!(agents[0].take("UPGRADE", None)["data"]["version"], "9.5.3");
-    let action = upgrade(&["rise-2", "--rollout", "4h", "--start", "2096-01-02T03:04:05Z"]);
+    let in_a_month = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(30 * 86_400);
+    let start = Timestamp::from_micros(in_a_month.as_micros().try_into().unwrap()).to_string();
+    let action = upgrade(&["rise-2", "--rollout", "4h", "--start", &start]);
     let action = json(&["action", "show", action.trim()]);
     assert_eq!(action["action"]["hasRolloutPeriod"], true);
-    assert!(action["action"]["startTime"].as_str().unwrap().starts_with("2096-01-02T03:04:05"));
+    assert!(action["action"]["startTime"].as_str().unwrap().starts_with(&start[..19]));
     fails(2, &["agent", "upgrade", "rise-2", "--version", "9.5.3", "--start", "tomorrow"]);
 }
 

@@ -94,7 +94,9 @@ fn an_update_changes_the_target_and_keeps_the_rest() {
     let people = ["--email", "ops@example.com", "--from", "m@example.com", "--password-file", &secret];
     let mail = update(&[&smtp[..], &people].concat());
     assert_eq!((mail.get("webhook"), &mail["email"]["port"]), (None, &587.into()));
-    let moved = update(&["--smtp", "relay.example.com"]);
+    let told = fails(2, &["alert", "update", "moves", "--smtp", "relay.example.com"]);
+    assert!(told.contains("send the secret again"), "{told}");
+    let moved = update(&["--smtp", "relay.example.com", "--password-file", &secret]);
     assert_eq!((&moved["email"]["host"], &moved["email"]["username"]), (&"relay.example.com".into(), &"muster".into()));
     let log = update(&["--syslog", "log.example.com", "--syslog-plain"]);
     assert_eq!((log.get("email"), &log["syslog"]["port"]), (None, &601.into()));

@@ -1,4 +1,5 @@
-//! HAProxy between agents and servers, as `docs/scale.md` shows it.
+//! HAProxy between agents and servers, as `docs/scale.md` shows it, with `shutdown-sessions`: a server that is suspended loses its
+//! agents within seconds.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
