@@ -65,7 +65,17 @@ proptest! {
     #[test]
     fn valid_requests_are_accepted_and_others_rejected(request in request(), now in 0_u64..50_000) {
         let start = request.start_time.unwrap_or(at(now)).max(at(now));
-        let fits = request.rollout.is_none_or(|window| window.as_secs() >= 600)
+        // A start whose window has passed, or whose action has expired. Without a window, only diagnostics end so soon.
+        let has_passed = request.start_time.is_some_and(|start| match (request.rollout, request.expiration) {
+            (Some(window), None) if window > Duration::from_secs(7_200) => start.plus(window) <= at(now),
+            (Some(window), _) => start.plus(window) < at(now),
+            (None, None) => {
+                request.kind == ActionType::RequestDiagnostics && start.plus(Duration::from_secs(10_800)) <= at(now)
+            }
+            (None, Some(_)) => false,
+        });
+        let fits = !has_passed
+            && request.rollout.is_none_or(|window| window.as_secs() >= 600)
             && request.timeout.is_none_or(|seconds| (1..=86_400).contains(&seconds))
             && request.expiration.is_none_or(|end| end > start);
         prop_assert_eq!(create(request, at(now)).is_some(), fits);

@@ -13,7 +13,7 @@ use muster_core::action::ActionType;
 use muster_core::authorization::{Actor, OpContext, OutputsRead};
 use muster_core::id::{AgentId, PolicyId};
 use muster_elasticsearch::SecurityApi;
-use muster_elasticsearch::testing::{Mode, Stub, StubKey, USER};
+use muster_elasticsearch::testing::{Mode, Stub, StubKey, TOKEN, USER};
 use muster_fleet::force::Force;
 use muster_fleet::outputs::OutputDraft;
 use muster_fleet::policies::PolicyDraft;
@@ -86,7 +86,8 @@ impl World {
         self.fleet.outputs().create(&root().grant().unwrap(), draft).await.unwrap();
     }
 
-    async fn change_output(&self, id: &str, settings: Value) {
+    async fn change_output(&self, id: &str, mut settings: Value) {
+        settings.as_object_mut().and_then(|fields| fields.remove("type"));
         let output = self.fleet.outputs().find(&root(), id).await.unwrap();
         let draft = OutputDraft { fields: fields(&settings), ..OutputDraft::default() };
         self.fleet.outputs().update(&output, draft).await.unwrap();
@@ -307,7 +308,7 @@ async fn ea106_an_agent_that_moves_to_another_cluster_keeps_its_former_key_until
     let second = Stub::start().await;
     world.policy("p", input("nginx")).await;
     let (agent, former) = world.running("p").await;
-    world.change_output("main", json!({"hosts": [second.url()]})).await;
+    world.change_output("main", second.output()).await;
     let parked = world.poll(&agent, "p", 1).await;
     world.work().await;
     let policy = woken(parked).await;
@@ -475,7 +476,7 @@ async fn ea108_all_keys_of_an_agent_are_invalidated_when_it_leaves() {
         world.policy("p", input("nginx")).await;
         let (agent, _) = world.running("p").await;
         // A retired key that nothing has confirmed, and one that is in use.
-        world.change_output("main", json!({"hosts": [second.url()]})).await;
+        world.change_output("main", second.output()).await;
         let parked = world.poll(&agent, "p", 1).await;
         world.work().await;
         woken(parked).await;
@@ -540,7 +541,7 @@ async fn ea109_no_secret_of_a_key_is_stored_in_clear_text() {
     assert_eq!(sealed.id.as_str(), key.split_once(':').unwrap().0);
     assert!(!sealed.sealed.windows(secret.len()).any(|window| window == secret.as_bytes()));
     let cluster = world.fleet.store().output_clusters().await.unwrap().remove(0);
-    let token = muster_elasticsearch::testing::TOKEN.as_bytes();
+    let token = TOKEN.as_bytes();
     assert!(!cluster.sealed.windows(token.len()).any(|window| window == token));
 }
 
@@ -636,7 +637,9 @@ async fn ea101_agents_keep_their_keys_when_an_output_gets_another_host() {
     let world = World::new().await;
     world.policy("p", input("nginx")).await;
     let (agent, key) = world.running("p").await;
-    world.change_output("main", json!({"hosts": [world.stub.url(), "http://127.0.0.1:1"]})).await;
+    world
+        .change_output("main", json!({"hosts": [world.stub.url(), "http://127.0.0.1:1"], "service_token": TOKEN}))
+        .await;
     let policy = world.delivered(&agent, "p", 1).await;
     assert_eq!((key_of(&policy, "default"), world.stub.calls().create), (key, 1));
 }

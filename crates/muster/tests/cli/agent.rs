@@ -1,6 +1,6 @@
 //! `muster agent …`
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use muster_core::time::Timestamp;
 
@@ -130,8 +130,8 @@ fn agents_are_upgraded() {
     let action = json(&["action", "show", action.trim()]);
     assert_eq!((&action["action"]["type"], &action["action"]["version"]), (&"UPGRADE".into(), &"9.5.3".into()));
     assert_eq!(agents[0].take("UPGRADE", None)["data"]["version"], "9.5.3");
-    let in_a_month = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(30 * 86_400);
-    let start = Timestamp::from_micros(in_a_month.as_micros().try_into().unwrap()).to_string();
+    let enrolled = Timestamp::parse_rfc3339(shown("rise-2")["enrolled_at"].as_str().unwrap()).unwrap();
+    let start = enrolled.plus(Duration::from_secs(30 * 86_400)).to_string();
     let action = upgrade(&["rise-2", "--rollout", "4h", "--start", &start]);
     let action = json(&["action", "show", action.trim()]);
     assert_eq!(action["action"]["hasRolloutPeriod"], true);
