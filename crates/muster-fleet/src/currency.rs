@@ -7,32 +7,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::error::STORE_UNAVAILABLE;
-use muster_core::id::AgentId;
-use muster_core::{Error, ErrorKind};
+use muster_core::Error;
 
 use super::authority::System;
+use super::record_versions::RecordVersions;
 use super::records::Records;
 use super::registry::AgentEntry;
+use super::silence;
 use super::watched_store::WatchedStore;
 
 /// Maximum time since the cache was certain to be current.
 const LIMIT: Duration = Duration::from_millis(500);
-/// Maximum time without any answer of the database during the read that replaces the certainty: a request must not wait
-/// for a database that hangs.
-const SILENT: Duration = Duration::from_secs(2);
-/// Maximum time of this read while the database answers others. Then it is busy, for example with the acks of a policy
-/// for a whole fleet, and an ack that is refused comes again only after minutes (EA §10.5).
-const BUSY: Duration = Duration::from_secs(20);
-
 /// The currency of this server's caches.
 pub(crate) struct Currency {
     store: Arc<WatchedStore>,
+    versions: Arc<RecordVersions>,
 }
 
 impl Currency {
-    pub(crate) const fn new(store: Arc<WatchedStore>) -> Self {
-        Self { store }
+    pub(crate) fn new(store: Arc<WatchedStore>) -> Self {
+        Self { versions: Arc::new(RecordVersions::new(Arc::clone(&store))), store }
     }
 
     /// Returns true if cached records can be trusted. Takes no lock: every heartbeat asks.
@@ -60,23 +54,10 @@ impl Currency {
 
     async fn compare(&self, records: &Records, entry: &AgentEntry) -> Result<(), Error> {
         let compare = async {
-            let stored = self.store.everywhere(&System).agent_versions(std::slice::from_ref(entry.id())).await?;
-            if is_newest(entry, &stored) { Ok(()) } else { records.refresh(entry).await }
+            let stored = self.versions.read(entry.id()).await?;
+            let held = entry.record().map(|record| record.version);
+            if held.is_some() && held == stored { Ok(()) } else { records.refresh(entry).await }
         };
-        let mut compare = std::pin::pin!(compare);
-        for _ in 0..BUSY.as_secs() / SILENT.as_secs() {
-            match tokio::time::timeout(SILENT, &mut compare).await {
-                Ok(compared) => return compared,
-                Err(_) if self.store.everywhere(&System).confirmed().is_within(SILENT) => {}
-                Err(_) => break,
-            }
-        }
-        let message = "the server cannot verify its records now; retry later";
-        Err(Error::new(ErrorKind::Unavailable, STORE_UNAVAILABLE, message).caused_by("the database does not respond"))
+        silence::unless_silent(&self.store, compare).await?
     }
-}
-
-fn is_newest(entry: &AgentEntry, stored: &[(AgentId, i64)]) -> bool {
-    let held = entry.record().map(|record| record.version);
-    stored.first().is_some_and(|(_, stored)| held == Some(*stored))
 }

@@ -6,26 +6,20 @@ use std::time::Duration;
 
 use muster_core::authorization::{AgentsRead, Grant};
 use muster_core::entropy::random_uuid;
-use muster_core::error::STORE_UNAVAILABLE;
 use muster_core::error_chain::SharedError;
 use muster_core::time::Clock;
-use muster_core::{Entropy, Error, ErrorKind};
-use muster_store::{Currency, INSTALLATION, SettingWrite, StoreError, Write};
+use muster_core::{Entropy, Error};
+use muster_store::{INSTALLATION, SettingWrite, StoreError, Write};
 
 use super::authority::System;
 use super::disk::Disk;
+use super::silence;
 use super::watched_store::WatchedStore;
 
 /// The setting with the available agent versions: a JSON array of strings.
 const VERSIONS_SETTING: &str = "available_versions";
 /// Maximum time of a read in the readiness check: below the usual timeout of probes, so that they get the reason.
 const STORE_ANSWERS: Duration = Duration::from_secs(2);
-
-/// Time without any answer of a shared database after which requests are refused instead of waiting for it. Longer than a
-/// restart of a proxy in front of it.
-const SILENT: Duration = Duration::from_secs(5);
-/// Interval at which a waiting request looks whether the database is silent.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Why the server is not ready.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -95,29 +89,13 @@ impl ServerStatus {
 
     /// Returns whether a shared database has not answered for a while; never with the embedded store. Reads nothing.
     pub fn is_silent(&self) -> bool {
-        self.store.everywhere(&System).confirmed().age() > SILENT
+        silence::is_silent(&self.store)
     }
 
     /// Runs `work` until it is done, or until the database has not answered for a while. Whether the work is done then is
     /// unknown, as after any lost connection.
     pub async fn unless_silent<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
-        // Without timers for the embedded store, which every ack and enrollment would set in vain.
-        if self.store.everywhere(&System).confirmed() == Currency::Always {
-            return Ok(work.await);
-        }
-        let silence = async {
-            while !self.is_silent() {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        if self.is_silent() {
-            return Err(silent());
-        }
-        tokio::select! {
-            biased;
-            done = work => Ok(done),
-            () = silence => Err(silent()),
-        }
+        silence::unless_silent(&self.store, work).await
     }
 
     /// Returns this installation's id, which is generated on first use.
@@ -156,10 +134,6 @@ impl ServerStatus {
         versions.sort_by_cached_key(|version| Reverse(numbers(version)));
         Ok(versions)
     }
-}
-
-fn silent() -> Error {
-    Error::new(ErrorKind::Unavailable, STORE_UNAVAILABLE, "the database does not respond; retry later")
 }
 
 fn numbers(version: &str) -> Vec<u32> {
