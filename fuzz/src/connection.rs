@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use muster_listen::Timeouts;
 use muster_listen::accept::Place;
 use muster_listen::body::RequestBody;
-use muster_listen::gate::Gate;
+use muster_listen::concurrency_limit::ConcurrencyLimit;
 use muster_listen::metrics::ConnectionMetrics;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{ListenerKind, Peer, Reply};
@@ -99,8 +99,8 @@ fn listening(handler: Seen) -> Listening<Seen> {
         handler,
         tls: None,
         timeouts,
-        requests: Gate::new(10),
-        connections: Gate::new(10),
+        requests: ConcurrencyLimit::new(10),
+        connections: ConcurrencyLimit::new(10),
         unauthenticated: UnauthenticatedLimit::new(1),
         idle: Arc::default(),
         metrics: Arc::clone(&METRICS),

@@ -3,6 +3,7 @@
 //! An ordered list, stored as one setting. At enrollment the first matching rule decides. A rule without
 //! conditions matches every agent.
 
+use crate::error_chain::chain;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -86,7 +87,8 @@ impl AssignmentRules {
         // Parsed for each enrollment, which are rare compared to check-ins.
         let Some(text) = setting else { return Ok(Self::default()) };
         // Unknown fields are rejected: a misspelled condition would otherwise match every agent.
-        let rules: Self = serde_json::from_str(text).map_err(|error| Error::invalid(SETTING, error.to_string()))?;
+        let rules: Self =
+            serde_json::from_str(text).map_err(|error| Error::invalid(SETTING, chain(&error).to_string()))?;
         if rules.0.len() > MAX_RULES {
             return Err(Error::invalid(SETTING, format!("at most {MAX_RULES} rules")));
         }

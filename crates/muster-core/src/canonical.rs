@@ -4,6 +4,7 @@
 //! exactly what they get. Each function returns the canonical form, or the reason why there is none.
 
 use crate::credential::ApiKey;
+use crate::error_chain::chain;
 
 /// Maximum length of a version, bytes.
 const VERSION_BYTES: usize = 128;
@@ -100,7 +101,7 @@ fn is_host(host: &str) -> bool {
 pub fn token(text: &str) -> Result<String, String> {
     let token = text.trim();
     // Only its form is known: it belongs to another server, which alone can verify it.
-    ApiKey::parse(token).map(|_| token.to_owned()).map_err(|error| error.to_string())
+    ApiKey::parse(token).map(|_| token.to_owned()).map_err(|error| chain(&error).to_string())
 }
 
 /// Canonical form of an input type: `osquery`, `endpoint`.

@@ -43,7 +43,7 @@ pub struct EnrollmentKey {
 
 /// Reason why a key is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum Unusable {
     /// Revoked.
     #[error("revoked")]
     Revoked,
@@ -57,18 +57,18 @@ pub enum Refusal {
 
 impl EnrollmentKey {
     /// Checks whether an agent can enroll with the key at `now`.
-    pub fn admits(&self, now: Timestamp) -> Result<(), Refusal> {
+    pub fn admits(&self, now: Timestamp) -> Result<(), Unusable> {
         // Revocation first: an administrator who revoked a key should read that, even if it has expired since.
         if self.revoked_at.is_some() {
-            return Err(Refusal::Revoked);
+            return Err(Unusable::Revoked);
         }
         if self.expires_at.is_some_and(|end| end <= now) {
-            return Err(Refusal::Expired);
+            return Err(Unusable::Expired);
         }
         // This check alone would let two concurrent enrollments through: the store repeats it in the commit that counts
         // the use.
         if self.max_uses.is_some_and(|max| self.uses >= max) {
-            return Err(Refusal::UsedUp);
+            return Err(Unusable::UsedUp);
         }
         Ok(())
     }

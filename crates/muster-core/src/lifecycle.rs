@@ -3,6 +3,7 @@
 //! Each function returns the changed record with an incremented version, or `None` if nothing changes. `seen` is the
 //! time when the agent was last seen, as far as the caller knows.
 
+use crate::error_chain::chain;
 use std::time::Duration;
 
 use crate::acknowledge::deactivate;
@@ -61,7 +62,7 @@ pub fn issue_credential(
     unless_unenrolled(before)?;
     let mut next = before.clone();
     let issued = next.credentials.issue(credential);
-    issued.map_err(|error| Error::conflict("too_many_credentials", error.to_string()))?;
+    issued.map_err(|error| Error::conflict("too_many_credentials", chain(&error).to_string()))?;
     Ok(changed(before, next, seen, now))
 }
 

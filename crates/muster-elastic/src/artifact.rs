@@ -15,15 +15,15 @@ const FETCHES: usize = 32;
 
 /// Limits the artifacts that are read concurrently.
 #[derive(Clone, Debug)]
-pub struct Gate(Arc<Semaphore>);
+pub struct ArtifactReads(Arc<Semaphore>);
 
-impl Default for Gate {
+impl Default for ArtifactReads {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(FETCHES)))
     }
 }
 
-impl Gate {
+impl ArtifactReads {
     fn pass(&self) -> Result<SemaphorePermit<'_>, ApiError> {
         self.0.try_acquire().map_err(|_| ApiError::of("TooManyRequests"))
     }
@@ -53,10 +53,10 @@ mod tests {
 
     #[test]
     fn ea127_fetches_over_the_limit_get_429() {
-        let gate = Gate::default();
-        let passes: Vec<_> = (0..FETCHES).map(|_| gate.pass().unwrap()).collect();
-        assert_eq!(gate.pass().unwrap_err(), ApiError::of("TooManyRequests"));
+        let reads = ArtifactReads::default();
+        let passes: Vec<_> = (0..FETCHES).map(|_| reads.pass().unwrap()).collect();
+        assert_eq!(reads.pass().unwrap_err(), ApiError::of("TooManyRequests"));
         drop(passes);
-        assert!(gate.pass().is_ok());
+        assert!(reads.pass().is_ok());
     }
 }

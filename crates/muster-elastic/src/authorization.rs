@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use muster_core::credential::{ApiKey, TokenError};
+use muster_core::error_chain::chain;
 
 use super::error::ApiError;
 
@@ -19,7 +20,7 @@ pub fn api_key(headers: &HeaderMap) -> Result<ApiKey, ApiError> {
     }
     // Case-sensitive, as in Elastic's server (EA11).
     let token = value.as_bytes().strip_prefix(b"ApiKey ").ok_or(ApiError::of("ErrMalformedHeader"))?;
-    let refused = |error: TokenError| ApiError::of(code(error)).message(error.to_string());
+    let refused = |error: TokenError| ApiError::of(code(error)).message(chain(&error).to_string());
     // Bytes outside UTF-8 can't be base64 either.
     let token = std::str::from_utf8(token).map_err(|_| refused(TokenError::NotBase64))?;
     ApiKey::parse(token).map_err(refused)

@@ -1,7 +1,7 @@
 //! `POST /api/fleet/agents/{id}/checkin` (EA §4): the hot path.
 //!
 //! The fingerprint of the body is compared first: a check-in with the same bytes as the last one is not decoded. A
-//! check-in for which nothing is due is parked, and only [`Held`] is kept of it.
+//! check-in for which nothing is due is parked, and only [`ParkedCheckIn`] is kept of it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -148,14 +148,14 @@ fn answer(
     match outcome {
         Poll::Due(delivery) => reply(delivery, entry, accepted).map(Answer::Reply),
         Poll::Held(parked) => {
-            let held = Held { parked, asker: asker(), accepted };
+            let held = ParkedCheckIn { parked, asker: asker(), accepted };
             Ok(Answer::Park(Box::pin(held.wait(id.clone(), permit.take()))))
         }
     }
 }
 
 /// A parked check-in, its sender, and the coding of its response.
-struct Held {
+struct ParkedCheckIn {
     parked: HeldPoll,
     asker: Asker,
     accepted: Coding,
@@ -195,7 +195,7 @@ impl Asker {
     }
 }
 
-impl Held {
+impl ParkedCheckIn {
     /// Waits for the response.
     async fn wait(self, id: RequestId, permit: Option<Permit>) -> Reply {
         let entry = Arc::clone(self.parked.entry());

@@ -46,7 +46,7 @@ use http_body::Body;
 use muster_protocol::elastic::status::ServerVersion;
 use tokio::sync::Semaphore;
 
-use self::artifact::Gate;
+use self::artifact::ArtifactReads;
 use self::body::{BodyError, Bounds, Budget, Coding, Received};
 use self::error::ApiError;
 use self::limits::{Limiter, Limits, Operation, Permit};
@@ -111,7 +111,7 @@ struct Inner {
     limiter: Arc<Limiter>,
     options: AgentApiOptions,
     bodies: Budget,
-    artifacts: Gate,
+    artifacts: ArtifactReads,
     streams: Arc<Semaphore>,
     agent_streams: Arc<Shares>,
     agent_chunks: Arc<Shares>,
@@ -163,7 +163,7 @@ impl AgentApi {
             limiter,
             options,
             bodies: Budget::new(BODIES_BUDGET),
-            artifacts: Gate::default(),
+            artifacts: ArtifactReads::default(),
             streams: Arc::new(Semaphore::new(STREAMS)),
             agent_streams: Shares::new(STREAMS_OF_AGENT),
             agent_chunks: Shares::new(CHUNKS_OF_AGENT),

@@ -230,7 +230,7 @@ fn write(source: &BackupSource, current: &Current) -> Result<(u64, String), Stri
     let written = snapshot(&source.place, &path, &mut watch);
     match written {
         Err(_) if is_full => Err(no_space()),
-        written => written.map_err(text).and_then(|()| digest(&path).map_err(|error| error.to_string())),
+        written => written.map_err(text).and_then(|()| digest(&path).map_err(|error| chain(&error).to_string())),
     }
 }
 

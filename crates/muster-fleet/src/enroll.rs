@@ -17,7 +17,7 @@ use muster_core::check_in::KnownDocuments;
 use muster_core::credential::ApiKey;
 use muster_core::denial::Denial;
 use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement, Request};
-use muster_core::enrollment_key::{EnrollmentKey, Refusal};
+use muster_core::enrollment_key::{EnrollmentKey, Unusable};
 use muster_core::entropy::time_ordered_uuid;
 use muster_core::error_chain::{SharedError, chain};
 use muster_core::host::Host;
@@ -204,7 +204,7 @@ impl Enrollment {
         let stored = self.store.everywhere(&System).enrollment_key_with_policy(&key.id).await?;
         let (stored, policy) = stored.filter(|(stored, _)| key.matches(&stored.hash)).ok_or_else(unauthorized)?;
         match stored.admits(self.clock.now()) {
-            Ok(()) | Err(Refusal::UsedUp) => Ok(Admission { key: stored, policy }),
+            Ok(()) | Err(Unusable::UsedUp) => Ok(Admission { key: stored, policy }),
             Err(refusal) => {
                 Err(unauthorized().caused_by(SharedError::during(format!("enrollment key {}", stored.id), refusal)))
             }

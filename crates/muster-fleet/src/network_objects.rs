@@ -141,7 +141,7 @@ impl<F: NetworkFamily> NetworkObjects<F> {
         };
         if self.objects.store.seen_by(grant).is_network_object_id_taken(F::KIND, &id).await? {
             let message = format!("a {} with the id {id} already exists", F::KIND);
-            return Err(Error::conflict(code(Refusal::Exists, F::KIND), message));
+            return Err(Error::conflict(code(Conflict::Exists, F::KIND), message));
         }
         let blank = NetworkObject {
             id,
@@ -273,7 +273,7 @@ impl PolicyObject for NetworkObject {
     }
 
     fn name_taken(&self, name: &str) -> Error {
-        Error::conflict(code(Refusal::NameTaken, self.kind), format!("another {} is named {name:?}", self.kind))
+        Error::conflict(code(Conflict::NameTaken, self.kind), format!("another {} is named {name:?}", self.kind))
     }
 }
 
@@ -309,18 +309,18 @@ fn refuse_default(object: &NetworkObject) -> Result<(), Error> {
         NetworkObjectKind::Proxy | NetworkObjectKind::DownloadSource => ErrorKind::Invalid,
     };
     let message = format!("{:?} is the default {}", object.name, object.kind);
-    Err(Error::new(kind, code(Refusal::IsDefault, object.kind), message).remedy("make another one the default first"))
+    Err(Error::new(kind, code(Conflict::IsDefault, object.kind), message).remedy("make another one the default first"))
 }
 
-/// Why an object is rejected.
+/// Why a change of an object is rejected.
 #[derive(Clone, Copy)]
-enum Refusal {
+enum Conflict {
     Exists,
     IsDefault,
     NameTaken,
 }
 
-fn code(refusal: Refusal, kind: NetworkObjectKind) -> &'static str {
+fn code(conflict: Conflict, kind: NetworkObjectKind) -> &'static str {
     let [exists, is_default, name_taken] = match kind {
         NetworkObjectKind::ServerHost => ["server_host_exists", "server_host_is_default", "server_host_name_taken"],
         NetworkObjectKind::Proxy => ["proxy_exists", "proxy_is_default", "proxy_name_taken"],
@@ -328,9 +328,9 @@ fn code(refusal: Refusal, kind: NetworkObjectKind) -> &'static str {
             ["download_source_exists", "download_source_is_default", "download_source_name_taken"]
         }
     };
-    match refusal {
-        Refusal::Exists => exists,
-        Refusal::IsDefault => is_default,
-        Refusal::NameTaken => name_taken,
+    match conflict {
+        Conflict::Exists => exists,
+        Conflict::IsDefault => is_default,
+        Conflict::NameTaken => name_taken,
     }
 }

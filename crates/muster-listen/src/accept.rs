@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, error, warn};
 
-use super::gate::Pass;
+use super::concurrency_limit::Pass;
 use super::plain::Plain;
 use super::proxy_protocol;
 use super::refusal::Refusal;

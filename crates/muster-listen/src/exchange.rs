@@ -13,8 +13,8 @@ use tracing::{debug, trace};
 
 use super::accept::Place;
 use super::alarm::Alarm;
+use super::concurrency_limit::Pass;
 use super::feed::Feed;
-use super::gate::Pass;
 use super::head::{self, Head};
 use super::idle::IdlePlace;
 use super::link::Link;

@@ -1,6 +1,6 @@
 //! Accept loop and HTTP/1.1 servers, with all limits and deadlines of connections.
 //!
-//! * [`socket`] binds listeners. [`accept`] accepts connections within limits ([`gate`], [`unauthenticated`]),
+//! * [`socket`] binds listeners. [`accept`] accepts connections within limits ([`concurrency_limit`], [`unauthenticated`]),
 //!   closes [`expendable`] ones when none is free, and drains them on shutdown.
 //! * [`connection`] serves a connection: [`exchange`] reads the [`head`] of a request, runs the handler while [`feed`]
 //!   delivers the body ([`body`], [`chunked`]), and sends the response ([`wire`], [`pieces`]). When a handler parks the
@@ -18,12 +18,12 @@ pub mod accept;
 mod alarm;
 pub mod body;
 mod chunked;
+pub mod concurrency_limit;
 pub mod connection;
 mod date;
 mod exchange;
 mod expendable;
 mod feed;
-pub mod gate;
 mod guard;
 mod head;
 mod hold;
@@ -60,7 +60,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::accept::Place;
 use self::body::RequestBody;
-use self::gate::Gate;
+use self::concurrency_limit::ConcurrencyLimit;
 use self::idle::IdleConnections;
 use self::refusal::Refusal;
 use self::unauthenticated::UnauthenticatedLimit;
@@ -139,9 +139,9 @@ pub struct Listening<H> {
     /// Deadlines.
     pub timeouts: Timeouts,
     /// Limit on concurrent requests, including parked ones.
-    pub requests: Arc<Gate>,
+    pub requests: Arc<ConcurrencyLimit>,
     /// Limit on open connections.
-    pub connections: Arc<Gate>,
+    pub connections: Arc<ConcurrencyLimit>,
     /// Limit on unauthenticated connections.
     pub unauthenticated: Arc<UnauthenticatedLimit>,
     /// Limit on idle authenticated connections.

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Timeouts;
 use crate::accept::{self, Drained};
 use crate::body::RequestBody;
-use crate::gate::Gate;
+use crate::concurrency_limit::ConcurrencyLimit;
 use crate::metrics::ConnectionMetrics;
 use crate::refusal::Refusal;
 use crate::reply::{ListenerKind, Peer, Reply, ReplyBody};
@@ -114,8 +114,8 @@ pub fn self_signed_tls() -> Arc<ServerTls> {
 pub struct Server {
     pub address: SocketAddr,
     pub metrics: Arc<ConnectionMetrics>,
-    pub requests: Arc<Gate>,
-    pub connections: Arc<Gate>,
+    pub requests: Arc<ConcurrencyLimit>,
+    pub connections: Arc<ConcurrencyLimit>,
     pub unauthenticated: Arc<UnauthenticatedLimit>,
     pub shutdown: CancellationToken,
     task: JoinHandle<Drained>,
@@ -142,8 +142,8 @@ impl Setup {
             handler,
             tls: self.tls,
             timeouts: self.timeouts,
-            requests: Gate::new(self.requests),
-            connections: Gate::new(self.connections),
+            requests: ConcurrencyLimit::new(self.requests),
+            connections: ConcurrencyLimit::new(self.connections),
             unauthenticated: UnauthenticatedLimit::new(self.connections),
             idle: Arc::default(),
             metrics: Arc::new(ConnectionMetrics::default()),

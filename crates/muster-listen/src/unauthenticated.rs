@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use super::concurrency_limit::{ConcurrencyLimit, Pass};
 use super::expendable::{Expendable, ExpendableConnections};
-use super::gate::{Gate, Pass};
 
 /// Number of unauthenticated connections that may be idle on a listener: one sixteenth of all connections, within these
 /// limits. The minimum is sufficient for the spare connections and health checks of a load balancer.
@@ -24,7 +24,7 @@ const IDLE_SHARE: usize = 16;
 #[derive(Debug)]
 pub struct UnauthenticatedLimit {
     per_address: usize,
-    idle: Arc<Gate>,
+    idle: Arc<ConcurrencyLimit>,
     by_address: Mutex<HashMap<IpAddr, usize>>,
     expendable: Arc<ExpendableConnections>,
 }
@@ -47,7 +47,7 @@ impl UnauthenticatedLimit {
         // Not less than half, because a whole fleet behind NAT or a proxy reconnects from one address.
         Arc::new(Self {
             per_address: connections.div_ceil(2),
-            idle: Gate::new(idle),
+            idle: ConcurrencyLimit::new(idle),
             by_address: Mutex::default(),
             expendable: Arc::default(),
         })

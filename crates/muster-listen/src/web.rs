@@ -23,7 +23,7 @@ use tracing::debug;
 
 use super::accept::Place;
 use super::body::RequestBodyError;
-use super::gate::Pass;
+use super::concurrency_limit::Pass;
 use super::guard::{Guard, Shared};
 use super::refusal::Refusal;
 use super::upgrade::Stream;
@@ -149,7 +149,11 @@ impl Body for WebBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
-            let broken = |error: hyper::Error| RequestBodyError::Broken(error.to_string());
+            // hyper's own text names only the step; the cause says what was wrong.
+            let broken = |error: hyper::Error| {
+                let cause = std::error::Error::source(&error).map(|cause| format!("{error}: {cause}"));
+                RequestBodyError::Broken(cause.unwrap_or_else(|| error.to_string()))
+            };
             return Poll::Ready(frame.map(|frame| frame.map_err(broken)));
         }
         let deadline = self.deadline;

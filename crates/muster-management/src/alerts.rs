@@ -1,5 +1,6 @@
 //! `/alerts`: receivers of alerts.
 
+use muster_core::error_chain::chain;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -225,7 +226,7 @@ async fn test(
 ) -> Answer<AlertTest> {
     let found = fleet.alerts().find::<AlertsWrite>(&context, &id).await?;
     let outcome = fleet.alerts().test(&found).await?;
-    let error = outcome.err().map(|error| error.to_string());
+    let error = outcome.err().map(|error| chain(&error).to_string());
     Ok(Json(AlertTest { accepted: error.is_none(), error }))
 }
 

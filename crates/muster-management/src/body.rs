@@ -7,6 +7,7 @@ use axum::http::header::CONTENT_ENCODING;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
+use muster_core::error_chain::chain;
 use muster_protocol::objects::Objects;
 use serde::de::DeserializeOwned;
 
@@ -97,13 +98,13 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let value = serde_path_to_error::deserialize(Objects(&mut json)).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
-        let reason = error.to_string();
+        let reason = chain(&error).to_string();
         // The field says where a value is; a position in the text is of use only for invalid JSON.
         let reason = if error.is_data() { reason.split(" at line ").next().unwrap_or(&reason) } else { &reason };
         field_error(&path, reason)
     })?;
     // A second value after the first would otherwise be ignored silently.
-    json.end().map_err(|error| Error::invalid("body", error.to_string()))?;
+    json.end().map_err(|error| Error::invalid("body", chain(&error).to_string()))?;
     Ok(value)
 }
 

@@ -15,7 +15,7 @@ use muster_protocol::management::bulk::{
     BulkActions, BulkDelete, BulkDiagnostics, BulkMigrate, BulkPrivilegeLevelChange, BulkReassign, BulkRollback,
     BulkTags, BulkUnenroll, BulkUpgrade,
 };
-use muster_protocol::management::envelope::{Counted, Refusal};
+use muster_protocol::management::envelope::{Counted, IneligibleAgent};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -83,7 +83,8 @@ fn counted<'a>(given: impl IntoIterator<Item = &'a Submitted>, excluded: u64) ->
     for Submitted { targets, refused, .. } in given {
         counted.count += targets;
         counted.refused += refused.len() as u64;
-        let reason = |(agent, error): &(AgentId, String)| Refusal { agent_id: agent.to_string(), error: error.clone() };
+        let reason =
+            |(agent, error): &(AgentId, String)| IneligibleAgent { agent_id: agent.to_string(), error: error.clone() };
         counted.errors.extend(refused.iter().take(SHOWN).map(reason));
     }
     BulkAnswer::Counted(counted)

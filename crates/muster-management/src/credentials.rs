@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster_core::credential::ApiKey;
+use muster_core::error_chain::chain;
 use muster_core::id::KeyId;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::identity::sign_in::Presented;
@@ -30,7 +31,7 @@ fn authorization(value: &HeaderValue, accepts_basic: bool) -> Result<Presented, 
     match scheme.to_ascii_lowercase().as_str() {
         // The same token under both names: clients of Kibana use either (MG7).
         "apikey" | "bearer" => {
-            let key = ApiKey::parse(rest).map_err(|error| unusable(&error.to_string()))?;
+            let key = ApiKey::parse(rest).map_err(|error| unusable(&chain(&error).to_string()))?;
             Ok(Presented::Token(key))
         }
         "basic" if accepts_basic => basic(rest.trim()).ok_or_else(|| unusable("malformed")),

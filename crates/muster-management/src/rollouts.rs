@@ -13,7 +13,7 @@ use muster_core::rollout::{Gate, Members, Observation, Plan, Rollout as Record, 
 use muster_fleet::Fleet;
 use muster_fleet::rollouts::upgrade::NewUpgrade;
 use muster_protocol::management::bulk::BulkRollout;
-use muster_protocol::management::envelope::Refusal;
+use muster_protocol::management::envelope::IneligibleAgent;
 use muster_protocol::management::rollout::{
     CreatedRollout, ListRollouts, Rollout, RolloutAgents, RolloutGate, RolloutPlan, RolloutWave,
 };
@@ -163,7 +163,8 @@ async fn create(
     let agents = fleet.agents().select(&context, &selected(&selection, fleet.now())?).await?;
     let new = NewUpgrade { version: body.version, source_uri: body.source_uri, plan: plan(body.plan)? };
     let made = fleet.rollouts().create_upgrade(&agents, new).await?;
-    let refusal = |(agent, error): &(AgentId, String)| Refusal { agent_id: agent.to_string(), error: error.clone() };
+    let refusal =
+        |(agent, error): &(AgentId, String)| IneligibleAgent { agent_id: agent.to_string(), error: error.clone() };
     Ok(Json(CreatedRollout {
         item: rollout(made.rollout),
         count: made.agents,

@@ -1,6 +1,7 @@
 //! The selector of bulk requests (MG §1.2.2): ids or a query.
 
 use muster_core::Error;
+use muster_core::error_chain::chain;
 use muster_core::id::AgentId;
 use muster_core::time::Timestamp;
 use muster_protocol::management::bulk::{AgentSelector, Selection};
@@ -35,5 +36,5 @@ pub fn selected(selection: &Selection, now: Timestamp) -> Result<Selected, Error
 }
 
 fn agent_id((place, text): (usize, &String)) -> Result<AgentId, Error> {
-    AgentId::parse(text).map_err(|error| Error::invalid(format!("agents[{place}]"), error.to_string()))
+    AgentId::parse(text).map_err(|error| Error::invalid(format!("agents[{place}]"), chain(&error).to_string()))
 }

@@ -6,6 +6,7 @@ use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use muster_core::alert::{MailSecurity, Message, Target};
+use muster_core::error_chain::chain;
 use muster_core::event::Severity;
 use muster_fleet::alerts::sender::SendError;
 
@@ -87,10 +88,10 @@ fn parameters(host: &str, ca: Option<&str>) -> Result<TlsParameters, SendError> 
     let mut builder = TlsParameters::builder(host.to_owned());
     if let Some(pem) = ca {
         builder = builder.certificate_store(CertificateStore::None);
-        let certificate = Certificate::from_pem(pem.as_bytes()).map_err(|error| unusable(error.to_string()))?;
+        let certificate = Certificate::from_pem(pem.as_bytes()).map_err(|error| unusable(chain(&error).to_string()))?;
         builder = builder.add_root_certificate(certificate);
     }
-    builder.build_rustls().map_err(|error| unusable(error.to_string()))
+    builder.build_rustls().map_err(|error| unusable(chain(&error).to_string()))
 }
 
 /// Returns the envelope and the text of a mail.

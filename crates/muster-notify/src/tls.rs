@@ -1,5 +1,6 @@
 //! Trust in receivers: given CAs, or those of the system.
 
+use muster_core::error_chain::chain;
 use std::sync::Arc;
 
 use muster_fleet::alerts::sender::SendError;
@@ -24,7 +25,7 @@ fn roots(field: &'static str, pem: &str) -> Result<RootCertStore, SendError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(field, pem)? {
         let added = roots.add(certificate);
-        added.map_err(|error| SendError::Unusable { field, reason: error.to_string() })?;
+        added.map_err(|error| SendError::Unusable { field, reason: chain(&error).to_string() })?;
     }
     Ok(roots)
 }

@@ -27,7 +27,7 @@ pub(crate) struct Tokens {
 
 /// An error response (RFC 6749 §5.2).
 #[derive(Deserialize)]
-struct Refusal {
+struct ErrorResponse {
     error: String,
     #[serde(default)]
     error_description: String,
@@ -62,7 +62,7 @@ pub(crate) async fn redeem(
         .header(ACCEPT, HeaderValue::from_static("application/json"));
     let answer = Answer::to(request, url).await?;
     if matches!(answer.status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        let Refusal { error, error_description } = answer.json()?;
+        let ErrorResponse { error, error_description } = answer.json()?;
         return Err(ProviderError::Rejected(said(&format!("{error} {error_description}"))));
     }
     answer.success()

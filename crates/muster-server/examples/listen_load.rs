@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 use muster_core::time::Clock;
 use muster_fleet::system::SystemClock;
 use muster_listen::body::RequestBody;
-use muster_listen::gate::Gate;
+use muster_listen::concurrency_limit::ConcurrencyLimit;
 use muster_listen::metrics::ConnectionMetrics;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{ListenerKind, Peer, Reply};
@@ -86,8 +86,8 @@ async fn serve(address: SocketAddr, directory: &str, secure: bool) -> Result<()>
         handler: Tiny,
         tls: secure.then(|| Arc::clone(tls.live())),
         timeouts: config.timeouts,
-        requests: Gate::new(1_000_000),
-        connections: Gate::new(1_000_000),
+        requests: ConcurrencyLimit::new(1_000_000),
+        connections: ConcurrencyLimit::new(1_000_000),
         unauthenticated: UnauthenticatedLimit::new(2_000_000),
         idle: Arc::default(),
         metrics: Arc::new(ConnectionMetrics::default()),

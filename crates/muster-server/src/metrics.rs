@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 
 use muster_elastic::limits::Operation;
 use muster_fleet::Fleet;
-use muster_listen::gate::Gate;
+use muster_listen::concurrency_limit::ConcurrencyLimit;
 use muster_listen::metrics::ConnectionMetrics;
 use muster_listen::reply::ListenerKind;
 
@@ -87,17 +87,17 @@ struct Counted {
     took: OnceLock<Histogram>,
 }
 
-/// Gates of one listener.
-struct Gates {
+/// Limits of one listener.
+struct Limits {
     listener: &'static str,
-    connections: Arc<Gate>,
-    requests: Arc<Gate>,
+    connections: Arc<ConcurrencyLimit>,
+    requests: Arc<ConcurrencyLimit>,
 }
 
 /// Metrics of one server.
 pub struct Metrics {
     registry: Registry,
-    gates: Mutex<Vec<Gates>>,
+    limits: Mutex<Vec<Limits>>,
     expiries: OnceLock<Expiries>,
     certificates: Family<CertificateLabel, Gauge>,
     fleet: OnceLock<Arc<Fleet>>,
@@ -133,7 +133,7 @@ impl Metrics {
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("muster"),
-            gates: Mutex::default(),
+            limits: Mutex::default(),
             expiries: OnceLock::new(),
             certificates: Family::default(),
             fleet: OnceLock::new(),
@@ -177,14 +177,19 @@ impl Metrics {
         self.connection.register(registry);
     }
 
-    /// Adds the gates of a listener to the gauges.
-    pub fn show_gates(&self, kind: ListenerKind, connections: &Arc<Gate>, requests: &Arc<Gate>) {
-        let gates = Gates {
+    /// Adds the limits of a listener to the gauges.
+    pub fn show_limits(
+        &self,
+        kind: ListenerKind,
+        connections: &Arc<ConcurrencyLimit>,
+        requests: &Arc<ConcurrencyLimit>,
+    ) {
+        let limits = Limits {
             listener: listener_name(kind),
             connections: Arc::clone(connections),
             requests: Arc::clone(requests),
         };
-        self.gates.lock().unwrap_or_else(PoisonError::into_inner).push(gates);
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner).push(limits);
     }
 
     /// Counts a rejected request or client of an agent listener. `reason` must be one of a few constants.
@@ -229,11 +234,11 @@ impl Metrics {
     /// Returns all metrics in the text format of Prometheus.
     pub fn render(&self) -> String {
         // Read on rendering only, so that opening a connection costs no metric.
-        for gates in self.gates.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let label = ListenerLabel { listener: gates.listener };
+        for limits in self.limits.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let label = ListenerLabel { listener: limits.listener };
             let gauge = |inside: usize| i64::try_from(inside).unwrap_or(i64::MAX);
-            self.connections.get_or_create(&label).set(gauge(gates.connections.inside()));
-            self.running.get_or_create(&label).set(gauge(gates.requests.inside()));
+            self.connections.get_or_create(&label).set(gauge(limits.connections.inside()));
+            self.running.get_or_create(&label).set(gauge(limits.requests.inside()));
         }
         for (certificate, seconds) in self.expiries.get().map(|expiries| expiries()).unwrap_or_default() {
             self.certificates.get_or_create(&CertificateLabel { certificate }).set(seconds);
@@ -269,9 +274,9 @@ mod tests {
     #[test]
     fn counters_are_rendered_with_their_labels() {
         let metrics = Metrics::new();
-        let (connections, requests) = (Gate::new(5), Gate::new(5));
+        let (connections, requests) = (ConcurrencyLimit::new(5), ConcurrencyLimit::new(5));
         let _open = connections.enter();
-        metrics.show_gates(ListenerKind::Agent, &connections, &requests);
+        metrics.show_limits(ListenerKind::Agent, &connections, &requests);
         metrics.answered(Operation::CheckIn.into(), StatusCode::OK, Duration::from_millis(3));
         metrics.answered(Operation::CheckIn.into(), StatusCode::UNAUTHORIZED, Duration::from_millis(3));
         let text = metrics.render();

@@ -1,5 +1,6 @@
 //! Makes and signs packages of muster-agent. `cargo xtask release` runs it.
 
+use muster_core::error_chain::chain;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
@@ -60,7 +61,7 @@ fn key(file: &Utf8Path) -> Result<SigningKey, String> {
     match fs_err::read(file) {
         Ok(pkcs8) => return SigningKey::from_pkcs8(&pkcs8).map_err(|error| format!("{file}: {error}")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(chain(&error).to_string()),
     }
     let key = SigningKey::generate()?;
     let mut options = std::fs::OpenOptions::new();
@@ -73,12 +74,12 @@ fn key(file: &Utf8Path) -> Result<SigningKey, String> {
 
 fn make(file: &Utf8Path, version: &str, program: &Utf8Path, out: &Utf8Path) -> Result<(), String> {
     let version = muster_core::canonical::version(version)?;
-    let program = fs_err::read(program).map_err(|error| error.to_string())?;
+    let program = fs_err::read(program).map_err(|error| chain(&error).to_string())?;
     let packed = pack(&version, &program, &[], &key(file)?)?;
-    fs_err::create_dir_all(out).map_err(|error| error.to_string())?;
+    fs_err::create_dir_all(out).map_err(|error| chain(&error).to_string())?;
     for (name, content) in [(archive_name(&version), &packed.archive), (manifest_name(&version), &packed.manifest)] {
         let path = out.join(name);
-        fs_err::write(&path, content).map_err(|error| error.to_string())?;
+        fs_err::write(&path, content).map_err(|error| chain(&error).to_string())?;
         println!("{path}");
     }
     Ok(())

@@ -194,7 +194,7 @@ impl Options {
         let headers = self.proxy_headers.iter().map(split).collect::<Option<_>>();
         let headers = headers.ok_or_else(|| wrong("--proxy-header", "expected NAME=VALUE"))?;
         let proxy = Proxy { url: Secret::new(url), headers };
-        proxy.tunnel().map_err(|error| wrong(flag, &error.to_string()))?;
+        proxy.tunnel().map_err(|error| wrong(flag, &chain(&error).to_string()))?;
         Ok(Some(proxy))
     }
 }

@@ -116,7 +116,7 @@ pub(super) async fn run_until(layout: &Layout, args: &Args, mut signals: Signals
         // Before anything else: the agent itself connects to it.
         components.want(Vec::new());
     }
-    let catalog = Catalog::load(layout).map_err(|error| Failure::new(exit::FAILED, error.to_string()))?;
+    let catalog = Catalog::load(layout).map_err(|error| Failure::new(exit::FAILED, chain(&error).to_string()))?;
     let upgrades: Arc<dyn Upgrades> = match running {
         Some(running) => Arc::new(HostUpgrades::new(layout.clone(), settings.upgrade.clone(), running, resumed)),
         None => Arc::new(NotInstalled),

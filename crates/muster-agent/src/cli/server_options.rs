@@ -1,5 +1,6 @@
 //! Options of a fleet server on this host, for `enroll` and `install`. All of them are validated before anything starts.
 
+use muster_core::error_chain::chain;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -140,7 +141,8 @@ impl Local {
         let server = &self.bootstrap.server;
         if server.certificate.is_none() && !server.insecure_http {
             let path = server.own_ca();
-            let pem = fs_err::read_to_string(&path).map_err(|error| Failure::new(exit::FAILED, error.to_string()))?;
+            let pem =
+                fs_err::read_to_string(&path).map_err(|error| Failure::new(exit::FAILED, chain(&error).to_string()))?;
             plan.trust.certificate_authorities = vec![pem];
         }
         if plan.token.expose().is_empty() {

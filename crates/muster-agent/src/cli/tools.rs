@@ -170,7 +170,7 @@ pub async fn diagnostics(layout: &Layout, args: &DiagnosticsArgs) -> Result<u8, 
             eprintln!("Warning: {reason}; the bundle contains only what is on disk");
             let state = DiskStore::new(layout.clone()).state().map_err(|error| chain(&error).to_string());
             diagnostics::of_files(&state, &log_tail(layout))
-                .map_err(|error| Failure::new(exit::FAILED, error.to_string()))?
+                .map_err(|error| Failure::new(exit::FAILED, chain(&error).to_string()))?
         }
     };
     let stamp = SystemClock.now().to_rfc3339_seconds().replace(':', "-");

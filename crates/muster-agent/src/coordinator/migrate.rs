@@ -63,7 +63,7 @@ impl Request {
     }
 
     fn server(&self) -> Result<Server, String> {
-        let server = Server::parse(&self.target_uri).map_err(|error| error.to_string())?;
+        let server = Server::parse(&self.target_uri).map_err(|error| chain(&error).to_string())?;
         // Plain HTTP would expose the new access key.
         if server.tls || self.settings.insecure && server.is_loopback() {
             return Ok(server);
@@ -83,7 +83,7 @@ impl Request {
 fn authority(given: &str) -> Result<String, String> {
     let is_pem = given.contains("-----BEGIN");
     let pem = if is_pem { Ok(given.to_owned()) } else { fs_err::read_to_string(given) };
-    let pem = pem.map_err(|error| error.to_string())?;
+    let pem = pem.map_err(|error| chain(&error).to_string())?;
     check_authority(&pem).map_err(|error| chain(&error).to_string())?;
     Ok(pem)
 }

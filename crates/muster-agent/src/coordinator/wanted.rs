@@ -1,5 +1,6 @@
 //! The policy in effect, and the model that follows from it on this host.
 
+use muster_core::error_chain::chain;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -85,7 +86,7 @@ impl Coordinator {
             }
             Err(error) => {
                 tracing::error!(%error, "the policy has no components with the current variables; keeping the previous ones");
-                wanted.fault = Some(error.to_string());
+                wanted.fault = Some(chain(&error).to_string());
             }
         }
     }

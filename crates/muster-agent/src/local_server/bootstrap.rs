@@ -3,6 +3,7 @@
 //! The server runs as a child of the command, under the same supervision as later under the daemon. When the agent is
 //! enrolled, the command stops it, and the daemon starts it again.
 
+use muster_core::error_chain::chain;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,8 +160,8 @@ impl Running {
     pub async fn abandon(self) {
         self.components.halt().await;
         let restored = match &self.former {
-            Some(former) => former.save(&self.layout).map_err(|error| error.to_string()),
-            None => forget(&self.layout).map_err(|error| error.to_string()),
+            Some(former) => former.save(&self.layout).map_err(|error| chain(&error).to_string()),
+            None => forget(&self.layout).map_err(|error| chain(&error).to_string()),
         };
         if let Err(error) = restored {
             eprintln!("Warning: {error}");

@@ -1,5 +1,6 @@
 //! Builds the model of a policy (AG §4.3).
 
+use muster_core::error_chain::chain;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -94,7 +95,7 @@ pub fn build(document: &Document, around: Surroundings<'_>) -> Result<Built, Inv
 /// Renders the outputs, for which every variable must have a value (AG74).
 fn outputs(document: &Document, scope: Scope<'_>) -> Result<BTreeMap<String, Output>, Invalid> {
     let one = |(name, output): (&String, &Value)| {
-        let fault = |error: Unrendered| Invalid::Output { name: name.clone(), reason: error.to_string() };
+        let fault = |error: Unrendered| Invalid::Output { name: name.clone(), reason: chain(&error).to_string() };
         let mut config = render(output, scope).map_err(fault)?;
         let kind = config["type"].as_str().unwrap_or_default().to_owned();
         let enabled = config["enabled"] != Value::Bool(false);

@@ -1,5 +1,6 @@
 //! Local rules about what a policy may run: `capabilities.yml` (AG §4.3). The first rule that matches decides.
 
+use muster_core::error_chain::chain;
 use serde::Deserialize;
 
 /// A rule.
@@ -32,7 +33,7 @@ pub struct Capabilities {
 impl Capabilities {
     /// Parses the rules.
     pub fn parse(text: &str) -> Result<Self, String> {
-        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+        serde_saphyr::from_str(text).map_err(|error| chain(&error).to_string())
     }
 
     /// Returns whether inputs of this type may run.

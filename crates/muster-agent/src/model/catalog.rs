@@ -1,5 +1,6 @@
 //! The installed components and the local rules. Read when the agent starts.
 
+use muster_core::error_chain::chain;
 use std::os::unix::fs::MetadataExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -91,9 +92,9 @@ fn specifications(directory: &Utf8Path) -> Vec<Installed> {
 fn trusted(path: &Utf8Path) -> Result<Option<String>, String> {
     let file = match fs_err::File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(|error| error.to_string())?,
+        opened => opened.map_err(|error| chain(&error).to_string())?,
     };
-    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    let metadata = file.metadata().map_err(|error| chain(&error).to_string())?;
     check_owner(metadata.uid(), metadata.mode())?;
     if metadata.len() > FILE_MAX {
         return Err(format!("larger than {FILE_MAX} bytes"));
@@ -101,7 +102,7 @@ fn trusted(path: &Utf8Path) -> Result<Option<String>, String> {
     // The open file is read, because the path could lead to another one by now.
     let mut text = String::new();
     std::io::Read::read_to_string(&mut std::io::Read::take(file, FILE_MAX), &mut text)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| chain(&error).to_string())?;
     Ok(Some(text))
 }
 

@@ -1,5 +1,6 @@
 //! Commands of installed components.
 
+use muster_core::error_chain::chain;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ pub fn check_binary(binary: &Utf8Path) -> Result<(), String> {
 }
 
 fn expand(text: &str, scope: Scope<'_>) -> Result<String, String> {
-    match Template::parse(text)?.render(scope).map_err(|error| error.to_string())? {
+    match Template::parse(text)?.render(scope).map_err(|error| chain(&error).to_string())? {
         Value::String(text) => Ok(text),
         other => Ok(other.to_string()),
     }

@@ -84,8 +84,8 @@ impl Http1 {
             return shake_hands(server, stream).await;
         }
         let failed = |(fault, reason)| TransportError::Tls { server: server.to_string(), fault, reason };
-        let name =
-            ServerName::try_from(server.host.clone()).map_err(|error| failed((TlsFault::Name, error.to_string())))?;
+        let name = ServerName::try_from(server.host.clone())
+            .map_err(|error| failed((TlsFault::Name, chain(&error).to_string())))?;
         let connector = tokio_rustls::TlsConnector::from(self.tls.clone());
         let stream = connector.connect(name, stream).await.map_err(|error| failed(handshake_fault(&error)))?;
         shake_hands(server, stream).await

@@ -4,6 +4,7 @@
 //! one that was copied over another, cannot be opened (AG42). The key is a credential of systemd where there is one,
 //! and otherwise a file. It protects copies of the directory, such as backups, and not against root.
 
+use muster_core::error_chain::chain;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
@@ -194,11 +195,11 @@ fn systemd_creds(verb: &'static str, input: &str, stdin: &[u8]) -> Result<Vec<u8
     let mut command = Command::new("systemd-creds");
     command.arg(format!("--name={CREDENTIAL}")).args([verb, input, "-"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+    let mut child = command.spawn().map_err(|error| failed(chain(&error).to_string()))?;
     if let Some(mut pipe) = child.stdin.take() {
-        pipe.write_all(stdin).map_err(|error| failed(error.to_string()))?;
+        pipe.write_all(stdin).map_err(|error| failed(chain(&error).to_string()))?;
     }
-    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+    let output = child.wait_with_output().map_err(|error| failed(chain(&error).to_string()))?;
     if output.status.success() {
         return Ok(output.stdout);
     }

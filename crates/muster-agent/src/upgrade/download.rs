@@ -1,5 +1,6 @@
 //! Downloads a package: in ranges, with retries, and with its hash computed on the way.
 
+use muster_core::error_chain::chain;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +64,7 @@ impl Downloader {
         let outcome = match self.attempt(name, package, path).await {
             // The part that was on disk may be of another attempt, and is not worth more than one try.
             Err(Outcome::Resumed) => {
-                self.disk.remove(path).map_err(|error| failed(error.to_string()))?;
+                self.disk.remove(path).map_err(|error| failed(chain(&error).to_string()))?;
                 self.attempt(name, package, path).await
             }
             other => other,

@@ -77,7 +77,8 @@ impl HostUpgrades {
     }
 
     fn keys(&self) -> Result<Vec<ReleaseKey>, String> {
-        let configured = self.settings.keys.iter().map(|key| ReleaseKey::parse(key).map_err(|error| error.to_string()));
+        let configured =
+            self.settings.keys.iter().map(|key| ReleaseKey::parse(key).map_err(|error| chain(&error).to_string()));
         let mut keys = configured.collect::<Result<Vec<_>, _>>()?;
         keys.extend(ReleaseKey::built_in());
         Ok(keys)
@@ -181,7 +182,7 @@ pub fn running(layout: &Layout) -> Option<HomeName> {
 }
 
 fn mirror_transport(authorities: &[camino::Utf8PathBuf]) -> Result<Arc<dyn Transport>, String> {
-    let read = |path: &camino::Utf8PathBuf| fs_err::read_to_string(path).map_err(|error| error.to_string());
+    let read = |path: &camino::Utf8PathBuf| fs_err::read_to_string(path).map_err(|error| chain(&error).to_string());
     let certificate_authorities = authorities.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let trust = Trust { certificate_authorities, ..Trust::default() };
     let config = tls::client_config(&trust).map_err(|error| chain(&error).to_string())?;

@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use muster_core::error_chain::chain;
 
 use super::package::{Manifest, Package, ReleaseKey, describe, stem};
 use crate::paths::PROGRAM;
@@ -51,15 +52,15 @@ impl SigningKey {
 
     /// Returns the public half.
     pub fn public(&self) -> Result<ReleaseKey, String> {
-        ReleaseKey::parse(&self.public_text()).map_err(|error| error.to_string())
+        ReleaseKey::parse(&self.public_text()).map_err(|error| chain(&error).to_string())
     }
 
     /// Returns the signed manifest of a package.
     pub fn manifest(&self, package: &Package) -> Result<Vec<u8>, String> {
-        let bytes = serde_json::to_vec(package).map_err(|error| error.to_string())?;
+        let bytes = serde_json::to_vec(package).map_err(|error| chain(&error).to_string())?;
         let signature = STANDARD.encode(self.pair.sign(&bytes).as_ref());
         let manifest = Manifest { package: STANDARD.encode(&bytes), signatures: vec![signature] };
-        serde_json::to_vec_pretty(&manifest).map_err(|error| error.to_string())
+        serde_json::to_vec_pretty(&manifest).map_err(|error| chain(&error).to_string())
     }
 }
 
@@ -88,7 +89,7 @@ pub fn pack_at(
     let version_line = format!("{version}\n");
     let mut files = vec![(PROGRAM, program, 0o755), (VERSION_FILE, version_line.as_bytes(), 0o644)];
     files.extend(others.iter().map(|(name, content)| (*name, *content, 0o644)));
-    let archive = archive(compression, &stem(version), &files).map_err(|error| error.to_string())?;
+    let archive = archive(compression, &stem(version), &files).map_err(|error| chain(&error).to_string())?;
     let unpacked = files.iter().map(|(_, content, _)| u64::try_from(content.len()).unwrap_or(u64::MAX)).sum();
     let manifest = key.manifest(&describe(version, &archive, unpacked))?;
     Ok(Packed { archive, manifest })

@@ -64,7 +64,7 @@ impl Source {
         let response = match self {
             Self::Directory(path) => {
                 let read = read_file(path.join(name), offset, length);
-                return read.map_err(|error| FetchError::Final(error.to_string()));
+                return read.map_err(|error| FetchError::Final(chain(&error).to_string()));
             }
             Self::Fleet(client) => from_fleet(client, name, &range).await?,
             Self::Mirror(transport, server) => from_mirror(&**transport, server, name, &range).await?,
@@ -140,7 +140,7 @@ async fn from_mirror(
 }
 
 fn header(text: &str) -> Result<HeaderValue, FetchError> {
-    HeaderValue::from_str(text).map_err(|error| FetchError::Final(error.to_string()))
+    HeaderValue::from_str(text).map_err(|error| FetchError::Final(chain(&error).to_string()))
 }
 
 /// Classifies a status (AG §8.3): those that mean "not here" or "not you" are final (AG122).

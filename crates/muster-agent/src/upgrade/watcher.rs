@@ -89,7 +89,7 @@ async fn lock(layout: &Layout, id: &str, path: &Utf8Path) -> std::io::Result<Opt
 
 fn say_watching() -> Result<(), String> {
     let mut out = std::io::stdout();
-    out.write_all(WATCHING).and_then(|()| out.flush()).map_err(|error| error.to_string())
+    out.write_all(WATCHING).and_then(|()| out.flush()).map_err(|error| chain(&error).to_string())
 }
 
 /// Returns the record, if the upgrade is not decided.

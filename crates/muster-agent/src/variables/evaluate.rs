@@ -1,5 +1,6 @@
 //! Evaluation of conditions.
 
+use muster_core::error_chain::chain;
 use std::cmp::Ordering;
 
 use serde_json::{Number, Value};
@@ -130,7 +131,9 @@ fn call(function: Function, arguments: &[Value]) -> Result<Value, String> {
         }
         Function::String => Ok(shown(at(0)?).into()),
         Function::Number => match at(0)? {
-            Value::String(text) => text.trim().parse::<i64>().map(Value::from).map_err(|error| error.to_string()),
+            Value::String(text) => {
+                text.trim().parse::<i64>().map(Value::from).map_err(|error| chain(&error).to_string())
+            }
             other => Ok(other.clone()),
         },
     }
@@ -141,7 +144,7 @@ fn matches(text: &Value, patterns: &[Value]) -> Result<Value, String> {
     for pattern in patterns {
         // Linear in the length of the text for every pattern; the limit is on memory.
         let pattern = regex_lite::RegexBuilder::new(self::text(pattern)?).size_limit(TEXT_MAX).build();
-        if pattern.map_err(|error| error.to_string())?.is_match(text) {
+        if pattern.map_err(|error| chain(&error).to_string())?.is_match(text) {
             return Ok(true.into());
         }
     }

@@ -136,7 +136,7 @@ impl Alerts {
             progress.delivered(message, read.events, now);
             return Ok(false);
         };
-        let reason = shortened_to(&error.to_string(), REASON_BYTES).into_owned();
+        let reason = shortened_to(&chain(&error).to_string(), REASON_BYTES).into_owned();
         // Logged once, and not for each attempt.
         if progress.failure.is_none() {
             tracing::warn!(receiver = receiver.name, reason, "cannot send alerts; retrying for a day");

@@ -1,6 +1,7 @@
 //! Login of commands on devices without a browser (RFC 8628): the device shows a code, a logged-in person approves it, and
 //! the device gets an API token that ends with the day's work.
 
+use muster_core::error_chain::chain;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,7 +51,7 @@ impl Devices {
     /// Begins a login. Returns it with the secret that the device polls with.
     pub async fn begin(&self, device: &str, address: Option<IpAddr>) -> Result<(DeviceLogIn, String), Error> {
         let now = self.clock.now();
-        let device = check_display(device).map_err(|error| Error::invalid("device", error.to_string()))?;
+        let device = check_display(device).map_err(|error| Error::invalid("device", chain(&error).to_string()))?;
         if !self.sign_in.attempts().may_begin_device(address, now) {
             let message = "too many login codes were requested from this address; wait before the next one";
             return Err(Error::new(ErrorKind::TooMany, "too_many_log_ins", message));

@@ -1,5 +1,6 @@
 //! The service of roles.
 
+use muster_core::error_chain::chain;
 use std::sync::Arc;
 
 use muster_core::Error;
@@ -154,8 +155,8 @@ fn role_name(name: &str) -> Result<String, Error> {
 }
 
 fn role_id(name: &str) -> Result<RoleId, Error> {
-    let id = check_name(&name.replace(' ', "-")).map_err(|error| Error::invalid("name", error.to_string()))?;
-    RoleId::propose(&id).map_err(|error| Error::invalid("name", error.to_string()))
+    let id = check_name(&name.replace(' ', "-")).map_err(|error| Error::invalid("name", chain(&error).to_string()))?;
+    RoleId::propose(&id).map_err(|error| Error::invalid("name", chain(&error).to_string()))
 }
 
 fn subject(id: &RoleId) -> String {

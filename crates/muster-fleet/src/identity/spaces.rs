@@ -1,5 +1,6 @@
 //! The service of spaces.
 
+use muster_core::error_chain::chain;
 use std::sync::Arc;
 
 use muster_core::Error;
@@ -66,7 +67,7 @@ impl Spaces {
         description: &str,
     ) -> Result<Space, Error> {
         let now = self.clock.now();
-        let id = new_space_id(id).map_err(|error| Error::invalid("id", error.to_string()))?;
+        let id = new_space_id(id).map_err(|error| Error::invalid("id", chain(&error).to_string()))?;
         let taken = || Error::conflict("space_exists", format!("there is a space {id} already"));
         let spaces = self.store.identity(grant).spaces().await?;
         if id == SpaceId::default() {

@@ -1,5 +1,6 @@
 //! The service of users and service accounts.
 
+use muster_core::error_chain::chain;
 use std::sync::Arc;
 
 use muster_core::authorization::{Grant, OpContext, Privilege, UsersRead, UsersWrite};
@@ -95,7 +96,7 @@ impl Users {
     /// Creates a user, without any privileges.
     pub async fn create(&self, grant: &Grant<UsersWrite>, new: &NewUser) -> Result<User, Error> {
         let now = self.clock.now();
-        let name = check_name(&new.name).map_err(|error| Error::invalid("name", error.to_string()))?;
+        let name = check_name(&new.name).map_err(|error| Error::invalid("name", chain(&error).to_string()))?;
         let password = match (&new.password, new.kind) {
             (None, _) => None,
             (Some(password), UserKind::Person) => Some(self.passwords.hash(&name, password).await?),
@@ -128,7 +129,7 @@ impl Users {
         let before: &User = user;
         let mut after = before.clone();
         if let Some(name) = &change.name {
-            after.name = check_name(name).map_err(|error| Error::invalid("name", error.to_string()))?;
+            after.name = check_name(name).map_err(|error| Error::invalid("name", chain(&error).to_string()))?;
         }
         if let Some(name) = &change.full_name {
             after.full_name = display("full_name", name)?;
@@ -236,7 +237,7 @@ impl Users {
 }
 
 pub(super) fn display(field: &str, text: &str) -> Result<String, Error> {
-    check_display(text).map_err(|error| Error::invalid(field, error.to_string()))
+    check_display(text).map_err(|error| Error::invalid(field, chain(&error).to_string()))
 }
 
 pub(super) fn subject(id: &UserId) -> String {

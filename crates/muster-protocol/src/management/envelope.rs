@@ -109,12 +109,12 @@ pub struct Counted {
     pub excluded: u64,
     /// First agents that are not eligible, with the reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<Refusal>,
+    pub errors: Vec<IneligibleAgent>,
 }
 
 /// Agent that is not eligible.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
-pub struct Refusal {
+pub struct IneligibleAgent {
     /// Agent id.
     pub agent_id: String,
     /// Reason.

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::envelope::Refusal;
+use super::envelope::IneligibleAgent;
 use super::list_query::list_query;
 
 /// How a change reaches the agents.
@@ -114,7 +114,7 @@ pub struct CreatedRollout {
     /// Number of agents that are not eligible now.
     pub refused: u64,
     /// The first of them, with the reasons.
-    pub errors: Vec<Refusal>,
+    pub errors: Vec<IneligibleAgent>,
 }
 
 /// The agents that a rollout has reached.

@@ -1,5 +1,6 @@
 //! The configuration in its final types, and checks that involve several keys.
 
+use muster_core::error_chain::chain;
 use muster_store::OpenError;
 use muster_store::postgres::Address;
 use std::collections::BTreeMap;
@@ -270,7 +271,9 @@ fn database(values: &Values, problems: &mut Vec<Problem>) -> Option<Address> {
     if url.is_empty() {
         return None;
     }
-    url.parse().map_err(|error: OpenError| problems.push(values.problem(&names::DATABASE, error.to_string()))).ok()
+    url.parse()
+        .map_err(|error: OpenError| problems.push(values.problem(&names::DATABASE, chain(&error).to_string())))
+        .ok()
 }
 
 /// Checks that involve several keys.

@@ -1,6 +1,7 @@
 //! Certificates: their ends, and the hosts that they cover.
 
 use camino::Utf8Path;
+use muster_core::error_chain::chain;
 use muster_core::time::Timestamp;
 use rustls::pki_types::CertificateDer;
 
@@ -37,7 +38,7 @@ fn file(config: &Config, path: &Utf8Path, role: Role, now: Timestamp) -> Vec<Fin
         Ok(certificates) => certificates,
         Err(error) => {
             let remedy = "replace the file; the server recreates its own certificate if you delete server.crt";
-            return vec![Finding::error(CHECK, error.to_string(), remedy)];
+            return vec![Finding::error(CHECK, chain(&error).to_string(), remedy)];
         }
     };
     let role_of = |at: usize| if role == Role::Server && at > 0 { Role::Chain } else { role };

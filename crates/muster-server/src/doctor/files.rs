@@ -1,5 +1,6 @@
 //! The data directory and its files.
 
+use muster_core::error_chain::chain;
 use std::os::unix::fs::PermissionsExt as _;
 
 use fs_err as fs;
@@ -23,7 +24,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let directory = match suitable::check(path) {
         Ok(()) => Finding::ok(DIRECTORY, path.as_str()),
         Err(error) => {
-            let text = error.to_string();
+            let text = chain(&error).to_string();
             let (message, remedy) = text.split_once("\nhint: ").unwrap_or((&text, "check the directory and its owner"));
             Finding::error(DIRECTORY, message, remedy)
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use muster_fleet::Fleet;
 use muster_fleet::health::Health;
 use muster_listen::accept::{self, Drained};
-use muster_listen::gate::Gate;
+use muster_listen::concurrency_limit::ConcurrencyLimit;
 use muster_listen::reply::ListenerKind;
 use muster_listen::unauthenticated::UnauthenticatedLimit;
 use muster_listen::web::OnHyper;
@@ -110,10 +110,10 @@ impl Starting<'_> {
     fn listening<H: Serve>(&self, kind: ListenerKind, handler: H, tls: Option<Arc<Tls>>) -> Arc<Listening<H>> {
         let limit = if kind == ListenerKind::Agent { self.limit } else { self.limit.min(FEW) };
         let places = limit.saturating_add(limit / 10);
-        // Each listener has gates of its own, so that agents can't lock out administrators.
+        // Each listener has limits of its own, so that agents can't lock out administrators.
         let (requests, connections, unauthenticated) =
-            (Gate::new(limit), Gate::new(places), UnauthenticatedLimit::new(places));
-        self.metrics.show_gates(kind, &connections, &requests);
+            (ConcurrencyLimit::new(limit), ConcurrencyLimit::new(places), UnauthenticatedLimit::new(places));
+        self.metrics.show_limits(kind, &connections, &requests);
         let timeouts = self.config.timeouts;
         let tls = tls.map(|tls| Arc::clone(tls.live()));
         let (idle, metrics, shutdown) = (Arc::default(), Arc::clone(&self.metrics.connection), self.shutdown.clone());

@@ -79,7 +79,7 @@ const RELEASE: &str = "DELETE FROM nodes WHERE epoch = $1";
 const EXCLUDES: &str = "SELECT max(number) FROM schema_migrations WHERE oldest > $1 HAVING max(number) IS NOT NULL";
 
 /// Reason why a node can't be registered.
-pub(super) enum Refusal {
+pub(super) enum NotRegistered {
     /// Another server is registered under its id.
     Displaced(Other),
     /// A newer program has migrated the database, so that this one can't use it any more.
@@ -89,7 +89,7 @@ pub(super) enum Refusal {
     },
 }
 
-impl Refusal {
+impl NotRegistered {
     pub(super) fn into_error(self) -> OpenError {
         match self {
             Self::Displaced(Other { name, place, since }) => OpenError::InUse { name, place, since, seconds: SECONDS },
@@ -106,7 +106,7 @@ pub(super) struct Other {
 }
 
 /// The epoch of a registration.
-pub(super) type Registered = std::result::Result<NodeEpoch, Refusal>;
+pub(super) type Registered = std::result::Result<NodeEpoch, NotRegistered>;
 
 fn new_epoch() -> NodeEpoch {
     NodeEpoch(format!("{:032x}", rand::random::<u128>()).into())
@@ -131,7 +131,7 @@ pub(super) fn register(session: &dyn Session, node: &Node, described: &Described
     session.query(LOCK, &[], &mut |_| Ok(Next::Enough))?;
     let mut outdated = None;
     session.query(EXCLUDES, &[newest(MIGRATIONS).into()], &mut |row| {
-        outdated = Some(Refusal::Outdated { number: row.get(0)? });
+        outdated = Some(NotRegistered::Outdated { number: row.get(0)? });
         Ok(Next::Enough)
     })?;
     if let Some(outdated) = outdated {
@@ -159,7 +159,7 @@ pub(super) fn register(session: &dyn Session, node: &Node, described: &Described
         other = Other { name: row.get(0)?, place: row.get(1)?, since: row.get(2)? };
         Ok(Next::Enough)
     })?;
-    Ok(Err(Refusal::Displaced(other)))
+    Ok(Err(NotRegistered::Displaced(other)))
 }
 
 /// Deletes nodes whose leases have expired.

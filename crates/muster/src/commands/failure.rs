@@ -1,5 +1,6 @@
 //! Errors of commands, and their exit codes.
 
+use muster_core::error_chain::chain;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -50,7 +51,7 @@ impl Failed {
 impl From<muster_client::Error> for Failed {
     fn from(error: muster_client::Error) -> Self {
         Self {
-            message: plain(&error.to_string()).into_owned(),
+            message: plain(&chain(&error).to_string()).into_owned(),
             remedy: error.remedy(),
             code: error.failure().exit_code(),
         }
@@ -59,7 +60,7 @@ impl From<muster_client::Error> for Failed {
 
 impl From<std::io::Error> for Failed {
     fn from(error: std::io::Error) -> Self {
-        Self::new(error.to_string())
+        Self::new(chain(&error).to_string())
     }
 }
 

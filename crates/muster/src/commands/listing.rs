@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
+use muster_core::error_chain::chain;
 use serde::Serialize;
 
 use super::failure::Failed;
@@ -97,14 +98,15 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failed> {
 fn pretty(value: &impl Serialize) -> Result<String, Failed> {
     // Serialized twice: embedded JSON text of agents would otherwise keep its own indentation.
     let text = serde_json::to_string(value);
-    text.and_then(|text| serde_json::to_string_pretty(&Text(&text))).map_err(|error| Failed::new(error.to_string()))
+    text.and_then(|text| serde_json::to_string_pretty(&Text(&text)))
+        .map_err(|error| Failed::new(chain(&error).to_string()))
 }
 
 /// Prints anything as YAML.
 pub fn print_yaml(value: &impl Serialize) -> Result<(), Failed> {
     // Via JSON, because the YAML serializer does not support embedded JSON text.
-    let json = serde_json::to_string(value).map_err(|error| Failed::new(error.to_string()))?;
-    let text = serde_saphyr::to_string(&Text(&json)).map_err(|error| Failed::new(error.to_string()))?;
+    let json = serde_json::to_string(value).map_err(|error| Failed::new(chain(&error).to_string()))?;
+    let text = serde_saphyr::to_string(&Text(&json)).map_err(|error| Failed::new(chain(&error).to_string()))?;
     print_line(printable_lines(text.trim_end()))
 }
 

@@ -184,7 +184,7 @@ impl Located {
     fn file(database: Utf8PathBuf, creates: bool) -> Result<Self, Failed> {
         let directory = database.parent().unwrap_or(Utf8Path::new("")).to_owned();
         let lock = if creates || directory.join("lock").is_file() {
-            Some(DataDir::open(&directory).map_err(|error| Failed::new(error.to_string()))?)
+            Some(DataDir::open(&directory).map_err(|error| Failed::new(chain(&error).to_string()))?)
         } else {
             None
         };
@@ -225,8 +225,8 @@ fn next_steps(from: &Located, to: &Located, replaced: u64) -> String {
 impl From<CopyError> for Failed {
     fn from(error: CopyError) -> Self {
         match error {
-            CopyError::NoFleet(_) => Self::not_found(error.to_string()),
-            CopyError::Same(_) => Self::usage(error.to_string()),
+            CopyError::NoFleet(_) => Self::not_found(chain(&error).to_string()),
+            CopyError::Same(_) => Self::usage(chain(&error).to_string()),
             error => Self::new(chain(&error).to_string()),
         }
     }

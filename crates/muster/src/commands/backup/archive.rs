@@ -1,5 +1,6 @@
 //! The file of a backup: a tar archive with a manifest, which has the checksum of each file that follows.
 
+use muster_core::error_chain::chain;
 use std::io::{Read, Seek as _, Write};
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -179,8 +180,8 @@ impl Archive {
 
 fn manifest(file: &std::fs::File) -> Result<Manifest, String> {
     let mut archive = tar::Archive::new(file);
-    let mut entries = archive.entries().map_err(|error| error.to_string())?;
-    let first = entries.next().ok_or("it is empty")?.map_err(|error| error.to_string())?;
+    let mut entries = archive.entries().map_err(|error| chain(&error).to_string())?;
+    let first = entries.next().ok_or("it is empty")?.map_err(|error| chain(&error).to_string())?;
     if first.path_bytes().as_ref() != MANIFEST.as_bytes() {
         return Err(format!("it does not begin with {MANIFEST}"));
     }

@@ -1,5 +1,6 @@
 //! `muster backup create`.
 
+use muster_core::error_chain::chain;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -75,7 +76,7 @@ impl CreateArgs {
             version: backup.version,
             files,
         };
-        let text = serde_json::to_vec_pretty(&manifest).map_err(|error| Failed::new(error.to_string()))?;
+        let text = serde_json::to_vec_pretty(&manifest).map_err(|error| Failed::new(chain(&error).to_string()))?;
         let mut file = tokio::fs::File::from_std(out.take()?);
         append(&mut file, MANIFEST, &text).await?;
         file.write_all(&header(DATABASE, size)?).await?;

@@ -1,4 +1,4 @@
-//! A concurrency limit without a queue. Entering a full gate fails immediately.
+//! A concurrency limit without a queue. Entering at the limit fails immediately.
 //!
 //! In a queue, a client would wait without knowing why. A rejected client gets a 429 or a closed connection, and
 //! retries after its own back-off.
@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Limits the number of concurrent [`Pass`]es.
 #[derive(Debug)]
-pub struct Gate {
+pub struct ConcurrencyLimit {
     limit: usize,
     inside: AtomicUsize,
 }
 
-/// Admission through a gate; released on drop.
+/// Admission under a limit; released on drop.
 #[derive(Debug)]
-pub struct Pass(Arc<Gate>);
+pub struct Pass(Arc<ConcurrencyLimit>);
 
-impl Gate {
-    /// Creates a gate that admits `limit` at a time.
+impl ConcurrencyLimit {
+    /// Creates a limit that admits `limit` at a time.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, inside: AtomicUsize::new(0) })
     }
@@ -28,7 +28,7 @@ impl Gate {
         self.inside.load(Ordering::Relaxed)
     }
 
-    /// Returns a pass, or `None` when the gate is full.
+    /// Returns a pass, or `None` at the limit.
     pub fn enter(self: &Arc<Self>) -> Option<Pass> {
         // The counter is incremented first and decremented on failure. If it was checked first, two threads could both
         // see the last free slot. Relaxed ordering is sufficient, because the counter protects no other memory.
@@ -39,7 +39,7 @@ impl Gate {
         Some(Pass(Arc::clone(self)))
     }
 
-    /// Returns a pass even when the gate is full. Another pass must be about to be dropped.
+    /// Returns a pass even at the limit. Another pass must be about to be dropped.
     pub fn enter_in_exchange(self: &Arc<Self>) -> Pass {
         self.inside.fetch_add(1, Ordering::Relaxed);
         Pass(Arc::clone(self))
@@ -57,13 +57,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_gate_rejects_until_a_pass_is_dropped() {
-        let gate = Gate::new(2);
-        let first = gate.enter().unwrap();
-        let _second = gate.enter().unwrap();
-        assert!(gate.enter().is_none());
-        assert_eq!(gate.inside(), 2);
+    fn at_the_limit_it_rejects_until_a_pass_is_dropped() {
+        let limit = ConcurrencyLimit::new(2);
+        let first = limit.enter().unwrap();
+        let _second = limit.enter().unwrap();
+        assert!(limit.enter().is_none());
+        assert_eq!(limit.inside(), 2);
         drop(first);
-        assert!(gate.enter().is_some());
+        assert!(limit.enter().is_some());
     }
 }
