@@ -1,7 +1,7 @@
 //! Gives each component a reconciler, and hands it its target.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -66,20 +66,30 @@ impl Supervisor {
         let (launcher, board) = (self.0.launcher.clone(), self.0.board.clone());
         let line = Arc::default();
         let reconciler = Reconciler { target, progress: progress.clone(), launcher, board, line: Arc::clone(&line) };
-        Handle { target: sender, progress, line, task: tokio::spawn(self.clone().keep(id, reconciler)) }
+        Handle {
+            target: sender,
+            progress,
+            line,
+            task: tokio::spawn(Self::keep(Arc::downgrade(&self.0), id, reconciler)),
+        }
     }
 
-    /// Runs a reconciler until its component has left.
-    async fn keep(self, id: String, mut reconciler: Reconciler) {
+    /// Runs a reconciler until its component has left, or the supervisor has been dropped, which this task must not keep.
+    async fn keep(shared: Weak<Shared>, id: String, mut reconciler: Reconciler) {
         loop {
             let end = reconciler.work().await;
+            let Some(supervisor) = shared.upgrade().map(Self) else { return };
             if let Target::Remove = end {
-                self.0.launcher.forget(&id);
+                supervisor.0.launcher.forget(&id);
             }
-            if self.dismiss(&id, &reconciler, &end) {
-                break;
+            if supervisor.dismiss(&id, &reconciler, &end) {
+                return supervisor.left().await;
             }
         }
+    }
+
+    /// Concludes the departure of a component.
+    async fn left(&self) {
         if self.is_idle() {
             self.0.launcher.idle(&|| self.is_idle()).await;
         }

@@ -13,6 +13,8 @@ use crate::state::enrollment::Secret;
 
 /// Maximum size of the head of a proxy's response.
 const HEAD_MAX: usize = 16 << 10;
+/// Maximum number of headers in that response.
+const HEADERS_MAX: usize = 64;
 /// Default port of proxies, as in curl.
 const DEFAULT_PORT: u16 = 1080;
 
@@ -117,10 +119,10 @@ async fn head(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 }
 
 fn status(head: &[u8]) -> Option<u16> {
-    let line = std::str::from_utf8(head.split(|byte| *byte == b'\r').next()?).ok()?;
-    let mut words = line.split(' ');
-    words.next().filter(|version| version.starts_with("HTTP/1."))?;
-    words.next()?.parse().ok()
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    response.parse(head).ok().filter(httparse::Status::is_complete)?;
+    response.code
 }
 
 /// Returns whether a list such as that of `NO_PROXY` contains the server.
@@ -194,6 +196,8 @@ mod tests {
             ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "other credentials (407)"),
             ("HTTP/1.0 503 Busy\r\n\r\n", "(503)"),
             ("SSH-2.0\r\n\r\n", "not HTTP"),
+            ("HTTP/1.1 2000 OK\r\n\r\n", "not HTTP"),
+            ("HTTP/1.1 200 OK\r\nno header\r\n\r\n", "not HTTP"),
             ("HTTP/1.1 2", "end of file"),
         ] {
             let (address, _request) = answering(answer).await;

@@ -39,32 +39,11 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| TrustError::Setup(error.into()))?;
-    let mut verifier = verifier(trust, &provider)?;
-    if let Some(name) = &trust.server_name {
-        let name = ServerName::try_from(name.clone()).map_err(|error| TrustError::Setup(error.into()))?;
-        verifier = Arc::new(Named { name, verifier });
-    }
-    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    let verifier = Verifier::new(trust, provider)?;
+    let mut config = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
     // Four sessions are enough for the servers of a fleet. Each session uses memory as long as the agent runs.
     config.resumption = rustls::client::Resumption::in_memory_sessions(4);
     Ok(Arc::new(config))
-}
-
-fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TrustError> {
-    let pins = trust.ca_sha256.iter().map(|text| fingerprint(text)).collect::<Result<Vec<_>, _>>()?;
-    if !trust.certificate_authorities.is_empty() {
-        let given = trusted(&trust.certificate_authorities, &pins)?;
-        let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(&given)?), provider.clone()).build();
-        let inner = built.map_err(|error| TrustError::Setup(error.into()))?;
-        let trusted = Trusted::Given { certificates: given, chains: inner };
-        return Ok(Arc::new(Verifier { trusted, provider: provider.clone() }));
-    }
-    // Without specified certificates, the pinned certificate must be in the server's chain.
-    if !pins.is_empty() {
-        return Ok(Arc::new(Verifier { trusted: Trusted::Pinned(pins), provider: provider.clone() }));
-    }
-    let platform = rustls_platform_verifier::Verifier::new(provider.clone());
-    Ok(Arc::new(platform.map_err(|error| TrustError::Setup(error.into()))?))
 }
 
 /// Returns the certificates in `pems`. If there are pins, returns only those that match one.
@@ -142,7 +121,7 @@ fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     Some(der)
 }
 
-/// Accepts trusted certificates themselves, and chains that end in one.
+/// Accepts trusted certificates themselves, and chains that end in one, for the expected name.
 ///
 /// A self-signed server certificate is its own CA. `openssl req -x509` marks it as a CA, and webpki therefore rejects
 /// it as a server certificate. It was specified as trusted, however, and the handshake proves that the server has its
@@ -150,6 +129,8 @@ fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
 #[derive(Debug)]
 struct Verifier {
     trusted: Trusted,
+    /// Name that the certificate must have instead of that of the URL.
+    name: Option<ServerName<'static>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -160,6 +141,27 @@ enum Trusted {
     Given { certificates: Vec<CertificateDer<'static>>, chains: Arc<WebPkiServerVerifier> },
     /// Those with these fingerprints, which the server has to send.
     Pinned(Vec<[u8; 32]>),
+    /// Those of the platform.
+    Platform(rustls_platform_verifier::Verifier),
+}
+
+impl Trusted {
+    fn by(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Self, TrustError> {
+        let pins = trust.ca_sha256.iter().map(|text| fingerprint(text)).collect::<Result<Vec<_>, _>>()?;
+        if !trust.certificate_authorities.is_empty() {
+            let certificates = trusted(&trust.certificate_authorities, &pins)?;
+            let roots = Arc::new(roots(&certificates)?);
+            let chains = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
+            let chains = chains.map_err(|error| TrustError::Setup(error.into()))?;
+            return Ok(Self::Given { certificates, chains });
+        }
+        // Without specified certificates, the pinned certificate must be in the server's chain.
+        if !pins.is_empty() {
+            return Ok(Self::Pinned(pins));
+        }
+        let platform = rustls_platform_verifier::Verifier::new(provider.clone());
+        Ok(Self::Platform(platform.map_err(|error| TrustError::Setup(error.into()))?))
+    }
 }
 
 /// Checks the remaining properties of a certificate that is itself trusted: its dates and its names.
@@ -189,54 +191,19 @@ fn verify_trusted_itself(
     Ok(ServerCertVerified::assertion())
 }
 
-/// Expects another name in the certificate than that of the URL.
-#[derive(Debug)]
-struct Named {
-    name: ServerName<'static>,
-    verifier: Arc<dyn ServerCertVerifier>,
-}
-
-impl ServerCertVerifier for Named {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        self.verifier.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
-    }
-}
-
 impl Verifier {
+    fn new(trust: &Trust, provider: Arc<CryptoProvider>) -> Result<Self, TrustError> {
+        let name = trust.server_name.clone().map(ServerName::try_from).transpose();
+        let name = name.map_err(|error| TrustError::Setup(error.into()))?;
+        Ok(Self { trusted: Trusted::by(trust, &provider)?, name, provider })
+    }
+
     fn trusts(&self, certificate: &CertificateDer<'_>) -> bool {
         match &self.trusted {
             // Byte for byte the same.
             Trusted::Given { certificates, .. } => certificates.contains(certificate),
             Trusted::Pinned(pins) => has_pin(certificate, pins),
+            Trusted::Platform(_) => false,
         }
     }
 
@@ -271,6 +238,7 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let server_name = self.name.as_ref().unwrap_or(server_name);
         if self.trusts(end_entity) {
             return verify_trusted_itself(end_entity, server_name, now, &self.provider);
         }
@@ -279,6 +247,9 @@ impl ServerCertVerifier for Verifier {
                 chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
             }
             Trusted::Pinned(pins) => self.verify_pinned(pins, end_entity, intermediates, server_name, now),
+            Trusted::Platform(platform) => {
+                platform.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
         }
     }
 
@@ -304,5 +275,39 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Verifies a self-signed certificate for `localhost` as that of `fleet.example`.
+    fn verify(trust: impl Fn(&rcgen::Certificate) -> Trust) -> Result<ServerCertVerified, Error> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = Verifier::new(&trust(&certificate), provider).unwrap();
+        let url_host = ServerName::try_from("fleet.example").unwrap();
+        verifier.verify_server_cert(certificate.der(), &[], &url_host, &[], UnixTime::now())
+    }
+
+    #[test]
+    fn an_expected_name_replaces_the_host_of_the_url() {
+        for name in [None, Some("other.example"), Some("localhost")] {
+            let server_name = name.map(str::to_owned);
+            let given = verify(|certificate| Trust {
+                certificate_authorities: vec![certificate.pem()],
+                server_name: server_name.clone(),
+                ..Trust::default()
+            });
+            let pinned = verify(|certificate| Trust {
+                ca_sha256: vec![muster_core::hex::encode(&sha256(certificate.der()))],
+                server_name: server_name.clone(),
+                ..Trust::default()
+            });
+            let valid = name == Some("localhost");
+            assert_eq!((given.is_ok(), pinned.is_ok()), (valid, valid), "{name:?}: {given:?}, {pinned:?}");
+        }
     }
 }

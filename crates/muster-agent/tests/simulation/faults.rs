@@ -7,7 +7,7 @@ use muster_agent::backoff::between;
 use muster_agent::entropy::Seeded;
 use serde_json::json;
 
-use crate::fixture::{Agent, HOLDS, HOUR, MINUTE, SECOND, input_action, level, policy};
+use crate::fixture::{Agent, HOLDS, HOUR, MINUTE, SECOND, input_action, level, policy, with_seeds};
 use crate::server::{Fault, policy_change};
 
 fn broken() -> Fault {
@@ -170,13 +170,9 @@ async fn on_a_full_disk_no_action_runs_until_there_is_space() {
 
 /// Any sequence of lost requests, lost responses, server errors, kills, and components that hang in any state: every action
 /// runs once and in order, every ack is delivered, the last policy is in effect, and no check-in claims another one.
-#[tokio::test(start_paused = true)]
-async fn under_random_faults_each_action_runs_once_in_order_and_is_acknowledged() {
-    // More seeds for a long run: MUSTER_SIMULATION_SEEDS=100000.
-    let seeds = std::env::var("MUSTER_SIMULATION_SEEDS").map_or(400, |count| count.parse().unwrap());
-    for seed in 0..seeds {
-        storm(seed).await;
-    }
+#[test]
+fn under_random_faults_each_action_runs_once_in_order_and_is_acknowledged() {
+    with_seeds(400, storm);
 }
 
 async fn storm(seed: u64) {

@@ -453,6 +453,17 @@ pub const SECOND: Duration = Duration::from_secs(1);
 pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3600);
 
+/// Runs a simulation with many seeds, as many as `MUSTER_SIMULATION_SEEDS` says, from the one in
+/// `MUSTER_SIMULATION_FIRST_SEED` on. Each has a runtime of its own, with which the tasks of its killed agents end.
+pub fn with_seeds<F: Future<Output = ()>>(default: u64, simulation: impl Fn(u64) -> F) {
+    let number = |variable: &str, default| std::env::var(variable).map_or(default, |text| text.parse().unwrap());
+    let first = number("MUSTER_SIMULATION_FIRST_SEED", 0);
+    for seed in first..first + number("MUSTER_SIMULATION_SEEDS", default) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(simulation(seed));
+    }
+}
+
 impl Agent {
     /// Whether the first check-in followed the start within this time.
     pub fn begun_within(&self, time: Duration) -> bool {

@@ -116,3 +116,16 @@ async fn a_reload_keeps_unchanged_components_running() {
     agent.pass(MINUTE).await;
     assert_eq!(agent.running(), [""; 0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_tasks_of_components_end_with_their_supervisor() {
+    let mut agent = Agent::new(742);
+    agent.server.change(|server| server.policy = Some(policy(1, "web")));
+    agent.start();
+    agent.pass(MINUTE).await;
+    assert_eq!(agent.running(), ["process-default-web"]);
+    agent.kill().await;
+    drop(agent);
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
+}

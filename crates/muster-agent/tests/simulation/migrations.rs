@@ -8,7 +8,7 @@ use muster_agent::entropy::Seeded;
 use muster_agent::state::Store;
 use serde_json::{Value, json};
 
-use crate::fixture::{Agent, HERE, HOUR, MINUTE, SECOND, action, level, policy};
+use crate::fixture::{Agent, HERE, HOUR, MINUTE, SECOND, action, level, policy, with_seeds};
 use crate::server::Fault;
 
 const THERE: &str = "https://there.example:8220";
@@ -85,12 +85,9 @@ async fn ag119_an_agent_whose_target_cannot_be_reached_or_used_stays() {
 
 /// Any sequence of kills and lost requests during a migration: the agent ends at the other server as one agent, and the first
 /// server has the ack.
-#[tokio::test(start_paused = true)]
-async fn ag119_under_random_kills_a_migration_completes_with_one_agent() {
-    let seeds = std::env::var("MUSTER_SIMULATION_SEEDS").map_or(200, |count| count.parse().unwrap());
-    for seed in 0..seeds {
-        storm(seed).await;
-    }
+#[test]
+fn ag119_under_random_kills_a_migration_completes_with_one_agent() {
+    with_seeds(200, storm);
 }
 
 async fn storm(seed: u64) {

@@ -10,7 +10,7 @@ use muster_agent::entropy::Seeded;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::fixture::{Agent, HOUR, MINUTE, SECOND, action, level, policy};
+use crate::fixture::{Agent, HOUR, MINUTE, SECOND, action, level, policy, with_seeds};
 use crate::server::{Ack, Fault};
 use crate::site::{Behavior, LOOK, Site, behavior, name};
 
@@ -212,12 +212,9 @@ async fn an_agent_that_was_not_installed_refuses_upgrades() {
 /// Any sequence of upgrades to versions that work and that do not, roll-backs, lost requests, kills of the agent, and crashes of
 /// the host, in which a change on disk may be the last: one complete version runs, every action is acknowledged with one
 /// result, and nothing is left of an upgrade.
-#[tokio::test(start_paused = true)]
-async fn ag124_under_random_crashes_one_complete_version_runs_and_every_upgrade_has_one_result() {
-    let seeds = std::env::var("MUSTER_SIMULATION_SEEDS").map_or(200, |count| count.parse().unwrap());
-    for seed in 0..seeds {
-        storm(seed).await;
-    }
+#[test]
+fn ag124_under_random_crashes_one_complete_version_runs_and_every_upgrade_has_one_result() {
+    with_seeds(200, storm);
 }
 
 const VERSIONS: [&str; 6] = ["0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0"];
