@@ -271,6 +271,8 @@ async fn agents(script: &mut Script) {
     script.call_bytes("POST /agents/{id}/files?name=tool.bin", "one-4", vec![7; 10]).await;
     script.call_bytes("POST /artifacts?name=list-v1", "", b"abc".to_vec()).await;
     script.call_bytes("POST /agent_packages?name=muster-agent-0.2.0-linux-x86_64.tar.gz", "", b"abc".to_vec()).await;
+    let package = "muster-agent-0.2.0-linux-x86_64.tar.gz";
+    script.call("DELETE /agent_packages/{name}", package, Value::Null).await;
 }
 
 async fn upload(api: &Api) {
