@@ -1,8 +1,8 @@
 //! Files that agents have uploaded, and files that agents can download.
 
-use muster_protocol::management::{Empty, Item};
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::file::{AgentUpload, Artifact, DeletedFile, DeliverableFile};
+use muster_protocol::management::{Empty, Item};
 use reqwest::Method;
 use tokio::io::AsyncWrite;
 

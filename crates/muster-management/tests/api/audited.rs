@@ -103,7 +103,7 @@ impl Script {
         let table = endpoints::all();
         let found = table.iter().find(|one| one.method == method && one.path == template);
         let url = found.unwrap_or_else(|| panic!("there is no {endpoint}")).url();
-        let url = ["{id}", "{action_id}", "{file_id}"].iter().fold(url, |url, hole| url.replace(hole, id));
+        let url = ["{id}", "{action_id}", "{file_id}", "{name}"].iter().fold(url, |url, hole| url.replace(hole, id));
         let url = if query.is_empty() { url } else { format!("{url}?{query}") };
         // Each request has a moment of its own, which its lines must state.
         self.api.clock.advance(Duration::from_secs(1));
