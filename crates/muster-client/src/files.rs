@@ -1,11 +1,12 @@
 //! Files that agents have uploaded, and files that agents can download.
 
-use muster_protocol::management::Item;
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::file::{AgentUpload, Artifact, DeletedFile, DeliverableFile};
+use muster_protocol::management::{Empty, Item};
 use reqwest::Method;
 use tokio::io::AsyncWrite;
 
+use crate::transport::DRY_RUN;
 use crate::{Client, Result};
 
 impl Client {
@@ -42,6 +43,13 @@ impl Client {
     pub async fn upload_artifact(&self, identifier: &str, data: Vec<u8>) -> Result<Artifact> {
         let request = self.request(Method::POST, self.fleet(&["artifacts"])?).query(&[("name", identifier)]);
         Ok(self.answer::<Item<_>>(request.header("content-type", "application/octet-stream").body(data)).await?.item)
+    }
+
+    /// Deletes a file of a package of muster-agent. A dry run only checks.
+    pub async fn delete_package(&self, name: &str, dry_run: bool) -> Result<()> {
+        let query: &[(&str, &str)] = if dry_run { &DRY_RUN } else { &[] };
+        let Empty {} = self.delete(&["agent_packages", name], &query).await?;
+        Ok(())
     }
 
     /// Uploads a file of a package of muster-agent, which every muster-agent can download.

@@ -1,6 +1,8 @@
 //! The domain error. It is independent of HTTP: each adapter converts it to the format of its protocol as the last
 //! step.
 
+use std::time::Duration;
+
 use crate::authorization::Forbidden;
 use crate::denial::Denial;
 use crate::error_chain::SharedError;
@@ -55,6 +57,8 @@ pub struct Error {
     pub source: Option<SharedError>,
     /// Reason that agent protocols map to a code of their own.
     pub denial: Option<Denial>,
+    /// Seconds after which a retry can succeed, if known.
+    pub retry_after: Option<u32>,
 }
 
 impl Error {
@@ -69,6 +73,7 @@ impl Error {
             problems: None,
             source: None,
             denial: None,
+            retry_after: None,
         }
     }
 
@@ -107,6 +112,14 @@ impl Error {
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// Adds the time after which a retry can succeed, rounded up to seconds.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.retry_after = Some(u32::try_from(seconds).unwrap_or(u32::MAX).max(1));
         self
     }
 

@@ -218,7 +218,7 @@ pub fn of_rollout(rollout: &Rollout) -> Option<Event> {
     let (kind, reason) = match &rollout.state {
         State::Halted { breach, .. } => (EventKind::RolloutHalted, Some(breach.to_string())),
         State::Completed => (EventKind::RolloutCompleted, None),
-        State::RolledBack => (EventKind::RolloutRolledBack, None),
+        State::RolledBack { halted } => (EventKind::RolloutRolledBack, halted.as_ref().map(ToString::to_string)),
         State::Created | State::Running | State::AwaitingApproval | State::AwaitingAgents | State::Paused => {
             return None;
         }

@@ -115,7 +115,10 @@ pub enum State {
     /// All agents have been reached.
     Completed,
     /// Taken back: the agents that had been reached return to the last good revision.
-    RolledBack,
+    RolledBack {
+        /// Why the gate had stopped it before.
+        halted: Option<Breach>,
+    },
 }
 
 impl State {
@@ -129,13 +132,13 @@ impl State {
             Self::Paused => "paused",
             Self::Halted { .. } => "halted",
             Self::Completed => "completed",
-            Self::RolledBack => "rolled_back",
+            Self::RolledBack { .. } => "rolled_back",
         }
     }
 
     /// Returns whether the rollout is over.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Completed | Self::RolledBack)
+        matches!(self, Self::Completed | Self::RolledBack { .. })
     }
 }
 
@@ -177,7 +180,7 @@ impl Rollout {
         match self.state {
             State::Completed => true,
             // Whoever was reached gets a new revision with the content of the last good one.
-            State::RolledBack => false,
+            State::RolledBack { .. } => false,
             _ => self.started.iter().zip(&self.plan.waves).any(|(started, wave)| match &wave.members {
                 Members::Tags(wanted) => tags.iter().any(|tag| wanted.contains(tag)),
                 Members::Percent(_) | Members::Count(_) => started.below.is_some_and(|below| place < below),
@@ -220,7 +223,7 @@ impl Rollout {
             | State::Paused
             | State::Halted { .. }
             | State::Completed
-            | State::RolledBack => Step::Wait { until: None },
+            | State::RolledBack { .. } => Step::Wait { until: None },
         }
     }
 
@@ -298,7 +301,11 @@ impl Rollout {
         if self.state.is_final() {
             return Err(self.wrong_state("rolled back"));
         }
-        self.state = State::RolledBack;
+        let halted = match &self.state {
+            State::Halted { breach, .. } => Some(breach.clone()),
+            _ => None,
+        };
+        self.state = State::RolledBack { halted };
         Ok(())
     }
 

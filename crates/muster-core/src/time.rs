@@ -38,6 +38,11 @@ impl Timestamp {
         self.0
     }
 
+    /// Returns the seconds since the Unix epoch.
+    pub const fn as_seconds(self) -> i64 {
+        self.0 / 1_000_000
+    }
+
     /// Returns the milliseconds since the Unix epoch; 0 for earlier times.
     pub fn as_unix_millis(self) -> u64 {
         u64::try_from(self.0 / 1000).unwrap_or(0)

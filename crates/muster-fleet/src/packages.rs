@@ -1,11 +1,12 @@
 //! Packages of muster-agent, which every muster-agent may fetch. Agents verify their signatures.
 
 use bytes::Bytes;
-use muster_core::authorization::{ArtifactsWrite, Grant};
+use muster_core::authorization::{Grant, PackagesWrite};
 use muster_core::file::DeliverableFile;
 use muster_core::hex;
 use muster_core::id::FileId;
 use muster_core::{Error, ErrorKind, package};
+use muster_store::{FileWrite, Precondition, StoreError};
 
 use serde_json::json;
 
@@ -19,7 +20,7 @@ impl Files {
     /// again changes nothing; other content is a conflict, because agents may be downloading the file.
     pub async fn store_package(
         &self,
-        grant: &Grant<ArtifactsWrite>,
+        grant: &Grant<PackagesWrite>,
         name: &str,
         data: &Bytes,
     ) -> Result<DeliverableFile, Error> {
@@ -42,11 +43,27 @@ impl Files {
                 return Ok(known);
             }
             let message = format!("{name} is already stored with other content");
-            return Err(Error::new(ErrorKind::Conflict, "package_exists", message));
+            return Err(Error::new(ErrorKind::Conflict, "package_exists", message)
+                .remedy("if the stored file is wrong, delete it with `muster package delete` first"));
         }
         let detail = json!({"sha256": file.sha256, "size": file.size});
         let line = audit_line(grant.origin(), now, "package.store", format!("package:{name}"), detail);
         self.store.commit(grant, with_content(&file, data, line)).await?;
         Ok(file)
+    }
+
+    /// Deletes a file of a package. Agents that are downloading it fail, and retry.
+    pub async fn delete_package(&self, grant: &Grant<PackagesWrite>, name: &str) -> Result<(), Error> {
+        let id = FileId::trusted(name);
+        let is_stored = package::is_package_file(name) && self.store.everywhere(&System).file(&id).await?.is_some();
+        if !is_stored {
+            return Err(Error::not_found("package", name));
+        }
+        let now = self.clock.now();
+        let line = audit_line(grant.origin(), now, "package.delete", format!("package:{name}"), json!({}));
+        match self.store.commit(grant, vec![FileWrite::DeleteFile { id }.into(), line]).await {
+            Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("package", name)),
+            other => other.map(drop).map_err(Error::from),
+        }
     }
 }

@@ -45,14 +45,11 @@ pub const fn status_of(kind: ErrorKind) -> StatusCode {
     }
 }
 
-/// Returns the value of `Retry-After`, in seconds.
-fn retry_after(kind: ErrorKind, code: &str) -> Option<&'static str> {
+/// Returns the value of `Retry-After`, in seconds, of an error that does not know it.
+fn retry_after(kind: ErrorKind) -> Option<u32> {
     match kind {
-        // The time in which the slowest budget of failed logins gives one attempt back.
-        ErrorKind::TooMany if code == "too_many_failures" => Some("60"),
-        ErrorKind::TooMany if code == "too_many_log_ins" => Some("10"),
-        ErrorKind::TooMany => Some("1"),
-        ErrorKind::Unavailable => Some("5"),
+        ErrorKind::TooMany => Some(1),
+        ErrorKind::Unavailable => Some(5),
         // Repeating the same request is not expected to help.
         _ => None,
     }
@@ -60,7 +57,7 @@ fn retry_after(kind: ErrorKind, code: &str) -> Option<&'static str> {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Error { kind, code, message, field, remedy, problems, source, .. } = self.0;
+        let Error { kind, code, message, field, remedy, problems, source, retry_after: known, .. } = self.0;
         // Internal details may contain paths or values, so they are logged and never sent.
         if let Some(cause) = source {
             tracing::warn!(code, %cause, "management request failed");
@@ -73,8 +70,8 @@ impl IntoResponse for ApiError {
             // Not `Basic`, for which a browser would ask the user itself.
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey"));
         }
-        if let Some(seconds) = retry_after(kind, code) {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+        if let Some(seconds) = known.or_else(|| retry_after(kind)) {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

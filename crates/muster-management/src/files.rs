@@ -8,9 +8,9 @@ use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
-use muster_protocol::management::Item;
 use muster_protocol::management::envelope::Whole;
 use muster_protocol::management::file::{AgentUpload, Artifact, DeletedFile, DeliverableFile};
+use muster_protocol::management::{Empty, Item};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -52,8 +52,11 @@ pub fn endpoints() -> Vec<Endpoint> {
             .taking(MAX_FILE),
         Endpoint::post("/agent_packages", store_package)
             .about("Store a package of muster-agent")
-            .needs(&[Name::ArtifactsWrite])
+            .needs(&[Name::PackagesWrite])
             .taking(MAX_FILE),
+        Endpoint::delete("/agent_packages/{name}", delete_package)
+            .about("Delete a file of a package of muster-agent")
+            .needs(&[Name::PackagesWrite]),
     ]
 }
 
@@ -168,6 +171,15 @@ async fn store_package(
         fleet.files().store_package(&context.grant()?, &name, &part.data).await
     };
     Ok(item(deliverable(stored.await.map_err(|error| ApiError(error).into_response())?)))
+}
+
+async fn delete_package(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(name): Path<String>,
+) -> Answer<Empty> {
+    fleet.files().delete_package(&context.grant()?, &name).await?;
+    Ok(Json(Empty {}))
 }
 
 fn deliverable(file: muster_core::file::DeliverableFile) -> DeliverableFile {

@@ -3,11 +3,13 @@
 mod bindings;
 pub mod device_page;
 mod devices;
+mod html;
 mod log_in;
 mod providers;
 mod roles;
 pub mod session;
 mod spaces;
+pub mod start_page;
 mod tokens;
 mod users;
 

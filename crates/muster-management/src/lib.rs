@@ -52,7 +52,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
-use identity::device_page;
+use identity::{device_page, start_page};
 use tower::Layer as _;
 use tower::util::BoxCloneSyncService;
 
@@ -67,7 +67,8 @@ pub fn management_router(fleet: Arc<Fleet>) -> Router {
         // Outside of `entry`: clients ask for the status before they authenticate.
         .route("/api/status", get(server_status::get))
         .route("/s/{space}/api/status", get(server_status::get))
-        // A page for browsers, which answers in HTML.
+        // Pages for browsers.
+        .route(start_page::PATH, get(start_page::show))
         .route(device_page::PATH, get(device_page::show).post(device_page::act))
         // A fallback instead of a wildcard route, whose match would appear among the parameters of the inner routes.
         .fallback_service(inside)

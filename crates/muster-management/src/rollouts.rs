@@ -118,7 +118,7 @@ pub fn rollout(record: Record) -> Rollout {
         }
     };
     shown.reason = match &record.state {
-        Phase::Halted { breach, .. } => Some(breach.to_string()),
+        Phase::Halted { breach, .. } | Phase::RolledBack { halted: Some(breach) } => Some(breach.to_string()),
         Phase::AwaitingAgents => Some("waiting: no agent of the wave has applied it".to_owned()),
         _ => None,
     };

@@ -134,6 +134,8 @@ privileges! {
     DownloadSourcesWrite = "downloads.write", Space;
     /// Upload artifacts, which agents of the space may fetch.
     ArtifactsWrite = "artifacts.write", Space;
+    /// Upload and delete packages of muster-agent, which agents of all spaces may fetch.
+    PackagesWrite = "packages.write", System;
     /// Replace the key that signs policies and actions.
     SigningRotate = "signing.rotate", System;
     /// Read the settings of a space.

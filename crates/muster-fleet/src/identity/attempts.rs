@@ -3,7 +3,8 @@
 //! Failures use up a budget of the address, and one of the account. Without the first, no password of that address is checked
 //! for a while. Without the second, somebody is guessing the password of one account, perhaps from many addresses: then
 //! addresses from which its owner logged in before are not affected, and others may try once a minute. So a
-//! stranger slows the owner down at a new address, and never locks the account.
+//! stranger slows the owner down at a new address, and never locks the account. An account and an address from which its
+//! owner logged in before have a budget of their own, because many people may share an address (NAT, a proxy).
 //!
 //! API tokens are not refused here: they have 256 random bits, and looking one up costs less than any bookkeeping. Their
 //! failures only turn 401 into 429.
@@ -35,6 +36,7 @@ struct Budget {
 
 const PASSWORDS_OF_ADDRESS: Budget = Budget { most: 10, refill: Duration::from_secs(30) };
 const PASSWORDS_OF_ACCOUNT: Budget = Budget { most: 10, refill: Duration::from_secs(60) };
+const PASSWORDS_OF_OWNER: Budget = Budget { most: 10, refill: Duration::from_secs(30) };
 const NEW_ADDRESS_OF_ACCOUNT: Budget = Budget { most: 1, refill: Duration::from_secs(60) };
 const FEDERATED_OF_ADDRESS: Budget = Budget { most: 20, refill: Duration::from_secs(10) };
 const DEVICES_OF_ADDRESS: Budget = Budget { most: 20, refill: Duration::from_secs(10) };
@@ -50,6 +52,8 @@ struct Tables {
     addresses: Spent<IpAddr>,
     accounts: Spent<String>,
     pairs: Spent<(String, IpAddr)>,
+    /// Failures at an account from an address from which its owner logged in before.
+    owners: Spent<(String, IpAddr)>,
     tokens: Spent<IpAddr>,
     /// Refused logins at OpenID providers.
     federated: Spent<IpAddr>,
@@ -68,17 +72,19 @@ impl Attempts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether a password may be checked; counts the attempt of a new address at an account that is under attack.
-    pub fn may_try(&self, account: &str, address: IpAddr, now: Timestamp) -> bool {
+    /// Returns whether a password may be checked, or the time until then; counts the attempt of a new address at an account
+    /// that is under attack.
+    pub fn may_try(&self, account: &str, address: IpAddr, now: Timestamp) -> Result<(), Duration> {
         let mut tables = self.tables();
         let pair = (account.to_owned(), address);
-        if !tables.addresses.has_left(&address, PASSWORDS_OF_ADDRESS, now) {
-            return false;
+        if tables.known.contains_key(&pair) {
+            return tables.owners.left(&pair, PASSWORDS_OF_OWNER, now);
         }
-        if tables.accounts.has_left(&pair.0, PASSWORDS_OF_ACCOUNT, now) || tables.known.contains_key(&pair) {
-            return true;
+        tables.addresses.left(&address, PASSWORDS_OF_ADDRESS, now)?;
+        if tables.accounts.left(&pair.0, PASSWORDS_OF_ACCOUNT, now).is_ok() {
+            return Ok(());
         }
-        let may = tables.pairs.has_left(&pair, NEW_ADDRESS_OF_ACCOUNT, now);
+        let may = tables.pairs.left(&pair, NEW_ADDRESS_OF_ACCOUNT, now);
         tables.pairs.spend(pair, NEW_ADDRESS_OF_ACCOUNT, now);
         may
     }
@@ -108,9 +114,12 @@ impl Attempts {
     pub fn failed(&self, account: &str, address: IpAddr, now: Timestamp) {
         let mut tables = self.tables();
         tables.addresses.spend(address, PASSWORDS_OF_ADDRESS, now);
-        // Failures of the owner's own address must not count: forgetting a password is no attack on the account.
-        if !tables.known.contains_key(&(account.to_owned(), address)) {
-            tables.accounts.spend(account.to_owned(), PASSWORDS_OF_ACCOUNT, now);
+        let pair = (account.to_owned(), address);
+        if tables.known.contains_key(&pair) {
+            // Does not count against the account: forgetting a password is no attack on it.
+            tables.owners.spend(pair, PASSWORDS_OF_OWNER, now);
+        } else {
+            tables.accounts.spend(pair.0, PASSWORDS_OF_ACCOUNT, now);
         }
     }
 
@@ -118,6 +127,7 @@ impl Attempts {
     pub fn succeeded(&self, account: &str, address: IpAddr, now: Timestamp) {
         let mut tables = self.tables();
         tables.addresses.0.remove(&address);
+        tables.owners.0.remove(&(account.to_owned(), address));
         if tables.known.len() >= REMEMBERED {
             let oldest = tables.known.iter().min_by_key(|(_, at)| **at).map(|(pair, _)| pair.clone());
             oldest.and_then(|pair| tables.known.remove(&pair));
@@ -125,10 +135,10 @@ impl Attempts {
         tables.known.insert((account.to_owned(), address), now);
     }
 
-    /// Returns whether a login at an OpenID provider may be begun or completed. Apart from passwords: an outage of a
-    /// provider must not keep anybody from logging in with one.
-    pub fn may_federate(&self, address: Option<IpAddr>, now: Timestamp) -> bool {
-        self.tables().federated.has_left(&address.unwrap_or(LOCAL), FEDERATED_OF_ADDRESS, now)
+    /// Returns whether a login at an OpenID provider may be begun or completed, or the time until then. Apart from
+    /// passwords: an outage of a provider must not keep anybody from logging in with one.
+    pub fn may_federate(&self, address: Option<IpAddr>, now: Timestamp) -> Result<(), Duration> {
+        self.tables().federated.left(&address.unwrap_or(LOCAL), FEDERATED_OF_ADDRESS, now)
     }
 
     /// Records a refused login at an OpenID provider.
@@ -136,17 +146,17 @@ impl Attempts {
         self.tables().federated.spend(address.unwrap_or(LOCAL), FEDERATED_OF_ADDRESS, now);
     }
 
-    /// Returns whether a device may begin a login, and counts it.
-    pub fn may_begin_device(&self, address: Option<IpAddr>, now: Timestamp) -> bool {
+    /// Returns whether a device may begin a login, or the time until then, and counts it.
+    pub fn may_begin_device(&self, address: Option<IpAddr>, now: Timestamp) -> Result<(), Duration> {
         let (mut tables, address) = (self.tables(), address.unwrap_or(LOCAL));
-        let may = tables.devices.has_left(&address, DEVICES_OF_ADDRESS, now);
+        let may = tables.devices.left(&address, DEVICES_OF_ADDRESS, now);
         tables.devices.spend(address, DEVICES_OF_ADDRESS, now);
         may
     }
 
-    /// Returns whether a user may try the code of a device.
-    pub fn may_try_code(&self, user: &UserId, now: Timestamp) -> bool {
-        self.tables().codes.has_left(user, CODES_OF_USER, now)
+    /// Returns whether a user may try the code of a device, or the time until then.
+    pub fn may_try_code(&self, user: &UserId, now: Timestamp) -> Result<(), Duration> {
+        self.tables().codes.left(user, CODES_OF_USER, now)
     }
 
     /// Records a wrong code of a device.
@@ -154,12 +164,12 @@ impl Attempts {
         self.tables().codes.spend(user.clone(), CODES_OF_USER, now);
     }
 
-    /// Records an invalid token; returns whether the address has sent too many.
-    pub fn token_failed(&self, address: IpAddr, now: Timestamp) -> bool {
+    /// Records an invalid token. Returns the time to wait if the address has sent too many.
+    pub fn token_failed(&self, address: IpAddr, now: Timestamp) -> Result<(), Duration> {
         let mut tables = self.tables();
-        let had = tables.tokens.has_left(&address, TOKENS_OF_ADDRESS, now);
+        let left = tables.tokens.left(&address, TOKENS_OF_ADDRESS, now);
         tables.tokens.spend(address, TOKENS_OF_ADDRESS, now);
-        !had
+        left
     }
 }
 
@@ -174,11 +184,13 @@ impl<K> Default for Spent<K> {
 }
 
 impl<K: Eq + Hash + Clone> Spent<K> {
-    fn has_left(&self, key: &K, budget: Budget, now: Timestamp) -> bool {
+    /// Returns whether something of a budget is left, or the time until then.
+    fn left(&self, key: &K, budget: Budget, now: Timestamp) -> Result<(), Duration> {
         let owed = self.0.get(key).map_or(Duration::ZERO, |whole| whole.since(now));
-        // A time further away was recorded before the clock was set back.
         let most = budget.refill * budget.most;
-        owed > most || owed + budget.refill <= most
+        let wait = (owed + budget.refill).saturating_sub(most);
+        // A time further away was recorded before the clock was set back.
+        if owed > most || wait.is_zero() { Ok(()) } else { Err(wait) }
     }
 
     fn spend(&mut self, key: K, budget: Budget, now: Timestamp) {
@@ -221,12 +233,12 @@ mod tests {
     fn an_address_that_guesses_is_refused_for_a_while() {
         let attempts = Attempts::default();
         for n in 0..10 {
-            assert!(attempts.may_try(&format!("user{n}"), address(1), at(0)));
+            assert!(attempts.may_try(&format!("user{n}"), address(1), at(0)).is_ok());
             attempts.failed(&format!("user{n}"), address(1), at(0));
         }
-        assert!(!attempts.may_try("ann", address(1), at(0)));
-        assert!(attempts.may_try("ann", address(2), at(0)), "others are not affected");
-        assert!(attempts.may_try("ann", address(1), at(31)));
+        assert!(attempts.may_try("ann", address(1), at(0)).is_err());
+        assert!(attempts.may_try("ann", address(2), at(0)).is_ok(), "others are not affected");
+        assert!(attempts.may_try("ann", address(1), at(31)).is_ok());
     }
 
     #[test]
@@ -234,19 +246,19 @@ mod tests {
         let attempts = Attempts::default();
         attempts.succeeded("ann", address(250), at(0));
         for n in 0..100 {
-            if attempts.may_try("ann", address(n), at(1)) {
+            if attempts.may_try("ann", address(n), at(1)).is_ok() {
                 attempts.failed("ann", address(n), at(1));
             }
-            if attempts.may_try("ann", address(n), at(2)) {
+            if attempts.may_try("ann", address(n), at(2)).is_ok() {
                 attempts.failed("ann", address(n), at(2));
             }
         }
-        assert!(!attempts.may_try("ann", address(50), at(3)));
-        assert!(attempts.may_try("ann", address(250), at(3)), "where the owner logged in before");
-        assert!(attempts.may_try("ann", address(251), at(3)), "a new address may try once");
-        assert!(!attempts.may_try("ann", address(251), at(4)), "and then waits");
-        assert!(attempts.may_try("ann", address(251), at(70)));
-        assert!(attempts.may_try("bob", address(251), at(4)), "other accounts are not affected");
+        assert!(attempts.may_try("ann", address(50), at(3)).is_err());
+        assert!(attempts.may_try("ann", address(250), at(3)).is_ok(), "where the owner logged in before");
+        assert!(attempts.may_try("ann", address(251), at(3)).is_ok(), "a new address may try once");
+        assert!(attempts.may_try("ann", address(251), at(4)).is_err(), "and then waits");
+        assert!(attempts.may_try("ann", address(251), at(70)).is_ok());
+        assert!(attempts.may_try("bob", address(251), at(4)).is_ok(), "other accounts are not affected");
     }
 
     #[test]
@@ -254,7 +266,9 @@ mod tests {
         let attempts = Attempts::default();
         attempts.succeeded("ann", address(1), at(0));
         (0..20).for_each(|_| attempts.failed("ann", address(1), at(1)));
-        assert!(!attempts.may_try("ann", address(1), at(1)) && attempts.may_try("ann", address(2), at(1)));
+        assert!(
+            attempts.may_try("ann", address(1), at(1)).is_err() && attempts.may_try("ann", address(2), at(1)).is_ok()
+        );
     }
 
     #[test]
@@ -268,14 +282,26 @@ mod tests {
         assert!(tables.accounts.0.len() <= REMEMBERED && tables.known.len() <= REMEMBERED);
         drop(tables);
         (0..20).for_each(|_| attempts.failed("x", address(1), at(90_000)));
-        assert!(attempts.may_try("x", address(1), at(0)));
+        assert!(attempts.may_try("x", address(1), at(0)).is_ok());
     }
 
     #[test]
     fn many_invalid_tokens_of_an_address_are_noticed() {
         let attempts = Attempts::default();
-        assert!((0..100).all(|_| !attempts.token_failed(address(1), at(0))));
-        assert!(attempts.token_failed(address(1), at(0)));
-        assert!(!attempts.token_failed(address(2), at(0)));
+        assert!((0..100).all(|_| attempts.token_failed(address(1), at(0)).is_ok()));
+        assert_eq!(attempts.token_failed(address(1), at(0)), Err(Duration::from_secs(1)));
+        assert!(attempts.token_failed(address(2), at(0)).is_ok());
+    }
+
+    #[test]
+    fn others_who_guess_at_the_owners_address_do_not_lock_the_owner_out() {
+        let attempts = Attempts::default();
+        attempts.succeeded("ann", address(1), at(0));
+        (0..100).for_each(|_| attempts.failed("nobody", address(1), at(1)));
+        assert!(attempts.may_try("ann", address(1), at(1)).is_ok());
+        assert_eq!(attempts.may_try("bob", address(1), at(1)), Err(Duration::from_secs(30)));
+        (0..10).for_each(|_| attempts.failed("ann", address(1), at(1)));
+        assert_eq!(attempts.may_try("ann", address(1), at(1)), Err(Duration::from_secs(30)));
+        assert!(attempts.may_try("ann", address(1), at(31)).is_ok());
     }
 }

@@ -19,7 +19,7 @@ use muster_core::{Entropy, Error, ErrorKind};
 use muster_store::{IdentityWrite, LogInWrite, Precondition, StoreError};
 use serde_json::json;
 
-use super::sign_in::{SignIn, too_many};
+use super::sign_in::SignIn;
 use super::tokens::expires_within;
 use crate::audit::audit_line;
 use crate::authority::{Own, System};
@@ -52,10 +52,10 @@ impl Devices {
     pub async fn begin(&self, device: &str, address: Option<IpAddr>) -> Result<(DeviceLogIn, String), Error> {
         let now = self.clock.now();
         let device = check_display(device).map_err(|error| Error::invalid("device", chain(&error).to_string()))?;
-        if !self.sign_in.attempts().may_begin_device(address, now) {
-            let message = "too many login codes were requested from this address; wait before the next one";
-            return Err(Error::new(ErrorKind::TooMany, "too_many_log_ins", message));
-        }
+        self.sign_in.attempts().may_begin_device(address, now).map_err(|wait| {
+            let message = "too many login codes were requested from this address";
+            Error::new(ErrorKind::TooMany, "too_many_log_ins", message).retry_after(wait)
+        })?;
         for _ in 0..TRIES {
             let key = ApiKey::generate(&*self.entropy);
             let log_in = DeviceLogIn {
@@ -81,8 +81,11 @@ impl Devices {
     /// Finds the login of a code, for the person who decides about it. Wrong codes are throttled per person.
     pub async fn find(&self, context: &OpContext, code: &str) -> Result<DeviceLogIn, Error> {
         let (user, now, attempts) = (context.actor().user(), self.clock.now(), self.sign_in.attempts());
-        if user.is_some_and(|user| !attempts.may_try_code(user, now)) {
-            return Err(too_many());
+        if let Some(user) = user {
+            attempts.may_try_code(user, now).map_err(|wait| {
+                let message = "you entered too many unknown device codes";
+                Error::new(ErrorKind::TooMany, "too_many_failures", message).retry_after(wait)
+            })?;
         }
         let found = match UserCode::parse(code) {
             Some(code) => self.store.identity(&System).device_by_code(&code).await?,

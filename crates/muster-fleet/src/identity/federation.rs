@@ -91,9 +91,7 @@ impl Federation {
     ) -> Result<Begun, Error> {
         let now = self.clock.now();
         let provider = self.providers.read(&System, provider).await?;
-        if !self.sign_in.attempts().may_federate(address, now) {
-            return Err(too_many());
-        }
+        self.sign_in.attempts().may_federate(address, now).map_err(too_many)?;
         let pending = PendingLogIn::begin(provider.id.clone(), return_to, now, &*self.entropy);
         let request = AuthorizationRequest {
             scopes: &provider.settings.scopes,
@@ -118,9 +116,7 @@ impl Federation {
     ) -> Result<Finished, Error> {
         let now = self.clock.now();
         let provider = self.providers.read(&System, provider).await?;
-        if !self.sign_in.attempts().may_federate(address, now) {
-            return Err(too_many());
-        }
+        self.sign_in.attempts().may_federate(address, now).map_err(too_many)?;
         match self.complete(&provider, cookie, returned, address, now).await {
             Ok(done) => Ok(done),
             Err(error) => Err(self.refused(&provider, address, now, error).await),

@@ -120,8 +120,8 @@ impl Setup {
     }
 
     fn invalid(&self, address: Option<IpAddr>, now: Timestamp) -> Error {
-        if address.is_some_and(|address| self.sign_in.attempts().token_failed(address, now)) {
-            return too_many();
+        if let Some(Err(wait)) = address.map(|address| self.sign_in.attempts().token_failed(address, now)) {
+            return too_many(wait);
         }
         let message = "the set-up link is invalid, used or older than an hour";
         Error::new(ErrorKind::Unauthenticated, "setup_link_invalid", message)

@@ -155,8 +155,8 @@ impl SignIn {
     }
 
     fn denied_key(&self, message: String, address: Option<IpAddr>, now: Timestamp) -> Error {
-        if self.attempts.token_failed(address.unwrap_or(LOCAL), now) {
-            return too_many();
+        if let Err(wait) = self.attempts.token_failed(address.unwrap_or(LOCAL), now) {
+            return too_many(wait);
         }
         Error::new(ErrorKind::Unauthenticated, "unauthenticated", message)
     }
@@ -169,9 +169,7 @@ impl SignIn {
         address: Option<IpAddr>,
     ) -> Result<Principal, Error> {
         let (name, address, now) = (name.to_ascii_lowercase(), address.unwrap_or(LOCAL), self.clock.now());
-        if !self.attempts.may_try(&name, address, now) {
-            return Err(too_many());
-        }
+        self.attempts.may_try(&name, address, now).map_err(too_many)?;
         let found = self.store.identity(&System).user_principal(&name, space).await?;
         let person = found.filter(|principal| principal.user.kind == UserKind::Person);
         let account = person.as_ref().map(|principal| principal.user.id.clone());
@@ -261,9 +259,11 @@ impl SignIn {
     }
 }
 
-pub(super) fn too_many() -> Error {
-    Error::new(ErrorKind::TooMany, "too_many_failures", "too many failed logins; wait before the next one")
-        .remedy("an API token of yours still works")
+pub(super) fn too_many(wait: Duration) -> Error {
+    let message = "too many failed logins from this address or for this user";
+    let error = Error::new(ErrorKind::TooMany, "too_many_failures", message).retry_after(wait);
+    let seconds = error.retry_after.unwrap_or(1);
+    error.remedy(format!("retry in {seconds} seconds, or use an API token"))
 }
 
 /// Groups whose end is unknown give nothing that could outlive them.

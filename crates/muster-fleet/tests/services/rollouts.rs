@@ -176,7 +176,9 @@ async fn m8_an_unhealthy_wave_halts_the_rollout_and_a_rollback_reaches_everybody
     let found = world.test.fleet.rollouts().control(&root(), rollout.id.as_str()).await.unwrap();
     world.test.fleet.rollouts().roll_back(&root(), &found).await.expect("it is rolled back");
     world.refresh().await;
-    assert_eq!(world.state(&rollout).await, (State::RolledBack, 1));
+    let (state, wave) = world.state(&rollout).await;
+    assert!(matches!(&state, State::RolledBack { halted: Some(breach) } if breach.to_string().contains("degraded")));
+    assert_eq!(wave, 1);
     let policy = world.test.store().policy_newest_revision(&world.policy).await.unwrap().unwrap();
     let first_revision = world.test.store().policy_revision(&world.policy, 1).await.unwrap().unwrap();
     assert_eq!((policy.revision, policy.source), (3, first_revision.source));
@@ -348,7 +350,7 @@ async fn m8_an_unhealthy_upgrade_halts_and_is_ended_by_a_rollback() {
     assert!(matches!(world.state(&rollout).await, (State::Halted { .. }, 1)));
     let find = async || world.test.fleet.rollouts().control(&root(), rollout.id.as_str()).await.expect("it is there");
     let ended = world.test.fleet.rollouts().roll_back(&root(), &find().await).await.expect("it is ended");
-    assert_eq!(ended.state, State::RolledBack);
+    assert!(matches!(ended.state, State::RolledBack { halted: Some(_) }));
     world.advance(600).await;
     assert_eq!(waves(&world, &rollout).await.len(), 1, "no further wave");
 }

@@ -4,22 +4,19 @@ use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Query, State};
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
-};
+use axum::http::header::{LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use muster_core::authorization::OpContext;
-use muster_core::id::{ProviderId, SpaceId};
+use muster_core::id::ProviderId;
 use muster_core::identity::{DeviceLogIn, SESSION_LIFETIME, UserCode};
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
-use muster_fleet::identity::sign_in::Presented;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::devices::PAGE;
+use super::html::{self, escaped};
+use super::start_page;
 use crate::credentials;
 use crate::entry::{Connection, record_refusal};
 use crate::error::status_of;
@@ -55,7 +52,7 @@ pub async fn show(
     headers: HeaderMap,
     Query(fields): Query<Fields>,
 ) -> Response {
-    let Some(context) = caller(&fleet, &connection, &headers).await else {
+    let Some(context) = start_page::caller(&fleet, &connection, &headers).await else {
         return match fleet.providers().choices().await {
             Ok(choices) => page(StatusCode::OK, &log_in(&fields.user_code, &choices)),
             Err(error) => failure(&error),
@@ -93,7 +90,7 @@ async fn decide(fleet: &Fleet, connection: &Connection, headers: &HeaderMap, bod
         let back = HeaderValue::from_str(&address(&fields.user_code)).map_err(Error::internal)?;
         return Ok((StatusCode::SEE_OTHER, [(LOCATION, back), (SET_COOKIE, cookie)]).into_response());
     }
-    let context = caller(fleet, connection, headers).await.ok_or_else(|| {
+    let context = start_page::caller(fleet, connection, headers).await.ok_or_else(|| {
         Error::new(ErrorKind::Unauthenticated, "unauthenticated", "the session has ended; open the page again")
     })?;
     let context = context.coming_from(connection.ip().map(|ip| ip.to_string().into()), None);
@@ -107,12 +104,6 @@ async fn decide(fleet: &Fleet, connection: &Connection, headers: &HeaderMap, bod
     };
     let text = format!("<p>{} {outcome}. You can close this page.</p>", escaped(&name(&device)));
     Ok(page(StatusCode::OK, &text))
-}
-
-/// Identifies the person by the session cookie.
-async fn caller(fleet: &Fleet, connection: &Connection, headers: &HeaderMap) -> Option<OpContext> {
-    let presented = Presented::Session(credentials::cookie(headers)?);
-    fleet.sign_in().authenticate(&presented, &SpaceId::default(), connection.ip()).await.ok()
 }
 
 async fn form(body: Body) -> Result<Fields, Error> {
@@ -138,12 +129,7 @@ fn name(device: &DeviceLogIn) -> String {
 }
 
 fn log_in(code: &str, providers: &[ProviderId]) -> String {
-    let back = utf8_percent_encode(&address(code), NON_ALPHANUMERIC).to_string();
-    let link = |id: &ProviderId| {
-        let id = escaped(id.as_str());
-        format!("<p><a href=\"/api/v1/login/oidc/{id}?return_to={back}\">Log in with {id}</a></p>")
-    };
-    let links: String = providers.iter().map(link).collect();
+    let links = start_page::links(providers, &address(code));
     format!(
         "<p>Log in to approve a device.</p>{links}\
          <form method=\"post\"><input type=\"hidden\" name=\"user_code\" value=\"{}\">\
@@ -179,37 +165,5 @@ fn failure(error: &Error) -> Response {
 }
 
 fn page(status: StatusCode, content: &str) -> Response {
-    let html = format!(
-        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>Log in a device - Muster</title></head>\
-         <body><main><h1>Log in a device</h1>{content}</main></body></html>"
-    );
-    let plain = HeaderValue::from_static;
-    let headers = [
-        (CONTENT_TYPE, plain("text/html; charset=utf-8")),
-        (CACHE_CONTROL, plain("no-store")),
-        (X_CONTENT_TYPE_OPTIONS, plain("nosniff")),
-        (REFERRER_POLICY, plain("same-origin")),
-        (
-            CONTENT_SECURITY_POLICY,
-            plain("default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"),
-        ),
-    ];
-    (status, headers, html).into_response()
-}
-
-/// Escapes a text for HTML.
-fn escaped(text: &str) -> String {
-    let mut html = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            other => html.push(other),
-        }
-    }
-    html
+    html::page(status, "Log in a device", content)
 }

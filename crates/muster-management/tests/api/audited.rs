@@ -103,7 +103,7 @@ impl Script {
         let table = endpoints::all();
         let found = table.iter().find(|one| one.method == method && one.path == template);
         let url = found.unwrap_or_else(|| panic!("there is no {endpoint}")).url();
-        let url = ["{id}", "{action_id}", "{file_id}"].iter().fold(url, |url, hole| url.replace(hole, id));
+        let url = ["{id}", "{action_id}", "{file_id}", "{name}"].iter().fold(url, |url, hole| url.replace(hole, id));
         let url = if query.is_empty() { url } else { format!("{url}?{query}") };
         // Each request has a moment of its own, which its lines must state.
         self.api.clock.advance(Duration::from_secs(1));
@@ -271,6 +271,8 @@ async fn agents(script: &mut Script) {
     script.call_bytes("POST /agents/{id}/files?name=tool.bin", "one-4", vec![7; 10]).await;
     script.call_bytes("POST /artifacts?name=list-v1", "", b"abc".to_vec()).await;
     script.call_bytes("POST /agent_packages?name=muster-agent-0.2.0-linux-x86_64.tar.gz", "", b"abc".to_vec()).await;
+    let package = "muster-agent-0.2.0-linux-x86_64.tar.gz";
+    script.call("DELETE /agent_packages/{name}", package, Value::Null).await;
 }
 
 async fn upload(api: &Api) {

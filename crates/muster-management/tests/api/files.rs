@@ -99,7 +99,7 @@ async fn artifacts_are_accepted_raw_or_in_a_form() {
 }
 
 #[tokio::test]
-async fn packages_are_stored_under_their_names_and_cannot_be_replaced() {
+async fn packages_are_stored_under_their_names_and_replaced_only_after_a_deletion() {
     let api = Api::new();
     let name = "muster-agent-0.2.0-linux-x86_64.tar.gz";
     let stored =
@@ -112,6 +112,16 @@ async fn packages_are_stored_under_their_names_and_cannot_be_replaced() {
     let file = api.fleet.store().file(&FileId::trusted(name)).await.unwrap().unwrap();
     assert!(file.agents.is_empty(), "for every agent");
     refused(&api, name, 409).await;
+    // Only after a deletion, as when the upload was cut.
+    let path = format!("/agent_packages/{name}");
+    api.delete(&format!("{path}?dryRun=true")).await.ok();
+    api.delete(&path).await.ok();
+    assert_eq!(api.audit().await.last().unwrap(), "package.delete");
+    api.delete(&path).await.refused(404);
+    api.delete("/agent_packages/tool.bin").await.refused(404);
+    let other = format!("/agent_packages?name={name}");
+    let stored = post_bytes(&api, &other, "application/octet-stream", b"whole".to_vec()).await;
+    assert_eq!(stored["size"], 5);
     for bad in ["elastic-agent-9.6.0-linux-x86_64.tar.gz", "muster-agent-0.2-linux-x86_64.tar.gz", "x.manifest.json"] {
         refused(&api, bad, 400).await;
     }

@@ -15,6 +15,7 @@ const COPIED: &[&str] = &[
     "credentials",
     "agent_documents",
     "agent_tags",
+    "agent_checkins",
     "agent_counts",
     "enrollment_keys",
     "policies",

@@ -9,7 +9,7 @@ use super::session::{Connection, Row, Rule, params};
 use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::credential::{Credential, LiveCredential};
 use muster_core::host::Host;
-use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, SpaceId};
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
 
 use super::agent_counts::{Group, Tally};
@@ -47,6 +47,9 @@ pub(super) fn insert(
     }
     send(connection, sql::INSERT_DOCUMENTS, params![id, documents.local_metadata, documents.components])?;
     insert_tags(connection, record)?;
+    let (policy, second) = (record.policy_id.as_ref().map(PolicyId::as_str), second(record.last_checkin));
+    let values = params![id, record.space.as_str(), policy, record.status.as_str(), second];
+    send(connection, sql::INSERT_CHECKIN, values)?;
     actions::close_life(connection, &record.id, record.enrolled_at)?;
     Ok(())
 }
@@ -74,6 +77,11 @@ pub(super) fn update(
     if leaves(before, after) {
         output_keys::retire_of_agent(connection, &after.id, after.updated_at)?;
     }
+    if moves(before, after) {
+        let (policy, second) = (after.policy_id.as_ref().map(PolicyId::as_str), second(after.last_checkin));
+        let values = params![after.space.as_str(), policy, after.status.as_str(), second, after.id.as_str()];
+        send(connection, sql::UPDATE_CHECKIN, values)?;
+    }
     if before.host_id != after.host_id {
         leave_host(connection, before.host_id.as_ref())?;
     }
@@ -98,6 +106,20 @@ pub(super) fn update_is_one_statement(before: &AgentRecord, after: &AgentRecord)
         && before.credentials == after.credentials
         && before.host_id == after.host_id
         && !leaves(before, after)
+        && !moves(before, after)
+}
+
+/// Returns whether the agent changes its place in the list by check-in, or what the list is filtered by.
+fn moves(before: &AgentRecord, after: &AgentRecord) -> bool {
+    second(before.last_checkin) != second(after.last_checkin)
+        || before.status != after.status
+        || before.policy_id != after.policy_id
+        || before.space != after.space
+}
+
+/// The second by which agents are sorted; 0 before the first check-in.
+fn second(time: Option<Timestamp>) -> i64 {
+    time.map_or(0, Timestamp::as_seconds)
 }
 
 /// Returns whether the update unenrolls the agent, for whatever reason.
@@ -259,6 +281,7 @@ pub(super) fn seen(connection: &Connection, seen: &[(AgentId, Timestamp)]) -> Re
     seen.sort_by(|one, other| one.0.as_str().cmp(other.0.as_str()));
     for (id, at) in seen {
         send(connection, sql::SEEN, params![at.as_micros(), id.as_str()])?;
+        send(connection, sql::SEEN_SECOND, params![at.as_seconds(), id.as_str()])?;
     }
     Ok(())
 }

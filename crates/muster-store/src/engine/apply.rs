@@ -153,6 +153,7 @@ fn file(c: &Connection, write: &FileWrite) -> Result<(), Failure> {
         }
         FileWrite::PutChunk { file, number, sha256, data } => Ok(files::put_chunk(c, file, *number, sha256, data)?),
         FileWrite::InsertFile(file) => files::insert_file(c, file),
+        FileWrite::DeleteFile { id } => files::delete_file(c, id),
         FileWrite::PutArtifact { artifact, body } => Ok(files::put_artifact(c, artifact, body)?),
     }
 }

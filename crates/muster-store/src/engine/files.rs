@@ -126,6 +126,16 @@ pub(super) fn insert_file(connection: &Connection, file: &DeliverableFile) -> st
     Ok(())
 }
 
+/// Deletes a file for agents and its chunks.
+pub(super) fn delete_file(connection: &Connection, id: &FileId) -> std::result::Result<(), Failure> {
+    run(connection, sql::DELETE_CHUNKS, [id.as_str()])?;
+    run(connection, sql::DELETE_FILE_AGENTS, [id.as_str()])?;
+    match run(connection, sql::DELETE_FILE, [id.as_str()])? {
+        0 => Err(Precondition::Missing(format!("file {id}")).into()),
+        _ => Ok(()),
+    }
+}
+
 /// Inserts or replaces an artifact.
 pub(super) fn put_artifact(connection: &Connection, artifact: &Artifact, body: &[u8]) -> Result<()> {
     let values = params![

@@ -89,6 +89,11 @@ pub enum FileWrite {
     },
     /// Inserts a file for agents. Its chunks are written separately.
     InsertFile(Box<DeliverableFile>),
+    /// Deletes a file for agents and its chunks. Fails with `Missing`.
+    DeleteFile {
+        /// The file.
+        id: FileId,
+    },
     /// Inserts or replaces an artifact.
     PutArtifact {
         /// Artifact.

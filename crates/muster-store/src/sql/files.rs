@@ -77,6 +77,10 @@ statements! {
         WHERE file_agents.agent_id = $1 ORDER BY files.created_at DESC, files.id";
     /// Selects the agents that may fetch it.
     FILE_AGENTS = "SELECT agent_id FROM file_agents WHERE file_id = $1 ORDER BY place";
+    /// Deletes the targets of a file.
+    DELETE_FILE_AGENTS = "DELETE FROM file_agents WHERE file_id = $1";
+    /// Deletes a file.
+    DELETE_FILE = "DELETE FROM files WHERE id = $1";
     /// Deletes an agent from the targets of files.
     DELETE_FILE_AGENT = "DELETE FROM file_agents WHERE agent_id = $1";
 

@@ -107,7 +107,12 @@ impl Composed {
             }
             AgentCondition::PlaceBelow(place) => self.integer("(agents.place < $?)", place.as_i64()),
             AgentCondition::HostnameLike(pattern) => {
-                self.text(r"(lower(agents.hostname) LIKE $? ESCAPE '\')", &search::wildcard(pattern));
+                self.push("(");
+                if let Some((from, to)) = range_of(condition) {
+                    self.text("lower(agents.hostname) >= $?", &from);
+                    self.text(" AND lower(agents.hostname) < $? AND ", &to);
+                }
+                self.text(r"lower(agents.hostname) LIKE $? ESCAPE '\')", &search::wildcard(pattern));
             }
             AgentCondition::Os(fact, value, is_prefix) => {
                 self.text(r"(agents.search LIKE $? ESCAPE '\')", &fact.pattern(value, *is_prefix));
@@ -205,6 +210,23 @@ pub(crate) fn agent_page(filter: &AgentFilter, sort: AgentSort, descending: bool
     statement
 }
 
+/// Composes the query for the ids of a page in the order of check-ins, which reads an index in this order. `None` if the
+/// filter is about more than what the index contains.
+pub(crate) fn agent_page_by_checkin(filter: &AgentFilter, descending: bool, page: Page) -> Option<Composed> {
+    if filter.space.is_none() || Counted::of(filter).is_none() {
+        return None;
+    }
+    // It has the columns that these conditions name.
+    let mut statement = Composed::start("SELECT agents.id FROM agent_checkins AS agents WHERE ");
+    statement.agents(filter);
+    statement.push(match descending {
+        false => " ORDER BY agents.seen_second, agents.id",
+        true => " ORDER BY agents.seen_second DESC, agents.id DESC",
+    });
+    statement.page(page);
+    Some(statement)
+}
+
 /// Composes the query for the ids of the agents after a cursor.
 pub(crate) fn agents_after(
     filter: &AgentFilter,
@@ -217,7 +239,7 @@ pub(crate) fn agents_after(
     statement.agents(filter);
     statement.push(match sort {
         AgentSort::EnrolledAt => " AND (agents.enrolled_at, agents.id)",
-        AgentSort::LastCheckin => " AND (coalesce(agents.last_checkin, 0), agents.id)",
+        AgentSort::LastCheckin => " AND (coalesce(agents.last_checkin, 0) / 1000000, agents.id)",
         AgentSort::Hostname => " AND (lower(agents.hostname), agents.id)",
         AgentSort::Status => " AND (agents.status, agents.id)",
         AgentSort::Policy => " AND (coalesce(agents.policy_id, ''), agents.id)",
@@ -243,8 +265,8 @@ fn agent_order(filter: &AgentFilter, sort: AgentSort, descending: bool) -> &'sta
     match (sort, descending) {
         (AgentSort::EnrolledAt, false) => " ORDER BY agents.enrolled_at, agents.id",
         (AgentSort::EnrolledAt, true) => " ORDER BY agents.enrolled_at DESC, agents.id DESC",
-        (AgentSort::LastCheckin, false) => " ORDER BY coalesce(agents.last_checkin, 0), agents.id",
-        (AgentSort::LastCheckin, true) => " ORDER BY coalesce(agents.last_checkin, 0) DESC, agents.id DESC",
+        (AgentSort::LastCheckin, false) => " ORDER BY coalesce(agents.last_checkin, 0) / 1000000, agents.id",
+        (AgentSort::LastCheckin, true) => " ORDER BY coalesce(agents.last_checkin, 0) / 1000000 DESC, agents.id DESC",
         (AgentSort::Hostname, false) => " ORDER BY lower(agents.hostname), agents.id",
         (AgentSort::Hostname, true) => " ORDER BY lower(agents.hostname) DESC, agents.id DESC",
         (AgentSort::Status, false) => " ORDER BY agents.status, agents.id",
@@ -261,8 +283,8 @@ fn order_of_few(sort: AgentSort, descending: bool) -> &'static str {
     match (sort, descending) {
         (AgentSort::EnrolledAt, false) => " ORDER BY coalesce(agents.enrolled_at, 0), agents.id",
         (AgentSort::EnrolledAt, true) => " ORDER BY coalesce(agents.enrolled_at, 0) DESC, agents.id DESC",
-        (AgentSort::LastCheckin, false) => " ORDER BY coalesce(agents.last_checkin, 0), agents.id",
-        (AgentSort::LastCheckin, true) => " ORDER BY coalesce(agents.last_checkin, 0) DESC, agents.id DESC",
+        (AgentSort::LastCheckin, false) => " ORDER BY coalesce(agents.last_checkin, 0) / 1000000, agents.id",
+        (AgentSort::LastCheckin, true) => " ORDER BY coalesce(agents.last_checkin, 0) / 1000000 DESC, agents.id DESC",
         (AgentSort::Hostname, false) => " ORDER BY coalesce(lower(agents.hostname), ''), agents.id",
         (AgentSort::Hostname, true) => " ORDER BY coalesce(lower(agents.hostname), '') DESC, agents.id DESC",
         (AgentSort::Status, false) => " ORDER BY coalesce(agents.status, ''), agents.id",
@@ -279,9 +301,34 @@ pub(crate) fn agent_total(filter: &AgentFilter) -> Composed {
     if let Some(counted) = Counted::of(filter) {
         return counted.sums("SELECT ", "");
     }
+    if let Some((text, hidden)) = text_but_hidden(filter) {
+        // The status is not in the index that has the texts: those that are hidden, usually few, are counted by theirs.
+        let of = |conditions| AgentFilter { space: filter.space.clone(), conditions };
+        let mut statement = Composed::start("SELECT (SELECT count(*) FROM agents WHERE ");
+        statement.agents(&of(vec![text.clone()]));
+        statement.push(") - (SELECT count(*) FROM agents WHERE 1 = 1");
+        statement.agents(&of(vec![hidden.clone(), text.clone()]));
+        statement.push(")");
+        return statement;
+    }
     let mut statement = Composed::start("SELECT count(*) FROM agents WHERE ");
     statement.agents(filter);
     statement
+}
+
+/// Returns the parts of a filter that is about a text, and about statuses that are not shown.
+fn text_but_hidden(filter: &AgentFilter) -> Option<(&AgentCondition, &AgentCondition)> {
+    let is_text = |condition: &AgentCondition| {
+        matches!(condition, AgentCondition::Text(_) | AgentCondition::Os(..) | AgentCondition::HostnameLike(_))
+    };
+    match filter.conditions.as_slice() {
+        [AgentCondition::Not(hidden), text] | [text, AgentCondition::Not(hidden)]
+            if is_text(text) && matches!(**hidden, AgentCondition::Statuses(_)) =>
+        {
+            Some((text, hidden))
+        }
+        _ => None,
+    }
 }
 
 /// Returns the place of a condition that selects agents by a part of a text, which can be met by few agents or by all of them, and
@@ -296,10 +343,6 @@ pub(crate) fn agent_probe(filter: &AgentFilter, limit: u32) -> Option<(usize, Co
     let mut statement = Composed::start("SELECT agents.id FROM agents WHERE ");
     if let Some(space) = &filter.space {
         statement.text(" AND agents.space = $?", space.as_str());
-    }
-    if let Some((from, to)) = range_of(&filter.conditions[at]) {
-        statement.text(" AND lower(agents.hostname) >= $?", &from);
-        statement.text(" AND lower(agents.hostname) < $?", &to);
     }
     statement.push(" AND ");
     statement.condition(&filter.conditions[at]);
@@ -660,10 +703,16 @@ mod tests {
             space: Some(SpaceId::trusted("s")),
             conditions: vec![AgentCondition::HostnameLike("web*".into())],
         };
+        let shown = AgentFilter {
+            conditions: vec![!AgentCondition::Statuses(vec![Status::Error]), AgentCondition::Text("web".into())],
+            ..searched.clone()
+        };
         let statements = [
             agent_page(&full(), AgentSort::Status, true, page),
+            agent_page_by_checkin(&counted, true, page).unwrap(),
             agent_total(&full()),
             agent_total(&counted),
+            agent_total(&shown),
             agent_counts(&counted),
             agent_tags(&AgentFilter { space: Some(SpaceId::trusted("s")), conditions: Vec::new() }),
             agent_probe(&searched, 5).unwrap().1,

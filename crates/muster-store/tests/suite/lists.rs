@@ -1,11 +1,13 @@
 //! Lists of agents: filters, orders, pages, counts, tags.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::agent::{AgentDetails, AgentRecord};
-use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId};
+use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId, SpaceId};
 use muster_core::status::Status;
+use muster_core::time::Timestamp;
 use muster_core::version::Version;
 use muster_store::query::AgentCondition::{self, EnrollmentKeys, HasTags, Ids, Policies, Statuses, Tags};
 use muster_store::query::{AgentFilter, AgentSort, Page};
@@ -130,6 +132,24 @@ pub async fn agents_with_another_inactivity_timeout_are_found(store: &impl Store
     matches(store, &without(Some(61)), "long never short").await;
 }
 
+pub async fn texts_that_many_agents_contain_are_counted(store: &impl Store) {
+    let agents = (0..1_010).map(|n| AgentRecord {
+        hostname: format!("{}-{n}", if n < 1_005 { "web" } else { "db" }),
+        status: if n < 3 { Status::Unenrolled } else { Status::Online },
+        ..bare_agent(&format!("a{n}"))
+    });
+    commit(store, agents.map(|agent| insert(&agent)).collect()).await;
+    let space = Some(SpaceId::default());
+    for text in [AgentCondition::Text("h=web".into()), AgentCondition::HostnameLike("WEB-*".into())] {
+        let shown = AgentFilter { space: space.clone(), conditions: vec![!Statuses(vec![Status::Unenrolled]), text] };
+        let page = Page { offset: 0, limit: 5 };
+        let found = store.agent_list(&shown, AgentSort::EnrolledAt, false, page).await.unwrap();
+        assert_eq!((found.items.len(), found.total), (5, 1_002));
+        let others = AgentFilter { conditions: vec![!AgentCondition::All(shown.conditions.clone())], ..shown };
+        assert_eq!(store.agent_list(&others, AgentSort::EnrolledAt, false, page).await.unwrap().total, 8);
+    }
+}
+
 pub async fn each_order_and_its_reverse(store: &impl Store) {
     with_fleet(store).await;
     let orders = [
@@ -144,7 +164,36 @@ pub async fn each_order_and_its_reverse(store: &impl Store) {
         assert_eq!(listed(store, &AgentFilter::default(), sort, false).await, expected, "{sort:?}");
         let reversed: Vec<_> = expected.split(' ').rev().collect();
         assert_eq!(listed(store, &AgentFilter::default(), sort, true).await, reversed.join(" "), "{sort:?}");
+        // The list by check-in has an index of its own, if it is one of a space.
+        let space = AgentFilter { space: Some(SpaceId::default()), ..AgentFilter::default() };
+        assert_eq!(listed(store, &space, sort, false).await, expected, "{sort:?}");
     }
+}
+
+pub async fn the_list_by_check_in_follows_each_change_of_an_agent(store: &impl Store) {
+    let space = AgentFilter { space: Some(SpaceId::default()), ..AgentFilter::default() };
+    let failed = AgentFilter { conditions: vec![Statuses(vec![Status::Error])], ..space.clone() };
+    let order = async |filter: &AgentFilter| listed(store, filter, AgentSort::LastCheckin, false).await;
+    let agents = ["a", "b", "c"].map(bare_agent);
+    commit(store, agents.iter().map(insert).collect()).await;
+    assert_eq!(order(&space).await, "a b c");
+    let seen = |id: &str, second: i64| (agent_id(id), Timestamp::from_micros(second * 1_000_000 + 7));
+    commit(store, vec![AgentWrite::Seen { seen: vec![seen("a", 20), seen("b", 10)] }.into()]).await;
+    assert_eq!(order(&space).await, "c b a");
+    commit(store, vec![AgentWrite::Seen { seen: vec![seen("a", 5)] }.into()]).await;
+    assert_eq!(order(&space).await, "c b a");
+    let before = Arc::new(store.agent(&agent_id("c")).await.unwrap().unwrap());
+    let after = Arc::new(AgentRecord {
+        version: before.version + 1,
+        last_checkin: Some(seen("c", 15).1),
+        status: Status::Error,
+        ..(*before).clone()
+    });
+    commit(store, vec![AgentWrite::Update { before, after }.into()]).await;
+    assert_eq!(order(&space).await, "b c a");
+    assert_eq!(order(&failed).await, "c");
+    commit(store, vec![AgentWrite::Delete { id: agent_id("b"), now: at(1) }.into()]).await;
+    assert_eq!(order(&space).await, "c a");
 }
 
 pub async fn pages_cover_the_list_and_tell_the_total(store: &impl Store) {

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use muster_client::Client;
 use muster_core::package::is_package_file;
 
+use super::confirm::Care;
 use super::failure::Failed;
 use super::print_line;
 
@@ -21,11 +22,17 @@ pub enum PackageCommand {
     ///
     /// A package consists of an archive and a signed manifest, which
     /// `cargo xtask release` creates. Both must be uploaded. A stored
-    /// file cannot be replaced.
+    /// file must be deleted before another one can replace it.
     #[command(
         after_help = "Examples:\n  muster package upload muster-agent-0.2.0-linux-x86_64.tar.gz muster-agent-0.2.0-linux-x86_64.manifest.json\n  muster agent upgrade web-1 --version 0.2.0"
     )]
     Upload(UploadArgs),
+    /// Delete a file of a package from the server
+    ///
+    /// Agents that are downloading it fail, and retry. Delete a file to upload it again if the
+    /// upload was wrong.
+    #[command(after_help = "Examples:\n  muster package delete muster-agent-0.2.0-linux-x86_64.tar.gz --yes")]
+    Delete(DeleteArgs),
 }
 
 /// Flags of `upload`.
@@ -36,11 +43,25 @@ pub struct UploadArgs {
     files: Vec<Utf8PathBuf>,
 }
 
+/// Flags of `delete`.
+#[derive(Args, Debug)]
+pub struct DeleteArgs {
+    /// Name of the archive or manifest
+    name: String,
+    #[command(flatten)]
+    care: Care,
+}
+
 impl PackageCommand {
     /// Runs the verb.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
             Self::Upload(args) => upload(client, &args.files).await,
+            Self::Delete(args) => {
+                let question = format!("Delete {}? Agents can no longer download it.", args.name);
+                let delete = async |dry_run| client.delete_package(&args.name, dry_run).await;
+                args.care.delete(&args.name, &question, delete).await
+            }
         }
     }
 }

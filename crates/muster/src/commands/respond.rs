@@ -2,6 +2,7 @@
 
 use clap::Args;
 use muster_client::Client;
+use muster_core::plural::counted;
 use muster_protocol::management::respond::{Exposed, Respond, Responded, Reviewed};
 
 use super::confirm::Care;
@@ -56,14 +57,14 @@ impl RespondArgs {
         let name = hostname(&agent).into_owned();
         if self.care.dry_run {
             let done = client.try_respond(&agent.id, &request).await?;
-            return self.print(&name, &done, "would be");
+            return self.print(&name, &done, "would revoke", "would tag");
         }
         self.care.confirm(&format!("Revoke {name} and retire its keys? It must enroll again to return."))?;
         let done = client.respond(&agent.id, &request).await?;
-        self.print(&name, &done, "are")
+        self.print(&name, &done, "revoked", "tagged")
     }
 
-    fn print(&self, name: &str, done: &Responded, are: &str) -> Result<(), Failed> {
+    fn print(&self, name: &str, done: &Responded, revoked: &str, tagged: &str) -> Result<(), Failed> {
         match self.output.output {
             Format::Json => return print_json(done),
             Format::Yaml => return print_yaml(done),
@@ -71,12 +72,13 @@ impl RespondArgs {
             Format::Table | Format::Wide => {}
         }
         let Responded { access_keys, output_keys, reviewed, .. } = done;
-        print_line(format!("{name}: {access_keys} access keys and {output_keys} output keys {are} revoked"))?;
+        let (access_keys, output_keys) = (counted(*access_keys, "access key"), counted(*output_keys, "output key"));
+        print_line(format!("{name}: {revoked} {access_keys} and {output_keys}"))?;
         if !done.exposures.is_empty() {
             print_table(&done.exposures, false, EXPOSURES)?;
         }
         if *reviewed > 0 {
-            print_line(format!("{} {are} tagged under-review", agents(*reviewed)))?;
+            print_line(format!("{tagged} {} under-review", agents(*reviewed)))?;
             print_table(&done.review, false, REVIEW)?;
         }
         Ok(())

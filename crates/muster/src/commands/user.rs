@@ -5,13 +5,15 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 use clap::{Args, Subcommand};
 use muster_client::{Account, Client};
 use muster_core::shell;
-use muster_protocol::management::identity::{CreateUser, ListUsers, SetPassword, UpdateUser, UseSetupLink, User};
+use muster_protocol::management::identity::{
+    CreateUser, ListUsers, SetPassword, SetupLink, UpdateUser, UseSetupLink, User,
+};
 use muster_protocol::management::log_in::LinkUser;
 
 use super::confirm::Care;
 use super::failure::Failed;
 use super::find::all_pages;
-use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
 use super::text::print_line;
 
 /// Verbs of `user`.
@@ -230,12 +232,16 @@ impl OneArgs {
 impl ShowArgs {
     async fn setup_link(self, client: &Client) -> Result<(), Failed> {
         let link = client.create_setup_link(&self.user).await?;
-        let columns = &[
-            column("TOKEN", |link: &muster_protocol::management::identity::SetupLink| link.token.clone()),
-            column("VALID UNTIL", |link| link.expires_at.clone()),
-            column("TO USE IT", |link| format!("muster user setup {}", shell::argument(&link.token))),
-        ];
-        print_one(&link, self.output.output, columns, |link| link.token.clone())
+        if !matches!(self.output.output, Format::Table | Format::Wide) {
+            let columns: &[Column<SetupLink>] = &[];
+            return print_one(&link, self.output.output, columns, |link| link.token.clone());
+        }
+        // The user runs it on another host, which does not reach the socket.
+        let target = client.target();
+        let url = if target.contains("://") { target } else { "https://SERVER:8230" };
+        print_line(format!("token: {}, valid until {}", link.token, link.expires_at))?;
+        print_line("to set the password, the user runs:")?;
+        print_line(format!("  muster user setup {} {}", shell::argument(&link.token), shell::option("--url", url)))
     }
 }
 

@@ -21,10 +21,23 @@ pub(in crate::engine) fn page(
     page: Page,
 ) -> Result<Listed<AgentDetails>> {
     let wanted = &narrowed(connection, wanted)?;
-    let items = all_details(connection, page, |page| filter::agent_page(wanted, sort, descending, page))?;
     let total = count_composed(connection, &filter::agent_total(wanted))?;
+    let in_order = sort == AgentSort::LastCheckin && is_frequent(connection, wanted, total)?;
+    let items = all_details(connection, page, |page| {
+        let indexed = in_order.then(|| filter::agent_page_by_checkin(wanted, descending, page)).flatten();
+        indexed.unwrap_or_else(|| filter::agent_page(wanted, sort, descending, page))
+    })?;
     Ok(items.of(total))
 }
+
+/// Returns whether so many agents match that a page of them is found soon by reading all agents in the order of the list.
+fn is_frequent(connection: &Connection, wanted: &AgentFilter, total: u64) -> Result<bool> {
+    let all = AgentFilter { space: wanted.space.clone(), conditions: Vec::new() };
+    Ok(total * RARE >= count_composed(connection, &filter::agent_total(&all))?)
+}
+
+/// One in so many agents is rare.
+const RARE: u64 = 20;
 
 /// Maximum number of agents that are looked up one by one, instead of reading all agents in the order of a list.
 const FEW: usize = 1000;

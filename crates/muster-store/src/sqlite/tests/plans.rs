@@ -101,9 +101,15 @@ fn reads_of_a_check_in_search_an_index() {
 #[test]
 fn writes_to_an_agent_search_its_row() {
     let connection = schema();
-    for text in
-        [agents::UPDATE_PLAIN, agents::UPDATE_STATUS, agents::UPDATE_ALL, agents::SEEN, agents::UPDATE_DOCUMENTS]
-    {
+    for text in [
+        agents::UPDATE_PLAIN,
+        agents::UPDATE_STATUS,
+        agents::UPDATE_ALL,
+        agents::SEEN,
+        agents::SEEN_SECOND,
+        agents::UPDATE_CHECKIN,
+        agents::UPDATE_DOCUMENTS,
+    ] {
         assert!(plan(&connection, text)[0].starts_with("SEARCH"), "{text}");
     }
 }
@@ -113,11 +119,19 @@ fn lists_and_counts_over_the_fleet_read_an_index() {
     let cursor = AgentCursor { value: SortValue::Number(1), id: AgentId::trusted("a") };
     let connection = schema();
     let all = AgentFilter { space: Some(SpaceId::default()), ..AgentFilter::default() };
+    let conditions = vec![
+        !AgentCondition::Statuses(vec![Status::Unenrolled]),
+        AgentCondition::Policies(vec![PolicyId::trusted("p")]),
+        AgentCondition::Tags(vec!["web".into()]),
+    ];
+    let hidden = AgentFilter { conditions, ..all.clone() };
     let actions = || ActionFilter { space: Some(SpaceId::default()), ..ActionFilter::default() };
     for statement in [
         filter::agent_page(&all, AgentSort::EnrolledAt, false, PAGE),
         filter::agent_page(&all, AgentSort::EnrolledAt, true, PAGE),
         filter::agents_after(&all, AgentSort::EnrolledAt, true, &cursor, PAGE),
+        filter::agent_page_by_checkin(&all, false, PAGE).unwrap(),
+        filter::agent_page_by_checkin(&hidden, true, PAGE).unwrap(),
         filter::agent_total(&all),
         filter::agent_ids(&all, Some("a"), 100),
         filter::agent_tags(&all),
@@ -129,6 +143,13 @@ fn lists_and_counts_over_the_fleet_read_an_index() {
             assert!(!plan(&connection, &statement.text).iter().any(|step| step.contains("TEMP B-TREE")));
         } else {
             check(&connection, &statement.text);
+        }
+        if statement.text.contains("agent_checkins") {
+            let steps = plan(&connection, &statement.text);
+            assert!(
+                steps.iter().any(|step| step.contains("COVERING INDEX agent_checkins_by_time (space=?)")),
+                "{steps:?}"
+            );
         }
     }
 }
@@ -196,8 +217,13 @@ fn parts_of_texts_are_searched_in_a_covering_index() {
         let wanted = AgentFilter { space: Some(SpaceId::default()), conditions: vec![hidden, condition] };
         let (at, probe) = filter::agent_probe(&wanted, 10).unwrap();
         assert_eq!(at, 1);
-        let steps = plan(&connection, &probe.text);
-        assert!(steps.iter().any(|step| step.starts_with("SEARCH agents") && step.contains(expected)), "{steps:?}");
+        let total = filter::agent_total(&wanted);
+        for statement in [&probe, &total] {
+            let steps = plan(&connection, &statement.text);
+            assert!(steps.iter().any(|step| step.starts_with("SEARCH agents") && step.contains(expected)), "{steps:?}");
+        }
+        let steps = plan(&connection, &total.text);
+        assert!(steps.iter().any(|step| step.contains("agents_by_status (space=? AND status=?)")), "{steps:?}");
     }
 }
 

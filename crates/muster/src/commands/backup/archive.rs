@@ -181,7 +181,8 @@ impl Archive {
 fn manifest(file: &std::fs::File) -> Result<Manifest, String> {
     let mut archive = tar::Archive::new(file);
     let mut entries = archive.entries().map_err(|error| chain(&error).to_string())?;
-    let first = entries.next().ok_or("it is empty")?.map_err(|error| chain(&error).to_string())?;
+    // The message of the library quotes the file.
+    let first = entries.next().ok_or("it is empty")?.map_err(|_| "it is not a tar archive")?;
     if first.path_bytes().as_ref() != MANIFEST.as_bytes() {
         return Err(format!("it does not begin with {MANIFEST}"));
     }
