@@ -43,9 +43,7 @@ pub fn machine_id(text: &str) -> Option<String> {
 pub fn agent_id(family: Family, machine_id: &str) -> AgentId {
     let digest = bytes_digest(&[family.as_str().as_bytes(), machine_id.as_bytes()]);
     // Version 8 (RFC 9562 §5.8): made of a hash.
-    AgentId::trusted(
-        uuid::Builder::from_custom_bytes(*digest.first_chunk().unwrap_or(&[0; 16])).into_uuid().to_string(),
-    )
+    AgentId::trusted(uuid::Builder::from_custom_bytes(digest).into_uuid().to_string())
 }
 
 #[cfg(test)]
