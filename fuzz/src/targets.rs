@@ -3,11 +3,13 @@
 use axum::extract::FromRequest as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use muster_core::fleetd::details::Details;
 use muster_core::poll::GoDuration;
 use muster_core::time::Timestamp;
-use muster_core::{documents, policy, yaml};
+use muster_core::{documents, policy, reported, yaml};
 use muster_elastic::range::Wanted;
 use muster_elastic::{authorization as header, gzip, json, upgrade};
+use muster_fleetd::{osquery, parse};
 use muster_management::kql::agents;
 use muster_management::multipart::FilePart;
 use muster_protocol::elastic::ack::{AckEvent, AckRequest};
@@ -15,6 +17,7 @@ use muster_protocol::elastic::audit::AuditUnenrollRequest;
 use muster_protocol::elastic::check_in::CheckInRequest;
 use muster_protocol::elastic::enroll::EnrollRequest;
 use muster_protocol::elastic::upload::{UploadBeginRequest, UploadCompleteRequest};
+use muster_protocol::fleetd::{DistributedWrite, OrbitEnroll, OrbitRequest, OsqueryEnroll, OsqueryLog, OsqueryRequest};
 use muster_server::config::{self, Layers};
 use serde_json::value::RawValue;
 
@@ -112,6 +115,36 @@ pub fn range(data: &[u8]) {
             assert!(first <= last && last < size, "{first}-{last} of {size}");
         }
     }
+}
+
+/// The body of an enrollment of osqueryd or orbit, and the facts in it.
+pub fn fleetd_enroll(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(request) = parse::<OsqueryEnroll<'_>>(&text) {
+        metadata_is_readable(&osquery::enrolled_facts(&request));
+    }
+    let _ = parse::<OrbitEnroll<'_>>(&text);
+}
+
+/// The results of osqueryd's queries.
+pub fn fleetd_results(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(request) = parse::<DistributedWrite<'_>>(&text) {
+        metadata_is_readable(&osquery::reported_facts(&request).0);
+    }
+}
+
+fn metadata_is_readable(facts: &Details<'_>) {
+    let metadata = facts.metadata();
+    assert!(reported::check(&metadata, reported::METADATA_BYTES, reported::METADATA_NODES).is_ok(), "{metadata}");
+}
+
+/// The bodies of osqueryd's and orbit's other requests.
+pub fn fleetd_request(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let _ = parse::<OsqueryRequest<'_>>(&text);
+    let _ = parse::<OsqueryLog<'_>>(&text);
+    let _ = parse::<OrbitRequest<'_>>(&text);
 }
 
 /// A filter of the management API.

@@ -20,7 +20,7 @@ pub const PROTOCOL: Page = Page {
 };
 
 /// All pages.
-pub const PAGES: [Page; 4] = [
+pub const PAGES: [Page; 5] = [
     PROTOCOL,
     Page {
         tag: Some("MG"),
@@ -28,6 +28,7 @@ pub const PAGES: [Page; 4] = [
         text: include_str!("../../docs/reference/management-api.md"),
     },
     Page { tag: Some("AG"), path: "docs/reference/agent.md", text: include_str!("../../docs/reference/agent.md") },
+    Page { tag: Some("FL"), path: "docs/reference/fleetd.md", text: include_str!("../../docs/reference/fleetd.md") },
     Page {
         tag: None,
         path: "docs/reference/requirements.md",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::credential::LiveCredentials;
+use crate::credential::{CredentialKind, LiveCredentials};
 pub use crate::duplicate_hosts::DuplicateHosts;
 use crate::id::{ActionId, AgentId, EnrollmentKeyId, HostId, NodeId, PolicyId, SpaceId};
 use crate::status::Status;
@@ -40,6 +40,30 @@ impl Family {
         match self {
             Self::Muster => true,
             Self::Elastic | Self::Orbit | Self::Osquery | Self::Opamp => false,
+        }
+    }
+
+    /// Returns whether its agents run policies. fleetd's programs get a configuration of their own.
+    pub const fn runs_policies(self) -> bool {
+        match self {
+            Self::Elastic | Self::Muster | Self::Opamp => true,
+            Self::Orbit | Self::Osquery => false,
+        }
+    }
+
+    /// Returns whether a machine has one agent of the family, which keeps its record when it enrolls again (FL §2.4).
+    pub const fn is_one_per_machine(self) -> bool {
+        match self {
+            Self::Orbit | Self::Osquery => true,
+            Self::Elastic | Self::Muster | Self::Opamp => false,
+        }
+    }
+
+    /// Returns the kind of the credential that an agent gets when it enrolls.
+    pub const fn credential(self) -> CredentialKind {
+        match self {
+            Self::Orbit | Self::Osquery => CredentialKind::NodeKey,
+            Self::Elastic | Self::Muster | Self::Opamp => CredentialKind::AccessKey,
         }
     }
 

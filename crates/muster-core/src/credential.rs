@@ -219,6 +219,12 @@ impl ApiKey {
         Ok(Self { id: KeyId::trusted(id), secret: Zeroizing::new(secret.to_owned()) })
     }
 
+    /// Generates a secret without an id: 24 random bytes in base64, the form of fleetd's enroll secrets and node keys.
+    pub fn generate_opaque(entropy: &dyn Entropy) -> Self {
+        let secret = Zeroizing::new(random_bytes::<24>(entropy));
+        Self::opaque(&Zeroizing::new(STANDARD.encode(secret.as_slice())))
+    }
+
     /// Creates a key from a secret without an id, such as a node key or a device token. The id is derived from the
     /// secret by a hash, so that the key is looked up like any other one. It reveals no more than the stored hash.
     pub fn opaque(secret: &str) -> Self {

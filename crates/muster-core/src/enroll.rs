@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::agent::{AgentDocuments, AgentRecord, AgentType, Family, ReportedHealth, UpgradeState};
 use crate::assignment::{AssignmentRules, HostFacts};
-use crate::credential::{ApiKey, CredentialKind, LiveCredential, LiveCredentials};
+use crate::credential::{ApiKey, LiveCredential, LiveCredentials};
 use crate::denial::Denial;
 use crate::documents::metadata;
 use crate::enrollment_key::EnrollmentKey;
@@ -208,7 +208,7 @@ impl Applicant {
             Placement { policy_id: key.policy_id.clone(), tags: self.tags.clone(), ..Placement::default() };
         add_tags(&mut placement.tags, &key.tags);
         // The rules see the key's tags too, so that a rule can depend on the key.
-        if placement.policy_id.is_none() {
+        if placement.policy_id.is_none() && self.family.runs_policies() {
             let facts = HostFacts::read(&self.metadata, &placement.tags, address);
             if let Some(rule) = rules.first_match(&facts) {
                 placement.policy_id.clone_from(&rule.policy_id);
@@ -227,6 +227,9 @@ impl Applicant {
         token_fits: &mut dyn FnMut(&str, &str) -> bool,
     ) -> Result<Life, Error> {
         let Some(stored) = circumstances.by_id else { return Ok(Life::First) };
+        if self.family.is_one_per_machine() {
+            return self.life_on_machine(stored, circumstances);
+        }
         // An inactive record has no credentials left to protect; an abandoned one was created by the same client, whose
         // response got lost.
         if !stored.active || self.abandoned(circumstances).is_some_and(|abandoned| abandoned.id == stored.id) {
@@ -241,6 +244,16 @@ impl Applicant {
         // All cheap checks come before this one, so that a request that fails anyway can't occupy a thread with
         // hashing.
         if token_fits(token, hash) { Ok(Life::Continued) } else { Err(not_replaceable("the replace token is wrong")) }
+    }
+
+    /// Determines the life of an agent whose id follows from its machine: whoever may enroll may replace it (FL §2.4), since
+    /// its programs have nothing else to prove that they are the same. In another space, it inherits nothing (FL51).
+    fn life_on_machine(&self, stored: &AgentRecord, circumstances: &Circumstances<'_>) -> Result<Life, Error> {
+        if stored.family != self.family {
+            return Err(not_replaceable("the id belongs to an agent of another family"));
+        }
+        let is_same = stored.active && stored.space == circumstances.key.space;
+        Ok(if is_same { Life::Continued } else { Life::Next })
     }
 
     /// Returns an agent with the same enrollment id that never checked in. One that did is not touched (EA §3.3).
@@ -312,7 +325,7 @@ impl Applicant {
             id,
             kind: self.kind,
             active: true,
-            credentials: credentials(access_key, now),
+            credentials: self.credentials(access_key, now),
             enrollment_key_id: Some(circumstances.key.id.clone()),
             enrollment_id: self.enrollment_id.clone(),
             replace_token: token_hash,
@@ -362,7 +375,7 @@ impl Applicant {
         let next = AgentRecord {
             family: self.family,
             // Revokes the old credentials: their holder may be another machine than the one that enrolls.
-            credentials: credentials(admitted.access_key, now),
+            credentials: self.credentials(admitted.access_key, now),
             enrollment_key_id: Some(circumstances.key.id.clone()),
             policy_revision: 0,
             policy_revision_at: None,
@@ -397,6 +410,10 @@ impl Applicant {
         self.former_id.clone().filter(|former| former != id)
     }
 
+    fn credentials(&self, key: &ApiKey, now: Timestamp) -> LiveCredentials {
+        LiveCredentials::one(LiveCredential::of(key, self.family.credential(), now))
+    }
+
     fn hostname(&self) -> String {
         metadata::hostname(&self.metadata).unwrap_or_default()
     }
@@ -408,10 +425,6 @@ impl Applicant {
             Cow::Owned(changed) => changed.into(),
         }
     }
-}
-
-fn credentials(key: &ApiKey, now: Timestamp) -> LiveCredentials {
-    LiveCredentials::one(LiveCredential::of(key, CredentialKind::AccessKey, now))
 }
 
 /// Finishes a new or recreated record. The version continues even when the record is recreated, so that a stale update

@@ -4,7 +4,9 @@
 //! enrolls under a new id). They are grouped by the machine id of the operating system. That id is not authenticated,
 //! and clones of an image share it: a host groups records for people, and never lets one agent act for another.
 
-use crate::id::{HostId, SpaceId};
+use crate::agent::Family;
+use crate::documents::bytes_digest;
+use crate::id::{AgentId, HostId, SpaceId};
 use crate::time::Timestamp;
 
 /// Maximum length of a machine id, bytes; a longer one is ignored.
@@ -36,9 +38,25 @@ pub fn machine_id(text: &str) -> Option<String> {
     fits.then(|| text.to_lowercase())
 }
 
+/// Returns the id of the agent of `family` on a machine, of which there is one ([`Family::is_one_per_machine`]). Because it
+/// follows from the machine id, two enrollments at the same time can't create two agents, on any node.
+pub fn agent_id(family: Family, machine_id: &str) -> AgentId {
+    let digest = bytes_digest(&[family.as_str().as_bytes(), machine_id.as_bytes()]);
+    // Version 8 (RFC 9562 §5.8): made of a hash.
+    AgentId::trusted(uuid::Builder::from_custom_bytes(digest).into_uuid().to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_agent_of_a_machine_has_an_id_of_its_own() {
+        let ids = [agent_id(Family::Orbit, "m"), agent_id(Family::Osquery, "m"), agent_id(Family::Orbit, "n")];
+        assert!(ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2]);
+        assert_eq!(agent_id(Family::Orbit, "m"), ids[0]);
+        assert!(ids.iter().all(|id| AgentId::propose(id.as_str()).is_ok()));
+    }
 
     #[test]
     fn machine_ids_ignore_case_and_are_bounded() {

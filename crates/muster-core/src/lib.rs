@@ -32,6 +32,7 @@ pub mod error;
 pub mod error_chain;
 pub mod event;
 pub mod file;
+pub mod fleetd;
 pub mod hex;
 pub mod host;
 pub mod id;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::action::{Action, ActionType};
 use crate::agent::{AgentRecord, AgentType, Family, ReportedHealth, UpgradeState};
 use crate::credential::{ApiKey, CredentialKind, LiveCredential, LiveCredentials, SecretHash};
-use crate::enrollment_key::EnrollmentKey;
+use crate::enrollment_key::{EnrollmentKey, KeyFamily};
 use crate::entropy::Entropy;
 use crate::id::{ActionId, AgentId, EnrollmentKeyId, KeyId, NetworkObjectId, OutputId, PolicyId, SpaceId};
 use crate::network_object::{NetworkObject, NetworkObjectKind};
@@ -186,6 +186,7 @@ pub fn agent() -> AgentRecord {
 pub fn key_of(id: &str, api_key: &ApiKey, now: Timestamp) -> EnrollmentKey {
     EnrollmentKey {
         id: EnrollmentKeyId::trusted(id),
+        family: KeyFamily::Elastic,
         name: id.to_owned(),
         key_id: api_key.id.clone(),
         hash: api_key.hash(),

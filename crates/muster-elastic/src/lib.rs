@@ -15,7 +15,6 @@ mod check_in;
 mod enroll;
 pub mod error;
 mod file;
-pub mod gzip;
 pub mod json;
 pub mod limits;
 mod pgp_key;
@@ -45,6 +44,8 @@ use http::{HeaderMap, Request};
 use http_body::Body;
 use muster_protocol::elastic::status::ServerVersion;
 use tokio::sync::Semaphore;
+
+pub use muster_listen::gzip;
 
 use self::artifact::ArtifactReads;
 use self::body::{BodyError, Bounds, Budget, Coding, Received};

@@ -9,7 +9,7 @@ use muster_protocol::elastic::upload::{
     UploadBeginRequest, UploadBeginResponse, UploadCompleteRequest, UploadCompleteResponse,
 };
 
-use super::body::BodyError;
+use super::body::{BodyError, of_upload};
 use super::error::ApiError;
 use super::{Call, Inner, authorization, json, respond};
 use muster_fleet::uploads::{Chunk, NewUpload};
@@ -24,7 +24,7 @@ impl Inner {
     {
         let key = authorization::api_key(call.headers())?;
         self.fleet.authentication().any_agent(&key).await?;
-        let body = call.read().await.map_err(BodyError::of_upload)?;
+        let body = call.read().await.map_err(of_upload)?;
         if body.is_empty() {
             return Err(ApiError::of("ErrFileInfoBodyRequired"));
         }
@@ -77,7 +77,7 @@ impl Inner {
         let entry = self.fleet.authentication().any_agent(&key).await?;
         // Before the body is read, so that an unknown upload costs nothing.
         let upload = self.fleet.files().upload_to_complete(&entry, id).await?;
-        let body = call.read().await.map_err(BodyError::of_upload)?;
+        let body = call.read().await.map_err(of_upload)?;
         let request: UploadCompleteRequest = json::parse(&body)?;
         self.fleet.files().complete_upload(&entry, &upload, &request.transithash.sha256).await?;
         respond::json(&UploadCompleteResponse { status: "ok".into() })

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::Error;
-use muster_core::agent::AgentRecord;
+use muster_core::agent::{AgentRecord, Family};
 use muster_core::audit::AuditEvent;
 use muster_core::credential::ApiKey;
 use muster_core::denial::Denial;
+use muster_core::enrollment_key::{EnrollmentKey, KeyFamily};
 use muster_core::error_chain::chain;
 use muster_core::id::AgentId;
 use muster_core::time::Clock;
@@ -109,6 +110,25 @@ impl Authentication {
         Err(self.unknown(key).await?)
     }
 
+    /// Returns the agent of `family` with this node key. All other keys give [`Denial::UnknownKey`].
+    pub async fn node_key(&self, secret: &str, family: Family) -> Result<Arc<AgentEntry>, Error> {
+        let key = ApiKey::opaque(secret);
+        let fits = |record: &AgentRecord| record.family == family && holds_key(record, &key);
+        if let Some(entry) = self.registry.by_node_key(&key.id) {
+            self.currency.ensure(&self.records, &entry).await?;
+            // The usual case, without a read: thousands of hosts ask for queries each second.
+            if entry.record().is_some_and(|record| fits(&record)) {
+                entry.credential_used(&key.id, self.clock.now());
+                return Ok(entry);
+            }
+        }
+        let stored = self.store.everywhere(&System).agent_by_credential(&key.id).await?;
+        let record = stored.filter(fits).ok_or_else(unauthorized)?;
+        let entry = self.registry.admit(record);
+        entry.credential_used(&key.id, self.clock.now());
+        Ok(entry)
+    }
+
     /// Returns true if the key is valid, be it an agent's or an enrollment key.
     pub async fn any_key(&self, key: &ApiKey) -> Result<bool, Error> {
         Ok(self.key_of_agent(key).await?.is_some() || self.is_enrollment_key(key).await?)
@@ -132,7 +152,8 @@ impl Authentication {
     async fn is_enrollment_key(&self, key: &ApiKey) -> Result<bool, Error> {
         let now = self.clock.now();
         let found = self.store.everywhere(&System).enrollment_key_by_key_id(&key.id).await?;
-        Ok(found.is_some_and(|stored| key.matches(&stored.hash) && stored.admits(now).is_ok()))
+        let is_one = |stored: &EnrollmentKey| stored.family == KeyFamily::Elastic && stored.admits(now).is_ok();
+        Ok(found.is_some_and(|stored| is_one(&stored) && key.matches(&stored.hash)))
     }
 
     /// Writes at most one audit event a minute for each key holder: a client in a loop must not fill the disk.

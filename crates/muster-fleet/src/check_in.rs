@@ -8,6 +8,7 @@ mod held_poll;
 mod report;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use muster_core::Entropy;
 use muster_core::Error;
@@ -49,6 +50,21 @@ pub struct CheckInInput<'a> {
     /// Digest of the request's body and the relevant headers.
     pub digest: Digest,
 }
+
+/// A request of an agent whose protocol has no check-ins: each request proves that it is alive, and some report facts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Contact<'a> {
+    /// Facts about the host and the agent, as JSON text; `None` if the request reports none.
+    pub metadata: Option<&'a str>,
+    /// The agent's version, if the request tells it.
+    pub agent_version: &'a str,
+    /// The agent's address.
+    pub address: &'a str,
+}
+
+/// Time for which another server may have seen an agent last, before this one takes it over. A load balancer may pass each
+/// request to another server, which must not cause a write each time.
+const MAY_BE_ELSEWHERE: Duration = Duration::from_secs(180);
 
 /// The service of requests after enrollment: check-ins, acks, uninstallation reports.
 pub struct CheckIns {
@@ -139,6 +155,31 @@ impl CheckIns {
         entry.seen(self.clock.now());
         let baseline = Baseline { policy: record.policy_id.clone(), revision: last.policy_revision, sharer: None };
         self.answer(entry, baseline, last.poll).await.map(Some)
+    }
+
+    /// Handles a request of an agent whose protocol has no check-ins. Writes nothing unless the request reports something
+    /// new, or the agent comes back.
+    pub async fn contact(&self, entry: &Arc<AgentEntry>, contact: Contact<'_>) -> Result<(), Error> {
+        let now = self.clock.now();
+        entry.seen(now);
+        let is_settled = entry.record().is_some_and(|record| {
+            let seen = record.last_checkin.unwrap_or(record.enrolled_at);
+            let is_near = self.records.is_own(&record) || now.since(seen) < MAY_BE_ELSEWHERE;
+            record.last_checkin.is_some() && is_settled(&record) && is_near
+        });
+        if contact.metadata.is_none() && is_settled {
+            return Ok(());
+        }
+        let report = Report { status: "online", metadata: contact.metadata, ..Report::default() };
+        let input = CheckInInput {
+            report: &report,
+            agent_version: contact.agent_version,
+            newer_than_tested: false,
+            address: contact.address,
+            digest: Digest::default(),
+        };
+        // Boxed: most requests end above.
+        Box::pin(self.take_report(entry, &input)).await.map(drop)
     }
 
     /// Handles a check-in. All changes are on disk before the response.

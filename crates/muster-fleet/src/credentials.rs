@@ -7,6 +7,7 @@ use muster_core::Error;
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
 use muster_core::credential::{ApiKey, CredentialKind, LiveCredential};
+use muster_core::fleetd::device_token::announce;
 use muster_core::id::{AgentId, KeyId};
 use muster_core::lifecycle::{issue_credential, revoke_credential};
 use muster_core::time::Timestamp;
@@ -37,6 +38,21 @@ impl Credentials {
             Ok(AgentChange { record: after, writes: writes(&record.id, "agent.credential_issue", detail, now) })
         });
         update.await.map(drop)
+    }
+
+    /// Announces a token of Fleet Desktop, which replaces the one before the previous one. Fails with
+    /// `device_token_taken` if another host has it (FL58). Announcing a known token does nothing.
+    pub async fn announce_device_token(&self, entry: &AgentEntry, token: &ApiKey) -> Result<(), Error> {
+        let update = self.records.update(entry, entry, |record, now| {
+            Ok(AgentChange { record: announce(record, token, entry.last_seen(now), now), writes: Vec::new() })
+        });
+        match update.await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code == "conflict" => {
+                Err(Error::conflict("device_token_taken", "this device auth token is in use: generate another one"))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Revokes one of the agent's credentials, on every node within a second. Does nothing if it is not live.

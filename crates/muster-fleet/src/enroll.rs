@@ -14,20 +14,21 @@ use muster_core::assignment::{self, AssignmentRules};
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
 use muster_core::check_in::KnownDocuments;
-use muster_core::credential::ApiKey;
+use muster_core::credential::{ApiKey, CredentialKind};
 use muster_core::denial::Denial;
 use muster_core::enroll::{Admitted, Applicant, Circumstances, Enrolled, Life, Placement, Request};
-use muster_core::enrollment_key::{EnrollmentKey, Unusable};
+use muster_core::enrollment_key::{EnrollmentKey, KeyFamily, Unusable};
 use muster_core::entropy::time_ordered_uuid;
 use muster_core::error_chain::{SharedError, chain};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, SpaceId};
 use muster_core::lifecycle::inactivity_timeout;
 use muster_core::policy::PolicyHead;
+use muster_core::status::OFFLINE_AFTER;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind, replace_token};
 use muster_store::{AgentWrite, EnrollmentKeyWrite, Precondition, StoreError, Write};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use zeroize::Zeroizing;
 
@@ -201,8 +202,18 @@ impl Enrollment {
     /// accepted here and rejected by the commit, because an agent that enrolled with it may come again if its response
     /// was lost.
     pub async fn authenticate(&self, key: &ApiKey) -> Result<Admission, Error> {
+        self.admission(key, KeyFamily::Elastic).await
+    }
+
+    /// Verifies an enroll secret of fleetd, as [`Self::authenticate`] does a key.
+    pub async fn authenticate_secret(&self, secret: &str) -> Result<Admission, Error> {
+        self.admission(&ApiKey::opaque(secret), KeyFamily::Fleetd).await
+    }
+
+    async fn admission(&self, key: &ApiKey, family: KeyFamily) -> Result<Admission, Error> {
         let stored = self.store.everywhere(&System).enrollment_key_with_policy(&key.id).await?;
-        let (stored, policy) = stored.filter(|(stored, _)| key.matches(&stored.hash)).ok_or_else(unauthorized)?;
+        let is_this = |stored: &EnrollmentKey| stored.family == family && key.matches(&stored.hash);
+        let (stored, policy) = stored.filter(|(stored, _)| is_this(stored)).ok_or_else(unauthorized)?;
         match stored.admits(self.clock.now()) {
             Ok(()) | Err(Unusable::UsedUp) => Ok(Admission { key: stored, policy }),
             Err(refusal) => {
@@ -228,7 +239,10 @@ impl Enrollment {
             let life = self.life(&applicant, &around).await?;
             // A new key for each attempt, so that no key that may have been stored is ever sent a second time.
             let now = self.clock.now();
-            let access_key = ApiKey::time_ordered(now, &*self.entropy);
+            let access_key = match applicant.family.credential() {
+                CredentialKind::AccessKey => ApiKey::time_ordered(now, &*self.entropy),
+                CredentialKind::NodeKey | CredentialKind::DeviceToken => ApiKey::generate_opaque(&*self.entropy),
+            };
             let new_id = || time_ordered_uuid(now, &*self.entropy);
             let id = applicant.id.clone().unwrap_or_else(|| AgentId::trusted(new_id()));
             let (placement, token_hash) = (placement.clone(), token_hash.clone());
@@ -299,10 +313,12 @@ impl Enrollment {
         let key = admission.key();
         let rules = match key.policy_id {
             Some(_) => AssignmentRules::default(),
-            None => self.assignment_rules().await?,
+            None if applicant.family.runs_policies() => self.assignment_rules().await?,
+            None => AssignmentRules::default(),
         };
         let mut placement = applicant.placement(key, &rules, address);
         let policy = match &placement.policy_id {
+            None if !applicant.family.runs_policies() => None,
             // A rule has chosen another policy than the one that was read with the key.
             Some(id) if key.policy_id.as_ref() != Some(id) => self.store.everywhere(&System).policy_head(id).await?,
             _ => admission.policy.clone(),
@@ -339,8 +355,9 @@ impl Enrollment {
         // The use of the key is part of the commit: of many agents that enroll at the same time, a key for one admits
         // one.
         let mut writes = vec![Write::EnrollmentKey(EnrollmentKeyWrite::Use { id: key.id.clone(), now, counts })];
+        let duplicate = before.as_ref().and_then(|before| self.duplicate(enrolled, before, now));
         writes.extend(record_writes(enrolled, before, now));
-        writes.push(Write::Audit(audit_line(enrolled, key, now)));
+        writes.push(Write::Audit(audit_line(enrolled, key, duplicate, now)));
         writes.push(Write::Changed(Change::Agent(enrolled.record.id.clone())));
         match self.store.commit(admission, writes).await {
             Ok(_) => {
@@ -355,6 +372,29 @@ impl Enrollment {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Returns the former host of an agent whose id follows from its machine, if it seems to be another one: two machines with
+    /// the same id replace each other's keys without end (FL §2.4, FL52).
+    fn duplicate(&self, enrolled: &Enrolled, before: &AgentRecord, now: Timestamp) -> Option<Value> {
+        let record = &enrolled.record;
+        if !record.family.is_one_per_machine() || !before.active {
+            return None;
+        }
+        let seen = self.registry.last_seen(&before.id, now).max(before.last_checkin);
+        let is_alive = seen.is_some_and(|seen| now.since(seen) < OFFLINE_AFTER);
+        let is_renamed = !before.hostname.is_empty() && before.hostname != record.hostname;
+        let has_moved = before.last_address != record.last_address;
+        (is_renamed || (is_alive && has_moved)).then(|| {
+            let (agent, hostname, address) = (&record.id, &record.hostname, &record.last_address);
+            let (former_hostname, former_address) = (&before.hostname, &before.last_address);
+            tracing::warn!(
+                %agent, hostname, address, former_hostname, former_address,
+                hint = "two machines may have the same hardware UUID, such as cloned virtual machines: package fleetd with --host-identifier=instance",
+                "duplicate identifier: an enrollment has replaced the key of a host"
+            );
+            json!({"hostname": before.hostname, "address": before.last_address})
+        })
     }
 
     /// Caches the new record: polls that are held under the old key end, and the new key works immediately.
@@ -426,9 +466,13 @@ fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>, now: Timestam
     writes
 }
 
-fn audit_line(enrolled: &Enrolled, key: &EnrollmentKey, now: Timestamp) -> AuditEvent {
+fn audit_line(enrolled: &Enrolled, key: &EnrollmentKey, duplicate: Option<Value>, now: Timestamp) -> AuditEvent {
     let record = &enrolled.record;
-    let action = if enrolled.life == Life::Continued { "agent.replace" } else { "agent.enroll" };
+    let action = match enrolled.life {
+        _ if duplicate.is_some() => "agent.duplicate_identifier",
+        Life::Continued => "agent.replace",
+        Life::First | Life::Next => "agent.enroll",
+    };
     AuditEvent {
         at: now,
         actor: format!("enrollment_key:{}", key.id),
@@ -440,6 +484,7 @@ fn audit_line(enrolled: &Enrolled, key: &EnrollmentKey, now: Timestamp) -> Audit
             "address": record.last_address,
             "agent_version": record.agent_version,
             "discarded": enrolled.discard,
+            "former": duplicate,
         }),
         address: None,
         reason: None,

@@ -9,7 +9,7 @@ use muster_core::authorization::{
 };
 use muster_core::change::Change;
 use muster_core::credential::ApiKey;
-use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::enrollment_key::{EnrollmentKey, KeyFamily, MAX_SECRETS, check_secret};
 use muster_core::entropy::random_uuid;
 use muster_core::event::of_revoked_key;
 use muster_core::id::{EnrollmentKeyId, PolicyId};
@@ -25,6 +25,7 @@ use super::moment::parse_end;
 use super::secrets::SealedSecrets;
 use super::tags::clean_tags;
 use super::watched_store::WatchedStore;
+use zeroize::Zeroizing;
 
 /// Maximum length of a name in bytes.
 const MAX_NAME_BYTES: usize = 255;
@@ -32,6 +33,10 @@ const MAX_NAME_BYTES: usize = 255;
 /// Properties of a new key.
 #[derive(Clone, Debug, Default)]
 pub struct NewEnrollmentKey {
+    /// Agents that it is for.
+    pub family: KeyFamily,
+    /// The enroll secret; generated if absent. Only of [`KeyFamily::Fleetd`].
+    pub secret: Option<Zeroizing<String>>,
     /// The policy of agents that enroll with it.
     pub policy_id: Option<String>,
     /// Display name; defaults to its id.
@@ -102,12 +107,14 @@ impl EnrollmentKeys {
             None => None,
         };
         let id = EnrollmentKeyId::trusted(random_uuid(&*self.entropy));
-        let key = ApiKey::generate(&*self.entropy);
+        let key = self.new_key(new)?;
+        let token = new.family.token(&key);
         let record = EnrollmentKey {
+            family: new.family,
             name: key_name(new.name.as_deref(), &id)?,
             key_id: key.id.clone(),
             hash: key.hash(),
-            sealed_token: if new.retrievable { Some(self.secrets.seal_token(&id, &key)?) } else { None },
+            sealed_token: if new.retrievable { Some(self.secrets.seal_token(&id, &token)?) } else { None },
             policy_id,
             tags: clean_tags("tags", &new.tags)?,
             // Agents inherit the space from the key. It is the creator's own, so that nobody can enroll agents into a
@@ -125,6 +132,7 @@ impl EnrollmentKeys {
         };
         let detail = json!({
             "name": record.name,
+            "family": record.family.as_str(),
             "policy_id": record.policy_id,
             "tags": record.tags,
             "expires_at": record.expires_at.map(Timestamp::to_rfc3339_seconds),
@@ -135,8 +143,25 @@ impl EnrollmentKeys {
             changed(&record.id),
             audit_line(grant.origin(), now, "enrollment_key.create", subject(&record.id), detail),
         ];
-        self.store.commit(grant, writes).await.map_err(name_taken)?;
-        Ok((record, key.token()))
+        self.store.commit(grant, writes).await.map_err(not_created)?;
+        Ok((record, token))
+    }
+
+    /// Returns the key of a new record: generated, or of the given enroll secret.
+    fn new_key(&self, new: &NewEnrollmentKey) -> Result<ApiKey, Error> {
+        if new.family == KeyFamily::Fleetd && new.policy_id.is_some() {
+            return Err(Error::invalid("policy_id", "fleetd's agents have no policy"));
+        }
+        match &new.secret {
+            None => Ok(new.family.generate(&*self.entropy)),
+            Some(_) if new.family != KeyFamily::Fleetd => {
+                Err(Error::invalid("secret", "only enroll secrets of the family fleetd can be chosen"))
+            }
+            Some(secret) => {
+                check_secret(secret).map_err(|reason| Error::invalid("secret", reason))?;
+                Ok(ApiKey::opaque(secret))
+            }
+        }
     }
 
     /// Returns a page of keys of one policy or of all, newest first.
@@ -254,7 +279,7 @@ impl EnrollmentKeys {
             audit_line(grant.origin(), now, "enrollment_key.replace", subject(&old.id), detail),
             revoked(old, now),
         ];
-        self.store.commit(grant, writes).await.map_err(name_taken)?;
+        self.store.commit(grant, writes).await.map_err(not_created)?;
         Ok((record, token))
     }
 
@@ -265,8 +290,9 @@ impl EnrollmentKeys {
         now: Timestamp,
     ) -> Result<(EnrollmentKey, String), Error> {
         let id = EnrollmentKeyId::trusted(random_uuid(&*self.entropy));
-        let key = ApiKey::generate(&*self.entropy);
-        let sealed_token = if old.sealed_token.is_some() { Some(self.secrets.seal_token(&id, &key)?) } else { None };
+        let key = old.family.generate(&*self.entropy);
+        let token = old.family.token(&key);
+        let sealed_token = if old.sealed_token.is_some() { Some(self.secrets.seal_token(&id, &token)?) } else { None };
         // A key without a name is named by its id, which the new key must not inherit.
         let name = if old.name == old.id.as_str() { id.to_string() } else { old.name.clone() };
         let record = EnrollmentKey {
@@ -281,7 +307,7 @@ impl EnrollmentKeys {
             created_by: grant.actor().to_string(),
             ..old.clone()
         };
-        Ok((record, key.token()))
+        Ok((record, token))
     }
 
     async fn policy_for_key(&self, grant: &Grant<EnrollmentCreate>, id: &str) -> Result<PolicyId, Error> {
@@ -329,8 +355,16 @@ fn changed(id: &EnrollmentKeyId) -> Write {
     Write::Changed(Change::EnrollmentKey(id.clone()))
 }
 
-fn name_taken(error: StoreError) -> Error {
+fn not_created(error: StoreError) -> Error {
     match error {
+        // The id of an enroll secret is derived from it. Whose it is must not be told: the space may be another one.
+        StoreError::Conflict(Precondition::Exists(_)) => {
+            Error::conflict("secret_taken", "this enroll secret is or was in use").remedy("choose another one")
+        }
+        StoreError::Conflict(Precondition::TooMany(_)) => {
+            let message = format!("the space has {MAX_SECRETS} enroll secrets, the maximum");
+            Error::conflict("too_many_secrets", message).remedy("revoke one that is not used any more")
+        }
         StoreError::Conflict(Precondition::NameTaken(name)) => {
             let message = format!("this policy already has an active enrollment key named {name:?}");
             Error::conflict("enrollment_key_name_taken", message).remedy("choose another name, or revoke that key")

@@ -14,7 +14,7 @@ use muster_core::credential::ApiKey;
 use muster_core::documents::metadata::host_id;
 use muster_core::duplicate_hosts::{HostMark, ReenrollmentState};
 use muster_core::eligibility::{Candidate, Operation};
-use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::enrollment_key::{EnrollmentKey, KeyFamily};
 use muster_core::entropy::random_uuid;
 use muster_core::error_chain::chain;
 use muster_core::id::{ActionId, EnrollmentKeyId};
@@ -182,6 +182,7 @@ impl CheckIns {
         EnrollmentKey {
             name: format!("reenrollment {id}"),
             id,
+            family: KeyFamily::Elastic,
             key_id: token.id.clone(),
             hash: token.hash(),
             sealed_token: None,

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use muster_core::agent::AgentRecord;
-use muster_core::id::{AgentId, PolicyId};
+use muster_core::credential::CredentialKind;
+use muster_core::id::{AgentId, KeyId, PolicyId};
 use muster_core::time::Timestamp;
 
 pub use self::entry::{AgentEntry, LastRequest, PolicyOffers};
@@ -24,6 +25,8 @@ type Shard = Mutex<HashMap<AgentId, Arc<AgentEntry>>>;
 /// The cached agents. An entry is added when an agent is first used and removed when it was deleted or silent for long.
 pub struct Registry {
     shards: Vec<Shard>,
+    /// The agents of cached node keys, which do not name them. A hint: whoever uses it checks the key against the record.
+    node_keys: Vec<Mutex<HashMap<KeyId, AgentId>>>,
     hasher: std::hash::RandomState,
     parked: Arc<AtomicUsize>,
 }
@@ -32,6 +35,7 @@ impl Default for Registry {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            node_keys: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: std::hash::RandomState::new(),
             parked: Arc::default(),
         }
@@ -54,19 +58,51 @@ impl Registry {
         lock(self.shard(id)).get(id).cloned()
     }
 
+    fn node_keys_of(&self, key: &KeyId) -> &Mutex<HashMap<KeyId, AgentId>> {
+        &self.node_keys[self.hasher.hash_one(key) as usize % SHARDS]
+    }
+
+    /// Returns the entry of the agent that has had this node key, if it is cached.
+    pub(crate) fn by_node_key(&self, key: &KeyId) -> Option<Arc<AgentEntry>> {
+        let id = lock(self.node_keys_of(key)).get(key).cloned()?;
+        self.get(&id)
+    }
+
+    /// Adds the node keys of a record to those by which agents are found.
+    fn index(&self, record: &AgentRecord) {
+        for credential in record.credentials.iter().filter(|credential| credential.kind == CredentialKind::NodeKey) {
+            lock(self.node_keys_of(&credential.key_id)).insert(credential.key_id.clone(), record.id.clone());
+        }
+    }
+
+    /// Removes the node keys of an entry that is dropped.
+    fn unindex(&self, record: Option<&AgentRecord>) {
+        for credential in record.into_iter().flat_map(|record| record.credentials.iter()) {
+            lock(self.node_keys_of(&credential.key_id)).remove(&credential.key_id);
+        }
+    }
+
     /// Caches a record that was read from the store: adds an entry, or updates the existing one if the record is newer.
     pub fn admit(&self, record: AgentRecord) -> Arc<AgentEntry> {
         let entry = Arc::clone(
             lock(self.shard(&record.id)).entry(record.id.clone()).or_insert_with(|| Arc::new(AgentEntry::new(&record))),
         );
         // Outside the shard's lock, for which the other agents of the shard may wait.
+        let held = entry.record();
+        if held.as_ref().is_none_or(|held| held.version <= record.version) {
+            // Another server may have replaced the keys, which would otherwise stay for as long as this one runs.
+            self.unindex(held.as_deref().filter(|held| held.credentials != record.credentials));
+            self.index(&record);
+        }
         entry.renew(Arc::new(record));
         entry
     }
 
     /// Removes a deleted agent. Its held polls are woken and find that it is gone.
     pub fn forget(&self, id: &AgentId) {
-        if let Some(entry) = lock(self.shard(id)).remove(id) {
+        let removed = lock(self.shard(id)).remove(id);
+        if let Some(entry) = removed {
+            self.unindex(entry.record().as_deref());
             entry.mark_gone();
         }
     }
@@ -128,6 +164,7 @@ impl Registry {
             detached.extend(lock(shard).drain().map(|(_, entry)| entry));
         }
         for entry in &detached {
+            self.unindex(entry.record().as_deref());
             entry.detach();
         }
         detached
@@ -139,7 +176,13 @@ impl Registry {
         for shard in &self.shards {
             let mut agents = lock(shard);
             let before = agents.len();
-            agents.retain(|_, entry| !quiet(entry));
+            agents.retain(|_, entry| {
+                let is_quiet = quiet(entry);
+                if is_quiet {
+                    self.unindex(entry.record().as_deref());
+                }
+                !is_quiet
+            });
             retired += before - agents.len();
             // Otherwise the map would keep the capacity of its largest size. Half of it is kept, so that agents that
             // come and go don't cause a reallocation each time.

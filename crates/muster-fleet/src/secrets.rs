@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use muster_core::Error;
-use muster_core::credential::ApiKey;
 use muster_core::entropy::{Entropy, random_uuid};
 use muster_core::error_chain::SharedError;
 use muster_core::id::{EnrollmentKeyId, SecretId, UninstallTokenId};
@@ -55,8 +54,8 @@ impl SealedSecrets {
     }
 
     /// Seals the token of a retrievable enrollment key.
-    pub(crate) fn seal_token(&self, id: &EnrollmentKeyId, key: &ApiKey) -> Result<Vec<u8>, Error> {
-        let sealed = self.sealer.seal(Place::enrollment_token(id), key.token().as_bytes(), &*self.entropy);
+    pub(crate) fn seal_token(&self, id: &EnrollmentKeyId, token: &str) -> Result<Vec<u8>, Error> {
+        let sealed = self.sealer.seal(Place::enrollment_token(id), token.as_bytes(), &*self.entropy);
         sealed.map_err(|error| Error::internal(SharedError::during("sealing a token", error)))
     }
 

@@ -8,6 +8,7 @@
 //!   stream has no buffers ([`tls_stream`]). [`upgrade`] passes the connection to another protocol.
 //! * [`idle`] limits the idle connections of each key.
 //! * [`web`] serves management listeners with hyper, behind our own checks and deadlines ([`guard`]).
+//! * [`receive`] reads a request's body for a handler, within limits, and [`gzip`] inflates it.
 //! * [`refusal`] lists the reasons to reject requests and connections before they reach a handler.
 //!
 //! `httparse` parses heads. Agents are not served by a general-purpose HTTP server, because their requests are parked
@@ -25,6 +26,7 @@ mod exchange;
 mod expendable;
 mod feed;
 mod guard;
+pub mod gzip;
 mod head;
 mod hold;
 pub mod idle;
@@ -33,6 +35,7 @@ pub mod metrics;
 mod pieces;
 mod plain;
 mod proxy_protocol;
+pub mod receive;
 pub mod refusal;
 pub mod reply;
 mod reserve;

@@ -62,6 +62,7 @@ pub fn key(key: EnrollmentKey, token: Option<String>, now: Timestamp) -> enrollm
         id: key.id.to_string(),
         api_key_id: key.key_id.to_string(),
         api_key: token,
+        family: key.family.as_str().into(),
         name: key.name,
         policy_id: key.policy_id.map(|id| id.to_string()),
         created_at: time(key.created_at),

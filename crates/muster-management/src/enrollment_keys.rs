@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use muster_core::authorization::{EnrollmentRead, EnrollmentReveal, Grant, OpContext};
-use muster_core::enrollment_key::EnrollmentKey as Record;
+use muster_core::enrollment_key::{EnrollmentKey as Record, KeyFamily};
 use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_core::{Error, ErrorKind};
 use muster_protocol::management::Item;
@@ -17,6 +17,7 @@ use muster_store::query::{Listed, Page, Readable};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::answer::{Answer, item};
 use super::body::Body;
@@ -135,6 +136,7 @@ static TABLE: Table<Record> = Table {
     fields: &[
         ("id", |key| vec![key.id.to_string()]),
         ("api_key_id", |key| vec![key.key_id.to_string()]),
+        ("family", |key| vec![key.family.as_str().to_owned()]),
         ("name", |key| vec![key.name.clone()]),
         ("policy_id", |key| key.policy_id.iter().map(ToString::to_string).collect()),
         ("tags", |key| key.tags.clone()),
@@ -164,6 +166,8 @@ async fn create(
     Body(body): Body<CreateEnrollmentKey>,
 ) -> Answer<CreatedEnrollmentKey> {
     let new = NewEnrollmentKey {
+        family: family(body.family.as_deref())?,
+        secret: body.secret.map(Zeroizing::new),
         policy_id: body.policy_id,
         name: body.name,
         expiration: body.expiration,
@@ -174,6 +178,11 @@ async fn create(
         retrievable: body.retrievable.unwrap_or(true),
     };
     created(&fleet, fleet.enrollment_keys().create(&context.grant()?, &new).await?)
+}
+
+fn family(word: Option<&str>) -> Result<KeyFamily, Error> {
+    let Some(word) = word else { return Ok(KeyFamily::Elastic) };
+    KeyFamily::parse(word).ok_or_else(|| Error::invalid("family", "must be elastic or fleetd"))
 }
 
 fn created(fleet: &Fleet, (key, token): (Record, String)) -> Answer<CreatedEnrollmentKey> {

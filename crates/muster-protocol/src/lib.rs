@@ -3,5 +3,6 @@
 // Both the servers and the clients of this workspace use these types, so a renamed field breaks them together, and the
 // golden samples in `tests/wire` are what protects other clients.
 pub mod elastic;
+pub mod fleetd;
 pub mod management;
 pub mod objects;

@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use muster_elastic::limits::Operation;
 use muster_fleet::Fleet;
+use muster_fleetd::route::Route;
 use muster_listen::concurrency_limit::ConcurrencyLimit;
 use muster_listen::metrics::ConnectionMetrics;
 use muster_listen::reply::ListenerKind;
@@ -58,13 +59,18 @@ impl Asked {
     pub const MANAGEMENT: Self = Self(Operation::ALL.len());
     /// Request to the agent API for an unknown path.
     pub const NOTHING: Self = Self(Operation::ALL.len() + 1);
+    /// The first request to the API of fleetd.
+    const FLEETD: usize = Operation::ALL.len() + 2;
     /// Number of kinds.
-    const COUNT: usize = Operation::ALL.len() + 2;
+    const COUNT: usize = Self::FLEETD + Route::ALL.len();
 
     fn name(self) -> &'static str {
         match Operation::ALL.get(self.0) {
             Some(operation) => operation.key(),
             None if self == Self::MANAGEMENT => "management",
+            None if self.0 >= Self::FLEETD => {
+                Route::ALL.get(self.0 - Self::FLEETD).map_or("other", |route| route.key())
+            }
             None => "other",
         }
     }
@@ -73,6 +79,12 @@ impl Asked {
 impl From<Operation> for Asked {
     fn from(operation: Operation) -> Self {
         Self(operation as usize)
+    }
+}
+
+impl From<Route> for Asked {
+    fn from(route: Route) -> Self {
+        Self(Self::FLEETD + route as usize)
     }
 }
 

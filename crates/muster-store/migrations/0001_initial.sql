@@ -137,9 +137,12 @@ CREATE TABLE agent_counts (
     PRIMARY KEY (space, tag, policy_id, status, node)
 ) STRICT, WITHOUT ROWID;
 
+-- Keys with which agents enroll. The family tells which agents: of elastic, a key is an id and a secret; of fleetd, a secret
+-- from which the key id is derived, so that it is unique over all spaces.
 CREATE TABLE enrollment_keys (
     id TEXT NOT NULL PRIMARY KEY,
     space TEXT NOT NULL,
+    family TEXT NOT NULL,
     name TEXT NOT NULL,
     key_id TEXT NOT NULL UNIQUE,
     hash BLOB NOT NULL,

@@ -161,6 +161,14 @@ fn title(list: List) -> &'static str {
 | --- | --- | --- |
 "
         }
+        List::Fl => {
+            "
+## Requirements of fleetd and osquery
+
+| | requirement | verified by |
+| --- | --- | --- |
+"
+        }
     }
 }
 

@@ -14,11 +14,13 @@ pub enum List {
     Mg,
     /// Requirements of the endpoint agent.
     Ag,
+    /// Requirements of fleetd and osquery.
+    Fl,
 }
 
 impl List {
     /// All lists in the order of the page.
-    pub const ALL: [Self; 4] = [Self::Ea, Self::D, Self::Mg, Self::Ag];
+    pub const ALL: [Self; 5] = [Self::Ea, Self::D, Self::Mg, Self::Ag, Self::Fl];
 
     /// Returns the letters before its numbers.
     pub fn tag(self) -> &'static str {
@@ -27,6 +29,7 @@ impl List {
             Self::D => "D",
             Self::Mg => "MG",
             Self::Ag => "AG",
+            Self::Fl => "FL",
         }
     }
 }

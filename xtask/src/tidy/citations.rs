@@ -76,7 +76,9 @@ impl Section<'_> {
             Cited::Bare => own,
         };
         let Some(page) = page else {
-            return Some(format!("§{number} has no page prefix: write EA §{number}, MG §{number} or AG §{number}"));
+            return Some(format!(
+                "§{number} has no page prefix: write EA §{number}, MG §{number}, AG §{number} or FL §{number}"
+            ));
         };
         let leads = page.sections().contains(number);
         (!leads).then(|| format!("{} has no section {number}", page.path))
@@ -112,7 +114,7 @@ fn page_before(text: &str) -> Cited<'_> {
     let words: Vec<_> = text.trim_end_matches(['§', ' ']).rsplitn(3, [' ', '(', '`', '[']).collect();
     match words.as_slice() {
         [number, "RFC", ..] if number.bytes().all(|byte| byte.is_ascii_digit()) => Cited::Elsewhere,
-        [tag, ..] if matches!(*tag, "EA" | "MG" | "AG") && text.ends_with(' ') => Cited::Page(tag),
+        [tag, ..] if matches!(*tag, "EA" | "MG" | "AG" | "FL") && text.ends_with(' ') => Cited::Page(tag),
         _ => Cited::Bare,
     }
 }

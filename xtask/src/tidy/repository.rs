@@ -88,9 +88,13 @@ fn member(path: &Path, text: &str) -> anyhow::Result<Vec<String>> {
 
 /// Dependencies that a crate must not have, not even in tests. Core and services are independent of the families of
 /// agents, and therefore of their wire types and transports.
-const WALLS: [(&str, &[&str]); 3] = [
+const WALLS: [(&str, &[&str]); 4] = [
     ("muster-core", &["muster-protocol", "muster-store", "http", "hyper", "axum", "tokio", "rusqlite"]),
-    ("muster-fleet", &["muster-protocol", "muster-listen", "muster-elastic", "http", "hyper", "axum", "rusqlite"]),
+    (
+        "muster-fleet",
+        &["muster-protocol", "muster-listen", "muster-elastic", "muster-fleetd", "http", "hyper", "axum", "rusqlite"],
+    ),
+    ("muster-fleetd", &["muster-elastic", "rusqlite"]),
     ("muster-store", &["muster-protocol", "muster-fleet", "http", "hyper", "axum"]),
 ];
 

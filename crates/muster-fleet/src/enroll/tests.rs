@@ -17,7 +17,7 @@ const UNKNOWN_KEY: Denial = Denial::UnknownKey;
 const NOT_REPLACEABLE: Denial = Denial::NotReplaceable;
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn plain() -> serde_json::Value {
+fn plain() -> Value {
     json!({"type": "PERMANENT", "metadata": {"local": {"host": {"hostname": "web-1"}}, "tags": ["a"]}})
 }
 

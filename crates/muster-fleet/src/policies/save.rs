@@ -3,7 +3,7 @@
 use muster_core::authorization::{Grant, Origin, PoliciesCreate, PoliciesProtect, PoliciesUpdate, Privilege, Scope};
 use muster_core::change::Change;
 use muster_core::credential::ApiKey;
-use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::enrollment_key::{EnrollmentKey, KeyFamily};
 use muster_core::entropy::random_uuid;
 use muster_core::id::{EnrollmentKeyId, PolicyId};
 use muster_core::policy::Policy;
@@ -238,9 +238,10 @@ impl Policies {
     ) -> Result<EnrollmentKey, Error> {
         let id = EnrollmentKeyId::trusted(random_uuid(&*self.entropy));
         let key = ApiKey::generate(&*self.entropy);
-        let sealed = self.secrets.seal_token(&id, &key)?;
+        let sealed = self.secrets.seal_token(&id, &key.token())?;
         Ok(EnrollmentKey {
             id,
+            family: KeyFamily::Elastic,
             name: policy.name.clone(),
             key_id: key.id.clone(),
             hash: key.hash(),

@@ -53,6 +53,8 @@ struct EntryState {
     acked_policy: i64,
     offers: PolicyOffers,
     used: Vec<CredentialUse>,
+    // When the agent last reported its facts to this node, because it was asked for them.
+    facts_reported_at: Option<Timestamp>,
 }
 
 /// Time of a credential's last use, and the time that was last written to the store.
@@ -103,6 +105,7 @@ impl AgentEntry {
             acked_policy: 0,
             offers: PolicyOffers::default(),
             used: Vec::new(),
+            facts_reported_at: None,
         };
         Self {
             id: record.id.clone(),
@@ -190,6 +193,16 @@ impl AgentEntry {
     /// Returns true once the registry no longer has the entry.
     pub(super) fn is_detached(&self) -> bool {
         self.is_detached.load(Ordering::Acquire)
+    }
+
+    /// Returns when the agent last reported its facts to this node, because it was asked for them.
+    pub fn facts_reported_at(&self) -> Option<Timestamp> {
+        lock(&self.state).facts_reported_at
+    }
+
+    /// Records that the agent has reported its facts.
+    pub fn remember_facts(&self, now: Timestamp) {
+        lock(&self.state).facts_reported_at = Some(now);
     }
 
     /// Returns the digests of the agent's documents, if loaded.

@@ -238,3 +238,29 @@ async fn cursors_return_all_keys_and_policies() {
         }
     }
 }
+
+#[tokio::test]
+async fn fl77_enroll_secrets_are_generated_or_chosen_and_unique() {
+    let api = Api::new();
+    let made = key(&api, json!({"family": "fleetd", "name": "hosts"})).await;
+    assert_eq!((&made["family"], made["api_key"].as_str().unwrap().len()), (&json!("fleetd"), 32));
+    assert_eq!(api.get(&path(&made)).await.ok()["item"]["api_key"], made["api_key"], "it can be read again");
+    let chosen = "85O6XRG8'!l~P&zWt_'f&$QK";
+    let given = key(&api, json!({"family": "fleetd", "secret": chosen})).await;
+    assert_eq!(given["api_key"], chosen);
+    let again = api.post(KEYS, json!({"family": "fleetd", "secret": chosen})).await.refused(409);
+    assert!(!again.to_string().contains(chosen));
+    for bad in [
+        json!({"family": "fleetd", "secret": ""}),
+        json!({"family": "fleetd", "secret": "short"}),
+        json!({"family": "orbit"}),
+        json!({"secret": chosen}),
+        json!({"family": "fleetd", "policy_id": api.policy("p").await}),
+    ] {
+        api.post(KEYS, bad).await.refused(400);
+    }
+    let list = api.get(&format!("{KEYS}?kuery=family:fleetd")).await.ok();
+    assert_eq!(column(&list, "/family"), ["fleetd", "fleetd"]);
+    let replaced = api.post(&format!("{}/replace", path(&made)), json!({})).await.ok();
+    assert_eq!(replaced["item"]["api_key"].as_str().unwrap().len(), 32);
+}

@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::list_query::list_query;
 
+fn elastic() -> String {
+    "elastic".to_owned()
+}
+
 /// Enrollment key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct EnrollmentKey {
@@ -15,6 +19,9 @@ pub struct EnrollmentKey {
     /// Token that agents enroll with: returned on creation, and when read by id if it is retrievable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
+    /// Agents that it is for: `elastic`, or `fleetd` for an enroll secret.
+    #[serde(default = "elastic")]
+    pub family: String,
     /// Name.
     pub name: String,
     /// Whether agents can enroll with it: not revoked, not expired, not used up.
@@ -61,6 +68,12 @@ pub struct EnrollmentKey {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateEnrollmentKey {
+    /// Agents that it is for: `elastic` (default), or `fleetd` for an enroll secret of orbit and osqueryd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+    /// Enroll secret of 16 to 255 bytes; generated if absent. Only for `fleetd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
     /// Policy of agents that enroll with it; without one, assignment rules decide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_id: Option<String>,

@@ -13,6 +13,7 @@ use crate::metrics::{Asked, Metrics};
 use muster_elastic::{AgentApi, AgentApiOptions, Handled, RefusedWhileHeld};
 use muster_fleet::Fleet;
 use muster_fleet::health::Health;
+use muster_fleetd::FleetdApi;
 use muster_listen::body::RequestBody;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{Answer, Parked, Peer, Reply};
@@ -21,6 +22,7 @@ use muster_listen::{Handler, Work};
 /// Handler of an agent listener. Each has limits of its own.
 pub(super) struct AgentHandler {
     api: AgentApi,
+    fleetd: FleetdApi,
     metrics: Arc<Metrics>,
     fleet: Arc<Fleet>,
 }
@@ -37,7 +39,8 @@ impl AgentHandler {
         let limits = config.limits.clone();
         let uploads = config.uploads;
         let options = AgentApiOptions { limits, uploads, health, version, pgp_key };
-        Self { api: AgentApi::new(Arc::clone(fleet), options), metrics, fleet: Arc::clone(fleet) }
+        let fleetd = FleetdApi::new(Arc::clone(fleet));
+        Self { api: AgentApi::new(Arc::clone(fleet), options), fleetd, metrics, fleet: Arc::clone(fleet) }
     }
 }
 
@@ -58,6 +61,18 @@ impl Handler for AgentHandler {
         let fleet = Arc::clone(&self.fleet);
         // Formatted now, because the request is consumed, and only if it will be logged.
         let line = tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri()));
+        if FleetdApi::owns(request.uri().path()) {
+            let work = self.fleetd.handle(request, peer);
+            return Box::pin(async move {
+                let handled = work.await;
+                if let Some(reason) = handled.refused {
+                    metrics.refused(reason);
+                }
+                let seen = Seen { asked: handled.route.map_or(Asked::NOTHING, Asked::from), began };
+                seen.answered(&metrics, &handled.reply, line.as_deref());
+                Answer::Reply(closing_while_draining(&fleet, handled.reply))
+            });
+        }
         let work = self.api.handle(request, peer);
         Box::pin(async move {
             let Handled { operation, refused, answer } = work.await;

@@ -7,7 +7,7 @@ pub(super) use list::{after, by_version, counts, ids, named, page, tags, version
 
 use super::session::{Connection, Row, Rule, params};
 use muster_core::agent::{AgentDocuments, AgentRecord};
-use muster_core::credential::{Credential, LiveCredential};
+use muster_core::credential::{Credential, CredentialKind, LiveCredential};
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, KeyId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
@@ -135,6 +135,11 @@ fn change_credentials(
 ) -> std::result::Result<(), Failure> {
     let gone = |old: &&LiveCredential| !after.credentials.iter().any(|kept| kept == *old);
     for old in before.credentials.iter().filter(gone) {
+        // A host has a new token each hour, whose rows would be most of the database after some months.
+        if old.kind == CredentialKind::DeviceToken {
+            send(connection, sql::DELETE_CREDENTIAL, [old.key_id.as_str()])?;
+            continue;
+        }
         send(connection, sql::REVOKE_CREDENTIAL, params![after.updated_at.as_micros(), old.key_id.as_str()])?;
     }
     let new = |credential: &&LiveCredential| !before.credentials.iter().any(|known| known == *credential);

@@ -1,13 +1,14 @@
 //! Enrollment keys.
 
-use super::session::{Connection, Row, params};
+use super::session::{Connection, Row, Rule, params};
 use muster_core::credential::SecretHash;
-use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::enrollment_key::{EnrollmentKey, KeyFamily, MAX_SECRETS};
 use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use muster_core::time::Timestamp;
 
 use super::error::Failure;
 use super::row::{Columns, Result, UNLIMITED, affects, all, any, count, first, readable_page, run, to_json};
+use super::words::Word as _;
 use crate::port::Precondition;
 use crate::query::{Listed, Page, Readable};
 use crate::sql::enrollment_keys as sql;
@@ -22,9 +23,17 @@ fn affected_or_missing(rows: usize, id: &EnrollmentKeyId) -> std::result::Result
 
 /// Inserts a key.
 pub(super) fn insert(connection: &Connection, key: &EnrollmentKey) -> std::result::Result<(), Failure> {
+    // Each secret is looked up by its hash, so that more of them cost nothing but the overview (FL §4.1).
+    if key.family == KeyFamily::Fleetd {
+        connection.lock(Rule::References)?;
+        if count(connection, sql::COUNT_LIVE, [key.space.as_str(), key.family.word()])? >= MAX_SECRETS {
+            return Err(Precondition::TooMany("enroll secrets".into()).into());
+        }
+    }
     let values = params![
         key.id.as_str(),
         key.space.as_str(),
+        key.family.word(),
         key.name,
         key.key_id.as_str(),
         key.hash.0,
@@ -93,6 +102,7 @@ fn read(row: &Row<'_>) -> Result<EnrollmentKey> {
     Ok(EnrollmentKey {
         id: c.id()?,
         space: c.id()?,
+        family: c.word()?,
         name: c.take()?,
         key_id: c.id()?,
         hash: SecretHash(c.sha256()?),

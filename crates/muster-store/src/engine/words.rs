@@ -3,6 +3,7 @@
 use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::{AgentType, AuditReason, Family};
 use muster_core::credential::CredentialKind;
+use muster_core::enrollment_key::KeyFamily;
 use muster_core::file::FileStatus;
 use muster_core::identity::UserKind;
 use muster_core::network_object::NetworkObjectKind;
@@ -87,6 +88,16 @@ words!(LeaseName {
     Alerts = "alerts",
     AutoUpgrades = "auto_upgrades",
 });
+
+impl Word for KeyFamily {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
 
 impl Word for NetworkObjectKind {
     fn word(self) -> &'static str {

@@ -12,7 +12,8 @@ use crate::query::{Listed, Page, Readable};
 /// A change of enrollment keys.
 #[derive(Clone, Debug)]
 pub enum EnrollmentKeyWrite {
-    /// Inserts an enrollment key. Fails with `NameTaken` if an active key of the same policy has the name.
+    /// Inserts an enrollment key. Fails with `NameTaken` if an active key of the same policy has the name, with `Exists` if
+    /// the key id was ever used, and with `TooMany` if the space has the maximum number of enroll secrets.
     Insert(Box<EnrollmentKey>),
     /// Records a use. Fails with `KeyRefused` unless the key admits at `now`. This is checked in the commit, so that of
     /// two concurrent uses of a key with `max_uses: 1` one fails.

@@ -116,6 +116,8 @@ statements! {
         ON CONFLICT (key_id) DO NOTHING";
     /// Revokes a live credential.
     REVOKE_CREDENTIAL = "UPDATE credentials SET revoked_at = $1 WHERE key_id = $2 AND revoked_at IS NULL";
+    /// Deletes a credential.
+    DELETE_CREDENTIAL = "DELETE FROM credentials WHERE key_id = $1";
     /// Sets the time of a credential's last use if it is later.
     CREDENTIAL_USED = "UPDATE credentials SET last_used_at = $1 \
         WHERE key_id = $2 AND (last_used_at IS NULL OR last_used_at < $1)";

@@ -4,7 +4,7 @@ use super::statements;
 
 macro_rules! columns {
     () => {
-        "id, space, name, key_id, hash, sealed_token, policy_id, tags, created_at, expires_at, revoked_at, \
+        "id, space, family, name, key_id, hash, sealed_token, policy_id, tags, created_at, expires_at, revoked_at, \
          max_uses, uses, last_used_at, hidden, created_by"
     };
 }
@@ -13,10 +13,12 @@ statements! {
     /// Inserts a key unless its id, key id or name is taken.
     INSERT = concat!(
         "INSERT INTO enrollment_keys (", columns!(), ") \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING"
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) ON CONFLICT DO NOTHING"
     );
     /// Selects whether an id or key id is taken.
     TAKEN = "SELECT 1 FROM enrollment_keys WHERE id = $1 OR key_id = $2";
+    /// Counts the keys of a family in a space that are not revoked.
+    COUNT_LIVE = "SELECT count(*) FROM enrollment_keys WHERE space = $1 AND family = $2 AND revoked_at IS NULL";
     /// Counts a use of a valid key.
     USE = "UPDATE enrollment_keys SET uses = uses + 1, last_used_at = $1 WHERE id = $2 AND revoked_at IS NULL \
         AND (expires_at IS NULL OR expires_at > $1) AND (max_uses IS NULL OR uses < max_uses)";

@@ -1,6 +1,6 @@
 //! Enrollment keys: names, uses, ends.
 
-use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::enrollment_key::{EnrollmentKey, KeyFamily, MAX_SECRETS};
 use muster_core::id::{EnrollmentKeyId, KeyId, PolicyId, SpaceId};
 use muster_store::query::Page;
 use muster_store::{EnrollmentKeyWrite, PolicyWrite, Precondition, Store, Write};
@@ -87,6 +87,25 @@ pub async fn an_id_or_a_public_half_is_taken_once(store: &impl Store) {
     for key in [same_id, same_half] {
         assert!(matches!(refused(store, vec![put(&key)]).await, Precondition::Exists(_)));
     }
+}
+
+pub async fn fl77_a_space_has_a_limited_number_of_live_enroll_secrets(store: &impl Store) {
+    let secret = |id: &str, space: &str| {
+        let mut key = enrollment_key(id);
+        (key.family, key.space, key.policy_id) = (KeyFamily::Fleetd, SpaceId::trusted(space), None);
+        key
+    };
+    for n in 0..MAX_SECRETS {
+        commit(store, vec![put(&secret(&format!("s{n}"), "default"))]).await;
+    }
+    let more = put(&secret("more", "default"));
+    assert!(matches!(refused(store, vec![more.clone()]).await, Precondition::TooMany(_)));
+    commit(store, vec![put(&secret("other", "elsewhere")), put(&enrollment_key("token"))]).await;
+    let mut same = secret("same", "elsewhere");
+    same.key_id = enrollment_key("s0").key_id;
+    assert!(matches!(refused(store, vec![put(&same)]).await, Precondition::Exists(_)), "also in another space");
+    commit(store, vec![revoke_at("s0", 1), more]).await;
+    assert_eq!(stored(store, "more").await.map(|key| key.family), Some(KeyFamily::Fleetd));
 }
 
 pub async fn keys_that_expired_before_a_time_are_found(store: &impl Store) {

@@ -99,6 +99,7 @@ macro_rules! run_for {
             a_key_is_read_together_with_the_policy_that_its_agents_get,
             a_live_name_is_its_policys_alone,
             an_id_or_a_public_half_is_taken_once,
+            fl77_a_space_has_a_limited_number_of_live_enroll_secrets,
             keys_that_expired_before_a_time_are_found,
             uses_are_counted,
             d20_a_key_that_does_not_admit_is_refused_inside_the_commit,

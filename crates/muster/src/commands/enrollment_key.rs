@@ -24,7 +24,7 @@ pub enum EnrollmentKeyCommand {
     List(ListArgs),
     /// Create an enrollment key and print its token
     #[command(
-        after_help = "Examples:\n  muster enrollment-key create --policy 'Default policy'\n  muster enrollment-key create --policy web --tag prod --expires 7d --max-uses 50 --output json"
+        after_help = "Examples:\n  muster enrollment-key create --policy 'Default policy'\n  muster enrollment-key create --policy web --tag prod --expires 7d --max-uses 50 --output json\n  muster enrollment-key create --family fleetd"
     )]
     Create(CreateArgs),
     /// Show an enrollment key and its token
@@ -49,7 +49,7 @@ pub enum EnrollmentKeyCommand {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Filter. Fields: id, name, policy_id, tags, active, hidden
+    /// Filter. Fields: id, name, family, policy_id, tags, active, hidden
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
     #[command(flatten)]
@@ -59,6 +59,12 @@ pub struct ListArgs {
 /// Flags of `create`.
 #[derive(Args, Debug)]
 pub struct CreateArgs {
+    /// Agents that the key is for; `fleetd` creates an enroll secret for orbit and osqueryd
+    #[arg(long, value_name = "FAMILY", default_value = "elastic", value_parser = ["elastic", "fleetd"])]
+    family: String,
+    /// Enroll secret to use, for example that of a Fleet server [default: generated]
+    #[arg(long, value_name = "VALUE")]
+    secret: Option<String>,
     /// Policy for agents that enroll with the key, by name or id [default: the default policy at the time of enrollment]
     #[arg(long)]
     policy: Option<String>,
@@ -113,6 +119,7 @@ pub struct ReplaceArgs {
 const COLUMNS: &[Column<Named<EnrollmentKey>>] = &[
     column("ID", |key| key.id.clone()),
     column("NAME", |key| key.name.clone()),
+    column("FAMILY", |key| key.family.clone()),
     column("ACTIVE", |key| if key.active { "yes" } else { "no" }.to_owned()),
     column("POLICY", Named::policy),
     column("USES", |key| key.max_uses.map_or_else(|| key.uses.to_string(), |max| format!("{}/{max}", key.uses))),
@@ -127,6 +134,7 @@ const COLUMNS: &[Column<Named<EnrollmentKey>>] = &[
 const DETAILS: &[Column<Named<EnrollmentKey>>] = &[
     column("ID", |key| key.id.clone()),
     column("NAME", |key| key.name.clone()),
+    column("FAMILY", |key| key.family.clone()),
     column("ACTIVE", |key| if key.active { "yes" } else { "no" }.to_owned()),
     column("POLICY", Named::policy),
     column("POLICY ID", |key| or_dash(key.policy_id.as_deref())),
@@ -203,6 +211,8 @@ impl CreateArgs {
             None => free_name(client, policy.as_ref()).await?,
         };
         let key = CreateEnrollmentKey {
+            family: (self.family != "elastic").then_some(self.family),
+            secret: self.secret,
             policy_id: policy.map(|policy| policy.id),
             name: Some(name),
             expiration: self.expires,

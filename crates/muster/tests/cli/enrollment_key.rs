@@ -138,3 +138,17 @@ fn a_key_is_shown_with_its_token() {
     }
     fails(3, &["enrollment-key", "show", "no such key"]);
 }
+
+#[test]
+fn fl77_fl78_an_enroll_secret_of_fleetd_is_created_listed_and_revoked() {
+    let key = json(&["enrollment-key", "create", "--family", "fleetd", "--name", "hosts"]);
+    assert_eq!((&key["family"], key["api_key"].as_str().unwrap().len()), (&"fleetd".into(), 32));
+    let given = ["enrollment-key", "create", "--family", "fleetd", "--name", "old", "--secret", "P2i0Zq8w'$1Kd#Tx"];
+    assert_eq!(json(&given)["api_key"], "P2i0Zq8w'$1Kd#Tx");
+    fails(6, &given);
+    let listed = ok(&["enrollment-key", "list", "--filter", "family:fleetd"]);
+    assert!(listed.contains("hosts") && listed.contains("old") && !listed.contains("P2i0"), "{listed}");
+    ok(&["enrollment-key", "revoke", "hosts", "--yes"]);
+    let id = format!("id:\"{}\"", key["id"].as_str().unwrap());
+    assert_eq!(json(&["enrollment-key", "list", "--filter", &id])[0]["active"], false);
+}

@@ -1,0 +1,6 @@
+//! Decisions that concern only fleetd: which queries a host must answer, and what their results say about it
+//! (FL §1.7, §1.8).
+
+pub mod details;
+pub mod device_token;
+pub mod rows;

@@ -1,0 +1,274 @@
+//! Detail queries: what the server asks each host about itself, and when (FL §1.7).
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::rows::Row;
+use crate::documents::bytes_digest;
+use crate::id::AgentId;
+use crate::reported::shortened_to;
+use crate::time::Timestamp;
+
+/// Prefix of the names of detail queries, by which results are recognized.
+pub const PREFIX: &str = "fleet_detail_query_";
+
+/// Time after which a host is asked for its details again.
+const PERIOD: Duration = Duration::from_secs(3600);
+/// Maximum minutes by which the period of a host is longer, so that hosts which enrolled together spread: 10 %.
+const JITTER_MINUTES: u8 = 6;
+
+/// Maximum length of a fact, bytes, and maximum number of addresses.
+const FACT_BYTES: usize = 256;
+const ADDRESSES: usize = 32;
+
+/// A detail query.
+#[derive(Clone, Copy, Debug)]
+pub struct DetailQuery {
+    /// Full name.
+    pub name: &'static str,
+    /// SQL.
+    pub sql: &'static str,
+    /// SQL that has a row if the query can run. Every query has one, and none can fail: a discovery that fails, or an empty
+    /// query, makes osqueryd drop all queries of the response (FL §1.7).
+    pub discovery: &'static str,
+}
+
+/// Name of the query whose results have the name of the host.
+pub const SYSTEM_INFO: &str = "fleet_detail_query_system_info";
+/// Name of the query for the operating system.
+pub const OS_VERSION: &str = "fleet_detail_query_os_version";
+/// Name of the query for osquery itself.
+pub const OSQUERY_INFO: &str = "fleet_detail_query_osquery_info";
+/// Name of the query for orbit.
+pub const ORBIT_INFO: &str = "fleet_detail_query_orbit_info";
+/// Name of the query for IP addresses.
+pub const ADDRESSES_OF_INTERFACES: &str = "fleet_detail_query_interface_addresses";
+
+const ALWAYS: &str = "SELECT 1";
+
+/// All detail queries. Nothing that changes by itself, such as free memory, is asked: unchanged facts are not written.
+pub const QUERIES: [DetailQuery; 5] = [
+    DetailQuery { name: SYSTEM_INFO, sql: "SELECT * FROM system_info LIMIT 1;", discovery: ALWAYS },
+    DetailQuery { name: OS_VERSION, sql: "SELECT * FROM os_version LIMIT 1;", discovery: ALWAYS },
+    DetailQuery {
+        name: OSQUERY_INFO,
+        sql: "SELECT version, instance_id, build_platform FROM osquery_info LIMIT 1;",
+        discovery: ALWAYS,
+    },
+    DetailQuery {
+        name: ORBIT_INFO,
+        sql: "SELECT * FROM orbit_info LIMIT 1;",
+        // The table belongs to an extension, which only fleetd loads.
+        discovery: "SELECT 1 FROM osquery_registry WHERE active = true AND registry = 'table' AND name = 'orbit_info'",
+    },
+    DetailQuery {
+        name: ADDRESSES_OF_INTERFACES,
+        sql: "SELECT DISTINCT address FROM interface_addresses WHERE address NOT IN ('127.0.0.1', '::1') ORDER BY address \
+              LIMIT 32;",
+        discovery: ALWAYS,
+    },
+];
+
+/// Returns whether a host must be asked for its details, of which it reported the last at `reported_at`.
+pub fn are_due(host: &AgentId, reported_at: Option<Timestamp>, now: Timestamp) -> bool {
+    // A clock that was set back makes them due, rather than waiting for the time to come again.
+    reported_at.is_none_or(|at| at > now || now.since(at) >= period(host))
+}
+
+/// Returns the period of a host, which never changes (FL26).
+fn period(host: &AgentId) -> Duration {
+    let hash = bytes_digest(&[b"detail period", host.as_str().as_bytes()]);
+    PERIOD + Duration::from_secs(60) * u32::from(hash[0] % (JITTER_MINUTES + 1))
+}
+
+/// What a host reports about itself. Fields that it did not report are empty.
+#[derive(Clone, Debug, Default)]
+pub struct Details<'a> {
+    /// Name and hardware.
+    pub system_info: Row<'a>,
+    /// Operating system.
+    pub os_version: Row<'a>,
+    /// osquery.
+    pub osquery_info: Row<'a>,
+    /// orbit and Fleet Desktop.
+    pub orbit_info: Row<'a>,
+    /// IP addresses.
+    pub addresses: Vec<Row<'a>>,
+}
+
+impl Details<'_> {
+    /// Returns the facts as metadata of an agent, in the form of every family: a JSON object.
+    pub fn metadata(&self) -> String {
+        let (system, os) = (&self.system_info, &self.os_version);
+        let arch = first(&[(os, "arch"), (system, "cpu_type")]);
+        let platform = first(&[(os, "platform")]);
+        let addresses = self.addresses.iter().filter_map(|row| fact(row, "address")).take(ADDRESSES);
+        let addresses: Vec<Value> = addresses.map(Value::from).collect();
+        let host = object([
+            ("hostname", first(&[(system, "hostname")])),
+            ("name", first(&[(system, "computer_name"), (system, "hostname")])),
+            ("id", first(&[(system, "uuid"), (&self.osquery_info, "uuid")])),
+            ("architecture", arch),
+            ("ip", (!addresses.is_empty()).then_some(Value::Array(addresses))),
+        ]);
+        let os = object([
+            ("platform", platform.clone()),
+            ("family", first(&[(os, "platform_like")]).or(platform)),
+            ("name", first(&[(os, "name")])),
+            ("version", first(&[(os, "version")])),
+            ("build", first(&[(os, "build")])),
+        ]);
+        let hardware = object([
+            ("vendor", first(&[(system, "hardware_vendor")])),
+            ("model", first(&[(system, "hardware_model")])),
+            ("serial", first(&[(system, "hardware_serial")])),
+            ("cpu", first(&[(system, "cpu_brand")])),
+            ("memory", first(&[(system, "physical_memory")])),
+        ]);
+        let osquery = object([
+            ("version", first(&[(&self.osquery_info, "version")])),
+            ("instance_id", first(&[(&self.osquery_info, "instance_id")])),
+        ]);
+        let orbit = object([
+            ("version", first(&[(&self.orbit_info, "version")])),
+            ("desktop_version", first(&[(&self.orbit_info, "desktop_version")])),
+        ]);
+        let parts = [("host", host), ("os", os), ("hardware", hardware), ("osquery", osquery), ("orbit", orbit)];
+        let told = parts.into_iter().filter(|(_, part)| !part.is_empty());
+        Value::Object(told.map(|(name, part)| (name.to_owned(), part.into())).collect()).to_string()
+    }
+
+    /// Returns the version of osquery; empty if it is unknown.
+    pub fn osquery_version(&self) -> &str {
+        self.osquery_info.get("version").map_or("", |version| version)
+    }
+
+    /// Returns whether the facts are complete enough to replace those that are stored.
+    pub fn are_complete(&self) -> bool {
+        !self.system_info.is_empty() && !self.os_version.is_empty() && !self.osquery_info.is_empty()
+    }
+}
+
+/// Returns the metadata of orbit: what it reports when it enrolls.
+pub fn orbit_metadata(facts: &OrbitFacts<'_>) -> String {
+    let text = |text: &str| Some(text).filter(|text| !text.is_empty()).map(shortened);
+    let host = object([
+        ("hostname", text(facts.hostname)),
+        ("name", text(facts.computer_name).or(text(facts.hostname))),
+        ("id", text(facts.hardware_uuid)),
+    ]);
+    let os =
+        object([("platform", text(facts.platform)), ("family", text(facts.platform_like).or(text(facts.platform)))]);
+    let hardware = object([("model", text(facts.hardware_model)), ("serial", text(facts.hardware_serial))]);
+    json!({"host": host, "os": os, "hardware": hardware}).to_string()
+}
+
+/// What orbit reports when it enrolls (FL §2.3). Any field may be empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OrbitFacts<'a> {
+    /// Hardware UUID.
+    pub hardware_uuid: &'a str,
+    /// Serial number.
+    pub hardware_serial: &'a str,
+    /// Model.
+    pub hardware_model: &'a str,
+    /// Host name.
+    pub hostname: &'a str,
+    /// Name that the user gave the computer.
+    pub computer_name: &'a str,
+    /// Platform.
+    pub platform: &'a str,
+    /// Family of Linux distributions.
+    pub platform_like: &'a str,
+}
+
+fn shortened(text: &str) -> Value {
+    Value::from(&*shortened_to(text, FACT_BYTES))
+}
+
+fn fact(row: &Row<'_>, column: &str) -> Option<Value> {
+    row.get(column).filter(|value| !value.is_empty()).map(|value| shortened(value))
+}
+
+fn first(columns: &[(&Row<'_>, &str)]) -> Option<Value> {
+    columns.iter().find_map(|(row, column)| fact(row, column))
+}
+
+fn object<const N: usize>(members: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::documents::metadata;
+    use crate::fleetd::rows::row;
+    use crate::testing::at;
+
+    fn details() -> Details<'static> {
+        Details {
+            system_info: row(
+                r#"{"hostname":"web-7","uuid":"4C4C","hardware_serial":"5JX82","cpu_type":"x86_64","cpu_brand":""}"#,
+            ),
+            os_version: row(
+                r#"{"name":"Ubuntu","version":"24.04.1 LTS","platform":"ubuntu","platform_like":"debian"}"#,
+            ),
+            osquery_info: row(r#"{"version":"5.21.0","instance_id":"c1f0"}"#),
+            addresses: vec![row(r#"{"address":"192.0.2.7"}"#), row("{}")],
+            ..Details::default()
+        }
+    }
+
+    #[test]
+    fn fl12_facts_have_the_form_of_every_family() {
+        let raw = details().metadata();
+        let value: Value = serde_json::from_str(&raw).unwrap();
+        let expected = json!({
+            "host": {"hostname": "web-7", "name": "web-7", "id": "4C4C", "architecture": "x86_64", "ip": ["192.0.2.7"]},
+            "os": {"platform": "ubuntu", "family": "debian", "name": "Ubuntu", "version": "24.04.1 LTS"},
+            "hardware": {"serial": "5JX82"},
+            "osquery": {"version": "5.21.0", "instance_id": "c1f0"},
+        });
+        assert_eq!(value, expected);
+        assert_eq!(metadata::hostname(&raw).as_deref(), Some("web-7"));
+        assert!(metadata::os(&raw).contains("ubuntu"));
+        assert_eq!(Details::default().metadata(), "{}");
+        assert!(details().are_complete() && !Details::default().are_complete());
+    }
+
+    #[test]
+    fn fl26_details_are_due_after_a_period_that_is_stable_for_each_host() {
+        let host = AgentId::trusted("h");
+        assert!(are_due(&host, None, at(0)));
+        assert!(!are_due(&host, Some(at(0)), at(3599)));
+        assert!(are_due(&host, Some(at(0)), at(3600 + 360)));
+        assert!(are_due(&host, Some(at(10)), at(0)), "the clock was set back");
+        let periods: std::collections::BTreeSet<_> =
+            (0..200).map(|n| period(&AgentId::trusted(format!("host-{n}"))).as_secs()).collect();
+        assert_eq!(periods.first(), Some(&3600));
+        assert_eq!(periods.last(), Some(&3960));
+        assert_eq!(periods.len(), 7);
+    }
+
+    #[test]
+    fn fl24_every_query_has_a_name_sql_and_a_discovery() {
+        for query in QUERIES {
+            assert!(query.name.starts_with(PREFIX) && query.name.len() > PREFIX.len());
+            assert!(query.sql.starts_with("SELECT ") && query.discovery.starts_with("SELECT 1"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn metadata_is_bounded_json(hostname in ".{0,600}", address in prop::collection::vec(".{0,300}", 0..64)) {
+            let system_info = Row::from([("hostname".into(), hostname.into())]);
+            let addresses = address.into_iter().map(|address| Row::from([("address".into(), address.into())])).collect();
+            let raw = Details { system_info, addresses, ..Details::default() }.metadata();
+            prop_assert!(serde_json::from_str::<Value>(&raw).is_ok());
+            prop_assert!(raw.len() < 64 * 1024);
+        }
+    }
+}

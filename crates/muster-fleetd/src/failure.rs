@@ -1,0 +1,179 @@
+//! Errors, in the form of each plane (FL §0.3, §1.12).
+//!
+//! osqueryd ignores the status of a response. Any body without a member `error` is a success to it, so every refusal has
+//! one. With `node_invalid: true`, it discards its key: only a wrong key gets that, never trouble of the server.
+
+use http::StatusCode;
+use muster_core::denial::Denial;
+use muster_core::error_chain::SharedError;
+use muster_core::{Error, ErrorKind};
+use muster_listen::receive::BodyError;
+use muster_protocol::fleetd::{FleetError, FleetErrorReason, OsqueryError};
+
+use super::route::Plane;
+
+/// A failed request.
+#[derive(Debug)]
+pub struct Failure {
+    /// Status of the response.
+    pub status: StatusCode,
+    /// Code, for the list of refusals and for metrics.
+    pub reason: &'static str,
+    /// What failed, for the client. Contains no secret.
+    pub message: String,
+    /// Whether osqueryd must discard its key.
+    pub is_key_invalid: bool,
+    /// Cause, for the log.
+    pub cause: Option<SharedError>,
+}
+
+impl Failure {
+    /// Creates a failure.
+    pub fn new(status: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status, reason, message: message.into(), is_key_invalid: false, cause: None }
+    }
+
+    /// A request that can't be read.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+    }
+
+    /// The node key is unknown, revoked, or missing.
+    pub fn invalid_key() -> Self {
+        let message = "Authentication required";
+        Self { is_key_invalid: true, ..Self::new(StatusCode::UNAUTHORIZED, "InvalidNodeKey", message) }
+    }
+
+    /// Returns the failure of an enrollment: osqueryd enrolls again whatever the reason (FL4), but trouble of the server must
+    /// look like that.
+    pub fn of_enrollment(error: Error) -> Self {
+        let is_secret = error.denial == Some(Denial::UnknownKey);
+        let failure = Self::from(error);
+        let is_key_invalid = !failure.status.is_server_error();
+        if is_secret {
+            let message = "enroll failed: invalid secret";
+            return Self { reason: "InvalidEnrollSecret", message: message.into(), is_key_invalid, ..failure };
+        }
+        Self { is_key_invalid, ..failure }
+    }
+
+    /// Returns the body.
+    pub fn body(&self, plane: Plane, uuid: &str) -> Vec<u8> {
+        let (message, node_invalid) = (self.message.as_str(), self.is_key_invalid);
+        let body = match plane {
+            Plane::Osquery => serde_json::to_vec(&OsqueryError { error: message, uuid, node_invalid }),
+            Plane::Orbit => {
+                let errors = [FleetErrorReason { name: "base", reason: message }];
+                serde_json::to_vec(&FleetError { message, errors, uuid })
+            }
+        };
+        // Strings always serialize. An empty body would be a success to osqueryd.
+        body.unwrap_or_else(|_| br#"{"error":"internal error","message":"internal error"}"#.to_vec())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let status = match error.kind {
+            ErrorKind::Invalid => StatusCode::BAD_REQUEST,
+            ErrorKind::Unauthenticated => return Self { cause: error.source, ..Self::invalid_key() },
+            ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+            ErrorKind::NotFound => StatusCode::NOT_FOUND,
+            ErrorKind::Conflict => StatusCode::CONFLICT,
+            ErrorKind::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            // Without the details, such as paths on the server's disk.
+            ErrorKind::Unavailable => {
+                let message = "the server is not available now: retry later";
+                let cause = error.source.or_else(|| Some(error.message.into()));
+                return Self { cause, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error.code, message) };
+            }
+            ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self { cause: error.source, ..Self::new(status, error.code, error.message) }
+    }
+}
+
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge { limit, .. } => {
+                let message = format!("request body too large: at most {limit} bytes are accepted");
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge", message)
+            }
+            BodyError::Late => {
+                Self::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", "the request body did not arrive in time")
+            }
+            BodyError::Broken => Self::bad_request("the request body could not be read"),
+            BodyError::Lengths => Self::bad_request("conflicting lengths of the request body"),
+            BodyError::NotGzip => Self::bad_request("the request body is not valid gzip"),
+            BodyError::Coding => {
+                let message = "unsupported content coding: use gzip, or none";
+                Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+            }
+            BodyError::Busy => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "MaxLimit", "too many large requests at once; retry later")
+            }
+        }
+    }
+}
+
+/// Returns what an operator can do about a reason; empty if there is nothing to do.
+pub fn remedy(reason: &str) -> &'static str {
+    match reason {
+        "InvalidEnrollSecret" => {
+            "create an enroll secret with `muster enrollment-key create --family fleetd`, and build the package with it"
+        }
+        "InvalidNodeKey" => {
+            "nothing, if the host enrolls again; else its enroll secret is revoked, or was never one of this server"
+        }
+        "BodyTooLarge" => "lower logger_tls_max_lines or the size of results",
+        "NoSuchPath" => "unknown path: check the URL in the package or the proxy",
+        "MethodNotAllowed" => "check the proxy or the monitor that sends it",
+        "RequestTimeout" => "the connection is slow, or a proxy delays requests",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn body(failure: &Failure, plane: Plane) -> Value {
+        serde_json::from_slice(&failure.body(plane, "u")).unwrap()
+    }
+
+    #[test]
+    fn fl3_fl5_fl53_a_wrong_key_has_the_form_of_its_plane() {
+        let osquery = body(&Failure::from(Error::from(Denial::UnknownKey)), Plane::Osquery);
+        assert_eq!(osquery, serde_json::json!({"error": "Authentication required", "uuid": "u", "node_invalid": true}));
+        let orbit = body(&Failure::invalid_key(), Plane::Orbit);
+        assert!(orbit.get("node_invalid").is_none() && orbit.get("error").is_none());
+        assert_eq!(orbit["errors"][0], serde_json::json!({"name": "base", "reason": "Authentication required"}));
+    }
+
+    #[test]
+    fn fl7_trouble_of_the_server_never_invalidates_a_key() {
+        for kind in [ErrorKind::Unavailable, ErrorKind::Internal] {
+            let error = || Error::new(kind, "x", "x");
+            for failure in [Failure::from(error()), Failure::of_enrollment(error())] {
+                assert!(failure.status.is_server_error());
+                assert!(body(&failure, Plane::Osquery).get("node_invalid").is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn fl4_other_failures_of_an_enrollment_have_node_invalid() {
+        let failure = Failure::of_enrollment(Error::new(ErrorKind::Invalid, "x", "x"));
+        assert_eq!(body(&failure, Plane::Osquery)["node_invalid"], true);
+    }
+
+    #[test]
+    fn fl42_a_body_over_the_limit_is_413_with_an_error() {
+        let failure = Failure::from(BodyError::TooLarge { limit: 5, length: None });
+        assert_eq!(failure.status, 413);
+        assert!(body(&failure, Plane::Osquery)["error"].is_string());
+    }
+}

@@ -1,0 +1,278 @@
+//! fleetd's protocols: osquery's TLS API and orbit's API (FL §1, §2).
+//!
+//! [`FleetdApi::handle`] routes a request, reads its body within limits, authenticates the agent and calls the services of the
+//! fleet. Errors have the form of the plane that the path belongs to ([`failure`]).
+
+pub mod failure;
+mod orbit;
+pub mod osquery;
+pub mod route;
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body::Body;
+use muster_core::agent::Family;
+use muster_core::entropy::random_uuid;
+use muster_fleet::Fleet;
+use muster_fleet::check_in::Contact;
+use muster_fleet::refusals::Refused;
+use muster_fleet::registry::AgentEntry;
+use muster_listen::receive::{self, BodyError, Bounds, Budget, Coding, Decoded, Received};
+use muster_listen::reply::{Peer, Reply};
+use muster_protocol::fleetd::CAPABILITIES_HEADER;
+use serde::{Deserialize, Serialize};
+
+use self::failure::Failure;
+use self::route::{Plane, Route};
+
+/// Memory budget of all large bodies.
+const BODIES_BUDGET: usize = 256 << 20;
+/// Maximum time for a body. osqueryd gives a request up after 16 s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum length of a node key, bytes. Those of this server have 32.
+const KEY_BYTES: usize = 255;
+/// What this server can do (FL §2.2).
+const CAPABILITIES: HeaderValue = HeaderValue::from_static("orbit_endpoints,token_rotation");
+
+/// The adapter of one listener. Cheap to clone.
+#[derive(Clone)]
+pub struct FleetdApi(Arc<Inner>);
+
+struct Inner {
+    fleet: Arc<Fleet>,
+    bodies: Budget,
+}
+
+/// Result of a request.
+pub struct Handled {
+    /// The route; `None` for an unknown path.
+    pub route: Option<Route>,
+    /// Why the request was refused, if it was.
+    pub refused: Option<&'static str>,
+    /// The response.
+    pub reply: Reply,
+}
+
+/// A request, as handlers receive it.
+struct Call<'a> {
+    head: &'a Parts,
+    peer: &'a Peer,
+    text: &'a str,
+}
+
+impl<'a> Call<'a> {
+    /// Parses the body.
+    fn parse<T: Deserialize<'a>>(&self) -> Result<T, Failure> {
+        parse(self.text)
+    }
+}
+
+/// Parses a body.
+pub fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Failure> {
+    // serde's derived decoders also accept an array of a struct's values. Every body of the protocol is an object.
+    if !text.trim_start().starts_with('{') {
+        return Err(Failure::bad_request("expected a JSON object"));
+    }
+    serde_json::from_str(text).map_err(|error| Failure::bad_request(format!("the body is not valid: {error}")))
+}
+
+/// A body as received, and inflated if it was compressed.
+struct Content {
+    received: Received,
+    decoded: Option<Decoded>,
+}
+
+impl Content {
+    /// Returns the text. Bytes that are not UTF-8 are replaced: osqueryd would send the same lines again for ever.
+    fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.decoded.as_deref().unwrap_or(&self.received))
+    }
+}
+
+impl FleetdApi {
+    /// Creates an adapter.
+    pub fn new(fleet: Arc<Fleet>) -> Self {
+        Self(Arc::new(Inner { fleet, bodies: Budget::new(BODIES_BUDGET) }))
+    }
+
+    /// Returns whether a path belongs to fleetd.
+    pub fn owns(path: &str) -> bool {
+        Plane::of(path).is_some()
+    }
+
+    /// Handles one request, whose path belongs to fleetd.
+    pub fn handle<B>(&self, request: Request<B>, peer: Peer) -> impl Future<Output = Handled> + Send + use<B>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.0);
+        async move { inner.serve(request, peer).await }
+    }
+}
+
+impl Inner {
+    async fn serve<B>(&self, request: Request<B>, peer: Peer) -> Handled
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
+    {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path();
+        let (plane, route) = (Plane::of(path).unwrap_or(Plane::Osquery), Route::of(path));
+        let mut refused = None;
+        let mut reply = match self.answer(route, &head, body, &peer).await {
+            Ok(reply) => {
+                peer.set_authenticated();
+                reply
+            }
+            Err(failure) => {
+                refused = (!failure.status.is_server_error()).then_some(failure.reason);
+                self.refuse(plane, route, &failure, &head, &peer)
+            }
+        };
+        if plane == Plane::Orbit {
+            reply.headers_mut().insert(CAPABILITIES_HEADER, CAPABILITIES);
+        }
+        Handled { route, refused, reply }
+    }
+
+    async fn answer<B>(&self, route: Option<Route>, head: &Parts, body: B, peer: &Peer) -> Result<Reply, Failure>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
+    {
+        let Some(route) = route else {
+            return Err(Failure::new(StatusCode::NOT_FOUND, "NoSuchPath", "no such path"));
+        };
+        if !route.takes(&head.method) {
+            return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "method not allowed"));
+        }
+        if route == Route::OrbitPing {
+            return json(&Nothing {});
+        }
+        let work = async {
+            let content = self.read(route, head, body).await?;
+            let text = content.text();
+            self.call(route, Call { head, peer, text: &text }).await
+        };
+        // Boxed, so that the future of a request does not have the size of the largest handler.
+        let status = self.fleet.server_status();
+        let outcome = status.unless_silent(Box::pin(work)).await.map_err(Failure::from).flatten();
+        outcome.map_err(|failure| match route {
+            // osqueryd enrolls again whatever the reason, but a key that it may have must survive trouble of the server (FL4).
+            Route::OsqueryEnroll if !failure.status.is_server_error() => Failure { is_key_invalid: true, ..failure },
+            _ => failure,
+        })
+    }
+
+    async fn call(&self, route: Route, call: Call<'_>) -> Result<Reply, Failure> {
+        match route {
+            Route::OsqueryEnroll => self.osquery_enroll(call).await,
+            Route::OsqueryConfig => self.osquery_config(call).await,
+            Route::DistributedRead => self.distributed_read(call).await,
+            Route::DistributedWrite => self.distributed_write(call).await,
+            Route::OsqueryLog => self.osquery_log(call).await,
+            Route::OrbitPing => json(&Nothing {}),
+            Route::OrbitEnroll => self.orbit_enroll(call).await,
+            Route::OrbitConfig => self.orbit_config(call).await,
+            Route::DeviceToken => self.device_token(call).await,
+        }
+    }
+
+    /// Reads the body. osqueryd compresses only logs, but any body may be compressed (FL §1.6).
+    async fn read<B>(&self, route: Route, head: &Parts, body: B) -> Result<Content, Failure>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
+    {
+        let (limit, inflated) = route.max_body();
+        let coding = receive::coding(&head.headers)?;
+        let bounds = Bounds { limit, timeout: BODY_TIMEOUT };
+        let received = receive::read(&head.headers, body, bounds, &self.bodies).await?;
+        let decoded = match coding {
+            Coding::Identity => None,
+            Coding::Gzip => Some(self.bodies.inflate(&received, inflated)?),
+        };
+        Ok(Content { received, decoded })
+    }
+
+    /// Authenticates an agent by the key in the body or the header, and records that it was seen.
+    async fn node(&self, call: &Call<'_>, key: &str, family: Family) -> Result<Arc<AgentEntry>, Failure> {
+        let key = match header_key(&call.head.headers) {
+            // Two different keys: which of them counts would depend on the server (FL41).
+            Some(header) if !key.is_empty() && header != key => return Err(Failure::invalid_key()),
+            Some(header) => header,
+            None => key,
+        };
+        if key.is_empty() || key.len() > KEY_BYTES {
+            return Err(Failure::invalid_key());
+        }
+        let entry = self.fleet.authentication().node_key(key, family).await?;
+        call.peer.set_key(|| Some(entry.id().as_str().into()));
+        Ok(entry)
+    }
+
+    /// Authenticates an agent, and records that it was seen.
+    async fn seen(&self, call: &Call<'_>, key: &str, family: Family) -> Result<Arc<AgentEntry>, Failure> {
+        let entry = self.node(call, key, family).await?;
+        let contact = Contact { address: &call.peer.ip(), ..Contact::default() };
+        self.fleet.check_ins().contact(&entry, contact).await?;
+        Ok(entry)
+    }
+
+    /// Records a failure, and returns its response.
+    fn refuse(&self, plane: Plane, route: Option<Route>, failure: &Failure, head: &Parts, peer: &Peer) -> Reply {
+        let uuid = random_uuid(self.fleet.entropy());
+        let (status, operation) = (failure.status, route.map_or("", Route::key));
+        let cause = failure.cause.as_ref().map(tracing::field::display);
+        if status.is_server_error() {
+            tracing::error!(request = %uuid, status = status.as_u16(), operation, code = failure.reason, cause, "request failed");
+        } else {
+            tracing::debug!(request = %uuid, status = status.as_u16(), operation, code = failure.reason, cause, "request refused");
+            let version = head.headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+            let refused = Refused {
+                address: peer.ip(),
+                key: peer.key().map(ToString::to_string),
+                version: String::from_utf8_lossy(version).into_owned(),
+                operation,
+                status: status.as_u16(),
+                reason: failure.reason,
+                message: failure.message.clone(),
+                remedy: failure::remedy(failure.reason),
+                ..Refused::default()
+            };
+            self.fleet.refusals().note(refused, self.fleet.now());
+        }
+        let mut reply = json_bytes(failure.body(plane, &uuid));
+        *reply.status_mut() = status;
+        if let (StatusCode::METHOD_NOT_ALLOWED, Some(route)) = (status, route) {
+            reply.headers_mut().insert(ALLOW, route.allow());
+        }
+        reply
+    }
+}
+
+/// Returns the key in the header `Authorization: NodeKey …`. The scheme is compared without case (FL §1.10).
+fn header_key(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("NodeKey").then(|| key.trim())
+}
+
+/// `{}`: the response of calls without a result. An empty body would do for osqueryd, but proxies send those too.
+#[derive(Serialize)]
+struct Nothing {}
+
+fn json_bytes(body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(body.into().into());
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Reply, Failure> {
+    let bytes = serde_json::to_vec(value).map_err(muster_core::Error::internal)?;
+    Ok(json_bytes(bytes))
+}

@@ -1,0 +1,63 @@
+//! orbit's API (FL §2).
+
+use muster_core::agent::Family;
+use muster_core::credential::ApiKey;
+use muster_core::enroll::Request;
+use muster_core::fleetd::details::{OrbitFacts, orbit_metadata};
+use muster_core::host;
+use muster_fleet::enroll::EnrollInput;
+use muster_listen::reply::Reply;
+use muster_protocol::fleetd::{OrbitEnroll, OrbitEnrolled, OrbitRequest};
+
+use super::failure::Failure;
+use super::{Call, Inner, Nothing, json, json_bytes};
+
+/// Configuration of all hosts. Members that are off are absent (FL §2.5).
+const CONFIG: &str = r#"{"notifications":{}}"#;
+
+impl Inner {
+    pub(super) async fn orbit_enroll(&self, call: Call<'_>) -> Result<Reply, Failure> {
+        let wire: OrbitEnroll<'_> = call.parse()?;
+        let enrollment = self.fleet.enrollment();
+        let admission = enrollment.authenticate_secret(&wire.enroll_secret).await.map_err(Failure::of_enrollment)?;
+        let uuid = host::machine_id(&wire.hardware_uuid)
+            .ok_or_else(|| Failure::bad_request("enroll failed: no valid hardware_uuid"))?;
+        // The instance id, if hosts are told apart by it: clones of a virtual machine have the same hardware UUID (FL48).
+        let machine = host::machine_id(&wire.osquery_identifier).unwrap_or(uuid);
+        let metadata = orbit_metadata(&OrbitFacts {
+            hardware_uuid: &wire.hardware_uuid,
+            hardware_serial: &wire.hardware_serial,
+            hardware_model: &wire.hardware_model,
+            hostname: &wire.hostname,
+            computer_name: &wire.computer_name,
+            platform: &wire.platform,
+            platform_like: &wire.platform_like,
+        });
+        let id = host::agent_id(Family::Orbit, &machine);
+        let request = Request {
+            family: Family::Orbit,
+            machine_id: &machine,
+            id: id.as_str(),
+            metadata: &metadata,
+            ..Request::default()
+        };
+        let address = call.peer.ip();
+        let input = EnrollInput { request: &request, agent_version: "", newer_than_tested: false, address: &address };
+        let enrolled = enrollment.enroll(&admission, input).await.map_err(Failure::of_enrollment)?;
+        json(&OrbitEnrolled { orbit_node_key: enrolled.key.secret() })
+    }
+
+    pub(super) async fn orbit_config(&self, call: Call<'_>) -> Result<Reply, Failure> {
+        let wire: OrbitRequest<'_> = call.parse()?;
+        self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
+        Ok(json_bytes(CONFIG))
+    }
+
+    pub(super) async fn device_token(&self, call: Call<'_>) -> Result<Reply, Failure> {
+        let wire: OrbitRequest<'_> = call.parse()?;
+        let entry = self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
+        muster_core::fleetd::device_token::check(&wire.device_auth_token)?;
+        self.fleet.credentials().announce_device_token(&entry, &ApiKey::opaque(&wire.device_auth_token)).await?;
+        json(&Nothing {})
+    }
+}

@@ -1,0 +1,153 @@
+//! osquery's TLS API (FL §1).
+
+use std::sync::LazyLock;
+
+use muster_core::agent::Family;
+use muster_core::credential::SecretHash;
+use muster_core::enroll::Request;
+use muster_core::fleetd::details::{self, Details};
+use muster_core::fleetd::rows;
+use muster_core::{hex, host, raw_json};
+use muster_fleet::check_in::Contact;
+use muster_fleet::enroll::EnrollInput;
+use muster_listen::reply::Reply;
+use muster_protocol::fleetd::{
+    DistributedRead, DistributedWrite, OsqueryEnroll, OsqueryEnrolled, OsqueryLog, OsqueryRequest,
+};
+use serde_json::value::RawValue;
+
+use super::failure::Failure;
+use super::{Call, Inner, Nothing, json, json_bytes};
+
+/// Configuration of all hosts: an osquery configuration, which must have no member `error` (FL §1.2, §1.5).
+const CONFIG: &str = r#"{"options":{"pack_delimiter":"/","distributed_plugin":"tls","disable_distributed":false,"distributed_interval":10,"distributed_tls_max_attempts":3,"logger_plugin":"tls","logger_tls_period":10},"decorators":{"load":["SELECT uuid AS host_uuid FROM system_info;","SELECT hostname AS hostname FROM system_info;"]},"schedule":{},"packs":{}}"#;
+static ETAG: LazyLock<String> = LazyLock::new(|| hex::encode(&SecretHash::of(CONFIG.as_bytes()).0));
+
+/// Seconds for which a host whose name or platform is unknown asks more often.
+const ACCELERATE: u32 = 10;
+
+impl Inner {
+    pub(super) async fn osquery_enroll(&self, call: Call<'_>) -> Result<Reply, Failure> {
+        let wire: OsqueryEnroll<'_> = call.parse()?;
+        let enrollment = self.fleet.enrollment();
+        let admission = enrollment.authenticate_secret(&wire.enroll_secret).await.map_err(Failure::of_enrollment)?;
+        let machine = host::machine_id(&wire.host_identifier)
+            .ok_or_else(|| Failure::bad_request("enroll failed: no valid host_identifier"))?;
+        let details = enrolled_facts(&wire);
+        let (id, metadata) = (host::agent_id(Family::Osquery, &machine), details.metadata());
+        let request = Request {
+            family: Family::Osquery,
+            machine_id: &machine,
+            id: id.as_str(),
+            metadata: &metadata,
+            ..Request::default()
+        };
+        let input = EnrollInput {
+            request: &request,
+            agent_version: details.osquery_version(),
+            newer_than_tested: false,
+            address: &call.peer.ip(),
+        };
+        let enrolled = enrollment.enroll(&admission, input).await.map_err(Failure::of_enrollment)?;
+        json(&OsqueryEnrolled { node_key: enrolled.key.secret() })
+    }
+
+    pub(super) async fn osquery_config(&self, call: Call<'_>) -> Result<Reply, Failure> {
+        let wire: OsqueryRequest<'_> = call.parse()?;
+        self.seen(&call, &wire.node_key, Family::Osquery).await?;
+        Ok(match wire.etag {
+            // A version of osqueryd that sends no etag would take it for a part of the configuration.
+            None => json_bytes(CONFIG),
+            Some(etag) if etag == *ETAG => json_bytes(r#"{"etag":"ok"}"#),
+            Some(_) => json_bytes(format!(r#"{{"etag":"{}",{}"#, *ETAG, &CONFIG[1..])),
+        })
+    }
+
+    pub(super) async fn distributed_read(&self, call: Call<'_>) -> Result<Reply, Failure> {
+        let wire: OsqueryRequest<'_> = call.parse()?;
+        let entry = self.seen(&call, &wire.node_key, Family::Osquery).await?;
+        let mut read = DistributedRead::default();
+        if details::are_due(entry.id(), entry.facts_reported_at(), self.fleet.now()) {
+            for query in &details::QUERIES {
+                read.queries.insert(query.name, query.sql);
+                read.discovery.insert(query.name, query.discovery);
+            }
+        }
+        let is_unknown = entry.record().is_some_and(|record| record.hostname.is_empty() || record.os.is_empty());
+        read.accelerate = is_unknown.then_some(ACCELERATE);
+        json(&read)
+    }
+
+    pub(super) async fn distributed_write(&self, call: Call<'_>) -> Result<Reply, Failure> {
+        let wire: DistributedWrite<'_> = call.parse()?;
+        let entry = self.node(&call, &wire.node_key, Family::Osquery).await?;
+        let (facts, is_answer) = reported_facts(&wire);
+        // Facts that are incomplete, because a query failed, must not replace what is known.
+        let metadata = facts.are_complete().then(|| facts.metadata());
+        let contact =
+            Contact { metadata: metadata.as_deref(), agent_version: facts.osquery_version(), address: &call.peer.ip() };
+        self.fleet.check_ins().contact(&entry, contact).await?;
+        // After the commit: if it fails, the host is asked again. A query that fails on the host is not, until the next time.
+        if is_answer {
+            entry.remember_facts(self.fleet.now());
+        }
+        json(&Nothing {})
+    }
+
+    /// Accepts lines of logs. Never fails because of their content: osqueryd would send them again for ever (FL §1.6).
+    pub(super) async fn osquery_log(&self, call: Call<'_>) -> Result<Reply, Failure> {
+        let wire: OsqueryLog<'_> = call.parse()?;
+        self.seen(&call, &wire.node_key, Family::Osquery).await?;
+        match &*wire.log_type {
+            "result" | "status" => json(&Nothing {}),
+            _ => Err(Failure::bad_request("unknown log_type: must be result or status")),
+        }
+    }
+}
+
+/// Returns the facts in an enrollment. Values that are not objects of strings are ignored (FL8).
+pub fn enrolled_facts<'a>(wire: &OsqueryEnroll<'a>) -> Details<'a> {
+    let parts = raw_json::members(text_of(wire.host_details), ["system_info", "os_version", "osquery_info"]);
+    let [system_info, os_version, osquery_info] = parts.map(|part| part.map(rows::row).unwrap_or_default());
+    Details { system_info, os_version, osquery_info, ..Details::default() }
+}
+
+/// Returns the facts in the results of detail queries, and whether there was a result for any of these queries.
+pub fn reported_facts<'a>(wire: &DistributedWrite<'a>) -> (Details<'a>, bool) {
+    let names = details::QUERIES.map(|query| query.name);
+    let statuses = raw_json::members(text_of(wire.statuses), names);
+    let results = raw_json::members(text_of(wire.queries), names);
+    let rows = |name: &str| {
+        let succeeded = |at: &usize| statuses[*at].and_then(rows::status) == Some(0);
+        let at = names.iter().position(|known| *known == name).filter(succeeded);
+        at.and_then(|at| results[at]).map(rows::rows).unwrap_or_default()
+    };
+    let first = |name: &str| rows(name).into_iter().next().unwrap_or_default();
+    let facts = Details {
+        system_info: first(details::SYSTEM_INFO),
+        os_version: first(details::OS_VERSION),
+        osquery_info: first(details::OSQUERY_INFO),
+        orbit_info: first(details::ORBIT_INFO),
+        addresses: rows(details::ADDRESSES_OF_INTERFACES),
+    };
+    (facts, statuses.iter().any(Option::is_some))
+}
+
+/// Returns the text of a value; `null` if it is absent.
+fn text_of(raw: Option<&RawValue>) -> &str {
+    raw.map_or("null", RawValue::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn fl13_the_configuration_is_at_top_level_and_has_no_member_error() {
+        let config: Value = serde_json::from_str(CONFIG).unwrap();
+        assert!(config["options"].is_object() && config.get("error").is_none() && config.get("etag").is_none());
+        assert_eq!(ETAG.len(), 64);
+    }
+}

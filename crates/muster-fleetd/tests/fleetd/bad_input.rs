@@ -1,0 +1,95 @@
+//! Bad input always gets the form of its plane, and never an empty body.
+
+use http::Method;
+use muster_listen::gzip::deflate;
+use serde_json::{Value, json};
+
+use crate::setting::{Server, UUID, details};
+
+const BODIES: [&str; 8] = ["", "{", "[]", "null", "\"x\"", "{}{}", "{\"node_key\":5}", "{\"enroll_secret\":[]}"];
+
+#[tokio::test]
+async fn fl4_fl6_fl159_fl160_every_refusal_has_a_body_of_its_plane() {
+    let server = Server::start().await;
+    for call in ["enroll", "config", "distributed/read", "distributed/write", "log", "carve/begin", "", "x"] {
+        for prefix in ["/api/osquery/", "/api/v1/osquery/"] {
+            for method in [Method::POST, Method::GET, Method::PUT, Method::DELETE] {
+                for body in BODIES {
+                    let got = server.raw(method.clone(), &format!("{prefix}{call}"), &[], body).await;
+                    assert!(got.status >= 400 && got.json()["error"].is_string(), "{method} {call} {body}: {got:?}");
+                }
+            }
+        }
+    }
+    let got = server.raw(Method::POST, "/api/osquery/enroll", &[], "{").await;
+    assert_eq!(got.json()["node_invalid"], true);
+    for call in ["enroll", "config", "device_token", "scripts/request", ""] {
+        for body in BODIES {
+            let got = server.raw(Method::POST, &format!("/api/fleet/orbit/{call}"), &[], body).await;
+            let json = got.json();
+            assert!(got.status >= 400 && json["message"].is_string() && json["errors"][0]["reason"].is_string());
+        }
+    }
+    let wrong = server.raw(Method::GET, "/api/osquery/config", &[], "").await;
+    assert_eq!((wrong.status, wrong.headers["allow"].to_str().unwrap()), (405, "POST"));
+}
+
+#[tokio::test]
+async fn fl22_compressed_logs_are_read_and_a_bomb_is_413() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let key = server.osquery_key(&secret, UUID).await;
+    let gzip = [("content-encoding", "gzip")];
+    let body = json!({"node_key": key, "log_type": "result", "data": [{"name": "x"}]}).to_string();
+    let got = server.raw(Method::POST, "/api/v1/osquery/log", &gzip, deflate(body.as_bytes())).await;
+    assert_eq!((got.status, got.text.as_str()), (200, "{}"));
+    let bomb = deflate(&vec![b' '; 64 << 20]);
+    for call in ["log", "config", "distributed/write", "enroll"] {
+        let got = server.raw(Method::POST, &format!("/api/osquery/{call}"), &gzip, bomb.clone()).await;
+        assert_eq!((got.status, got.json()["error"].is_string()), (413, true), "{call}");
+    }
+    let got = server.raw(Method::POST, "/api/osquery/log", &gzip, "not gzip").await;
+    assert_eq!((got.status, got.json()["error"].is_string()), (400, true));
+    let got = server.raw(Method::POST, "/api/osquery/log", &[("content-encoding", "br")], "x").await;
+    assert_eq!((got.status, got.json()["error"].is_string()), (415, true));
+}
+
+#[tokio::test]
+async fn fl42_bodies_over_the_limit_are_413() {
+    let server = Server::start().await;
+    for (call, limit) in [("enroll", 1 << 20), ("config", 1 << 20), ("distributed/write", 5 << 20), ("log", 10 << 20)] {
+        let got = server.raw(Method::POST, &format!("/api/osquery/{call}"), &[], vec![b' '; limit + 1]).await;
+        assert_eq!((got.status, got.json()["error"].is_string()), (413, true), "{call}");
+    }
+}
+
+#[tokio::test]
+async fn results_with_thousands_of_columns_or_excessive_nesting_change_nothing() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let key = server.osquery_key(&secret, UUID).await;
+    let columns: serde_json::Map<String, Value> =
+        (0..10_000).map(|n| (format!("column {n}"), json!("x".repeat(20)))).collect();
+    let mut wide = details(&key, "wide");
+    wide["queries"]["fleet_detail_query_system_info"] = json!([columns]);
+    assert_eq!(server.osquery("distributed/write", &wide).await.status, 200);
+    let deep = format!(
+        r#"{{"node_key":"{key}","queries":{{"fleet_detail_query_system_info":{}1{}}},"statuses":{{"fleet_detail_query_system_info":0}}}}"#,
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
+    let got = server.raw(Method::POST, "/api/osquery/distributed/write", &[], deep).await;
+    assert!(!got.text.is_empty(), "{got:?}");
+    let record = server.record(muster_core::agent::Family::Osquery, UUID).await.unwrap();
+    assert_eq!(record.hostname, "web-7");
+}
+
+#[tokio::test]
+async fn fl80_refusals_are_listed_for_administrators_without_secrets() {
+    let server = Server::start().await;
+    server.osquery("enroll", &crate::setting::osquery_enroll("a-wrong-secret-of-mine", UUID)).await;
+    server.osquery("config", &json!({"node_key": "a-wrong-node-key"})).await;
+    let text = format!("{:?}", server.fleet.refusals());
+    assert!(text.contains("InvalidEnrollSecret") && text.contains("InvalidNodeKey") && text.contains("osquery_enroll"));
+    assert!(!text.contains("a-wrong"), "{text}");
+}

@@ -1,0 +1,252 @@
+//! Enrollment, and what a host is asked and reports.
+
+use std::time::Duration;
+
+use http::Method;
+use muster_core::agent::Family;
+use muster_core::id::{HostId, SpaceId};
+use muster_core::status::Status;
+use serde_json::{Value, json};
+
+use crate::setting::{Server, UUID, details, orbit_enroll, osquery_enroll};
+
+async fn host_of(server: &Server, family: Family, machine: &str) -> HostId {
+    server.record(family, machine).await.expect("enrolled").host_id.expect("on a host")
+}
+
+#[tokio::test]
+async fn fl2_fl47_orbit_and_osqueryd_join_one_host_in_either_order() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let first = server.osquery_key(&secret, UUID).await;
+    assert_eq!(first.len(), 32);
+    server.orbit_key(&secret, &UUID.to_lowercase()).await;
+    let host = host_of(&server, Family::Osquery, UUID).await;
+    assert_eq!(host, host_of(&server, Family::Orbit, UUID).await);
+    server.orbit_key(&secret, "other").await;
+    server.osquery_key(&secret, "other").await;
+    assert_eq!(host_of(&server, Family::Osquery, "other").await, host_of(&server, Family::Orbit, "other").await);
+    let again = server.osquery_key(&secret, UUID).await;
+    assert_ne!(first, again, "each enrollment has a key of its own");
+    assert_eq!(host_of(&server, Family::Osquery, UUID).await, host);
+    assert_eq!(server.osquery("config", &json!({"node_key": first})).await.status, 401, "replaced");
+    assert_eq!(server.osquery("config", &json!({"node_key": again})).await.status, 200);
+}
+
+#[tokio::test]
+async fn fl47_concurrent_enrollments_of_one_machine_make_one_host_with_two_agents() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let (osquery, orbit) = (osquery_enroll(&secret, UUID), orbit_enroll(&secret, UUID));
+    let all = tokio::join!(
+        server.osquery("enroll", &osquery),
+        server.orbit("enroll", &orbit),
+        server.osquery("enroll", &osquery),
+        server.orbit("enroll", &orbit),
+    );
+    assert_eq!([all.0.status, all.1.status, all.2.status, all.3.status], [200; 4]);
+    assert_eq!(host_of(&server, Family::Osquery, UUID).await, host_of(&server, Family::Orbit, UUID).await);
+}
+
+#[tokio::test]
+async fn fl48_machines_with_one_uuid_are_told_apart_by_the_instance_id() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    for instance in ["i-1", "i-2"] {
+        let mut body = orbit_enroll(&secret, UUID);
+        body["osquery_identifier"] = json!(instance);
+        assert_eq!(server.orbit("enroll", &body).await.status, 200);
+        let mut body = osquery_enroll(&secret, UUID);
+        body["host_identifier"] = json!(instance);
+        assert_eq!(server.osquery("enroll", &body).await.status, 200);
+    }
+    let (one, other) = (host_of(&server, Family::Orbit, "i-1").await, host_of(&server, Family::Orbit, "i-2").await);
+    assert_ne!(one, other);
+    assert_eq!(one, host_of(&server, Family::Osquery, "i-1").await);
+    assert!(server.record(Family::Orbit, UUID).await.is_none());
+}
+
+#[tokio::test]
+async fn fl12_an_enrolled_host_has_a_name_a_platform_and_a_version() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    server.osquery_key(&secret, UUID).await;
+    let record = server.record(Family::Osquery, UUID).await.unwrap();
+    assert_eq!((record.hostname.as_str(), record.agent_version.as_str()), ("web-7", "5.21.0"));
+    assert!(record.os.contains("ubuntu") && record.policy_id.is_none());
+    assert_eq!(record.status, Status::Enrolling);
+}
+
+#[tokio::test]
+async fn fl8_fl45_details_and_the_serial_number_may_be_absent_but_not_the_identifier() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let body =
+        json!({"enroll_secret": secret, "host_identifier": "bare", "host_details": {"system_info": 5}, "new": []});
+    assert_eq!(server.osquery("enroll", &body).await.status, 200);
+    assert_eq!(server.orbit("enroll", &json!({"enroll_secret": secret, "hardware_uuid": "bare"})).await.status, 200);
+    for uuid in ["", " ", &"x".repeat(300)] {
+        let got = server.orbit("enroll", &json!({"enroll_secret": secret, "hardware_uuid": uuid})).await;
+        assert_eq!(got.status, 400, "{got:?}");
+        let got = server.osquery("enroll", &json!({"enroll_secret": secret, "host_identifier": uuid})).await;
+        assert_eq!((got.status, &got.json()["node_invalid"]), (400, &json!(true)));
+    }
+}
+
+#[tokio::test]
+async fn fl24_fl26_fl161_a_host_is_asked_for_its_details_until_it_reports_them_and_again_after_an_hour() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let key = server.osquery_key(&secret, UUID).await;
+    let read = async || {
+        let read = server.osquery("distributed/read", &json!({"node_key": key})).await.json();
+        let queries = read["queries"].as_object().unwrap();
+        let discovery = read["discovery"].as_object().unwrap();
+        assert_eq!(queries.keys().collect::<Vec<_>>(), discovery.keys().collect::<Vec<_>>());
+        assert!(queries.values().chain(discovery.values()).all(|sql| sql.as_str().is_some_and(|sql| !sql.is_empty())));
+        queries.len()
+    };
+    assert_eq!((read().await, read().await), (5, 5));
+    let got = server.osquery("distributed/write", &details(&key, "web-8")).await;
+    assert_eq!((got.status, got.text.as_str()), (200, "{}"));
+    assert_eq!(read().await, 0);
+    let record = server.record(Family::Osquery, UUID).await.unwrap();
+    assert_eq!((record.hostname.as_str(), record.agent_version.as_str()), ("web-8", "5.22.0"));
+    server.clock.advance(Duration::from_secs(3600 + 360));
+    assert_eq!(read().await, 5);
+}
+
+#[tokio::test]
+async fn fl25_a_host_without_a_name_or_a_platform_asks_more_often() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let body = json!({"enroll_secret": secret, "host_identifier": "bare"});
+    let key = server.osquery("enroll", &body).await.json()["node_key"].clone();
+    let read = async || server.osquery("distributed/read", &json!({"node_key": key})).await.json();
+    assert_eq!(read().await["accelerate"], json!(10));
+    server.osquery("distributed/write", &details(key.as_str().unwrap(), "named")).await;
+    assert!(read().await.get("accelerate").is_none());
+}
+
+#[tokio::test]
+async fn fl30_fl34_fl164_failed_and_odd_results_keep_what_is_known_and_repetitions_write_nothing() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let key = server.osquery_key(&secret, UUID).await;
+    server.osquery("distributed/write", &details(&key, "web-8")).await;
+    let commits = server.commits();
+    assert_eq!(server.osquery("distributed/write", &details(&key, "web-8")).await.status, 200);
+    assert_eq!(server.commits(), commits, "the same facts");
+    let mut failed = details(&key, "renamed");
+    failed["statuses"]["fleet_detail_query_os_version"] = json!(1);
+    for odd in [
+        failed,
+        json!({"node_key": key, "queries": {"fleet_detail_query_system_info": ""}, "statuses": {}}),
+        json!({"node_key": key, "queries": 5, "statuses": [], "messages": null, "stats": {"x": {}}}),
+        json!({"node_key": key, "queries": {"fleet_detail_query_system_info": [{"hostname": 5}]}}),
+        json!({"node_key": key}),
+    ] {
+        let got = server.osquery("distributed/write", &odd).await;
+        assert_eq!((got.status, got.text.as_str()), (200, "{}"), "{odd}");
+    }
+    assert_eq!(server.record(Family::Osquery, UUID).await.unwrap().hostname, "web-8");
+}
+
+#[tokio::test]
+async fn a_request_that_changes_nothing_writes_nothing_and_keeps_the_host_online() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let (osquery, orbit) = (server.osquery_key(&secret, UUID).await, server.orbit_key(&secret, UUID).await);
+    server.osquery("distributed/write", &details(&osquery, "web-7")).await;
+    server.orbit("config", &json!({"orbit_node_key": orbit})).await;
+    for family in [Family::Osquery, Family::Orbit] {
+        assert_eq!(server.record(family, UUID).await.unwrap().status, Status::Online);
+    }
+    let commits = server.commits();
+    for _ in 0..30 {
+        server.clock.advance(Duration::from_secs(10));
+        server.osquery("distributed/read", &json!({"node_key": osquery})).await;
+        server.osquery("config", &json!({"node_key": osquery})).await;
+        server.osquery("log", &json!({"node_key": osquery, "log_type": "status", "data": []})).await;
+        server.orbit("config", &json!({"orbit_node_key": orbit})).await;
+    }
+    assert_eq!(server.commits(), commits);
+    let seen = server.fleet.registry().last_seen(&crate::setting::agent_id(Family::Osquery, UUID), server.now());
+    assert_eq!(seen, Some(server.now()));
+}
+
+#[tokio::test]
+async fn fl13_fl17_fl169_the_configuration_has_an_etag_only_for_those_that_ask_for_one() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let key = server.osquery_key(&secret, UUID).await;
+    let config = async |body| server.osquery("config", &body).await.json();
+    let plain = config(json!({"node_key": key})).await;
+    assert!(plain.get("etag").is_none() && plain.get("error").is_none() && plain["options"].is_object());
+    let mut with = config(json!({"node_key": key, "etag": ""})).await;
+    let etag = with.as_object_mut().unwrap().remove("etag").unwrap();
+    assert_eq!(with, plain);
+    assert_eq!(config(json!({"node_key": key, "etag": etag})).await, json!({"etag": "ok"}));
+    assert_eq!(config(json!({"node_key": key, "etag": "old"})).await["etag"], etag);
+}
+
+#[tokio::test]
+async fn fl20_fl21_fl163_lines_of_logs_are_accepted_whatever_they_contain() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let key = server.osquery_key(&secret, UUID).await;
+    let lines: Vec<_> = (0..1024).map(|n| json!({"name": format!("unknown/{n}"), "columns": 5})).collect();
+    for (kind, data) in
+        [("result", json!(lines)), ("status", json!([{"message": "x".repeat(1 << 20)}])), ("result", json!("x"))]
+    {
+        let got = server.osquery("log", &json!({"node_key": key, "log_type": kind, "data": data})).await;
+        assert_eq!((got.status, got.text.as_str()), (200, "{}"));
+    }
+    let got = server.osquery("log", &json!({"node_key": key, "log_type": "other", "data": []})).await;
+    assert!(got.json()["error"].is_string() && got.json().get("node_invalid").is_none());
+    // Not UTF-8, and a lone surrogate: osqueryd would send the lines again for ever.
+    let mut body = format!(r#"{{"node_key":"{key}","log_type":"status","data":["\ud800 "#).into_bytes();
+    body.extend_from_slice(b"\xff\"]}");
+    let got = server.raw(Method::POST, "/api/osquery/log", &[], body).await;
+    assert_eq!((got.status, got.text.as_str()), (200, "{}"));
+}
+
+#[tokio::test]
+async fn fl51_an_enrollment_with_a_secret_of_another_space_moves_the_host_without_what_it_had() {
+    let server = Server::start().await;
+    let (secret, other) = (server.secret().await, server.secret_in("other").await);
+    let key = server.osquery_key(&secret, UUID).await;
+    let host = host_of(&server, Family::Osquery, UUID).await;
+    server.osquery_key(&other, UUID).await;
+    let record = server.record(Family::Osquery, UUID).await.unwrap();
+    assert_eq!(record.space, SpaceId::trusted("other"));
+    assert_ne!(record.host_id, Some(host.clone()), "a host belongs to one space");
+    assert_eq!(server.store().host(&host).await.unwrap(), None, "deleted with its last agent");
+    assert_eq!(server.osquery("config", &json!({"node_key": key})).await.status, 401);
+}
+
+#[tokio::test]
+async fn fl52_fl167_a_replaced_key_of_another_machine_is_a_duplicate_identifier_in_the_audit_log() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let events = async || {
+        let events = server.store().audit_events(0, 100).await.expect("a log");
+        let parsed = events.iter().map(|(_, event, _)| serde_json::from_str(event).expect("JSON"));
+        parsed.collect::<Vec<Value>>()
+    };
+    let duplicates = |events: &[Value]| {
+        events.iter().filter(|event| event["action"] == "agent.duplicate_identifier").cloned().collect::<Vec<_>>()
+    };
+    server.orbit_key(&secret, UUID).await;
+    server.osquery_key(&secret, UUID).await;
+    assert!(duplicates(&events().await).is_empty());
+    let mut clone = orbit_enroll(&secret, UUID);
+    clone["hostname"] = json!("clone");
+    assert_eq!(server.orbit("enroll", &clone).await.status, 200);
+    let events = events().await;
+    let found = &duplicates(&events)[0];
+    assert_eq!(found["detail"]["former"], json!({"hostname": "web-7", "address": "192.0.2.7"}));
+    assert_eq!(found["detail"]["address"], json!("192.0.2.7"));
+    let text = format!("{events:?}");
+    assert!(!text.contains(&secret), "FL80");
+}

@@ -1,0 +1,164 @@
+//! Secrets and node keys.
+
+use http::Method;
+use muster_core::agent::Family;
+use muster_core::authorization::{Actor, OpContext};
+use muster_fleet::force::Force;
+use muster_fleet::selection::Selected;
+use serde_json::{Value, json};
+
+use crate::setting::{Server, UUID, agent_id, orbit_enroll, osquery_enroll};
+
+const CALLS: [&str; 4] = ["config", "distributed/read", "distributed/write", "log"];
+
+#[tokio::test]
+async fn fl1_fl3_an_unknown_secret_is_refused_on_both_prefixes() {
+    let server = Server::start().await;
+    for prefix in ["/api/osquery/enroll", "/api/v1/osquery/enroll"] {
+        for secret in ["", "wrong"] {
+            let got = server.post(prefix, &osquery_enroll(secret, UUID)).await;
+            let body = got.json();
+            assert_eq!((got.status, &body["node_invalid"], body["error"].is_string()), (401, &json!(true), true));
+        }
+    }
+    let got = server.orbit("enroll", &orbit_enroll("wrong", UUID)).await;
+    assert_eq!(got.status, 401);
+    assert!(got.json().get("node_invalid").is_none());
+}
+
+#[tokio::test]
+async fn fl5_fl53_fl54_only_the_live_node_key_of_the_family_is_accepted() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let (osquery, orbit) = (server.osquery_key(&secret, UUID).await, server.orbit_key(&secret, UUID).await);
+    for call in CALLS {
+        for key in ["", "wrong", &orbit, &secret, &"x".repeat(5000)] {
+            let got = server.osquery(call, &json!({"node_key": key, "log_type": "status"})).await;
+            assert_eq!((got.status, &got.json()["node_invalid"]), (401, &json!(true)), "{call} {key}");
+        }
+        assert_eq!(server.osquery(call, &json!({})).await.json()["node_invalid"], true);
+    }
+    for call in ["config", "device_token"] {
+        for key in ["", "wrong", &osquery, &secret] {
+            let got = server.orbit(call, &json!({"orbit_node_key": key, "device_auth_token": "t"})).await;
+            assert_eq!((got.status, got.json().get("node_invalid")), (401, None::<&Value>), "{call}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn fl41_the_key_may_be_in_the_header_but_not_another_one_in_the_body() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let (key, other) = (server.osquery_key(&secret, UUID).await, server.osquery_key(&secret, "other").await);
+    let config = async |header: String, body: Value| {
+        let headers = [("authorization", header.as_str())];
+        server.raw(Method::POST, "/api/osquery/config", &headers, body.to_string()).await.status
+    };
+    assert_eq!(config(format!("NodeKey {key}"), json!({})).await, 200);
+    assert_eq!(config(format!("nodekey {key}"), json!({"node_key": key})).await, 200);
+    assert_eq!(config(format!("NodeKey {key}"), json!({"node_key": other})).await, 401);
+    assert_eq!(config("NodeKey wrong".into(), json!({})).await, 401);
+    assert_eq!(config(format!("Bearer {key}"), json!({})).await, 401);
+}
+
+#[tokio::test]
+async fn fl78_a_revoked_secret_admits_nobody_and_enrolled_hosts_stay() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let key = server.osquery_key(&secret, UUID).await;
+    let record = server.record(Family::Osquery, UUID).await.unwrap();
+    let context = OpContext::administrator(Actor::System);
+    let id = record.enrollment_key_id.unwrap();
+    let found = server.fleet.enrollment_keys().find(&context, id.as_str()).await.unwrap();
+    server.fleet.enrollment_keys().revoke(&found).await.unwrap();
+    assert_eq!(server.osquery("enroll", &osquery_enroll(&secret, "new")).await.status, 401);
+    assert_eq!(server.osquery("config", &json!({"node_key": key})).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_unenrolled_hosts_keys_are_refused_at_once() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let (osquery, orbit) = (server.osquery_key(&secret, UUID).await, server.orbit_key(&secret, UUID).await);
+    for family in [Family::Osquery, Family::Orbit] {
+        let selected = Selected::one(agent_id(family, UUID).as_str()).expect("an id");
+        let context = OpContext::administrator(Actor::System);
+        let selection = server.fleet.agents().select(&context, &selected).await.expect("there");
+        server.fleet.actions().force_unenroll(&selection, Force::No).await.expect("revoked");
+    }
+    assert_eq!(server.osquery("config", &json!({"node_key": osquery})).await.json()["node_invalid"], true);
+    assert_eq!(server.orbit("config", &json!({"orbit_node_key": orbit})).await.status, 401);
+    let again = server.osquery_key(&secret, UUID).await;
+    assert_eq!(server.osquery("config", &json!({"node_key": again})).await.status, 200, "it can enroll again");
+}
+
+#[tokio::test]
+async fn fl7_fl168_while_the_store_fails_no_agent_is_told_to_discard_its_key() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let (osquery, orbit) = (server.osquery_key(&secret, UUID).await, server.orbit_key(&secret, UUID).await);
+    server.fleet.lose_lease();
+    server.switch_off(true);
+    for call in CALLS {
+        for key in [osquery.as_str(), "unknown"] {
+            let got = server.osquery(call, &json!({"node_key": key, "log_type": "status"})).await;
+            let body = got.json();
+            assert_eq!((got.status, body["error"].is_string(), body.get("node_invalid")), (503, true, None), "{call}");
+            assert!(!got.text.contains("/secret/path"));
+        }
+    }
+    let got = server.osquery("enroll", &osquery_enroll(&secret, "new")).await;
+    assert_eq!((got.status, got.json().get("node_invalid")), (503, None));
+    for (call, body) in [("enroll", orbit_enroll(&secret, "new")), ("config", json!({"orbit_node_key": orbit}))] {
+        assert_eq!(server.orbit(call, &body).await.status, 503, "{call}");
+    }
+    server.switch_off(false);
+    assert_eq!(server.osquery("config", &json!({"node_key": osquery})).await.status, 200);
+}
+
+#[tokio::test]
+async fn fl44_fl46_ping_needs_no_key_and_names_the_capabilities() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let ping = server.raw(Method::HEAD, "/api/fleet/orbit/ping", &[], "").await;
+    let enroll = server.orbit("enroll", &orbit_enroll(&secret, UUID)).await;
+    for got in [&ping, &enroll] {
+        assert_eq!(got.status, 200);
+        let named = got.headers["x-fleet-capabilities"].to_str().unwrap();
+        assert!(named.contains("orbit_endpoints") && named.contains("token_rotation"));
+    }
+}
+
+#[tokio::test]
+async fn fl55_orbits_configuration_has_notifications_and_no_null() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let key = server.orbit_key(&secret, UUID).await;
+    let got = server.orbit("config", &json!({"orbit_node_key": key})).await;
+    assert!(got.json()["notifications"].is_object() && !got.text.contains("null"));
+}
+
+#[tokio::test]
+async fn fl58_device_tokens_are_checked_and_belong_to_one_host() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let (one, other) = (server.orbit_key(&secret, UUID).await, server.orbit_key(&secret, "other").await);
+    let announce = async |key: &str, token: &str| {
+        let got = server.orbit("device_token", &json!({"orbit_node_key": key, "device_auth_token": token})).await;
+        assert!(!got.text.is_empty() && !got.text.contains(token) || token.is_empty());
+        got.status
+    };
+    assert_eq!(announce(&one, "").await, 400);
+    assert_eq!(announce(&one, "a/b").await, 400);
+    assert_eq!(announce(&one, "0b1c6b7e-4b39").await, 200);
+    let commits = server.commits();
+    assert_eq!(announce(&one, "0b1c6b7e-4b39").await, 200);
+    assert_eq!(server.commits(), commits, "the same token is no news");
+    assert_eq!(announce(&other, "0b1c6b7e-4b39").await, 409);
+    for n in 0..12 {
+        assert_eq!(announce(&one, &format!("token-{n}")).await, 200, "rotation never runs out of room");
+    }
+    let credentials = server.store().agent_credentials(&agent_id(Family::Orbit, UUID)).await.unwrap();
+    assert!(credentials.len() <= 3, "tokens that ended leave nothing: {}", credentials.len());
+}

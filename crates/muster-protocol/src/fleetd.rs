@@ -1,0 +1,170 @@
+//! Wire types of fleetd: osquery's TLS API and orbit's API (FL §1, §2).
+//!
+//! Requests borrow from the body. Members that may be of any type, or large, are kept as JSON text.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// Header with the capabilities of the server or the client, separated by commas (FL §2.2).
+pub const CAPABILITIES_HEADER: &str = "x-fleet-capabilities";
+
+/// `POST …/osquery/enroll`.
+#[derive(Debug, Deserialize)]
+pub struct OsqueryEnroll<'a> {
+    /// Secret that authorizes the enrollment.
+    #[serde(borrow, default)]
+    pub enroll_secret: Cow<'a, str>,
+    /// Identifier of the host, of the kind that osqueryd was configured with.
+    #[serde(borrow, default)]
+    pub host_identifier: Cow<'a, str>,
+    /// Facts about the host: an object of objects of strings.
+    #[serde(borrow, default)]
+    pub host_details: Option<&'a RawValue>,
+}
+
+/// Response of `POST …/osquery/enroll`.
+#[derive(Debug, Serialize)]
+pub struct OsqueryEnrolled<'a> {
+    /// Key that authenticates the following requests.
+    pub node_key: &'a str,
+}
+
+/// A request of osqueryd with nothing but its key: `…/config`, `…/distributed/read`.
+#[derive(Debug, Deserialize)]
+pub struct OsqueryRequest<'a> {
+    /// Node key.
+    #[serde(borrow, default)]
+    pub node_key: Cow<'a, str>,
+    /// Hash of the configuration that osqueryd has; empty if it has none. Absent from versions that don't know it.
+    #[serde(default)]
+    pub etag: Option<String>,
+}
+
+/// `POST …/osquery/log`.
+#[derive(Debug, Deserialize)]
+pub struct OsqueryLog<'a> {
+    /// Node key.
+    #[serde(borrow, default)]
+    pub node_key: Cow<'a, str>,
+    /// `result` or `status`.
+    #[serde(borrow, default)]
+    pub log_type: Cow<'a, str>,
+    /// Lines.
+    #[serde(borrow, default)]
+    pub data: Option<&'a RawValue>,
+}
+
+/// `POST …/osquery/distributed/write`. Each member is an object with a value for each query.
+#[derive(Debug, Deserialize)]
+pub struct DistributedWrite<'a> {
+    /// Node key.
+    #[serde(borrow, default)]
+    pub node_key: Cow<'a, str>,
+    /// Rows.
+    #[serde(borrow, default)]
+    pub queries: Option<&'a RawValue>,
+    /// 0, or the error code of SQLite.
+    #[serde(borrow, default)]
+    pub statuses: Option<&'a RawValue>,
+    /// Error messages.
+    #[serde(borrow, default)]
+    pub messages: Option<&'a RawValue>,
+}
+
+/// Response of `POST …/osquery/distributed/read`.
+#[derive(Debug, Default, Serialize)]
+pub struct DistributedRead<'a> {
+    /// SQL by name.
+    pub queries: BTreeMap<&'a str, &'a str>,
+    /// For each query, SQL that decides whether it runs.
+    pub discovery: BTreeMap<&'a str, &'a str>,
+    /// Seconds for which the host asks more often.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accelerate: Option<u32>,
+}
+
+/// Error of an osquery route. osqueryd looks at the body only: a member `error` makes the call fail, and
+/// `node_invalid: true` makes it discard its key (FL §1.2).
+#[derive(Debug, Serialize)]
+pub struct OsqueryError<'a> {
+    /// What failed.
+    pub error: &'a str,
+    /// Id of the error, which the log has too.
+    pub uuid: &'a str,
+    /// Present only if it is true.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub node_invalid: bool,
+}
+
+/// `POST /api/fleet/orbit/enroll`.
+#[derive(Debug, Deserialize)]
+pub struct OrbitEnroll<'a> {
+    /// Secret that authorizes the enrollment.
+    #[serde(borrow, default)]
+    pub enroll_secret: Cow<'a, str>,
+    /// Hardware UUID.
+    #[serde(borrow, default)]
+    pub hardware_uuid: Cow<'a, str>,
+    /// Serial number; may be empty.
+    #[serde(borrow, default)]
+    pub hardware_serial: Cow<'a, str>,
+    /// Model.
+    #[serde(borrow, default)]
+    pub hardware_model: Cow<'a, str>,
+    /// Host name.
+    #[serde(borrow, default)]
+    pub hostname: Cow<'a, str>,
+    /// Name that the user gave the computer.
+    #[serde(borrow, default)]
+    pub computer_name: Cow<'a, str>,
+    /// Platform.
+    #[serde(borrow, default)]
+    pub platform: Cow<'a, str>,
+    /// Family of Linux distributions.
+    #[serde(borrow, default)]
+    pub platform_like: Cow<'a, str>,
+    /// Instance id of osquery, if hosts are told apart by it.
+    #[serde(borrow, default)]
+    pub osquery_identifier: Cow<'a, str>,
+}
+
+/// Response of `POST /api/fleet/orbit/enroll`.
+#[derive(Debug, Serialize)]
+pub struct OrbitEnrolled<'a> {
+    /// Key that authenticates the following requests.
+    pub orbit_node_key: &'a str,
+}
+
+/// A request of orbit with its key, and the token of `…/device_token`.
+#[derive(Debug, Deserialize)]
+pub struct OrbitRequest<'a> {
+    /// Node key.
+    #[serde(borrow, default)]
+    pub orbit_node_key: Cow<'a, str>,
+    /// Token for Fleet Desktop.
+    #[serde(borrow, default)]
+    pub device_auth_token: Cow<'a, str>,
+}
+
+/// Error of orbit's routes, and of those for devices (FL §1.12).
+#[derive(Debug, Serialize)]
+pub struct FleetError<'a> {
+    /// What failed.
+    pub message: &'a str,
+    /// Reasons.
+    pub errors: [FleetErrorReason<'a>; 1],
+    /// Id of the error, which the log has too.
+    pub uuid: &'a str,
+}
+
+/// A reason in a [`FleetError`].
+#[derive(Debug, Serialize)]
+pub struct FleetErrorReason<'a> {
+    /// Field that is at fault; `base` for the request as a whole.
+    pub name: &'a str,
+    /// Reason.
+    pub reason: &'a str,
+}
