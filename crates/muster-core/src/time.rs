@@ -38,9 +38,9 @@ impl Timestamp {
         self.0
     }
 
-    /// Returns the seconds since the Unix epoch.
-    pub const fn as_seconds(self) -> i64 {
-        self.0 / 1_000_000
+    /// Returns the minutes since the Unix epoch.
+    pub const fn as_minutes(self) -> i64 {
+        self.0 / 60_000_000
     }
 
     /// Returns the milliseconds since the Unix epoch; 0 for earlier times.

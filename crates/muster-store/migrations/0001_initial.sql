@@ -114,15 +114,15 @@ CREATE TABLE agent_tags (
 CREATE INDEX agent_tags_by_tag ON agent_tags (tag, agent_id);
 
 -- When agents were seen last, with what lists filter by, in the order of a list: an index of the agents would be written by
--- each check-in with changes. Seconds, so that an agent that checks in often seldom changes its place.
+-- each check-in with changes. Minutes, so that an agent that checks in often seldom changes its place.
 CREATE TABLE agent_checkins (
     id TEXT NOT NULL PRIMARY KEY REFERENCES agents (id) ON DELETE CASCADE,
     space TEXT NOT NULL,
     policy_id TEXT,
     status TEXT NOT NULL,
-    seen_second INTEGER NOT NULL
+    seen_minute INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX agent_checkins_by_time ON agent_checkins (space, seen_second, id, status, policy_id);
+CREATE INDEX agent_checkins_by_time ON agent_checkins (space, seen_minute, id, status, policy_id);
 
 -- Numbers of agents by policy and status, so that totals need not count agents: of all (the tag is empty), and of those
 -- with each tag (after '='). Without a policy, its id is empty. The number is the sum over the servers that changed it,

@@ -158,7 +158,7 @@ pub enum AgentSort {
     /// Time of enrollment.
     #[default]
     EnrolledAt,
-    /// Second of the last check-in in the store.
+    /// Minute of the last check-in in the store.
     LastCheckin,
     /// Host name.
     Hostname,
@@ -182,7 +182,7 @@ pub struct AgentCursor {
 /// A sort value of agents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SortValue {
-    /// A number: a time in microseconds or seconds, or the sort key of a version.
+    /// A number: a time in microseconds or minutes, or the sort key of a version.
     Number(i64),
     /// A string.
     Text(String),
@@ -193,7 +193,7 @@ impl AgentSort {
     pub fn cursor(self, agent: &AgentRecord) -> AgentCursor {
         let value = match self {
             Self::EnrolledAt => SortValue::Number(agent.enrolled_at.as_micros()),
-            Self::LastCheckin => SortValue::Number(agent.last_checkin.map_or(0, Timestamp::as_seconds)),
+            Self::LastCheckin => SortValue::Number(agent.last_checkin.map_or(0, Timestamp::as_minutes)),
             // Like the function `lower` of both engines, which converts ASCII only.
             Self::Hostname => SortValue::Text(agent.hostname.to_ascii_lowercase()),
             Self::Status => SortValue::Text(agent.status.as_str().to_owned()),

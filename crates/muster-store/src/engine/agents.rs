@@ -47,8 +47,8 @@ pub(super) fn insert(
     }
     send(connection, sql::INSERT_DOCUMENTS, params![id, documents.local_metadata, documents.components])?;
     insert_tags(connection, record)?;
-    let (policy, second) = (record.policy_id.as_ref().map(PolicyId::as_str), second(record.last_checkin));
-    let values = params![id, record.space.as_str(), policy, record.status.as_str(), second];
+    let (policy, minute) = (record.policy_id.as_ref().map(PolicyId::as_str), minute(record.last_checkin));
+    let values = params![id, record.space.as_str(), policy, record.status.as_str(), minute];
     send(connection, sql::INSERT_CHECKIN, values)?;
     actions::close_life(connection, &record.id, record.enrolled_at)?;
     Ok(())
@@ -78,8 +78,8 @@ pub(super) fn update(
         output_keys::retire_of_agent(connection, &after.id, after.updated_at)?;
     }
     if moves(before, after) {
-        let (policy, second) = (after.policy_id.as_ref().map(PolicyId::as_str), second(after.last_checkin));
-        let values = params![after.space.as_str(), policy, after.status.as_str(), second, after.id.as_str()];
+        let (policy, minute) = (after.policy_id.as_ref().map(PolicyId::as_str), minute(after.last_checkin));
+        let values = params![after.space.as_str(), policy, after.status.as_str(), minute, after.id.as_str()];
         send(connection, sql::UPDATE_CHECKIN, values)?;
     }
     if before.host_id != after.host_id {
@@ -111,15 +111,15 @@ pub(super) fn update_is_one_statement(before: &AgentRecord, after: &AgentRecord)
 
 /// Returns whether the agent changes its place in the list by check-in, or what the list is filtered by.
 fn moves(before: &AgentRecord, after: &AgentRecord) -> bool {
-    second(before.last_checkin) != second(after.last_checkin)
+    minute(before.last_checkin) != minute(after.last_checkin)
         || before.status != after.status
         || before.policy_id != after.policy_id
         || before.space != after.space
 }
 
-/// The second by which agents are sorted; 0 before the first check-in.
-fn second(time: Option<Timestamp>) -> i64 {
-    time.map_or(0, Timestamp::as_seconds)
+/// The minute by which agents are sorted; 0 before the first check-in.
+fn minute(time: Option<Timestamp>) -> i64 {
+    time.map_or(0, Timestamp::as_minutes)
 }
 
 /// Returns whether the update unenrolls the agent, for whatever reason.
@@ -286,7 +286,7 @@ pub(super) fn seen(connection: &Connection, seen: &[(AgentId, Timestamp)]) -> Re
     seen.sort_by(|one, other| one.0.as_str().cmp(other.0.as_str()));
     for (id, at) in seen {
         send(connection, sql::SEEN, params![at.as_micros(), id.as_str()])?;
-        send(connection, sql::SEEN_SECOND, params![at.as_seconds(), id.as_str()])?;
+        send(connection, sql::SEEN_MINUTE, params![at.as_minutes(), id.as_str()])?;
     }
     Ok(())
 }

@@ -97,11 +97,11 @@ statements! {
     /// Sets the check-in time if it is later.
     SEEN = "UPDATE agents SET last_checkin = $1 WHERE id = $2 AND (last_checkin IS NULL OR last_checkin < $1)";
     /// Inserts the place of an agent in the list by check-in.
-    INSERT_CHECKIN = "INSERT INTO agent_checkins (id, space, policy_id, status, seen_second) VALUES ($1, $2, $3, $4, $5)";
+    INSERT_CHECKIN = "INSERT INTO agent_checkins (id, space, policy_id, status, seen_minute) VALUES ($1, $2, $3, $4, $5)";
     /// Updates the place of an agent.
-    UPDATE_CHECKIN = "UPDATE agent_checkins SET space = $1, policy_id = $2, status = $3, seen_second = $4 WHERE id = $5";
-    /// Sets the second of the check-in if it is later.
-    SEEN_SECOND = "UPDATE agent_checkins SET seen_second = $1 WHERE id = $2 AND seen_second < $1";
+    UPDATE_CHECKIN = "UPDATE agent_checkins SET space = $1, policy_id = $2, status = $3, seen_minute = $4 WHERE id = $5";
+    /// Sets the minute of the check-in if it is later.
+    SEEN_MINUTE = "UPDATE agent_checkins SET seen_minute = $1 WHERE id = $2 AND seen_minute < $1";
     /// Deletes an agent with its documents and tags.
     DELETE = "DELETE FROM agents WHERE id = $1";
     /// Selects whether it has a version.

@@ -220,8 +220,8 @@ pub(crate) fn agent_page_by_checkin(filter: &AgentFilter, descending: bool, page
     let mut statement = Composed::start("SELECT agents.id FROM agent_checkins AS agents WHERE ");
     statement.agents(filter);
     statement.push(match descending {
-        false => " ORDER BY agents.seen_second, agents.id",
-        true => " ORDER BY agents.seen_second DESC, agents.id DESC",
+        false => " ORDER BY agents.seen_minute, agents.id",
+        true => " ORDER BY agents.seen_minute DESC, agents.id DESC",
     });
     statement.page(page);
     Some(statement)
@@ -239,7 +239,7 @@ pub(crate) fn agents_after(
     statement.agents(filter);
     statement.push(match sort {
         AgentSort::EnrolledAt => " AND (agents.enrolled_at, agents.id)",
-        AgentSort::LastCheckin => " AND (coalesce(agents.last_checkin, 0) / 1000000, agents.id)",
+        AgentSort::LastCheckin => " AND (coalesce(agents.last_checkin, 0) / 60000000, agents.id)",
         AgentSort::Hostname => " AND (lower(agents.hostname), agents.id)",
         AgentSort::Status => " AND (agents.status, agents.id)",
         AgentSort::Policy => " AND (coalesce(agents.policy_id, ''), agents.id)",
@@ -265,8 +265,8 @@ fn agent_order(filter: &AgentFilter, sort: AgentSort, descending: bool) -> &'sta
     match (sort, descending) {
         (AgentSort::EnrolledAt, false) => " ORDER BY agents.enrolled_at, agents.id",
         (AgentSort::EnrolledAt, true) => " ORDER BY agents.enrolled_at DESC, agents.id DESC",
-        (AgentSort::LastCheckin, false) => " ORDER BY coalesce(agents.last_checkin, 0) / 1000000, agents.id",
-        (AgentSort::LastCheckin, true) => " ORDER BY coalesce(agents.last_checkin, 0) / 1000000 DESC, agents.id DESC",
+        (AgentSort::LastCheckin, false) => " ORDER BY coalesce(agents.last_checkin, 0) / 60000000, agents.id",
+        (AgentSort::LastCheckin, true) => " ORDER BY coalesce(agents.last_checkin, 0) / 60000000 DESC, agents.id DESC",
         (AgentSort::Hostname, false) => " ORDER BY lower(agents.hostname), agents.id",
         (AgentSort::Hostname, true) => " ORDER BY lower(agents.hostname) DESC, agents.id DESC",
         (AgentSort::Status, false) => " ORDER BY agents.status, agents.id",
@@ -283,8 +283,8 @@ fn order_of_few(sort: AgentSort, descending: bool) -> &'static str {
     match (sort, descending) {
         (AgentSort::EnrolledAt, false) => " ORDER BY coalesce(agents.enrolled_at, 0), agents.id",
         (AgentSort::EnrolledAt, true) => " ORDER BY coalesce(agents.enrolled_at, 0) DESC, agents.id DESC",
-        (AgentSort::LastCheckin, false) => " ORDER BY coalesce(agents.last_checkin, 0) / 1000000, agents.id",
-        (AgentSort::LastCheckin, true) => " ORDER BY coalesce(agents.last_checkin, 0) / 1000000 DESC, agents.id DESC",
+        (AgentSort::LastCheckin, false) => " ORDER BY coalesce(agents.last_checkin, 0) / 60000000, agents.id",
+        (AgentSort::LastCheckin, true) => " ORDER BY coalesce(agents.last_checkin, 0) / 60000000 DESC, agents.id DESC",
         (AgentSort::Hostname, false) => " ORDER BY coalesce(lower(agents.hostname), ''), agents.id",
         (AgentSort::Hostname, true) => " ORDER BY coalesce(lower(agents.hostname), '') DESC, agents.id DESC",
         (AgentSort::Status, false) => " ORDER BY coalesce(agents.status, ''), agents.id",

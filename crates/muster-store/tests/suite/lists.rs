@@ -177,7 +177,7 @@ pub async fn the_list_by_check_in_follows_each_change_of_an_agent(store: &impl S
     let agents = ["a", "b", "c"].map(bare_agent);
     commit(store, agents.iter().map(insert).collect()).await;
     assert_eq!(order(&space).await, "a b c");
-    let seen = |id: &str, second: i64| (agent_id(id), Timestamp::from_micros(second * 1_000_000 + 7));
+    let seen = |id: &str, minute: i64| (agent_id(id), Timestamp::from_micros(minute * 60_000_000 + 7));
     commit(store, vec![AgentWrite::Seen { seen: vec![seen("a", 20), seen("b", 10)] }.into()]).await;
     assert_eq!(order(&space).await, "c b a");
     commit(store, vec![AgentWrite::Seen { seen: vec![seen("a", 5)] }.into()]).await;

@@ -106,7 +106,7 @@ fn writes_to_an_agent_search_its_row() {
         agents::UPDATE_STATUS,
         agents::UPDATE_ALL,
         agents::SEEN,
-        agents::SEEN_SECOND,
+        agents::SEEN_MINUTE,
         agents::UPDATE_CHECKIN,
         agents::UPDATE_DOCUMENTS,
     ] {
