@@ -36,20 +36,35 @@ pub fn run(args: &ReleaseArgs) -> anyhow::Result<()> {
     let public = public_half(&directory, &key)?;
     // The new agent accepts packages that are signed with the key of its own package.
     let keys: Vec<&str> = std::iter::once(public.as_str()).chain(args.trust.iter().map(String::as_str)).collect();
-    let mut build =
-        shell::cargo(&["build", "--release", "--locked", "--package", "muster", "--package", "muster-agent"]);
+    shell::run(shell::cargo(&["build", "--release", "--locked", "--package", "muster"]))?;
+    let mut build = agent_build();
     build.env("MUSTER_RELEASE_KEYS", keys.join(","));
     shell::run(build)?;
-    println!("{}\n{}", directory.join("muster").display(), directory.join("muster-agent").display());
+    let agent = agent()?;
+    println!("{}\n{}", directory.join("muster").display(), agent.display());
     // Symbols are for developers, and would make the package several times as large.
     let stripped = directory.join("muster-agent.stripped");
     let mut strip = Command::new("strip");
-    strip.arg("-o").arg(&stripped).arg(directory.join("muster-agent"));
+    strip.arg("-o").arg(&stripped).arg(&agent);
     shell::run(strip)?;
     let mut pack = Command::new(directory.join("muster-agent-pack"));
     pack.args(["pack", "--version", env!("CARGO_PKG_VERSION")]).arg("--key").arg(&key);
     pack.arg("--program").arg(stripped).arg("--out").arg(target.join("packages"));
     shell::run(pack)
+}
+
+/// Returns the command that builds muster-agent as in a release.
+pub fn agent_build() -> Command {
+    let mut build = shell::cargo(&["build", "--profile", "agent", "--locked", "--package", "muster-agent"]);
+    // Otherwise AWS-LC measures the jitter of the CPU at the first handshake, which takes 50 ms of CPU time. Without it, its
+    // generator is seeded by the kernel and the instruction RDRAND.
+    build.env("AWS_LC_SYS_NO_JITTER_ENTROPY", "1");
+    build
+}
+
+/// Returns the path of the program that [`agent_build`] builds.
+pub fn agent() -> anyhow::Result<PathBuf> {
+    Ok(shell::target()?.join("agent/muster-agent"))
 }
 
 fn public_half(directory: &Path, key: &Path) -> anyhow::Result<String> {

@@ -56,6 +56,11 @@ impl Layout {
         self.run().join("components.sock")
     }
 
+    /// Socket at which a service gets its start-up message.
+    pub fn connection_socket(&self, name: &str) -> Utf8PathBuf {
+        self.base.join(name)
+    }
+
     /// Logs of the agent and of its programs.
     pub fn logs(&self) -> Utf8PathBuf {
         self.base.join("logs")

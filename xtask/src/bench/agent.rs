@@ -15,7 +15,7 @@ use super::table::{Goal, Goals, Row, Table};
 use super::{Bench, say};
 use crate::admin::Admin;
 use crate::process::Process;
-use crate::shell;
+use crate::{release, shell};
 
 /// Time between the start of the agent and the measurement of its memory.
 const SETTLED: Duration = Duration::from_secs(20);
@@ -106,9 +106,9 @@ pub fn measure(bench: &Bench, table: &mut Table, agent: Option<&Path>) -> anyhow
 
 /// Returns a copy of the program without symbols, as in a release. Builds it, unless there is one.
 fn stripped(agent: Option<&Path>, directory: &Path) -> anyhow::Result<PathBuf> {
-    let built = shell::target()?.join("release/muster-agent");
+    let built = release::agent()?;
     if agent.is_none() {
-        shell::run(shell::cargo(&["build", "--release", "--locked", "--workspace", "--bin", "muster-agent"]))?;
+        shell::run(release::agent_build())?;
     }
     let program = directory.join("muster-agent");
     let mut strip = Command::new("strip");

@@ -17,7 +17,12 @@ const WAITING: &[(List, &str, &[u16])] = &[
     (List::Mg, "verified by hand with Elastic Agents 8.18.8 and 9.5.2", &[176]),
     (List::Mg, "verified by hand with OpenTofu 1.12.6 and the provider elasticstack 0.11.17", &[173, 174]),
     (List::Mg, "there is no page yet", &[179, 181, 182, 183, 184, 185, 186, 187, 188, 189, 190, 191]),
-    (List::Ag, "not tested separately yet, or not implemented", &[93, 108, 145, 148, 156, 159, 169, 176]),
+    (List::Ag, "the agent keeps its old hosts, reports this, and applies and acks the rest of the policy", &[108]),
+    (
+        List::Ag,
+        "the agent stores its acks until they are delivered, and has no reason to repeat them at each start",
+        &[159],
+    ),
     (
         List::Ag,
         "verified in a booted Debian by `cargo xtask systemd-test`, which `./check` does not run",

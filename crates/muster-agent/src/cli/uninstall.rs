@@ -3,7 +3,7 @@
 //! The notice to the server is stored, with a program that delivers it, before anything is removed. The command tries
 //! to deliver it for a limited time; whether it succeeds does not matter to the uninstallation (AG138).
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::time::Duration;
 
 use muster_core::error_chain::chain;
@@ -28,6 +28,8 @@ use crate::state::enrollment::Enrollment;
 
 /// Maximum time to deliver the notice while the user waits.
 const NOTICE: Duration = Duration::from_secs(20);
+/// Maximum length of an answer to a prompt, in bytes.
+const ANSWER_MAX: usize = 256;
 
 /// Arguments of `uninstall`.
 #[derive(Debug, clap::Args)]
@@ -106,19 +108,28 @@ fn confirm(layout: &Layout, args: &Args) -> Result<(), Failure> {
     if args.force {
         return Ok(());
     }
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return Err(Failure::new(exit::USAGE, "uninstall needs a confirmation").hint("add --force"));
-    }
     eprint!("Uninstall muster-agent from {} and delete its data? [y/N] ", layout.base());
     let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    // One line per prompt (AG156).
-    let read = stdin.lock().read_line(&mut answer);
-    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
-        return Ok(());
+    match line().as_deref().map(str::trim) {
+        Some("y" | "Y" | "yes") => Ok(()),
+        Some(_) => Err(Failure::new(exit::FAILED, "not uninstalled")),
+        None => Err(Failure::new(exit::USAGE, "uninstall needs a confirmation").hint("add --force")),
     }
-    Err(Failure::new(exit::FAILED, "not uninstalled"))
+}
+
+/// Reads a line from standard input, and nothing behind it, which belongs to the next prompt or program (AG156). `None` at the
+/// end of the input.
+fn line() -> Option<String> {
+    let (stdin, mut line) = (std::io::stdin(), Vec::new());
+    while line.last() != Some(&b'\n') && line.len() < ANSWER_MAX {
+        let mut byte = [0];
+        match nix::unistd::read(&stdin, &mut byte) {
+            Ok(1) => line.push(byte[0]),
+            Err(nix::errno::Errno::EINTR) => {}
+            _ => break,
+        }
+    }
+    (!line.is_empty()).then(|| String::from_utf8_lossy(&line).into_owned())
 }
 
 /// Returns the notices to deliver: those that are pending, and the one about this uninstallation.

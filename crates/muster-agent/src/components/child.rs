@@ -132,14 +132,19 @@ impl Running {
         let _ = tokio::time::timeout(DRAIN, self.child.wait()).await;
     }
 
-    /// Kills the remaining processes of a program that has ended, whether or not they left the process group.
-    pub(super) async fn clean_up(self) {
+    /// Forgets a program that has ended, and leaves alone what it has started.
+    pub(super) async fn release(self) {
         leaders().remove(&self.pid);
-        orphans::kill_all(|| orphans::of_program(&self.directory, None)).await;
         orphans::forget(&self.directory);
         for copying in self.output {
             let _ = tokio::time::timeout(DRAIN, copying).await;
         }
+    }
+
+    /// Kills the remaining processes of a program that has ended, whether or not they left the process group.
+    pub(super) async fn clean_up(self) {
+        orphans::kill_all(|| orphans::of_program(&self.directory, self.leader)).await;
+        self.release().await;
     }
 }
 

@@ -22,7 +22,7 @@ use crate::model::{Component, Work};
 use crate::protocol::line::Line;
 use crate::protocol::messages::AgentInfo;
 use crate::protocol::server::Hub;
-use crate::protocol::session::Verdict;
+use crate::protocol::session::{MISSES_MAX, Verdict};
 use crate::settings::ProcessSettings;
 
 /// Time after which a component that was told to stop is killed, less than the time to stop.
@@ -169,7 +169,7 @@ impl Command {
                 }
                 () = self.line.changed() => reporter.put(self.line.report()),
                 now = tick.tick() => {
-                    let verdict = self.line.session(|session| session.tick(now, period));
+                    let verdict = self.line.session(|session| session.tick(now, period, MISSES_MAX));
                     reporter.put(self.line.report());
                     if verdict == Verdict::Kill {
                         // It does not respond, so that asking it to stop would only take more time (AG61).

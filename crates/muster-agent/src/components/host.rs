@@ -12,6 +12,7 @@ use super::command::{Command, CommandRuntime};
 use super::log_file::{LogFile, file_name};
 use super::metrics::{Metrics, MetricsRuntime};
 use super::process::{ProcessRuntime, Program, Settling};
+use super::service::{ServiceRuntime, ServiceTask};
 use super::{Health, Launch, Reporter, Runtime, orphans};
 use crate::clock::SystemClock;
 use crate::launch::Guard;
@@ -19,6 +20,7 @@ use crate::local_server::ServerSpec;
 use crate::model::command::CommandSpec;
 use crate::model::metrics::MetricsSpec;
 use crate::model::process::ProcessSpec;
+use crate::model::service::ServiceSpec;
 use crate::model::{Component, Work};
 use crate::paths::Layout;
 use crate::protocol::certificates::Credentials;
@@ -131,23 +133,39 @@ impl Host {
         place: Place,
         reporter: Reporter,
     ) -> Result<Box<dyn Runtime>, String> {
-        let (hub, agent) = self.hub.clone().ok_or("this agent does not run installed components")?;
-        let credentials = Credentials::generate(&*self.entropy).map_err(|error| error.to_string())?;
-        let session = Session::new(component.clone(), agent.clone());
+        let (hub, agent, line) = self.line(component)?;
         let command = Command {
             spec: spec.clone(),
-            line: Arc::new(Line::new(credentials, session)),
+            line,
             hub,
             agent,
             place,
-            variables: vec![
-                ("AGENT_COMPONENT_ID", component.id.clone()),
-                ("AGENT_COMPONENT_TYPE", component.kind.clone()),
-            ],
+            variables: variables(component),
             entropy: self.entropy.clone(),
             settings: self.settings.clone(),
         };
         Ok(Box::new(CommandRuntime::start(command, reporter)))
+    }
+
+    fn service(
+        &self,
+        component: &Arc<Component>,
+        spec: &ServiceSpec,
+        place: Place,
+        reporter: Reporter,
+    ) -> Result<Box<dyn Runtime>, String> {
+        let (hub, agent, line) = self.line(component)?;
+        let (service, layout, variables) = (spec.service.clone(), self.layout.clone(), variables(component));
+        let task = ServiceTask { service, layout, line, hub, agent, place, variables };
+        Ok(Box::new(ServiceRuntime::start(task, reporter)))
+    }
+
+    /// Returns a connection for an installed component.
+    fn line(&self, component: &Arc<Component>) -> Result<(Hub, AgentInfo, Arc<Line>), String> {
+        let (hub, agent) = self.hub.clone().ok_or("this agent does not run installed components")?;
+        let credentials = Credentials::generate(&*self.entropy).map_err(|error| error.to_string())?;
+        let session = Session::new(component.clone(), agent.clone());
+        Ok((hub, agent, Arc::new(Line::new(credentials, session))))
     }
 
     fn start(&self, component: &Arc<Component>, work: &Work, reporter: Reporter) -> Result<Box<dyn Runtime>, String> {
@@ -159,8 +177,14 @@ impl Host {
             }
             Work::Metrics(spec) => Ok(self.metrics(component, spec, reporter)),
             Work::Command(spec) => self.command(component, spec, place, reporter),
+            Work::Service(spec) => self.service(component, spec, place, reporter),
         }
     }
+}
+
+/// Returns the variables that an installed component gets from the agent.
+fn variables(component: &Component) -> Vec<(&'static str, String)> {
+    vec![("AGENT_COMPONENT_ID", component.id.clone()), ("AGENT_COMPONENT_TYPE", component.kind.clone())]
 }
 
 #[async_trait]

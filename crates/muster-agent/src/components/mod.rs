@@ -10,6 +10,7 @@ mod metrics;
 pub mod orphans;
 pub mod process;
 mod reconciler;
+mod service;
 pub mod state;
 pub mod supervisor;
 
@@ -32,6 +33,8 @@ use crate::protocol::line::Line;
 pub trait Components: Send + Sync {
     /// Replaces the wanted components. Returns at once: the reconcilers start, change and stop components on their own.
     fn want(&self, model: Model);
+    /// Sets the signed part of the policy in effect, without which no protected service is uninstalled.
+    fn set_signed_policy(&self, _: Option<Arc<Value>>) {}
     /// Returns when every component has taken up what is wanted: it was started or updated, or is being stopped.
     async fn updated(&self);
     /// Returns the state of every component, sorted by id. Removed components are listed until they have stopped.
@@ -75,6 +78,10 @@ pub trait Runtime: Send {
     fn update(&mut self, component: &Arc<Component>) -> bool;
     /// Stops it. Returns when nothing of it is running.
     async fn stop(&mut self);
+    /// Removes it for good, with the signed policy that omits it. Returns when nothing of it is running.
+    async fn remove(&mut self, _: Option<Arc<Value>>) {
+        self.stop().await;
+    }
     /// Returns the connection for actions, if the component takes any.
     fn line(&self) -> Option<Arc<Line>> {
         None

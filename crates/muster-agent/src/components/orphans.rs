@@ -58,7 +58,10 @@ pub fn of_program(directory: &Utf8Path, leader: Option<Process>) -> BTreeSet<Pro
     let stats = all();
     // The whole value is compared, so that `a` does not match `ab`.
     let mark = format!("{MARK}={directory}");
-    let marked = stats.iter().filter(|stat| has_mark(stat.process.pid, &mark)).map(|stat| stat.process);
+    // Environments are slow to read, and no process of the program is older than its first one.
+    let since = leader.map_or(0, |leader| leader.started);
+    let young = stats.iter().map(|stat| stat.process).filter(|process| process.started >= since);
+    let marked = young.filter(|process| has_mark(process.pid, &mark));
     // The leader may have ended, and its id may have been reused.
     let leader = leader.filter(|leader| is_running(*leader));
     let mut found: BTreeSet<Process> = marked.chain(leader).collect();

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
 use super::board::Board;
@@ -16,8 +17,8 @@ use crate::protocol::line::Line;
 pub(super) enum Target {
     /// Run like this.
     Run(Arc<Component>),
-    /// Stop, and leave nothing behind.
-    Remove,
+    /// Stop, and leave nothing behind. Contains the signed policy that omits the component.
+    Remove(Option<Arc<Value>>),
     /// Stop until the agent starts again.
     Halt,
 }
@@ -86,10 +87,10 @@ impl Reconciler {
             match (running.take(), &target) {
                 (current, _) if fits => running = current,
                 // The target is read again afterwards, because stopping may take long.
-                (Some(current), _) => {
+                (Some(current), target) => {
                     self.progress.reach(u64::MAX);
                     *self.line() = None;
-                    current.stop().await;
+                    current.end(target).await;
                     continue;
                 }
                 (None, Target::Run(component)) => running = Some(self.start(component)),
@@ -132,9 +133,11 @@ impl Running {
         self.0.as_mut().is_some_and(|runtime| component.work.is_ok() && runtime.update(component))
     }
 
-    async fn stop(self) {
-        if let Some(mut runtime) = self.0 {
-            runtime.stop().await;
+    async fn end(self, target: &Target) {
+        match (self.0, target) {
+            (Some(mut runtime), Target::Remove(signed_policy)) => runtime.remove(signed_policy.clone()).await,
+            (Some(mut runtime), _) => runtime.stop().await,
+            (None, _) => {}
         }
     }
 }

@@ -24,6 +24,7 @@ struct Shared {
     // No task holds this lock while it waits, so that targets can be changed at any time.
     handles: Mutex<BTreeMap<String, Handle>>,
     left: Notify,
+    signed_policy: Mutex<Option<Arc<Value>>>,
 }
 
 struct Handle {
@@ -53,8 +54,8 @@ impl Handle {
 impl Supervisor {
     /// Creates a supervisor without components.
     pub fn new(launcher: Launcher) -> Self {
-        let (board, handles, left) = (Arc::default(), Mutex::default(), Notify::new());
-        Self(Arc::new(Shared { launcher, board, handles, left }))
+        let (board, handles, left, signed_policy) = (Arc::default(), Mutex::default(), Notify::new(), Mutex::default());
+        Self(Arc::new(Shared { launcher, board, handles, left, signed_policy }))
     }
 
     fn start(&self, component: Arc<Component>) -> Handle {
@@ -79,7 +80,7 @@ impl Supervisor {
         loop {
             let end = reconciler.work().await;
             let Some(supervisor) = shared.upgrade().map(Self) else { return };
-            if let Target::Remove = end {
+            if let Target::Remove(_) = end {
                 supervisor.0.launcher.forget(&id);
             }
             if supervisor.dismiss(&id, &reconciler, &end) {
@@ -103,7 +104,7 @@ impl Supervisor {
             return false;
         }
         handles.remove(id);
-        if let Target::Remove = end {
+        if let Target::Remove(_) = end {
             self.0.board.remove(id);
         }
         true
@@ -121,10 +122,11 @@ impl Supervisor {
 #[async_trait]
 impl Components for Supervisor {
     fn want(&self, model: Model) {
+        let signed_policy = self.0.signed_policy.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut handles = self.lock();
         for (id, handle) in handles.iter() {
             if !model.iter().any(|component| component.id == *id) {
-                handle.set(Target::Remove);
+                handle.set(Target::Remove(signed_policy.clone()));
             }
         }
         for component in model {
@@ -135,6 +137,10 @@ impl Components for Supervisor {
                 }
             }
         }
+    }
+
+    fn set_signed_policy(&self, signed: Option<Arc<Value>>) {
+        *self.0.signed_policy.lock().unwrap_or_else(PoisonError::into_inner) = signed;
     }
 
     async fn updated(&self) {

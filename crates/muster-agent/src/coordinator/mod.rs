@@ -15,6 +15,7 @@ pub mod migrate;
 mod outcome;
 pub mod planner;
 pub mod poll_length;
+mod recovery;
 pub mod refusal;
 pub mod report;
 mod start;
@@ -53,6 +54,7 @@ use crate::variables::Variables;
 use migrate::Connect;
 use planner::{Situation, Step};
 use poll_length::PollLength;
+use recovery::Recovery;
 use refusal::Refusals;
 use report::Snapshot;
 use trial::Trial;
@@ -193,6 +195,8 @@ enum Event {
     /// Without an outcome, it is only progress.
     Upgraded(Option<Outcome>),
     Joined(Action, Box<Result<Enrollment, String>>),
+    /// An unreachable server responds again.
+    Recovered,
     ComponentsChanged,
     VariablesChanged,
     Tick,
@@ -224,6 +228,7 @@ pub struct Coordinator {
     /// When a server received the check-in in progress.
     reached: Reached,
     poll_length: PollLength,
+    recovery: Recovery,
     fleet_message: Result<String, String>,
     servers_message: Option<String>,
     trial: Option<Trial>,
@@ -279,6 +284,7 @@ impl Coordinator {
             reported: String::new(),
             reached: Reached::default(),
             poll_length,
+            recovery: Recovery::default(),
             fleet_message: Ok("Connecting".into()),
             servers_message: None,
             trial: None,
@@ -344,6 +350,7 @@ impl Coordinator {
             outcome = upgrade_event(&mut self.upgrading) => Event::Upgraded(outcome),
             (sent, outcome) = settle(&mut self.acks) => Event::Acknowledged(sent, outcome),
             outcome = settle(&mut self.poll) => Event::Polled(outcome),
+            () = settle(&mut self.recovery.probes) => Event::Recovered,
             () = components.changed() => Event::ComponentsChanged,
             () = variables.changed() => Event::VariablesChanged,
             () = tokio::time::sleep_until(wake) => Event::Tick,

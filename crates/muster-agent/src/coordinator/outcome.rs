@@ -9,6 +9,7 @@ use muster_core::error_chain::chain;
 use muster_protocol::elastic::ack::AckItem;
 
 use super::poll_length::Broken;
+use super::recovery::Recovery;
 use super::{Background, Command, Coordinator, Done, Ending, Event, Poll, intake};
 use crate::backoff;
 use crate::fleet::CallError;
@@ -36,6 +37,7 @@ impl Coordinator {
                     self.upgraded(outcome);
                 }
             }
+            Event::Recovered => self.recovered(),
             Event::Joined(action, outcome) => self.joined(&action, *outcome),
             Event::ComponentsChanged => {}
             Event::VariablesChanged => self.components.schedule(Instant::now()),
@@ -176,6 +178,7 @@ impl Coordinator {
 
     fn connected(&mut self, reply: &Reply) {
         self.refusals.reset();
+        self.recovery = Recovery::default();
         self.last_check_in = Some(self.deps.clock.now());
         self.fleet_message = match &reply.warning {
             None => Ok("Connected".into()),
@@ -217,6 +220,8 @@ impl Coordinator {
         self.next_poll = Instant::now() + wait;
         if self.state.phase == Phase::Revoked {
             self.poll_rarely();
+        } else {
+            self.look_for_recovery(error);
         }
     }
 

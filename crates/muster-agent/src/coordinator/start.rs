@@ -225,6 +225,7 @@ impl Coordinator {
         let report = self.report();
         self.last_poll = Instant::now();
         self.reported = self.gist();
+        self.recovery.probes = None;
         let ask = self.poll_length.ask(self.last_poll);
         let reached = Reached::default();
         self.reached = reached.clone();

@@ -56,6 +56,7 @@ impl Wanted {
     pub(super) fn replace(&mut self, document: &Document, level: Level, deps: &Deps) -> Result<(), Invalid> {
         let built = built(document, level, deps)?;
         *self = Self { document: Some(document.clone()), due: None, fault: None, blocked: built.blocked };
+        deps.components.set_signed_policy(document.signed.clone());
         deps.components.want(built.model);
         Ok(())
     }
@@ -63,6 +64,7 @@ impl Wanted {
     /// Stops all components for good.
     pub(super) fn clear(&mut self, deps: &Deps) {
         *self = Self::default();
+        deps.components.set_signed_policy(None);
         deps.components.want(Vec::new());
     }
 }
@@ -82,6 +84,7 @@ impl Coordinator {
         match built(document, level, &self.deps) {
             Ok(built) => {
                 (wanted.fault, wanted.blocked) = (None, built.blocked);
+                self.deps.components.set_signed_policy(document.signed.clone());
                 self.deps.components.want(built.model);
             }
             Err(error) => {

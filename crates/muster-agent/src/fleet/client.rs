@@ -79,6 +79,12 @@ impl FleetClient {
         if response.status == 200 { Ok(()) } else { Err(CallError::from_reply(&response)) }
     }
 
+    /// Checks that the current server serves agents.
+    pub async fn probe_any(&self, timeout: Duration) -> Result<(), CallError> {
+        let server = self.pick().ok_or(CallError::NoServer)?;
+        self.probe(&server, timeout).await
+    }
+
     /// Sends a request to the current server. Returns a response with any status; only network failures are errors.
     pub(crate) async fn send(&self, call: Call) -> Result<Response, CallError> {
         let server = self.pick().ok_or(CallError::NoServer)?;

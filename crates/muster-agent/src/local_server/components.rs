@@ -30,6 +30,10 @@ impl Components for WithServer {
         self.components.want(model);
     }
 
+    fn set_signed_policy(&self, signed: Option<Arc<Value>>) {
+        self.components.set_signed_policy(signed);
+    }
+
     async fn updated(&self) {
         self.components.updated().await;
     }

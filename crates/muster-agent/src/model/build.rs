@@ -7,10 +7,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::catalog::{Catalog, Installed};
-use super::command::{self, CommandSpec};
+use super::command;
 use super::inputs::{self, Invalid};
 use super::metrics::{self, METRICS};
 use super::process::PROCESS;
+use super::service;
 use super::{Component, Direction, Level, Model, Unit, Work};
 use crate::host::variables::platform;
 use crate::variables::render::{Unrendered, render};
@@ -36,6 +37,10 @@ pub struct Document {
     pub limits: Value,
     /// `agent.headers`, which outputs to Elasticsearch send.
     pub headers: Value,
+    /// `agent.protection.enabled`.
+    pub is_protected: bool,
+    /// `signed`, which services verify themselves.
+    pub signed: Option<Arc<Value>>,
 }
 
 /// Everything else that the model depends on.
@@ -191,7 +196,9 @@ fn groups(inputs: Vec<Input>, catalog: &Catalog) -> Vec<Group<'_>> {
         }
         let isolated =
             input.kind == PROCESS || input.kind == METRICS || installed.is_some_and(|found| found.input.isolate_units);
-        let mut id = format!("{}-{}", input.kind, input.output);
+        // A service exists once, whatever output it writes to: another output must not install it again.
+        let is_service = installed.is_some_and(Installed::is_service);
+        let mut id = if is_service { input.kind.clone() } else { format!("{}-{}", input.kind, input.output) };
         if isolated {
             id = format!("{id}-{}", input.id);
         }
@@ -221,18 +228,22 @@ impl Builder<'_> {
             level: output.and_then(|output| output.level).unwrap_or(self.around.level),
             fault: None,
         }];
-        units.extend(group.inputs.into_iter().map(|input| self.unit(&group.id, group.isolated, input)));
+        let signed = self.document.signed.as_deref().filter(|_| matches!(work, Ok(Work::Service(_))));
+        units.extend(group.inputs.into_iter().map(|input| self.unit(&group.id, group.isolated, input, signed)));
         let (features, limits) = (self.document.features.clone(), self.document.limits.clone());
         Component { id: group.id, kind, units, work, features, limits }
     }
 
-    fn unit(&self, component: &str, isolated: bool, input: Input) -> Unit {
+    fn unit(&self, component: &str, isolated: bool, input: Input, signed: Option<&Value>) -> Unit {
         let id = if isolated { format!("{component}-unit") } else { format!("{component}-{}", input.id) };
         let fault = input.config.as_ref().err().cloned();
         let mut config = input.config.unwrap_or_else(|_| json!({}));
         strip(&mut config);
         if input.kind != PROCESS && config["policy"].is_null() {
             config["policy"] = json!({"revision": self.document.revision});
+        }
+        if let Some(signed) = signed {
+            config["signed"] = signed.clone();
         }
         config["type"] = input.kind.into();
         let level = input.level.unwrap_or(self.around.level);
@@ -252,10 +263,10 @@ impl Builder<'_> {
         }
         let installed = group.installed.ok_or_else(|| format!("Failed: unsupported input type {kind:?}"))?;
         let output = output.map(|output| output.kind.as_str()).unwrap_or_default();
-        self.command(installed, output).map(Work::Command).map_err(|reason| format!("Failed: {reason}"))
+        self.installed(installed, output).map_err(|reason| format!("Failed: {reason}"))
     }
 
-    fn command(&self, installed: &Installed, output: &str) -> Result<CommandSpec, String> {
+    fn installed(&self, installed: &Installed, output: &str) -> Result<Work, String> {
         let input = &installed.input;
         if !input.outputs.iter().any(|known| known == output) {
             return Err(format!("the component {} does not support outputs of type {output:?}", input.name));
@@ -263,7 +274,11 @@ impl Builder<'_> {
         if !input.platforms.contains(&platform()) {
             return Err(format!("the component {} does not support {}", input.name, platform()));
         }
-        command::resolve(installed, self.around.variables.context())
+        let scope = self.around.variables.context();
+        match &input.service {
+            Some(service) => service::resolve(installed, service, self.document.is_protected, scope).map(Work::Service),
+            None => command::resolve(installed, scope).map(Work::Command),
+        }
     }
 
     /// Returns the local rule that excludes a component, as a message.

@@ -25,6 +25,13 @@ pub struct Installed {
     pub binary: Utf8PathBuf,
 }
 
+impl Installed {
+    /// Returns whether it is a service of the operating system.
+    pub fn is_service(&self) -> bool {
+        self.input.service.is_some()
+    }
+}
+
 /// What is installed on this host.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {

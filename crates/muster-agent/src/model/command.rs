@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
 use super::catalog::{Installed, check_owner};
-use super::specification::Timeouts;
+use super::specification::{InputSpecification, Timeouts, Variable};
 use crate::variables::template::Template;
 use crate::variables::{Scope, condition, evaluate};
 
@@ -34,22 +34,13 @@ pub struct CommandSpec {
 /// Returns the command of a component on this host, or the reason why it cannot run.
 pub fn resolve(installed: &Installed, scope: Scope<'_>) -> Result<CommandSpec, String> {
     let input = &installed.input;
-    for prevention in &input.runtime.preventions {
-        let parsed = condition::parse(&prevention.condition)?;
-        if evaluate::is_true(&parsed, scope)? {
-            return Err(prevention.message.clone());
-        }
-    }
-    let Some(command) = &input.command else {
-        return Err(format!("the component {} is a service, which this agent does not run", input.name));
-    };
+    check_preventions(input, scope)?;
+    let command = input.command.as_ref().ok_or_else(|| format!("the component {} has no command", input.name))?;
     check_binary(&installed.binary)?;
-    let args: Result<Vec<_>, _> = command.args.iter().map(|text| expand(text, scope)).collect();
-    let env = command.env.iter().map(|variable| Ok((variable.name.clone(), expand(&variable.value, scope)?)));
     Ok(CommandSpec {
         binary: installed.binary.clone(),
-        args: args?,
-        env: env.collect::<Result<_, String>>()?,
+        args: expand_all(&command.args, scope)?,
+        env: variables(&command.env, scope)?,
         timeouts: command.timeouts,
         quiet_restarts: command.maximum_restarts_per_period,
         restart_period: command.restart_monitoring_period,
@@ -65,6 +56,27 @@ pub fn check_binary(binary: &Utf8Path) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{binary}: not executable"))
+}
+
+/// Checks the conditions under which a component does not run.
+pub(super) fn check_preventions(input: &InputSpecification, scope: Scope<'_>) -> Result<(), String> {
+    for prevention in &input.runtime.preventions {
+        let parsed = condition::parse(&prevention.condition)?;
+        if evaluate::is_true(&parsed, scope)? {
+            return Err(prevention.message.clone());
+        }
+    }
+    Ok(())
+}
+
+/// Renders arguments.
+pub(super) fn expand_all(texts: &[String], scope: Scope<'_>) -> Result<Vec<String>, String> {
+    texts.iter().map(|text| expand(text, scope)).collect()
+}
+
+/// Renders environment variables.
+pub(super) fn variables(of: &[Variable], scope: Scope<'_>) -> Result<Vec<(String, String)>, String> {
+    of.iter().map(|variable| Ok((variable.name.clone(), expand(&variable.value, scope)?))).collect()
 }
 
 fn expand(text: &str, scope: Scope<'_>) -> Result<String, String> {

@@ -10,6 +10,7 @@ pub mod command;
 pub mod inputs;
 pub mod metrics;
 pub mod process;
+pub mod service;
 pub mod specification;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use catalog::Catalog;
 use command::CommandSpec;
 use metrics::MetricsSpec;
 use process::ProcessSpec;
+use service::ServiceSpec;
 
 use crate::local_server::ServerSpec;
 
@@ -97,6 +99,8 @@ pub enum Work {
     Metrics(MetricsSpec),
     /// An installed component that speaks the component protocol.
     Command(CommandSpec),
+    /// An installed component that is a service of the operating system.
+    Service(ServiceSpec),
     /// The fleet server on this host.
     Server(ServerSpec),
 }

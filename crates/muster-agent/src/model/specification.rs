@@ -43,9 +43,9 @@ pub struct InputSpecification {
     /// How to run it as a process.
     #[serde(default)]
     pub command: Option<CommandSpecification>,
-    /// It is a service of the operating system.
+    /// How to keep it as a service of the operating system.
     #[serde(default)]
-    pub service: Option<serde::de::IgnoredAny>,
+    pub service: Option<ServiceSpecification>,
     /// Whether every input has a component of its own.
     #[serde(default)]
     pub isolate_units: bool,
@@ -83,6 +83,73 @@ pub struct CommandSpecification {
     pub restart_monitoring_period: Duration,
     /// Number of exits in this period that are not reported as a failure.
     pub maximum_restarts_per_period: u32,
+}
+
+/// `service`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ServiceSpecification {
+    /// Name of the socket at which the service gets its start-up message.
+    #[serde(default = "socket_name")]
+    pub csocket: String,
+    /// Commands of the program.
+    #[serde(default)]
+    pub operations: Operations,
+    /// Timeouts.
+    #[serde(default)]
+    pub timeouts: ServiceTimeouts,
+}
+
+fn socket_name() -> String {
+    ".eaci.sock".into()
+}
+
+/// `service.operations`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Operations {
+    /// Succeeds if the service is installed and running.
+    pub check: Option<OperationSpecification>,
+    /// Installs and starts it.
+    pub install: Option<OperationSpecification>,
+    /// Stops and removes it.
+    pub uninstall: Option<OperationSpecification>,
+}
+
+/// A command of the program of a service.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct OperationSpecification {
+    /// Arguments.
+    pub args: Vec<String>,
+    /// Environment variables.
+    pub env: Vec<Variable>,
+    /// Maximum time.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub timeout: Duration,
+    /// Exit codes that count as success, apart from 0.
+    pub non_fatal_exit_codes: Vec<i32>,
+}
+
+impl Default for OperationSpecification {
+    fn default() -> Self {
+        let (args, env, non_fatal_exit_codes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { args, env, timeout: Duration::from_secs(600), non_fatal_exit_codes }
+    }
+}
+
+/// `service.timeouts`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default)]
+pub struct ServiceTimeouts {
+    /// Maximum time between two check-ins of the service.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub checkin: Duration,
+}
+
+impl Default for ServiceTimeouts {
+    fn default() -> Self {
+        Self { checkin: Duration::from_secs(30) }
+    }
 }
 
 /// An environment variable.

@@ -2,6 +2,8 @@
 
 pub mod verify;
 
+use std::sync::Arc;
+
 use muster_core::error_chain::SharedError;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -72,10 +74,20 @@ struct Head {
     inputs: Option<Vec<Value>>,
     #[serde(default)]
     outputs: Option<Map<String, Value>>,
+    #[serde(default)]
+    signed: Option<Arc<Value>>,
+}
+
+#[derive(Default, Deserialize)]
+struct ProtectionPart {
+    #[serde(default)]
+    enabled: bool,
 }
 
 #[derive(Default, Deserialize)]
 struct AgentPart {
+    #[serde(default)]
+    protection: Option<ProtectionPart>,
     #[serde(default)]
     features: Value,
     #[serde(default)]
@@ -150,6 +162,8 @@ fn read(policy: &RawValue) -> Result<Accepted, Rejection> {
         features: agent.features,
         limits: agent.limits,
         headers: agent.headers,
+        is_protected: agent.protection.unwrap_or_default().enabled,
+        signed: head.signed,
     };
     Ok(Accepted {
         document,

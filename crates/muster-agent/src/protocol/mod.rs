@@ -5,6 +5,7 @@
 
 pub mod certificates;
 pub mod chunk;
+pub mod connection_info;
 pub mod line;
 pub mod messages;
 pub mod server;

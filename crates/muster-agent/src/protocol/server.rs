@@ -50,11 +50,7 @@ impl Hub {
             tokio::spawn(hub.clone().serve_tcp(listener));
             return Ok(hub);
         }
-        // Left behind by an agent that was killed. The caller holds the lock of the daemon.
-        match std::fs::remove_file(socket) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_stale(socket)?;
         let listener = UnixListener::bind(socket)?;
         std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
         let hub = new(format!("unix://{socket}"));
@@ -134,8 +130,16 @@ impl Hub {
     }
 }
 
+/// Removes a socket that was left behind by an agent that was killed. The caller holds the lock of the daemon.
+pub(super) fn remove_stale(socket: &Utf8Path) -> std::io::Result<()> {
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Waits after a failed `accept`, which otherwise could fail again immediately.
-async fn refused(error: &std::io::Error) {
+pub(super) async fn refused(error: &std::io::Error) {
     tracing::warn!(%error, "failed to accept the connection of a component");
     tokio::time::sleep(Duration::from_secs(1)).await;
 }

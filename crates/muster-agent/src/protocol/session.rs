@@ -16,7 +16,7 @@ use crate::components::{ComponentState, Health, UnitState};
 use crate::model::{Component, Direction, Level, Unit};
 
 /// Number of missed check-ins after which a component is killed (AG61).
-const MISSES_MAX: u32 = 3;
+pub const MISSES_MAX: u32 = 3;
 /// Maximum length of the message of a unit, in characters.
 const MESSAGE_MAX: usize = 2048;
 /// Maximum size of a payload as JSON, in bytes. Payloads are sent to the server.
@@ -176,6 +176,15 @@ impl Session {
 
     /// Records that the process was started.
     pub fn started(&mut self, pid: u32, now: Instant) {
+        self.begin(pid, now, format!("Starting: spawned pid '{pid}'"));
+    }
+
+    /// Records that a service, which the agent does not start itself, may connect.
+    pub fn awaited(&mut self, now: Instant) {
+        self.begin(0, now, "Starting: waiting for the service".into());
+    }
+
+    fn begin(&mut self, pid: u32, now: Instant, message: String) {
         for unit in self.units.values_mut() {
             (unit.observed, unit.is_missing, unit.knows_level) = (None, false, false);
         }
@@ -185,7 +194,7 @@ impl Session {
         (self.in_contact, self.misses, self.pid) = (false, 0, pid);
         // The first check-in is due as if there had been one at the start.
         self.last_check_in = Some(now);
-        self.state = (Health::Starting, format!("Starting: spawned pid '{pid}'"));
+        self.state = (Health::Starting, message);
     }
 
     /// Records that the process has ended or is being stopped. Late check-ins are ignored.
@@ -201,6 +210,10 @@ impl Session {
         let is_first = !self.in_contact;
         (self.in_contact, self.misses, self.last_check_in) = (true, 0, Some(now));
         (self.seen_features, self.seen_component) = (message.features_idx, message.component_idx);
+        if self.pid == 0 {
+            // Only a service itself knows its process.
+            self.pid = u32::try_from(message.pid).unwrap_or_default();
+        }
         self.state = (Health::Healthy, format!("Healthy: communicating with pid '{}'", self.pid));
         self.observe(message.units);
         (is_first || !self.is_settled()).then(|| self.expected())
@@ -236,15 +249,16 @@ impl Session {
         }
     }
 
-    /// Records the passing of time: a check-in that is late by another `period` counts as missed.
-    pub fn tick(&mut self, now: Instant, period: Duration) -> Verdict {
+    /// Records the passing of time: a check-in that is late by another `period` counts as missed, and after `misses_max` the
+    /// component has failed.
+    pub fn tick(&mut self, now: Instant, period: Duration, misses_max: u32) -> Verdict {
         let Some(last) = self.last_check_in else { return Verdict::Fine };
         let missed = now.duration_since(last).as_nanos() / period.as_nanos().max(1);
         self.misses = u32::try_from(missed).unwrap_or(u32::MAX);
         if self.misses == 0 {
             return Verdict::Fine;
         }
-        if self.misses >= MISSES_MAX {
+        if self.misses >= misses_max {
             self.ended(Health::Failed, format!("Failed: pid '{}' missed {} check-ins", self.pid, self.misses));
             return Verdict::Kill;
         }
@@ -283,7 +297,8 @@ impl Session {
         }
     }
 
-    fn is_settled(&self) -> bool {
+    /// Returns whether the component has taken everything that is expected of it.
+    pub fn is_settled(&self) -> bool {
         let units = self.units.values().filter(|unit| unit.fault.is_none());
         self.seen_features == self.features_idx
             && self.seen_component == self.component_idx
@@ -311,6 +326,11 @@ impl Session {
             message: message.clone(),
             units: units.collect(),
         }
+    }
+
+    /// Returns the component as it should be.
+    pub fn component(&self) -> &Arc<Component> {
+        &self.component
     }
 
     /// Returns the first input unit of this type, for an action.

@@ -51,11 +51,11 @@ impl DiskStore {
             version: u64,
         }
         // The version is checked first: a newer document may not have our format, and must not be reported as corrupt.
-        let found: Versioned = serde_json::from_slice(&bytes).map_err(|error| damaged(error.into()))?;
+        let found: Versioned = serde_json::from_slice(&bytes).map_err(|error| damaged(position(&error)))?;
         if found.version > u64::from(known) {
             return Err(StoreError::Newer { path: path.to_string(), found: found.version, known });
         }
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(error.into()))
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(position(&error)))
     }
 
     /// Replaces a document.
@@ -115,6 +115,12 @@ impl Store for DiskStore {
     }
 }
 
+/// Returns where a document cannot be parsed. The reason itself can quote the document, which contains secrets, and goes
+/// into logs and diagnostics bundles (AG148).
+fn position(error: &serde_json::Error) -> SharedError {
+    format!("it cannot be parsed at line {}, column {}", error.line(), error.column()).into()
+}
+
 fn io_error(path: &Utf8Path, source: std::io::Error) -> StoreError {
     StoreError::Io { path: path.to_string(), source }
 }
@@ -164,6 +170,20 @@ mod tests {
         let aside = store.set_state_aside().unwrap();
         assert!(Utf8Path::new(&aside).try_exists().unwrap());
         assert_eq!(store.state().unwrap().ack_token, "");
+    }
+
+    #[test]
+    fn ag148_the_error_of_a_document_that_cannot_be_parsed_quotes_nothing_of_it() {
+        let (_directory, store, layout) = store();
+        for document in [
+            serde_json::json!({"version": "canary"}),
+            serde_json::json!({"version": STATE_VERSION, "phase": "canary"}),
+            serde_json::json!({"version": STATE_VERSION, "ack_token": {"canary": 1}, "inbox": "canary"}),
+        ] {
+            store.save(&layout.state(), &document).unwrap();
+            let error = muster_core::error_chain::chain(&store.state().unwrap_err()).to_string();
+            assert!(error.contains("column") && !error.contains("canary"), "{error}");
+        }
     }
 
     #[test]

@@ -225,3 +225,39 @@ async fn start_watcher(layout: &Layout, program: &HomeName, id: &str) -> Result<
     let _ = watcher.kill().await;
     Err("the watcher did not start".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use camino::Utf8Path;
+
+    use super::super::record::Terms;
+    use super::*;
+
+    /// The watcher is the previous program, which is a script here. A silent one is given up at the limit, which passes at
+    /// once: the clock of the test jumps while nothing else happens.
+    #[tokio::test(start_paused = true)]
+    async fn ag169_without_a_watcher_the_previous_version_stays_active() {
+        for watcher in ["exec sleep 3600", "exit 1", "echo other words"] {
+            let directory = tempfile::tempdir().unwrap();
+            let layout = Layout::new(Utf8Path::from_path(directory.path()).unwrap());
+            let name = |version: &str| HomeName::new(version, &muster_core::hex::sha256(version.as_bytes())).unwrap();
+            let (from, to) = (name("0.1.0"), name("0.2.0"));
+            for (home, script) in [(&from, watcher), (&to, "exit 0")] {
+                let program = layout.home(home).program();
+                fs_err::create_dir_all(program.parent().unwrap()).unwrap();
+                fs_err::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+                fs_err::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+            }
+            HostDisk.activate(&layout, &from).unwrap();
+            let upgrades =
+                HostUpgrades::new(layout.clone(), UpgradeSettings::default(), from.clone(), Resumed::Nothing);
+            let switch = Switch { action_id: "u".into(), to, terms: Terms::default() };
+            let failed = upgrades.switch(switch).await.unwrap_err();
+            assert_eq!(failed.stage, Stage::Replacing, "{watcher}: {failed:?}");
+            assert_eq!(homes::active(&layout).unwrap(), Some(from), "{watcher}");
+            assert_eq!(Record::load(&HostDisk, &layout).unwrap(), None, "{watcher}");
+        }
+    }
+}

@@ -24,6 +24,8 @@ class Units(BaseCheckinHandler):
             # The agent omits configurations that were confirmed.
             if unit.config.id or unit.config.type:
                 source = unit.config.source
+                if "signed" in source.fields:
+                    print("signed", source["signed"]["data"], flush=True)
                 self.messages[unit.id] = source["message"] if "message" in source.fields else "no message"
             unit.state = unit.expected_state
             unit.state_msg = self.messages.get(unit.id, "not configured")

@@ -25,8 +25,11 @@ pub struct TestHost {
     pub supervisor: Supervisor,
 }
 
+/// The component over Elastic's client.
+pub const COMPONENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/components/component.py");
+
 /// The interpreter with Elastic's client.
-fn python() -> String {
+pub fn python() -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.ci/python");
     let output = std::process::Command::new(script).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -41,8 +44,7 @@ impl TestHost {
             fs_err::create_dir_all(path).unwrap();
         }
         let binary = layout.components().join("fake");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/components/component.py");
-        fs_err::write(&binary, format!("#!/bin/sh\nexec {} {script}\n", python())).unwrap();
+        fs_err::write(&binary, format!("#!/bin/sh\nexec {} {COMPONENT}\n", python())).unwrap();
         fs_err::set_permissions(&binary, std::fs::Permissions::from_mode(0o700)).unwrap();
         let settings = ProcessSettings {
             restart_backoff_init: Duration::from_millis(50),
@@ -54,6 +56,18 @@ impl TestHost {
             .guarded(Guard::Launcher(env!("CARGO_BIN_EXE_muster-agent").into()))
             .with_components(hub, AgentInfo { id: "agent-1".into(), ..AgentInfo::default() });
         Self { _directory: directory, layout, binary, supervisor: Supervisor::new(Arc::new(launcher)) }
+    }
+
+    pub fn base(&self) -> &Utf8Path {
+        self.layout.base()
+    }
+
+    pub fn binary(&self) -> Utf8PathBuf {
+        self.binary.clone()
+    }
+
+    pub fn replace_program(&self, script: &str) {
+        fs_err::write(&self.binary, script).unwrap();
     }
 
     /// Wants one component with an input for each message.

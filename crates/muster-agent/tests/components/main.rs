@@ -4,6 +4,7 @@
 
 mod client;
 mod host;
+mod service;
 
 use std::time::Duration;
 

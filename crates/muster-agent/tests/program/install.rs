@@ -1,5 +1,6 @@
 //! Installation and removal, without a service manager.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -117,6 +118,23 @@ fn ag23_ag38_ag40_ag41_an_installation_is_private_and_no_secret_is_readable() {
     assert_eq!((code, &shown["agent_id"], &shown["installed"]), (0, &"agent-1".into(), &true.into()));
     assert!(shown["key"].as_str().unwrap().starts_with("file "), "{text}");
     assert!(!text.contains("azpz"), "{text}");
+}
+
+#[test]
+fn ag156_one_line_of_input_answers_one_prompt() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    assert_eq!(agent.install(&server, &[]).0, 0);
+    let uninstall = format!("{} uninstall", agent.path("muster-agent").display());
+    let (code, text) = agent.installed(&["uninstall"]);
+    assert!(code == 2 && text.contains("needs a confirmation"), "without any input: {code} {text}");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{uninstall}; echo $?; {uninstall} >/dev/null; echo $?; cat")]);
+    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    shell.stdin.take().unwrap().write_all(b"n\ny\nthe rest\n").unwrap();
+    let printed = shell.wait_with_output().unwrap().stdout;
+    assert_eq!(String::from_utf8(printed).unwrap(), "1\n0\nthe rest\n");
+    assert!(!agent.path("").exists());
 }
 
 #[test]

@@ -50,6 +50,54 @@ async fn a_check_in_reports_policy_and_components() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ag93_an_agent_without_a_policy_stays_enrolled_and_keeps_checking_in() {
+    let mut agent = Agent::new(13);
+    agent.start();
+    agent.pass(HOUR * 24).await;
+    let polls = agent.server.lock().check_ins.len();
+    assert!((280..=295).contains(&polls), "{polls}");
+    let snapshot = agent.snapshot().await;
+    assert_eq!((snapshot.state.as_str(), snapshot.fleet.state.as_str()), ("STARTING", "HEALTHY"), "{snapshot:?}");
+    agent.server.change(|server| server.policy = Some(policy(1, "web")));
+    agent.pass(SECOND).await;
+    assert_eq!(
+        (agent.running(), agent.snapshot().await.state.as_str()),
+        (vec!["process-default-web".into()], "HEALTHY")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn ag176_a_server_that_has_recovered_is_found_within_ten_seconds() {
+    for seed in 0..50 {
+        let mut agent = Agent::new(850 + seed);
+        agent.server.change(|server| server.always = Some(("", Fault::LoseRequest)));
+        agent.start();
+        agent.pass(SECOND).await;
+        let fleet = agent.snapshot().await.fleet;
+        assert!(fleet.state.as_str() == "FAILED" && fleet.message.contains("lost"), "visible at once: {fleet:?}");
+        agent.pass(HOUR + SECOND * u32::try_from(seed).unwrap()).await;
+        let requests = agent.server.lock().requests.len();
+        assert!(requests < 1000, "{requests} small requests");
+        agent.server.change(|server| server.always = None);
+        agent.pass(SECOND * 10).await;
+        assert_eq!(agent.server.lock().check_ins.len(), 1, "seed {seed}");
+        agent.kill().await;
+    }
+}
+
+/// Something between the agent and the server lets only small requests pass.
+#[tokio::test(start_paused = true)]
+async fn probes_that_succeed_do_not_defeat_the_back_off() {
+    let mut agent = Agent::new(900);
+    agent.server.change(|server| server.always = Some(("/checkin", Fault::LoseRequest)));
+    agent.start();
+    agent.pass(HOUR * 2).await;
+    let requests = agent.server.lock().requests.clone();
+    let check_ins = requests.iter().filter(|(path, _)| path.ends_with("/checkin")).count();
+    assert!((13..=60).contains(&check_ins), "{check_ins} check-ins in two hours");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_agent_sends_one_request_in_five_minutes_and_writes_nothing() {
     let mut agent = Agent::new(3);
     agent.server.change(|server| server.policy = Some(policy(1, "web")));
@@ -198,7 +246,7 @@ async fn ag117_diagnostics_are_uploaded_without_delaying_other_actions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn new_servers_are_used_only_if_they_respond() {
+async fn ag108_new_servers_are_used_only_if_they_respond() {
     let mut agent = Agent::new(11);
     let mut moved = policy(1, "web");
     moved["fleet"] = json!({"hosts": ["https://other.example:8220"]});

@@ -56,7 +56,7 @@ async fn ea112_ea113_ea114_ea115_items_are_in_order_and_the_status_is_the_larges
 }
 
 #[tokio::test]
-async fn ea116_ea118_ea142_a_policy_ack_needs_no_action_and_may_be_repeated() {
+async fn ag159_ea116_ea118_ea142_a_policy_ack_needs_no_action_and_may_be_repeated() {
     let server = Server::start().await;
     let policy = server.policy("p").await;
     let token = server.enrollment_key("k", Some(&policy)).await;

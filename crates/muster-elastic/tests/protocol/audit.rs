@@ -13,7 +13,7 @@ async fn report(server: &Server, agent: &Enrolled, reason: &str, timestamp: &str
 }
 
 #[tokio::test]
-async fn ea61_ea137_ea140_mg50_every_reason_is_accepted_and_the_agent_stays_active() {
+async fn ag145_ea61_ea137_ea140_mg50_every_reason_is_accepted_and_the_agent_stays_active() {
     let server = Server::start().await;
     for (word, reason) in [
         ("uninstall", AuditReason::Uninstall),

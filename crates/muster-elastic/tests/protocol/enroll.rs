@@ -29,7 +29,7 @@ async fn ea27_enrollments_of_real_agents_are_accepted() {
 }
 
 #[tokio::test]
-async fn mg71_no_field_of_an_enrollment_chooses_the_policy() {
+async fn ag93_mg71_no_field_of_an_enrollment_chooses_the_policy() {
     let server = Server::start().await;
     let (own, other) = (server.policy_with("own", json!({})).await, server.policy_with("other", json!({})).await);
     let token = server.enrollment_key("k", Some(&own)).await;

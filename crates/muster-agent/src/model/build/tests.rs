@@ -12,7 +12,10 @@ fn catalog(rules: &str) -> Catalog {
          command: &c\n    args: [\"-x\", \"${{env.X|'y'}}\"]\n- name: isolated\n  platforms: *p\n  outputs: *o\n  command: *c\n  \
          isolate_units: true\n- name: elsewhere\n  platforms: [none/none]\n  outputs: *o\n  command: *c\n- name: prevented\n  \
          platforms: *p\n  outputs: *o\n  command: *c\n  runtime:\n    preventions:\n    - condition: ${{user.root}} == true\n      \
-         message: not as root\n- name: service\n  platforms: *p\n  outputs: *o\n  service: {{cport: 1}}\n",
+         message: not as root\n- name: service\n  platforms: *p\n  outputs: *o\n  service: {{cport: 1}}\n\
+         - name: endpoint\n  platforms: *p\n  outputs: *o\n  service:\n    cport: 6788\n    csocket: .eaci.sock\n    operations:\n      \
+         check: {{args: [verify], timeout: 60s}}\n      install: {{args: [install], timeout: 600s, non_fatal_exit_codes: [3]}}\n      \
+         uninstall: {{args: [\"${{env.X|'uninstall'}}\"]}}\n",
         platform = platform()
     );
     let binary = Utf8PathBuf::from("/bin/sh");
@@ -98,12 +101,33 @@ fn ag72_a_component_that_cannot_run_does_not_affect_the_others() {
     .unwrap();
     let reasons: Vec<_> = made.model.iter().map(|one| one.work.as_ref().err().cloned().unwrap_or_default()).collect();
     let words =
-        ["\"kafka\"", "unsupported input type", "does not support", "not as root", "is a service", "", "command"];
+        ["\"kafka\"", "unsupported input type", "does not support", "not as root", "no operation check", "", "command"];
     assert_eq!(reasons.len(), words.len(), "{reasons:?}");
     for (reason, word) in reasons.iter().zip(words) {
         assert!(reason.contains(word) && (word.is_empty() || reason.starts_with("Failed: ")), "{reason:?} {word:?}");
         assert!(!word.is_empty() || reason.is_empty(), "{reason}");
     }
+}
+
+#[test]
+fn a_service_exists_once_whatever_its_output_and_gets_the_signed_part_of_the_policy() {
+    let catalog = catalog("capabilities: []");
+    let signed = Some(Arc::new(json!({"data": "d", "signature": "s"})));
+    let inputs = json!([{"id": "a", "type": "endpoint"}, {"id": "b", "type": "endpoint"}]);
+    let document = Document { is_protected: true, signed, ..document(&inputs) };
+    let made = build(&document, Surroundings { variables: &sets(), catalog: &catalog, level: Level::Info }).unwrap();
+    let units = ["endpoint", "endpoint-a", "endpoint-b"].map(str::to_owned).to_vec();
+    assert_eq!(shape(&made), [("endpoint".to_owned(), units)]);
+    let component = &made.model[0];
+    assert_eq!(component.units[1].config["signed"]["data"], "d");
+    let Ok(Work::Service(spec)) = &component.work else { panic!("{component:?}") };
+    let service = &spec.service;
+    assert_eq!((spec.is_protected, service.socket.as_str(), service.checkin.as_secs()), (true, ".eaci.sock", 30));
+    assert_eq!((service.check.args[0].as_str(), service.check.timeout.as_secs()), ("verify", 60));
+    assert_eq!(
+        (&service.install.non_fatal_exit_codes[..], service.uninstall.args[0].as_str()),
+        (&[3][..], "uninstall")
+    );
 }
 
 #[test]

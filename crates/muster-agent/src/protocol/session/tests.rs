@@ -146,7 +146,7 @@ async fn ag61_missed_check_ins_degrade_and_the_third_kills() {
     session.check_in(obedient(&first), Instant::now());
     let tick = async |session: &mut Session| {
         tokio::time::advance(PERIOD).await;
-        session.tick(Instant::now(), PERIOD)
+        session.tick(Instant::now(), PERIOD, MISSES_MAX)
     };
     for missed in 1..3 {
         assert_eq!(tick(&mut session).await, Verdict::Fine);
