@@ -1,6 +1,7 @@
 //! The domain error. It is independent of HTTP: each adapter converts it to the format of its protocol as the last
 //! step.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crate::authorization::Forbidden;
@@ -58,7 +59,8 @@ pub struct Error {
     /// Reason that agent protocols map to a code of their own.
     pub denial: Option<Denial>,
     /// Seconds after which a retry can succeed, if known.
-    pub retry_after: Option<u32>,
+    // Small, to keep results small.
+    pub retry_after: Option<NonZeroU16>,
 }
 
 impl Error {
@@ -119,7 +121,7 @@ impl Error {
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        self.retry_after = Some(u32::try_from(seconds).unwrap_or(u32::MAX).max(1));
+        self.retry_after = NonZeroU16::new(u16::try_from(seconds).unwrap_or(u16::MAX).max(1));
         self
     }
 

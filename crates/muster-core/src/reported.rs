@@ -38,6 +38,12 @@ pub const RESULT_BYTES: usize = 64 << 10;
 /// Maximum nesting of any of these documents.
 pub const DEPTH: usize = 64;
 
+/// Returns whether a character controls a terminal or the direction of text, so that a text could look like another one.
+pub fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Truncates a message or an error to [`MESSAGE_BYTES`], with a mark at the end.
 pub fn shortened(text: &str) -> Cow<'_, str> {
     shortened_to(text, MESSAGE_BYTES)

@@ -1,13 +1,16 @@
 //! One call of a cluster: which node is asked, how long it may take, and what an error means.
 
 use std::error::Error as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use muster_core::reported::shortened_to;
+use muster_fleet::outgoing::LocalTargets;
 use muster_fleet::output_keys::issuer::IssueError;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Proxy, Response, Url};
 use serde_json::Value;
 
@@ -33,8 +36,11 @@ fn unusable(reason: impl Into<String>) -> IssueError {
 }
 
 impl Cluster {
-    pub(crate) fn new(settings: &Settings, timeout: Duration) -> Result<Self, IssueError> {
+    pub(crate) fn new(settings: &Settings, local: LocalTargets, timeout: Duration) -> Result<Self, IssueError> {
         let hosts: Result<Vec<Url>, IssueError> = settings.hosts.iter().map(|host| base(host)).collect();
+        let hosts = hosts?;
+        // The resolver below is asked for names only.
+        hosts.iter().try_for_each(|host| check_literal(local, "hosts", host))?;
         // Fails only if a provider is installed already.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let mut builder = Client::builder()
@@ -43,15 +49,17 @@ impl Cluster {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout)
             // A redirect must not send the credential to another server.
-            .redirect(reqwest::redirect::Policy::none());
+            .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(Arc::new(Guard(local)));
         if settings.proxy_disable {
             builder = builder.no_proxy();
-        } else if let Some(proxy) = proxy(settings)? {
+        } else if let Some((url, proxy)) = proxy(settings)? {
+            check_literal(local, "proxy_url", &url)?;
             builder = builder.proxy(proxy);
         }
         // The error could name the proxy's URL, which can contain a password.
         let client = builder.build().map_err(|_| unusable("the HTTP client could not be set up for the output"))?;
-        Ok(Self { hosts: hosts?, client, preferred: AtomicUsize::new(0) })
+        Ok(Self { hosts, client, preferred: AtomicUsize::new(0) })
     }
 
     /// Sends a request to the first node that responds.
@@ -108,7 +116,26 @@ fn headers(settings: &Settings) -> Result<HeaderMap, IssueError> {
         .collect())
 }
 
-fn proxy(settings: &Settings) -> Result<Option<Proxy>, IssueError> {
+/// Resolves names to addresses that may be connected to.
+struct Guard(LocalTargets);
+
+impl Resolve for Guard {
+    fn resolve(&self, name: Name) -> Resolving {
+        let local = self.0;
+        Box::pin(async move {
+            // The port is set by the client.
+            let found = local.resolve(name.as_str(), 0).await?;
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+fn check_literal(local: LocalTargets, field: &str, url: &Url) -> Result<(), IssueError> {
+    let checked = local.check_literal(url.host_str().unwrap_or_default());
+    checked.map_err(|error| unusable(format!("`{field}`: {error}")))
+}
+
+fn proxy(settings: &Settings) -> Result<Option<(Url, Proxy)>, IssueError> {
     let Some(url) = settings.proxy_url.as_deref().filter(|url| !url.is_empty()) else { return Ok(None) };
     let invalid = |field: &str| unusable(format!("`{field}` is invalid"));
     let mut headers = HeaderMap::new();
@@ -117,8 +144,9 @@ fn proxy(settings: &Settings) -> Result<Option<Proxy>, IssueError> {
         let value = value.as_str().and_then(|value| HeaderValue::from_str(value).ok());
         headers.insert(name, value.ok_or_else(|| invalid("proxy_headers"))?);
     }
-    let proxy = Proxy::all(url).map_err(|_| invalid("proxy_url"))?;
-    Ok(Some(proxy.headers(headers)))
+    let url = Url::parse(url).map_err(|_| invalid("proxy_url"))?;
+    let proxy = Proxy::all(url.clone()).map_err(|_| invalid("proxy_url"))?;
+    Ok(Some((url, proxy.headers(headers))))
 }
 
 /// Reads a response up to its maximum size.

@@ -1,6 +1,7 @@
 //! Client of Elasticsearch's security API, through which agents get keys of their own (EA §6).
 //!
 //! [`SecurityApi`] implements the fleet's port [`KeyIssuer`]. Every call has a deadline, and every response a maximum size.
+//! It connects only to addresses that [`muster_fleet::outgoing`] permits.
 //! Nothing that a cluster sends reaches a log or an administrator unshortened, and no credential ever does.
 
 mod call;
@@ -19,6 +20,7 @@ use http::Method;
 use muster_core::documents::{Digest, text_digest};
 use muster_core::id::{ClusterId, KeyId};
 use muster_core::output_key::Roles;
+use muster_fleet::outgoing::LocalTargets;
 use muster_fleet::output_keys::issuer::{Connection, CreatedKey, IssueError, KeyIssuer, KeyPage, ListPosition, NewKey};
 
 use self::call::Cluster;
@@ -33,19 +35,20 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The security APIs of all clusters, with a client for each.
 pub struct SecurityApi {
     clients: Mutex<HashMap<ClusterId, (Digest, Arc<Cluster>)>>,
+    local: LocalTargets,
     timeout: Duration,
 }
 
-impl Default for SecurityApi {
-    fn default() -> Self {
-        Self::with_timeout(TIMEOUT)
-    }
-}
-
 impl SecurityApi {
-    /// Creates it with another maximum time of a call.
-    pub fn with_timeout(timeout: Duration) -> Self {
-        Self { clients: Mutex::default(), timeout }
+    /// Creates it without connections.
+    pub fn new(local: LocalTargets) -> Self {
+        Self { clients: Mutex::default(), local, timeout: TIMEOUT }
+    }
+
+    /// Sets the maximum time of a call.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// Returns the client of a cluster. It is built again when the settings have changed.
@@ -59,7 +62,7 @@ impl SecurityApi {
             return Ok(client);
         }
         // Outside the lock: reading the platform's certificates takes a moment.
-        let client = Arc::new(Cluster::new(&Settings::read(&connection.settings)?, self.timeout)?);
+        let client = Arc::new(Cluster::new(&Settings::read(&connection.settings)?, self.local, self.timeout)?);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if clients.len() >= MOST_CLIENTS {
             // They are built again when they are needed, which costs a handshake.

@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use muster_core::id::ClusterId;
 use muster_elasticsearch::SecurityApi;
 use muster_elasticsearch::testing::{Stub, TOKEN};
+use muster_fleet::outgoing::LocalTargets;
 use muster_fleet::output_keys::issuer::{Connection, IssueError, KeyIssuer, NewKey};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
@@ -63,7 +64,7 @@ impl Secured {
         let connection =
             Connection { cluster: ClusterId::trusted("c"), settings: Zeroizing::new(settings.to_string()) };
         let key = NewKey { agent_id: "a".into(), output: "o".into(), fleet: "f".into(), roles: Map::new() };
-        SecurityApi::default().create(&connection, &key).await.map(drop)
+        SecurityApi::new(LocalTargets::Permitted).create(&connection, &key).await.map(drop)
     }
 }
 
@@ -112,4 +113,32 @@ async fn names_are_verified_unless_only_the_chain_is_asked_for() {
     cluster.create(with("certificate")).await.unwrap();
     let pinned = json!({"ca_trusted_fingerprint": cluster.ca_sha256});
     assert!(cluster.create(pinned).await.is_err());
+}
+
+#[tokio::test]
+async fn a_cluster_or_a_proxy_on_the_servers_own_host_gets_nothing_unless_it_is_permitted() {
+    let stub = Stub::start().await;
+    let port = stub.url().rsplit(':').next().unwrap().trim_end_matches('/').to_owned();
+    let create = async |settings: Value, local| {
+        let settings = Zeroizing::new(settings.to_string());
+        let connection = Connection { cluster: ClusterId::trusted("c"), settings };
+        let key = NewKey { agent_id: "a".into(), output: "o".into(), fleet: "f".into(), roles: Map::new() };
+        SecurityApi::new(local).create(&connection, &key).await.map(drop)
+    };
+    for host in
+        [format!("http://127.0.0.1:{port}"), format!("http://localhost:{port}/x"), "http://169.254.169.254".into()]
+    {
+        let settings = json!({"hosts": [host], "service_token": TOKEN, "proxy_disable": true});
+        let error = create(settings, LocalTargets::Refused).await.unwrap_err();
+        assert!(error.to_string().contains("outgoing.allow_local_targets"), "{host}: {error}");
+    }
+    let proxy = format!("http://127.0.0.1:{port}");
+    let settings = json!({"hosts": ["http://es.invalid:9200"], "service_token": TOKEN, "proxy_url": proxy});
+    let error = create(settings, LocalTargets::Refused).await.unwrap_err();
+    assert!(matches!(&error, IssueError::Unusable(text) if text.contains("`proxy_url`")), "{error}");
+    assert_eq!(stub.calls().create, 0);
+    let settings =
+        json!({"hosts": [format!("http://localhost:{port}")], "service_token": TOKEN, "proxy_disable": true});
+    create(settings, LocalTargets::Permitted).await.unwrap();
+    assert_eq!(stub.calls().create, 1);
 }

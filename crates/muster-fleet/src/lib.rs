@@ -46,6 +46,7 @@ pub mod network_objects;
 pub mod nodes;
 mod observation;
 mod offered_files;
+pub mod outgoing;
 pub mod output_health;
 pub mod output_keys;
 mod output_yaml;

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 
 use super::authority::Authorized;
 use super::policies::{Deleted, Turn};
-use super::policy_objects::{By, Edit, PolicyObject, PolicyObjects};
+use super::policy_objects::{By, Edit, PolicyObject, PolicyObjects, refuse_moved_proxy};
 use super::scope::Scoped;
 use super::sealed_fields::SealedFields;
 
@@ -166,6 +166,10 @@ impl<F: NetworkFamily> NetworkObjects<F> {
         let draft = &draft;
         let update = move |turn: Turn| async move {
             let edit = self.edit(self.current(object).await?, draft.clone()).await?;
+            if F::KIND == NetworkObjectKind::Proxy {
+                let shared = self.objects.store.seen_by(object.grant()).shared().await?;
+                refuse_moved_proxy(&edit.before, &edit.after, &shared)?;
+            }
             self.objects.save(By { grant: object.grant(), turn: &turn, verb: "update" }, edit).await
         };
         self.objects.policies.in_turn(update).await

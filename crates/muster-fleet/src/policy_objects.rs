@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use muster_core::authorization::{Grant, Origin, Privilege};
 use muster_core::id::SecretId;
-use muster_core::network_object::{NetworkObjectKind, Shared};
+use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared};
 use muster_core::policy::inline_secrets;
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error};
@@ -185,6 +185,27 @@ fn refuse_moved_secrets<T: PolicyObject>(before: &T, after: &T, given: &BTreeSet
         }
         None => Ok(()),
     }
+}
+
+/// Rejects a change of a proxy through which outputs or download sources send stored secrets: it would get them.
+pub(crate) fn refuse_moved_proxy(before: &NetworkObject, after: &NetworkObject, shared: &Shared) -> Result<(), Error> {
+    let Some(moved) = moved_field(&before.fields, &after.fields) else { return Ok(()) };
+    let uses = |fields: &Value| fields.get("proxy_id").and_then(Value::as_str) == Some(before.id.as_str());
+    let outputs = shared.outputs.iter().filter(|output| uses(&output.fields) && sends_secrets(*output));
+    let objects = shared.network.iter().filter(|object| uses(&object.fields) && sends_secrets(*object));
+    let users: Vec<String> = outputs.map(PolicyObject::subject).chain(objects.map(PolicyObject::subject)).collect();
+    if users.is_empty() {
+        return Ok(());
+    }
+    let reason = format!("stored secrets are sent through this proxy, and not to another place: {}", users.join(", "));
+    Err(Error::invalid(moved, reason).remedy("create another proxy, and set it there together with the secrets"))
+}
+
+/// Returns whether an object sends a stored secret to where it connects to.
+fn sends_secrets<T: PolicyObject>(object: &T) -> bool {
+    let in_fields = object.fields().as_object().into_iter().flatten().filter(|(name, _)| *name != "ssl");
+    let mut inline = in_fields.flat_map(|(_, field)| inline_seals::ids(field));
+    object.sealed_fields().sent(object.fields()).next().is_some() || inline.next().is_some()
 }
 
 /// Returns the first field by which two versions of an object differ in where they connect to, or in how they verify it.

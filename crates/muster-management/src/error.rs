@@ -1,5 +1,7 @@
 //! Error responses of this API: `{statusCode, error, message, code, field?, remedy?}`.
 
+use std::num::NonZeroU16;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -46,7 +48,7 @@ pub const fn status_of(kind: ErrorKind) -> StatusCode {
 }
 
 /// Returns the value of `Retry-After`, in seconds, of an error that does not know it.
-fn retry_after(kind: ErrorKind) -> Option<u32> {
+fn retry_after(kind: ErrorKind) -> Option<u16> {
     match kind {
         ErrorKind::TooMany => Some(1),
         ErrorKind::Unavailable => Some(5),
@@ -70,7 +72,7 @@ impl IntoResponse for ApiError {
             // Not `Basic`, for which a browser would ask the user itself.
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey"));
         }
-        if let Some(seconds) = known.or_else(|| retry_after(kind)) {
+        if let Some(seconds) = known.map(NonZeroU16::get).or_else(|| retry_after(kind)) {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response

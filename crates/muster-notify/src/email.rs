@@ -1,5 +1,7 @@
 //! Mail over SMTP.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use lettre::address::Envelope;
 use lettre::message::{Mailbox, header};
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
@@ -9,8 +11,8 @@ use muster_core::alert::{MailSecurity, Message, Target};
 use muster_core::error_chain::chain;
 use muster_core::event::Severity;
 use muster_fleet::alerts::sender::SendError;
+use muster_fleet::outgoing::LocalTargets;
 
-use crate::address::LocalTargets;
 use crate::unreadable;
 
 /// Rejects addresses that can't be used.
@@ -69,7 +71,7 @@ async fn connect(
     security: MailSecurity,
     tls: Option<TlsParameters>,
 ) -> Result<AsyncSmtpConnection, SendError> {
-    let addresses = local.resolve(host, port).await?;
+    let addresses = local.resolve(host, port).await.map_err(crate::unresolved)?;
     let name = ClientId::default();
     let immediate = tls.clone().filter(|_| security == MailSecurity::Tls);
     let connected =
@@ -98,7 +100,7 @@ fn parameters(host: &str, ca: Option<&str>) -> Result<TlsParameters, SendError> 
 fn compose(from: &str, to: &[String], message: &Message) -> Result<(Envelope, Vec<u8>), SendError> {
     let mut builder = lettre::Message::builder()
         .from(mailbox("email.from", from)?)
-        .subject(format!("[Muster] {}", message.summary()))
+        .raw_header(subject(&format!("[Muster] {}", message.summary())))
         .message_id(Some(format!("<{}@muster.invalid>", message.id)))
         .header(header::ContentType::TEXT_PLAIN);
     for one in to {
@@ -106,6 +108,25 @@ fn compose(from: &str, to: &[String], message: &Message) -> Result<(Envelope, Ve
     }
     let mail = builder.body(text(message)).map_err(|error| SendError::Failed(format!("cannot compose: {error}")))?;
     Ok((mail.envelope().clone(), mail.formatted()))
+}
+
+/// Returns the subject. Names come from agents: one that looks like an encoded word (RFC 2047) would be shown decoded, so
+/// that the whole text is encoded then; the library encodes only what is not ASCII.
+fn subject(text: &str) -> header::HeaderValue {
+    const NAME: header::HeaderName = header::HeaderName::new_from_ascii_str("Subject");
+    if !text.contains("=?") {
+        return header::HeaderValue::new(NAME, text.to_owned());
+    }
+    let mut words: Vec<String> = vec![String::new()];
+    for character in text.chars() {
+        // An encoded word has at most 75 characters, and contains whole characters.
+        if words.last().is_some_and(|word| word.len() + character.len_utf8() > 42) {
+            words.push(String::new());
+        }
+        words.last_mut().into_iter().for_each(|word| word.push(character));
+    }
+    let encoded: Vec<String> = words.iter().map(|word| format!("=?utf-8?b?{}?=", STANDARD.encode(word))).collect();
+    header::HeaderValue::dangerous_new_pre_encoded(NAME, text.to_owned(), encoded.join("\r\n "))
 }
 
 fn text(message: &Message) -> String {
@@ -117,4 +138,34 @@ fn text(message: &Message) -> String {
     };
     let detail = serde_json::to_string_pretty(&message.to_json()).unwrap_or_default();
     format!("{}\n\nTime: {}\nSpace: {}\nUrgency: {urgency}\n\n{detail}\n", message.summary(), message.at, message.space)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn formatted(text: &str) -> String {
+        let mail =
+            lettre::Message::builder().from("a@example.com".parse().unwrap()).to("b@example.com".parse().unwrap());
+        let mail = mail.raw_header(subject(text)).body(String::new()).unwrap();
+        String::from_utf8(mail.formatted()).unwrap()
+    }
+
+    #[test]
+    fn a_name_that_looks_like_an_encoded_word_is_encoded() {
+        assert!(formatted("[Muster] agent web-1").contains("Subject: [Muster] agent web-1\r\n"));
+        let mail = formatted("[Muster] agent =?utf-8?B?ZXZpbA==?= in a rack with a long name: ünterföhring");
+        let lines: Vec<&str> = mail.split("\r\n").skip_while(|line| !line.starts_with("Subject: ")).take(3).collect();
+        assert!(!mail.contains("ZXZpbA"), "{mail}");
+        let words = lines.iter().map(|line| line.trim_start_matches("Subject:").trim_start());
+        let decoded: Vec<u8> = words
+            .map_while(|word| word.strip_prefix("=?utf-8?b?")?.strip_suffix("?="))
+            .flat_map(|word| STANDARD.decode(word).unwrap())
+            .collect();
+        assert_eq!(
+            String::from_utf8(decoded).unwrap(),
+            "[Muster] agent =?utf-8?B?ZXZpbA==?= in a rack with a long name: ünterföhring"
+        );
+        assert!(formatted("[Muster] agent ä").contains("Subject: [Muster] agent =?utf-8?b?"), "by the library");
+    }
 }

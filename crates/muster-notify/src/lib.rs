@@ -1,10 +1,9 @@
 //! Senders of alerts: webhooks, mail and syslog.
 //!
 //! [`Senders`] implements the fleet's port [`AlertSender`]. Every attempt has a deadline and a connection of its own, to an
-//! address that was checked after its name was resolved ([`address`]). Nothing that a receiver responds is stored but its
+//! address that was checked after its name was resolved ([`muster_fleet::outgoing`]). Nothing that a receiver responds is stored but its
 //! status.
 
-mod address;
 mod email;
 mod syslog;
 mod tls;
@@ -15,8 +14,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use muster_core::alert::Target;
 use muster_fleet::alerts::sender::{AlertSender, Outgoing, SendError};
+use muster_fleet::outgoing::{LocalTargets, ResolveError};
 
-pub use self::address::LocalTargets;
 pub use self::webhook::signature;
 
 /// Maximum time of an attempt, from the name's resolution to the end of the response.
@@ -32,6 +31,12 @@ impl Senders {
     /// Creates the senders.
     pub fn new(local: LocalTargets) -> Self {
         Self { local }
+    }
+
+    /// Rejects an address that would be refused at every attempt.
+    fn check_host(&self, field: &'static str, host: &str) -> Result<(), SendError> {
+        let checked = self.local.check_literal(host);
+        checked.map_err(|error| SendError::Unusable { field, reason: error.to_string() })
     }
 
     async fn attempt(&self, outgoing: Outgoing<'_>) -> Result<(), SendError> {
@@ -50,6 +55,13 @@ impl Senders {
     }
 }
 
+fn unresolved(error: ResolveError) -> SendError {
+    match error {
+        ResolveError::NotPermitted(reason) => SendError::NotPermitted(reason),
+        ResolveError::Failed(reason) => SendError::Failed(reason),
+    }
+}
+
 fn unreadable(field: &'static str) -> SendError {
     SendError::Unusable { field, reason: "its secret is missing; set it again".to_owned() }
 }
@@ -59,14 +71,19 @@ impl AlertSender for Senders {
     fn check(&self, target: &Target) -> Result<(), SendError> {
         match target {
             Target::Webhook { url, ca, .. } => {
-                webhook::parse(url)?;
+                let url = webhook::parse(url)?;
+                self.check_host("webhook.url", url.host_str().unwrap_or_default())?;
                 tls::check("webhook.ca", ca.as_deref())
             }
-            Target::Email { from, to, ca, .. } => {
+            Target::Email { host, from, to, ca, .. } => {
+                self.check_host("email.host", host)?;
                 email::check(from, to)?;
                 tls::check("email.ca", ca.as_deref())
             }
-            Target::Syslog { ca, .. } => tls::check("syslog.ca", ca.as_deref()),
+            Target::Syslog { host, ca, .. } => {
+                self.check_host("syslog.host", host)?;
+                tls::check("syslog.ca", ca.as_deref())
+            }
         }
     }
 

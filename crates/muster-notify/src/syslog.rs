@@ -9,12 +9,12 @@ use std::time::Duration;
 use muster_core::alert::Message;
 use muster_core::event::Severity;
 use muster_fleet::alerts::sender::SendError;
+use muster_fleet::outgoing::LocalTargets;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::address::LocalTargets;
 use crate::tls;
 
 /// Time to wait for an error after a message was written.
@@ -38,7 +38,7 @@ fn failed(what: &str) -> impl FnOnce(std::io::Error) -> SendError {
 
 /// Sends a message.
 pub(crate) async fn send(local: LocalTargets, server: Server<'_>, message: &Message) -> Result<(), SendError> {
-    let addresses = local.resolve(server.host, server.port).await?;
+    let addresses = local.resolve(server.host, server.port).await.map_err(crate::unresolved)?;
     let stream = TcpStream::connect(addresses.as_slice()).await.map_err(failed("cannot connect"))?;
     let frame = frame(message);
     if !server.tls {

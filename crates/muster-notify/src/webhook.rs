@@ -9,10 +9,10 @@ use muster_core::alert::Message;
 use muster_core::certificate_names::plain;
 use muster_core::time::Timestamp;
 use muster_fleet::alerts::sender::SendError;
+use muster_fleet::outgoing::LocalTargets;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Url};
 
-use crate::address::LocalTargets;
 use crate::tls;
 
 /// Beginning of a key in base64.
@@ -54,7 +54,7 @@ pub(crate) async fn send(
 ) -> Result<(), SendError> {
     let url = parse(url)?;
     let host = url.host_str().ok_or_else(|| unusable("has no host"))?;
-    let addresses = local.resolve(host, url.port_or_known_default().unwrap_or(443)).await?;
+    let addresses = local.resolve(host, url.port_or_known_default().unwrap_or(443)).await.map_err(crate::unresolved)?;
     if url.scheme() == "http" && !addresses.iter().all(|address| address.ip().is_loopback()) {
         return Err(SendError::NotPermitted("must be an https URL: plain http is for this host only".to_owned()));
     }

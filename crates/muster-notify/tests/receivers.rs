@@ -7,7 +7,8 @@ use muster_core::alert::{Digest, Filter, MailSecurity, Message, Receiver, Target
 use muster_core::id::{AlertReceiverId, SecretId, SpaceId};
 use muster_core::testing::at;
 use muster_fleet::alerts::sender::{AlertSender, Outgoing, SendError};
-use muster_notify::{LocalTargets, Senders, signature};
+use muster_fleet::outgoing::LocalTargets;
+use muster_notify::{Senders, signature};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
@@ -123,7 +124,7 @@ async fn local_addresses_need_a_permission_for_every_type_of_receiver() {
     ] {
         let error = send_by(LocalTargets::Refused, &target, Some(SECRET)).await.unwrap_err();
         assert!(
-            matches!(&error, SendError::NotPermitted(text) if text.contains("alerts.allow_local_targets")),
+            matches!(&error, SendError::NotPermitted(text) if text.contains("outgoing.allow_local_targets")),
             "{error}"
         );
     }
@@ -285,6 +286,10 @@ async fn settings_that_cannot_be_used_are_rejected_before_anything_is_sent() {
         to: vec![to.into()],
         ca: None,
     };
+    for url in ["https://127.0.0.1/a", "https://[::1]/", "https://localhost:8443/", "https://169.254.169.254/"] {
+        assert_eq!(field(&webhook(url.into())), "webhook.url");
+        Senders::new(LocalTargets::Permitted).check(&webhook(url.into())).unwrap();
+    }
     assert_eq!(field(&mail("nobody", "a@example.com")), "email.from");
     assert_eq!(field(&mail("a@example.com", "nobody")), "email.to");
     senders.check(&mail("a@example.com", "b@example.com")).unwrap();

@@ -159,7 +159,7 @@ impl Message {
             (None, None) => format!("{}: test message of Muster", self.kind),
         };
         // Names come from agents: a line break would begin another line of a log, or another header of a mail.
-        let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let plain: String = text.chars().map(|c| if crate::reported::is_deceptive(c) { ' ' } else { c }).collect();
         crate::reported::shortened_to(&plain, 400).into_owned()
     }
 }

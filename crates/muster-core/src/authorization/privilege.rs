@@ -9,6 +9,18 @@ pub trait Privilege: Send + Sync + 'static {
     const NAME: PrivilegeName;
 }
 
+impl Reach {
+    /// Returns the narrowest binding that gives such a privilege, for people.
+    pub const fn narrowest(self) -> &'static str {
+        match self {
+            Self::Agents => "policies, or agents with a tag",
+            Self::Policies => "policies",
+            Self::Space => "a space",
+            Self::System => "everywhere",
+        }
+    }
+}
+
 /// The widest restriction that a binding may have and still give a privilege.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
@@ -24,11 +36,11 @@ pub enum Reach {
 }
 
 macro_rules! privileges {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $reach:ident;)+) => {
+    ($(#[doc = $doc:literal] $name:ident = $text:literal, $reach:ident;)+) => {
         /// The name of a privilege, as roles list it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum PrivilegeName {
-            $($(#[$doc])* $name,)+
+            $(#[doc = $doc] $name,)+
         }
 
         impl PrivilegeName {
@@ -42,6 +54,13 @@ macro_rules! privileges {
                 }
             }
 
+            /// Returns what it permits.
+            pub const fn about(self) -> &'static str {
+                match self {
+                    $(Self::$name => $doc.trim_ascii(),)+
+                }
+            }
+
             /// Returns how much of the installation a binding must cover to give this privilege.
             pub const fn reach(self) -> Reach {
                 match self {
@@ -51,7 +70,7 @@ macro_rules! privileges {
         }
 
         $(
-            $(#[$doc])*
+            #[doc = $doc]
             #[derive(Clone, Copy, Debug, PartialEq, Eq)]
             // Uninhabited, because it exists as a type parameter only.
             pub enum $name {}

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::privilege::{PrivilegeName, Reach};
+use super::privilege::{PrivilegeName, PrivilegeSet, Reach};
 use crate::id::{PolicyId, SpaceId};
 
 /// A selector of agents. An agent may request tags when it enrolls, and can change neither policy nor tags later.
@@ -57,6 +57,15 @@ impl BindingScope {
             }
             (Self::Space(_) | Self::Part { .. }, _) => None,
         }
+    }
+
+    /// Returns the privileges of a role that a binding with this scope does not give, because they need a wider one.
+    pub fn not_given(&self, privileges: PrivilegeSet) -> Vec<PrivilegeName> {
+        let is_given = |privilege| {
+            let home = SpaceId::default();
+            self.cover(self.space().unwrap_or(&home), privilege).is_some()
+        };
+        privileges.iter().filter(|privilege| !is_given(*privilege)).collect()
     }
 
     /// Returns whether everything in `other` is in this scope too.
@@ -168,5 +177,17 @@ mod tests {
         assert_eq!(scope.policies(), Some(vec![a.clone()]));
         assert!(Scope::Whole.has_policy(&b) && Scope::Whole.policies().is_none());
         assert!(!Scope::AnyOf(Vec::new()).has_agent(Some(&a), &[]));
+    }
+
+    #[test]
+    fn privileges_that_need_a_wider_binding_are_named() {
+        let privileges =
+            [PrivilegeName::AgentsRead, PrivilegeName::OutputsRead, PrivilegeName::AuditRead].into_iter().collect();
+        let space = SpaceId::trusted("emea");
+        let of = |scope: BindingScope| scope.not_given(privileges);
+        assert_eq!(of(BindingScope::System), []);
+        assert_eq!(of(BindingScope::Space(space.clone())), [PrivilegeName::AuditRead]);
+        let part = BindingScope::Part { space, selector: Selector::Tags(vec!["web".into()]) };
+        assert_eq!(of(part), [PrivilegeName::OutputsRead, PrivilegeName::AuditRead]);
     }
 }

@@ -1,5 +1,7 @@
 //! Names of users, roles and spaces.
 
+use crate::reported::is_deceptive;
+
 /// Maximum length of a name, bytes.
 const MAX_NAME: usize = 128;
 /// Maximum length of a text for people, bytes.
@@ -11,8 +13,8 @@ pub enum BadName {
     /// A character that is not allowed, or a wrong length.
     #[error("must have 1 to {MAX_NAME} letters, digits, or any of . _ - @ +, and begin with a letter or a digit")]
     Characters,
-    /// Too long, or with control characters.
-    #[error("must have at most {MAX_TEXT} bytes and no control characters")]
+    /// Too long, or with characters that make it look like another text.
+    #[error("must have at most {MAX_TEXT} bytes, and no control characters or marks of the direction of text")]
     Text,
 }
 
@@ -30,7 +32,7 @@ pub fn check_name(name: &str) -> Result<String, BadName> {
 /// Validates a text for people, such as a description.
 pub fn check_display(text: &str) -> Result<String, BadName> {
     let text = text.trim();
-    if text.len() > MAX_TEXT || text.chars().any(char::is_control) { Err(BadName::Text) } else { Ok(text.to_owned()) }
+    if text.len() > MAX_TEXT || text.chars().any(is_deceptive) { Err(BadName::Text) } else { Ok(text.to_owned()) }
 }
 
 #[cfg(test)]
@@ -45,6 +47,7 @@ mod tests {
         }
         assert_eq!(check_display(" Änne  L. "), Ok("Änne  L.".into()));
         assert_eq!(check_display("a\u{7}"), Err(BadName::Text));
+        assert_eq!(check_display("a\u{202e}b"), Err(BadName::Text));
         assert_eq!(check_display(&"x".repeat(256)), Err(BadName::Text));
     }
 }

@@ -15,6 +15,7 @@ use muster_core::id::{AgentId, PolicyId};
 use muster_elasticsearch::SecurityApi;
 use muster_elasticsearch::testing::{Mode, Stub, StubKey, TOKEN, USER};
 use muster_fleet::force::Force;
+use muster_fleet::outgoing::LocalTargets;
 use muster_fleet::outputs::OutputDraft;
 use muster_fleet::policies::PolicyDraft;
 use muster_fleet::selection::Selected;
@@ -67,7 +68,8 @@ impl World {
 
     async fn with_timeout(timeout: Duration) -> Self {
         let stub = Stub::start().await;
-        let server = Server::issuing(|_| {}, |_| {}, Arc::new(SecurityApi::with_timeout(timeout)));
+        let server =
+            Server::issuing(|_| {}, |_| {}, Arc::new(SecurityApi::new(LocalTargets::Permitted).with_timeout(timeout)));
         let world = Self { server, stub };
         world.output("main", true, world.stub.output()).await;
         world

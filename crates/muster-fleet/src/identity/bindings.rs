@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use muster_core::authorization::{
-    BindingScope, Entitlement, Grant, OpContext, PoliciesRead, Privilege, Selector, UsersRead, UsersWrite,
+    BindingScope, Entitlement, Grant, OpContext, PoliciesRead, Privilege, PrivilegeName, Selector, UsersRead,
+    UsersWrite,
 };
 use muster_core::entropy::random_uuid;
 use muster_core::id::{BindingId, PolicyId, RoleId, SpaceId};
@@ -93,8 +94,9 @@ impl Bindings {
         Ok(Authorized::new(found.ok_or_else(|| Error::not_found("binding", id))?, grant))
     }
 
-    /// Gives a role to a user or a group. The caller must have all its privileges within that scope.
-    pub async fn create(&self, context: &OpContext, new: &NewBinding) -> Result<Binding, Error> {
+    /// Gives a role to a user or a group. The caller must have all its privileges within that scope. Returns the privileges
+    /// of the role too that need a wider scope.
+    pub async fn create(&self, context: &OpContext, new: &NewBinding) -> Result<(Binding, Vec<PrivilegeName>), Error> {
         let grant = context.grant::<UsersWrite>()?;
         let now = self.clock.now();
         let binding = Binding {
@@ -105,7 +107,9 @@ impl Bindings {
             created_at: now,
             created_by: grant.actor().to_string(),
         };
-        check_covers(context, &[self.entitlement(&grant, &binding).await?])?;
+        let entitlement = self.entitlement(&grant, &binding).await?;
+        let not_given = entitlement.scope.not_given(entitlement.privileges);
+        check_covers(context, &[entitlement])?;
         self.refuse_duplicate(&grant, &binding).await?;
         let line = audit_line(grant.origin(), now, "binding.create", subject(&binding.id), detail(&binding));
         let writes = vec![IdentityWrite::InsertBinding(Box::new(binding.clone())).into(), line];
@@ -113,7 +117,7 @@ impl Bindings {
             Err(StoreError::Conflict(Precondition::Missing(what))) => {
                 Err(Error::conflict("deleted", format!("{what} was deleted at the same time")))
             }
-            other => other.map(|_| binding).map_err(Error::from),
+            other => other.map(|_| (binding, not_given)).map_err(Error::from),
         }
     }
 

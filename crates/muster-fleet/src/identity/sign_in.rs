@@ -4,6 +4,7 @@
 //! force at the next request on every server (MG162).
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -262,7 +263,7 @@ impl SignIn {
 pub(super) fn too_many(wait: Duration) -> Error {
     let message = "too many failed logins from this address or for this user";
     let error = Error::new(ErrorKind::TooMany, "too_many_failures", message).retry_after(wait);
-    let seconds = error.retry_after.unwrap_or(1);
+    let seconds = error.retry_after.map_or(1, NonZeroU16::get);
     error.remedy(format!("retry in {seconds} seconds, or use an API token"))
 }
 

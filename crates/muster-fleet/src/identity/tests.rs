@@ -1,6 +1,7 @@
 //! Tests of users, roles, tokens, spaces and authentication.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use muster_core::authorization::{Actor, AgentsRead, OpContext, PrivilegeName};
@@ -345,7 +346,11 @@ async fn guessed_passwords_are_throttled_and_tokens_still_work() {
     for _ in 0..10 {
         assert_eq!(code(test.enter(&password("bob", "guess"), "default").await), "unauthenticated");
     }
-    let throttled = test.enter(&password("ann", PASSWORD), "default").await.unwrap_err();
+    test.user("eve", &[("helpdesk", None)]).await;
+    let throttled = test.enter(&password("eve", PASSWORD), "default").await.unwrap_err();
     assert_eq!((throttled.kind, throttled.code), (ErrorKind::TooMany, "too_many_failures"));
+    assert_eq!(throttled.retry_after.map(NonZeroU16::get), Some(30));
+    // Ann logged in from there before.
+    assert!(test.enter(&password("ann", PASSWORD), "default").await.is_ok());
     assert!(test.enter(&token, "default").await.is_ok());
 }

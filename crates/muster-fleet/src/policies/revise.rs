@@ -80,6 +80,16 @@ impl Job {
     }
 }
 
+/// What bringing all policies up to date came to.
+struct UpToDate {
+    /// The key with which they are signed.
+    signer: Arc<Signer>,
+    /// Number of new revisions.
+    revised: usize,
+    /// Number of policies whose newest revision has the server's present URLs and key.
+    current: usize,
+}
+
 impl Policies {
     /// Compiles `policy` as the revision `policy.revision`.
     pub(super) async fn revise(
@@ -230,12 +240,17 @@ impl Policies {
             return Ok(0);
         }
         // If this is interrupted, the next start of a server goes on.
-        self.revise_outdated().await?;
-        self.signed_with_current_key().await
+        let done = self.bring_up_to_date().await?;
+        let current = self.signing.refresh().await?;
+        // If another server has replaced the key since, it may have revised some of them again.
+        if current.public_key() == done.signer.public_key() {
+            Ok(done.current)
+        } else {
+            self.signed_with_current_key().await
+        }
     }
 
-    /// Returns the number of policies whose newest revision is signed with the current key. Another server that replaced
-    /// the key at the same time may have revised them.
+    /// Returns the number of policies whose newest revision is signed with the current key, by reading them.
     async fn signed_with_current_key(&self) -> Result<usize, Error> {
         let current = self.signing.refresh().await?;
         let mut signed = 0;
@@ -251,35 +266,42 @@ impl Policies {
     ///
     /// Each policy is committed separately. One that no longer compiles is logged and keeps its revision.
     pub async fn revise_outdated(&self) -> Result<usize, Error> {
+        Ok(self.bring_up_to_date().await?.revised)
+    }
+
+    async fn bring_up_to_date(&self) -> Result<UpToDate, Error> {
         // Even if there is no policy: agents may have policies that were deleted.
-        self.signing.refresh().await?;
-        let mut revised = 0;
+        let mut done = UpToDate { signer: self.signing.refresh().await?, revised: 0, current: 0 };
         for space in self.spaces().await? {
             let seen = self.store.within(&System, &space);
             for policy in all_in(seen).await? {
                 let id = &policy.id;
                 match self.in_turn(move |turn| async move { self.revise_one(&turn, seen, id).await }).await {
-                    Ok(is_new) => revised += usize::from(is_new),
+                    Ok(Some(is_new)) => {
+                        done.current += 1;
+                        done.revised += usize::from(is_new);
+                    }
+                    Ok(None) => {}
                     Err(error) => tracing::error!(policy = %policy.id, error = %chain(&error),
                         "failed to update a policy with the server's URL and signing key"),
                 }
             }
         }
-        Ok(revised)
+        Ok(done)
     }
 
-    /// Commits a new revision of the policy if it now compiles to something else.
-    async fn revise_one(&self, turn: &Turn, seen: Scoped<'_>, id: &PolicyId) -> Result<bool, Error> {
+    /// Commits a new revision of the policy if it now compiles to something else. `None` if it was deleted.
+    async fn revise_one(&self, turn: &Turn, seen: Scoped<'_>, id: &PolicyId) -> Result<Option<bool>, Error> {
         let (shared, now) = (Arc::new(seen.shared().await?), self.clock.now());
         // Another server may have deleted it, or brought it up to date.
-        let Some(before) = seen.policy(id).await? else { return Ok(false) };
+        let Some(before) = seen.policy(id).await? else { return Ok(None) };
         let mut writes = self.revise_if_changed(&System::ORIGIN, seen, &before, None, &shared, now).await?;
         if writes.is_empty() {
-            return Ok(false);
+            return Ok(Some(false));
         }
         writes.push(turn.write());
         self.store.commit(&System, writes).await.map_err(refused)?;
-        Ok(true)
+        Ok(Some(true))
     }
 
     /// Returns the spaces that have policies.

@@ -125,21 +125,24 @@ pub(super) async fn preview(seen: Scoped<'_>, concerned: &AgentCondition, plan: 
 /// Rejects waves by a tag that none of the concerned agents has: it is most likely misspelt. As long as there are no agents,
 /// there is nothing to compare with, and nothing to break.
 pub(crate) async fn check_tags(seen: Scoped<'_>, concerned: &AgentCondition, plan: &Plan) -> Result<(), Error> {
-    if Counts::of(seen, &AgentFilter::all([concerned.clone()])).await?.total() == 0 {
-        return Ok(());
-    }
+    let mut wanted: Vec<(usize, &String)> = Vec::new();
     for (number, wave) in plan.waves.iter().enumerate() {
-        let Members::Tags(tags) = &wave.members else { continue };
-        for tag in tags {
-            let filter = AgentFilter::all([AgentCondition::Tags(vec![tag.clone()]), concerned.clone()]);
-            if Counts::of(seen, &filter).await?.total() == 0 {
-                let reason = format!("none of the agents has the tag {tag:?}");
-                return Err(Error::invalid(format!("waves[{number}].members"), reason)
-                    .remedy("check the spelling; `muster agent list --filter tags:TAG` lists the agents with a tag"));
-            }
+        if let Members::Tags(tags) = &wave.members {
+            wanted.extend(tags.iter().map(|tag| (number, tag)));
         }
     }
-    Ok(())
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let concerned = AgentFilter::all([concerned.clone()]);
+    let in_use = seen.agent_tags(&concerned).await?;
+    let Some((number, tag)) = wanted.into_iter().find(|(_, tag)| !in_use.contains(tag)) else { return Ok(()) };
+    if in_use.is_empty() && Counts::of(seen, &concerned).await?.total() == 0 {
+        return Ok(());
+    }
+    let reason = format!("none of the agents has the tag {tag:?}");
+    Err(Error::invalid(format!("waves[{number}].members"), reason)
+        .remedy("check the spelling; `muster agent list --filter tags:TAG` lists the agents with a tag"))
 }
 
 /// Returns the rollout after a step.

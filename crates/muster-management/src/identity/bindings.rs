@@ -52,6 +52,7 @@ fn binding(record: Record) -> Binding {
         tags,
         created_at: time(record.created_at),
         created_by: record.created_by,
+        without_effect: Vec::new(),
     }
 }
 
@@ -73,7 +74,9 @@ async fn create(
 ) -> Answer<Item<Binding>> {
     let CreateBinding { user, group, role, space, policies, tags } = body;
     let new = NewBinding { user, group, role, space, policies, tags };
-    Ok(item(binding(fleet.bindings().create(&context, &new).await?)))
+    let (made, not_given) = fleet.bindings().create(&context, &new).await?;
+    let without_effect = not_given.iter().map(ToString::to_string).collect();
+    Ok(item(Binding { without_effect, ..binding(made) }))
 }
 
 async fn get(

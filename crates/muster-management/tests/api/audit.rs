@@ -97,3 +97,31 @@ async fn m25_an_export_is_signed_with_the_key_of_the_fleet_and_has_the_events_of
     assert_eq!(exported(&api, "?until=2001-01-01T00:00:00Z").await.events, 0);
     api.get("/audit/_export?since=yesterday").await.refused(400);
 }
+
+async fn newest(api: &Api, action: &str) -> Value {
+    api.get(&format!("/audit?action={action}&perPage=1")).await.ok()["items"][0]["detail"].clone()
+}
+
+#[tokio::test]
+async fn mg163_targets_of_alerts_and_settings_of_keys_and_policies_are_recorded_without_secrets() {
+    let api = Api::new();
+    let webhook = |url: &str, secret: &str| json!({"name": "n", "webhook": {"url": url, "secret": secret}});
+    let made = api.post("/alerts", webhook("https://one.example/token-1", "first secret of the hook")).await.ok();
+    let path = format!("/alerts/{}", made["item"]["id"].as_str().unwrap());
+    api.put(&path, webhook("https://two.example/token-2", "second secret of the hook")).await.ok();
+    let updated = newest(&api, "alert_receiver.update").await;
+    assert_eq!(updated["before"]["target"]["url"], "https://one.example", "{updated}");
+    assert_eq!(updated["after"]["target"]["url"], "https://two.example", "{updated}");
+    assert!(!updated.to_string().contains("token-") && !updated.to_string().contains("secret of"), "{updated}");
+
+    let policy = api.policy("web").await;
+    let key = json!({"policy_id": policy, "name": "k", "tags": ["west"], "max_uses": 5});
+    api.post("/enrollment_api_keys", key).await.ok();
+    let created = newest(&api, "enrollment_key.create").await;
+    assert_eq!((&created["tags"], &created["max_uses"]), (&json!(["west"]), &json!(5)), "{created}");
+
+    let change = json!({"name": "web", "namespace": "default", "is_protected": true, "unenroll_timeout": 86_400});
+    api.put(&format!("/agent_policies/{policy}"), change).await.ok();
+    let updated = newest(&api, "policy.update").await;
+    assert_eq!(updated["after"]["unenroll_timeout"], 86_400, "{updated}");
+}

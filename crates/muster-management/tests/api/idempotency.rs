@@ -32,6 +32,7 @@ async fn mg15_a_repeated_post_creates_one_object_and_returns_the_same_response()
         (again.headers["content-type"].clone(), again.body),
         (first.headers["content-type"].clone(), first.body)
     );
+    assert_eq!(api.audit().await.last().unwrap(), "response.reveal", "the key was shown again");
     assert_eq!(api.get("/enrollment_api_keys").await.ok()["total"], 1);
     create(&api, "two", &body).await.refused(409);
 }

@@ -506,3 +506,29 @@ async fn mg176_the_container_command_finds_an_enrollment_token_by_the_name_of_a_
     );
     assert_eq!(older, newer.await);
 }
+
+#[tokio::test]
+async fn totals_of_rollouts_count_those_that_the_caller_may_read() {
+    let api = Api::new();
+    for name in ["web", "db"] {
+        let policy = api.policy(name).await;
+        api.agent(&format!("agent-{name}"), Some(&policy)).await;
+        let plan = json!({"waves": [{"percent": 50}, {"percent": 100}]});
+        let outputs = "{default: {type: elasticsearch, hosts: ['https://es:9200'], api_key: 'a:b'}}";
+        let file = format!("name: {name}\nconfig: {{outputs: {outputs}, inputs: [{{id: i, type: filestream}}]}}\n");
+        api.post("/agent_policies/_apply", json!({"policy": file, "rollout": plan})).await.ok();
+    }
+    api.v1(Method::POST, "/service_accounts", json!({"name": "operator"})).await.ok();
+    let bound = json!({"user": "operator", "role": "auditor", "space": "default", "policies": ["web"]});
+    let made = api.v1(Method::POST, "/bindings", bound).await.ok()["item"].clone();
+    let without: Vec<&str> = made["without_effect"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(without.contains(&"audit.read") && without.contains(&"outputs.read"), "{made}");
+    assert!(!without.contains(&"policies.read") && !without.contains(&"agents.read"), "{made}");
+    let token = api.v1(Method::POST, "/tokens", json!({"owner": "operator"})).await.ok()["item"].clone();
+    let peer = Peer { address: Some("192.0.2.1:50000".parse().unwrap()), ..Peer::new(ListenerKind::Admin) };
+    let request = Request::builder().uri("/api/fleet/rollouts").extension(peer);
+    let request = request.header("authorization", format!("ApiKey {}", token["token"].as_str().unwrap()));
+    let listed = api.send(request.body(Body::empty()).unwrap()).await.ok();
+    assert_eq!((&listed["total"], listed["items"].as_array().unwrap().len()), (&json!(1), 1), "{listed}");
+    assert_eq!(api.get("/rollouts").await.ok()["total"], 2);
+}

@@ -276,3 +276,21 @@ async fn m10_passwords_in_urls_and_headers_are_encrypted_and_delivered() {
     assert_ne!(revisions(&api).await, before);
     assert!(api.fleet.store().secrets(&ids).await.unwrap().is_empty(), "replaced and removed secrets are deleted");
 }
+
+#[tokio::test]
+async fn a_proxy_through_which_secrets_are_sent_is_not_moved() {
+    let api = inhabited().await;
+    let moved = json!({"name": "p", "url": "http://evil:3128"});
+    let output = json!({"name": "other", "type": "elasticsearch", "hosts": ["https://es:9200"], "proxy_id": "p"});
+    api.put("/outputs/other", output.clone()).await.ok();
+    api.put("/proxies/p", json!({"name": "p", "url": "http://proxy:3129"})).await.ok();
+    let mut secret = output;
+    secret["service_token"] = "TOKEN".into();
+    api.put("/outputs/other", secret).await.ok();
+    let refused = api.put("/proxies/p", moved.clone()).await.refused(400);
+    assert_eq!(refused["field"], "url");
+    assert!(refused["message"].as_str().unwrap().contains("output:other"), "{refused}");
+    api.put("/proxies/p", json!({"name": "renamed", "url": "http://proxy:3129"})).await.ok();
+    api.put("/outputs/other", json!({"service_token": null})).await.ok();
+    api.put("/proxies/p", moved).await.ok();
+}

@@ -160,6 +160,10 @@ pub struct Binding {
     /// Who created it.
     #[serde(default)]
     pub created_by: String,
+    /// Privileges of the role that have no effect in this binding, because they need a wider one. Only in the response to
+    /// its creation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_effect: Vec<String>,
 }
 
 /// `POST /bindings`.

@@ -49,7 +49,7 @@ const NUMBER: Kind = Kind::Count { max: 10_000_000 };
 
 /// Every key, in the order of the default file.
 pub static KEYS: LazyLock<Vec<Definition>> = LazyLock::new(|| {
-    [general(), listeners(), auth(), alerts(), tls(), timeouts(), limits(), uploads(), agents(), log()].concat()
+    [general(), listeners(), auth(), outgoing(), tls(), timeouts(), limits(), uploads(), agents(), log()].concat()
 });
 
 /// Returns the definition of `key`.
@@ -137,6 +137,13 @@ fn listeners() -> Vec<Definition> {
             "Additional host names for `admin.listen`, such as the name of a reverse proxy. IP addresses, `localhost`, this host's name\nand the hosts of `external_url` are always allowed. Requests with any other `Host` are rejected, which protects against\nDNS rebinding.",
         ),
         key(
+            &names::ADMIN_TRUSTED_PROXIES,
+            Kind::Networks,
+            Raw::List(Vec::new()),
+            None,
+            "Addresses and networks of reverse proxies in front of `admin.listen`, such as 127.0.0.1 or 10.0.0.0/24. The server takes the client's\naddress from the header `X-Forwarded-For` of their requests, and `https` from `X-Forwarded-Proto`. Without it, all users behind a proxy share its\naddress in the audit log, and the limit on failed logins.",
+        ),
+        key(
             &names::ADMIN_METRICS,
             Kind::Choice(&["listener", "socket"]),
             text("listener"),
@@ -156,13 +163,13 @@ fn auth() -> Vec<Definition> {
     )]
 }
 
-fn alerts() -> Vec<Definition> {
+fn outgoing() -> Vec<Definition> {
     vec![key(
-        &names::ALERT_LOCAL_TARGETS,
+        &names::LOCAL_TARGETS,
         Kind::Flag,
         Raw::Flag(false),
         None,
-        "Permit receivers of alerts at loopback and link-local addresses, at the addresses of the server's interfaces, and at those of cloud metadata services. Without it,\nadministrators of a space cannot use alerts to reach services of the server's own host.",
+        "Permit the server to connect to loopback and link-local addresses, to the addresses of its own interfaces, and to those of cloud metadata\nservices: for alerts, and to issue the keys of outputs. Without it, administrators of a space cannot use alerts and outputs to reach\nservices of the server's own host.",
     )]
 }
 

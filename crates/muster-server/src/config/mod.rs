@@ -9,6 +9,7 @@ pub mod document;
 pub mod gather;
 pub mod keys;
 pub mod names;
+pub mod network;
 pub mod problem;
 pub mod settings;
 pub mod source;

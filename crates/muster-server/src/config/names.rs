@@ -9,6 +9,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use muster_elastic::limits::Operation;
 
+use super::network::Network;
 use super::settings::MetricsOn;
 use super::value::Value;
 
@@ -94,6 +95,12 @@ impl Setting for Vec<String> {
     }
 }
 
+impl Setting for Vec<Network> {
+    fn of(value: &Value) -> Option<Self> {
+        if let Value::Networks(networks) = value { Some(networks.clone()) } else { None }
+    }
+}
+
 /// Major version, and minor version unless any is accepted.
 impl Setting for (u32, Option<u32>) {
     fn of(value: &Value) -> Option<Self> {
@@ -117,9 +124,10 @@ keys! {
     LOCAL_LISTEN: Option<SocketAddr> = "local.listen";
     ADMIN_LISTEN: Option<SocketAddr> = "admin.listen";
     ADMIN_HOSTS: Vec<String> = "admin.hosts";
+    ADMIN_TRUSTED_PROXIES: Vec<Network> = "admin.trusted_proxies";
     ADMIN_METRICS: MetricsOn = "admin.metrics";
     AUTH_BASIC: bool = "auth.basic";
-    ALERT_LOCAL_TARGETS: bool = "alerts.allow_local_targets";
+    LOCAL_TARGETS: bool = "outgoing.allow_local_targets";
     TLS_CERT: Option<Utf8PathBuf> = "tls.cert";
     TLS_KEY: Option<Utf8PathBuf> = "tls.key";
     TLS_CLIENT_CA: Option<Utf8PathBuf> = "tls.client_ca";

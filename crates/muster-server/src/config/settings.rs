@@ -9,16 +9,17 @@ use std::net::SocketAddr;
 use camino::Utf8PathBuf;
 
 use super::names::{self, Key};
+use super::network::Network;
 use super::problem::{Problem, Source};
 use super::value::write_span;
 use super::{Layers, Values};
 use muster_core::poll::PollLimits;
 use muster_elastic::limits::{Limits, Operation, OperationLimit};
 use muster_fleet::FleetSettings;
+use muster_fleet::outgoing::LocalTargets;
 use muster_fleet::upload_limits::UploadLimits;
 use muster_fleet::urls::OwnUrls;
 use muster_listen::Timeouts;
-use muster_notify::LocalTargets;
 
 /// The configuration of the server.
 #[derive(Clone, Debug)]
@@ -37,12 +38,14 @@ pub struct Config {
     pub listen: ListenConfig,
     /// Additional host names of the management listener.
     pub admin_hosts: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
     /// Where `/metrics` is served.
     pub metrics_on: MetricsOn,
     /// Whether the REST API accepts names and passwords in requests.
     pub accepts_basic: bool,
-    /// Whether receivers of alerts may have local addresses.
-    pub alert_local_targets: LocalTargets,
+    /// Whether the server connects to local addresses for alerts and outputs.
+    pub local_targets: LocalTargets,
     /// Certificates.
     pub tls: TlsConfig,
     /// Durations of long polls.
@@ -146,9 +149,10 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
             admin: values.read(&names::ADMIN_LISTEN),
         },
         admin_hosts: values.read(&names::ADMIN_HOSTS),
+        trusted_proxies: values.read(&names::ADMIN_TRUSTED_PROXIES),
         metrics_on: values.read(&names::ADMIN_METRICS),
         accepts_basic: values.read(&names::AUTH_BASIC),
-        alert_local_targets: match values.read(&names::ALERT_LOCAL_TARGETS) {
+        local_targets: match values.read(&names::LOCAL_TARGETS) {
             true => LocalTargets::Permitted,
             false => LocalTargets::Refused,
         },

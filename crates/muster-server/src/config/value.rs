@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use super::network::Network;
+
 /// Type of a configuration value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -31,6 +33,8 @@ pub enum Kind {
     Urls,
     /// List of host names, without ports.
     Hosts,
+    /// List of IP addresses and networks (`ADDRESS/PREFIX`).
+    Networks,
     /// Version: major and, with `minor` set, a required minor.
     Version {
         /// Whether the minor version is required.
@@ -70,6 +74,8 @@ pub enum Value {
     Urls(Vec<String>),
     /// See [`Kind::Hosts`].
     Hosts(Vec<String>),
+    /// See [`Kind::Networks`].
+    Networks(Vec<Network>),
     /// See [`Kind::Version`].
     Version(u32, Option<u32>),
 }
@@ -86,6 +92,9 @@ impl Kind {
             Self::Text => text(raw).map(|text| Value::Text(text.to_owned())),
             Self::Urls => items(raw)?.iter().map(|text| url(text)).collect::<Result<_, _>>().map(Value::Urls),
             Self::Hosts => items(raw)?.iter().map(|text| host(text)).collect::<Result<_, _>>().map(Value::Hosts),
+            Self::Networks => {
+                items(raw)?.iter().map(|text| text.parse()).collect::<Result<_, _>>().map(Value::Networks)
+            }
             Self::Version { minor } => version(&version_text(raw)?, *minor),
         }
     }
@@ -101,6 +110,7 @@ impl Kind {
             Self::Text => "string".into(),
             Self::Urls => "list of URLs".into(),
             Self::Hosts => "list of host names".into(),
+            Self::Networks => "list of addresses and networks".into(),
             Self::Version { .. } => "version".into(),
         }
     }
@@ -125,6 +135,10 @@ impl fmt::Display for Value {
             Self::Address(Some(value)) => write!(f, "\"{value}\""),
             Self::Address(None) => f.write_str("\"none\""),
             Self::Urls(values) | Self::Hosts(values) => write!(f, "{values:?}"),
+            Self::Networks(values) => {
+                let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
+                write!(f, "{texts:?}")
+            }
             Self::Version(major, Some(minor)) => write!(f, "\"{major}.{minor}\""),
             Self::Version(major, None) => write!(f, "\"{major}\""),
         }

@@ -14,7 +14,9 @@ use axum::routing::get;
 use muster_core::time::Clock;
 use tower::ServiceExt;
 
+use super::forwarded;
 use super::hosts::Hosts;
+use crate::config::network::Network;
 use crate::config::settings::MetricsOn;
 use crate::metrics::{Asked, Metrics};
 use crate::tls::Tls;
@@ -48,6 +50,8 @@ pub(super) struct AdminHandler {
 
 /// Restrictions of the admin listener. The socket has none.
 pub(super) struct Allowed {
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub proxies: Vec<Network>,
     /// Allowed hosts.
     pub hosts: Hosts,
     /// Where `/metrics` is served.
@@ -119,10 +123,11 @@ impl Web for AdminHandler {
         error_reply(refusal.status(), code, refusal.to_string())
     }
 
-    fn handle(&self, request: Request<WebBody>, peer: Peer) -> WebWork<Body> {
+    fn handle(&self, request: Request<WebBody>, mut peer: Peer) -> WebWork<Body> {
         let began = Instant::now();
         let metrics = Arc::clone(&self.metrics);
         let (parts, body) = request.into_parts();
+        forwarded::resolve(&mut peer, &parts.headers, &self.allowed.proxies);
         if let Some(refused) = self.misdirected(&parts, &peer).or_else(|| self.withheld(&parts, &peer)) {
             metrics.answered(Asked::MANAGEMENT, refused.status(), began.elapsed());
             return Box::pin(std::future::ready(refused));

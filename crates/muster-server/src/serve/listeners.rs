@@ -95,7 +95,8 @@ impl Starting<'_> {
         }
         let own = self.config.admin_hosts.iter().cloned().chain(host::name());
         let hosts = Hosts::new(own, fleet.urls().watch());
-        let allowed = Allowed { hosts, metrics_on: self.config.metrics_on };
+        let proxies = self.config.trusted_proxies.clone();
+        let allowed = Allowed { proxies, hosts, metrics_on: self.config.metrics_on };
         let admin = AdminHandler::new(fleet, health.clone(), self.metrics, agent_tls, allowed);
         let web = || OnHyper(admin.clone());
         if let Some(listener) = bound.admin {

@@ -7,6 +7,7 @@
 mod admin;
 mod agents;
 mod fleet_clock;
+mod forwarded;
 mod hosts;
 mod listeners;
 mod notify;

@@ -82,9 +82,9 @@ pub(super) async fn fleet(
         entropy,
         sealer: Arc::new(sealer),
         signer,
-        issuer: Arc::new(SecurityApi::default()),
+        issuer: Arc::new(SecurityApi::new(config.local_targets)),
         openid: Arc::new(OpenIdClients::default()),
-        alert_sender: Arc::new(Senders::new(config.alert_local_targets)),
+        alert_sender: Arc::new(Senders::new(config.local_targets)),
         settings,
     });
     use_disk(config, &fleet, disk, on_reserve);

@@ -45,11 +45,11 @@ impl RetentionArgs {
         match self.output.output {
             Format::Json => print_json(&delete),
             Format::Yaml => print_yaml(&delete),
-            Format::Table | Format::Wide | Format::Name if delete.enabled => {
+            Format::Table | Format::Wide | Format::Name | Format::Csv if delete.enabled => {
                 let after = delete.retention_seconds.unwrap_or(0);
                 print_line(format!("unenrolled agents are deleted {after} seconds after their unenrollment"))
             }
-            Format::Table | Format::Wide | Format::Name => print_line("unenrolled agents are kept"),
+            Format::Table | Format::Wide | Format::Name | Format::Csv => print_line("unenrolled agents are kept"),
         }
     }
 }

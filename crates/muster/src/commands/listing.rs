@@ -1,4 +1,4 @@
-//! Output formats: tables for people, JSON and YAML for programs, ids for pipes.
+//! Output formats: tables for people, JSON and YAML for programs, ids for pipes, CSV for spreadsheets.
 
 use clap::{Args, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -23,6 +23,8 @@ pub enum Format {
     Yaml,
     /// One id per line
     Name,
+    /// CSV (RFC 4180) with all columns; cells that a spreadsheet would interpret as formulas begin with an apostrophe
+    Csv,
 }
 
 /// `--output`.
@@ -61,6 +63,7 @@ pub fn print_list<T: Serialize>(
         Format::Json => print_json(&items),
         Format::Yaml => print_yaml(&items),
         Format::Name => print_lines(items.iter().map(name)),
+        Format::Csv => print_lines(csv_records(items, columns)),
         Format::Table | Format::Wide => print_table(items, format == Format::Wide, columns),
     }
 }
@@ -76,6 +79,7 @@ pub fn print_one<T: Serialize>(
         Format::Json => print_json(item),
         Format::Yaml => print_yaml(item),
         Format::Name => print_line(name(item)),
+        Format::Csv => print_lines(csv_records(std::slice::from_ref(item), columns)),
         Format::Table | Format::Wide => print_fields(item, columns),
     }
 }
@@ -131,6 +135,27 @@ fn table_lines<T>(items: &[T], with_wide: bool, columns: &[Column<T>]) -> Vec<St
     table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
+/// Returns the heading and the rows as CSV.
+fn csv_records<T>(items: &[T], columns: &[Column<T>]) -> impl Iterator<Item = String> {
+    let heading = csv_record(&columns.iter().map(|column| column.heading).collect::<Vec<_>>());
+    let row = move |item| csv_record(&columns.iter().map(|column| (column.cell)(item)).collect::<Vec<_>>());
+    std::iter::once(heading).chain(items.iter().map(row))
+}
+
+/// Returns a record without its line feed.
+pub fn csv_record(cells: &[impl AsRef<str>]) -> String {
+    cells.iter().map(|cell| csv_cell(cell.as_ref())).collect::<Vec<_>>().join(",") + "\r"
+}
+
+/// Quotes a cell. One that begins like a formula is data of an agent, which a spreadsheet would execute.
+fn csv_cell(text: &str) -> String {
+    let text = printable(text);
+    // A single dash stands for nothing.
+    let is_formula = text.starts_with(['=', '+', '-', '@']) && text != "-";
+    let text = if is_formula { format!("'{text}") } else { text };
+    if text.contains([',', '"', '\'', ' ']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+}
+
 /// Returns `-` for an absent or empty string.
 pub fn or_dash(text: Option<&str>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or("-").to_owned()
@@ -151,6 +176,17 @@ mod tests {
         let lines = table_lines(&[("web\u{1b}[31m", "on"), ("a", "off")], false, COLUMNS);
         assert_eq!(lines, ["NAME      STATE", "web\u{fffd}[31m  on", "a         off"]);
         assert_eq!(table_lines(&[], true, COLUMNS), ["NAME  STATE  BOTH"]);
+    }
+
+    #[test]
+    fn cells_of_csv_are_quoted_and_never_formulas() {
+        let rows: Vec<_> = csv_records(&[("=1+1", "a \"b\", c"), ("\t@x", "-")], COLUMNS).collect();
+        assert_eq!(rows[0], "NAME,STATE,BOTH\r");
+        assert!(rows[1].starts_with("\"'=1+1\",\"a \"\"b\"\", c\","), "{rows:?}");
+        assert!(rows[2].starts_with("\u{fffd}@x,-,"), "{rows:?}");
+        for formula in ["+1", "-1", "@SUM(A1)", "=cmd|' /C calc'!A0"] {
+            assert!(csv_cell(formula).trim_start_matches('"').starts_with('\''), "{formula}");
+        }
     }
 
     #[test]

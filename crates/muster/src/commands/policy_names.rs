@@ -49,7 +49,7 @@ pub async fn with_policy_names<T>(
 ) -> Result<Vec<Named<T>>, Failed> {
     // Formats for programs contain only the fields of the API, which saves the request for the names.
     let wanted: HashSet<String> = match format {
-        Format::Table | Format::Wide => items.iter().filter_map(&policy).map(str::to_owned).collect(),
+        Format::Table | Format::Wide | Format::Csv => items.iter().filter_map(&policy).map(str::to_owned).collect(),
         Format::Json | Format::Yaml | Format::Name => HashSet::new(),
     };
     let names = names(client, &wanted).await?;

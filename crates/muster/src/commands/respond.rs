@@ -69,7 +69,7 @@ impl RespondArgs {
             Format::Json => return print_json(done),
             Format::Yaml => return print_yaml(done),
             Format::Name => return print_line(done.action_id.as_deref().unwrap_or_default()),
-            Format::Table | Format::Wide => {}
+            Format::Table | Format::Wide | Format::Csv => {}
         }
         let Responded { access_keys, output_keys, reviewed, .. } = done;
         let (access_keys, output_keys) = (counted(*access_keys, "access key"), counted(*output_keys, "output key"));

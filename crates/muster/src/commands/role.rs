@@ -218,6 +218,12 @@ impl BindArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let Self { role, user, group, in_space: space, policies, tags, output } = self;
         let binding = client.create_binding(&CreateBinding { user, group, role, space, policies, tags }).await?;
+        if !binding.without_effect.is_empty() {
+            let names = binding.without_effect.join(", ");
+            eprintln!(
+                "muster: warning: these privileges of the role need a wider binding, and have no effect in this one: {names}"
+            );
+        }
         print_one(&binding, output.output, BINDINGS, |binding| binding.id.clone())
     }
 }

@@ -14,7 +14,7 @@ use muster_store::postgres::Address;
 use serde::Serialize;
 
 use super::failure::Failed;
-use super::listing::{Column, Format, OutputArg, column, print_json, print_table, print_yaml};
+use super::listing::{Column, Format, OutputArg, column, print_json, print_list, print_table, print_yaml};
 use super::text::{print_line, print_lines};
 
 /// Verbs of `store`.
@@ -119,6 +119,7 @@ impl CopyArgs {
         match self.output.output {
             Format::Json => print_json(report),
             Format::Yaml => print_yaml(report),
+            Format::Csv => print_list(&report.tables, Format::Csv, COLUMNS, |table| table.table.to_owned()),
             Format::Name => print_lines(report.tables.iter().map(|table| table.table.to_owned())),
             Format::Table | Format::Wide => {
                 print_table(&report.tables, false, COLUMNS)?;

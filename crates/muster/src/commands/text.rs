@@ -2,16 +2,13 @@
 
 use std::io::{self, Write as _};
 
-use super::failure::Failed;
+use muster_core::reported::is_deceptive;
 
-/// Returns whether a character controls the terminal or the direction of text.
-fn steers(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
+use super::failure::Failed;
 
 /// Returns the text on one line, with control characters replaced by U+FFFD.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_deceptive(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// Returns a text of several lines, with control characters replaced by U+FFFD.
@@ -24,7 +21,7 @@ pub fn escaped_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         // All of these characters are below U+10000, so that one escape sequence is sufficient.
-        if steers(c) && c != '\n' { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
+        if is_deceptive(c) && c != '\n' { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
     }
     out
 }
@@ -66,7 +63,7 @@ mod tests {
     fn escaped_json_is_the_same_json() {
         let value = serde_json::json!({"host": "a\u{9b}2J\u{7f}\u{202e}\u{1b}[1m"});
         let text = escaped_json(&serde_json::to_string_pretty(&value).unwrap());
-        assert!(text.chars().all(|c| c == '\n' || !steers(c)), "{text}");
+        assert!(text.chars().all(|c| c == '\n' || !is_deceptive(c)), "{text}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

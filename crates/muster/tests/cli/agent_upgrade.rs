@@ -154,3 +154,20 @@ fn a_file_that_is_no_package_is_rejected_before_anything_is_uploaded() {
     let error = fails(2, &["package", "upload", "/nowhere/muster-agent-0.2.0-linux-x86_64.tar.gz"]);
     assert!(error.contains("No such file"), "{error}");
 }
+
+#[test]
+fn packages_are_deleted_only_after_confirmation() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = "muster-agent-0.2.0-linux-x86_64.tar.gz";
+    let file = directory.path().join(name);
+    std::fs::write(&file, b"cut").unwrap();
+    ok(&["package", "upload", file.to_str().unwrap()]);
+    std::fs::write(&file, b"whole").unwrap();
+    let error = fails(6, &["package", "upload", file.to_str().unwrap()]);
+    assert!(error.contains("muster package delete"), "{error}");
+    assert!(ok(&["package", "delete", name, "--dry-run"]).contains("would delete"));
+    ok(&["package", "delete", name, "--yes"]);
+    fails(3, &["package", "delete", name, "--yes"]);
+    ok(&["package", "upload", file.to_str().unwrap()]);
+    ok(&["package", "delete", name, "--yes"]);
+}

@@ -53,6 +53,8 @@ impl Server {
         let mut serve = Command::new(env!("CARGO_BIN_EXE_muster"));
         serve.args(["serve", "--agent-listen", "127.0.0.1:0", "--local-listen", "none", "--log-level", "trace"]);
         serve.args(["--admin-listen", "127.0.0.1:0", "--set", "timeouts.checkin_long_poll=2s"]);
+        // The cluster is a stub on this host.
+        serve.args(["--set", "outgoing.allow_local_targets=true"]);
         let data = directory.path().join("data");
         let child = serve.arg("--data-dir").arg(&data).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let end = Instant::now() + PATIENCE;
