@@ -5,8 +5,10 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 
+use crate::duration;
+use crate::state::atomic;
+use crate::state::enrollment::Secret;
 use crate::variables::providers::ProviderSettings;
-use crate::{duration, state::atomic};
 use muster_core::error_chain::SharedError;
 
 /// Maximum size of the settings file.
@@ -161,6 +163,8 @@ pub struct UpgradeSettings {
     pub source_uri: Option<String>,
     /// Release keys to trust, in addition to those of the program: Ed25519 public keys in base64.
     pub keys: Vec<String>,
+    /// Proxy for mirrors that are not those of the policy; may contain credentials.
+    pub proxy_url: Option<Secret>,
     /// PEM files with the CA certificates of mirrors; the default is the system's trust store.
     pub certificate_authorities: Vec<Utf8PathBuf>,
     /// Maximum total time of a download with its retries.
@@ -178,6 +182,7 @@ impl Default for UpgradeSettings {
     fn default() -> Self {
         Self {
             source_uri: None,
+            proxy_url: None,
             keys: Vec::new(),
             certificate_authorities: Vec::new(),
             download_timeout: Duration::from_secs(2 * 3600),

@@ -13,12 +13,14 @@ use muster_core::replace_token;
 
 use self::decision::{Decision, Key, Stored, Wanted, decide};
 use super::enroll_options::Options;
+use super::server_options::{Local, ServerOptions, Target};
 use super::signals::Signals;
 use super::{check_base, enroll, run, transport};
 use crate::enroll::plan::Plan;
 use crate::entropy::System;
 use crate::exit::{self, Failure};
 use crate::fleet::{CallError, FleetClient};
+use crate::local_server::LocalServer;
 use crate::net::Server;
 use crate::paths::Layout;
 use crate::state::Store;
@@ -36,29 +38,53 @@ const FLAGS: [(&str, &str); 7] = [
     ("FLEET_ENROLL_TIMEOUT", "--timeout"),
 ];
 
+/// Variables that correspond to a flag of `enroll` about the server of this container.
+const SERVER_FLAGS: [(&str, &str); 10] = [
+    ("FLEET_SERVER_POLICY_ID", "--fleet-server-policy"),
+    ("FLEET_SERVER_HOST", "--fleet-server-host"),
+    ("FLEET_SERVER_PORT", "--fleet-server-port"),
+    ("FLEET_SERVER_CERT", "--fleet-server-cert"),
+    ("FLEET_SERVER_CERT_KEY", "--fleet-server-cert-key"),
+    ("FLEET_SERVER_TIMEOUT", "--fleet-server-timeout"),
+    // These are not Elastic's.
+    ("FLEET_SERVER_LOCAL_PORT", "--fleet-server-local-port"),
+    ("FLEET_SERVER_PROGRAM", "--fleet-server-program"),
+    ("FLEET_SERVER_DATA_DIR", "--fleet-server-data-dir"),
+    ("FLEET_SERVER_DATABASE", "--fleet-server-database"),
+];
+/// Variables that name an Elasticsearch, which the server does not need.
+const ELASTICSEARCH: [&str; 3] =
+    ["FLEET_SERVER_ELASTICSEARCH_HOST", "FLEET_SERVER_SERVICE_TOKEN", "FLEET_SERVER_SERVICE_TOKEN_PATH"];
+/// Variables without which the server would not be what the user wants, and which it does not support.
+const UNSUPPORTED: [&str; 2] = ["FLEET_SERVER_CERT_KEY_PASSPHRASE", "FLEET_SERVER_CLIENT_AUTH"];
+
 /// The flags of `enroll`, which are parsed from the variables.
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true)]
 struct Flags {
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    server: ServerOptions,
 }
 
 /// Enrolls if necessary, and runs the agent until it is stopped.
 pub async fn run(layout: &Layout, args: &run::Args) -> Result<u8, Failure> {
     let variables: BTreeMap<String, String> = std::env::vars().collect();
-    if is_set(&variables, "FLEET_SERVER_ENABLE") {
-        let failure = Failure::new(exit::USAGE, "FLEET_SERVER_ENABLE: muster-agent does not run a Fleet Server");
-        return Err(failure.hint("run muster serve in a container of its own"));
-    }
     let mut signals = Signals::listen()?;
-    if is_set(&variables, "FLEET_ENROLL") {
-        let options = options(&variables)?;
-        let plan = options.plan(&[])?;
+    if is_set(&variables, "FLEET_ENROLL") || is_set(&variables, "FLEET_SERVER_ENABLE") {
+        let Flags { options, server } = flags(&variables)?;
+        let target = Target::new(layout, &options, &server, &[])?;
         check_base(layout.base())?;
         let force = is_set(&variables, "FLEET_FORCE");
+        let enrolled = async {
+            match &target {
+                Target::Remote(plan) => enroll_if_needed(layout, plan, &options, force).await,
+                Target::Local(local) => enroll_here(layout, &target, local, &options, force).await,
+            }
+        };
         tokio::select! {
-            enrolled = enroll_if_needed(layout, &plan, &options, force) => enrolled?,
+            enrolled = enrolled => enrolled?,
             // An interrupted enrollment is repeated at the next start.
             () = signals.stop() => return Ok(exit::DONE),
         }
@@ -72,14 +98,49 @@ fn is_set(variables: &BTreeMap<String, String>, name: &str) -> bool {
 }
 
 /// Converts the variables to the options of `enroll`. They never become arguments of a process.
-fn options(variables: &BTreeMap<String, String>) -> Result<Options, Failure> {
+fn flags(variables: &BTreeMap<String, String>) -> Result<Flags, Failure> {
     let given = |name: &str| variables.get(name).filter(|value| !value.is_empty());
-    let mut flags: Vec<String> =
-        FLAGS.iter().filter_map(|(name, flag)| given(name).map(|value| format!("{flag}={value}"))).collect();
+    let as_flag = |(name, flag): &(&str, &str)| given(name).map(|value| format!("{flag}={value}"));
+    let mut flags: Vec<String> = FLAGS.iter().filter_map(as_flag).collect();
     flags.extend(is_set(variables, "FLEET_INSECURE").then(|| "--insecure".to_owned()));
+    if is_set(variables, "FLEET_SERVER_ENABLE") {
+        if let Some(name) = UNSUPPORTED.iter().find(|name| given(name).is_some_and(|value| value != "none")) {
+            return Err(Failure::new(exit::USAGE, format!("{name} is not supported")));
+        }
+        if let Some(name) = ELASTICSEARCH.iter().find(|name| given(name).is_some()) {
+            eprintln!("Warning: {name} is ignored: the server has a store of its own, and policies name the outputs");
+        }
+        flags.push("--fleet-server".into());
+        flags.extend(SERVER_FLAGS.iter().filter_map(as_flag));
+        flags
+            .extend(is_set(variables, "FLEET_SERVER_INSECURE_HTTP").then(|| "--fleet-server-insecure-http".to_owned()));
+        let settings = given("FLEET_SERVER_SET").map(String::as_str).unwrap_or_default();
+        flags.extend(settings.split_whitespace().map(|setting| format!("--fleet-server-set={setting}")));
+    }
     // The message of clap can contain the value of the variable, which may be a token.
     let wrong = |error: clap::Error| Failure::new(exit::USAGE, format!("a variable is malformed: {}", error.kind()));
-    Ok(Flags::try_parse_from(flags).map_err(wrong)?.options)
+    Flags::try_parse_from(flags).map_err(wrong)
+}
+
+/// Sets up the server of this container and enrolls at it, unless both have been done with the same options.
+async fn enroll_here(
+    layout: &Layout,
+    target: &Target,
+    local: &Local,
+    options: &Options,
+    force: bool,
+) -> Result<(), Failure> {
+    let store = DiskStore::new(layout.clone());
+    let former = enroll::former(&store, true)?;
+    let is_enrolled_here = matches!(&former, enroll::Former::Enrolled(former) if former.local_server);
+    if !force && is_enrolled_here && LocalServer::load(layout)?.as_ref() == Some(local.server()) {
+        eprintln!("Not enrolling: the server and the enrollment match the variables");
+        // The image may contain a newer server.
+        return local.install_program(layout);
+    }
+    let (plan, item) = enroll::join_at(&store, layout, target, &former, options).await?;
+    enroll::say_farewell(layout, former, &item.id, &plan).await;
+    Ok(())
 }
 
 async fn enroll_if_needed(layout: &Layout, plan: &Plan, options: &Options, force: bool) -> Result<(), Failure> {
@@ -167,10 +228,10 @@ mod tests {
             ("ELASTIC_AGENT_TAGS", "a, b,"),
             ("ELASTIC_AGENT_ID", ""),
         ]);
-        let plan = options(&good).unwrap().plan(&[]).unwrap();
+        let plan = flags(&good).unwrap().options.plan(&[]).unwrap();
         assert_eq!((plan.servers[0].as_str(), plan.id), ("https://fleet.example:8220", None));
         assert_eq!((plan.tags, plan.token), (vec!["a".to_owned(), "b".to_owned()], Secret::new("dG9rOmVu")));
-        let error = options(&variables(&[("FLEET_ENROLL_TIMEOUT", "s3cret")])).unwrap_err();
+        let error = flags(&variables(&[("FLEET_ENROLL_TIMEOUT", "s3cret")])).unwrap_err();
         assert_eq!((error.code, error.message.contains("s3cret")), (exit::USAGE, false), "{}", error.message);
         for (value, set) in [("1", true), ("Yes", true), ("true", true), ("0", false), ("", false), ("no", false)] {
             assert_eq!(is_set(&variables(&[("FLEET_ENROLL", value)]), "FLEET_ENROLL"), set, "{value:?}");

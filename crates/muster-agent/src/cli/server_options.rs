@@ -135,6 +135,16 @@ impl Target {
 }
 
 impl Local {
+    /// Returns how the server runs.
+    pub fn server(&self) -> &LocalServer {
+        &self.bootstrap.server
+    }
+
+    /// Copies the server's program into the base path.
+    pub fn install_program(&self, layout: &Layout) -> Result<(), Failure> {
+        self.bootstrap.install_program(layout)
+    }
+
     /// Completes the plan with what the running server provides.
     async fn complete(&self) -> Result<Plan, Failure> {
         let mut plan = self.plan.clone();

@@ -11,7 +11,7 @@ use crate::homes::HomeName;
 use crate::state::{Action, Kind, PendingAck, UpgradeReport};
 use crate::upgrade::details::{Details, Metadata, Stage};
 use crate::upgrade::record::{Record, Terms};
-use crate::upgrade::{Failed, NOT_INSTALLED, Progress, Request, Resumed, Switch};
+use crate::upgrade::{Failed, NOT_INSTALLED, PolicySource, Progress, Request, Resumed, Switch};
 
 /// How often an upgrade is begun, if the agent is killed during each attempt.
 const ATTEMPTS_MAX: u32 = 3;
@@ -206,9 +206,9 @@ impl Coordinator {
         report.map_or(0, |report| report.attempts)
     }
 
-    fn policy_source(&self) -> Option<String> {
-        let policy: serde_json::Value = serde_json::from_str(self.state.policy.as_ref()?.policy.get()).ok()?;
-        Some(policy["agent"]["download"]["sourceURI"].as_str()?.to_owned())
+    fn policy_source(&self) -> Option<PolicySource> {
+        let policy = serde_json::from_str(self.state.policy.as_ref()?.policy.get()).ok()?;
+        PolicySource::of(&policy)
     }
 
     fn preparation(&self, request: Request, progress: Progress) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {

@@ -58,8 +58,7 @@ impl Bootstrap {
     /// Starts the server, and returns when it accepts connections.
     pub async fn start(&self, layout: &Layout) -> Result<Running, Failure> {
         let former = LocalServer::load(layout)?;
-        program::install(layout, &self.program)
-            .map_err(|error| Failure::new(exit::FAILED, format!("copying {}: {error}", self.program)))?;
+        self.install_program(layout)?;
         self.server.save(layout)?;
         let host = Host::new(layout.clone(), ProcessSettings::default(), Arc::new(System)).guarded(Guard::own());
         let components = Supervisor::new(Arc::new(host));
@@ -73,6 +72,12 @@ impl Bootstrap {
                 Err(failure)
             }
         }
+    }
+
+    /// Copies the program into the base path.
+    pub fn install_program(&self, layout: &Layout) -> Result<(), Failure> {
+        program::install(layout, &self.program)
+            .map_err(|error| Failure::new(exit::FAILED, format!("copying {}: {error}", self.program)))
     }
 
     async fn wait(&self, running: &Running) -> Result<(), Failure> {

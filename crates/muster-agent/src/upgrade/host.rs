@@ -23,6 +23,7 @@ use crate::entropy::System;
 use crate::fleet::FleetClient;
 use crate::homes::{self, HomeName};
 use crate::net::http1::Http1;
+use crate::net::proxy::Proxy;
 use crate::net::{Transport, tls};
 use crate::paths::Layout;
 use crate::settings::UpgradeSettings;
@@ -64,15 +65,23 @@ impl HostUpgrades {
     }
 
     fn sources(&self, request: &Request, client: Arc<FleetClient>) -> Result<Vec<Source>, String> {
-        let trust = self.settings.certificate_authorities.clone();
-        let mirrors: Mirrors = Arc::new(move || mirror_transport(&trust));
+        let settings = &self.settings;
+        let authorities: Vec<String> = settings.certificate_authorities.iter().map(ToString::to_string).collect();
+        let proxy = settings.proxy_url.clone().map(|url| Proxy { url, headers: Vec::new() });
+        let of_settings = authorities.clone();
+        let mirrors: Mirrors = Arc::new(move || mirror_transport(&of_settings, proxy.as_ref()));
         // A named source is the only one: whoever names it expects the package from there.
         if let Some(url) = request.source_uri.as_ref().or(self.settings.source_uri.as_ref()) {
             return Ok(vec![Source::parse(url, &mirrors)?]);
         }
         let mut sources = vec![Source::Fleet(client)];
         // A policy may name a source of Elastic's packages, which is no reason to fail.
-        sources.extend(request.policy_source.iter().filter_map(|url| Source::parse(url, &mirrors).ok()));
+        sources.extend(request.policy_source.clone().and_then(|source| {
+            let own = source.certificate_authorities;
+            let authorities = if own.is_empty() { authorities } else { own };
+            let mirrors: Mirrors = Arc::new(move || mirror_transport(&authorities, source.proxy.as_ref()));
+            Source::parse(&source.url, &mirrors).ok()
+        }));
         Ok(sources)
     }
 
@@ -181,12 +190,17 @@ pub fn running(layout: &Layout) -> Option<HomeName> {
     (is_ours && homes::active(layout).ok()?.is_some()).then_some(name)
 }
 
-fn mirror_transport(authorities: &[camino::Utf8PathBuf]) -> Result<Arc<dyn Transport>, String> {
-    let read = |path: &camino::Utf8PathBuf| fs_err::read_to_string(path).map_err(|error| chain(&error).to_string());
+/// Creates a client for a mirror. Authorities are PEM certificates, or files with them.
+fn mirror_transport(authorities: &[String], proxy: Option<&Proxy>) -> Result<Arc<dyn Transport>, String> {
+    let read = |given: &String| match given.contains("-----BEGIN") {
+        true => Ok(given.clone()),
+        false => fs_err::read_to_string(given).map_err(|error| chain(&error).to_string()),
+    };
     let certificate_authorities = authorities.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let trust = Trust { certificate_authorities, ..Trust::default() };
     let config = tls::client_config(&trust).map_err(|error| chain(&error).to_string())?;
-    Ok(Arc::new(Http1::new(config)))
+    let tunnel = proxy.map(Proxy::tunnel).transpose().map_err(|error| format!("the proxy: {error}"))?;
+    Ok(Arc::new(Http1::new(config).through(tunnel)))
 }
 
 /// Starts the program of a version for a test: a program for another system, or one that lacks a library, must not become
@@ -232,8 +246,61 @@ mod tests {
 
     use camino::Utf8Path;
 
+    use super::super::PolicySource;
     use super::super::record::Terms;
     use super::*;
+    use crate::state::enrollment::Secret;
+
+    #[tokio::test]
+    async fn mirrors_of_a_policy_and_of_the_settings_are_reached_through_their_proxies() {
+        let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = proxy.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = proxy.accept().await.unwrap();
+                let mut request = vec![0; 1000];
+                let length = stream.read(&mut request).await.unwrap();
+                let is_expected = String::from_utf8_lossy(&request[..length]).contains("mirror.example:443");
+                let status = if is_expected { "407 Who" } else { "400 What" };
+                let response = format!("HTTP/1.1 {status}\r\n\r\n");
+                tokio::io::AsyncWriteExt::write_all(&mut stream, response.as_bytes()).await.unwrap();
+            }
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(Utf8Path::from_path(directory.path()).unwrap());
+        let running = HomeName::new("0.1.0", &muster_core::hex::sha256(b"x")).unwrap();
+        let config = tls::client_config(&Trust { ca_sha256: vec!["00".repeat(32)], ..Trust::default() }).unwrap();
+        let fleet = || {
+            Arc::new(FleetClient::new(
+                Arc::new(Http1::new(config.clone())),
+                Vec::new(),
+                Secret::new("k"),
+                Arc::new(System),
+            ))
+        };
+        let (url, through) = ("https://mirror.example/agents", format!("http://{address}"));
+        let pem = rcgen::generate_simple_self_signed(vec!["mirror.example".into()]).unwrap().cert.pem();
+        let policy = serde_json::json!({"agent": {"download": {"sourceURI": url, "proxy_url": through,
+            "proxy_headers": {"X-A": "b"}, "ssl": {"certificate_authorities": [pem]}}}});
+        let of_policy = Request { policy_source: PolicySource::of(&policy), ..Request::default() };
+        let of_action = Request { source_uri: Some(url.into()), ..Request::default() };
+        let file = directory.path().join("ca.pem");
+        fs_err::write(&file, &pem).unwrap();
+        let settings = UpgradeSettings {
+            proxy_url: Some(Secret::new(through)),
+            certificate_authorities: vec![file.try_into().unwrap()],
+            ..UpgradeSettings::default()
+        };
+        for (request, settings) in [(of_policy, UpgradeSettings::default()), (of_action, settings)] {
+            let upgrades = HostUpgrades::new(layout.clone(), settings, running.clone(), Resumed::Nothing);
+            let source = upgrades.sources(&request, fleet()).unwrap().pop().unwrap();
+            let error = format!("{:?}", source.read("file", 0, 1).await.unwrap_err());
+            assert!(error.contains("requires other credentials (407)"), "{error}");
+        }
+        let mut direct = policy;
+        direct["agent"]["download"]["proxy_disable"] = true.into();
+        assert_eq!(PolicySource::of(&direct).unwrap().proxy, None);
+    }
 
     /// The watcher is the previous program, which is a script here. A silent one is given up at the limit, which passes at
     /// once: the clock of the test jumps while nothing else happens.

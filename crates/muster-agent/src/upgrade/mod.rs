@@ -27,10 +27,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::fleet::FleetClient;
 use crate::homes::HomeName;
+use crate::net::proxy::Proxy;
+use crate::state::enrollment::Secret;
 use details::{Details, Metadata, Stage};
 pub use host::{HostUpgrades, running};
 use record::{Kept, Terms};
@@ -46,10 +49,38 @@ pub struct Request {
     pub source_uri: Option<String>,
     /// Download source of the policy, where a package is looked for if the server does not have it.
     #[serde(skip)]
-    pub policy_source: Option<String>,
+    pub policy_source: Option<PolicySource>,
     /// Return to a version that is still on disk.
     #[serde(default)]
     pub rollback: bool,
+}
+
+/// A download source of a policy: `agent.download`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicySource {
+    /// URL of a directory with packages.
+    pub url: String,
+    /// Proxy through which it is reached.
+    pub proxy: Option<Proxy>,
+    /// PEM certificates, or files with them; the default is the setting `upgrade.certificate_authorities`.
+    pub certificate_authorities: Vec<String>,
+}
+
+impl PolicySource {
+    /// Returns the source that a policy names.
+    pub fn of(policy: &Value) -> Option<Self> {
+        let download = &policy["agent"]["download"];
+        let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let url = text(&download["sourceURI"])?;
+        let is_direct = download["proxy_disable"] == true;
+        let headers = download["proxy_headers"].as_object().into_iter().flatten();
+        let proxy = text(&download["proxy_url"]).filter(|_| !is_direct).map(|url| Proxy {
+            url: Secret::new(url),
+            headers: headers.filter_map(|(name, value)| Some((name.clone(), Secret::new(text(value)?)))).collect(),
+        });
+        let authorities = download["ssl"]["certificate_authorities"].as_array().into_iter().flatten();
+        Some(Self { url, proxy, certificate_authorities: authorities.filter_map(text).collect() })
+    }
 }
 
 /// Why an upgrade failed.

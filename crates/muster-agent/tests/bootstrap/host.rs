@@ -113,6 +113,17 @@ impl Host {
         flags.into_iter().chain(["--fleet-server-set", "admin.listen=none"]).map(str::to_owned).collect()
     }
 
+    /// The variables of a container with a server that disturbs no other one.
+    pub fn server_variables(&self, port: u16) -> [(&'static str, String); 5] {
+        [
+            ("FLEET_SERVER_ENABLE", "1".into()),
+            ("FLEET_SERVER_PORT", port.to_string()),
+            ("FLEET_SERVER_LOCAL_PORT", self.local_port.to_string()),
+            ("FLEET_SERVER_POLICY_ID", "own".into()),
+            ("FLEET_SERVER_SET", "admin.listen=none".into()),
+        ]
+    }
+
     pub fn enroll(&self, more: &[&str]) -> (i32, String) {
         let mut flags = self.server_flags();
         if more.contains(&"--fleet-server-port") {

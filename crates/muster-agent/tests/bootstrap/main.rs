@@ -7,7 +7,7 @@ mod host;
 
 use std::time::{Duration, Instant};
 
-use host::{Host, output};
+use host::{Daemon, Host, output};
 use serde_json::Value;
 
 /// Maximum time for a failed start of the server to be reported.
@@ -47,6 +47,36 @@ fn ag94_ag95_ag98_ag102_one_command_on_an_empty_directory_makes_a_fleet() {
     let _daemon = host.run();
     host.until_healthy();
     remote.until_healthy();
+}
+
+#[test]
+fn a_container_sets_up_a_server_once_and_again_with_other_variables() {
+    let host = Host::new();
+    let contain = |port: u16| {
+        let mut command = host.command("container");
+        for (name, value) in host.server_variables(port) {
+            command.env(name, value);
+        }
+        Daemon::new(command.env("FLEET_SERVER_ELASTICSEARCH_HOST", "http://elasticsearch:9200"))
+    };
+    let mut daemon = contain(host.port);
+    let status = host.until_healthy();
+    assert_eq!(
+        (&status["components"][0]["id"], &status["policy"]["id"]),
+        (&"fleet-server-local".into(), &"own".into())
+    );
+    let first = host.enrollment().agent_id;
+    daemon.stop();
+    let mut daemon = contain(host.port);
+    host.until_healthy();
+    assert_eq!(host.enrollment().agent_id, first, "the same server and agent");
+    daemon.stop();
+    host.until_silent();
+    let other = Host::new().port;
+    let _daemon = contain(other);
+    host.until_healthy();
+    assert!(std::net::TcpStream::connect(("127.0.0.1", other)).is_ok(), "at the other port");
+    assert_eq!(host.enrollment().agent_id, first, "an enrollment at the same server keeps the id");
 }
 
 #[test]

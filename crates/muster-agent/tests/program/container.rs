@@ -65,7 +65,8 @@ fn a_container_without_the_variables_is_a_usage_error() {
     let mut command = agent.command("container");
     let (code, text) = output(command.env("FLEET_ENROLL", "true").env_remove("FLEET_URL"));
     assert_eq!((code, text.contains("--url")), (2, true), "{text}");
-    let (code, text) = output(agent.command("container").env("FLEET_SERVER_ENABLE", "1"));
-    assert_eq!((code, text.contains("FLEET_SERVER_ENABLE")), (2, true), "{text}");
+    let mut command = agent.command("container");
+    let (code, text) = output(command.env("FLEET_SERVER_ENABLE", "1").env("FLEET_SERVER_CLIENT_AUTH", "required"));
+    assert_eq!((code, text.contains("FLEET_SERVER_CLIENT_AUTH")), (2, true), "{text}");
     assert!(!agent.path("").try_exists().unwrap());
 }
