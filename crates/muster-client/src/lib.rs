@@ -14,6 +14,7 @@ mod code;
 mod enrollment_keys;
 mod error;
 mod files;
+mod hosts;
 mod identity;
 mod log_in;
 mod network_objects;

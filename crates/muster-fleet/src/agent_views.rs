@@ -116,7 +116,7 @@ impl Agents {
         Ok(self.store.seen_by(grant).agent_tags(filter).await?)
     }
 
-    fn with_presence(&self, details: AgentDetails) -> AgentView {
+    pub(crate) fn with_presence(&self, details: AgentDetails) -> AgentView {
         let id = &details.record.id;
         let seen = self.registry.last_seen(id, self.clock.now());
         // Presence is written in batches, so memory is usually ahead of the store; after a restart it is behind.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use muster_core::Error;
 use muster_core::agent::{AgentRecord, Family};
 use muster_core::audit::AuditEvent;
-use muster_core::credential::ApiKey;
+use muster_core::credential::{ApiKey, CredentialKind};
 use muster_core::denial::Denial;
 use muster_core::enrollment_key::{EnrollmentKey, KeyFamily};
 use muster_core::error_chain::chain;
@@ -31,8 +31,16 @@ pub fn unauthorized() -> Error {
     Denial::UnknownKey.into()
 }
 
+/// Returns whether a key with an id is one of the agent's. Secrets of fleetd have ids too, which follow from them: they must
+/// not be accepted here, least of all the token that each user of a host can read.
 fn holds_key(record: &AgentRecord, key: &ApiKey) -> bool {
-    record.active && record.credentials.matching(key).is_some()
+    let held = record.credentials.matching(key).filter(|held| held.kind != CredentialKind::DeviceToken);
+    record.active && !record.family.is_one_per_machine() && held.is_some()
+}
+
+/// Returns whether a secret without an id is one of the agent's of this kind.
+fn holds_secret(record: &AgentRecord, key: &ApiKey, kind: CredentialKind) -> bool {
+    record.active && record.credentials.matching(key).is_some_and(|held| held.kind == kind)
 }
 
 /// The service that authenticates agents.
@@ -113,7 +121,8 @@ impl Authentication {
     /// Returns the agent of `family` with this node key. All other keys give [`Denial::UnknownKey`].
     pub async fn node_key(&self, secret: &str, family: Family) -> Result<Arc<AgentEntry>, Error> {
         let key = ApiKey::opaque(secret);
-        let fits = |record: &AgentRecord| record.family == family && holds_key(record, &key);
+        let fits =
+            |record: &AgentRecord| record.family == family && holds_secret(record, &key, CredentialKind::NodeKey);
         if let Some(entry) = self.registry.by_node_key(&key.id) {
             self.currency.ensure(&self.records, &entry).await?;
             // The usual case, without a read: thousands of hosts ask for queries each second.

@@ -357,7 +357,7 @@ impl Enrollment {
         let mut writes = vec![Write::EnrollmentKey(EnrollmentKeyWrite::Use { id: key.id.clone(), now, counts })];
         let duplicate = before.as_ref().and_then(|before| self.duplicate(enrolled, before, now));
         writes.extend(record_writes(enrolled, before, now));
-        writes.push(Write::Audit(audit_line(enrolled, key, duplicate, now)));
+        writes.push(Write::Audit(audit_line(enrolled, key, duplicate.as_ref(), now)));
         writes.push(Write::Changed(Change::Agent(enrolled.record.id.clone())));
         match self.store.commit(admission, writes).await {
             Ok(_) => {
@@ -466,7 +466,7 @@ fn record_writes(enrolled: &Enrolled, before: Option<AgentRecord>, now: Timestam
     writes
 }
 
-fn audit_line(enrolled: &Enrolled, key: &EnrollmentKey, duplicate: Option<Value>, now: Timestamp) -> AuditEvent {
+fn audit_line(enrolled: &Enrolled, key: &EnrollmentKey, duplicate: Option<&Value>, now: Timestamp) -> AuditEvent {
     let record = &enrolled.record;
     let action = match enrolled.life {
         _ if duplicate.is_some() => "agent.duplicate_identifier",

@@ -33,6 +33,7 @@ pub mod files;
 pub mod fleet_keys;
 pub mod force;
 pub mod health;
+pub mod host_views;
 pub mod housekeeping;
 pub mod idempotency;
 pub mod identity;

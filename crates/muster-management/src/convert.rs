@@ -21,7 +21,8 @@ pub fn time(at: Timestamp) -> String {
     at.to_rfc3339_millis()
 }
 
-fn times(at: Option<Timestamp>) -> Option<String> {
+/// Formats a time, if there is one.
+pub fn times(at: Option<Timestamp>) -> Option<String> {
     at.map(time)
 }
 

@@ -26,6 +26,7 @@ mod enrollment_keys;
 mod entry;
 pub mod error;
 mod files;
+mod hosts;
 mod idempotency;
 mod identity;
 pub mod kql;

@@ -9,6 +9,7 @@ CREATE TABLE hosts (
     hostname TEXT NOT NULL,
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX hosts_by_name ON hosts (space, lower(hostname), id);
 CREATE UNIQUE INDEX hosts_by_machine ON hosts (space, machine_id) WHERE machine_id IS NOT NULL;
 
 CREATE TABLE agents (

@@ -104,7 +104,7 @@ impl Details<'_> {
         let arch = first(&[(os, "arch"), (system, "cpu_type")]);
         let platform = first(&[(os, "platform")]);
         let addresses = self.addresses.iter().filter_map(|row| fact(row, "address")).take(ADDRESSES);
-        let addresses: Vec<Value> = addresses.map(Value::from).collect();
+        let addresses: Vec<Value> = addresses.collect();
         let host = object([
             ("hostname", first(&[(system, "hostname")])),
             ("name", first(&[(system, "computer_name"), (system, "hostname")])),

@@ -3,6 +3,7 @@
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::authorization::Scope;
 use muster_core::credential::Credential;
+use muster_core::host::Host;
 use muster_core::id::AgentId;
 use muster_core::status::Status;
 use muster_store::StoreError;
@@ -29,6 +30,11 @@ impl Scoped<'_> {
     /// Returns an agent's credentials, the newest first.
     pub async fn agent_credentials(&self, agent: &AgentRecord) -> Result<Vec<Credential>, StoreError> {
         if self.holds(&agent.space) { self.store.agent_credentials(&agent.id).await } else { Ok(Vec::new()) }
+    }
+
+    /// Returns a page of the hosts of matching agents, by name.
+    pub async fn hosts(&self, filter: &AgentFilter, page: Page) -> Result<Listed<Host>, StoreError> {
+        self.store.host_list(&self.agents_that(filter), page).await
     }
 
     /// Returns a page of matching agents.

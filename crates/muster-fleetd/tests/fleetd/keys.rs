@@ -3,6 +3,7 @@
 use http::Method;
 use muster_core::agent::Family;
 use muster_core::authorization::{Actor, OpContext};
+use muster_core::credential::ApiKey;
 use muster_fleet::force::Force;
 use muster_fleet::selection::Selected;
 use serde_json::{Value, json};
@@ -161,4 +162,23 @@ async fn fl58_device_tokens_are_checked_and_belong_to_one_host() {
     }
     let credentials = server.store().agent_credentials(&agent_id(Family::Orbit, UUID)).await.unwrap();
     assert!(credentials.len() <= 3, "tokens that ended leave nothing: {}", credentials.len());
+}
+
+#[tokio::test]
+async fn fl54_a_device_token_is_no_node_key_and_no_secret_of_fleetd_is_an_access_key() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let (osquery, orbit) = (server.osquery_key(&secret, UUID).await, server.orbit_key(&secret, UUID).await);
+    let token = "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60";
+    server.orbit("device_token", &json!({"orbit_node_key": orbit, "device_auth_token": token})).await;
+    assert_eq!(server.orbit("config", &json!({"orbit_node_key": token})).await.status, 401);
+    assert_eq!(server.osquery("config", &json!({"node_key": token})).await.status, 401);
+    for (family, key) in [(Family::Orbit, token), (Family::Orbit, &orbit), (Family::Osquery, &osquery)] {
+        let (id, key) = (agent_id(family, UUID), ApiKey::opaque(key));
+        assert!(server.fleet.authentication().agent(id.as_str(), &key).await.is_err(), "{family:?}");
+        assert!(server.fleet.authentication().any_agent(&key).await.is_err(), "{family:?}");
+    }
+    let secret = ApiKey::opaque(&secret);
+    assert!(server.fleet.enrollment().authenticate(&secret).await.is_err());
+    assert!(!server.fleet.authentication().any_key(&secret).await.expect("a store"));
 }

@@ -13,6 +13,7 @@ mod conventions;
 mod devices;
 mod documented;
 mod files;
+mod hosts;
 mod idempotency;
 mod identity;
 mod keys;

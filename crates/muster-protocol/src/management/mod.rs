@@ -16,6 +16,7 @@ pub mod change;
 pub mod enrollment_key;
 pub mod envelope;
 pub mod file;
+pub mod host;
 pub mod identity;
 pub mod json;
 mod list_query;

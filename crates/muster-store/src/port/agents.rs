@@ -116,6 +116,8 @@ reads! {
         async fn agent_credentials(&self, id: &AgentId) -> Result<Vec<Credential>, StoreError>;
         /// Selects a host.
         async fn host(&self, id: &HostId) -> Result<Option<Host>, StoreError>;
+        /// Returns a page of the hosts that have a matching agent, by name.
+        async fn host_list(&self, filter: &AgentFilter, page: Page) -> Result<Listed<Host>, StoreError>;
         /// Selects the host of a machine in a space.
         async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError>;
         /// Selects the agent that enrolled with this key and idempotency handle and has never checked in. There is at

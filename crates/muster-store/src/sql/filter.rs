@@ -84,6 +84,16 @@ impl Composed {
         }
     }
 
+    /// Appends the condition on a host that it has a matching agent.
+    fn hosts_of(&mut self, filter: &AgentFilter) {
+        if let Some(space) = &filter.space {
+            self.text(" AND hosts.space = $?", space.as_str());
+        }
+        self.push(" AND EXISTS (SELECT 1 FROM agents WHERE agents.host_id = hosts.id");
+        self.agents(filter);
+        self.push(")");
+    }
+
     /// Appends one condition. It is never NULL, so that its negation matches exactly the rest; and where a column has an
     /// index, it stands alone on its side of the comparison, so that the index is used.
     fn condition(&mut self, condition: &AgentCondition) {
@@ -225,6 +235,24 @@ pub(crate) fn agent_page_by_checkin(filter: &AgentFilter, descending: bool, page
     });
     statement.page(page);
     Some(statement)
+}
+
+/// Composes the query for a page of the hosts of matching agents, by name.
+pub(crate) fn host_page(filter: &AgentFilter, page: Page) -> Composed {
+    let mut statement = Composed::start(
+        "SELECT hosts.id, hosts.space, hosts.machine_id, hosts.hostname, hosts.created_at FROM hosts WHERE ",
+    );
+    statement.hosts_of(filter);
+    statement.push(" ORDER BY lower(hosts.hostname), hosts.id");
+    statement.page(page);
+    statement
+}
+
+/// Composes the query for the number of hosts of matching agents.
+pub(crate) fn host_total(filter: &AgentFilter) -> Composed {
+    let mut statement = Composed::start("SELECT count(*) FROM hosts WHERE ");
+    statement.hosts_of(filter);
+    statement
 }
 
 /// Composes the query for the ids of the agents after a cursor.

@@ -1,11 +1,12 @@
 //! Agents: every field, every precondition, and what goes with a deleted one.
 
 use muster_core::action::ActionResult;
-use muster_core::agent::{AgentDocuments, AgentType, AuditReason, AuditReport};
+use muster_core::agent::{AgentDocuments, AgentType, AuditReason, AuditReport, Family};
 use muster_core::credential::CredentialKind;
 use muster_core::host::Host;
 use muster_core::id::{AgentId, EnrollmentKeyId, FileId, HostId, KeyId, NodeId, PolicyId, SpaceId};
 use muster_core::status::Status;
+use muster_store::query::{AgentCondition, AgentFilter, Page};
 use muster_store::{AgentWrite, FileWrite, Precondition, Store, StoreError, Write};
 
 use super::sample::*;
@@ -223,6 +224,44 @@ pub async fn a_host_is_its_machines_and_goes_with_its_last_agent(store: &impl St
     assert!(store.host_by_machine(&SpaceId::trusted("default"), "m").await.unwrap().is_some(), "b is still on it");
     commit(store, vec![Write::Agent(AgentWrite::Delete { id: b.id.clone(), now: at(70) })]).await;
     assert_eq!(store.host_by_machine(&SpaceId::trusted("default"), "m").await.unwrap(), None);
+}
+
+pub async fn hosts_of_matching_agents_are_listed_by_name(store: &impl Store) {
+    let host = |id: &str, hostname: &str| Host {
+        id: HostId::trusted(id),
+        space: SpaceId::default(),
+        machine_id: Some(id.to_owned()),
+        hostname: hostname.to_owned(),
+        created_at: at(1),
+    };
+    let on = |agent: &str, host: &str, family| {
+        let mut record = bare_agent(agent);
+        (record.host_id, record.family) = (Some(HostId::trusted(host)), family);
+        record
+    };
+    for (id, name) in [("h-1", "web"), ("h-2", "DB"), ("h-3", "app")] {
+        commit(store, vec![Write::Agent(AgentWrite::PutHost(host(id, name)))]).await;
+    }
+    let agents = [
+        on("a", "h-1", Family::Orbit),
+        on("b", "h-1", Family::Osquery),
+        on("c", "h-2", Family::Osquery),
+        on("d", "h-3", Family::Elastic),
+    ];
+    commit(store, agents.iter().map(insert).collect()).await;
+    let listed = async |conditions: Vec<AgentCondition>, offset, limit| {
+        let filter = AgentFilter { space: Some(SpaceId::default()), conditions };
+        let found = store.host_list(&filter, Page { offset, limit }).await.unwrap();
+        let ids: Vec<String> = found.items.iter().map(|host| host.id.to_string()).collect();
+        (ids.join(" "), found.total)
+    };
+    assert_eq!(listed(vec![], 0, 10).await, ("h-3 h-2 h-1".into(), 3));
+    assert_eq!(listed(vec![], 1, 1).await, ("h-2".into(), 3));
+    let osquery = AgentCondition::Families(vec![Family::Osquery]);
+    assert_eq!(listed(vec![osquery], 0, 10).await, ("h-2 h-1".into(), 2));
+    assert_eq!(listed(vec![AgentCondition::Hosts(vec![HostId::trusted("h-1")])], 0, 10).await, ("h-1".into(), 1));
+    let elsewhere = AgentFilter { space: Some(SpaceId::trusted("other")), conditions: vec![] };
+    assert_eq!(store.host_list(&elsewhere, Page { offset: 0, limit: 9 }).await.unwrap().total, 0);
 }
 
 pub async fn one_agent_of_a_key_and_an_enrollment_id_waits_for_its_first_check_in(store: &impl Store) {

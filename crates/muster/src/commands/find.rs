@@ -98,7 +98,7 @@ pub async fn find_key(client: &Client, named: &str) -> Result<EnrollmentKey, Fai
 }
 
 /// Quotes a string as a literal of KQL.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
@@ -209,7 +209,7 @@ pub fn hostname(agent: &Agent) -> Cow<'_, str> {
 }
 
 /// Returns the only item, or an error that lists the candidates.
-fn only<T>(what: &str, word: &str, named: &str, mut found: Vec<T>, id: fn(&T) -> String) -> Result<T, Failed> {
+pub fn only<T>(what: &str, word: &str, named: &str, mut found: Vec<T>, id: fn(&T) -> String) -> Result<T, Failed> {
     match (found.pop(), found.is_empty()) {
         (Some(one), true) => Ok(one),
         (None, _) => Err(Failed::not_found(format!("no {what} with the id or {word} {named:?}"))),

@@ -21,6 +21,7 @@ pub mod doctor;
 mod enrollment_key;
 mod failure;
 mod find;
+mod host;
 mod listing;
 mod login;
 mod network_object;
@@ -59,6 +60,8 @@ pub use self::text::print_line;
 pub enum AdminCommand {
     /// Manage agents
     Agent(Noun<agent::AgentCommand>),
+    /// List, show and delete hosts, with all agents that run on them
+    Host(Noun<host::HostCommand>),
     /// Manage policies
     Policy(Noun<policy::PolicyCommand>),
     /// Change policies in waves, and halt automatically if agents become unhealthy
@@ -137,6 +140,7 @@ pub struct Noun<V: Subcommand> {
 pub async fn run(command: AdminCommand) -> Result<(), Failed> {
     match command {
         AdminCommand::Agent(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Host(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Policy(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Rollout(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,

@@ -104,7 +104,7 @@ fn send(path: &str, key: &str, user_agent: &str, body: &Value) -> Value {
     serde_json::from_str(&answer).unwrap()
 }
 
-fn answered(path: &str, key: &str, user_agent: &str, body: &Value) -> (u16, String) {
+pub fn answered(path: &str, key: &str, user_agent: &str, body: &Value) -> (u16, String) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(ask(path, key, user_agent, &body.to_string()))
 }

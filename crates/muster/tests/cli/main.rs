@@ -17,6 +17,7 @@ mod drones;
 mod enrollment_key;
 mod exit_codes;
 mod flags;
+mod host;
 mod identity;
 mod leaks;
 mod live;

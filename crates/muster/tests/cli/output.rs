@@ -19,7 +19,7 @@ fn every_list_supports_every_output_format() {
     let listings: [(&[&str], &str, &str, &str); 4] = [
         (&["agent", "list"], "id", "ID HOST STATUS POLICY REVISION VERSION LAST CHECK-IN", "TAGS"),
         (&["policy", "list"], "id", "ID NAME REVISION AGENTS UPDATED", "NAMESPACE"),
-        (&["enrollment-key", "list"], "id", "ID NAME ACTIVE POLICY USES EXPIRES", "LAST USED"),
+        (&["enrollment-key", "list"], "id", "ID NAME FAMILY ACTIVE POLICY USES EXPIRES", "LAST USED"),
         (&["action", "list"], "actionId", "ID TYPE STATUS AGENTS ACKED FAILED CREATED", "COMPLETED"),
     ];
     for (words, id, columns, wide) in listings {

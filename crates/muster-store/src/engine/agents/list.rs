@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::engine::session::Connection;
 use muster_core::agent::{AgentDetails, AgentDocuments};
+use muster_core::host::Host;
 use muster_core::id::AgentId;
 use muster_core::status::Status;
 
@@ -92,6 +93,14 @@ fn details(connection: &Connection, id: &AgentId) -> Result<Option<AgentDetails>
     let Some(record) = by_id(connection, id)? else { return Ok(None) };
     let local_metadata = first(connection, sql::LOCAL_METADATA, [id.as_str()], |row| row.get(0))?.flatten();
     Ok(Some(AgentDetails { record, documents: AgentDocuments { local_metadata, components: None } }))
+}
+
+/// Returns a page of the hosts of matching agents.
+pub(in crate::engine) fn hosts(connection: &Connection, wanted: &AgentFilter, page: Page) -> Result<Listed<Host>> {
+    let wanted = &narrowed(connection, wanted)?;
+    let items = all_composed(connection, &filter::host_page(wanted, page), super::read_host)?;
+    let total = count_composed(connection, &filter::host_total(wanted))?;
+    Ok(Listed { items, total, unreadable: 0 })
 }
 
 /// Selects ids after one.

@@ -48,6 +48,11 @@ impl AgentStore for SqlStore {
         self.points.read(move |c| agents::host(c, &id)).await
     }
 
+    async fn host_list(&self, filter: &AgentFilter, page: Page) -> Result<Listed<Host>, StoreError> {
+        let filter = filter.clone();
+        self.lists.snapshot(move |c| agents::hosts(c, &filter, page)).await
+    }
+
     async fn host_by_machine(&self, space: &SpaceId, machine_id: &str) -> Result<Option<Host>, StoreError> {
         let (space, machine_id) = (space.clone(), machine_id.to_owned());
         self.points.read(move |c| agents::host_by_machine(c, &space, &machine_id)).await

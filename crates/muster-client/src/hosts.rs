@@ -1,0 +1,31 @@
+//! Hosts.
+
+use muster_protocol::management::host::{DeletedHost, Host, ListHosts};
+use muster_protocol::management::{Item, Items};
+
+use crate::transport::DRY_RUN;
+use crate::{Client, Result};
+
+const HOSTS: &str = "hosts";
+
+impl Client {
+    /// Returns a page of hosts with their agents.
+    pub async fn hosts(&self, query: &ListHosts) -> Result<Items<Host>> {
+        self.get_with(&[HOSTS], query).await
+    }
+
+    /// Returns a host, with what its agents report.
+    pub async fn host(&self, id: &str) -> Result<Host> {
+        Ok(self.get::<Item<_>>(&[HOSTS, id]).await?.item)
+    }
+
+    /// Deletes a host and its agents.
+    pub async fn delete_host(&self, id: &str) -> Result<DeletedHost> {
+        self.delete(&[HOSTS, id], &()).await
+    }
+
+    /// Returns what [`Self::delete_host`] would delete.
+    pub async fn try_delete_host(&self, id: &str) -> Result<DeletedHost> {
+        self.delete(&[HOSTS, id], &DRY_RUN).await
+    }
+}

@@ -1,0 +1,74 @@
+//! Hosts for administrators: each with the agents on it, as far as the caller sees them.
+
+use std::collections::HashMap;
+
+use muster_core::Error;
+use muster_core::authorization::{AgentsPurge, AgentsRead, Grant, OpContext};
+use muster_core::host::Host;
+use muster_core::id::HostId;
+use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Listed, Page};
+
+use super::agent_views::AgentView;
+use super::agents::Agents;
+use super::selection::Selected;
+
+/// Maximum agents of a page of hosts, for each host on average. A host rarely has more than three.
+const AGENTS_PER_HOST: u32 = 20;
+
+/// A host with its agents.
+#[derive(Clone, Debug)]
+pub struct HostView {
+    /// The host.
+    pub host: Host,
+    /// Its agents that the caller sees, the first to enroll first.
+    pub agents: Vec<AgentView>,
+}
+
+fn on_hosts(ids: impl IntoIterator<Item = HostId>) -> AgentFilter {
+    AgentFilter::all([AgentCondition::Hosts(ids.into_iter().collect())])
+}
+
+impl Agents {
+    /// Returns a page of the hosts that have a matching agent, by name. Their other agents are returned too.
+    pub async fn hosts(
+        &self,
+        grant: &Grant<AgentsRead>,
+        filter: &AgentFilter,
+        page: Page,
+    ) -> Result<Listed<HostView>, Error> {
+        let seen = self.store.seen_by(grant);
+        let Listed { items, total, unreadable } = seen.hosts(filter, page).await?;
+        let wanted = on_hosts(items.iter().map(|host| host.id.clone()));
+        let rows = Page { offset: 0, limit: page.limit.saturating_mul(AGENTS_PER_HOST) };
+        let agents = seen.agents(&wanted, AgentSort::EnrolledAt, false, rows).await?.items;
+        let mut of_host: HashMap<HostId, Vec<AgentView>> = HashMap::new();
+        for details in agents {
+            if let Some(host) = details.record.host_id.clone() {
+                of_host.entry(host).or_default().push(self.with_presence(details));
+            }
+        }
+        let view = |host: Host| HostView { agents: of_host.remove(&host.id).unwrap_or_default(), host };
+        Ok(Listed { items: items.into_iter().map(view).collect(), total, unreadable })
+    }
+
+    /// Returns a host with its agents.
+    pub async fn host(&self, grant: &Grant<AgentsRead>, id: &str) -> Result<HostView, Error> {
+        let found = match HostId::parse(id) {
+            Ok(id) => self.hosts(grant, &on_hosts([id]), Page { offset: 0, limit: 1 }).await?.items.pop(),
+            Err(_) => None,
+        };
+        found.ok_or_else(|| Error::not_found("host", id))
+    }
+
+    /// Deletes the agents of a host, whose keys are rejected from now on, and with the last one the host. Returns the number
+    /// of agents.
+    pub async fn delete_host(&self, context: &OpContext, id: &str) -> Result<u64, Error> {
+        let host = HostId::parse(id).map_err(|_| Error::not_found("host", id))?;
+        let selected = Selected::Matching(Box::new(on_hosts([host])));
+        let selection = self.select::<AgentsPurge>(context, &selected).await?;
+        if selection.ids.is_empty() {
+            return Err(Error::not_found("host", id));
+        }
+        self.delete_many(&selection).await
+    }
+}

@@ -1,0 +1,97 @@
+//! `/hosts`: the machines that agents run on.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use muster_core::raw_json;
+use muster_fleet::Fleet;
+use muster_fleet::agent_views::AgentView;
+use muster_fleet::host_views::HostView;
+use muster_protocol::management::host::{DeletedHost, Host, HostAgent, ListHosts};
+use muster_protocol::management::{Item, Items};
+
+use super::answer::{Answer, item, page};
+use super::convert::{time, times};
+use super::endpoints::Endpoint;
+use super::entry::Caller;
+use super::kql::agents as kql;
+use super::query::{Paging, Query};
+use muster_core::authorization::PrivilegeName as Name;
+
+/// Endpoints for hosts.
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/hosts", list).about("List hosts with their agents").needs(&[Name::AgentsRead]),
+        Endpoint::get("/hosts/{id}", get).about("Get a host, with what its agents report").needs(&[Name::AgentsRead]),
+        Endpoint::delete("/hosts/{id}", delete)
+            .about("Delete a host and its agents, and reject their keys")
+            .needs(&[Name::AgentsPurge]),
+    ]
+}
+
+async fn list(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Query(query): Query<ListHosts>,
+) -> Answer<Items<Host>> {
+    let paging = Paging::from_one(query.page, query.per_page)?;
+    let filter = kql::compile(query.kuery.as_deref().unwrap_or_default(), fleet.now())?.filter;
+    let found = fleet.agents().hosts(&context.grant()?, &filter, paging.rows()).await?;
+    let items = found.items.into_iter().map(|view| host(view, false)).collect();
+    Ok(page(items, found.total, &paging))
+}
+
+async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Host>> {
+    let view = fleet.agents().host(&context.grant()?, &id).await?;
+    Ok(item(host(view, true)))
+}
+
+async fn delete(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Path(id): Path<String>,
+) -> Answer<DeletedHost> {
+    Ok(Json(DeletedHost { agents: fleet.agents().delete_host(&context, &id).await? }))
+}
+
+/// Converts a host. What its agents report about it differs for a while if one of them is gone, so the newest report counts.
+fn host(view: HostView, with_metadata: bool) -> Host {
+    let HostView { host, agents } = view;
+    let newest = |wanted: &dyn Fn(&AgentView) -> Option<String>| {
+        let mut told: Vec<_> = agents.iter().filter_map(|agent| Some((agent.last_checkin, wanted(agent)?))).collect();
+        told.sort_by_key(|(seen, _)| *seen);
+        told.pop().map(|(_, told)| told)
+    };
+    let hostname = newest(&|agent| Some(agent.details.record.hostname.clone()).filter(|name| !name.is_empty()));
+    Host {
+        hostname: hostname.unwrap_or(host.hostname),
+        os: newest(&os).unwrap_or_default(),
+        last_seen: times(agents.iter().filter_map(|agent| agent.last_checkin).max()),
+        id: host.id.to_string(),
+        machine_id: host.machine_id,
+        created_at: time(host.created_at),
+        agents: agents.into_iter().map(|agent| agent_of(agent, with_metadata)).collect(),
+    }
+}
+
+/// Returns the name and version of the operating system in an agent's metadata.
+fn os(agent: &AgentView) -> Option<String> {
+    let metadata = agent.details.documents.local_metadata.as_deref()?;
+    let fact = |key| raw_json::text(metadata, &["os", key]).filter(|fact| !fact.is_empty());
+    let name = fact("name").or_else(|| fact("platform"))?;
+    Some(fact("version").map_or_else(|| name.to_string(), |version| format!("{name} {version}")))
+}
+
+fn agent_of(view: AgentView, with_metadata: bool) -> HostAgent {
+    let record = view.details.record;
+    let metadata = view.details.documents.local_metadata.filter(|_| with_metadata);
+    HostAgent {
+        id: record.id.to_string(),
+        family: record.family.as_str().into(),
+        status: record.status.as_str().into(),
+        version: record.agent_version,
+        last_checkin: times(view.last_checkin),
+        local_metadata: metadata.and_then(|raw| serde_json::from_str(&raw).ok()),
+    }
+}

@@ -1,0 +1,57 @@
+//! Hosts: the machines that agents run on.
+
+use muster_core::id::AgentId;
+use serde_json::json;
+
+use crate::support::{Api, column};
+
+/// Enrolls an agent on a machine; returns its id.
+async fn agent(api: &Api, machine: &str, hostname: &str) -> String {
+    let key = api.add_key(None, |_| {}).await;
+    let local = json!({"host": {"hostname": hostname}, "os": {"name": "Ubuntu", "version": "24.04"}});
+    let body = json!({"type": "PERMANENT", "machine_id": machine, "metadata": {"local": local}});
+    api.enroll(&key, &body).await.unwrap().id
+}
+
+#[tokio::test]
+async fn a_host_has_all_agents_of_its_machine_and_is_deleted_with_them() {
+    let api = Api::new();
+    let (first, second) = (agent(&api, "m-1", "web-1").await, agent(&api, "M-1", "web-1").await);
+    agent(&api, "m-2", "db-1").await;
+    let list = api.get("/hosts").await.ok();
+    assert_eq!((column(&list, "/hostname"), &list["total"]), (vec!["db-1".into(), "web-1".into()], &json!(2)));
+    let host = list["items"][1].clone();
+    assert_eq!((&host["machine_id"], &host["os"]), (&json!("m-1"), &json!("Ubuntu 24.04")));
+    let found = api.get(&format!("/hosts?kuery=host_id:{}", host["id"].as_str().unwrap())).await.ok();
+    assert_eq!(column(&found, "/hostname"), ["web-1"]);
+    let path = format!("/hosts/{}", host["id"].as_str().unwrap());
+    let shown = api.get(&path).await.ok();
+    let mut ids: Vec<_> = shown["item"]["agents"].as_array().unwrap().iter().map(|agent| agent["id"].clone()).collect();
+    ids.sort_by_key(ToString::to_string);
+    let mut expected = vec![json!(first), json!(second)];
+    expected.sort_by_key(ToString::to_string);
+    assert_eq!(ids, expected);
+    assert_eq!(shown["item"]["agents"][0]["local_metadata"]["host"]["hostname"], "web-1");
+    assert!(host["agents"][0].get("local_metadata").is_none(), "lists are small");
+    assert_eq!(api.delete(&format!("{path}?dryRun=true")).await.ok()["agents"], 2);
+    assert_eq!(api.get("/hosts").await.ok()["total"], 2);
+    assert_eq!(api.delete(&path).await.ok()["agents"], 2);
+    for id in [first, second] {
+        assert_eq!(api.store().agent(&AgentId::trusted(id)).await.unwrap(), None);
+    }
+    api.get(&path).await.refused(404);
+    api.delete(&path).await.refused(404);
+    assert_eq!(column(&api.get("/hosts").await.ok(), "/hostname"), ["db-1"]);
+}
+
+#[tokio::test]
+async fn a_host_of_another_space_is_not_found() {
+    let api = Api::new();
+    agent(&api, "m-1", "web-1").await;
+    let host = api.get("/hosts").await.ok()["items"][0]["id"].as_str().unwrap().to_owned();
+    api.call(http::Method::GET, "/hosts", None).await.ok();
+    for bad in ["nowhere", "%2e%2e", "a%2fb"] {
+        api.get(&format!("/hosts/{bad}")).await.refused(404);
+    }
+    api.get(&format!("/hosts/{host}")).await.ok();
+}

@@ -1,0 +1,66 @@
+//! `/api/fleet/hosts`: the machines that agents run on.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::list_query::list_query;
+
+/// Host.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
+pub struct Host {
+    /// Its id.
+    pub id: String,
+    /// Host name that its agents reported last; empty if none did.
+    #[serde(default)]
+    pub hostname: String,
+    /// Id of the machine: its hardware UUID, the machine id of the operating system, or the instance id of osquery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_id: Option<String>,
+    /// Name and version of the operating system; empty if unknown.
+    #[serde(default)]
+    pub os: String,
+    /// Time when it was first seen.
+    pub created_at: String,
+    /// Time when an agent of it was last seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<String>,
+    /// Its agents.
+    #[serde(default)]
+    pub agents: Vec<HostAgent>,
+}
+
+/// Agent on a host.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
+pub struct HostAgent {
+    /// Its id.
+    pub id: String,
+    /// Program: `elastic`, `muster`, `orbit`, `osquery` or `opamp`.
+    pub family: String,
+    /// Status.
+    pub status: String,
+    /// Version; empty if it does not report one.
+    #[serde(default)]
+    pub version: String,
+    /// Time of its last check-in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_checkin: Option<String>,
+    /// What it reports about the host and itself; only for a single host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_metadata: Option<Value>,
+}
+
+/// Result of a deletion.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct DeletedHost {
+    /// Number of deleted agents, or in a dry run of those that would be.
+    pub agents: u64,
+}
+
+list_query! {
+    /// `GET /hosts`.
+    ListHosts, first page 1 {
+        /// KQL over agents: hosts with an agent that matches.
+        kuery: String,
+    }
+}

@@ -1,0 +1,158 @@
+//! `muster host …`
+
+use clap::{Args, Subcommand};
+use muster_client::Client;
+use muster_core::plural::counted;
+use muster_protocol::management::host::{Host, HostAgent, ListHosts};
+
+use super::confirm::Care;
+use super::failure::Failed;
+use super::find::{all_pages, if_there, only, quoted};
+use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, print_table, wide};
+use super::text::print_line;
+
+/// Verbs of `host`.
+#[derive(Debug, Subcommand)]
+pub enum HostCommand {
+    /// List hosts with their agents
+    #[command(
+        after_help = "Examples:\n  muster host list\n  muster host list --filter 'family:osquery and status:offline'"
+    )]
+    List(ListArgs),
+    /// Show a host and its agents
+    ///
+    /// With --output json, also what each agent reports.
+    #[command(
+        visible_alias = "get",
+        after_help = "Examples:\n  muster host show web-7\n  muster host show web-7 --output json"
+    )]
+    Show(ShowArgs),
+    /// Delete a host and its agents
+    ///
+    /// The keys of its agents are rejected immediately. orbit and osqueryd enroll again
+    /// if they still have a valid enroll secret. This cannot be undone.
+    #[command(after_help = "Examples:\n  muster host delete web-7 --yes")]
+    Delete(DeleteArgs),
+}
+
+/// Flags of `list`.
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// Only hosts with an agent that matches
+    #[arg(long, value_name = "KQL")]
+    filter: Option<String>,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `show`.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// Host, by id or name
+    host: String,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `delete`.
+#[derive(Args, Debug)]
+pub struct DeleteArgs {
+    /// Host, by id or name
+    host: String,
+    #[command(flatten)]
+    care: Care,
+}
+
+const COLUMNS: &[Column<Host>] = &[
+    column("ID", |host| host.id.clone()),
+    column("NAME", |host| or_dash(Some(&host.hostname))),
+    column("OS", |host| or_dash(Some(&host.os))),
+    column("AGENTS", agents),
+    column("LAST SEEN", |host| or_dash(host.last_seen.as_deref())),
+    wide("MACHINE ID", |host| or_dash(host.machine_id.as_deref())),
+    wide("CREATED", |host| host.created_at.clone()),
+];
+
+const DETAILS: &[Column<Host>] = &[
+    column("ID", |host| host.id.clone()),
+    column("NAME", |host| or_dash(Some(&host.hostname))),
+    column("MACHINE ID", |host| or_dash(host.machine_id.as_deref())),
+    column("OS", |host| or_dash(Some(&host.os))),
+    column("CREATED", |host| host.created_at.clone()),
+    column("LAST SEEN", |host| or_dash(host.last_seen.as_deref())),
+];
+
+const AGENTS: &[Column<HostAgent>] = &[
+    column("AGENT", |agent| agent.id.clone()),
+    column("FAMILY", |agent| agent.family.clone()),
+    column("STATUS", |agent| agent.status.clone()),
+    column("VERSION", |agent| or_dash(Some(&agent.version))),
+    column("LAST SEEN", |agent| or_dash(agent.last_checkin.as_deref())),
+];
+
+/// Formats the agents of a host: `orbit online, osquery offline`.
+fn agents(host: &Host) -> String {
+    let agents: Vec<String> = host.agents.iter().map(|agent| format!("{} {}", agent.family, agent.status)).collect();
+    or_dash(Some(&agents.join(", ")))
+}
+
+impl HostCommand {
+    /// Runs the verb.
+    pub async fn run(self, client: &Client) -> Result<(), Failed> {
+        match self {
+            Self::List(args) => {
+                let hosts = matching(client, args.filter.as_deref()).await?;
+                print_list(&hosts, args.output.output, COLUMNS, |host| host.id.clone())
+            }
+            Self::Show(args) => args.run(client).await,
+            Self::Delete(args) => args.run(client).await,
+        }
+    }
+}
+
+impl ShowArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let host = find(client, &self.host).await?;
+        let format = self.output.output;
+        print_one(&host, format, DETAILS, |host| host.id.clone())?;
+        if matches!(format, Format::Table | Format::Wide) {
+            print_line("")?;
+            print_table(&host.agents, false, AGENTS)?;
+        }
+        Ok(())
+    }
+}
+
+impl DeleteArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let host = find(client, &self.host).await?;
+        let named = format!("the host {:?} ({})", host.hostname, host.id);
+        if self.care.dry_run {
+            let agents = client.try_delete_host(&host.id).await?.agents;
+            return print_line(format!("would delete {named} with {}", counted(agents, "agent")));
+        }
+        let agents = counted(host.agents.len() as u64, "agent");
+        self.care.confirm(&format!("Delete {named} with {agents} and reject their keys?"))?;
+        let agents = client.delete_host(&host.id).await?.agents;
+        print_line(format!("deleted {named} with {}", counted(agents, "agent")))
+    }
+}
+
+/// Finds a host by id, or by its name if only one has it.
+async fn find(client: &Client, named: &str) -> Result<Host, Failed> {
+    if let Some(host) = if_there(client.host(named).await)? {
+        return Ok(host);
+    }
+    let mut hosts = matching(client, Some(&format!("hostname:{}", quoted(named)))).await?;
+    hosts.retain(|host| host.hostname.eq_ignore_ascii_case(named));
+    let host = only("host", "name", named, hosts, |host| host.id.clone())?;
+    Ok(client.host(&host.id).await?)
+}
+
+async fn matching(client: &Client, filter: Option<&str>) -> Result<Vec<Host>, Failed> {
+    let read = async |page, per_page| {
+        let query = ListHosts { page, per_page, kuery: filter.map(str::to_owned) };
+        client.hosts(&query).await
+    };
+    all_pages(read).await
+}
