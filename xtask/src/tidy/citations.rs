@@ -173,7 +173,7 @@ mod tests {
     fn section_without_a_page_is_a_fault_except_on_the_page_itself() {
         // Put together here, so that this file does not cite a section without its page.
         let bare = format!("{}4.2", '\u{a7}');
-        let fault = format!("a.rs:1: {bare} has no page prefix: write EA {bare}, MG {bare} or AG {bare}");
+        let fault = format!("a.rs:1: {bare} has no page prefix: write EA {bare}, MG {bare}, AG {bare} or FL {bare}");
         assert_eq!(faults("a.rs", &format!("// see {bare}")), [fault]);
         assert_eq!(faults(crate::reference::PROTOCOL.path, &format!("see {bare}")), [""; 0]);
     }

@@ -235,6 +235,12 @@ async fn agents(script: &mut Script) {
     script.call("PUT /agents/{id}/reassign", "one-0", json!({"policy_id": "web"})).await;
     script.call("PUT /agents/{id}", "one-10", json!({"tags": ["b"]})).await;
     script.call("DELETE /agents/{id}", "one-11", Value::Null).await;
+    let key = script.api.add_key(None, |_| {}).await;
+    let body = json!({"type": "PERMANENT", "machine_id": "m", "metadata": {"local": {}}});
+    script.api.enroll(&key, &body).await.unwrap();
+    let hosts = script.api.get("/hosts?kuery=host_id:*").await.ok();
+    script.skip().await;
+    script.call("DELETE /hosts/{id}", hosts["items"][0]["id"].as_str().unwrap(), Value::Null).await;
     let mut upgrade = String::new();
     for (number, (path, body)) in [
         ("bulk_unenroll", json!({})),

@@ -72,13 +72,16 @@ fn policies_round_trip_and_null_differs_from_absent() {
 
 #[test]
 fn enrollment_keys_round_trip() {
-    let key = r#"{"id":"e","api_key_id":"k","api_key":"dG9rZW4=","name":"n","active":true,"policy_id":"p",
+    let key = r#"{"id":"e","api_key_id":"k","api_key":"dG9rZW4=","family":"elastic","name":"n","active":true,"policy_id":"p",
         "created_at":"t","created_by":"u","expire_at":"t","revoked_at":"t","tags":["x"],"max_uses":5,"uses":1,
         "last_used_at":"t","hidden":false,"retrievable":true,"namespaces":["default"]}"#;
     round_trip::<EnrollmentKeys>(&format!(r#"{{"items":[{key}],"list":[{key}],"total":1,"page":1,"perPage":20}}"#));
     round_trip::<CreatedEnrollmentKey>(&format!(r#"{{"item":{key},"action":"created"}}"#));
     round_trip::<CreateEnrollmentKey>(
         r#"{"policy_id":"p","name":"n","expiration":"7d","tags":["x"],"max_uses":5,"hidden":false,"retrievable":true}"#,
+    );
+    round_trip::<CreateEnrollmentKey>(
+        r#"{"family":"fleetd","secret":"0123456789abcdef","hidden":false,"retrievable":true}"#,
     );
     round_trip::<Deleted>(r#"{"action":"deleted"}"#);
 }
