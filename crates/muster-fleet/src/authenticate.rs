@@ -13,6 +13,7 @@ use muster_core::credential::{ApiKey, CredentialKind};
 use muster_core::denial::Denial;
 use muster_core::enrollment_key::{EnrollmentKey, KeyFamily};
 use muster_core::error_chain::chain;
+use muster_core::fleetd::device_token;
 use muster_core::id::AgentId;
 use muster_core::time::Clock;
 use muster_store::Write;
@@ -136,6 +137,23 @@ impl Authentication {
         let entry = self.registry.admit(record);
         entry.credential_used(&key.id, self.clock.now());
         Ok(entry)
+    }
+
+    /// Returns the orbit whose desktop program has this token, if the token has not ended (FL70).
+    pub async fn device_token(&self, token: &str) -> Result<Arc<AgentEntry>, Error> {
+        let key = ApiKey::opaque(token);
+        let fits = |record: &AgentRecord| {
+            let held = record.credentials.matching(&key).filter(|held| held.kind == CredentialKind::DeviceToken);
+            record.active && held.is_some_and(|held| device_token::is_valid(held.issued_at, self.clock.now()))
+        };
+        if let Some(entry) = self.registry.by_node_key(&key.id) {
+            self.currency.ensure(&self.records, &entry).await?;
+            if entry.record().is_some_and(|record| fits(&record)) {
+                return Ok(entry);
+            }
+        }
+        let stored = self.store.everywhere(&System).agent_by_credential(&key.id).await?;
+        Ok(self.registry.admit(stored.filter(fits).ok_or_else(unauthorized)?))
     }
 
     /// Returns true if the key is valid, be it an agent's or an enrollment key.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use muster_core::Error;
+use muster_core::agent::Family;
 use muster_core::authorization::{AgentsPurge, AgentsRead, Grant, OpContext};
 use muster_core::host::Host;
 use muster_core::id::HostId;
@@ -10,6 +11,7 @@ use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Listed, Page};
 
 use super::agent_views::AgentView;
 use super::agents::Agents;
+use super::registry::AgentEntry;
 use super::selection::Selected;
 
 /// Maximum agents of a page of hosts, for each host on average. A host rarely has more than three.
@@ -58,6 +60,18 @@ impl Agents {
             Err(_) => None,
         };
         found.ok_or_else(|| Error::not_found("host", id))
+    }
+
+    /// Returns the agents of fleetd on an agent's host, for the user of the host.
+    pub async fn of_device(&self, entry: &AgentEntry) -> Result<Vec<AgentView>, Error> {
+        let Some(record) = entry.record() else { return Ok(Vec::new()) };
+        let Some(host) = record.host_id.clone() else { return Ok(Vec::new()) };
+        let families = AgentCondition::Families(vec![Family::Orbit, Family::Osquery]);
+        let conditions = vec![AgentCondition::Hosts(vec![host]), families];
+        let filter = AgentFilter { space: Some(record.space.clone()), conditions };
+        let page = Page { offset: 0, limit: AGENTS_PER_HOST };
+        let found = self.store.everywhere(entry).agent_list(&filter, AgentSort::EnrolledAt, false, page).await?;
+        Ok(found.items.into_iter().map(|details| self.with_presence(details)).collect())
     }
 
     /// Deletes the agents of a host, whose keys are rejected from now on, and with the last one the host. Returns the number

@@ -25,7 +25,7 @@ type Shard = Mutex<HashMap<AgentId, Arc<AgentEntry>>>;
 /// The cached agents. An entry is added when an agent is first used and removed when it was deleted or silent for long.
 pub struct Registry {
     shards: Vec<Shard>,
-    /// The agents of cached node keys, which do not name them. A hint: whoever uses it checks the key against the record.
+    /// The agents of cached node keys and device tokens, which do not name them. A hint: whoever uses it checks the key against the record.
     node_keys: Vec<Mutex<HashMap<KeyId, AgentId>>>,
     hasher: std::hash::RandomState,
     parked: Arc<AtomicUsize>,
@@ -70,7 +70,7 @@ impl Registry {
 
     /// Adds the node keys of a record to those by which agents are found.
     fn index(&self, record: &AgentRecord) {
-        for credential in record.credentials.iter().filter(|credential| credential.kind == CredentialKind::NodeKey) {
+        for credential in record.credentials.iter().filter(|credential| credential.kind != CredentialKind::AccessKey) {
             lock(self.node_keys_of(&credential.key_id)).insert(credential.key_id.clone(), record.id.clone());
         }
     }

@@ -62,7 +62,8 @@ impl Failure {
         let (message, node_invalid) = (self.message.as_str(), self.is_key_invalid);
         let body = match plane {
             Plane::Osquery => serde_json::to_vec(&OsqueryError { error: message, uuid, node_invalid }),
-            Plane::Orbit => {
+            Plane::Page => return super::device::error_page(self).into_bytes(),
+            Plane::Orbit | Plane::Device => {
                 let errors = [FleetErrorReason { name: "base", reason: message }];
                 serde_json::to_vec(&FleetError { message, errors, uuid })
             }

@@ -3,6 +3,7 @@
 //! [`FleetdApi::handle`] routes a request, reads its body within limits, authenticates the agent and calls the services of the
 //! fleet. Errors have the form of the plane that the path belongs to ([`failure`]).
 
+mod device;
 pub mod failure;
 mod orbit;
 pub mod osquery;
@@ -29,6 +30,7 @@ use muster_listen::reply::{Peer, Reply};
 use muster_protocol::fleetd::CAPABILITIES_HEADER;
 use serde::{Deserialize, Serialize};
 
+use self::device::Failures;
 use self::failure::Failure;
 use self::route::{Plane, Route};
 
@@ -48,6 +50,7 @@ pub struct FleetdApi(Arc<Inner>);
 struct Inner {
     fleet: Arc<Fleet>,
     bodies: Budget,
+    failures: Failures,
 }
 
 /// Result of a request.
@@ -99,7 +102,7 @@ impl Content {
 impl FleetdApi {
     /// Creates an adapter.
     pub fn new(fleet: Arc<Fleet>) -> Self {
-        Self(Arc::new(Inner { fleet, bodies: Budget::new(BODIES_BUDGET) }))
+        Self(Arc::new(Inner { fleet, bodies: Budget::new(BODIES_BUDGET), failures: Failures::default() }))
     }
 
     /// Returns whether a path belongs to fleetd.
@@ -128,7 +131,10 @@ impl Inner {
         let mut refused = None;
         let mut reply = match self.answer(route, &head, body, &peer).await {
             Ok(reply) => {
-                peer.set_authenticated();
+                // A ping proves nothing.
+                if !matches!(route, Some(Route::OrbitPing | Route::DeviceServerPing)) {
+                    peer.set_authenticated();
+                }
                 reply
             }
             Err(failure) => {
@@ -136,7 +142,7 @@ impl Inner {
                 self.refuse(plane, route, &failure, &head, &peer)
             }
         };
-        if plane == Plane::Orbit {
+        if matches!(plane, Plane::Orbit | Plane::Device) {
             reply.headers_mut().insert(CAPABILITIES_HEADER, CAPABILITIES);
         }
         Handled { route, refused, reply }
@@ -156,6 +162,9 @@ impl Inner {
             return json(&Nothing {});
         }
         let work = async {
+            if route.is_of_device() {
+                return self.device(route, head, peer).await;
+            }
             let content = self.read(route, head, body).await?;
             let text = content.text();
             self.call(route, Call { head, peer, text: &text }).await
@@ -181,6 +190,8 @@ impl Inner {
             Route::OrbitEnroll => self.orbit_enroll(call).await,
             Route::OrbitConfig => self.orbit_config(call).await,
             Route::DeviceToken => self.device_token(call).await,
+            // Handled before the body is read.
+            _ => json(&Nothing {}),
         }
     }
 
@@ -247,7 +258,11 @@ impl Inner {
             };
             self.fleet.refusals().note(refused, self.fleet.now());
         }
-        let mut reply = json_bytes(failure.body(plane, &uuid));
+        let body = failure.body(plane, &uuid);
+        let mut reply = match plane {
+            Plane::Page => device::html(status, &String::from_utf8_lossy(&body)),
+            _ => json_bytes(body),
+        };
         *reply.status_mut() = status;
         if let (StatusCode::METHOD_NOT_ALLOWED, Some(route)) = (status, route) {
             reply.headers_mut().insert(ALLOW, route.allow());

@@ -1,5 +1,7 @@
 //! Routing by path (FL §1.1, §2.1).
 
+use std::borrow::Cow;
+
 use http::{HeaderValue, Method};
 
 /// Whom a route is for, which determines the form of its errors (FL §0.3).
@@ -9,6 +11,10 @@ pub enum Plane {
     Osquery,
     /// orbit.
     Orbit,
+    /// Fleet Desktop.
+    Device,
+    /// A browser.
+    Page,
 }
 
 /// A known path.
@@ -32,11 +38,48 @@ pub enum Route {
     OrbitConfig,
     /// `/api/fleet/orbit/device_token`
     DeviceToken,
+    /// `/api/fleet/device/ping`
+    DeviceServerPing,
+    /// `/api/{version}/fleet/device/{token}/ping`
+    DevicePing,
+    /// `/api/{version}/fleet/device/{token}/desktop`
+    DeviceDesktop,
+    /// `/api/{version}/fleet/device/{token}`
+    DeviceData,
+    /// `/device/{token}`
+    DevicePage,
+    /// `/device`
+    DeviceHome,
 }
 
 /// Prefixes of osquery's routes. The second is no version of the API but a permanent alias, which orbit uses.
 const OSQUERY: [&str; 2] = ["/api/v1/osquery/", "/api/osquery/"];
 const ORBIT: &str = "/api/fleet/orbit/";
+/// Prefixes of the routes with a device token.
+const DEVICE: [&str; 3] = ["/api/latest/fleet/device/", "/api/v1/fleet/device/", "/api/2022-04/fleet/device/"];
+const DEVICE_SERVER: &str = "/api/fleet/device/";
+const PAGE: &str = "/device";
+
+/// Returns the part of a path after the prefix of the page.
+fn page_rest(path: &str) -> Option<&str> {
+    path.strip_prefix(PAGE)
+        .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+        .map(|rest| rest.trim_start_matches('/'))
+}
+
+/// Returns the device token in a path, if it has one.
+pub fn device_token(path: &str) -> Option<&str> {
+    let rest = DEVICE.iter().find_map(|prefix| path.strip_prefix(prefix)).or_else(|| page_rest(path))?;
+    rest.split('/').next().filter(|token| !token.is_empty())
+}
+
+/// Returns a path as logs show it, without a device token (FL80).
+pub fn shown(path: &str) -> Cow<'_, str> {
+    let Some(token) = device_token(path) else { return path.into() };
+    // By its place: the token may be a word that also occurs before.
+    let start = token.as_ptr().addr() - path.as_ptr().addr();
+    format!("{}(token){}", &path[..start], &path[start + token.len()..]).into()
+}
 
 impl Plane {
     /// Returns the plane of a path; `None` if fleetd has no such paths.
@@ -45,6 +88,10 @@ impl Plane {
             Some(Self::Osquery)
         } else if path.starts_with(ORBIT) {
             Some(Self::Orbit)
+        } else if path.starts_with(DEVICE_SERVER) || DEVICE.iter().any(|prefix| path.starts_with(prefix)) {
+            Some(Self::Device)
+        } else if page_rest(path).is_some() {
+            Some(Self::Page)
         } else {
             None
         }
@@ -53,7 +100,7 @@ impl Plane {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 15] = [
         Self::OsqueryEnroll,
         Self::OsqueryConfig,
         Self::DistributedRead,
@@ -63,6 +110,12 @@ impl Route {
         Self::OrbitEnroll,
         Self::OrbitConfig,
         Self::DeviceToken,
+        Self::DeviceServerPing,
+        Self::DevicePing,
+        Self::DeviceDesktop,
+        Self::DeviceData,
+        Self::DevicePage,
+        Self::DeviceHome,
     ];
 
     /// Returns the route of a path, without the query.
@@ -76,6 +129,28 @@ impl Route {
                 "log" => Self::OsqueryLog,
                 _ => return None,
             });
+        }
+        if let Some(rest) = page_rest(path) {
+            let mut parts = rest.splitn(2, '/');
+            return match (parts.next().unwrap_or_default(), parts.next()) {
+                ("", None) => Some(Self::DeviceHome),
+                // The tabs of FleetDM's page, which Fleet Desktop opens.
+                (_, None | Some("policies" | "self-service" | "software")) => Some(Self::DevicePage),
+                _ => None,
+            };
+        }
+        if let Some(rest) = DEVICE.iter().find_map(|prefix| path.strip_prefix(prefix)) {
+            let (token, suffix) = rest.split_once('/').unwrap_or((rest, ""));
+            return match suffix {
+                _ if token.is_empty() => None,
+                "" if !rest.ends_with('/') => Some(Self::DeviceData),
+                "ping" => Some(Self::DevicePing),
+                "desktop" => Some(Self::DeviceDesktop),
+                _ => None,
+            };
+        }
+        if path.strip_prefix(DEVICE_SERVER) == Some("ping") {
+            return Some(Self::DeviceServerPing);
         }
         Some(match path.strip_prefix(ORBIT)? {
             "ping" => Self::OrbitPing,
@@ -98,17 +173,42 @@ impl Route {
             Self::OrbitEnroll => "orbit_enroll",
             Self::OrbitConfig => "orbit_config",
             Self::DeviceToken => "orbit_device_token",
+            Self::DeviceServerPing | Self::DevicePing => "device_ping",
+            Self::DeviceDesktop => "device_desktop",
+            Self::DeviceData => "device_data",
+            Self::DevicePage | Self::DeviceHome => "device_page",
         }
     }
 
     /// Returns whether the route accepts `method`.
     pub fn takes(self, method: &Method) -> bool {
-        *method == Method::POST || (self == Self::OrbitPing && *method == Method::HEAD)
+        match self {
+            Self::OrbitPing => *method == Method::HEAD || *method == Method::POST,
+            _ if self.is_of_device() => *method == Method::HEAD || *method == Method::GET,
+            _ => *method == Method::POST,
+        }
     }
 
     /// Returns the methods that the route accepts, for the `Allow` header.
     pub fn allow(self) -> HeaderValue {
-        HeaderValue::from_static(if self == Self::OrbitPing { "HEAD, POST" } else { "POST" })
+        HeaderValue::from_static(match self {
+            Self::OrbitPing => "HEAD, POST",
+            _ if self.is_of_device() => "GET, HEAD",
+            _ => "POST",
+        })
+    }
+
+    /// Returns whether the route is for Fleet Desktop or a browser, whose requests have no body.
+    pub const fn is_of_device(self) -> bool {
+        matches!(
+            self,
+            Self::DeviceServerPing
+                | Self::DevicePing
+                | Self::DeviceDesktop
+                | Self::DeviceData
+                | Self::DevicePage
+                | Self::DeviceHome
+        )
     }
 
     /// Returns the maximum bytes of a body, before decompression and after it (FL §1.11).
@@ -156,9 +256,31 @@ mod tests {
     }
 
     #[test]
+    fn fl80_device_tokens_are_found_and_hidden() {
+        for (path, route, shown_as) in [
+            ("/device/t", Route::DevicePage, "/device/(token)"),
+            ("/device/t/policies", Route::DevicePage, "/device/(token)/policies"),
+            ("/device", Route::DeviceHome, "/device"),
+            ("/device/", Route::DeviceHome, "/device/"),
+            ("/api/latest/fleet/device/t", Route::DeviceData, "/api/latest/fleet/device/(token)"),
+            ("/api/v1/fleet/device/t/ping", Route::DevicePing, "/api/v1/fleet/device/(token)/ping"),
+            ("/api/fleet/device/ping", Route::DeviceServerPing, "/api/fleet/device/ping"),
+        ] {
+            assert_eq!((Route::of(path), &*shown(path)), (Some(route), shown_as), "{path}");
+        }
+        for path in
+            ["/devices", "/device/t/x", "/api/v1/fleet/device/", "/api/v1/fleet/device/t/x", "/api/v3/fleet/device/t"]
+        {
+            assert_eq!(Route::of(path), None, "{path}");
+        }
+        assert_eq!(shown("/device/t/x"), "/device/(token)/x");
+        assert_eq!(shown("/device/device"), "/device/(token)");
+    }
+
+    #[test]
     fn names_are_unique() {
         let names: std::collections::BTreeSet<_> = Route::ALL.map(Route::key).into();
-        assert_eq!(names.len(), Route::ALL.len());
+        assert_eq!(names.len(), Route::ALL.len() - 2, "both pings, and both parts of the page, have one name");
         assert!(Route::ALL.into_iter().enumerate().all(|(at, route)| route as usize == at), "metrics count by number");
     }
 }

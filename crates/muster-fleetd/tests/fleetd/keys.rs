@@ -1,11 +1,14 @@
 //! Secrets and node keys.
 
-use http::Method;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::Full;
 use muster_core::agent::Family;
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::credential::ApiKey;
 use muster_fleet::force::Force;
 use muster_fleet::selection::Selected;
+use muster_listen::reply::{ListenerKind, Peer};
 use serde_json::{Value, json};
 
 use crate::setting::{Server, UUID, agent_id, orbit_enroll, osquery_enroll};
@@ -181,4 +184,20 @@ async fn fl54_a_device_token_is_no_node_key_and_no_secret_of_fleetd_is_an_access
     let secret = ApiKey::opaque(&secret);
     assert!(server.fleet.enrollment().authenticate(&secret).await.is_err());
     assert!(!server.fleet.authentication().any_key(&secret).await.expect("a store"));
+}
+
+#[tokio::test]
+async fn only_a_valid_key_authenticates_a_connection() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let key = server.orbit_key(&secret, UUID).await;
+    let authenticated = async |path: &str, body: Value| {
+        let peer = Peer::new(ListenerKind::Agent);
+        let request = Request::post(path).body(Full::new(Bytes::from(body.to_string()))).unwrap();
+        server.api.handle(request, peer.clone()).await;
+        peer.is_authenticated()
+    };
+    assert!(!authenticated("/api/fleet/orbit/ping", json!({})).await);
+    assert!(!authenticated("/api/fleet/orbit/config", json!({"orbit_node_key": "wrong"})).await);
+    assert!(authenticated("/api/fleet/orbit/config", json!({"orbit_node_key": key})).await);
 }

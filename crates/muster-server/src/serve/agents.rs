@@ -60,7 +60,9 @@ impl Handler for AgentHandler {
         let metrics = Arc::clone(&self.metrics);
         let fleet = Arc::clone(&self.fleet);
         // Formatted now, because the request is consumed, and only if it will be logged.
-        let line = tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri()));
+        let line = tracing::enabled!(tracing::Level::DEBUG)
+            // The path only: a query may contain what must not be logged, and so may the path of a device's page.
+            .then(|| format!("{} {}", request.method(), muster_fleetd::route::shown(request.uri().path())));
         if FleetdApi::owns(request.uri().path()) {
             let work = self.fleetd.handle(request, peer);
             return Box::pin(async move {

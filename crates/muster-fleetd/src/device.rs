@@ -1,0 +1,379 @@
+//! The API of Fleet Desktop, and the page "My device" (FL §3).
+//!
+//! The token is in URLs because Fleet Desktop puts it there. The page takes it out of the URL at once: a cookie that scripts can't
+//! read replaces it, so that it stays neither in the history of the browser nor in a `Referer`.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, REFERRER_POLICY, SET_COOKIE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use muster_core::ErrorKind;
+use muster_core::agent::Family;
+use muster_core::fleetd::device_token;
+use muster_core::raw_json;
+use muster_core::time::Timestamp;
+use muster_fleet::agent_views::AgentView;
+use muster_fleet::registry::AgentEntry;
+use muster_listen::reply::{Peer, Reply};
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::route::{self, Route};
+use super::{Inner, Nothing, json as json_reply};
+
+/// Name of the cookie with the token.
+const COOKIE_NAME: &str = "muster_device";
+
+/// Invalid tokens in a row within [`WINDOW`] after which an address is refused for [`WINDOW`] (FL §3.4). Many hosts can have
+/// one address, so that only failures count.
+const MAX_FAILURES: u32 = 1000;
+const WINDOW: Duration = Duration::from_secs(60);
+/// Maximum number of addresses that are counted.
+const ADDRESSES: usize = 10_000;
+
+/// Failed requests by address.
+#[derive(Debug, Default)]
+pub struct Failures(Mutex<HashMap<String, Count>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    since: Timestamp,
+    failures: u32,
+}
+
+impl Failures {
+    fn counts(&self) -> std::sync::MutexGuard<'_, HashMap<String, Count>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether an address is refused now.
+    fn refuse(&self, address: &str, now: Timestamp) -> bool {
+        let is_over = |count: &Count| count.failures >= MAX_FAILURES && now.since(count.since) < WINDOW;
+        self.counts().get(address).is_some_and(is_over)
+    }
+
+    fn failed(&self, address: &str, now: Timestamp) {
+        let mut counts = self.counts();
+        if !counts.contains_key(address) && counts.len() >= ADDRESSES {
+            counts.retain(|_, count| now.since(count.since) < WINDOW);
+            if counts.len() >= ADDRESSES {
+                // Not counted. A token has 122 random bits: the limit spares reads of the store, and protects nothing.
+                return;
+            }
+        }
+        let count = counts.entry(address.to_owned()).or_insert(Count { since: now, failures: 0 });
+        if now.since(count.since) >= WINDOW {
+            *count = Count { since: now, failures: 0 };
+        }
+        count.failures += 1;
+        if count.failures == MAX_FAILURES {
+            count.since = now;
+        }
+    }
+
+    fn succeeded(&self, address: &str) {
+        self.counts().remove(address);
+    }
+}
+
+impl Inner {
+    /// Handles a request of Fleet Desktop or a browser.
+    pub(super) async fn device(&self, route: Route, head: &Parts, peer: &Peer) -> Result<Reply, Failure> {
+        let in_path = route::device_token(head.uri.path());
+        match route {
+            Route::DeviceServerPing => json_reply(&Nothing {}),
+            Route::DevicePage => {
+                let token = in_path.unwrap_or_default();
+                self.device_of(token, peer).await?;
+                Ok(without_token(token, peer))
+            }
+            Route::DeviceHome => {
+                let entry = self.device_of(cookie(&head.headers).unwrap_or_default(), peer).await?;
+                let agents = self.fleet.agents().of_device(&entry).await?;
+                Ok(html(StatusCode::OK, &page(&Facts::of(&agents), &agents)))
+            }
+            _ => {
+                let entry = self.device_of(in_path.unwrap_or_default(), peer).await?;
+                match route {
+                    Route::DeviceDesktop => json_reply(&desktop()),
+                    Route::DeviceData => {
+                        let agents = self.fleet.agents().of_device(&entry).await?;
+                        json_reply(&data(&Facts::of(&agents), &agents))
+                    }
+                    _ => json_reply(&Nothing {}),
+                }
+            }
+        }
+    }
+
+    async fn device_of(&self, token: &str, peer: &Peer) -> Result<Arc<AgentEntry>, Failure> {
+        let (address, now) = (peer.ip(), self.fleet.now());
+        if self.failures.refuse(&address, now) {
+            let message = "too many invalid device tokens from this address";
+            return Err(Failure::new(StatusCode::TOO_MANY_REQUESTS, "TooManyDeviceTokens", message));
+        }
+        // Before the look-up, so that no other text becomes a key.
+        let found = match device_token::check(token) {
+            Ok(()) => self.fleet.authentication().device_token(token).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(entry) => {
+                self.failures.succeeded(&address);
+                Ok(entry)
+            }
+            Err(error) if !matches!(error.kind, ErrorKind::Unauthenticated | ErrorKind::Invalid) => Err(error.into()),
+            Err(_) => {
+                self.failures.failed(&address, now);
+                let message = "Authentication required";
+                Err(Failure::new(StatusCode::UNAUTHORIZED, "InvalidDeviceToken", message))
+            }
+        }
+    }
+}
+
+/// Returns the redirection to the page without the token in its URL.
+fn without_token(token: &str, peer: &Peer) -> Reply {
+    let mut reply = html(StatusCode::SEE_OTHER, "");
+    let secure = if peer.tls { "; Secure" } else { "" };
+    let age = device_token::VALID_FOR.as_secs();
+    let cookie = format!("{COOKIE_NAME}={token}; Path=/device; Max-Age={age}; HttpOnly; SameSite=Strict{secure}");
+    // The token was checked: it has no characters that a header can't contain.
+    if let Ok(cookie) = HeaderValue::try_from(cookie) {
+        reply.headers_mut().insert(SET_COOKIE, cookie);
+    }
+    reply.headers_mut().insert(LOCATION, HeaderValue::from_static("/device"));
+    reply
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == COOKIE_NAME).map(|(_, value)| value)
+}
+
+/// Creates a response with a page, which loads nothing and sends its URL nowhere.
+pub(super) fn html(status: StatusCode, body: &str) -> Reply {
+    const HEADERS: [(HeaderName, HeaderValue); 5] = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (
+            CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(
+                "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            ),
+        ),
+    ];
+    let mut reply = Response::new(Bytes::from(body.to_owned()).into());
+    *reply.status_mut() = status;
+    reply.headers_mut().extend(HEADERS);
+    reply
+}
+
+/// Returns the page of an error.
+pub(super) fn error_page(failure: &Failure) -> String {
+    let text = match failure.status {
+        StatusCode::UNAUTHORIZED => "This link has expired. Open My device from the Fleet icon again.",
+        StatusCode::TOO_MANY_REQUESTS => "Too many requests. Try again in a minute.",
+        status if status.is_server_error() => "The server is not available now. Try again later.",
+        _ => "There is no such page.",
+    };
+    document(&format!("<p>{text}</p>"))
+}
+
+/// Facts about the host, from what its agents report.
+#[derive(Debug, Default)]
+struct Facts {
+    hostname: String,
+    name: String,
+    uuid: String,
+    serial: String,
+    model: String,
+    platform: String,
+    os: String,
+    os_version: String,
+    address: String,
+    osquery: String,
+    orbit: String,
+}
+
+impl Facts {
+    fn of(agents: &[AgentView]) -> Self {
+        // osquery's facts are newer and more than orbit's, which are from its enrollment.
+        let mut texts: Vec<(bool, &str)> = Vec::new();
+        for agent in agents {
+            let metadata = agent.details.documents.local_metadata.as_deref();
+            texts.extend(metadata.map(|raw| (agent.details.record.family != Family::Osquery, raw)));
+        }
+        texts.sort_by_key(|(is_later, _)| *is_later);
+        let fact = |path: &[&str]| {
+            let mut found = texts.iter().filter_map(|(_, raw)| raw_json::text(raw, path));
+            found.find(|text| !text.is_empty()).map(std::borrow::Cow::into_owned).unwrap_or_default()
+        };
+        let mut address = String::new();
+        for (_, raw) in &texts {
+            raw_json::each_element(raw_json::at(raw, &["host", "ip"]).unwrap_or("[]"), |element| {
+                address = raw_json::as_text(element).map(std::borrow::Cow::into_owned).unwrap_or_default();
+                false
+            });
+            if !address.is_empty() {
+                break;
+            }
+        }
+        Self {
+            hostname: fact(&["host", "hostname"]),
+            name: fact(&["host", "name"]),
+            uuid: fact(&["host", "id"]),
+            serial: fact(&["hardware", "serial"]),
+            model: fact(&["hardware", "model"]),
+            platform: fact(&["os", "platform"]),
+            os: fact(&["os", "name"]),
+            os_version: fact(&["os", "version"]),
+            osquery: fact(&["osquery", "version"]),
+            orbit: fact(&["orbit", "version"]),
+            address,
+        }
+    }
+}
+
+fn seen(agents: &[AgentView]) -> Option<Timestamp> {
+    agents.iter().filter_map(|agent| agent.last_checkin).max()
+}
+
+/// Returns the data of the page for programs (FL §3.1). It contains what the page shows.
+fn data(facts: &Facts, agents: &[AgentView]) -> Value {
+    json!({
+        "host": {
+            "hostname": facts.hostname,
+            "computer_name": facts.name,
+            "display_name": if facts.name.is_empty() { &facts.hostname } else { &facts.name },
+            "uuid": facts.uuid,
+            "hardware_serial": facts.serial,
+            "hardware_model": facts.model,
+            "platform": facts.platform,
+            "os_version": format!("{} {}", facts.os, facts.os_version).trim(),
+            "osquery_version": facts.osquery,
+            "orbit_version": facts.orbit,
+            "primary_ip": facts.address,
+            "seen_time": seen(agents).map(Timestamp::to_rfc3339_seconds),
+            "policies": [],
+            "software": [],
+        },
+        "self_service": false,
+        "org_logo_url": "",
+        "org_logo_url_light_background": "",
+        "org_contact_url": "",
+        "license": {"tier": "free"},
+        "global_config": {
+            "mdm": {"enabled_and_configured": false, "require_all_software": false},
+            "features": {"enable_software_inventory": false},
+        },
+    })
+}
+
+/// Returns the data of the tray icon (FL §3.1).
+fn desktop() -> Value {
+    json!({
+        "failing_policies_count": 0,
+        "self_service": false,
+        "notifications": {"needs_mdm_migration": false, "renew_enrollment_profile": false},
+        "config": {
+            "org_info": {"org_name": "", "org_logo_url": "", "org_logo_url_light_background": "", "contact_url": ""},
+            "mdm": {"macos_migration": {"mode": ""}},
+        },
+        "alternative_browser_host": "",
+    })
+}
+
+fn page(facts: &Facts, agents: &[AgentView]) -> String {
+    let mut body = String::from("<p>This is what your organization's fleet server knows about this device.</p><table>");
+    let os = format!("{} {}", facts.os, facts.os_version);
+    let seen = seen(agents).map(Timestamp::to_rfc3339_seconds).unwrap_or_default();
+    for (name, value) in [
+        ("Name", facts.name.as_str()),
+        ("Host name", &facts.hostname),
+        ("Operating system", os.trim()),
+        ("Model", &facts.model),
+        ("Serial number", &facts.serial),
+        ("Hardware UUID", &facts.uuid),
+        ("IP address", &facts.address),
+        ("osquery", &facts.osquery),
+        ("orbit", &facts.orbit),
+        ("Last seen", &seen),
+    ] {
+        let value = if value.is_empty() { "–".to_owned() } else { escaped(value) };
+        let _ = write!(body, "<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>");
+    }
+    body.push_str("</table>");
+    document(&body)
+}
+
+fn document(body: &str) -> String {
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width\"><title>My device</title><style>body{{font:16px/1.5 sans-serif;max-width:40em;\
+         margin:2em auto;padding:0 1em}}th{{text-align:left;padding-right:2em;vertical-align:top}}td{{overflow-wrap:anywhere}}\
+         </style></head><body><h1>My device</h1>{body}</body></html>"
+    )
+}
+
+/// Escapes text for HTML. Everything that a host reports may be chosen by an attacker.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            // Not shown, or shown as something else than what it is.
+            control if control.is_control() => escaped.push('\u{fffd}'),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_core::testing::at;
+
+    use super::*;
+
+    #[test]
+    fn escaped_text_has_no_markup() {
+        assert_eq!(escaped("<b onx='1' y=\"2\">&\u{1b}"), "&lt;b onx=&#39;1&#39; y=&quot;2&quot;&gt;&amp;\u{fffd}");
+    }
+
+    #[test]
+    fn fl72_an_address_is_refused_after_many_failures_in_a_row() {
+        let failures = Failures::default();
+        for n in 0..MAX_FAILURES {
+            assert!(!failures.refuse("a", at(0)), "{n}");
+            failures.failed("a", at(0));
+        }
+        assert!(failures.refuse("a", at(59)) && !failures.refuse("a", at(60)) && !failures.refuse("b", at(0)));
+        for n in 0..3 {
+            for _ in 1..MAX_FAILURES {
+                failures.failed("c", at(n));
+            }
+            failures.succeeded("c");
+        }
+        assert!(!failures.refuse("c", at(3)), "a success resets");
+        for n in 0..2 * ADDRESSES {
+            failures.failed(&n.to_string(), at(0));
+        }
+        assert!(failures.counts().len() <= ADDRESSES);
+    }
+}

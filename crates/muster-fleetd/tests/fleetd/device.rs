@@ -1,0 +1,157 @@
+//! The API of Fleet Desktop, and the page of a device.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::setting::{Got, Server, UUID, details, orbit_enroll};
+
+const TOKEN: &str = "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60";
+
+async fn announce(server: &Server, key: &str, token: &str) {
+    let got = server.orbit("device_token", &json!({"orbit_node_key": key, "device_auth_token": token})).await;
+    assert_eq!(got.status, 200, "{got:?}");
+}
+
+async fn get(server: &Server, path: &str, cookie: &str) -> Got {
+    server.raw(Method::GET, path, &[("cookie", cookie)], "").await
+}
+
+/// A host whose orbit has announced [`TOKEN`]; returns both keys.
+async fn host(server: &Server, secret: &str) -> (String, String) {
+    let (orbit, osquery) = (server.orbit_key(secret, UUID).await, server.osquery_key(secret, UUID).await);
+    announce(server, &orbit, TOKEN).await;
+    (orbit, osquery)
+}
+
+#[tokio::test]
+async fn fl69_a_good_token_gets_the_data_and_another_one_401() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    host(&server, &secret).await;
+    for version in ["v1", "2022-04", "latest"] {
+        for suffix in ["", "/ping", "/desktop"] {
+            let path = |token: &str| format!("/api/{version}/fleet/device/{token}{suffix}");
+            assert_eq!(get(&server, &path(TOKEN), "").await.status, 200);
+            for bad in ["wrong", "a%2fb", UUID] {
+                let got = get(&server, &path(bad), "").await;
+                assert_eq!((got.status, got.json()["message"].is_string()), (401, true), "{got:?}");
+            }
+        }
+    }
+    assert_eq!(server.raw(Method::HEAD, &format!("/api/v1/fleet/device/{TOKEN}/ping"), &[], "").await.status, 200);
+    let ping = server.raw(Method::HEAD, "/api/fleet/device/ping", &[], "").await;
+    assert!(ping.status == 200 && ping.headers.contains_key("x-fleet-capabilities"));
+}
+
+#[tokio::test]
+async fn fl70_a_token_ends_after_an_hour_and_the_previous_one_at_its_own_time() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let (orbit, _) = host(&server, &secret).await;
+    let status = async |token: &str| get(&server, &format!("/api/latest/fleet/device/{token}/ping"), "").await.status;
+    server.clock.advance(Duration::from_secs(3000));
+    announce(&server, &orbit, TOKEN).await;
+    announce(&server, &orbit, "next").await;
+    assert_eq!((status(TOKEN).await, status("next").await), (200, 200));
+    server.clock.advance(Duration::from_secs(700));
+    assert_eq!((status(TOKEN).await, status("next").await), (401, 200), "announced again is no update");
+    server.clock.advance(Duration::from_secs(3000));
+    assert_eq!(status("next").await, 401);
+}
+
+#[tokio::test]
+async fn fl71_the_token_of_a_deleted_host_is_gone() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    host(&server, &secret).await;
+    let context = muster_core::authorization::OpContext::administrator(muster_core::authorization::Actor::System);
+    let record = server.record(muster_core::agent::Family::Orbit, UUID).await.expect("there");
+    let id = record.host_id.expect("on a host");
+    assert_eq!(server.fleet.agents().delete_host(&context, id.as_str()).await.expect("deleted"), 2);
+    assert_eq!(get(&server, &format!("/api/latest/fleet/device/{TOKEN}/ping"), "").await.status, 401);
+}
+
+#[tokio::test]
+async fn fl73_the_data_has_no_secret_and_nothing_of_another_host() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let (orbit, osquery) = host(&server, &secret).await;
+    server.osquery("distributed/write", &details(&osquery, "mine")).await;
+    let mut other = orbit_enroll(&secret, "OTHER-UUID");
+    other["hostname"] = json!("somebody-else");
+    assert_eq!(server.orbit("enroll", &other).await.status, 200);
+    let data = get(&server, &format!("/api/latest/fleet/device/{TOKEN}"), "").await;
+    assert_eq!(data.json()["host"]["hostname"], "mine");
+    assert_eq!(data.json()["host"]["hardware_model"], "PowerEdge");
+    let page = get(&server, "/device", &format!("muster_device={TOKEN}")).await;
+    for text in [&data.text, &page.text] {
+        for hidden in [orbit.as_str(), &osquery, &secret, TOKEN, "somebody-else", "OTHER-UUID"] {
+            assert!(!text.contains(hidden), "{hidden} in {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn fl75_the_token_leaves_the_url_with_the_first_request() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    host(&server, &secret).await;
+    for tail in ["", "/policies", "/self-service", "/software"] {
+        let got = get(&server, &format!("/device/{TOKEN}{tail}"), "").await;
+        assert_eq!((got.status, got.headers["location"].to_str().unwrap()), (303, "/device"));
+        let cookie = got.headers["set-cookie"].to_str().unwrap();
+        for part in ["HttpOnly", "SameSite=Strict", "Secure", "Path=/device", "Max-Age=3600"] {
+            assert!(cookie.contains(part), "{cookie}");
+        }
+        let page = get(&server, "/device", cookie.split(';').next().unwrap()).await;
+        for got in [&got, &page] {
+            assert_eq!(got.headers["referrer-policy"], "no-referrer");
+            assert_eq!(got.headers["cache-control"], "no-store");
+            assert!(got.headers["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
+        }
+        assert!(page.status == 200 && page.text.contains("web-7"));
+    }
+    for (path, cookie) in [("/device/wrong", ""), ("/device", ""), ("/device", "muster_device=wrong")] {
+        let got = get(&server, path, cookie).await;
+        assert_eq!(got.status, 401);
+        assert!(got.text.contains("expired") && !got.text.contains("wrong"), "{got:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_host_reports_never_becomes_markup() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let canary = "<img src=x onerror=alert(1)>\"'&";
+    let mut body = orbit_enroll(&secret, UUID);
+    for field in ["hardware_serial", "hostname", "computer_name", "hardware_model", "platform", "platform_like"] {
+        body[field] = json!(canary);
+    }
+    let key = server.orbit("enroll", &body).await.json()["orbit_node_key"].as_str().unwrap().to_owned();
+    announce(&server, &key, TOKEN).await;
+    let osquery = server.osquery_key(&secret, UUID).await;
+    let mut facts = details(&osquery, canary);
+    for (_, rows) in facts["queries"].as_object_mut().unwrap() {
+        for value in rows[0].as_object_mut().unwrap().values_mut() {
+            *value = Value::from(canary);
+        }
+    }
+    server.osquery("distributed/write", &facts).await;
+    let page = get(&server, "/device", &format!("muster_device={TOKEN}")).await;
+    assert!(page.text.contains("&lt;img") && !page.text.contains("<img"), "{}", page.text);
+}
+
+#[tokio::test]
+async fn trouble_of_the_store_is_no_invalid_token() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    host(&server, &secret).await;
+    server.fleet.lose_lease();
+    server.switch_off(true);
+    let got = get(&server, &format!("/api/latest/fleet/device/{TOKEN}/ping"), "").await;
+    assert_eq!(got.status, 503);
+    let page = get(&server, "/device", &format!("muster_device={TOKEN}")).await;
+    assert!(page.status == 503 && page.text.contains("not available"));
+}
