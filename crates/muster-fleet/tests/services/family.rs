@@ -68,18 +68,24 @@ async fn additional_credentials_authenticate_the_agent_and_are_revoked_with_it()
     credentials.issue(&entry, CredentialKind::DeviceToken, &device).await.expect("issued");
 
     test.clock.advance(Duration::from_secs(60));
-    for own in [&agent.key, &node, &device] {
+    for own in [&agent.key, &node] {
         let found = authentication.any_agent(own).await.expect("each opens the agent");
         assert_eq!(found.id().as_str(), agent.id);
         authentication.agent(&agent.id, own).await.expect("by its id, too");
     }
+    // Each user of the host can read it, so it opens only the page of the device.
+    assert!(
+        authentication.any_agent(&device).await.is_err() && authentication.agent(&agent.id, &device).await.is_err()
+    );
+    authentication.device_token("a device token").await.expect("the page");
     assert!(authentication.any_agent(&ApiKey::opaque("another")).await.is_err());
     test.fleet.statuses().flush_presence().await.expect("written");
     let rows = test.store().agent_credentials(entry.id()).await.expect("readable");
-    assert!(rows.len() == 3 && rows.iter().all(|row| row.last_used_at == Some(test.now())), "{rows:?}");
+    let used = rows.iter().filter(|row| row.last_used_at == Some(test.now())).count();
+    assert_eq!((rows.len(), used), (3, 2), "{rows:?}");
 
     credentials.revoke(&entry, &device.id).await.expect("revoked");
-    assert!(authentication.any_agent(&device).await.is_err());
+    assert!(authentication.device_token("a device token").await.is_err());
     authentication.any_agent(&node).await.expect("the others stay");
 
     let root = OpContext::administrator(Actor::Local { uid: 0 });
