@@ -38,6 +38,20 @@ pub fn machine_id(text: &str) -> Option<String> {
     fits.then(|| text.to_lowercase())
 }
 
+/// Hardware UUIDs that manufacturers leave in many machines (FL §1.4). osqueryd replaces them by random ids.
+const PLACEHOLDERS: [&str; 5] = [
+    "00000000-0000-0000-0000-000000000000",
+    "03000200-0400-0500-0006-000700080009",
+    "03020100-0504-0706-0809-0a0b0c0d0e0f",
+    "10000000-0000-8000-0040-000000000000",
+    "ffffffff-ffff-ffff-ffff-ffffffffffff",
+];
+
+/// Returns whether a normalized machine id does not identify a machine.
+pub fn is_placeholder(machine_id: &str) -> bool {
+    PLACEHOLDERS.contains(&machine_id)
+}
+
 /// Returns the id of the agent of `family` on a machine, of which there is one ([`Family::is_one_per_machine`]). Because it
 /// follows from the machine id, two enrollments at the same time can't create two agents, on any node.
 pub fn agent_id(family: Family, machine_id: &str) -> AgentId {

@@ -96,7 +96,9 @@ impl Inner {
                 Ok(without_token(token, peer))
             }
             Route::DeviceHome => {
-                let entry = self.device_of(cookie(&head.headers).unwrap_or_default(), peer).await?;
+                // Without a token, nothing was guessed: many people behind one address may reload the page.
+                let token = cookie(&head.headers).ok_or_else(unknown_token)?;
+                let entry = self.device_of(token, peer).await?;
                 let agents = self.fleet.agents().of_device(&entry).await?;
                 Ok(html(StatusCode::OK, &page(&Facts::of(&agents), &agents)))
             }
@@ -133,11 +135,14 @@ impl Inner {
             Err(error) if !matches!(error.kind, ErrorKind::Unauthenticated | ErrorKind::Invalid) => Err(error.into()),
             Err(_) => {
                 self.failures.failed(&address, now);
-                let message = "Authentication required";
-                Err(Failure::new(StatusCode::UNAUTHORIZED, "InvalidDeviceToken", message))
+                Err(unknown_token())
             }
         }
     }
+}
+
+fn unknown_token() -> Failure {
+    Failure::new(StatusCode::UNAUTHORIZED, "InvalidDeviceToken", "Authentication required")
 }
 
 /// Returns the redirection to the page without the token in its URL.

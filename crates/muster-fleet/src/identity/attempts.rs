@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -67,6 +67,14 @@ struct Tables {
     known: HashMap<(String, IpAddr), Timestamp>,
 }
 
+/// Returns the address that is counted: of IPv6 the /64 prefix, because a single host can use all addresses in it.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
+}
+
 impl Attempts {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -75,7 +83,7 @@ impl Attempts {
     /// Returns whether a password may be checked, or the time until then; counts the attempt of a new address at an account
     /// that is under attack.
     pub fn may_try(&self, account: &str, address: IpAddr, now: Timestamp) -> Result<(), Duration> {
-        let mut tables = self.tables();
+        let (mut tables, address) = (self.tables(), network(address));
         let pair = (account.to_owned(), address);
         if tables.known.contains_key(&pair) {
             return tables.owners.left(&pair, PASSWORDS_OF_OWNER, now);
@@ -112,7 +120,7 @@ impl Attempts {
 
     /// Records a wrong password. Accounts that do not exist are counted too, so that they cannot be told from others.
     pub fn failed(&self, account: &str, address: IpAddr, now: Timestamp) {
-        let mut tables = self.tables();
+        let (mut tables, address) = (self.tables(), network(address));
         tables.addresses.spend(address, PASSWORDS_OF_ADDRESS, now);
         let pair = (account.to_owned(), address);
         if tables.known.contains_key(&pair) {
@@ -125,7 +133,7 @@ impl Attempts {
 
     /// Records a successful login.
     pub fn succeeded(&self, account: &str, address: IpAddr, now: Timestamp) {
-        let mut tables = self.tables();
+        let (mut tables, address) = (self.tables(), network(address));
         tables.addresses.0.remove(&address);
         tables.owners.0.remove(&(account.to_owned(), address));
         if tables.known.len() >= REMEMBERED {
@@ -138,17 +146,17 @@ impl Attempts {
     /// Returns whether a login at an OpenID provider may be begun or completed, or the time until then. Apart from
     /// passwords: an outage of a provider must not keep anybody from logging in with one.
     pub fn may_federate(&self, address: Option<IpAddr>, now: Timestamp) -> Result<(), Duration> {
-        self.tables().federated.left(&address.unwrap_or(LOCAL), FEDERATED_OF_ADDRESS, now)
+        self.tables().federated.left(&network(address.unwrap_or(LOCAL)), FEDERATED_OF_ADDRESS, now)
     }
 
     /// Records a refused login at an OpenID provider.
     pub fn federation_failed(&self, address: Option<IpAddr>, now: Timestamp) {
-        self.tables().federated.spend(address.unwrap_or(LOCAL), FEDERATED_OF_ADDRESS, now);
+        self.tables().federated.spend(network(address.unwrap_or(LOCAL)), FEDERATED_OF_ADDRESS, now);
     }
 
     /// Returns whether a device may begin a login, or the time until then, and counts it.
     pub fn may_begin_device(&self, address: Option<IpAddr>, now: Timestamp) -> Result<(), Duration> {
-        let (mut tables, address) = (self.tables(), address.unwrap_or(LOCAL));
+        let (mut tables, address) = (self.tables(), network(address.unwrap_or(LOCAL)));
         let may = tables.devices.left(&address, DEVICES_OF_ADDRESS, now);
         tables.devices.spend(address, DEVICES_OF_ADDRESS, now);
         may
@@ -166,7 +174,7 @@ impl Attempts {
 
     /// Records an invalid token. Returns the time to wait if the address has sent too many.
     pub fn token_failed(&self, address: IpAddr, now: Timestamp) -> Result<(), Duration> {
-        let mut tables = self.tables();
+        let (mut tables, address) = (self.tables(), network(address));
         let left = tables.tokens.left(&address, TOKENS_OF_ADDRESS, now);
         tables.tokens.spend(address, TOKENS_OF_ADDRESS, now);
         left
@@ -283,6 +291,17 @@ mod tests {
         drop(tables);
         (0..20).for_each(|_| attempts.failed("x", address(1), at(90_000)));
         assert!(attempts.may_try("x", address(1), at(0)).is_ok());
+    }
+
+    #[test]
+    fn an_ipv6_host_is_counted_by_its_network() {
+        let attempts = Attempts::default();
+        let host = |n: u32| format!("2001:db8:1:1::{n:x}").parse::<IpAddr>().unwrap();
+        (0..10).for_each(|n| attempts.failed("nobody", host(n), at(0)));
+        assert!(attempts.may_try("bob", host(99), at(0)).is_err());
+        assert!(attempts.may_try("bob", "2001:db8:1:2::1".parse().unwrap(), at(0)).is_ok());
+        (0..10).for_each(|_| attempts.failed("nobody", "::ffff:192.0.2.7".parse().unwrap(), at(0)));
+        assert!(attempts.may_try("bob", "192.0.2.7".parse().unwrap(), at(0)).is_err());
     }
 
     #[test]

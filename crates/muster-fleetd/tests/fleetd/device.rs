@@ -40,6 +40,7 @@ async fn fl69_a_good_token_gets_the_data_and_another_one_401() {
             }
         }
     }
+    assert_eq!(get(&server, "/device", "").await.status, 401, "without a cookie");
     assert_eq!(server.raw(Method::HEAD, &format!("/api/v1/fleet/device/{TOKEN}/ping"), &[], "").await.status, 200);
     let ping = server.raw(Method::HEAD, "/api/fleet/device/ping", &[], "").await;
     assert!(ping.status == 200 && ping.headers.contains_key("x-fleet-capabilities"));

@@ -94,6 +94,18 @@ async fn fl8_fl45_details_and_the_serial_number_may_be_absent_but_not_the_identi
 }
 
 #[tokio::test]
+async fn orbit_is_not_enrolled_by_a_placeholder_that_many_machines_have() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let placeholder = "03000200-0400-0500-0006-000700080009";
+    let mut body = json!({"enroll_secret": secret, "hardware_uuid": placeholder, "osquery_identifier": ""});
+    let got = server.orbit("enroll", &body).await;
+    assert!(got.status == 400 && got.json()["message"].to_string().contains("--host-identifier=instance"), "{got:?}");
+    body["osquery_identifier"] = "c1f0c1f0-0000-4000-8000-000000000001".into();
+    assert_eq!(server.orbit("enroll", &body).await.status, 200);
+}
+
+#[tokio::test]
 async fn fl24_fl26_fl161_a_host_is_asked_for_its_details_until_it_reports_them_and_again_after_an_hour() {
     let server = Server::start().await;
     let secret = server.secret().await;

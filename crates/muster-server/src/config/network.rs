@@ -21,7 +21,7 @@ impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| IpNet::from(ip.to_canonical())));
         network.map(Self).map_err(|_| format!("{text:?} is neither an IP address nor a network such as 10.0.0.0/24"))
     }
 }
@@ -48,6 +48,7 @@ mod tests {
             ("10.1.2.3", "::ffff:10.1.2.3", "::10.1.2.3"),
             ("2001:db8::/32", "2001:db8:1::1", "2001:db9::1"),
             ("::1", "::1", "127.0.0.1"),
+            ("::ffff:127.0.0.1", "127.0.0.1", "::1"),
         ] {
             assert!(contains(network, inside) && !contains(network, outside), "{network}");
         }

@@ -1,5 +1,7 @@
 //! The client behind a reverse proxy.
 
+use std::net::{IpAddr, SocketAddr};
+
 use axum::http::HeaderMap;
 use muster_listen::reply::Peer;
 
@@ -15,15 +17,25 @@ const PROTO: &str = "x-forwarded-proto";
 pub(super) fn resolve(peer: &mut Peer, headers: &HeaderMap, trusted: &[Network]) {
     let is_trusted = |ip| trusted.iter().any(|network| network.contains(ip));
     let Some(address) = peer.address.as_mut().filter(|address| is_trusted(address.ip())) else { return };
-    let lines = headers.get_all(FOR).iter().rev().filter_map(|value| value.to_str().ok());
-    for hop in lines.flat_map(|line| line.rsplit(',')) {
-        let Ok(ip) = hop.trim().parse() else { break };
+    let lines = headers.get_all(FOR).iter().rev();
+    for hop in lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
+        // What precedes an unreadable address must not be believed, either.
+        let Some(ip) = address_of(hop) else { break };
         address.set_ip(ip);
         if !is_trusted(ip) {
             break;
         }
     }
     peer.tls |= headers.get(PROTO).is_some_and(|scheme| scheme == "https");
+}
+
+/// Parses an address, which some proxies write with a port or in brackets.
+fn address_of(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop).ok()?.trim();
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let ip: Option<IpAddr> = text.parse().ok().or_else(with_port).or_else(bare);
+    ip.map(|ip| ip.to_canonical())
 }
 
 #[cfg(test)]
@@ -33,11 +45,11 @@ mod tests {
 
     use super::*;
 
-    fn client(peer: &str, lines: &[&'static str]) -> String {
+    fn client(peer: &str, lines: &[&str]) -> String {
         let trusted = ["127.0.0.1", "10.0.0.0/24"].map(|text| text.parse().unwrap());
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(FOR, HeaderValue::from_static(line));
+            headers.append(FOR, HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
         let mut peer = Peer { address: Some(peer.parse().unwrap()), ..Peer::new(ListenerKind::Admin) };
         resolve(&mut peer, &headers, &trusted);
@@ -55,6 +67,12 @@ mod tests {
             ("127.0.0.1:1", &["2001:db8::1"], "2001:db8::1"),
             ("127.0.0.1:1", &[], "127.0.0.1"),
             ("127.0.0.1:1", &["unknown"], "127.0.0.1"),
+            ("127.0.0.1:1", &["6.6.6.6", "\u{e9}, 192.0.2.77"], "192.0.2.77"),
+            ("127.0.0.1:1", &["6.6.6.6", "192.0.2.77\u{e9}"], "127.0.0.1"),
+            ("127.0.0.1:1", &["192.0.2.77:5555"], "192.0.2.77"),
+            ("127.0.0.1:1", &["[2001:db8::1]"], "2001:db8::1"),
+            ("127.0.0.1:1", &["[2001:db8::1]:5555"], "2001:db8::1"),
+            ("127.0.0.1:1", &["::ffff:192.0.2.1"], "192.0.2.1"),
             ("192.0.2.5:1", &["192.0.2.1"], "192.0.2.5"),
         ] {
             assert_eq!(client(peer, lines), expected, "{peer} {lines:?}");

@@ -1,7 +1,7 @@
 //! `muster enrollment-key …`....
 
 use clap::{Args, Subcommand};
-use muster_client::Client;
+use muster_client::{Client, Failure};
 use muster_core::shell;
 use muster_protocol::management::agent::{Agent, ListAgents};
 use muster_protocol::management::agent_policy::AgentPolicy;
@@ -59,10 +59,10 @@ pub struct ListArgs {
 /// Flags of `create`.
 #[derive(Args, Debug)]
 pub struct CreateArgs {
-    /// Agents that the key is for; `fleetd` creates an enroll secret for orbit and osqueryd
+    /// Agent family; `fleetd` creates an enroll secret for orbit and osqueryd
     #[arg(long, value_name = "FAMILY", default_value = "elastic", value_parser = ["elastic", "fleetd"])]
     family: String,
-    /// Enroll secret to use, for example that of a Fleet server [default: generated]
+    /// Existing enroll secret, such as one from a Fleet server [default: generated]
     #[arg(long, value_name = "VALUE")]
     secret: Option<String>,
     /// Policy for agents that enroll with the key, by name or id [default: the default policy at the time of enrollment]
@@ -77,7 +77,7 @@ pub struct CreateArgs {
     /// Expiration: a duration (30m, 12h, 7d) or a time (RFC 3339) [default: never]
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
-    /// Maximum number of enrollments [default: no limit]
+    /// Maximum number of enrollments; orbit and osqueryd of a host count as two [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     max_uses: Option<i64>,
     #[command(flatten)]
@@ -225,12 +225,14 @@ impl CreateArgs {
 }
 
 impl ShowArgs {
-    /// Reads the key by id even if it was found by name, because lists omit tokens.
+    /// Shows the token only to those who may read it.
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let mut key = find_key(client, &self.key).await?;
-        // Lists of keys do not contain tokens.
-        if key.api_key.is_none() && key.retrievable {
-            key = client.enrollment_key(&key.id).await?;
+        if key.retrievable {
+            key = match client.enrollment_key(&key.id).await {
+                Err(error) if error.failure() == Failure::Refused => key,
+                read => read?,
+            };
         }
         let format = self.output.output;
         let key = with_policy_name(client, format, key, |key| key.policy_id.as_deref()).await?;

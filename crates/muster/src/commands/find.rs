@@ -82,12 +82,14 @@ pub async fn all_policies(client: &Client, filter: Option<&str>) -> Result<Vec<A
     }
 }
 
-/// Returns the enrollment key with this id, else the only one with this name.
+/// Returns the enrollment key with this id, else the only one with this name, without its token.
 pub async fn find_key(client: &Client, named: &str) -> Result<EnrollmentKey, Failed> {
-    if let Some(key) = if_there(client.enrollment_key(named).await)? {
-        return Ok(key);
+    // In lists, because reading a key by its id shows its token: revoking a key does not need this privilege.
+    let quoted = quoted(named);
+    let mut found = all_keys(client, Some(&format!("id:{quoted} or name:{quoted}"))).await?;
+    if let Some(at) = found.iter().position(|key| key.id == named) {
+        return Ok(found.swap_remove(at));
     }
-    let mut found = all_keys(client, Some(&format!("name:{}", quoted(named)))).await?;
     found.retain(|key| key.name == named);
     // Revoked and expired keys keep their names, which may have been reused since.
     if found.iter().any(|key| key.active) {

@@ -23,7 +23,7 @@ pub enum Format {
     Yaml,
     /// One id per line
     Name,
-    /// CSV (RFC 4180) with all columns; cells that a spreadsheet would interpret as formulas begin with an apostrophe
+    /// CSV (RFC 4180) with all columns; cells that a spreadsheet would interpret as formulas are prefixed with an apostrophe
     Csv,
 }
 
@@ -151,7 +151,11 @@ pub fn csv_record(cells: &[impl AsRef<str>]) -> String {
 fn csv_cell(text: &str) -> String {
     let text = printable(text);
     // A single dash stands for nothing.
-    let is_formula = text.starts_with(['=', '+', '-', '@']) && text != "-";
+    // Where lists are separated by semicolons, a spreadsheet splits a cell at them. It also skips what is invisible.
+    let is_invisible = |c: char| c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
+    let begins =
+        |part: &str| part.trim_start_matches(is_invisible).starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
+    let is_formula = text.split(';').any(begins) && text != "-";
     let text = if is_formula { format!("'{text}") } else { text };
     if text.contains([',', '"', '\'', ' ']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
@@ -184,7 +188,7 @@ mod tests {
         assert_eq!(rows[0], "NAME,STATE,BOTH\r");
         assert!(rows[1].starts_with("\"'=1+1\",\"a \"\"b\"\", c\","), "{rows:?}");
         assert!(rows[2].starts_with("\u{fffd}@x,-,"), "{rows:?}");
-        for formula in ["+1", "-1", "@SUM(A1)", "=cmd|' /C calc'!A0"] {
+        for formula in ["+1", "-1", "@SUM(A1)", "=cmd|' /C calc'!A0", "a;=1", " =1", "\u{feff}=1", "＝1"] {
             assert!(csv_cell(formula).trim_start_matches('"').starts_with('\''), "{formula}");
         }
     }

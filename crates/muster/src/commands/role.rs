@@ -221,7 +221,7 @@ impl BindArgs {
         if !binding.without_effect.is_empty() {
             let names = binding.without_effect.join(", ");
             eprintln!(
-                "muster: warning: these privileges of the role need a wider binding, and have no effect in this one: {names}"
+                "muster: warning: these privileges have no effect in this binding, because they need a wider scope: {names}"
             );
         }
         print_one(&binding, output.output, BINDINGS, |binding| binding.id.clone())

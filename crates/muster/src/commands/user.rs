@@ -233,7 +233,8 @@ impl ShowArgs {
     async fn setup_link(self, client: &Client) -> Result<(), Failed> {
         let link = client.create_setup_link(&self.user).await?;
         if !matches!(self.output.output, Format::Table | Format::Wide) {
-            let columns: &[Column<SetupLink>] = &[];
+            let columns: &[Column<SetupLink>] =
+                &[column("TOKEN", |link| link.token.clone()), column("EXPIRES", |link| link.expires_at.clone())];
             return print_one(&link, self.output.output, columns, |link| link.token.clone());
         }
         // The user runs it on another host, which does not reach the socket.

@@ -60,9 +60,32 @@ fn a_token_works_over_tcp_until_it_is_revoked() {
     assert!(ok(&["token", "list", "--all"]).contains("of the test"));
 }
 
+/// Reading a key by its id shows its token, which is another privilege than the one to revoke it.
+#[test]
+fn a_key_is_shown_and_revoked_without_the_privilege_to_read_its_token() {
+    ok(&["enrollment-key", "create", "--name", "cli-leaked"]);
+    let token = new_token("cli-operator", "fleet-operator", &[]);
+    let shown = remote(&token, &["enrollment-key", "show", "cli-leaked", "--output", "json"]);
+    assert_eq!(shown.code, 0, "{}", shown.err);
+    let shown: Value = serde_json::from_str(&shown.out).unwrap();
+    assert_eq!((&shown["name"], shown.get("api_key")), (&"cli-leaked".into(), None));
+    assert!(json(&["enrollment-key", "show", "cli-leaked"])["api_key"].is_string(), "administrators see it");
+    let revoked = remote(&token, &["enrollment-key", "revoke", shown["id"].as_str().unwrap(), "--yes"]);
+    assert_eq!(revoked.code, 0, "{}", revoked.err);
+    assert_eq!(json(&["enrollment-key", "show", "cli-leaked"])["active"], false);
+    let refused =
+        remote(&new_token("cli-guest", "helpdesk", &[]), &["enrollment-key", "revoke", "cli-leaked", "--yes"]);
+    assert_eq!(refused.code, 4, "{}", refused.err);
+}
+
 #[test]
 fn a_user_gets_a_password_by_a_link_or_from_an_administrator() {
     ok(&["user", "create", "cli-ann", "--full-name", "Ann Lee"]);
+    let cells = ok(&["user", "setup-link", "cli-ann", "--output", "csv"]);
+    assert!(
+        cells.starts_with("TOKEN,EXPIRES\r\n") && cells.lines().nth(1).is_some_and(|row| row.len() > 40),
+        "{cells}"
+    );
     let link = ok(&["user", "setup-link", "cli-ann", "--output", "json"]);
     let link: Value = serde_json::from_str(&link).unwrap();
     let token = link["token"].as_str().unwrap();
