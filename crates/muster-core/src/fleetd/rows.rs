@@ -9,33 +9,13 @@ pub type Row<'a> = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
 /// Maximum length of the JSON text of a result that is decoded, bytes.
 const RESULT_BYTES: usize = 256 * 1024;
 
-#[derive(serde::Deserialize)]
+#[derive(PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
 struct Borrowed<'a>(#[serde(borrow)] BTreeMap<Text<'a>, Text<'a>>);
-
-impl PartialEq for Text<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
-    }
-}
-
-impl Eq for Text<'_> {}
-
-impl PartialOrd for Text<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Text<'_> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.cmp(&other.0)
-    }
-}
 
 fn plain(row: Borrowed<'_>) -> Row<'_> {
     row.0.into_iter().map(|(column, value)| (column.0, value.0)).collect()
