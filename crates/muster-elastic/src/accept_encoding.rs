@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
 
-use super::body::Coding;
+use muster_listen::receive::Coding;
 
 /// Returns the coding that the client prefers: gzip, if it accepts that.
 pub fn accepted(headers: &HeaderMap) -> Coding {

@@ -15,9 +15,9 @@ use muster_protocol::elastic::ack::{AckEvent, AckItem, AckRequest, AckResponse, 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::body::BodyError;
 use super::error::ApiError;
 use super::{Call, Inner, authorization, json, respond};
+use muster_listen::receive::BodyError;
 use muster_listen::reply::Reply;
 
 impl Inner {

@@ -7,9 +7,9 @@ use muster_core::agent::{AuditReason, AuditReport, Departure};
 use muster_core::time::Timestamp;
 use muster_protocol::elastic::audit::{AuditDeparture, AuditUnenrollRequest};
 
-use super::body::BodyError;
 use super::error::ApiError;
 use super::{Call, Inner, authorization, json, respond};
+use muster_listen::receive::BodyError;
 use muster_listen::reply::Reply;
 
 /// Reason of muster-agent for a command that it refused. Nothing has left.

@@ -1,6 +1,6 @@
 //! Errors of request bodies in the protocol's format.
 
-pub use muster_listen::receive::*;
+use muster_listen::receive::BodyError;
 
 use super::error::ApiError;
 

@@ -25,18 +25,18 @@ use muster_core::{Error, ErrorKind};
 use muster_protocol::elastic::check_in::{CheckInRequest, WireAction, WireSigned};
 use serde_json::value::RawValue;
 
-use super::body::{BodyError, Coding};
 use super::error::ApiError;
 use super::limits::{Operation, Permit};
 use super::request_id::RequestId;
 use super::{
-    Call, Inner, RefusedWhileHeld, accept_encoding, action_data, authorization, body, gzip, json, refused, remedy,
-    respond, upgrade,
+    Call, Inner, RefusedWhileHeld, accept_encoding, action_data, authorization, json, refused, remedy, respond, upgrade,
 };
 use muster_fleet::Fleet;
 use muster_fleet::check_in::{CheckInInput, Delivery, HeldPoll, Poll};
 use muster_fleet::refusals::Refused;
 use muster_fleet::registry::AgentEntry;
+use muster_listen::gzip;
+use muster_listen::receive::{self, BodyError, Coding};
 use muster_listen::reply::{Answer, Reply, ReplyBody};
 
 /// The response when nothing is due (EA §4.13). With an empty token, the agent keeps its old one.
@@ -59,8 +59,8 @@ impl Inner {
         let accepted = accept_encoding::accepted(headers);
         let (head, id, permit) = (call.head, call.id, call.permit);
         // An unsupported coding is refused before the body is read, which could not be decoded anyway.
-        let coding = body::coding(headers)?;
-        let wire = body::read(&head.headers, call.body, call.bounds, call.bodies).await?;
+        let coding = receive::coding(headers)?;
+        let wire = receive::read(&head.headers, call.body, call.bounds, call.bodies).await?;
         let digest = fingerprint(&head.headers, &wire);
         let asker = || Asker { fleet: Arc::clone(&self.fleet), key: key.id.clone() };
         // The path of a heartbeat: nothing is decoded.

@@ -12,9 +12,9 @@ use muster_fleet::enroll::{EnrollInput, EnrolledAgent};
 use muster_protocol::elastic::enroll::{EnrollRequest, EnrollResponse, EnrolledItem};
 use serde_json::value::RawValue;
 
-use super::body::BodyError;
 use super::error::ApiError;
 use super::{Call, Inner, authorization, json, respond};
+use muster_listen::receive::BodyError;
 use muster_listen::reply::Reply;
 
 impl Inner {

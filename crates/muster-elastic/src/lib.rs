@@ -10,7 +10,7 @@ mod action_data;
 mod artifact;
 mod audit_unenroll;
 pub mod authorization;
-pub mod body;
+mod body;
 mod check_in;
 mod enroll;
 pub mod error;
@@ -42,13 +42,11 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Request};
 use http_body::Body;
+use muster_listen::receive::{self, BodyError, Bounds, Budget, Coding, Received};
 use muster_protocol::elastic::status::ServerVersion;
 use tokio::sync::Semaphore;
 
-pub use muster_listen::gzip;
-
 use self::artifact::ArtifactReads;
-use self::body::{BodyError, Bounds, Budget, Coding, Received};
 use self::error::ApiError;
 use self::limits::{Limiter, Limits, Operation, Permit};
 use self::request_id::RequestId;
@@ -137,7 +135,7 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
 
     /// Reads the body, which must not be compressed. Only check-ins may be.
     async fn read(self) -> Result<Received, BodyError> {
-        match body::coding(self.headers())? {
+        match receive::coding(self.headers())? {
             Coding::Identity => self.read_encoded().await,
             Coding::Gzip => Err(BodyError::Coding),
         }
@@ -145,7 +143,7 @@ impl<B: Body<Data = Bytes, Error: Into<BodyError>>> Call<'_, B> {
 
     /// Reads the body as received, without decompressing it.
     async fn read_encoded(self) -> Result<Received, BodyError> {
-        body::read(&self.head.headers, self.body, self.bounds, self.bodies).await
+        receive::read(&self.head.headers, self.body, self.bounds, self.bodies).await
     }
 
     /// Reads the body as received, of at most `limit` bytes or the operation's limit, whichever is lower.

@@ -9,7 +9,9 @@ use muster_protocol::elastic::upload::{
     UploadBeginRequest, UploadBeginResponse, UploadCompleteRequest, UploadCompleteResponse,
 };
 
-use super::body::{BodyError, of_upload};
+use muster_listen::receive::BodyError;
+
+use super::body::of_upload;
 use super::error::ApiError;
 use super::{Call, Inner, authorization, json, respond};
 use muster_fleet::uploads::{Chunk, NewUpload};

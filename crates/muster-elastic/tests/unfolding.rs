@@ -9,10 +9,10 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use muster_core::reported::METADATA_NODES;
-use muster_elastic::gzip::deflate;
 use muster_elastic::{AgentApi, AgentApiOptions};
 use muster_fleet::health::ServerState;
 use muster_fleet::testing::TestFleet;
+use muster_listen::gzip::deflate;
 use muster_listen::reply::{Answer, ListenerKind, Peer};
 use serde_json::{Value, json};
 

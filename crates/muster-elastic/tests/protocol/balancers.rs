@@ -67,8 +67,8 @@ fn check_in(agent: &Enrolled, codings: &str, body: &[u8]) -> Vec<u8> {
 }
 
 fn rows(agent: &Enrolled) -> Vec<Row> {
-    let zipped = muster_elastic::gzip::deflate(online().to_string().as_bytes());
-    let twice = muster_elastic::gzip::deflate(&zipped);
+    let zipped = muster_listen::gzip::deflate(online().to_string().as_bytes());
+    let twice = muster_listen::gzip::deflate(&zipped);
     vec![
         row("a check of HTTP/1.0 without a host", "HEAD /api/status HTTP/1.0\r\n\r\n", 200, &["connection: close"]),
         row("HAProxy's default check", "OPTIONS /api/status HTTP/1.0\r\n\r\n", 405, &["allow: get, head"]),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use muster_core::action::ActionType;
-use muster_elastic::gzip::inflate;
 use muster_elastic::limits::Operation;
+use muster_listen::gzip::inflate;
 use serde_json::{Value, json};
 
 use crate::setting::{Got, Server, online};

@@ -243,7 +243,7 @@ impl Ask {
 
     /// Compresses the body.
     pub fn gzip(self) -> Self {
-        let body = muster_elastic::gzip::deflate(&self.body);
+        let body = muster_listen::gzip::deflate(&self.body);
         self.body(body).header("content-encoding", "gzip")
     }
 

@@ -81,7 +81,7 @@ async fn head_is_answered_like_get() {
 async fn codings_are_case_insensitive_and_unknown_ones_are_415() {
     let server = Server::start().await;
     let agent = server.enrolled().await;
-    let zipped = muster_elastic::gzip::deflate(online().to_string().as_bytes());
+    let zipped = muster_listen::gzip::deflate(online().to_string().as_bytes());
     for name in ["gzip", "GZIP", "x-gzip", "X-GZip"] {
         let ask = Ask::post(&agent.path("checkin")).key(&agent.token).agent(AGENT);
         server.holds(ask.header("content-encoding", name).body(zipped.clone())).await;
