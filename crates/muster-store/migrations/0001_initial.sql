@@ -79,9 +79,8 @@ CREATE INDEX agents_by_enrollment_key ON agents (enrollment_key_id) WHERE enroll
 -- One agent of an enrollment key and an enrollment id waits for its first check-in, whichever server enrolls it.
 CREATE UNIQUE INDEX agents_by_enrollment_id ON agents (enrollment_id, enrollment_key_id)
 WHERE enrollment_id IS NOT NULL AND last_checkin IS NULL;
-CREATE INDEX agents_by_space ON agents (space, id);
 CREATE INDEX agents_by_version ON agents (space, version_key, id);
--- Searched from its beginning to its end: much smaller than the table.
+-- Searched from its beginning to its end: much smaller than the table. It is also the order by id within a space.
 CREATE INDEX agents_by_text ON agents (space, id, search);
 CREATE INDEX agents_by_upgrade ON agents (space) WHERE upgrade_details IS NOT NULL;
 CREATE INDEX agents_by_hostname ON agents (space, lower(hostname));
