@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustls::CipherSuite;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::{TcpSocket, TcpStream};
@@ -85,8 +86,10 @@ pub(crate) fn configuration(ca: &Path, resume: bool) -> anyhow::Result<rustls::C
         roots.add(certificate.with_context(malformed)?).with_context(malformed)?;
     }
     anyhow::ensure!(!roots.is_empty(), "{} contains no PEM certificate; pass the server's ca.crt", ca.display());
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    // Real agents are written in Go, whose TLS library prefers AES-128 on CPUs with instructions for AES.
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions()?;
     let mut configuration = builder.with_root_certificates(roots).with_no_client_auth();
     // Real agents reconnect with a full handshake, because each process starts without session tickets.
     if !resume {

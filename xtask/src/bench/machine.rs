@@ -36,7 +36,7 @@ const HOW: &str = "\
 * PostgreSQL runs on the same cores, with its default settings and a Unix socket. *CPU time of the database* is the CPU time of all its processes.
 * All figures are measured with a policy of 32 KiB, and with host metadata of the same size as that of real agents.
 * *Drones* are the simulated agents of `muster drones`. They send the same requests as real agents, such as check-ins of about 2 KB with gzip, and
-  wait 1 to 1.5 s between check-ins.
+  wait 1 to 1.5 s between check-ins. They prefer the same cipher suite as real agents, AES-128-GCM.
 * *Per core of server CPU*: number of responses divided by the CPU seconds (user and system) that the server used for them.
 * *Memory per parked agent*: growth of the server's resident memory since the first enrollment, plus half of the growth of the kernel's socket caches
   and buffers (the other half belongs to the drones), divided by the number of agents.
