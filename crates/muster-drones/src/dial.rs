@@ -89,7 +89,8 @@ pub(crate) fn configuration(ca: &Path, resume: bool) -> anyhow::Result<rustls::C
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     // Real agents are written in Go, whose TLS library prefers AES-128 on CPUs with instructions for AES.
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions()?;
+    let builder =
+        rustls::ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions()?;
     let mut configuration = builder.with_root_certificates(roots).with_no_client_auth();
     // Real agents reconnect with a full handshake, because each process starts without session tickets.
     if !resume {

@@ -62,7 +62,8 @@ pub fn read(query: &ListAgents, sort: AgentSort) -> Result<Option<AgentCursor>, 
     read_as(query.search_after.as_deref(), query.page, |text| parse(text, sort))
 }
 
-fn parse(text: &str, sort: AgentSort) -> Option<AgentCursor> {
+/// Parses the cursor of a list of agents with this order; `None` if it is none.
+pub fn parse(text: &str, sort: AgentSort) -> Option<AgentCursor> {
     let (value, id): (Value, String) = serde_json::from_str(text).ok()?;
     // A cursor of another sort field has another type. With the same type it would be valid, but skip rows.
     let value = match value {

@@ -1,6 +1,7 @@
 //! `/api/v1`: users, service accounts, roles, bindings, API tokens, spaces, OpenID providers, logins, and the caller's own session (MG §8.2).
 
 mod bindings;
+mod browser;
 pub mod device_page;
 mod devices;
 mod html;
@@ -9,7 +10,6 @@ mod providers;
 mod roles;
 pub mod session;
 mod spaces;
-pub mod start_page;
 mod tokens;
 mod users;
 

@@ -19,13 +19,14 @@ mod body;
 mod bulk_routes;
 mod changes;
 mod convert;
-mod credentials;
-mod cursor;
+pub mod credentials;
+pub mod cursor;
 pub mod endpoints;
 mod enrollment_keys;
-mod entry;
+pub mod entry;
 pub mod error;
 mod files;
+pub mod form;
 mod hosts;
 mod idempotency;
 mod identity;
@@ -53,7 +54,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
-use identity::{device_page, start_page};
+use identity::device_page;
 use tower::Layer as _;
 use tower::util::BoxCloneSyncService;
 
@@ -68,8 +69,7 @@ pub fn management_router(fleet: Arc<Fleet>) -> Router {
         // Outside of `entry`: clients ask for the status before they authenticate.
         .route("/api/status", get(server_status::get))
         .route("/s/{space}/api/status", get(server_status::get))
-        // Pages for browsers.
-        .route(start_page::PATH, get(start_page::show))
+        // A page for browsers that people open on behalf of a device.
         .route(device_page::PATH, get(device_page::show).post(device_page::act))
         // A fallback instead of a wildcard route, whose match would appear among the parameters of the inner routes.
         .fallback_service(inside)

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use muster_core::Error;
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::shell;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::config::Config;
 use crate::config::settings::default_data_dir;
@@ -77,6 +78,7 @@ impl FirstStart {
         if let Some(address) = addresses.admin {
             let scheme = if address.ip().is_loopback() { "http" } else { "https" };
             text.push_str("Management: run `muster` on this host, as root or as the user that runs the server\n");
+            push(&mut text, format_args!("Web pages: {scheme}://{address}/\n"));
             push(&mut text, format_args!("REST API: {scheme}://{address}/api, for users and API tokens\n"));
             push(&mut text, format_args!("Health and metrics: {scheme}://{address}/healthz, /readyz, /metrics\n"));
         }
@@ -96,12 +98,13 @@ impl FirstStart {
     fn setup_lines(&self, text: &mut String, token: &str, addresses: &ListenAddresses) {
         let Some(address) = addresses.admin else { return };
         let scheme = if address.ip().is_loopback() { "http" } else { "https" };
+        let link = format!("{scheme}://{address}/setup?token={}", utf8_percent_encode(token, NON_ALPHANUMERIC));
         let (url, token) = (shell::option("--url", &format!("{scheme}://{address}")), shell::argument(token));
         push(
             text,
             format_args!(
-                "\nTo set the password of the user `admin`, within an hour and once (later: muster user setup-link admin):\n  \
-                 muster user setup {token} {url}\n"
+                "\nTo set the password of the user `admin`, within an hour and once (later: muster user setup-link admin),\n\
+                 open this page, or run the command:\n  {link}\n  muster user setup {token} {url}\n"
             ),
         );
     }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::header::{LOCATION, SET_COOKIE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use muster_core::id::ProviderId;
 use muster_core::identity::{DeviceLogIn, SESSION_LIFETIME, UserCode};
@@ -14,17 +14,16 @@ use muster_fleet::Fleet;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::browser;
 use super::devices::PAGE;
 use super::html::{self, escaped};
-use super::start_page;
 use crate::credentials;
 use crate::entry::{Connection, record_refusal};
 use crate::error::status_of;
+use crate::form;
 
 /// Path of the page.
 pub const PATH: &str = PAGE;
-/// Maximum length of a form, bytes.
-const MAX_FORM: usize = 4_096;
 
 /// What the address and the forms of the page contain.
 #[derive(Default, Deserialize)]
@@ -52,7 +51,7 @@ pub async fn show(
     headers: HeaderMap,
     Query(fields): Query<Fields>,
 ) -> Response {
-    let Some(context) = start_page::caller(&fleet, &connection, &headers).await else {
+    let Some(context) = browser::caller(&fleet, &connection, &headers).await else {
         return match fleet.providers().choices().await {
             Ok(choices) => page(StatusCode::OK, &log_in(&fields.user_code, &choices)),
             Err(error) => failure(&error),
@@ -80,7 +79,7 @@ pub async fn act(State(fleet): State<Arc<Fleet>>, connection: Connection, header
 }
 
 async fn decide(fleet: &Fleet, connection: &Connection, headers: &HeaderMap, body: Body) -> Result<Response, Error> {
-    let fields = form(body).await?;
+    let fields: Fields = form::read(body).await?;
     if matches!(fields.decision, Some(Choice::LogIn)) {
         let password = Zeroizing::new(fields.password);
         let found = fleet.sign_in().log_in(&fields.username, &password, connection.ip()).await;
@@ -90,7 +89,7 @@ async fn decide(fleet: &Fleet, connection: &Connection, headers: &HeaderMap, bod
         let back = HeaderValue::from_str(&address(&fields.user_code)).map_err(Error::internal)?;
         return Ok((StatusCode::SEE_OTHER, [(LOCATION, back), (SET_COOKIE, cookie)]).into_response());
     }
-    let context = start_page::caller(fleet, connection, headers).await.ok_or_else(|| {
+    let context = browser::caller(fleet, connection, headers).await.ok_or_else(|| {
         Error::new(ErrorKind::Unauthenticated, "unauthenticated", "the session has ended; open the page again")
     })?;
     let context = context.coming_from(connection.ip().map(|ip| ip.to_string().into()), None);
@@ -104,15 +103,6 @@ async fn decide(fleet: &Fleet, connection: &Connection, headers: &HeaderMap, bod
     };
     let text = format!("<p>{} {outcome}. You can close this page.</p>", escaped(&name(&device)));
     Ok(page(StatusCode::OK, &text))
-}
-
-async fn form(body: Body) -> Result<Fields, Error> {
-    let malformed = || Error::invalid("form", format!("must be a form of at most {MAX_FORM} bytes"));
-    let bytes = to_bytes(body, MAX_FORM).await.map(|bytes| Zeroizing::new(bytes.to_vec())).map_err(|_| malformed())?;
-    // A form has the format of a query.
-    let text = std::str::from_utf8(&bytes).map_err(|_| malformed())?;
-    let uri: Uri = Zeroizing::new(format!("/?{text}")).parse().map_err(|_| malformed())?;
-    Query::try_from_uri(&uri).map(|Query(fields)| fields).map_err(|_| malformed())
 }
 
 /// Returns the path of the page with a code, if it has the form of one.
@@ -129,7 +119,7 @@ fn name(device: &DeviceLogIn) -> String {
 }
 
 fn log_in(code: &str, providers: &[ProviderId]) -> String {
-    let links = start_page::links(providers, &address(code));
+    let links = browser::links(providers, &address(code));
     format!(
         "<p>Log in to approve a device.</p>{links}\
          <form method=\"post\"><input type=\"hidden\" name=\"user_code\" value=\"{}\">\

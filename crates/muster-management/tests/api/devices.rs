@@ -80,26 +80,6 @@ async fn a_person_with_a_password_approves_a_device_on_the_page() {
 }
 
 #[tokio::test]
-async fn the_start_page_shows_who_is_logged_in() {
-    let api = Api::new();
-    api.person("ann").await;
-    let page = async |headers: &[(&str, &str)]| {
-        let answer = api.browse(Method::GET, "/", headers, "").await;
-        assert_eq!(
-            (answer.status.as_u16(), &answer.headers["x-content-type-options"]),
-            (200, &"nosniff".parse().unwrap())
-        );
-        text(&answer).to_owned()
-    };
-    assert!(page(&[]).await.contains("not logged in") && page(&[("cookie", "muster_session=x")]).await.contains("not"));
-    let form = "decision=log_in&username=ann&password=correct+horse+battery";
-    let entered = api.browse(Method::POST, "/device", &[("sec-fetch-site", "same-origin")], form).await;
-    let cookie = entered.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap();
-    let shown = page(&[("cookie", cookie)]).await;
-    assert!(shown.contains("logged in as <strong>ann</strong>") && shown.contains("href=\"/device\""), "{shown}");
-}
-
-#[tokio::test]
 async fn the_token_of_a_device_ends_with_the_session_and_with_the_password() {
     let api = Api::new();
     api.person("ann").await;

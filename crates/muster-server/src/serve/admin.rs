@@ -21,6 +21,7 @@ use crate::config::settings::MetricsOn;
 use crate::metrics::{Asked, Metrics};
 use crate::tls::Tls;
 use crate::tls::validity::Warning;
+use muster_console::{ServerTrust, console_router};
 use muster_fleet::Fleet;
 use muster_fleet::health::{Health, ServerState};
 use muster_fleet::system::SystemClock;
@@ -77,13 +78,17 @@ impl AdminHandler {
         tls: Option<Arc<Tls>>,
         allowed: Allowed,
     ) -> Self {
+        let trust = match &tls {
+            Some(tls) => ServerTrust { ca: tls.ca_path().map(|path| path.to_string()), is_plain: false },
+            None => ServerTrust { ca: None, is_plain: true },
+        };
         let watched = Watched { fleet: Arc::clone(fleet), health, metrics: Arc::clone(metrics), tls };
         let watch = Router::new()
             .route(HEALTH, get(async || "ok\n"))
             .route(READY, get(ready))
             .route(METRICS, get(render))
             .with_state(watched);
-        let router = management_router(Arc::clone(fleet)).merge(watch);
+        let router = management_router(Arc::clone(fleet)).merge(console_router(Arc::clone(fleet), trust)).merge(watch);
         Self {
             router,
             fleet: Arc::clone(fleet),

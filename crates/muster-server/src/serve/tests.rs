@@ -318,7 +318,7 @@ async fn the_first_start_creates_policy_and_key_once() {
     }
     assert!(greeting.contains(&first.ca_fingerprint.clone().unwrap()));
     let setup = format!("  muster user setup {}", muster_core::shell::argument(first.setup_token.as_deref().unwrap()));
-    assert!(greeting.contains(&setup), "{greeting}");
+    assert!(greeting.contains(&setup) && greeting.contains("/setup?token="), "{greeting}");
     let user =
         server.fleet.store().user_principal("admin", &muster_core::id::SpaceId::default()).await.unwrap().unwrap();
     assert_eq!((user.user.password, user.entitlements.len()), (None, 1));

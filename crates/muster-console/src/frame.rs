@@ -1,0 +1,107 @@
+//! What all pages share: the frame around the content, and the headers.
+
+use askama::Template;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use crate::assets::{SCRIPT, STYLE};
+use crate::visitor::Visitor;
+
+/// Nothing from another host, no inline script, and no other site may frame a page.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// A link in the navigation.
+pub struct Tab {
+    /// Name.
+    pub name: &'static str,
+    /// Path below the space.
+    pub path: &'static str,
+}
+
+/// The navigation.
+const TABS: [Tab; 5] = [
+    Tab { name: "Overview", path: "/" },
+    Tab { name: "Agents", path: "/agents" },
+    Tab { name: "Policies", path: "/policies" },
+    Tab { name: "Rollouts", path: "/rollouts" },
+    Tab { name: "Audit log", path: "/audit" },
+];
+
+/// The frame of a page.
+pub struct Frame {
+    /// Title of the page.
+    pub title: String,
+    /// Path of the space, without a slash at its end; empty for the default space.
+    pub base: String,
+    /// Name of the person; empty if nobody is logged in.
+    pub user: String,
+    /// Name of the space.
+    pub space: String,
+    /// Path of the current tab; empty if there is none.
+    tab: &'static str,
+}
+
+impl Frame {
+    /// Creates the frame of a page under a tab.
+    pub fn new(visitor: &Visitor, title: impl Into<String>, tab: &'static str) -> Self {
+        Self {
+            title: title.into(),
+            base: visitor.base.clone(),
+            user: visitor.name.clone(),
+            space: visitor.context.space().to_string(),
+            tab,
+        }
+    }
+
+    /// Creates the frame of a page for people who are not logged in.
+    pub fn outside(title: impl Into<String>) -> Self {
+        Self { title: title.into(), base: String::new(), user: String::new(), space: String::new(), tab: "" }
+    }
+
+    /// The navigation.
+    pub fn tabs(&self) -> &'static [Tab] {
+        &TABS
+    }
+
+    /// Returns whether a tab is the current one.
+    pub fn is_current(&self, tab: &Tab) -> bool {
+        self.tab == tab.path
+    }
+
+    /// Path of the style sheet.
+    pub fn style(&self) -> &'static str {
+        STYLE
+    }
+
+    /// Path of the script.
+    pub fn script(&self) -> &'static str {
+        SCRIPT
+    }
+}
+
+/// Renders a page.
+pub fn page(status: StatusCode, template: &impl Template) -> Response {
+    match template.render() {
+        Ok(html) => with_headers(status, html),
+        Err(error) => {
+            tracing::error!(%error, "cannot render a page");
+            with_headers(StatusCode::INTERNAL_SERVER_ERROR, "internal error".to_owned())
+        }
+    }
+}
+
+fn with_headers(status: StatusCode, html: String) -> Response {
+    let plain = HeaderValue::from_static;
+    let headers = [
+        (CONTENT_TYPE, plain("text/html; charset=utf-8")),
+        (CACHE_CONTROL, plain("no-store")),
+        (X_CONTENT_TYPE_OPTIONS, plain("nosniff")),
+        (REFERRER_POLICY, plain("same-origin")),
+        (CONTENT_SECURITY_POLICY, plain(POLICY)),
+    ];
+    (status, headers, html).into_response()
+}

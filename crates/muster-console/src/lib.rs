@@ -1,0 +1,57 @@
+//! The web pages for administrators, rendered on the server.
+//!
+//! [`visitor`] identifies the person by the session and the space by the path, each other module contains a page: it reads
+//! its parameters, calls services of [`muster_fleet`] and fills a template. Templates escape all values. [`frame`] is what
+//! all pages share, and [`assets`] serves the style sheet and the script, so that no page loads anything from another host.
+
+mod add_agent;
+mod agent;
+mod agents;
+mod assets;
+mod audit;
+mod failure;
+mod frame;
+mod log_in;
+mod overview;
+mod policies;
+mod policy;
+mod rollouts;
+mod set_up;
+mod text;
+mod visitor;
+
+use std::sync::Arc;
+
+use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
+use muster_fleet::Fleet;
+
+pub use add_agent::ServerTrust;
+
+/// Creates the router of the pages. Each page also exists below `/s/{space}`. The connection's
+/// `muster_listen::reply::Peer` must be in the request's extensions.
+pub fn console_router(fleet: Arc<Fleet>, trust: ServerTrust) -> Router {
+    let mut router = Router::new()
+        .route(log_in::PATH, get(log_in::show).post(log_in::log_in))
+        .route(log_in::LOG_OUT, post(log_in::log_out))
+        .route(set_up::PATH, get(set_up::show).post(set_up::set_up))
+        .route(assets::PATH, get(assets::serve));
+    for (path, page) in pages() {
+        router = router.route(path, page.clone());
+        router = router.route(&format!("/s/{{space}}{}", path.trim_end_matches('/')), page);
+    }
+    router.layer(Extension(Arc::new(trust))).with_state(fleet)
+}
+
+fn pages() -> [(&'static str, MethodRouter<Arc<Fleet>>); 8] {
+    [
+        ("/", get(overview::show)),
+        ("/add-agent", get(add_agent::show).post(add_agent::create)),
+        ("/agents", get(agents::show)),
+        ("/agents/{id}", get(agent::show)),
+        ("/policies", get(policies::show)),
+        ("/policies/{id}", get(policy::show)),
+        ("/rollouts", get(rollouts::show)),
+        ("/audit", get(audit::show)),
+    ]
+}

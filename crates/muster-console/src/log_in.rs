@@ -1,0 +1,153 @@
+//! `/login`: login with a password, or at an OpenID provider.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::header::{LOCATION, SET_COOKIE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use muster_core::Error;
+use muster_core::identity::SESSION_LIFETIME;
+use muster_fleet::Fleet;
+use muster_management::credentials;
+use muster_management::entry::{Connection, record_refusal};
+use muster_management::error::status_of;
+use muster_management::form;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::failure;
+use crate::frame::{Frame, page};
+use crate::visitor::Visitor;
+
+/// Path of the login page.
+pub const PATH: &str = "/login";
+/// Path of the form that ends a session.
+pub const LOG_OUT: &str = "/logout";
+
+/// Parameters of the page.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    return_to: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    username: String,
+    password: String,
+    return_to: String,
+}
+
+#[derive(Template)]
+#[template(path = "log_in.html")]
+struct LogInPage<'a> {
+    frame: Frame,
+    /// The providers, and the links to them.
+    providers: Vec<(String, String)>,
+    username: &'a str,
+    return_to: &'a str,
+    error: Option<&'a Error>,
+}
+
+/// Shows the page.
+pub async fn show(State(fleet): State<Arc<Fleet>>, Query(asked): Query<Asked>) -> Response {
+    ask(&fleet, "", &asked.return_to, None).await
+}
+
+async fn ask(fleet: &Fleet, username: &str, return_to: &str, error: Option<&Error>) -> Response {
+    let choices = match fleet.providers().choices().await {
+        Ok(choices) => choices,
+        Err(error) => return failure::outside(&error),
+    };
+    let back = utf8_percent_encode(inner(return_to), NON_ALPHANUMERIC).to_string();
+    let link = |id: String| (format!("/api/v1/login/oidc/{id}?return_to={back}"), id);
+    let providers = choices.iter().map(|id| link(id.to_string())).map(|(link, id)| (id, link)).collect();
+    let shown = LogInPage { frame: Frame::outside("Log in"), providers, username, return_to: inner(return_to), error };
+    page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &shown)
+}
+
+/// Logs in with a password, and returns to the page that was requested.
+pub async fn log_in(
+    State(fleet): State<Arc<Fleet>>,
+    connection: Connection,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    // A page of another site could otherwise log its visitor in as somebody else.
+    if let Err(error) = credentials::check_same_origin(&headers) {
+        return failure::outside(&error);
+    }
+    let Fields { username, password, return_to } = match form::read(body).await {
+        Ok(fields) => fields,
+        Err(error) => return failure::outside(&error),
+    };
+    let password = Zeroizing::new(password);
+    match fleet.sign_in().log_in(&username, &password, connection.ip()).await {
+        Ok(new) => {
+            let lifetime = SESSION_LIFETIME.as_secs();
+            let cookie = credentials::set_cookie(credentials::COOKIE, &new.cookie, lifetime, connection.is_tls());
+            to(inner(&return_to), cookie)
+        }
+        Err(error) => {
+            record_refusal(&fleet, &connection, &headers, &username, &error);
+            ask(&fleet, &username, &return_to, Some(&error)).await
+        }
+    }
+}
+
+/// Ends the session.
+pub async fn log_out(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    connection: Connection,
+    headers: HeaderMap,
+) -> Response {
+    let ended = match (credentials::check_same_origin(&headers), credentials::cookie(&headers)) {
+        (Err(error), _) => Err(error),
+        (Ok(()), Some(key)) => fleet.sign_in().log_out(&visitor.context, &key).await,
+        (Ok(()), None) => Ok(()),
+    };
+    match ended {
+        Ok(()) => to(PATH, credentials::set_cookie(credentials::COOKIE, "", 0, connection.is_tls())),
+        Err(error) => failure::inside(&visitor, &error, ""),
+    }
+}
+
+/// Sends a browser to another page, with a cookie.
+pub fn to(path: &str, cookie: Result<HeaderValue, Error>) -> Response {
+    match (HeaderValue::from_str(path), cookie) {
+        (Ok(path), Ok(cookie)) => (StatusCode::SEE_OTHER, [(LOCATION, path), (SET_COOKIE, cookie)]).into_response(),
+        (_, Err(error)) => failure::outside(&error),
+        (Err(error), _) => failure::outside(&Error::internal(error)),
+    }
+}
+
+/// Returns a path of this server; the start page for anything else, so that no link can lead to another site after a login.
+fn inner(path: &str) -> &str {
+    let is_inner = path.starts_with('/')
+        && !path.starts_with("//")
+        && !path.contains(['\\', '\r', '\n', '\t'])
+        && !path.starts_with(PATH)
+        && path.is_ascii();
+    if is_inner { path } else { "/" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_returns_only_to_pages_of_this_server() {
+        for path in ["/", "/agents?q=status%3Aonline", "/s/shop/agents/a-1"] {
+            assert_eq!(inner(path), path);
+        }
+        for path in ["", "//evil.example", "/\\evil.example", "https://evil.example", "/a\r\nb", "/login?return_to=/"] {
+            assert_eq!(inner(path), "/", "{path:?}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! `/setup`: a person sets a password with the token of a set-up link, and is logged in.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use muster_core::Error;
+use muster_core::identity::SESSION_LIFETIME;
+use muster_fleet::Fleet;
+use muster_management::entry::{Connection, record_refusal};
+use muster_management::error::status_of;
+use muster_management::{credentials, form};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::failure;
+use crate::frame::{Frame, page};
+use crate::log_in::to;
+
+/// Path of the page.
+pub const PATH: &str = "/setup";
+
+/// Parameters of the page, and its form.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Fields {
+    token: String,
+    password: String,
+    again: String,
+}
+
+#[derive(Template)]
+#[template(path = "set_up.html")]
+struct SetUpPage<'a> {
+    frame: Frame,
+    token: &'a str,
+    error: Option<&'a Error>,
+}
+
+/// Shows the form.
+pub async fn show(Query(fields): Query<Fields>) -> Response {
+    ask(&fields.token, None)
+}
+
+fn ask(token: &str, error: Option<&Error>) -> Response {
+    let shown = SetUpPage { frame: Frame::outside("Set your password"), token, error };
+    page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &shown)
+}
+
+/// Sets the password.
+pub async fn set_up(
+    State(fleet): State<Arc<Fleet>>,
+    connection: Connection,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    if let Err(error) = credentials::check_same_origin(&headers) {
+        return failure::outside(&error);
+    }
+    let Fields { token, password, again } = match form::read(body).await {
+        Ok(fields) => fields,
+        Err(error) => return failure::outside(&error),
+    };
+    let (password, again) = (Zeroizing::new(password), Zeroizing::new(again));
+    // Before the token is used: it works once.
+    if password != again {
+        return ask(&token, Some(&Error::invalid("password", "the two passwords differ")));
+    }
+    let user = match fleet.setup().use_link(&token, &password, connection.ip()).await {
+        Ok(user) => user,
+        Err(error) => {
+            record_refusal(&fleet, &connection, &headers, "setup link", &error);
+            return ask(&token, Some(&error));
+        }
+    };
+    match fleet.sign_in().log_in(&user.name, &password, connection.ip()).await {
+        Ok(new) => {
+            let lifetime = SESSION_LIFETIME.as_secs();
+            to("/", credentials::set_cookie(credentials::COOKIE, &new.cookie, lifetime, connection.is_tls()))
+        }
+        Err(error) => failure::outside(&error),
+    }
+}

@@ -1,0 +1,116 @@
+//! Texts of values: times, statuses.
+
+use std::fmt;
+
+use muster_core::status::Status;
+use muster_core::time::Timestamp;
+use serde::Deserialize;
+
+/// A time as people read it, relative to now, with the absolute time as its title.
+pub struct Moment {
+    /// `5 min ago`.
+    pub relative: String,
+    /// RFC 3339, in UTC.
+    pub absolute: String,
+}
+
+impl Moment {
+    /// Creates the text of a time.
+    pub fn new(at: Timestamp, now: Timestamp) -> Self {
+        Self { relative: relative(at, now), absolute: at.to_rfc3339_seconds() }
+    }
+
+    /// Creates the text of a time that may be missing.
+    pub fn of(at: Option<Timestamp>, now: Timestamp) -> Option<Self> {
+        at.map(|at| Self::new(at, now))
+    }
+}
+
+fn relative(at: Timestamp, now: Timestamp) -> String {
+    let is_future = at > now;
+    let seconds = if is_future { at.since(now) } else { now.since(at) }.as_secs();
+    let length = match seconds {
+        0..5 => return "now".into(),
+        5..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    };
+    if is_future { format!("in {length}") } else { format!("{length} ago") }
+}
+
+/// What a host reports about its operating system, as far as pages show it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Metadata {
+    os: Os,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Os {
+    full: String,
+    name: String,
+    version: String,
+}
+
+/// Returns the name of the operating system in a host's metadata; empty if there is none.
+pub fn os_name(metadata: Option<&str>) -> String {
+    // Only these members are built: the agent decides what else is in the document.
+    let Metadata { os } = metadata.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    if os.full.is_empty() { format!("{} {}", os.name, os.version).trim().to_owned() } else { os.full }
+}
+
+/// A status with the class of its color, and a sign for those who do not see colors.
+pub struct Badge(pub Status);
+
+impl Badge {
+    /// Class of the style sheet.
+    pub const fn class(&self) -> &'static str {
+        match self.0 {
+            Status::Online => "good",
+            Status::Updating | Status::Enrolling => "busy",
+            Status::Degraded | Status::Unenrolling | Status::Offline => "warn",
+            Status::Error | Status::Orphaned | Status::Uninstalled => "bad",
+            Status::Inactive | Status::Unenrolled => "quiet",
+        }
+    }
+
+    /// The sign before the word.
+    pub const fn sign(&self) -> &'static str {
+        match self.0 {
+            Status::Online => "●",
+            Status::Updating | Status::Enrolling => "◐",
+            Status::Degraded | Status::Unenrolling => "▲",
+            Status::Offline => "○",
+            Status::Error | Status::Orphaned | Status::Uninstalled => "✕",
+            Status::Inactive | Status::Unenrolled => "–",
+        }
+    }
+}
+
+impl fmt::Display for Badge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_are_relative_in_the_largest_useful_unit() {
+        let now = Timestamp::from_micros(1_700_000_000_000_000);
+        let ago = |seconds| relative(now.minus(Duration::from_secs(seconds)), now);
+        assert_eq!(
+            [ago(0), ago(59), ago(61), ago(3_600), ago(172_800)],
+            ["now", "59 s ago", "1 min ago", "1 h ago", "2 days ago"]
+        );
+        assert_eq!(os_name(Some(r#"{"os":{"name":"Debian","version":"12"}}"#)), "Debian 12");
+        assert_eq!((os_name(Some(r#"{"os":[]}"#)), os_name(None)), (String::new(), String::new()));
+        assert_eq!(relative(now.plus(Duration::from_secs(120)), now), "in 2 min");
+    }
+}

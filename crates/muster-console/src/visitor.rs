@@ -1,0 +1,77 @@
+//! The person that requests a page, from the session cookie, and the space, from the path.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, OriginalUri, RawPathParams};
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Redirect, Response};
+use muster_core::authorization::OpContext;
+use muster_core::id::SpaceId;
+use muster_core::{Error, ErrorKind};
+use muster_fleet::Fleet;
+use muster_fleet::identity::sign_in::Presented;
+use muster_management::credentials;
+use muster_management::entry::Connection;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::{failure, log_in};
+
+/// The person that requests a page.
+pub struct Visitor {
+    /// Its rights in the space.
+    pub context: OpContext,
+    /// Its user name.
+    pub name: String,
+    /// Path of the space; empty for the default space.
+    pub base: String,
+}
+
+impl FromRequestParts<Arc<Fleet>> for Visitor {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Result<Self, Response> {
+        let Ok(connection) = Connection::from_request_parts(parts, fleet).await;
+        let space = space(parts, fleet).await;
+        match identify(fleet, &connection, &parts.headers, space.as_deref()).await {
+            Ok(visitor) => Ok(visitor),
+            Err(error) if error.kind == ErrorKind::Unauthenticated => Err(to_log_in(parts)),
+            Err(error) => Err(failure::outside(&error)),
+        }
+    }
+}
+
+async fn space(parts: &mut Parts, fleet: &Arc<Fleet>) -> Option<String> {
+    let params = RawPathParams::from_request_parts(parts, fleet).await.ok()?;
+    let found = params.iter().find(|(name, _)| *name == "space").map(|(_, value)| value.to_owned());
+    found
+}
+
+async fn identify(
+    fleet: &Fleet,
+    connection: &Connection,
+    headers: &HeaderMap,
+    space: Option<&str>,
+) -> Result<Visitor, Error> {
+    let key = credentials::cookie(headers)
+        .ok_or_else(|| Error::new(ErrorKind::Unauthenticated, "unauthenticated", "this page needs a login"))?;
+    let named = space.map(SpaceId::parse).transpose();
+    // A malformed id is that of no space, and is reported like one after the session was verified.
+    let wanted = named.as_ref().ok().cloned().flatten().unwrap_or_default();
+    let context = fleet.sign_in().authenticate(&Presented::Session(key), &wanted, connection.ip()).await?;
+    if named.is_err() {
+        return Err(Error::not_found("space", space.unwrap_or_default()));
+    }
+    let name = fleet.sign_in().user(&context).await?.map(|user| user.name).unwrap_or_default();
+    let address = connection.ip().map(|ip| ip.to_string().into());
+    let base = space.map(|space| format!("/s/{space}")).unwrap_or_default();
+    Ok(Visitor { context: context.coming_from(address, None), name, base })
+}
+
+/// Sends a browser to the login page, which leads back here.
+fn to_log_in(parts: &Parts) -> Response {
+    let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
+    let here = uri.path_and_query().map_or("/", |here| here.as_str());
+    let back = utf8_percent_encode(here, NON_ALPHANUMERIC);
+    Redirect::to(&format!("{}?return_to={back}", log_in::PATH)).into_response()
+}

@@ -1,0 +1,338 @@
+//! The pages over a fleet with a temporary store, as a browser requests them.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::header::{CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use muster_console::{ServerTrust, console_router};
+use muster_core::agent::{AgentDocuments, AgentRecord};
+use muster_core::credential::ApiKey;
+use muster_core::id::AgentId;
+use muster_core::status::Status;
+use muster_core::testing::online_agent;
+use muster_fleet::FleetSettings;
+use muster_fleet::testing::{TestFleet, steady};
+use muster_fleet::urls::OwnUrls;
+use muster_listen::reply::{ListenerKind, Peer};
+use muster_management::management_router;
+use tower::ServiceExt as _;
+
+const PASSWORD: &str = "correct horse battery";
+/// Markup that must never run or break a page.
+const CANARY: &str = "</td><script>alert(1)</script>\"' onload=x";
+
+struct Pages {
+    fleet: TestFleet,
+    router: Router,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    html: String,
+}
+
+impl Answer {
+    fn goes_to(&self) -> &str {
+        self.headers[LOCATION].to_str().unwrap()
+    }
+}
+
+impl Pages {
+    async fn new() -> Self {
+        Self::at(&["https://fleet.example:8220"]).await
+    }
+
+    /// Pages of a fleet whose agents connect to these URLs.
+    async fn at(urls: &[&str]) -> Self {
+        let urls = OwnUrls { configured: urls.iter().map(|&url| url.into()).collect(), derived: None };
+        let fleet = TestFleet::with(FleetSettings { urls, ..steady() });
+        fleet.policy("web").await;
+        let trust = ServerTrust { ca: Some("/var/lib/muster/ca.crt".into()), is_plain: false };
+        let router = management_router(Arc::clone(&fleet.fleet)).merge(console_router(Arc::clone(&fleet.fleet), trust));
+        Self { fleet, router }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.unwrap();
+        Answer { status: parts.status, headers: parts.headers, html: String::from_utf8(bytes.to_vec()).unwrap() }
+    }
+
+    /// A request of the server's own user, to prepare a test.
+    async fn prepare(&self, path: &str, body: &str) {
+        let uid = Some(nix::unistd::Uid::effective().as_raw());
+        let peer = Peer { uid, ..Peer::new(ListenerKind::Socket) };
+        let request = Request::builder().method(Method::POST).uri(format!("/api{path}")).extension(peer);
+        let answer = self.send(request.body(Body::from(body.to_owned())).unwrap()).await;
+        assert_eq!(answer.status, 200, "{}", answer.html);
+    }
+
+    async fn browse(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let address = Some("192.0.2.7:50000".parse().unwrap());
+        let peer = Peer { address, ..Peer::new(ListenerKind::Admin) };
+        let request = Request::builder().method(method).uri(path).extension(peer);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        self.send(request.body(Body::from(body.to_owned())).unwrap()).await
+    }
+
+    /// Creates a person with a role, and returns the cookie of a session.
+    async fn log_in(&self, name: &str, role: &str) -> String {
+        self.prepare("/v1/users", &format!(r#"{{"name":"{name}","password":"{PASSWORD}"}}"#)).await;
+        self.prepare("/v1/bindings", &format!(r#"{{"user":"{name}","role":"{role}"}}"#)).await;
+        let form = format!("username={name}&password=correct+horse+battery&return_to=%2Fagents");
+        let answer = self.browse(Method::POST, "/login", &[("sec-fetch-site", "same-origin")], &form).await;
+        assert_eq!((answer.status.as_u16(), answer.goes_to()), (303, "/agents"), "{}", answer.html);
+        answer.headers[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned()
+    }
+
+    async fn page(&self, cookie: &str, path: &str) -> Answer {
+        self.browse(Method::GET, path, &[("cookie", cookie)], "").await
+    }
+
+    async fn agent(&self, id: &str, change: impl FnOnce(&mut AgentRecord)) {
+        let mut record = online_agent(id, Some("web"), self.fleet.now());
+        record.hostname = format!("host-{id}");
+        change(&mut record);
+        self.fleet.add_agent(record, AgentDocuments::default()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_page_needs_a_login_and_is_shown_after_it() {
+    let pages = Pages::new().await;
+    let path = "/agents?q=status%3Aonline";
+    let asked = pages.browse(Method::GET, path, &[], "").await;
+    assert_eq!(asked.status, 303);
+    assert_eq!(asked.goes_to(), "/login?return_to=%2Fagents%3Fq%3Dstatus%253Aonline");
+    let form = pages.browse(Method::GET, asked.goes_to(), &[], "").await;
+    assert!(form.html.contains(r#"value="/agents?q=status%3Aonline""#), "{}", form.html);
+    let policy = form.headers[CONTENT_SECURITY_POLICY].to_str().unwrap();
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+
+    let cookie = pages.log_in("ann", "auditor").await;
+    assert_eq!(pages.page(&cookie, "/agents").await.status, 200);
+    let same = [("sec-fetch-site", "same-origin"), ("cookie", cookie.as_str())];
+    assert_eq!(pages.browse(Method::POST, "/logout", &same, "").await.goes_to(), "/login");
+    assert_eq!(pages.page(&cookie, "/agents").await.status, 303);
+}
+
+#[tokio::test]
+async fn a_rejected_login_keeps_the_name_and_another_site_cannot_log_in() {
+    let pages = Pages::new().await;
+    pages.log_in("ann", "auditor").await;
+    let form = "username=ann%3Cb%3E&password=wrong&return_to=%2Fagents";
+    let refused = pages.browse(Method::POST, "/login", &[("sec-fetch-site", "same-origin")], form).await;
+    assert_eq!(refused.status, 401);
+    assert!(refused.html.contains("wrong user name or password"), "{}", refused.html);
+    assert!(
+        refused.html.contains(r#"value="ann&#60;b&#62;""#) && !refused.html.contains("wrong\""),
+        "{}",
+        refused.html
+    );
+    let foreign = pages.browse(Method::POST, "/login", &[("sec-fetch-site", "cross-site")], form).await;
+    assert_eq!(foreign.status, 403);
+}
+
+#[tokio::test]
+async fn mg181_hidden_agents_are_counted_and_shown_on_request() {
+    let pages = Pages::new().await;
+    pages.agent("a-1", |_| {}).await;
+    pages.agent("a-2", |record| record.status = Status::Inactive).await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    let all = pages.page(&cookie, "/agents").await.html;
+    assert!(all.contains("host-a-1") && !all.contains("host-a-2"), "{all}");
+    assert!(all.contains(r#"href="/agents?status=inactive""#), "{all}");
+    let inactive = pages.page(&cookie, "/agents?status=inactive").await.html;
+    assert!(inactive.contains("host-a-2") && !inactive.contains("host-a-1"), "{inactive}");
+}
+
+#[tokio::test]
+async fn mg189_an_empty_list_offers_to_clear_the_filter_or_to_add_an_agent() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    assert!(pages.page(&cookie, "/agents").await.html.contains("No agent has enrolled in this space."));
+    pages.agent("a-1", |_| {}).await;
+    let none = pages.page(&cookie, "/agents?q=hostname%3Anone").await.html;
+    assert!(
+        none.contains("No agent matches.") && none.contains(r#"<a href="/agents">Clear the filters</a>"#),
+        "{none}"
+    );
+}
+
+#[tokio::test]
+async fn an_invalid_query_is_explained_and_stays_in_its_field() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    let page = pages.page(&cookie, "/agents?q=status%3A%3A%22%3Cb%3E").await;
+    assert_eq!(page.status, 200);
+    assert!(page.html.contains(r#"value="status::&#34;&#60;b&#62;""#), "{}", page.html);
+    assert!(page.html.contains(r#"role="alert""#) && page.html.contains(r#"aria-invalid="true""#), "{}", page.html);
+}
+
+#[tokio::test]
+async fn all_agents_are_reached_page_by_page() {
+    let pages = Pages::new().await;
+    for number in 0..120 {
+        pages.agent(&format!("a-{number:03}"), |_| {}).await;
+    }
+    let cookie = pages.log_in("ann", "auditor").await;
+    let (mut path, mut found) = ("/agents?sort=hostname".to_owned(), Vec::new());
+    for _ in 0..4 {
+        let html = pages.page(&cookie, &path).await.html;
+        let rows = html.split("title=\"host-").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+        found.extend(rows);
+        let Some(next) = html.split("rel=\"next\" href=\"").nth(1) else { break };
+        path = next.split('"').next().unwrap().replace("&#38;", "&");
+    }
+    assert_eq!(found.len(), 120);
+    assert!(found.is_sorted());
+}
+
+#[tokio::test]
+async fn mg187_rows_are_renewed_only_after_a_change() {
+    let pages = Pages::new().await;
+    pages.agent("a-1", |_| {}).await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    let html = pages.page(&cookie, "/agents").await.html;
+    let live = html.split("hx-get=\"").nth(1).unwrap().split('"').next().unwrap().replace("&#38;", "&");
+    let renew = async || {
+        pages.browse(Method::GET, &live, &[("cookie", &cookie), ("hx-request", "true")], "").await.status.as_u16()
+    };
+    assert_eq!(renew().await, 204);
+    pages.prepare("/v1/bindings", r#"{"user":"ann","role":"helpdesk"}"#).await;
+    assert_eq!(renew().await, 204, "no object of the fleet has changed");
+    pages.prepare("/fleet/enrollment_api_keys", r#"{"policy_id":"web"}"#).await;
+    assert_eq!(renew().await, 200);
+}
+
+#[tokio::test]
+async fn what_an_agent_reports_is_never_markup() {
+    let pages = Pages::new().await;
+    pages
+        .agent("a-1", |record| {
+            record.hostname = CANARY.into();
+            record.tags = vec![CANARY.into()];
+            record.agent_version = CANARY.into();
+            record.health.message = CANARY.into();
+            record.last_address = CANARY.into();
+        })
+        .await;
+    let id = AgentId::parse("a-1").unwrap();
+    let documents = AgentDocuments {
+        components: Some(
+            serde_json::json!([{"id": CANARY, "status": CANARY, "message": CANARY, "units": [
+                {"id": CANARY, "type": CANARY, "status": CANARY, "message": CANARY}
+            ]}])
+            .to_string()
+            .into(),
+        ),
+        local_metadata: Some(serde_json::json!({"os": {"full": CANARY}}).to_string().into()),
+    };
+    let mut other = online_agent("a-2", Some("web"), pages.fleet.now());
+    other.hostname = CANARY.into();
+    pages.fleet.add_agent(other, documents).await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    for path in ["/", "/agents", "/audit", &format!("/agents/{id}"), "/agents/a-2", "/agents?q=%3Cscript%3Ealert(1)"] {
+        let page = pages.page(&cookie, path).await;
+        assert_eq!(page.status, 200, "{path}");
+        assert!(!page.html.contains("<script>alert"), "{path}: {}", page.html);
+        assert!(!page.html.contains("\" onload") && !page.html.contains("\"' onload"), "{path}: {}", page.html);
+    }
+}
+
+#[tokio::test]
+async fn every_page_exists_in_every_space_and_none_shows_another_spaces_objects() {
+    let pages = Pages::new().await;
+    pages.prepare("/v1/spaces", r#"{"id":"shop","name":"Shop"}"#).await;
+    pages.agent("a-1", |_| {}).await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    for path in ["", "/agents", "/policies", "/rollouts", "/audit"] {
+        let page = pages.page(&cookie, &format!("/s/shop{path}")).await;
+        assert_eq!(page.status, 200, "{path}: {}", page.html);
+        assert!(!page.html.contains("host-a-1"), "{path}");
+        assert!(page.html.contains("href=\"/s/shop/agents\""), "{path}");
+    }
+    assert_eq!(pages.page(&cookie, "/s/shop/agents/a-1").await.status, 404);
+    assert_eq!(pages.page(&cookie, "/s/none/agents").await.status, 404);
+    assert_eq!(pages.page(&cookie, "/s/SHOP%20x/agents").await.status, 404);
+    // The API is not shadowed by the pages.
+    assert_eq!(pages.page(&cookie, "/s/shop/api/fleet/agents").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_a_person_may_not_do_is_explained() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "helpdesk").await;
+    let page = pages.page(&cookie, "/audit").await;
+    assert_eq!(page.status, 403);
+    assert!(page.html.contains("audit.read"), "{}", page.html);
+    assert_eq!(pages.page(&cookie, "/add-agent").await.status, 403);
+}
+
+#[tokio::test]
+async fn a_policy_shows_its_revisions_and_what_changed() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    let list = pages.page(&cookie, "/policies").await.html;
+    assert!(list.contains("href=\"/policies/web\""), "{list}");
+    let page = pages.page(&cookie, "/policies/web").await;
+    assert!(page.status == 200 && page.html.contains("Revisions"), "{}", page.html);
+    assert_eq!(pages.page(&cookie, "/policies/none").await.status, 404);
+    assert_eq!(pages.page(&cookie, "/policies/web?revision=99").await.status, 404);
+}
+
+#[tokio::test]
+async fn mg183_without_a_url_for_agents_the_page_says_what_to_configure() {
+    let pages = Pages::at(&[]).await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let same = [("sec-fetch-site", "same-origin"), ("cookie", cookie.as_str())];
+    for page in
+        [pages.page(&cookie, "/add-agent").await, pages.browse(Method::POST, "/add-agent", &same, "policy=web").await]
+    {
+        assert!(page.html.contains("no URL is configured") && page.html.contains("--external-url"), "{}", page.html);
+        assert!(!page.html.contains("--enrollment-token"), "{}", page.html);
+    }
+}
+
+#[tokio::test]
+async fn mg182_an_agent_is_added_with_a_command_and_appears_on_the_waiting_page() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let foreign = [("sec-fetch-site", "cross-site"), ("cookie", cookie.as_str())];
+    assert_eq!(pages.browse(Method::POST, "/add-agent", &foreign, "policy=web").await.status, 403);
+    let same = [("sec-fetch-site", "same-origin"), ("cookie", cookie.as_str())];
+    let shown = pages.browse(Method::POST, "/add-agent", &same, "policy=web").await.html;
+    let after = |text: &str, ends: &[char]| shown.split(text).nth(1).unwrap().split(ends).next().unwrap().to_owned();
+    assert!(shown.contains("--url=https://fleet.example:8220") && shown.contains("--certificate-authorities=ca.crt"));
+    let key = ApiKey::parse(&after("--enrollment-token=", &[' ', '\n'])).unwrap();
+    let live = after("hx-get=\"", &['"']);
+    let waiting =
+        async || pages.browse(Method::GET, &live, &[("cookie", &cookie), ("hx-request", "true")], "").await.html;
+    assert!(waiting().await.contains("Waiting for the agent"));
+    let body = serde_json::json!({"type": "PERMANENT", "metadata": {"local": {"host": {"hostname": "web-7"}}}});
+    let enrolled = pages.fleet.enroll(&key, &body).await.unwrap();
+    let arrived = waiting().await;
+    assert!(arrived.contains("web-7") && arrived.contains("has not applied its policy yet"), "{arrived}");
+    assert!(arrived.contains(&format!("/agents/{}", enrolled.id)), "{arrived}");
+}
+
+#[tokio::test]
+async fn a_set_up_link_sets_the_password_once_and_logs_in() {
+    let pages = Pages::new().await;
+    let token = pages.fleet.fleet.setup().ensure_administrator().await.unwrap().unwrap();
+    let shown = pages.browse(Method::GET, &format!("/setup?token={}", token.replace('=', "%3D")), &[], "").await;
+    assert!(shown.html.contains(&format!("value=\"{token}\"")), "{}", shown.html);
+    let form =
+        |again: &str| format!("token={}&password=correct+horse+battery&again={again}", token.replace('=', "%3D"));
+    let same = [("sec-fetch-site", "same-origin")];
+    let differs = pages.browse(Method::POST, "/setup", &same, &form("x")).await;
+    assert!(differs.status == 400 && differs.html.contains("differ"), "{}", differs.html);
+    let done = pages.browse(Method::POST, "/setup", &same, &form("correct+horse+battery")).await;
+    assert_eq!((done.status.as_u16(), done.goes_to()), (303, "/"), "{}", done.html);
+    assert!(done.headers.contains_key(SET_COOKIE));
+    let again = pages.browse(Method::POST, "/setup", &same, &form("correct+horse+battery")).await;
+    assert_eq!(again.status, 401, "{}", again.html);
+}
