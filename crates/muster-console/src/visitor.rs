@@ -43,8 +43,7 @@ impl FromRequestParts<Arc<Fleet>> for Visitor {
 
 async fn space(parts: &mut Parts, fleet: &Arc<Fleet>) -> Option<String> {
     let params = RawPathParams::from_request_parts(parts, fleet).await.ok()?;
-    let found = params.iter().find(|(name, _)| *name == "space").map(|(_, value)| value.to_owned());
-    found
+    params.iter().find(|(name, _)| *name == "space").map(|(_, value)| value.to_owned())
 }
 
 async fn identify(

@@ -1,4 +1,5 @@
 //! The pages over a fleet with a temporary store, as a browser requests them.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 use std::sync::Arc;
 
