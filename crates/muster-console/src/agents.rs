@@ -63,6 +63,8 @@ struct AgentsPage<'a> {
     total: u64,
     /// Link to the next page; empty on the last one.
     next: String,
+    /// Link to all agents of the view as CSV.
+    csv: String,
     /// Link to the first page.
     first: String,
     /// Link that renews the rows.
@@ -145,14 +147,15 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked, newest: i6
         rows: Vec::new(),
         total: 0,
         next: String::new(),
+        csv: here(&[]).replacen(TAB, "/agents.csv", 1),
         first: here(&[]),
         live: here(&[("after", &asked.after), ("seen", &newest.to_string())]),
         is_fleet_empty: false,
     };
     // An invalid query is shown above the list, with what was typed.
-    let (all, filter) = match filters(asked, fleet) {
-        Ok(filters) => filters,
-        Err(error) => return Ok(AgentsPage { error: Some(error), ..shown }),
+    let (all, filter) = match (kql::compile(&asked.q, fleet.now()), list_filter(asked, fleet)) {
+        (Ok(all), Ok(filter)) => (all.filter, filter),
+        (Err(error), _) | (_, Err(error)) => return Ok(AgentsPage { error: Some(error), ..shown }),
     };
     let counts = fleet.agents().count(&grant, &all).await?;
     let rows = match cursor::parse(&asked.after, sort) {
@@ -174,26 +177,21 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked, newest: i6
     Ok(shown)
 }
 
-/// Returns the filter of the counts, and the one of the list.
-fn filters(asked: &Asked, fleet: &Fleet) -> Result<(AgentFilter, AgentFilter), Error> {
-    let all = kql::compile(&asked.q, fleet.now())?.filter;
-    let list = match Status::parse(&asked.status) {
-        Some(status) => {
-            let mut list = all.clone();
-            list.conditions.push(AgentCondition::Statuses(vec![status]));
-            list
-        }
-        None => kql::visible(&asked.q, false, fleet.now())?,
-    };
-    Ok((all, list))
+/// Returns the filter of the list: of a status, or without the statuses that are hidden.
+pub fn list_filter(asked: &Asked, fleet: &Fleet) -> Result<AgentFilter, Error> {
+    let Some(status) = Status::parse(&asked.status) else { return kql::visible(&asked.q, false, fleet.now()) };
+    let mut filter = kql::compile(&asked.q, fleet.now())?.filter;
+    filter.conditions.push(AgentCondition::Statuses(vec![status]));
+    Ok(filter)
 }
 
-fn sort(asked: &Asked) -> AgentSort {
+/// Returns the order of the list.
+pub fn sort(asked: &Asked) -> AgentSort {
     SORTS.iter().find(|(_, key, _)| *key == asked.sort).map_or(AgentSort::default(), |(_, _, sort)| *sort)
 }
 
 /// Times are sorted by the newest first unless the URL says otherwise.
-fn is_descending(asked: &Asked, sort: AgentSort) -> bool {
+pub fn is_descending(asked: &Asked, sort: AgentSort) -> bool {
     match asked.order.as_str() {
         "asc" => false,
         "desc" => true,

@@ -9,6 +9,7 @@ mod agent;
 mod agents;
 mod assets;
 mod audit;
+mod export;
 mod failure;
 mod frame;
 mod log_in;
@@ -43,11 +44,12 @@ pub fn console_router(fleet: Arc<Fleet>, trust: ServerTrust) -> Router {
     router.layer(Extension(Arc::new(trust))).with_state(fleet)
 }
 
-fn pages() -> [(&'static str, MethodRouter<Arc<Fleet>>); 8] {
+fn pages() -> [(&'static str, MethodRouter<Arc<Fleet>>); 9] {
     [
         ("/", get(overview::show)),
         ("/add-agent", get(add_agent::show).post(add_agent::create)),
         ("/agents", get(agents::show)),
+        ("/agents.csv", get(export::send)),
         ("/agents/{id}", get(agent::show)),
         ("/policies", get(policies::show)),
         ("/policies/{id}", get(policy::show)),

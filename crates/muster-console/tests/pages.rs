@@ -193,6 +193,26 @@ async fn all_agents_are_reached_page_by_page() {
 }
 
 #[tokio::test]
+async fn mg186_a_csv_file_contains_all_agents_of_a_view_in_its_order() {
+    let pages = Pages::new().await;
+    for number in 0..2_100 {
+        pages.agent(&format!("a-{number:04}"), |record| record.tags = vec!["=1+1".into()]).await;
+    }
+    pages.agent("other", |record| record.status = Status::Error).await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    let list = pages.page(&cookie, "/agents?q=hostname%3Ahost-a-*&sort=hostname&order=desc").await.html;
+    let link = list.split("\" download>").next().unwrap().rsplit("href=\"").next().unwrap().replace("&#38;", "&");
+    assert!(link.starts_with("/agents.csv?"), "{link}");
+    let csv = pages.page(&cookie, &link).await;
+    assert_eq!((csv.status.as_u16(), &csv.headers["content-type"]), (200, &"text/csv; charset=utf-8".parse().unwrap()));
+    let lines: Vec<_> = csv.html.split("\r\n").collect();
+    assert_eq!(lines.len(), 1 + 2_100 + 1);
+    assert!(lines[0].starts_with("host,status,") && lines[1].starts_with("host-a-2099,online,"), "{:?}", &lines[..2]);
+    assert!(lines[2_100].starts_with("host-a-0000,") && lines[1].contains("\"'=1+1\""), "{}", lines[1]);
+    assert_eq!(pages.page(&cookie, "/agents.csv?q=a%3A%3A").await.status, 400);
+}
+
+#[tokio::test]
 async fn mg187_rows_are_renewed_only_after_a_change() {
     let pages = Pages::new().await;
     pages.agent("a-1", |_| {}).await;

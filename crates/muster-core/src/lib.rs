@@ -20,6 +20,7 @@ pub mod change;
 pub mod check_in;
 pub mod compromise;
 pub mod credential;
+pub mod csv;
 pub mod delivery;
 pub mod denial;
 pub mod documents;

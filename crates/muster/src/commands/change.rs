@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use muster_client::{Client, Error};
+use muster_core::csv;
 use muster_protocol::management::change::{Change, ListChanges};
 
 use super::failure::Failed;
-use super::listing::{Column, Format, OutputArg, column, csv_record, print_list};
+use super::listing::{Column, Format, OutputArg, column, print_list};
 
 /// Pause before a broken stream is opened again.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -121,7 +122,7 @@ fn print(change: &Change, format: Format) -> io::Result<()> {
         Format::Name => change.id.clone(),
         // YAML contains JSON, and a line of it is one change.
         Format::Json | Format::Yaml => serde_json::to_string(change)?,
-        Format::Csv => csv_record(&[&change.seq.to_string(), &change.kind, &change.id, word(change)]),
+        Format::Csv => csv::record(&[&change.seq.to_string(), &change.kind, &change.id, word(change)]),
         Format::Table | Format::Wide => format!("{} {} {} {}", change.seq, change.kind, change.id, word(change)),
     };
     writeln!(io::stdout().lock(), "{line}")
