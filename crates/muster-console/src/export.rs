@@ -92,7 +92,7 @@ impl Export {
 
 fn row(view: &AgentView) -> String {
     let record = &view.details.record;
-    let time = |at: Option<Timestamp>| at.map(|at| at.to_rfc3339_seconds()).unwrap_or_default();
+    let time = |at: Option<Timestamp>| at.map(Timestamp::to_rfc3339_seconds).unwrap_or_default();
     csv::record(&[
         record.hostname.clone(),
         record.status.as_str().to_owned(),
