@@ -7,10 +7,9 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
-use muster_core::authorization::AuditRead;
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
-use muster_fleet::audit_log::{AuditLine, AuditQuery};
+use muster_fleet::audit_log::{AuditLine, AuditQuery, AuditView};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
@@ -73,7 +72,7 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked) -> Result<
         limit: ROWS,
         ..AuditQuery::default()
     };
-    let found = fleet.audit().list(&visitor.context.grant::<AuditRead>()?, &query).await?;
+    let found = fleet.audit().list(&AuditView::of(&visitor.context)?, &query).await?;
     let now = fleet.now();
     let frame = Frame::new(visitor, "Audit log", TAB);
     let next = found.next.map(|before| link(&frame.base, asked, before)).unwrap_or_default();

@@ -12,6 +12,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use crate::hex;
+use crate::id::SpaceId;
 use crate::time::Timestamp;
 
 /// The action of a seal.
@@ -36,6 +37,9 @@ pub struct AuditEvent {
     /// The reason that the actor gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The space of the subject; `None` for what belongs to the installation, such as users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<SpaceId>,
 }
 
 /// Position in a chain, counted from 1, with the hash of the event there.
@@ -73,6 +77,7 @@ impl AuditEvent {
             detail: serde_json::json!({ "heads": heads }),
             address: None,
             reason: None,
+            space: None,
         }
     }
 

@@ -97,12 +97,20 @@ pub struct Origin {
     pub address: Option<Arc<str>>,
     /// The reason that it gave.
     pub reason: Option<Arc<str>>,
+    /// The space of the objects that it acts on; `None` for those of the installation.
+    pub space: Option<SpaceId>,
 }
 
 impl Origin {
     /// Creates the origin of a request without an address and a reason.
     pub const fn of(actor: Actor) -> Self {
-        Self { actor, address: None, reason: None }
+        Self { actor, address: None, reason: None, space: None }
+    }
+
+    /// Returns the origin of an operation on objects of a space.
+    #[must_use]
+    pub fn in_space(self, space: &SpaceId) -> Self {
+        Self { space: Some(space.clone()), ..self }
     }
 }
 
@@ -223,15 +231,22 @@ impl OpContext {
 
     /// Returns the proof that the caller has the privilege `P`, for the objects of the space that its entitlements cover.
     pub fn grant<P: Privilege>(&self) -> Result<Grant<P>, Forbidden> {
-        // The grant has a copy of the space and of the dry run, so that an operation can't combine the privilege of one
-        // request with the space of another.
-        Ok(Grant {
-            origin: self.origin.clone(),
-            space: self.space.clone(),
-            scope: self.scope_of(P::NAME).ok_or(Forbidden(P::NAME))?,
-            dry_run: self.dry_run,
-            privilege: PhantomData,
-        })
+        let scope = self.scope_of(P::NAME).ok_or(Forbidden(P::NAME))?;
+        let of_space = P::NAME.reach() != Reach::System;
+        let origin = self.origin.clone();
+        Ok(self.granted(if of_space { origin.in_space(&self.space) } else { origin }, scope))
+    }
+
+    /// Returns the proof that the caller has the privilege `P` in all spaces.
+    pub fn grant_everywhere<P: Privilege>(&self) -> Result<Grant<P>, Forbidden> {
+        self.check_everywhere(P::NAME)?;
+        Ok(self.granted(self.origin.clone(), Scope::Whole))
+    }
+
+    // The grant has a copy of the space and of the dry run, so that an operation can't combine the privilege of one request
+    // with the space of another.
+    fn granted<P: Privilege>(&self, origin: Origin, scope: Scope) -> Grant<P> {
+        Grant { origin, space: self.space.clone(), scope, dry_run: self.dry_run, privilege: PhantomData }
     }
 
     /// Returns the privileges that the caller has anywhere.
@@ -259,6 +274,12 @@ impl OpContext {
     /// Checks that the caller has a privilege for anything in the space.
     pub fn check(&self, privilege: PrivilegeName) -> Result<(), Forbidden> {
         self.scope_of(privilege).map(drop).ok_or(Forbidden(privilege))
+    }
+
+    /// Checks that the caller has a privilege in all spaces.
+    pub fn check_everywhere(&self, privilege: PrivilegeName) -> Result<(), Forbidden> {
+        let missing = self.lacks([privilege].into_iter().collect(), &BindingScope::System);
+        if missing.is_empty() { Ok(()) } else { Err(Forbidden(privilege)) }
     }
 
     fn scope_of(&self, privilege: PrivilegeName) -> Option<Scope> {
@@ -358,6 +379,24 @@ mod tests {
         let caller = OpContext::administrator(Actor::System).in_space(blue.clone()).trying(true);
         let grant = caller.grant::<EnrollmentRead>().unwrap();
         assert_eq!((grant.space(), grant.is_dry_run()), (&blue, true));
+    }
+
+    #[test]
+    fn what_is_done_to_objects_of_a_space_comes_from_it() {
+        let blue = SpaceId::trusted("blue");
+        let caller = OpContext::administrator(Actor::System).in_space(blue.clone());
+        assert_eq!(caller.grant::<AgentsTag>().unwrap().origin().space, Some(blue));
+        assert_eq!(caller.grant::<UsersWrite>().unwrap().origin().space, None);
+        assert_eq!(caller.grant_everywhere::<AuditRead>().unwrap().origin().space, None);
+    }
+
+    #[test]
+    fn a_privilege_in_one_space_is_none_everywhere() {
+        let auditor = |scope| OpContext::entitled(Actor::System, [entitled(BuiltIn::Auditor.privileges(), scope)]);
+        assert!(auditor(BindingScope::System).grant_everywhere::<AuditRead>().is_ok());
+        let of_space = auditor(BindingScope::Space(SpaceId::default()));
+        assert!(of_space.grant::<AuditRead>().is_ok());
+        assert_eq!(of_space.grant_everywhere::<AuditRead>().unwrap_err(), Forbidden(PrivilegeName::AuditRead));
     }
 
     fn entitled(privileges: PrivilegeSet, scope: BindingScope) -> Entitlement {

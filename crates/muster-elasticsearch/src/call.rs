@@ -130,6 +130,12 @@ impl Resolve for Guard {
     }
 }
 
+/// Returns why a host is not connected to, if its URL tells that.
+pub(crate) fn refuses(local: LocalTargets, host: &str) -> Option<String> {
+    let url = base(host).ok()?;
+    local.check_literal(url.host_str().unwrap_or_default()).err().map(|error| error.to_string())
+}
+
 fn check_literal(local: LocalTargets, field: &str, url: &Url) -> Result<(), IssueError> {
     let checked = local.check_literal(url.host_str().unwrap_or_default());
     checked.map_err(|error| unusable(format!("`{field}`: {error}")))

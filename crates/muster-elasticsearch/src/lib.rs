@@ -75,6 +75,10 @@ impl SecurityApi {
 
 #[async_trait]
 impl KeyIssuer for SecurityApi {
+    fn refuses(&self, host: &str) -> Option<String> {
+        call::refuses(self.local, host)
+    }
+
     async fn create(&self, connection: &Connection, key: &NewKey) -> Result<CreatedKey, IssueError> {
         let body = requests::create(key);
         // Not refreshed: a key works at once without it, and thousands of refreshes are what slows a cluster down.

@@ -131,7 +131,11 @@ async fn a_cluster_or_a_proxy_on_the_servers_own_host_gets_nothing_unless_it_is_
         let settings = json!({"hosts": [host], "service_token": TOKEN, "proxy_disable": true});
         let error = create(settings, LocalTargets::Refused).await.unwrap_err();
         assert!(error.to_string().contains("outgoing.allow_local_targets"), "{host}: {error}");
+        let told = SecurityApi::new(LocalTargets::Refused).refuses(&host).unwrap();
+        assert!(told.contains("outgoing.allow_local_targets"), "before anything is sent: {told}");
+        assert_eq!(SecurityApi::new(LocalTargets::Permitted).refuses(&host), None);
     }
+    assert_eq!(SecurityApi::new(LocalTargets::Refused).refuses("https://es.example:9200"), None);
     let proxy = format!("http://127.0.0.1:{port}");
     let settings = json!({"hosts": ["http://es.invalid:9200"], "service_token": TOKEN, "proxy_url": proxy});
     let error = create(settings, LocalTargets::Refused).await.unwrap_err();

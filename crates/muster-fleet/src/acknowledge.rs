@@ -7,7 +7,7 @@ use muster_core::acknowledge::{AckedAction, Acknowledged, Acks, LookedUp, Verdic
 use muster_core::agent::AgentRecord;
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
-use muster_core::id::{AgentId, PolicyId};
+use muster_core::id::PolicyId;
 use muster_core::time::Timestamp;
 use muster_store::{ActionWrite, Write};
 use serde_json::json;
@@ -109,22 +109,23 @@ fn to_change(before: &Arc<AgentRecord>, acknowledged: &Acknowledged, now: Timest
         .collect();
     if acknowledged.deactivated {
         // Other nodes may hold polls of the agent, too; the change wakes them.
-        writes.push(Write::Audit(audit_line(&before.id, acknowledged, now)));
+        writes.push(Write::Audit(audit_line(before, acknowledged, now)));
         writes.push(Write::Changed(Change::Agent(before.id.clone())));
     }
     AgentChange { record: acknowledged.record.clone(), writes }
 }
 
-fn audit_line(agent: &AgentId, acknowledged: &Acknowledged, now: Timestamp) -> AuditEvent {
+fn audit_line(agent: &AgentRecord, acknowledged: &Acknowledged, now: Timestamp) -> AuditEvent {
     let reason = acknowledged.record.as_ref().and_then(|record| record.unenrolled_reason.as_deref());
     AuditEvent {
         at: now,
-        actor: format!("agent:{agent}"),
+        actor: format!("agent:{}", agent.id),
         action: "agent.unenroll".to_owned(),
-        subject: format!("agent:{agent}"),
+        subject: format!("agent:{}", agent.id),
         detail: json!({"reason": reason}),
         address: None,
         reason: None,
+        space: Some(agent.space.clone()),
     }
 }
 

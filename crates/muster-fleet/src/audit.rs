@@ -18,6 +18,7 @@ pub fn audit_line(origin: &Origin, at: Timestamp, action: &str, subject: impl Di
         detail,
         address: origin.address.as_deref().map(str::to_owned),
         reason: origin.reason.as_deref().map(str::to_owned),
+        space: origin.space.clone(),
     })
 }
 

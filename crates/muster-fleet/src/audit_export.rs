@@ -9,7 +9,6 @@ use bytes::Bytes;
 use muster_core::Error;
 use muster_core::audit::export::{ExportError, FORMAT, Header, Part, Writer, fingerprint};
 use muster_core::audit::{AuditEvent, ChainHead, chain_start};
-use muster_core::authorization::{AuditRead, Grant};
 use muster_core::hex;
 use muster_core::signing::Signer;
 use muster_core::time::Timestamp;
@@ -17,7 +16,7 @@ use muster_store::{AuditLink, AuditStore};
 use serde_json::json;
 
 use super::audit::audit_line;
-use super::audit_log::Audit;
+use super::audit_log::{Audit, AuditView};
 use super::watched_store::WatchedStore;
 
 /// Events per read. An event has a few hundred bytes.
@@ -36,7 +35,7 @@ pub struct Period {
 /// An export in progress.
 pub struct Export {
     store: Arc<WatchedStore>,
-    grant: Grant<AuditRead>,
+    view: AuditView,
     signer: Arc<Signer>,
     /// What the file contains, and where it is: the index of the chain, and the position of the last event that was sent.
     parts: Vec<Part>,
@@ -49,9 +48,10 @@ pub struct Export {
 }
 
 impl Audit {
-    /// Begins an export. `fleet` is the id of the installation.
-    pub async fn export(&self, grant: &Grant<AuditRead>, fleet: String, period: Period) -> Result<Export, Error> {
-        let store = self.store.audit(grant);
+    /// Begins an export. `fleet` is the id of the installation. Of events that the view does not show, the file contains only
+    /// their number and the hash of the last one.
+    pub async fn export(&self, view: &AuditView, fleet: String, period: Period) -> Result<Export, Error> {
+        let store = self.store.audit(view);
         let mut parts = Vec::new();
         for head in store.audit_heads().await? {
             parts.push(part(store, head, period).await?);
@@ -61,6 +61,7 @@ impl Audit {
         let header = Header {
             format: FORMAT.into(),
             fleet,
+            space: view.space.as_ref().map(ToString::to_string),
             created_at: self.clock.now().to_rfc3339_millis(),
             since: period.since.map(Timestamp::to_rfc3339_millis),
             until: period.until.map(Timestamp::to_rfc3339_millis),
@@ -70,13 +71,13 @@ impl Audit {
         };
         // After the heads were read: the export does not contain itself.
         let detail = json!({"since": header.since, "until": header.until});
-        let line = audit_line(grant.origin(), self.clock.now(), "audit.export", "audit", detail);
-        self.store.commit(grant, vec![line]).await?;
+        let line = audit_line(view.grant.origin(), self.clock.now(), "audit.export", "audit", detail);
+        self.store.commit(&view.grant, vec![line]).await?;
         let (writer, first) = Writer::begin(&header).map_err(failed)?;
         let position = parts.first().map_or(0, |part| part.after);
         Ok(Export {
             store: Arc::clone(&self.store),
-            grant: grant.clone(),
+            view: view.clone(),
             signer: Arc::clone(&signer),
             parts,
             part: 0,
@@ -133,16 +134,20 @@ impl Export {
         }
         while let Some(part) = self.parts.get(self.part).cloned() {
             let links = match self.position < part.last {
-                true => self.store.audit(&self.grant).audit_links(&part.chain, self.position, BATCH).await?,
+                true => self.store.audit(&self.view).audit_links(&part.chain, self.position, BATCH).await?,
                 false => Vec::new(),
             };
-            let piece = self.lines(&part, links)?;
+            let before = self.position;
+            let mut piece = self.lines(&part, links)?;
+            if self.position == before {
+                // A chain that ends early is broken, which the verification reports.
+                piece = self.writer.as_mut().map_or(Ok(String::new()), Writer::flush).map_err(failed)?;
+                self.part += 1;
+                self.position = self.parts.get(self.part).map_or(0, |part| part.after);
+            }
             if !piece.is_empty() {
                 return Ok(Some(piece.into()));
             }
-            // A chain that ends early is broken, which the verification reports.
-            self.part += 1;
-            self.position = self.parts.get(self.part).map_or(0, |part| part.after);
         }
         let last = self.writer.take().map(|writer| writer.end(&self.signer)).transpose().map_err(failed)?;
         Ok(last.map(Bytes::from))
@@ -152,7 +157,13 @@ impl Export {
         let mut piece = String::new();
         let Some(writer) = &mut self.writer else { return Ok(piece) };
         for AuditLink { position, event, hash } in links.into_iter().filter(|link| link.position <= part.last) {
-            piece += &writer.event(&part.chain, position, &event, &hash).map_err(failed)?;
+            // An event that cannot be read may belong to another space.
+            let is_shown = self.view.space.is_none()
+                || serde_json::from_str::<AuditEvent>(&event).is_ok_and(|event| self.view.shows(&event));
+            match is_shown {
+                true => piece += &writer.event(&part.chain, position, &event, &hash).map_err(failed)?,
+                false => writer.withhold(&part.chain, position, &hash),
+            }
             self.position = position;
         }
         Ok(piece)

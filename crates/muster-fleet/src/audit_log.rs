@@ -1,14 +1,15 @@
 //! The service of the audit log: listing and verification (M25).
 //!
-//! The log belongs to the installation and not to a space: the chains can be verified only as a whole.
+//! The log belongs to the installation. Its chains can be verified only as a whole; its events can be read by space.
 
 use std::sync::Arc;
 
 use muster_core::Error;
 use muster_core::audit::{AuditEvent, ChainCheck, ChainFault, ChainHead, SEAL};
-use muster_core::authorization::{AuditRead, Grant};
+use muster_core::authorization::{AuditRead, Forbidden, Grant, OpContext, PrivilegeName};
 use muster_core::error_chain::chain;
 use muster_core::hex;
+use muster_core::id::SpaceId;
 use muster_core::time::{Clock, Timestamp};
 use muster_store::AuditStore;
 
@@ -29,6 +30,34 @@ pub struct AuditLine {
     pub event: AuditEvent,
     /// SHA-256 over the hash of the previous line of its chain and this line's text.
     pub hash: [u8; 32],
+}
+
+/// What a caller may read of the log.
+#[derive(Clone, Debug)]
+pub struct AuditView {
+    pub(super) grant: Grant<AuditRead>,
+    /// Only events of this space; `None` for the whole log.
+    pub(super) space: Option<SpaceId>,
+}
+
+impl AuditView {
+    /// Returns the view of a caller in its space: the events of this space. Whoever may read the log in all spaces reads all of it in
+    /// the default space, which is that of requests without a space.
+    pub fn of(context: &OpContext) -> Result<Self, Forbidden> {
+        match Self::whole(context) {
+            Ok(whole) if *context.space() == SpaceId::default() => Ok(whole),
+            _ => Ok(Self { grant: context.grant()?, space: Some(context.space().clone()) }),
+        }
+    }
+
+    /// Returns the view of the whole log. Fails unless the caller may read it in all spaces.
+    pub fn whole(context: &OpContext) -> Result<Self, Forbidden> {
+        Ok(Self { grant: context.grant_everywhere()?, space: None })
+    }
+
+    pub(super) fn shows(&self, event: &AuditEvent) -> bool {
+        self.space.is_none() || self.space == event.space
+    }
 }
 
 /// Filter and paging. Empty fields do not filter.
@@ -107,12 +136,12 @@ impl Audit {
     }
 
     /// Returns matching lines, newest first.
-    pub async fn list(&self, grant: &Grant<AuditRead>, query: &AuditQuery) -> Result<AuditPage, Error> {
+    pub async fn list(&self, view: &AuditView, query: &AuditQuery) -> Result<AuditPage, Error> {
         let mut page = AuditPage::default();
         let mut before = query.before.unwrap_or(i64::MAX);
         for _ in 0..MAX_SCANNED / u64::from(BATCH) {
             // Filtered here and not in SQL: the lines are stored as text, which the hash covers, without other columns.
-            let batch = self.store.audit(grant).audit_events_before(before, BATCH).await?;
+            let batch = self.store.audit(view).audit_events_before(before, BATCH).await?;
             let is_last = batch.len() < BATCH as usize;
             for (seq, text, hash) in batch {
                 // Tested before a line is taken: a page that is full at the log's last line has no next page.
@@ -121,7 +150,9 @@ impl Audit {
                     return Ok(page);
                 }
                 before = seq;
-                page.lines.extend(read(seq, &text, hash).filter(|line| query.matches(&line.event)));
+                page.lines.extend(
+                    read(seq, &text, hash).filter(|line| view.shows(&line.event) && query.matches(&line.event)),
+                );
             }
             if is_last {
                 return Ok(page);
@@ -131,9 +162,12 @@ impl Audit {
         Ok(page)
     }
 
-    /// Verifies every chain from its first line, and every seal, up to the first defect.
-    pub async fn verify(&self, grant: &Grant<AuditRead>) -> Result<AuditVerdict, Error> {
-        let store = self.store.audit(grant);
+    /// Verifies every chain from its first line, and every seal, up to the first defect. Needs the view of the whole log.
+    pub async fn verify(&self, view: &AuditView) -> Result<AuditVerdict, Error> {
+        if view.space.is_some() {
+            return Err(Forbidden(PrivilegeName::AuditRead).into());
+        }
+        let store = self.store.audit(view);
         let mut verdict = AuditVerdict::default();
         for ChainHead { chain, .. } in store.audit_heads().await? {
             verdict.broken = verify_chain(store, &chain, &mut verdict).await?;

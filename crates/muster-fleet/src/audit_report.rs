@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use muster_core::agent::{AuditReport, Departure};
+use muster_core::agent::{AgentRecord, AuditReport, Departure};
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
 use muster_core::id::AgentId;
@@ -58,7 +58,7 @@ impl CheckIns {
             let after = report_left(record, report, departure.clone(), entry.last_seen(now), now)?;
             // A repeated report changes nothing and leaves no second line: agents send it until they get a response.
             let mut writes: Vec<Write> =
-                after.iter().map(|_| Write::Audit(audit_line(&record.id, report, departure.as_ref(), now))).collect();
+                after.iter().map(|_| Write::Audit(audit_line(record, report, departure.as_ref(), now))).collect();
             if after.as_ref().is_some_and(|after| record.active && !after.active) {
                 writes.push(Write::Changed(Change::Agent(record.id.clone())));
             }
@@ -81,14 +81,14 @@ impl CheckIns {
         }
         tracing::warn!(agent = %id, user = departure.user, process = departure.process, "agent refused a command");
         let update = self.records.update(entry, entry, |record, now| {
-            let event = refusal_line(&record.id, at, &departure, now);
+            let event = refusal_line(record, at, &departure, now);
             Ok(AgentChange { record: None, writes: vec![Write::Audit(event)] })
         });
         update.await.map(drop)
     }
 }
 
-fn audit_line(agent: &AgentId, report: AuditReport, departure: Option<&Departure>, now: Timestamp) -> AuditEvent {
+fn audit_line(agent: &AgentRecord, report: AuditReport, departure: Option<&Departure>, now: Timestamp) -> AuditEvent {
     let mut detail = json!({"reason": report.reason, "at": report.at.to_rfc3339_millis()});
     if let Some(departure) = departure {
         detail["departure"] = json!(departure);
@@ -96,20 +96,21 @@ fn audit_line(agent: &AgentId, report: AuditReport, departure: Option<&Departure
     line(agent, "agent.report_unenroll", detail, now)
 }
 
-fn refusal_line(agent: &AgentId, at: Timestamp, departure: &Departure, now: Timestamp) -> AuditEvent {
+fn refusal_line(agent: &AgentRecord, at: Timestamp, departure: &Departure, now: Timestamp) -> AuditEvent {
     let detail = json!({"at": at.to_rfc3339_millis(), "departure": departure});
     line(agent, "agent.refuse_command", detail, now)
 }
 
-fn line(agent: &AgentId, action: &str, detail: serde_json::Value, now: Timestamp) -> AuditEvent {
+fn line(agent: &AgentRecord, action: &str, detail: serde_json::Value, now: Timestamp) -> AuditEvent {
     AuditEvent {
         at: now,
-        actor: format!("agent:{agent}"),
+        actor: format!("agent:{}", agent.id),
         action: action.to_owned(),
-        subject: format!("agent:{agent}"),
+        subject: format!("agent:{}", agent.id),
         detail,
         address: None,
         reason: None,
+        space: Some(agent.space.clone()),
     }
 }
 

@@ -194,6 +194,7 @@ impl Authentication {
         let event = AuditEvent {
             address: None,
             reason: None,
+            space: None,
             at: now,
             actor: holder.to_owned(),
             action: "agent.identity_mismatch".into(),

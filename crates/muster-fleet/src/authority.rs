@@ -59,7 +59,7 @@ use std::net::IpAddr;
 use std::ops::Deref;
 
 use muster_core::authorization::{Actor, Grant, OpContext, Origin, Privilege};
-use muster_core::id::UserId;
+use muster_core::id::{SpaceId, UserId};
 use muster_core::{Error, ErrorKind};
 
 use super::enroll::Admission;
@@ -89,6 +89,11 @@ impl System {
     pub(crate) const ACTOR: Actor = Actor::System;
     /// The server as the origin of an audit event.
     pub(crate) const ORIGIN: Origin = Origin::of(Self::ACTOR);
+
+    /// Returns the server as the origin of an audit event about an object of a space.
+    pub(crate) fn in_space(space: &SpaceId) -> Origin {
+        Self::ORIGIN.in_space(space)
+    }
 }
 
 impl sealed::Sealed for System {}

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use muster_core::Error;
+use muster_core::agent::AgentRecord;
 use muster_core::audit::AuditEvent;
 use muster_core::change::Change;
 use muster_core::credential::{ApiKey, CredentialKind, LiveCredential};
 use muster_core::fleetd::device_token::announce;
-use muster_core::id::{AgentId, KeyId};
+use muster_core::id::KeyId;
 use muster_core::lifecycle::{issue_credential, revoke_credential};
 use muster_core::time::Timestamp;
 use muster_store::Write;
@@ -35,7 +36,7 @@ impl Credentials {
             // Inside the closure: the limit must be checked against the record that is committed.
             let after = issue_credential(record, credential, entry.last_seen(now), now)?;
             let detail = json!({"key": key.id, "kind": kind});
-            Ok(AgentChange { record: after, writes: writes(&record.id, "agent.credential_issue", detail, now) })
+            Ok(AgentChange { record: after, writes: writes(record, "agent.credential_issue", detail, now) })
         });
         update.await.map(drop)
     }
@@ -62,7 +63,7 @@ impl Credentials {
                 // No audit event for a repeated call.
                 return Ok(AgentChange::default());
             };
-            let writes = writes(&record.id, "agent.credential_revoke", json!({"key": key}), now);
+            let writes = writes(record, "agent.credential_revoke", json!({"key": key}), now);
             Ok(AgentChange { record: Some(after), writes })
         });
         update.await.map(drop)
@@ -70,8 +71,8 @@ impl Credentials {
 }
 
 /// Returns the audit event, and the change that makes other nodes reload the record.
-fn writes(agent: &AgentId, action: &str, detail: serde_json::Value, now: Timestamp) -> Vec<Write> {
-    let subject = format!("agent:{agent}");
+fn writes(agent: &AgentRecord, action: &str, detail: serde_json::Value, now: Timestamp) -> Vec<Write> {
+    let subject = format!("agent:{}", agent.id);
     let event = AuditEvent {
         at: now,
         actor: subject.clone(),
@@ -80,6 +81,7 @@ fn writes(agent: &AgentId, action: &str, detail: serde_json::Value, now: Timesta
         detail,
         address: None,
         reason: None,
+        space: Some(agent.space.clone()),
     };
-    vec![Write::Audit(event), Write::Changed(Change::Agent(agent.clone()))]
+    vec![Write::Audit(event), Write::Changed(Change::Agent(agent.id.clone()))]
 }

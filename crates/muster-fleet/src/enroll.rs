@@ -488,6 +488,7 @@ fn audit_line(enrolled: &Enrolled, key: &EnrollmentKey, duplicate: Option<&Value
         }),
         address: None,
         reason: None,
+        space: Some(record.space.clone()),
     }
 }
 

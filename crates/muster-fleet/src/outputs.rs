@@ -3,20 +3,23 @@
 //! A changed output creates a new revision of exactly the policies that compile to something else. An output's secrets
 //! are sealed on arrival and stored as `{"id": …}`.
 
+use std::sync::Arc;
+
 use muster_core::authorization::{Grant, OpContext, OutputsRead, OutputsWrite, Privilege};
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
 use muster_core::id::OutputId;
 use muster_core::network_object::Shared;
 use muster_core::output::Output;
-use muster_core::policy::Policy;
 use muster_core::policy::check::check_record;
+use muster_core::policy::{Policy, issuers};
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
 use muster_store::{OutputWrite, Write};
 use serde_json::{Map, Value, json};
 
 use super::authority::Authorized;
+use super::output_keys::issuer::KeyIssuer;
 use super::policies::{Deleted, Turn};
 use super::policy_objects::{By, Edit, PolicyObject, PolicyObjects};
 use super::scope::Scoped;
@@ -47,11 +50,22 @@ pub struct OutputDraft {
 /// The service of outputs.
 pub struct Outputs {
     pub(super) objects: PolicyObjects,
+    issuer: Arc<dyn KeyIssuer>,
 }
 
 impl Outputs {
-    pub(crate) const fn new(objects: PolicyObjects) -> Self {
-        Self { objects }
+    pub(crate) fn new(objects: PolicyObjects, issuer: Arc<dyn KeyIssuer>) -> Self {
+        Self { objects, issuer }
+    }
+
+    /// Returns what will not work although the output is valid: agents may reach a host that this server must not connect to,
+    /// but get no keys for it.
+    pub fn warnings(&self, output: &Output) -> Vec<String> {
+        let Some(fields) = output.fields.as_object().filter(|fields| issuers::creates_keys(fields)) else {
+            return Vec::new();
+        };
+        let refused = issuers::hosts(fields).filter_map(|host| self.issuer.refuses(host));
+        refused.map(|reason| format!("hosts: the server cannot create keys of agents there: {reason}")).collect()
     }
 
     /// Finds an output in the caller's space; its secrets are `{"id": …}`.

@@ -135,7 +135,7 @@ impl CheckIns {
             }
         }
         let detail = json!({"host": host.id, "action": action, "enrollment_key": key});
-        writes.push(audit_line(&System::ORIGIN, now, "agent.reenroll", subject(before), detail));
+        writes.push(audit_line(&System::in_space(&before.space), now, "agent.reenroll", subject(before), detail));
         tracing::warn!(agent = %before.id, host_id = host.id, %action, "reenrolling another host that uses the key of this agent");
         Ok(AgentChange { record: Some(raised(next, now)), writes })
     }
@@ -164,7 +164,7 @@ impl CheckIns {
             Write::Changed(Change::EnrollmentKey(key.id.clone())),
             Write::Changed(Change::Action(action.clone())),
             audit_line(
-                &System::ORIGIN,
+                &System::in_space(&agent.space),
                 now,
                 "enrollment_key.create",
                 format!("enrollment_key:{}", key.id),
@@ -224,7 +224,8 @@ impl CheckIns {
                 "cannot reenroll another host that uses the key of this agent"
             );
             let detail = json!({"host": host.id, "reason": reason});
-            let line = audit_line(&System::ORIGIN, now, "agent.reenroll_by_hand", subject(before), detail);
+            let line =
+                audit_line(&System::in_space(&before.space), now, "agent.reenroll_by_hand", subject(before), detail);
             Ok(AgentChange { record: Some(raised(next, now)), writes: vec![line] })
         });
         update.await.map(drop)

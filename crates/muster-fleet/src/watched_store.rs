@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use muster_core::authorization::{AuditRead, Grant, Scope};
+use muster_core::authorization::{Grant, Scope};
 use muster_core::id::SpaceId;
 use muster_core::time::Clock;
 use muster_store::{
@@ -13,6 +13,7 @@ use muster_store::{
 };
 use tokio::sync::watch;
 
+use super::audit_log::AuditView;
 use super::authority::{Authority, System, Unscoped};
 use super::disk::{Disk, is_relief};
 use super::events::events_of;
@@ -113,8 +114,8 @@ impl WatchedStore {
         &*self.inner
     }
 
-    /// Returns the audit log, which belongs to no space.
-    pub fn audit(&self, _grant: &Grant<AuditRead>) -> &dyn AuditStore {
+    /// Returns the audit log, which belongs to no space. Whoever reads it shows only what the view shows.
+    pub(crate) fn audit(&self, _view: &AuditView) -> &dyn AuditStore {
         &*self.inner
     }
 

@@ -228,7 +228,7 @@ impl Wiring {
     }
 
     pub(crate) fn outputs(&self, policies: &Arc<Policies>) -> Outputs {
-        Outputs::new(self.policy_objects(policies))
+        Outputs::new(self.policy_objects(policies), Arc::clone(&self.issuer))
     }
 
     pub(crate) fn network_objects<F: NetworkFamily>(&self, policies: &Arc<Policies>) -> NetworkObjects<F> {

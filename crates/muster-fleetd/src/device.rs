@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, REFERRER_POLICY, SET_COOKIE,
-    X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use muster_core::ErrorKind;
 use muster_core::agent::Family;
 use muster_core::fleetd::device_token;
@@ -22,6 +21,7 @@ use muster_core::raw_json;
 use muster_core::time::Timestamp;
 use muster_fleet::agent_views::AgentView;
 use muster_fleet::registry::AgentEntry;
+use muster_listen::cookie;
 use muster_listen::reply::{Peer, Reply};
 use serde_json::{Value, json};
 
@@ -97,7 +97,7 @@ impl Inner {
             }
             Route::DeviceHome => {
                 // Without a token, nothing was guessed: many people behind one address may reload the page.
-                let token = cookie(&head.headers).ok_or_else(unknown_token)?;
+                let token = cookie(&head.headers, COOKIE_NAME).ok_or_else(unknown_token)?;
                 let entry = self.device_of(token, peer).await?;
                 let agents = self.fleet.agents().of_device(&entry).await?;
                 Ok(html(StatusCode::OK, &page(&Facts::of(&agents), &agents)))
@@ -157,12 +157,6 @@ fn without_token(token: &str, peer: &Peer) -> Reply {
     }
     reply.headers_mut().insert(LOCATION, HeaderValue::from_static("/device"));
     reply
-}
-
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE_NAME).map(|(_, value)| value)
 }
 
 /// Creates a response with a page, which loads nothing and sends its URL nowhere.

@@ -9,6 +9,7 @@
 //! * [`idle`] limits the idle connections of each key.
 //! * [`web`] serves management listeners with hyper, behind our own checks and deadlines ([`guard`]).
 //! * [`receive`] reads a request's body for a handler, within limits, and [`gzip`] inflates it.
+//! * [`cookie()`] finds a cookie of a request.
 //! * [`refusal`] lists the reasons to reject requests and connections before they reach a handler.
 //!
 //! `httparse` parses heads. Agents are not served by a general-purpose HTTP server, because their requests are parked
@@ -21,6 +22,7 @@ pub mod body;
 mod chunked;
 pub mod concurrency_limit;
 pub mod connection;
+mod cookie;
 mod date;
 mod exchange;
 mod expendable;
@@ -53,6 +55,8 @@ mod wire;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+
+pub use self::cookie::cookie;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -26,7 +26,7 @@ use super::query::{Paging, Query};
 use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 use muster_fleet::audit_export::Period;
-use muster_fleet::audit_log::{self, AuditLine, AuditQuery};
+use muster_fleet::audit_log::{self, AuditLine, AuditQuery, AuditView};
 
 /// Content type of an export.
 const JSON_LINES: &str = "application/x-ndjson";
@@ -35,7 +35,7 @@ const JSON_LINES: &str = "application/x-ndjson";
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/audit", list).about("List audit events").needs(&[Name::AuditRead]),
-        Endpoint::get("/audit/_verify", verify).about("Verify the audit log").needs(&[Name::AuditRead]),
+        Endpoint::get("/audit/_verify", verify).about("Verify the audit log").needs_everywhere(Name::AuditRead),
         Endpoint::get("/audit/_export", export)
             .about("Export audit events as a signed file")
             .returning(JSON_LINES)
@@ -48,7 +48,7 @@ async fn list(
     Caller(context): Caller,
     Query(query): Query<ListAuditEvents>,
 ) -> Answer<AuditEvents> {
-    let page = fleet.audit().list(&context.grant()?, &question(query)?).await?;
+    let page = fleet.audit().list(&AuditView::of(&context)?, &question(query)?).await?;
     Ok(Json(AuditEvents {
         items: page.lines.into_iter().map(event).collect(),
         next_search_after: page.next.map(|seq| seq.to_string()),
@@ -61,11 +61,11 @@ async fn export(
     Caller(context): Caller,
     Query(query): Query<ExportAuditEvents>,
 ) -> ApiResult<Response> {
-    let grant = context.grant()?;
+    let view = AuditView::of(&context)?;
     let period =
         Period { since: moment("since", query.since.as_deref())?, until: moment("until", query.until.as_deref())? };
     let installation = fleet.server_status().installation().await?;
-    let export = fleet.audit().export(&grant, installation, period).await?;
+    let export = fleet.audit().export(&view, installation, period).await?;
     let pieces = try_unfold(export, async |mut export| match export.next().await {
         Ok(piece) => Ok(piece.map(|piece| (piece, export))),
         Err(error) => {
@@ -113,12 +113,13 @@ fn event(line: AuditLine) -> AuditEvent {
         detail: line.event.detail,
         address: line.event.address,
         reason: line.event.reason,
+        space: line.event.space.map(|space| space.to_string()),
         hash: hex::encode(&line.hash),
     }
 }
 
 async fn verify(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<AuditVerdict> {
-    let verdict = fleet.audit().verify(&context.grant()?).await?;
+    let verdict = fleet.audit().verify(&AuditView::whole(&context)?).await?;
     Ok(Json(AuditVerdict {
         intact: verdict.broken.is_none(),
         lines: verdict.lines,

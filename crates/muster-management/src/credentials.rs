@@ -1,6 +1,6 @@
 //! Credentials of requests: the `Authorization` header, the session cookie, and proof against cross-site requests.
 
-use axum::http::header::{AUTHORIZATION, COOKIE as COOKIE_HEADER, HOST, ORIGIN};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -59,20 +59,13 @@ fn unusable(reason: &str) -> Error {
 
 /// Returns the key in the session cookie. A malformed cookie counts as none, as after a log-out.
 pub fn cookie(headers: &HeaderMap) -> Option<ApiKey> {
-    ApiKey::parse(named_cookie(headers, COOKIE)?).ok()
+    ApiKey::parse(muster_listen::cookie(headers, COOKIE)?).ok()
 }
 
 /// Returns the id of the session that a request is made in; `None` for one with other credentials.
 pub fn session(headers: &HeaderMap) -> Option<KeyId> {
     let is_session = headers.get(AUTHORIZATION).is_none();
     cookie(headers).filter(|_| is_session).map(|key| key.id)
-}
-
-/// Returns the content of a cookie.
-pub fn named_cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
-    let lines = headers.get_all(COOKIE_HEADER).iter().filter_map(|value| value.to_str().ok());
-    let pairs = lines.filter(|line| line.len() <= 4 * MAX_HEADER).flat_map(|line| line.split(';'));
-    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == wanted).map(|(_, content)| content)
 }
 
 /// Returns the value of `Set-Cookie`. `Lax`, because a browser brings cookies back from an OpenID provider by a link.

@@ -40,6 +40,8 @@ pub enum Needs {
     Credentials,
     /// All of these privileges.
     Privileges(&'static [PrivilegeName]),
+    /// This privilege, through a binding to the whole installation.
+    Everywhere(PrivilegeName),
     /// One of these privileges; which one depends on the object.
     OneOf(&'static [PrivilegeName]),
 }
@@ -95,6 +97,12 @@ impl Endpoint {
     #[must_use]
     pub fn needs(self, privileges: &'static [PrivilegeName]) -> Self {
         Self { needs: Needs::Privileges(privileges), ..self }
+    }
+
+    /// States the privilege that a caller needs in all spaces.
+    #[must_use]
+    pub fn needs_everywhere(self, privilege: PrivilegeName) -> Self {
+        Self { needs: Needs::Everywhere(privilege), ..self }
     }
 
     /// States the privileges of which a caller needs one, depending on the object.
@@ -181,6 +189,7 @@ async fn permit(fleet: Arc<Fleet>, needs: Needs, known: Arc<[String]>, request: 
         (Needs::Privileges(all), Some(context)) => {
             all.iter().try_for_each(|name| context.check(*name)).map_err(Error::from)
         }
+        (Needs::Everywhere(name), Some(context)) => context.check_everywhere(name).map_err(Error::from),
         (Needs::OneOf(any), Some(context)) => {
             let mut checks = any.iter().map(|name| context.check(*name));
             match checks.clone().any(|checked| checked.is_ok()) {

@@ -210,8 +210,12 @@ fn described(url: &str, endpoint: &Endpoint, operation: Operation<'_>) -> Value 
         "parameters": all,
         "responses": responses(endpoint, success, body.is_some()),
     });
-    if let Needs::Privileges(names) = endpoint.needs {
-        described["x-privileges"] = names.iter().copied().map(PrivilegeName::as_str).collect();
+    match &endpoint.needs {
+        Needs::Privileges(names) => {
+            described["x-privileges"] = names.iter().copied().map(PrivilegeName::as_str).collect();
+        }
+        Needs::Everywhere(name) => described["x-privileges"] = json!([name.as_str()]),
+        Needs::Unstated | Needs::Nothing | Needs::Credentials | Needs::OneOf(_) => {}
     }
     if endpoint.needs == Needs::Nothing {
         described["security"] = json!([]);
@@ -231,6 +235,7 @@ fn needs(needs: Needs) -> String {
             let noun = if names.len() == 1 { "privilege" } else { "privileges" };
             format!("Needs the {noun} {}.", names.join(", "))
         }
+        Needs::Everywhere(name) => format!("Needs the privilege `{}` everywhere.", name.as_str()),
         Needs::OneOf(names) => {
             let names: Vec<String> = names.iter().map(|name| format!("`{}`", name.as_str())).collect();
             format!("Needs one of the privileges {}, depending on the object.", names.join(", "))

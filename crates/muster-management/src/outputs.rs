@@ -34,7 +34,8 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-fn output(record: Record) -> Output {
+fn output(fleet: &Fleet, record: Record) -> Output {
+    let warnings = fleet.outputs().warnings(&record);
     let fields = match record.fields {
         Value::Object(fields) => fields,
         _ => Map::new(),
@@ -47,6 +48,7 @@ fn output(record: Record) -> Output {
         is_default_monitoring: record.is_default_monitoring,
         created_at: time(record.created_at),
         updated_at: time(record.updated_at),
+        warnings,
         fields,
     }
 }
@@ -54,7 +56,7 @@ fn output(record: Record) -> Output {
 /// Extracts the common fields. The service checks the others, which depend on the output's type.
 fn draft(mut fields: Map<String, Value>) -> Result<OutputDraft, Error> {
     // Accepted and ignored: clients read an output, change a field, and send everything back.
-    for read_only in ["created_at", "updated_at"] {
+    for read_only in ["created_at", "updated_at", "warnings"] {
         fields.remove(read_only);
     }
     reference(&mut fields, "proxy_id");
@@ -70,7 +72,7 @@ fn draft(mut fields: Map<String, Value>) -> Result<OutputDraft, Error> {
 
 async fn list(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Items<Output>> {
     let all = fleet.outputs().list(&context.grant()?).await?;
-    Ok(every(all.into_iter().map(output).collect()))
+    Ok(every(all.into_iter().map(|one| output(&fleet, one)).collect()))
 }
 
 async fn create(
@@ -78,11 +80,11 @@ async fn create(
     Caller(context): Caller,
     Body(body): Body<Map<String, Value>>,
 ) -> Answer<Item<Output>> {
-    Ok(item(output(fleet.outputs().create(&context.grant()?, draft(body)?).await?)))
+    Ok(item(output(&fleet, fleet.outputs().create(&context.grant()?, draft(body)?).await?)))
 }
 
 async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Output>> {
-    Ok(item(output(fleet.outputs().find::<OutputsRead>(&context, &id).await?.into_inner())))
+    Ok(item(output(&fleet, fleet.outputs().find::<OutputsRead>(&context, &id).await?.into_inner())))
 }
 
 async fn update(
@@ -96,7 +98,7 @@ async fn update(
         return Err(Error::invalid("id", "the id of an output cannot be changed").into());
     }
     let before = fleet.outputs().find(&context, &id).await?;
-    Ok(item(output(fleet.outputs().update(&before, draft).await?)))
+    Ok(item(output(&fleet, fleet.outputs().update(&before, draft).await?)))
 }
 
 async fn delete(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<DeletedId> {

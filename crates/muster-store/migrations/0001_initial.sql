@@ -65,8 +65,6 @@ CREATE TABLE agents (
     os TEXT NOT NULL,
     -- A number that sorts versions.
     version_key INTEGER NOT NULL,
-    -- What lists show of the agent, in lower case; searched with LIKE.
-    search TEXT NOT NULL,
     -- Computed from the id: decides in which wave of a rollout the agent is.
     place INTEGER NOT NULL
 ) STRICT;
@@ -79,9 +77,8 @@ CREATE INDEX agents_by_enrollment_key ON agents (enrollment_key_id) WHERE enroll
 -- One agent of an enrollment key and an enrollment id waits for its first check-in, whichever server enrolls it.
 CREATE UNIQUE INDEX agents_by_enrollment_id ON agents (enrollment_id, enrollment_key_id)
 WHERE enrollment_id IS NOT NULL AND last_checkin IS NULL;
+CREATE INDEX agents_by_space ON agents (space, id);
 CREATE INDEX agents_by_version ON agents (space, version_key, id);
--- Searched from its beginning to its end: much smaller than the table. It is also the order by id within a space.
-CREATE INDEX agents_by_text ON agents (space, id, search);
 CREATE INDEX agents_by_upgrade ON agents (space) WHERE upgrade_details IS NOT NULL;
 CREATE INDEX agents_by_hostname ON agents (space, lower(hostname));
 CREATE INDEX agents_by_duplicate_hosts ON agents (space, duplicate_hosts) WHERE duplicate_hosts IS NOT NULL;
@@ -123,6 +120,15 @@ CREATE TABLE agent_checkins (
     seen_minute INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX agent_checkins_by_time ON agent_checkins (space, seen_minute, id, status, policy_id);
+
+-- What lists show of each agent, in lower case; searched with LIKE. SQLite reads all texts of the space, PostgreSQL an index of
+-- their trigrams. Not a column of the agents, whose status changes would write that index.
+CREATE TABLE agent_texts (
+    space TEXT NOT NULL,
+    id TEXT NOT NULL,
+    search TEXT NOT NULL,
+    PRIMARY KEY (space, id)
+) STRICT, WITHOUT ROWID;
 
 -- Numbers of agents by policy and status, so that totals need not count agents: of all (the tag is empty), and of those
 -- with each tag (after '='). Without a policy, its id is empty. The number is the sum over the servers that changed it,

@@ -1,5 +1,5 @@
 //! The text by which agents are found: what lists show of an agent, in lower case, a fact in each line after a letter that
-//! names it. Both engines search it with LIKE, in an index that contains nothing else.
+//! names it. Both engines search it with LIKE, in a table that contains nothing else.
 
 use std::fmt::Write as _;
 
@@ -53,6 +53,15 @@ pub(crate) fn text(record: &AgentRecord) -> String {
     text.push('\n');
     text.make_ascii_lowercase();
     text
+}
+
+/// Returns whether two versions of an agent have the same text in the same space.
+pub(crate) fn is_same(before: &AgentRecord, after: &AgentRecord) -> bool {
+    before.space == after.space
+        && before.hostname == after.hostname
+        && before.agent_version == after.agent_version
+        && before.os == after.os
+        && before.tags == after.tags
 }
 
 /// Returns the LIKE pattern of agents whose text contains these words, with anything where `*` was.

@@ -136,5 +136,6 @@ fn audit(id: &str) -> Write {
         detail: serde_json::json!({}),
         address: None,
         reason: None,
+        space: None,
     })
 }

@@ -232,7 +232,7 @@ A role is a set of privileges. A binding assigns a role to a user or to a group 
 a space, or agents of a space with a tag. `muster role create` creates roles in addition to the built-in ones.
 
 A privilege takes effect only if the scope of the binding is wide enough. The column *minimum scope* shows the scope that it needs. For example, the role
-`auditor` in a space reads the space's agents, policies and outputs, but not the audit log, which covers all spaces. `muster role bind` lists the
+`auditor` in a space reads the space's agents, policies, outputs and audit events, but not the users, which belong to all spaces. `muster role bind` lists the
 privileges of a role that have no effect in the new binding.
 
 ## Built-in roles

@@ -11,9 +11,17 @@ pub fn reason(number: Number) -> Option<&'static str> {
 
 /// What is not there yet, and the statements that wait for it.
 const WAITING: &[(List, &str, &[u16])] = &[
-    (List::Mg, "policies cannot be shared by spaces yet", &[73]),
+    (
+        List::Mg,
+        "a policy, its keys, agents and secrets belong to one space, which is the boundary between tenants; sharing it is rejected",
+        &[73],
+    ),
     (List::Mg, "integration packages are not implemented", &[109, 175]),
-    (List::Mg, "agents are unenrolled at the timeout, without a scheduled action", &[152]),
+    (
+        List::Mg,
+        "agents are unenrolled at the timeout and not an hour later, as in older releases of the original: there is no action to cancel",
+        &[152],
+    ),
     (List::Mg, "verified by hand with Elastic Agents 8.18.8 and 9.5.2", &[176]),
     (List::Mg, "verified by hand with OpenTofu 1.12.6 and the provider elasticstack 0.11.17", &[173, 174]),
     (List::Mg, "there is no page yet", &[179, 185, 188, 191]),

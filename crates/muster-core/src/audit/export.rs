@@ -3,6 +3,10 @@
 //! Every line is a JSON object and ends with `\n`. The first line is the header, with the part of each chain that follows. Then come
 //! the events, chain by chain, in the form in which they were hashed. The last line is the trailer, whose signature covers the hash
 //! of all lines before it. [`verify`](super::verify) checks a file.
+//!
+//! The export of a space has the events of this space. In place of the others, which its reader must not see, there is the number of
+//! them that follow each other, and the hash of the last one: the chain goes on from it. That nothing but events of other spaces was
+//! left out follows from the signature alone.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine as _;
@@ -26,6 +30,9 @@ pub struct Header {
     pub format: String,
     /// The id of the fleet.
     pub fleet: String,
+    /// The space whose events the file contains; `None` for those of the installation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<String>,
     /// Time of the export (RFC 3339).
     pub created_at: String,
     /// Start of the period, inclusive (RFC 3339); `None` from the beginning.
@@ -71,6 +78,19 @@ pub(super) struct EventLine {
     pub(super) hash: String,
     /// The bytes that were hashed. If they are not the JSON of an object in one line, a string that contains them.
     pub(super) event: Box<RawValue>,
+}
+
+/// The line in place of events of other spaces.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WithheldLine {
+    pub(super) chain: String,
+    /// Position of the last of them.
+    pub(super) position: i64,
+    /// Hash of the last of them.
+    pub(super) hash: String,
+    /// Their number.
+    pub(super) withheld: i64,
 }
 
 /// What is signed.
@@ -122,6 +142,8 @@ pub struct Writer {
     header: String,
     events: u64,
     heads: Vec<ChainHead>,
+    /// The last event that was withheld, and how many before it.
+    withheld: Option<(ChainHead, i64)>,
 }
 
 impl Writer {
@@ -132,25 +154,46 @@ impl Writer {
         let line = line(&HeaderLine { header, sha256: hash })?;
         let mut lines = Context::new(&SHA256);
         lines.update(line.as_bytes());
-        Ok((Self { lines, header: hex::encode(&sha256(&[line.as_bytes()])), events: 0, heads: Vec::new() }, line))
+        let header = hex::encode(&sha256(&[line.as_bytes()]));
+        Ok((Self { lines, header, events: 0, heads: Vec::new(), withheld: None }, line))
+    }
+
+    /// Leaves an event out. The next line tells that.
+    pub fn withhold(&mut self, chain: &str, position: i64, hash: &[u8; 32]) {
+        let before = self.withheld.take().map_or(0, |(_, number)| number);
+        self.withheld = Some((ChainHead::new(chain, position, hash), before + 1));
+    }
+
+    /// Returns the line in place of the events that were left out, if any; must be called at the end of each chain.
+    pub fn flush(&mut self) -> Result<String, ExportError> {
+        let Some((head, withheld)) = self.withheld.take() else { return Ok(String::new()) };
+        let ChainHead { chain, position, hash } = head.clone();
+        let line = line(&WithheldLine { chain, position, hash, withheld })?;
+        self.push(head, &line);
+        Ok(line)
     }
 
     /// Returns the line of an event. Events are passed in the order of the header's chains and of their positions.
     pub fn event(&mut self, chain: &str, position: i64, text: &str, hash: &[u8; 32]) -> Result<String, ExportError> {
+        let withheld = self.flush()?;
         let head = ChainHead::new(chain, position, hash);
         let line = line(&EventLine { chain: chain.to_owned(), position, hash: head.hash.clone(), event: raw(text)? })?;
-        self.lines.update(line.as_bytes());
+        self.push(head, &line);
         self.events += 1;
+        Ok(withheld + &line)
+    }
+
+    fn push(&mut self, head: ChainHead, line: &str) {
+        self.lines.update(line.as_bytes());
         match self.heads.last_mut().filter(|last| last.chain == head.chain) {
             Some(last) => *last = head,
             None => self.heads.push(head),
         }
-        Ok(line)
     }
 
     /// Ends the file. Returns the last line.
     pub fn end(self, signer: &Signer) -> Result<String, ExportError> {
-        let Self { lines, header, events, heads } = self;
+        let Self { lines, header, events, heads, withheld: _ } = self;
         let trailer = to_raw_value(&Trailer { header, lines: finish(lines), events, heads })?;
         let signature = signer.sign(&signed_bytes(&trailer))?.signature;
         Ok(line(&TrailerLine { trailer, signature })?)

@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::export::{
-    EventLine, FORMAT, Header, HeaderLine, Part, Trailer, TrailerLine, fingerprint, finish, line, signed_bytes,
+    EventLine, FORMAT, Header, HeaderLine, Part, Trailer, TrailerLine, WithheldLine, fingerprint, finish, line,
+    signed_bytes,
 };
 use super::{AuditEvent, ChainCheck, ChainFault, ChainHead, SEAL, chain_start, sha256};
 use crate::action::Signed;
@@ -244,24 +245,46 @@ impl Events {
     }
 
     fn event(&mut self, text: &[u8]) -> Result<(), FileFault> {
-        let Some(part) = self.current() else { return Err(FileFault::Order) };
-        let last = part.last;
+        let withheld = self.header.space.is_some().then(|| decode::<WithheldLine>(text).ok()).flatten();
+        if let Some(line) = withheld {
+            return self.withheld(&line);
+        }
         let line: EventLine = decode(text).map_err(|fault| ended_early(text, fault))?;
-        if line.chain != part.chain {
-            return Err(FileFault::Order);
-        }
-        if line.position <= self.check.position() {
-            return Err(ChainFault::Changed.into());
-        }
-        let hash = unhex(&line.hash).ok_or(ChainFault::Changed)?;
+        let hash = self.follows(&line.chain, line.position, &line.hash)?;
         self.check.next(line.position, &event_text(&line.event)?, &hash)?;
         self.events += 1;
-        if line.position == last {
-            self.heads.push(ChainHead::new(line.chain, line.position, &hash));
+        self.passed(line.chain);
+        Ok(())
+    }
+
+    /// Goes on after events of other spaces.
+    fn withheld(&mut self, line: &WithheldLine) -> Result<(), FileFault> {
+        let hash = self.follows(&line.chain, line.position, &line.hash)?;
+        let is_within = self.current().is_some_and(|part| line.position <= part.last);
+        if !is_within || line.position - self.check.position() != line.withheld {
+            return Err(ChainFault::Missing.into());
+        }
+        self.check = ChainCheck { position: line.position, hash };
+        self.passed(line.chain.clone());
+        Ok(())
+    }
+
+    /// Returns the hash of a line, which must belong to the current chain and to a later position.
+    fn follows(&self, chain: &str, position: i64, hash: &str) -> Result<[u8; 32], FileFault> {
+        if self.current().is_none_or(|part| part.chain != chain) {
+            return Err(FileFault::Order);
+        }
+        let is_later = position > self.check.position();
+        unhex(hash).filter(|_| is_later).ok_or(FileFault::Event(ChainFault::Changed))
+    }
+
+    /// Goes on to the next chain if this was the last event of the part.
+    fn passed(&mut self, chain: String) {
+        if self.current().is_some_and(|part| part.last == self.check.position()) {
+            self.heads.push(ChainHead::new(chain, self.check.position(), self.check.hash()));
             self.part += 1;
             self.skip_empty();
         }
-        Ok(())
     }
 
     fn trailer(&self, text: &[u8], lines: &str) -> Result<Verified, FileFault> {

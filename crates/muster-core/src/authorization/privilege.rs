@@ -175,8 +175,8 @@ privileges! {
     SpacesRead = "spaces.read", System;
     /// Create, change and delete spaces.
     SpacesWrite = "spaces.write", System;
-    /// Read and export the audit log. It covers the whole installation.
-    AuditRead = "audit.read", System;
+    /// Read and export the audit events of a space; everywhere, those of the whole installation.
+    AuditRead = "audit.read", Space;
     /// Read webhooks and other receivers of alerts.
     AlertsRead = "alerts.read", Space;
     /// Create, change, test and delete receivers of alerts.

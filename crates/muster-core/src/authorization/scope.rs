@@ -159,7 +159,9 @@ mod tests {
         let whole = BindingScope::Space(red.clone());
         assert_eq!(BindingScope::System.cover(&blue, PrivilegeName::AuditRead), Some(Cover::All));
         assert_eq!(whole.cover(&red, PrivilegeName::OutputsRead), Some(Cover::All));
-        assert_eq!(whole.cover(&red, PrivilegeName::AuditRead), None);
+        assert_eq!(whole.cover(&red, PrivilegeName::UsersRead), None);
+        assert_eq!(whole.cover(&red, PrivilegeName::AuditRead), Some(Cover::All));
+        assert_eq!(part.cover(&red, PrivilegeName::AuditRead), None);
         assert_eq!(whole.cover(&blue, PrivilegeName::AgentsRead), None);
         assert_eq!(part.cover(&red, PrivilegeName::PoliciesUpdate), Some(Cover::Part(&policies("a"))));
         assert_eq!(part.cover(&red, PrivilegeName::PoliciesCreate), None);
@@ -182,12 +184,12 @@ mod tests {
     #[test]
     fn privileges_that_need_a_wider_binding_are_named() {
         let privileges =
-            [PrivilegeName::AgentsRead, PrivilegeName::OutputsRead, PrivilegeName::AuditRead].into_iter().collect();
+            [PrivilegeName::AgentsRead, PrivilegeName::OutputsRead, PrivilegeName::UsersRead].into_iter().collect();
         let space = SpaceId::trusted("emea");
         let of = |scope: BindingScope| scope.not_given(privileges);
         assert_eq!(of(BindingScope::System), []);
-        assert_eq!(of(BindingScope::Space(space.clone())), [PrivilegeName::AuditRead]);
+        assert_eq!(of(BindingScope::Space(space.clone())), [PrivilegeName::UsersRead]);
         let part = BindingScope::Part { space, selector: Selector::Tags(vec!["web".into()]) };
-        assert_eq!(of(part), [PrivilegeName::OutputsRead, PrivilegeName::AuditRead]);
+        assert_eq!(of(part), [PrivilegeName::OutputsRead, PrivilegeName::UsersRead]);
     }
 }

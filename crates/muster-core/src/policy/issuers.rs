@@ -101,7 +101,8 @@ pub(super) fn mark(policy: &mut Map<String, Value>, previous: Option<&Value>) {
     }
 }
 
-fn hosts(connection: &Map<String, Value>) -> impl Iterator<Item = &str> {
+/// Returns the hosts of an output.
+pub fn hosts(connection: &Map<String, Value>) -> impl Iterator<Item = &str> {
     let hosts = connection.get("hosts");
     let one = hosts.and_then(Value::as_str);
     one.into_iter().chain(hosts.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str))

@@ -6,7 +6,7 @@ use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::{AuditReason, AuditReport};
 use muster_core::credential::ApiKey;
 use muster_core::denial::Denial;
-use muster_core::id::ActionId;
+use muster_core::id::{ActionId, AgentId};
 use muster_core::status::Status;
 use serde_json::Value;
 

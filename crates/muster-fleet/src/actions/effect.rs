@@ -120,6 +120,7 @@ fn forced_line(before: &AgentRecord, action: &Action, now: Timestamp) -> Write {
         detail: json!({"reason": "forced", "policy": before.policy_id, "action": action.id}),
         address: None,
         reason: None,
+        space: Some(before.space.clone()),
     })
 }
 

@@ -94,7 +94,7 @@ impl Actions {
                 open.get(&before.id).into_iter().flatten().map(|id| done(id, &before.id, now)).collect();
             let detail = json!({"reason": reason, "policy": before.policy_id});
             writes.push(audit_line(
-                &System::ORIGIN,
+                &System::in_space(&before.space),
                 now,
                 "agent.unenroll",
                 format_args!("agent:{}", before.id),

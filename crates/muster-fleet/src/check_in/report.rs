@@ -166,5 +166,6 @@ fn duplicate_line(record: &AgentRecord, decision: &Decision, now: Timestamp) -> 
         detail: serde_json::json!({"hosts": hosts, "hostname": record.hostname}),
         address: None,
         reason: None,
+        space: Some(record.space.clone()),
     }
 }

@@ -72,7 +72,7 @@ impl Housekeeping {
                 Write::Agent(AgentWrite::Unchanged { id: id.clone(), version: record.version }),
                 Write::Agent(AgentWrite::Delete { id: id.clone(), now }),
                 Write::Changed(Change::Agent(id)),
-                audit_line(&System::ORIGIN, now, "agent.delete", subject, detail),
+                audit_line(&System::in_space(&record.space), now, "agent.delete", subject, detail),
                 Write::Event(Box::new(of_purge(record, now))),
             ]
         });

@@ -2,9 +2,10 @@
 //!
 //! Failures use up a budget of the address, and one of the account. Without the first, no password of that address is checked
 //! for a while. Without the second, somebody is guessing the password of one account, perhaps from many addresses: then
-//! addresses from which its owner logged in before are not affected, and others may try once a minute. So a
-//! stranger slows the owner down at a new address, and never locks the account. An account and an address from which its
-//! owner logged in before have a budget of their own, because many people may share an address (NAT, a proxy).
+//! addresses from which its owner logged in before are not affected, and others may try once a minute. Addresses from which nobody
+//! logged in before share a third budget of the account, because an attacker may have any number of them. So a stranger slows the
+//! owner down at a new address, and never locks the account. An account and an address from which its owner logged in before have
+//! a budget of their own, because many people may share an address (NAT, a proxy).
 //!
 //! API tokens are not refused here: they have 256 random bits, and looking one up costs less than any bookkeeping. Their
 //! failures only turn 401 into 429.
@@ -38,6 +39,7 @@ const PASSWORDS_OF_ADDRESS: Budget = Budget { most: 10, refill: Duration::from_s
 const PASSWORDS_OF_ACCOUNT: Budget = Budget { most: 10, refill: Duration::from_secs(60) };
 const PASSWORDS_OF_OWNER: Budget = Budget { most: 10, refill: Duration::from_secs(30) };
 const NEW_ADDRESS_OF_ACCOUNT: Budget = Budget { most: 1, refill: Duration::from_secs(60) };
+const NEW_ADDRESSES_OF_ACCOUNT: Budget = Budget { most: 10, refill: Duration::from_secs(6) };
 const FEDERATED_OF_ADDRESS: Budget = Budget { most: 20, refill: Duration::from_secs(10) };
 const DEVICES_OF_ADDRESS: Budget = Budget { most: 20, refill: Duration::from_secs(10) };
 const CODES_OF_USER: Budget = Budget { most: 10, refill: Duration::from_secs(30) };
@@ -52,6 +54,8 @@ struct Tables {
     addresses: Spent<IpAddr>,
     accounts: Spent<String>,
     pairs: Spent<(String, IpAddr)>,
+    /// Attempts at an account under attack, from addresses from which nobody logged in before.
+    strangers: Spent<String>,
     /// Failures at an account from an address from which its owner logged in before.
     owners: Spent<(String, IpAddr)>,
     tokens: Spent<IpAddr>,
@@ -92,9 +96,13 @@ impl Attempts {
         if tables.accounts.left(&pair.0, PASSWORDS_OF_ACCOUNT, now).is_ok() {
             return Ok(());
         }
-        let may = tables.pairs.left(&pair, NEW_ADDRESS_OF_ACCOUNT, now);
+        tables.pairs.left(&pair, NEW_ADDRESS_OF_ACCOUNT, now)?;
+        if !tables.known.keys().any(|(_, known)| *known == address) {
+            tables.strangers.left(&pair.0, NEW_ADDRESSES_OF_ACCOUNT, now)?;
+            tables.strangers.spend(pair.0.clone(), NEW_ADDRESSES_OF_ACCOUNT, now);
+        }
         tables.pairs.spend(pair, NEW_ADDRESS_OF_ACCOUNT, now);
-        may
+        Ok(())
     }
 
     /// Returns how many failed passwords of an account from an address the audit log is to be told of now, with this one:
@@ -263,10 +271,35 @@ mod tests {
         }
         assert!(attempts.may_try("ann", address(50), at(3)).is_err());
         assert!(attempts.may_try("ann", address(250), at(3)).is_ok(), "where the owner logged in before");
-        assert!(attempts.may_try("ann", address(251), at(3)).is_ok(), "a new address may try once");
-        assert!(attempts.may_try("ann", address(251), at(4)).is_err(), "and then waits");
+        assert!(
+            attempts.may_try("ann", address(251), at(3)).is_err(),
+            "the others have spent what new addresses share"
+        );
+        assert!(attempts.may_try("ann", address(251), at(9)).is_ok(), "a new address may try once");
+        assert!(attempts.may_try("ann", address(251), at(30)).is_err(), "and then waits");
         assert!(attempts.may_try("ann", address(251), at(70)).is_ok());
         assert!(attempts.may_try("bob", address(251), at(4)).is_ok(), "other accounts are not affected");
+    }
+
+    #[test]
+    fn any_number_of_new_addresses_have_few_guesses_together() {
+        let attempts = Attempts::default();
+        attempts.succeeded("ann", address(1), at(0));
+        attempts.succeeded("bob", address(2), at(0));
+        let guesses = |from: u32, second| {
+            let new = (from..from + 1000).map(|n| IpAddr::from(n.to_be_bytes()));
+            let tried = new.filter(|address| {
+                let may = attempts.may_try("ann", *address, at(second)).is_ok();
+                may.then(|| attempts.failed("ann", *address, at(second))).is_some()
+            });
+            tried.count()
+        };
+        assert_eq!(guesses(0, 1), 20, "the budget of the account, and that of all new addresses");
+        assert_eq!(guesses(1000, 1), 0);
+        assert_eq!(guesses(2000, 61), 11, "what both give back in a minute");
+        assert!(attempts.may_try("ann", address(1), at(61)).is_ok(), "the owner is not affected");
+        assert!(attempts.may_try("ann", address(2), at(61)).is_ok(), "nor an address from which somebody logged in");
+        assert!(attempts.may_try("bob", address(9), at(61)).is_ok());
     }
 
     #[test]

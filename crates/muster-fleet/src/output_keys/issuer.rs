@@ -99,6 +99,11 @@ pub type KeyPage = (Vec<KeyId>, Option<ListPosition>);
 /// Calls clusters. Implementations limit the time of a call and the size of a response.
 #[async_trait]
 pub trait KeyIssuer: Send + Sync + 'static {
+    /// Returns why this server does not connect to a host of an output, if its URL tells that.
+    fn refuses(&self, _host: &str) -> Option<String> {
+        None
+    }
+
     /// Creates a key without expiration.
     async fn create(&self, connection: &Connection, key: &NewKey) -> Result<CreatedKey, IssueError>;
     /// Returns the permissions of those keys that are valid.

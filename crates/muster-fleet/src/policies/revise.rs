@@ -295,7 +295,8 @@ impl Policies {
         let (shared, now) = (Arc::new(seen.shared().await?), self.clock.now());
         // Another server may have deleted it, or brought it up to date.
         let Some(before) = seen.policy(id).await? else { return Ok(None) };
-        let mut writes = self.revise_if_changed(&System::ORIGIN, seen, &before, None, &shared, now).await?;
+        let mut writes =
+            self.revise_if_changed(&System::in_space(&before.space), seen, &before, None, &shared, now).await?;
         if writes.is_empty() {
             return Ok(Some(false));
         }

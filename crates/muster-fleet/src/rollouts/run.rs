@@ -74,7 +74,8 @@ impl Rollouts {
             Step::Complete => "rollout.complete",
         };
         let detail = json!({"state": after.state, "waves": after.started.len(), "observed": observed});
-        let line = audit_line(&System::ORIGIN, now, action, format_args!("rollout:{}", rollout.id), detail);
+        let line =
+            audit_line(&System::in_space(&rollout.space), now, action, format_args!("rollout:{}", rollout.id), detail);
         if self.commit_fenced(token, &after, Some(line)).await? == Committed::Yes {
             log(&after, &step);
         }

@@ -6,7 +6,7 @@ use muster_core::audit::{AuditEvent, ChainFault, chain_hash, chain_start};
 use muster_core::authorization::{Actor, OpContext};
 use muster_core::hex;
 use muster_core::time::Timestamp;
-use muster_fleet::audit_log::AuditVerdict;
+use muster_fleet::audit_log::{AuditVerdict, AuditView};
 use muster_fleet::testing::{TestFleet, steady};
 use muster_store::testing::{Cluster, seal_audit};
 use muster_store::{NodeStore as _, Store as _, Write};
@@ -34,6 +34,7 @@ fn event(subject: String) -> Write {
         detail,
         address: None,
         reason: None,
+        space: None,
     })
 }
 
@@ -67,7 +68,7 @@ impl TwoNodes {
 
     async fn verify(&self) -> AuditVerdict {
         let context = OpContext::administrator(Actor::Local { uid: 0 });
-        self.fleet.fleet.audit().verify(&context.grant().expect("all rights")).await.expect("readable")
+        self.fleet.fleet.audit().verify(&AuditView::whole(&context).expect("all rights")).await.expect("readable")
     }
 
     /// The chain, position and fault that are found after a change, which is taken back.

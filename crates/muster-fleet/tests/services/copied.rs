@@ -6,6 +6,7 @@ use std::sync::Arc;
 use muster_core::action::ActionType;
 use muster_core::audit::AuditEvent;
 use muster_core::authorization::{Actor, OpContext};
+use muster_fleet::audit_log::AuditView;
 use muster_fleet::check_in::Poll;
 use muster_fleet::testing::{Enrolled, TestFleet, steady};
 use muster_store::copy::{Copied, Place, copy};
@@ -55,10 +56,11 @@ async fn audit_events(test: &TestFleet) -> u64 {
         detail,
         address: None,
         reason: None,
+        space: None,
     };
     test.commit(vec![Write::Audit(event)]).await;
     let context = OpContext::administrator(Actor::Local { uid: 0 });
-    let verdict = test.fleet.audit().verify(&context.grant().expect("all rights")).await.expect("readable");
+    let verdict = test.fleet.audit().verify(&AuditView::whole(&context).expect("all rights")).await.expect("readable");
     assert!(verdict.broken.is_none(), "the chains are intact");
     verdict.lines
 }

@@ -66,7 +66,7 @@ async fn finish(
 ) -> ApiResult<Redirect> {
     let LogInCallback { code, state, iss: issuer, error, error_description } = query;
     let returned = Returned { code, state, issuer, error, error_description };
-    let cookie = credentials::named_cookie(&headers, COOKIE).filter(|content| content.len() <= MAX_COOKIE);
+    let cookie = muster_listen::cookie(&headers, COOKIE).filter(|content| content.len() <= MAX_COOKIE);
     let finished = fleet.federation().finish(&provider, cookie, &returned, connection.ip()).await;
     let finished = finished.inspect_err(|error| record_refusal(&fleet, &connection, &headers, &provider, error))?;
     let (secure, lifetime) = (is_secure(&connection, &finished.own_url), SESSION_LIFETIME.as_secs());

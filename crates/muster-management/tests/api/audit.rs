@@ -1,9 +1,12 @@
 //! `/audit`: filters, cursors and verification of the audit log (M25).
 
+use axum::body::Body;
+use axum::http::{Method, Request};
 use muster_core::audit::verify::{Verified, Verifier};
+use muster_listen::reply::{ListenerKind, Peer};
 use serde_json::{Value, json};
 
-use crate::support::Api;
+use crate::support::{Api, administrator};
 
 /// A fleet with four policies, each with an event in the audit log.
 async fn with_policies() -> Api {
@@ -96,6 +99,43 @@ async fn m25_an_export_is_signed_with_the_key_of_the_fleet_and_has_the_events_of
     assert_eq!(exported(&api, "?since=2100-01-01T00:00:00Z").await.events, 0);
     assert_eq!(exported(&api, "?until=2001-01-01T00:00:00Z").await.events, 0);
     api.get("/audit/_export?since=yesterday").await.refused(400);
+}
+
+#[tokio::test]
+async fn m25_whoever_has_a_role_in_one_space_reads_the_events_of_this_space_only() {
+    let api = with_policies().await;
+    api.v1(Method::POST, "/spaces", json!({"id": "blue"})).await.ok();
+    let in_blue = json!({"id": "of-blue", "name": "of-blue", "namespace": "default"});
+    let created = Request::builder().method("POST").uri("/s/blue/api/fleet/agent_policies").extension(administrator());
+    let created = created.header("content-type", "application/json").header("kbn-xsrf", "x");
+    api.send(created.body(in_blue.to_string().into()).unwrap()).await.ok();
+    api.v1(Method::POST, "/service_accounts", json!({"name": "eve"})).await.ok();
+    api.v1(Method::POST, "/bindings", json!({"user": "eve", "role": "auditor", "space": "blue"})).await.ok();
+    let made = api.v1(Method::POST, "/tokens", json!({"owner": "eve"})).await.ok();
+    let token = made["item"]["token"].as_str().unwrap();
+    let peer = || Peer { address: Some("192.0.2.1:50000".parse().unwrap()), ..Peer::new(ListenerKind::Admin) };
+    let eve = async |path: &str| {
+        let request = Request::builder().uri(path).extension(peer()).header("authorization", format!("ApiKey {token}"));
+        api.send(request.body(Body::empty()).unwrap()).await
+    };
+    let own = eve("/s/blue/api/fleet/audit").await.ok();
+    assert_eq!((subjects(&own), &own["items"][0]["space"]), (vec!["policy:of-blue"], &json!("blue")));
+    eve("/api/fleet/audit").await.refused(403);
+    eve("/s/blue/api/fleet/audit/_verify").await.refused(403);
+
+    let file = eve("/s/blue/api/fleet/audit/_export").await.body.as_str().unwrap().to_owned();
+    assert!(file.contains("policy:of-blue") && !file.contains("policy:a") && !file.contains("user:"), "{file}");
+    let mut verifier = Verifier::new(Some(api.fleet.inner().signer.public_key().to_owned()));
+    file.split_inclusive('\n').for_each(|line| verifier.line(line.as_bytes()).unwrap());
+    let verified = verifier.end().unwrap();
+    assert_eq!((verified.events, verified.header.space.as_deref()), (1, Some("blue")));
+
+    // Whoever may read everything reads everything in the default space, and the events of a space in another one.
+    let all = api.get("/audit?perPage=100").await.ok();
+    assert!(subjects(&all).contains(&"policy:of-blue") && subjects(&all).contains(&"policy:a"));
+    let of_blue = Request::builder().uri("/s/blue/api/fleet/audit").extension(administrator());
+    let of_blue = api.send(of_blue.body(Body::empty()).unwrap()).await.ok();
+    assert_eq!(subjects(&of_blue), ["audit", "policy:of-blue"]);
 }
 
 async fn newest(api: &Api, action: &str) -> Value {

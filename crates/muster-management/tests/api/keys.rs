@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::{Method, Request};
 use muster_core::credential::ApiKey;
 use muster_core::id::EnrollmentKeyId;
 use serde_json::{Value, json};
 
-use crate::support::{Api, column};
+use crate::support::{Api, administrator, column};
 
 const KEYS: &str = "/enrollment_api_keys";
 
@@ -263,4 +265,28 @@ async fn fl77_enroll_secrets_are_generated_or_chosen_and_unique() {
     assert_eq!(column(&list, "/family"), ["fleetd", "fleetd"]);
     let replaced = api.post(&format!("{}/replace", path(&made)), json!({})).await.ok();
     assert_eq!(replaced["item"]["api_key"].as_str().unwrap().len(), 32);
+}
+
+#[tokio::test]
+async fn mg73_a_key_of_a_policy_is_invisible_in_other_spaces_and_policies_are_not_shared() {
+    let api = Api::new();
+    for space in ["blue", "red"] {
+        api.v1(Method::POST, "/spaces", json!({"id": space})).await.ok();
+    }
+    let inside = async |space: &str, method: Method, path: &str, body: Value| {
+        let request = Request::builder().method(method).uri(format!("/s/{space}/api/fleet{path}"));
+        let request = request.extension(administrator());
+        api.send(request.body(Body::from(body.to_string())).unwrap()).await
+    };
+    let draft = |spaces: Value| json!({"name": "p", "namespace": "default", "space_ids": spaces});
+    for shared in [json!(["blue", "red"]), json!(["red"]), json!(["*"])] {
+        let refused = inside("blue", Method::POST, "/agent_policies", draft(shared)).await.refused(400);
+        assert!(refused["message"].as_str().unwrap().contains("space_ids"), "{refused}");
+    }
+    let policy = inside("blue", Method::POST, "/agent_policies", draft(json!(["blue"]))).await.ok()["item"].clone();
+    let of_policy = json!({"policy_id": policy["id"], "name": "k"});
+    let key = path(&inside("blue", Method::POST, KEYS, of_policy).await.ok()["item"]);
+    inside("blue", Method::GET, &key, json!({})).await.ok();
+    inside("red", Method::GET, &key, json!({})).await.refused(404);
+    assert_eq!(inside("red", Method::GET, KEYS, json!({})).await.ok()["total"], 0);
 }

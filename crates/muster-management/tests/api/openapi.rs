@@ -41,6 +41,7 @@ fn the_document_describes_every_endpoint_with_its_privileges() {
         assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{method} {url}: {}", operation["operationId"]);
         let stated = match endpoint.needs {
             Needs::Privileges(names) => names.iter().map(|name| Value::from(name.as_str())).collect(),
+            Needs::Everywhere(name) => json!([name.as_str()]),
             _ => Value::Null,
         };
         assert_eq!(operation["x-privileges"], stated, "{method} {url}");

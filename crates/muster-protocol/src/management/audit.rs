@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// `GET /audit`.
+/// `GET /audit`: the events of a space. In the default space, whoever may read the log everywhere gets all events.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListAuditEvents {
@@ -32,7 +32,7 @@ pub struct ListAuditEvents {
     pub search_after: Option<String>,
 }
 
-/// `GET /audit/_export`: a signed file with the events of a period.
+/// `GET /audit/_export`: a signed file with the events of a period, of the same spaces as in the list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default)]
 pub struct ExportAuditEvents {
@@ -67,6 +67,9 @@ pub struct AuditEvent {
     /// The reason that the actor gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The space of the subject; absent for what belongs to the installation, such as users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<String>,
     /// Hash in the chain, in hex.
     #[serde(default)]
     pub hash: String,

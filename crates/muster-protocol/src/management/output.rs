@@ -26,6 +26,9 @@ pub struct Output {
     /// Time of the last change.
     #[serde(default)]
     pub updated_at: String,
+    /// What will not work: hosts to which the server may not connect to create keys. Read-only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Other fields: `hosts`, `ssl`, `secrets` (as `{id}`) …
     #[serde(flatten)]
     // Their validation depends on the type of output, so it is left to the server.

@@ -39,7 +39,8 @@ pub(super) type Cells = Vec<Cell>;
 impl Cell {
     fn of(value: Value<'_>) -> Self {
         match value {
-            Value::Null => Self::Null,
+            // A list is only bound: no column has one.
+            Value::Null | Value::List(_) => Self::Null,
             Value::Integer(number) => Self::Integer(number),
             Value::Text(text) => Self::Text(text.into_owned()),
             Value::Bytes(bytes) => Self::Bytes(bytes.to_owned()),

@@ -16,6 +16,7 @@ const COPIED: &[&str] = &[
     "agent_documents",
     "agent_tags",
     "agent_checkins",
+    "agent_texts",
     "agent_counts",
     "enrollment_keys",
     "policies",

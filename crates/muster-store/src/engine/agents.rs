@@ -19,6 +19,7 @@ use super::row::{Columns, Result, UNLIMITED, affects, all, any, first, readable_
 use super::words::Word;
 use super::{actions, output_keys};
 use crate::port::Precondition;
+use crate::search;
 use crate::sql::{agents as sql, files as files_sql};
 
 fn missing(id: &AgentId) -> Precondition {
@@ -50,6 +51,7 @@ pub(super) fn insert(
     let (policy, minute) = (record.policy_id.as_ref().map(PolicyId::as_str), minute(record.last_checkin));
     let values = params![id, record.space.as_str(), policy, record.status.as_str(), minute];
     send(connection, sql::INSERT_CHECKIN, values)?;
+    send(connection, sql::INSERT_TEXT, params![record.space.as_str(), id, search::text(record)])?;
     actions::close_life(connection, &record.id, record.enrolled_at)?;
     Ok(())
 }
@@ -82,6 +84,11 @@ pub(super) fn update(
         let values = params![after.space.as_str(), policy, after.status.as_str(), minute, after.id.as_str()];
         send(connection, sql::UPDATE_CHECKIN, values)?;
     }
+    if !search::is_same(before, after) {
+        let id = after.id.as_str();
+        let values = params![after.space.as_str(), search::text(after), before.space.as_str(), id];
+        send(connection, sql::UPDATE_TEXT, values)?;
+    }
     if before.host_id != after.host_id {
         leave_host(connection, before.host_id.as_ref())?;
     }
@@ -107,6 +114,7 @@ pub(super) fn update_is_one_statement(before: &AgentRecord, after: &AgentRecord)
         && before.host_id == after.host_id
         && !leaves(before, after)
         && !moves(before, after)
+        && search::is_same(before, after)
 }
 
 /// Returns whether the agent changes its place in the list by check-in, or what the list is filtered by.
@@ -268,6 +276,7 @@ pub(super) fn delete(
     let key = [id.as_str()];
     // Before the record is deleted, which has them.
     let (group, host) = Group::stored(connection, id)?.ok_or_else(|| missing(id))?;
+    send(connection, sql::DELETE_TEXT, key)?;
     affected_or_missing(affects(connection, sql::DELETE, key)?, id)?;
     tally.remove(group);
     leave_host(connection, host.as_ref())?;

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Cause, EngineError};
-use super::session::{Connection, FromValue, Next, Params, Row, Usual, Value};
+use super::session::{Connection, FromValue, Next, Params, Row, ToValue, Usual, Value};
 use super::unreadable;
 use super::words::Word;
 use crate::query::{Page, Readable};
@@ -365,20 +365,23 @@ pub(super) fn affects(connection: &Connection, statement: &'static str, params: 
     params.with(|values| connection.run_usually(statement, values, Usual::Affected)).map(|rows| rows > 0)
 }
 
+impl ToValue for Bound {
+    fn to_value(&self) -> Value<'_> {
+        match self {
+            Self::Integer(number) => Value::Integer(*number),
+            Self::Text(text) => Value::Text(Cow::Borrowed(text)),
+            Self::List(words) => Value::List(words.iter().map(String::as_str).collect()),
+        }
+    }
+}
+
 /// Returns all rows of a composed statement.
 pub(super) fn all_composed<T>(
     connection: &Connection,
     composed: &Composed,
     read: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    let values: Vec<Value<'_>> = composed
-        .values
-        .iter()
-        .map(|value| match value {
-            Bound::Integer(number) => Value::Integer(*number),
-            Bound::Text(text) => Value::Text(Cow::Borrowed(text)),
-        })
-        .collect();
+    let values: Vec<Value<'_>> = composed.values.iter().map(ToValue::to_value).collect();
     collect(connection, &composed.text, &values, read)
 }
 

@@ -220,6 +220,8 @@ pub(crate) enum Value<'v> {
     Integer(i64),
     Text(Cow<'v, str>),
     Bytes(&'v [u8]),
+    /// Strings of a list, bound as one value so that their number does not change the statement. Never read.
+    List(Vec<&'v str>),
 }
 
 /// A row of a result, valid during a callback.
@@ -261,6 +263,7 @@ impl Value<'_> {
             Self::Integer(_) => "an integer",
             Self::Text(_) => "a text",
             Self::Bytes(_) => "bytes",
+            Self::List(_) => "a list",
         }
     }
 }
@@ -409,6 +412,12 @@ impl ToValue for Arc<str> {
 impl ToValue for [u8] {
     fn to_value(&self) -> Value<'_> {
         Value::Bytes(self)
+    }
+}
+
+impl ToValue for Vec<&str> {
+    fn to_value(&self) -> Value<'_> {
+        Value::List(self.clone())
     }
 }
 

@@ -24,6 +24,29 @@ CREATE INDEX commits_by_time ON commits (committed_at);
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION '%', TG_ARGV[0]; END$$;
 ";
 
+/// Creates the index in which parts of texts are found, wherever the extension with trigrams is; after the first migration. Without
+/// the extension, or the right to use it, all texts are read. In the schema that everybody may use: other fleets of the database may
+/// not use that of this one.
+pub(super) const TEXT_INDEX: &str = r"
+DO $$
+DECLARE place TEXT;
+BEGIN
+    BEGIN
+        CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA public;
+    EXCEPTION WHEN OTHERS THEN
+        -- Another fleet may have created it at this moment.
+        NULL;
+    END;
+    SELECT nspname INTO place FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'pg_trgm';
+    EXECUTE format('CREATE INDEX agent_texts_by_part ON agent_texts USING gin (search %I.gin_trgm_ops)', place);
+EXCEPTION WHEN OTHERS THEN
+    RAISE LOG 'muster: no index of trigrams: %', SQLERRM;
+END $$;
+";
+/// Selects whether the index exists.
+pub(super) const HAS_TEXT_INDEX: &str =
+    "SELECT 1 FROM pg_indexes WHERE schemaname = current_schema() AND indexname = 'agent_texts_by_part'";
+
 /// Translates the text of a migration.
 pub(super) fn schema(text: &str) -> String {
     let mut translated = String::with_capacity(text.len() * 5 / 4);
@@ -70,7 +93,7 @@ fn trigger(line: &str) -> Option<String> {
 
 /// Fragments that differ between the dialects.
 const FRAGMENTS: &[(&str, &str)] = &[
-    // The strings of a JSON list.
+    // The strings of a JSON list in a column. A list that is bound is an array.
     ("SELECT value FROM json_each(", "SELECT jsonb_array_elements_text(CAST(CAST("),
     // A literal has the database's own collation, which can't be compared with that of a column.
     ("'' AS policy_id", "'' COLLATE \"C\" AS policy_id"),
@@ -128,15 +151,23 @@ const FRAGMENTS: &[(&str, &str)] = &[
     (now!(), "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"),
 ];
 
+/// Start of a condition with a list that is bound.
+const BOUND_LIST: &str = "IN (SELECT value FROM json_each($";
+
 /// Translates a statement.
 pub(super) fn statement(text: &str) -> Cow<'_, str> {
     if !FRAGMENTS.iter().any(|(ours, _)| text.contains(ours)) {
         return Cow::Borrowed(text);
     }
     let mut text = text.to_owned();
+    while let Some(start) = text.find(BOUND_LIST) {
+        let end = text[start..].find("))").map_or(text.len(), |end| start + end);
+        text.replace_range(end..text.len().min(end + 1), "");
+        text.replace_range(start..start + BOUND_LIST.len() - 1, "= ANY (");
+    }
     let (list, elements) = FRAGMENTS[0];
     while let Some(start) = text.find(list) {
-        // The placeholder is between the parentheses.
+        // The column is between the parentheses.
         let end = text[start..].find(')').map_or(text.len(), |end| start + end);
         text.replace_range(end..end, " AS TEXT) AS JSONB)");
         text.replace_range(start..start + list.len(), elements);
@@ -152,10 +183,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_bound_as_one_text() {
-        let text = statement("SELECT id FROM t WHERE a IN (SELECT value FROM json_each($1)) AND b = $2");
+    fn a_list_is_bound_as_one_array() {
+        let text = statement("SELECT id FROM t WHERE (a IN (SELECT value FROM json_each($1))) AND b = $2");
+        assert_eq!(text, "SELECT id FROM t WHERE (a = ANY ($1)) AND b = $2");
+        let text = statement("SELECT id FROM t WHERE a IN (SELECT value FROM json_each(t.names)) AND b = $1");
         let expected = "SELECT id FROM t WHERE a IN \
-            (SELECT jsonb_array_elements_text(CAST(CAST($1 AS TEXT) AS JSONB))) AND b = $2";
+            (SELECT jsonb_array_elements_text(CAST(CAST(t.names AS TEXT) AS JSONB))) AND b = $1";
         assert_eq!(text, expected);
         assert!(matches!(statement("SELECT 1"), Cow::Borrowed(_)));
     }

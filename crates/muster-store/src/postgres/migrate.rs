@@ -51,11 +51,31 @@ pub(super) fn migrate(
                 session.batch(dialect::OWN_TABLES)?;
             }
             session.batch(&dialect::schema(migration.text))?;
+            if migration.number == 1 {
+                index_texts(session)?;
+            }
             let checksum = migration.checksum();
             let values = [migration.number.into(), migration.name.into(), (&checksum).into(), migration.oldest.into()];
             session.run(INSERT, &values).map(|_| ())
         };
         apply().map_err(OpenError::engine::<EngineError>(migration.doing()))?;
+    }
+    Ok(())
+}
+
+/// Creates the index of the texts of agents, if the database can have it.
+fn index_texts(session: &PostgresSession) -> Result<()> {
+    session.batch(dialect::TEXT_INDEX)?;
+    let mut has_index = false;
+    session.query(dialect::HAS_TEXT_INDEX, &[], &mut |_| {
+        has_index = true;
+        Ok(Next::Enough)
+    })?;
+    if !has_index {
+        tracing::warn!(
+            hint = "install PostgreSQL's contrib modules, and run CREATE EXTENSION pg_trgm as its administrator, before the first start",
+            "the extension pg_trgm is not available: searches for texts read the texts of all agents"
+        );
     }
     Ok(())
 }

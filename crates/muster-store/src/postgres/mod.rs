@@ -22,6 +22,8 @@ mod follow;
 mod leases;
 mod migrate;
 mod open;
+#[cfg(test)]
+mod plans;
 mod registration;
 mod session;
 mod statement;

@@ -322,9 +322,10 @@ impl PostgresSession {
 /// and the transaction fails.
 const MARK_COMMIT: &str = "INSERT INTO commits (id) VALUES \
     (CASE WHEN EXISTS (SELECT 1 FROM nodes WHERE epoch = $2 FOR SHARE) THEN CAST($1 AS TEXT) END)";
-/// For lists: indexes are in memory, or on a disk without heads. By default, a page of an index counts as much as four pages of the
-/// table, so that the whole table is read instead of a much smaller index.
-const CACHED: &str = "SET LOCAL random_page_cost = 1.1";
+/// For lists. Indexes are in memory, or on a disk without heads: by default, a page of an index counts as much as four pages of
+/// the table, so that the whole table is read instead of a much smaller index. A plan for all values would not know how many agents
+/// have a status or a tag.
+const OF_LISTS: &str = "SET LOCAL random_page_cost = 1.1; SET LOCAL plan_cache_mode = force_custom_plan";
 /// Decides the outcome of a commit whose reply was lost.
 const INSERT_COMMIT: &str = "INSERT INTO commits (id) VALUES ($1) ON CONFLICT DO NOTHING";
 
@@ -366,7 +367,7 @@ impl Session for PostgresSession {
 
     fn begin_snapshot(&self) -> Result<()> {
         self.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
-        self.lead(CACHED);
+        self.lead(OF_LISTS);
         Ok(())
     }
 

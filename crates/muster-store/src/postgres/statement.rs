@@ -59,6 +59,7 @@ fn kind(value: &Value<'_>) -> Type {
         Value::Integer(_) => Type::INT8,
         Value::Text(_) => Type::TEXT,
         Value::Bytes(_) => Type::BYTEA,
+        Value::List(_) => Type::TEXT_ARRAY,
     }
 }
 
@@ -199,12 +200,10 @@ impl ToSql for Value<'_> {
             // If a placeholder is combined with literals only, the server infers a smaller integer type.
             Self::Integer(number) if *type_ == Type::INT4 => i32::try_from(*number)?.to_sql(type_, out),
             Self::Integer(number) if *type_ == Type::INT8 => number.to_sql(type_, out),
-            // PostgreSQL strings can't contain NUL, which a host can put into a name. Ids and keys never contain one,
-            // so that no look-up matches a wrong row.
-            Self::Text(text) if <&str as ToSql>::accepts(type_) => match text.contains('\0') {
-                false => text.as_ref().to_sql(type_, out),
-                true => text.replace('\0', "\u{fffd}").as_str().to_sql(type_, out),
-            },
+            Self::Text(text) if <&str as ToSql>::accepts(type_) => without_nul(text).as_ref().to_sql(type_, out),
+            Self::List(words) if *type_ == Type::TEXT_ARRAY => {
+                words.iter().map(|word| without_nul(word)).collect::<Vec<_>>().to_sql(type_, out)
+            }
             Self::Bytes(bytes) if *type_ == Type::BYTEA => bytes.to_sql(type_, out),
             other => Err(format!("cannot convert {other:?} to a column of type {type_}").into()),
         }
@@ -221,6 +220,12 @@ impl ToSql for Value<'_> {
     ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
         self.to_sql(type_, out)
     }
+}
+
+/// PostgreSQL strings can't contain NUL, which a host can put into a name. Ids and keys never contain one, so that no look-up
+/// matches a wrong row.
+fn without_nul(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
 impl Cells for tokio_postgres::Row {

@@ -43,10 +43,10 @@ macro_rules! keys_values {
         "$38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49"
     };
 }
-/// Computed from other columns, for filters and sorting; never read.
+/// Computed from another column, for filters and sorting; never read.
 macro_rules! derived {
     () => {
-        "version_key, search"
+        "version_key"
     };
 }
 macro_rules! columns {
@@ -60,24 +60,28 @@ macro_rules! values {
     };
 }
 
-/// Selects a record with its live credentials in one column. Spaces and commas separate them, since none of their parts
-/// contains one.
-macro_rules! select {
-    ($from:literal) => {
+/// A record with its live credentials in one column. Spaces and commas separate them, since none of their parts contains
+/// one.
+macro_rules! record {
+    () => {
         concat!(
-            "SELECT ",
             columns!(),
             ", (SELECT string_agg(key_id || ' ' || type || ' ' || hash || ' ' || issued_at, ',') FROM credentials \
-               WHERE agent_id = agents.id AND revoked_at IS NULL) ",
-            $from
+               WHERE agent_id = agents.id AND revoked_at IS NULL) "
         )
+    };
+}
+/// Selects a record.
+macro_rules! select {
+    ($from:literal) => {
+        concat!("SELECT ", record!(), $from)
     };
 }
 
 statements! {
     /// Inserts an agent unless the id is taken.
     INSERT = concat!(
-        "INSERT INTO agents (", columns!(), ", ", derived!(), ", place) VALUES (", values!(), ", $50, $51, $52, $53) \
+        "INSERT INTO agents (", columns!(), ", ", derived!(), ", place) VALUES (", values!(), ", $50, $51, $52) \
          ON CONFLICT (id) DO NOTHING"
     );
     /// Updates columns without an index.
@@ -92,7 +96,7 @@ statements! {
     /// Updates everything except the id.
     UPDATE_ALL = concat!(
         "UPDATE agents SET (", plain!(), ", ", status!(), ", ", keys!(), ", ", derived!(), ") = (", values!(),
-        ", $50, $51) WHERE id = $52 AND version = $53"
+        ", $50) WHERE id = $51 AND version = $52"
     );
     /// Sets the check-in time if it is later.
     SEEN = "UPDATE agents SET last_checkin = $1 WHERE id = $2 AND (last_checkin IS NULL OR last_checkin < $1)";
@@ -102,6 +106,12 @@ statements! {
     UPDATE_CHECKIN = "UPDATE agent_checkins SET space = $1, policy_id = $2, status = $3, seen_minute = $4 WHERE id = $5";
     /// Sets the minute of the check-in if it is later.
     SEEN_MINUTE = "UPDATE agent_checkins SET seen_minute = $1 WHERE id = $2 AND seen_minute < $1";
+    /// Inserts the text by which an agent is found.
+    INSERT_TEXT = "INSERT INTO agent_texts (space, id, search) VALUES ($1, $2, $3)";
+    /// Updates the text of an agent, which may have left the space.
+    UPDATE_TEXT = "UPDATE agent_texts SET space = $1, search = $2 WHERE space = $3 AND id = $4";
+    /// Deletes the text of an agent, before the agent.
+    DELETE_TEXT = "DELETE FROM agent_texts WHERE space = (SELECT space FROM agents WHERE id = $1) AND id = $1";
     /// Deletes an agent with its documents and tags.
     DELETE = "DELETE FROM agents WHERE id = $1";
     /// Selects whether it has a version.
@@ -157,8 +167,6 @@ statements! {
     CLEAR_RECENT = "DELETE FROM recent_components";
     /// Selects the documents of an agent.
     DOCUMENTS = "SELECT local_metadata, components FROM agent_documents WHERE agent_id = $1";
-    /// Selects the document that lists show.
-    LOCAL_METADATA = "SELECT local_metadata FROM agent_documents WHERE agent_id = $1";
 
     /// Inserts a tag of an agent.
     INSERT_TAG = "INSERT INTO agent_tags (agent_id, tag) VALUES ($1, $2) ON CONFLICT DO NOTHING";
@@ -170,6 +178,11 @@ statements! {
     /// Selects an agent of a space.
     BY_ID_IN = select!(
         "FROM agents WHERE id = $1 AND space = $2"
+    );
+    /// Selects the ids and records of these agents, with the document that lists show.
+    NAMED = concat!(
+        "SELECT id, ", record!(), ", (SELECT local_metadata FROM agent_documents WHERE agent_id = agents.id) \
+         FROM agents WHERE id IN (SELECT value FROM json_each($1))"
     );
     /// Selects whether a credential exists, live or revoked.
     CREDENTIAL_EXISTS = "SELECT 1 FROM credentials WHERE key_id = $1";

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId};
-use serde_json::json;
+use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
 
 use super::{actions, dialect};
 use crate::engine::agent_counts::tag_key;
@@ -16,6 +15,11 @@ use crate::search;
 const IN_ROLLOUT: &str = "EXISTS (SELECT 1 FROM rollout_agents r WHERE r.agent_id = agents.id AND r.rollout_id = $?)";
 /// Whether an agent has a tag of the list that follows.
 const TAGGED: &str = "EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag ";
+/// Whether the text of an agent matches a pattern.
+const HAS_TEXT: &str = "EXISTS (SELECT 1 FROM agent_texts x WHERE x.space = agents.space AND x.id = agents.id \
+    AND x.search LIKE $? ESCAPE '\\')";
+/// Beginning of a query of agents by their texts alone, with the columns that conditions name.
+const TEXTS: &str = " FROM agent_texts AS agents WHERE 1 = 1";
 /// Whether an agent was last seen before `$?`.
 const SEEN_BEFORE: &str = "(coalesce(agents.last_checkin, agents.enrolled_at) < $?)";
 /// Whether an agent was seen after `$?`.
@@ -28,6 +32,8 @@ pub(crate) enum Bound {
     Integer(i64),
     /// String, id or JSON.
     Text(String),
+    /// List of strings or ids.
+    List(Vec<String>),
 }
 
 /// A statement under construction: its text and its bound values.
@@ -60,9 +66,9 @@ impl Composed {
 
     /// Appends ` AND column IN (…)`. The list is bound as one value, so that its length does not change the statement.
     fn list<T: AsRef<str>>(&mut self, column: &'static str, words: impl IntoIterator<Item = T>) {
-        let words: Vec<String> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        let words = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
         self.push(column);
-        self.bind(dialect::IN_LIST, Bound::Text(json!(words).to_string()));
+        self.bind(dialect::IN_LIST, Bound::List(words));
     }
 
     fn integer(&mut self, fragment: &'static str, value: i64) {
@@ -124,12 +130,8 @@ impl Composed {
                 }
                 self.text(r"lower(agents.hostname) LIKE $? ESCAPE '\')", &search::wildcard(pattern));
             }
-            AgentCondition::Os(fact, value, is_prefix) => {
-                self.text(r"(agents.search LIKE $? ESCAPE '\')", &fact.pattern(value, *is_prefix));
-            }
-            AgentCondition::Text(words) => {
-                self.text(r"(agents.search LIKE $? ESCAPE '\')", &search::containing(words));
-            }
+            AgentCondition::Os(fact, value, is_prefix) => self.text(HAS_TEXT, &fact.pattern(value, *is_prefix)),
+            AgentCondition::Text(words) => self.text(HAS_TEXT, &search::containing(words)),
             AgentCondition::VersionIn(from, to) => self.version_in(*from, *to),
             AgentCondition::UpgradeState(state) => self.upgrade_state(state),
             AgentCondition::HasUpgradeDetails => self.push("(agents.upgrade_details IS NOT NULL)"),
@@ -165,6 +167,24 @@ impl Composed {
             AgentCondition::HasFailingOutput => self.push("(agents.unhealthy_reason LIKE '%\"output\"%')"),
             AgentCondition::EnrolledBy(time) => self.integer("(agents.enrolled_at <= $?)", time.as_micros()),
             AgentCondition::InactivityTimeout(timeout) => self.inactivity_timeout(*timeout),
+        }
+    }
+
+    /// Appends the selection of the agents of a space that meet a condition alone: one on their texts reads only these.
+    fn alone(&mut self, space: Option<&SpaceId>, condition: &AgentCondition) {
+        let pattern = match condition {
+            AgentCondition::Os(fact, value, is_prefix) => Some(fact.pattern(value, *is_prefix)),
+            AgentCondition::Text(words) => Some(search::containing(words)),
+            _ => None,
+        };
+        self.push(if pattern.is_some() { TEXTS } else { " FROM agents WHERE 1 = 1" });
+        if let Some(space) = space {
+            self.text(" AND agents.space = $?", space.as_str());
+        }
+        self.push(" AND ");
+        match pattern {
+            Some(pattern) => self.text(r"agents.search LIKE $? ESCAPE '\'", &pattern),
+            None => self.condition(condition),
         }
     }
 
@@ -330,13 +350,16 @@ pub(crate) fn agent_total(filter: &AgentFilter) -> Composed {
         return counted.sums("SELECT ", "");
     }
     if let Some((text, hidden)) = text_but_hidden(filter) {
-        // The status is not in the index that has the texts: those that are hidden, usually few, are counted by theirs.
-        let of = |conditions| AgentFilter { space: filter.space.clone(), conditions };
-        let mut statement = Composed::start("SELECT (SELECT count(*) FROM agents WHERE ");
-        statement.agents(&of(vec![text.clone()]));
-        statement.push(") - (SELECT count(*) FROM agents WHERE 1 = 1");
-        statement.agents(&of(vec![hidden.clone(), text.clone()]));
+        let mut statement = Composed { text: "SELECT (SELECT count(*)".to_owned(), values: Vec::new() };
+        statement.alone(filter.space.as_ref(), text);
         statement.push(")");
+        // The status is not in the table that has the texts: those that are hidden, usually few, are counted by theirs.
+        if let Some(hidden) = hidden {
+            statement.push(" - (SELECT count(*) FROM agents WHERE 1 = 1");
+            let conditions = vec![hidden.clone(), text.clone()];
+            statement.agents(&AgentFilter { space: filter.space.clone(), conditions });
+            statement.push(")");
+        }
         return statement;
     }
     let mut statement = Composed::start("SELECT count(*) FROM agents WHERE ");
@@ -344,8 +367,8 @@ pub(crate) fn agent_total(filter: &AgentFilter) -> Composed {
     statement
 }
 
-/// Returns the parts of a filter that is about a text, and about statuses that are not shown.
-fn text_but_hidden(filter: &AgentFilter) -> Option<(&AgentCondition, &AgentCondition)> {
+/// Returns the parts of a filter that is about a text, and perhaps about statuses that are not shown.
+fn text_but_hidden(filter: &AgentFilter) -> Option<(&AgentCondition, Option<&AgentCondition>)> {
     let is_text = |condition: &AgentCondition| {
         matches!(condition, AgentCondition::Text(_) | AgentCondition::Os(..) | AgentCondition::HostnameLike(_))
     };
@@ -353,8 +376,9 @@ fn text_but_hidden(filter: &AgentFilter) -> Option<(&AgentCondition, &AgentCondi
         [AgentCondition::Not(hidden), text] | [text, AgentCondition::Not(hidden)]
             if is_text(text) && matches!(**hidden, AgentCondition::Statuses(_)) =>
         {
-            Some((text, hidden))
+            Some((text, Some(hidden)))
         }
+        [text] if is_text(text) => Some((text, None)),
         _ => None,
     }
 }
@@ -368,12 +392,8 @@ pub(crate) fn agent_probe(filter: &AgentFilter, limit: u32) -> Option<(usize, Co
             |condition: &AgentCondition| matches!(condition, AgentCondition::Text(_) | AgentCondition::Os(..));
         place(is_text)
     })?;
-    let mut statement = Composed::start("SELECT agents.id FROM agents WHERE ");
-    if let Some(space) = &filter.space {
-        statement.text(" AND agents.space = $?", space.as_str());
-    }
-    statement.push(" AND ");
-    statement.condition(&filter.conditions[at]);
+    let mut statement = Composed { text: "SELECT agents.id".to_owned(), values: Vec::new() };
+    statement.alone(filter.space.as_ref(), &filter.conditions[at]);
     statement.integer(" LIMIT $?", limit.into());
     Some((at, statement))
 }
@@ -662,8 +682,6 @@ mod tests {
     use muster_core::status::Status;
     use muster_core::time::Timestamp;
 
-    use muster_core::id::SpaceId;
-
     use super::*;
     use crate::sql::placeholders;
 
@@ -778,6 +796,6 @@ mod tests {
     fn values_never_become_text_of_the_statement() {
         let statement = agent_total(&full());
         assert!(!statement.text.contains("b\"'"), "{}", statement.text);
-        assert_eq!(statement.values[1], Bound::Text(r#"["a","b\"'"]"#.into()));
+        assert_eq!(statement.values[1], Bound::List(vec!["a".into(), "b\"'".into()]));
     }
 }

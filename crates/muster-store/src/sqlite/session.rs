@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Statement};
+use serde_json::json;
 
 use super::error::commit_failed;
 use crate::engine::error::EngineError;
@@ -95,6 +96,7 @@ impl ToSql for Value<'_> {
             Self::Integer(number) => ValueRef::Integer(*number),
             Self::Text(text) => ValueRef::Text(text.as_bytes()),
             Self::Bytes(bytes) => ValueRef::Blob(bytes),
+            Self::List(words) => return Ok(ToSqlOutput::from(json!(words).to_string())),
         }))
     }
 }

@@ -18,6 +18,7 @@ fn audit(subject: &str) -> Vec<Write> {
         detail: serde_json::json!({}),
         address: None,
         reason: None,
+        space: None,
     })]
 }
 

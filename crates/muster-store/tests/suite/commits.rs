@@ -22,6 +22,7 @@ pub fn audit(n: i64) -> Write {
         detail: serde_json::json!({"n": n}),
         address: None,
         reason: None,
+        space: None,
     })
 }
 

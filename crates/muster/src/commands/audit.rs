@@ -17,16 +17,19 @@ const PER_PAGE: u32 = 1000;
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
     /// List audit events, newest first
+    ///
+    /// With --space, the events of this space. Without it, those of all spaces and of the installation, if your role
+    /// covers them.
     #[command(
-        after_help = "Examples:\n  muster audit list --limit 20\n  muster audit list --subject policy:web --since 2026-01-02T00:00:00Z --output json"
+        after_help = "Examples:\n  muster audit list --limit 20\n  muster audit list --space lab\n  muster audit list --subject policy:web --since 2026-01-02T00:00:00Z --output json"
     )]
     List(ListArgs),
     /// Export audit events to a signed file
     ///
     /// The file is signed with the key that signs policies, and can be verified on any machine: muster audit verify
-    /// FILE.
+    /// FILE. With --space, it contains the events of this space, and hashes in place of the others.
     #[command(
-        after_help = "Examples:\n  muster audit export --out audit.jsonl\n  muster audit export --out january.jsonl --since 2026-01-01T00:00:00Z --until 2026-02-01T00:00:00Z"
+        after_help = "Examples:\n  muster audit export --out audit.jsonl\n  muster audit export --out lab.jsonl --space lab\n  muster audit export --out january.jsonl --since 2026-01-01T00:00:00Z --until 2026-02-01T00:00:00Z"
     )]
     Export(audit_file::ExportArgs),
     /// Verify that no audit event was changed or removed

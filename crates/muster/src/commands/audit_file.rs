@@ -11,7 +11,7 @@ use muster_protocol::management::audit::ExportAuditEvents;
 use serde::Serialize;
 
 use super::failure::Failed;
-use super::listing::{Column, Format, column, or_dash, print_one};
+use super::listing::{Column, Format, column, or_dash, print_one, wide};
 use super::out_file::OutFile;
 use super::text::print_line;
 
@@ -52,6 +52,8 @@ struct Report {
     /// Number of events.
     lines: u64,
     fleet: Option<String>,
+    /// The space whose events the file contains; `None` for the installation.
+    space: Option<String>,
     created_at: Option<String>,
     since: Option<String>,
     until: Option<String>,
@@ -81,6 +83,7 @@ const COLUMNS: &[Column<Report>] = &[
     column("EVENTS", |report| report.lines.to_string()),
     column("EXPORTED", |report| or_dash(report.created_at.as_deref())),
     column("FLEET", |report| or_dash(report.fleet.as_deref())),
+    wide("SPACE", |report| or_dash(report.space.as_deref())),
     column("SIGNED BY", |report| or_dash(report.fingerprint.as_deref())),
 ];
 
@@ -113,6 +116,7 @@ fn report(path: &Utf8Path, checked: Result<Verified, FileDefect>) -> Report {
         file: path.to_string(),
         lines: 0,
         fleet: None,
+        space: None,
         created_at: None,
         since: None,
         until: None,
@@ -123,6 +127,7 @@ fn report(path: &Utf8Path, checked: Result<Verified, FileDefect>) -> Report {
     match checked {
         Ok(Verified { header, events, heads }) => {
             (report.lines, report.fleet, report.created_at) = (events, Some(header.fleet), Some(header.created_at));
+            report.space = header.space;
             (report.since, report.until, report.fingerprint) = (header.since, header.until, Some(header.fingerprint));
             let head = |head: muster_core::audit::ChainHead| Head {
                 chain: head.chain,

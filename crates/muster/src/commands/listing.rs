@@ -163,6 +163,9 @@ mod tests {
         let lines = table_lines(&[("web\u{1b}[31m", "on"), ("a", "off")], false, COLUMNS);
         assert_eq!(lines, ["NAME      STATE", "web\u{fffd}[31m  on", "a         off"]);
         assert_eq!(table_lines(&[], true, COLUMNS), ["NAME  STATE  BOTH"]);
+        // Each of these characters takes two cells of a terminal, and the accent none.
+        let lines = table_lines(&[("東京", "on"), ("e\u{301}a", "off")], false, COLUMNS);
+        assert_eq!(lines, ["NAME  STATE", "東京  on", "e\u{301}a    off"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::failure::Failed;
 use super::find::if_there;
 use super::listing::{Column, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::text::printable;
 
 /// Outputs per request: all of them, since there are few.
 const PER_PAGE: u32 = 1000;
@@ -107,6 +108,9 @@ impl ShowArgs {
             Failed::not_found(format!("no output with the name or id {:?}", self.name))
                 .remedy("list outputs: muster output list")
         })?;
+        for warning in output.iter().flat_map(|output| &output.warnings) {
+            eprintln!("muster: warning: {}", printable(warning));
+        }
         print_one(&Shown { id, output, health }, self.output.output, DETAILS, |shown| shown.id.clone())
     }
 }

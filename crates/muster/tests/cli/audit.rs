@@ -22,6 +22,24 @@ fn audit_events_are_listed_and_the_log_is_verified() {
     assert_eq!(head.trim().len(), 64, "{head}");
 }
 
+#[test]
+fn audit_events_of_a_space_are_listed_and_exported() {
+    ok(&["space", "create", "audited-lab"]);
+    let policy = json(&["policy", "create", "in-the-audited-lab", "--space", "audited-lab"]);
+    let subject = format!("policy:{}", policy["id"].as_str().unwrap());
+    let listed = json(&["audit", "list", "--space", "audited-lab"]);
+    assert_eq!((&listed[0]["subject"], &listed[0]["space"]), (&subject.into(), &"audited-lab".into()));
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lab.jsonl");
+    ok(&["audit", "export", "--space", "audited-lab", "--out", path.to_str().unwrap()]);
+    let told = verify(&[path.to_str().unwrap(), "--output", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&told.out).unwrap();
+    assert_eq!((&report["lines"], &report["space"]), (&1.into(), &"audited-lab".into()));
+    ok(&["policy", "delete", "in-the-audited-lab", "--space", "audited-lab", "--yes"]);
+    ok(&["space", "delete", "audited-lab", "--yes"]);
+}
+
 /// Runs `muster audit verify` where there is no server.
 fn verify(words: &[&str]) -> crate::world::Ran {
     let words = [&["audit", "verify"], words].concat();

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
 use crate::agents::fleet;
-use crate::world::{command, json, new_policy, ok, run, yaml};
+use crate::world::{command, json, new_policy, ok, run, world, yaml};
 
 /// Headings of a table, or of a wide one.
 fn headings(words: &[&str], form: &str) -> String {
@@ -135,4 +135,24 @@ fn truncated_lists_print_a_note() {
     assert!(ran.err.starts_with("muster: showing the newest 1 of "), "{}", ran.err);
     let all = ok(&["action", "list", "--limit", "5000", "--latest", "1h", "--output", "name"]);
     assert!(ids.iter().all(|id| all.contains(id.trim())), "{all}");
+}
+
+#[test]
+fn an_output_to_which_the_server_may_not_connect_is_shown_with_a_warning() {
+    let output = serde_json::json!({
+        "id": "near", "name": "near", "type": "elasticsearch", "hosts": ["https://localhost:9200"],
+        "secrets": {"service_token": "t"},
+    });
+    let client = muster_client::Client::unix(world().data().join("admin.sock")).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let made = runtime.block_on(client.create_output(output.as_object().unwrap())).unwrap();
+    assert!(made.warnings[0].contains("outgoing.allow_local_targets"), "{:?}", made.warnings);
+    let told = run(&["output", "show", "near"]);
+    assert_eq!(told.code, 0, "{}", told.err);
+    assert!(told.err.contains("warning: hosts: the server cannot create keys"), "{}", told.err);
+    let far =
+        serde_json::json!({"hosts": ["https://es.example:9200"], "warnings": made.warnings, "service_token": "t"});
+    let moved = runtime.block_on(client.update_output("near", far.as_object().unwrap())).unwrap();
+    assert!(moved.warnings.is_empty(), "{:?}", moved.warnings);
+    runtime.block_on(client.delete_output("near")).unwrap();
 }

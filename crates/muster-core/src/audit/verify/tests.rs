@@ -40,6 +40,14 @@ fn signer() -> Signer {
 
 /// Exports the events after a position of each chain.
 fn export(logs: &[Log], after: i64, signer: &Signer) -> Vec<u8> {
+    export_of(logs, after, signer, None)
+}
+
+/// Whether the event at a position of a chain belongs to the space.
+type Shows<'s> = &'s dyn Fn(&str, i64) -> bool;
+
+/// Exports the events that belong to a space.
+fn export_of(logs: &[Log], after: i64, signer: &Signer, shows: Option<Shows<'_>>) -> Vec<u8> {
     let part = |log: &Log| {
         let before = log.events.iter().find(|(position, ..)| *position == after);
         let hash = before.map_or_else(|| chain_start(log.name), |(_, _, hash)| *hash);
@@ -49,6 +57,7 @@ fn export(logs: &[Log], after: i64, signer: &Signer) -> Vec<u8> {
     let header = Header {
         format: FORMAT.into(),
         fleet: "fleet".into(),
+        space: shows.map(|_| "blue".into()),
         created_at: "2026-01-02T03:04:05Z".into(),
         since: (after > 0).then(|| "2026-01-01T00:00:00Z".into()),
         until: None,
@@ -59,8 +68,12 @@ fn export(logs: &[Log], after: i64, signer: &Signer) -> Vec<u8> {
     let (mut writer, mut file) = Writer::begin(&header).unwrap();
     for log in logs {
         for (position, text, hash) in log.events.iter().filter(|(position, ..)| *position > after) {
-            file += &writer.event(log.name, *position, text, hash).unwrap();
+            match shows.is_none_or(|shows| shows(log.name, *position)) {
+                true => file += &writer.event(log.name, *position, text, hash).unwrap(),
+                false => writer.withhold(log.name, *position, hash),
+            }
         }
+        file += &writer.flush().unwrap();
     }
     (file + &writer.end(signer).unwrap()).into_bytes()
 }
@@ -89,6 +102,31 @@ fn defect(lines: &[Vec<u8>]) -> FileDefect {
 
 fn place(chain: &str, position: i64) -> Option<(String, i64)> {
     Some((chain.to_owned(), position))
+}
+
+#[test]
+fn m25_an_export_of_a_space_withholds_other_events_and_is_verified() {
+    let (logs, signer) = (logs(), signer());
+    let file = export_of(&logs, 0, &signer, Some(&|chain, position| chain == "a" && position == 2));
+    let text = String::from_utf8(file.clone()).unwrap();
+    assert!(!text.contains("not JSON") && text.contains("\"withheld\":2"), "{text}");
+    let verified = verify_with(&file, None).unwrap();
+    assert_eq!((verified.events, verified.heads.len(), verified.header.space.as_deref()), (1, 2, Some("blue")));
+    assert_eq!(verified.heads, verify_with(&export(&logs, 0, &signer), None).unwrap().heads);
+    let lines = lines(&file);
+    for line in 1..lines.len() - 1 {
+        let mut without = lines.clone();
+        without.remove(line);
+        defect(&without);
+        for byte in 0..lines[line].len() {
+            let mut changed = lines.clone();
+            changed[line][byte] ^= 1;
+            defect(&changed);
+        }
+    }
+    for none in [&(|_: &str, _| false) as Shows<'_>, &|_, _| true] {
+        verify_with(&export_of(&logs, 0, &signer, Some(none)), None).unwrap();
+    }
 }
 
 #[test]

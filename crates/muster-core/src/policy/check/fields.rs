@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{kind_of, list, values};
 use crate::canonical;
+use crate::id::SpaceId;
 use crate::policy::Policy;
 use crate::policy::compile::ADVANCED;
 use crate::policy::expand::expand_object;
@@ -37,10 +38,22 @@ pub fn check_fields(policy: &Policy) -> Problems {
     }
     match &policy.fields {
         // Unknown fields are not rejected: Kibana's clients send many that have no meaning here.
-        Value::Object(fields) => check_others(fields, &mut problems),
+        Value::Object(fields) => {
+            check_others(fields, &mut problems);
+            check_spaces(fields.get("space_ids"), &policy.space, &mut problems);
+        }
         other => problems.add("fields", format!("must be an object, not {}", kind_of(other))),
     }
     problems
+}
+
+/// Accepts the policy's own space, which clients send back. A policy that seemed to be shared would not be.
+fn check_spaces(ids: Option<&Value>, own: &SpaceId, problems: &mut Problems) {
+    let is_own = |id: &Value| id.as_str() == Some(own.as_str());
+    let is_fine = ids.is_none_or(|ids| ids.is_null() || ids.as_array().is_some_and(|ids| ids.iter().all(is_own)));
+    if !is_fine {
+        problems.add("space_ids", format!("must be [\"{own}\"]: a policy belongs to one space and cannot be shared"));
+    }
 }
 
 // Names are printed in terminals and logs, hence no control characters.
@@ -193,6 +206,19 @@ mod tests {
         };
         let found = check_fields(&policy).0;
         found.iter().filter(|problem| problem.path != "inactivity_timeout").map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn mg73_a_policy_belongs_to_its_own_space_only() {
+        for fine in [json!({}), json!({"space_ids": null}), json!({"space_ids": []}), json!({"space_ids": ["default"]})]
+        {
+            assert!(problems("n", "default", fine).is_empty());
+        }
+        for shared in [json!(["default", "blue"]), json!(["*"]), json!("default")] {
+            let found = problems("n", "default", json!({"space_ids": shared}));
+            let told = r#"space_ids: must be ["default"]: a policy belongs to one space and cannot be shared"#;
+            assert_eq!(found, [told]);
+        }
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! Lists, counts and tags of the agents that match a filter.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
-use crate::engine::session::Connection;
+use crate::engine::session::{Connection, params};
 use muster_core::agent::{AgentDetails, AgentDocuments};
 use muster_core::host::Host;
 use muster_core::id::AgentId;
 use muster_core::status::Status;
 
-use super::by_id;
-use crate::engine::row::{Columns, Result, all_composed, count_composed, filled, first, unless_unreadable};
+use super::record;
+use crate::engine::row::{Columns, Result, all_composed, count_composed, filled, readable, unless_unreadable};
 use crate::query::{AgentCondition, AgentCursor, AgentFilter, AgentSort, Listed, Page, Readable, VersionCount};
 use crate::sql::{agents as sql, filter};
 
@@ -62,18 +63,16 @@ fn all_details(
     page: Page,
     statement: impl Fn(Page) -> filter::Composed,
 ) -> Result<Readable<AgentDetails>> {
-    let ids = |page| all_composed(connection, &statement(page), |row| Columns::of(row).id::<AgentId>());
-    filled(page, ids, |id| Ok(unless_unreadable("agents", || id.to_string(), details(connection, &id))?.flatten()))
+    let rows = |page| {
+        let ids: Vec<AgentId> = all_composed(connection, &statement(page), |row| Columns::of(row).id())?;
+        details(connection, &ids)
+    };
+    filled(page, rows, Ok)
 }
 
 /// Selects these agents, in this order.
 pub(in super::super) fn named(connection: &Connection, ids: &[AgentId]) -> Result<Vec<AgentDetails>> {
-    let mut items = Vec::with_capacity(ids.len());
-    for id in ids {
-        let found = unless_unreadable("agents", || id.to_string(), details(connection, id))?;
-        items.extend(found.flatten());
-    }
-    Ok(items)
+    Ok(details(connection, ids)?.into_iter().flatten().collect())
 }
 
 /// Selects the agents after a cursor.
@@ -89,10 +88,26 @@ pub(in crate::engine) fn after(
     all_details(connection, page, |page| filter::agents_after(wanted, sort, descending, cursor, page))
 }
 
-fn details(connection: &Connection, id: &AgentId) -> Result<Option<AgentDetails>> {
-    let Some(record) = by_id(connection, id)? else { return Ok(None) };
-    let local_metadata = first(connection, sql::LOCAL_METADATA, [id.as_str()], |row| row.get(0))?.flatten();
-    Ok(Some(AgentDetails { record, documents: AgentDocuments { local_metadata, components: None } }))
+/// Maximum number of records that are read with one statement, which bounds the memory for their rows.
+const AT_ONCE: usize = 1000;
+
+/// Returns these agents, in this order; `None` for one that cannot be read. A statement for each would cost a page of 100 agents
+/// 200 round trips to PostgreSQL.
+fn details(connection: &Connection, ids: &[AgentId]) -> Result<Vec<Option<AgentDetails>>> {
+    let mut found = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(AT_ONCE) {
+        let names: Vec<&str> = ids.iter().map(AgentId::as_str).collect();
+        let rows = readable(connection, "agents", sql::NAMED, params![names], |row| {
+            let mut columns = Columns::of(row);
+            let id: AgentId = columns.id()?;
+            let record = record::read_next(&mut columns)?;
+            let documents = AgentDocuments { local_metadata: columns.take()?, components: None };
+            Ok((id, AgentDetails { record, documents }))
+        })?;
+        let mut rows: HashMap<AgentId, AgentDetails> = rows.into_iter().collect();
+        found.extend(ids.iter().map(|id| rows.remove(id)));
+    }
+    Ok(found)
 }
 
 /// Returns a page of the hosts of matching agents.

@@ -10,7 +10,6 @@ use muster_core::version::Version;
 use crate::engine::row::{Columns, Result, to_json};
 use crate::engine::session::{Connection, Row, Usual, Value};
 use crate::engine::words::Word;
-use crate::search;
 use crate::sql::agents as sql;
 
 /// Upper bound of the number of bound values: the columns, and those that an update compares.
@@ -72,7 +71,6 @@ fn same_keys(before: &AgentRecord, after: &AgentRecord) -> bool {
         && before.node == after.node
         && before.os == after.os
         && before.agent_version == after.agent_version
-        && before.tags == after.tags
 }
 
 /// Binds values one after another.
@@ -165,10 +163,9 @@ impl<'r> Values<'r> {
         self.bind(record.os.as_str())
     }
 
-    /// Binds the columns that are computed from others.
+    /// Binds the column that is computed from another.
     fn derived(&mut self, record: &'r AgentRecord) -> Result<()> {
-        self.bind(Version::parse(&record.agent_version).map_or(0, Version::sort_key))?;
-        self.bind(search::text(record))
+        self.bind(Version::parse(&record.agent_version).map_or(0, Version::sort_key))
     }
 }
 
@@ -178,7 +175,11 @@ fn micros(duration: Duration) -> i64 {
 
 /// Reads a row of all columns.
 pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
-    let mut c = Columns::of(row);
+    read_next(&mut Columns::of(row))
+}
+
+/// Reads the next columns, which are all of a record.
+pub(super) fn read_next(c: &mut Columns<'_, '_>) -> Result<AgentRecord> {
     Ok(AgentRecord {
         version: c.take()?,
         family: c.word()?,
@@ -198,7 +199,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         last_checkin: c.time_option()?,
         health: ReportedHealth { status: c.take()?, message: c.take()?, unhealthy_reason: c.json()? },
         status_since: c.time()?,
-        audit: audit(&mut c)?,
+        audit: audit(c)?,
         departure: c.json_option()?,
         unenrollment_started_at: c.time_option()?,
         unenrolled_at: c.time_option()?,
@@ -213,7 +214,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
         user_metadata: c.take()?,
         first_address: c.take()?,
         last_address: c.take()?,
-        inactivity_timeout: duration(&mut c)?,
+        inactivity_timeout: duration(c)?,
         status: c.word()?,
         status_deadline: c.time_option()?,
         active: c.flag()?,
