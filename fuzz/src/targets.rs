@@ -131,7 +131,11 @@ pub fn fleetd_enroll(data: &[u8]) {
 pub fn fleetd_results(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if let Ok(request) = parse::<DistributedWrite<'_>>(&text) {
-        metadata_is_readable(&osquery::reported_facts(&request).0);
+        metadata_is_readable(&osquery::reported_facts(&request).facts);
+        for answer in osquery::live_answers(&request).values() {
+            let decoded = answer.decoded();
+            assert!(serde_json::from_str::<Vec<serde_json::Map<String, serde_json::Value>>>(&decoded.rows).is_ok());
+        }
     }
 }
 

@@ -5,4 +5,5 @@ mod device;
 mod golden;
 mod hosts;
 mod keys;
+mod live_queries;
 mod setting;
