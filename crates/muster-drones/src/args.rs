@@ -65,6 +65,9 @@ pub struct DronesArgs {
     /// Modes `heartbeat` and `change`: check-ins per second over all agents, on a fixed schedule; 0 means no limit
     #[arg(long, default_value_t = 0.0)]
     pub rate: f64,
+    /// Family `fleetd`: seconds between two distributed reads of a host; other requests are as much faster or slower
+    #[arg(long, default_value_t = 10.0)]
+    pub interval: f64,
     /// Mode `burst`: size of each body in bytes, before compression
     #[arg(long, default_value_t = 1_000_000)]
     pub body_bytes: usize,
@@ -111,6 +114,7 @@ impl DronesArgs {
             self.family == Family::Elastic || is_known,
             "--family fleetd supports the modes live, enroll and heartbeat, and enrolls its hosts"
         );
+        anyhow::ensure!((0.01..=3600.0).contains(&self.interval), "--interval must be from 0.01 to 3600");
         Ok(())
     }
 

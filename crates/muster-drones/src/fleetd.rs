@@ -20,6 +20,26 @@ pub const OSQUERY_VERSION: &str = "5.21.0";
 /// A live query that mentions this table fails, as it would on a real host.
 const NO_SUCH_TABLE: &str = "no_such_table";
 
+/// A program of a host, which has a key of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// orbit.
+    Orbit,
+    /// osqueryd.
+    Osquery,
+}
+
+impl Program {
+    /// Returns its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Orbit => "orbit",
+            Self::Osquery => "osquery",
+        }
+    }
+}
+
 /// A simulated host. Everything is derived from its number.
 pub struct FleetdHost {
     shared: Arc<Shared>,
@@ -64,24 +84,48 @@ impl FleetdHost {
     /// If the server does not accept one of them.
     pub async fn enroll(&mut self, secret: &str) -> Result<(), Fault> {
         let began = Instant::now();
-        let (uuid, name) = (self.uuid(), format!("drone-{}", self.number));
-        let body = json!({
-            "enroll_secret": secret, "hardware_uuid": uuid, "hardware_serial": format!("SN{}", self.number),
+        self.enroll_program(Program::Orbit, secret).await?;
+        self.enroll_program(Program::Osquery, secret).await?;
+        self.shared.tally.enrolled(began.elapsed());
+        Ok(())
+    }
+
+    /// Enrolls one of the programs, which replaces its key.
+    ///
+    /// # Errors
+    /// If the server does not accept it.
+    pub async fn enroll_program(&mut self, program: Program, secret: &str) -> Result<(), Fault> {
+        match program {
+            Program::Orbit => {
+                let body = self.orbit_enroll(secret);
+                let enrolled = post(&mut self.orbit, "/api/fleet/orbit/enroll", &body).await?;
+                self.orbit_key = text(&enrolled, "orbit_node_key");
+            }
+            Program::Osquery => {
+                let body = self.osquery_enroll(secret);
+                let enrolled = post(&mut self.osquery, "/api/v1/osquery/enroll", &body).await?;
+                self.node_key = text(&enrolled, "node_key");
+            }
+        }
+        Ok(())
+    }
+
+    fn orbit_enroll(&self, secret: &str) -> Value {
+        let name = format!("drone-{}", self.number);
+        json!({
+            "enroll_secret": secret, "hardware_uuid": self.uuid(), "hardware_serial": format!("SN{}", self.number),
             "hostname": name, "computer_name": name, "hardware_model": "PowerEdge", "platform": "ubuntu",
             "platform_like": "debian", "osquery_identifier": "",
-        });
-        let enrolled = post(&mut self.orbit, "/api/fleet/orbit/enroll", &body).await?;
-        self.orbit_key = text(&enrolled, "orbit_node_key");
-        let body = json!({
-            "enroll_secret": secret, "host_identifier": uuid, "platform_type": "9",
+        })
+    }
+
+    fn osquery_enroll(&self, secret: &str) -> Value {
+        json!({
+            "enroll_secret": secret, "host_identifier": self.uuid(), "platform_type": "9",
             "host_details": {
                 "system_info": self.system_info(), "os_version": os_version(), "osquery_info": self.osquery_info(),
             },
-        });
-        let enrolled = post(&mut self.osquery, "/api/v1/osquery/enroll", &body).await?;
-        self.node_key = text(&enrolled, "node_key");
-        self.shared.tally.enrolled(began.elapsed());
-        Ok(())
+        })
     }
 
     /// Requests the configuration of osqueryd.

@@ -12,7 +12,7 @@ use crate::back_off::BackOff;
 use crate::check_in::Phase;
 use crate::event::Event;
 use crate::fault::Fault;
-use crate::fleetd::FleetdHost;
+use crate::fleetd::{FleetdHost, Program};
 use crate::session::Shared;
 
 /// A request that a host repeats.
@@ -23,6 +23,15 @@ enum Request {
     Config,
     OrbitConfig,
     DeviceToken,
+}
+
+impl Request {
+    fn program(self) -> Program {
+        match self {
+            Self::Read | Self::Log | Self::Config => Program::Osquery,
+            Self::OrbitConfig | Self::DeviceToken => Program::Orbit,
+        }
+    }
 }
 
 /// The requests with their intervals: those that a package of fleetd has by default.
@@ -44,6 +53,8 @@ pub struct Hosts {
     pub admission: Arc<Admission>,
     /// Pauses after failures.
     pub back_off: BackOff,
+    /// Factor of all intervals.
+    pub pace: f64,
 }
 
 impl Hosts {
@@ -76,9 +87,10 @@ impl Hosts {
         for number in self.numbers.clone() {
             let (shared, admission, mut back_off) =
                 (self.shared.clone(), self.admission.clone(), self.back_off.clone());
+            let pace = self.pace;
             hosts.spawn(async move {
                 let host = admit(&shared, &admission, &mut back_off, number).await;
-                repeat(&shared, host, &admission, &mut back_off).await;
+                repeat(&shared, host, &admission, &mut back_off, pace).await;
             });
         }
         self.shared.tally.tell(Event::Ready);
@@ -104,6 +116,7 @@ impl Hosts {
         for host in settled {
             let (shared, admission, mut back_off) =
                 (self.shared.clone(), self.admission.clone(), self.back_off.clone());
+            let pace = self.pace;
             let mut over = phase.clone();
             let mut started = phase.clone();
             hosts.spawn(async move {
@@ -111,7 +124,7 @@ impl Hosts {
                     return;
                 }
                 tokio::select! {
-                    () = repeat(&shared, host, &admission, &mut back_off) => {}
+                    () = repeat(&shared, host, &admission, &mut back_off, pace) => {}
                     _ = over.wait_for(|phase| *phase == Phase::Stopped) => {}
                 }
             });
@@ -145,27 +158,38 @@ async fn enroll(shared: &Shared, admission: &Admission, back_off: &mut BackOff, 
 }
 
 /// Sends requests at their intervals. Hosts start at random points of their schedules.
-async fn repeat(shared: &Shared, mut host: FleetdHost, admission: &Admission, back_off: &mut BackOff) -> ! {
+async fn repeat(shared: &Shared, mut host: FleetdHost, admission: &Admission, back_off: &mut BackOff, pace: f64) -> ! {
     let began = Instant::now();
     let mut due = INTERVALS.map(|(request, interval)| {
         // The token is announced at once: Fleet Desktop needs it.
         let share = if request == Request::DeviceToken { 0.01 } else { 1.0 };
-        began + interval.mul_f64(rand::random::<f64>() * share)
+        began + interval.mul_f64(rand::random::<f64>() * share * pace)
     });
+    let mut rejected: Vec<Program> = Vec::new();
     loop {
         let next = (0..due.len()).min_by_key(|at| due[*at]).unwrap_or_default();
         tokio::time::sleep_until(due[next].into()).await;
         let (request, interval) = INTERVALS[next];
+        let program = request.program();
+        // Like the real programs, each enrolls again if its key is rejected.
+        if rejected.contains(&program) {
+            if let Err(fault) = host.enroll_program(program, admission.secret()).await {
+                shared.tally.failed(&format!("enroll: {fault}"));
+                due[next] = Instant::now() + back_off.next_pause();
+                continue;
+            }
+            back_off.reset();
+            rejected.retain(|other| *other != program);
+        }
         if let Err(fault) = send(&mut host, request, due[next]).await {
             shared.tally.failed(&format!("{request:?}: {fault}"));
             if fault.is_unauthorized() {
-                shared.tally.rejected(&host.uuid());
-                tokio::time::sleep(back_off.next_pause()).await;
-                enroll(shared, admission, back_off, &mut host).await;
+                shared.tally.rejected(&format!("{}:{}", program.as_str(), host.uuid()));
+                rejected.push(program);
             }
         }
         // From the schedule, because a late request must not delay the following ones; but none is sent twice for it.
-        due[next] = (due[next] + interval).max(Instant::now());
+        due[next] = (due[next] + interval.mul_f64(pace)).max(Instant::now());
     }
 }
 

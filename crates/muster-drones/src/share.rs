@@ -38,7 +38,6 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     // Each agent needs a file descriptor, and default limits allow a thousand.
     dial::raise_open_files()?;
-    args.check()?;
     let numbers = args.numbers(share);
     let shared = Arc::new(Shared {
         dialer: Dialer::new(&args.url, &args.ca, args.resume_tls).await?,
@@ -57,6 +56,7 @@ pub async fn run(
         seconds: measured.elapsed().as_secs_f64(),
         counts: shared.tally.counts(),
         latencies: shared.tally.latencies(),
+        ..Summary::default()
     };
     let _ = events.send(Event::Summary(summary));
     Ok(())
@@ -96,7 +96,8 @@ async fn work(
     phase: watch::Receiver<Phase>,
 ) -> Option<Instant> {
     if args.family == Family::Fleetd {
-        return fleetd(args, Hosts { shared, numbers, admission, back_off: back_off(args) }, phase).await;
+        let pace = args.interval / 10.0;
+        return fleetd(args, Hosts { shared, numbers, admission, back_off: back_off(args), pace }, phase).await;
     }
     match args.mode {
         Mode::Enroll => {

@@ -22,6 +22,7 @@ fn args(server: &Server, mode: Mode) -> DronesArgs {
         fresh_connections: false,
         seconds: 0.0,
         rate: 0.0,
+        interval: 10.0,
         body_bytes: 1_000_000,
         back_off: 0.05,
         back_off_max: 0.1,

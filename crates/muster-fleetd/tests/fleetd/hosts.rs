@@ -150,7 +150,7 @@ async fn fl30_fl34_fl164_failed_and_odd_results_keep_what_is_known_and_repetitio
     assert_eq!(server.osquery("distributed/write", &details(&key, "web-8")).await.status, 200);
     assert_eq!(server.commits(), commits, "the same facts");
     let mut failed = details(&key, "renamed");
-    failed["statuses"]["fleet_detail_query_os_version"] = json!(1);
+    failed["statuses"]["fleet_detail_query_system_info"] = json!(1);
     for odd in [
         failed,
         json!({"node_key": key, "queries": {"fleet_detail_query_system_info": ""}, "statuses": {}}),

@@ -102,6 +102,18 @@ async fn a_read_that_finds_nothing_neither_reads_nor_writes_the_store() {
 }
 
 #[tokio::test]
+async fn fl28_detail_queries_are_given_while_the_store_of_live_queries_fails() {
+    let server = Server::start().await;
+    let key = server.osquery_key(&server.secret().await, UUID).await;
+    // A host that comes online is written, after which reads need no store.
+    read(&server, &key).await;
+    run(&server, &[]).await;
+    server.switch_off(true);
+    let given = read(&server, &key).await;
+    assert!(given["queries"]["fleet_detail_query_system_info"].is_string(), "{given}");
+}
+
+#[tokio::test]
 async fn fl37_a_failed_or_denylisted_query_is_shown_with_its_message() {
     let (server, key) = server().await;
     let query = run(&server, &["web-7"]).await;

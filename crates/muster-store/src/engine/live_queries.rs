@@ -1,6 +1,6 @@
 //! Live queries, their targets and their results.
 
-use muster_core::id::{AgentId, LiveQueryId, SpaceId};
+use muster_core::id::{AgentId, HostId, LiveQueryId, SpaceId};
 use muster_core::live_query::{EndReason, Ended, HostAnswer, LiveQuery, LiveResult, MAX_BYTES, MAX_ENDED, MAX_RUNNING};
 use muster_core::time::Timestamp;
 
@@ -59,7 +59,7 @@ fn answer(connection: &Connection, query: &LiveQueryId, result: &LiveResult) -> 
     let values = params![
         id,
         agent,
-        result.host.as_ref().map(|host| host.as_str()),
+        result.host.as_ref().map(HostId::as_str),
         result.hostname,
         at,
         given.error,
