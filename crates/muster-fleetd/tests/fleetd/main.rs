@@ -6,4 +6,5 @@ mod golden;
 mod hosts;
 mod keys;
 mod live_queries;
+mod logs;
 mod setting;
