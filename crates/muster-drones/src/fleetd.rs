@@ -72,6 +72,12 @@ impl FleetdHost {
         }
     }
 
+    /// Returns another host that uses the connections of this one.
+    #[must_use]
+    pub fn followed_by(self, number: u32) -> Self {
+        Self { number, orbit_key: String::new(), node_key: String::new(), counter: 0, ..self }
+    }
+
     /// Returns its hardware UUID.
     #[must_use]
     pub fn uuid(&self) -> String {

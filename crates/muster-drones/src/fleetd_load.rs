@@ -58,20 +58,21 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Enrolls all hosts as fast as the server accepts them.
-    pub async fn enroll(self) {
+    /// Enrolls all hosts as fast as the server accepts them, over persistent connections or over new ones for each host.
+    pub async fn enroll(self, fresh: bool) {
         let next = Arc::new(AtomicU32::new(self.numbers.start));
         let mut workers = JoinSet::new();
         for _ in 0..self.admission.in_flight() {
             let (shared, next, admission) = (self.shared.clone(), next.clone(), self.admission.clone());
             let end = self.numbers.end;
             workers.spawn(async move {
+                let mut host = FleetdHost::new(shared.clone(), end);
                 loop {
                     let number = next.fetch_add(1, Relaxed);
                     if number >= end {
                         return;
                     }
-                    let mut host = FleetdHost::new(shared.clone(), number);
+                    host = if fresh { FleetdHost::new(shared.clone(), number) } else { host.followed_by(number) };
                     if let Err(fault) = host.enroll(admission.secret()).await {
                         shared.tally.failed(&format!("enroll: {fault}"));
                     }

@@ -118,7 +118,7 @@ async fn fleetd(args: &DronesArgs, hosts: Hosts, phase: watch::Receiver<Phase>) 
     match args.mode {
         Mode::Enroll => {
             let began = Instant::now();
-            hosts.enroll().await;
+            hosts.enroll(args.fresh_connections).await;
             Some(began)
         }
         Mode::Live => {

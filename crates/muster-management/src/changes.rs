@@ -22,6 +22,7 @@ use super::query::Query;
 
 /// Default number of changes on a page.
 const DEFAULT_PAGE: u32 = 100;
+
 /// Endpoints for changes. What a caller sees depends on the privileges that it has for each kind of object.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![

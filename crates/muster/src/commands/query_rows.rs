@@ -118,8 +118,8 @@ mod tests {
     fn rows_of_all_hosts_are_one_table() {
         let mut printer = RowPrinter::new(Format::Table);
         let lines = printer.lines("web-7", &[json!({"pid": "1", "name": "init\u{1b}[2J"}), json!({"pid": "23"})]);
-        assert_eq!(lines, ["HOST   name         pid", "web-7  init\u{fffd}[2J  1", "web-7               23"]);
-        assert_eq!(printer.lines("db", &[json!({"name": "sh", "pid": "4"})]), ["db     sh           4"]);
+        assert_eq!(lines, ["HOST   name      pid", "web-7  init\u{fffd}[2J  1", "web-7            23"]);
+        assert_eq!(printer.lines("db", &[json!({"name": "sh", "pid": "4"})]), ["db     sh        4"]);
         assert_eq!(printer.lines("db", &[]), [""; 0]);
         let other = printer.lines("db", &[json!({"path": "/"})]);
         assert_eq!(other, ["HOST  path", "db    /"]);
