@@ -9,6 +9,7 @@ use muster_core::time::Timestamp;
 use muster_core::{documents, policy, reported, yaml};
 use muster_elastic::range::Wanted;
 use muster_elastic::{authorization as header, json, upgrade};
+use muster_fleetd::logs::{self, LogKind};
 use muster_fleetd::{osquery, parse};
 use muster_listen::gzip;
 use muster_management::kql::agents;
@@ -131,7 +132,11 @@ pub fn fleetd_enroll(data: &[u8]) {
 pub fn fleetd_results(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if let Ok(request) = parse::<DistributedWrite<'_>>(&text) {
-        metadata_is_readable(&osquery::reported_facts(&request).0);
+        metadata_is_readable(&osquery::reported_facts(&request).facts);
+        for answer in osquery::live_answers(&request).values() {
+            let decoded = answer.decoded();
+            assert!(serde_json::from_str::<Vec<serde_json::Map<String, serde_json::Value>>>(&decoded.rows).is_ok());
+        }
     }
 }
 
@@ -144,7 +149,12 @@ fn metadata_is_readable(facts: &Details<'_>) {
 pub fn fleetd_request(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let _ = parse::<OsqueryRequest<'_>>(&text);
-    let _ = parse::<OsqueryLog<'_>>(&text);
+    if let Ok(request) = parse::<OsqueryLog<'_>>(&text) {
+        let lines = logs::lines(LogKind::Status, request.data.map_or("null", RawValue::get));
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            assert!(serde_json::from_slice::<&RawValue>(line).is_ok());
+        }
+    }
     let _ = parse::<OrbitRequest<'_>>(&text);
 }
 

@@ -64,7 +64,8 @@ impl Process {
     /// Starts a process whose output is appended to a file.
     pub fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let log = std::fs::File::options().create(true).append(true).open(log)?;
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
+        // Open as long as this value lives: drones with `--json` stop at the end of their input.
+        let child = command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log).spawn();
         Ok(Self(child.with_context(|| format!("cannot start {command:?}"))?))
     }
 

@@ -16,6 +16,7 @@ mod error;
 mod files;
 mod hosts;
 mod identity;
+mod live_queries;
 mod log_in;
 mod network_objects;
 mod nodes;

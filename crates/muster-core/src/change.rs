@@ -3,7 +3,7 @@
 //! A change carries no data: its readers load the subject again (`ARCHITECTURE.md`, "Change log"). So it does no harm
 //! to read a row twice, or late, and rows never contain secrets.
 
-use crate::id::{ActionId, AgentId, EnrollmentKeyId, NetworkObjectId, OutputId, PolicyId};
+use crate::id::{ActionId, AgentId, EnrollmentKeyId, LiveQueryId, NetworkObjectId, OutputId, PolicyId};
 use crate::network_object::NetworkObjectKind;
 
 /// Kind and subject of a row.
@@ -23,6 +23,8 @@ pub enum Change {
     Output(OutputId),
     /// A Fleet Server host, a proxy or a download source changed.
     NetworkObject(NetworkObjectKind, NetworkObjectId),
+    /// A live query was created or stopped.
+    LiveQuery(LiveQueryId),
     /// The setting of that name changed.
     Setting(String),
 }
@@ -38,6 +40,7 @@ impl Change {
             Self::EnrollmentKey(id) => ("enrollment_key", id.as_str()),
             Self::Output(id) => ("output", id.as_str()),
             Self::NetworkObject(kind, id) => (kind.word(), id.as_str()),
+            Self::LiveQuery(id) => ("live_query", id.as_str()),
             Self::Setting(name) => ("setting", name),
         }
     }
@@ -51,6 +54,7 @@ impl Change {
             "policy" => Self::Policy(PolicyId::trusted(subject)),
             "enrollment_key" => Self::EnrollmentKey(EnrollmentKeyId::trusted(subject)),
             "output" => Self::Output(OutputId::trusted(subject)),
+            "live_query" => Self::LiveQuery(LiveQueryId::trusted(subject)),
             "setting" => Self::Setting(subject.to_owned()),
             // During a rolling upgrade, newer nodes write kinds that this one does not know. `None` for them keeps the
             // reader from getting stuck on one row.

@@ -3,4 +3,5 @@
 
 pub mod details;
 pub mod device_token;
+pub mod live;
 pub mod rows;

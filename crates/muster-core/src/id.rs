@@ -206,6 +206,11 @@ id_type!(
 );
 
 id_type!(
+    /// Id of a live query.
+    LiveQueryId
+);
+
+id_type!(
     /// Id of a receiver of alerts.
     AlertReceiverId
 );

@@ -39,6 +39,7 @@ pub mod host;
 pub mod id;
 pub mod identity;
 pub mod lifecycle;
+pub mod live_query;
 pub mod network_object;
 pub mod output;
 pub mod output_key;

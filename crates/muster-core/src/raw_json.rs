@@ -82,6 +82,31 @@ pub fn as_text(raw: &str) -> Option<Cow<'_, str>> {
     raw.starts_with('"').then(|| serde_json::from_str::<Text<'_>>(raw).ok()).flatten().map(|text| text.0)
 }
 
+/// Calls `each` with the name and the JSON text of every member. Does nothing if `raw` is not an object.
+pub fn each_member<'a>(raw: &'a str, each: impl FnMut(Cow<'a, str>, &'a str)) {
+    struct Each<F>(F);
+    impl<'de, F: FnMut(Cow<'de, str>, &'de str)> Visitor<'de> for Each<F> {
+        type Value = ();
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+            while let Some((name, value)) = map.next_entry::<Name<'_>, &RawValue>()? {
+                (self.0)(name.0, value.get());
+            }
+            Ok(())
+        }
+    }
+    // Members before malformed text were visited.
+    let _ = serde_json::Deserializer::from_str(raw).deserialize_map(Each(each));
+}
+
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
 /// Calls `each` with the JSON text of every element until it returns false. Does nothing if `raw` is not an array.
 pub fn each_element<'a>(raw: &'a str, each: impl FnMut(&'a str) -> bool) {
     struct Elements<F>(F);
@@ -128,6 +153,16 @@ mod tests {
         assert_eq!(flag(RAW, &["a", "b"]), None);
         for raw in ["", "null", "[1]", "{", r#"{"a""#] {
             assert_eq!(at(raw, &["a"]), None, "{raw}");
+        }
+    }
+
+    #[test]
+    fn members_are_visited_with_their_names() {
+        let mut seen = Vec::new();
+        each_member(r#"{"a": 1, "\u0062": [2], "a": 3}"#, |name, value| seen.push((name.into_owned(), value)));
+        assert_eq!(seen, [("a".to_owned(), "1"), ("b".to_owned(), "[2]"), ("a".to_owned(), "3")]);
+        for other in ["", "null", "[1]", "{", "{1:2}"] {
+            each_member(other, |name, _| panic!("{other}: {name}"));
         }
     }
 

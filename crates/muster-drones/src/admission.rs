@@ -1,7 +1,7 @@
 //! Enrollment of the agents of one share.
 
 use http::HeaderValue;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::args::DronesArgs;
 use crate::back_off::BackOff;
@@ -10,6 +10,7 @@ use crate::drone::{Drone, authorization};
 /// How the agents of a share enroll.
 pub struct Admission {
     token: Option<HeaderValue>,
+    secret: String,
     tags: Vec<String>,
     permits: Semaphore,
     in_flight: usize,
@@ -23,7 +24,8 @@ impl Admission {
     pub fn new(args: &DronesArgs) -> anyhow::Result<Self> {
         let token = args.enrollment_token.as_deref().filter(|_| !args.invent).map(authorization).transpose()?;
         let in_flight = args.in_flight_of_share();
-        Ok(Self { token, tags: args.tags.clone(), permits: Semaphore::new(in_flight), in_flight })
+        let secret = args.enrollment_token.clone().unwrap_or_default();
+        Ok(Self { token, secret, tags: args.tags.clone(), permits: Semaphore::new(in_flight), in_flight })
     }
 
     /// Maximum number of concurrent enrollments.
@@ -39,6 +41,17 @@ impl Admission {
         self.token.as_ref().unwrap_or(&NONE)
     }
 
+    /// Returns the enroll secret of fleetd.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    /// Waits until another enrollment may begin. `None` never occurs: the semaphore is not closed.
+    pub async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+        self.permits.acquire().await.ok()
+    }
+
     /// Returns the tags of new agents.
     #[must_use]
     pub fn tags(&self) -> &[String] {
@@ -49,7 +62,7 @@ impl Admission {
     pub async fn admit(&self, drone: &mut Drone, back_off: &mut BackOff) {
         loop {
             // Without a limit, all agents would enroll at the same time, and many would time out.
-            let permit = self.permits.acquire().await;
+            let permit = self.permit().await;
             let outcome = if self.token.is_some() {
                 drone.enroll(None, self.token(), &self.tags).await
             } else {

@@ -19,13 +19,26 @@ pub enum Mode {
     Burst,
 }
 
+/// The programs that are simulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Family {
+    /// Elastic Agents
+    #[default]
+    Elastic,
+    /// Hosts with orbit and osqueryd; modes `live`, `enroll` and `heartbeat`
+    Fleetd,
+}
+
 /// Arguments of the load generator.
 #[derive(Clone, Debug, Args)]
 pub struct DronesArgs {
     /// URL of the server's agent listener: `https://HOST:PORT`
     #[arg(long)]
     pub url: String,
-    /// Enrollment token
+    /// Programs to simulate
+    #[arg(long, value_enum, default_value_t)]
+    pub family: Family,
+    /// Enrollment token, or enroll secret of fleetd
     #[arg(long, env = "MUSTER_ENROLLMENT_TOKEN", hide_env_values = true, required_unless_present = "invent")]
     pub enrollment_token: Option<String>,
     /// PEM file with the CA certificate to trust
@@ -52,6 +65,9 @@ pub struct DronesArgs {
     /// Modes `heartbeat` and `change`: check-ins per second over all agents, on a fixed schedule; 0 means no limit
     #[arg(long, default_value_t = 0.0)]
     pub rate: f64,
+    /// Family `fleetd`: seconds between two distributed reads of a host; other requests are as much faster or slower
+    #[arg(long, default_value_t = 10.0)]
+    pub interval: f64,
     /// Mode `burst`: size of each body in bytes, before compression
     #[arg(long, default_value_t = 1_000_000)]
     pub body_bytes: usize,
@@ -88,6 +104,20 @@ pub struct DronesArgs {
 }
 
 impl DronesArgs {
+    /// Checks what clap can't.
+    ///
+    /// # Errors
+    /// If the mode or a flag is not for the family.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let is_known = matches!(self.mode, Mode::Live | Mode::Enroll | Mode::Heartbeat) && !self.invent;
+        anyhow::ensure!(
+            self.family == Family::Elastic || is_known,
+            "--family fleetd supports the modes live, enroll and heartbeat, and enrolls its hosts"
+        );
+        anyhow::ensure!((0.01..=3600.0).contains(&self.interval), "--interval must be from 0.01 to 3600");
+        Ok(())
+    }
+
     /// Returns the numbers of the agents of one share.
     #[must_use]
     pub fn numbers(&self, share: u32) -> std::ops::Range<u32> {

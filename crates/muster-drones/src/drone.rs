@@ -114,7 +114,7 @@ impl Drone {
         let ask = Ask {
             method: Method::POST,
             path,
-            authorization: token,
+            authorization: Some(token),
             body: body.into(),
             packed: false,
             chunk_sha2: None,
@@ -310,6 +310,7 @@ async fn ask(
     body: Bytes,
     packed: bool,
 ) -> Result<Answer, Fault> {
+    let authorization = Some(authorization);
     Ok(session.ask(&Ask { method, path, authorization, body, packed, chunk_sha2: None }).await?)
 }
 

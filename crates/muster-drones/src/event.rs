@@ -98,6 +98,8 @@ pub struct Summary {
     pub counts: Counts,
     /// Latencies by operation: `connect`, `enroll`, `check_in`, `ack`.
     pub latencies: BTreeMap<String, Histogram>,
+    /// 99th percentile of each operation in microseconds, computed when all shares have ended.
+    pub p99_us: BTreeMap<String, u64>,
 }
 
 impl Summary {

@@ -6,6 +6,8 @@
 //! configuration for all, several processes if the limit on open files is low ([`processes`]), and local addresses
 //! spread over `127.0.1.x` ([`dial`]).
 //!
+//! With `--family fleetd`, it is a host with orbit and osqueryd ([`fleetd`]).
+//!
 //! The entry point is [`run`]. [`drone`] contains the behavior of a drone, and [`wire`] the requests that it sends.
 
 pub mod admission;
@@ -18,6 +20,8 @@ pub mod drone;
 pub mod enroll;
 pub mod event;
 pub mod fault;
+pub mod fleetd;
+pub mod fleetd_load;
 pub mod gzip;
 pub mod histogram;
 pub mod live;
@@ -29,5 +33,5 @@ pub mod tally;
 pub mod upload;
 pub mod wire;
 
-pub use args::{DronesArgs, Mode};
+pub use args::{DronesArgs, Family, Mode};
 pub use processes::run;

@@ -69,6 +69,7 @@ fn follow_commands(phases: watch::Sender<Phase>) {
 
 /// Runs the leading process: starts the shares, sends commands, and collects events.
 async fn lead(args: &DronesArgs) -> anyhow::Result<()> {
+    args.check()?;
     // Checked here, so that an unusable CA is reported once and not by every share.
     configuration(&args.ca, args.resume_tls)?;
     let (events, told) = share::events();

@@ -75,7 +75,10 @@ impl Report {
     ///
     /// # Errors
     /// If standard output is closed, or a share ended without a summary.
-    pub fn finish(self) -> anyhow::Result<()> {
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        let latencies = self.summary.latencies.iter();
+        self.summary.p99_us =
+            latencies.map(|(operation, histogram)| (operation.clone(), histogram.quantile(0.99))).collect();
         self.write(&Event::Summary(self.summary.clone()))?;
         if !self.json {
             show(self.mode, &self.summary);

@@ -47,8 +47,8 @@ pub struct Ask<'a> {
     pub method: Method,
     /// Path, with the trailing `?` that real agents send.
     pub path: &'a str,
-    /// `ApiKey …`.
-    pub authorization: &'a HeaderValue,
+    /// `ApiKey …`; `None` for programs of fleetd, whose keys are in the body.
+    pub authorization: Option<&'a HeaderValue>,
     /// Body.
     pub body: Bytes,
     /// Whether the body is gzip.
@@ -148,16 +148,19 @@ impl Session {
         let mut request = Request::builder()
             .method(ask.method.clone())
             .uri(ask.path)
-            // The headers of real agents (EA §1.5).
             .header("host", &self.shared.dialer.authority)
             .header("user-agent", &self.shared.user_agent)
             .header("accept", "application/json")
-            .header("authorization", ask.authorization)
-            .header("content-type", "application/json")
-            .header("elastic-api-version", muster_protocol::elastic::API_VERSION)
-            .header("kbn-xsrf", "1")
-            .header(muster_protocol::elastic::REQUEST_ID_HEADER, wire::request_id())
-            .header(ACCEPT_ENCODING, "gzip");
+            .header("content-type", "application/json");
+        if let Some(authorization) = ask.authorization {
+            // The headers of real agents (EA §1.5).
+            request = request
+                .header("authorization", authorization)
+                .header("elastic-api-version", muster_protocol::elastic::API_VERSION)
+                .header("kbn-xsrf", "1")
+                .header(muster_protocol::elastic::REQUEST_ID_HEADER, wire::request_id())
+                .header(ACCEPT_ENCODING, "gzip");
+        }
         if ask.packed {
             request = request.header(CONTENT_ENCODING, "gzip");
         }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admission::Admission;
-use crate::args::{DronesArgs, Mode};
+use crate::args::{DronesArgs, Family, Mode};
 use crate::back_off::BackOff;
 use crate::burst;
 use crate::check_in::{self, Pace, Phase};
@@ -17,6 +17,8 @@ use crate::dial::{self, Dialer};
 use crate::drone::Drone;
 use crate::enroll;
 use crate::event::{Event, Summary};
+use crate::fleetd::OSQUERY_VERSION;
+use crate::fleetd_load::Hosts;
 use crate::live::live;
 use crate::session::Shared;
 use crate::tally::Tally;
@@ -40,7 +42,10 @@ pub async fn run(
     let shared = Arc::new(Shared {
         dialer: Dialer::new(&args.url, &args.ca, args.resume_tls).await?,
         tally: Tally::new(u64::from(numbers.end - numbers.start), events.clone()),
-        user_agent: HeaderValue::try_from(format!("Elastic Agent v{}", args.agent_version))?,
+        user_agent: HeaderValue::try_from(match args.family {
+            Family::Elastic => format!("Elastic Agent v{}", args.agent_version),
+            Family::Fleetd => format!("osquery/{OSQUERY_VERSION}"),
+        })?,
         version: args.agent_version.clone(),
     });
     let admission = Arc::new(Admission::new(args)?);
@@ -51,6 +56,7 @@ pub async fn run(
         seconds: measured.elapsed().as_secs_f64(),
         counts: shared.tally.counts(),
         latencies: shared.tally.latencies(),
+        ..Summary::default()
     };
     let _ = events.send(Event::Summary(summary));
     Ok(())
@@ -89,6 +95,10 @@ async fn work(
     admission: Arc<Admission>,
     phase: watch::Receiver<Phase>,
 ) -> Option<Instant> {
+    if args.family == Family::Fleetd {
+        let pace = args.interval / 10.0;
+        return fleetd(args, Hosts { shared, numbers, admission, back_off: back_off(args), pace }, phase).await;
+    }
     match args.mode {
         Mode::Enroll => {
             let began = Instant::now();
@@ -101,6 +111,22 @@ async fn work(
         }
         Mode::Burst => burst_all(args, shared, numbers, admission, phase).await,
         Mode::Heartbeat | Mode::Change => repeat_all(args, shared, numbers, admission, phase).await,
+    }
+}
+
+async fn fleetd(args: &DronesArgs, hosts: Hosts, phase: watch::Receiver<Phase>) -> Option<Instant> {
+    match args.mode {
+        Mode::Enroll => {
+            let began = Instant::now();
+            hosts.enroll(args.fresh_connections).await;
+            Some(began)
+        }
+        Mode::Live => {
+            hosts.live().await;
+            None
+        }
+        // Other modes are refused when the arguments are checked.
+        Mode::Heartbeat | Mode::Change | Mode::Burst => hosts.measured(phase).await,
     }
 }
 

@@ -73,6 +73,12 @@ impl Tally {
         self.took("check_in", took);
     }
 
+    /// Counts a response to a request of fleetd.
+    pub fn requested(&self, operation: &'static str, took: Duration) {
+        self.check_ins.fetch_add(1, Relaxed);
+        self.took(operation, took);
+    }
+
     /// Counts acks that the server accepted.
     pub fn acked<'a>(&self, actions: impl Iterator<Item = &'a str>, took: Duration) {
         // Once per request, regardless of the number of acks.
@@ -141,7 +147,7 @@ impl Tally {
     pub fn begin_check_ins(&self) {
         self.check_ins.store(0, Relaxed);
         // Latencies of other operations are kept: they are measured during the setup.
-        lock(&self.latencies).remove("check_in");
+        lock(&self.latencies).retain(|operation, _| matches!(*operation, "connect" | "enroll" | "ack"));
     }
 
     /// Sends an event. If there is no receiver, the run is ending, and the event is dropped.

@@ -23,6 +23,7 @@ pub async fn upload(
     agent_id: &str,
     action_id: &str,
 ) -> Result<String, Fault> {
+    let authorization = Some(authorization);
     let ask = |method, path, body| Ask { method, path, authorization, body, packed: false, chunk_sha2: None };
     let begin = serde_json::json!({
         "action_id": action_id, "agent_id": agent_id, "src": "agent", "contents": null,

@@ -8,7 +8,7 @@ use crate::{Fleet, registry};
 
 impl Fleet {
     /// Runs the background tasks until [`Fleet::stop`]: the change feed, status transitions, recovery of a read-only
-    /// store, output keys, rollouts, alerts, and housekeeping. Returns when all of them have ended.
+    /// store, output keys, rollouts, alerts, live queries, and housekeeping. Returns when all of them have ended.
     pub async fn run_background(self: Arc<Self>) {
         // A task each, so that a slow read of one does not delay the others. The feed matters most: revocations by other
         // nodes depend on it.
@@ -22,7 +22,8 @@ impl Fleet {
         let rollouts = tokio::spawn(Arc::clone(&self.rollouts).run());
         let upgrades = tokio::spawn(Arc::clone(&self.auto_upgrades).run());
         let alerts = tokio::spawn(Arc::clone(&self.alerts).run());
-        for task in [feed, statuses, recovery, house, actions, keys, rollouts, upgrades, alerts] {
+        let live_queries = tokio::spawn(Arc::clone(&self.live_queries).run());
+        for task in [feed, statuses, recovery, house, actions, keys, rollouts, upgrades, alerts, live_queries] {
             // A task ends with an error only if it panicked. The others keep running: a server without housekeeping
             // still serves its agents.
             if let Err(error) = task.await {

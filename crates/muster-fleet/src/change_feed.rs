@@ -17,6 +17,7 @@ use muster_store::has_gap;
 
 use super::authority::System;
 use super::fleet_keys::SIGNING_KEY;
+use super::live_queries::LiveQueries;
 use super::policy_cache::PolicyCache;
 use super::records::Records;
 use super::registry::{AgentEntry, Registry};
@@ -41,6 +42,7 @@ pub(crate) struct ChangeFeed {
     registry: Arc<Registry>,
     records: Arc<Records>,
     policies: Arc<PolicyCache>,
+    live_queries: Arc<LiveQueries>,
     statuses: Arc<Statuses>,
     urls: Arc<ServerUrls>,
     signing: Arc<SigningKeys>,
@@ -55,6 +57,7 @@ pub(crate) struct ChangeFeedParts {
     pub(crate) registry: Arc<Registry>,
     pub(crate) records: Arc<Records>,
     pub(crate) policies: Arc<PolicyCache>,
+    pub(crate) live_queries: Arc<LiveQueries>,
     pub(crate) statuses: Arc<Statuses>,
     pub(crate) urls: Arc<ServerUrls>,
     pub(crate) signing: Arc<SigningKeys>,
@@ -63,11 +66,12 @@ pub(crate) struct ChangeFeedParts {
 
 impl ChangeFeed {
     pub(crate) fn new(parts: ChangeFeedParts) -> Self {
-        let ChangeFeedParts { store, registry, records, policies, statuses, urls, signing, shutdown } = parts;
+        let ChangeFeedParts { store, registry, records, policies, live_queries, statuses, urls, signing, shutdown } =
+            parts;
         // Nothing is cached yet, so older changes don't matter. The number is taken here and not when `follow` first
         // runs: agents may be cached in between, and their changes must not be skipped.
         let handled = AtomicI64::new(*store.everywhere(&System).changes().borrow());
-        Self { store, registry, records, policies, statuses, urls, signing, shutdown, handled }
+        Self { store, registry, records, policies, live_queries, statuses, urls, signing, shutdown, handled }
     }
 
     /// Number of the last change that this node handled.
@@ -143,6 +147,7 @@ impl ChangeFeed {
                 Some(Change::Action(id)) => self.action_changed(id).await?,
                 Some(Change::ActionBegun(id)) => self.action_begun(id).await?,
                 Some(Change::Policy(id)) => self.policy_changed(id).await?,
+                Some(Change::LiveQuery(_)) => self.live_queries.reload().await?,
                 Some(Change::Setting(name)) if name == urls::SETTING => self.urls.refresh().await?,
                 Some(Change::Setting(name)) if name == SIGNING_KEY => drop(self.signing.refresh().await?),
                 // These are not cached. `None` is a kind of change that a newer node wrote.
@@ -198,6 +203,9 @@ impl ChangeFeed {
             }
             if let Err(error) = feed.urls.refresh().await {
                 tracing::warn!(error = %chain(&error), "failed to read the external URLs");
+            }
+            if let Err(error) = feed.live_queries.reload().await {
+                tracing::warn!(error = %chain(&error), "failed to read the live queries");
             }
         });
     }

@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use muster_core::authorization::{
-    AgentsRead, DownloadSourcesRead, EnrollmentRead, OpContext, OutputsRead, PoliciesRead, Privilege, ProxiesRead,
-    Scope, ServerHostsRead, SettingsRead,
+    AgentsRead, DownloadSourcesRead, EnrollmentRead, Grant, OpContext, OutputsRead, PoliciesRead, Privilege,
+    ProxiesRead, QueriesRun, Scope, ServerHostsRead, SettingsRead,
 };
 use muster_core::change::Change;
 use muster_core::id::{AgentId, SpaceId};
@@ -189,6 +189,14 @@ impl ChangeLog {
         Ok(match change {
             // `Action` follows when the action is announced.
             Change::Agent(_) | Change::ActionBegun(_) => false,
+            // A caller with a limited scope sees only its own, whose end it learns from their results.
+            Change::LiveQuery(id) => {
+                let is_whole = |grant: &Grant<QueriesRun>| *grant.scope() == Scope::Whole;
+                match context.grant::<QueriesRun>().ok().filter(is_whole) {
+                    Some(grant) => self.store.seen_by(&grant).live_query(id).await?.is_some(),
+                    None => false,
+                }
+            }
             Change::Action(id) => found!(AgentsRead, seen => seen.action(id)),
             Change::Policy(id) => found!(PoliciesRead, seen => seen.policy(id)),
             Change::EnrollmentKey(id) => found!(EnrollmentRead, seen => seen.enrollment_key(id)),
@@ -219,7 +227,7 @@ fn may_see_deletion(context: &OpContext, change: &Change, space: &SpaceId) -> bo
         Change::NetworkObject(NetworkObjectKind::ServerHost, _) => scope::<ServerHostsRead>(context),
         Change::NetworkObject(NetworkObjectKind::Proxy, _) => scope::<ProxiesRead>(context),
         Change::NetworkObject(NetworkObjectKind::DownloadSource, _) => scope::<DownloadSourcesRead>(context),
-        Change::ActionBegun(_) | Change::Setting(_) => None,
+        Change::ActionBegun(_) | Change::LiveQuery(_) | Change::Setting(_) => None,
     };
     let covers = |scope: &Scope| match change {
         Change::Policy(id) => scope.has_policy(id),

@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use muster_core::Entropy;
 use muster_core::Error;
-use muster_core::agent::AgentRecord;
+use muster_core::agent::{AgentRecord, Family};
 use muster_core::check_in::Report;
 use muster_core::documents::Digest;
+use muster_core::host;
 use muster_core::poll::PollLimits;
 use muster_core::seal::Sealer;
-use muster_core::status::Status;
+use muster_core::status::{self, Status};
 use muster_core::time::Clock;
+use muster_core::version::Version;
 
 use self::due::Baseline;
 pub use self::due::{Delivery, PolicyDelivery};
@@ -33,6 +35,7 @@ use super::registry::{AgentEntry, LastRequest, Registry};
 use super::secrets::SealedSecrets;
 use super::shutdown::Shutdown;
 use super::signing_keys::SigningKeys;
+use super::update::AgentChange;
 use super::urls::ServerUrls;
 use super::watched_store::WatchedStore;
 
@@ -65,6 +68,9 @@ pub struct Contact<'a> {
 /// Time for which another server may have seen an agent last, before this one takes it over. A load balancer may pass each
 /// request to another server, which must not cause a write each time.
 const MAY_BE_ELSEWHERE: Duration = Duration::from_secs(180);
+
+/// Maximum length of a version, bytes.
+const MAX_VERSION: usize = 64;
 
 /// The service of requests after enrollment: check-ins, acks, uninstallation reports.
 pub struct CheckIns {
@@ -180,6 +186,40 @@ impl CheckIns {
         };
         // Boxed: most requests end above.
         Box::pin(self.take_report(entry, &input)).await.map(drop)
+    }
+
+    /// Returns the stored metadata of an agent.
+    pub async fn stored_metadata(&self, entry: &AgentEntry) -> Result<Option<Arc<str>>, Error> {
+        let documents = self.store.everywhere(entry).agent_documents(entry.id()).await?;
+        Ok(documents.and_then(|documents| documents.local_metadata))
+    }
+
+    /// Records the version of the orbit on the host of an osqueryd, which is the only one that is told it. `machine_ids`: those
+    /// under which it may have enrolled.
+    pub async fn version_of_orbit(
+        &self,
+        osquery: &AgentEntry,
+        machine_ids: &[String],
+        version: &str,
+    ) -> Result<(), Error> {
+        let Some(host) = osquery.record().and_then(|record| record.host_id.clone()) else { return Ok(()) };
+        // As it is shown and compared; other texts are no versions.
+        if Version::parse(version).is_none() || version.len() > MAX_VERSION {
+            return Ok(());
+        }
+        for machine in machine_ids {
+            let id = host::agent_id(Family::Orbit, machine);
+            let Some(orbit) = self.records.loaded(osquery, &id).await? else { continue };
+            let update = self.records.update(osquery, &orbit, |record, now| {
+                // Another host's orbit is none of this osqueryd's business.
+                let is_news = record.host_id.as_ref() == Some(&host) && record.agent_version != version;
+                let after = || AgentRecord { agent_version: version.to_owned(), ..(**record).clone() };
+                let record = is_news.then(|| status::finish(record, after(), orbit.last_seen(now), now));
+                Ok(AgentChange { record, writes: Vec::new() })
+            });
+            update.await?;
+        }
+        Ok(())
     }
 
     /// Handles a check-in. All changes are on disk before the response.

@@ -5,6 +5,8 @@
 //! node, requests with the same agent id or enrollment id are handled one after the other (EA46). A concurrent change
 //! by another node shows up as a conflict in the commit, and the decision is made again.
 
+mod repeats;
+
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use zeroize::Zeroizing;
 
+use self::repeats::Repeats;
 use super::authenticate::unauthorized;
 use super::authority::System;
 use super::registry::Registry;
@@ -186,6 +189,7 @@ pub struct Enrollment {
     entropy: Arc<dyn Entropy>,
     registry: Arc<Registry>,
     enrolling: Enrolling,
+    repeats: Repeats,
 }
 
 impl Enrollment {
@@ -195,7 +199,7 @@ impl Enrollment {
         entropy: Arc<dyn Entropy>,
         registry: Arc<Registry>,
     ) -> Self {
-        Self { store, clock, entropy, registry, enrolling: Enrolling::default() }
+        Self { store, clock, entropy, registry, enrolling: Enrolling::default(), repeats: Repeats::default() }
     }
 
     /// Verifies an enrollment key. All invalid keys give the same error (EA28, EA29, D1, D20). A used-up key is
@@ -385,7 +389,9 @@ impl Enrollment {
         let is_alive = seen.is_some_and(|seen| now.since(seen) < OFFLINE_AFTER);
         let is_renamed = !before.hostname.is_empty() && before.hostname != record.hostname;
         let has_moved = before.last_address != record.last_address;
-        (is_renamed || (is_alive && has_moved)).then(|| {
+        // Counted in any case, and of clones with equal names and addresses the only sign.
+        let is_repeated = self.repeats.are_suspicious(&record.id, now);
+        (is_renamed || is_repeated || (is_alive && has_moved)).then(|| {
             let (agent, hostname, address) = (&record.id, &record.hostname, &record.last_address);
             let (former_hostname, former_address) = (&before.hostname, &before.last_address);
             tracing::warn!(

@@ -17,6 +17,7 @@ use std::time::Duration;
 use muster_core::Error;
 use muster_core::error_chain::chain;
 use muster_core::file::FileStatus;
+use muster_core::live_query;
 use muster_core::time::{Clock, Timestamp};
 use muster_store::{FileWrite, IdempotencyWrite, IdentityWrite, LeaseName, StoreError, Write};
 use serde_json::json;
@@ -43,6 +44,9 @@ const ACTION_BATCH: u32 = 10;
 /// Uploads deleted by one commit; each is deleted with all its chunks.
 const UPLOAD_BATCH: u32 = 10;
 
+/// Live queries deleted by one commit; each is deleted with its targets and results, possibly tens of thousands.
+const LIVE_QUERY_BATCH: u32 = 1;
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Retention of actions after their expiration (EA §4.10).
 const ACTIONS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -68,6 +72,7 @@ enum Step {
     Changes,
     Events,
     Uploads,
+    LiveQueries,
     Identities,
     EnrollmentKeys,
     Sightings,
@@ -79,11 +84,12 @@ enum Step {
 
 impl Step {
     /// The steps that free space come first: the later ones need it if the disk is nearly full.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Actions,
         Self::Changes,
         Self::Events,
         Self::Uploads,
+        Self::LiveQueries,
         Self::Identities,
         Self::EnrollmentKeys,
         Self::Sightings,
@@ -152,6 +158,7 @@ impl Housekeeping {
             Step::Changes => log_outcome("rows of the change log removed", self.prune_changes(CHANGES_KEPT).await),
             Step::Events => log_outcome("events removed", self.prune_events().await),
             Step::Uploads => log_outcome("uploads removed", self.expire_uploads().await),
+            Step::LiveQueries => log_outcome("live queries removed", self.prune_live_queries().await),
             Step::Identities => self.expire_identities().await,
             Step::EnrollmentKeys => log_outcome("expired enrollment keys removed", self.remove_expired_keys().await),
             Step::Sightings => {
@@ -191,6 +198,12 @@ impl Housekeeping {
         let before = self.clock.now().minus(EVENTS_KEPT);
         let prune = || self.store.everywhere(&System).events_prune(before, MOST_EVENTS, EVENT_BATCH);
         self.in_batches(EVENT_BATCH, prune).await
+    }
+
+    async fn prune_live_queries(&self) -> Result<u64, Error> {
+        let before = self.clock.now().minus(live_query::KEPT);
+        let prune = || self.store.everywhere(&System).live_queries_prune(before, LIVE_QUERY_BATCH);
+        self.in_batches(LIVE_QUERY_BATCH, prune).await
     }
 
     /// Calls `remove` until a batch is not full, or the limit of a run is reached.

@@ -40,6 +40,7 @@ pub mod identity;
 mod inactivity;
 mod inline_seals;
 pub mod keys;
+pub mod live_queries;
 mod members;
 pub mod membership;
 pub mod moment;
@@ -128,6 +129,7 @@ use self::identity::spaces::Spaces;
 use self::identity::tokens::Tokens;
 use self::identity::users::Users;
 use self::keys::EnrollmentKeys;
+use self::live_queries::LiveQueries;
 use self::members::Members;
 use self::network_objects::{DownloadSources, NetworkObjects, Proxies, ServerHosts};
 use self::nodes::Nodes;
@@ -201,6 +203,7 @@ pub struct Fleet {
     service_tokens: ServiceTokens,
     setup: Setup,
     members: Arc<Members>,
+    live_queries: Arc<LiveQueries>,
     housekeeping: Arc<Housekeeping>,
     feed: Arc<ChangeFeed>,
     /// Internals that tests read.
@@ -243,7 +246,8 @@ impl Fleet {
         // Built first, because services below depend on them.
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let actions = Arc::new(wiring.actions());
-        let feed = Arc::new(wiring.feed(&statuses));
+        let live_queries = Arc::new(wiring.live_queries());
+        let feed = Arc::new(wiring.feed(&statuses, &live_queries));
         let output_keys = Arc::new(wiring.output_keys());
         let passwords = Arc::new(wiring.passwords());
         let (users, roles) = (Arc::new(wiring.users(&passwords)), Arc::new(wiring.roles()));
@@ -290,6 +294,7 @@ impl Fleet {
             inner: testing::Inner::new(inner, &wiring),
             actions,
             policies,
+            live_queries,
             statuses,
             feed,
             refusals: Refusals::default(),

@@ -8,7 +8,7 @@ use muster_core::agent::AgentRecord;
 use muster_core::id::{AgentId, NodeId};
 use muster_core::time::Clock;
 
-use super::authority::System;
+use super::authority::{System, Unscoped};
 use super::observation::Observation;
 use super::registry::{AgentEntry, Registry};
 use super::watched_store::WatchedStore;
@@ -38,10 +38,19 @@ impl Records {
     /// Returns the agent's entry, cached or read from the store; `None` if agent not found.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) async fn entry(&self, id: &AgentId) -> Result<Option<Arc<AgentEntry>>, Error> {
+        self.loaded(&System, id).await
+    }
+
+    /// Returns the entry of an agent, cached or read from the store with the authority `by`; `None` if there is no such agent.
+    pub(crate) async fn loaded(
+        &self,
+        by: &(impl Unscoped + ?Sized),
+        id: &AgentId,
+    ) -> Result<Option<Arc<AgentEntry>>, Error> {
         if let Some(entry) = self.registry.get(id) {
             return Ok(Some(entry));
         }
-        Ok(self.store.everywhere(&System).agent(id).await?.map(|record| self.registry.admit(record)))
+        Ok(self.store.everywhere(by).agent(id).await?.map(|record| self.registry.admit(record)))
     }
 
     /// Reads the record of an entry again. The registry may no longer have the entry: a request that began before the cache was

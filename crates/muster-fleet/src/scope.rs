@@ -50,6 +50,7 @@
 
 mod actions;
 mod agents;
+mod live_queries;
 mod objects;
 mod policies;
 mod rollouts;

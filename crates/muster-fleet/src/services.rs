@@ -31,6 +31,7 @@ use crate::identity::spaces::Spaces;
 use crate::identity::tokens::Tokens;
 use crate::identity::users::Users;
 use crate::keys::EnrollmentKeys;
+use crate::live_queries::LiveQueries;
 use crate::network_objects::{DownloadSources, NetworkObjects, Proxies, ServerHosts};
 use crate::nodes::Nodes;
 use crate::output_keys::OutputKeys;
@@ -53,6 +54,11 @@ impl Fleet {
     /// Agents, for administrators.
     pub fn agents(&self) -> &Agents {
         &self.agents
+    }
+
+    /// Live queries.
+    pub fn live_queries(&self) -> &Arc<LiveQueries> {
+        &self.live_queries
     }
 
     /// Receivers of alerts.

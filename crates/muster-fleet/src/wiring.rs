@@ -37,6 +37,7 @@ use super::identity::spaces::Spaces;
 use super::identity::tokens::Tokens;
 use super::identity::users::Users;
 use super::keys::EnrollmentKeys;
+use super::live_queries::LiveQueries;
 use super::members::Members;
 use super::network_objects::{NetworkFamily, NetworkObjects};
 use super::nodes::Nodes;
@@ -363,13 +364,18 @@ impl Wiring {
         Statuses::new(self.store(), self.clock(), self.registry(), self.records(), members, self.shutdown())
     }
 
-    pub(crate) fn feed(&self, statuses: &Arc<Statuses>) -> ChangeFeed {
+    pub(crate) fn live_queries(&self) -> LiveQueries {
+        LiveQueries::new(self.store(), self.clock(), self.entropy(), self.shutdown())
+    }
+
+    pub(crate) fn feed(&self, statuses: &Arc<Statuses>, live_queries: &Arc<LiveQueries>) -> ChangeFeed {
         let (policies, statuses) = (Arc::clone(&self.policy_cache), Arc::clone(statuses));
         ChangeFeed::new(ChangeFeedParts {
             store: self.store(),
             registry: self.registry(),
             records: self.records(),
             policies,
+            live_queries: Arc::clone(live_queries),
             statuses,
             urls: Arc::clone(&self.urls),
             signing: Arc::clone(&self.signing),

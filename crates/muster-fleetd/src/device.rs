@@ -3,10 +3,8 @@
 //! The token is in URLs because Fleet Desktop puts it there. The page takes it out of the URL at once: a cookie that scripts can't
 //! read replaces it, so that it stays neither in the history of the browser nor in a `Referer`.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
@@ -32,58 +30,6 @@ use super::{Inner, Nothing, json as json_reply};
 /// Name of the cookie with the token.
 const COOKIE_NAME: &str = "muster_device";
 
-/// Invalid tokens in a row within [`WINDOW`] after which an address is refused for [`WINDOW`] (FL §3.4). Many hosts can have
-/// one address, so that only failures count.
-const MAX_FAILURES: u32 = 1000;
-const WINDOW: Duration = Duration::from_secs(60);
-/// Maximum number of addresses that are counted.
-const ADDRESSES: usize = 10_000;
-
-/// Failed requests by address.
-#[derive(Debug, Default)]
-pub struct Failures(Mutex<HashMap<String, Count>>);
-
-#[derive(Clone, Copy, Debug)]
-struct Count {
-    since: Timestamp,
-    failures: u32,
-}
-
-impl Failures {
-    fn counts(&self) -> std::sync::MutexGuard<'_, HashMap<String, Count>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns whether an address is refused now.
-    fn refuse(&self, address: &str, now: Timestamp) -> bool {
-        let is_over = |count: &Count| count.failures >= MAX_FAILURES && now.since(count.since) < WINDOW;
-        self.counts().get(address).is_some_and(is_over)
-    }
-
-    fn failed(&self, address: &str, now: Timestamp) {
-        let mut counts = self.counts();
-        if !counts.contains_key(address) && counts.len() >= ADDRESSES {
-            counts.retain(|_, count| now.since(count.since) < WINDOW);
-            if counts.len() >= ADDRESSES {
-                // Not counted. A token has 122 random bits: the limit spares reads of the store, and protects nothing.
-                return;
-            }
-        }
-        let count = counts.entry(address.to_owned()).or_insert(Count { since: now, failures: 0 });
-        if now.since(count.since) >= WINDOW {
-            *count = Count { since: now, failures: 0 };
-        }
-        count.failures += 1;
-        if count.failures == MAX_FAILURES {
-            count.since = now;
-        }
-    }
-
-    fn succeeded(&self, address: &str) {
-        self.counts().remove(address);
-    }
-}
-
 impl Inner {
     /// Handles a request of Fleet Desktop or a browser.
     pub(super) async fn device(&self, route: Route, head: &Parts, peer: &Peer) -> Result<Reply, Failure> {
@@ -104,23 +50,25 @@ impl Inner {
             }
             _ => {
                 let entry = self.device_of(in_path.unwrap_or_default(), peer).await?;
-                match route {
+                let reply = match route {
                     Route::DeviceDesktop => json_reply(&desktop()),
                     Route::DeviceData => {
                         let agents = self.fleet.agents().of_device(&entry).await?;
                         json_reply(&data(&Facts::of(&agents), &agents))
                     }
                     _ => json_reply(&Nothing {}),
-                }
+                };
+                reply.map(not_stored)
             }
         }
     }
 
     async fn device_of(&self, token: &str, peer: &Peer) -> Result<Arc<AgentEntry>, Failure> {
         let (address, now) = (peer.ip(), self.fleet.now());
-        if self.failures.refuse(&address, now) {
+        if let Some(wait) = self.device_failures.refused_for(&address, now) {
             let message = "too many invalid device tokens from this address";
-            return Err(Failure::new(StatusCode::TOO_MANY_REQUESTS, "TooManyDeviceTokens", message));
+            let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, "TooManyDeviceTokens", message);
+            return Err(Failure { retry_after: Some(wait), ..failure });
         }
         // Before the look-up, so that no other text becomes a key.
         let found = match device_token::check(token) {
@@ -129,16 +77,22 @@ impl Inner {
         };
         match found {
             Ok(entry) => {
-                self.failures.succeeded(&address);
+                self.device_failures.succeeded(&address);
                 Ok(entry)
             }
             Err(error) if !matches!(error.kind, ErrorKind::Unauthenticated | ErrorKind::Invalid) => Err(error.into()),
             Err(_) => {
-                self.failures.failed(&address, now);
+                self.device_failures.failed(&address, now);
                 Err(unknown_token())
             }
         }
     }
+}
+
+/// Keeps browsers and proxies from storing what the token gives access to.
+fn not_stored(mut reply: Reply) -> Reply {
+    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
 }
 
 fn unknown_token() -> Failure {
@@ -346,33 +300,10 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use muster_core::testing::at;
-
     use super::*;
 
     #[test]
     fn escaped_text_has_no_markup() {
         assert_eq!(escaped("<b onx='1' y=\"2\">&\u{1b}"), "&lt;b onx=&#39;1&#39; y=&quot;2&quot;&gt;&amp;\u{fffd}");
-    }
-
-    #[test]
-    fn fl72_an_address_is_refused_after_many_failures_in_a_row() {
-        let failures = Failures::default();
-        for n in 0..MAX_FAILURES {
-            assert!(!failures.refuse("a", at(0)), "{n}");
-            failures.failed("a", at(0));
-        }
-        assert!(failures.refuse("a", at(59)) && !failures.refuse("a", at(60)) && !failures.refuse("b", at(0)));
-        for n in 0..3 {
-            for _ in 1..MAX_FAILURES {
-                failures.failed("c", at(n));
-            }
-            failures.succeeded("c");
-        }
-        assert!(!failures.refuse("c", at(3)), "a success resets");
-        for n in 0..2 * ADDRESSES {
-            failures.failed(&n.to_string(), at(0));
-        }
-        assert!(failures.counts().len() <= ADDRESSES);
     }
 }

@@ -3,6 +3,8 @@
 //! osqueryd ignores the status of a response. Any body without a member `error` is a success to it, so every refusal has
 //! one. With `node_invalid: true`, it discards its key: only a wrong key gets that, never trouble of the server.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use muster_core::denial::Denial;
 use muster_core::error_chain::SharedError;
@@ -23,6 +25,8 @@ pub struct Failure {
     pub message: String,
     /// Whether osqueryd must discard its key.
     pub is_key_invalid: bool,
+    /// Time after which the client may try again.
+    pub retry_after: Option<Duration>,
     /// Cause, for the log.
     pub cause: Option<SharedError>,
 }
@@ -30,7 +34,7 @@ pub struct Failure {
 impl Failure {
     /// Creates a failure.
     pub fn new(status: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { status, reason, message: message.into(), is_key_invalid: false, cause: None }
+        Self { status, reason, message: message.into(), is_key_invalid: false, retry_after: None, cause: None }
     }
 
     /// A request that can't be read.
@@ -51,8 +55,9 @@ impl Failure {
         let failure = Self::from(error);
         let is_key_invalid = !failure.status.is_server_error();
         if is_secret {
-            let message = "enroll failed: invalid secret";
-            return Self { reason: "InvalidEnrollSecret", message: message.into(), is_key_invalid, ..failure };
+            // Only people with the server's log may learn that a secret was valid once.
+            let reason = if failure.cause.is_some() { "RevokedEnrollSecret" } else { "InvalidEnrollSecret" };
+            return Self { reason, message: "enroll failed: invalid secret".into(), is_key_invalid, ..failure };
         }
         Self { is_key_invalid, ..failure }
     }
@@ -124,9 +129,16 @@ pub fn remedy(reason: &str) -> &'static str {
         "InvalidEnrollSecret" => {
             "create an enroll secret with `muster enrollment-key create --family fleetd`, and build the package with it"
         }
+        "RevokedEnrollSecret" => {
+            "the enroll secret of the package is revoked or expired: build the package with a valid one, as `muster enrollment-key create --family fleetd` prints it"
+        }
+        "TooManyEnrollSecrets" => {
+            "an address sends invalid enroll secrets: find the host, and remove or rebuild its package"
+        }
         "InvalidNodeKey" => {
             "nothing, if the host enrolls again; else its enroll secret is revoked, or was never one of this server"
         }
+        "UnknownQuery" => "nothing, if the server was restarted; else find out who has the node key of the host",
         "BodyTooLarge" => "lower logger_tls_max_lines or the size of results",
         "NoSuchPath" => "unknown path: check the URL in the package or the proxy",
         "MethodNotAllowed" => "check the proxy or the monitor that sends it",

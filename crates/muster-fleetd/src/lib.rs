@@ -5,6 +5,8 @@
 
 mod device;
 pub mod failure;
+mod failures;
+pub mod logs;
 mod orbit;
 pub mod osquery;
 pub mod route;
@@ -15,14 +17,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use muster_core::agent::Family;
+use muster_core::denial::Denial;
 use muster_core::entropy::random_uuid;
 use muster_fleet::Fleet;
 use muster_fleet::check_in::Contact;
+use muster_fleet::enroll::Admission;
 use muster_fleet::refusals::Refused;
 use muster_fleet::registry::AgentEntry;
 use muster_listen::receive::{self, BodyError, Bounds, Budget, Coding, Decoded, Received};
@@ -30,8 +34,9 @@ use muster_listen::reply::{Peer, Reply};
 use muster_protocol::fleetd::CAPABILITIES_HEADER;
 use serde::{Deserialize, Serialize};
 
-use self::device::Failures;
 use self::failure::Failure;
+use self::failures::Failures;
+use self::logs::LogDestination;
 use self::route::{Plane, Route};
 
 /// Memory budget of all large bodies.
@@ -50,7 +55,10 @@ pub struct FleetdApi(Arc<Inner>);
 struct Inner {
     fleet: Arc<Fleet>,
     bodies: Budget,
-    failures: Failures,
+    device_failures: Failures,
+    enroll_failures: Failures,
+    /// Where lines of osquery's logs go; `None` discards them.
+    logs: Option<Arc<dyn LogDestination>>,
 }
 
 /// Result of a request.
@@ -100,9 +108,15 @@ impl Content {
 }
 
 impl FleetdApi {
-    /// Creates an adapter.
-    pub fn new(fleet: Arc<Fleet>) -> Self {
-        Self(Arc::new(Inner { fleet, bodies: Budget::new(BODIES_BUDGET), failures: Failures::default() }))
+    /// Creates an adapter. Without a destination for lines of osquery's logs, they are discarded.
+    pub fn new(fleet: Arc<Fleet>, logs: Option<Arc<dyn LogDestination>>) -> Self {
+        Self(Arc::new(Inner {
+            fleet,
+            bodies: Budget::new(BODIES_BUDGET),
+            device_failures: Failures::default(),
+            enroll_failures: Failures::default(),
+            logs,
+        }))
     }
 
     /// Returns whether a path belongs to fleetd.
@@ -179,6 +193,28 @@ impl Inner {
         })
     }
 
+    /// Verifies an enroll secret. An address that sends many invalid ones is refused for a while, without a read of the store.
+    async fn admit(&self, call: &Call<'_>, secret: &str) -> Result<Admission, Failure> {
+        let (address, now) = (call.peer.ip(), self.fleet.now());
+        if let Some(wait) = self.enroll_failures.refused_for(&address, now) {
+            let message = "enroll failed: too many invalid secrets from this address";
+            let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, "TooManyEnrollSecrets", message);
+            return Err(Failure { retry_after: Some(wait), ..failure });
+        }
+        match self.fleet.enrollment().authenticate_secret(secret).await {
+            Ok(admission) => {
+                self.enroll_failures.succeeded(&address);
+                Ok(admission)
+            }
+            Err(error) => {
+                if error.denial == Some(Denial::UnknownKey) {
+                    self.enroll_failures.failed(&address, now);
+                }
+                Err(Failure::of_enrollment(error))
+            }
+        }
+    }
+
     async fn call(&self, route: Route, call: Call<'_>) -> Result<Reply, Failure> {
         match route {
             Route::OsqueryEnroll => self.osquery_enroll(call).await,
@@ -244,19 +280,7 @@ impl Inner {
             tracing::error!(request = %uuid, status = status.as_u16(), operation, code = failure.reason, cause, "request failed");
         } else {
             tracing::debug!(request = %uuid, status = status.as_u16(), operation, code = failure.reason, cause, "request refused");
-            let version = head.headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
-            let refused = Refused {
-                address: peer.ip(),
-                key: peer.key().map(ToString::to_string),
-                version: String::from_utf8_lossy(version).into_owned(),
-                operation,
-                status: status.as_u16(),
-                reason: failure.reason,
-                message: failure.message.clone(),
-                remedy: failure::remedy(failure.reason),
-                ..Refused::default()
-            };
-            self.fleet.refusals().note(refused, self.fleet.now());
+            self.note(route, failure, head, peer);
         }
         let body = failure.body(plane, &uuid);
         let mut reply = match plane {
@@ -264,10 +288,34 @@ impl Inner {
             _ => json_bytes(body),
         };
         *reply.status_mut() = status;
+        if let Some(wait) = failure.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            reply.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
         if let (StatusCode::METHOD_NOT_ALLOWED, Some(route)) = (status, route) {
             reply.headers_mut().insert(ALLOW, route.allow());
         }
         reply
+    }
+
+    /// Adds a refusal to those that administrators see.
+    fn note(&self, route: Option<Route>, failure: &Failure, head: &Parts, peer: &Peer) {
+        let version = head.headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+        let refused = Refused {
+            address: peer.ip(),
+            key: peer.key().map(ToString::to_string),
+            version: String::from_utf8_lossy(version).into_owned(),
+            operation: route.map_or("", Route::key),
+            status: failure.status.as_u16(),
+            reason: failure.reason,
+            message: match &failure.cause {
+                Some(cause) => format!("{}: {cause}", failure.message),
+                None => failure.message.clone(),
+            },
+            remedy: failure::remedy(failure.reason),
+            ..Refused::default()
+        };
+        self.fleet.refusals().note(refused, self.fleet.now());
     }
 }
 

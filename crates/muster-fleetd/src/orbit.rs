@@ -18,8 +18,7 @@ const CONFIG: &str = r#"{"notifications":{}}"#;
 impl Inner {
     pub(super) async fn orbit_enroll(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: OrbitEnroll<'_> = call.parse()?;
-        let enrollment = self.fleet.enrollment();
-        let admission = enrollment.authenticate_secret(&wire.enroll_secret).await.map_err(Failure::of_enrollment)?;
+        let admission = self.admit(&call, &wire.enroll_secret).await?;
         let uuid = host::machine_id(&wire.hardware_uuid)
             .ok_or_else(|| Failure::bad_request("enroll failed: no valid hardware_uuid"))?;
         // The instance id, if hosts are told apart by it: clones of a virtual machine have the same hardware UUID (FL48).
@@ -47,7 +46,7 @@ impl Inner {
         };
         let address = call.peer.ip();
         let input = EnrollInput { request: &request, agent_version: "", newer_than_tested: false, address: &address };
-        let enrolled = enrollment.enroll(&admission, input).await.map_err(Failure::of_enrollment)?;
+        let enrolled = self.fleet.enrollment().enroll(&admission, input).await.map_err(Failure::of_enrollment)?;
         json(&OrbitEnrolled { orbit_node_key: enrolled.key.secret() })
     }
 

@@ -1,15 +1,20 @@
 //! osquery's TLS API (FL §1).
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use http::StatusCode;
 use muster_core::agent::Family;
 use muster_core::credential::SecretHash;
 use muster_core::enroll::Request;
 use muster_core::fleetd::details::{self, Details};
-use muster_core::fleetd::rows;
+use muster_core::fleetd::{live, rows};
+use muster_core::live_query::HostAnswer;
 use muster_core::{hex, host, raw_json};
 use muster_fleet::check_in::Contact;
 use muster_fleet::enroll::EnrollInput;
+use muster_fleet::live_queries::Asked;
+use muster_fleet::registry::AgentEntry;
 use muster_listen::reply::Reply;
 use muster_protocol::fleetd::{
     DistributedRead, DistributedWrite, OsqueryEnroll, OsqueryEnrolled, OsqueryLog, OsqueryRequest,
@@ -17,6 +22,8 @@ use muster_protocol::fleetd::{
 use serde_json::value::RawValue;
 
 use super::failure::Failure;
+use super::logs::{self, LogKind};
+use super::route::Route;
 use super::{Call, Inner, Nothing, json, json_bytes};
 
 /// Configuration of all hosts: an osquery configuration, which must have no member `error` (FL §1.2, §1.5).
@@ -26,11 +33,13 @@ static ETAG: LazyLock<String> = LazyLock::new(|| hex::encode(&SecretHash::of(CON
 /// Seconds for which a host whose name or platform is unknown asks more often.
 const ACCELERATE: u32 = 10;
 
+/// Maximum number of answers to live queries in a request. More were never asked.
+const MAX_ANSWERS: usize = 100;
+
 impl Inner {
     pub(super) async fn osquery_enroll(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: OsqueryEnroll<'_> = call.parse()?;
-        let enrollment = self.fleet.enrollment();
-        let admission = enrollment.authenticate_secret(&wire.enroll_secret).await.map_err(Failure::of_enrollment)?;
+        let admission = self.admit(&call, &wire.enroll_secret).await?;
         let machine = host::machine_id(&wire.host_identifier)
             .ok_or_else(|| Failure::bad_request("enroll failed: no valid host_identifier"))?;
         let details = enrolled_facts(&wire);
@@ -48,7 +57,7 @@ impl Inner {
             newer_than_tested: false,
             address: &call.peer.ip(),
         };
-        let enrolled = enrollment.enroll(&admission, input).await.map_err(Failure::of_enrollment)?;
+        let enrolled = self.fleet.enrollment().enroll(&admission, input).await.map_err(Failure::of_enrollment)?;
         json(&OsqueryEnrolled { node_key: enrolled.key.secret() })
     }
 
@@ -66,7 +75,13 @@ impl Inner {
     pub(super) async fn distributed_read(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: OsqueryRequest<'_> = call.parse()?;
         let entry = self.seen(&call, &wire.node_key, Family::Osquery).await?;
+        let live = self.fleet.live_queries().due(&entry);
+        let names: Vec<String> = live.iter().map(|query| live::name(&query.id)).collect();
         let mut read = DistributedRead::default();
+        for (query, name) in live.iter().zip(&names) {
+            read.queries.insert(name, &query.sql);
+            read.discovery.insert(name, live::DISCOVERY);
+        }
         if details::are_due(entry.id(), entry.facts_reported_at(), self.fleet.now()) {
             for query in &details::QUERIES {
                 read.queries.insert(query.name, query.sql);
@@ -81,27 +96,69 @@ impl Inner {
     pub(super) async fn distributed_write(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: DistributedWrite<'_> = call.parse()?;
         let entry = self.node(&call, &wire.node_key, Family::Osquery).await?;
-        let (facts, is_answer) = reported_facts(&wire);
-        // Facts that are incomplete, because a query failed, must not replace what is known.
-        let metadata = facts.are_complete().then(|| facts.metadata());
+        let reported = reported_facts(&wire);
+        let metadata = self.metadata_of(&entry, &reported).await?;
+        let facts = &reported.facts;
         let contact =
             Contact { metadata: metadata.as_deref(), agent_version: facts.osquery_version(), address: &call.peer.ip() };
         self.fleet.check_ins().contact(&entry, contact).await?;
+        if let Some(version) = facts.orbit_version() {
+            self.fleet.check_ins().version_of_orbit(&entry, &facts.machine_ids(), version).await?;
+        }
         // After the commit: if it fails, the host is asked again. A query that fails on the host is not, until the next time.
-        if is_answer {
+        if reported.is_answer {
             entry.remember_facts(self.fleet.now());
         }
+        self.take_live_answers(&call, &entry, &wire).await?;
         json(&Nothing {})
     }
 
-    /// Accepts lines of logs. Never fails because of their content: osqueryd would send them again for ever (FL §1.6).
+    /// Returns the metadata that results of detail queries report; `None` if there are none.
+    async fn metadata_of(&self, entry: &AgentEntry, reported: &Reported<'_>) -> Result<Option<String>, Failure> {
+        if reported.facts.are_empty() {
+            return Ok(None);
+        }
+        let metadata = reported.facts.metadata();
+        if reported.is_complete {
+            return Ok(Some(metadata));
+        }
+        let stored = self.fleet.check_ins().stored_metadata(entry).await?;
+        Ok(Some(details::completed(&metadata, stored.as_deref().unwrap_or_default())))
+    }
+
+    /// Stores the answers to live queries. Those that were not asked are dropped: osqueryd would send a request that fails again
+    /// for ever (FL164).
+    async fn take_live_answers(
+        &self,
+        call: &Call<'_>,
+        entry: &AgentEntry,
+        wire: &DistributedWrite<'_>,
+    ) -> Result<(), Failure> {
+        let live_queries = self.fleet.live_queries();
+        for (id, raw) in live_answers(wire) {
+            match live_queries.asked(entry, &id) {
+                Asked::Yes => drop(live_queries.answer(entry, &id, raw.decoded()).await?),
+                Asked::Late => {}
+                Asked::Never => {
+                    let failure = Failure::new(StatusCode::OK, "UnknownQuery", "results of a query that was not asked");
+                    self.note(Some(Route::DistributedWrite), &failure, call.head, call.peer);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepts lines of logs. Never fails because of their content: osqueryd would send them again for ever (FL §1.6). It does so
+    /// on purpose if they can't be stored.
     pub(super) async fn osquery_log(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: OsqueryLog<'_> = call.parse()?;
         self.seen(&call, &wire.node_key, Family::Osquery).await?;
-        match &*wire.log_type {
-            "result" | "status" => json(&Nothing {}),
-            _ => Err(Failure::bad_request("unknown log_type: must be result or status")),
+        let kind = LogKind::parse(&wire.log_type)
+            .ok_or_else(|| Failure::bad_request("unknown log_type: must be result or status"))?;
+        if let Some(logs) = &self.logs {
+            logs.store(kind, logs::lines(kind, text_of(wire.data))).await?;
         }
+        json(&Nothing {})
     }
 }
 
@@ -112,8 +169,19 @@ pub fn enrolled_facts<'a>(wire: &OsqueryEnroll<'a>) -> Details<'a> {
     Details { system_info, os_version, osquery_info, ..Details::default() }
 }
 
-/// Returns the facts in the results of detail queries, and whether there was a result for any of these queries.
-pub fn reported_facts<'a>(wire: &DistributedWrite<'a>) -> (Details<'a>, bool) {
+/// Results of detail queries.
+#[derive(Debug)]
+pub struct Reported<'a> {
+    /// The facts.
+    pub facts: Details<'a>,
+    /// Whether there was a result for any of these queries.
+    pub is_answer: bool,
+    /// Whether none of these queries failed, so that the facts replace those that are stored.
+    pub is_complete: bool,
+}
+
+/// Returns the results of detail queries.
+pub fn reported_facts<'a>(wire: &DistributedWrite<'a>) -> Reported<'a> {
     let names = details::QUERIES.map(|query| query.name);
     let statuses = raw_json::members(text_of(wire.statuses), names);
     let results = raw_json::members(text_of(wire.queries), names);
@@ -130,7 +198,46 @@ pub fn reported_facts<'a>(wire: &DistributedWrite<'a>) -> (Details<'a>, bool) {
         orbit_info: first(details::ORBIT_INFO),
         addresses: rows(details::ADDRESSES_OF_INTERFACES),
     };
-    (facts, statuses.iter().any(Option::is_some))
+    let required = [&facts.system_info, &facts.os_version, &facts.osquery_info];
+    let has_failed = |status: &&str| rows::status(status) != Some(0);
+    Reported {
+        is_answer: statuses.iter().any(Option::is_some),
+        is_complete: !required.iter().any(|row| row.is_empty()) && !statuses.iter().flatten().any(has_failed),
+        facts,
+    }
+}
+
+/// The JSON texts of an answer to a live query.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LiveAnswer<'a> {
+    rows: Option<&'a str>,
+    status: Option<&'a str>,
+    message: Option<&'a str>,
+}
+
+impl LiveAnswer<'_> {
+    /// Decodes the answer.
+    pub fn decoded(&self) -> HostAnswer {
+        live::answer(self.rows, self.status, self.message)
+    }
+}
+
+/// Returns the answers to live queries by id. A query that did not run has a status and a message only.
+pub fn live_answers<'a>(wire: &DistributedWrite<'a>) -> BTreeMap<String, LiveAnswer<'a>> {
+    let mut answers: BTreeMap<String, LiveAnswer<'a>> = BTreeMap::new();
+    let mut collect = |part: Option<&'a RawValue>, set: fn(&mut LiveAnswer<'a>, &'a str)| {
+        raw_json::each_member(text_of(part), |name, raw| {
+            let Some(id) = name.strip_prefix(live::PREFIX) else { return };
+            // More than a space can have running: the rest was made up.
+            if answers.len() < MAX_ANSWERS || answers.contains_key(id) {
+                set(answers.entry(id.to_owned()).or_default(), raw);
+            }
+        });
+    };
+    collect(wire.queries, |answer, raw| answer.rows = Some(raw));
+    collect(wire.statuses, |answer, raw| answer.status = Some(raw));
+    collect(wire.messages, |answer, raw| answer.message = Some(raw));
+    answers
 }
 
 /// Returns the text of a value; `null` if it is absent.

@@ -221,6 +221,50 @@ CREATE TABLE rollout_agents (
     PRIMARY KEY (rollout_id, agent_id)
 ) STRICT, WITHOUT ROWID;
 
+-- Live queries. end_reason: complete, timed_out, stopped, full; NULL while it runs.
+CREATE TABLE live_queries (
+    id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    sql TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    targets INTEGER NOT NULL,
+    answered INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    row_count INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    ended_at INTEGER,
+    end_reason TEXT
+) STRICT;
+CREATE INDEX live_queries_by_space ON live_queries (space, created_at, id);
+CREATE INDEX live_queries_running ON live_queries (space) WHERE ended_at IS NULL;
+CREATE INDEX live_queries_by_end ON live_queries (ended_at) WHERE ended_at IS NOT NULL;
+
+-- The agents that a live query is for, and when each of them answered.
+CREATE TABLE live_query_targets (
+    query_id TEXT NOT NULL REFERENCES live_queries (id) ON DELETE CASCADE,
+    agent_id TEXT NOT NULL,
+    answered_at INTEGER,
+    PRIMARY KEY (query_id, agent_id)
+) STRICT, WITHOUT ROWID;
+
+-- Their answers, numbered in the order of commits. size_through: length of this answer and all before it, bytes.
+CREATE TABLE live_query_results (
+    query_id TEXT NOT NULL REFERENCES live_queries (id) ON DELETE CASCADE,
+    seq INTEGER NOT NULL,
+    size_through INTEGER NOT NULL,
+    agent_id TEXT NOT NULL,
+    host_id TEXT,
+    hostname TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    error TEXT,
+    row_data TEXT NOT NULL,
+    row_count INTEGER NOT NULL,
+    is_truncated INTEGER NOT NULL,
+    PRIMARY KEY (query_id, seq)
+) STRICT;
+
 CREATE TABLE actions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,

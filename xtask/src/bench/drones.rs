@@ -68,6 +68,9 @@ pub struct Summary {
     pub seconds: f64,
     /// Counters.
     pub counts: Counts,
+    /// 99th percentile of the latency of each operation, in microseconds.
+    #[serde(default)]
+    pub p99_us: BTreeMap<String, u64>,
 }
 
 /// Running drones.

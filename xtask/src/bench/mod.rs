@@ -9,6 +9,7 @@ mod connection;
 mod drones;
 mod enroll;
 mod fleet;
+mod fleetd;
 mod identity;
 mod lists;
 mod machine;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use crate::shell;
+pub use drones::now_us;
 use other::Other;
 use postgres::Cluster;
 use table::{Engine, Table};
@@ -46,6 +48,8 @@ pub enum Figure {
     CheckIn,
     /// Parked agents: memory, delivery of a policy, actions, a bulk reassignment, reconnects
     Fleet,
+    /// Hosts of fleetd: enrollments, load, a live query
+    Fleetd,
     /// Memory after a burst of large requests
     Burst,
     /// Time until a revocation is in force on another server, on PostgreSQL
@@ -174,6 +178,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         Figure::Rest,
         Figure::CheckIn,
         Figure::Fleet,
+        Figure::Fleetd,
         Figure::Burst,
         Figure::Nodes,
         Figure::Identity,
@@ -193,6 +198,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
                 _ if !wanted(figure) => {}
                 Figure::Rest => rest::measure(&bench, &mut table)?,
                 Figure::CheckIn => check_in::measure(&bench, &mut table)?,
+                Figure::Fleetd => fleetd::measure(&bench, &mut table)?,
                 Figure::Fleet => fleet::measure(&bench, &mut table)?,
                 Figure::Burst => burst::measure(&bench, &mut table)?,
                 Figure::Nodes => nodes::measure(&bench, &mut table)?,

@@ -17,6 +17,7 @@ pub fn run(demo: Demo, steps: &mut Steps) -> anyhow::Result<()> {
     drop(drones);
     steps.wait("the policy's program is running", || Ok(last_heartbeat(&muster).map(drop)))?;
 
+    super::fleetd::check(&muster, steps)?;
     muster.run(&["agent", "log-level", "--level", "debug", &agent_id, "--yes"])?;
     let actions = muster.json(&["action", "list"])?;
     let action = items(&actions).next().context("the list of actions is empty")?;

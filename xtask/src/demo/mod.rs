@@ -2,6 +2,7 @@
 //! user would run. All files are under `target/demo`, which each run empties first.
 
 mod check;
+mod fleetd;
 mod muster;
 mod policy;
 mod steps;

@@ -84,6 +84,19 @@ impl Muster {
         Process::start(&mut command, &self.directory.join("drones.log"))
     }
 
+    /// Starts a simulated host with orbit and osqueryd, which asks for queries several times a second.
+    pub fn start_fleetd_host(&self, secret: &str) -> anyhow::Result<Process> {
+        let mut command = self.command("muster");
+        command.args(["drones", "--json", "--family", "fleetd", "--count", "1", "--first", "7", "--interval", "0.2"]);
+        command.args(["--url", &self.url()?, "--back-off", "1"]).arg("--ca").arg(self.ca());
+        Process::start(command.env("MUSTER_ENROLLMENT_TOKEN", secret), &self.fleetd_log())
+    }
+
+    /// Returns the path of the events of the simulated host.
+    pub fn fleetd_log(&self) -> PathBuf {
+        self.directory.join("fleetd.log")
+    }
+
     /// Returns the output of `muster` as JSON.
     pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let text = self.run(&[arguments, &["--output", "json"]].concat())?;

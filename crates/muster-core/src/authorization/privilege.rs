@@ -109,6 +109,8 @@ privileges! {
     AgentsMigrate = "agents.migrate", Agents;
     /// Delete agents with all their data.
     AgentsPurge = "agents.purge", Agents;
+    /// Run live queries on hosts with osquery, read their results and stop them.
+    QueriesRun = "queries.run", Agents;
     /// Read policies.
     PoliciesRead = "policies.read", Policies;
     /// Create policies.

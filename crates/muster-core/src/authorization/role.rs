@@ -167,6 +167,7 @@ fn fleet_operator() -> PrivilegeSet {
         P::AgentsActions,
         P::AgentsUnenroll,
         P::AgentsMigrate,
+        P::QueriesRun,
         P::PoliciesRead,
         P::PoliciesRollout,
         P::EnrollmentRead,

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::rows::Row;
 use crate::documents::bytes_digest;
+use crate::host;
 use crate::id::AgentId;
 use crate::reported::shortened_to;
 use crate::time::Timestamp;
@@ -144,10 +145,36 @@ impl Details<'_> {
         self.osquery_info.get("version").map_or("", |version| version)
     }
 
-    /// Returns whether the facts are complete enough to replace those that are stored.
-    pub fn are_complete(&self) -> bool {
-        !self.system_info.is_empty() && !self.os_version.is_empty() && !self.osquery_info.is_empty()
+    /// Returns the version of orbit, if osquery could ask it.
+    pub fn orbit_version(&self) -> Option<&str> {
+        self.orbit_info.get("version").map(|version| &**version).filter(|version| !version.is_empty())
     }
+
+    /// Returns the machine ids under which orbit may have enrolled on this host.
+    pub fn machine_ids(&self) -> Vec<String> {
+        let ids = [self.system_info.get("uuid"), self.osquery_info.get("instance_id")];
+        ids.into_iter().flatten().filter_map(|id| host::machine_id(id)).collect()
+    }
+
+    /// Returns whether there are no facts.
+    pub fn are_empty(&self) -> bool {
+        let rows = [&self.system_info, &self.os_version, &self.osquery_info, &self.orbit_info];
+        rows.into_iter().all(Row::is_empty) && self.addresses.is_empty()
+    }
+}
+
+/// Adds to reported metadata what is only in the stored one. For a report in which a query failed: its facts did not change,
+/// and must not be lost.
+pub fn completed(reported: &str, stored: &str) -> String {
+    let parse = |raw: &str| serde_json::from_str::<Map<String, Value>>(raw).unwrap_or_default();
+    let mut all = parse(stored);
+    for (part, facts) in parse(reported) {
+        match (all.get_mut(&part), facts) {
+            (Some(Value::Object(known)), Value::Object(facts)) => known.extend(facts),
+            (_, facts) => drop(all.insert(part, facts)),
+        }
+    }
+    Value::Object(all).to_string()
 }
 
 /// Returns the metadata of orbit: what it reports when it enrolls.
@@ -236,7 +263,17 @@ mod tests {
         assert_eq!(metadata::hostname(&raw).as_deref(), Some("web-7"));
         assert!(metadata::os(&raw).contains("ubuntu"));
         assert_eq!(Details::default().metadata(), "{}");
-        assert!(details().are_complete() && !Details::default().are_complete());
+        assert!(!details().are_empty() && Details::default().are_empty());
+    }
+
+    #[test]
+    fn facts_of_a_query_that_failed_are_kept() {
+        let stored = r#"{"host":{"hostname":"old","ip":["192.0.2.7"]},"hardware":{"serial":"S"},"x":1}"#;
+        let reported = r#"{"host":{"hostname":"new"},"os":{"name":"Ubuntu"}}"#;
+        let expected = json!({"host": {"hostname": "new", "ip": ["192.0.2.7"]}, "os": {"name": "Ubuntu"},
+            "hardware": {"serial": "S"}, "x": 1});
+        assert_eq!(serde_json::from_str::<Value>(&completed(reported, stored)).unwrap(), expected);
+        assert_eq!(completed(reported, "null"), completed(reported, "{}"));
     }
 
     #[test]

@@ -5,13 +5,14 @@
 mod scripted;
 
 use muster_drones::event::{Event, Summary};
-use muster_drones::{DronesArgs, Mode, check_in::Phase, share};
+use muster_drones::{DronesArgs, Family, Mode, check_in::Phase, share};
 use scripted::{Seen, Server};
 use tokio::sync::watch;
 
 fn args(server: &Server, mode: Mode) -> DronesArgs {
     DronesArgs {
         url: server.url.clone(),
+        family: Family::Elastic,
         enrollment_token: Some("dG9rZW46c2VjcmV0".to_owned()),
         ca: server.ca.clone(),
         count: 1,
@@ -21,6 +22,7 @@ fn args(server: &Server, mode: Mode) -> DronesArgs {
         fresh_connections: false,
         seconds: 0.0,
         rate: 0.0,
+        interval: 10.0,
         body_bytes: 1_000_000,
         back_off: 0.05,
         back_off_max: 0.1,

@@ -4,5 +4,6 @@ mod alerts;
 mod cluster;
 mod currency;
 mod lifetimes;
+mod live_queries;
 mod moving;
 mod presence;

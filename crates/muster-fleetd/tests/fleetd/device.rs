@@ -156,3 +156,27 @@ async fn trouble_of_the_store_is_no_invalid_token() {
     let page = get(&server, "/device", &format!("muster_device={TOKEN}")).await;
     assert!(page.status == 503 && page.text.contains("not available"));
 }
+
+#[tokio::test]
+async fn fl72_an_address_that_guesses_tokens_learns_how_long_to_wait() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    host(&server, &secret).await;
+    let path = |token: &str| format!("/api/latest/fleet/device/{token}/ping");
+    for _ in 0..1000 {
+        assert_eq!(get(&server, &path("guess"), "").await.status, 401);
+    }
+    let refused = get(&server, &path(TOKEN), "").await;
+    assert_eq!((refused.status, &refused.headers["retry-after"]), (429, &"60".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn fl73_data_of_a_device_is_not_cached() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    host(&server, &secret).await;
+    for suffix in ["", "/desktop", "/ping"] {
+        let got = get(&server, &format!("/api/latest/fleet/device/{TOKEN}{suffix}"), "").await;
+        assert_eq!((got.status, &got.headers["cache-control"]), (200, &"no-store".parse().unwrap()), "{suffix}");
+    }
+}

@@ -150,7 +150,7 @@ async fn fl30_fl34_fl164_failed_and_odd_results_keep_what_is_known_and_repetitio
     assert_eq!(server.osquery("distributed/write", &details(&key, "web-8")).await.status, 200);
     assert_eq!(server.commits(), commits, "the same facts");
     let mut failed = details(&key, "renamed");
-    failed["statuses"]["fleet_detail_query_os_version"] = json!(1);
+    failed["statuses"]["fleet_detail_query_system_info"] = json!(1);
     for odd in [
         failed,
         json!({"node_key": key, "queries": {"fleet_detail_query_system_info": ""}, "statuses": {}}),
@@ -261,4 +261,58 @@ async fn fl52_fl167_a_replaced_key_of_another_machine_is_a_duplicate_identifier_
     assert_eq!(found["detail"]["address"], json!("192.0.2.7"));
     let text = format!("{events:?}");
     assert!(!text.contains(&secret), "FL80");
+}
+
+#[tokio::test]
+async fn fl52_clones_with_equal_names_and_addresses_are_reported_when_they_replace_each_other_again() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let duplicates = async || {
+        let events = server.store().audit_events(0, 100).await.expect("a log");
+        events.iter().filter(|(_, event, _)| event.contains("agent.duplicate_identifier")).count()
+    };
+    for expected in [0, 0, 0, 1] {
+        server.osquery_key(&secret, UUID).await;
+        assert_eq!(duplicates().await, expected);
+        server.clock.advance(Duration::from_secs(30));
+    }
+}
+
+#[tokio::test]
+async fn the_version_of_orbit_is_shown_at_its_agent() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    server.orbit_key(&secret, UUID).await;
+    let key = server.osquery_key(&secret, UUID).await;
+    let mut write = details(&key, "web-7");
+    write["queries"]["fleet_detail_query_orbit_info"] = json!([{"version": "1.61.0"}]);
+    write["statuses"]["fleet_detail_query_orbit_info"] = json!(0);
+    assert_eq!(server.osquery("distributed/write", &write).await.status, 200);
+    let version = async || server.record(Family::Orbit, UUID).await.unwrap().agent_version;
+    assert_eq!(version().await, "1.61.0");
+    let commits = server.commits();
+    assert_eq!(server.osquery("distributed/write", &write).await.status, 200);
+    assert_eq!(server.commits(), commits, "unchanged facts are not written");
+    // An osqueryd that claims to be another host does not change what that host's orbit reports.
+    let stranger = server.osquery_key(&secret, "4C4C4544-0042-3510-8052-000000000009").await;
+    write["node_key"] = json!(stranger);
+    write["queries"]["fleet_detail_query_orbit_info"] = json!([{"version": "6.6.6"}]);
+    assert_eq!(server.osquery("distributed/write", &write).await.status, 200);
+    assert_eq!(version().await, "1.61.0");
+}
+
+#[tokio::test]
+async fn a_detail_query_that_fails_drops_none_of_the_other_facts() {
+    let server = Server::start().await;
+    let key = server.osquery_key(&server.secret().await, UUID).await;
+    let mut write = details(&key, "renamed");
+    write["queries"]["fleet_detail_query_os_version"] = json!([]);
+    write["statuses"]["fleet_detail_query_os_version"] = json!(1);
+    assert_eq!(server.osquery("distributed/write", &write).await.status, 200);
+    let record = server.record(Family::Osquery, UUID).await.unwrap();
+    assert_eq!((record.hostname.as_str(), record.agent_version.as_str()), ("renamed", "5.22.0"));
+    let documents = server.store().agent_documents(&record.id).await.unwrap().unwrap();
+    let metadata: Value = serde_json::from_str(documents.local_metadata.as_deref().unwrap()).unwrap();
+    assert_eq!(metadata["os"]["name"], json!("Ubuntu"), "known from the enrollment");
+    assert_eq!(metadata["host"]["ip"], json!(["192.0.2.7"]));
 }

@@ -1,5 +1,7 @@
 //! Secrets and node keys.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::Full;
@@ -200,4 +202,21 @@ async fn only_a_valid_key_authenticates_a_connection() {
     assert!(!authenticated("/api/fleet/orbit/ping", json!({})).await);
     assert!(!authenticated("/api/fleet/orbit/config", json!({"orbit_node_key": "wrong"})).await);
     assert!(authenticated("/api/fleet/orbit/config", json!({"orbit_node_key": key})).await);
+}
+
+#[tokio::test]
+async fn an_address_that_guesses_enroll_secrets_is_refused_for_a_while() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let wrong = osquery_enroll("not a secret of this server", UUID);
+    for _ in 0..1000 {
+        assert_eq!(server.osquery("enroll", &wrong).await.status, 401);
+    }
+    let refused = server.osquery("enroll", &osquery_enroll(&secret, UUID)).await;
+    assert_eq!((refused.status, &refused.headers["retry-after"]), (429, &"60".parse().unwrap()));
+    assert!(refused.json()["error"].is_string());
+    let orbit = server.orbit("enroll", &orbit_enroll(&secret, UUID)).await;
+    assert_eq!(orbit.status, 429);
+    server.clock.advance(Duration::from_secs(60));
+    assert_eq!(server.osquery("enroll", &osquery_enroll(&secret, UUID)).await.status, 200);
 }

@@ -5,4 +5,6 @@ mod device;
 mod golden;
 mod hosts;
 mod keys;
+mod live_queries;
+mod logs;
 mod setting;

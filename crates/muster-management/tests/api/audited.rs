@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Method, Request};
+use muster_core::agent::Family;
 use muster_core::file::{FileStatus, Upload};
 use muster_core::id::{ActionId, AgentId, FileId};
 use muster_listen::reply::{ListenerKind, Peer};
@@ -131,6 +132,10 @@ impl Script {
     /// Takes notice of what other requests have left.
     async fn skip(&mut self) {
         self.lines = self.api.audit().await.len();
+    }
+
+    async fn agent_of(&mut self, id: &str, family: Family) {
+        self.api.agent_with(id, None, |agent| agent.family = family).await;
     }
 
     async fn agent(&mut self, id: &str, policy: Option<&str>) {
@@ -266,6 +271,9 @@ async fn agents(script: &mut Script) {
     }
     script.call("POST /agents/actions/{action_id}/cancel", &upgrade, json!({})).await;
 
+    script.agent_of("osquery-1", Family::Osquery).await;
+    let made = id(&script.call("POST /v1/queries/run", "", json!({"sql": "SELECT 1"})).await);
+    script.call("POST /v1/queries/run/{id}/stop", &made, json!({})).await;
     let plan = json!({"waves": [{"percent": 50}, {"percent": 100}]});
     let rollout = json!({"agents": ["many-10", "many-11"], "version": "9.6.0", "plan": plan});
     let made = id(&script.call("POST /rollouts", "", rollout).await);

@@ -18,6 +18,7 @@ mod idempotency;
 mod identity;
 mod keys;
 mod leaving;
+mod live_queries;
 mod message_signing;
 mod network_objects;
 mod openapi;

@@ -20,6 +20,7 @@ pub mod host;
 pub mod identity;
 pub mod json;
 mod list_query;
+pub mod live_query;
 pub mod log_in;
 pub mod network_object;
 pub mod node;

@@ -5,8 +5,8 @@ use super::session::Connection;
 use super::error::Failure;
 use super::transaction::Pending;
 use super::{
-    actions, agents, alerts, enrollment_keys, files, idempotency, identity, network_objects, nodes, output_keys,
-    policies, rollouts, settings, uninstall_tokens,
+    actions, agents, alerts, enrollment_keys, files, idempotency, identity, live_queries, network_objects, nodes,
+    output_keys, policies, rollouts, settings, uninstall_tokens,
 };
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
@@ -70,6 +70,7 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::OutputKey(write) => output_keys::apply(c, write)?,
         Write::UninstallToken(write) => uninstall_tokens::apply(c, write)?,
         Write::Rollout(write) => rollouts::apply(c, write)?,
+        Write::LiveQuery(write) => live_queries::apply(c, write)?,
         Write::Secret(SecretWrite::Put { id, sealed }) => settings::put_secret(c, id, sealed)?,
         Write::Secret(SecretWrite::Delete { id }) => settings::delete_secret(c, id)?,
         Write::File(write) => file(c, write)?,

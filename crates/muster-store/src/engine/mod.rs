@@ -21,6 +21,7 @@ pub(crate) mod feed;
 mod files;
 mod idempotency;
 mod identity;
+mod live_queries;
 pub(crate) mod log;
 pub(crate) mod membership;
 pub(crate) mod migration;

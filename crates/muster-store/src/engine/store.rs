@@ -10,6 +10,7 @@ mod enrollment_keys;
 mod files;
 mod idempotency;
 mod identity;
+mod live_queries;
 mod network_objects;
 mod nodes;
 mod output_keys;

@@ -12,7 +12,7 @@ use super::error::{Cause, EngineError, Failure};
 use super::log::Changes;
 use super::recent::{Batch, Recent};
 use super::session::{Connection, Pace, Uncommitted};
-use crate::port::{ActionWrite, AgentWrite, Precondition, StoreError, Write};
+use crate::port::{ActionWrite, AgentWrite, LiveQueryWrite, Precondition, StoreError, Write};
 use muster_core::error_chain::chain;
 
 /// A job's own code. It runs inside a savepoint.
@@ -34,6 +34,8 @@ pub(crate) enum Work {
 pub(crate) enum Place<'w> {
     /// Changes rows of this agent, at least.
     Agent(&'w str),
+    /// Changes the counts of this live query.
+    LiveQuery(&'w str),
     /// Locks something else.
     Other,
 }
@@ -49,6 +51,7 @@ impl Work {
                     Some(_) => {}
                     None => return Place::Other,
                 },
+                Write::LiveQuery(LiveQueryWrite::Answer { query, .. }) => return Place::LiveQuery(query.as_str()),
                 Write::Action(ActionWrite::Result { .. } | ActionWrite::EndTarget { .. })
                 | Write::Fenced(_)
                 | Write::Changed(_)

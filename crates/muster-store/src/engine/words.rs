@@ -6,6 +6,7 @@ use muster_core::credential::CredentialKind;
 use muster_core::enrollment_key::KeyFamily;
 use muster_core::file::FileStatus;
 use muster_core::identity::UserKind;
+use muster_core::live_query::EndReason;
 use muster_core::network_object::NetworkObjectKind;
 use muster_core::output_key::{FailureKind, KeyState};
 use muster_core::status::Status;
@@ -90,6 +91,16 @@ words!(LeaseName {
 });
 
 impl Word for KeyFamily {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl Word for EndReason {
     fn word(self) -> &'static str {
         self.as_str()
     }

@@ -28,6 +28,7 @@ mod enrollment_keys;
 mod files;
 mod idempotency;
 mod identity;
+mod live_queries;
 mod network_objects;
 mod nodes;
 mod output_keys;
@@ -57,6 +58,7 @@ pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
 pub use self::idempotency::{IdempotencyStore, IdempotencyWrite, KeyedRequest};
 pub use self::identity::{IdentityStore, IdentityWrite, LogInWrite};
+pub use self::live_queries::{LiveQueryStore, LiveQueryWrite};
 pub use self::network_objects::{NetworkObjectStore, NetworkObjectWrite};
 pub use self::nodes::{
     FencingToken, LeaseName, LeaseStore, LostNode, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite,
@@ -218,6 +220,8 @@ pub enum Write {
     OutputKey(OutputKeyWrite),
     /// Of staged rollouts.
     Rollout(RolloutWrite),
+    /// Of live queries.
+    LiveQuery(LiveQueryWrite),
     /// Of sealed secrets.
     Secret(SecretWrite),
     /// Of uninstall tokens.
@@ -269,6 +273,7 @@ pub trait Resources:
     + IdempotencyStore
     + IdentityStore
     + LeaseStore
+    + LiveQueryStore
     + NetworkObjectStore
     + NodeStore
     + OutputKeyStore
@@ -292,6 +297,7 @@ impl<T> Resources for T where
         + IdempotencyStore
         + IdentityStore
         + LeaseStore
+        + LiveQueryStore
         + NetworkObjectStore
         + NodeStore
         + OutputKeyStore

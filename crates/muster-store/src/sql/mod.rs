@@ -16,6 +16,7 @@ pub(crate) mod files;
 pub(crate) mod filter;
 pub(crate) mod idempotency;
 pub(crate) mod identity;
+pub(crate) mod live_queries;
 pub(crate) mod log;
 pub(crate) mod log_ins;
 pub(crate) mod network_objects;
@@ -69,6 +70,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         files::ALL,
         idempotency::ALL,
         identity::ALL,
+        live_queries::ALL,
         log_ins::ALL,
         log::ALL,
         network_objects::ALL,

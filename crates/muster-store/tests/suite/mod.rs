@@ -19,6 +19,7 @@ pub mod files;
 pub mod idempotency;
 pub mod identity;
 pub mod lists;
+pub mod live_queries;
 pub mod log_ins;
 pub mod network_objects;
 pub mod nodes;
@@ -141,6 +142,15 @@ macro_rules! run_for {
             tokens_are_revoked_used_and_listed_newest_first,
             sessions_and_links_end,
             spaces_are_created_changed_and_deleted_when_empty,
+        ]);
+        suite::run_for!(@module $make, live_queries: [
+            a_live_query_ends_with_its_last_answer,
+            answers_are_numbered_and_come_in_pages_of_a_size,
+            fl34_fl35_only_the_first_answer_of_a_target_counts_and_none_after_the_end,
+            a_live_query_ends_when_its_results_reach_the_limit,
+            targets_that_cannot_answer_are_counted,
+            the_number_of_live_queries_is_limited,
+            old_live_queries_are_deleted_with_their_results,
         ]);
         suite::run_for!(@module $make, log_ins: [
             a_provider_comes_back_and_changes_start_from_the_newest,

@@ -34,6 +34,8 @@ mod policy;
 mod policy_file;
 mod policy_names;
 mod progress;
+mod query;
+mod query_rows;
 mod respond;
 mod role;
 mod rollout;
@@ -62,6 +64,8 @@ pub enum AdminCommand {
     Agent(Noun<agent::AgentCommand>),
     /// List, show and delete hosts, with all agents that run on them
     Host(Noun<host::HostCommand>),
+    /// Run SQL on hosts with osquery, and print the rows as they arrive
+    Query(Noun<query::QueryCommand>),
     /// Manage policies
     Policy(Noun<policy::PolicyCommand>),
     /// Change policies in waves, and halt automatically if agents become unhealthy
@@ -141,6 +145,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
     match command {
         AdminCommand::Agent(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Host(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Query(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Policy(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Rollout(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,

@@ -38,6 +38,7 @@ fn help_lists_exactly_the_existing_nouns() {
         "serve",
         "agent",
         "policy",
+        "query",
         "enrollment-key",
         "action",
         "server-host",
@@ -60,8 +61,8 @@ fn help_lists_exactly_the_existing_nouns() {
     {
         assert!(help.contains(&format!("\n  {noun} ")), "{noun} is missing in\n{help}");
     }
-    assert!(!help.contains("\n  query "));
-    assert_eq!(run(&["query"]).code, 2);
+    assert!(!help.contains("\n  label "));
+    assert_eq!(run(&["label"]).code, 2);
     assert!(
         help.contains("Exit codes: 0 success, 1 failure, 2 usage, 3 not found, 4 denied, 5 unreachable, 6 conflict")
     );

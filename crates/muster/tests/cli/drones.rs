@@ -82,3 +82,29 @@ fn drones_require_a_token_and_an_existing_ca_file() {
     assert!(told.contains("/nowhere.pem"), "{told}");
     fails(2, &["drones", "--url", &url, "--ca", "x", "--invent", "--mode", "dance"]);
 }
+
+#[test]
+fn hosts_of_fleetd_enroll_and_send_requests_at_their_intervals() {
+    let key = json(&["enrollment-key", "create", "--family", "fleetd", "--name", "drones of fleetd"]);
+    let secret = key["api_key"].as_str().unwrap();
+    let base = ["--family", "fleetd", "--first", "900", "--enrollment-token", secret];
+    let (ran, events) = drones(&[&base[..], &["--mode", "enroll", "--count", "3", "--processes", "2"]].concat());
+    assert_eq!((ran.code, &summary(&events)["counts"]["enrolled"]), (0, &3.into()), "{}", ran.err);
+    let load = ["--mode", "heartbeat", "--count", "2", "--interval", "0.1", "--seconds", "2"];
+    let (_, events) = drones(&[&base[..], &load].concat());
+    let summary = summary(&events);
+    assert_eq!(summary["counts"]["errors"], serde_json::json!({}), "{summary}");
+    assert!(summary["counts"]["check_ins"].as_u64().unwrap() >= 40, "{summary}");
+    for operation in ["read", "log", "config", "orbit_config", "device_token"] {
+        assert!(summary["p99_us"][operation].as_u64().is_some_and(|micros| micros > 0), "{operation}: {summary}");
+    }
+    let hosts = json(&["host", "list", "--filter", "hostname:drone-900"]);
+    assert_eq!(hosts[0]["agents"].as_array().unwrap().len(), 2, "{hosts}");
+    let url = format!("https://{}", world().agents);
+    let ca = world().data().join("ca.crt");
+    let refused =
+        ["drones", "--url", &url, "--ca", ca.to_str().unwrap(), "--enrollment-token", secret, "--family", "fleetd"];
+    for other in [["--mode", "burst"], ["--interval", "0"]] {
+        fails(1, &[&refused[..], &other].concat());
+    }
+}

@@ -6,7 +6,7 @@ use crate::agents::answered;
 use crate::world::{fails, json, ok};
 
 /// Sends a request of fleetd; returns the status and the response.
-fn fleetd(path: &str, body: &Value) -> (u16, Value) {
+pub fn fleetd(path: &str, body: &Value) -> (u16, Value) {
     let (status, text) = answered(path, "-", "osquery/5.21.0", body);
     (status, serde_json::from_str(&text).unwrap())
 }

@@ -166,7 +166,7 @@ async fn post(session: &mut Session, path: &str, token: &str, body: String) -> V
     let ask = Ask {
         method: Method::POST,
         path,
-        authorization: &authorization,
+        authorization: Some(&authorization),
         body: body.into(),
         packed: false,
         chunk_sha2: None,

@@ -1,0 +1,271 @@
+//! A simulated host with orbit and osqueryd: its requests, with the formats and sizes of the real programs.
+//!
+//! Both programs have a connection of their own, as on a real host.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::Method;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::event::now_us;
+use crate::fault::{Fault, accepted};
+use crate::session::{Ask, Session, Shared};
+
+/// Version of osquery that hosts report.
+pub const OSQUERY_VERSION: &str = "5.21.0";
+/// A live query that mentions this table fails, as it would on a real host.
+const NO_SUCH_TABLE: &str = "no_such_table";
+
+/// A program of a host, which has a key of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// orbit.
+    Orbit,
+    /// osqueryd.
+    Osquery,
+}
+
+impl Program {
+    /// Returns its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Orbit => "orbit",
+            Self::Osquery => "osquery",
+        }
+    }
+}
+
+/// A simulated host. Everything is derived from its number.
+pub struct FleetdHost {
+    shared: Arc<Shared>,
+    number: u32,
+    orbit: Session,
+    osquery: Session,
+    orbit_key: String,
+    node_key: String,
+    counter: u64,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    #[serde(default)]
+    queries: BTreeMap<String, String>,
+}
+
+impl FleetdHost {
+    /// Creates a host that is not enrolled.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, number: u32) -> Self {
+        Self {
+            orbit: Session::new(shared.clone(), number),
+            osquery: Session::new(shared.clone(), number),
+            shared,
+            number,
+            orbit_key: String::new(),
+            node_key: String::new(),
+            counter: 0,
+        }
+    }
+
+    /// Returns another host that uses the connections of this one.
+    #[must_use]
+    pub fn followed_by(self, number: u32) -> Self {
+        Self { number, orbit_key: String::new(), node_key: String::new(), counter: 0, ..self }
+    }
+
+    /// Returns its hardware UUID.
+    #[must_use]
+    pub fn uuid(&self) -> String {
+        format!("4C4C4544-0042-3510-8052-{:012X}", self.number)
+    }
+
+    /// Enrolls orbit, then osqueryd, as on a new host.
+    ///
+    /// # Errors
+    /// If the server does not accept one of them.
+    pub async fn enroll(&mut self, secret: &str) -> Result<(), Fault> {
+        let began = Instant::now();
+        self.enroll_program(Program::Orbit, secret).await?;
+        self.enroll_program(Program::Osquery, secret).await?;
+        self.shared.tally.enrolled(began.elapsed());
+        Ok(())
+    }
+
+    /// Enrolls one of the programs, which replaces its key.
+    ///
+    /// # Errors
+    /// If the server does not accept it.
+    pub async fn enroll_program(&mut self, program: Program, secret: &str) -> Result<(), Fault> {
+        match program {
+            Program::Orbit => {
+                let body = self.orbit_enroll(secret);
+                let enrolled = post(&mut self.orbit, "/api/fleet/orbit/enroll", &body).await?;
+                self.orbit_key = text(&enrolled, "orbit_node_key");
+            }
+            Program::Osquery => {
+                let body = self.osquery_enroll(secret);
+                let enrolled = post(&mut self.osquery, "/api/v1/osquery/enroll", &body).await?;
+                self.node_key = text(&enrolled, "node_key");
+            }
+        }
+        Ok(())
+    }
+
+    fn orbit_enroll(&self, secret: &str) -> Value {
+        let name = format!("drone-{}", self.number);
+        json!({
+            "enroll_secret": secret, "hardware_uuid": self.uuid(), "hardware_serial": format!("SN{}", self.number),
+            "hostname": name, "computer_name": name, "hardware_model": "PowerEdge", "platform": "ubuntu",
+            "platform_like": "debian", "osquery_identifier": "",
+        })
+    }
+
+    fn osquery_enroll(&self, secret: &str) -> Value {
+        json!({
+            "enroll_secret": secret, "host_identifier": self.uuid(), "platform_type": "9",
+            "host_details": {
+                "system_info": self.system_info(), "os_version": os_version(), "osquery_info": self.osquery_info(),
+            },
+        })
+    }
+
+    /// Requests the configuration of osqueryd.
+    ///
+    /// # Errors
+    /// If the server does not respond with 200.
+    pub async fn config(&mut self, due: Instant) -> Result<(), Fault> {
+        post(&mut self.osquery, "/api/v1/osquery/config", &json!({"node_key": self.node_key, "etag": ""})).await?;
+        self.shared.tally.requested("config", due.elapsed());
+        Ok(())
+    }
+
+    /// Requests queries, and sends their results.
+    ///
+    /// # Errors
+    /// If the server does not respond with 200.
+    pub async fn read(&mut self, due: Instant) -> Result<(), Fault> {
+        let body = json!({"node_key": self.node_key});
+        let read = post(&mut self.osquery, "/api/v1/osquery/distributed/read", &body).await?;
+        self.shared.tally.requested("read", due.elapsed());
+        let read: Read = serde_json::from_value(read).map_err(anyhow::Error::from)?;
+        if read.queries.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let body = self.results(&read.queries);
+        post(&mut self.osquery, "/api/v1/osquery/distributed/write", &body).await?;
+        self.shared.tally.requested("write", began.elapsed());
+        Ok(())
+    }
+
+    /// Sends lines of the log of results.
+    ///
+    /// # Errors
+    /// If the server does not respond with 200.
+    pub async fn log(&mut self, due: Instant) -> Result<(), Fault> {
+        self.counter += 1;
+        let lines: Vec<Value> = (0..3).map(|line| self.log_line(line)).collect();
+        let body = json!({"node_key": self.node_key, "log_type": "result", "data": lines});
+        post(&mut self.osquery, "/api/v1/osquery/log", &body).await?;
+        self.shared.tally.requested("log", due.elapsed());
+        Ok(())
+    }
+
+    /// Requests the configuration of orbit.
+    ///
+    /// # Errors
+    /// If the server does not respond with 200.
+    pub async fn orbit_config(&mut self, due: Instant) -> Result<(), Fault> {
+        post(&mut self.orbit, "/api/fleet/orbit/config", &json!({"orbit_node_key": self.orbit_key})).await?;
+        self.shared.tally.requested("orbit_config", due.elapsed());
+        Ok(())
+    }
+
+    /// Announces a new token of Fleet Desktop.
+    ///
+    /// # Errors
+    /// If the server does not respond with 200.
+    pub async fn device_token(&mut self, due: Instant) -> Result<(), Fault> {
+        let token = uuid::Uuid::new_v4().to_string();
+        let body = json!({"orbit_node_key": self.orbit_key, "device_auth_token": token});
+        post(&mut self.orbit, "/api/fleet/orbit/device_token", &body).await?;
+        self.shared.tally.requested("device_token", due.elapsed());
+        Ok(())
+    }
+
+    fn system_info(&self) -> Value {
+        json!({
+            "hostname": format!("drone-{}", self.number), "computer_name": format!("drone-{}", self.number),
+            "uuid": self.uuid(), "hardware_serial": format!("SN{}", self.number), "hardware_vendor": "Dell Inc.",
+            "hardware_model": "PowerEdge", "cpu_type": "x86_64", "cpu_brand": "Intel(R) Xeon(R)",
+            "physical_memory": "17179869184",
+        })
+    }
+
+    fn osquery_info(&self) -> Value {
+        let instance = format!("{:08x}-0000-4000-8000-000000000000", self.number);
+        json!({"version": OSQUERY_VERSION, "instance_id": instance, "build_platform": "linux"})
+    }
+
+    /// Returns the rows of a query; `None` if it fails.
+    fn rows(&self, name: &str, sql: &str) -> Option<Value> {
+        let [_, b, c, d] = self.number.to_be_bytes();
+        Some(match name.strip_prefix("fleet_detail_query_") {
+            Some("system_info") => json!([self.system_info()]),
+            Some("os_version") => json!([os_version()]),
+            Some("osquery_info") => json!([self.osquery_info()]),
+            Some("orbit_info") => json!([{"version": "1.61.0", "desktop_version": "1.61.0"}]),
+            Some("interface_addresses") => json!([{"address": format!("10.{b}.{c}.{d}")}]),
+            Some(_) => json!([]),
+            None if sql.contains(NO_SUCH_TABLE) => return None,
+            // A row that differs between hosts, whatever the query is.
+            None => json!([{"hostname": format!("drone-{}", self.number), "number": self.number.to_string()}]),
+        })
+    }
+
+    fn results(&self, queries: &BTreeMap<String, String>) -> Value {
+        let (mut rows, mut statuses, mut messages) = (Map::new(), Map::new(), Map::new());
+        for (name, sql) in queries {
+            let found = self.rows(name, sql);
+            let message = if found.is_some() { String::new() } else { format!("no such table: {NO_SUCH_TABLE}") };
+            statuses.insert(name.clone(), u8::from(found.is_none()).into());
+            rows.insert(name.clone(), found.unwrap_or_else(|| json!([])));
+            messages.insert(name.clone(), message.into());
+        }
+        json!({"node_key": self.node_key, "queries": rows, "statuses": statuses, "messages": messages, "stats": {}})
+    }
+
+    fn log_line(&self, line: u32) -> Value {
+        let mut path = String::new();
+        let _ = write!(path, "/usr/bin/program-{line}");
+        json!({
+            "name": "pack/Global/processes", "hostIdentifier": self.uuid(), "calendarTime": "Mon Nov 30 10:00:00 2026 UTC",
+            "unixTime": now_us() / 1_000_000, "epoch": 0, "counter": self.counter, "numerics": false,
+            "decorations": {"host_uuid": self.uuid(), "hostname": format!("drone-{}", self.number)},
+            "columns": {"pid": (1000 + line).to_string(), "name": format!("program-{line}"), "path": path},
+            "action": "added",
+        })
+    }
+}
+
+fn os_version() -> Value {
+    json!({
+        "name": "Ubuntu", "version": "24.04.1 LTS (Noble Numbat)", "major": "24", "minor": "4", "platform": "ubuntu",
+        "platform_like": "debian", "arch": "x86_64", "build": "",
+    })
+}
+
+fn text(value: &Value, member: &str) -> String {
+    value[member].as_str().unwrap_or_default().to_owned()
+}
+
+async fn post(session: &mut Session, path: &str, body: &Value) -> Result<Value, Fault> {
+    let body = serde_json::to_vec(body).map_err(anyhow::Error::from)?.into();
+    let ask = Ask { method: Method::POST, path, authorization: None, body, packed: false, chunk_sha2: None };
+    accepted(&session.ask(&ask).await?)
+}

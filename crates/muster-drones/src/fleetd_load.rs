@@ -1,0 +1,205 @@
+//! Modes of simulated hosts with orbit and osqueryd: enroll, and requests at the intervals of the real programs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admission::Admission;
+use crate::back_off::BackOff;
+use crate::check_in::Phase;
+use crate::event::Event;
+use crate::fault::Fault;
+use crate::fleetd::{FleetdHost, Program};
+use crate::session::Shared;
+
+/// A request that a host repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    Read,
+    Log,
+    Config,
+    OrbitConfig,
+    DeviceToken,
+}
+
+impl Request {
+    fn program(self) -> Program {
+        match self {
+            Self::Read | Self::Log | Self::Config => Program::Osquery,
+            Self::OrbitConfig | Self::DeviceToken => Program::Orbit,
+        }
+    }
+}
+
+/// The requests with their intervals: those that a package of fleetd has by default.
+const INTERVALS: [(Request, Duration); 5] = [
+    (Request::Read, Duration::from_secs(10)),
+    (Request::Log, Duration::from_secs(10)),
+    (Request::Config, Duration::from_secs(60)),
+    (Request::OrbitConfig, Duration::from_secs(30)),
+    (Request::DeviceToken, Duration::from_secs(3600)),
+];
+
+/// The hosts of a share.
+pub struct Hosts {
+    /// What all of them use.
+    pub shared: Arc<Shared>,
+    /// Their numbers.
+    pub numbers: std::ops::Range<u32>,
+    /// How they enroll.
+    pub admission: Arc<Admission>,
+    /// Pauses after failures.
+    pub back_off: BackOff,
+    /// Factor of all intervals.
+    pub pace: f64,
+}
+
+impl Hosts {
+    /// Enrolls all hosts as fast as the server accepts them, over persistent connections or over new ones for each host.
+    pub async fn enroll(self, fresh: bool) {
+        let next = Arc::new(AtomicU32::new(self.numbers.start));
+        let mut workers = JoinSet::new();
+        for _ in 0..self.admission.in_flight() {
+            let (shared, next, admission) = (self.shared.clone(), next.clone(), self.admission.clone());
+            let end = self.numbers.end;
+            workers.spawn(async move {
+                let mut host = FleetdHost::new(shared.clone(), end);
+                loop {
+                    let number = next.fetch_add(1, Relaxed);
+                    if number >= end {
+                        return;
+                    }
+                    host = if fresh { FleetdHost::new(shared.clone(), number) } else { host.followed_by(number) };
+                    if let Err(fault) = host.enroll(admission.secret()).await {
+                        shared.tally.failed(&format!("enroll: {fault}"));
+                    }
+                }
+            });
+        }
+        while workers.join_next().await.is_some() {}
+    }
+
+    /// Enrolls the hosts, each of which then behaves like a real one.
+    pub async fn live(self) {
+        let mut hosts = JoinSet::new();
+        for number in self.numbers.clone() {
+            let (shared, admission, mut back_off) =
+                (self.shared.clone(), self.admission.clone(), self.back_off.clone());
+            let pace = self.pace;
+            hosts.spawn(async move {
+                let host = admit(&shared, &admission, &mut back_off, number).await;
+                repeat(&shared, host, &admission, &mut back_off, pace).await;
+            });
+        }
+        self.shared.tally.tell(Event::Ready);
+        while hosts.join_next().await.is_some() {}
+    }
+
+    /// Enrolls all hosts and lets them report their details, waits for the start of the measured part, and returns its time.
+    pub async fn measured(self, mut phase: watch::Receiver<Phase>) -> Option<Instant> {
+        let mut coming = JoinSet::new();
+        for number in self.numbers.clone() {
+            let (shared, admission, mut back_off) =
+                (self.shared.clone(), self.admission.clone(), self.back_off.clone());
+            coming.spawn(async move {
+                let mut host = admit(&shared, &admission, &mut back_off, number).await;
+                if let Err(fault) = host.read(Instant::now()).await {
+                    shared.tally.failed(&format!("settle: {fault}"));
+                }
+                host
+            });
+        }
+        let settled = coming.join_all().await;
+        let mut hosts = JoinSet::new();
+        for host in settled {
+            let (shared, admission, mut back_off) =
+                (self.shared.clone(), self.admission.clone(), self.back_off.clone());
+            let pace = self.pace;
+            let mut over = phase.clone();
+            let mut started = phase.clone();
+            hosts.spawn(async move {
+                if started.wait_for(|phase| *phase != Phase::Waiting).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    () = repeat(&shared, host, &admission, &mut back_off, pace) => {}
+                    _ = over.wait_for(|phase| *phase == Phase::Stopped) => {}
+                }
+            });
+        }
+        self.shared.tally.begin_check_ins();
+        self.shared.tally.tell(Event::Ready);
+        phase.wait_for(|phase| *phase != Phase::Waiting).await.ok()?;
+        let began = Instant::now();
+        while hosts.join_next().await.is_some() {}
+        Some(began)
+    }
+}
+
+/// Enrolls a host, and retries until it succeeds.
+async fn admit(shared: &Arc<Shared>, admission: &Admission, back_off: &mut BackOff, number: u32) -> FleetdHost {
+    let mut host = FleetdHost::new(shared.clone(), number);
+    enroll(shared, admission, back_off, &mut host).await;
+    host
+}
+
+async fn enroll(shared: &Shared, admission: &Admission, back_off: &mut BackOff, host: &mut FleetdHost) {
+    loop {
+        let permit = admission.permit().await;
+        let outcome = host.enroll(admission.secret()).await;
+        // Released before the pause, so that others can enroll in the meantime.
+        drop(permit);
+        let Err(fault) = outcome else { return back_off.reset() };
+        shared.tally.failed(&format!("enroll: {fault}"));
+        tokio::time::sleep(back_off.next_pause()).await;
+    }
+}
+
+/// Sends requests at their intervals. Hosts start at random points of their schedules.
+async fn repeat(shared: &Shared, mut host: FleetdHost, admission: &Admission, back_off: &mut BackOff, pace: f64) -> ! {
+    let began = Instant::now();
+    let mut due = INTERVALS.map(|(request, interval)| {
+        // The token is announced at once: Fleet Desktop needs it.
+        let share = if request == Request::DeviceToken { 0.01 } else { 1.0 };
+        began + interval.mul_f64(rand::random::<f64>() * share * pace)
+    });
+    let mut rejected: Vec<Program> = Vec::new();
+    loop {
+        let next = (0..due.len()).min_by_key(|at| due[*at]).unwrap_or_default();
+        tokio::time::sleep_until(due[next].into()).await;
+        let (request, interval) = INTERVALS[next];
+        let program = request.program();
+        // Like the real programs, each enrolls again if its key is rejected.
+        if rejected.contains(&program) {
+            if let Err(fault) = host.enroll_program(program, admission.secret()).await {
+                shared.tally.failed(&format!("enroll: {fault}"));
+                due[next] = Instant::now() + back_off.next_pause();
+                continue;
+            }
+            back_off.reset();
+            rejected.retain(|other| *other != program);
+        }
+        if let Err(fault) = send(&mut host, request, due[next]).await {
+            shared.tally.failed(&format!("{request:?}: {fault}"));
+            if fault.is_unauthorized() {
+                shared.tally.rejected(&format!("{}:{}", program.as_str(), host.uuid()));
+                rejected.push(program);
+            }
+        }
+        // From the schedule, because a late request must not delay the following ones; but none is sent twice for it.
+        due[next] = (due[next] + interval.mul_f64(pace)).max(Instant::now());
+    }
+}
+
+async fn send(host: &mut FleetdHost, request: Request, due: Instant) -> Result<(), Fault> {
+    match request {
+        Request::Read => host.read(due).await,
+        Request::Log => host.log(due).await,
+        Request::Config => host.config(due).await,
+        Request::OrbitConfig => host.orbit_config(due).await,
+        Request::DeviceToken => host.device_token(due).await,
+    }
+}

@@ -1,0 +1,222 @@
+//! The service of live queries: create, list, show, read results, stop. What hosts are asked and answer is in `running.rs`.
+
+mod running;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::agent::Family;
+use muster_core::authorization::{Grant, OpContext, QueriesRun, Scope};
+use muster_core::change::Change;
+use muster_core::entropy::random_uuid;
+use muster_core::id::{AgentId, HostId, LiveQueryId};
+use muster_core::live_query::{EndReason, Ended, LiveQuery, LiveResult, MAX_TARGETS, check_sql, check_timeout};
+use muster_core::time::Clock;
+use muster_core::{Entropy, Error, ErrorKind, host};
+use muster_store::query::{AgentCondition, AgentFilter};
+use muster_store::{LiveQueryWrite, Write};
+use serde_json::json;
+
+use self::running::Running;
+pub use self::running::{Asked, Outcome};
+use super::audit::audit_line;
+use super::authority::Authorized;
+use super::shutdown::Shutdown;
+use super::watched_store::WatchedStore;
+
+/// Maximum number of hosts that a request can name. Each is looked up.
+pub const MAX_NAMED: usize = 100;
+/// Length of a page of results, bytes of JSON.
+const PAGE_BYTES: u64 = 1 << 20;
+/// Maximum number of results on a page.
+pub const MAX_PAGE: u32 = 1_000;
+
+/// A new live query.
+#[derive(Clone, Debug)]
+pub struct NewLiveQuery {
+    /// SQL.
+    pub sql: String,
+    /// Names or ids of hosts; empty for all that match the filter.
+    pub hosts: Vec<String>,
+    /// Filter for the agents. Those that are not osquery are ignored.
+    pub filter: AgentFilter,
+    /// Time after which it ends.
+    pub timeout: Duration,
+}
+
+/// A live query, and the targets that can't answer now.
+#[derive(Clone, Debug)]
+pub struct LiveQueryView {
+    /// The live query.
+    pub query: LiveQuery,
+    /// Number of targets that have not answered and are not connected, or were deleted.
+    pub offline: u64,
+}
+
+/// The service of live queries.
+pub struct LiveQueries {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    shutdown: Arc<Shutdown>,
+    running: Running,
+}
+
+impl LiveQueries {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        shutdown: Arc<Shutdown>,
+    ) -> Self {
+        Self { store, clock, entropy, shutdown, running: Running::default() }
+    }
+
+    /// Creates a live query, which its targets get with their next distributed read. In a dry run, returns it as it would be
+    /// created.
+    pub async fn create(&self, context: &OpContext, new: NewLiveQuery) -> Result<LiveQueryView, Error> {
+        let grant = context.grant::<QueriesRun>()?;
+        check_sql(&new.sql)?;
+        check_timeout(new.timeout)?;
+        let targets = self.targets(&grant, &new).await?;
+        let now = self.clock.now();
+        let query = LiveQuery {
+            id: LiveQueryId::trusted(random_uuid(&*self.entropy)),
+            space: grant.space().clone(),
+            sql: new.sql,
+            created_by: grant.actor().to_string(),
+            created_at: now,
+            expires_at: now.plus(new.timeout),
+            targets: targets.len() as u64,
+            answered: 0,
+            failed: 0,
+            rows: 0,
+            bytes: 0,
+            ended: None,
+        };
+        let insert = LiveQueryWrite::Insert { query: Box::new(query.clone()), targets: targets.clone() };
+        let detail = json!({"sql": query.sql, "targets": query.targets, "timeout_seconds": new.timeout.as_secs()});
+        let line = audit_line(grant.origin(), now, "live_query.run", format_args!("live_query:{}", query.id), detail);
+        let writes = vec![insert.into(), Write::Changed(Change::LiveQuery(query.id.clone())), line];
+        self.store.commit(&grant, writes).await?;
+        if grant.is_dry_run() {
+            return Ok(LiveQueryView { query, offline: 0 });
+        }
+        self.running.begin(&query, targets);
+        self.view(&Authorized::new(query, grant)).await
+    }
+
+    /// Selects the osquery agents that a new live query is for.
+    async fn targets(&self, grant: &Grant<QueriesRun>, new: &NewLiveQuery) -> Result<Vec<AgentId>, Error> {
+        if new.hosts.len() > MAX_NAMED {
+            let reason = format!("at most {MAX_NAMED} hosts can be named");
+            return Err(Error::invalid("hosts", reason).remedy("use a filter"));
+        }
+        let seen = self.store.seen_by(grant);
+        let mut conditions = new.filter.conditions.clone();
+        conditions.push(AgentCondition::Families(vec![Family::Osquery]));
+        let mut named = Vec::new();
+        for name in &new.hosts {
+            let found = seen.all_agent_ids(&AgentFilter::all([of_osquery(), on_host(name)])).await?;
+            if found.is_empty() {
+                return Err(Error::not_found("host with osquery", format_args!("{name:?}")));
+            }
+            named.extend(found);
+        }
+        if !new.hosts.is_empty() {
+            conditions.push(AgentCondition::Ids(named));
+        }
+        let targets = seen.all_agent_ids(&AgentFilter::all(conditions)).await?;
+        if targets.is_empty() {
+            let message = "no host with osquery matches";
+            return Err(Error::new(ErrorKind::Invalid, "no_host_matches", message));
+        }
+        if targets.len() > MAX_TARGETS {
+            let reason = format!("{} hosts match; at most {MAX_TARGETS} in one live query", targets.len());
+            return Err(Error::invalid("kuery", reason));
+        }
+        Ok(targets)
+    }
+
+    /// Finds a live query that the caller may see. Its results may be of any host of the space, so a caller with a limited scope
+    /// sees only its own.
+    pub async fn find(&self, context: &OpContext, id: &str) -> Result<Authorized<LiveQuery, QueriesRun>, Error> {
+        let grant = context.grant::<QueriesRun>()?;
+        let found = match LiveQueryId::parse(id) {
+            Ok(id) => self.store.seen_by(&grant).live_query(&id).await?,
+            Err(_) => None,
+        };
+        let query = found.filter(|query| is_seen(&grant, query)).ok_or_else(|| Error::not_found("live query", id))?;
+        Ok(Authorized::new(query, grant))
+    }
+
+    /// Returns the live queries of the space that the caller may see, newest first.
+    pub async fn list(&self, grant: &Grant<QueriesRun>) -> Result<Vec<LiveQuery>, Error> {
+        let mut found = self.store.seen_by(grant).live_queries().await?;
+        found.retain(|query| is_seen(grant, query));
+        Ok(found)
+    }
+
+    /// Returns a live query with the number of targets that can't answer now.
+    pub async fn view(&self, query: &Authorized<LiveQuery, QueriesRun>) -> Result<LiveQueryView, Error> {
+        let offline = if query.answered < query.targets {
+            self.store.seen_by(query.grant()).live_query_absent(query).await?
+        } else {
+            0
+        };
+        Ok(LiveQueryView { query: (**query).clone(), offline })
+    }
+
+    /// Returns the answers after a number, in order. Fewer than `limit` if they are large; none only if there are none yet.
+    pub async fn results(
+        &self,
+        query: &Authorized<LiveQuery, QueriesRun>,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<LiveResult>, Error> {
+        if !(1..=MAX_PAGE).contains(&limit) {
+            return Err(Error::invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
+        }
+        Ok(self.store.seen_by(query.grant()).live_query_results(query, after, PAGE_BYTES, limit).await?)
+    }
+
+    /// Stops a live query. One that has ended stays as it is.
+    pub async fn stop(&self, query: &Authorized<LiveQuery, QueriesRun>) -> Result<LiveQuery, Error> {
+        if query.ended.is_some() {
+            return Ok((**query).clone());
+        }
+        let (grant, now, id) = (query.grant(), self.clock.now(), &query.id);
+        let end = LiveQueryWrite::End { id: id.clone(), reason: EndReason::Stopped, now };
+        let detail = json!({"targets": query.targets, "answered": query.answered});
+        let line = audit_line(grant.origin(), now, "live_query.stop", format_args!("live_query:{id}"), detail);
+        self.store.commit(grant, vec![end.into(), Write::Changed(Change::LiveQuery(id.clone())), line]).await?;
+        if !grant.is_dry_run() {
+            self.running.end(id);
+        }
+        // It may have ended by itself meanwhile, for another reason.
+        let stored = self.store.seen_by(grant).live_query(id).await?;
+        Ok(stored.unwrap_or_else(|| LiveQuery {
+            ended: Some(Ended { at: now, reason: EndReason::Stopped }),
+            ..(**query).clone()
+        }))
+    }
+}
+
+fn of_osquery() -> AgentCondition {
+    AgentCondition::Families(vec![Family::Osquery])
+}
+
+/// Matches the agents on a host with this name, id, machine id or agent id.
+fn on_host(name: &str) -> AgentCondition {
+    let by_machine = host::machine_id(name).map(|machine| host::agent_id(Family::Osquery, &machine));
+    let ids = AgentId::parse(name).ok().into_iter().chain(by_machine).collect();
+    let mut any = vec![AgentCondition::Hostnames(vec![name.to_owned()]), AgentCondition::Ids(ids)];
+    any.extend(HostId::parse(name).ok().map(|id| AgentCondition::Hosts(vec![id])));
+    AgentCondition::Any(any)
+}
+
+fn is_seen(grant: &Grant<QueriesRun>, query: &LiveQuery) -> bool {
+    // A user's tokens act for the user.
+    let who = |actor: &str| actor.split(' ').next().unwrap_or_default().to_owned();
+    *grant.scope() == Scope::Whole || who(&grant.actor().to_string()) == who(&query.created_by)
+}

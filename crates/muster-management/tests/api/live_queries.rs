@@ -1,0 +1,133 @@
+//! `/api/v1/queries/run`.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Method, Request};
+use futures_util::StreamExt as _;
+use muster_core::agent::Family;
+use muster_core::authorization::{Actor, BindingScope, Entitlement, OpContext, PrivilegeName, Selector};
+use muster_core::id::{AgentId, SpaceId};
+use muster_core::live_query::HostAnswer;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use crate::support::{Api, administrator};
+
+async fn host(api: &Api, id: &str, tag: &str) {
+    let change = |agent: &mut muster_core::agent::AgentRecord| {
+        (agent.family, agent.hostname, agent.tags) = (Family::Osquery, format!("{id}.example"), vec![tag.to_owned()]);
+    };
+    api.agent_with(id, None, change).await;
+}
+
+async fn answers(api: &Api, agent: &str, query: &str, rows: &str) {
+    let entry = api.fleet.entry(&AgentId::trusted(agent)).await.unwrap();
+    let answer = HostAnswer { rows: rows.into(), row_count: 1, ..HostAnswer::default() };
+    api.fleet.live_queries().answer(&entry, query, answer).await.unwrap();
+}
+
+async fn run(api: &Api, body: Value) -> Value {
+    api.v1(Method::POST, "/queries/run", body).await.ok()["item"].clone()
+}
+
+#[tokio::test]
+async fn results_are_read_in_the_order_in_which_they_arrive() {
+    let api = Api::new();
+    for id in ["a", "b", "c"] {
+        host(&api, id, "web").await;
+    }
+    api.agent_with("elastic", None, |_| {}).await;
+    let made = run(&api, json!({"sql": "SELECT 1", "kuery": "tags:web", "timeout_seconds": 90})).await;
+    assert_eq!((&made["state"], &made["targets"], &made["answered"]), (&json!("running"), &json!(3), &json!(0)));
+    let id = made["id"].as_str().unwrap();
+    answers(&api, "b", id, r#"[{"x":"1"}]"#).await;
+    answers(&api, "a", id, r#"[{"x":"2"}]"#).await;
+    let path = |after: u64, limit: u64| format!("/queries/run/{id}/results?after={after}&limit={limit}");
+    let page = api.v1(Method::GET, &path(0, 1), Value::Null).await.ok();
+    assert_eq!((&page["items"][0]["hostname"], &page["items"][0]["rows"]), (&json!("b.example"), &json!([{"x": "1"}])));
+    assert_eq!((&page["next"], &page["query"]["answered"]), (&json!(1), &json!(2)));
+    let page = api.v1(Method::GET, &path(1, 9), Value::Null).await.ok();
+    assert_eq!((&page["items"][0]["agent_id"], &page["next"]), (&json!("a"), &json!(2)));
+    let stopped = api.v1(Method::POST, &format!("/queries/run/{id}/stop"), json!({})).await.ok();
+    assert_eq!(stopped["item"]["state"], "stopped");
+    let listed = api.v1(Method::GET, "/queries/run", Value::Null).await.ok();
+    assert_eq!((&listed["items"][0]["id"], &listed["items"][0]["rows"]), (&json!(id), &json!(2)));
+    assert_eq!(api.v1(Method::GET, &path(0, 0), Value::Null).await.refused(400)["field"], "limit");
+    api.v1(Method::GET, "/queries/run/nowhere/results", Value::Null).await.refused(404);
+}
+
+#[tokio::test]
+async fn a_stream_sends_results_and_progress_and_ends_with_the_live_query() {
+    let api = Api::new();
+    host(&api, "a", "web").await;
+    let made = run(&api, json!({"sql": "SELECT 1"})).await;
+    let id = made["id"].as_str().unwrap();
+    let request = Request::builder().uri(format!("/api/v1/queries/run/{id}/_stream")).extension(administrator());
+    let response = api.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut stream = response.into_body().into_data_stream();
+    let mut next = async || {
+        let piece = tokio::time::timeout(Duration::from_secs(20), stream.next()).await.expect("the stream is silent");
+        piece.map(|piece| String::from_utf8(piece.unwrap().to_vec()).unwrap())
+    };
+    let progress = next().await.unwrap();
+    assert!(progress.starts_with("event: progress\ndata: ") && progress.contains("\"running\""), "{progress}");
+    answers(&api, "a", id, r#"[{"x":"1"}]"#).await;
+    let result = next().await.unwrap();
+    assert!(result.starts_with("id: 1\nevent: result\n") && result.contains(r#""rows":[{"x":"1"}]"#), "{result}");
+    let end = next().await.unwrap();
+    assert!(end.starts_with("event: end\n") && end.contains("\"complete\""), "{end}");
+    assert_eq!(next().await, None);
+}
+
+#[tokio::test]
+async fn a_dry_run_counts_the_hosts_and_runs_nothing() {
+    let api = Api::new();
+    host(&api, "a", "web").await;
+    let tried = api.v1(Method::POST, "/queries/run?dryRun=true", json!({"sql": "SELECT 1"})).await.ok();
+    assert_eq!((&tried["item"]["targets"], &tried["item"]["id"]), (&json!(1), &json!("")));
+    assert_eq!(api.v1(Method::GET, "/queries/run", Value::Null).await.ok()["items"], json!([]));
+}
+
+#[tokio::test]
+async fn sql_hosts_and_timeouts_are_bounded() {
+    let api = Api::new();
+    host(&api, "a", "web").await;
+    for (body, field) in [
+        (json!({"sql": " "}), "sql"),
+        (json!({"sql": "x".repeat(1 << 20)}), "sql"),
+        (json!({"sql": "SELECT 1", "timeout_seconds": 0}), "timeout_seconds"),
+        (json!({"sql": "SELECT 1", "timeout_seconds": 3601}), "timeout_seconds"),
+        (json!({"sql": "SELECT 1", "hosts": vec!["a"; 101]}), "hosts"),
+        (json!({"sql": "SELECT 1", "kuery": "("}), "kuery"),
+    ] {
+        assert_eq!(api.v1(Method::POST, "/queries/run", body).await.refused(400)["field"], field);
+    }
+    let refused = api.v1(Method::POST, "/queries/run", json!({"sql": "SELECT 1", "kuery": "tags:db"})).await;
+    assert_eq!(refused.refused(400)["code"], "no_host_matches");
+}
+
+#[tokio::test]
+async fn a_caller_with_a_limited_scope_runs_queries_on_its_hosts_and_sees_its_own() {
+    let api = Api::new();
+    host(&api, "a", "web").await;
+    host(&api, "b", "db").await;
+    let selector = Selector::Tags(vec!["web".to_owned()]);
+    let scope = BindingScope::Part { space: SpaceId::default(), selector };
+    let privileges = [PrivilegeName::QueriesRun].into_iter().collect();
+    let caller = OpContext::entitled(Actor::Local { uid: 7 }, [Entitlement { privileges, scope }]);
+    let made = run(&api, json!({"sql": "SELECT 1"})).await;
+    let queries = api.fleet.live_queries();
+    assert!(queries.find(&caller, made["id"].as_str().unwrap()).await.is_err());
+    let new = muster_fleet::live_queries::NewLiveQuery {
+        sql: "SELECT 2".into(),
+        hosts: Vec::new(),
+        filter: muster_store::query::AgentFilter::default(),
+        timeout: Duration::from_secs(5),
+    };
+    let own = queries.create(&caller, new).await.unwrap().query;
+    assert_eq!(own.targets, 1);
+    let listed = queries.list(&caller.grant().unwrap()).await.unwrap();
+    assert_eq!(listed.iter().map(|query| &query.id).collect::<Vec<_>>(), [&own.id]);
+}

@@ -1,0 +1,154 @@
+//! Live queries, their targets and their results.
+
+use muster_core::id::{AgentId, HostId, LiveQueryId, SpaceId};
+use muster_core::live_query::{EndReason, Ended, HostAnswer, LiveQuery, LiveResult, MAX_BYTES, MAX_ENDED, MAX_RUNNING};
+use muster_core::time::Timestamp;
+
+use super::error::Failure;
+use super::row::{Columns, Result, affects, all, count, first, run, send, to_json};
+use super::session::{Connection, Row, Rule, params};
+use crate::port::{LiveQueryWrite, Precondition};
+use crate::sql::live_queries as sql;
+
+/// Applies a change of live queries.
+pub(super) fn apply(connection: &Connection, write: &LiveQueryWrite) -> std::result::Result<(), Failure> {
+    match write {
+        LiveQueryWrite::Insert { query, targets } => insert(connection, query, targets),
+        LiveQueryWrite::Answer { query, result } => answer(connection, query, result),
+        LiveQueryWrite::End { id, reason, now } => {
+            Ok(send(connection, sql::END, params![now.as_micros(), reason.as_str(), id.as_str()])?)
+        }
+    }
+}
+
+fn insert(connection: &Connection, query: &LiveQuery, targets: &[AgentId]) -> std::result::Result<(), Failure> {
+    // The limits span rows.
+    connection.lock(Rule::References)?;
+    let space = query.space.as_str();
+    if count(connection, sql::RUNNING_IN, [space])? >= MAX_RUNNING {
+        return Err(Precondition::TooMany(format!("running live queries: a space has at most {MAX_RUNNING}")).into());
+    }
+    send(connection, sql::KEEP_ENDED, params![space, number(MAX_ENDED)])?;
+    let values = params![
+        query.id.as_str(),
+        space,
+        query.sql,
+        query.created_by,
+        query.created_at.as_micros(),
+        query.expires_at.as_micros(),
+        number(query.targets),
+    ];
+    if run(connection, sql::INSERT, values)? == 0 {
+        return Err(Precondition::Exists(format!("live query {}", query.id)).into());
+    }
+    let targets: Vec<&str> = targets.iter().map(AgentId::as_str).collect();
+    Ok(send(connection, sql::INSERT_TARGETS, params![query.id.as_str(), to_json(&targets)?])?)
+}
+
+fn answer(connection: &Connection, query: &LiveQueryId, result: &LiveResult) -> std::result::Result<(), Failure> {
+    let (id, agent, at) = (query.as_str(), result.agent.as_str(), result.at.as_micros());
+    if !affects(connection, sql::TAKE_ANSWER, params![at, id, agent])? {
+        return Err(Precondition::Missing(format!("agent {agent} among those that have yet to answer {id}")).into());
+    }
+    let given = &result.answer;
+    let (failed, rows) = (i64::from(given.error.is_some()), number(given.row_count));
+    let bytes = number((given.rows.len() + given.error.as_ref().map_or(0, String::len)) as u64);
+    if !affects(connection, sql::COUNT_ANSWER, params![failed, rows, bytes, number(MAX_BYTES), at, id])? {
+        return Err(Precondition::Missing(format!("running live query {id}")).into());
+    }
+    let values = params![
+        id,
+        agent,
+        result.host.as_ref().map(HostId::as_str),
+        result.hostname,
+        at,
+        given.error,
+        given.rows,
+        rows,
+        given.is_truncated,
+    ];
+    Ok(send(connection, sql::INSERT_RESULT, values)?)
+}
+
+/// Returns a count as it is stored. All of them are limited far below the maximum.
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn read(row: &Row<'_>) -> Result<LiveQuery> {
+    let mut c = Columns::of(row);
+    Ok(LiveQuery {
+        id: c.id()?,
+        space: c.id()?,
+        sql: c.take()?,
+        created_by: c.take()?,
+        created_at: c.time()?,
+        expires_at: c.time()?,
+        targets: c.count()?,
+        answered: c.count()?,
+        failed: c.count()?,
+        rows: c.count()?,
+        bytes: c.count()?,
+        ended: {
+            let (at, reason) = (c.time_option()?, c.word_option::<EndReason>()?);
+            at.zip(reason).map(|(at, reason)| Ended { at, reason })
+        },
+    })
+}
+
+/// Selects a live query of a space.
+pub(super) fn one(connection: &Connection, space: &SpaceId, id: &LiveQueryId) -> Result<Option<LiveQuery>> {
+    first(connection, sql::ONE, [id.as_str(), space.as_str()], read)
+}
+
+/// Selects the live queries of a space, newest first.
+pub(super) fn of_space(connection: &Connection, space: &SpaceId) -> Result<Vec<LiveQuery>> {
+    all(connection, sql::OF_SPACE, [space.as_str()], read)
+}
+
+/// Selects the live queries of all spaces that run.
+pub(super) fn running(connection: &Connection) -> Result<Vec<LiveQuery>> {
+    all(connection, sql::RUNNING, (), read)
+}
+
+/// Selects targets that have not answered.
+pub(super) fn pending(
+    connection: &Connection,
+    id: &LiveQueryId,
+    after: Option<&AgentId>,
+    limit: u32,
+) -> Result<Vec<AgentId>> {
+    let after = after.map_or("", AgentId::as_str);
+    all(connection, sql::PENDING, params![id.as_str(), after, limit], |row| Columns::of(row).id())
+}
+
+/// Counts the targets that have not answered and are not connected.
+pub(super) fn absent(connection: &Connection, id: &LiveQueryId) -> Result<u64> {
+    count(connection, sql::ABSENT, [id.as_str()])
+}
+
+/// Selects answers after a number.
+pub(super) fn results(
+    connection: &Connection,
+    id: &LiveQueryId,
+    after: u64,
+    bytes: u64,
+    limit: u32,
+) -> Result<Vec<LiveResult>> {
+    all(connection, sql::RESULTS, params![id.as_str(), number(after), number(bytes), limit], |row| {
+        let mut c = Columns::of(row);
+        Ok(LiveResult {
+            seq: c.count()?,
+            agent: c.id()?,
+            host: c.id_option()?,
+            hostname: c.take()?,
+            at: c.time()?,
+            answer: HostAnswer { error: c.take()?, rows: c.take()?, row_count: c.count()?, is_truncated: c.flag()? },
+        })
+    })
+}
+
+/// Deletes live queries that ended before a time, and returns their number.
+pub(super) fn prune(connection: &Connection, before: Timestamp, limit: u32) -> Result<u64> {
+    run(connection, sql::PRUNE, params![before.as_micros(), limit]).map(|rows| rows as u64)
+}

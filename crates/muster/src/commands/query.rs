@@ -1,0 +1,231 @@
+//! `muster query …`
+
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use muster_client::Client;
+use muster_core::plural::counted;
+use muster_protocol::management::live_query::{ListResults, LiveQuery, RunQuery};
+
+use super::failure::Failed;
+use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
+use super::query_rows::RowPrinter;
+use super::text::print_line;
+
+/// Time between two requests for results.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Maximum characters of the SQL in a table.
+const SQL_SHOWN: usize = 60;
+
+/// Verbs of `query`.
+#[derive(Debug, Subcommand)]
+pub enum QueryCommand {
+    /// Run SQL on hosts with osquery, and print the rows as they arrive
+    ///
+    /// Ends when all hosts have answered, or after the timeout. Ctrl-C stops the query on all
+    /// hosts. With --output json, prints an object for each host, one on each line.
+    #[command(
+        after_help = "Examples:\n  muster query run 'SELECT name, version FROM os_version' --all\n  muster query run 'SELECT pid, path FROM processes' --host web-7 --output csv\n  muster query run 'SELECT * FROM usb_devices' --filter 'tags:laptops' --timeout 300"
+    )]
+    Run(RunArgs),
+    /// List the live queries of the last day
+    #[command(after_help = "Examples:\n  muster query list\n  muster query list --output json")]
+    List(ListArgs),
+    /// Show a live query and how many hosts have answered
+    #[command(
+        visible_alias = "get",
+        after_help = "Examples:\n  muster query show 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11 --output json"
+    )]
+    Show(ShowArgs),
+    /// Print the results of a live query, which are kept for a day
+    #[command(after_help = "Examples:\n  muster query results 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11 --output csv")]
+    Results(ShowArgs),
+    /// Stop a live query
+    ///
+    /// Hosts that have not received it will not run it. The results so far are kept.
+    #[command(after_help = "Examples:\n  muster query stop 5f6c1d9e-2f0e-4a55-8f3b-6f1f4a0d9c11")]
+    Stop(StopArgs),
+}
+
+/// Flags of `run`.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("which hosts").required(true).multiple(true).args(["hosts", "filter", "all"]))]
+pub struct RunArgs {
+    /// SQL of osquery
+    sql: String,
+    /// Host, by name, hardware UUID or id; can be repeated
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<String>,
+    /// Only hosts whose osquery agent matches
+    #[arg(long, value_name = "KQL")]
+    filter: Option<String>,
+    /// All hosts with osquery
+    #[arg(long, conflicts_with_all = ["hosts", "filter"])]
+    all: bool,
+    /// Seconds after which the query ends
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    timeout: u64,
+    /// Print the number of hosts, and run nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `list`.
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `show` and `results`.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// Live query, by id
+    query: String,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `stop`.
+#[derive(Args, Debug)]
+pub struct StopArgs {
+    /// Live query, by id
+    query: String,
+}
+
+const COLUMNS: &[Column<LiveQuery>] = &[
+    column("ID", |query| query.id.clone()),
+    column("STATE", |query| query.state.clone()),
+    column("HOSTS", |query| query.targets.to_string()),
+    column("ANSWERED", |query| query.answered.to_string()),
+    column("FAILED", |query| query.failed.to_string()),
+    column("ROWS", |query| query.rows.to_string()),
+    column("CREATED", |query| query.created_at.clone()),
+    column("SQL", |query| muster_core::reported::shortened_to(&query.sql, SQL_SHOWN).into_owned()),
+    wide("CREATED BY", |query| query.created_by.clone()),
+];
+
+const DETAILS: &[Column<LiveQuery>] = &[
+    column("ID", |query| query.id.clone()),
+    column("STATE", |query| query.state.clone()),
+    column("SQL", |query| query.sql.clone()),
+    column("HOSTS", |query| query.targets.to_string()),
+    column("ANSWERED", |query| query.answered.to_string()),
+    column("FAILED", |query| query.failed.to_string()),
+    column("OFFLINE", |query| query.offline.unwrap_or(0).to_string()),
+    column("ROWS", |query| query.rows.to_string()),
+    column("CREATED", |query| query.created_at.clone()),
+    column("CREATED BY", |query| query.created_by.clone()),
+    column("ENDED", |query| or_dash(query.ended_at.as_deref())),
+];
+
+impl QueryCommand {
+    /// Runs the verb.
+    pub async fn run(self, client: &Client) -> Result<(), Failed> {
+        match self {
+            Self::Run(args) => args.run(client).await,
+            Self::List(args) => {
+                print_list(&client.live_queries().await?, args.output.output, COLUMNS, |query| query.id.clone())
+            }
+            Self::Show(args) => {
+                let query = client.live_query(&args.query).await?;
+                print_one(&query, args.output.output, DETAILS, |query| query.id.clone())
+            }
+            Self::Results(args) => {
+                let mut follower = Follower::new(client, &args.query, args.output.output);
+                while follower.step().await?.is_none() {}
+                Ok(())
+            }
+            Self::Stop(args) => {
+                let stopped = client.stop_query(&args.query).await?;
+                print_line(format!("the live query {} has ended: {}", stopped.id, stopped.state))
+            }
+        }
+    }
+}
+
+impl RunArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let query =
+            RunQuery { sql: self.sql, hosts: self.hosts, kuery: self.filter, timeout_seconds: Some(self.timeout) };
+        if self.dry_run {
+            let targets = client.try_run_query(&query).await?.targets;
+            return print_line(format!("would run the query on {}", counted(targets, "host")));
+        }
+        let begun = client.run_query(&query).await?;
+        let mut follower = Follower::new(client, &begun.id, self.output.output);
+        let ended = tokio::select! {
+            ended = follower.until_the_end(begun.targets) => ended?,
+            _ = tokio::signal::ctrl_c() => client.stop_query(&begun.id).await?,
+        };
+        follower.bar.finish_and_clear();
+        outcome(&ended)
+    }
+}
+
+/// Prints the results of a live query.
+struct Follower<'a> {
+    client: &'a Client,
+    id: &'a str,
+    rows: RowPrinter,
+    next: ListResults,
+    bar: ProgressBar,
+}
+
+impl<'a> Follower<'a> {
+    fn new(client: &'a Client, id: &'a str, format: Format) -> Self {
+        let bar = ProgressBar::hidden();
+        Self { client, id, rows: RowPrinter::new(format), next: ListResults::default(), bar }
+    }
+
+    /// Prints the next results. Returns the live query if there were none.
+    async fn step(&mut self) -> Result<Option<LiveQuery>, Failed> {
+        let page = self.client.live_query_results(self.id, &self.next).await?;
+        self.next.after = Some(page.next);
+        self.bar.set_position(page.query.answered);
+        self.bar.set_message(progress(&page.query));
+        self.bar.suspend(|| page.items.iter().try_for_each(|result| self.rows.print(result)))?;
+        Ok(page.items.is_empty().then_some(page.query))
+    }
+
+    async fn until_the_end(&mut self, targets: u64) -> Result<LiveQuery, Failed> {
+        self.bar = ProgressBar::new(targets).with_style(style());
+        loop {
+            match self.step().await? {
+                Some(query) if query.ended_at.is_some() => return Ok(query),
+                Some(_) => tokio::time::sleep(LOOK_EVERY).await,
+                None => {}
+            }
+        }
+    }
+}
+
+fn progress(query: &LiveQuery) -> String {
+    let mut parts = vec![counted(query.rows, "row")];
+    parts.extend((query.failed > 0).then(|| format!("{} failed", query.failed)));
+    parts.extend(query.offline.filter(|offline| *offline > 0).map(|offline| format!("{offline} offline")));
+    parts.join(", ")
+}
+
+/// Returns an error unless every host has answered without an error.
+fn outcome(query: &LiveQuery) -> Result<(), Failed> {
+    let told = format!("{} of {} answered: {}", query.answered, counted(query.targets, "host"), progress(query));
+    match query.state.as_str() {
+        "complete" if query.failed == 0 => {
+            eprintln!("{told}");
+            Ok(())
+        }
+        "complete" => Err(Failed::new(told)),
+        "timed_out" => Err(Failed::new(format!("timeout: {told}")).remedy("increase --timeout")),
+        "full" => Err(Failed::new(format!("too many results: {told}")).remedy("select fewer rows or columns")),
+        state => Err(Failed::new(format!("{state}: {told}"))),
+    }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:30} {pos}/{len} hosts {msg} {elapsed}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,108 @@
+//! Measures hosts with orbit and osqueryd: enrollments, the load of their requests, and a live query on all of them.
+
+use std::io::BufRead as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::drones::{Drones, Event, Target};
+use super::server::Server;
+use super::table::{Goal, Goals, Row, Table};
+use super::{Bench, say};
+
+const FAMILY: [&str; 2] = ["--family", "fleetd"];
+/// Maximum time until all hosts have enrolled and reported their details.
+const SETTLED: Duration = Duration::from_secs(600);
+/// Time for which the load is measured, in measurements of the other figures: most intervals are longer than those.
+const ROUNDS: u32 = 8;
+
+/// Adds all rows.
+pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
+    let hosts = bench.sizes.agents;
+    say("hosts of fleetd enroll");
+    let server = Server::start(bench, "fleetd", &[])?;
+    let key = server.admin().post("/api/fleet/enrollment_api_keys", &json!({"name": "hosts", "family": "fleetd"}))?;
+    let secret = key["item"]["api_key"].as_str().context("no enroll secret")?.to_owned();
+    let target = Target { url: &server.url, ca: &server.ca(), token: Some(&secret) };
+    let add = |table: &mut Table, figure: String, unit, goal, ours| {
+        table.add(bench.engine, Row { figure, unit, goals: Goals::sqlite(goal), ours, other: None });
+    };
+    let arguments = [&FAMILY[..], &["--mode", "enroll", "--in-flight", "64"]].concat();
+    let enrolled = Drones::start(bench, &target, hosts, &arguments)?.summary(SETTLED)?;
+    let all = enrolled.counts.enrolled == u64::from(hosts);
+    anyhow::ensure!(all, "{} of {hosts} enrolled: {:?}", enrolled.counts.enrolled, enrolled.counts.errors);
+    let rate = f64::from(hosts) / enrolled.seconds;
+    add(
+        table,
+        "hosts that enroll over persistent connections, orbit and osquery each".into(),
+        "/s",
+        Goal::AtLeast(1_500.0),
+        rate,
+    );
+
+    say("load of hosts of fleetd");
+    let seconds = (bench.sizes.seconds * ROUNDS).to_string();
+    let arguments = [&FAMILY[..], &["--mode", "heartbeat", "--seconds", &seconds]].concat();
+    let drones = Drones::start(bench, &target, hosts, &arguments)?;
+    drones.wait_for(SETTLED, |event| matches!(event, Event::Began {}).then_some(()))?;
+    let usage = server.process.usage();
+    let (cpu, written, began) = (usage.cpu()?, usage.written()?, Instant::now());
+    let run = drones.summary(Duration::from_secs(u64::from(bench.sizes.seconds * ROUNDS) + 60))?;
+    let (cpu, elapsed) = (usage.cpu()? - cpu, began.elapsed().as_secs_f64());
+    let load = format!("load of {hosts} hosts: ");
+    add(table, format!("{load}server CPU, of one core"), "%", Goal::AtMost(60.0), 100.0 * cpu / elapsed);
+    let requests = run.counts.check_ins as f64;
+    let failed: u64 = run.counts.errors.values().sum();
+    add(table, format!("{load}requests per second"), "/s", Goal::None, requests / run.seconds);
+    add(table, format!("{load}failed requests"), "", Goal::AtMost(0.0), failed as f64);
+    let p99 = run.p99_us.iter().filter(|(operation, _)| !matches!(operation.as_str(), "connect" | "enroll"));
+    let p99 = p99.map(|(_, micros)| *micros).max().unwrap_or_default();
+    add(table, format!("{load}p99 of the slowest kind of request"), "ms", Goal::AtMost(50.0), p99 as f64 / 1000.0);
+    let written = (usage.written()? - written) as f64 / requests;
+    add(table, format!("{load}written to disk per request"), "bytes", Goal::None, written);
+    live_query(bench, &server, &target, &add, table)
+}
+
+/// Runs a live query on all hosts.
+fn live_query(
+    bench: &Bench,
+    server: &Server,
+    target: &Target<'_>,
+    add: &impl Fn(&mut Table, String, &'static str, Goal, f64),
+    table: &mut Table,
+) -> anyhow::Result<()> {
+    let hosts = bench.sizes.agents;
+    say("live query on hosts of fleetd");
+    let drones = Drones::start(bench, target, hosts, &[&FAMILY[..], &["--mode", "live"]].concat())?;
+    drones.wait_for(SETTLED, |event| match event {
+        Event::Progress(counts) if counts.enrolled == u64::from(hosts) => Some(()),
+        _ => None,
+    })?;
+    // Until each host has been asked for its details, and is online.
+    std::thread::sleep(Duration::from_secs(15));
+    let before = server.process.usage().resident()?;
+    let began = Instant::now();
+    let mut command = Command::new(&bench.muster);
+    command.args(["query", "run", "SELECT hostname FROM system_info", "--all", "--output", "json"]);
+    command.env("MUSTER_DATA_DIR", &server.data).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().context("cannot start muster query run")?;
+    let output = std::io::BufReader::new(child.stdout.take().context("no standard output")?);
+    let (mut rows, mut peak) = (0_u32, before);
+    for line in output.lines() {
+        drop(line?);
+        rows += 1;
+        if rows.is_multiple_of(100) {
+            peak = peak.max(server.process.usage().resident()?);
+        }
+    }
+    let took = began.elapsed().as_secs_f64();
+    let ended = child.wait()?;
+    anyhow::ensure!(ended.success() && rows == hosts, "{rows} of {hosts} hosts answered; {ended}");
+    let figure = format!("live query on {hosts} hosts that ask every 10 s: until all rows are printed");
+    add(table, figure, "s", Goal::AtMost(12.0), took);
+    let memory = (peak - before) as f64 / f64::from(1 << 20);
+    add(table, "live query: additional memory of the server".into(), "MiB", Goal::AtMost(100.0), memory);
+    Ok(())
+}
