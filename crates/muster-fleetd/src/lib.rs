@@ -6,7 +6,6 @@
 mod device;
 pub mod failure;
 mod failures;
-pub mod logs;
 mod orbit;
 pub mod osquery;
 pub mod route;
@@ -36,7 +35,6 @@ use serde::{Deserialize, Serialize};
 
 use self::failure::Failure;
 use self::failures::Failures;
-use self::logs::LogDestination;
 use self::route::{Plane, Route};
 
 /// Memory budget of all large bodies.
@@ -57,8 +55,6 @@ struct Inner {
     bodies: Budget,
     device_failures: Failures,
     enroll_failures: Failures,
-    /// Where lines of osquery's logs go; `None` discards them.
-    logs: Option<Arc<dyn LogDestination>>,
 }
 
 /// Result of a request.
@@ -108,14 +104,13 @@ impl Content {
 }
 
 impl FleetdApi {
-    /// Creates an adapter. Without a destination for lines of osquery's logs, they are discarded.
-    pub fn new(fleet: Arc<Fleet>, logs: Option<Arc<dyn LogDestination>>) -> Self {
+    /// Creates an adapter.
+    pub fn new(fleet: Arc<Fleet>) -> Self {
         Self(Arc::new(Inner {
             fleet,
             bodies: Budget::new(BODIES_BUDGET),
             device_failures: Failures::default(),
             enroll_failures: Failures::default(),
-            logs,
         }))
     }
 

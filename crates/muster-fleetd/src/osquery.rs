@@ -22,7 +22,6 @@ use muster_protocol::fleetd::{
 use serde_json::value::RawValue;
 
 use super::failure::Failure;
-use super::logs::{self, LogKind};
 use super::route::Route;
 use super::{Call, Inner, Nothing, json, json_bytes};
 
@@ -148,17 +147,14 @@ impl Inner {
         Ok(())
     }
 
-    /// Accepts lines of logs. Never fails because of their content: osqueryd would send them again for ever (FL §1.6). It does so
-    /// on purpose if they can't be stored.
+    /// Accepts lines of logs. Never fails because of their content: osqueryd would send them again for ever (FL §1.6).
     pub(super) async fn osquery_log(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: OsqueryLog<'_> = call.parse()?;
         self.seen(&call, &wire.node_key, Family::Osquery).await?;
-        let kind = LogKind::parse(&wire.log_type)
-            .ok_or_else(|| Failure::bad_request("unknown log_type: must be result or status"))?;
-        if let Some(logs) = &self.logs {
-            logs.store(kind, logs::lines(kind, text_of(wire.data))).await?;
+        match &*wire.log_type {
+            "result" | "status" => json(&Nothing {}),
+            _ => Err(Failure::bad_request("unknown log_type: must be result or status")),
         }
-        json(&Nothing {})
     }
 }
 
@@ -225,7 +221,12 @@ impl LiveAnswer<'_> {
 /// Returns the answers to live queries by id. A query that did not run has a status and a message only.
 pub fn live_answers<'a>(wire: &DistributedWrite<'a>) -> BTreeMap<String, LiveAnswer<'a>> {
     let mut answers: BTreeMap<String, LiveAnswer<'a>> = BTreeMap::new();
-    let mut collect = |part: Option<&'a RawValue>, set: fn(&mut LiveAnswer<'a>, &'a str)| {
+    let parts: [(Option<&'a RawValue>, fn(&mut LiveAnswer<'a>, &'a str)); 3] = [
+        (wire.queries, |answer, raw| answer.rows = Some(raw)),
+        (wire.statuses, |answer, raw| answer.status = Some(raw)),
+        (wire.messages, |answer, raw| answer.message = Some(raw)),
+    ];
+    for (part, set) in parts {
         raw_json::each_member(text_of(part), |name, raw| {
             let Some(id) = name.strip_prefix(live::PREFIX) else { return };
             // More than a space can have running: the rest was made up.
@@ -233,10 +234,7 @@ pub fn live_answers<'a>(wire: &DistributedWrite<'a>) -> BTreeMap<String, LiveAns
                 set(answers.entry(id.to_owned()).or_default(), raw);
             }
         });
-    };
-    collect(wire.queries, |answer, raw| answer.rows = Some(raw));
-    collect(wire.statuses, |answer, raw| answer.status = Some(raw));
-    collect(wire.messages, |answer, raw| answer.message = Some(raw));
+    }
     answers
 }
 

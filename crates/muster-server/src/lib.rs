@@ -7,7 +7,6 @@ pub mod doctor;
 pub mod first_start;
 pub mod logging;
 pub mod metrics;
-pub mod osquery_logs;
 pub mod restore;
 pub mod serve;
 pub mod tls;

@@ -38,6 +38,7 @@ const WAITING: &[(List, &str, &[u16])] = &[
     ),
     (List::Fl, "the identifier is always the one that osqueryd sends, and there is no cooldown", &[9, 10, 11, 84]),
     (List::Fl, "options and scheduled queries cannot be changed yet", &[14, 15, 16, 18, 19, 57, 170]),
+    (List::Fl, "lines of logs are accepted and not stored yet", &[23, 162]),
     (List::Fl, "labels, policies and refetch are not implemented yet", &[27, 29, 31, 32, 33]),
     (List::Fl, "results are sent as server-sent events, not over WebSocket", &[36]),
     (List::Fl, "carves are not implemented yet", &[38, 39, 40, 165]),

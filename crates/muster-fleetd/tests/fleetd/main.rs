@@ -6,5 +6,4 @@ mod golden;
 mod hosts;
 mod keys;
 mod live_queries;
-mod logs;
 mod setting;

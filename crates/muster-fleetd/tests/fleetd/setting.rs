@@ -15,7 +15,6 @@ use muster_core::id::{AgentId, SpaceId};
 use muster_fleet::keys::NewEnrollmentKey;
 use muster_fleet::testing::{TestFleet, steady};
 use muster_fleetd::FleetdApi;
-use muster_fleetd::logs::LogDestination;
 use muster_listen::reply::{ListenerKind, Peer};
 use muster_store::testing::{Gate, Gated};
 use muster_store::{Store, StoreError, Write};
@@ -71,14 +70,10 @@ impl Got {
 
 impl Server {
     pub async fn start() -> Self {
-        Self::with_logs(None).await
-    }
-
-    pub async fn with_logs(logs: Option<Arc<dyn LogDestination>>) -> Self {
         let store =
             Arc::new(Gated::new(Arc::new(muster_store::testing::fresh()) as Arc<dyn Store>, Switches::default()));
         let test = TestFleet::over(Arc::clone(&store) as Arc<dyn Store>, steady()).following_changes();
-        Self { api: FleetdApi::new(Arc::clone(&test.fleet), logs), test, store }
+        Self { api: FleetdApi::new(Arc::clone(&test.fleet)), test, store }
     }
 
     /// Makes the store fail.

@@ -49,8 +49,7 @@ const NUMBER: Kind = Kind::Count { max: 10_000_000 };
 
 /// Every key, in the order of the default file.
 pub static KEYS: LazyLock<Vec<Definition>> = LazyLock::new(|| {
-    [general(), listeners(), auth(), outgoing(), tls(), timeouts(), limits(), uploads(), agents(), fleetd(), log()]
-        .concat()
+    [general(), listeners(), auth(), outgoing(), tls(), timeouts(), limits(), uploads(), agents(), log()].concat()
 });
 
 /// Returns the definition of `key`.
@@ -373,32 +372,6 @@ fn agents() -> Vec<Definition> {
             text("7.13"),
             None,
             "Lowest accepted version of agents.",
-        ),
-    ]
-}
-
-fn fleetd() -> Vec<Definition> {
-    vec![
-        key(
-            &names::OSQUERY_LOG_DIRECTORY,
-            Kind::Text,
-            text(""),
-            None,
-            "Directory for the lines of osquery's logs, which are written to osquery_result.log and osquery_status.log, one JSON object\non each line. The directory is created. Empty means that the lines are discarded.",
-        ),
-        key(
-            &names::OSQUERY_LOG_MAX_BYTES,
-            FILES,
-            Raw::Integer(100 << 20),
-            None,
-            "Size at which such a file is renamed to NAME.1, in bytes.",
-        ),
-        key(
-            &names::OSQUERY_LOG_KEEP,
-            Kind::Count { max: 1_000 },
-            Raw::Integer(10),
-            None,
-            "Number of renamed files to keep of each kind.",
         ),
     ]
 }

@@ -149,9 +149,6 @@ keys! {
     UPLOAD_MIN_FREE_BYTES: u64 = "uploads.min_free_bytes";
     HIGHEST_VERSION: (u32, Option<u32>) = "agents.highest_version";
     LOWEST_VERSION: (u32, Option<u32>) = "agents.lowest_version";
-    OSQUERY_LOG_DIRECTORY: Option<Utf8PathBuf> = "fleetd.log_directory";
-    OSQUERY_LOG_MAX_BYTES: u64 = "fleetd.log_max_bytes";
-    OSQUERY_LOG_KEEP: u64 = "fleetd.log_keep";
     LOG_FORMAT: String = "log.format";
     LOG_LEVEL: String = "log.level";
 }

@@ -13,7 +13,6 @@ use super::network::Network;
 use super::problem::{Problem, Source};
 use super::value::write_span;
 use super::{Layers, Values};
-use crate::osquery_logs::Rotation;
 use muster_core::poll::PollLimits;
 use muster_elastic::limits::{Limits, Operation, OperationLimit};
 use muster_fleet::FleetSettings;
@@ -68,8 +67,6 @@ pub struct Config {
     pub new_fleet: bool,
     /// Version control information of the build, set by the program.
     pub build: Build,
-    /// Directory for the lines of osquery's logs, and how its files are rotated; `None` discards the lines.
-    pub osquery_logs: Option<(Utf8PathBuf, Rotation)>,
     /// Whether log lines are JSON instead of text.
     pub log_json: bool,
     /// Minimum log level.
@@ -169,7 +166,6 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
         lowest_version: (lowest_major, lowest_minor.unwrap_or(0)),
         new_fleet: false,
         build: Build::default(),
-        osquery_logs: values.read(&names::OSQUERY_LOG_DIRECTORY).map(|directory| (directory, rotation(values))),
         log_json: values.read(&names::LOG_FORMAT) == "json",
         log_level: values.read(&names::LOG_LEVEL),
     };
@@ -213,11 +209,6 @@ fn tls(values: &Values, problems: &mut Vec<Problem>) -> TlsConfig {
         }
     };
     TlsConfig { custom, client_ca: values.read(&names::TLS_CLIENT_CA) }
-}
-
-fn rotation(values: &Values) -> Rotation {
-    let keep = u32::try_from(values.read(&names::OSQUERY_LOG_KEEP)).unwrap_or(u32::MAX);
-    Rotation { max_bytes: values.read(&names::OSQUERY_LOG_MAX_BYTES), keep }
 }
 
 fn poll(values: &Values) -> PollLimits {

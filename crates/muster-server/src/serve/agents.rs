@@ -10,12 +10,10 @@ use tracing::debug;
 
 use crate::config::Config;
 use crate::metrics::{Asked, Metrics};
-use crate::osquery_logs::LogFiles;
 use muster_elastic::{AgentApi, AgentApiOptions, Handled, RefusedWhileHeld};
 use muster_fleet::Fleet;
 use muster_fleet::health::Health;
 use muster_fleetd::FleetdApi;
-use muster_fleetd::logs::LogDestination;
 use muster_listen::body::RequestBody;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{Answer, Parked, Peer, Reply};
@@ -31,13 +29,7 @@ pub(super) struct AgentHandler {
 
 impl AgentHandler {
     /// Creates the handler. Its requests are counted in `metrics`.
-    pub fn new(
-        fleet: &Arc<Fleet>,
-        config: &Config,
-        health: Health,
-        metrics: Arc<Metrics>,
-        logs: Option<Arc<LogFiles>>,
-    ) -> Self {
+    pub fn new(fleet: &Arc<Fleet>, config: &Config, health: Health, metrics: Arc<Metrics>) -> Self {
         let version = ServerVersion {
             number: env!("CARGO_PKG_VERSION").into(),
             build_hash: config.build.hash.clone(),
@@ -47,7 +39,7 @@ impl AgentHandler {
         let limits = config.limits.clone();
         let uploads = config.uploads;
         let options = AgentApiOptions { limits, uploads, health, version, pgp_key };
-        let fleetd = FleetdApi::new(Arc::clone(fleet), logs.map(|logs| logs as Arc<dyn LogDestination>));
+        let fleetd = FleetdApi::new(Arc::clone(fleet));
         Self { api: AgentApi::new(Arc::clone(fleet), options), fleetd, metrics, fleet: Arc::clone(fleet) }
     }
 }

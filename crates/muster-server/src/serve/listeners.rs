@@ -22,7 +22,6 @@ use super::hosts::Hosts;
 use crate::config::Config;
 use crate::data_dir::{ADMIN_SOCKET, DataDir, ListenAddresses};
 use crate::metrics::Metrics;
-use crate::osquery_logs::LogFiles;
 use crate::tls::{Tls, host};
 
 /// Number of open files that are reserved for everything except connections of agents: database, certificates, uploads
@@ -82,7 +81,6 @@ pub(super) struct Starting<'a> {
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) shutdown: &'a CancellationToken,
     pub(super) limit: usize,
-    pub(super) osquery_logs: Option<Arc<LogFiles>>,
 }
 
 impl Starting<'_> {
@@ -91,13 +89,7 @@ impl Starting<'_> {
         let agent_tls = (!self.config.insecure_http).then(|| Arc::clone(self.tls));
         for (kind, listener) in [(ListenerKind::Agent, bound.agent), (ListenerKind::Local, bound.local)] {
             if let Some(listener) = listener {
-                let handler = AgentHandler::new(
-                    fleet,
-                    self.config,
-                    health.clone(),
-                    Arc::clone(self.metrics),
-                    self.osquery_logs.clone(),
-                );
+                let handler = AgentHandler::new(fleet, self.config, health.clone(), Arc::clone(self.metrics));
                 tasks.spawn(accept::run(listener, self.listening(kind, handler, agent_tls.clone())));
             }
         }

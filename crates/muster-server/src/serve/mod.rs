@@ -37,7 +37,6 @@ use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError, ListenAddresses};
 use crate::first_start::{self, FirstStart};
 use crate::metrics::Metrics;
-use crate::osquery_logs::LogFiles;
 use crate::tls::authority::Authority;
 use crate::tls::{self, Tls, TlsError, host};
 use muster_fleet::Fleet;
@@ -68,14 +67,6 @@ pub enum ServeError {
         path: camino::Utf8PathBuf,
         /// Cause.
         source: muster_store::OpenError,
-    },
-    /// The directory for osquery's logs.
-    #[error("cannot write to {path} (fleetd.log_directory): {source}")]
-    OsqueryLogs {
-        /// The directory.
-        path: camino::Utf8PathBuf,
-        /// Cause.
-        source: io::Error,
     },
     /// The master key.
     #[error("cannot use the master key")]
@@ -129,14 +120,6 @@ pub struct Stopped {
     pub drained: Drained,
     /// Duration of the shutdown.
     pub took: Duration,
-}
-
-/// Opens the files for osquery's logs, if a directory is configured.
-fn osquery_logs(config: &Config) -> Result<Option<Arc<LogFiles>>, ServeError> {
-    let Some((directory, rotation)) = &config.osquery_logs else { return Ok(None) };
-    let opened = LogFiles::open(directory, *rotation);
-    let opened = opened.map_err(|source| ServeError::OsqueryLogs { path: directory.clone(), source })?;
-    Ok(Some(Arc::new(opened)))
 }
 
 /// Prepares the fleet: performs the first start and marks it as completed, completes actions that an earlier run left
@@ -246,8 +229,7 @@ impl Server {
         describe(&fleet, &addresses).await;
         let (health, shutdown, metrics) = (Health::default(), CancellationToken::new(), shown(&fleet, &tls));
         let limit = listeners::limit(config, files);
-        let osquery_logs = osquery_logs(config)?;
-        let starting = Starting { config, tls: &tls, metrics: &metrics, shutdown: &shutdown, limit, osquery_logs };
+        let starting = Starting { config, tls: &tls, metrics: &metrics, shutdown: &shutdown, limit };
         let listeners = starting.listeners(bound, &fleet, &health);
         if config.database.is_some() {
             tokio::spawn(clock.follow(Arc::clone(&store), shutdown.clone()));
