@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use crate::shell;
+pub use drones::now_us;
 use other::Other;
 use postgres::Cluster;
 use table::{Engine, Table};

@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn several_enrollments_within_minutes_are_suspicious() {
         let (repeats, agent) = (Repeats::default(), AgentId::trusted("a"));
-        let at_times = |times: [i64; 4]| times.map(|time| repeats.are_suspicious(&agent, at(time)));
+        let at_times = |times: [u64; 4]| times.map(|time| repeats.are_suspicious(&agent, at(time)));
         assert_eq!(at_times([0, 60, 120, 180]), [false, false, true, true]);
         assert_eq!(at_times([1000, 1700, 2400, 3100]), [false; 4]);
     }
