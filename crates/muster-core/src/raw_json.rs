@@ -35,6 +35,30 @@ pub fn members<'a, const N: usize>(raw: &'a str, keys: [&str; N]) -> [Option<&'a
     serde_json::Deserializer::from_str(raw).deserialize_map(Members(keys)).unwrap_or([None; N])
 }
 
+/// Calls `each` with the name and the JSON text of every member. Does nothing if `raw` is not an object.
+pub fn each_member<'a>(raw: &'a str, each: impl FnMut(&str, &'a str)) {
+    struct Each<F>(F);
+    impl<'de, F: FnMut(&str, &'de str)> Visitor<'de> for Each<F> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+            while let Some((name, value)) = map.next_entry::<Name<'de>, &RawValue>()? {
+                (self.0)(&name.0, value.get());
+            }
+            Ok(())
+        }
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(transparent)]
+    struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+    // Malformed JSON has no members after the point where it is malformed.
+    let _ = serde_json::Deserializer::from_str(raw).deserialize_map(Each(each));
+}
+
 /// Seed that maps a key to its index in the list of wanted keys.
 struct Place<'k>(&'k [&'k str]);
 
@@ -129,6 +153,14 @@ mod tests {
         for raw in ["", "null", "[1]", "{", r#"{"a""#] {
             assert_eq!(at(raw, &["a"]), None, "{raw}");
         }
+    }
+
+    #[test]
+    fn members_are_visited_with_their_names() {
+        let mut seen = Vec::new();
+        each_member(r#"{"a":1,"b\u0063":{"d":[]}}"#, |name, value| seen.push((name.to_owned(), value)));
+        assert_eq!(seen, [("a".to_owned(), "1"), ("bc".to_owned(), r#"{"d":[]}"#)]);
+        each_member("[1]", |_, _| panic!("no members"));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use muster_core::authorization::{
-    AgentsRead, DownloadSourcesRead, EnrollmentRead, OpContext, OutputsRead, PoliciesRead, Privilege, ProxiesRead,
-    Scope, ServerHostsRead, SettingsRead,
+    AgentsRead, DownloadSourcesRead, EnrollmentRead, OpContext, OsqueryRead, OutputsRead, PoliciesRead, Privilege,
+    ProxiesRead, Scope, ServerHostsRead, SettingsRead,
 };
 use muster_core::change::Change;
 use muster_core::id::{AgentId, SpaceId};
@@ -18,6 +18,8 @@ use muster_store::ChangeRow;
 use tokio::sync::watch;
 
 use super::authority::System;
+use super::fleetd_options;
+use super::host_checks;
 use super::space_settings::setting_name;
 use super::watched_store::WatchedStore;
 
@@ -200,7 +202,12 @@ impl ChangeLog {
                     found!(DownloadSourcesRead, seen => seen.network_object(*kind, id))
                 }
             },
-            Change::Setting(name) => context.grant::<SettingsRead>().is_ok() && *name == setting_name(context.space()),
+            Change::Setting(name) if *name == setting_name(context.space()) => context.grant::<SettingsRead>().is_ok(),
+            Change::Setting(name) => {
+                let space = context.space();
+                let names = [fleetd_options::setting_name(space), host_checks::setting_name(space)];
+                names.contains(name) && context.grant::<OsqueryRead>().is_ok()
+            }
         })
     }
 }
@@ -231,6 +238,8 @@ fn may_see_deletion(context: &OpContext, change: &Change, space: &SpaceId) -> bo
 /// Returns the kind and the id under which the API knows an object.
 fn name(change: &Change) -> (&'static str, String) {
     match change {
+        Change::Setting(name) if fleetd_options::is_setting(name) => ("fleetd_options", "space".to_owned()),
+        Change::Setting(name) if host_checks::is_setting(name) => ("host_checks", "space".to_owned()),
         Change::Setting(_) => ("settings", "space".to_owned()),
         change => {
             let (kind, id) = change.to_row();

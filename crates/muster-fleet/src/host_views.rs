@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use muster_core::Error;
 use muster_core::agent::Family;
 use muster_core::authorization::{AgentsPurge, AgentsRead, Grant, OpContext};
+use muster_core::fleetd::platform::Platform;
 use muster_core::host::Host;
 use muster_core::id::HostId;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Listed, Page};
 
 use super::agent_views::AgentView;
 use super::agents::Agents;
+use super::host_checks::{AnsweredCheck, answered, applying};
 use super::registry::AgentEntry;
 use super::selection::Selected;
 
@@ -24,6 +26,8 @@ pub struct HostView {
     pub host: Host,
     /// Its agents that the caller sees, the first to enroll first.
     pub agents: Vec<AgentView>,
+    /// The host checks with its answers; empty in lists.
+    pub checks: Vec<AnsweredCheck>,
 }
 
 fn on_hosts(ids: impl IntoIterator<Item = HostId>) -> AgentFilter {
@@ -49,7 +53,8 @@ impl Agents {
                 of_host.entry(host).or_default().push(self.with_presence(details));
             }
         }
-        let view = |host: Host| HostView { agents: of_host.remove(&host.id).unwrap_or_default(), host };
+        let view =
+            |host: Host| HostView { agents: of_host.remove(&host.id).unwrap_or_default(), host, checks: Vec::new() };
         Ok(Listed { items: items.into_iter().map(view).collect(), total, unreadable })
     }
 
@@ -59,7 +64,14 @@ impl Agents {
             Ok(id) => self.hosts(grant, &on_hosts([id]), Page { offset: 0, limit: 1 }).await?.items.pop(),
             Err(_) => None,
         };
-        found.ok_or_else(|| Error::not_found("host", id))
+        let mut view = found.ok_or_else(|| Error::not_found("host", id))?;
+        let osquery = view.agents.iter().map(|agent| &agent.details.record);
+        if let Some(record) = osquery.filter(|record| record.family == Family::Osquery).next_back() {
+            let seen = self.store.seen_by(grant);
+            let checks = applying(seen.host_checks().await?.as_deref(), Platform::of(record))?;
+            view.checks = answered(checks.into_iter(), seen.check_results(record).await?);
+        }
+        Ok(view)
     }
 
     /// Returns the agents of fleetd on an agent's host, for the user of the host.

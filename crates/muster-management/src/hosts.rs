@@ -15,6 +15,7 @@ use super::answer::{Answer, item, page};
 use super::convert::{time, times};
 use super::endpoints::Endpoint;
 use super::entry::Caller;
+use super::host_checks::answered;
 use super::kql::agents as kql;
 use super::query::{Paging, Query};
 use muster_core::authorization::PrivilegeName as Name;
@@ -57,7 +58,7 @@ async fn delete(
 
 /// Converts a host. What its agents report about it differs for a while if one of them is gone, so the newest report counts.
 fn host(view: HostView, with_metadata: bool) -> Host {
-    let HostView { host, agents } = view;
+    let HostView { host, agents, checks } = view;
     let newest = |wanted: &dyn Fn(&AgentView) -> Option<String>| {
         let mut told: Vec<_> = agents.iter().filter_map(|agent| Some((agent.last_checkin, wanted(agent)?))).collect();
         told.sort_by_key(|(seen, _)| *seen);
@@ -71,6 +72,7 @@ fn host(view: HostView, with_metadata: bool) -> Host {
         id: host.id.to_string(),
         machine_id: host.machine_id,
         created_at: time(host.created_at),
+        checks: checks.into_iter().map(answered).collect(),
         agents: agents.into_iter().map(|agent| agent_of(agent, with_metadata)).collect(),
     }
 }

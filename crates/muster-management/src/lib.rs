@@ -26,6 +26,8 @@ mod enrollment_keys;
 mod entry;
 pub mod error;
 mod files;
+mod fleetd_options;
+mod host_checks;
 mod hosts;
 mod idempotency;
 mod identity;

@@ -55,6 +55,8 @@ struct EntryState {
     used: Vec<CredentialUse>,
     // When the agent last reported its facts to this node, because it was asked for them.
     facts_reported_at: Option<Timestamp>,
+    // When its host last answered the host checks, and which version of them. Boxed: only osqueryd is asked.
+    checks_answered: Option<Box<(Timestamp, i64)>>,
 }
 
 /// Time of a credential's last use, and the time that was last written to the store.
@@ -106,6 +108,7 @@ impl AgentEntry {
             offers: PolicyOffers::default(),
             used: Vec::new(),
             facts_reported_at: None,
+            checks_answered: None,
         };
         Self {
             id: record.id.clone(),
@@ -203,6 +206,16 @@ impl AgentEntry {
     /// Records that the agent has reported its facts.
     pub fn remember_facts(&self, now: Timestamp) {
         lock(&self.state).facts_reported_at = Some(now);
+    }
+
+    /// Returns when the agent's host last answered the host checks to this node, and their version.
+    pub(crate) fn checks_answered(&self) -> Option<(Timestamp, i64)> {
+        lock(&self.state).checks_answered.as_deref().copied()
+    }
+
+    /// Records that the agent's host has answered the host checks.
+    pub(crate) fn remember_checks(&self, now: Timestamp, version: i64) {
+        lock(&self.state).checks_answered = Some(Box::new((now, version)));
     }
 
     /// Returns the digests of the agent's documents, if loaded.

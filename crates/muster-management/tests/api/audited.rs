@@ -205,6 +205,11 @@ async fn objects(script: &mut Script) {
     script.call("DELETE /alerts/{id}", &made, Value::Null).await;
     script.call("PUT /settings", "", json!({"prerelease_integrations_enabled": true})).await;
     script.call("PUT /space_settings", "", json!({"allowed_namespace_prefixes": ["default", "team"]})).await;
+    script.call("PUT /fleetd_options", "", json!({"options": "config: {}"})).await;
+    script.call("DELETE /fleetd_options", "", Value::Null).await;
+    let made = id(&script.call("POST /host_checks", "", json!({"name": "c", "query": "SELECT 1"})).await);
+    script.call("PUT /host_checks/{id}", &made, json!({"name": "d"})).await;
+    script.call("DELETE /host_checks/{id}", &made, Value::Null).await;
     script.call("POST /message_signing_service/rotate_key_pair?acknowledge=true", "", json!({})).await;
 }
 

@@ -21,6 +21,7 @@ mod leaving;
 mod message_signing;
 mod network_objects;
 mod openapi;
+mod osquery;
 mod outputs;
 mod policies;
 mod policy_rules;

@@ -29,8 +29,8 @@ pub struct FollowChanges {
 pub struct Change {
     /// Number, ascending in the order of commits.
     pub seq: i64,
-    /// Kind of the object: `agent`, `action`, `policy`, `enrollment_key`, `output`, `server_host`, `proxy`, `download_source` or
-    /// `settings`.
+    /// Kind of the object: `agent`, `action`, `policy`, `enrollment_key`, `output`, `server_host`, `proxy`, `download_source`,
+    /// `settings`, `fleetd_options` or `host_checks`.
     pub kind: String,
     /// Id of the object.
     pub id: String,

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use muster_client::Client;
 use muster_core::plural::counted;
 use muster_protocol::management::host::{Host, HostAgent, ListHosts};
+use muster_protocol::management::host_check::AnsweredCheck;
 
 use super::confirm::Care;
 use super::failure::Failed;
@@ -90,6 +91,17 @@ const AGENTS: &[Column<HostAgent>] = &[
     column("LAST SEEN", |agent| or_dash(agent.last_checkin.as_deref())),
 ];
 
+const CHECKS: &[Column<AnsweredCheck>] = &[
+    column("CHECK", |check| check.name.clone()),
+    column("RESULT", |check| match check.passes {
+        Some(true) => "passes".into(),
+        Some(false) => "fails".into(),
+        None => "-".into(),
+    }),
+    column("SINCE", |check| or_dash(check.since.as_deref())),
+    column("ERROR", |check| or_dash(check.error.as_deref())),
+];
+
 /// Formats the agents of a host: `orbit online, osquery offline`.
 fn agents(host: &Host) -> String {
     let agents: Vec<String> = host.agents.iter().map(|agent| format!("{} {}", agent.family, agent.status)).collect();
@@ -118,6 +130,10 @@ impl ShowArgs {
         if matches!(format, Format::Table | Format::Wide) {
             print_line("")?;
             print_table(&host.agents, false, AGENTS)?;
+            if !host.checks.is_empty() {
+                print_line("")?;
+                print_table(&host.checks, false, CHECKS)?;
+            }
         }
         Ok(())
     }

@@ -21,7 +21,9 @@ pub mod doctor;
 mod enrollment_key;
 mod failure;
 mod find;
+mod fleetd_options;
 mod host;
+mod host_check;
 mod listing;
 mod login;
 mod network_object;
@@ -62,6 +64,10 @@ pub enum AdminCommand {
     Agent(Noun<agent::AgentCommand>),
     /// List, show and delete hosts, with all agents that run on them
     Host(Noun<host::HostCommand>),
+    /// Manage host checks: yes-or-no questions that hosts with osquery answer
+    HostCheck(Noun<host_check::HostCheckCommand>),
+    /// Show and replace the osquery configuration of hosts
+    FleetdOptions(Noun<fleetd_options::FleetdOptionsCommand>),
     /// Manage policies
     Policy(Noun<policy::PolicyCommand>),
     /// Change policies in waves, and halt automatically if agents become unhealthy
@@ -141,6 +147,8 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
     match command {
         AdminCommand::Agent(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Host(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::HostCheck(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::FleetdOptions(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Policy(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Rollout(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,
