@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use muster_core::denial::Denial;
 use muster_core::error_chain::SharedError;
-use muster_core::fleetd::log_lines::{self, LogType};
+use muster_core::fleetd::log_lines::{self, LogType, Sender};
+use muster_core::id::HostId;
 use muster_core::time::Clock;
 use muster_core::{Error, ErrorKind};
 use tokio::sync::Semaphore;
@@ -53,7 +54,9 @@ impl HostLogs {
             let message = "the destination of log lines does not keep up";
             return Err(Error::new(ErrorKind::TooMany, "log_destination_busy", message));
         };
-        let lines = log_lines::lines(data, kind, &record, self.clock.now())?;
+        let host = record.host_id.as_ref().map_or("", HostId::as_str);
+        let from = Sender { space: record.space.as_str(), host, agent: record.id.as_str() };
+        let lines = log_lines::lines(data, kind, from, self.clock.now())?;
         if lines.is_empty() {
             return Ok(());
         }

@@ -219,7 +219,7 @@ mod tests {
         }
     }
 
-    fn decided(known: &[CheckResult], answer: Answer, now: i64) -> CheckChanges {
+    fn decided(known: &[CheckResult], answer: Answer, now: u64) -> CheckChanges {
         let check = check("a", &[]);
         decide(&[&check], known, vec![(check.id.clone(), answer)], at(now))
     }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn fl37_answers_tell_why_a_query_did_not_run() {
+    fn fl31_answers_tell_why_a_query_did_not_run() {
         let own = check("a", &[]);
         let name = own.query_name();
         let answer = |rows: serde_json::Value, status: serde_json::Value, message: serde_json::Value| {

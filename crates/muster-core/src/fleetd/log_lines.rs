@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use crate::agent::AgentRecord;
 use crate::error::{Error, ErrorKind};
 use crate::raw_json;
 use crate::time::Timestamp;
@@ -37,11 +36,22 @@ impl LogType {
     }
 }
 
+/// The host that sent lines.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender<'a> {
+    /// Its space.
+    pub space: &'a str,
+    /// Id of the host; empty if it is unknown.
+    pub host: &'a str,
+    /// Id of its osqueryd.
+    pub agent: &'a str,
+}
+
 /// Returns the lines of a request, each as JSON with a newline: the host's ids, the time at which it was received, and the
 /// line as osqueryd wrote it. Elements that are no lines are left out (FL162). Fails if there are too many.
 ///
 /// The line is a member of its own: if the ids were added to its members, a host could send lines with the ids of another.
-pub fn lines(data: &str, kind: LogType, from: &AgentRecord, now: Timestamp) -> Result<String, Error> {
+pub fn lines(data: &str, kind: LogType, from: Sender<'_>, now: Timestamp) -> Result<String, Error> {
     let head = head(kind, from, now);
     let (mut text, mut count) = (String::new(), 0);
     raw_json::each_element(data, |line| {
@@ -61,10 +71,10 @@ pub fn lines(data: &str, kind: LogType, from: &AgentRecord, now: Timestamp) -> R
 }
 
 /// Returns the beginning of each line.
-fn head(kind: LogType, from: &AgentRecord, now: Timestamp) -> String {
+fn head(kind: LogType, from: Sender<'_>, now: Timestamp) -> String {
     let mut head = String::from("{");
-    let host = from.host_id.as_ref().map_or("", |id| id.as_str());
-    let (space, agent, at) = (from.space.as_str(), from.id.as_str(), now.to_rfc3339_millis());
+    let Sender { space, host, agent } = from;
+    let at = now.to_rfc3339_millis();
     for (name, value) in [
         ("received_at", at.as_str()),
         ("space", space),
@@ -98,10 +108,12 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::testing::{agent, at};
+    use crate::testing::at;
+
+    const FROM: Sender<'_> = Sender { space: "blue", host: "h", agent: "a" };
 
     fn split(data: &str, kind: LogType) -> Vec<Value> {
-        let text = lines(data, kind, &agent(), at(0)).unwrap();
+        let text = lines(data, kind, FROM, at(0)).unwrap();
         assert!(text.is_empty() || text.ends_with('\n'));
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -113,11 +125,7 @@ mod tests {
         let lines = split(data, LogType::Result);
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["line"], json!({"name": "pack/x", "unixTime": "1", "new": {}}));
-        let record = agent();
-        assert_eq!(
-            (&lines[1]["space"], &lines[1]["agent_id"]),
-            (&json!(record.space.as_str()), &json!(record.id.as_str()))
-        );
+        assert_eq!((&lines[1]["space"], &lines[1]["agent_id"]), (&json!("blue"), &json!("a")));
         assert_eq!(lines[1]["log_type"], "result");
     }
 
@@ -135,8 +143,8 @@ mod tests {
     #[test]
     fn the_number_of_lines_is_limited() {
         let data = |count: usize| format!("[{}{{}}]", "{},".repeat(count - 1));
-        assert!(lines(&data(MAX_LINES), LogType::Status, &agent(), at(0)).is_ok());
-        let error = lines(&data(MAX_LINES + 1), LogType::Status, &agent(), at(0)).unwrap_err();
+        assert!(lines(&data(MAX_LINES), LogType::Status, FROM, at(0)).is_ok());
+        let error = lines(&data(MAX_LINES + 1), LogType::Status, FROM, at(0)).unwrap_err();
         assert_eq!(error.code, "too_many_log_lines");
     }
 }

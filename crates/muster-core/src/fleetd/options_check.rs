@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn fl15_fl16_schedules_packs_and_platforms_of_queries_are_valid() {
+    fn fl16_schedules_packs_and_platforms_of_queries_are_valid() {
         let query = json!({"query": "SELECT 1", "interval": 60, "platform": "windows", "snapshot": true, "shard": 10});
         let document = json!({"config": {
             "options": {"logger_tls_period": 10, "pack_delimiter": "/"},
