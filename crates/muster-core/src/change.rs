@@ -25,6 +25,8 @@ pub enum Change {
     NetworkObject(NetworkObjectKind, NetworkObjectId),
     /// The setting of that name changed.
     Setting(String),
+    /// The agent must report its facts again.
+    Refetch(AgentId),
 }
 
 impl Change {
@@ -39,6 +41,7 @@ impl Change {
             Self::Output(id) => ("output", id.as_str()),
             Self::NetworkObject(kind, id) => (kind.word(), id.as_str()),
             Self::Setting(name) => ("setting", name),
+            Self::Refetch(id) => ("refetch", id.as_str()),
         }
     }
 
@@ -52,6 +55,7 @@ impl Change {
             "enrollment_key" => Self::EnrollmentKey(EnrollmentKeyId::trusted(subject)),
             "output" => Self::Output(OutputId::trusted(subject)),
             "setting" => Self::Setting(subject.to_owned()),
+            "refetch" => Self::Refetch(AgentId::trusted(subject)),
             // During a rolling upgrade, newer nodes write kinds that this one does not know. `None` for them keeps the
             // reader from getting stuck on one row.
             kind => Self::NetworkObject(NetworkObjectKind::from_word(kind)?, NetworkObjectId::trusted(subject)),

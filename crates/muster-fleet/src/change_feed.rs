@@ -166,6 +166,8 @@ impl ChangeFeed {
                     self.fleetd_options.setting_changed(name);
                     self.host_checks.setting_changed(name);
                 }
+                // Other servers ask the agent anyway when it first connects to them.
+                Some(Change::Refetch(id)) => self.registry.get(id).iter().for_each(|entry| entry.forget_reports()),
                 // These are not cached. `None` is a kind of change that a newer node wrote.
                 Some(Change::EnrollmentKey(_) | Change::Output(_) | Change::NetworkObject(..)) | None => {}
             }

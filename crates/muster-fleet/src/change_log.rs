@@ -190,7 +190,7 @@ impl ChangeLog {
         }
         Ok(match change {
             // `Action` follows when the action is announced.
-            Change::Agent(_) | Change::ActionBegun(_) => false,
+            Change::Agent(_) | Change::ActionBegun(_) | Change::Refetch(_) => false,
             Change::Action(id) => found!(AgentsRead, seen => seen.action(id)),
             Change::Policy(id) => found!(PoliciesRead, seen => seen.policy(id)),
             Change::EnrollmentKey(id) => found!(EnrollmentRead, seen => seen.enrollment_key(id)),
@@ -226,7 +226,7 @@ fn may_see_deletion(context: &OpContext, change: &Change, space: &SpaceId) -> bo
         Change::NetworkObject(NetworkObjectKind::ServerHost, _) => scope::<ServerHostsRead>(context),
         Change::NetworkObject(NetworkObjectKind::Proxy, _) => scope::<ProxiesRead>(context),
         Change::NetworkObject(NetworkObjectKind::DownloadSource, _) => scope::<DownloadSourcesRead>(context),
-        Change::ActionBegun(_) | Change::Setting(_) => None,
+        Change::ActionBegun(_) | Change::Setting(_) | Change::Refetch(_) => None,
     };
     let covers = |scope: &Scope| match change {
         Change::Policy(id) => scope.has_policy(id),

@@ -16,7 +16,7 @@ use muster_core::yaml::is_secret;
 use muster_core::{Error, ErrorKind};
 use muster_store::{Precondition, SettingWrite, StoreError, Write};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::audit::audit_line;
 use super::registry::AgentEntry;
@@ -120,7 +120,7 @@ impl FleetdOptions {
         let record = entry.record().ok_or(Denial::UnknownKey)?;
         let load = async {
             let stored = self.store.everywhere(entry).setting(&setting_name(&record.space)).await?;
-            Ok(Configurations::of(&Options::parse(parse(stored.as_deref())?.document())?))
+            Ok(Configurations::of(&Options::stored(parse(stored.as_deref())?.document())?))
         };
         Ok(self.cache.get(&record.space, load).await?.get(Platform::of(&record)))
     }
@@ -144,7 +144,7 @@ impl FleetdOptions {
             return Err(changed());
         }
         let differences = Options::parse(document.as_deref().unwrap_or(DEFAULT))?
-            .differences_from(&Options::parse(known.document())?);
+            .differences_from(&Options::stored(known.document())?);
         if document == known.document {
             return Ok((known, differences));
         }
@@ -157,7 +157,10 @@ impl FleetdOptions {
         };
         let name = setting_name(grant.space());
         let value = serde_json::to_string(&after).map_err(Error::internal)?;
-        let detail = json!({"version": after.version, "default": after.is_default(), "changes": audited(&differences)});
+        let detail = json!({
+            "before": audited(known.version, &differences, |one| one.before.as_ref()),
+            "after": audited(after.version, &differences, |one| one.after.as_ref()),
+        });
         let writes = vec![
             SettingWrite::Swap { name: name.clone(), before, value }.into(),
             Write::Changed(Change::Setting(name.clone())),
@@ -196,19 +199,27 @@ fn parse(stored: Option<&str>) -> Result<SpaceOptions, Error> {
     serde_json::from_str(stored).map_err(|error| Error::internal(SharedError::during("fleetd options", error)))
 }
 
-/// Returns differences for the audit log: not too many, without long values, and without those that may be secrets.
-fn audited(differences: &[Difference]) -> Value {
-    let value = |path: &str, value: &Option<Value>| match value {
-        None => Value::Null,
-        Some(_) if is_secret(&path.replace('/', ".")) => "hidden".into(),
-        Some(value) if value.to_string().len() > AUDITED_VALUE => "too long".into(),
-        Some(value) => value.clone(),
+/// Returns the values before or after a change for the audit log, by JSON pointer: not too many, without long values, and
+/// without those that may be secrets.
+fn audited(version: i64, differences: &[Difference], side: fn(&Difference) -> Option<&Value>) -> Value {
+    let shown = |path: &str, value: &Value| match without_secrets(&path.replace('/', "."), value) {
+        value if value.to_string().len() > AUDITED_VALUE => "too long".into(),
+        value => value,
     };
-    let line = |one: &Difference| {
-        let Difference { path, before, after } = one;
-        json!({"path": path, "before": value(path, before), "after": value(path, after)})
-    };
-    differences.iter().take(AUDITED_DIFFERENCES).map(line).collect()
+    let of = |one: &Difference| Some((one.path.clone(), shown(&one.path, side(one)?)));
+    let mut values: Map<String, Value> = differences.iter().take(AUDITED_DIFFERENCES).filter_map(of).collect();
+    values.insert("version".to_owned(), version.into());
+    values.into()
+}
+
+fn without_secrets(path: &str, value: &Value) -> Value {
+    match value {
+        _ if is_secret(path) => "hidden".into(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| (name.clone(), without_secrets(name, value))).collect()
+        }
+        other => other.clone(),
+    }
 }
 
 fn changed() -> Error {
@@ -220,5 +231,26 @@ fn refused(error: StoreError) -> Error {
     match error {
         StoreError::Conflict(Precondition::Changed(_)) => changed(),
         other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_audit_log_has_no_secrets_and_no_long_values() {
+        let options = |text: &str| Options::parse(text).unwrap();
+        let long = "x".repeat(AUDITED_VALUE);
+        let after = options(&format!(
+            "config: {{options: {{aws_secret_access_key: hush, a: 1}}, schedule: {{q: {{query: {long}, interval: 1}}}}}}"
+        ));
+        let differences = after.differences_from(&options("config: {options: {a: 0}}"));
+        let value = audited(2, &differences, |one| one.after.as_ref());
+        assert_eq!(value["/config/options/aws_secret_access_key"], "hidden", "{value}");
+        assert_eq!((&value["/config/options/a"], &value["version"]), (&json!(1), &json!(2)));
+        assert_eq!(value["/config/schedule"], "too long");
+        let whole = audited(2, &after.differences_from(&options("config: null")), |one| one.after.as_ref());
+        assert!(!whole.to_string().contains("hush"), "{whole}");
     }
 }

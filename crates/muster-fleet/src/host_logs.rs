@@ -49,7 +49,7 @@ impl HostLogs {
         let Some(destination) = self.destination.get() else { return Ok(()) };
         let record = entry.record().ok_or(Denial::UnknownKey)?;
         // Taken before the copy is made: what waits is limited, however many hosts send lines.
-        let kib = u32::try_from(data.len() / 1024 + 1).unwrap_or(u32::MAX);
+        let kib = u32::try_from(log_lines::max_length(data) / 1024 + 1).unwrap_or(u32::MAX);
         let Ok(Ok(_room)) = tokio::time::timeout(MAX_WAIT, self.room.acquire_many(kib)).await else {
             let message = "the destination of log lines does not keep up";
             return Err(Error::new(ErrorKind::TooMany, "log_destination_busy", message));

@@ -9,7 +9,7 @@ use muster_fleet::Fleet;
 use muster_fleet::agent_views::AgentView;
 use muster_fleet::host_views::HostView;
 use muster_protocol::management::host::{DeletedHost, Host, HostAgent, ListHosts};
-use muster_protocol::management::{Item, Items};
+use muster_protocol::management::{Empty, Item, Items};
 
 use super::answer::{Answer, item, page};
 use super::convert::{time, times};
@@ -25,6 +25,9 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/hosts", list).about("List hosts with their agents").needs(&[Name::AgentsRead]),
         Endpoint::get("/hosts/{id}", get).about("Get a host, with what its agents report").needs(&[Name::AgentsRead]),
+        Endpoint::post("/hosts/{id}/refetch", refetch)
+            .about("Make osquery on a host report its details and answer the host checks now")
+            .needs(&[Name::DiagnosticsRequest]),
         Endpoint::delete("/hosts/{id}", delete)
             .about("Delete a host and its agents, and reject their keys")
             .needs(&[Name::AgentsPurge]),
@@ -46,6 +49,11 @@ async fn list(
 async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Host>> {
     let view = fleet.agents().host(&context.grant()?, &id).await?;
     Ok(item(host(view, true)))
+}
+
+async fn refetch(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Empty> {
+    fleet.agents().refetch_host(&context, &id).await?;
+    Ok(Json(Empty {}))
 }
 
 async fn delete(

@@ -36,7 +36,7 @@ const WAITING: &[(List, &str, &[u16])] = &[
         "packs have the names that the document of the space gives them; hosts get those of their own space only (FL16)",
         &[15],
     ),
-    (List::Fl, "labels and refetch are not implemented yet", &[27, 28, 32]),
+    (List::Fl, "labels are not implemented yet", &[28, 32]),
     (List::Fl, "a host without checks is not asked: nothing has a time that must move", &[29]),
     (List::Fl, "live queries are not implemented yet", &[35, 36, 37]),
     (List::Fl, "carves are not implemented yet", &[38, 39, 40, 165]),

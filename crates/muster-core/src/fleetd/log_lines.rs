@@ -9,6 +9,9 @@ use crate::time::Timestamp;
 /// Maximum number of lines in a request. osqueryd sends 1,024 unless it is told otherwise.
 pub const MAX_LINES: usize = 16_384;
 
+/// Maximum bytes that are added to a line: ids of at most 64 bytes, with their names.
+const ADDED: usize = 384;
+
 /// Kind of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogType {
@@ -45,6 +48,12 @@ pub struct Sender<'a> {
     pub host: &'a str,
     /// Id of its osqueryd.
     pub agent: &'a str,
+}
+
+/// Returns an upper bound of the bytes that [`lines`] returns: short lines grow twenty-fold by what is added to each.
+pub fn max_length(data: &str) -> usize {
+    let objects = data.bytes().filter(|byte| *byte == b'{').count();
+    data.len() + objects.min(MAX_LINES) * ADDED
 }
 
 /// Returns the lines of a request, each as JSON with a newline: the host's ids, the time at which it was received, and the
@@ -137,6 +146,17 @@ mod tests {
         assert_ne!(lines[0]["agent_id"], "other", "a host cannot write in the name of another");
         for none in ["null", "{}", "[]", "\"x\"", "[1,2"] {
             assert_eq!(split(none, LogType::Status), Vec::<Value>::new(), "{none}");
+        }
+    }
+
+    #[test]
+    fn the_memory_for_lines_is_known_before() {
+        let id = "x".repeat(64);
+        let from = Sender { space: &id, host: &id, agent: &id };
+        for data in [r#"[{"name":1},{"name":{}}]"#, "[]", "{", &format!("[{}{{}}]", "{},".repeat(1000))] {
+            for kind in LogType::ALL {
+                assert!(lines(data, kind, from, at(0)).unwrap().len() <= max_length(data), "{data}");
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! The fleetd options of a space: the configuration of its hosts' osquery (FL §1.5, §8.5).
+//! The fleetd options of a space: the configuration of its hosts' osquery (FL §1.5).
 //!
 //! A document has `config`, an osquery configuration, and `overrides.platforms`, which replace it as a whole for a platform.
 
@@ -70,6 +70,11 @@ impl Options {
         problems.locate(&places);
         problems.into_result().map_err(|problems| invalid(problems.into()))?;
         Ok(Self { value })
+    }
+
+    /// Parses a document that was checked when it was stored, by this or an older version of the server.
+    pub fn stored(text: &str) -> Result<Self, Error> {
+        read(text).map(|document| Self { value: document.value }).map_err(|problems| invalid(problems.into()))
     }
 
     /// Renders the configurations.

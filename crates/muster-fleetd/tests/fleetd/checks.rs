@@ -128,3 +128,35 @@ async fn the_page_of_a_device_shows_what_failed_with_the_remedy() {
     let data = server.raw(Method::GET, &path(""), &[], "").await.json();
     assert_eq!(data["host"]["policies"][0]["response"], "fail");
 }
+
+#[tokio::test]
+async fn fl27_a_refetch_asks_for_everything_until_the_host_has_reported() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    let key = server.osquery_key(&secret, UUID).await;
+    let name = check_in(&server, "default", "disk", "linux").await;
+    let all = async || {
+        let read = server.osquery("distributed/read", &json!({"node_key": key})).await.json();
+        read["queries"].as_object().expect("queries").len()
+    };
+    let report = async || {
+        let mut body = details(&key, "web-7");
+        body["queries"][&name] = json!([]);
+        body["statuses"][&name] = json!(0);
+        server.osquery("distributed/write", &body).await;
+    };
+    report().await;
+    assert_eq!(all().await, 0);
+    let record = server.record(Family::Osquery, UUID).await.expect("enrolled");
+    let host = record.host_id.expect("on a host");
+    let context = administrator("default");
+    server.fleet.agents().refetch_host(&context.clone().trying(true), host.as_str()).await.expect("a host");
+    assert_eq!(all().await, 0, "a dry run");
+    server.fleet.agents().refetch_host(&context, host.as_str()).await.expect("a host");
+    let everything = muster_core::fleetd::details::QUERIES.len() + 1;
+    assert_eq!((all().await, all().await), (everything, everything));
+    report().await;
+    assert_eq!(all().await, 0);
+    let missing = server.fleet.agents().refetch_host(&context, "nowhere").await.expect_err("no host");
+    assert_eq!(missing.kind, muster_core::ErrorKind::NotFound);
+}

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Method, Request};
+use muster_core::agent::{AgentRecord, Family};
 use muster_core::file::{FileStatus, Upload};
-use muster_core::id::{ActionId, AgentId, FileId};
+use muster_core::id::{ActionId, AgentId, FileId, HostId};
 use muster_listen::reply::{ListenerKind, Peer};
 use muster_management::endpoints;
 use muster_store::{FileWrite, Write};
@@ -245,7 +246,13 @@ async fn agents(script: &mut Script) {
     script.api.enroll(&key, &body).await.unwrap();
     let hosts = script.api.get("/hosts?kuery=host_id:*").await.ok();
     script.skip().await;
-    script.call("DELETE /hosts/{id}", hosts["items"][0]["id"].as_str().unwrap(), Value::Null).await;
+    let host = hosts["items"][0]["id"].as_str().unwrap();
+    let osquery = |agent: &mut AgentRecord| {
+        (agent.family, agent.host_id) = (Family::Osquery, Some(HostId::trusted(host)));
+    };
+    script.api.agent_with("osquery", None, osquery).await;
+    script.call("POST /hosts/{id}/refetch", host, Value::Null).await;
+    script.call("DELETE /hosts/{id}", host, Value::Null).await;
     let mut upgrade = String::new();
     for (number, (path, body)) in [
         ("bulk_unenroll", json!({})),

@@ -1,8 +1,10 @@
 //! fleetd options and host checks.
 
-use serde_json::json;
+use axum::body::Body;
+use http::{Method, Request};
+use serde_json::{Value, json};
 
-use crate::support::{Api, column};
+use crate::support::{Api, administrator, column};
 
 #[tokio::test]
 async fn options_are_replaced_with_a_precondition_and_reset() {
@@ -60,4 +62,23 @@ async fn checks_are_created_changed_listed_and_deleted() {
         missing.refused(404);
     }
     assert_eq!(api.audit().await, ["host_check.create", "host_check.update", "host_check.delete"]);
+}
+
+#[tokio::test]
+async fn a_space_does_not_inherit_the_options_and_checks_of_a_deleted_one() {
+    let api = Api::new();
+    let space = || async { api.v1(Method::POST, "/spaces", json!({"id": "blue"})).await.ok() };
+    let blue = |method: Method, path: &str, body: Value| {
+        let request = Request::builder().method(method).uri(format!("/s/blue/api/fleet{path}"));
+        let request = request.header("content-type", "application/json").extension(administrator());
+        request.body(Body::from(body.to_string())).unwrap()
+    };
+    space().await;
+    api.send(blue(Method::PUT, "/fleetd_options", json!({"options": "config: {}"}))).await.ok();
+    api.send(blue(Method::POST, "/host_checks", json!({"name": "c", "query": "SELECT 1"}))).await.ok();
+    api.v1(Method::DELETE, "/spaces/blue", Value::Null).await.ok();
+    space().await;
+    let options = api.send(blue(Method::GET, "/fleetd_options", Value::Null)).await.ok();
+    assert_eq!(options["item"]["version"], 0);
+    assert_eq!(api.send(blue(Method::GET, "/host_checks", Value::Null)).await.ok()["total"], 0);
 }

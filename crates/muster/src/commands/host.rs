@@ -28,6 +28,9 @@ pub enum HostCommand {
         after_help = "Examples:\n  muster host show web-7\n  muster host show web-7 --output json"
     )]
     Show(ShowArgs),
+    /// Make osquery on a host report its details and answer the host checks now
+    #[command(after_help = "Examples:\n  muster host refetch web-7")]
+    Refetch(RefetchArgs),
     /// Delete a host and its agents
     ///
     /// The keys of its agents are rejected immediately. orbit and osqueryd enroll again
@@ -53,6 +56,13 @@ pub struct ShowArgs {
     host: String,
     #[command(flatten)]
     output: OutputArg,
+}
+
+/// Flags of `refetch`.
+#[derive(Args, Debug)]
+pub struct RefetchArgs {
+    /// Host, by id or name
+    host: String,
 }
 
 /// Flags of `delete`.
@@ -117,8 +127,17 @@ impl HostCommand {
                 print_list(&hosts, args.output.output, COLUMNS, |host| host.id.clone())
             }
             Self::Show(args) => args.run(client).await,
+            Self::Refetch(args) => args.run(client).await,
             Self::Delete(args) => args.run(client).await,
         }
+    }
+}
+
+impl RefetchArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let host = find(client, &self.host).await?;
+        client.refetch_host(&host.id).await?;
+        print_line(format!("the host {:?} reports with its next requests", host.hostname))
     }
 }
 

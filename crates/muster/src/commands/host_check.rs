@@ -26,7 +26,7 @@ pub enum HostCheckCommand {
     ///
     /// Hosts with osquery answer it within seconds, and then every hour.
     #[command(
-        after_help = "Examples:\n  muster host-check create 'disk encrypted' --platform linux --query \"SELECT 1 FROM disk_encryption WHERE encrypted = 1\" --resolution 'Ask IT to encrypt the disk'"
+        after_help = "Examples:\n  muster host-check create 'disk encrypted' --platform linux --query 'SELECT 1 FROM disk_encryption WHERE encrypted = 1' --resolution 'Ask IT to encrypt the disk'"
     )]
     Create(CreateArgs),
     /// Change a host check

@@ -64,6 +64,8 @@ fn fl31_a_host_check_is_answered_and_shown() {
     let read = osquery("distributed/read", &json!({"node_key": key}));
     assert_eq!(read["queries"][&name], query);
     osquery("distributed/write", &json!({"node_key": key, "queries": {&name: []}, "statuses": {&name: 0}}));
+    assert!(ok(&["host", "refetch", "checked-host"]).contains("next requests"));
+    assert!(osquery("distributed/read", &json!({"node_key": key}))["queries"][&name].is_string());
     assert!(ok(&["host-check", "list", "--output", "wide"]).contains("disk"));
     let shown = ok(&["host-check", "show", "disk"]);
     assert!(shown.contains("checked-host") && shown.contains("ask IT"), "{shown}");
