@@ -182,6 +182,8 @@ fn open(path: &Utf8Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn read(path: &Utf8Path) -> String {
@@ -224,10 +226,13 @@ mod tests {
     #[tokio::test]
     async fn concurrent_lines_are_all_on_disk_when_their_requests_are_answered() {
         let (_directory, path) = directory();
-        let files = LogFiles::open(&path, Rotation { bytes: 1 << 20, files: 2 }).unwrap();
-        let stores = (0..100).map(|number| files.store(LogType::Result, format!("{number}\n")));
-        for stored in stores.collect::<Vec<_>>() {
-            stored.await.unwrap();
+        let files = Arc::new(LogFiles::open(&path, Rotation { bytes: 1 << 20, files: 2 }).unwrap());
+        let store = |number: u32| {
+            let files = Arc::clone(&files);
+            tokio::spawn(async move { files.store(LogType::Result, format!("{number}\n")).await })
+        };
+        for stored in (0..100).map(store).collect::<Vec<_>>() {
+            stored.await.unwrap().unwrap();
         }
         assert_eq!(read(&path.join("osquery_result.log")).lines().count(), 100);
     }

@@ -55,7 +55,7 @@ async fn fl14_fl18_fl170_the_next_request_after_a_change_gets_the_new_configurat
 }
 
 #[tokio::test]
-async fn fl16_scheduled_queries_reach_the_hosts_of_their_space_with_their_platform() {
+async fn fl15_fl16_scheduled_queries_reach_the_hosts_of_their_space_with_their_platform() {
     let server = Server::start().await;
     let (secret, other) = (server.secret().await, server.secret_in("other").await);
     let (own, elsewhere) = (server.osquery_key(&secret, UUID).await, host(&server, &other, "ubuntu").await);

@@ -13,7 +13,7 @@ async fn options_are_replaced_with_a_precondition_and_reset() {
     assert_eq!((&first["version"], &first["is_default"]), (&json!(0), &json!(true)));
     let options = json!({"options": "# ours\nconfig:\n  options: {logger_tls_period: 7}\n"});
     let tried = api.put("/fleetd_options?dryRun=true", options.clone()).await.ok()["item"].clone();
-    let period = |change: &serde_json::Value| change["path"] == "/config/options/logger_tls_period";
+    let period = |change: &Value| change["path"] == "/config/options/logger_tls_period";
     assert!(tried["changes"].as_array().unwrap().iter().any(period), "{tried}");
     assert_eq!(api.get("/fleetd_options").await.ok()["item"], first);
     let saved = api.put("/fleetd_options", options.clone()).await.ok()["item"]["options"].clone();
