@@ -19,6 +19,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("config_file", targets::config_file),
     ("enroll", targets::enroll),
     ("fleetd_enroll", targets::fleetd_enroll),
+    ("fleetd_options", targets::fleetd_options),
     ("fleetd_request", targets::fleetd_request),
     ("fleetd_results", targets::fleetd_results),
     ("http_connection", connection::http_connection),

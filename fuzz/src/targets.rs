@@ -3,13 +3,17 @@
 use axum::extract::FromRequest as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use muster_core::fleetd::checks::{self, Check};
 use muster_core::fleetd::details::Details;
+use muster_core::fleetd::log_lines::{self, LogType, Sender};
+use muster_core::fleetd::options::Options;
+use muster_core::fleetd::platform::Platform;
+use muster_core::id::HostCheckId;
 use muster_core::poll::GoDuration;
 use muster_core::time::Timestamp;
-use muster_core::{documents, policy, reported, yaml};
+use muster_core::{documents, policy, raw_json, reported, yaml};
 use muster_elastic::range::Wanted;
 use muster_elastic::{authorization as header, json, upgrade};
-use muster_fleetd::logs::{self, LogKind};
 use muster_fleetd::{osquery, parse};
 use muster_listen::gzip;
 use muster_management::kql::agents;
@@ -137,7 +141,30 @@ pub fn fleetd_results(data: &[u8]) {
             let decoded = answer.decoded();
             assert!(serde_json::from_str::<Vec<serde_json::Map<String, serde_json::Value>>>(&decoded.rows).is_ok());
         }
+        let [queries, statuses, messages] = [request.queries, request.statuses, request.messages].map(json_of);
+        let check = check();
+        let answers = checks::answers(&[&check], queries, statuses, messages);
+        assert!(answers.len() <= 1 && (answers.is_empty() || checks::has_answers(statuses)));
+        let changes = checks::decide(&[&check], &[], answers.clone(), Timestamp::default());
+        assert!(checks::decide(&[&check], &changes.put, answers, Timestamp::default()).is_empty(), "idempotent");
     }
+}
+
+/// The check whose answers are in the seeds.
+fn check() -> Check {
+    Check {
+        id: HostCheckId::trusted("c"),
+        version: 1,
+        name: "c".into(),
+        description: String::new(),
+        query: "SELECT 1".into(),
+        resolution: String::new(),
+        platforms: Vec::new(),
+    }
+}
+
+fn json_of(raw: Option<&RawValue>) -> &str {
+    raw.map_or("null", RawValue::get)
 }
 
 fn metadata_is_readable(facts: &Details<'_>) {
@@ -149,13 +176,30 @@ fn metadata_is_readable(facts: &Details<'_>) {
 pub fn fleetd_request(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let _ = parse::<OsqueryRequest<'_>>(&text);
-    if let Ok(request) = parse::<OsqueryLog<'_>>(&text) {
-        let lines = logs::lines(LogKind::Status, request.data.map_or("null", RawValue::get));
-        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            assert!(serde_json::from_slice::<&RawValue>(line).is_ok());
-        }
-    }
     let _ = parse::<OrbitRequest<'_>>(&text);
+    let Ok(log) = parse::<OsqueryLog<'_>>(&text) else { return };
+    let Some(kind) = LogType::parse(&log.log_type) else { return };
+    let from = Sender { space: "default", host: "h", agent: "a" };
+    let Ok(lines) = log_lines::lines(json_of(log.data), kind, from, Timestamp::default()) else { return };
+    for line in lines.lines() {
+        // As text: a string may contain half of a surrogate pair, which is no value.
+        assert!(serde_json::from_str::<&RawValue>(line).is_ok(), "{line}");
+        assert_eq!(raw_json::text(line, &["agent_id"]).as_deref(), Some("a"), "{line}");
+    }
+}
+
+/// fleetd options.
+pub fn fleetd_options(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(options) = Options::parse(text) else { return };
+    let rendered = options.render();
+    for platform in Platform::ALL {
+        let config = rendered.of(Some(platform));
+        let plain: serde_json::Value = serde_json::from_str(&config.plain).expect("JSON");
+        assert!(plain.is_object() && ["error", "etag", "node_invalid"].iter().all(|name| plain.get(name).is_none()));
+        let with: serde_json::Value = serde_json::from_str(&config.with_etag).expect("JSON");
+        assert_eq!(with["etag"], config.etag.as_str());
+    }
 }
 
 /// A filter of the management API.

@@ -1,7 +1,7 @@
 //! Hosts.
 
 use muster_protocol::management::host::{DeletedHost, Host, ListHosts};
-use muster_protocol::management::{Item, Items};
+use muster_protocol::management::{Empty, Item, Items};
 
 use crate::transport::DRY_RUN;
 use crate::{Client, Result};
@@ -17,6 +17,11 @@ impl Client {
     /// Returns a host, with what its agents report.
     pub async fn host(&self, id: &str) -> Result<Host> {
         Ok(self.get::<Item<_>>(&[HOSTS, id]).await?.item)
+    }
+
+    /// Makes osquery on a host report its details and answer the host checks.
+    pub async fn refetch_host(&self, id: &str) -> Result<()> {
+        self.post_with::<Empty>(&[HOSTS, id, "refetch"], &()).await.map(drop)
     }
 
     /// Deletes a host and its agents.

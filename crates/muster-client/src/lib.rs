@@ -14,6 +14,8 @@ mod code;
 mod enrollment_keys;
 mod error;
 mod files;
+mod fleetd_options;
+mod host_checks;
 mod hosts;
 mod identity;
 mod live_queries;

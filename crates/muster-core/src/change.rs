@@ -27,6 +27,8 @@ pub enum Change {
     LiveQuery(LiveQueryId),
     /// The setting of that name changed.
     Setting(String),
+    /// The agent must report its facts again.
+    Refetch(AgentId),
 }
 
 impl Change {
@@ -42,6 +44,7 @@ impl Change {
             Self::NetworkObject(kind, id) => (kind.word(), id.as_str()),
             Self::LiveQuery(id) => ("live_query", id.as_str()),
             Self::Setting(name) => ("setting", name),
+            Self::Refetch(id) => ("refetch", id.as_str()),
         }
     }
 
@@ -56,6 +59,7 @@ impl Change {
             "output" => Self::Output(OutputId::trusted(subject)),
             "live_query" => Self::LiveQuery(LiveQueryId::trusted(subject)),
             "setting" => Self::Setting(subject.to_owned()),
+            "refetch" => Self::Refetch(AgentId::trusted(subject)),
             // During a rolling upgrade, newer nodes write kinds that this one does not know. `None` for them keeps the
             // reader from getting stuck on one row.
             kind => Self::NetworkObject(NetworkObjectKind::from_word(kind)?, NetworkObjectId::trusted(subject)),

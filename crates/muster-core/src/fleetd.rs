@@ -1,7 +1,12 @@
 //! Decisions that concern only fleetd: which queries a host must answer, and what their results say about it
 //! (FL §1.7, §1.8).
 
+pub mod checks;
 pub mod details;
 pub mod device_token;
 pub mod live;
+pub mod log_lines;
+pub mod options;
+mod options_check;
+pub mod platform;
 pub mod rows;

@@ -165,6 +165,10 @@ id_type!(
     UninstallTokenId
 );
 id_type!(
+    /// Id of a host check.
+    HostCheckId
+);
+id_type!(
     /// Id of an upload from an agent, or of a file for agents.
     FileId
 );

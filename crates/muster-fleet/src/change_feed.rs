@@ -17,6 +17,8 @@ use muster_store::has_gap;
 
 use super::authority::System;
 use super::fleet_keys::SIGNING_KEY;
+use super::fleetd_options::FleetdOptions;
+use super::host_checks::HostChecks;
 use super::live_queries::LiveQueries;
 use super::policy_cache::PolicyCache;
 use super::records::Records;
@@ -45,6 +47,8 @@ pub(crate) struct ChangeFeed {
     live_queries: Arc<LiveQueries>,
     statuses: Arc<Statuses>,
     urls: Arc<ServerUrls>,
+    fleetd_options: Arc<FleetdOptions>,
+    host_checks: Arc<HostChecks>,
     signing: Arc<SigningKeys>,
     shutdown: Arc<Shutdown>,
     /// Number of the last change that this node handled.
@@ -60,18 +64,31 @@ pub(crate) struct ChangeFeedParts {
     pub(crate) live_queries: Arc<LiveQueries>,
     pub(crate) statuses: Arc<Statuses>,
     pub(crate) urls: Arc<ServerUrls>,
+    pub(crate) fleetd_options: Arc<FleetdOptions>,
+    pub(crate) host_checks: Arc<HostChecks>,
     pub(crate) signing: Arc<SigningKeys>,
     pub(crate) shutdown: Arc<Shutdown>,
 }
 
 impl ChangeFeed {
     pub(crate) fn new(parts: ChangeFeedParts) -> Self {
-        let ChangeFeedParts { store, registry, records, policies, live_queries, statuses, urls, signing, shutdown } =
-            parts;
         // Nothing is cached yet, so older changes don't matter. The number is taken here and not when `follow` first
         // runs: agents may be cached in between, and their changes must not be skipped.
-        let handled = AtomicI64::new(*store.everywhere(&System).changes().borrow());
-        Self { store, registry, records, policies, live_queries, statuses, urls, signing, shutdown, handled }
+        let handled = AtomicI64::new(*parts.store.everywhere(&System).changes().borrow());
+        Self {
+            store: parts.store,
+            registry: parts.registry,
+            records: parts.records,
+            policies: parts.policies,
+            live_queries: parts.live_queries,
+            statuses: parts.statuses,
+            urls: parts.urls,
+            fleetd_options: parts.fleetd_options,
+            host_checks: parts.host_checks,
+            signing: parts.signing,
+            shutdown: parts.shutdown,
+            handled,
+        }
     }
 
     /// Number of the last change that this node handled.
@@ -150,9 +167,14 @@ impl ChangeFeed {
                 Some(Change::LiveQuery(_)) => self.live_queries.reload().await?,
                 Some(Change::Setting(name)) if name == urls::SETTING => self.urls.refresh().await?,
                 Some(Change::Setting(name)) if name == SIGNING_KEY => drop(self.signing.refresh().await?),
+                Some(Change::Setting(name)) => {
+                    self.fleetd_options.setting_changed(name);
+                    self.host_checks.setting_changed(name);
+                }
+                // Other servers ask the agent anyway when it first connects to them.
+                Some(Change::Refetch(id)) => self.registry.get(id).iter().for_each(|entry| entry.forget_reports()),
                 // These are not cached. `None` is a kind of change that a newer node wrote.
-                Some(Change::EnrollmentKey(_) | Change::Output(_) | Change::NetworkObject(..) | Change::Setting(_))
-                | None => {}
+                Some(Change::EnrollmentKey(_) | Change::Output(_) | Change::NetworkObject(..)) | None => {}
             }
         }
         Ok(last)
@@ -193,6 +215,8 @@ impl ChangeFeed {
             tracing::warn!(error = %chain(&error), "failed to write last check-in times");
         }
         self.policies.clear();
+        self.fleetd_options.clear();
+        self.host_checks.clear();
         let detached = self.registry.detach_all();
         let feed = Arc::clone(self);
         // Spread, like a fan-out: the agents of a large fleet must not all poll again in the same moment.

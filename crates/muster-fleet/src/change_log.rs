@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use muster_core::authorization::{
-    AgentsRead, DownloadSourcesRead, EnrollmentRead, Grant, OpContext, OutputsRead, PoliciesRead, Privilege,
-    ProxiesRead, QueriesRun, Scope, ServerHostsRead, SettingsRead,
+    AgentsRead, DownloadSourcesRead, EnrollmentRead, Grant, OpContext, OsqueryRead, OutputsRead, PoliciesRead,
+    Privilege, ProxiesRead, QueriesRun, Scope, ServerHostsRead, SettingsRead,
 };
 use muster_core::change::Change;
 use muster_core::id::{AgentId, SpaceId};
@@ -18,6 +18,8 @@ use muster_store::ChangeRow;
 use tokio::sync::watch;
 
 use super::authority::System;
+use super::fleetd_options;
+use super::host_checks;
 use super::space_settings::setting_name;
 use super::watched_store::WatchedStore;
 
@@ -188,7 +190,7 @@ impl ChangeLog {
         }
         Ok(match change {
             // `Action` follows when the action is announced.
-            Change::Agent(_) | Change::ActionBegun(_) => false,
+            Change::Agent(_) | Change::ActionBegun(_) | Change::Refetch(_) => false,
             // A caller with a limited scope sees only its own, whose end it learns from their results.
             Change::LiveQuery(id) => {
                 let is_whole = |grant: &Grant<QueriesRun>| *grant.scope() == Scope::Whole;
@@ -208,7 +210,12 @@ impl ChangeLog {
                     found!(DownloadSourcesRead, seen => seen.network_object(*kind, id))
                 }
             },
-            Change::Setting(name) => context.grant::<SettingsRead>().is_ok() && *name == setting_name(context.space()),
+            Change::Setting(name) if *name == setting_name(context.space()) => context.grant::<SettingsRead>().is_ok(),
+            Change::Setting(name) => {
+                let space = context.space();
+                let names = [fleetd_options::setting_name(space), host_checks::setting_name(space)];
+                names.contains(name) && context.grant::<OsqueryRead>().is_ok()
+            }
         })
     }
 }
@@ -227,7 +234,7 @@ fn may_see_deletion(context: &OpContext, change: &Change, space: &SpaceId) -> bo
         Change::NetworkObject(NetworkObjectKind::ServerHost, _) => scope::<ServerHostsRead>(context),
         Change::NetworkObject(NetworkObjectKind::Proxy, _) => scope::<ProxiesRead>(context),
         Change::NetworkObject(NetworkObjectKind::DownloadSource, _) => scope::<DownloadSourcesRead>(context),
-        Change::ActionBegun(_) | Change::LiveQuery(_) | Change::Setting(_) => None,
+        Change::ActionBegun(_) | Change::LiveQuery(_) | Change::Setting(_) | Change::Refetch(_) => None,
     };
     let covers = |scope: &Scope| match change {
         Change::Policy(id) => scope.has_policy(id),
@@ -239,6 +246,8 @@ fn may_see_deletion(context: &OpContext, change: &Change, space: &SpaceId) -> bo
 /// Returns the kind and the id under which the API knows an object.
 fn name(change: &Change) -> (&'static str, String) {
     match change {
+        Change::Setting(name) if fleetd_options::is_setting(name) => ("fleetd_options", "space".to_owned()),
+        Change::Setting(name) if host_checks::is_setting(name) => ("host_checks", "space".to_owned()),
         Change::Setting(_) => ("settings", "space".to_owned()),
         change => {
             let (kind, id) = change.to_row();

@@ -4,13 +4,19 @@ use std::collections::HashMap;
 
 use muster_core::Error;
 use muster_core::agent::Family;
-use muster_core::authorization::{AgentsPurge, AgentsRead, Grant, OpContext};
+use muster_core::authorization::{AgentsPurge, AgentsRead, DiagnosticsRequest, Grant, OpContext};
+use muster_core::change::Change;
+use muster_core::fleetd::platform::Platform;
 use muster_core::host::Host;
 use muster_core::id::HostId;
+use muster_store::Write;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Listed, Page};
+use serde_json::json;
 
 use super::agent_views::AgentView;
 use super::agents::Agents;
+use super::audit::audit_line;
+use super::host_checks::{AnsweredCheck, answered, applying};
 use super::registry::AgentEntry;
 use super::selection::Selected;
 
@@ -24,6 +30,8 @@ pub struct HostView {
     pub host: Host,
     /// Its agents that the caller sees, the first to enroll first.
     pub agents: Vec<AgentView>,
+    /// The host checks with its answers; empty in lists.
+    pub checks: Vec<AnsweredCheck>,
 }
 
 fn on_hosts(ids: impl IntoIterator<Item = HostId>) -> AgentFilter {
@@ -49,7 +57,8 @@ impl Agents {
                 of_host.entry(host).or_default().push(self.with_presence(details));
             }
         }
-        let view = |host: Host| HostView { agents: of_host.remove(&host.id).unwrap_or_default(), host };
+        let view =
+            |host: Host| HostView { agents: of_host.remove(&host.id).unwrap_or_default(), host, checks: Vec::new() };
         Ok(Listed { items: items.into_iter().map(view).collect(), total, unreadable })
     }
 
@@ -59,7 +68,14 @@ impl Agents {
             Ok(id) => self.hosts(grant, &on_hosts([id]), Page { offset: 0, limit: 1 }).await?.items.pop(),
             Err(_) => None,
         };
-        found.ok_or_else(|| Error::not_found("host", id))
+        let mut view = found.ok_or_else(|| Error::not_found("host", id))?;
+        let osquery = view.agents.iter().map(|agent| &agent.details.record);
+        if let Some(record) = osquery.filter(|record| record.family == Family::Osquery).next_back() {
+            let seen = self.store.seen_by(grant);
+            let checks = applying(seen.host_checks().await?.as_deref(), Platform::of(record))?;
+            view.checks = answered(checks.into_iter(), seen.check_results(record).await?);
+        }
+        Ok(view)
     }
 
     /// Returns the agents of fleetd on an agent's host, for the user of the host.
@@ -72,6 +88,27 @@ impl Agents {
         let page = Page { offset: 0, limit: AGENTS_PER_HOST };
         let found = self.store.everywhere(entry).agent_list(&filter, AgentSort::EnrolledAt, false, page).await?;
         Ok(found.items.into_iter().map(|details| self.with_presence(details)).collect())
+    }
+
+    /// Makes osquery on a host report its details and answer the host checks with its next requests.
+    pub async fn refetch_host(&self, context: &OpContext, id: &str) -> Result<(), Error> {
+        let host = HostId::parse(id).map_err(|_| Error::not_found("host", id))?;
+        let conditions = [AgentCondition::Hosts(vec![host.clone()]), AgentCondition::Families(vec![Family::Osquery])];
+        let selected = Selected::Matching(Box::new(AgentFilter::all(conditions)));
+        let selection = self.select::<DiagnosticsRequest>(context, &selected).await?;
+        if selection.ids.is_empty() {
+            return Err(Error::not_found("host with osquery", id));
+        }
+        let (grant, subject) = (selection.grant(), format!("host:{host}"));
+        let mut writes: Vec<Write> =
+            selection.ids.iter().map(|id| Write::Changed(Change::Refetch(id.clone()))).collect();
+        writes.push(audit_line(grant.origin(), self.clock.now(), "host.refetch", subject, json!({})));
+        self.store.commit(grant, writes).await?;
+        if !grant.is_dry_run() {
+            // Now, and not when the change arrives: the host may ask in between.
+            selection.ids.iter().filter_map(|id| self.registry.get(id)).for_each(|entry| entry.forget_reports());
+        }
+        Ok(())
     }
 
     /// Deletes the agents of a host, whose keys are rejected from now on, and with the last one the host. Returns the number

@@ -31,8 +31,11 @@ pub mod enroll;
 mod events;
 pub mod files;
 pub mod fleet_keys;
+pub mod fleetd_options;
 pub mod force;
 pub mod health;
+pub mod host_checks;
+pub mod host_logs;
 pub mod host_views;
 pub mod housekeeping;
 pub mod idempotency;
@@ -76,6 +79,7 @@ mod shutdown;
 pub mod sign;
 pub mod signing_keys;
 mod silence;
+mod space_cache;
 pub mod space_settings;
 pub mod status_timer;
 pub mod system;
@@ -114,6 +118,9 @@ use self::check_in::CheckIns;
 use self::credentials::Credentials;
 use self::enroll::Enrollment;
 use self::files::Files;
+use self::fleetd_options::FleetdOptions;
+use self::host_checks::HostChecks;
+use self::host_logs::HostLogs;
 use self::housekeeping::Housekeeping;
 use self::idempotency::Idempotency;
 use self::identity::bindings::Bindings;
@@ -178,6 +185,9 @@ pub struct Fleet {
     idempotency: Idempotency,
     change_log: ChangeLog,
     space_settings: Settings,
+    fleetd_options: Arc<FleetdOptions>,
+    host_checks: Arc<HostChecks>,
+    host_logs: HostLogs,
     rollouts: Arc<Rollouts>,
     auto_upgrades: Arc<AutoUpgrades>,
     responses: Responses,
@@ -270,6 +280,9 @@ impl Fleet {
             idempotency: wiring.idempotency(),
             change_log: wiring.change_log(),
             space_settings: wiring.space_settings(),
+            fleetd_options: Arc::clone(&wiring.fleetd_options),
+            host_checks: Arc::clone(&wiring.host_checks),
+            host_logs: wiring.host_logs(),
             responses: wiring.responses(&actions, &policies),
             output_keys,
             files: wiring.files(),

@@ -17,6 +17,9 @@ use crate::check_in::CheckIns;
 use crate::credentials::Credentials;
 use crate::enroll::Enrollment;
 use crate::files::Files;
+use crate::fleetd_options::FleetdOptions;
+use crate::host_checks::HostChecks;
+use crate::host_logs::HostLogs;
 use crate::housekeeping::Housekeeping;
 use crate::idempotency::Idempotency;
 use crate::identity::bindings::Bindings;
@@ -104,6 +107,21 @@ impl Fleet {
     /// Settings of spaces.
     pub fn space_settings(&self) -> &Settings {
         &self.space_settings
+    }
+
+    /// The configuration of hosts with osquery.
+    pub fn fleetd_options(&self) -> &FleetdOptions {
+        &self.fleetd_options
+    }
+
+    /// Host checks.
+    pub fn host_checks(&self) -> &HostChecks {
+        &self.host_checks
+    }
+
+    /// Logs of osquery.
+    pub fn host_logs(&self) -> &HostLogs {
+        &self.host_logs
     }
 
     /// Changes, for administrators.

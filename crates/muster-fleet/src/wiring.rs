@@ -21,6 +21,9 @@ use super::credentials::Credentials;
 use super::currency::Currency;
 use super::enroll::Enrollment;
 use super::files::Files;
+use super::fleetd_options::FleetdOptions;
+use super::host_checks::HostChecks;
+use super::host_logs::HostLogs;
 use super::housekeeping::Housekeeping;
 use super::idempotency::Idempotency;
 use super::identity::bindings::Bindings;
@@ -74,6 +77,8 @@ pub(crate) struct Wiring {
     pub(crate) records: Arc<Records>,
     pub(crate) urls: Arc<ServerUrls>,
     pub(crate) currency: Arc<Currency>,
+    pub(crate) fleetd_options: Arc<FleetdOptions>,
+    pub(crate) host_checks: Arc<HostChecks>,
     pub(crate) members: Arc<Members>,
     pub(crate) restoration: Arc<Restoration>,
     /// Rendered policies.
@@ -100,6 +105,8 @@ impl Wiring {
             records: Arc::new(Records::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&registry))),
             urls: Arc::new(ServerUrls::new(Arc::clone(&store), Arc::clone(&clock), &settings)),
             currency: Arc::new(Currency::new(Arc::clone(&store))),
+            fleetd_options: Arc::new(FleetdOptions::new(Arc::clone(&store), Arc::clone(&clock))),
+            host_checks: Arc::new(HostChecks::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&entropy))),
             members: Arc::new(Members::new(Arc::clone(&store))),
             restoration: Arc::new(Restoration::new(Arc::clone(&store), Arc::clone(&clock))),
             signing: Arc::new(SigningKeys::new(
@@ -245,6 +252,10 @@ impl Wiring {
         Settings::new(self.store(), self.clock())
     }
 
+    pub(crate) fn host_logs(&self) -> HostLogs {
+        HostLogs::new(self.clock())
+    }
+
     pub(crate) fn change_log(&self) -> ChangeLog {
         ChangeLog::new(self.store())
     }
@@ -378,6 +389,8 @@ impl Wiring {
             live_queries: Arc::clone(live_queries),
             statuses,
             urls: Arc::clone(&self.urls),
+            fleetd_options: Arc::clone(&self.fleetd_options),
+            host_checks: Arc::clone(&self.host_checks),
             signing: Arc::clone(&self.signing),
             shutdown: self.shutdown(),
         })

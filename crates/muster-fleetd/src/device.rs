@@ -18,6 +18,7 @@ use muster_core::fleetd::device_token;
 use muster_core::raw_json;
 use muster_core::time::Timestamp;
 use muster_fleet::agent_views::AgentView;
+use muster_fleet::host_checks::AnsweredCheck;
 use muster_fleet::registry::AgentEntry;
 use muster_listen::cookie;
 use muster_listen::reply::{Peer, Reply};
@@ -25,7 +26,7 @@ use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::route::{self, Route};
-use super::{Inner, Nothing, json as json_reply};
+use super::{Inner, Nothing, device_checks, json as json_reply};
 
 /// Name of the cookie with the token.
 const COOKIE_NAME: &str = "muster_device";
@@ -46,17 +47,20 @@ impl Inner {
                 let token = cookie(&head.headers, COOKIE_NAME).ok_or_else(unknown_token)?;
                 let entry = self.device_of(token, peer).await?;
                 let agents = self.fleet.agents().of_device(&entry).await?;
-                Ok(html(StatusCode::OK, &page(&Facts::of(&agents), &agents)))
+                let checks = self.fleet.host_checks().of_device(&entry, &agents).await?;
+                Ok(html(StatusCode::OK, &page(&Facts::of(&agents), &agents, &checks)))
             }
             _ => {
                 let entry = self.device_of(in_path.unwrap_or_default(), peer).await?;
-                let reply = match route {
-                    Route::DeviceDesktop => json_reply(&desktop()),
-                    Route::DeviceData => {
-                        let agents = self.fleet.agents().of_device(&entry).await?;
-                        json_reply(&data(&Facts::of(&agents), &agents))
+                let reply = if route == Route::DevicePing {
+                    json_reply(&Nothing {})
+                } else {
+                    let agents = self.fleet.agents().of_device(&entry).await?;
+                    let checks = self.fleet.host_checks().of_device(&entry, &agents).await?;
+                    match route {
+                        Route::DeviceDesktop => json_reply(&desktop(device_checks::failing(&checks))),
+                        _ => json_reply(&data(&Facts::of(&agents), &agents, &checks)),
                     }
-                    _ => json_reply(&Nothing {}),
                 };
                 reply.map(not_stored)
             }
@@ -204,7 +208,7 @@ fn seen(agents: &[AgentView]) -> Option<Timestamp> {
 }
 
 /// Returns the data of the page for programs (FL §3.1). It contains what the page shows.
-fn data(facts: &Facts, agents: &[AgentView]) -> Value {
+fn data(facts: &Facts, agents: &[AgentView], checks: &[AnsweredCheck]) -> Value {
     json!({
         "host": {
             "hostname": facts.hostname,
@@ -219,7 +223,7 @@ fn data(facts: &Facts, agents: &[AgentView]) -> Value {
             "orbit_version": facts.orbit,
             "primary_ip": facts.address,
             "seen_time": seen(agents).map(Timestamp::to_rfc3339_seconds),
-            "policies": [],
+            "policies": device_checks::data(checks),
             "software": [],
         },
         "self_service": false,
@@ -235,9 +239,9 @@ fn data(facts: &Facts, agents: &[AgentView]) -> Value {
 }
 
 /// Returns the data of the tray icon (FL §3.1).
-fn desktop() -> Value {
+fn desktop(failing: usize) -> Value {
     json!({
-        "failing_policies_count": 0,
+        "failing_policies_count": failing,
         "self_service": false,
         "notifications": {"needs_mdm_migration": false, "renew_enrollment_profile": false},
         "config": {
@@ -248,7 +252,7 @@ fn desktop() -> Value {
     })
 }
 
-fn page(facts: &Facts, agents: &[AgentView]) -> String {
+fn page(facts: &Facts, agents: &[AgentView], checks: &[AnsweredCheck]) -> String {
     let mut body = String::from("<p>This is what your organization's fleet server knows about this device.</p><table>");
     let os = format!("{} {}", facts.os, facts.os_version);
     let seen = seen(agents).map(Timestamp::to_rfc3339_seconds).unwrap_or_default();
@@ -268,6 +272,7 @@ fn page(facts: &Facts, agents: &[AgentView]) -> String {
         let _ = write!(body, "<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>");
     }
     body.push_str("</table>");
+    body.push_str(&device_checks::section(checks));
     document(&body)
 }
 
@@ -281,7 +286,7 @@ fn document(body: &str) -> String {
 }
 
 /// Escapes text for HTML. Everything that a host reports may be chosen by an attacker.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

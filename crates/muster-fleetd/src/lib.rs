@@ -4,6 +4,7 @@
 //! fleet. Errors have the form of the plane that the path belongs to ([`failure`]).
 
 mod device;
+mod device_checks;
 pub mod failure;
 mod failures;
 mod orbit;

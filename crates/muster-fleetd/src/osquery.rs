@@ -1,18 +1,18 @@
 //! osquery's TLS API (FL §1).
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use http::StatusCode;
 use muster_core::agent::Family;
-use muster_core::credential::SecretHash;
 use muster_core::enroll::Request;
 use muster_core::fleetd::details::{self, Details};
+use muster_core::fleetd::log_lines::LogType;
 use muster_core::fleetd::{live, rows};
 use muster_core::live_query::HostAnswer;
-use muster_core::{hex, host, raw_json};
+use muster_core::{host, raw_json};
 use muster_fleet::check_in::Contact;
 use muster_fleet::enroll::EnrollInput;
+use muster_fleet::host_checks::DueChecks;
 use muster_fleet::live_queries::Asked;
 use muster_fleet::registry::AgentEntry;
 use muster_listen::reply::Reply;
@@ -24,10 +24,6 @@ use serde_json::value::RawValue;
 use super::failure::Failure;
 use super::route::Route;
 use super::{Call, Inner, Nothing, json, json_bytes};
-
-/// Configuration of all hosts: an osquery configuration, which must have no member `error` (FL §1.2, §1.5).
-const CONFIG: &str = r#"{"options":{"pack_delimiter":"/","distributed_plugin":"tls","disable_distributed":false,"distributed_interval":10,"distributed_tls_max_attempts":3,"logger_plugin":"tls","logger_tls_period":10},"decorators":{"load":["SELECT uuid AS host_uuid FROM system_info;","SELECT hostname AS hostname FROM system_info;"]},"schedule":{},"packs":{}}"#;
-static ETAG: LazyLock<String> = LazyLock::new(|| hex::encode(&SecretHash::of(CONFIG.as_bytes()).0));
 
 /// Seconds for which a host whose name or platform is unknown asks more often.
 const ACCELERATE: u32 = 10;
@@ -62,12 +58,13 @@ impl Inner {
 
     pub(super) async fn osquery_config(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: OsqueryRequest<'_> = call.parse()?;
-        self.seen(&call, &wire.node_key, Family::Osquery).await?;
+        let entry = self.seen(&call, &wire.node_key, Family::Osquery).await?;
+        let config = self.fleet.fleetd_options().configuration(&entry).await?;
         Ok(match wire.etag {
             // A version of osqueryd that sends no etag would take it for a part of the configuration.
-            None => json_bytes(CONFIG),
-            Some(etag) if etag == *ETAG => json_bytes(r#"{"etag":"ok"}"#),
-            Some(_) => json_bytes(format!(r#"{{"etag":"{}",{}"#, *ETAG, &CONFIG[1..])),
+            None => json_bytes(config.plain),
+            Some(etag) if *etag == *config.etag => json_bytes(r#"{"etag":"ok"}"#),
+            Some(_) => json_bytes(config.with_etag),
         })
     }
 
@@ -87,6 +84,11 @@ impl Inner {
                 read.discovery.insert(query.name, query.discovery);
             }
         }
+        let checks = self.fleet.host_checks().due(&entry).await?;
+        for (name, sql) in checks.iter().flat_map(DueChecks::queries) {
+            read.queries.insert(name, sql);
+            read.discovery.insert(name, details::ALWAYS);
+        }
         let is_unknown = entry.record().is_some_and(|record| record.hostname.is_empty() || record.os.is_empty());
         read.accelerate = is_unknown.then_some(ACCELERATE);
         json(&read)
@@ -104,6 +106,8 @@ impl Inner {
         if let Some(version) = facts.orbit_version() {
             self.fleet.check_ins().version_of_orbit(&entry, &facts.machine_ids(), version).await?;
         }
+        let [queries, statuses, messages] = [wire.queries, wire.statuses, wire.messages].map(text_of);
+        self.fleet.host_checks().answered(&entry, queries, statuses, messages).await?;
         // After the commit: if it fails, the host is asked again. A query that fails on the host is not, until the next time.
         if reported.is_answer {
             entry.remember_facts(self.fleet.now());
@@ -147,14 +151,14 @@ impl Inner {
         Ok(())
     }
 
-    /// Accepts lines of logs. Never fails because of their content: osqueryd would send them again for ever (FL §1.6).
+    /// Takes lines of logs. Does not fail because of their content: osqueryd would send them again for ever (FL §1.6).
     pub(super) async fn osquery_log(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: OsqueryLog<'_> = call.parse()?;
-        self.seen(&call, &wire.node_key, Family::Osquery).await?;
-        match &*wire.log_type {
-            "result" | "status" => json(&Nothing {}),
-            _ => Err(Failure::bad_request("unknown log_type: must be result or status")),
-        }
+        let entry = self.seen(&call, &wire.node_key, Family::Osquery).await?;
+        let kind = LogType::parse(&wire.log_type)
+            .ok_or_else(|| Failure::bad_request("unknown log_type: must be result or status"))?;
+        self.fleet.host_logs().take(&entry, kind, text_of(wire.data)).await?;
+        json(&Nothing {})
     }
 }
 
@@ -241,18 +245,4 @@ pub fn live_answers<'a>(wire: &DistributedWrite<'a>) -> BTreeMap<String, LiveAns
 /// Returns the text of a value; `null` if it is absent.
 fn text_of(raw: Option<&RawValue>) -> &str {
     raw.map_or("null", RawValue::get)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-
-    #[test]
-    fn fl13_the_configuration_is_at_top_level_and_has_no_member_error() {
-        let config: Value = serde_json::from_str(CONFIG).unwrap();
-        assert!(config["options"].is_object() && config.get("error").is_none() && config.get("etag").is_none());
-        assert_eq!(ETAG.len(), 64);
-    }
 }

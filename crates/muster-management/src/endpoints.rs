@@ -20,8 +20,8 @@ use super::openapi::{Described, Operation};
 use super::query::check_names;
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, changes,
-    enrollment_keys, files, hosts, idempotency, identity, live_queries, message_signing, network_objects, nodes,
-    openapi, outputs, packages, refused, respond, rollouts, settings, setup, uninstall_tokens,
+    enrollment_keys, files, fleetd_options, host_checks, hosts, idempotency, identity, live_queries, message_signing,
+    network_objects, nodes, openapi, outputs, packages, refused, respond, rollouts, settings, setup, uninstall_tokens,
 };
 use muster_fleet::Fleet;
 
@@ -162,6 +162,8 @@ pub fn all() -> Vec<Endpoint> {
         uninstall_tokens::endpoints(),
         hosts::endpoints(),
         live_queries::endpoints(),
+        fleetd_options::endpoints(),
+        host_checks::endpoints(),
         message_signing::endpoints(),
         packages::endpoints(),
         settings::endpoints(),

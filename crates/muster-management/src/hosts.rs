@@ -9,12 +9,13 @@ use muster_fleet::Fleet;
 use muster_fleet::agent_views::AgentView;
 use muster_fleet::host_views::HostView;
 use muster_protocol::management::host::{DeletedHost, Host, HostAgent, ListHosts};
-use muster_protocol::management::{Item, Items};
+use muster_protocol::management::{Empty, Item, Items};
 
 use super::answer::{Answer, item, page};
 use super::convert::{time, times};
 use super::endpoints::Endpoint;
 use super::entry::Caller;
+use super::host_checks::answered;
 use super::kql::agents as kql;
 use super::query::{Paging, Query};
 use muster_core::authorization::PrivilegeName as Name;
@@ -24,6 +25,9 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/hosts", list).about("List hosts with their agents").needs(&[Name::AgentsRead]),
         Endpoint::get("/hosts/{id}", get).about("Get a host, with what its agents report").needs(&[Name::AgentsRead]),
+        Endpoint::post("/hosts/{id}/refetch", refetch)
+            .about("Make osquery on a host report its details and answer the host checks now")
+            .needs(&[Name::DiagnosticsRequest]),
         Endpoint::delete("/hosts/{id}", delete)
             .about("Delete a host and its agents, and reject their keys")
             .needs(&[Name::AgentsPurge]),
@@ -47,6 +51,11 @@ async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id):
     Ok(item(host(view, true)))
 }
 
+async fn refetch(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Empty> {
+    fleet.agents().refetch_host(&context, &id).await?;
+    Ok(Json(Empty {}))
+}
+
 async fn delete(
     State(fleet): State<Arc<Fleet>>,
     Caller(context): Caller,
@@ -57,7 +66,7 @@ async fn delete(
 
 /// Converts a host. What its agents report about it differs for a while if one of them is gone, so the newest report counts.
 fn host(view: HostView, with_metadata: bool) -> Host {
-    let HostView { host, agents } = view;
+    let HostView { host, agents, checks } = view;
     let newest = |wanted: &dyn Fn(&AgentView) -> Option<String>| {
         let mut told: Vec<_> = agents.iter().filter_map(|agent| Some((agent.last_checkin, wanted(agent)?))).collect();
         told.sort_by_key(|(seen, _)| *seen);
@@ -71,6 +80,7 @@ fn host(view: HostView, with_metadata: bool) -> Host {
         id: host.id.to_string(),
         machine_id: host.machine_id,
         created_at: time(host.created_at),
+        checks: checks.into_iter().map(answered).collect(),
         agents: agents.into_iter().map(|agent| agent_of(agent, with_metadata)).collect(),
     }
 }

@@ -92,6 +92,14 @@ pub fn is_dry_run(uri: &Uri) -> Result<bool, Error> {
 /// `If-Match`: the expected `version` of the object, against lost updates. `*` matches any version.
 pub struct IfMatch(pub Option<String>);
 
+impl IfMatch {
+    /// Returns the version of an object whose versions are numbers.
+    pub fn number(self) -> Result<Option<i64>, Error> {
+        let parse = |version: String| version.parse().map_err(|_| Error::invalid("If-Match", "must be a number"));
+        self.0.map(parse).transpose()
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     type Rejection = ApiError;
 

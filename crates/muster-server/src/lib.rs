@@ -5,6 +5,7 @@ pub mod config;
 pub mod data_dir;
 pub mod doctor;
 pub mod first_start;
+pub mod log_files;
 pub mod logging;
 pub mod metrics;
 pub mod restore;

@@ -110,6 +110,17 @@ CREATE TABLE agent_tags (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX agent_tags_by_tag ON agent_tags (tag, agent_id);
 
+-- What hosts answered to host checks. passes is NULL if the query never ran.
+CREATE TABLE host_check_results (
+    agent_id TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
+    check_id TEXT NOT NULL,
+    passes INTEGER,
+    since INTEGER NOT NULL,
+    error TEXT NOT NULL,
+    PRIMARY KEY (agent_id, check_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX host_check_results_by_check ON host_check_results (check_id, passes, since, agent_id);
+
 -- When agents were seen last, with what lists filter by, in the order of a list: an index of the agents would be written by
 -- each check-in with changes. Minutes, so that an agent that checks in often seldom changes its place.
 CREATE TABLE agent_checkins (

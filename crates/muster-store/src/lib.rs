@@ -20,10 +20,10 @@ pub use examine::{Examined, examine};
 pub use port::{
     ActionStore, ActionWrite, AgentStore, AgentWrite, AlertStore, AlertWrite, AuditLink, AuditStore, ChangeRow,
     ChangeStore, Committed, Currency, EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite,
-    INSTALLATION, IdempotencyStore, IdempotencyWrite, IdentityStore, IdentityWrite, KeyedRequest, LeaseName,
-    LeaseStore, LiveQueryStore, LiveQueryWrite, LogInWrite, LostNode, MOST_RECEIVERS, NetworkObjectStore,
-    NetworkObjectWrite, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite, OutputKeyStore,
-    OutputKeyWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition, RESTORED, Resources,
-    RolloutStore, RolloutWrite, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError,
+    HostCheckStore, HostCheckWrite, INSTALLATION, IdempotencyStore, IdempotencyWrite, IdentityStore, IdentityWrite,
+    KeyedRequest, LeaseName, LeaseStore, LiveQueryStore, LiveQueryWrite, LogInWrite, LostNode, MOST_RECEIVERS,
+    NetworkObjectStore, NetworkObjectWrite, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite,
+    OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition, RESTORED,
+    Resources, RolloutStore, RolloutWrite, SecretStore, SecretWrite, SettingStore, SettingWrite, Store, StoreError,
     UninstallTokenStore, UninstallTokenWrite, UploadLimit, UploadQuota, Write, has_gap,
 };

@@ -37,6 +37,21 @@ pub struct ListedToken {
     pub created_at: Timestamp,
 }
 
+/// Host that passes or fails a host check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedHost {
+    /// Its osqueryd.
+    pub agent: AgentId,
+    /// The host.
+    pub host: Option<HostId>,
+    /// Its name.
+    pub hostname: String,
+    /// Time since which it passes or fails.
+    pub since: Timestamp,
+    /// Why the query did not run the last time; empty if it did.
+    pub error: String,
+}
+
 /// Filter for agents, which must meet all conditions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AgentFilter {

@@ -163,6 +163,10 @@ privileges! {
     SettingsRead = "settings.read", Space;
     /// Change the settings of a space.
     SettingsWrite = "settings.write", Space;
+    /// Read the fleetd options, the host checks and their results.
+    OsqueryRead = "osquery.read", Space;
+    /// Change the fleetd options and the host checks: SQL that hosts run with all rights.
+    OsqueryWrite = "osquery.write", Space;
     /// Read rejected requests.
     RefusalsRead = "refusals.read", System;
     /// Read users, service accounts, their tokens and their bindings.

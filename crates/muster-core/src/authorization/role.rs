@@ -104,7 +104,9 @@ impl BuiltIn {
                 "Fleet operator",
                 "Everything with agents except forced unenrollment and purging; reads policies; creates and revokes enrollment keys.",
             ),
-            Self::PolicyAuthor => ("Policy author", "Reads and writes policies, reads outputs."),
+            Self::PolicyAuthor => {
+                ("Policy author", "Reads and writes policies, fleetd options and host checks; reads outputs.")
+            }
             Self::UpgradeOperator => ("Upgrade operator", "Reads and upgrades agents, cancels upgrades."),
             Self::Helpdesk => ("Helpdesk", "Reads and tags agents, requests diagnostics."),
             Self::Auditor => ("Auditor", "Reads everything except secrets; exports the audit log."),
@@ -131,6 +133,8 @@ impl BuiltIn {
                 P::ServerHostsRead,
                 P::ProxiesRead,
                 P::DownloadSourcesRead,
+                P::OsqueryRead,
+                P::OsqueryWrite,
                 P::AgentsRead,
             ]),
             Self::UpgradeOperator => set(&[P::AgentsRead, P::AgentsUpgrade]),
@@ -174,6 +178,7 @@ fn fleet_operator() -> PrivilegeSet {
         P::EnrollmentCreate,
         P::EnrollmentRevoke,
         P::OutputsRead,
+        P::OsqueryRead,
         P::AlertsRead,
     ])
 }
@@ -189,6 +194,7 @@ fn auditor() -> PrivilegeSet {
         P::ProxiesRead,
         P::DownloadSourcesRead,
         P::SettingsRead,
+        P::OsqueryRead,
         P::RefusalsRead,
         P::UsersRead,
         P::RolesRead,

@@ -46,7 +46,8 @@ pub const ORBIT_INFO: &str = "fleet_detail_query_orbit_info";
 /// Name of the query for IP addresses.
 pub const ADDRESSES_OF_INTERFACES: &str = "fleet_detail_query_interface_addresses";
 
-const ALWAYS: &str = "SELECT 1";
+/// Discovery of queries that every osquery can run.
+pub const ALWAYS: &str = "SELECT 1";
 
 /// All detail queries. Nothing that changes by itself, such as free memory, is asked: unchanged facts are not written.
 pub const QUERIES: [DetailQuery; 5] = [

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use muster_core::Error;
 use muster_core::authorization::{Grant, OpContext, Privilege, SpacesRead, SpacesWrite};
+use muster_core::change::Change;
 use muster_core::id::SpaceId;
 use muster_core::identity::{Space, new_space_id};
 use muster_core::time::Clock;
-use muster_store::{IdentityWrite, Precondition, StoreError};
+use muster_store::{IdentityWrite, Precondition, SettingWrite, StoreError, Write};
 use serde_json::json;
 
 use super::MOST_LISTED;
@@ -16,6 +17,7 @@ use super::users::display;
 use crate::audit::audit_line;
 use crate::authority::{Authority, Authorized, System};
 use crate::watched_store::WatchedStore;
+use crate::{fleetd_options, host_checks, space_settings};
 
 /// The service of spaces.
 pub struct Spaces {
@@ -114,7 +116,14 @@ impl Spaces {
             return Err(Error::conflict("default_space", "the default space cannot be deleted"));
         }
         let line = audit_line(grant.origin(), now, "space.delete", subject(id), json!({"name": space.name}));
-        match self.store.commit(grant, vec![IdentityWrite::DeleteSpace { id: id.clone() }.into(), line]).await {
+        let mut writes = vec![IdentityWrite::DeleteSpace { id: id.clone() }.into(), line];
+        // Another space with this id must not inherit them.
+        for name in [space_settings::setting_name(id), fleetd_options::setting_name(id), host_checks::setting_name(id)]
+        {
+            writes.push(SettingWrite::Delete { name: name.clone() }.into());
+            writes.push(Write::Changed(Change::Setting(name)));
+        }
+        match self.store.commit(grant, writes).await {
             Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("space", id)),
             Err(StoreError::Conflict(Precondition::InUse(_))) => {
                 Err(Error::conflict("space_in_use", format!("the space {id} is not empty"))

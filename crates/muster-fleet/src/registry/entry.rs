@@ -55,6 +55,8 @@ struct EntryState {
     used: Vec<CredentialUse>,
     // When the agent last reported its facts to this node, because it was asked for them.
     facts_reported_at: Option<Timestamp>,
+    // When its host last answered the host checks, and which version of them. Boxed: only osqueryd is asked.
+    checks_answered: Option<Box<(Timestamp, i64)>>,
 }
 
 /// Time of a credential's last use, and the time that was last written to the store.
@@ -106,6 +108,7 @@ impl AgentEntry {
             offers: PolicyOffers::default(),
             used: Vec::new(),
             facts_reported_at: None,
+            checks_answered: None,
         };
         Self {
             id: record.id.clone(),
@@ -139,9 +142,14 @@ impl AgentEntry {
         let is_live = |old: &LiveCredential| record.credentials.iter().any(|kept| kept == old);
         // Polls of an agent that was unenrolled end with the error of a revoked key, as soon as they are woken.
         let has_ended = record.active && !held.credentials.iter().all(is_live);
-        if held.node != record.node {
+        let (is_elsewhere, is_in_other_space) = (held.node != record.node, held.space != record.space);
+        if is_elsewhere {
             // The agent has moved between servers. What was derived from its check-ins here may be outdated.
             (state.known, state.last_request, state.without_keys) = (None, None, None);
+        }
+        if is_in_other_space {
+            // It has enrolled in another space, which asks for other things.
+            (state.facts_reported_at, state.checks_answered) = (None, None);
         }
         state.record = Some(record);
         drop(state);
@@ -203,6 +211,22 @@ impl AgentEntry {
     /// Records that the agent has reported its facts.
     pub fn remember_facts(&self, now: Timestamp) {
         lock(&self.state).facts_reported_at = Some(now);
+    }
+
+    /// Returns when the agent's host last answered the host checks to this node, and their version.
+    pub(crate) fn checks_answered(&self) -> Option<(Timestamp, i64)> {
+        lock(&self.state).checks_answered.as_deref().copied()
+    }
+
+    /// Records that the agent's host has answered the host checks.
+    pub(crate) fn remember_checks(&self, now: Timestamp, version: i64) {
+        lock(&self.state).checks_answered = Some(Box::new((now, version)));
+    }
+
+    /// Forgets when the agent reported its facts and answered the host checks, so that it is asked for both.
+    pub(crate) fn forget_reports(&self) {
+        let mut state = lock(&self.state);
+        (state.facts_reported_at, state.checks_answered) = (None, None);
     }
 
     /// Returns the digests of the agent's documents, if loaded.

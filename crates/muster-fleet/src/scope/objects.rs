@@ -6,8 +6,9 @@ use muster_core::agent::AgentRecord;
 use muster_core::alert::{Progress, Receiver};
 use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::file::{DeliverableFile, Upload};
+use muster_core::fleetd::checks::CheckResult;
 use muster_core::id::{
-    AlertReceiverId, EnrollmentKeyId, FileId, NetworkObjectId, OutputId, PolicyId, UninstallTokenId,
+    AlertReceiverId, EnrollmentKeyId, FileId, HostCheckId, NetworkObjectId, OutputId, PolicyId, UninstallTokenId,
 };
 use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared};
 use muster_core::output::Output;
@@ -15,9 +16,9 @@ use muster_core::output_key::{KeyCounts, OutputCluster, OutputKey};
 use muster_core::time::Timestamp;
 use muster_core::uninstall_token::UninstallToken;
 use muster_store::StoreError;
-use muster_store::query::{Listed, ListedToken, Page, Readable, TokenSearch};
+use muster_store::query::{CheckedHost, Listed, ListedToken, Page, Readable, TokenSearch};
 
-use crate::space_settings;
+use crate::{fleetd_options, host_checks, space_settings};
 
 use super::Scoped;
 
@@ -109,6 +110,36 @@ impl Scoped<'_> {
     /// Returns the stored settings of the space.
     pub async fn space_settings(&self) -> Result<Option<String>, StoreError> {
         self.store.setting(&space_settings::setting_name(self.space)).await
+    }
+
+    /// Returns the stored fleetd options of the space.
+    pub async fn fleetd_options(&self) -> Result<Option<String>, StoreError> {
+        self.store.setting(&fleetd_options::setting_name(self.space)).await
+    }
+
+    /// Returns the stored host checks of the space.
+    pub async fn host_checks(&self) -> Result<Option<String>, StoreError> {
+        self.store.setting(&host_checks::setting_name(self.space)).await
+    }
+
+    /// Counts the hosts that pass and that fail each of the space's host checks.
+    pub async fn check_counts(&self, checks: &[HostCheckId]) -> Result<Vec<(u64, u64)>, StoreError> {
+        self.store.check_counts(checks).await
+    }
+
+    /// Returns the hosts that pass or fail a host check.
+    pub async fn checked_hosts(
+        &self,
+        check: &HostCheckId,
+        passes: bool,
+        page: Page,
+    ) -> Result<Vec<CheckedHost>, StoreError> {
+        self.store.checked_hosts(self.space, check, passes, page).await
+    }
+
+    /// Returns what an agent's host answered to host checks.
+    pub async fn check_results(&self, agent: &AgentRecord) -> Result<Vec<CheckResult>, StoreError> {
+        if self.holds(&agent.space) { self.store.check_results(&agent.id).await } else { Ok(Vec::new()) }
     }
 
     /// Returns an uninstall token.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Method, Request};
-use muster_core::agent::Family;
+use muster_core::agent::{AgentRecord, Family};
 use muster_core::file::{FileStatus, Upload};
-use muster_core::id::{ActionId, AgentId, FileId};
+use muster_core::id::{ActionId, AgentId, FileId, HostId};
 use muster_listen::reply::{ListenerKind, Peer};
 use muster_management::endpoints;
 use muster_store::{FileWrite, Write};
@@ -210,6 +210,11 @@ async fn objects(script: &mut Script) {
     script.call("DELETE /alerts/{id}", &made, Value::Null).await;
     script.call("PUT /settings", "", json!({"prerelease_integrations_enabled": true})).await;
     script.call("PUT /space_settings", "", json!({"allowed_namespace_prefixes": ["default", "team"]})).await;
+    script.call("PUT /fleetd_options", "", json!({"options": "config: {}"})).await;
+    script.call("DELETE /fleetd_options", "", Value::Null).await;
+    let made = id(&script.call("POST /host_checks", "", json!({"name": "c", "query": "SELECT 1"})).await);
+    script.call("PUT /host_checks/{id}", &made, json!({"name": "d"})).await;
+    script.call("DELETE /host_checks/{id}", &made, Value::Null).await;
     script.call("POST /message_signing_service/rotate_key_pair?acknowledge=true", "", json!({})).await;
 }
 
@@ -245,7 +250,13 @@ async fn agents(script: &mut Script) {
     script.api.enroll(&key, &body).await.unwrap();
     let hosts = script.api.get("/hosts?kuery=host_id:*").await.ok();
     script.skip().await;
-    script.call("DELETE /hosts/{id}", hosts["items"][0]["id"].as_str().unwrap(), Value::Null).await;
+    let host = hosts["items"][0]["id"].as_str().unwrap();
+    let osquery = |agent: &mut AgentRecord| {
+        (agent.family, agent.host_id) = (Family::Osquery, Some(HostId::trusted(host)));
+    };
+    script.api.agent_with("osquery", None, osquery).await;
+    script.call("POST /hosts/{id}/refetch", host, Value::Null).await;
+    script.call("DELETE /hosts/{id}", host, Value::Null).await;
     let mut upgrade = String::new();
     for (number, (path, body)) in [
         ("bulk_unenroll", json!({})),

@@ -22,6 +22,7 @@ mod live_queries;
 mod message_signing;
 mod network_objects;
 mod openapi;
+mod osquery;
 mod outputs;
 mod policies;
 mod policy_rules;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::host_check::AnsweredCheck;
 use super::list_query::list_query;
 
 /// Host.
@@ -28,6 +29,9 @@ pub struct Host {
     /// Its agents.
     #[serde(default)]
     pub agents: Vec<HostAgent>,
+    /// Host checks with its answers; only for a single host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<AnsweredCheck>,
 }
 
 /// Agent on a host.

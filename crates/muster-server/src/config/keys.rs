@@ -49,7 +49,8 @@ const NUMBER: Kind = Kind::Count { max: 10_000_000 };
 
 /// Every key, in the order of the default file.
 pub static KEYS: LazyLock<Vec<Definition>> = LazyLock::new(|| {
-    [general(), listeners(), auth(), outgoing(), tls(), timeouts(), limits(), uploads(), agents(), log()].concat()
+    [general(), listeners(), auth(), outgoing(), tls(), timeouts(), limits(), uploads(), agents(), osquery(), log()]
+        .concat()
 });
 
 /// Returns the definition of `key`.
@@ -372,6 +373,32 @@ fn agents() -> Vec<Definition> {
             text("7.13"),
             None,
             "Lowest accepted version of agents.",
+        ),
+    ]
+}
+
+fn osquery() -> Vec<Definition> {
+    vec![
+        key(
+            &names::OSQUERY_LOG_DIRECTORY,
+            Kind::Text,
+            text(""),
+            None,
+            "Directory for the logs of osquery: osquery_result.log and osquery_status.log, in JSON lines. It must exist, and belongs\nto one server. Empty means that the log lines of hosts are discarded.",
+        ),
+        key(
+            &names::OSQUERY_LOG_FILE_BYTES,
+            FILES,
+            Raw::Integer(100 << 20),
+            None,
+            "Size at which a log of osquery is rotated, bytes.",
+        ),
+        key(
+            &names::OSQUERY_LOG_FILES,
+            Kind::Count { max: 1000 },
+            Raw::Integer(10),
+            None,
+            "Maximum number of files of each log of osquery. The oldest is deleted; 0 means 1.",
         ),
     ]
 }

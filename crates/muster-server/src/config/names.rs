@@ -147,6 +147,9 @@ keys! {
     UPLOAD_MAX_BYTES_PER_AGENT: u64 = "uploads.max_bytes_per_agent";
     UPLOAD_MAX_OPEN_PER_AGENT: u64 = "uploads.max_open_per_agent";
     UPLOAD_MIN_FREE_BYTES: u64 = "uploads.min_free_bytes";
+    OSQUERY_LOG_DIRECTORY: Option<Utf8PathBuf> = "osquery.log_directory";
+    OSQUERY_LOG_FILE_BYTES: u64 = "osquery.log_file_bytes";
+    OSQUERY_LOG_FILES: u64 = "osquery.log_files";
     HIGHEST_VERSION: (u32, Option<u32>) = "agents.highest_version";
     LOWEST_VERSION: (u32, Option<u32>) = "agents.lowest_version";
     LOG_FORMAT: String = "log.format";

@@ -13,6 +13,7 @@ use super::network::Network;
 use super::problem::{Problem, Source};
 use super::value::write_span;
 use super::{Layers, Values};
+use crate::log_files::Rotation;
 use muster_core::poll::PollLimits;
 use muster_elastic::limits::{Limits, Operation, OperationLimit};
 use muster_fleet::FleetSettings;
@@ -67,6 +68,10 @@ pub struct Config {
     pub new_fleet: bool,
     /// Version control information of the build, set by the program.
     pub build: Build,
+    /// Directory for the logs of hosts; `None` discards them.
+    pub host_logs: Option<Utf8PathBuf>,
+    /// Size and number of the files of host logs.
+    pub host_log_rotation: Rotation,
     /// Whether log lines are JSON instead of text.
     pub log_json: bool,
     /// Minimum log level.
@@ -166,6 +171,11 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
         lowest_version: (lowest_major, lowest_minor.unwrap_or(0)),
         new_fleet: false,
         build: Build::default(),
+        host_logs: values.read(&names::OSQUERY_LOG_DIRECTORY),
+        host_log_rotation: Rotation {
+            bytes: values.read(&names::OSQUERY_LOG_FILE_BYTES),
+            files: values.read(&names::OSQUERY_LOG_FILES),
+        },
         log_json: values.read(&names::LOG_FORMAT) == "json",
         log_level: values.read(&names::LOG_LEVEL),
     };

@@ -4,6 +4,7 @@ use muster_core::error_chain::chain;
 use std::os::unix::fs::PermissionsExt as _;
 
 use fs_err as fs;
+use nix::unistd::{AccessFlags, access};
 
 use super::Finding;
 use crate::config::Config;
@@ -30,6 +31,23 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
         }
     };
     vec![directory, secrets(config), master_key(config)]
+}
+
+/// Examines the destination of the logs of hosts.
+pub(super) fn host_logs(config: &Config) -> Finding {
+    const CHECK: &str = "logs of hosts";
+    let Some(path) = &config.host_logs else {
+        return Finding::ok(CHECK, "discarded: set osquery.log_directory to keep the log lines of osquery");
+    };
+    let remedy = "create it, owned by the server's user (osquery.log_directory)";
+    match fs::metadata(path) {
+        Ok(found) if !found.is_dir() => Finding::error(CHECK, format!("{path} is no directory"), remedy),
+        Ok(_) if access(path.as_std_path(), AccessFlags::W_OK | AccessFlags::X_OK).is_err() => {
+            Finding::error(CHECK, format!("{path} is not writable"), remedy)
+        }
+        Ok(_) => Finding::ok(CHECK, path.as_str()),
+        Err(error) => Finding::error(CHECK, format!("cannot use {path}: {error}"), remedy),
+    }
 }
 
 fn secrets(config: &Config) -> Finding {

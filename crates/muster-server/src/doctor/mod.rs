@@ -66,6 +66,7 @@ fn examine_at(config: &Config, now: Timestamp) -> Vec<Finding> {
     findings.extend(certificates::examine(config, now));
     findings.push(host::clock(config, now, store.as_ref().ok().and_then(Option::as_ref)));
     findings.push(host::disk(config));
+    findings.push(files::host_logs(config));
     findings.push(database(config, store));
     findings.extend(network::examine(config));
     findings.push(host::open_files(config));

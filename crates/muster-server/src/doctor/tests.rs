@@ -98,6 +98,19 @@ fn a_directory_of_a_fleet_without_its_database_is_found() {
 }
 
 #[test]
+fn a_missing_directory_for_logs_of_hosts_is_found() {
+    let mut host = Host::new();
+    let logs = |host: &Host| examine_host(&host.config).into_iter().find(|one| one.check == "logs of hosts").unwrap();
+    assert!(logs(&host).message.contains("discarded"));
+    host.config.host_logs = Some(host.config.data_dir.clone());
+    assert_eq!(logs(&host).message, host.config.data_dir.as_str());
+    host.config.host_logs = Some(host.config.data_dir.join("nowhere"));
+    host.fault("logs of hosts", "nowhere");
+    host.config.host_logs = Some(host.config.data_dir.join(DATABASE));
+    host.fault("logs of hosts", "is no directory");
+}
+
+#[test]
 fn a_used_port_is_found() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut host = Host::new();

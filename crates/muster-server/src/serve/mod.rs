@@ -68,6 +68,14 @@ pub enum ServeError {
         /// Cause.
         source: muster_store::OpenError,
     },
+    /// The directory for the logs of hosts.
+    #[error("cannot write logs to {path} (osquery.log_directory): {source}")]
+    HostLogs {
+        /// The directory.
+        path: camino::Utf8PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
     /// The master key.
     #[error("cannot use the master key")]
     MasterKey(#[source] SealError),

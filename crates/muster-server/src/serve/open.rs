@@ -22,6 +22,7 @@ use super::ServeError;
 use super::fleet_clock::FleetClock;
 use crate::config::Config;
 use crate::data_dir::{DATABASE, DataDir, DataDirError, DataDisk, ListenAddresses, MISSING, master_key_file};
+use crate::log_files::LogFiles;
 use crate::tls::authority::Authority;
 use crate::tls::host;
 use muster_fleet::backups::BackupSource;
@@ -88,6 +89,11 @@ pub(super) async fn fleet(
         settings,
     });
     use_disk(config, &fleet, disk, on_reserve);
+    if let Some(path) = &config.host_logs {
+        let files = LogFiles::open(path, config.host_log_rotation)
+            .map_err(|source| ServeError::HostLogs { path: path.clone(), source })?;
+        fleet.host_logs().use_destination(Arc::new(files));
+    }
     if !on_reserve {
         // A store that can't be written is served read-only. Probed now, so that the status is correct from the start.
         fleet.server_status().probe_store().await;

@@ -65,6 +65,19 @@ async fn agent_stream(server: &Server) -> tokio_rustls::client::TlsStream<TcpStr
 }
 
 #[tokio::test]
+async fn a_server_writes_logs_of_hosts_to_a_directory_that_exists() {
+    let directory = tempfile::tempdir().unwrap();
+    let logs = Utf8PathBuf::from_path_buf(directory.path().join("logs")).unwrap();
+    let config = config(&directory, &[&format!("osquery.log_directory={logs}")]);
+    let error = Server::start(&config).await.map(|_| ()).unwrap_err();
+    assert!(chain(&error).to_string().contains("(osquery.log_directory)"), "{error}");
+    fs_err::create_dir(&logs).unwrap();
+    let server = Server::start(&config).await.unwrap();
+    assert!(logs.join("osquery_result.log").as_std_path().exists());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_responds_on_every_listener_and_shuts_down_cleanly() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&config(&directory, &[])).await.unwrap();

@@ -15,6 +15,7 @@ const COPIED: &[&str] = &[
     "credentials",
     "agent_documents",
     "agent_tags",
+    "host_check_results",
     "agent_checkins",
     "agent_texts",
     "agent_counts",

@@ -5,8 +5,8 @@ use super::session::Connection;
 use super::error::Failure;
 use super::transaction::Pending;
 use super::{
-    actions, agents, alerts, enrollment_keys, files, idempotency, identity, live_queries, network_objects, nodes,
-    output_keys, policies, rollouts, settings, uninstall_tokens,
+    actions, agents, alerts, enrollment_keys, files, host_checks, idempotency, identity, live_queries, network_objects,
+    nodes, output_keys, policies, rollouts, settings, uninstall_tokens,
 };
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
@@ -74,10 +74,12 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Secret(SecretWrite::Put { id, sealed }) => settings::put_secret(c, id, sealed)?,
         Write::Secret(SecretWrite::Delete { id }) => settings::delete_secret(c, id)?,
         Write::File(write) => file(c, write)?,
+        Write::HostCheck(write) => host_checks::apply(c, write)?,
         Write::Setting(SettingWrite::Put { name, value }) => settings::put_setting(c, name, value)?,
         Write::Setting(SettingWrite::Swap { name, before, value }) => {
             settings::swap_setting(c, name, before.as_deref(), value)?;
         }
+        Write::Setting(SettingWrite::Delete { name }) => settings::delete_setting(c, name)?,
         Write::Identity(write) => identity::apply(c, write)?,
         Write::Idempotency(write) => idempotency::apply(c, write)?,
         Write::Node(write) => nodes::write(c, write)?,

@@ -19,6 +19,7 @@ mod enrollment_keys;
 pub(crate) mod error;
 pub(crate) mod feed;
 mod files;
+mod host_checks;
 mod idempotency;
 mod identity;
 mod live_queries;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
 use muster_core::id::{
-    ActionId, AgentId, BindingId, ClusterId, EnrollmentKeyId, FileId, HostId, KeyId, LiveQueryId, NetworkObjectId,
-    NodeId, OutputId, PolicyId, ProviderId, RoleId, SecretId, SpaceId, TokenId, UninstallTokenId, UserId,
+    ActionId, AgentId, BindingId, ClusterId, EnrollmentKeyId, FileId, HostCheckId, HostId, KeyId, LiveQueryId,
+    NetworkObjectId, NodeId, OutputId, PolicyId, ProviderId, RoleId, SecretId, SpaceId, TokenId, UninstallTokenId,
+    UserId,
 };
 use muster_core::identity::UserCode;
 use muster_core::time::Timestamp;
@@ -52,6 +53,7 @@ stored_ids!(
     ClusterId,
     EnrollmentKeyId,
     FileId,
+    HostCheckId,
     HostId,
     KeyId,
     LiveQueryId,

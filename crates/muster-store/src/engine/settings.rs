@@ -5,7 +5,7 @@ use muster_core::id::{OutputId, SecretId, SpaceId};
 use muster_core::output::Output;
 
 use super::error::Failure;
-use super::row::{Columns, Result, all, any, first, run, to_json};
+use super::row::{Columns, Result, all, any, first, run, send, to_json};
 use crate::port::Precondition;
 use crate::sql::settings as sql;
 
@@ -112,6 +112,11 @@ pub(super) fn swap_setting(
         Some(before) => run(connection, sql::SWAP_SETTING, [value, name, before])?,
     };
     if rows == 0 { Err(Precondition::Changed(format!("the setting {name}")).into()) } else { Ok(()) }
+}
+
+/// Deletes a setting.
+pub(super) fn delete_setting(connection: &Connection, name: &str) -> Result<()> {
+    send(connection, sql::DELETE_SETTING, [name])
 }
 
 /// Returns the value of a setting.

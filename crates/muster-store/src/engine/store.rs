@@ -8,6 +8,7 @@ mod audit;
 mod changes;
 mod enrollment_keys;
 mod files;
+mod host_checks;
 mod idempotency;
 mod identity;
 mod live_queries;

@@ -26,6 +26,7 @@ mod audit;
 mod changes;
 mod enrollment_keys;
 mod files;
+mod host_checks;
 mod idempotency;
 mod identity;
 mod live_queries;
@@ -56,6 +57,7 @@ pub use self::audit::{AuditLink, AuditStore};
 pub use self::changes::{ChangeRow, ChangeStore, Currency, has_gap};
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
+pub use self::host_checks::{HostCheckStore, HostCheckWrite};
 pub use self::idempotency::{IdempotencyStore, IdempotencyWrite, KeyedRequest};
 pub use self::identity::{IdentityStore, IdentityWrite, LogInWrite};
 pub use self::live_queries::{LiveQueryStore, LiveQueryWrite};
@@ -228,6 +230,8 @@ pub enum Write {
     UninstallToken(UninstallTokenWrite),
     /// Of uploads, files for agents, artifacts, and their bytes.
     File(FileWrite),
+    /// Of results of host checks.
+    HostCheck(HostCheckWrite),
     /// Of settings.
     Setting(SettingWrite),
     /// Of users, roles, bindings, tokens, sessions and spaces.
@@ -270,6 +274,7 @@ pub trait Resources:
     + ChangeStore
     + EnrollmentKeyStore
     + FileStore
+    + HostCheckStore
     + IdempotencyStore
     + IdentityStore
     + LeaseStore
@@ -294,6 +299,7 @@ impl<T> Resources for T where
         + ChangeStore
         + EnrollmentKeyStore
         + FileStore
+        + HostCheckStore
         + IdempotencyStore
         + IdentityStore
         + LeaseStore

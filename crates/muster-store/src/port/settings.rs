@@ -29,6 +29,11 @@ pub enum SettingWrite {
         /// Value, as JSON or a string.
         value: String,
     },
+    /// Deletes a setting, if it exists.
+    Delete {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl From<SettingWrite> for Write {

@@ -14,6 +14,7 @@ pub(crate) mod dialect;
 pub(crate) mod enrollment_keys;
 pub(crate) mod files;
 pub(crate) mod filter;
+pub(crate) mod host_checks;
 pub(crate) mod idempotency;
 pub(crate) mod identity;
 pub(crate) mod live_queries;
@@ -68,6 +69,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         copy::ALL,
         enrollment_keys::ALL,
         files::ALL,
+        host_checks::ALL,
         idempotency::ALL,
         identity::ALL,
         live_queries::ALL,

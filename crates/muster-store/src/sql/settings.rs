@@ -45,6 +45,8 @@ statements! {
     INSERT_SETTING = "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
     /// Replaces the value of a setting if it still is the given one.
     SWAP_SETTING = "UPDATE settings SET value = $1 WHERE name = $2 AND value = $3";
+    /// Deletes a setting.
+    DELETE_SETTING = "DELETE FROM settings WHERE name = $1";
     /// Selects a setting.
     SETTING = "SELECT value FROM settings WHERE name = $1";
 }

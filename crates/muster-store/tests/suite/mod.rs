@@ -16,6 +16,7 @@ pub mod alerts;
 pub mod commits;
 pub mod enrollment_keys;
 pub mod files;
+pub mod host_checks;
 pub mod idempotency;
 pub mod identity;
 pub mod lists;
@@ -223,6 +224,10 @@ macro_rules! run_for {
             a_dry_run_checks_preconditions_and_writes_nothing,
             agents_are_found_by_their_place,
             the_agents_of_an_upgrade_are_found_by_its_rollout,
+        ]);
+        suite::run_for!(@module $make, host_checks: [
+            results_are_put_replaced_removed_and_counted,
+            results_are_deleted_with_their_agent,
         ]);
         suite::run_for!(@module $make, settings: [
             an_output_comes_back_and_changes,

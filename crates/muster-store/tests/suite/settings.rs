@@ -69,6 +69,9 @@ pub async fn settings_are_put_and_replaced(store: &impl Store) {
     assert_eq!(store.setting("a").await.unwrap().as_deref(), Some("{}"));
     assert_eq!(store.setting("b").await.unwrap().as_deref(), Some("2"));
     assert_eq!(store.setting("none").await.unwrap(), None);
+    let delete = |name: &str| Write::Setting(SettingWrite::Delete { name: name.into() });
+    commit(store, vec![delete("a"), delete("none")]).await;
+    assert_eq!(store.setting("a").await.unwrap(), None);
 }
 
 pub async fn a_setting_is_swapped_only_while_it_has_the_known_value(store: &impl Store) {

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use muster_client::Client;
 use muster_core::plural::counted;
 use muster_protocol::management::host::{Host, HostAgent, ListHosts};
+use muster_protocol::management::host_check::AnsweredCheck;
 
 use super::confirm::Care;
 use super::failure::Failed;
@@ -27,6 +28,9 @@ pub enum HostCommand {
         after_help = "Examples:\n  muster host show web-7\n  muster host show web-7 --output json"
     )]
     Show(ShowArgs),
+    /// Make osquery on a host report its details and answer the host checks now
+    #[command(after_help = "Examples:\n  muster host refetch web-7")]
+    Refetch(RefetchArgs),
     /// Delete a host and its agents
     ///
     /// The keys of its agents are rejected immediately. orbit and osqueryd enroll again
@@ -52,6 +56,13 @@ pub struct ShowArgs {
     host: String,
     #[command(flatten)]
     output: OutputArg,
+}
+
+/// Flags of `refetch`.
+#[derive(Args, Debug)]
+pub struct RefetchArgs {
+    /// Host, by id or name
+    host: String,
 }
 
 /// Flags of `delete`.
@@ -90,6 +101,17 @@ const AGENTS: &[Column<HostAgent>] = &[
     column("LAST SEEN", |agent| or_dash(agent.last_checkin.as_deref())),
 ];
 
+const CHECKS: &[Column<AnsweredCheck>] = &[
+    column("CHECK", |check| check.name.clone()),
+    column("RESULT", |check| match check.passes {
+        Some(true) => "passes".into(),
+        Some(false) => "fails".into(),
+        None => "-".into(),
+    }),
+    column("SINCE", |check| or_dash(check.since.as_deref())),
+    column("ERROR", |check| or_dash(check.error.as_deref())),
+];
+
 /// Formats the agents of a host: `orbit online, osquery offline`.
 fn agents(host: &Host) -> String {
     let agents: Vec<String> = host.agents.iter().map(|agent| format!("{} {}", agent.family, agent.status)).collect();
@@ -105,8 +127,17 @@ impl HostCommand {
                 print_list(&hosts, args.output.output, COLUMNS, |host| host.id.clone())
             }
             Self::Show(args) => args.run(client).await,
+            Self::Refetch(args) => args.run(client).await,
             Self::Delete(args) => args.run(client).await,
         }
+    }
+}
+
+impl RefetchArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let host = find(client, &self.host).await?;
+        client.refetch_host(&host.id).await?;
+        print_line(format!("the host {:?} reports with its next requests", host.hostname))
     }
 }
 
@@ -118,6 +149,10 @@ impl ShowArgs {
         if matches!(format, Format::Table | Format::Wide) {
             print_line("")?;
             print_table(&host.agents, false, AGENTS)?;
+            if !host.checks.is_empty() {
+                print_line("")?;
+                print_table(&host.checks, false, CHECKS)?;
+            }
         }
         Ok(())
     }

@@ -21,7 +21,9 @@ pub mod doctor;
 mod enrollment_key;
 mod failure;
 mod find;
+mod fleetd_options;
 mod host;
+mod host_check;
 mod listing;
 mod login;
 mod network_object;
@@ -66,6 +68,10 @@ pub enum AdminCommand {
     Host(Noun<host::HostCommand>),
     /// Run SQL on hosts with osquery, and print the rows as they arrive
     Query(Noun<query::QueryCommand>),
+    /// Manage host checks: yes-or-no questions that hosts with osquery answer
+    HostCheck(Noun<host_check::HostCheckCommand>),
+    /// Show and replace the osquery configuration of hosts
+    FleetdOptions(Noun<fleetd_options::FleetdOptionsCommand>),
     /// Manage policies
     Policy(Noun<policy::PolicyCommand>),
     /// Change policies in waves, and halt automatically if agents become unhealthy
@@ -146,6 +152,8 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::Agent(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Host(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Query(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::HostCheck(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::FleetdOptions(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Policy(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Rollout(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::EnrollmentKey(noun) => noun.verb.run(&noun.connect.client()?).await,

@@ -234,7 +234,7 @@ fn yes_or_no(is: bool) -> String {
 }
 
 /// Columns of a difference.
-const CHANGES: &[Column<Difference>] = &[
+pub const CHANGES: &[Column<Difference>] = &[
     column("PATH", |change| change.path.clone()),
     column("BEFORE", |change| value(change.before.as_ref())),
     column("AFTER", |change| value(change.after.as_ref())),

@@ -55,30 +55,40 @@ pub struct PolicyFile {
 impl PolicyFile {
     /// Formats the server's errors about the file, each with its position.
     pub fn failed(&self, error: muster_client::Error) -> Failed {
-        let problems = error.body().map(|body| body.problems.as_slice()).unwrap_or_default();
-        // Errors such as a conflict have no position in the file.
-        if problems.is_empty() {
-            return error.into();
-        }
-        let mut lines: Vec<String> = problems.iter().take(MAX_PRINTED).map(|problem| self.line(problem)).collect();
-        // One mistake, such as a wrong indentation, can cause many errors.
-        if problems.len() > MAX_PRINTED {
-            lines.push(format!("and {} more", problems.len() - MAX_PRINTED));
-        }
-        Failed::usage(lines.join("\n"))
+        problems_of(&self.file, error)
     }
 
-    /// Formats an error as `web.yml:3:7: config.inputs: reason; hint`, which editors can parse.
+    /// Formats an error or a warning about the file.
     pub fn line(&self, problem: &Diagnostic) -> String {
-        let Diagnostic { path, line, column, reason, hint } = problem;
-        let place = match (line, column) {
-            (Some(line), Some(column)) => format!(":{line}:{column}"),
-            _ => String::new(),
-        };
-        let path = if path.is_empty() { String::new() } else { format!("{path}: ") };
-        let hint = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
-        format!("{}{place}: {path}{reason}{hint}", self.file)
+        line_of(&self.file, problem)
     }
+}
+
+/// Formats the server's errors about a file, each with its position.
+pub fn problems_of(file: &Utf8Path, error: muster_client::Error) -> Failed {
+    let problems = error.body().map(|body| body.problems.as_slice()).unwrap_or_default();
+    // Errors such as a conflict have no position in the file.
+    if problems.is_empty() {
+        return error.into();
+    }
+    let mut lines: Vec<String> = problems.iter().take(MAX_PRINTED).map(|problem| line_of(file, problem)).collect();
+    // One mistake, such as a wrong indentation, can cause many errors.
+    if problems.len() > MAX_PRINTED {
+        lines.push(format!("and {} more", problems.len() - MAX_PRINTED));
+    }
+    Failed::usage(lines.join("\n"))
+}
+
+/// Formats an error as `web.yml:3:7: config.inputs: reason; hint`, which editors can parse.
+fn line_of(file: &Utf8Path, problem: &Diagnostic) -> String {
+    let Diagnostic { path, line, column, reason, hint } = problem;
+    let place = match (line, column) {
+        (Some(line), Some(column)) => format!(":{line}:{column}"),
+        _ => String::new(),
+    };
+    let path = if path.is_empty() { String::new() } else { format!("{path}: ") };
+    let hint = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+    format!("{file}{place}: {path}{reason}{hint}")
 }
 
 /// Reads a text file, or standard input for `-`.

@@ -25,6 +25,7 @@ mod live;
 mod network_object;
 mod node;
 mod oidc;
+mod osquery;
 mod output;
 mod policy;
 mod policy_files;

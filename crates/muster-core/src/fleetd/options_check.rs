@@ -1,0 +1,265 @@
+//! Checks of fleetd options: what osqueryd would ignore or misunderstand is rejected with its position.
+
+use serde_json::{Map, Value};
+
+use super::platform::Platform;
+use crate::policy::check::kind_of;
+use crate::policy::problem::Problems;
+
+/// Top-level members of a document.
+const KEYS: [&str; 2] = ["config", "overrides"];
+/// Members of FleetDM's agent options that are about orbit.
+const OF_ORBIT: [&str; 4] = ["command_line_flags", "extensions", "update_channels", "script_execution_timeout"];
+/// Top-level members of an osquery configuration.
+const CONFIG: [&str; 13] = [
+    "options",
+    "schedule",
+    "packs",
+    "decorators",
+    "file_paths",
+    "file_paths_query",
+    "file_accesses",
+    "exclude_paths",
+    "yara",
+    "views",
+    "events",
+    "auto_table_construction",
+    "prometheus_targets",
+];
+/// Members of a scheduled query.
+const QUERY: [&str; 10] =
+    ["query", "interval", "platform", "version", "removed", "snapshot", "shard", "denylist", "description", "value"];
+/// Members of a pack.
+const PACK: [&str; 5] = ["queries", "platform", "version", "shard", "discovery"];
+
+/// Maximum interval of a scheduled query, seconds: osqueryd ignores queries with a longer one.
+const MAX_INTERVAL: i64 = 7 * 86_400;
+/// Maximum nesting of a configuration: osqueryd rejects more than 32 levels.
+const MAX_DEPTH: usize = 30;
+
+/// Adds the problems of a document.
+pub(super) fn check(document: &Value, problems: &mut Problems) {
+    let fields = match document {
+        Value::Object(fields) => fields,
+        Value::Null => return problems.advise("", "the document is empty", "write `config: {}` for no configuration"),
+        other => return must_be("an object", "", other, problems),
+    };
+    for key in fields.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+        match key.as_str() {
+            known if OF_ORBIT.contains(&known) => problems.add(known, format!("`{known}` is not supported yet")),
+            known if CONFIG.contains(&known) => {
+                problems.advise(known, format!("`{known}` at the top"), "indent it below `config:`");
+            }
+            unknown => problems.unknown(unknown, "field", unknown, &KEYS),
+        }
+    }
+    if let Some(config) = fields.get("config") {
+        check_config("config", config, problems);
+    }
+    if let Some(overrides) = fields.get("overrides") {
+        check_overrides(overrides, problems);
+    }
+}
+
+fn check_overrides(overrides: &Value, problems: &mut Problems) {
+    for (key, platforms) in object("overrides", overrides, problems) {
+        if key != "platforms" {
+            problems.unknown(format!("overrides.{key}"), "field", key, &["platforms"]);
+            continue;
+        }
+        for (name, config) in object("overrides.platforms", platforms, problems) {
+            let path = format!("overrides.platforms.{name}");
+            match Platform::parse(name) {
+                Some(_) => check_config(&path, config, problems),
+                None => problems.unknown(path, "platform", name, &Platform::NAMES),
+            }
+        }
+    }
+}
+
+fn check_config(path: &str, config: &Value, problems: &mut Problems) {
+    if depth(config) > MAX_DEPTH {
+        problems.add(path, format!("more than {MAX_DEPTH} levels of nesting, which osqueryd rejects"));
+    }
+    for (key, value) in object(path, config, problems) {
+        let path = format!("{path}.{key}");
+        match key.as_str() {
+            "options" => check_options(&path, value, problems),
+            "schedule" => check_queries(&path, value, problems),
+            "packs" => check_packs(&path, value, problems),
+            "decorators" => check_decorators(&path, value, problems),
+            // A response with one of these is a failed request to osqueryd, or makes it discard its key (FL §1.2).
+            "error" | "node_invalid" | "etag" => {
+                problems.add(path, "osqueryd would take it for a part of the protocol")
+            }
+            known if CONFIG.contains(&known) => {}
+            unknown => problems.unknown(path, "section", unknown, &CONFIG),
+        }
+    }
+}
+
+fn check_options(path: &str, options: &Value, problems: &mut Problems) {
+    for (name, value) in object(path, options, problems) {
+        if value.is_object() || value.is_array() || value.is_null() {
+            must_be("a string, a number or a boolean", format!("{path}.{name}"), value, problems);
+        }
+    }
+}
+
+fn check_packs(path: &str, packs: &Value, problems: &mut Problems) {
+    for (name, pack) in object(path, packs, problems) {
+        let path = format!("{path}.{name}");
+        for (key, value) in object(&path, pack, problems) {
+            let path = format!("{path}.{key}");
+            match key.as_str() {
+                "queries" => check_queries(&path, value, problems),
+                "discovery" => check_list_of_sql(&path, value, problems),
+                known if PACK.contains(&known) => check_member(&path, known, value, problems),
+                unknown => problems.unknown(path, "field", unknown, &PACK),
+            }
+        }
+    }
+}
+
+fn check_queries(path: &str, queries: &Value, problems: &mut Problems) {
+    for (name, query) in object(path, queries, problems) {
+        let path = format!("{path}.{name}");
+        let fields = object(&path, query, problems);
+        for (key, value) in fields {
+            let path = format!("{path}.{key}");
+            if QUERY.contains(&key.as_str()) {
+                check_member(&path, key, value, problems);
+            } else {
+                problems.unknown(path, "field", key, &QUERY);
+            }
+        }
+        for required in
+            ["query", "interval"].into_iter().filter(|name| query.is_object() && !fields.contains_key(*name))
+        {
+            problems.add(path.as_str(), format!("`{required}` is missing"));
+        }
+    }
+}
+
+/// Checks a member of a scheduled query or a pack.
+fn check_member(path: &str, name: &str, value: &Value, problems: &mut Problems) {
+    match name {
+        "query" if value.as_str().is_none_or(|sql| sql.trim().is_empty()) => {
+            problems.add(path, "must be SQL");
+        }
+        "interval" if !value.as_i64().is_some_and(|seconds| (1..=MAX_INTERVAL).contains(&seconds)) => {
+            problems.add(path, format!("must be a number of seconds from 1 to {MAX_INTERVAL}"));
+        }
+        "shard" if !value.as_i64().is_some_and(|percent| (0..=100).contains(&percent)) => {
+            problems.add(path, "must be a percentage from 0 to 100");
+        }
+        "removed" | "snapshot" | "denylist" if !value.is_boolean() => must_be("a boolean", path, value, problems),
+        "platform" | "version" | "description" | "value" if !value.is_string() => {
+            must_be("a string", path, value, problems);
+        }
+        _ => {}
+    }
+}
+
+fn check_decorators(path: &str, decorators: &Value, problems: &mut Problems) {
+    for (when, value) in object(path, decorators, problems) {
+        let path = format!("{path}.{when}");
+        match when.as_str() {
+            "load" | "always" => check_list_of_sql(&path, value, problems),
+            "interval" => {
+                for (seconds, list) in object(&path, value, problems) {
+                    check_list_of_sql(&format!("{path}.{seconds}"), list, problems);
+                }
+            }
+            unknown => problems.unknown(path, "time", unknown, &["load", "always", "interval"]),
+        }
+    }
+}
+
+fn check_list_of_sql(path: &str, list: &Value, problems: &mut Problems) {
+    let is_sql = |item: &Value| item.as_str().is_some_and(|sql| !sql.trim().is_empty());
+    if !list.as_array().is_some_and(|items| items.iter().all(is_sql)) {
+        must_be("a list of SQL statements", path, list, problems);
+    }
+}
+
+/// Returns the members of an object; none of `null`, which stands for an absent one.
+fn object<'a>(path: &str, value: &'a Value, problems: &mut Problems) -> &'a Map<String, Value> {
+    static NONE: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
+    match value {
+        Value::Object(members) => members,
+        Value::Null => &NONE,
+        other => {
+            must_be("an object", path, other, problems);
+            &NONE
+        }
+    }
+}
+
+fn must_be(wanted: &str, path: impl Into<String>, found: &Value, problems: &mut Problems) {
+    problems.add(path, format!("must be {wanted}, not {}", kind_of(found)));
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn paths(document: &Value) -> Vec<String> {
+        let mut problems = Problems::default();
+        check(document, &mut problems);
+        problems.0.into_iter().map(|problem| problem.path).collect()
+    }
+
+    #[test]
+    fn fl16_schedules_packs_and_platforms_of_queries_are_valid() {
+        let query = json!({"query": "SELECT 1", "interval": 60, "platform": "windows", "snapshot": true, "shard": 10});
+        let document = json!({"config": {
+            "options": {"logger_tls_period": 10, "pack_delimiter": "/"},
+            "schedule": {"one": query},
+            "packs": {"Global": {"queries": {"two": query}, "discovery": ["SELECT 1"], "shard": 50}},
+            "decorators": {"load": ["SELECT 1"], "interval": {"3600": ["SELECT 2"]}},
+            "file_paths": {"etc": ["/etc/%%"]},
+        }, "overrides": {"platforms": {"linux": {}, "darwin": null}}});
+        assert_eq!(paths(&document), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_osqueryd_would_misunderstand_is_rejected() {
+        let mut deep = json!(1);
+        (0..40).for_each(|_| deep = json!([deep]));
+        for (document, path) in [
+            (json!(null), ""),
+            (json!([]), ""),
+            (json!({"conf": {}}), "conf"),
+            (json!({"schedule": {}}), "schedule"),
+            (json!({"update_channels": {}}), "update_channels"),
+            (json!({"config": {"error": "x"}}), "config.error"),
+            (json!({"config": {"etag": "x"}}), "config.etag"),
+            (json!({"config": {"node_invalid": true}}), "config.node_invalid"),
+            (json!({"config": {"scedule": {}}}), "config.scedule"),
+            (json!({"config": {"options": {"a": []}}}), "config.options.a"),
+            (json!({"config": {"yara": deep}}), "config"),
+            (json!({"config": {"schedule": {"q": {"query": " ", "interval": 1}}}}), "config.schedule.q.query"),
+            (json!({"config": {"schedule": {"q": {"query": "x", "interval": 0}}}}), "config.schedule.q.interval"),
+            (json!({"config": {"schedule": {"q": {"query": "x"}}}}), "config.schedule.q"),
+            (json!({"config": {"packs": {"p": {"queries": {"q": 1}}}}}), "config.packs.p.queries.q"),
+            (json!({"config": {"packs": {"p": {"shard": 101}}}}), "config.packs.p.shard"),
+            (json!({"config": {"decorators": {"load": "x"}}}), "config.decorators.load"),
+            (json!({"overrides": {"platforms": {"linus": {}}}}), "overrides.platforms.linus"),
+            (json!({"overrides": {"platforms": {"linux": {"error": 1}}}}), "overrides.platforms.linux.error"),
+            (json!({"overrides": {"spaces": {}}}), "overrides.spaces"),
+        ] {
+            assert_eq!(paths(&document), [path], "{document}");
+        }
+    }
+}

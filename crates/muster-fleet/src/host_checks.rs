@@ -1,0 +1,365 @@
+//! Host checks of spaces, and what hosts answer to them.
+
+use std::sync::Arc;
+
+use muster_core::agent::Family;
+use muster_core::authorization::{Grant, OsqueryRead, OsqueryWrite};
+use muster_core::change::Change;
+use muster_core::denial::Denial;
+use muster_core::entropy::random_uuid;
+use muster_core::error_chain::SharedError;
+use muster_core::fleetd::checks::{self, Check, CheckResult};
+use muster_core::fleetd::details;
+use muster_core::fleetd::platform::Platform;
+use muster_core::id::{HostCheckId, SpaceId};
+use muster_core::time::Clock;
+use muster_core::{Entropy, Error, ErrorKind};
+use muster_store::query::{CheckedHost, Page};
+use muster_store::{AgentWrite, HostCheckWrite, Precondition, SettingWrite, StoreError, Write};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::agent_views::AgentView;
+use super::audit::{audit_line, with_changes};
+use super::registry::AgentEntry;
+use super::space_cache::SpaceCache;
+use super::watched_store::WatchedStore;
+
+/// Prefix of the names of the settings that hold the checks.
+const PREFIX: &str = "host_checks:";
+
+/// The checks of a space, as they are stored.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+struct Stored {
+    /// Number of changes.
+    version: i64,
+    checks: Vec<Check>,
+}
+
+/// A check with the numbers of hosts.
+#[derive(Clone, Debug)]
+pub struct CountedCheck {
+    /// The check.
+    pub check: Check,
+    /// Number of hosts that pass.
+    pub passing: u64,
+    /// Number of hosts that fail.
+    pub failing: u64,
+}
+
+/// A check with what a host answered.
+#[derive(Clone, Debug)]
+pub struct AnsweredCheck {
+    /// The check.
+    pub check: Check,
+    /// The answer; `None` if the host was not asked yet.
+    pub result: Option<CheckResult>,
+}
+
+/// The fields of a check that people set. Absent ones stay as they are.
+#[derive(Clone, Debug, Default)]
+pub struct CheckDraft {
+    /// Name.
+    pub name: Option<String>,
+    /// Description.
+    pub description: Option<String>,
+    /// SQL.
+    pub query: Option<String>,
+    /// Remedy for the user of a host.
+    pub resolution: Option<String>,
+    /// Platforms; empty for all.
+    pub platforms: Option<Vec<String>>,
+}
+
+impl CheckDraft {
+    fn apply(self, check: &mut Check) {
+        let fields = [
+            (self.name, &mut check.name),
+            (self.description, &mut check.description),
+            (self.query, &mut check.query),
+            (self.resolution, &mut check.resolution),
+        ];
+        for (new, field) in fields {
+            if let Some(new) = new {
+                new.trim().clone_into(field);
+            }
+        }
+        if let Some(platforms) = self.platforms {
+            check.platforms = platforms;
+        }
+    }
+}
+
+/// Queries that are due to a host.
+pub struct DueChecks {
+    space: Arc<SpaceChecks>,
+    platform: Option<Platform>,
+}
+
+impl DueChecks {
+    /// Iterates over the names and the SQL of the queries.
+    pub fn queries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.space.of(self.platform).map(|(name, check)| (name, check.query.as_str()))
+    }
+}
+
+/// The cached checks of a space, with the names of their queries.
+struct SpaceChecks {
+    version: i64,
+    checks: Vec<(String, Check)>,
+}
+
+impl SpaceChecks {
+    fn of(&self, platform: Option<Platform>) -> impl Iterator<Item = (&str, &Check)> {
+        let applying = self.checks.iter().filter(move |(_, check)| check.applies_to(platform));
+        applying.map(|(name, check)| (name.as_str(), check))
+    }
+}
+
+/// The service of host checks.
+pub struct HostChecks {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    cache: SpaceCache<SpaceChecks>,
+}
+
+/// What hosts are asked and answer.
+impl HostChecks {
+    pub(crate) fn new(store: Arc<WatchedStore>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { store, clock, entropy, cache: SpaceCache::default() }
+    }
+
+    /// Returns the checks that an agent's host must answer now: all after an hour with the jitter of its details, and
+    /// whenever the checks of its space have changed.
+    pub async fn due(&self, entry: &AgentEntry) -> Result<Option<DueChecks>, Error> {
+        let record = entry.record().ok_or(Denial::UnknownKey)?;
+        let space = self.of_space(entry, &record.space).await?;
+        let answered = entry.checks_answered();
+        let is_new = answered.is_none_or(|(_, version)| version != space.version);
+        let is_due = is_new || details::are_due(entry.id(), answered.map(|(at, _)| at), self.clock.now());
+        Ok(is_due.then(|| DueChecks { space, platform: Platform::of(&record) }))
+    }
+
+    /// Stores the answers in the results of a request: JSON objects by query name. Writes nothing if all are known.
+    pub async fn answered(
+        &self,
+        entry: &AgentEntry,
+        queries: &str,
+        statuses: &str,
+        messages: &str,
+    ) -> Result<(), Error> {
+        if !checks::has_answers(statuses) {
+            return Ok(());
+        }
+        let record = entry.record().ok_or(Denial::UnknownKey)?;
+        let space = self.of_space(entry, &record.space).await?;
+        let own: Vec<&Check> = space.of(Platform::of(&record)).map(|(_, check)| check).collect();
+        let answers = checks::answers(&own, queries, statuses, messages);
+        let known = self.store.everywhere(entry).check_results(entry.id()).await?;
+        let now = self.clock.now();
+        let changes = checks::decide(&own, &known, answers, now);
+        if !changes.is_empty() {
+            // The record must not have changed: with another space, the host has other checks.
+            let unchanged = AgentWrite::Unchanged { id: record.id.clone(), version: record.version };
+            let results = HostCheckWrite::Results { agent: record.id.clone(), changes };
+            self.store.commit(entry, vec![Write::Agent(unchanged), results.into()]).await?;
+        }
+        entry.remember_checks(now, space.version);
+        Ok(())
+    }
+
+    async fn of_space(&self, entry: &AgentEntry, space: &SpaceId) -> Result<Arc<SpaceChecks>, Error> {
+        let load = async {
+            let stored = parse(self.store.everywhere(entry).setting(&setting_name(space)).await?.as_deref())?;
+            let named = |check: Check| (check.query_name(), check);
+            Ok(SpaceChecks { version: stored.version, checks: stored.checks.into_iter().map(named).collect() })
+        };
+        self.cache.get(space, load).await
+    }
+
+    /// Returns the checks of a host with its answers, for the user of the host: `agents` are those of its orbit's host
+    /// ([`Agents::of_device`](crate::agents::Agents::of_device)).
+    pub async fn of_device(&self, orbit: &AgentEntry, agents: &[AgentView]) -> Result<Vec<AnsweredCheck>, Error> {
+        let mut records = agents.iter().map(|agent| &agent.details.record);
+        let Some(record) = records.find(|record| record.family == Family::Osquery) else { return Ok(Vec::new()) };
+        let space = self.of_space(orbit, &record.space).await?;
+        let known = self.store.everywhere(orbit).check_results(&record.id).await?;
+        Ok(answered(space.of(Platform::of(record)).map(|(_, check)| check.clone()), known))
+    }
+
+    /// Handles a change of a setting.
+    pub(crate) fn setting_changed(&self, name: &str) {
+        if let Some(space) = name.strip_prefix(PREFIX) {
+            self.cache.forget(space);
+        }
+    }
+
+    /// Forgets what is cached, after changes may have been missed.
+    pub(crate) fn clear(&self) {
+        self.cache.clear();
+    }
+}
+
+/// For administrators.
+impl HostChecks {
+    /// Returns the checks of the grant's space by name, with the numbers of hosts.
+    pub async fn list(&self, grant: &Grant<OsqueryRead>) -> Result<Vec<CountedCheck>, Error> {
+        let seen = self.store.seen_by(grant);
+        let mut checks = parse(seen.host_checks().await?.as_deref())?.checks;
+        checks.sort_by_cached_key(|check| check.name.to_lowercase());
+        let ids: Vec<HostCheckId> = checks.iter().map(|check| check.id.clone()).collect();
+        let counts = seen.check_counts(&ids).await?;
+        let counted = |(check, (passing, failing))| CountedCheck { check, passing, failing };
+        Ok(checks.into_iter().zip(counts).map(counted).collect())
+    }
+
+    /// Returns a check with the numbers of hosts.
+    pub async fn find(&self, grant: &Grant<OsqueryRead>, id: &str) -> Result<CountedCheck, Error> {
+        let found = self.list(grant).await?.into_iter().find(|counted| counted.check.id.as_str() == id);
+        found.ok_or_else(|| Error::not_found("host check", id))
+    }
+
+    /// Returns the hosts that pass or fail a check, those that do so for the longest time first.
+    pub async fn hosts(
+        &self,
+        grant: &Grant<OsqueryRead>,
+        id: &str,
+        passes: bool,
+        page: Page,
+    ) -> Result<(CountedCheck, Vec<CheckedHost>), Error> {
+        let check = self.find(grant, id).await?;
+        let hosts = self.store.seen_by(grant).checked_hosts(&check.check.id, passes, page).await?;
+        Ok((check, hosts))
+    }
+
+    /// Creates a check.
+    pub async fn create(&self, grant: &Grant<OsqueryWrite>, draft: CheckDraft) -> Result<Check, Error> {
+        let mut check = Check {
+            id: HostCheckId::trusted(random_uuid(&*self.entropy)),
+            version: 1,
+            name: String::new(),
+            description: String::new(),
+            query: String::new(),
+            resolution: String::new(),
+            platforms: Vec::new(),
+        };
+        draft.apply(&mut check);
+        let added = check.clone();
+        self.change(grant, "host_check.create", None, &check.id, |checks| checks.push(added)).await?;
+        Ok(check)
+    }
+
+    /// Changes a check. `expected`: the version that the caller has seen.
+    pub async fn update(
+        &self,
+        grant: &Grant<OsqueryWrite>,
+        id: &str,
+        draft: CheckDraft,
+        expected: Option<i64>,
+    ) -> Result<Check, Error> {
+        let id = HostCheckId::trusted(id);
+        let change = |checks: &mut Vec<Check>| {
+            let known = checks.iter_mut().find(|check| check.id == id);
+            if let Some(check) = known {
+                let before = check.clone();
+                draft.clone().apply(check);
+                check.version += i64::from(*check != before);
+            }
+        };
+        let (_, after) = self.change(grant, "host_check.update", expected, &id, change).await?;
+        after.ok_or_else(|| Error::not_found("host check", &id))
+    }
+
+    /// Deletes a check. Its results are removed when the hosts answer the next time.
+    pub async fn delete(&self, grant: &Grant<OsqueryWrite>, id: &str) -> Result<(), Error> {
+        let id = HostCheckId::trusted(id);
+        let (before, _) =
+            self.change(grant, "host_check.delete", None, &id, |checks| checks.retain(|check| check.id != id)).await?;
+        before.map(drop).ok_or_else(|| Error::not_found("host check", &id))
+    }
+
+    /// Changes the checks of the grant's space. Returns the check `id` before and after; without a difference, nothing is
+    /// written.
+    async fn change(
+        &self,
+        grant: &Grant<OsqueryWrite>,
+        action: &str,
+        expected: Option<i64>,
+        id: &HostCheckId,
+        change: impl FnOnce(&mut Vec<Check>) + Send,
+    ) -> Result<(Option<Check>, Option<Check>), Error> {
+        let text = self.store.seen_by(grant).host_checks().await?;
+        let mut stored = parse(text.as_deref())?;
+        let find = |checks: &[Check]| checks.iter().find(|check| check.id == *id).cloned();
+        let before = find(&stored.checks);
+        if before.as_ref().zip(expected).is_some_and(|(before, expected)| before.version != expected) {
+            return Err(changed());
+        }
+        change(&mut stored.checks);
+        let after = find(&stored.checks);
+        if before == after {
+            return Ok((before, after));
+        }
+        checks::check_all(&stored.checks)?;
+        stored.version += 1;
+        let (name, now) = (setting_name(grant.space()), self.clock.now());
+        let value = serde_json::to_string(&stored).map_err(Error::internal)?;
+        let detail = with_changes(json!({}), &described(before.as_ref())?, &described(after.as_ref())?);
+        let writes = vec![
+            SettingWrite::Swap { name: name.clone(), before: text, value }.into(),
+            Write::Changed(Change::Setting(name)),
+            audit_line(grant.origin(), now, action, format_args!("host_check:{id}"), detail),
+        ];
+        self.store.commit(grant, writes).await.map_err(refused)?;
+        self.cache.forget(grant.space().as_str());
+        Ok((before, after))
+    }
+}
+
+/// Pairs checks with what is known of them.
+pub(crate) fn answered(checks: impl Iterator<Item = Check>, mut known: Vec<CheckResult>) -> Vec<AnsweredCheck> {
+    let mut answered = |check: Check| {
+        let at = known.iter().position(|result| result.check == check.id);
+        AnsweredCheck { result: at.map(|at| known.swap_remove(at)), check }
+    };
+    checks.map(&mut answered).collect()
+}
+
+/// Returns the checks among stored ones that apply to a platform.
+pub(crate) fn applying(stored: Option<&str>, platform: Option<Platform>) -> Result<Vec<Check>, Error> {
+    let mut checks = parse(stored)?.checks;
+    checks.retain(|check| check.applies_to(platform));
+    Ok(checks)
+}
+
+/// Returns the name of the setting that holds the checks of a space.
+pub(crate) fn setting_name(space: &SpaceId) -> String {
+    format!("{PREFIX}{space}")
+}
+
+/// Returns whether a setting holds the checks of a space.
+pub(crate) fn is_setting(name: &str) -> bool {
+    name.starts_with(PREFIX)
+}
+
+fn parse(stored: Option<&str>) -> Result<Stored, Error> {
+    let Some(stored) = stored else { return Ok(Stored::default()) };
+    serde_json::from_str(stored).map_err(|error| Error::internal(SharedError::during("host checks", error)))
+}
+
+fn described(check: Option<&Check>) -> Result<Value, Error> {
+    serde_json::to_value(check).map_err(Error::internal)
+}
+
+fn changed() -> Error {
+    let message = "the host checks have changed in the meantime";
+    Error::new(ErrorKind::Conflict, "host_checks_changed", message).remedy("read them again, and repeat the change")
+}
+
+fn refused(error: StoreError) -> Error {
+    match error {
+        StoreError::Conflict(Precondition::Changed(_)) => changed(),
+        other => other.into(),
+    }
+}

@@ -1,0 +1,84 @@
+//! fleetd options and host checks.
+
+use axum::body::Body;
+use http::{Method, Request};
+use serde_json::{Value, json};
+
+use crate::support::{Api, administrator, column};
+
+#[tokio::test]
+async fn options_are_replaced_with_a_precondition_and_reset() {
+    let api = Api::new();
+    let first = api.get("/fleetd_options").await.ok()["item"].clone();
+    assert_eq!((&first["version"], &first["is_default"]), (&json!(0), &json!(true)));
+    let options = json!({"options": "# ours\nconfig:\n  options: {logger_tls_period: 7}\n"});
+    let tried = api.put("/fleetd_options?dryRun=true", options.clone()).await.ok()["item"].clone();
+    let period = |change: &Value| change["path"] == "/config/options/logger_tls_period";
+    assert!(tried["changes"].as_array().unwrap().iter().any(period), "{tried}");
+    assert_eq!(api.get("/fleetd_options").await.ok()["item"], first);
+    let saved = api.put("/fleetd_options", options.clone()).await.ok()["item"]["options"].clone();
+    assert_eq!((&saved["version"], &saved["options"]), (&json!(1), &options["options"]));
+    assert_eq!(api.audit().await, ["fleetd_options.update"]);
+    assert_eq!(api.put("/fleetd_options", options.clone()).await.ok()["item"]["changes"], json!([]));
+    assert_eq!(api.audit().await.len(), 1, "nothing changed");
+    let stale = json!({"options": "config: {}", "expected_version": 0});
+    assert_eq!(api.put("/fleetd_options", stale).await.refused(409)["code"], "fleetd_options_changed");
+    let reset = api.delete("/fleetd_options").await.ok()["item"]["options"].clone();
+    assert_eq!((&reset["version"], &reset["options"]), (&json!(2), &first["options"]));
+}
+
+#[tokio::test]
+async fn wrong_options_are_refused_with_their_position() {
+    let api = Api::new();
+    let wrong = json!({"options": "config:\n  schedule:\n    users: {query: SELECT 1, interval: 0}\n"});
+    let refused = api.put("/fleetd_options", wrong).await.refused(400);
+    assert_eq!(refused["code"], "fleetd_options_invalid");
+    let problem = &refused["problems"][0];
+    assert_eq!((&problem["path"], &problem["line"]), (&json!("config.schedule.users.interval"), &json!(3)));
+    let long = json!({"options": format!("# {}", "x".repeat(256 * 1024))});
+    assert_eq!(api.put("/fleetd_options", long).await.refused(400)["field"], "options");
+}
+
+#[tokio::test]
+async fn checks_are_created_changed_listed_and_deleted() {
+    let api = Api::new();
+    let new = json!({"name": "disk", "query": "SELECT 1", "platforms": ["linux"]});
+    let made = api.post("/host_checks", new.clone()).await.ok()["item"].clone();
+    assert_eq!((&made["version"], &made["failing"]), (&json!(1), &json!(0)));
+    assert_eq!(api.post("/host_checks", new).await.refused(409)["code"], "host_check_exists");
+    let bad = json!({"name": "x", "query": "SELECT 1", "platforms": ["linus"]});
+    assert_eq!(api.post("/host_checks", bad).await.refused(400)["field"], "platforms");
+    assert_eq!(api.post("/host_checks", json!({"name": "x"})).await.refused(400)["field"], "query");
+    let path = format!("/host_checks/{}", made["id"].as_str().unwrap());
+    let changed = api.put(&path, json!({"resolution": "ask IT"})).await.ok()["item"].clone();
+    assert_eq!((&changed["version"], &changed["name"]), (&json!(2), &json!("disk")));
+    assert_eq!(api.put(&path, json!({"resolution": "ask IT"})).await.ok()["item"], changed, "nothing changed");
+    assert_eq!(column(&api.get("/host_checks").await.ok(), "/name"), ["disk"]);
+    assert_eq!(api.get(&format!("{path}/hosts?response=passing")).await.ok()["items"], json!([]));
+    api.get(&format!("{path}/hosts?response=other")).await.refused(400);
+    api.delete(&format!("{path}?dryRun=true")).await.ok();
+    api.delete(&path).await.ok();
+    for missing in [api.get(&path).await, api.delete(&path).await, api.put(&path, json!({})).await] {
+        missing.refused(404);
+    }
+    assert_eq!(api.audit().await, ["host_check.create", "host_check.update", "host_check.delete"]);
+}
+
+#[tokio::test]
+async fn a_space_does_not_inherit_the_options_and_checks_of_a_deleted_one() {
+    let api = Api::new();
+    let space = || async { api.v1(Method::POST, "/spaces", json!({"id": "blue"})).await.ok() };
+    let blue = |method: Method, path: &str, body: Value| {
+        let request = Request::builder().method(method).uri(format!("/s/blue/api/fleet{path}"));
+        let request = request.header("content-type", "application/json").extension(administrator());
+        request.body(Body::from(body.to_string())).unwrap()
+    };
+    space().await;
+    api.send(blue(Method::PUT, "/fleetd_options", json!({"options": "config: {}"}))).await.ok();
+    api.send(blue(Method::POST, "/host_checks", json!({"name": "c", "query": "SELECT 1"}))).await.ok();
+    api.v1(Method::DELETE, "/spaces/blue", Value::Null).await.ok();
+    space().await;
+    let options = api.send(blue(Method::GET, "/fleetd_options", Value::Null)).await.ok();
+    assert_eq!(options["item"]["version"], 0);
+    assert_eq!(api.send(blue(Method::GET, "/host_checks", Value::Null)).await.ok()["total"], 0);
+}

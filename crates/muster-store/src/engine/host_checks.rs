@@ -1,0 +1,74 @@
+//! Results of host checks.
+
+use muster_core::fleetd::checks::CheckResult;
+use muster_core::id::{AgentId, HostCheckId, SpaceId};
+
+use super::error::Failure;
+use super::row::{Columns, Result, all, send};
+use super::session::{Connection, params};
+use crate::port::HostCheckWrite;
+use crate::query::{CheckedHost, Page};
+use crate::sql::host_checks as sql;
+
+/// Applies a change.
+pub(super) fn apply(connection: &Connection, write: &HostCheckWrite) -> std::result::Result<(), Failure> {
+    let HostCheckWrite::Results { agent, changes } = write;
+    for result in &changes.put {
+        let values = params![
+            agent.as_str(),
+            result.check.as_str(),
+            result.passes.map(i64::from),
+            result.since.as_micros(),
+            result.error,
+        ];
+        send(connection, sql::PUT, values)?;
+    }
+    for check in &changes.remove {
+        send(connection, sql::DELETE, [agent.as_str(), check.as_str()])?;
+    }
+    Ok(())
+}
+
+/// Selects the results of an agent.
+pub(super) fn of_agent(connection: &Connection, agent: &AgentId) -> Result<Vec<CheckResult>> {
+    all(connection, sql::OF_AGENT, [agent.as_str()], |row| {
+        let mut c = Columns::of(row);
+        let (check, passes) = (c.id()?, c.take::<Option<i64>>()?);
+        Ok(CheckResult { check, passes: passes.map(|passes| passes != 0), since: c.time()?, error: c.take()? })
+    })
+}
+
+/// Counts the hosts that pass and that fail each check.
+pub(super) fn counts(connection: &Connection, checks: &[HostCheckId]) -> Result<Vec<(u64, u64)>> {
+    let of = |check: &HostCheckId| {
+        let counts = all(connection, sql::COUNTS, [check.as_str()], |row| {
+            let mut c = Columns::of(row);
+            Ok((c.flag()?, c.count()?))
+        })?;
+        let number = |passes: bool| counts.iter().filter(|(of, _)| *of == passes).map(|(_, number)| number).sum();
+        Ok((number(true), number(false)))
+    };
+    checks.iter().map(of).collect()
+}
+
+/// Selects the hosts of a space that pass or fail a check.
+pub(super) fn hosts(
+    connection: &Connection,
+    space: &SpaceId,
+    check: &HostCheckId,
+    passes: bool,
+    page: Page,
+) -> Result<Vec<CheckedHost>> {
+    let values =
+        params![check.as_str(), i64::from(passes), space.as_str(), i64::from(page.limit), i64::from(page.offset)];
+    all(connection, sql::HOSTS, values, |row| {
+        let mut c = Columns::of(row);
+        Ok(CheckedHost {
+            agent: c.id()?,
+            host: c.id_option()?,
+            hostname: c.take()?,
+            since: c.time()?,
+            error: c.take()?,
+        })
+    })
+}

@@ -1,0 +1,34 @@
+//! Reads of results of host checks.
+
+use async_trait::async_trait;
+use muster_core::fleetd::checks::CheckResult;
+use muster_core::id::{AgentId, HostCheckId, SpaceId};
+
+use super::SqlStore;
+use crate::engine::host_checks;
+use crate::port::{HostCheckStore, StoreError};
+use crate::query::{CheckedHost, Page};
+
+#[async_trait]
+impl HostCheckStore for SqlStore {
+    async fn check_results(&self, agent: &AgentId) -> Result<Vec<CheckResult>, StoreError> {
+        let agent = agent.clone();
+        self.points.read(move |c| host_checks::of_agent(c, &agent)).await
+    }
+
+    async fn check_counts(&self, checks: &[HostCheckId]) -> Result<Vec<(u64, u64)>, StoreError> {
+        let checks = checks.to_vec();
+        self.lists.read(move |c| host_checks::counts(c, &checks)).await
+    }
+
+    async fn checked_hosts(
+        &self,
+        space: &SpaceId,
+        check: &HostCheckId,
+        passes: bool,
+        page: Page,
+    ) -> Result<Vec<CheckedHost>, StoreError> {
+        let (space, check) = (space.clone(), check.clone());
+        self.lists.read(move |c| host_checks::hosts(c, &space, &check, passes, page)).await
+    }
+}

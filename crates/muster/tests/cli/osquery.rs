@@ -1,0 +1,81 @@
+//! `muster fleetd-options …` and `muster host-check …`, with a host of fleetd over the server's listener.
+
+use serde_json::{Value, json};
+
+use crate::agents::answered;
+use crate::world::{fails, file, json, ok};
+
+/// Sends a request of osqueryd.
+fn osquery(call: &str, body: &Value) -> Value {
+    let (status, text) = answered(&format!("/api/v1/osquery/{call}"), "-", "osquery/5.21.0", body);
+    assert_eq!(status, 200, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Enrolls a host; returns its node key.
+fn host(name: &str) -> Value {
+    let secret = json(&["enrollment-key", "create", "--family", "fleetd", "--name", name])["api_key"].clone();
+    let details = json!({"system_info": {"hostname": name}, "os_version": {"name": "Ubuntu", "platform": "ubuntu"},
+        "osquery_info": {"version": "5.21.0"}});
+    let body = json!({"enroll_secret": secret, "host_identifier": name, "host_details": details});
+    osquery("enroll", &body)["node_key"].clone()
+}
+
+#[test]
+fn fl18_options_are_shown_applied_and_reset() {
+    let key = host("options-of-a-host");
+    let config = || osquery("config", &json!({"node_key": key}));
+    assert!(ok(&["fleetd-options", "show"]).contains("distributed_interval: 10"));
+    let (_directory, path) = file("options.yml", "config:\n  options: {logger_tls_period: 7}\n");
+    let planned = ok(&["fleetd-options", "apply", "-f", &path, "--dry-run"]);
+    assert!(planned.contains("would change") && planned.contains("logger_tls_period"), "{planned}");
+    assert_eq!(config()["options"]["logger_tls_period"], 10);
+    assert!(ok(&["fleetd-options", "apply", "-f", &path, "--yes"]).contains("changed the configuration of hosts"));
+    assert_eq!(config(), json!({"options": {"logger_tls_period": 7}}));
+    assert!(ok(&["fleetd-options", "apply", "--file", &path, "--yes"]).contains("no changes"));
+    assert_eq!(json(&["fleetd-options", "get"])["is_default"], json!(false));
+    let (_directory, wrong) = file("wrong.yml", "config:\n  scedule: {}\n");
+    let message = fails(2, &["fleetd-options", "apply", "-f", &wrong, "--dry-run"]);
+    assert!(message.contains(":2:3: config.scedule") && message.contains("did you mean `schedule`?"), "{message}");
+    assert!(ok(&["fleetd-options", "reset", "--dry-run"]).contains("would change"));
+    let reset = json(&["fleetd-options", "reset", "--yes"]);
+    assert_eq!(reset["options"]["is_default"], json!(true));
+    assert_eq!(config()["options"]["logger_tls_period"], 10);
+}
+
+#[test]
+fn fl31_a_host_check_is_answered_and_shown() {
+    let key = host("checked-host");
+    let query = "SELECT 1 FROM disk_encryption";
+    let made = json(&[
+        "host-check",
+        "create",
+        "disk",
+        "--query",
+        query,
+        "--description",
+        "d",
+        "--resolution",
+        "ask IT",
+        "--platform",
+        "linux",
+    ]);
+    let name = format!("fleet_policy_query_{}", made["id"].as_str().unwrap());
+    let read = osquery("distributed/read", &json!({"node_key": key}));
+    assert_eq!(read["queries"][&name], query);
+    osquery("distributed/write", &json!({"node_key": key, "queries": {&name: []}, "statuses": {&name: 0}}));
+    assert!(ok(&["host", "refetch", "checked-host"]).contains("next requests"));
+    assert!(osquery("distributed/read", &json!({"node_key": key}))["queries"][&name].is_string());
+    assert!(ok(&["host-check", "list", "--output", "wide"]).contains("disk"));
+    let shown = ok(&["host-check", "show", "disk"]);
+    assert!(shown.contains("checked-host") && shown.contains("ask IT"), "{shown}");
+    assert!(!ok(&["host-check", "show", "disk", "--hosts", "passing"]).contains("checked-host"));
+    let host = ok(&["host", "show", "checked-host"]);
+    assert!(host.contains("disk") && host.contains("fails"), "{host}");
+    assert_eq!(json(&["host", "show", "checked-host"])["checks"][0]["resolution"], "ask IT");
+    let renamed = json(&["host-check", "update", "disk", "--name", "disks", "--all-platforms", "--query", "SELECT 2"]);
+    assert_eq!((&renamed["platforms"], &renamed["version"]), (&json!([]), &json!(2)));
+    assert!(ok(&["host-check", "delete", "disks", "--dry-run"]).contains("would delete"));
+    ok(&["host-check", "delete", "disks", "--yes"]);
+    fails(3, &["host-check", "show", "disks"]);
+}
