@@ -10,7 +10,9 @@ use muster_core::error_chain::chain;
 use super::child::{self, Place};
 use super::command::{Command, CommandRuntime};
 use super::log_file::{LogFile, file_name};
+use super::installed_services::InstalledService;
 use super::metrics::{Metrics, MetricsRuntime};
+use super::operation::{Installer, variables};
 use super::process::{ProcessRuntime, Program, Settling};
 use super::service::{ServiceRuntime, ServiceTask};
 use super::{Health, Launch, Reporter, Runtime, orphans};
@@ -155,8 +157,10 @@ impl Host {
         reporter: Reporter,
     ) -> Result<Box<dyn Runtime>, String> {
         let (hub, agent, line) = self.line(component)?;
-        let (service, layout, variables) = (spec.service.clone(), self.layout.clone(), variables(component));
-        let task = ServiceTask { service, layout, line, hub, agent, place, variables };
+        let (service, layout) = (spec.service.clone(), self.layout.clone());
+        let installer = Installer { binary: service.binary.clone(), place, variables: variables(component) };
+        let record = InstalledService::new(&component.id, &component.kind);
+        let task = ServiceTask { service, layout, line, hub, agent, installer, record };
         Ok(Box::new(ServiceRuntime::start(task, reporter)))
     }
 
@@ -180,11 +184,6 @@ impl Host {
             Work::Service(spec) => self.service(component, spec, place, reporter),
         }
     }
-}
-
-/// Returns the variables that an installed component gets from the agent.
-fn variables(component: &Component) -> Vec<(&'static str, String)> {
-    vec![("AGENT_COMPONENT_ID", component.id.clone()), ("AGENT_COMPONENT_TYPE", component.kind.clone())]
 }
 
 #[async_trait]

@@ -15,6 +15,7 @@ pub mod migrate;
 mod outcome;
 pub mod planner;
 pub mod poll_length;
+mod proxied;
 mod recovery;
 pub mod refusal;
 pub mod report;
@@ -57,7 +58,7 @@ use poll_length::PollLength;
 use recovery::Recovery;
 use refusal::Refusals;
 use report::Snapshot;
-use trial::Trial;
+use trial::{Route, Trial};
 use upgrade::{Outcome, Upgrading, upgrade_event};
 use wanted::Wanted;
 
@@ -153,16 +154,24 @@ enum Poll {
     Failed(CallError),
 }
 
+/// What became of an action in the background.
+enum Finished {
+    /// It has run.
+    Done(PendingAck),
+    /// The components that receive it, too, have taken it, so that it may run now; or one of them has not.
+    Proxied(Action, Result<(), String>),
+}
+
 /// Actions that run in the background, so that they do not delay others.
 #[derive(Default)]
 struct Background {
-    tasks: JoinSet<PendingAck>,
+    tasks: JoinSet<Finished>,
     ids: BTreeSet<String>,
     actions: BTreeMap<Id, Action>,
 }
 
 impl Background {
-    fn start(&mut self, action: Action, work: impl Future<Output = PendingAck> + Send + 'static) {
+    fn start(&mut self, action: Action, work: impl Future<Output = Finished> + Send + 'static) {
         self.ids.insert(action.id.clone());
         self.actions.insert(self.tasks.spawn(work).id(), action);
     }
@@ -179,8 +188,8 @@ type Delivery = (Vec<PendingAck>, Result<Vec<AckItem>, CallError>);
 
 /// Result of a task.
 enum Done {
-    /// A new policy is in effect. Contains the servers to use from now on, or the reason to keep the current ones.
-    Applied(Box<Accepted>, Result<Option<Vec<Server>>, String>),
+    /// A new policy is in effect. Contains the route to try from now on, or the reason to keep the current one.
+    Applied(Box<Accepted>, Result<Option<Route>, String>),
     /// The components of an unenrolled agent have stopped, or had enough time to.
     Stopped,
     /// The server that a migrated agent leaves has been notified, or there was enough time to.
@@ -191,7 +200,7 @@ enum Event {
     Polled(Poll),
     Acknowledged(Vec<PendingAck>, Result<Vec<AckItem>, CallError>),
     Worked(Done),
-    BackgroundDone(Result<(Id, PendingAck), JoinError>),
+    BackgroundDone(Result<(Id, Finished), JoinError>),
     /// Without an outcome, it is only progress.
     Upgraded(Option<Outcome>),
     Joined(Action, Box<Result<Enrollment, String>>),

@@ -127,7 +127,7 @@ fn mode(path: &std::path::Path) -> u32 {
 }
 
 #[test]
-fn ag44_ag175_an_agent_enrolls_runs_once_and_unenrolls() {
+fn ag14_ag17_ag44_ag175_an_agent_enrolls_runs_once_and_unenrolls() {
     let server = TlsServer::start();
     let agent = Agent::new();
     let ca = server.ca_file.to_str().unwrap();
@@ -586,4 +586,40 @@ fn invalid_tokens_and_usage_errors_have_a_hint() {
     std::fs::write(agent.path("fleet.enc"), b"{\"version\": 1, ").unwrap();
     let (code, text) = output(&mut agent.command("run"));
     assert_eq!((code, text.contains("fleet.enc is corrupt")), (1, true), "{text}");
+}
+
+#[test]
+fn ag13_the_agent_presents_its_certificate_which_belongs_together_with_its_key() {
+    let (server, key) = TlsServer::requiring_certificates();
+    let agent = Agent::new();
+    let (certificate, key_file) = (server.ca_file.to_str().unwrap(), agent.directory.path().join("client.key"));
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    let key_file = key_file.to_str().unwrap();
+    for alone in [["--elastic-agent-cert", certificate], ["--elastic-agent-cert-key", key_file]] {
+        let (code, text) = agent.enroll(&server, &alone);
+        assert!(code == 2 && text.contains("--elastic-agent-cert"), "{code} {text}");
+    }
+    assert_ne!(agent.enroll(&server, &["-a", certificate]).0, 0, "without a certificate");
+    assert!(server.lock().enrolled.is_empty());
+    let both = ["-a", certificate, "--elastic-agent-cert", certificate, "--elastic-agent-cert-key", key_file];
+    let (code, text) = agent.enroll(&server, &both);
+    assert_eq!(code, 0, "{text}");
+    let _daemon = agent.run();
+    agent.until_status(|code, _| code == 0);
+}
+
+#[test]
+fn ag45_a_base_path_of_any_length_works_for_the_daemon_and_its_commands() {
+    let server = TlsServer::start();
+    let outer = tempfile::tempdir().unwrap();
+    let deep = outer.path().join("d".repeat(100));
+    std::fs::create_dir(&deep).unwrap();
+    let agent = Agent { directory: tempfile::tempdir_in(deep).unwrap() };
+    assert_eq!(agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]).0, 0);
+    assert!(agent.path("run/agent.sock").as_os_str().len() > 108);
+    let mut daemon = agent.run();
+    agent.until_status(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
+    assert_eq!(mode(&agent.path("run/agent.sock")), 0o600);
+    assert_eq!(output(&mut agent.command("unenroll")).0, 0);
+    assert_eq!(daemon.ended(), 0);
 }

@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use muster_core::hex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
@@ -36,6 +37,10 @@ pub struct Seen {
     pub agent_id: Option<String>,
     /// What the policy's program is; `sleep` if it is not set.
     pub program: Option<Value>,
+    /// `fleet` of the policy.
+    pub fleet: Option<Value>,
+    /// Whether the policy has an input of the type `endpoint`.
+    pub endpoint: bool,
     /// Files that agents can download.
     pub files: HashMap<String, Vec<u8>>,
     /// Actions, in order; the ack token is the number of delivered ones.
@@ -75,6 +80,21 @@ impl TlsServer {
         Self::serving(&ca.pem(), vec![leaf.der().clone(), ca.der().clone()], &key, pin)
     }
 
+    /// With a certificate that it also requires of its clients.
+    pub fn requiring_certificates() -> (Self, KeyPair) {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let ca = params.self_signed(&key).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(ca.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let pin = hex::sha256(&key.subject_public_key_info());
+        let chain = vec![ca.der().clone()];
+        (Self::verifying(&ca.pem(), chain, &key, pin, verifier.build().unwrap()), key)
+    }
+
     /// With a self-signed certificate that is marked as an authority, as `openssl req -x509` does.
     pub fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
@@ -87,6 +107,16 @@ impl TlsServer {
     }
 
     fn serving(trusted: &str, chain: Vec<CertificateDer<'static>>, key: &KeyPair, pin: [u8; 32]) -> Self {
+        Self::verifying(trusted, chain, key, pin, Arc::new(rustls::server::NoClientAuth))
+    }
+
+    fn verifying(
+        trusted: &str,
+        chain: Vec<CertificateDer<'static>>,
+        key: &KeyPair,
+        pin: [u8; 32],
+        clients: Arc<dyn ClientCertVerifier>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ca_file = directory.path().join("ca.crt");
         std::fs::write(&ca_file, trusted).unwrap();
@@ -96,7 +126,7 @@ impl TlsServer {
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(chain, private)
             .unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -207,13 +237,16 @@ async fn check_in(body: &Value, seen: &Mutex<Seen>) -> Response<Full<Bytes>> {
         }
         return reply(200, &json!({"action": "checkin", "ack_token": ""}));
     }
-    let (program, protection) = {
+    let (program, protection, fleet, endpoint) = {
         let seen = seen.lock().unwrap();
-        (seen.program.clone(), seen.protection.clone())
+        (seen.program.clone(), seen.protection.clone(), seen.fleet.clone(), seen.endpoint)
     };
     let mut input = program.unwrap_or_else(|| json!({"command": "/bin/sleep", "args": ["600"]}));
     (input["id"], input["type"]) = ("web".into(), "process".into());
-    let policy = json!({"id": "p", "revision": 1, "inputs": [input], "agent": {"protection": protection}});
+    let endpoint = endpoint.then(|| json!({"id": "e", "type": "endpoint"}));
+    let inputs: Vec<Value> = std::iter::once(input).chain(endpoint).collect();
+    let policy = json!({"id": "p", "revision": 1, "inputs": inputs, "outputs": {"default": {"type": "elasticsearch"}},
+        "fleet": fleet, "agent": {"protection": protection}});
     reply(
         200,
         &json!({"action": "checkin", "ack_token": "", "actions": [{"agent_id": "agent-1", "created_at": "",
