@@ -9,6 +9,7 @@
 //! waits for them, so that nothing that a component does can delay a check-in.
 
 pub mod actions;
+mod background;
 pub mod intake;
 pub mod leave;
 pub mod migrate;
@@ -25,7 +26,6 @@ mod upgrade;
 mod view;
 mod wanted;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ use muster_core::time::Clock;
 use muster_core::{Entropy, Timestamp};
 use muster_protocol::elastic::ack::AckItem;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
 use crate::backoff::{self, Backoff};
@@ -52,6 +52,7 @@ use crate::settings::Settings;
 use crate::state::{Action, Enrollment, PendingAck, State, Store, StoreError};
 use crate::upgrade::{Request, Upgrades};
 use crate::variables::Variables;
+use background::{Background, Finished};
 use migrate::Connect;
 use planner::{Situation, Step};
 use poll_length::PollLength;
@@ -152,35 +153,6 @@ enum Poll {
     /// The agent ended it before a device on the network path would have.
     GivenUp,
     Failed(CallError),
-}
-
-/// What became of an action in the background.
-enum Finished {
-    /// It has run.
-    Done(PendingAck),
-    /// The components that receive it, too, have taken it, so that it may run now; or one of them has not.
-    Proxied(Action, Result<(), String>),
-}
-
-/// Actions that run in the background, so that they do not delay others.
-#[derive(Default)]
-struct Background {
-    tasks: JoinSet<Finished>,
-    ids: BTreeSet<String>,
-    actions: BTreeMap<Id, Action>,
-}
-
-impl Background {
-    fn start(&mut self, action: Action, work: impl Future<Output = Finished> + Send + 'static) {
-        self.ids.insert(action.id.clone());
-        self.actions.insert(self.tasks.spawn(work).id(), action);
-    }
-
-    fn ended(&mut self, task: Id) -> Option<Action> {
-        let action = self.actions.remove(&task)?;
-        self.ids.remove(&action.id);
-        Some(action)
-    }
 }
 
 /// The acks that were sent, and the server's response to each.

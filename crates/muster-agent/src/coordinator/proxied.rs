@@ -20,10 +20,7 @@ impl Coordinator {
     pub(super) fn proxy(&mut self, action: Action) {
         let components = self.deps.components.clone();
         let request = ProxiedAction { kind: action.kind.as_str().to_owned(), params: params(&action) };
-        self.background.start(action.clone(), async move {
-            let taken = components.proxy(request).await;
-            Finished::Proxied(action, taken)
-        });
+        self.background.start(action, async move { Finished::Proxied(components.proxy(request).await) });
     }
 
     /// Carries out the action that the components have taken, or refuses it.

@@ -590,19 +590,21 @@ fn invalid_tokens_and_usage_errors_have_a_hint() {
 
 #[test]
 fn ag13_the_agent_presents_its_certificate_which_belongs_together_with_its_key() {
-    let (server, key) = TlsServer::requiring_certificates();
+    let (server, pems) = TlsServer::requiring_certificates();
     let agent = Agent::new();
-    let (certificate, key_file) = (server.ca_file.to_str().unwrap(), agent.directory.path().join("client.key"));
-    std::fs::write(&key_file, key.serialize_pem()).unwrap();
-    let key_file = key_file.to_str().unwrap();
-    for alone in [["--elastic-agent-cert", certificate], ["--elastic-agent-cert-key", key_file]] {
-        let (code, text) = agent.enroll(&server, &alone);
+    let files = ["client.crt", "client.key"].map(|name| agent.directory.path().join(name).to_str().unwrap().to_owned());
+    for (file, pem) in files.iter().zip(pems) {
+        std::fs::write(file, pem).unwrap();
+    }
+    let flags = ["--elastic-agent-cert", &files[0], "--elastic-agent-cert-key", &files[1]];
+    for alone in [&flags[..2], &flags[2..]] {
+        let (code, text) = agent.enroll(&server, alone);
         assert!(code == 2 && text.contains("--elastic-agent-cert"), "{code} {text}");
     }
-    assert_ne!(agent.enroll(&server, &["-a", certificate]).0, 0, "without a certificate");
+    let ca = ["-a", server.ca_file.to_str().unwrap()];
+    assert_ne!(agent.enroll(&server, &ca).0, 0, "without a certificate");
     assert!(server.lock().enrolled.is_empty());
-    let both = ["-a", certificate, "--elastic-agent-cert", certificate, "--elastic-agent-cert-key", key_file];
-    let (code, text) = agent.enroll(&server, &both);
+    let (code, text) = agent.enroll(&server, &[&ca[..], &flags].concat());
     assert_eq!(code, 0, "{text}");
     let _daemon = agent.run();
     agent.until_status(|code, _| code == 0);

@@ -69,30 +69,22 @@ impl TlsServer {
 
     /// With a certificate from an authority, changed as the test needs it.
     pub fn issued(change: impl FnOnce(&mut CertificateParams)) -> Self {
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
-        change(&mut params);
-        let leaf = params.signed_by(&key, &ca).unwrap();
+        let (ca, key, leaf) = issue(change);
         let pin = hex::sha256(&ca.key().subject_public_key_info());
         Self::serving(&ca.pem(), vec![leaf.der().clone(), ca.der().clone()], &key, pin)
     }
 
-    /// With a certificate that it also requires of its clients.
-    pub fn requiring_certificates() -> (Self, KeyPair) {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let ca = params.self_signed(&key).unwrap();
+    /// With a certificate from an authority, one of which it also requires of its clients. Returns its own certificate and
+    /// key (PEM), which a client can use as well.
+    pub fn requiring_certificates() -> (Self, [String; 2]) {
+        let (ca, key, leaf) = issue(|_| {});
         let mut roots = rustls::RootCertStore::empty();
         roots.add(ca.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        let pin = hex::sha256(&key.subject_public_key_info());
-        let chain = vec![ca.der().clone()];
-        (Self::verifying(&ca.pem(), chain, &key, pin, verifier.build().unwrap()), key)
+        let clients = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let (chain, pin) = (vec![leaf.der().clone(), ca.der().clone()], hex::sha256(&ca.key().subject_public_key_info()));
+        let server = Self::verifying(&ca.pem(), chain, &key, pin, clients.build().unwrap());
+        (server, [leaf.pem(), key.serialize_pem()])
     }
 
     /// With a self-signed certificate that is marked as an authority, as `openssl req -x509` does.
@@ -142,6 +134,18 @@ impl TlsServer {
     pub fn lock(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap()
     }
+}
+
+/// Issues a certificate for 127.0.0.1, changed as the test needs it.
+fn issue(change: impl FnOnce(&mut CertificateParams)) -> (CertifiedIssuer<'static, KeyPair>, KeyPair, rcgen::Certificate) {
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+    change(&mut params);
+    let leaf = params.signed_by(&key, &ca).unwrap();
+    (ca, key, leaf)
 }
 
 fn serve(listener: std::net::TcpListener, config: rustls::ServerConfig, seen: Arc<Mutex<Seen>>) {
