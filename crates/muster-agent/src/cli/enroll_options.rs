@@ -11,9 +11,9 @@ use crate::duration;
 use crate::enroll::Patience;
 use crate::enroll::plan::{PLAN_VERSION, Plan};
 use crate::exit::{self, Failure};
-use crate::net::{Server, pem};
 use crate::net::proxy::{Proxy, is_exempt};
 use crate::net::tls::check_authority;
+use crate::net::{Server, pem};
 use crate::state::enrollment::{ClientCertificate, Secret, Trust};
 use crate::token;
 

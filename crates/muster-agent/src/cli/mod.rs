@@ -64,7 +64,7 @@ enum Command {
     Install(Box<install::Args>),
     /// Uninstall the agent: stop it, notify the server, and delete program and data
     #[command(
-        after_help = "Examples:\n  muster-agent uninstall\n  muster-agent uninstall --force --reason \"host is replaced\"\n  muster-agent uninstall --uninstall-token /root/token"
+        after_help = "Examples:\n  muster-agent uninstall\n  muster-agent uninstall --force --reason \"host is replaced\"\n  muster-agent uninstall --uninstall-token /run/uninstall-token"
     )]
     Uninstall(uninstall::Args),
     /// Enroll this host in a fleet

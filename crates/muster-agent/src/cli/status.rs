@@ -101,11 +101,12 @@ mod tests {
             serde_json::json!({"id": id, "type": "log", "state": "HEALTHY",
             "message": "Healthy", "units": units})
         };
-        let mut snapshot: Snapshot = serde_json::from_value(serde_json::json!({"agent_id": "a", "version": "1", "pid": 7,
+        let mut snapshot: Snapshot =
+            serde_json::from_value(serde_json::json!({"agent_id": "a", "version": "1", "pid": 7,
             "state": "DEGRADED", "message": "m", "fleet": {"state": "HEALTHY", "message": "", "last_check_in": null,
             "failures": 0, "servers": []}, "policy": null, "components": [part("log-default", &units), part("x", &[])],
             "queued_actions": 0, "pending_acks": 0, "log_level": "info", "signing_key_pinned": false}))
-        .unwrap();
+            .unwrap();
         let text = human(&snapshot);
         assert!(
             text.contains("├─ log-default: (HEALTHY) Healthy\n│  input log-default-b: (FAILED) no such file\n└─ x"),
@@ -113,7 +114,8 @@ mod tests {
         );
         assert!(!text.contains("log-default-a") && !text.contains("upgrade"), "{text}");
         assert!(text.contains("muster-agent 1 (a)"), "{text}");
-        let details = serde_json::json!({"target_version": "2", "state": "UPG_DOWNLOADING", "action_id": "", "metadata": {}});
+        let details =
+            serde_json::json!({"target_version": "2", "state": "UPG_DOWNLOADING", "action_id": "", "metadata": {}});
         snapshot.upgrade = Some(serde_json::from_value(details).unwrap());
         assert!(human(&snapshot).contains("├─ upgrade: "), "{}", human(&snapshot));
     }

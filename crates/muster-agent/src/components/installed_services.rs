@@ -3,14 +3,12 @@
 //! A service outlives the daemon, the policy that contained it, and the state. Its record is written before it is
 //! installed and removed after it was uninstalled, so that `uninstall` finds every service, whatever else is lost.
 
-use std::sync::{Arc, Mutex};
-
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::child::Place;
-use super::log_file::{LogFile, file_name};
-use super::operation::{Installer, variables_of};
+use super::log_file::file_name;
+use super::operation::{Installer, variables};
 use crate::host::variables::platform;
 use crate::launch::Guard;
 use crate::model::{Catalog, service};
@@ -83,16 +81,13 @@ impl InstalledService {
 
     /// Records that the service is about to be installed, unless there is a record. The error is for people.
     pub fn begin(&self, layout: &Layout) -> Result<(), String> {
-        let known = atomic::read(&self.path(layout)).map(|known| known.is_some());
-        let written = known.and_then(|known| if known { Ok(()) } else { self.write(layout) });
-        written.map_err(|error| format!("cannot record the service: {error}"))
+        let known = atomic::read(&self.path(layout)).map_err(unrecorded)?;
+        if known.is_some() { Ok(()) } else { self.write(layout).map_err(unrecorded) }
     }
 
     /// Records that the service is installed. The error is for people.
     pub fn confirm(&self, layout: &Layout) -> Result<(), String> {
-        Self { confirmed: true, ..self.clone() }
-            .write(layout)
-            .map_err(|error| format!("cannot record the service: {error}"))
+        Self { confirmed: true, ..self.clone() }.write(layout).map_err(unrecorded)
     }
 
     fn write(&self, layout: &Layout) -> std::io::Result<()> {
@@ -115,7 +110,8 @@ impl InstalledService {
     }
 
     async fn uninstall(&self, around: &Around<'_>) -> Result<(), Failed> {
-        let unknown = || Failed::Orphaned(format!("there is no specification for inputs of type {:?}", self.input_type));
+        let unknown =
+            || Failed::Orphaned(format!("there is no specification for inputs of type {:?}", self.input_type));
         let installed = around.catalog.find(&self.input_type, &platform()).ok_or_else(unknown)?;
         if installed.binary.symlink_metadata().is_err() {
             return Err(Failed::Orphaned(format!("{} does not exist", installed.binary)));
@@ -124,22 +120,13 @@ impl InstalledService {
         if let Some(tokens) = around.tokens {
             operation.args.extend([TOKEN_OPTION.to_owned(), tokens.to_string()]);
         }
-        let place = self.place(around).map_err(|error| Failed::Again(error.to_string()))?;
-        let variables = variables_of(&self.component, &self.input_type);
+        let place = Place::create(around.layout, &self.component, around.settings, around.guard.clone());
+        let place = place.map_err(|error| Failed::Again(error.to_string()))?;
+        let variables = variables(&self.component, &self.input_type);
         let installer = Installer { binary: installed.binary.clone(), place, variables };
         let failed = |reason| if self.confirmed { Failed::Again(reason) } else { Failed::Orphaned(reason) };
         installer.run(&operation, std::future::pending()).await.map_err(failed)?;
         self.forget(around.layout).map_err(|error| Failed::Again(error.to_string()))
-    }
-
-    fn place(&self, around: &Around<'_>) -> std::io::Result<Place> {
-        let name = file_name(&self.component);
-        let (directory, logs) = (around.layout.component(&name), around.layout.logs().join("components"));
-        atomic::private_dir(&directory)?;
-        atomic::private_dir(&logs)?;
-        let log =
-            LogFile::new(logs.join(format!("{name}.log")), around.settings.log_max_bytes, around.settings.log_files);
-        Ok(Place { directory, log: Arc::new(Mutex::new(log)), guard: around.guard.clone() })
     }
 }
 
@@ -148,6 +135,10 @@ enum Failed {
     Orphaned(String),
     /// Another attempt may succeed.
     Again(String),
+}
+
+fn unrecorded(error: std::io::Error) -> String {
+    format!("cannot record the service: {error}")
 }
 
 /// Returns the recorded services, sorted by component. A file that is not a record is skipped.

@@ -7,7 +7,6 @@ use camino::Utf8PathBuf;
 use super::child::{Place, Recipe, Running};
 use super::process::how_ended;
 use crate::launch::Limits;
-use crate::model::Component;
 use crate::model::command::check_binary;
 use crate::model::service::Operation;
 
@@ -51,11 +50,6 @@ impl Installer {
 }
 
 /// Returns the variables that an installed component gets from the agent.
-pub(super) fn variables(component: &Component) -> Vec<(&'static str, String)> {
-    variables_of(&component.id, &component.kind)
-}
-
-/// Returns the same by id and type.
-pub(super) fn variables_of(id: &str, kind: &str) -> Vec<(&'static str, String)> {
+pub(super) fn variables(id: &str, kind: &str) -> Vec<(&'static str, String)> {
     vec![("AGENT_COMPONENT_ID", id.to_owned()), ("AGENT_COMPONENT_TYPE", kind.to_owned())]
 }

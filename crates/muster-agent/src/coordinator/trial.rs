@@ -57,7 +57,9 @@ impl Coordinator {
         if self.enrollment.local_server {
             return Ok(None);
         }
-        let unusable = |reason: String| format!("the policy's connection settings are unusable; keeping the current ones ({reason})");
+        let unusable = |reason: String| {
+            format!("the policy's connection settings are unusable; keeping the current ones ({reason})")
+        };
         let overrides = accepted.overrides.clone().map_err(|error| unusable(error.to_string()))?;
         let overrides = Some(overrides).filter(|overrides| *overrides != Overrides::default());
         let current: Vec<Server> = self.enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();

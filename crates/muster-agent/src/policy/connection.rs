@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use crate::net::pem;
 use crate::net::proxy::{BadProxy, Proxy};
 use crate::net::tls::fingerprint;
-use crate::net::pem;
 use crate::state::enrollment::{ClientCertificate, Overrides, ProxyChoice, Secret};
 
 /// Modes of verification that verify the certificate and its name, as this agent always does.
@@ -32,7 +32,8 @@ pub fn read(fleet: &Map<String, Value>) -> Result<Overrides, BadConnection> {
     let Some(ssl) = fleet.get("ssl").filter(|ssl| ssl["enabled"] != Value::Bool(false)) else { return Ok(overrides) };
     if let Some(mode) = ssl["verification_mode"].as_str().filter(|mode| !VERIFICATION_MODES.contains(mode)) {
         // Anybody on the way could pose as the server.
-        let reason = format!("{mode:?} is not supported: the certificate of the server and its name are always verified");
+        let reason =
+            format!("{mode:?} is not supported: the certificate of the server and its name are always verified");
         return Err(setting("ssl.verification_mode", reason));
     }
     let authorities = texts(&ssl["certificate_authorities"]).map(pem::authority).collect::<Result<_, _>>();
@@ -138,7 +139,10 @@ mod tests {
             assert!(error.contains(expected) && !error.contains("canary"), "{fleet}: {error}");
         }
         assert_eq!(overrides(json!({"ssl": {"verification_mode": "full"}})), Ok(Overrides::default()));
-        assert_eq!(overrides(json!({"ssl": {"enabled": false, "verification_mode": "none"}})), Ok(Overrides::default()));
+        assert_eq!(
+            overrides(json!({"ssl": {"enabled": false, "verification_mode": "none"}})),
+            Ok(Overrides::default())
+        );
     }
 
     #[test]

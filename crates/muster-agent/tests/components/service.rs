@@ -207,7 +207,8 @@ async fn actions_for_the_agent_reach_the_components_that_name_their_type() {
     host.host.until("one").await;
     let supervisor = &host.host.supervisor;
     assert!(supervisor.proxies("UNENROLL") && !supervisor.proxies("UPGRADE"));
-    let params = json!({"id": "u", "type": "UNENROLL", "data": {"command": "echo"}, "signed": {"data": "d", "signature": "s"}});
+    let params =
+        json!({"id": "u", "type": "UNENROLL", "data": {"command": "echo"}, "signed": {"data": "d", "signature": "s"}});
     supervisor.proxy(ProxiedAction { kind: "UNENROLL".into(), params }).await.unwrap();
 }
 

@@ -295,7 +295,9 @@ fn with_service(server: &TlsServer, agent: &Agent) -> Daemon {
     std::fs::write(agent.path("components/endpoint"), program).unwrap();
     std::fs::set_permissions(agent.path("components/endpoint"), std::fs::Permissions::from_mode(0o700)).unwrap();
     let daemon = agent.start();
-    until("the service is recorded", || std::fs::read_dir(agent.path("services")).is_ok_and(|mut found| found.any(|_| true)));
+    until("the service is recorded", || {
+        std::fs::read_dir(agent.path("services")).is_ok_and(|mut found| found.any(|_| true))
+    });
     until("the service is installed", || agent.directory.path().join("service").try_exists().unwrap());
     daemon
 }
@@ -308,7 +310,10 @@ fn ag77_ag141_a_service_that_cannot_be_uninstalled_keeps_the_agent_on_the_host()
     let path = |name: &str| agent.directory.path().join(name);
     std::fs::write(path("refuse"), "").unwrap();
     let (code, text) = agent.installed(&["uninstall", "--force", "--uninstall-token", UNINSTALL]);
-    assert!(code == 1 && text.contains("endpoint was not uninstalled") && text.contains("stays installed"), "{code} {text}");
+    assert!(
+        code == 1 && text.contains("endpoint was not uninstalled") && text.contains("stays installed"),
+        "{code} {text}"
+    );
     assert!(text.contains("--keep-services"), "{text}");
     assert_eq!(daemon.ended(), 0);
     assert!(server.lock().audits.is_empty() && agent.path("install.json").try_exists().unwrap());

@@ -14,8 +14,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use muster_core::hex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData};
-use rustls::server::danger::ClientCertVerifier;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use serde_json::{Value, json};
 
 /// What the server received, and how it answers.
@@ -82,7 +82,8 @@ impl TlsServer {
         roots.add(ca.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let clients = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        let (chain, pin) = (vec![leaf.der().clone(), ca.der().clone()], hex::sha256(&ca.key().subject_public_key_info()));
+        let (chain, pin) =
+            (vec![leaf.der().clone(), ca.der().clone()], hex::sha256(&ca.key().subject_public_key_info()));
         let server = Self::verifying(&ca.pem(), chain, &key, pin, clients.build().unwrap());
         (server, [leaf.pem(), key.serialize_pem()])
     }
@@ -137,7 +138,9 @@ impl TlsServer {
 }
 
 /// Issues a certificate for 127.0.0.1, changed as the test needs it.
-fn issue(change: impl FnOnce(&mut CertificateParams)) -> (CertifiedIssuer<'static, KeyPair>, KeyPair, rcgen::Certificate) {
+fn issue(
+    change: impl FnOnce(&mut CertificateParams),
+) -> (CertifiedIssuer<'static, KeyPair>, KeyPair, rcgen::Certificate) {
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();

@@ -212,9 +212,10 @@ fn ag52_ag171_a_command_upgrades_from_a_directory_and_returns_to_the_previous_ve
 #[test]
 fn ag22_ag24_ag150_ag165_logs_and_diagnostics_are_available_without_a_daemon_and_contain_no_secret() {
     let host = Installed::new();
-    host.server.lock().program =
-        Some(json!({"command": "/bin/sh", "args": ["-c", "echo started; exec /bin/sleep 600"], "env": {"PASSWORD": "canary-1"},
-            "api_key": "canary-2"}));
+    host.server.lock().program = Some(
+        json!({"command": "/bin/sh", "args": ["-c", "echo started; exec /bin/sleep 600"], "env": {"PASSWORD": "canary-1"},
+            "api_key": "canary-2"}),
+    );
     let mut daemon = host.run();
     host.until(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
     let bundle = |name: &str| {

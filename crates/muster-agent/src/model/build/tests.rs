@@ -116,7 +116,9 @@ fn a_service_exists_once_whatever_its_output_and_gets_the_signed_part_of_the_pol
     let signed = Some(Arc::new(json!({"data": "d", "signature": "s"})));
     let inputs = json!([{"id": "a", "type": "endpoint"}, {"id": "b", "type": "endpoint"}]);
     let document = Document { is_protected: true, signed, ..document(&inputs) };
-    let made = build(&document, Surroundings { variables: &sets(), catalog: &catalog, level: Level::Info, fleet: None }).unwrap();
+    let made =
+        build(&document, Surroundings { variables: &sets(), catalog: &catalog, level: Level::Info, fleet: None })
+            .unwrap();
     let units = ["endpoint", "endpoint-a", "endpoint-b"].map(str::to_owned).to_vec();
     assert_eq!(shape(&made), [("endpoint".to_owned(), units)]);
     let component = &made.model[0];
@@ -214,10 +216,11 @@ fn readings_of_the_host_need_no_output() {
 
 #[test]
 fn only_inputs_with_a_connection_of_their_own_get_the_access_key() {
-    let enrollment: Enrollment = serde_json::from_value(json!({"version": 1, "agent_id": "agent-1", "access_api_key": "CANARY",
+    let enrollment: Enrollment =
+        serde_json::from_value(json!({"version": 1, "agent_id": "agent-1", "access_api_key": "CANARY",
         "servers": ["https://fleet:8220"], "trust": {"certificate_authorities": ["PEM"],
         "proxy": {"url": "http://p:1", "headers": [["X-A", "b"]]}}}))
-    .unwrap();
+        .unwrap();
     let fleet = FleetBlock::new(&enrollment, "debug", &json!("host-1"));
     assert!(!format!("{fleet:?}").contains("CANARY"));
     let catalog = catalog("capabilities: []");
