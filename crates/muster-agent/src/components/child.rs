@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::log_file::{LogFile, file_name};
 use super::orphans::{self, Process};
-use crate::launch::{self, Guard, Limits};
+use crate::launch::{self, ALLOCATOR, Guard, Limits};
 use crate::paths::Layout;
 use crate::settings::ProcessSettings;
 use crate::state::atomic;
@@ -166,8 +166,8 @@ impl Running {
 
 fn prepare(command: &mut Command, recipe: &Recipe<'_>, place: &Place) {
     // Programs inherit the environment of the agent, except for its secrets.
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with(OWN_VARIABLES) {
+    for (name, value) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with(OWN_VARIABLES) || (name == ALLOCATOR.0 && value == ALLOCATOR.1) {
             command.env_remove(name);
         }
     }

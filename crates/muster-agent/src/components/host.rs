@@ -141,7 +141,8 @@ impl Host {
     ) -> Result<Box<dyn Runtime>, String> {
         let (hub, agent, line) = self.line(component)?;
         let (service, layout) = (spec.service.clone(), self.layout.clone());
-        let installer = Installer { binary: service.binary.clone(), place, variables: variables(&component.id, &component.kind) };
+        let installer =
+            Installer { binary: service.binary.clone(), place, variables: variables(&component.id, &component.kind) };
         let record = InstalledService::new(&component.id, &component.kind);
         let task = ServiceTask { service, layout, line, hub, agent, installer, record };
         Ok(Box::new(ServiceRuntime::start(task, reporter)))

@@ -81,13 +81,13 @@ impl InstalledService {
 
     /// Records that the service is about to be installed, unless there is a record. The error is for people.
     pub fn begin(&self, layout: &Layout) -> Result<(), String> {
-        let known = atomic::read(&self.path(layout)).map_err(unrecorded)?;
-        if known.is_some() { Ok(()) } else { self.write(layout).map_err(unrecorded) }
+        let known = atomic::read(&self.path(layout)).map_err(|error| unrecorded(&error))?;
+        if known.is_some() { Ok(()) } else { self.write(layout).map_err(|error| unrecorded(&error)) }
     }
 
     /// Records that the service is installed. The error is for people.
     pub fn confirm(&self, layout: &Layout) -> Result<(), String> {
-        Self { confirmed: true, ..self.clone() }.write(layout).map_err(unrecorded)
+        Self { confirmed: true, ..self.clone() }.write(layout).map_err(|error| unrecorded(&error))
     }
 
     fn write(&self, layout: &Layout) -> std::io::Result<()> {
@@ -137,7 +137,7 @@ enum Failed {
     Again(String),
 }
 
-fn unrecorded(error: std::io::Error) -> String {
+fn unrecorded(error: &std::io::Error) -> String {
     format!("cannot record the service: {error}")
 }
 

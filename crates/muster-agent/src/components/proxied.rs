@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{InputAction, ProxiedAction};
@@ -27,8 +28,15 @@ pub(super) fn takes(line: &Line, kind: &str) -> bool {
 
 /// Gives the action to all components at the same time. Returns the first refusal.
 pub(super) async fn give(lines: Vec<Arc<Line>>, action: &ProxiedAction) -> Result<(), String> {
-    let given = lines.iter().map(|line| give_to(line, action));
-    futures_util::future::try_join_all(given).await.map(drop)
+    let mut tasks = JoinSet::new();
+    for line in lines {
+        let action = action.clone();
+        tasks.spawn(async move { give_to(&line, &action).await });
+    }
+    while let Some(given) = tasks.join_next().await {
+        given.map_err(|error| error.to_string())??;
+    }
+    Ok(())
 }
 
 /// Gives the action to a component. A refusal is not final, because the component may not have taken its policy yet.

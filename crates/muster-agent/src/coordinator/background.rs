@@ -9,7 +9,7 @@ use crate::state::{Action, PendingAck};
 /// What became of an action in the background.
 pub(super) enum Finished {
     /// It has run.
-    Done(PendingAck),
+    Done(Box<PendingAck>),
     /// The components that receive it, too, have taken it, so that it may run now; or one of them has not.
     Proxied(Result<(), String>),
 }

@@ -288,7 +288,7 @@ impl Coordinator {
         let Some(action) = self.background.ended(task) else { return };
         let ack = match finished {
             Some(Finished::Proxied(taken)) => return self.proxied(&action, taken),
-            Some(Finished::Done(ack)) => ack,
+            Some(Finished::Done(ack)) => *ack,
             // A fault of the agent's own must not leave the action queued forever.
             None => PendingAck::of(&action, self.deps.clock.now(), Err("the action failed inside the agent".into())),
         };

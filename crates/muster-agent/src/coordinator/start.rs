@@ -177,7 +177,7 @@ impl Coordinator {
             let response = outcome.as_ref().ok().cloned();
             let input = InputResult { started_at: begun.to_rfc3339_millis(), data, response };
             let ack = PendingAck::of(&action, clock.now(), outcome.map(|_| ()));
-            Finished::Done(PendingAck { input: Some(input), ..ack })
+            Finished::Done(Box::new(PendingAck { input: Some(input), ..ack }))
         });
     }
 
@@ -215,7 +215,7 @@ impl Coordinator {
                 Err(error) => Err(chain(&error).to_string()),
             };
             let data = sent.as_ref().ok().map(|id| json!({ "upload_id": id }));
-            Finished::Done(PendingAck { data, ..PendingAck::of(&action, clock.now(), sent.map(|_| ())) })
+            Finished::Done(Box::new(PendingAck { data, ..PendingAck::of(&action, clock.now(), sent.map(|_| ())) }))
         });
     }
 

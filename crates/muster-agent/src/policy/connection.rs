@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use crate::state::enrollment::Trust;
 
-    fn overrides(fleet: Value) -> Result<Overrides, BadConnection> {
+    fn overrides(fleet: &Value) -> Result<Overrides, BadConnection> {
         read(fleet.as_object().unwrap())
     }
 
@@ -108,8 +108,8 @@ mod tests {
             proxy: Some(Proxy { url: Secret::new("http://enrolled:1"), headers: Vec::new() }),
             ..Trust::default()
         };
-        let proxy = |fleet| {
-            let trust = overrides(fleet).unwrap().applied_to(&enrolled);
+        let proxy = |fleet: Value| {
+            let trust = overrides(&fleet).unwrap().applied_to(&enrolled);
             trust.proxy.map(|proxy| (proxy.url.expose().to_owned(), proxy.headers.len()))
         };
         assert_eq!(proxy(json!({})), Some(("http://enrolled:1".into(), 0)));
@@ -135,12 +135,12 @@ mod tests {
             (json!({"ssl": {"certificate": key, "key": "canary"}}), "fleet.ssl.key: neither a key in PEM nor"),
             (json!({"ssl": {"certificate": key, "key": key, "key_passphrase": "canary"}}), "fleet.ssl.key_passphrase"),
         ] {
-            let error = overrides(fleet.clone()).unwrap_err().to_string();
+            let error = overrides(&fleet).unwrap_err().to_string();
             assert!(error.contains(expected) && !error.contains("canary"), "{fleet}: {error}");
         }
-        assert_eq!(overrides(json!({"ssl": {"verification_mode": "full"}})), Ok(Overrides::default()));
+        assert_eq!(overrides(&json!({"ssl": {"verification_mode": "full"}})), Ok(Overrides::default()));
         assert_eq!(
-            overrides(json!({"ssl": {"enabled": false, "verification_mode": "none"}})),
+            overrides(&json!({"ssl": {"enabled": false, "verification_mode": "none"}})),
             Ok(Overrides::default())
         );
     }
@@ -151,11 +151,11 @@ mod tests {
         let pem = rcgen::CertificateParams::new(vec!["a".into()]).unwrap().self_signed(&key).unwrap().pem();
         let enrolled = Trust { ca_sha256: vec!["00".repeat(32)], ..Trust::default() };
         let fleet = json!({"ssl": {"certificate_authorities": [pem], "certificate": pem}, "secrets": {"ssl": {"key": key.serialize_pem()}}});
-        let trust = overrides(fleet).unwrap().applied_to(&enrolled);
+        let trust = overrides(&fleet).unwrap().applied_to(&enrolled);
         assert_eq!((trust.certificate_authorities.len(), trust.ca_sha256.len()), (1, 0));
         assert!(crate::net::tls::client_config(&trust).is_ok());
-        let pinned = overrides(json!({"ssl": {"ca_trusted_fingerprint": "11".repeat(32)}})).unwrap();
+        let pinned = overrides(&json!({"ssl": {"ca_trusted_fingerprint": "11".repeat(32)}})).unwrap();
         assert_eq!(pinned.applied_to(&trust).certificate_authorities, [""; 0]);
-        assert_eq!(overrides(json!({})).unwrap().applied_to(&enrolled), enrolled);
+        assert_eq!(overrides(&json!({})).unwrap().applied_to(&enrolled), enrolled);
     }
 }

@@ -477,13 +477,16 @@ fn programs_inherit_no_secrets_and_leave_no_processes() {
         Some(serde_json::json!({"command": "/bin/sh", "args": ["-c", script], "env": {"OUT": out}}));
     assert_eq!(agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]).0, 0);
     let mut command = agent.command("run");
-    command
-        .args(["--set", "process.stop_timeout=1s"])
-        .envs([("MUSTER_ENROLLMENT_TOKEN", TOKEN), ("MUSTER_X", "s3cret")]);
+    command.args(["--set", "process.stop_timeout=1s"]).envs([
+        ("MUSTER_ENROLLMENT_TOKEN", TOKEN),
+        ("MUSTER_X", "s3cret"),
+        muster_agent::launch::ALLOCATOR,
+    ]);
     let mut daemon = Daemon(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     agent.until_status(|_, _| agent.directory.path().join("done").try_exists().unwrap());
     let environment = std::fs::read_to_string(agent.directory.path().join("env")).unwrap();
     assert!(!environment.contains(TOKEN) && !environment.contains("s3cret"), "{environment}");
+    assert!(!environment.contains("glibc.malloc"), "{environment}");
     assert!(environment.contains("MUSTER_COMPONENT_ID=process-default-web\n"), "{environment}");
     let pids = ["pid-0", "pid-1"].map(|name| std::fs::read_to_string(agent.directory.path().join(name)).unwrap());
     let is_there = |pid: &String| std::path::Path::new(&format!("/proc/{}", pid.trim())).try_exists().unwrap();
