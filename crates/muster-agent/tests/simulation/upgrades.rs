@@ -224,6 +224,12 @@ fn ag124_under_random_crashes_one_complete_version_runs_and_every_upgrade_has_on
     with_seeds(200, storm);
 }
 
+/// A version that was kept was activated again, and its successor was replaced on trial and came back: three versions stayed.
+#[tokio::test(start_paused = true)]
+async fn ag130_a_version_that_is_active_again_is_no_longer_kept() {
+    storm(13_664).await;
+}
+
 const VERSIONS: [&str; 6] = ["0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0"];
 
 async fn storm(seed: u64) {
