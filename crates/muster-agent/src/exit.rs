@@ -72,3 +72,30 @@ impl From<StoreError> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ag25_every_kind_of_failure_has_its_own_exit_code() {
+        let codes = [
+            DONE,
+            FAILED,
+            USAGE,
+            PERMISSION,
+            NETWORK,
+            TLS,
+            REFUSED,
+            ALREADY_ENROLLED,
+            TIMEOUT,
+            STARTING,
+            DEGRADED,
+            AGENT_FAILED,
+            NO_DAEMON,
+            NOT_ENROLLED,
+            PROTECTED,
+        ];
+        assert_eq!(codes.iter().collect::<std::collections::BTreeSet<_>>().len(), codes.len());
+    }
+}

@@ -67,6 +67,11 @@ pub enum Guard {
     None,
 }
 
+/// Variable with which services start the agent, so that the C library returns freed memory to the system: starting takes
+/// much more memory than running. Programs do not inherit this value, because it would make their threads slow.
+pub const ALLOCATOR: (&str, &str) =
+    ("GLIBC_TUNABLES", "glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=65536:glibc.malloc.top_pad=0");
+
 impl Guard {
     /// The launcher of the running program. The path leads to its file even if that was replaced.
     pub fn own() -> Self {

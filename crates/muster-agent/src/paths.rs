@@ -111,6 +111,16 @@ impl Layout {
         self.base.join("install.json")
     }
 
+    /// Services that the agent has installed, a file for each. They outlive the daemon and the policy.
+    pub fn services(&self) -> Utf8PathBuf {
+        self.base.join("services")
+    }
+
+    /// Uninstall tokens for the programs of protected services, mode 0600, while they are uninstalled.
+    pub fn uninstall_tokens(&self) -> Utf8PathBuf {
+        self.run().join("uninstall-tokens")
+    }
+
     /// An upgrade in progress: `upgrade.json`, mode 0600.
     pub fn upgrade(&self) -> Utf8PathBuf {
         self.base.join("upgrade.json")

@@ -36,6 +36,9 @@ impl Subject {
     fn start(&self) -> anyhow::Result<Process> {
         let mut command = Command::new(&self.program);
         command.arg("run").arg("--base-path").arg(&self.base);
+        // As the services that `install` defines.
+        command
+            .env("GLIBC_TUNABLES", "glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=65536:glibc.malloc.top_pad=0");
         let mut agent = Process::start(&mut command, &self.base.with_extension("log"))?;
         agent.wait_until(|| self.status().is_some_and(|status| status["fleet"]["state"] == "HEALTHY"))?;
         Ok(agent)

@@ -189,7 +189,7 @@ fn stored(former: &Enrollment, plan: &Plan) -> Stored {
 
 /// Asks the server whether the access key is valid, with an empty ack.
 async fn key(former: &Enrollment) -> Key {
-    let Ok(transport) = transport(&former.trust) else { return Key::Unknown };
+    let Ok(transport) = transport(&former.trust_in_effect()) else { return Key::Unknown };
     let servers = former.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
     let client = FleetClient::new(transport, servers, former.access_api_key.clone(), Arc::new(System));
     match client.acknowledge(&former.agent_id, &[]).await {

@@ -11,10 +11,10 @@ use crate::duration;
 use crate::enroll::Patience;
 use crate::enroll::plan::{PLAN_VERSION, Plan};
 use crate::exit::{self, Failure};
-use crate::net::Server;
 use crate::net::proxy::{Proxy, is_exempt};
 use crate::net::tls::check_authority;
-use crate::state::enrollment::{Secret, Trust};
+use crate::net::{Server, pem};
+use crate::state::enrollment::{ClientCertificate, Secret, Trust};
 use crate::token;
 
 /// Options of an enrollment.
@@ -45,6 +45,12 @@ pub struct Options {
     /// Use no proxy, not even one of the environment
     #[arg(long, conflicts_with_all = ["proxy_url", "proxy_headers"])]
     proxy_disabled: bool,
+    /// Certificate (PEM) that the agent presents to the server
+    #[arg(long, value_name = "FILE", requires = "elastic_agent_cert_key")]
+    elastic_agent_cert: Option<Utf8PathBuf>,
+    /// Private key (PEM, not encrypted) of this certificate
+    #[arg(long, value_name = "FILE", requires = "elastic_agent_cert")]
+    elastic_agent_cert_key: Option<Utf8PathBuf>,
     /// Tags of the agent, separated by commas (repeatable)
     #[arg(long = "tag", value_name = "TAG", value_delimiter = ',')]
     tags: Vec<String>,
@@ -169,7 +175,21 @@ impl Options {
             insecure: self.insecure,
             server_name: None,
             proxy: self.proxy(servers)?,
+            client: self.client()?,
         })
+    }
+
+    /// Returns the certificate that the agent presents (AG13).
+    fn client(&self) -> Result<Option<ClientCertificate>, Failure> {
+        let read = |flag: &str, path: &Utf8PathBuf| {
+            pem::text(path.as_str()).map_err(|reason| Failure::new(exit::USAGE, format!("{flag}: {reason}")))
+        };
+        let (Some(certificate), Some(key)) = (&self.elastic_agent_cert, &self.elastic_agent_cert_key) else {
+            return Ok(None);
+        };
+        let certificate = read("--elastic-agent-cert", certificate)?;
+        let key = Secret::new(read("--elastic-agent-cert-key", key)?);
+        Ok(Some(ClientCertificate { certificate, key }))
     }
 
     /// Returns the proxy of the options or the environment. It is stored: a service has another environment.

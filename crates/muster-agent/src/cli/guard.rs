@@ -35,10 +35,17 @@ impl std::fmt::Debug for Guarded {
     }
 }
 
+impl Guarded {
+    /// Returns the passed tokens.
+    pub fn tokens(&self) -> Result<Vec<String>, Failure> {
+        let given = self.uninstall_token.as_deref().map_or(Ok(Vec::new()), protection::tokens);
+        given.map_err(|error| Failure::new(exit::USAGE, format!("--uninstall-token: {}", chain(&error))))
+    }
+}
+
 /// Fails if the stored policy is protected and no token fits. Every refusal is reported to the server.
 pub async fn guard(layout: &Layout, store: &DiskStore, command: &str, guarded: &Guarded) -> Result<(), Failure> {
-    let given = guarded.uninstall_token.as_deref().map_or(Ok(Vec::new()), protection::tokens);
-    let tokens = given.map_err(|error| Failure::new(exit::USAGE, format!("--uninstall-token: {}", chain(&error))))?;
+    let tokens = guarded.tokens()?;
     let Err(refused) = Protection::stored(store).check(&tokens) else { return Ok(()) };
     report(layout, store, command, &refused.to_string()).await;
     let failure = Failure::new(exit::PROTECTED, format!("{command}: {refused}"));

@@ -9,8 +9,9 @@ use crate::install::Installation;
 use crate::paths::Layout;
 use crate::protection::Protection;
 use crate::state::disk::DiskStore;
+use crate::state::enrollment::ProxyChoice;
 use crate::state::seal::Seal;
-use crate::state::{Phase, Store};
+use crate::state::{Enrollment, Phase, Store};
 
 /// Arguments of `inspect`.
 #[derive(Debug, clap::Args)]
@@ -38,6 +39,8 @@ struct Inspection {
     key: Option<String>,
     agent_id: Option<String>,
     servers: Vec<String>,
+    /// Address of the proxy, and where it comes from.
+    proxy: Option<String>,
     phase: Phase,
     policy: Option<String>,
     protected: bool,
@@ -70,12 +73,20 @@ fn inspect(layout: &Layout) -> Result<Inspection, Failure> {
         key: Seal::place(layout.base()).map(|place| place.to_string()),
         agent_id: enrollment.as_ref().map(|found| found.agent_id.clone()),
         servers: enrollment.as_ref().map(|found| found.servers.clone()).unwrap_or_default(),
+        proxy: enrollment.as_ref().and_then(proxy),
         phase: state.phase,
         policy: state.policy.as_ref().map(|policy| format!("{} revision {}", policy.id, policy.revision)),
         protected: Protection::stored(&store) != Protection::Off,
         signing_key_pinned: enrollment.is_some_and(|found| found.signing_key.is_some()),
         enrollment_delayed: layout.delayed_enrollment().symlink_metadata().is_ok(),
     })
+}
+
+/// Returns the proxy in effect, without credentials. That of the policy precedes that of the enrollment.
+fn proxy(enrollment: &Enrollment) -> Option<String> {
+    let address = enrollment.trust_in_effect().proxy?.tunnel().ok()?.address();
+    let of_policy = enrollment.overrides.as_ref().is_some_and(|overrides| overrides.proxy != ProxyChoice::AsEnrolled);
+    Some(format!("{address} (of the {})", if of_policy { "policy" } else { "enrollment" }))
 }
 
 fn human(inspection: &Inspection) -> String {

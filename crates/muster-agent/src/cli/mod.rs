@@ -18,6 +18,7 @@ mod status;
 mod tools;
 mod unenroll;
 mod uninstall;
+mod uninstall_services;
 mod upgrade;
 
 use std::sync::Arc;
@@ -62,6 +63,9 @@ enum Command {
     /// Install the agent on this host, enroll it, and run it as a service
     Install(Box<install::Args>),
     /// Uninstall the agent: stop it, notify the server, and delete program and data
+    #[command(
+        after_help = "Examples:\n  muster-agent uninstall\n  muster-agent uninstall --force --reason \"host is replaced\"\n  muster-agent uninstall --uninstall-token /run/uninstall-token"
+    )]
     Uninstall(uninstall::Args),
     /// Enroll this host in a fleet
     Enroll(Box<enroll::Args>),

@@ -30,6 +30,7 @@ use crate::local_server::components::WithServer;
 use crate::logging;
 use crate::model::Catalog;
 use crate::model::process::Restart;
+use crate::net::Transport;
 use crate::notice::Spool;
 use crate::paths::Layout;
 use crate::protocol::messages::AgentInfo;
@@ -203,7 +204,7 @@ async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Resu
         let variables = HostVariables::new(parts.layout, &parts.settings.providers, &enrollment.agent_id);
         let deps = Deps {
             store: parts.store.clone(),
-            transport: transport(&enrollment.trust)?,
+            transport: transport_in_effect(&enrollment)?,
             components: parts.components.clone(),
             variables: Arc::new(variables),
             catalog: parts.catalog.clone(),
@@ -221,6 +222,15 @@ async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Resu
             ending => return Ok(ending),
         }
     }
+}
+
+/// Creates the network client. A file or a setting of the policy that has become unusable must not cut off the agent: it then
+/// connects as it did when it enrolled.
+fn transport_in_effect(enrollment: &Enrollment) -> Result<Arc<dyn Transport>, Failure> {
+    transport(&enrollment.trust_in_effect()).or_else(|failure| {
+        tracing::error!(error = failure.message, "the policy's connection settings are unusable; ignoring them");
+        transport(&enrollment.trust)
+    })
 }
 
 /// Returns the settings for this enrollment. A server of this host restarts with the agent, and each moment without it is

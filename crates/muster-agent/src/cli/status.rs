@@ -43,7 +43,7 @@ fn code(state: AgentState) -> u8 {
         AgentState::Starting => exit::STARTING,
         AgentState::Degraded => exit::DEGRADED,
         AgentState::Failed => exit::AGENT_FAILED,
-        AgentState::Stopping => exit::FAILED,
+        AgentState::Stopping | AgentState::Upgrading => exit::FAILED,
     }
 }
 
@@ -94,23 +94,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_unit_of_a_healthy_component_is_shown() {
+    fn ag18_ag19_a_failed_unit_and_an_upgrade_are_shown() {
         let unit = |id: &str, state: &str, message: &str| serde_json::json!({"id": id, "type": "input", "state": state, "message": message});
         let units = [unit("log-default-a", "HEALTHY", "fine"), unit("log-default-b", "FAILED", "no such file")];
         let part = |id: &str, units: &[serde_json::Value]| {
             serde_json::json!({"id": id, "type": "log", "state": "HEALTHY",
             "message": "Healthy", "units": units})
         };
-        let snapshot: Snapshot = serde_json::from_value(serde_json::json!({"agent_id": "a", "version": "1", "pid": 7,
+        let mut snapshot: Snapshot =
+            serde_json::from_value(serde_json::json!({"agent_id": "a", "version": "1", "pid": 7,
             "state": "DEGRADED", "message": "m", "fleet": {"state": "HEALTHY", "message": "", "last_check_in": null,
             "failures": 0, "servers": []}, "policy": null, "components": [part("log-default", &units), part("x", &[])],
             "queued_actions": 0, "pending_acks": 0, "log_level": "info", "signing_key_pinned": false}))
-        .unwrap();
+            .unwrap();
         let text = human(&snapshot);
         assert!(
             text.contains("├─ log-default: (HEALTHY) Healthy\n│  input log-default-b: (FAILED) no such file\n└─ x"),
             "{text}"
         );
-        assert!(!text.contains("log-default-a"), "{text}");
+        assert!(!text.contains("log-default-a") && !text.contains("upgrade"), "{text}");
+        assert!(text.contains("muster-agent 1 (a)"), "{text}");
+        let details =
+            serde_json::json!({"target_version": "2", "state": "UPG_DOWNLOADING", "action_id": "", "metadata": {}});
+        snapshot.upgrade = Some(serde_json::from_value(details).unwrap());
+        assert!(human(&snapshot).contains("├─ upgrade: "), "{}", human(&snapshot));
+    }
+
+    #[test]
+    fn ag15_only_a_healthy_agent_exits_with_0() {
+        use AgentState::{Degraded, Failed, Healthy, Starting, Stopping, Upgrading};
+        let codes = [Healthy, Starting, Degraded, Failed, Stopping, Upgrading].map(code);
+        assert_eq!(codes, [0, exit::STARTING, exit::DEGRADED, exit::AGENT_FAILED, exit::FAILED, exit::FAILED]);
     }
 }

@@ -63,7 +63,7 @@ async fn alone(layout: &Layout, args: &Args) -> Result<Option<String>, Failure> 
 }
 
 async fn tell(enrollment: &Enrollment) -> Result<(), String> {
-    let transport = transport(&enrollment.trust).map_err(|failure| failure.message)?;
+    let transport = transport(&enrollment.trust_in_effect()).map_err(|failure| failure.message)?;
     let servers = enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
     let client = FleetClient::new(transport, servers, enrollment.access_api_key.clone(), Arc::new(System));
     let told =

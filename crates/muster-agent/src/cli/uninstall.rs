@@ -1,7 +1,9 @@
 //! `muster-agent uninstall`.
 //!
-//! The notice to the server is stored, with a program that delivers it, before anything is removed. The command tries
-//! to deliver it for a limited time; whether it succeeds does not matter to the uninstallation (AG138).
+//! The services that the agent has installed go first, while everything can still be undone: if one of them cannot be
+//! uninstalled, the agent starts again, and stays (AG141). The notice to the server is then stored, with a program that
+//! delivers it, before anything else is removed. The command tries to deliver it for a limited time; whether it succeeds
+//! does not matter to the uninstallation (AG138).
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -9,8 +11,8 @@ use std::time::Duration;
 use muster_core::error_chain::chain;
 use muster_core::time::Clock as _;
 
-use super::connect;
 use super::guard::{Guarded, guard};
+use super::{connect, uninstall_services};
 use crate::clock::SystemClock;
 use crate::entropy::System;
 use crate::exit::{self, Failure};
@@ -42,6 +44,12 @@ pub struct Args {
     /// Do not notify the server
     #[arg(long)]
     skip_fleet_audit: bool,
+    /// Leave the services installed that components have installed
+    ///
+    /// Without this flag, the command fails and the agent stays if one
+    /// of them cannot be uninstalled.
+    #[arg(long)]
+    keep_services: bool,
     /// Reason, which the server shows
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -61,6 +69,9 @@ pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
         tell_local(server, &mut notices).await;
     }
     removal::stop(layout, &installation).await.map_err(|error| failed(&error))?;
+    if !args.keep_services {
+        uninstall_services::run(layout, &installation, &store, &args.guarded).await?;
+    }
     let notifier = prepare_notifier(layout, &installation, &notices).await;
     removal::remove(layout, &installation).await.map_err(|error| failed(&error))?;
     println!("muster-agent was uninstalled from {}", layout.base());

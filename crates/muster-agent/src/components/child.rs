@@ -12,9 +12,12 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::log_file::LogFile;
+use super::log_file::{LogFile, file_name};
 use super::orphans::{self, Process};
-use crate::launch::{self, Guard, Limits};
+use crate::launch::{self, ALLOCATOR, Guard, Limits};
+use crate::paths::Layout;
+use crate::settings::ProcessSettings;
+use crate::state::atomic;
 
 /// Maximum time to read remaining output after the program has ended.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -40,6 +43,19 @@ pub(super) struct Place {
     pub log: Arc<Mutex<LogFile>>,
     /// Makes the program end with the agent; not used in tests that are not the agent.
     pub guard: Guard,
+}
+
+impl Place {
+    /// Creates the directories of a component.
+    // Ids of components come from policies, and may contain characters that are not allowed in file names.
+    pub(super) fn create(layout: &Layout, id: &str, settings: &ProcessSettings, guard: Guard) -> std::io::Result<Self> {
+        let (directory, logs) = (layout.component(&file_name(id)), layout.logs().join("components"));
+        atomic::private_dir(&directory)?;
+        atomic::private_dir(&logs)?;
+        let path = logs.join(format!("{}.log", file_name(id)));
+        let log = LogFile::new(path, settings.log_max_bytes, settings.log_files);
+        Ok(Self { directory, log: Arc::new(Mutex::new(log)), guard })
+    }
 }
 
 /// What to run.
@@ -150,8 +166,8 @@ impl Running {
 
 fn prepare(command: &mut Command, recipe: &Recipe<'_>, place: &Place) {
     // Programs inherit the environment of the agent, except for its secrets.
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with(OWN_VARIABLES) {
+    for (name, value) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with(OWN_VARIABLES) || (name == ALLOCATOR.0 && value == ALLOCATOR.1) {
             command.env_remove(name);
         }
     }

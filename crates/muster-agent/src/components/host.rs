@@ -1,16 +1,17 @@
 //! Starts components on this host: working directories, logs, and the processes that they leave behind.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use camino::Utf8PathBuf;
 use muster_core::Entropy;
 use muster_core::error_chain::chain;
 
 use super::child::{self, Place};
 use super::command::{Command, CommandRuntime};
+use super::installed_services::InstalledService;
 use super::log_file::{LogFile, file_name};
 use super::metrics::{Metrics, MetricsRuntime};
+use super::operation::{Installer, variables};
 use super::process::{ProcessRuntime, Program, Settling};
 use super::service::{ServiceRuntime, ServiceTask};
 use super::{Health, Launch, Reporter, Runtime, orphans};
@@ -29,7 +30,6 @@ use crate::protocol::messages::AgentInfo;
 use crate::protocol::server::Hub;
 use crate::protocol::session::Session;
 use crate::settings::ProcessSettings;
-use crate::state::atomic;
 
 /// This host.
 pub struct Host {
@@ -81,21 +81,6 @@ impl Host {
         orphans::stop_leftovers(&self.layout.run().join("components")).await;
     }
 
-    fn directory(&self, id: &str) -> Utf8PathBuf {
-        // Ids of components come from policies, and may contain characters that are not allowed in file names.
-        self.layout.component(&file_name(id))
-    }
-
-    /// Creates the directories of a component.
-    fn place(&self, component: &Component) -> std::io::Result<Place> {
-        let (directory, logs) = (self.directory(&component.id), self.layout.logs().join("components"));
-        atomic::private_dir(&directory)?;
-        atomic::private_dir(&logs)?;
-        let path = logs.join(format!("{}.log", file_name(&component.id)));
-        let log = LogFile::new(path, self.settings.log_max_bytes, self.settings.log_files);
-        Ok(Place { directory, log: Arc::new(Mutex::new(log)), guard: self.guard.clone() })
-    }
-
     fn process(
         &self,
         component: &Component,
@@ -140,7 +125,7 @@ impl Host {
             hub,
             agent,
             place,
-            variables: variables(component),
+            variables: variables(&component.id, &component.kind),
             entropy: self.entropy.clone(),
             settings: self.settings.clone(),
         };
@@ -155,8 +140,11 @@ impl Host {
         reporter: Reporter,
     ) -> Result<Box<dyn Runtime>, String> {
         let (hub, agent, line) = self.line(component)?;
-        let (service, layout, variables) = (spec.service.clone(), self.layout.clone(), variables(component));
-        let task = ServiceTask { service, layout, line, hub, agent, place, variables };
+        let (service, layout) = (spec.service.clone(), self.layout.clone());
+        let installer =
+            Installer { binary: service.binary.clone(), place, variables: variables(&component.id, &component.kind) };
+        let record = InstalledService::new(&component.id, &component.kind);
+        let task = ServiceTask { service, layout, line, hub, agent, installer, record };
         Ok(Box::new(ServiceRuntime::start(task, reporter)))
     }
 
@@ -169,7 +157,8 @@ impl Host {
     }
 
     fn start(&self, component: &Arc<Component>, work: &Work, reporter: Reporter) -> Result<Box<dyn Runtime>, String> {
-        let place = self.place(component).map_err(|error| format!("cannot create the working directory: {error}"))?;
+        let place = Place::create(&self.layout, &component.id, &self.settings, self.guard.clone());
+        let place = place.map_err(|error| format!("cannot create the working directory: {error}"))?;
         match work {
             Work::Process(spec) => Ok(self.process(component, spec, Settling::Time, place, reporter)),
             Work::Server(ServerSpec { process, ready_file }) => {
@@ -180,11 +169,6 @@ impl Host {
             Work::Service(spec) => self.service(component, spec, place, reporter),
         }
     }
-}
-
-/// Returns the variables that an installed component gets from the agent.
-fn variables(component: &Component) -> Vec<(&'static str, String)> {
-    vec![("AGENT_COMPONENT_ID", component.id.clone()), ("AGENT_COMPONENT_TYPE", component.kind.clone())]
 }
 
 #[async_trait]
@@ -203,7 +187,7 @@ impl Launch for Host {
 
     fn forget(&self, id: &str) {
         // Errors are ignored: a file that cannot be removed must not keep the component in the model.
-        let _ = std::fs::remove_dir_all(self.directory(id));
+        let _ = std::fs::remove_dir_all(self.layout.component(&file_name(id)));
     }
 
     async fn idle(&self, is_idle: &(dyn Fn() -> bool + Sync)) {

@@ -5,10 +5,13 @@ mod board;
 pub mod child;
 mod command;
 mod host;
+pub mod installed_services;
 pub mod log_file;
 mod metrics;
+mod operation;
 pub mod orphans;
 pub mod process;
+mod proxied;
 mod reconciler;
 mod service;
 pub mod state;
@@ -45,8 +48,26 @@ pub trait Components: Send + Sync {
     async fn settled(&self);
     /// Runs an action of the first component that has an input of this type (AG164). The error is for people.
     async fn perform(&self, request: InputAction) -> Result<Value, String>;
+    /// Returns whether a running component receives the actions of this type that are for the agent.
+    fn proxies(&self, _: &str) -> bool {
+        false
+    }
+    /// Gives an action for the agent to the components that receive its type, until all of them have taken it. The error is
+    /// for people.
+    async fn proxy(&self, _: ProxiedAction) -> Result<(), String> {
+        Ok(())
+    }
     /// Stops all components because the agent exits. Keeps their working directories.
     async fn halt(&self);
+}
+
+/// An action for the agent that components receive before it is carried out.
+#[derive(Clone, Debug)]
+pub struct ProxiedAction {
+    /// Type of the action.
+    pub kind: String,
+    /// Parameters: the whole action with its signed copy.
+    pub params: Value,
 }
 
 /// An action for a component.

@@ -3,7 +3,6 @@
 //! The service manager runs the service, so that it goes on when the agent stops (AG77). It is uninstalled only when it is
 //! removed from the policy. A protected one must have the signed policy without it first, and stays if there is none.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +13,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::child::{Place, Recipe, Running};
-use super::process::how_ended;
+use super::installed_services::InstalledService;
+use super::operation::Installer;
 use super::{Health, Reporter, Runtime};
-use crate::launch::Limits;
-use crate::model::command::check_binary;
-use crate::model::service::{Operation, Service, ServiceSpec};
+use crate::model::service::{Service, ServiceSpec};
 use crate::model::{Component, Direction, Work};
 use crate::paths::Layout;
 use crate::protocol::connection_info::ConnectionInfo;
@@ -64,8 +61,8 @@ pub(super) struct ServiceTask {
     pub line: Arc<Line>,
     pub hub: Hub,
     pub agent: AgentInfo,
-    pub place: Place,
-    pub variables: Vec<(&'static str, String)>,
+    pub installer: Installer,
+    pub record: InstalledService,
 }
 
 impl ServiceRuntime {
@@ -149,10 +146,14 @@ impl ServiceTask {
     }
 
     async fn start(&self, orders: &mut watch::Receiver<Order>) -> Result<(), String> {
-        let Err(reason) = self.run(&self.service.check, ordered(orders)).await else { return Ok(()) };
+        let checked = self.installer.run(&self.service.check, ordered(orders)).await;
+        let Err(reason) = checked else { return self.record.confirm(&self.layout) };
+        // Before it is installed: after a crash in between, `uninstall` still finds it.
+        self.record.begin(&self.layout)?;
         tracing::info!(component = self.line.report().id, reason, "installing a service");
-        let installed = self.run(&self.service.install, ordered(orders)).await;
-        installed.map_err(|reason| format!("cannot install the service: {reason}"))
+        let installed = self.installer.run(&self.service.install, ordered(orders)).await;
+        installed.map_err(|reason| format!("cannot install the service: {reason}"))?;
+        self.record.confirm(&self.layout)
     }
 
     async fn watch(&self, orders: &mut watch::Receiver<Order>, reporter: &Reporter) -> Result<(), String> {
@@ -219,38 +220,11 @@ impl ServiceTask {
         }
         self.line.session(|session| session.ended(Health::Stopping, "Stopping: uninstalling the service".into()));
         reporter.put(self.line.report());
-        if let Err(reason) = self.run(&self.service.uninstall, std::future::pending()).await {
-            tracing::error!(component, reason, "failed to uninstall a service");
+        match self.installer.run(&self.service.uninstall, std::future::pending()).await {
+            Ok(()) => drop(self.record.forget(&self.layout)),
+            // Its record stays, so that `muster-agent uninstall` tries again.
+            Err(reason) => tracing::error!(component, reason, "failed to uninstall a service"),
         }
-    }
-
-    /// Runs an operation until its end, or until `cancelled`. The error is for people.
-    async fn run(&self, operation: &Operation, cancelled: impl Future<Output = ()>) -> Result<(), String> {
-        // Checked each time: the program could have been replaced since (AG65).
-        check_binary(&self.service.binary)?;
-        let recipe = Recipe {
-            command: self.service.binary.as_str(),
-            args: operation.args.clone(),
-            env: operation.env.clone(),
-            own: self.variables.clone(),
-            input: None,
-            limits: Limits::Component,
-            logs_output: true,
-        };
-        let mut process = Running::spawn(recipe, &self.place).map_err(|error| error.to_string())?;
-        let ended = tokio::select! {
-            ended = process.ended() => Ok(ended),
-            () = tokio::time::sleep(operation.timeout) => Err(format!("not finished within {} s", operation.timeout.as_secs())),
-            () = cancelled => Err("cancelled".to_owned()),
-        };
-        if ended.is_err() {
-            process.kill(&BTreeSet::new()).await;
-        }
-        process.release().await;
-        let ended = ended?;
-        let status = ended.map_err(|error| error.to_string())?;
-        let is_fatal = status.code().is_none_or(|code| code != 0 && !operation.non_fatal_exit_codes.contains(&code));
-        if is_fatal { Err(how_ended(status)) } else { Ok(()) }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::board::Board;
 use super::reconciler::{Progress, Reconciler, Target};
-use super::{ComponentState, Components, Health, InputAction, Launcher};
+use super::{ComponentState, Components, Health, InputAction, Launcher, ProxiedAction, proxied};
 use crate::model::{Component, Model};
 use crate::protocol::line::Line;
 
@@ -114,6 +114,11 @@ impl Supervisor {
         self.lock().is_empty()
     }
 
+    /// Returns the connections of the running components.
+    fn lines(&self) -> Vec<Arc<Line>> {
+        self.lock().values().filter_map(Handle::line).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Handle>> {
         self.0.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,11 +182,19 @@ impl Components for Supervisor {
             let unit = line.session(|session| session.input_of(&request.input_type))?;
             Some((line, unit))
         };
-        let lines: Vec<_> = self.lock().values().filter_map(Handle::line).collect();
-        let Some((line, unit)) = lines.into_iter().find_map(unit) else {
+        let Some((line, unit)) = self.lines().into_iter().find_map(unit) else {
             return Err(format!("no running component takes actions for inputs of type {:?}", request.input_type));
         };
         line.act(&request, unit).await
+    }
+
+    fn proxies(&self, kind: &str) -> bool {
+        self.lines().iter().any(|line| proxied::takes(line, kind))
+    }
+
+    async fn proxy(&self, action: ProxiedAction) -> Result<(), String> {
+        let lines = self.lines().into_iter().filter(|line| proxied::takes(line, &action.kind)).collect();
+        proxied::give(lines, &action).await
     }
 
     async fn halt(&self) {

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::address::Address;
 use crate::exit::{self, Failure};
 
 /// Maximum size of a response.
@@ -46,7 +47,11 @@ pub async fn send(
     body: Bytes,
     timeout: Duration,
 ) -> Result<Option<(StatusCode, Bytes)>, Failure> {
-    let stream = match UnixStream::connect(socket).await {
+    let connected = match Address::of(socket) {
+        Ok(address) => UnixStream::connect(address.path()).await,
+        Err(error) => Err(error),
+    };
+    let stream = match connected {
         Ok(stream) => stream,
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             return Err(Failure::new(exit::PERMISSION, format!("{socket}: {error}"))

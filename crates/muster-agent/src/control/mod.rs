@@ -5,6 +5,7 @@
 //! daemon, `POST /v1/upgrade?version=…` begins an upgrade, `POST /v1/upgrade/kept` ends one, and `GET /v1/diagnostics`
 //! returns a diagnostics bundle.
 
+mod address;
 pub mod client;
 pub mod server;
 

@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::Answer;
+use super::address::Address;
 use crate::coordinator::Command;
 use muster_core::error_chain::chain;
 
@@ -36,7 +37,7 @@ pub fn bind(path: &Utf8Path) -> std::io::Result<UnixListener> {
         _ => {}
     }
     // Others cannot reach the directory, so that nobody can connect between bind and chmod.
-    let listener = UnixListener::bind(path)?;
+    let listener = UnixListener::bind(Address::of(path)?.path())?;
     let directory = path.parent().map_or(0, |parent| fs_err::metadata(parent).map_or(0, |found| found.mode()));
     // The group of an unprivileged agent may use `status` (AG47).
     let mode = if directory & 0o010 != 0 { 0o660 } else { 0o600 };

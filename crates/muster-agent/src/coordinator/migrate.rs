@@ -1,7 +1,7 @@
 //! MIGRATE: enrolls at another server, and leaves the current one (EA §10.8).
 //!
 //! The new enrollment is part of the stored state until the current server has the ack and the notice. Only then does one
-//! write of `fleet.json` switch the agent over. After a crash at any moment, the agent is enrolled at one of the two
+//! write of `fleet.enc` switch the agent over. After a crash at any moment, the agent is enrolled at one of the two
 //! servers, and continues (AG119).
 
 use std::sync::Arc;
@@ -17,8 +17,7 @@ use crate::fleet::FleetClient;
 use crate::fleet::enroll::Wish;
 use crate::host::Own;
 use crate::host::fingerprint::Fingerprint;
-use crate::net::tls::check_authority;
-use crate::net::{Server, Transport};
+use crate::net::{Server, Transport, pem};
 use crate::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret, Trust};
 use crate::state::{Action, PendingAck, State};
 
@@ -73,19 +72,10 @@ impl Request {
 
     fn trust(&self) -> Result<Trust, String> {
         let certificate_authorities =
-            self.settings.ca.iter().map(|given| authority(given)).collect::<Result<_, _>>()?;
+            self.settings.ca.iter().map(|given| pem::authority(given)).collect::<Result<_, _>>()?;
         let (ca_sha256, insecure) = (self.settings.ca_sha256.clone(), self.settings.insecure);
-        Ok(Trust { certificate_authorities, ca_sha256, insecure, server_name: None, proxy: None })
+        Ok(Trust { certificate_authorities, ca_sha256, insecure, ..Trust::default() })
     }
-}
-
-/// Returns the certificate of an authority, which is given as PEM or as the path of a file.
-fn authority(given: &str) -> Result<String, String> {
-    let is_pem = given.contains("-----BEGIN");
-    let pem = if is_pem { Ok(given.to_owned()) } else { fs_err::read_to_string(given) };
-    let pem = pem.map_err(|error| chain(&error).to_string())?;
-    check_authority(&pem).map_err(|error| chain(&error).to_string())?;
-    Ok(pem)
 }
 
 impl Coordinator {
@@ -98,7 +88,7 @@ impl Coordinator {
             return Err("the policy protects this agent from being removed".into());
         }
         // The other server is reached in the same way.
-        let proxy = self.enrollment.trust.proxy.clone();
+        let proxy = self.enrollment.trust_in_effect().proxy;
         let (server, trust) = (request.server()?, Trust { proxy, ..request.trust()? });
         let transport = (self.deps.connect)(&trust)?;
         tracing::info!(server = %server, "migrating");
@@ -123,6 +113,7 @@ impl Coordinator {
                 access_api_key: Secret::new(&*item.access_api_key),
                 servers: vec![server.to_string()],
                 trust,
+                overrides: None,
                 signing_key: None,
                 previous_signing_key: None,
                 tags: item.tags,
@@ -137,7 +128,7 @@ impl Coordinator {
         Ok(())
     }
 
-    fn is_protected(&self) -> bool {
+    pub(super) fn is_protected(&self) -> bool {
         let policy =
             self.state.policy.as_ref().and_then(|policy| serde_json::from_str::<Value>(policy.policy.get()).ok());
         policy.is_some_and(|policy| policy["agent"]["protection"]["enabled"] == true)

@@ -9,12 +9,14 @@
 //! waits for them, so that nothing that a component does can delay a check-in.
 
 pub mod actions;
+mod background;
 pub mod intake;
 pub mod leave;
 pub mod migrate;
 mod outcome;
 pub mod planner;
 pub mod poll_length;
+mod proxied;
 mod recovery;
 pub mod refusal;
 pub mod report;
@@ -24,7 +26,6 @@ mod upgrade;
 mod view;
 mod wanted;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use muster_core::time::Clock;
 use muster_core::{Entropy, Timestamp};
 use muster_protocol::elastic::ack::AckItem;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
 use crate::backoff::{self, Backoff};
@@ -51,13 +52,14 @@ use crate::settings::Settings;
 use crate::state::{Action, Enrollment, PendingAck, State, Store, StoreError};
 use crate::upgrade::{Request, Upgrades};
 use crate::variables::Variables;
+use background::{Background, Finished};
 use migrate::Connect;
 use planner::{Situation, Step};
 use poll_length::PollLength;
 use recovery::Recovery;
 use refusal::Refusals;
 use report::Snapshot;
-use trial::Trial;
+use trial::{Route, Trial};
 use upgrade::{Outcome, Upgrading, upgrade_event};
 use wanted::Wanted;
 
@@ -153,34 +155,13 @@ enum Poll {
     Failed(CallError),
 }
 
-/// Actions that run in the background, so that they do not delay others.
-#[derive(Default)]
-struct Background {
-    tasks: JoinSet<PendingAck>,
-    ids: BTreeSet<String>,
-    actions: BTreeMap<Id, Action>,
-}
-
-impl Background {
-    fn start(&mut self, action: Action, work: impl Future<Output = PendingAck> + Send + 'static) {
-        self.ids.insert(action.id.clone());
-        self.actions.insert(self.tasks.spawn(work).id(), action);
-    }
-
-    fn ended(&mut self, task: Id) -> Option<Action> {
-        let action = self.actions.remove(&task)?;
-        self.ids.remove(&action.id);
-        Some(action)
-    }
-}
-
 /// The acks that were sent, and the server's response to each.
 type Delivery = (Vec<PendingAck>, Result<Vec<AckItem>, CallError>);
 
 /// Result of a task.
 enum Done {
-    /// A new policy is in effect. Contains the servers to use from now on, or the reason to keep the current ones.
-    Applied(Box<Accepted>, Result<Option<Vec<Server>>, String>),
+    /// A new policy is in effect. Contains the route to try from now on, or the reason to keep the current one.
+    Applied(Box<Accepted>, Result<Option<Route>, String>),
     /// The components of an unenrolled agent have stopped, or had enough time to.
     Stopped,
     /// The server that a migrated agent leaves has been notified, or there was enough time to.
@@ -191,7 +172,7 @@ enum Event {
     Polled(Poll),
     Acknowledged(Vec<PendingAck>, Result<Vec<AckItem>, CallError>),
     Worked(Done),
-    BackgroundDone(Result<(Id, PendingAck), JoinError>),
+    BackgroundDone(Result<(Id, Finished), JoinError>),
     /// Without an outcome, it is only progress.
     Upgraded(Option<Outcome>),
     Joined(Action, Box<Result<Enrollment, String>>),

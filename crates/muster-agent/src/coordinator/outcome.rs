@@ -10,11 +10,12 @@ use muster_protocol::elastic::ack::AckItem;
 
 use super::poll_length::Broken;
 use super::recovery::Recovery;
-use super::{Background, Command, Coordinator, Done, Ending, Event, Poll, intake};
+use super::trial::Route;
+use super::{Background, Command, Coordinator, Done, Ending, Event, Finished, Poll, intake};
 use crate::backoff;
 use crate::fleet::CallError;
 use crate::fleet::check_in::Reply;
-use crate::net::{Server, TransportError};
+use crate::net::TransportError;
 use crate::policy::{self, Accepted};
 use crate::state::{Action, Enrollment, PendingAck, Phase, State};
 
@@ -118,7 +119,7 @@ impl Coordinator {
     /// response.
     fn held_to_the_end(&mut self, held: Duration, spread: Duration) {
         self.poll_backoff.reset();
-        self.accept_servers();
+        self.accept_route();
         self.rollback_reported();
         self.last_check_in = Some(self.deps.clock.now());
         self.fleet_message = Ok("Connected".into());
@@ -141,7 +142,7 @@ impl Coordinator {
     /// Handles a response, which is stored before any action runs and before its ack token is sent.
     fn polled(&mut self, mut reply: Reply) {
         self.connected(&reply);
-        self.accept_servers();
+        self.accept_route();
         self.rollback_reported();
         let mut next = self.state.clone();
         if next.phase == Phase::Revoked {
@@ -279,28 +280,31 @@ impl Coordinator {
         }
     }
 
-    fn background_done(&mut self, done: Result<(Id, PendingAck), JoinError>) {
-        let (task, ack) = match done {
-            Ok((task, ack)) => (task, Some(ack)),
+    fn background_done(&mut self, done: Result<(Id, Finished), JoinError>) {
+        let (task, finished) = match done {
+            Ok((task, finished)) => (task, Some(finished)),
             Err(error) => (error.id(), None),
         };
         let Some(action) = self.background.ended(task) else { return };
-        // A fault of the agent's own must not leave the action queued forever.
-        let failed =
-            || PendingAck::of(&action, self.deps.clock.now(), Err("the action failed inside the agent".into()));
-        self.state.handled(ack.unwrap_or_else(failed));
+        let ack = match finished {
+            Some(Finished::Proxied(taken)) => return self.proxied(&action, taken),
+            Some(Finished::Done(ack)) => *ack,
+            // A fault of the agent's own must not leave the action queued forever.
+            None => PendingAck::of(&action, self.deps.clock.now(), Err("the action failed inside the agent".into())),
+        };
+        self.state.handled(ack);
         self.persist();
     }
 
     fn worked(&mut self, done: Done) {
         match done {
-            Done::Applied(accepted, servers) => self.applied(*accepted, servers),
+            Done::Applied(accepted, route) => self.applied(*accepted, route),
             Done::Stopped => self.next_acks = Instant::now(),
             Done::Told => self.moved(),
         }
     }
 
-    fn applied(&mut self, accepted: Accepted, servers: Result<Option<Vec<Server>>, String>) {
+    fn applied(&mut self, accepted: Accepted, route: Result<Option<Route>, String>) {
         // A newer policy may have arrived in the meantime. It stays the candidate, and is applied next.
         let is_this = |candidate: &mut Action| {
             let raw = policy::raw(candidate).ok();
@@ -317,7 +321,7 @@ impl Coordinator {
         self.state.owe(PendingAck::of_policy(&action_id, self.deps.clock.now()));
         self.set_log_level();
         self.persist();
-        self.pin(accepted.signing_key, servers);
+        self.pin(accepted.signing_key, route);
     }
 
     /// Pins the signing key of a policy.
@@ -327,14 +331,19 @@ impl Coordinator {
         self.save_enrollment(next);
     }
 
-    /// Stores the signing key and the servers of a policy.
-    fn pin(&mut self, signing_key: Option<String>, servers: Result<Option<Vec<Server>>, String>) {
+    /// Stores the signing key of a policy, and tries its route.
+    fn pin(&mut self, signing_key: Option<String>, route: Result<Option<Route>, String>) {
         let mut next = self.enrollment.clone();
         rotate_key(&mut next, signing_key);
-        match servers {
-            Ok(Some(servers)) => self.try_servers(servers),
-            Ok(None) => self.servers_message = None,
+        match route {
+            Ok(Some(route)) => self.try_route(route),
+            Ok(None) => {
+                // This policy returns to the stored route, while that of the previous policy is on trial.
+                self.abandon_trial();
+                self.servers_message = None;
+            }
             Err(why) => {
+                self.abandon_trial();
                 tracing::warn!(why);
                 self.servers_message = Some(why);
             }
@@ -350,6 +359,8 @@ impl Coordinator {
             self.storage_fault = Some(chain(&error).to_string());
         }
         self.enrollment = next;
+        // Some components get the connection settings, too.
+        self.components.schedule(Instant::now());
     }
 
     pub(super) fn persist(&mut self) {

@@ -20,6 +20,8 @@ pub enum AgentState {
     Failed,
     /// Leaving the fleet.
     Stopping,
+    /// Being replaced by another version, until that starts.
+    Upgrading,
 }
 
 impl AgentState {
@@ -27,7 +29,7 @@ impl AgentState {
     pub fn wire(self) -> &'static str {
         match self {
             Self::Starting => "starting",
-            Self::Healthy | Self::Stopping => "online",
+            Self::Healthy | Self::Stopping | Self::Upgrading => "online",
             Self::Degraded => "DEGRADED",
             Self::Failed => "error",
         }
@@ -41,6 +43,7 @@ impl AgentState {
             Self::Degraded => "DEGRADED",
             Self::Failed => "FAILED",
             Self::Stopping => "STOPPING",
+            Self::Upgrading => "UPGRADING",
         }
     }
 }
@@ -52,6 +55,8 @@ pub struct Parts<'a> {
     pub revoked: bool,
     /// Whether the agent is leaving the fleet.
     pub leaving: bool,
+    /// The version to which the agent is being upgraded.
+    pub upgrading_to: Option<&'a str>,
     /// Whether a policy is in effect.
     pub has_policy: bool,
     /// Why the last policy was rejected.
@@ -75,6 +80,9 @@ pub fn overall(parts: &Parts<'_>) -> (AgentState, String) {
     }
     if parts.leaving {
         return (AgentState::Stopping, "Unenrolling".into());
+    }
+    if let Some(version) = parts.upgrading_to {
+        return (AgentState::Upgrading, format!("Upgrading to version {version}"));
     }
     let causes = causes(parts);
     // An invalid policy is a fault of the whole agent, unlike one component that does not run (AG54, AG55).
@@ -201,6 +209,8 @@ mod tests {
         assert!(message.contains("a is FAILED: m") && message.ends_with("and 1 more"), "{message}");
         assert_eq!(overall(&Parts { revoked: true, components: &list, ..parts.clone() }).0.wire(), "error");
         assert!(overall(&Parts { rejection: Some(("why", Fault::Untrusted)), ..parts.clone() }).1.contains("why"));
+        let upgrading = overall(&Parts { upgrading_to: Some("2"), components: &list, ..parts.clone() });
+        assert_eq!((upgrading.0.as_str(), upgrading.0.wire()), ("UPGRADING", "online"));
         let invalid = overall(&Parts { rejection: Some(("why", Fault::Invalid)), ..parts });
         assert_eq!(invalid.0, AgentState::Failed);
     }

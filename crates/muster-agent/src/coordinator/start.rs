@@ -8,11 +8,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::actions::{self, Task};
-use super::{Background, Coordinator, Done, Ending, PROBE, Poll, Step};
+use super::{Background, Coordinator, Done, Ending, Finished, Poll, Step, wanted};
 use crate::components::InputAction;
 use crate::diagnostics;
-use crate::fleet::FleetClient;
-use crate::net::{Reached, Server};
+use crate::net::Reached;
 use crate::policy::{self, Accepted};
 use crate::state::{Action, InputResult, Kind, PendingAck, Phase, Rejected, State};
 use muster_core::error_chain::chain;
@@ -72,8 +71,9 @@ impl Coordinator {
         let Some(action) = self.state.candidate.clone() else { return };
         let accepted = policy::accept(&action, self.enrollment.signing_key.as_deref());
         let taken = accepted.and_then(|accepted| {
-            let level = self.level_with(accepted.log_level.as_deref());
-            self.components.replace(&accepted.document, level, &self.deps)?;
+            let around = self.around(accepted.log_level.as_deref());
+            let built = wanted::built(&accepted.document, &around, &self.deps)?;
+            self.components.replace(&accepted.document, built, &self.deps);
             Ok(accepted)
         });
         match taken {
@@ -94,24 +94,37 @@ impl Coordinator {
 
     fn application(&self, accepted: Accepted) -> std::pin::Pin<Box<dyn Future<Output = Done> + Send>> {
         let (client, components) = (self.client.clone(), self.deps.components.clone());
-        let now: Vec<Server> = self.enrollment.servers.iter().filter_map(|url| Server::parse(url).ok()).collect();
-        let insecure = self.enrollment.trust.insecure;
-        let stays = self.enrollment.local_server;
+        let route = self.route_of(&accepted);
         Box::pin(async move {
             components.updated().await;
             // Components first: probing the new servers can take a while.
-            let named = if stays { &[][..] } else { &accepted.servers };
-            let servers = elect(&client, named, &now, insecure).await;
-            Done::Applied(Box::new(accepted), servers)
+            let elected = match route {
+                Ok(Some(route)) => route.elect(&client).await.map(Some),
+                other => other,
+            };
+            Done::Applied(Box::new(accepted), elected)
         })
     }
 
     fn run_action(&mut self, place: usize) {
         let Some(action) = self.state.inbox.get(place).cloned() else { return };
-        let now = self.deps.clock.now();
-        let key = action.pinned_key.as_deref().or(self.enrollment.signing_key.as_deref());
-        let task = actions::read(&action, &self.enrollment.agent_id, key, now);
+        let task = self.read_action(&action);
         tracing::info!(id = action.id, kind = action.kind.as_str(), refused = task.as_ref().err(), "running action");
+        if task.is_ok() && self.is_proxied(&action) {
+            return self.proxy(action);
+        }
+        self.carry_out(action, task);
+    }
+
+    /// Interprets an action at this time.
+    pub(super) fn read_action(&self, action: &Action) -> Result<Task, String> {
+        let key = action.pinned_key.as_deref().or(self.enrollment.signing_key.as_deref());
+        actions::read(action, &self.enrollment.agent_id, key, self.deps.clock.now())
+    }
+
+    /// Carries out an action, or acknowledges it with the reason why it cannot be carried out.
+    pub(super) fn carry_out(&mut self, action: Action, task: Result<Task, String>) {
+        let now = self.deps.clock.now();
         match task {
             Ok(Task::Unenroll) => return self.unenroll(PendingAck::of(&action, now, Ok(()))),
             Ok(Task::Forward(timeout)) => return self.forward(action, timeout),
@@ -163,7 +176,8 @@ impl Coordinator {
             let outcome = limit.unwrap_or_else(|_| Err("the component did not respond in time".into()));
             let response = outcome.as_ref().ok().cloned();
             let input = InputResult { started_at: begun.to_rfc3339_millis(), data, response };
-            PendingAck { input: Some(input), ..PendingAck::of(&action, clock.now(), outcome.map(|_| ())) }
+            let ack = PendingAck::of(&action, clock.now(), outcome.map(|_| ()));
+            Finished::Done(Box::new(PendingAck { input: Some(input), ..ack }))
         });
     }
 
@@ -201,7 +215,7 @@ impl Coordinator {
                 Err(error) => Err(chain(&error).to_string()),
             };
             let data = sent.as_ref().ok().map(|id| json!({ "upload_id": id }));
-            PendingAck { data, ..PendingAck::of(&action, clock.now(), sent.map(|_| ())) }
+            Finished::Done(Box::new(PendingAck { data, ..PendingAck::of(&action, clock.now(), sent.map(|_| ())) }))
         });
     }
 
@@ -254,28 +268,4 @@ async fn held_for(reached: &Reached, limit: Option<Duration>) {
         }
         tokio::time::sleep(left).await;
     }
-}
-
-/// Decides which servers to use: those of the policy, if they differ from the current ones and one of them responds. A
-/// policy with a wrong address must not disconnect the agent.
-async fn elect(
-    client: &FleetClient,
-    named: &[Server],
-    now: &[Server],
-    insecure: bool,
-) -> Result<Option<Vec<Server>>, String> {
-    // A policy must not switch the agent from TLS to plain HTTP.
-    let usable = |server: &&Server| server.tls || (insecure && server.is_loopback());
-    let next: Vec<Server> = named.iter().filter(usable).cloned().collect();
-    if next.is_empty() || next == now {
-        return Ok(None);
-    }
-    let mut why = String::new();
-    for server in &next {
-        match client.probe(server, PROBE).await {
-            Ok(()) => return Ok(Some(next)),
-            Err(error) => why = format!("{server}: {}", chain(&error)),
-        }
-    }
-    Err(format!("none of the policy's servers responds; keeping the current ones ({why})"))
 }

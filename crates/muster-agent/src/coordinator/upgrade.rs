@@ -38,7 +38,7 @@ impl Upgrading {
         self.action.as_ref().map_or("", |action| action.id.as_str())
     }
 
-    fn details(&self) -> Details {
+    pub(super) fn details(&self) -> Details {
         self.progress.details(&self.request.version, self.action_id())
     }
 }

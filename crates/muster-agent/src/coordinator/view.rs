@@ -112,9 +112,11 @@ impl Coordinator {
     }
 
     fn overall(&self, components: &[ComponentState]) -> (AgentState, String) {
+        let upgrading_to = self.upgrading.as_ref().map(|upgrading| upgrading.details().target_version);
         overall(&Parts {
             revoked: self.state.phase == Phase::Revoked,
             leaving: matches!(self.state.phase, Phase::Unenrolling | Phase::Unenrolled),
+            upgrading_to: upgrading_to.as_deref(),
             has_policy: self.state.policy.is_some(),
             rejection: self.state.rejected.as_ref().map(|rejected| (rejected.reason.as_str(), rejected.fault)),
             model_fault: self.components.fault(),
@@ -157,10 +159,11 @@ impl Coordinator {
         // A held check-in has no response for minutes. It must not look like an agent that is still connecting.
         let held = "Connected; the server holds the check-in".to_owned();
         let (state, message) = match (&self.fleet_message, &self.servers_message) {
+            // A warning of the last response stays while the next check-in is held (AG58).
+            (Err(warning), _) if failures == 0 => (AgentState::Degraded, warning),
             // A held check-in proves that the connection works, regardless of earlier failures.
             (_, None) if self.is_held() => (AgentState::Healthy, &held),
-            (Err(error), _) if failures > 0 => (AgentState::Failed, error),
-            (Err(warning), _) => (AgentState::Degraded, warning),
+            (Err(error), _) => (AgentState::Failed, error),
             (Ok(_), Some(why)) => (AgentState::Degraded, why),
             (Ok(message), None) if self.last_check_in.is_none() => (AgentState::Starting, message),
             (Ok(message), None) => (AgentState::Healthy, message),

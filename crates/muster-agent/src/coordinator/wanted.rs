@@ -3,10 +3,13 @@
 use muster_core::error_chain::chain;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Coordinator, Deps};
+use crate::model::fleet_block::FleetBlock;
 use crate::model::{Built, Document, Level, Surroundings, build, inputs::Invalid};
+use crate::state::Enrollment;
 
 /// Time to wait for further changes before the model is built again (AG75).
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -52,13 +55,11 @@ impl Wanted {
         }
     }
 
-    /// Hands over the model of a new policy, unless the policy has none.
-    pub(super) fn replace(&mut self, document: &Document, level: Level, deps: &Deps) -> Result<(), Invalid> {
-        let built = built(document, level, deps)?;
+    /// Hands over the model of a new policy.
+    pub(super) fn replace(&mut self, document: &Document, built: Built, deps: &Deps) {
         *self = Self { document: Some(document.clone()), due: None, fault: None, blocked: built.blocked };
         deps.components.set_signed_policy(document.signed.clone());
         deps.components.want(built.model);
-        Ok(())
     }
 
     /// Stops all components for good.
@@ -69,22 +70,42 @@ impl Wanted {
     }
 }
 
-fn built(document: &Document, level: Level, deps: &Deps) -> Result<Built, Invalid> {
+/// What the model depends on in addition to the policy, the variables and the installed components.
+pub(super) struct Around<'a> {
+    pub enrollment: &'a Enrollment,
+    pub level: Level,
+    /// Name of the agent's log level.
+    pub log_level: &'a str,
+}
+
+/// Builds the model of a policy.
+pub(super) fn built(document: &Document, around: &Around<'_>, deps: &Deps) -> Result<Built, Invalid> {
     let variables = deps.variables.sets();
-    build(document, Surroundings { variables: &variables, catalog: &deps.catalog, level })
+    let host_id = variables.context.get("host").map_or(&Value::Null, |host| &host["id"]);
+    let fleet = FleetBlock::new(around.enrollment, around.log_level, host_id);
+    let (catalog, level) = (&*deps.catalog, around.level);
+    build(document, Surroundings { variables: &variables, catalog, level, fleet: Some(&fleet) })
 }
 
 impl Coordinator {
+    /// Returns what the model of a policy with this log level depends on.
+    pub(super) fn around<'a>(&'a self, of_policy: Option<&'a str>) -> Around<'a> {
+        let own = self.deps.settings.log.level.as_str();
+        let log_level = self.state.log_level.as_deref().or(of_policy).unwrap_or(own);
+        Around { enrollment: &self.enrollment, level: self.level_with(of_policy), log_level }
+    }
+
     /// Builds the model of the policy in effect again.
     pub(super) fn rebuild(&mut self) {
-        let level = self.level_with(self.policy_log_level.as_deref());
+        self.components.due = None;
+        let Some(document) = &self.components.document else { return };
+        let signed = document.signed.clone();
+        let built = built(document, &self.around(self.policy_log_level.as_deref()), &self.deps);
         let wanted = &mut self.components;
-        wanted.due = None;
-        let Some(document) = &wanted.document else { return };
-        match built(document, level, &self.deps) {
+        match built {
             Ok(built) => {
                 (wanted.fault, wanted.blocked) = (None, built.blocked);
-                self.deps.components.set_signed_policy(document.signed.clone());
+                self.deps.components.set_signed_policy(signed);
                 self.deps.components.want(built.model);
             }
             Err(error) => {

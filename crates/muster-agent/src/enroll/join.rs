@@ -92,6 +92,7 @@ impl Joining<'_> {
             access_api_key: Secret::new(&*item.access_api_key),
             servers: self.plan.servers.clone(),
             trust: self.plan.trust.clone(),
+            overrides: None,
             signing_key: None,
             previous_signing_key: None,
             tags: item.tags.clone(),

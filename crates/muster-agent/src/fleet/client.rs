@@ -1,6 +1,6 @@
 //! Sends requests: sets headers and selects the server.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,10 +42,15 @@ impl Call {
 
 /// A client of one fleet with one credential.
 pub struct FleetClient {
-    transport: Arc<dyn Transport>,
-    servers: Mutex<Servers>,
+    route: Mutex<Route>,
     credential: Secret,
     entropy: Arc<dyn Entropy>,
+}
+
+/// How the servers are reached.
+struct Route {
+    transport: Arc<dyn Transport>,
+    servers: Servers,
 }
 
 impl FleetClient {
@@ -56,16 +61,35 @@ impl FleetClient {
         credential: Secret,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        Self { transport, servers: Mutex::new(Servers::new(servers)), credential, entropy }
+        Self { route: Mutex::new(Route { transport, servers: Servers::new(servers) }), credential, entropy }
     }
 
-    /// Replaces the servers.
-    pub fn set_servers(&self, servers: Vec<Server>) {
-        *self.servers.lock().unwrap_or_else(PoisonError::into_inner) = Servers::new(servers);
+    /// Replaces the servers and the way to reach them.
+    pub fn set_route(&self, transport: Arc<dyn Transport>, servers: Vec<Server>) {
+        *self.route() = Route { transport, servers: Servers::new(servers) };
+    }
+
+    /// Returns the way in which the servers are reached.
+    pub fn transport(&self) -> Arc<dyn Transport> {
+        self.route().transport.clone()
+    }
+
+    fn route(&self) -> MutexGuard<'_, Route> {
+        self.route.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks that `server` serves agents (`GET /api/status`).
     pub async fn probe(&self, server: &Server, timeout: Duration) -> Result<(), CallError> {
+        self.probe_through(&*self.transport(), server, timeout).await
+    }
+
+    /// Checks that `server` can be reached in another way than the current one.
+    pub async fn probe_through(
+        &self,
+        transport: &dyn Transport,
+        server: &Server,
+        timeout: Duration,
+    ) -> Result<(), CallError> {
         let call = Call {
             method: Method::GET,
             path: "/api/status".into(),
@@ -75,29 +99,30 @@ impl FleetClient {
             reached: Reached::default(),
         };
         // Sent to this server only, because the result decides whether the agent switches to it.
-        let response = self.transport.send(server, self.request(call)?).await?;
+        let response = transport.send(server, self.request(call)?).await?;
         if response.status == 200 { Ok(()) } else { Err(CallError::from_reply(&response)) }
     }
 
     /// Checks that the current server serves agents.
     pub async fn probe_any(&self, timeout: Duration) -> Result<(), CallError> {
-        let server = self.pick().ok_or(CallError::NoServer)?;
-        self.probe(&server, timeout).await
+        let (transport, server) = self.pick().ok_or(CallError::NoServer)?;
+        self.probe_through(&*transport, &server, timeout).await
     }
 
     /// Sends a request to the current server. Returns a response with any status; only network failures are errors.
     pub(crate) async fn send(&self, call: Call) -> Result<Response, CallError> {
-        let server = self.pick().ok_or(CallError::NoServer)?;
-        let outcome = self.transport.send(&server, self.request(call)?).await;
+        let (transport, server) = self.pick().ok_or(CallError::NoServer)?;
+        let outcome = transport.send(&server, self.request(call)?).await;
         // Only unreachable servers are avoided. If a server rejects a request, the other servers of the fleet would
         // too.
         let reached = !matches!(&outcome, Err(error) if error.is_connect());
-        self.servers.lock().unwrap_or_else(PoisonError::into_inner).note(&server, reached, Instant::now());
+        self.route().servers.note(&server, reached, Instant::now());
         Ok(outcome?)
     }
 
-    fn pick(&self) -> Option<Server> {
-        self.servers.lock().unwrap_or_else(PoisonError::into_inner).pick(Instant::now())
+    fn pick(&self) -> Option<(Arc<dyn Transport>, Server)> {
+        let route = self.route();
+        route.servers.pick(Instant::now()).map(|server| (route.transport.clone(), server))
     }
 
     fn request(&self, call: Call) -> Result<Request, CallError> {

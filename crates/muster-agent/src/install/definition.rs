@@ -3,6 +3,7 @@
 use camino::Utf8Path;
 
 use super::Manager;
+use crate::launch::ALLOCATOR;
 use crate::paths::{PREVIOUS, PROGRAM};
 use crate::state::seal::CREDENTIAL;
 
@@ -57,6 +58,7 @@ impl Definition<'_> {
             // As in the packages of Elastic Agent: components inherit it.
             "UMask=0027".into(),
             "LimitCORE=0".into(),
+            format!("Environment={}={}", ALLOCATOR.0, ALLOCATOR.1),
             "LockPersonality=yes".into(),
             "RestrictRealtime=yes".into(),
         ];
@@ -92,9 +94,10 @@ impl Definition<'_> {
             "command_background=yes\npidfile=\"/run/${RC_SVCNAME}.pid\"\n"
         };
         format!(
-            "#!/sbin/openrc-run\ndescription=\"{description}\"\ncommand=\"{directory}/{PROGRAM}\"\n\
+            "#!/sbin/openrc-run\ndescription=\"{description}\"\nexport {}=\"{}\"\ncommand=\"{directory}/{PROGRAM}\"\n\
              command_args=\"{arguments}\"\n{user}{supervisor}umask=027\nrc_ulimit=\"-c 0\"\n\n\
-             depend() {{\n\tuse net dns\n\tafter firewall\n}}\n{guard}"
+             depend() {{\n\tuse net dns\n\tafter firewall\n}}\n{guard}",
+            ALLOCATOR.0, ALLOCATOR.1
         )
     }
 }
@@ -141,6 +144,9 @@ mod tests {
         );
         assert!(unit.contains("\nLoadCredentialEncrypted=muster-agent-key:/opt/muster-agent/secret.cred\n"), "{unit}");
         assert!(!unit.contains("User="), "{unit}");
+        for text in [unit, definition(None).text(Manager::OpenRc)] {
+            assert!(text.contains("GLIBC_TUNABLES=") && text.contains("glibc.malloc.trim_threshold=65536"), "{text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::components::{ComponentState, Components, InputAction};
+use crate::components::{ComponentState, Components, InputAction, ProxiedAction};
 use crate::model::{Component, Model};
 
 /// Adds the server to the components of every policy. A revocation or an unenrollment removes the components of the
@@ -52,6 +52,14 @@ impl Components for WithServer {
 
     async fn perform(&self, request: InputAction) -> Result<Value, String> {
         self.components.perform(request).await
+    }
+
+    fn proxies(&self, kind: &str) -> bool {
+        self.components.proxies(kind)
+    }
+
+    async fn proxy(&self, action: ProxiedAction) -> Result<(), String> {
+        self.components.proxy(action).await
     }
 
     async fn halt(&self) {

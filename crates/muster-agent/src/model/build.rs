@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::catalog::{Catalog, Installed};
 use super::command;
+use super::fleet_block::FleetBlock;
 use super::inputs::{self, Invalid};
 use super::metrics::{self, METRICS};
 use super::process::PROCESS;
@@ -52,6 +53,8 @@ pub struct Surroundings<'a> {
     pub catalog: &'a Catalog,
     /// Log level of units that have none of their own.
     pub level: Level,
+    /// The connection to the server, for components that have one of their own.
+    pub fleet: Option<&'a FleetBlock>,
 }
 
 /// The model, and what it leaves out.
@@ -244,6 +247,9 @@ impl Builder<'_> {
         }
         if let Some(signed) = signed {
             config["signed"] = signed.clone();
+        }
+        if let Some(fleet) = self.around.fleet.and_then(|fleet| fleet.of_input(&input.kind)) {
+            config["fleet"] = fleet.clone();
         }
         config["type"] = input.kind.into();
         let level = input.level.unwrap_or(self.around.level);

@@ -61,6 +61,11 @@ impl Catalog {
         Ok(Self { installed, capabilities })
     }
 
+    /// Reads only the specifications. Local rules decide what runs, and not what is uninstalled.
+    pub fn without_rules(layout: &Layout) -> Self {
+        Self { installed: specifications(&layout.components()), capabilities: Capabilities::default() }
+    }
+
     /// Creates a catalog for tests.
     pub fn of(installed: Vec<Installed>, capabilities: Capabilities) -> Self {
         Self { installed, capabilities }
@@ -134,7 +139,7 @@ mod tests {
         "version: 2\ninputs:\n- {name: fake, description: x, platforms: [linux/amd64], outputs: [x], command: {}}\n";
 
     #[test]
-    fn files_that_others_can_write_are_not_used() {
+    fn ag48_files_that_others_can_write_are_not_used() {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::new(Utf8Path::from_path(directory.path()).unwrap());
         fs_err::create_dir(layout.components()).unwrap();

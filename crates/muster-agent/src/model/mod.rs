@@ -7,6 +7,7 @@ pub mod build;
 pub mod capabilities;
 pub mod catalog;
 pub mod command;
+pub mod fleet_block;
 pub mod inputs;
 pub mod metrics;
 pub mod process;

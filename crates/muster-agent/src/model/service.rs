@@ -68,25 +68,39 @@ pub fn resolve(
     if socket.is_empty() || socket.contains('/') || socket == ".." || socket.len() > SOCKET_NAME_MAX {
         return Err(format!("the component {} has an invalid socket name", input.name));
     }
-    let operation = |name: &str, operation: &Option<OperationSpecification>| {
-        let operation =
-            operation.as_ref().ok_or_else(|| format!("the component {} has no operation {name}", input.name))?;
-        Ok::<_, String>(Operation {
-            args: expand_all(&operation.args, scope)?,
-            env: variables(&operation.env, scope)?,
-            timeout: operation.timeout,
-            non_fatal_exit_codes: operation.non_fatal_exit_codes.clone(),
-        })
-    };
     let operations = &service.operations;
     let service = Service {
         binary: installed.binary.clone(),
         socket,
-        check: operation("check", &operations.check)?,
-        install: operation("install", &operations.install)?,
-        uninstall: operation("uninstall", &operations.uninstall)?,
+        check: operation(installed, "check", &operations.check, scope)?,
+        install: operation(installed, "install", &operations.install, scope)?,
+        uninstall: operation(installed, "uninstall", &operations.uninstall, scope)?,
         checkin: service.timeouts.checkin,
         proxied_actions: input.proxied_actions.clone(),
     };
     Ok(ServiceSpec { service, is_protected })
+}
+
+/// Returns the operation that uninstalls the service of a component, whatever the policy. Conditions that only prevent it
+/// from running do not count.
+pub fn uninstallation(installed: &Installed, scope: Scope<'_>) -> Result<Operation, String> {
+    let name = &installed.input.name;
+    let service = installed.input.service.as_ref().ok_or_else(|| format!("the component {name} is not a service"))?;
+    operation(installed, "uninstall", &service.operations.uninstall, scope)
+}
+
+fn operation(
+    installed: &Installed,
+    name: &str,
+    operation: &Option<OperationSpecification>,
+    scope: Scope<'_>,
+) -> Result<Operation, String> {
+    let component = &installed.input.name;
+    let operation = operation.as_ref().ok_or_else(|| format!("the component {component} has no operation {name}"))?;
+    Ok(Operation {
+        args: expand_all(&operation.args, scope)?,
+        env: variables(&operation.env, scope)?,
+        timeout: operation.timeout,
+        non_fatal_exit_codes: operation.non_fatal_exit_codes.clone(),
+    })
 }

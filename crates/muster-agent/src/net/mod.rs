@@ -2,6 +2,7 @@
 
 pub mod gzip;
 pub mod http1;
+pub mod pem;
 pub mod proxy;
 pub mod server;
 pub mod tls;

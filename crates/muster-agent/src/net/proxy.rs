@@ -80,6 +80,11 @@ impl Proxy {
 }
 
 impl Tunnel {
+    /// Returns its address, without credentials.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
     /// Returns whether the server is reached through the proxy. One on this host never is: the proxy could not reach it.
     pub fn serves(&self, server: &Server) -> bool {
         !server.is_loopback()

@@ -8,7 +8,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
@@ -28,6 +28,10 @@ pub enum TrustError {
     /// A fingerprint has an unknown format.
     #[error("invalid SHA-256 fingerprint {0:?}: expected 64 hex digits, or base64")]
     BadFingerprint(String),
+    /// The agent's private key cannot be parsed.
+    // Without the parser's reason, which could quote it.
+    #[error("malformed private key of the agent's certificate")]
+    BadKey,
     /// rustls or the platform returned an error.
     #[error("TLS setup failed: {0}")]
     Setup(#[source] SharedError),
@@ -40,7 +44,15 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustError> {
         .with_safe_default_protocol_versions()
         .map_err(|error| TrustError::Setup(error.into()))?;
     let verifier = Verifier::new(trust, provider)?;
-    let mut config = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match &trust.client {
+        None => builder.with_no_client_auth(),
+        Some(client) => {
+            let key = PrivateKeyDer::from_pem_slice(client.key.expose().as_bytes()).map_err(|_| TrustError::BadKey)?;
+            let chain = certificates(std::slice::from_ref(&client.certificate))?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| TrustError::Setup(error.into()))?
+        }
+    };
     // Four sessions are enough for the servers of a fleet. Each session uses memory as long as the agent runs.
     config.resumption = rustls::client::Resumption::in_memory_sessions(4);
     Ok(Arc::new(config))

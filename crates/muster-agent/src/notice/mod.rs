@@ -87,7 +87,7 @@ impl Notice {
             agent_id: enrollment.agent_id.clone(),
             access_api_key: enrollment.access_api_key.clone(),
             servers: enrollment.servers.clone(),
-            trust: enrollment.trust.clone(),
+            trust: enrollment.trust_in_effect(),
             at: now.to_rfc3339_millis(),
             departure,
             attempts: 0,

@@ -1,5 +1,6 @@
 //! Interprets policies: verifies signatures, and extracts components and servers.
 
+pub mod connection;
 pub mod verify;
 
 use std::sync::Arc;
@@ -12,7 +13,9 @@ use serde_json::{Map, Value};
 use crate::model::Document;
 use crate::model::inputs::Invalid;
 use crate::net::Server;
+use crate::state::enrollment::Overrides;
 use crate::state::{Action, Fault, StoredPolicy};
+use connection::BadConnection;
 use muster_core::hex;
 use verify::Unverified;
 
@@ -27,6 +30,8 @@ pub struct Accepted {
     pub signing_key: Option<String>,
     /// `fleet.hosts`; empty if none can be parsed.
     pub servers: Vec<Server>,
+    /// The rest of `fleet`: how to reach the servers.
+    pub overrides: Result<Overrides, BadConnection>,
     /// `agent.logging.level`.
     pub log_level: Option<String>,
 }
@@ -108,6 +113,9 @@ struct LoggingPart {
 struct FleetPart {
     #[serde(default)]
     hosts: Vec<String>,
+    // Read later: an unusable setting must not make the policy unreadable.
+    #[serde(flatten)]
+    connection: Map<String, Value>,
 }
 
 /// Returns the bytes of `data.policy`.
@@ -153,7 +161,7 @@ pub fn restore(policy: &RawValue, pinned: Option<&str>, previous: Option<&str>) 
 /// Parses a policy.
 fn read(policy: &RawValue) -> Result<Accepted, Rejection> {
     let head: Head = serde_json::from_str(policy.get()).map_err(|error| Rejection::Unreadable(error.into()))?;
-    let hosts = head.fleet.unwrap_or_default().hosts;
+    let fleet = head.fleet.unwrap_or_default();
     let agent = head.agent.unwrap_or_default();
     let document = Document {
         inputs: head.inputs.unwrap_or_default(),
@@ -169,7 +177,8 @@ fn read(policy: &RawValue) -> Result<Accepted, Rejection> {
         document,
         signing_key: None,
         // A single invalid URL must not make the policy unusable.
-        servers: hosts.iter().filter_map(|host| Server::parse(host).ok()).collect(),
+        servers: fleet.hosts.iter().filter_map(|host| Server::parse(host).ok()).collect(),
+        overrides: connection::read(&fleet.connection),
         log_level: agent.logging.and_then(|logging| logging.level),
         stored: StoredPolicy {
             action_id: String::new(),

@@ -52,6 +52,65 @@ pub struct Trust {
     /// Proxy through which servers of other hosts are reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
+    /// Certificate that the agent presents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientCertificate>,
+}
+
+/// A certificate of the agent, with its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientCertificate {
+    /// Certificate chain (PEM).
+    pub certificate: String,
+    /// Private key (PEM).
+    pub key: Secret,
+}
+
+/// What a policy changes in the [`Trust`] of the enrollment. It is stored once a server has been reached with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Overrides {
+    /// Proxy.
+    pub proxy: ProxyChoice,
+    /// Certificate authorities (PEM). They and `ca_sha256` replace both of those of the enrollment, unless both are empty.
+    pub certificate_authorities: Vec<String>,
+    /// Fingerprints.
+    pub ca_sha256: Vec<String>,
+    /// Certificate that the agent presents, instead of that of the enrollment.
+    pub client: Option<ClientCertificate>,
+}
+
+/// What a policy says about the proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyChoice {
+    /// Nothing: that of the enrollment, if any, is used.
+    #[default]
+    AsEnrolled,
+    /// No proxy is used.
+    None,
+    /// This proxy is used.
+    Through(Proxy),
+}
+
+impl Overrides {
+    /// Returns `trust` with the changes of the policy.
+    pub fn applied_to(&self, trust: &Trust) -> Trust {
+        let mut trust = trust.clone();
+        match &self.proxy {
+            ProxyChoice::AsEnrolled => {}
+            ProxyChoice::None => trust.proxy = None,
+            ProxyChoice::Through(proxy) => trust.proxy = Some(proxy.clone()),
+        }
+        if !self.certificate_authorities.is_empty() || !self.ca_sha256.is_empty() {
+            trust.certificate_authorities.clone_from(&self.certificate_authorities);
+            trust.ca_sha256.clone_from(&self.ca_sha256);
+        }
+        if self.client.is_some() {
+            trust.client.clone_from(&self.client);
+        }
+        trust
+    }
 }
 
 /// The agent's identity, its credential, and its servers.
@@ -65,9 +124,12 @@ pub struct Enrollment {
     pub access_api_key: Secret,
     /// URLs of the servers, all of the same fleet.
     pub servers: Vec<String>,
-    /// How to verify them.
+    /// How to reach and verify them, as of the enrollment.
     #[serde(default)]
     pub trust: Trust,
+    /// What the policy in effect changes in `trust`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrides: Option<Overrides>,
     /// Public key (base64 of DER) that signs policies and actions, pinned at first use.
     #[serde(default)]
     pub signing_key: Option<String>,
@@ -93,4 +155,11 @@ pub struct Enrollment {
     /// policy (AG102).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub local_server: bool,
+}
+
+impl Enrollment {
+    /// Returns how to reach and verify the servers, with the changes of the policy.
+    pub fn trust_in_effect(&self) -> Trust {
+        self.overrides.as_ref().map_or_else(|| self.trust.clone(), |overrides| overrides.applied_to(&self.trust))
+    }
 }

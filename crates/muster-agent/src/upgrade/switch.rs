@@ -83,6 +83,8 @@ pub fn resume(disk: &dyn Disk, layout: &Layout, running: &HomeName) -> io::Resul
     let active = disk.active(layout)?;
     Ok(Start::Run(match recover(&stored, running, active.as_ref()) {
         Recovery::Watch(next) => {
+            // It may have been kept as a previous version. One that goes back is not offered again.
+            disk.remove(&layout.home(running).path().join(KEPT_UNTIL))?;
             store(disk, layout, &next)?;
             Resumed::Watching(next)
         }

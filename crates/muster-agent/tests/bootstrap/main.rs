@@ -50,7 +50,7 @@ fn ag94_ag95_ag98_ag102_one_command_on_an_empty_directory_makes_a_fleet() {
 }
 
 #[test]
-fn a_container_sets_up_a_server_once_and_again_with_other_variables() {
+fn ag28_a_container_sets_up_a_server_once_and_again_with_other_variables() {
     let host = Host::new();
     let contain = |port: u16| {
         let mut command = host.command("container");
@@ -144,7 +144,7 @@ fn ag100_a_failed_bootstrap_ends_with_the_last_message_of_the_server() {
 }
 
 #[test]
-fn ag10_ag92_the_options_of_a_server_are_validated_before_it_starts() {
+fn ag10_ag12_ag92_the_options_of_a_server_are_validated_before_it_starts() {
     let host = Host::new();
     for (flags, word) in [
         (&["--fleet-server-program", "/nowhere"][..], "/nowhere"),
@@ -153,6 +153,8 @@ fn ag10_ag92_the_options_of_a_server_are_validated_before_it_starts() {
         (&["--fleet-server-database", "postgres://u@h/d?password=secret"], "passfile="),
         (&["-a", "/etc/ssl/certs/ca-certificates.crt"], "--fleet-server-cert"),
         (&["--fleet-server-port", "0"], "0"),
+        (&["--fleet-server-cert", "/etc/hostname"], "--fleet-server-cert-key"),
+        (&["--fleet-server-cert-key", "/etc/hostname"], "--fleet-server-cert"),
     ] {
         let (code, text) = host.enroll(flags);
         assert!(code == 2 && text.contains(word) && !text.contains("secret"), "{flags:?}: {code} {text}");

@@ -268,3 +268,71 @@ fn a_forced_installation_keeps_the_enrollment() {
     let _daemon = agent.start();
     agent.until_healthy();
 }
+
+/// A service whose program fails to uninstall it while there is a file `refuse`.
+const SERVICE: &str = r#"#!/bin/sh
+case $1 in
+check) test -e DIRECTORY/service ;;
+install) touch DIRECTORY/service ;;
+uninstall) test ! -e DIRECTORY/refuse && rm DIRECTORY/service && echo "$2 $(cat "$3")" >> DIRECTORY/token ;;
+esac
+"#;
+
+/// Installs an agent with such a service, and runs it until the service is installed.
+fn with_service(server: &TlsServer, agent: &Agent) -> Daemon {
+    let hash = uninstall_token::hash(UNINSTALL);
+    server.lock().protection = Some(json!({"enabled": true, "uninstall_token_hash": hash}));
+    server.lock().endpoint = true;
+    assert_eq!(agent.install(server, &[]).0, 0);
+    std::fs::create_dir(agent.path("components")).unwrap();
+    let specification = format!(
+        "version: 2\ninputs:\n- name: endpoint\n  description: x\n  platforms: [{}]\n  outputs: [elasticsearch]\n  service:\n    \
+         operations:\n      check: {{args: [check]}}\n      install: {{args: [install]}}\n      uninstall: {{args: [uninstall]}}\n",
+        muster_agent::host::variables::platform()
+    );
+    std::fs::write(agent.path("components/endpoint.spec.yml"), specification).unwrap();
+    let program = SERVICE.replace("DIRECTORY", agent.directory.path().to_str().unwrap());
+    std::fs::write(agent.path("components/endpoint"), program).unwrap();
+    std::fs::set_permissions(agent.path("components/endpoint"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let daemon = agent.start();
+    until("the service is recorded", || {
+        std::fs::read_dir(agent.path("services")).is_ok_and(|mut found| found.any(|_| true))
+    });
+    until("the service is installed", || agent.directory.path().join("service").try_exists().unwrap());
+    daemon
+}
+
+#[test]
+fn ag77_ag141_a_service_that_cannot_be_uninstalled_keeps_the_agent_on_the_host() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    let mut daemon = with_service(&server, &agent);
+    let path = |name: &str| agent.directory.path().join(name);
+    std::fs::write(path("refuse"), "").unwrap();
+    let (code, text) = agent.installed(&["uninstall", "--force", "--uninstall-token", UNINSTALL]);
+    assert!(
+        code == 1 && text.contains("endpoint was not uninstalled") && text.contains("stays installed"),
+        "{code} {text}"
+    );
+    assert!(text.contains("--keep-services"), "{text}");
+    assert_eq!(daemon.ended(), 0);
+    assert!(server.lock().audits.is_empty() && agent.path("install.json").try_exists().unwrap());
+    std::fs::remove_file(path("refuse")).unwrap();
+    let (code, text) = agent.installed(&["uninstall", "--force", "--uninstall-token", UNINSTALL]);
+    assert!(code == 0 && text.contains("service of the component endpoint was uninstalled"), "{code} {text}");
+    let given = std::fs::read_to_string(path("token")).unwrap();
+    assert_eq!(given, format!("--uninstall-token {UNINSTALL}\n"), "from a file, and not in the arguments");
+    assert!(!path("service").try_exists().unwrap() && !agent.path("").try_exists().unwrap());
+    assert_eq!(server.lock().audits[0]["reason"], "uninstall");
+}
+
+#[test]
+fn with_keep_services_an_agent_is_uninstalled_without_its_services() {
+    let server = TlsServer::start();
+    let agent = Agent::new();
+    let mut daemon = with_service(&server, &agent);
+    let args = ["uninstall", "--force", "--keep-services", "--uninstall-token", UNINSTALL];
+    let (code, text) = agent.installed(&args);
+    assert_eq!((code, daemon.ended()), (0, 0), "{text}");
+    assert!(agent.directory.path().join("service").try_exists().unwrap() && !agent.path("").try_exists().unwrap());
+}

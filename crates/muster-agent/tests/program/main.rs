@@ -127,7 +127,7 @@ fn mode(path: &std::path::Path) -> u32 {
 }
 
 #[test]
-fn ag44_ag175_an_agent_enrolls_runs_once_and_unenrolls() {
+fn ag14_ag17_ag44_ag175_an_agent_enrolls_runs_once_and_unenrolls() {
     let server = TlsServer::start();
     let agent = Agent::new();
     let ca = server.ca_file.to_str().unwrap();
@@ -477,13 +477,16 @@ fn programs_inherit_no_secrets_and_leave_no_processes() {
         Some(serde_json::json!({"command": "/bin/sh", "args": ["-c", script], "env": {"OUT": out}}));
     assert_eq!(agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]).0, 0);
     let mut command = agent.command("run");
-    command
-        .args(["--set", "process.stop_timeout=1s"])
-        .envs([("MUSTER_ENROLLMENT_TOKEN", TOKEN), ("MUSTER_X", "s3cret")]);
+    command.args(["--set", "process.stop_timeout=1s"]).envs([
+        ("MUSTER_ENROLLMENT_TOKEN", TOKEN),
+        ("MUSTER_X", "s3cret"),
+        muster_agent::launch::ALLOCATOR,
+    ]);
     let mut daemon = Daemon(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     agent.until_status(|_, _| agent.directory.path().join("done").try_exists().unwrap());
     let environment = std::fs::read_to_string(agent.directory.path().join("env")).unwrap();
     assert!(!environment.contains(TOKEN) && !environment.contains("s3cret"), "{environment}");
+    assert!(!environment.contains("glibc.malloc"), "{environment}");
     assert!(environment.contains("MUSTER_COMPONENT_ID=process-default-web\n"), "{environment}");
     let pids = ["pid-0", "pid-1"].map(|name| std::fs::read_to_string(agent.directory.path().join(name)).unwrap());
     let is_there = |pid: &String| std::path::Path::new(&format!("/proc/{}", pid.trim())).try_exists().unwrap();
@@ -586,4 +589,42 @@ fn invalid_tokens_and_usage_errors_have_a_hint() {
     std::fs::write(agent.path("fleet.enc"), b"{\"version\": 1, ").unwrap();
     let (code, text) = output(&mut agent.command("run"));
     assert_eq!((code, text.contains("fleet.enc is corrupt")), (1, true), "{text}");
+}
+
+#[test]
+fn ag13_the_agent_presents_its_certificate_which_belongs_together_with_its_key() {
+    let (server, pems) = TlsServer::requiring_certificates();
+    let agent = Agent::new();
+    let files = ["client.crt", "client.key"].map(|name| agent.directory.path().join(name).to_str().unwrap().to_owned());
+    for (file, pem) in files.iter().zip(pems) {
+        std::fs::write(file, pem).unwrap();
+    }
+    let flags = ["--elastic-agent-cert", &files[0], "--elastic-agent-cert-key", &files[1]];
+    for alone in [&flags[..2], &flags[2..]] {
+        let (code, text) = agent.enroll(&server, alone);
+        assert!(code == 2 && text.contains("--elastic-agent-cert"), "{code} {text}");
+    }
+    let ca = ["-a", server.ca_file.to_str().unwrap()];
+    assert_ne!(agent.enroll(&server, &ca).0, 0, "without a certificate");
+    assert!(server.lock().enrolled.is_empty());
+    let (code, text) = agent.enroll(&server, &[&ca[..], &flags].concat());
+    assert_eq!(code, 0, "{text}");
+    let _daemon = agent.run();
+    agent.until_status(|code, _| code == 0);
+}
+
+#[test]
+fn ag45_a_base_path_of_any_length_works_for_the_daemon_and_its_commands() {
+    let server = TlsServer::start();
+    let outer = tempfile::tempdir().unwrap();
+    let deep = outer.path().join("d".repeat(100));
+    std::fs::create_dir(&deep).unwrap();
+    let agent = Agent { directory: tempfile::tempdir_in(deep).unwrap() };
+    assert_eq!(agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]).0, 0);
+    assert!(agent.path("run/agent.sock").as_os_str().len() > 108);
+    let mut daemon = agent.run();
+    agent.until_status(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
+    assert_eq!(mode(&agent.path("run/agent.sock")), 0o600);
+    assert_eq!(output(&mut agent.command("unenroll")).0, 0);
+    assert_eq!(daemon.ended(), 0);
 }

@@ -4,6 +4,9 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use serde_json::json;
+
+use crate::install::until;
 use crate::server::TlsServer;
 use crate::{Agent, TOKEN, output};
 
@@ -79,4 +82,47 @@ fn ag90_servers_of_other_hosts_are_reached_through_the_proxy() {
     assert!(heads.lock().unwrap().len() > before, "the daemon uses the stored proxy");
     let stored = std::fs::read(agent.path("fleet.enc")).unwrap();
     assert!(!stored.windows(PASSWORD.len()).any(|window| window == PASSWORD.as_bytes()));
+}
+
+#[test]
+fn ag110_the_proxy_and_the_authority_of_a_policy_are_used_once_they_work() {
+    let server = TlsServer::issued(|params| {
+        params.subject_alt_names = vec![rcgen::SanType::DnsName("fleet.invalid".try_into().unwrap())];
+    });
+    let ((first, _), (second, heads)) = (proxy(&server), proxy(&server));
+    let agent = Agent::new();
+    let url = server.url.replace("127.0.0.1", "fleet.invalid");
+    let authority = std::fs::read_to_string(&server.ca_file).unwrap();
+    server.lock().fleet = Some(json!({"hosts": [url], "proxy_url": format!("http://user:{PASSWORD}@{second}"),
+        "proxy_headers": {"X-Site": "b"}, "ssl": {"certificate_authorities": [authority]}}));
+    let mut command = agent.command("enroll");
+    command.args(["--url", &url, "--enrollment-token", TOKEN, "--attempts", "1", "--ca-sha256", &server.fingerprint]);
+    let (code, text) = output(command.args(["--proxy-url", &format!("http://a:b@{first}")]));
+    assert_eq!(code, 0, "{text}");
+    let _daemon = agent.run();
+    until("the way of the policy is stored", || agent.enrollment().overrides.is_some());
+    let head = heads.lock().unwrap().last().unwrap().clone();
+    assert!(head.starts_with("CONNECT fleet.invalid:") && head.contains("\r\nX-Site: b\r\n"), "{head}");
+    let trust = agent.enrollment().trust_in_effect();
+    assert_eq!((trust.ca_sha256.len(), trust.certificate_authorities.len()), (0, 1));
+    let (_, text) = output(agent.command("inspect").args(["--output", "json"]));
+    let shown: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(shown["proxy"], format!("{second} (of the policy)"));
+    let stored = std::fs::read(agent.path("fleet.enc")).unwrap();
+    assert!(!stored.windows(PASSWORD.len()).any(|window| window == PASSWORD.as_bytes()));
+}
+
+#[test]
+fn ag110_an_authority_that_does_not_verify_the_server_is_not_used() {
+    let (server, other) = (TlsServer::start(), TlsServer::start());
+    let agent = Agent::new();
+    let authority = std::fs::read_to_string(&other.ca_file).unwrap();
+    server.lock().fleet = Some(json!({"hosts": [server.url], "ssl": {"certificate_authorities": [authority]}}));
+    assert_eq!(agent.enroll(&server, &["-a", server.ca_file.to_str().unwrap()]).0, 0);
+    let _daemon = agent.run();
+    let kept = |status: &serde_json::Value| {
+        status["fleet"]["message"].as_str().is_some_and(|message| message.contains("keeping the current connection"))
+    };
+    let status = agent.until_status(|_, status| kept(status));
+    assert_eq!((&status["policy"]["revision"], agent.enrollment().overrides), (&json!(1), None));
 }

@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use muster_core::hex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use serde_json::{Value, json};
 
 /// What the server received, and how it answers.
@@ -36,6 +37,10 @@ pub struct Seen {
     pub agent_id: Option<String>,
     /// What the policy's program is; `sleep` if it is not set.
     pub program: Option<Value>,
+    /// `fleet` of the policy.
+    pub fleet: Option<Value>,
+    /// Whether the policy has an input of the type `endpoint`.
+    pub endpoint: bool,
     /// Files that agents can download.
     pub files: HashMap<String, Vec<u8>>,
     /// Actions, in order; the ack token is the number of delivered ones.
@@ -64,15 +69,23 @@ impl TlsServer {
 
     /// With a certificate from an authority, changed as the test needs it.
     pub fn issued(change: impl FnOnce(&mut CertificateParams)) -> Self {
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
-        change(&mut params);
-        let leaf = params.signed_by(&key, &ca).unwrap();
+        let (ca, key, leaf) = issue(change);
         let pin = hex::sha256(&ca.key().subject_public_key_info());
         Self::serving(&ca.pem(), vec![leaf.der().clone(), ca.der().clone()], &key, pin)
+    }
+
+    /// With a certificate from an authority, one of which it also requires of its clients. Returns its own certificate and
+    /// key (PEM), which a client can use as well.
+    pub fn requiring_certificates() -> (Self, [String; 2]) {
+        let (ca, key, leaf) = issue(|_| {});
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(ca.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let clients = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let (chain, pin) =
+            (vec![leaf.der().clone(), ca.der().clone()], hex::sha256(&ca.key().subject_public_key_info()));
+        let server = Self::verifying(&ca.pem(), chain, &key, pin, clients.build().unwrap());
+        (server, [leaf.pem(), key.serialize_pem()])
     }
 
     /// With a self-signed certificate that is marked as an authority, as `openssl req -x509` does.
@@ -87,6 +100,16 @@ impl TlsServer {
     }
 
     fn serving(trusted: &str, chain: Vec<CertificateDer<'static>>, key: &KeyPair, pin: [u8; 32]) -> Self {
+        Self::verifying(trusted, chain, key, pin, Arc::new(rustls::server::NoClientAuth))
+    }
+
+    fn verifying(
+        trusted: &str,
+        chain: Vec<CertificateDer<'static>>,
+        key: &KeyPair,
+        pin: [u8; 32],
+        clients: Arc<dyn ClientCertVerifier>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ca_file = directory.path().join("ca.crt");
         std::fs::write(&ca_file, trusted).unwrap();
@@ -96,7 +119,7 @@ impl TlsServer {
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(chain, private)
             .unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -112,6 +135,20 @@ impl TlsServer {
     pub fn lock(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap()
     }
+}
+
+/// Issues a certificate for 127.0.0.1, changed as the test needs it.
+fn issue(
+    change: impl FnOnce(&mut CertificateParams),
+) -> (CertifiedIssuer<'static, KeyPair>, KeyPair, rcgen::Certificate) {
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+    change(&mut params);
+    let leaf = params.signed_by(&key, &ca).unwrap();
+    (ca, key, leaf)
 }
 
 fn serve(listener: std::net::TcpListener, config: rustls::ServerConfig, seen: Arc<Mutex<Seen>>) {
@@ -207,13 +244,16 @@ async fn check_in(body: &Value, seen: &Mutex<Seen>) -> Response<Full<Bytes>> {
         }
         return reply(200, &json!({"action": "checkin", "ack_token": ""}));
     }
-    let (program, protection) = {
+    let (program, protection, fleet, endpoint) = {
         let seen = seen.lock().unwrap();
-        (seen.program.clone(), seen.protection.clone())
+        (seen.program.clone(), seen.protection.clone(), seen.fleet.clone(), seen.endpoint)
     };
     let mut input = program.unwrap_or_else(|| json!({"command": "/bin/sleep", "args": ["600"]}));
     (input["id"], input["type"]) = ("web".into(), "process".into());
-    let policy = json!({"id": "p", "revision": 1, "inputs": [input], "agent": {"protection": protection}});
+    let endpoint = endpoint.then(|| json!({"id": "e", "type": "endpoint"}));
+    let inputs: Vec<Value> = std::iter::once(input).chain(endpoint).collect();
+    let policy = json!({"id": "p", "revision": 1, "inputs": inputs, "outputs": {"default": {"type": "elasticsearch"}},
+        "fleet": fleet, "agent": {"protection": protection}});
     reply(
         200,
         &json!({"action": "checkin", "ack_token": "", "actions": [{"agent_id": "agent-1", "created_at": "",

@@ -140,7 +140,7 @@ fn zombies_of(pid: u32) -> usize {
 }
 
 #[test]
-fn ag125_ag127_ag129_ag131_an_upgrade_runs_in_the_same_process_and_a_crashing_version_is_rolled_back() {
+fn ag125_ag127_ag129_ag131_ag177_an_upgrade_runs_in_the_same_process_and_a_crashing_version_is_rolled_back() {
     let host = Installed::new();
     let mut daemon = host.run();
     let before = host.until(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
@@ -181,9 +181,9 @@ fn ag125_ag127_ag129_ag131_an_upgrade_runs_in_the_same_process_and_a_crashing_ve
 }
 
 #[test]
-fn ag171_a_command_upgrades_from_a_directory_and_returns_to_the_previous_version() {
+fn ag52_ag171_a_command_upgrades_from_a_directory_and_returns_to_the_previous_version() {
     let host = Installed::new();
-    let _daemon = host.run();
+    let daemon = host.run();
     host.until(|code, _| code == 0);
     let packages = host.agent.directory.path().join("packages");
     std::fs::create_dir(&packages).unwrap();
@@ -204,15 +204,18 @@ fn ag171_a_command_upgrades_from_a_directory_and_returns_to_the_previous_version
     host.until(|_, _| host.is_finished());
     let (code, text) = output(&mut host.command("restart"));
     assert_eq!((code, text.contains("has restarted")), (0, true), "{text}");
+    host.until(|code, status| code == 0 && status["pid"] == daemon.0.id());
     let (code, text) = output(host.command("upgrade").args(["soon"]));
     assert_eq!((code, text.contains("not a version")), (2, true), "{text}");
 }
 
 #[test]
-fn ag150_ag165_logs_and_diagnostics_are_available_without_a_daemon_and_contain_no_secret() {
+fn ag22_ag24_ag150_ag165_logs_and_diagnostics_are_available_without_a_daemon_and_contain_no_secret() {
     let host = Installed::new();
-    host.server.lock().program =
-        Some(json!({"command": "/bin/sleep", "args": ["600"], "env": {"PASSWORD": "canary-1"}, "api_key": "canary-2"}));
+    host.server.lock().program = Some(
+        json!({"command": "/bin/sh", "args": ["-c", "echo started; exec /bin/sleep 600"], "env": {"PASSWORD": "canary-1"},
+            "api_key": "canary-2"}),
+    );
     let mut daemon = host.run();
     host.until(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
     let bundle = |name: &str| {
@@ -231,6 +234,10 @@ fn ag150_ag165_logs_and_diagnostics_are_available_without_a_daemon_and_contain_n
     daemon.ended();
     let (text, dead) = bundle("dead.gz");
     assert!(text.contains("no daemon is running"), "{text}");
+    let (code, text) = output(host.command("logs").args(["-n", "5", "-C", "process-default-web"]));
+    assert_eq!((code, text.as_str()), (0, "started\n"));
+    let (code, text) = output(&mut host.command("version"));
+    assert!(code == 12 && text.contains("Binary: "), "{code} {text}");
     for bundle in [&running, &dead] {
         assert!(bundle.contains("/bin/sleep"), "{bundle}");
         // The access key is `azpz`.

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use muster_agent::components::supervisor::Supervisor;
-use muster_agent::components::{ComponentState, Components, Health, InputAction, Launch, Reporter, Runtime};
+use muster_agent::components::{
+    ComponentState, Components, Health, InputAction, Launch, ProxiedAction, Reporter, Runtime,
+};
 use muster_agent::coordinator::report::Snapshot;
 use muster_agent::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
 use muster_agent::entropy::Seeded;
@@ -82,6 +84,8 @@ pub struct FakeHost {
     reporters: Mutex<HashMap<String, (Component, Reporter)>>,
     /// How long each component takes to stop.
     pub stop_time: Mutex<Duration>,
+    /// What components answer to actions for the agent; `None` if they receive none.
+    pub proxied: Mutex<Option<Result<(), String>>>,
 }
 
 impl FakeHost {
@@ -137,7 +141,7 @@ impl Launch for SharedHost {
 struct SharedHost(Arc<FakeHost>);
 
 /// The supervisor, except for actions, which simulated components cannot take.
-struct Facade(Supervisor);
+struct Facade(Supervisor, Arc<FakeHost>);
 
 #[async_trait]
 impl Components for Facade {
@@ -167,6 +171,16 @@ impl Components for Facade {
             Some("hang") => std::future::pending().await,
             _ => self.0.perform(action).await,
         }
+    }
+
+    fn proxies(&self, kind: &str) -> bool {
+        kind == "UNENROLL" && self.1.proxied.lock().unwrap().is_some()
+    }
+
+    async fn proxy(&self, action: ProxiedAction) -> Result<(), String> {
+        self.1.note("proxy", action.params["id"].as_str().unwrap());
+        tokio::time::sleep(SECOND * 40).await;
+        self.1.proxied.lock().unwrap().clone().unwrap()
     }
 
     async fn halt(&self) {
@@ -251,6 +265,31 @@ impl Transport for CutOff {
     }
 }
 
+/// The way to the first server, through a proxy or not.
+struct Way {
+    server: FakeServer,
+    proxy: Option<String>,
+}
+
+impl Way {
+    fn of(server: &FakeServer, trust: &Trust) -> Self {
+        Self { server: server.clone(), proxy: trust.proxy.as_ref().map(|proxy| proxy.url.expose().to_owned()) }
+    }
+}
+
+#[async_trait]
+impl Transport for Way {
+    async fn send(&self, server: &Server, request: Request) -> Result<Response, TransportError> {
+        let is_broken = {
+            let mut inner = self.server.lock();
+            inner.ways.push((request.path.clone(), self.proxy.clone()));
+            let broken = self.proxy.as_ref().and_then(|proxy| inner.broken_proxies.get(proxy.as_str()));
+            broken.is_some_and(|end| request.path.ends_with(end))
+        };
+        if is_broken { CutOff.send(server, request).await } else { self.server.send(server, request).await }
+    }
+}
+
 struct JournalLevel(Journal);
 
 impl LogLevel for JournalLevel {
@@ -275,6 +314,8 @@ pub struct Agent {
     pub upgrades: Arc<dyn Upgrades>,
     /// The server of a migration.
     pub other: FakeServer,
+    /// Whether other connections lead to that server, or else in another way to the first one.
+    pub migrates: bool,
     /// Whether the version that runs cannot reach any server.
     pub is_cut_off: bool,
     pub running: Option<JoinHandle<Ending>>,
@@ -300,6 +341,7 @@ impl Agent {
             settings: Settings::default(),
             upgrades: Arc::new(NotInstalled),
             other: FakeServer::default(),
+            migrates: false,
             is_cut_off: false,
             running: None,
             commands: mpsc::channel(1).0,
@@ -320,11 +362,15 @@ impl Agent {
         let enrollment = self.store.enrollment().unwrap().unwrap();
         // The agent is at the server at which it is enrolled.
         let is_here = enrollment.servers == [HERE];
-        let (server, other) = (if is_here { &self.server } else { &self.other }.clone(), self.other.clone());
+        let way = Way::of(if is_here { &self.server } else { &self.other }, &enrollment.trust_in_effect());
+        let (server, other, migrates) = (self.server.clone(), self.other.clone(), self.migrates);
+        let connect = move |trust: &Trust| -> Result<Arc<dyn Transport>, String> {
+            Ok(if migrates { Arc::new(other.clone()) } else { Arc::new(Way::of(&server, trust)) })
+        };
         let deps = Deps {
             store: self.store.clone(),
-            transport: if self.is_cut_off { Arc::new(CutOff) } else { Arc::new(server) },
-            components: Arc::new(Facade(self.supervisor.clone())),
+            transport: if self.is_cut_off { Arc::new(CutOff) } else { Arc::new(way) },
+            components: Arc::new(Facade(self.supervisor.clone(), self.host.clone())),
             variables: self.variables.clone(),
             catalog: Arc::new(Catalog::default()),
             facts: Arc::new(StillFacts),
@@ -332,7 +378,7 @@ impl Agent {
             entropy: Arc::new(Seeded::new(self.seed)),
             log_level: Arc::new(JournalLevel(self.journal.clone())),
             upgrades: self.upgrades.clone(),
-            connect: Arc::new(move |_: &Trust| -> Result<Arc<dyn Transport>, String> { Ok(Arc::new(other.clone())) }),
+            connect: Arc::new(connect),
             settings: self.settings.clone(),
         };
         let (commands, mut received) = mpsc::channel(4);
@@ -400,6 +446,7 @@ fn host(journal: &Journal) -> Arc<FakeHost> {
         reporters: Mutex::default(),
         // Stopping takes time.
         stop_time: Mutex::new(Duration::from_millis(20)),
+        proxied: Mutex::default(),
     })
 }
 
@@ -410,6 +457,7 @@ fn enrollment() -> Enrollment {
         access_api_key: Secret::new("a2V5OnNlY3JldA=="),
         servers: vec![HERE.into()],
         trust: Trust::default(),
+        overrides: None,
         signing_key: None,
         previous_signing_key: None,
         tags: Vec::new(),

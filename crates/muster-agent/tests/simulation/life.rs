@@ -308,3 +308,17 @@ async fn servers_of_a_policy_that_accept_no_check_in_are_left_within_two_minutes
         assert_eq!(agent.running(), ["process-default-web"], "the rest of the policy is in effect");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn ag58_a_warning_of_the_server_degrades_the_connection_with_its_text() {
+    let mut agent = Agent::new(34);
+    agent.server.change(|server| {
+        server.policy = Some(policy(1, "web"));
+        server.warning = Some("299 - \"this server is being replaced\"");
+    });
+    agent.start();
+    agent.pass(MINUTE).await;
+    let status = agent.snapshot().await;
+    assert_eq!((status.state.as_str(), status.fleet.state.as_str()), ("HEALTHY", "DEGRADED"));
+    assert!(status.fleet.message.contains("this server is being replaced"), "{}", status.fleet.message);
+}

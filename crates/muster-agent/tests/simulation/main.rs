@@ -11,6 +11,7 @@ mod held;
 mod life;
 mod migrations;
 mod models;
+mod routes;
 mod site;
 mod trust;
 mod upgrades;

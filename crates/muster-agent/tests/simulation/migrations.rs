@@ -19,6 +19,7 @@ fn migrate(id: &str, settings: &Value) -> Value {
 
 fn agent(seed: u64) -> Agent {
     let mut agent = Agent::new(seed);
+    agent.migrates = true;
     agent.settings.checkin.request_backoff_init = SECOND;
     agent.settings.checkin.request_backoff_max = SECOND * 10;
     agent.settings.ack.backoff_max = SECOND * 10;

@@ -79,12 +79,18 @@ pub struct Inner {
     pub audits: Vec<Value>,
     /// Agents that were created by enrollments, by their enrollment id.
     pub enrolled: BTreeMap<String, String>,
+    /// `Warning` header of every response to a check-in.
+    pub warning: Option<&'static str>,
     /// Middlebox between agent and server.
     pub middlebox: Option<Middlebox>,
     /// Polls that it cut, by the time when they began.
     pub cuts: Vec<Instant>,
     pub uploads: Vec<(String, Vec<u8>)>,
     pub requests: Vec<(String, HeaderMap)>,
+    /// Path of every request, and the proxy through which it was sent.
+    pub ways: Vec<(String, Option<String>)>,
+    /// Proxies that cannot forward requests with this suffix of the path.
+    pub broken_proxies: HashMap<String, &'static str>,
     pub hosts: Vec<Server>,
     /// Hosts that belong to another fleet, or accept no check-ins, with what they respond.
     pub strangers: HashMap<&'static str, Fault>,
@@ -130,7 +136,11 @@ impl FakeServer {
     async fn serve(&self, request: Request) -> Response {
         let path = request.path.clone();
         if path.ends_with("/checkin") {
-            return self.check_in(&request).await;
+            let mut response = self.check_in(&request).await;
+            if let Some(warning) = self.lock().warning {
+                response.headers.insert(http::header::WARNING, warning.parse().unwrap());
+            }
+            return response;
         }
         let mut inner = self.lock();
         if path.ends_with("/acks") {

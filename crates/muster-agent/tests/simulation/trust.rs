@@ -273,3 +273,48 @@ async fn every_request_has_the_headers_that_servers_check() {
     }
     assert!(agent.begun_within(Duration::from_millis(510)));
 }
+
+/// The components of a protected policy that receive UNENROLL decide, however long they take.
+#[tokio::test(start_paused = true)]
+async fn ag136_an_unenrollment_that_a_protected_component_refuses_changes_nothing() {
+    let mut agent = Agent::new(50);
+    let mut protected = policy(1, "web");
+    protected["agent"] = json!({"protection": {"enabled": true}});
+    *agent.host.proxied.lock().unwrap() = Some(Err("not signed by my server".into()));
+    agent.server.change(|server| server.policy = Some(protected));
+    agent.start();
+    agent.pass(SECOND * 5).await;
+    agent.server.change(|server| server.actions = vec![action("u", "UNENROLL", Value::Null), level("a", "debug")]);
+    agent.pass(SECOND * 10).await;
+    assert!(agent.did().contains(&"proxy u".to_owned()) && agent.running() == ["process-default-web"]);
+    assert!(agent.server.acked().contains(&"a".to_owned()), "others are not delayed");
+    agent.pass(MINUTE).await;
+    let ack = agent.server.acks().into_iter().find(|ack| ack.action_id == "u").unwrap();
+    assert_eq!(ack.error.as_deref(), Some("not signed by my server"));
+    assert_eq!((agent.state().phase, agent.running()), (Phase::Active, vec!["process-default-web".to_owned()]));
+
+    // Killed while the component considers it, the agent asks again.
+    *agent.host.proxied.lock().unwrap() = Some(Ok(()));
+    agent.server.change(|server| server.actions.push(action("v", "UNENROLL", Value::Null)));
+    agent.pass(SECOND * 10).await;
+    agent.kill().await;
+    *agent.host.proxied.lock().unwrap() = Some(Ok(()));
+    agent.start();
+    agent.pass(SECOND * 20).await;
+    assert_eq!(agent.running(), ["process-default-web"]);
+    assert_eq!(agent.ended(MINUTE).await, Ending::Unenrolled);
+    assert!(agent.server.acked().contains(&"v".to_owned()) && agent.running().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_protection_components_are_not_asked_about_an_unenrollment() {
+    let mut agent = Agent::new(51);
+    *agent.host.proxied.lock().unwrap() = Some(Err("no".into()));
+    agent.server.change(|server| {
+        server.policy = Some(policy(1, "web"));
+        server.actions = vec![action("u", "UNENROLL", Value::Null)];
+    });
+    agent.start();
+    assert_eq!(agent.ended(MINUTE).await, Ending::Unenrolled);
+    assert!(!agent.did().contains(&"proxy u".to_owned()));
+}

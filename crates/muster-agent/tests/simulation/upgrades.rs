@@ -84,12 +84,19 @@ fn upgrade(id: &str, version: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ag131_ag167_an_upgrade_is_reported_in_order_and_acknowledged_once() {
+async fn ag56_ag131_ag167_an_upgrade_is_reported_in_order_and_acknowledged_once() {
     let mut host = Host::new(500);
     host.pass(SECOND * 10).await;
     host.send(upgrade("u", "0.2.0"));
+    let state = async |host: &Host| host.agent.snapshot().await.state;
+    let begun = tokio::time::Instant::now();
+    while state(&host).await.as_str() != "UPGRADING" {
+        assert!(begun.elapsed() < SECOND);
+        host.agent.pass(Duration::from_millis(1)).await;
+    }
     host.pass(MINUTE * 5).await;
-    assert_eq!(host.version(), "0.2.0");
+    // Without a policy.
+    assert_eq!((host.version().as_str(), state(&host).await.as_str()), ("0.2.0", "STARTING"));
     let reported = host.reported();
     assert_eq!(reported[reported.len() - 2..], ["UPG_WATCHING", "none"], "{reported:?}");
     let stages = [
@@ -215,6 +222,12 @@ async fn an_agent_that_was_not_installed_refuses_upgrades() {
 #[test]
 fn ag124_under_random_crashes_one_complete_version_runs_and_every_upgrade_has_one_result() {
     with_seeds(200, storm);
+}
+
+/// A version that was kept was activated again, and its successor was replaced on trial and came back: three versions stayed.
+#[tokio::test(start_paused = true)]
+async fn ag130_a_version_that_is_active_again_is_no_longer_kept() {
+    storm(13_664).await;
 }
 
 const VERSIONS: [&str; 6] = ["0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0"];

@@ -3,6 +3,7 @@ use camino::Utf8PathBuf;
 use super::*;
 use crate::model::capabilities::Capabilities;
 use crate::model::specification::Specification;
+use crate::state::Enrollment;
 use crate::variables::DynamicSet;
 
 /// A catalog with the types `fake` (alias `old`) and `isolated`, whose program is `/bin/sh`.
@@ -50,7 +51,7 @@ fn built(inputs: &Value) -> Result<Built, Invalid> {
 
 fn built_with(inputs: &Value, variables: &VariableSets, rules: &str) -> Result<Built, Invalid> {
     let catalog = catalog(rules);
-    build(&document(inputs), Surroundings { variables, catalog: &catalog, level: Level::Info })
+    build(&document(inputs), Surroundings { variables, catalog: &catalog, level: Level::Info, fleet: None })
 }
 
 fn shape(built: &Built) -> Vec<(String, Vec<String>)> {
@@ -115,7 +116,9 @@ fn a_service_exists_once_whatever_its_output_and_gets_the_signed_part_of_the_pol
     let signed = Some(Arc::new(json!({"data": "d", "signature": "s"})));
     let inputs = json!([{"id": "a", "type": "endpoint"}, {"id": "b", "type": "endpoint"}]);
     let document = Document { is_protected: true, signed, ..document(&inputs) };
-    let made = build(&document, Surroundings { variables: &sets(), catalog: &catalog, level: Level::Info }).unwrap();
+    let made =
+        build(&document, Surroundings { variables: &sets(), catalog: &catalog, level: Level::Info, fleet: None })
+            .unwrap();
     let units = ["endpoint", "endpoint-a", "endpoint-b"].map(str::to_owned).to_vec();
     assert_eq!(shape(&made), [("endpoint".to_owned(), units)]);
     let component = &made.model[0];
@@ -151,7 +154,7 @@ fn ag74_an_unresolved_variable_drops_an_input_but_is_an_error_in_an_output() {
     let mut broken = document(&json!([]));
     broken.outputs["default"]["hosts"] = json!("${local.missing}");
     let (catalog, variables) = (Catalog::default(), sets());
-    let around = Surroundings { variables: &variables, catalog: &catalog, level: Level::Info };
+    let around = Surroundings { variables: &variables, catalog: &catalog, level: Level::Info, fleet: None };
     let error = build(&broken, around).unwrap_err().to_string();
     assert_eq!(error, "outputs.default: no value for ${local.missing}");
     let unknown = built(&json!([{"id": "a", "type": "fake", "use_output": "nowhere"}])).unwrap_err();
@@ -209,4 +212,26 @@ fn readings_of_the_host_need_no_output() {
     assert_eq!(shape(&made)[0].0, "host/metrics-none-m");
     assert!(matches!(&made.model[0].work, Ok(Work::Metrics(spec)) if !spec.to_file && spec.period.as_secs() == 60));
     assert!(made.model[1].work.as_ref().unwrap_err().contains("period"));
+}
+
+#[test]
+fn only_inputs_with_a_connection_of_their_own_get_the_access_key() {
+    let enrollment: Enrollment =
+        serde_json::from_value(json!({"version": 1, "agent_id": "agent-1", "access_api_key": "CANARY",
+        "servers": ["https://fleet:8220"], "trust": {"certificate_authorities": ["PEM"],
+        "proxy": {"url": "http://p:1", "headers": [["X-A", "b"]]}}}))
+        .unwrap();
+    let fleet = FleetBlock::new(&enrollment, "debug", &json!("host-1"));
+    assert!(!format!("{fleet:?}").contains("CANARY"));
+    let catalog = catalog("capabilities: []");
+    let inputs = json!([{"id": "a", "type": "endpoint", "fleet": {"hosts": ["https://other"]}}, {"id": "b", "type": "fake"},
+        {"id": "c", "type": "process", "command": "x"}, {"id": "d", "type": "service"}]);
+    let around = Surroundings { variables: &sets(), catalog: &catalog, level: Level::Info, fleet: Some(&fleet) };
+    let made = build(&document(&inputs), around).unwrap();
+    let expected = json!({"access_api_key": "CANARY", "hosts": ["https://fleet:8220"], "host": {"id": "host-1"},
+        "agent": {"id": "agent-1", "logging": {"level": "debug"}}, "proxy_url": "http://p:1", "proxy_headers": {"X-A": "b"},
+        "ssl": {"verification_mode": "full", "certificate_authorities": ["PEM"]}});
+    assert_eq!(made.model[0].units[1].config["fleet"], expected);
+    let others = made.model[1..].iter().flat_map(|component| &component.units);
+    assert!(others.chain(&made.model[0].units[..1]).all(|unit| !unit.config.to_string().contains("CANARY")));
 }
