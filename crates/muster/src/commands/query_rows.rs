@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use muster_core::csv;
 use muster_protocol::management::live_query::LiveQueryResult;
 use serde_json::Value;
 
 use super::failure::Failed;
-use super::listing::{Format, csv_record};
+use super::listing::Format;
 use super::text::{escaped_json, print_line, print_lines, printable};
 
 /// Maximum width to which a column of a table is padded.
@@ -80,7 +81,7 @@ impl RowPrinter {
 
     fn line(&self, cells: &[String]) -> String {
         if self.format == Format::Csv {
-            return csv_record(cells);
+            return csv::record(cells);
         }
         let padded = cells.iter().zip(&self.columns).map(|(cell, (_, width))| format!("{cell:<width$}"));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
