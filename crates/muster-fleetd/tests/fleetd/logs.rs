@@ -21,7 +21,7 @@ impl LogDestination for Kept {
         let stored = if self.fails.load(Ordering::SeqCst) {
             Err(Error::new(ErrorKind::Unavailable, "full", "/var/log/secret is full"))
         } else {
-            self.lines.lock().unwrap().push((kind, String::from_utf8(lines).unwrap()));
+            self.lines.lock().expect("not poisoned").push((kind, String::from_utf8(lines).expect("text")));
             Ok(())
         };
         Box::pin(std::future::ready(stored))
@@ -35,7 +35,7 @@ async fn fl23_lines_reach_the_destination_and_its_failure_is_an_error() {
     let key = server.osquery_key(&server.secret().await, UUID).await;
     let line = json!({"name": "pack/Global/users", "columns": {"username": "eve"}, "action": "added"});
     let body = json!({"node_key": key, "log_type": "result", "data": [line, 5, {"columns": {}}]});
-    let stored = || kept.lines.lock().unwrap().clone();
+    let stored = || kept.lines.lock().expect("not poisoned").clone();
     assert_eq!(server.osquery("log", &body).await.text, "{}");
     assert_eq!(stored(), [(LogKind::Result, format!("{line}\n"))], "FL162");
     kept.fails.store(true, Ordering::SeqCst);
