@@ -140,7 +140,14 @@ async fn post(
     body: String,
     patience: Duration,
 ) -> Option<(u16, Value)> {
-    let ask = Ask { method: Method::POST, path, authorization: Some(authorization), body: body.into(), packed: false, chunk_sha2: None };
+    let ask = Ask {
+        method: Method::POST,
+        path,
+        authorization: Some(authorization),
+        body: body.into(),
+        packed: false,
+        chunk_sha2: None,
+    };
     match tokio::time::timeout(patience, session.ask(&ask)).await {
         Ok(Ok(answer)) => Some((answer.status, parsed(&answer))),
         Ok(Err(_)) => None,

@@ -54,7 +54,14 @@ fn authorization(token: &str) -> HeaderValue {
 
 /// Asks; `None` when the server is gone. Anything but 200 is a failure of the test.
 async fn post(session: &mut Session, path: &str, authorization: &HeaderValue, body: String) -> Option<Value> {
-    let ask = Ask { method: Method::POST, path, authorization: Some(authorization), body: body.into(), packed: false, chunk_sha2: None };
+    let ask = Ask {
+        method: Method::POST,
+        path,
+        authorization: Some(authorization),
+        body: body.into(),
+        packed: false,
+        chunk_sha2: None,
+    };
     let Answer { status, body, .. } = session.ask(&ask).await.ok()?;
     assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
     Some(serde_json::from_slice(&body).unwrap())

@@ -56,7 +56,14 @@ pub async fn check_in(session: &mut Session, agent: &Agent) -> Answer {
     let path = format!("/api/fleet/agents/{}/checkin?", agent.id);
     let body = wire::check_in(&host, &Report::default()).into();
     let authorization = &agent.authorization;
-    let ask = Ask { method: Method::POST, path: &path, authorization: Some(authorization), body, packed: false, chunk_sha2: None };
+    let ask = Ask {
+        method: Method::POST,
+        path: &path,
+        authorization: Some(authorization),
+        body,
+        packed: false,
+        chunk_sha2: None,
+    };
     session.ask(&ask).await.unwrap()
 }
 
