@@ -69,8 +69,8 @@ impl Agents {
             Err(_) => None,
         };
         let mut view = found.ok_or_else(|| Error::not_found("host", id))?;
-        let osquery = view.agents.iter().map(|agent| &agent.details.record);
-        if let Some(record) = osquery.filter(|record| record.family == Family::Osquery).next_back() {
+        let mut records = view.agents.iter().map(|agent| &agent.details.record);
+        if let Some(record) = records.rfind(|record| record.family == Family::Osquery) {
             let seen = self.store.seen_by(grant);
             let checks = applying(seen.host_checks().await?.as_deref(), Platform::of(record))?;
             view.checks = answered(checks.into_iter(), seen.check_results(record).await?);
