@@ -222,10 +222,13 @@ impl LiveAnswer<'_> {
     }
 }
 
+/// Sets one of the texts.
+type Set<'a> = fn(&mut LiveAnswer<'a>, &'a str);
+
 /// Returns the answers to live queries by id. A query that did not run has a status and a message only.
 pub fn live_answers<'a>(wire: &DistributedWrite<'a>) -> BTreeMap<String, LiveAnswer<'a>> {
     let mut answers: BTreeMap<String, LiveAnswer<'a>> = BTreeMap::new();
-    let parts: [(Option<&'a RawValue>, fn(&mut LiveAnswer<'a>, &'a str)); 3] = [
+    let parts: [(_, Set<'a>); 3] = [
         (wire.queries, |answer, raw| answer.rows = Some(raw)),
         (wire.statuses, |answer, raw| answer.status = Some(raw)),
         (wire.messages, |answer, raw| answer.message = Some(raw)),

@@ -55,7 +55,7 @@ async fn fl26_fl31_fl34_checks_are_asked_every_hour_and_count_those_that_pass_an
     assert!(asked(&server, &key).await.is_empty());
     let name = check_in(&server, "default", "disk", "linux").await;
     check_in(&server, "default", "other platform", "windows").await;
-    assert_eq!(asked(&server, &key).await, [name.clone()], "at once, although the details are not due");
+    assert_eq!(asked(&server, &key).await, std::slice::from_ref(&name), "at once, although the details are not due");
     let passing = async |passing: u64, failing: u64| {
         let counted = counts(&server).await.remove(0);
         assert_eq!((counted.passing, counted.failing), (passing, failing));
@@ -103,7 +103,7 @@ async fn a_deleted_check_is_asked_no_more_and_its_results_are_removed_with_the_n
     }
     let grant = administrator("default").grant().expect("an administrator");
     server.fleet.host_checks().delete(&grant, &one["fleet_policy_query_".len()..]).await.expect("deleted");
-    assert_eq!(asked(&server, &key).await, [two.clone()]);
+    assert_eq!(asked(&server, &key).await, std::slice::from_ref(&two));
     answer(&server, &key, &two, json!([]), json!(0)).await;
     let stored = server.store().check_results(&agent_id(Family::Osquery, UUID)).await.expect("results");
     assert_eq!(stored.len(), 1);
