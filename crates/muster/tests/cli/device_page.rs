@@ -1,75 +1,16 @@
-//! The page "My device" in headless Chromium, which chromedriver controls over WebDriver (W3C).
+//! The page "My device" in headless Chromium.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::browser::Browser;
 use crate::host::fleetd;
 use crate::world::{json as muster, world};
 
 /// Runs in the page if anything that a host reports becomes markup.
 const CANARY: &str =
     "\"'></td><img src=x onerror=\"window.canary=1\"><script>window.canary=1</script><svg/onload='window.canary=1'>";
-
-/// A browser without a window.
-struct Browser {
-    driver: Child,
-    session: String,
-    client: reqwest::Client,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl Browser {
-    fn start() -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("chromedriver is missing: `./check` installs it (Debian package chromium-driver)");
-        let output = BufReader::new(driver.stdout.take().unwrap());
-        let port = |line: String| line.split_once("successfully on port ").map(|(_, port)| port.to_owned());
-        let port = output.lines().map_while(Result::ok).find_map(port).expect("chromedriver prints its port");
-        let port = port.trim_end_matches('.').to_owned();
-        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-        let mut browser = Self { driver, session: format!("http://127.0.0.1:{port}/session"), client, runtime };
-        let arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"];
-        // The server's certificate is of its own CA.
-        let options = json!({"acceptInsecureCerts": true, "goog:chromeOptions": {"args": arguments}});
-        let session = browser.post("", &json!({"capabilities": {"alwaysMatch": options}}));
-        browser.session += &format!("/{}", session["sessionId"].as_str().unwrap());
-        browser
-    }
-
-    fn post(&self, command: &str, body: &Value) -> Value {
-        let request = self.client.post(format!("{}{command}", self.session)).json(body);
-        let answer = async { request.send().await?.json::<Value>().await };
-        let answer = self.runtime.block_on(answer).unwrap();
-        assert!(answer["value"].get("error").is_none(), "{command}: {answer}");
-        answer["value"].clone()
-    }
-
-    fn open(&self, url: &str) {
-        self.post("/url", &json!({"url": url}));
-    }
-
-    /// Runs a script in the page; the policy of the page applies to the page's own scripts only.
-    fn run(&self, script: &str) -> Value {
-        self.post("/execute/sync", &json!({"script": script, "args": []}))
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        // Without its session, the driver leaves the browser behind.
-        let _ = self.runtime.block_on(self.client.delete(&self.session).send());
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
-    }
-}
 
 /// Enrolls a host whose every fact is `fact`, and announces a token for it.
 fn enroll(secret: &Value, uuid: &str, fact: &str, token: &str) {

@@ -33,12 +33,13 @@ fn fl18_options_are_shown_applied_and_reset() {
     assert!(ok(&["fleetd-options", "apply", "-f", &path, "--yes"]).contains("changed the configuration of hosts"));
     assert_eq!(config(), json!({"options": {"logger_tls_period": 7}}));
     assert!(ok(&["fleetd-options", "apply", "--file", &path, "--yes"]).contains("no changes"));
+    assert_eq!(ok(&["fleetd-options", "apply", "-f", &path, "--yes", "-o", "name"]).trim(), "1");
     assert_eq!(json(&["fleetd-options", "get"])["is_default"], json!(false));
     let (_directory, wrong) = file("wrong.yml", "config:\n  scedule: {}\n");
     let message = fails(2, &["fleetd-options", "apply", "-f", &wrong, "--dry-run"]);
     assert!(message.contains(":2:3: config.scedule") && message.contains("did you mean `schedule`?"), "{message}");
     assert!(ok(&["fleetd-options", "reset", "--dry-run"]).contains("would change"));
-    let reset = json(&["fleetd-options", "reset", "--yes"]);
+    let reset: Value = serde_json::from_str(&ok(&["fleetd-options", "reset", "--yes", "--output", "json"])).unwrap();
     assert_eq!(reset["options"]["is_default"], json!(true));
     assert_eq!(config()["options"]["logger_tls_period"], 10);
 }

@@ -1,0 +1,86 @@
+//! The web pages in headless Chromium, as an administrator walks through them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::agents::answered;
+use crate::browser::Browser;
+use crate::world::{json as muster, new_policy, ok, world};
+
+const PASSWORD: &str = "correct horse battery";
+/// Runs in the page if anything that an agent reports becomes markup.
+const CANARY: &str = "\"'></td><img src=x onerror=\"window.canary=1\"><script>window.canary=1</script>";
+
+/// Creates an administrator, and sets the password in the browser.
+fn set_up(browser: &Browser, name: &str) {
+    ok(&["user", "create", name]);
+    ok(&["role", "bind", "administrator", "--user", name]);
+    let link = muster(&["user", "setup-link", name]);
+    browser.open(&format!("http://{}/setup?token={}", world().admin, link["token"].as_str().unwrap()));
+    browser.fill("input[name=password]", PASSWORD);
+    browser.fill("input[name=again]", PASSWORD);
+    browser.click("main button");
+    browser.wait(Duration::from_secs(10), "return document.querySelector('h1').innerText === 'Overview'");
+}
+
+/// Enrolls an agent whose host has this name.
+fn enroll(token: &str, hostname: &str) -> Value {
+    let agent = json!({"agent": {"version": "9.5.2", "id": "web-page"}});
+    let local = json!({"host": {"hostname": hostname}, "os": {"full": hostname}, "elastic": agent});
+    let body = json!({"type": "PERMANENT", "metadata": {"local": local, "user_provided": {}}});
+    let (status, answer) = answered("/api/fleet/agents/enroll", token, "elastic agent 9.5.2", &body);
+    assert_eq!(status, 200, "{answer}");
+    serde_json::from_str::<Value>(&answer).unwrap()["item"].clone()
+}
+
+#[test]
+fn mg182_mg187_an_agent_appears_and_changes_on_open_pages_without_a_reload() {
+    let policy = new_policy("web pages");
+    let browser = Browser::start();
+    let site = format!("http://{}", world().admin);
+    set_up(&browser, "web-admin");
+
+    browser.open(&format!("{site}/add-agent"));
+    browser.fill("select[name=policy]", &policy);
+    browser.click("main button");
+    browser.wait(Duration::from_secs(10), "return document.querySelector('pre.command') !== null");
+    let command = browser.run("return document.querySelector('pre.command').innerText");
+    let token = command.as_str().unwrap().split("--enrollment-token=").nth(1).unwrap();
+    browser.run("window.reloaded = false");
+    let enrolled = enroll(token.split_whitespace().next().unwrap(), CANARY);
+    browser.wait(Duration::from_secs(10), "return document.body.innerText.includes('onerror')");
+    assert_eq!(browser.run("return window.reloaded"), json!(false), "the page was not loaded again");
+
+    browser.open(&format!("{site}/agents?q=policy_id%3A%22{policy}%22"));
+    let id = enrolled["id"].as_str().unwrap();
+    browser.run("window.reloaded = false");
+    ok(&["agent", "tag", id, "--tag", "seen-live"]);
+    browser.wait(Duration::from_secs(5), "return document.querySelector('#list').innerText.includes('seen-live')");
+    assert_eq!(browser.run("return window.reloaded"), json!(false), "the page was not loaded again");
+
+    for path in ["/", "/agents", &format!("/agents/{id}"), "/audit", "/policies", &format!("/policies/{policy}")] {
+        browser.open(&format!("{site}{path}"));
+        assert_eq!(browser.run("return window.canary === undefined"), json!(true), "{path}");
+        assert_eq!(browser.run("return document.querySelectorAll('main img, main script').length"), json!(0), "{path}");
+        let is_wide = "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
+        assert_eq!(browser.run(is_wide), json!(false), "{path}: nothing that an agent reports breaks the layout");
+    }
+}
+
+#[test]
+fn an_expired_session_returns_to_the_same_page_after_the_login() {
+    let browser = Browser::start();
+    let site = format!("http://{}", world().admin);
+    set_up(&browser, "web-returning");
+    browser.open(&format!("{site}/agents?q=status%3Aonline"));
+    browser.click("header button");
+    browser.wait(Duration::from_secs(10), "return location.pathname === '/login'");
+    browser.open(&format!("{site}/agents?q=status%3Aonline"));
+    assert!(browser.text().contains("Log in"), "{}", browser.text());
+    browser.fill("input[name=username]", "web-returning");
+    browser.fill("input[name=password]", PASSWORD);
+    browser.click("main button");
+    browser.wait(Duration::from_secs(10), "return location.pathname + location.search === '/agents?q=status%3Aonline'");
+    assert_eq!(browser.run("return document.querySelector('#q').value"), json!("status:online"));
+}
