@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use muster_core::agent::Family;
 use muster_core::enroll::Request;
+use muster_core::error_chain::chain;
 use muster_core::fleetd::details::{self, Details};
 use muster_core::fleetd::log_lines::LogType;
 use muster_core::fleetd::{live, rows};
@@ -84,7 +85,11 @@ impl Inner {
                 read.discovery.insert(query.name, query.discovery);
             }
         }
-        let checks = self.fleet.host_checks().due(&entry).await?;
+        // A store that fails must not hold back the other queries (FL28).
+        let checks = self.fleet.host_checks().due(&entry).await.unwrap_or_else(|error| {
+            tracing::debug!(error = %chain(&error), "failed to read the host checks");
+            None
+        });
         for (name, sql) in checks.iter().flat_map(DueChecks::queries) {
             read.queries.insert(name, sql);
             read.discovery.insert(name, details::ALWAYS);

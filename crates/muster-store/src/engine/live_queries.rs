@@ -5,7 +5,7 @@ use muster_core::live_query::{EndReason, Ended, HostAnswer, LiveQuery, LiveResul
 use muster_core::time::Timestamp;
 
 use super::error::Failure;
-use super::row::{Columns, Result, affects, all, count, first, run, send, to_json};
+use super::row::{Columns, Result, affects, all, count, first, run, send};
 use super::session::{Connection, Row, Rule, params};
 use crate::port::{LiveQueryWrite, Precondition};
 use crate::sql::live_queries as sql;
@@ -42,7 +42,7 @@ fn insert(connection: &Connection, query: &LiveQuery, targets: &[AgentId]) -> st
         return Err(Precondition::Exists(format!("live query {}", query.id)).into());
     }
     let targets: Vec<&str> = targets.iter().map(AgentId::as_str).collect();
-    Ok(send(connection, sql::INSERT_TARGETS, params![query.id.as_str(), to_json(&targets)?])?)
+    Ok(send(connection, sql::INSERT_TARGETS, params![query.id.as_str(), targets])?)
 }
 
 fn answer(connection: &Connection, query: &LiveQueryId, result: &LiveResult) -> std::result::Result<(), Failure> {
