@@ -5,7 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
@@ -23,7 +23,7 @@ use crate::failure;
 use crate::frame::{Frame, page};
 use crate::policies::{PolicyRow, rows};
 use crate::text::{Badge, Moment};
-use crate::visitor::Visitor;
+use crate::visitor::{Params, Visitor};
 
 /// Path of the list of agents.
 const TAB: &str = "/agents";
@@ -103,7 +103,7 @@ pub async fn show(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
     headers: HeaderMap,
-    Query(asked): Query<Asked>,
+    Params(asked): Params<Asked>,
 ) -> Response {
     let shown = match asked.key.as_str() {
         key if headers.contains_key("hx-request") && !key.is_empty() => {

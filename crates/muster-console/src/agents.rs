@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
-use muster_core::authorization::{AgentsRead, PoliciesRead};
+use muster_core::authorization::{AgentsRead, PoliciesRead, Scope};
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
 use muster_core::status::Status;
@@ -24,7 +24,7 @@ use serde::Deserialize;
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::text::{Badge, Moment, os_name};
-use crate::visitor::Visitor;
+use crate::visitor::{Params, Visitor};
 
 /// Path of the page.
 const TAB: &str = "/agents";
@@ -119,7 +119,7 @@ pub async fn show(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
     headers: HeaderMap,
-    Query(asked): Query<Asked>,
+    Params(asked): Params<Asked>,
 ) -> Response {
     // Read before the list, so that a change in between is not missed.
     let newest = *fleet.change_log().newest().borrow();
@@ -172,14 +172,19 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked, newest: i6
     let now = fleet.now();
     shown.rows = found.items.into_iter().map(|view| row(view, &policies, now)).collect();
     shown.total = found.total;
-    shown.is_fleet_empty = asked.q.is_empty() && counts.is_empty();
+    // Somebody who sees a part of the space does not know.
+    shown.is_fleet_empty = asked.q.is_empty() && counts.is_empty() && *grant.scope() == Scope::Whole;
     shown.chips = chips(asked, &counts, &here);
     Ok(shown)
 }
 
 /// Returns the filter of the list: of a status, or without the statuses that are hidden.
 pub fn list_filter(asked: &Asked, fleet: &Fleet) -> Result<AgentFilter, Error> {
-    let Some(status) = Status::parse(&asked.status) else { return kql::visible(&asked.q, false, fleet.now()) };
+    if asked.status.is_empty() {
+        return kql::visible(&asked.q, false, fleet.now());
+    }
+    let status = Status::parse(&asked.status)
+        .ok_or_else(|| Error::invalid("status", format!("unknown status {:?}", asked.status)))?;
     let mut filter = kql::compile(&asked.q, fleet.now())?.filter;
     filter.conditions.push(AgentCondition::Statuses(vec![status]));
     Ok(filter)

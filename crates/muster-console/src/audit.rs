@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::text::Moment;
-use crate::visitor::Visitor;
+use crate::visitor::{Params, Visitor};
 
 /// Path of the page.
 const TAB: &str = "/audit";
@@ -55,7 +55,7 @@ struct Row {
 }
 
 /// Shows the page.
-pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Query(asked): Query<Asked>) -> Response {
+pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(asked): Params<Asked>) -> Response {
     match read(&fleet, &visitor, &asked).await {
         Ok(lines) => page(StatusCode::OK, &lines),
         Err(error) => failure::inside(&visitor, &error, TAB),

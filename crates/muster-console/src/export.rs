@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +18,7 @@ use muster_store::query::Page;
 use crate::agents::{Asked, is_descending, list_filter, sort};
 use crate::failure;
 use crate::text::os_name;
-use crate::visitor::Visitor;
+use crate::visitor::{Params, Visitor};
 
 /// Number of agents that are read at a time.
 const BATCH: u32 = 1_000;
@@ -46,7 +46,7 @@ struct Export {
 }
 
 /// Sends the agents of a view.
-pub async fn send(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Query(asked): Query<Asked>) -> Response {
+pub async fn send(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(asked): Params<Asked>) -> Response {
     match begin(fleet, &visitor, &asked) {
         Ok(export) => export.response(),
         Err(error) => failure::inside(&visitor, &error, "/agents"),

@@ -14,23 +14,26 @@ struct Failure<'a> {
     frame: Frame,
     message: &'a str,
     remedy: Option<&'a str>,
+    /// The spaces in which the person has rights, if that is what is missing here.
+    spaces: Vec<String>,
 }
 
 /// Renders an error for a person who is logged in.
 pub fn inside(visitor: &Visitor, error: &Error, tab: &'static str) -> Response {
-    render(Frame::new(visitor, title(error.kind), tab), error)
+    let spaces = if error.kind == ErrorKind::Forbidden { visitor.other_spaces() } else { Vec::new() };
+    render(Frame::new(visitor, title(error.kind), tab), error, spaces)
 }
 
 /// Renders an error for somebody whose session is unknown.
 pub fn outside(error: &Error) -> Response {
-    render(Frame::outside(title(error.kind)), error)
+    render(Frame::outside(title(error.kind)), error, Vec::new())
 }
 
-fn render(frame: Frame, error: &Error) -> Response {
+fn render(frame: Frame, error: &Error, spaces: Vec<String>) -> Response {
     if let Some(cause) = &error.source {
         tracing::warn!(code = error.code, %cause, "cannot show a page");
     }
-    let shown = Failure { frame, message: &error.message, remedy: error.remedy.as_deref() };
+    let shown = Failure { frame, message: &error.message, remedy: error.remedy.as_deref(), spaces };
     page(status_of(error.kind), &shown)
 }
 

@@ -6,6 +6,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use muster_core::reported::is_deceptive;
 
 use crate::assets::{SCRIPT, STYLE};
 use crate::visitor::Visitor;
@@ -72,6 +73,13 @@ impl Frame {
         self.tab == tab.path
     }
 
+    /// Returns the link to a tab in the space.
+    pub fn link(&self, path: &str) -> String {
+        // Below a space, the overview has no slash at its end.
+        let path = if self.base.is_empty() { path } else { path.trim_end_matches('/') };
+        format!("{}{path}", self.base)
+    }
+
     /// Path of the style sheet.
     pub fn style(&self) -> &'static str {
         STYLE
@@ -86,7 +94,11 @@ impl Frame {
 /// Renders a page.
 pub fn page(status: StatusCode, template: &impl Template) -> Response {
     match template.render() {
-        Ok(html) => with_headers(status, html),
+        // What an agent reports could otherwise change the direction of the text around it.
+        Ok(html) => {
+            let shown = |c| if is_deceptive(c) && !matches!(c, '\n' | '\t') { char::REPLACEMENT_CHARACTER } else { c };
+            with_headers(status, html.chars().map(shown).collect())
+        }
         Err(error) => {
             tracing::error!(%error, "cannot render a page");
             with_headers(StatusCode::INTERNAL_SERVER_ERROR, "internal error".to_owned())

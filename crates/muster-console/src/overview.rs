@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
-use muster_core::authorization::{AgentsRead, PoliciesRead, RefusalsRead};
+use muster_core::authorization::{AgentsRead, PoliciesRead, RefusalsRead, Scope};
 use muster_core::rollout::State as RolloutState;
 use muster_core::status::Status;
 use muster_fleet::Fleet;
@@ -30,9 +30,12 @@ struct Overview {
     frame: Frame,
     total: u64,
     statuses: Vec<Bar>,
-    policies: Vec<PolicyRow>,
-    rollouts: Vec<(String, &'static str)>,
-    refused: Vec<Refused>,
+    /// Whether the person sees all agents of the space.
+    is_whole: bool,
+    /// Each `None` if the person lacks the privilege for it.
+    policies: Option<Vec<PolicyRow>>,
+    rollouts: Option<Vec<(String, &'static str)>>,
+    refused: Option<Vec<Refused>>,
 }
 
 /// A bar of the chart of statuses.
@@ -61,12 +64,14 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response
 }
 
 async fn read(fleet: &Fleet, visitor: &Visitor) -> Result<Overview, Error> {
-    let counts = fleet.agents().count(&visitor.context.grant::<AgentsRead>()?, &AgentFilter::default()).await?;
+    let grant = visitor.context.grant::<AgentsRead>()?;
+    let counts = fleet.agents().count(&grant, &AgentFilter::default()).await?;
     let total = counts.iter().filter(|(status, _)| *status != Status::Unenrolled).map(|(_, count)| count).sum();
     Ok(Overview {
         frame: Frame::new(visitor, "Overview", TAB),
         total,
         statuses: bars(&counts),
+        is_whole: *grant.scope() == Scope::Whole,
         policies: policies(fleet, visitor).await?,
         rollouts: rollouts(fleet, visitor).await?,
         refused: refused(fleet, visitor),
@@ -83,26 +88,26 @@ fn bars(counts: &[(Status, u64)]) -> Vec<Bar> {
     Status::ALL.into_iter().rev().map(bar).filter(|bar| bar.count > 0 || bar.badge.0 == Status::Online).collect()
 }
 
-/// Returns the policies with the most agents. None for those who may not read policies.
-async fn policies(fleet: &Fleet, visitor: &Visitor) -> Result<Vec<PolicyRow>, Error> {
-    let Ok(grant) = visitor.context.grant::<PoliciesRead>() else { return Ok(Vec::new()) };
+/// Returns the policies with the most agents; `None` for those who may not read policies.
+async fn policies(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<PolicyRow>>, Error> {
+    let Ok(grant) = visitor.context.grant::<PoliciesRead>() else { return Ok(None) };
     let mut all = rows(fleet, &grant).await?;
     all.sort_by_key(|row| std::cmp::Reverse(row.agents));
     all.truncate(ROWS);
-    Ok(all)
+    Ok(Some(all))
 }
 
 /// Returns the rollouts that have not ended.
-async fn rollouts(fleet: &Fleet, visitor: &Visitor) -> Result<Vec<(String, &'static str)>, Error> {
-    let Ok(grant) = visitor.context.grant::<PoliciesRead>() else { return Ok(Vec::new()) };
+async fn rollouts(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<(String, &'static str)>>, Error> {
+    let Ok(grant) = visitor.context.grant::<PoliciesRead>() else { return Ok(None) };
     let newest = fleet.rollouts().list(&grant, Page { offset: 0, limit: 100 }).await?.items;
     let is_open = |state: &RolloutState| !matches!(state, RolloutState::Completed | RolloutState::RolledBack { .. });
     let open = newest.iter().filter(|rollout| is_open(&rollout.state));
-    Ok(open.map(|rollout| (crate::rollouts::subject(rollout), rollout.state.as_str())).take(ROWS).collect())
+    Ok(Some(open.map(|rollout| (crate::rollouts::subject(rollout), rollout.state.as_str())).take(ROWS).collect()))
 }
 
-fn refused(fleet: &Fleet, visitor: &Visitor) -> Vec<Refused> {
-    let Ok(grant) = visitor.context.grant::<RefusalsRead>() else { return Vec::new() };
+fn refused(fleet: &Fleet, visitor: &Visitor) -> Option<Vec<Refused>> {
+    let grant = visitor.context.grant::<RefusalsRead>().ok()?;
     let now = fleet.now();
     let mut all = fleet.refusals().list(&grant);
     all.sort_by_key(|row| std::cmp::Reverse(row.last));
@@ -113,5 +118,5 @@ fn refused(fleet: &Fleet, visitor: &Visitor) -> Vec<Refused> {
         count: row.count,
         at: Moment::new(row.last, now),
     });
-    shown.collect()
+    Some(shown.collect())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Query, RawPathParams, State};
+use axum::extract::{RawPathParams, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::text::Moment;
-use crate::visitor::Visitor;
+use crate::visitor::{Params, Visitor};
 
 /// Path of the list.
 const TAB: &str = "/policies";
@@ -63,7 +63,7 @@ pub async fn show(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
     params: RawPathParams,
-    Query(asked): Query<Asked>,
+    Params(asked): Params<Asked>,
 ) -> Response {
     let id = params.iter().find(|(name, _)| *name == "id").map(|(_, id)| id).unwrap_or_default();
     match read(&fleet, &visitor, id, &asked).await {

@@ -1,12 +1,14 @@
 //! The person that requests a page, from the session cookie, and the space, from the path.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, OriginalUri, RawPathParams};
+use axum::extract::{FromRequestParts, OriginalUri, Query, RawPathParams};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
-use muster_core::authorization::OpContext;
+use muster_core::authorization::{BindingScope, OpContext};
 use muster_core::id::SpaceId;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
@@ -14,6 +16,7 @@ use muster_fleet::identity::sign_in::Presented;
 use muster_management::credentials;
 use muster_management::entry::Connection;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
 
 use crate::{failure, log_in};
 
@@ -25,6 +28,33 @@ pub struct Visitor {
     pub name: String,
     /// Path of the space; empty for the default space.
     pub base: String,
+}
+
+impl Visitor {
+    /// Returns the other spaces in which the person has rights.
+    pub fn other_spaces(&self) -> Vec<String> {
+        let bound = self.context.entitlements().iter().filter_map(|one| match &one.scope {
+            BindingScope::System => None,
+            BindingScope::Space(space) | BindingScope::Part { space, .. } => Some(space),
+        });
+        let others: BTreeSet<_> =
+            bound.filter(|space| *space != self.context.space()).map(ToString::to_string).collect();
+        others.into_iter().collect()
+    }
+}
+
+/// Parameters of a page. Those that cannot be read lead to a page that says so.
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<Fleet>> for Params<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Fleet>) -> Result<Self, Response> {
+        match Query::<T>::try_from_uri(&parts.uri) {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(error) => Err(failure::outside(&Error::invalid("parameters", error.body_text()))),
+        }
+    }
 }
 
 impl FromRequestParts<Arc<Fleet>> for Visitor {
@@ -67,10 +97,20 @@ async fn identify(
     Ok(Visitor { context: context.coming_from(address, None), name, base })
 }
 
+/// Returns the link to the login page that leads back to a page.
+fn link(page: &str) -> String {
+    format!("{}?return_to={}", log_in::PATH, utf8_percent_encode(page, NON_ALPHANUMERIC))
+}
+
 /// Sends a browser to the login page, which leads back here.
 fn to_log_in(parts: &Parts) -> Response {
     let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
     let here = uri.path_and_query().map_or("/", |here| here.as_str());
-    let back = utf8_percent_encode(here, NON_ALPHANUMERIC);
-    Redirect::to(&format!("{}?return_to={back}", log_in::PATH)).into_response()
+    // An open page that renews its rows: it must not take the login page for them.
+    if parts.headers.contains_key("hx-request") {
+        let here = here.split("&seen=").next().unwrap_or_default().split("?seen=").next().unwrap_or_default();
+        let location = HeaderValue::try_from(link(here)).unwrap_or(HeaderValue::from_static(log_in::PATH));
+        return (StatusCode::UNAUTHORIZED, [("hx-redirect", location)]).into_response();
+    }
+    Redirect::to(&link(here)).into_response()
 }

@@ -275,6 +275,7 @@ async fn every_page_exists_in_every_space_and_none_shows_another_spaces_objects(
         assert_eq!(page.status, 200, "{path}: {}", page.html);
         assert!(!page.html.contains("host-a-1"), "{path}");
         assert!(page.html.contains("href=\"/s/shop/agents\""), "{path}");
+        assert!(page.html.contains("href=\"/s/shop\"") && !page.html.contains("href=\"/s/shop/\""), "{path}");
     }
     assert_eq!(pages.page(&cookie, "/s/shop/agents/a-1").await.status, 404);
     assert_eq!(pages.page(&cookie, "/s/none/agents").await.status, 404);
@@ -291,6 +292,64 @@ async fn what_a_person_may_not_do_is_explained() {
     assert_eq!(page.status, 403);
     assert!(page.html.contains("audit.read"), "{}", page.html);
     assert_eq!(pages.page(&cookie, "/add-agent").await.status, 403);
+}
+
+#[tokio::test]
+async fn whoever_has_rights_in_one_space_only_is_sent_there() {
+    let pages = Pages::new().await;
+    pages.prepare("/v1/spaces", r#"{"id":"shop","name":"Shop"}"#).await;
+    pages.prepare("/v1/users", &format!(r#"{{"name":"bob","password":"{PASSWORD}"}}"#)).await;
+    pages.prepare("/v1/bindings", r#"{"user":"bob","role":"auditor","space":"shop"}"#).await;
+    let form = "username=bob&password=correct+horse+battery";
+    let answer = pages.browse(Method::POST, "/login", &[("sec-fetch-site", "same-origin")], form).await;
+    let cookie = answer.headers[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let refused = pages.page(&cookie, "/").await;
+    assert_eq!(refused.status, 403);
+    assert!(refused.html.contains(r#"<a href="/s/shop">shop</a>"#), "{}", refused.html);
+    assert_eq!(pages.page(&cookie, "/s/shop").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_overview_names_the_privilege_for_what_it_does_not_show() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "helpdesk").await;
+    let page = pages.page(&cookie, "/").await.html;
+    assert!(page.contains("<code>refusals.read</code>") && !page.contains("None since this server"), "{page}");
+}
+
+#[tokio::test]
+async fn unknown_values_of_parameters_are_explained() {
+    let pages = Pages::new().await;
+    pages.agent("a-1", |_| {}).await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    let unknown = pages.page(&cookie, "/agents?status=zzz").await.html;
+    assert!(unknown.contains("unknown status") && !unknown.contains("host-a-1"), "{unknown}");
+    assert_eq!(pages.page(&cookie, "/agents.csv?status=zzz").await.status, 400);
+    for path in ["/agents?q=a&q=b", "/audit?before=x", "/policies/web?revision=x"] {
+        let page = pages.page(&cookie, path).await;
+        assert!(page.status == 400 && page.html.contains("Invalid request"), "{path}: {}", page.html);
+    }
+}
+
+#[tokio::test]
+async fn an_open_list_goes_to_the_login_when_the_session_has_ended() {
+    let pages = Pages::new().await;
+    let ended = pages.browse(Method::GET, "/agents?q=x&seen=7", &[("hx-request", "true")], "").await;
+    assert_eq!(
+        (ended.status.as_u16(), &ended.headers["hx-redirect"]),
+        (401, &"/login?return_to=%2Fagents%3Fq%3Dx".parse().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn what_an_agent_reports_does_not_change_the_direction_of_text() {
+    let pages = Pages::new().await;
+    pages.agent("a-1", |record| record.hostname = "evil\u{202e}\u{1b}[31m".into()).await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    for path in ["/agents", "/agents/a-1"] {
+        let html = pages.page(&cookie, path).await.html;
+        assert!(html.contains("evil\u{fffd}\u{fffd}[31m") && !html.contains(['\u{202e}', '\u{1b}']), "{path}");
+    }
 }
 
 #[tokio::test]

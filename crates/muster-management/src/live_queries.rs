@@ -7,6 +7,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use muster_core::Error;
 use muster_core::authorization::PrivilegeName as Name;
 use muster_core::error_chain::chain;
 use muster_core::live_query::{DEFAULT_TIMEOUT, LiveQuery as Record, LiveResult};
@@ -92,6 +93,10 @@ async fn run(
     Caller(context): Caller,
     Body(body): Body<RunQuery>,
 ) -> Answer<Item<LiveQuery>> {
+    // A variable of a script that is empty must not select the whole fleet.
+    if body.kuery.as_deref().is_some_and(|kuery| kuery.trim().is_empty()) {
+        return Err(Error::invalid("kuery", "is empty").remedy("leave it out to select all hosts").into());
+    }
     let new = NewLiveQuery {
         sql: body.sql,
         hosts: body.hosts,
@@ -206,7 +211,7 @@ impl Follower {
     }
 
     /// Returns the next results, the progress if it has changed, or the end.
-    async fn look(&mut self) -> Result<Option<String>, muster_core::Error> {
+    async fn look(&mut self) -> Result<Option<String>, Error> {
         let queries = self.viewer.fleet.live_queries();
         // First the state: the results that are read after its end are all.
         let found = queries.find(&self.viewer.context, &self.id).await?;

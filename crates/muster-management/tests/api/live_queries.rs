@@ -101,6 +101,7 @@ async fn sql_hosts_and_timeouts_are_bounded() {
         (json!({"sql": "SELECT 1", "timeout_seconds": 3601}), "timeout_seconds"),
         (json!({"sql": "SELECT 1", "hosts": vec!["a"; 101]}), "hosts"),
         (json!({"sql": "SELECT 1", "kuery": "("}), "kuery"),
+        (json!({"sql": "SELECT 1", "kuery": " "}), "kuery"),
     ] {
         assert_eq!(api.v1(Method::POST, "/queries/run", body).await.refused(400)["field"], field);
     }

@@ -88,12 +88,15 @@ impl RowPrinter {
     }
 }
 
-/// Name of the column with the host, which no column of osquery has: theirs are lower case.
+/// Name of the column with the host.
 const HOST: &str = "HOST";
+/// Name of a column that has this name in the rows: a host could otherwise pass its rows off as another's.
+const OTHER_HOST: &str = "HOST_";
 
 fn cells<'r>(host: &str, row: &'r Value) -> BTreeMap<&'r str, String> {
     let columns = row.as_object().into_iter().flatten();
-    let cells = columns.map(|(name, value)| (name.as_str(), printable(value.as_str().unwrap_or_default())));
+    let named = |name: &'r str| if name == HOST { OTHER_HOST } else { name };
+    let cells = columns.map(|(name, value)| (named(name), printable(value.as_str().unwrap_or_default())));
     std::iter::once((HOST, host.to_owned())).chain(cells).collect()
 }
 
@@ -124,6 +127,8 @@ mod tests {
         assert_eq!(printer.lines("db", &[]), [""; 0]);
         let other = printer.lines("db", &[json!({"path": "/"})]);
         assert_eq!(other, ["HOST  path", "db    /"]);
+        let forged = printer.lines("db", &[json!({"HOST": "web-7"})]);
+        assert_eq!(forged, ["HOST  HOST_", "db    web-7"]);
     }
 
     #[test]
