@@ -15,7 +15,7 @@ use muster_core::shell;
 use muster_fleet::Fleet;
 use muster_fleet::agent_views::{AgentListQuery, Rows};
 use muster_fleet::keys::NewEnrollmentKey;
-use muster_management::{credentials, form};
+use muster_management::form;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
 use serde::Deserialize;
 
@@ -146,8 +146,7 @@ async fn commands(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Error> {
-    credentials::check_same_origin(headers)?;
-    let fields: Fields = form::read(body).await?;
+    let fields: Fields = form::read(headers, body).await?;
     let mut form = form_page(fleet, visitor).await?;
     let Some(url) = fleet.urls().first() else { return Ok(page(StatusCode::OK, &form)) };
     let new = NewEnrollmentKey {

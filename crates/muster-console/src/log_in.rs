@@ -9,7 +9,6 @@ use axum::http::header::{LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
-use muster_core::identity::SESSION_LIFETIME;
 use muster_fleet::Fleet;
 use muster_management::credentials;
 use muster_management::entry::{Connection, record_refusal};
@@ -78,21 +77,13 @@ pub async fn log_in(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    // A page of another site could otherwise log its visitor in as somebody else.
-    if let Err(error) = credentials::check_same_origin(&headers) {
-        return failure::outside(&error);
-    }
-    let Fields { username, password, return_to } = match form::read(body).await {
+    let Fields { username, password, return_to } = match form::read(&headers, body).await {
         Ok(fields) => fields,
         Err(error) => return failure::outside(&error),
     };
     let password = Zeroizing::new(password);
     match fleet.sign_in().log_in(&username, &password, connection.ip()).await {
-        Ok(new) => {
-            let lifetime = SESSION_LIFETIME.as_secs();
-            let cookie = credentials::set_cookie(credentials::COOKIE, &new.cookie, lifetime, connection.is_tls());
-            to(inner(&return_to), cookie)
-        }
+        Ok(new) => to(inner(&return_to), credentials::session_cookie(&new.cookie, connection.is_tls())),
         Err(error) => {
             record_refusal(&fleet, &connection, &headers, &username, &error);
             ask(&fleet, &username, &return_to, Some(&error)).await

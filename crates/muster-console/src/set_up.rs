@@ -8,7 +8,6 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use muster_core::Error;
-use muster_core::identity::SESSION_LIFETIME;
 use muster_fleet::Fleet;
 use muster_management::entry::{Connection, record_refusal};
 use muster_management::error::status_of;
@@ -57,10 +56,7 @@ pub async fn set_up(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    if let Err(error) = credentials::check_same_origin(&headers) {
-        return failure::outside(&error);
-    }
-    let Fields { token, password, again } = match form::read(body).await {
+    let Fields { token, password, again } = match form::read(&headers, body).await {
         Ok(fields) => fields,
         Err(error) => return failure::outside(&error),
     };
@@ -77,10 +73,7 @@ pub async fn set_up(
         }
     };
     match fleet.sign_in().log_in(&user.name, &password, connection.ip()).await {
-        Ok(new) => {
-            let lifetime = SESSION_LIFETIME.as_secs();
-            to("/", credentials::set_cookie(credentials::COOKIE, &new.cookie, lifetime, connection.is_tls()))
-        }
+        Ok(new) => to("/", credentials::session_cookie(&new.cookie, connection.is_tls())),
         Err(error) => failure::outside(&error),
     }
 }

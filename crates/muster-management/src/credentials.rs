@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use muster_core::credential::ApiKey;
 use muster_core::error_chain::chain;
 use muster_core::id::KeyId;
+use muster_core::identity::SESSION_LIFETIME;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::identity::sign_in::Presented;
 use zeroize::Zeroizing;
@@ -66,6 +67,11 @@ pub fn cookie(headers: &HeaderMap) -> Option<ApiKey> {
 pub fn session(headers: &HeaderMap) -> Option<KeyId> {
     let is_session = headers.get(AUTHORIZATION).is_none();
     cookie(headers).filter(|_| is_session).map(|key| key.id)
+}
+
+/// Returns the header that gives a browser its session.
+pub fn session_cookie(cookie: &str, is_secure: bool) -> Result<HeaderValue, Error> {
+    set_cookie(COOKIE, cookie, SESSION_LIFETIME.as_secs(), is_secure)
 }
 
 /// Returns the value of `Set-Cookie`. `Lax`, because a browser brings cookies back from an OpenID provider by a link.

@@ -8,7 +8,7 @@ use axum::http::header::{LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use muster_core::id::ProviderId;
-use muster_core::identity::{DeviceLogIn, SESSION_LIFETIME, UserCode};
+use muster_core::identity::{DeviceLogIn, UserCode};
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
 use serde::Deserialize;
@@ -68,10 +68,6 @@ pub async fn show(
 
 /// Does what a form of the page says.
 pub async fn act(State(fleet): State<Arc<Fleet>>, connection: Connection, headers: HeaderMap, body: Body) -> Response {
-    // A page of another site could approve a device of its own, or log the visitor in as somebody else.
-    if let Err(error) = credentials::check_same_origin(&headers) {
-        return failure(&error);
-    }
     match decide(&fleet, &connection, &headers, body).await {
         Ok(response) => response,
         Err(error) => failure(&error),
@@ -79,13 +75,12 @@ pub async fn act(State(fleet): State<Arc<Fleet>>, connection: Connection, header
 }
 
 async fn decide(fleet: &Fleet, connection: &Connection, headers: &HeaderMap, body: Body) -> Result<Response, Error> {
-    let fields: Fields = form::read(body).await?;
+    let fields: Fields = form::read(headers, body).await?;
     if matches!(fields.decision, Some(Choice::LogIn)) {
         let password = Zeroizing::new(fields.password);
         let found = fleet.sign_in().log_in(&fields.username, &password, connection.ip()).await;
         let new = found.inspect_err(|error| record_refusal(fleet, connection, headers, &fields.username, error))?;
-        let lifetime = SESSION_LIFETIME.as_secs();
-        let cookie = credentials::set_cookie(credentials::COOKIE, &new.cookie, lifetime, connection.is_tls())?;
+        let cookie = credentials::session_cookie(&new.cookie, connection.is_tls())?;
         let back = HeaderValue::from_str(&address(&fields.user_code)).map_err(Error::internal)?;
         return Ok((StatusCode::SEE_OTHER, [(LOCATION, back), (SET_COOKIE, cookie)]).into_response());
     }

@@ -7,7 +7,7 @@ use axum::http::header::{CACHE_CONTROL, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
-use muster_core::identity::{LOG_IN_LIFETIME, SESSION_LIFETIME};
+use muster_core::identity::LOG_IN_LIFETIME;
 use muster_fleet::Fleet;
 use muster_fleet::identity::federation::Returned;
 use muster_protocol::management::envelope::Whole;
@@ -69,8 +69,8 @@ async fn finish(
     let cookie = muster_listen::cookie(&headers, COOKIE).filter(|content| content.len() <= MAX_COOKIE);
     let finished = fleet.federation().finish(&provider, cookie, &returned, connection.ip()).await;
     let finished = finished.inspect_err(|error| record_refusal(&fleet, &connection, &headers, &provider, error))?;
-    let (secure, lifetime) = (is_secure(&connection, &finished.own_url), SESSION_LIFETIME.as_secs());
-    let session = credentials::set_cookie(credentials::COOKIE, &finished.session.cookie, lifetime, secure)?;
+    let secure = is_secure(&connection, &finished.own_url);
+    let session = credentials::session_cookie(&finished.session.cookie, secure)?;
     let used = credentials::set_cookie(COOKIE, "", 0, secure)?;
     Redirect::new(&finished.return_to, vec![session, used])
 }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use muster_core::authorization::{Actor, OpContext};
-use muster_core::identity::{SESSION_LIFETIME, User as Record};
+use muster_core::identity::User as Record;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
 use muster_protocol::management::identity::{ChangePassword, LogIn, Session, UseSetupLink, User};
@@ -46,8 +46,7 @@ async fn log_in(
     credentials::check_not_cross_site(&headers)?;
     let found = fleet.sign_in().log_in(&body.username, &body.password, connection.ip()).await;
     let new = found.inspect_err(|error| record_refusal(&fleet, &connection, &headers, &body.username, error))?;
-    let lifetime = SESSION_LIFETIME.as_secs();
-    let cookie = credentials::set_cookie(credentials::COOKIE, &new.cookie, lifetime, connection.is_tls());
+    let cookie = credentials::session_cookie(&new.cookie, connection.is_tls());
     let shown = Session {
         actor: Actor::User(new.user.id.clone()).to_string(),
         user: Some(users::user(new.user)),
