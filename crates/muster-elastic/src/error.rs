@@ -125,7 +125,11 @@ impl ApiError {
             | Refusal::TooManyIdle
             | Refusal::Displaced
             | Refusal::SentAhead => "ServiceUnavailable",
-            Refusal::Malformed(_) | Refusal::Length(_) | Refusal::PlainHttp | Refusal::ProxyProtocol => "BadRequest",
+            Refusal::Malformed(_)
+            | Refusal::Length(_)
+            | Refusal::PlainHttp
+            | Refusal::ProxyProtocol
+            | Refusal::NoCertificate => "BadRequest",
         };
         Self::of(code).message(format!("Bad request: {refusal}"))
     }

@@ -33,6 +33,9 @@ pub fn of(code: &str) -> &'static str {
             "turn off PROXY protocol towards this server in the load balancer: no `send-proxy` in HAProxy, `proxy_protocol off` in nginx"
         }
         "TlsHandshake" => "pass the agent the CA certificate of this server (--certificate-authorities)",
+        "NoCertificate" => {
+            "give the agent a client certificate of a CA in tls.client_ca, or set tls.client_auth to optional"
+        }
         "TooManyConnections" => "raise limits.max_connections or the limit of open files",
         "Displaced" => {
             "a program opens connections without sending requests: stop it, or raise limits.max_connections or the limit of open files"

@@ -81,6 +81,13 @@ pub fn shown(path: &str) -> Cow<'_, str> {
     format!("{}(token){}", &path[..start], &path[start + token.len()..]).into()
 }
 
+/// Returns whether a request for this path comes from an agent that can have a client certificate (FL148): not from a
+/// browser, and not from a check whether the server is reachable.
+pub fn needs_certificate(path: &str) -> bool {
+    let is_ping = matches!(Route::of(path), Some(Route::OrbitPing | Route::DeviceServerPing));
+    Plane::of(path) != Some(Plane::Page) && !is_ping
+}
+
 impl Plane {
     /// Returns the plane of a path; `None` if fleetd has no such paths.
     pub fn of(path: &str) -> Option<Self> {

@@ -36,6 +36,9 @@ pub enum Refusal {
     /// The client sent too much data ahead while its request was held.
     #[error("the client sent too much data while its request was held")]
     SentAhead,
+    /// The request needs a client certificate, and the connection has none.
+    #[error("this server requires a client certificate (tls.client_auth), and this connection has none")]
+    NoCertificate,
     /// Too many requests are running on this listener (EA17).
     #[error("Server capacity exceeded.")]
     Full,
@@ -46,6 +49,8 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) | Self::Length(_) | Self::PlainHttp | Self::ProxyProtocol => StatusCode::BAD_REQUEST,
+            // Not 401, after which agents discard their keys.
+            Self::NoCertificate => StatusCode::BAD_REQUEST,
             // A long request line also gets a 431 instead of a 414, because the parser does not distinguish these
             // cases.
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -69,6 +74,7 @@ impl Refusal {
             Self::TooManyIdle => "TooManyIdle",
             Self::Displaced => "Displaced",
             Self::SentAhead => "SentAhead",
+            Self::NoCertificate => "NoCertificate",
             Self::Full => "Full",
         }
     }

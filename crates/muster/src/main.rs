@@ -2,6 +2,7 @@
 
 mod commands;
 mod documents;
+mod mdm_document;
 #[cfg(test)]
 mod reference;
 mod serve;

@@ -56,9 +56,15 @@ pub struct ServeArgs {
     /// PEM file with the private key of --tls-cert
     #[arg(long, value_name = "FILE")]
     tls_key: Option<String>,
-    /// PEM file with the CAs for optional client certificates
+    /// PEM file with the CAs of client certificates
     #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<String>,
+    /// Whether agents need a client certificate: optional or required
+    #[arg(long, value_name = "WHEN")]
+    tls_client_auth: Option<String>,
+    /// PEM file with the revocation lists of the CAs in --tls-client-ca
+    #[arg(long, value_name = "FILE")]
+    tls_client_crl: Option<String>,
     /// Serve agents over plain HTTP, on loopback addresses only
     #[arg(long)]
     insecure_http: bool,
@@ -102,6 +108,8 @@ impl ServeArgs {
             ("tls.cert", "--tls-cert", &self.tls_cert),
             ("tls.key", "--tls-key", &self.tls_key),
             ("tls.client_ca", "--tls-client-ca", &self.tls_client_ca),
+            ("tls.client_auth", "--tls-client-auth", &self.tls_client_auth),
+            ("tls.client_crl", "--tls-client-crl", &self.tls_client_crl),
             ("database", "--database", &self.database),
             ("master_key_file", "--master-key-file", &self.master_key_file),
             ("log.format", "--log-format", &self.log_format),

@@ -189,7 +189,21 @@ fn tls() -> Vec<Definition> {
             Kind::Text,
             text(""),
             Some("--tls-client-ca"),
-            "PEM file with the CAs for optional client certificates. A certificate that a client presents must chain to one of these CAs.",
+            "PEM file with the CAs of client certificates. A certificate that a client presents must chain to one of these CAs.",
+        ),
+        key(
+            &names::TLS_CLIENT_AUTH,
+            Kind::Choice(&["optional", "required"]),
+            text("optional"),
+            Some("--tls-client-auth"),
+            "Whether agents need a client certificate, if `tls.client_ca` is set. `required` applies to `agent.listen`, except for\nthe status and ping endpoints and the pages for the users of hosts.",
+        ),
+        key(
+            &names::TLS_CLIENT_CRL,
+            Kind::Text,
+            text(""),
+            Some("--tls-client-crl"),
+            "PEM file with the revocation list of each CA in `tls.client_ca`. Certificates of a CA without a list are rejected.\nReloaded on SIGHUP and when the file changes. An expired list stays in use.",
         ),
     ]
 }

@@ -10,7 +10,7 @@ use camino::Utf8PathBuf;
 use muster_elastic::limits::Operation;
 
 use super::network::Network;
-use super::settings::MetricsOn;
+use super::settings::{ClientAuth, MetricsOn};
 use super::value::Value;
 
 /// A key with values of type `T`.
@@ -52,6 +52,16 @@ impl Setting for MetricsOn {
         match String::of(value)?.as_str() {
             "listener" => Some(Self::Listener),
             "socket" => Some(Self::Socket),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for ClientAuth {
+    fn of(value: &Value) -> Option<Self> {
+        match String::of(value)?.as_str() {
+            "optional" => Some(Self::Optional),
+            "required" => Some(Self::Required),
             _ => None,
         }
     }
@@ -131,6 +141,8 @@ keys! {
     TLS_CERT: Option<Utf8PathBuf> = "tls.cert";
     TLS_KEY: Option<Utf8PathBuf> = "tls.key";
     TLS_CLIENT_CA: Option<Utf8PathBuf> = "tls.client_ca";
+    TLS_CLIENT_AUTH: ClientAuth = "tls.client_auth";
+    TLS_CLIENT_CRL: Option<Utf8PathBuf> = "tls.client_crl";
     LONG_POLL: Duration = "timeouts.checkin_long_poll";
     JITTER: Duration = "timeouts.checkin_jitter";
     MAX_POLL: Duration = "timeouts.checkin_max_poll";

@@ -114,6 +114,20 @@ pub struct TlsConfig {
     pub custom: Option<(Utf8PathBuf, Utf8PathBuf)>,
     /// CAs of client certificates.
     pub client_ca: Option<Utf8PathBuf>,
+    /// Revocation lists of these CAs.
+    pub client_crl: Option<Utf8PathBuf>,
+    /// Whether agents need a client certificate.
+    pub client_auth: ClientAuth,
+}
+
+/// Whether agents need a client certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// A certificate is verified if a client presents one.
+    #[default]
+    Optional,
+    /// Requests of agents are rejected without one.
+    Required,
 }
 
 impl Config {
@@ -218,7 +232,17 @@ fn tls(values: &Values, problems: &mut Vec<Problem>) -> TlsConfig {
             None
         }
     };
-    TlsConfig { custom, client_ca: values.read(&names::TLS_CLIENT_CA) }
+    let client_ca = values.read(&names::TLS_CLIENT_CA);
+    let client_crl = values.read(&names::TLS_CLIENT_CRL);
+    let client_auth = values.read(&names::TLS_CLIENT_AUTH);
+    // Without the CAs, neither would have an effect.
+    if client_ca.is_none() && client_crl.is_some() {
+        problems.push(values.problem(&names::TLS_CLIENT_CRL, "requires tls.client_ca"));
+    }
+    if client_ca.is_none() && client_auth == ClientAuth::Required {
+        problems.push(values.problem(&names::TLS_CLIENT_AUTH, "`required` requires tls.client_ca"));
+    }
+    TlsConfig { custom, client_ca, client_crl, client_auth }
 }
 
 fn poll(values: &Values) -> PollLimits {
@@ -302,6 +326,9 @@ fn check(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
     for url in config.external_urls.iter().filter(|url| url.starts_with("http:") && !config.insecure_http) {
         problems
             .push(values.problem(&names::EXTERNAL_URL, format!("{url} is plain HTTP, which requires insecure_http")));
+    }
+    if config.insecure_http && config.tls.client_auth == ClientAuth::Required {
+        problems.push(values.problem(&names::TLS_CLIENT_AUTH, "`required` has no effect with insecure_http"));
     }
     let PollLimits { default: long_poll, jitter, .. } = config.poll;
     // The jitter is subtracted from the poll, so that a longer jitter could make polls return immediately.

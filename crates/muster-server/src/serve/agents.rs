@@ -9,6 +9,7 @@ use muster_protocol::elastic::status::ServerVersion;
 use tracing::debug;
 
 use crate::config::Config;
+use crate::config::settings::ClientAuth;
 use crate::metrics::{Asked, Metrics};
 use muster_elastic::{AgentApi, AgentApiOptions, Handled, RefusedWhileHeld};
 use muster_fleet::Fleet;
@@ -16,7 +17,7 @@ use muster_fleet::health::Health;
 use muster_fleetd::FleetdApi;
 use muster_listen::body::RequestBody;
 use muster_listen::refusal::Refusal;
-use muster_listen::reply::{Answer, Parked, Peer, Reply};
+use muster_listen::reply::{Answer, ListenerKind, Parked, Peer, Reply};
 use muster_listen::{Handler, Work};
 
 /// Handler of an agent listener. Each has limits of its own.
@@ -25,6 +26,7 @@ pub(super) struct AgentHandler {
     fleetd: FleetdApi,
     metrics: Arc<Metrics>,
     fleet: Arc<Fleet>,
+    client_auth: ClientAuth,
 }
 
 impl AgentHandler {
@@ -40,7 +42,14 @@ impl AgentHandler {
         let uploads = config.uploads;
         let options = AgentApiOptions { limits, uploads, health, version, pgp_key };
         let fleetd = FleetdApi::new(Arc::clone(fleet));
-        Self { api: AgentApi::new(Arc::clone(fleet), options), fleetd, metrics, fleet: Arc::clone(fleet) }
+        let (api, client_auth) = (AgentApi::new(Arc::clone(fleet), options), config.tls.client_auth);
+        Self { api, fleetd, metrics, fleet: Arc::clone(fleet), client_auth }
+    }
+
+    /// Returns whether a request lacks a required client certificate.
+    fn lacks_certificate(&self, path: &str, peer: &Peer) -> bool {
+        let is_required = self.client_auth == ClientAuth::Required && peer.listener == ListenerKind::Agent;
+        is_required && peer.certificates.is_none() && needs_certificate(path)
     }
 }
 
@@ -56,6 +65,10 @@ impl Handler for AgentHandler {
     }
 
     fn handle(&self, request: Request<RequestBody>, peer: Peer) -> Work {
+        if self.lacks_certificate(request.uri().path(), &peer) {
+            let reply = self.refuse(&Refusal::NoCertificate, &peer);
+            return Box::pin(async { Answer::Reply(reply) });
+        }
         let began = Instant::now();
         let metrics = Arc::clone(&self.metrics);
         let fleet = Arc::clone(&self.fleet);
@@ -98,6 +111,12 @@ impl Handler for AgentHandler {
             }
         })
     }
+}
+
+/// Returns whether only agents request this path. Browsers, which have no certificate, show the pages of devices, and
+/// monitoring asks for the status.
+fn needs_certificate(path: &str) -> bool {
+    path != "/api/status" && muster_fleetd::route::needs_certificate(path)
 }
 
 /// A request, for metrics and logs.

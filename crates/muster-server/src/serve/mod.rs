@@ -229,7 +229,7 @@ impl Server {
         // depend on the ports.
         let bound = Bound::bind(config, &data)?;
         let addresses = bound.addresses().map_err(ServeError::Listen)?;
-        Tls::verify_client_ca(&config.tls)?;
+        Tls::verify_clients(&config.tls)?;
         let clock = Arc::new(FleetClock::default());
         let open::Opened { store, fleet, authority } = open::fleet(config, &data, &clock, &addresses).await?;
         let tls = open_tls(config, &data, &fleet, &clock, authority).await?;

@@ -1,5 +1,6 @@
 //! Tests of the whole server in the process, on free ports and in a directory of its own.
 
+mod client_certificates;
 mod fleet_keys;
 mod lost_database;
 mod several_servers;

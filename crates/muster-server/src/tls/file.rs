@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read};
 use camino::Utf8Path;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::TlsError;
@@ -31,6 +31,7 @@ const PASSPHRASE: [&[u8]; 2] =
 enum Wanted {
     Certificate,
     Key,
+    Revocations,
 }
 
 /// Reads the certificates of a PEM file, in the order of the file.
@@ -48,6 +49,16 @@ pub fn read_certificates(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>
         }
     }
     Ok(found)
+}
+
+/// Reads the certificate revocation lists (RFC 5280 §5) of a PEM file.
+pub fn read_revocations(path: &Utf8Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let bytes = read(path)?;
+    if let Some(reason) = mistake(&bytes, path, Wanted::Revocations) {
+        return Err(TlsError::file(path, reason));
+    }
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+    found.map_err(|error| TlsError::pem(path.as_str(), error))
 }
 
 /// Reads the private key of a PEM file.
@@ -85,6 +96,7 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
         let content = match wanted {
             Wanted::Certificate => "the certificate of the server, followed by those of the CAs that issued it",
             Wanted::Key => "the private key of the certificate",
+            Wanted::Revocations => "the revocation list of each CA in tls.client_ca",
         };
         return Some(format!("is empty\nhint: write {content} to it, in PEM"));
     }
@@ -126,6 +138,8 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
         Wanted::Key if has("CERTIFICATE") => Some(
             "contains a certificate, not a private key\nhint: check whether tls.cert and tls.key are swapped".into(),
         ),
+        Wanted::Revocations if labels.iter().any(|label| label == "X509 CRL") => None,
+        Wanted::Revocations => Some(format!("contains no revocation list (X509 CRL), but {}", labels.join(", "))),
         Wanted::Certificate => Some(format!("contains no certificate, but {}", labels.join(", "))),
         Wanted::Key => Some(format!("contains no private key, but {}", labels.join(", "))),
     }

@@ -2,6 +2,7 @@
 //! connections.
 
 pub mod authority;
+mod clients;
 pub(crate) mod file;
 pub mod host;
 mod reload;
@@ -20,11 +21,12 @@ use muster_listen::tls::ServerTls;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig, WebPkiClientVerifier};
-use rustls::{RootCertStore, version};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
+use rustls::version;
 use tokio::sync::watch;
 
 use self::authority::Authority;
+use self::clients::Clients;
 use self::file::{check_chain, read_certificates, read_key};
 use self::validity::{Role, Validity, Warning, uncovered, wrong_purpose};
 use crate::config::TlsConfig;
@@ -84,7 +86,6 @@ impl TlsError {
 pub struct Tls {
     live: Arc<ServerTls>,
     described: Mutex<Arc<Described>>,
-    tickets: Arc<dyn ProducesTickets>,
     config: TlsConfig,
     /// The fleet's own CA; `None` if a certificate is configured.
     authority: Option<Authority>,
@@ -109,26 +110,22 @@ impl Tls {
         data: Arc<DataDir>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, TlsError> {
-        let tickets = rustls::crypto::aws_lc_rs::Ticketer::new()?;
         let names = host::certificate_names(&external_urls.borrow());
         if let Some(authority) = &authority {
             authority.show(&data)?;
             authority.ensure_server(&data, &names, clock.now())?;
         }
-        let (first, described) = server_config(&config, &data, Arc::clone(&tickets))?;
+        let (first, described) = server_config(&config, &data, None)?;
         let (live, described) = (ServerTls::new(first), Mutex::new(Arc::new(described)));
-        let tls = Arc::new(Self { live, described, tickets, config, authority, external_urls, data, clock });
+        let tls = Arc::new(Self { live, described, config, authority, external_urls, data, clock });
         tls.warn();
         Ok(tls)
     }
 
-    /// Verifies the CA certificates of clients without using them, so that a start that they stop changes nothing in the
-    /// store.
-    pub fn verify_client_ca(config: &TlsConfig) -> Result<(), TlsError> {
-        if let Some(path) = &config.client_ca {
-            client_verifier(path, &read_certificates(path)?, provider())?;
-        }
-        Ok(())
+    /// Verifies the CA certificates of clients and the revocation lists without using them, so that a start that they stop
+    /// changes nothing in the store.
+    pub fn verify_clients(config: &TlsConfig) -> Result<(), TlsError> {
+        Clients::read(config)?.verifier(config, &provider()).map(|_| ())
     }
 
     fn described(&self) -> Arc<Described> {
@@ -145,7 +142,7 @@ impl Tls {
             Some(authority) => chain.take(1).chain(Validity::of(Role::Ca, authority.certificate())).collect(),
             None => chain.collect(),
         };
-        validities.extend(described.client_cas.iter().filter_map(|der| Validity::of(Role::ClientCa, der)));
+        validities.extend(described.clients.cas.iter().filter_map(|der| Validity::of(Role::ClientCa, der)));
         validities
     }
 
@@ -214,7 +211,7 @@ impl Tls {
 
     /// Reads the files again. If they can't be used, the current certificates stay in use.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let (next, described) = server_config(&self.config, &self.data, Arc::clone(&self.tickets))?;
+        let (next, described) = server_config(&self.config, &self.data, Some(&self.described()))?;
         // Only after the new configuration is complete: an error above leaves the old one in use.
         self.live.replace(next);
         *self.described.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(described);
@@ -225,7 +222,8 @@ impl Tls {
     /// Returns the files whose changes require [`Self::reload`].
     fn files(&self) -> Vec<Utf8PathBuf> {
         let (cert, key) = files(&self.config, &self.data);
-        [Some(cert), Some(key), self.config.client_ca.clone()].into_iter().flatten().collect()
+        let TlsConfig { client_ca, client_crl, .. } = &self.config;
+        [Some(cert), Some(key), client_ca.clone(), client_crl.clone()].into_iter().flatten().collect()
     }
 }
 
@@ -236,36 +234,42 @@ fn files(config: &TlsConfig, data: &DataDir) -> (Utf8PathBuf, Utf8PathBuf) {
 /// The certificates in use.
 struct Described {
     chain: Vec<CertificateDer<'static>>,
-    /// CAs of client certificates.
-    client_cas: Vec<CertificateDer<'static>>,
+    clients: Clients,
+    tickets: Arc<dyn ProducesTickets>,
     /// Warnings about the order of the chain.
     odd: Vec<String>,
 }
 
 /// Creates the TLS configuration: TLS 1.2 and 1.3, HTTP/1.1 only, with tickets instead of a session store, so that no
-/// memory is used for clients that have disconnected.
+/// memory is used for clients that have disconnected. `last` is what it replaces.
 fn server_config(
     config: &TlsConfig,
     data: &DataDir,
-    tickets: Arc<dyn ProducesTickets>,
+    last: Option<&Described>,
 ) -> Result<(ServerConfig, Described), TlsError> {
     let (cert_path, key_path) = files(config, data);
     let chain = read_certificates(&cert_path)?;
     let key = read_key(&key_path)?;
     let provider = provider();
     let odd = check_chain(&provider, (&cert_path, &key_path), &chain, &key)?;
-    let client_cas = config.client_ca.as_deref().map(read_certificates).transpose()?.unwrap_or_default();
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?;
-    let builder = match &config.client_ca {
-        Some(path) => builder.with_client_cert_verifier(client_verifier(path, &client_cas, provider)?),
+    let clients = Clients::read(config)?;
+    let verifier = clients.verifier(config, &provider)?;
+    let builder =
+        ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&version::TLS13, &version::TLS12])?;
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let described = Described { chain: chain.clone(), client_cas, odd };
+    let tickets = match last.filter(|last| last.clients == clients) {
+        // The same ticket keys as before the reload, so that clients can resume their sessions.
+        Some(last) => Arc::clone(&last.tickets),
+        // A resumed session is not verified again. With its ticket, a client could use a certificate that was revoked.
+        None => rustls::crypto::aws_lc_rs::Ticketer::new()?,
+    };
+    let described = Described { chain: chain.clone(), clients, tickets: Arc::clone(&tickets), odd };
     let mut server = builder.with_single_cert(chain, key)?;
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
     server.session_storage = Arc::new(NoServerSessionStorage {});
-    // The same ticket keys as before the reload, so that clients can resume their sessions.
     server.ticketer = tickets;
     server.send_tls13_tickets = 1;
     Ok((server, described))
@@ -273,17 +277,4 @@ fn server_config(
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
-fn client_verifier(
-    path: &Utf8Path,
-    certificates: &[CertificateDer<'static>],
-    provider: Arc<CryptoProvider>,
-) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates {
-        roots.add(certificate.clone())?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated();
-    verifier.build().map_err(|error| TlsError::file(path, error))
 }

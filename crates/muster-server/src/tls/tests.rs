@@ -1,6 +1,7 @@
 //! Tests of certificates, with real handshakes.
 
 mod brought;
+pub mod clients;
 mod files;
 mod times;
 
@@ -160,7 +161,7 @@ async fn a_changed_certificate_is_loaded_and_an_invalid_one_is_not() {
         made.cert.pem()
     };
     let first = write();
-    let config = TlsConfig { custom: Some(custom.clone()), client_ca: None };
+    let config = TlsConfig { custom: Some(custom.clone()), ..TlsConfig::default() };
     let tls = Tls::open(config, None, urls(&[]), data, Arc::new(SystemClock)).unwrap();
     assert!(tls.authority().is_none());
     let server = Setup { tls: Some(Arc::clone(tls.live())), ..Setup::default() }.start(echo());

@@ -21,6 +21,7 @@ pub mod doctor;
 mod enrollment_key;
 mod failure;
 mod find;
+mod fleetd;
 mod fleetd_options;
 mod host;
 mod host_check;
@@ -72,6 +73,8 @@ pub enum AdminCommand {
     HostCheck(Noun<host_check::HostCheckCommand>),
     /// Show and replace the osquery configuration of hosts
     FleetdOptions(Noun<fleetd_options::FleetdOptionsCommand>),
+    /// Deliver fleetd to hosts
+    Fleetd(Noun<fleetd::FleetdCommand>),
     /// Manage policies
     Policy(Noun<policy::PolicyCommand>),
     /// Change policies in waves, and halt automatically if agents become unhealthy
@@ -153,6 +156,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::Host(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Query(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::HostCheck(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Fleetd(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::FleetdOptions(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Policy(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Rollout(noun) => noun.verb.run(&noun.connect.client()?).await,

@@ -23,6 +23,7 @@ mod host;
 mod identity;
 mod leaks;
 mod live;
+mod mdm;
 mod network_object;
 mod node;
 mod oidc;

@@ -46,7 +46,7 @@ impl Files {
         let (keep, data) = data();
         let files = tempfile::tempdir().unwrap();
         let path = |name: &str| Utf8PathBuf::from_path_buf(files.path().join(name)).unwrap();
-        let config = TlsConfig { custom: Some((path("fleet.crt"), path("fleet.key"))), client_ca: None };
+        let config = TlsConfig { custom: Some((path("fleet.crt"), path("fleet.key"))), ..TlsConfig::default() };
         let root = make("Root", true, None);
         let middle = make("Middle", true, Some(&root));
         let leaf = make("fleet.example", false, Some(&middle));

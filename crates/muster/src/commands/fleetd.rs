@@ -1,0 +1,114 @@
+//! `muster fleetd …`: how to bring fleetd to hosts.
+
+use std::io::Write as _;
+
+use camino::Utf8PathBuf;
+use clap::{Args, Subcommand, ValueEnum};
+use muster_client::Client;
+
+use super::failure::Failed;
+use super::find::find_key;
+use super::out_file::OutFile;
+use super::text::print_line;
+use crate::mdm_document::{Enrollment, command, profile};
+
+/// Verbs of `fleetd`.
+#[derive(Debug, Subcommand)]
+pub enum FleetdCommand {
+    /// Create the document with which an MDM server delivers fleetd
+    ///
+    /// For macOS, a configuration profile with the settings of fleetd; build the package with
+    /// `--use-system-configuration`. For Windows, the command that installs an MSI package.
+    ///
+    /// The document contains the enroll secret. The file is readable only by its owner.
+    #[command(
+        after_help = "Examples:\n  muster fleetd mdm-profile --platform macos --enrollment-key laptops --url https://fleet.example:8220 --out fleetd.mobileconfig\n  muster fleetd mdm-profile --platform windows --enrollment-key laptops --url https://fleet.example:8220 --package-url https://cdn.example/fleetd-base.msi --package-sha256 \"$(sha256sum fleetd-base.msi | cut -d' ' -f1)\" --out fleetd.xml"
+    )]
+    MdmProfile(MdmProfileArgs),
+}
+
+/// Platforms with an MDM protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Platform {
+    /// Configuration profile for macOS
+    Macos,
+    /// Command of the MDM protocol of Windows
+    Windows,
+}
+
+/// Flags of `mdm-profile`.
+#[derive(Args, Debug)]
+pub struct MdmProfileArgs {
+    /// Platform of the hosts
+    #[arg(long)]
+    platform: Platform,
+    /// Enroll secret: an enrollment key of the family fleetd, by name or id
+    #[arg(long, value_name = "KEY")]
+    enrollment_key: String,
+    /// URL at which hosts reach the server
+    #[arg(long, value_parser = url)]
+    url: String,
+    /// Let the server run scripts on the hosts
+    #[arg(long)]
+    enable_scripts: bool,
+    /// Windows: URL of the MSI package, from which hosts download it
+    #[arg(long, value_name = "URL", value_parser = url, required_if_eq("platform", "windows"))]
+    package_url: Option<String>,
+    /// Windows: SHA-256 of the MSI package, in hexadecimal
+    #[arg(long, value_name = "HEX", value_parser = sha256, required_if_eq("platform", "windows"))]
+    package_sha256: Option<String>,
+    /// File to write; must not exist
+    #[arg(long, value_name = "FILE")]
+    out: Utf8PathBuf,
+}
+
+impl FleetdCommand {
+    /// Runs the verb.
+    pub async fn run(self, client: &Client) -> Result<(), Failed> {
+        match self {
+            Self::MdmProfile(args) => args.run(client).await,
+        }
+    }
+}
+
+impl MdmProfileArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let secret = self.secret(client).await?;
+        let enrollment = Enrollment { url: &self.url, secret: &secret, scripts: self.enable_scripts };
+        let document = match (self.platform, &self.package_url, &self.package_sha256) {
+            (Platform::Windows, Some(package), Some(sha256)) => command(&enrollment, package, sha256).into_bytes(),
+            _ => profile(&enrollment).map_err(|error| Failed::new(format!("cannot create the profile: {error}")))?,
+        };
+        let mut out = OutFile::create(&self.out)?;
+        let mut file = out.take()?;
+        file.write_all(&document).map_err(|error| Failed::new(format!("cannot write {}: {error}", self.out)))?;
+        out.finish(&file)?;
+        print_line(&self.out)
+    }
+
+    async fn secret(&self, client: &Client) -> Result<String, Failed> {
+        let key = find_key(client, &self.enrollment_key).await?;
+        let name = &self.enrollment_key;
+        if key.family != "fleetd" {
+            let remedy = "create an enroll secret: muster enrollment-key create --family fleetd";
+            return Err(Failed::usage(format!("the enrollment key {name} is not for fleetd")).remedy(remedy));
+        }
+        if !key.active {
+            return Err(Failed::usage(format!("hosts cannot enroll with {name}: it is revoked, expired or used up")));
+        }
+        let hidden = || Failed::new(format!("the server does not return the secret of {name}"));
+        client.enrollment_key(&key.id).await?.api_key.ok_or_else(hidden)
+    }
+}
+
+/// Parses a URL that fleetd and Windows can use.
+fn url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").ok_or("must begin with https://")?;
+    let is_plain = !rest.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"');
+    if is_plain { Ok(text.trim_end_matches('/').to_owned()) } else { Err("is not a URL".into()) }
+}
+
+fn sha256(text: &str) -> Result<String, String> {
+    let is_hash = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hash { Ok(text.to_owned()) } else { Err("must be 64 hexadecimal digits".into()) }
+}
