@@ -44,7 +44,9 @@ pub fn of(code: &str) -> &'static str {
             "two hosts may share one installation, for example after cloning: enroll the copy again; or a proxy repeats requests"
         }
         "SentAhead" => "the client sends requests without waiting for responses; check the proxy in between",
-        "BadRequest" => "the message names what is wrong: check the version of the agent, or the program that sends it",
+        "BadRequest" => {
+            "the message states what is wrong: check the agent's version, or the program that sends the requests"
+        }
         "ErrAgentIDMissing"
         | "ErrFieldRequired"
         | "ErrFileInfoBodyRequired"

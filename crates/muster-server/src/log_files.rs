@@ -67,7 +67,9 @@ impl LogDestination for LogFiles {
     async fn store(&self, kind: LogType, lines: String) -> Result<(), SharedError> {
         let (done, stored) = oneshot::channel();
         let refused = |reason: &'static str| SharedError::from(reason);
-        self.jobs.try_send(Job { kind, lines, done }).map_err(|_| refused("too many requests wait for the disk"))?;
+        self.jobs
+            .try_send(Job { kind, lines, done })
+            .map_err(|_| refused("too many requests are waiting for the disk"))?;
         stored.await.map_err(|_| refused("the writer has ended"))?
     }
 }

@@ -106,11 +106,12 @@ impl Plan {
             match &wave.members {
                 Members::Percent(percent) if *percent <= percent_before || *percent > 100 => {
                     let reason =
-                        format!("{percent} percent; must be more than the {percent_before} before, and at most 100");
+                        format!("{percent} percent; must be more than the previous {percent_before}, and at most 100");
                     return Err(Error::invalid(field("members"), reason));
                 }
                 Members::Count(count) if *count <= count_before || percent_before > 0 => {
-                    let reason = "a number of agents must be greater than the one before, and before all percentages";
+                    let reason =
+                        "a number of agents must be greater than the previous one, and must precede all percentages";
                     return Err(Error::invalid(field("members"), reason));
                 }
                 Members::Tags(tags) if tags.is_empty() || tags.iter().any(String::is_empty) => {

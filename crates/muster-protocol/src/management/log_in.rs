@@ -110,7 +110,7 @@ pub struct UpdateOidcProvider {
     pub new_users: Option<NewUsers>,
 }
 
-/// `PUT /users/{id}/identity`: links a user with a person at an OpenID provider.
+/// `PUT /users/{id}/identity`: links a user to a person at an OpenID provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkUser {

@@ -83,8 +83,8 @@ fn next_steps(directory: &Utf8Path, has_key: bool, is_shared: bool) -> String {
     };
     let database = if is_shared { " and the database" } else { "" };
     format!(
-        "{key}start the server with this data directory{database}, under the addresses that the agents know\n  \
-         hint: changes after the backup are lost, including revocations: revoke again what must not be used; \
+        "{key}start the server with this data directory{database}, at the addresses that the agents use\n  \
+         hint: changes after the backup are lost, including revocations, which you must repeat; \
          `muster status` lists agents that enrolled after the backup"
     )
 }
