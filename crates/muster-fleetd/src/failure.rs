@@ -142,7 +142,7 @@ pub fn remedy(reason: &str) -> &'static str {
             "no action is needed if the server was restarted; otherwise, find out who else has the host's node key"
         }
         "BodyTooLarge" => "lower logger_tls_max_lines or the size of results",
-        "NoSuchPath" => "unknown path: check the URL in the package or the proxy",
+        "NoSuchPath" => "unknown path: check the URL that is configured in the package or the proxy",
         "MethodNotAllowed" => "check the proxy or the monitor that sends it",
         "RequestTimeout" => "the connection is slow, or a proxy delays requests",
         _ => "",

@@ -49,7 +49,9 @@ impl LogFiles {
     pub fn open(directory: &Utf8Path, rotation: Rotation) -> io::Result<Self> {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).open(directory.join(LOCK))?;
         lock.file().try_lock().map_err(|_| {
-            io::Error::other(format!("another server writes logs to {directory}: use a directory for each server"))
+            io::Error::other(format!(
+                "another server writes logs to {directory}: use a separate directory for each server"
+            ))
         })?;
         let open = |kind| LogFile::open(directory, kind, rotation);
         let files = [open(LogType::Result)?, open(LogType::Status)?];

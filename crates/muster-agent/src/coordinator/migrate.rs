@@ -143,7 +143,7 @@ impl Coordinator {
                 Ok(())
             }
             Err(error) => {
-                tracing::error!(error, "migration failed; staying at the current server");
+                tracing::error!(error, "migration failed; staying with the current server");
                 Err(error)
             }
         };

@@ -173,7 +173,7 @@ impl Upgrades for HostUpgrades {
         *self.resumed.lock().unwrap_or_else(PoisonError::into_inner) = Resumed::Nothing;
         let _ = self.disk.remove(&self.layout.previous_link());
         if let Err(error) = switch::finish(&*self.disk, &self.layout, &self.running, SystemClock.now()) {
-            tracing::warn!(error = %chain(&error), "failed to clean up after an upgrade; it is repeated at the next start");
+            tracing::warn!(error = %chain(&error), "failed to clean up after an upgrade; retrying at the next start");
         }
     }
 }

@@ -105,7 +105,7 @@ pub struct CheckResult {
     pub check: HostCheckId,
     /// Whether the host passed when the query last ran; `None` if it never did.
     pub passes: Option<bool>,
-    /// Time since which this is so.
+    /// Time since when this has been the case.
     pub since: Timestamp,
     /// Why the query did not run the last time; empty if it did.
     pub error: String,

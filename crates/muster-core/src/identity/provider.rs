@@ -22,7 +22,7 @@ const MAX_GROUP: usize = 255;
 pub struct OidcProvider {
     /// Id, which is part of the URL of the login.
     pub id: ProviderId,
-    /// Issuer: the URL of the provider, exactly as it names itself.
+    /// Issuer: the URL of the provider, exactly as in its discovery document.
     pub issuer: String,
     /// The settings.
     pub settings: OidcSettings,

@@ -82,9 +82,9 @@ pub struct Wave {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Members {
-    /// So many percent of all agents, with those of the waves before.
+    /// Percentage of all agents, including those of earlier waves.
     Percent(u8),
-    /// So many agents, with those of the waves before.
+    /// Number of agents, including those of earlier waves.
     Count(u32),
     /// The agents with one of these tags.
     Tags(Vec<String>),

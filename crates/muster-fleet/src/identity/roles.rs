@@ -140,7 +140,7 @@ fn check_is_own(role: &Role) -> Result<(), Error> {
             "built_in_role",
             format!("the role {:?} is built in and cannot be changed", role.name),
         )
-        .remedy("create a role of your own"));
+        .remedy("create a custom role"));
     }
     Ok(())
 }

@@ -78,7 +78,9 @@ fn next_steps(directory: &Utf8Path, has_key: bool, is_shared: bool) -> String {
     let key = match has_key {
         true => String::new(),
         false => {
-            format!("copy master.key to {directory} before you start the server, or name it with --master-key-file\n  ")
+            format!(
+                "copy master.key to {directory} before you start the server, or specify it with --master-key-file\n  "
+            )
         }
     };
     let database = if is_shared { " and the database" } else { "" };
