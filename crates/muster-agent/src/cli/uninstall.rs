@@ -124,7 +124,7 @@ fn confirm(layout: &Layout, args: &Args) -> Result<(), Failure> {
     match line().as_deref().map(str::trim) {
         Some("y" | "Y" | "yes") => Ok(()),
         Some(_) => Err(Failure::new(exit::FAILED, "not uninstalled")),
-        None => Err(Failure::new(exit::USAGE, "uninstall needs a confirmation").hint("add --force")),
+        None => Err(Failure::new(exit::USAGE, "uninstall requires confirmation").hint("add --force")),
     }
 }
 

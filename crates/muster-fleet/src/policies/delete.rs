@@ -54,7 +54,7 @@ impl Policies {
                 // with the number of agents, unless they are gone by now.
                 refuse_in_use(seen, &policy).await?;
                 Err(Error::conflict("policy_changed", "an agent was added and removed in the meantime")
-                    .remedy("try again"))
+                    .remedy("retry"))
             }
             Err(error) => Err(refused(error)),
         }

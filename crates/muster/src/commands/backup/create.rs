@@ -135,7 +135,7 @@ async fn download(
     };
     let size = client.download_backup(id, to, &mut watch).await?;
     if size != expected.size || digest.hex() != expected.sha256 {
-        return Err(Failed::new("the backup was damaged during the download").remedy("try again"));
+        return Err(Failed::new("the backup was damaged during the download").remedy("retry"));
     }
     Ok(())
 }
