@@ -129,12 +129,12 @@ impl ActionRequest {
         if let (Some(start), Some(window)) = (self.start_time, self.rollout)
             && start.plus(window) < now
         {
-            return Err(Error::invalid("start_time", "the rollout window that begins then has passed")
+            return Err(Error::invalid("start_time", "the rollout window that starts at this time has already passed")
                 .remedy("choose a later start, or leave it out to start now"));
         }
         let is_default_end = self.start_time.is_some() && self.expiration.is_none();
         if is_default_end && ends_at(self.kind, self.start_time, self.rollout, now) <= now {
-            return Err(Error::invalid("start_time", "an action that starts then has expired already")
+            return Err(Error::invalid("start_time", "an action that starts at this time would already be expired")
                 .remedy("choose a later start, or leave it out to start now"));
         }
         if self.timeout.is_some_and(|timeout| !(1..=MAX_TIMEOUT).contains(&timeout)) {

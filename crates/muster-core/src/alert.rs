@@ -163,7 +163,7 @@ pub struct Filter {
     pub events: Vec<EventKind>,
     /// Policies of agents; empty means all.
     pub policies: Vec<PolicyId>,
-    /// Tags of which an agent must have one; empty means all agents.
+    /// Tags, at least one of which an agent must have; empty means all agents.
     pub tags: Vec<String>,
     /// Tags of which an agent must have none, such as `maintenance`.
     pub except_tags: Vec<String>,

@@ -77,7 +77,7 @@ pub fn of_file(file: &DeliverableFile) -> Exposure {
     Exposure {
         kind: ExposureKind::File,
         name: file.name.clone(),
-        remedy: "replace whatever it contains that must stay secret".to_owned(),
+        remedy: "replace any secrets that it contains".to_owned(),
     }
 }
 

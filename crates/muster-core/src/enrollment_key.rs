@@ -61,7 +61,7 @@ pub fn check_secret(secret: &str) -> Result<(), &'static str> {
     }
     // osqueryd trims a secret that it reads from a file, but not one from the environment (FL §1.3).
     if secret.trim() != secret || secret.chars().any(char::is_control) {
-        return Err("an enroll secret has no control characters, and no spaces at its ends");
+        return Err("an enroll secret must not contain control characters, or begin or end with a space");
     }
     Ok(())
 }

@@ -39,7 +39,7 @@ pub struct LiveQuery {
     pub created_by: String,
     /// Creation time.
     pub created_at: Timestamp,
-    /// Time at which it ends at the latest.
+    /// Latest time at which it ends.
     pub expires_at: Timestamp,
     /// Number of targets.
     pub targets: u64,

@@ -65,7 +65,7 @@ pub struct DronesArgs {
     /// Modes `heartbeat` and `change`: check-ins per second over all agents, on a fixed schedule; 0 means no limit
     #[arg(long, default_value_t = 0.0)]
     pub rate: f64,
-    /// Family `fleetd`: seconds between two distributed reads of a host; other requests are as much faster or slower
+    /// Family `fleetd`: seconds between two distributed reads of a host; the intervals of other requests are scaled accordingly
     #[arg(long, default_value_t = 10.0)]
     pub interval: f64,
     /// Mode `burst`: size of each body in bytes, before compression

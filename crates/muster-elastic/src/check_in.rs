@@ -42,7 +42,7 @@ use muster_listen::reply::{Answer, Reply, ReplyBody};
 /// The response when nothing is due (EA §4.13). With an empty token, the agent keeps its old one.
 const NOTHING: &[u8] = br#"{"action":"checkin","ack_token":""}"#;
 /// Message for a poll that was answered early.
-const TOO_MANY_POLLS: &str = "answered early: the agent began more check-ins than are held for one agent";
+const TOO_MANY_POLLS: &str = "answered early: the agent started more check-ins than the server holds for one agent";
 /// Minimum size of responses that are compressed for clients that accept it, bytes (EA85).
 const COMPRESS_ABOVE: usize = 1024;
 

@@ -25,12 +25,12 @@ pub fn of(code: &str) -> &'static str {
         "RateLimit" => "too many requests per second; agents retry; see limits.*.interval and limits.*.burst",
         "MaxLimit" | "TooManyRequests" => "too many concurrent requests; agents retry; see limits.*.max",
         "Full" => "more agents than limits.max_connections or the limit of open files allows: raise the limit",
-        "NoSuchPath" => "unknown path: check the URL in the agent or the proxy",
+        "NoSuchPath" => "unknown path: check the URL that is configured in the agent or the proxy",
         "MethodNotAllowed" => "check the proxy or the monitor that sends it",
         "Malformed" | "HeaderTooLarge" => "check the proxy in between",
         "PlainHttp" => "use https:// in the agent's --url, or in the backend of the load balancer",
         "ProxyProtocol" => {
-            "turn off PROXY protocol towards this server in the load balancer: no `send-proxy` in HAProxy, `proxy_protocol off` in nginx"
+            "turn off the PROXY protocol for this server in the load balancer: no `send-proxy` in HAProxy, `proxy_protocol off` in nginx"
         }
         "TlsHandshake" => "pass the agent the CA certificate of this server (--certificate-authorities)",
         "NoCertificate" => {
@@ -47,7 +47,9 @@ pub fn of(code: &str) -> &'static str {
             "two hosts may share one installation, for example after cloning: enroll the copy again; or a proxy repeats requests"
         }
         "SentAhead" => "the client sends requests without waiting for responses; check the proxy in between",
-        "BadRequest" => "the message names what is wrong: check the version of the agent, or the program that sends it",
+        "BadRequest" => {
+            "the message states what is wrong: check the agent's version, or the program that sends the requests"
+        }
         "ErrAgentIDMissing"
         | "ErrFieldRequired"
         | "ErrFileInfoBodyRequired"

@@ -78,7 +78,7 @@ impl Agents {
         hostnames: &[String],
     ) -> Result<Vec<AgentRecord>, Error> {
         if ids.len() + hostnames.len() > 2 * MAX_NAMED {
-            return Err(Error::invalid("ids", format!("at most {} ids and host names at once", 2 * MAX_NAMED)));
+            return Err(Error::invalid("ids", format!("at most {} ids and host names per request", 2 * MAX_NAMED)));
         }
         let known = ids.iter().filter_map(|id| AgentId::parse(id).ok()).collect();
         let named =

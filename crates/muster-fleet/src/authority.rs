@@ -112,8 +112,8 @@ impl Own {
     /// Fails for callers that are no user, such as root on the server's host.
     pub(crate) fn of(context: &OpContext) -> Result<Self, Error> {
         let user = context.actor().user().cloned().ok_or_else(|| {
-            Error::new(ErrorKind::Forbidden, "no_account", "this is for users, and the caller is none")
-                .remedy("name the user for whom it is meant")
+            Error::new(ErrorKind::Forbidden, "no_account", "only a user can do this, and the caller is not a user")
+                .remedy("specify a user")
         })?;
         Ok(Self { origin: context.origin().clone(), user, is_dry_run: context.is_dry_run() })
     }

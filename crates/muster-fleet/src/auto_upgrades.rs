@@ -198,7 +198,7 @@ impl AutoUpgrades {
     }
 }
 
-/// How far the agents of a policy are with a version.
+/// Progress of a policy's agents towards a version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VersionStatus {
     /// Number of agents that run it.

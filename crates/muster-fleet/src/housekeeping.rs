@@ -145,7 +145,7 @@ impl Housekeeping {
                 Ok(Some(_)) => self.run_step(step).await,
                 Ok(None) => return,
                 Err(error) => {
-                    tracing::warn!(%error, "housekeeping failed: it takes its lease; retrying later");
+                    tracing::warn!(%error, "failed to take the housekeeping lease; retrying later");
                     return;
                 }
             }
@@ -181,7 +181,7 @@ impl Housekeeping {
         let expire = IdentityWrite::Expire { now, keep_tokens_from: now.minus(TOKENS_KEPT) };
         let forget = IdempotencyWrite::Expire { before: now.minus(idempotency::KEPT) };
         if let Err(error) = self.store.commit(&System, vec![expire.into(), forget.into()]).await {
-            tracing::warn!(%error, "housekeeping failed: sessions, tokens and idempotency keys that ended; retrying later");
+            tracing::warn!(%error, "housekeeping failed: expired sessions, tokens and idempotency keys; retrying later");
         }
     }
 

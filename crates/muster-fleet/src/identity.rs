@@ -36,8 +36,8 @@ pub(crate) fn none_missing(missing: PrivilegeSet) -> Result<(), Error> {
         return Ok(());
     }
     let names: Vec<&str> = missing.iter().map(PrivilegeName::as_str).collect();
-    let message = format!("this needs privileges that you do not have yourself: {}", names.join(", "));
-    Err(Error::new(ErrorKind::Forbidden, "escalation", message).remedy("ask somebody who has them"))
+    let message = format!("this requires privileges that you do not have yourself: {}", names.join(", "));
+    Err(Error::new(ErrorKind::Forbidden, "escalation", message).remedy("ask someone who has them"))
 }
 
 /// Parses the names of privileges.

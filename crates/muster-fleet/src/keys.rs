@@ -155,7 +155,7 @@ impl EnrollmentKeys {
         match &new.secret {
             None => Ok(new.family.generate(&*self.entropy)),
             Some(_) if new.family != KeyFamily::Fleetd => {
-                Err(Error::invalid("secret", "only enroll secrets of the family fleetd can be chosen"))
+                Err(Error::invalid("secret", "only keys of the family fleetd can be created with an existing secret"))
             }
             Some(secret) => {
                 check_secret(secret).map_err(|reason| Error::invalid("secret", reason))?;
@@ -363,7 +363,7 @@ fn not_created(error: StoreError) -> Error {
         }
         StoreError::Conflict(Precondition::TooMany(_)) => {
             let message = format!("the space has {MAX_SECRETS} enroll secrets, the maximum");
-            Error::conflict("too_many_secrets", message).remedy("revoke one that is not used any more")
+            Error::conflict("too_many_secrets", message).remedy("revoke one that is no longer used")
         }
         StoreError::Conflict(Precondition::NameTaken(name)) => {
             let message = format!("this policy already has an active enrollment key named {name:?}");

@@ -81,7 +81,9 @@ fn plain(host: &str) -> &str {
 fn not_permitted(host: &str, ip: Option<IpAddr>, kind: &str) -> ResolveError {
     let resolved = ip.filter(|ip| host.parse() != Ok(*ip)).map(|ip| format!("resolves to {ip}, "));
     let is = resolved.unwrap_or_else(|| "is ".to_owned());
-    ResolveError::NotPermitted(format!("{host} {is}{kind}; `outgoing.allow_local_targets` of the server permits it"))
+    ResolveError::NotPermitted(format!(
+        "{host} {is}{kind}; to permit it, set `outgoing.allow_local_targets` on the server"
+    ))
 }
 
 /// Returns whether an address is one of this host's interfaces. Connecting a UDP socket sends nothing; it chooses the source

@@ -180,7 +180,8 @@ fn refuse_moved_secrets<T: PolicyObject>(before: &T, after: &T, given: &BTreeSet
         .find(|(_, id)| known.contains(id) && !given.contains(id));
     match kept {
         Some((field, _)) => {
-            let reason = format!("is required, because `{moved}` changes: the stored one is not sent to another place");
+            let reason =
+                format!("is required, because `{moved}` changes: a stored secret is never sent to a new destination");
             Err(Error::invalid(field, reason).remedy("send the secret again"))
         }
         None => Ok(()),
@@ -197,7 +198,8 @@ pub(crate) fn refuse_moved_proxy(before: &NetworkObject, after: &NetworkObject, 
     if users.is_empty() {
         return Ok(());
     }
-    let reason = format!("stored secrets are sent through this proxy, and not to another place: {}", users.join(", "));
+    let reason =
+        format!("this proxy transmits stored secrets, which are never sent to a new destination: {}", users.join(", "));
     Err(Error::invalid(moved, reason).remedy("create another proxy, and set it there together with the secrets"))
 }
 

@@ -53,7 +53,7 @@ pub struct Response {
     pub action: Option<ActionId>,
     /// Number of revoked access keys.
     pub access_keys: usize,
-    /// Number of retired keys at the clusters of outputs.
+    /// Number of invalidated keys at the clusters of outputs.
     pub output_keys: usize,
     /// What else it could read.
     pub exposures: Vec<Exposure>,

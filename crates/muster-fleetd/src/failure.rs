@@ -136,11 +136,13 @@ pub fn remedy(reason: &str) -> &'static str {
             "an address sends invalid enroll secrets: find the host, and remove or rebuild its package"
         }
         "InvalidNodeKey" => {
-            "nothing, if the host enrolls again; else its enroll secret is revoked, or was never one of this server"
+            "no action is needed if the host enrolls again; otherwise, its enroll secret is revoked, or belongs to another server"
         }
-        "UnknownQuery" => "nothing, if the server was restarted; else find out who has the node key of the host",
+        "UnknownQuery" => {
+            "no action is needed if the server was restarted; otherwise, find out who else has the host's node key"
+        }
         "BodyTooLarge" => "lower logger_tls_max_lines or the size of results",
-        "NoSuchPath" => "unknown path: check the URL in the package or the proxy",
+        "NoSuchPath" => "unknown path: check the URL that is configured in the package or the proxy",
         "MethodNotAllowed" => "check the proxy or the monitor that sends it",
         "RequestTimeout" => "the connection is slow, or a proxy delays requests",
         _ => "",

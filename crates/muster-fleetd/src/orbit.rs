@@ -24,7 +24,7 @@ impl Inner {
         // The instance id, if hosts are told apart by it: clones of a virtual machine have the same hardware UUID (FL48).
         let machine = host::machine_id(&wire.osquery_identifier).unwrap_or(uuid);
         if host::is_placeholder(&machine) {
-            let reason = "enroll failed: the hardware UUID is a placeholder of the manufacturer; package fleetd with --host-identifier=instance";
+            let reason = "enroll failed: the hardware UUID is a manufacturer's placeholder; package fleetd with --host-identifier=instance";
             return Err(Failure::bad_request(reason));
         }
         let metadata = orbit_metadata(&OrbitFacts {

@@ -148,7 +148,11 @@ impl Inner {
                 Asked::Yes => drop(live_queries.answer(entry, &id, raw.decoded()).await?),
                 Asked::Late => {}
                 Asked::Never => {
-                    let failure = Failure::new(StatusCode::OK, "UnknownQuery", "results of a query that was not asked");
+                    let failure = Failure::new(
+                        StatusCode::OK,
+                        "UnknownQuery",
+                        "results of a query that was not sent to this host",
+                    );
                     self.note(Some(Route::DistributedWrite), &failure, call.head, call.peer);
                 }
             }

@@ -149,7 +149,7 @@ impl<W: Write> Writing<W> {
             return;
         }
         REPORT.set(Some(Vec::new()));
-        tracing::warn!(lines, "log lines were dropped: whatever reads the log is too slow, or stands still");
+        tracing::warn!(lines, "log lines were dropped: the reader of the log is too slow, or blocked");
         let report = REPORT.take().unwrap_or_default();
         self.write(&report);
     }

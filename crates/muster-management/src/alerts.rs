@@ -42,7 +42,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .about("Send a test message to a receiver of alerts")
             .needs(&[Name::AlertsWrite]),
         Endpoint::post("/alerts/{id}/mute", mute)
-            .about("Mute a receiver of alerts, or end its muting")
+            .about("Mute or unmute a receiver of alerts")
             .needs(&[Name::AlertsWrite]),
     ]
 }

@@ -39,10 +39,10 @@ fn authorization(value: &HeaderValue, accepts_basic: bool) -> Result<Presented, 
         "basic" => Err(Error::new(
             ErrorKind::Unauthenticated,
             "basic_not_accepted",
-            "this server accepts no names and passwords in the Authorization header",
+            "this server does not accept user names and passwords in the Authorization header",
         )
         .remedy("use an API token: Authorization: ApiKey …; or set auth.basic = true")),
-        _ => Err(unusable("of an unknown scheme; supported: ApiKey, Bearer")),
+        _ => Err(unusable("unknown scheme; supported: ApiKey, Bearer")),
     }
 }
 

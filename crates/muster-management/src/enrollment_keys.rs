@@ -41,7 +41,7 @@ pub fn endpoints() -> Vec<Endpoint> {
                 .needs(&[Name::EnrollmentReveal]),
             Endpoint::delete(key, delete).about("Revoke or delete an enrollment key").needs(&[Name::EnrollmentRevoke]),
             Endpoint::post(replace, replace_one)
-                .about("Replace an enrollment key by a new one")
+                .about("Replace an enrollment key with a new one")
                 .needs(&[Name::EnrollmentRevoke, Name::EnrollmentCreate]),
         ]
     };

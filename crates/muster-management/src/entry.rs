@@ -280,7 +280,7 @@ fn local(peer: Option<&Peer>) -> Result<OpContext, Error> {
             Err(Error::new(ErrorKind::Forbidden, "not_an_administrator", message)
                 .remedy("run as root or as the server's own user, or use an API token"))
         }
-        None => Err(Error::new(ErrorKind::Unauthenticated, "unauthenticated", "this needs credentials").remedy(
+        None => Err(Error::new(ErrorKind::Unauthenticated, "unauthenticated", "this request requires credentials").remedy(
             "send an API token: Authorization: ApiKey …; or use the socket admin.sock in the server's data directory, as \
              root or as the server's own user",
         )),

@@ -29,7 +29,8 @@ pub fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
     let (Some(value), next) = (values.next(), values.next()) else { return Ok(None) };
     let text = value.to_str().ok().filter(|_| next.is_none());
     // Its characters are checked by the service.
-    text.map(|text| Some(text.to_owned())).ok_or_else(|| Error::invalid("Idempotency-Key", "must be one visible word"))
+    text.map(|text| Some(text.to_owned()))
+        .ok_or_else(|| Error::invalid("Idempotency-Key", "must be sent once, with visible ASCII characters only"))
 }
 
 /// Executes a request unless it was executed before with the same key.

@@ -170,7 +170,7 @@ fn error_responses(error: &Value) -> Value {
         match status {
             StatusCode::UNAUTHORIZED => response["headers"]["WWW-Authenticate"] = header("`ApiKey`."),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                response["headers"]["Retry-After"] = header("Seconds until a retry makes sense.");
+                response["headers"]["Retry-After"] = header("Number of seconds to wait before a retry.");
             }
             _ => {}
         }
@@ -251,7 +251,7 @@ fn responses(endpoint: &Endpoint, success: Success, has_body: bool) -> Value {
         Success::Json(schema) => with(json!({"application/json": {"schema": schema}})),
         Success::Bytes => with(json!({endpoint.content: {}})),
         Success::Redirect => {
-            let location = json!({"description": "Where the browser goes.", "schema": {"type": "string"}});
+            let location = json!({"description": "Target of the redirect.", "schema": {"type": "string"}});
             Some((StatusCode::FOUND, json!({"description": "Success", "headers": {"Location": location}})))
         }
     };

@@ -129,7 +129,7 @@ struct DeletePackagePolicies {
 async fn delete_many(Caller(context): Caller, Body(body): Body<DeletePackagePolicies>) -> Answer<Vec<Value>> {
     context.grant::<PoliciesUpdate>()?;
     if body.package_policy_ids.len() > MAX_IDS {
-        return Err(Error::invalid("packagePolicyIds", format!("at most {MAX_IDS} ids at once")).into());
+        return Err(Error::invalid("packagePolicyIds", format!("at most {MAX_IDS} ids per request")).into());
     }
     let result = |id: String| {
         let message = Error::not_found("package policy", &id).message;

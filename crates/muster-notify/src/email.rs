@@ -22,7 +22,7 @@ pub(crate) fn check(from: &str, to: &[String]) -> Result<(), SendError> {
 }
 
 fn mailbox(field: &'static str, text: &str) -> Result<Mailbox, SendError> {
-    text.parse().map_err(|_| SendError::Unusable { field, reason: format!("{text:?} is not a mail address") })
+    text.parse().map_err(|_| SendError::Unusable { field, reason: format!("{text:?} is not an email address") })
 }
 
 fn failed(error: &lettre::transport::smtp::Error) -> SendError {

@@ -56,7 +56,9 @@ pub(crate) async fn send(
     let host = url.host_str().ok_or_else(|| unusable("has no host"))?;
     let addresses = local.resolve(host, url.port_or_known_default().unwrap_or(443)).await.map_err(crate::unresolved)?;
     if url.scheme() == "http" && !addresses.iter().all(|address| address.ip().is_loopback()) {
-        return Err(SendError::NotPermitted("must be an https URL: plain http is for this host only".to_owned()));
+        return Err(SendError::NotPermitted(
+            "must be an https URL: plain http is allowed only for this host".to_owned(),
+        ));
     }
     let client = client(host, &addresses, ca)?;
     let (body, seconds) = (message.body(), now.as_unix_millis() / 1000);

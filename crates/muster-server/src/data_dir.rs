@@ -55,7 +55,7 @@ pub enum DataDirError {
     )]
     LostMasterKey(Utf8PathBuf),
     /// The configured master key file does not exist.
-    #[error("{0} does not exist: master_key_file names an existing key, the server does not create it")]
+    #[error("{0} does not exist: master_key_file must name an existing key; the server does not create it")]
     NoKeyFile(Utf8PathBuf),
     /// A backup can only be restored to an empty directory.
     #[error("{path} contains {name}: a backup can only be restored to an empty directory")]

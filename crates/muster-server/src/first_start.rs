@@ -103,8 +103,8 @@ impl FirstStart {
         push(
             text,
             format_args!(
-                "\nTo set the password of the user `admin`, within an hour and once (later: muster user setup-link admin),\n\
-                 open this page, or run the command:\n  {link}\n  muster user setup {token} {url}\n"
+                "\nTo set the password of the user `admin`, open this page, or run the command. The link can be used once, within an hour;\n\
+                 later, run: muster user setup-link admin\n  {link}\n  muster user setup {token} {url}\n"
             ),
         );
     }

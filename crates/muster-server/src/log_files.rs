@@ -49,7 +49,9 @@ impl LogFiles {
     pub fn open(directory: &Utf8Path, rotation: Rotation) -> io::Result<Self> {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).open(directory.join(LOCK))?;
         lock.file().try_lock().map_err(|_| {
-            io::Error::other(format!("another server writes logs to {directory}: use a directory for each server"))
+            io::Error::other(format!(
+                "another server writes logs to {directory}: use a separate directory for each server"
+            ))
         })?;
         let open = |kind| LogFile::open(directory, kind, rotation);
         let files = [open(LogType::Result)?, open(LogType::Status)?];
@@ -67,7 +69,9 @@ impl LogDestination for LogFiles {
     async fn store(&self, kind: LogType, lines: String) -> Result<(), SharedError> {
         let (done, stored) = oneshot::channel();
         let refused = |reason: &'static str| SharedError::from(reason);
-        self.jobs.try_send(Job { kind, lines, done }).map_err(|_| refused("too many requests wait for the disk"))?;
+        self.jobs
+            .try_send(Job { kind, lines, done })
+            .map_err(|_| refused("too many requests are waiting for the disk"))?;
         stored.await.map_err(|_| refused("the writer has ended"))?
     }
 }

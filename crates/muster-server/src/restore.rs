@@ -39,7 +39,7 @@ pub enum RestoreError {
     #[error("{0} exists and differs from the key to restore: delete it, or restore into another directory")]
     OtherKey(Utf8PathBuf),
     /// The secrets of the backup are sealed with another master key.
-    #[error("the master key is not the one of this backup")]
+    #[error("the master key does not belong to this backup")]
     WrongKey(#[source] SealError),
 }
 

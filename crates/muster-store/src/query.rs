@@ -46,7 +46,7 @@ pub struct CheckedHost {
     pub host: Option<HostId>,
     /// Its name.
     pub hostname: String,
-    /// Time since which it passes or fails.
+    /// Time since when it has been passing or failing.
     pub since: Timestamp,
     /// Why the query did not run the last time; empty if it did.
     pub error: String,

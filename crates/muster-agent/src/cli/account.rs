@@ -61,7 +61,7 @@ pub async fn privileged(layout: &Layout, args: &PrivilegedArgs) -> Result<u8, Fa
 fn service(layout: &Layout) -> Result<Installation, Failure> {
     if !nix::unistd::geteuid().is_root() {
         return Err(
-            Failure::new(exit::PERMISSION, "changing the user of a service needs root").hint("run it with sudo")
+            Failure::new(exit::PERMISSION, "changing the user of a service requires root").hint("run it with sudo")
         );
     }
     match removal::find(layout)? {

@@ -108,7 +108,7 @@ fn flags(variables: &BTreeMap<String, String>) -> Result<Flags, Failure> {
             return Err(Failure::new(exit::USAGE, format!("{name} is not supported")));
         }
         if let Some(name) = ELASTICSEARCH.iter().find(|name| given(name).is_some()) {
-            eprintln!("Warning: {name} is ignored: the server has a store of its own, and policies name the outputs");
+            eprintln!("Warning: {name} is ignored: the server has its own database, and policies define the outputs");
         }
         flags.push("--fleet-server".into());
         flags.extend(SERVER_FLAGS.iter().filter_map(as_flag));

@@ -102,7 +102,7 @@ pub(super) async fn join(
     };
     let (transport, patience) = (transport(&plan.trust)?, options.patience());
     let progress = |line: &str| eprintln!("{line}");
-    eprintln!("Enrolling at {} …", plan.servers.join(", "));
+    eprintln!("Enrolling with {} …", plan.servers.join(", "));
     let item = Joining { plan, transport, former, patience: &patience, progress: &progress }.join(store).await?;
     println!("Enrolled as agent {}{}", item.id, on_policy(&item));
     Ok(item)
@@ -185,6 +185,6 @@ fn is_copy(former: &Enrollment) -> bool {
 }
 
 fn warn(id: &str, reason: &str) {
-    eprintln!("Warning: the agent {id} is still enrolled at its previous server: {reason}");
+    eprintln!("Warning: the agent {id} is still enrolled with its previous server: {reason}");
     eprintln!("hint: to revoke its access key, run on the previous server: muster agent unenroll AGENT --force");
 }

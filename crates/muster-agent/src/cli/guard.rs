@@ -61,6 +61,6 @@ async fn report(layout: &Layout, store: &DiskStore, command: &str, reason: &str)
     match spool.add(&notice, &System) {
         // What is not delivered now stays for the daemon.
         Ok(_) => drop(tokio::time::timeout(REPORT, spool.deliver_once(&connect)).await),
-        Err(error) => eprintln!("Warning: the server is not notified of this attempt: {}", chain(&error)),
+        Err(error) => eprintln!("Warning: the server could not be notified of this attempt: {}", chain(&error)),
     }
 }

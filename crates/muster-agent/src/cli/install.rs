@@ -37,7 +37,7 @@ pub struct Args {
     /// Replace an existing installation of this base path; keeps its enrollment unless --url is passed
     #[arg(long, short = 'f')]
     force: bool,
-    /// Accepted for scripts; the command never asks
+    /// Accepted for compatibility with scripts; the command never prompts
     #[arg(long = "non-interactive", short = 'n')]
     _non_interactive: bool,
     /// Run the agent as a user without privileges, which is created if it does not exist
@@ -52,7 +52,7 @@ pub struct Args {
     /// Service manager [default: the one that runs this host]
     #[arg(long, value_enum, value_name = "MANAGER")]
     service: Option<Manager>,
-    /// Name of a further installation on this host, which is also added as a tag
+    /// Name of an additional installation on this host, which is also added as a tag
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,
     /// Do not start the agent; it enrolls when it is started for the first time
@@ -150,7 +150,7 @@ fn check_service(layout: &Layout, args: &Args, manager: Manager) -> Result<(), F
     let root = nix::unistd::geteuid().is_root();
     let wants_account = args.unprivileged || args.user.is_some() || args.group.is_some();
     if !root && (manager != Manager::None || wants_account) {
-        let failure = Failure::new(exit::PERMISSION, "installing a service needs root");
+        let failure = Failure::new(exit::PERMISSION, "installing a service requires root");
         return Err(failure.hint("run it with sudo, or pass --service none to install without a service"));
     }
     if manager != Manager::None && !definition::is_plain(layout.base()) {
@@ -167,7 +167,8 @@ fn check_other(layout: &Layout, installation: &Installation) -> Result<(), Failu
     // A definition without its files is left from something that was deleted (AG155).
     let Some(other) = other.filter(|other| other.installation().symlink_metadata().is_ok()) else { return Ok(()) };
     let message = format!("service {} runs the installation in {}", installation.service, other.base());
-    Err(Failure::new(exit::ALREADY_ENROLLED, message).hint("for a further installation, add --namespace NAME"))
+    Err(Failure::new(exit::ALREADY_ENROLLED, message)
+        .hint("to install another agent on this host, add --namespace NAME"))
 }
 
 fn record(args: &Args, manager: Manager, former: Option<&Installation>) -> Installation {

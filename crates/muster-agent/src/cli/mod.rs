@@ -108,7 +108,7 @@ enum Command {
     Unprivileged(account::UnprivilegedArgs),
     /// Run the installed agent as root
     Privileged(account::PrivilegedArgs),
-    /// Forget the agent's identity, on a copy of another host or before an image is made
+    /// Delete the agent's identity, on a copy of another host or before an image is created
     ResetIdentity(Box<reset_identity::Args>),
     /// Deliver the notices of an uninstalled agent
     #[command(hide = true)]

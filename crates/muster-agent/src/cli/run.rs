@@ -273,7 +273,8 @@ fn check_machine(store: &DiskStore) -> Result<(), Failure> {
     if !enrollment.machine.is_some_and(|machine| machine.differs(&Fingerprint::here())) {
         return Ok(());
     }
-    let message = format!("agent {} was enrolled on another machine, of which this is a copy", enrollment.agent_id);
+    let message =
+        format!("agent {} was enrolled on another machine; this machine seems to be a copy of it", enrollment.agent_id);
     Err(Failure::new(exit::NOT_ENROLLED, message).hint(
         "to enroll this machine as a new agent: muster-agent enroll --force; if it is the same machine with other \
          hardware: muster-agent reset-identity --keep-id",

@@ -20,7 +20,7 @@ use crate::paths::Layout;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Fleet server on this host")]
 pub struct ServerOptions {
-    /// Also run a fleet server on this host, and enroll at it
+    /// Also run a fleet server on this host, and enroll with it
     #[arg(long)]
     fleet_server: bool,
     /// Program of the server, which is copied [default: `muster` beside this program or in PATH]

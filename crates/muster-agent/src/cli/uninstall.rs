@@ -44,13 +44,13 @@ pub struct Args {
     /// Do not notify the server
     #[arg(long)]
     skip_fleet_audit: bool,
-    /// Leave the services installed that components have installed
+    /// Keep the services that components have installed
     ///
     /// Without this flag, the command fails and the agent stays if one
     /// of them cannot be uninstalled.
     #[arg(long)]
     keep_services: bool,
-    /// Reason, which the server shows
+    /// Reason to show on the server
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
@@ -100,7 +100,7 @@ fn check_permission(layout: &Layout) -> Result<(), Failure> {
     if user.is_root() || owner.is_ok_and(|owner| owner == user.as_raw()) {
         return Ok(());
     }
-    Err(Failure::new(exit::PERMISSION, "uninstalling needs root").hint("run it with sudo"))
+    Err(Failure::new(exit::PERMISSION, "uninstalling requires root").hint("run it with sudo"))
 }
 
 /// Only the installed program may remove the installation, because another version may not know all of it (AG20). A
@@ -124,7 +124,7 @@ fn confirm(layout: &Layout, args: &Args) -> Result<(), Failure> {
     match line().as_deref().map(str::trim) {
         Some("y" | "Y" | "yes") => Ok(()),
         Some(_) => Err(Failure::new(exit::FAILED, "not uninstalled")),
-        None => Err(Failure::new(exit::USAGE, "uninstall needs a confirmation").hint("add --force")),
+        None => Err(Failure::new(exit::USAGE, "uninstall requires confirmation").hint("add --force")),
     }
 }
 
@@ -154,7 +154,7 @@ fn notices(layout: &Layout, store: &DiskStore, why: Option<&str>) -> Vec<Notice>
         }
         Ok(None) => {}
         // An agent with a corrupt file must not become unremovable.
-        Err(error) => eprintln!("Warning: the server is not notified: {}", chain(&error)),
+        Err(error) => eprintln!("Warning: the server could not be notified: {}", chain(&error)),
     }
     notices
 }
@@ -201,7 +201,7 @@ async fn deliver(notifier: &Notifier) {
 fn continues(notifier: &Notifier) -> String {
     let place = notifier.directory();
     let what = format!(
-        "The server was not reached. A notifier in {place} keeps trying for about 30 days, and then removes itself"
+        "The server could not be reached. A notifier in {place} keeps trying for about 30 days, and then removes itself"
     );
     if notifier.manager() == Manager::None {
         return format!("{what}; without a service manager, it ends when the host shuts down");

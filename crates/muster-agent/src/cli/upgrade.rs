@@ -33,7 +33,7 @@ pub struct Args {
     /// Return to a version that is still on disk
     #[arg(long)]
     rollback: bool,
-    /// Maximum time to wait until the new version runs; 0 means not to wait
+    /// Maximum time to wait until the new version runs; 0 means do not wait
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = crate::duration::parse)]
     wait: Duration,
 }

@@ -104,7 +104,7 @@ impl Coordinator {
             let wish = Wish { id: None, replace_token: settings.replace_token, enrollment_id, tags: settings.tags };
             let metadata = facts.local_metadata(Own { agent_id: "", log_level: "info", upgradeable: false });
             let patience = Patience { attempts: Some(ATTEMPTS), ..Patience::default() };
-            let quiet = |line: &str| tracing::warn!(line, "failed to enroll at the other server");
+            let quiet = |line: &str| tracing::warn!(line, "failed to enroll with the other server");
             let item = enroll(&client, &wish, &metadata, &patience, &*entropy, quiet).await;
             let item = item.map_err(|error| chain(&error).to_string())?;
             Ok(Enrollment {
@@ -143,7 +143,7 @@ impl Coordinator {
                 Ok(())
             }
             Err(error) => {
-                tracing::error!(error, "migration failed; staying at the current server");
+                tracing::error!(error, "migration failed; staying with the current server");
                 Err(error)
             }
         };

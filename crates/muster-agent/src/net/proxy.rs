@@ -100,7 +100,7 @@ impl Tunnel {
         let head = head(&mut stream).await.map_err(named)?;
         match status(&head) {
             Some(200..=299) => Ok(stream),
-            Some(407) => Err(self.refused("it requires other credentials (407)")),
+            Some(407) => Err(self.refused("it requires different credentials (407)")),
             Some(status) => Err(self.refused(&format!("it refused the connection ({status})"))),
             None => Err(self.refused("the response is not HTTP")),
         }
@@ -198,7 +198,7 @@ mod tests {
         let expected = "CONNECT fleet.example:8220 HTTP/1.1\r\nHost: fleet.example:8220\r\nProxy-Authorization: Basic dTpw\r\n\r\n";
         assert_eq!(request.await.unwrap(), expected);
         for (answer, reason) in [
-            ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "other credentials (407)"),
+            ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "different credentials (407)"),
             ("HTTP/1.0 503 Busy\r\n\r\n", "(503)"),
             ("SSH-2.0\r\n\r\n", "not HTTP"),
             ("HTTP/1.1 2000 OK\r\n\r\n", "not HTTP"),

@@ -117,7 +117,7 @@ impl Line {
         {
             let mut pending = lock(&self.pending);
             if pending.len() >= ACTIONS_MAX {
-                return Err("the component works on too many actions".into());
+                return Err("the component is processing too many actions".into());
             }
             pending.insert(id.clone(), respond);
         }

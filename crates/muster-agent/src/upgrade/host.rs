@@ -101,7 +101,7 @@ impl HostUpgrades {
         };
         let kept = switch::kept(&*self.disk, &self.layout, &self.running, SystemClock.now());
         let found = || kept.into_iter().find(|(_, kept)| kept.version == version).map(|(name, _)| name);
-        let missing = || Failed::new(Stage::Rollback, format!("version {version} is not on disk any more"));
+        let missing = || Failed::new(Stage::Rollback, format!("version {version} is no longer on disk"));
         previous.or_else(found).ok_or_else(missing)
     }
 }
@@ -173,7 +173,7 @@ impl Upgrades for HostUpgrades {
         *self.resumed.lock().unwrap_or_else(PoisonError::into_inner) = Resumed::Nothing;
         let _ = self.disk.remove(&self.layout.previous_link());
         if let Err(error) = switch::finish(&*self.disk, &self.layout, &self.running, SystemClock.now()) {
-            tracing::warn!(error = %chain(&error), "failed to clean up after an upgrade; it is repeated at the next start");
+            tracing::warn!(error = %chain(&error), "failed to clean up after an upgrade; retrying at the next start");
         }
     }
 }
@@ -210,7 +210,7 @@ async fn probe(layout: &Layout, name: &HomeName) -> Result<(), String> {
     let mut command = tokio::process::Command::new(&program);
     command.arg("--version").stdin(Stdio::null()).env_clear().kill_on_drop(true);
     let ran = tokio::time::timeout(PROBE, command.output()).await;
-    let ran = ran.map_err(|_| format!("{program} --version does not end"))?;
+    let ran = ran.map_err(|_| format!("{program} --version does not exit"))?;
     let output = ran.map_err(|error| format!("{program} cannot be started: {error}"))?;
     let printed = String::from_utf8_lossy(&output.stdout);
     if output.status.success() && printed.split_whitespace().any(|word| word == name.version()) {
@@ -295,7 +295,7 @@ mod tests {
             let upgrades = HostUpgrades::new(layout.clone(), settings, running.clone(), Resumed::Nothing);
             let source = upgrades.sources(&request, fleet()).unwrap().pop().unwrap();
             let error = format!("{:?}", source.read("file", 0, 1).await.unwrap_err());
-            assert!(error.contains("requires other credentials (407)"), "{error}");
+            assert!(error.contains("requires different credentials (407)"), "{error}");
         }
         let mut direct = policy;
         direct["agent"]["download"]["proxy_disable"] = true.into();

@@ -161,7 +161,7 @@ pub struct NotInstalled;
 
 /// Reason for [`NotInstalled`].
 pub const NOT_INSTALLED: &str =
-    "this agent was not installed with `muster-agent install`, so that it cannot replace its program";
+    "this agent was not installed with `muster-agent install`, so it cannot replace its program";
 
 #[async_trait]
 impl Upgrades for NotInstalled {

@@ -51,7 +51,7 @@ impl Source {
             return if path.is_absolute() {
                 Ok(Self::Directory(path))
             } else {
-                Err(format!("{url:?}: no absolute path"))
+                Err(format!("{url:?}: the path is not absolute"))
             };
         }
         Ok(Self::Mirror(mirrors()?, mirror(url)?))

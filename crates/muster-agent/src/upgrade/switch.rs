@@ -135,7 +135,7 @@ fn clean(disk: &dyn Disk, layout: &Layout, running: &HomeName, previous: Option<
     let trial = record.as_ref().filter(|record| matches!(record.step, Step::Switching | Step::Watching));
     let (from, to) = (trial.map(|record| &record.from), trial.map(|record| &record.to));
     for name in removable(&installed, &[active.as_ref(), Some(running), from, to], &kept) {
-        tracing::info!(version = name.as_str(), "removing a version that is not needed");
+        tracing::info!(version = name.as_str(), "removing a version that is no longer needed");
         // Renamed first: a home under its name is always complete.
         let aside = layout.homes().join(format!("{STAGING}-removed"));
         disk.rename(layout.home(name).path(), &aside)?;

@@ -83,7 +83,7 @@ impl Watch {
 
     fn unreachable(&mut self) -> Option<String> {
         (self.unreachable, self.answers) = (self.unreachable.saturating_add(1), false);
-        (self.unreachable >= UNREACHABLE_MAX).then(|| "it does not answer on its control socket".into())
+        (self.unreachable >= UNREACHABLE_MAX).then(|| "it does not respond on its control socket".into())
     }
 
     fn running(&mut self, pid: u32, connected: bool) {
@@ -119,11 +119,11 @@ impl Watch {
     /// Decides at the end of the grace period.
     fn end(&self) -> Verdict {
         let against = if !self.answers {
-            Some("it does not answer on its control socket")
+            Some("it does not respond on its control socket")
         } else if self.failed_since.is_some() {
-            Some("it was failed at the end of the grace period")
+            Some("its status was failed at the end of the grace period")
         } else if self.terms.connected && !self.connected {
-            Some("it did not reach the server, and the previous version did")
+            Some("it did not connect to the server, although the previous version did")
         } else {
             None
         };

@@ -127,7 +127,7 @@ fn call(function: Function, arguments: &[Value]) -> Result<Value, String> {
         Function::Length => length(at(0)?),
         Function::Concat => {
             let whole: String = arguments.iter().map(shown).collect();
-            if whole.len() > TEXT_MAX { Err("concat makes a text that is too long".into()) } else { Ok(whole.into()) }
+            if whole.len() > TEXT_MAX { Err("the result of concat is too long".into()) } else { Ok(whole.into()) }
         }
         Function::String => Ok(shown(at(0)?).into()),
         Function::Number => match at(0)? {

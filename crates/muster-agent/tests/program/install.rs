@@ -127,7 +127,7 @@ fn ag156_one_line_of_input_answers_one_prompt() {
     assert_eq!(agent.install(&server, &[]).0, 0);
     let uninstall = format!("{} uninstall", agent.path("muster-agent").display());
     let (code, text) = agent.installed(&["uninstall"]);
-    assert!(code == 2 && text.contains("needs a confirmation"), "without any input: {code} {text}");
+    assert!(code == 2 && text.contains("requires confirmation"), "without any input: {code} {text}");
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("{uninstall}; echo $?; {uninstall} >/dev/null; echo $?; cat")]);
     let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

@@ -120,7 +120,8 @@ async fn ag56_ag131_ag167_an_upgrade_is_reported_in_order_and_acknowledged_once(
 
 #[tokio::test(start_paused = true)]
 async fn ag125_ag126_a_version_that_does_not_work_is_rolled_back_and_reported() {
-    for (seed, version, reason) in [(501, "0.5.0", "started 5 times"), (502, "0.6.0", "did not reach the server")] {
+    for (seed, version, reason) in [(501, "0.5.0", "started 5 times"), (502, "0.6.0", "did not connect to the server")]
+    {
         let mut host = Host::new(seed);
         host.pass(SECOND * 10).await;
         host.send(upgrade("u", version));

@@ -44,7 +44,7 @@ pub enum FileFault {
     #[error("the file is signed with the key {0}, not with the expected one")]
     Key(String),
     /// The event belongs to another chain than the one that the header announces here.
-    #[error("the line is out of order, or of a chain that the header does not announce here")]
+    #[error("the line is out of order, or its chain is not the one that the header announces for this place")]
     Order,
     /// The signature of the trailer is wrong.
     #[error("the signature does not match: the last line was changed, or signed with another key")]

@@ -85,7 +85,7 @@ macro_rules! privileges {
 privileges! {
     /// Read agents, their documents and their actions.
     AgentsRead = "agents.read", Agents;
-    /// Change the tags and the user's metadata of agents.
+    /// Change the tags and the user-provided metadata of agents.
     AgentsTag = "agents.tag", Agents;
     /// Assign agents to another policy.
     AgentsReassign = "agents.reassign", Agents;
@@ -105,7 +105,7 @@ privileges! {
     AgentsUnenroll = "agents.unenroll", Agents;
     /// Unenroll agents without waiting for their ack.
     AgentsForceUnenroll = "agents.unenroll.force", Agents;
-    /// Move agents to another server, and change the privilege level that they run with.
+    /// Move agents to another server, and change the privilege level at which they run.
     AgentsMigrate = "agents.migrate", Agents;
     /// Delete agents with all their data.
     AgentsPurge = "agents.purge", Agents;
@@ -165,7 +165,7 @@ privileges! {
     SettingsWrite = "settings.write", Space;
     /// Read the fleetd options, the host checks and their results.
     OsqueryRead = "osquery.read", Space;
-    /// Change the fleetd options and the host checks: SQL that hosts run with all rights.
+    /// Change the fleetd options and the host checks: SQL that hosts run with full privileges.
     OsqueryWrite = "osquery.write", Space;
     /// Read rejected requests.
     RefusalsRead = "refusals.read", System;

@@ -102,13 +102,13 @@ impl BuiltIn {
             Self::Administrator => ("Administrator", "Everything."),
             Self::FleetOperator => (
                 "Fleet operator",
-                "Everything with agents except forced unenrollment and purging; reads policies; creates and revokes enrollment keys.",
+                "Manages agents, except for forced unenrollment and purging; reads policies; creates and revokes enrollment keys.",
             ),
             Self::PolicyAuthor => {
                 ("Policy author", "Reads and writes policies, fleetd options and host checks; reads outputs.")
             }
-            Self::UpgradeOperator => ("Upgrade operator", "Reads and upgrades agents, cancels upgrades."),
-            Self::Helpdesk => ("Helpdesk", "Reads and tags agents, requests diagnostics."),
+            Self::UpgradeOperator => ("Upgrade operator", "Reads and upgrades agents; cancels upgrades."),
+            Self::Helpdesk => ("Helpdesk", "Reads and tags agents; requests diagnostics."),
             Self::Auditor => ("Auditor", "Reads everything except secrets; exports the audit log."),
             Self::TokenIssuer => ("Token issuer", "Creates enrollment keys and reads their tokens."),
             Self::Pipeline => ("Pipeline", "Applies policies and outputs; for service accounts."),

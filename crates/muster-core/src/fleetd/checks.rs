@@ -78,17 +78,20 @@ impl Check {
 pub fn check_all(checks: &[Check]) -> Result<(), Error> {
     checks.iter().try_for_each(Check::check)?;
     if checks.len() > MAX_CHECKS {
-        let message = format!("there are {MAX_CHECKS} host checks in the space already");
+        let message = format!("the space already has {MAX_CHECKS} host checks, the maximum");
         return Err(Error::conflict("too_many_host_checks", message).remedy("delete one that is not needed"));
     }
     if checks.iter().map(|check| check.query.len()).sum::<usize>() > MAX_SQL {
-        return Err(Error::invalid("query", format!("the SQL of all host checks may have {MAX_SQL} bytes together")));
+        return Err(Error::invalid(
+            "query",
+            format!("the SQL of all host checks must not exceed {MAX_SQL} bytes in total"),
+        ));
     }
     let mut names: Vec<String> = checks.iter().map(|check| check.name.to_lowercase()).collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => {
-            let message = format!("there is a host check {:?} already", pair[0]);
+            let message = format!("there is already a host check named {:?}", pair[0]);
             Err(Error::new(ErrorKind::Conflict, "host_check_exists", message))
         }
         None => Ok(()),
@@ -102,7 +105,7 @@ pub struct CheckResult {
     pub check: HostCheckId,
     /// Whether the host passed when the query last ran; `None` if it never did.
     pub passes: Option<bool>,
-    /// Time since which this is so.
+    /// Time since when this has been the case.
     pub since: Timestamp,
     /// Why the query did not run the last time; empty if it did.
     pub error: String,

@@ -90,7 +90,7 @@ fn check_config(path: &str, config: &Value, problems: &mut Problems) {
             "decorators" => check_decorators(&path, value, problems),
             // A response with one of these is a failed request to osqueryd, or makes it discard its key (FL §1.2).
             "error" | "node_invalid" | "etag" => {
-                problems.add(path, "osqueryd would take it for a part of the protocol");
+                problems.add(path, "osqueryd would interpret it as part of the protocol");
             }
             known if CONFIG.contains(&known) => {}
             unknown => problems.unknown(path, "section", unknown, &CONFIG),

@@ -14,7 +14,7 @@ pub enum BadName {
     #[error("must have 1 to {MAX_NAME} letters, digits, or any of . _ - @ +, and begin with a letter or a digit")]
     Characters,
     /// Too long, or with characters that make it look like another text.
-    #[error("must have at most {MAX_TEXT} bytes, and no control characters or marks of the direction of text")]
+    #[error("must have at most {MAX_TEXT} bytes, and no control characters or bidirectional control characters")]
     Text,
 }
 

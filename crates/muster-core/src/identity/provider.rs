@@ -22,7 +22,7 @@ const MAX_GROUP: usize = 255;
 pub struct OidcProvider {
     /// Id, which is part of the URL of the login.
     pub id: ProviderId,
-    /// Issuer: the URL of the provider, exactly as it names itself.
+    /// Issuer: the URL of the provider, exactly as in its discovery document.
     pub issuer: String,
     /// The settings.
     pub settings: OidcSettings,
@@ -110,13 +110,13 @@ pub struct Person {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimFault {
     /// The claim is missing or no string.
-    #[error("the claim `{0}` is missing or no string")]
+    #[error("the claim `{0}` is missing or not a string")]
     Missing(String),
     /// The subject is too long, or has characters that a subject may not have.
-    #[error("the claim `sub` is no subject")]
+    #[error("the claim `sub` is not a valid subject")]
     Subject,
     /// The user name is not valid here.
-    #[error("the claim `{claim}` is no user name: it {reason}")]
+    #[error("the claim `{claim}` is not a valid user name: it {reason}")]
     Name {
         /// The claim.
         claim: String,
@@ -125,10 +125,10 @@ pub enum ClaimFault {
         reason: BadName,
     },
     /// The provider has not verified the address that is the user name.
-    #[error("the provider has not verified the e-mail address")]
+    #[error("the provider has not verified the email address")]
     UnverifiedEmail,
     /// The groups are neither a string nor a list of strings, or a name is too long.
-    #[error("the claim `{0}` is no list of groups")]
+    #[error("the claim `{0}` is not a list of groups")]
     Groups(String),
     /// Too many groups, or the provider left them out for that reason.
     #[error("the person is in more than {MAX_GROUPS} groups")]

@@ -82,9 +82,9 @@ pub struct Wave {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Members {
-    /// So many percent of all agents, with those of the waves before.
+    /// Percentage of all agents, including those of earlier waves.
     Percent(u8),
-    /// So many agents, with those of the waves before.
+    /// Number of agents, including those of earlier waves.
     Count(u32),
     /// The agents with one of these tags.
     Tags(Vec<String>),
@@ -106,11 +106,12 @@ impl Plan {
             match &wave.members {
                 Members::Percent(percent) if *percent <= percent_before || *percent > 100 => {
                     let reason =
-                        format!("{percent} percent; must be more than the {percent_before} before, and at most 100");
+                        format!("{percent} percent; must be more than the previous {percent_before}, and at most 100");
                     return Err(Error::invalid(field("members"), reason));
                 }
                 Members::Count(count) if *count <= count_before || percent_before > 0 => {
-                    let reason = "a number of agents must be greater than the one before, and before all percentages";
+                    let reason =
+                        "a number of agents must be greater than the previous one, and must precede all percentages";
                     return Err(Error::invalid(field("members"), reason));
                 }
                 Members::Tags(tags) if tags.is_empty() || tags.iter().any(String::is_empty) => {

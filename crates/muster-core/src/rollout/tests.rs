@@ -171,7 +171,7 @@ fn plans_must_grow_and_end_with_everybody() {
         (vec![], "waves: 0 waves; must be 1 to 20"),
         (
             vec![Percent(50), Percent(50)],
-            "waves[1].members: 50 percent; must be more than the 50 before, and at most 100",
+            "waves[1].members: 50 percent; must be more than the previous 50, and at most 100",
         ),
         (vec![Percent(50)], "waves: the last wave must contain 100 percent of the agents"),
         (vec![Percent(100), Tags(vec!["a".into()])], "waves: the last wave must contain 100 percent of the agents"),

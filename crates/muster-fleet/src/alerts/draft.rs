@@ -192,7 +192,7 @@ fn refuse_moved_secret(before: &Target, after: &Target) -> Result<(), Error> {
     let is_kept = after.secret().is_some() && after.secret() == before.secret();
     let Some(moved) = after.moved_from(before).filter(|_| is_kept) else { return Ok(()) };
     let field = if matches!(after, Target::Webhook { .. }) { "webhook.secret" } else { "email.password" };
-    let reason = format!("is required, because {moved} changes: the stored one is not sent to another place");
+    let reason = format!("is required, because {moved} changes: a stored secret is never sent to a new destination");
     Err(Error::invalid(field, reason).remedy("send the secret again"))
 }
 

@@ -133,7 +133,7 @@ impl Bindings {
                 let store = self.store.identity(user.grant());
                 // Each request reads them all.
                 if store.bindings(Some(&user.id), Page { offset: 0, limit: 0 }).await?.total >= MOST_BINDINGS {
-                    return Err(Error::invalid("user", format!("has {MOST_BINDINGS} bindings already")));
+                    return Err(Error::invalid("user", format!("already has {MOST_BINDINGS} bindings, the maximum")));
                 }
                 Ok(Subject::User(user.id.clone()))
             }
@@ -214,7 +214,7 @@ impl Bindings {
             let found = self.store.identity(grant).bindings(user, page).await?;
             let same = |old: &&Binding| (&old.subject, &old.role, &old.scope) == (&new.subject, &new.role, &new.scope);
             if let Some(old) = found.items.iter().find(same) {
-                let message = format!("the binding {} gives this role there already", old.id);
+                let message = format!("the binding {} already gives this role in this scope", old.id);
                 return Err(Error::conflict("binding_exists", message));
             }
             page.offset += BATCH;

@@ -97,7 +97,7 @@ impl Devices {
                 attempts.code_failed(user, now);
             }
             let code = if code.len() > 32 { "of that length" } else { code };
-            Error::not_found("device code", code).remedy("codes end after ten minutes, and are used once")
+            Error::not_found("device code", code).remedy("codes expire after ten minutes, and can be used only once")
         })
     }
 
@@ -154,7 +154,7 @@ impl Devices {
         let write = LogInWrite::DecideDevice { user_code: log_in.user_code.clone(), decision: decision.clone() };
         match self.store.commit(own, vec![write.into(), line]).await {
             Err(StoreError::Conflict(Precondition::KeyRefused)) => {
-                Err(Error::conflict("decided", "somebody else has decided about this code"))
+                Err(Error::conflict("decided", "this code was already approved or denied"))
             }
             other => other.map(|_| DeviceLogIn { decision: Some(decision), ..log_in.clone() }).map_err(Error::from),
         }
@@ -170,9 +170,9 @@ impl Devices {
         let log_in = live.ok_or_else(unknown)?;
         match &log_in.decision {
             None if self.is_early(&log_in.key_id, now) => {
-                Err(pending("slow_down", "the device polls too often; wait longer between two polls"))
+                Err(pending("slow_down", "the device polls too often; wait longer between polls"))
             }
-            None => Err(pending("authorization_pending", "nobody has approved the device yet")),
+            None => Err(pending("authorization_pending", "the device has not been approved yet")),
             Some(Decision::Denied) => {
                 let take = LogInWrite::TakeDevice { key_id: log_in.key_id.clone() };
                 // Already gone after a concurrent poll, which is no matter.

@@ -171,7 +171,7 @@ impl Federation {
         // Never linked by name: whoever can choose a name at the provider would take over the user of that name here.
         if provider.settings.new_users == NewUsers::Refuse {
             let subject = &person.subject;
-            let message = format!("nobody here has the subject {subject:?} of {}", provider.id);
+            let message = format!("no user is linked to the subject {subject:?} of {}", provider.id);
             let remedy = format!(
                 "ask an administrator for: muster user link NAME --provider {} --subject {subject}",
                 provider.id
@@ -200,7 +200,7 @@ impl Federation {
         };
         let live = open().filter(|pending| Timestamp::from_micros(pending.expires_at) > now);
         live.ok_or_else(|| {
-            let message = "this login was not begun in this browser, or more than ten minutes ago";
+            let message = "this login was started in another browser, or more than ten minutes ago";
             Error::new(ErrorKind::Unauthenticated, "log_in_unknown", message).remedy("log in again")
         })
     }
@@ -262,7 +262,7 @@ fn conflict(error: StoreError, person: &Person) -> Error {
             Error::new(ErrorKind::Unauthenticated, "log_in_used", message).remedy("log in again")
         }
         StoreError::Conflict(Precondition::NameTaken(name)) => {
-            let message = format!("there is another user {name:?} already");
+            let message = format!("there is already another user {name:?}");
             let remedy = format!(
                 "if it is the same person, an administrator can link it: muster user link {name} --subject {} …",
                 person.subject

@@ -62,7 +62,7 @@ pub struct Redemption<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
     /// It did not respond in time.
-    #[error("{0} does not respond in time")]
+    #[error("{0} did not respond in time")]
     Late(String),
     /// It cannot be reached.
     #[error("cannot reach {url}")]
@@ -107,7 +107,7 @@ pub enum ProviderError {
         source: SharedError,
     },
     /// The provider is another one than configured.
-    #[error("the provider names itself {found:?}, and {expected:?} is configured")]
+    #[error("the issuer of the provider is {found:?}, but {expected:?} is configured")]
     OtherIssuer {
         /// The configured issuer.
         expected: String,
@@ -136,7 +136,7 @@ pub enum ProviderError {
     #[error("{0}")]
     Token(#[from] TokenFault),
     /// The provider's endpoint for claims speaks of somebody else.
-    #[error("the provider sent the claims of somebody else")]
+    #[error("the provider sent the claims of another subject")]
     OtherSubject,
 }
 

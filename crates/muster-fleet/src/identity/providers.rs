@@ -130,14 +130,17 @@ impl Providers {
             updated_at: now,
         };
         if self.store.identity(&grant).oidc_providers().await?.len() >= MOST_PROVIDERS {
-            return Err(Error::conflict("too_many", format!("there are {MOST_PROVIDERS} OpenID providers already")));
+            return Err(Error::conflict(
+                "too_many",
+                format!("there are already {MOST_PROVIDERS} OpenID providers, the maximum"),
+            ));
         }
         let detail = json!({"after": shown(&provider)});
         let line = audit_line(grant.origin(), now, "oidc_provider.create", subject(&provider), detail);
         let writes = vec![IdentityWrite::InsertProvider(Box::new(provider.clone())).into(), line];
         match self.store.commit(&grant, writes).await {
             Err(StoreError::Conflict(Precondition::Exists(what))) => {
-                Err(Error::conflict("exists", format!("{what} exists already")))
+                Err(Error::conflict("exists", format!("{what} already exists")))
             }
             other => other.map(|_| provider).map_err(Error::from),
         }

@@ -68,7 +68,10 @@ impl Roles {
         let name = role_name(&draft.name)?;
         let id = role_id(&name)?;
         if self.store.identity(&grant).roles().await?.len() >= MOST_LISTED {
-            return Err(Error::conflict("too_many_roles", format!("there are {MOST_LISTED} roles already")));
+            return Err(Error::conflict(
+                "too_many_roles",
+                format!("there are already {MOST_LISTED} roles, the maximum"),
+            ));
         }
         let role = Role {
             id,
@@ -115,7 +118,7 @@ impl Roles {
         match self.store.commit(grant, vec![IdentityWrite::DeleteRole { id: role.id.clone() }.into(), line]).await {
             Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("role", &role.id)),
             Err(StoreError::Conflict(Precondition::InUse(_))) => {
-                Err(Error::conflict("role_in_use", format!("somebody has the role {:?}", role.name))
+                Err(Error::conflict("role_in_use", format!("the role {:?} is in use", role.name))
                     .remedy("delete the bindings of the role first"))
             }
             other => other.map(drop).map_err(Error::from),
@@ -137,7 +140,7 @@ fn check_is_own(role: &Role) -> Result<(), Error> {
             "built_in_role",
             format!("the role {:?} is built in and cannot be changed", role.name),
         )
-        .remedy("create a role of your own"));
+        .remedy("create a custom role"));
     }
     Ok(())
 }

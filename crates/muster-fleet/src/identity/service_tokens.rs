@@ -71,10 +71,13 @@ impl ServiceTokens {
             let user = found.user;
             // A person of that name would get a token that acts as them.
             if user.kind != UserKind::ServiceAccount {
-                return Err(Error::conflict("name_taken", format!("the user {name} is no service account")));
+                return Err(Error::conflict("name_taken", format!("the user {name} is not a service account")));
             }
             if store.tokens(Some(&user.id), Page { offset: 0, limit: 0 }).await?.total >= MOST_TOKENS {
-                return Err(Error::conflict("too_many_tokens", format!("{name} has {MOST_TOKENS} tokens already")));
+                return Err(Error::conflict(
+                    "too_many_tokens",
+                    format!("{name} already has {MOST_TOKENS} tokens, the maximum"),
+                ));
             }
             return Ok((user, Vec::new()));
         }

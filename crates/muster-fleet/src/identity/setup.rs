@@ -85,7 +85,7 @@ impl Setup {
     /// Creates a link for a user whom the caller may change. It is valid for an hour, and replaces others of the user.
     pub async fn create_link(&self, user: &Authorized<User, UsersWrite>) -> Result<(SetupLink, String), Error> {
         if user.kind == UserKind::ServiceAccount {
-            return Err(Error::invalid("id", "service accounts have API tokens, and no password"));
+            return Err(Error::invalid("id", "service accounts have API tokens instead of passwords"));
         }
         let (grant, now) = (user.grant(), self.clock.now());
         let (link, token) = self.link(&user.id, now);

@@ -70,13 +70,16 @@ impl Spaces {
     ) -> Result<Space, Error> {
         let now = self.clock.now();
         let id = new_space_id(id).map_err(|error| Error::invalid("id", chain(&error).to_string()))?;
-        let taken = || Error::conflict("space_exists", format!("there is a space {id} already"));
+        let taken = || Error::conflict("space_exists", format!("there is already a space {id}"));
         let spaces = self.store.identity(grant).spaces().await?;
         if id == SpaceId::default() {
             return Err(taken());
         }
         if spaces.len() >= MOST_LISTED {
-            return Err(Error::conflict("too_many_spaces", format!("there are {MOST_LISTED} spaces already")));
+            return Err(Error::conflict(
+                "too_many_spaces",
+                format!("there are already {MOST_LISTED} spaces, the maximum"),
+            ));
         }
         let name = display("name", if name.trim().is_empty() { id.as_str() } else { name })?;
         let description = display("description", description)?;

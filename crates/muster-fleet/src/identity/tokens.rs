@@ -109,7 +109,10 @@ impl Tokens {
         let now = self.clock.now();
         let store = self.store.identity(by);
         if store.tokens(Some(&owner.id), Page { offset: 0, limit: 0 }).await?.total >= MOST_TOKENS {
-            return Err(Error::conflict("too_many_tokens", format!("{} has {MOST_TOKENS} tokens already", owner.name)));
+            return Err(Error::conflict(
+                "too_many_tokens",
+                format!("{} already has {MOST_TOKENS} tokens, the maximum", owner.name),
+            ));
         }
         let id = TokenId::trusted(random_uuid(&*self.entropy));
         let key = ApiKey::generate(&*self.entropy);
@@ -142,7 +145,7 @@ impl Tokens {
         match new.expiration.as_deref() {
             None => Ok(Some(now.plus(DEFAULT_TOKEN_LIFETIME))),
             Some("never") if owner.kind == UserKind::ServiceAccount => Ok(None),
-            Some("never") => Err(Error::invalid("expiration", "only tokens of service accounts may have no end")),
+            Some("never") => Err(Error::invalid("expiration", "only tokens of service accounts can be valid forever")),
             Some(text) => parse_end("expiration", text, now).map(Some),
         }
     }

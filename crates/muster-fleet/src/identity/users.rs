@@ -101,7 +101,7 @@ impl Users {
             (None, _) => None,
             (Some(password), UserKind::Person) => Some(self.passwords.hash(&name, password).await?),
             (Some(_), UserKind::ServiceAccount) => {
-                return Err(Error::invalid("password", "service accounts have API tokens, and no password"));
+                return Err(Error::invalid("password", "service accounts have API tokens instead of passwords"));
             }
         };
         let user = User {
@@ -192,7 +192,7 @@ impl Users {
 
     async fn with_password(&self, user: &User, password: &str) -> Result<User, Error> {
         if user.kind == UserKind::ServiceAccount {
-            return Err(Error::invalid("password", "service accounts have API tokens, and no password"));
+            return Err(Error::invalid("password", "service accounts have API tokens instead of passwords"));
         }
         let password = Some(self.passwords.hash(&user.name, password).await?);
         Ok(User { password, ..user.clone() })
@@ -263,9 +263,10 @@ fn refusal(error: StoreError) -> Error {
 pub(super) fn last_administrator(error: StoreError) -> Error {
     match error {
         StoreError::Conflict(Precondition::LastAdministrator) => {
-            let message = "this would leave nobody who can administer the installation";
-            Error::new(ErrorKind::Conflict, "last_administrator", message)
-                .remedy("give another user, who is not locked, the role administrator everywhere")
+            let message = "this would leave the installation without an administrator";
+            Error::new(ErrorKind::Conflict, "last_administrator", message).remedy(
+                "first, give the role administrator, with the scope everywhere, to another user who is not locked",
+            )
         }
         other => other.into(),
     }

@@ -53,8 +53,7 @@ impl Policies {
                 // The store checks as well, because agents enroll at any time. Counting again gives the message
                 // with the number of agents, unless they are gone by now.
                 refuse_in_use(seen, &policy).await?;
-                Err(Error::conflict("policy_changed", "an agent was added and removed in the meantime")
-                    .remedy("try again"))
+                Err(Error::conflict("policy_changed", "an agent was added and removed in the meantime").remedy("retry"))
             }
             Err(error) => Err(refused(error)),
         }

@@ -149,7 +149,7 @@ fn refuse_moved_secrets(policy: &Policy, draft: &PolicyDraft) -> Result<(), Erro
         if let Some((_, output)) =
             places.iter().find(|(place, _)| before.is_none_or(|known| !known.contains_key(*place)))
         {
-            let reason = format!("is required, because the output {output:?} is new or connects to another place");
+            let reason = format!("is required, because the output {output:?} is new or connects to a new destination");
             return Err(Error::invalid(format!("secrets.{name}"), reason).remedy("send the secret again"));
         }
     }

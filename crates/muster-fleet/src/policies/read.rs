@@ -39,7 +39,7 @@ impl Policies {
         names: &[String],
     ) -> Result<(Vec<Policy>, Vec<String>), Error> {
         if ids.len() + names.len() > MAX_NAMED {
-            return Err(Error::invalid("ids", format!("at most {MAX_NAMED} ids and names at once")));
+            return Err(Error::invalid("ids", format!("at most {MAX_NAMED} ids and names per request")));
         }
         let seen = self.store.seen_by(grant);
         let (mut found, mut missing): (Vec<Policy>, Vec<String>) = (Vec::new(), Vec::new());

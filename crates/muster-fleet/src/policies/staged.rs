@@ -26,7 +26,7 @@ impl Policies {
             return Err(Error::not_found("agent policy", &before.id));
         }
         if source_of(before) == source_of(after) {
-            return Err(Error::new(ErrorKind::Invalid, "nothing_to_roll_out", "the policy does not change"));
+            return Err(Error::new(ErrorKind::Invalid, "nothing_to_roll_out", "the file does not change the policy"));
         }
         let now = self.clock.now();
         Ok(Rollout {

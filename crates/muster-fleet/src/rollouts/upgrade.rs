@@ -37,7 +37,7 @@ pub struct CreatedUpgrade {
     pub rollout: Rollout,
     /// Number of selected agents.
     pub agents: u64,
-    /// Number of agents that each wave reaches, with those of the waves before.
+    /// Number of agents that each wave reaches, including those of earlier waves.
     pub wave_agents: Vec<u64>,
     /// Agents that are not eligible now, with the reasons. They may be when their wave starts.
     pub refused: Vec<(AgentId, String)>,

@@ -134,7 +134,7 @@ fn code_form() -> String {
 fn question(device: &DeviceLogIn) -> String {
     let code = device.user_code.shown();
     format!(
-        "<p>{} asks to act as you, with all your rights. Approve it only if you started the login there yourself, and it \
+        "<p>{} asks to act as you, with all your privileges. Approve it only if you started the login there yourself, and it \
          shows the code <strong>{code}</strong>.</p>\
          <form method=\"post\"><input type=\"hidden\" name=\"user_code\" value=\"{code}\">\
          <p><button name=\"decision\" value=\"approve\">Approve</button> \

@@ -32,7 +32,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::get("/v1/login/oidc", choices).about("List the OpenID providers of the login page").public(),
         Endpoint::get("/v1/login/oidc/{provider}", begin).about("Send a browser to an OpenID provider").public(),
         Endpoint::get("/v1/login/oidc/{provider}/callback", finish)
-            .about("Finish a login at an OpenID provider")
+            .about("Finish a login through an OpenID provider")
             .public(),
     ]
 }

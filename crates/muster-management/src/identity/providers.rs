@@ -36,7 +36,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::put("/v1/oidc_providers/{id}", update).about("Update an OpenID provider").needs(write),
         Endpoint::delete("/v1/oidc_providers/{id}", delete).about("Delete an OpenID provider").needs(write),
         Endpoint::put("/v1/users/{id}/identity", link)
-            .about("Link a user with a person at an OpenID provider")
+            .about("Link a user to a person at an OpenID provider")
             .needs(write),
         Endpoint::delete("/v1/users/{id}/identity", unlink)
             .about("Unlink a user from its OpenID provider")

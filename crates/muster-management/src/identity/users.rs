@@ -33,7 +33,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::post("/v1/users", create_person).about("Create a user").needs(write),
         Endpoint::put("/v1/users/{id}/password", set_password).about("Set the password of a user").needs(write),
         Endpoint::post("/v1/users/{id}/setup_link", setup_link)
-            .about("Create a link with which a user sets a password")
+            .about("Create a link for setting a user's password")
             .needs(write),
         Endpoint::get("/v1/service_accounts", list_service_accounts).about("List service accounts").needs(read),
         Endpoint::post("/v1/service_accounts", create_service_account).about("Create a service account").needs(write),

@@ -144,7 +144,7 @@ fn unexpected(token: Option<&Token>) -> Error {
         Some(Token::Close) => "unexpected \")\"".into(),
         Some(Token::Colon) => "unexpected \":\"".into(),
         Some(Token::Compare(_)) => "unexpected comparison".into(),
-        Some(Token::And | Token::Or | Token::Not) => "unexpected and, or or not: a condition is missing".into(),
+        Some(Token::And | Token::Or | Token::Not) => "unexpected `and`, `or` or `not`: a condition is missing".into(),
         Some(Token::Word(term)) => format!("unexpected {:?}", term.text),
     };
     syntax_error(found)

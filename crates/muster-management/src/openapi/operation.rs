@@ -172,7 +172,7 @@ impl Extracts for FilePart {
             "required": ["file"],
         });
         to.body = Some(json!({
-            "description": "The file itself, or a form whose first file is taken.",
+            "description": "The file itself, or a form whose first file is used.",
             "required": true,
             "content": {UNKNOWN_TYPE: {}, "multipart/form-data": {"schema": form}},
         }));

@@ -69,7 +69,7 @@ pub struct Agent {
     /// Time of an UNENROLL action that is not yet acknowledged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unenrollment_started_at: Option<String>,
-    /// Reason in its own report that it left.
+    /// Reason that it reported when it left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_unenrolled_reason: Option<String>,
     /// Time of that report, by the agent's clock.

@@ -246,7 +246,7 @@ pub struct AppliedPolicy {
     /// The rollout of the change, if requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
-    /// Number of agents that each wave of the rollout reaches, with those of the waves before.
+    /// Number of agents that each wave of the rollout reaches, including those of earlier waves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wave_agents: Vec<u64>,
     /// The policy.
@@ -322,7 +322,7 @@ pub struct AutoUpgradeStatus {
     pub total_agents: u64,
 }
 
-/// How far the agents of a policy are with a version.
+/// Progress of a policy's agents towards a version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AutoUpgradeVersion {

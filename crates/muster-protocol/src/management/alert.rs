@@ -27,10 +27,10 @@ pub struct AlertReceiver {
     /// Policies whose agents are concerned; empty means all.
     #[serde(default)]
     pub policy_ids: Vec<String>,
-    /// Tags of which an agent must have one; empty means all agents.
+    /// Tags, at least one of which an agent must have; empty means all agents.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// Tags of which an agent must have none.
+    /// Tags, none of which an agent may have.
     #[serde(default)]
     pub except_tags: Vec<String>,
     /// When events are combined.
@@ -59,7 +59,7 @@ pub struct AlertReceiver {
 pub struct Webhook {
     /// URL: https, or http on the server's own host.
     pub url: String,
-    /// Key of the signatures. In a request, absent keeps the key, or generates one for a new webhook. In a response, only
+    /// Signing key. In a request, absent keeps the key, or generates one for a new webhook. In a response, only
     /// after it was generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
@@ -119,7 +119,7 @@ pub struct AlertDigest {
     /// Number of events from which they are combined; default 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<u32>,
-    /// Time for which events are held that may be many; default 60.
+    /// Seconds for which frequent events are held; default 60.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window_seconds: Option<u64>,
 }
@@ -130,14 +130,14 @@ pub struct AlertDigest {
 pub struct Delivery {
     /// Number of messages that were sent.
     pub delivered: u64,
-    /// Number of events that were given up after a day.
+    /// Number of events that were dropped after a day.
     pub dropped: u64,
     /// Number of events that were not sent, because a server was lost.
     pub suppressed: u64,
     /// Time of the last message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_delivered_at: Option<String>,
-    /// Time since which it fails.
+    /// Time since when it has been failing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<String>,
     /// Why the last attempt failed.
@@ -173,10 +173,10 @@ pub struct SaveAlertReceiver {
     /// Policies of agents; empty means all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_ids: Option<Vec<String>>,
-    /// Tags of which an agent must have one; empty means all agents.
+    /// Tags, at least one of which an agent must have; empty means all agents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
-    /// Tags of which an agent must have none.
+    /// Tags, none of which an agent may have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub except_tags: Option<Vec<String>>,
     /// When events are combined.
@@ -188,7 +188,7 @@ pub struct SaveAlertReceiver {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MuteAlertReceiver {
-    /// Seconds for which nothing is sent; absent ends the muting.
+    /// Seconds for which nothing is sent; if absent, the receiver is unmuted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_seconds: Option<u64>,
 }

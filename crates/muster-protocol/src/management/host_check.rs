@@ -64,7 +64,7 @@ pub struct CheckedHost {
     pub hostname: String,
     /// Id of its osqueryd.
     pub agent_id: String,
-    /// Time since which it passes or fails.
+    /// Time since when it has been passing or failing.
     pub since: String,
     /// Why the query did not run the last time; absent if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,7 +84,7 @@ pub struct AnsweredCheck {
     /// Whether the host passes; absent until it has answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passes: Option<bool>,
-    /// Time since which this is so.
+    /// Time since when this has been the case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
     /// Why the query did not run the last time; absent if it did.

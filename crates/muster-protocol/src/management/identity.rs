@@ -77,13 +77,13 @@ pub struct SetPassword {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangePassword {
-    /// Password that is in force.
+    /// Current password.
     pub current_password: String,
     /// New password: 12 to 256 bytes.
     pub password: String,
 }
 
-/// Link with which a user sets a password, once.
+/// One-time link for setting a user's password.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct SetupLink {
     /// Token of `POST /setup`.
@@ -214,7 +214,7 @@ pub struct Token {
     /// The token itself: returned once, on creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// What it may be used for. In force is what the owner may do too.
+    /// Privileges of the token. Only those that the owner has too are in effect.
     pub privileges: Vec<String>,
     /// Whether requests with it are accepted: not revoked, not expired. The owner may be locked.
     pub active: bool,

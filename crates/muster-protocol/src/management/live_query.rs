@@ -45,7 +45,7 @@ pub struct LiveQuery {
     pub created_by: String,
     /// Creation time.
     pub created_at: String,
-    /// Time at which it ends at the latest.
+    /// Latest time at which it ends.
     pub expires_at: String,
     /// Time of its end. Its results are kept for a day after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -54,7 +54,7 @@ pub enum NewUsers {
 pub struct CreateOidcProvider {
     /// Id: lower-case letters, digits and `-`.
     pub id: String,
-    /// Issuer: the URL of the provider, exactly as it names itself.
+    /// Issuer: the URL of the provider, exactly as in its discovery document.
     pub issuer: String,
     /// Id of this installation at the provider.
     pub client_id: String,
@@ -63,7 +63,7 @@ pub struct CreateOidcProvider {
     pub client_secret: Option<String>,
     /// URL of the management API, as browsers reach it.
     pub url: String,
-    /// Scopes beside `openid`. Default: `profile`.
+    /// Scopes in addition to `openid`. Default: `profile`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<String>>,
     /// Claim with the name of the user. Default: `preferred_username`.
@@ -93,7 +93,7 @@ pub struct UpdateOidcProvider {
     /// URL of the management API, as browsers reach it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Scopes beside `openid`.
+    /// Scopes in addition to `openid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<String>>,
     /// Claim with the name of the user.
@@ -110,13 +110,13 @@ pub struct UpdateOidcProvider {
     pub new_users: Option<NewUsers>,
 }
 
-/// `PUT /users/{id}/identity`: links a user with a person at an OpenID provider.
+/// `PUT /users/{id}/identity`: links a user to a person at an OpenID provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkUser {
     /// Id of the provider.
     pub provider: String,
-    /// Subject of the person there, as a refused login shows it.
+    /// Subject of the person at the provider, as shown in a refused login.
     pub subject: String,
 }
 
@@ -200,7 +200,7 @@ pub struct DecideDevice {
 pub struct Device {
     /// Code that it shows.
     pub user_code: String,
-    /// Name, as the device tells it.
+    /// Name, as reported by the device.
     #[serde(default)]
     pub device: String,
     /// Address; absent for a device on the server's host.

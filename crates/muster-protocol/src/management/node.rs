@@ -16,7 +16,7 @@ pub struct Node {
     pub addresses: Vec<String>,
     /// Whether it sends its agents to other servers.
     pub draining: bool,
-    /// Whether this is the server that answers.
+    /// Whether this server sent the response.
     pub this: bool,
     /// When it joined, by the clock of the database (RFC 3339).
     pub started_at: String,
@@ -24,7 +24,7 @@ pub struct Node {
     pub expires_at: String,
 }
 
-/// A server whose lease ended without being given back: it crashed, or could not reach the database.
+/// A server whose lease ended without being released: it crashed, or could not reach the database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct LostNode {
     /// Id.
@@ -40,6 +40,6 @@ pub struct LostNode {
 pub struct Nodes {
     /// Servers with a valid lease, by name.
     pub items: Vec<Node>,
-    /// Servers that were lost within the last day and did not come back, the latest first.
+    /// Servers that were lost within the last day and have not come back, the latest first.
     pub lost: Vec<LostNode>,
 }

@@ -26,7 +26,7 @@ pub struct Responded {
     pub action_id: Option<String>,
     /// Number of revoked access keys.
     pub access_keys: usize,
-    /// Number of retired keys at the clusters of outputs.
+    /// Number of invalidated keys at the clusters of outputs.
     pub output_keys: usize,
     /// What else the agent could read.
     pub exposures: Vec<Exposed>,

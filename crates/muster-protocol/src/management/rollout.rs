@@ -22,10 +22,10 @@ pub struct RolloutPlan {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutWave {
-    /// So many percent of all agents, with those of the waves before.
+    /// Percentage of all agents, including those of earlier waves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percent: Option<u8>,
-    /// So many agents, with those of the waves before.
+    /// Number of agents, including those of earlier waves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
     /// The agents with one of these tags.
@@ -109,7 +109,7 @@ pub struct CreatedRollout {
     pub item: Rollout,
     /// Number of selected agents.
     pub count: u64,
-    /// Number of agents that each wave reaches, with those of the waves before.
+    /// Number of agents that each wave reaches, including those of earlier waves.
     pub wave_agents: Vec<u64>,
     /// Number of agents that are not eligible now.
     pub refused: u64,

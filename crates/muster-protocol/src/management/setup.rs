@@ -48,7 +48,7 @@ pub struct Permissions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateServiceToken {
-    /// Whether the token is for a remote Elasticsearch cluster. Makes no difference: all tokens are Muster's.
+    /// Whether the token is for a remote Elasticsearch cluster. Has no effect: all tokens are Muster's.
     #[serde(default)]
     pub remote: bool,
 }

@@ -160,7 +160,7 @@ fn auth() -> Vec<Definition> {
         Kind::Flag,
         Raw::Flag(false),
         None,
-        "Accept names and passwords in the header `Authorization: Basic` of the REST API, for clients that support nothing else.\nEvery request then costs a password hash. API tokens are always accepted.",
+        "Accept names and passwords in the header `Authorization: Basic` of the REST API, for clients that support nothing else.\nEvery request then requires a password hash. API tokens are always accepted.",
     )]
 }
 
@@ -405,14 +405,14 @@ fn osquery() -> Vec<Definition> {
             FILES,
             Raw::Integer(100 << 20),
             None,
-            "Size at which a log of osquery is rotated, bytes.",
+            "Size in bytes at which an osquery log is rotated.",
         ),
         key(
             &names::OSQUERY_LOG_FILES,
             Kind::Count { max: 1000 },
             Raw::Integer(10),
             None,
-            "Maximum number of files of each log of osquery. The oldest is deleted; 0 means 1.",
+            "Maximum number of files of each osquery log, including the current one. The oldest is deleted; 0 means 1.",
         ),
     ]
 }

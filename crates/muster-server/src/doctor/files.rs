@@ -41,7 +41,7 @@ pub(super) fn host_logs(config: &Config) -> Finding {
     };
     let remedy = "create it, owned by the server's user (osquery.log_directory)";
     match fs::metadata(path) {
-        Ok(found) if !found.is_dir() => Finding::error(CHECK, format!("{path} is no directory"), remedy),
+        Ok(found) if !found.is_dir() => Finding::error(CHECK, format!("{path} is not a directory"), remedy),
         Ok(_) if access(path.as_std_path(), AccessFlags::W_OK | AccessFlags::X_OK).is_err() => {
             Finding::error(CHECK, format!("{path} is not writable"), remedy)
         }
@@ -77,10 +77,9 @@ fn master_key(config: &Config) -> Finding {
         Ok(file) => {
             Finding::error(MASTER, format!("{path} has {} bytes instead of 32", file.len()), "restore it from a copy")
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !has_fleet && !is_named => Finding::ok(
-            MASTER,
-            "none yet: the first start creates it, or needs that of the fleet for a shared database",
-        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !has_fleet && !is_named => {
+            Finding::ok(MASTER, "none yet: the first start creates it; with a shared database, copy that of the fleet")
+        }
         Err(error) => {
             let remedy = "restore it from a copy; without it, secrets in the database cannot be decrypted";
             Finding::error(MASTER, format!("cannot read {path}: {error}"), remedy)

@@ -32,10 +32,10 @@ fn is_running(config: &Config) -> bool {
 fn socket(config: &Config) -> Finding {
     let path = config.data_dir.join(ADMIN_SOCKET);
     match UnixStream::connect(&path) {
-        Ok(_) => Finding::ok("server", format!("running, {path} answers")),
+        Ok(_) => Finding::ok("server", format!("running, {path} responds")),
         Err(error) => {
-            let remedy = "the server may be starting or hanging: look at its log";
-            Finding::error("server", format!("running, but {path} does not answer: {error}"), remedy)
+            let remedy = "the server may be starting or hanging: check its log";
+            Finding::error("server", format!("running, but {path} does not respond: {error}"), remedy)
         }
     }
 }
@@ -53,10 +53,10 @@ fn answers(name: &str, address: SocketAddr) -> Finding {
         });
     }
     match TcpStream::connect_timeout(&reachable, CONNECT) {
-        Ok(_) => Finding::ok(CHECK, format!("{name}.listen {address} answers")),
+        Ok(_) => Finding::ok(CHECK, format!("{name}.listen {address} responds")),
         Err(error) => {
             let remedy = format!("the running server may use another configuration; check {name}.listen");
-            Finding::error(CHECK, format!("{name}.listen {address} does not answer: {error}"), remedy)
+            Finding::error(CHECK, format!("{name}.listen {address} does not respond: {error}"), remedy)
         }
     }
 }

@@ -107,7 +107,7 @@ fn a_missing_directory_for_logs_of_hosts_is_found() {
     host.config.host_logs = Some(host.config.data_dir.join("nowhere"));
     host.fault("logs of hosts", "nowhere");
     host.config.host_logs = Some(host.config.data_dir.join(DATABASE));
-    host.fault("logs of hosts", "is no directory");
+    host.fault("logs of hosts", "is not a directory");
 }
 
 #[test]

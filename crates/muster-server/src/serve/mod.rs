@@ -202,7 +202,7 @@ async fn describe(fleet: &Fleet, addresses: &ListenAddresses) {
     let name = host::name().unwrap_or_else(|| "localhost".into());
     let addresses = addresses.agent.iter().map(ToString::to_string).collect();
     if let Err(error) = fleet.nodes().describe(name, env!("CARGO_PKG_VERSION").into(), addresses).await {
-        warn!(error = %chain(&error), "failed to describe this server to the others");
+        warn!(error = %chain(&error), "failed to publish the description of this server");
     }
 }
 

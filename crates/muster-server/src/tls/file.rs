@@ -238,7 +238,7 @@ pub fn check_chain(
     let (cert_path, key_path) = files;
     let signing = provider.key_provider.load_private_key(key.clone_key()).map_err(|_| {
         // The parser's text does not say which of the conditions is not met.
-        let reason = "is no key that TLS can use: RSA with 2048 to 8192 bits, ECDSA with P-256, P-384 or P-521, or Ed25519\n\
+        let reason = "is not a key that TLS can use: RSA with 2048 to 8192 bits, ECDSA with P-256, P-384 or P-521, or Ed25519\n\
                       hint: create a new key, and request a certificate for it";
         TlsError::file(key_path, reason)
     })?;

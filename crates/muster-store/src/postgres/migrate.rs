@@ -74,7 +74,7 @@ fn index_texts(session: &PostgresSession) -> Result<()> {
     if !has_index {
         tracing::warn!(
             hint = "install PostgreSQL's contrib modules, and run CREATE EXTENSION pg_trgm as its administrator, before the first start",
-            "the extension pg_trgm is not available: searches for texts read the texts of all agents"
+            "the extension pg_trgm is not available: text searches scan all agents"
         );
     }
     Ok(())

@@ -92,7 +92,7 @@ pub struct UpdateArgs {
     /// Send nothing until it is enabled
     #[arg(long, conflicts_with = "enable")]
     disable: bool,
-    /// Remove all conditions on events before those of this command are set
+    /// Remove all existing conditions on events before adding those in this command
     #[arg(long)]
     clear_filter: bool,
     #[command(flatten)]
@@ -248,7 +248,7 @@ impl CreateArgs {
         match made.webhook.and_then(|webhook| webhook.secret) {
             // To the error stream: the output can be a pipe for programs, which find it in JSON and YAML.
             Some(secret) => {
-                eprintln!("key of the signatures, not shown again: {secret}");
+                eprintln!("signing key, which is not shown again: {secret}");
                 Ok(())
             }
             None => Ok(()),

@@ -102,8 +102,8 @@ pub fn verify(path: &Utf8Path, public_key: Option<String>, format: Format) -> Re
         }
         None => {
             if !has_key {
-                let hint = "compare the fingerprint with that of the fleet, or name the fleet's key with --public-key";
-                eprintln!("muster: the file is intact since it was signed\n  hint: {hint}");
+                let hint = "compare the fingerprint with that of the fleet, or pass the fleet's key with --public-key";
+                eprintln!("muster: the file has not been changed since it was signed\n  hint: {hint}");
             }
             Ok(())
         }

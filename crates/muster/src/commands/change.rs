@@ -25,7 +25,7 @@ pub enum ChangeCommand {
         after_help = "Examples:\n  muster change list --after 1200\n  muster change list --after 1200 --output json"
     )]
     List(ListArgs),
-    /// Print changes as they are made, one on each line
+    /// Print changes as they are made, one per line
     ///
     /// Reconnects after an interruption and continues with the next change. Press Ctrl-C to stop.
     #[command(after_help = "Examples:\n  muster change watch\n  muster change watch --after 1200 --output json")]

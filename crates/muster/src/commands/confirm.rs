@@ -48,7 +48,7 @@ impl Care {
         }
         match Confirm::new().with_prompt(question).default(false).interact() {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Failed::new("nothing was changed: not confirmed")),
+            Ok(false) => Err(Failed::new("nothing was changed: the change was not confirmed")),
             Err(error) => Err(Failed::new(format!("nothing was changed: cannot ask for confirmation: {error}"))),
         }
     }

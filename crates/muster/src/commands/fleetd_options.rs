@@ -21,7 +21,7 @@ pub enum FleetdOptionsCommand {
         after_help = "Examples:\n  muster fleetd-options show > options.yml\n  muster fleetd-options show --output json"
     )]
     Show(ShowArgs),
-    /// Replace the options by a file
+    /// Replace the options with those in a file
     ///
     /// Hosts get the new configuration with their next request.
     #[command(

@@ -22,7 +22,7 @@ pub enum HostCommand {
     List(ListArgs),
     /// Show a host and its agents
     ///
-    /// With --output json, also what each agent reports.
+    /// With --output json, also shows what each agent reports.
     #[command(
         visible_alias = "get",
         after_help = "Examples:\n  muster host show web-7\n  muster host show web-7 --output json"

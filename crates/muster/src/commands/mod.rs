@@ -111,7 +111,7 @@ pub enum AdminCommand {
     Role(Noun<role::RoleCommand>),
     /// Manage API tokens
     Token(Noun<token::TokenCommand>),
-    /// Let people log in at OpenID providers
+    /// Let people log in through OpenID providers
     OidcProvider(Noun<oidc_provider::OidcProviderCommand>),
     /// Approve or deny the login of a device
     Device(Noun<login::DeviceCommand>),

@@ -17,7 +17,7 @@ impl OutFile {
     /// Creates the file beside its final name. Fails if a file of that name exists.
     pub fn create(path: &Utf8Path) -> Result<Self, Failed> {
         if path.symlink_metadata().is_ok() {
-            return Err(Failed::new(format!("{path} exists already")).remedy("choose another name, or delete the file"));
+            return Err(Failed::new(format!("{path} already exists")).remedy("choose another name, or delete the file"));
         }
         let partial = Utf8PathBuf::from(format!("{path}.part"));
         let created = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial);
@@ -27,7 +27,7 @@ impl OutFile {
 
     /// Takes the file to write to.
     pub fn take(&mut self) -> Result<std::fs::File, Failed> {
-        self.file.take().ok_or_else(|| Failed::new(format!("{} was written already", self.path)))
+        self.file.take().ok_or_else(|| Failed::new(format!("{} was already written", self.path)))
     }
 
     /// Syncs the complete file, and gives it its name.

@@ -58,7 +58,7 @@ impl PackageCommand {
         match self {
             Self::Upload(args) => upload(client, &args.files).await,
             Self::Delete(args) => {
-                let question = format!("Delete {}? Agents can no longer download it.", args.name);
+                let question = format!("Delete {}? Agents will no longer be able to download it.", args.name);
                 let delete = async |dry_run| client.delete_package(&args.name, dry_run).await;
                 args.care.delete(&args.name, &question, delete).await
             }

@@ -24,7 +24,7 @@ pub enum QueryCommand {
     /// Run SQL on hosts with osquery, and print the rows as they arrive
     ///
     /// Ends when all hosts have answered, or after the timeout. Ctrl-C stops the query on all
-    /// hosts. With --output json, prints an object for each host, one on each line.
+    /// hosts. With --output json, prints one JSON object per line, one for each host.
     #[command(
         after_help = "Examples:\n  muster query run 'SELECT name, version FROM os_version' --all\n  muster query run 'SELECT pid, path FROM processes' --host web-7 --output csv\n  muster query run 'SELECT * FROM usb_devices' --filter 'tags:laptops' --timeout 300"
     )]
@@ -52,9 +52,9 @@ pub enum QueryCommand {
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("which hosts").required(true).multiple(true).args(["hosts", "filter", "all"]))]
 pub struct RunArgs {
-    /// SQL of osquery
+    /// SQL to run in osquery
     sql: String,
-    /// Host, by name, hardware UUID or id; can be repeated
+    /// Host, by name, hardware UUID or id (repeatable)
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<String>,
     /// Only hosts whose osquery agent matches

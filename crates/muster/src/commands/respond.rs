@@ -59,7 +59,7 @@ impl RespondArgs {
             let done = client.try_respond(&agent.id, &request).await?;
             return self.print(&name, &done, "would revoke", "would tag");
         }
-        self.care.confirm(&format!("Revoke {name} and retire its keys? It must enroll again to return."))?;
+        self.care.confirm(&format!("Revoke {name} and invalidate its keys? To return, it must enroll again."))?;
         let done = client.respond(&agent.id, &request).await?;
         self.print(&name, &done, "revoked", "tagged")
     }

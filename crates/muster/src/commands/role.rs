@@ -21,10 +21,10 @@ pub enum RoleCommand {
     /// Create a role
     #[command(after_help = "Examples:\n  muster role create tagger --privilege agents.read --privilege agents.tag")]
     Create(SaveArgs),
-    /// Change a role; the change applies to everybody who has it
+    /// Change a role; the change applies to all users and groups that have it
     #[command(after_help = "Examples:\n  muster role update tagger --name tagger --privilege agents.read")]
     Update(UpdateArgs),
-    /// Delete a role that nobody has
+    /// Delete a role that is not in use
     #[command(after_help = "Examples:\n  muster role delete tagger")]
     Delete(DeleteArgs),
     /// List role bindings: users and groups, with their roles and scopes
@@ -182,7 +182,7 @@ impl RoleCommand {
             Self::Bindings(args) => args.run(client).await,
             Self::Bind(args) => args.run(client).await,
             Self::Unbind(args) => {
-                let question = format!("Take the role of the binding {} away?", args.id);
+                let question = format!("Remove the role binding {}?", args.id);
                 args.care
                     .delete(&args.id, &question, async |dry_run| client.delete_binding(&args.id, dry_run).await)
                     .await

@@ -101,7 +101,7 @@ pub struct WaveArgs {
     /// Minimum time from the start of a wave to the start of the next one
     #[arg(long, value_name = "DURATION", value_parser = seconds, default_value = "30m")]
     soak: i64,
-    /// Wait for `muster rollout approve` before each further wave
+    /// Wait for `muster rollout approve` before each wave after the first
     #[arg(long)]
     approve: bool,
     /// File with the waves and the gate (YAML or JSON), instead of --waves, --soak and --approve

@@ -87,7 +87,7 @@ fn if_permitted<T>(found: Result<T, muster_client::Error>, what: &str) -> Result
     match found {
         Ok(found) => Ok(Some(found)),
         Err(muster_client::Error::Answered(body)) if body.status_code == 403 => {
-            eprintln!("muster: without {what}: {}", body.message);
+            eprintln!("muster: {what} not shown: {}", body.message);
             Ok(None)
         }
         Err(error) => Err(error.into()),

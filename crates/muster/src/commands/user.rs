@@ -44,7 +44,7 @@ pub enum UserCommand {
         after_help = "Examples:\n  muster user reset-password admin\n  muster user reset-password admin --password-stdin"
     )]
     ResetPassword(PasswordArgs),
-    /// Create a one-time link with which a user sets a password
+    /// Create a one-time link for setting a user's password
     ///
     /// The link is valid for an hour, and invalidates earlier ones.
     #[command(after_help = "Examples:\n  muster user setup-link ann")]

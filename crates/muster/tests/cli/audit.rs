@@ -60,7 +60,7 @@ fn m25_an_exported_file_is_verified_without_a_server() {
     let fingerprint = report["fingerprint"].as_str().unwrap();
     assert_eq!(verify(&[file, "--public-key", fingerprint]).err, "");
     assert_eq!(verify(&[file, "--public-key", "00"]).code, 1);
-    assert!(fails(1, &["audit", "export", "--out", file]).contains("exists already"));
+    assert!(fails(1, &["audit", "export", "--out", file]).contains("already exists"));
 
     let text = std::fs::read_to_string(&path).unwrap();
     let early = directory.path().join("early.jsonl");

@@ -12,7 +12,7 @@ fn a_backup_is_restored_with_the_key_in_it_or_beside_it() {
     let key = world().data().join("master.key");
     ok(&["backup", "create", "--out", &plain]);
     ok(&["backup", "create", "--out", &whole, "--include-master-key"]);
-    assert!(fails(1, &["backup", "create", "--out", &whole]).contains("exists already"));
+    assert!(fails(1, &["backup", "create", "--out", &whole]).contains("already exists"));
     let told = ok(&["backup", "restore", &whole, "--data-dir", &path("a")]);
     assert!(told.starts_with("restored fleet "), "{told}");
     ok(&["backup", "restore", &plain, "--data-dir", &path("b"), "--master-key-file", key.to_str().unwrap()]);
@@ -24,7 +24,7 @@ fn a_backup_is_restored_with_the_key_in_it_or_beside_it() {
     std::fs::write(&other, [7; 32]).unwrap();
     std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o600)).unwrap();
     let wrong = fails(1, &["backup", "restore", &plain, "--data-dir", &path("w"), "--master-key-file", &other]);
-    assert!(wrong.contains("the master key is not the one of this backup"), "{wrong}");
+    assert!(wrong.contains("the master key does not belong to this backup"), "{wrong}");
     for file in ["master.key", "muster.db"] {
         assert!(!directory.path().join("w").join(file).try_exists().unwrap(), "{file}");
     }

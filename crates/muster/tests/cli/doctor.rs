@@ -19,7 +19,7 @@ fn a_running_server_and_its_host_are_examined() {
     let has = |check: &str, text: &str| {
         findings.iter().any(|it| it["check"] == check && it["message"].as_str().unwrap().contains(text))
     };
-    assert!(has("server", "running") && has("ports", "answers") && has("database", "SQLite"), "{findings:?}");
+    assert!(has("server", "running") && has("ports", "responds") && has("database", "SQLite"), "{findings:?}");
 }
 
 #[test]

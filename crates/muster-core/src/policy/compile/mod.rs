@@ -103,7 +103,8 @@ pub fn compile(sources: &Sources<'_>) -> Result<Compiled, CompileError> {
 fn plain_secrets(config: &Value) -> Problems {
     let mut warnings = Problems::default();
     for path in inline_secrets::paths_without_references(config) {
-        let reason = "contains a secret, which is stored and shown in plain text: this section supports no references";
+        let reason =
+            "contains a secret, which is stored and shown in plain text: this section does not support references";
         warnings.advise(
             secret_refs::join(ROOT, &path),
             reason,

@@ -212,7 +212,7 @@ fn empty_huge_and_corrupt_files_are_reported() {
     files.refused(
         files.chain(),
         section("RSA PRIVATE KEY", b"x"),
-        &["fleet.key: is no key that TLS can use", "2048", "\nhint: "],
+        &["fleet.key: is not a key that TLS can use", "2048", "\nhint: "],
     );
     files.refused("ssh-ed25519 AAAA", &key, &["fleet.crt: contains no PEM block"]);
     files.refused(vec![b'x'; (1 << 20) + 1], &key, &["fleet.crt: is larger than 1 MiB"]);

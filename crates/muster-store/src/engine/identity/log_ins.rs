@@ -102,7 +102,7 @@ fn insert_device(c: &Connection, log_in: &DeviceLogIn) -> Applied {
     // Anybody may begin a login, so those that ended must not take the place of others until housekeeping.
     run(c, sql::EXPIRE_DEVICES, params![log_in.created_at.as_micros()])?;
     if count(c, sql::COUNT_DEVICES, [""; 0])? >= MOST_DEVICE_LOG_INS {
-        return Err(Precondition::InUse("every place for logins of devices".to_owned()).into());
+        return Err(Precondition::InUse("all slots for device logins".to_owned()).into());
     }
     let values = params![
         log_in.key_id.as_str(),

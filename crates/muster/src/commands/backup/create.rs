@@ -26,7 +26,7 @@ pub struct CreateArgs {
     /// File to write; must not exist
     #[arg(long, value_name = "FILE")]
     out: Utf8PathBuf,
-    /// Add master.key of the data directory on this host. Whoever has the file can then decrypt every secret of the fleet, and sign policies
+    /// Add master.key of the data directory on this host. Anyone who has the file can then decrypt every secret of the fleet, and sign policies
     #[arg(long)]
     include_master_key: bool,
 }
@@ -64,7 +64,7 @@ impl CreateArgs {
     ) -> Result<u64, Failed> {
         let backup = ready(client, backup, bar).await?;
         let (Some(size), Some(sha256)) = (backup.size, backup.sha256.clone()) else {
-            return Err(Failed::new("the server did not tell the checksum of the backup"));
+            return Err(Failed::new("the server's response does not contain the checksum of the backup"));
         };
         let database = Packed { name: DATABASE.into(), size, sha256 };
         let key = key.map(|bytes| (Packed::of(MASTER_KEY, bytes), bytes));
@@ -135,7 +135,7 @@ async fn download(
     };
     let size = client.download_backup(id, to, &mut watch).await?;
     if size != expected.size || digest.hex() != expected.sha256 {
-        return Err(Failed::new("the backup was damaged during the download").remedy("try again"));
+        return Err(Failed::new("the backup was damaged during the download").remedy("retry"));
     }
     Ok(())
 }

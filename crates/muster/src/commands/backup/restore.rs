@@ -78,13 +78,15 @@ fn next_steps(directory: &Utf8Path, has_key: bool, is_shared: bool) -> String {
     let key = match has_key {
         true => String::new(),
         false => {
-            format!("copy master.key to {directory} before you start the server, or name it with --master-key-file\n  ")
+            format!(
+                "copy master.key to {directory} before you start the server, or specify it with --master-key-file\n  "
+            )
         }
     };
     let database = if is_shared { " and the database" } else { "" };
     format!(
-        "{key}start the server with this data directory{database}, under the addresses that the agents know\n  \
-         hint: changes after the backup are lost, including revocations: revoke again what must not be used; \
+        "{key}start the server with this data directory{database}, at the addresses that the agents use\n  \
+         hint: changes after the backup are lost, including revocations, which you must repeat; \
          `muster status` lists agents that enrolled after the backup"
     )
 }
