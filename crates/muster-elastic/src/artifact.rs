@@ -37,6 +37,7 @@ impl Inner {
         if !is_sha256(sha2) {
             return Err(ApiError::bad_request("the path must contain a hexadecimal SHA-256"));
         }
+        // After authentication, so that clients without a valid key cannot use up the passes of agents.
         let _pass = self.artifacts.pass()?;
         let bytes = self.fleet.files().artifact(&entry, id, &sha2.to_ascii_lowercase()).await?;
         Ok(respond::typed(bytes, HeaderValue::from_static("application/octet-stream")))

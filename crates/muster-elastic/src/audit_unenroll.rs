@@ -35,6 +35,7 @@ impl Inner {
         // Unlike in acks, a malformed time is an error here, because the protocol requires it (EA §8).
         let time = || Timestamp::parse_rfc3339(&request.timestamp).map_err(ApiError::bad_request);
         let departure = request.departure.as_ref().map(departure);
+        // Before the reason is parsed: a refused command is an event, and must not mark the agent as gone.
         if request.reason == REFUSED {
             self.fleet.check_ins().report_refused(&entry, time()?, departure.unwrap_or_default()).await?;
             return Ok(respond::empty());

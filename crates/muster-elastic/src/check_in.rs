@@ -62,12 +62,14 @@ impl Inner {
         let coding = receive::coding(headers)?;
         let wire = receive::read(&head.headers, call.body, call.bounds, call.bodies).await?;
         let digest = fingerprint(&head.headers, &wire);
+        // A closure: a response that is due at once needs neither the clone nor the copy of the key id.
         let asker = || Asker { fleet: Arc::clone(&self.fleet), key: key.id.clone() };
         // The path of a heartbeat: nothing is decoded.
         if let Some(outcome) = self.fleet.check_ins().check_in_unchanged(&entry, &digest).await? {
             return answer(outcome, &entry, asker, accepted, id, permit);
         }
         let decoded;
+        // The two limits differ: `bounds` applied to the bytes on the wire, this one stops a decompression bomb.
         let text: &[u8] = if coding == Coding::Gzip {
             decoded = self.bodies.inflate(&wire, self.limiter.limits().max_decompressed)?;
             &decoded
@@ -141,6 +143,8 @@ fn answer(
     outcome: Poll,
     entry: &AgentEntry,
     asker: impl FnOnce() -> Asker,
+    // Nothing of the request may live in the parked future. The permit must: a parked check-in counts as running
+    // (EA16).
     accepted: Coding,
     id: &RequestId,
     permit: &mut Option<Permit>,

@@ -36,6 +36,7 @@ impl Inner {
         let facts = Facts::read(wire.metadata.local.map_or("null", RawValue::get));
         let input = EnrollInput {
             request: &request(&wire, &facts)?,
+            // muster-agent sends the version of the protocol in `User-Agent`, and its own in the build.
             agent_version: facts.program_version.as_deref().unwrap_or(&version.version),
             newer_than_tested: version.newer_than_tested,
             address: &address,

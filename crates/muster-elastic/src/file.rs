@@ -34,6 +34,7 @@ impl Inner {
         match wanted {
             Ok(Wanted::Whole) => self.send(&file, Piece { first: 0, length: size }, StatusCode::OK, share).await,
             Ok(Wanted::Part { first, last }) => {
+                // `first` and `last` lie within the file, so the length is positive and does not overflow.
                 let piece = Piece { first, length: last - first + 1 };
                 let mut reply = self.send(&file, piece, StatusCode::PARTIAL_CONTENT, share).await?;
                 reply.headers_mut().insert(CONTENT_RANGE, header(format!("bytes {first}-{last}/{size}"))?);

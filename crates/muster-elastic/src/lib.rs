@@ -194,6 +194,7 @@ impl AgentApi {
     /// Returns the response to a request that the connection layer refuses. Its path and API version are unknown.
     pub fn refuse(&self, refusal: &Refusal, peer: &Peer) -> Reply {
         self.note(refusal, peer);
+        // The head was not read completely, so there is no id to echo, and no version that could be checked.
         let id = RequestId::of(&HeaderMap::new(), self.0.fleet.entropy());
         let reply = match refusal {
             Refusal::Full => respond::full(),
@@ -270,6 +271,7 @@ impl Inner {
                 (respond::failure(error, &id), refused, message.unwrap_or_default())
             }
         };
+        // Requests that never became an `ApiError` (unknown path, wrong method) have their reason in the passage.
         if let Some(reason) = refused {
             let (status, seen) = (reply.status().as_u16(), refused::describe(&head, &peer, operation));
             // Recorded once here for all endpoints, so that no refusal can be forgotten.

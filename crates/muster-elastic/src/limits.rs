@@ -121,6 +121,7 @@ impl Default for Limits {
         // Check-ins have no maximum, because each connected agent holds one parked check-in all the time (EA16).
         let by_operation = Operation::ALL.map(|operation| match operation {
             Operation::Status => OperationLimit::new(micros(100), 5_000, 2_000, 0),
+            // 512 KiB as in Elastic's server (EA §1.1). A fleet enrolls in bursts, so the bucket is deep.
             Operation::Enroll => OperationLimit::new(micros(100), 20_000, 5_000, 512 * KIB),
             // Agents before 9.x don't compress, and an agent with a thousand components sends more than 1 MiB.
             Operation::CheckIn => OperationLimit::new(micros(4), 250_000, 0, 8 * MIB),
@@ -226,6 +227,7 @@ impl Gauge {
         let taken = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
             // `max`: a bucket that has been full for long holds no more than its depth.
             let after = full_at.max(now).saturating_add(interval);
+            // `after` is never below `now`, so the subtraction cannot underflow.
             (after - now <= depth).then_some(after)
         });
         taken.map(|_| ()).map_err(|full_at| {

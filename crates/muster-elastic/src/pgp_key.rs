@@ -19,6 +19,7 @@ impl Inner {
         if !peer.tls {
             return Err(ApiError::of("ErrTLSRequired"));
         }
+        // Only the form is checked: one key serves all versions.
         if !is_version(version) {
             return Err(ApiError::bad_request("the path must contain a version in the form 9.6.0"));
         }

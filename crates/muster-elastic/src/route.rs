@@ -65,6 +65,8 @@ impl<'a> Route<'a> {
 
     fn of_agent(id: &'a str, verb: Option<&str>, object: Option<&str>) -> Option<Self> {
         match (verb, object) {
+            // `enroll` stands where other paths have the id of an agent, so no agent can have this id in a path
+            // without a verb.
             (None, None) if id == "enroll" => Some(Self::Enroll),
             (Some("checkin"), None) => Some(Self::CheckIn(decode(id)?)),
             (Some("acks"), None) => Some(Self::Acks(decode(id)?)),
@@ -95,6 +97,7 @@ impl<'a> Route<'a> {
     /// checks.
     pub fn takes(&self, method: &Method) -> bool {
         let own = self.method();
+        // The connection layer omits the body of a response to HEAD.
         *method == own || (own == Method::GET && *method == Method::HEAD)
     }
 

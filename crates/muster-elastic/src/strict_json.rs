@@ -79,6 +79,8 @@ pub fn member_at(bytes: &[u8], position: usize) -> Option<String> {
             b'"' => {
                 in_string = !in_string;
                 if in_string {
+                    // At an opening quote, the text begins. A closing one at depth 1 ends a key, or a value that a
+                    // comma follows.
                     start = at + 1;
                 } else if depth == 1 {
                     member = bytes.get(start..at);
@@ -155,6 +157,8 @@ impl<'a> Scanner<'a> {
         if self.bytes.len() > u32::MAX as usize {
             return self.fail(Problem::TooManyKeys);
         }
+        // A loop with a stack on the heap, not recursion: the nesting comes from the network, the thread's stack is
+        // small.
         loop {
             let opened = self.value()?;
             if !opened && self.close_all()? {
@@ -184,6 +188,7 @@ impl<'a> Scanner<'a> {
     /// Reads a value. Returns true when it opened an array or object, whose first value comes next.
     fn value(&mut self) -> Step<bool> {
         self.space();
+        // Counted as no node: its values were counted when the document was read for the first time.
         if self.known.is_some() && self.pass_over() {
             return Ok(false);
         }
@@ -206,6 +211,7 @@ impl<'a> Scanner<'a> {
         self.deeper()?;
         self.at += 1;
         self.space();
+        // An empty object never enters the stack: `close_all` expects a value before the closing brace.
         if self.peek()? == b'}' {
             self.at += 1;
             return Ok(false);
@@ -246,6 +252,8 @@ impl<'a> Scanner<'a> {
                 return self.fail(Problem::Syntax);
             }
             self.at += 1;
+            // After a comma, an object continues with a key and an array with a value. A comma before the end is thus
+            // an error.
             match (byte, first_key) {
                 (b',', Some(_)) => return self.key().map(|()| false),
                 (b',', None) => return Ok(false),
@@ -294,6 +302,7 @@ impl<'a> Scanner<'a> {
         self.at += 1;
         let mut escaped = false;
         loop {
+            // The text is valid UTF-8, so no byte of a multi-byte character can look like a quote or a backslash.
             self.at += plain_length(&self.bytes[self.at..]);
             match self.peek()? {
                 b'"' => {
@@ -352,6 +361,7 @@ impl<'a> Scanner<'a> {
             self.at += word.len();
             return Ok(false);
         }
+        // A literal that stops at the end of the text is truncated, not misspelled: the message differs.
         self.fail(if word.starts_with(rest) { Problem::End } else { Problem::Syntax })
     }
 
@@ -412,6 +422,7 @@ fn plain_length(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let stops = stops(u64::from_le_bytes(*word));
+        // Little-endian, so the lowest set bit belongs to the first byte; only that one is reliable.
         if stops != 0 {
             return index * 8 + stops.trailing_zeros() as usize / 8;
         }

@@ -54,6 +54,7 @@ pub fn check(raw: &str) -> Result<UpgradeDetails, String> {
     let mut details: UpgradeDetails =
         serde_json::from_str(raw).map_err(|error| format!("unable to read upgrade_details: {error}"))?;
     if !STATES.contains(&details.state.as_str()) {
+        // Quoted with escapes, because the reason is stored and shown to people.
         return Err(format!("unknown upgrade state {:?}", bounded(&details.state)));
     }
     details.metadata = match details.state.as_str() {
@@ -85,6 +86,7 @@ const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 fn failed(metadata: Option<Value>) -> Result<Value, String> {
     let metadata = metadata.unwrap_or_default();
     match metadata.get("error_msg").and_then(Value::as_str) {
+        // Reduced to the fields of the protocol (EA §4.6): anything else would be stored without a purpose.
         Some(message) if !message.is_empty() => Ok(only(&metadata, &["error_msg", "failed_state"])),
         _ => Err("upgrade_details in state UPG_FAILED need metadata.error_msg".into()),
     }

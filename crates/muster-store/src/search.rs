@@ -37,12 +37,15 @@ impl Fact {
     /// Returns the LIKE pattern of agents with this value of the fact, or with one that starts with it.
     pub(crate) fn pattern(self, value: &str, is_prefix: bool) -> String {
         let end = if is_prefix { "" } else { "\n" };
+        // Every fact stands between line breaks, so a pattern cannot match across two of them, nor the middle of a
+        // value.
         format!("%\n{}={}{end}%", self.letter(), escaped(value))
     }
 }
 
 /// Returns the text of an agent.
 pub(crate) fn text(record: &AgentRecord) -> String {
+    // Begins and ends with a line break, so that the first and the last line match like all others.
     let mut text = format!("\nh={}\nv={}\ni={}", record.hostname, record.agent_version, record.id);
     for (fact, value) in Fact::ALL.into_iter().zip(record.os.split('\n')) {
         let _ = write!(text, "\n{}={value}", fact.letter());
@@ -51,6 +54,7 @@ pub(crate) fn text(record: &AgentRecord) -> String {
         let _ = write!(text, "\nt={tag}");
     }
     text.push('\n');
+    // ASCII only, like the function `lower` of both engines.
     text.make_ascii_lowercase();
     text
 }
@@ -78,6 +82,7 @@ pub(crate) fn wildcard(pattern: &str) -> String {
 fn escaped(value: &str) -> String {
     let mut escaped = String::with_capacity(value.len());
     for character in value.chars() {
+        // The statements name the backslash with ESCAPE: SQLite has no default for it.
         if matches!(character, '%' | '_' | '\\') {
             escaped.push('\\');
         }

@@ -30,6 +30,7 @@ pub(super) struct Digest {
 impl Digest {
     fn add(&mut self, hash: &[u8; 32]) {
         self.rows += 1;
+        // Addition, not XOR: with XOR, two equal rows would cancel out.
         let mut carry = false;
         for (byte, other) in self.sum.iter_mut().zip(hash).rev() {
             let (sum, first) = byte.overflowing_add(*other);
@@ -55,6 +56,7 @@ impl Comparison<'_> {
         table: &Layout,
         report: &mut dyn FnMut(usize) -> Result<(), CopyError>,
     ) -> Result<Digest, CopyError> {
+        // Both sides are read completely before they are compared: the digest of the source is part of the report.
         let source = self.digest(self.from, table, report)?;
         let target = self.digest(self.to, table, &mut |_| Ok(()))?;
         if source == target { Ok(source) } else { Err(self.difference(table)?) }
@@ -68,6 +70,7 @@ impl Comparison<'_> {
     ) -> Result<Digest, CopyError> {
         let mut digest = Digest::default();
         self.each(side, table, &mut |batch| {
+            // Each row is encoded with lengths, so that moving a byte from one column to the next changes its hash.
             batch.iter().for_each(|row| digest.add(&sha256(&[&self.encode(row)])));
             report(batch.len())
         })?;
@@ -81,6 +84,7 @@ impl Comparison<'_> {
     fn each(&self, side: &dyn Side, table: &Layout, work: &mut Work<'_>) -> Result<(), CopyError> {
         let mut after = Vec::new();
         loop {
+            // By key, not by offset: a row that is added meanwhile must not shift all later ones.
             let batch = next(side, table, &after, self.limits)?;
             let Some(last) = batch.last() else { return Ok(()) };
             after = key(table, last);
@@ -99,6 +103,7 @@ impl Comparison<'_> {
                 Some(_) => Ok(()),
             })
         });
+        // Only rows that the first pass could not see are left: those that exist in the target alone.
         let found = found.and_then(|()| {
             self.each(self.to, table, &mut |batch| {
                 batch.iter().try_for_each(|row| match find(self.from, table, &key(table, row))? {

@@ -130,16 +130,22 @@ pub fn count_rows(from: &Place, to: &Place) -> Result<Vec<(&'static str, u64)>, 
 
 fn copy_within(limits: Limits, from: &Place, to: &Place, watch: &mut Watch<'_>) -> Result<Copied, CopyError> {
     let source = open_source(from)?;
+    // Before anything is counted: the ring would otherwise have rows that no copied table contains.
     source.side.settle().map_err(error::engine(from, "move recent components to their table"))?;
     let (target, begun) = open_target(to, &source)?;
     let tables = layouts()?;
     let total = tables.iter().map(|table| count(&*source.side, table)).sum::<Result<u64, _>>()?;
     let mut copying = Copying { from: &*source.side, to: &*target, limits, watch, rows: 0, total, replaced: 0 };
     copying.tables(&tables, begun.position())?;
+    // After the rows, because inserting them with their numbers does not advance the sequences of the target.
     side::copy_numbers(&*source.side, &*target)?;
     copying.rows = 0;
+    // Everything is read back, not only counted: a driver that changes a value on its way would otherwise go
+    // unnoticed.
     let compared = copying.compare(&tables)?;
+    // Only now: a server that was started by mistake during the copy has left a newer change.
     source.refuse_changes()?;
+    // The last step. Until then, the row of the progress keeps servers from opening the target.
     progress::end(&*target)?;
     target.session().finish().map_err(error::engine(to, "finish the copy"))?;
     Ok(Copied { tables: compared, is_continued: matches!(begun, Begun::Before(_)), replaced: copying.replaced })
@@ -160,6 +166,7 @@ impl Copying<'_, '_> {
     /// Copies all tables from a position on.
     fn tables(&mut self, tables: &[Layout], position: Position) -> Result<(), CopyError> {
         let first = tables.iter().position(|table| table.name == position.table).unwrap_or(0);
+        // The progress that is shown goes on where the earlier run stopped.
         for table in &tables[..first] {
             self.rows += count(self.from, table)?;
         }
@@ -179,6 +186,7 @@ impl Copying<'_, '_> {
             let begun = self.to.session().begin();
             begun.map_err(error::engine(self.to.place(), "begin a transaction"))?;
             rows::insert(self.to, table, &batch)?;
+            // In the same transaction as the rows, so that a crash neither skips a batch nor copies one twice.
             progress::advance(self.to, table, &after)?;
             self.to.commit().map_err(error::engine(self.to.place(), "commit a batch"))?;
             if self.to.replaces_nul() {

@@ -62,10 +62,12 @@ fn stored(connection: &Connection) -> Ran<Option<Stored>> {
 /// Returns the copy that an earlier run began. Fails if it is one of another fleet, or if its source was changed since.
 pub(super) fn continued(to: &dyn Side, source: &Source) -> Result<Option<Position>, CopyError> {
     let Some(stored) = stored(to.session()).map_err(engine(to.place(), "read the progress"))? else { return Ok(None) };
+    // The place may differ (a moved file, another address); the id of the fleet may not.
     if stored.fleet != source.fleet {
         let found = format!("it has an incomplete copy of {} (fleet {})", stored.source_place, stored.fleet);
         return Err(CopyError::NotEmpty { place: to.place().to_string(), found });
     }
+    // Rows that were copied before may have changed since, so a copy that goes on would mix two states.
     if stored.newest_change != source.newest_change {
         return Err(CopyError::Changed(source.side.place().to_string()));
     }
@@ -79,6 +81,7 @@ pub(super) fn continued(to: &dyn Side, source: &Source) -> Result<Option<Positio
 /// Notes that a copy was begun, within a transaction.
 pub(super) fn begin(to: &dyn Side, source: &Source) -> Result<(), CopyError> {
     let place = source.side.place().to_string();
+    // The position before the first table: an array with an empty name.
     let values = [(&source.fleet).into(), (&place).into(), source.newest_change.into(), "[\"\"]".into()];
     to.session().run(sql::BEGIN, &values).map(drop).map_err(engine(to.place(), "begin the copy"))
 }

@@ -78,6 +78,7 @@ impl Cell {
             Self::Text(text) => (b't', i64::try_from(text.len()).unwrap_or(i64::MAX), text.as_bytes()),
             Self::Bytes(bytes) => (b'b', i64::try_from(bytes.len()).unwrap_or(i64::MAX), bytes),
         };
+        // The letter keeps values of different types apart: the number 0, an empty string and NULL differ.
         out.push(letter);
         out.extend_from_slice(&number.to_be_bytes());
         out.extend_from_slice(bytes);
@@ -127,6 +128,7 @@ pub(super) fn count(side: &dyn Side, table: &Layout) -> Result<u64, CopyError> {
 
 /// Reads the next rows after a key, or the first ones if the key is empty.
 pub(super) fn next(side: &dyn Side, table: &Layout, after: &[Cell], limits: Limits) -> Result<Vec<Cells>, CopyError> {
+    // Two statements: a batch must be bounded before its rows are in memory, and a row can have megabytes.
     let rows = rows_within(side, table, after, limits)?;
     let values: Vec<_> = after.iter().map(Cell::value).chain([Value::Integer(rows)]).collect();
     read(side, table, &table.rows(!after.is_empty()), &values, after)
@@ -135,6 +137,7 @@ pub(super) fn next(side: &dyn Side, table: &Layout, after: &[Cell], limits: Limi
 /// Reads the row with a key. PostgreSQL has keys without NUL.
 pub(super) fn find(side: &dyn Side, table: &Layout, key: &[Cell]) -> Result<Option<Cells>, CopyError> {
     let mut key = key.to_vec();
+    // The row was stored with the replaced key, so it is found by that key only.
     if side.replaces_nul() {
         key.iter_mut().for_each(Cell::without_nul);
     }
@@ -155,6 +158,7 @@ fn rows_within(side: &dyn Side, table: &Layout, after: &[Cell], limits: Limits) 
         Ok(Next::Row)
     });
     measured.map_err(engine(side.place(), format!("measure the rows of {}", table.name)))?;
+    // A single row may exceed the limit; a batch of none would be taken for the end of the table.
     Ok(rows.max(1))
 }
 
@@ -177,6 +181,7 @@ fn read(
                 Ok(Next::Row)
             }
             Err(error) => {
+                // The key is read again on its own: it tells which row is damaged, unless the damage is in the key.
                 damaged = cells(&mut table.key.iter().copied()).ok();
                 Err(error)
             }

@@ -72,6 +72,7 @@ impl Source {
     pub(super) fn refuse_changes(&self) -> Result<(), CopyError> {
         begin_alone(&*self.side)?;
         let last = self.side.last(Number::Change);
+        // Rolled back before the result is looked at, so that an error does not leave the lock behind.
         let rolled_back = self.side.session().roll_back();
         let last = last.map_err(engine(self.side.place(), "read the last change"))?;
         rolled_back.map_err(engine(self.side.place(), "end a transaction"))?;
@@ -83,6 +84,7 @@ impl Source {
 pub(super) fn open_source(place: &Place) -> Result<Source, CopyError> {
     let no_fleet = || CopyError::NoFleet(place.to_string());
     if let Place::File(path) = place
+        // Opening creates a file, which must not happen to a source that was misspelled.
         && !std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
     {
         return Err(no_fleet());
@@ -103,12 +105,15 @@ pub(super) fn open_target(place: &Place, source: &Source) -> Result<(Box<dyn Sid
     begin_alone(&*side)?;
     let begun = match progress::continued(&*side, source)? {
         Some(position) => Begun::Before(position),
+        // `None`: nothing was begun, so the target must be empty. An interrupted copy of the same source may go on.
         None => {
             refuse_rows(&*side)?;
             progress::begin(&*side, source)?;
             Begun::Now
         }
     };
+    // The transaction of `begin_alone` ends here, and with it the protection against servers that start. From now on,
+    // the row of the progress refuses them.
     side.commit().map_err(engine(place, "begin the copy"))?;
     Ok((side, begun))
 }

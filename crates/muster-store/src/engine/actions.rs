@@ -50,6 +50,7 @@ pub(super) fn insert(
         action.created_by,
         action.cancelled_at.map(Timestamp::as_micros),
     ];
+    // Without a row, the id is taken: the statement does nothing on a conflict.
     let Some(seq) = first(connection, sql::INSERT, values, |row| row.get(0))? else {
         return Err(Precondition::Exists(format!("action {}", action.id)).into());
     };
@@ -75,6 +76,7 @@ pub(super) fn put_result(
     if affects(connection, sql::RESULT, values)? {
         return Ok(());
     }
+    // Only now, for a result that changed nothing: which of several reasons it has decides the answer.
     let Some(seq) = seq(connection, &result.action_id)? else { return Err(missing(&result.action_id).into()) };
     let stands: Option<String> = first(connection, sql::STATE, params![agent, seq], |row| row.get(0))?;
     match stands.as_deref() {
@@ -90,6 +92,7 @@ pub(super) fn put_result(
 }
 
 fn insert_ineligible(connection: &Connection, seq: i64, result: &ActionResult) -> Result<()> {
+    // After the targets of the action, so that their places, and with them their start times, stay as they are.
     let place: Option<i64> = first(connection, sql::NEXT_PLACE, [seq], |row| row.get(0))?;
     let agent = result.agent_id.as_str();
     let values =
@@ -139,6 +142,7 @@ pub(super) fn end_target(
 /// Ends the targets of earlier lives of an agent id.
 pub(super) fn close_life(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
     // Most ids are new, for which one index look-up finds no target.
+    // Usually unaffected, so on PostgreSQL the enrollment does not wait for the answer.
     let earlier = [agent.as_str()].with(|id| connection.run_usually(sql::CLOSE_LIFE, id, Usual::Unaffected))?;
     if earlier > 0 {
         end_open(connection, agent, now)?;
@@ -148,6 +152,8 @@ pub(super) fn close_life(connection: &Connection, agent: &AgentId, now: Timestam
 
 /// Keeps an agent that was reinstalled from getting again what it has acknowledged, and from leaving again.
 pub(super) fn begin_installation(connection: &Connection, agent: &AgentId, now: Timestamp) -> Result<()> {
+    // The agent has just been installed again: an UNENROLL that was meant for the old installation would remove the
+    // new one.
     send(connection, sql::END_UNENROLL, params![ENDED, now.as_micros(), REINSTALLED, agent.as_str()])?;
     send(connection, sql::CLOSE_ACKNOWLEDGED, [agent.as_str()])
 }
@@ -205,6 +211,7 @@ pub(super) fn due(
     agent: &AgentId,
     after: i64,
     now: Timestamp,
+    // Positions, not places: the agent confirms with the number of the last action that it has stored.
     limit: u32,
 ) -> Result<Vec<DueAction>> {
     all(connection, sql::DUE, params![agent.as_str(), after, now.as_micros(), limit], |row| {

@@ -60,6 +60,7 @@ impl Tally {
 
     /// Moves an agent to another group. Most changes of a record leave it in its group.
     pub(super) fn change(&mut self, before: &AgentRecord, after: &AgentRecord) {
+        // The fields by which agents are counted. A field that is added to `Group` must be compared here too.
         let is_same = before.status == after.status
             && before.policy_id == after.policy_id
             && before.space == after.space
@@ -82,18 +83,23 @@ impl Tally {
 
     /// Writes the sums.
     pub(crate) fn write(&self, connection: &Connection) -> Result<()> {
+        // Summed first: a transaction that changes a thousand agents of a policy writes one row per group.
         let mut sums: BTreeMap<(&str, String, &str, &str), i64> = BTreeMap::new();
         for (group, number) in &self.0 {
             let policy = group.policy.as_ref().map_or("", PolicyId::as_str);
             let mut tags: Vec<&String> = group.tags.iter().collect();
             tags.sort_unstable();
+            // A record may list a tag twice, but is one agent with this tag.
             tags.dedup();
+            // The empty key counts the agents regardless of tags; keys of tags begin with `=`, so none can collide
+            // with it.
             for tag in std::iter::once(String::new()).chain(tags.into_iter().map(|tag| tag_key(tag))) {
                 *sums.entry((group.space.as_str(), tag, policy, group.status.as_ref())).or_default() += number;
             }
         }
         let rows: Vec<_> = sums
             .iter()
+            // An agent that moved back and forth within the transaction cancels out.
             .filter(|(_, number)| **number != 0)
             .map(|((space, tag, policy, status), number)| (space, tag, policy, status, number))
             .collect();

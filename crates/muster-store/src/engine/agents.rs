@@ -37,10 +37,12 @@ pub(super) fn insert(
     record: &AgentRecord,
     documents: &AgentDocuments,
 ) -> std::result::Result<(), Failure> {
+    // The policy must not be deleted between the check that it exists and the commit.
     connection.lock_shared(Rule::References)?;
     if record::insert(connection, record)? == 0 {
         return Err(Precondition::Exists(format!("agent {}", record.id)).into());
     }
+    // After the insert has affected a row, so that a refused agent is not counted.
     tally.add(record);
     let id = record.id.as_str();
     for credential in record.credentials.iter() {
@@ -52,6 +54,7 @@ pub(super) fn insert(
     let values = params![id, record.space.as_str(), policy, record.status.as_str(), minute];
     send(connection, sql::INSERT_CHECKIN, values)?;
     send(connection, sql::INSERT_TEXT, params![record.space.as_str(), id, search::text(record)])?;
+    // Actions that an earlier agent with this id left open must not be delivered to this one.
     actions::close_life(connection, &record.id, record.enrolled_at)?;
     Ok(())
 }
@@ -63,12 +66,14 @@ pub(super) fn update(
     before: &AgentRecord,
     after: &AgentRecord,
 ) -> std::result::Result<(), Failure> {
+    // A check-in does not change the policy, so it takes no lock that is shared by the fleet.
     if before.policy_id != after.policy_id {
         connection.lock_shared(Rule::References)?;
     }
     // The statement compares the version too. A caller that skipped a version has a bug, and would defeat that check.
     let follows = after.version == before.version + 1 && after.id == before.id;
     if !follows || record::update(connection, before, after)? == 0 {
+        // Distinguishes "gone" from "changed" only now, because the answer needs another read.
         return Err(not_updated(connection, &before.id)?.into());
     }
     tally.change(before, after);
@@ -79,6 +84,8 @@ pub(super) fn update(
     if leaves(before, after) {
         output_keys::retire_of_agent(connection, &after.id, after.updated_at)?;
     }
+    // A row of its own with the minute of the check-in: the index of the list by check-in changes once a minute at
+    // most.
     if moves(before, after) {
         let (policy, minute) = (after.policy_id.as_ref().map(PolicyId::as_str), minute(after.last_checkin));
         let values = params![after.space.as_str(), policy, after.status.as_str(), minute, after.id.as_str()];
@@ -89,6 +96,7 @@ pub(super) fn update(
         let values = params![after.space.as_str(), search::text(after), before.space.as_str(), id];
         send(connection, sql::UPDATE_TEXT, values)?;
     }
+    // Only the host that the agent has left; a write of its own has put the new one.
     if before.host_id != after.host_id {
         leave_host(connection, before.host_id.as_ref())?;
     }
@@ -185,6 +193,8 @@ fn leave_host(connection: &Connection, host: Option<&HostId>) -> Result<()> {
 pub(super) fn put_host(connection: &Connection, host: &Host) -> std::result::Result<(), Failure> {
     let values =
         params![host.id.as_str(), host.space.as_str(), host.machine_id, host.hostname, host.created_at.as_micros()];
+    // The insert is skipped for two reasons: the host exists already (fine), or its machine has another host (a
+    // conflict).
     if !affects(connection, sql::INSERT_HOST, values)? && !any(connection, sql::HOST_EXISTS, [host.id.as_str()])? {
         return Err(Precondition::Exists(format!("host {}", host.id)).into());
     }
@@ -240,6 +250,7 @@ pub(super) fn put_documents(
     id: &AgentId,
     documents: &AgentDocuments,
 ) -> std::result::Result<(), Failure> {
+    // Metadata rarely changes and is large, so it has no ring.
     let (later, now) = match &documents.components {
         Some(components) if recent.has_room(id, components) => (Some(components), None),
         now => (None, now.as_ref()),
@@ -275,12 +286,15 @@ pub(super) fn delete(
 ) -> std::result::Result<(), Failure> {
     let key = [id.as_str()];
     // Before the record is deleted, which has them.
+    // Read and locked here, because the tally and the host need values that the deletion removes.
     let (group, host) = Group::stored(connection, id)?.ok_or_else(|| missing(id))?;
     send(connection, sql::DELETE_TEXT, key)?;
     affected_or_missing(affects(connection, sql::DELETE, key)?, id)?;
     tally.remove(group);
     leave_host(connection, host.as_ref())?;
+    // Otherwise the ring would later move the components of this agent to a new agent with the same id.
     recent.supersede(id);
+    // Keys at clusters outlive the record: the task that invalidates them reads a table of its own.
     output_keys::retire_of_agent(connection, id, now)?;
     actions::forget_agent(connection, id, now)?;
     send(connection, files_sql::DELETE_CHUNKS_OF_AGENT, key)?;

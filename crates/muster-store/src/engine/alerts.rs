@@ -67,6 +67,7 @@ fn insert(connection: &Connection, receiver: &Receiver, after: i64) -> std::resu
     let values = params![id, space, receiver.name, receiver.version, to_json(receiver)?];
     match run(connection, sql::INSERT, values)? {
         0 => Err(Precondition::Exists(format!("receiver {id}")).into()),
+        // Begins after the newest event, so that a new receiver gets no messages about the past.
         _ => put_progress(connection, &receiver.id, &Progress::from(after)),
     }
 }
@@ -109,6 +110,7 @@ pub(super) fn newest_event(connection: &Connection) -> Result<i64> {
 pub(super) fn events_after(connection: &Connection, seq: i64, limit: u32) -> Result<Vec<(i64, Event)>> {
     let read = |row: &Row<'_>| Ok((row.get::<i64>(0)?, row.get::<String>(1)?));
     let rows: Vec<(i64, String)> = all(connection, sql::EVENTS, params![seq, limit], read)?;
+    // An unknown kind is skipped, not an error: during a rolling upgrade, newer servers write events of new kinds.
     Ok(rows.into_iter().filter_map(|(seq, text)| Some((seq, serde_json::from_str(&text).ok()?))).collect())
 }
 

@@ -38,6 +38,7 @@ pub(crate) fn writes(connection: &Connection, pending: &mut Pending<'_>, writes:
 pub(crate) fn is_one_statement(writes: &[Write]) -> bool {
     // Events follow what they tell of, and are appended with the end of the transaction.
     let events = writes.iter().rev().take_while(|write| matches!(write, Write::Event(_))).count();
+    // Every list that is not recognized here gets a savepoint, so a missing case costs time, never atomicity.
     match &writes[..writes.len() - events] {
         [Write::Agent(AgentWrite::Update { before, after })] => agents::update_is_one_statement(before, after),
         [
@@ -84,9 +85,11 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Idempotency(write) => idempotency::apply(c, write)?,
         Write::Node(write) => nodes::write(c, write)?,
         Write::Fenced(token) => nodes::fence(c, token)?,
+        // Last in its list: all writes before it have run with their checks, and this refusal takes them back.
         Write::DryRun => return Err(Precondition::DryRun.into()),
         Write::Audit(event) => pending.chain.append(c, event)?,
         Write::Alert(write) => alerts::apply(c, write)?,
+        // Collected, like changes: their numbers are assigned at the end of the transaction, in the order of commits.
         Write::Event(event) => pending.events.push(event)?,
         Write::Changed(change) => pending.changes.push(change, None),
         Write::Deleted(change, space) => pending.changes.push(change, Some(space)),

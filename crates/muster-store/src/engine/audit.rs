@@ -38,11 +38,13 @@ impl Chain {
     pub(crate) fn append(&mut self, connection: &Connection, event: &AuditEvent) -> Result<()> {
         let standing = connection.standing();
         let chain = standing.node.as_str();
+        // Taken out of `self`: if the insert fails, the end is unknown, and the next append reads it again.
         let end = match self.end.take().filter(|end| end.epoch == standing.epoch) {
             Some(end) => end,
             None => read_end(connection, chain, standing.epoch.clone())?,
         };
         let (position, text) = (end.position + 1, to_json(event)?);
+        // The position and the text are covered: each hash depends on all events before it in this chain.
         let hash = chain_hash(&end.hash, text.as_bytes());
         send(connection, sql::INSERT, params![chain, position, text, hash]).map_err(appended_by_another)?;
         self.end = Some(End { position, hash, ..end });
@@ -54,6 +56,7 @@ impl Chain {
     pub(crate) fn seal(&mut self, connection: &Connection) -> Result<()> {
         let standing = connection.standing();
         let mut heads = heads(connection)?;
+        // Its own chain is covered by its own hashes. The others are sealed only up to heads that are new.
         heads.retain(|head| head.chain != standing.node.as_str() && head.position > self.sealed_position(&head.chain));
         let mut has_news = false;
         for head in &heads {
@@ -62,9 +65,11 @@ impl Chain {
         if !has_news {
             return Ok(());
         }
+        // The database's clock, so that the seals of several servers can be compared.
         let now = first(connection, sql::NOW, (), |row| row.get(0))?.unwrap_or(0);
         let event = AuditEvent::seal(Timestamp::from_micros(now), standing.node.as_str(), &heads);
         self.append(connection, &event)?;
+        // After the append: a seal that was not written must not count.
         self.sealed.extend(heads.into_iter().map(|head| (head.chain, head.position)));
         Ok(())
     }
@@ -108,6 +113,7 @@ fn read_end(connection: &Connection, chain: &str, epoch: NodeEpoch) -> Result<En
 /// is not a precondition of the caller.
 fn appended_by_another(error: EngineError) -> EngineError {
     match error.cause() {
+        // Busy means that the transaction is retried, with the new end of the chain.
         Cause::Constraint(_) => EngineError::new(Cause::Busy, error),
         _ => error,
     }

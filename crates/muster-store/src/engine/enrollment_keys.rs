@@ -25,6 +25,7 @@ fn affected_or_missing(rows: usize, id: &EnrollmentKeyId) -> std::result::Result
 pub(super) fn insert(connection: &Connection, key: &EnrollmentKey) -> std::result::Result<(), Failure> {
     // Each secret is looked up by its hash, so that more of them cost nothing but the overview (FL §4.1).
     if key.family == KeyFamily::Fleetd {
+        // The maximum spans rows: two concurrent inserts would both find room.
         connection.lock(Rule::References)?;
         if count(connection, sql::COUNT_LIVE, [key.space.as_str(), key.family.word()])? >= MAX_SECRETS {
             return Err(Precondition::TooMany("enroll secrets".into()).into());
@@ -73,6 +74,7 @@ pub(super) fn use_once(
 ) -> std::result::Result<(), Failure> {
     // The statement repeats the checks of the domain, because another enrollment may have taken the last use since the
     // key was read.
+    // A repeated enrollment of the same agent checks the key again, but takes no further use.
     let statement = if counts { sql::USE } else { sql::USE_AGAIN };
     let is_valid = affects(connection, statement, params![now.as_micros(), id.as_str()])?;
     if is_valid { Ok(()) } else { Err(Precondition::KeyRefused.into()) }

@@ -80,6 +80,7 @@ impl EngineError {
     }
 
     /// Returns whether every job would fail now.
+    // In these cases, the writer doesn't search for the job at fault: each attempt would fail in the same way.
     pub(crate) fn is_of_the_engine(&self) -> bool {
         matches!(self.cause, Cause::ReadOnly | Cause::TooManyConnections | Cause::Pooler | Cause::Fenced)
     }
@@ -88,6 +89,7 @@ impl EngineError {
     pub(crate) fn not_applied(self) -> StoreError {
         match self.cause {
             Cause::Row | Cause::File => StoreError::Corrupt { source: self.into() },
+            // A full disk and a busy database are temporary: the same request can succeed later.
             _ => StoreError::unavailable(self),
         }
     }
@@ -258,6 +260,7 @@ pub(crate) enum Failure {
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
+        // Everything else breaks the transaction, because its state after an unexpected error is unknown.
         match error.cause {
             // For the caller, the same as a failed precondition, with the text of the schema.
             Cause::Constraint(precondition) => Self::Refused(precondition),

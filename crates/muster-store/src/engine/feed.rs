@@ -47,6 +47,7 @@ impl Confirmed {
             }
             waiting.push_back(confirmation);
         }
+        // A confirmation counts from when it was asked, not from when it was handled: later changes are unknown.
         while let Some((_, asked)) = waiting.pop_front_if(|(seq, _)| *seq <= handled) {
             self.caught_up.fetch_max(asked, Ordering::Release);
         }
@@ -83,6 +84,7 @@ impl Feed {
     /// Publishes the result of a query that was sent at `asked`.
     pub(crate) fn confirm(&self, seq: i64, asked: Instant) {
         // The number first: whoever finds the new instant must find at least this number.
+        // The time of asking, not of the answer: changes that were committed in between are not covered.
         self.publish(seq);
         if let Some(confirmed) = &self.confirmed {
             let nanos = asked.saturating_duration_since(confirmed.base).as_nanos();

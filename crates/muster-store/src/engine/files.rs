@@ -33,6 +33,7 @@ pub(super) fn upload_fits(
         UploadLimit::Open
     } else if records >= quota.max_records {
         UploadLimit::Records
+    // Saturating: the size is announced by the agent, and may be any number.
     } else if bytes.saturating_add(quota.bytes) > quota.max_bytes {
         UploadLimit::Bytes
     } else {
@@ -50,6 +51,8 @@ pub(super) fn upload_is_open(
     let state = first(connection, sql::UPLOAD_STATE, [id.as_str()], |row| Columns::of(row).word::<FileStatus>())?;
     let Some(state) = state else { return Err(Precondition::Missing(format!("upload {id}")).into()) };
     let same = match decided_on {
+        // The decision was made on these chunks. A chunk that arrived since would not be covered by the verified
+        // hash.
         Some(decided_on) => chunks(connection, id)? == decided_on,
         None => true,
     };
@@ -61,9 +64,11 @@ pub(super) fn upload_is_open(
 
 /// Inserts an upload, replacing one that failed or was removed.
 pub(super) fn insert_upload(connection: &Connection, upload: &Upload) -> std::result::Result<(), Failure> {
+    // An agent has one upload per action. A retry after a failure takes the place of the failed one.
     for statement in [sql::DELETE_CHUNKS_OF_CLOSED, sql::DELETE_CLOSED_UPLOAD] {
         run(connection, statement, [upload.agent_id.as_str(), upload.action_id.as_str()])?;
     }
+    // Records of failed uploads are kept for people, but an agent must not be able to fill the store with them.
     run(connection, sql::DELETE_OLD_CLOSED, params![upload.agent_id.as_str(), CLOSED_KEPT])?;
     let values = params![
         upload.id.as_str(),

@@ -28,6 +28,7 @@ fn insert(connection: &Connection, query: &LiveQuery, targets: &[AgentId]) -> st
     if count(connection, sql::RUNNING_IN, [space])? >= MAX_RUNNING {
         return Err(Precondition::TooMany(format!("running live queries: a space has at most {MAX_RUNNING}")).into());
     }
+    // Old ones are removed with each new one, so the space needs no separate clean-up for its maximum.
     send(connection, sql::KEEP_ENDED, params![space, number(MAX_ENDED)])?;
     let values = params![
         query.id.as_str(),
@@ -47,12 +48,14 @@ fn insert(connection: &Connection, query: &LiveQuery, targets: &[AgentId]) -> st
 
 fn answer(connection: &Connection, query: &LiveQueryId, result: &LiveResult) -> std::result::Result<(), Failure> {
     let (id, agent, at) = (query.as_str(), result.agent.as_str(), result.at.as_micros());
+    // First: of two servers that store an answer of the same agent, one fails here, and counts nothing.
     if !affects(connection, sql::TAKE_ANSWER, params![at, id, agent])? {
         return Err(Precondition::Missing(format!("agent {agent} among those that have yet to answer {id}")).into());
     }
     let given = &result.answer;
     let (failed, rows) = (i64::from(given.error.is_some()), number(given.row_count));
     let bytes = number((given.rows.len() + given.error.as_ref().map_or(0, String::len)) as u64);
+    // The row also enforces the maximum of bytes, and that the live query has not ended meanwhile.
     if !affects(connection, sql::COUNT_ANSWER, params![failed, rows, bytes, number(MAX_BYTES), at, id])? {
         return Err(Precondition::Missing(format!("running live query {id}")).into());
     }

@@ -33,6 +33,7 @@ impl Changes {
     /// Appends the changes after what was sent ahead, and returns the number of the last one.
     pub(crate) fn append(self, connection: &Connection) -> Result<Option<i64>> {
         if self.0.is_empty() {
+            // The changes of jobs that ran ahead must be confirmed before the commit; otherwise the insert does this.
             return connection.settle().map(|()| None);
         }
         let numbers: Vec<i64> = all(connection, sql::INSERT_CHANGES, params![to_json(&self.0)?], |row| row.get(0))?;

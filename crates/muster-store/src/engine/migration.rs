@@ -67,12 +67,15 @@ pub(crate) fn require_all(applied: &[Applied], known: &[Migration], place: &str)
 fn check(found: &Applied, known: &[Migration]) -> Result<(), OpenError> {
     let Some(migration) = known.iter().find(|known| known.number == found.number) else {
         let newest = newest(known);
+        // An expanding migration of a newer program: this one does not notice it, so a rolling upgrade can go on.
         if found.number > newest && found.oldest <= newest {
             return Ok(());
         }
         return Err(OpenError::Newer { found: found.number, known: newest });
     };
     let checksum = migration.checksum();
+    // The checksum tells a store of another program, or a schema edited by hand, from one that only has the same
+    // number.
     if found.name == migration.name && found.checksum == checksum {
         return Ok(());
     }

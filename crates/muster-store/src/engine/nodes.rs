@@ -32,6 +32,7 @@ fn set_draining(connection: &Connection, id: &NodeId, is_draining: bool) -> std:
 
 /// Fails unless this node holds the lease of the token. No other node can take the lease before the commit.
 pub(super) fn fence(connection: &Connection, token: &FencingToken) -> std::result::Result<(), Failure> {
+    // Without leases, there is one node, which always holds them.
     let Some(leases) = connection.leases() else { return Ok(()) };
     if leases.holds(token)? { Ok(()) } else { Err(Precondition::LeaseLost(token.lease).into()) }
 }

@@ -52,6 +52,7 @@ fn cluster_failure(connection: &Connection, id: &ClusterId, failure: Option<&Clu
 }
 
 fn put(connection: &Connection, key: &OutputKey) -> std::result::Result<(), Failure> {
+    // The version tells a new key from a changed one: an update compares it with the one before.
     let statement = if key.version == 1 { sql::INSERT } else { sql::UPDATE };
     affected_or_changed(run_with_key(connection, statement, key)?, key)
 }
@@ -84,6 +85,7 @@ fn run_with_key(connection: &Connection, statement: &'static str, key: &OutputKe
     run(connection, statement, values)
 }
 
+// The cluster was called between the read of the key and this commit, which may have taken seconds.
 fn settle(connection: &Connection, key: &OutputKey) -> Result<()> {
     if run_with_key(connection, sql::SETTLE, key)? > 0 {
         return Ok(());
@@ -125,6 +127,8 @@ fn retire_all(
 ) -> Result<()> {
     for (cluster, id) in deleted {
         if let Some(id) = id {
+            // Retired, not deleted: the key exists at the cluster, and must be invalidated there even after the agent
+            // is gone.
             retire(connection, &RetiredKey { cluster, id, agent_id: agent.clone(), after: None, at })?;
         }
     }
@@ -175,6 +179,7 @@ fn read_cluster(row: &Row<'_>) -> Result<OutputCluster> {
     let (id, output, sealed, kind) = (c.id()?, c.take()?, c.take()?, c.word_option()?);
     let (reason, since, retry_at): (Option<String>, Option<Timestamp>, Option<Timestamp>) =
         (c.take()?, c.time_option()?, c.time_option()?);
+    // All four are written together. A failure without one of them is damage, and counts as none.
     let failure = match (kind, reason, since, retry_at) {
         (Some(kind), Some(reason), Some(since), Some(retry_at)) => {
             Some(ClusterFailure { kind, reason, since, retry_at })

@@ -69,6 +69,7 @@ pub(super) fn insert(connection: &Connection, policy: &Policy) -> std::result::R
     if run(connection, sql::INSERT, values.bind().as_slice())? > 0 {
         return Ok(());
     }
+    // The insert is skipped for a taken id or a taken name; the answers differ.
     let exists = any(connection, sql::EXISTS, [policy.id.as_str()])?;
     Err(if exists {
         Precondition::Exists(format!("policy {}", policy.id)).into()
@@ -85,12 +86,14 @@ pub(super) fn update(
     policy: &Policy,
 ) -> std::result::Result<(), Failure> {
     let id = policy.id.as_str();
+    // Before the update: a violated index would end the whole transaction on PostgreSQL.
     if any(connection, sql::NAME_TAKEN, [policy.space.as_str(), &policy.name, id])? {
         return Err(Precondition::NameTaken(policy.name.clone()).into());
     }
     let values = Values::of(policy)?;
     let before = before_updated_at.as_micros();
     let mut bound = values.bind();
+    // Also the time: changes that make no new revision, such as that of a description, must not overwrite each other.
     bound.extend_from_slice(params![before_revision, before]);
     if run(connection, sql::UPDATE, bound.as_slice())? > 0 {
         return Ok(());

@@ -59,6 +59,7 @@ pub(super) fn page(
     let total = count_composed(connection, &filter::key_total(wanted))?;
     let mut policies: HashMap<PolicyId, Vec<Running>> = HashMap::new();
     let items = filled(page, keys, |key| {
+        // Actions have numbers from 1; revisions are listed with 0.
         if key.seq > 0 {
             return Ok(
                 unless_unreadable("actions", || key.seq.to_string(), stored(connection, key.seq, wanted))?.flatten()
@@ -104,6 +105,7 @@ fn running(connection: &Connection, policy: &PolicyId) -> Result<Vec<Running>> {
 fn change(key: Key, running: &[Running]) -> (Action, ActionCounts) {
     let targets = || running.iter().filter(|some| some.takes(key.revision));
     let total = targets().map(|some| some.agents).sum();
+    // Counted from what agents run now. A revision has no acks of its own that could be counted.
     let acked = targets().filter(|some| some.has_taken(key.revision)).map(|some| some.agents).sum();
     let action = Action {
         seq: 0,

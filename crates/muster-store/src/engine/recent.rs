@@ -33,6 +33,7 @@ const SUPERSEDED: u32 = u32::MAX;
 /// Position of an agent's newest entry.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
+    // `SUPERSEDED` is no valid length, because components in the ring have at most `LONGEST` bytes.
     seq: i64,
     /// `None` if the table is newer.
     pub(crate) components: Option<Arc<str>>,
@@ -117,6 +118,7 @@ impl Batch<'_> {
 
     /// Marks that the table is newer than the ring.
     pub(crate) fn supersede(&mut self, id: &AgentId) {
+        // Without an older entry there is nothing that could overwrite the table, and no mark is needed.
         if self.recent.lock().contains_key(id) || self.entries.iter().any(|entry| entry.id == *id) {
             self.push(Entry { id: id.clone(), components: None });
         }
@@ -136,6 +138,7 @@ impl Batch<'_> {
     /// Rolls back to a mark.
     pub(crate) fn back_to(&mut self, mark: usize) {
         self.entries.truncate(mark);
+        // Recomputed instead of subtracted: a failed job is rare, and the sum can't drift.
         self.bytes = self.entries.iter().map(Entry::len).sum();
         self.supersedes = self.entries.iter().any(|entry| entry.components.is_none());
     }
@@ -144,6 +147,8 @@ impl Batch<'_> {
     pub(crate) fn into_pages(self) -> Vec<Page> {
         let mut pages: Vec<Page> = Vec::new();
         for entry in self.entries {
+            // Only the last page is filled up. Entries of one agent must stay in order, so that the last one wins
+            // when read.
             match pages.last_mut().filter(|page| page.bytes.len() + entry.len() <= PAGE) {
                 Some(page) => page.push(entry),
                 None => {
@@ -184,6 +189,7 @@ impl Recent {
             let (mut agents, mut rest) = (Vec::new(), bytes.as_slice());
             // Rows come in order, so a later entry of the same agent replaces an earlier one.
             while let Some((id, components, after)) = entry(rest) {
+                // The ids were valid when they were written; a row is trusted as far as its lengths fit.
                 let id = AgentId::trusted(id);
                 recent.on_the_way.lock().insert(id.clone(), Place { seq, components: components.map(Into::into) });
                 agents.push(id);
@@ -202,6 +208,7 @@ impl Recent {
         if self.rows.is_empty() {
             return Ok(());
         }
+        // A transaction of its own: this runs at the end, outside the jobs.
         connection.begin()?;
         for (id, place) in self.on_the_way.lock().iter() {
             if let Some(components) = &place.components {
@@ -228,8 +235,10 @@ impl Recent {
 
     /// Overwrites the oldest pages, whose newest entries are moved to their table first.
     pub(crate) fn write(&self, connection: &Connection, pages: &[Page]) -> Result<()> {
+        // These agents get a newer entry in this transaction, so their old ones need not be moved.
         let newer = pages.iter().flat_map(|page| &page.entries).map(|entry| &entry.id).collect();
         for (page, seq) in pages.iter().zip(self.next..) {
+            // Before the row is overwritten, in the same transaction: at no time is a document in neither place.
             self.settle_row(connection, seq, &newer)?;
             run(connection, sql::PUT_RECENT, params![seq % SLOTS, seq, page.bytes])?;
         }
@@ -255,6 +264,7 @@ impl Recent {
 
     /// Publishes pages that are on disk.
     pub(crate) fn written(&mut self, pages: Vec<Page>) {
+        // Locked for all pages, so that a reader never sees a part of the transaction.
         let mut on_the_way = self.on_the_way.lock();
         for page in pages {
             let seq = self.next;
@@ -288,6 +298,8 @@ fn entry(row: &[u8]) -> Option<(&str, Option<&str>, &[u8])> {
     let (id, rest) = rest.split_at_checked(u32::from_le_bytes(*id_length) as usize)?;
     let id = std::str::from_utf8(id).ok()?;
     match u32::from_le_bytes(*length) {
+        // The lengths are checked against the rest of the row, so a damaged row ends the list instead of causing a
+        // panic.
         SUPERSEDED => Some((id, None, rest)),
         length => {
             let (components, rest) = rest.split_at_checked(length as usize)?;

@@ -48,6 +48,7 @@ fn insert(connection: &Connection, rollout: &Rollout) -> std::result::Result<(),
         to_json(rollout)?,
     ];
     match (run(connection, sql::INSERT, values)?, policy) {
+        // A unique index admits one active rollout for each policy.
         (0, Some(policy)) => Err(Precondition::ActiveRollout(policy.to_string()).into()),
         (0, None) => Err(Precondition::Exists(format!("rollout {}", rollout.id)).into()),
         _ => Ok(()),

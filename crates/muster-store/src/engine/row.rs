@@ -41,6 +41,8 @@ macro_rules! stored_ids {
     ($($id:ident),+) => {
         $(impl StoredId for $id {
             fn stored(text: Arc<str>) -> Self {
+                // Trusted: every id was validated before it was stored, and a rule that became stricter must not hide
+                // old rows.
                 Self::trusted(text)
             }
         })+
@@ -72,6 +74,7 @@ stored_ids!(
 
 impl<'r, 'cells> Columns<'r, 'cells> {
     /// Starts at the first column.
+    // Columns are read by position. Each reader lists its fields in the order of its statement.
     pub(super) fn of(row: &'r Row<'cells>) -> Self {
         Self { row, next: 0 }
     }
@@ -114,6 +117,7 @@ impl<'r, 'cells> Columns<'r, 'cells> {
 
     /// Returns a count.
     pub(super) fn count(&mut self) -> Result<u64> {
+        // Counts are never negative; a damaged one must not make a page unreadable.
         Ok(self.take::<i64>()?.unsigned_abs())
     }
 
@@ -137,6 +141,7 @@ impl<'r, 'cells> Columns<'r, 'cells> {
     /// Returns live credentials: key id, kind, hash and time of each with spaces between, and commas between two.
     pub(super) fn credentials(&mut self) -> Result<LiveCredentials> {
         let text: Option<String> = self.take()?;
+        // Aggregated by the statement, so that reading an agent is one row and one query.
         let all = text.iter().flat_map(|text| text.split(','));
         all.map(|text| live_credential(text).ok_or_else(|| self.unreadable("no credential"))).collect()
     }
@@ -176,6 +181,7 @@ impl<'r, 'cells> Columns<'r, 'cells> {
 
     /// Returns an optional value that is stored as a word.
     pub(super) fn word_option<T: Word>(&mut self) -> Result<Option<T>> {
+        // Borrowed from the row where the engine allows it: words are compared, never kept.
         let Some(word) = self.text()? else { return Ok(None) };
         T::from_word(&word).map(Some).ok_or_else(|| self.unreadable(format_args!("unknown word {word:?}")))
     }
@@ -206,6 +212,7 @@ pub(super) fn first<T>(
     params: impl Params,
     read: impl FnOnce(&Row<'_>) -> Result<T>,
 ) -> Result<Option<T>> {
+    // The statement may return more rows; only the first is decoded.
     let (mut read, mut found) = (Some(read), None);
     params.with(|values| {
         connection.query(statement, values, &mut |row| {
@@ -270,6 +277,8 @@ pub(super) fn readable_page<T>(
         loop {
             let bound: Vec<Value<'_>> = values
                 .iter()
+                // The limit is bound, so its place in the list differs from statement to statement. The marker finds
+                // it.
                 .map(|value| if *value == Value::Integer(UNLIMITED) { Value::Integer(window) } else { value.clone() })
                 .collect();
             let (mut found, mut rows) = (Vec::new(), 0);
@@ -278,6 +287,7 @@ pub(super) fn readable_page<T>(
                 found.extend(unless_unreadable(what, || row_name(row), read(row))?);
                 Ok(if found.len() < limit as usize { Next::Row } else { Next::Enough })
             })?;
+            // Fewer rows than asked for: the end of the table, not a gap.
             if found.len() >= limit as usize || rows < window {
                 let unreadable = rows - i64::try_from(found.len()).unwrap_or(rows);
                 return Ok(Readable { items: found, unreadable: u64::try_from(unreadable).unwrap_or(0) });
@@ -315,6 +325,7 @@ pub(super) fn filled<K, T>(
             }
         }
         let missing = page.limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+        // Fewer keys than asked for means that the list ends here.
         if missing == 0 || looked_at < next.limit {
             return Ok(Readable { items: found, unreadable });
         }
@@ -391,5 +402,6 @@ pub(super) fn all_composed<T>(
 /// Returns the count of a composed statement.
 pub(super) fn count_composed(connection: &Connection, composed: &Composed) -> Result<u64> {
     let counts = all_composed(connection, composed, |row| Columns::of(row).count())?;
+    // A count always has a row; without one, nothing matches.
     Ok(counts.into_iter().next().unwrap_or(0))
 }

@@ -220,6 +220,7 @@ pub(crate) enum Value<'v> {
     Integer(i64),
     Text(Cow<'v, str>),
     Bytes(&'v [u8]),
+    // SQLite receives it as JSON text, PostgreSQL as an array.
     /// Strings of a list, bound as one value so that their number does not change the statement. Never read.
     List(Vec<&'v str>),
 }
@@ -246,6 +247,7 @@ impl<'r> Row<'r> {
     }
 
     /// Returns a column without conversion.
+    // Not `get`: columns whose type is not known in advance, such as those of a copy.
     pub(crate) fn value(&self, column: usize) -> Result<Value<'r>> {
         self.0.value(column)
     }
@@ -272,6 +274,7 @@ macro_rules! values_from_integers {
     ($($type:ty),+) => {
         $(impl From<$type> for Value<'_> {
             fn from(number: $type) -> Self {
+                // Only types that fit into 64 bits are listed, so the conversion can't fail.
                 Self::Integer(number.into())
             }
         })+
@@ -317,6 +320,7 @@ macro_rules! narrower_integers {
     ($($type:ty),+) => {
         $(impl FromValue for $type {
             fn from_value(value: Value<'_>) -> std::result::Result<Self, &'static str> {
+                // Checked: a negative number in a column of counts is a damaged row, not a huge count.
                 Self::try_from(i64::from_value(value)?).map_err(|_| "an integer out of range")
             }
         })+
@@ -326,6 +330,7 @@ narrower_integers!(i32, u32, u64, usize);
 
 impl FromValue for bool {
     fn from_value(value: Value<'_>) -> std::result::Result<Self, &'static str> {
+        // Both engines store booleans as integers; the schema has no other type for them.
         i64::from_value(value).map(|number| number != 0)
     }
 }

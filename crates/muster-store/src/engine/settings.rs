@@ -18,6 +18,7 @@ pub(super) fn put_output(connection: &Connection, output: &Output) -> std::resul
         return Err(Precondition::NameTaken(output.name.clone()).into());
     }
     if output.is_default {
+        // The others lose the flag in the same commit, so there is never a moment with two defaults, or none.
         run(connection, sql::CLEAR_DEFAULT, [space, id])?;
     }
     if output.is_default_monitoring {
@@ -107,6 +108,7 @@ pub(super) fn swap_setting(
     before: Option<&str>,
     value: &str,
 ) -> std::result::Result<(), Failure> {
+    // `None` expects that there is no row yet; an insert that conflicts then affects none.
     let rows = match before {
         None => run(connection, sql::INSERT_SETTING, [name, value])?,
         Some(before) => run(connection, sql::SWAP_SETTING, [value, name, before])?,

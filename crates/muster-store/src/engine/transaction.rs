@@ -47,10 +47,13 @@ impl Work {
         for write in writes {
             match write {
                 Write::Agent(write) => match agent_of(write) {
+                    // The first agent decides; most jobs change only one.
                     Some(agent) if place == Place::Other => place = Place::Agent(agent),
                     Some(_) => {}
                     None => return Place::Other,
                 },
+                // Each answer locks the row of its live query, so answers of one live query stay together, behind the
+                // agents.
                 Write::LiveQuery(LiveQueryWrite::Answer { query, .. }) => return Place::LiveQuery(query.as_str()),
                 Write::Action(ActionWrite::Result { .. } | ActionWrite::EndTarget { .. })
                 | Write::Fenced(_)
@@ -162,6 +165,7 @@ fn run(
     damage: &Damage,
     jobs: &Jobs<'_>,
 ) -> Result<Outcome, Broken> {
+    // Also fails if the disk is full or the connection is lost, which no job can be blamed for.
     connection.begin().map_err(|error| Broken::Whole(not_applied(damage, error)))?;
     let mut outcome = Outcome::default();
     let mut pending = Pending {
@@ -184,6 +188,8 @@ fn run(
     }
     let Pending { recent: batch, changes, events, tally, .. } = pending;
     let pages = batch.into_pages();
+    // The change log comes last. On PostgreSQL, its counter stays locked until the commit, and the other servers wait
+    // for it.
     let last = recent
         .write(connection, &pages)
         .and_then(|()| tally.write(connection))
@@ -205,6 +211,7 @@ fn not_applied(damage: &Damage, error: EngineError) -> StoreError {
 fn broken(connection: &Connection, damage: &Damage, job: Option<usize>, error: EngineError) -> Broken {
     let suspect = connection.suspect();
     give_up(connection);
+    // Before the question of whose fault it is: the victim of a deadlock has done nothing wrong.
     if connection.may_retry(&error) {
         return Broken::ForNow(not_applied(damage, error));
     }
@@ -212,6 +219,7 @@ fn broken(connection: &Connection, damage: &Damage, job: Option<usize>, error: E
     if error.is_of_the_engine() {
         return Broken::Whole(not_applied(damage, error));
     }
+    // The engine's error belongs to an earlier job than the one that was running when it arrived.
     match (suspect, job) {
         (Some(suspect), _) => Broken::ByHaste(suspect),
         (None, Some(job)) => Broken::ByJob(job, not_applied(damage, error)),
@@ -246,13 +254,17 @@ enum Stopped {
 /// Runs a job in isolation: if its precondition fails, exactly this job is rolled back, and a panic does not leave this
 /// function.
 fn isolated(connection: &Connection, pending: &mut Pending<'_>, pace: Pace, work: &Work) -> Result<Done, Stopped> {
+    // A savepoint covers only rows. What a job leaves in memory is taken back by hand, to these marks.
     let mark = (pending.recent.mark(), pending.chain.mark(), pending.changes.mark(), pending.events.mark());
     let counted = pending.tally.mark();
     let is_ahead = connection.set_pace(pace).map_err(Stopped::Engine)? != Pace::StepByStep;
     let guarded = AssertUnwindSafe(|| match work {
+        // A savepoint is two more statements. The most frequent jobs consist of one statement, which is atomic
+        // anyway.
         Work::Writes(writes) if connection.is_statement_atomic() && apply::is_one_statement(writes) => {
             apply::writes(connection, pending, writes)
         }
+        // A job that runs ahead has no savepoint: its changes may not even be sent when it ends.
         work if is_ahead => run_work(connection, pending, work),
         work => in_savepoint(connection, || run_work(connection, pending, work)),
     });
@@ -268,6 +280,7 @@ fn isolated(connection: &Connection, pending: &mut Pending<'_>, pace: Pace, work
         pending.events.back_to(mark.3);
         pending.tally.back_to(counted);
         match failure {
+            // The refusal is based on a guessed result; only a run step by step can tell whether it is right.
             Failure::Refused(_) if is_ahead => Stopped::Hasty,
             Failure::Refused(precondition) => Stopped::Refused(precondition),
             Failure::Engine(error) => Stopped::Engine(error),
@@ -294,6 +307,7 @@ fn in_savepoint(connection: &Connection, job: impl FnOnce() -> Result<Done, Fail
         // The whole transaction is rolled back.
         Err(Failure::Engine(_)) => return result,
     }
+    // Also after a rollback to it: the engine keeps the savepoint until it is released.
     connection.release_mark()?;
     result
 }

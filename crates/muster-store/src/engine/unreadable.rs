@@ -33,6 +33,7 @@ impl Logged {
         if last.get(&row).is_some_and(is_recent) {
             return false;
         }
+        // Cleaned only when it is full, which a healthy store never reaches.
         if last.len() >= MOST {
             last.retain(|_, at| is_recent(at));
         }

@@ -29,6 +29,8 @@ macro_rules! words {
             }
 
             fn from_word(word: &str) -> Option<Self> {
+                // An unknown word belongs to a newer version. The caller decides whether the row is unreadable or
+                // left out.
                 Some(match word { $($word => Self::$variant,)+ _ => return None })
             }
         }

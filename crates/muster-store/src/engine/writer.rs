@@ -120,12 +120,14 @@ impl Writer {
 
     async fn submit(&self, work: Work, bytes: usize) -> Answer {
         let queue = self.queue.as_ref().ok_or_else(closed)?;
+        // Before the queue: a job that finds the queue full returns its share when the error drops it.
         let share = self.budget.take(bytes)?;
         let (reply, answer) = oneshot::channel();
         queue.try_send(Message::Job(Job { work, reply, share })).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => full(),
             mpsc::error::TrySendError::Closed(_) => closed(),
         })?;
+        // The thread may have ended after the commit and before the reply, so "not applied" would be a guess.
         let unanswered = |_| StoreError::Unknown { source: "the store's writing thread ended".into() };
         answer.await.map_err(unanswered)?
     }
@@ -139,6 +141,7 @@ impl Writer {
     pub(crate) async fn close(&self) {
         let Some(queue) = &self.queue else { return };
         let (closed, done) = oneshot::channel();
+        // Through the queue, so that every job that was accepted before it is committed first.
         if queue.send(Message::Close(closed)).await.is_ok() {
             // An error means that the thread has ended: it is closed.
             let _ = done.await;
@@ -148,6 +151,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        // Ends the loop of the thread once the waiting jobs are done: `blocking_recv` returns `None`.
         self.queue = None;
         if let Some(thread) = self.thread.take() {
             // The thread catches panics of jobs. There is no caller to report any other panic to.
@@ -213,6 +217,7 @@ impl Thread {
         if (self.crowded || gathered.jobs.len() > 1) && !gathered.is_enough() {
             // Sleeping, not waiting for a number of jobs: the callers that will submit some are not known.
             std::thread::sleep(GATHER);
+            // One look is enough: `take` continues with whatever arrived during the pause.
             let next = self.queue.try_recv().ok();
             self.take(&mut gathered, next);
         }
@@ -229,6 +234,7 @@ impl Thread {
                     gathered.jobs.push(job);
                 }
                 Message::Close(done) => {
+                    // What is already in the queue is still received, so no accepted job is lost.
                     self.queue.close();
                     self.closing.push(done);
                 }
@@ -261,6 +267,8 @@ impl Thread {
                     // The indexes have changed. Jobs that must run step by step are found again.
                     careful = Careful::default();
                 }
+                // Bounded without a counter: after a few such jobs, all run step by step, and none can be hasty any
+                // more.
                 Err(Broken::ByHaste(index)) => careful.add(index),
                 Err(Broken::ForNow(error)) => match pauses.next() {
                     Some(pause) => {
@@ -286,6 +294,8 @@ impl Thread {
     fn answer(&self, jobs: Vec<Job>, answers: Vec<Answer>) {
         let tell = move || jobs.into_iter().zip(answers).for_each(|(job, answer)| job.answer(answer));
         match &self.callers {
+            // A single job is answered here: its caller waits for nothing else, and spawning a task costs more than
+            // it saves.
             Some(callers) if self.crowded => drop(callers.spawn(async move { tell() })),
             _ => tell(),
         }
@@ -299,6 +309,7 @@ impl Thread {
 
     /// Moves everything to its final place in the file, so that the next start has nothing to recover.
     fn finish(self) {
+        // Before the checkpoint, which then moves these rows into the file as well.
         if let Err(error) = self.recent.settle(self.connection.as_ref()) {
             tracing::warn!(error = %chain(&error), "failed to move component documents to their table; retrying at the next start");
         }

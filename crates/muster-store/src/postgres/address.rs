@@ -67,11 +67,14 @@ impl FromStr for Address {
     /// Parses an address, and reads its password file and trusted certificates. Errors name the parameter and the
     /// remedy.
     fn from_str(url: &str) -> Result<Self, OpenError> {
+        // Ours first: the driver rejects parameters that it does not know.
         let (ours, rest) = Parameters::split(url);
         let mut config: Config = rest.parse().map_err(|error: tokio_postgres::Error| {
             // The driver's text names the parameter, and never the password.
             OpenError::Address(SharedError::during("expected postgres://USER@HOST:PORT/DATABASE", error))
         })?;
+        // No defaults as in libpq (the user of the process, a local socket): a server must not end up in another
+        // database by accident.
         if config.get_hosts().is_empty() || config.get_user().is_none() || config.get_dbname().is_none() {
             let what = "user, host and database are required: postgres://USER@HOST:PORT/DATABASE";
             return Err(address_error(what));
@@ -84,6 +87,7 @@ impl FromStr for Address {
         let tls = ours.tls(&config)?;
         // Never `Prefer`, which would fall back to plain text if an attacker blocks TLS.
         config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
+        // A server behind a firewall that drops idle connections otherwise notices this only with the next statement.
         config.connect_timeout(CONNECT).keepalives_idle(Duration::from_secs(30));
         // Packets that vanish without a reset would otherwise be sent again for minutes.
         config.tcp_user_timeout(UNACKNOWLEDGED);
@@ -110,6 +114,7 @@ impl Address {
                 client
             }
             Some(tls) => {
+                // Cloned for each connection, because the connector consumes it; the roots inside are shared.
                 let connector = MakeRustlsConnect::new(ClientConfig::clone(tls));
                 let (client, connection) = self.config.connect(connector).await?;
                 tokio::spawn(drive(connection));
@@ -161,6 +166,7 @@ impl Parameters {
 
     fn prepares(&self) -> Result<bool, OpenError> {
         match self.prepared.as_deref() {
+            // `named` is the default. `none` is for poolers, which assign another connection to each transaction.
             None | Some("named") => Ok(true),
             Some("none") => Ok(false),
             Some(other) => {
@@ -173,6 +179,7 @@ impl Parameters {
     fn tls(&self, config: &Config) -> Result<Option<Arc<ClientConfig>>, OpenError> {
         match self.sslmode.as_deref() {
             Some("disable") => Ok(None),
+            // Traffic that never leaves the host needs no certificate, unless somebody asked for one.
             None if self.sslrootcert.is_none() && config.get_hosts().iter().all(is_local) => Ok(None),
             // In libpq, `require` encrypts without verifying the server. Here, it verifies as well.
             None | Some("require" | "verify-full") => trusting(self.sslrootcert.as_deref()).map(Some),
@@ -199,6 +206,7 @@ fn trusting(file: Option<&Path>) -> Result<Arc<ClientConfig>, OpenError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(format!("TLS: {error}")))?;
+    // Without a file, the trust store of the system, for databases with a certificate of a public CA.
     let Some(file) = file else {
         let verifying = builder
             .with_platform_verifier()
@@ -222,6 +230,7 @@ fn find_password(config: &Config, passfile: Option<&Path>) -> Result<Option<Stri
     if let Ok(password) = std::env::var("PGPASSWORD") {
         return Ok(Some(password));
     }
+    // A file that was named must exist; the default one may be absent.
     let named = passfile.map(Path::to_owned).or_else(|| std::env::var_os("PGPASSFILE").map(PathBuf::from));
     let by_default = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".pgpass"));
     let is_named = named.is_some();
@@ -242,6 +251,7 @@ fn find_password(config: &Config, passfile: Option<&Path>) -> Result<Option<Stri
 #[cfg(unix)]
 fn refuse_readable_by_others(file: &Path) -> Result<(), OpenError> {
     use std::os::unix::fs::PermissionsExt as _;
+    // libpq ignores such a file with a warning. An error names the remedy.
     let mode = std::fs::metadata(file).map_or(0, |found| found.permissions().mode());
     if mode & 0o077 == 0 {
         return Ok(());
@@ -262,6 +272,7 @@ fn password_in(text: &str, config: &Config) -> Option<String> {
     let port = config.get_ports().first().copied().unwrap_or(5432).to_string();
     text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let fields = fields(line);
+        // A malformed line is skipped.
         let [host, given_port, database, user, password] = fields.as_slice() else { return None };
         let fits = |field: &String, value: &str| field == "*" || field == value;
         let is_it = hosts.iter().any(|known| fits(host, known))
@@ -273,6 +284,7 @@ fn password_in(text: &str, config: &Config) -> Option<String> {
 }
 
 fn fields(line: &str) -> Vec<String> {
+    // A backslash escapes the next character, which may be a colon in a password.
     let (mut fields, mut is_plain) = (vec![String::new()], false);
     for character in line.chars() {
         match character {

@@ -38,6 +38,7 @@ pub(crate) fn open_side(address: &Address) -> std::result::Result<Box<dyn Side>,
 /// Connects to a database that servers use, and begins a transaction that sees it as of now.
 pub(crate) fn open_snapshot(address: &Address) -> std::result::Result<Box<dyn Side>, OpenError> {
     let session = PostgresSession::open(Arc::new(address.clone()))?;
+    // REPEATABLE READ: all tables are read as of the same moment while servers go on writing.
     session.begin_snapshot().map_err(OpenError::engine::<EngineError>("begin a snapshot of the database"))?;
     Ok(Box::new(Database { place: address.clone().into(), session, is_migrating: Cell::new(false) }))
 }
@@ -88,6 +89,7 @@ impl Side for Database {
     }
 
     fn begin_alone(&self) -> Result<Vec<String>> {
+        // The open transaction of the migration has the lock already.
         if !self.is_migrating.take() {
             self.session.begin()?;
             // Servers that start take this lock before they register.

@@ -52,6 +52,7 @@ pub(super) fn schema(text: &str) -> String {
     let mut translated = String::with_capacity(text.len() * 5 / 4);
     let mut table = String::new();
     for line in text.lines() {
+        // Comments are dropped: a semicolon or a quote in one must not confuse the translation.
         if line.trim_start().starts_with("--") {
             continue;
         }
@@ -59,6 +60,7 @@ pub(super) fn schema(text: &str) -> String {
             translated.extend(trigger(line));
             continue;
         }
+        // The name of the table is remembered for the default of its number, which is on a later line.
         if let Some(rest) = line.strip_prefix("CREATE TABLE ") {
             table = rest.split(' ').next().unwrap_or_default().to_owned();
         }
@@ -68,9 +70,11 @@ pub(super) fn schema(text: &str) -> String {
             _ => format!("BIGINT NOT NULL PRIMARY KEY DEFAULT next_in_commit_order('{table}')"),
         };
         let line = line
+            // The primary key first: the next line would replace the INTEGER in it.
             .replace("INTEGER PRIMARY KEY AUTOINCREMENT", &number)
             .replace(" INTEGER", " BIGINT")
             .replace(" BLOB", " BYTEA")
+            // Byte by byte, as SQLite compares: sort orders and cursors are the same on both engines.
             .replace(" TEXT", " TEXT COLLATE \"C\"")
             .replace(") STRICT, WITHOUT ROWID;", ");")
             .replace(") STRICT;", ");");
@@ -156,12 +160,14 @@ const BOUND_LIST: &str = "IN (SELECT value FROM json_each($";
 
 /// Translates a statement.
 pub(super) fn statement(text: &str) -> Cow<'_, str> {
+    // Most statements need no change, and must not be copied for each call.
     if !FRAGMENTS.iter().any(|(ours, _)| text.contains(ours)) {
         return Cow::Borrowed(text);
     }
     let mut text = text.to_owned();
     while let Some(start) = text.find(BOUND_LIST) {
         let end = text[start..].find("))").map_or(text.len(), |end| start + end);
+        // From the end to the start, so that the first replacement does not move the second.
         text.replace_range(end..text.len().min(end + 1), "");
         text.replace_range(start..start + BOUND_LIST.len() - 1, "= ANY (");
     }
@@ -172,6 +178,7 @@ pub(super) fn statement(text: &str) -> Cow<'_, str> {
         text.replace_range(end..end, " AS TEXT) AS JSONB)");
         text.replace_range(start..start + list.len(), elements);
     }
+    // The list is handled above, because its replacement needs the column between the parentheses.
     for (ours, theirs) in &FRAGMENTS[1..] {
         text = text.replace(ours, theirs);
     }

@@ -44,6 +44,7 @@ fn cause(error: &tokio_postgres::Error) -> Cause {
         "26000" | "42P05" => Cause::Pooler,
         _ if *code == SqlState::DATA_CORRUPTED || *code == SqlState::INDEX_CORRUPTED => Cause::File,
         // The server ends this session: shutdown, start-up, recovery, or a timeout of a transaction that sat idle.
+        // A restart of the server sends 57P01: connecting again is enough.
         "57P01" | "57P02" | "57P03" | "25P03" | "25P04" => Cause::Connection,
         class if class.starts_with("08") => Cause::Connection,
         _ => Cause::Other,

@@ -110,6 +110,7 @@ impl Follow {
     }
 
     fn round(&mut self, before: State) -> State {
+        // Upkeep first: while the lease is lost, the answer to `look` is no confirmation.
         match self.upkeep(before).and_then(|state| self.look().map(|()| state)) {
             Ok(state) => {
                 if before == State::NoAnswer {
@@ -128,6 +129,7 @@ impl Follow {
 
     /// Queries the newest change. While the lease is lost, the result does not count as a confirmation.
     fn look(&self) -> Result<()> {
+        // Before the query: a change that was committed after it was sent may be missing in the answer.
         let asked = Instant::now();
         let newest = newest_change(&self.session)?;
         match self.membership.epoch() {
@@ -145,7 +147,9 @@ impl Follow {
                 Some(described) => self.described = described,
                 None => self.lost(),
             }
+            // From when it was asked, so that slow answers do not stretch the interval.
             self.renewed = Some(asked);
+            // Every node does this. Who wins does not matter, since a second deletion finds no row.
             registration::remove_expired(&self.session)?;
         }
         if self.sealed.elapsed() >= SEAL {
@@ -156,6 +160,7 @@ impl Follow {
             self.session.run(PRUNE_COMMITS, &[])?;
             self.pruned = Instant::now();
         }
+        // Read again: `renew`, or a commit of the writer, may have found the lease lost in between.
         match self.membership.standing().lease {
             NodeLease::Held => Ok(State::Well),
             NodeLease::Lost => self.register_again(before),
@@ -181,12 +186,14 @@ impl Follow {
                 return Ok(State::Refused);
             }
             Err(error) => {
+                // Otherwise the transaction would keep the lock of the schema, and no server could start.
                 self.session.roll_back()?;
                 return Err(error);
             }
         };
         self.session.commit_unfenced()?;
         tracing::warn!("the lease of this node expired; registered again");
+        // After the commit: whoever sees the new epoch must be able to commit under it.
         self.membership.registered(epoch);
         self.renewed = Some(Instant::now());
         Ok(State::Well)

@@ -31,6 +31,7 @@ impl Leases for PostgresSession {
         let mut holder = Holder::Nobody;
         self.query(HOLDER, &[lease.word().into()], &mut |row| {
             let held_by: String = row.get(0)?;
+            // The epoch identifies a registration, not a node: after it was lost, this node counts as another one.
             holder = if held_by == epoch.as_str() { Holder::ThisNode(row.get(1)?) } else { Holder::AnotherNode };
             Ok(Next::Enough)
         })?;
@@ -40,6 +41,7 @@ impl Leases for PostgresSession {
     fn take(&self, lease: LeaseName) -> Result<Option<i64>> {
         let epoch = self.epoch()?;
         let mut number = None;
+        // A single statement, so that of several servers that find the lease free only one gets a number.
         self.query(TAKE, &[epoch.as_str().into(), lease.word().into()], &mut |row| {
             number = Some(row.get(0)?);
             Ok(Next::Enough)

@@ -40,18 +40,23 @@ pub(super) fn migrate(
     known: &[Migration],
 ) -> std::result::Result<(), OpenError> {
     let applied = begin(session, place)?;
+    // A table of migrations without rows, beside other tables, is an incomplete restore: creating tables would fail
+    // midway.
     if applied.is_empty() && !names(session, TABLES).map_err(OpenError::engine(READ))?.is_empty() {
         return Err(OpenError::Unversioned { place: place.to_owned() });
     }
     for migration in missing(&applied, known)? {
+        // Before the first statement of the migration, so that nothing has to be undone.
         refuse_to_exclude(session, migration, !applied.is_empty())?;
         let apply = || -> Result<()> {
             if migration.number == 1 {
+                // In the same transaction as everything else: a start that is interrupted leaves an empty database.
                 session.batch(CREATE)?;
                 session.batch(dialect::OWN_TABLES)?;
             }
             session.batch(&dialect::schema(migration.text))?;
             if migration.number == 1 {
+                // After the tables exist, and only once: a missing extension must not fail a later start.
                 index_texts(session)?;
             }
             let checksum = migration.checksum();
@@ -91,6 +96,7 @@ pub(crate) fn examine(address: &Address) -> std::result::Result<Examined, OpenEr
     });
     asked.map_err(engine())?;
     let tables = names(&session, TABLES).map_err(engine())?;
+    // `TABLES` sorts the table of migrations first, so one look tells whose database this is.
     let applied = match tables.first() {
         None => Vec::new(),
         Some(first) if first == "schema_migrations" => applied(&session).map_err(engine())?,
@@ -124,6 +130,7 @@ pub(super) fn has_schema(
 fn begin(session: &PostgresSession, place: &str) -> std::result::Result<Vec<Applied>, OpenError> {
     let engine = || OpenError::engine::<EngineError>(READ);
     session.begin().map_err(engine())?;
+    // Before the tables are read: two servers that start on an empty database must not both find it empty.
     session.query(LOCK, &[], &mut |_| Ok(Next::Enough)).map_err(engine())?;
     let tables = names(session, TABLES).map_err(engine())?;
     let is_ours = tables.first().is_some_and(|first| first == "schema_migrations");
@@ -140,6 +147,7 @@ fn refuse_to_exclude(
     migration: &Migration,
     has_tables: bool,
 ) -> std::result::Result<(), OpenError> {
+    // The table of nodes exists only after the first migration.
     if !has_tables {
         return Ok(());
     }

@@ -34,15 +34,19 @@ fn open(address: Address, node: &Node, options: &Options) -> Result<SqlStore, Op
     let first = session()?;
     // In one transaction, so that no newer program migrates the schema in between and finds this node missing.
     migrate(&first, &format!("the database {address}"), MIGRATIONS)?;
+    // A copy that was interrupted has part of the data; servers must not start on it.
     refuse_incomplete(&first)?;
+    // Before the query, as in `Follow::look`: the feed counts as confirmed from here.
     let asked = Instant::now();
     let newest = newest_change(&first).map_err(OpenError::engine::<EngineError>("read the newest change"))?;
     let membership = Arc::new(register(&first, node, newest)?);
     let feed = Arc::new(Feed::shared(newest, asked));
     let member = |session: PostgresSession| -> Box<dyn Session> { Box::new(session.of(Arc::clone(&membership))) };
+    // Three connections, and a fourth for the follower: a long list must not delay the renewal of the lease.
     let sessions = Sessions { writer: member(first), points: member(session()?), lists: member(session()?) };
     let following = session()?;
     let (by, of) = (Arc::clone(&membership), Arc::clone(&feed));
+    // The store starts before the follower, which needs the writer for the seals.
     let mut store = SqlStore::start(sessions, options, feed, membership, Recent::without_ring())?;
     let follower = Follower::start(following, node.clone(), by, of, store.writer().sealing())?;
     store.keep(follower);

@@ -109,11 +109,14 @@ pub(super) struct Other {
 pub(super) type Registered = std::result::Result<NodeEpoch, NotRegistered>;
 
 fn new_epoch() -> NodeEpoch {
+    // Random, because no other registration, of this or any other server, may ever have the same epoch.
     NodeEpoch(format!("{:032x}", rand::random::<u128>()).into())
 }
 
 /// Registers a server that starts, within a transaction. Replaces a row that it left in the same location.
 pub(super) fn start(session: &dyn Session, node: &Node, newest: i64) -> Result<Registered> {
+    // The place decides. A crashed server continues at once; a copy of its data directory elsewhere is rejected
+    // below.
     session.run(REMOVE_OWN, &[node.id.as_str().into(), (&node.place).into()])?;
     session.run(FORGET_LOST, &[])?;
     let described = Described {
@@ -137,6 +140,7 @@ pub(super) fn register(session: &dyn Session, node: &Node, described: &Described
     if let Some(outdated) = outdated {
         return Ok(Err(outdated));
     }
+    // Before the insert: an expired row of this node would conflict with it.
     session.run(REMOVE_EXPIRED, &[])?;
     let epoch = new_epoch();
     let values = [
@@ -151,9 +155,12 @@ pub(super) fn register(session: &dyn Session, node: &Node, described: &Described
         handled.into(),
         SECONDS.into(),
     ];
+    // `ON CONFLICT DO NOTHING` instead of an error, which would abort the transaction that must still read the
+    // holder.
     if session.run(INSERT, &values)? > 0 {
         return Ok(Ok(epoch));
     }
+    // Placeholders, in case the other server leaves between the two statements.
     let mut other = Other { name: "?".into(), place: "?".into(), since: "?".into() };
     session.query(HOLDER, &[node.id.as_str().into()], &mut |row| {
         other = Other { name: row.get(0)?, place: row.get(1)?, since: row.get(2)? };

@@ -92,6 +92,7 @@ struct Link {
 impl PostgresSession {
     /// Connects.
     pub(super) fn open(address: Arc<Address>) -> std::result::Result<Self, OpenError> {
+        // A runtime of the calling thread: a statement then costs no switch to another thread.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -131,6 +132,7 @@ impl PostgresSession {
 
     /// Waits for the server, with a timeout.
     fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        // Counts as a lost connection, which is replaced before the next transaction.
         let late = |_| EngineError::new(Cause::Connection, format!("no response within {} s", STATEMENT.as_secs()));
         self.runtime.block_on(async { tokio::time::timeout(STATEMENT, work).await.map_err(late)? })
     }
@@ -176,10 +178,12 @@ impl PostgresSession {
         text: &str,
         work: &impl AsyncFn(&Client, &Prepared) -> std::result::Result<T, tokio_postgres::Error>,
     ) -> Result<T> {
+        // Taken out before the attempt: if it fails, they must not be sent a second time by another statement.
         let unsent = self.unsent.take();
         let first = self.attempt(text, &unsent, work);
         let lost = matches!(&first, Err(error) if *error.cause() == Cause::Connection);
         // Deferred changes were prepared on the lost connection.
+        // Once a statement ran in the transaction, a new connection would continue without it.
         let answer = if lost && self.transaction.get() != Transaction::Used && unsent.changes.is_empty() {
             *self.link.borrow_mut() = None;
             self.attempt(text, &unsent, work)
@@ -206,6 +210,7 @@ impl PostgresSession {
         unsent: &Unsent,
         work: &impl AsyncFn(&Client, &Prepared) -> std::result::Result<T, tokio_postgres::Error>,
     ) -> Result<T> {
+        // Only where nothing depends on the old connection; deferred changes were prepared on it.
         if self.transaction.get() != Transaction::Used && unsent.changes.is_empty() {
             self.connect()?;
         }
@@ -224,10 +229,14 @@ impl PostgresSession {
     ) -> Result<T> {
         let leads = unsent.leads.join(";");
         let lead = async { if leads.is_empty() { Ok(()) } else { client.batch_execute(&leads).await } };
+        // Joined, not one after another: all are written before the first reply is awaited, which is one round trip.
         self.wait(async {
             let (led, changed, done) = tokio::join!(lead, send(client, &unsent.changes), work);
+            // In the order of sending: after the first failure, the server rejects all others, and only that one
+            // tells the reason.
             led?;
             for (change, rows) in unsent.changes.iter().zip(changed) {
+                // The job whose result was unusual, which need not be the one that is running now.
                 change.check(rows).inspect_err(|_| self.suspect.set(Some(change.job)))?;
             }
             Ok(done?)
@@ -244,6 +253,7 @@ impl PostgresSession {
         let mut unsent = self.unsent.borrow_mut();
         unsent.bytes += change.len();
         unsent.changes.push(change);
+        // Limits the memory of a transaction with many changes.
         let is_enough = unsent.changes.len() >= DEFERRED || unsent.bytes >= DEFERRED_BYTES;
         drop(unsent);
         if is_enough { self.settle() } else { Ok(()) }
@@ -260,7 +270,9 @@ impl PostgresSession {
             return Ok(Prepared::Named(statement.clone()));
         }
         let client = &link.client;
+        // Costs a round trip, but only once for each statement and connection.
         let statement = self.wait(async { Ok(client.prepare(&dialect::statement(text)).await?) })?;
+        // All at once: which of them are still in use is not known, and the fixed ones return with their next use.
         if link.statements.len() >= PREPARED {
             link.statements.clear();
         }
@@ -269,6 +281,7 @@ impl PostgresSession {
     }
 
     fn begin_with(&self, statement: &'static str) -> Result<()> {
+        // A transaction that an error left open would otherwise contain the next one.
         self.roll_back()?;
         self.suspect.set(None);
         self.lead(statement);
@@ -286,6 +299,7 @@ impl PostgresSession {
     /// Takes a lock, unless this transaction has it.
     fn take(&self, rule: Rule, statement: &'static str) -> Result<()> {
         let lock = (rule, statement);
+        // Kept per transaction: several jobs need the same lock, and each would wait for a round trip.
         if self.held.borrow().contains(&lock) {
             return Ok(());
         }
@@ -294,6 +308,7 @@ impl PostgresSession {
             Rule::Uploads => "uploads",
             Rule::Identity => "identity",
         };
+        // Usually affected, so in a job that runs ahead the lock costs no round trip either.
         self.run_usually(statement, &[name.into()], Usual::Affected)?;
         self.held.borrow_mut().push(lock);
         Ok(())
@@ -302,8 +317,10 @@ impl PostgresSession {
     /// Determines whether a transaction was committed whose reply was lost. Waits for a transaction that is still in
     /// progress.
     fn resolve(&self, id: &str, lost: EngineError) -> std::result::Result<(), Uncommitted> {
+        // The database may be restarting or failing over: the pauses add up to about eight seconds.
         for pause in RESOLVE {
             std::thread::sleep(pause);
+            // Never on a connection whose state is unknown.
             *self.link.borrow_mut() = None;
             // The id is unique: if the lost transaction inserted it, it was committed. If this statement inserts it
             // first, the transaction can no longer commit.
@@ -352,6 +369,7 @@ impl Session for PostgresSession {
         values: &[Value<'_>],
         each: &mut dyn FnMut(&Row<'_>) -> Result<Next>,
     ) -> Result<()> {
+        // All rows are read first: a callback may run another statement on the same connection.
         let rows = self.with(statement, &async |client, statement| statement.query(client, values).await)?;
         for row in &rows {
             if let Next::Enough = each(&Row::of(row))? {
@@ -367,6 +385,7 @@ impl Session for PostgresSession {
 
     fn begin_snapshot(&self) -> Result<()> {
         self.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+        // Sent along with BEGIN, so that it costs nothing.
         self.lead(OF_LISTS);
         Ok(())
     }
@@ -376,6 +395,7 @@ impl Session for PostgresSession {
             Pace::Ahead(job) => self.ahead.set(Some(job)),
             Pace::StepByStep => {
                 self.ahead.set(None);
+                // The savepoint that follows must come after the changes of the jobs before it.
                 self.settle()?;
             }
         }
@@ -409,6 +429,7 @@ impl Session for PostgresSession {
     fn back_to_mark(&self) -> Result<()> {
         // The server releases the locks that were taken since the savepoint.
         self.held.borrow_mut().clear();
+        // Statements of the failed job that were not sent yet must not be sent any more.
         self.unsent.take();
         self.batch("ROLLBACK TO SAVEPOINT job")
     }
@@ -427,6 +448,7 @@ impl Session for PostgresSession {
             may_retry: session.may_retry(&error),
             error: error.not_applied(),
         };
+        // The results that were assumed are verified before the commit is sent, never after.
         self.settle().map_err(|error| refused(error, self))?;
         if self.transaction.get() == Transaction::Fresh {
             // Nothing was run in it.
@@ -434,9 +456,11 @@ impl Session for PostgresSession {
             return Ok(());
         }
         let id = format!("{:032x}", rand::random::<u128>());
+        // Without a lease, another node may already have taken over: the commit is not even tried.
         let epoch = self.epoch().map_err(|error| Uncommitted::finally(error.not_applied()))?;
         let values = [(&id).into(), epoch.as_str().into()];
         let committed = self.with(MARK_COMMIT, &async |client, statement| {
+            // Together, so that a commit costs one round trip.
             let (marked, committed) = tokio::join!(statement.execute(client, &values), client.batch_execute("COMMIT"));
             // In a failed transaction, the mark fails too, and COMMIT rolls back.
             marked.and(committed)
@@ -444,6 +468,7 @@ impl Session for PostgresSession {
         self.end();
         match committed {
             Ok(()) => Ok(()),
+            // The reply was lost, not necessarily the commit: only the row with the id can tell.
             Err(error) if *error.cause() == Cause::Connection => self.resolve(&id, error),
             Err(error) if *error.cause() == Cause::Fenced => {
                 // The follower registers again.
@@ -457,6 +482,7 @@ impl Session for PostgresSession {
     }
 
     fn roll_back(&self) -> Result<()> {
+        // A transaction in which nothing ran exists only here.
         if self.end() != Transaction::Used || self.link.borrow().is_none() {
             return Ok(());
         }
@@ -465,6 +491,7 @@ impl Session for PostgresSession {
             // When the connection is closed, the server rolls back the transaction.
             *self.link.borrow_mut() = None;
         }
+        // Never an error: the transaction has ended in any case, and the session stays usable.
         Ok(())
     }
 

@@ -86,6 +86,7 @@ struct Sent<'p>(Option<&'p [u8]>);
 impl Deferred {
     pub(super) fn new(statement: Prepared, values: &[Value<'_>], usual: Usual, job: usize) -> Result<Self> {
         let values = match &statement {
+            // The types that the server inferred when it prepared the statement, not those of the values.
             Prepared::Named(named) => Packed::of(values, named.params().iter().cloned()),
             Prepared::Unnamed(_) => Packed::of(values, values.iter().map(kind)),
         };
@@ -100,6 +101,7 @@ impl Deferred {
     async fn execute(&self, client: &Client) -> std::result::Result<u64, tokio_postgres::Error> {
         let values = self.values.iter();
         match &self.statement {
+            // The values are in wire form already, so they outlive the borrowed ones of the caller.
             Prepared::Named(statement) => client.execute_raw(statement, values.map(|(value, _)| value)).await,
             Prepared::Unnamed(text) => {
                 let values: Vec<_> = values.collect();
@@ -126,6 +128,7 @@ impl Packed {
             return Err(EngineError::new(Cause::Other, format!("{} values for {}", values.len(), types.len())));
         }
         let mut packed = Self { bytes: BytesMut::new(), ends: Vec::with_capacity(values.len()) };
+        // One buffer for all values of a change: thousands of changes may be waiting.
         for (value, kind) in values.iter().zip(types) {
             let sent = value.to_sql(&kind, &mut packed.bytes).map_err(|error| EngineError::new(Cause::Other, error))?;
             let end = matches!(sent, IsNull::No).then_some(packed.bytes.len());
@@ -137,6 +140,7 @@ impl Packed {
     fn iter(&self) -> impl ExactSizeIterator<Item = (Sent<'_>, &Type)> {
         let mut start = 0;
         self.ends.iter().map(move |(kind, end)| {
+            // `start` is moved to the end of each value. NULL takes no bytes.
             let bytes = end.map(|end| &self.bytes[std::mem::replace(&mut start, end)..end]);
             (Sent(bytes), kind)
         })
@@ -158,6 +162,7 @@ pub(super) async fn send(
     })
     .await;
     let mut results = Vec::with_capacity(running.len());
+    // In order, although all run at the same time: the caller pairs results with changes.
     for mut change in running {
         change.as_mut().await;
         results.extend(change.as_mut().take_output());
@@ -205,6 +210,7 @@ impl ToSql for Value<'_> {
                 words.iter().map(|word| without_nul(word)).collect::<Vec<_>>().to_sql(type_, out)
             }
             Self::Bytes(bytes) if *type_ == Type::BYTEA => bytes.to_sql(type_, out),
+            // An error instead of a cast: the server would compare or store something else.
             other => Err(format!("cannot convert {other:?} to a column of type {type_}").into()),
         }
     }
@@ -237,6 +243,7 @@ impl Cells for tokio_postgres::Row {
             Type::INT8 => self.try_get::<_, Option<i64>>(column)?.map(Value::Integer),
             Type::INT4 => self.try_get::<_, Option<i32>>(column)?.map(|number| Value::Integer(number.into())),
             Type::BYTEA => self.try_get::<_, Option<&[u8]>>(column)?.map(Value::Bytes),
+            // Names and other texts have several types in PostgreSQL, all of which read as strings.
             _ => self.try_get::<_, Option<&str>>(column)?.map(|text| Value::Text(Cow::Borrowed(text))),
         };
         Ok(value.unwrap_or(Value::Null))

@@ -57,6 +57,8 @@ impl Composed {
     /// Appends a fragment. Its `$?` becomes the next placeholder.
     fn bind(&mut self, fragment: &'static str, value: Bound) {
         self.values.push(value);
+        // Fragments are constants, and values are only ever bound: nothing that a caller sends becomes part of the
+        // text.
         self.text.push_str(&fragment.replace("$?", &format!("${}", self.values.len())));
     }
 
@@ -104,6 +106,8 @@ impl Composed {
     /// index, it stands alone on its side of the comparison, so that the index is used.
     fn condition(&mut self, condition: &AgentCondition) {
         match condition {
+            // Neutral beginnings: an empty list of alternatives matches nothing, and an empty list of conditions
+            // everything.
             AgentCondition::All(parts) => self.group("(1 = 1", " AND ", parts),
             AgentCondition::Any(parts) => self.group("(1 = 0", " OR ", parts),
             AgentCondition::Not(inner) => {
@@ -115,6 +119,7 @@ impl Composed {
                 self.set("(lower(agents.hostname) ", names.iter().map(|name| name.to_ascii_lowercase()));
             }
             AgentCondition::Policies(ids) => {
+                // NULL is excluded explicitly, here and below: `NOT (NULL IN (…))` would be NULL, and match no agent.
                 self.set("(agents.policy_id IS NOT NULL AND agents.policy_id ", ids.iter().map(PolicyId::as_str));
             }
             AgentCondition::HasPolicy => self.push("(agents.policy_id IS NOT NULL)"),
@@ -124,6 +129,7 @@ impl Composed {
             AgentCondition::PlaceBelow(place) => self.integer("(agents.place < $?)", place.as_i64()),
             AgentCondition::HostnameLike(pattern) => {
                 self.push("(");
+                // The range uses the index of host names; LIKE then checks what is left.
                 if let Some((from, to)) = range_of(condition) {
                     self.text("lower(agents.hostname) >= $?", &from);
                     self.text(" AND lower(agents.hostname) < $? AND ", &to);
@@ -194,6 +200,7 @@ impl Composed {
     }
 
     fn inactivity_timeout(&mut self, timeout: Option<Duration>) {
+        // -1 stands for "none", because `=` is never true for NULL.
         let micros = timeout.map_or(-1, |timeout| i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX));
         self.integer("(coalesce(agents.inactivity_timeout, -1) = $?)", micros);
     }
@@ -209,6 +216,7 @@ impl Composed {
         self.integer(" AND agents.policy_revision >= $?)", revision);
     }
 
+    // Compared as text: both engines would need functions of their own to look into JSON.
     fn failed_revision(&mut self, revision: i64) {
         // The first field of the stored document.
         let start = format!("{{\"revision\":{revision},%");
@@ -225,6 +233,7 @@ impl Composed {
     }
 
     /// Appends a list within the parentheses that `head` opens.
+    // The closing parenthesis belongs to `head`.
     fn set<T: AsRef<str>>(&mut self, head: &'static str, words: impl IntoIterator<Item = T>) {
         self.list(head, words);
         self.push(")");
@@ -243,6 +252,7 @@ pub(crate) fn agent_page(filter: &AgentFilter, sort: AgentSort, descending: bool
 /// Composes the query for the ids of a page in the order of check-ins, which reads an index in this order. `None` if the
 /// filter is about more than what the index contains.
 pub(crate) fn agent_page_by_checkin(filter: &AgentFilter, descending: bool, page: Page) -> Option<Composed> {
+    // The index begins with the space, so a list of all spaces does not use it.
     if filter.space.is_none() || Counted::of(filter).is_none() {
         return None;
     }
@@ -286,6 +296,7 @@ pub(crate) fn agents_after(
     let mut statement = Composed::start("SELECT agents.id FROM agents WHERE ");
     statement.agents(filter);
     statement.push(match sort {
+        // Row values, so that the condition is the same order as that of the list, including ties.
         AgentSort::EnrolledAt => " AND (agents.enrolled_at, agents.id)",
         AgentSort::LastCheckin => " AND (coalesce(agents.last_checkin, 0) / 60000000, agents.id)",
         AgentSort::Hostname => " AND (lower(agents.hostname), agents.id)",
@@ -298,6 +309,7 @@ pub(crate) fn agents_after(
         SortValue::Number(number) => statement.integer("$?, ", *number),
         SortValue::Text(text) => statement.text("$?, ", text),
     }
+    // The id makes the order total: agents with equal values neither repeat nor get lost between two pages.
     statement.text("$?)", after.id.as_str());
     statement.push(agent_order(filter, sort, descending));
     statement.page(page);
@@ -346,6 +358,7 @@ fn order_of_few(sort: AgentSort, descending: bool) -> &'static str {
 
 /// Composes the count of matching agents.
 pub(crate) fn agent_total(filter: &AgentFilter) -> Composed {
+    // Most filters ask for nothing but maintained numbers, and cost a few rows whatever the size of the fleet.
     if let Some(counted) = Counted::of(filter) {
         return counted.sums("SELECT ", "");
     }
@@ -387,6 +400,7 @@ fn text_but_hidden(filter: &AgentFilter) -> Option<(&AgentCondition, Option<&Age
 /// composes the query for the first ids that meet it alone. It reads an index from its beginning to its end, or a part of one.
 pub(crate) fn agent_probe(filter: &AgentFilter, limit: u32) -> Option<(usize, Composed)> {
     let place = |is_one: fn(&AgentCondition) -> bool| filter.conditions.iter().position(is_one);
+    // A beginning of a host name is preferred: its range reads a part of the index only.
     let at = place(|condition| range_of(condition).is_some()).or_else(|| {
         let is_text =
             |condition: &AgentCondition| matches!(condition, AgentCondition::Text(_) | AgentCondition::Os(..));
@@ -437,6 +451,7 @@ impl<'f> Counted<'f> {
     /// Returns `None` if agents must be counted.
     fn of(filter: &'f AgentFilter) -> Option<Self> {
         let mut tag = None;
+        // All or nothing: with one condition beyond the maintained columns, the numbers cannot be split.
         filter.conditions.iter().all(|condition| Self::is_counted(condition, &mut tag)).then_some(Self { filter, tag })
     }
 
@@ -448,6 +463,8 @@ impl<'f> Counted<'f> {
             AgentCondition::Not(inner) => Self::is_counted(inner, tag),
             AgentCondition::Policies(_) | AgentCondition::HasPolicy | AgentCondition::Statuses(_) => true,
             AgentCondition::Tags(tags) => match tags.as_slice() {
+                // The same tag may occur several times in a filter, but numbers for combinations of tags are not
+                // kept.
                 [only] => *tag.get_or_insert(only) == only,
                 // An agent can have several of them.
                 _ => false,
@@ -461,6 +478,7 @@ impl<'f> Counted<'f> {
         let mut statement = Composed { text: head.to_owned(), values: Vec::new() };
         statement.push("CAST(coalesce(sum(");
         match self.tag {
+            // Without a tag, the row with the empty key counts each agent once.
             None => statement.push("agents.number), 0) AS BIGINT)"),
             // Those without the tag are all, less those with it.
             Some(_) => {
@@ -476,6 +494,7 @@ impl<'f> Counted<'f> {
             statement.text(" AND agents.space = $?", space.as_str());
         }
         match self.tag {
+            // The row of the tag and that of all agents: the difference of both is the agents without the tag.
             None => {
                 statement.push(" AND agents.tag = '' AND (");
                 self.conditions(&mut statement, false);

@@ -23,6 +23,7 @@ const WRITER_CACHE_KIB: i64 = 8192;
 const READER_CACHE_KIB: i64 = 4096;
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
+    // NO_MUTEX: each connection belongs to one thread, so SQLite's own lock would be pure cost.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
@@ -34,6 +35,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
 
 /// Opens the writing connection, before migrations. Fails without a change if the file is not a store of this program.
 pub(super) fn writer(path: &Path, durability: Durability) -> Result<Connection, OpenError> {
+    // Before anything is created or set: a file of another program must stay as it is.
     identity::refuse_foreign(path)?;
     create_private(path)?;
     let doing = || format!("open the store {}", path.display());
@@ -58,6 +60,7 @@ fn set_writer(connection: &Connection, durability: Durability) -> rusqlite::Resu
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
     // What a savepoint must be able to take back is kept in memory, not in a file of its own.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // Negative: SQLite then reads the number as KiB, not as pages.
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)
 }
 
@@ -85,6 +88,7 @@ pub(super) fn of_snapshots(path: &Path) -> Result<Connection, OpenError> {
 /// Creates the file, readable only by its owner, unless it exists.
 pub(super) fn create_private(path: &Path) -> Result<(), OpenError> {
     let mut options = std::fs::OpenOptions::new();
+    // `append`, so that an existing file is not truncated.
     options.create(true).append(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);

@@ -41,6 +41,7 @@ fn constraint(error: &rusqlite::Error) -> Option<Precondition> {
         SQLITE_CONSTRAINT_UNIQUE | SQLITE_CONSTRAINT_PRIMARYKEY | SQLITE_CONSTRAINT_ROWID => {
             Some(Precondition::Exists(text()))
         }
+        // SQLite does not name the constraint of a foreign key.
         SQLITE_CONSTRAINT_FOREIGNKEY => Some(Precondition::Missing(format!("what it refers to ({})", text()))),
         _ => None,
     }

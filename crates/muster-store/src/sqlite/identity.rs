@@ -34,6 +34,7 @@ pub fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
         }
         Some(header) => match application_id(header) {
             APPLICATION_ID => Ok(()),
+            // Zero is SQLite's default, so it identifies nobody: the tables decide.
             0 => match other_tables(path)? {
                 Some(names) => foreign(format!("is another program's database (tables: {names})")),
                 None => Ok(()),
@@ -63,6 +64,7 @@ fn other_tables(path: &Path) -> Result<Option<String>, OpenError> {
     let look = || -> rusqlite::Result<Option<String>> {
         let connection = Connection::open_with_flags(as_uri(path), looking())?;
         // Other programs may have a table of that name with other columns.
+        // Preparing checks the columns as well, and reads nothing.
         if connection.prepare(dialect::APPLIED).is_ok() {
             return Ok(None);
         }
@@ -81,6 +83,7 @@ fn looking() -> OpenFlags {
 /// files.
 fn as_uri(path: &Path) -> String {
     let mut uri = String::from("file:");
+    // Any byte can be part of a path; `?` and `%` have a meaning in a URI.
     for byte in path.as_os_str().as_encoded_bytes() {
         match byte {
             b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
@@ -89,6 +92,7 @@ fn as_uri(path: &Path) -> String {
     }
     // If in doubt, assume that there is one: the engine then reports what it cannot read.
     let has_log = ["-wal", "-journal"].iter().any(|end| beside(path, end).try_exists().unwrap_or(true));
+    // `immutable` reads without locks and without a `-shm` file beside a file that may not be ours.
     uri.push_str(if has_log { "?mode=ro" } else { "?mode=ro&immutable=1" });
     uri
 }

@@ -21,6 +21,7 @@ const OTHER_TABLE: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND 
 
 /// Applies the missing migrations in one transaction.
 pub(super) fn migrate(connection: &mut Connection, known: &[Migration]) -> Result<(), OpenError> {
+    // Immediate: a second process that starts must wait here, and not fail in the middle.
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(OpenError::engine("begin to migrate the store"))?;

@@ -40,6 +40,7 @@ impl SqlStore {
         let mut writing = connection::writer(path, options.durability)?;
         migrate(&mut writing, MIGRATIONS)?;
         refuse_incomplete(&writing)?;
+        // After the migrations, which may rebuild tables that others refer to.
         connection::enforce_references(&writing)?;
         introduce(&writing);
         let has_other_chains = writing
@@ -49,11 +50,13 @@ impl SqlStore {
             log::newest_change(&writing).map_err(OpenError::engine::<EngineError>("read the newest change"))?;
         let recent =
             Recent::load(&writing).map_err(OpenError::engine::<EngineError>("read the components on their way"))?;
+        // Two readers, so that a long list does not hold up the look-ups of check-ins.
         let reading = || -> Result<Box<dyn Session>, OpenError> { Ok(Box::new(connection::reader(path)?)) };
         let sessions = Sessions { writer: Box::new(writing), points: reading()?, lists: reading()? };
         let store = Self::start(sessions, options, Arc::new(Feed::exclusive(newest)), Membership::alone(), recent)?;
         if has_other_chains {
             // They have ended: sealing them once is enough.
+            // Fire and forget: the writer appends the seal as one of its first jobs.
             store.writer().sealing().iter().for_each(Sealing::seal);
         }
         Ok(store)

@@ -12,6 +12,7 @@ use crate::engine::session::{Cells, Next, Result, Row, Session, Uncommitted, Val
 
 impl Session for Connection {
     fn run(&self, statement: &str, values: &[Value<'_>]) -> Result<usize> {
+        // Cached by its text, so statements that are composed share an entry if they have the same shape.
         let mut statement = self.prepare_cached(statement)?;
         bind(&mut statement, values)?;
         Ok(statement.raw_execute()?)
@@ -26,6 +27,7 @@ impl Session for Connection {
         let mut statement = self.prepare_cached(statement)?;
         bind(&mut statement, values)?;
         let mut rows = statement.raw_query();
+        // Rows are streamed, unlike on PostgreSQL: a long list needs no memory for all of them.
         while let Some(row) = rows.next()? {
             match each(&Row::of(row))? {
                 Next::Row => {}
@@ -60,11 +62,14 @@ impl Session for Connection {
     }
 
     fn commit(&self) -> std::result::Result<(), Uncommitted> {
+        // Not through `run`: the classification needs SQLite's own error.
         let commit = || self.prepare_cached("COMMIT")?.raw_execute();
         commit().map(|_| ()).map_err(|error| Uncommitted::finally(commit_failed(error)))
     }
 
     fn roll_back(&self) -> Result<()> {
+        // SQLite ends the transaction by itself after some errors (a full disk, out of memory); ROLLBACK would fail
+        // then.
         if self.is_autocommit() {
             return Ok(());
         }
@@ -111,6 +116,7 @@ impl Cells for rusqlite::Row<'_> {
                 Value::Text(Cow::Borrowed(text.map_err(EngineError::row)?))
             }
             ValueRef::Blob(bytes) => Value::Bytes(bytes),
+            // The schema is STRICT and has no such column, so this is damage.
             ValueRef::Real(_) => {
                 return Err(EngineError::row(format!("column {}: a floating-point number", self.name(column))));
             }

@@ -34,6 +34,7 @@ pub(crate) fn vacuum_into(path: &Path, to: &Path, report: &mut Report<'_>) -> Re
     connection::create_private(to)?;
     let connection = connection::of_snapshots(path)?;
     let total = pages(&connection).map_err(OpenError::engine(doing()))?;
+    // The only way to cancel VACUUM INTO from another thread.
     let interrupt = connection.get_interrupt_handle();
     let (sender, done) = mpsc::channel();
     let name = to.to_string_lossy().into_owned();
@@ -49,6 +50,7 @@ pub(crate) fn vacuum_into(path: &Path, to: &Path, report: &mut Report<'_>) -> Re
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Err(rusqlite::Error::InvalidQuery),
             }
+            // An estimate: the copy is smaller than its source, by the pages that are free.
             let bytes = std::fs::metadata(to).map_or(0, |file| file.len()).min(total);
             if report(bytes, total).is_break() {
                 is_aborted = true;

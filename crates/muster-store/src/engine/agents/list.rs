@@ -24,6 +24,8 @@ pub(in crate::engine) fn page(
 ) -> Result<Listed<AgentDetails>> {
     let wanted = &narrowed(connection, wanted)?;
     let total = count_composed(connection, &filter::agent_total(wanted))?;
+    // Reading in the order of check-ins pays only if matches are frequent. The few of a rare filter are found by an
+    // index and sorted.
     let in_order = sort == AgentSort::LastCheckin && is_frequent(connection, wanted, total)?;
     let items = all_details(connection, page, |page| {
         let indexed = in_order.then(|| filter::agent_page_by_checkin(wanted, descending, page)).flatten();
@@ -34,6 +36,7 @@ pub(in crate::engine) fn page(
 
 /// Returns whether so many agents match that a page of them is found soon by reading all agents in the order of the list.
 fn is_frequent(connection: &Connection, wanted: &AgentFilter, total: u64) -> Result<bool> {
+    // Compared with the whole space, because the list by check-in is read from its end until the page is full.
     let all = AgentFilter { space: wanted.space.clone(), conditions: Vec::new() };
     Ok(total * RARE >= count_composed(connection, &filter::agent_total(&all))?)
 }
@@ -50,6 +53,7 @@ fn narrowed<'f>(connection: &Connection, wanted: &'f AgentFilter) -> Result<Cow<
     let limit = u32::try_from(FEW + 1).unwrap_or(u32::MAX);
     let Some((at, probe)) = filter::agent_probe(wanted, limit) else { return Ok(Cow::Borrowed(wanted)) };
     let ids: Vec<AgentId> = all_composed(connection, &probe, |row| Columns::of(row).id())?;
+    // One more than the limit was read, which tells "few" from "at least as many as we can take".
     if ids.len() > FEW {
         return Ok(Cow::Borrowed(wanted));
     }
@@ -95,6 +99,7 @@ const AT_ONCE: usize = 1000;
 /// 200 round trips to PostgreSQL.
 fn details(connection: &Connection, ids: &[AgentId]) -> Result<Vec<Option<AgentDetails>>> {
     let mut found = Vec::with_capacity(ids.len());
+    // In chunks, because a page of an export is far longer than one of a user interface.
     for ids in ids.chunks(AT_ONCE) {
         let names: Vec<&str> = ids.iter().map(AgentId::as_str).collect();
         let rows = readable(connection, "agents", sql::NAMED, params![names], |row| {
@@ -146,6 +151,7 @@ pub(in crate::engine) fn counts(connection: &Connection, wanted: &AgentFilter) -
         let count = columns.word().and_then(|status| Ok((status, columns.count()?)));
         unless_unreadable("counts of agents", || row.get(0).unwrap_or_default(), count)
     })?;
+    // The rows come from a maintained table, see `agent_counts`.
     // A maintained number stays at 0 when the last agent has left.
     Ok(counts.into_iter().flatten().filter(|(_, count)| *count > 0).collect())
 }

@@ -32,6 +32,7 @@ pub(super) fn insert(connection: &Connection, record: &AgentRecord) -> Result<us
 /// columns.
 pub(super) fn update(connection: &Connection, before: &AgentRecord, after: &AgentRecord) -> Result<usize> {
     let keys = !same_keys(before, after);
+    // Keys include the status: `UPDATE_ALL` names both groups of columns.
     let status = keys || !same_status(before, after);
     // Most check-ins change no indexed column, and an index that a statement does not name is not written.
     let text = match (keys, status) {
@@ -91,6 +92,7 @@ impl<'r> Values<'r> {
     }
 
     fn words(&mut self, words: &'r [String]) -> Result<()> {
+        // Most records have no such words; the literal saves an allocation for each check-in.
         if words.is_empty() { self.bind("[]") } else { self.bind(to_json(words)?) }
     }
 
@@ -180,6 +182,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<AgentRecord> {
 
 /// Reads the next columns, which are all of a record.
 pub(super) fn read_next(c: &mut Columns<'_, '_>) -> Result<AgentRecord> {
+    // The order of the statements' columns. Struct fields are evaluated as they are written here.
     Ok(AgentRecord {
         version: c.take()?,
         family: c.word()?,
@@ -236,6 +239,7 @@ pub(super) fn read_next(c: &mut Columns<'_, '_>) -> Result<AgentRecord> {
 
 fn audit(c: &mut Columns<'_, '_>) -> Result<Option<AuditReport>> {
     let (reason, at) = (c.word_option()?, c.time_option()?);
+    // Both columns are set together. One alone is damage, and reads as no report.
     Ok(reason.zip(at).map(|(reason, at)| AuditReport { reason, at }))
 }
 

@@ -89,6 +89,7 @@ pub(super) fn keeps_administrator(c: &Connection) -> Applied {
     let scope = to_json(&BindingScope::System)?;
     let role = BuiltIn::Administrator.id();
     let values = params![role.as_str(), scope, UserKind::Person.word()];
+    // Under the lock, so that two administrators cannot remove each other at the same time.
     if any(c, sql::ADMINISTRATOR, values)? { Ok(()) } else { Err(Precondition::LastAdministrator.into()) }
 }
 

@@ -54,6 +54,7 @@ pub(super) fn delete_provider(c: &Connection, id: &ProviderId, issuer: &str, now
     if run(c, sql::DELETE_PROVIDER, [id.as_str()])? == 0 {
         return Err(Precondition::Missing(format!("OpenID provider {id}")).into());
     }
+    // Whoever logged in through the provider must not stay logged in without it.
     run(c, sql::DELETE_SESSIONS_OF_ISSUER, [issuer])?;
     run(c, sql::REVOKE_TOKENS_OF_ISSUER, params![now.as_micros(), issuer])?;
     Ok(())
@@ -93,6 +94,7 @@ pub(super) fn apply(c: &Connection, write: &LogInWrite) -> Applied {
 }
 
 fn complete(c: &Connection, state: &str, expires_at: Timestamp) -> Applied {
+    // The state is the key of the row: a second use of the same login conflicts, on whichever server it arrives.
     let rows = run(c, sql::COMPLETE, params![state, expires_at.as_micros()])?;
     if rows == 0 { Err(Precondition::KeyRefused.into()) } else { Ok(()) }
 }
@@ -124,6 +126,7 @@ fn decide(c: &Connection, code: &UserCode, decision: &Decision) -> Applied {
     let rows = match decision {
         Decision::Denied => run(c, sql::DENY_DEVICE, [code.as_str()])?,
         Decision::Approved(approval) => {
+            // The user may have been deleted while the device waited for its approval.
             accounts::check(c, &approval.user)?;
             let values = params![
                 approval.user.as_str(),
@@ -140,6 +143,7 @@ fn decide(c: &Connection, code: &UserCode, decision: &Decision) -> Applied {
 }
 
 fn take(c: &Connection, key_id: &KeyId) -> Applied {
+    // Deleting and handing out are one statement, so that of two polls of the device only one gets the token.
     if run(c, sql::DELETE_DEVICE, [key_id.as_str()])? == 0 { Err(Precondition::KeyRefused.into()) } else { Ok(()) }
 }
 

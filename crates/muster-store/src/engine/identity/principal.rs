@@ -45,8 +45,10 @@ fn select<T>(
         Ok((credential(&mut c)?, binding(&mut c)?))
     })?;
     let mut rows = rows.into_iter();
+    // One row for each binding, or a single one without. The credential and the user are the same in all of them.
     let Some((credential, (user, has_space, first))) = rows.next() else { return Ok(None) };
     let entitlements = first.into_iter().chain(rows.filter_map(|(_, (_, _, entitlement))| entitlement)).collect();
+    // The default space exists before it has a row.
     let has_space = has_space || *space == SpaceId::default();
     Ok(Some((credential, Principal { user, entitlements, has_space })))
 }

@@ -63,6 +63,7 @@ pub(super) fn update(c: &Connection, role: &Role) -> Applied {
 /// Deletes a role that nobody has.
 pub(super) fn delete(c: &Connection, id: &RoleId) -> Applied {
     lock(c)?;
+    // Checked under the lock, which binding takes too: the role cannot be assigned before the commit.
     if any(c, sql::ROLE_IN_USE, [id.as_str()])? {
         return Err(Precondition::InUse(format!("role {id}")).into());
     }
@@ -99,6 +100,7 @@ pub(super) fn bind(c: &Connection, binding: &Binding) -> Applied {
     if let Subject::User(id) = &binding.subject {
         accounts::check(c, id)?;
     }
+    // Built-in roles have no row.
     if BuiltIn::of(&binding.role).is_none() && role(c, &binding.role)?.is_none() {
         return Err(missing(&binding.role).into());
     }

@@ -51,6 +51,7 @@ pub(super) fn delete(c: &Connection, id: &SpaceId) -> Applied {
     if any(c, sql::SPACE_IN_USE, [id.as_str()])? {
         return Err(Precondition::InUse(format!("space {id}")).into());
     }
+    // Bindings are not counted as use: they only grant rights within the space that disappears.
     run(c, sql::DELETE_BINDINGS_IN, [id.as_str()])?;
     if run(c, sql::DELETE_SPACE, [id.as_str()])? == 0 { Err(missing(id).into()) } else { Ok(()) }
 }
