@@ -171,7 +171,7 @@ mod tests {
         for host in ["localhost", "127.0.0.1", "[::1]"] {
             let refused = LocalTargets::Refused.resolve(host, 443).await.unwrap_err();
             assert!(
-                refused.to_string().contains("a loopback address; `outgoing.allow_local_targets`"),
+                refused.to_string().contains("a loopback address; to permit it, set `outgoing.allow_local_targets`"),
                 "{host}: {refused}"
             );
             assert!(

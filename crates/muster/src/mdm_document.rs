@@ -1,5 +1,5 @@
-//! Documents with which an MDM server delivers fleetd (M34): the profile of its settings for macOS, and the command that
-//! installs it on Windows (FL §9).
+//! Documents with which an MDM server delivers fleetd: the profile of its settings for macOS, and the command that
+//! installs it on Windows.
 //!
 //! The same parameters always result in the same bytes: an MDM server delivers a document again when it changes.
 
@@ -53,7 +53,7 @@ pub fn profile(enrollment: &Enrollment<'_>) -> Result<Vec<u8>, plist::Error> {
 /// Creates the SyncML command that installs an MSI package of fleetd on Windows, from its URL and the SHA-256 of its bytes
 /// in hexadecimal.
 ///
-/// `Add` and `Exec` are one document: as two commands of one second, they could arrive in the wrong order (FL §9).
+/// `Add` and `Exec` are one document: as two commands of one second, they could arrive in the wrong order.
 pub fn command(enrollment: &Enrollment<'_>, package: &str, sha256: &str) -> String {
     let target = format!("./Device/Vendor/MSFT/EnterpriseDesktopAppManagement/MSI/{PRODUCT}/DownloadInstall");
     let scripts = if enrollment.scripts { r#" ENABLE_SCRIPTS="True""# } else { "" };
@@ -132,14 +132,14 @@ mod tests {
         loop {
             match reader.read_event().unwrap() {
                 Event::Start(start) => {
-                    is_inside = start.name().as_ref() == name.as_bytes();
+                    is_inside = start.name().as_ref() == name;
                     if is_inside {
                         texts.push(String::new());
                     }
                 }
-                Event::Text(text) if is_inside => texts.last_mut().unwrap().push_str(&text.decode().unwrap()),
+                Event::Text(text) if is_inside => texts.last_mut().unwrap().push_str(&text),
                 Event::GeneralRef(entity) if is_inside => {
-                    let entity = format!("&{};", entity.decode().unwrap());
+                    let entity = format!("&{};", &*entity);
                     texts.last_mut().unwrap().push_str(&quick_xml::escape::unescape(&entity).unwrap());
                 }
                 Event::End(_) => is_inside = false,

@@ -22,7 +22,7 @@ pub enum FleetdCommand {
     ///
     /// The document contains the enroll secret. The file is readable only by its owner.
     #[command(
-        after_help = "Examples:\n  muster fleetd mdm-profile --platform macos --enrollment-key laptops --url https://fleet.example:8220 --out fleetd.mobileconfig\n  muster fleetd mdm-profile --platform windows --enrollment-key laptops --url https://fleet.example:8220 --package-url https://cdn.example/fleetd-base.msi --package-sha256 \"$(sha256sum fleetd-base.msi | cut -d' ' -f1)\" --out fleetd.xml"
+        after_help = "Examples:\n  muster fleetd mdm-profile --platform macos --enrollment-key laptops --fleet-url https://fleet.example:8220 --out fleetd.mobileconfig\n  muster fleetd mdm-profile --platform windows --enrollment-key laptops --fleet-url https://fleet.example:8220 --package-url https://cdn.example/fleetd-base.msi --package-sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --out fleetd.xml"
     )]
     MdmProfile(MdmProfileArgs),
 }
@@ -46,8 +46,8 @@ pub struct MdmProfileArgs {
     #[arg(long, value_name = "KEY")]
     enrollment_key: String,
     /// URL at which hosts reach the server
-    #[arg(long, value_parser = url)]
-    url: String,
+    #[arg(long, value_name = "URL", value_parser = url)]
+    fleet_url: String,
     /// Let the server run scripts on the hosts
     #[arg(long)]
     enable_scripts: bool,
@@ -74,7 +74,7 @@ impl FleetdCommand {
 impl MdmProfileArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let secret = self.secret(client).await?;
-        let enrollment = Enrollment { url: &self.url, secret: &secret, scripts: self.enable_scripts };
+        let enrollment = Enrollment { url: &self.fleet_url, secret: &secret, scripts: self.enable_scripts };
         let document = match (self.platform, &self.package_url, &self.package_sha256) {
             (Platform::Windows, Some(package), Some(sha256)) => command(&enrollment, package, sha256).into_bytes(),
             _ => profile(&enrollment).map_err(|error| Failed::new(format!("cannot create the profile: {error}")))?,
@@ -83,7 +83,7 @@ impl MdmProfileArgs {
         let mut file = out.take()?;
         file.write_all(&document).map_err(|error| Failed::new(format!("cannot write {}: {error}", self.out)))?;
         out.finish(&file)?;
-        print_line(&self.out)
+        print_line(self.out.as_str())
     }
 
     async fn secret(&self, client: &Client) -> Result<String, Failed> {

@@ -10,7 +10,7 @@ fn documents_for_mdm_servers_contain_the_secret_and_are_private() {
     let secret = secret["api_key"].as_str().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-    let common = ["fleetd", "mdm-profile", "--url", "https://fleet.example:8220", "--enrollment-key"];
+    let common = ["fleetd", "mdm-profile", "--fleet-url", "https://fleet.example:8220", "--enrollment-key"];
     let with = |more: &[&str]| common.iter().chain(more).map(ToString::to_string).collect::<Vec<_>>();
     let run = |more: &[&str]| ok(&with(more).iter().map(String::as_str).collect::<Vec<_>>());
     let refused = |more: &[&str]| fails(2, &with(more).iter().map(String::as_str).collect::<Vec<_>>());
@@ -29,7 +29,7 @@ fn documents_for_mdm_servers_contain_the_secret_and_are_private() {
 
     let other = path("other");
     assert!(refused(&["mdm-laptops", "--platform", "windows", "--out", &other]).contains("--package-url"));
-    let plain = ["fleetd", "mdm-profile", "--url", "http://fleet", "--enrollment-key", "mdm-laptops"];
+    let plain = ["fleetd", "mdm-profile", "--fleet-url", "http://fleet", "--enrollment-key", "mdm-laptops"];
     let plain = fails(2, &[&plain[..], &["--platform", "macos", "--out", &other]].concat());
     assert!(plain.contains("must begin with https://"), "{plain}");
     ok(&["policy", "apply", "-f", &crate::world::file("mdm.yml", "name: mdm-elastic\nconfig: {}\n").1]);

@@ -1,4 +1,4 @@
-//! Client certificates (M32): where they are required.
+//! Client certificates: where they are required.
 
 use super::*;
 use crate::tls::tests::clients::{Ca, connector};
