@@ -1,10 +1,11 @@
-//! Senders of alerts: webhooks, mail and syslog.
+//! Senders of alerts (webhooks, mail and syslog), and of log lines ([`LogReceiver`]).
 //!
 //! [`Senders`] implements the fleet's port [`AlertSender`]. Every attempt has a deadline and a connection of its own, to an
 //! address that was checked after its name was resolved ([`muster_fleet::outgoing`]). Nothing that a receiver responds is stored but its
 //! status.
 
 mod email;
+mod log_receiver;
 mod syslog;
 mod tls;
 mod webhook;
@@ -16,6 +17,7 @@ use muster_core::alert::Target;
 use muster_fleet::alerts::sender::{AlertSender, Outgoing, SendError};
 use muster_fleet::outgoing::{LocalTargets, ResolveError};
 
+pub use self::log_receiver::{LogFormat, LogReceiver, NotAccepted};
 pub use self::webhook::signature;
 
 /// Maximum time of an attempt, from the name's resolution to the end of the response.

@@ -70,7 +70,7 @@ pub(crate) async fn send(
         .header("webhook-timestamp", seconds.to_string())
         .header("webhook-signature", signature)
         .body(body);
-    let response = request.send().await.map_err(|error| failed(&error))?;
+    let response = request.send().await.map_err(|error| SendError::Failed(reason(&error)))?;
     let status = response.status();
     // The body is not read: it is of no use, and could be endless.
     if status.is_success() { Ok(()) } else { Err(SendError::Failed(format!("the receiver responded with {status}"))) }
@@ -90,15 +90,15 @@ fn client(host: &str, addresses: &[SocketAddr], ca: Option<&str>) -> Result<Clie
     client.map_err(|_| SendError::Failed("the HTTP client could not be set up".to_owned()))
 }
 
-fn failed(error: &reqwest::Error) -> SendError {
+/// Returns the innermost reason of an error only: the outer ones contain the URL, whose path may be a secret.
+pub(crate) fn reason(error: &reqwest::Error) -> String {
     let mut reason = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
         reason = inner.to_string();
         cause = inner.source();
     }
-    // The innermost reason only: the outer ones contain the URL, whose path may be a secret.
-    SendError::Failed(format!("the request failed: {}", plain(&reason)))
+    format!("the request failed: {}", plain(&reason))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ pub mod config;
 pub mod data_dir;
 pub mod doctor;
 pub mod first_start;
-pub mod log_files;
+pub mod host_logs;
 pub mod logging;
 pub mod metrics;
 pub mod restore;

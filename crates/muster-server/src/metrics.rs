@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::host_logs::forward::Forwarded;
 use muster_elastic::limits::Operation;
 use muster_fleet::Fleet;
 use muster_fleetd::route::Route;
@@ -123,6 +124,8 @@ pub struct Metrics {
     counted: [Counted; Asked::COUNT],
     /// Counters of the connection layer.
     pub connection: Arc<ConnectionMetrics>,
+    /// Counters of the logs of hosts.
+    pub forwarded: Arc<Forwarded>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -158,6 +161,7 @@ impl Metrics {
             refusals: Family::default(),
             counted: Default::default(),
             connection: Arc::default(),
+            forwarded: Arc::default(),
         };
         metrics.register();
         metrics
@@ -187,6 +191,7 @@ impl Metrics {
         registry.register("nodes", "Live servers of the fleet, as this one sees them", self.nodes.clone());
         registry.register("draining", "1 while this server sends its agents to other servers", self.draining.clone());
         self.connection.register(registry);
+        self.forwarded.register(registry);
     }
 
     /// Adds the limits of a listener to the gauges.

@@ -414,6 +414,34 @@ fn osquery() -> Vec<Definition> {
             None,
             "Maximum number of files of each osquery log, including the current one. The oldest is deleted; 0 means 1.",
         ),
+        key(
+            &names::OSQUERY_FORWARD_URL,
+            Kind::Text,
+            text(""),
+            None,
+            "URL to which the lines of both logs are sent by POST, such as the `/v1/logs` of an OpenTelemetry Collector. Requires\n`osquery.log_directory`, whose files keep the lines until the receiver has accepted them.",
+        ),
+        key(
+            &names::OSQUERY_FORWARD_FORMAT,
+            Kind::Choice(&["ndjson", "otlp"]),
+            text("ndjson"),
+            None,
+            "Format of these requests. `ndjson`: the lines as they are in the files. `otlp`: OTLP over HTTP with JSON.",
+        ),
+        key(
+            &names::OSQUERY_FORWARD_AUTHORIZATION,
+            Kind::Text,
+            text(""),
+            None,
+            "File with the value of the header `Authorization` of these requests, such as `Bearer TOKEN`.",
+        ),
+        key(
+            &names::OSQUERY_FORWARD_CA,
+            Kind::Text,
+            text(""),
+            None,
+            "PEM file with the CAs that sign the receiver's certificate, instead of those of the system.",
+        ),
     ]
 }
 

@@ -12,6 +12,7 @@ use muster_elastic::limits::Operation;
 use super::network::Network;
 use super::settings::{ClientAuth, MetricsOn};
 use super::value::Value;
+use muster_notify::LogFormat;
 
 /// A key with values of type `T`.
 #[derive(Clone, Debug)]
@@ -62,6 +63,16 @@ impl Setting for ClientAuth {
         match String::of(value)?.as_str() {
             "optional" => Some(Self::Optional),
             "required" => Some(Self::Required),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for LogFormat {
+    fn of(value: &Value) -> Option<Self> {
+        match String::of(value)?.as_str() {
+            "ndjson" => Some(Self::Ndjson),
+            "otlp" => Some(Self::Otlp),
             _ => None,
         }
     }
@@ -162,6 +173,10 @@ keys! {
     OSQUERY_LOG_DIRECTORY: Option<Utf8PathBuf> = "osquery.log_directory";
     OSQUERY_LOG_FILE_BYTES: u64 = "osquery.log_file_bytes";
     OSQUERY_LOG_FILES: u64 = "osquery.log_files";
+    OSQUERY_FORWARD_URL: String = "osquery.forward_url";
+    OSQUERY_FORWARD_FORMAT: LogFormat = "osquery.forward_format";
+    OSQUERY_FORWARD_AUTHORIZATION: Option<Utf8PathBuf> = "osquery.forward_authorization_file";
+    OSQUERY_FORWARD_CA: Option<Utf8PathBuf> = "osquery.forward_ca";
     HIGHEST_VERSION: (u32, Option<u32>) = "agents.highest_version";
     LOWEST_VERSION: (u32, Option<u32>) = "agents.lowest_version";
     LOG_FORMAT: String = "log.format";

@@ -13,7 +13,8 @@ use super::network::Network;
 use super::problem::{Problem, Source};
 use super::value::write_span;
 use super::{Layers, Values};
-use crate::log_files::Rotation;
+use crate::host_logs::files::Rotation;
+use crate::host_logs::forward::ForwardConfig;
 use muster_core::poll::PollLimits;
 use muster_elastic::limits::{Limits, Operation, OperationLimit};
 use muster_fleet::FleetSettings;
@@ -72,6 +73,8 @@ pub struct Config {
     pub host_logs: Option<Utf8PathBuf>,
     /// Size and number of the files of host logs.
     pub host_log_rotation: Rotation,
+    /// Where the lines of host logs are forwarded to.
+    pub host_log_forward: Option<ForwardConfig>,
     /// Whether log lines are JSON instead of text.
     pub log_json: bool,
     /// Minimum log level.
@@ -190,6 +193,7 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
             bytes: values.read(&names::OSQUERY_LOG_FILE_BYTES),
             files: values.read(&names::OSQUERY_LOG_FILES),
         },
+        host_log_forward: forward(values, problems),
         log_json: values.read(&names::LOG_FORMAT) == "json",
         log_level: values.read(&names::LOG_LEVEL),
     };
@@ -243,6 +247,23 @@ fn tls(values: &Values, problems: &mut Vec<Problem>) -> TlsConfig {
         problems.push(values.problem(&names::TLS_CLIENT_AUTH, "`required` requires tls.client_ca"));
     }
     TlsConfig { custom, client_ca, client_crl, client_auth }
+}
+
+fn forward(values: &Values, problems: &mut Vec<Problem>) -> Option<ForwardConfig> {
+    let url = values.read(&names::OSQUERY_FORWARD_URL);
+    if url.is_empty() {
+        return None;
+    }
+    // The files are the buffer: without them, lines would be lost while the receiver is unavailable.
+    if values.read(&names::OSQUERY_LOG_DIRECTORY).is_none() {
+        problems.push(values.problem(&names::OSQUERY_FORWARD_URL, "requires osquery.log_directory"));
+    }
+    Some(ForwardConfig {
+        url,
+        format: values.read(&names::OSQUERY_FORWARD_FORMAT),
+        authorization_file: values.read(&names::OSQUERY_FORWARD_AUTHORIZATION),
+        ca: values.read(&names::OSQUERY_FORWARD_CA),
+    })
 }
 
 fn poll(values: &Values) -> PollLimits {

@@ -36,6 +36,7 @@ use self::traces::Traces;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError, ListenAddresses};
 use crate::first_start::{self, FirstStart};
+use crate::host_logs::forward;
 use crate::metrics::Metrics;
 use crate::tls::authority::Authority;
 use crate::tls::{self, Tls, TlsError, host};
@@ -76,6 +77,9 @@ pub enum ServeError {
         /// Cause.
         source: io::Error,
     },
+    /// The receiver of the logs of hosts.
+    #[error("cannot forward the logs of hosts: {0}")]
+    Forward(String),
     /// The master key.
     #[error("cannot use the master key")]
     MasterKey(#[source] SealError),
@@ -231,11 +235,14 @@ impl Server {
         let addresses = bound.addresses().map_err(ServeError::Listen)?;
         Tls::verify_clients(&config.tls)?;
         let clock = Arc::new(FleetClock::default());
-        let open::Opened { store, fleet, authority } = open::fleet(config, &data, &clock, &addresses).await?;
+        let open::Opened { store, fleet, authority, logs } = open::fleet(config, &data, &clock, &addresses).await?;
         let tls = open_tls(config, &data, &fleet, &clock, authority).await?;
         let first_start = prepared(config, &data, &fleet, &tls).await?;
         describe(&fleet, &addresses).await;
         let (health, shutdown, metrics) = (Health::default(), CancellationToken::new(), shown(&fleet, &tls));
+        if let Some(forward) = &config.host_log_forward {
+            forward::start(forward, &logs, &metrics.forwarded, &shutdown).map_err(ServeError::Forward)?;
+        }
         let limit = listeners::limit(config, files);
         let starting = Starting { config, tls: &tls, metrics: &metrics, shutdown: &shutdown, limit };
         let listeners = starting.listeners(bound, &fleet, &health);

@@ -22,7 +22,7 @@ use super::ServeError;
 use super::fleet_clock::FleetClock;
 use crate::config::Config;
 use crate::data_dir::{DATABASE, DataDir, DataDirError, DataDisk, ListenAddresses, MISSING, master_key_file};
-use crate::log_files::LogFiles;
+use crate::host_logs::files::{Durable, LogFiles};
 use crate::tls::authority::Authority;
 use crate::tls::host;
 use muster_fleet::backups::BackupSource;
@@ -38,6 +38,8 @@ pub(super) struct Opened {
     pub(super) fleet: Arc<Fleet>,
     /// The fleet's own CA, unless the configuration names a certificate.
     pub(super) authority: Option<Authority>,
+    /// The logs of hosts; empty if they are discarded.
+    pub(super) logs: Vec<Durable>,
 }
 
 /// Creates the fleet with the configured store.
@@ -89,9 +91,11 @@ pub(super) async fn fleet(
         settings,
     });
     use_disk(config, &fleet, disk, on_reserve);
+    let mut logs = Vec::new();
     if let Some(path) = &config.host_logs {
         let files = LogFiles::open(path, config.host_log_rotation)
             .map_err(|source| ServeError::HostLogs { path: path.clone(), source })?;
+        logs = files.logs().to_vec();
         fleet.host_logs().use_destination(Arc::new(files));
     }
     if !on_reserve {
@@ -103,7 +107,7 @@ pub(super) async fn fleet(
     } else {
         fleet.server_status().set_reserve_aside();
     }
-    Ok(Opened { store, fleet, authority })
+    Ok(Opened { store, fleet, authority, logs })
 }
 
 /// Gives the services the disk of the data directory, for the reserve and for backups.

@@ -3,6 +3,7 @@
 //! One thread writes. It takes all lines that wait, writes them, syncs the file once, and then answers their requests.
 
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use async_trait::async_trait;
@@ -12,7 +13,9 @@ use fs_err::{self as fs, File, OpenOptions};
 use muster_core::error_chain::SharedError;
 use muster_core::fleetd::log_lines::LogType;
 use muster_fleet::host_logs::LogDestination;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+
+use super::reader::Position;
 
 /// Maximum number of requests whose lines wait.
 const MAX_WAITING: usize = 4096;
@@ -35,6 +38,18 @@ pub struct Rotation {
 /// The files. Dropping it ends the thread after the lines that wait are written.
 pub struct LogFiles {
     jobs: SyncSender<Job>,
+    logs: [Durable; 2],
+}
+
+/// A log whose lines are read while it is written.
+#[derive(Clone)]
+pub struct Durable {
+    /// Its kind.
+    pub kind: LogType,
+    /// The current file.
+    pub path: Utf8PathBuf,
+    /// The place up to which the log is durable. Ends with the writer.
+    pub end: watch::Receiver<Position>,
 }
 
 /// Lines of a request.
@@ -55,12 +70,22 @@ impl LogFiles {
         })?;
         let open = |kind| LogFile::open(directory, kind, rotation);
         let files = [open(LogType::Result)?, open(LogType::Status)?];
+        let logs = files.each_ref().map(|file| Durable {
+            kind: file.kind,
+            path: file.path.clone(),
+            end: file.end.subscribe(),
+        });
         let (jobs, waiting) = sync_channel(MAX_WAITING);
         std::thread::Builder::new().name("log-files".into()).spawn(move || {
             write_all(files, &waiting);
             drop(lock);
         })?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, logs })
+    }
+
+    /// Returns the logs, for those who read them.
+    pub fn logs(&self) -> &[Durable] {
+        &self.logs
     }
 }
 
@@ -101,6 +126,7 @@ struct LogFile {
     rotation: Rotation,
     file: File,
     length: u64,
+    end: watch::Sender<Position>,
 }
 
 impl LogFile {
@@ -118,7 +144,8 @@ impl LogFile {
                 length += 1;
             }
         }
-        Ok(Self { kind, path, rotation, file, length })
+        let end = watch::Sender::new(Position { inode: file.metadata()?.ino(), offset: length });
+        Ok(Self { kind, path, rotation, file, length, end })
     }
 
     /// Writes the lines of requests, and answers them.
@@ -145,6 +172,7 @@ impl LogFile {
         match written.and_then(|()| self.file.sync_data()) {
             Ok(()) => {
                 self.length += bytes;
+                self.end.send_replace(Position { inode: self.file.metadata()?.ino(), offset: self.length });
                 Ok(())
             }
             Err(error) => {

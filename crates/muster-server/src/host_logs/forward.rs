@@ -1,0 +1,202 @@
+//! Forwards the lines of a log to an HTTP receiver, at least once and in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use muster_core::error_chain::chain;
+use muster_notify::{LogFormat, LogReceiver, NotAccepted};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::files::Durable;
+use super::reader::{Batch, LogReader, Position};
+
+/// Pauses between attempts, seconds. The last one repeats.
+const PAUSES: [u64; 7] = [1, 2, 4, 8, 16, 32, 60];
+
+/// Where log lines are forwarded to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardConfig {
+    /// URL of the receiver.
+    pub url: String,
+    /// Format of the requests.
+    pub format: LogFormat,
+    /// File with the value of the header `Authorization`.
+    pub authorization_file: Option<Utf8PathBuf>,
+    /// PEM file with the CAs of the receiver's certificate; `None` trusts those of the system.
+    pub ca: Option<Utf8PathBuf>,
+}
+
+impl ForwardConfig {
+    /// Creates the receiver. The error names the setting.
+    pub fn receiver(&self) -> Result<LogReceiver, String> {
+        let read = |key: &str, path: &Option<Utf8PathBuf>| {
+            let text = path.as_ref().map(fs_err::read_to_string).transpose();
+            text.map_err(|error| format!("osquery.{key}: {}", chain(&error)))
+        };
+        let authorization = read("forward_authorization_file", &self.authorization_file)?;
+        let ca = read("forward_ca", &self.ca)?;
+        let receiver = LogReceiver::new(&self.url, self.format, authorization.as_deref(), ca.as_deref());
+        receiver.map_err(|error| format!("osquery.forward_*: {}", chain(&error)))
+    }
+}
+
+/// A log, as a label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LogLabel {
+    log: &'static str,
+}
+
+/// What was forwarded, for the metrics.
+#[derive(Debug, Default)]
+pub struct Forwarded {
+    lines: Family<LogLabel, Counter>,
+    rejected: Family<LogLabel, Counter>,
+    behind: Family<LogLabel, Gauge>,
+}
+
+impl Forwarded {
+    /// Adds the metrics to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("forwarded_log_lines", "Log lines of hosts that the receiver accepted", self.lines.clone());
+        registry.register("rejected_log_lines", "Log lines of hosts that the receiver rejects", self.rejected.clone());
+        registry.register(
+            "waiting_log_bytes",
+            "Bytes of log lines of hosts that are on disk and still to be forwarded",
+            self.behind.clone(),
+        );
+    }
+}
+
+/// Forwards these logs until `shutdown`. What is left then is forwarded after the next start.
+///
+/// # Errors
+/// If a file cannot be read, or a setting cannot be used; the text names it.
+pub fn start(
+    config: &ForwardConfig,
+    logs: &[Durable],
+    forwarded: &Arc<Forwarded>,
+    shutdown: &CancellationToken,
+) -> Result<(), String> {
+    let receiver = Arc::new(config.receiver()?);
+    for log in logs {
+        let reader = LogReader::open(&log.path, *log.end.borrow());
+        let reader = reader.map_err(|error| format!("{}: {}", log.path, chain(&error)))?;
+        let (receiver, end) = (Arc::clone(&receiver), log.end.clone());
+        let label = LogLabel { log: log.kind.as_str() };
+        let mut forwarder = Forwarder { label, reader, receiver, end, forwarded: Arc::clone(forwarded) };
+        let (shutdown, runtime) = (shutdown.clone(), Handle::current());
+        // On a thread for blocking work, because it reads files between the requests.
+        tokio::task::spawn_blocking(move || runtime.block_on(shutdown.run_until_cancelled(forwarder.forward())));
+    }
+    Ok(())
+}
+
+/// The forwarder of one log.
+struct Forwarder {
+    label: LogLabel,
+    reader: LogReader,
+    receiver: Arc<LogReceiver>,
+    /// The place up to which the log is durable.
+    end: watch::Receiver<Position>,
+    forwarded: Arc<Forwarded>,
+}
+
+impl Forwarder {
+    async fn forward(&mut self) {
+        let mut failures = 0;
+        loop {
+            let end = *self.end.borrow_and_update();
+            match self.step(end).await {
+                Ok(true) => failures = 0,
+                // Everything is forwarded: wait for more, or for the end of the writer.
+                Ok(false) if self.end.changed().await.is_err() => return,
+                Ok(false) => {}
+                Err(reason) => {
+                    if failures == 0 {
+                        warn!(
+                            reason,
+                            "log lines of hosts are not forwarded; they stay on disk until an attempt succeeds"
+                        );
+                    }
+                    sleep(Duration::from_secs(PAUSES[failures.min(PAUSES.len() - 1)])).await;
+                    failures += 1;
+                }
+            }
+        }
+    }
+
+    /// Forwards one batch. Returns whether there was one.
+    async fn step(&mut self, end: Position) -> Result<bool, String> {
+        let read = |error: std::io::Error| chain(&error).to_string();
+        let batch = self.reader.next(end).map_err(read)?;
+        let Some(Batch { lines, end: next }) = batch else {
+            self.show_behind(end);
+            return Ok(false);
+        };
+        self.deliver(&lines).await?;
+        self.reader.advance(next).map_err(read)?;
+        self.show_behind(end);
+        Ok(true)
+    }
+
+    fn show_behind(&self, end: Position) {
+        let bytes = i64::try_from(self.reader.behind(end)).unwrap_or(i64::MAX);
+        self.forwarded.behind.get_or_create(&self.label).set(bytes);
+    }
+
+    /// Sends lines. If the receiver rejects their content, they are sent in halves, so that only the lines it rejects are
+    /// dropped.
+    async fn deliver(&self, lines: &str) -> Result<(), String> {
+        let mut parts = vec![lines];
+        while let Some(part) = parts.pop() {
+            match self.receiver.send(part).await {
+                Ok(()) => {
+                    self.forwarded.lines.get_or_create(&self.label).inc_by(part.lines().count() as u64);
+                }
+                Err(NotAccepted::Later(reason)) => return Err(reason),
+                Err(NotAccepted::Rejected(reason)) => match halves(part) {
+                    // In order: the first half is sent first.
+                    Some((first, second)) => parts.extend([second, first]),
+                    None => {
+                        self.forwarded.rejected.get_or_create(&self.label).inc();
+                        info!(
+                            reason,
+                            bytes = part.len(),
+                            "a log line of a host was rejected by the receiver, and is dropped"
+                        );
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Splits lines in two; `None` if there is only one.
+fn halves(lines: &str) -> Option<(&str, &str)> {
+    let ends: Vec<usize> = lines.match_indices('\n').map(|(place, _)| place + 1).collect();
+    let middle = *ends.get((ends.len() / 2).checked_sub(1)?)?;
+    Some(lines.split_at(middle)).filter(|(first, second)| !first.is_empty() && !second.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_halved_until_one_is_left() {
+        assert_eq!(halves("a\nb\nc\n"), Some(("a\n", "b\nc\n")));
+        assert_eq!(halves("b\nc\n"), Some(("b\n", "c\n")));
+        assert_eq!((halves("c\n"), halves("")), (None, None));
+    }
+}
