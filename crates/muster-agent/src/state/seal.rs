@@ -129,6 +129,7 @@ impl Seal {
             let key: [u8; KEY_LEN] = random_bytes(&System);
             atomic::replace(&path, &key).map_err(|source| SealError::Key { path, source })?;
         }
+        // Loaded from disk in any case, which proves that the next start can do the same.
         Self::load(directory)
     }
 
@@ -156,6 +157,7 @@ impl Seal {
 
     /// Returns the contents of the sealed file `name`.
     pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        // Without the beginning, the file is none of ours, or of another version.
         let rest = sealed.strip_prefix(MAGIC).ok_or(SealError::NotSealed)?;
         let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Changed)?;
         let mut body = body.to_vec();
