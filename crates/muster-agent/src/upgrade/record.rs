@@ -175,6 +175,7 @@ fn recover_new(record: &Record) -> Recovery {
 
 /// Counts a start by a service manager. Returns the record to store, and whether the previous version must be activated.
 pub fn guard(record: &Record, active: Option<&HomeName>) -> Option<(Record, bool)> {
+    // Nothing to count: it is accepted, or the previous version is what starts.
     if record.step == Step::Kept || active != Some(&record.to) {
         return None;
     }
