@@ -169,6 +169,7 @@ impl FilterArgs {
             }
             request.policy_ids = Some(ids);
         }
+        // Flags take precedence over the empty lists of `--clear-filter`.
         request.events = set(self.events).or(request.events.take());
         request.tags = set(self.tags).or(request.tags.take());
         request.except_tags = set(self.except_tags).or(request.except_tags.take());
