@@ -73,6 +73,7 @@ impl Spaces {
         let id = new_space_id(id).map_err(|error| Error::invalid("id", chain(&error).to_string()))?;
         let taken = || Error::conflict("space_exists", format!("there is a space {id} already"));
         let spaces = self.store.identity(grant).spaces().await?;
+        // It may have no row with which the insertion would conflict.
         if id == SpaceId::default() {
             return Err(taken());
         }
