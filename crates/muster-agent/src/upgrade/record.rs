@@ -79,13 +79,16 @@ pub struct Kept {
     pub valid_until: String,
 }
 
+/// Homes as their names.
 mod name {
     use super::{Deserialize, Deserializer, FromStr, HomeName, Serializer};
 
+    /// Writes the name.
     pub fn serialize<S: Serializer>(name: &HomeName, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(name.as_str())
     }
 
+    /// Reads a name. A malformed one is an error, because a path is made from it.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HomeName, D::Error> {
         HomeName::from_str(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
