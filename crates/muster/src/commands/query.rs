@@ -158,6 +158,7 @@ impl RunArgs {
         }
         let begun = client.run_query(&query).await?;
         let mut follower = Follower::new(client, &begun.id, self.output.output);
+        // An interrupted query ends on the server too, so that no further host runs it.
         let ended = tokio::select! {
             ended = follower.until_the_end(begun.targets) => ended?,
             _ = tokio::signal::ctrl_c() => client.stop_query(&begun.id).await?,
