@@ -74,6 +74,7 @@ impl Admin {
         );
         stream.write_all((head + &body).as_bytes())?;
         let mut answer = Vec::new();
+        // The server closes the connection after the response, because the request asks for it.
         stream.read_to_end(&mut answer)?;
         let (status, body) = parse(&answer).with_context(|| format!("{method} {path}: malformed response"))?;
         anyhow::ensure!((200..300).contains(&status), "{method} {path}: {status} {}", String::from_utf8_lossy(body));

@@ -13,6 +13,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         return Err(bad());
     }
     while !rest.is_empty() {
+        // A number without a unit is an error.
         let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
         let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
         let unit = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |end| digits + end);

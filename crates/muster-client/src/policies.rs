@@ -85,6 +85,7 @@ impl Client {
 
     /// Replaces the key that signs policies and actions: every policy gets a new revision.
     pub async fn rotate_signing_key(&self) -> Result<Message> {
+        // Kibana's API requires this confirmation.
         self.post_with(&["message_signing_service", "rotate_key_pair"], &[("acknowledge", true)]).await
     }
 

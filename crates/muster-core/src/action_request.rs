@@ -133,6 +133,7 @@ impl ActionRequest {
                 .remedy("choose a later start, or leave it out to start now"));
         }
         let is_default_end = self.start_time.is_some() && self.expiration.is_none();
+        // With an explicit expiration, the check below compares the two.
         if is_default_end && ends_at(self.kind, self.start_time, self.rollout, now) <= now {
             return Err(Error::invalid("start_time", "an action that starts at this time would already be expired")
                 .remedy("choose a later start, or leave it out to start now"));

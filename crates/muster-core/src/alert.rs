@@ -259,6 +259,7 @@ impl Progress {
     /// Records a failed attempt. Each pause is twice as long as the one before.
     pub fn failed(&mut self, reason: String, now: Timestamp) {
         let (since, before) = self.failure.as_ref().map_or((now, 0), |known| (known.since, known.attempts));
+        // The limit keeps the shift in range. The longest pause is reached before.
         let pause = FIRST_PAUSE.saturating_mul(1 << before.min(10)).min(LONGEST_PAUSE);
         self.failure = Some(Failure { since, attempts: before.saturating_add(1), reason, retry_at: now.plus(pause) });
     }
@@ -267,6 +268,7 @@ impl Progress {
     fn finish(&mut self, covers: &[i64], read: &[(i64, Event)]) {
         self.done.extend(covers);
         let mut cursor = self.cursor;
+        // Up to the first open event. What is done after it stays in `done`.
         for (seq, _) in read {
             if self.is_open(*seq) {
                 break;

@@ -232,6 +232,7 @@ impl OpContext {
     /// Returns the proof that the caller has the privilege `P`, for the objects of the space that its entitlements cover.
     pub fn grant<P: Privilege>(&self) -> Result<Grant<P>, Forbidden> {
         let scope = self.scope_of(P::NAME).ok_or(Forbidden(P::NAME))?;
+        // An object of the whole installation belongs to no space, so its audit events have none.
         let of_space = P::NAME.reach() != Reach::System;
         let origin = self.origin.clone();
         Ok(self.granted(if of_space { origin.in_space(&self.space) } else { origin }, scope))
@@ -284,12 +285,14 @@ impl OpContext {
 
     fn scope_of(&self, privilege: PrivilegeName) -> Option<Scope> {
         let holding = self.entitlements.iter().filter(|one| one.privileges.contains(privilege));
+        // A binding that does not cover the space, or not enough for the privilege, contributes nothing.
         let covers: Vec<Cover<'_>> = holding.filter_map(|one| one.scope.cover(&self.space, privilege)).collect();
         let selectors = covers.iter().map(|cover| match cover {
             Cover::All => None,
             Cover::Part(selector) => Some((*selector).clone()),
         });
         match selectors.collect::<Option<Vec<Selector>>>() {
+            // One binding to everything makes all parts irrelevant.
             None => Some(Scope::Whole),
             Some(none) if none.is_empty() => None,
             Some(parts) => Some(Scope::AnyOf(parts)),
@@ -299,6 +302,8 @@ impl OpContext {
     /// Returns the privileges among `wanted` that the caller does not have in the whole of `scope`. Nobody may give others
     /// what is not theirs.
     pub fn lacks(&self, wanted: PrivilegeSet, scope: &BindingScope) -> PrivilegeSet {
+        // One entitlement must contain the whole scope. Parts of several are never added up: their union would be
+        // guessed.
         let covering = self.entitlements.iter().filter(|one| one.scope.contains(scope));
         covering.fold(wanted, |missing, one| missing.without(one.privileges))
     }

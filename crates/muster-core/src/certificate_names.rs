@@ -16,6 +16,7 @@ pub fn plain(text: &str) -> Cow<'_, str> {
             let Some(length) = text[name..].find(after) else { break };
             let end = name + length;
             text = format!("{}{}{}", &text[..start], &text[name..end], &text[end + after.len()..]).into();
+            // Behind the name, so that nothing in it is replaced again.
             from = start + length;
         }
     }

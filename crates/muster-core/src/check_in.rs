@@ -140,6 +140,7 @@ pub fn decide(
     circumstances: &Circumstances<'_>,
     now: Timestamp,
 ) -> Result<Decision, BadCheckIn> {
+    // Borrowed until something changes: a heartbeat must not copy the record.
     let mut next = Next::Borrowed(record);
     let mut documents = AgentDocuments::default();
     let mut known = known;
@@ -169,6 +170,7 @@ fn changed(
 ) -> Option<AgentRecord> {
     // The check-in itself can change the status, of an offline agent for example.
     let same_status = status::evaluate(&next, Some(now), now).0 == before.status;
+    // Compared as a whole: a field may have been set to the value that it had.
     let same = matches!(next, Next::Borrowed(_)) || *next == *before;
     // The first check-in is always written: without a time of it, the agent counts as enrolling (MG §3.1).
     if same && same_status && before.last_checkin.is_some() {
@@ -358,6 +360,7 @@ fn take_position(next: &mut Next<'_>, circumstances: &Circumstances<'_>) {
 /// A revision of another policy, or one that does not exist (D16), is not a revision of the assigned policy. It is
 /// stored as 0, so that the status stays `updating` until the agent runs its own policy.
 fn take_policy(next: &mut Next<'_>, report: &Report<'_>, circumstances: &Circumstances<'_>) -> i64 {
+    // Agents before 9.x do not report it, and confirm policies by acks only.
     let Some((id, revision)) = report.running else { return next.policy_revision };
     if next.running_policy_id.as_ref().map(PolicyId::as_str) != Some(id) {
         next.to_mut().running_policy_id = PolicyId::parse(id).ok();

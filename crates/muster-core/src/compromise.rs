@@ -93,6 +93,7 @@ pub fn of_enrollment_key(key: &EnrollmentKey) -> Option<Exposure> {
 /// Collects the dotted paths of the secrets of outputs, which are stored as `{"id": "…"}` or as references in strings.
 fn secret_paths(value: &Value, path: &str, found: &mut Vec<String>) {
     let fields = match value {
+        // A reference inside a longer string, such as a URL with a password.
         Value::String(text) if text.contains(OPEN) => return found.push(path.to_owned()),
         Value::Array(items) => {
             let nested = items.iter().enumerate();
@@ -101,6 +102,7 @@ fn secret_paths(value: &Value, path: &str, found: &mut Vec<String>) {
         Value::Object(fields) => fields,
         _ => return,
     };
+    // The form in which a secret is stored: an object with nothing but its id.
     if fields.len() == 1 && fields.get("id").is_some_and(Value::is_string) {
         found.push(path.to_owned());
         return;

@@ -200,6 +200,7 @@ impl ApiKey {
 
     /// Parses the token after `ApiKey ` in the header (EA12, EA13).
     pub fn parse(token: &str) -> Result<Self, TokenError> {
+        // Pasted tokens end with line breaks.
         let token = token.trim();
         if token.is_empty() {
             return Err(TokenError::Empty);

@@ -226,6 +226,7 @@ impl Applicant {
         circumstances: &Circumstances<'_>,
         token_fits: &mut dyn FnMut(&str, &str) -> bool,
     ) -> Result<Life, Error> {
+        // Without a stored record there is nothing to protect.
         let Some(stored) = circumstances.by_id else { return Ok(Life::First) };
         if self.family.is_one_per_machine() {
             return self.life_on_machine(stored, circumstances);
@@ -272,6 +273,7 @@ impl Applicant {
             (Life::Continued, Some(stored)) => self.continued(stored, admitted, circumstances, now),
             (_, stored) => {
                 let fresh = self.fresh(admitted, circumstances, now);
+                // Versions go on from the stored record, also for a new life.
                 started(fresh, stored.map_or(0, |stored| stored.version), now)
             }
         };
@@ -295,6 +297,7 @@ impl Applicant {
     /// else a new one.
     fn host(&self, new: &HostId, circumstances: &Circumstances<'_>, now: Timestamp) -> (HostId, Option<Host>) {
         let before =
+            // Only without a machine id: a known machine decides by itself.
             circumstances.by_id.filter(|_| self.machine_id.is_none()).and_then(|stored| stored.host_id.as_ref());
         if let Some(known) = circumstances.host {
             // Insert it even though it was found: the host may be deleted with the discarded agent in the same commit.

@@ -98,6 +98,7 @@ pub fn force_unenroll(before: &AgentRecord, reason: &str, now: Timestamp) -> Res
     unless_unenrolled(before)?;
     let mut next = before.clone();
     deactivate(&mut next, reason, now);
+    // `None`: a sighting must not make an agent that was just unenrolled look online.
     Ok(changed(before, next, None, now))
 }
 

@@ -145,6 +145,7 @@ pub fn check_sql(sql: &str) -> Result<(), Error> {
     if sql.len() > MAX_SQL {
         return Err(Error::invalid("sql", format!("must have at most {MAX_SQL} bytes")));
     }
+    // PostgreSQL cannot store it.
     if sql.contains('\0') {
         return Err(Error::invalid("sql", "must not contain a null character"));
     }

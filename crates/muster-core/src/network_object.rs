@@ -133,6 +133,7 @@ impl Shared {
     pub fn with_output(mut self, changed: &Output) -> Self {
         self.outputs.retain(|output| output.id != changed.id);
         for output in &mut self.outputs {
+            // Only one can be the default.
             output.is_default &= !changed.is_default;
             output.is_default_monitoring &= !changed.is_default_monitoring;
         }

@@ -202,6 +202,7 @@ pub fn permissions_hash(permissions: &Value) -> String {
 /// Returns the id of a cluster, derived from the output and its hosts. Other hosts are another cluster, where the
 /// existing keys are unknown (EA §6.3).
 pub fn cluster_id<'a>(output: &str, hosts: impl Iterator<Item = &'a str>) -> ClusterId {
+    // Sorted and without duplicates: the order of hosts in the settings does not make another cluster.
     let mut hosts: Vec<String> = hosts.map(compared_host).collect();
     hosts.sort_unstable();
     hosts.dedup();
@@ -256,6 +257,7 @@ pub struct Target<'a> {
 pub fn plan(target: &Target<'_>, held: &[OutputKey], now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     for need in target.needs {
+        // The name of the output identifies a key within an agent; the cluster can change under it.
         match held.iter().find(|key| key.output == need.output) {
             None => plan.put.push(wanted(target, need, 1, now)),
             Some(key) if key.cluster != need.cluster => {
@@ -266,6 +268,7 @@ pub fn plan(target: &Target<'_>, held: &[OutputKey], now: Timestamp) -> Plan {
             Some(key) => plan.put.extend(adjusted(target, need, key, now)),
         }
     }
+    // Outputs that the target does not have: the agent keeps their keys until it has confirmed the target.
     for key in held.iter().filter(|key| target.needs.iter().all(|need| need.output != key.output)) {
         plan.retire.extend(retired(target, key, now));
         plan.remove.push(key.clone());
@@ -356,6 +359,7 @@ pub fn confirm(confirmed: Confirmation<'_>, held: &[OutputKey], retired: &[Retir
     let now = |key: &OutputKey| put.iter().find(|after| after.output == key.output).cloned();
     // Keys that were retired for another policy wait until the agent has all keys of this one: it may have come back to a
     // policy that it still runs with its former keys.
+    // All keys, not only those of this change: one that is missing would leave the agent without any.
     let is_settled = held.iter().all(|key| {
         let key = now(key).unwrap_or_else(|| key.clone());
         key.issued.is_some() && !key.is_withheld
@@ -410,6 +414,7 @@ pub enum Stance {
 /// Decides how a policy is delivered with regard to a key. `failure` is that of the key's cluster.
 pub fn stance(key: &OutputKey, failure: Option<&ClusterFailure>, now: Timestamp) -> Stance {
     let is_down = key.failure.is_some() || failure.is_some_and(|failure| failure.kind.withholds_keys());
+    // From the time since which it is wanted, so that repeated polls do not extend the wait.
     let left = MAX_WAIT.checked_sub(now.since(key.since)).filter(|left| !left.is_zero());
     match (key.state, left) {
         (KeyState::Wanted | KeyState::Outdated, Some(left)) if !is_down => Stance::Wait(left),

@@ -153,6 +153,7 @@ impl Sealer {
             return Err(SealError::OtherKey);
         }
         let nonce = Nonce::try_assume_unique_for_key(&header[1 + KEY_ID_LEN..]).map_err(|_| SealError::Format)?;
+        // Decrypted in a buffer that is wiped, also if the value turns out to be forged.
         let mut plain = Zeroizing::new(body.to_vec());
         let aad = Aad::from(place.associated_data());
         let length = self.key.open_in_place(nonce, aad, &mut plain).map_err(|_| SealError::Forged)?.len();

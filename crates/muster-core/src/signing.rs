@@ -54,6 +54,7 @@ pub struct Signer {
 impl Signer {
     /// Generates a key pair, and returns it with its private key in PKCS#8, which the caller seals and stores.
     pub fn generate() -> Result<(Self, Zeroizing<Vec<u8>>), SigningError> {
+        // PKCS#8 is the form that is stored; the pair is then loaded from it, which proves that it can be read back.
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
             .map_err(|_| SigningError::Key)?;
         // The library wipes its own copy on drop; this one is wiped by `Zeroizing`.
@@ -127,6 +128,7 @@ impl fmt::Debug for Signer {
 /// the unsigned fields next to them.
 pub fn verify(public_key: &str, signed: &Signed) -> Result<Vec<u8>, VerifyError> {
     let decode = |text: &str| STANDARD.decode(text).map_err(|_| VerifyError::Encoding);
+    // Base64 with padding only: a signature must have one form.
     let (key, data, signature) = (decode(public_key)?, decode(&signed.data)?, decode(&signed.signature)?);
     // Also rejects keys of other curves and formats.
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key)

@@ -214,6 +214,7 @@ impl FleetdHost {
 
     /// Returns the rows of a query; `None` if it fails.
     fn rows(&self, name: &str, sql: &str) -> Option<Value> {
+        // For an address that differs between hosts.
         let [_, b, c, d] = self.number.to_be_bytes();
         Some(match name.strip_prefix("fleet_detail_query_") {
             Some("system_info") => json!([self.system_info()]),

@@ -66,6 +66,7 @@ impl Hosts {
             let (shared, next, admission) = (self.shared.clone(), next.clone(), self.admission.clone());
             let end = self.numbers.end;
             workers.spawn(async move {
+                // A placeholder for its connections: another number follows before anything is sent.
                 let mut host = FleetdHost::new(shared.clone(), end);
                 loop {
                     let number = next.fetch_add(1, Relaxed);
@@ -94,6 +95,7 @@ impl Hosts {
                 repeat(&shared, host, &admission, &mut back_off, pace).await;
             });
         }
+        // At once, because this mode has no measured part.
         self.shared.tally.tell(Event::Ready);
         while hosts.join_next().await.is_some() {}
     }
@@ -130,6 +132,7 @@ impl Hosts {
                 }
             });
         }
+        // Only the measured part counts.
         self.shared.tally.begin_check_ins();
         self.shared.tally.tell(Event::Ready);
         phase.wait_for(|phase| *phase != Phase::Waiting).await.ok()?;

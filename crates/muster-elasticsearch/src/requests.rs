@@ -104,6 +104,7 @@ pub(crate) fn missing(answer: &Value) -> Result<Vec<KeyId>, IssueError> {
 }
 
 pub(crate) fn invalidate(ids: &[KeyId]) -> Value {
+    // Without `owner`, the account would need the privilege to invalidate the keys of everybody.
     json!({"ids": texts(ids), "owner": true})
 }
 
@@ -146,6 +147,7 @@ pub(crate) fn page(answer: &Value) -> Result<KeyPage, IssueError> {
     let id = |key: &Value| key["id"].as_str().and_then(|id| KeyId::parse(id).ok());
     let ids: Option<Vec<KeyId>> = keys.iter().map(id).collect();
     let ids = ids.ok_or_else(|| unexpected("a key without id"))?;
+    // A full page can be the last one. The next one is empty then.
     let next = keys.last().filter(|_| keys.len() >= PAGE).map(|last| ListPosition(last["_sort"].to_string()));
     Ok((ids, next))
 }

@@ -97,6 +97,7 @@ impl Settings {
         if self.hosts.iter().any(|host| host.contains("${")) {
             return unusable("`hosts` contains a variable, which only agents can resolve");
         }
+        // Before the first connection, so that a missing credential is reported as such.
         self.authorization()?;
         for (field, value) in [("certificate", &self.ssl.certificate), ("key", &self.ssl.key)] {
             if value.as_ref().is_some_and(|value| !is_pem(value)) {

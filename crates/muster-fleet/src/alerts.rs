@@ -95,6 +95,7 @@ impl Alerts {
         let id = AlertReceiverId::trusted(random_uuid(&*self.entropy));
         let applied = self.apply_draft(None, draft, || draft::blank(id, grant, now))?;
         let receiver = applied.receiver;
+        // Also asks the sender, which knows the addresses that this server may connect to.
         self.check(&receiver)?;
         let after = self.store.everywhere(&System).newest_event().await?;
         let detail = json!({"name": receiver.name, "target": told_target(&receiver.target)});
@@ -115,6 +116,7 @@ impl Alerts {
         let applied = self.apply_draft(Some(before), draft, || before.clone())?;
         let after = applied.receiver;
         self.check(&after)?;
+        // A version that changes nothing would make concurrent editors conflict.
         if after == *before {
             return Ok(after);
         }
@@ -151,6 +153,7 @@ impl Alerts {
         let now = self.clock.now();
         let after = Receiver { version: receiver.version + 1, updated_at: now, ..after };
         let kept = after.target.secret();
+        // In the same commit. A secret that no receiver names could never be found and deleted.
         writes.extend(receiver.target.secret().filter(|old| Some(*old) != kept).map(deletion));
         writes.push(AlertWrite::Update(Box::new(after.clone())).into());
         writes.push(audit_line(receiver.grant().origin(), now, action, subject(&after), detail));
@@ -173,6 +176,7 @@ impl Alerts {
         let (grant, now) = (receiver.grant(), self.clock.now());
         let detail = json!({"name": receiver.name, "target": receiver.target.kind()});
         let line = audit_line(grant.origin(), now, "alert_receiver.test", subject(receiver), detail);
+        // Recorded before it is sent: an administrator can make this server connect to a host of their choice.
         self.store.commit(grant, vec![line]).await?;
         if grant.is_dry_run() {
             return Ok(Ok(()));
@@ -182,6 +186,7 @@ impl Alerts {
 
     /// Sends a message. The outer error is one of this server, the inner one concerns the receiver.
     async fn send(&self, receiver: &Receiver, message: &Message) -> Result<Result<(), SendError>, Error> {
+        // Opened only for the message, and dropped with it.
         let ids: Vec<SecretId> = receiver.target.secret().cloned().into_iter().collect();
         let opened = self.secrets.open(&ids).await?;
         let secret = ids.first().and_then(|id| opened.get(id)).map(|secret| secret.as_str());
@@ -214,6 +219,7 @@ fn told_target(target: &Target) -> serde_json::Value {
 
 /// Returns the scheme, host and port of a URL.
 fn origin_of(url: &str) -> String {
+    // Everything after the authority can be a token, and user info before it a password.
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();

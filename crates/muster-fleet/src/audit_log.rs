@@ -44,6 +44,8 @@ impl AuditView {
     /// Returns the view of a caller in its space: the events of this space. Whoever may read the log in all spaces reads all of it in
     /// the default space, which is that of requests without a space.
     pub fn of(context: &OpContext) -> Result<Self, Forbidden> {
+        // The whole log only where requests without a space go: elsewhere, the space in the request selects its
+        // events.
         match Self::whole(context) {
             Ok(whole) if *context.space() == SpaceId::default() => Ok(whole),
             _ => Ok(Self { grant: context.grant()?, space: Some(context.space().clone()) }),
@@ -139,6 +141,8 @@ impl Audit {
     pub async fn list(&self, view: &AuditView, query: &AuditQuery) -> Result<AuditPage, Error> {
         let mut page = AuditPage::default();
         let mut before = query.before.unwrap_or(i64::MAX);
+        // Bounded, so that a rare filter over a long log returns an empty page with a continuation instead of running
+        // for minutes.
         for _ in 0..MAX_SCANNED / u64::from(BATCH) {
             // Filtered here and not in SQL: the lines are stored as text, which the hash covers, without other columns.
             let batch = self.store.audit(view).audit_events_before(before, BATCH).await?;
@@ -164,6 +168,7 @@ impl Audit {
 
     /// Verifies every chain from its first line, and every seal, up to the first defect. Needs the view of the whole log.
     pub async fn verify(&self, view: &AuditView) -> Result<AuditVerdict, Error> {
+        // A part of a chain proves nothing: each hash covers all events before it.
         if view.space.is_some() {
             return Err(Forbidden(PrivilegeName::AuditRead).into());
         }
@@ -198,6 +203,7 @@ async fn verify_chain(
             }
         }
         if is_last {
+            // An empty chain has no end that could be kept.
             if check.position() > 0 {
                 verdict.heads.push(ChainHead::new(chain, check.position(), check.hash()));
             }
@@ -212,6 +218,7 @@ async fn verify_seal(store: &dyn AuditStore, text: &str) -> Result<Option<AuditD
     if !text.contains(SEAL) {
         return Ok(None);
     }
+    // What is not an event was reported by the check of its chain.
     let Ok(event) = serde_json::from_str::<AuditEvent>(text) else { return Ok(None) };
     for ChainHead { chain, position, hash } in event.sealed_heads() {
         let found = store.audit_hash(&chain, position).await?;

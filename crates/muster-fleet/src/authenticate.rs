@@ -77,6 +77,7 @@ impl Authentication {
     /// [`Denial::ForeignKey`] (EA54) and an audit event, any other key [`Denial::UnknownKey`].
     pub async fn agent(&self, id: &str, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
         if let Some(entry) = AgentId::parse(id).ok().and_then(|id| self.registry.get(&id)) {
+            // A cached record may be outdated: another server may have revoked the key.
             self.currency.ensure(&self.records, &entry).await?;
             // The usual case, without a read: a check-in of a known agent costs one SHA-256.
             if entry.record().is_some_and(|record| holds_key(&record, key)) {
@@ -91,6 +92,7 @@ impl Authentication {
     /// Authenticates an agent that is not cached, or whose cached record does not have the key: another server may just
     /// have enrolled it again.
     async fn stored_agent(&self, id: &str, key: &ApiKey) -> Result<Arc<AgentEntry>, Error> {
+        // The key decides which agent it is; the id in the path is only compared.
         let holder = match self.key_of_agent(key).await? {
             Some(record) if record.id.as_str() == id => {
                 let entry = self.registry.admit(record);
@@ -101,6 +103,7 @@ impl Authentication {
             None if self.is_enrollment_key(key).await? => format!("enrollment_key:{}", key.id),
             None => return Err(self.unknown(key).await?),
         };
+        // A real key with another id is either a cloned installation or an attempt. Both are worth a record.
         self.audit_identity_mismatch(&holder, id).await;
         Err(Denial::ForeignKey.into())
     }
@@ -121,6 +124,7 @@ impl Authentication {
 
     /// Returns the agent of `family` with this node key. All other keys give [`Denial::UnknownKey`].
     pub async fn node_key(&self, secret: &str, family: Family) -> Result<Arc<AgentEntry>, Error> {
+        // The id is derived from the secret, so the look-up needs no id in the request.
         let key = ApiKey::opaque(secret);
         let fits =
             |record: &AgentRecord| record.family == family && holds_secret(record, &key, CredentialKind::NodeKey);
@@ -148,6 +152,7 @@ impl Authentication {
         };
         if let Some(entry) = self.registry.by_node_key(&key.id) {
             self.currency.ensure(&self.records, &entry).await?;
+            // The time is part of the check, so a cached token expires without a read.
             if entry.record().is_some_and(|record| fits(&record)) {
                 return Ok(entry);
             }
@@ -186,6 +191,7 @@ impl Authentication {
     /// Writes at most one audit event a minute for each key holder: a client in a loop must not fill the disk.
     async fn audit_identity_mismatch(&self, holder: &str, path_id: &str) {
         let now = self.clock.now();
+        // Per holder, not per path: the path is chosen by the client.
         if !self.mismatches.first_in_a_while(holder, now) {
             return;
         }

@@ -77,6 +77,7 @@ pub trait Authority: sealed::Sealed + Sync {
 pub trait Unscoped: Authority {}
 
 mod sealed {
+    /// Implemented in this crate only, and thereby [`Authority`](super::Authority).
     pub trait Sealed {}
 }
 

@@ -79,6 +79,7 @@ impl AutoUpgrades {
     pub async fn advance(&self) -> Result<usize, Error> {
         let mut begun = 0;
         let policies = all_policies(&self.store).await?;
+        // Managed policies are upgraded by the system that manages them.
         for policy in policies.iter().filter(|policy| !policy.is_managed && !required(&policy.fields).is_empty()) {
             if !self.has_lease().await? {
                 break;
@@ -103,6 +104,7 @@ impl AutoUpgrades {
         let required = required(&policy.fields);
         // Most of the time, no agent is to be upgraded, or few are left: the others are only counted.
         let census = self.census(policy).await?;
+        // Counts of versions decide whether any record is read at all.
         let Some(highest) = census.highest_demand(&required) else { return Ok(0) };
         let members = self.members(policy, highest).await?;
         let demands = demands(&required, &census, &members);
@@ -117,9 +119,11 @@ impl AutoUpgrades {
         for demand in &demands {
             attempts.insert(demand.version, self.attempts(&grant, policy, demand).await?);
         }
+        // Looked up before the choice, which is a pure function.
         let of = |version: &str, id: &AgentId| attempts.get(version)?.get(id).copied();
         let mut begun = 0;
         for Batch { version, mut agents } in choose(&demands, &of, now) {
+            // The limit is for the policy, not for each of its versions.
             agents.truncate(MOST_AT_ONCE - MOST_AT_ONCE.min(begun));
             if agents.is_empty() || !self.has_lease().await? {
                 break;
@@ -135,6 +139,7 @@ impl AutoUpgrades {
     async fn census(&self, policy: &Policy) -> Result<Census, Error> {
         let mut census = Census::default();
         for counted in self.store.within(&System, &policy.space).agents_by_version(&members(policy)).await? {
+            // An agent whose upgrade is in progress counts for the version that it will run.
             let target = counted.open.as_ref().and_then(|open| Version::parse(&open.version));
             census.add(Version::parse(&counted.version), target, usize::try_from(counted.agents).unwrap_or(usize::MAX));
         }
@@ -144,6 +149,7 @@ impl AutoUpgrades {
     /// Returns the agents of a policy that count and run a lower version.
     async fn members(&self, policy: &Policy, than: Version) -> Result<Vec<Member>, Error> {
         let mut lower = members(policy);
+        // From 1: an agent without a readable version has the key 0, and cannot be compared.
         lower.conditions.push(AgentCondition::VersionIn(1, than.sort_key()));
         let ids = self.store.within(&System, &policy.space).all_agent_ids(&lower).await?;
         let mut members = Vec::with_capacity(ids.len());
@@ -166,10 +172,12 @@ impl AutoUpgrades {
         demand: &Demand<'_>,
     ) -> Result<HashMap<AgentId, Attempts>, Error> {
         let ids: Vec<AgentId> = demand.candidates.iter().map(|id| (*id).clone()).collect();
+        // Asked without creating anything: an agent that cannot be upgraded must not use up one of the places.
         let refused = self.actions.try_upgrade(&select(ids, grant), &request(demand.version)).await?;
         let refused: HashSet<AgentId> = refused.into_iter().map(|(id, _)| id).collect();
         let (mut found, mut fresh) = (HashMap::new(), 0);
         for id in demand.candidates.iter().filter(|id| !refused.contains(**id)) {
+            // Enough agents without a failed attempt are found; the others would not be chosen.
             if fresh >= demand.needed {
                 break;
             }
@@ -189,6 +197,7 @@ impl AutoUpgrades {
         };
         let page = Page { offset: 0, limit: MOST_ACTIONS };
         let actions = self.store.everywhere(&System).actions(&filter, page).await?.items;
+        // Only actions of the server itself: an upgrade that a person requested is not an automatic attempt.
         let times: Vec<Timestamp> = actions
             .iter()
             .filter(|(action, _)| is_attempt(action, version))

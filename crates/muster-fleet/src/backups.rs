@@ -109,6 +109,7 @@ impl Backups {
 
     /// Sets where backups are taken from; to be called once. Removes the file that a server left which was killed.
     pub fn use_source(&self, source: BackupSource) {
+        // It contains the whole store, and nobody could download it any more.
         remove(&source.directory.join(FILE));
         let _ = self.source.set(Arc::new(source));
     }
@@ -120,6 +121,7 @@ impl Backups {
         })?;
         let (id, created_at) = (random_uuid(&*self.entropy), self.clock.now());
         let backup = Backup { id, created_at, fleet, state: BackupState::Running { done: 0, total: 0 } };
+        // Taken before the commit, so that of two requests at the same time only one is recorded as a backup.
         self.begin(&backup)?;
         // Before the snapshot, so that a backup contains its own line, and a backup that failed is recorded too.
         let line = audit_line(grant.origin(), created_at, "backup.create", format!("backup:{}", backup.id), json!({}));
@@ -128,6 +130,7 @@ impl Backups {
             *lock(&self.current) = None;
             return Ok(committed.map(|_| backup)?);
         }
+        // In a task of its own: the request returns at once, and its client may disconnect.
         tokio::spawn(work(source, Arc::clone(&self.current), backup.clone()));
         Ok(backup)
     }
@@ -159,6 +162,7 @@ impl Backups {
         let path = self.source.get().map(|source| source.directory.join(FILE)).ok_or_else(|| not_found(id))?;
         // Opened now: the file can be removed while it is sent.
         let file = fs_err::File::open(path).map_err(Error::internal)?;
+        // One piece at a time: a slow download must not fill the memory.
         let (sender, receiver) = mpsc::channel(1);
         tokio::task::spawn_blocking(move || send(file, &sender));
         Ok((receiver, size))
@@ -192,11 +196,13 @@ async fn work(source: Arc<BackupSource>, current: Current, backup: Backup) {
     };
     if let BackupState::Failed { reason } = &state {
         tracing::error!(backup = backup.id, reason, "a backup failed");
+        // A part of a backup is of no use, and takes space that the store may need.
         remove(&source.directory.join(FILE));
     }
     if let Some(current) = &mut *lock(&current) {
         current.state = state;
     }
+    // Whoever wanted it has begun the download by now.
     tokio::time::sleep(KEPT).await;
     forget(&source, &current, &backup.id);
 }
@@ -215,6 +221,7 @@ fn write(source: &BackupSource, current: &Current) -> Result<(u64, String), Stri
     let path = source.directory.join(FILE);
     remove(&path);
     let text = |error: CopyError| chain(&error).to_string();
+    // Estimated before anything is written, so that a nearly full disk is not filled up first.
     let needed = snapshot_bytes(&source.place).map_err(text)?;
     let lacks = |needed: u64| source.disk.free_bytes().is_some_and(|free| free < needed.saturating_add(SPARED));
     let no_space = || format!("not enough disk space: the backup needs {} MiB", (needed + SPARED) >> 20);
@@ -223,6 +230,7 @@ fn write(source: &BackupSource, current: &Current) -> Result<(u64, String), Stri
     }
     let mut is_full = false;
     let mut watch = |progress: Progress| {
+        // Checked again with each report: the store itself grows meanwhile.
         is_full = lacks(0);
         report(current, progress);
         if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -236,6 +244,7 @@ fn write(source: &BackupSource, current: &Current) -> Result<(u64, String), Stri
 
 fn report(current: &Current, progress: Progress) {
     // Copying and verifying read each row once.
+    // A snapshot of a file is reported in bytes, without a table, and is not read a second time.
     let (total, before) = match (progress.table, progress.stage) {
         ("", _) => (progress.total, 0),
         (_, Stage::Copying) => (progress.total * 2, 0),

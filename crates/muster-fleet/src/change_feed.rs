@@ -118,6 +118,8 @@ impl ChangeFeed {
                     Ok(seq) => {
                         handled = seq;
                         self.handled.store(handled, Ordering::Release);
+                        // The store counts its confirmations from here: caches are valid only while this feed keeps
+                        // up with them.
                         self.store.everywhere(&System).changes_handled(handled);
                     }
                     Err(error) => {
@@ -136,6 +138,7 @@ impl ChangeFeed {
                 changed = standing.changed() => if changed.is_err() { return },
                 () = self.shutdown.wait() => return,
             }
+            // Another epoch: this node was displaced in between, and its caches may have missed changes.
             let now = standing.borrow_and_update().clone();
             if now.epoch != epoch {
                 tracing::warn!("the lease of this server expired: ended held polls and cleared caches");
@@ -196,6 +199,7 @@ impl ChangeFeed {
             self.store.everywhere(&System).agent_versions(&ids).await?.into_iter().collect();
         let is_up_to_date = |entry: &AgentEntry| {
             let held = entry.record().map(|record| record.version);
+            // An agent that is missing in the answer was deleted, and is stale as well.
             held.zip(stored.get(entry.id())).is_some_and(|(held, stored)| held >= *stored)
         };
         let stale: Vec<AgentId> =
@@ -240,6 +244,7 @@ impl ChangeFeed {
             Some(action) if target.is_open() => {
                 entry.wake_for_action(DueAction { action: Arc::clone(action), position });
             }
+            // Cancelled, or of an earlier enrollment: the polls must ask the store what is left.
             _ => {
                 entry.expect_no_longer(id);
                 entry.wake();
@@ -260,6 +265,7 @@ impl ChangeFeed {
         id: &ActionId,
         handle: &(dyn Fn(&AgentEntry, i64, Target) + Sync),
     ) -> Result<(), Error> {
+        // Places begin at 0.
         let mut place = -1;
         loop {
             let targets = self.store.everywhere(&System).action_targets(id, place, BATCH).await?;

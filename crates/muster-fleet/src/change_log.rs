@@ -92,6 +92,7 @@ impl ChangeLog {
     /// Takes the place of a stream.
     pub fn open_stream(&self, context: &OpContext) -> Result<StreamPlace, Error> {
         let caller = context.actor().to_string();
+        // Counted together under one lock, so that two requests cannot both take the last place.
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let of_caller = streams.get(&caller).copied().unwrap_or(0);
         if of_caller >= MAX_STREAMS_OF_CALLER || streams.values().sum::<usize>() >= MAX_STREAMS {
@@ -105,6 +106,7 @@ impl ChangeLog {
     /// Returns the changes after a number, oldest first; without a number, none, and the newest number. Fails with
     /// `changes_pruned` if the log no longer contains all changes after the number.
     pub async fn after(&self, context: &OpContext, after: Option<i64>, limit: u32) -> Result<ChangePage, Error> {
+        // Where a new reader begins: it has read the objects, or is about to.
         let Some(after) = after else {
             return Ok(ChangePage { changes: Vec::new(), next: *self.newest().borrow(), has_more: false });
         };
@@ -122,9 +124,12 @@ impl ChangeLog {
         if !is_known {
             return Err(pruned(after, *self.newest().borrow()));
         }
+        // The row of `after` itself was only read to learn that the log still reaches back to it.
         rows.retain(|row| row.seq > after);
+        // The row beyond the limit is not returned, and tells that there is more.
         let has_more = rows.len() >= limit as usize;
         rows.truncate(limit as usize);
+        // From the unfiltered rows: a page without a visible change still makes progress.
         let next = rows.last().map_or(after, |last| last.seq);
         Ok(ChangePage { changes: self.seen(context, rows).await?, next, has_more })
     }
@@ -133,6 +138,7 @@ impl ChangeLog {
     async fn seen(&self, context: &OpContext, rows: Vec<ChangeRow>) -> Result<Vec<SeenChange>, Error> {
         let mut known = HashSet::new();
         let mut latest = Vec::new();
+        // Backwards, so that the last change of an object is the one that is kept.
         for ChangeRow { seq, change, deleted_from } in rows.into_iter().rev() {
             if let Some(change) = change.filter(|change| known.insert(change.clone())) {
                 latest.push((seq, change, deleted_from));
@@ -140,6 +146,7 @@ impl ChangeLog {
         }
         let agents = self.agents(context, &latest).await?;
         let mut seen = Vec::with_capacity(latest.len());
+        // Forwards again: readers get the oldest first.
         for (seq, change, deleted_from) in latest.into_iter().rev() {
             let is_deleted = deleted_from.is_some();
             let is_seen = match (&change, &deleted_from) {
@@ -161,6 +168,7 @@ impl ChangeLog {
         context: &OpContext,
         changes: &[(i64, Change, Option<SpaceId>)],
     ) -> Result<BTreeSet<AgentId>, Error> {
+        // Without the privilege, no agent is visible, and nothing is read.
         let Ok(grant) = context.grant::<AgentsRead>() else { return Ok(BTreeSet::new()) };
         let ids: Vec<&AgentId> = changes
             .iter()
@@ -223,6 +231,7 @@ impl ChangeLog {
 /// Returns whether a caller sees that an object was deleted. Which part of the space it belonged to is no longer known, except
 /// for policies.
 fn may_see_deletion(context: &OpContext, change: &Change, space: &SpaceId) -> bool {
+    // A function of the privilege, because each kind of object has its own.
     fn scope<P: Privilege>(context: &OpContext) -> Option<Scope> {
         context.grant::<P>().ok().map(|grant| grant.scope().clone())
     }

@@ -56,6 +56,7 @@ impl Currency {
         let compare = async {
             let stored = self.versions.read(entry.id()).await?;
             let held = entry.record().map(|record| record.version);
+            // If neither has a record, the refresh marks the entry as gone.
             if held.is_some() && held == stored { Ok(()) } else { records.refresh(entry).await }
         };
         silence::unless_silent(&self.store, compare).await?

@@ -216,6 +216,8 @@ impl Enrollment {
 
     async fn admission(&self, key: &ApiKey, family: KeyFamily) -> Result<Admission, Error> {
         let stored = self.store.everywhere(&System).enrollment_key_with_policy(&key.id).await?;
+        // A key of another family, an unknown id and a wrong secret are the same error: nothing tells a guesser which
+        // part was right.
         let is_this = |stored: &EnrollmentKey| stored.family == family && key.matches(&stored.hash);
         let (stored, policy) = stored.filter(|(stored, _)| is_this(stored)).ok_or_else(unauthorized)?;
         match stored.admits(self.clock.now()) {
@@ -250,6 +252,7 @@ impl Enrollment {
             let new_id = || time_ordered_uuid(now, &*self.entropy);
             let id = applicant.id.clone().unwrap_or_else(|| AgentId::trusted(new_id()));
             let (placement, token_hash) = (placement.clone(), token_hash.clone());
+            // Used only if the machine has no host yet.
             let host_id = HostId::trusted(new_id());
             let admitted = Admitted { life, id, host_id, access_key: &access_key, placement, token_hash };
             let enrolled = applicant.enroll(admitted, &around, now);
@@ -315,6 +318,7 @@ impl Enrollment {
     /// Returns the policy and tags: the key's, else those of the assignment rules, else the default policy (M11).
     async fn placement(&self, applicant: &Applicant, admission: &Admission, address: &str) -> Result<Placement, Error> {
         let key = admission.key();
+        // Rules cost a read of the store, so only where they can decide.
         let rules = match key.policy_id {
             Some(_) => AssignmentRules::default(),
             None if applicant.family.runs_policies() => self.assignment_rules().await?,

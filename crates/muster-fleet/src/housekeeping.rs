@@ -141,8 +141,10 @@ impl Housekeeping {
     pub async fn run(&self) {
         for step in Step::ALL {
             // For each step: a server that was asleep must not go on after another one has taken over.
+            // Taken again for each step, which also renews it.
             match self.store.everywhere(&System).take_lease(LeaseName::Housekeeping).await {
                 Ok(Some(_)) => self.run_step(step).await,
+                // Another server does all of it; nothing is done twice.
                 Ok(None) => return,
                 Err(error) => {
                     tracing::warn!(%error, "failed to take the housekeeping lease; retrying later");
@@ -179,6 +181,7 @@ impl Housekeeping {
     async fn expire_identities(&self) {
         let now = self.clock.now();
         let expire = IdentityWrite::Expire { now, keep_tokens_from: now.minus(TOKENS_KEPT) };
+        // One commit: these are deletions by time, which need no batches.
         let forget = IdempotencyWrite::Expire { before: now.minus(idempotency::KEPT) };
         if let Err(error) = self.store.commit(&System, vec![expire.into(), forget.into()]).await {
             tracing::warn!(%error, "housekeeping failed: expired sessions, tokens and idempotency keys; retrying later");
@@ -229,6 +232,7 @@ impl Housekeeping {
         let now = self.clock.now();
         // Ten minutes late, because a chunk that was accepted just in time may not be on disk yet.
         let late = self.remove_uploads(FileStatus::AwaitingUpload, now.minus(LIFE + IN_FLIGHT), "not complete in time");
+        // The audit events are in the same commit, so they are as many as the deletions.
         let late = late.await?;
         let old = self.remove_uploads(FileStatus::Ready, now.minus(UPLOADS_KEPT), "kept long enough").await?;
         Ok(late + old)

@@ -130,6 +130,7 @@ impl Idempotency {
             fingerprint,
         };
         let begin = IdempotencyWrite::Begin {
+            // Pending from the start: a server that stops now leaves a key whose outcome is unknown, not a free one.
             request: self.record(&begun, &Outcome::Pending)?,
             live_from: begun.created_at.minus(KEPT),
             limit: MAX_KEYS,
@@ -152,11 +153,13 @@ impl Idempotency {
             opened.map_err(|error| Error::internal(SharedError::during("opening a stored response", error)))?;
         let (fingerprint, outcome): (Fingerprint, Outcome) =
             serde_json::from_slice(&opened).map_err(Error::internal)?;
+        // Compared after opening, because the fingerprint is sealed with the response.
         if fingerprint != begun.fingerprint {
             return Ok(Verdict::OtherRequest);
         }
         match outcome {
             Outcome::Done(response) => {
+                // The repetition shows the secret again, which is an event of its own.
                 if shows_secret(&response.body) {
                     let subject = format!("idempotency_key:{}", begun.key);
                     let line = audit_line(context.origin(), begun.created_at, "response.reveal", subject, json!({}));
@@ -165,6 +168,7 @@ impl Idempotency {
                 Ok(Verdict::Answer(response))
             }
             Outcome::TooLong => Err(not_stored()),
+            // Longer than any request takes: the first one has ended without an answer.
             Outcome::Pending if begun.created_at.since(found.created_at) < LONGEST => Err(pending()),
             Outcome::Pending => Err(unknown()),
         }
@@ -186,6 +190,7 @@ impl Idempotency {
     /// Forgets the key of a request that changed nothing, so that it can be used again.
     pub async fn failed(&self, begun: Begun) {
         let Begun { account, key, created_at, .. } = begun;
+        // With the time of the request, so that a later one with the same key is not forgotten instead.
         let forget: Write = IdempotencyWrite::Forget { account, key, created_at }.into();
         if let Err(error) = self.store.commit(&System, vec![forget]).await {
             tracing::warn!(error = %chain(&error), "failed to delete the idempotency key of a failed request");

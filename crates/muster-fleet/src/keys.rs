@@ -108,12 +108,14 @@ impl EnrollmentKeys {
         };
         let id = EnrollmentKeyId::trusted(random_uuid(&*self.entropy));
         let key = self.new_key(new)?;
+        // The secret is in this response, and sealed in the store only if it must be retrievable.
         let token = new.family.token(&key);
         let record = EnrollmentKey {
             family: new.family,
             name: key_name(new.name.as_deref(), &id)?,
             key_id: key.id.clone(),
             hash: key.hash(),
+            // Sealed for this id: a value that is copied to another row cannot be opened.
             sealed_token: if new.retrievable { Some(self.secrets.seal_token(&id, &token)?) } else { None },
             policy_id,
             tags: clean_tags("tags", &new.tags)?,
@@ -208,6 +210,7 @@ impl EnrollmentKeys {
         grant: &Grant<EnrollmentReveal>,
         keys: &[EnrollmentKey],
     ) -> Result<BTreeMap<EnrollmentKeyId, String>, Error> {
+        // Events for all of them in one commit: either everything is recorded, or nothing is shown.
         let (seen, now) = (self.store.seen_by(grant), self.clock.now());
         let (mut tokens, mut lines) = (BTreeMap::new(), Vec::new());
         for key in keys.iter().filter(|key| !grant.is_dry_run() && seen.has_enrollment_key(key)) {
@@ -301,6 +304,7 @@ impl EnrollmentKeys {
             key_id: key.id.clone(),
             hash: key.hash(),
             sealed_token,
+            // A new life: what is counted and when it was used belong to the old key.
             created_at: now,
             uses: 0,
             last_used_at: None,

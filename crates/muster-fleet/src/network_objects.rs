@@ -87,6 +87,7 @@ impl<F: NetworkFamily> NetworkObjects<F> {
     /// Returns all objects of the kind by name; their secrets are `{"id": …}`.
     pub async fn list(&self, grant: &Grant<F::Read>) -> Result<Vec<NetworkObject>, Error> {
         let mut found = self.objects.store.seen_by(grant).network_objects().await?;
+        // One read for all kinds: there are few objects, and policies are compiled with all of them.
         found.retain(|object| object.kind == F::KIND);
         Ok(found)
     }
@@ -136,6 +137,7 @@ impl<F: NetworkFamily> NetworkObjects<F> {
     ) -> Result<NetworkObject, Error> {
         let now = self.objects.clock.now();
         let id = match draft.id.as_deref() {
+            // `propose` is stricter than `parse`, as for outputs.
             Some(id) => NetworkObjectId::propose(id).map_err(|bad| Error::invalid("id", bad.to_string()))?,
             None => NetworkObjectId::trusted(random_uuid(&*self.objects.entropy)),
         };
@@ -166,6 +168,7 @@ impl<F: NetworkFamily> NetworkObjects<F> {
         let draft = &draft;
         let update = move |turn: Turn| async move {
             let edit = self.edit(self.current(object).await?, draft.clone()).await?;
+            // Outputs may send stored secrets through it: a proxy elsewhere would get them.
             if F::KIND == NetworkObjectKind::Proxy {
                 let shared = self.objects.store.seen_by(object.grant()).shared().await?;
                 refuse_moved_proxy(&edit.before, &edit.after, &shared)?;
@@ -208,8 +211,10 @@ impl<F: NetworkFamily> NetworkObjects<F> {
         let object = self.current(object).await?;
         refuse_default(&object)?;
         let mut shared = seen.shared().await?;
+        // The policies below are compiled as if the object was gone.
         shared.network.retain(|other| other.kind != F::KIND || other.id != object.id);
         let (mut revised, users) = match F::KIND {
+            // Proxies are named by outputs and other objects too, which are changed in the same commit.
             NetworkObjectKind::Proxy => unset_proxy(&mut shared, &object.id, now),
             NetworkObjectKind::ServerHost | NetworkObjectKind::DownloadSource => Default::default(),
         };
@@ -284,6 +289,7 @@ impl PolicyObject for NetworkObject {
 /// Removes a deleted proxy from whatever uses it. Returns the writes, and who used it.
 fn unset_proxy(shared: &mut Shared, proxy: &NetworkObjectId, now: Timestamp) -> (Vec<Write>, Vec<String>) {
     let uses = |fields: &Value| fields.get("proxy_id").and_then(Value::as_str) == Some(proxy.as_str());
+    // Only the reference is removed: the output goes on without a proxy.
     let remove = |fields: &mut Value| {
         fields.as_object_mut().map(|fields| fields.remove("proxy_id"));
     };

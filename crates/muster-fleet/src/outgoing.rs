@@ -41,6 +41,7 @@ impl LocalTargets {
     /// Rejects an address that may not be connected to, and `localhost`. Other names are checked when they are resolved.
     pub fn check_literal(self, host: &str) -> Result<(), ResolveError> {
         let plain = plain(host);
+        // A trailing dot and another case are the same name to a resolver.
         let name = plain.trim_end_matches('.').to_ascii_lowercase();
         if self == Self::Refused && (name == "localhost" || name.ends_with(".localhost")) {
             return Err(not_permitted(plain, None, LOOPBACK));
@@ -59,6 +60,8 @@ impl LocalTargets {
         let mut refused = ResolveError::Failed(format!("{plain} has no address"));
         let mut allowed = Vec::new();
         for address in found {
+            // Each address is judged on its own: a name with a permitted address and a refused one is usable through
+            // the first.
             match self.check(plain, address.ip()) {
                 Ok(()) => allowed.push(address),
                 Err(error) => refused = error,
@@ -68,6 +71,7 @@ impl LocalTargets {
     }
 
     fn check(self, host: &str, ip: IpAddr) -> Result<(), ResolveError> {
+        // Asked last, because it needs a socket.
         let own = || is_own(ip).then_some("an address of the server's own host");
         let found = if self == Self::Permitted { None } else { local(ip).or_else(own) };
         found.map_or(Ok(()), |kind| Err(not_permitted(host, Some(ip), kind)))
@@ -106,6 +110,7 @@ const NO_HOST: &str = "not the address of a host";
 /// Returns what an address is if it is one of this host, a link-local one, that of a metadata service, or of no single host.
 fn local(ip: IpAddr) -> Option<&'static str> {
     if METADATA.contains(&ip) {
+        // Before the ranges: some of these addresses look like ordinary ones.
         return Some("the address of a metadata service");
     }
     match ip {
@@ -113,6 +118,7 @@ fn local(ip: IpAddr) -> Option<&'static str> {
         IpAddr::V4(ip) if ip.is_link_local() => Some(LINK_LOCAL),
         IpAddr::V4(ip) => (ip.is_broadcast() || ip.is_multicast() || ip.octets()[0] == 0).then_some(NO_HOST),
         IpAddr::V6(ip) => match embedded(ip) {
+            // The address inside is where the packets end up.
             Some(inner) => local(IpAddr::V4(inner)),
             None if ip.is_loopback() => Some(LOOPBACK),
             None if ip.is_unicast_link_local() => Some(LINK_LOCAL),

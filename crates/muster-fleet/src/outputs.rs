@@ -95,6 +95,7 @@ impl Outputs {
             Some(id) => OutputId::propose(id).map_err(|bad| Error::invalid("id", bad.to_string()))?,
             None => OutputId::trusted(random_uuid(&*self.objects.entropy)),
         };
+        // A look at all spaces: ids are unique across them.
         if self.objects.store.seen_by(grant).is_output_id_taken(&id).await? {
             return Err(Error::conflict("output_exists", format!("an output with the id {id} already exists")));
         }
@@ -117,6 +118,7 @@ impl Outputs {
     pub async fn update(&self, output: &Authorized<Output, OutputsWrite>, draft: OutputDraft) -> Result<Output, Error> {
         let draft = &draft;
         let update = move |turn: Turn| async move {
+            // Read again inside the turn, so that the change starts from what is stored now.
             let edit = self.edit(self.current(output).await?, draft.clone()).await?;
             self.objects.save(By { grant: output.grant(), turn: &turn, verb: "update" }, edit).await
         };
@@ -161,6 +163,7 @@ impl Outputs {
         if !users.is_empty() {
             return Err(in_use(listed(&users)));
         }
+        // The policies are compiled as if the output was gone, in one commit with its deletion.
         let mut shared = seen.shared().await?;
         shared.outputs.retain(|other| other.id != output.id);
         let revised = self.objects.policies.revise_all(grant.origin(), seen, shared, Some(deleted), now).await;
@@ -189,6 +192,7 @@ impl Outputs {
         after.is_default = draft.is_default.unwrap_or(after.is_default);
         after.is_default_monitoring = draft.is_default_monitoring.unwrap_or(after.is_default_monitoring);
         let (mut fields, sealed) = self.objects.merge(SECRETS, &before.fields, draft.fields).await?;
+        // `null` in a draft removes the field.
         fields.retain(|_, value| !value.is_null());
         after.fields = Value::Object(fields);
         self.objects.edit(before, after, sealed).await

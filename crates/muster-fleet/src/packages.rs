@@ -39,6 +39,7 @@ impl Files {
             created_at: now,
         };
         if let Some(known) = self.store.everywhere(&System).file(&id).await? {
+            // Also the repetition of a request whose response was lost.
             if known.sha256 == file.sha256 {
                 return Ok(known);
             }

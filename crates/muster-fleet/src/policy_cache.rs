@@ -204,6 +204,7 @@ impl PolicyCache {
         // each of them may call this.
         let ticket = known.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut covered = known.covered.lock().await;
+        // A load that began after this call has finished while the lock was waited for.
         if *covered >= ticket {
             return match known.newest.load(Ordering::Acquire) {
                 0 => Ok(None),
@@ -358,6 +359,7 @@ impl PolicyCache {
     }
 
     fn is_within_bounds(&self, policies: &HashMap<PolicyId, Arc<Known>>) -> bool {
+        // Counted anew for each load, because revisions have their size only when they are rendered.
         let (mut revisions, mut bytes) = (0, 0);
         for known in policies.values() {
             for slot in known.revisions.load().iter() {

@@ -55,6 +55,7 @@ impl CheckIns {
         metadata: Option<&str>,
     ) -> Option<HostMark> {
         let known = record.duplicate_hosts.as_ref()?;
+        // Without metadata in this check-in, nothing tells which of the hosts it is.
         let metadata = metadata?;
         let id = host_id(metadata)?;
         let mark = HostMark::of(&id);
@@ -79,6 +80,7 @@ impl CheckIns {
         }
         let deletable = self.stored_keys(record).await?;
         self.records.update(entry, entry, |before, now| self.told(before, host, &deletable, now)).await?;
+        // The poll of this very check-in finds the action at once.
         entry.wake();
         Ok(())
     }
@@ -109,6 +111,7 @@ impl CheckIns {
             if let ReenrollmentState::Pending { key, .. } | ReenrollmentState::Answered { key } = &one.state
                 && self.store.everywhere(&System).enrollment_key(key).await?.is_some()
             {
+                // Deleted with the next reenrollment, because a key for one use is worthless after it.
                 stored.push(key.clone());
             }
         }
@@ -146,6 +149,7 @@ impl CheckIns {
         let key = self.token_key(agent, &token, now);
         // The token is a secret of the action, so that it is stored sealed and inserted at delivery (EA84).
         let (secret, sealed) = self.secrets.seal("enrollment_token", &token.token())?;
+        // A reference in place of the token: the data of actions is shown to people.
         let migration = json!({
             "target_uri": self.own_url(),
             "enrollment_token": format!("$co.elastic.secret{{{secret}}}"),
@@ -205,6 +209,7 @@ impl CheckIns {
     /// (EA §15).
     fn own_settings(&self) -> Value {
         let plain = self.own_url().is_some_and(|url| url.starts_with("http:"));
+        // Without TLS there is no certificate to trust.
         match self.own_ca.get() {
             _ if plain => json!({"insecure": true}),
             Some(pem) => json!({"ca": [pem]}),

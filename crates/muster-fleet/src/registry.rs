@@ -100,6 +100,7 @@ impl Registry {
 
     /// Removes a deleted agent. Its held polls are woken and find that it is gone.
     pub fn forget(&self, id: &AgentId) {
+        // Out of the map before its polls are woken: one that polls again must not find this entry.
         let removed = lock(self.shard(id)).remove(id);
         if let Some(entry) = removed {
             self.unindex(entry.record().as_deref());

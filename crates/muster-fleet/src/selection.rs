@@ -70,6 +70,7 @@ impl Records {
 
     /// Resolves ids in the order of the request, which decides who starts first in a rollout.
     async fn find_named<P: Privilege>(&self, grant: &Grant<P>, named: &[AgentId]) -> Result<Selection, Error> {
+        // Agents outside of the caller's scope count as unknown.
         let filter = AgentFilter::all([AgentCondition::Ids(named.to_vec())]);
         let there: HashSet<AgentId> = self.store.seen_by(grant).all_agent_ids(&filter).await?.into_iter().collect();
         let mut known = HashSet::new();
@@ -82,6 +83,7 @@ impl Records {
     pub(crate) async fn read(&self, ids: &[AgentId]) -> Result<Vec<AgentDetails>, Error> {
         let mut found = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(READ_BATCH as usize) {
+            // The ids were selected within the caller's scope.
             found.append(&mut self.store.everywhere(&System).agents_named(chunk).await?);
         }
         Ok(found)

@@ -55,16 +55,20 @@ impl CheckIns {
         offers: u32,
     ) -> Result<Arc<RenderedPolicy>, Error> {
         let own = policy.signing_key.as_str();
+        // A policy that was signed with a key from elsewhere is delivered as it is.
         if own.is_empty() || self.signing.named(own).await?.is_none() {
             return Ok(policy);
         }
         let mut keys = self.signing.all();
+        // The usual case: the key was never rotated.
         if keys.len() == 1 {
             return Ok(policy);
         }
         let first = self.key_of(record, runs).await?;
         let first = first.as_deref().unwrap_or(own);
+        // The sort is stable, so the other keys stay newest first.
         keys.sort_by_key(|signer| signer.public_key() != first);
+        // An agent that has none of the keys gets them one after the other, again and again.
         let attempt = (offers / OFFERS_OF_EACH_KEY) as usize % keys.len();
         let Some(signer) = keys.get(attempt).filter(|signer| signer.public_key() != own) else { return Ok(policy) };
         self.policies.signed_with(&policy, signer).await
@@ -72,6 +76,7 @@ impl CheckIns {
 
     /// Returns the public key of the revision that an agent runs; `None` if that is unknown.
     async fn key_of(&self, record: &AgentRecord, runs: Option<(&PolicyId, i64)>) -> Result<Option<String>, Error> {
+        // The agent's own report first; the record may be one check-in behind.
         let stored = record.running_policy_id.as_ref().map(|policy| (policy, record.policy_revision));
         let Some((policy, revision)) = runs.or(stored).filter(|(_, revision)| *revision > 0) else { return Ok(None) };
         match self.policies.cached(policy, revision) {

@@ -89,6 +89,7 @@ impl SigningKeys {
         let everywhere = self.store.everywhere(&System);
         let stored = everywhere.setting(SIGNING_KEY).await?;
         let known = self.ring.load_full();
+        // Compared as it is stored: an unchanged text need not be opened.
         let Some(text) = stored.filter(|stored| Some(stored) != known.stored.as_ref()) else {
             return Ok(Arc::clone(&known.current));
         };
@@ -115,6 +116,7 @@ impl SigningKeys {
         if let Some(found) = self.ring.load().named(public_key) {
             return Ok(Some(found));
         }
+        // Another server may have rotated the key since, and an agent can have it already.
         self.refresh().await?;
         Ok(self.ring.load().named(public_key))
     }
@@ -128,6 +130,7 @@ impl SigningKeys {
     /// Replaces the current key; returns the new one. The policies must be compiled again.
     pub(crate) async fn rotate(&self, turn: &Turn, grant: &Grant<SigningRotate>) -> Result<Arc<Signer>, Error> {
         let everywhere = self.store.everywhere(&System);
+        // Read before the new key is generated. The swaps below fail if another rotation comes first.
         let before = everywhere.setting(SIGNING_KEY).await?;
         let list = everywhere.setting(FORMER_KEYS).await?;
         let (next, pkcs8) = Signer::generate().map_err(unusable)?;
@@ -136,6 +139,7 @@ impl SigningKeys {
             None => Vec::new(),
         };
         if let Some(text) = &before {
+            // The current key becomes the newest former one: most agents that were away have exactly this one.
             former.insert(0, open(&self.sealer, SIGNING_KEY, text).map_err(unusable)?);
         }
         former.truncate(MOST_FORMER);
@@ -145,10 +149,12 @@ impl SigningKeys {
         let texts = Zeroizing::new(serde_json::to_vec(&texts).map_err(Error::internal)?);
         let (value, former_value) = (self.seal(SIGNING_KEY, &pkcs8)?, self.seal(FORMER_KEYS, &texts)?);
         let shown = |key: &Signer| fingerprint(key.public_key()).unwrap_or_default();
+        // For the audit event, which names both keys.
         let current = self.refresh().await?;
         let detail = json!({"before": shown(&current), "after": shown(&next)});
         let now = self.clock.now();
         let writes = vec![
+            // In the turn of policy changes, because every policy is compiled and signed again with the new key.
             turn.write(),
             SettingWrite::Swap { name: SIGNING_KEY.into(), before, value }.into(),
             SettingWrite::Swap { name: FORMER_KEYS.into(), before: list, value: former_value }.into(),
@@ -156,6 +162,7 @@ impl SigningKeys {
             Write::Changed(Change::Setting(SIGNING_KEY.into())),
         ];
         self.store.commit(grant, writes).await?;
+        // A dry run has stored nothing that could be read.
         if !grant.is_dry_run() {
             return self.refresh().await;
         }

@@ -41,12 +41,14 @@ impl<T> SpaceCache<T> {
             return Ok(known);
         }
         let _turn = self.loading.lock().await;
+        // Another request has loaded it in the meantime.
         if let Some(known) = self.cached(space) {
             return Ok(known);
         }
         let generation = self.generation.load(Ordering::Acquire);
         let loaded = Arc::new(load.await?);
         self.replace(|known| {
+            // Otherwise the document has changed during the load, and the value may be of the former one.
             if self.generation.load(Ordering::Acquire) == generation {
                 known.insert(space.clone(), Arc::clone(&loaded));
             }
@@ -61,6 +63,7 @@ impl<T> SpaceCache<T> {
     /// Forgets the value of a space, which has changed.
     pub(crate) fn forget(&self, space: &str) {
         self.replace(|known| {
+            // While the map is locked, so that no load can insert a value in between.
             self.generation.fetch_add(1, Ordering::AcqRel);
             known.retain(|of, _| of.as_str() != space);
         });

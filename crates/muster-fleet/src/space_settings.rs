@@ -57,6 +57,7 @@ impl SpaceSettings {
             return Err(Error::invalid(field, format!("at most {MAX_PREFIXES} prefixes")));
         }
         for prefix in &self.allowed_namespace_prefixes {
+            // A namespace is a part of names of data streams, in which `-` separates the parts.
             let is_plain = prefix.bytes().all(|b| b.is_ascii_graphic() && b != b'-' && !b.is_ascii_uppercase());
             if !is_plain || prefix.is_empty() || prefix.len() > MAX_PREFIX {
                 let reason = "a prefix has 1 to 100 visible ASCII characters without `-` and upper case";
@@ -105,6 +106,7 @@ impl Settings {
         grant: &Grant<SettingsWrite>,
         change: impl FnOnce(&mut SpaceSettings) + Send,
     ) -> Result<SpaceSettings, Error> {
+        // The stored text, which the commit compares.
         let before = self.store.seen_by(grant).space_settings().await?;
         let known = parse(before.as_deref())?;
         let mut after = known.clone();

@@ -93,6 +93,7 @@ impl Statuses {
     }
 
     async fn tick(self: &Arc<Self>, ran: &mut Ran) {
+        // Time that passed while nobody could be seen must not make agents offline.
         if ran.looked.elapsed() > STALL {
             tracing::warn!("the server was suspended; restarting timeouts");
             self.records.observation.restart(&*self.clock);
@@ -102,6 +103,7 @@ impl Statuses {
             self.follow_clock().await,
         );
         log_failure("failed to read the servers of the fleet", self.watch_members().await);
+        // Before the transitions: an agent that this server has seen must not be due.
         if ran.renewed.elapsed() >= RENEW_EVERY {
             ran.renewed = Instant::now();
             log_failure("failed to write last check-in times", self.renew_presence().await);
@@ -160,6 +162,7 @@ impl Statuses {
         let is_due = |entry: &AgentEntry| {
             let (Some(record), Some(seen)) = (entry.record(), entry.last_seen(now)) else { return false };
             let stored = record.last_checkin.unwrap_or(record.enrolled_at);
+            // Of this server's own agents only: others write theirs.
             record.active && self.records.is_own(&record) && seen > stored && now.since(stored) >= RENEW_AFTER
         };
         for chunk in self.registry.select(is_due).chunks(BATCH as usize) {
@@ -180,6 +183,7 @@ impl Statuses {
                 return Ok(looked_at);
             }
             looked_at += due.len();
+            // Admitted, so that the record which is judged is at least as new as the one that was read.
             let entries = due.into_iter().map(|record| self.registry.admit(record)).collect();
             self.transition(entries, Some(token)).await?;
         }
@@ -229,6 +233,7 @@ impl Statuses {
     /// Returns the changes that time alone causes: another status, and the end of an upgrade without progress.
     fn after_a_look(&self, before: &AgentRecord, seen: Option<Timestamp>, now: Timestamp) -> AgentChange {
         // An upgrade is given up only for the silence of an agent that had a chance to be seen.
+        // Also after a restart or a suspension, which count as not having looked.
         let is_judged = undecided_until(before, seen, &self.records.observation, &*self.clock).is_none();
         let given_up = before.upgrade.given_up(&before.agent_version, now).filter(|_| is_judged);
         let Some((upgrade, ended)) = given_up else {

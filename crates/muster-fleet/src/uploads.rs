@@ -84,10 +84,12 @@ impl Files {
         let upload = self.new_upload(entry, new, limits.max_bytes)?;
         let begun = self.store.everywhere(entry).upload_for(&upload.action_id, entry.id()).await?;
         let expired = match begun {
+            // It would be rejected by the next call, so a retry must not get its id.
             Some(begun) if begun.is_open() && upload.started_at.since(begun.started_at) > LIFE => Some(begun.id),
             Some(begun) if !begun.is_failed() => return same_upload(&begun, &upload),
             _ => None,
         };
+        // Before the quota: a full disk concerns everybody.
         limits.check_room(self.store.free_bytes(), u64::try_from(upload.size).unwrap_or(0))?;
         // A failed, deleted or expired upload does not block the action: the agent may start a new one. An expired one
         // still counts as open, so it is closed in the same commit.
@@ -146,6 +148,7 @@ impl Files {
         if !(0..chunk_count(upload.size)).contains(&number) {
             return Err(Denial::ChunkNumber.into());
         }
+        // After the state, as in the reference, although it tells a stranger that the upload exists.
         OpenUpload::of(upload, entry)
     }
 
@@ -159,6 +162,7 @@ impl Files {
     ) -> Result<(), Error> {
         let Chunk { number, sha256, data } = chunk;
         if data.len() as u64 > upload.chunk_room(number) {
+            // The adapter has read no more than this; checked again for callers that read otherwise.
             return Err(upload.chunk_too_long(number));
         }
         limits.check_room(self.store.free_bytes(), data.len() as u64)?;
@@ -204,6 +208,7 @@ impl Files {
         if transit_hash.is_empty() {
             return Err(Denial::UploadHashMissing.into());
         }
+        // Hexadecimal digits of either case; stored in lower case.
         let given = transit_hash.to_ascii_lowercase();
         // A repeated request, because the response to the first one was lost.
         if upload.status == FileStatus::Ready && upload.transit_hash.as_ref() == Some(&given) {
@@ -213,6 +218,7 @@ impl Files {
             return Err(Denial::UploadClosed.into());
         }
         let chunks = self.store.everywhere(&System).chunks(&upload.id).await?;
+        // Left open: the missing chunks can still be sent.
         if !is_whole(&chunks, chunk_count(upload.size)) {
             return Err(Denial::ChunksMissing.into());
         }
@@ -290,6 +296,7 @@ fn is_whole(chunks: &[ChunkInfo], count: i64) -> bool {
 /// Returns true if all chunks are full, except that the last may be shorter but not empty.
 fn lengths_fit(chunks: &[ChunkInfo]) -> bool {
     let full = i64::try_from(CHUNK_BYTES).unwrap_or(i64::MAX);
+    // No chunk at all is no upload.
     let Some((last, others)) = chunks.split_last() else { return false };
     (1..=full).contains(&last.length) && others.iter().all(|chunk| chunk.length == full)
 }

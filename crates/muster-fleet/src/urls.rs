@@ -67,6 +67,7 @@ impl OwnUrls {
             Stored { urls: self.configured.clone(), source: Source::Configured }
         } else {
             let source = Source::Derived(node.as_str().to_owned());
+            // A list that somebody configured, or another server derived, is left alone.
             if found.is_some_and(|found| found.source != source) {
                 return None;
             }
@@ -107,6 +108,7 @@ impl ServerUrls {
     pub async fn settle(&self) -> Result<bool, Error> {
         for _ in 0..ATTEMPTS {
             // First, because the commit must not pass a policy change that was compiled with the former list.
+            // The turn is taken before the list is read, so that the commit fails if either changed.
             let turn = Turn::begin(&self.store).await?;
             let text = self.store.everywhere(&System).setting(SETTING).await?;
             let found = text.as_deref().map(parse).transpose()?;
@@ -137,6 +139,7 @@ impl ServerUrls {
     ) -> Result<Vec<Write>, Error> {
         let value = serde_json::to_string(next).map_err(Error::internal)?;
         let mut writes = vec![
+            // With the turn, so that no policy is compiled with the former list at the same time.
             turn.write(),
             SettingWrite::Swap { name: SETTING.into(), before: text, value }.into(),
             Write::Changed(Change::Setting(SETTING.into())),
@@ -180,6 +183,7 @@ impl ServerUrls {
     }
 
     fn publish(&self, urls: Vec<String>) {
+        // Only a difference wakes those who watch: they revise policies.
         self.current.send_if_modified(|current| {
             let is_new = *current != urls;
             *current = urls;

@@ -108,6 +108,7 @@ impl Pipe {
         if let Some(piece) = state.piece.take() {
             return Poll::Ready(Some(Ok(piece)));
         }
+        // After the piece: the end may be known while a piece is still waiting.
         match &state.end {
             Some(Ok(())) => return Poll::Ready(None),
             Some(Err(error)) => return Poll::Ready(Some(Err(error.clone()))),
@@ -137,6 +138,7 @@ impl Pipe {
     pub fn is_wanted(&self, cx: &Context<'_>) -> bool {
         let mut state = self.state();
         if !state.wanted && state.end.is_none() {
+            // Registered under the same lock as the check, so that a wish between the two is not lost.
             state.feeder = Some(cx.waker().clone());
         }
         state.wanted

@@ -56,6 +56,7 @@ impl Chunked {
             match self.0 {
                 State::Size => match size(input)? {
                     None => return Ok(Step::More),
+                    // The last chunk has no data, and no line end of its own after it.
                     Some(0) => self.0 = State::Trailers(0),
                     Some(size) => self.0 = State::Data(size),
                 },
@@ -68,6 +69,7 @@ impl Chunked {
                     return Ok(Step::Data(input.split_to(part).freeze()));
                 }
                 State::DataEnd => match input.get(..2) {
+                    // Two bytes are needed to tell a line end from excess data.
                     None => return Ok(Step::More),
                     Some(b"\r\n") => {
                         input.advance(2);
@@ -116,6 +118,7 @@ fn has_control(line: &[u8]) -> bool {
 /// incomplete.
 fn trailer(input: &mut BytesMut, seen: usize) -> Result<Option<usize>, BadChunk> {
     let end = input.iter().position(|byte| *byte == b'\n');
+    // Counted over all trailers, because each line could be just below the limit.
     if seen + end.unwrap_or(input.len()) > MAX_TRAILERS {
         return Err(BadChunk("the trailers are too long"));
     }

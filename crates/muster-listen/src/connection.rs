@@ -38,6 +38,7 @@ where
         link = back;
         is_first = false;
         match end {
+            // After the response, the loop goes on with the next request on the same connection.
             End::Park(request) => match answer_parked(link, request, &listening, &peer).await {
                 Some(back) => link = back,
                 None => return,
@@ -61,6 +62,7 @@ where
 /// Sends a response without reading the request, and closes the connection.
 pub(super) async fn reject<S: AsyncRead + AsyncWrite + Unpin>(stream: S, reply: Reply, place: &Place) {
     let mut link = Link::new(stream);
+    // The request is not read. Its sender may be flooding this server.
     if let Ok(Ok(())) = timeout(CLOSE, link.stream.write_all(&wire::whole(reply))).await {
         close_unless_displaced(link, true, place).await;
     }
@@ -89,6 +91,7 @@ where
     let longest = listening.timeouts.hold + HOLD_GRACE;
     link.release_buffer();
     listening.metrics.parked.inc();
+    // The deadline is only a safety net, for a slot that never resolves.
     let held = timeout(longest, hold(&mut link, &mut slot, manner.is_11)).await;
     listening.metrics.parked.dec();
     // Freed before the response is sent, which can take a while with a slow client.
@@ -138,6 +141,7 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut link: Link<S>, unread: boo
             return trace!(%error, "connection not closed cleanly");
         }
         if unread {
+            // The input is dropped as it arrives, so a client that keeps sending uses no memory.
             while matches!(std::future::poll_fn(|cx| link.poll_fill(cx)).await, Ok(1..)) {
                 link.input.clear();
             }

@@ -63,6 +63,7 @@ impl ExpendableConnections {
     /// Closes an expendable connection, so that one from `address` can have its place. Returns false if there is none.
     pub fn make_room(&self, address: Option<IpAddr>) -> bool {
         let mut networks = self.networks();
+        // The address with most connections, whoever asks: a flood from one address costs only this address.
         let Some(&(_, _, largest)) = networks.ranking.last() else { return false };
         networks.close_oldest(largest, if address == Some(largest) { GRACE } else { Duration::ZERO })
     }
@@ -100,6 +101,7 @@ impl Networks {
     /// Changes the connections from `address`, and its rank with them.
     fn change<T>(&mut self, address: IpAddr, change: impl FnOnce(&mut BTreeMap<u64, Waiting>) -> T) -> T {
         let connections = self.by_address.entry(address).or_default();
+        // The rank depends on the connections, so it is removed before the change and added after it.
         let before = rank(address, connections);
         let result = change(connections);
         let after = rank(address, connections);
@@ -139,6 +141,7 @@ impl Expendable {
     }
 
     fn leave(&self) -> Option<Waiting> {
+        // Another connection may have taken the place at the same moment. Only one of the two finds the entry.
         self.connections.networks().change(self.address, |connections| connections.remove(&self.number))
     }
 }

@@ -117,6 +117,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     W: Web,
 {
+    /// Guards the connection of a client, which has to send a head in time.
     pub fn new(
         stream: S,
         listening: Arc<Listening<OnHyper<W>>>,

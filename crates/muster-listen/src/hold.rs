@@ -48,6 +48,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let sent = poll_fn(|cx| {
+        // The slot first: if both are ready, the response is sent, and the next read finds the disconnect.
         if let Poll::Ready(reply) = slot.as_mut().poll(cx) {
             return Poll::Ready(Err(reply));
         }
@@ -70,6 +71,7 @@ fn poll_client<S>(link: &mut Link<S>, cx: &mut Context<'_>) -> Poll<io::Result<S
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    // A held poll normally receives nothing, so this reads in small steps, without a large buffer.
     while link.input.len() < MAX_EARLY {
         if ready!(link.poll_fill_little(cx))? == 0 {
             return Poll::Ready(Ok(Sent::Ended));
@@ -93,6 +95,7 @@ where
             if !matches!(timeout(PROBE, probe).await, Ok(Ok(()))) {
                 return Held::Gone;
             }
+            // The slot is polled during the pause, so a response is not delayed by the probes.
             if let Ok(reply) = timeout(wait, slot.as_mut()).await {
                 return Held::Reply(reply);
             }

@@ -60,6 +60,7 @@ impl UnauthenticatedLimit {
         if let Some(address) = address {
             let mut by_address = self.by_address();
             let count = by_address.entry(address).or_default();
+            // At the limit, a connection that does nothing makes room. Only if all are busy is the new one rejected.
             if *count >= self.per_address && !self.expendable.make_room_within(address) {
                 return None;
             }

@@ -54,6 +54,7 @@ enum Framing {
 
 impl Framing {
     fn of(reply: &Reply, manner: Manner) -> Self {
+        // RFC 9110 §6.4.1: a body here would be read as the beginning of the next response.
         if is_bodiless(reply.status()) {
             return Self::Nothing;
         }
@@ -121,6 +122,7 @@ impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
             stream,
             alarm,
             timeouts,
+            // The head of a HEAD's response still announces the length.
             body: (!bodiless).then_some(body),
             framing,
             came: 0,
@@ -134,6 +136,7 @@ impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         loop {
             // Pieces are collected before each write, so that one write sends as many as possible.
+            // The result is looked at after the write: pieces that were collected before an error are still sent.
             let gathered = self.poll_gather(cx);
             let written = self.poll_write(cx);
             if written.is_pending() {
@@ -157,6 +160,7 @@ impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
             if !self.pieces.has_room() {
                 break;
             }
+            // Nothing is collected while the client blocks, so a fast body cannot fill the memory.
             match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Err(error)) => return Poll::Ready(Err(error.into())),
                 Some(Ok(frame)) => {
@@ -199,9 +203,11 @@ impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
             }
             self.unflushed = true;
             if let Some(blocked) = &mut self.blocked {
+                // Progress restarts the shorter deadline, never the longer one.
                 blocked.moved = Instant::now();
             }
         }
+        // A stream over TLS may hold encrypted bytes back until it is flushed.
         if self.unflushed {
             ready!(Pin::new(&mut *self.stream).poll_flush(cx))?;
             self.unflushed = false;
@@ -217,6 +223,7 @@ impl<'a, S: AsyncWrite + Unpin> Sending<'a, S> {
             let now = Instant::now();
             Blocked { began: now, moved: now }
         });
+        // Two deadlines: no progress at all, and all in all.
         let deadline = (blocked.began + self.timeouts.write).min(blocked.moved + self.timeouts.write_stall);
         ready!(self.alarm.poll(deadline, cx));
         Poll::Ready(Err(SendError::Late))

@@ -67,6 +67,7 @@ impl LineQueue {
 
     fn queue(&self, line: &[u8]) {
         if self.sender.try_send(Message::Line(line.to_vec())).is_err() {
+            // The queue is full, or the thread has ended.
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -84,6 +85,7 @@ impl Write for LineQueue {
         if !is_report {
             self.queue(line);
         }
+        // Also for a dropped line: nobody could do anything about an error.
         Ok(line.len())
     }
 
@@ -116,6 +118,7 @@ impl<W: Write> Writing<W> {
                 Message::Flush(done) => {
                     self.report();
                     let _ = self.out.flush();
+                    // Whoever asked may no longer wait.
                     let _ = done.send(());
                 }
             }

@@ -89,6 +89,7 @@ fn parameters(host: &str, ca: Option<&str>) -> Result<TlsParameters, SendError> 
     let unusable = |reason: String| SendError::Unusable { field: "email.ca", reason };
     let mut builder = TlsParameters::builder(host.to_owned());
     if let Some(pem) = ca {
+        // The given CA replaces those of the system.
         builder = builder.certificate_store(CertificateStore::None);
         let certificate = Certificate::from_pem(pem.as_bytes()).map_err(|error| unusable(chain(&error).to_string()))?;
         builder = builder.add_root_certificate(certificate);
@@ -101,6 +102,7 @@ fn compose(from: &str, to: &[String], message: &Message) -> Result<(Envelope, Ve
     let mut builder = lettre::Message::builder()
         .from(mailbox("email.from", from)?)
         .raw_header(subject(&format!("[Muster] {}", message.summary())))
+        // The domain belongs to nobody (RFC 2606).
         .message_id(Some(format!("<{}@muster.invalid>", message.id)))
         .header(header::ContentType::TEXT_PLAIN);
     for one in to {

@@ -37,6 +37,7 @@ impl Senders {
 
     /// Rejects an address that would be refused at every attempt.
     fn check_host(&self, field: &'static str, host: &str) -> Result<(), SendError> {
+        // A name is judged by its addresses, at each attempt.
         let checked = self.local.check_literal(host);
         checked.map_err(|error| SendError::Unusable { field, reason: error.to_string() })
     }

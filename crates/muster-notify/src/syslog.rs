@@ -61,11 +61,13 @@ async fn write(mut stream: impl AsyncRead + AsyncWrite + Unpin, frame: &[u8]) ->
     let mut ignored = [0; 64];
     match tokio::time::timeout(LINGER, stream.read(&mut ignored)).await {
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionReset => Err(failed("cannot write")(error)),
+        // Closed, silent, or with something to say: no error so far.
         _ => Ok(()),
     }
 }
 
 const fn severity(severity: Severity) -> u8 {
+    // RFC 5424, section 6.2.1.
     match severity {
         Severity::Error => 3,
         Severity::Warning => 4,
@@ -79,6 +81,7 @@ fn frame(message: &Message) -> Vec<u8> {
     let priority = FACILITY * 8 + severity(message.kind.severity());
     // A message id has at most 32 characters, and no spaces.
     let (at, id) = (message.at.to_rfc3339_millis(), message.kind.as_str());
+    // Without the host name, the process id and structured data.
     let line = format!("<{priority}>1 {at} - muster - {id} - {}", ascii(&message.body()));
     format!("{} {line}", line.len()).into_bytes()
 }

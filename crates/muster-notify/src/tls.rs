@@ -39,6 +39,7 @@ pub(crate) fn client_config(field: &'static str, ca: Option<&str>) -> Result<Cli
     Ok(match ca {
         Some(pem) => builder.with_root_certificates(roots(field, pem)?).with_no_client_auth(),
         None => {
+            // The method is called dangerous because of what other verifiers could accept.
             let verifier = rustls_platform_verifier::Verifier::new(provider).map_err(failed)?;
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
         }

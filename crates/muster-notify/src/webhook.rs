@@ -38,6 +38,7 @@ pub(crate) fn parse(url: &str) -> Result<Url, SendError> {
 /// Returns the value of the header `webhook-signature`.
 pub fn signature(secret: &str, id: &str, seconds: u64, body: &str) -> String {
     let decoded = secret.strip_prefix(PREFIX).and_then(|text| STANDARD.decode(text).ok());
+    // A secret in another format is the key itself.
     let key = hmac::Key::new(hmac::HMAC_SHA256, decoded.as_deref().unwrap_or(secret.as_bytes()));
     let tag = hmac::sign(&key, format!("{id}.{seconds}.{body}").as_bytes());
     format!("v1,{}", STANDARD.encode(tag.as_ref()))

@@ -56,6 +56,7 @@ fn optional_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url
 fn parse(text: &str) -> Result<Url, String> {
     let shown = shortened_to(text, SHOWN);
     let url = Url::parse(text).map_err(|error| format!("{shown:?} is not a URL: {error}"))?;
+    // Any other name could lead to another host.
     let is_local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     match url.scheme() {
         "https" => Ok(url),
@@ -133,6 +134,7 @@ impl Provider {
         let malformed = |source| ProviderError::Malformed { url: text.clone(), source };
         let url = parse(&text).map_err(|reason| malformed(reason.into()))?;
         let metadata: Metadata = Answer::to(http.get(&url)?, &url).await?.success()?;
+        // Otherwise, one provider could issue tokens in the name of another (OpenID Connect Discovery, section 4.3).
         if metadata.issuer != self.issuer {
             let found = shortened_to(&metadata.issuer, SHOWN).into_owned();
             return Err(ProviderError::OtherIssuer { expected: self.issuer.clone(), found });
@@ -168,6 +170,7 @@ impl Provider {
             if suffices(keys) || is_early {
                 return Ok(Arc::clone(keys));
             }
+            // Before the request, so that a failed one counts as well.
             cache.refetched = Some(Instant::now());
         }
         let answer = Answer::to(http.get(&metadata.jwks_uri)?, &metadata.jwks_uri).await?;

@@ -61,6 +61,7 @@ pub(crate) async fn redeem(
         .header(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))
         .header(ACCEPT, HeaderValue::from_static("application/json"));
     let answer = Answer::to(request, url).await?;
+    // Responses with other statuses need not have the format of the RFC.
     if matches!(answer.status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         let ErrorResponse { error, error_description } = answer.json()?;
         return Err(ProviderError::Rejected(said(&format!("{error} {error_description}"))));

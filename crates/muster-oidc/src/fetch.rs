@@ -33,6 +33,7 @@ impl Http {
             return Ok(client);
         }
         let built = self.build().map_err(|error| unreachable(&shown(url), &error))?;
+        // Two first logins at the same time each build a client; one of them is kept.
         Ok(self.client.get_or_init(|| built))
     }
 

@@ -15,6 +15,7 @@ const SHOWN: usize = 80;
 /// which a public key could be abused as a secret.
 pub(crate) fn header(token: &str) -> Result<Header, ProviderError> {
     let first = token.split('.').next().and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    // Parsed here as well, so that an algorithm that the library does not know can be named.
     let raw: Map<String, Value> =
         first.and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or(ProviderError::NoToken)?;
     let name = raw.get("alg").and_then(Value::as_str).ok_or(ProviderError::NoToken)?;
@@ -33,6 +34,7 @@ pub(crate) fn has_key(keys: &[Jwk], header: &Header) -> bool {
 
 fn candidates<'a>(keys: &'a [Jwk], header: &'a Header) -> impl Iterator<Item = &'a Jwk> {
     keys.iter().filter(move |key| {
+        // A token need not name its key (RFC 7515, section 4.1.4).
         let named = header.kid.is_none() || key.common.key_id == header.kid;
         let signs = !matches!(key.common.public_key_use, Some(PublicKeyUse::Encryption));
         named && signs && fits(&key.algorithm, header.alg)
@@ -52,6 +54,7 @@ fn fits(key: &AlgorithmParameters, algorithm: Algorithm) -> bool {
         ),
         AlgorithmParameters::EllipticCurve(_) => matches!(algorithm, Algorithm::ES256 | Algorithm::ES384),
         AlgorithmParameters::OctetKeyPair(_) => algorithm == Algorithm::EdDSA,
+        // A shared secret: whoever can verify with it can also sign.
         AlgorithmParameters::OctetKey(_) => false,
     }
 }

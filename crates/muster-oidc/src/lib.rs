@@ -57,6 +57,7 @@ impl OpenIdClients {
             return Arc::clone(known);
         }
         if providers.len() >= MOST_CACHED {
+            // Costs only further requests.
             providers.clear();
         }
         let provider = Arc::new(Provider::new(&client.issuer));
@@ -104,7 +105,9 @@ impl OpenIdProviders for OpenIdClients {
             nonce: redemption.nonce,
             now: redemption.now,
         };
+        // Before the endpoint is asked, whose `sub` is compared with this one.
         check(&claims, &expected)?;
+        // A request that is only needed if the ID token lacks claims.
         if !(redemption.is_complete)(&claims)
             && let (Some(endpoint), Some(token)) = (&metadata.userinfo_endpoint, &tokens.access_token)
         {

@@ -129,6 +129,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Inside<V> {
         if self.is_struct {
             return Err(A::Error::invalid_type(Unexpected::Seq, &"an object"));
         }
+        // The elements can be structs again.
         self.inner.visit_seq(any(items))
     }
 
@@ -145,6 +146,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Inside<S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        // Every element, key and value is read through the wrapper again. This is how it reaches every depth.
         self.inner.deserialize(Objects(deserializer))
     }
 }
@@ -183,6 +185,7 @@ impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Inside<A> {
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), A::Error> {
         let (value, variant) = self.inner.variant_seed(any(seed))?;
+        // The variant, too: its content can be a struct.
         Ok((value, any(variant)))
     }
 }

@@ -153,11 +153,13 @@ impl DataDir {
         // Before the lock file is created, which would already be a change.
         suitable::check(path)?;
         let mut builder = std::fs::DirBuilder::new();
+        // With this mode from the start: the directory is never readable by others, not even for a moment.
         builder.recursive(true).mode(0o700).create(path).map_err(|error| named(path, &error))?;
         let lock_path = path.join("lock");
         // Never removed: a server that locks a file and one that creates a new file of the same name would both run.
         let lock = options(0o600).write(true).create(true).truncate(false).open(&lock_path);
         let lock = lock.map_err(|error| named(&lock_path, &error))?;
+        // Held as long as the process runs, and released by the kernel however it ends.
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(path.to_owned())),
@@ -199,6 +201,8 @@ impl DataDir {
         if self.join(DATABASE).try_exists()? {
             return Err(DataDirError::LostMasterKey(path));
         }
+        // First the mark: a start that is interrupted between the two can be told from a fleet that lost its
+        // database.
         self.write_public(FIRST_START, b"")?;
         let key = random_bytes::<32>(entropy);
         self.write_secret(MASTER_KEY, &key)?;
@@ -253,11 +257,13 @@ impl DataDir {
 
     /// Marks the first start as completed, unless the mark is already correct.
     pub fn mark_fleet(&self, installation: &str) -> Result<(), DataDirError> {
+        // Only if it differs: a start on a full disk must not fail because of a file that is correct.
         let text = format!("{installation}\n");
         match fs::read(self.join(FLEET_ID)) {
             Ok(found) if found == text.as_bytes() => {}
             _ => self.write_public(FLEET_ID, text.as_bytes())?,
         }
+        // The first start is complete from here on.
         Ok(remove(&self.join(FIRST_START))?)
     }
 
@@ -297,6 +303,7 @@ fn refuse_lost_database(path: &Utf8Path, found: &'static str) -> Result<(), Data
 /// directory.
 pub(crate) fn refuse_lost_file(path: &Utf8Path, found: &'static str) -> Result<(), DataDirError> {
     refuse_lost_database(path, found)?;
+    // A key without the mark of a first start has sealed something.
     if path.join(MASTER_KEY).try_exists()? && !path.join(FIRST_START).try_exists()? {
         return Err(lost(path, found, MASTER_KEY)?);
     }
@@ -305,6 +312,7 @@ pub(crate) fn refuse_lost_file(path: &Utf8Path, found: &'static str) -> Result<(
 
 fn lost(path: &Utf8Path, found: &'static str, key: &'static str) -> Result<DataDirError, DataDirError> {
     // Only servers of a shared database have one.
+    // There is no file of the embedded store in such a directory, so nothing was lost.
     if found == MISSING && path.join(NODE_ID).try_exists()? {
         return Ok(DataDirError::SharedFleet { path: path.to_owned() });
     }
@@ -329,6 +337,7 @@ fn read_secret(path: &Utf8Path) -> Result<Option<Vec<u8>>, DataDirError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(named(path, &error).into()),
     };
+    // Of the open file, not of the path: it could be exchanged in between.
     let mode = file.metadata().map_err(|error| named(path, &error))?.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(DataDirError::Exposed { path: path.to_owned(), mode });

@@ -37,10 +37,12 @@ pub struct FirstStart {
 pub async fn prepare(fleet: &Fleet, tls: &Tls, insecure_http: bool) -> Result<FirstStart, Error> {
     Ok(FirstStart {
         enrollment_token: make(fleet).await?,
+        // A link, not a password: a password that was printed would stay in logs.
         setup_token: fleet.setup().ensure_administrator().await?,
         // Stored now, so that it is also available when the disk is full later.
         installation: fleet.server_status().installation().await?,
         policy: fleet.policies().first_policy_name().await?,
+        // Without TLS, there is nothing that agents could verify with it.
         ca_fingerprint: tls.authority().filter(|_| !insecure_http).map(Authority::fingerprint),
         ca_path: tls.ca_path().filter(|_| !insecure_http).map(|path| absolute(&path)),
         url: fleet.urls().first().unwrap_or_default(),
@@ -54,6 +56,7 @@ async fn make(fleet: &Fleet) -> Result<Option<String>, Error> {
     };
     let context = OpContext::administrator(Actor::System);
     let key = fleet.enrollment_keys().find(&context, key.id.as_str()).await?;
+    // Shown once, here: it is the only key that exists before anybody can log in.
     let (_, token) = fleet.enrollment_keys().reveal(key).await?;
     Ok(token)
 }
@@ -76,6 +79,7 @@ impl FirstStart {
         }
         push(&mut text, format_args!("\nData: {}\n", config.data_dir));
         if let Some(address) = addresses.admin {
+            // The admin listener has no certificate on a loopback address.
             let scheme = if address.ip().is_loopback() { "http" } else { "https" };
             text.push_str("Management: run `muster` on this host, as root or as the user that runs the server\n");
             push(&mut text, format_args!("Web pages: {scheme}://{address}/\n"));
@@ -98,6 +102,7 @@ impl FirstStart {
     fn setup_lines(&self, text: &mut String, token: &str, addresses: &ListenAddresses) {
         let Some(address) = addresses.admin else { return };
         let scheme = if address.ip().is_loopback() { "http" } else { "https" };
+        // Escaped, because a token is base64 and may contain `+`, `/` and `=`.
         let link = format!("{scheme}://{address}/setup?token={}", utf8_percent_encode(token, NON_ALPHANUMERIC));
         let (url, token) = (shell::option("--url", &format!("{scheme}://{address}")), shell::argument(token));
         push(
@@ -112,6 +117,7 @@ impl FirstStart {
     /// Returns the next command to run, for later starts. It can be pasted as it is.
     fn hint(&self, config: &Config) -> String {
         let environment = std::env::vars_os()
+            // Variables that are not UTF-8 cannot change the default directory.
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         // The option is printed only if the commands would not find the directory by themselves.
@@ -120,6 +126,7 @@ impl FirstStart {
             true => String::new(),
             false => format!(" {}", shell::option("--data-dir", &absolute(&config.data_dir))),
         };
+        // A policy without an enrollment key is the usual state after the first hour.
         match &self.policy {
             Some(policy) => {
                 format!(

@@ -79,6 +79,7 @@ impl Target {
         let now = SystemClock.now();
         let restored = Restored { backup_at: contents.backup_at, restored_at: now, is_recorded: false };
         let value = serde_json::to_string(&restored)?;
+        // In the staging file: nothing gets its place before all checks have passed.
         revive(staging.as_std_path(), contents.fleet, (RESTORED, &value))?;
         self.check_key(&staging, contents.master_key)?;
         let has_key = self.key(contents.master_key)?;

@@ -14,6 +14,7 @@ pub fn line(database: &str) -> String {
     let cpu = read("/proc/cpuinfo");
     let model = cpu.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    // The kernel counts in KiB.
     let memory = crate::process::field(&read("/proc/meminfo"), "MemTotal:").unwrap_or(0) / (1 << 20);
     let kernel = read("/proc/sys/kernel/osrelease");
     let date = jiff::Zoned::now().strftime("%-d %B %Y");

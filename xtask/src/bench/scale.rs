@@ -173,10 +173,12 @@ fn check_ins(bench: &Bench, server: Server, token: &str) -> anyhow::Result<(f64,
     let server = server.restart_with(&["timeouts.checkin_long_poll=0s", "timeouts.checkin_jitter=0s"])?;
     let target = Target { url: &server.url, ca: &server.ca(), token: Some(token) };
     let seconds = bench.sizes.seconds.to_string();
+    // From a number that no parked agent has.
     let arguments = ["--mode", "change", "--seconds", &seconds, "--back-off", "1", "--first", "1000000"];
     let drones = Drones::start(bench, &target, BUSY, &arguments)?;
     drones.wait_for(Duration::from_secs(60), |event| matches!(event, Event::Began {}).then_some(()))?;
     let servers = std::slice::from_ref(&server);
+    // From here on, the drones only check in: enrolling is not measured.
     let before = Used::so_far(bench, servers)?;
     let summary = drones.summary(Duration::from_secs(u64::from(bench.sizes.seconds) + 30))?;
     let used = Used::so_far(bench, servers)?.since(&before);

@@ -130,6 +130,7 @@ impl Table {
             Engine::Sqlite => line.sqlite = measured,
             Engine::Postgres => line.postgres = measured,
         }
+        // The other server does not depend on the engine.
         line.other = line.other.or(row.other);
         super::say(&line.render());
     }

@@ -25,6 +25,7 @@ fn name(line: &str) -> Option<&str> {
     if rest.starts_with("pub(") {
         rest = rest.split_once(')')?.1.trim_start();
     }
+    // In the order that Rust prescribes.
     for word in ["pub ", "default ", "const ", "async ", "unsafe ", "extern \"C\" "] {
         rest = rest.strip_prefix(word).unwrap_or(rest);
     }
@@ -40,6 +41,7 @@ fn body(lines: &[&str]) -> Option<usize> {
     let mut opened = false;
     for (length, line) in lines.iter().enumerate() {
         opened |= line.contains('{');
+        // A function on one line.
         let whole = length == 0 && opened && line.trim_end().ends_with('}');
         if whole || line.trim_end().strip_prefix(indent) == Some("}") {
             return Some(length.saturating_sub(1));

@@ -65,6 +65,7 @@ fn key(file: &Utf8Path) -> Result<SigningKey, String> {
     }
     let key = SigningKey::generate()?;
     let mut options = std::fs::OpenOptions::new();
+    // Never replaced, and only for its owner.
     let created = options.write(true).create_new(true).mode(0o600).open(file);
     let written = created.and_then(|mut created| created.write_all(key.to_pkcs8()).and_then(|()| created.sync_all()));
     written.map_err(|error| format!("{file}: {error}"))?;

@@ -77,6 +77,7 @@ async fn change(
     account: Option<Account>,
     limit: Duration,
 ) -> Result<u8, Failure> {
+    // Before the files change hands: a running agent would write new ones as its former user.
     removal::stop(layout, &former).await.map_err(|error| Failure::new(exit::FAILED, chain(&error).to_string()))?;
     // The account that was used before is kept: files outside of the base path may belong to it.
     let next = Installation { account, ..former.clone() };

@@ -71,6 +71,7 @@ struct Flags {
 /// Enrolls if necessary, and runs the agent until it is stopped.
 pub async fn run(layout: &Layout, args: &run::Args) -> Result<u8, Failure> {
     let variables: BTreeMap<String, String> = std::env::vars().collect();
+    // Before the enrollment: process 1 of a container ignores signals that it does not handle.
     let mut signals = Signals::listen()?;
     if is_set(&variables, "FLEET_ENROLL") || is_set(&variables, "FLEET_SERVER_ENABLE") {
         let Flags { options, server } = flags(&variables)?;
@@ -104,6 +105,7 @@ fn flags(variables: &BTreeMap<String, String>) -> Result<Flags, Failure> {
     let mut flags: Vec<String> = FLAGS.iter().filter_map(as_flag).collect();
     flags.extend(is_set(variables, "FLEET_INSECURE").then(|| "--insecure".to_owned()));
     if is_set(variables, "FLEET_SERVER_ENABLE") {
+        // `none` is Elastic's default of FLEET_SERVER_CLIENT_AUTH.
         if let Some(name) = UNSUPPORTED.iter().find(|name| given(name).is_some_and(|value| value != "none")) {
             return Err(Failure::new(exit::USAGE, format!("{name} is not supported")));
         }
@@ -164,6 +166,7 @@ async fn enroll_if_needed(layout: &Layout, plan: &Plan, options: &Options, force
     };
     eprintln!("Enrolling: {reason}");
     let item = enroll::join(&store, plan, &former, options).await?;
+    // If this is lost, only a changed token goes unnoticed.
     remember_token(&store, plan)?;
     enroll::say_farewell(layout, former, &item.id, plan).await;
     Ok(())

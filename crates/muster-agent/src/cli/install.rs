@@ -87,6 +87,7 @@ struct Job {
 /// Installs the agent, enrolls it and starts it.
 pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     let job = validate(layout, &args)?;
+    // Whoever may replace an installation could as well remove it.
     if job.found != Found::Nothing {
         guard(layout, &DiskStore::new(layout.clone()), "install", &args.guarded).await?;
     }
@@ -118,6 +119,7 @@ fn validate(layout: &Layout, args: &Args) -> Result<Job, Failure> {
         Found::Whole(former) | Found::Broken(former) => Some(former),
         Found::Nothing => None,
     };
+    // An explicit choice first, then what is there.
     let manager = args.service.or(former.map(|former| former.manager)).unwrap_or_else(Manager::detect);
     let installation = record(args, manager, former);
     if matches!(found, Found::Whole(_)) && !args.force {
@@ -127,10 +129,12 @@ fn validate(layout: &Layout, args: &Args) -> Result<Job, Failure> {
     check_base(layout.base())?;
     check_service(layout, args, manager)?;
     check_other(layout, &installation)?;
+    // Its files would be replaced under a running program.
     if removal::is_running(layout) && found == Found::Nothing {
         let message = format!("an agent that is not installed is running in {}", layout.base());
         return Err(Failure::new(exit::FAILED, message).hint("stop it first"));
     }
+    // Kept for the case that the new version does not start.
     let former = homes::active(layout).ok().flatten();
     let used = layout.fleet().symlink_metadata().is_ok() || layout.state().symlink_metadata().is_ok();
     Ok(Job { layout: layout.clone(), target, found, former, used, installation })
@@ -198,19 +202,23 @@ async fn perform(job: &mut Job, args: &Args) -> Result<String, Failure> {
     let store = DiskStore::new(layout.clone());
     let former = enroll::former(&store, true)?;
     store.prepare()?;
+    // Before every other step: whatever follows is found by `uninstall`.
     job.installation.save(&layout)?;
     if job.installation.account.is_none() && (args.unprivileged || args.user.is_some() || args.group.is_some()) {
         let made = account::prepare(args.user.as_deref(), args.group.as_deref()).await;
         job.installation.account = Some(made.map_err(|error| failed("account", &error))?);
+        // Saved again, because an account was created that must be removed as well.
         job.installation.save(&layout)?;
     }
     if let Found::Whole(former) | Found::Broken(former) = &job.found {
         removal::stop(&layout, former).await.map_err(|error| failed("stopping the former version", &error))?;
     }
+    // The program is copied before the link is changed, so that the link never leads to an incomplete version.
     let name = program::install(&layout, version::agent_version(), &System)
         .map_err(|error| failed("copying the program", &error))?;
     homes::activate(&layout, &name).map_err(|error| failed("linking the program", &error))?;
     steps::prepare(&layout, &job.installation).await?;
+    // After the program is in place: an enrollment without an agent would leave an agent behind that never checks in.
     match &job.target {
         Some(Target::Remote(plan)) if args.delay_enroll => delayed::store(&layout, plan)?,
         Some(target) => {
@@ -219,6 +227,7 @@ async fn perform(job: &mut Job, args: &Args) -> Result<String, Failure> {
         }
         None => {}
     }
+    // Last: every step before this runs as root, and creates files that belong to it.
     steps::own(&layout, &job.installation)?;
     let message = finish(job, args).await?;
     let server = job.target.as_ref().and_then(Target::describe);
@@ -252,6 +261,7 @@ async fn finish(job: &Job, args: &Args) -> Result<String, Failure> {
 async fn undo(job: &Job) {
     let (layout, installation) = (&job.layout, &job.installation);
     let undone = match (&job.found, &job.former) {
+        // The base path was used before, so its enrollment and state are not removed.
         (Found::Nothing, _) if job.used => {
             removal::remove_installation(layout, installation).await.map_err(|error| chain(&error).to_string())
         }
@@ -273,6 +283,7 @@ async fn undo_new(layout: &Layout, installation: &Installation) -> Result<(), St
     if let Ok(Some(enrollment)) = crate::state::Store::enrollment(&store) {
         super::uninstall::notify_once(&enrollment, "install", Some("the installation failed")).await;
     }
+    // The service may not exist yet.
     let _ = removal::stop(layout, installation).await;
     removal::remove(layout, installation).await.map_err(|error| chain(&error).to_string())
 }

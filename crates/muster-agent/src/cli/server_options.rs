@@ -92,6 +92,7 @@ impl Target {
         let mut plan = options.local_plan(more_tags)?;
         plan.servers = vec![bootstrap.server.local_url()];
         plan.local_server = true;
+        // Allowed because the local URL leads to loopback.
         plan.trust.insecure = bootstrap.server.insecure_http;
         if bootstrap.server.certificate.is_some() {
             // The certificate is for the name that other agents use.
@@ -186,6 +187,7 @@ impl ServerOptions {
                 chain: absolute("--fleet-server-cert", chain)?,
                 key: absolute("--fleet-server-cert-key", key)?,
             }),
+            // The options require each other, so that there is no certificate without a key.
             _ => None,
         };
         // The name in the certificate cannot be guessed (AG97).

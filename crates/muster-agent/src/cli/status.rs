@@ -47,6 +47,7 @@ fn code(state: AgentState) -> u8 {
     }
 }
 
+/// Returns why no daemon answers: it does not run, or no agent is enrolled.
 pub fn no_daemon(layout: &Layout) -> Failure {
     let store = DiskStore::new(layout.clone());
     // Without a daemon, the files show whether a daemon should be running.

@@ -156,6 +156,7 @@ fn print_from(path: &Utf8Path, place: u64) -> std::io::Result<u64> {
     let start = if length < place { 0 } else { place };
     file.seek(SeekFrom::Start(start))?;
     let mut out = std::io::stdout().lock();
+    // What exceeds this is printed by the next call.
     let copied = std::io::copy(&mut file.take(LOG_TAIL), &mut out)?;
     Ok(start + copied)
 }

@@ -59,23 +59,28 @@ pub struct Args {
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
     let installation = installed(layout)?;
     check_permission(layout)?;
+    // Before anything is asked or stopped.
     check_program(layout)?;
     let store = DiskStore::new(layout.clone());
     guard(layout, &store, "uninstall", &args.guarded).await?;
     confirm(layout, args)?;
+    // Collected while the enrollment can still be read.
     let mut notices = if args.skip_fleet_audit { Vec::new() } else { notices(layout, &store, args.reason.as_deref()) };
     let server = LocalServer::load(layout).ok().flatten();
     if let Some(server) = &server {
         tell_local(server, &mut notices).await;
     }
+    // After the notices for the server on this host, which ends with the daemon.
     removal::stop(layout, &installation).await.map_err(|error| failed(&error))?;
     if !args.keep_services {
         uninstall_services::run(layout, &installation, &store, &args.guarded).await?;
     }
+    // Stored outside of the base path, before that is removed.
     let notifier = prepare_notifier(layout, &installation, &notices).await;
     removal::remove(layout, &installation).await.map_err(|error| failed(&error))?;
     println!("muster-agent was uninstalled from {}", layout.base());
     if let Some(server) = server {
+        // It may be the only copy of a fleet.
         println!("The data of the fleet server stays in {}", server.data_dir);
     }
     if let Some(notifier) = notifier {
@@ -96,6 +101,7 @@ fn installed(layout: &Layout) -> Result<Installation, Failure> {
 
 fn check_permission(layout: &Layout) -> Result<(), Failure> {
     let user = nix::unistd::geteuid();
+    // An installation without root belongs to the user who made it.
     let owner = fs_err::metadata(layout.base()).map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata));
     if user.is_root() || owner.is_ok_and(|owner| owner == user.as_raw()) {
         return Ok(());
@@ -122,6 +128,7 @@ fn confirm(layout: &Layout, args: &Args) -> Result<(), Failure> {
     eprint!("Uninstall muster-agent from {} and delete its data? [y/N] ", layout.base());
     let _ = std::io::stderr().flush();
     match line().as_deref().map(str::trim) {
+        // Any other answer means no.
         Some("y" | "Y" | "yes") => Ok(()),
         Some(_) => Err(Failure::new(exit::FAILED, "not uninstalled")),
         None => Err(Failure::new(exit::USAGE, "uninstall requires confirmation").hint("add --force")),
@@ -190,6 +197,7 @@ async fn tell_local(server: &LocalServer, notices: &mut Vec<Notice>) {
 async fn deliver(notifier: &Notifier) {
     let delivered = tokio::time::timeout(NOTICE, notifier.spool().deliver_once(&connect)).await;
     let finished = match delivered {
+        // All delivered: the notifier has nothing to do, and removes itself now.
         Ok(Ok(0)) => notifier.remove().await.map(|()| println!("The server was notified")),
         _ => notifier.start().await.map(|()| println!("{}", continues(notifier))),
     };

@@ -49,6 +49,7 @@ pub struct WatchArgs {
 /// Asks the daemon for an upgrade, and waits until the new version runs. The daemon goes on if this command is
 /// interrupted (AG171).
 pub async fn run(layout: &Layout, args: &Args) -> Result<u8, Failure> {
+    // Converted here, so that a mistake is reported without asking the daemon.
     let version = canonical::version(&args.version).map_err(|error| Failure::new(exit::USAGE, error))?;
     let mut query = format!("version={}&rollback={}", encoded(&version), args.rollback);
     if let Some(source) = &args.source_uri {
@@ -79,6 +80,7 @@ async fn follow(layout: &Layout, version: &str, wait: Duration) -> Result<u8, Fa
     while Instant::now() < deadline {
         // While the daemon restarts, it does not answer.
         let status = client::call::<Snapshot>(&layout.socket(), http::Method::GET, "/v1/status", ANSWER).await;
+        // Errors are expected while the daemon restarts.
         if let Ok(Some(snapshot)) = status {
             let stage = snapshot.upgrade.as_ref().map(|details| details.state);
             if stage.is_some() && stage != shown {
@@ -87,6 +89,7 @@ async fn follow(layout: &Layout, version: &str, wait: Duration) -> Result<u8, Fa
             }
             match stage {
                 Some(Stage::Failed | Stage::Rollback) => return Err(Failure::new(exit::FAILED, describe(&snapshot))),
+                // The version decides: without details, the upgrade has ended, one way or the other.
                 None | Some(Stage::Watching) if snapshot.version == version => {
                     println!("The agent runs version {version}");
                     return Ok(exit::DONE);

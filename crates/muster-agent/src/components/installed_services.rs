@@ -81,6 +81,7 @@ impl InstalledService {
 
     /// Records that the service is about to be installed, unless there is a record. The error is for people.
     pub fn begin(&self, layout: &Layout) -> Result<(), String> {
+        // An earlier record stays as it is, because it may be confirmed.
         let known = atomic::read(&self.path(layout)).map_err(|error| unrecorded(&error))?;
         if known.is_some() { Ok(()) } else { self.write(layout).map_err(|error| unrecorded(&error)) }
     }
@@ -124,6 +125,7 @@ impl InstalledService {
         let place = place.map_err(|error| Failed::Again(error.to_string()))?;
         let variables = variables(&self.component, &self.input_type);
         let installer = Installer { binary: installed.binary.clone(), place, variables };
+        // One that may never have been installed must not keep the agent from being uninstalled.
         let failed = |reason| if self.confirmed { Failed::Again(reason) } else { Failed::Orphaned(reason) };
         installer.run(&operation, std::future::pending()).await.map_err(failed)?;
         self.forget(around.layout).map_err(|error| Failed::Again(error.to_string()))

@@ -82,6 +82,7 @@ impl Write for LogFile {
 
 fn rename(from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
     match std::fs::rename(from, to) {
+        // There can be fewer files so far.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }

@@ -42,6 +42,7 @@ pub(super) async fn give(lines: Vec<Arc<Line>>, action: &ProxiedAction) -> Resul
 /// Gives the action to a component. A refusal is not final, because the component may not have taken its policy yet.
 async fn give_to(line: &Line, action: &ProxiedAction) -> Result<(), String> {
     let component = line.session(|session| session.component().clone());
+    // An action is for an input; a component without one has nothing to take.
     let Some(input) = component.units.iter().find(|unit| unit.direction == Direction::Input) else { return Ok(()) };
     let input_type = input.config["type"].as_str().unwrap_or_default().to_owned();
     let deadline = Instant::now() + LIMIT;

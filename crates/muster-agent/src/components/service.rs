@@ -119,6 +119,7 @@ impl ServiceTask {
             }
         }
         let order = orders.borrow().clone();
+        // Also if the service never answered: it may be installed.
         if let Order::Remove(signed_policy) = order {
             self.remove(signed_policy, &reporter).await;
         }
@@ -191,6 +192,7 @@ impl ServiceTask {
     async fn announce(&self, signed_policy: Option<Arc<Value>>) {
         let component = self.line.session(|session| session.component().clone());
         if self.is_protected() {
+            // It stays installed, so that its units go on.
             let Some(signed_policy) = signed_policy else { return };
             let mut with_proof = (*component).clone();
             for unit in with_proof.units.iter_mut().filter(|unit| unit.direction == Direction::Input) {

@@ -78,6 +78,7 @@ impl Supervisor {
     /// Runs a reconciler until its component has left, or the supervisor has been dropped, which this task must not keep.
     async fn keep(shared: Weak<Shared>, id: String, mut reconciler: Reconciler) {
         loop {
+            // Ends when the component has reached a state from which nothing follows without a new target.
             let end = reconciler.work().await;
             let Some(supervisor) = shared.upgrade().map(Self) else { return };
             if let Target::Remove(_) = end {
@@ -100,6 +101,7 @@ impl Supervisor {
     /// Removes the component unless it has got a new target. Targets are sent under the same lock, so that none is lost.
     fn dismiss(&self, id: &str, reconciler: &Reconciler, end: &Target) -> bool {
         let mut handles = self.lock();
+        // Checked under the lock under which targets are sent: a target that arrived meanwhile is not lost.
         if reconciler.target.has_changed().unwrap_or(false) {
             return false;
         }
@@ -136,6 +138,7 @@ impl Components for Supervisor {
         }
         for component in model {
             match handles.get(&component.id) {
+                // A task that panicked is replaced by a new one.
                 Some(handle) if !handle.task.is_finished() => handle.set(Target::Run(component)),
                 _ => {
                     handles.insert(component.id.clone(), self.start(component));
@@ -150,6 +153,7 @@ impl Components for Supervisor {
 
     async fn updated(&self) {
         let wanted: Vec<_> =
+            // The generations are read before the wait: targets that are set later are of another model.
             self.lock().values().map(|handle| (handle.progress.clone(), handle.target.borrow().0)).collect();
         for (progress, generation) in wanted {
             progress.reached(generation).await;
@@ -198,6 +202,7 @@ impl Components for Supervisor {
     }
 
     async fn halt(&self) {
+        // All of them at once, so that the slowest one determines the time.
         for handle in self.lock().values() {
             handle.set(Target::Halt);
         }

@@ -93,6 +93,7 @@ fn take_action(state: &mut State, action: Action, now: Timestamp) -> bool {
 }
 
 fn take_cancel(state: &mut State, cancel: &Action, running: &BTreeSet<String>, now: Timestamp) -> bool {
+    // Delivered again, while its ack is still pending.
     if state.outbox.iter().any(|ack| ack.action_id == cancel.id) {
         return false;
     }

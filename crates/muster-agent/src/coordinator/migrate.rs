@@ -171,6 +171,7 @@ impl Coordinator {
     /// Switches over to the other server.
     pub(super) fn moved(&mut self) {
         let Some(enrollment) = self.state.migration.clone() else { return };
+        // The state still contains the migration, so a crash here repeats this step.
         if let Err(error) = self.deps.store.save_enrollment(&enrollment) {
             self.storage_fault = Some(chain(&error).to_string());
             self.work = Some(Box::pin(async {
@@ -180,6 +181,7 @@ impl Coordinator {
             return;
         }
         self.enrollment = enrollment;
+        // If this write is lost, `complete_migration` makes up for it at the next start.
         self.state = State::default();
         self.persist();
         self.leaving = Some((Ending::Reload, None));

@@ -282,6 +282,8 @@ impl Coordinator {
 
     /// Runs until the agent is stopped or unenrolled.
     pub async fn run(mut self, commands: &mut mpsc::Receiver<Command>) -> Ending {
+        // In this order: a migration that is over leaves no state, and the result of an upgrade acknowledges its
+        // action before the queue is replayed.
         self.complete_migration();
         self.resume_upgrade();
         self.replay();

@@ -150,6 +150,7 @@ impl Coordinator {
             next.phase = Phase::Active;
         }
         let returned = next.phase != self.state.phase;
+        // The key that was pinned when the action arrived: a policy in the same response may rotate it.
         for action in reply.actions.iter_mut().filter(|action| action.signed.is_some()) {
             action.pinned_key.clone_from(&self.enrollment.signing_key);
         }
@@ -230,6 +231,7 @@ impl Coordinator {
     fn revoke(&mut self) {
         tracing::error!("access revoked: stopping components, deleting the policy, polling hourly");
         self.state = State::without_policy(Phase::Revoked);
+        // Dropped, and thereby cancelled: nothing that the policy began may go on.
         (self.background, self.work) = (Background::default(), None);
         (self.upgrading, self.migrating) = (None, None);
         // The state is stored first: if the agent is killed now, it does not start the components again.

@@ -60,6 +60,7 @@ impl Coordinator {
         match self.deps.upgrades.resumed() {
             Resumed::Nothing | Resumed::Interrupted => self.forget_interrupted(),
             Resumed::Watching(record) => {
+                // The action has done its part when the new version runs. What the watcher decides is in the details.
                 self.acknowledge_upgrade(&record, Ok(()));
                 self.report_upgrade(&record, Stage::Watching, Metadata::default());
                 self.persist();

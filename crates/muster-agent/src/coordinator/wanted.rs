@@ -51,6 +51,7 @@ impl Wanted {
     /// Schedules a new model. Further changes within a short time are covered by it.
     pub(super) fn schedule(&mut self, now: Instant) {
         if self.document.is_some() {
+            // Not later because of further changes, which could otherwise delay it forever.
             self.due.get_or_insert(now + DEBOUNCE);
         }
     }
@@ -58,6 +59,7 @@ impl Wanted {
     /// Hands over the model of a new policy.
     pub(super) fn replace(&mut self, document: &Document, built: Built, deps: &Deps) {
         *self = Self { document: Some(document.clone()), due: None, fault: None, blocked: built.blocked };
+        // Before the model, because it is what allows services that the model omits to be uninstalled.
         deps.components.set_signed_policy(document.signed.clone());
         deps.components.want(built.model);
     }

@@ -59,6 +59,7 @@ pub async fn prepare(user: Option<&str>, group: Option<&str>) -> Result<Account,
         }
         let created = create_user(&account).await;
         if created.is_err() {
+            // Also the group that was created for it.
             remove(&account).await?;
         }
         created?;

@@ -36,6 +36,7 @@ pub enum CommandError {
 pub async fn run(program: &str, args: &[&str]) -> Result<(), CommandError> {
     let command = [&[program], args].concat().join(" ");
     let mut process = tokio::process::Command::new(program);
+    // Killed when the future is dropped at the limit.
     process.args(args).stdin(Stdio::null()).kill_on_drop(true);
     let output = match tokio::time::timeout(LIMIT, process.output()).await {
         Err(_) => return Err(CommandError::Timeout(command)),

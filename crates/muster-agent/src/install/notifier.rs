@@ -82,6 +82,7 @@ impl Notifier {
         let notifier = Self { directory, service: Service { manager: installation.manager, name } };
         notifier.create_files()?;
         let spool = notifier.spool();
+        // Before the service is registered: from then on, it can start at any time.
         for notice in notices {
             spool.add(notice, entropy)?;
         }
@@ -120,6 +121,7 @@ impl Notifier {
 
     /// Removes its service and its files, also while it is running itself.
     pub async fn remove(&self) -> Result<(), NotifierError> {
+        // First, so that its manager does not start a program that is gone.
         self.service.remove().await?;
         match std::fs::remove_dir_all(&self.directory) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(self.io(source)),

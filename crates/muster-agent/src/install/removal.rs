@@ -53,6 +53,7 @@ impl Installation {
 
 /// Stops the daemon, whoever started it.
 pub async fn stop(layout: &Layout, installation: &Installation) -> Result<(), RemovalError> {
+    // First by the service manager, which would otherwise start the daemon again.
     installation.service().stop().await?;
     let deadline = tokio::time::Instant::now() + STOP_LIMIT;
     let mut signalled = false;
@@ -60,6 +61,7 @@ pub async fn stop(layout: &Layout, installation: &Installation) -> Result<(), Re
         if tokio::time::Instant::now() > deadline {
             return Err(RemovalError::Running);
         }
+        // Sent once: a daemon that is ending must not be disturbed by further signals.
         if !signalled {
             signalled = terminate(layout).await;
         }
@@ -90,7 +92,9 @@ async fn terminate(layout: &Layout) -> bool {
 /// skipped, so that an interrupted removal can be repeated.
 pub async fn remove(layout: &Layout, installation: &Installation) -> Result<(), RemovalError> {
     remove_service(layout, installation).await?;
+    // After the service, which would otherwise start a program that is being deleted.
     remove_tree(layout)?;
+    // Last, because the files belonged to the account.
     remove_account(installation).await
 }
 
@@ -98,6 +102,7 @@ pub async fn remove(layout: &Layout, installation: &Installation) -> Result<(), 
 pub async fn remove_installation(layout: &Layout, installation: &Installation) -> Result<(), RemovalError> {
     remove_service(layout, installation).await?;
     if installation.account.is_some() {
+        // The files go back to the user who had enrolled the agent.
         account::own(layout, None)?;
     }
     for path in [layout.homes(), layout.link(), layout.installation()] {
@@ -120,6 +125,7 @@ async fn remove_account(installation: &Installation) -> Result<(), RemovalError>
 
 /// Removes a file, a link or a tree, if it exists.
 fn remove_entry(path: &camino::Utf8Path) -> io::Result<()> {
+    // Of the link itself, not of what it leads to.
     let removed = match path.symlink_metadata() {
         Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),
         Ok(_) => std::fs::remove_file(path),

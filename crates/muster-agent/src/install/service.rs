@@ -79,11 +79,13 @@ impl Service {
     /// Defines the service, and enables it for the next boot. Replaces an existing definition.
     pub async fn register(&self, text: &str) -> Result<(), ServiceError> {
         let Some(path) = self.definition() else { return Ok(()) };
+        // OpenRC executes the script; systemd only reads the unit.
         let mode = if self.manager == Manager::OpenRc { 0o755 } else { 0o644 };
         atomic::replace_with_mode(&path, text.as_bytes(), mode)
             .map_err(|source| ServiceError::Definition { path, source })?;
         match self.manager {
             Manager::Systemd => {
+                // systemd reads units again only when it is told to.
                 command::run("systemctl", &["daemon-reload"]).await?;
                 command::run("systemctl", &["--quiet", "enable", &self.unit()]).await?;
             }
@@ -107,6 +109,7 @@ impl Service {
     /// Stops the service, if it is defined.
     pub async fn stop(&self) -> Result<(), ServiceError> {
         match self.manager {
+            // Stopping a unit that is not defined is an error for systemctl.
             Manager::Systemd if self.is_defined() => command::run("systemctl", &["stop", &self.unit()]).await?,
             Manager::OpenRc if self.is_defined() => {
                 command::run("rc-service", &["--quiet", "--ifstarted", &self.name, "stop"]).await?;
@@ -120,6 +123,7 @@ impl Service {
     pub async fn remove(&self) -> Result<(), ServiceError> {
         let Some(path) = self.definition().filter(|_| self.is_defined()) else { return Ok(()) };
         match self.manager {
+            // Disabled before the definition is removed: the service manager needs the definition to find its links.
             Manager::Systemd => command::run("systemctl", &["--quiet", "disable", &self.unit()]).await?,
             Manager::OpenRc => command::run("rc-update", &["--quiet", "--all", "delete", &self.name]).await?,
             Manager::None => {}

@@ -19,6 +19,7 @@ pub async fn prepare(layout: &Layout, installation: &Installation) -> Result<(),
         // An old systemd, or one without a key of its own: the key becomes a file.
         eprintln!("Note: the key of the agent's files is kept in a file: {}", chain(&error));
     }
+    // After the key, without which the service could not read its files.
     if let Some(command) = &installation.command {
         link_command(layout, command).map_err(|error| failed("command", command, &error))?;
     }
@@ -58,6 +59,7 @@ pub async fn restore(layout: &Layout, former: &Installation, name: Option<&HomeN
     if let Some(name) = name {
         homes::activate(layout, name).map_err(|error| failed("link", &layout.link(), &error))?;
     }
+    // The files may belong to the account of the failed installation.
     own(layout, former)?;
     register(layout, former).await?;
     former.service().start().await.map_err(|error| Failure::new(exit::FAILED, format!("service: {}", chain(&error))))
@@ -66,6 +68,7 @@ pub async fn restore(layout: &Layout, former: &Installation, name: Option<&HomeN
 /// Creates the link in a directory of `PATH`, unless the name belongs to something else.
 fn link_command(layout: &Layout, command: &Utf8Path) -> std::io::Result<()> {
     match std::fs::read_link(command) {
+        // The name is free if it leads here already.
         Ok(target) if target == layout.link() => return Ok(()),
         Ok(_) => return Err(std::io::ErrorKind::AlreadyExists.into()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

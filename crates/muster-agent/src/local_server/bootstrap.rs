@@ -60,8 +60,10 @@ impl Bootstrap {
         let former = LocalServer::load(layout)?;
         self.install_program(layout)?;
         self.server.save(layout)?;
+        // Guarded: if this command is killed, the server must end with it, and not keep the port.
         let host = Host::new(layout.clone(), ProcessSettings::default(), Arc::new(System)).guarded(Guard::own());
         let components = Supervisor::new(Arc::new(host));
+        // Not restarted: a server that fails to start is reported, not tried for ever.
         components.want(vec![self.server.component(layout, Restart::Never)]);
         let running = Running { layout: layout.clone(), components, former };
         eprintln!("Starting the server; its log is {}", log_path(layout));
@@ -83,6 +85,7 @@ impl Bootstrap {
     async fn wait(&self, running: &Running) -> Result<(), Failure> {
         let deadline = Instant::now() + self.timeout;
         loop {
+            // There is one component.
             let states = running.components.states();
             let state = states.first().map(|component| (component.state, component.message.as_str()));
             match state {
@@ -93,6 +96,7 @@ impl Bootstrap {
                 }
                 _ => {}
             }
+            // Woken by each change of the state, so the time of the start is not rounded up to an interval.
             if tokio::time::timeout_at(deadline, running.components.changed()).await.is_err() {
                 let last = LogFile::new(log_path(&running.layout), u64::MAX, 0).last_line();
                 let last = last.map_or_else(|| "it printed nothing".into(), |line| format!("its last message: {line}"));
@@ -121,6 +125,7 @@ impl Bootstrap {
             StatusCode::NOT_FOUND => self.create_policy().await?,
             _ => return Err(refused("policy", status, &body)),
         }
+        // For one use within an hour: the key only has to survive until the command has enrolled.
         let key = json!({"policy_id": self.policy, "expiration": KEY_EXPIRES, "max_uses": 1, "hidden": true});
         let (status, body) = self.request(Method::POST, "enrollment_api_keys", Some(&key)).await?;
         let created: Option<Created> = status.is_success().then(|| serde_json::from_slice(&body).ok()).flatten();
@@ -133,6 +138,7 @@ impl Bootstrap {
     async fn create_policy(&self) -> Result<(), Failure> {
         let policy = json!({
             "id": self.policy,
+            // A policy with another id was chosen by the administrator, and is named by it.
             "name": if self.policy == DEFAULT_POLICY { POLICY_NAME } else { &self.policy },
             "namespace": "default",
             "description": "Agents that run a fleet server",
@@ -147,6 +153,7 @@ impl Bootstrap {
         path: &str,
         body: Option<&Value>,
     ) -> Result<(StatusCode, bytes::Bytes), Failure> {
+        // Over the socket, which only root and the user of the server can reach: no credential is needed.
         let socket = self.server.admin_socket();
         let body = body.map_or_else(Default::default, |body| body.to_string().into());
         let sent = client::send(&socket, method, &format!("/api/fleet/{path}"), body, ANSWER).await?;

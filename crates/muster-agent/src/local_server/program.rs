@@ -34,11 +34,13 @@ pub fn install(layout: &Layout, program: &Utf8Path) -> io::Result<()> {
         return Ok(());
     }
     let fresh = directory.join(".muster.new");
+    // What an interrupted copy has left is never written to: it could be a link.
     atomic::remove(&fresh)?;
     let mut source = std::fs::File::open(program)?;
     let mut options = std::fs::OpenOptions::new();
     let mut copy = std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o700).open(&fresh)?;
     io::copy(&mut source, &mut copy)?;
+    // The umask may have taken permissions away.
     copy.set_permissions(std::fs::Permissions::from_mode(0o700))?;
     copy.sync_all()?;
     drop(copy);

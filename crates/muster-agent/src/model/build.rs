@@ -163,6 +163,7 @@ fn variants(place: usize, input: &Value, variables: &VariableSets) -> Vec<(Strin
             Err(Unrendered::Missing(_) | Unrendered::Excluded) => continue,
             Err(error @ Unrendered::Malformed { .. }) => return vec![(name, Err(format!("Failed: {error}")))],
         };
+        // An input whose streams are all excluded has nothing to do.
         let had_streams = input["streams"].as_array().is_some_and(|streams| !streams.is_empty());
         if had_streams && config["streams"].as_array().is_none_or(Vec::is_empty) || !seen.insert(config.to_string()) {
             continue;
@@ -251,6 +252,7 @@ impl Builder<'_> {
         if let Some(fleet) = self.around.fleet.and_then(|fleet| fleet.of_input(&input.kind)) {
             config["fleet"] = fleet.clone();
         }
+        // Not the alias that the policy may have used.
         config["type"] = input.kind.into();
         let level = input.level.unwrap_or(self.around.level);
         Unit { id, direction: Direction::Input, config: Arc::new(config), level, fault }

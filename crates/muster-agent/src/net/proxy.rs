@@ -55,8 +55,10 @@ impl Proxy {
     /// Parses the URL and the headers.
     pub fn tunnel(&self) -> Result<Tunnel, BadProxy> {
         let text = self.url.expose();
+        // A proxy is often configured without a scheme, as in `http_proxy`.
         let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = whole.parse().map_err(|_| BadProxy::NotUrl)?;
+        // Only plain HTTP: the tunnel carries TLS to the server in any case.
         if uri.scheme_str() != Some("http") {
             return Err(BadProxy::Scheme);
         }
@@ -64,10 +66,12 @@ impl Proxy {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let mut headers = String::new();
         if let Some((user, _)) = authority.as_str().rsplit_once('@') {
+            // Escapes in the URL are those of user and password themselves.
             let plain = percent_encoding::percent_decode_str(user).collect::<Vec<u8>>();
             headers.push_str(&format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode(plain)));
         }
         for (name, value) in &self.headers {
+            // A line break in a value would begin another header.
             let valid = http::HeaderName::try_from(name.as_str()).is_ok()
                 && http::HeaderValue::from_str(value.expose()).is_ok_and(|value| value.to_str().is_ok());
             if !valid {
@@ -95,6 +99,7 @@ impl Tunnel {
         let named = |error: std::io::Error| SharedError::from(format!("proxy {}:{}: {error}", self.host, self.port));
         let mut stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(named)?;
         let to = server.authority();
+        // The absolute form of the server only; the proxy sees no path and no key.
         let request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{}\r\n", self.headers);
         stream.write_all(request.as_bytes()).await.map_err(named)?;
         let head = head(&mut stream).await.map_err(named)?;
@@ -118,6 +123,7 @@ async fn head(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
         if head.len() >= HEAD_MAX {
             return Err(std::io::ErrorKind::InvalidData.into());
         }
+        // Byte by byte: what follows the head belongs to the TLS connection.
         head.push(stream.read_u8().await?);
     }
     Ok(head)
@@ -135,6 +141,7 @@ pub fn is_exempt(list: &str, server: &Server) -> bool {
     list.split(',').map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
         let name = entry.trim_start_matches("*.").trim_start_matches('.');
         let host = server.host.as_str();
+        // A name covers its subdomains, with or without a leading dot, as in curl.
         entry == "*" || host == name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
     })
 }

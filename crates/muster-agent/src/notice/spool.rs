@@ -89,6 +89,7 @@ impl Spool {
     async fn attempt(&self, path: &Utf8Path, notice: Notice, connect: Connect<'_>) -> Result<bool, StoreError> {
         let delivery = match connect(&notice) {
             Ok(client) => notice.deliver(&client).await,
+            // No later attempt would do better with the same notice.
             Err(reason) => Delivery::Rejected(crate::fleet::CallError::Undecodable(reason.into())),
         };
         let (agent, attempts) = (notice.agent_id.clone(), notice.attempts + 1);

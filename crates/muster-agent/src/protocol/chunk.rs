@@ -54,6 +54,7 @@ impl Joiner {
     /// Adds a message. Returns the check-in when it is complete.
     pub fn add(&mut self, message: CheckinObserved) -> Result<Option<CheckinObserved>, TooMany> {
         let Some(stamp) = message.units_timestamp else {
+            // A whole check-in also replaces one that was never completed.
             self.parts = None;
             return check(message).map(Some);
         };

@@ -23,7 +23,7 @@ const CONNECTIONS_MAX: usize = 512;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Maximum number of streams of a connection. A component needs two.
 const STREAMS_MAX: u32 = 8;
-/// Maximum length of the path of a Unix socket.
+/// Maximum length of the path of a Unix socket. Linux allows 108 bytes with the final zero.
 const SOCKET_PATH_MAX: usize = 100;
 /// Interval at which a silent connection is tested.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);

@@ -168,6 +168,7 @@ impl Session {
                 _ => drop(self.units.remove(&key)),
             }
         }
+        // Compared with the indexes that the component reports, which tells whether it has taken the change.
         self.features_idx += u64::from(component.features != self.component.features);
         self.component_idx += u64::from(component.limits != self.component.limits);
         self.component = component;
@@ -185,6 +186,7 @@ impl Session {
     }
 
     fn begin(&mut self, pid: u32, now: Instant, message: String) {
+        // A new process knows nothing: its first message contains all configurations and levels.
         for unit in self.units.values_mut() {
             (unit.observed, unit.is_missing, unit.knows_level) = (None, false, false);
         }
@@ -206,6 +208,7 @@ impl Session {
 
     /// Records a check-in. Returns the message for the component, if there is anything that it does not know or do yet.
     pub fn check_in(&mut self, message: CheckinObserved, now: Instant) -> Option<CheckinExpected> {
+        // Nothing was started, or it has ended.
         self.last_check_in?;
         let is_first = !self.in_contact;
         (self.in_contact, self.misses, self.last_check_in) = (true, 0, Some(now));
@@ -231,6 +234,7 @@ impl Session {
                     self.units.remove(&key);
                 }
                 Some(known) => (known.observed, known.is_missing) = (Some(observed), false),
+                // Removed here when it reported this for the first time.
                 None if observed.state == i32::from(State::Stopped) => {}
                 None => self.strangers.push(stranger(&key)),
             }
@@ -269,6 +273,7 @@ impl Session {
 
     /// Returns the message with everything that is expected.
     fn expected(&mut self) -> CheckinExpected {
+        // Without a configuration, there is nothing to ask of the component: the unit is reported as failed.
         let sent = self.units.iter_mut().filter(|(_, unit)| unit.fault.is_none());
         let units = sent.map(|(key, unit)| {
             unit.knows_level = true;
@@ -342,6 +347,7 @@ impl Session {
 
 fn stranger(key: &Key) -> UnitState {
     UnitState {
+        // Bounded, because it comes from the component and goes to the server.
         id: key.1.chars().take(256).collect(),
         direction: key.0.as_str().into(),
         state: Health::Failed,

@@ -129,6 +129,7 @@ impl Seal {
             let key: [u8; KEY_LEN] = random_bytes(&System);
             atomic::replace(&path, &key).map_err(|source| SealError::Key { path, source })?;
         }
+        // Loaded from disk in any case, which proves that the next start can do the same.
         Self::load(directory)
     }
 
@@ -145,6 +146,8 @@ impl Seal {
 
     /// Seals the contents of the file `name`.
     pub fn seal(&self, name: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        // Random, because no counter survives a restart. An agent writes far fewer files than the 2^32 for which this
+        // is safe.
         let nonce: [u8; NONCE_LEN] = random_bytes(&System as &dyn Entropy);
         let mut body = plain.to_vec();
         let nonce_used = Nonce::assume_unique_for_key(nonce);
@@ -156,6 +159,7 @@ impl Seal {
 
     /// Returns the contents of the sealed file `name`.
     pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        // Without the beginning, the file is none of ours, or of another version.
         let rest = sealed.strip_prefix(MAGIC).ok_or(SealError::NotSealed)?;
         let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Changed)?;
         let mut body = body.to_vec();
@@ -197,6 +201,7 @@ fn systemd_creds(verb: &'static str, input: &str, stdin: &[u8]) -> Result<Vec<u8
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| failed(chain(&error).to_string()))?;
     if let Some(mut pipe) = child.stdin.take() {
+        // The pipe is dropped afterwards, which ends the input.
         pipe.write_all(stdin).map_err(|error| failed(chain(&error).to_string()))?;
     }
     let output = child.wait_with_output().map_err(|error| failed(chain(&error).to_string()))?;

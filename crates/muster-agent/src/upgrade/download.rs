@@ -52,6 +52,7 @@ impl Downloader {
     /// Returns a small file as a whole.
     pub async fn fetch(&self, name: &str, limit: usize) -> Result<Bytes, Failed> {
         let length = u64::try_from(limit).unwrap_or(u64::MAX);
+        // One byte more than allowed, so that a larger file is noticed.
         let bytes = self.range(name, 0, length.saturating_add(1)).await?;
         if bytes.len() > limit {
             return Err(failed(format!("{name} is larger than {limit} bytes")));
@@ -89,6 +90,7 @@ impl Downloader {
             if bytes.is_empty() {
                 return Err(failed(format!("{name} is shorter than its manifest says")).into());
             }
+            // A source may send more than was asked for.
             let bytes = bytes.slice(..bytes.len().min(left));
             self.disk.append(path, length, &bytes).map_err(|error| failed(format!("{path}: {error}")))?;
             hash.update(&bytes);

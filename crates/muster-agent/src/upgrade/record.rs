@@ -79,13 +79,16 @@ pub struct Kept {
     pub valid_until: String,
 }
 
+/// Homes as their names.
 mod name {
     use super::{Deserialize, Deserializer, FromStr, HomeName, Serializer};
 
+    /// Writes the name.
     pub fn serialize<S: Serializer>(name: &HomeName, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(name.as_str())
     }
 
+    /// Reads a name. A malformed one is an error, because a path is made from it.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HomeName, D::Error> {
         HomeName::from_str(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
@@ -175,6 +178,7 @@ fn recover_new(record: &Record) -> Recovery {
 
 /// Counts a start by a service manager. Returns the record to store, and whether the previous version must be activated.
 pub fn guard(record: &Record, active: Option<&HomeName>) -> Option<(Record, bool)> {
+    // Nothing to count: it is accepted, or the previous version is what starts.
     if record.step == Step::Kept || active != Some(&record.to) {
         return None;
     }

@@ -60,6 +60,7 @@ impl Source {
     /// Reads at most `length` bytes of a file from an offset. The result is shorter only at the end of the file, and
     /// longer if the source does not support ranges.
     pub async fn read(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, FetchError> {
+        // Both ends are inclusive (RFC 9110 §14.1.2).
         let range = format!("bytes={offset}-{}", offset + length.max(1) - 1);
         let response = match self {
             Self::Directory(path) => {
@@ -85,6 +86,7 @@ fn mirror(url: &str) -> Result<Server, String> {
         _ => return Err(bad("the scheme must be https, http or file")),
     };
     let authority = uri.authority().ok_or_else(|| bad("no host"))?;
+    // Credentials in a URL would end up in logs and reports; a query has no meaning for files in a directory.
     if authority.as_str().contains('@') || uri.query().is_some() {
         return Err(bad("credentials and queries are not allowed"));
     }
@@ -132,6 +134,7 @@ async fn from_mirror(
     let response = transport.send(server, request).await.map_err(|error| of_transport(&error))?;
     let shown = || {
         let location = response.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        // Redirects are not followed: they could lead to a host that the policy does not name.
         let to =
             location.map(|to| format!(" to {:?}, which is not followed", to.chars().take(200).collect::<String>()));
         format!("{server}/{name}: the server responded with {}{}", response.status, to.unwrap_or_default())
@@ -147,6 +150,7 @@ fn header(text: &str) -> Result<HeaderValue, FetchError> {
 fn accept(status: u16, shown: impl FnOnce() -> String) -> Result<(), FetchError> {
     match status {
         200 | 206 => Ok(()),
+        // Try again: the source is there, but busy or broken for now.
         408 | 429 | 500.. => Err(FetchError::Temporary(shown())),
         _ => Err(FetchError::Final(shown())),
     }
@@ -180,6 +184,7 @@ fn read_file(path: Utf8PathBuf, offset: u64, length: u64) -> io::Result<Bytes> {
 
 fn of_transport(error: &TransportError) -> FetchError {
     let text = chain(error).to_string();
+    // A certificate does not become valid by another attempt.
     match error {
         TransportError::Connect { .. } | TransportError::Timeout(_) | TransportError::Broken(_) => {
             FetchError::Temporary(text)

@@ -88,6 +88,7 @@ impl Watch {
 
     fn running(&mut self, pid: u32, connected: bool) {
         (self.unreachable, self.answers) = (0, true);
+        // Another process id means that it was restarted in between.
         if self.pid.replace(pid).is_some_and(|before| before != pid) {
             self.restarts = self.restarts.saturating_add(1);
         }

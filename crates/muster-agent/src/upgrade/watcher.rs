@@ -144,6 +144,7 @@ impl Watcher<'_> {
     async fn go_back(&self, record: &Record, reason: &str) -> Result<(), String> {
         let going = record.rolled_back(reason);
         switch::go_back(&HostDisk, self.layout, &going).map_err(|error| chain(&error).to_string())?;
+        // After the record and the link: whatever starts from here on is the previous version.
         self.stop().await;
         self.ensure_running().await
     }
@@ -151,6 +152,7 @@ impl Watcher<'_> {
     /// Stops the daemon of the new version.
     async fn stop(&self) {
         let Some(pid) = daemon(self.layout) else { return };
+        // SIGKILL only if stopping the components takes too long.
         for (signal, time) in [(Signal::SIGTERM, STOP), (Signal::SIGKILL, STOP)] {
             let _ = kill(pid, signal);
             let deadline = Instant::now() + time;

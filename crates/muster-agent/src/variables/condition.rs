@@ -108,6 +108,7 @@ pub fn parse(text: &str) -> Result<Expression, String> {
     let tokens = tokens(text)?;
     let mut parser = Parser { tokens: &tokens, at: 0, nesting: 0 };
     let expression = parser.expression(0)?;
+    // Everything must be consumed: `a == b c` is a mistake, not a condition with a comment.
     match parser.peek() {
         None => Ok(expression),
         Some(extra) => Err(format!("unexpected `{extra}` in the condition")),
@@ -129,6 +130,7 @@ fn token_length(rest: &str) -> Result<usize, String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/' | '.');
     let first = rest.chars().next().unwrap_or_default();
     if let '\'' | '"' = first {
+        // A string ends in its line. Without this, a missing quote would swallow the rest of the policy.
         let end = rest[1..].find([first, '\r', '\n']).filter(|end| rest[1 + end..].starts_with(first));
         return end.map(|end| end + 2).ok_or_else(|| "a string in the condition is not closed".into());
     }
@@ -195,11 +197,13 @@ impl Parser<'_> {
 
     /// Parses operands whose operators bind more tightly than `least`.
     fn expression(&mut self, least: u8) -> Result<Expression, String> {
+        // Counted for each level, since both the parser and the evaluation recurse.
         self.nesting += 1;
         if self.nesting > NESTING_MAX {
             return Err(format!("the condition is nested deeper than {NESTING_MAX} levels"));
         }
         let mut left = self.operand()?;
+        // Only operators that bind more tightly, so that those of the same level group to the left.
         while let Some((binds, operator)) = self.peek().and_then(operator).filter(|(binds, _)| *binds > least) {
             self.at += 1;
             let right = self.expression(binds)?;
@@ -216,6 +220,7 @@ impl Parser<'_> {
                 let inner = self.expression(0)?;
                 self.expect(")").map(|()| inner)
             }
+            // `not a == b` means `(not a) == b`: `not` binds more tightly than a comparison.
             "not" | "NOT" => Ok(Expression::Not(Box::new(self.expression(COMPARE)?))),
             "${" => self.variable(),
             "[" => Ok(Expression::Constant(self.sequence("]", Self::constant)?.into())),
@@ -223,6 +228,7 @@ impl Parser<'_> {
                 let entries = self.sequence("}", Self::entry)?;
                 Ok(Expression::Constant(Value::Object(entries.into_iter().collect::<Map<_, _>>())))
             }
+            // A name is a function only in front of a parenthesis; elsewhere it is a value.
             name if self.peek() == Some("(") => {
                 let function = FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, function)| *function);
                 let function = function.ok_or_else(|| format!("unknown function `{name}` in the condition"))?;
@@ -268,6 +274,7 @@ impl Parser<'_> {
 
     fn entry(&mut self) -> Result<(String, Value), String> {
         let key = self.next()?;
+        // Keys may be written with or without quotes.
         let key = constant(key).and_then(|key| key.as_str().map(str::to_owned)).unwrap_or_else(|| key.to_owned());
         self.expect(":")?;
         Ok((key, self.constant()?))

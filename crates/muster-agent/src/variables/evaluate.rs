@@ -59,6 +59,7 @@ fn binary(operator: Operator, left: &Value, right: &Value) -> Result<Value, Stri
 }
 
 fn equal(left: &Value, right: &Value) -> bool {
+    // As numbers, so that 1 and 1.0 are equal.
     match (left.as_f64(), right.as_f64()) {
         (Some(left), Some(right)) => left.total_cmp(&right).is_eq(),
         _ => left == right,
@@ -121,6 +122,7 @@ fn call(function: Function, arguments: &[Value]) -> Result<Value, String> {
         Function::Match => matches(at(0)?, &arguments[1..]),
         Function::IndexOf => {
             let (text, part) = (text(at(0)?)?, text(at(1)?)?);
+            // In characters; -1 means that there is none.
             let place = text.find(part).map_or(-1, |byte| text[..byte].chars().count().try_into().unwrap_or(-1));
             Ok(place.into())
         }

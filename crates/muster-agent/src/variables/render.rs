@@ -69,6 +69,7 @@ fn object(fields: &Map<String, Value>, scope: Scope<'_>, path: &str) -> Result<V
     for (name, field) in fields.iter().filter(|(name, _)| *name != CONDITION) {
         match tree(field, scope, &join(path, name)) {
             Ok(field) => drop(rendered.insert(name.clone(), field)),
+            // Only this field is left out.
             Err(Unrendered::Excluded) => {}
             Err(other) => return Err(other),
         }

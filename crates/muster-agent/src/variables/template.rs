@@ -47,6 +47,7 @@ impl Template {
             rest = after;
         }
         parts.push(Part::Text(rest.to_owned()));
+        // So that a text of one variable is a single part, which `render` looks for.
         parts.retain(|part| *part != Part::Text(String::new()));
         Ok(Self(parts))
     }

@@ -60,7 +60,9 @@ pub enum Next {
 impl Receiver {
     /// Decides what happens next. Events of one agent are sent in their order.
     pub fn next(&self, progress: &Progress, read: Read<'_>, around: &Around, now: Timestamp) -> Next {
+        // Events that a message covered out of order are not looked at again.
         let open: Vec<&(i64, Event)> = read.events.iter().filter(|(seq, _)| progress.is_open(*seq)).collect();
+        // Skipping first: it costs no request, and shortens what is left.
         let skipped = self.skipped(progress, &open, around, now);
         if !skipped.covers.is_empty() {
             return Next::Skip(skipped);
@@ -84,6 +86,7 @@ impl Receiver {
             let is_muted = !self.is_enabled || self.muted_until.is_some_and(|until| event.at < until);
             let is_given_up = progress.failure.is_some() && now.since(event.at) > RETRIED_FOR;
             let is_explained = around.explains(event);
+            // Given up only while failing: after a success, old events are sent like new ones.
             if is_other || is_muted || !self.filter.passes(event) || is_given_up || is_explained {
                 let is_wanted = !is_other && !is_muted && self.filter.passes(event);
                 skipped.covers.push(*seq);
@@ -112,12 +115,14 @@ impl Receiver {
             if is_held && !is_full { first.plus(self.digest.window) } else { now.min(first) }
         };
         let (ripe, held): (Vec<_>, Vec<_>) = groups.into_values().partition(|group| due(group) <= now);
+        // The oldest kind first, by number, because times of several servers can differ slightly.
         let first = ripe.into_iter().min_by_key(|group| group.first().map(|(seq, _)| *seq));
         first.ok_or_else(|| held.iter().map(|group| due(group)).min().unwrap_or(now))
     }
 
     fn message(&self, open: &[&(i64, Event)], group: &[&(i64, Event)], around: &Around) -> Message {
         let kind = group[0].1.kind;
+        // The other events of these subjects wait, so that "offline" never arrives after "online".
         let free = free(open, group, kind);
         let is_mass = kind == EventKind::AgentOffline && around.is_mass(free.len() as u64);
         if (is_mass || free.len() >= self.digest.threshold as usize)
@@ -148,6 +153,7 @@ impl Around {
     /// Returns whether the absence of an agent is that of its server (MG168).
     fn explains(&self, event: &Event) -> bool {
         event.kind == EventKind::AgentOffline
+            // Only within the time in which the agents find another server.
             && self.lost.iter().any(|(server, at)| {
                 event.subject.server.as_ref() == Some(server) && event.at >= *at && event.at.since(*at) <= LOSS_LASTS
             })

@@ -214,6 +214,7 @@ pub(super) fn line(value: &impl Serialize) -> Result<String, serde_json::Error> 
 /// Returns the text of an event as a JSON value.
 fn raw(text: &str) -> Result<Box<RawValue>, serde_json::Error> {
     // A corrupt event must appear in the file as it is, so that the file shows where the log is broken.
+    // A line break would end the line of the file.
     let is_object = text.starts_with('{') && text.ends_with('}') && !text.contains(['\n', '\r']);
     match RawValue::from_string(text.to_owned()) {
         Ok(value) if is_object => Ok(value),

@@ -145,6 +145,7 @@ impl Verifier {
     }
 
     fn next(&mut self, raw: &[u8]) -> Result<(), FileFault> {
+        // A line without its end was cut off, whatever it contains.
         let Some(text) = raw.strip_suffix(b"\n") else { return Err(FileFault::Truncated) };
         match &mut self.state {
             State::Header => {
@@ -157,6 +158,7 @@ impl Verifier {
                 self.lines.update(raw);
             }
             State::Events(events) => {
+                // Before the trailer itself is added, which contains this hash.
                 let verified = events.trailer(text, &finish(self.lines.clone()))?;
                 self.state = State::Done(Box::new(verified));
             }
@@ -184,14 +186,18 @@ fn read_header(text: &[u8], expected_key: Option<&str>) -> Result<Header, FileFa
     }
     let found = fingerprint(&header.public_key).ok_or(FileFault::Header)?;
     let starts =
+        // A chain that begins at 0 must begin with the hash that follows from its name; any other start could be
+        // invented.
         header.chains.iter().all(|part| part.after != 0 || part.hash == hex::encode(&chain_start(&part.chain)));
     let is_part = |part: &Part| 0 <= part.after && part.after <= part.last && unhex(&part.hash).is_some();
     let ranges = header.chains.iter().all(is_part);
+    // In ascending order, so that the same events have exactly one form as a file.
     let names = header.chains.windows(2).all(|pair| pair[0].chain < pair[1].chain);
     if found != header.fingerprint || !starts || !ranges || !names {
         return Err(FileFault::Header);
     }
     match expected_key.map(str::trim) {
+        // Either form of the key: people compare fingerprints, programs keep keys.
         Some(key) if key != header.public_key && !key.eq_ignore_ascii_case(&found) => Err(FileFault::Key(found)),
         _ => Ok(header),
     }
@@ -201,6 +207,7 @@ impl Part {
     /// Returns the check of the events that follow.
     fn check(&self) -> ChainCheck {
         // `read_header` has rejected every hash that is none.
+        // The hash of the last event before the file. What came before it is proved by the signature only.
         ChainCheck { position: self.after, hash: unhex(&self.hash).unwrap_or_default() }
     }
 }
@@ -245,6 +252,7 @@ impl Events {
     }
 
     fn event(&mut self, text: &[u8]) -> Result<(), FileFault> {
+        // Only in the export of a space: elsewhere, a gap is a defect.
         let withheld = self.header.space.is_some().then(|| decode::<WithheldLine>(text).ok()).flatten();
         if let Some(line) = withheld {
             return self.withheld(&line);
@@ -261,6 +269,7 @@ impl Events {
     fn withheld(&mut self, line: &WithheldLine) -> Result<(), FileFault> {
         let hash = self.follows(&line.chain, line.position, &line.hash)?;
         let is_within = self.current().is_some_and(|part| line.position <= part.last);
+        // The count is part of the line, so that a gap cannot be made larger unnoticed.
         if !is_within || line.position - self.check.position() != line.withheld {
             return Err(ChainFault::Missing.into());
         }
@@ -291,6 +300,7 @@ impl Events {
         let line: TrailerLine = decode(text)?;
         let data = STANDARD.encode(signed_bytes(&line.trailer));
         let signed = Signed { data, signature: line.signature };
+        // Before the content of the trailer is looked at.
         signing::verify(&self.header.public_key, &signed).map_err(|_| FileFault::Signature)?;
         let trailer: Trailer = decode(line.trailer.get().as_bytes())?;
         // From here on, the last line is what the server wrote.
@@ -315,6 +325,7 @@ fn ended_early(text: &[u8], fault: FileFault) -> FileFault {
 /// Returns the text that was hashed.
 fn event_text(event: &RawValue) -> Result<Cow<'_, str>, FileFault> {
     let text = event.get();
+    // Most events are JSON as it was stored; those that JSON would change are strings.
     match text.starts_with('"') {
         true => serde_json::from_str(text).map(Cow::Owned).map_err(FileFault::Malformed),
         false => Ok(text.into()),
@@ -343,6 +354,7 @@ impl Seals {
 
     /// Compares a line with what was sealed of it. `number` is its number.
     pub fn compare(&mut self, number: u64, raw: &[u8]) -> Result<(), FileDefect> {
+        // The lines were verified before, so one that cannot be read here is no event.
         let Ok(line) = serde_json::from_slice::<EventLine>(raw) else { return Ok(()) };
         let place = (line.chain, line.position);
         match self.sealed.remove(&place) {
@@ -356,6 +368,7 @@ impl Seals {
         let header = &verified.header;
         let part = |chain: &str| header.chains.iter().find(|part| part.chain == chain);
         let is_missing = |(chain, position): &(String, i64)| match part(chain) {
+            // Within the file, or after its end if the export claims to contain everything.
             Some(part) => *position > part.after && (*position <= part.last || header.until.is_none()),
             None => header.since.is_none() && header.until.is_none(),
         };

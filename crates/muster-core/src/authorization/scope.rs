@@ -20,6 +20,7 @@ impl Selector {
         match (self, other) {
             (Self::Policies(own), Self::Policies(ids)) => ids.iter().all(|id| own.contains(id)),
             (Self::Tags(own), Self::Tags(tags)) => tags.iter().all(|tag| own.contains(tag)),
+            // A policy and a tag can select the same agents today, and others tomorrow.
             (Self::Policies(_), Self::Tags(_)) | (Self::Tags(_), Self::Policies(_)) => false,
         }
     }
@@ -55,6 +56,7 @@ impl BindingScope {
             {
                 Some(Cover::Part(selector))
             }
+            // A binding to a part confers nothing that concerns the space as a whole.
             (Self::Space(_) | Self::Part { .. }, _) => None,
         }
     }

@@ -31,6 +31,7 @@ pub fn of_change(before: &AgentRecord, after: &AgentRecord) -> Vec<Event> {
     let mut events = Vec::new();
     events.extend(departure(before, after));
     events.extend(end(before, after));
+    // An agent that is unenrolled has no health and does not come back.
     if after.active {
         events.extend(return_of(before, after));
         events.extend(health(before, after));
@@ -69,6 +70,7 @@ fn transition(before: &AgentRecord, after: &AgentRecord, kind: EventKind, detail
 
 /// The agent, or a component, reports that it left (MG166).
 fn departure(before: &AgentRecord, after: &AgentRecord) -> Option<Event> {
+    // Only another reason is news: agents repeat their report until it is answered.
     let report = after.audit.filter(|report| before.audit.is_none_or(|known| known.reason != report.reason))?;
     let kind = match report.reason {
         AuditReason::Uninstall => EventKind::AgentUninstalled,
@@ -92,6 +94,7 @@ fn end(before: &AgentRecord, after: &AgentRecord) -> Option<Event> {
     let lost: Vec<&str> = before
         .credentials
         .iter()
+        // By id: a credential that was renewed in place is not lost.
         .filter(|old| !after.credentials.iter().any(|new| new.key_id == old.key_id))
         .map(|old| old.key_id.as_str())
         .collect();
@@ -111,6 +114,7 @@ fn return_of(before: &AgentRecord, after: &AgentRecord) -> Option<Event> {
     let had_left = |record: &AgentRecord| {
         record.audit.is_some_and(|report| matches!(report.reason, AuditReason::Uninstall | AuditReason::Orphaned))
     };
+    // Back after a departure is more than back online, so it is one event and not two.
     if had_left(before) && after.audit.is_none() {
         let reason = before.audit.map(|report| report.reason);
         return Some(transition(before, after, EventKind::AgentRecovered, json!({"after": reason})));
@@ -144,6 +148,7 @@ fn upgrade(before: &AgentRecord, after: &AgentRecord) -> Option<Event> {
     let (old, new) = (&before.upgrade, &after.upgrade);
     let reports = |details: &Option<Arc<str>>, state: &str| details.as_deref().is_some_and(|text| text.contains(state));
     let is_new = |state: &str| reports(&new.details, state) && !reports(&old.details, state);
+    // Success first: the details of a former failure may still be stored.
     let kind = if new.upgraded_at.is_some() && new.upgraded_at != old.upgraded_at {
         EventKind::UpgradeSucceeded
     } else if is_new("UPG_FAILED") {
@@ -155,6 +160,7 @@ fn upgrade(before: &AgentRecord, after: &AgentRecord) -> Option<Event> {
     } else {
         return None;
     };
+    // The upgrade that has just ended is in the record before only.
     let target = new.open.as_ref().or(old.open.as_ref()).map(|open| &open.version);
     Some(Event {
         before: Some(before.agent_version.clone()),

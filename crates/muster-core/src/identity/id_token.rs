@@ -61,6 +61,7 @@ pub fn check(claims: &Map<String, Value>, expected: &Expected<'_>) -> Result<(),
         return Err(TokenFault::Expired(ends.to_rfc3339_seconds()));
     }
     let issued = time(claims, "iat")?.ok_or(TokenFault::Missing("iat"))?;
+    // `nbf` is optional. No token is valid before it was issued, either.
     let begins = time(claims, "nbf")?.unwrap_or(issued).max(issued);
     if begins > expected.now.plus(LEEWAY) {
         return Err(TokenFault::Early);

@@ -143,6 +143,7 @@ pub fn person(claims: &Map<String, Value>, settings: &OidcSettings) -> Result<Pe
     }
     let claim = &settings.user_name_claim;
     let name = text(claims, claim).ok_or_else(|| ClaimFault::Missing(claim.clone()))?;
+    // A provider that does not send this claim is trusted to have verified the address.
     if claim == "email" && claims.get("email_verified").is_some_and(|value| !is_true(value)) {
         return Err(ClaimFault::UnverifiedEmail);
     }

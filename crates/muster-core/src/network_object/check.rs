@@ -102,6 +102,7 @@ pub fn check_network_object(object: &NetworkObject) -> Problems {
     match &object.fields {
         Value::Object(fields) => {
             if !fields.contains_key(required) {
+                // The required field is checked apart from the shapes, because an absent field has no shape.
                 problems.add(required, "is missing");
             }
             check_fields(fields, known, "", &mut problems);
@@ -114,6 +115,7 @@ pub fn check_network_object(object: &NetworkObject) -> Problems {
 fn check_fields(fields: &Map<String, Value>, known: &'static [Field], path: &str, problems: &mut Problems) {
     for (name, value) in fields {
         let path = join(path, name);
+        // Unknown fields are rejected, unlike in policies: nothing but this server reads these objects.
         match known.iter().find(|(field, _)| field == name) {
             Some((_, shape)) => check_value(value, shape, &path, problems),
             None => {
@@ -128,6 +130,7 @@ fn check_value(value: &Value, shape: &Shape, path: &str, problems: &mut Problems
     match (shape, value) {
         (Shape::Text, Value::String(text)) => check_text(text, path, problems),
         (Shape::Url, Value::String(url)) => check_url(url, path, problems),
+        // Sealed values were written by the service itself, after it had checked them in plain text.
         (Shape::Flag, Value::Bool(_)) | (Shape::Sealed, _) => {}
         (Shape::Urls, Value::Array(urls)) if (1..=MAX_URLS).contains(&urls.len()) => {
             for_each(urls, path, problems, |url, path, problems| check_value(url, &Shape::Url, path, problems));
@@ -145,10 +148,12 @@ fn check_value(value: &Value, shape: &Shape, path: &str, problems: &mut Problems
         }
         (Shape::Pairs, Value::Array(pairs)) if pairs.len() <= MAX_ENTRIES => {
             for_each(pairs, path, problems, |pair, path, problems| {
+                // Both parts are checked as a header, whatever else the entry contains.
                 check_header(pair["key"].as_str().unwrap_or_default(), &pair["value"], path, problems);
             });
         }
         (Shape::Fields(known), Value::Object(fields)) => check_fields(fields, known, path, problems),
+        // Too many: the arms above have taken the others.
         (Shape::Texts | Shape::Pairs, Value::Array(_)) | (Shape::Headers, Value::Object(_)) => {
             problems.add(path, format!("must have at most {MAX_ENTRIES} entries"));
         }

@@ -43,6 +43,7 @@ pub fn creates_keys(output: &Map<String, Value>) -> bool {
 
 /// Returns the fields of the credential with which an output creates keys; `None` if it has none.
 pub(super) fn credential(output: &Map<String, Value>) -> Option<&'static [&'static str]> {
+    // The token comes first: it was made for this purpose, and can be revoked without locking out a person.
     if has_secret(output, TOKEN) {
         return Some(&[TOKEN]);
     }
@@ -67,6 +68,7 @@ pub(super) fn entry(
     let credential = credential(output).filter(|_| creates_keys(output))?;
     let concerns = |key: &str| CONNECTION.contains(&key) || credential.contains(&key);
     let mut connection = output.clone();
+    // Only what is needed to connect: the section is stored with each revision.
     connection.retain(|key, _| concerns(key));
     let mut mirror = output.get("secrets").and_then(Value::as_object).cloned().unwrap_or_default();
     mirror.retain(|key, _| concerns(key));
@@ -75,6 +77,7 @@ pub(super) fn entry(
     }
     let source = source(policy, name, record);
     let cluster =
+        // The known cluster first, so that the agents' keys are kept while hosts change one after the other.
         known_cluster(&source, &connection, previous).unwrap_or_else(|| cluster_id(&source, hosts(&connection)));
     Some(json!({"cluster": cluster.as_str(), "output": source, "connection": connection}))
 }
@@ -84,6 +87,7 @@ pub(super) fn entry(
 fn known_cluster(source: &str, connection: &Map<String, Value>, previous: Option<&Value>) -> Option<ClusterId> {
     let known = previous?[SECTION].as_object()?.values().find(|issuer| issuer["output"] == source)?;
     let former: BTreeSet<String> = hosts(known["connection"].as_object()?).map(compared_host).collect();
+    // One common host is enough. Without any, it may be another cluster, where the keys are unknown.
     let is_kept = hosts(connection).any(|host| former.contains(&compared_host(host)));
     known["cluster"].as_str().filter(|_| is_kept).map(ClusterId::trusted)
 }
@@ -134,6 +138,7 @@ pub fn issuers(compiled: &Value, secrets: &Secrets) -> Vec<Issuer> {
         connections.insert(name.clone(), issuer["connection"].clone());
     }
     let mut scope: Map<String, Value> = [(SECTION.to_owned(), Value::Object(connections))].into_iter().collect();
+    // A secret that is missing leaves its reference in place; the policy itself is then not rendered at all.
     secret_refs::resolve(&mut scope, secrets);
     let one = |(name, issuer): (&String, &Value)| {
         Some(Issuer {

@@ -128,6 +128,7 @@ impl RenderedPolicy {
     pub fn new(revision: &PolicyRevision, secrets: &Secrets) -> Result<Self, RenderError> {
         let needs = needs(&revision.compiled);
         let policy = wire_policy(&revision.compiled, secrets)?;
+        // `agent_id` comes first in the action, so that one small piece precedes everything that is shared.
         let prefix = Part::Text(r#"{"ack_token":"","action":"checkin","actions":[{"agent_id":"#);
         let mut pieces = vec![Piece::PerAgent(vec![prefix, Part::Placeholder(Placeholder::AgentId)])];
         pieces.extend(split(policy, &needs, |policy| body(revision, policy)).into_iter().map(Piece::from));
@@ -207,6 +208,7 @@ pub fn signed_with(revision: PolicyRevision, signer: &Signer) -> Result<PolicyRe
     let mut revision = revision;
     let data = revision.compiled.pointer("/signed/data").and_then(Value::as_str).unwrap_or_default();
     let bytes = STANDARD.decode(data).map_err(|_| SigningError::Data)?;
+    // The data names the new key; only the key that vouches for it changes.
     let signature = signer.sign(&bytes)?.signature;
     revision.compiled["signed"]["signature"] = signature.into();
     Ok(revision)
@@ -216,6 +218,7 @@ pub fn signed_with(revision: PolicyRevision, signer: &Signer) -> Result<PolicyRe
 fn wire_policy(compiled: &Value, secrets: &Secrets) -> Result<Map<String, Value>, RenderError> {
     let compiled = compiled.as_object().ok_or(RenderError::NotAnObject)?;
     let mut policy = Map::new();
+    // `secret_paths` is built below, from what was resolved.
     for key in WIRE_KEYS.iter().filter(|key| **key != "secret_paths") {
         policy.extend(compiled.get(*key).map(|value| ((*key).to_owned(), value.clone())));
     }
@@ -324,6 +327,7 @@ fn stored_member(plain: &[u8]) -> Bytes {
     member.extend_from_slice(&GZIP_HEADER);
     let mut rest = plain;
     loop {
+        // At least once, also for an empty piece: a member without a block is not valid.
         let (block, after) = rest.split_at(rest.len().min(usize::from(u16::MAX)));
         let length = block.len() as u16;
         // RFC 1951 §3.2.4: the final-block bit with type 00, then the length and its complement.

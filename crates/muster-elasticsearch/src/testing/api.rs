@@ -123,6 +123,7 @@ fn query(state: &mut State, body: &Map<String, Value>) -> Outcome {
     if !filters.contains(&json!({"term": {"invalidated": false}})) {
         return complain(state, "invalidated keys are not asked for");
     }
+    // Lists are asked for by installation, single keys by their ids.
     let is_list =
         filters.iter().any(|filter| filter["ids"].is_null() && !filter["term"]["metadata.fleet_id"].is_null());
     if is_list {
@@ -142,6 +143,7 @@ fn query(state: &mut State, body: &Map<String, Value>) -> Outcome {
     };
     let after = body.get("search_after").map(|after| after[1].as_str().unwrap_or_default().to_owned());
     let mut found: Vec<&StubKey> = state.keys.values().filter(|key| matches(key)).collect();
+    // All keys have the same creation time.
     found.sort_by(|one, other| one.name.cmp(&other.name));
     found.retain(|key| after.as_ref().is_none_or(|after| key.name > *after));
     let total = found.len();

@@ -95,6 +95,7 @@ pub(super) fn blank(id: AlertReceiverId, grant: &Grant<AlertsWrite>, now: Timest
         id,
         space: grant.space().clone(),
         name: String::new(),
+        // Never stored: a draft of a new receiver without a target is rejected.
         target: Target::Syslog { host: String::new(), port: 0, tls: true, ca: None },
         filter: Filter::default(),
         digest: Digest::default(),

@@ -50,6 +50,7 @@ impl Alerts {
             if let Err(error) = self.start(&mut running).await {
                 tracing::warn!(error = %chain(&error), "failed to send alerts; retrying");
             }
+            // Ended tasks are taken out, so that the set does not grow.
             while running.try_join_next().is_some() {}
         }
     }
@@ -70,6 +71,7 @@ impl Alerts {
         if work.is_empty() {
             return Ok(());
         }
+        // Taken, or renewed by the server that has it.
         let Some(token) = self.store.everywhere(&System).take_lease(LeaseName::Alerts).await? else { return Ok(()) };
         self.tell_of_servers(token).await?;
         for (receiver, progress) in work {
@@ -98,6 +100,7 @@ impl Alerts {
         if events.is_empty() {
             return Ok(());
         }
+        // A full read may lack later events, so the planner must not conclude that nothing follows.
         let read = Read { events: &events, is_full: events.len() >= READ as usize };
         let around = self.around(&receiver.space).await?;
         for _ in 0..ROUND {
@@ -112,6 +115,7 @@ impl Alerts {
                 }
                 Next::Send(message) => self.attempt(receiver, &message, &mut progress, read).await?,
             };
+            // Stored after each message: after a crash, at most one message is sent twice.
             if !self.keep(token, receiver, &progress).await? || is_failed {
                 return Ok(());
             }
@@ -148,6 +152,7 @@ impl Alerts {
     /// Stores how far a receiver is. Returns false if another server has taken over, or the receiver was deleted.
     async fn keep(&self, token: FencingToken, receiver: &Receiver, progress: &Progress) -> Result<bool, Error> {
         let progress = AlertWrite::Progress { id: receiver.id.clone(), progress: Box::new(progress.clone()) };
+        // Fenced: a server that has lost the lease must not overwrite the progress of the one that has it.
         match self.store.commit(&System, vec![Write::Fenced(token), progress.into()]).await {
             Ok(_) => Ok(true),
             Err(StoreError::Conflict(Precondition::LeaseLost(_) | Precondition::Missing(_))) => Ok(false),
@@ -159,6 +164,7 @@ impl Alerts {
         let now = self.clock.now();
         let lost = self.store.everywhere(&System).lost_nodes().await?;
         let counts = self.store.within(&System, space).agent_counts(&AgentFilter::default()).await?;
+        // Agents that are not expected to connect do not count for "so many percent of the agents are offline".
         let is_expected = |status| !matches!(status, Status::Unenrolled | Status::Inactive);
         Ok(Around {
             lost: lost.into_iter().map(|node| (node.id, now.minus(node.since))).collect(),

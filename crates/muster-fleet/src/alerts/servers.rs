@@ -38,6 +38,7 @@ impl Alerts {
             return Ok(());
         }
         let before = everywhere.setting(TOLD).await?;
+        // If the value cannot be read, the losses are told of again.
         let known: Told = before.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let (told, events) = news(known.clone(), &lost, &everywhere.nodes().await?, self.clock.now());
         if told == known {

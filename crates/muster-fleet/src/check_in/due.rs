@@ -151,6 +151,7 @@ impl CheckIns {
         if current.version != record.version {
             return Box::pin(self.look_for_actions(entry, &current, baseline, generation)).await;
         }
+        // Only now, because the reenrollment that is left depends on everything else that is due.
         let due = for_host(due, baseline.sharer.as_deref());
         if due.is_empty() {
             return Ok(None);

@@ -59,6 +59,7 @@ impl CheckIns {
                     return Err(unauthorized());
                 }
                 if record.node != before.node {
+                    // Nothing is changed in this run: the report is decided again, from documents that are read anew.
                     has_moved = true;
                     return Ok(AgentChange::default());
                 }

@@ -25,6 +25,7 @@ impl Housekeeping {
     /// Deletes the unenrolled agents of each space whose retention has passed.
     pub(super) async fn purge_unenrolled(&self) -> Result<u64, Error> {
         let everywhere = self.store.everywhere(&System);
+        // The default space may have no row.
         let others = everywhere.spaces().await?.into_iter().map(|space| space.id);
         let mut spaces = vec![SpaceId::default()];
         spaces.extend(others.filter(|id| *id != SpaceId::default()));
@@ -44,12 +45,14 @@ impl Housekeeping {
         let filter =
             AgentFilter::all([AgentCondition::Statuses(vec![Status::Unenrolled]), AgentCondition::UnseenSince(before)]);
         let (mut purged, mut after) = (0, None);
+        // Bounded in each run; the next one continues with whatever is left.
         for _ in 0..BATCHES {
             let seen = self.store.within(&System, space);
             let ids = seen.agent_ids(&filter, after.as_ref(), BATCH).await?;
             let Some(last) = ids.last().cloned().filter(|_| !self.shutdown.has_begun()) else { break };
             let mut due = Vec::new();
             for id in &ids {
+                // Read again for each agent: the filter knows the last sighting, not the time of the unenrollment.
                 let record = seen.agent(id).await?;
                 due.extend(record.filter(|record| is_due(record, before)));
             }
@@ -78,6 +81,7 @@ impl Housekeeping {
         });
         match self.store.commit(&System, writes.collect()).await {
             Ok(_) => {
+                // After the commit: another server learns of it by the change.
                 due.iter().for_each(|record| self.registry.forget(&record.id));
                 Ok(due.len() as u64)
             }

@@ -94,9 +94,11 @@ impl Attempts {
         }
         tables.addresses.left(&address, PASSWORDS_OF_ADDRESS, now)?;
         if tables.accounts.left(&pair.0, PASSWORDS_OF_ACCOUNT, now).is_ok() {
+            // Nobody is guessing the password of this account.
             return Ok(());
         }
         tables.pairs.left(&pair, NEW_ADDRESS_OF_ACCOUNT, now)?;
+        // New to this server, not only to the account.
         if !tables.known.keys().any(|(_, known)| *known == address) {
             tables.strangers.left(&pair.0, NEW_ADDRESSES_OF_ACCOUNT, now)?;
             tables.strangers.spend(pair.0.clone(), NEW_ADDRESSES_OF_ACCOUNT, now);
@@ -113,6 +115,7 @@ impl Attempts {
         if told.len() >= REMEMBERED && !told.contains_key(&pair) {
             told.retain(|_, (at, _)| now.since(*at) < TOLD_EVERY);
             if told.len() >= REMEMBERED {
+                // Untold, because an attacker chooses the keys, and thereby their number.
                 return None;
             }
         }
@@ -145,6 +148,7 @@ impl Attempts {
         tables.addresses.0.remove(&address);
         tables.owners.0.remove(&(account.to_owned(), address));
         if tables.known.len() >= REMEMBERED {
+            // The login that is longest ago makes room.
             let oldest = tables.known.iter().min_by_key(|(_, at)| **at).map(|(pair, _)| pair.clone());
             oldest.and_then(|pair| tables.known.remove(&pair));
         }

@@ -101,6 +101,8 @@ impl Bindings {
         let now = self.clock.now();
         let binding = Binding {
             id: BindingId::trusted(random_uuid(&*self.entropy)),
+            // Everything the binding names is looked up in the caller's view: a caller must not learn what it cannot
+            // see.
             subject: self.subject(context, new).await?,
             role: RoleId::parse(&new.role).map_err(|_| Error::not_found("role", &new.role))?,
             scope: self.scope(context, &grant, new).await?,
@@ -108,12 +110,16 @@ impl Bindings {
             created_by: grant.actor().to_string(),
         };
         let entitlement = self.entitlement(&grant, &binding).await?;
+        // A binding to a part of a space confers only what makes sense there. The caller is told what is left out.
         let not_given = entitlement.scope.not_given(entitlement.privileges);
+        // The privileges within the scope of the binding, not only those of the role: nobody confers more than they
+        // have.
         check_covers(context, &[entitlement])?;
         self.refuse_duplicate(&grant, &binding).await?;
         let line = audit_line(grant.origin(), now, "binding.create", subject(&binding.id), detail(&binding));
         let writes = vec![IdentityWrite::InsertBinding(Box::new(binding.clone())).into(), line];
         match self.store.commit(&grant, writes).await {
+            // Looked up above, but deleted before the commit, which checks again under its lock.
             Err(StoreError::Conflict(Precondition::Missing(what))) => {
                 Err(Error::conflict("deleted", format!("{what} was deleted at the same time")))
             }
@@ -159,6 +165,7 @@ impl Bindings {
             return Err(Error::not_found("role", &new.role));
         }
         let Some(space) = &new.space else {
+            // Ids of policies and tags mean something only within a space.
             if !new.policies.is_empty() || !new.tags.is_empty() {
                 return Err(Error::invalid("space", "must be specified with policies or tags"));
             }
@@ -184,10 +191,12 @@ impl Bindings {
         if wanted.len() > MOST_POLICIES {
             return Err(Error::invalid("policies", format!("at most {MOST_POLICIES}")));
         }
+        // In the space of the binding, which need not be that of the request.
         let grant = context.clone().in_space(space.clone()).grant::<PoliciesRead>()?;
         let seen = self.store.seen_by(&grant);
         let mut found = Vec::new();
         for text in wanted {
+            // Not every name is a valid id; one that is not can still be a name.
             let by_id = match PolicyId::parse(text) {
                 Ok(id) => seen.policy(&id).await?,
                 Err(_) => None,
@@ -209,6 +218,7 @@ impl Bindings {
             Subject::User(id) => Some(id),
             Subject::Group(_) => None,
         };
+        // All pages are read. A duplicate would be harmless, so a race with another server does not matter.
         let mut page = Page { offset: 0, limit: BATCH };
         loop {
             let found = self.store.identity(grant).bindings(user, page).await?;
@@ -227,9 +237,12 @@ impl Bindings {
     /// Takes a role from a user or a group.
     pub async fn delete(&self, context: &OpContext, binding: &Authorized<Binding, UsersWrite>) -> Result<(), Error> {
         let (grant, now) = (binding.grant(), self.clock.now());
+        // As for creating one: whoever could take privileges from others without having them could lock out
+        // administrators.
         check_covers(context, &[self.entitlement(grant, binding).await?])?;
         let line = audit_line(grant.origin(), now, "binding.delete", subject(&binding.id), detail(binding));
         let mut writes = vec![IdentityWrite::DeleteBinding { id: binding.id.clone() }.into()];
+        // Checked with the deletion in one commit: two administrators could otherwise remove each other.
         if binding.is_administrator() {
             writes.push(IdentityWrite::KeepsAdministrator.into());
         }

@@ -52,6 +52,7 @@ impl Devices {
     pub async fn begin(&self, device: &str, address: Option<IpAddr>) -> Result<(DeviceLogIn, String), Error> {
         let now = self.clock.now();
         let device = check_display(device).map_err(|error| Error::invalid("device", chain(&error).to_string()))?;
+        // Per address, because a device has no credentials yet.
         self.sign_in.attempts().may_begin_device(address, now).map_err(|wait| {
             let message = "too many login codes were requested from this address";
             Error::new(ErrorKind::TooMany, "too_many_log_ins", message).retry_after(wait)
@@ -70,6 +71,7 @@ impl Devices {
             };
             match self.store.commit(&System, vec![LogInWrite::InsertDevice(Box::new(log_in.clone())).into()]).await {
                 Ok(_) => return Ok((log_in, key.token())),
+                // The short code is taken. People type it, so it cannot be long enough to be unique by chance.
                 Err(StoreError::Conflict(Precondition::Exists(_))) => {}
                 Err(StoreError::Conflict(Precondition::InUse(_))) => return Err(full()),
                 Err(error) => return Err(error.into()),
@@ -81,6 +83,7 @@ impl Devices {
     /// Finds the login of a code, for the person who decides about it. Wrong codes are throttled per person.
     pub async fn find(&self, context: &OpContext, code: &str) -> Result<DeviceLogIn, Error> {
         let (user, now, attempts) = (context.actor().user(), self.clock.now(), self.sign_in.attempts());
+        // Per person, not per address: the code is what is guessed, by somebody who is logged in.
         if let Some(user) = user {
             attempts.may_try_code(user, now).map_err(|wait| {
                 let message = "you entered too many unknown device codes";
@@ -96,6 +99,7 @@ impl Devices {
             if let Some(user) = user {
                 attempts.code_failed(user, now);
             }
+            // Shown back shortened: the text comes from a form.
             let code = if code.len() > 32 { "of that length" } else { code };
             Error::not_found("device code", code).remedy("codes expire after ten minutes, and can be used only once")
         })
@@ -117,6 +121,7 @@ impl Devices {
             None => None,
         };
         let of_token = own_token.as_ref().and_then(|token| token.login.clone());
+        // The token ends with the session of the person who approved it, also through several devices.
         let login = of_token.or(session.cloned().map(Login::Session)).unwrap_or(Login::Other);
         let ends = [own_token.and_then(|token| token.expires_at), context.membership().map(|member| member.until)];
         let approval = Approval {
@@ -131,6 +136,8 @@ impl Devices {
             "device": log_in.device, "device_address": log_in.address, "privileges": names,
             "expires_at": approval.expires_at.to_rfc3339_seconds()
         });
+        // What the caller may do now is stored with the decision; what it may do later is compared again with each
+        // request.
         self.decide(&own, &log_in, Decision::Approved(approval), "device.approve", detail).await
     }
 
@@ -166,6 +173,7 @@ impl Devices {
         let unknown = || pending("expired_token", "the device code is unknown, used or older than ten minutes");
         let Ok(key) = ApiKey::parse(secret) else { return Err(unknown()) };
         let found = self.store.identity(&System).device_by_key(&key.id).await?;
+        // Compared by hash: the id alone, which appears in the store, must not be enough.
         let live = found.filter(|log_in| key.matches(&log_in.hash) && log_in.expires_at > now);
         let log_in = live.ok_or_else(unknown)?;
         match &log_in.decision {
@@ -175,6 +183,7 @@ impl Devices {
             None => Err(pending("authorization_pending", "the device has not been approved yet")),
             Some(Decision::Denied) => {
                 let take = LogInWrite::TakeDevice { key_id: log_in.key_id.clone() };
+                // The denial is told once; afterwards the code is unknown.
                 // Already gone after a concurrent poll, which is no matter.
                 let _ = self.store.commit(&System, vec![take.into()]).await;
                 Err(Error::new(ErrorKind::Forbidden, "access_denied", "the login was denied"))
@@ -186,6 +195,7 @@ impl Devices {
     fn is_early(&self, key: &KeyId, now: Timestamp) -> bool {
         let mut polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
         if polls.len() >= MOST_DEVICE_LOG_INS as usize {
+            // The map only slows down polls, so losing entries of old logins is harmless.
             polls.retain(|_, last| now.since(*last) < DEVICE_LIFETIME);
         }
         if polls.len() >= MOST_DEVICE_LOG_INS as usize && !polls.contains_key(key) {
@@ -203,6 +213,7 @@ impl Devices {
         now: Timestamp,
     ) -> Result<(ApiToken, String), Error> {
         let (key, own) = (ApiKey::generate(&*self.entropy), Own::proven(approval.user.clone(), address));
+        // Created when it is fetched, not when it was approved: a secret that nobody fetches never exists.
         let token = ApiToken {
             id: TokenId::trusted(random_uuid(&*self.entropy)),
             key_id: key.id.clone(),

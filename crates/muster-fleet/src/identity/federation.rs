@@ -91,6 +91,7 @@ impl Federation {
     ) -> Result<Begun, Error> {
         let now = self.clock.now();
         let provider = self.providers.read(&System, provider).await?;
+        // Before anything is asked of the provider: strangers must not make this server call it without limit.
         self.sign_in.attempts().may_federate(address, now).map_err(too_many)?;
         let pending = PendingLogIn::begin(provider.id.clone(), return_to, now, &*self.entropy);
         let request = AuthorizationRequest {
@@ -101,6 +102,7 @@ impl Federation {
         };
         let client = self.providers.client(&provider)?;
         match self.openid.authorization_url(&client, &request).await {
+            // The cookie carries the state, the nonce and the PKCE verifier; the provider sees only the challenge.
             Ok(url) => Ok(Begun { url, cookie: self.seal(&pending)?, own_url: provider.settings.url }),
             Err(error) => Err(self.refused(&provider, address, now, refusal(&error)).await),
         }
@@ -116,6 +118,7 @@ impl Federation {
     ) -> Result<Finished, Error> {
         let now = self.clock.now();
         let provider = self.providers.read(&System, provider).await?;
+        // Counted at both ends, because a browser can skip the first request.
         self.sign_in.attempts().may_federate(address, now).map_err(too_many)?;
         match self.complete(&provider, cookie, returned, address, now).await {
             Ok(done) => Ok(done),
@@ -141,11 +144,13 @@ impl Federation {
             now,
             is_complete: &|claims| has_all(claims, settings),
         };
+        // The code is redeemed only after the state was compared: it could belong to another person's login.
         let client = self.providers.client(provider)?;
         let claims = self.openid.redeem(&client, &redemption).await.map_err(|error| refusal(&error))?;
         let person = person(&claims, settings)
             .map_err(|fault| Error::new(ErrorKind::Unauthenticated, "claims_unusable", fault.to_string()))?;
         let (user, mut writes) = self.user(provider, &person, address, now).await?;
+        // Also for a user who is found by subject: a provider does not know that this server has locked somebody.
         check_not_locked(&user)?;
         let expires_at = Timestamp::from_micros(pending.expires_at);
         // First, so that of two uses of a login one fails.
@@ -165,6 +170,7 @@ impl Federation {
         now: Timestamp,
     ) -> Result<(User, Vec<Write>), Error> {
         let store = self.store.identity(&System);
+        // The issuer is part of the key: two providers may have the same subject.
         if let Some(user) = store.user_by_subject(&provider.issuer, &person.subject).await? {
             return Ok((user, Vec::new()));
         }
@@ -188,6 +194,7 @@ impl Federation {
     fn seal(&self, pending: &PendingLogIn) -> Result<Zeroizing<String>, Error> {
         let failed = |error: SharedError| Error::internal(SharedError::during("sealing a login", error));
         let text = serde_json::to_vec(pending).map(Zeroizing::new).map_err(|error| failed(error.into()))?;
+        // Sealed for the provider: a cookie of one provider does not complete a login at another.
         let sealed = self.sealer.seal(Place::log_in(&pending.provider), &text, &*self.entropy);
         Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(sealed.map_err(|error| failed(error.into()))?)))
     }
@@ -198,6 +205,7 @@ impl Federation {
             let text = self.sealer.open(Place::log_in(&provider.id), &sealed).ok()?;
             serde_json::from_slice::<PendingLogIn>(&text).ok()
         };
+        // The end is inside the sealed text, so a browser that keeps its cookie gains nothing.
         let live = open().filter(|pending| Timestamp::from_micros(pending.expires_at) > now);
         live.ok_or_else(|| {
             let message = "this login was started in another browser, or more than ten minutes ago";
@@ -225,6 +233,7 @@ fn check_returned<'a>(
     returned: &'a Returned,
 ) -> Result<&'a str, Error> {
     let denied = |code, message: String| Err(Error::new(ErrorKind::Unauthenticated, code, message));
+    // First of all: nothing else in the response is looked at before it is known to be of this login.
     if !returned.state.as_deref().is_some_and(|state| pending.has_state(state)) {
         return denied("log_in_state", "the response of the provider belongs to another login".to_owned());
     }
@@ -238,6 +247,7 @@ fn check_returned<'a>(
         return denied("log_in_rejected", format!("the provider rejects the login: {}", printable(said.trim())));
     }
     match returned.code.as_deref() {
+        // Bounded, because it is sent on to the provider.
         Some(code) if !code.is_empty() && code.len() <= MAX_PARAMETER => Ok(code),
         _ => denied("log_in_code", "the response of the provider has no code".to_owned()),
     }

@@ -26,6 +26,7 @@ pub struct OpenIdClient {
 }
 
 impl fmt::Debug for OpenIdClient {
+    /// Omits the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "OpenIdClient({} at {})", self.client_id, self.issuer)
     }

@@ -117,6 +117,7 @@ impl Providers {
         change: &ProviderChange,
     ) -> Result<OidcProvider, Error> {
         let grant = context.grant::<UsersWrite>()?;
+        // In addition to the privilege to change users, see `check_may_configure`.
         check_may_configure(context)?;
         let now = self.clock.now();
         let id = new_id(id)?;
@@ -129,6 +130,7 @@ impl Providers {
             created_at: now,
             updated_at: now,
         };
+        // Without a lock: the limit bounds caches, and one more does no harm.
         if self.store.identity(&grant).oidc_providers().await?.len() >= MOST_PROVIDERS {
             return Err(Error::conflict(
                 "too_many",
@@ -159,6 +161,7 @@ impl Providers {
         let after = OidcProvider {
             settings: settings(Some(&before.settings), change)?,
             sealed_secret: self.secret(&before.id, before.sealed_secret.as_deref(), change)?,
+            // The store compares the version, so that concurrent changes are not merged by accident.
             version: before.version + 1,
             updated_at: now,
             ..before.clone()
@@ -181,6 +184,7 @@ impl Providers {
         check_may_configure(context)?;
         let detail = json!({"before": shown(provider)});
         let line = audit_line(grant.origin(), now, "oidc_provider.delete", subject(provider), detail);
+        // The issuer belongs to the write, because sessions and tokens are found by it.
         let delete = IdentityWrite::DeleteProvider { id: provider.id.clone(), issuer: provider.issuer.clone(), now };
         match self.store.commit(grant, vec![delete.into(), line]).await {
             Err(StoreError::Conflict(Precondition::Missing(_))) => {
@@ -196,6 +200,7 @@ impl Providers {
         before: Option<&[u8]>,
         change: &ProviderChange,
     ) -> Result<Option<Vec<u8>>, Error> {
+        // Absent keeps the secret, empty removes it: the stored one cannot be read back and sent again.
         match change.client_secret.as_ref().map(|secret| secret.as_str()) {
             None => Ok(before.map(<[u8]>::to_vec)),
             Some("") => Ok(None),
@@ -204,6 +209,7 @@ impl Providers {
                 Err(Error::invalid("client_secret", reason))
             }
             Some(secret) => {
+                // Sealed for this provider: a value that is copied to another row cannot be opened.
                 let sealed = self.sealer.seal(Place::client_secret(id), secret.as_bytes(), &*self.entropy);
                 let failed = |error| Error::internal(SharedError::during("sealing a client secret", error));
                 sealed.map(Some).map_err(failed)
@@ -278,9 +284,11 @@ fn scopes(wanted: Option<&[String]>) -> Result<Vec<String>, Error> {
     if wanted.len() > MOST_SCOPES {
         return Err(Error::invalid("scopes", format!("at most {MOST_SCOPES}")));
     }
+    // Always the first, whatever was requested: without it, a provider returns no ID token.
     let mut scopes = vec![OPENID.to_owned()];
     for scope in wanted {
         check_text("scopes", scope, 1)?;
+        // Scopes are sent as a list with spaces between.
         if scope.contains(' ') {
             return Err(Error::invalid("scopes", "a scope has no spaces"));
         }

@@ -99,6 +99,7 @@ impl Roles {
         let after = Role {
             name: role_name(&draft.name)?,
             description: display("description", &draft.description)?,
+            // Only the difference counts: a caller can rename a role that has privileges that it lacks.
             privileges: self.privileges(context, draft, role.privileges)?,
             version: role.version + 1,
             updated_at: now,
@@ -112,6 +113,7 @@ impl Roles {
 
     /// Deletes a role that nobody has.
     pub async fn delete(&self, role: &Authorized<Role, RolesWrite>) -> Result<(), Error> {
+        // Built-in roles are in the program; bindings to them must always mean the same.
         check_is_own(role)?;
         let (grant, now) = (role.grant(), self.clock.now());
         let line = audit_line(grant.origin(), now, "role.delete", subject(&role.id), json!({"before": shown(role)}));

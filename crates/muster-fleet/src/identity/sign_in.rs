@@ -87,6 +87,7 @@ impl SignIn {
         let (actor, entitlements, member, has_space) = match presented {
             Presented::Token(key) => {
                 let (token, principal) = self.token(key, space, address).await?;
+                // What the user may do, reduced to what the token may: both can shrink at any time.
                 let entitlements = principal.limited_to(token.privileges);
                 let member = membership(token.groups, token.expires_at);
                 (Actor::Token { owner: token.owner, token: token.id }, entitlements, member, principal.has_space)
@@ -104,6 +105,7 @@ impl SignIn {
         let context = OpContext::entitled(actor, entitlements).in_space(space.clone()).with_membership(member);
         // The default space is where requests without a space go, such as those about the caller itself.
         let may_enter = context.may_enter_space() || *space == SpaceId::default();
+        // The same answer for a space that does not exist and one that the caller may not enter.
         if has_space && may_enter { Ok(context) } else { Err(Error::not_found("space", space)) }
     }
 
@@ -117,6 +119,7 @@ impl SignIn {
         let found = self.store.identity(&System).token_principal(&key.id, space).await?;
         let denied = match found {
             None => "the token is invalid".to_owned(),
+            // Not found, expired and revoked are told apart only for the person who has the secret.
             Some((token, principal)) => match token.admit(key, now) {
                 Ok(()) => {
                     check_not_locked(&principal.user)?;
@@ -131,6 +134,7 @@ impl SignIn {
 
     // Failures of a full or read-only disk must not reject the request.
     async fn record_use(&self, token: &ApiToken, now: Timestamp) {
+        // Five minutes: a script with a request each second would otherwise cause a write each second.
         if token.last_used_at.is_some_and(|last| now.since(last) < USE_WRITTEN_EVERY) {
             return;
         }
@@ -156,6 +160,8 @@ impl SignIn {
     }
 
     fn denied_key(&self, message: String, address: Option<IpAddr>, now: Timestamp) -> Error {
+        // Tokens cannot be guessed. The limit only turns the answer into a 429, so that a client that repeats an
+        // invalid one slows down.
         if let Err(wait) = self.attempts.token_failed(address.unwrap_or(LOCAL), now) {
             return too_many(wait);
         }
@@ -170,15 +176,18 @@ impl SignIn {
         address: Option<IpAddr>,
     ) -> Result<Principal, Error> {
         let (name, address, now) = (name.to_ascii_lowercase(), address.unwrap_or(LOCAL), self.clock.now());
+        // Before the slow hash, which is what an attacker would use up.
         self.attempts.may_try(&name, address, now).map_err(too_many)?;
         let found = self.store.identity(&System).user_principal(&name, space).await?;
         let person = found.filter(|principal| principal.user.kind == UserKind::Person);
         let account = person.as_ref().map(|principal| principal.user.id.clone());
         let hash = person.as_ref().and_then(|principal| principal.user.password.as_ref());
+        // Also without a user or a password: the time of the answer must not tell whether the name exists.
         let matches = self.passwords.verify(password, hash).await?;
         match person.filter(|_| matches) {
             Some(principal) => {
                 check_not_locked(&principal.user)?;
+                // Only after everything was checked, so that a locked account does not free its address.
                 self.attempts.succeeded(&name, address, now);
                 Ok(principal)
             }

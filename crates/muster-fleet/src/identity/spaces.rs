@@ -38,6 +38,7 @@ impl Spaces {
     /// Returns all spaces by id.
     pub async fn list(&self, grant: &Grant<SpacesRead>) -> Result<Vec<Space>, Error> {
         let mut spaces = self.store.identity(grant).spaces().await?;
+        // It has no row until it is changed for the first time.
         if !spaces.iter().any(|space| space.id == SpaceId::default()) {
             spaces.push(Space::default_space());
             spaces.sort_by(|a, b| a.id.cmp(&b.id));
@@ -72,6 +73,7 @@ impl Spaces {
         let id = new_space_id(id).map_err(|error| Error::invalid("id", chain(&error).to_string()))?;
         let taken = || Error::conflict("space_exists", format!("there is already a space {id}"));
         let spaces = self.store.identity(grant).spaces().await?;
+        // It may have no row with which the insertion would conflict.
         if id == SpaceId::default() {
             return Err(taken());
         }

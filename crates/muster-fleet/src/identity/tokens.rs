@@ -70,12 +70,14 @@ impl Tokens {
         let ends = [used.as_ref().and_then(|token| token.expires_at), context.membership().map(|member| member.until)];
         let expires_at = match self.expiration(&owner, new)? {
             Some(wanted) => Some(expires_within(wanted, &ends)),
+            // No end was requested, and none is imposed by what the token is created with.
             None => ends.into_iter().flatten().min(),
         };
         let rights = Rights {
             privileges: wanted(context, new)?,
             groups: context.membership().map(|member| member.groups.clone()).unwrap_or_default(),
             expires_at,
+            // A token of a login ends with the login, also if it was created by another token of that login.
             login: used.and_then(|token| token.login),
         };
         self.insert(&own, own.origin(), &owner, new, rights).await
@@ -93,6 +95,7 @@ impl Tokens {
             None => PrivilegeSet::all(),
             Some(names) => parse_privileges("privileges", names)?,
         };
+        // No groups: they are those of the owner's login, of which the caller knows nothing.
         let rights = Rights { privileges, groups: Vec::new(), expires_at: self.expiration(owner, new)?, login: None };
         self.insert(owner.grant(), context.origin(), owner, new, rights).await
     }
@@ -108,6 +111,7 @@ impl Tokens {
         let Rights { privileges, groups, expires_at, login } = rights;
         let now = self.clock.now();
         let store = self.store.identity(by);
+        // Counted without a lock. The limit protects the list and the store, not a right.
         if store.tokens(Some(&owner.id), Page { offset: 0, limit: 0 }).await?.total >= MOST_TOKENS {
             return Err(Error::conflict(
                 "too_many_tokens",
@@ -132,6 +136,7 @@ impl Tokens {
             last_used_at: None,
             revoked_at: None,
         };
+        // The id and the privileges are recorded, never the secret.
         let names: Vec<&str> = privileges.iter().map(PrivilegeName::as_str).collect();
         let end = expires_at.map(Timestamp::to_rfc3339_seconds);
         let detail = json!({"owner": owner.id, "name": token.name, "privileges": names, "expires_at": end});
@@ -178,18 +183,21 @@ impl Tokens {
     /// Revokes a token: one of the caller, or one of a user that the caller may change. A token revokes itself, and others of
     /// its owner that have no privileges beyond its own. It is rejected from the next request on, by every server (MG162).
     pub async fn revoke(&self, context: &OpContext, id: &str) -> Result<(), Error> {
+        // The caller's own tokens first: they need no privilege.
         if let Some(token) = self.own(context, id).await? {
             let own = Own::of(context)?;
             if context.actor().token().is_some_and(|used| *used != token.id) {
                 // In force is only what the owner may do too.
                 let entitlements = self.entitlements(&own, &token.owner).await?;
                 let held = entitlements.iter().fold(PrivilegeSet::default(), |all, one| all.with(one.privileges));
+                // A token with few privileges must not revoke the token of an administrator.
                 none_missing(token.privileges.both(held).without(context.privileges()))?;
             }
             return self.commit_revocation(&own, context.origin(), &token).await;
         }
         let grant = context.grant::<UsersWrite>()?;
         let token = self.any(&grant, id).await?;
+        // By what the owner may do: revoking a token is a way to lock its owner out.
         check_covers(context, &self.entitlements(&grant, &token.owner).await?)?;
         self.commit_revocation(&grant, context.origin(), &token).await
     }
@@ -214,6 +222,7 @@ impl Tokens {
     }
 
     async fn own(&self, context: &OpContext, id: &str) -> Result<Option<ApiToken>, Error> {
+        // A local administrator is no user, and has no tokens.
         let Ok(own) = Own::of(context) else { return Ok(None) };
         let Ok(id) = TokenId::parse(id) else { return Ok(None) };
         let found = self.store.identity(&own).token(&id).await?;

@@ -82,6 +82,7 @@ impl Users {
     pub async fn find_to_change(&self, context: &OpContext, id: &str) -> Result<Authorized<User, UsersWrite>, Error> {
         let user = self.find::<UsersWrite>(context, id).await?;
         let store = self.store.identity(user.grant());
+        // The default space is enough: the entitlements of all spaces are part of the principal.
         let principal = store.user_principal(&user.name, &SpaceId::default()).await?;
         let entitlements = principal.map(|principal| principal.entitlements).unwrap_or_default();
         check_covers(context, &entitlements)?;
@@ -134,6 +135,7 @@ impl Users {
         if let Some(name) = &change.full_name {
             after.full_name = display("full_name", name)?;
         }
+        // Locking twice keeps the first time.
         match change.locked {
             Some(true) => after.locked_at = after.locked_at.or(Some(now)),
             Some(false) => after.locked_at = None,
@@ -161,6 +163,7 @@ impl Users {
             "subject": identity.as_ref().map(|id| &id.subject)
         });
         let after = User { federated: identity, ..User::clone(user) };
+        // Sessions end, because their groups and their proof are from the former identity.
         self.commit(user, after, "user.link", detail, true).await
     }
 
@@ -175,6 +178,7 @@ impl Users {
         let own = Own::of(context)?;
         let found = self.store.identity(&own).user(own.user()).await?;
         let user = found.ok_or_else(|| Error::not_found("user", own.user()))?;
+        // Also with a valid session: an unattended browser must not be enough to take over the account.
         if !self.passwords.verify(before, user.password.as_ref()).await? {
             return Err(Error::invalid("current_password", "is not the current password"));
         }
@@ -184,6 +188,7 @@ impl Users {
         let line = audit_line(own.origin(), now, "user.set_password", subject(&user.id), json!({"name": user.name}));
         let writes = vec![
             IdentityWrite::UpdateUser(Box::new(after)).into(),
+            // All of them, the caller's too: a stolen session must not survive the change.
             IdentityWrite::EndSessions { user: user.id.clone() }.into(),
             line,
         ];
@@ -212,6 +217,7 @@ impl Users {
         if ends_sessions {
             writes.push(IdentityWrite::EndSessions { user: after.id.clone() }.into());
         }
+        // Checked after the update within the same commit, so it sees the user as locked.
         if after.is_locked() && after.kind == UserKind::Person {
             writes.push(IdentityWrite::KeepsAdministrator.into());
         }

@@ -68,9 +68,11 @@ impl OutputKeys {
     /// Returns the keys with which `policy` is delivered, after storing which ones are to be created, changed or retired.
     pub(crate) async fn for_delivery(&self, record: &AgentRecord, policy: &RenderedPolicy) -> Result<Keys, Error> {
         let may_have_keys = policy.has_issued || record.running_policy_id != record.policy_id;
+        // Most fleets have no such keys, and this look costs them nothing.
         if policy.needs.is_empty() && !(may_have_keys && self.are_any().await?) {
             return Ok(Keys::Ready { keys: AgentKeys::default(), is_whole: true });
         }
+        // Another poll of the same agent may plan the same keys; the plan is then made again.
         for _ in 0..ATTEMPTS {
             if let Step::Done(keys) = self.prepare(record, policy).await? {
                 return Ok(keys);
@@ -81,6 +83,7 @@ impl OutputKeys {
 
     async fn prepare(&self, record: &AgentRecord, policy: &RenderedPolicy) -> Result<Step<Keys>, Error> {
         let (held, _) = self.store.everywhere(&System).output_keys(&record.id).await?;
+        // Planned before the clusters are read: most deliveries need none of them.
         let plan = plan(&target(record, policy), &held, self.clock.now());
         let clusters = self.clusters(policy, &held, &plan).await?;
         let mut writes = self.connection_writes(policy, &clusters)?;
@@ -104,6 +107,7 @@ impl OutputKeys {
             let is_planned = plan.put.iter().any(|key| key.output == need.output);
             !is_planned && known.is_some_and(|key| !matches!(key.state, KeyState::Wanted | KeyState::Outdated))
         };
+        // Keys that exist can be delivered whatever their cluster is doing.
         let mut clusters = Clusters::default();
         for need in policy.needs.iter().filter(|need| !is_ready(need)) {
             let found = self.store.everywhere(&System).output_cluster(&need.cluster).await?;
@@ -137,6 +141,7 @@ impl OutputKeys {
         for need in &policy.needs {
             let Some(key) = held.iter().find(|key| key.output == need.output) else { continue };
             match stance(key, clusters.failure(&key.cluster), self.clock.now()) {
+                // The longest of the waits: the policy is delivered once, with all keys.
                 Stance::Wait(left) => wait = wait.max(Some(left)),
                 Stance::Without => {
                     is_whole = false;
@@ -174,6 +179,7 @@ impl OutputKeys {
         // another policy and came back to this one, which it still runs, without a delivery.
         let mut plan = plan(&target(record, policy), &held, self.clock.now());
         for key in plan.put.iter_mut().filter(|key| key.issued.is_none()) {
+            // The policy was delivered without this key, so it must be delivered again when the key exists.
             key.is_withheld = true;
         }
         let mut writes = Vec::new();
@@ -204,6 +210,7 @@ impl OutputKeys {
         if writes.is_empty() {
             return Ok(Step::Done(()));
         }
+        // Before the policy is delivered: a crash in between leaves keys that are wanted, not lost ones.
         match self.store.commit(&System, writes).await {
             Ok(_) => {
                 self.are_any.store(true, Ordering::Relaxed);
@@ -213,6 +220,7 @@ impl OutputKeys {
                 Ok(Step::Done(()))
             }
             Err(error) => {
+                // Which connections are stored is not certain any more.
                 self.forget_connections();
                 match error {
                     StoreError::Conflict(Precondition::Changed(what)) => {

@@ -19,6 +19,7 @@ pub struct Connection {
 }
 
 impl fmt::Debug for Connection {
+    /// Omits the settings, which contain the credential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Connection({})", self.cluster)
     }
@@ -46,6 +47,7 @@ pub struct CreatedKey {
 }
 
 impl fmt::Debug for CreatedKey {
+    /// Omits the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CreatedKey({})", self.id)
     }

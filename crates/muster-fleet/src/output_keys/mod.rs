@@ -101,6 +101,7 @@ impl OutputKeys {
         }
         let are_any = self.store.everywhere(&System).has_output_keys().await?;
         self.looked_at.store(now.as_micros(), Ordering::Relaxed);
+        // Never back to false: another task may have stored the first key during the read.
         self.are_any.fetch_or(are_any, Ordering::Relaxed);
         Ok(are_any)
     }
@@ -113,6 +114,7 @@ impl OutputKeys {
     /// Returns the write that stores how a cluster is reached, if that is new to this node or missing in the store.
     fn connection_write(&self, issuer: &Issuer, is_missing: bool) -> Result<Option<Write>, Error> {
         let digest = text_digest(&issuer.connection);
+        // Remembered before the commit. If that fails, `forget_connections` follows.
         let known = self.stored.lock().unwrap_or_else(PoisonError::into_inner).insert(issuer.cluster.clone(), digest);
         if !is_missing && known == Some(digest) {
             return Ok(None);

@@ -58,6 +58,7 @@ impl OutputKeys {
                 Err(error) => {
                     let cluster = &connection.cluster;
                     tracing::info!(%cluster, reason = %error, "failed to list the keys of a cluster");
+                    // A partial list would drop the candidates that it does not contain.
                     return Ok(());
                 }
             };
@@ -68,6 +69,7 @@ impl OutputKeys {
                 break;
             }
         }
+        // Keys that are being created now are unknown for a moment. The grace period covers them.
         self.retire_orphans(cluster, unknown).await
     }
 
@@ -94,6 +96,7 @@ impl OutputKeys {
         let mut still = Candidates::new();
         for id in unknown {
             let place = (cluster.clone(), id);
+            // First found in an earlier sweep, and still unknown.
             match candidates.get(&place) {
                 Some(first) if now.since(*first) >= GRACE => due.push(place.1),
                 first => drop(still.insert(place, first.copied().unwrap_or(now))),
@@ -101,6 +104,7 @@ impl OutputKeys {
         }
         // Drops those of this cluster that are known by now, or no longer exist.
         candidates.retain(|(other, _), _| other != cluster);
+        // A limit, because the list comes from the cluster.
         let room = MOST.saturating_sub(candidates.len());
         candidates.extend(still.into_iter().take(room));
         due

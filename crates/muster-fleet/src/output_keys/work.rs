@@ -68,6 +68,7 @@ impl OutputKeys {
     pub(crate) async fn run(self: Arc<Self>) {
         let mut swept = Instant::now();
         loop {
+            // A change that this server makes is handled at once; what other servers add is found with the next tick.
             tokio::select! {
                 () = self.added.notified() => {}
                 () = sleep(TICK) => {}
@@ -103,6 +104,8 @@ impl OutputKeys {
         let mut running = JoinSet::new();
         let mut outcome = Ok(());
         loop {
+            // No more than this number at a time; a cluster that does not respond occupies one place until its
+            // timeout.
             while running.len() < CLUSTERS
                 && let Some(id) = waiting.pop()
             {
@@ -119,6 +122,7 @@ impl OutputKeys {
     /// Works through the queue of one cluster.
     async fn serve(&self, id: &ClusterId) -> Result<(), Error> {
         while !self.shutdown.has_begun() {
+            // Read again in each round: an administrator may have changed its settings.
             let Some(cluster) = self.store.everywhere(&System).output_cluster(id).await? else { return Ok(()) };
             // The pace limits the load on the cluster, which also serves the data of the agents.
             let end = Instant::now() + PACE;
@@ -151,6 +155,7 @@ impl OutputKeys {
     async fn failed(&self, cluster: &OutputCluster, error: &IssueError) -> Result<(), Error> {
         let now = self.clock.now();
         let kind = error.cluster_failure().unwrap_or(FailureKind::Unavailable);
+        // The time of the first failure is kept, since the pause grows with it.
         let since = cluster.failure.as_ref().map_or(now, |failure| failure.since);
         let reason = shortened_to(&chain(error).to_string(), REASON_BYTES).into_owned();
         let retry_at = now.plus(pause(error, since, now));
@@ -165,6 +170,7 @@ impl OutputKeys {
         let write = OutputKeyWrite::ClusterFailure { id: cluster.id.clone(), failure };
         self.store.commit(&System, vec![write.into()]).await?;
         let withheld = cluster.failure.as_ref().is_some_and(|failure| failure.kind.withholds_keys());
+        // Only when it begins: the agents have got their policies without keys by then.
         if kind.withholds_keys() && !withheld {
             self.wake_waiting(&cluster.id).await?;
         }
@@ -187,8 +193,10 @@ impl OutputKeys {
 /// Returns the pause before a cluster is called again.
 fn pause(error: &IssueError, since: Timestamp, now: Timestamp) -> Duration {
     // Half of the time since the first failure: each pause is about half as long again as the one before.
+    // Right after the first failure, no time has passed: the minimum applies.
     let grown = (now.since(since) / 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
     match error {
+        // What the cluster asks for, within limits: it must not be able to stop the work for days.
         IssueError::Overloaded { retry_after: Some(after), .. } => (*after).clamp(FIRST_PAUSE, LONGEST_PAUSE),
         IssueError::Refused(_) | IssueError::Unusable(_) => grown.max(REFUSED_PAUSE),
         _ => grown,

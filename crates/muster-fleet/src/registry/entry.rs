@@ -153,6 +153,7 @@ impl AgentEntry {
         }
         state.record = Some(record);
         drop(state);
+        // After the lock: the polls that wake up need the state.
         if has_ended {
             self.dismiss_polls();
         }
@@ -309,6 +310,7 @@ impl AgentEntry {
         let mut state = lock(&self.state);
         let before = Some(state.offers).filter(|before| before.revision == revision).unwrap_or_default();
         let whole = before.whole + u32::from(is_whole);
+        // Counts anew for another revision.
         state.offers = PolicyOffers { revision, count: before.count + 1, whole, last: now };
         state.acked_policy = 0;
     }
@@ -363,6 +365,7 @@ impl AgentEntry {
         Self::remove_expected(&mut state, &due.action.id);
         let generation = self.action_generation();
         let is_only = state.without_actions == Some(generation) && state.expected.is_none();
+        // Known for the generation that this wake-up begins, not for the one that it ends.
         state.only_due = is_only.then(|| Box::new((generation + 1, due)));
         // Under the lock, so that no other announcement takes this number.
         let raised =

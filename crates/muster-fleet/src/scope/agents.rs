@@ -19,6 +19,7 @@ impl Scoped<'_> {
     /// Returns an agent's record.
     pub async fn agent(&self, id: &AgentId) -> Result<Option<AgentRecord>, StoreError> {
         let found = self.store.agent_in(self.space, id).await?;
+        // Filtered after the read, because a look-up by id is cheaper than a condition.
         Ok(found.filter(|agent| self.scope.has_agent(agent.policy_id.as_ref(), &agent.tags)))
     }
 
@@ -102,6 +103,7 @@ impl Scoped<'_> {
     pub(super) fn agents_that(&self, filter: &AgentFilter) -> AgentFilter {
         let mut conditions = filter.conditions.clone();
         if let Scope::AnyOf(selectors) = self.scope {
+            // Added with AND: a scope can only take away.
             conditions.push(AgentCondition::Any(selectors.iter().map(selected_by).collect()));
         }
         AgentFilter { space: Some(self.space.clone()), conditions }

@@ -35,6 +35,7 @@ impl Scoped<'_> {
     /// Returns the clusters of outputs that were found in this space.
     pub async fn output_clusters(&self, outputs: &[String]) -> Result<Vec<OutputCluster>, StoreError> {
         let mut clusters = self.store.output_clusters().await?;
+        // Clusters have no space of their own. The caller has found the outputs in this one.
         clusters.retain(|cluster| outputs.contains(&cluster.output));
         Ok(clusters)
     }
@@ -167,6 +168,7 @@ impl Scoped<'_> {
         policy: Option<&PolicyId>,
         page: Page,
     ) -> Result<Listed<EnrollmentKey>, StoreError> {
+        // The usual case: the store pages, and nothing is filtered afterwards.
         if self.is_whole() {
             return self.store.enrollment_keys(self.space, policy, page).await;
         }
@@ -205,10 +207,12 @@ impl Scoped<'_> {
     pub(super) async fn keys_among(&self, policy: Option<&PolicyId>) -> Result<Vec<EnrollmentKey>, StoreError> {
         let ids = self.scope.policies().unwrap_or_default();
         let mut found = Vec::new();
+        // Sorted and without duplicates: a policy may occur in several parts of the scope.
         for id in ids.iter().filter(|id| policy.is_none_or(|only| only == *id)).collect::<BTreeSet<_>>() {
             let page = Page { offset: 0, limit: MOST_KEYS };
             found.extend(self.store.enrollment_keys(self.space, Some(id), page).await?.items);
         }
+        // The order of the store, so that a cursor means the same in both cases.
         found.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
         Ok(found)
     }
@@ -221,6 +225,7 @@ impl Scoped<'_> {
     /// Returns an upload.
     pub async fn upload(&self, id: &FileId) -> Result<Option<Upload>, StoreError> {
         let Some(upload) = self.store.upload_in(self.space, id).await? else { return Ok(None) };
+        // Through the agent: whoever may not see it must not see what it uploaded.
         Ok(self.agent(&upload.agent_id).await?.map(|_| upload))
     }
 

@@ -27,6 +27,7 @@ impl Json {
 
     /// Returns whether it is `null`.
     pub fn is_null(&self) -> bool {
+        // Raw values have no white space around them.
         self.get() == "null"
     }
 }

@@ -11,6 +11,7 @@ pub fn default_file() -> String {
          # Flags (--set KEY=VALUE) and environment variables (MUSTER_KEY) take precedence over this file.\n",
     );
     let mut section = String::new();
+    // Grouped by section, because a table of TOML can be opened only once.
     for definition in ordered() {
         let (table, name) = definition.key.rsplit_once('.').unwrap_or(("", &definition.key));
         if table != section {
@@ -89,6 +90,7 @@ fn ordered() -> Vec<&'static Definition> {
             sections.push(table(definition));
         }
     }
+    // In the order in which the sections appear first, so that the order of the definitions decides.
     let place = |definition: &&Definition| {
         let own = definition.key.rsplit_once('.').map_or("", |(table, _)| table);
         sections.iter().position(|section| *section == own)

@@ -13,6 +13,7 @@ pub struct Network(IpNet);
 impl Network {
     /// Returns whether an address belongs to the network.
     pub fn contains(&self, ip: IpAddr) -> bool {
+        // An IPv4 address can arrive as an IPv6 one: `::ffff:10.0.0.1`.
         self.0.contains(&ip.to_canonical())
     }
 }

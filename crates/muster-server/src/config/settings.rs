@@ -186,6 +186,7 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
         uploads: uploads(values),
         highest_version: values.read(&names::HIGHEST_VERSION),
         lowest_version: (lowest_major, lowest_minor.unwrap_or(0)),
+        // The program sets it, as well as `build`.
         new_fleet: false,
         build: Build::default(),
         host_logs: values.read(&names::OSQUERY_LOG_DIRECTORY),
@@ -217,6 +218,7 @@ pub fn default_data_dir(root: bool, environment: &BTreeMap<String, String>) -> O
     if root {
         return Some("/var/lib/muster".into());
     }
+    // Relative paths are ignored, as the XDG specification demands.
     let directory = |name: &str| environment.get(name).filter(|path| path.starts_with('/'));
     let state = directory("XDG_STATE_HOME").map(Utf8PathBuf::from);
     let state = state.or_else(|| directory("HOME").map(|home| Utf8PathBuf::from(home).join(".local/state")))?;
@@ -365,6 +367,7 @@ fn check(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
 }
 
 fn check_versions(config: &Config, values: &Values, problems: &mut Vec<Problem>) {
+    // Without a minor version, all of the major version are accepted.
     let highest = (config.highest_version.0, config.highest_version.1.unwrap_or(u32::MAX));
     if config.lowest_version > highest {
         problems.push(values.problem(&names::LOWEST_VERSION, "exceeds agents.highest_version"));

@@ -158,6 +158,7 @@ fn text(raw: &Raw) -> Result<&str, String> {
 fn flag(raw: &Raw) -> Result<bool, String> {
     match raw {
         Raw::Flag(value) => Ok(*value),
+        // From an environment variable or a flag, which only have strings.
         Raw::Text(text) if text == "true" => Ok(true),
         Raw::Text(text) if text == "false" => Ok(false),
         _ => Err("expected true or false".into()),
@@ -166,6 +167,7 @@ fn flag(raw: &Raw) -> Result<bool, String> {
 
 fn count(raw: &Raw, max: u64) -> Result<u64, String> {
     let number = match raw {
+        // TOML integers are signed.
         Raw::Integer(number) => u64::try_from(*number).ok(),
         Raw::Text(text) => text.parse().ok(),
         _ => None,
@@ -203,11 +205,13 @@ pub fn parse_span(text: &str) -> Option<Duration> {
     let mut total = 0u128;
     // The sum is computed in nanoseconds as u128, so that it cannot overflow before the final check.
     while !rest.is_empty() {
+        // Each number needs a unit: `90` could mean seconds or minutes.
         let digits = rest.find(|c: char| !c.is_ascii_digit())?;
         let number: u64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
         let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
         let (_, nanos) = UNITS.iter().find(|(name, _)| *name == &rest[..end])?;
+        // The sum may not overflow either, whatever the single parts are.
         total = total.checked_add(u128::from(number).checked_mul(*nanos)?)?;
         rest = &rest[end..];
     }
@@ -221,6 +225,7 @@ pub fn write_span(span: Duration) -> String {
     if nanos == 0 {
         return "0s".into();
     }
+    // From the largest unit down, so that 3600 s are written as 1h.
     let (name, unit) = UNITS.iter().rev().find(|(_, unit)| nanos.is_multiple_of(*unit)).unwrap_or(&UNITS[0]);
     format!("{}{name}", nanos / unit)
 }
@@ -255,12 +260,14 @@ fn address(text: &str) -> Result<Option<SocketAddr>, String> {
 fn items(raw: &Raw) -> Result<Vec<String>, String> {
     Ok(match raw {
         Raw::List(list) => list.clone(),
+        // Empty items are skipped, so that a trailing comma does no harm.
         raw => text(raw)?.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect(),
     })
 }
 
 fn host(text: &str) -> Result<String, String> {
     let wrong = || format!("{text:?} is not a host name; omit the scheme and the port");
+    // Parsed as an authority: what is more than a host, such as a port, then differs from its host.
     let authority: http::uri::Authority = text.parse().map_err(|_| wrong())?;
     let plain = authority.host() == text && !text.contains(['*', '@']);
     plain.then(|| text.to_ascii_lowercase()).ok_or_else(wrong)
@@ -271,7 +278,9 @@ fn url(text: &str) -> Result<String, String> {
     let wrong = || format!("{text:?} is not a server URL; use https://HOST:PORT");
     let uri: http::Uri = text.parse().map_err(|_| wrong())?;
     let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "https" | "http")).ok_or_else(wrong)?;
+    // A user in the URL would end up in every policy.
     let authority = uri.authority().filter(|a| !a.host().is_empty() && !a.as_str().contains('@')).ok_or_else(wrong)?;
+    // Agents append their own paths.
     if uri.path() != "/" && !uri.path().is_empty() || uri.query().is_some() {
         return Err(format!("{text:?} has a path; use https://HOST:PORT"));
     }
@@ -308,6 +317,7 @@ fn version(text: &str, minor: bool) -> Result<Value, String> {
         let form = if minor { "MAJOR.MINOR" } else { "MAJOR or MAJOR.MINOR" };
         format!("{text:?} is not a version; use {form} in quotes")
     };
+    // Parsed strictly: `9.x` and `9.` are mistakes, not wildcards.
     let mut parts = text.split('.').map(str::parse::<u32>);
     let major = parts.next().and_then(Result::ok).ok_or_else(wrong)?;
     let second = parts.next().transpose().map_err(|_| wrong())?;

@@ -51,6 +51,7 @@ pub(crate) fn check(path: &Utf8Path) -> Result<(), DataDirError> {
     for entry in fs::read_dir(path)? {
         entries.push(entry.map_err(|error| named(path, &error))?.file_name().to_string_lossy().into_owned());
     }
+    // A struct of facts, so that the rules can be tested without such directories.
     let facts = Facts {
         owner: metadata.uid(),
         user: nix::unistd::geteuid().as_raw(),
@@ -67,6 +68,7 @@ impl Facts<'_> {
     /// Returns why the directory can't be used, and the remedy.
     fn objection(&self) -> Option<(String, &'static str)> {
         let Self { owner, user, mode, entries } = self;
+        // Files of another user could be replaced by that user at any time.
         if owner != user {
             let reason = format!("belongs to user {owner}, but this server runs as user {user}");
             return Some((
@@ -78,6 +80,7 @@ impl Facts<'_> {
         if mode & 0o1000 != 0 {
             return Some((format!("is shared by all users (mode {mode:o})"), OTHER_DIRECTORY));
         }
+        // One file of ours is enough: an interrupted start may have created no more.
         let has_ours = entries.iter().any(|name| OURS.contains(&name.as_str()));
         let foreign = entries.iter().find(|name| !HARMLESS.contains(&name.as_str()));
         match foreign {

@@ -19,6 +19,7 @@ pub(super) fn examine(config: &Config, now: Timestamp) -> Vec<Finding> {
     let mut findings = Vec::new();
     let is_own = config.tls.custom.is_none();
     let server = config.tls.custom.as_ref().map_or_else(|| config.data_dir.join("server.crt"), |files| files.0.clone());
+    // Only if it issues its own: a configured file that is missing is an error.
     if is_own && !server.as_std_path().try_exists().unwrap_or(true) {
         return vec![Finding::ok(CHECK, "none yet: the server issues its own")];
     }
@@ -41,6 +42,7 @@ fn file(config: &Config, path: &Utf8Path, role: Role, now: Timestamp) -> Vec<Fin
             return vec![Finding::error(CHECK, chain(&error).to_string(), remedy)];
         }
     };
+    // The chain of a server contains CAs behind its own certificate.
     let role_of = |at: usize| if role == Role::Server && at > 0 { Role::Chain } else { role };
     let validity = |(at, der): (usize, &CertificateDer<'_>)| Validity::of(role_of(at), der)?.warning(now);
     let mut warnings: Vec<Warning> = certificates.iter().enumerate().filter_map(validity).collect();

@@ -19,6 +19,7 @@ const PRIVATE: [&str; 3] = [MASTER_KEY, "server.key", DATABASE];
 
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let path = &config.data_dir;
+    // The link itself is looked at: a link to nowhere is a mistake, not a first start.
     if fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return vec![Finding::ok(DIRECTORY, format!("{path} does not exist yet: the first start creates it"))];
     }
@@ -42,6 +43,7 @@ pub(super) fn host_logs(config: &Config) -> Finding {
     let remedy = "create it, owned by the server's user (osquery.log_directory)";
     match fs::metadata(path) {
         Ok(found) if !found.is_dir() => Finding::error(CHECK, format!("{path} is not a directory"), remedy),
+        // Writing and searching are needed to create files; reading the directory is not.
         Ok(_) if access(path.as_std_path(), AccessFlags::W_OK | AccessFlags::X_OK).is_err() => {
             Finding::error(CHECK, format!("{path} is not writable"), remedy)
         }
@@ -55,6 +57,7 @@ fn secrets(config: &Config) -> Finding {
         let file = fs::metadata(config.data_dir.join(name)).ok()?;
         Some(file.permissions().mode() & 0o777).filter(|mode| mode & 0o077 != 0)
     };
+    // A file that is missing is reported elsewhere, if it must exist.
     let exposed: Vec<_> = PRIVATE.iter().filter_map(|name| Some((*name, mode(name)?))).collect();
     match exposed.first() {
         None => Finding::ok(SECRETS, "readable by their owner only"),
@@ -71,8 +74,10 @@ fn master_key(config: &Config) -> Finding {
         Some(path) => (path.clone(), true),
         None => (config.data_dir.join(MASTER_KEY), false),
     };
+    // If in doubt, there is a fleet: the remedy for a lost key must not be to create another one.
     let has_fleet = config.data_dir.join(DATABASE).as_std_path().try_exists().unwrap_or(true);
     match fs::metadata(&path) {
+        // The length is all that can be checked without a database.
         Ok(file) if file.len() == 32 => Finding::ok(MASTER, path.as_str()),
         Ok(file) => {
             Finding::error(MASTER, format!("{path} has {} bytes instead of 32", file.len()), "restore it from a copy")

@@ -64,6 +64,7 @@ fn examine_at(config: &Config, now: Timestamp) -> Vec<Finding> {
     let mut findings = files::examine(config);
     let store = store(config);
     findings.extend(certificates::examine(config, now));
+    // A database on another host has a clock of its own to compare with.
     findings.push(host::clock(config, now, store.as_ref().ok().and_then(Option::as_ref)));
     findings.push(host::disk(config));
     findings.push(files::host_logs(config));

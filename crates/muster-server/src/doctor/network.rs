@@ -26,6 +26,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
 /// Whether a server holds the lock of the data directory.
 fn is_running(config: &Config) -> bool {
     let Ok(lock) = File::open(config.data_dir.join("lock")) else { return false };
+    // Only the attempt tells: the file stays behind when a server ends.
     matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
 }
 
@@ -47,6 +48,7 @@ fn answers(name: &str, address: SocketAddr) -> Finding {
     }
     let mut reachable = address;
     if address.ip().is_unspecified() {
+        // One cannot connect to the wildcard address itself.
         reachable.set_ip(match address {
             SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
             SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
@@ -62,6 +64,7 @@ fn answers(name: &str, address: SocketAddr) -> Finding {
 }
 
 fn is_free(name: &str, address: SocketAddr) -> Finding {
+    // Bound for a moment only; the socket is closed at once.
     match TcpListener::bind(address) {
         Ok(_) => Finding::ok(CHECK, format!("{name}.listen {address} is free")),
         Err(error) => {

@@ -62,6 +62,7 @@ struct Job {
 impl LogFiles {
     /// Opens the files in a directory, which must exist.
     pub fn open(directory: &Utf8Path, rotation: Rotation) -> io::Result<Self> {
+        // Not truncated: another server may hold the lock.
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).open(directory.join(LOCK))?;
         lock.file().try_lock().map_err(|_| {
             io::Error::other(format!(
@@ -96,6 +97,7 @@ impl LogDestination for LogFiles {
         let refused = |reason: &'static str| SharedError::from(reason);
         self.jobs
             .try_send(Job { kind, lines, done })
+            // Never waits: the host sends lines that were not accepted again.
             .map_err(|_| refused("too many requests are waiting for the disk"))?;
         stored.await.map_err(|_| refused("the writer has ended"))?
     }
@@ -105,6 +107,7 @@ fn write_all(mut files: [LogFile; 2], waiting: &Receiver<Job>) {
     while let Ok(first) = waiting.recv() {
         let mut group = vec![first];
         let mut bytes = group[0].lines.len();
+        // What arrived while the last group was synced is written together.
         while bytes < GROUP_BYTES
             && let Ok(next) = waiting.try_recv()
         {
@@ -112,6 +115,7 @@ fn write_all(mut files: [LogFile; 2], waiting: &Receiver<Job>) {
             group.push(next);
         }
         for file in &mut files {
+            // Each file is synced once, so the requests are answered per file.
             let (own, others): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.kind == file.kind);
             group = others;
             file.take(own);
@@ -153,6 +157,7 @@ impl LogFile {
         if jobs.is_empty() {
             return;
         }
+        // One outcome for all: which lines reached the disk before an error is not known.
         let stored = self.append(&jobs).map_err(|error| {
             tracing::warn!(%error, path = %self.path, "failed to write log lines of hosts; they are sent again");
             SharedError::from(error.to_string())
@@ -165,6 +170,7 @@ impl LogFile {
 
     fn append(&mut self, jobs: &[Job]) -> io::Result<()> {
         let bytes: u64 = jobs.iter().map(|job| job.lines.len() as u64).sum();
+        // Before the write, so that a group of lines is never spread over two files.
         if self.length > 0 && self.length + bytes > self.rotation.bytes {
             self.rotate()?;
         }
@@ -177,6 +183,7 @@ impl LogFile {
             }
             Err(error) => {
                 // Without the part that was written, for example until the disk was full: no reader sees half a line.
+                // The length is known, because only this thread writes.
                 self.file.set_len(self.length)?;
                 Err(error)
             }
@@ -186,6 +193,7 @@ impl LogFile {
     /// Renames the current file to `.1`, and each rotated one to the next number; the last one is replaced.
     fn rotate(&mut self) -> io::Result<()> {
         let numbered = |number: u64| Utf8PathBuf::from(format!("{}.{number}", self.path));
+        // From the highest number down, so that no file is overwritten before it was moved.
         for number in (1..self.rotation.files.saturating_sub(1)).rev() {
             if numbered(number).as_std_path().try_exists()? {
                 fs::rename(numbered(number), numbered(number + 1))?;
@@ -201,6 +209,7 @@ impl LogFile {
         }
         self.file = open(&self.path)?;
         self.length = 0;
+        // Renames are durable only when the directory is synced.
         match self.path.parent() {
             Some(directory) => File::open(directory)?.sync_all(),
             None => Ok(()),

@@ -132,7 +132,10 @@ impl Web for AdminHandler {
         let began = Instant::now();
         let metrics = Arc::clone(&self.metrics);
         let (parts, body) = request.into_parts();
+        // Before everything that looks at the address, such as throttling and the audit log.
         forwarded::resolve(&mut peer, &parts.headers, &self.allowed.proxies);
+        // Before the router: a page of another host that was rebound to this address must reach nothing (DNS
+        // rebinding).
         if let Some(refused) = self.misdirected(&parts, &peer).or_else(|| self.withheld(&parts, &peer)) {
             metrics.answered(Asked::MANAGEMENT, refused.status(), began.elapsed());
             return Box::pin(std::future::ready(refused));
@@ -160,6 +163,7 @@ impl Web for AdminHandler {
 
 /// Reports readiness: the server is neither starting, stopping nor draining, and the store can be read and written.
 async fn ready(State(watched): State<Watched>) -> Response {
+    // The state of the process first, which costs no look at the store.
     let state = watched.health.get();
     if !matches!(state, ServerState::Healthy | ServerState::Degraded) {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", state.as_str())).into_response();
@@ -167,6 +171,7 @@ async fn ready(State(watched): State<Watched>) -> Response {
     if watched.fleet.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
+    // Writes as well as reads, since a full disk lets reads succeed.
     match watched.fleet.server_status().check_ready().await {
         Ok(()) => certificates(watched.tls.as_deref()),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),

@@ -76,6 +76,7 @@ impl Handler for AgentHandler {
         let line = tracing::enabled!(tracing::Level::DEBUG)
             // The path only: a query may contain what must not be logged, and so may the path of a device's page.
             .then(|| format!("{} {}", request.method(), muster_fleetd::route::shown(request.uri().path())));
+        // By path: both families use the same port, because orbit and Elastic Agent are often given the same URL.
         if FleetdApi::owns(request.uri().path()) {
             let work = self.fleetd.handle(request, peer);
             return Box::pin(async move {

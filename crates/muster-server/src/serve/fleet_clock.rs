@@ -63,6 +63,7 @@ impl FleetClock {
         match store.nodes().await {
             Ok(nodes) => {
                 if let Some(own) = nodes.into_iter().find(|node| node.id == this) {
+                    // The own row contains the database's time: it was renewed within the last seconds.
                     self.compare(own.expires_at.minus(LEASE));
                 }
             }

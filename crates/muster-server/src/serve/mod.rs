@@ -139,6 +139,7 @@ pub struct Stopped {
 async fn prepared(config: &Config, data: &DataDir, fleet: &Fleet, tls: &Tls) -> Result<FirstStart, ServeError> {
     let first_start = first_start::prepare(fleet, tls, config.insecure_http).await;
     let first_start = first_start.map_err(ServeError::FirstStart)?;
+    // After the first start is complete, so that an interrupted one is continued, and not taken for a lost database.
     data.mark_fleet(&first_start.installation)?;
     // Errors from here on must not prevent agents from connecting.
     if let Err(error) = fleet.restoration().record().await {
@@ -177,6 +178,7 @@ async fn open_tls(
     authority: Option<Authority>,
 ) -> Result<Arc<Tls>, ServeError> {
     let is_own = authority.is_some();
+    // The certificate of the fleet's own CA must contain the hosts of the stored URLs.
     if is_own {
         settle_urls(fleet).await?;
     }
@@ -226,6 +228,7 @@ impl Server {
     /// Starts a server. Its listeners accept connections when this returns.
     pub async fn start(config: &Config) -> Result<Self, ServeError> {
         let files = socket::raise_open_files();
+        // Locks the directory: whatever follows may assume that it is the only server.
         let data = Arc::new(DataDir::open(&config.data_dir)?);
         // From here on, the files of a running server are removed however the start ends.
         let traces = Traces::new(&data);
@@ -233,6 +236,7 @@ impl Server {
         // depend on the ports.
         let bound = Bound::bind(config, &data)?;
         let addresses = bound.addresses().map_err(ServeError::Listen)?;
+        // Checked before the store is changed: a mistake in the configuration must leave no trace.
         Tls::verify_clients(&config.tls)?;
         let clock = Arc::new(FleetClock::default());
         let open::Opened { store, fleet, authority, logs } = open::fleet(config, &data, &clock, &addresses).await?;
@@ -246,6 +250,7 @@ impl Server {
         let limit = listeners::limit(config, files);
         let starting = Starting { config, tls: &tls, metrics: &metrics, shutdown: &shutdown, limit };
         let listeners = starting.listeners(bound, &fleet, &health);
+        // An embedded database has no clock of its own.
         if config.database.is_some() {
             tokio::spawn(clock.follow(Arc::clone(&store), shutdown.clone()));
         }
@@ -291,6 +296,7 @@ impl Server {
             warn!(error = %chain(&error), "failed to remove listen.json");
         }
         let mut drained = Drained::default();
+        // Each listener drains on its own, all at the same time; the order of waiting does not matter.
         while let Some(ended) = self.listeners.join_next().await {
             match ended {
                 Ok(one) => drained = Drained { open: drained.open + one.open, cut: drained.cut + one.cut },
@@ -354,6 +360,7 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> Result<(), Se
         tokio::spawn(async move { Server::start(&config).await })
     };
     let Some(Started { server, signal }) = started_unless(starting, signals.wait()).await? else { return Ok(()) };
+    // Only from here on: systemd counts the time of the start by a limit of its own.
     let watchdog = tokio::spawn(notify::keep_alive());
     notify::ready();
     if let Err(error) = write!(out, "{}", server.first_start.greeting(config, &server.addresses)) {

@@ -18,6 +18,7 @@ pub(super) fn stopping() {
 /// Notifies the watchdog, if it is enabled, twice per interval, as long as the runtime makes progress.
 pub(super) async fn keep_alive() {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    // An interval of zero would panic.
     let mut beat = interval((limit / 2).max(std::time::Duration::from_millis(1)));
     loop {
         beat.tick().await;

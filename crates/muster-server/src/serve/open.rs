@@ -57,6 +57,7 @@ pub(super) async fn fleet(
         Some(address) => {
             let store = connect(address, &master, &*entropy).await?;
             // Before the first write, because stored times are compared by all servers.
+            // Read with its own clock, a stored time could lie in the future.
             clock.compare_with(&store).await;
             (store, false, master.sealer(&*entropy)?)
         }
@@ -70,6 +71,7 @@ pub(super) async fn fleet(
         }
     };
     let store = Arc::new(store);
+    // The first value that is opened with the master key, so that a wrong key is reported with its path.
     let signer = signer(&*store, &sealer, &*entropy, &begin).await.map_err(|error| master.explain(error))?;
     let authority = match &config.tls.custom {
         Some(_) => None,
@@ -126,6 +128,7 @@ async fn connect(address: &Address, master: &MasterKey<'_>, entropy: &dyn Entrop
     let data = master.data;
     let node = Node { id: NodeId::trusted(data.node_id(entropy)?), name: host_name(), place: place(data) };
     let store = SqlStore::connect(address.clone(), &node, &Options::default())?;
+    // A named file is read below, and its absence is an error of its own.
     if has_signing_key(&store).await? && master.config.master_key_file.is_none() {
         data.require_shared_key()?;
     }
@@ -163,6 +166,7 @@ impl MasterKey<'_> {
 fn place(data: &DataDir) -> String {
     let path = data.join("node-id");
     let number = fs_err::metadata(&path).map_or(0, |file| file.ino());
+    // The inode number tells a copy on the same host from the original.
     format!("{}:{path}:{number}", host_name())
 }
 
@@ -232,6 +236,7 @@ async fn signer(
 /// or localhost if there is no listener for agents.
 fn own_url(config: &Config, addresses: &ListenAddresses) -> String {
     let scheme = if config.insecure_http { "http" } else { "https" };
+    // A server without a listener for agents still needs a URL for its policies, until it is configured.
     let Some(address) = addresses.agent.or(addresses.local) else { return format!("{scheme}://localhost:8220") };
     format!("{scheme}://{}", authority(address))
 }

@@ -34,6 +34,7 @@ async fn next(signal: &mut Option<Signal>) {
         Some(signal) => {
             signal.recv().await;
         }
+        // Without a handler, the signal ends the process.
         None => std::future::pending().await,
     }
 }

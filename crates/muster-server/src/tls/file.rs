@@ -37,11 +37,13 @@ enum Wanted {
 /// Reads the certificates of a PEM file, in the order of the file.
 pub fn read_certificates(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let bytes = read(path)?;
+    // Before parsing: the parsers skip what they do not know, and then find nothing.
     if let Some(reason) = mistake(&bytes, path, Wanted::Certificate) {
         return Err(TlsError::file(path, reason));
     }
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let found = found.map_err(|error| TlsError::pem(path.as_str(), error))?;
+    // Parsed here, so that a defect is reported with its position in the file, not in a handshake.
     for (place, der) in (1..).zip(&found) {
         if let Err(error) = X509Certificate::from_der(der) {
             let reason = format!("certificate {place} is corrupt: {error}\nhint: copy the file again");
@@ -104,11 +106,13 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
         return Some(reason.into());
     }
     let labels = labels(bytes);
+    // No label at all: the file may be valid in another format, and the answer can name the command that converts it.
     if labels.is_empty() {
         return Some(binary(bytes, path));
     }
     let has = |part: &str| labels.iter().any(|label| label.contains(part));
     match wanted {
+        // Other sections in the same file do no harm; many bundles contain text and keys, too.
         Wanted::Certificate if labels.iter().any(|label| label == "CERTIFICATE") => None,
         Wanted::Certificate if has("CERTIFICATE REQUEST") => Some(
             "contains a signing request, not a certificate\nhint: use the certificate that the CA issued for it".into(),
@@ -122,6 +126,7 @@ fn mistake(bytes: &[u8], path: &Utf8Path, wanted: Wanted) -> Option<String> {
         Wanted::Certificate if has("PRIVATE KEY") => Some(
             "contains a private key, not a certificate\nhint: check whether tls.cert and tls.key are swapped".into(),
         ),
+        // First, because an encrypted key of the older form has an ordinary label.
         Wanted::Key if has("ENCRYPTED PRIVATE KEY") || is_encrypted(bytes) => Some(format!(
             "contains a key that is protected by a passphrase, which this server cannot prompt for\n\
              hint: openssl pkey -in {path} -out PEM_FILE, readable only by the server's user"
@@ -217,6 +222,7 @@ fn binary(bytes: &[u8], path: &Utf8Path) -> String {
 /// format.
 fn der_sequence(bytes: &[u8]) -> Option<&[u8]> {
     let [0x30, length, rest @ ..] = bytes else { return None };
+    // The long form: the low bits are the number of length bytes that follow.
     let skip = if length & 0x80 == 0 { 0 } else { usize::from(length & 0x7f) };
     rest.get(skip..)
 }
@@ -270,6 +276,7 @@ fn odd_order(path: &Utf8Path, chain: &[X509Certificate<'_>]) -> Vec<String> {
     let mut odd = Vec::new();
     for (number, pair) in (1..).zip(chain.windows(2)) {
         let [lower, upper] = pair else { continue };
+        // By name, not by signature: a warning must not depend on algorithms that this host does not support.
         if lower.issuer() == upper.subject() {
             continue;
         }

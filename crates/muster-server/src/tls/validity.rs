@@ -110,11 +110,13 @@ impl Validity {
         let keeps_agents_out = self.role.is_presented();
         let time = |seconds: i64| Timestamp::from_micros(seconds.saturating_mul(1_000_000)).to_rfc3339_seconds();
         let left = self.seconds_left(now);
+        // Not yet valid is usually a wrong clock, so both times are in the text.
         if self.from > seconds(now) {
             let (from, now) = (time(self.from), now.to_rfc3339_seconds());
             let text = format!("{what} is not valid before {from}, and this host's clock says {now}");
             return Some(Warning { text, keeps_agents_out });
         }
+        // Inclusive: the last second still counts (RFC 5280 §4.1.2.5).
         if left < 0 {
             let result = if keeps_agents_out { "agents cannot connect until it is replaced" } else { "replace it" };
             let text = format!("{what} expired at {}: {result}", time(self.until));
@@ -137,6 +139,7 @@ pub fn wrong_purpose(der: &CertificateDer<'_>) -> Option<Warning> {
     let usage = certificate.extended_key_usage().ok()??.value;
     let text = "the server's certificate is not for servers: its extended key usage lacks serverAuth, so agents reject \
                 it; request another one";
+    // A certificate without the extension is good for everything.
     (!usage.server_auth && !usage.any).then(|| Warning { text: text.into(), keeps_agents_out: true })
 }
 
@@ -169,6 +172,7 @@ fn covers(name: &str, host: &str) -> bool {
     let lower = |name: &str| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     let (name, host) = (lower(name), lower(host));
     match name.strip_prefix("*.") {
+        // The rest must be equal: `*.example.com` covers neither `example.com` nor `a.b.example.com`.
         Some(parent) => host.split_once('.').is_some_and(|(first, rest)| !first.is_empty() && rest == parent),
         None => name == host,
     }

@@ -88,9 +88,11 @@ fn schema() -> rusqlite::Result<Connection> {
 fn layout(schema: &Connection, name: &'static str) -> rusqlite::Result<Layout> {
     let mut statement = schema.prepare("SELECT name, type, pk FROM pragma_table_info($1) ORDER BY cid")?;
     let columns = statement.query_map([name], |row| {
+        // Integers have no length. All other columns are texts or bytes.
         Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)? != "INTEGER", row.get::<_, i64>(2)?))
     })?;
     let columns = columns.collect::<rusqlite::Result<Vec<_>>>()?;
+    // `pk` is the place in the key, from 1, and 0 for other columns.
     let mut key: Vec<usize> = (0..columns.len()).filter(|at| columns[*at].2 > 0).collect();
     key.sort_by_key(|at| columns[*at].2);
     Ok(Layout { name, columns: columns.into_iter().map(|(name, has_length, _)| (name, has_length)).collect(), key })

@@ -465,6 +465,7 @@ impl Params for &[&dyn ToValue] {
 
 impl<const N: usize> Params for &[&dyn ToValue; N] {
     fn with<R>(self, take: impl FnOnce(&[Value<'_>]) -> R) -> R {
+        // Without an allocation.
         take(&self.map(|value| value.to_value()))
     }
 }

@@ -69,6 +69,7 @@ pub(super) fn of_space(connection: &Connection, space: &SpaceId, search: &TokenS
 fn containing(part: &str) -> String {
     let mut pattern = String::from("%");
     for c in part.to_lowercase().chars() {
+        // The escape character of the statement, and the wildcards.
         if matches!(c, '!' | '%' | '_') {
             pattern.push('!');
         }

@@ -26,6 +26,7 @@ pub(super) fn migrate(connection: &mut Connection, known: &[Migration]) -> Resul
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(OpenError::engine("begin to migrate the store"))?;
     let applied = applied(&transaction).map_err(OpenError::engine(READ))?;
+    // The database of another program must not get these tables.
     if applied.is_empty()
         && transaction.prepare(OTHER_TABLE).and_then(|mut it| it.exists([])).map_err(OpenError::engine(READ))?
     {

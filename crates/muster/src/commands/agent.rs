@@ -228,6 +228,7 @@ fn policy_failure(agent: &Agent) -> String {
 fn duplicates(agent: &Agent) -> String {
     let Some(known) = &agent.duplicate_hosts else { return "-".into() };
     let of = |host: &String| {
+        // The latest one: a host can be told more than once.
         let told = known.reenrollments.iter().rev().find(|one| one.host == *host);
         match told {
             _ if *host == known.keeper => format!("{host} (keeps the agent)"),

@@ -161,6 +161,7 @@ pub struct FilterArgs {
 impl FilterArgs {
     /// Adds what is set to a request.
     async fn add_to(self, request: &mut SaveAlertReceiver, client: &Client) -> Result<(), Failed> {
+        // A flag that was not passed must not become an empty list, which would clear the condition.
         let set = |items: Vec<String>| Some(items).filter(|items| !items.is_empty());
         if !self.policies.is_empty() {
             let mut ids = Vec::new();
@@ -169,6 +170,7 @@ impl FilterArgs {
             }
             request.policy_ids = Some(ids);
         }
+        // Flags take precedence over the empty lists of `--clear-filter`.
         request.events = set(self.events).or(request.events.take());
         request.tags = set(self.tags).or(request.tags.take());
         request.except_tags = set(self.except_tags).or(request.except_tags.take());
@@ -291,6 +293,7 @@ impl TestArgs {
 impl MuteArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let found = find(client, &self.name).await?;
+        // Without a duration, the server ends the mute.
         let duration_seconds = self.duration.filter(|_| !self.end).map(i64::unsigned_abs);
         print(&client.mute_alert_receiver(&found.id, &MuteAlertReceiver { duration_seconds }).await?, self.output)
     }

@@ -56,6 +56,7 @@ impl TargetArgs {
         let known_mail = known.and_then(|known| known.email.clone());
         let known_hook = known.and_then(|known| known.webhook.clone());
         let known_syslog = known.and_then(|known| known.syslog.clone());
+        // Flags that several kinds of targets have belong to the kind that is known.
         if self.webhook.is_some() || (known_hook.is_some() && (self.secret_file.is_some() || ca.is_some())) {
             request.webhook = Some(self.webhook(known_hook, ca)?);
         } else if is_mail || (known_mail.is_some() && (is_mail_flag || ca.is_some())) {
@@ -109,6 +110,7 @@ fn host_and_port(text: &str) -> Result<(String, Option<u16>), Failed> {
             let port = port.parse().map_err(|_| invalid())?;
             Ok((host.trim_start_matches('[').trim_end_matches(']').to_owned(), Some(port)))
         }
+        // Without a port: the colons are those of an IPv6 address.
         _ => Ok((text.trim_start_matches('[').trim_end_matches(']').to_owned(), None)),
     }
 }

@@ -174,7 +174,6 @@ fn id(key: &Named<EnrollmentKey>) -> String {
     key.id.clone()
 }
 
-/// Formats the number of agents that enrolled with a key.
 const ENROLLED: &[Column<Agent>] = &[
     column("AGENT", |agent| agent.id.clone()),
     column("HOST", |agent| or_dash(Some(&hostname(agent)))),
@@ -185,6 +184,7 @@ const ENROLLED: &[Column<Agent>] = &[
 /// Agents of a replaced key that are printed.
 const SHOWN: u32 = 100;
 
+/// Formats the number of agents that enrolled with a key.
 fn enrolled(uses: i64) -> String {
     if uses == 1 { "1 agent has".to_owned() } else { format!("{uses} agents have") }
 }

@@ -75,6 +75,8 @@ impl FleetdOptionsCommand {
 impl ApplyArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let failed = |error| problems_of(&self.file, error);
+        // The dry run is valid only for this version: if the options have changed since, the server reports a
+        // conflict.
         let expected_version = Some(client.fleetd_options().await?.version);
         let file = SaveFleetdOptions { options: read_text(&self.file)?, expected_version };
         let plan = client.try_update_fleetd_options(&file).await.map_err(failed)?;

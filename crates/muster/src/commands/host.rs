@@ -168,6 +168,7 @@ impl DeleteArgs {
         }
         let agents = counted(host.agents.len() as u64, "agent");
         self.care.confirm(&format!("Delete {named} with {agents} and reject their keys?"))?;
+        // The number that the server has deleted, which can be another one by then.
         let agents = client.delete_host(&host.id).await?.agents;
         print_line(format!("deleted {named} with {}", counted(agents, "agent")))
     }
@@ -181,6 +182,7 @@ async fn find(client: &Client, named: &str) -> Result<Host, Failed> {
     let mut hosts = matching(client, Some(&format!("hostname:{}", quoted(named)))).await?;
     hosts.retain(|host| host.hostname.eq_ignore_ascii_case(named));
     let host = only("host", "name", named, hosts, |host| host.id.clone())?;
+    // Again, because the checks are only returned for a single host.
     Ok(client.host(&host.id).await?)
 }
 

@@ -213,6 +213,7 @@ impl UpdateArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let found = find(client, &self.check).await?;
         let Fields { description, resolution, platforms } = self.fields;
+        // An empty list stands for all platforms, and must not be passed by accident.
         let platforms = (self.all_platforms || !platforms.is_empty()).then_some(platforms);
         let change = SaveHostCheck { name: self.name, query: self.query, description, resolution, platforms };
         print_one(&client.update_host_check(&found.id, &change).await?, self.output.output, DETAILS, id)

@@ -77,6 +77,7 @@ impl DeviceCommand {
 impl LoginArgs {
     /// Logs in, and stores the token in a context.
     pub async fn run(self, connect: &Connect) -> Result<(), Failed> {
+        // Before the login: a file that cannot be read could not take the token either.
         let mut contexts = Contexts::load()?;
         let (name, context) = self.target(connect, &contexts)?;
         let options = HttpOptions { ca_pem: context.ca.as_deref().map(authorities::read).transpose()? };
@@ -125,6 +126,7 @@ async fn wait(client: &Client, begun: &DeviceBegun) -> Result<Token, Failed> {
                 Some(ErrorCode::SlowDown) => interval += SLOWER,
                 _ => return Err(error.into()),
             },
+            // The code has ended, so that no further poll can succeed.
             Err(error) => return Err(error.into()),
         }
     }

@@ -169,8 +169,10 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::Package(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::UninstallToken(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Alert(noun) => noun.verb.run(&noun.connect.client()?).await,
+        // Without a client yet: a file is verified without a server.
         AdminCommand::Audit(noun) => noun.verb.run(&noun.connect).await,
         AdminCommand::Change(noun) => noun.verb.run(&noun.connect.client()?).await,
+        // Without a client yet: a backup is restored without a server.
         AdminCommand::Backup(noun) => noun.verb.run(&noun.connect).await,
         AdminCommand::Node(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::User(noun) => noun.verb.run(&noun.connect.client()?).await,

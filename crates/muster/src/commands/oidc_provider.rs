@@ -224,6 +224,7 @@ impl UpdateArgs {
 }
 
 fn given(scopes: Vec<String>) -> Option<Vec<String>> {
+    // Without any, a new provider has the default, and an existing one keeps its own.
     Some(scopes).filter(|scopes| !scopes.is_empty())
 }
 

@@ -31,6 +31,7 @@ pub async fn wait_for(client: &Client, action_id: &str, timeout: Duration) -> Re
                 bar.finish_and_clear();
                 return Ok(());
             }
+            // After ROLLOUT_PASSED, agents can still answer.
             "IN_PROGRESS" | "ROLLOUT_PASSED" if Instant::now() < end => tokio::time::sleep(LOOK_EVERY).await,
             _ => {
                 bar.finish_and_clear();

@@ -136,6 +136,7 @@ impl QueryCommand {
             }
             Self::Results(args) => {
                 let mut follower = Follower::new(client, &args.query, args.output.output);
+                // To the first empty page: the query itself need not have ended.
                 while follower.step().await?.is_none() {}
                 Ok(())
             }
@@ -157,6 +158,7 @@ impl RunArgs {
         }
         let begun = client.run_query(&query).await?;
         let mut follower = Follower::new(client, &begun.id, self.output.output);
+        // An interrupted query ends on the server too, so that no further host runs it.
         let ended = tokio::select! {
             ended = follower.until_the_end(begun.targets) => ended?,
             _ = tokio::signal::ctrl_c() => client.stop_query(&begun.id).await?,
@@ -187,6 +189,7 @@ impl<'a> Follower<'a> {
         self.next.after = Some(page.next);
         self.bar.set_position(page.query.answered);
         self.bar.set_message(progress(&page.query));
+        // The bar must not be drawn between the rows.
         self.bar.suspend(|| page.items.iter().try_for_each(|result| self.rows.print(result)))?;
         Ok(page.items.is_empty().then_some(page.query))
     }
@@ -195,6 +198,7 @@ impl<'a> Follower<'a> {
         self.bar = ProgressBar::new(targets).with_style(style());
         loop {
             match self.step().await? {
+                // Only after an empty page, so that no result is left out.
                 Some(query) if query.ended_at.is_some() => return Ok(query),
                 Some(_) => tokio::time::sleep(LOOK_EVERY).await,
                 None => {}

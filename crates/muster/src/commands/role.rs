@@ -194,6 +194,7 @@ impl RoleCommand {
 impl UpdateArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
         let before = client.role(&self.role).await?;
+        // The API replaces the privileges as a whole.
         let role = SaveRole {
             name: self.name.unwrap_or(before.name),
             description: self.description.or(Some(before.description)),

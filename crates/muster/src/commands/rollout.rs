@@ -286,6 +286,7 @@ impl WaveArgs {
             needs_approval: self.approve,
             ..wave(text)
         });
+        // Without a gate, the server uses its default limits.
         Ok(RolloutPlan { waves: waves.collect(), gate: None::<RolloutGate> })
     }
 }

@@ -111,6 +111,7 @@ impl Selection {
             ..ListAgents::default()
         };
         let count = client.agents(&query).await?.total;
+        // An empty filter selects all agents.
         let agents = AgentSelector::Query(self.filter.clone().unwrap_or_default());
         Ok(Chosen { agents, include_inactive: query.show_inactive, count })
     }

@@ -105,6 +105,7 @@ impl SpaceCommand {
                 print_one(&space, output.output, COLUMNS, id)
             }
             Self::Update(args) => {
+                // The API requires a name.
                 let before = client.space(&args.id).await?;
                 let change = UpdateSpace { name: args.name.unwrap_or(before.name), description: args.description };
                 print_one(&client.update_space(&args.id, &change).await?, args.output.output, COLUMNS, id)

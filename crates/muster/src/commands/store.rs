@@ -184,6 +184,7 @@ impl Located {
     /// Takes the lock of the data directory that a file is in. Another server that has it is refused.
     fn file(database: Utf8PathBuf, creates: bool) -> Result<Self, Failed> {
         let directory = database.parent().unwrap_or(Utf8Path::new("")).to_owned();
+        // Only a data directory has a lock. The file can also be a copy in another place.
         let lock = if creates || directory.join("lock").is_file() {
             Some(DataDir::open(&directory).map_err(|error| Failed::new(chain(&error).to_string()))?)
         } else {

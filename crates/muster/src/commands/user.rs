@@ -177,6 +177,7 @@ impl UserCommand {
             Self::Lock(args) => args.set_locked(client, true).await,
             Self::Unlock(args) => args.set_locked(client, false).await,
             Self::ResetPassword(args) => {
+                // Before the password is asked for, so that an unknown name fails at once.
                 let user = client.user(&args.user).await?;
                 let password = read_password(&format!("New password of {}", user.name), args.password_stdin)?;
                 client.set_password(&user.id, &SetPassword { password }).await?;
@@ -270,5 +271,6 @@ fn read_password(prompt: &str, from_stdin: bool) -> Result<String, Failed> {
 fn first_line() -> Result<String, Failed> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
+    // Only the line end is removed, because spaces can be a part of the password.
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -75,6 +75,7 @@ fn check_namespace(namespace: &str, problems: &mut Problems) {
 }
 
 fn check_others(fields: &Map<String, Value>, problems: &mut Problems) {
+    // `null` means absent, as in the clients that send every field back.
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
         match name.as_str() {
             "monitoring_enabled" => check_signals(value, problems),
@@ -94,6 +95,7 @@ fn check_others(fields: &Map<String, Value>, problems: &mut Problems) {
             "data_output_id" | "monitoring_output_id" | "fleet_server_host_id" | "download_source_id" => {
                 expect(value.is_string(), value, name, "a string", problems);
             }
+            // Read by the server alone, so its words are checked exactly.
             "duplicate_hosts" => match value.as_str() {
                 Some(word) if OnDuplicateHosts::WORDS.contains(&word) => {}
                 Some(word) => problems.unknown(name, "value", word, &OnDuplicateHosts::WORDS),

@@ -120,6 +120,7 @@ pub fn check_record(output: &Output) -> Problems {
         problems.advise(name.as_str(), "unknown field of an output", remedy);
     }
     // Stored apart from the other fields, but checked together with them as in a configuration.
+    // `type` is a column of its own, but belongs to the fields that agents get.
     fields.insert("type".into(), output.kind.as_str().into());
     check_one(&fields, "", &mut problems);
     if output.name.trim().is_empty() || output.name.len() > MAX_NAME || output.name.chars().any(char::is_control) {
@@ -167,6 +168,7 @@ fn inside(field: &str, found: &mut Problems) -> Vec<Problem> {
 fn check_address(kind: &str, host: &str, path: &str, problems: &mut Problems) {
     let is_url = host.starts_with("http://") || host.starts_with("https://");
     // Without a scheme, agents assume plain HTTP.
+    // Empty addresses were reported above.
     if is_elasticsearch(kind) && !is_url && !host.is_empty() {
         problems.advise(path, "must be a URL", format!("such as `https://{host}`"));
     }

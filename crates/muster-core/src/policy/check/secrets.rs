@@ -67,6 +67,7 @@ fn mirror(value: &Value, path: &str, problems: &mut Problems) {
     };
     for (name, entry) in fields {
         match entry {
+            // A field of this name would itself be taken for a mirror.
             _ if name == "secrets" => problems.add(join(path, name), "no field may have this name"),
             Value::Object(leaf) if is_leaf(leaf) => {}
             deeper => mirror(deeper, &join(path, name), problems),

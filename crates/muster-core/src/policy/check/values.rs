@@ -70,6 +70,7 @@ const SETTINGS: [(&str, Read); 34] = [
 
 /// Checks the values under `agent`.
 pub(super) fn check_settings(agent: &Value, path: &str, problems: &mut Problems) {
+    // Each setting is looked up, not each field: unknown settings under `agent` are none of the server's business.
     for (setting, read) in SETTINGS {
         let names: Vec<&str> = setting.split('.').collect();
         check_setting(agent, &names, read, path, problems);
@@ -87,6 +88,7 @@ pub(super) fn check_one(setting: &[&str], value: &Value, path: &str, problems: &
 fn check_setting(value: &Value, names: &[&str], read: Read, path: &str, problems: &mut Problems) {
     let Some((name, rest)) = names.split_first() else { return check_value(value, read, path, problems) };
     let fields = value.as_object().into_iter().flatten();
+    // `*` stands for names that users choose, such as those of features.
     for (key, value) in fields.filter(|(key, _)| *name == "*" || key == name) {
         check_setting(value, rest, read, &join(path, key), problems);
     }
@@ -96,6 +98,7 @@ fn check_value(value: &Value, read: Read, path: &str, problems: &mut Problems) {
     let text = match value {
         // Agents resolve variables themselves, and treat `null` as absent.
         Value::Null => return,
+        // A variable is replaced on the host, so its type is unknown here.
         Value::String(text) if text.contains("${") => return,
         Value::String(text) => Some(text.trim()),
         _ => None,
@@ -106,6 +109,7 @@ fn check_value(value: &Value, read: Read, path: &str, problems: &mut Problems) {
     match read {
         Read::Boolean if value.is_boolean() => {}
         Read::Boolean => refuse("a boolean", boolean_remedy(value)),
+        // Not negative and without a fraction. Agents parse `1.0` as a float and reject it.
         Read::Integer if value.is_u64() => {}
         Read::Integer => refuse("an integer that is not negative", integer_remedy(text)),
         Read::Port if value.as_u64().is_some_and(|port| port <= u16::MAX.into()) => {}
@@ -161,6 +165,7 @@ fn duration_remedy(value: &Value) -> String {
 /// Checks the common fields of inputs and outputs. Here, unlike under `agent`, agents do not accept a string for
 /// `enabled`.
 pub(super) fn check_unit(unit: &Map<String, Value>, path: &str, problems: &mut Problems) {
+    // As above: what a variable becomes is decided on the host.
     let resolved = |value: &&Value| value.as_str().is_none_or(|text| !text.contains("${"));
     if let Some(enabled) = unit.get("enabled").filter(resolved).filter(|enabled| !enabled.is_boolean()) {
         let reason = format!("must be a boolean, not {}", kind_of(enabled));

@@ -96,6 +96,7 @@ fn through(proxy: &NetworkObject) -> Map<String, Value> {
     settings.insert("proxy_url".into(), proxy.field("url").cloned().unwrap_or_default());
     let headers = proxy.field("proxy_headers").and_then(Value::as_object).filter(|headers| !headers.is_empty());
     if let Some(headers) = headers {
+        // The API also accepts numbers and booleans. Agents get strings.
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let headers: Map<String, Value> =
             headers.iter().map(|(name, value)| (name.clone(), text(value).into())).collect();

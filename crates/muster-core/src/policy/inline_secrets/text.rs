@@ -54,6 +54,7 @@ pub(super) fn places(text: &str, path: &str) -> Vec<Range<usize>> {
     found.extend(assigned(text, is_header_list(path)));
     found.retain(|place| is_plain(&text[place.clone()]));
     found.sort_by_key(|place| (place.start, place.end));
+    // Of places that overlap, the first one counts.
     let mut end = 0;
     found.retain(|place| {
         let is_next = place.start >= end;
@@ -80,6 +81,7 @@ fn url_credentials(text: &str) -> Vec<Range<usize>> {
     let credential = |(scheme_end, separator): (usize, &str)| {
         let start = scheme_end + separator.len();
         let authority = text[start..].split(ends).next()?;
+        // The last one, because a password can contain others.
         let (user_info, _) = authority.rsplit_once('@')?;
         match user_info.split_once(':') {
             Some((user, _)) => Some(start + user.len() + 1..start + user_info.len()),

@@ -49,6 +49,7 @@ pub(super) fn split(
     if needs.is_empty() {
         return vec![Segment::Text(write(&policy))];
     }
+    // Marks are put into the policy itself, so that the serializer, not this code, decides how JSON is written.
     let mark = free_mark(&write(&policy));
     let mut holes = Vec::new();
     for need in needs {
@@ -76,6 +77,7 @@ fn free_mark(text: &str) -> String {
     }
 }
 
+// No such component: the output was removed from the sections that are delivered.
 /// Sets the field of a component to a mark. Returns false if there is no such component.
 fn mark_field(policy: &mut Map<String, Value>, section: &str, name: &str, mark: String) -> bool {
     let component = policy.get_mut(section).and_then(|section| section.get_mut(name));
@@ -91,6 +93,7 @@ fn mark_field(policy: &mut Map<String, Value>, section: &str, name: &str, mark: 
 
 /// Splits the text at the marked fields.
 fn cut(text: &str, mark: &str, holes: &[(String, KeyForm)]) -> Vec<Segment> {
+    // Only as the value of the field: a mark elsewhere in the text, in a name for example, is left alone.
     let opening = format!("\"{API_KEY}\":\"{mark}");
     let mut segments = Vec::new();
     let mut rest = text;
@@ -100,6 +103,8 @@ fn cut(text: &str, mark: &str, holes: &[(String, KeyForm)]) -> Vec<Segment> {
         let hole = number.parse::<usize>().ok().and_then(|number| holes.get(number));
         let Some((output, form)) = hole else { break };
         // The member and one comma are left out together, so that the object is valid without the key, too.
+        // A comma behind the member is preferred, because the piece before it then ends in the same way with and
+        // without the key.
         let (before, after, wrap) = match (after.strip_prefix(','), before.strip_suffix(',')) {
             (Some(after), _) => (before, after, ("\"api_key\":", ",")),
             (None, Some(before)) => (before, after, (",\"api_key\":", "")),

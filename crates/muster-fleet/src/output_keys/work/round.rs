@@ -42,6 +42,7 @@ impl OutputKeys {
         let widened = self.widen(connection).await?;
         let created = self.create(connection).await?;
         let narrowed = self.narrow(connection).await?;
+        // A full batch of any kind means that there may be more.
         let most = [invalidated, widened, created, narrowed].into_iter().max().unwrap_or(0);
         Ok(if most >= BATCH as usize { Left::More } else { Left::Nothing })
     }
@@ -52,6 +53,8 @@ impl OutputKeys {
         if ids.is_empty() {
             return Ok(0);
         }
+        // The cluster first, then the store: after a crash in between, the keys are invalidated again, which is
+        // harmless.
         self.issuer.invalidate(connection, &ids).await?;
         let count = ids.len();
         let write = OutputKeyWrite::Invalidated { cluster: cluster.clone(), ids };
@@ -72,7 +75,9 @@ impl OutputKeys {
             return Ok(0);
         }
         let count = keys.len();
+        // Only keys that exist at the cluster can be read there; the others are created.
         let ids: Vec<KeyId> = keys.iter().filter_map(|key| Some(key.issued.as_ref()?.id.clone())).collect();
+        // Read before they are written: the cluster replaces permissions, and the agent still needs the former ones.
         let present: HashMap<KeyId, Roles> = self.issuer.roles(connection, &ids).await?.into_iter().collect();
         let (mut permissions, mut groups) = (Permissions::new(), BTreeMap::<String, Group>::new());
         for key in keys {
@@ -98,6 +103,7 @@ impl OutputKeys {
         let (mut permissions, mut groups) = (Permissions::new(), BTreeMap::<String, Group>::new());
         for key in keys {
             let Some(roles) = self.permissions(&mut permissions, &key).await? else { continue };
+            // By hash: the agents of a policy have the same permissions, and one call changes all their keys.
             let group = groups.entry(key.permissions_hash.clone());
             group.or_insert_with(|| Group { roles, keys: Vec::new(), state: KeyState::Live }).keys.push(key);
         }
@@ -112,6 +118,7 @@ impl OutputKeys {
         let missing = match self.issuer.set_roles(connection, &ids, &group.roles).await {
             Ok(missing) => missing,
             Err(IssueError::Rejected(reason)) => {
+                // A rejection concerns the content of this call. Other groups may still succeed.
                 let rejected = group.keys.into_iter().map(|key| self.rejected(key, &reason));
                 return self.settle(rejected.collect()).await;
             }
@@ -119,6 +126,7 @@ impl OutputKeys {
         };
         let is_missing = |key: &OutputKey| key.issued.as_ref().is_some_and(|issued| missing.contains(&issued.id));
         let (gone, there): (Vec<OutputKey>, Vec<OutputKey>) = group.keys.into_iter().partition(is_missing);
+        // Stored before the missing keys are replaced: the permissions at the cluster have changed already.
         self.settle(there.into_iter().map(|key| changed(key, group.state)).collect()).await?;
         self.replace(gone).await
     }
@@ -136,6 +144,7 @@ impl OutputKeys {
                 after: Some((key.policy_id.clone(), key.revision + 1)),
                 at: self.clock.now(),
             });
+            // Withheld until the new key exists: the former one does not work.
             let wanted = OutputKey { issued: None, is_withheld: true, ..changed(key, KeyState::Wanted) };
             let mut writes: Vec<Write> = vec![OutputKeyWrite::Settle(Box::new(wanted)).into()];
             writes.extend(retired.map(|key| OutputKeyWrite::Retire(key).into()));
@@ -158,6 +167,7 @@ impl OutputKeys {
                 wanted.push((key, roles));
             }
         }
+        // In groups, because a cluster creates keys one at a time, and agents' data have priority.
         for group in wanted.chunks(CONCURRENT) {
             self.create_group(connection, &fleet, group).await?;
         }
@@ -185,6 +195,7 @@ impl OutputKeys {
         let (mut settled, mut stop) = (Vec::new(), None);
         while let Some(ended) = calls.join_next().await {
             let (place, created) =
+                // A panic of a call is an error of this server, not of the cluster.
                 ended.map_err(|error| Error::internal(SharedError::during("creating an output key", error)))?;
             let key = group[place].0.clone();
             match created {
@@ -194,6 +205,7 @@ impl OutputKeys {
                     settled.push(OutputKey { issued, ..changed(key, KeyState::Live) });
                 }
                 Err(IssueError::Rejected(reason)) => settled.push(self.rejected(key, &reason)),
+                // The last error stands for all; the keys concerned stay in the queue.
                 Err(error) => stop = Some(error),
             }
         }
@@ -227,6 +239,7 @@ impl OutputKeys {
     /// the key.
     async fn permissions(&self, known: &mut Permissions, key: &OutputKey) -> Result<Option<Roles>, Stop> {
         let place = (key.policy_id.clone(), key.revision, key.output.clone());
+        // Policies are read once in a round, however many keys they have.
         if !known.contains_key(&place) {
             let revision = self.store.everywhere(&System).policy_revision(&key.policy_id, key.revision).await?;
             let roles =

@@ -50,6 +50,7 @@ fn taken(c: &Connection, user: &User) -> Result<Precondition> {
 /// Updates a user from the version before.
 pub(super) fn update(c: &Connection, user: &User) -> Applied {
     lock(c)?;
+    // Before the update: a violated index would end the whole transaction on PostgreSQL.
     if any(c, sql::USER_NAME_TAKEN, [user.name.as_str(), user.id.as_str()])? {
         return Err(Precondition::NameTaken(user.name.clone()).into());
     }

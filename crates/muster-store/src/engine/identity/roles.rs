@@ -31,6 +31,7 @@ pub(super) fn insert(c: &Connection, role: &Role) -> Applied {
     if run(c, sql::INSERT_ROLE, values)? > 0 {
         return Ok(());
     }
+    // The insertion is skipped for a taken id as well as for a taken name.
     let is_name = any(c, sql::ROLE_NAME_TAKEN, [role.name.as_str(), role.id.as_str()])?;
     Err(if is_name {
         Precondition::NameTaken(role.name.clone())
@@ -43,6 +44,7 @@ pub(super) fn insert(c: &Connection, role: &Role) -> Applied {
 /// Updates a role from the version before.
 pub(super) fn update(c: &Connection, role: &Role) -> Applied {
     lock(c)?;
+    // Before the update, as for the names of users.
     if any(c, sql::ROLE_NAME_TAKEN, [role.name.as_str(), role.id.as_str()])? {
         return Err(Precondition::NameTaken(role.name.clone()).into());
     }

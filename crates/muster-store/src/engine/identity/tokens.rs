@@ -31,6 +31,7 @@ pub(super) fn read_login(c: &mut Columns<'_, '_>) -> Result<Option<Login>> {
 
 /// Inserts a token.
 pub(super) fn insert(c: &Connection, token: &ApiToken) -> Applied {
+    // Until the commit, nobody deletes the owner.
     lock(c)?;
     accounts::check(c, &token.owner)?;
     let values = params![
@@ -134,6 +135,7 @@ pub(super) fn delete_session(c: &Connection, key_id: &KeyId) -> Result<()> {
 
 /// Deletes the sessions and the set-up links of a user, and the tokens of the devices that the user approved.
 pub(super) fn end_sessions(c: &Connection, user: &UserId) -> Result<()> {
+    // Devices first, as in `delete_session`.
     run(c, log_ins_sql::DELETE_DEVICES_OF, [user.as_str()])?;
     run(c, sql::DELETE_LOGIN_TOKENS_OF, [user.as_str()])?;
     run(c, sql::DELETE_SESSIONS_OF, [user.as_str()])?;

@@ -92,6 +92,7 @@ impl AgentStore for SqlStore {
         page: Page,
     ) -> Result<Listed<AgentDetails>, StoreError> {
         let filter = filter.clone();
+        // A snapshot, so that the rows and their total are of the same state.
         self.lists.snapshot(move |c| agents::page(c, &filter, sort, descending, page)).await
     }
 

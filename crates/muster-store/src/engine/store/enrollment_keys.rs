@@ -38,6 +38,7 @@ impl EnrollmentKeyStore for SqlStore {
         key: &KeyId,
     ) -> Result<Option<(EnrollmentKey, Option<PolicyHead>)>, StoreError> {
         let key = key.clone();
+        // In one job of the reader, because every enrollment needs both.
         let read = move |c: &Connection| {
             let Some(key) = enrollment_keys::by_key_id(c, &key)? else { return Ok(None) };
             let policy = match &key.policy_id {

@@ -82,6 +82,7 @@ impl Packed {
 
 /// Returns the header of a file.
 pub fn header(name: &str, size: u64) -> std::io::Result<[u8; 512]> {
+    // GNU's format, because that of POSIX has no sizes above 8 GiB.
     let mut header = tar::Header::new_gnu();
     header.set_path(name)?;
     header.set_size(size);
@@ -98,6 +99,7 @@ pub fn padding(size: u64) -> Vec<u8> {
 
 /// Returns the end of the archive.
 pub fn end() -> [u8; 1024] {
+    // Two blocks of zeros.
     [0; 1024]
 }
 
@@ -121,6 +123,7 @@ impl Archive {
         })?;
         let manifest = manifest(&file).map_err(|reason| Failed::new(format!("{path} is not a backup: {reason}")))?;
         let archive = Self { path: path.to_owned(), file, manifest };
+        // All of them, before anything of the archive is used.
         for packed in archive.manifest.files.clone() {
             archive.read(&packed, &mut std::io::sink(), watch)?;
         }
@@ -150,6 +153,7 @@ impl Archive {
         let mut archive = tar::Archive::new(file);
         for entry in archive.entries().map_err(failed)? {
             let mut entry = entry.map_err(failed)?;
+            // The first file of this name counts, here as well as when it is restored.
             if entry.path_bytes().as_ref() != packed.name.as_bytes() {
                 continue;
             }

@@ -35,6 +35,7 @@ impl CreateArgs {
     /// Creates and downloads a backup.
     pub async fn run(self, connect: &Connect) -> Result<(), Failed> {
         let client = connect.client()?;
+        // The key and the file first: they can fail before the server does any work.
         let key = self.include_master_key.then(|| master_key(connect)).transpose()?;
         let out = OutFile::create(&self.out)?;
         let bar = ProgressBar::new(0).with_style(style());
