@@ -246,6 +246,7 @@ impl AutoUpgrades {
                 }
                 _ => {}
             }
+            // In any case: an agent that is being upgraded runs its present version until then.
             versions.entry(counted.version).or_default().agents += counted.agents;
         }
         let mut versions: Vec<_> = versions.into_iter().collect();

@@ -141,7 +141,6 @@ impl Housekeeping {
     pub async fn run(&self) {
         for step in Step::ALL {
             // For each step: a server that was asleep must not go on after another one has taken over.
-            // Taken again for each step, which also renews it.
             match self.store.everywhere(&System).take_lease(LeaseName::Housekeeping).await {
                 Ok(Some(_)) => self.run_step(step).await,
                 // Another server does all of it; nothing is done twice.

@@ -89,6 +89,7 @@ impl Nodes {
         let line = audit_line(origin, now, action, format_args!("node:{}", node.id), json!({"name": node.name}));
         match self.store.commit(node.grant(), vec![Write::Node(write), line]).await {
             Ok(_) => Ok(()),
+            // It ended between the look-up and the commit.
             Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("node", &node.id)),
             Err(error) => Err(error.into()),
         }

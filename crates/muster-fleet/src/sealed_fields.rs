@@ -53,6 +53,7 @@ impl SealedFields {
             let in_place = take(fields, path);
             let kept = at(known, path).filter(|entry| !entry.is_null());
             let entry = match (at(&given, path), in_place) {
+                // What is below `secrets` takes precedence over the field in its own place.
                 (Some(Value::String(text)), _) => seal_unless_same(secrets, path, text, kept, &mut done).await?,
                 (None, InPlace::Text(text)) => seal_unless_same(secrets, path, &text, kept, &mut done).await?,
                 (Some(Value::Null), _) | (None, InPlace::Null) => continue,

@@ -108,7 +108,6 @@ impl ServerUrls {
     pub async fn settle(&self) -> Result<bool, Error> {
         for _ in 0..ATTEMPTS {
             // First, because the commit must not pass a policy change that was compiled with the former list.
-            // The turn is taken before the list is read, so that the commit fails if either changed.
             let turn = Turn::begin(&self.store).await?;
             let text = self.store.everywhere(&System).setting(SETTING).await?;
             let found = text.as_deref().map(parse).transpose()?;

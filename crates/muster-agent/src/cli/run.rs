@@ -218,6 +218,7 @@ async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Resu
         };
         match Coordinator::new(deps, enrollment)?.run(commands).await {
             Ending::Reload => tracing::info!("reloading the enrollment"),
+            // The next round finds no enrollment, and goes on with the server only.
             Ending::Unenrolled if parts.runs_server => {}
             ending => return Ok(ending),
         }

@@ -123,6 +123,7 @@ async fn answer(
         }
         _ => Some(status(StatusCode::NOT_FOUND)),
     };
+    // The daemon is ending, and takes no more commands.
     Ok(answered.unwrap_or_else(|| status(StatusCode::SERVICE_UNAVAILABLE)))
 }
 

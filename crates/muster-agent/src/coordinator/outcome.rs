@@ -40,10 +40,12 @@ impl Coordinator {
             }
             Event::Recovered => self.recovered(),
             Event::Joined(action, outcome) => self.joined(&action, *outcome),
+            // It only wakes the loop, which looks for news itself.
             Event::ComponentsChanged => {}
             Event::VariablesChanged => self.components.schedule(Instant::now()),
             Event::Tick => {
                 self.examine_poll();
+                // The state could not be stored: tried again until it can.
                 if self.storage_fault.is_some() {
                     self.persist();
                 }
@@ -98,6 +100,7 @@ impl Coordinator {
                 }
             },
         }
+        // Stored, so that a restarted agent need not find out the limit again.
         if self.state.poll_limit != self.poll_length.limit() {
             self.state.poll_limit = self.poll_length.limit();
             self.persist();

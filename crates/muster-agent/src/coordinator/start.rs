@@ -126,6 +126,7 @@ impl Coordinator {
     pub(super) fn carry_out(&mut self, action: Action, task: Result<Task, String>) {
         let now = self.deps.clock.now();
         match task {
+            // What returns here acknowledges the action itself, usually when its work has ended.
             Ok(Task::Unenroll) => return self.unenroll(PendingAck::of(&action, now, Ok(()))),
             Ok(Task::Forward(timeout)) => return self.forward(action, timeout),
             Ok(Task::Upgrade(request)) => match self.begin_upgrade(Some(action.clone()), request) {

@@ -27,6 +27,7 @@ pub fn take_out(config: &mut Value) -> BTreeMap<String, Zeroizing<String>> {
     let mut reference = |path: &str, kept: &str, secret: &str| -> Result<String, Infallible> {
         // A string can contain several secrets, and references to others.
         let used: BTreeSet<String> = inline_names(&kept.into());
+        // Endless, so that a free name is always found.
         let paths = std::iter::once(path.to_owned()).chain((1..).map(|number| join(path, &number.to_string())));
         let is_free = |name: &String| !found.contains_key(name) && !used.contains(name);
         let name = paths.map(|path| name_of(&path)).find(is_free).unwrap_or_default();
@@ -115,6 +116,7 @@ impl<E> Pass<'_, E> {
         }
         let whole = match value {
             Value::String(text) if !is_secret && !is_private_key(text) => return self.without_secrets(text, path),
+            // A reference, a variable or a template stands for a secret that is stored elsewhere.
             Value::String(text) => {
                 (!text.is_empty() && !text.contains(OPEN) && !is_variable(text) && !is_template(text))
                     .then(|| text.clone())

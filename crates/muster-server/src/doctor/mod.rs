@@ -99,6 +99,7 @@ fn database(config: &Config, examined: Result<Option<Examined>, String>) -> Find
         Ok(None) => match refuse_lost_file(&config.data_dir, MISSING) {
             Ok(()) => Finding::ok(CHECK, "none yet: the first start creates it"),
             Err(error) => {
+                // The text of this error ends with its remedy.
                 let told = chain(&error).to_string();
                 let (reason, remedy) =
                     told.split_once("\nhint: ").unwrap_or((&told, "restore the database from a backup"));

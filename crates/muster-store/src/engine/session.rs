@@ -394,6 +394,7 @@ macro_rules! bound_integers {
         })+
     };
 }
+// No `u64` and `usize`: neither engine can store all of their values.
 bound_integers!(i64, i32, u32, bool);
 
 impl ToValue for str {

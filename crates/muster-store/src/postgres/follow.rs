@@ -68,6 +68,7 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
+        // Wakes the thread, which ends when the sender is gone.
         self.ending = None;
         if let Some(thread) = self.thread.take() {
             // There is nobody to report a panic to.

@@ -120,7 +120,6 @@ pub fn check_record(output: &Output) -> Problems {
         problems.advise(name.as_str(), "unknown field of an output", remedy);
     }
     // Stored apart from the other fields, but checked together with them as in a configuration.
-    // `type` is a column of its own, but belongs to the fields that agents get.
     fields.insert("type".into(), output.kind.as_str().into());
     check_one(&fields, "", &mut problems);
     if output.name.trim().is_empty() || output.name.len() > MAX_NAME || output.name.chars().any(char::is_control) {

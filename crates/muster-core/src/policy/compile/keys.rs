@@ -53,6 +53,8 @@ impl Draft<'_> {
             if let Some(Value::Object(mirror)) = output.entry.get_mut("secrets") {
                 removed.extend(SHARED.into_iter().filter(|key| mirror.remove(*key).is_some()));
             }
+            // The credential that creates the keys has to be there. Any other one has no effect, which its author may
+            // not expect.
             if let Some(key) = removed.into_iter().find(|key| !used.contains(key)) {
                 let reason = format!(
                     "is not delivered: each agent gets a key of its own, created with `{}`",
