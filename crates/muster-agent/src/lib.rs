@@ -11,6 +11,7 @@ pub mod diagnostics;
 pub mod duration;
 pub mod enroll;
 pub mod entropy;
+pub mod environment;
 pub mod exit;
 pub mod fleet;
 pub mod homes;

@@ -1,6 +1,7 @@
 //! API keys: `id:secret`, base64, sent as `Authorization: ApiKey …` (EA §1.6).
 //!
-//! A secret has 256 random bits, so a single SHA-256 can be stored: guessing is hopeless, and no slow hash is needed.
+//! A generated secret has at least 192 random bits, so a single SHA-256 can be stored: guessing is hopeless, and no slow hash is
+//! needed. Enroll secrets that people bring along have at least 16 bytes.
 
 use std::fmt;
 

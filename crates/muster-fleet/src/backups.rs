@@ -122,12 +122,12 @@ impl Backups {
         let (id, created_at) = (random_uuid(&*self.entropy), self.clock.now());
         let backup = Backup { id, created_at, fleet, state: BackupState::Running { done: 0, total: 0 } };
         // Taken before the commit, so that of two requests at the same time only one is recorded as a backup.
-        self.begin(&backup)?;
+        let former = self.begin(&backup)?;
         // Before the snapshot, so that a backup contains its own line, and a backup that failed is recorded too.
         let line = audit_line(grant.origin(), created_at, "backup.create", format!("backup:{}", backup.id), json!({}));
         let committed = self.store.commit(grant, vec![line]).await;
         if committed.is_err() || grant.is_dry_run() {
-            *lock(&self.current) = None;
+            *lock(&self.current) = former;
             return Ok(committed.map(|_| backup)?);
         }
         // In a task of its own: the request returns at once, and its client may disconnect.
@@ -135,14 +135,14 @@ impl Backups {
         Ok(backup)
     }
 
-    fn begin(&self, backup: &Backup) -> Result<(), Error> {
+    /// Makes a backup the current one, and returns the former one.
+    fn begin(&self, backup: &Backup) -> Result<Option<Backup>, Error> {
         let mut current = lock(&self.current);
         if let Some(Backup { id, state: BackupState::Running { .. }, .. }) = &*current {
             let message = format!("the backup {id} is being created");
             return Err(Error::new(ErrorKind::Conflict, "backup_running", message).remedy("wait until it is complete"));
         }
-        *current = Some(backup.clone());
-        Ok(())
+        Ok(current.replace(backup.clone()))
     }
 
     /// Returns a backup.

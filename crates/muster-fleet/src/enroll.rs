@@ -173,6 +173,12 @@ impl Drop for Queued<'_> {
     }
 }
 
+/// Result of the comparison of a replace token with the stored hash, made before the lock.
+struct ReplaceProof {
+    hash: String,
+    fits: bool,
+}
+
 /// Stored records that a request refers to. `by_enrollment_id` is only set for an agent of the same enrollment key that
 /// has never checked in.
 #[derive(Default)]
@@ -236,15 +242,16 @@ impl Enrollment {
         let slow = applicant.replace_token().map(|_| self.enrolling.queue(&admission.key().id)).transpose()?;
         // Also before the lock: waiting for a slow hash must not block other agents of the same stripe.
         let token_hash = self.token_hash(&applicant).await?;
+        let proof = self.replace_proof(&applicant).await?;
         let _lock = self.enrolling.lock_handles(&applicant).await;
         // The lock covers enrollments on this node only. Another node or a check-in may change the record between the
         // read and the commit, which then conflicts, and the decision is made again.
+        let now = self.clock.now();
         for _ in 0..ATTEMPTS {
             let stored = self.stored(&applicant, admission).await?;
             let around = circumstances(admission, &input, &stored);
-            let life = self.life(&applicant, &around).await?;
+            let life = self.life(&applicant, &around, proof.as_ref()).await?;
             // A new key for each attempt, so that no key that may have been stored is ever sent a second time.
-            let now = self.clock.now();
             let access_key = match applicant.family.credential() {
                 CredentialKind::AccessKey => ApiKey::time_ordered(now, &*self.entropy),
                 CredentialKind::NodeKey | CredentialKind::DeviceToken => ApiKey::generate_opaque(&*self.entropy),
@@ -294,7 +301,12 @@ impl Enrollment {
 
     /// Decides how the enrollment relates to the stored record. Core's decision is synchronous, so it runs twice if it
     /// needs the slow comparison of replace tokens.
-    async fn life(&self, applicant: &Applicant, around: &Circumstances<'_>) -> Result<Life, Error> {
+    async fn life(
+        &self,
+        applicant: &Applicant,
+        around: &Circumstances<'_>,
+        proof: Option<&ReplaceProof>,
+    ) -> Result<Life, Error> {
         let mut asked = None;
         let first = applicant.life(around, &mut |token, hash| {
             // Returns true only to find out whether a comparison is needed; for most enrollments it is not.
@@ -302,8 +314,22 @@ impl Enrollment {
             true
         })?;
         let Some((token, hash)) = asked else { return Ok(first) };
-        let fits = self.enrolling.run_slow_hash(move || replace_token::verify(&token, &hash)).await?;
+        let fits = match proof.filter(|proof| proof.hash == hash) {
+            Some(proof) => proof.fits,
+            // The token was changed between the two reads.
+            None => self.enrolling.run_slow_hash(move || replace_token::verify(&token, &hash)).await?,
+        };
         applicant.life(around, &mut |_, _| fits)
+    }
+
+    /// Compares the replace token of a request with that of the agent that it would replace.
+    async fn replace_proof(&self, applicant: &Applicant) -> Result<Option<ReplaceProof>, Error> {
+        let (Some(id), Some(token)) = (&applicant.id, applicant.replace_token()) else { return Ok(None) };
+        let stored = self.store.everywhere(&System).agent(id).await?;
+        let Some(hash) = stored.and_then(|stored| stored.replace_token) else { return Ok(None) };
+        let (token, known) = (Zeroizing::new(token.to_owned()), hash.clone());
+        let fits = self.enrolling.run_slow_hash(move || replace_token::verify(&token, &known)).await?;
+        Ok(Some(ReplaceProof { hash, fits }))
     }
 
     async fn token_hash(&self, applicant: &Applicant) -> Result<Option<String>, Error> {

@@ -260,8 +260,8 @@ impl Fleet {
         let feed = Arc::new(wiring.feed(&statuses, &live_queries));
         let output_keys = Arc::new(wiring.output_keys());
         let passwords = Arc::new(wiring.passwords());
-        let (users, roles) = (Arc::new(wiring.users(&passwords)), Arc::new(wiring.roles()));
         let (sign_in, providers) = (Arc::new(wiring.sign_in(&passwords)), Arc::new(wiring.providers()));
+        let (users, roles) = (Arc::new(wiring.users(&passwords, &sign_in)), Arc::new(wiring.roles()));
         Arc::new(Self {
             authentication: wiring.authentication(),
             credentials: wiring.credentials(),

@@ -309,8 +309,8 @@ impl Wiring {
         Passwords::new(self.entropy(), self.settings.password_cost)
     }
 
-    pub(crate) fn users(&self, passwords: &Arc<Passwords>) -> Users {
-        Users::new(self.store(), self.clock(), self.entropy(), Arc::clone(passwords))
+    pub(crate) fn users(&self, passwords: &Arc<Passwords>, sign_in: &Arc<SignIn>) -> Users {
+        Users::new(self.store(), self.clock(), self.entropy(), Arc::clone(passwords), Arc::clone(sign_in))
     }
 
     pub(crate) fn roles(&self) -> Roles {

@@ -90,6 +90,10 @@ async fn change(
     };
     if let Err(failure) = changed.await {
         steps::restore(layout, &former, None).await?;
+        // Otherwise the next attempt would find the account, and uninstall would never remove it.
+        if let Some(made) = &next.account {
+            account::remove(made).await.map_err(|error| Failure::new(exit::FAILED, chain(&error).to_string()))?;
+        }
         return Err(failure);
     }
     println!("The agent now runs as {}", next.account.as_ref().map_or("root", |account| account.user.as_str()));

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::log_file::{LogFile, file_name};
 use super::orphans::{self, Process};
+use crate::environment;
 use crate::launch::{self, ALLOCATOR, Guard, Limits};
 use crate::paths::Layout;
 use crate::settings::ProcessSettings;
@@ -23,8 +24,6 @@ use crate::state::atomic;
 const DRAIN: Duration = Duration::from_millis(500);
 /// Maximum time for a program to read its start-up message.
 const START_UP: Duration = Duration::from_secs(10);
-/// Prefix of the agent's own variables, which can contain secrets such as the enrollment token.
-const OWN_VARIABLES: &str = "MUSTER_";
 
 /// Process ids of all running programs. The tasks that run them wait for them.
 static LEADERS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
@@ -167,7 +166,7 @@ impl Running {
 fn prepare(command: &mut Command, recipe: &Recipe<'_>, place: &Place) {
     // Programs inherit the environment of the agent, except for its secrets.
     for (name, value) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with(OWN_VARIABLES) || (name == ALLOCATOR.0 && value == ALLOCATOR.1) {
+        if environment::is_secret(&name.to_string_lossy()) || (name == ALLOCATOR.0 && value == ALLOCATOR.1) {
             command.env_remove(name);
         }
     }

@@ -52,7 +52,9 @@ fn ssl(trust: &Trust) -> Value {
     if !trust.certificate_authorities.is_empty() {
         ssl["certificate_authorities"] = json!(trust.certificate_authorities);
     }
-    if let Some(pin) = trust.ca_sha256.first() {
+    // Components know fingerprints of certificates only, not pins of public keys, which are in base64.
+    let is_fingerprint = |pin: &&String| pin.len() == 64 && pin.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if let Some(pin) = trust.ca_sha256.iter().find(is_fingerprint) {
         ssl["ca_trusted_fingerprint"] = pin.as_str().into();
     }
     if let Some(client) = &trust.client {

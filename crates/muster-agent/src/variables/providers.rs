@@ -11,14 +11,13 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::{DynamicSet, VariableSets, Variables};
+use crate::environment;
 use crate::host::variables;
 use crate::paths::Layout;
 use crate::version;
 
 /// Interval at which the host is looked at. Its name and its addresses can change.
 const LOOK_EVERY: Duration = Duration::from_secs(300);
-/// Prefix of the agent's own environment variables, which can contain secrets such as the enrollment token.
-const OWN_VARIABLES: &str = "MUSTER_";
 
 /// `providers` of the settings.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -63,7 +62,7 @@ impl HostVariables {
 }
 
 fn context(layout: &Layout, settings: &ProviderSettings, agent_id: &str) -> Map<String, Value> {
-    let inherited = std::env::vars().filter(|(name, _)| !name.starts_with(OWN_VARIABLES));
+    let inherited = std::env::vars().filter(|(name, _)| !environment::is_secret(name));
     let env: Map<String, Value> = inherited.map(|(name, value)| (name, value.into())).collect();
     let path = json!({"home": layout.base(), "data": layout.run(), "config": layout.base(), "logs": layout.logs()});
     let agent = json!({"id": agent_id, "version": {"version": version::PROTOCOL_VERSION, "snapshot": false}});

@@ -171,6 +171,10 @@ impl Alerts {
                 if username.is_some() != password.is_some() {
                     return Err(Error::invalid("email.password", "a user name and a password are required together"));
                 }
+                if username.is_some() && security == MailSecurity::None {
+                    return Err(Error::invalid("email.security", "`none` would send the password in plain text")
+                        .remedy("use `starttls` or `tls`, or omit the user name"));
+                }
                 let target = Target::Email { host, port, security, username, password, from, to, ca };
                 Ok((target, writes, None))
             }

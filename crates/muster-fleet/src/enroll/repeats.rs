@@ -16,24 +16,33 @@ const AGENTS: usize = 10_000;
 
 /// Enrollments of agents that were enrolled before, at this server.
 #[derive(Default)]
-pub(super) struct Repeats(Mutex<HashMap<AgentId, (Timestamp, u32)>>);
+pub(super) struct Repeats(Mutex<HashMap<AgentId, Count>>);
+
+/// Enrollments of an agent within the window.
+struct Count {
+    since: Timestamp,
+    /// Time of the last one. Attempts to commit the same enrollment have the same time.
+    last: Timestamp,
+    number: u32,
+}
 
 impl Repeats {
     /// Counts an enrollment. Returns whether there were too many within the window.
     pub(super) fn are_suspicious(&self, agent: &AgentId, now: Timestamp) -> bool {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() >= AGENTS && !counts.contains_key(agent) {
-            counts.retain(|_, (since, _)| now.since(*since) < WINDOW);
+            counts.retain(|_, count| now.since(count.since) < WINDOW);
             if counts.len() >= AGENTS {
                 return false;
             }
         }
-        let (since, count) = counts.entry(agent.clone()).or_insert((now, 0));
-        if now.since(*since) >= WINDOW {
-            (*since, *count) = (now, 0);
+        let count = counts.entry(agent.clone()).or_insert(Count { since: now, last: now, number: 1 });
+        if now.since(count.since) >= WINDOW {
+            *count = Count { since: now, last: now, number: 1 };
+        } else if now != count.last {
+            (count.last, count.number) = (now, count.number + 1);
         }
-        *count += 1;
-        *count >= SUSPICIOUS
+        count.number >= SUSPICIOUS
     }
 }
 
@@ -49,6 +58,7 @@ mod tests {
         let at_times = |times: [u64; 4]| times.map(|time| repeats.are_suspicious(&agent, at(time)));
         assert_eq!(at_times([0, 60, 120, 180]), [false, false, true, true]);
         assert_eq!(at_times([1000, 1700, 2400, 3100]), [false; 4]);
+        assert_eq!(at_times([9000; 4]), [false; 4], "attempts of one enrollment");
     }
 
     #[test]

@@ -368,3 +368,17 @@ async fn codes_and_new_devices_are_throttled() {
     world.test.clock.advance(Duration::from_secs(600));
     begin().await.unwrap();
 }
+
+#[tokio::test]
+async fn who_administers_through_a_group_is_protected_like_an_administrator() {
+    let world = World::new(NewUsers::Create).await;
+    let managing = RoleDraft { name: "manager".into(), privileges: vec!["users.write".into()], ..RoleDraft::default() };
+    world.test.fleet.roles().create(&root(), &managing).await.unwrap();
+    world.bind("admins", "administrator").await;
+    world.bind("desk", "manager").await;
+    world.context("boss", &["admins"]).await;
+    let desk = world.context("desk", &["desk"]).await;
+    let users = world.test.fleet.users();
+    assert_eq!(code(users.find_to_change(&desk, "boss").await), "escalation");
+    users.find_to_change(&desk, "desk").await.unwrap();
+}

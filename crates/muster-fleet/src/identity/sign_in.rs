@@ -199,6 +199,24 @@ impl SignIn {
         }
     }
 
+    /// Verifies the password of a user who is logged in. Wrong ones are throttled and recorded like those of logins: a stolen
+    /// session must not be enough to guess the password.
+    pub(super) async fn prove_password(
+        &self,
+        user: &User,
+        password: &str,
+        address: Option<IpAddr>,
+    ) -> Result<bool, Error> {
+        let (address, now) = (address.unwrap_or(LOCAL), self.clock.now());
+        self.attempts.may_try(&user.name, address, now).map_err(too_many)?;
+        let matches = self.passwords.verify(password, user.password.as_ref()).await?;
+        if !matches {
+            self.attempts.failed(&user.name, address, now);
+            self.tell_failure(Some(&user.id), address, now).await;
+        }
+        Ok(matches)
+    }
+
     /// Records failed passwords in the audit log. A name that is no user's is not recorded: it may be a password that was
     /// typed into the wrong field. A full disk must not change the response.
     async fn tell_failure(&self, account: Option<&UserId>, address: IpAddr, now: Timestamp) {

@@ -132,7 +132,9 @@ impl Spaces {
             Err(StoreError::Conflict(Precondition::Missing(_))) => Err(Error::not_found("space", id)),
             Err(StoreError::Conflict(Precondition::InUse(_))) => {
                 Err(Error::conflict("space_in_use", format!("the space {id} is not empty"))
-                    .remedy("delete its agents, policies, outputs and enrollment keys first"))
+                    .remedy(
+                        "delete its agents, policies, outputs, enrollment keys, server hosts, proxies, download sources and alert receivers first",
+                    ))
             }
             other => other.map(drop).map_err(Error::from),
         }

@@ -339,6 +339,22 @@ async fn a_session_lasts_twelve_hours_and_ends_with_a_new_password() {
 }
 
 #[tokio::test]
+async fn a_session_cannot_guess_the_password_of_its_user() {
+    let test = TestFleet::default();
+    test.user("ann", &[("helpdesk", None)]).await;
+    let cookie = test.fleet.sign_in().log_in("ann", PASSWORD, Some(ADDRESS)).await.unwrap().cookie;
+    let ann = test.enter(&Presented::Session(ApiKey::parse(&cookie).unwrap()), "default").await.unwrap();
+    let users = test.fleet.users();
+    let mut codes = Vec::new();
+    for _ in 0..12 {
+        codes.push(code(users.change_own_password(&ann, "a guess", "another good one").await));
+    }
+    assert_eq!((codes[0], codes[11]), ("invalid", "too_many_failures"));
+    test.clock.advance(Duration::from_secs(120));
+    users.change_own_password(&ann, PASSWORD, "another good one").await.unwrap();
+}
+
+#[tokio::test]
 async fn guessed_passwords_are_throttled_and_tokens_still_work() {
     let test = TestFleet::default();
     test.user("ann", &[("helpdesk", None)]).await;

@@ -7,7 +7,7 @@ use muster_core::authorization::{
 };
 use muster_core::credential::ApiKey;
 use muster_core::entropy::random_uuid;
-use muster_core::id::{SpaceId, TokenId, UserId};
+use muster_core::id::{TokenId, UserId};
 use muster_core::identity::{ApiToken, DEFAULT_TOKEN_LIFETIME, Login, User, UserKind};
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error};
@@ -206,8 +206,7 @@ impl Tokens {
     async fn entitlements(&self, by: &impl Authority, user: &UserId) -> Result<Vec<Entitlement>, Error> {
         let store = self.store.identity(by);
         let Some(user) = store.user(user).await? else { return Ok(Vec::new()) };
-        let principal = store.user_principal(&user.name, &SpaceId::default()).await?;
-        Ok(principal.map(|principal| principal.entitlements).unwrap_or_default())
+        Ok(store.user_rights(&user.name).await?)
     }
 
     async fn commit_revocation(&self, by: &impl Authority, origin: &Origin, token: &ApiToken) -> Result<(), Error> {

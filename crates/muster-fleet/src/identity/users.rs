@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::check_covers;
 use super::passwords::Passwords;
+use super::sign_in::SignIn;
 use crate::audit::audit_line;
 use crate::authority::{Authorized, Own};
 use crate::watched_store::WatchedStore;
@@ -49,6 +50,7 @@ pub struct Users {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     passwords: Arc<Passwords>,
+    sign_in: Arc<SignIn>,
 }
 
 impl Users {
@@ -57,8 +59,9 @@ impl Users {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         passwords: Arc<Passwords>,
+        sign_in: Arc<SignIn>,
     ) -> Self {
-        Self { store, clock, entropy, passwords }
+        Self { store, clock, entropy, passwords, sign_in }
     }
 
     /// Finds a user by id or name.
@@ -82,10 +85,7 @@ impl Users {
     pub async fn find_to_change(&self, context: &OpContext, id: &str) -> Result<Authorized<User, UsersWrite>, Error> {
         let user = self.find::<UsersWrite>(context, id).await?;
         let store = self.store.identity(user.grant());
-        // The default space is enough: the entitlements of all spaces are part of the principal.
-        let principal = store.user_principal(&user.name, &SpaceId::default()).await?;
-        let entitlements = principal.map(|principal| principal.entitlements).unwrap_or_default();
-        check_covers(context, &entitlements)?;
+        check_covers(context, &store.user_rights(&user.name).await?)?;
         Ok(user)
     }
 
@@ -179,7 +179,8 @@ impl Users {
         let found = self.store.identity(&own).user(own.user()).await?;
         let user = found.ok_or_else(|| Error::not_found("user", own.user()))?;
         // Also with a valid session: an unattended browser must not be enough to take over the account.
-        if !self.passwords.verify(before, user.password.as_ref()).await? {
+        let address = own.origin().address.as_ref().and_then(|address| address.parse().ok());
+        if !self.sign_in.prove_password(&user, before, address).await? {
             return Err(Error::invalid("current_password", "is not the current password"));
         }
         let after = self.with_password(&user, password).await?;

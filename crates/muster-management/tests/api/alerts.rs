@@ -59,6 +59,20 @@ async fn mails_and_syslog_have_their_usual_ports_and_never_show_a_password() {
 }
 
 #[tokio::test]
+async fn a_mail_password_is_never_sent_in_plain_text() {
+    let api = Api::new();
+    let email = |more: Value| {
+        let mut email = json!({"host": "mail.example.com", "security": "none", "from": "muster@example.com",
+            "to": ["ops@example.com"]});
+        email.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"name": "mail", "email": email})
+    };
+    let refused = api.post(ALERTS, email(json!({"username": "u", "password": "hunter2"}))).await.refused(400);
+    assert_eq!(refused["field"], "email.security");
+    api.post(ALERTS, email(json!({}))).await.ok();
+}
+
+#[tokio::test]
 async fn a_stored_secret_is_not_sent_to_another_place() {
     let api = Api::new();
     let email = |change: Value| {
@@ -70,7 +84,7 @@ async fn a_stored_secret_is_not_sent_to_another_place() {
     let made = api.post(ALERTS, email(json!({"password": "hunter2"}))).await.ok()["item"].clone();
     let path = format!("{ALERTS}/{}", made["id"].as_str().unwrap());
     for change in
-        [json!({"host": "evil.example"}), json!({"port": 25}), json!({"security": "none"}), json!({"ca": "other"})]
+        [json!({"host": "evil.example"}), json!({"port": 25}), json!({"security": "tls"}), json!({"ca": "other"})]
     {
         let refused = api.put(&path, email(change.clone())).await.refused(400);
         assert_eq!(

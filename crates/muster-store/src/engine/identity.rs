@@ -11,7 +11,7 @@ use muster_core::authorization::{PrivilegeName, PrivilegeSet};
 
 pub(super) use self::accounts::{user, user_by_subject, users};
 pub(super) use self::log_ins::{device_by_code, device_by_key, provider, providers};
-pub(super) use self::principal::{of_session, of_token, of_user};
+pub(super) use self::principal::{of_session, of_token, of_user, rights};
 pub(super) use self::roles::{binding, bindings, role, roles};
 pub(super) use self::spaces::{space, spaces};
 pub(super) use self::tokens::{setup_link, token, tokens};

@@ -80,9 +80,11 @@ impl Reader {
 
 fn serve(connection: &Connection, mut tasks: mpsc::Receiver<Task>) {
     while let Some(task) = tasks.blocking_recv() {
-        // Unwind safety: a read leaves only statements behind, which are reset on their next use.
+        // Unwind safety: a read leaves only statements behind, which are reset on their next use, and its snapshot.
         if catch_unwind(AssertUnwindSafe(|| task(connection))).is_err() {
             tracing::error!("a read of the store panicked");
+            // In an open snapshot, all later reads of this thread would see an old state. Fails if there is none.
+            let _ = connection.roll_back();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Users, roles, bindings, tokens, sessions and spaces.
 
-use muster_core::authorization::Role;
+use muster_core::authorization::{Entitlement, Role};
 use muster_core::id::{BindingId, KeyId, ProviderId, RoleId, SpaceId, TokenId, UserId};
 use muster_core::identity::{
     ApiToken, Binding, Decision, DeviceLogIn, OidcProvider, Principal, Session, SetupLink, Space, User, UserCode,
@@ -171,6 +171,9 @@ reads! {
         ) -> Result<Option<(Session, Principal)>, StoreError>;
         /// Selects the user with this name.
         async fn user_principal(&self, name: &str, space: &SpaceId) -> Result<Option<Principal>, StoreError>;
+        /// Selects what the user with this name may do through own bindings, and through the groups of all its sessions and
+        /// tokens.
+        async fn user_rights(&self, name: &str) -> Result<Vec<Entitlement>, StoreError>;
         /// Selects a user.
         async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError>;
         /// Selects the user with this subject at an OpenID provider.

@@ -10,7 +10,7 @@
 //! * [`follow`] keeps this server registered, and tells it of changes that others commit.
 //!
 //! What is asked of the engine: READ COMMITTED transactions, row locks that are held until the commit, unique constraints, and
-//! nothing else: no LISTEN, no advisory lock after the start; a sequence only for the order in which people read the audit log. Numbers of the change
+//! nothing else: no LISTEN, an advisory lock only while a server registers; a sequence only for the order in which people read the audit log. Numbers of the change
 //! log and of actions come from counter rows. A counter's row stays locked until the transaction that took a number commits, so that
 //! numbers become visible in ascending order.
 

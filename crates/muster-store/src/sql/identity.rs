@@ -66,6 +66,16 @@ statements! {
         "SELECT ", user_columns!(), ", ", principal_columns!(),
         " FROM users u LEFT JOIN bindings b ON b.user_id = u.id LEFT JOIN roles r ON r.id = b.role_id WHERE u.name = $2"
     );
+    /// Selects a user by name, with a row for each binding of the user, and of the groups of its sessions and tokens.
+    USER_RIGHTS = concat!(
+        "SELECT ", user_columns!(), ", ", principal_columns!(),
+        " FROM users u LEFT JOIN bindings b ON b.user_id = u.id \
+         OR EXISTS (SELECT 1 FROM sessions s WHERE s.user_id = u.id AND \
+         b.group_name IN (SELECT value FROM json_each(s.group_names))) \
+         OR EXISTS (SELECT 1 FROM api_tokens t WHERE t.owner = u.id AND \
+         b.group_name IN (SELECT value FROM json_each(t.group_names))) \
+         LEFT JOIN roles r ON r.id = b.role_id WHERE u.name = $2"
+    );
     /// Selects a token and its owner, with a row for each binding of the owner and of the groups.
     TOKEN_PRINCIPAL = concat!(
         "SELECT ", token_columns!(), ", ", user_columns!(), ", ", principal_columns!(),
@@ -186,7 +196,18 @@ statements! {
     /// Selects something that belongs to a space.
     SPACE_IN_USE = "SELECT 1 FROM agents WHERE space = $1 UNION ALL SELECT 1 FROM policies WHERE space = $1 \
         UNION ALL SELECT 1 FROM outputs WHERE space = $1 UNION ALL SELECT 1 FROM enrollment_keys WHERE space = $1 \
-        LIMIT 1";
+        UNION ALL SELECT 1 FROM network_objects WHERE space = $1 \
+        UNION ALL SELECT 1 FROM alert_receivers WHERE space = $1 LIMIT 1";
+    /// Deletes what is left of a space that is not in use: what was done in it, by table.
+    DELETE_ROLLOUTS_IN = "DELETE FROM rollouts WHERE space = $1";
+    /// Deletes live queries.
+    DELETE_LIVE_QUERIES_IN = "DELETE FROM live_queries WHERE space = $1";
+    /// Deletes actions.
+    DELETE_ACTIONS_IN = "DELETE FROM actions WHERE space = $1";
+    /// Deletes hosts, which have no agents.
+    DELETE_HOSTS_IN = "DELETE FROM hosts WHERE space = $1";
+    /// Deletes uninstall tokens of deleted policies.
+    DELETE_UNINSTALL_TOKENS_IN = "DELETE FROM uninstall_tokens WHERE space = $1";
     /// Selects spaces by id.
     SPACES = concat!("SELECT ", space_columns!(), " FROM spaces ORDER BY id");
     /// Selects a space.

@@ -1,7 +1,8 @@
 //! Schema migrations: numbered and named files, applied in order.
 //!
 //! Applied migrations are recorded in the table `schema_migrations` with checksum and time. A file with a migration that
-//! this program does not know is rejected without a change: an older program must not write to a newer store.
+//! this program does not know is rejected without a change, unless the migration admits older programs: others must not write to
+//! a newer store.
 
 use std::path::Path;
 

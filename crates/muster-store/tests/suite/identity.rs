@@ -6,9 +6,10 @@ use muster_core::id::{BindingId, KeyId, PolicyId, RoleId, SpaceId, TokenId, User
 use muster_core::identity::{
     ApiToken, Binding, FederatedId, PasswordHash, Session, SetupLink, Space, Subject, User, UserKind,
 };
+use muster_core::live_query::LiveQuery;
 use muster_core::time::Timestamp;
 use muster_store::query::Page;
-use muster_store::{IdentityWrite as W, Precondition, Store, Write};
+use muster_store::{IdentityWrite as W, LiveQueryWrite, Precondition, Store, Write};
 
 use super::sample::*;
 
@@ -334,7 +335,12 @@ pub async fn spaces_are_created_changed_and_deleted_when_empty(store: &impl Stor
     let delete = || vec![W::DeleteSpace { id: blue.id.clone() }.into()];
     assert!(matches!(refused(store, delete()).await, Precondition::InUse(_)));
     commit(store, vec![muster_store::PolicyWrite::Delete { id: PolicyId::trusted("p") }.into()]).await;
+    let query = LiveQuery { space: blue.id.clone(), ..super::live_queries::query("q", 0) };
+    let insert = LiveQueryWrite::Insert { query: Box::new(query.clone()), targets: Vec::new() };
+    commit(store, vec![insert.into()]).await;
     commit(store, delete()).await;
+    let inherited = store.live_query_in(&blue.id, &query.id).await.unwrap();
+    assert_eq!(inherited, None, "a new space with this id must not have it");
     assert_eq!(store.space(&blue.id).await.unwrap(), None);
     assert_eq!(store.binding(&bound.id).await.unwrap(), None);
     assert!(matches!(refused(store, delete()).await, Precondition::Missing(_)));

@@ -7,7 +7,7 @@ use muster_store::{AgentWrite, LiveQueryWrite, Precondition, Store, Write};
 
 use super::sample::*;
 
-fn query(id: &str, targets: u64) -> LiveQuery {
+pub fn query(id: &str, targets: u64) -> LiveQuery {
     LiveQuery {
         id: LiveQueryId::trusted(id),
         space: SpaceId::default(),

@@ -98,7 +98,8 @@ impl TargetArgs {
             Some(server) => host_and_port(&server)?,
             None => (known.host, known.port),
         };
-        Ok(Syslog { host, port, tls: Some(!self.syslog_plain), ca: ca.or(known.ca) })
+        let tls = if self.syslog_plain { false } else { known.tls.unwrap_or(true) };
+        Ok(Syslog { host, port, tls: Some(tls), ca: ca.or(known.ca) })
     }
 }
 

@@ -20,7 +20,12 @@ impl OutFile {
             return Err(Failed::new(format!("{path} already exists")).remedy("choose another name, or delete the file"));
         }
         let partial = Utf8PathBuf::from(format!("{path}.part"));
-        let created = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial);
+        // What an interrupted command left may have another owner or mode, and is never written to.
+        match fs::remove_file(&partial) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let created = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
         let file = created.map_err(|error| Failed::new(format!("cannot write {partial}: {error}")))?;
         Ok(Self { path: path.to_owned(), partial, file: Some(file) })
     }

@@ -14,9 +14,9 @@ use super::find::{all_policies, find_policy};
 use super::listing::{
     Column, Format, OutputArg, column, or_dash, print_json, print_list, print_one, print_table, print_yaml, wide,
 };
-use super::policy_file::{PolicyFile, PolicyFileArgs};
+use super::policy_file::PolicyFileArgs;
 use super::selection::agents;
-use super::text::{print_line, printable};
+use super::text::print_line;
 
 /// Verbs of `policy`.
 #[derive(Debug, Subcommand)]
@@ -309,7 +309,7 @@ impl ApplyArgs {
         // The dry run reports errors before anything changes, and returns the differences for the confirmation.
         let plan = client.try_apply_policy(&file.request).await.map_err(|error| file.failed(error))?;
         if self.care.dry_run {
-            warn(&file, &plan);
+            file.warn(&plan);
             return self.print_plan(&plan);
         }
         let AgentPolicy { name, agents: count, .. } = &plan.policy;
@@ -320,7 +320,7 @@ impl ApplyArgs {
         // The dry run is valid only for this revision: if the policy has changed since, the server reports a conflict.
         file.request.expected_revision = Some(plan.previous_revision.unwrap_or(0));
         let applied = client.apply_policy(&file.request).await.map_err(|error| file.failed(error))?;
-        warn(&file, &applied);
+        file.warn(&applied);
         let done = match applied.outcome {
             ApplyOutcome::Created => "created",
             ApplyOutcome::Changed => "updated",
@@ -354,12 +354,6 @@ impl ApplyArgs {
             print_line(format!("new value for the secret {secret}"))?;
         }
         if plan.changes.is_empty() { Ok(()) } else { print_table(&plan.changes, false, CHANGES) }
-    }
-}
-
-fn warn(file: &PolicyFile, applied: &AppliedPolicy) {
-    for warning in &applied.warnings {
-        eprintln!("muster: warning: {}", printable(&file.line(warning)));
     }
 }
 

@@ -5,10 +5,11 @@ use std::io::Read as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
-use muster_protocol::management::agent_policy::ApplyPolicy;
+use muster_protocol::management::agent_policy::{AppliedPolicy, ApplyPolicy};
 use muster_protocol::management::envelope::Diagnostic;
 
 use super::failure::Failed;
+use super::text::printable;
 
 /// Maximum length of a file in bytes.
 const MAX_BYTES: u64 = 8 << 20;
@@ -58,9 +59,11 @@ impl PolicyFile {
         problems_of(&self.file, error)
     }
 
-    /// Formats an error or a warning about the file.
-    pub fn line(&self, problem: &Diagnostic) -> String {
-        line_of(&self.file, problem)
+    /// Prints the server's warnings about the file.
+    pub fn warn(&self, applied: &AppliedPolicy) {
+        for warning in &applied.warnings {
+            eprintln!("muster: warning: {}", printable(&line_of(&self.file, warning)));
+        }
     }
 }
 

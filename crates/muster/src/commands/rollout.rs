@@ -236,6 +236,7 @@ impl CreateArgs {
         let mut file = self.policy.read()?;
         file.request.rollout = Some(self.waves.plan()?);
         let plan = client.try_apply_policy(&file.request).await.map_err(|error| file.failed(error))?;
+        file.warn(&plan);
         if self.care.dry_run {
             return self.print_plan(&plan);
         }

@@ -103,6 +103,8 @@ fn an_update_changes_the_target_and_keeps_the_rest() {
     let told = fails(2, &["alert", "update", "moves", "--syslog", "log.example.com", "--ca-file", &secret]);
     assert!(told.contains("syslog.ca"), "{told}");
     assert_eq!(json(&["alert", "show", "moves"])["syslog"]["tls"], false);
+    let moved = update(&["--syslog", "other.example.com"]);
+    assert_eq!(moved["syslog"]["tls"], false, "only what was asked for is changed");
     ok(&["alert", "delete", "moves", "--yes"]);
 }
 

@@ -33,6 +33,12 @@ pub(in crate::engine) fn of_user(c: &Connection, name: &str, space: &SpaceId) ->
     Ok(found.map(|((), principal)| principal))
 }
 
+/// Selects what a user may do through own bindings, and through the groups of its sessions and tokens.
+pub(in crate::engine) fn rights(c: &Connection, name: &str) -> Result<Vec<Entitlement>> {
+    let found = select(c, sql::USER_RIGHTS, name, &SpaceId::default(), |_| Ok(()))?;
+    Ok(found.map(|((), principal)| principal.entitlements).unwrap_or_default())
+}
+
 fn select<T>(
     c: &Connection,
     statement: &'static str,

@@ -53,6 +53,16 @@ pub(super) fn delete(c: &Connection, id: &SpaceId) -> Applied {
     }
     // Bindings are not counted as use: they only grant rights within the space that disappears.
     run(c, sql::DELETE_BINDINGS_IN, [id.as_str()])?;
+    // Nor is what was done in it, which a new space with this id must not inherit.
+    for statement in [
+        sql::DELETE_ROLLOUTS_IN,
+        sql::DELETE_LIVE_QUERIES_IN,
+        sql::DELETE_ACTIONS_IN,
+        sql::DELETE_HOSTS_IN,
+        sql::DELETE_UNINSTALL_TOKENS_IN,
+    ] {
+        run(c, statement, [id.as_str()])?;
+    }
     if run(c, sql::DELETE_SPACE, [id.as_str()])? == 0 { Err(missing(id).into()) } else { Ok(()) }
 }
 

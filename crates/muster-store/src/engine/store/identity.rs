@@ -1,7 +1,7 @@
 //! Reads of users, roles, bindings, tokens, sessions and spaces.
 
 use async_trait::async_trait;
-use muster_core::authorization::Role;
+use muster_core::authorization::{Entitlement, Role};
 use muster_core::id::{BindingId, KeyId, ProviderId, RoleId, SpaceId, TokenId, UserId};
 use muster_core::identity::{
     ApiToken, Binding, DeviceLogIn, OidcProvider, Principal, Session, SetupLink, Space, User, UserCode, UserKind,
@@ -31,6 +31,11 @@ impl IdentityStore for SqlStore {
     async fn user_principal(&self, name: &str, space: &SpaceId) -> Result<Option<Principal>, StoreError> {
         let (name, space) = (name.to_owned(), space.clone());
         self.points.read(move |c| identity::of_user(c, &name, &space)).await
+    }
+
+    async fn user_rights(&self, name: &str) -> Result<Vec<Entitlement>, StoreError> {
+        let name = name.to_owned();
+        self.points.read(move |c| identity::rights(c, &name)).await
     }
 
     async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
