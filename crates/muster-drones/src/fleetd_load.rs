@@ -91,7 +91,7 @@ impl Hosts {
             let pace = self.pace;
             hosts.spawn(async move {
                 let host = admit(&shared, &admission, &mut back_off, number).await;
-                repeat(&shared, host, &admission, &mut back_off, pace).await;
+                repeat(&shared, host, &admission, &mut back_off, pace, false).await;
             });
         }
         self.shared.tally.tell(Event::Ready);
@@ -106,8 +106,11 @@ impl Hosts {
                 (self.shared.clone(), self.admission.clone(), self.back_off.clone());
             coming.spawn(async move {
                 let mut host = admit(&shared, &admission, &mut back_off, number).await;
-                if let Err(fault) = host.read(Instant::now()).await {
-                    shared.tally.failed(&format!("settle: {fault}"));
+                // What each host does once after its start: its writes are not part of the load.
+                for request in [Request::Read, Request::OrbitConfig, Request::DeviceToken] {
+                    if let Err(fault) = send(&mut host, request, Instant::now()).await {
+                        shared.tally.failed(&format!("settle: {fault}"));
+                    }
                 }
                 host
             });
@@ -125,7 +128,7 @@ impl Hosts {
                     return;
                 }
                 tokio::select! {
-                    () = repeat(&shared, host, &admission, &mut back_off, pace) => {}
+                    () = repeat(&shared, host, &admission, &mut back_off, pace, true) => {}
                     _ = over.wait_for(|phase| *phase == Phase::Stopped) => {}
                 }
             });
@@ -159,11 +162,18 @@ async fn enroll(shared: &Shared, admission: &Admission, back_off: &mut BackOff, 
 }
 
 /// Sends requests at their intervals. Hosts start at random points of their schedules.
-async fn repeat(shared: &Shared, mut host: FleetdHost, admission: &Admission, back_off: &mut BackOff, pace: f64) -> ! {
+async fn repeat(
+    shared: &Shared,
+    mut host: FleetdHost,
+    admission: &Admission,
+    back_off: &mut BackOff,
+    pace: f64,
+    has_token: bool,
+) -> ! {
     let began = Instant::now();
     let mut due = INTERVALS.map(|(request, interval)| {
-        // The token is announced at once: Fleet Desktop needs it.
-        let share = if request == Request::DeviceToken { 0.01 } else { 1.0 };
+        // The first token is announced at once: Fleet Desktop needs it.
+        let share = if request == Request::DeviceToken && !has_token { 0.01 } else { 1.0 };
         began + interval.mul_f64(rand::random::<f64>() * share * pace)
     });
     let mut rejected: Vec<Program> = Vec::new();

@@ -79,6 +79,7 @@ mod shutdown;
 pub mod sign;
 pub mod signing_keys;
 mod silence;
+pub mod software;
 mod space_cache;
 pub mod space_settings;
 pub mod status_timer;
@@ -120,6 +121,7 @@ use self::enroll::Enrollment;
 use self::files::Files;
 use self::fleetd_options::FleetdOptions;
 use self::host_checks::HostChecks;
+use self::software::SoftwareInventory;
 use self::host_logs::HostLogs;
 use self::housekeeping::Housekeeping;
 use self::idempotency::Idempotency;
@@ -188,6 +190,7 @@ pub struct Fleet {
     fleetd_options: Arc<FleetdOptions>,
     host_checks: Arc<HostChecks>,
     host_logs: HostLogs,
+    software: Arc<SoftwareInventory>,
     rollouts: Arc<Rollouts>,
     auto_upgrades: Arc<AutoUpgrades>,
     responses: Responses,
@@ -283,6 +286,7 @@ impl Fleet {
             fleetd_options: Arc::clone(&wiring.fleetd_options),
             host_checks: Arc::clone(&wiring.host_checks),
             host_logs: wiring.host_logs(),
+            software: Arc::new(wiring.software()),
             responses: wiring.responses(&actions, &policies),
             output_keys,
             files: wiring.files(),

@@ -19,6 +19,7 @@ use crate::enroll::Enrollment;
 use crate::files::Files;
 use crate::fleetd_options::FleetdOptions;
 use crate::host_checks::HostChecks;
+use crate::software::SoftwareInventory;
 use crate::host_logs::HostLogs;
 use crate::housekeeping::Housekeeping;
 use crate::idempotency::Idempotency;
@@ -117,6 +118,11 @@ impl Fleet {
     /// Host checks.
     pub fn host_checks(&self) -> &HostChecks {
         &self.host_checks
+    }
+
+    /// Software of hosts.
+    pub fn software(&self) -> &SoftwareInventory {
+        &self.software
     }
 
     /// Logs of osquery.

@@ -23,6 +23,7 @@ use super::enroll::Enrollment;
 use super::files::Files;
 use super::fleetd_options::FleetdOptions;
 use super::host_checks::HostChecks;
+use super::software::SoftwareInventory;
 use super::host_logs::HostLogs;
 use super::housekeeping::Housekeeping;
 use super::idempotency::Idempotency;
@@ -377,6 +378,10 @@ impl Wiring {
 
     pub(crate) fn live_queries(&self) -> LiveQueries {
         LiveQueries::new(self.store(), self.clock(), self.entropy(), self.shutdown())
+    }
+
+    pub(crate) fn software(&self) -> SoftwareInventory {
+        SoftwareInventory::new(self.store(), self.clock(), self.shutdown())
     }
 
     pub(crate) fn feed(&self, statuses: &Arc<Statuses>, live_queries: &Arc<LiveQueries>) -> ChangeFeed {

@@ -52,6 +52,7 @@ mod selector;
 pub mod server_status;
 mod settings;
 mod setup;
+mod software;
 mod uninstall_tokens;
 
 use std::sync::Arc;

@@ -31,7 +31,7 @@ async fn an_answer_to_any_server_reaches_the_watcher_of_another() {
     let answer = || HostAnswer { rows: "[]".into(), ..HostAnswer::default() };
     let id = query.id.as_str();
     assert_eq!(b.fleet.live_queries().answer(&one, id, answer()).await.unwrap(), Outcome::Stored);
-    assert_eq!(b.fleet.live_queries().asked(&one, id), Asked::Late);
+    assert_eq!(b.fleet.live_queries().asked(&one, id).await.unwrap(), Asked::Late);
     // The first server has not learned of it, and asks again; the second answer is dropped.
     let there = a.fleet.entry(&AgentId::trusted("one")).await.unwrap();
     assert_eq!(a.fleet.live_queries().due(&there).len(), 1);

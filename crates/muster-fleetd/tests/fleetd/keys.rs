@@ -157,13 +157,14 @@ async fn fl58_device_tokens_are_checked_and_belong_to_one_host() {
     };
     assert_eq!(announce(&one, "").await, 400);
     assert_eq!(announce(&one, "a/b").await, 400);
-    assert_eq!(announce(&one, "0b1c6b7e-4b39").await, 200);
+    assert_eq!(announce(&one, "0b1c6b7e-4b39").await, 400, "too short");
+    assert_eq!(announce(&one, "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60").await, 200);
     let commits = server.commits();
-    assert_eq!(announce(&one, "0b1c6b7e-4b39").await, 200);
+    assert_eq!(announce(&one, "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60").await, 200);
     assert_eq!(server.commits(), commits, "the same token is no news");
-    assert_eq!(announce(&other, "0b1c6b7e-4b39").await, 409);
+    assert_eq!(announce(&other, "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60").await, 409);
     for n in 0..12 {
-        assert_eq!(announce(&one, &format!("token-{n}")).await, 200, "rotation never runs out of room");
+        assert_eq!(announce(&one, &format!("0b1c6b7e-4b39-4b0e-9a7d-token{n:07}")).await, 200, "rotation never runs out of room");
     }
     let credentials = server.store().agent_credentials(&agent_id(Family::Orbit, UUID)).await.unwrap();
     assert!(credentials.len() <= 3, "tokens that ended leave nothing: {}", credentials.len());

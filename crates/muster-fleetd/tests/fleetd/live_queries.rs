@@ -160,6 +160,16 @@ async fn a_live_query_that_timed_out_or_was_stopped_is_not_given_any_more() {
 }
 
 #[tokio::test]
+async fn fl35_a_repeated_answer_is_no_unknown_query_after_a_restart() {
+    let (server, key) = server().await;
+    let query = run(&server, &[]).await;
+    assert_eq!(write(&server, &key, &name(&query), json!([]), json!(0), "").await, 200);
+    let server = server.restarted();
+    assert_eq!(write(&server, &key, &name(&query), json!([]), json!(0), "").await, 200);
+    assert_eq!(refusals(&server), []);
+}
+
+#[tokio::test]
 async fn an_answer_that_cannot_be_stored_is_sent_again() {
     let (server, key) = server().await;
     let query = run(&server, &[]).await;

@@ -32,6 +32,7 @@ pub mod respond;
 pub mod rollout;
 pub mod settings;
 pub mod setup;
+pub mod software;
 pub mod status;
 pub mod uninstall_token;
 

@@ -17,7 +17,7 @@ use super::error::Failure;
 use super::recent::Batch;
 use super::row::{Columns, Result, UNLIMITED, affects, all, any, first, readable_page, send};
 use super::words::Word;
-use super::{actions, output_keys};
+use super::{actions, output_keys, software};
 use crate::port::Precondition;
 use crate::search;
 use crate::sql::{agents as sql, files as files_sql};
@@ -92,6 +92,9 @@ pub(super) fn update(
     if before.host_id != after.host_id {
         leave_host(connection, before.host_id.as_ref())?;
     }
+    if before.space != after.space {
+        software::mark(connection, &after.id)?;
+    }
     if before.tags != after.tags {
         send(connection, sql::DELETE_TAGS, [after.id.as_str()])?;
         insert_tags(connection, after)?;
@@ -112,6 +115,7 @@ pub(super) fn update_is_one_statement(before: &AgentRecord, after: &AgentRecord)
     before.tags == after.tags
         && before.credentials == after.credentials
         && before.host_id == after.host_id
+        && before.space == after.space
         && !leaves(before, after)
         && !moves(before, after)
         && search::is_same(before, after)
@@ -283,6 +287,7 @@ pub(super) fn delete(
     recent.supersede(id);
     output_keys::retire_of_agent(connection, id, now)?;
     actions::forget_agent(connection, id, now)?;
+    software::mark(connection, id)?;
     send(connection, files_sql::DELETE_CHUNKS_OF_AGENT, key)?;
     send(connection, files_sql::DELETE_UPLOADS_OF_AGENT, key)?;
     send(connection, files_sql::DELETE_FILE_AGENT, key)?;

@@ -293,6 +293,7 @@ impl PostgresSession {
             Rule::References => "references",
             Rule::Uploads => "uploads",
             Rule::Identity => "identity",
+            Rule::Software => "software",
         };
         self.run_usually(statement, &[name.into()], Usual::Affected)?;
         self.held.borrow_mut().push(lock);
