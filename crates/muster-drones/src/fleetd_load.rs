@@ -58,8 +58,9 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Enrolls all hosts as fast as the server accepts them, over persistent connections or over new ones for each host.
-    pub async fn enroll(self, fresh: bool) {
+    /// Enrolls all hosts as fast as the server accepts them, over persistent connections or over new ones for each host. With
+    /// details, each host then reports what the server asks.
+    pub async fn enroll(self, fresh: bool, with_details: bool) {
         let next = Arc::new(AtomicU32::new(self.numbers.start));
         let mut workers = JoinSet::new();
         for _ in 0..self.admission.in_flight() {
@@ -75,6 +76,8 @@ impl Hosts {
                     host = if fresh { FleetdHost::new(shared.clone(), number) } else { host.followed_by(number) };
                     if let Err(fault) = host.enroll(admission.secret()).await {
                         shared.tally.failed(&format!("enroll: {fault}"));
+                    } else if with_details && let Err(fault) = host.read(Instant::now()).await {
+                        shared.tally.failed(&format!("details: {fault}"));
                     }
                 }
             });

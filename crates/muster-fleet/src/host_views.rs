@@ -60,8 +60,12 @@ impl Agents {
                 of_host.entry(host).or_default().push(self.with_presence(details));
             }
         }
-        let view =
-            |host: Host| HostView { agents: of_host.remove(&host.id).unwrap_or_default(), host, checks: Vec::new(), software: Installed::default() };
+        let view = |host: Host| HostView {
+            agents: of_host.remove(&host.id).unwrap_or_default(),
+            host,
+            checks: Vec::new(),
+            software: Installed::default(),
+        };
         Ok(Listed { items: items.into_iter().map(view).collect(), total, unreadable })
     }
 

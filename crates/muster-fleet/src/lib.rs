@@ -68,6 +68,7 @@ pub mod registry;
 pub mod respond;
 pub mod restoration;
 pub mod rollouts;
+pub mod saved_queries;
 pub mod scope;
 mod sealed_fields;
 pub mod secrets;
@@ -121,7 +122,6 @@ use self::enroll::Enrollment;
 use self::files::Files;
 use self::fleetd_options::FleetdOptions;
 use self::host_checks::HostChecks;
-use self::software::SoftwareInventory;
 use self::host_logs::HostLogs;
 use self::housekeeping::Housekeeping;
 use self::idempotency::Idempotency;
@@ -151,8 +151,10 @@ use self::registry::Registry;
 use self::respond::Responses;
 use self::restoration::Restoration;
 use self::rollouts::Rollouts;
+use self::saved_queries::SavedQueries;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
+use self::software::SoftwareInventory;
 use self::space_settings::Settings;
 use self::status_timer::Statuses;
 use self::uninstall_tokens::UninstallTokens;
@@ -191,6 +193,7 @@ pub struct Fleet {
     host_checks: Arc<HostChecks>,
     host_logs: HostLogs,
     software: Arc<SoftwareInventory>,
+    saved_queries: SavedQueries,
     rollouts: Arc<Rollouts>,
     auto_upgrades: Arc<AutoUpgrades>,
     responses: Responses,
@@ -287,6 +290,7 @@ impl Fleet {
             host_checks: Arc::clone(&wiring.host_checks),
             host_logs: wiring.host_logs(),
             software: Arc::new(wiring.software()),
+            saved_queries: wiring.saved_queries(),
             responses: wiring.responses(&actions, &policies),
             output_keys,
             files: wiring.files(),

@@ -19,7 +19,6 @@ use crate::enroll::Enrollment;
 use crate::files::Files;
 use crate::fleetd_options::FleetdOptions;
 use crate::host_checks::HostChecks;
-use crate::software::SoftwareInventory;
 use crate::host_logs::HostLogs;
 use crate::housekeeping::Housekeeping;
 use crate::idempotency::Idempotency;
@@ -45,7 +44,9 @@ use crate::refusals::Refusals;
 use crate::respond::Responses;
 use crate::restoration::Restoration;
 use crate::rollouts::Rollouts;
+use crate::saved_queries::SavedQueries;
 use crate::server_status::ServerStatus;
+use crate::software::SoftwareInventory;
 use crate::space_settings::Settings;
 use crate::status_timer::Statuses;
 use crate::uninstall_tokens::UninstallTokens;
@@ -118,6 +119,11 @@ impl Fleet {
     /// Host checks.
     pub fn host_checks(&self) -> &HostChecks {
         &self.host_checks
+    }
+
+    /// Saved queries.
+    pub fn saved_queries(&self) -> &SavedQueries {
+        &self.saved_queries
     }
 
     /// Software of hosts.

@@ -23,7 +23,6 @@ use super::enroll::Enrollment;
 use super::files::Files;
 use super::fleetd_options::FleetdOptions;
 use super::host_checks::HostChecks;
-use super::software::SoftwareInventory;
 use super::host_logs::HostLogs;
 use super::housekeeping::Housekeeping;
 use super::idempotency::Idempotency;
@@ -56,10 +55,12 @@ use super::registry::Registry;
 use super::respond::Responses;
 use super::restoration::Restoration;
 use super::rollouts::Rollouts;
+use super::saved_queries::SavedQueries;
 use super::secrets::SealedSecrets;
 use super::server_status::ServerStatus;
 use super::shutdown::Shutdown;
 use super::signing_keys::SigningKeys;
+use super::software::SoftwareInventory;
 use super::space_settings::Settings;
 use super::status_timer::Statuses;
 use super::uninstall_tokens::UninstallTokens;
@@ -378,6 +379,10 @@ impl Wiring {
 
     pub(crate) fn live_queries(&self) -> LiveQueries {
         LiveQueries::new(self.store(), self.clock(), self.entropy(), self.shutdown())
+    }
+
+    pub(crate) fn saved_queries(&self) -> SavedQueries {
+        SavedQueries::new(self.store(), self.clock(), self.entropy())
     }
 
     pub(crate) fn software(&self) -> SoftwareInventory {

@@ -48,6 +48,7 @@ mod query;
 mod refused;
 mod respond;
 mod rollouts;
+mod saved_queries;
 mod selector;
 pub mod server_status;
 mod settings;

@@ -62,7 +62,10 @@ mod tests {
     fn fl58_tokens_need_no_escapes() {
         assert!(check("0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60").is_ok());
         for bad in ["", "a/b", "a b", "a%20", "ü", "a?b"] {
-            assert!(check(bad).is_err() && check(&format!("{}{bad}", "x".repeat(32))).is_err() != bad.is_empty(), "{bad:?}");
+            assert!(
+                check(bad).is_err() && check(&format!("{}{bad}", "x".repeat(32))).is_err() != bad.is_empty(),
+                "{bad:?}"
+            );
         }
         assert!(["x".repeat(31), "x".repeat(256)].iter().all(|bad| check(bad).is_err()), "too short or too long");
     }

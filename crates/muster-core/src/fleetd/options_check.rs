@@ -128,9 +128,11 @@ fn check_options(path: &str, options: &Value, problems: &mut Problems) {
 fn cut_off(name: &str, value: &Value) -> Option<String> {
     let text = value.as_str().map_or_else(|| value.to_string(), |text| text.trim().to_lowercase());
     let is_on = matches!(text.as_str(), "true" | "1");
-    let only = |wanted: &str| (text != wanted).then(|| format!("must be `{wanted}`: hosts would no longer reach this server"));
+    let only =
+        |wanted: &str| (text != wanted).then(|| format!("must be `{wanted}`: hosts would no longer reach this server"));
     let endpoint = |end: &str| {
-        (!text.ends_with(end)).then(|| format!("must end with `{end}`: this server has no other path for these requests"))
+        (!text.ends_with(end))
+            .then(|| format!("must end with `{end}`: this server has no other path for these requests"))
     };
     match name {
         "disable_distributed" | "disable_enrollment" | "disable_reenrollment" if is_on => {

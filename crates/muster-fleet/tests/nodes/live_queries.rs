@@ -6,7 +6,7 @@ use muster_core::agent::{AgentDocuments, AgentRecord, Family};
 use muster_core::id::AgentId;
 use muster_core::live_query::HostAnswer;
 use muster_core::testing::bare_agent;
-use muster_fleet::live_queries::{Asked, NewLiveQuery, Outcome};
+use muster_fleet::live_queries::{Asked, NewLiveQuery, Outcome, QuerySource};
 use muster_store::query::AgentFilter;
 
 use super::cluster::{Database, eventually, root};
@@ -20,7 +20,7 @@ async fn an_answer_to_any_server_reaches_the_watcher_of_another() {
         a.add_agent(record, AgentDocuments::default()).await;
     }
     let new = NewLiveQuery {
-        sql: "SELECT 1".into(),
+        sql: QuerySource::Sql("SELECT 1".into()),
         hosts: Vec::new(),
         filter: AgentFilter::default(),
         timeout: Duration::from_secs(60),

@@ -20,7 +20,8 @@ fn packages(packages: &[(&str, &str)]) -> Value {
 }
 
 async fn report(server: &Server, key: &str, debs: &Value, python: &Value, python_status: u8) {
-    let body = json!({"node_key": key, "queries": {DEB: debs, PYTHON: python}, "statuses": {DEB: 0, PYTHON: python_status}});
+    let body =
+        json!({"node_key": key, "queries": {DEB: debs, PYTHON: python}, "statuses": {DEB: 0, PYTHON: python_status}});
     let got = server.osquery("distributed/write", &body).await;
     assert_eq!((got.status, got.text.as_str()), (200, "{}"));
 }
@@ -49,7 +50,8 @@ async fn software_is_asked_with_the_details_and_found_by_name_and_version() {
     let keys = [server.osquery_key(&secret, UUID).await, server.osquery_key(&secret, "other").await];
     let read = server.osquery("distributed/read", &json!({"node_key": keys[0]})).await.json();
     assert!(read["queries"][DEB].is_string() && read["discovery"][PYTHON].is_string(), "{read}");
-    report(&server, &keys[0], &packages(&[("openssl", "3.0.2-1"), ("bash", "5.1")]), &packages(&[("pip", "22.0")]), 0).await;
+    report(&server, &keys[0], &packages(&[("openssl", "3.0.2-1"), ("bash", "5.1")]), &packages(&[("pip", "22.0")]), 0)
+        .await;
     report(&server, &keys[1], &packages(&[("OpenSSL", "3.0.10-1"), ("bash", "5.1")]), &json!([]), 0).await;
     let openssl = found(&server, "default", "openssl", None).await;
     assert_eq!(openssl, [("openssl".into(), "3.0.2-1".into(), 1), ("OpenSSL".into(), "3.0.10-1".into(), 1)]);
@@ -113,7 +115,10 @@ async fn my_device_shows_the_software_of_the_host_and_hides_what_it_could_run() 
     report(&server, &elsewhere, &packages(&[("of-somebody-else", "1")]), &json!([]), 0).await;
     server.orbit("device_token", &json!({"orbit_node_key": orbit, "device_auth_token": TOKEN})).await;
     let page = server.raw(Method::GET, "/device", &[("cookie", &format!("muster_device={TOKEN}"))], "").await.text;
-    assert!(page.contains("&lt;script&gt;alert(1)") && !page.contains("<script") && page.contains("1 package"), "{page}");
+    assert!(
+        page.contains("&lt;script&gt;alert(1)") && !page.contains("<script") && page.contains("1 package"),
+        "{page}"
+    );
     assert!(!page.contains("of-somebody-else"));
     let data = server.raw(Method::GET, &format!("/api/latest/fleet/device/{TOKEN}"), &[], "").await.json();
     assert_eq!(data["host"]["software"][0]["version"], "5.1");

@@ -57,7 +57,10 @@ pub async fn software_is_found_by_name_in_its_space_after_it_was_indexed(store: 
     commit(store, writes).await;
     assert!(found(store, &here, "").await.is_empty(), "not indexed yet");
     index(store).await;
-    assert_eq!(found(store, &here, "").await, [row("bash", "5.1", 2), row("liblog4j_2", "2.17", 1), row("Vim", "9", 1)]);
+    assert_eq!(
+        found(store, &here, "").await,
+        [row("bash", "5.1", 2), row("liblog4j_2", "2.17", 1), row("Vim", "9", 1)]
+    );
     assert_eq!(found(store, &here, "VIM").await, [row("Vim", "9", 1)]);
     assert_eq!(found(store, &here, "v*").await, [row("Vim", "9", 1)]);
     assert_eq!(found(store, &here, "*log4j_*").await, [row("liblog4j_2", "2.17", 1)]);

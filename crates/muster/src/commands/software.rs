@@ -69,10 +69,8 @@ const COLUMNS: &[Column<Software>] = &[
     column("HOSTS", |software| software.hosts.unwrap_or_default().to_string()),
 ];
 
-const HOSTS: &[Column<SoftwareHost>] = &[
-    column("HOST", |host| or_dash(Some(&host.hostname))),
-    column("ID", |host| or_dash(host.id.as_deref())),
-];
+const HOSTS: &[Column<SoftwareHost>] =
+    &[column("HOST", |host| or_dash(Some(&host.hostname))), column("ID", |host| or_dash(host.id.as_deref()))];
 
 fn id(software: &Software) -> String {
     software.id.clone()
@@ -98,9 +96,8 @@ impl ShowArgs {
         if !matches!(format, Format::Table | Format::Wide) {
             return Ok(());
         }
-        let read = async |page, per_page| {
-            client.software_hosts(&software.id, &ListSoftwareHosts { page, per_page }).await
-        };
+        let read =
+            async |page, per_page| client.software_hosts(&software.id, &ListSoftwareHosts { page, per_page }).await;
         let hosts = all_pages(read).await?;
         print_line("")?;
         print_table(&hosts, format == Format::Wide, HOSTS)

@@ -57,7 +57,8 @@ impl Places {
     pub fn decoded(bytes: &[u8]) -> Self {
         let mut places = Self::default();
         if bytes.len() == BITMAP {
-            let words = bytes.chunks_exact(8).map(|word| word.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte)));
+            let words =
+                bytes.chunks_exact(8).map(|word| word.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte)));
             places.0.iter_mut().zip(words).for_each(|(place, word)| *place = word);
         } else {
             let all = bytes.chunks_exact(2).map(|place| u16::from_le_bytes([place[0], place[1]]));

@@ -100,7 +100,8 @@ impl Conditions {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let condition = |part: &str| {
             let part = part.trim();
-            let found = Operator::ALL.into_iter().find_map(|(sign, operator)| Some((operator, part.strip_prefix(sign)?)));
+            let found =
+                Operator::ALL.into_iter().find_map(|(sign, operator)| Some((operator, part.strip_prefix(sign)?)));
             let (operator, version) = found.unwrap_or((Operator::Equal, part));
             (operator, version.trim().to_owned())
         };
@@ -129,8 +130,23 @@ mod tests {
     #[test]
     fn versions_are_ordered_as_debian_does() {
         let ascending = [
-            "", "0", "1.0~rc1", "1.0", "1.0a", "1.0+b1", "1.0-1", "1.0.1", "1.2", "1.9", "1.10", "2.0-1ubuntu2",
-            "2.0-1ubuntu10", "10", "1:0.5", "1:1", "2:0",
+            "",
+            "0",
+            "1.0~rc1",
+            "1.0",
+            "1.0a",
+            "1.0+b1",
+            "1.0-1",
+            "1.0.1",
+            "1.2",
+            "1.9",
+            "1.10",
+            "2.0-1ubuntu2",
+            "2.0-1ubuntu10",
+            "10",
+            "1:0.5",
+            "1:1",
+            "2:0",
         ];
         for (at, one) in ascending.iter().enumerate() {
             for (other_at, other) in ascending.iter().enumerate().skip(1) {

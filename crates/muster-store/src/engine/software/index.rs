@@ -65,7 +65,8 @@ pub(in crate::engine) fn index(connection: &Connection, now: Timestamp) -> std::
             next += 1;
             next - 1
         });
-        let before = host.indexed_space.as_ref().map(|space| (space, host.indexed.as_ref().unwrap_or(&host.list).as_slice()));
+        let before =
+            host.indexed_space.as_ref().map(|space| (space, host.indexed.as_ref().unwrap_or(&host.list).as_slice()));
         let after = host.space.as_ref().map(|space| (space, host.list.as_slice()));
         changes.add(number, before, after);
         match &host.space {
