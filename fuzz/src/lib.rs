@@ -28,6 +28,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("policy_yaml", targets::policy_yaml),
     ("poll_duration", targets::poll_duration),
     ("range", targets::range),
+    ("software_version", targets::software_version),
     ("upload_begin", targets::upload_begin),
     ("upload_end", targets::upload_end),
 ];

@@ -8,6 +8,8 @@ use muster_core::fleetd::details::Details;
 use muster_core::fleetd::log_lines::{self, LogType, Sender};
 use muster_core::fleetd::options::Options;
 use muster_core::fleetd::platform::Platform;
+use muster_core::fleetd::software;
+use muster_core::fleetd::software::version::{self, Conditions};
 use muster_core::id::HostCheckId;
 use muster_core::poll::GoDuration;
 use muster_core::time::Timestamp;
@@ -142,6 +144,13 @@ pub fn fleetd_results(data: &[u8]) {
             assert!(serde_json::from_str::<Vec<serde_json::Map<String, serde_json::Value>>>(&decoded.rows).is_ok());
         }
         let [queries, statuses, messages] = [request.queries, request.statuses, request.messages].map(json_of);
+        if let Some(report) = software::report(queries, statuses) {
+            let list = report.list();
+            assert!(
+                report.software.len() <= software::MAX_SOFTWARE
+                    && software::unpacked(&list).eq(report.software.into_keys())
+            );
+        }
         let check = check();
         let answers = checks::answers(&[&check], queries, statuses, messages);
         assert!(answers.len() <= 1 && (answers.is_empty() || checks::has_answers(statuses)));
@@ -199,6 +208,18 @@ pub fn fleetd_options(data: &[u8]) {
         assert!(plain.is_object() && ["error", "etag", "node_invalid"].iter().all(|name| plain.get(name).is_none()));
         let with: serde_json::Value = serde_json::from_str(&config.with_etag).expect("JSON");
         assert_eq!(with["etag"], config.etag.as_str());
+    }
+}
+
+/// Conditions on versions of software, and a version after a newline.
+pub fn software_version(data: &[u8]) {
+    let Some((conditions, version)) = std::str::from_utf8(data).ok().and_then(|text| text.split_once('\n')) else {
+        return;
+    };
+    assert!(version::compare(version, version).is_eq());
+    assert_eq!(version::compare(version, conditions), version::compare(conditions, version).reverse());
+    if let Ok(conditions) = Conditions::parse(conditions) {
+        let _ = conditions.hold_for(version);
     }
 }
 

@@ -26,6 +26,7 @@ mod outputs;
 mod policies;
 mod rollouts;
 mod settings;
+mod software;
 mod status;
 mod transport;
 mod uninstall_tokens;

@@ -1,6 +1,7 @@
-//! Live queries.
+//! Live and saved queries.
 
 use muster_protocol::management::live_query::{ListResults, LiveQuery, LiveQueryResults, RunQuery};
+use muster_protocol::management::saved_query::{SaveQuery, SavedQuery};
 use muster_protocol::management::{Empty, Item, Items};
 use reqwest::Method;
 
@@ -39,5 +40,22 @@ impl Client {
     /// Stops a live query.
     pub async fn stop_query(&self, id: &str) -> Result<LiveQuery> {
         self.v1_item(Method::POST, &["queries", "run", id, "stop"], &Empty {}).await
+    }
+
+    /// Returns the saved queries by name.
+    pub async fn saved_queries(&self) -> Result<Vec<SavedQuery>> {
+        Ok(self.v1_get::<Items<_>>(&["queries"], &()).await?.items)
+    }
+
+    /// Saves a query under a name.
+    pub async fn save_query(&self, query: &SaveQuery) -> Result<SavedQuery> {
+        self.v1_item(Method::POST, &["queries"], query).await
+    }
+
+    /// Deletes a saved query, or only validates that.
+    pub async fn delete_saved_query(&self, id: &str, dry_run: bool) -> Result<()> {
+        let request = self.request(Method::DELETE, self.v1_url(&["queries", id])?);
+        let request = if dry_run { request.query(&DRY_RUN) } else { request };
+        self.answer::<Empty>(request).await.map(drop)
     }
 }

@@ -284,7 +284,7 @@ impl OpContext {
     }
 
     fn scope_of(&self, privilege: PrivilegeName) -> Option<Scope> {
-        let holding = self.entitlements.iter().filter(|one| one.privileges.contains(privilege));
+        let holding = self.entitlements.iter().filter(|one| one.privileges.gives(privilege));
         // A binding that does not cover the space, or not enough for the privilege, contributes nothing.
         let covers: Vec<Cover<'_>> = holding.filter_map(|one| one.scope.cover(&self.space, privilege)).collect();
         let selectors = covers.iter().map(|cover| match cover {

@@ -10,3 +10,4 @@ pub mod options;
 mod options_check;
 pub mod platform;
 pub mod rows;
+pub mod software;

@@ -169,6 +169,10 @@ id_type!(
     HostCheckId
 );
 id_type!(
+    /// Id of a saved query.
+    SavedQueryId
+);
+id_type!(
     /// Id of an upload from an agent, or of a file for agents.
     FileId
 );

@@ -53,6 +53,7 @@ pub mod reenroll;
 pub mod replace_token;
 pub mod reported;
 pub mod rollout;
+pub mod saved_query;
 pub mod seal;
 pub mod secret_refs;
 pub mod shell;

@@ -11,6 +11,8 @@ pub enum Mode {
     Live,
     /// Enroll `--count` agents as fast as the server accepts them, then exit
     Enroll,
+    /// Enroll `--count` hosts of fleetd, which report their details once, then exit
+    Details,
     /// Check in repeatedly, without changes
     Heartbeat,
     /// Check in repeatedly with a changed component each time
@@ -25,7 +27,7 @@ pub enum Family {
     /// Elastic Agents
     #[default]
     Elastic,
-    /// Hosts with orbit and osqueryd; modes `live`, `enroll` and `heartbeat`
+    /// Hosts with orbit and osqueryd; modes `live`, `enroll`, `details` and `heartbeat`
     Fleetd,
 }
 
@@ -109,11 +111,13 @@ impl DronesArgs {
     /// # Errors
     /// If the mode or a flag is not for the family.
     pub fn check(&self) -> anyhow::Result<()> {
-        let is_known = matches!(self.mode, Mode::Live | Mode::Enroll | Mode::Heartbeat) && !self.invent;
+        let is_known = matches!(self.mode, Mode::Live | Mode::Enroll | Mode::Details | Mode::Heartbeat) && !self.invent;
         anyhow::ensure!(
             self.family == Family::Elastic || is_known,
-            "--family fleetd supports the modes live, enroll and heartbeat, and enrolls its hosts"
+            "--family fleetd supports the modes live, enroll, details and heartbeat, and enrolls its hosts"
         );
+        let is_of_fleetd = self.family == Family::Fleetd || self.mode != Mode::Details;
+        anyhow::ensure!(is_of_fleetd, "the mode details requires --family fleetd");
         anyhow::ensure!((0.01..=3600.0).contains(&self.interval), "--interval must be from 0.01 to 3600");
         Ok(())
     }

@@ -17,6 +17,8 @@ use crate::session::{Ask, Session, Shared};
 
 /// Version of osquery that hosts report.
 pub const OSQUERY_VERSION: &str = "5.21.0";
+/// Number of packages on a host.
+const PACKAGES: u32 = 500;
 /// A live query that mentions this table fails, as it would on a real host.
 const NO_SUCH_TABLE: &str = "no_such_table";
 
@@ -221,12 +223,26 @@ impl FleetdHost {
             Some("os_version") => json!([os_version()]),
             Some("osquery_info") => json!([self.osquery_info()]),
             Some("orbit_info") => json!([{"version": "1.61.0", "desktop_version": "1.61.0"}]),
+            Some("software_deb_packages") => self.packages(),
             Some("interface_addresses") => json!([{"address": format!("10.{b}.{c}.{d}")}]),
             Some(_) => json!([]),
             None if sql.contains(NO_SUCH_TABLE) => return None,
             // A row that differs between hosts, whatever the query is.
             None => json!([{"hostname": format!("drone-{}", self.number), "number": self.number.to_string()}]),
         })
+    }
+
+    /// Returns the packages of the host. Most hosts have the same ones, and a few have older versions of some.
+    fn packages(&self) -> Value {
+        let package = |package: u32| {
+            let version = match self.number.wrapping_mul(package) % 97 {
+                0 => "1.0.1-1",
+                1 => "1.0.2-1",
+                _ => "1.0.10-1",
+            };
+            json!({"name": format!("package-{package}"), "version": version})
+        };
+        (1..=PACKAGES).map(package).collect()
     }
 
     fn results(&self, queries: &BTreeMap<String, String>) -> Value {

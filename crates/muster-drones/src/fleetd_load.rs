@@ -58,8 +58,9 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Enrolls all hosts as fast as the server accepts them, over persistent connections or over new ones for each host.
-    pub async fn enroll(self, fresh: bool) {
+    /// Enrolls all hosts as fast as the server accepts them, over persistent connections or over new ones for each host. With
+    /// details, each host then reports what the server asks.
+    pub async fn enroll(self, fresh: bool, with_details: bool) {
         let next = Arc::new(AtomicU32::new(self.numbers.start));
         let mut workers = JoinSet::new();
         for _ in 0..self.admission.in_flight() {
@@ -76,6 +77,8 @@ impl Hosts {
                     host = if fresh { FleetdHost::new(shared.clone(), number) } else { host.followed_by(number) };
                     if let Err(fault) = host.enroll(admission.secret()).await {
                         shared.tally.failed(&format!("enroll: {fault}"));
+                    } else if with_details && let Err(fault) = host.read(Instant::now()).await {
+                        shared.tally.failed(&format!("details: {fault}"));
                     }
                 }
             });
@@ -92,7 +95,7 @@ impl Hosts {
             let pace = self.pace;
             hosts.spawn(async move {
                 let host = admit(&shared, &admission, &mut back_off, number).await;
-                repeat(&shared, host, &admission, &mut back_off, pace).await;
+                repeat(&shared, host, &admission, &mut back_off, pace, false).await;
             });
         }
         // At once, because this mode has no measured part.
@@ -108,8 +111,11 @@ impl Hosts {
                 (self.shared.clone(), self.admission.clone(), self.back_off.clone());
             coming.spawn(async move {
                 let mut host = admit(&shared, &admission, &mut back_off, number).await;
-                if let Err(fault) = host.read(Instant::now()).await {
-                    shared.tally.failed(&format!("settle: {fault}"));
+                // What each host does once after its start: its writes are not part of the load.
+                for request in [Request::Read, Request::OrbitConfig, Request::DeviceToken] {
+                    if let Err(fault) = send(&mut host, request, Instant::now()).await {
+                        shared.tally.failed(&format!("settle: {fault}"));
+                    }
                 }
                 host
             });
@@ -127,7 +133,7 @@ impl Hosts {
                     return;
                 }
                 tokio::select! {
-                    () = repeat(&shared, host, &admission, &mut back_off, pace) => {}
+                    () = repeat(&shared, host, &admission, &mut back_off, pace, true) => {}
                     _ = over.wait_for(|phase| *phase == Phase::Stopped) => {}
                 }
             });
@@ -162,11 +168,18 @@ async fn enroll(shared: &Shared, admission: &Admission, back_off: &mut BackOff, 
 }
 
 /// Sends requests at their intervals. Hosts start at random points of their schedules.
-async fn repeat(shared: &Shared, mut host: FleetdHost, admission: &Admission, back_off: &mut BackOff, pace: f64) -> ! {
+async fn repeat(
+    shared: &Shared,
+    mut host: FleetdHost,
+    admission: &Admission,
+    back_off: &mut BackOff,
+    pace: f64,
+    has_token: bool,
+) -> ! {
     let began = Instant::now();
     let mut due = INTERVALS.map(|(request, interval)| {
-        // The token is announced at once: Fleet Desktop needs it.
-        let share = if request == Request::DeviceToken { 0.01 } else { 1.0 };
+        // The first token is announced at once: Fleet Desktop needs it.
+        let share = if request == Request::DeviceToken && !has_token { 0.01 } else { 1.0 };
         began + interval.mul_f64(rand::random::<f64>() * share * pace)
     });
     let mut rejected: Vec<Program> = Vec::new();

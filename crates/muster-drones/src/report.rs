@@ -152,7 +152,7 @@ fn show(mode: Mode, summary: &Summary) {
     let seconds = summary.seconds.max(f64::EPSILON);
     match mode {
         Mode::Live => {}
-        Mode::Enroll => println!("{:.0} enrollments/s", summary.counts.enrolled as f64 / seconds),
+        Mode::Enroll | Mode::Details => println!("{:.0} enrollments/s", summary.counts.enrolled as f64 / seconds),
         Mode::Burst => println!("{seconds:.1} s"),
         Mode::Heartbeat | Mode::Change => println!("{:.0} check-ins/s", summary.counts.check_ins as f64 / seconds),
     }

@@ -100,7 +100,8 @@ async fn work(
         return fleetd(args, Hosts { shared, numbers, admission, back_off: back_off(args), pace }, phase).await;
     }
     match args.mode {
-        Mode::Enroll => {
+        // The mode `details` is refused when the arguments are checked.
+        Mode::Enroll | Mode::Details => {
             let began = Instant::now();
             enroll::enroll(shared, numbers, admission, args.fresh_connections).await;
             Some(began)
@@ -116,9 +117,9 @@ async fn work(
 
 async fn fleetd(args: &DronesArgs, hosts: Hosts, phase: watch::Receiver<Phase>) -> Option<Instant> {
     match args.mode {
-        Mode::Enroll => {
+        Mode::Enroll | Mode::Details => {
             let began = Instant::now();
-            hosts.enroll(args.fresh_connections).await;
+            hosts.enroll(args.fresh_connections, args.mode == Mode::Details).await;
             Some(began)
         }
         Mode::Live => {

@@ -147,7 +147,8 @@ impl Tally {
     pub fn begin_check_ins(&self) {
         self.check_ins.store(0, Relaxed);
         // Latencies of other operations are kept: they are measured during the setup.
-        lock(&self.latencies).retain(|operation, _| matches!(*operation, "connect" | "enroll" | "ack"));
+        lock(&self.latencies)
+            .retain(|operation, _| matches!(*operation, "connect" | "enroll" | "ack" | "device_token"));
     }
 
     /// Sends an event. If there is no receiver, the run is ending, and the event is dropped.

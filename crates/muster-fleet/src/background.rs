@@ -8,7 +8,7 @@ use crate::{Fleet, registry};
 
 impl Fleet {
     /// Runs the background tasks until [`Fleet::stop`]: the change feed, status transitions, recovery of a read-only
-    /// store, output keys, rollouts, alerts, live queries, and housekeeping. Returns when all of them have ended.
+    /// store, output keys, rollouts, alerts, live queries, the index of software, and housekeeping. Returns when all of them have ended.
     pub async fn run_background(self: Arc<Self>) {
         // A task each, so that a slow read of one does not delay the others. The feed matters most: revocations by other
         // nodes depend on it.
@@ -23,7 +23,9 @@ impl Fleet {
         let upgrades = tokio::spawn(Arc::clone(&self.auto_upgrades).run());
         let alerts = tokio::spawn(Arc::clone(&self.alerts).run());
         let live_queries = tokio::spawn(Arc::clone(&self.live_queries).run());
-        for task in [feed, statuses, recovery, house, actions, keys, rollouts, upgrades, alerts, live_queries] {
+        let software = tokio::spawn(Arc::clone(&self.software).run());
+        let of_agents = [feed, statuses, recovery, house, actions, keys, rollouts, upgrades];
+        for task in of_agents.into_iter().chain([alerts, live_queries, software]) {
             // A task ends with an error only if it panicked. The others keep running: a server without housekeeping
             // still serves its agents.
             if let Err(error) = task.await {

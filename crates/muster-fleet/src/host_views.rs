@@ -7,7 +7,7 @@ use muster_core::agent::Family;
 use muster_core::authorization::{AgentsPurge, AgentsRead, DiagnosticsRequest, Grant, OpContext};
 use muster_core::change::Change;
 use muster_core::fleetd::platform::Platform;
-use muster_core::host::Host;
+use muster_core::host::{self, Host};
 use muster_core::id::HostId;
 use muster_store::Write;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Listed, Page};
@@ -19,6 +19,7 @@ use super::audit::audit_line;
 use super::host_checks::{AnsweredCheck, answered, applying};
 use super::registry::AgentEntry;
 use super::selection::Selected;
+use super::software::Installed;
 
 /// Maximum agents of a page of hosts, for each host on average. A host rarely has more than three.
 const AGENTS_PER_HOST: u32 = 20;
@@ -32,6 +33,8 @@ pub struct HostView {
     pub agents: Vec<AgentView>,
     /// The host checks with its answers; empty in lists.
     pub checks: Vec<AnsweredCheck>,
+    /// Its software; empty in lists.
+    pub software: Installed,
 }
 
 fn on_hosts(ids: impl IntoIterator<Item = HostId>) -> AgentFilter {
@@ -57,23 +60,34 @@ impl Agents {
                 of_host.entry(host).or_default().push(self.with_presence(details));
             }
         }
-        let view =
-            |host: Host| HostView { agents: of_host.remove(&host.id).unwrap_or_default(), host, checks: Vec::new() };
+        let view = |host: Host| HostView {
+            agents: of_host.remove(&host.id).unwrap_or_default(),
+            host,
+            checks: Vec::new(),
+            software: Installed::default(),
+        };
         Ok(Listed { items: items.into_iter().map(view).collect(), total, unreadable })
     }
 
-    /// Returns a host with its agents.
+    /// Returns a host with its agents, by its id, or the hardware UUID under which fleetd enrolled on it.
     pub async fn host(&self, grant: &Grant<AgentsRead>, id: &str) -> Result<HostView, Error> {
-        let found = match HostId::parse(id) {
-            Ok(id) => self.hosts(grant, &on_hosts([id]), Page { offset: 0, limit: 1 }).await?.items.pop(),
-            Err(_) => None,
-        };
+        let by_machine = host::machine_id(id).map(|machine| {
+            let ids = [Family::Osquery, Family::Orbit].map(|family| host::agent_id(family, &machine));
+            AgentFilter::all([AgentCondition::Ids(ids.into())])
+        });
+        let mut found = None;
+        for filter in HostId::parse(id).ok().map(|id| on_hosts([id])).into_iter().chain(by_machine) {
+            if found.is_none() {
+                found = self.hosts(grant, &filter, Page { offset: 0, limit: 1 }).await?.items.pop();
+            }
+        }
         let mut view = found.ok_or_else(|| Error::not_found("host", id))?;
         let mut records = view.agents.iter().map(|agent| &agent.details.record);
         if let Some(record) = records.rfind(|record| record.family == Family::Osquery) {
             let seen = self.store.seen_by(grant);
             let checks = applying(seen.host_checks().await?.as_deref(), Platform::of(record))?;
             view.checks = answered(checks.into_iter(), seen.check_results(record).await?);
+            view.software = seen.software_of(record).await?;
         }
         Ok(view)
     }

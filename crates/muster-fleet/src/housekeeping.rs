@@ -60,6 +60,10 @@ const EVENTS_KEPT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 const MOST_EVENTS: i64 = 500_000;
 /// Events deleted by one commit.
 const EVENT_BATCH: u32 = 1_000;
+/// Retention of software that no host has any more. Longer than a host may take from a read to its commit.
+const SOFTWARE_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Rows of software deleted by one commit.
+const SOFTWARE_BATCH: u32 = 1_000;
 /// Number of newest changes that are kept regardless of age.
 const CHANGES_KEPT: i64 = 100_000;
 /// Maximum time that a request for an upload may still run after the upload has expired.
@@ -73,6 +77,7 @@ enum Step {
     Events,
     Uploads,
     LiveQueries,
+    Software,
     Identities,
     EnrollmentKeys,
     Sightings,
@@ -84,12 +89,13 @@ enum Step {
 
 impl Step {
     /// The steps that free space come first: the later ones need it if the disk is nearly full.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Actions,
         Self::Changes,
         Self::Events,
         Self::Uploads,
         Self::LiveQueries,
+        Self::Software,
         Self::Identities,
         Self::EnrollmentKeys,
         Self::Sightings,
@@ -160,6 +166,7 @@ impl Housekeeping {
             Step::Events => log_outcome("events removed", self.prune_events().await),
             Step::Uploads => log_outcome("uploads removed", self.expire_uploads().await),
             Step::LiveQueries => log_outcome("live queries removed", self.prune_live_queries().await),
+            Step::Software => log_outcome("rows of unused software removed", self.prune_software().await),
             Step::Identities => self.expire_identities().await,
             Step::EnrollmentKeys => log_outcome("expired enrollment keys removed", self.remove_expired_keys().await),
             Step::Sightings => {
@@ -206,6 +213,12 @@ impl Housekeeping {
         let before = self.clock.now().minus(live_query::KEPT);
         let prune = || self.store.everywhere(&System).live_queries_prune(before, LIVE_QUERY_BATCH);
         self.in_batches(LIVE_QUERY_BATCH, prune).await
+    }
+
+    async fn prune_software(&self) -> Result<u64, Error> {
+        let before = self.clock.now().minus(SOFTWARE_KEPT);
+        let prune = || self.store.everywhere(&System).software_prune(before, SOFTWARE_BATCH);
+        self.in_batches(SOFTWARE_BATCH, prune).await
     }
 
     /// Calls `remove` until a batch is not full, or the limit of a run is reached.

@@ -68,6 +68,7 @@ pub mod registry;
 pub mod respond;
 pub mod restoration;
 pub mod rollouts;
+pub mod saved_queries;
 pub mod scope;
 mod sealed_fields;
 pub mod secrets;
@@ -79,6 +80,7 @@ mod shutdown;
 pub mod sign;
 pub mod signing_keys;
 mod silence;
+pub mod software;
 mod space_cache;
 pub mod space_settings;
 pub mod status_timer;
@@ -149,8 +151,10 @@ use self::registry::Registry;
 use self::respond::Responses;
 use self::restoration::Restoration;
 use self::rollouts::Rollouts;
+use self::saved_queries::SavedQueries;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
+use self::software::SoftwareInventory;
 use self::space_settings::Settings;
 use self::status_timer::Statuses;
 use self::uninstall_tokens::UninstallTokens;
@@ -188,6 +192,8 @@ pub struct Fleet {
     fleetd_options: Arc<FleetdOptions>,
     host_checks: Arc<HostChecks>,
     host_logs: HostLogs,
+    software: Arc<SoftwareInventory>,
+    saved_queries: SavedQueries,
     rollouts: Arc<Rollouts>,
     auto_upgrades: Arc<AutoUpgrades>,
     responses: Responses,
@@ -283,6 +289,8 @@ impl Fleet {
             fleetd_options: Arc::clone(&wiring.fleetd_options),
             host_checks: Arc::clone(&wiring.host_checks),
             host_logs: wiring.host_logs(),
+            software: Arc::new(wiring.software()),
+            saved_queries: wiring.saved_queries(),
             responses: wiring.responses(&actions, &policies),
             output_keys,
             files: wiring.files(),

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::agent::Family;
-use muster_core::authorization::{Grant, OpContext, QueriesRun, Scope};
+use muster_core::authorization::{Grant, OpContext, Privilege, QueriesRun, QueriesRunSaved, Scope};
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
 use muster_core::id::{AgentId, HostId, LiveQueryId};
 use muster_core::live_query::{EndReason, Ended, LiveQuery, LiveResult, MAX_TARGETS, check_sql, check_timeout};
+use muster_core::saved_query::SavedQuery;
 use muster_core::time::Clock;
 use muster_core::{Entropy, Error, ErrorKind, host};
 use muster_store::query::{AgentCondition, AgentFilter};
@@ -31,11 +32,20 @@ const PAGE_BYTES: u64 = 1 << 20;
 /// Maximum number of results on a page.
 pub const MAX_PAGE: u32 = 1_000;
 
+/// Where the SQL of a live query comes from.
+#[derive(Clone, Debug)]
+pub enum QuerySource {
+    /// From the caller, who must have the privilege to run any SQL.
+    Sql(String),
+    /// From a saved query.
+    Saved(Box<SavedQuery>),
+}
+
 /// A new live query.
 #[derive(Clone, Debug)]
 pub struct NewLiveQuery {
-    /// SQL.
-    pub sql: String,
+    /// SQL, or the saved query that has it.
+    pub sql: QuerySource,
     /// Names or ids of hosts; empty for all that match the filter.
     pub hosts: Vec<String>,
     /// Filter for the agents. Those that are not osquery are ignored.
@@ -75,15 +85,26 @@ impl LiveQueries {
     /// Creates a live query, which its targets get with their next distributed read. In a dry run, returns it as it would be
     /// created.
     pub async fn create(&self, context: &OpContext, new: NewLiveQuery) -> Result<LiveQueryView, Error> {
-        let grant = context.grant::<QueriesRun>()?;
-        check_sql(&new.sql)?;
-        check_timeout(new.timeout)?;
+        // Each with the hosts of its own privilege.
+        match &new.sql {
+            QuerySource::Sql(_) => self.create_by(context.grant::<QueriesRun>()?, new).await,
+            QuerySource::Saved(_) => self.create_by(context.grant::<QueriesRunSaved>()?, new).await,
+        }
+    }
+
+    async fn create_by<P: Privilege>(&self, grant: Grant<P>, new: NewLiveQuery) -> Result<LiveQueryView, Error> {
         let targets = self.targets(&grant, &new).await?;
+        let (sql, saved) = match new.sql {
+            QuerySource::Sql(sql) => (sql, None),
+            QuerySource::Saved(saved) => (saved.sql, Some(saved.name)),
+        };
+        check_sql(&sql)?;
+        check_timeout(new.timeout)?;
         let now = self.clock.now();
         let query = LiveQuery {
             id: LiveQueryId::trusted(random_uuid(&*self.entropy)),
             space: grant.space().clone(),
-            sql: new.sql,
+            sql,
             created_by: grant.actor().to_string(),
             created_at: now,
             expires_at: now.plus(new.timeout),
@@ -95,7 +116,10 @@ impl LiveQueries {
             ended: None,
         };
         let insert = LiveQueryWrite::Insert { query: Box::new(query.clone()), targets: targets.clone() };
-        let detail = json!({"sql": query.sql, "targets": query.targets, "timeout_seconds": new.timeout.as_secs()});
+        let mut detail = json!({"sql": query.sql, "targets": query.targets, "timeout_seconds": new.timeout.as_secs()});
+        if let Some(saved) = saved {
+            detail["saved_query"] = saved.into();
+        }
         let line = audit_line(grant.origin(), now, "live_query.run", format_args!("live_query:{}", query.id), detail);
         let writes = vec![insert.into(), Write::Changed(Change::LiveQuery(query.id.clone())), line];
         self.store.commit(&grant, writes).await?;
@@ -103,11 +127,12 @@ impl LiveQueries {
             return Ok(LiveQueryView { query, offline: 0 });
         }
         self.running.begin(&query, targets);
-        self.view(&Authorized::new(query, grant)).await
+        let offline = self.store.seen_by(&grant).live_query_absent(&query).await?;
+        Ok(LiveQueryView { query, offline })
     }
 
     /// Selects the osquery agents that a new live query is for.
-    async fn targets(&self, grant: &Grant<QueriesRun>, new: &NewLiveQuery) -> Result<Vec<AgentId>, Error> {
+    async fn targets<P: Privilege>(&self, grant: &Grant<P>, new: &NewLiveQuery) -> Result<Vec<AgentId>, Error> {
         if new.hosts.len() > MAX_NAMED {
             let reason = format!("at most {MAX_NAMED} hosts can be named");
             return Err(Error::invalid("hosts", reason).remedy("use a filter"));
@@ -138,27 +163,28 @@ impl LiveQueries {
         Ok(targets)
     }
 
-    /// Finds a live query that the caller may see. Its results may be of any host of the space, so a caller with a limited scope
-    /// sees only its own.
-    pub async fn find(&self, context: &OpContext, id: &str) -> Result<Authorized<LiveQuery, QueriesRun>, Error> {
-        let grant = context.grant::<QueriesRun>()?;
+    /// Finds a live query that the caller may see. Its results may be of any host of the space and to any SQL, so a caller with a
+    /// limited scope, or for saved queries only, sees only its own.
+    pub async fn find(&self, context: &OpContext, id: &str) -> Result<Authorized<LiveQuery, QueriesRunSaved>, Error> {
+        let grant = context.grant::<QueriesRunSaved>()?;
         let found = match LiveQueryId::parse(id) {
             Ok(id) => self.store.seen_by(&grant).live_query(&id).await?,
             Err(_) => None,
         };
-        let query = found.filter(|query| is_seen(&grant, query)).ok_or_else(|| Error::not_found("live query", id))?;
+        let query = found.filter(|query| is_seen(context, query)).ok_or_else(|| Error::not_found("live query", id))?;
         Ok(Authorized::new(query, grant))
     }
 
     /// Returns the live queries of the space that the caller may see, newest first.
-    pub async fn list(&self, grant: &Grant<QueriesRun>) -> Result<Vec<LiveQuery>, Error> {
-        let mut found = self.store.seen_by(grant).live_queries().await?;
-        found.retain(|query| is_seen(grant, query));
+    pub async fn list(&self, context: &OpContext) -> Result<Vec<LiveQuery>, Error> {
+        let grant = context.grant::<QueriesRunSaved>()?;
+        let mut found = self.store.seen_by(&grant).live_queries().await?;
+        found.retain(|query| is_seen(context, query));
         Ok(found)
     }
 
     /// Returns a live query with the number of targets that can't answer now.
-    pub async fn view(&self, query: &Authorized<LiveQuery, QueriesRun>) -> Result<LiveQueryView, Error> {
+    pub async fn view(&self, query: &Authorized<LiveQuery, QueriesRunSaved>) -> Result<LiveQueryView, Error> {
         let offline = if query.answered < query.targets {
             self.store.seen_by(query.grant()).live_query_absent(query).await?
         } else {
@@ -170,7 +196,7 @@ impl LiveQueries {
     /// Returns the answers after a number, in order. Fewer than `limit` if they are large; none only if there are none yet.
     pub async fn results(
         &self,
-        query: &Authorized<LiveQuery, QueriesRun>,
+        query: &Authorized<LiveQuery, QueriesRunSaved>,
         after: u64,
         limit: u32,
     ) -> Result<Vec<LiveResult>, Error> {
@@ -181,7 +207,7 @@ impl LiveQueries {
     }
 
     /// Stops a live query. One that has ended stays as it is.
-    pub async fn stop(&self, query: &Authorized<LiveQuery, QueriesRun>) -> Result<LiveQuery, Error> {
+    pub async fn stop(&self, query: &Authorized<LiveQuery, QueriesRunSaved>) -> Result<LiveQuery, Error> {
         if query.ended.is_some() {
             return Ok((**query).clone());
         }
@@ -215,8 +241,9 @@ fn on_host(name: &str) -> AgentCondition {
     AgentCondition::Any(any)
 }
 
-fn is_seen(grant: &Grant<QueriesRun>, query: &LiveQuery) -> bool {
+fn is_seen(context: &OpContext, query: &LiveQuery) -> bool {
     // A user's tokens act for the user.
     let who = |actor: &str| actor.split(' ').next().unwrap_or_default().to_owned();
-    *grant.scope() == Scope::Whole || who(&grant.actor().to_string()) == who(&query.created_by)
+    let is_whole = context.grant::<QueriesRun>().is_ok_and(|grant| *grant.scope() == Scope::Whole);
+    is_whole || who(&context.actor().to_string()) == who(&query.created_by)
 }

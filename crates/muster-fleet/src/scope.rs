@@ -54,6 +54,7 @@ mod live_queries;
 mod objects;
 mod policies;
 mod rollouts;
+mod software;
 
 use muster_core::authorization::{Scope, Selector};
 use muster_core::id::SpaceId;

@@ -44,7 +44,9 @@ use crate::refusals::Refusals;
 use crate::respond::Responses;
 use crate::restoration::Restoration;
 use crate::rollouts::Rollouts;
+use crate::saved_queries::SavedQueries;
 use crate::server_status::ServerStatus;
+use crate::software::SoftwareInventory;
 use crate::space_settings::Settings;
 use crate::status_timer::Statuses;
 use crate::uninstall_tokens::UninstallTokens;
@@ -117,6 +119,16 @@ impl Fleet {
     /// Host checks.
     pub fn host_checks(&self) -> &HostChecks {
         &self.host_checks
+    }
+
+    /// Saved queries.
+    pub fn saved_queries(&self) -> &SavedQueries {
+        &self.saved_queries
+    }
+
+    /// Software of hosts.
+    pub fn software(&self) -> &SoftwareInventory {
+        &self.software
     }
 
     /// Logs of osquery.

@@ -55,10 +55,12 @@ use super::registry::Registry;
 use super::respond::Responses;
 use super::restoration::Restoration;
 use super::rollouts::Rollouts;
+use super::saved_queries::SavedQueries;
 use super::secrets::SealedSecrets;
 use super::server_status::ServerStatus;
 use super::shutdown::Shutdown;
 use super::signing_keys::SigningKeys;
+use super::software::SoftwareInventory;
 use super::space_settings::Settings;
 use super::status_timer::Statuses;
 use super::uninstall_tokens::UninstallTokens;
@@ -377,6 +379,14 @@ impl Wiring {
 
     pub(crate) fn live_queries(&self) -> LiveQueries {
         LiveQueries::new(self.store(), self.clock(), self.entropy(), self.shutdown())
+    }
+
+    pub(crate) fn saved_queries(&self) -> SavedQueries {
+        SavedQueries::new(self.store(), self.clock(), self.entropy())
+    }
+
+    pub(crate) fn software(&self) -> SoftwareInventory {
+        SoftwareInventory::new(self.store(), self.clock(), self.shutdown())
     }
 
     pub(crate) fn feed(&self, statuses: &Arc<Statuses>, live_queries: &Arc<LiveQueries>) -> ChangeFeed {

@@ -20,13 +20,14 @@ use muster_core::time::Timestamp;
 use muster_fleet::agent_views::AgentView;
 use muster_fleet::host_checks::AnsweredCheck;
 use muster_fleet::registry::AgentEntry;
+use muster_fleet::software::Installed;
 use muster_listen::cookie;
 use muster_listen::reply::{Peer, Reply};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::route::{self, Route};
-use super::{Inner, Nothing, device_checks, json as json_reply};
+use super::{Inner, Nothing, device_checks, device_software, json as json_reply};
 
 /// Name of the cookie with the token.
 const COOKIE_NAME: &str = "muster_device";
@@ -46,25 +47,30 @@ impl Inner {
                 // Without a token, nothing was guessed: many people behind one address may reload the page.
                 let token = cookie(&head.headers, COOKIE_NAME).ok_or_else(unknown_token)?;
                 let entry = self.device_of(token, peer).await?;
-                let agents = self.fleet.agents().of_device(&entry).await?;
-                let checks = self.fleet.host_checks().of_device(&entry, &agents).await?;
-                Ok(html(StatusCode::OK, &page(&Facts::of(&agents), &agents, &checks)))
+                Ok(html(StatusCode::OK, &page(&self.known_of(&entry).await?)))
             }
             _ => {
                 let entry = self.device_of(in_path.unwrap_or_default(), peer).await?;
                 let reply = if route == Route::DevicePing {
                     json_reply(&Nothing {})
                 } else {
-                    let agents = self.fleet.agents().of_device(&entry).await?;
-                    let checks = self.fleet.host_checks().of_device(&entry, &agents).await?;
+                    let known = self.known_of(&entry).await?;
                     match route {
-                        Route::DeviceDesktop => json_reply(&desktop(device_checks::failing(&checks))),
-                        _ => json_reply(&data(&Facts::of(&agents), &agents, &checks)),
+                        Route::DeviceDesktop => json_reply(&desktop(device_checks::failing(&known.checks))),
+                        _ => json_reply(&data(&known)),
                     }
                 };
                 reply.map(not_stored)
             }
         }
+    }
+
+    /// Returns what is known about the host of an orbit.
+    async fn known_of(&self, entry: &AgentEntry) -> Result<Known, Failure> {
+        let agents = self.fleet.agents().of_device(entry).await?;
+        let checks = self.fleet.host_checks().of_device(entry, &agents).await?;
+        let software = self.fleet.software().of_device(entry, &agents).await?;
+        Ok(Known { facts: Facts::of(&agents), agents, checks, software })
     }
 
     async fn device_of(&self, token: &str, peer: &Peer) -> Result<Arc<AgentEntry>, Failure> {
@@ -203,12 +209,21 @@ impl Facts {
     }
 }
 
+/// What is known about a host.
+struct Known {
+    facts: Facts,
+    agents: Vec<AgentView>,
+    checks: Vec<AnsweredCheck>,
+    software: Installed,
+}
+
 fn seen(agents: &[AgentView]) -> Option<Timestamp> {
     agents.iter().filter_map(|agent| agent.last_checkin).max()
 }
 
 /// Returns the data of the page for programs (FL §3.1). It contains what the page shows.
-fn data(facts: &Facts, agents: &[AgentView], checks: &[AnsweredCheck]) -> Value {
+fn data(known: &Known) -> Value {
+    let Known { facts, agents, checks, software } = known;
     json!({
         "host": {
             "hostname": facts.hostname,
@@ -224,7 +239,7 @@ fn data(facts: &Facts, agents: &[AgentView], checks: &[AnsweredCheck]) -> Value 
             "primary_ip": facts.address,
             "seen_time": seen(agents).map(Timestamp::to_rfc3339_seconds),
             "policies": device_checks::data(checks),
-            "software": [],
+            "software": device_software::data(software),
         },
         "self_service": false,
         "org_logo_url": "",
@@ -233,7 +248,7 @@ fn data(facts: &Facts, agents: &[AgentView], checks: &[AnsweredCheck]) -> Value 
         "license": {"tier": "free"},
         "global_config": {
             "mdm": {"enabled_and_configured": false, "require_all_software": false},
-            "features": {"enable_software_inventory": false},
+            "features": {"enable_software_inventory": true},
         },
     })
 }
@@ -252,7 +267,8 @@ fn desktop(failing: usize) -> Value {
     })
 }
 
-fn page(facts: &Facts, agents: &[AgentView], checks: &[AnsweredCheck]) -> String {
+fn page(known: &Known) -> String {
+    let Known { facts, agents, checks, software } = known;
     let mut body = String::from("<p>This is what your organization's fleet server knows about this device.</p><table>");
     let os = format!("{} {}", facts.os, facts.os_version);
     let seen = seen(agents).map(Timestamp::to_rfc3339_seconds).unwrap_or_default();
@@ -273,6 +289,7 @@ fn page(facts: &Facts, agents: &[AgentView], checks: &[AnsweredCheck]) -> String
     }
     body.push_str("</table>");
     body.push_str(&device_checks::section(checks));
+    body.push_str(&device_software::section(software));
     document(&body)
 }
 

@@ -5,6 +5,7 @@
 
 mod device;
 mod device_checks;
+mod device_software;
 pub mod failure;
 mod failures;
 mod orbit;

@@ -8,7 +8,7 @@ use muster_core::enroll::Request;
 use muster_core::error_chain::chain;
 use muster_core::fleetd::details::{self, Details};
 use muster_core::fleetd::log_lines::LogType;
-use muster_core::fleetd::{live, rows};
+use muster_core::fleetd::{live, rows, software};
 use muster_core::live_query::HostAnswer;
 use muster_core::{host, raw_json};
 use muster_fleet::check_in::Contact;
@@ -80,7 +80,7 @@ impl Inner {
             read.discovery.insert(name, live::DISCOVERY);
         }
         if details::are_due(entry.id(), entry.facts_reported_at(), self.fleet.now()) {
-            for query in &details::QUERIES {
+            for query in details::QUERIES.iter().chain(&software::QUERIES) {
                 read.queries.insert(query.name, query.sql);
                 read.discovery.insert(query.name, query.discovery);
             }
@@ -113,6 +113,7 @@ impl Inner {
         }
         let [queries, statuses, messages] = [wire.queries, wire.statuses, wire.messages].map(text_of);
         self.fleet.host_checks().answered(&entry, queries, statuses, messages).await?;
+        self.fleet.software().reported(&entry, queries, statuses).await?;
         // After the commit: if it fails, the host is asked again. A query that fails on the host is not, until the next time.
         if reported.is_answer {
             entry.remember_facts(self.fleet.now());
@@ -144,7 +145,7 @@ impl Inner {
     ) -> Result<(), Failure> {
         let live_queries = self.fleet.live_queries();
         for (id, raw) in live_answers(wire) {
-            match live_queries.asked(entry, &id) {
+            match live_queries.asked(entry, &id).await? {
                 Asked::Yes => drop(live_queries.answer(entry, &id, raw.decoded()).await?),
                 Asked::Late => {}
                 Asked::Never => {

@@ -18,13 +18,16 @@ use super::entry::Caller;
 use super::host_checks::answered;
 use super::kql::agents as kql;
 use super::query::{Paging, Query};
+use super::software::installed;
 use muster_core::authorization::PrivilegeName as Name;
 
 /// Endpoints for hosts.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/hosts", list).about("List hosts with their agents").needs(&[Name::AgentsRead]),
-        Endpoint::get("/hosts/{id}", get).about("Get a host, with what its agents report").needs(&[Name::AgentsRead]),
+        Endpoint::get("/hosts/{id}", get)
+            .about("Get a host, with what its agents report and its software")
+            .needs(&[Name::AgentsRead]),
         Endpoint::post("/hosts/{id}/refetch", refetch)
             .about("Make osquery on a host report its details and answer the host checks now")
             .needs(&[Name::DiagnosticsRequest]),
@@ -66,7 +69,7 @@ async fn delete(
 
 /// Converts a host. What its agents report about it differs for a while if one of them is gone, so the newest report counts.
 fn host(view: HostView, with_metadata: bool) -> Host {
-    let HostView { host, agents, checks } = view;
+    let HostView { host, agents, checks, software } = view;
     let newest = |wanted: &dyn Fn(&AgentView) -> Option<String>| {
         let mut told: Vec<_> = agents.iter().filter_map(|agent| Some((agent.last_checkin, wanted(agent)?))).collect();
         told.sort_by_key(|(seen, _)| *seen);
@@ -81,6 +84,8 @@ fn host(view: HostView, with_metadata: bool) -> Host {
         machine_id: host.machine_id,
         created_at: time(host.created_at),
         checks: checks.into_iter().map(answered).collect(),
+        software: software.software.into_iter().map(installed).collect(),
+        software_left_out: (software.left_out > 0).then_some(software.left_out),
         agents: agents.into_iter().map(|agent| agent_of(agent, with_metadata)).collect(),
     }
 }

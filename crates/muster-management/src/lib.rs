@@ -48,10 +48,12 @@ mod query;
 mod refused;
 mod respond;
 mod rollouts;
+mod saved_queries;
 mod selector;
 pub mod server_status;
 mod settings;
 mod setup;
+mod software;
 mod uninstall_tokens;
 
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use muster_core::authorization::PrivilegeName as Name;
 use muster_core::error_chain::chain;
 use muster_core::live_query::{DEFAULT_TIMEOUT, LiveQuery as Record, LiveResult};
 use muster_fleet::Fleet;
-use muster_fleet::live_queries::{LiveQueryView, NewLiveQuery};
+use muster_fleet::live_queries::{LiveQueryView, NewLiveQuery, QuerySource};
 use muster_protocol::management::live_query::{ListResults, LiveQuery, LiveQueryResult, LiveQueryResults, RunQuery};
 use muster_protocol::management::{Empty, Item, Items};
 use tokio::time::{Instant, sleep};
@@ -27,6 +27,8 @@ use super::event_stream::{CONTENT as EVENTS, Events, HEARTBEAT, LastEventId, Vie
 use super::kql::agents::visible;
 use super::query::Query;
 
+/// Privileges of which a caller needs one; for SQL of its own, the first.
+const RUN: &[Name] = &[Name::QueriesRun, Name::QueriesRunSaved];
 /// Default number of results on a page.
 const DEFAULT_PAGE: u32 = 100;
 /// Interval at which a stream looks for new results.
@@ -37,19 +39,15 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Endpoints for live queries.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::post("/v1/queries/run", run)
-            .about("Run a live query on hosts with osquery")
-            .needs(&[Name::QueriesRun]),
-        Endpoint::get("/v1/queries/run", list).about("List live queries of the last day").needs(&[Name::QueriesRun]),
-        Endpoint::get("/v1/queries/run/{id}", get).about("Get a live query").needs(&[Name::QueriesRun]),
-        Endpoint::get("/v1/queries/run/{id}/results", results)
-            .about("List results of a live query")
-            .needs(&[Name::QueriesRun]),
+        Endpoint::post("/v1/queries/run", run).about("Run a live query on hosts with osquery").needs_one_of(RUN),
+        Endpoint::get("/v1/queries/run", list).about("List live queries of the last day").needs_one_of(RUN),
+        Endpoint::get("/v1/queries/run/{id}", get).about("Get a live query").needs_one_of(RUN),
+        Endpoint::get("/v1/queries/run/{id}/results", results).about("List results of a live query").needs_one_of(RUN),
         Endpoint::get("/v1/queries/run/{id}/_stream", stream)
             .about("Follow the results of a live query as server-sent events")
             .returning(EVENTS)
-            .needs(&[Name::QueriesRun]),
-        Endpoint::post("/v1/queries/run/{id}/stop", stop).about("Stop a live query").needs(&[Name::QueriesRun]),
+            .needs_one_of(RUN),
+        Endpoint::post("/v1/queries/run/{id}/stop", stop).about("Stop a live query").needs_one_of(RUN),
     ]
 }
 
@@ -97,8 +95,15 @@ async fn run(
     if body.kuery.as_deref().is_some_and(|kuery| kuery.trim().is_empty()) {
         return Err(Error::invalid("kuery", "is empty").remedy("leave it out to select all hosts").into());
     }
+    let sql = match body.saved {
+        None => QuerySource::Sql(body.sql),
+        Some(_) if !body.sql.is_empty() => {
+            return Err(Error::invalid("saved", "cannot be combined with `sql`").into());
+        }
+        Some(named) => QuerySource::Saved(Box::new(fleet.saved_queries().find(&context.grant()?, &named).await?)),
+    };
     let new = NewLiveQuery {
-        sql: body.sql,
+        sql,
         hosts: body.hosts,
         filter: visible(body.kuery.as_deref().unwrap_or_default(), false, fleet.now())?,
         timeout: body.timeout_seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
@@ -111,7 +116,7 @@ async fn run(
 }
 
 async fn list(State(fleet): State<Arc<Fleet>>, Caller(context): Caller) -> Answer<Items<LiveQuery>> {
-    let found = fleet.live_queries().list(&context.grant()?).await?;
+    let found = fleet.live_queries().list(&context).await?;
     Ok(every(found.into_iter().map(converted).collect()))
 }
 

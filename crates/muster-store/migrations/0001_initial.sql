@@ -121,6 +121,53 @@ CREATE TABLE host_check_results (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX host_check_results_by_check ON host_check_results (check_id, passes, since, agent_id);
 
+-- Software that hosts report, once for all hosts. The id is a hash of the other columns, name_key the name in lower case. A row that no
+-- host has any more is deleted a week later.
+CREATE TABLE software (
+    id INTEGER NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    version TEXT NOT NULL,
+    source TEXT NOT NULL,
+    name_key TEXT NOT NULL,
+    unused_since INTEGER
+) STRICT;
+CREATE INDEX software_by_end ON software (unused_since) WHERE unused_since IS NOT NULL;
+
+-- The software of each host: ids of seven bytes, sorted. The index below follows a little later: `indexed` is the list that it has, if
+-- another one, and `indexed_space` the space, NULL before the first time. Rows of deleted agents wait for it too.
+CREATE TABLE host_software (
+    agent_id TEXT NOT NULL PRIMARY KEY,
+    number INTEGER,
+    list BLOB NOT NULL,
+    indexed BLOB,
+    indexed_space TEXT,
+    is_pending INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    left_out INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX host_software_by_number ON host_software (number) WHERE number IS NOT NULL;
+CREATE INDEX host_software_pending ON host_software (agent_id) WHERE is_pending = 1;
+
+-- The software of each space, with the number of hosts, by name.
+CREATE TABLE space_software (
+    space TEXT NOT NULL,
+    software_id INTEGER NOT NULL,
+    name_key TEXT NOT NULL,
+    hosts INTEGER NOT NULL,
+    PRIMARY KEY (space, software_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX space_software_by_name ON space_software (space, name_key, software_id);
+CREATE INDEX space_software_by_software ON space_software (software_id);
+
+-- The hosts that have software, in chunks of 4,096 numbers: a list of places of two bytes, or a bitmap of 512.
+CREATE TABLE software_postings (
+    space TEXT NOT NULL,
+    software_id INTEGER NOT NULL,
+    chunk INTEGER NOT NULL,
+    hosts BLOB NOT NULL,
+    PRIMARY KEY (space, software_id, chunk)
+) STRICT, WITHOUT ROWID;
+
 -- When agents were seen last, with what lists filter by, in the order of a list: an index of the agents would be written by
 -- each check-in with changes. Minutes, so that an agent that checks in often seldom changes its place.
 CREATE TABLE agent_checkins (

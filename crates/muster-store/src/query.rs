@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use muster_core::action::Action;
 use muster_core::agent::{AgentRecord, AuditReason, Family};
+use muster_core::fleetd::software::{Software, SoftwareId, Source};
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, RolloutId, SpaceId, UninstallTokenId};
 use muster_core::rollout::Place;
 use muster_core::status::Status;
@@ -50,6 +51,48 @@ pub struct CheckedHost {
     pub since: Timestamp,
     /// Why the query did not run the last time; empty if it did.
     pub error: String,
+}
+
+/// The software of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostSoftware {
+    /// Packed ids.
+    pub list: Vec<u8>,
+    /// Time of its last change.
+    pub changed_at: Timestamp,
+    /// Number of packages that the list does not have because of a limit.
+    pub left_out: u64,
+}
+
+/// Search for software.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SoftwareSearch {
+    /// Name, ignoring case; `*` stands for any characters. Empty for all.
+    pub name: String,
+    /// Source.
+    pub source: Option<Source>,
+}
+
+/// Software that hosts of a space have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundSoftware {
+    /// Its id.
+    pub id: SoftwareId,
+    /// Name, version and source.
+    pub software: Software,
+    /// Number of hosts.
+    pub hosts: u64,
+}
+
+/// Host that has software.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SoftwareHost {
+    /// Its osqueryd.
+    pub agent: AgentId,
+    /// The host.
+    pub host: Option<HostId>,
+    /// Its name.
+    pub hostname: String,
 }
 
 /// Filter for agents, which must meet all conditions.

@@ -74,12 +74,12 @@ pub fn measure(bench: &Bench, server: Server, policy: &str, token: &str, table: 
     Ok(())
 }
 
-/// How long the responses took, with what was asked.
+/// How long responses took, with what was asked.
 #[derive(Default)]
-struct Latencies(Vec<(&'static str, Duration)>);
+pub(super) struct Latencies(Vec<(&'static str, Duration)>);
 
 impl Latencies {
-    fn ask(&mut self, what: &'static str, connection: &mut Connection, path: &str) -> anyhow::Result<Value> {
+    pub(super) fn ask(&mut self, what: &'static str, connection: &mut Connection, path: &str) -> anyhow::Result<Value> {
         let sent = Instant::now();
         let (status, body) = connection.get(path, None)?;
         self.0.push((what, sent.elapsed()));
@@ -87,7 +87,7 @@ impl Latencies {
         Ok(serde_json::from_slice(&body)?)
     }
 
-    fn p99(&self) -> anyhow::Result<Duration> {
+    pub(super) fn p99(&self) -> anyhow::Result<Duration> {
         let all = self.0.iter().map(|(_, took)| *took).collect();
         p99(all).context("no requests")
     }

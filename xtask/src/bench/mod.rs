@@ -21,6 +21,7 @@ mod postgres;
 mod rest;
 pub mod scale;
 mod server;
+mod software;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -50,6 +51,8 @@ pub enum Figure {
     Fleet,
     /// Hosts of fleetd: enrollments, load, a live query
     Fleetd,
+    /// Hosts with software: searches, storage
+    Software,
     /// Memory after a burst of large requests
     Burst,
     /// Time until a revocation is in force on another server, on PostgreSQL
@@ -179,6 +182,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         Figure::CheckIn,
         Figure::Fleet,
         Figure::Fleetd,
+        Figure::Software,
         Figure::Burst,
         Figure::Nodes,
         Figure::Identity,
@@ -199,6 +203,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
                 Figure::Rest => rest::measure(&bench, &mut table)?,
                 Figure::CheckIn => check_in::measure(&bench, &mut table)?,
                 Figure::Fleetd => fleetd::measure(&bench, &mut table)?,
+                Figure::Software => software::measure(&bench, &mut table)?,
                 Figure::Fleet => fleet::measure(&bench, &mut table)?,
                 Figure::Burst => burst::measure(&bench, &mut table)?,
                 Figure::Nodes => nodes::measure(&bench, &mut table)?,

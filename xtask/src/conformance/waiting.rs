@@ -78,7 +78,11 @@ const WAITING: &[(List, &str, &[u16])] = &[
     (List::Fl, "results are sent as server-sent events, not over WebSocket", &[36]),
     (List::Fl, "carves are not implemented yet", &[38, 39, 40, 165]),
     (List::Fl, "not measured yet", &[43]),
-    (List::Fl, "MDM, scripts, software and disk keys are not implemented", &[49, 56, 59, 60, 61, 62, 63, 64, 65, 66]),
+    (
+        List::Fl,
+        "MDM, scripts, installations of software and disk keys are not implemented",
+        &[49, 56, 59, 60, 61, 62, 63, 64, 65, 66],
+    ),
     (List::Fl, "a record is of one enrollment: facts of the former one are replaced", &[50]),
     (List::Fl, "push over WebSocket is not implemented yet", &[67, 68, 166, 171]),
     (List::Fl, "there are no settings of the page, and no files for devices", &[74, 76]),

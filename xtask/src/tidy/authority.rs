@@ -63,6 +63,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("server_status.rs", "the server: settings of the installation"),
     ("signing_keys.rs", "the server: the keys that sign policies, and revisions that agents run"),
     ("silence.rs", "the server: when its database last answered"),
+    ("software.rs", "the server: the index of software of all spaces"),
     ("status_timer.rs", "the server: statuses and presence"),
     ("uploads.rs", "agents: their own uploads"),
     ("urls.rs", "the server: the URLs of the fleet"),

@@ -111,6 +111,8 @@ privileges! {
     AgentsPurge = "agents.purge", Agents;
     /// Run live queries on hosts with osquery, read their results and stop them.
     QueriesRun = "queries.run", Agents;
+    /// Run saved queries on hosts with osquery, read their results and stop them; part of `queries.run`.
+    QueriesRunSaved = "queries.run_saved", Agents;
     /// Read policies.
     PoliciesRead = "policies.read", Policies;
     /// Create policies.
@@ -163,9 +165,9 @@ privileges! {
     SettingsRead = "settings.read", Space;
     /// Change the settings of a space.
     SettingsWrite = "settings.write", Space;
-    /// Read the fleetd options, the host checks and their results.
+    /// Read the fleetd options, the saved queries, the host checks and their results, and the software of hosts.
     OsqueryRead = "osquery.read", Space;
-    /// Change the fleetd options and the host checks: SQL that hosts run with full privileges.
+    /// Change the fleetd options, the saved queries and the host checks: SQL that hosts run with full privileges.
     OsqueryWrite = "osquery.write", Space;
     /// Read rejected requests.
     RefusalsRead = "refusals.read", System;
@@ -231,6 +233,11 @@ impl PrivilegeSet {
     /// Returns whether the set contains a privilege.
     pub fn contains(self, name: PrivilegeName) -> bool {
         self.0 & bit(name) != 0
+    }
+
+    /// Returns whether whoever has this set has a privilege: those who may run any SQL may also run saved queries.
+    pub fn gives(self, name: PrivilegeName) -> bool {
+        self.contains(name) || (name == PrivilegeName::QueriesRunSaved && self.contains(PrivilegeName::QueriesRun))
     }
 
     /// Returns the privileges that are in both sets.

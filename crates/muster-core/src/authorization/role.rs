@@ -172,6 +172,7 @@ fn fleet_operator() -> PrivilegeSet {
         P::AgentsUnenroll,
         P::AgentsMigrate,
         P::QueriesRun,
+        P::QueriesRunSaved,
         P::PoliciesRead,
         P::PoliciesRollout,
         P::EnrollmentRead,

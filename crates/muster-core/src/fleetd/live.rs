@@ -50,9 +50,9 @@ fn bounded(raw: &str) -> HostAnswer {
     let (mut kept, mut row_count, mut is_truncated) = (String::from("["), 0, false);
     raw_json::each_element(raw, |element| {
         let row = rows::row(element);
-        // Also an element that is no object of strings, or that is too long to be one row (FL164).
-        if row.is_empty() && element != "{}" {
-            is_truncated |= element.len() > MAX_ROW_BYTES;
+        // An element that is no object of strings, or that is too long to be one row, is dropped (FL164), which must be seen.
+        if row.is_empty() && !is_empty_object(element) {
+            is_truncated = true;
             return true;
         }
         is_truncated |= row.len() > MAX_COLUMNS;
@@ -75,6 +75,10 @@ fn bounded(raw: &str) -> HostAnswer {
     HostAnswer { error: None, rows: kept, row_count, is_truncated }
 }
 
+fn is_empty_object(element: &str) -> bool {
+    element.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).is_some_and(|rest| rest.trim().is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -94,6 +98,12 @@ mod tests {
             let found = answer(none, Some("\"0\""), None);
             assert_eq!((found.rows.as_str(), found.row_count, found.error), ("[]", 0, None), "{none:?}");
         }
+    }
+
+    #[test]
+    fn fl164_rows_that_are_no_objects_of_strings_are_dropped_and_reported() {
+        let found = answer(Some(r#"[{"pid":1},{"pid":"2"},{ },7]"#), Some("0"), None);
+        assert_eq!((found.rows.as_str(), found.row_count, found.is_truncated), (r#"[{"pid":"2"},{}]"#, 2, true));
     }
 
     #[test]

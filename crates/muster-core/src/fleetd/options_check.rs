@@ -32,6 +32,21 @@ const QUERY: [&str; 10] =
 /// Members of a pack.
 const PACK: [&str; 5] = ["queries", "platform", "version", "shard", "discovery"];
 
+/// Options with which a host finds the server and proves who it is: those of its package, for each host.
+const OF_PACKAGE: [&str; 11] = [
+    "database_path",
+    "enroll_secret_env",
+    "enroll_secret_path",
+    "flagfile",
+    "host_identifier",
+    "proxy_hostname",
+    "specified_identifier",
+    "tls_client_cert",
+    "tls_client_key",
+    "tls_hostname",
+    "tls_server_certs",
+];
+
 /// Maximum interval of a scheduled query, seconds: osqueryd ignores queries with a longer one.
 const MAX_INTERVAL: i64 = 7 * 86_400;
 /// Maximum nesting of a configuration: osqueryd rejects more than 32 levels.
@@ -100,9 +115,40 @@ fn check_config(path: &str, config: &Value, problems: &mut Problems) {
 
 fn check_options(path: &str, options: &Value, problems: &mut Problems) {
     for (name, value) in object(path, options, problems) {
+        let path = format!("{path}.{name}");
         if value.is_object() || value.is_array() || value.is_null() {
-            must_be("a string, a number or a boolean", format!("{path}.{name}"), value, problems);
+            must_be("a string, a number or a boolean", path, value, problems);
+        } else if let Some(reason) = cut_off(name, value) {
+            problems.add(path, reason);
         }
+    }
+}
+
+/// Returns why an option would cut hosts off from the server, where no later change could reach them; `None` for other options.
+fn cut_off(name: &str, value: &Value) -> Option<String> {
+    let text = value.as_str().map_or_else(|| value.to_string(), |text| text.trim().to_lowercase());
+    let is_on = matches!(text.as_str(), "true" | "1");
+    let only =
+        |wanted: &str| (text != wanted).then(|| format!("must be `{wanted}`: hosts would no longer reach this server"));
+    let endpoint = |end: &str| {
+        (!text.ends_with(end))
+            .then(|| format!("must end with `{end}`: this server has no other path for these requests"))
+    };
+    match name {
+        "disable_distributed" | "disable_enrollment" | "disable_reenrollment" if is_on => {
+            Some("hosts would no longer answer queries, or not enroll again".to_owned())
+        }
+        "config_plugin" | "distributed_plugin" => only("tls"),
+        "config_refresh" if text == "0" => Some("hosts would get no further configuration".to_owned()),
+        "enroll_tls_endpoint" => endpoint("/osquery/enroll"),
+        "config_tls_endpoint" => endpoint("/osquery/config"),
+        "distributed_tls_read_endpoint" => endpoint("/osquery/distributed/read"),
+        "distributed_tls_write_endpoint" => endpoint("/osquery/distributed/write"),
+        "logger_tls_endpoint" => endpoint("/osquery/log"),
+        known if OF_PACKAGE.contains(&known) => {
+            Some("is part of a host's package: another value would cut the host off from this server".to_owned())
+        }
+        _ => None,
     }
 }
 
@@ -231,6 +277,30 @@ mod tests {
             "file_paths": {"etc": ["/etc/%%"]},
         }, "overrides": {"platforms": {"linux": {}, "darwin": null}}});
         assert_eq!(paths(&document), Vec::<String>::new());
+    }
+
+    #[test]
+    fn options_that_would_cut_hosts_off_are_rejected() {
+        let option = |name: &str, value: Value| json!({"config": {"options": {name: value}}});
+        for (name, value) in [
+            ("tls_hostname", json!("other.example")),
+            ("enroll_secret_path", json!("/tmp/secret")),
+            ("disable_distributed", json!("TRUE")),
+            ("disable_enrollment", json!(1)),
+            ("distributed_plugin", json!("filesystem")),
+            ("config_plugin", json!("filesystem")),
+            ("config_refresh", json!(0)),
+            ("config_tls_endpoint", json!("/other")),
+            ("logger_tls_endpoint", json!("/api/other")),
+        ] {
+            assert_eq!(paths(&option(name, value)), [format!("config.options.{name}")]);
+        }
+        // FleetDM's default options.
+        let usual = json!({"config": {"options": {
+            "disable_distributed": false, "distributed_plugin": "tls", "distributed_interval": 10, "logger_plugin": "tls",
+            "logger_tls_endpoint": "/api/osquery/log", "logger_tls_period": 10, "config_refresh": 60,
+        }}});
+        assert_eq!(paths(&usual), Vec::<String>::new());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::users::display;
 use crate::audit::audit_line;
 use crate::authority::{Authority, Authorized, System};
 use crate::watched_store::WatchedStore;
-use crate::{fleetd_options, host_checks, space_settings};
+use crate::{fleetd_options, host_checks, saved_queries, space_settings};
 
 /// The service of spaces.
 pub struct Spaces {
@@ -123,8 +123,13 @@ impl Spaces {
         let line = audit_line(grant.origin(), now, "space.delete", subject(id), json!({"name": space.name}));
         let mut writes = vec![IdentityWrite::DeleteSpace { id: id.clone() }.into(), line];
         // Another space with this id must not inherit them.
-        for name in [space_settings::setting_name(id), fleetd_options::setting_name(id), host_checks::setting_name(id)]
-        {
+        let settings = [
+            space_settings::setting_name(id),
+            fleetd_options::setting_name(id),
+            host_checks::setting_name(id),
+            saved_queries::setting_name(id),
+        ];
+        for name in settings {
             writes.push(SettingWrite::Delete { name: name.clone() }.into());
             writes.push(Write::Changed(Change::Setting(name)));
         }

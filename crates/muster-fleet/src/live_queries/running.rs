@@ -144,18 +144,24 @@ impl LiveQueries {
         live.iter().filter(is_due).map(|live| Arc::clone(&live.query)).collect()
     }
 
-    /// Returns whether an agent was asked a live query.
-    pub fn asked(&self, entry: &AgentEntry, id: &str) -> Asked {
-        let Some(live) = self.running.find(id) else {
-            let has_ended = lock(&self.running.ended).iter().any(|ended| ended.as_str() == id);
-            return if has_ended { Asked::Late } else { Asked::Never };
-        };
-        let is_here = entry.record().is_some_and(|record| record.space == live.query.space);
-        match live.has_answered(entry.id()).filter(|_| is_here) {
-            Some(false) if !live.query.is_expired(self.clock.now()) => Asked::Yes,
-            Some(_) => Asked::Late,
-            None => Asked::Never,
+    /// Returns whether an agent was asked a live query. Reads the store only for one that this node does not know: it may have
+    /// ended before a restart, or on another node.
+    pub async fn asked(&self, entry: &AgentEntry, id: &str) -> Result<Asked, Error> {
+        let Some(record) = entry.record() else { return Ok(Asked::Never) };
+        if let Some(live) = self.running.find(id) {
+            let is_here = record.space == live.query.space;
+            return Ok(match live.has_answered(entry.id()).filter(|_| is_here) {
+                Some(false) if !live.query.is_expired(self.clock.now()) => Asked::Yes,
+                Some(_) => Asked::Late,
+                None => Asked::Never,
+            });
         }
+        if lock(&self.running.ended).iter().any(|ended| ended.as_str() == id) {
+            return Ok(Asked::Late);
+        }
+        let Ok(id) = LiveQueryId::parse(id) else { return Ok(Asked::Never) };
+        let stored = self.store.everywhere(entry).live_query_in(&record.space, &id).await?;
+        Ok(if stored.is_some() { Asked::Late } else { Asked::Never })
     }
 
     /// Stores the answer of an agent that was asked. The first one counts.

@@ -57,6 +57,8 @@ struct EntryState {
     facts_reported_at: Option<Timestamp>,
     // When its host last answered the host checks, and which version of them. Boxed: only osqueryd is asked.
     checks_answered: Option<Box<(Timestamp, i64)>>,
+    // Hash of the software that its host last reported to this node. Boxed: only osqueryd is asked.
+    software: Option<Box<[u8; 32]>>,
 }
 
 /// Time of a credential's last use, and the time that was last written to the store.
@@ -109,6 +111,7 @@ impl AgentEntry {
             used: Vec::new(),
             facts_reported_at: None,
             checks_answered: None,
+            software: None,
         };
         Self {
             id: record.id.clone(),
@@ -146,6 +149,7 @@ impl AgentEntry {
         if is_elsewhere {
             // The agent has moved between servers. What was derived from its check-ins here may be outdated.
             (state.known, state.last_request, state.without_keys) = (None, None, None);
+            state.software = None;
         }
         if is_in_other_space {
             // It has enrolled in another space, which asks for other things.
@@ -222,6 +226,16 @@ impl AgentEntry {
     /// Records that the agent's host has answered the host checks.
     pub(crate) fn remember_checks(&self, now: Timestamp, version: i64) {
         lock(&self.state).checks_answered = Some(Box::new((now, version)));
+    }
+
+    /// Returns whether the agent's host last reported software with this hash to this node.
+    pub(crate) fn has_software(&self, digest: &[u8; 32]) -> bool {
+        lock(&self.state).software.as_deref() == Some(digest)
+    }
+
+    /// Records the hash of the software that is stored for the agent's host.
+    pub(crate) fn remember_software(&self, digest: [u8; 32]) {
+        lock(&self.state).software = Some(Box::new(digest));
     }
 
     /// Forgets when the agent reported its facts and answered the host checks, so that it is asked for both.

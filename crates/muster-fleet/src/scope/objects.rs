@@ -18,7 +18,7 @@ use muster_core::uninstall_token::UninstallToken;
 use muster_store::StoreError;
 use muster_store::query::{CheckedHost, Listed, ListedToken, Page, Readable, TokenSearch};
 
-use crate::{fleetd_options, host_checks, space_settings};
+use crate::{fleetd_options, host_checks, saved_queries, space_settings};
 
 use super::Scoped;
 
@@ -116,6 +116,11 @@ impl Scoped<'_> {
     /// Returns the stored fleetd options of the space.
     pub async fn fleetd_options(&self) -> Result<Option<String>, StoreError> {
         self.store.setting(&fleetd_options::setting_name(self.space)).await
+    }
+
+    /// Returns the stored saved queries of the space.
+    pub async fn saved_queries(&self) -> Result<Option<String>, StoreError> {
+        self.store.setting(&saved_queries::setting_name(self.space)).await
     }
 
     /// Returns the stored host checks of the space.

@@ -6,7 +6,7 @@ use muster_core::agent::{AgentDocuments, AgentRecord, Family};
 use muster_core::id::AgentId;
 use muster_core::live_query::HostAnswer;
 use muster_core::testing::bare_agent;
-use muster_fleet::live_queries::{Asked, NewLiveQuery, Outcome};
+use muster_fleet::live_queries::{Asked, NewLiveQuery, Outcome, QuerySource};
 use muster_store::query::AgentFilter;
 
 use super::cluster::{Database, eventually, root};
@@ -20,7 +20,7 @@ async fn an_answer_to_any_server_reaches_the_watcher_of_another() {
         a.add_agent(record, AgentDocuments::default()).await;
     }
     let new = NewLiveQuery {
-        sql: "SELECT 1".into(),
+        sql: QuerySource::Sql("SELECT 1".into()),
         hosts: Vec::new(),
         filter: AgentFilter::default(),
         timeout: Duration::from_secs(60),
@@ -31,7 +31,7 @@ async fn an_answer_to_any_server_reaches_the_watcher_of_another() {
     let answer = || HostAnswer { rows: "[]".into(), ..HostAnswer::default() };
     let id = query.id.as_str();
     assert_eq!(b.fleet.live_queries().answer(&one, id, answer()).await.unwrap(), Outcome::Stored);
-    assert_eq!(b.fleet.live_queries().asked(&one, id), Asked::Late);
+    assert_eq!(b.fleet.live_queries().asked(&one, id).await.unwrap(), Asked::Late);
     // The first server has not learned of it, and asks again; the second answer is dropped.
     let there = a.fleet.entry(&AgentId::trusted("one")).await.unwrap();
     assert_eq!(a.fleet.live_queries().due(&there).len(), 1);

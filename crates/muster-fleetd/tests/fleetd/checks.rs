@@ -5,11 +5,12 @@ use std::time::Duration;
 use http::Method;
 use muster_core::agent::Family;
 use muster_core::authorization::{Actor, OpContext};
+use muster_core::fleetd::{details, software};
 use muster_core::id::SpaceId;
 use muster_fleet::host_checks::{CheckDraft, CountedCheck};
 use serde_json::{Value, json};
 
-use crate::setting::{Server, UUID, agent_id, details};
+use crate::setting::{self, Server, UUID, agent_id};
 
 fn administrator(space: &str) -> OpContext {
     OpContext::administrator(Actor::System).in_space(SpaceId::trusted(space))
@@ -114,7 +115,7 @@ async fn the_page_of_a_device_shows_what_failed_with_the_remedy() {
     let server = Server::start().await;
     let secret = server.secret().await;
     let (orbit, key) = (server.orbit_key(&secret, UUID).await, server.osquery_key(&secret, UUID).await);
-    server.osquery("distributed/write", &details(&key, "web-7")).await;
+    server.osquery("distributed/write", &setting::details(&key, "web-7")).await;
     let name = check_in(&server, "default", "<disk>", "linux").await;
     answer(&server, &key, &name, json!([]), json!(0)).await;
     let token = "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60";
@@ -140,7 +141,7 @@ async fn fl27_a_refetch_asks_for_everything_until_the_host_has_reported() {
         read["queries"].as_object().expect("queries").len()
     };
     let report = async || {
-        let mut body = details(&key, "web-7");
+        let mut body = setting::details(&key, "web-7");
         body["queries"][&name] = json!([]);
         body["statuses"][&name] = json!(0);
         server.osquery("distributed/write", &body).await;
@@ -153,7 +154,7 @@ async fn fl27_a_refetch_asks_for_everything_until_the_host_has_reported() {
     server.fleet.agents().refetch_host(&context.clone().trying(true), host.as_str()).await.expect("a host");
     assert_eq!(all().await, 0, "a dry run");
     server.fleet.agents().refetch_host(&context, host.as_str()).await.expect("a host");
-    let everything = muster_core::fleetd::details::QUERIES.len() + 1;
+    let everything = details::QUERIES.len() + software::QUERIES.len() + 1;
     assert_eq!((all().await, all().await), (everything, everything));
     report().await;
     assert_eq!(all().await, 0);

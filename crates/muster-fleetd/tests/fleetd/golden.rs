@@ -39,7 +39,10 @@ async fn every_route_answers_as_before() {
     for (path, body) in [
         ("/api/fleet/orbit/config", with(json!({"orbit_node_key": orbit}))),
         ("/api/fleet/orbit/config", json!({"orbit_node_key": "wrong"})),
-        ("/api/fleet/orbit/device_token", json!({"orbit_node_key": orbit, "device_auth_token": "0b1c6b7e-4b39"})),
+        (
+            "/api/fleet/orbit/device_token",
+            json!({"orbit_node_key": orbit, "device_auth_token": "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60"}),
+        ),
         ("/api/fleet/orbit/device_token", json!({"orbit_node_key": orbit, "device_auth_token": "a/b"})),
         ("/api/v1/osquery/config", json!({"node_key": osquery})),
         ("/api/v1/osquery/config", json!({"node_key": osquery, "etag": ""})),

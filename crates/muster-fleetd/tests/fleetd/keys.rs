@@ -157,13 +157,18 @@ async fn fl58_device_tokens_are_checked_and_belong_to_one_host() {
     };
     assert_eq!(announce(&one, "").await, 400);
     assert_eq!(announce(&one, "a/b").await, 400);
-    assert_eq!(announce(&one, "0b1c6b7e-4b39").await, 200);
+    assert_eq!(announce(&one, "0b1c6b7e-4b39").await, 400, "too short");
+    assert_eq!(announce(&one, "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60").await, 200);
     let commits = server.commits();
-    assert_eq!(announce(&one, "0b1c6b7e-4b39").await, 200);
+    assert_eq!(announce(&one, "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60").await, 200);
     assert_eq!(server.commits(), commits, "the same token is no news");
-    assert_eq!(announce(&other, "0b1c6b7e-4b39").await, 409);
+    assert_eq!(announce(&other, "0b1c6b7e-4b39-4b0e-9a7d-3f8f4f7b2f60").await, 409);
     for n in 0..12 {
-        assert_eq!(announce(&one, &format!("token-{n}")).await, 200, "rotation never runs out of room");
+        assert_eq!(
+            announce(&one, &format!("0b1c6b7e-4b39-4b0e-9a7d-token{n:07}")).await,
+            200,
+            "rotation never runs out of room"
+        );
     }
     let credentials = server.store().agent_credentials(&agent_id(Family::Orbit, UUID)).await.unwrap();
     assert!(credentials.len() <= 3, "tokens that ended leave nothing: {}", credentials.len());
@@ -219,4 +224,18 @@ async fn an_address_that_guesses_enroll_secrets_is_refused_for_a_while() {
     assert_eq!(orbit.status, 429);
     server.clock.advance(Duration::from_secs(60));
     assert_eq!(server.osquery("enroll", &osquery_enroll(&secret, UUID)).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_enrollment_that_replaces_the_key_of_the_same_host_is_no_other_use_of_the_secret() {
+    let server = Server::start().await;
+    let secret = server.secret().await;
+    for _ in 0..3 {
+        server.orbit_key(&secret, UUID).await;
+        server.osquery_key(&secret, UUID).await;
+    }
+    let record = server.record(Family::Osquery, UUID).await.expect("enrolled");
+    let key = record.enrollment_key_id.expect("a key");
+    let key = server.store().enrollment_key(&key).await.unwrap().expect("a key");
+    assert_eq!(key.uses, 2, "orbit and osqueryd");
 }

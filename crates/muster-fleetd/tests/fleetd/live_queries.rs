@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use muster_core::agent::Family;
-use muster_core::authorization::{Actor, OpContext, QueriesRun, RefusalsRead};
+use muster_core::authorization::{Actor, OpContext, RefusalsRead};
 use muster_core::id::SpaceId;
 use muster_core::live_query::{LiveQuery, LiveResult};
-use muster_fleet::live_queries::NewLiveQuery;
+use muster_fleet::live_queries::{NewLiveQuery, QuerySource};
 use muster_store::query::AgentFilter;
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn root() -> OpContext {
 
 fn new(hosts: &[&str]) -> NewLiveQuery {
     NewLiveQuery {
-        sql: SQL.to_owned(),
+        sql: QuerySource::Sql(SQL.to_owned()),
         hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
         filter: AgentFilter::default(),
         timeout: Duration::from_secs(60),
@@ -160,6 +160,16 @@ async fn a_live_query_that_timed_out_or_was_stopped_is_not_given_any_more() {
 }
 
 #[tokio::test]
+async fn fl35_a_repeated_answer_is_no_unknown_query_after_a_restart() {
+    let (server, key) = server().await;
+    let query = run(&server, &[]).await;
+    assert_eq!(write(&server, &key, &name(&query), json!([]), json!(0), "").await, 200);
+    let server = server.restarted();
+    assert_eq!(write(&server, &key, &name(&query), json!([]), json!(0), "").await, 200);
+    assert_eq!(refusals(&server), []);
+}
+
+#[tokio::test]
 async fn an_answer_that_cannot_be_stored_is_sent_again() {
     let (server, key) = server().await;
     let query = run(&server, &[]).await;
@@ -188,5 +198,5 @@ async fn hosts_are_selected_by_name_uuid_and_id_within_the_space() {
     let empty = root().in_space(SpaceId::trusted("empty"));
     let refused = server.fleet.live_queries().create(&empty, new(&[])).await;
     assert_eq!(refused.expect_err("as expected").code, "no_host_matches");
-    assert!(server.fleet.live_queries().list(&elsewhere.grant::<QueriesRun>().expect("as expected")).await.is_ok());
+    assert!(server.fleet.live_queries().list(&elsewhere).await.is_ok());
 }

@@ -10,3 +10,4 @@ mod live_queries;
 mod logs;
 mod options;
 mod setting;
+mod software;

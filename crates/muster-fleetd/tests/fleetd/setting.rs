@@ -76,6 +76,13 @@ impl Server {
         Self { api: FleetdApi::new(Arc::clone(&test.fleet)), test, store }
     }
 
+    /// Returns another server over the same store.
+    pub fn restarted(&self) -> Self {
+        let store = Arc::clone(&self.store);
+        let test = TestFleet::over(Arc::clone(&store) as Arc<dyn Store>, steady()).following_changes();
+        Self { api: FleetdApi::new(Arc::clone(&test.fleet)), test, store }
+    }
+
     /// Makes the store fail.
     pub fn switch_off(&self, off: bool) {
         self.store.gate().off.store(off, Ordering::SeqCst);

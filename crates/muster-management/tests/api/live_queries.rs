@@ -9,10 +9,11 @@ use muster_core::agent::Family;
 use muster_core::authorization::{Actor, BindingScope, Entitlement, OpContext, PrivilegeName, Selector};
 use muster_core::id::{AgentId, SpaceId};
 use muster_core::live_query::HostAnswer;
+use muster_fleet::live_queries::{NewLiveQuery, QuerySource};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::support::{Api, administrator};
+use crate::support::{Api, administrator, column};
 
 async fn host(api: &Api, id: &str, tag: &str) {
     let change = |agent: &mut muster_core::agent::AgentRecord| {
@@ -121,14 +122,72 @@ async fn a_caller_with_a_limited_scope_runs_queries_on_its_hosts_and_sees_its_ow
     let made = run(&api, json!({"sql": "SELECT 1"})).await;
     let queries = api.fleet.live_queries();
     assert!(queries.find(&caller, made["id"].as_str().unwrap()).await.is_err());
-    let new = muster_fleet::live_queries::NewLiveQuery {
-        sql: "SELECT 2".into(),
+    let new = NewLiveQuery {
+        sql: QuerySource::Sql("SELECT 2".into()),
         hosts: Vec::new(),
         filter: muster_store::query::AgentFilter::default(),
         timeout: Duration::from_secs(5),
     };
     let own = queries.create(&caller, new).await.unwrap().query;
     assert_eq!(own.targets, 1);
-    let listed = queries.list(&caller.grant().unwrap()).await.unwrap();
+    let listed = queries.list(&caller).await.unwrap();
     assert_eq!(listed.iter().map(|query| &query.id).collect::<Vec<_>>(), [&own.id]);
+}
+
+#[tokio::test]
+async fn saved_queries_are_saved_replaced_listed_and_deleted() {
+    let api = Api::new();
+    let save = async |body: Value| api.v1(Method::POST, "/queries", body).await;
+    let made = save(json!({"name": "Users", "sql": "SELECT 1"})).await.ok()["item"].clone();
+    assert_eq!((&made["version"], &made["updated_by"]), (&json!(1), &json!("local:0")));
+    assert_eq!(save(json!({"name": "Users", "sql": "SELECT 1"})).await.ok()["item"], made, "nothing changed");
+    let changed = save(json!({"name": "users", "sql": "SELECT 2", "description": "d"})).await.ok()["item"].clone();
+    assert_eq!((&changed["id"], &changed["version"], &changed["sql"]), (&made["id"], &json!(2), &json!("SELECT 2")));
+    save(json!({"name": "disks", "sql": "SELECT 3"})).await.ok();
+    for (body, field) in [
+        (json!({"name": " ", "sql": "SELECT 1"}), "name"),
+        (json!({"name": "x", "sql": " "}), "sql"),
+        (json!({"name": "x", "sql": "x".repeat(1 << 20)}), "sql"),
+    ] {
+        assert_eq!(save(body).await.refused(400)["field"], field);
+    }
+    let listed = api.v1(Method::GET, "/queries", Value::Null).await.ok();
+    assert_eq!(column(&listed, "/name"), ["disks", "users"]);
+    let path = format!("/queries/{}", made["id"].as_str().unwrap());
+    api.v1(Method::DELETE, &format!("{path}?dryRun=true"), Value::Null).await.ok();
+    api.v1(Method::DELETE, &path, Value::Null).await.ok();
+    api.v1(Method::DELETE, &path, Value::Null).await.refused(404);
+    assert_eq!(api.audit().await, ["saved_query.save", "saved_query.save", "saved_query.save", "saved_query.delete"]);
+}
+
+#[tokio::test]
+async fn a_caller_with_the_right_to_saved_queries_runs_them_and_no_other_sql() {
+    let api = Api::new();
+    host(&api, "a", "web").await;
+    host(&api, "b", "db").await;
+    api.v1(Method::POST, "/queries", json!({"name": "Users", "sql": "SELECT 1"})).await.ok();
+    let both = json!({"sql": "SELECT 1", "saved": "users"});
+    assert_eq!(api.v1(Method::POST, "/queries/run", both).await.refused(400)["field"], "saved");
+    let any = run(&api, json!({"saved": "users"})).await;
+    assert_eq!((&any["sql"], &any["targets"]), (&json!("SELECT 1"), &json!(2)), "also with the right to any SQL");
+    api.v1(Method::POST, "/queries/run", json!({"saved": "other"})).await.refused(404);
+    let scope = BindingScope::Part { space: SpaceId::default(), selector: Selector::Tags(vec!["web".to_owned()]) };
+    let privileges = [PrivilegeName::QueriesRunSaved].into_iter().collect();
+    let caller = OpContext::entitled(Actor::Local { uid: 7 }, [Entitlement { privileges, scope }]);
+    let queries = api.fleet.live_queries();
+    let new = |sql: QuerySource| NewLiveQuery {
+        sql,
+        hosts: Vec::new(),
+        filter: muster_store::query::AgentFilter::default(),
+        timeout: Duration::from_secs(5),
+    };
+    let refused = queries.create(&caller, new(QuerySource::Sql("SELECT 2".into()))).await.unwrap_err();
+    assert_eq!(refused.code, "forbidden", "{refused:?}");
+    let saved = api.fleet.saved_queries().find(&caller.grant().unwrap(), "USERS").await.unwrap();
+    let own = queries.create(&caller, new(QuerySource::Saved(Box::new(saved)))).await.unwrap().query;
+    assert_eq!((own.targets, own.sql.as_str()), (1, "SELECT 1"), "on its own hosts");
+    // Results to SQL of others are none of its business.
+    assert!(queries.find(&caller, any["id"].as_str().unwrap()).await.is_err());
+    assert_eq!(queries.list(&caller).await.unwrap().len(), 1);
+    assert_eq!(api.fleet.saved_queries().list(&caller).await.unwrap().len(), 1);
 }

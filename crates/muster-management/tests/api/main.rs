@@ -29,6 +29,7 @@ mod policy_rules;
 mod refusals;
 mod routes;
 mod setup;
+mod software;
 mod support;
 mod table;
 mod uninstall_tokens;

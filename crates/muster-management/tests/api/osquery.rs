@@ -2,6 +2,9 @@
 
 use axum::body::Body;
 use http::{Method, Request};
+use muster_core::authorization::{Actor, OpContext};
+use muster_core::id::SpaceId;
+use muster_fleet::saved_queries::SavedQueryDraft;
 use serde_json::{Value, json};
 
 use crate::support::{Api, administrator, column};
@@ -76,9 +79,13 @@ async fn a_space_does_not_inherit_the_options_and_checks_of_a_deleted_one() {
     space().await;
     api.send(blue(Method::PUT, "/fleetd_options", json!({"options": "config: {}"}))).await.ok();
     api.send(blue(Method::POST, "/host_checks", json!({"name": "c", "query": "SELECT 1"}))).await.ok();
+    let context = OpContext::administrator(Actor::System).in_space(SpaceId::trusted("blue"));
+    let draft = SavedQueryDraft { name: "q".into(), sql: "SELECT 1".into(), ..SavedQueryDraft::default() };
+    api.fleet.saved_queries().save(&context.grant().unwrap(), draft).await.unwrap();
     api.v1(Method::DELETE, "/spaces/blue", Value::Null).await.ok();
     space().await;
     let options = api.send(blue(Method::GET, "/fleetd_options", Value::Null)).await.ok();
     assert_eq!(options["item"]["version"], 0);
+    assert!(api.fleet.saved_queries().list(&context).await.unwrap().is_empty());
     assert_eq!(api.send(blue(Method::GET, "/host_checks", Value::Null)).await.ok()["total"], 0);
 }

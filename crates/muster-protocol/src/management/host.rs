@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::host_check::AnsweredCheck;
 use super::list_query::list_query;
+use super::software::Software;
 
 /// Host.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
@@ -32,6 +33,12 @@ pub struct Host {
     /// Host checks with its answers; only for a single host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<AnsweredCheck>,
+    /// Software that osquery found on it, by name; only for a single host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub software: Vec<Software>,
+    /// Number of packages that are missing from `software` because a host can have at most 8,192.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software_left_out: Option<u64>,
 }
 
 /// Agent on a host.

@@ -8,8 +8,12 @@ use serde_json::Value;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunQuery {
-    /// SQL, at most 64 KiB.
+    /// SQL, at most 64 KiB. Either this or `saved`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sql: String,
+    /// Saved query, by id or name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<String>,
     /// Hosts: names, host ids, hardware UUIDs or agent ids, at most 100. Without them, all that match `kuery`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,

@@ -30,8 +30,10 @@ pub mod output;
 pub mod refused;
 pub mod respond;
 pub mod rollout;
+pub mod saved_query;
 pub mod settings;
 pub mod setup;
+pub mod software;
 pub mod status;
 pub mod uninstall_token;
 

@@ -40,7 +40,7 @@ impl Cell {
     fn of(value: Value<'_>) -> Self {
         match value {
             // A list is only bound: no column has one.
-            Value::Null | Value::List(_) => Self::Null,
+            Value::Null | Value::List(_) | Value::Numbers(_) => Self::Null,
             Value::Integer(number) => Self::Integer(number),
             Value::Text(text) => Self::Text(text.into_owned()),
             Value::Bytes(bytes) => Self::Bytes(bytes.to_owned()),

@@ -17,7 +17,7 @@ use super::error::Failure;
 use super::recent::Batch;
 use super::row::{Columns, Result, UNLIMITED, affects, all, any, first, readable_page, send};
 use super::words::Word;
-use super::{actions, output_keys};
+use super::{actions, output_keys, software};
 use crate::port::Precondition;
 use crate::search;
 use crate::sql::{agents as sql, files as files_sql};
@@ -100,6 +100,9 @@ pub(super) fn update(
     if before.host_id != after.host_id {
         leave_host(connection, before.host_id.as_ref())?;
     }
+    if before.space != after.space {
+        software::mark(connection, &after.id)?;
+    }
     if before.tags != after.tags {
         send(connection, sql::DELETE_TAGS, [after.id.as_str()])?;
         insert_tags(connection, after)?;
@@ -120,6 +123,7 @@ pub(super) fn update_is_one_statement(before: &AgentRecord, after: &AgentRecord)
     before.tags == after.tags
         && before.credentials == after.credentials
         && before.host_id == after.host_id
+        && before.space == after.space
         && !leaves(before, after)
         && !moves(before, after)
         && search::is_same(before, after)
@@ -297,6 +301,7 @@ pub(super) fn delete(
     // Keys at clusters outlive the record: the task that invalidates them reads a table of its own.
     output_keys::retire_of_agent(connection, id, now)?;
     actions::forget_agent(connection, id, now)?;
+    software::mark(connection, id)?;
     send(connection, files_sql::DELETE_CHUNKS_OF_AGENT, key)?;
     send(connection, files_sql::DELETE_UPLOADS_OF_AGENT, key)?;
     send(connection, files_sql::DELETE_FILE_AGENT, key)?;

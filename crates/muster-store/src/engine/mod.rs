@@ -38,6 +38,7 @@ mod rollouts;
 mod row;
 pub(crate) mod session;
 mod settings;
+mod software;
 pub(crate) mod store;
 pub(crate) mod transaction;
 mod uninstall_tokens;

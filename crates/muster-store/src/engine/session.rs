@@ -33,6 +33,8 @@ pub(crate) enum Rule {
     Uploads,
     /// An administrator remains, and what a binding refers to exists.
     Identity,
+    /// The index of software agrees with the lists of hosts.
+    Software,
 }
 
 /// The usual result of a change, by which an engine need not wait for the actual one.
@@ -223,6 +225,8 @@ pub(crate) enum Value<'v> {
     // SQLite receives it as JSON text, PostgreSQL as an array.
     /// Strings of a list, bound as one value so that their number does not change the statement. Never read.
     List(Vec<&'v str>),
+    /// Numbers of a list, bound in the same way.
+    Numbers(Cow<'v, [i64]>),
 }
 
 /// A row of a result, valid during a callback.
@@ -265,7 +269,7 @@ impl Value<'_> {
             Self::Integer(_) => "an integer",
             Self::Text(_) => "a text",
             Self::Bytes(_) => "bytes",
-            Self::List(_) => "a list",
+            Self::List(_) | Self::Numbers(_) => "a list",
         }
     }
 }
@@ -424,6 +428,12 @@ impl ToValue for [u8] {
 impl ToValue for Vec<&str> {
     fn to_value(&self) -> Value<'_> {
         Value::List(self.clone())
+    }
+}
+
+impl ToValue for Vec<i64> {
+    fn to_value(&self) -> Value<'_> {
+        Value::Numbers(Cow::Borrowed(self))
     }
 }
 

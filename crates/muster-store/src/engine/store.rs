@@ -20,6 +20,7 @@ mod policies;
 mod rollouts;
 mod secrets;
 mod settings;
+mod software;
 mod uninstall_tokens;
 
 use std::any::Any;

@@ -5,6 +5,7 @@ use muster_core::agent::{AgentType, AuditReason, Family};
 use muster_core::credential::CredentialKind;
 use muster_core::enrollment_key::KeyFamily;
 use muster_core::file::FileStatus;
+use muster_core::fleetd::software::Source;
 use muster_core::identity::UserKind;
 use muster_core::live_query::EndReason;
 use muster_core::network_object::NetworkObjectKind;
@@ -90,7 +91,18 @@ words!(LeaseName {
     Rollouts = "rollouts",
     Alerts = "alerts",
     AutoUpgrades = "auto_upgrades",
+    Software = "software",
 });
+
+impl Word for Source {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
 
 impl Word for KeyFamily {
     fn word(self) -> &'static str {

@@ -39,6 +39,7 @@ mod reads;
 mod rollouts;
 mod secrets;
 mod settings;
+mod software;
 mod uninstall_tokens;
 
 use async_trait::async_trait;
@@ -71,6 +72,7 @@ pub use self::policies::{PolicyStore, PolicyWrite};
 pub use self::rollouts::{RolloutStore, RolloutWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
 pub use self::settings::{INSTALLATION, RESTORED, SettingStore, SettingWrite};
+pub use self::software::{SoftwareStore, SoftwareWrite};
 pub use self::uninstall_tokens::{UninstallTokenStore, UninstallTokenWrite};
 
 /// Error of the store, which says whether a write may have been applied.
@@ -232,6 +234,8 @@ pub enum Write {
     File(FileWrite),
     /// Of results of host checks.
     HostCheck(HostCheckWrite),
+    /// Of the software of hosts.
+    Software(SoftwareWrite),
     /// Of settings.
     Setting(SettingWrite),
     /// Of users, roles, bindings, tokens, sessions and spaces.
@@ -287,6 +291,7 @@ pub trait Resources:
     + RolloutStore
     + SecretStore
     + SettingStore
+    + SoftwareStore
     + UninstallTokenStore
 {
 }
@@ -312,6 +317,7 @@ impl<T> Resources for T where
         + RolloutStore
         + SecretStore
         + SettingStore
+        + SoftwareStore
         + UninstallTokenStore
         + ?Sized
 {

@@ -126,11 +126,13 @@ pub enum LeaseName {
     Alerts,
     /// Beginning of automatic upgrades.
     AutoUpgrades,
+    /// Index of software.
+    Software,
 }
 
 impl LeaseName {
     /// All leases.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Statuses,
         Self::Housekeeping,
         Self::OutputKeys,
@@ -138,6 +140,7 @@ impl LeaseName {
         Self::Rollouts,
         Self::Alerts,
         Self::AutoUpgrades,
+        Self::Software,
     ];
 }
 

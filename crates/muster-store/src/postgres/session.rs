@@ -307,6 +307,7 @@ impl PostgresSession {
             Rule::References => "references",
             Rule::Uploads => "uploads",
             Rule::Identity => "identity",
+            Rule::Software => "software",
         };
         // Usually affected, so in a job that runs ahead the lock costs no round trip either.
         self.run_usually(statement, &[name.into()], Usual::Affected)?;

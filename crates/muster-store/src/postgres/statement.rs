@@ -60,6 +60,7 @@ fn kind(value: &Value<'_>) -> Type {
         Value::Text(_) => Type::TEXT,
         Value::Bytes(_) => Type::BYTEA,
         Value::List(_) => Type::TEXT_ARRAY,
+        Value::Numbers(_) => Type::INT8_ARRAY,
     }
 }
 
@@ -209,6 +210,7 @@ impl ToSql for Value<'_> {
             Self::List(words) if *type_ == Type::TEXT_ARRAY => {
                 words.iter().map(|word| without_nul(word)).collect::<Vec<_>>().to_sql(type_, out)
             }
+            Self::Numbers(numbers) if *type_ == Type::INT8_ARRAY => (&**numbers).to_sql(type_, out),
             Self::Bytes(bytes) if *type_ == Type::BYTEA => bytes.to_sql(type_, out),
             // An error instead of a cast: the server would compare or store something else.
             other => Err(format!("cannot convert {other:?} to a column of type {type_}").into()),

@@ -26,6 +26,7 @@ pub(crate) mod output_keys;
 pub(crate) mod policies;
 pub(crate) mod rollouts;
 pub(crate) mod settings;
+pub(crate) mod software;
 pub(crate) mod uninstall_tokens;
 
 /// The time by the clock of the engine, in microseconds since 1970. PostgreSQL: `extract(epoch FROM clock_timestamp())`.
@@ -81,6 +82,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         policies::ALL,
         rollouts::ALL,
         settings::ALL,
+        software::ALL,
         uninstall_tokens::ALL,
     ]
     .into_iter()

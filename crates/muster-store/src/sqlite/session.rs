@@ -101,6 +101,7 @@ impl ToSql for Value<'_> {
             Self::Integer(number) => ValueRef::Integer(*number),
             Self::Text(text) => ValueRef::Text(text.as_bytes()),
             Self::Bytes(bytes) => ValueRef::Blob(bytes),
+            Self::Numbers(numbers) => return Ok(ToSqlOutput::from(json!(numbers).to_string())),
             Self::List(words) => return Ok(ToSqlOutput::from(json!(words).to_string())),
         }))
     }

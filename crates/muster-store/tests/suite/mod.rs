@@ -29,6 +29,7 @@ pub mod policies;
 pub mod rollouts;
 pub mod sample;
 pub mod settings;
+pub mod software;
 pub mod spaces;
 pub mod uninstall_tokens;
 
@@ -228,6 +229,12 @@ macro_rules! run_for {
         suite::run_for!(@module $make, host_checks: [
             results_are_put_replaced_removed_and_counted,
             results_are_deleted_with_their_agent,
+        ]);
+        suite::run_for!(@module $make, software: [
+            software_is_found_by_name_in_its_space_after_it_was_indexed,
+            the_index_follows_changes_moves_and_deletions,
+            software_that_no_host_has_is_forgotten_later,
+            the_index_has_many_hosts_in_chunks,
         ]);
         suite::run_for!(@module $make, settings: [
             an_output_comes_back_and_changes,

@@ -5,6 +5,7 @@ use muster_client::Client;
 use muster_core::plural::counted;
 use muster_protocol::management::host::{Host, HostAgent, ListHosts};
 use muster_protocol::management::host_check::AnsweredCheck;
+use muster_protocol::management::software::Software;
 
 use super::confirm::Care;
 use super::failure::Failed;
@@ -25,7 +26,7 @@ pub enum HostCommand {
     /// With --output json, also shows what each agent reports.
     #[command(
         visible_alias = "get",
-        after_help = "Examples:\n  muster host show web-7\n  muster host show web-7 --output json"
+        after_help = "Examples:\n  muster host show web-7\n  muster host show web-7 --software\n  muster host show web-7 --output json"
     )]
     Show(ShowArgs),
     /// Make osquery on a host report its details and answer the host checks now
@@ -52,8 +53,11 @@ pub struct ListArgs {
 /// Flags of `show`.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
-    /// Host, by id or name
+    /// Host, by id, hardware UUID or name
     host: String,
+    /// Also list its software
+    #[arg(long)]
+    software: bool,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -91,6 +95,7 @@ const DETAILS: &[Column<Host>] = &[
     column("OS", |host| or_dash(Some(&host.os))),
     column("CREATED", |host| host.created_at.clone()),
     column("LAST SEEN", |host| or_dash(host.last_seen.as_deref())),
+    column("SOFTWARE", software),
 ];
 
 const AGENTS: &[Column<HostAgent>] = &[
@@ -111,6 +116,21 @@ const CHECKS: &[Column<AnsweredCheck>] = &[
     column("SINCE", |check| or_dash(check.since.as_deref())),
     column("ERROR", |check| or_dash(check.error.as_deref())),
 ];
+
+const SOFTWARE: &[Column<Software>] = &[
+    column("SOFTWARE", |software| software.name.clone()),
+    column("VERSION", |software| or_dash(Some(&software.version))),
+    column("SOURCE", |software| software.source.clone()),
+];
+
+/// Formats the number of packages on a host.
+fn software(host: &Host) -> String {
+    let kept = counted(host.software.len() as u64, "package");
+    match host.software_left_out {
+        Some(left_out) => format!("{kept}, {left_out} more are not stored"),
+        None => kept,
+    }
+}
 
 /// Formats the agents of a host: `orbit online, osquery offline`.
 fn agents(host: &Host) -> String {
@@ -152,6 +172,10 @@ impl ShowArgs {
             if !host.checks.is_empty() {
                 print_line("")?;
                 print_table(&host.checks, false, CHECKS)?;
+            }
+            if self.software {
+                print_line("")?;
+                print_table(&host.software, false, SOFTWARE)?;
             }
         }
         Ok(())

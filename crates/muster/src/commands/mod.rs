@@ -43,6 +43,7 @@ mod respond;
 mod role;
 mod rollout;
 mod selection;
+mod software;
 mod space;
 mod status;
 pub mod store;
@@ -69,6 +70,8 @@ pub enum AdminCommand {
     Host(Noun<host::HostCommand>),
     /// Run SQL on hosts with osquery, and print the rows as they arrive
     Query(Noun<query::QueryCommand>),
+    /// List and show the software on hosts with osquery
+    Software(Noun<software::SoftwareCommand>),
     /// Manage host checks: yes-or-no questions that hosts with osquery answer
     HostCheck(Noun<host_check::HostCheckCommand>),
     /// Show and replace the osquery configuration of hosts
@@ -155,6 +158,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::Agent(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Host(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Query(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Software(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::HostCheck(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Fleetd(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::FleetdOptions(noun) => noun.verb.run(&noun.connect.client()?).await,

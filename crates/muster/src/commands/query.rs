@@ -7,8 +7,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use muster_client::Client;
 use muster_core::plural::counted;
 use muster_protocol::management::live_query::{ListResults, LiveQuery, RunQuery};
+use muster_protocol::management::saved_query::{SaveQuery, SavedQuery};
 
+use super::confirm::Care;
 use super::failure::Failed;
+use super::find::only;
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
 use super::query_rows::RowPrinter;
 use super::text::print_line;
@@ -26,11 +29,23 @@ pub enum QueryCommand {
     /// Ends when all hosts have answered, or after the timeout. Ctrl-C stops the query on all
     /// hosts. With --output json, prints one JSON object per line, one for each host.
     #[command(
-        after_help = "Examples:\n  muster query run 'SELECT name, version FROM os_version' --all\n  muster query run 'SELECT pid, path FROM processes' --host web-7 --output csv\n  muster query run 'SELECT * FROM usb_devices' --filter 'tags:laptops' --timeout 300"
+        after_help = "Examples:\n  muster query run 'SELECT name, version FROM os_version' --all\n  muster query run 'SELECT pid, path FROM processes' --host web-7 --output csv\n  muster query run 'SELECT * FROM usb_devices' --filter 'tags:laptops' --timeout 300\n  muster query run --saved 'logged in users' --host web-7"
     )]
     Run(RunArgs),
-    /// List the live queries of the last day
-    #[command(after_help = "Examples:\n  muster query list\n  muster query list --output json")]
+    /// Save a query under a name, so that people can run it without the right to run any SQL
+    ///
+    /// A saved query with this name is replaced.
+    #[command(
+        after_help = "Examples:\n  muster query save 'logged in users' 'SELECT user, host FROM logged_in_users' --description 'Who is logged in'"
+    )]
+    Save(SaveArgs),
+    /// Delete a saved query
+    #[command(after_help = "Examples:\n  muster query delete 'logged in users' --yes")]
+    Delete(DeleteArgs),
+    /// List the live queries of the last day, or the saved queries
+    #[command(
+        after_help = "Examples:\n  muster query list\n  muster query list --saved\n  muster query list --output json"
+    )]
     List(ListArgs),
     /// Show a live query and how many hosts have answered
     #[command(
@@ -53,7 +68,11 @@ pub enum QueryCommand {
 #[command(group = ArgGroup::new("which hosts").required(true).multiple(true).args(["hosts", "filter", "all"]))]
 pub struct RunArgs {
     /// SQL to run in osquery
-    sql: String,
+    #[arg(required_unless_present = "saved")]
+    sql: Option<String>,
+    /// Run a saved query, by name or id
+    #[arg(long, value_name = "QUERY", conflicts_with = "sql")]
+    saved: Option<String>,
     /// Host, by name, hardware UUID or id (repeatable)
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<String>,
@@ -73,9 +92,35 @@ pub struct RunArgs {
     output: OutputArg,
 }
 
+/// Flags of `save`.
+#[derive(Args, Debug)]
+pub struct SaveArgs {
+    /// Name, unique in the space
+    name: String,
+    /// SQL of osquery
+    sql: String,
+    /// Description
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    description: String,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `delete`.
+#[derive(Args, Debug)]
+pub struct DeleteArgs {
+    /// Saved query, by name or id
+    query: String,
+    #[command(flatten)]
+    care: Care,
+}
+
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
+    /// List the saved queries
+    #[arg(long)]
+    saved: bool,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -122,11 +167,25 @@ const DETAILS: &[Column<LiveQuery>] = &[
     column("ENDED", |query| or_dash(query.ended_at.as_deref())),
 ];
 
+const SAVED: &[Column<SavedQuery>] = &[
+    column("NAME", |query| query.name.clone()),
+    column("DESCRIPTION", |query| or_dash(Some(&query.description))),
+    column("SQL", |query| muster_core::reported::shortened_to(&query.sql, SQL_SHOWN).into_owned()),
+    wide("CHANGED", |query| query.updated_at.clone()),
+    wide("CHANGED BY", |query| query.updated_by.clone()),
+    wide("ID", |query| query.id.clone()),
+];
+
 impl QueryCommand {
     /// Runs the verb.
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
             Self::Run(args) => args.run(client).await,
+            Self::Save(args) => args.run(client).await,
+            Self::Delete(args) => args.run(client).await,
+            Self::List(args) if args.saved => {
+                print_list(&client.saved_queries().await?, args.output.output, SAVED, |query| query.id.clone())
+            }
             Self::List(args) => {
                 print_list(&client.live_queries().await?, args.output.output, COLUMNS, |query| query.id.clone())
             }
@@ -150,8 +209,13 @@ impl QueryCommand {
 
 impl RunArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let query =
-            RunQuery { sql: self.sql, hosts: self.hosts, kuery: self.filter, timeout_seconds: Some(self.timeout) };
+        let query = RunQuery {
+            sql: self.sql.unwrap_or_default(),
+            saved: self.saved,
+            hosts: self.hosts,
+            kuery: self.filter,
+            timeout_seconds: Some(self.timeout),
+        };
         if self.dry_run {
             let targets = client.try_run_query(&query).await?.targets;
             return print_line(format!("would run the query on {}", counted(targets, "host")));
@@ -165,6 +229,25 @@ impl RunArgs {
         };
         follower.bar.finish_and_clear();
         outcome(&ended)
+    }
+}
+
+impl SaveArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let query = SaveQuery { name: self.name, description: self.description, sql: self.sql };
+        print_one(&client.save_query(&query).await?, self.output.output, SAVED, |query| query.id.clone())
+    }
+}
+
+impl DeleteArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let mut found = client.saved_queries().await?;
+        found.retain(|query| query.id == self.query || query.name.eq_ignore_ascii_case(&self.query));
+        let query = only("saved query", "name", &self.query, found, |query| query.id.clone())?;
+        let question = format!("Delete the saved query {:?}?", query.name);
+        self.care
+            .delete(&query.name, &question, async |dry_run| client.delete_saved_query(&query.id, dry_run).await)
+            .await
     }
 }
 

@@ -50,7 +50,10 @@ fn a_webhook_is_created_changed_muted_tested_and_deleted() {
 fn secrets_are_read_from_files_and_local_targets_are_refused() {
     let (_secrets, secret) = file("secret.txt", "a secret of my own\n");
     let told = fails(2, &["alert", "create", "own", "--webhook", "https://127.0.0.1:1/", "--secret-file", &secret]);
-    assert!(told.contains("127.0.0.1 is a loopback address; to permit it, set `outgoing.allow_local_targets`"), "{told}");
+    assert!(
+        told.contains("127.0.0.1 is a loopback address; to permit it, set `outgoing.allow_local_targets`"),
+        "{told}"
+    );
     let ran = run(&["alert", "create", "own", "--webhook", "https://hooks.invalid/", "--secret-file", &secret]);
     assert!(ran.code == 0 && !ran.err.contains("signing key"), "{}", ran.err);
     ok(&["alert", "delete", "own", "--yes"]);

@@ -90,6 +90,10 @@ fn hosts_of_fleetd_enroll_and_send_requests_at_their_intervals() {
     let base = ["--family", "fleetd", "--first", "900", "--enrollment-token", secret];
     let (ran, events) = drones(&[&base[..], &["--mode", "enroll", "--count", "3", "--processes", "2"]].concat());
     assert_eq!((ran.code, &summary(&events)["counts"]["enrolled"]), (0, &3.into()), "{}", ran.err);
+    let (ran, events) = drones(&[&base[..], &["--mode", "details", "--count", "3"]].concat());
+    assert_eq!((ran.code, &summary(&events)["counts"]["errors"]), (0, &serde_json::json!({})), "{}", ran.err);
+    let host = json(&["host", "show", "drone-900"]);
+    assert_eq!(host["software"].as_array().unwrap().len(), 500);
     let load = ["--mode", "heartbeat", "--count", "2", "--interval", "0.1", "--seconds", "2"];
     let (_, events) = drones(&[&base[..], &load].concat());
     let summary = summary(&events);

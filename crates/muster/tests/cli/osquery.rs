@@ -80,3 +80,28 @@ fn fl31_a_host_check_is_answered_and_shown() {
     ok(&["host-check", "delete", "disks", "--yes"]);
     fails(3, &["host-check", "show", "disks"]);
 }
+
+#[test]
+fn software_of_hosts_is_listed_and_shown() {
+    let key = host("host-with-software");
+    let name = "fleet_detail_query_software_deb_packages";
+    let rows = json!([{"name": "cli-tool", "version": "1.9-1"}, {"name": "cli-tool", "version": "1.10-1"}]);
+    osquery("distributed/write", &json!({"node_key": key, "queries": {name: rows}, "statuses": {name: 0}}));
+    let list = || json(&["software", "list", "--name", "CLI-*", "--version", "<1.10", "--source", "deb_packages"]);
+    // The index follows a few seconds later.
+    let is_indexed = (0..150).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        list().as_array().is_some_and(|found| found.len() == 1)
+    });
+    assert!(is_indexed);
+    let found = list()[0].clone();
+    assert_eq!((&found["version"], &found["hosts"]), (&json!("1.9-1"), &json!(1)));
+    let shown = ok(&["software", "show", "cli-tool", "--version", "1.10-1"]);
+    assert!(shown.contains("host-with-software") && shown.contains("deb_packages"), "{shown}");
+    assert!(ok(&["software", "get", found["id"].as_str().unwrap()]).contains("1.9-1"));
+    let message = fails(2, &["software", "show", "cli-tool"]);
+    assert!(message.contains("cli-tool"), "{message}");
+    assert!(ok(&["host", "show", "host-with-software", "--software"]).contains("1.10-1"));
+    assert_eq!(json(&["host", "show", "host-with-software"])["software"].as_array().unwrap().len(), 2);
+    assert_eq!(json(&["software", "show", "cli-tool", "--version", "=1.9-1"])["id"], found["id"]);
+}

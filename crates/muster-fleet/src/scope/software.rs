@@ -1,0 +1,37 @@
+//! Software within a space.
+
+use muster_core::agent::AgentRecord;
+use muster_core::fleetd::software::SoftwareId;
+use muster_store::StoreError;
+use muster_store::query::{FoundSoftware, Page, SoftwareHost, SoftwareSearch};
+
+use super::Scoped;
+use crate::software::{Installed, installed};
+
+/// Software.
+impl Scoped<'_> {
+    /// Returns the software on an agent's host.
+    pub async fn software_of(&self, agent: &AgentRecord) -> Result<Installed, StoreError> {
+        if self.holds(&agent.space) { installed(self.store, &agent.id).await } else { Ok(Installed::default()) }
+    }
+
+    /// Returns a page of the software of the space by name.
+    pub async fn software_list(&self, search: &SoftwareSearch, page: Page) -> Result<Vec<FoundSoftware>, StoreError> {
+        self.store.software_of_space(self.space, search, page).await
+    }
+
+    /// Counts the software of the space.
+    pub async fn software_count(&self, search: &SoftwareSearch) -> Result<u64, StoreError> {
+        self.store.software_count(self.space, search).await
+    }
+
+    /// Returns software that hosts of the space have.
+    pub async fn software(&self, id: SoftwareId) -> Result<Option<FoundSoftware>, StoreError> {
+        self.store.software_in(self.space, id).await
+    }
+
+    /// Returns a page of the hosts that have software.
+    pub async fn software_hosts(&self, id: SoftwareId, page: Page) -> Result<Vec<SoftwareHost>, StoreError> {
+        self.store.software_hosts(self.space, id, page).await
+    }
+}

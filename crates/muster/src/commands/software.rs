@@ -1,0 +1,123 @@
+//! `muster software …`
+
+use clap::{Args, Subcommand};
+use muster_client::Client;
+use muster_protocol::management::software::{ListSoftware, ListSoftwareHosts, Software, SoftwareHost};
+
+use super::failure::Failed;
+use super::find::{all_pages, if_there, only};
+use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, print_table};
+use super::text::print_line;
+
+/// Verbs of `software`.
+#[derive(Debug, Subcommand)]
+pub enum SoftwareCommand {
+    /// List the software on hosts with osquery, with the numbers of hosts
+    ///
+    /// Hosts report their software every hour. Versions are compared as Debian does.
+    #[command(
+        after_help = "Examples:\n  muster software list --name openssl\n  muster software list --name 'openssl*' --version '>=3.0,<3.0.7'\n  muster software list --source chrome_extensions --output json"
+    )]
+    List(ListArgs),
+    /// Show software and the hosts that have it
+    #[command(
+        visible_alias = "get",
+        after_help = "Examples:\n  muster software show 0f3a5b7c9d1e2f\n  muster software show openssl --version 3.0.2-0ubuntu1.10\n  muster software show openssl --version 3.0.2-0ubuntu1.10 --output json"
+    )]
+    Show(ShowArgs),
+}
+
+/// What to search for.
+#[derive(Args, Debug)]
+pub struct Which {
+    /// Versions, such as '<1.2' or '>=3.0,<3.0.7'
+    #[arg(long, value_name = "CONDITIONS")]
+    version: Option<String>,
+    /// Table of osquery that it is from, such as deb_packages
+    #[arg(long, value_name = "TABLE")]
+    source: Option<String>,
+}
+
+/// Flags of `list`.
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// Name, ignoring case; * stands for any characters
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Flags of `show`.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// Software, by id or name
+    software: String,
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+const COLUMNS: &[Column<Software>] = &[
+    column("ID", |software| software.id.clone()),
+    column("NAME", |software| software.name.clone()),
+    column("VERSION", |software| or_dash(Some(&software.version))),
+    column("SOURCE", |software| software.source.clone()),
+    column("HOSTS", |software| software.hosts.unwrap_or_default().to_string()),
+];
+
+const HOSTS: &[Column<SoftwareHost>] =
+    &[column("HOST", |host| or_dash(Some(&host.hostname))), column("ID", |host| or_dash(host.id.as_deref()))];
+
+fn id(software: &Software) -> String {
+    software.id.clone()
+}
+
+impl SoftwareCommand {
+    /// Runs the verb.
+    pub async fn run(self, client: &Client) -> Result<(), Failed> {
+        match self {
+            Self::List(args) => {
+                print_list(&matching(client, args.name, args.which).await?, args.output.output, COLUMNS, id)
+            }
+            Self::Show(args) => args.run(client).await,
+        }
+    }
+}
+
+impl ShowArgs {
+    async fn run(self, client: &Client) -> Result<(), Failed> {
+        let software = find(client, &self.software, self.which).await?;
+        let format = self.output.output;
+        print_one(&software, format, COLUMNS, id)?;
+        if !matches!(format, Format::Table | Format::Wide) {
+            return Ok(());
+        }
+        let read =
+            async |page, per_page| client.software_hosts(&software.id, &ListSoftwareHosts { page, per_page }).await;
+        let hosts = all_pages(read).await?;
+        print_line("")?;
+        print_table(&hosts, format == Format::Wide, HOSTS)
+    }
+}
+
+/// Finds software by id, or by a name of which one version matches.
+async fn find(client: &Client, named: &str, which: Which) -> Result<Software, Failed> {
+    if let Some(software) = if_there(client.software_by_id(named).await)? {
+        return Ok(software);
+    }
+    let found = matching(client, Some(named.to_owned()), which).await?;
+    only("package", "name", named, found, id)
+}
+
+async fn matching(client: &Client, name: Option<String>, which: Which) -> Result<Vec<Software>, Failed> {
+    let read = async |page, per_page| {
+        let Which { version, source } = &which;
+        let (name, version, source) = (name.clone(), version.clone(), source.clone());
+        client.software(&ListSoftware { page, per_page, name, version, source }).await
+    };
+    all_pages(read).await
+}
