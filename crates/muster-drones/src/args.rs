@@ -68,6 +68,9 @@ pub struct DronesArgs {
     /// Family `fleetd`: seconds between two distributed reads of a host; other requests are as much faster or slower
     #[arg(long, default_value_t = 10.0)]
     pub interval: f64,
+    /// Family `fleetd`: hosts keep a WebSocket open, and read queries only when they are told to; needs `osquery.push` on the server
+    #[arg(long)]
+    pub push: bool,
     /// Mode `burst`: size of each body in bytes, before compression
     #[arg(long, default_value_t = 1_000_000)]
     pub body_bytes: usize,
@@ -114,6 +117,7 @@ impl DronesArgs {
             self.family == Family::Elastic || is_known,
             "--family fleetd supports the modes live, enroll and heartbeat, and enrolls its hosts"
         );
+        anyhow::ensure!(self.family == Family::Fleetd || !self.push, "--push is for --family fleetd");
         anyhow::ensure!((0.01..=3600.0).contains(&self.interval), "--interval must be from 0.01 to 3600");
         Ok(())
     }

@@ -34,6 +34,7 @@ pub mod fleet_keys;
 pub mod fleetd_options;
 pub mod force;
 pub mod health;
+pub mod hints;
 pub mod host_checks;
 pub mod host_logs;
 pub mod host_views;
@@ -138,6 +139,7 @@ use self::identity::spaces::Spaces;
 use self::identity::tokens::Tokens;
 use self::identity::users::Users;
 use self::keys::EnrollmentKeys;
+use self::hints::Hints;
 use self::live_queries::LiveQueries;
 use self::members::Members;
 use self::network_objects::{DownloadSources, NetworkObjects, Proxies, ServerHosts};
@@ -217,6 +219,7 @@ pub struct Fleet {
     setup: Setup,
     members: Arc<Members>,
     live_queries: Arc<LiveQueries>,
+    hints: Arc<Hints>,
     housekeeping: Arc<Housekeeping>,
     feed: Arc<ChangeFeed>,
     /// Internals that tests read.
@@ -260,7 +263,8 @@ impl Fleet {
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let actions = Arc::new(wiring.actions());
         let live_queries = Arc::new(wiring.live_queries());
-        let feed = Arc::new(wiring.feed(&statuses, &live_queries));
+        let hints = Arc::new(wiring.hints(&live_queries));
+        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &hints));
         let output_keys = Arc::new(wiring.output_keys());
         let passwords = Arc::new(wiring.passwords());
         let (users, roles) = (Arc::new(wiring.users(&passwords)), Arc::new(wiring.roles()));
@@ -312,6 +316,7 @@ impl Fleet {
             actions,
             policies,
             live_queries,
+            hints,
             statuses,
             feed,
             refusals: Refusals::default(),

@@ -400,6 +400,13 @@ fn osquery() -> Vec<Definition> {
             None,
             "Maximum number of files of each log of osquery. The oldest is deleted; 0 means 1.",
         ),
+        key(
+            &names::OSQUERY_PUSH,
+            Kind::Flag,
+            Raw::Flag(false),
+            None,
+            "Whether orbit keeps a WebSocket connection open, over which the server tells it that queries are due. Needs a version of\norbit that supports it.",
+        ),
     ]
 }
 

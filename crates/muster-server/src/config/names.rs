@@ -150,6 +150,7 @@ keys! {
     OSQUERY_LOG_DIRECTORY: Option<Utf8PathBuf> = "osquery.log_directory";
     OSQUERY_LOG_FILE_BYTES: u64 = "osquery.log_file_bytes";
     OSQUERY_LOG_FILES: u64 = "osquery.log_files";
+    OSQUERY_PUSH: bool = "osquery.push";
     HIGHEST_VERSION: (u32, Option<u32>) = "agents.highest_version";
     LOWEST_VERSION: (u32, Option<u32>) = "agents.lowest_version";
     LOG_FORMAT: String = "log.format";

@@ -72,6 +72,8 @@ pub struct Config {
     pub host_logs: Option<Utf8PathBuf>,
     /// Size and number of the files of host logs.
     pub host_log_rotation: Rotation,
+    /// Whether orbit gets hints over WebSocket.
+    pub push: bool,
     /// Whether log lines are JSON instead of text.
     pub log_json: bool,
     /// Minimum log level.
@@ -176,6 +178,7 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
             bytes: values.read(&names::OSQUERY_LOG_FILE_BYTES),
             files: values.read(&names::OSQUERY_LOG_FILES),
         },
+        push: values.read(&names::OSQUERY_PUSH),
         log_json: values.read(&names::LOG_FORMAT) == "json",
         log_level: values.read(&names::LOG_LEVEL),
     };

@@ -13,7 +13,7 @@ use crate::metrics::{Asked, Metrics};
 use muster_elastic::{AgentApi, AgentApiOptions, Handled, RefusedWhileHeld};
 use muster_fleet::Fleet;
 use muster_fleet::health::Health;
-use muster_fleetd::FleetdApi;
+use muster_fleetd::{FleetdApi, FleetdApiOptions};
 use muster_listen::body::RequestBody;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{Answer, Parked, Peer, Reply};
@@ -39,7 +39,7 @@ impl AgentHandler {
         let limits = config.limits.clone();
         let uploads = config.uploads;
         let options = AgentApiOptions { limits, uploads, health, version, pgp_key };
-        let fleetd = FleetdApi::new(Arc::clone(fleet));
+        let fleetd = FleetdApi::new(Arc::clone(fleet), FleetdApiOptions { push: config.push });
         Self { api: AgentApi::new(Arc::clone(fleet), options), fleetd, metrics, fleet: Arc::clone(fleet) }
     }
 }
@@ -71,8 +71,7 @@ impl Handler for AgentHandler {
                     metrics.refused(reason);
                 }
                 let seen = Seen { asked: handled.route.map_or(Asked::NOTHING, Asked::from), began };
-                seen.answered(&metrics, &handled.reply, line.as_deref());
-                Answer::Reply(closing_while_draining(&fleet, handled.reply))
+                seen.finish(handled.answer, metrics, fleet, line.as_deref())
             });
         }
         let work = self.api.handle(request, peer);
@@ -82,20 +81,7 @@ impl Handler for AgentHandler {
                 metrics.refused(reason);
             }
             let seen = Seen { asked: operation.map_or(Asked::NOTHING, Asked::from), began };
-            match answer {
-                Answer::Reply(reply) => {
-                    seen.answered(&metrics, &reply, line.as_deref());
-                    Answer::Reply(closing_while_draining(&fleet, reply))
-                }
-                Answer::Park(slot) => {
-                    metrics.took(seen.asked, seen.began.elapsed());
-                    Answer::Park(counted(slot, seen, metrics, fleet))
-                }
-                Answer::Upgrade(upgrade) => {
-                    metrics.answered(seen.asked, upgrade.reply.status(), seen.began.elapsed());
-                    Answer::Upgrade(upgrade)
-                }
-            }
+            seen.finish(answer, metrics, fleet, line.as_deref())
         })
     }
 }
@@ -108,6 +94,24 @@ struct Seen {
 }
 
 impl Seen {
+    /// Counts an answer, or arranges that it is counted when it is sent.
+    fn finish(self, answer: Answer, metrics: Arc<Metrics>, fleet: Arc<Fleet>, line: Option<&str>) -> Answer {
+        match answer {
+            Answer::Reply(reply) => {
+                self.answered(&metrics, &reply, line);
+                Answer::Reply(closing_while_draining(&fleet, reply))
+            }
+            Answer::Park(slot) => {
+                metrics.took(self.asked, self.began.elapsed());
+                Answer::Park(counted(slot, self, metrics, fleet))
+            }
+            Answer::Upgrade(upgrade) => {
+                metrics.answered(self.asked, upgrade.reply.status(), self.began.elapsed());
+                Answer::Upgrade(upgrade)
+            }
+        }
+    }
+
     fn answered(self, metrics: &Metrics, reply: &Reply, line: Option<&str>) {
         let took = self.began.elapsed();
         metrics.answered(self.asked, reply.status(), took);
