@@ -70,6 +70,9 @@ pub struct DronesArgs {
     /// Family `fleetd`: seconds between two distributed reads of a host; the intervals of other requests are scaled accordingly
     #[arg(long, default_value_t = 10.0)]
     pub interval: f64,
+    /// Family `fleetd`: hosts keep a WebSocket open, and read queries only when they are told to; needs `osquery.push` on the server
+    #[arg(long)]
+    pub push: bool,
     /// Mode `burst`: size of each body in bytes, before compression
     #[arg(long, default_value_t = 1_000_000)]
     pub body_bytes: usize,
@@ -118,6 +121,7 @@ impl DronesArgs {
         );
         let is_of_fleetd = self.family == Family::Fleetd || self.mode != Mode::Details;
         anyhow::ensure!(is_of_fleetd, "the mode details requires --family fleetd");
+        anyhow::ensure!(self.family == Family::Fleetd || !self.push, "--push is for --family fleetd");
         anyhow::ensure!((0.01..=3600.0).contains(&self.interval), "--interval must be from 0.01 to 3600");
         Ok(())
     }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::event::now_us;
 use crate::fault::{Fault, accepted};
+use crate::fleetd_push::Push;
 use crate::session::{Ask, Session, Shared};
 
 /// Version of osquery that hosts report.
@@ -50,6 +51,7 @@ pub struct FleetdHost {
     osquery: Session,
     orbit_key: String,
     node_key: String,
+    push: Option<Push>,
     counter: u64,
 }
 
@@ -70,7 +72,39 @@ impl FleetdHost {
             number,
             orbit_key: String::new(),
             node_key: String::new(),
+            push: None,
             counter: 0,
+        }
+    }
+
+    /// Returns the same host with push: orbit reads queries when it is told to.
+    #[must_use]
+    pub fn with_push(self, push: bool) -> Self {
+        Self { push: push.then(Push::default), ..self }
+    }
+
+    /// Returns whether queries are read only on hints.
+    #[must_use]
+    pub fn has_push(&self) -> bool {
+        self.push.is_some()
+    }
+
+    /// Opens the WebSocket, if there is one and it is not open.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or refuses.
+    pub async fn connect_push(&mut self) -> Result<(), Fault> {
+        match &mut self.push {
+            Some(push) => Ok(push.connect(&self.shared.dialer, self.number, &self.orbit_key).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for a hint; returns false if the WebSocket must be opened. Without push, never ends.
+    pub async fn hinted(&mut self) -> bool {
+        match &mut self.push {
+            Some(push) => push.hinted().await,
+            None => std::future::pending().await,
         }
     }
 
@@ -151,8 +185,8 @@ impl FleetdHost {
     /// # Errors
     /// If the server does not respond with 200.
     pub async fn read(&mut self, due: Instant) -> Result<(), Fault> {
-        let body = json!({"node_key": self.node_key});
-        let read = post(&mut self.osquery, "/api/v1/osquery/distributed/read", &body).await?;
+        let (session, key) = self.querying();
+        let read = post(session, "/api/v1/osquery/distributed/read", &json!({"node_key": key})).await?;
         self.shared.tally.requested("read", due.elapsed());
         let read: Read = serde_json::from_value(read).map_err(anyhow::Error::from)?;
         if read.queries.is_empty() {
@@ -160,9 +194,14 @@ impl FleetdHost {
         }
         let began = Instant::now();
         let body = self.results(&read.queries);
-        post(&mut self.osquery, "/api/v1/osquery/distributed/write", &body).await?;
+        post(self.querying().0, "/api/v1/osquery/distributed/write", &body).await?;
         self.shared.tally.requested("write", began.elapsed());
         Ok(())
+    }
+
+    /// Returns the connection and the key of the program that reads queries.
+    fn querying(&mut self) -> (&mut Session, &str) {
+        if self.push.is_some() { (&mut self.orbit, &self.orbit_key) } else { (&mut self.osquery, &self.node_key) }
     }
 
     /// Sends lines of the log of results.
@@ -254,7 +293,8 @@ impl FleetdHost {
             rows.insert(name.clone(), found.unwrap_or_else(|| json!([])));
             messages.insert(name.clone(), message.into());
         }
-        json!({"node_key": self.node_key, "queries": rows, "statuses": statuses, "messages": messages, "stats": {}})
+        let key = if self.push.is_some() { &self.orbit_key } else { &self.node_key };
+        json!({"node_key": key, "queries": rows, "statuses": statuses, "messages": messages, "stats": {}})
     }
 
     fn log_line(&self, line: u32) -> Value {

@@ -55,6 +55,8 @@ pub struct Hosts {
     pub back_off: BackOff,
     /// Factor of all intervals.
     pub pace: f64,
+    /// Whether hosts read queries only on hints.
+    pub push: bool,
 }
 
 impl Hosts {
@@ -92,9 +94,9 @@ impl Hosts {
         for number in self.numbers.clone() {
             let (shared, admission, mut back_off) =
                 (self.shared.clone(), self.admission.clone(), self.back_off.clone());
-            let pace = self.pace;
+            let (pace, push) = (self.pace, self.push);
             hosts.spawn(async move {
-                let host = admit(&shared, &admission, &mut back_off, number).await;
+                let host = admit(&shared, &admission, &mut back_off, number).await.with_push(push);
                 repeat(&shared, host, &admission, &mut back_off, pace, false).await;
             });
         }
@@ -109,14 +111,16 @@ impl Hosts {
         for number in self.numbers.clone() {
             let (shared, admission, mut back_off) =
                 (self.shared.clone(), self.admission.clone(), self.back_off.clone());
+            let push = self.push;
             coming.spawn(async move {
-                let mut host = admit(&shared, &admission, &mut back_off, number).await;
+                let mut host = admit(&shared, &admission, &mut back_off, number).await.with_push(push);
                 // What each host does once after its start: its writes are not part of the load.
                 for request in [Request::Read, Request::OrbitConfig, Request::DeviceToken] {
                     if let Err(fault) = send(&mut host, request, Instant::now()).await {
                         shared.tally.failed(&format!("settle: {fault}"));
                     }
                 }
+                connect_push(&shared, &mut host).await;
                 host
             });
         }
@@ -184,8 +188,23 @@ async fn repeat(
     });
     let mut rejected: Vec<Program> = Vec::new();
     loop {
-        let next = (0..due.len()).min_by_key(|at| due[*at]).unwrap_or_default();
-        tokio::time::sleep_until(due[next].into()).await;
+        connect_push(shared, &mut host).await;
+        let is_read = |at: &usize| INTERVALS[*at].0 == Request::Read;
+        // With push, queries are read only on a hint.
+        let timed = (0..due.len()).filter(|at| !(host.has_push() && is_read(at)));
+        let mut next = timed.min_by_key(|at| due[*at]).unwrap_or_default();
+        let hinted = tokio::select! {
+            () = tokio::time::sleep_until(due[next].into()) => None,
+            hinted = host.hinted() => Some(hinted),
+        };
+        match hinted {
+            None => {}
+            Some(true) => {
+                next = (0..due.len()).find(is_read).unwrap_or_default();
+                due[next] = Instant::now();
+            }
+            Some(false) => continue,
+        }
         let (request, interval) = INTERVALS[next];
         let program = request.program();
         // Like the real programs, each enrolls again if its key is rejected.
@@ -207,6 +226,13 @@ async fn repeat(
         }
         // From the schedule, because a late request must not delay the following ones; but none is sent twice for it.
         due[next] = (due[next] + interval.mul_f64(pace)).max(Instant::now());
+    }
+}
+
+/// Opens the WebSocket of a host with push. If that fails, it is tried again after a pause.
+async fn connect_push(shared: &Shared, host: &mut FleetdHost) {
+    if let Err(fault) = host.connect_push().await {
+        shared.tally.failed(&format!("push: {fault}"));
     }
 }
 

@@ -22,6 +22,7 @@ pub mod event;
 pub mod fault;
 pub mod fleetd;
 pub mod fleetd_load;
+pub mod fleetd_push;
 pub mod gzip;
 pub mod histogram;
 pub mod live;

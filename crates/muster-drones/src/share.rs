@@ -97,7 +97,8 @@ async fn work(
 ) -> Option<Instant> {
     if args.family == Family::Fleetd {
         let pace = args.interval / 10.0;
-        return fleetd(args, Hosts { shared, numbers, admission, back_off: back_off(args), pace }, phase).await;
+        let hosts = Hosts { shared, numbers, admission, back_off: back_off(args), pace, push: args.push };
+        return fleetd(args, hosts, phase).await;
     }
     match args.mode {
         // The mode `details` is refused when the arguments are checked.

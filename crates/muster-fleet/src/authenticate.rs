@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::Error;
 use muster_core::agent::{AgentRecord, Family};
 use muster_core::audit::AuditEvent;
 use muster_core::credential::{ApiKey, CredentialKind};
@@ -16,6 +15,7 @@ use muster_core::error_chain::chain;
 use muster_core::fleetd::device_token;
 use muster_core::id::AgentId;
 use muster_core::time::Clock;
+use muster_core::{Error, ErrorKind};
 use muster_store::Write;
 use serde_json::json;
 
@@ -141,6 +141,21 @@ impl Authentication {
         let entry = self.registry.admit(record);
         entry.credential_used(&key.id, self.clock.now());
         Ok(entry)
+    }
+
+    /// Returns the osqueryd with this node key, or the one on the host of the orbit with this node key: with push, orbit fetches
+    /// the queries (FL54).
+    pub async fn osquery_or_orbit_key(&self, secret: &str) -> Result<Arc<AgentEntry>, Error> {
+        let holder = self.registry.by_node_key(&ApiKey::opaque(secret).id).and_then(|entry| entry.record());
+        // Without the read that would find no osqueryd with the key of a known orbit.
+        if holder.is_none_or(|record| record.family != Family::Orbit) {
+            match self.node_key(secret, Family::Osquery).await {
+                Err(error) if error.kind == ErrorKind::Unauthenticated => {}
+                other => return other,
+            }
+        }
+        let orbit = self.node_key(secret, Family::Orbit).await?;
+        self.records.osquery_beside(&orbit).await?.ok_or_else(unauthorized)
     }
 
     /// Returns the orbit whose desktop program has this token, if the token has not ended (FL70).

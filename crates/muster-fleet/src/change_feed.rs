@@ -18,6 +18,7 @@ use muster_store::has_gap;
 use super::authority::System;
 use super::fleet_keys::SIGNING_KEY;
 use super::fleetd_options::FleetdOptions;
+use super::hints::Hints;
 use super::host_checks::HostChecks;
 use super::live_queries::LiveQueries;
 use super::policy_cache::PolicyCache;
@@ -49,6 +50,7 @@ pub(crate) struct ChangeFeed {
     urls: Arc<ServerUrls>,
     fleetd_options: Arc<FleetdOptions>,
     host_checks: Arc<HostChecks>,
+    hints: Arc<Hints>,
     signing: Arc<SigningKeys>,
     shutdown: Arc<Shutdown>,
     /// Number of the last change that this node handled.
@@ -66,6 +68,7 @@ pub(crate) struct ChangeFeedParts {
     pub(crate) urls: Arc<ServerUrls>,
     pub(crate) fleetd_options: Arc<FleetdOptions>,
     pub(crate) host_checks: Arc<HostChecks>,
+    pub(crate) hints: Arc<Hints>,
     pub(crate) signing: Arc<SigningKeys>,
     pub(crate) shutdown: Arc<Shutdown>,
 }
@@ -85,6 +88,7 @@ impl ChangeFeed {
             urls: parts.urls,
             fleetd_options: parts.fleetd_options,
             host_checks: parts.host_checks,
+            hints: parts.hints,
             signing: parts.signing,
             shutdown: parts.shutdown,
             handled,
@@ -167,15 +171,22 @@ impl ChangeFeed {
                 Some(Change::Action(id)) => self.action_changed(id).await?,
                 Some(Change::ActionBegun(id)) => self.action_begun(id).await?,
                 Some(Change::Policy(id)) => self.policy_changed(id).await?,
-                Some(Change::LiveQuery(_)) => self.live_queries.reload().await?,
+                Some(Change::LiveQuery(_)) => {
+                    self.live_queries.reload().await?;
+                    self.hints.work_changed();
+                }
                 Some(Change::Setting(name)) if name == urls::SETTING => self.urls.refresh().await?,
                 Some(Change::Setting(name)) if name == SIGNING_KEY => drop(self.signing.refresh().await?),
                 Some(Change::Setting(name)) => {
                     self.fleetd_options.setting_changed(name);
                     self.host_checks.setting_changed(name);
+                    self.hints.work_changed();
                 }
                 // Other servers ask the agent anyway when it first connects to them.
-                Some(Change::Refetch(id)) => self.registry.get(id).iter().for_each(|entry| entry.forget_reports()),
+                Some(Change::Refetch(id)) => {
+                    self.registry.get(id).iter().for_each(|entry| entry.forget_reports());
+                    self.hints.work_changed();
+                }
                 // These are not cached. `None` is a kind of change that a newer node wrote.
                 Some(Change::EnrollmentKey(_) | Change::Output(_) | Change::NetworkObject(..)) | None => {}
             }

@@ -34,6 +34,7 @@ pub mod fleet_keys;
 pub mod fleetd_options;
 pub mod force;
 pub mod health;
+pub mod hints;
 pub mod host_checks;
 pub mod host_logs;
 pub mod host_views;
@@ -121,6 +122,7 @@ use self::credentials::Credentials;
 use self::enroll::Enrollment;
 use self::files::Files;
 use self::fleetd_options::FleetdOptions;
+use self::hints::Hints;
 use self::host_checks::HostChecks;
 use self::host_logs::HostLogs;
 use self::housekeeping::Housekeeping;
@@ -220,6 +222,7 @@ pub struct Fleet {
     setup: Setup,
     members: Arc<Members>,
     live_queries: Arc<LiveQueries>,
+    hints: Arc<Hints>,
     housekeeping: Arc<Housekeeping>,
     feed: Arc<ChangeFeed>,
     /// Internals that tests read.
@@ -263,7 +266,8 @@ impl Fleet {
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let actions = Arc::new(wiring.actions());
         let live_queries = Arc::new(wiring.live_queries());
-        let feed = Arc::new(wiring.feed(&statuses, &live_queries));
+        let hints = Arc::new(wiring.hints(&live_queries));
+        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &hints));
         let output_keys = Arc::new(wiring.output_keys());
         let passwords = Arc::new(wiring.passwords());
         let (sign_in, providers) = (Arc::new(wiring.sign_in(&passwords)), Arc::new(wiring.providers()));
@@ -316,6 +320,7 @@ impl Fleet {
             actions,
             policies,
             live_queries,
+            hints,
             statuses,
             feed,
             refusals: Refusals::default(),

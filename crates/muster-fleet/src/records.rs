@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use muster_core::Error;
-use muster_core::agent::AgentRecord;
+use muster_core::agent::{AgentRecord, Family};
 use muster_core::id::{AgentId, NodeId};
 use muster_core::time::Clock;
+use muster_store::query::{AgentCondition, AgentFilter};
 
 use super::authority::{System, Unscoped};
 use super::observation::Observation;
@@ -51,6 +52,30 @@ impl Records {
             return Ok(Some(entry));
         }
         Ok(self.store.everywhere(by).agent(id).await?.map(|record| self.registry.admit(record)))
+    }
+
+    /// Returns the osqueryd on the host of an orbit; `None` if it has not enrolled.
+    ///
+    /// The host of both follows from an id that is not authenticated. Whoever has the enroll secret of the space could enroll
+    /// as the osqueryd, too, so that the orbit gains nothing by it.
+    pub(crate) async fn osquery_beside(&self, orbit: &AgentEntry) -> Result<Option<Arc<AgentEntry>>, Error> {
+        let Some(host) = orbit.record().and_then(|record| record.host_id.clone()) else { return Ok(None) };
+        let known = match orbit.osquery_beside() {
+            Some(known) => Some(known),
+            None => {
+                let on_host =
+                    [AgentCondition::Hosts(vec![host.clone()]), AgentCondition::Families(vec![Family::Osquery])];
+                self.store.everywhere(orbit).agent_ids(&AgentFilter::all(on_host), None, 1).await?.pop()
+            }
+        };
+        let Some(id) = known else { return Ok(None) };
+        let is_beside = |entry: &Arc<AgentEntry>| {
+            let record = entry.record();
+            record.is_some_and(|record| record.active && record.host_id.as_ref() == Some(&host))
+        };
+        let found = self.loaded(orbit, &id).await?.filter(is_beside);
+        orbit.remember_osquery(found.is_some().then_some(id));
+        Ok(found)
     }
 
     /// Reads the record of an entry again. The registry may no longer have the entry: a request that began before the cache was

@@ -18,6 +18,7 @@ use crate::credentials::Credentials;
 use crate::enroll::Enrollment;
 use crate::files::Files;
 use crate::fleetd_options::FleetdOptions;
+use crate::hints::Hints;
 use crate::host_checks::HostChecks;
 use crate::host_logs::HostLogs;
 use crate::housekeeping::Housekeeping;
@@ -64,6 +65,11 @@ impl Fleet {
     /// Live queries.
     pub fn live_queries(&self) -> &Arc<LiveQueries> {
         &self.live_queries
+    }
+
+    /// Hints to connected hosts.
+    pub fn hints(&self) -> &Arc<Hints> {
+        &self.hints
     }
 
     /// Receivers of alerts.

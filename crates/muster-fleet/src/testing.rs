@@ -252,6 +252,7 @@ impl TestFleet {
     #[must_use]
     pub fn following_changes(self) -> Self {
         tokio::spawn(Arc::clone(&self.fleet.feed).follow());
+        tokio::spawn(Arc::clone(&self.fleet.hints).run());
         self
     }
 

@@ -22,6 +22,7 @@ use super::currency::Currency;
 use super::enroll::Enrollment;
 use super::files::Files;
 use super::fleetd_options::FleetdOptions;
+use super::hints::{HintParts, Hints};
 use super::host_checks::HostChecks;
 use super::host_logs::HostLogs;
 use super::housekeeping::Housekeeping;
@@ -389,7 +390,23 @@ impl Wiring {
         SoftwareInventory::new(self.store(), self.clock(), self.shutdown())
     }
 
-    pub(crate) fn feed(&self, statuses: &Arc<Statuses>, live_queries: &Arc<LiveQueries>) -> ChangeFeed {
+    pub(crate) fn hints(&self, live_queries: &Arc<LiveQueries>) -> Hints {
+        Hints::new(HintParts {
+            clock: self.clock(),
+            registry: self.registry(),
+            records: self.records(),
+            live_queries: Arc::clone(live_queries),
+            host_checks: Arc::clone(&self.host_checks),
+            shutdown: self.shutdown(),
+        })
+    }
+
+    pub(crate) fn feed(
+        &self,
+        statuses: &Arc<Statuses>,
+        live_queries: &Arc<LiveQueries>,
+        hints: &Arc<Hints>,
+    ) -> ChangeFeed {
         let (policies, statuses) = (Arc::clone(&self.policy_cache), Arc::clone(statuses));
         ChangeFeed::new(ChangeFeedParts {
             store: self.store(),
@@ -401,6 +418,7 @@ impl Wiring {
             urls: Arc::clone(&self.urls),
             fleetd_options: Arc::clone(&self.fleetd_options),
             host_checks: Arc::clone(&self.host_checks),
+            hints: Arc::clone(hints),
             signing: Arc::clone(&self.signing),
             shutdown: self.shutdown(),
         })

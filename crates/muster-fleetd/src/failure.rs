@@ -68,6 +68,7 @@ impl Failure {
         let body = match plane {
             Plane::Osquery => serde_json::to_vec(&OsqueryError { error: message, uuid, node_invalid }),
             Plane::Page => return super::device::error_page(self).into_bytes(),
+            Plane::Push => return format!("{message}\n").into_bytes(),
             Plane::Orbit | Plane::Device => {
                 let errors = [FleetErrorReason { name: "base", reason: message }];
                 serde_json::to_vec(&FleetError { message, errors, uuid })

@@ -10,6 +10,7 @@ pub mod failure;
 mod failures;
 mod orbit;
 pub mod osquery;
+mod push;
 pub mod route;
 
 use std::borrow::Cow;
@@ -30,8 +31,10 @@ use muster_fleet::check_in::Contact;
 use muster_fleet::enroll::Admission;
 use muster_fleet::refusals::Refused;
 use muster_fleet::registry::AgentEntry;
+use muster_listen::Answer;
 use muster_listen::receive::{self, BodyError, Bounds, Budget, Coding, Decoded, Received};
 use muster_listen::reply::{Peer, Reply};
+use muster_listen::upgrade::Upgrade;
 use muster_protocol::fleetd::CAPABILITIES_HEADER;
 use serde::{Deserialize, Serialize};
 
@@ -54,9 +57,17 @@ pub struct FleetdApi(Arc<Inner>);
 
 struct Inner {
     fleet: Arc<Fleet>,
+    options: FleetdApiOptions,
     bodies: Budget,
     device_failures: Failures,
     enroll_failures: Failures,
+}
+
+/// Options of the adapter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FleetdApiOptions {
+    /// Whether orbit holds a WebSocket open for hints, and fetches the queries of osqueryd (FL §2.9).
+    pub push: bool,
 }
 
 /// Result of a request.
@@ -66,7 +77,7 @@ pub struct Handled {
     /// Why the request was refused, if it was.
     pub refused: Option<&'static str>,
     /// The response.
-    pub reply: Reply,
+    pub answer: Answer,
 }
 
 /// A request, as handlers receive it.
@@ -107,9 +118,10 @@ impl Content {
 
 impl FleetdApi {
     /// Creates an adapter.
-    pub fn new(fleet: Arc<Fleet>) -> Self {
+    pub fn new(fleet: Arc<Fleet>, options: FleetdApiOptions) -> Self {
         Self(Arc::new(Inner {
             fleet,
+            options,
             bodies: Budget::new(BODIES_BUDGET),
             device_failures: Failures::default(),
             enroll_failures: Failures::default(),
@@ -141,7 +153,11 @@ impl Inner {
         let (plane, route) = (Plane::of(path).unwrap_or(Plane::Osquery), Route::of(path));
         let mut refused = None;
         let mut reply = match self.answer(route, &head, body, &peer).await {
-            Ok(reply) => {
+            Ok(Answered::Upgrade(upgrade)) => {
+                peer.set_authenticated();
+                return Handled { route, refused, answer: Answer::Upgrade(upgrade) };
+            }
+            Ok(Answered::Reply(reply)) => {
                 // A ping proves nothing.
                 if !matches!(route, Some(Route::OrbitPing | Route::DeviceServerPing)) {
                     peer.set_authenticated();
@@ -156,10 +172,10 @@ impl Inner {
         if matches!(plane, Plane::Orbit | Plane::Device) {
             reply.headers_mut().insert(CAPABILITIES_HEADER, CAPABILITIES);
         }
-        Handled { route, refused, reply }
+        Handled { route, refused, answer: Answer::Reply(reply) }
     }
 
-    async fn answer<B>(&self, route: Option<Route>, head: &Parts, body: B, peer: &Peer) -> Result<Reply, Failure>
+    async fn answer<B>(&self, route: Option<Route>, head: &Parts, body: B, peer: &Peer) -> Result<Answered, Failure>
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send,
     {
@@ -170,15 +186,18 @@ impl Inner {
             return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "method not allowed"));
         }
         if route == Route::OrbitPing {
-            return json(&Nothing {});
+            return json(&Nothing {}).map(Answered::Reply);
         }
         let work = async {
+            if route == Route::OrbitNotifications {
+                return self.notifications(head, peer).await.map(Answered::Upgrade);
+            }
             if route.is_of_device() {
-                return self.device(route, head, peer).await;
+                return self.device(route, head, peer).await.map(Answered::Reply);
             }
             let content = self.read(route, head, body).await?;
             let text = content.text();
-            self.call(route, Call { head, peer, text: &text }).await
+            self.call(route, Call { head, peer, text: &text }).await.map(Answered::Reply)
         };
         // Boxed, so that the future of a request does not have the size of the largest handler.
         let status = self.fleet.server_status();
@@ -246,7 +265,10 @@ impl Inner {
 
     /// Authenticates an agent by the key in the body or the header, and records that it was seen.
     async fn node(&self, call: &Call<'_>, key: &str, family: Family) -> Result<Arc<AgentEntry>, Failure> {
-        let key = match header_key(&call.head.headers) {
+        let headers = &call.head.headers;
+        // orbit sends its key in a form of its own.
+        let in_header = header_key(headers).or_else(|| push::orbit_key(headers).filter(|_| self.options.push));
+        let key = match in_header {
             // Two different keys: which of them counts would depend on the server (FL41).
             Some(header) if !key.is_empty() && header != key => return Err(Failure::invalid_key()),
             Some(header) => header,
@@ -255,7 +277,12 @@ impl Inner {
         if key.is_empty() || key.len() > KEY_BYTES {
             return Err(Failure::invalid_key());
         }
-        let entry = self.fleet.authentication().node_key(key, family).await?;
+        let authentication = self.fleet.authentication();
+        let entry = if self.options.push && family == Family::Osquery {
+            authentication.osquery_or_orbit_key(key).await?
+        } else {
+            authentication.node_key(key, family).await?
+        };
         call.peer.set_key(|| Some(entry.id().as_str().into()));
         Ok(entry)
     }
@@ -282,6 +309,7 @@ impl Inner {
         let body = failure.body(plane, &uuid);
         let mut reply = match plane {
             Plane::Page => device::html(status, &String::from_utf8_lossy(&body)),
+            Plane::Push => plain_text(body),
             _ => json_bytes(body),
         };
         *reply.status_mut() = status;
@@ -325,6 +353,18 @@ fn header_key(headers: &HeaderMap) -> Option<&str> {
 /// `{}`: the response of calls without a result. An empty body would do for osqueryd, but proxies send those too.
 #[derive(Serialize)]
 struct Nothing {}
+
+/// Result of a call that has not failed.
+enum Answered {
+    Reply(Reply),
+    Upgrade(Upgrade),
+}
+
+fn plain_text(body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(body.into().into());
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    reply
+}
 
 fn json_bytes(body: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(body.into().into());

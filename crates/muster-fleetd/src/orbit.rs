@@ -14,6 +14,8 @@ use super::{Call, Inner, Nothing, json, json_bytes};
 
 /// Configuration of all hosts. Members that are off are absent (FL §2.5).
 const CONFIG: &str = r#"{"notifications":{}}"#;
+/// The same with push, which orbit remembers until it is absent (FL §2.9).
+const CONFIG_WITH_PUSH: &str = r#"{"notifications":{},"websocket_transport":{"enabled":true}}"#;
 
 impl Inner {
     pub(super) async fn orbit_enroll(&self, call: Call<'_>) -> Result<Reply, Failure> {
@@ -53,7 +55,7 @@ impl Inner {
     pub(super) async fn orbit_config(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: OrbitRequest<'_> = call.parse()?;
         self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
-        Ok(json_bytes(CONFIG))
+        Ok(json_bytes(if self.options.push { CONFIG_WITH_PUSH } else { CONFIG }))
     }
 
     pub(super) async fn device_token(&self, call: Call<'_>) -> Result<Reply, Failure> {

@@ -15,6 +15,8 @@ pub enum Plane {
     Device,
     /// A browser.
     Page,
+    /// orbit's WebSocket.
+    Push,
 }
 
 /// A known path.
@@ -50,10 +52,13 @@ pub enum Route {
     DevicePage,
     /// `/device`
     DeviceHome,
+    /// `/api/fleet/orbit/notifications`
+    OrbitNotifications,
 }
 
 /// Prefixes of osquery's routes. The second is no version of the API but a permanent alias, which orbit uses.
 const OSQUERY: [&str; 2] = ["/api/v1/osquery/", "/api/osquery/"];
+const NOTIFICATIONS: &str = "/api/fleet/orbit/notifications";
 const ORBIT: &str = "/api/fleet/orbit/";
 /// Prefixes of the routes with a device token.
 const DEVICE: [&str; 3] = ["/api/latest/fleet/device/", "/api/v1/fleet/device/", "/api/2022-04/fleet/device/"];
@@ -93,6 +98,8 @@ impl Plane {
     pub fn of(path: &str) -> Option<Self> {
         if OSQUERY.iter().any(|prefix| path.starts_with(prefix)) {
             Some(Self::Osquery)
+        } else if path == NOTIFICATIONS {
+            Some(Self::Push)
         } else if path.starts_with(ORBIT) {
             Some(Self::Orbit)
         } else if path.starts_with(DEVICE_SERVER) || DEVICE.iter().any(|prefix| path.starts_with(prefix)) {
@@ -107,7 +114,7 @@ impl Plane {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::OsqueryEnroll,
         Self::OsqueryConfig,
         Self::DistributedRead,
@@ -123,6 +130,7 @@ impl Route {
         Self::DeviceData,
         Self::DevicePage,
         Self::DeviceHome,
+        Self::OrbitNotifications,
     ];
 
     /// Returns the route of a path, without the query.
@@ -164,6 +172,7 @@ impl Route {
             "enroll" => Self::OrbitEnroll,
             "config" => Self::OrbitConfig,
             "device_token" => Self::DeviceToken,
+            "notifications" => Self::OrbitNotifications,
             _ => return None,
         })
     }
@@ -184,6 +193,7 @@ impl Route {
             Self::DeviceDesktop => "device_desktop",
             Self::DeviceData => "device_data",
             Self::DevicePage | Self::DeviceHome => "device_page",
+            Self::OrbitNotifications => "orbit_notifications",
         }
     }
 
@@ -191,6 +201,7 @@ impl Route {
     pub fn takes(self, method: &Method) -> bool {
         match self {
             Self::OrbitPing => *method == Method::HEAD || *method == Method::POST,
+            Self::OrbitNotifications => *method == Method::GET,
             _ if self.is_of_device() => *method == Method::HEAD || *method == Method::GET,
             _ => *method == Method::POST,
         }
@@ -200,6 +211,7 @@ impl Route {
     pub fn allow(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::OrbitPing => "HEAD, POST",
+            Self::OrbitNotifications => "GET",
             _ if self.is_of_device() => "GET, HEAD",
             _ => "POST",
         })

@@ -168,3 +168,16 @@ pub struct FleetErrorReason<'a> {
     /// Reason.
     pub reason: &'a str,
 }
+
+/// Type of a [`Hint`] that queries are due.
+pub const HINT_DISTRIBUTED_READ: &str = "distributed/read";
+
+/// A message to orbit over its WebSocket (FL §2.9).
+#[derive(Debug, Serialize)]
+pub struct Hint<'a> {
+    /// What the host is to fetch.
+    #[serde(rename = "type")]
+    pub kind: &'a str,
+    /// Why, for the log of the host.
+    pub reason: &'a str,
+}

@@ -22,7 +22,7 @@ const ROUNDS: u32 = 8;
 pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     let hosts = bench.sizes.agents;
     say("hosts of fleetd enroll");
-    let server = Server::start(bench, "fleetd", &[])?;
+    let server = Server::start(bench, "fleetd", &["osquery.push=true"])?;
     let key = server.admin().post("/api/fleet/enrollment_api_keys", &json!({"name": "hosts", "family": "fleetd"}))?;
     let secret = key["item"]["api_key"].as_str().context("no enroll secret")?.to_owned();
     let target = Target { url: &server.url, ca: &server.ca(), token: Some(&secret) };
@@ -64,7 +64,8 @@ pub fn measure(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     add(table, format!("{load}p99 of the slowest kind of request"), "ms", Goal::AtMost(50.0), p99 as f64 / 1000.0);
     let written = (usage.written()? - written) as f64 / requests;
     add(table, format!("{load}written to disk per request"), "bytes", Goal::None, written);
-    live_query(bench, &server, &target, &add, table)
+    live_query(bench, &server, &target, &add, table, false)?;
+    live_query(bench, &server, &target, &add, table, true)
 }
 
 /// Runs a live query on all hosts.
@@ -74,16 +75,19 @@ fn live_query(
     target: &Target<'_>,
     add: &impl Fn(&mut Table, String, &'static str, Goal, f64),
     table: &mut Table,
+    push: bool,
 ) -> anyhow::Result<()> {
     let hosts = bench.sizes.agents;
-    say("live query on hosts of fleetd");
-    let drones = Drones::start(bench, target, hosts, &[&FAMILY[..], &["--mode", "live"]].concat())?;
+    let manner = if push { "get hints over WebSocket" } else { "ask every 10 s" };
+    say(&format!("live query on hosts of fleetd that {manner}"));
+    let flags: &[&str] = if push { &["--mode", "live", "--push"] } else { &["--mode", "live"] };
+    let drones = Drones::start(bench, target, hosts, &[&FAMILY[..], flags].concat())?;
     drones.wait_for(SETTLED, |event| match event {
         Event::Progress(counts) if counts.enrolled == u64::from(hosts) => Some(()),
         _ => None,
     })?;
-    // Until each host has been asked for its details, and is online.
-    std::thread::sleep(Duration::from_secs(15));
+    // Until each host has been asked for its details, and is online. With push, all of them are asked at once.
+    std::thread::sleep(Duration::from_secs(if push { 45 } else { 15 }));
     let before = server.process.usage().resident()?;
     let began = Instant::now();
     let mut command = Command::new(&bench.muster);
@@ -103,9 +107,15 @@ fn live_query(
     let took = began.elapsed().as_secs_f64();
     let ended = child.wait()?;
     anyhow::ensure!(ended.success() && rows == hosts, "{rows} of {hosts} hosts answered; {ended}");
-    let figure = format!("live query on {hosts} hosts that ask every 10 s: until all rows are printed");
-    add(table, figure, "s", Goal::AtMost(12.0), took);
+    let figure = format!("live query on {hosts} hosts that {manner}: until all rows are printed");
+    add(table, figure, "s", Goal::AtMost(if push { 1.0 } else { 12.0 }), took);
     let memory = (peak - before) as f64 / f64::from(1 << 20);
-    add(table, "live query: additional memory of the server".into(), "MiB", Goal::AtMost(100.0), memory);
+    add(
+        table,
+        format!("live query on hosts that {manner}: additional memory of the server"),
+        "MiB",
+        Goal::AtMost(100.0),
+        memory,
+    );
     Ok(())
 }

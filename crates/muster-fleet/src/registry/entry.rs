@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use muster_core::action::DueAction;
 use muster_core::agent::AgentRecord;
 use muster_core::check_in::KnownDocuments;
-use muster_core::credential::{LiveCredential, LiveCredentials};
+use muster_core::credential::{CredentialKind, LiveCredential, LiveCredentials};
 use muster_core::documents::Digest;
 use muster_core::id::{ActionId, AgentId, KeyId};
 use muster_core::poll::GoDuration;
@@ -59,6 +59,8 @@ struct EntryState {
     checks_answered: Option<Box<(Timestamp, i64)>>,
     // Hash of the software that its host last reported to this node. Boxed: only osqueryd is asked.
     software: Option<Box<[u8; 32]>>,
+    // The osqueryd on the host of an orbit, once it was looked for. Boxed: only orbit has one.
+    osquery: Option<Box<AgentId>>,
 }
 
 /// Time of a credential's last use, and the time that was last written to the store.
@@ -112,6 +114,7 @@ impl AgentEntry {
             facts_reported_at: None,
             checks_answered: None,
             software: None,
+            osquery: None,
         };
         Self {
             id: record.id.clone(),
@@ -142,7 +145,10 @@ impl AgentEntry {
         // Concurrent reads of the store may finish in any order, so an older record can arrive last. An entry of a
         // deleted agent stays empty: an agent that enrolls again under this id gets a new entry.
         let Some(held) = state.record.as_ref().filter(|held| held.version < record.version) else { return };
-        let is_live = |old: &LiveCredential| record.credentials.iter().any(|kept| kept == old);
+        // No poll is authenticated with a device token, which is replaced every hour.
+        let is_live = |old: &LiveCredential| {
+            old.kind == CredentialKind::DeviceToken || record.credentials.iter().any(|kept| kept == old)
+        };
         // Polls of an agent that was unenrolled end with the error of a revoked key, as soon as they are woken.
         let has_ended = record.active && !held.credentials.iter().all(is_live);
         let (is_elsewhere, is_in_other_space) = (held.node != record.node, held.space != record.space);
@@ -242,6 +248,16 @@ impl AgentEntry {
     pub(crate) fn forget_reports(&self) {
         let mut state = lock(&self.state);
         (state.facts_reported_at, state.checks_answered) = (None, None);
+    }
+
+    /// Returns the osqueryd on the host of this orbit, if it is known.
+    pub(crate) fn osquery_beside(&self) -> Option<AgentId> {
+        lock(&self.state).osquery.as_deref().cloned()
+    }
+
+    /// Remembers the osqueryd on the host of this orbit; `None` if the known one is gone.
+    pub(crate) fn remember_osquery(&self, id: Option<AgentId>) {
+        lock(&self.state).osquery = id.map(Box::new);
     }
 
     /// Returns the digests of the agent's documents, if loaded.

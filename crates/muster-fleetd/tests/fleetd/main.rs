@@ -9,5 +9,6 @@ mod keys;
 mod live_queries;
 mod logs;
 mod options;
+mod push;
 mod setting;
 mod software;

@@ -14,7 +14,8 @@ use muster_core::host;
 use muster_core::id::{AgentId, SpaceId};
 use muster_fleet::keys::NewEnrollmentKey;
 use muster_fleet::testing::{TestFleet, steady};
-use muster_fleetd::FleetdApi;
+use muster_fleetd::{FleetdApi, FleetdApiOptions};
+use muster_listen::Answer;
 use muster_listen::reply::{ListenerKind, Peer};
 use muster_store::testing::{Gate, Gated};
 use muster_store::{Store, StoreError, Write};
@@ -27,10 +28,12 @@ pub const UUID: &str = "4C4C4544-0042-3510-8052-B7C04F584432";
 pub struct Switches {
     off: AtomicBool,
     commits: AtomicUsize,
+    reads: AtomicUsize,
 }
 
 impl Gate for Switches {
     fn read(&self) -> Result<(), StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         if self.off.load(Ordering::SeqCst) { Err(StoreError::unavailable("disk full: /secret/path")) } else { Ok(()) }
     }
 
@@ -70,17 +73,21 @@ impl Got {
 
 impl Server {
     pub async fn start() -> Self {
+        Self::start_with(FleetdApiOptions::default())
+    }
+
+    pub fn start_with(options: FleetdApiOptions) -> Self {
         let store =
             Arc::new(Gated::new(Arc::new(muster_store::testing::fresh()) as Arc<dyn Store>, Switches::default()));
         let test = TestFleet::over(Arc::clone(&store) as Arc<dyn Store>, steady()).following_changes();
-        Self { api: FleetdApi::new(Arc::clone(&test.fleet)), test, store }
+        Self { api: FleetdApi::new(Arc::clone(&test.fleet), options), test, store }
     }
 
     /// Returns another server over the same store.
     pub fn restarted(&self) -> Self {
         let store = Arc::clone(&self.store);
         let test = TestFleet::over(Arc::clone(&store) as Arc<dyn Store>, steady()).following_changes();
-        Self { api: FleetdApi::new(Arc::clone(&test.fleet)), test, store }
+        Self { api: FleetdApi::new(Arc::clone(&test.fleet), FleetdApiOptions::default()), test, store }
     }
 
     /// Makes the store fail.
@@ -91,6 +98,11 @@ impl Server {
     /// Returns the number of commits so far.
     pub fn commits(&self) -> usize {
         self.store.gate().commits.load(Ordering::SeqCst)
+    }
+
+    /// Returns the number of reads of the store so far.
+    pub fn reads(&self) -> usize {
+        self.store.gate().reads.load(Ordering::SeqCst)
     }
 
     /// Creates an enroll secret in a space.
@@ -107,7 +119,8 @@ impl Server {
     pub async fn send(&self, request: Request<Full<Bytes>>, address: &str) -> Got {
         let peer =
             Peer { address: Some(address.parse().expect("as expected")), tls: true, ..Peer::new(ListenerKind::Agent) };
-        let (head, body) = self.api.handle(request, peer).await.reply.into_parts();
+        let Answer::Reply(reply) = self.api.handle(request, peer).await.answer else { panic!("upgraded") };
+        let (head, body) = reply.into_parts();
         let body = body.collect().await.expect("as expected").to_bytes();
         Got {
             status: head.status.as_u16(),

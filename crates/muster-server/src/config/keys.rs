@@ -442,6 +442,13 @@ fn osquery() -> Vec<Definition> {
             None,
             "PEM file with the CAs that sign the receiver's certificate, instead of those of the system.",
         ),
+        key(
+            &names::OSQUERY_PUSH,
+            Kind::Flag,
+            Raw::Flag(false),
+            None,
+            "Whether orbit keeps a WebSocket connection open, over which the server tells it that queries are due. Needs a version of\norbit that supports it.",
+        ),
     ]
 }
 

@@ -177,6 +177,7 @@ keys! {
     OSQUERY_FORWARD_FORMAT: LogFormat = "osquery.forward_format";
     OSQUERY_FORWARD_AUTHORIZATION: Option<Utf8PathBuf> = "osquery.forward_authorization_file";
     OSQUERY_FORWARD_CA: Option<Utf8PathBuf> = "osquery.forward_ca";
+    OSQUERY_PUSH: bool = "osquery.push";
     HIGHEST_VERSION: (u32, Option<u32>) = "agents.highest_version";
     LOWEST_VERSION: (u32, Option<u32>) = "agents.lowest_version";
     LOG_FORMAT: String = "log.format";

@@ -75,6 +75,8 @@ pub struct Config {
     pub host_log_rotation: Rotation,
     /// Where the lines of host logs are forwarded to.
     pub host_log_forward: Option<ForwardConfig>,
+    /// Whether orbit gets hints over WebSocket.
+    pub push: bool,
     /// Whether log lines are JSON instead of text.
     pub log_json: bool,
     /// Minimum log level.
@@ -195,6 +197,7 @@ pub(super) fn build(values: &Values, layers: &Layers, problems: &mut Vec<Problem
             files: values.read(&names::OSQUERY_LOG_FILES),
         },
         host_log_forward: forward(values, problems),
+        push: values.read(&names::OSQUERY_PUSH),
         log_json: values.read(&names::LOG_FORMAT) == "json",
         log_level: values.read(&names::LOG_LEVEL),
     };

@@ -14,7 +14,7 @@ use crate::metrics::{Asked, Metrics};
 use muster_elastic::{AgentApi, AgentApiOptions, Handled, RefusedWhileHeld};
 use muster_fleet::Fleet;
 use muster_fleet::health::Health;
-use muster_fleetd::FleetdApi;
+use muster_fleetd::{FleetdApi, FleetdApiOptions};
 use muster_listen::body::RequestBody;
 use muster_listen::refusal::Refusal;
 use muster_listen::reply::{Answer, ListenerKind, Parked, Peer, Reply};
@@ -41,7 +41,7 @@ impl AgentHandler {
         let limits = config.limits.clone();
         let uploads = config.uploads;
         let options = AgentApiOptions { limits, uploads, health, version, pgp_key };
-        let fleetd = FleetdApi::new(Arc::clone(fleet));
+        let fleetd = FleetdApi::new(Arc::clone(fleet), FleetdApiOptions { push: config.push });
         let (api, client_auth) = (AgentApi::new(Arc::clone(fleet), options), config.tls.client_auth);
         Self { api, fleetd, metrics, fleet: Arc::clone(fleet), client_auth }
     }
@@ -85,8 +85,7 @@ impl Handler for AgentHandler {
                     metrics.refused(reason);
                 }
                 let seen = Seen { asked: handled.route.map_or(Asked::NOTHING, Asked::from), began };
-                seen.answered(&metrics, &handled.reply, line.as_deref());
-                Answer::Reply(closing_while_draining(&fleet, handled.reply))
+                seen.finish(handled.answer, metrics, fleet, line.as_deref())
             });
         }
         let work = self.api.handle(request, peer);
@@ -96,20 +95,7 @@ impl Handler for AgentHandler {
                 metrics.refused(reason);
             }
             let seen = Seen { asked: operation.map_or(Asked::NOTHING, Asked::from), began };
-            match answer {
-                Answer::Reply(reply) => {
-                    seen.answered(&metrics, &reply, line.as_deref());
-                    Answer::Reply(closing_while_draining(&fleet, reply))
-                }
-                Answer::Park(slot) => {
-                    metrics.took(seen.asked, seen.began.elapsed());
-                    Answer::Park(counted(slot, seen, metrics, fleet))
-                }
-                Answer::Upgrade(upgrade) => {
-                    metrics.answered(seen.asked, upgrade.reply.status(), seen.began.elapsed());
-                    Answer::Upgrade(upgrade)
-                }
-            }
+            seen.finish(answer, metrics, fleet, line.as_deref())
         })
     }
 }
@@ -128,6 +114,24 @@ struct Seen {
 }
 
 impl Seen {
+    /// Counts an answer, or arranges that it is counted when it is sent.
+    fn finish(self, answer: Answer, metrics: Arc<Metrics>, fleet: Arc<Fleet>, line: Option<&str>) -> Answer {
+        match answer {
+            Answer::Reply(reply) => {
+                self.answered(&metrics, &reply, line);
+                Answer::Reply(closing_while_draining(&fleet, reply))
+            }
+            Answer::Park(slot) => {
+                metrics.took(self.asked, self.began.elapsed());
+                Answer::Park(counted(slot, self, metrics, fleet))
+            }
+            Answer::Upgrade(upgrade) => {
+                metrics.answered(self.asked, upgrade.reply.status(), self.began.elapsed());
+                Answer::Upgrade(upgrade)
+            }
+        }
+    }
+
     fn answered(self, metrics: &Metrics, reply: &Reply, line: Option<&str>) {
         let took = self.began.elapsed();
         metrics.answered(self.asked, reply.status(), took);

@@ -96,14 +96,18 @@ fn hosts_of_fleetd_enroll_and_send_requests_at_their_intervals() {
     assert_eq!(host["software"].as_array().unwrap().len(), 500);
     let load = ["--mode", "heartbeat", "--count", "2", "--interval", "0.1", "--seconds", "2"];
     let (_, events) = drones(&[&base[..], &load].concat());
-    let summary = summary(&events);
-    assert_eq!(summary["counts"]["errors"], serde_json::json!({}), "{summary}");
-    assert!(summary["counts"]["check_ins"].as_u64().unwrap() >= 40, "{summary}");
+    let ended = summary(&events);
+    assert_eq!(ended["counts"]["errors"], serde_json::json!({}), "{ended}");
+    assert!(ended["counts"]["check_ins"].as_u64().unwrap() >= 40, "{ended}");
     for operation in ["read", "log", "config", "orbit_config", "device_token"] {
-        assert!(summary["p99_us"][operation].as_u64().is_some_and(|micros| micros > 0), "{operation}: {summary}");
+        assert!(ended["p99_us"][operation].as_u64().is_some_and(|micros| micros > 0), "{operation}: {ended}");
     }
     let hosts = json(&["host", "list", "--filter", "hostname:drone-900"]);
     assert_eq!(hosts[0]["agents"].as_array().unwrap().len(), 2, "{hosts}");
+    // This server has push off: hosts try to connect, and read nothing.
+    let (_, events) = drones(&[&base[..], &["--push", "--count", "1", "--seconds", "1"]].concat());
+    let errors = summary(&events)["counts"]["errors"].as_object().unwrap().clone();
+    assert!(errors.keys().any(|error| error.starts_with("push: ")), "{errors:?}");
     let url = format!("https://{}", world().agents);
     let ca = world().data().join("ca.crt");
     let refused =
@@ -111,4 +115,5 @@ fn hosts_of_fleetd_enroll_and_send_requests_at_their_intervals() {
     for other in [["--mode", "burst"], ["--interval", "0"]] {
         fails(1, &[&refused[..], &other].concat());
     }
+    fails(1, &[&refused[..7], &["--push"]].concat());
 }

@@ -1,0 +1,138 @@
+//! Hints to hosts that hold a WebSocket open: work is due for the osqueryd next to an orbit (FL §2.9).
+//!
+//! A hint carries nothing: the host fetches its work with the requests of hosts that poll. Hints are therefore neither stored
+//! nor queued. Each connection looks up what is due when it is woken, and repeats its hint until the work is done.
+
+mod channel;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::agent::Family;
+use muster_core::fleetd::details;
+use muster_core::id::LiveQueryId;
+use muster_core::time::Clock;
+use tokio::sync::Notify;
+
+pub use self::channel::{Event, HintChannel};
+use super::host_checks::HostChecks;
+use super::live_queries::LiveQueries;
+use super::records::Records;
+use super::registry::{AgentEntry, PollSlot, Registry};
+use super::shutdown::Shutdown;
+
+/// Number of connections that are woken at a time, and the pause between: a live query for ten thousand hosts must not delay
+/// all other requests.
+const WAVE: usize = 128;
+const WAVE_PAUSE: Duration = Duration::from_millis(5);
+/// Minimum pause between two looks at all connections. Changes in between are handled together.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The work that is due, for the log of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A live query.
+    Live(LiveQueryId),
+    /// Detail queries, by their interval or because somebody asked for them.
+    Detail,
+    /// Host checks.
+    Policy,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Live(id) => write!(f, "live-{id}"),
+            Self::Detail => f.write_str("detail"),
+            Self::Policy => f.write_str("policy"),
+        }
+    }
+}
+
+/// The service of hints.
+pub struct Hints {
+    clock: Arc<dyn Clock>,
+    registry: Arc<Registry>,
+    records: Arc<Records>,
+    live_queries: Arc<LiveQueries>,
+    host_checks: Arc<HostChecks>,
+    shutdown: Arc<Shutdown>,
+    changed: Notify,
+}
+
+/// The dependencies of [`Hints`].
+pub(crate) struct HintParts {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) records: Arc<Records>,
+    pub(crate) live_queries: Arc<LiveQueries>,
+    pub(crate) host_checks: Arc<HostChecks>,
+    pub(crate) shutdown: Arc<Shutdown>,
+}
+
+impl Hints {
+    pub(crate) fn new(parts: HintParts) -> Self {
+        let HintParts { clock, registry, records, live_queries, host_checks, shutdown } = parts;
+        Self { clock, registry, records, live_queries, host_checks, shutdown, changed: Notify::new() }
+    }
+
+    /// Opens a channel to an authenticated orbit. While it exists, the orbit counts as connected.
+    pub fn open(self: &Arc<Self>, orbit: &Arc<AgentEntry>) -> HintChannel {
+        let slot = PollSlot::new(&self.registry, Arc::clone(orbit), Arc::clone(&self.clock));
+        HintChannel::new(Arc::clone(self), slot)
+    }
+
+    /// Tells that work may have become due: for which hosts is found out by [`Self::run`].
+    pub(crate) fn work_changed(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Wakes the connections of hosts for which work has become due, until shutdown.
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = self.shutdown.wait() => return,
+            }
+            self.announce().await;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn announce(&self) {
+        let is_orbit = |entry: &AgentEntry| entry.record().is_some_and(|record| record.family == Family::Orbit);
+        let mut woken = 0;
+        for orbit in self.registry.select(|entry| entry.is_connected() && is_orbit(entry)) {
+            if self.may_have_work(&orbit).await {
+                orbit.wake_for_policy();
+                woken += 1;
+                if woken % WAVE == 0 {
+                    tokio::time::sleep(WAVE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Returns false if nothing is due for an orbit's host. Does not read the agents in the store.
+    async fn may_have_work(&self, orbit: &AgentEntry) -> bool {
+        // Until its connection has found it, there is no osqueryd.
+        let Some(osquery) = orbit.osquery_beside() else { return false };
+        match self.registry.get(&osquery) {
+            Some(osquery) => self.due(&osquery).await.is_some(),
+            None => true,
+        }
+    }
+
+    /// Returns what is due for an osqueryd: the newest live query, else its details, else host checks.
+    async fn due(&self, osquery: &AgentEntry) -> Option<Reason> {
+        if let Some(query) = self.live_queries.due(osquery).last() {
+            return Some(Reason::Live(query.id.clone()));
+        }
+        if details::are_due(osquery.id(), osquery.facts_reported_at(), self.clock.now()) {
+            return Some(Reason::Detail);
+        }
+        // While the store fails, nothing can be fetched either.
+        self.host_checks.due(osquery).await.ok().flatten().and_then(|due| due.queries().next().map(|_| Reason::Policy))
+    }
+}

@@ -1,0 +1,174 @@
+//! Hints over WebSocket: orbit holds a connection, and fetches queries when it is told that some are due (FL §2.9).
+
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use muster_core::agent::Family;
+use muster_fleet::check_in::Contact;
+use muster_fleet::hints::{Event, HintChannel, Reason};
+use muster_listen::reply::Peer;
+use muster_listen::upgrade::{Stream, Upgrade};
+use muster_protocol::fleetd::{HINT_DISTRIBUTED_READ, Hint};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+use super::failure::Failure;
+use super::{Inner, KEY_BYTES};
+
+/// Interval of pings. orbit gives the connection up after ten minutes without one, and a ping must come within five (FL166).
+const PING: Duration = Duration::from_secs(280);
+/// Maximum time until a host answers a ping.
+const PONG: Duration = Duration::from_secs(60);
+/// Maximum time to send a message. Messages are so small that one waits only if the host has not read for long.
+const SEND: Duration = Duration::from_secs(1);
+/// Maximum length of a message of a host, bytes. All are ignored.
+const MAX_MESSAGE: usize = 1024;
+/// Maximum number of messages of a host between two pings.
+const MAX_MESSAGES: u32 = 1000;
+/// Bytes that are read at once. Allocated for each connection, which usually receives nothing but pongs.
+const READ_BUFFER: usize = 64;
+
+impl Inner {
+    /// Authenticates an orbit, and upgrades its connection.
+    pub(super) async fn notifications(&self, head: &Parts, peer: &Peer) -> Result<Upgrade, Failure> {
+        if !self.options.push {
+            let message = "push is off: set osquery.push in the configuration of the server";
+            return Err(Failure::new(StatusCode::NOT_FOUND, "PushIsOff", message));
+        }
+        let key = orbit_key(&head.headers).filter(|key| (1..=KEY_BYTES).contains(&key.len()));
+        let key = key.ok_or_else(Failure::invalid_key)?;
+        let entry = self.fleet.authentication().node_key(key, Family::Orbit).await?;
+        peer.set_key(|| Some(entry.id().as_str().into()));
+        let handshake = handshake(head)?;
+        let contact = Contact { address: &peer.ip(), ..Contact::default() };
+        self.fleet.check_ins().contact(&entry, contact).await?;
+        let channel = self.fleet.hints().open(&entry);
+        let mut upgrade = Upgrade::new(HeaderValue::from_static("websocket"), |stream| serve(stream, channel));
+        for (name, value) in &handshake {
+            upgrade.reply.headers_mut().insert(name, value.clone());
+        }
+        Ok(upgrade)
+    }
+}
+
+/// Returns the key in the header `Authorization: Node key …`, whose prefix is compared with case (FL166).
+pub(super) fn orbit_key(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Node key ")
+}
+
+/// Checks the handshake of the client; returns the headers of the response.
+fn handshake(head: &Parts) -> Result<HeaderMap, Failure> {
+    let mut request = Request::new(());
+    *request.method_mut() = head.method.clone();
+    *request.version_mut() = head.version;
+    *request.headers_mut() = head.headers.clone();
+    let response = create_response_with_body(&request, || ()).map_err(|error| {
+        let message = format!("expected a WebSocket handshake: {error}");
+        Failure::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+    })?;
+    Ok(response.into_parts().0.headers)
+}
+
+/// Sends hints until the connection ends.
+pub(super) async fn serve(stream: impl Stream, channel: HintChannel) {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE));
+    let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+    Connection { socket, channel, ping: Ping::Due(Instant::now() + PING), messages: 0 }.run().await;
+}
+
+/// A connection with an orbit.
+struct Connection<S> {
+    socket: WebSocketStream<S>,
+    channel: HintChannel,
+    ping: Ping,
+    /// Number of messages since the last ping.
+    messages: u32,
+}
+
+/// Whether the host is known to be there.
+#[derive(Clone, Copy)]
+enum Ping {
+    /// The next ping is sent at this time.
+    Due(Instant),
+    /// A ping was sent; the host must answer until this time.
+    Sent(Instant),
+}
+
+/// The connection is lost, or must be cut.
+struct Lost;
+
+impl<S: Stream> Connection<S> {
+    async fn run(mut self) {
+        loop {
+            let (Ping::Due(deadline) | Ping::Sent(deadline)) = self.ping;
+            let done = tokio::select! {
+                event = self.channel.next(deadline) => self.handle(event).await,
+                received = self.socket.next() => self.received(received.and_then(Result::ok)),
+            };
+            if done.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn handle(&mut self, event: Event) -> Result<(), Lost> {
+        match event {
+            Event::Hint(reason) => self.send(hint(&reason)).await,
+            Event::Deadline => self.ping().await,
+            Event::Revoked => self.close(CloseCode::Policy, "the host was deleted, or its key revoked").await,
+            Event::Ended => self.close(CloseCode::Restart, "connect again").await,
+        }
+    }
+
+    async fn ping(&mut self) -> Result<(), Lost> {
+        if let Ping::Sent(_) = self.ping {
+            return Err(Lost);
+        }
+        self.messages = 0;
+        self.ping = Ping::Sent(Instant::now() + PONG);
+        self.send(Message::Ping(Bytes::new())).await
+    }
+
+    /// Takes a message of the host. Whatever it contains, it shows that the host is there.
+    fn received(&mut self, message: Option<Message>) -> Result<(), Lost> {
+        self.messages += 1;
+        if message.is_none() || self.messages > MAX_MESSAGES {
+            return Err(Lost);
+        }
+        if let Ping::Sent(_) = self.ping {
+            self.ping = Ping::Due(Instant::now() + PING);
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), Lost> {
+        match timeout(SEND, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Lost),
+        }
+    }
+
+    async fn close(&mut self, code: CloseCode, reason: &'static str) -> Result<(), Lost> {
+        let frame = CloseFrame { code, reason: reason.into() };
+        // The host may be gone. The connection ends anyway.
+        let _ = timeout(SEND, self.socket.close(Some(frame))).await;
+        Err(Lost)
+    }
+}
+
+fn hint(reason: &Reason) -> Message {
+    let hint = Hint { kind: HINT_DISTRIBUTED_READ, reason: &reason.to_string() };
+    // Strings always serialize.
+    Message::text(serde_json::to_string(&hint).unwrap_or_default())
+}
