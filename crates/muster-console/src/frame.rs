@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use muster_core::reported::is_deceptive;
 
-use crate::assets::{SCRIPT, STYLE};
+use crate::assets::{HTMX, SCRIPT, STYLE};
 use crate::visitor::Visitor;
 
 /// Nothing from another host, no inline script, and no other site may frame a page.
@@ -24,12 +24,16 @@ pub struct Tab {
 }
 
 /// The navigation.
-const TABS: [Tab; 5] = [
+const TABS: [Tab; 9] = [
     Tab { name: "Overview", path: "/" },
     Tab { name: "Agents", path: "/agents" },
     Tab { name: "Policies", path: "/policies" },
     Tab { name: "Rollouts", path: "/rollouts" },
+    Tab { name: "Actions", path: "/actions" },
+    Tab { name: "Keys", path: "/keys" },
+    Tab { name: "Alerts", path: "/alerts" },
     Tab { name: "Audit log", path: "/audit" },
+    Tab { name: "Settings", path: "/settings" },
 ];
 
 /// The frame of a page.
@@ -42,6 +46,8 @@ pub struct Frame {
     pub user: String,
     /// Name of the space.
     pub space: String,
+    /// What a form has done before it led to this page; empty if there was none.
+    pub notice: String,
     /// Path of the current tab; empty if there is none.
     tab: &'static str,
 }
@@ -54,13 +60,15 @@ impl Frame {
             base: visitor.base.clone(),
             user: visitor.name.clone(),
             space: visitor.context.space().to_string(),
+            notice: visitor.notice.clone(),
             tab,
         }
     }
 
     /// Creates the frame of a page for people who are not logged in.
     pub fn outside(title: impl Into<String>) -> Self {
-        Self { title: title.into(), base: String::new(), user: String::new(), space: String::new(), tab: "" }
+        let [base, user, space, notice] = [const { String::new() }; 4];
+        Self { title: title.into(), base, user, space, notice, tab: "" }
     }
 
     /// The navigation.
@@ -83,6 +91,11 @@ impl Frame {
     /// Path of the style sheet.
     pub fn style(&self) -> &'static str {
         STYLE
+    }
+
+    /// Path of htmx.
+    pub fn htmx(&self) -> &'static str {
+        HTMX
     }
 
     /// Path of the script.

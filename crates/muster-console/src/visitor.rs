@@ -18,7 +18,7 @@ use muster_management::entry::Connection;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
-use crate::{failure, log_in};
+use crate::{failure, log_in, notice};
 
 /// The person that requests a page.
 pub struct Visitor {
@@ -28,6 +28,8 @@ pub struct Visitor {
     pub name: String,
     /// Path of the space; empty for the default space.
     pub base: String,
+    /// What a form has done before it led to this page; empty if there was none.
+    pub notice: String,
 }
 
 impl Visitor {
@@ -94,7 +96,7 @@ async fn identify(
     let name = fleet.sign_in().user(&context).await?.map(|user| user.name).unwrap_or_default();
     let address = connection.ip().map(|ip| ip.to_string().into());
     let base = space.map(|space| format!("/s/{space}")).unwrap_or_default();
-    Ok(Visitor { context: context.coming_from(address, None), name, base })
+    Ok(Visitor { context: context.coming_from(address, None), name, base, notice: notice::of(headers) })
 }
 
 /// Returns the link to the login page that leads back to a page.

@@ -8,12 +8,12 @@ use crate::agents::answered;
 use crate::browser::Browser;
 use crate::world::{json as muster, new_policy, ok, world};
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 /// Runs in the page if anything that an agent reports becomes markup.
 const CANARY: &str = "\"'></td><img src=x onerror=\"window.canary=1\"><script>window.canary=1</script>";
 
 /// Creates an administrator, and sets the password in the browser.
-fn set_up(browser: &Browser, name: &str) {
+pub fn set_up(browser: &Browser, name: &str) {
     ok(&["user", "create", name]);
     ok(&["role", "bind", "administrator", "--user", name]);
     let link = muster(&["user", "setup-link", name]);
