@@ -8,7 +8,7 @@ mod add_agent;
 mod agent;
 mod agents;
 mod assets;
-mod audit;
+mod compress;
 mod export;
 mod failure;
 mod frame;
@@ -17,8 +17,10 @@ mod notice;
 mod overview;
 mod policies;
 mod policy;
+mod preferences;
 mod rollouts;
 mod set_up;
+mod settings;
 mod text;
 mod visitor;
 
@@ -46,7 +48,14 @@ pub fn console_router(fleet: Arc<Fleet>, trust: ServerTrust) -> Router {
         router = router.route(path, page.clone());
         router = router.route(&format!("/s/{{space}}{}", path.trim_end_matches('/')), page);
     }
-    router.layer(from_fn(notice::forget)).layer(Extension(Arc::new(trust))).with_state(fleet)
+    let router =
+        router.layer(from_fn(notice::forget)).layer(from_fn(preferences::apply)).layer(from_fn(compress::compress));
+    router.layer(Extension(Arc::new(trust))).with_state(fleet)
+}
+
+/// Paths of all pages below a space; `{…}` stands for an id. Tests visit them all.
+pub fn paths() -> Vec<&'static str> {
+    routes().into_iter().map(|(path, _)| path).collect()
 }
 
 /// All pages of spaces, by family.
@@ -69,5 +78,5 @@ fn policy_pages() -> Vec<Route> {
 }
 
 fn setting_pages() -> Vec<Route> {
-    vec![("/audit", get(audit::show))]
+    settings::pages()
 }

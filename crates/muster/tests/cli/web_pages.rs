@@ -74,7 +74,8 @@ fn an_expired_session_returns_to_the_same_page_after_the_login() {
     let site = format!("http://{}", world().admin);
     set_up(&browser, "web-returning");
     browser.open(&format!("{site}/agents?q=status%3Aonline"));
-    browser.click("header button");
+    browser.run("document.querySelectorAll('details.menu')[1].open = true");
+    browser.click("form[action='/logout'] button");
     browser.wait(Duration::from_secs(10), "return location.pathname === '/login'");
     browser.open(&format!("{site}/agents?q=status%3Aonline"));
     assert!(browser.text().contains("Log in"), "{}", browser.text());

@@ -36,7 +36,7 @@ pub struct Asked {
 }
 
 #[derive(Template)]
-#[template(path = "audit.html")]
+#[template(path = "settings/audit.html")]
 struct AuditPage<'a> {
     frame: Frame,
     asked: &'a Asked,
