@@ -9,6 +9,8 @@ mod agent;
 mod agents;
 mod assets;
 mod compress;
+mod confirm;
+mod elsewhere;
 mod export;
 mod failure;
 mod frame;

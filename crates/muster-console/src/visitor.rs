@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
-use muster_core::authorization::{BindingScope, OpContext};
+use muster_core::authorization::{BindingScope, OpContext, PrivilegeName};
 use muster_core::id::SpaceId;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
@@ -33,6 +33,12 @@ pub struct Visitor {
 }
 
 impl Visitor {
+    /// Returns the name of a privilege if the person does not have it in the space; otherwise an empty text. Pages show
+    /// what needs it as disabled, with this reason.
+    pub fn lacks(&self, privilege: PrivilegeName) -> &'static str {
+        if self.context.check(privilege).is_ok() { "" } else { privilege.as_str() }
+    }
+
     /// Returns the other spaces in which the person has rights.
     pub fn other_spaces(&self) -> Vec<String> {
         let bound = self.context.entitlements().iter().filter_map(|one| match &one.scope {
