@@ -44,3 +44,9 @@ document.addEventListener("htmx:timeout", () => showLost(true));
 document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.xhr?.status > 0) showLost(false); });
 addEventListener("offline", () => showLost(true));
 addEventListener("online", () => showLost(false));
+
+// A field with `data-zones` suggests the time zones that the browser knows.
+for (const field of document.querySelectorAll("[data-zones]")) {
+  const list = document.getElementById(field.dataset.zones);
+  for (const zone of ["UTC", ...(Intl.supportedValuesOf?.("timeZone") ?? [])]) list.append(new Option(zone, zone));
+}

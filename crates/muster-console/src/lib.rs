@@ -55,11 +55,6 @@ pub fn console_router(fleet: Arc<Fleet>, trust: ServerTrust) -> Router {
     router.layer(Extension(Arc::new(trust))).with_state(fleet)
 }
 
-/// Paths of all pages below a space; `{…}` stands for an id. Tests visit them all.
-pub fn paths() -> Vec<&'static str> {
-    routes().into_iter().map(|(path, _)| path).collect()
-}
-
 /// All pages of spaces, by family.
 fn routes() -> Vec<Route> {
     [agent_pages(), policy_pages(), setting_pages()].concat()

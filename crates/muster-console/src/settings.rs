@@ -1,10 +1,20 @@
 //! Keys, alerts, the audit log and the settings.
 
+mod account;
+mod alerts;
 mod audit;
 mod keys;
 #[cfg(debug_assertions)]
 mod kit;
+mod objects;
+mod roles;
+mod servers;
+mod side;
+mod space_settings;
+mod spaces;
+mod tokens;
 mod uninstall_tokens;
+mod users;
 
 use std::sync::Arc;
 
@@ -23,6 +33,8 @@ use crate::frame::page;
 use crate::visitor::Visitor;
 use crate::{Route, failure};
 
+/// Path of the settings, which is their tab.
+const TAB: &str = "/settings";
 /// Maximum number of policies that a form offers.
 const POLICIES: u32 = 1_000;
 
@@ -38,11 +50,57 @@ pub fn pages() -> Vec<Route> {
         ("/uninstall-tokens", get(uninstall_tokens::list)),
         ("/uninstall-tokens/{id}/reveal", post(uninstall_tokens::reveal)),
         ("/uninstall-tokens/{id}/rotate", get(uninstall_tokens::ask_to_rotate).post(uninstall_tokens::rotate)),
+        ("/alerts", get(alerts::list)),
+        ("/alerts/new", get(alerts::ask).post(alerts::create)),
+        ("/alerts/{id}", get(alerts::show).post(alerts::update)),
+        ("/alerts/{id}/test", post(alerts::test)),
+        ("/alerts/{id}/mute", post(alerts::mute)),
+        ("/alerts/{id}/delete", get(alerts::ask_to_delete).post(alerts::delete)),
         ("/audit", get(audit::show)),
+        ("/audit/verify", get(audit::verify)),
+        (TAB, get(side::index)),
+        ("/settings/space", get(space_settings::show).post(space_settings::update)),
+        ("/settings/servers", get(servers::show)),
     ];
+    pages.extend(people());
+    pages.extend(objects::pages::<objects::Outputs>());
+    pages.extend(objects::pages::<objects::Hosts>());
+    pages.extend(objects::pages::<objects::Proxies>());
+    pages.extend(objects::pages::<objects::Downloads>());
     #[cfg(debug_assertions)]
     pages.push(("/ui/kit", get(kit::show)));
     pages
+}
+
+/// The pages of users, roles, tokens, spaces and one's own account.
+fn people() -> Vec<Route> {
+    vec![
+        ("/settings/users", get(users::list)),
+        ("/settings/users/new", get(users::ask).post(users::create)),
+        ("/settings/users/{id}", get(users::show).post(users::bind)),
+        ("/settings/users/{id}/setup-link", post(users::set_up_link)),
+        ("/settings/users/{id}/sign-out", post(users::sign_out)),
+        ("/settings/users/{id}/lock", get(users::ask_to_lock).post(users::lock)),
+        ("/settings/users/{id}/unlock", post(users::unlock)),
+        ("/settings/users/{id}/delete", get(users::ask_to_delete).post(users::delete)),
+        ("/settings/bindings/{id}/delete", get(users::ask_to_unbind).post(users::unbind)),
+        ("/settings/roles", get(roles::list)),
+        ("/settings/roles/new", get(roles::ask).post(roles::create)),
+        ("/settings/roles/{id}", get(roles::show).post(roles::update)),
+        ("/settings/roles/{id}/delete", get(roles::ask_to_delete).post(roles::delete)),
+        ("/settings/tokens", get(tokens::list)),
+        ("/settings/tokens/new", get(tokens::ask).post(tokens::create)),
+        ("/settings/tokens/{id}/revoke", get(tokens::ask_to_revoke).post(tokens::revoke)),
+        ("/settings/spaces", get(spaces::list)),
+        ("/settings/spaces/new", get(spaces::ask).post(spaces::create)),
+        ("/settings/spaces/{id}", get(spaces::show).post(spaces::update)),
+        ("/settings/spaces/{id}/delete", get(spaces::ask_to_delete).post(spaces::delete)),
+        ("/settings/account", get(account::show).post(account::set_password)),
+        ("/settings/account/sessions/{id}/end", post(account::end)),
+        ("/settings/account/sign-out", get(account::ask_to_end_all).post(account::end_all)),
+        ("/settings/account/theme", post(account::set_theme)),
+        ("/settings/account/zone", post(account::set_zone)),
+    ]
 }
 
 /// The id in the path of a page. The space, which can be in the path too, is read by [`Visitor`].

@@ -178,11 +178,7 @@ async fn key_page(fleet: &Fleet, visitor: &Visitor, key: EnrollmentKey, token: S
 }
 
 /// Returns the number of agents that have enrolled with a key.
-async fn came_in(
-    fleet: &Fleet,
-    grant: &Grant<AgentsRead>,
-    key: &EnrollmentKeyId,
-) -> Result<u64, Error> {
+async fn came_in(fleet: &Fleet, grant: &Grant<AgentsRead>, key: &EnrollmentKeyId) -> Result<u64, Error> {
     let query = AgentListQuery {
         filter: AgentFilter::all([AgentCondition::EnrollmentKeys(vec![key.clone()])]),
         sort: AgentSort::EnrolledAt,
@@ -225,7 +221,8 @@ pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response 
 async fn form_page(fleet: &Fleet, visitor: &Visitor, fields: Fields, error: Option<Error>) -> Response {
     let made = async {
         visitor.context.grant::<EnrollmentCreate>()?;
-        let body = serde_json::json!({"name": fields.name, "policy_id": fields.policy, "expiration": fields.expiration});
+        let body =
+            serde_json::json!({"name": fields.name, "policy_id": fields.policy, "expiration": fields.expiration});
         let name = if fields.name.is_empty() { "NAME" } else { &fields.name };
         let command = format!("enrollment-key create {} --expires 7d", shell::option("--name", name));
         Ok(NewKeyPage {
@@ -354,7 +351,10 @@ pub async fn revoke(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): I
         credentials::check_same_origin(&headers)?;
         let key = fleet.enrollment_keys().find::<EnrollmentRevoke>(&visitor.context, &id).await?;
         fleet.enrollment_keys().revoke(&key).await?;
-        Ok::<_, Error>(notice::redirect(&format!("{}{TAB}", visitor.base), &format!("The key {} is revoked.", key.name)))
+        Ok::<_, Error>(notice::redirect(
+            &format!("{}{TAB}", visitor.base),
+            &format!("The key {} is revoked.", key.name),
+        ))
     };
     made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }

@@ -16,6 +16,8 @@ struct Kit {
     frame: Frame,
     error: Option<Error>,
     badges: Vec<Badge>,
+    /// The paths of all pages; `{…}` stands for an id. Tests and screenshots read them here.
+    paths: Vec<&'static str>,
 }
 
 /// Shows the page.
@@ -24,5 +26,6 @@ pub async fn show(visitor: Visitor) -> Response {
     frame.notice = "A notice: the form has done what it should.".into();
     let error = Error::invalid("name", "another policy has this name").remedy("choose another name");
     let badges = Status::ALL.iter().copied().map(Badge).collect();
-    page(StatusCode::OK, &Kit { frame, error: Some(error), badges })
+    let paths = crate::routes().into_iter().map(|(path, _)| path).collect();
+    page(StatusCode::OK, &Kit { frame, error: Some(error), badges, paths })
 }

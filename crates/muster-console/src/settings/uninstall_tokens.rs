@@ -174,12 +174,10 @@ pub async fn ask_to_rotate(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
         let agents = carriers(&fleet, &visitor, &policy.id, fleet.now()).await?.map_or(0, |(_, all)| all);
         Ok(Confirm {
             frame: Frame::new(&visitor, format!("Rotate the uninstall token of {}?", policy.name), TAB),
-            text: vec![
-                format!(
-                    "The policy gets a new revision, which its {agents} agents apply. From then on, they accept only the \
+            text: vec![format!(
+                "The policy gets a new revision, which its {agents} agents apply. From then on, they accept only the \
                      new token; agents that are offline accept the old one until they return."
-                ),
-            ],
+            )],
             action: format!("{}{PATH}/{id}/rotate", visitor.base),
             button: "Rotate the token",
             back: format!("{}{PATH}", visitor.base),

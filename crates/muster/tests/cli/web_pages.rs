@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::agents::answered;
 use crate::browser::Browser;
-use crate::world::{json as muster, new_policy, ok, world};
+use crate::world::{World, new_policy, ok, world};
 
 pub const PASSWORD: &str = "correct horse battery";
 /// Runs in the page if anything that an agent reports becomes markup.
@@ -14,10 +14,15 @@ const CANARY: &str = "\"'></td><img src=x onerror=\"window.canary=1\"><script>wi
 
 /// Creates an administrator, and sets the password in the browser.
 pub fn set_up(browser: &Browser, name: &str) {
-    ok(&["user", "create", name]);
-    ok(&["role", "bind", "administrator", "--user", name]);
-    let link = muster(&["user", "setup-link", name]);
-    browser.open(&format!("http://{}/setup?token={}", world().admin, link["token"].as_str().unwrap()));
+    set_up_in(world(), browser, name);
+}
+
+/// Creates an administrator of a server, and sets the password in the browser.
+pub fn set_up_in(world: &World, browser: &Browser, name: &str) {
+    world.ok(&["user", "create", name]);
+    world.ok(&["role", "bind", "administrator", "--user", name]);
+    let link = world.json(&["user", "setup-link", name]);
+    browser.open(&format!("http://{}/setup?token={}", world.admin, link["token"].as_str().unwrap()));
     browser.fill("input[name=password]", PASSWORD);
     browser.fill("input[name=again]", PASSWORD);
     browser.click("main button");
