@@ -24,6 +24,7 @@ mod rollouts;
 mod set_up;
 mod settings;
 mod text;
+mod unknown;
 mod visitor;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use axum::{Extension, Router};
 use muster_fleet::Fleet;
 
 pub use add_agent::ServerTrust;
+pub use unknown::in_html;
 
 /// A page: its path below the space, and what answers its methods.
 type Route = (&'static str, MethodRouter<Arc<Fleet>>);

@@ -171,7 +171,7 @@ fn render(visitor: &Visitor, fields: Fields, token: String, error: Option<Error>
         side: Side::new(visitor, PATH),
         choices: own.iter().map(choice).collect(),
         token,
-        cli: cli(visitor, &format!("token create {}", shell::argument(name))),
+        cli: cli(visitor, &format!("token create {}", shell::option("--name", name))),
         api: curl(visitor, "POST", API, &body.to_string()),
         fields,
         error,

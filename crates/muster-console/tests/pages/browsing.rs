@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::header::{LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
-use muster_console::{ServerTrust, console_router};
+use muster_console::{ServerTrust, console_router, in_html};
 use muster_core::agent::{AgentDocuments, AgentRecord};
 use muster_core::testing::online_agent;
 use muster_fleet::FleetSettings;
@@ -48,7 +48,8 @@ impl Pages {
         let fleet = TestFleet::with(FleetSettings { urls, ..steady() });
         fleet.policy("web").await;
         let trust = ServerTrust { ca: Some("/var/lib/muster/ca.crt".into()), is_plain: false };
-        let router = management_router(Arc::clone(&fleet.fleet)).merge(console_router(Arc::clone(&fleet.fleet), trust));
+        let pages = console_router(Arc::clone(&fleet.fleet), trust);
+        let router = in_html(management_router(Arc::clone(&fleet.fleet)).merge(pages));
         Self { fleet, router }
     }
 
@@ -68,11 +69,14 @@ impl Pages {
     }
 
     pub async fn browse(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let address = Some("192.0.2.7:50000".parse().unwrap());
-        let peer = Peer { address, ..Peer::new(ListenerKind::Admin) };
-        let request = Request::builder().method(method).uri(path).extension(peer);
-        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        self.send(request.body(Body::from(body.to_owned())).unwrap()).await
+        self.send(request(method, path, headers, body)).await
+    }
+
+    /// Returns the body of a response as it is sent.
+    pub async fn raw(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> (HeaderMap, Vec<u8>) {
+        let response = self.router.clone().oneshot(request(method, path, headers, body)).await.unwrap();
+        let (parts, body) = response.into_parts();
+        (parts.headers, to_bytes(body, usize::MAX).await.unwrap().to_vec())
     }
 
     /// Creates a person with a role, and returns the cookie of a session.
@@ -100,4 +104,12 @@ impl Pages {
     pub async fn post(&self, cookie: &str, path: &str, form: &str) -> Answer {
         self.browse(Method::POST, path, &[("cookie", cookie), ("sec-fetch-site", "same-origin")], form).await
     }
+}
+
+fn request(method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Request<Body> {
+    let address = Some("192.0.2.7:50000".parse().unwrap());
+    let peer = Peer { address, ..Peer::new(ListenerKind::Admin) };
+    let request = Request::builder().method(method).uri(path).extension(peer);
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    request.body(Body::from(body.to_owned())).unwrap()
 }

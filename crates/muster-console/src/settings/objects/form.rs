@@ -147,7 +147,7 @@ fn copies<K: Kind>(visitor: &Visitor, id: &str, fields: &Fields) -> (String, Str
         body.insert("type".into(), json!(fields.kind));
     }
     let (method, path, verb) = match id {
-        "" => ("POST", K::API.to_owned(), "apply -f FILE".to_owned()),
+        "" => ("POST", K::API.to_owned(), format!("create {} --address ADDRESS", shell::argument(&fields.name))),
         id => ("PUT", format!("{}/{id}", K::API), format!("show {}", shell::argument(id))),
     };
     let quoted = |text: &str| Value::String(text.to_owned()).to_string();
@@ -163,7 +163,10 @@ fn copies<K: Kind>(visitor: &Visitor, id: &str, fields: &Fields) -> (String, Str
         _ => String::new(),
     };
     let api = curl(visitor, method, &path, &Value::Object(body).to_string());
-    (cli(visitor, &format!("{} {verb}", K::CLI)), api, terraform)
+    // The command line has no command that creates an output.
+    let has_command = !id.is_empty() || K::TYPES.is_empty();
+    let command = if has_command { cli(visitor, &format!("{} {verb}", K::CLI)) } else { String::new() };
+    (command, api, terraform)
 }
 
 /// Parses the document of the form.
