@@ -15,22 +15,25 @@
   };
   // A path without an id comes before those that would take its last word for one.
   const pattern_of = (path) => (patterns.includes(path) ? path : patterns.find((pattern) => fits(pattern, path)));
-  const visited = new Set();
+  // Some objects lack what others have, such as the default space, which cannot be deleted: their links are followed too.
+  const most = 3;
+  const visited = new Map();
   const pages = [];
   const open = patterns.filter((pattern) => !pattern.includes("{"));
   for (let at = 0; at < open.length; at += 1) {
     const path = open[at];
     const pattern = pattern_of(path);
-    if (visited.has(pattern)) continue;
-    visited.add(pattern);
+    const times = visited.get(pattern) ?? 0;
+    if (times === most) continue;
+    visited.set(pattern, times + 1);
     const { status, is_page, page } = await read(path);
     // Forms are sent to some paths that have no page, and others are downloads.
     if (status === 405 || !is_page) continue;
-    pages.push(path);
+    if (times === 0) pages.push(path);
     for (const link of page.querySelectorAll("a[href^='/']:not([href^='/s/'])")) {
       const to = new URL(link.getAttribute("href"), location).pathname;
       const known = pattern_of(to);
-      if (known && !visited.has(known)) open.push(to);
+      if (known && (visited.get(known) ?? 0) < most && !open.includes(to)) open.push(to);
     }
   }
   const missing = [];

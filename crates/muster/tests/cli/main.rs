@@ -39,4 +39,5 @@ mod uninstall_token;
 mod upgrades;
 mod web_all_pages;
 mod web_pages;
+mod web_settings;
 mod world;

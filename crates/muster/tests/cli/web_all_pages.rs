@@ -7,6 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::agents::answered_by;
 use crate::browser::Browser;
 use crate::web_pages::set_up_in;
 use crate::world::World;
@@ -19,7 +20,8 @@ const WIDTHS: [u32; 2] = [1280, 360];
 fn furnish(world: &World, browser: &Browser, site: &str) {
     world.ok(&["space", "create", "shop", "--name", "Shop"]);
     world.ok(&["policy", "create", "furnished"]);
-    world.ok(&["enrollment-key", "create", "--policy", "furnished", "--name", "office"]);
+    let key = world.json(&["enrollment-key", "create", "--policy", "furnished", "--name", "office"]);
+    enroll(world, key["api_key"].as_str().unwrap());
     world.ok(&["server-host", "create", "furnished", "--address", "https://fleet.example:8220"]);
     world.ok(&["proxy", "create", "furnished", "--address", "http://proxy.example:3128"]);
     world.ok(&["download-source", "create", "furnished", "--address", "https://downloads.example/"]);
@@ -34,6 +36,15 @@ fn furnish(world: &World, browser: &Browser, site: &str) {
         browser.open(&format!("{site}/settings/{page}"));
         assert!(browser.text().contains("furnished"), "{}", browser.text());
     }
+}
+
+/// Enrolls an agent that reports markup, and a name that is wider than a phone.
+fn enroll(world: &World, token: &str) {
+    let name = format!("{}<script>document.title = 'run'</script>", "very-long-host-name".repeat(20));
+    let local = json!({"host": {"hostname": name}, "os": {"full": name}, "elastic": {"agent": {"version": "9.5.2"}}});
+    let body = json!({"type": "PERMANENT", "metadata": {"local": local, "user_provided": {}}});
+    let (status, answer) = answered_by(world, "/api/fleet/agents/enroll", token, "elastic agent 9.5.2", &body);
+    assert_eq!(status, 200, "{answer}");
 }
 
 #[test]
