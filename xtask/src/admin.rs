@@ -1,6 +1,6 @@
 //! Minimal client of the management API over the server's Unix socket, with one request per connection.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 

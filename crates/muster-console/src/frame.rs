@@ -124,8 +124,7 @@ impl Frame {
     }
 }
 
-/// Returns the spaces of the menu: this one, and those that the person's roles name. Whoever has a role in all spaces finds
-/// the others in the list of spaces.
+/// Returns the spaces of the menu: this one, and those that the person's roles name. The others are in the list of spaces.
 fn spaces(visitor: &Visitor) -> Vec<SpaceLink> {
     let mut links: Vec<_> = visitor.other_spaces().into_iter().map(|space| (space, false)).collect();
     links.push((visitor.context.space().to_string(), true));

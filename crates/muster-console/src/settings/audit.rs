@@ -84,13 +84,12 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked) -> Result<
     };
     let now = fleet.now();
     let frame = Frame::new(visitor, "Audit log", TAB);
-    let export = format!("{}/api/fleet/audit/_export", frame.base);
     let flags = [("--actor", &asked.actor), ("--action", &asked.action), ("--subject", &asked.subject)];
     let flags = flags.iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| shell::option(name, text));
     let command = std::iter::once("audit list".to_owned()).chain(flags).collect::<Vec<_>>().join(" ");
     Ok(AuditPage {
         next: found.next.map(|before| format!("{}&before={before}", link(&frame.base, asked))).unwrap_or_default(),
-        export: link(&export, asked).replacen(TAB, "", 1),
+        export: export(&frame.base, asked),
         may_verify: AuditView::whole(&visitor.context).is_ok(),
         rows: found.lines.into_iter().map(|line| row(line, now)).collect(),
         cli: cli(visitor, &command),
@@ -133,6 +132,15 @@ fn link(base: &str, asked: &Asked) -> String {
     let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let pairs: Vec<String> = fields.iter().map(|(name, text)| format!("{name}={}", encoded(text))).collect();
     format!("{base}{TAB}?{}", pairs.join("&"))
+}
+
+/// Returns the link to the signed file of the period.
+fn export(base: &str, asked: &Asked) -> String {
+    // The page shows an error instead of the link if a time is invalid.
+    let time = |field: &str, text: &str| moment(field, text).ok().flatten().map(Timestamp::to_rfc3339_seconds);
+    let period = [("since", time("since", &asked.since)), ("until", time("until", &asked.until))];
+    let pairs = period.into_iter().filter_map(|(name, at)| at.map(|at| format!("{name}={at}")));
+    format!("{base}/api/fleet/audit/_export?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
 #[derive(Template)]

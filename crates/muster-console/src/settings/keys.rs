@@ -293,8 +293,8 @@ pub async fn ask_to_replace(State(fleet): State<Arc<Fleet>>, visitor: Visitor, I
         Ok(Confirm {
             frame: Frame::new(&visitor, format!("Replace the key {}?", key.name), TAB),
             text: vec![
-                "The key is revoked, and a new one with the same name, policy, tags and expiration takes its place. Whatever \
-                 still uses the old token can no longer enroll."
+                "The key is revoked, and a new one with the same name, policy, tags and expiration takes its place. Hosts \
+                 that still have the old token cannot enroll with it."
                     .to_owned(),
                 stay(&key),
             ],

@@ -193,7 +193,7 @@ async fn a_token_is_shown_once_and_revoked() {
     assert_eq!(pages.post(&cookie, &revoke, "").await.status, 303);
     assert!(pages.page(&cookie, "/settings/tokens").await.html.contains("revoked"));
     let failed = pages.post(&cookie, "/settings/tokens/new", "name=x&privileges=users.write").await;
-    assert_eq!(failed.status, 403, "nobody gives what is not theirs: {}", failed.html);
+    assert_eq!(failed.status, 403, "a token has at most the privileges of its owner: {}", failed.html);
 }
 
 #[tokio::test]
@@ -249,7 +249,7 @@ async fn the_theme_and_the_time_zone_are_kept_by_the_browser() {
 async fn a_receiver_of_alerts_is_created_muted_and_deleted() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
-    assert!(pages.page(&cookie, "/alerts").await.html.contains("Nobody is told when an agent fails."));
+    assert!(pages.page(&cookie, "/alerts").await.html.contains("There is no receiver."));
     let form = "name=siem&kind=syslog&host=siem.example&port=6514&tls=1&events=agent.offline&is_enabled=1";
     let created = pages.post(&cookie, "/alerts/new", form).await;
     let receiver = created.goes_to().to_owned();
@@ -270,13 +270,13 @@ async fn the_audit_log_is_filtered_by_time_and_verified() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
     let all = pages.page(&cookie, "/audit?since=2000-01-01").await.html;
-    assert!(all.contains("user.create") && all.contains("since=2000%2D01%2D01"), "{all}");
+    assert!(all.contains("user.create"), "{all}");
     assert!(!pages.page(&cookie, "/audit?until=2000-01-01").await.html.contains("user.create"));
     let failed = pages.page(&cookie, "/audit?since=yesterday").await;
     assert!(failed.status == 400 && failed.html.contains("id=\"problem-since\""), "{}", failed.html);
     assert!(pages.page(&cookie, "/audit/verify").await.html.contains("intact"));
-    let export = pages.page(&cookie, "/api/fleet/audit/_export?since=2000-01-01T00:00:00Z").await;
-    assert_eq!(export.status, 200);
+    let export = pages.page(&cookie, link(&all, "/api/fleet/audit/_export?since=")).await;
+    assert!(export.status == 200 && export.html.contains("user.create"), "{}", export.html);
 }
 
 #[tokio::test]

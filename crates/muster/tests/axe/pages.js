@@ -15,8 +15,8 @@
   };
   // A path without an id comes before those that would take its last word for one.
   const pattern_of = (path) => (patterns.includes(path) ? path : patterns.find((pattern) => fits(pattern, path)));
-  // Some objects lack what others have, such as the default space, which cannot be deleted: their links are followed too.
-  const most = 3;
+  // Some objects lack what others have, such as built-in roles, which cannot be deleted: their links are followed too.
+  const most = 12;
   const visited = new Map();
   const pages = [];
   const open = patterns.filter((pattern) => !pattern.includes("{"));
