@@ -1,6 +1,6 @@
 //! Minimal client of the management API over the server's Unix socket, with one request per connection.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -65,21 +65,31 @@ impl Admin {
     }
 
     fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let mut stream = UnixStream::connect(&self.socket).with_context(|| self.socket.display().to_string())?;
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\nkbn-xsrf: true\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all((head + &body).as_bytes())?;
-        let mut answer = Vec::new();
-        // The server closes the connection after the response, because the request asks for it.
-        stream.read_to_end(&mut answer)?;
-        let (status, body) = parse(&answer).with_context(|| format!("{method} {path}: malformed response"))?;
-        anyhow::ensure!((200..300).contains(&status), "{method} {path}: {status} {}", String::from_utf8_lossy(body));
-        Ok(serde_json::from_slice(body).unwrap_or(Value::Null))
+        let stream = UnixStream::connect(&self.socket).with_context(|| self.socket.display().to_string())?;
+        exchange(stream, method, "admin", path, body)
     }
+}
+
+/// Sends a request with a JSON body over a connection of its own, and returns the JSON of the response.
+pub fn exchange(
+    mut stream: impl Read + Write,
+    method: &str,
+    host: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> anyhow::Result<Value> {
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nkbn-xsrf: true\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let (status, body) = parse(&answer).with_context(|| format!("{method} {path}: malformed response"))?;
+    anyhow::ensure!((200..300).contains(&status), "{method} {path}: {status} {}", String::from_utf8_lossy(body));
+    Ok(serde_json::from_slice(body).unwrap_or(Value::Null))
 }
 
 /// Splits a response that ends with its connection into status and body.

@@ -10,6 +10,7 @@ mod process;
 mod reference;
 mod release;
 mod schemathesis;
+mod screenshots;
 mod shell;
 mod simulate;
 mod systemd;
@@ -42,6 +43,8 @@ enum Command {
     Fuzz(fuzz::FuzzArgs),
     /// Compare the responses to generated requests with the OpenAPI document.
     Schemathesis(schemathesis::SchemathesisArgs),
+    /// Take screenshots of all web pages of a fleet with simulated agents; with --write, replace those of the README.
+    Screenshots(screenshots::ScreenshotsArgs),
     /// Generate the API documentation and `docs/conformance.md`.
     Docs,
     /// Test the installation of the agent in a booted Debian with systemd; needs root, debootstrap and systemd-nspawn.
@@ -68,6 +71,7 @@ fn main() -> anyhow::Result<()> {
         Command::Tidy => tidy::run(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Schemathesis(args) => schemathesis::run(&args),
+        Command::Screenshots(args) => screenshots::run(&args),
         Command::Docs => docs(),
         Command::SystemdTest => systemd::run(),
         Command::Release(args) => release::run(&args),

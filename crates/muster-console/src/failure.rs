@@ -1,6 +1,8 @@
 //! Pages that report an error.
 
 use askama::Template;
+use axum::http::HeaderValue;
+use axum::http::header::RETRY_AFTER;
 use axum::response::Response;
 use muster_core::{Error, ErrorKind};
 use muster_management::error::status_of;
@@ -24,6 +26,14 @@ pub fn inside(visitor: &Visitor, error: &Error, tab: &'static str) -> Response {
     render(Frame::new(visitor, title(error.kind), tab), error, spaces)
 }
 
+/// Says when a rejected form can be sent again, if that is known.
+pub fn with_retry(mut response: Response, error: Option<&Error>) -> Response {
+    if let Some(seconds) = error.and_then(|error| error.retry_after) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.get()));
+    }
+    response
+}
+
 /// Renders an error for somebody whose session is unknown.
 pub fn outside(error: &Error) -> Response {
     render(Frame::outside(title(error.kind)), error, Vec::new())
@@ -34,7 +44,7 @@ fn render(frame: Frame, error: &Error, spaces: Vec<String>) -> Response {
         tracing::warn!(code = error.code, %cause, "cannot show a page");
     }
     let shown = Failure { frame, message: &error.message, remedy: error.remedy.as_deref(), spaces };
-    page(status_of(error.kind), &shown)
+    with_retry(page(status_of(error.kind), &shown), Some(error))
 }
 
 const fn title(kind: ErrorKind) -> &'static str {

@@ -6,9 +6,11 @@ use axum::http::header::{
 };
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use muster_core::id::SpaceId;
 use muster_core::reported::is_deceptive;
 
-use crate::assets::{SCRIPT, STYLE};
+use crate::assets;
+use crate::preferences::Preferences;
 use crate::visitor::Visitor;
 
 /// Nothing from another host, no inline script, and no other site may frame a page.
@@ -24,13 +26,27 @@ pub struct Tab {
 }
 
 /// The navigation.
-const TABS: [Tab; 5] = [
+const TABS: [Tab; 9] = [
     Tab { name: "Overview", path: "/" },
     Tab { name: "Agents", path: "/agents" },
     Tab { name: "Policies", path: "/policies" },
     Tab { name: "Rollouts", path: "/rollouts" },
+    Tab { name: "Actions", path: "/actions" },
+    Tab { name: "Keys", path: "/keys" },
+    Tab { name: "Alerts", path: "/alerts" },
     Tab { name: "Audit log", path: "/audit" },
+    Tab { name: "Settings", path: "/settings" },
 ];
+
+/// A space to which the person can change.
+pub struct SpaceLink {
+    /// Name.
+    pub name: String,
+    /// Path of its overview.
+    pub path: String,
+    /// Whether the page is in this space.
+    pub is_current: bool,
+}
 
 /// The frame of a page.
 pub struct Frame {
@@ -42,6 +58,10 @@ pub struct Frame {
     pub user: String,
     /// Name of the space.
     pub space: String,
+    /// The spaces that the person's roles name.
+    pub spaces: Vec<SpaceLink>,
+    /// What a form has done before it led to this page; empty if there was none.
+    pub notice: String,
     /// Path of the current tab; empty if there is none.
     tab: &'static str,
 }
@@ -54,13 +74,16 @@ impl Frame {
             base: visitor.base.clone(),
             user: visitor.name.clone(),
             space: visitor.context.space().to_string(),
+            spaces: spaces(visitor),
+            notice: visitor.notice.clone(),
             tab,
         }
     }
 
     /// Creates the frame of a page for people who are not logged in.
     pub fn outside(title: impl Into<String>) -> Self {
-        Self { title: title.into(), base: String::new(), user: String::new(), space: String::new(), tab: "" }
+        let [base, user, space, notice] = [const { String::new() }; 4];
+        Self { title: title.into(), base, user, space, spaces: Vec::new(), notice, tab: "" }
     }
 
     /// The navigation.
@@ -80,15 +103,39 @@ impl Frame {
         format!("{}{path}", self.base)
     }
 
+    /// The theme: `light`, `dark`, or empty for the system's.
+    pub fn theme(&self) -> &'static str {
+        Preferences::current().theme
+    }
+
     /// Path of the style sheet.
     pub fn style(&self) -> &'static str {
-        STYLE
+        &assets::paths().style
+    }
+
+    /// Path of htmx.
+    pub fn htmx(&self) -> &'static str {
+        &assets::paths().htmx
     }
 
     /// Path of the script.
     pub fn script(&self) -> &'static str {
-        SCRIPT
+        &assets::paths().script
     }
+}
+
+/// Returns the spaces of the menu: this one, and those that the person's roles name. The others are in the list of spaces.
+fn spaces(visitor: &Visitor) -> Vec<SpaceLink> {
+    let mut links: Vec<_> = visitor.other_spaces().into_iter().map(|space| (space, false)).collect();
+    links.push((visitor.context.space().to_string(), true));
+    links.sort();
+    let link = |(name, is_current): (String, bool)| SpaceLink { path: path_of_space(&name), name, is_current };
+    links.into_iter().map(link).collect()
+}
+
+/// Returns the path of the overview of a space.
+pub fn path_of_space(space: &str) -> String {
+    if space == SpaceId::default().as_str() { "/".to_owned() } else { format!("/s/{space}") }
 }
 
 /// Renders a page.

@@ -8,26 +8,37 @@ mod add_agent;
 mod agent;
 mod agents;
 mod assets;
-mod audit;
+mod compress;
+mod confirm;
+mod elsewhere;
 mod export;
 mod failure;
 mod frame;
 mod log_in;
+mod notice;
 mod overview;
 mod policies;
 mod policy;
+mod preferences;
 mod rollouts;
 mod set_up;
+mod settings;
 mod text;
+mod unknown;
 mod visitor;
 
 use std::sync::Arc;
 
+use axum::middleware::from_fn;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use muster_fleet::Fleet;
 
 pub use add_agent::ServerTrust;
+pub use unknown::in_html;
+
+/// A page: its path below the space, and what answers its methods.
+type Route = (&'static str, MethodRouter<Arc<Fleet>>);
 
 /// Creates the router of the pages. Each page also exists below `/s/{space}`. The connection's
 /// `muster_listen::reply::Peer` must be in the request's extensions.
@@ -37,23 +48,34 @@ pub fn console_router(fleet: Arc<Fleet>, trust: ServerTrust) -> Router {
         .route(log_in::LOG_OUT, post(log_in::log_out))
         .route(set_up::PATH, get(set_up::show).post(set_up::set_up))
         .route(assets::PATH, get(assets::serve));
-    for (path, page) in pages() {
+    for (path, page) in routes() {
         router = router.route(path, page.clone());
         router = router.route(&format!("/s/{{space}}{}", path.trim_end_matches('/')), page);
     }
+    let router =
+        router.layer(from_fn(notice::forget)).layer(from_fn(preferences::apply)).layer(from_fn(compress::compress));
     router.layer(Extension(Arc::new(trust))).with_state(fleet)
 }
 
-fn pages() -> [(&'static str, MethodRouter<Arc<Fleet>>); 9] {
-    [
+/// All pages of spaces, by family.
+fn routes() -> Vec<Route> {
+    [agent_pages(), policy_pages(), setting_pages()].concat()
+}
+
+fn agent_pages() -> Vec<Route> {
+    vec![
         ("/", get(overview::show)),
         ("/add-agent", get(add_agent::show).post(add_agent::create)),
         ("/agents", get(agents::show)),
         ("/agents.csv", get(export::send)),
         ("/agents/{id}", get(agent::show)),
-        ("/policies", get(policies::show)),
-        ("/policies/{id}", get(policy::show)),
-        ("/rollouts", get(rollouts::show)),
-        ("/audit", get(audit::show)),
     ]
+}
+
+fn policy_pages() -> Vec<Route> {
+    vec![("/policies", get(policies::show)), ("/policies/{id}", get(policy::show)), ("/rollouts", get(rollouts::show))]
+}
+
+fn setting_pages() -> Vec<Route> {
+    settings::pages()
 }

@@ -67,7 +67,8 @@ async fn ask(fleet: &Fleet, username: &str, return_to: &str, error: Option<&Erro
     let link = |id: String| (format!("/api/v1/login/oidc/{id}?return_to={back}"), id);
     let providers = choices.iter().map(|id| link(id.to_string())).map(|(link, id)| (id, link)).collect();
     let shown = LogInPage { frame: Frame::outside("Log in"), providers, username, return_to: inner(return_to), error };
-    page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &shown)
+    let shown = page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &shown);
+    failure::with_retry(shown, error)
 }
 
 /// Logs in with a password, and returns to the page that was requested.

@@ -46,7 +46,8 @@ pub async fn show(Query(fields): Query<Fields>) -> Response {
 
 fn ask(token: &str, error: Option<&Error>) -> Response {
     let shown = SetUpPage { frame: Frame::outside("Set your password"), token, error };
-    page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &shown)
+    let shown = page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &shown);
+    failure::with_retry(shown, error)
 }
 
 /// Sets the password.

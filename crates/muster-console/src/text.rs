@@ -6,24 +6,34 @@ use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use serde::Deserialize;
 
+use crate::preferences::Preferences;
+
 /// A time as people read it, relative to now, with the absolute time as its title.
 pub struct Moment {
     /// `5 min ago`.
     pub relative: String,
     /// RFC 3339, in UTC.
     pub absolute: String,
+    /// The time in the person's time zone.
+    pub local: String,
 }
 
 impl Moment {
     /// Creates the text of a time.
     pub fn new(at: Timestamp, now: Timestamp) -> Self {
-        Self { relative: relative(at, now), absolute: at.to_rfc3339_seconds() }
+        Self { relative: relative(at, now), absolute: at.to_rfc3339_seconds(), local: local(at) }
     }
 
     /// Creates the text of a time that may be missing.
     pub fn of(at: Option<Timestamp>, now: Timestamp) -> Option<Self> {
         at.map(|at| Self::new(at, now))
     }
+}
+
+/// Formats a time in the time zone of the person.
+fn local(at: Timestamp) -> String {
+    let Ok(at) = jiff::Timestamp::from_microsecond(at.as_micros()) else { return at.to_rfc3339_seconds() };
+    at.to_zoned(Preferences::current().zone).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
 fn relative(at: Timestamp, now: Timestamp) -> String {

@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
-use muster_core::authorization::{BindingScope, OpContext};
+use muster_core::authorization::{BindingScope, OpContext, PrivilegeName};
 use muster_core::id::SpaceId;
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
@@ -18,7 +18,7 @@ use muster_management::entry::Connection;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
-use crate::{failure, log_in};
+use crate::{failure, log_in, notice};
 
 /// The person that requests a page.
 pub struct Visitor {
@@ -28,9 +28,17 @@ pub struct Visitor {
     pub name: String,
     /// Path of the space; empty for the default space.
     pub base: String,
+    /// What a form has done before it led to this page; empty if there was none.
+    pub notice: String,
 }
 
 impl Visitor {
+    /// Returns the name of a privilege if the person does not have it in the space; otherwise an empty text. Pages show
+    /// what needs it as disabled, with this reason.
+    pub fn lacks(&self, privilege: PrivilegeName) -> &'static str {
+        if self.context.check(privilege).is_ok() { "" } else { privilege.as_str() }
+    }
+
     /// Returns the other spaces in which the person has rights.
     pub fn other_spaces(&self) -> Vec<String> {
         let bound = self.context.entitlements().iter().filter_map(|one| match &one.scope {
@@ -94,7 +102,7 @@ async fn identify(
     let name = fleet.sign_in().user(&context).await?.map(|user| user.name).unwrap_or_default();
     let address = connection.ip().map(|ip| ip.to_string().into());
     let base = space.map(|space| format!("/s/{space}")).unwrap_or_default();
-    Ok(Visitor { context: context.coming_from(address, None), name, base })
+    Ok(Visitor { context: context.coming_from(address, None), name, base, notice: notice::of(headers) })
 }
 
 /// Returns the link to the login page that leads back to a page.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use muster_core::alert::{Message, Progress, Receiver, Target};
 use muster_core::authorization::{AlertsRead, AlertsWrite, Grant, OpContext, Privilege};
 use muster_core::entropy::random_uuid;
+use muster_core::event::Event;
 use muster_core::id::{AlertReceiverId, SecretId};
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind};
@@ -25,6 +26,9 @@ use super::authority::{Authorized, System};
 use super::secrets::SealedSecrets;
 use super::shutdown::Shutdown;
 use super::watched_store::WatchedStore;
+
+/// Number of events among which recent ones are looked for.
+const RECENT: u32 = 1_000;
 
 /// The service of alerts.
 pub struct Alerts {
@@ -71,6 +75,17 @@ impl Alerts {
             listed.push((receiver, progress));
         }
         Ok(listed)
+    }
+
+    /// Returns the newest events of the grant's space, and those that concern every space, newest first. Looks through the
+    /// last 1000 events of all spaces.
+    pub async fn recent(&self, grant: &Grant<AlertsRead>, limit: u32) -> Result<Vec<Event>, Error> {
+        let everywhere = self.store.everywhere(&System);
+        let newest = everywhere.newest_event().await?;
+        let events = everywhere.events_after(newest.saturating_sub(RECENT.into()), RECENT).await?;
+        let is_shown = |event: &Event| event.space.as_ref().is_none_or(|space| space == grant.space());
+        let shown = events.into_iter().rev().map(|(_, event)| event).filter(is_shown);
+        Ok(shown.take(limit as usize).collect())
     }
 
     /// Finds a receiver in the caller's space.

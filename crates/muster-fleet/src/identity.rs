@@ -11,6 +11,7 @@ pub mod passwords;
 pub mod providers;
 pub mod roles;
 pub mod service_tokens;
+pub mod sessions;
 pub mod setup;
 pub mod sign_in;
 pub mod spaces;

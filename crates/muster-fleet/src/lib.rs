@@ -134,6 +134,7 @@ use self::identity::openid::OpenIdProviders;
 use self::identity::providers::Providers;
 use self::identity::roles::Roles;
 use self::identity::service_tokens::ServiceTokens;
+use self::identity::sessions::Sessions;
 use self::identity::setup::Setup;
 use self::identity::sign_in::SignIn;
 use self::identity::spaces::Spaces;
@@ -219,6 +220,7 @@ pub struct Fleet {
     federation: Federation,
     devices: Devices,
     service_tokens: ServiceTokens,
+    sessions: Sessions,
     setup: Setup,
     members: Arc<Members>,
     live_queries: Arc<LiveQueries>,
@@ -310,6 +312,7 @@ impl Fleet {
             federation: wiring.federation(&providers, &sign_in),
             devices: wiring.devices(&sign_in),
             service_tokens: wiring.service_tokens(),
+            sessions: wiring.sessions(),
             providers,
             users,
             roles,

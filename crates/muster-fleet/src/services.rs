@@ -29,6 +29,7 @@ use crate::identity::federation::Federation;
 use crate::identity::providers::Providers;
 use crate::identity::roles::Roles;
 use crate::identity::service_tokens::ServiceTokens;
+use crate::identity::sessions::Sessions;
 use crate::identity::setup::Setup;
 use crate::identity::sign_in::SignIn;
 use crate::identity::spaces::Spaces;
@@ -265,6 +266,11 @@ impl Fleet {
     /// Tokens for tools that enroll agents.
     pub fn service_tokens(&self) -> &ServiceTokens {
         &self.service_tokens
+    }
+
+    /// Who is logged in.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// OpenID providers.

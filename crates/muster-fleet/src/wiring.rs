@@ -35,6 +35,7 @@ use super::identity::passwords::Passwords;
 use super::identity::providers::Providers;
 use super::identity::roles::Roles;
 use super::identity::service_tokens::ServiceTokens;
+use super::identity::sessions::Sessions;
 use super::identity::setup::Setup;
 use super::identity::sign_in::SignIn;
 use super::identity::spaces::Spaces;
@@ -330,6 +331,10 @@ impl Wiring {
 
     pub(crate) fn service_tokens(&self) -> ServiceTokens {
         ServiceTokens::new(self.store(), self.clock(), self.entropy())
+    }
+
+    pub(crate) fn sessions(&self) -> Sessions {
+        Sessions::new(self.store(), self.clock())
     }
 
     pub(crate) fn spaces(&self) -> Spaces {

@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::drones::{Drones, Target};
 use super::server::Server;
 use super::table::{Goal, Goals, Row, Table};
-use super::{Bench, p99, say};
+use super::{Bench, p99, pages, say};
 
 /// Tag of every second stored agent.
 pub const TAG: &str = "west";
@@ -17,6 +17,8 @@ pub const TAG: &str = "west";
 const FIRST: &str = "1000000";
 /// Long polls are short, so that a constant share of the agents checks in.
 const LONG_POLL: &str = "timeouts.checkin_long_poll=30s";
+/// Time for the server to notice that the agents are gone.
+const SETTLED: Duration = Duration::from_secs(10);
 /// Rounds, in each of which every request is sent once.
 const ROUNDS: usize = 60;
 const PAGE: usize = 100;
@@ -70,8 +72,12 @@ pub fn measure(bench: &Bench, server: Server, policy: &str, token: &str, table: 
     };
     add(format!("page of {PAGE} of {stored} agents, filtered and sorted, p99"), 20.0, pages.p99()?);
     add(format!("number of {stored} agents by status, p99"), 5.0, counts.p99()?);
+    let mut visitor = pages::Visitor::log_in(&server)?;
+    pages::measure(bench, &mut visitor, table)?;
     drop(drones);
-    Ok(())
+    // The agents are gone when their last polls have ended.
+    std::thread::sleep(SETTLED);
+    pages::idle(bench, &server, visitor, table)
 }
 
 /// How long responses took, with what was asked.

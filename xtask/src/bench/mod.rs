@@ -16,6 +16,7 @@ mod machine;
 mod memory;
 mod nodes;
 mod other;
+mod pages;
 mod policy;
 mod postgres;
 mod rest;

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::process::Process;
 use crate::shell;
-use muster::Muster;
+pub use muster::Muster;
 use steps::Steps;
 
 /// Maximum time for a program to stop.
@@ -34,12 +34,20 @@ pub struct DemoArgs {
 }
 
 /// Running programs.
-struct Demo {
-    muster: Muster,
+pub struct Demo {
+    /// The programs.
+    pub muster: Muster,
     server: Process,
     agent: Process,
     drones: Option<Process>,
     agent_id: String,
+}
+
+impl Demo {
+    /// Starts a server with an agent and simulated ones.
+    pub fn with_drones(drones: u32) -> anyhow::Result<Self> {
+        set_up(&DemoArgs { drones, check: false }, &mut Steps::begin())
+    }
 }
 
 /// Starts the demo, then waits for Ctrl-C or runs the check.

@@ -60,9 +60,17 @@ impl Muster {
 
     /// Returns the URL for agents.
     pub fn url(&self) -> anyhow::Result<String> {
+        Ok(format!("https://{}", self.listener("agent")?))
+    }
+
+    /// Returns the URL of the web pages.
+    pub fn pages_url(&self) -> anyhow::Result<String> {
+        Ok(format!("http://{}", self.listener("admin")?))
+    }
+
+    fn listener(&self, name: &str) -> anyhow::Result<String> {
         let listen = std::fs::read(self.data().join("listen.json"))?;
-        let listen: Value = serde_json::from_slice(&listen)?;
-        Ok(format!("https://{}", super::text(&listen, "agent")?))
+        super::text(&serde_json::from_slice(&listen)?, name)
     }
 
     /// Installs and starts the agent. Without a service manager, so that the demo changes nothing outside of its

@@ -18,7 +18,10 @@ const ALLOWED: &[(&str, &str)] = &[
     ("actions/effect.rs", "the server: completes the changes of an action that was committed"),
     ("actions/facts.rs", "rules of policies that selected agents are on, which may lie outside of the caller's scope"),
     ("actions/unenroll.rs", "the server: ends what an unenrolled agent leaves open, in every space"),
-    ("alerts.rs", "the server: the newest event, after which a new receiver starts"),
+    (
+        "alerts.rs",
+        "the server: the newest event, after which a new receiver starts; recent events, of which the caller's space is shown",
+    ),
     ("alerts/", "the server: evaluates the rules of all spaces, and its own alerts"),
     ("artifacts.rs", "agents: artifacts of their policy"),
     ("authenticate.rs", "agents before they are known"),

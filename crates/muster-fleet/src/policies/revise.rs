@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use muster_core::authorization::{Grant, Origin, SigningRotate, UninstallRotate};
+use muster_core::audit::export::fingerprint;
+use muster_core::authorization::{Grant, NodesRead, Origin, SigningRotate, UninstallRotate};
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
 use muster_core::error_chain::{SharedError, chain};
@@ -230,6 +231,12 @@ impl Policies {
             writes.extend(next_revision(origin, before, after, compiled.policy, now));
         }
         Ok(writes)
+    }
+
+    /// Returns the fingerprint of the key that signs policies and actions.
+    pub async fn signing_fingerprint(&self, _grant: &Grant<NodesRead>) -> Result<String, Error> {
+        let current = self.signing.refresh().await?;
+        Ok(fingerprint(current.public_key()).unwrap_or_default())
     }
 
     /// Replaces the key that signs policies and actions, and revises all policies; returns the number of policies whose

@@ -21,7 +21,7 @@ use crate::config::settings::MetricsOn;
 use crate::metrics::{Asked, Metrics};
 use crate::tls::Tls;
 use crate::tls::validity::Warning;
-use muster_console::{ServerTrust, console_router};
+use muster_console::{ServerTrust, console_router, in_html};
 use muster_fleet::Fleet;
 use muster_fleet::health::{Health, ServerState};
 use muster_fleet::system::SystemClock;
@@ -88,7 +88,8 @@ impl AdminHandler {
             .route(READY, get(ready))
             .route(METRICS, get(render))
             .with_state(watched);
-        let router = management_router(Arc::clone(fleet)).merge(console_router(Arc::clone(fleet), trust)).merge(watch);
+        let pages = console_router(Arc::clone(fleet), trust);
+        let router = in_html(management_router(Arc::clone(fleet)).merge(pages)).merge(watch);
         Self {
             router,
             fleet: Arc::clone(fleet),

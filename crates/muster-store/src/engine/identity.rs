@@ -14,7 +14,7 @@ pub(super) use self::log_ins::{device_by_code, device_by_key, provider, provider
 pub(super) use self::principal::{of_session, of_token, of_user, rights};
 pub(super) use self::roles::{binding, bindings, role, roles};
 pub(super) use self::spaces::{space, spaces};
-pub(super) use self::tokens::{setup_link, token, tokens};
+pub(super) use self::tokens::{sessions, setup_link, token, tokens};
 use super::error::Failure;
 use super::row::{Columns, Result, to_json};
 use super::session::{Connection, Rule};

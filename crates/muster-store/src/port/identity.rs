@@ -169,6 +169,8 @@ reads! {
             key: &KeyId,
             space: &SpaceId,
         ) -> Result<Option<(Session, Principal)>, StoreError>;
+        /// Returns the newest sessions of a user that have not ended, newest first, at most 100.
+        async fn sessions(&self, user: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError>;
         /// Selects the user with this name.
         async fn user_principal(&self, name: &str, space: &SpaceId) -> Result<Option<Principal>, StoreError>;
         /// Selects what the user with this name may do through own bindings, and through the groups of all its sessions and

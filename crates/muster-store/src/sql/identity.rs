@@ -162,6 +162,9 @@ statements! {
     /// Inserts a session.
     INSERT_SESSION = "INSERT INTO sessions (key_id, hash, user_id, group_names, created_at, expires_at) \
         VALUES ($1, $2, $3, $4, $5, $6)";
+    /// Selects the newest sessions of a user that have not ended.
+    SESSIONS_OF = "SELECT key_id, hash, user_id, group_names, created_at, expires_at FROM sessions \
+        WHERE user_id = $1 AND expires_at > $2 ORDER BY created_at DESC, key_id LIMIT 100";
     /// Deletes a session.
     DELETE_SESSION = "DELETE FROM sessions WHERE key_id = $1";
     /// Deletes the tokens of devices that end with a session.

@@ -296,6 +296,12 @@ pub async fn sessions_and_links_end(store: &impl Store) {
     commit(store, vec![insert(&live("a")), put("s1"), put("s2"), put_link("l1"), put_link("l2")]).await;
     let is_live =
         async |key: &str| store.session_principal(&KeyId::trusted(key), &SpaceId::default()).await.unwrap().is_some();
+    let listed = async |user: &str, now: i64| {
+        let found = store.sessions(&UserId::trusted(user), at(now)).await.unwrap();
+        found.into_iter().map(|session| session.key_id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed("a", 0).await, ["s1", "s2"]);
+    assert!(listed("a", 50).await.is_empty() && listed("b", 0).await.is_empty());
     let has_link = async |key: &str| store.setup_link(&KeyId::trusted(key)).await.unwrap().is_some();
     assert!(!has_link("l1").await && has_link("l2").await, "a new link replaces the one before");
     commit(store, vec![W::DeleteSession { key_id: KeyId::trusted("s1") }.into()]).await;

@@ -9,6 +9,7 @@ use muster_protocol::management::identity::{
     CreateUser, ListUsers, SetPassword, SetupLink, UpdateUser, UseSetupLink, User,
 };
 use muster_protocol::management::log_in::LinkUser;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::confirm::Care;
 use super::failure::Failed;
@@ -238,12 +239,30 @@ impl ShowArgs {
                 &[column("TOKEN", |link| link.token.clone()), column("EXPIRES", |link| link.expires_at.clone())];
             return print_one(&link, self.output.output, columns, |link| link.token.clone());
         }
-        // The user runs it on another host, which does not reach the socket.
-        let target = client.target();
-        let url = if target.contains("://") { target } else { "https://SERVER:8230" };
-        print_line(format!("token: {}, valid until {}", link.token, link.expires_at))?;
-        print_line("to set the password, the user runs:")?;
-        print_line(format!("  muster user setup {} {}", shell::argument(&link.token), shell::option("--url", url)))
+        let url = pages_url(client.target());
+        let token = utf8_percent_encode(&link.token, NON_ALPHANUMERIC);
+        print_line(format!("valid until {}; to set the password, the user opens", link.expires_at))?;
+        print_line(format!("  {url}/setup?token={token}"))?;
+        print_line("or runs")?;
+        print_line(format!("  muster user setup {} {}", shell::argument(&link.token), shell::option("--url", &url)))
+    }
+}
+
+/// Returns the address of the web pages of a server, which may be known by its socket only.
+fn pages_url(target: &str) -> String {
+    if target.contains("://") {
+        return target.trim_end_matches('/').to_owned();
+    }
+    let listen = std::path::Path::new(target).with_file_name("listen.json");
+    let address = std::fs::read(listen).ok().and_then(|text| {
+        let listen: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        listen["admin"].as_str()?.parse::<std::net::SocketAddr>().ok()
+    });
+    match address {
+        // Plain HTTP is possible on the server's host only.
+        Some(address) if address.ip().is_loopback() => format!("http://{address}"),
+        Some(address) if !address.ip().is_unspecified() => format!("https://{address}"),
+        _ => "https://SERVER:8230".to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use muster_drones::dial::Dialer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::world::{new_policy, new_token, world};
+use crate::world::{World, new_policy, new_token, world};
 
 /// An enrolled agent.
 pub struct Agent {
@@ -105,12 +105,16 @@ fn send(path: &str, key: &str, user_agent: &str, body: &Value) -> Value {
 }
 
 pub fn answered(path: &str, key: &str, user_agent: &str, body: &Value) -> (u16, String) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(ask(path, key, user_agent, &body.to_string()))
+    answered_by(world(), path, key, user_agent, body)
 }
 
-async fn ask(path: &str, key: &str, user_agent: &str, body: &str) -> (u16, String) {
-    let world = world();
+/// What a server answers to a request of an agent.
+pub fn answered_by(world: &World, path: &str, key: &str, user_agent: &str, body: &Value) -> (u16, String) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(ask(world, path, key, user_agent, &body.to_string()))
+}
+
+async fn ask(world: &World, path: &str, key: &str, user_agent: &str, body: &str) -> (u16, String) {
     let url = format!("https://{}", world.agents);
     let dialer = Dialer::new(&url, &world.data().join("ca.crt"), false).await.unwrap();
     let mut stream = dialer.dial(0).await.unwrap();

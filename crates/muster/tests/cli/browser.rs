@@ -32,7 +32,10 @@ impl Browser {
         let mut browser = Self { driver, session: format!("http://127.0.0.1:{port}/session"), client, runtime };
         let arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"];
         // The server's certificate is of its own CA.
-        let options = json!({"acceptInsecureCerts": true, "goog:chromeOptions": {"args": arguments}});
+        let options = json!({
+            "acceptInsecureCerts": true, "goog:chromeOptions": {"args": arguments},
+            "goog:loggingPrefs": {"browser": "SEVERE"},
+        });
         let session = browser.post("", &json!({"capabilities": {"alwaysMatch": options}}));
         browser.session += &format!("/{}", session["sessionId"].as_str().unwrap());
         browser
@@ -54,6 +57,30 @@ impl Browser {
     /// Runs a script in the page, and returns its result; the policy of the page applies to the page's own scripts only.
     pub fn run(&self, script: &str) -> Value {
         self.post("/execute/sync", &json!({"script": script, "args": []}))
+    }
+
+    /// Runs a script that calls the function `done` with its result.
+    pub fn run_async(&self, script: &str) -> Value {
+        let script = format!("const done = arguments[arguments.length - 1]; {script}");
+        self.post("/execute/async", &json!({"script": script, "args": []}))
+    }
+
+    /// Sends a command of the Chrome DevTools Protocol.
+    pub fn devtools(&self, command: &str, params: &Value) -> Value {
+        self.post("/goog/cdp/execute", &json!({"cmd": command, "params": params}))
+    }
+
+    /// Returns the errors that the console has shown since the last call.
+    pub fn console_errors(&self) -> Vec<String> {
+        let entries = self.post("/se/log", &json!({"type": "browser"}));
+        entries.as_array().unwrap().iter().map(|entry| entry["message"].to_string()).collect()
+    }
+
+    /// Presses the key `Tab` this many times.
+    pub fn press_tab(&self, times: usize) {
+        let press = |kind: &str| json!({"type": kind, "value": "\u{e004}"});
+        let presses: Vec<Value> = (0..times).flat_map(|_| [press("keyDown"), press("keyUp")]).collect();
+        self.post("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": presses}]}));
     }
 
     /// Returns the text of the page, as a person sees it.

@@ -86,6 +86,10 @@ fn a_user_gets_a_password_by_a_link_or_from_an_administrator() {
         cells.starts_with("TOKEN,EXPIRES\r\n") && cells.lines().nth(1).is_some_and(|row| row.len() > 40),
         "{cells}"
     );
+    let told = ok(&["user", "setup-link", "cli-ann"]);
+    let page = format!("http://{}/setup?token=", world().admin);
+    let link = told.lines().find_map(|line| line.trim().strip_prefix(&page)).unwrap_or_else(|| panic!("{told}"));
+    assert!(link.len() > 40 && !link.contains(['=', '+', '/']), "percent-encoded: {link}");
     let link = ok(&["user", "setup-link", "cli-ann", "--output", "json"]);
     let link: Value = serde_json::from_str(&link).unwrap();
     let token = link["token"].as_str().unwrap();

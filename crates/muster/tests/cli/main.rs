@@ -38,5 +38,7 @@ mod signing_key;
 mod store;
 mod uninstall_token;
 mod upgrades;
+mod web_all_pages;
 mod web_pages;
+mod web_settings;
 mod world;

@@ -6,18 +6,23 @@ use serde_json::{Value, json};
 
 use crate::agents::answered;
 use crate::browser::Browser;
-use crate::world::{json as muster, new_policy, ok, world};
+use crate::world::{World, new_policy, ok, world};
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 /// Runs in the page if anything that an agent reports becomes markup.
 const CANARY: &str = "\"'></td><img src=x onerror=\"window.canary=1\"><script>window.canary=1</script>";
 
 /// Creates an administrator, and sets the password in the browser.
-fn set_up(browser: &Browser, name: &str) {
-    ok(&["user", "create", name]);
-    ok(&["role", "bind", "administrator", "--user", name]);
-    let link = muster(&["user", "setup-link", name]);
-    browser.open(&format!("http://{}/setup?token={}", world().admin, link["token"].as_str().unwrap()));
+pub fn set_up(browser: &Browser, name: &str) {
+    set_up_in(world(), browser, name);
+}
+
+/// Creates an administrator of a server, and sets the password in the browser.
+pub fn set_up_in(world: &World, browser: &Browser, name: &str) {
+    world.ok(&["user", "create", name]);
+    world.ok(&["role", "bind", "administrator", "--user", name]);
+    let link = world.json(&["user", "setup-link", name]);
+    browser.open(&format!("http://{}/setup?token={}", world.admin, link["token"].as_str().unwrap()));
     browser.fill("input[name=password]", PASSWORD);
     browser.fill("input[name=again]", PASSWORD);
     browser.click("main button");
@@ -74,7 +79,8 @@ fn an_expired_session_returns_to_the_same_page_after_the_login() {
     let site = format!("http://{}", world().admin);
     set_up(&browser, "web-returning");
     browser.open(&format!("{site}/agents?q=status%3Aonline"));
-    browser.click("header button");
+    browser.run("document.querySelectorAll('details.menu')[1].open = true");
+    browser.click("form[action='/logout'] button");
     browser.wait(Duration::from_secs(10), "return location.pathname === '/login'");
     browser.open(&format!("{site}/agents?q=status%3Aonline"));
     assert!(browser.text().contains("Log in"), "{}", browser.text());

@@ -7,7 +7,7 @@ import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 
-// The packages are outside of the sources: see .ci/oidc-provider.
+// The packages are outside of the sources: see .ci/npm.
 const resolve = createRequire(`${process.env.OIDC_PROVIDER_MODULES}/`);
 const { Provider } = await import(pathToFileURL(resolve.resolve('oidc-provider')));
 

@@ -7,7 +7,7 @@ use muster_core::time::Timestamp;
 
 use super::{accounts, lock, log_ins, privileges, to_names};
 use crate::engine::error::Failure;
-use crate::engine::row::{Columns, Result, UNLIMITED, count, first, readable_page, run, to_json};
+use crate::engine::row::{Columns, Result, UNLIMITED, all, count, first, readable_page, run, to_json};
 use crate::engine::session::{Connection, Row, params};
 use crate::port::Precondition;
 use crate::query::{Listed, Page};
@@ -152,6 +152,11 @@ pub(super) fn read_session(c: &mut Columns<'_, '_>) -> Result<Session> {
         created_at: c.time()?,
         expires_at: c.time()?,
     })
+}
+
+/// Selects the newest sessions of a user that have not ended.
+pub(in crate::engine) fn sessions(c: &Connection, user: &UserId, now: Timestamp) -> Result<Vec<Session>> {
+    all(c, sql::SESSIONS_OF, params![user.as_str(), now.as_micros()], |row| read_session(&mut Columns::of(row)))
 }
 
 /// Inserts a set-up link in place of others of the user.

@@ -6,6 +6,7 @@ use muster_core::id::{BindingId, KeyId, ProviderId, RoleId, SpaceId, TokenId, Us
 use muster_core::identity::{
     ApiToken, Binding, DeviceLogIn, OidcProvider, Principal, Session, SetupLink, Space, User, UserCode, UserKind,
 };
+use muster_core::time::Timestamp;
 
 use super::SqlStore;
 use crate::engine::identity;
@@ -74,6 +75,11 @@ impl IdentityStore for SqlStore {
     async fn tokens(&self, owner: Option<&UserId>, page: Page) -> Result<Listed<ApiToken>, StoreError> {
         let owner = owner.cloned();
         self.lists.snapshot(move |c| identity::tokens(c, owner.as_ref(), page)).await
+    }
+
+    async fn sessions(&self, user: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+        let user = user.clone();
+        self.lists.snapshot(move |c| identity::sessions(c, &user, now)).await
     }
 
     async fn token(&self, id: &TokenId) -> Result<Option<ApiToken>, StoreError> {

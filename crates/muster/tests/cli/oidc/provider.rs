@@ -18,7 +18,7 @@ pub struct Provider {
 impl Provider {
     /// Starts a provider with the client `muster`, which may send browsers to this URL.
     pub fn start(redirect_uri: &str) -> Self {
-        let installed = Command::new(format!("{ROOT}/.ci/oidc-provider")).output().unwrap();
+        let installed = Command::new(format!("{ROOT}/.ci/npm")).arg("oidc-provider").output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         assert!(installed.status.success(), "cannot install oidc-provider: {}", text(&installed.stderr));
         let mut process = Command::new("node")

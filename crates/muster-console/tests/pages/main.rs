@@ -1,105 +1,18 @@
 //! The pages over a fleet with a temporary store, as a browser requests them.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
-use std::sync::Arc;
+mod browsing;
+mod settings;
 
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::http::header::{CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE};
-use axum::http::{HeaderMap, Method, Request, StatusCode};
-use muster_console::{ServerTrust, console_router};
-use muster_core::agent::{AgentDocuments, AgentRecord};
+use axum::http::Method;
+use axum::http::header::{CONTENT_SECURITY_POLICY, SET_COOKIE};
+use muster_core::agent::AgentDocuments;
 use muster_core::credential::ApiKey;
 use muster_core::id::AgentId;
 use muster_core::status::Status;
 use muster_core::testing::online_agent;
-use muster_fleet::FleetSettings;
-use muster_fleet::testing::{TestFleet, steady};
-use muster_fleet::urls::OwnUrls;
-use muster_listen::reply::{ListenerKind, Peer};
-use muster_management::management_router;
-use tower::ServiceExt as _;
 
-const PASSWORD: &str = "correct horse battery";
-/// Markup that must never run or break a page.
-const CANARY: &str = "</td><script>alert(1)</script>\"' onload=x";
-
-struct Pages {
-    fleet: TestFleet,
-    router: Router,
-}
-
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    html: String,
-}
-
-impl Answer {
-    fn goes_to(&self) -> &str {
-        self.headers[LOCATION].to_str().unwrap()
-    }
-}
-
-impl Pages {
-    async fn new() -> Self {
-        Self::at(&["https://fleet.example:8220"]).await
-    }
-
-    /// Pages of a fleet whose agents connect to these URLs.
-    async fn at(urls: &[&str]) -> Self {
-        let urls = OwnUrls { configured: urls.iter().map(|&url| url.into()).collect(), derived: None };
-        let fleet = TestFleet::with(FleetSettings { urls, ..steady() });
-        fleet.policy("web").await;
-        let trust = ServerTrust { ca: Some("/var/lib/muster/ca.crt".into()), is_plain: false };
-        let router = management_router(Arc::clone(&fleet.fleet)).merge(console_router(Arc::clone(&fleet.fleet), trust));
-        Self { fleet, router }
-    }
-
-    async fn send(&self, request: Request<Body>) -> Answer {
-        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
-        let bytes = to_bytes(body, usize::MAX).await.unwrap();
-        Answer { status: parts.status, headers: parts.headers, html: String::from_utf8(bytes.to_vec()).unwrap() }
-    }
-
-    /// A request of the server's own user, to prepare a test.
-    async fn prepare(&self, path: &str, body: &str) {
-        let uid = Some(nix::unistd::Uid::effective().as_raw());
-        let peer = Peer { uid, ..Peer::new(ListenerKind::Socket) };
-        let request = Request::builder().method(Method::POST).uri(format!("/api{path}")).extension(peer);
-        let answer = self.send(request.body(Body::from(body.to_owned())).unwrap()).await;
-        assert_eq!(answer.status, 200, "{}", answer.html);
-    }
-
-    async fn browse(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let address = Some("192.0.2.7:50000".parse().unwrap());
-        let peer = Peer { address, ..Peer::new(ListenerKind::Admin) };
-        let request = Request::builder().method(method).uri(path).extension(peer);
-        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        self.send(request.body(Body::from(body.to_owned())).unwrap()).await
-    }
-
-    /// Creates a person with a role, and returns the cookie of a session.
-    async fn log_in(&self, name: &str, role: &str) -> String {
-        self.prepare("/v1/users", &format!(r#"{{"name":"{name}","password":"{PASSWORD}"}}"#)).await;
-        self.prepare("/v1/bindings", &format!(r#"{{"user":"{name}","role":"{role}"}}"#)).await;
-        let form = format!("username={name}&password=correct+horse+battery&return_to=%2Fagents");
-        let answer = self.browse(Method::POST, "/login", &[("sec-fetch-site", "same-origin")], &form).await;
-        assert_eq!((answer.status.as_u16(), answer.goes_to()), (303, "/agents"), "{}", answer.html);
-        answer.headers[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned()
-    }
-
-    async fn page(&self, cookie: &str, path: &str) -> Answer {
-        self.browse(Method::GET, path, &[("cookie", cookie)], "").await
-    }
-
-    async fn agent(&self, id: &str, change: impl FnOnce(&mut AgentRecord)) {
-        let mut record = online_agent(id, Some("web"), self.fleet.now());
-        record.hostname = format!("host-{id}");
-        change(&mut record);
-        self.fleet.add_agent(record, AgentDocuments::default()).await;
-    }
-}
+use crate::browsing::{CANARY, PASSWORD, Pages};
 
 #[tokio::test]
 async fn a_page_needs_a_login_and_is_shown_after_it() {

@@ -1,0 +1,52 @@
+// What all pages share. No inline handlers: the content security policy forbids them. Every page works without this file.
+"use strict";
+
+// A button with `data-copy` copies the text of the element with that id. Browsers offer the clipboard only to pages of
+// this host and over HTTPS; elsewhere the text is selected, so that one key copies it.
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const source = document.getElementById(button.dataset.copy);
+  try {
+    await navigator.clipboard.writeText(source.innerText);
+    announce(button, "Copied");
+  } catch {
+    getSelection().selectAllChildren(source);
+    announce(button, "Selected");
+  }
+});
+
+function announce(button, text) {
+  button.dataset.label ??= button.innerText;
+  button.innerText = text;
+  setTimeout(() => { button.innerText = button.dataset.label; }, 2000);
+}
+
+// Menus close with Escape, with a click beside them, and when the focus leaves them.
+const closeMenus = (except) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (!menu.contains(except)) menu.open = false;
+  }
+};
+document.addEventListener("click", (event) => closeMenus(event.target));
+document.addEventListener("focusin", (event) => closeMenus(event.target));
+document.addEventListener("keydown", (event) => {
+  const menu = event.key === "Escape" && document.activeElement?.closest("details.menu[open]");
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+
+// A lost connection is shown until a request succeeds again; lists that renew themselves keep asking.
+const showLost = (isLost) => { document.getElementById("lost").hidden = !isLost; };
+document.addEventListener("htmx:sendError", () => showLost(true));
+document.addEventListener("htmx:timeout", () => showLost(true));
+document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.xhr?.status > 0) showLost(false); });
+addEventListener("offline", () => showLost(true));
+addEventListener("online", () => showLost(false));
+
+// A field with `data-zones` suggests the time zones that the browser knows.
+for (const field of document.querySelectorAll("[data-zones]")) {
+  const list = document.getElementById(field.dataset.zones);
+  for (const zone of ["UTC", ...(Intl.supportedValuesOf?.("timeZone") ?? [])]) list.append(new Option(zone, zone));
+}

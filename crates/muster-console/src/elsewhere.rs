@@ -1,0 +1,25 @@
+//! What a page offers to copy: the same act as a command or as a request to the API.
+
+use muster_core::id::SpaceId;
+use muster_core::shell;
+
+use crate::visitor::Visitor;
+
+/// Returns a `muster` command in the space of a page. The words of `command` are quoted by the caller.
+pub fn cli(visitor: &Visitor, command: &str) -> String {
+    match visitor.context.space() {
+        space if *space == SpaceId::default() => format!("muster {command}"),
+        space => format!("muster {} {command}", shell::option("--space", space.as_str())),
+    }
+}
+
+/// Returns a request to the API in the space of a page. `path` begins with `/api`; an empty `body` sends none.
+pub fn curl(visitor: &Visitor, method: &str, path: &str, body: &str) -> String {
+    let method = if method == "GET" { String::new() } else { format!(" -X {method}") };
+    let path = format!("{}{path}", visitor.base);
+    let body = match body {
+        "" => String::new(),
+        body => format!(" \\\n  -H 'Content-Type: application/json' -d {}", shell::word(body)),
+    };
+    format!("curl{method} \"$MUSTER_URL\"{} \\\n  -H \"Authorization: ApiKey $MUSTER_TOKEN\"{body}", shell::word(&path))
+}

@@ -1,0 +1,202 @@
+//! `/settings/account`: the person's own password, sessions, theme and time zone.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{LOCATION, REFERER, SET_COOKIE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use muster_core::Error;
+use muster_core::authorization::PrivilegeName;
+use muster_core::identity::Session;
+use muster_core::time::Timestamp;
+use muster_fleet::Fleet;
+use muster_management::error::status_of;
+use muster_management::{credentials, form};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::side::Side;
+use super::{Id, TAB, shown};
+use crate::confirm::Confirm;
+use crate::elsewhere::{cli, curl};
+use crate::frame::{Frame, page};
+use crate::preferences::{self, Preferences};
+use crate::text::Moment;
+use crate::visitor::Visitor;
+use crate::{failure, log_in, notice};
+
+/// Path of the page.
+const PATH: &str = "/settings/account";
+
+#[derive(Template)]
+#[template(path = "settings/account.html")]
+struct AccountPage {
+    frame: Frame,
+    side: Side,
+    zone: String,
+    has_password: bool,
+    sessions: Vec<Row>,
+    privileges: Vec<(&'static str, &'static str)>,
+    error: Option<Error>,
+}
+
+struct Row {
+    id: String,
+    since: Moment,
+    until: Moment,
+    is_this: bool,
+}
+
+/// Shows the page.
+pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap) -> Response {
+    render(&fleet, &visitor, &headers, None).await
+}
+
+async fn render(fleet: &Fleet, visitor: &Visitor, headers: &HeaderMap, error: Option<Error>) -> Response {
+    let made = async {
+        let user = fleet.sign_in().user(&visitor.context).await?;
+        let this = credentials::session(headers);
+        let now = fleet.now();
+        let sessions = fleet.sessions().own(&visitor.context).await?;
+        let own = visitor.context.privileges_in_space();
+        Ok(AccountPage {
+            frame: Frame::new(visitor, "My account", TAB),
+            side: Side::new(visitor, PATH),
+            zone: Preferences::current().zone_name(),
+            has_password: user.is_some_and(|user| user.password.is_some()),
+            sessions: sessions.into_iter().map(|one| row(&one, this.as_ref() == Some(&one.key_id), now)).collect(),
+            privileges: PrivilegeName::ALL
+                .iter()
+                .filter(|name| own.contains(**name))
+                .map(|name| (name.as_str(), name.about()))
+                .collect(),
+            error,
+        })
+    };
+    match made.await {
+        Ok(shown) => page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &shown),
+        Err(error) => failure::inside(visitor, &error, TAB),
+    }
+}
+
+fn row(session: &Session, is_this: bool, now: Timestamp) -> Row {
+    Row {
+        id: session.key_id.to_string(),
+        since: Moment::new(session.created_at, now),
+        until: Moment::new(session.expires_at, now),
+        is_this,
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PasswordFields {
+    current: String,
+    password: String,
+    again: String,
+}
+
+/// Changes the password, which ends all sessions.
+pub async fn set_password(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let PasswordFields { current, password, again } = match form::read(&headers, body).await {
+        Ok(fields) => fields,
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    let (current, password, again) = (Zeroizing::new(current), Zeroizing::new(password), Zeroizing::new(again));
+    let made = async {
+        if password != again {
+            return Err(Error::invalid("again", "the two passwords differ"));
+        }
+        fleet.users().change_own_password(&visitor.context, &current, &password).await
+    };
+    match made.await {
+        Ok(()) => notice::redirect(log_in::PATH, "The password is changed. Log in with the new one."),
+        Err(error) => render(&fleet, &visitor, &headers, Some(error)).await,
+    }
+}
+
+/// Ends one session.
+pub async fn end(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+    let made = async {
+        credentials::check_same_origin(&headers)?;
+        fleet.sessions().end_own(&visitor.context, &id).await?;
+        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), "The session is ended."))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}
+
+/// Asks before all sessions end.
+pub async fn ask_to_end_all(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
+    let made = async {
+        let sessions = fleet.sessions().own(&visitor.context).await?.len();
+        Ok(Confirm {
+            frame: Frame::new(&visitor, "Log out everywhere?", TAB),
+            text: vec![format!(
+                "{sessions} sessions end, this one too, with the tokens of commands that you have logged in from a browser."
+            )],
+            action: format!("{}{PATH}/sign-out", visitor.base),
+            button: "Log out everywhere",
+            back: format!("{}{PATH}", visitor.base),
+            cli: cli(&visitor, "logout"),
+            api: curl(&visitor, "DELETE", "/api/v1/session", ""),
+        })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// Ends all sessions.
+pub async fn end_all(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap) -> Response {
+    let made = async {
+        credentials::check_same_origin(&headers)?;
+        fleet.sessions().end_all_own(&visitor.context).await?;
+        Ok::<_, Error>(notice::redirect(log_in::PATH, "You are logged out everywhere."))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Shown {
+    theme: String,
+    zone: String,
+}
+
+/// Sets the theme, and returns to the page on which it was chosen.
+pub async fn set_theme(visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
+    let made = async {
+        let Shown { theme, .. } = form::read(&headers, body).await?;
+        let cookie = preferences::theme_cookie(&theme)?;
+        Ok::<_, Error>(back(&headers, &visitor, cookie))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}
+
+/// Returns to the page of this server that a form was on.
+fn back(headers: &HeaderMap, visitor: &Visitor, cookie: HeaderValue) -> Response {
+    let page = headers.get(REFERER).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<Uri>().ok());
+    let path = page.as_ref().and_then(Uri::path_and_query).map(ToString::to_string);
+    // The form is of this server, so the page is too; the host is left out all the same.
+    let path = path.filter(|path| !path.starts_with("//")).unwrap_or_else(|| format!("{}{PATH}", visitor.base));
+    let location = HeaderValue::from_str(&path).unwrap_or(HeaderValue::from_static("/"));
+    (StatusCode::SEE_OTHER, [(LOCATION, location), (SET_COOKIE, cookie)]).into_response()
+}
+
+/// Sets the time zone.
+pub async fn set_zone(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
+    let made = async {
+        let Shown { zone, .. } = form::read(&headers, body).await?;
+        preferences::zone_cookie(zone.trim())
+    };
+    match made.await {
+        Ok(cookie) => back(&headers, &visitor, cookie),
+        Err(error) => render(&fleet, &visitor, &headers, Some(error)).await,
+    }
+}

@@ -1,0 +1,360 @@
+//! `/keys`: enrollment keys: list, create, reveal, replace, revoke.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use muster_core::Error;
+use muster_core::authorization::{
+    AgentsRead, EnrollmentCreate, EnrollmentRead, EnrollmentReveal, EnrollmentRevoke, Grant, PrivilegeName,
+};
+use muster_core::enrollment_key::{EnrollmentKey, KeyFamily, Unusable};
+use muster_core::id::{EnrollmentKeyId, PolicyId};
+use muster_core::shell;
+use muster_core::time::Timestamp;
+use muster_fleet::Fleet;
+use muster_fleet::agent_views::{AgentListQuery, Rows};
+use muster_fleet::keys::NewEnrollmentKey;
+use muster_management::error::status_of;
+use muster_management::{credentials, form};
+use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
+use serde::Deserialize;
+
+use super::{Id, PolicyName, given, lines, policy_names, shown};
+use crate::confirm::Confirm;
+use crate::elsewhere::{cli, curl};
+use crate::frame::{Frame, page};
+use crate::text::Moment;
+use crate::visitor::{Params, Visitor};
+use crate::{failure, notice};
+
+/// Path of the page.
+pub const TAB: &str = "/keys";
+/// Path of the keys in the API.
+const API: &str = "/api/fleet/enrollment_api_keys";
+/// Number of keys on a page.
+const ROWS: u32 = 50;
+
+/// Parameters of the list.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    policy: String,
+    page: u32,
+}
+
+#[derive(Template)]
+#[template(path = "settings/keys.html")]
+struct KeysPage {
+    frame: Frame,
+    policies: Vec<PolicyName>,
+    policy: String,
+    rows: Vec<Row>,
+    total: u64,
+    previous: String,
+    next: String,
+    lacks: &'static str,
+}
+
+/// What pages show of a key.
+struct Row {
+    id: String,
+    name: String,
+    family: &'static str,
+    policy: String,
+    policy_name: String,
+    state: (&'static str, &'static str, String),
+    uses: String,
+    tags: Vec<String>,
+    created: Moment,
+    created_by: String,
+    expires: Option<Moment>,
+    last_used: Option<Moment>,
+    is_usable: bool,
+    is_retrievable: bool,
+}
+
+impl Row {
+    fn new(key: EnrollmentKey, policies: &[PolicyName], now: Timestamp) -> Self {
+        let usable = key.admits(now);
+        let policy = key.policy_id.as_ref().map(ToString::to_string).unwrap_or_default();
+        let known = policies.iter().find(|row| row.id == policy);
+        Self {
+            policy_name: known.map_or_else(|| policy.clone(), |row| row.name.clone()),
+            policy,
+            family: key.family.as_str(),
+            state: match usable {
+                Ok(()) => ("good", "●", "active".to_owned()),
+                Err(reason @ Unusable::Revoked) => ("quiet", "–", reason.to_string()),
+                Err(reason) => ("warn", "▲", reason.to_string()),
+            },
+            uses: key.max_uses.map_or_else(|| key.uses.to_string(), |max| format!("{} of {max}", key.uses)),
+            tags: key.tags,
+            created: Moment::new(key.created_at, now),
+            created_by: key.created_by,
+            expires: Moment::of(key.expires_at, now),
+            last_used: Moment::of(key.last_used_at, now),
+            is_usable: usable.is_ok(),
+            is_retrievable: key.sealed_token.is_some(),
+            name: key.name,
+            id: key.id.to_string(),
+        }
+    }
+}
+
+/// Shows the list.
+pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(asked): Params<Asked>) -> Response {
+    shown(&visitor, TAB, read(&fleet, &visitor, asked).await)
+}
+
+async fn read(fleet: &Fleet, visitor: &Visitor, asked: Asked) -> Result<KeysPage, Error> {
+    let grant = visitor.context.grant::<EnrollmentRead>()?;
+    let policies = policy_names(fleet, visitor).await?;
+    let policy = PolicyId::parse(&asked.policy).ok();
+    let offset = asked.page.saturating_mul(ROWS);
+    let found = fleet.enrollment_keys().list(&grant, policy.as_ref(), Page { offset, limit: ROWS }).await?;
+    let now = fleet.now();
+    let link = |page: u32| format!("{}{TAB}?policy={}&page={page}", visitor.base, asked.policy);
+    let is_last = u64::from(offset) + u64::from(ROWS) >= found.total;
+    Ok(KeysPage {
+        frame: Frame::new(visitor, "Keys", TAB),
+        rows: found.items.into_iter().map(|key| Row::new(key, &policies, now)).collect(),
+        policies,
+        policy: policy.map(|id| id.to_string()).unwrap_or_default(),
+        total: found.total,
+        previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
+        next: if is_last { String::new() } else { link(asked.page + 1) },
+        lacks: visitor.lacks(PrivilegeName::EnrollmentCreate),
+    })
+}
+
+#[derive(Template)]
+#[template(path = "settings/key.html")]
+struct KeyPage {
+    frame: Frame,
+    key: Row,
+    /// The token, just after it was created or revealed.
+    token: String,
+    /// Number of agents that have enrolled with it; `None` for people who may not see agents.
+    agents: Option<u64>,
+    lacks_reveal: &'static str,
+    lacks_replace: &'static str,
+    lacks_revoke: &'static str,
+    cli: String,
+    api: String,
+}
+
+/// Shows a key.
+pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    let made = async {
+        let key = fleet.enrollment_keys().find::<EnrollmentRead>(&visitor.context, &id).await?.into_inner();
+        key_page(&fleet, &visitor, key, String::new()).await
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+async fn key_page(fleet: &Fleet, visitor: &Visitor, key: EnrollmentKey, token: String) -> Result<KeyPage, Error> {
+    let agents = match visitor.context.grant::<AgentsRead>() {
+        Ok(grant) => Some(came_in(fleet, &grant, &key.id).await?),
+        Err(_) => None,
+    };
+    let lacks = |name| visitor.lacks(name);
+    let replace = [PrivilegeName::EnrollmentRevoke, PrivilegeName::EnrollmentCreate];
+    let id = key.id.to_string();
+    Ok(KeyPage {
+        frame: Frame::new(visitor, format!("Key {}", key.name), TAB),
+        key: Row::new(key, &policy_names(fleet, visitor).await?, fleet.now()),
+        token,
+        agents,
+        lacks_reveal: lacks(PrivilegeName::EnrollmentReveal),
+        lacks_replace: replace.into_iter().map(lacks).find(|name| !name.is_empty()).unwrap_or_default(),
+        lacks_revoke: lacks(PrivilegeName::EnrollmentRevoke),
+        cli: cli(visitor, &format!("enrollment-key show {}", shell::argument(&id))),
+        api: curl(visitor, "GET", &format!("{API}/{id}"), ""),
+    })
+}
+
+/// Returns the number of agents that have enrolled with a key.
+async fn came_in(fleet: &Fleet, grant: &Grant<AgentsRead>, key: &EnrollmentKeyId) -> Result<u64, Error> {
+    let query = AgentListQuery {
+        filter: AgentFilter::all([AgentCondition::EnrollmentKeys(vec![key.clone()])]),
+        sort: AgentSort::EnrolledAt,
+        descending: true,
+        rows: Rows::Page(Page { offset: 0, limit: 0 }),
+    };
+    Ok(fleet.agents().list(grant, &query).await?.total)
+}
+
+/// The form of a new key.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Fields {
+    name: String,
+    family: String,
+    policy: String,
+    tags: String,
+    expiration: String,
+    max_uses: String,
+    is_hidden_later: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "settings/key_new.html")]
+struct NewKeyPage {
+    frame: Frame,
+    fields: Fields,
+    policies: Vec<PolicyName>,
+    error: Option<Error>,
+    cli: String,
+    api: String,
+}
+
+/// Shows the form of a new key.
+pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
+    let fields = Fields { expiration: "7d".to_owned(), ..Fields::default() };
+    form_page(&fleet, &visitor, fields, None).await
+}
+
+async fn form_page(fleet: &Fleet, visitor: &Visitor, fields: Fields, error: Option<Error>) -> Response {
+    let made = async {
+        visitor.context.grant::<EnrollmentCreate>()?;
+        let body =
+            serde_json::json!({"name": fields.name, "policy_id": fields.policy, "expiration": fields.expiration});
+        let name = if fields.name.is_empty() { "NAME" } else { &fields.name };
+        let command = format!("enrollment-key create {} --expires 7d", shell::option("--name", name));
+        Ok(NewKeyPage {
+            frame: Frame::new(visitor, "Create an enrollment key", TAB),
+            policies: policy_names(fleet, visitor).await?,
+            cli: cli(visitor, &command),
+            api: curl(visitor, "POST", API, &body.to_string()),
+            fields,
+            error,
+        })
+    };
+    match made.await {
+        Ok(form) => page(form.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &form),
+        Err(error) => failure::inside(visitor, &error, TAB),
+    }
+}
+
+/// Creates a key, and shows its token.
+pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
+    let fields: Fields = match form::read(&headers, body).await {
+        Ok(fields) => fields,
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    let made = async {
+        let new = new_key(&fields)?;
+        Ok(fleet.enrollment_keys().create(&visitor.context.grant()?, &new).await?)
+    };
+    match made.await {
+        Ok((key, token)) => shown(&visitor, TAB, key_page(&fleet, &visitor, key, token).await),
+        Err(error) => form_page(&fleet, &visitor, fields, Some(error)).await,
+    }
+}
+
+fn new_key(fields: &Fields) -> Result<NewEnrollmentKey, Error> {
+    let max_uses = given(&fields.max_uses).map(|text| text.parse()).transpose();
+    Ok(NewEnrollmentKey {
+        family: KeyFamily::parse(&fields.family).unwrap_or_default(),
+        policy_id: given(&fields.policy),
+        name: given(&fields.name),
+        expiration: given(&fields.expiration),
+        tags: lines(&fields.tags.replace(',', "\n")),
+        max_uses: max_uses.map_err(|_| Error::invalid("max_uses", "must be a number"))?,
+        retrievable: fields.is_hidden_later.is_none(),
+        ..NewEnrollmentKey::default()
+    })
+}
+
+/// Shows the token of a key. An audit event, so it is not a link.
+pub async fn reveal(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+    let made = async {
+        credentials::check_same_origin(&headers)?;
+        let keys = fleet.enrollment_keys();
+        let (key, token) = keys.reveal(keys.find::<EnrollmentReveal>(&visitor.context, &id).await?).await?;
+        let token = token.ok_or_else(|| {
+            Error::conflict("not_retrievable", "the token of this key was shown only when it was created")
+                .remedy("replace the key")
+        })?;
+        key_page(&fleet, &visitor, key, token).await
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// Asks before a key is replaced.
+pub async fn ask_to_replace(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    let made = async {
+        let key = fleet.enrollment_keys().find::<EnrollmentRevoke>(&visitor.context, &id).await?;
+        visitor.context.grant::<EnrollmentCreate>()?;
+        Ok(Confirm {
+            frame: Frame::new(&visitor, format!("Replace the key {}?", key.name), TAB),
+            text: vec![
+                "The key is revoked, and a new one with the same name, policy, tags and expiration takes its place. Hosts \
+                 that still have the old token cannot enroll with it."
+                    .to_owned(),
+                stay(&key),
+            ],
+            action: format!("{}{TAB}/{id}/replace", visitor.base),
+            button: "Replace the key",
+            back: format!("{}{TAB}/{id}", visitor.base),
+            cli: cli(&visitor, &format!("enrollment-key replace {}", shell::argument(&id))),
+            api: curl(&visitor, "POST", &format!("{API}/{id}/replace"), ""),
+        })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+fn stay(key: &EnrollmentKey) -> String {
+    match key.uses {
+        0 => "No agent has enrolled with it.".to_owned(),
+        1 => "1 agent has enrolled with it, and is not affected.".to_owned(),
+        uses => format!("It was used {uses} times. Agents that have enrolled with it are not affected."),
+    }
+}
+
+/// Replaces a key, and shows the token of the new one.
+pub async fn replace(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+    let made = async {
+        credentials::check_same_origin(&headers)?;
+        let keys = fleet.enrollment_keys();
+        let old = keys.find::<EnrollmentRevoke>(&visitor.context, &id).await?;
+        let (key, token) = keys.replace(&old, &visitor.context.grant()?).await?;
+        key_page(&fleet, &visitor, key, token).await
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// Asks before a key is revoked.
+pub async fn ask_to_revoke(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    let made = async {
+        let key = fleet.enrollment_keys().find::<EnrollmentRevoke>(&visitor.context, &id).await?;
+        Ok(Confirm {
+            frame: Frame::new(&visitor, format!("Revoke the key {}?", key.name), TAB),
+            text: vec!["No agent can enroll with it any more. This cannot be undone.".to_owned(), stay(&key)],
+            action: format!("{}{TAB}/{id}/revoke", visitor.base),
+            button: "Revoke the key",
+            back: format!("{}{TAB}/{id}", visitor.base),
+            cli: cli(&visitor, &format!("enrollment-key revoke {}", shell::argument(&id))),
+            api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
+        })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// Revokes a key.
+pub async fn revoke(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+    let made = async {
+        credentials::check_same_origin(&headers)?;
+        let key = fleet.enrollment_keys().find::<EnrollmentRevoke>(&visitor.context, &id).await?;
+        fleet.enrollment_keys().revoke(&key).await?;
+        Ok::<_, Error>(notice::redirect(
+            &format!("{}{TAB}", visitor.base),
+            &format!("The key {} is revoked.", key.name),
+        ))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}

@@ -1,0 +1,258 @@
+//! The form of an object that policies refer to.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use muster_core::{Error, ErrorKind, shell};
+use muster_fleet::Fleet;
+use muster_management::error::status_of;
+use muster_management::form;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::super::side::Side;
+use super::super::{Id, TAB};
+use super::{Draft, Kind, Record, address};
+use crate::elsewhere::{cli, curl};
+use crate::frame::{Frame, page};
+use crate::visitor::Visitor;
+use crate::{failure, notice};
+
+/// Maximum size of the form, bytes. A document contains certificates of some kilobytes.
+const MAX_FORM: usize = 512 << 10;
+
+/// What was typed.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    name: String,
+    kind: String,
+    is_default: Option<String>,
+    is_default_monitoring: Option<String>,
+    yaml: String,
+    /// The time of the last change that the form was made from; empty for a new object.
+    seen: String,
+}
+
+#[derive(Template)]
+#[template(path = "settings/object.html")]
+struct ObjectPage {
+    frame: Frame,
+    side: Side,
+    path: &'static str,
+    id: String,
+    fields: Fields,
+    types: &'static [&'static str],
+    has_default: bool,
+    lacks: &'static str,
+    error: Option<Error>,
+    /// The object as somebody else has changed it in the meantime.
+    current: String,
+    health: Option<(String, String)>,
+    cli: String,
+    api: String,
+    terraform: String,
+}
+
+/// Shows the form of a new object.
+pub async fn ask<K: Kind>(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
+    if let Err(error) = visitor.context.check(K::WRITE) {
+        return failure::inside(&visitor, &error.into(), TAB);
+    }
+    let fields = Fields {
+        kind: K::TYPES.first().copied().unwrap_or_default().to_owned(),
+        yaml: K::SAMPLE.to_owned(),
+        ..Fields::default()
+    };
+    render::<K>(&fleet, &visitor, String::new(), fields, None).await
+}
+
+/// Shows an object with its form.
+pub async fn show<K: Kind>(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    match K::find(&fleet, &visitor.context, &id).await {
+        Ok(record) => render::<K>(&fleet, &visitor, record.id.clone(), fields_of(&record), None).await,
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+fn fields_of(record: &Record) -> Fields {
+    let flag = |is_set: bool| is_set.then(|| "1".to_owned());
+    Fields {
+        name: record.name.clone(),
+        kind: record.kind.clone(),
+        is_default: flag(record.is_default),
+        is_default_monitoring: flag(record.is_default_monitoring),
+        yaml: yaml(&record.fields),
+        seen: record.updated_at.as_micros().to_string(),
+    }
+}
+
+fn yaml(fields: &Map<String, Value>) -> String {
+    if fields.is_empty() {
+        return String::new();
+    }
+    serde_saphyr::to_string(fields).unwrap_or_else(|_| Value::Object(fields.clone()).to_string())
+}
+
+async fn render<K: Kind>(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    id: String,
+    fields: Fields,
+    error: Option<Error>,
+) -> Response {
+    let is_new = id.is_empty();
+    let health = if is_new { Ok(None) } else { K::health(fleet, &visitor.context, &id).await };
+    let current = match &error {
+        Some(error) if error.code == CHANGED => K::find(fleet, &visitor.context, &id).await.map(|one| shown(&one)),
+        _ => Ok(String::new()),
+    };
+    let title = if is_new { K::NEW_TITLE.to_owned() } else { fields.name.clone() };
+    let (cli, api, terraform) = copies::<K>(visitor, &id, &fields);
+    let shown = ObjectPage {
+        frame: Frame::new(visitor, title, TAB),
+        side: Side::new(visitor, K::LIST),
+        path: K::LIST,
+        id,
+        types: K::TYPES,
+        has_default: K::HAS_DEFAULT,
+        lacks: visitor.lacks(K::WRITE),
+        current: current.unwrap_or_default(),
+        health: health.ok().flatten(),
+        fields,
+        cli,
+        api,
+        terraform,
+        error,
+    };
+    page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &shown)
+}
+
+/// Code of the error for an object that somebody else has changed.
+const CHANGED: &str = "changed_meanwhile";
+
+fn shown(record: &Record) -> String {
+    format!("name: {}\n{}", record.name, yaml(&record.fields))
+}
+
+fn copies<K: Kind>(visitor: &Visitor, id: &str, fields: &Fields) -> (String, String, String) {
+    let parsed = members(&fields.yaml).unwrap_or_default();
+    let mut body = parsed.clone();
+    body.insert("name".into(), json!(fields.name));
+    if !K::TYPES.is_empty() {
+        body.insert("type".into(), json!(fields.kind));
+    }
+    let (method, path, verb) = match id {
+        "" => ("POST", K::API.to_owned(), format!("create {} --address ADDRESS", shell::argument(&fields.name))),
+        id => ("PUT", format!("{}/{id}", K::API), format!("show {}", shell::argument(id))),
+    };
+    let quoted = |text: &str| Value::String(text.to_owned()).to_string();
+    let kind = if K::TYPES.is_empty() { String::new() } else { format!("  type = {}\n", quoted(&fields.kind)) };
+    let host = quoted(&address(&parsed));
+    let terraform = match K::TERRAFORM {
+        resource @ ("elasticstack_fleet_output" | "elasticstack_fleet_server_host") => {
+            format!(
+                "resource \"{resource}\" \"this\" {{\n  name = {}\n{kind}  hosts = [{host}]\n}}\n",
+                quoted(&fields.name)
+            )
+        }
+        _ => String::new(),
+    };
+    let api = curl(visitor, method, &path, &Value::Object(body).to_string());
+    // The command line has no command that creates an output.
+    let has_command = !id.is_empty() || K::TYPES.is_empty();
+    let command = if has_command { cli(visitor, &format!("{} {verb}", K::CLI)) } else { String::new() };
+    (command, api, terraform)
+}
+
+/// Parses the document of the form.
+fn members(text: &str) -> Result<Map<String, Value>, Error> {
+    if text.trim().is_empty() {
+        return Ok(Map::new());
+    }
+    let parsed: Value =
+        serde_saphyr::from_str(text).map_err(|error| Error::invalid("yaml", format!("cannot be parsed: {error}")))?;
+    match parsed {
+        Value::Object(members) => Ok(members),
+        _ => Err(Error::invalid("yaml", "must consist of `name: value`")),
+    }
+}
+
+/// Returns the draft of a form. Fields that are no longer in the document are removed.
+fn draft<K: Kind>(fields: &Fields, before: Option<&Record>) -> Result<Draft, Error> {
+    let mut changed = members(&fields.yaml)?;
+    for own in ["id", "name", "type", "is_default", "is_default_monitoring"] {
+        if changed.contains_key(own) {
+            return Err(Error::invalid("yaml", format!("`{own}` does not belong here: it is a field of the form")));
+        }
+    }
+    for known in before.iter().flat_map(|record| record.fields.keys()) {
+        changed.entry(known.clone()).or_insert(Value::Null);
+    }
+    Ok(Draft {
+        name: fields.name.clone(),
+        kind: (!K::TYPES.is_empty()).then(|| fields.kind.clone()),
+        is_default: fields.is_default.is_some(),
+        is_default_monitoring: fields.is_default_monitoring.is_some(),
+        fields: changed,
+    })
+}
+
+/// Creates an object.
+pub async fn create<K: Kind>(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let fields: Fields = match form::read_up_to(MAX_FORM, &headers, body).await {
+        Ok(fields) => fields,
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    let made = async { K::create(&fleet, &visitor.context, draft::<K>(&fields, None)?).await };
+    match made.await {
+        Ok(record) => saved::<K>(&visitor, &record, "is created"),
+        Err(error) => render::<K>(&fleet, &visitor, String::new(), fields, Some(error)).await,
+    }
+}
+
+/// Changes an object.
+pub async fn update<K: Kind>(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    Id(id): Id,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let fields: Fields = match form::read_up_to(MAX_FORM, &headers, body).await {
+        Ok(fields) => fields,
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    let made = async {
+        let before = K::find(&fleet, &visitor.context, &id).await?;
+        if before.updated_at.as_micros().to_string() != fields.seen {
+            let message = "somebody else has changed it since you opened this page";
+            return Err(Error::new(ErrorKind::Conflict, CHANGED, message)
+                .remedy("compare with the current version below, then save again to overwrite it"));
+        }
+        K::update(&fleet, &visitor.context, &id, draft::<K>(&fields, Some(&before))?).await
+    };
+    match made.await {
+        Ok(record) => saved::<K>(&visitor, &record, "is saved"),
+        Err(error) if error.code == CHANGED => {
+            // The next attempt overwrites the version that is shown now.
+            let seen = K::find(&fleet, &visitor.context, &id).await;
+            let seen = seen.map(|record| record.updated_at.as_micros().to_string()).unwrap_or_default();
+            render::<K>(&fleet, &visitor, id, Fields { seen, ..fields }, Some(error)).await
+        }
+        Err(error) => render::<K>(&fleet, &visitor, id, fields, Some(error)).await,
+    }
+}
+
+fn saved<K: Kind>(visitor: &Visitor, record: &Record, done: &str) -> Response {
+    notice::redirect(&format!("{}{}", visitor.base, K::LIST), &format!("{} {:?} {done}.", K::THE, record.name))
+}

@@ -1,0 +1,242 @@
+//! `/settings/roles`: named sets of privileges.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use muster_core::authorization::{PrivilegeName, Role, RolesRead, RolesWrite};
+use muster_core::{Error, ErrorKind, shell};
+use muster_fleet::Fleet;
+use muster_fleet::identity::roles::RoleDraft;
+use muster_management::error::status_of;
+use muster_management::{credentials, form};
+use serde::Deserialize;
+
+use super::side::Side;
+use super::{Id, TAB, shown};
+use crate::confirm::Confirm;
+use crate::elsewhere::{cli, curl};
+use crate::frame::{Frame, page};
+use crate::visitor::Visitor;
+use crate::{failure, notice};
+
+/// Path of the list.
+const PATH: &str = "/settings/roles";
+const API: &str = "/api/v1/roles";
+
+#[derive(Template)]
+#[template(path = "settings/roles.html")]
+struct RolesPage {
+    frame: Frame,
+    side: Side,
+    rows: Vec<Row>,
+    lacks: &'static str,
+}
+
+struct Row {
+    id: String,
+    name: String,
+    description: String,
+    privileges: usize,
+    is_built_in: bool,
+}
+
+/// Shows the list.
+pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
+    let made = async {
+        let roles = fleet.roles().list(&visitor.context.grant()?).await?;
+        let row = |role: Role| Row {
+            privileges: role.privileges.iter().count(),
+            id: role.id.to_string(),
+            name: role.name,
+            description: role.description,
+            is_built_in: role.is_built_in,
+        };
+        Ok(RolesPage {
+            frame: Frame::new(&visitor, "Roles", TAB),
+            side: Side::new(&visitor, PATH),
+            rows: roles.into_iter().map(row).collect(),
+            lacks: visitor.lacks(PrivilegeName::RolesWrite),
+        })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// The form of a role.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Fields {
+    name: String,
+    description: String,
+    privileges: Vec<String>,
+    /// The version that the form was made from; empty for a new role.
+    version: String,
+}
+
+#[derive(Template)]
+#[template(path = "settings/role.html")]
+struct RolePage {
+    frame: Frame,
+    side: Side,
+    id: String,
+    is_built_in: bool,
+    fields: Fields,
+    choices: Vec<Choice>,
+    error: Option<Error>,
+    lacks: &'static str,
+    cli: String,
+    api: String,
+}
+
+/// A privilege that a role can have.
+struct Choice {
+    name: &'static str,
+    about: &'static str,
+    scope: &'static str,
+    is_chosen: bool,
+    /// Whether the person has it, and may therefore give it to others.
+    is_own: bool,
+}
+
+/// Shows the form of a new role.
+pub async fn ask(visitor: Visitor) -> Response {
+    match visitor.context.grant::<RolesWrite>() {
+        Ok(_) => render(&visitor, None, Fields::default(), None),
+        Err(error) => failure::inside(&visitor, &error.into(), TAB),
+    }
+}
+
+/// Shows a role.
+pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    match fleet.roles().find::<RolesRead>(&visitor.context, &id).await {
+        Ok(role) => render(&visitor, Some(&role), fields_of(&role), None),
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+fn fields_of(role: &Role) -> Fields {
+    Fields {
+        name: role.name.clone(),
+        description: role.description.clone(),
+        privileges: role.privileges.iter().map(|name| name.as_str().to_owned()).collect(),
+        version: role.version.to_string(),
+    }
+}
+
+fn render(visitor: &Visitor, role: Option<&Role>, fields: Fields, error: Option<Error>) -> Response {
+    let choice = |name: &PrivilegeName| Choice {
+        name: name.as_str(),
+        about: name.about(),
+        scope: name.reach().narrowest(),
+        is_chosen: fields.privileges.iter().any(|chosen| chosen == name.as_str()),
+        is_own: visitor.context.check_everywhere(*name).is_ok(),
+    };
+    let body = serde_json::json!({"name": fields.name, "privileges": fields.privileges});
+    let id = role.map(|role| role.id.to_string()).unwrap_or_default();
+    let (command, method, path) = match role {
+        None => ("role create NAME --privilege agents.read".to_owned(), "POST", API.to_owned()),
+        Some(role) => (format!("role show {}", shell::argument(role.id.as_str())), "PUT", format!("{API}/{}", role.id)),
+    };
+    let shown = RolePage {
+        frame: Frame::new(
+            visitor,
+            role.map_or_else(|| "Create a role".to_owned(), |role| format!("Role {}", role.name)),
+            TAB,
+        ),
+        side: Side::new(visitor, PATH),
+        choices: PrivilegeName::ALL.iter().map(choice).collect(),
+        is_built_in: role.is_some_and(|role| role.is_built_in),
+        lacks: visitor.lacks(PrivilegeName::RolesWrite),
+        cli: cli(visitor, &command),
+        api: curl(visitor, method, &path, &body.to_string()),
+        id,
+        fields,
+        error,
+    };
+    page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &shown)
+}
+
+fn draft(fields: &Fields) -> RoleDraft {
+    RoleDraft {
+        name: fields.name.clone(),
+        description: fields.description.clone(),
+        privileges: fields.privileges.clone(),
+    }
+}
+
+/// Creates a role.
+pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
+    let fields: Fields = match form::read(&headers, body).await {
+        Ok(fields) => fields,
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    match fleet.roles().create(&visitor.context, &draft(&fields)).await {
+        Ok(role) => {
+            notice::redirect(&format!("{}{PATH}", visitor.base), &format!("The role {} is created.", role.name))
+        }
+        Err(error) => render(&visitor, None, fields, Some(error)),
+    }
+}
+
+/// Changes a role.
+pub async fn update(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    Id(id): Id,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let fields: Fields = match form::read(&headers, body).await {
+        Ok(fields) => fields,
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    let role = match fleet.roles().find::<RolesWrite>(&visitor.context, &id).await {
+        Ok(role) => role,
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    if role.version.to_string() != fields.version {
+        let names: Vec<&str> = role.privileges.iter().map(PrivilegeName::as_str).collect();
+        let message = format!("somebody else has changed the role; it has these privileges now: {}", names.join(", "));
+        let error = Error::new(ErrorKind::Conflict, "role_changed", message).remedy("save again to overwrite that");
+        return render(&visitor, Some(&role), Fields { version: role.version.to_string(), ..fields }, Some(error));
+    }
+    match fleet.roles().update(&visitor.context, &role, &draft(&fields)).await {
+        Ok(after) => notice::redirect(
+            &format!("{}{PATH}", visitor.base),
+            &format!("The role {} is saved, and in force for everybody who has it.", after.name),
+        ),
+        Err(error) => render(&visitor, Some(&role), fields, Some(error)),
+    }
+}
+
+/// Asks before a role is deleted.
+pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    let made = async {
+        let role = fleet.roles().find::<RolesWrite>(&visitor.context, &id).await?;
+        Ok(Confirm {
+            frame: Frame::new(&visitor, format!("Delete the role {}?", role.name), TAB),
+            text: vec!["A role that somebody has cannot be deleted. This cannot be undone.".to_owned()],
+            action: format!("{}{PATH}/{id}/delete", visitor.base),
+            button: "Delete the role",
+            back: format!("{}{PATH}/{id}", visitor.base),
+            cli: cli(&visitor, &format!("role delete {}", shell::argument(&id))),
+            api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
+        })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// Deletes a role.
+pub async fn delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+    let made = async {
+        credentials::check_same_origin(&headers)?;
+        let role = fleet.roles().find::<RolesWrite>(&visitor.context, &id).await?;
+        fleet.roles().delete(&role).await?;
+        let text = format!("The role {} is deleted.", role.name);
+        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), &text))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}

@@ -1,0 +1,234 @@
+//! `/settings/spaces`: the parts of the installation.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use muster_core::authorization::{PrivilegeName, SpacesRead, SpacesWrite};
+use muster_core::identity::Space;
+use muster_core::{Error, ErrorKind, shell};
+use muster_fleet::Fleet;
+use muster_management::error::status_of;
+use muster_management::{credentials, form};
+use serde::Deserialize;
+
+use super::side::Side;
+use super::{Id, TAB, shown};
+use crate::confirm::Confirm;
+use crate::elsewhere::{cli, curl};
+use crate::frame::{Frame, page, path_of_space};
+use crate::visitor::Visitor;
+use crate::{failure, notice};
+
+/// Path of the list.
+const PATH: &str = "/settings/spaces";
+const API: &str = "/api/v1/spaces";
+
+#[derive(Template)]
+#[template(path = "settings/spaces.html")]
+struct SpacesPage {
+    frame: Frame,
+    side: Side,
+    rows: Vec<Row>,
+    /// Whether the person sees all spaces, or only those that its roles name.
+    is_all: bool,
+    lacks: &'static str,
+}
+
+struct Row {
+    id: String,
+    name: String,
+    description: String,
+    path: String,
+    is_current: bool,
+}
+
+/// Shows the list. Everybody sees the spaces that their own roles name.
+pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
+    let made = async {
+        let current = visitor.context.space().to_string();
+        let row = |id: String, name: String, description: String| Row {
+            path: path_of_space(&id),
+            is_current: id == current,
+            id,
+            name,
+            description,
+        };
+        let (is_all, rows) = match visitor.context.grant::<SpacesRead>() {
+            Ok(grant) => {
+                let all: Vec<Space> = fleet.spaces().list(&grant).await?;
+                (true, all.into_iter().map(|one| row(one.id.to_string(), one.name, one.description)).collect())
+            }
+            Err(_) => {
+                let mut own = visitor.other_spaces();
+                own.push(current.clone());
+                own.sort();
+                (false, own.into_iter().map(|id| row(id.clone(), id, String::new())).collect())
+            }
+        };
+        Ok(SpacesPage {
+            frame: Frame::new(&visitor, "Spaces", TAB),
+            side: Side::new(&visitor, PATH),
+            rows,
+            is_all,
+            lacks: visitor.lacks(PrivilegeName::SpacesWrite),
+        })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// The form of a space.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Fields {
+    id: String,
+    name: String,
+    description: String,
+    /// The version that the form was made from; empty for a new space.
+    version: String,
+}
+
+#[derive(Template)]
+#[template(path = "settings/space.html")]
+struct SpacePage {
+    frame: Frame,
+    side: Side,
+    is_new: bool,
+    fields: Fields,
+    error: Option<Error>,
+    lacks: &'static str,
+    cli: String,
+    api: String,
+}
+
+/// Shows the form of a new space.
+pub async fn ask(visitor: Visitor) -> Response {
+    match visitor.context.grant::<SpacesWrite>() {
+        Ok(_) => render(&visitor, true, Fields::default(), None),
+        Err(error) => failure::inside(&visitor, &error.into(), TAB),
+    }
+}
+
+/// Shows a space.
+pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    match fleet.spaces().find::<SpacesRead>(&visitor.context, &id).await {
+        Ok(space) => render(&visitor, false, fields_of(&space), None),
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+fn fields_of(space: &Space) -> Fields {
+    Fields {
+        id: space.id.to_string(),
+        name: space.name.clone(),
+        description: space.description.clone(),
+        version: space.version.to_string(),
+    }
+}
+
+fn render(visitor: &Visitor, is_new: bool, fields: Fields, error: Option<Error>) -> Response {
+    let id = if fields.id.is_empty() { "ID" } else { &fields.id };
+    let (verb, method, path) = match is_new {
+        true => ("create", "POST", API.to_owned()),
+        false => ("update", "PUT", format!("{API}/{id}")),
+    };
+    let body = serde_json::json!({"id": id, "name": fields.name, "description": fields.description});
+    let command = format!("space {verb} {} {}", shell::argument(id), shell::option("--name", &fields.name));
+    let title = if is_new { "Create a space".to_owned() } else { format!("Space {}", fields.name) };
+    let shown = SpacePage {
+        frame: Frame::new(visitor, title, TAB),
+        side: Side::new(visitor, PATH),
+        is_new,
+        lacks: visitor.lacks(PrivilegeName::SpacesWrite),
+        cli: cli(visitor, &command),
+        api: curl(visitor, method, &path, &body.to_string()),
+        fields,
+        error,
+    };
+    page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &shown)
+}
+
+/// Creates a space.
+pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
+    let fields: Fields = match form::read(&headers, body).await {
+        Ok(fields) => fields,
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    let made = async {
+        let grant = visitor.context.grant()?;
+        fleet.spaces().create(&grant, &fields.id, &fields.name, &fields.description).await
+    };
+    match made.await {
+        Ok(space) => {
+            notice::redirect(&format!("{}{PATH}", visitor.base), &format!("The space {} is created.", space.name))
+        }
+        Err(error) => render(&visitor, true, fields, Some(error)),
+    }
+}
+
+/// Changes a space.
+pub async fn update(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    Id(id): Id,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let fields: Fields = match form::read(&headers, body).await {
+        Ok(fields) => fields,
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    let fields = Fields { id: id.clone(), ..fields };
+    let space = match fleet.spaces().find::<SpacesWrite>(&visitor.context, &id).await {
+        Ok(space) => space,
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    if space.version.to_string() != fields.version {
+        let message = format!("somebody else has renamed the space to {:?} ({:?})", space.name, space.description);
+        let error = Error::new(ErrorKind::Conflict, "space_changed", message).remedy("save again to overwrite that");
+        return render(&visitor, false, Fields { version: space.version.to_string(), ..fields }, Some(error));
+    }
+    match fleet.spaces().update(&space, &fields.name, &fields.description).await {
+        Ok(space) => {
+            notice::redirect(&format!("{}{PATH}", visitor.base), &format!("The space {} is saved.", space.name))
+        }
+        Err(error) => render(&visitor, false, fields, Some(error)),
+    }
+}
+
+/// Asks before a space is deleted.
+pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    let made = async {
+        let space = fleet.spaces().find::<SpacesWrite>(&visitor.context, &id).await?;
+        Ok(Confirm {
+            frame: Frame::new(&visitor, format!("Delete the space {}?", space.name), TAB),
+            text: vec![
+                "Only an empty space can be deleted: without agents, policies, outputs and enrollment keys. The roles that \
+                 are limited to it are taken away. This cannot be undone."
+                    .to_owned(),
+            ],
+            action: format!("{}{PATH}/{id}/delete", visitor.base),
+            button: "Delete the space",
+            back: format!("{}{PATH}/{id}", visitor.base),
+            cli: cli(&visitor, &format!("space delete {}", shell::argument(&id))),
+            api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
+        })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// Deletes a space.
+pub async fn delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+    let made = async {
+        credentials::check_same_origin(&headers)?;
+        let space = fleet.spaces().find::<SpacesWrite>(&visitor.context, &id).await?;
+        fleet.spaces().delete(&space).await?;
+        let text = format!("The space {} is deleted.", space.name);
+        // The person may be in the space that is gone.
+        Ok::<_, Error>(notice::redirect(PATH, &text))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}

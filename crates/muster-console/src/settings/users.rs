@@ -1,0 +1,459 @@
+//! `/settings/users`: people and service accounts: list, create, lock, set-up links, sessions, roles.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use muster_core::Error;
+use muster_core::authorization::{BindingScope, PrivilegeName, RolesRead, Selector, UsersRead, UsersWrite};
+use muster_core::identity::{Binding, Session, Subject, User, UserKind};
+use muster_core::shell;
+use muster_core::time::Timestamp;
+use muster_fleet::Fleet;
+use muster_fleet::identity::bindings::NewBinding;
+use muster_fleet::identity::users::{NewUser, UserChange};
+use muster_management::entry::Connection;
+use muster_management::error::status_of;
+use muster_management::{credentials, form};
+use muster_store::query::Page;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+
+use super::side::Side;
+use super::{Id, TAB, given, lines, shown};
+use crate::confirm::Confirm;
+use crate::elsewhere::{cli, curl};
+use crate::frame::{Frame, page};
+use crate::text::Moment;
+use crate::visitor::{Params, Visitor};
+use crate::{failure, notice};
+
+/// Path of the list.
+pub const PATH: &str = "/settings/users";
+const API: &str = "/api/v1/users";
+/// Number of users on a page.
+const ROWS: u32 = 50;
+/// Maximum number of bindings that the page of a user shows; a user has at most 100.
+const BINDINGS: u32 = 100;
+
+/// Parameters of the list.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    /// `service` for service accounts.
+    kind: String,
+    page: u32,
+}
+
+#[derive(Template)]
+#[template(path = "settings/users.html")]
+struct UsersPage {
+    frame: Frame,
+    side: Side,
+    is_service: bool,
+    rows: Vec<Row>,
+    total: u64,
+    previous: String,
+    next: String,
+    lacks: &'static str,
+}
+
+struct Row {
+    id: String,
+    name: String,
+    full_name: String,
+    state: (&'static str, &'static str, &'static str),
+    login: &'static str,
+    created: Moment,
+}
+
+impl Row {
+    fn new(user: &User, now: Timestamp) -> Self {
+        Self {
+            id: user.id.to_string(),
+            name: user.name.clone(),
+            full_name: user.full_name.clone(),
+            state: if user.is_locked() { ("bad", "✕", "locked") } else { ("good", "●", "active") },
+            login: match (&user.federated, &user.password, user.kind) {
+                (_, _, UserKind::ServiceAccount) => "API tokens",
+                (Some(_), _, _) => "OpenID provider",
+                (None, Some(_), _) => "password",
+                (None, None, _) => "no password yet",
+            },
+            created: Moment::new(user.created_at, now),
+        }
+    }
+}
+
+/// Shows the list.
+pub async fn list(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(asked): Params<Asked>) -> Response {
+    let made = async {
+        let is_service = asked.kind == "service";
+        let kind = if is_service { UserKind::ServiceAccount } else { UserKind::Person };
+        let offset = asked.page.saturating_mul(ROWS);
+        let found = fleet.users().list(&visitor.context.grant()?, kind, Page { offset, limit: ROWS }).await?;
+        let now = fleet.now();
+        let link =
+            |page: u32| format!("{}{PATH}?kind={}&page={page}", visitor.base, if is_service { "service" } else { "" });
+        Ok(UsersPage {
+            frame: Frame::new(&visitor, "Users", TAB),
+            side: Side::new(&visitor, PATH),
+            is_service,
+            rows: found.items.iter().map(|user| Row::new(user, now)).collect(),
+            total: found.total,
+            previous: asked.page.checked_sub(1).map(link).unwrap_or_default(),
+            next: if u64::from(offset + ROWS) < found.total { link(asked.page + 1) } else { String::new() },
+            lacks: visitor.lacks(PrivilegeName::UsersWrite),
+        })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// The form of a new user.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct NewFields {
+    name: String,
+    full_name: String,
+    kind: String,
+}
+
+#[derive(Template)]
+#[template(path = "settings/user_new.html")]
+struct NewPage {
+    frame: Frame,
+    side: Side,
+    fields: NewFields,
+    error: Option<Error>,
+    cli: String,
+    api: String,
+}
+
+/// Shows the form of a new user.
+pub async fn ask(visitor: Visitor) -> Response {
+    new_page(&visitor, NewFields::default(), None)
+}
+
+fn new_page(visitor: &Visitor, fields: NewFields, error: Option<Error>) -> Response {
+    if let Err(error) = visitor.context.grant::<UsersWrite>() {
+        return failure::inside(visitor, &error.into(), TAB);
+    }
+    let name = if fields.name.is_empty() { "NAME" } else { &fields.name };
+    let shown = NewPage {
+        frame: Frame::new(visitor, "Create a user", TAB),
+        side: Side::new(visitor, PATH),
+        cli: cli(visitor, &format!("user create {}", shell::argument(name))),
+        api: curl(visitor, "POST", API, &serde_json::json!({"name": name}).to_string()),
+        fields,
+        error,
+    };
+    page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &shown)
+}
+
+/// Creates a user, without any privileges.
+pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
+    let fields: NewFields = match form::read(&headers, body).await {
+        Ok(fields) => fields,
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    let kind = if fields.kind == "service" { UserKind::ServiceAccount } else { UserKind::Person };
+    let new = NewUser { kind, name: fields.name.clone(), full_name: fields.full_name.clone(), password: None };
+    let made = async { fleet.users().create(&visitor.context.grant()?, &new).await };
+    match made.await {
+        Ok(user) => {
+            let text = format!("{} is created, and has no role yet.", user.name);
+            notice::redirect(&format!("{}{PATH}/{}", visitor.base, user.id), &text)
+        }
+        Err(error) => new_page(&visitor, fields, Some(error)),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "settings/user.html")]
+struct UserPage {
+    frame: Frame,
+    side: Side,
+    user: Row,
+    is_locked: bool,
+    is_service: bool,
+    is_self: bool,
+    bindings: Vec<Bound>,
+    sessions: Vec<(Moment, Moment)>,
+    roles: Vec<(String, String)>,
+    /// The set-up link that was just created.
+    link: String,
+    binding: BindingFields,
+    error: Option<Error>,
+    lacks: &'static str,
+    cli: String,
+    api: String,
+}
+
+/// A role of a user.
+struct Bound {
+    id: String,
+    role: String,
+    scope: String,
+    since: Moment,
+}
+
+fn bound(binding: Binding, now: Timestamp) -> Bound {
+    let scope = match &binding.scope {
+        BindingScope::System => "everywhere".to_owned(),
+        BindingScope::Space(space) => format!("space {space}"),
+        BindingScope::Part { space, selector: Selector::Policies(policies) } => {
+            let names: Vec<&str> = policies.iter().map(muster_core::id::PolicyId::as_str).collect();
+            format!("space {space}, policies {}", names.join(", "))
+        }
+        BindingScope::Part { space, selector: Selector::Tags(tags) } => {
+            format!("space {space}, agents with the tags {}", tags.join(", "))
+        }
+    };
+    Bound {
+        id: binding.id.to_string(),
+        role: binding.role.to_string(),
+        scope,
+        since: Moment::new(binding.created_at, now),
+    }
+}
+
+/// The form that gives a role.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct BindingFields {
+    role: String,
+    space: String,
+    policies: String,
+    tags: String,
+}
+
+/// Shows a user.
+pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    shown(&visitor, TAB, user_page(&fleet, &visitor, &id, String::new(), BindingFields::default(), None).await)
+}
+
+async fn user_page(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    id: &str,
+    link: String,
+    binding: BindingFields,
+    error: Option<Error>,
+) -> Result<UserPage, Error> {
+    let user = fleet.users().find::<UsersRead>(&visitor.context, id).await?;
+    let rows = Page { offset: 0, limit: BINDINGS };
+    let bindings = fleet.bindings().list(user.grant(), Some(user.id.as_str()), &visitor.context, rows).await?;
+    let sessions = fleet.sessions().of(&user).await?;
+    let roles = match visitor.context.grant::<RolesRead>() {
+        Ok(grant) => fleet.roles().list(&grant).await?,
+        Err(_) => Vec::new(),
+    };
+    let now = fleet.now();
+    let lasts = |one: Session| (Moment::new(one.created_at, now), Moment::new(one.expires_at, now));
+    let name = shell::argument(&user.name);
+    Ok(UserPage {
+        frame: Frame::new(visitor, format!("User {}", user.name), TAB),
+        side: Side::new(visitor, PATH),
+        is_locked: user.is_locked(),
+        is_service: user.kind == UserKind::ServiceAccount,
+        is_self: visitor.context.actor().user() == Some(&user.id),
+        bindings: bindings.items.into_iter().map(|one| bound(one, now)).collect(),
+        sessions: sessions.into_iter().map(lasts).collect(),
+        roles: roles.into_iter().map(|role| (role.id.to_string(), role.name)).collect(),
+        link,
+        binding,
+        error,
+        lacks: visitor.lacks(PrivilegeName::UsersWrite),
+        cli: cli(visitor, &format!("user show {name}\nmuster role bind ROLE --user {name}")),
+        api: curl(visitor, "GET", &format!("{API}/{}", user.id), ""),
+        user: Row::new(&user, now),
+    })
+}
+
+/// Gives a role to a user.
+pub async fn bind(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    Id(id): Id,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let fields: BindingFields = match form::read(&headers, body).await {
+        Ok(fields) => fields,
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    let list = |text: &str| lines(&text.replace(',', "\n"));
+    let new = NewBinding {
+        user: Some(id.clone()),
+        group: None,
+        role: fields.role.clone(),
+        space: given(&fields.space),
+        policies: list(&fields.policies),
+        tags: list(&fields.tags),
+    };
+    match fleet.bindings().create(&visitor.context, &new).await {
+        Ok((binding, ineffective)) => {
+            let names: Vec<&str> = ineffective.iter().map(|name| name.as_str()).collect();
+            let text = match names.as_slice() {
+                [] => format!("The role {} is given.", binding.role),
+                names => format!(
+                    "The role {} is given. In this scope, these privileges of it have no effect: {}",
+                    binding.role,
+                    names.join(", ")
+                ),
+            };
+            notice::redirect(&format!("{}{PATH}/{id}", visitor.base), &text)
+        }
+        Err(error) => match user_page(&fleet, &visitor, &id, String::new(), fields, Some(error)).await {
+            Ok(shown) => page(shown.error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind)), &shown),
+            Err(error) => failure::inside(&visitor, &error, TAB),
+        },
+    }
+}
+
+/// Asks before a role is taken from a user.
+pub async fn ask_to_unbind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    let made = async {
+        let binding = fleet.bindings().find::<UsersWrite>(&visitor.context, &id).await?.into_inner();
+        let back = match &binding.subject {
+            Subject::User(user) => format!("{}{PATH}/{user}", visitor.base),
+            Subject::Group(_) => format!("{}{PATH}", visitor.base),
+        };
+        let shown = bound(binding, fleet.now());
+        Ok(Confirm {
+            frame: Frame::new(&visitor, format!("Take the role {} away?", shown.role), TAB),
+            text: vec![format!("The role {} ({}) is taken away, from the next request on.", shown.role, shown.scope)],
+            action: format!("{}/settings/bindings/{id}/delete", visitor.base),
+            button: "Take the role away",
+            back,
+            cli: cli(&visitor, &format!("role unbind {}", shell::argument(&id))),
+            api: curl(&visitor, "DELETE", &format!("/api/v1/bindings/{id}"), ""),
+        })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// Takes a role from a user.
+pub async fn unbind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+    let made = async {
+        credentials::check_same_origin(&headers)?;
+        let binding = fleet.bindings().find::<UsersWrite>(&visitor.context, &id).await?;
+        fleet.bindings().delete(&visitor.context, &binding).await?;
+        let path = match &binding.subject {
+            Subject::User(user) => format!("{}{PATH}/{user}", visitor.base),
+            Subject::Group(_) => format!("{}{PATH}", visitor.base),
+        };
+        Ok::<_, Error>(notice::redirect(&path, &format!("The role {} is taken away.", binding.role)))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}
+
+/// Creates a set-up link, and shows it once.
+pub async fn set_up_link(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    Id(id): Id,
+    connection: Connection,
+    headers: HeaderMap,
+) -> Response {
+    let made = async {
+        credentials::check_same_origin(&headers)?;
+        let user = fleet.users().find_to_change(&visitor.context, &id).await?;
+        let (_, token) = fleet.setup().create_link(&user).await?;
+        let scheme = if connection.is_tls() { "https" } else { "http" };
+        let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let link = format!("{scheme}://{host}/setup?token={}", utf8_percent_encode(&token, NON_ALPHANUMERIC));
+        user_page(&fleet, &visitor, &id, link, BindingFields::default(), None).await
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// Ends all sessions of a user.
+pub async fn sign_out(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+    let made = async {
+        credentials::check_same_origin(&headers)?;
+        let user = fleet.users().find_to_change(&visitor.context, &id).await?;
+        fleet.sessions().end_all(&user).await?;
+        let text = format!("{} is logged out everywhere.", user.name);
+        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}/{id}", visitor.base), &text))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}
+
+/// Asks before a user is locked.
+pub async fn ask_to_lock(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    let made = async {
+        let user = fleet.users().find_to_change(&visitor.context, &id).await?;
+        let text = "All sessions end, and the password and all API tokens are rejected until the user is unlocked.";
+        Ok(Confirm {
+            frame: Frame::new(&visitor, format!("Lock {}?", user.name), TAB),
+            text: vec![text.to_owned()],
+            action: format!("{}{PATH}/{id}/lock", visitor.base),
+            button: "Lock the user",
+            back: format!("{}{PATH}/{id}", visitor.base),
+            cli: cli(&visitor, &format!("user lock {}", shell::argument(&user.name))),
+            api: curl(&visitor, "PUT", &format!("{API}/{id}"), r#"{"locked":true}"#),
+        })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// Locks a user.
+pub async fn lock(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+    set_locked(&fleet, &visitor, &id, &headers, true).await
+}
+
+/// Unlocks a user.
+pub async fn unlock(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+    set_locked(&fleet, &visitor, &id, &headers, false).await
+}
+
+async fn set_locked(fleet: &Fleet, visitor: &Visitor, id: &str, headers: &HeaderMap, locked: bool) -> Response {
+    let made = async {
+        credentials::check_same_origin(headers)?;
+        let user = fleet.users().find_to_change(&visitor.context, id).await?;
+        let change = UserChange { locked: Some(locked), ..UserChange::default() };
+        let user = fleet.users().update(&user, &change).await?;
+        let text = format!("{} is {}.", user.name, if locked { "locked" } else { "unlocked" });
+        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}/{id}", visitor.base), &text))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(visitor, &error, TAB))
+}
+
+/// Asks before a user is deleted.
+pub async fn ask_to_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    let made = async {
+        let user = fleet.users().find_to_change(&visitor.context, &id).await?;
+        let tokens =
+            fleet.tokens().list(&visitor.context.grant()?, Some(&user.id), Page { offset: 0, limit: 0 }).await?;
+        Ok(Confirm {
+            frame: Frame::new(&visitor, format!("Delete {}?", user.name), TAB),
+            text: vec![format!(
+                "The user is deleted with its roles, its sessions and its {} API tokens. This cannot be undone; to keep the \
+                 name in the audit log readable, lock the user instead.",
+                tokens.total
+            )],
+            action: format!("{}{PATH}/{id}/delete", visitor.base),
+            button: "Delete the user",
+            back: format!("{}{PATH}/{id}", visitor.base),
+            cli: cli(&visitor, &format!("user delete {}", shell::argument(&user.name))),
+            api: curl(&visitor, "DELETE", &format!("{API}/{id}"), ""),
+        })
+    };
+    shown(&visitor, TAB, made.await)
+}
+
+/// Deletes a user.
+pub async fn delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id, headers: HeaderMap) -> Response {
+    let made = async {
+        credentials::check_same_origin(&headers)?;
+        let user = fleet.users().find_to_change(&visitor.context, &id).await?;
+        fleet.users().delete(&user).await?;
+        let text = format!("{} is deleted.", user.name);
+        Ok::<_, Error>(notice::redirect(&format!("{}{PATH}", visitor.base), &text))
+    };
+    made.await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}

@@ -1,0 +1,64 @@
+//! Responses to unknown paths and methods: pages for browsers, JSON for clients of the API.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use muster_core::{Error, ErrorKind};
+
+use crate::failure;
+
+/// Makes a router of pages and of the API answer browsers with pages, where it has neither.
+pub fn in_html(router: Router) -> Router {
+    router.layer(from_fn(answer))
+}
+
+async fn answer(request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let is_browser = !is_api(&path) && wants_html(request.headers());
+    let response = next.run(request).await;
+    if !is_browser || is_html(response.headers()) {
+        return response;
+    }
+    match response.status() {
+        // The API demands credentials before it says that there is no such path.
+        StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED => failure::outside(&Error::not_found("page", path)),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            let error =
+                Error::new(ErrorKind::Invalid, "method_not_allowed", "this address does not accept such a form")
+                    .remedy("go back, load the page again, and retry");
+            let mut response = failure::outside(&error);
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            response
+        }
+        _ => response,
+    }
+}
+
+/// Returns whether a path is one of the API, in any space.
+fn is_api(path: &str) -> bool {
+    let inner = path.strip_prefix("/s/").and_then(|rest| rest.split_once('/')).map_or(path, |(_, rest)| rest);
+    inner.trim_start_matches('/').split('/').next() == Some("api")
+}
+
+fn wants_html(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accepted.split(',').any(|one| one.trim().split(';').next() == Some("text/html"))
+}
+
+fn is_html(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_the_api_are_recognized_in_every_space() {
+        assert!(is_api("/api/fleet/agents") && is_api("/s/shop/api/status"));
+        assert!(!is_api("/agents/api") && !is_api("/s/shop/agents") && !is_api("/apis"));
+    }
+}

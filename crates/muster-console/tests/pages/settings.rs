@@ -1,0 +1,371 @@
+//! Keys, alerts, the audit log, users, roles, tokens, spaces and settings.
+
+use std::time::Duration;
+
+use axum::http::Method;
+use axum::http::header::{CONTENT_ENCODING, SET_COOKIE};
+
+use crate::browsing::{CANARY, Pages};
+
+/// Returns the text between two marks of a page.
+fn between<'h>(html: &'h str, before: &str, after: &str) -> &'h str {
+    html.split_once(before).unwrap_or_else(|| panic!("no {before:?}: {html}")).1.split_once(after).unwrap().0
+}
+
+/// Returns the path of the first link of a page that begins so.
+fn link<'h>(html: &'h str, beginning: &str) -> &'h str {
+    let found = html.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let ends = ["/new", "/verify"];
+    let mut found = found.filter(|path| path.len() > beginning.len() && !ends.iter().any(|end| path.ends_with(end)));
+    found.find(|path| path.starts_with(beginning)).unwrap_or_else(|| panic!("no link to {beginning}: {html}"))
+}
+
+#[tokio::test]
+async fn a_key_is_created_revealed_replaced_and_revoked() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    assert!(pages.page(&cookie, "/keys").await.html.contains("There is no enrollment key yet"));
+    let form = "name=office&policy=web&expiration=7d&max_uses=5&tags=berlin%2Cprod";
+    let created = pages.post(&cookie, "/keys/new", form).await;
+    assert_eq!(created.status, 200, "{}", created.html);
+    let token = between(&created.html, "<code id=\"token\">", "</code>").to_owned();
+    let list = pages.page(&cookie, "/keys").await.html;
+    assert!(list.contains("0 of 5") && list.contains("active") && !list.contains(&token), "{list}");
+    let key = link(&list, "/keys/").to_owned();
+    let shown = pages.page(&cookie, &key).await.html;
+    assert!(shown.contains("<span class=\"tag\">berlin</span>") && !shown.contains(&token), "{shown}");
+
+    let revealed = pages.post(&cookie, &format!("{key}/reveal"), "").await.html;
+    assert_eq!(between(&revealed, "<code id=\"token\">", "</code>"), token);
+    assert!(pages.page(&cookie, "/audit?action=enrollment_key.reveal").await.html.contains("enrollment_key.reveal"));
+
+    let question = pages.page(&cookie, &format!("{key}/replace")).await.html;
+    assert!(question.contains("No agent has enrolled with it.") && question.contains("muster enrollment-key replace"));
+    pages.fleet.clock.advance(Duration::from_secs(1));
+    let replaced = pages.post(&cookie, &format!("{key}/replace"), "").await.html;
+    assert_ne!(between(&replaced, "<code id=\"token\">", "</code>"), token);
+    assert!(pages.page(&cookie, &key).await.html.contains("revoked"));
+
+    let list = pages.page(&cookie, "/keys").await.html;
+    let new = link(&list, "/keys/").to_owned();
+    let revoked = pages.post(&cookie, &format!("{new}/revoke"), "").await;
+    assert_eq!((revoked.status.as_u16(), revoked.goes_to()), (303, "/keys"), "{}", revoked.html);
+    assert!(!pages.page(&cookie, "/keys").await.html.contains(" active</"), "{list}");
+}
+
+#[tokio::test]
+async fn a_form_that_fails_keeps_what_was_typed_and_points_at_the_field() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let canary = "%3Cscript%3Ealert(1)%3C%2Fscript%3E";
+    let failed = pages.post(&cookie, "/keys/new", &format!("name={canary}&expiration=soon")).await;
+    assert_eq!(failed.status, 400, "{}", failed.html);
+    assert!(failed.html.contains("value=\"&#60;script&#62;alert(1)&#60;/script&#62;\""), "{}", failed.html);
+    assert!(failed.html.contains("aria-describedby=\"problem-expiration\"") && failed.html.contains("value=\"soon\""));
+    let failed = pages.post(&cookie, "/settings/users/new", "name=a%20b&full_name=Ann").await;
+    assert!(failed.status == 400 && failed.html.contains("id=\"problem-name\""), "{}", failed.html);
+    let failed = pages.post(&cookie, "/settings/outputs/new", "name=logs&kind=logstash&yaml=hosts%3A+%5B").await;
+    assert!(failed.status == 400 && failed.html.contains("id=\"problem-yaml\""), "{}", failed.html);
+    let failed = pages.post(&cookie, "/settings/account", "current=x&password=y&again=z").await;
+    assert!(failed.status == 400 && failed.html.contains("the two passwords differ"), "{}", failed.html);
+    assert!(!failed.html.contains("value=\"x\""), "passwords are never shown again");
+    let failed = pages.post(&cookie, "/settings/account/zone", "zone=Mars%2FOlympus").await;
+    assert!(failed.status == 400 && failed.html.contains("there is no time zone"), "{}", failed.html);
+}
+
+#[tokio::test]
+async fn forms_of_other_sites_change_nothing() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    pages.prepare("/v1/users", r#"{"name":"bob"}"#).await;
+    let user = link(&pages.page(&cookie, "/settings/users").await.html, "/settings/users/").to_owned();
+    let foreign = [("sec-fetch-site", "cross-site"), ("cookie", cookie.as_str())];
+    for path in [
+        "/keys/new",
+        "/settings/users/new",
+        "/settings/tokens/new",
+        "/settings/account/sign-out",
+        "/settings/account/theme",
+        &format!("{user}/lock"),
+        &format!("{user}/setup-link"),
+        &format!("{user}/delete"),
+    ] {
+        let answer = pages.browse(Method::POST, path, &foreign, "name=x").await;
+        assert_eq!(answer.status, 403, "{path}: {}", answer.html);
+    }
+}
+
+#[tokio::test]
+async fn an_output_is_created_changed_and_deleted_and_a_concurrent_change_is_shown() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let created = pages
+        .post(&cookie, "/settings/outputs/new", "name=logs&kind=logstash&yaml=hosts%3A%0A-%20logs.example%3A5044")
+        .await;
+    assert_eq!((created.status.as_u16(), created.goes_to()), (303, "/settings/outputs"), "{}", created.html);
+    let list = pages.page(&cookie, "/settings/outputs").await.html;
+    assert!(list.contains("logs.example:5044"), "{list}");
+    let row = list.split("<tr>").find(|row| row.contains(">logs</a>")).unwrap();
+    let output = link(row, "/settings/outputs/").to_owned();
+    let shown = pages.page(&cookie, &output).await.html;
+    assert!(shown.contains("resource &#34;elasticstack_fleet_output&#34;"), "{shown}");
+    let seen = between(&shown, "name=\"seen\" value=\"", "\"").to_owned();
+    let form =
+        |seen: &str, host: &str| format!("name=logs&kind=logstash&seen={seen}&yaml=hosts%3A%0A-%20{host}%3A5044");
+    pages.fleet.clock.advance(Duration::from_secs(60));
+    assert_eq!(pages.post(&cookie, &output, &form(&seen, "one.example")).await.status, 303);
+    let stale = pages.post(&cookie, &output, &form(&seen, "two.example")).await;
+    assert_eq!(stale.status, 409, "{}", stale.html);
+    assert!(stale.html.contains("two.example") && stale.html.contains("one.example"), "both versions: {}", stale.html);
+    let seen = between(&stale.html, "name=\"seen\" value=\"", "\"").to_owned();
+    assert_eq!(pages.post(&cookie, &output, &form(&seen, "two.example")).await.status, 303);
+    let deleted = pages.post(&cookie, &format!("{output}/delete"), "").await;
+    assert_eq!(deleted.status, 303, "{}", deleted.html);
+    assert!(!pages.page(&cookie, "/settings/outputs").await.html.contains(">logs</a>"));
+}
+
+#[tokio::test]
+async fn every_kind_of_network_object_has_its_pages() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    for (path, yaml) in [
+        ("hosts", "host_urls%3A%0A-%20https%3A%2F%2Ff.example%3A8220"),
+        ("proxies", "url%3A%20http%3A%2F%2Fp.example%3A3128"),
+        ("downloads", "host%3A%20https%3A%2F%2Fd.example%2F"),
+    ] {
+        let list = format!("/settings/{path}");
+        let created = pages.post(&cookie, &format!("{list}/new"), &format!("name=first&yaml={yaml}")).await;
+        assert_eq!(created.status, 303, "{path}: {}", created.html);
+        let shown = pages.page(&cookie, link(&pages.page(&cookie, &list).await.html, &format!("{list}/"))).await;
+        assert!(shown.status == 200 && shown.html.contains("value=\"first\""), "{path}: {}", shown.html);
+    }
+}
+
+#[tokio::test]
+async fn a_user_gets_a_link_a_role_and_is_locked() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let created = pages.post(&cookie, "/settings/users/new", "name=bob&full_name=Bob").await;
+    let user = created.goes_to().to_owned();
+    assert!(user.starts_with("/settings/users/"), "{}", created.html);
+    let linked = pages.post(&cookie, &format!("{user}/setup-link"), "").await.html;
+    assert!(between(&linked, "<code id=\"link\">", "</code>").contains("/setup?token="), "{linked}");
+    assert_eq!(pages.post(&cookie, &user, "role=helpdesk&space=default").await.status, 303);
+    let shown = pages.page(&cookie, &user).await.html;
+    assert!(shown.contains("space default") && shown.contains("muster role bind ROLE --user bob"), "{shown}");
+    let unbind = link(&shown, "/settings/bindings/").to_owned();
+    assert!(pages.page(&cookie, &unbind).await.html.contains("Take the role helpdesk away?"));
+    assert_eq!(pages.post(&cookie, &unbind, "").await.goes_to(), user);
+    assert_eq!(pages.post(&cookie, &format!("{user}/lock"), "").await.status, 303);
+    assert!(pages.page(&cookie, &user).await.html.contains("locked"));
+    assert_eq!(pages.post(&cookie, &format!("{user}/unlock"), "").await.status, 303);
+    assert_eq!(pages.post(&cookie, &format!("{user}/delete"), "").await.goes_to(), "/settings/users");
+    assert_eq!(pages.page(&cookie, &user).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_role_is_created_and_changed_only_from_its_current_version() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let created = pages.post(&cookie, "/settings/roles/new", "name=Tagger&privileges=agents.read").await;
+    assert_eq!(created.status, 303, "{}", created.html);
+    let shown = pages.page(&cookie, "/settings/roles/tagger").await.html;
+    let version = between(&shown, "name=\"version\" value=\"", "\"").to_owned();
+    let form = |privilege: &str| format!("name=Tagger&privileges={privilege}&version={version}");
+    assert_eq!(pages.post(&cookie, "/settings/roles/tagger", &form("agents.tag")).await.status, 303);
+    let stale = pages.post(&cookie, "/settings/roles/tagger", &form("agents.read")).await;
+    assert!(stale.status == 409 && stale.html.contains("it has these privileges now: agents.tag"), "{}", stale.html);
+    let built_in = pages.page(&cookie, "/settings/roles/administrator").await.html;
+    assert!(built_in.contains("built in") && !built_in.contains("name=\"privileges\""), "{built_in}");
+    assert_eq!(pages.post(&cookie, "/settings/roles/tagger/delete", "").await.status, 303);
+}
+
+#[tokio::test]
+async fn a_token_is_shown_once_and_revoked() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    let created = pages.post(&cookie, "/settings/tokens/new", "name=ci&expiration=30d&privileges=agents.read").await;
+    let token = between(&created.html, "<code id=\"token\">", "</code>").to_owned();
+    let list = pages.page(&cookie, "/settings/tokens").await.html;
+    assert!(list.contains("agents.read") && !list.contains(&token), "{list}");
+    let revoke = link(&list, "/settings/tokens/").to_owned();
+    assert!(pages.page(&cookie, &revoke).await.html.contains("It was never used."));
+    assert_eq!(pages.post(&cookie, &revoke, "").await.status, 303);
+    assert!(pages.page(&cookie, "/settings/tokens").await.html.contains("revoked"));
+    let failed = pages.post(&cookie, "/settings/tokens/new", "name=x&privileges=users.write").await;
+    assert_eq!(failed.status, 403, "a token has at most the privileges of its owner: {}", failed.html);
+}
+
+#[tokio::test]
+async fn spaces_are_created_and_entered() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    assert_eq!(pages.post(&cookie, "/settings/spaces/new", "id=shop&name=Shop").await.status, 303);
+    let list = pages.page(&cookie, "/settings/spaces").await.html;
+    assert!(list.contains("href=\"/s/shop\""), "{list}");
+    for path in ["/keys", "/alerts", "/settings", "/settings/outputs", "/settings/users", "/settings/account"] {
+        let page = pages.page(&cookie, &format!("/s/shop{path}")).await;
+        assert!(page.status == 200 && page.html.contains("href=\"/s/shop/settings"), "{path}: {}", page.html);
+    }
+    assert_eq!(pages.post(&cookie, "/settings/spaces/shop/delete", "").await.status, 303);
+    assert_eq!(pages.page(&cookie, "/s/shop/keys").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_person_sees_and_ends_sessions_and_logs_out_everywhere() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    let form = "username=ann&password=correct+horse+battery";
+    let second = pages.browse(Method::POST, "/login", &[("sec-fetch-site", "same-origin")], form).await;
+    let second = second.headers[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let shown = pages.page(&cookie, "/settings/account").await.html;
+    assert!(shown.matches("/settings/account/sessions/").count() == 1 && shown.contains("this browser"), "{shown}");
+    let end = format!("/settings/account/sessions/{}", between(&shown, "/settings/account/sessions/", "\""));
+    assert_eq!(pages.post(&cookie, &end, "").await.status, 303);
+    assert_eq!(pages.page(&second, "/settings/account").await.status, 303, "its session is ended");
+    assert_eq!(pages.page(&cookie, "/settings/account").await.status, 200);
+    assert_eq!(pages.post(&cookie, "/settings/account/sign-out", "").await.goes_to(), "/login");
+    assert_eq!(pages.page(&cookie, "/settings/account").await.status, 303);
+}
+
+#[tokio::test]
+async fn the_theme_and_the_time_zone_are_kept_by_the_browser() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let headers = [("cookie", cookie.as_str()), ("sec-fetch-site", "same-origin"), ("referer", "http://h/keys?page=0")];
+    let set = pages.browse(Method::POST, "/settings/account/theme", &headers, "theme=dark").await;
+    assert_eq!((set.status.as_u16(), set.goes_to()), (303, "/keys?page=0"));
+    let theme = set.headers[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let both = format!("{cookie}; {theme}; muster_zone=Europe%2FBerlin");
+    pages.post(&cookie, "/keys/new", "name=k").await;
+    let page = pages.page(&both, "/keys").await.html;
+    assert!(page.contains("<html lang=\"en\" data-theme=\"dark\">"), "{page}");
+    assert!(page.contains("CET\"") || page.contains("CEST\""), "times are in the zone of the person: {page}");
+    let odd = pages.page(&format!("{cookie}; muster_theme=\"><script>; muster_zone=x"), "/keys").await.html;
+    assert!(odd.contains("<html lang=\"en\">") && odd.contains("UTC\""), "{odd}");
+}
+
+#[tokio::test]
+async fn a_receiver_of_alerts_is_created_muted_and_deleted() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    assert!(pages.page(&cookie, "/alerts").await.html.contains("There is no receiver."));
+    let form = "name=siem&kind=syslog&host=siem.example&port=6514&tls=1&events=agent.offline&is_enabled=1";
+    let created = pages.post(&cookie, "/alerts/new", form).await;
+    let receiver = created.goes_to().to_owned();
+    let list = pages.page(&cookie, "/alerts").await.html;
+    assert!(list.contains("siem.example:6514") && list.contains("agent.offline"), "{list}");
+    assert_eq!(pages.post(&cookie, &format!("{receiver}/mute"), "").await.status, 303);
+    let muted = pages.page(&cookie, &receiver).await.html;
+    assert!(muted.contains("Unmute"), "{muted}");
+    let stale = pages.post(&cookie, &receiver, &format!("{form}&version=1")).await;
+    assert!(stale.status == 409 && stale.html.contains("siem.example:6514"), "{}", stale.html);
+    assert_eq!(pages.post(&cookie, &format!("{receiver}/delete"), "").await.goes_to(), "/alerts");
+    let failed = pages.post(&cookie, "/alerts/new", "name=x&kind=syslog&port=none").await;
+    assert!(failed.status == 400 && failed.html.contains("id=\"problem-port\""), "{}", failed.html);
+}
+
+#[tokio::test]
+async fn the_audit_log_is_filtered_by_time_and_verified() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let all = pages.page(&cookie, "/audit?since=2000-01-01").await.html;
+    assert!(all.contains("user.create"), "{all}");
+    assert!(!pages.page(&cookie, "/audit?until=2000-01-01").await.html.contains("user.create"));
+    let failed = pages.page(&cookie, "/audit?since=yesterday").await;
+    assert!(failed.status == 400 && failed.html.contains("id=\"problem-since\""), "{}", failed.html);
+    assert!(pages.page(&cookie, "/audit/verify").await.html.contains("intact"));
+    let export = pages.page(&cookie, link(&all, "/api/fleet/audit/_export?since=")).await;
+    assert!(export.status == 200 && export.html.contains("user.create"), "{}", export.html);
+}
+
+#[tokio::test]
+async fn what_the_helpdesk_may_not_do_is_shown_with_the_missing_privilege() {
+    let pages = Pages::new().await;
+    pages.prepare("/fleet/enrollment_api_keys", r#"{"policy_id":"web","name":"office"}"#).await;
+    let auditor = pages.log_in("ann", "auditor").await;
+    let keys = pages.page(&auditor, "/keys").await.html;
+    assert!(keys.contains("needs <code>enrollment.create</code>"), "{keys}");
+    let key = pages.page(&auditor, link(&keys, "/keys/")).await.html;
+    for name in ["enrollment.reveal", "enrollment.revoke"] {
+        assert!(key.contains(&format!("needs <code>{name}</code>")), "{name}: {key}");
+    }
+    let helpdesk = pages.log_in("bob", "helpdesk").await;
+    let settings = pages.page(&helpdesk, "/settings").await.html;
+    assert!(settings.contains("Needs the privilege <code>outputs.read</code>"), "{settings}");
+    for (path, privilege) in
+        [("/keys", "enrollment.read"), ("/settings/users", "users.read"), ("/alerts", "alerts.read")]
+    {
+        let page = pages.page(&helpdesk, path).await;
+        assert!(page.status == 403 && page.html.contains(privilege), "{path}: {}", page.html);
+    }
+    assert_eq!(pages.post(&helpdesk, "/keys/new", "name=x").await.status, 403);
+}
+
+#[tokio::test]
+async fn what_people_type_is_never_markup() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let text = serde_json::Value::String(CANARY.replace(['<', '>'], "<")).to_string();
+    pages.prepare("/fleet/enrollment_api_keys", &format!(r#"{{"policy_id":"web","name":{text}}}"#)).await;
+    pages.prepare("/v1/roles", &format!(r#"{{"name":"r","description":{text},"privileges":[]}}"#)).await;
+    pages.prepare("/v1/spaces", &format!(r#"{{"id":"s","name":{text}}}"#)).await;
+    for path in ["/keys", "/settings/roles", "/settings/spaces", "/audit"] {
+        let html = pages.page(&cookie, path).await.html;
+        assert!(!html.contains("<script<") && !html.contains("\"' onload"), "{path}: {html}");
+    }
+}
+
+#[tokio::test]
+async fn pages_are_compressed_for_browsers_and_responses_with_secrets_are_not() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let ask = async |method: Method, path: &str| {
+        let headers = [("cookie", cookie.as_str()), ("accept-encoding", "gzip, br"), ("sec-fetch-site", "same-origin")];
+        pages.raw(method, path, &headers, "name=k").await
+    };
+    let (headers, body) = ask(Method::GET, "/settings").await;
+    assert_eq!(headers[CONTENT_ENCODING], "gzip");
+    assert!(body.starts_with(&[0x1f, 0x8b]) && body.len() < 4_000, "{} bytes", body.len());
+    assert!(!ask(Method::POST, "/keys/new").await.0.contains_key(CONTENT_ENCODING));
+    let html = pages.page(&cookie, "/settings").await.html;
+    let style = format!("/assets/{}", between(&html, "href=\"/assets/", "\""));
+    let (headers, _) = ask(Method::GET, &style).await;
+    assert!(headers[CONTENT_ENCODING] == "gzip" && headers["cache-control"].to_str().unwrap().contains("immutable"));
+}
+
+#[tokio::test]
+async fn unknown_paths_are_pages_for_browsers_and_json_for_clients() {
+    let pages = Pages::new().await;
+    let browser = [("accept", "text/html,application/xhtml+xml,*/*;q=0.8")];
+    for (method, path, status) in
+        [(Method::GET, "/no-such-page", 404), (Method::PUT, "/login", 405), (Method::GET, "/s/none/x", 404)]
+    {
+        let page = pages.browse(method.clone(), path, &browser, "").await;
+        assert_eq!(page.status, status, "{path}");
+        assert!(page.html.contains("<h1>") && page.html.contains("Go to the overview"), "{path}: {}", page.html);
+    }
+    let api = pages.browse(Method::GET, "/api/fleet/none", &browser, "").await;
+    assert!(api.html.starts_with('{'), "{}", api.html);
+    let client = pages.browse(Method::GET, "/no-such-page", &[("accept", "application/json")], "").await;
+    assert!(client.html.starts_with('{'), "{}", client.html);
+}
+
+#[tokio::test]
+async fn a_throttled_login_says_when_to_retry() {
+    let pages = Pages::new().await;
+    pages.log_in("ann", "auditor").await;
+    let form = "username=ann&password=wrong";
+    let mut last = None;
+    for _ in 0..40 {
+        let answer = pages.browse(Method::POST, "/login", &[("sec-fetch-site", "same-origin")], form).await;
+        let is_throttled = answer.status == 429;
+        last = Some(answer);
+        if is_throttled {
+            break;
+        }
+    }
+    let last = last.unwrap();
+    assert_eq!(last.status, 429, "{}", last.html);
+    assert!(last.headers.contains_key("retry-after") && last.html.contains("retry in"), "{}", last.html);
+}

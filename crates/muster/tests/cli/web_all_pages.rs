@@ -1,0 +1,152 @@
+//! Every page of the console in headless Chromium: accessibility, layout, keyboard, console.
+//!
+//! The list of pages comes from the router (`/ui/kit` of debug builds). Ids are taken from links, so a page that no link leads to
+//! fails the test, and so does a new page for which [`furnish`] creates no object.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::agents::answered_by;
+use crate::browser::Browser;
+use crate::web_pages::set_up_in;
+use crate::world::World;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+/// Widths that pages are shown at, pixels: a screen, and a small phone.
+const WIDTHS: [u32; 2] = [1280, 360];
+
+/// Creates an object for each page that needs one: what commands do not create, forms do.
+fn furnish(world: &World, browser: &Browser, site: &str) {
+    world.ok(&["space", "create", "shop", "--name", "Shop"]);
+    world.ok(&["policy", "create", "furnished"]);
+    let key = world.json(&["enrollment-key", "create", "--policy", "furnished", "--name", "office"]);
+    enroll(world, key["api_key"].as_str().unwrap());
+    world.ok(&["server-host", "create", "furnished", "--address", "https://fleet.example:8220"]);
+    world.ok(&["proxy", "create", "furnished", "--address", "http://proxy.example:3128"]);
+    world.ok(&["download-source", "create", "furnished", "--address", "https://downloads.example/"]);
+    world.ok(&["alert", "create", "furnished", "--syslog", "logs.example:6514"]);
+    world.ok(&["user", "create", "furnished"]);
+    world.ok(&["role", "bind", "helpdesk", "--user", "furnished"]);
+    world.ok(&["role", "create", "furnished", "--privilege", "agents.read"]);
+    for page in ["outputs", "tokens"] {
+        browser.open(&format!("{site}/settings/{page}/new"));
+        browser.fill("[name=name]", "furnished");
+        browser.click("main form button");
+        browser.open(&format!("{site}/settings/{page}"));
+        assert!(browser.text().contains("furnished"), "{}", browser.text());
+    }
+}
+
+/// Enrolls an agent that reports markup, and a name that is wider than a phone.
+fn enroll(world: &World, token: &str) {
+    let name = format!("{}<script>document.title = 'run'</script>", "very-long-host-name".repeat(20));
+    let local = json!({"host": {"hostname": name}, "os": {"full": name}, "elastic": {"agent": {"version": "9.5.2"}}});
+    let body = json!({"type": "PERMANENT", "metadata": {"local": local, "user_provided": {}}});
+    let (status, answer) = answered_by(world, "/api/fleet/agents/enroll", token, "elastic agent 9.5.2", &body);
+    assert_eq!(status, 200, "{answer}");
+}
+
+#[test]
+fn mg191_every_page_is_accessible_by_keyboard_in_both_themes_on_screens_and_phones() {
+    let installed = Command::new(format!("{ROOT}/.ci/npm")).arg("axe").output().unwrap();
+    assert!(installed.status.success(), "cannot install axe-core: {}", String::from_utf8_lossy(&installed.stderr));
+    let place = String::from_utf8(installed.stdout).unwrap();
+    let axe = std::fs::read_to_string(format!("{}/node_modules/axe-core/axe.min.js", place.trim())).unwrap();
+    let world = World::start();
+    let browser = Browser::start();
+    set_up_in(&world, &browser, "keyboard");
+    let site = format!("http://{}", world.admin);
+    furnish(&world, &browser, &site);
+    browser.open(&site);
+    let found = browser.run_async(include_str!("../axe/pages.js"));
+    let mut faults: Vec<String> =
+        texts(&found["missing"]).iter().map(|one| format!("{one}: no link leads there")).collect();
+    let mut paths = texts(&found["pages"]);
+    paths.extend(["/login".into(), "/setup".into(), "/no-such-page".into()]);
+    for path in paths {
+        faults.extend(faults_of(&browser, &site, &path, &axe));
+    }
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Returns what is wrong with a page, in both themes and at both widths.
+fn faults_of(browser: &Browser, site: &str, path: &str, axe: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    for width in WIDTHS {
+        let screen = json!({"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600});
+        browser.devtools("Emulation.setDeviceMetricsOverride", &screen);
+        browser.console_errors();
+        browser.open(&format!("{site}{path}"));
+        let at = |text: &str| format!("{path} at {width}: {text}");
+        let shift = browser.run_async(LAYOUT_SHIFT).as_f64().unwrap();
+        if shift > 0.01 {
+            faults.push(at(&format!("the layout shifts by {shift}")));
+        }
+        if browser.run(IS_TOO_WIDE) == json!(true) {
+            faults.push(at("is wider than the window"));
+        }
+        faults.extend(texts(&browser.run(KEYBOARD)).iter().map(|text| at(text)));
+        browser.run(axe);
+        for theme in ["light", "dark"] {
+            let feature = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
+            browser.devtools("Emulation.setEmulatedMedia", &feature);
+            faults.extend(
+                texts(&browser.run_async(AXE)).iter().map(|text| format!("{path} at {width}, {theme}: {text}")),
+            );
+        }
+        faults
+            .extend(browser.console_errors().iter().filter(|text| !text.contains("no-such-page")).map(|text| at(text)));
+    }
+    let screen = json!({"width": WIDTHS[0], "height": 800, "deviceScaleFactor": 1, "mobile": false});
+    browser.devtools("Emulation.setDeviceMetricsOverride", &screen);
+    faults.extend(unreached(browser, site, path));
+    faults
+}
+
+/// Returns the controls that the key Tab does not reach.
+fn unreached(browser: &Browser, site: &str, path: &str) -> Vec<String> {
+    browser.open(&format!("{site}{path}"));
+    let count = browser.run(CONTROLS).as_u64().unwrap();
+    browser.press_tab(usize::try_from(count).unwrap() + 1);
+    texts(&browser.run(UNREACHED)).iter().map(|text| format!("{path}: Tab does not reach {text}")).collect()
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().unwrap().iter().map(|text| text.as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// The sum of the layout shifts since the page was opened, without those that follow an input.
+const LAYOUT_SHIFT: &str = "
+    let sum = 0;
+    new PerformanceObserver(list => list.getEntries().forEach(entry => { if (!entry.hadRecentInput) sum += entry.value; }))
+        .observe({type: 'layout-shift', buffered: true});
+    setTimeout(() => done(sum), 150);";
+const IS_TOO_WIDE: &str = "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
+/// A positive tabindex changes the order of the focus, and an element that only a mouse can click has none.
+const KEYBOARD: &str = "
+    const shown = element => element.outerHTML.slice(0, 120);
+    return [...document.querySelectorAll('[tabindex]')].filter(element => element.tabIndex > 0).map(shown);";
+/// Serious and critical violations, each with the first element.
+const AXE: &str = "
+    axe.run(document, {resultTypes: ['violations']}).then(result => done(result.violations
+        .filter(violation => ['serious', 'critical'].includes(violation.impact))
+        .map(violation => violation.id + ': ' + violation.nodes.slice(0, 2)
+            .map(node => node.html.slice(0, 160) + ' ' + node.any.map(check => check.message).join(' ')).join(' | '))));";
+/// Counts the controls, and records which of them get the focus.
+const CONTROLS: &str = "
+    const controls = 'a[href], button:enabled, input:enabled:not([type=hidden]), select:enabled, textarea:enabled, summary, [tabindex=\"0\"]';
+    const groups = new Set();
+    window.controls = [...document.querySelectorAll(controls)].filter(element => {
+        if (!element.checkVisibility({visibilityProperty: true}) || element.tabIndex < 0) return false;
+        if (element.type !== 'radio') return true;
+        const is_first = !groups.has(element.name);
+        groups.add(element.name);
+        return is_first;
+    });
+    window.reached = new Set();
+    document.addEventListener('focusin', event => window.reached.add(event.target));
+    if (document.activeElement) window.reached.add(document.activeElement);
+    return window.controls.length;";
+const UNREACHED: &str = "
+    return window.controls.filter(element => !window.reached.has(element)).map(element => element.outerHTML.slice(0, 120));";
