@@ -38,6 +38,9 @@ pub struct Alerts {
     busy: Mutex<HashSet<AlertReceiverId>>,
 }
 
+/// Maximum number of events that are read to find the latest warnings.
+const MAX_SCANNED: u32 = 500;
+
 /// The dependencies of [`Alerts`].
 pub(crate) struct AlertParts {
     pub(crate) store: Arc<WatchedStore>,
@@ -71,6 +74,14 @@ impl Alerts {
             listed.push((receiver, progress));
         }
         Ok(listed)
+    }
+
+    /// Returns the latest events of the space that are warnings or errors, newest first. Reads at most [`MAX_SCANNED`] events.
+    pub async fn recent(&self, grant: &Grant<AlertsRead>, limit: usize) -> Result<Vec<Event>, Error> {
+        let mut found = self.store.seen_by(grant).newest_events(MAX_SCANNED).await?;
+        found.retain(|event| matches!(event.kind.severity(), Severity::Error | Severity::Warning));
+        found.truncate(limit);
+        Ok(found)
     }
 
     /// Finds a receiver in the caller's space.

@@ -6,6 +6,7 @@
 mod acknowledge;
 pub mod action_views;
 pub mod actions;
+pub mod agent_history;
 pub mod agent_views;
 pub mod agents;
 pub mod alerts;
@@ -69,6 +70,7 @@ pub mod respond;
 pub mod restoration;
 pub mod rollouts;
 pub mod scope;
+pub mod saved_views;
 mod sealed_fields;
 pub mod secrets;
 pub mod selection;

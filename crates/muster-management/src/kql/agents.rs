@@ -36,8 +36,10 @@ enum Field {
     Version,
     UpgradeState,
     Left,
+    LeftAt,
     EnrolledAt,
     LastCheckin,
+    PolicyPendingSince,
 }
 
 /// A compiled query.
@@ -134,6 +136,8 @@ impl AgentQuery {
                     AgentCondition::HasLeft
                 }
                 Field::LastCheckin => return Err(only_compared("last_checkin")),
+                Field::LeftAt => return Err(only_compared("left_at")),
+                Field::PolicyPendingSince => return Err(only_compared("policy_pending_since")),
                 Field::Os(fact) => AgentCondition::Os(fact, String::new(), true),
                 Field::Status => {
                     self.named.extend(Status::ALL.iter().filter(|_| wanted));
@@ -173,14 +177,19 @@ impl AgentQuery {
             }
             Field::EnrolledAt => return Err(only_compared("enrolled_at")),
             Field::LastCheckin => return Err(only_compared("last_checkin")),
+            Field::LeftAt => return Err(only_compared("left_at")),
+            Field::PolicyPendingSince => return Err(only_compared("policy_pending_since")),
         })
     }
 
     /// Compiles `field < value`. Times are moments of RFC 3339, dates, or `now` with an offset.
-    fn comparison(&self, name: &str, comparison: Comparison, value: &str) -> Result<AgentCondition, Error> {
+    fn comparison(&mut self, name: &str, comparison: Comparison, value: &str) -> Result<AgentCondition, Error> {
         let field = field_of(name)?;
         if field == Field::Version {
             return version_range(comparison, value);
+        }
+        if field == Field::LeftAt {
+            self.named.extend(gone_sooner_or_later(true));
         }
         let time = || moment(value, self.now).map_err(|reason| syntax_error(format!("{name}: {reason}")));
         Ok(match (field, comparison) {
@@ -192,6 +201,13 @@ impl AgentQuery {
             (Field::LastCheckin, Comparison::AtMost) => !AgentCondition::SeenAfter(time()?),
             (Field::LastCheckin, Comparison::Greater) => AgentCondition::SeenAfter(time()?),
             (Field::LastCheckin, Comparison::AtLeast) => !AgentCondition::UnseenSince(time()?),
+            (Field::LeftAt, Comparison::Greater) => AgentCondition::LeftAfter(time()?),
+            (Field::LeftAt, Comparison::AtLeast) => AgentCondition::LeftAfter(just_before(time()?)),
+            (Field::PolicyPendingSince, Comparison::Less) => AgentCondition::PolicyPendingSince(time()?),
+            (Field::LeftAt, _) => return Err(syntax_error("left_at can be compared with > and >= only")),
+            (Field::PolicyPendingSince, _) => {
+                return Err(syntax_error("policy_pending_since can be compared with < only"));
+            }
             _ => return Err(syntax_error(format!("{name} cannot be compared"))),
         })
     }
@@ -305,6 +321,8 @@ fn field_of(name: &str) -> Result<Field, Error> {
         "last_checkin" => Ok(Field::LastCheckin),
         "upgrade_details.state" => Ok(Field::UpgradeState),
         "audit_unenrolled_reason" => Ok(Field::Left),
+        "left_at" | "audit_unenrolled_time" => Ok(Field::LeftAt),
+        "policy_pending_since" => Ok(Field::PolicyPendingSince),
         "local_metadata.os.platform" => Ok(Field::Os(Fact::Platform)),
         "local_metadata.os.family" => Ok(Field::Os(Fact::Family)),
         "os" | "local_metadata.os.name" => Ok(Field::Os(Fact::Name)),
@@ -313,7 +331,8 @@ fn field_of(name: &str) -> Result<Field, Error> {
         other => Err(syntax_error(format!(
             "unknown field {other:?}; fields of agents: id, policy_id, status, tags, hostname, version, enrolled_at, \
              last_checkin, upgrade_details.state, os, architecture, local_metadata.os.platform, local_metadata.os.family, \
-             local_metadata.os.version, enrollment_key_id, duplicate_hosts, family, host_id, audit_unenrolled_reason"
+             local_metadata.os.version, enrollment_key_id, duplicate_hosts, family, host_id, audit_unenrolled_reason, \
+             left_at, policy_pending_since"
         ))),
     }
 }

@@ -187,6 +187,15 @@ statements! {
     SPACE_IN_USE = "SELECT 1 FROM agents WHERE space = $1 UNION ALL SELECT 1 FROM policies WHERE space = $1 \
         UNION ALL SELECT 1 FROM outputs WHERE space = $1 UNION ALL SELECT 1 FROM enrollment_keys WHERE space = $1 \
         LIMIT 1";
+    /// Inserts or replaces a view of a user that exists.
+    PUT_VIEW = "INSERT INTO saved_views (user_id, space, name, query) SELECT id, $2, $3, $4 FROM users WHERE id = $1 \
+        ON CONFLICT (user_id, space, name) DO UPDATE SET query = excluded.query";
+    /// Deletes a view.
+    DELETE_VIEW = "DELETE FROM saved_views WHERE user_id = $1 AND space = $2 AND name = $3";
+    /// Deletes the views of a space.
+    DELETE_VIEWS_IN = "DELETE FROM saved_views WHERE space = $1";
+    /// Selects the views of a user in a space.
+    VIEWS = "SELECT name, query FROM saved_views WHERE user_id = $1 AND space = $2 ORDER BY lower(name), name";
     /// Selects spaces by id.
     SPACES = concat!("SELECT ", space_columns!(), " FROM spaces ORDER BY id");
     /// Selects a space.

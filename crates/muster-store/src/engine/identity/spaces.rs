@@ -52,6 +52,7 @@ pub(super) fn delete(c: &Connection, id: &SpaceId) -> Applied {
         return Err(Precondition::InUse(format!("space {id}")).into());
     }
     run(c, sql::DELETE_BINDINGS_IN, [id.as_str()])?;
+    run(c, sql::DELETE_VIEWS_IN, [id.as_str()])?;
     if run(c, sql::DELETE_SPACE, [id.as_str()])? == 0 { Err(missing(id).into()) } else { Ok(()) }
 }
 

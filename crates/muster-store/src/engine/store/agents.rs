@@ -150,6 +150,18 @@ impl AgentStore for SqlStore {
         Ok(self.writer.task(fold).await?.removed)
     }
 
+    async fn agent_history_record(&self, hour: i64, keep_from: i64) -> Result<u64, StoreError> {
+        let record = move |c: &Connection| -> Result<Done, Failure> {
+            Ok(Done { removed: agent_counts::record(c, hour, keep_from)?, ..Done::default() })
+        };
+        Ok(self.writer.task(record).await?.removed)
+    }
+
+    async fn agent_history(&self, space: &SpaceId, since: i64) -> Result<Vec<(i64, Status, u64)>, StoreError> {
+        let space = space.clone();
+        self.lists.read(move |c| agent_counts::history(c, &space, since)).await
+    }
+
     async fn agent_tags(&self, filter: &AgentFilter) -> Result<Vec<String>, StoreError> {
         let filter = filter.clone();
         self.lists.read(move |c| agents::tags(c, &filter)).await
