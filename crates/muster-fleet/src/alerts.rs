@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use muster_core::alert::{Message, Progress, Receiver, Target};
 use muster_core::authorization::{AlertsRead, AlertsWrite, Grant, OpContext, Privilege};
 use muster_core::entropy::random_uuid;
+use muster_core::event::{Event, Severity};
 use muster_core::id::{AlertReceiverId, SecretId};
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind};

@@ -48,7 +48,7 @@ mod query;
 mod refused;
 mod respond;
 mod rollouts;
-mod selector;
+pub mod selector;
 pub mod server_status;
 mod settings;
 mod setup;

@@ -82,19 +82,17 @@ impl Actions {
     }
 
     fn surveyed(&self, facts: &PolicyFacts, agent: &AgentDetails, one: Surveyed, now: Timestamp) -> Result<(), String> {
-        let offered;
+        let version;
         let operation = match one {
             Surveyed::Tags => Operation::Tags,
-            // Whichever version is chosen, an agent that cannot upgrade itself to its own is excluded.
-            Surveyed::Upgrade => Operation::Upgrade {
-                version: &agent.record.agent_version,
-                accepted: &self.accepted,
-                force: false,
-                skip_rate_limit: false,
-            },
+            Surveyed::Upgrade => {
+                // A build of the agent's own version, which counts as newer: what remains does not depend on the version.
+                version = format!("{}+build", agent.record.agent_version);
+                Operation::Upgrade { version: &version, accepted: &self.accepted, force: false, skip_rate_limit: false }
+            }
             Surveyed::Rollback => {
-                offered = offered_version(agent).ok_or("agent has no rollback")?;
-                Operation::Rollback { version: &offered }
+                version = offered_version(agent).ok_or("agent has no rollback")?;
+                Operation::Rollback { version: &version }
             }
             Surveyed::Diagnostics => Operation::Diagnostics,
             Surveyed::Other => Operation::Other,

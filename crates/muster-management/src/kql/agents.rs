@@ -305,6 +305,11 @@ fn any_of(mut parts: Vec<AgentCondition>) -> AgentCondition {
     }
 }
 
+/// Returns whether queries over agents may use a field.
+pub fn is_field(name: &str) -> bool {
+    field_of(name).is_ok() || name == "_exists_"
+}
+
 fn field_of(name: &str) -> Result<Field, Error> {
     match plain_field(name, &PREFIXES).as_str() {
         "id" | "_id" | "agent.id" => Ok(Field::Id),

@@ -66,7 +66,7 @@ struct Fields {
 }
 
 #[derive(Template)]
-#[template(path = "add_agent.html")]
+#[template(path = "agents/add_agent.html")]
 struct AddAgentPage<'a> {
     frame: Frame,
     policies: Vec<PolicyRow>,
@@ -83,7 +83,7 @@ struct Commands<'a> {
 }
 
 #[derive(Template)]
-#[template(path = "arrivals.html")]
+#[template(path = "agents/arrivals.html")]
 struct Arrivals {
     base: String,
     key: String,

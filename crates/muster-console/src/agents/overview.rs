@@ -25,7 +25,7 @@ const TAB: &str = "/";
 const ROWS: usize = 5;
 
 #[derive(Template)]
-#[template(path = "overview.html")]
+#[template(path = "agents/overview.html")]
 struct Overview {
     frame: Frame,
     total: u64,
