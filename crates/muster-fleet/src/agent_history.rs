@@ -14,6 +14,8 @@ use super::housekeeping::hour_of;
 
 /// Maximum hours of a history.
 const MAX_HOURS: i64 = 30 * 24;
+/// Maximum number of operating systems that are told apart: agents report them as they like.
+const MAX_SYSTEMS: u32 = 1_000;
 /// Microseconds of an hour.
 const HOUR: i64 = 3_600_000_000;
 
@@ -51,6 +53,20 @@ impl Agents {
             }
         }
         Ok(history)
+    }
+
+    /// Counts the matching agents by the platform that they report, such as `windows`, the most frequent first.
+    pub async fn platforms(&self, grant: &Grant<AgentsRead>, filter: &AgentFilter) -> Result<Vec<(String, u64)>, Error> {
+        let mut platforms: Vec<(String, u64)> = Vec::new();
+        for (os, number) in self.store.seen_by(grant).agents_by_os(filter, MAX_SYSTEMS).await? {
+            let platform = os.split('\n').next().unwrap_or_default();
+            match platforms.iter_mut().find(|(known, _)| known == platform) {
+                Some((_, sum)) => *sum += number,
+                None => platforms.push((platform.to_owned(), number)),
+            }
+        }
+        platforms.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+        Ok(platforms)
     }
 
     /// Counts the matching agents by version and upgrade.

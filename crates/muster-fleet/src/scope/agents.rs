@@ -94,6 +94,11 @@ impl Scoped<'_> {
         self.store.agents_by_version(&self.agents_that(filter)).await
     }
 
+    /// Counts matching agents by what they report of their operating system, at most `limit` groups.
+    pub async fn agents_by_os(&self, filter: &AgentFilter, limit: u32) -> Result<Vec<(String, u64)>, StoreError> {
+        self.store.agents_by_os(&self.agents_that(filter), limit).await
+    }
+
     /// Returns all tags of the matching agents, sorted case-insensitively.
     pub async fn agent_tags(&self, filter: &AgentFilter) -> Result<Vec<String>, StoreError> {
         self.store.agent_tags(&self.agents_that(filter)).await

@@ -169,6 +169,8 @@ reads! {
         /// Tidies the maintained numbers of agents: deletes those that are zero, and merges those of servers that are gone. Returns the
         /// number of changed rows.
         async fn agent_counts_fold(&self) -> Result<u64, StoreError>;
+        /// Counts matching agents by their `os`, the most frequent first, at most `limit` groups.
+        async fn agents_by_os(&self, filter: &AgentFilter, limit: u32) -> Result<Vec<(String, u64)>, StoreError>;
         /// Records the numbers of agents by status for an hour since the epoch, unless they are recorded, and deletes those
         /// of the hours before `keep_from`. Returns the number of new rows.
         async fn agent_history_record(&self, hour: i64, keep_from: i64) -> Result<u64, StoreError>;

@@ -437,6 +437,15 @@ pub(crate) fn agents_by_version(filter: &AgentFilter) -> Composed {
     statement
 }
 
+/// Composes the count of agents by what they report of their operating system, the most frequent first.
+pub(crate) fn agents_by_os(filter: &AgentFilter, limit: u32) -> Composed {
+    let mut statement = Composed::start("SELECT agents.os, count(*) FROM agents WHERE ");
+    statement.agents(filter);
+    statement.push(" GROUP BY agents.os ORDER BY 2 DESC, 1");
+    statement.integer(" LIMIT $?", limit.into());
+    statement
+}
+
 /// A filter over maintained numbers: about nothing but the space, the policy, the status and at most one tag.
 struct Counted<'f> {
     filter: &'f AgentFilter,
@@ -717,6 +726,8 @@ mod tests {
                         AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted("l")]),
                         AgentCondition::HasEnrollmentKey,
                         AgentCondition::HasDuplicateHosts,
+                        AgentCondition::LeftAfter(Timestamp::from_micros(7)),
+                        AgentCondition::PolicyPendingSince(Timestamp::from_micros(8)),
                         AgentCondition::Families(vec![muster_core::agent::Family::Orbit]),
                         AgentCondition::Hosts(vec![HostId::trusted("h")]),
                         AgentCondition::HasHost,
@@ -781,6 +792,7 @@ mod tests {
             agent_counts(&full()),
             agent_tags(&full()),
             agents_by_version(&full()),
+            agents_by_os(&full(), 5),
             action_page(&actions, page),
             action_total(&actions),
             key_page(&actions, page),

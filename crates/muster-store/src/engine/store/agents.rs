@@ -143,6 +143,11 @@ impl AgentStore for SqlStore {
         self.lists.read(move |c| agents::by_version(c, &filter)).await
     }
 
+    async fn agents_by_os(&self, filter: &AgentFilter, limit: u32) -> Result<Vec<(String, u64)>, StoreError> {
+        let filter = filter.clone();
+        self.lists.read(move |c| agents::by_os(c, &filter, limit)).await
+    }
+
     async fn agent_counts_fold(&self) -> Result<u64, StoreError> {
         let fold = |c: &Connection| -> Result<Done, Failure> {
             Ok(Done { removed: agent_counts::fold(c)?, ..Done::default() })
