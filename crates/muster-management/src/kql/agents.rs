@@ -484,6 +484,19 @@ mod tests {
     }
 
     #[test]
+    fn times_of_departures_and_pending_policies_are_compared() {
+        let hour_ago = at(1_000_000).minus(Duration::from_secs(3_600));
+        assert_eq!(filter("left_at > now-1h").conditions, [AgentCondition::LeftAfter(hour_ago)]);
+        let pending = filter("policy_pending_since < now-1h");
+        assert_eq!(pending.conditions, [AgentCondition::PolicyPendingSince(hour_ago)]);
+        // Agents that left a while ago are inactive, which lists hide otherwise.
+        assert!(compile_now("left_at >= now-7d").unwrap().named.contains(&Status::Inactive));
+        for text in ["left_at < now", "policy_pending_since > now", "left_at:now", "policy_pending_since:*"] {
+            assert!(compile_now(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn queries_can_filter_by_family_and_host() {
         use AgentCondition::{Families, HasHost, Hosts, Not};
         let hosts = |ids: &[&str]| Hosts(ids.iter().map(|id| HostId::trusted(*id)).collect());

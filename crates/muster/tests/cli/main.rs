@@ -37,5 +37,6 @@ mod signing_key;
 mod store;
 mod uninstall_token;
 mod upgrades;
+mod web_agents;
 mod web_pages;
 mod world;
