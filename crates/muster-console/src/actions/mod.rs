@@ -90,8 +90,17 @@ impl Bar {
         Self { state, class, agents: progress.actioned, acked: progress.acked, failed: progress.failed }
     }
 
-    /// The share of a number, in percent.
-    pub fn percent(&self, number: &i64) -> i64 {
+    /// The share of the agents that carried it out, in percent.
+    pub fn done(&self) -> i64 {
+        self.percent(self.acked)
+    }
+
+    /// The share of the agents that failed, in percent.
+    pub fn undone(&self) -> i64 {
+        self.percent(self.failed)
+    }
+
+    fn percent(&self, number: i64) -> i64 {
         if self.agents > 0 { (number * 100 / self.agents).clamp(0, 100) } else { 0 }
     }
 }

@@ -188,7 +188,7 @@ statements! {
         UNION ALL SELECT 1 FROM outputs WHERE space = $1 UNION ALL SELECT 1 FROM enrollment_keys WHERE space = $1 \
         LIMIT 1";
     /// Inserts or replaces a view of a user that exists.
-    PUT_VIEW = "INSERT INTO saved_views (user_id, space, name, query) SELECT id, $2, $3, $4 FROM users WHERE id = $1 \
+    PUT_VIEW = "INSERT INTO saved_views (user_id, space, name, query) SELECT id, $1, $2, $3 FROM users WHERE id = $4 \
         ON CONFLICT (user_id, space, name) DO UPDATE SET query = excluded.query";
     /// Deletes a view.
     DELETE_VIEW = "DELETE FROM saved_views WHERE user_id = $1 AND space = $2 AND name = $3";

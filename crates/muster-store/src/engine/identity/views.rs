@@ -16,7 +16,7 @@ pub(super) fn put(
     name: &str,
     query: &str,
 ) -> std::result::Result<(), Failure> {
-    match run(c, sql::PUT_VIEW, params![user.as_str(), space.as_str(), name, query])? {
+    match run(c, sql::PUT_VIEW, params![space.as_str(), name, query, user.as_str()])? {
         0 => Err(Precondition::Missing(format!("user {user}")).into()),
         _ => Ok(()),
     }
