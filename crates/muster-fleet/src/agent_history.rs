@@ -56,7 +56,11 @@ impl Agents {
     }
 
     /// Counts the matching agents by the platform that they report, such as `windows`, the most frequent first.
-    pub async fn platforms(&self, grant: &Grant<AgentsRead>, filter: &AgentFilter) -> Result<Vec<(String, u64)>, Error> {
+    pub async fn platforms(
+        &self,
+        grant: &Grant<AgentsRead>,
+        filter: &AgentFilter,
+    ) -> Result<Vec<(String, u64)>, Error> {
         let mut platforms: Vec<(String, u64)> = Vec::new();
         for (os, number) in self.store.seen_by(grant).agents_by_os(filter, MAX_SYSTEMS).await? {
             let platform = os.split('\n').next().unwrap_or_default();

@@ -17,9 +17,8 @@ use muster_fleet::Fleet;
 use muster_fleet::action_views::TargetView;
 use muster_management::credentials::check_same_origin;
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::{Bar, TAB, data_of, state_text, title_of};
+use super::{Bar, TAB, data_of, error_row, list_of, state_text, text_of, title_of};
 use crate::agents::acts::Act;
 use crate::agents::asked::{encoded, with_query};
 use crate::agents::missing;
@@ -106,11 +105,6 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
     let next = targets.last().filter(|_| is_full).map(|last| format!("{path}?after={}", last.position));
     let (action, progress) = (&view.action, &view.progress);
     let is_open = progress.status == ActionStatus::InProgress;
-    let errors = view.errors.iter().map(|error| {
-        let id = error.result.agent_id.to_string();
-        let message = error.result.outcome.message().unwrap_or_default().to_owned();
-        (id.clone(), error.hostname.clone().unwrap_or(id), message)
-    });
     let may_cancel = is_open && is_cancellable(action.kind);
     let after = asked.after.map(|after| format!("after={after}")).unwrap_or_default();
     Ok(ActionPage {
@@ -125,7 +119,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
             ("Completed", Moment::of(progress.completed_at, now)),
             ("Cancelled", Moment::of(action.cancelled_at, now)),
         ],
-        errors: errors.collect(),
+        errors: view.errors.iter().map(error_row).collect(),
         rows: targets.into_iter().map(|target| row(target, now)).collect(),
         next: next.unwrap_or_default(),
         retry: if progress.failed > 0 { retry(action, &visitor.base) } else { String::new() },
@@ -163,18 +157,13 @@ fn row(target: TargetView, now: Timestamp) -> Row {
 /// Returns the link that prepares the same act for the agents that failed; empty if pages have no such act.
 fn retry(action: &Action, base: &str) -> String {
     let data = data_of(action);
-    let text = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
-    let list = |name: &str| {
-        let items = data[name].as_array().into_iter().flatten();
-        items.filter_map(Value::as_str).collect::<Vec<_>>().join(",")
-    };
+    let text = |name: &str| text_of(&data, name);
+    let list = |name: &str| list_of(&data, name).join(",");
     let (act, details) = match action.kind {
         ActionType::Upgrade if data["rollback"] == true => (Act::Rollback, vec![]),
         ActionType::Upgrade => (Act::Upgrade, vec![("version", text("version"))]),
         ActionType::PolicyReassign => (Act::Assign, vec![("policy", text("policy_id"))]),
-        ActionType::UpdateTags => {
-            (Act::Tag, vec![("add", list("tags_to_add")), ("remove", list("tags_to_remove"))])
-        }
+        ActionType::UpdateTags => (Act::Tag, vec![("add", list("tags_to_add")), ("remove", list("tags_to_remove"))]),
         ActionType::RequestDiagnostics => (Act::Diagnostics, vec![]),
         ActionType::Settings => {
             let level = text("log_level");
@@ -189,8 +178,7 @@ fn retry(action: &Action, base: &str) -> String {
         | ActionType::InputAction
         | ActionType::Cancel => return String::new(),
     };
-    let details: String =
-        details.into_iter().map(|(name, value)| format!("&{name}={}", encoded(&value))).collect();
+    let details: String = details.into_iter().map(|(name, value)| format!("&{name}={}", encoded(&value))).collect();
     format!("{base}/agents/bulk?failed={}&act={}&preview=1{details}", action.id, act.key())
 }
 

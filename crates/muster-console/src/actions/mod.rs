@@ -14,7 +14,7 @@ use muster_core::action_request::{ActionProgress, ActionStatus};
 use muster_core::authorization::AgentsRead;
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
-use muster_fleet::action_views::{ActionListQuery, ActionView};
+use muster_fleet::action_views::{ActionListQuery, ActionView, AgentResult};
 use muster_management::cursor;
 use muster_store::query::Page;
 use serde::Deserialize;
@@ -120,14 +120,27 @@ pub fn data_of(action: &Action) -> Value {
     action.data.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
+/// Returns a string of the data of an action; empty if there is none.
+pub fn text_of(data: &Value, name: &str) -> String {
+    data[name].as_str().unwrap_or_default().to_owned()
+}
+
+/// Returns the strings of a list of the data of an action.
+pub fn list_of<'d>(data: &'d Value, name: &str) -> Vec<&'d str> {
+    data[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Returns the id and the name of an agent that failed, and its error.
+pub fn error_row(error: &AgentResult) -> (String, String, String) {
+    let id = error.result.agent_id.to_string();
+    let message = error.result.outcome.message().unwrap_or_default().to_owned();
+    (id.clone(), error.hostname.clone().unwrap_or(id), message)
+}
+
 /// Returns what an action is about, as people read it.
 pub fn title_of(action: &Action) -> String {
     let data = data_of(action);
-    let text = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
-    let list = |name: &str| {
-        let items = data[name].as_array().into_iter().flatten();
-        items.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
-    };
+    let text = |name: &str| text_of(&data, name);
     match action.kind {
         ActionType::Upgrade if data["rollback"] == true => format!("Roll back to {}", text("version")),
         ActionType::Upgrade => format!("Upgrade to {}", text("version")),
@@ -142,9 +155,11 @@ pub fn title_of(action: &Action) -> String {
         ActionType::Unenroll => "Unenroll".into(),
         ActionType::ForceUnenroll => "Revoke immediately".into(),
         ActionType::UpdateTags => {
-            let (added, removed) = (list("tags_to_add"), list("tags_to_remove"));
-            let part = |what: &str, tags: &str| if tags.is_empty() { String::new() } else { format!(" {what} {tags}") };
-            format!("Change tags:{}{}", part("add", &added), part("remove", &removed))
+            let part = |what: &str, name: &str| match list_of(&data, name).join(", ").as_str() {
+                "" => String::new(),
+                tags => format!(" {what} {tags}"),
+            };
+            format!("Change tags:{}{}", part("add", "tags_to_add"), part("remove", "tags_to_remove"))
         }
         ActionType::Migrate => format!("Migrate to {}", text("target_uri")),
         ActionType::PrivilegeLevelChange => "Change the privilege level".into(),
@@ -175,7 +190,8 @@ pub async fn show(
 async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked, newest: i64) -> Result<ActionsPage, Error> {
     let grant = visitor.context.grant::<AgentsRead>()?;
     let after = Some(asked.after.as_str()).filter(|after| !after.is_empty());
-    let question = ActionListQuery { errors: ERRORS, after: cursor::action(after, None)?, ..ActionListQuery::default() };
+    let question =
+        ActionListQuery { errors: ERRORS, after: cursor::action(after, None)?, ..ActionListQuery::default() };
     let found = fleet.actions().list(&grant, &question, Page { offset: 0, limit: ROWS }).await?.items;
     let path = format!("{}{TAB}", visitor.base);
     let is_full = found.len() == ROWS as usize;
@@ -191,17 +207,12 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked, newest: i64) -> R
 }
 
 fn row(view: ActionView, now: Timestamp) -> Row {
-    let errors = view.errors.into_iter().map(|error| {
-        let id = error.result.agent_id.to_string();
-        let message = error.result.outcome.message().unwrap_or_default().to_owned();
-        (id.clone(), error.hostname.unwrap_or(id), message)
-    });
     Row {
         id: view.action.id.to_string(),
         title: title_of(&view.action),
         bar: Bar::of(&view.progress),
         created: Moment::new(view.action.created_at, now),
         by: view.action.created_by,
-        errors: errors.collect(),
+        errors: view.errors.iter().map(error_row).collect(),
     }
 }

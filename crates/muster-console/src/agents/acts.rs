@@ -269,7 +269,9 @@ impl Act {
     pub fn api(self, agents: &Value, order: &Order) -> String {
         let force = !order.force.is_empty();
         let (path, mut body) = match self {
-            Self::Tag => ("update_agent_tags", json!({"tagsToAdd": listed(&order.add), "tagsToRemove": listed(&order.remove)})),
+            Self::Tag => {
+                ("update_agent_tags", json!({"tagsToAdd": listed(&order.add), "tagsToRemove": listed(&order.remove)}))
+            }
             Self::Assign => {
                 let policy = Some(&order.policy).filter(|policy| !policy.is_empty());
                 ("reassign", json!({"policy_id": policy, "force": force}))
@@ -297,7 +299,9 @@ impl Act {
         };
         body["agents"] = agents.clone();
         let body = shell::word(&body.to_string());
-        format!("curl -H \"Authorization: Bearer $MUSTER_TOKEN\" --json {body} \"$MUSTER_URL/api/fleet/agents/bulk_{path}\"")
+        format!(
+            "curl -H \"Authorization: Bearer $MUSTER_TOKEN\" --json {body} \"$MUSTER_URL/api/fleet/agents/bulk_{path}\""
+        )
     }
 }
 
@@ -307,7 +311,8 @@ fn listed(tags: &str) -> Vec<String> {
 
 fn tags(order: &Order) -> Result<TagChange, Error> {
     let renamed = |error: Error| {
-        let field = error.field.as_deref().map(|field| if field.starts_with("tagsToRemove") { "remove" } else { "add" });
+        let field =
+            error.field.as_deref().map(|field| if field.starts_with("tagsToRemove") { "remove" } else { "add" });
         Error { field: field.map(Into::into), ..error }
     };
     TagChange::parse(&listed(&order.add), &listed(&order.remove)).map_err(renamed)

@@ -187,12 +187,14 @@ async fn created(
 /// Returns the commands that enroll with a token at a URL.
 fn commands<'a>(trust: &'a ServerTrust, url: &str, token: &str) -> Commands<'a> {
     let ca = trust.needed_ca();
-    let flags = format!("{} {}{}", shell::option("--url", url), shell::option("--enrollment-token", token), trust.flags());
+    let flags =
+        format!("{} {}{}", shell::option("--url", url), shell::option("--enrollment-token", token), trust.flags());
     let variable = |name: &str, value: &str| format!(" -e {}", shell::word(&format!("{name}={value}")));
     let mut docker = "docker run -d --name muster-agent --restart unless-stopped -e FLEET_ENROLL=1".to_owned();
     docker += &(variable("FLEET_URL", url) + &variable("FLEET_ENROLLMENT_TOKEN", token));
     docker += if trust.is_plain { " -e FLEET_INSECURE=true" } else { "" };
-    docker += if ca.is_some() { " -e FLEET_CA=/etc/muster/ca.crt -v \"$PWD/ca.crt:/etc/muster/ca.crt:ro\"" } else { "" };
+    docker +=
+        if ca.is_some() { " -e FLEET_CA=/etc/muster/ca.crt -v \"$PWD/ca.crt:/etc/muster/ca.crt:ro\"" } else { "" };
     let from_file = if ca.is_some() { " --from-file=ca.crt" } else { "" };
     Commands {
         key: String::new(),
@@ -304,8 +306,14 @@ mod tests {
         let own = shown(Some("/ca.crt"), false);
         assert!(own.contains("FLEET_CA=/etc/muster/ca.crt") && own.contains("--from-file=ca.crt"), "{own}");
         let (public, plain) = (shown(None, false), shown(None, true));
-        assert!(!public.contains("FLEET_CA") && !public.contains("INSECURE") && !public.contains("from-file"), "{public}");
-        assert!(plain.contains("-e FLEET_INSECURE=true") && plain.contains("FLEET_INSECURE, value: \"true\""), "{plain}");
+        assert!(
+            !public.contains("FLEET_CA") && !public.contains("INSECURE") && !public.contains("from-file"),
+            "{public}"
+        );
+        assert!(
+            plain.contains("-e FLEET_INSECURE=true") && plain.contains("FLEET_INSECURE, value: \"true\""),
+            "{plain}"
+        );
     }
 
     #[test]

@@ -69,8 +69,13 @@ impl Asked {
     /// Returns the parameters of the URL with some of them changed. The list starts anew: a cursor belongs to one order.
     pub fn query(&self, change: &[(&str, &str)]) -> String {
         let columns = self.columns.join(",");
-        let kept =
-            [("q", &self.q), ("status", &self.status), ("sort", &self.sort), ("order", &self.order), ("columns", &columns)];
+        let kept = [
+            ("q", &self.q),
+            ("status", &self.status),
+            ("sort", &self.sort),
+            ("order", &self.order),
+            ("columns", &columns),
+        ];
         let changed = |name: &str| change.iter().any(|(changed, _)| *changed == name);
         let kept = kept.into_iter().filter(|(name, _)| !changed(name)).map(|(name, value)| (name, value.as_str()));
         let pairs = kept.chain(change.iter().copied()).filter(|(_, value)| !value.is_empty());
@@ -125,10 +130,7 @@ mod tests {
     fn mg190_the_url_of_a_view_contains_its_filters_its_order_and_its_columns() {
         let asked = Asked { q: "tags:\"a b\"".into(), status: "online".into(), ..Asked::default() };
         assert_eq!(asked.link("/s/shop", &[]), "/s/shop/agents?q=tags%3A%22a%20b%22&status=online");
-        assert_eq!(
-            asked.link("", &[("status", ""), ("sort", "version")]),
-            "/agents?q=tags%3A%22a%20b%22&sort=version"
-        );
+        assert_eq!(asked.link("", &[("status", ""), ("sort", "version")]), "/agents?q=tags%3A%22a%20b%22&sort=version");
         assert_eq!(Asked::default().link("", &[]), "/agents");
         let columns = Asked { columns: vec!["os,id".into(), "nonsense".into()], ..Asked::default() };
         assert_eq!(columns.link("", &[]), "/agents?columns=os%2Cid%2Cnonsense");

@@ -85,7 +85,10 @@ impl Order {
     fn selection(&self) -> Vec<(&'static str, &str)> {
         let agents = self.agent.iter().map(|id| ("agent", id.as_str()));
         let others = [("of", &self.of), ("q", &self.q), ("status", &self.status), ("failed", &self.failed)];
-        agents.chain(others.map(|(name, value)| (name, value.as_str()))).filter(|(_, value)| !value.is_empty()).collect()
+        agents
+            .chain(others.map(|(name, value)| (name, value.as_str())))
+            .filter(|(_, value)| !value.is_empty())
+            .collect()
     }
 
     /// Returns the details of the act.

@@ -137,10 +137,7 @@ impl Column {
             AgentSort::Version,
         ),
         plain!("os", "Operating system", os),
-        sorted(
-            moment!("last_checkin", "Last check-in", |view: &AgentView| view.last_checkin),
-            AgentSort::LastCheckin,
-        ),
+        sorted(moment!("last_checkin", "Last check-in", |view: &AgentView| view.last_checkin), AgentSort::LastCheckin),
         sorted(
             moment!("enrolled_at", "Enrolled", |view: &AgentView| Some(view.details.record.enrolled_at)),
             AgentSort::EnrolledAt,

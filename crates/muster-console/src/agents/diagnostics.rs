@@ -70,8 +70,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<DiagnosticsP
     let agent = fleet.agents().find::<DiagnosticsDownload>(&visitor.context, id).await?;
     let mut found = fleet.files().uploads_of(&agent).await?;
     found.truncate(ROWS);
-    let is_waiting =
-        found.iter().any(|one| matches!(one.state, UploadState::InProgress | UploadState::AwaitingUpload));
+    let is_waiting = found.iter().any(|one| matches!(one.state, UploadState::InProgress | UploadState::AwaitingUpload));
     let now = fleet.now();
     Ok(DiagnosticsPage {
         frame: Frame::new(visitor, format!("{}: diagnostics", name_of(&agent)), TAB),
@@ -94,8 +93,7 @@ fn row(view: UploadView, base: &str, now: Timestamp) -> Row {
     };
     let ready = upload.as_ref().filter(|_| state == "ready");
     // The API streams the bytes, and writes the download into the audit log.
-    let download =
-        ready.map(|upload| format!("{base}/api/fleet/agents/files/{}/{}", upload.id, encoded(&upload.name)));
+    let download = ready.map(|upload| format!("{base}/api/fleet/agents/files/{}/{}", upload.id, encoded(&upload.name)));
     Row {
         at: Moment::new(at, now),
         action: action_id.to_string(),

@@ -101,7 +101,8 @@ pub async fn values(fleet: &Fleet, visitor: &Visitor, kind: &str) -> Result<Vec<
             let grant = context.grant::<PoliciesRead>()?;
             let counts = fleet.policies().agent_counts(&grant).await?;
             let found = fleet.policies().list(&grant, Page { offset: 0, limit }).await?.items;
-            let number = |id: &PolicyId| counts.iter().find(|(policy, _)| policy == id).map_or(0, |(_, number)| *number);
+            let number =
+                |id: &PolicyId| counts.iter().find(|(policy, _)| policy == id).map_or(0, |(_, number)| *number);
             found
                 .into_iter()
                 .map(|policy| of("policy_id", policy.name, policy.id.as_str(), Some(number(&policy.id))))

@@ -126,7 +126,8 @@ const QUESTIONS: [(&str, &str); 3] = [
 ];
 
 /// Menus of values to filter by.
-const MENUS: [(&str, &str); 4] = [("Policy", "policy"), ("Tag", "tag"), ("Version", "version"), ("Enrollment key", "key")];
+const MENUS: [(&str, &str); 4] =
+    [("Policy", "policy"), ("Tag", "tag"), ("Version", "version"), ("Enrollment key", "key")];
 
 /// Shows the page.
 pub async fn show(

@@ -170,10 +170,8 @@ fn trend(history: &[CountsAt]) -> Option<Trend> {
     let sum = |one: &CountsAt, is_counted: &dyn Fn(Status) -> bool| -> u64 {
         one.counts.iter().filter(|(status, _)| is_counted(*status)).map(|(_, number)| number).sum()
     };
-    let numbers: Vec<_> = history
-        .iter()
-        .map(|one| (one.at, sum(one, &|_| true), sum(one, &|status| status == Status::Online)))
-        .collect();
+    let numbers: Vec<_> =
+        history.iter().map(|one| (one.at, sum(one, &|_| true), sum(one, &|status| status == Status::Online))).collect();
     let most = numbers.iter().map(|(_, all, _)| *all).max().unwrap_or(0).max(1);
     let line = |number: &dyn Fn(&(muster_core::time::Timestamp, u64, u64)) -> u64| {
         let point = |(index, one): (usize, &_)| {
@@ -245,7 +243,11 @@ async fn alerts(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<Alert>>, 
         Alert {
             text: format!("{}: {name}", event.kind),
             class: if event.kind.severity() == Severity::Error { "bad" } else { "warn" },
-            link: if place.is_empty() { String::new() } else { format!("{}/{place}/{}", visitor.base, event.subject.id) },
+            link: if place.is_empty() {
+                String::new()
+            } else {
+                format!("{}/{place}/{}", visitor.base, event.subject.id)
+            },
             at: Moment::new(event.at, now),
         }
     };

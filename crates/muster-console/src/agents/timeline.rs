@@ -151,21 +151,12 @@ async fn actions(
     Ok(found.into_iter().map(row).collect())
 }
 
-async fn audit(
-    fleet: &Fleet,
-    visitor: &Visitor,
-    log: &AuditView,
-    agent: &AgentRecord,
-) -> Result<Vec<Entry>, Error> {
+async fn audit(fleet: &Fleet, visitor: &Visitor, log: &AuditView, agent: &AgentRecord) -> Result<Vec<Entry>, Error> {
     let now = fleet.now();
     let subject = format!("agent:{}", agent.id);
     let link = format!("{}/audit?subject={}", visitor.base, super::asked::encoded(&subject));
-    let question = AuditQuery {
-        subject: Some(subject),
-        since: Some(agent.enrolled_at),
-        limit: ENTRIES,
-        ..AuditQuery::default()
-    };
+    let question =
+        AuditQuery { subject: Some(subject), since: Some(agent.enrolled_at), limit: ENTRIES, ..AuditQuery::default() };
     let found = fleet.audit().list(log, &question).await?.lines.into_iter();
     let row = |line: muster_fleet::audit_log::AuditLine| {
         let event = line.event;

@@ -214,7 +214,9 @@ async fn filters_are_chosen_from_questions_and_menus_and_completed() {
         let found = pages.page(&cookie, &format!("/agents?q={question}")).await.html;
         assert!(found.contains("id=\"list\"") && !found.contains("host-a-1"), "{question}: {found}");
     }
-    for (kind, value) in [("policy", "policy%5Fid%3A%22web%22"), ("tag", "tags%3A%22a%20%5C%22b%5C%22%22"), ("version", "version%3A")] {
+    for (kind, value) in
+        [("policy", "policy%5Fid%3A%22web%22"), ("tag", "tags%3A%22a%20%5C%22b%5C%22%22"), ("version", "version%3A")]
+    {
         let menu = pages.page(&cookie, &format!("/agents/menu/{kind}")).await.html;
         assert!(menu.contains(value), "{kind}: {menu}");
     }
@@ -257,14 +259,17 @@ async fn commands_for_each_platform_are_shown_and_rejections_explained() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
     let html = pages.post(&cookie, "/add-agent", "policy=web").await.html;
-    for part in
-        ["muster-agent install --url=", "muster-agent enroll --base-path=", "elastic-agent install", "docker run", "DaemonSet"]
-    {
+    for part in [
+        "muster-agent install --url=",
+        "muster-agent enroll --base-path=",
+        "elastic-agent install",
+        "docker run",
+        "DaemonSet",
+    ] {
         assert!(html.contains(part), "{part} is missing in {html}");
     }
     let live = between(&html, "hx-get=\"", "\"").replace("&amp;", "&");
-    let waiting =
-        pages.browse(Method::GET, &live, &[("cookie", &cookie), ("hx-request", "true")], "").await.html;
+    let waiting = pages.browse(Method::GET, &live, &[("cookie", &cookie), ("hx-request", "true")], "").await.html;
     assert!(waiting.contains("Waiting for the agent"), "{waiting}");
     let refused = muster_fleet::refusals::Refused {
         address: "192.0.2.9".into(),
@@ -276,8 +281,7 @@ async fn commands_for_each_platform_are_shown_and_rejections_explained() {
         ..Default::default()
     };
     pages.fleet.fleet.refusals().note(refused, pages.fleet.now());
-    let waiting =
-        pages.browse(Method::GET, &live, &[("cookie", &cookie), ("hx-request", "true")], "").await.html;
+    let waiting = pages.browse(Method::GET, &live, &[("cookie", &cookie), ("hx-request", "true")], "").await.html;
     assert!(waiting.contains("192.0.2.9 (elastic agent 9.5.2)") && waiting.contains("create another"), "{waiting}");
 }
 
@@ -285,7 +289,8 @@ async fn commands_for_each_platform_are_shown_and_rejections_explained() {
 async fn what_an_agent_reports_is_never_markup_on_any_page_of_agents() {
     let pages = Pages::new().await;
     let key = pages.fleet.add_key(Some("web"), |_| {}).await;
-    let local = serde_json::json!({"host": {"hostname": CANARY, "name": CANARY}, "os": {"platform": CANARY, "full": CANARY}});
+    let local =
+        serde_json::json!({"host": {"hostname": CANARY, "name": CANARY}, "os": {"platform": CANARY, "full": CANARY}});
     let body = serde_json::json!({"type": "PERMANENT", "metadata": {"local": local, "tags": [CANARY]}});
     let enrolled = pages.fleet.enroll(&key, &body).await.unwrap();
     let id = enrolled.id.to_string();

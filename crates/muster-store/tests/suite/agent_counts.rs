@@ -174,14 +174,15 @@ pub async fn numbers_of_an_hour_are_recorded_once_and_old_ones_deleted(store: &i
     commit(store, agents.map(|(id, space, status)| in_space(id, space, status)).to_vec()).await;
     assert_eq!(store.agent_history_record(7, 0).await.unwrap(), 2);
     commit(store, vec![in_space("d", "default", Status::Offline), in_space("e", "default", Status::Unenrolled)]).await;
-    assert_eq!(store.agent_history_record(7, 0).await.unwrap(), 1, "the numbers of the hour stay, a new status is added");
+    assert_eq!(
+        store.agent_history_record(7, 0).await.unwrap(),
+        1,
+        "the numbers of the hour stay, a new status is added"
+    );
     assert_eq!(store.agent_history_record(8, 0).await.unwrap(), 3);
     let history = async |space: &str, since| store.agent_history(&SpaceId::trusted(space), since).await.unwrap();
     let (online, offline) = (Status::Online, Status::Offline);
-    assert_eq!(
-        history("default", 0).await,
-        [(7, offline, 1), (7, online, 2), (8, offline, 1), (8, online, 2)]
-    );
+    assert_eq!(history("default", 0).await, [(7, offline, 1), (7, online, 2), (8, offline, 1), (8, online, 2)]);
     assert_eq!(history("default", 8).await.len(), 2);
     store.agent_history_record(9, 9).await.unwrap();
     assert!(history("other", 0).await.iter().all(|(hour, _, _)| *hour == 9));

@@ -346,18 +346,21 @@ pub async fn views_belong_to_a_person_and_a_space(store: &impl Store) {
     let red = SpaceId::trusted("red");
     let put = |user: &str, space: &SpaceId, name: &str, query: &str| -> Write {
         let (name, query) = (name.to_owned(), query.to_owned());
-        IdentityWrite::PutView { user: UserId::trusted(user), space: space.clone(), name, query }.into()
+        W::PutView { user: UserId::trusted(user), space: space.clone(), name, query }.into()
     };
     let default = SpaceId::default();
-    commit(store, vec![put("ann", &default, "b", "q=1"), put("ann", &default, "A", "q=2"), put("ann", &red, "b", "q=3")])
-        .await;
+    commit(
+        store,
+        vec![put("ann", &default, "b", "q=1"), put("ann", &default, "A", "q=2"), put("ann", &red, "b", "q=3")],
+    )
+    .await;
     commit(store, vec![put("ann", &default, "b", "q=4"), put("bob", &default, "b", "q=5")]).await;
     assert!(matches!(refused(store, vec![put("eve", &red, "b", "q=6")]).await, Precondition::Missing(_)));
     let of = async |user: &str, space: &SpaceId| store.views(&UserId::trusted(user), space).await.unwrap();
     let pair = |name: &str, query: &str| (name.to_owned(), query.to_owned());
     assert_eq!(of("ann", &default).await, [pair("A", "q=2"), pair("b", "q=4")]);
-    let delete = IdentityWrite::DeleteView { user: UserId::trusted("ann"), space: red.clone(), name: "b".into() };
-    commit(store, vec![delete.into(), IdentityWrite::DeleteUser { id: UserId::trusted("bob") }.into()]).await;
+    let delete = W::DeleteView { user: UserId::trusted("ann"), space: red.clone(), name: "b".into() };
+    commit(store, vec![delete.into(), W::DeleteUser { id: UserId::trusted("bob") }.into()]).await;
     assert!(of("ann", &red).await.is_empty() && of("bob", &default).await.is_empty());
     assert_eq!(of("ann", &default).await.len(), 2);
 }

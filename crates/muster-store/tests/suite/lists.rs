@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::agent::{AgentDetails, AgentRecord, AuditReason, AuditReport};
-use muster_core::policy::PolicyRevision;
 use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId, SpaceId};
+use muster_core::policy::PolicyRevision;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_core::version::Version;

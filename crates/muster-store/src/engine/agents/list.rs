@@ -162,7 +162,11 @@ pub(in crate::engine) fn by_version(connection: &Connection, wanted: &AgentFilte
 }
 
 /// Counts agents by what they report of their operating system, at most `limit` groups.
-pub(in crate::engine) fn by_os(connection: &Connection, wanted: &AgentFilter, limit: u32) -> Result<Vec<(String, u64)>> {
+pub(in crate::engine) fn by_os(
+    connection: &Connection,
+    wanted: &AgentFilter,
+    limit: u32,
+) -> Result<Vec<(String, u64)>> {
     all_composed(connection, &filter::agents_by_os(wanted, limit), |row| {
         let mut c = Columns::of(row);
         Ok((c.take()?, c.count()?))

@@ -23,13 +23,7 @@ impl AlertStore for SqlStore {
         self.lists.read(move |c| alerts::events_after(c, seq, limit)).await
     }
 
-    async fn events_of(
-        &self,
-        kind: &str,
-        id: &str,
-        before: i64,
-        limit: u32,
-    ) -> Result<Vec<(i64, Event)>, StoreError> {
+    async fn events_of(&self, kind: &str, id: &str, before: i64, limit: u32) -> Result<Vec<(i64, Event)>, StoreError> {
         let (kind, id) = (kind.to_owned(), id.to_owned());
         self.lists.read(move |c| alerts::events_of(c, &kind, &id, before, limit)).await
     }
