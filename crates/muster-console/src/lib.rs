@@ -4,19 +4,16 @@
 //! its parameters, calls services of [`muster_fleet`] and fills a template. Templates escape all values. [`frame`] is what
 //! all pages share, and [`assets`] serves the style sheet and the script, so that no page loads anything from another host.
 
-mod add_agent;
-mod agent;
+mod actions;
 mod agents;
 mod assets;
 mod compress;
 mod confirm;
 mod elsewhere;
-mod export;
 mod failure;
 mod frame;
 mod log_in;
 mod notice;
-mod overview;
 mod policies;
 mod policy;
 mod preferences;
@@ -34,7 +31,7 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use muster_fleet::Fleet;
 
-pub use add_agent::ServerTrust;
+pub use agents::add_agent::ServerTrust;
 pub use unknown::in_html;
 
 /// A page: its path below the space, and what answers its methods.
@@ -63,12 +60,27 @@ fn routes() -> Vec<Route> {
 }
 
 fn agent_pages() -> Vec<Route> {
+    use crate::actions::{self, action};
+    use crate::agents::{self, add_agent, agent, bulk, diagnostics, export, menu, overview, respond};
+    use crate::agents::{suggest, timeline, views};
     vec![
         ("/", get(overview::show)),
         ("/add-agent", get(add_agent::show).post(add_agent::create)),
         ("/agents", get(agents::show)),
         ("/agents.csv", get(export::send)),
+        ("/agents/bulk", get(bulk::show).post(bulk::run)),
+        ("/agents/menu/{kind}", get(menu::show)),
+        ("/agents/suggest", get(suggest::show)),
+        ("/agents/views", post(views::save)),
+        ("/agents/views/delete", post(views::delete)),
         ("/agents/{id}", get(agent::show)),
+        ("/agents/{id}/diagnostics", get(diagnostics::show)),
+        ("/agents/{id}/diagnostics/delete", post(diagnostics::delete)),
+        ("/agents/{id}/respond", get(respond::show).post(respond::run)),
+        ("/agents/{id}/timeline", get(timeline::show)),
+        ("/actions", get(actions::show)),
+        ("/actions/{id}", get(action::show)),
+        ("/actions/{id}/cancel", get(action::ask).post(action::cancel)),
     ]
 }
 

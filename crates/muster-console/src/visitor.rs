@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, OriginalUri, Query, RawPathParams};
+use axum::extract::{FromRequestParts, OriginalUri, RawPathParams};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
@@ -15,6 +15,7 @@ use muster_fleet::Fleet;
 use muster_fleet::identity::sign_in::Presented;
 use muster_management::credentials;
 use muster_management::entry::Connection;
+use muster_management::form;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
@@ -58,10 +59,7 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<Fleet>> for Params<T> {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Fleet>) -> Result<Self, Response> {
-        match Query::<T>::try_from_uri(&parts.uri) {
-            Ok(Query(params)) => Ok(Self(params)),
-            Err(error) => Err(failure::outside(&Error::invalid("parameters", error.body_text()))),
-        }
+        form::parameters(&parts.uri).map(Self).map_err(|error| failure::outside(&error))
     }
 }
 

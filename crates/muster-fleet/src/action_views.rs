@@ -47,6 +47,8 @@ pub struct AgentResult {
 /// One target of an action.
 #[derive(Clone, Debug)]
 pub struct TargetView {
+    /// Its position among the targets, after which a next page begins.
+    pub position: i64,
     /// The agent.
     pub agent: AgentId,
     /// Its host's name.
@@ -55,6 +57,15 @@ pub struct TargetView {
     pub state: TargetState,
     /// The agent's result, once it has sent one.
     pub result: Option<ActionResult>,
+}
+
+/// An action of one agent.
+#[derive(Clone, Debug)]
+pub struct AgentAction {
+    /// The action.
+    pub action: Action,
+    /// Its state for the agent.
+    pub state: TargetState,
 }
 
 /// An entry of the list of actions.
@@ -192,16 +203,47 @@ impl Actions {
         let mut results: HashMap<AgentId, ActionResult> =
             results.into_iter().map(|result| (result.agent_id.clone(), result)).collect();
         let mut views = Vec::with_capacity(targets.len());
-        for (_, agent, target) in targets {
+        for (position, agent, target) in targets {
             let result = results.remove(&agent);
             let state = match target.state {
                 // A cancellation does not write each target.
                 TargetState::Queued if action.cancelled_at.is_some() => TargetState::Cancelled,
                 state => state,
             };
-            views.push(TargetView { hostname: hostname(seen, &agent).await?, agent, state, result });
+            views.push(TargetView { position, hostname: hostname(seen, &agent).await?, agent, state, result });
         }
         Ok(views)
+    }
+
+    /// Returns the agents for which an action failed, at most `limit`, the latest first.
+    pub async fn failed_agents(
+        &self,
+        action: &Authorized<Action, AgentsRead>,
+        limit: u32,
+    ) -> Result<Vec<AgentId>, Error> {
+        let results = self.store.seen_by(action.grant()).action_results(action, true, limit).await?;
+        Ok(results.into_iter().map(|result| result.agent_id).collect())
+    }
+
+    /// Returns the newest actions of an agent with the state of each, at most `limit`.
+    pub async fn of_agent(
+        &self,
+        agent: &Authorized<AgentRecord, AgentsRead>,
+        limit: u32,
+    ) -> Result<Vec<AgentAction>, Error> {
+        let seen = self.store.seen_by(agent.grant());
+        let filter =
+            ActionFilter { agent_id: Some(agent.id.clone()), without_cancels: true, ..ActionFilter::default() };
+        let mut found = Vec::new();
+        for (action, _) in seen.actions(filter, Page { offset: 0, limit }).await?.items {
+            let Some(target) = seen.action_target(&action, &agent.id).await? else { continue };
+            let state = match target.state {
+                TargetState::Queued if action.cancelled_at.is_some() => TargetState::Cancelled,
+                state => state,
+            };
+            found.push(AgentAction { action, state });
+        }
+        Ok(found)
     }
 
     /// Returns the targets of several actions; `<policy>:<revision>` names a policy change (MG148).
@@ -285,7 +327,7 @@ async fn agents_of_change(
     let page = Page { offset: u32::try_from(after.saturating_add(1)).unwrap_or(0), limit };
     // Sorted by a time that never changes, so that pages don't shift while agents check in.
     let found = seen.agents(&filter, AgentSort::EnrolledAt, false, page).await?;
-    let view = |record: AgentRecord| {
+    let view = |(position, record): (i64, AgentRecord)| {
         let is_done = match record.target_revision {
             Some(_) => record.policy_revision == revision,
             None => record.policy_revision >= revision,
@@ -294,6 +336,7 @@ async fn agents_of_change(
         // Of an agent that runs a newer revision, it is not known since when it had this one.
         let at = record.policy_revision_at.filter(|_| runs && record.policy_revision == revision);
         TargetView {
+            position,
             hostname: Some(record.hostname).filter(|name| !name.is_empty()),
             state: if runs { TargetState::Acked } else { TargetState::Queued },
             result: at.map(|at| ActionResult {
@@ -306,7 +349,8 @@ async fn agents_of_change(
             agent: record.id,
         }
     };
-    Ok(found.items.into_iter().map(|details| view(details.record)).collect())
+    let records = found.items.into_iter().map(|details| details.record);
+    Ok((i64::from(page.offset)..).zip(records).map(view).collect())
 }
 
 /// Returns one action with its counts. The store counts targets only in lists, so this lists the actions of exactly

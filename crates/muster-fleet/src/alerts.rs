@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use muster_core::alert::{Message, Progress, Receiver, Target};
 use muster_core::authorization::{AlertsRead, AlertsWrite, Grant, OpContext, Privilege};
 use muster_core::entropy::random_uuid;
-use muster_core::event::Event;
+use muster_core::event::{Event, Severity};
 use muster_core::id::{AlertReceiverId, SecretId};
 use muster_core::time::{Clock, Timestamp};
 use muster_core::{Entropy, Error, ErrorKind};
@@ -27,9 +27,6 @@ use super::secrets::SealedSecrets;
 use super::shutdown::Shutdown;
 use super::watched_store::WatchedStore;
 
-/// Number of events among which recent ones are looked for.
-const RECENT: u32 = 1_000;
-
 /// The service of alerts.
 pub struct Alerts {
     store: Arc<WatchedStore>,
@@ -41,6 +38,9 @@ pub struct Alerts {
     /// Receivers to which this server is sending: a slow one does not delay the others, and gets one message at a time.
     busy: Mutex<HashSet<AlertReceiverId>>,
 }
+
+/// Maximum number of events that are read to find the latest warnings.
+const MAX_SCANNED: u32 = 500;
 
 /// The dependencies of [`Alerts`].
 pub(crate) struct AlertParts {
@@ -77,15 +77,17 @@ impl Alerts {
         Ok(listed)
     }
 
-    /// Returns the newest events of the grant's space, and those that concern every space, newest first. Looks through the
-    /// last 1000 events of all spaces.
+    /// Returns the newest events of the space, and those that concern every space, newest first.
     pub async fn recent(&self, grant: &Grant<AlertsRead>, limit: u32) -> Result<Vec<Event>, Error> {
-        let everywhere = self.store.everywhere(&System);
-        let newest = everywhere.newest_event().await?;
-        let events = everywhere.events_after(newest.saturating_sub(RECENT.into()), RECENT).await?;
-        let is_shown = |event: &Event| event.space.as_ref().is_none_or(|space| space == grant.space());
-        let shown = events.into_iter().rev().map(|(_, event)| event).filter(is_shown);
-        Ok(shown.take(limit as usize).collect())
+        Ok(self.store.seen_by(grant).newest_events(limit).await?)
+    }
+
+    /// Returns the latest events of the space that are warnings or errors, newest first. Reads at most [`MAX_SCANNED`] events.
+    pub async fn recent_problems(&self, grant: &Grant<AlertsRead>, limit: usize) -> Result<Vec<Event>, Error> {
+        let mut found = self.store.seen_by(grant).newest_events(MAX_SCANNED).await?;
+        found.retain(|event| matches!(event.kind.severity(), Severity::Error | Severity::Warning));
+        found.truncate(limit);
+        Ok(found)
     }
 
     /// Finds a receiver in the caller's space.

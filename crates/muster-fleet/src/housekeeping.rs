@@ -54,8 +54,10 @@ const ACTIONS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const UPLOADS_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Retention of API tokens after their end, so that administrators see why a script fails.
 const TOKENS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// Retention of events. A receiver of alerts that fails is retried for a day.
-const EVENTS_KEPT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+/// Retention of events, which are the history of agents. A receiver of alerts that fails is retried for a day.
+const EVENTS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Hours for which numbers of agents are kept.
+const HISTORY_KEPT: i64 = 30 * 24;
 /// Maximum number of events that are kept.
 const MOST_EVENTS: i64 = 500_000;
 /// Events deleted by one commit.
@@ -85,6 +87,7 @@ enum Step {
     Unseen,
     Unenrolled,
     Counts,
+    History,
 }
 
 impl Step {
@@ -103,6 +106,7 @@ impl Step {
         Self::Unseen,
         Self::Unenrolled,
         Self::Counts,
+        Self::History,
     ];
 }
 
@@ -180,6 +184,11 @@ impl Housekeeping {
                 log_outcome("unenrolled agents deleted after their retention", self.purge_unenrolled().await);
             }
             Step::Counts => log_outcome("numbers of agents merged", self.fold_counts().await),
+            Step::History => {
+                if let Err(error) = self.record_history().await {
+                    tracing::warn!(error = %chain(&error), "housekeeping failed: numbers of agents of the hour; retrying later");
+                }
+            }
         }
     }
 
@@ -201,6 +210,13 @@ impl Housekeeping {
 
     async fn fold_counts(&self) -> Result<u64, Error> {
         Ok(self.store.everywhere(&System).agent_counts_fold().await?)
+    }
+
+    /// Records the numbers of agents once an hour, for the charts of the overview.
+    async fn record_history(&self) -> Result<(), Error> {
+        let hour = hour_of(self.clock.now());
+        self.store.everywhere(&System).agent_history_record(hour, hour - HISTORY_KEPT).await?;
+        Ok(())
     }
 
     async fn prune_events(&self) -> Result<u64, Error> {
@@ -276,6 +292,11 @@ impl Housekeeping {
         })
         .await
     }
+}
+
+/// Returns the hours since the epoch.
+pub(crate) fn hour_of(time: Timestamp) -> i64 {
+    time.as_micros().div_euclid(3_600_000_000)
 }
 
 fn log_outcome(what: &'static str, outcome: Result<u64, Error>) {

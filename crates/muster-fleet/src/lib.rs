@@ -6,6 +6,7 @@
 mod acknowledge;
 pub mod action_views;
 pub mod actions;
+pub mod agent_history;
 pub mod agent_views;
 pub mod agents;
 pub mod alerts;
@@ -70,6 +71,7 @@ pub mod respond;
 pub mod restoration;
 pub mod rollouts;
 pub mod saved_queries;
+pub mod saved_views;
 pub mod scope;
 mod sealed_fields;
 pub mod secrets;

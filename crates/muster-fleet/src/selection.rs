@@ -47,6 +47,16 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Returns the number of agents.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Returns whether there is no agent.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
     /// Returns the number of agents that match and that the caller may read, but not act on.
     pub fn excluded(&self) -> u64 {
         self.excluded

@@ -1,7 +1,7 @@
 //! Forms that browsers send.
 
 use axum::body::{Body, to_bytes};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use muster_core::Error;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -10,6 +10,15 @@ use crate::credentials;
 
 /// Maximum size of a form, bytes.
 const MAX_FORM: usize = 16 << 10;
+
+/// Reads the parameters of a URL. One that occurs several times is read into a `Vec`.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, Error> {
+    let text = uri.query().unwrap_or_default();
+    serde_html_form::from_str(text).map_err(|error| Error::invalid("parameters", error.to_string()))
+}
 
 /// Reads a form (`application/x-www-form-urlencoded`) of at most 16 KiB.
 ///

@@ -49,7 +49,7 @@ mod refused;
 mod respond;
 mod rollouts;
 mod saved_queries;
-mod selector;
+pub mod selector;
 pub mod server_status;
 mod settings;
 mod setup;

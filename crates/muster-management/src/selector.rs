@@ -10,22 +10,16 @@ use super::kql::agents::visible;
 use muster_fleet::selection::Selected;
 
 /// Maximum number of ids in a bulk request. Each is copied several times until its record is changed.
-const MOST_IDS: usize = 10_000;
+pub const MOST_IDS: usize = 10_000;
 
 /// Returns the agents that a bulk request selects. Unenrolled agents are selected only by id or if the query names
 /// their status.
+///
+/// # Errors
+/// If the ids or the query are invalid.
 pub fn selected(selection: &Selection, now: Timestamp) -> Result<Selected, Error> {
     match &selection.agents {
-        // Usually the result of a script's failed look-up. An action without targets would look like a success.
-        AgentSelector::Ids(ids) if ids.is_empty() => {
-            Err(Error::invalid("agents", "the list is empty; specify ids or a query"))
-        }
-        AgentSelector::Ids(ids) if ids.len() > MOST_IDS => {
-            let reason = format!("{} ids; at most {MOST_IDS} in one request", ids.len());
-            Err(Error::invalid("agents", reason).remedy("use a query instead, or send several requests"))
-        }
-        // Duplicate ids are harmless: the service keeps each once, in the given order.
-        AgentSelector::Ids(ids) => ids.iter().enumerate().map(agent_id).collect::<Result<_, _>>().map(Selected::Ids),
+        AgentSelector::Ids(ids) => by_ids(ids),
         AgentSelector::Query(kuery) => {
             let filter = visible(kuery, selection.include_inactive, now);
             // The query is in another field than in lists.
@@ -33,6 +27,23 @@ pub fn selected(selection: &Selection, now: Timestamp) -> Result<Selected, Error
             Ok(Selected::Matching(Box::new(filter)))
         }
     }
+}
+
+/// Returns the agents with these ids, at most [`MOST_IDS`].
+///
+/// # Errors
+/// `agents` if there is none, if there are too many, or if one is malformed.
+pub fn by_ids(ids: &[String]) -> Result<Selected, Error> {
+    // Usually the result of a script's failed look-up. An action without targets would look like a success.
+    if ids.is_empty() {
+        return Err(Error::invalid("agents", "the list is empty; specify ids or a query"));
+    }
+    if ids.len() > MOST_IDS {
+        let reason = format!("{} ids; at most {MOST_IDS} in one request", ids.len());
+        return Err(Error::invalid("agents", reason).remedy("use a query instead, or send several requests"));
+    }
+    // Duplicate ids are harmless: the service keeps each once, in the given order.
+    ids.iter().enumerate().map(agent_id).collect::<Result<_, _>>().map(Selected::Ids)
 }
 
 fn agent_id((place, text): (usize, &String)) -> Result<AgentId, Error> {

@@ -734,9 +734,34 @@ CREATE INDEX device_log_ins_by_expiration ON device_log_ins (expires_at);
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     at INTEGER NOT NULL,
+    -- Empty for an event that concerns every space.
+    space TEXT NOT NULL,
+    -- Kind and id of what it happened to.
+    subject TEXT NOT NULL,
     document TEXT NOT NULL
 ) STRICT;
 CREATE INDEX events_by_time ON events (at);
+CREATE INDEX events_by_subject ON events (subject, seq);
+CREATE INDEX events_by_space ON events (space, seq);
+
+-- Numbers of agents by status, one for each hour since the epoch in which housekeeping ran.
+CREATE TABLE agent_history (
+    space TEXT NOT NULL,
+    hour INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (space, hour, status)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX agent_history_by_hour ON agent_history (hour);
+
+-- Views of lists that people have saved: the parameters of a list's URL under a name.
+CREATE TABLE saved_views (
+    user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    space TEXT NOT NULL,
+    name TEXT NOT NULL,
+    query TEXT NOT NULL,
+    PRIMARY KEY (user_id, space, name)
+) STRICT, WITHOUT ROWID;
 
 -- Receivers of alerts, as documents, and how far each is in the events.
 CREATE TABLE alert_receivers (

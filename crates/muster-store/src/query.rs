@@ -171,6 +171,10 @@ pub enum AgentCondition {
     Left(Vec<AuditReason>),
     /// Last reported as gone.
     HasLeft,
+    /// Last reported as gone after this time.
+    LeftAfter(Timestamp),
+    /// Enrolled, and does not run the target revision of its policy, which exists since before this time.
+    PolicyPendingSince(Timestamp),
     /// With at least one of these tags.
     Tags(Vec<String>),
     /// With any tag.

@@ -1,6 +1,7 @@
 //! The pages over a fleet with a temporary store, as a browser requests them.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod agents;
 mod browsing;
 mod settings;
 

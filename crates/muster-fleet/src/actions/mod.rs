@@ -12,6 +12,7 @@ mod migrate;
 mod reassign;
 mod secrets;
 mod submit;
+mod survey;
 mod unenroll;
 mod upgrade;
 
@@ -25,6 +26,7 @@ use muster_core::version::AcceptedVersions;
 
 pub use cancel::Cancellation;
 pub use migrate::MigrateRequest;
+pub use survey::{Eligible, Surveyed};
 pub use upgrade::UpgradeRequest;
 
 use super::policy_cache::PolicyCache;
@@ -32,6 +34,9 @@ use super::records::Records;
 use super::registry::Registry;
 use super::secrets::SealedSecrets;
 use super::watched_store::WatchedStore;
+
+/// Agents read at a time: a selection may have a hundred thousand, each with its documents.
+const READ_BATCH: usize = 1000;
 
 /// Actions: created, listed, cancelled, and finished after a crash.
 pub struct Actions {

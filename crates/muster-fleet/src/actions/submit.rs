@@ -13,13 +13,10 @@ use serde_json::{Value, json};
 
 use super::effect::Effect;
 use super::secrets::Sealed;
-use super::{Actions, Submitted};
+use super::{Actions, READ_BATCH, Submitted};
 use crate::audit::audit_line;
 use crate::authority::Authorized;
 use crate::selection::Selection;
-
-/// Agents read at a time: a selection may have a hundred thousand, each with its documents.
-const READ_BATCH: usize = 1000;
 
 /// Checks whether an agent can be a target; the error is the reason why not.
 pub(super) type Check<'a> = dyn Fn(&AgentDetails, Timestamp) -> Result<(), String> + Send + Sync + 'a;

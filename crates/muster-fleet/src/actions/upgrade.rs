@@ -66,7 +66,7 @@ impl UpgradeRequest {
 }
 
 /// Returns the first version that the agent offers for a rollback. Core decides whether the offer is still valid.
-fn offered_version(agent: &AgentDetails) -> Option<String> {
+pub(super) fn offered_version(agent: &AgentDetails) -> Option<String> {
     let mut version = None;
     each_element(agent.record.upgrade.rollbacks.as_deref()?, |offer| {
         version = text(offer, &["version"]).map(Cow::into_owned);

@@ -3,6 +3,7 @@
 use muster_core::agent::{AgentDetails, AgentDocuments, AgentRecord};
 use muster_core::authorization::Scope;
 use muster_core::credential::Credential;
+use muster_core::event::Event;
 use muster_core::host::Host;
 use muster_core::id::AgentId;
 use muster_core::status::Status;
@@ -94,9 +95,36 @@ impl Scoped<'_> {
         self.store.agents_by_version(&self.agents_that(filter)).await
     }
 
+    /// Counts matching agents by what they report of their operating system, at most `limit` groups.
+    pub async fn agents_by_os(&self, filter: &AgentFilter, limit: u32) -> Result<Vec<(String, u64)>, StoreError> {
+        self.store.agents_by_os(&self.agents_that(filter), limit).await
+    }
+
     /// Returns all tags of the matching agents, sorted case-insensitively.
     pub async fn agent_tags(&self, filter: &AgentFilter) -> Result<Vec<String>, StoreError> {
         self.store.agent_tags(&self.agents_that(filter)).await
+    }
+
+    /// Returns the events of an agent before number `before`, newest first.
+    pub async fn events_of_agent(
+        &self,
+        agent: &AgentRecord,
+        before: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Event)>, StoreError> {
+        if !self.holds(&agent.space) {
+            return Ok(Vec::new());
+        }
+        let mut found = self.store.events_of("agent", agent.id.as_str(), before, limit).await?;
+        // Those of a former life in another space are that space's.
+        found.retain(|(_, event)| event.space.as_ref().is_some_and(|space| self.holds(space)));
+        Ok(found)
+    }
+
+    /// Returns the recorded numbers of agents by status from an hour since the epoch on. None for a caller who sees a part of
+    /// the space: they count all agents.
+    pub async fn agent_history(&self, since: i64) -> Result<Vec<(i64, Status, u64)>, StoreError> {
+        if self.is_whole() { self.store.agent_history(self.space, since).await } else { Ok(Vec::new()) }
     }
 
     // Replaces a space in the filter: a caller's filter can't widen the scope.

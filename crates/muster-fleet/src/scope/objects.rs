@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use muster_core::agent::AgentRecord;
 use muster_core::alert::{Progress, Receiver};
 use muster_core::enrollment_key::EnrollmentKey;
+use muster_core::event::Event;
 use muster_core::file::{DeliverableFile, Upload};
 use muster_core::fleetd::checks::CheckResult;
 use muster_core::id::{
     AlertReceiverId, EnrollmentKeyId, FileId, HostCheckId, NetworkObjectId, OutputId, PolicyId, UninstallTokenId,
+    UserId,
 };
 use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared};
 use muster_core::output::Output;
@@ -27,6 +29,16 @@ const MOST_KEYS: u32 = 1_000;
 
 /// Outputs, enrollment keys, uploads.
 impl Scoped<'_> {
+    /// Returns the saved views of a user, by name: names and parameters.
+    pub async fn saved_views(&self, user: &UserId) -> Result<Vec<(String, String)>, StoreError> {
+        self.store.views(user, self.space).await
+    }
+
+    /// Returns the newest events of the space and of the installation, newest first.
+    pub async fn newest_events(&self, limit: u32) -> Result<Vec<Event>, StoreError> {
+        Ok(self.store.events_in(self.space, limit).await?.into_iter().map(|(_, event)| event).collect())
+    }
+
     /// Returns an output.
     pub async fn output(&self, id: &OutputId) -> Result<Option<Output>, StoreError> {
         self.store.output_in(self.space, id).await

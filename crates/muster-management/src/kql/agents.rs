@@ -36,8 +36,10 @@ enum Field {
     Version,
     UpgradeState,
     Left,
+    LeftAt,
     EnrolledAt,
     LastCheckin,
+    PolicyPendingSince,
 }
 
 /// A compiled query.
@@ -134,6 +136,8 @@ impl AgentQuery {
                     AgentCondition::HasLeft
                 }
                 Field::LastCheckin => return Err(only_compared("last_checkin")),
+                Field::LeftAt => return Err(only_compared("left_at")),
+                Field::PolicyPendingSince => return Err(only_compared("policy_pending_since")),
                 Field::Os(fact) => AgentCondition::Os(fact, String::new(), true),
                 Field::Status => {
                     self.named.extend(Status::ALL.iter().filter(|_| wanted));
@@ -173,14 +177,19 @@ impl AgentQuery {
             }
             Field::EnrolledAt => return Err(only_compared("enrolled_at")),
             Field::LastCheckin => return Err(only_compared("last_checkin")),
+            Field::LeftAt => return Err(only_compared("left_at")),
+            Field::PolicyPendingSince => return Err(only_compared("policy_pending_since")),
         })
     }
 
     /// Compiles `field < value`. Times are moments of RFC 3339, dates, or `now` with an offset.
-    fn comparison(&self, name: &str, comparison: Comparison, value: &str) -> Result<AgentCondition, Error> {
+    fn comparison(&mut self, name: &str, comparison: Comparison, value: &str) -> Result<AgentCondition, Error> {
         let field = field_of(name)?;
         if field == Field::Version {
             return version_range(comparison, value);
+        }
+        if field == Field::LeftAt {
+            self.named.extend(gone_sooner_or_later(true));
         }
         let time = || moment(value, self.now).map_err(|reason| syntax_error(format!("{name}: {reason}")));
         Ok(match (field, comparison) {
@@ -192,6 +201,13 @@ impl AgentQuery {
             (Field::LastCheckin, Comparison::AtMost) => !AgentCondition::SeenAfter(time()?),
             (Field::LastCheckin, Comparison::Greater) => AgentCondition::SeenAfter(time()?),
             (Field::LastCheckin, Comparison::AtLeast) => !AgentCondition::UnseenSince(time()?),
+            (Field::LeftAt, Comparison::Greater) => AgentCondition::LeftAfter(time()?),
+            (Field::LeftAt, Comparison::AtLeast) => AgentCondition::LeftAfter(just_before(time()?)),
+            (Field::PolicyPendingSince, Comparison::Less) => AgentCondition::PolicyPendingSince(time()?),
+            (Field::LeftAt, _) => return Err(syntax_error("left_at can be compared with > and >= only")),
+            (Field::PolicyPendingSince, _) => {
+                return Err(syntax_error("policy_pending_since can be compared with < only"));
+            }
             _ => return Err(syntax_error(format!("{name} cannot be compared"))),
         })
     }
@@ -289,6 +305,11 @@ fn any_of(mut parts: Vec<AgentCondition>) -> AgentCondition {
     }
 }
 
+/// Returns whether queries over agents may use a field.
+pub fn is_field(name: &str) -> bool {
+    field_of(name).is_ok() || name == "_exists_"
+}
+
 fn field_of(name: &str) -> Result<Field, Error> {
     match plain_field(name, &PREFIXES).as_str() {
         "id" | "_id" | "agent.id" => Ok(Field::Id),
@@ -305,6 +326,8 @@ fn field_of(name: &str) -> Result<Field, Error> {
         "last_checkin" => Ok(Field::LastCheckin),
         "upgrade_details.state" => Ok(Field::UpgradeState),
         "audit_unenrolled_reason" => Ok(Field::Left),
+        "left_at" | "audit_unenrolled_time" => Ok(Field::LeftAt),
+        "policy_pending_since" => Ok(Field::PolicyPendingSince),
         "local_metadata.os.platform" => Ok(Field::Os(Fact::Platform)),
         "local_metadata.os.family" => Ok(Field::Os(Fact::Family)),
         "os" | "local_metadata.os.name" => Ok(Field::Os(Fact::Name)),
@@ -313,7 +336,8 @@ fn field_of(name: &str) -> Result<Field, Error> {
         other => Err(syntax_error(format!(
             "unknown field {other:?}; fields of agents: id, policy_id, status, tags, hostname, version, enrolled_at, \
              last_checkin, upgrade_details.state, os, architecture, local_metadata.os.platform, local_metadata.os.family, \
-             local_metadata.os.version, enrollment_key_id, duplicate_hosts, family, host_id, audit_unenrolled_reason"
+             local_metadata.os.version, enrollment_key_id, duplicate_hosts, family, host_id, audit_unenrolled_reason, \
+             left_at, policy_pending_since"
         ))),
     }
 }
@@ -456,6 +480,19 @@ mod tests {
         assert_eq!(plain.conditions, [AgentCondition::Policies(vec![PolicyId::trusted("x")])]);
         for text in [r#"fleet-agents.policy_id:"x""#, "fleet-agents.attributes.policy_id:x", "attributes.policy_id:x"] {
             assert_eq!(filter(text), plain, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_of_departures_and_pending_policies_are_compared() {
+        let hour_ago = at(1_000_000).minus(Duration::from_secs(3_600));
+        assert_eq!(filter("left_at > now-1h").conditions, [AgentCondition::LeftAfter(hour_ago)]);
+        let pending = filter("policy_pending_since < now-1h");
+        assert_eq!(pending.conditions, [AgentCondition::PolicyPendingSince(hour_ago)]);
+        // Agents that left a while ago are inactive, which lists hide otherwise.
+        assert!(compile_now("left_at >= now-7d").unwrap().named.contains(&Status::Inactive));
+        for text in ["left_at < now", "policy_pending_since > now", "left_at:now", "policy_pending_since:*"] {
+            assert!(compile_now(text).is_err(), "{text}");
         }
     }
 

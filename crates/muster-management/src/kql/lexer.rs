@@ -1,5 +1,7 @@
 //! Splits a query into tokens.
 
+use std::ops::Range;
+
 use muster_core::Error;
 
 use super::{Comparison, Term, syntax_error};
@@ -33,6 +35,22 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, Error> {
         rest = after.trim_start();
     }
     Ok(tokens)
+}
+
+/// Splits `text` into tokens with their places, as far as it can be read; and the place of what cannot.
+pub fn spans(text: &str) -> (Vec<(Token, Range<usize>)>, Option<Range<usize>>) {
+    let mut spans = Vec::new();
+    if text.len() > MAX_BYTES {
+        return (spans, None);
+    }
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let start = text.len() - rest.len();
+        let Ok((token, after)) = next(rest) else { return (spans, Some(start..text.len())) };
+        spans.push((token, start..text.len() - after.len()));
+        rest = after.trim_start();
+    }
+    (spans, None)
 }
 
 fn next(text: &str) -> Result<(Token, &str), Error> {

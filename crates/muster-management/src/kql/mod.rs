@@ -5,6 +5,7 @@
 pub mod agents;
 mod lexer;
 mod parser;
+pub mod place;
 pub mod rows;
 
 use muster_core::{Error, ErrorKind};

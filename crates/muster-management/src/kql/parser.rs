@@ -19,7 +19,7 @@ pub fn parse(text: &str) -> Result<Option<Expr>, Error> {
     if tokens.is_empty() {
         return Ok(None);
     }
-    let mut parser = Parser { tokens: tokens.into_iter().peekable(), depth: 0 };
+    let mut parser = Parser::new(tokens);
     let expr = parser.any_of(&None)?;
     match parser.tokens.next() {
         None => Ok(Some(expr)),
@@ -27,15 +27,45 @@ pub fn parse(text: &str) -> Result<Option<Expr>, Error> {
     }
 }
 
+/// Returns the position of the token at which a query is no query any more; its length if it ends too early.
+pub fn first_unexpected(tokens: Vec<Token>) -> Option<usize> {
+    let all = tokens.len();
+    if all == 0 {
+        return None;
+    }
+    let mut parser = Parser::new(tokens);
+    let parsed = parser.any_of(&None);
+    let left = parser.tokens.len();
+    match parsed {
+        Ok(_) if left == 0 => None,
+        Ok(_) => Some(all - left),
+        // What is unexpected was taken, except the end.
+        Err(_) if parser.is_at_end => Some(all),
+        Err(_) => Some(all - left - 1),
+    }
+}
+
 struct Parser {
     tokens: Peekable<IntoIter<Token>>,
     depth: usize,
+    /// Whether a token was needed after the last one.
+    is_at_end: bool,
 }
 
 /// The field whose values are parsed, inside `field:( … )`.
 type Field = Option<String>;
 
 impl Parser {
+    fn new(tokens: Vec<Token>) -> Self {
+        Self { tokens: tokens.into_iter().peekable(), depth: 0, is_at_end: false }
+    }
+
+    fn take(&mut self) -> Option<Token> {
+        let token = self.tokens.next();
+        self.is_at_end |= token.is_none();
+        token
+    }
+
     fn any_of(&mut self, field: &Field) -> Result<Expr, Error> {
         let mut parts = vec![self.all_of(field)?];
         while self.tokens.next_if_eq(&Token::Or).is_some() {
@@ -60,7 +90,7 @@ impl Parser {
     }
 
     fn primary(&mut self, field: &Field) -> Result<Expr, Error> {
-        match (self.tokens.next(), field) {
+        match (self.take(), field) {
             (Some(Token::Open), _) => self.group(field),
             (Some(Token::Word(term)), Some(field)) => Ok(Expr::Is(field.clone(), term)),
             (Some(Token::Word(term)), None) => self.after_word(term),
@@ -70,7 +100,7 @@ impl Parser {
 
     fn group(&mut self, field: &Field) -> Result<Expr, Error> {
         let inside = self.deeper(|parser| parser.any_of(field))?;
-        match self.tokens.next() {
+        match self.take() {
             Some(Token::Close) => Ok(inside),
             other => Err(unexpected(other.as_ref())),
         }
@@ -110,7 +140,7 @@ impl Parser {
     }
 
     fn word(&mut self) -> Result<Term, Error> {
-        match self.tokens.next() {
+        match self.take() {
             Some(Token::Word(term)) => Ok(term),
             other => Err(unexpected(other.as_ref())),
         }

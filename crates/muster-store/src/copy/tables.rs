@@ -56,6 +56,8 @@ const COPIED: &[&str] = &[
     "oidc_providers",
     "completed_log_ins",
     "device_log_ins",
+    "saved_views",
+    "agent_history",
     "events",
     "alert_receivers",
     "alert_progress",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use muster_core::agent::AgentRecord;
 use muster_core::id::{AgentId, HostId, PolicyId, SpaceId};
+use muster_core::status::Status;
 
 use super::row::{Columns, Result, all, first, run, send, to_json};
 use super::session::{Connection, params};
@@ -126,4 +127,19 @@ pub(super) fn per_policy(connection: &Connection, space: &SpaceId) -> Result<Vec
 /// Deletes what counts no agents, and merges the numbers of servers that are gone.
 pub(super) fn fold(connection: &Connection) -> Result<u64> {
     run(connection, sql::FOLD, ()).map(|rows| rows as u64)
+}
+
+/// Records the numbers of an hour, and deletes old ones. Returns the number of new rows.
+pub(super) fn record(connection: &Connection, hour: i64, keep_from: i64) -> Result<u64> {
+    run(connection, sql::FORGET_HISTORY, [keep_from])?;
+    run(connection, sql::RECORD_HISTORY, [hour]).map(|rows| rows as u64)
+}
+
+/// Selects the recorded numbers of a space from an hour on.
+pub(super) fn history(connection: &Connection, space: &SpaceId, since: i64) -> Result<Vec<(i64, Status, u64)>> {
+    let rows: Vec<(i64, String, u64)> = all(connection, sql::HISTORY, params![space.as_str(), since], |row| {
+        let mut c = Columns::of(row);
+        Ok((c.take()?, c.take()?, c.count()?))
+    })?;
+    Ok(rows.into_iter().filter_map(|(hour, status, number)| Some((hour, Status::parse(&status)?, number))).collect())
 }

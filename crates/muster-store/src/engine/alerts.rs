@@ -14,12 +14,14 @@ use crate::sql::alerts as sql;
 /// The events of a transaction. Like changes, they are appended at its end, because on an engine with several nodes the others
 /// wait from there until the commit.
 #[derive(Debug, Default)]
-pub(crate) struct Events(Vec<(i64, String)>);
+pub(crate) struct Events(Vec<(i64, String, String, String)>);
 
 impl Events {
     /// Adds an event.
     pub(crate) fn push(&mut self, event: &Event) -> Result<()> {
-        self.0.push((event.at.as_micros(), to_json(event)?));
+        let space = event.space.as_ref().map_or("", SpaceId::as_str).to_owned();
+        let subject = subject_of(&event.subject.kind, &event.subject.id);
+        self.0.push((event.at.as_micros(), space, subject, to_json(event)?));
         Ok(())
     }
 
@@ -37,6 +39,11 @@ impl Events {
     pub(crate) fn append(&self, connection: &Connection) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { send(connection, sql::INSERT_EVENTS, params![to_json(&self.0)?]) }
     }
+}
+
+/// Returns the value of the column for what an event happened to.
+fn subject_of(kind: &str, id: &str) -> String {
+    format!("{kind}:{id}")
 }
 
 /// Applies a change.
@@ -108,10 +115,32 @@ pub(super) fn newest_event(connection: &Connection) -> Result<i64> {
 
 /// Selects events after one. A newer node may have written kinds that this one does not know.
 pub(super) fn events_after(connection: &Connection, seq: i64, limit: u32) -> Result<Vec<(i64, Event)>> {
-    let read = |row: &Row<'_>| Ok((row.get::<i64>(0)?, row.get::<String>(1)?));
-    let rows: Vec<(i64, String)> = all(connection, sql::EVENTS, params![seq, limit], read)?;
+    Ok(known(all(connection, sql::EVENTS, params![seq, limit], numbered)?))
+}
+
+/// Selects the events of a subject before one, newest first.
+pub(super) fn events_of(
+    connection: &Connection,
+    kind: &str,
+    id: &str,
+    before: i64,
+    limit: u32,
+) -> Result<Vec<(i64, Event)>> {
+    Ok(known(all(connection, sql::EVENTS_OF, params![subject_of(kind, id), before, limit], numbered)?))
+}
+
+/// Selects the newest events that concern a space, newest first.
+pub(super) fn events_in(connection: &Connection, space: &SpaceId, limit: u32) -> Result<Vec<(i64, Event)>> {
+    Ok(known(all(connection, sql::EVENTS_IN, params![space.as_str(), limit], numbered)?))
+}
+
+fn numbered(row: &Row<'_>) -> Result<(i64, String)> {
+    Ok((row.get::<i64>(0)?, row.get::<String>(1)?))
+}
+
+fn known(rows: Vec<(i64, String)>) -> Vec<(i64, Event)> {
     // An unknown kind is skipped, not an error: during a rolling upgrade, newer servers write events of new kinds.
-    Ok(rows.into_iter().filter_map(|(seq, text)| Some((seq, serde_json::from_str(&text).ok()?))).collect())
+    rows.into_iter().filter_map(|(seq, text)| Some((seq, serde_json::from_str(&text).ok()?))).collect()
 }
 
 /// Deletes the oldest events, and returns their number.

@@ -6,6 +6,7 @@ mod principal;
 mod roles;
 mod spaces;
 mod tokens;
+mod views;
 
 use muster_core::authorization::{PrivilegeName, PrivilegeSet};
 
@@ -15,6 +16,7 @@ pub(super) use self::principal::{of_session, of_token, of_user, rights};
 pub(super) use self::roles::{binding, bindings, role, roles};
 pub(super) use self::spaces::{space, spaces};
 pub(super) use self::tokens::{sessions, setup_link, token, tokens};
+pub(super) use self::views::views;
 use super::error::Failure;
 use super::row::{Columns, Result, to_json};
 use super::session::{Connection, Rule};
@@ -46,6 +48,8 @@ pub(super) fn apply(c: &Connection, write: &IdentityWrite) -> std::result::Resul
         IdentityWrite::InsertProvider(provider) => log_ins::insert_provider(c, provider),
         IdentityWrite::UpdateProvider(provider) => log_ins::update_provider(c, provider),
         IdentityWrite::DeleteProvider { id, issuer, now } => log_ins::delete_provider(c, id, issuer, *now),
+        IdentityWrite::PutView { user, space, name, query } => views::put(c, user, space, name, query),
+        IdentityWrite::DeleteView { user, space, name } => Ok(views::delete(c, user, space, name)?),
         IdentityWrite::LogIn(write) => log_ins::apply(c, write),
         IdentityWrite::Expire { now, keep_tokens_from } => Ok(tokens::expire(c, *now, *keep_tokens_from)?),
     }

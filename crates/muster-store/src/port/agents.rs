@@ -169,6 +169,14 @@ reads! {
         /// Tidies the maintained numbers of agents: deletes those that are zero, and merges those of servers that are gone. Returns the
         /// number of changed rows.
         async fn agent_counts_fold(&self) -> Result<u64, StoreError>;
+        /// Counts matching agents by their `os`, the most frequent first, at most `limit` groups.
+        async fn agents_by_os(&self, filter: &AgentFilter, limit: u32) -> Result<Vec<(String, u64)>, StoreError>;
+        /// Records the numbers of agents by status for an hour since the epoch, unless they are recorded, and deletes those
+        /// of the hours before `keep_from`. Returns the number of new rows.
+        async fn agent_history_record(&self, hour: i64, keep_from: i64) -> Result<u64, StoreError>;
+        /// Selects the recorded numbers of agents of a space from an hour on, by hour. Statuses that this version does not
+        /// know are omitted.
+        async fn agent_history(&self, space: &SpaceId, since: i64) -> Result<Vec<(i64, Status, u64)>, StoreError>;
         /// Selects agents whose `status_deadline` is at or before `now`, at most `limit`.
         async fn agents_due(&self, now: Timestamp, limit: u32) -> Result<Vec<AgentRecord>, StoreError>;
     }

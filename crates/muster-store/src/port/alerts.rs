@@ -52,6 +52,16 @@ reads! {
         /// Selects events after number `seq`, oldest first. Numbers ascend in the order of commits, for every reader. Events of a
         /// kind that this version does not know are omitted.
         async fn events_after(&self, seq: i64, limit: u32) -> Result<Vec<(i64, Event)>, StoreError>;
+        /// Selects the events of a subject (`agent`, its id) before number `before`, newest first.
+        async fn events_of(
+            &self,
+            kind: &str,
+            id: &str,
+            before: i64,
+            limit: u32,
+        ) -> Result<Vec<(i64, Event)>, StoreError>;
+        /// Selects the newest events of a space and of the installation, newest first.
+        async fn events_in(&self, space: &SpaceId, limit: u32) -> Result<Vec<(i64, Event)>, StoreError>;
         /// Deletes up to `limit` of the oldest events: those before a time, and all but the newest `keep`. Returns their number.
         async fn events_prune(&self, before: Timestamp, keep: i64, limit: u32) -> Result<u64, StoreError>;
         /// Selects a receiver of a space.

@@ -101,6 +101,26 @@ pub enum IdentityWrite {
         /// Time.
         now: Timestamp,
     },
+    /// Inserts or replaces a saved view. Fails with `Missing` if the user does not exist.
+    PutView {
+        /// The user.
+        user: UserId,
+        /// The space.
+        space: SpaceId,
+        /// Name of the view.
+        name: String,
+        /// Parameters of the list.
+        query: String,
+    },
+    /// Deletes a saved view, if it exists.
+    DeleteView {
+        /// The user.
+        user: UserId,
+        /// The space.
+        space: SpaceId,
+        /// Name of the view.
+        name: String,
+    },
     /// Of logins that are not complete yet.
     LogIn(LogInWrite),
     /// Deletes sessions, links and logins that ended, and tokens that expired or were revoked before `keep_tokens_from`.
@@ -156,6 +176,8 @@ impl From<IdentityWrite> for Write {
 reads! {
     /// Reads of users, roles, bindings, tokens, sessions and spaces.
     pub trait IdentityStore {
+        /// Selects the saved views of a user in a space, by name: names and parameters.
+        async fn views(&self, user: &UserId, space: &SpaceId) -> Result<Vec<(String, String)>, StoreError>;
         /// Selects the token with this key id, and its owner for a request to a space. One read, because every request
         /// needs both.
         async fn token_principal(

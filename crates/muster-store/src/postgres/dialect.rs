@@ -122,12 +122,12 @@ const FRAGMENTS: &[(&str, &str)] = &[
     (
         INSERT_EVENTS,
         "WITH added AS (SELECT value, ordinality \
-             FROM jsonb_array_elements(CAST(CAST($1 AS TEXT) AS JSONB)) WITH ORDINALITY AS list (value, ordinality) \
-             WHERE EXISTS (SELECT 1 FROM alert_receivers)), \
+             FROM jsonb_array_elements(CAST(CAST($1 AS TEXT) AS JSONB)) WITH ORDINALITY AS list (value, ordinality)), \
          taken AS (UPDATE counters SET value = counters.value + (SELECT count(*) FROM added) \
-             WHERE name = 'events' AND EXISTS (SELECT 1 FROM added) RETURNING counters.value AS last) \
-         INSERT INTO events (seq, at, document) \
-             SELECT last - (SELECT count(*) FROM added) + ordinality, CAST(value ->> 0 AS BIGINT), value ->> 1 \
+             WHERE name = 'events' RETURNING counters.value AS last) \
+         INSERT INTO events (seq, at, space, subject, document) \
+             SELECT last - (SELECT count(*) FROM added) + ordinality, CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, \
+             value ->> 3 \
              FROM added, taken",
     ),
     (

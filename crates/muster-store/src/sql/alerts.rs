@@ -9,6 +9,14 @@ statements! {
     NEWEST_EVENT = "SELECT coalesce(max(seq), 0) FROM events";
     /// Selects events after one.
     EVENTS = "SELECT seq, document FROM events WHERE seq > $1 ORDER BY seq LIMIT $2";
+    /// Selects the events of a subject before one, newest first.
+    EVENTS_OF = "SELECT seq, document FROM events WHERE subject = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3";
+    /// Selects the newest events that concern a space.
+    EVENTS_IN = "SELECT seq, document FROM \
+        (SELECT seq, document FROM events WHERE space = $1 ORDER BY seq DESC LIMIT $2) AS of_space \
+        UNION ALL SELECT seq, document FROM \
+        (SELECT seq, document FROM events WHERE space = '' ORDER BY seq DESC LIMIT $2) AS of_all \
+        ORDER BY 1 DESC LIMIT $2";
     /// Deletes the oldest events, but never the newest, which holds the current number.
     PRUNE = "DELETE FROM events WHERE seq IN (SELECT seq FROM events \
         WHERE (at < $1 OR seq <= (SELECT max(seq) FROM events) - $2) AND seq < (SELECT max(seq) FROM events) \

@@ -30,11 +30,11 @@ macro_rules! targets {
 }
 pub(crate) use targets;
 
-/// Appends events from a JSON list of times and documents, in its order, if there is a receiver. PostgreSQL: one update of the counter for
-/// all of them.
-pub(crate) const INSERT_EVENTS: &str = "INSERT INTO events (at, document) \
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each($1) \
-    WHERE EXISTS (SELECT 1 FROM alert_receivers) ORDER BY key";
+/// Appends events from a JSON list of times, spaces, subjects and documents, in its order. PostgreSQL: one update of the counter for all
+/// of them.
+pub(crate) const INSERT_EVENTS: &str = "INSERT INTO events (at, space, subject, document) \
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]') \
+    FROM json_each($1) ORDER BY key";
 
 /// Appends changes from a JSON list of kinds, subjects and spaces of deleted subjects, in its order, and returns their numbers. PostgreSQL: one update of
 /// the counter for all of them.

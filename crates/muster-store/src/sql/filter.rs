@@ -25,6 +25,15 @@ const SEEN_BEFORE: &str = "(coalesce(agents.last_checkin, agents.enrolled_at) < 
 /// Whether an agent was seen after `$?`.
 const SEEN_AFTER: &str = "(coalesce(agents.last_checkin, agents.enrolled_at) > $?)";
 
+/// Whether an agent was last reported as gone after `$?`.
+const LEFT_AFTER: &str = "(agents.audit_at IS NOT NULL AND agents.audit_at > $?)";
+/// Whether an agent that enrolled before `$?` does not run its target revision …
+const IS_PENDING: &str = "(agents.active = 1 AND agents.policy_id IS NOT NULL AND agents.enrolled_at < $?";
+/// … which was created before `$?`.
+const SINCE_BEFORE: &str = " AND EXISTS (SELECT 1 FROM policies p JOIN policy_revisions r ON r.policy_id = p.id \
+    WHERE p.id = agents.policy_id AND r.revision = coalesce(agents.target_revision, p.revision) \
+    AND r.revision <> agents.policy_revision AND r.created_at < $?))";
+
 /// Bound value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Bound {
@@ -151,6 +160,11 @@ impl Composed {
                 reasons.iter().map(|reason| reason.as_str()),
             ),
             AgentCondition::HasLeft => self.push("(agents.audit_reason IS NOT NULL)"),
+            AgentCondition::LeftAfter(time) => self.integer(LEFT_AFTER, time.as_micros()),
+            AgentCondition::PolicyPendingSince(time) => {
+                self.integer(IS_PENDING, time.as_micros());
+                self.integer(SINCE_BEFORE, time.as_micros());
+            }
             AgentCondition::Tags(tags) => self.set(TAGGED, tags),
             AgentCondition::HasTags => self.push("(agents.tags <> '[]')"),
             AgentCondition::EnrollmentKeys(ids) => {
@@ -434,6 +448,15 @@ pub(crate) fn agents_by_version(filter: &AgentFilter) -> Composed {
     );
     statement.agents(filter);
     statement.push(" GROUP BY agents.agent_version, agents.upgrade_open, agents.upgrade_details");
+    statement
+}
+
+/// Composes the count of agents by what they report of their operating system, the most frequent first.
+pub(crate) fn agents_by_os(filter: &AgentFilter, limit: u32) -> Composed {
+    let mut statement = Composed::start("SELECT agents.os, count(*) FROM agents WHERE ");
+    statement.agents(filter);
+    statement.push(" GROUP BY agents.os ORDER BY 2 DESC, 1");
+    statement.integer(" LIMIT $?", limit.into());
     statement
 }
 
@@ -722,6 +745,8 @@ mod tests {
                         AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted("l")]),
                         AgentCondition::HasEnrollmentKey,
                         AgentCondition::HasDuplicateHosts,
+                        AgentCondition::LeftAfter(Timestamp::from_micros(7)),
+                        AgentCondition::PolicyPendingSince(Timestamp::from_micros(8)),
                         AgentCondition::Families(vec![muster_core::agent::Family::Orbit]),
                         AgentCondition::Hosts(vec![HostId::trusted("h")]),
                         AgentCondition::HasHost,
@@ -786,6 +811,7 @@ mod tests {
             agent_counts(&full()),
             agent_tags(&full()),
             agents_by_version(&full()),
+            agents_by_os(&full(), 5),
             action_page(&actions, page),
             action_total(&actions),
             key_page(&actions, page),

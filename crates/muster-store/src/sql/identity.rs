@@ -211,6 +211,17 @@ statements! {
     DELETE_HOSTS_IN = "DELETE FROM hosts WHERE space = $1";
     /// Deletes uninstall tokens of deleted policies.
     DELETE_UNINSTALL_TOKENS_IN = "DELETE FROM uninstall_tokens WHERE space = $1";
+    /// Deletes the recorded numbers of agents.
+    DELETE_HISTORY_IN = "DELETE FROM agent_history WHERE space = $1";
+    /// Inserts or replaces a view of a user that exists.
+    PUT_VIEW = "INSERT INTO saved_views (user_id, space, name, query) SELECT id, $1, $2, $3 FROM users WHERE id = $4 \
+        ON CONFLICT (user_id, space, name) DO UPDATE SET query = excluded.query";
+    /// Deletes a view.
+    DELETE_VIEW = "DELETE FROM saved_views WHERE user_id = $1 AND space = $2 AND name = $3";
+    /// Deletes the views of a space.
+    DELETE_VIEWS_IN = "DELETE FROM saved_views WHERE space = $1";
+    /// Selects the views of a user in a space.
+    VIEWS = "SELECT name, query FROM saved_views WHERE user_id = $1 AND space = $2 ORDER BY lower(name), name";
     /// Selects spaces by id.
     SPACES = concat!("SELECT ", space_columns!(), " FROM spaces ORDER BY id");
     /// Selects a space.

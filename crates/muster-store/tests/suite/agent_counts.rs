@@ -163,3 +163,27 @@ pub async fn maintained_numbers_equal_a_recount_after_random_histories(store: &i
     check(store, 0).await;
     assert_eq!(store.agent_counts_fold().await.unwrap(), 0, "nothing is left to fold");
 }
+
+pub async fn numbers_of_an_hour_are_recorded_once_and_old_ones_deleted(store: &impl Store) {
+    let in_space = |id: &str, space: &str, status| {
+        let mut record = bare_agent(id);
+        (record.space, record.status) = (SpaceId::trusted(space), status);
+        insert(&record)
+    };
+    let agents = [("a", "default", Status::Online), ("b", "default", Status::Online), ("c", "other", Status::Error)];
+    commit(store, agents.map(|(id, space, status)| in_space(id, space, status)).to_vec()).await;
+    assert_eq!(store.agent_history_record(7, 0).await.unwrap(), 2);
+    commit(store, vec![in_space("d", "default", Status::Offline), in_space("e", "default", Status::Unenrolled)]).await;
+    assert_eq!(
+        store.agent_history_record(7, 0).await.unwrap(),
+        1,
+        "the numbers of the hour stay, a new status is added"
+    );
+    assert_eq!(store.agent_history_record(8, 0).await.unwrap(), 3);
+    let history = async |space: &str, since| store.agent_history(&SpaceId::trusted(space), since).await.unwrap();
+    let (online, offline) = (Status::Online, Status::Offline);
+    assert_eq!(history("default", 0).await, [(7, offline, 1), (7, online, 2), (8, offline, 1), (8, online, 2)]);
+    assert_eq!(history("default", 8).await.len(), 2);
+    store.agent_history_record(9, 9).await.unwrap();
+    assert!(history("other", 0).await.iter().all(|(hour, _, _)| *hour == 9));
+}

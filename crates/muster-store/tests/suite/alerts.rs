@@ -10,10 +10,14 @@ use serde_json::json;
 use super::sample::{commit, refused};
 
 fn event(agent: &str, micros: i64) -> Write {
+    of(Some(SpaceId::default()), agent, micros)
+}
+
+fn of(space: Option<SpaceId>, agent: &str, micros: i64) -> Write {
     Write::Event(Box::new(Event {
         at: Timestamp::from_micros(micros),
         kind: EventKind::AgentOffline,
-        space: Some(SpaceId::default()),
+        space,
         subject: Subject {
             kind: "agent".into(),
             id: agent.into(),
@@ -52,11 +56,8 @@ async fn agents(store: &impl Store, after: i64) -> Vec<String> {
 }
 
 pub async fn events_come_back_in_the_order_of_their_commits(store: &impl Store) {
-    // Without a receiver, there is nobody to send them to.
-    commit(store, vec![event("unseen", 1)]).await;
-    assert_eq!(store.newest_event().await.unwrap(), 0);
-    commit(store, vec![insert(&receiver("r", "one"))]).await;
     commit(store, vec![event("a", 1), event("b", 2)]).await;
+    commit(store, vec![insert(&receiver("r", "one"))]).await;
     let fails = vec![event("lost", 3), AlertWrite::Delete { id: AlertReceiverId::trusted("none") }.into()];
     assert!(matches!(refused(store, fails).await, Precondition::Missing(_)), "and its event with it");
     commit(store, vec![event("c", 3)]).await;
@@ -65,6 +66,19 @@ pub async fn events_come_back_in_the_order_of_their_commits(store: &impl Store) 
     assert_eq!((read.len(), &read[0].1.detail), (2, &json!({"tags": ["a", "ä"]})));
     assert_eq!(agents(store, read[1].0).await, ["c"]);
     assert_eq!(store.newest_event().await.unwrap(), store.events_after(read[1].0, 1).await.unwrap()[0].0);
+}
+
+pub async fn events_are_found_by_subject_and_by_space_newest_first(store: &impl Store) {
+    commit(store, vec![event("a", 1), event("b", 2), event("a", 3), of(None, "c", 4)]).await;
+    commit(store, vec![of(Some(SpaceId::trusted("other")), "a", 5)]).await;
+    let times = |found: Vec<(i64, Event)>| found.into_iter().map(|(_, event)| event.at.as_micros()).collect::<Vec<_>>();
+    let all = store.events_of("agent", "a", i64::MAX, 10).await.unwrap();
+    let before = store.events_of("agent", "a", all[1].0, 10).await.unwrap();
+    assert_eq!((times(all), times(before)), (vec![5, 3, 1], vec![1]));
+    assert_eq!(times(store.events_of("agent", "a", i64::MAX, 1).await.unwrap()), [5]);
+    assert!(store.events_of("policy", "a", i64::MAX, 10).await.unwrap().is_empty());
+    let newest = async |limit| times(store.events_in(&SpaceId::default(), limit).await.unwrap());
+    assert_eq!((newest(10).await, newest(2).await), (vec![4, 3, 2, 1], vec![4, 3]));
 }
 
 pub async fn old_events_are_pruned_but_never_the_newest(store: &impl Store) {

@@ -352,3 +352,27 @@ pub async fn spaces_are_created_changed_and_deleted_when_empty(store: &impl Stor
     assert!(matches!(refused(store, delete()).await, Precondition::Missing(_)));
     assert!(matches!(refused(store, vec![bind(&bound)]).await, Precondition::Missing(_)), "a space that is gone");
 }
+
+pub async fn views_belong_to_a_person_and_a_space(store: &impl Store) {
+    commit(store, vec![insert(&live("ann")), insert(&live("bob"))]).await;
+    let red = SpaceId::trusted("red");
+    let put = |user: &str, space: &SpaceId, name: &str, query: &str| -> Write {
+        let (name, query) = (name.to_owned(), query.to_owned());
+        W::PutView { user: UserId::trusted(user), space: space.clone(), name, query }.into()
+    };
+    let default = SpaceId::default();
+    commit(
+        store,
+        vec![put("ann", &default, "b", "q=1"), put("ann", &default, "A", "q=2"), put("ann", &red, "b", "q=3")],
+    )
+    .await;
+    commit(store, vec![put("ann", &default, "b", "q=4"), put("bob", &default, "b", "q=5")]).await;
+    assert!(matches!(refused(store, vec![put("eve", &red, "b", "q=6")]).await, Precondition::Missing(_)));
+    let of = async |user: &str, space: &SpaceId| store.views(&UserId::trusted(user), space).await.unwrap();
+    let pair = |name: &str, query: &str| (name.to_owned(), query.to_owned());
+    assert_eq!(of("ann", &default).await, [pair("A", "q=2"), pair("b", "q=4")]);
+    let delete = W::DeleteView { user: UserId::trusted("ann"), space: red.clone(), name: "b".into() };
+    commit(store, vec![delete.into(), W::DeleteUser { id: UserId::trusted("bob") }.into()]).await;
+    assert!(of("ann", &red).await.is_empty() && of("bob", &default).await.is_empty());
+    assert_eq!(of("ann", &default).await.len(), 2);
+}

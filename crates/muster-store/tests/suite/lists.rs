@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::agent::{AgentDetails, AgentRecord};
+use muster_core::agent::{AgentDetails, AgentRecord, AuditReason, AuditReport};
 use muster_core::id::{AgentId, EnrollmentKeyId, PolicyId, SpaceId};
+use muster_core::policy::PolicyRevision;
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_core::version::Version;
 use muster_store::query::AgentCondition::{self, EnrollmentKeys, HasTags, Ids, Policies, Statuses, Tags};
 use muster_store::query::{AgentFilter, AgentSort, Page};
 use muster_store::search::Fact;
-use muster_store::{AgentWrite, Store, Write};
+use muster_store::{AgentWrite, PolicyWrite, Store, Write};
 
 use super::sample::*;
 
@@ -99,6 +100,52 @@ pub async fn each_filter_holds_and_all_of_them_together(store: &impl Store) {
     for (conditions, expected) in cases {
         matches(store, &AgentFilter::all(conditions), expected).await;
     }
+}
+
+pub async fn departures_and_pending_policies_are_found_by_time(store: &impl Store) {
+    let revision = |number, created| {
+        let revision = PolicyRevision { created_at: at(created), ..revision("p", number) };
+        Write::Policy(PolicyWrite::InsertRevision(Box::new(revision)))
+    };
+    let mut newest = policy("p");
+    newest.revision = 2;
+    commit(store, vec![Write::Policy(PolicyWrite::Insert(Box::new(newest))), revision(1, 10), revision(2, 50)]).await;
+    let agent = |id: &str, enrolled, change: &dyn Fn(&mut AgentRecord)| {
+        let mut record = bare_agent(id);
+        (record.enrolled_at, record.policy_id, record.active) = (at(enrolled), Some(PolicyId::trusted("p")), true);
+        change(&mut record);
+        insert(&record)
+    };
+    let left = AuditReport { reason: AuditReason::Uninstall, at: at(60) };
+    let agents = vec![
+        agent("behind", 20, &|record| record.policy_revision = 1),
+        agent("current", 20, &|record| record.policy_revision = 2),
+        agent("gone", 20, &|record| (record.active, record.audit) = (false, Some(left))),
+        agent("new", 70, &|_| {}),
+        agent("pinned", 20, &|record| (record.policy_revision, record.target_revision) = (1, Some(1))),
+        agent("stuck", 20, &|record| (record.policy_revision, record.target_revision) = (2, Some(1))),
+    ];
+    commit(store, agents).await;
+    let pending = |time| AgentFilter::all([AgentCondition::PolicyPendingSince(at(time))]);
+    matches(store, &pending(60), "behind stuck").await;
+    matches(store, &pending(40), "stuck").await;
+    matches(store, &pending(80), "behind new stuck").await;
+    matches(store, &AgentFilter::all([AgentCondition::LeftAfter(at(59))]), "gone").await;
+    matches(store, &AgentFilter::all([AgentCondition::LeftAfter(at(60))]), "").await;
+    matches(store, &AgentFilter::all([!AgentCondition::PolicyPendingSince(at(60))]), "current gone new pinned").await;
+}
+
+pub async fn agents_are_counted_by_operating_system(store: &impl Store) {
+    let on = |id: &str, os: &str| {
+        let mut record = bare_agent(id);
+        record.os = os.into();
+        insert(&record)
+    };
+    commit(store, vec![on("a", "windows\nwindows"), on("b", "debian"), on("c", "debian"), on("d", "")]).await;
+    let counted = async |limit| store.agents_by_os(&AgentFilter::default(), limit).await.unwrap();
+    let group = |os: &str, number| (os.to_owned(), number);
+    assert_eq!(counted(10).await, [group("debian", 2), group("", 1), group("windows\nwindows", 1)]);
+    assert_eq!(counted(1).await, [group("debian", 2)]);
 }
 
 pub async fn a_filter_of_very_many_ids_works(store: &impl Store) {

@@ -82,6 +82,7 @@ macro_rules! run_for {
         ]);
         suite::run_for!(@module $make, alerts: [
             events_come_back_in_the_order_of_their_commits,
+            events_are_found_by_subject_and_by_space_newest_first,
             old_events_are_pruned_but_never_the_newest,
             a_receiver_comes_back_and_changes_by_version,
             progress_is_stored_with_the_fence_of_its_sender,
@@ -144,6 +145,7 @@ macro_rules! run_for {
             tokens_are_revoked_used_and_listed_newest_first,
             sessions_and_links_end,
             spaces_are_created_changed_and_deleted_when_empty,
+            views_belong_to_a_person_and_a_space,
         ]);
         suite::run_for!(@module $make, live_queries: [
             a_live_query_ends_with_its_last_answer,
@@ -165,11 +167,14 @@ macro_rules! run_for {
         ]);
         suite::run_for!(@module $make, agent_counts: [
             maintained_numbers_equal_a_recount_after_random_histories,
+            numbers_of_an_hour_are_recorded_once_and_old_ones_deleted,
         ]);
         suite::run_for!(@module $make, lists: [
             agents_are_found_by_text_facts_and_version,
             mg25_versions_are_sorted_by_their_numbers,
             each_filter_holds_and_all_of_them_together,
+            departures_and_pending_policies_are_found_by_time,
+            agents_are_counted_by_operating_system,
             named_agents_come_in_the_order_of_their_names,
             a_filter_of_very_many_ids_works,
             mg149_agents_unseen_for_long_are_found,

@@ -38,6 +38,7 @@ mod signing_key;
 mod store;
 mod uninstall_token;
 mod upgrades;
+mod web_agents;
 mod web_all_pages;
 mod web_pages;
 mod web_settings;

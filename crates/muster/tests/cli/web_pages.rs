@@ -64,7 +64,13 @@ fn mg182_mg187_an_agent_appears_and_changes_on_open_pages_without_a_reload() {
     browser.wait(Duration::from_secs(5), "return document.querySelector('#list').innerText.includes('seen-live')");
     assert_eq!(browser.run("return window.reloaded"), json!(false), "the page was not loaded again");
 
-    for path in ["/", "/agents", &format!("/agents/{id}"), "/audit", "/policies", &format!("/policies/{policy}")] {
+    let of_agent = ["", "/timeline", "/diagnostics", "/respond"].map(|part| format!("/agents/{id}{part}"));
+    let of_policy = format!("/policies/{policy}");
+    let selection = format!("/agents/bulk?agent={id}");
+    let columns = "/agents?columns=hostname%2Cos%2Cstatus%2Cid";
+    let others =
+        ["/", "/agents", columns, &selection, "/actions", "/agents/menu/tag", "/audit", "/policies", &of_policy];
+    for path in others.into_iter().chain(of_agent.iter().map(String::as_str)) {
         browser.open(&format!("{site}{path}"));
         assert_eq!(browser.run("return window.canary === undefined"), json!(true), "{path}");
         assert_eq!(browser.run("return document.querySelectorAll('main img, main script').length"), json!(0), "{path}");

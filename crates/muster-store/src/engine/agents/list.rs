@@ -167,6 +167,18 @@ pub(in crate::engine) fn by_version(connection: &Connection, wanted: &AgentFilte
     Ok(counts.into_iter().flatten().collect())
 }
 
+/// Counts agents by what they report of their operating system, at most `limit` groups.
+pub(in crate::engine) fn by_os(
+    connection: &Connection,
+    wanted: &AgentFilter,
+    limit: u32,
+) -> Result<Vec<(String, u64)>> {
+    all_composed(connection, &filter::agents_by_os(wanted, limit), |row| {
+        let mut c = Columns::of(row);
+        Ok((c.take()?, c.count()?))
+    })
+}
+
 /// Selects all tags in use, sorted ignoring case.
 pub(in crate::engine) fn tags(connection: &Connection, wanted: &AgentFilter) -> Result<Vec<String>> {
     let mut tags: Vec<String> = all_composed(connection, &filter::agent_tags(wanted), |row| row.get(0))?;

@@ -60,6 +60,8 @@ pub(super) fn delete(c: &Connection, id: &SpaceId) -> Applied {
         sql::DELETE_ACTIONS_IN,
         sql::DELETE_HOSTS_IN,
         sql::DELETE_UNINSTALL_TOKENS_IN,
+        sql::DELETE_VIEWS_IN,
+        sql::DELETE_HISTORY_IN,
     ] {
         run(c, statement, [id.as_str()])?;
     }

@@ -144,11 +144,28 @@ impl AgentStore for SqlStore {
         self.lists.read(move |c| agents::by_version(c, &filter)).await
     }
 
+    async fn agents_by_os(&self, filter: &AgentFilter, limit: u32) -> Result<Vec<(String, u64)>, StoreError> {
+        let filter = filter.clone();
+        self.lists.read(move |c| agents::by_os(c, &filter, limit)).await
+    }
+
     async fn agent_counts_fold(&self) -> Result<u64, StoreError> {
         let fold = |c: &Connection| -> Result<Done, Failure> {
             Ok(Done { removed: agent_counts::fold(c)?, ..Done::default() })
         };
         Ok(self.writer.task(fold).await?.removed)
+    }
+
+    async fn agent_history_record(&self, hour: i64, keep_from: i64) -> Result<u64, StoreError> {
+        let record = move |c: &Connection| -> Result<Done, Failure> {
+            Ok(Done { removed: agent_counts::record(c, hour, keep_from)?, ..Done::default() })
+        };
+        Ok(self.writer.task(record).await?.removed)
+    }
+
+    async fn agent_history(&self, space: &SpaceId, since: i64) -> Result<Vec<(i64, Status, u64)>, StoreError> {
+        let space = space.clone();
+        self.lists.read(move |c| agent_counts::history(c, &space, since)).await
     }
 
     async fn agent_tags(&self, filter: &AgentFilter) -> Result<Vec<String>, StoreError> {

@@ -23,6 +23,16 @@ impl AlertStore for SqlStore {
         self.lists.read(move |c| alerts::events_after(c, seq, limit)).await
     }
 
+    async fn events_of(&self, kind: &str, id: &str, before: i64, limit: u32) -> Result<Vec<(i64, Event)>, StoreError> {
+        let (kind, id) = (kind.to_owned(), id.to_owned());
+        self.lists.read(move |c| alerts::events_of(c, &kind, &id, before, limit)).await
+    }
+
+    async fn events_in(&self, space: &SpaceId, limit: u32) -> Result<Vec<(i64, Event)>, StoreError> {
+        let space = space.clone();
+        self.lists.read(move |c| alerts::events_in(c, &space, limit)).await
+    }
+
     async fn events_prune(&self, before: Timestamp, keep: i64, limit: u32) -> Result<u64, StoreError> {
         let prune = move |c: &Connection| -> Result<Done, Failure> {
             Ok(Done { removed: alerts::prune(c, before, keep, limit)?, ..Done::default() })

@@ -111,6 +111,11 @@ impl IdentityStore for SqlStore {
         self.points.read(move |c| identity::device_by_code(c, &code)).await
     }
 
+    async fn views(&self, user: &UserId, space: &SpaceId) -> Result<Vec<(String, String)>, StoreError> {
+        let (user, space) = (user.clone(), space.clone());
+        self.lists.read(move |c| identity::views(c, &user, &space)).await
+    }
+
     async fn spaces(&self) -> Result<Vec<Space>, StoreError> {
         self.lists.read(identity::spaces).await
     }

@@ -1,0 +1,228 @@
+//! `/actions/{id}`: an action with the result of each agent; retry for those that failed, and cancellation.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::body::Body;
+use axum::extract::{RawPathParams, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use muster_core::Error;
+use muster_core::action::{Action, ActionType};
+use muster_core::action_request::{ActionStatus, is_cancellable};
+use muster_core::authorization::{AgentsUpgrade, PrivilegeName};
+use muster_core::plural::counted;
+use muster_core::time::Timestamp;
+use muster_fleet::Fleet;
+use muster_fleet::action_views::TargetView;
+use muster_management::credentials::check_same_origin;
+use serde::Deserialize;
+
+use super::{Bar, TAB, data_of, error_row, list_of, state_text, text_of, title_of};
+use crate::agents::acts::Act;
+use crate::agents::asked::{encoded, with_query};
+use crate::agents::missing;
+use crate::failure;
+use crate::frame::{Frame, page};
+use crate::notice;
+use crate::text::Moment;
+use crate::visitor::{Params, Visitor};
+
+/// Number of agents on a page.
+const ROWS: u32 = 100;
+/// Number of errors that are shown above the agents.
+const ERRORS: u32 = 20;
+
+/// Parameters of the page.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    /// Position of the last agent of the previous page.
+    after: Option<i64>,
+}
+
+#[derive(Template)]
+#[template(path = "actions/action.html")]
+struct ActionPage {
+    frame: Frame,
+    id: String,
+    bar: Bar,
+    facts: Vec<(&'static str, String)>,
+    times: Vec<(&'static str, Option<Moment>)>,
+    errors: Vec<(String, String, String)>,
+    rows: Vec<Row>,
+    next: String,
+    /// Link that prepares the same act for the agents that failed; empty if there are none.
+    retry: String,
+    /// Whether it can be cancelled, and why the person may not.
+    cancel: Option<Option<String>>,
+    is_open: bool,
+    live: String,
+}
+
+struct Row {
+    id: String,
+    name: String,
+    state: &'static str,
+    message: String,
+    at: Option<Moment>,
+}
+
+#[derive(Template)]
+#[template(path = "actions/cancel.html")]
+struct CancelPage {
+    frame: Frame,
+    id: String,
+    title: String,
+    agents: String,
+    continuing: u64,
+}
+
+fn id_of(params: &RawPathParams) -> &str {
+    params.iter().find(|(name, _)| *name == "id").map(|(_, id)| id).unwrap_or_default()
+}
+
+/// Shows the page.
+pub async fn show(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    params: RawPathParams,
+    Params(asked): Params<Asked>,
+) -> Response {
+    match read(&fleet, &visitor, id_of(&params), &asked).await {
+        Ok(action) => page(StatusCode::OK, &action),
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Result<ActionPage, Error> {
+    let listed = fleet.actions().find_listed(&visitor.context, id).await?;
+    let view = fleet.actions().show(&listed, ERRORS).await?;
+    let targets = fleet.actions().results(&listed, asked.after.unwrap_or(-1), ROWS).await?;
+    let now = fleet.now();
+    let path = format!("{}{TAB}/{}", visitor.base, encoded(id));
+    let is_full = targets.len() == ROWS as usize;
+    let next = targets.last().filter(|_| is_full).map(|last| format!("{path}?after={}", last.position));
+    let (action, progress) = (&view.action, &view.progress);
+    let is_open = progress.status == ActionStatus::InProgress;
+    let may_cancel = is_open && is_cancellable(action.kind);
+    let after = asked.after.map(|after| format!("after={after}")).unwrap_or_default();
+    Ok(ActionPage {
+        frame: Frame::new(visitor, title_of(action), TAB),
+        id: id.to_owned(),
+        bar: Bar::of(progress),
+        facts: facts(action),
+        times: vec![
+            ("Created", Some(Moment::new(action.created_at, now))),
+            ("Starts", Moment::of(action.start_time, now)),
+            ("Expires", Moment::of(action.expiration, now)),
+            ("Completed", Moment::of(progress.completed_at, now)),
+            ("Cancelled", Moment::of(action.cancelled_at, now)),
+        ],
+        errors: view.errors.iter().map(error_row).collect(),
+        rows: targets.into_iter().map(|target| row(target, now)).collect(),
+        next: next.unwrap_or_default(),
+        retry: if progress.failed > 0 { retry(action, &visitor.base) } else { String::new() },
+        cancel: may_cancel.then(|| missing(&visitor.context, PrivilegeName::AgentsUpgrade)),
+        is_open,
+        live: with_query(&path, &after),
+    })
+}
+
+fn facts(action: &Action) -> Vec<(&'static str, String)> {
+    let window = action.rollout_seconds.map(|seconds| counted(u64::try_from(seconds / 60).unwrap_or(0), "minute"));
+    // Sealed secrets are references.
+    let data = action.data.as_deref().filter(|data| !matches!(*data, "null" | "{}")).unwrap_or_default();
+    vec![
+        ("Id", action.id.to_string()),
+        ("Type", action.kind.as_str().to_owned()),
+        ("By", action.created_by.clone()),
+        ("Spread over", window.unwrap_or_default()),
+        ("Data", data.to_owned()),
+    ]
+}
+
+fn row(target: TargetView, now: Timestamp) -> Row {
+    let id = target.agent.to_string();
+    let message = target.result.as_ref().and_then(|result| result.outcome.message()).unwrap_or_default().to_owned();
+    Row {
+        name: target.hostname.unwrap_or_else(|| id.clone()),
+        state: state_text(target.state),
+        message,
+        at: Moment::of(target.result.map(|result| result.at), now),
+        id,
+    }
+}
+
+/// Returns the link that prepares the same act for the agents that failed; empty if pages have no such act.
+fn retry(action: &Action, base: &str) -> String {
+    let data = data_of(action);
+    let text = |name: &str| text_of(&data, name);
+    let list = |name: &str| list_of(&data, name).join(",");
+    let (act, details) = match action.kind {
+        ActionType::Upgrade if data["rollback"] == true => (Act::Rollback, vec![]),
+        ActionType::Upgrade => (Act::Upgrade, vec![("version", text("version"))]),
+        ActionType::PolicyReassign => (Act::Assign, vec![("policy", text("policy_id"))]),
+        ActionType::UpdateTags => (Act::Tag, vec![("add", list("tags_to_add")), ("remove", list("tags_to_remove"))]),
+        ActionType::RequestDiagnostics => (Act::Diagnostics, vec![]),
+        ActionType::Settings => {
+            let level = text("log_level");
+            (Act::LogLevel, vec![("level", if level.is_empty() { "reset".to_owned() } else { level })])
+        }
+        ActionType::Unenroll => (Act::Unenroll, vec![]),
+        ActionType::ForceUnenroll => (Act::Revoke, vec![]),
+        ActionType::PolicyChange
+        | ActionType::Migrate
+        | ActionType::PrivilegeLevelChange
+        | ActionType::Reenroll
+        | ActionType::InputAction
+        | ActionType::Cancel => return String::new(),
+    };
+    let details: String = details.into_iter().map(|(name, value)| format!("&{name}={}", encoded(&value))).collect();
+    format!("{base}/agents/bulk?failed={}&act={}&preview=1{details}", action.id, act.key())
+}
+
+/// Shows what a cancellation would do.
+pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor, params: RawPathParams) -> Response {
+    match cancellation(&fleet, &visitor, id_of(&params)).await {
+        Ok(asked) => page(StatusCode::OK, &asked),
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+async fn cancellation(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<CancelPage, Error> {
+    let action = fleet.actions().find::<AgentsUpgrade>(&visitor.context.clone().trying(true), id).await?;
+    let tried = fleet.actions().cancel(&action).await?;
+    Ok(CancelPage {
+        frame: Frame::new(visitor, "Cancel an action", TAB),
+        id: action.id.to_string(),
+        title: title_of(&action),
+        agents: counted(tried.submitted.targets, "agent"),
+        continuing: tried.continuing,
+    })
+}
+
+/// Cancels the action.
+pub async fn cancel(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    params: RawPathParams,
+    headers: HeaderMap,
+    _: Body,
+) -> Response {
+    match carry_out(&fleet, &visitor, id_of(&params), &headers).await {
+        Ok(response) => response,
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+async fn carry_out(fleet: &Fleet, visitor: &Visitor, id: &str, headers: &HeaderMap) -> Result<Response, Error> {
+    check_same_origin(headers)?;
+    let action = fleet.actions().find::<AgentsUpgrade>(&visitor.context, id).await?;
+    let done = fleet.actions().cancel(&action).await?;
+    let notice = match done.continuing {
+        0 => format!("The action was cancelled for {}.", counted(done.submitted.targets, "agent")),
+        number => format!("The action was cancelled. {} had begun and will continue.", counted(number, "agent")),
+    };
+    Ok(notice::redirect(&format!("{}{TAB}/{}", visitor.base, action.id), &notice))
+}

@@ -1,0 +1,218 @@
+//! `/actions`: what was requested of agents, the newest first, with its progress.
+
+pub mod action;
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use muster_core::Error;
+use muster_core::action::{Action, ActionType, TargetState};
+use muster_core::action_request::{ActionProgress, ActionStatus};
+use muster_core::authorization::AgentsRead;
+use muster_core::time::Timestamp;
+use muster_fleet::Fleet;
+use muster_fleet::action_views::{ActionListQuery, ActionView, AgentResult};
+use muster_management::cursor;
+use muster_store::query::Page;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::agents::asked::{encoded, with_query};
+use crate::failure;
+use crate::frame::{Frame, page};
+use crate::text::Moment;
+use crate::visitor::{Params, Visitor};
+
+/// Path of the page.
+pub const TAB: &str = "/actions";
+/// Number of actions on a page.
+const ROWS: u32 = 50;
+/// Number of errors that are shown for an action of the list.
+const ERRORS: u32 = 3;
+
+/// Parameters of the page.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    /// Cursor: the last action of the previous page.
+    after: String,
+    /// The newest change that the browser has seen. Only in requests that renew the rows.
+    seen: Option<i64>,
+}
+
+#[derive(Template)]
+#[template(path = "actions/actions.html")]
+struct ActionsPage {
+    frame: Frame,
+    rows: Vec<Row>,
+    is_first: bool,
+    next: String,
+    live: String,
+}
+
+struct Row {
+    id: String,
+    title: String,
+    by: String,
+    created: Moment,
+    bar: Bar,
+    /// The latest errors: id and name of the agent, and the error.
+    errors: Vec<(String, String, String)>,
+}
+
+/// The progress of an action.
+pub struct Bar {
+    /// For people.
+    pub state: &'static str,
+    /// Class of the state's color.
+    pub class: &'static str,
+    /// Number of agents.
+    pub agents: i64,
+    /// Number of agents that carried it out.
+    pub acked: i64,
+    /// Number of agents that failed or were not eligible.
+    pub failed: i64,
+}
+
+impl Bar {
+    fn of(progress: &ActionProgress) -> Self {
+        let (state, class) = match progress.status {
+            ActionStatus::Cancelled => ("cancelled", "quiet"),
+            ActionStatus::Failed => ("failed for some", "bad"),
+            ActionStatus::Complete => ("complete", "good"),
+            ActionStatus::Expired => ("expired", "warn"),
+            ActionStatus::RolloutPassed => ("its time has passed", "warn"),
+            ActionStatus::InProgress => ("in progress", "busy"),
+        };
+        Self { state, class, agents: progress.actioned, acked: progress.acked, failed: progress.failed }
+    }
+
+    /// The share of the agents that carried it out, in percent.
+    pub fn done(&self) -> i64 {
+        self.percent(self.acked)
+    }
+
+    /// The share of the agents that failed, in percent.
+    pub fn undone(&self) -> i64 {
+        self.percent(self.failed)
+    }
+
+    fn percent(&self, number: i64) -> i64 {
+        if self.agents > 0 { (number * 100 / self.agents).clamp(0, 100) } else { 0 }
+    }
+}
+
+/// Returns the state of one agent as people read it.
+pub const fn state_text(state: TargetState) -> &'static str {
+    match state {
+        TargetState::Queued => "waiting for the agent",
+        TargetState::Acked => "done",
+        TargetState::Failed => "failed",
+        TargetState::Cancelled => "cancelled",
+    }
+}
+
+/// Returns the data of an action; `null` if there is none.
+pub fn data_of(action: &Action) -> Value {
+    action.data.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// Returns a string of the data of an action; empty if there is none.
+pub fn text_of(data: &Value, name: &str) -> String {
+    data[name].as_str().unwrap_or_default().to_owned()
+}
+
+/// Returns the strings of a list of the data of an action.
+pub fn list_of<'d>(data: &'d Value, name: &str) -> Vec<&'d str> {
+    data[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Returns the id and the name of an agent that failed, and its error.
+pub fn error_row(error: &AgentResult) -> (String, String, String) {
+    let id = error.result.agent_id.to_string();
+    let message = error.result.outcome.message().unwrap_or_default().to_owned();
+    (id.clone(), error.hostname.clone().unwrap_or(id), message)
+}
+
+/// Returns what an action is about, as people read it.
+pub fn title_of(action: &Action) -> String {
+    let data = data_of(action);
+    let text = |name: &str| text_of(&data, name);
+    match action.kind {
+        ActionType::Upgrade if data["rollback"] == true => format!("Roll back to {}", text("version")),
+        ActionType::Upgrade => format!("Upgrade to {}", text("version")),
+        ActionType::PolicyReassign if text("policy_id").is_empty() => "Remove the policy".into(),
+        ActionType::PolicyReassign => format!("Assign the policy {}", text("policy_id")),
+        ActionType::PolicyChange => format!("Revision {} of the policy {}", data["revision"], text("policy_id")),
+        ActionType::RequestDiagnostics => "Request diagnostics".into(),
+        ActionType::Settings => match data["log_level"].as_str() {
+            Some(level) => format!("Set the log level to {level}"),
+            None => "Change settings".into(),
+        },
+        ActionType::Unenroll => "Unenroll".into(),
+        ActionType::ForceUnenroll => "Revoke immediately".into(),
+        ActionType::UpdateTags => {
+            let part = |what: &str, name: &str| match list_of(&data, name).join(", ").as_str() {
+                "" => String::new(),
+                tags => format!(" {what} {tags}"),
+            };
+            format!("Change tags:{}{}", part("add", "tags_to_add"), part("remove", "tags_to_remove"))
+        }
+        ActionType::Migrate => format!("Migrate to {}", text("target_uri")),
+        ActionType::PrivilegeLevelChange => "Change the privilege level".into(),
+        ActionType::Reenroll => "Reenroll".into(),
+        ActionType::InputAction => format!("Action of the input {}", action.input_type),
+        ActionType::Cancel => format!("Cancel {}", text("target_id")),
+    }
+}
+
+/// Shows the page.
+pub async fn show(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    Params(asked): Params<Asked>,
+) -> Response {
+    // Read before the list, so that a change in between is not missed.
+    let newest = *fleet.change_log().newest().borrow();
+    if headers.contains_key("hx-request") && asked.seen == Some(newest) {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    match read(&fleet, &visitor, &asked, newest).await {
+        Ok(actions) => page(StatusCode::OK, &actions),
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked, newest: i64) -> Result<ActionsPage, Error> {
+    let grant = visitor.context.grant::<AgentsRead>()?;
+    let after = Some(asked.after.as_str()).filter(|after| !after.is_empty());
+    let question =
+        ActionListQuery { errors: ERRORS, after: cursor::action(after, None)?, ..ActionListQuery::default() };
+    let found = fleet.actions().list(&grant, &question, Page { offset: 0, limit: ROWS }).await?.items;
+    let path = format!("{}{TAB}", visitor.base);
+    let is_full = found.len() == ROWS as usize;
+    let last = found.last().filter(|_| is_full).map(|last| encoded(&cursor::behind_action(&last.action)));
+    let now = fleet.now();
+    Ok(ActionsPage {
+        frame: Frame::new(visitor, "Actions", TAB),
+        is_first: after.is_none(),
+        next: last.map(|last| format!("{path}?after={last}")).unwrap_or_default(),
+        live: with_query(&path, &format!("after={}&seen={newest}", encoded(&asked.after))),
+        rows: found.into_iter().map(|view| row(view, now)).collect(),
+    })
+}
+
+fn row(view: ActionView, now: Timestamp) -> Row {
+    Row {
+        id: view.action.id.to_string(),
+        title: title_of(&view.action),
+        bar: Bar::of(&view.progress),
+        created: Moment::new(view.action.created_at, now),
+        by: view.action.created_by,
+        errors: view.errors.iter().map(error_row).collect(),
+    }
+}

@@ -1,0 +1,328 @@
+//! `/add-agent`: creates an enrollment key, shows the commands that enroll an agent with it, and waits for the agent.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use muster_core::Error;
+use muster_core::authorization::{AgentsRead, EnrollmentCreate, PoliciesRead, RefusalsRead};
+use muster_core::id::EnrollmentKeyId;
+use muster_core::shell;
+use muster_core::time::Timestamp;
+use muster_fleet::Fleet;
+use muster_fleet::agent_views::{AgentListQuery, Rows};
+use muster_fleet::keys::NewEnrollmentKey;
+use muster_management::form;
+use muster_store::query::{AgentCondition, AgentFilter, AgentSort, Page};
+use serde::Deserialize;
+
+use super::agent::name_of;
+use super::asked::TAB;
+use crate::failure;
+use crate::frame::{Frame, page};
+use crate::policies::{PolicyRow, rows};
+use crate::text::{Badge, Moment};
+use crate::visitor::{Params, Visitor};
+
+/// Lifetime of the keys that the page creates: long enough to enroll a number of hosts by hand.
+const LIFETIME: &str = "1d";
+/// Number of agents and rejected requests that the page shows.
+const SHOWN: u32 = 10;
+/// Elastic Agent's image, in the version that Muster is tested with.
+const IMAGE: &str = "docker.elastic.co/elastic-agent/elastic-agent:9.5.2";
+
+/// How agents verify the server's certificate.
+pub struct ServerTrust {
+    /// Path of the CA certificate of the server's own CA; `None` if its certificate is another CA's.
+    pub ca: Option<String>,
+    /// Whether agents connect over plain HTTP.
+    pub is_plain: bool,
+}
+
+impl ServerTrust {
+    /// The path of the CA certificate, if agents need it.
+    fn needed_ca(&self) -> Option<&str> {
+        self.ca.as_deref().filter(|_| !self.is_plain)
+    }
+
+    /// The flags of an enrollment (MG184): only what the server's certificate makes necessary.
+    fn flags(&self) -> String {
+        match (self.needed_ca(), self.is_plain) {
+            (_, true) => " --insecure".to_owned(),
+            (Some(_), false) => " --certificate-authorities=ca.crt".to_owned(),
+            (None, false) => String::new(),
+        }
+    }
+}
+
+/// Parameters of the page.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    /// The key whose agents a waiting page asks for.
+    key: String,
+    /// When the key was created, microseconds: what was rejected before is not shown.
+    since: i64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    policy: String,
+}
+
+#[derive(Template)]
+#[template(path = "agents/add_agent.html")]
+struct AddAgentPage<'a> {
+    frame: Frame,
+    policies: Vec<PolicyRow>,
+    has_url: bool,
+    commands: Option<Commands<'a>>,
+    error: Option<Error>,
+}
+
+/// The commands that enroll an agent.
+struct Commands<'a> {
+    key: String,
+    since: i64,
+    ca: Option<&'a str>,
+    flags: String,
+    docker: String,
+    secret: String,
+    manifest: String,
+}
+
+#[derive(Template)]
+#[template(path = "agents/arrivals.html")]
+struct Arrivals {
+    base: String,
+    key: String,
+    agents: Vec<Arrival>,
+    refused: Vec<Refusal>,
+}
+
+struct Arrival {
+    id: String,
+    name: String,
+    badge: Badge,
+    policy: Option<(i64, Moment)>,
+}
+
+/// A rejected request that may have been the agent's.
+struct Refusal {
+    address: String,
+    version: String,
+    text: String,
+    remedy: &'static str,
+    at: Moment,
+}
+
+/// Shows the form; or, for a waiting page, the agents that have enrolled with its key.
+pub async fn show(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    Params(asked): Params<Asked>,
+) -> Response {
+    let shown = match asked.key.as_str() {
+        key if headers.contains_key("hx-request") && !key.is_empty() => {
+            arrivals(&fleet, &visitor, &asked).await.map(|arrivals| page(StatusCode::OK, &arrivals))
+        }
+        _ => form_page(&fleet, &visitor).await.map(|form| page(StatusCode::OK, &form)),
+    };
+    shown.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}
+
+async fn form_page(fleet: &Fleet, visitor: &Visitor) -> Result<AddAgentPage<'static>, Error> {
+    visitor.context.grant::<EnrollmentCreate>()?;
+    Ok(AddAgentPage {
+        frame: Frame::new(visitor, "Add an agent", TAB),
+        policies: rows(fleet, &visitor.context.grant::<PoliciesRead>()?).await?,
+        has_url: fleet.urls().first().is_some(),
+        commands: None,
+        error: None,
+    })
+}
+
+/// Creates a key for the chosen policy, and shows the commands.
+pub async fn create(
+    State(fleet): State<Arc<Fleet>>,
+    Extension(trust): Extension<Arc<ServerTrust>>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match created(&fleet, &trust, &visitor, &headers, body).await {
+        Ok(response) => response.into_response(),
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+async fn created(
+    fleet: &Fleet,
+    trust: &ServerTrust,
+    visitor: &Visitor,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Error> {
+    let fields: Fields = form::read(headers, body).await?;
+    let mut form = form_page(fleet, visitor).await?;
+    let Some(url) = fleet.urls().first() else { return Ok(page(StatusCode::OK, &form)) };
+    let now = fleet.now();
+    let new = NewEnrollmentKey {
+        policy_id: Some(fields.policy).filter(|policy| !policy.is_empty()),
+        name: Some(format!("added by {} {}", visitor.name, now.to_rfc3339_seconds())),
+        expiration: Some(LIFETIME.to_owned()),
+        ..NewEnrollmentKey::default()
+    };
+    let (key, token) = fleet.enrollment_keys().create(&visitor.context.grant()?, &new).await?;
+    form.commands = Some(Commands { key: key.id.to_string(), since: now.as_micros(), ..commands(trust, &url, &token) });
+    Ok(page(StatusCode::OK, &form))
+}
+
+/// Returns the commands that enroll with a token at a URL.
+fn commands<'a>(trust: &'a ServerTrust, url: &str, token: &str) -> Commands<'a> {
+    let ca = trust.needed_ca();
+    let flags =
+        format!("{} {}{}", shell::option("--url", url), shell::option("--enrollment-token", token), trust.flags());
+    let variable = |name: &str, value: &str| format!(" -e {}", shell::word(&format!("{name}={value}")));
+    let mut docker = "docker run -d --name muster-agent --restart unless-stopped -e FLEET_ENROLL=1".to_owned();
+    docker += &(variable("FLEET_URL", url) + &variable("FLEET_ENROLLMENT_TOKEN", token));
+    docker += if trust.is_plain { " -e FLEET_INSECURE=true" } else { "" };
+    docker +=
+        if ca.is_some() { " -e FLEET_CA=/etc/muster/ca.crt -v \"$PWD/ca.crt:/etc/muster/ca.crt:ro\"" } else { "" };
+    let from_file = if ca.is_some() { " --from-file=ca.crt" } else { "" };
+    Commands {
+        key: String::new(),
+        since: 0,
+        ca,
+        flags,
+        docker: format!("{docker} {IMAGE}"),
+        secret: format!(
+            "kubectl create secret generic muster-agent --namespace=kube-system {}{from_file}",
+            shell::word(&format!("--from-literal=token={token}"))
+        ),
+        manifest: manifest(url, trust.is_plain, ca.is_some()),
+    }
+}
+
+/// Returns the manifest of a DaemonSet: an agent on each node of a cluster.
+fn manifest(url: &str, is_plain: bool, has_ca: bool) -> String {
+    // A JSON string is a YAML string, whatever it contains.
+    let url = serde_json::Value::from(url).to_string();
+    let mut env = format!(
+        "        - {{name: FLEET_ENROLL, value: \"1\"}}\n        - {{name: FLEET_URL, value: {url}}}\n        \
+         - {{name: FLEET_ENROLLMENT_TOKEN, valueFrom: {{secretKeyRef: {{name: muster-agent, key: token}}}}}}\n        \
+         - {{name: NODE_NAME, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}\n"
+    );
+    if is_plain {
+        env += "        - {name: FLEET_INSECURE, value: \"true\"}\n";
+    }
+    if has_ca {
+        env += "        - {name: FLEET_CA, value: /etc/muster/ca.crt}\n";
+    }
+    format!(
+        "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {{name: muster-agent, namespace: kube-system}}\nspec:\n  \
+         selector: {{matchLabels: {{app: muster-agent}}}}\n  template:\n    metadata: {{labels: {{app: muster-agent}}}}\n    \
+         spec:\n      hostNetwork: true\n      dnsPolicy: ClusterFirstWithHostNet\n      containers:\n      \
+         - name: agent\n        image: {IMAGE}\n        env:\n{env}        volumeMounts:\n        \
+         - {{name: muster, mountPath: /etc/muster, readOnly: true}}\n        \
+         - {{name: state, mountPath: /usr/share/elastic-agent/state}}\n      volumes:\n      \
+         - {{name: muster, secret: {{secretName: muster-agent}}}}\n      \
+         - {{name: state, hostPath: {{path: /var/lib/muster-agent, type: DirectoryOrCreate}}}}\n"
+    )
+}
+
+/// Returns the agents that have enrolled with a key, and what this server has rejected since the key was created: an agent
+/// that does not come may be among it.
+async fn arrivals(fleet: &Fleet, visitor: &Visitor, asked: &Asked) -> Result<Arrivals, Error> {
+    let key = &asked.key;
+    let id = EnrollmentKeyId::parse(key).map_err(|_| Error::not_found("enrollment key", key))?;
+    let question = AgentListQuery {
+        filter: AgentFilter::all([AgentCondition::EnrollmentKeys(vec![id])]),
+        sort: AgentSort::EnrolledAt,
+        descending: true,
+        rows: Rows::Page(Page { offset: 0, limit: SHOWN }),
+    };
+    let found = fleet.agents().list(&visitor.context.grant::<AgentsRead>()?, &question).await?;
+    let now = fleet.now();
+    let agents = found.items.into_iter().map(|view| {
+        let record = view.details.record;
+        let applied = record.policy_revision_at.map(|at| (record.policy_revision, Moment::new(at, now)));
+        Arrival {
+            name: name_of(&record),
+            badge: Badge(record.status),
+            policy: applied.filter(|(revision, _)| *revision > 0),
+            id: record.id.to_string(),
+        }
+    });
+    Ok(Arrivals {
+        base: visitor.base.clone(),
+        key: key.clone(),
+        agents: agents.collect(),
+        refused: refusals(fleet, visitor, Timestamp::from_micros(asked.since)),
+    })
+}
+
+fn refusals(fleet: &Fleet, visitor: &Visitor, since: Timestamp) -> Vec<Refusal> {
+    let Ok(grant) = visitor.context.grant::<RefusalsRead>() else { return Vec::new() };
+    let now = fleet.now();
+    let mut rows = fleet.refusals().list(&grant);
+    // A connection that fails before a request has no operation: TLS was refused, or the certificate was not trusted.
+    rows.retain(|row| row.last >= since && matches!(row.refused.operation, "enroll" | ""));
+    rows.sort_by_key(|row| std::cmp::Reverse(row.last));
+    let refusal = |row: muster_fleet::refusals::RefusedRow| Refusal {
+        address: row.refused.address,
+        version: row.refused.version,
+        text: row.refused.message,
+        remedy: row.refused.remedy,
+        at: Moment::new(row.last, now),
+    };
+    rows.into_iter().take(SHOWN as usize).map(refusal).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trust(ca: Option<&str>, is_plain: bool) -> ServerTrust {
+        ServerTrust { ca: ca.map(Into::into), is_plain }
+    }
+
+    #[test]
+    fn mg184_commands_contain_what_the_certificate_needs() {
+        let flags = |ca, is_plain| trust(ca, is_plain).flags();
+        assert_eq!(flags(Some("/var/lib/muster/ca.crt"), false), " --certificate-authorities=ca.crt");
+        assert_eq!((flags(None, false).as_str(), flags(None, true).as_str()), ("", " --insecure"));
+        let shown = |ca, is_plain| {
+            let trust = trust(ca, is_plain);
+            let commands = commands(&trust, "https://f:8220", "dG9rOmVu");
+            commands.docker + &commands.secret + &commands.manifest
+        };
+        let own = shown(Some("/ca.crt"), false);
+        assert!(own.contains("FLEET_CA=/etc/muster/ca.crt") && own.contains("--from-file=ca.crt"), "{own}");
+        let (public, plain) = (shown(None, false), shown(None, true));
+        assert!(
+            !public.contains("FLEET_CA") && !public.contains("INSECURE") && !public.contains("from-file"),
+            "{public}"
+        );
+        assert!(
+            plain.contains("-e FLEET_INSECURE=true") && plain.contains("FLEET_INSECURE, value: \"true\""),
+            "{plain}"
+        );
+    }
+
+    #[test]
+    fn the_manifest_is_yaml_whatever_the_url_is() {
+        for url in ["https://fleet.example:8220", "https://a\"b: {c}#"] {
+            let manifest: serde_json::Value = serde_saphyr::from_str(&manifest(url, false, true)).unwrap();
+            let container = &manifest["spec"]["template"]["spec"]["containers"][0];
+            assert_eq!(container["env"][1]["value"], url);
+            assert_eq!((&manifest["kind"], container["env"].as_array().unwrap().len()), (&"DaemonSet".into(), 5));
+        }
+    }
+}

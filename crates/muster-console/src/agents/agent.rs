@@ -1,0 +1,260 @@
+//! `/agents/{id}`: an agent, its host, its policy, its components and what can be done with it.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{RawPathParams, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use muster_core::Error;
+use muster_core::agent::AgentRecord;
+use muster_core::authorization::{AgentsRead, PoliciesRead};
+use muster_core::policy::Policy;
+use muster_core::time::Timestamp;
+use muster_fleet::Fleet;
+use muster_fleet::action_views::AgentAction;
+use muster_fleet::agent_views::AgentView;
+use serde::Deserialize;
+
+use super::acts::Act;
+use super::asked::TAB;
+use super::missing;
+use crate::actions::state_text;
+use crate::failure;
+use crate::frame::{Frame, page};
+use crate::text::{Badge, Moment, os_name};
+use crate::visitor::Visitor;
+
+/// Number of actions on the page.
+const ACTIONS: u32 = 20;
+/// Maximum number of components, and of units of each, on the page.
+const COMPONENTS: usize = 200;
+
+#[derive(Template)]
+#[template(path = "agents/agent.html")]
+struct AgentPage {
+    frame: Frame,
+    id: String,
+    badge: Badge,
+    since: Moment,
+    message: String,
+    connected: bool,
+    facts: Vec<(&'static str, String)>,
+    times: Vec<(&'static str, Option<Moment>)>,
+    tags: Vec<String>,
+    departure: Option<String>,
+    policy: Option<PolicyOfAgent>,
+    failure: Option<String>,
+    components: Vec<Component>,
+    actions: Vec<ActionRow>,
+    others: Vec<Other>,
+    acts: Vec<(Act, Option<String>)>,
+    /// Whether the person may not do some of them.
+    is_limited: bool,
+    /// Why the person may not respond.
+    no_response: Option<String>,
+}
+
+/// The policy of an agent.
+struct PolicyOfAgent {
+    id: String,
+    name: String,
+    target: i64,
+    running: i64,
+    since: Option<Moment>,
+}
+
+/// A component, as the agent reports it. Everything is optional: an agent of another version may leave members out.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Component {
+    id: String,
+    status: String,
+    message: String,
+    units: Vec<Unit>,
+}
+
+/// An input or output of a component.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Unit {
+    id: String,
+    r#type: String,
+    status: String,
+    message: String,
+}
+
+struct ActionRow {
+    id: String,
+    kind: &'static str,
+    at: Moment,
+    state: &'static str,
+    by: String,
+}
+
+/// Another agent of the host: an earlier one, or one of another family.
+struct Other {
+    id: String,
+    family: &'static str,
+    badge: Badge,
+    enrolled: Moment,
+    version: String,
+}
+
+/// Returns the id in the path.
+pub fn id_of(params: &RawPathParams) -> &str {
+    params.iter().find(|(name, _)| *name == "id").map(|(_, id)| id).unwrap_or_default()
+}
+
+/// Returns what people call an agent: the name of its host, or its id.
+pub fn name_of(record: &AgentRecord) -> String {
+    if record.hostname.is_empty() { record.id.to_string() } else { record.hostname.clone() }
+}
+
+/// Shows the page.
+pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, params: RawPathParams) -> Response {
+    match read(&fleet, &visitor, id_of(&params)).await {
+        Ok(agent) => page(StatusCode::OK, &agent),
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+async fn read(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<AgentPage, Error> {
+    let agents = fleet.agents();
+    let found = agents.find::<AgentsRead>(&visitor.context, id).await?;
+    let actions = fleet.actions().of_agent(&found, ACTIONS).await?;
+    let others = others(fleet, visitor, &found).await?;
+    let view = agents.show(found).await?;
+    let policy = policy(fleet, visitor, &view).await?;
+    Ok(AgentPage { others, ..content(visitor, view, policy, actions, fleet.now()) })
+}
+
+async fn policy(fleet: &Fleet, visitor: &Visitor, view: &AgentView) -> Result<Option<Policy>, Error> {
+    let (Ok(grant), Some(id)) = (visitor.context.grant::<PoliciesRead>(), &view.details.record.policy_id) else {
+        return Ok(None);
+    };
+    Ok(fleet.policies().named(&grant, &[id.to_string()], &[]).await?.0.pop())
+}
+
+/// Returns the other agents of the host, the latest first.
+async fn others(fleet: &Fleet, visitor: &Visitor, agent: &AgentRecord) -> Result<Vec<Other>, Error> {
+    let Some(host) = &agent.host_id else { return Ok(Vec::new()) };
+    let found = fleet.agents().host(&visitor.context.grant()?, host.as_str()).await?;
+    let now = fleet.now();
+    let others = found.agents.into_iter().rev().map(|view| view.details.record).filter(|one| one.id != agent.id);
+    let other = |record: AgentRecord| Other {
+        id: record.id.to_string(),
+        family: record.family.as_str(),
+        badge: Badge(record.status),
+        enrolled: Moment::new(record.enrolled_at, now),
+        version: record.agent_version,
+    };
+    Ok(others.map(other).collect())
+}
+
+fn content(
+    visitor: &Visitor,
+    view: AgentView,
+    policy: Option<Policy>,
+    actions: Vec<AgentAction>,
+    now: Timestamp,
+) -> AgentPage {
+    let record = view.details.record;
+    let documents = view.details.documents;
+    let policy = record.policy_id.as_ref().map(|id| PolicyOfAgent {
+        id: id.to_string(),
+        name: policy.as_ref().map_or_else(|| id.to_string(), |policy| policy.name.clone()),
+        target: record.target_revision.or(policy.map(|policy| policy.revision)).unwrap_or_default(),
+        running: record.policy_revision,
+        since: Moment::of(record.policy_revision_at, now),
+    });
+    let row = |one: AgentAction| ActionRow {
+        id: one.action.id.to_string(),
+        kind: one.action.kind.as_str(),
+        at: Moment::new(one.action.created_at, now),
+        state: state_text(one.state),
+        by: one.action.created_by,
+    };
+    let acts = Act::ALL.map(|act| (act, missing(&visitor.context, act.privilege())));
+    AgentPage {
+        frame: Frame::new(visitor, name_of(&record), TAB),
+        badge: Badge(record.status),
+        since: Moment::new(record.status_since, now),
+        message: record.health.message.clone(),
+        connected: view.connected,
+        facts: facts(&record, os_name(documents.local_metadata.as_deref())),
+        times: vec![
+            ("Enrolled", Some(Moment::new(record.enrolled_at, now))),
+            ("Last check-in", Moment::of(view.last_checkin, now)),
+            ("Unenrolled", Moment::of(record.unenrolled_at, now)),
+        ],
+        departure: departure(&record),
+        policy,
+        failure: record.policy_failure.map(|failure| format!("revision {}: {}", failure.revision, failure.reason)),
+        components: components(documents.components.as_deref()),
+        actions: actions.into_iter().map(row).collect(),
+        others: Vec::new(),
+        is_limited: acts.iter().any(|(_, missing)| missing.is_some()),
+        acts: acts.into(),
+        no_response: super::respond::missing_privileges(&visitor.context),
+        tags: record.tags,
+        id: record.id.to_string(),
+    }
+}
+
+fn facts(record: &AgentRecord, os: String) -> Vec<(&'static str, String)> {
+    let text = |value: Option<&dyn std::fmt::Display>| value.map(ToString::to_string).unwrap_or_default();
+    let upgrade = record.upgrade.open.as_ref().map(|open| format!("to {}, in progress", open.version));
+    vec![
+        ("Host name", record.hostname.clone()),
+        ("Operating system", os),
+        ("Agent version", record.agent_version.clone()),
+        ("Upgrade", upgrade.unwrap_or_default()),
+        ("Family", record.family.as_str().to_owned()),
+        ("Address", record.last_address.clone()),
+        ("Address at enrollment", record.first_address.clone()),
+        ("Host id", text(record.host_id.as_ref().map(|id| id as _))),
+        ("Enrollment key", text(record.enrollment_key_id.as_ref().map(|id| id as _))),
+        ("Server", text(record.node.as_ref().map(|id| id as _))),
+        ("Unenrolled because", record.unenrolled_reason.clone().unwrap_or_default()),
+    ]
+}
+
+/// Says that the agent left, and who removed it if the report says so.
+fn departure(record: &AgentRecord) -> Option<String> {
+    let report = record.audit?;
+    let mut text = format!("Reported as {} at {}", report.reason.as_str(), report.at.to_rfc3339_seconds());
+    if let Some(departure) = record.departure.as_deref() {
+        text += &format!(", by {} (uid {}) with {}", departure.user, departure.uid, departure.process);
+        for (what, value) in [("reason", &departure.why), ("now at", &departure.new_url)] {
+            text += &value.as_ref().map(|value| format!("; {what}: {value}")).unwrap_or_default();
+        }
+    }
+    Some(text + ".")
+}
+
+/// Reads the components of a document. A document that has another form shows none.
+fn components(text: Option<&str>) -> Vec<Component> {
+    let mut all: Vec<Component> = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    all.truncate(COMPONENTS);
+    for component in &mut all {
+        component.units.truncate(COMPONENTS);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn components_of_any_form_are_read() {
+        let text =
+            r#"[{"id":"log-default","status":"HEALTHY","units":[{"id":"u","type":"input"}],"payload":{"x":[1]}},{}]"#;
+        let found = components(Some(text));
+        assert_eq!((found.len(), found[0].id.as_str(), found[0].units[0].r#type.as_str()), (2, "log-default", "input"));
+        for bad in [None, Some("null"), Some("{}"), Some("[1]"), Some("[")] {
+            assert!(components(bad).is_empty(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Parameters of the list of agents, which are in its URL: filter, order, columns and position.
+
+use muster_core::Error;
+use muster_core::status::Status;
+use muster_fleet::Fleet;
+use muster_management::kql::agents as kql;
+use muster_store::query::{AgentCondition, AgentFilter, AgentSort};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+
+use super::columns::Column;
+
+/// Path of the list.
+pub const TAB: &str = "/agents";
+
+/// Parameters of the list. All of them are in its URL, so that it can be shared.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    /// KQL.
+    pub q: String,
+    /// Name of a status; empty for all that are not hidden.
+    pub status: String,
+    /// Column that the list is sorted by.
+    pub sort: String,
+    /// `asc` or `desc`.
+    pub order: String,
+    /// Keys of columns, separated by commas or repeated; empty for the usual ones.
+    pub columns: Vec<String>,
+    /// Cursor: the last row of the previous page.
+    pub after: String,
+    /// The newest change that the browser has seen. Only in requests that renew the rows.
+    pub seen: Option<i64>,
+}
+
+impl Asked {
+    /// Returns the filter of the list: of a status, or without the statuses that are hidden.
+    pub fn filter(&self, fleet: &Fleet) -> Result<AgentFilter, Error> {
+        if self.status.is_empty() {
+            return kql::visible(&self.q, false, fleet.now());
+        }
+        let status = Status::parse(&self.status)
+            .ok_or_else(|| Error::invalid("status", format!("unknown status {:?}", self.status)))?;
+        let mut filter = kql::compile(&self.q, fleet.now())?.filter;
+        filter.conditions.push(AgentCondition::Statuses(vec![status]));
+        Ok(filter)
+    }
+
+    /// Returns the order of the list.
+    pub fn sort(&self) -> AgentSort {
+        let named = Column::ALL.iter().find(|column| column.key == self.sort);
+        named.and_then(|column| column.sort).unwrap_or_default()
+    }
+
+    /// Times are sorted by the newest first unless the URL says otherwise.
+    pub fn is_descending(&self, sort: AgentSort) -> bool {
+        match self.order.as_str() {
+            "asc" => false,
+            "desc" => true,
+            _ => matches!(sort, AgentSort::EnrolledAt | AgentSort::LastCheckin),
+        }
+    }
+
+    /// Returns the chosen columns; unknown ones are ignored.
+    pub fn columns(&self) -> Vec<&'static Column> {
+        Column::named(self.columns.iter().flat_map(|one| one.split(',')))
+    }
+
+    /// Returns the parameters of the URL with some of them changed. The list starts anew: a cursor belongs to one order.
+    pub fn query(&self, change: &[(&str, &str)]) -> String {
+        let columns = self.columns.join(",");
+        let kept = [
+            ("q", &self.q),
+            ("status", &self.status),
+            ("sort", &self.sort),
+            ("order", &self.order),
+            ("columns", &columns),
+        ];
+        let changed = |name: &str| change.iter().any(|(changed, _)| *changed == name);
+        let kept = kept.into_iter().filter(|(name, _)| !changed(name)).map(|(name, value)| (name, value.as_str()));
+        let pairs = kept.chain(change.iter().copied()).filter(|(_, value)| !value.is_empty());
+        let pairs: Vec<_> = pairs.map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+        pairs.join("&")
+    }
+
+    /// Returns the URL of the list with some parameters changed.
+    pub fn link(&self, base: &str, change: &[(&str, &str)]) -> String {
+        with_query(&format!("{base}{TAB}"), &self.query(change))
+    }
+}
+
+/// Returns a path with parameters, if there are any.
+pub fn with_query(path: &str, query: &str) -> String {
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}
+
+/// Returns a value for a URL.
+pub fn encoded(value: &str) -> String {
+    utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
+}
+
+/// Returns a value in a query: in quotation marks, so that it is one word and no wildcard.
+pub fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\""))
+}
+
+/// Returns a query with another condition, or without it if it has it.
+pub fn toggled(query: &str, condition: &str) -> String {
+    if query == condition {
+        return String::new();
+    }
+    let last = format!(" and {condition}");
+    match (query.trim(), query.strip_suffix(last.as_str())) {
+        ("", _) => condition.to_owned(),
+        // Parentheses were added with the condition, around alternatives.
+        (_, Some(rest)) => match rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) {
+            Some(inner) if !inner.contains([')', '(']) => inner.to_owned(),
+            _ => rest.to_owned(),
+        },
+        (query, None) if query.to_lowercase().contains(" or ") => format!("({query}){last}"),
+        (query, None) => format!("{query}{last}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mg190_the_url_of_a_view_contains_its_filters_its_order_and_its_columns() {
+        let asked = Asked { q: "tags:\"a b\"".into(), status: "online".into(), ..Asked::default() };
+        assert_eq!(asked.link("/s/shop", &[]), "/s/shop/agents?q=tags%3A%22a%20b%22&status=online");
+        assert_eq!(asked.link("", &[("status", ""), ("sort", "version")]), "/agents?q=tags%3A%22a%20b%22&sort=version");
+        assert_eq!(Asked::default().link("", &[]), "/agents");
+        let columns = Asked { columns: vec!["os,id".into(), "nonsense".into()], ..Asked::default() };
+        assert_eq!(columns.link("", &[]), "/agents?columns=os%2Cid%2Cnonsense");
+        assert_eq!(columns.columns().iter().map(|column| column.key).collect::<Vec<_>>(), ["os", "id"]);
+    }
+
+    #[test]
+    fn times_are_sorted_by_the_newest_first() {
+        let by = |sort: &str, order: &str| Asked { sort: sort.into(), order: order.into(), ..Asked::default() };
+        let descending = |asked: &Asked| asked.is_descending(asked.sort());
+        assert!(descending(&by("", "")) && descending(&by("last_checkin", "")) && descending(&by("hostname", "desc")));
+        assert!(!descending(&by("hostname", "")) && !descending(&by("enrolled_at", "asc")));
+    }
+
+    #[test]
+    fn a_condition_is_added_to_a_query_and_removed_again() {
+        for query in ["", "status:online", "status:online or tags:a", "tags:a and status:online"] {
+            let with = toggled(query, "duplicate_hosts:*");
+            assert!(with.ends_with("duplicate_hosts:*"), "{with}");
+            assert_eq!(toggled(&with, "duplicate_hosts:*"), query);
+        }
+        assert_eq!(toggled("a:1 or b:2", "c:3"), "(a:1 or b:2) and c:3");
+        assert_eq!(quoted("a\"b\\*"), r#""a\"b\\*""#);
+    }
+}

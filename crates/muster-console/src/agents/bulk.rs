@@ -1,0 +1,305 @@
+//! `/agents/bulk`: an act on chosen agents, in three steps: the choice of the act, its details with a preview, and the act.
+//!
+//! The first two only read, so each is a URL; only the act is a POST.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use muster_core::Error;
+use muster_core::authorization::{AgentsRead, PoliciesRead};
+use muster_core::plural::counted;
+use muster_core::policy::Policy;
+use muster_fleet::Fleet;
+use muster_fleet::actions::{Eligible, Surveyed};
+use muster_management::entry::checked_reason;
+use muster_management::error::status_of;
+use muster_management::form;
+use muster_store::query::Page;
+use serde::Deserialize;
+
+use super::acts::{Act, Done, LEVELS};
+use super::asked::TAB;
+use super::missing;
+use super::selection::Chosen;
+use crate::failure;
+use crate::frame::{Frame, page};
+use crate::notice;
+use crate::visitor::{Params, Visitor};
+
+/// Maximum size of the form, bytes: thousands of ids fit.
+const MAX_FORM: usize = 1 << 20;
+/// Maximum number of policies to choose from.
+const POLICIES: u32 = 1_000;
+/// Maximum number of agents that are named as examples for a reason.
+const EXAMPLES: usize = 3;
+
+/// Which agents, which act, and its details.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Order {
+    /// Ids of ticked agents.
+    pub agent: Vec<String>,
+    /// `all` for all agents that match; otherwise the ticked ones.
+    pub of: String,
+    /// With `all`: the query.
+    pub q: String,
+    /// With `all`: the status; empty for all that are not hidden.
+    pub status: String,
+    /// An action: the agents for which it failed.
+    pub failed: String,
+    /// Key of the act; empty to choose one.
+    pub act: String,
+    /// Tags to add, separated by commas.
+    pub add: String,
+    /// Tags to remove.
+    pub remove: String,
+    /// Id of a policy; empty for none.
+    pub policy: String,
+    /// Target version.
+    pub version: String,
+    /// Minutes over which upgrades start.
+    pub over: String,
+    /// Start time, RFC 3339.
+    pub start: String,
+    /// Log level.
+    pub level: String,
+    /// Set to include a CPU profile.
+    pub cpu: String,
+    /// Set to override checks against mistakes.
+    pub force: String,
+    /// Reason for the audit log.
+    pub reason: String,
+    /// Set after the details were entered.
+    pub preview: String,
+    /// The number of agents that the person has confirmed.
+    pub count: u64,
+}
+
+impl Order {
+    /// Returns the fields that say which agents are meant.
+    fn selection(&self) -> Vec<(&'static str, &str)> {
+        let agents = self.agent.iter().map(|id| ("agent", id.as_str()));
+        let others = [("of", &self.of), ("q", &self.q), ("status", &self.status), ("failed", &self.failed)];
+        agents
+            .chain(others.map(|(name, value)| (name, value.as_str())))
+            .filter(|(_, value)| !value.is_empty())
+            .collect()
+    }
+
+    /// Returns the details of the act.
+    fn details(&self) -> Vec<(&'static str, &str)> {
+        let details = [
+            ("act", &self.act),
+            ("add", &self.add),
+            ("remove", &self.remove),
+            ("policy", &self.policy),
+            ("version", &self.version),
+            ("over", &self.over),
+            ("start", &self.start),
+            ("level", &self.level),
+            ("cpu", &self.cpu),
+            ("force", &self.force),
+            ("reason", &self.reason),
+        ];
+        details.map(|(name, value)| (name, value.as_str())).into_iter().filter(|(_, value)| !value.is_empty()).collect()
+    }
+}
+
+/// The acts that are possible on the chosen agents.
+#[derive(Template)]
+#[template(path = "agents/bulk.html")]
+struct ChoicePage<'a> {
+    frame: Frame,
+    text: String,
+    hidden: Vec<(&'static str, &'a str)>,
+    acts: Vec<Item>,
+}
+
+/// An act in the menu (MG185).
+struct Item {
+    act: Act,
+    /// Number of eligible agents.
+    eligible: u64,
+    /// Why the others are not, with their numbers.
+    reasons: Vec<(String, u64)>,
+    /// Why the person may not do it.
+    missing: Option<String>,
+}
+
+impl Item {
+    fn is_possible(&self) -> bool {
+        self.missing.is_none() && self.eligible > 0
+    }
+}
+
+/// The details of an act, and what it would do.
+#[derive(Template)]
+#[template(path = "agents/act.html")]
+struct ActPage<'a> {
+    frame: Frame,
+    act: Act,
+    text: String,
+    order: &'a Order,
+    hidden: Vec<(&'static str, &'a str)>,
+    details: Vec<(&'static str, &'a str)>,
+    /// Ids and names, and which is chosen.
+    policies: Vec<(String, String, bool)>,
+    levels: Vec<(&'static str, bool)>,
+    preview: Option<Preview>,
+    error: Option<Error>,
+    /// Whether more agents are eligible than the person has confirmed.
+    has_grown: bool,
+    cli: String,
+    api: String,
+}
+
+/// What an act would do.
+struct Preview {
+    count: u64,
+    agents: String,
+    excluded: u64,
+    /// Reasons of agents that are not eligible: number, reason, examples.
+    refused: Vec<(u64, String, Vec<String>)>,
+}
+
+impl From<Done> for Preview {
+    fn from(done: Done) -> Self {
+        let mut reasons: BTreeMap<String, (u64, Vec<String>)> = BTreeMap::new();
+        for (agent, reason) in done.refused {
+            let (number, examples) = reasons.entry(reason).or_default();
+            *number += 1;
+            if examples.len() < EXAMPLES {
+                examples.push(agent.to_string());
+            }
+        }
+        let mut refused: Vec<_> =
+            reasons.into_iter().map(|(reason, (number, examples))| (number, reason, examples)).collect();
+        refused.sort_by_key(|(number, _, _)| std::cmp::Reverse(*number));
+        let agents = counted(done.agents, "agent");
+        Self { count: done.agents, agents, excluded: done.excluded, refused }
+    }
+}
+
+/// Shows the acts, or the details of one with its preview.
+pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(order): Params<Order>) -> Response {
+    let shown = match order.act.as_str() {
+        "" => choice(&fleet, &visitor, &order).await.map(|choice| page(StatusCode::OK, &choice)),
+        _ => details(&fleet, &visitor, &order).await,
+    };
+    shown.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}
+
+async fn choice<'a>(fleet: &Fleet, visitor: &Visitor, order: &'a Order) -> Result<ChoicePage<'a>, Error> {
+    let chosen = Chosen::of(fleet, visitor, order).await?;
+    let agents = fleet.agents().select::<AgentsRead>(&visitor.context, &chosen.selected).await?;
+    let found = fleet.actions().survey(&agents).await?;
+    let item = |act: Act| {
+        // All agents can be deleted.
+        let all = || Eligible { agents: agents.len() as u64, ..Eligible::default() };
+        let of = |surveyed: Surveyed| found.get(&surveyed).cloned().unwrap_or_default();
+        let Eligible { agents, reasons } = act.surveyed().map_or_else(all, of);
+        let missing = missing(&visitor.context, act.privilege());
+        Item { act, eligible: agents, reasons: reasons.into_iter().collect(), missing }
+    };
+    Ok(ChoicePage {
+        frame: Frame::new(visitor, "Act on agents", TAB),
+        text: chosen.text,
+        hidden: order.selection(),
+        acts: Act::ALL.map(item).into(),
+    })
+}
+
+async fn details(fleet: &Fleet, visitor: &Visitor, order: &Order) -> Result<Response, Error> {
+    let act = Act::parse(&order.act)?;
+    visitor.context.check(act.privilege())?;
+    let chosen = Chosen::of(fleet, visitor, order).await?;
+    if order.preview.is_empty() && !act.is_complete() {
+        return Ok(page(StatusCode::OK, &act_page(fleet, visitor, order, act, &chosen, None).await?));
+    }
+    let tried = try_act(fleet, visitor, order, act, &chosen).await;
+    // An invalid detail is shown at its field, with what was typed.
+    let status = tried.as_ref().err().map_or(StatusCode::OK, |error| status_of(error.kind));
+    Ok(page(status, &act_page(fleet, visitor, order, act, &chosen, Some(tried)).await?))
+}
+
+async fn act_page<'a>(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    order: &'a Order,
+    act: Act,
+    chosen: &Chosen,
+    tried: Option<Result<Done, Error>>,
+) -> Result<ActPage<'a>, Error> {
+    let (preview, error) = match tried {
+        None => (None, None),
+        Some(Ok(done)) => (Some(Preview::from(done)), None),
+        Some(Err(error)) => (None, Some(error)),
+    };
+    let is_shown = preview.is_some();
+    Ok(ActPage {
+        frame: Frame::new(visitor, act.title(), TAB),
+        act,
+        text: chosen.text.clone(),
+        order,
+        hidden: order.selection(),
+        details: order.details(),
+        policies: if act == Act::Assign { policies(fleet, visitor, &order.policy).await? } else { Vec::new() },
+        levels: LEVELS.map(|level| (level, level == order.level)).into(),
+        preview,
+        error,
+        has_grown: false,
+        cli: if is_shown { act.cli(&chosen.cli, order) } else { String::new() },
+        api: if is_shown { act.api(&chosen.api, order) } else { String::new() },
+    })
+}
+
+/// Returns the ids and names of the policies to choose from, and which is chosen.
+async fn policies(fleet: &Fleet, visitor: &Visitor, chosen: &str) -> Result<Vec<(String, String, bool)>, Error> {
+    let Ok(grant) = visitor.context.grant::<PoliciesRead>() else { return Ok(Vec::new()) };
+    let found = fleet.policies().list(&grant, Page { offset: 0, limit: POLICIES }).await?.items;
+    let choice = |policy: Policy| (policy.id.to_string(), policy.name, policy.id.as_str() == chosen);
+    Ok(found.into_iter().map(choice).collect())
+}
+
+async fn try_act(fleet: &Fleet, visitor: &Visitor, order: &Order, act: Act, chosen: &Chosen) -> Result<Done, Error> {
+    let reason = checked_reason(Some(&order.reason))?;
+    act.run(fleet, &visitor.context.clone().because(reason).trying(true), &chosen.selected, order).await
+}
+
+/// Does the act, and leads to its action.
+pub async fn run(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
+    let order: Order = match form::read_up_to(MAX_FORM, &headers, body).await {
+        Ok(order) => order,
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    act(&fleet, &visitor, &order).await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
+}
+
+async fn act(fleet: &Fleet, visitor: &Visitor, order: &Order) -> Result<Response, Error> {
+    let act = Act::parse(&order.act)?;
+    let chosen = Chosen::of(fleet, visitor, order).await?;
+    let tried = try_act(fleet, visitor, order, act, &chosen).await;
+    // What a person has confirmed is a number of agents; since then, more may match the query.
+    let is_confirmed = tried.as_ref().is_ok_and(|done| done.agents > 0 && done.agents <= order.count);
+    if !is_confirmed {
+        let status = tried.as_ref().err().map_or(StatusCode::CONFLICT, |error| status_of(error.kind));
+        let shown = act_page(fleet, visitor, order, act, &chosen, Some(tried)).await?;
+        return Ok(page(status, &ActPage { has_grown: shown.error.is_none(), ..shown }));
+    }
+    let context = visitor.context.clone().because(checked_reason(Some(&order.reason))?);
+    let done = act.run(fleet, &context, &chosen.selected, order).await?;
+    let agents = counted(done.agents, "agent");
+    let base = &visitor.base;
+    let (path, notice) = match done.actions.as_slice() {
+        [] => (format!("{base}{TAB}"), format!("{}: {agents}.", act.title())),
+        [one] => (format!("{base}/actions/{one}"), format!("{}: {agents}.", act.title())),
+        // A rollback is an action for each version.
+        several => (format!("{base}/actions"), format!("{}: {agents}, {} actions.", act.title(), several.len())),
+    };
+    Ok(notice::redirect(&path, &notice))
+}

@@ -1,0 +1,143 @@
+//! `/agents/{id}/diagnostics`: the diagnostics of an agent: requests, downloads, deletion.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::body::Body;
+use axum::extract::{RawPathParams, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use muster_core::Error;
+use muster_core::authorization::{DiagnosticsDownload, PrivilegeName};
+use muster_core::time::Timestamp;
+use muster_fleet::Fleet;
+use muster_fleet::upload_views::{UploadState, UploadView};
+use muster_management::form;
+use serde::Deserialize;
+
+use super::agent::{id_of, name_of};
+use super::asked::{TAB, encoded};
+use super::missing;
+use crate::failure;
+use crate::frame::{Frame, page};
+use crate::notice;
+use crate::text::Moment;
+use crate::visitor::Visitor;
+
+/// Maximum number of bundles on the page, newest first.
+const ROWS: usize = 100;
+
+#[derive(Template)]
+#[template(path = "agents/diagnostics.html")]
+struct DiagnosticsPage {
+    frame: Frame,
+    id: String,
+    rows: Vec<Row>,
+    /// Why the person may not request any.
+    no_request: Option<String>,
+    /// Whether a bundle is on its way, so that the page renews itself.
+    is_waiting: bool,
+}
+
+struct Row {
+    at: Moment,
+    action: String,
+    state: &'static str,
+    reason: String,
+    name: String,
+    size: String,
+    /// Link to the bytes; empty unless they are there.
+    download: String,
+    /// Id of the upload; empty unless there is something to delete.
+    file: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    file: String,
+}
+
+/// Shows the page.
+pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, params: RawPathParams) -> Response {
+    match read(&fleet, &visitor, id_of(&params)).await {
+        Ok(diagnostics) => page(StatusCode::OK, &diagnostics),
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+async fn read(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<DiagnosticsPage, Error> {
+    let agent = fleet.agents().find::<DiagnosticsDownload>(&visitor.context, id).await?;
+    let mut found = fleet.files().uploads_of(&agent).await?;
+    found.truncate(ROWS);
+    let is_waiting = found.iter().any(|one| matches!(one.state, UploadState::InProgress | UploadState::AwaitingUpload));
+    let now = fleet.now();
+    Ok(DiagnosticsPage {
+        frame: Frame::new(visitor, format!("{}: diagnostics", name_of(&agent)), TAB),
+        id: agent.id.to_string(),
+        rows: found.into_iter().map(|view| row(view, &visitor.base, now)).collect(),
+        no_request: missing(&visitor.context, PrivilegeName::DiagnosticsRequest),
+        is_waiting,
+    })
+}
+
+fn row(view: UploadView, base: &str, now: Timestamp) -> Row {
+    let UploadView { action_id, at, upload, state } = view;
+    let (state, reason) = match state {
+        UploadState::Ready => ("ready", String::new()),
+        UploadState::AwaitingUpload => ("uploading", String::new()),
+        UploadState::InProgress => ("requested", String::new()),
+        UploadState::Deleted => ("deleted", String::new()),
+        UploadState::Expired => ("expired", String::new()),
+        UploadState::Failed(reason) => ("failed", reason),
+    };
+    let ready = upload.as_ref().filter(|_| state == "ready");
+    // The API streams the bytes, and writes the download into the audit log.
+    let download = ready.map(|upload| format!("{base}/api/fleet/agents/files/{}/{}", upload.id, encoded(&upload.name)));
+    Row {
+        at: Moment::new(at, now),
+        action: action_id.to_string(),
+        state,
+        reason,
+        file: ready.map(|upload| upload.id.to_string()).unwrap_or_default(),
+        download: download.unwrap_or_default(),
+        size: upload.as_ref().map(|upload| size(upload.size)).unwrap_or_default(),
+        name: upload.map(|upload| upload.name).unwrap_or_default(),
+    }
+}
+
+fn size(bytes: i64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{} kB", bytes / 1_000),
+        _ => format!("{} MB", bytes / 1_000_000),
+    }
+}
+
+/// Deletes a bundle.
+pub async fn delete(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    params: RawPathParams,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match remove(&fleet, &visitor, id_of(&params), &headers, body).await {
+        Ok(response) => response,
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+async fn remove(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    id: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Error> {
+    let fields: Fields = form::read(headers, body).await?;
+    let agent = fleet.agents().find::<DiagnosticsDownload>(&visitor.context, id).await?;
+    let upload = fleet.files().find_upload(&visitor.context, &fields.file).await?;
+    fleet.files().delete_upload(upload).await?;
+    Ok(notice::redirect(&format!("{}{TAB}/{}/diagnostics", visitor.base, agent.id), "The bundle was deleted."))
+}

@@ -1,0 +1,282 @@
+//! `/agents`: the list of agents, filtered by KQL and by status, in the chosen columns; and the pages about them.
+
+pub mod acts;
+pub mod add_agent;
+pub mod agent;
+pub mod asked;
+pub mod bulk;
+pub mod columns;
+pub mod diagnostics;
+pub mod export;
+pub mod menu;
+pub mod overview;
+pub mod respond;
+mod selection;
+pub mod suggest;
+pub mod timeline;
+pub mod views;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use muster_core::Error;
+use muster_core::authorization::{AgentsRead, OpContext, PoliciesRead, PrivilegeName, Scope};
+use muster_core::id::PolicyId;
+use muster_core::policy::Policy;
+use muster_core::status::Status;
+use muster_fleet::Fleet;
+use muster_fleet::agent_views::{AgentListQuery, AgentView, Rows};
+use muster_fleet::saved_views::SavedView;
+use muster_management::cursor;
+use muster_management::kql::{agents as kql, place};
+use muster_store::query::Page;
+
+use self::asked::{Asked, TAB, toggled, with_query};
+use self::columns::{Around, Cell, Column};
+use crate::failure;
+use crate::frame::{Frame, page};
+use crate::text::Badge;
+use crate::visitor::{Params, Visitor};
+
+/// Number of rows on a page.
+const ROWS: u32 = 50;
+
+#[derive(Template)]
+#[template(path = "agents/agents.html")]
+struct AgentsPage<'a> {
+    frame: Frame,
+    asked: &'a Asked,
+    /// The parameters of the URL, to be saved.
+    query: String,
+    error: Option<Error>,
+    /// The query, divided at an error: before it, what it is about, and behind it.
+    marked: Option<(&'a str, &'a str, &'a str)>,
+    chips: Vec<Chip>,
+    questions: Vec<Question>,
+    menus: Vec<(&'static str, String)>,
+    headings: Vec<Heading>,
+    choices: Vec<Choice>,
+    rows: Vec<Row>,
+    total: u64,
+    /// Link to the next page; empty on the last one.
+    next: String,
+    /// Link to all agents of the view as CSV.
+    csv: String,
+    /// Link to the first page.
+    first: String,
+    /// Link that renews the rows.
+    live: String,
+    is_fleet_empty: bool,
+    views: Vec<View>,
+}
+
+/// A status to filter by.
+struct Chip {
+    badge: Badge,
+    count: u64,
+    link: String,
+    is_chosen: bool,
+}
+
+/// A common question, as a condition that is added or removed.
+struct Question {
+    name: &'static str,
+    link: String,
+    is_chosen: bool,
+}
+
+/// A heading of the table.
+struct Heading {
+    name: &'static str,
+    /// Link that sorts by the column; empty if it cannot be sorted by.
+    link: String,
+    /// `ascending`, `descending` or `none`.
+    order: &'static str,
+}
+
+/// A column that can be chosen.
+struct Choice {
+    key: &'static str,
+    name: &'static str,
+    is_chosen: bool,
+}
+
+struct Row {
+    id: String,
+    name: String,
+    cells: Vec<Cell>,
+}
+
+/// A saved view.
+struct View {
+    name: String,
+    link: String,
+    is_current: bool,
+}
+
+/// Questions that people have often, as conditions.
+const QUESTIONS: [(&str, &str); 3] = [
+    ("Gone in the last 7 days", "left_at > now-7d"),
+    ("Policy pending for over an hour", "policy_pending_since < now-1h"),
+    ("Duplicates", "duplicate_hosts:*"),
+];
+
+/// Menus of values to filter by.
+const MENUS: [(&str, &str); 4] =
+    [("Policy", "policy"), ("Tag", "tag"), ("Version", "version"), ("Enrollment key", "key")];
+
+/// Shows the page.
+pub async fn show(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    Params(asked): Params<Asked>,
+) -> Response {
+    // Read before the list, so that a change in between is not missed.
+    let newest = *fleet.change_log().newest().borrow();
+    if headers.contains_key("hx-request") && asked.seen == Some(newest) {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    match read(&fleet, &visitor, &asked, newest).await {
+        Ok(agents) => page(StatusCode::OK, &agents),
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked, newest: i64) -> Result<AgentsPage<'a>, Error> {
+    let grant = visitor.context.grant::<AgentsRead>()?;
+    let sort = asked.sort();
+    let views = fleet.agents().saved_views(&grant).await?;
+    let mut shown = empty_page(visitor, asked, newest, views);
+    // An invalid query is shown above the list, with what was typed.
+    let (all, filter) = match (kql::compile(&asked.q, fleet.now()), asked.filter(fleet)) {
+        (Ok(all), Ok(filter)) => (all.filter, filter),
+        (Err(error), _) | (_, Err(error)) => {
+            return Ok(AgentsPage { error: Some(error), marked: marked(&asked.q), ..shown });
+        }
+    };
+    let counts = fleet.agents().count(&grant, &all).await?;
+    let rows = match cursor::parse(&asked.after, sort) {
+        Some(cursor) => Rows::After(cursor, ROWS),
+        None => Rows::Page(Page { offset: 0, limit: ROWS }),
+    };
+    let question = AgentListQuery { filter, sort, descending: asked.is_descending(sort), rows };
+    let found = fleet.agents().list(&grant, &question).await?;
+    let is_full = found.items.len() == ROWS as usize;
+    let base = shown.frame.base.clone();
+    if let Some(last) = found.items.last().filter(|_| is_full) {
+        shown.next = asked.link(&base, &[("after", &cursor::write(&sort.cursor(&last.details.record)))]);
+    }
+    let around = Around { policies: policies(fleet, visitor, &found.items).await?, now: fleet.now() };
+    let columns = asked.columns();
+    shown.rows = found.items.iter().map(|view| row(view, &columns, &around)).collect();
+    shown.total = found.total;
+    // Somebody who sees a part of the space does not know.
+    shown.is_fleet_empty = asked.q.is_empty() && counts.is_empty() && *grant.scope() == Scope::Whole;
+    shown.chips = chips(asked, &counts, &base);
+    Ok(shown)
+}
+
+/// The page without its rows.
+fn empty_page<'a>(visitor: &Visitor, asked: &'a Asked, newest: i64, views: Vec<SavedView>) -> AgentsPage<'a> {
+    let frame = Frame::new(visitor, "Agents", TAB);
+    let base = frame.base.clone();
+    let here = |change: &[(&str, &str)]| asked.link(&base, change);
+    let query = asked.query(&[]);
+    let view = |view: SavedView| View {
+        is_current: view.query == query,
+        link: with_query(&format!("{base}{TAB}"), &view.query),
+        name: view.name,
+    };
+    AgentsPage {
+        asked,
+        error: None,
+        marked: None,
+        chips: Vec::new(),
+        questions: QUESTIONS.map(|(name, condition)| question(asked, name, condition, &base)).into(),
+        menus: MENUS.map(|(name, kind)| (name, with_query(&format!("{base}{TAB}/menu/{kind}"), &query))).into(),
+        headings: headings(asked, &base),
+        choices: choices(&asked.columns()),
+        rows: Vec::new(),
+        total: 0,
+        next: String::new(),
+        csv: here(&[]).replacen(TAB, "/agents.csv", 1),
+        first: here(&[]),
+        live: here(&[("after", &asked.after), ("seen", &newest.to_string())]),
+        is_fleet_empty: false,
+        views: views.into_iter().map(view).collect(),
+        query,
+        frame,
+    }
+}
+
+/// Divides a query at its error.
+fn marked(query: &str) -> Option<(&str, &str, &str)> {
+    let span = place::of_error(query)?;
+    Some((&query[..span.start], &query[span.clone()], &query[span.end..]))
+}
+
+fn question(asked: &Asked, name: &'static str, condition: &str, base: &str) -> Question {
+    let link = asked.link(base, &[("q", &toggled(&asked.q, condition))]);
+    Question { name, link, is_chosen: asked.q.contains(condition) }
+}
+
+fn headings(asked: &Asked, base: &str) -> Vec<Heading> {
+    let chosen = asked.sort();
+    let heading = |column: &'static Column| {
+        let Some(sort) = column.sort else { return Heading { name: column.name, link: String::new(), order: "none" } };
+        let (order, next) = match (sort == chosen, asked.is_descending(sort)) {
+            (true, true) => ("descending", "asc"),
+            (true, false) => ("ascending", "desc"),
+            (false, _) => ("none", ""),
+        };
+        Heading { name: column.name, link: asked.link(base, &[("sort", column.key), ("order", next)]), order }
+    };
+    asked.columns().into_iter().map(heading).collect()
+}
+
+fn choices(chosen: &[&'static Column]) -> Vec<Choice> {
+    let choice = |column: &Column| Choice {
+        key: column.key,
+        name: column.name,
+        is_chosen: chosen.iter().any(|one| one.key == column.key),
+    };
+    Column::ALL.iter().map(choice).collect()
+}
+
+fn chips(asked: &Asked, counts: &[(Status, u64)], base: &str) -> Vec<Chip> {
+    let chip = |status: Status| {
+        let count = counts.iter().find(|(counted, _)| *counted == status).map_or(0, |(_, count)| *count);
+        let is_chosen = asked.status == status.as_str();
+        let link = asked.link(base, &[("status", if is_chosen { "" } else { status.as_str() })]);
+        Chip { badge: Badge(status), count, link, is_chosen }
+    };
+    Status::ALL.into_iter().rev().map(chip).filter(|chip| chip.count > 0 || chip.is_chosen).collect()
+}
+
+/// Reads the policies of the rows, once each. None for those who may not read policies.
+async fn policies(fleet: &Fleet, visitor: &Visitor, rows: &[AgentView]) -> Result<HashMap<PolicyId, Policy>, Error> {
+    let Ok(grant) = visitor.context.grant::<PoliciesRead>() else { return Ok(HashMap::new()) };
+    let mut ids: Vec<String> =
+        rows.iter().filter_map(|view| view.details.record.policy_id.as_ref().map(ToString::to_string)).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let (found, _) = fleet.policies().named(&grant, &ids, &[]).await?;
+    Ok(found.into_iter().map(|policy| (policy.id.clone(), policy)).collect())
+}
+
+fn row(view: &AgentView, columns: &[&'static Column], around: &Around) -> Row {
+    let record = &view.details.record;
+    let id = record.id.to_string();
+    let name = if record.hostname.is_empty() { id.clone() } else { record.hostname.clone() };
+    Row { id, name, cells: columns.iter().map(|column| (column.cell)(view, around)).collect() }
+}
+
+/// Returns why a person may not do something; `None` if it may.
+pub fn missing(context: &OpContext, privilege: PrivilegeName) -> Option<String> {
+    context.check(privilege).err().map(|_| format!("You need the privilege {}.", privilege.as_str()))
+}

@@ -1,0 +1,292 @@
+//! `/`: the fleet at a glance.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use muster_core::Error;
+use muster_core::authorization::{AgentsRead, AlertsRead, Grant, PoliciesRead, RefusalsRead, Scope};
+use muster_core::event::{Event, Severity};
+use muster_core::rollout::State as RolloutState;
+use muster_core::status::Status;
+use muster_fleet::Fleet;
+use muster_fleet::agent_history::CountsAt;
+use muster_management::kql::agents as kql;
+use muster_store::query::{AgentFilter, Page};
+
+use super::asked::encoded;
+use super::menu::{Known, versions};
+use crate::failure;
+use crate::frame::{Frame, page};
+use crate::policies::{PolicyRow, rows};
+use crate::text::{Badge, Moment};
+use crate::visitor::Visitor;
+
+/// Path of the page.
+const TAB: &str = "/";
+/// Number of rows in each of its tables.
+const ROWS: usize = 5;
+/// Hours of the trend.
+const HOURS: i64 = 7 * 24;
+
+/// What a person should look at: what it is, and the query that finds the agents.
+const ATTENTION: [(&str, &str); 6] = [
+    ("report a failure", "status:error"),
+    ("are degraded", "status:degraded"),
+    ("left in the last 7 days", "left_at > now-7d"),
+    ("have not applied a policy for over an hour", "policy_pending_since < now-1h"),
+    ("share their key with another host", "duplicate_hosts:*"),
+    ("failed to upgrade", "upgrade_details.state:UPG_FAILED"),
+];
+
+#[derive(Template)]
+#[template(path = "agents/overview.html")]
+struct Overview {
+    frame: Frame,
+    total: u64,
+    statuses: Vec<Bar>,
+    trend: Option<Trend>,
+    /// Whether the person sees all agents of the space.
+    is_whole: bool,
+    attention: Vec<Attention>,
+    versions: Vec<Share>,
+    platforms: Vec<Share>,
+    /// Each `None` if the person lacks the privilege for it.
+    policies: Option<Vec<PolicyRow>>,
+    rollouts: Option<Vec<(String, &'static str, bool)>>,
+    alerts: Option<Vec<Alert>>,
+    refused: Option<Vec<Refused>>,
+}
+
+/// A bar of the chart of statuses.
+struct Bar {
+    badge: Badge,
+    count: u64,
+    /// Length, in percent of the longest bar.
+    percent: u64,
+}
+
+/// A group of agents.
+struct Share {
+    name: String,
+    count: u64,
+    percent: u64,
+    link: String,
+}
+
+/// Agents that a person should look at.
+struct Attention {
+    count: u64,
+    what: &'static str,
+    link: String,
+}
+
+/// The numbers of the last days, as lines of a chart of 100 by 100.
+struct Trend {
+    online: String,
+    all: String,
+    most: u64,
+    rows: Vec<(String, u64, u64)>,
+}
+
+/// A recent warning.
+struct Alert {
+    text: String,
+    class: &'static str,
+    link: String,
+    at: Moment,
+}
+
+/// A kind of rejected requests.
+struct Refused {
+    who: String,
+    reason: String,
+    remedy: &'static str,
+    count: u64,
+    at: Moment,
+}
+
+/// Shows the page.
+pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Response {
+    match read(&fleet, &visitor).await {
+        Ok(overview) => page(StatusCode::OK, &overview),
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+async fn read(fleet: &Fleet, visitor: &Visitor) -> Result<Overview, Error> {
+    let grant = visitor.context.grant::<AgentsRead>()?;
+    let counts = fleet.agents().count(&grant, &AgentFilter::default()).await?;
+    let total = counts.iter().filter(|(status, _)| *status != Status::Unenrolled).map(|(_, count)| count).sum();
+    let shown = kql::visible("", false, fleet.now())?;
+    let found = fleet.agents().platforms(&grant, &shown).await?.into_iter().map(|(platform, number)| Known {
+        condition: format!("local_metadata.os.platform:{}", super::asked::quoted(&platform)),
+        name: if platform.is_empty() { "unknown".into() } else { platform },
+        number: Some(number),
+    });
+    Ok(Overview {
+        frame: Frame::new(visitor, "Overview", TAB),
+        total,
+        statuses: bars(&counts),
+        trend: trend(&fleet.agents().history(&grant, HOURS).await?),
+        is_whole: *grant.scope() == Scope::Whole,
+        attention: attention(fleet, visitor, &grant).await?,
+        versions: shares(versions(fleet, visitor, &shown).await?, &visitor.base),
+        platforms: shares(found.collect(), &visitor.base),
+        policies: policies(fleet, visitor).await?,
+        rollouts: rollouts(fleet, visitor).await?,
+        alerts: alerts(fleet, visitor).await?,
+        refused: refused(fleet, visitor),
+    })
+}
+
+fn bars(counts: &[(Status, u64)]) -> Vec<Bar> {
+    let longest = counts.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
+    // The healthy ones first, as people read the chart.
+    let bar = |status: Status| {
+        let count = counts.iter().find(|(counted, _)| *counted == status).map_or(0, |(_, count)| *count);
+        Bar { badge: Badge(status), count, percent: (count * 100).div_ceil(longest) }
+    };
+    Status::ALL.into_iter().rev().map(bar).filter(|bar| bar.count > 0 || bar.badge.0 == Status::Online).collect()
+}
+
+fn shares(mut known: Vec<Known>, base: &str) -> Vec<Share> {
+    let longest = known.iter().filter_map(|one| one.number).max().unwrap_or(0).max(1);
+    known.truncate(ROWS);
+    let share = |one: Known| {
+        let count = one.number.unwrap_or(0);
+        let link = format!("{base}/agents?q={}", encoded(&one.condition));
+        Share { name: one.name, count, percent: (count * 100).div_ceil(longest), link }
+    };
+    known.into_iter().map(share).collect()
+}
+
+/// Draws the numbers of agents; `None` if less than two hours are known.
+fn trend(history: &[CountsAt]) -> Option<Trend> {
+    let (first, last) = (history.first()?.at, history.last()?.at);
+    let length = last.since(first).as_secs().max(1);
+    let sum = |one: &CountsAt, is_counted: &dyn Fn(Status) -> bool| -> u64 {
+        one.counts.iter().filter(|(status, _)| is_counted(*status)).map(|(_, number)| number).sum()
+    };
+    let numbers: Vec<_> =
+        history.iter().map(|one| (one.at, sum(one, &|_| true), sum(one, &|status| status == Status::Online))).collect();
+    let most = numbers.iter().map(|(_, all, _)| *all).max().unwrap_or(0).max(1);
+    let line = |number: &dyn Fn(&(muster_core::time::Timestamp, u64, u64)) -> u64| {
+        let point = |(index, one): (usize, &_)| {
+            let (at, _, _): &(muster_core::time::Timestamp, u64, u64) = one;
+            let x = at.since(first).as_secs() * 1_000 / length;
+            let y = 1_000 - number(one) * 1_000 / most;
+            format!("{}{} {}", if index == 0 { "M" } else { "L" }, x, y)
+        };
+        numbers.iter().enumerate().map(point).collect::<String>()
+    };
+    // The table has a row for every sixth hour, and the last one.
+    let is_shown = |index: usize| index % 6 == 0 || index + 1 == numbers.len();
+    let rows = numbers.iter().enumerate().filter(|(index, _)| is_shown(*index));
+    (history.len() > 1).then(|| Trend {
+        online: line(&|one| one.2),
+        all: line(&|one| one.1),
+        most,
+        rows: rows.map(|(_, (at, all, online))| (at.to_rfc3339_seconds(), *all, *online)).collect(),
+    })
+}
+
+/// Returns what there is to look at.
+async fn attention(fleet: &Fleet, visitor: &Visitor, grant: &Grant<AgentsRead>) -> Result<Vec<Attention>, Error> {
+    let mut found = Vec::new();
+    for (what, query) in ATTENTION {
+        let counts = fleet.agents().count(grant, &kql::visible(query, false, fleet.now())?).await?;
+        let count = counts.iter().map(|(_, count)| count).sum();
+        let link = format!("{}/agents?q={}", visitor.base, encoded(query));
+        found.push(Attention { count, what, link });
+    }
+    found.retain(|one| one.count > 0);
+    Ok(found)
+}
+
+/// Returns the policies with the most agents; `None` for those who may not read policies.
+async fn policies(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<PolicyRow>>, Error> {
+    let Ok(grant) = visitor.context.grant::<PoliciesRead>() else { return Ok(None) };
+    let mut all = rows(fleet, &grant).await?;
+    all.sort_by_key(|row| std::cmp::Reverse(row.agents));
+    all.truncate(ROWS);
+    Ok(Some(all))
+}
+
+/// Returns the rollouts that have not ended, and whether a person must decide about them.
+async fn rollouts(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<(String, &'static str, bool)>>, Error> {
+    let Ok(grant) = visitor.context.grant::<PoliciesRead>() else { return Ok(None) };
+    let newest = fleet.rollouts().list(&grant, Page { offset: 0, limit: 100 }).await?.items;
+    let is_open = |state: &RolloutState| !matches!(state, RolloutState::Completed | RolloutState::RolledBack { .. });
+    let needs = |state: &RolloutState| matches!(state, RolloutState::Halted { .. } | RolloutState::AwaitingApproval);
+    let open = newest.iter().filter(|rollout| is_open(&rollout.state));
+    let row = |rollout| -> (String, &'static str, bool) {
+        let rollout: &muster_core::rollout::Rollout = rollout;
+        (crate::rollouts::subject(rollout), rollout.state.as_str(), needs(&rollout.state))
+    };
+    Ok(Some(open.map(row).take(ROWS).collect()))
+}
+
+/// Returns the latest warnings; `None` for those who may not read alerts.
+async fn alerts(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<Alert>>, Error> {
+    let Ok(grant) = visitor.context.grant::<AlertsRead>() else { return Ok(None) };
+    let now = fleet.now();
+    let alert = |event: Event| {
+        let place = match event.subject.kind.as_str() {
+            "agent" => "agents",
+            "policy" => "policies",
+            _ => "",
+        };
+        let name = if event.subject.name.is_empty() { &event.subject.id } else { &event.subject.name };
+        Alert {
+            text: format!("{}: {name}", event.kind),
+            class: if event.kind.severity() == Severity::Error { "bad" } else { "warn" },
+            link: if place.is_empty() {
+                String::new()
+            } else {
+                format!("{}/{place}/{}", visitor.base, event.subject.id)
+            },
+            at: Moment::new(event.at, now),
+        }
+    };
+    Ok(Some(fleet.alerts().recent_problems(&grant, ROWS * 2).await?.into_iter().map(alert).collect()))
+}
+
+fn refused(fleet: &Fleet, visitor: &Visitor) -> Option<Vec<Refused>> {
+    let grant = visitor.context.grant::<RefusalsRead>().ok()?;
+    let now = fleet.now();
+    let mut all = fleet.refusals().list(&grant);
+    all.sort_by_key(|row| std::cmp::Reverse(row.last));
+    let shown = all.into_iter().take(ROWS).map(|row| Refused {
+        who: row.refused.agent.unwrap_or(row.refused.address),
+        reason: row.refused.message,
+        remedy: row.refused.remedy,
+        count: row.count,
+        at: Moment::new(row.last, now),
+    });
+    Some(shown.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use muster_core::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn the_trend_is_drawn_from_the_hours_that_are_known() {
+        let at = |hours: u64, online, offline| CountsAt {
+            at: Timestamp::from_micros(0).plus(Duration::from_secs(hours * 3_600)),
+            counts: vec![(Status::Online, online), (Status::Offline, offline)],
+        };
+        assert!(trend(&[]).is_none() && trend(&[at(1, 1, 0)]).is_none());
+        let drawn = trend(&[at(10, 5, 5), at(12, 8, 2), at(20, 4, 0)]).unwrap();
+        assert_eq!((drawn.most, drawn.online.as_str()), (10, "M0 500L200 200L1000 600"));
+        assert_eq!(drawn.all, "M0 0L200 0L1000 600");
+        assert_eq!(drawn.rows.len(), 2);
+    }
+}

@@ -1,0 +1,171 @@
+//! `/agents/{id}/timeline`: what happened to an agent: changes of its status, revisions of its policy, actions, and what
+//! people did.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{RawPathParams, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use muster_core::Error;
+use muster_core::agent::AgentRecord;
+use muster_core::authorization::{AgentsRead, PoliciesRead};
+use muster_core::event::Event;
+use muster_core::id::PolicyId;
+use muster_core::time::Timestamp;
+use muster_fleet::Fleet;
+use muster_fleet::audit_log::{AuditQuery, AuditView};
+use muster_fleet::authority::Authorized;
+use serde::Deserialize;
+
+use super::agent::{id_of, name_of};
+use super::asked::TAB;
+use crate::actions::state_text;
+use crate::failure;
+use crate::frame::{Frame, page};
+use crate::text::Moment;
+use crate::visitor::{Params, Visitor};
+
+/// Number of entries of each kind that are read.
+const ENTRIES: u32 = 100;
+
+/// Parameters of the page.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    /// Kind of entries; empty for all.
+    kind: String,
+}
+
+#[derive(Template)]
+#[template(path = "agents/timeline.html")]
+struct TimelinePage {
+    frame: Frame,
+    id: String,
+    kinds: Vec<(&'static str, &'static str, bool)>,
+    entries: Vec<Entry>,
+    /// Why the audit events are missing.
+    no_audit: bool,
+}
+
+/// An entry: kind, time, text and link.
+struct Entry {
+    kind: &'static str,
+    at: Timestamp,
+    moment: Moment,
+    text: String,
+    detail: String,
+    link: String,
+}
+
+/// Kinds of entries, by which the page can be filtered.
+const KINDS: [(&str, &str); 4] =
+    [("event", "Status"), ("policy", "Policy"), ("action", "Actions"), ("audit", "Audit log")];
+
+/// Shows the page.
+pub async fn show(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    params: RawPathParams,
+    Params(asked): Params<Asked>,
+) -> Response {
+    match read(&fleet, &visitor, id_of(&params), &asked.kind).await {
+        Ok(timeline) => page(StatusCode::OK, &timeline),
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, kind: &str) -> Result<TimelinePage, Error> {
+    let agent = fleet.agents().find::<AgentsRead>(&visitor.context, id).await?;
+    let is_wanted = |one: &str| kind.is_empty() || kind == one;
+    let mut entries = Vec::new();
+    if is_wanted("event") {
+        entries.extend(events(fleet, &agent).await?);
+    }
+    if is_wanted("policy") {
+        entries.extend(revisions(fleet, visitor, &agent).await?);
+    }
+    if is_wanted("action") {
+        entries.extend(actions(fleet, visitor, &agent).await?);
+    }
+    let log = AuditView::of(&visitor.context).ok();
+    let no_audit = log.is_none();
+    if let Some(log) = log.filter(|_| is_wanted("audit")) {
+        entries.extend(audit(fleet, visitor, &log, &agent).await?);
+    }
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.at));
+    Ok(TimelinePage {
+        frame: Frame::new(visitor, format!("{}: timeline", name_of(&agent)), TAB),
+        id: agent.id.to_string(),
+        kinds: KINDS.map(|(key, name)| (key, name, key == kind)).into(),
+        entries,
+        no_audit,
+    })
+}
+
+async fn events(fleet: &Fleet, agent: &Authorized<AgentRecord, AgentsRead>) -> Result<Vec<Entry>, Error> {
+    let now = fleet.now();
+    let entry = |(_, event): (i64, Event)| {
+        let change = match (&event.before, &event.after) {
+            (Some(before), Some(after)) => format!(", from {before} to {after}"),
+            _ => String::new(),
+        };
+        let message = event.detail["message"].as_str().or(event.detail["reason"].as_str()).unwrap_or_default();
+        entry("event", event.at, now, format!("{}{change}", event.kind), message.to_owned(), String::new())
+    };
+    Ok(fleet.agents().events_of(agent, None, ENTRIES).await?.into_iter().map(entry).collect())
+}
+
+/// Returns the revisions of the policy since the agent enrolled, and since when it runs its own.
+async fn revisions(fleet: &Fleet, visitor: &Visitor, agent: &AgentRecord) -> Result<Vec<Entry>, Error> {
+    let now = fleet.now();
+    let mut entries = Vec::new();
+    if let Some(at) = agent.policy_revision_at.filter(|_| agent.policy_revision > 0) {
+        let text = format!("applied revision {} of its policy", agent.policy_revision);
+        entries.push(entry("policy", at, now, text, String::new(), String::new()));
+    }
+    let Some(id) = agent.policy_id.as_ref().map(PolicyId::as_str) else { return Ok(entries) };
+    let Ok(policy) = fleet.policies().find::<PoliciesRead>(&visitor.context, id).await else { return Ok(entries) };
+    let link = format!("{}/policies/{id}", visitor.base);
+    let revisions = fleet.policies().revisions(&policy).await?.into_iter();
+    let since_then = revisions.filter(|(_, at, _)| *at >= agent.enrolled_at).take(ENTRIES as usize);
+    entries.extend(since_then.map(|(revision, at, by)| {
+        let text = format!("revision {revision} of the policy {}", policy.name);
+        entry("policy", at, now, text, format!("by {by}"), link.clone())
+    }));
+    Ok(entries)
+}
+
+async fn actions(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    agent: &Authorized<AgentRecord, AgentsRead>,
+) -> Result<Vec<Entry>, Error> {
+    let now = fleet.now();
+    let found = fleet.actions().of_agent(agent, ENTRIES).await?;
+    let row = |one: muster_fleet::action_views::AgentAction| {
+        let text = format!("{}: {}", one.action.kind.as_str(), state_text(one.state));
+        let link = format!("{}/actions/{}", visitor.base, one.action.id);
+        entry("action", one.action.created_at, now, text, format!("by {}", one.action.created_by), link)
+    };
+    Ok(found.into_iter().map(row).collect())
+}
+
+async fn audit(fleet: &Fleet, visitor: &Visitor, log: &AuditView, agent: &AgentRecord) -> Result<Vec<Entry>, Error> {
+    let now = fleet.now();
+    let subject = format!("agent:{}", agent.id);
+    let link = format!("{}/audit?subject={}", visitor.base, super::asked::encoded(&subject));
+    let question =
+        AuditQuery { subject: Some(subject), since: Some(agent.enrolled_at), limit: ENTRIES, ..AuditQuery::default() };
+    let found = fleet.audit().list(log, &question).await?.lines.into_iter();
+    let row = |line: muster_fleet::audit_log::AuditLine| {
+        let event = line.event;
+        let reason = event.reason.map(|reason| format!("{reason} ")).unwrap_or_default();
+        entry("audit", event.at, now, event.action, format!("{reason}by {}", event.actor), link.clone())
+    };
+    Ok(found.map(row).collect())
+}
+
+fn entry(kind: &'static str, at: Timestamp, now: Timestamp, text: String, detail: String, link: String) -> Entry {
+    Entry { kind, at, moment: Moment::new(at, now), text, detail, link }
+}
