@@ -92,7 +92,7 @@ enum Step {
 
 impl Step {
     /// The steps that free space come first: the later ones need it if the disk is nearly full.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Actions,
         Self::Changes,
         Self::Events,
