@@ -9,8 +9,9 @@ use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::{AgentsRead, AlertsRead, Grant, PoliciesRead, RefusalsRead, Scope};
 use muster_core::event::{Event, Severity};
-use muster_core::rollout::State as RolloutState;
+use muster_core::rollout::{Rollout, State as RolloutState};
 use muster_core::status::Status;
+use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
 use muster_fleet::agent_history::CountsAt;
 use muster_management::kql::agents as kql;
@@ -55,7 +56,7 @@ struct Overview {
     platforms: Vec<Share>,
     /// Each `None` if the person lacks the privilege for it.
     policies: Option<Vec<PolicyRow>>,
-    rollouts: Option<Vec<(String, &'static str, bool)>>,
+    rollouts: Option<Vec<RolloutRow>>,
     alerts: Option<Vec<Alert>>,
     refused: Option<Vec<Refused>>,
 }
@@ -74,6 +75,14 @@ struct Share {
     count: u64,
     percent: u64,
     link: String,
+}
+
+/// A rollout that has not ended.
+struct RolloutRow {
+    subject: String,
+    state: &'static str,
+    /// Whether a person must decide about it.
+    needs_decision: bool,
 }
 
 /// Agents that a person should look at.
@@ -163,33 +172,39 @@ fn shares(mut known: Vec<Known>, base: &str) -> Vec<Share> {
     known.into_iter().map(share).collect()
 }
 
+/// The numbers of agents at a time.
+struct Point {
+    at: Timestamp,
+    all: u64,
+    online: u64,
+}
+
 /// Draws the numbers of agents; `None` if less than two hours are known.
 fn trend(history: &[CountsAt]) -> Option<Trend> {
     let (first, last) = (history.first()?.at, history.last()?.at);
-    let length = last.since(first).as_secs().max(1);
-    let sum = |one: &CountsAt, is_counted: &dyn Fn(Status) -> bool| -> u64 {
-        one.counts.iter().filter(|(status, _)| is_counted(*status)).map(|(_, number)| number).sum()
+    let point = |one: &CountsAt| Point {
+        at: one.at,
+        all: one.counts.iter().map(|(_, number)| number).sum(),
+        online: one.counts.iter().filter(|(status, _)| *status == Status::Online).map(|(_, number)| number).sum(),
     };
-    let numbers: Vec<_> =
-        history.iter().map(|one| (one.at, sum(one, &|_| true), sum(one, &|status| status == Status::Online))).collect();
-    let most = numbers.iter().map(|(_, all, _)| *all).max().unwrap_or(0).max(1);
-    let line = |number: &dyn Fn(&(muster_core::time::Timestamp, u64, u64)) -> u64| {
-        let point = |(index, one): (usize, &_)| {
-            let (at, _, _): &(muster_core::time::Timestamp, u64, u64) = one;
-            let x = at.since(first).as_secs() * 1_000 / length;
-            let y = 1_000 - number(one) * 1_000 / most;
-            format!("{}{} {}", if index == 0 { "M" } else { "L" }, x, y)
+    let points: Vec<Point> = history.iter().map(point).collect();
+    let most = points.iter().map(|point| point.all).max().unwrap_or(0).max(1);
+    let length = last.since(first).as_secs().max(1);
+    let line = |number: fn(&Point) -> u64| {
+        let place = |point: &Point| {
+            let (x, y) = (point.at.since(first).as_secs() * 1_000 / length, 1_000 - number(point) * 1_000 / most);
+            format!("{x} {y}")
         };
-        numbers.iter().enumerate().map(point).collect::<String>()
+        format!("M{}", points.iter().map(place).collect::<Vec<_>>().join("L"))
     };
     // The table has a row for every sixth hour, and the last one.
-    let is_shown = |index: usize| index % 6 == 0 || index + 1 == numbers.len();
-    let rows = numbers.iter().enumerate().filter(|(index, _)| is_shown(*index));
+    let is_shown = |index: usize| index.is_multiple_of(6) || index + 1 == points.len();
+    let rows = points.iter().enumerate().filter(|(index, _)| is_shown(*index));
     (history.len() > 1).then(|| Trend {
-        online: line(&|one| one.2),
-        all: line(&|one| one.1),
+        online: line(|point| point.online),
+        all: line(|point| point.all),
         most,
-        rows: rows.map(|(_, (at, all, online))| (at.to_rfc3339_seconds(), *all, *online)).collect(),
+        rows: rows.map(|(_, point)| (point.at.to_rfc3339_seconds(), point.all, point.online)).collect(),
     })
 }
 
@@ -215,18 +230,17 @@ async fn policies(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<PolicyR
     Ok(Some(all))
 }
 
-/// Returns the rollouts that have not ended, and whether a person must decide about them.
-async fn rollouts(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<(String, &'static str, bool)>>, Error> {
+/// Returns the rollouts that have not ended.
+async fn rollouts(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<RolloutRow>>, Error> {
     let Ok(grant) = visitor.context.grant::<PoliciesRead>() else { return Ok(None) };
     let newest = fleet.rollouts().list(&grant, Page { offset: 0, limit: 100 }).await?.items;
     let is_open = |state: &RolloutState| !matches!(state, RolloutState::Completed | RolloutState::RolledBack { .. });
-    let needs = |state: &RolloutState| matches!(state, RolloutState::Halted { .. } | RolloutState::AwaitingApproval);
-    let open = newest.iter().filter(|rollout| is_open(&rollout.state));
-    let row = |rollout| -> (String, &'static str, bool) {
-        let rollout: &muster_core::rollout::Rollout = rollout;
-        (crate::rollouts::subject(rollout), rollout.state.as_str(), needs(&rollout.state))
+    let row = |rollout: &Rollout| RolloutRow {
+        subject: crate::rollouts::subject(rollout),
+        state: rollout.state.as_str(),
+        needs_decision: matches!(rollout.state, RolloutState::Halted { .. } | RolloutState::AwaitingApproval),
     };
-    Ok(Some(open.map(row).take(ROWS).collect()))
+    Ok(Some(newest.iter().filter(|rollout| is_open(&rollout.state)).map(row).take(ROWS).collect()))
 }
 
 /// Returns the latest warnings; `None` for those who may not read alerts.
@@ -272,8 +286,6 @@ fn refused(fleet: &Fleet, visitor: &Visitor) -> Option<Vec<Refused>> {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use muster_core::time::Timestamp;
 
     use super::*;
 

@@ -37,8 +37,11 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, Error> {
     Ok(tokens)
 }
 
+/// A token, and the bytes that it takes.
+pub type Spanned = (Token, Range<usize>);
+
 /// Splits `text` into tokens with their places, as far as it can be read; and the place of what cannot.
-pub fn spans(text: &str) -> (Vec<(Token, Range<usize>)>, Option<Range<usize>>) {
+pub fn spans(text: &str) -> (Vec<Spanned>, Option<Range<usize>>) {
     let mut spans = Vec::new();
     if text.len() > MAX_BYTES {
         return (spans, None);

@@ -14,7 +14,10 @@ use crate::world::{json as muster, new_policy, world};
 /// The directory of the programs of this workspace, which its tests have built.
 fn programs() -> PathBuf {
     let directory = Path::new(env!("CARGO_BIN_EXE_muster")).parent().unwrap().to_owned();
-    assert!(directory.join("muster-agent").exists(), "muster-agent is missing: run `cargo build --workspace --bins`");
+    assert!(
+        directory.join("muster-agent").try_exists().unwrap(),
+        "muster-agent is missing: run `cargo build --workspace --bins`"
+    );
     directory
 }
 
