@@ -15,8 +15,8 @@ mod frame;
 mod log_in;
 mod notice;
 mod overview;
+mod path_id;
 mod policies;
-mod policy;
 mod rollouts;
 mod set_up;
 mod text;
@@ -65,7 +65,7 @@ fn agent_pages() -> Vec<Route> {
 }
 
 fn policy_pages() -> Vec<Route> {
-    vec![("/policies", get(policies::show)), ("/policies/{id}", get(policy::show)), ("/rollouts", get(rollouts::show))]
+    [policies::routes(), rollouts::routes()].concat()
 }
 
 fn setting_pages() -> Vec<Route> {

@@ -3,6 +3,7 @@
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use muster_client::Client;
+use muster_core::rollout::Members;
 use muster_protocol::management::agent_policy::{AppliedPolicy, ApplyOutcome};
 use muster_protocol::management::bulk::BulkRollout;
 use muster_protocol::management::rollout::{
@@ -342,15 +343,12 @@ fn print_waves(waves: &[RolloutWave], reached: &[u64]) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Reads a wave from the flag: `5` is a percentage, `5agents` a number, and everything else a tag.
+/// Reads a wave from the flag.
 fn wave(text: &str) -> RolloutWave {
-    let text = text.trim();
-    if let Ok(percent) = text.trim_end_matches('%').parse() {
-        return RolloutWave { percent: Some(percent), ..RolloutWave::default() };
-    }
-    match text.strip_suffix("agents").and_then(|number| number.trim().parse().ok()) {
-        Some(count) => RolloutWave { count: Some(count), ..RolloutWave::default() },
-        None => RolloutWave { tags: Some(vec![text.to_owned()]), ..RolloutWave::default() },
+    match Members::parse(text) {
+        Members::Percent(percent) => RolloutWave { percent: Some(percent), ..RolloutWave::default() },
+        Members::Count(count) => RolloutWave { count: Some(count), ..RolloutWave::default() },
+        Members::Tags(tags) => RolloutWave { tags: Some(tags), ..RolloutWave::default() },
     }
 }
 
