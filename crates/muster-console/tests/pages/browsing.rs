@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::header::{CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE};
+use axum::http::header::{LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use muster_console::{ServerTrust, console_router};
 use muster_core::agent::{AgentDocuments, AgentRecord};
-use muster_core::credential::ApiKey;
-use muster_core::id::AgentId;
-use muster_core::status::Status;
 use muster_core::testing::online_agent;
 use muster_fleet::FleetSettings;
 use muster_fleet::testing::{TestFleet, steady};

@@ -3,26 +3,15 @@
 
 mod browsing;
 
-use std::sync::Arc;
-
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::http::header::{CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE};
-use axum::http::{HeaderMap, Method, Request, StatusCode};
-use muster_console::{ServerTrust, console_router};
-use muster_core::agent::{AgentDocuments, AgentRecord};
+use axum::http::Method;
+use axum::http::header::{CONTENT_SECURITY_POLICY, SET_COOKIE};
+use muster_core::agent::AgentDocuments;
 use muster_core::credential::ApiKey;
 use muster_core::id::AgentId;
 use muster_core::status::Status;
 use muster_core::testing::online_agent;
-use muster_fleet::FleetSettings;
-use muster_fleet::testing::{TestFleet, steady};
-use muster_fleet::urls::OwnUrls;
-use muster_listen::reply::{ListenerKind, Peer};
-use muster_management::management_router;
-use tower::ServiceExt as _;
 
-use crate::browsing::{CANARY, Pages};
+use crate::browsing::{CANARY, PASSWORD, Pages};
 
 #[tokio::test]
 async fn a_page_needs_a_login_and_is_shown_after_it() {
