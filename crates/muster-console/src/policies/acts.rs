@@ -133,7 +133,7 @@ async fn confirm_roll_back<'a>(
     let count = agents_on(fleet, visitor, &found).await?;
     let title = format!("Roll {} back to revision {to}", found.name);
     let text = format!(
-        "Revision {}, with the content of revision {to}, replaces revision {}. {} get it.",
+        "Revision {}, with the content of revision {to}, replaces revision {}. It reaches {}.",
         found.revision + 1,
         found.revision,
         agents(count)
@@ -185,7 +185,7 @@ async fn rolled_back(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields
     let protect = context.grant().ok();
     let saved = fleet.policies().roll_back(&found, to, fields.force(), &expected, protect.as_ref()).await?.policy;
     let count = agents_on(fleet, visitor, &saved).await?;
-    let text = format!("Rolled back to revision {to}: {} get revision {}.", agents(count), saved.revision);
+    let text = format!("Rolled back: revision {} has the content of revision {to}. It reaches {}.", saved.revision, agents(count));
     Ok(notice::redirect(&format!("{}{TAB}/{}", visitor.base, saved.id), &text))
 }
 

@@ -43,16 +43,22 @@ pub struct Draft {
     pub secret_value: Vec<String>,
     /// `edit` returns to the editor.
     pub step: String,
-    // The plan of a rollout. Its rows are lists of equal length.
-    members: Vec<String>,
-    soak: Vec<String>,
-    approval: Vec<String>,
-    max_unhealthy_percent: String,
-    max_failed_percent: String,
-    max_silent_percent: String,
-    min_applied_percent: String,
-    apply_within: String,
-    // An upgrade.
+    /// The agents of each wave of a rollout.
+    pub members: Vec<String>,
+    /// The soak time of each wave.
+    pub soak: Vec<String>,
+    /// `yes` for each wave that is followed by an approval.
+    pub approval: Vec<String>,
+    /// Limit of the gate, like the following ones.
+    pub max_unhealthy_percent: String,
+    /// Limit.
+    pub max_failed_percent: String,
+    /// Limit.
+    pub max_silent_percent: String,
+    /// Limit.
+    pub min_applied_percent: String,
+    /// Limit.
+    pub apply_within: String,
     /// KQL: the agents of an upgrade.
     pub q: String,
     /// Target version of an upgrade.

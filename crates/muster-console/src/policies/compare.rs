@@ -42,7 +42,6 @@ pub struct One {
 struct DiffPage {
     frame: Frame,
     id: String,
-    name: String,
     from: i64,
     to: i64,
     newest: i64,
@@ -56,7 +55,6 @@ struct DiffPage {
 struct CompiledPage {
     frame: Frame,
     id: String,
-    name: String,
     revision: i64,
     newest: i64,
     yaml: String,
@@ -85,7 +83,6 @@ async fn differences(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Pair) -
     Ok(DiffPage {
         frame: Frame::new(visitor, format!("{}: revisions {from} and {to}", policy.name), TAB),
         id: policy.id.to_string(),
-        name: policy.name.clone(),
         newest: policy.revision,
         changes: Changes::of(found),
         cli: format!("muster policy diff {} {from} {to}", shell::argument(&policy.name)),
@@ -115,7 +112,6 @@ async fn read_compiled(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &One) 
     Ok(CompiledPage {
         frame: Frame::new(visitor, format!("{}: what agents receive", policy.name), TAB),
         id: policy.id.to_string(),
-        name: policy.name.clone(),
         newest: policy.revision,
         yaml: plain(&found.compiled),
         cli: format!(

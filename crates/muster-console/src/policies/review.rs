@@ -33,7 +33,6 @@ const CHANGED: &str = "policy_changed";
 struct ReviewPage<'a> {
     frame: Frame,
     id: String,
-    name: String,
     draft: &'a Draft,
     /// The revision that saving creates; `None` if agents get nothing new.
     next: Option<i64>,
@@ -94,7 +93,6 @@ pub async fn reviewed(fleet: &Fleet, visitor: &Visitor, id: &str, draft: &Draft)
     let shown = ReviewPage {
         frame: Frame::new(visitor, format!("Review the change of {}", policy.name), TAB),
         id: policy.id.to_string(),
-        name: policy.name.clone(),
         next: (policy.revision > previous).then_some(policy.revision),
         agents: agents_on(fleet, visitor, policy).await?,
         secrets: applied.secrets.clone(),
@@ -136,7 +134,7 @@ async fn saved(fleet: &Fleet, visitor: &Visitor, id: &str, draft: &Draft) -> Res
     let text = match applied.previous_revision {
         _ if !applied.saved.changed => "Nothing has changed.".to_owned(),
         Some(previous) if previous == policy.revision => "Saved. Agents get nothing new.".to_owned(),
-        _ => format!("Saved revision {}, which {} get.", policy.revision, agents(count)),
+        _ => format!("Saved revision {}. It reaches {}.", policy.revision, agents(count)),
     };
     Ok(notice::redirect(&format!("{}{TAB}/{}", visitor.base, policy.id), &text))
 }

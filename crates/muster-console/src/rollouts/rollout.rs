@@ -88,7 +88,8 @@ struct Figure {
 struct Act {
     word: &'static str,
     button: &'static str,
-    is_main: bool,
+    /// Class of its button.
+    class: &'static str,
 }
 
 /// What was done to the rollout.
@@ -189,15 +190,15 @@ fn reason(state: &Phase) -> String {
 }
 
 fn acts(rollout: &Rollout) -> Vec<Act> {
-    let act = |word, button, is_main| Act { word, button, is_main };
-    let pause = act("pause", "Pause", false);
-    let roll_back = act("rollback", "Roll back", false);
+    let act = |word, button, class| Act { word, button, class };
+    let pause = act("pause", "Pause", "plain");
+    let roll_back = act("rollback", "Roll back", "plain");
     match rollout.state {
         Phase::Created | Phase::Running => vec![pause, roll_back],
         Phase::AwaitingApproval | Phase::AwaitingAgents => {
-            vec![act("approve", "Approve the next wave", true), pause, roll_back]
+            vec![act("approve", "Approve the next wave", ""), pause, roll_back]
         }
-        Phase::Paused | Phase::Halted { .. } => vec![act("resume", "Resume", true), roll_back],
+        Phase::Paused | Phase::Halted { .. } => vec![act("resume", "Resume", ""), roll_back],
         Phase::Completed | Phase::RolledBack { .. } => Vec::new(),
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod browsing;
+mod policies;
 
 use axum::http::Method;
 use axum::http::header::{CONTENT_SECURITY_POLICY, SET_COOKIE};
