@@ -16,6 +16,7 @@ mod log_in;
 mod notice;
 mod overview;
 mod path_id;
+mod people;
 mod policies;
 mod rollouts;
 mod set_up;

@@ -22,6 +22,7 @@ use super::{TAB, agents, agents_on, missing};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::path_id::Id;
+use crate::people::People;
 use crate::text::{Badge, Moment};
 use crate::visitor::{Params, Visitor};
 
@@ -107,7 +108,11 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
         Some(before) => policies.diff(&policy, before, number).await?,
         None => Vec::new(),
     };
-    let row = |(number, at, by)| Revision { number, at: Moment::new(at, now), by };
+    let mut people = People::new(fleet, visitor);
+    let mut revisions = Vec::new();
+    for (number, at, by) in all.into_iter().take(REVISIONS) {
+        revisions.push(Revision { number, at: Moment::new(at, now), by: people.name(&by).await });
+    }
     let cannot = |privilege| missing(visitor, privilege);
     Ok(PolicyPage {
         frame: Frame::new(visitor, policy.name.clone(), TAB),
@@ -116,14 +121,14 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
         revision: number,
         newest: policy.revision,
         agents: agents(agents_on(fleet, visitor, &policy).await?),
-        by: policy.updated_by.clone(),
+        by: people.name(&policy.updated_by).await,
         updated: Moment::new(policy.updated_at, now),
         is_default: policy.is_default,
         is_managed: policy.is_managed,
         is_protected: policy.fields["is_protected"] == true,
         text: text_of(&shown),
         statuses: statuses(fleet, visitor, &policy).await?,
-        revisions: all.into_iter().take(REVISIONS).map(row).collect(),
+        revisions,
         older,
         before,
         changes: Changes::of(changes),

@@ -21,6 +21,7 @@ use super::text::text_of;
 use super::{TAB, agents, agents_on, edit, missing};
 use crate::frame::{Frame, page};
 use crate::path_id::Id;
+use crate::people::People;
 use crate::text::Moment;
 use crate::visitor::Visitor;
 use crate::{failure, notice};
@@ -169,7 +170,7 @@ async fn conflict<'a>(
     Ok(ConflictPage {
         frame: Frame::new(visitor, format!("{} was changed meanwhile", policy.name), TAB),
         id: policy.id.to_string(),
-        by: policy.updated_by.clone(),
+        by: People::new(fleet, visitor).name(&policy.updated_by).await,
         at: Moment::new(policy.updated_at, fleet.now()),
         revision: policy.revision,
         theirs: Changes::of(theirs),

@@ -20,6 +20,7 @@ use muster_store::query::Page;
 use serde::Deserialize;
 
 use crate::frame::{Frame, page};
+use crate::people::People;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 use crate::{Route, failure};
@@ -127,10 +128,10 @@ pub async fn show(
 async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked, newest: i64) -> Result<RolloutsPage, Error> {
     let grant = visitor.context.grant::<PoliciesRead>()?;
     let number = asked.page.unwrap_or(1).clamp(1, LAST);
-    let rows = Page { offset: (number - 1) * ROWS, limit: ROWS };
+    let shown = Page { offset: (number - 1) * ROWS, limit: ROWS };
     let found = match asked.state.as_str() {
-        "" => fleet.rollouts().list(&grant, rows).await?,
-        state => fleet.rollouts().in_state(&grant, state, rows).await?,
+        "" => fleet.rollouts().list(&grant, shown).await?,
+        state => fleet.rollouts().in_state(&grant, state, shown).await?,
     };
     let frame = Frame::new(visitor, "Rollouts", TAB);
     let here = |state: &str, number: u32| {
@@ -148,17 +149,20 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked, newest: i64) -> R
     let live = format!("{this}{}seen={newest}", if this.contains('?') { '&' } else { '?' });
     let names = names(fleet, &grant, &found.items).await?;
     let now = fleet.now();
-    let row = |rollout: &Rollout| Row {
-        id: rollout.id.to_string(),
-        subject: named(rollout, &names),
-        state: StateText::of(&rollout.state),
-        waves: format!("{} of {}", rollout.started.len(), rollout.plan.waves.len()),
-        by: rollout.created_by.clone(),
-        created: Moment::new(rollout.created_at, now),
-        updated: Moment::new(rollout.updated_at, now),
-    };
+    let (mut people, mut rows) = (People::new(fleet, visitor), Vec::new());
+    for rollout in &found.items {
+        rows.push(Row {
+            id: rollout.id.to_string(),
+            subject: named(rollout, &names),
+            state: StateText::of(&rollout.state),
+            waves: format!("{} of {}", rollout.started.len(), rollout.plan.waves.len()),
+            by: people.name(&rollout.created_by).await,
+            created: Moment::new(rollout.created_at, now),
+            updated: Moment::new(rollout.updated_at, now),
+        });
+    }
     Ok(RolloutsPage {
-        rows: found.items.iter().map(row).collect(),
+        rows,
         total: found.total,
         chips: Phase::WORDS.iter().map(chip).collect(),
         is_filtered: !asked.state.is_empty(),

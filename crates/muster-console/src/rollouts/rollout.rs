@@ -21,6 +21,7 @@ use super::plan::{DrawnWave, draw, short};
 use super::{StateText, TAB, named, names};
 use crate::frame::{Frame, page};
 use crate::path_id::Id;
+use crate::people::People;
 use crate::policies::change::because;
 use crate::policies::{agents, missing};
 use crate::text::Moment;
@@ -81,7 +82,8 @@ struct Figure {
     /// Share in percent.
     share: u64,
     limit: String,
-    is_open: bool,
+    /// Class of the color, sign and words of its state.
+    state: (&'static str, &'static str, &'static str),
 }
 
 /// Something that can be done in the rollout's state.
@@ -148,11 +150,11 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, newest: i64) -> Result
         frame: Frame::new(visitor, format!("Rollout of {}", named(&rollout, &names)), TAB),
         state: StateText::of(&rollout.state),
         reason: reason(&rollout.state),
-        by: rollout.created_by.clone(),
+        by: People::new(fleet, visitor).name(&rollout.created_by).await,
         created: Moment::new(rollout.created_at, now),
         waves: draw(&rollout.plan, &reach, |wave| wave_state(&rollout, wave)),
         started: rollout.started.iter().map(|wave| Moment::new(wave.at, now)).collect(),
-        gate: figures(&rollout, &seen),
+        gate: figures(&rollout, &seen, now),
         next_at: next_at(&rollout, now),
         reached: agents(seen.agents),
         cannot: if acts.is_empty() { String::new() } else { missing(visitor, privilege(&rollout)) },
@@ -223,18 +225,20 @@ fn next_at(rollout: &Rollout, now: Timestamp) -> Option<Moment> {
 }
 
 /// The figures of the gate, as it compares them.
-fn figures(rollout: &Rollout, seen: &Observation) -> Vec<Figure> {
+fn figures(rollout: &Rollout, seen: &Observation, now: Timestamp) -> Vec<Figure> {
     let gate = &rollout.plan.gate;
-    let before = rollout.started.last().map_or(0, |wave| wave.baseline.unhealthy);
-    let turned = seen.unhealthy.saturating_sub(before);
-    let share = |count: u64, of: u64| if of == 0 { 0 } else { count.saturating_mul(100) / of };
-    let most = |label, count: u64, percent: u8| Figure {
-        label,
-        count,
-        of: seen.agents,
-        share: share(count, seen.agents),
-        limit: format!("at most {percent} %"),
-        is_open: count.saturating_mul(100) <= seen.agents.saturating_mul(percent.into()),
+    let newest = rollout.started.last();
+    let turned = seen.unhealthy.saturating_sub(newest.map_or(0, |wave| wave.baseline.unhealthy));
+    let most = |label, count: u64, percent: u8| {
+        let is_open = count.saturating_mul(100) <= seen.agents.saturating_mul(percent.into());
+        let state = if is_open { WITHIN } else { BEYOND };
+        Figure { label, count, of: seen.agents, share: share(count, seen.agents), limit: format!("at most {percent} %"), state }
+    };
+    let is_late = newest.is_some_and(|wave| now >= gate.deadline(wave.at));
+    let applied = match (gate.is_applied(seen), is_late) {
+        (true, _) => WITHIN,
+        (false, true) => BEYOND,
+        (false, false) => ("busy", "◐", "not yet"),
     };
     vec![
         most("turned degraded or failed", turned, gate.max_unhealthy_percent),
@@ -246,9 +250,18 @@ fn figures(rollout: &Rollout, seen: &Observation) -> Vec<Figure> {
             of: seen.reachable,
             share: share(seen.applied, seen.reachable),
             limit: format!("at least {} % within {}", gate.min_applied_percent, short(gate.apply_within)),
-            is_open: gate.is_applied(seen),
+            state: applied,
         },
     ]
+}
+
+/// State of a figure.
+const WITHIN: (&str, &str, &str) = ("good", "●", "within the limit");
+/// State of a figure.
+const BEYOND: (&str, &str, &str) = ("bad", "✕", "beyond the limit");
+
+fn share(count: u64, of: u64) -> u64 {
+    if of == 0 { 0 } else { count.saturating_mul(100) / of }
 }
 
 /// Returns what was done to a rollout; `None` for those who may not read the audit log.
@@ -266,13 +279,16 @@ async fn history(
         ..AuditQuery::default()
     };
     let lines = fleet.audit().list(&view, &query).await?.lines;
-    let event = |line: muster_fleet::audit_log::AuditLine| Event {
-        at: Moment::new(line.event.at, now),
-        actor: line.event.actor,
-        action: line.event.action,
-        reason: line.event.reason.unwrap_or_default(),
-    };
-    Ok(Some(lines.into_iter().map(event).collect()))
+    let (mut people, mut events) = (People::new(fleet, visitor), Vec::new());
+    for event in lines.into_iter().map(|line| line.event) {
+        events.push(Event {
+            at: Moment::new(event.at, now),
+            actor: people.name(&event.actor).await,
+            action: event.action,
+            reason: event.reason.unwrap_or_default(),
+        });
+    }
+    Ok(Some(events))
 }
 
 /// Asks before an act.

@@ -142,7 +142,7 @@ async fn settings_are_reviewed_and_errors_are_at_their_fields() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
     let shown = pages.page(&cookie, "/policies/web/settings").await.html;
-    let (version, timeout) = (hidden(&shown, "version"), hidden(&shown, "inactivity_timeout"));
+    let (version, timeout) = (hidden(&shown, "version"), "1209600");
     let fields = |name: &str, namespace: &str, timeout: &str| {
         form(&[
             ("version", &version),
@@ -156,9 +156,9 @@ async fn settings_are_reviewed_and_errors_are_at_their_fields() {
         ])
     };
     for (form, field) in [
-        (fields("web", "No Capitals", &timeout), "namespace"),
+        (fields("web", "No Capitals", timeout), "namespace"),
         (fields("web", "default", "a day"), "inactivity_timeout"),
-        (fields(" ", "default", &timeout), "name"),
+        (fields(" ", "default", timeout), "name"),
     ] {
         let refused = pages.post(&cookie, "/policies/web/settings", &form).await;
         assert_eq!(refused.status, 400, "{field}: {}", refused.html);
@@ -191,21 +191,23 @@ async fn policies_are_compared_rolled_back_copied_and_deleted_after_a_confirmati
     let pages = Pages::new().await;
     pages.agent("a-1", |_| {}).await;
     let cookie = pages.log_in("ann", "administrator").await;
-    pages.send_text(&cookie, "/policies/web/save", CHANGED, &[]).await;
-    let diff = pages.page(&cookie, "/policies/web/diff?from=1&to=2").await.html;
-    assert!(diff.contains("/config/outputs"), "{diff}");
+    for broker in ["k:9092", "l:9092"] {
+        pages.send_text(&cookie, "/policies/web/save", &CHANGED.replace("k:9092", broker), &[]).await;
+    }
+    let diff = pages.page(&cookie, "/policies/web/diff?from=2&to=3").await.html;
+    assert!(diff.contains("/config/outputs/default/hosts/0"), "{diff}");
     let compiled = pages.page(&cookie, "/policies/web/compiled").await.html;
-    assert!(compiled.contains("k:9092") && compiled.contains("signed:"), "{compiled}");
+    assert!(compiled.contains("l:9092") && compiled.contains("signed:"), "{compiled}");
 
-    let asked = pages.page(&cookie, "/policies/web/rollback?revision=1").await.html;
+    let asked = pages.page(&cookie, "/policies/web/rollback?revision=2").await.html;
     assert!(asked.contains("It reaches 1 agent."), "{asked}");
     let version = hidden(&asked, "version");
-    let back = form(&[("revision", "1"), ("version", &version), ("reason", "typo")]);
+    let back = form(&[("revision", "2"), ("version", &version), ("reason", "typo")]);
     assert_eq!(pages.post(&cookie, "/policies/web/rollback", &back).await.goes_to(), "/policies/web");
-    assert_eq!(pages.stored("web").await.revision, 3);
+    assert_eq!(pages.stored("web").await.revision, 4);
     let stale = pages.post(&cookie, "/policies/web/rollback", &back).await;
     assert!(stale.status == 409 && stale.html.contains("has changed"), "{}", stale.html);
-    let same = pages.page(&cookie, "/policies/web/rollback?revision=3").await.html;
+    let same = pages.page(&cookie, "/policies/web/rollback?revision=4").await.html;
     assert!(same.contains("<button disabled>"), "{same}");
 
     assert!(pages.page(&cookie, "/policies/web/copy").await.html.contains("value=\"web copy\""));

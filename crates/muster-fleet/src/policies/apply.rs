@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 
 use muster_core::Error;
-use muster_core::authorization::{OpContext, PoliciesCreate, PoliciesUpdate};
+use muster_core::authorization::{OpContext, Origin, PoliciesCreate, PoliciesUpdate};
 use muster_core::policy::diff::{Difference, diff};
 use muster_core::policy::file::{self, PolicyFile};
 use muster_core::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
 use muster_core::rollout::{Plan, Rollout};
 use muster_core::yaml::Places;
-use muster_store::RolloutWrite;
+use muster_store::{RolloutWrite, Write};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::draft::{blank, check_protection, secret_warnings};
 use super::revise::off_thread;
 use super::{Expected, Policies, PolicyDraft, SavedPolicy, Turn, refuse_managed};
+use crate::audit::audit_line;
 use crate::authority::Authorized;
 use crate::force::Force;
 use crate::rollouts::observe;
@@ -139,16 +140,23 @@ impl Policies {
             observe::check_tags(self.store.seen_by(&update), &observe::on(&before.id), &rollout.plan).await?;
         }
         let none_active = self.none_active(self.store.seen_by(&update), &before).await?;
-        writes.push(match &rollout {
-            Some(rollout) => RolloutWrite::Insert { rollout: Box::new(rollout.clone()), agents: Vec::new() }.into(),
-            None => none_active,
-        });
+        match &rollout {
+            Some(rollout) => writes.extend(begin(update.origin(), rollout)),
+            None => writes.push(none_active),
+        }
         let changes = changes(&before, &after);
         let secrets = changed_secrets(&before.secrets, &after.secrets);
         let previous_revision = Some(before.revision);
         let saved = self.save_policy(&update, turn, before, after, writes, "policy.update").await?;
         Ok(Applied { saved, previous_revision, changes, secrets, rollout })
     }
+}
+
+/// The writes that begin a rollout of a policy.
+fn begin(origin: &Origin, rollout: &Rollout) -> [Write; 2] {
+    let (subject, detail) = (format_args!("rollout:{}", rollout.id), json!({"subject": rollout.subject}));
+    let line = audit_line(origin, rollout.created_at, "rollout.create", subject, detail);
+    [RolloutWrite::Insert { rollout: Box::new(rollout.clone()), agents: Vec::new() }.into(), line]
 }
 
 /// Converts a file to a draft. `null` resets a setting; settings that are not in the file stay as they are.

@@ -38,4 +38,5 @@ mod store;
 mod uninstall_token;
 mod upgrades;
 mod web_pages;
+mod web_policies;
 mod world;
