@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{PoliciesRead, PrivilegeName};
 use muster_core::policy::Policy;
@@ -15,7 +14,6 @@ use muster_fleet::authority::Authorized;
 use muster_fleet::force::Force;
 use muster_fleet::policies::{Expected, version_token};
 use muster_management::error::status_of;
-use muster_management::form;
 use serde::Deserialize;
 
 use super::change::because;
@@ -23,7 +21,7 @@ use super::create::at_field;
 use super::differences::Changes;
 use super::{TAB, agents, agents_on, missing};
 use crate::frame::{Frame, page};
-use crate::path_id::Id;
+use crate::request::{Id, Posted};
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice};
 
@@ -160,13 +158,8 @@ pub async fn roll_back(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
     Id(id): Id,
-    headers: HeaderMap,
-    body: Body,
+    Posted(mut fields): Posted<Fields>,
 ) -> Response {
-    let mut fields: Fields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
     match rolled_back(&fleet, &visitor, &id, &fields).await {
         Ok(response) => response,
         Err(error) => {
@@ -232,13 +225,8 @@ pub async fn copy(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
     Id(id): Id,
-    headers: HeaderMap,
-    body: Body,
+    Posted(fields): Posted<Fields>,
 ) -> Response {
-    let fields: Fields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
     match copied(&fleet, &visitor, &id, &fields).await {
         Ok(response) => response,
         Err(error) => {
@@ -295,13 +283,8 @@ pub async fn delete(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
     Id(id): Id,
-    headers: HeaderMap,
-    body: Body,
+    Posted(fields): Posted<Fields>,
 ) -> Response {
-    let fields: Fields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
     match deleted(&fleet, &visitor, &id, &fields).await {
         Ok(response) => response,
         Err(error) if error.kind == ErrorKind::NotFound => failure::inside(&visitor, &error, TAB),

@@ -14,12 +14,27 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::text::is_invisible;
+use crate::request::Posted;
 use crate::rollouts::plan::PlanForm;
 
 /// Maximum size of a form with a policy file, bytes: every byte of the file may take three.
-pub const MAX_FORM: usize = 3 * MAX_BYTES + (64 << 10);
+const MAX_FORM: usize = 3 * MAX_BYTES + (64 << 10);
 /// Maximum length of a reason, bytes, as in the management API.
 pub const MAX_REASON: usize = 500;
+
+/// A draft that a browser has sent.
+pub type PostedDraft = Posted<Draft, MAX_FORM>;
+
+/// A value that is wiped from memory when it is no longer needed.
+#[derive(Clone, Default, Deserialize)]
+#[serde(from = "String")]
+pub struct SecretText(Zeroizing<String>);
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
 
 /// A change that is not saved yet. The browser keeps it, except for secrets, which are entered once more to save it.
 #[derive(Clone, Default, Deserialize)]
@@ -40,7 +55,7 @@ pub struct Draft {
     /// Names of secrets.
     pub secret_name: Vec<String>,
     /// Their values; an empty one keeps the stored value.
-    pub secret_value: Vec<String>,
+    pub secret_value: Vec<SecretText>,
     /// `edit` returns to the editor.
     pub step: String,
     /// The agents of each wave of a rollout.
@@ -91,14 +106,13 @@ impl Draft {
 
     /// Names of the secrets for which a value was entered.
     pub fn given_secrets(&self) -> Vec<String> {
-        let pairs = self.secret_name.iter().zip(&self.secret_value);
-        pairs.filter(|(name, value)| !name.is_empty() && !value.is_empty()).map(|(name, _)| name.clone()).collect()
+        self.secrets().into_keys().collect()
     }
 
     fn secrets(&self) -> BTreeMap<String, Option<Zeroizing<String>>> {
-        let pairs = self.secret_name.iter().zip(&self.secret_value);
-        let given = pairs.filter(|(name, value)| !name.is_empty() && !value.is_empty());
-        given.map(|(name, value)| (name.trim().to_owned(), Some(Zeroizing::new(value.clone())))).collect()
+        let pairs = self.secret_name.iter().map(|name| name.trim()).zip(&self.secret_value);
+        let given = pairs.filter(|(name, value)| !name.is_empty() && !value.0.is_empty());
+        given.map(|(name, value)| (name.to_owned(), Some(value.0.clone()))).collect()
     }
 
     /// Returns the context with the reason that was entered.
@@ -166,7 +180,7 @@ mod tests {
     fn empty_values_keep_stored_secrets() {
         let draft = Draft {
             secret_name: vec!["A".into(), "B".into(), String::new()],
-            secret_value: vec![String::new(), "x".into(), "y".into()],
+            secret_value: ["", "x", "y"].map(|text| text.to_owned().into()).into(),
             text: "a\r\nb".into(),
             ..Draft::default()
         };

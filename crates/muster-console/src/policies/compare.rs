@@ -16,7 +16,7 @@ use super::differences::Changes;
 use super::text::plain;
 use crate::failure;
 use crate::frame::{Frame, page};
-use crate::path_id::Id;
+use crate::request::Id;
 use crate::visitor::{Params, Visitor};
 
 /// Parameters of the comparison.

@@ -3,22 +3,21 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::PrivilegeName;
 use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::policies::PolicyDraft;
 use muster_management::error::status_of;
-use muster_management::form;
 use serde::Deserialize;
 
 use super::{TAB, missing};
 use crate::frame::{Frame, page};
+use crate::request::Posted;
 use crate::visitor::Visitor;
-use crate::{failure, notice};
+use crate::notice;
 
 /// A configuration to begin with.
 pub struct Sample {
@@ -54,9 +53,10 @@ pub fn template(id: &str) -> Option<&'static Sample> {
     TEMPLATES.iter().find(|template| template.id == id)
 }
 
+/// The form.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Fields {
+pub struct Fields {
     name: String,
     description: String,
     template: String,
@@ -98,11 +98,7 @@ fn form_page(visitor: &Visitor, fields: &Fields, error: Option<&Error>) -> Respo
 }
 
 /// Creates the policy, without a configuration: that of a template is reviewed in the editor first.
-pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    let fields: Fields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
+pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Posted(fields): Posted<Fields>) -> Response {
     match created(&fleet, &visitor, &fields).await {
         Ok(response) => response,
         Err(error) => form_page(&visitor, &fields, Some(&at_field(error))),

@@ -23,7 +23,7 @@ use super::text::{of_fields, text_of};
 use super::{TAB, agents_on, missing};
 use crate::failure;
 use crate::frame::{Frame, page};
-use crate::path_id::Id;
+use crate::request::Id;
 use crate::visitor::{Params, Visitor};
 
 /// Maximum number of problems on the page.

@@ -20,7 +20,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::get;
 use muster_core::Error;
 use muster_core::authorization::{Grant, PoliciesRead, PrivilegeName};
 use muster_core::policy::Policy;
@@ -51,7 +51,8 @@ pub fn routes() -> Vec<Route> {
         ("/policies/new", get(create::show).post(create::create)),
         ("/policies/{id}", get(policy::show)),
         ("/policies/{id}/edit", get(edit::show).post(review::review)),
-        ("/policies/{id}/save", post(review::save)),
+        // What a login leads back to after the session has expired.
+        ("/policies/{id}/save", get(edit::show).post(review::save)),
         ("/policies/{id}/settings", get(settings::show).post(settings::review)),
         ("/policies/{id}/diff", get(compare::show)),
         ("/policies/{id}/compiled", get(compare::compiled)),

@@ -4,23 +4,21 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{PoliciesRead, PrivilegeName};
 use muster_core::{Error, ErrorKind, shell};
 use muster_fleet::Fleet;
 use muster_fleet::policies::version_token;
 use muster_management::error::status_of;
-use muster_management::form;
 
-use super::change::{Draft, MAX_FORM};
+use super::change::{Draft, PostedDraft};
 use super::differences::Changes;
 use super::text::text_of;
 use super::{TAB, agents, agents_on, edit, missing};
 use crate::frame::{Frame, page};
-use crate::path_id::Id;
+use crate::request::{Id, Posted};
 use crate::people::People;
 use crate::text::Moment;
 use crate::visitor::Visitor;
@@ -69,13 +67,9 @@ pub async fn review(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
     Id(id): Id,
-    headers: HeaderMap,
-    body: Body,
+    Posted(draft): PostedDraft,
 ) -> Response {
-    let draft = match form::read_up_to::<Draft>(MAX_FORM, &headers, body).await {
-        Ok(draft) => draft.with_plain_lines(),
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
+    let draft = draft.with_plain_lines();
     if draft.step == "edit" {
         return edit::again(&fleet, &visitor, &id, &draft, None).await;
     }
@@ -115,13 +109,9 @@ pub async fn save(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
     Id(id): Id,
-    headers: HeaderMap,
-    body: Body,
+    Posted(draft): PostedDraft,
 ) -> Response {
-    let draft = match form::read_up_to::<Draft>(MAX_FORM, &headers, body).await {
-        Ok(draft) => draft.with_plain_lines(),
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
+    let draft = draft.with_plain_lines();
     match saved(&fleet, &visitor, &id, &draft).await {
         Ok(response) => response,
         Err(error) => refused(&fleet, &visitor, &id, &draft, &error).await,

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{PoliciesRead, PrivilegeName};
 use muster_core::policy::{Policy, file};
@@ -13,7 +12,6 @@ use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
 use muster_fleet::policies::version_token;
 use muster_management::error::status_of;
-use muster_management::form;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -22,7 +20,7 @@ use super::text::of_fields;
 use super::{TAB, missing, review};
 use crate::failure;
 use crate::frame::{Frame, page};
-use crate::path_id::Id;
+use crate::request::{Id, Posted};
 use crate::visitor::Visitor;
 
 /// Settings that are references to other objects.
@@ -120,13 +118,8 @@ pub async fn review(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
     Id(id): Id,
-    headers: HeaderMap,
-    body: Body,
+    Posted(fields): Posted<Fields>,
 ) -> Response {
-    let fields: Fields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
     let policy = match fleet.policies().find::<PoliciesRead>(&visitor.context, &id).await {
         Ok(policy) => policy.into_inner(),
         Err(error) => return failure::inside(&visitor, &error, TAB),

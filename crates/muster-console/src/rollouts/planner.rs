@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::authorization::{AgentsRollout, Grant, PoliciesRead, PrivilegeName};
 use muster_core::rollout::Plan;
@@ -15,15 +14,15 @@ use muster_fleet::Fleet;
 use muster_fleet::rollouts::upgrade::{CreatedUpgrade, NewUpgrade};
 use muster_fleet::selection::Selected;
 use muster_management::error::status_of;
-use muster_management::form;
 use muster_management::kql::agents::visible;
 use serde::Deserialize;
 
 use super::TAB;
 use super::plan::{DrawnWave, PlanForm, draw as drawn};
 use crate::frame::{Frame, page};
-use crate::policies::change::{Draft, MAX_FORM};
+use crate::policies::change::{Draft, PostedDraft};
 use crate::policies::{PolicyRow, agents, missing, rows};
+use crate::request::Posted;
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice, policies};
 
@@ -86,19 +85,13 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(aske
 }
 
 /// Draws the waves of the plan that was entered.
-pub async fn draw(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    match form::read_up_to::<Draft>(MAX_FORM, &headers, body).await {
-        Ok(draft) => planner(&fleet, &visitor, &draft.with_plain_lines(), None).await,
-        Err(error) => failure::inside(&visitor, &error, TAB),
-    }
+pub async fn draw(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Posted(draft): PostedDraft) -> Response {
+    planner(&fleet, &visitor, &draft.with_plain_lines(), None).await
 }
 
 /// Starts the rollout.
-pub async fn start(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    let draft = match form::read_up_to::<Draft>(MAX_FORM, &headers, body).await {
-        Ok(draft) => draft.with_plain_lines(),
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
+pub async fn start(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Posted(draft): PostedDraft) -> Response {
+    let draft = draft.with_plain_lines();
     match started(&fleet, &visitor, &draft).await {
         Ok(response) => response,
         Err(error) if is_about_the_change(&error) => {

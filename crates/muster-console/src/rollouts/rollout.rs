@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -14,13 +13,12 @@ use muster_core::{Error, shell};
 use muster_fleet::Fleet;
 use muster_fleet::audit_log::{AuditQuery, AuditView};
 use muster_management::error::status_of;
-use muster_management::form;
 use serde::Deserialize;
 
 use super::plan::{DrawnWave, draw, short};
 use super::{StateText, TAB, named, names};
 use crate::frame::{Frame, page};
-use crate::path_id::Id;
+use crate::request::{Id, Posted};
 use crate::people::People;
 use crate::policies::change::because;
 use crate::policies::{agents, missing};
@@ -364,13 +362,8 @@ pub async fn act(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
     Id(id): Id,
-    headers: HeaderMap,
-    body: Body,
+    Posted(fields): Posted<Fields>,
 ) -> Response {
-    let fields: Fields = match form::read(&headers, body).await {
-        Ok(fields) => fields,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
     match done(&fleet, &visitor, &id, &fields).await {
         Ok(text) => notice::redirect(&format!("{}{TAB}/{id}", visitor.base), text),
         Err(error) => ask(&fleet, &visitor, &id, &fields, Some(&error)).await,

@@ -3,6 +3,7 @@
 
 mod browsing;
 mod policies;
+mod rollouts;
 
 use axum::http::Method;
 use axum::http::header::{CONTENT_SECURITY_POLICY, SET_COOKIE};

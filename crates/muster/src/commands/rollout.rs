@@ -39,7 +39,7 @@ pub enum RolloutCommand {
     )]
     Upgrade(Box<UpgradeArgs>),
     /// List rollouts, newest first
-    #[command(after_help = "Examples:\n  muster rollout list\n  muster rollout list --output json")]
+    #[command(after_help = "Examples:\n  muster rollout list --output json\n  muster rollout list --state halted")]
     List(ListArgs),
     /// Show a rollout and the health of the agents that it has reached
     #[command(after_help = "Examples:\n  muster rollout show 0192f3c1-…")]
@@ -113,6 +113,10 @@ pub struct WaveArgs {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
+    /// Only rollouts in this state: created, running, awaiting_approval, awaiting_agents, paused, halted, completed,
+    /// rolled_back
+    #[arg(long)]
+    state: Option<String>,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -226,8 +230,9 @@ impl OneArgs {
 
 impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let rollouts =
-            all_pages(async |page, per_page| client.rollouts(&ListRollouts { page, per_page }).await).await?;
+        let state = &self.state;
+        let query = |page, per_page| ListRollouts { page, per_page, state: state.clone() };
+        let rollouts = all_pages(async |page, per_page| client.rollouts(&query(page, per_page)).await).await?;
         print_list(&rollouts, self.output.output, COLUMNS, |rollout| rollout.id.clone())
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::agents::fleet;
+use crate::agents::{Agent, fleet};
 use crate::browser::Browser;
 use crate::web_pages::set_up;
-use crate::world::{file, json as muster, new_policy, ok, world};
+use crate::world::{file, json as muster, new_policy, new_token, ok, world};
 
 const SOON: Duration = Duration::from_secs(10);
 const ENTER: &str = "\u{e007}";
@@ -44,7 +44,7 @@ fn mg188_a_policy_is_edited_with_the_keyboard_and_saved_after_a_review() {
 
     // A mistake: the text stays, and the problem leads to its place.
     browser.fill("#text", "name: web edited\nconfig:\n  input: []\n");
-    browser.tab_to("form button");
+    browser.tab_to("main form button");
     browser.press(ENTER);
     browser.wait(SOON, "return document.querySelector('#problems a') !== null");
     assert_eq!(browser.run("return document.querySelector('#problems a').innerText"), json!("3:3"));
@@ -57,7 +57,7 @@ fn mg188_a_policy_is_edited_with_the_keyboard_and_saved_after_a_review() {
 
     // The caret is before `input`: the missing letter is typed.
     browser.press("\u{e014}\u{e014}\u{e014}\u{e014}\u{e014}s");
-    browser.tab_to("form button");
+    browser.tab_to("main form button");
     browser.press(ENTER);
     heading(&browser, "Review the change of web edited");
     let shown = browser.text();
@@ -102,7 +102,8 @@ fn a_concurrent_edit_shows_both_versions() {
 
 #[test]
 fn a_rollout_that_the_gate_halts_is_resumed_and_rolled_back() {
-    let (policy, agents) = fleet("web staged", &["web-staged-1", "web-staged-2"]);
+    let (policy, _others) = fleet("web staged", &["web-staged-1"]);
+    let canary = Agent::enroll(&new_token(&policy), "web-staged-2", &["web-canary"]);
     let browser = Browser::start();
     let site = format!("http://{}", world().admin);
     set_up(&browser, "web-stager");
@@ -112,7 +113,7 @@ fn a_rollout_that_the_gate_halts_is_resumed_and_rolled_back() {
     heading(&browser, "Review the change");
     browser.click("button[formaction$='/rollouts/new']");
     heading(&browser, "Roll out a change of web staged");
-    browser.fill("tbody tr:nth-child(1) input[name=members]", "1agents");
+    browser.fill("tbody tr:nth-child(1) input[name=members]", "web-canary");
     browser.fill("tbody tr:nth-child(2) input[name=members]", "100");
     browser.fill("tbody tr:nth-child(3) input[name=members]", "");
     browser.click("form.review button.plain");
@@ -125,12 +126,8 @@ fn a_rollout_that_the_gate_halts_is_resumed_and_rolled_back() {
 
     // The first wave rejects the change: the gate halts the rollout, and the open page shows it.
     browser.run("window.reloaded = false");
-    for agent in &agents {
-        let change = agent.get(|action| action["type"] == "POLICY_CHANGE");
-        if change["data"]["policy"]["revision"] == 2 {
-            agent.ack(change["id"].as_str().unwrap(), Some("no such broker"));
-        }
-    }
+    let is_new = |action: &Value| action["type"] == "POLICY_CHANGE" && action["data"]["policy"]["revision"] == 2;
+    canary.ack(canary.get(is_new)["id"].as_str().unwrap(), Some("no such broker"));
     browser.wait(Duration::from_secs(20), "return document.querySelector('#state').innerText.includes('halted')");
     assert_eq!(browser.run("return window.reloaded"), json!(false), "the page was not loaded again");
     assert!(browser.text().contains("1 of 1 agents rejected the change"), "{}", browser.text());
