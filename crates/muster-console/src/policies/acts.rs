@@ -178,7 +178,11 @@ async fn rolled_back(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields
     let protect = context.grant().ok();
     let saved = fleet.policies().roll_back(&found, to, fields.force(), &expected, protect.as_ref()).await?.policy;
     let count = agents_on(fleet, visitor, &saved).await?;
-    let text = format!("Rolled back: revision {} has the content of revision {to}. It reaches {}.", saved.revision, agents(count));
+    let text = format!(
+        "Rolled back: revision {} has the content of revision {to}. It reaches {}.",
+        saved.revision,
+        agents(count)
+    );
     Ok(notice::redirect(&format!("{}{TAB}/{}", visitor.base, saved.id), &text))
 }
 
@@ -189,11 +193,9 @@ async fn version(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<String, E
 /// Asks for the name of a copy.
 pub async fn ask_copy(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
     let fields = match policy(&fleet, &visitor, &id).await {
-        Ok(found) => Fields {
-            name: format!("{} copy", found.name),
-            description: found.description.clone(),
-            ..Fields::default()
-        },
+        Ok(found) => {
+            Fields { name: format!("{} copy", found.name), description: found.description.clone(), ..Fields::default() }
+        }
         Err(error) => return failure::inside(&visitor, &error, TAB),
     };
     shown(&visitor, None, confirm_copy(&fleet, &visitor, &id, &fields, None).await)

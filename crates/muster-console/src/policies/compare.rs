@@ -114,10 +114,7 @@ async fn read_compiled(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &One) 
         id: policy.id.to_string(),
         newest: policy.revision,
         yaml: plain(&found.compiled),
-        cli: format!(
-            "muster policy show {} --full --revision {revision} --output yaml",
-            shell::argument(&policy.name)
-        ),
+        cli: format!("muster policy show {} --full --revision {revision} --output yaml", shell::argument(&policy.name)),
         api: get(&format!("{}/full?revision={revision}", policy.id)),
         revision,
     })

@@ -15,9 +15,9 @@ use serde::Deserialize;
 
 use super::{TAB, missing};
 use crate::frame::{Frame, page};
+use crate::notice;
 use crate::request::Posted;
 use crate::visitor::Visitor;
-use crate::notice;
 
 /// A configuration to begin with.
 pub struct Sample {
@@ -36,11 +36,7 @@ pub static TEMPLATES: [Sample; 3] = [
         title: "System logs to Elasticsearch",
         config: include_str!("../../templates/policies/logs.yml"),
     },
-    Sample {
-        id: "kafka",
-        title: "Log files to Kafka",
-        config: include_str!("../../templates/policies/kafka.yml"),
-    },
+    Sample { id: "kafka", title: "Log files to Kafka", config: include_str!("../../templates/policies/kafka.yml") },
     Sample {
         id: "process",
         title: "A program that muster-agent keeps running",

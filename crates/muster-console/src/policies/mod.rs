@@ -142,11 +142,7 @@ pub async fn rows(fleet: &Fleet, grant: &Grant<PoliciesRead>) -> Result<Vec<Poli
     with_agents(fleet, grant, found).await
 }
 
-async fn with_agents(
-    fleet: &Fleet,
-    grant: &Grant<PoliciesRead>,
-    found: Vec<Policy>,
-) -> Result<Vec<PolicyRow>, Error> {
+async fn with_agents(fleet: &Fleet, grant: &Grant<PoliciesRead>, found: Vec<Policy>) -> Result<Vec<PolicyRow>, Error> {
     let counts: HashMap<_, _> = fleet.policies().agent_counts(grant).await?.into_iter().collect();
     let now = fleet.now();
     let row = |policy: Policy| row(counts.get(&policy.id).copied().unwrap_or(0), policy, now);

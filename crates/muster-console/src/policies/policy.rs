@@ -21,8 +21,8 @@ use super::text::text_of;
 use super::{TAB, agents, agents_on, missing};
 use crate::failure;
 use crate::frame::{Frame, page};
-use crate::request::Id;
 use crate::people::People;
+use crate::request::Id;
 use crate::text::{Badge, Moment};
 use crate::visitor::{Params, Visitor};
 

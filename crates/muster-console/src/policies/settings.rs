@@ -24,8 +24,7 @@ use crate::request::{Id, Posted};
 use crate::visitor::Visitor;
 
 /// Settings that are references to other objects.
-const REFERENCES: [&str; 4] =
-    ["data_output_id", "monitoring_output_id", "fleet_server_host_id", "download_source_id"];
+const REFERENCES: [&str; 4] = ["data_output_id", "monitoring_output_id", "fleet_server_host_id", "download_source_id"];
 /// What agents may send about themselves.
 const MONITORING: [&str; 4] = ["logs", "metrics", "logs,metrics", "logs,metrics,traces"];
 

@@ -1,7 +1,7 @@
 //! `/rollouts`: staged rollouts of policies and upgrades.
 
-mod planner;
 pub mod plan;
+mod planner;
 mod rollout;
 
 use std::collections::HashMap;

@@ -209,7 +209,10 @@ mod tests {
     fn an_empty_form_is_the_usual_plan() {
         let usual = form(&[], "").plan().unwrap();
         assert_eq!((usual.waves.len(), usual.gate), (3, Gate::default()));
-        assert_eq!(form(&["canary", " ", "10agents", "100%"], "1h").flags(), "--waves=canary,10agents,100% --soak=1h --approve");
+        assert_eq!(
+            form(&["canary", " ", "10agents", "100%"], "1h").flags(),
+            "--waves=canary,10agents,100% --soak=1h --approve"
+        );
     }
 
     #[test]

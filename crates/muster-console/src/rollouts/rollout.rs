@@ -18,10 +18,10 @@ use serde::Deserialize;
 use super::plan::{DrawnWave, draw, short};
 use super::{StateText, TAB, named, names};
 use crate::frame::{Frame, page};
-use crate::request::{Id, Posted};
 use crate::people::People;
 use crate::policies::change::because;
 use crate::policies::{agents, missing};
+use crate::request::{Id, Posted};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice};
@@ -230,7 +230,14 @@ fn figures(rollout: &Rollout, seen: &Observation, now: Timestamp) -> Vec<Figure>
     let most = |label, count: u64, percent: u8| {
         let is_open = count.saturating_mul(100) <= seen.agents.saturating_mul(percent.into());
         let state = if is_open { WITHIN } else { BEYOND };
-        Figure { label, count, of: seen.agents, share: share(count, seen.agents), limit: format!("at most {percent} %"), state }
+        Figure {
+            label,
+            count,
+            of: seen.agents,
+            share: share(count, seen.agents),
+            limit: format!("at most {percent} %"),
+            state,
+        }
     };
     let is_late = newest.is_some_and(|wave| now >= gate.deadline(wave.at));
     let applied = match (gate.is_applied(seen), is_late) {

@@ -43,13 +43,13 @@ fn mg188_a_policy_is_edited_with_the_keyboard_and_saved_after_a_review() {
     browser.wait(SOON, "return document.querySelector('.editor .lines').innerText.startsWith('1\\n2')");
 
     // A mistake: the text stays, and the problem leads to its place.
-    browser.fill("#text", "name: web edited\nconfig:\n  input: []\n");
+    browser.fill("#text", "name: web edited\nconfig:\n  input: [{id: hello, type: process, command: /bin/true}]\n");
     browser.tab_to("main form button");
     browser.press(ENTER);
     browser.wait(SOON, "return document.querySelector('#problems a') !== null");
     assert_eq!(browser.run("return document.querySelector('#problems a').innerText"), json!("3:3"));
     let kept = browser.run("return document.querySelector('#text').value");
-    assert_eq!(kept, json!("name: web edited\nconfig:\n  input: []\n"));
+    assert_eq!(kept, json!("name: web edited\nconfig:\n  input: [{id: hello, type: process, command: /bin/true}]\n"));
     browser.tab_to("#problems a");
     browser.press(ENTER);
     let caret = "const t = document.querySelector('#text'); return document.activeElement === t && t.selectionStart";
@@ -68,7 +68,8 @@ fn mg188_a_policy_is_edited_with_the_keyboard_and_saved_after_a_review() {
     browser.press("tidied");
     browser.tab_to("#save");
     browser.press(ENTER);
-    browser.wait(SOON, "return document.querySelector('.notice')?.innerText === 'Saved revision 2. It reaches 1 agent.'");
+    browser
+        .wait(SOON, "return document.querySelector('.notice')?.innerText === 'Saved revision 2. It reaches 1 agent.'");
     assert_eq!(muster(&["policy", "show", "web edited"])["revision"], 2);
     let event = &muster(&["audit", "list", "--action", "policy.update"])[0];
     assert_eq!(event["reason"], "tidied", "{event}");
@@ -124,13 +125,14 @@ fn a_rollout_that_the_gate_halts_is_resumed_and_rolled_back() {
     browser.click("#start");
     browser.wait(SOON, "return document.querySelector('#state')?.innerText.includes('running')");
 
-    // The first wave rejects the change: the gate halts the rollout, and the open page shows it.
+    // The first wave turns unhealthy: the gate halts the rollout, and the open page shows it.
     browser.run("window.reloaded = false");
     let is_new = |action: &Value| action["type"] == "POLICY_CHANGE" && action["data"]["policy"]["revision"] == 2;
-    canary.ack(canary.get(is_new)["id"].as_str().unwrap(), Some("no such broker"));
+    canary.ack(canary.get(is_new)["id"].as_str().unwrap(), None);
+    canary.check_in_upgrading("9.5.2", &json!({"status": "degraded", "message": "no such broker"}));
     browser.wait(Duration::from_secs(20), "return document.querySelector('#state').innerText.includes('halted')");
     assert_eq!(browser.run("return window.reloaded"), json!(false), "the page was not loaded again");
-    assert!(browser.text().contains("1 of 1 agents rejected the change"), "{}", browser.text());
+    assert!(browser.text().contains("1 of 1 agents are degraded or failed"), "{}", browser.text());
     assert!(browser.text().contains("rollout.halt"), "{}", browser.text());
 
     browser.click("a[href$='act=resume']");

@@ -353,7 +353,10 @@ fn the_file_of_a_policy_is_read_as_the_same_policy() {
     let fields: Map<String, Value> =
         fields_of(&policy).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let (file, _) = read(&Value::Object(fields).to_string()).unwrap();
-    assert_eq!((file.name.as_str(), file.description.as_str(), file.namespace.as_str()), ("web", "Web servers", "shop"));
+    assert_eq!(
+        (file.name.as_str(), file.description.as_str(), file.namespace.as_str()),
+        ("web", "Web servers", "shop")
+    );
     assert_eq!((file.tags, file.config), (vec!["linux".to_owned()], Some(policy.config)));
     let expected = json!({
         "is_default": true, "inactivity_timeout": 60, "is_protected": true, "monitoring_enabled": ["logs"]
