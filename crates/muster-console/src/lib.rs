@@ -14,9 +14,10 @@ mod failure;
 mod frame;
 mod log_in;
 mod notice;
+mod people;
 mod policies;
-mod policy;
 mod preferences;
+mod request;
 mod rollouts;
 mod set_up;
 mod settings;
@@ -85,7 +86,7 @@ fn agent_pages() -> Vec<Route> {
 }
 
 fn policy_pages() -> Vec<Route> {
-    vec![("/policies", get(policies::show)), ("/policies/{id}", get(policy::show)), ("/rollouts", get(rollouts::show))]
+    [policies::routes(), rollouts::routes()].concat()
 }
 
 fn setting_pages() -> Vec<Route> {

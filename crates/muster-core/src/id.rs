@@ -22,8 +22,9 @@ fn check(text: &str) -> Result<(), BadId> {
     if fits && plain && text != "." && text != ".." { Ok(()) } else { Err(BadId) }
 }
 
-/// Path segments of the management API in positions where ids occur. An object with such an id would be unreachable.
-const ROUTE_WORDS: [&str; 14] = [
+/// Path segments of the management API and of the web pages in positions where ids occur. An object with such an id would
+/// be unreachable.
+const ROUTE_WORDS: [&str; 15] = [
     "_apply",
     "_bulk_get",
     "action_status",
@@ -35,6 +36,7 @@ const ROUTE_WORDS: [&str; 14] = [
     "delete",
     "files",
     "list",
+    "new",
     "setup",
     "tags",
     "uploads",

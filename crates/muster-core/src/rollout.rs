@@ -122,6 +122,10 @@ pub enum State {
 }
 
 impl State {
+    /// All words, those that need a person first.
+    pub const WORDS: [&str; 8] =
+        ["halted", "awaiting_approval", "awaiting_agents", "paused", "running", "created", "completed", "rolled_back"];
+
     /// Returns the word for the API and lists.
     pub fn as_str(&self) -> &'static str {
         match self {

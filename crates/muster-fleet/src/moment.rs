@@ -23,7 +23,8 @@ pub fn parse_time(field: &str, text: &str) -> Result<Timestamp, Error> {
     Timestamp::parse_rfc3339(text).map_err(|_| Error::invalid(field, "must be an RFC 3339 time"))
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// Parses a duration; `None` if it is malformed.
+pub fn parse_duration(text: &str) -> Option<Duration> {
     // Splits before the last byte; `None` inside a multi-byte character, which is no unit either.
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let plain = text.len() <= MAX_DURATION_TEXT && digits.bytes().all(|b| b.is_ascii_digit());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use muster_core::authorization::{AgentsRollout, Grant, OpContext, PoliciesRead, PoliciesRollout, Privilege};
 use muster_core::change::Change;
 use muster_core::id::{PolicyId, RolloutId};
-use muster_core::rollout::{Observation, Plan, Rollout, Subject};
+use muster_core::rollout::{Observation, Plan, Rollout, State, Subject};
 use muster_core::time::Clock;
 use muster_core::{Entropy, Error, ErrorKind};
 use muster_store::query::{Listed, Page};
@@ -60,7 +60,21 @@ impl Rollouts {
 
     /// Returns a page of rollouts, newest first.
     pub async fn list(&self, grant: &Grant<PoliciesRead>, page: Page) -> Result<Listed<Rollout>, Error> {
-        Ok(self.store.seen_by(grant).rollouts(page).await?)
+        Ok(self.store.seen_by(grant).rollouts(None, page).await?)
+    }
+
+    /// Returns a page of the rollouts in a state, one of [`State::WORDS`], newest first.
+    pub async fn in_state(
+        &self,
+        grant: &Grant<PoliciesRead>,
+        state: &str,
+        page: Page,
+    ) -> Result<Listed<Rollout>, Error> {
+        if !State::WORDS.contains(&state) {
+            let known = format!("known: {}", State::WORDS.join(", "));
+            return Err(Error::invalid("state", format!("unknown state {state:?}")).remedy(known));
+        }
+        Ok(self.store.seen_by(grant).rollouts(Some(state), page).await?)
     }
 
     /// Describes the agents that a rollout has reached.
@@ -76,6 +90,12 @@ impl Rollouts {
         plan: &Plan,
     ) -> Result<Vec<u64>, Error> {
         observe::preview(self.store.seen_by(grant), &observe::on(policy), plan).await
+    }
+
+    /// Returns how many agents each wave of a rollout reaches, with those of the waves before, as the agents are now.
+    pub async fn reach(&self, rollout: &Authorized<Rollout, PoliciesRead>) -> Result<Vec<u64>, Error> {
+        let concerned = observe::concerned(rollout);
+        observe::preview(self.store.seen_by(rollout.grant()), &concerned, &rollout.plan).await
     }
 
     /// Finds a rollout that the caller may control: of a policy with `policies.rollout`, of an upgrade with

@@ -34,7 +34,7 @@ use super::query::{IfMatch, Paging, Query};
 use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
 use muster_fleet::auto_upgrades::VersionStatus;
-use muster_fleet::policies::PolicyDraft;
+use muster_fleet::policies::{Expected, PolicyDraft};
 
 /// Maximum rows on a page with agent counts or full policies (MG §1.3).
 const MOST_FULL_ROWS: u32 = 100;
@@ -393,8 +393,9 @@ async fn roll_back(
     Body(body): Body<Rollback>,
 ) -> Answer<Item<AgentPolicy>> {
     let before = fleet.policies().find(&context, &id).await?;
+    let (force, protect) = (body.force.into(), context.grant().ok());
     let rolled =
-        fleet.policies().roll_back(&before, body.revision, body.force.into(), context.grant().ok().as_ref()).await?;
+        fleet.policies().roll_back(&before, body.revision, force, &Expected::default(), protect.as_ref()).await?;
     let counts = fleet.policies().agent_counts(&context.grant()?).await?.into();
     Ok(item(saved(rolled, &counts)))
 }

@@ -146,7 +146,11 @@ async fn list(
     Query(query): Query<ListRollouts>,
 ) -> Answer<Items<Rollout>> {
     let paging = Paging::from_one(query.page, query.per_page)?;
-    let found = fleet.rollouts().list(&context.grant()?, paging.rows()).await?;
+    let grant = context.grant()?;
+    let found = match &query.state {
+        Some(state) => fleet.rollouts().in_state(&grant, state, paging.rows()).await?,
+        None => fleet.rollouts().list(&grant, paging.rows()).await?,
+    };
     Ok(page(found.items.into_iter().map(rollout).collect(), found.total, &paging))
 }
 

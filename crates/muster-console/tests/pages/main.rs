@@ -3,6 +3,8 @@
 
 mod agents;
 mod browsing;
+mod policies;
+mod rollouts;
 mod settings;
 
 use axum::http::Method;

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::Policy;
 use super::check::{CONFIG_KEYS, kind_of};
 use super::problem::{Problem, Problems, shortened};
 use crate::yaml::{self, Places};
@@ -58,6 +59,48 @@ pub struct PolicyFile {
     pub settings: Map<String, Value>,
     /// Configuration; if absent, it is not changed.
     pub config: Option<Value>,
+}
+
+impl PolicyFile {
+    /// Adds what the file does not contain, so that applying it resets that: all settings, and the configuration.
+    pub fn complete(&mut self) {
+        for (name, _) in SETTINGS {
+            self.settings.entry(name).or_insert(Value::Null);
+        }
+        self.config.get_or_insert_with(|| Value::Object(Map::new()));
+    }
+}
+
+/// Returns the fields of the file of a policy, in the order in which people write them: [`read`] returns the same policy.
+pub fn fields_of(policy: &Policy) -> Vec<(&'static str, Value)> {
+    let given = |text: &str| Some(Value::from(text)).filter(|_| !text.is_empty());
+    let settings = settings_of(policy);
+    let tags = policy.fields.get("tags").filter(|tags| tags.as_array().is_some_and(|tags| !tags.is_empty()));
+    let fields = [
+        ("name", given(&policy.name)),
+        ("description", given(&policy.description)),
+        ("namespace", given(&policy.namespace)),
+        ("tags", tags.cloned()),
+        ("settings", Some(Value::Object(settings)).filter(|settings| *settings != Value::Object(Map::new()))),
+        ("config", Some(policy.config.clone())),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+fn settings_of(policy: &Policy) -> Map<String, Value> {
+    let value = |name: &str| match name {
+        "is_managed" => policy.is_managed.then_some(true.into()),
+        "is_default" => policy.is_default.then_some(true.into()),
+        "inactivity_timeout" => Some(policy.inactivity_timeout.into()),
+        "unenroll_timeout" => policy.unenroll_timeout.map(Value::from),
+        other => policy.fields.get(other).filter(|value| !value.is_null()).cloned(),
+    };
+    SETTINGS.iter().filter_map(|(name, _)| Some(((*name).to_owned(), value(name)?))).collect()
+}
+
+/// Returns the names of the settings.
+pub fn setting_names() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().map(|(name, _)| *name)
 }
 
 /// Parses a policy file, and returns the positions of its fields. All problems of the file itself are reported at once;

@@ -90,6 +90,20 @@ pub enum Members {
     Tags(Vec<String>),
 }
 
+impl Members {
+    /// Parses what people write for a wave: `5` and `5%` are a share, `5agents` is a number, and everything else a tag.
+    pub fn parse(text: &str) -> Self {
+        let text = text.trim();
+        if let Ok(percent) = text.trim_end_matches('%').trim_end().parse() {
+            return Self::Percent(percent);
+        }
+        match text.strip_suffix("agents").and_then(|number| number.trim().parse().ok()) {
+            Some(count) => Self::Count(count),
+            None => Self::Tags(vec![text.to_owned()]),
+        }
+    }
+}
+
 impl Plan {
     /// Checks the plan. Errors name the field: `waves[1].members`.
     pub fn check(&self) -> Result<(), Error> {

@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 
 use muster_core::Error;
-use muster_core::authorization::{OpContext, PoliciesCreate, PoliciesUpdate};
+use muster_core::authorization::{OpContext, Origin, PoliciesCreate, PoliciesUpdate};
 use muster_core::policy::diff::{Difference, diff};
 use muster_core::policy::file::{self, PolicyFile};
 use muster_core::policy::{DEFAULT_INACTIVITY_TIMEOUT, Policy};
 use muster_core::rollout::{Plan, Rollout};
 use muster_core::yaml::Places;
-use muster_store::RolloutWrite;
+use muster_store::{RolloutWrite, Write};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::draft::{blank, check_protection, secret_warnings};
 use super::revise::off_thread;
 use super::{Expected, Policies, PolicyDraft, SavedPolicy, Turn, refuse_managed};
+use crate::audit::audit_line;
+use crate::authority::Authorized;
 use crate::force::Force;
 use crate::rollouts::observe;
 
@@ -52,13 +54,32 @@ pub struct Applied {
 impl Policies {
     /// Applies a policy file: changes the policy of that name, or creates it. Problems and warnings have positions in the file.
     pub async fn apply(&self, context: &OpContext, application: Application) -> Result<Applied, Error> {
+        self.apply_to(context, None, application).await
+    }
+
+    /// Changes a policy to what its file says, whose name may be a new one. What the file does not contain is reset: an
+    /// editor shows all of the policy.
+    pub async fn rewrite(&self, context: &OpContext, id: &str, application: Application) -> Result<Applied, Error> {
+        let policy = self.find::<PoliciesUpdate>(context, id).await?;
+        self.apply_to(context, Some(&policy), application).await
+    }
+
+    async fn apply_to(
+        &self,
+        context: &OpContext,
+        policy: Option<&Authorized<Policy, PoliciesUpdate>>,
+        application: Application,
+    ) -> Result<Applied, Error> {
         let Application { text, secrets, force, expected, rollout: plan } = application;
         if let Some(plan) = &plan {
             plan.check()?;
         }
         let warnings = secret_warnings(&secrets);
         // Parsing a large file takes milliseconds, during which this thread's connections would wait.
-        let (file, places) = off_thread(move || file::read(&text)).await??;
+        let (mut file, places) = off_thread(move || file::read(&text)).await??;
+        if policy.is_some() {
+            file.complete();
+        }
         let protect = context.grant().ok();
         let draft = PolicyDraft { secrets, force, expected, protect, ..draft_from(file) };
         // In one turn from the look-up to the commit: two callers who apply the same new file must not create two
@@ -66,7 +87,7 @@ impl Policies {
         let applied = self
             .in_turn(|turn| {
                 let (draft, plan) = (draft.clone(), plan.clone());
-                async move { self.apply_draft_of_file(context, &turn, draft, plan).await }
+                async move { self.apply_draft_of_file(context, &turn, policy, draft, plan).await }
             })
             .await;
         let mut applied = applied.map_err(|error| located(error, &places))?;
@@ -79,13 +100,17 @@ impl Policies {
         &self,
         context: &OpContext,
         turn: &Turn,
+        policy: Option<&Authorized<Policy, PoliciesUpdate>>,
         mut draft: PolicyDraft,
         plan: Option<Plan>,
     ) -> Result<Applied, Error> {
         let name = draft.name.clone().unwrap_or_default();
         let protect = draft.protect.clone();
         let update = context.grant::<PoliciesUpdate>()?;
-        let before = self.store.seen_by(&update).policy_by_name(name.trim()).await?;
+        let before = match policy {
+            Some(policy) => Some(self.current(policy).await?),
+            None => self.store.seen_by(&update).policy_by_name(name.trim()).await?,
+        };
         draft.expected.check(before.as_ref(), &name)?;
         let Some(before) = before else {
             if plan.is_some() {
@@ -115,16 +140,23 @@ impl Policies {
             observe::check_tags(self.store.seen_by(&update), &observe::on(&before.id), &rollout.plan).await?;
         }
         let none_active = self.none_active(self.store.seen_by(&update), &before).await?;
-        writes.push(match &rollout {
-            Some(rollout) => RolloutWrite::Insert { rollout: Box::new(rollout.clone()), agents: Vec::new() }.into(),
-            None => none_active,
-        });
+        match &rollout {
+            Some(rollout) => writes.extend(begin(update.origin(), rollout)),
+            None => writes.push(none_active),
+        }
         let changes = changes(&before, &after);
         let secrets = changed_secrets(&before.secrets, &after.secrets);
         let previous_revision = Some(before.revision);
         let saved = self.save_policy(&update, turn, before, after, writes, "policy.update").await?;
         Ok(Applied { saved, previous_revision, changes, secrets, rollout })
     }
+}
+
+/// The writes that begin a rollout of a policy.
+fn begin(origin: &Origin, rollout: &Rollout) -> [Write; 2] {
+    let (subject, detail) = (format_args!("rollout:{}", rollout.id), json!({"subject": rollout.subject}));
+    let line = audit_line(origin, rollout.created_at, "rollout.create", subject, detail);
+    [RolloutWrite::Insert { rollout: Box::new(rollout.clone()), agents: Vec::new() }.into(), line]
 }
 
 /// Converts a file to a draft. `null` resets a setting; settings that are not in the file stay as they are.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::draft::{blank, check_protection, secret_warnings};
 use super::read::find_revision;
-use super::{Policies, PolicyDraft, SavedPolicy, Turn, all_in, refuse_managed, refused};
+use super::{Expected, Policies, PolicyDraft, SavedPolicy, Turn, all_in, refuse_managed, refused};
 use crate::audit::{audit_line, with_changes};
 use crate::authority::Authorized;
 use crate::force::Force;
@@ -101,10 +101,12 @@ impl Policies {
         policy: &Authorized<Policy, PoliciesUpdate>,
         revision: i64,
         force: Force,
+        expected: &Expected,
         protect: Option<&Grant<PoliciesProtect>>,
     ) -> Result<SavedPolicy, Error> {
         self.in_turn(move |turn| async move {
             let before = self.current(policy).await?;
+            expected.check(Some(&before), &before.name)?;
             refuse_managed(&before, force)?;
             let old = find_revision(self.store.seen_by(policy.grant()), &before, revision).await?;
             let mut after = before.clone();

@@ -8,9 +8,11 @@ use muster_core::policy::source::{restore, source_of};
 use muster_core::rollout::{Plan, Rollout, State, Subject};
 use muster_core::{Error, ErrorKind};
 use muster_store::RolloutWrite;
+use serde_json::json;
 
 use super::read::find_revision;
 use super::{Policies, SavedPolicy};
+use crate::audit::audit_line;
 
 impl Policies {
     /// Builds the rollout of a change from `before` to `after`. It is committed together with the change.
@@ -62,8 +64,11 @@ impl Policies {
             let old = find_revision(seen, &before, last_good).await?;
             let mut after = before.clone();
             restore(&mut after, &old.source);
-            let writes = vec![RolloutWrite::Update(Box::new(ended.clone())).into()];
-            self.save_policy(grant, &turn, before, after, writes, "rollout.rollback").await
+            let detail = json!({"state": ended.state, "waves": ended.started.len()});
+            let subject = format!("rollout:{}", ended.id);
+            let line = audit_line(grant.origin(), ended.updated_at, "rollout.rollback", subject, detail);
+            let writes = vec![RolloutWrite::Update(Box::new(ended.clone())).into(), line];
+            self.save_policy(grant, &turn, before, after, writes, "policy.rollback").await
         })
         .await
     }

@@ -78,7 +78,7 @@ async fn delete(fleet: &Fleet, id: &str) -> Result<Policy, Error> {
 }
 
 async fn roll_back(fleet: &Fleet, id: &str, revision: i64) -> Result<SavedPolicy, Error> {
-    fleet.policies().roll_back(&find(fleet, id).await?, revision, Force::No, None).await
+    fleet.policies().roll_back(&find(fleet, id).await?, revision, Force::No, &Expected::default(), None).await
 }
 
 async fn update_output(fleet: &Fleet, id: &str, draft: OutputDraft) -> Result<Output, Error> {

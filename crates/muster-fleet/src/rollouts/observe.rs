@@ -100,7 +100,7 @@ fn reached_by(rollout: &Rollout) -> Vec<AgentCondition> {
 }
 
 /// The agents that a rollout concerns at all.
-fn concerned(rollout: &Rollout) -> AgentCondition {
+pub(super) fn concerned(rollout: &Rollout) -> AgentCondition {
     match &rollout.subject {
         // Agents that are pinned to an older revision take no part.
         Subject::Policy { policy, revision, .. } => {

@@ -23,17 +23,20 @@ impl Scoped<'_> {
         self.store.active_rollout_of(policy).await
     }
 
-    /// Returns a page of rollouts, newest first. A caller with a limited scope gets those that it covers, and their number.
-    pub async fn rollouts(&self, page: Page) -> Result<Listed<Rollout>, StoreError> {
-        if self.is_whole() {
+    /// Returns a page of rollouts, newest first; with `state`, of those in this state. A caller with a limited scope gets
+    /// those that it covers, and their number.
+    pub async fn rollouts(&self, state: Option<&str>, page: Page) -> Result<Listed<Rollout>, StoreError> {
+        if self.is_whole() && state.is_none() {
             return self.store.rollouts(self.space, page).await;
         }
-        // Filtered here, because the policy is inside the document. A space has few rollouts.
+        let is_wanted =
+            |rollout: &Rollout| self.has_rollout(rollout) && state.is_none_or(|state| rollout.state.as_str() == state);
+        // Filtered here, because policy and state are inside the document. A space has few rollouts.
         let mut covered = Listed { items: Vec::new(), total: 0, unreadable: 0 };
         let mut batch = Page { offset: 0, limit: BATCH };
         loop {
             let found = self.store.rollouts(self.space, batch).await?;
-            for rollout in found.items.into_iter().filter(|rollout| self.has_rollout(rollout)) {
+            for rollout in found.items.into_iter().filter(is_wanted) {
                 let is_on_page = covered.total >= u64::from(page.offset) && covered.items.len() < page.limit as usize;
                 covered.total += 1;
                 covered.items.extend(is_on_page.then_some(rollout));

@@ -138,5 +138,8 @@ pub struct RolloutAgents {
 
 list_query! {
     /// Query of `GET /rollouts`.
-    ListRollouts, first page 1 {}
+    ListRollouts, first page 1 {
+        /// Only rollouts in this state, such as `halted`.
+        state: String,
+    }
 }

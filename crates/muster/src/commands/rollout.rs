@@ -3,6 +3,7 @@
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use muster_client::Client;
+use muster_core::rollout::Members;
 use muster_protocol::management::agent_policy::{AppliedPolicy, ApplyOutcome};
 use muster_protocol::management::bulk::BulkRollout;
 use muster_protocol::management::rollout::{
@@ -38,7 +39,7 @@ pub enum RolloutCommand {
     )]
     Upgrade(Box<UpgradeArgs>),
     /// List rollouts, newest first
-    #[command(after_help = "Examples:\n  muster rollout list\n  muster rollout list --output json")]
+    #[command(after_help = "Examples:\n  muster rollout list --output json\n  muster rollout list --state halted")]
     List(ListArgs),
     /// Show a rollout and the health of the agents that it has reached
     #[command(after_help = "Examples:\n  muster rollout show 0192f3c1-…")]
@@ -112,6 +113,10 @@ pub struct WaveArgs {
 /// Flags of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
+    /// Only rollouts in this state: created, running, awaiting_approval, awaiting_agents, paused, halted, completed,
+    /// rolled_back
+    #[arg(long)]
+    state: Option<String>,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -225,8 +230,9 @@ impl OneArgs {
 
 impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let rollouts =
-            all_pages(async |page, per_page| client.rollouts(&ListRollouts { page, per_page }).await).await?;
+        let state = &self.state;
+        let query = |page, per_page| ListRollouts { page, per_page, state: state.clone() };
+        let rollouts = all_pages(async |page, per_page| client.rollouts(&query(page, per_page)).await).await?;
         print_list(&rollouts, self.output.output, COLUMNS, |rollout| rollout.id.clone())
     }
 }
@@ -344,15 +350,12 @@ fn print_waves(waves: &[RolloutWave], reached: &[u64]) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Reads a wave from the flag: `5` is a percentage, `5agents` a number, and everything else a tag.
+/// Reads a wave from the flag.
 fn wave(text: &str) -> RolloutWave {
-    let text = text.trim();
-    if let Ok(percent) = text.trim_end_matches('%').parse() {
-        return RolloutWave { percent: Some(percent), ..RolloutWave::default() };
-    }
-    match text.strip_suffix("agents").and_then(|number| number.trim().parse().ok()) {
-        Some(count) => RolloutWave { count: Some(count), ..RolloutWave::default() },
-        None => RolloutWave { tags: Some(vec![text.to_owned()]), ..RolloutWave::default() },
+    match Members::parse(text) {
+        Members::Percent(percent) => RolloutWave { percent: Some(percent), ..RolloutWave::default() },
+        Members::Count(count) => RolloutWave { count: Some(count), ..RolloutWave::default() },
+        Members::Tags(tags) => RolloutWave { tags: Some(tags), ..RolloutWave::default() },
     }
 }
 

@@ -101,6 +101,28 @@ impl Browser {
         self.post(&format!("/element/{id}/click"), &json!({}));
     }
 
+    /// Presses and releases keys, one after the other, in the element that has the focus.
+    pub fn press(&self, keys: &str) {
+        let events: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key.to_string()})))
+            .collect();
+        self.post("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": events}]}));
+    }
+
+    /// Presses Tab until the element has the focus: it can be reached without a mouse.
+    #[track_caller]
+    pub fn tab_to(&self, selector: &str) {
+        let script = "return document.activeElement === document.querySelector(arguments[0])";
+        for _ in 0..100 {
+            self.press("\u{e004}");
+            if self.post("/execute/sync", &json!({"script": script, "args": [selector]})) == json!(true) {
+                return;
+            }
+        }
+        panic!("Tab does not reach {selector}\n{}", self.text());
+    }
+
     /// Waits until a script returns true.
     #[track_caller]
     pub fn wait(&self, within: Duration, script: &str) {

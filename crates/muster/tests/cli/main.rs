@@ -41,5 +41,6 @@ mod upgrades;
 mod web_agents;
 mod web_all_pages;
 mod web_pages;
+mod web_policies;
 mod web_settings;
 mod world;

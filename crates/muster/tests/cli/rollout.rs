@@ -44,6 +44,11 @@ fn rollout_is_previewed_created_paused_resumed_and_rolled_back() {
     fails(2, &["rollout", "rollback", &id]);
     assert_eq!(ok(&["rollout", "rollback", &id, "--yes"]).trim(), format!("{id}: rolled_back"));
     assert_eq!(json(&["policy", "show", "staged"])["revision"], 3);
+    let ended = json(&["rollout", "list", "--state", "rolled_back"]);
+    assert!(ended.as_array().unwrap().iter().any(|rollout| rollout["id"] == id.as_str()), "{ended}");
+    let halted = json(&["rollout", "list", "--state", "halted"]);
+    assert!(halted.as_array().unwrap().iter().all(|rollout| rollout["state"] == "halted"), "{halted}");
+    assert!(fails(2, &["rollout", "list", "--state", "stopped"]).contains("unknown state"));
     fails(3, &["rollout", "show", "nothing"]);
 }
 

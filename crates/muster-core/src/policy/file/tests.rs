@@ -338,3 +338,36 @@ fn configurations_that_agents_reject_are_reported_with_positions() {
     let process = config("inputs:\n  - {type: process, command: /bin/sh, args: ['-c', 'echo ${X%%y} ${']}");
     assert_eq!(problems(&process), Vec::<String>::new());
 }
+
+#[test]
+fn the_file_of_a_policy_is_read_as_the_same_policy() {
+    let policy = Policy {
+        description: "Web servers".into(),
+        namespace: "shop".into(),
+        is_default: true,
+        inactivity_timeout: 60,
+        config: json!({"inputs": [{"id": "a", "enabled": "yes"}]}),
+        fields: json!({"tags": ["linux"], "is_protected": true, "monitoring_enabled": ["logs"], "status": "active"}),
+        ..crate::testing::policy("web", crate::testing::at(1))
+    };
+    let fields: Map<String, Value> =
+        fields_of(&policy).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let (file, _) = read(&Value::Object(fields).to_string()).unwrap();
+    assert_eq!(
+        (file.name.as_str(), file.description.as_str(), file.namespace.as_str()),
+        ("web", "Web servers", "shop")
+    );
+    assert_eq!((file.tags, file.config), (vec!["linux".to_owned()], Some(policy.config)));
+    let expected = json!({
+        "is_default": true, "inactivity_timeout": 60, "is_protected": true, "monitoring_enabled": ["logs"]
+    });
+    assert_eq!(Value::Object(file.settings), expected);
+}
+
+#[test]
+fn a_completed_file_resets_what_it_does_not_contain() {
+    let (mut file, _) = read("name: web\nsettings: {is_protected: true}\n").unwrap();
+    file.complete();
+    assert_eq!((file.settings.len(), &file.config), (setting_names().count(), &Some(json!({}))));
+    assert_eq!((&file.settings["is_protected"], &file.settings["is_default"]), (&json!(true), &Value::Null));
+}

@@ -1,0 +1,302 @@
+//! Acts on a policy that are confirmed first: roll back to a revision, copy, delete.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use muster_core::authorization::{PoliciesRead, PrivilegeName};
+use muster_core::policy::Policy;
+use muster_core::{Error, ErrorKind, shell};
+use muster_fleet::Fleet;
+use muster_fleet::authority::Authorized;
+use muster_fleet::force::Force;
+use muster_fleet::policies::{Expected, version_token};
+use muster_management::error::status_of;
+use serde::Deserialize;
+
+use super::change::because;
+use super::create::at_field;
+use super::differences::Changes;
+use super::{TAB, agents, agents_on, missing};
+use crate::frame::{Frame, page};
+use crate::request::{Id, Posted};
+use crate::visitor::{Params, Visitor};
+use crate::{failure, notice};
+
+/// The forms of all acts.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Fields {
+    revision: Option<i64>,
+    version: String,
+    force: String,
+    reason: String,
+    name: String,
+    description: String,
+}
+
+impl Fields {
+    fn force(&self) -> Force {
+        (!self.force.is_empty()).into()
+    }
+}
+
+/// A page that asks before something is done.
+#[derive(Template)]
+#[template(path = "policies/confirm.html")]
+struct ConfirmPage<'a> {
+    frame: Frame,
+    id: String,
+    /// Last part of the path.
+    act: &'static str,
+    button: &'static str,
+    /// What will happen.
+    text: String,
+    fields: &'a Fields,
+    /// Whether a name is asked for.
+    is_copy: bool,
+    is_managed: bool,
+    changes: Option<Changes>,
+    error: Option<&'a Error>,
+    /// Why it cannot be done.
+    refused: String,
+    cli: String,
+}
+
+impl<'a> ConfirmPage<'a> {
+    fn new(visitor: &Visitor, policy: &Policy, title: String, fields: &'a Fields) -> Self {
+        Self {
+            frame: Frame::new(visitor, title, TAB),
+            id: policy.id.to_string(),
+            act: "",
+            button: "",
+            text: String::new(),
+            is_copy: false,
+            is_managed: policy.is_managed,
+            changes: None,
+            error: None,
+            refused: String::new(),
+            cli: String::new(),
+            fields,
+        }
+    }
+}
+
+/// Why somebody may not do something; empty if they may.
+fn without(visitor: &Visitor, privilege: PrivilegeName) -> String {
+    match missing(visitor, privilege) {
+        name if name.is_empty() => name,
+        name => format!("You need the privilege {name}."),
+    }
+}
+
+/// Shows a confirmation, or why it cannot be shown.
+fn shown(visitor: &Visitor, error: Option<&Error>, confirm: Result<ConfirmPage<'_>, Error>) -> Response {
+    match confirm {
+        Ok(confirm) => page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &confirm),
+        Err(error) => failure::inside(visitor, &error, TAB),
+    }
+}
+
+async fn policy(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Authorized<Policy, PoliciesRead>, Error> {
+    fleet.policies().find::<PoliciesRead>(&visitor.context, id).await
+}
+
+/// Asks before a policy is rolled back.
+pub async fn ask_roll_back(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    Id(id): Id,
+    Params(asked): Params<Fields>,
+) -> Response {
+    let fields = match version(&fleet, &visitor, &id).await {
+        Ok(version) => Fields { version, ..asked },
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    shown(&visitor, None, confirm_roll_back(&fleet, &visitor, &id, &fields, None).await)
+}
+
+async fn confirm_roll_back<'a>(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    id: &str,
+    fields: &'a Fields,
+    error: Option<&'a Error>,
+) -> Result<ConfirmPage<'a>, Error> {
+    let found = policy(fleet, visitor, id).await?;
+    let to = fields.revision.ok_or_else(|| Error::invalid("revision", "is required"))?;
+    let changes = Changes::of(fleet.policies().diff(&found, found.revision, to).await?);
+    let count = agents_on(fleet, visitor, &found).await?;
+    let title = format!("Roll {} back to revision {to}", found.name);
+    let text = format!(
+        "Revision {}, with the content of revision {to}, replaces revision {}. It reaches {}.",
+        found.revision + 1,
+        found.revision,
+        agents(count)
+    );
+    let refused = if changes.rows.is_empty() {
+        format!("Revision {to} has the same content as the newest revision.")
+    } else {
+        without(visitor, PrivilegeName::PoliciesUpdate)
+    };
+    Ok(ConfirmPage {
+        act: "rollback",
+        button: "Roll back",
+        changes: Some(changes),
+        cli: format!("muster policy rollback {} --to {to}", shell::argument(&found.name)),
+        text,
+        error,
+        refused,
+        ..ConfirmPage::new(visitor, &found, title, fields)
+    })
+}
+
+/// Rolls a policy back.
+pub async fn roll_back(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    Id(id): Id,
+    Posted(mut fields): Posted<Fields>,
+) -> Response {
+    match rolled_back(&fleet, &visitor, &id, &fields).await {
+        Ok(response) => response,
+        Err(error) => {
+            // The next attempt is about the version that the page shows now.
+            fields.version = version(&fleet, &visitor, &id).await.unwrap_or_default();
+            shown(&visitor, Some(&error), confirm_roll_back(&fleet, &visitor, &id, &fields, Some(&error)).await)
+        }
+    }
+}
+
+async fn rolled_back(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields) -> Result<Response, Error> {
+    let context = because(&visitor.context, &fields.reason)?;
+    let found = fleet.policies().find(&context, id).await?;
+    let to = fields.revision.ok_or_else(|| Error::invalid("revision", "is required"))?;
+    let expected = Expected { revision: None, version: Some(fields.version.clone()) };
+    let protect = context.grant().ok();
+    let saved = fleet.policies().roll_back(&found, to, fields.force(), &expected, protect.as_ref()).await?.policy;
+    let count = agents_on(fleet, visitor, &saved).await?;
+    let text = format!(
+        "Rolled back: revision {} has the content of revision {to}. It reaches {}.",
+        saved.revision,
+        agents(count)
+    );
+    Ok(notice::redirect(&format!("{}{TAB}/{}", visitor.base, saved.id), &text))
+}
+
+async fn version(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<String, Error> {
+    Ok(version_token(&*policy(fleet, visitor, id).await?))
+}
+
+/// Asks for the name of a copy.
+pub async fn ask_copy(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    let fields = match policy(&fleet, &visitor, &id).await {
+        Ok(found) => {
+            Fields { name: format!("{} copy", found.name), description: found.description.clone(), ..Fields::default() }
+        }
+        Err(error) => return failure::inside(&visitor, &error, TAB),
+    };
+    shown(&visitor, None, confirm_copy(&fleet, &visitor, &id, &fields, None).await)
+}
+
+async fn confirm_copy<'a>(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    id: &str,
+    fields: &'a Fields,
+    error: Option<&'a Error>,
+) -> Result<ConfirmPage<'a>, Error> {
+    let found = policy(fleet, visitor, id).await?;
+    Ok(ConfirmPage {
+        act: "copy",
+        button: "Copy",
+        text: "The copy has the configuration, the settings and the secrets, but no agents, keys and older revisions."
+            .to_owned(),
+        is_copy: true,
+        is_managed: false,
+        refused: without(visitor, PrivilegeName::PoliciesCreate),
+        error,
+        ..ConfirmPage::new(visitor, &found, format!("Copy {}", found.name), fields)
+    })
+}
+
+/// Copies a policy.
+pub async fn copy(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    Id(id): Id,
+    Posted(fields): Posted<Fields>,
+) -> Response {
+    match copied(&fleet, &visitor, &id, &fields).await {
+        Ok(response) => response,
+        Err(error) => {
+            let error = at_field(error);
+            shown(&visitor, Some(&error), confirm_copy(&fleet, &visitor, &id, &fields, Some(&error)).await)
+        }
+    }
+}
+
+async fn copied(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields) -> Result<Response, Error> {
+    let from = fleet.policies().find(&visitor.context, id).await?;
+    let (description, protect) = (Some(fields.description.clone()), visitor.context.grant().ok());
+    let copy = fleet.policies().copy(&from, &fields.name, description, protect.as_ref()).await?.policy;
+    let text = format!("Created the policy {}, and an enrollment key of the same name.", copy.name);
+    Ok(notice::redirect(&format!("{}{TAB}/{}", visitor.base, copy.id), &text))
+}
+
+/// Asks before a policy is deleted.
+pub async fn ask_delete(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    let fields = Fields::default();
+    shown(&visitor, None, confirm_delete(&fleet, &visitor, &id, &fields, None).await)
+}
+
+async fn confirm_delete<'a>(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    id: &str,
+    fields: &'a Fields,
+    error: Option<&'a Error>,
+) -> Result<ConfirmPage<'a>, Error> {
+    let found = policy(fleet, visitor, id).await?;
+    let count = agents_on(fleet, visitor, &found).await?;
+    let refused = match without(visitor, PrivilegeName::PoliciesDelete) {
+        missing if !missing.is_empty() => missing,
+        _ if count > 0 => format!("{} on it: reassign or unenroll them first.", agents(count)),
+        _ => String::new(),
+    };
+    Ok(ConfirmPage {
+        act: "delete",
+        button: "Delete",
+        text: format!(
+            "All {} revisions, the secrets and the enrollment keys of the policy are deleted. This cannot be undone.",
+            found.revision
+        ),
+        cli: format!("muster policy delete {}", shell::argument(&found.name)),
+        error,
+        refused,
+        ..ConfirmPage::new(visitor, &found, format!("Delete {}", found.name), fields)
+    })
+}
+
+/// Deletes a policy.
+pub async fn delete(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    Id(id): Id,
+    Posted(fields): Posted<Fields>,
+) -> Response {
+    match deleted(&fleet, &visitor, &id, &fields).await {
+        Ok(response) => response,
+        Err(error) if error.kind == ErrorKind::NotFound => failure::inside(&visitor, &error, TAB),
+        Err(error) => shown(&visitor, Some(&error), confirm_delete(&fleet, &visitor, &id, &fields, Some(&error)).await),
+    }
+}
+
+async fn deleted(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields) -> Result<Response, Error> {
+    let context = because(&visitor.context, &fields.reason)?;
+    let found = fleet.policies().find(&context, id).await?;
+    let gone = fleet.policies().delete(&found, fields.force()).await?;
+    Ok(notice::redirect(&format!("{}{TAB}", visitor.base), &format!("Deleted the policy {}.", gone.name)))
+}

@@ -1,0 +1,156 @@
+//! `/policies/{id}/edit`: the editor of a policy's file.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use muster_core::Error;
+use muster_core::authorization::{PoliciesRead, PrivilegeName};
+use muster_core::policy::source::restore;
+use muster_core::policy::{Policy, file};
+use muster_fleet::Fleet;
+use muster_fleet::policies::version_token;
+use muster_management::error::status_of;
+use serde::Deserialize;
+
+use super::change::Draft;
+use super::create::template;
+use super::hints::{HINTS, Hints};
+use super::text::{of_fields, text_of};
+use super::{TAB, agents_on, missing};
+use crate::failure;
+use crate::frame::{Frame, page};
+use crate::request::Id;
+use crate::visitor::{Params, Visitor};
+
+/// Maximum number of problems on the page.
+const PROBLEMS: usize = 50;
+/// What a reference to a secret begins with.
+const REFERENCE: &str = "$co.elastic.secret{";
+
+/// Parameters of the page.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    /// The revision to begin with; the newest one by default.
+    revision: Option<i64>,
+    /// The template to begin with.
+    template: String,
+}
+
+#[derive(Template)]
+#[template(path = "policies/edit.html")]
+struct EditPage<'a> {
+    frame: Frame,
+    id: String,
+    draft: &'a Draft,
+    agents: String,
+    error: Option<&'a Error>,
+    problems: Vec<ProblemRow>,
+    /// Names of the secrets that the policy has or that the text refers to.
+    secrets: Vec<String>,
+    is_managed: bool,
+    cannot_update: String,
+    hints: &'static [Hints],
+}
+
+struct ProblemRow {
+    line: u64,
+    column: u64,
+    text: String,
+    remedy: String,
+}
+
+/// Shows the editor.
+pub async fn show(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    Id(id): Id,
+    Params(asked): Params<Asked>,
+) -> Response {
+    match begin(&fleet, &visitor, &id, &asked).await {
+        Ok(draft) => again(&fleet, &visitor, &id, &draft, None).await,
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+/// Returns the draft that changes nothing yet.
+async fn begin(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Result<Draft, Error> {
+    let policy = fleet.policies().find::<PoliciesRead>(&visitor.context, id).await?;
+    let mut shown = (*policy).clone();
+    if let Some(number) = asked.revision {
+        restore(&mut shown, &fleet.policies().revision(&policy, number).await?.source);
+    }
+    let text = match template(&asked.template) {
+        Some(template) => with_template(&shown, template.config),
+        None => text_of(&shown),
+    };
+    let (version, revision) = (version_token(&policy), Some(policy.revision));
+    Ok(Draft { text, version, revision, ..Draft::default() })
+}
+
+/// Returns the file of a policy with the configuration of a template, with its comments.
+fn with_template(policy: &Policy, config: &str) -> String {
+    let mut fields = file::fields_of(policy);
+    fields.retain(|(name, _)| *name != "config");
+    format!("{}config:\n{config}", of_fields(&fields))
+}
+
+/// Shows the editor with a draft that was typed before, and what is wrong with it.
+pub async fn again(fleet: &Fleet, visitor: &Visitor, id: &str, draft: &Draft, error: Option<&Error>) -> Response {
+    let status = error.map_or(StatusCode::OK, |error| status_of(error.kind));
+    match editor(fleet, visitor, id, draft, error).await {
+        Ok(shown) => page(status, &shown),
+        Err(error) => failure::inside(visitor, &error, TAB),
+    }
+}
+
+async fn editor<'a>(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    id: &str,
+    draft: &'a Draft,
+    error: Option<&'a Error>,
+) -> Result<EditPage<'a>, Error> {
+    let policy = fleet.policies().find::<PoliciesRead>(&visitor.context, id).await?.into_inner();
+    Ok(EditPage {
+        frame: Frame::new(visitor, format!("Edit {}", policy.name), TAB),
+        agents: super::agents(agents_on(fleet, visitor, &policy).await?),
+        secrets: secrets(&policy, draft),
+        id: policy.id.to_string(),
+        is_managed: policy.is_managed,
+        cannot_update: missing(visitor, PrivilegeName::PoliciesUpdate),
+        problems: error.map(problems).unwrap_or_default(),
+        hints: &HINTS,
+        draft,
+        error,
+    })
+}
+
+fn problems(error: &Error) -> Vec<ProblemRow> {
+    let all = error.problems.iter().flat_map(|problems| &problems.0).take(PROBLEMS);
+    let row = |problem: &muster_core::policy::problem::Problem| ProblemRow {
+        line: problem.place.map_or(0, |place| place.line),
+        column: problem.place.map_or(0, |place| place.column),
+        text: match problem.path.as_str() {
+            "" => problem.reason.clone(),
+            path => format!("{path}: {}", problem.reason),
+        },
+        remedy: problem.remedy.clone(),
+    };
+    all.map(row).collect()
+}
+
+/// Returns the names of the secrets for which the page has a field.
+fn secrets(policy: &Policy, draft: &Draft) -> Vec<String> {
+    // What was written into the configuration itself is changed there.
+    let stored = policy.secrets.iter().map(|(name, _)| name.as_str()).filter(|name| !name.starts_with("inline."));
+    let referred = draft.text.split(REFERENCE).skip(1).filter_map(|rest| rest.split_once('}').map(|(name, _)| name));
+    let referred = referred.filter(|name| !name.starts_with("inline.") && name.len() <= 64 && !name.contains('\n'));
+    let entered = draft.secret_name.iter().map(String::as_str).filter(|name| !name.is_empty());
+    let names: BTreeSet<&str> = stored.chain(referred).chain(entered).collect();
+    names.into_iter().map(str::to_owned).collect()
+}

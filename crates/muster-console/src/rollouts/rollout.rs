@@ -1,0 +1,391 @@
+//! `/rollouts/{id}`: the waves of a rollout, the figures of its gate, what was done to it, and what can be done.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use muster_core::authorization::{PoliciesRead, PrivilegeName};
+use muster_core::rollout::{Observation, Rollout, State as Phase, Subject};
+use muster_core::time::Timestamp;
+use muster_core::{Error, shell};
+use muster_fleet::Fleet;
+use muster_fleet::audit_log::{AuditQuery, AuditView};
+use muster_management::error::status_of;
+use serde::Deserialize;
+
+use super::plan::{DrawnWave, draw, short};
+use super::{StateText, TAB, named, names};
+use crate::frame::{Frame, page};
+use crate::people::People;
+use crate::policies::change::because;
+use crate::policies::{agents, missing};
+use crate::request::{Id, Posted};
+use crate::text::Moment;
+use crate::visitor::{Params, Visitor};
+use crate::{failure, notice};
+
+/// Number of lines of the audit log on the page.
+const HISTORY: u32 = 30;
+
+/// Parameters of the page.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    /// The newest change that the browser has seen. Only in requests that renew the page.
+    seen: Option<i64>,
+}
+
+/// An act, and the form of its confirmation.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Fields {
+    act: String,
+    reason: String,
+}
+
+#[derive(Template)]
+#[template(path = "rollouts/rollout.html")]
+struct RolloutPage {
+    frame: Frame,
+    id: String,
+    state: StateText,
+    reason: String,
+    /// Link to the policy; empty for an upgrade.
+    policy: String,
+    /// The revision that a roll back returns to.
+    last_good: Option<i64>,
+    by: String,
+    created: Moment,
+    waves: Vec<DrawnWave>,
+    started: Vec<Moment>,
+    gate: Vec<Figure>,
+    /// When the next wave can start.
+    next_at: Option<Moment>,
+    reached: String,
+    acts: Vec<Act>,
+    cannot: String,
+    history: Option<Vec<Event>>,
+    live: String,
+    cli: String,
+    api: String,
+}
+
+/// A figure of the gate.
+struct Figure {
+    label: &'static str,
+    count: u64,
+    of: u64,
+    /// Share in percent.
+    share: u64,
+    limit: String,
+    /// Class of the color, sign and words of its state.
+    state: (&'static str, &'static str, &'static str),
+}
+
+/// Something that can be done in the rollout's state.
+struct Act {
+    word: &'static str,
+    button: &'static str,
+    /// Class of its button.
+    class: &'static str,
+}
+
+/// What was done to the rollout.
+struct Event {
+    at: Moment,
+    actor: String,
+    action: String,
+    reason: String,
+}
+
+#[derive(Template)]
+#[template(path = "rollouts/confirm.html")]
+struct ConfirmPage<'a> {
+    frame: Frame,
+    id: String,
+    act: &'static str,
+    button: &'static str,
+    text: String,
+    fields: &'a Fields,
+    error: Option<&'a Error>,
+    cannot: String,
+    cli: String,
+}
+
+/// Shows the page.
+pub async fn show(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    Id(id): Id,
+    headers: HeaderMap,
+    Params(asked): Params<Asked>,
+) -> Response {
+    let newest = *fleet.change_log().newest().borrow();
+    if headers.contains_key("hx-request") && asked.seen == Some(newest) {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    match read(&fleet, &visitor, &id, newest).await {
+        Ok(rollout) => page(StatusCode::OK, &rollout),
+        Err(error) => failure::inside(&visitor, &error, TAB),
+    }
+}
+
+async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, newest: i64) -> Result<RolloutPage, Error> {
+    let rollout = fleet.rollouts().find::<PoliciesRead>(&visitor.context, id).await?;
+    let seen = fleet.rollouts().observe(&rollout).await?;
+    let reach = fleet.rollouts().reach(&rollout).await?;
+    let names = names(fleet, &visitor.context.grant()?, std::slice::from_ref(&*rollout)).await?;
+    let now = fleet.now();
+    let base = &visitor.base;
+    let (policy, last_good) = match &rollout.subject {
+        Subject::Policy { policy, last_good, .. } => (format!("{base}/policies/{policy}"), Some(*last_good)),
+        Subject::Upgrade { .. } => (String::new(), None),
+    };
+    let acts = acts(&rollout);
+    Ok(RolloutPage {
+        frame: Frame::new(visitor, format!("Rollout of {}", named(&rollout, &names)), TAB),
+        state: StateText::of(&rollout.state),
+        reason: reason(&rollout.state),
+        by: People::new(fleet, visitor).name(&rollout.created_by).await,
+        created: Moment::new(rollout.created_at, now),
+        waves: draw(&rollout.plan, &reach, |wave| wave_state(&rollout, wave)),
+        started: rollout.started.iter().map(|wave| Moment::new(wave.at, now)).collect(),
+        gate: figures(&rollout, &seen, now),
+        next_at: next_at(&rollout, now),
+        reached: agents(seen.agents),
+        cannot: if acts.is_empty() { String::new() } else { missing(visitor, privilege(&rollout)) },
+        history: history(fleet, visitor, &rollout, now).await?,
+        live: format!("{base}{TAB}/{}?seen={newest}", rollout.id),
+        cli: format!("muster rollout show {}", rollout.id),
+        api: format!(
+            "curl \"$MUSTER_URL/api/fleet/rollouts/{}\" -H \"Authorization: Bearer $MUSTER_TOKEN\"",
+            rollout.id
+        ),
+        id: rollout.id.to_string(),
+        policy,
+        last_good,
+        acts,
+    })
+}
+
+const fn privilege(rollout: &Rollout) -> PrivilegeName {
+    match rollout.subject {
+        Subject::Policy { .. } => PrivilegeName::PoliciesRollout,
+        Subject::Upgrade { .. } => PrivilegeName::AgentsRollout,
+    }
+}
+
+/// Why a rollout does not go on.
+fn reason(state: &Phase) -> String {
+    match state {
+        Phase::Halted { breach, .. } => format!("The health gate has stopped it: {breach}."),
+        Phase::RolledBack { halted: Some(breach) } => format!("The health gate had stopped it: {breach}."),
+        Phase::AwaitingAgents => "No agent of the current wave has applied the change.".to_owned(),
+        Phase::AwaitingApproval => "The current wave has soaked. The next one needs an approval.".to_owned(),
+        Phase::Paused => "No further wave starts. The agents that were reached keep what they got.".to_owned(),
+        _ => String::new(),
+    }
+}
+
+fn acts(rollout: &Rollout) -> Vec<Act> {
+    let act = |word, button, class| Act { word, button, class };
+    let pause = act("pause", "Pause", "plain");
+    let roll_back = act("rollback", "Roll back", "plain");
+    match rollout.state {
+        Phase::Created | Phase::Running => vec![pause, roll_back],
+        Phase::AwaitingApproval | Phase::AwaitingAgents => {
+            vec![act("approve", "Approve the next wave", ""), pause, roll_back]
+        }
+        Phase::Paused | Phase::Halted { .. } => vec![act("resume", "Resume", ""), roll_back],
+        Phase::Completed | Phase::RolledBack { .. } => Vec::new(),
+    }
+}
+
+/// State of a wave: class, sign and word.
+fn wave_state(rollout: &Rollout, wave: usize) -> (&'static str, &'static str, &'static str) {
+    let started = rollout.started.len();
+    match &rollout.state {
+        Phase::Completed => ("good", "●", "done"),
+        _ if wave + 1 < started => ("good", "●", "done"),
+        Phase::RolledBack { .. } if wave < started => ("quiet", "–", "rolled back"),
+        Phase::Halted { .. } if wave + 1 == started => ("bad", "✕", "halted"),
+        _ if wave + 1 == started => ("busy", "◐", "current"),
+        _ => ("quiet", "○", "not started"),
+    }
+}
+
+fn next_at(rollout: &Rollout, now: Timestamp) -> Option<Moment> {
+    let (wave, started) = rollout.current().filter(|_| rollout.state == Phase::Running)?;
+    let at = started.at.plus(wave.soak);
+    (at > now).then(|| Moment::new(at, now))
+}
+
+/// The figures of the gate, as it compares them.
+fn figures(rollout: &Rollout, seen: &Observation, now: Timestamp) -> Vec<Figure> {
+    let gate = &rollout.plan.gate;
+    let newest = rollout.started.last();
+    let turned = seen.unhealthy.saturating_sub(newest.map_or(0, |wave| wave.baseline.unhealthy));
+    let most = |label, count: u64, percent: u8| {
+        let is_open = count.saturating_mul(100) <= seen.agents.saturating_mul(percent.into());
+        let state = if is_open { WITHIN } else { BEYOND };
+        Figure {
+            label,
+            count,
+            of: seen.agents,
+            share: share(count, seen.agents),
+            limit: format!("at most {percent} %"),
+            state,
+        }
+    };
+    let is_late = newest.is_some_and(|wave| now >= gate.deadline(wave.at));
+    let applied = match (gate.is_applied(seen), is_late) {
+        (true, _) => WITHIN,
+        (false, true) => BEYOND,
+        (false, false) => ("busy", "◐", "not yet"),
+    };
+    vec![
+        most("turned degraded or failed", turned, gate.max_unhealthy_percent),
+        most("rejected the change", seen.failed, gate.max_failed_percent),
+        most("went offline after it", seen.silent, gate.max_silent_percent),
+        Figure {
+            label: "connected agents have applied it",
+            count: seen.applied,
+            of: seen.reachable,
+            share: share(seen.applied, seen.reachable),
+            limit: format!("at least {} % within {}", gate.min_applied_percent, short(gate.apply_within)),
+            state: applied,
+        },
+    ]
+}
+
+/// State of a figure.
+const WITHIN: (&str, &str, &str) = ("good", "●", "within the limit");
+/// State of a figure.
+const BEYOND: (&str, &str, &str) = ("bad", "✕", "beyond the limit");
+
+fn share(count: u64, of: u64) -> u64 {
+    if of == 0 { 0 } else { count.saturating_mul(100) / of }
+}
+
+/// Returns what was done to a rollout; `None` for those who may not read the audit log.
+async fn history(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    rollout: &Rollout,
+    now: Timestamp,
+) -> Result<Option<Vec<Event>>, Error> {
+    let Ok(view) = AuditView::of(&visitor.context) else { return Ok(None) };
+    let query = AuditQuery {
+        subject: Some(format!("rollout:{}", rollout.id)),
+        since: Some(rollout.created_at),
+        limit: HISTORY,
+        ..AuditQuery::default()
+    };
+    let lines = fleet.audit().list(&view, &query).await?.lines;
+    let (mut people, mut events) = (People::new(fleet, visitor), Vec::new());
+    for event in lines.into_iter().map(|line| line.event) {
+        events.push(Event {
+            at: Moment::new(event.at, now),
+            actor: people.name(&event.actor).await,
+            action: event.action,
+            reason: event.reason.unwrap_or_default(),
+        });
+    }
+    Ok(Some(events))
+}
+
+/// Asks before an act.
+pub async fn confirm(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    Id(id): Id,
+    Params(fields): Params<Fields>,
+) -> Response {
+    ask(&fleet, &visitor, &id, &fields, None).await
+}
+
+async fn ask(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields, error: Option<&Error>) -> Response {
+    match confirm_page(fleet, visitor, id, fields, error).await {
+        Ok(shown) => page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &shown),
+        Err(error) => failure::inside(visitor, &error, TAB),
+    }
+}
+
+async fn confirm_page<'a>(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    id: &str,
+    fields: &'a Fields,
+    error: Option<&'a Error>,
+) -> Result<ConfirmPage<'a>, Error> {
+    let rollout = fleet.rollouts().find::<PoliciesRead>(&visitor.context, id).await?;
+    let seen = fleet.rollouts().observe(&rollout).await?;
+    let names = names(fleet, &visitor.context.grant()?, std::slice::from_ref(&*rollout)).await?;
+    let (act, button, verb) = match fields.act.as_str() {
+        "pause" => ("pause", "Pause", "Pause"),
+        "resume" => ("resume", "Resume", "Resume"),
+        "approve" => ("approve", "Approve", "Approve the next wave of"),
+        "rollback" => ("rollback", "Roll back", "Roll back"),
+        other => return Err(Error::invalid("act", format!("unknown act {other:?}"))),
+    };
+    Ok(ConfirmPage {
+        frame: Frame::new(visitor, format!("{verb} the rollout of {}", named(&rollout, &names)), TAB),
+        id: rollout.id.to_string(),
+        text: effect(&rollout, act, &seen),
+        cannot: missing(visitor, privilege(&rollout)),
+        cli: format!("muster rollout {act} {}", shell::word(rollout.id.as_str())),
+        act,
+        button,
+        fields,
+        error,
+    })
+}
+
+/// Returns what an act will do, and to how many agents.
+fn effect(rollout: &Rollout, act: &str, seen: &Observation) -> String {
+    let reached = agents(seen.agents);
+    match (act, &rollout.subject) {
+        ("pause", _) => format!("No further wave starts. {reached} that the rollout has reached keep what they got."),
+        ("resume", _) => format!(
+            "The current wave, with {reached}, soaks once more. If its agents are still unhealthy, the rollout halts again."
+        ),
+        ("approve", _) => "The next wave starts now, unless the health gate has closed since.".to_owned(),
+        (_, Subject::Policy { last_good, .. }) => format!(
+            "All agents of the policy, of which the rollout has reached {}, get a new revision with the content of \
+             revision {last_good}. The rollout ends.",
+            seen.agents
+        ),
+        (_, Subject::Upgrade { .. }) => format!(
+            "The rollout ends. Those of {reached} that run the new version return to the one before, if they still \
+             have it."
+        ),
+    }
+}
+
+/// Does what was confirmed.
+pub async fn act(
+    State(fleet): State<Arc<Fleet>>,
+    visitor: Visitor,
+    Id(id): Id,
+    Posted(fields): Posted<Fields>,
+) -> Response {
+    match done(&fleet, &visitor, &id, &fields).await {
+        Ok(text) => notice::redirect(&format!("{}{TAB}/{id}", visitor.base), text),
+        Err(error) => ask(&fleet, &visitor, &id, &fields, Some(&error)).await,
+    }
+}
+
+async fn done(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields) -> Result<&'static str, Error> {
+    let context = because(&visitor.context, &fields.reason)?;
+    let rollouts = fleet.rollouts();
+    let found = rollouts.control(&context, id).await?;
+    match fields.act.as_str() {
+        "pause" => rollouts.pause(&found).await.map(|_| "Paused."),
+        "resume" => rollouts.resume(&found).await.map(|_| "Resumed."),
+        "approve" => rollouts.approve(&found).await.map(|_| "Approved."),
+        "rollback" => rollouts.roll_back(&context, &found).await.map(|_| "Rolled back."),
+        other => Err(Error::invalid("act", format!("unknown act {other:?}"))),
+    }
+}
