@@ -209,7 +209,7 @@ impl Coordinator {
         let (client, entropy, clock) = (self.client.clone(), self.deps.entropy.clone(), self.deps.clock.clone());
         let (started, action, agent_id) = (action.clone(), action.clone(), self.enrollment.agent_id.clone());
         self.background.start(started, async move {
-            let upload = bundle.map(|content| diagnostics::upload(&action.id, &agent_id, content, clock.now()));
+            let upload = bundle.await.map(|content| diagnostics::upload(&action.id, &agent_id, content, clock.now()));
             let sent = match upload {
                 Ok(upload) => client.upload(&upload, &*entropy).await.map_err(|error| chain(&error).to_string()),
                 Err(error) => Err(chain(&error).to_string()),
@@ -219,9 +219,12 @@ impl Coordinator {
         });
     }
 
-    /// Returns a diagnostics bundle.
-    pub(super) fn bundle(&self) -> std::io::Result<Bytes> {
-        diagnostics::bundle(&self.snapshot(), &self.state, &self.metadata(), &self.deps.log_level.tail())
+    /// Returns a diagnostics bundle: of the agent at this moment, and of the components when they have responded.
+    pub(super) fn bundle(&self) -> impl Future<Output = std::io::Result<Bytes>> + Send + use<> {
+        let (key, log) = (&self.enrollment.access_api_key, self.deps.log_level.tail());
+        let draft = diagnostics::draft(&self.snapshot(), &self.state, key, &self.metadata(), &log);
+        let components = self.deps.components.clone();
+        async move { draft.complete(&components.diagnostics().await) }
     }
 
     fn acknowledge(&mut self) {
