@@ -10,7 +10,9 @@ use tokio::task::JoinHandle;
 
 use super::board::Board;
 use super::reconciler::{Progress, Reconciler, Target};
-use super::{ComponentState, Components, Diagnostics, Health, InputAction, Launcher, ProxiedAction, diagnostics, proxied};
+use super::{
+    ComponentState, Components, Diagnostics, Health, InputAction, Launcher, ProxiedAction, diagnostics, proxied,
+};
 use crate::model::{Component, Model};
 use crate::protocol::line::Line;
 

@@ -136,6 +136,10 @@ impl Coordinator {
                 Ok(()) => return,
                 Err(reason) => self.refuse(&action, reason),
             },
+            Ok(Task::Lower(wanted)) => match self.begin_lowering(&action.id, wanted) {
+                Some(outcome) => self.state.handled(PendingAck::of(&action, now, outcome)),
+                None => return,
+            },
             Ok(Task::Diagnose) if self.may_diagnose() => return self.diagnose(&action),
             Ok(Task::Diagnose) => {
                 let error = "a bundle was requested less than a minute ago, or is being uploaded".into();
@@ -224,7 +228,12 @@ impl Coordinator {
         let (key, log) = (&self.enrollment.access_api_key, self.deps.log_level.tail());
         let draft = diagnostics::draft(&self.snapshot(), &self.state, key, &self.metadata(), &log);
         let components = self.deps.components.clone();
-        async move { draft.complete(&components.diagnostics().await) }
+        async move {
+            let collected = components.diagnostics().await;
+            // Searching megabytes for secrets must not delay the loop.
+            let done = tokio::task::spawn_blocking(move || draft.complete(&collected)).await;
+            done.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        }
     }
 
     fn acknowledge(&mut self) {

@@ -57,9 +57,12 @@ impl Secrets {
     }
 
     fn redacted(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| {
-            if text.contains(secret) { text.replace(secret, REDACTED) } else { text }
-        })
+        self.0.iter().fold(
+            text.to_owned(),
+            |text, secret| {
+                if text.contains(secret) { text.replace(secret, REDACTED) } else { text }
+            },
+        )
     }
 
     fn name(&self, name: &str) -> String {

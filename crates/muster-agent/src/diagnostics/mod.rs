@@ -135,9 +135,7 @@ fn text(value: &Value) -> Option<String> {
 /// than too little.
 fn is_secret(name: &str) -> bool {
     let lower = name.to_lowercase();
-    lower == "env"
-        || lower == "key"
-        || SECRET_WORDS.iter().any(|word| lower.contains(word)) && name != "secret_paths"
+    lower == "env" || lower == "key" || SECRET_WORDS.iter().any(|word| lower.contains(word)) && name != "secret_paths"
 }
 
 fn hide(value: &mut Value) {
