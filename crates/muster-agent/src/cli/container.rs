@@ -28,7 +28,7 @@ use crate::state::disk::DiskStore;
 use crate::state::enrollment::Enrollment;
 
 /// Variables that correspond to a flag of `enroll` with a value.
-const FLAGS: [(&str, &str); 7] = [
+const FLAGS: [(&str, &str); 9] = [
     ("FLEET_URL", "--url"),
     ("FLEET_ENROLLMENT_TOKEN", "--enrollment-token"),
     ("FLEET_CA", "--certificate-authorities"),
@@ -36,6 +36,8 @@ const FLAGS: [(&str, &str); 7] = [
     ("FLEET_REPLACE_TOKEN", "--replace-token"),
     ("ELASTIC_AGENT_TAGS", "--tag"),
     ("FLEET_ENROLL_TIMEOUT", "--timeout"),
+    ("ELASTIC_AGENT_CERT", "--elastic-agent-cert"),
+    ("ELASTIC_AGENT_CERT_KEY", "--elastic-agent-cert-key"),
 ];
 
 /// Variables that correspond to a flag of `enroll` about the server of this container.
@@ -103,6 +105,10 @@ fn flags(variables: &BTreeMap<String, String>) -> Result<Flags, Failure> {
     let given = |name: &str| variables.get(name).filter(|value| !value.is_empty());
     let as_flag = |(name, flag): &(&str, &str)| given(name).map(|value| format!("{flag}={value}"));
     let mut flags: Vec<String> = FLAGS.iter().filter_map(as_flag).collect();
+    // A list, whose values can contain neither commas nor line breaks.
+    let headers = given("FLEET_HEADER").or_else(|| given("FLEET_HEADERS")).map(String::as_str).unwrap_or_default();
+    let headers = headers.split([',', '\n']).map(str::trim).filter(|header| !header.is_empty());
+    flags.extend(headers.map(|header| format!("--header={header}")));
     flags.extend(is_set(variables, "FLEET_INSECURE").then(|| "--insecure".to_owned()));
     if is_set(variables, "FLEET_SERVER_ENABLE") {
         // `none` is Elastic's default of FLEET_SERVER_CLIENT_AUTH.
@@ -230,10 +236,12 @@ mod tests {
             ("FLEET_ENROLLMENT_TOKEN", "dG9rOmVu"),
             ("ELASTIC_AGENT_TAGS", "a, b,"),
             ("ELASTIC_AGENT_ID", ""),
+            ("FLEET_HEADER", "X-A=1, X-B=2"),
         ]);
         let plan = flags(&good).unwrap().options.plan(&[]).unwrap();
         assert_eq!((plan.servers[0].as_str(), plan.id), ("https://fleet.example:8220", None));
         assert_eq!((plan.tags, plan.token), (vec!["a".to_owned(), "b".to_owned()], Secret::new("dG9rOmVu")));
+        assert_eq!(plan.trust.headers, [("X-A".into(), Secret::new("1")), ("X-B".into(), Secret::new("2"))]);
         let error = flags(&variables(&[("FLEET_ENROLL_TIMEOUT", "s3cret")])).unwrap_err();
         assert_eq!((error.code, error.message.contains("s3cret")), (exit::USAGE, false), "{}", error.message);
         for (value, set) in [("1", true), ("Yes", true), ("true", true), ("0", false), ("", false), ("no", false)] {

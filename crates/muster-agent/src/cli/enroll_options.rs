@@ -11,6 +11,7 @@ use crate::duration;
 use crate::enroll::Patience;
 use crate::enroll::plan::{PLAN_VERSION, Plan};
 use crate::exit::{self, Failure};
+use crate::net::extra_headers;
 use crate::net::proxy::{Proxy, is_exempt};
 use crate::net::tls::check_authority;
 use crate::net::{Server, pem};
@@ -45,6 +46,9 @@ pub struct Options {
     /// Use no proxy, not even one of the environment
     #[arg(long, conflicts_with_all = ["proxy_url", "proxy_headers"])]
     proxy_disabled: bool,
+    /// Additional header of every request to the server (repeatable); @FILE as VALUE reads it from a file
+    #[arg(long = "header", value_name = "NAME=VALUE")]
+    headers: Vec<String>,
     /// Certificate (PEM) that the agent presents to the server
     #[arg(long, value_name = "FILE", requires = "elastic_agent_cert_key")]
     elastic_agent_cert: Option<Utf8PathBuf>,
@@ -176,7 +180,20 @@ impl Options {
             server_name: None,
             proxy: self.proxy(servers)?,
             client: self.client()?,
+            headers: self.headers()?,
         })
+    }
+
+    /// Returns the additional headers of requests to the server (AG89).
+    fn headers(&self) -> Result<Vec<(String, Secret)>, Failure> {
+        let wrong = |reason: String| Failure::new(exit::USAGE, format!("--header: {reason}"));
+        let read = |header: &String| {
+            let (name, value) = header.split_once('=').ok_or_else(|| wrong("expected NAME=VALUE".into()))?;
+            Ok((name.to_owned(), Secret::new(secret_value::resolve("--header", value)?)))
+        };
+        let headers: Vec<_> = self.headers.iter().map(read).collect::<Result<_, Failure>>()?;
+        extra_headers::parse(&headers).map_err(|error| wrong(error.to_string()))?;
+        Ok(headers)
     }
 
     /// Returns the certificate that the agent presents (AG13).

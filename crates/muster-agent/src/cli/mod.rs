@@ -34,6 +34,7 @@ use crate::entropy::System;
 use crate::exit::{self, Failure};
 use crate::fleet::FleetClient;
 use crate::net::Transport;
+use crate::net::extra_headers;
 use crate::net::http1::Http1;
 use crate::net::proxy::Proxy;
 use crate::net::tls;
@@ -212,7 +213,9 @@ fn transport(trust: &Trust) -> Result<Arc<dyn Transport>, Failure> {
     let tls = tls::client_config(trust).map_err(|error| Failure::new(exit::TLS, chain(&error).to_string()))?;
     let tunnel = trust.proxy.as_ref().map(Proxy::tunnel).transpose();
     let tunnel = tunnel.map_err(|error| Failure::new(exit::USAGE, format!("the proxy: {error}")))?;
-    Ok(Arc::new(Http1::new(tls).through(tunnel)))
+    let headers = extra_headers::parse(&trust.headers);
+    let headers = headers.map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
+    Ok(Arc::new(Http1::new(tls).through(tunnel).with_headers(headers)))
 }
 
 /// Checks that the base path is a directory that this agent may own.

@@ -24,6 +24,7 @@ use crate::exit::{self, Failure};
 use crate::homes::{self, HomeName};
 use crate::host::HostFacts;
 use crate::host::fingerprint::Fingerprint;
+use crate::install::privileges::{self, HostPrivileges};
 use crate::launch::Guard;
 use crate::local_server::LocalServer;
 use crate::local_server::components::WithServer;
@@ -136,7 +137,20 @@ pub(super) async fn run_until(layout: &Layout, args: &Args, mut signals: Signals
             drop(flushed);
             Err(become_active(layout))
         }
+        Ending::Unprivileged => {
+            drop(flushed);
+            lower(layout).await
+        }
         _ => Ok(exit::DONE),
+    }
+}
+
+/// Starts the service as another user. Nothing may be written after this.
+async fn lower(layout: &Layout) -> Result<u8, Failure> {
+    let wanted = DiskStore::new(layout.clone()).state()?.lowering.map(|lowering| lowering.wanted);
+    match privileges::lower(layout, &wanted.unwrap_or_default()).await {
+        Ok(()) => Ok(exit::DONE),
+        Err(reason) => Err(Failure::new(exit::FAILED, format!("the privileges cannot be given up: {reason}"))),
     }
 }
 
@@ -213,6 +227,7 @@ async fn work(parts: &Parts<'_>, commands: &mut mpsc::Receiver<Command>) -> Resu
             entropy: Arc::new(System),
             log_level: parts.log.clone() as Arc<dyn LogLevel>,
             upgrades: parts.upgrades.clone(),
+            privileges: Arc::new(HostPrivileges(parts.layout.clone())),
             connect: Arc::new(|trust: &Trust| transport(trust).map_err(|failure| failure.message)),
             settings: settings_for(&enrollment, &parts.settings),
         };

@@ -4,6 +4,7 @@
 mod board;
 pub mod child;
 mod command;
+pub mod diagnostics;
 mod host;
 pub mod installed_services;
 pub mod log_file;
@@ -25,6 +26,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 pub use board::Reporter;
+pub use diagnostics::Diagnostics;
 pub use host::Host;
 pub use state::{ComponentState, Health, UnitState};
 
@@ -56,6 +58,10 @@ pub trait Components: Send + Sync {
     /// for people.
     async fn proxy(&self, _: ProxiedAction) -> Result<(), String> {
         Ok(())
+    }
+    /// Returns the diagnostics of the running components that speak the component protocol. Takes at most 20 s.
+    async fn diagnostics(&self) -> Vec<Diagnostics> {
+        Vec::new()
     }
     /// Stops all components because the agent exits. Keeps their working directories.
     async fn halt(&self);

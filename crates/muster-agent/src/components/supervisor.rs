@@ -10,7 +10,9 @@ use tokio::task::JoinHandle;
 
 use super::board::Board;
 use super::reconciler::{Progress, Reconciler, Target};
-use super::{ComponentState, Components, Health, InputAction, Launcher, ProxiedAction, proxied};
+use super::{
+    ComponentState, Components, Diagnostics, Health, InputAction, Launcher, ProxiedAction, diagnostics, proxied,
+};
 use crate::model::{Component, Model};
 use crate::protocol::line::Line;
 
@@ -199,6 +201,10 @@ impl Components for Supervisor {
     async fn proxy(&self, action: ProxiedAction) -> Result<(), String> {
         let lines = self.lines().into_iter().filter(|line| proxied::takes(line, &action.kind)).collect();
         proxied::give(lines, &action).await
+    }
+
+    async fn diagnostics(&self) -> Vec<Diagnostics> {
+        diagnostics::collect(self.lines()).await
     }
 
     async fn halt(&self) {

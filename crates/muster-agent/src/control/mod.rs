@@ -3,10 +3,11 @@
 //! `GET /v1/status` returns a [`Snapshot`](crate::coordinator::report::Snapshot); `POST /v1/reload` reloads the
 //! enrollment; `POST /v1/unenroll` unenrolls the agent and responds when this is complete. `POST /v1/restart` restarts the
 //! daemon, `POST /v1/upgrade?version=…` begins an upgrade, `POST /v1/upgrade/kept` ends one, and `GET /v1/diagnostics`
-//! returns a diagnostics bundle.
+//! returns a diagnostics bundle. `GET /liveness` and `GET /stats` are for monitoring.
 
 mod address;
 pub mod client;
+mod monitoring;
 pub mod server;
 
 use serde::{Deserialize, Serialize};

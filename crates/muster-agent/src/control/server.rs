@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::Answer;
 use super::address::Address;
+use super::monitoring::{self, FailOn};
 use crate::coordinator::Command;
 use muster_core::error_chain::chain;
 
@@ -104,6 +105,13 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let answered = match (request.method(), request.uri().path()) {
         (&Method::GET, "/v1/status") => ask(&commands, Command::Status).await.map(|snapshot| json(&snapshot)),
+        (&Method::GET, "/liveness") => match FailOn::parse(request.uri().query().unwrap_or_default()) {
+            Some(fail_on) => Some(status(monitoring::liveness(ask(&commands, Command::Status), fail_on).await)),
+            None => Some(status(StatusCode::BAD_REQUEST)),
+        },
+        (&Method::GET, "/stats") => {
+            ask(&commands, Command::Status).await.map(|snapshot| json(&monitoring::stats(&snapshot)))
+        }
         (&Method::POST, "/v1/reload") => commands.send(Command::Reload).await.ok().map(|()| json(&Answer::default())),
         (&Method::POST, "/v1/restart") => commands.send(Command::Restart).await.ok().map(|()| json(&Answer::default())),
         (&Method::POST, "/v1/upgrade/kept") => {

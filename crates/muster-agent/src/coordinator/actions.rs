@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use muster_core::error_chain::chain;
 use muster_core::{Timestamp, canonical};
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::migrate;
+use crate::install::privileges::Wanted;
 use crate::policy::verify;
 use crate::state::{Action, Kind};
 use crate::upgrade::Request;
@@ -27,6 +29,8 @@ pub enum Task {
     Upgrade(Request),
     /// Enroll at another server.
     Migrate(migrate::Request),
+    /// Give up the privileges of root.
+    Lower(Wanted),
     /// Forward the action to a component.
     Forward(Duration),
 }
@@ -46,7 +50,6 @@ pub fn read(action: &Action, agent_id: &str, pinned: Option<&str>, now: Timestam
     }
     // Only actions that end the agent's enrollment or replace its program are signed (EA §10.9).
     let signed = || verify::action(action, agent_id, pinned).map(|_| ()).map_err(|error| chain(&error).to_string());
-    let unsupported = |what: &str| Err(format!("this version of muster-agent does not support {what}"));
     match &action.kind {
         Kind::PolicyReassign => Ok(Task::Nothing),
         Kind::Settings => log_level(action.data.as_deref()).map(Task::LogLevel),
@@ -61,7 +64,7 @@ pub fn read(action: &Action, agent_id: &str, pinned: Option<&str>, now: Timestam
             let verified = verify::action(action, agent_id, pinned).map_err(|error| chain(&error).to_string())?;
             migrate::Request::read(verified.as_deref().or(action.data.as_deref())).map(Task::Migrate)
         }
-        Kind::PrivilegeLevelChange => unsupported("changes of the privilege level"),
+        Kind::PrivilegeLevelChange => lower(action.data.as_deref()).map(Task::Lower),
         Kind::InputAction => timeout(action).map(Task::Forward),
         // Handled when they arrive (`intake`).
         Kind::PolicyChange | Kind::Cancel => Err("this action is not queued".into()),
@@ -88,6 +91,21 @@ fn upgrade(data: Option<&RawValue>) -> Result<Request, String> {
         return Err(format!("{:?} is not a version", request.version.chars().take(64).collect::<String>()));
     }
     Ok(request)
+}
+
+/// Reads the data of a PRIVILEGE_LEVEL_CHANGE, which can only lower the privileges (AG §7.5).
+fn lower(data: Option<&RawValue>) -> Result<Wanted, String> {
+    #[derive(Deserialize)]
+    struct Data {
+        unprivileged: bool,
+        #[serde(default)]
+        user_info: Option<Wanted>,
+    }
+    let data = data.and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
+    match data {
+        Some(Data { unprivileged: true, user_info }) => Ok(user_info.unwrap_or_default()),
+        _ => Err("malformed data: expected \"unprivileged\": true".into()),
+    }
 }
 
 fn log_level(data: Option<&RawValue>) -> Result<Option<String>, String> {
@@ -121,6 +139,10 @@ mod tests {
         let request = Request { version: "0.2.0".into(), ..Request::default() };
         assert_eq!(task("UPGRADE", json!({"version": "0.2.0"})), Ok(Task::Upgrade(request)));
         assert!(task("UPGRADE", json!({"version": "../0.2.0"})).unwrap_err().contains("not a version"));
+        let wanted = Wanted { user: Some("web".into()), group: None };
+        let data = json!({"unprivileged": true, "user_info": {"username": "web", "password": "x"}});
+        assert_eq!(task("PRIVILEGE_LEVEL_CHANGE", data), Ok(Task::Lower(wanted)));
+        assert!(task("PRIVILEGE_LEVEL_CHANGE", json!({"unprivileged": false})).is_err());
         for kind in ["UPGRADE", "MIGRATE", "PRIVILEGE_LEVEL_CHANGE", "DANCE"] {
             assert!(task(kind, json!({})).is_err(), "{kind}");
         }

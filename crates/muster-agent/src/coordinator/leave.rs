@@ -27,7 +27,7 @@ impl Coordinator {
         match ending {
             // The next coordinator hands over its model: what has not changed keeps running.
             Ending::Reload => return ending,
-            Ending::Stopped | Ending::Restart => {
+            Ending::Stopped | Ending::Restart | Ending::Unprivileged => {
                 self.deps.components.halt().await;
                 return ending;
             }

@@ -12,6 +12,7 @@ pub mod actions;
 mod background;
 pub mod intake;
 pub mod leave;
+mod lower;
 pub mod migrate;
 mod outcome;
 pub mod planner;
@@ -45,6 +46,7 @@ use crate::components::Components;
 use crate::fleet::check_in::Reply;
 use crate::fleet::{CallError, FleetClient};
 use crate::host::Facts;
+use crate::install::privileges::Privileges;
 use crate::model::Catalog;
 use crate::net::{Reached, Server, Transport};
 use crate::policy::Accepted;
@@ -94,6 +96,8 @@ pub struct Deps {
     pub log_level: Arc<dyn LogLevel>,
     /// Replaces the program by another version.
     pub upgrades: Arc<dyn Upgrades>,
+    /// The privileges of the agent on its host.
+    pub privileges: Arc<dyn Privileges>,
     /// Connects to the server of a migration.
     pub connect: Connect,
     /// Settings.
@@ -140,6 +144,8 @@ pub enum Ending {
     Reload,
     /// The active version of the program must be started in this process.
     Restart,
+    /// The service must be started as another user.
+    Unprivileged,
 }
 
 /// The enrollment at the server of a migration.

@@ -66,7 +66,9 @@ impl Coordinator {
             }
             Command::UpgradeKept => self.end_upgrade(),
             Command::Diagnostics(reply) => {
-                let _ = reply.send(self.bundle().unwrap_or_default());
+                let bundle = self.bundle();
+                // Beside the loop, which never waits for a component.
+                tokio::spawn(async move { reply.send(bundle.await.unwrap_or_default()) });
             }
             Command::Restart => self.leaving = Some((Ending::Restart, None)),
             Command::Reload => self.leaving = Some((Ending::Reload, None)),

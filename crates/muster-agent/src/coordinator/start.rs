@@ -137,6 +137,10 @@ impl Coordinator {
                 Ok(()) => return,
                 Err(reason) => self.refuse(&action, reason),
             },
+            Ok(Task::Lower(wanted)) => match self.begin_lowering(&action.id, wanted) {
+                Some(outcome) => self.state.handled(PendingAck::of(&action, now, outcome)),
+                None => return,
+            },
             Ok(Task::Diagnose) if self.may_diagnose() => return self.diagnose(&action),
             Ok(Task::Diagnose) => {
                 let error = "a bundle was requested less than a minute ago, or is being uploaded".into();
@@ -210,7 +214,7 @@ impl Coordinator {
         let (client, entropy, clock) = (self.client.clone(), self.deps.entropy.clone(), self.deps.clock.clone());
         let (started, action, agent_id) = (action.clone(), action.clone(), self.enrollment.agent_id.clone());
         self.background.start(started, async move {
-            let upload = bundle.map(|content| diagnostics::upload(&action.id, &agent_id, content, clock.now()));
+            let upload = bundle.await.map(|content| diagnostics::upload(&action.id, &agent_id, content, clock.now()));
             let sent = match upload {
                 Ok(upload) => client.upload(&upload, &*entropy).await.map_err(|error| chain(&error).to_string()),
                 Err(error) => Err(chain(&error).to_string()),
@@ -220,9 +224,17 @@ impl Coordinator {
         });
     }
 
-    /// Returns a diagnostics bundle.
-    pub(super) fn bundle(&self) -> std::io::Result<Bytes> {
-        diagnostics::bundle(&self.snapshot(), &self.state, &self.metadata(), &self.deps.log_level.tail())
+    /// Returns a diagnostics bundle: of the agent at this moment, and of the components when they have responded.
+    pub(super) fn bundle(&self) -> impl Future<Output = std::io::Result<Bytes>> + Send + use<> {
+        let (key, log) = (&self.enrollment.access_api_key, self.deps.log_level.tail());
+        let draft = diagnostics::draft(&self.snapshot(), &self.state, key, &self.metadata(), &log);
+        let components = self.deps.components.clone();
+        async move {
+            let collected = components.diagnostics().await;
+            // Searching megabytes for secrets must not delay the loop.
+            let done = tokio::task::spawn_blocking(move || draft.complete(&collected)).await;
+            done.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        }
     }
 
     fn acknowledge(&mut self) {

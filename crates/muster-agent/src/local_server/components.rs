@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::components::{ComponentState, Components, InputAction, ProxiedAction};
+use crate::components::{ComponentState, Components, Diagnostics, InputAction, ProxiedAction};
 use crate::model::{Component, Model};
 
 /// Adds the server to the components of every policy. A revocation or an unenrollment removes the components of the
@@ -60,6 +60,10 @@ impl Components for WithServer {
 
     async fn proxy(&self, action: ProxiedAction) -> Result<(), String> {
         self.components.proxy(action).await
+    }
+
+    async fn diagnostics(&self) -> Vec<Diagnostics> {
+        self.components.diagnostics().await
     }
 
     async fn halt(&self) {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -33,19 +33,27 @@ type Connection = SendRequest<Full<Bytes>>;
 pub struct Http1 {
     tls: Arc<ClientConfig>,
     proxy: Option<Tunnel>,
+    headers: HeaderMap,
     idle: Mutex<Vec<(Server, Connection)>>,
 }
 
 impl Http1 {
     /// Creates a transport with this TLS configuration.
     pub fn new(tls: Arc<ClientConfig>) -> Self {
-        Self { tls, proxy: None, idle: Mutex::new(Vec::new()) }
+        Self { tls, proxy: None, headers: HeaderMap::new(), idle: Mutex::new(Vec::new()) }
     }
 
     /// Connects to servers of other hosts through a proxy.
     #[must_use]
     pub fn through(mut self, proxy: Option<Tunnel>) -> Self {
         self.proxy = proxy;
+        self
+    }
+
+    /// Adds these headers to every request.
+    #[must_use]
+    pub fn with_headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
         self
     }
 
@@ -113,13 +121,31 @@ impl Http1 {
     ) -> Result<Response, TransportError> {
         let broken = |error: hyper::Error| TransportError::Broken(error.into());
         request.reached.mark();
-        let reply = connection.send_request(outgoing(server, request)?).await.map_err(broken)?;
+        let reply = connection.send_request(self.outgoing(server, request)?).await.map_err(broken)?;
         let (head, body) = reply.into_parts();
         // The limit applies while reading, so that a server cannot make the agent buffer more than it would accept.
         let body = Limited::new(body, REPLY_MAX).collect().await.map_err(too_large_or_broken)?;
         self.keep_idle(server, connection);
         let body = decoded(&head.headers, body.to_bytes())?;
         Ok(Response { status: head.status.as_u16(), headers: head.headers, body })
+    }
+
+    fn outgoing(&self, server: &Server, request: &Request) -> Result<http::Request<Full<Bytes>>, TransportError> {
+        let unusable =
+            |error: http::Error| TransportError::Broken(SharedError::during("cannot write the request", error));
+        let host = HeaderValue::from_str(&server.authority()).map_err(|error| unusable(error.into()))?;
+        let mut built = http::Request::builder()
+            .method(request.method.clone())
+            .uri(format!("{}{}", server.prefix, request.path))
+            .body(Full::new(request.body.clone()))
+            .map_err(unusable)?;
+        *built.headers_mut() = self.headers.clone();
+        built.headers_mut().extend(request.headers.clone());
+        built.headers_mut().insert(HOST, host);
+        if !request.body.is_empty() {
+            built.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(request.body.len()));
+        }
+        Ok(built)
     }
 }
 
@@ -149,23 +175,7 @@ where
     Ok(sender)
 }
 
-fn outgoing(server: &Server, request: &Request) -> Result<http::Request<Full<Bytes>>, TransportError> {
-    let unusable = |error: http::Error| TransportError::Broken(SharedError::during("cannot write the request", error));
-    let host = HeaderValue::from_str(&server.authority()).map_err(|error| unusable(error.into()))?;
-    let mut built = http::Request::builder()
-        .method(request.method.clone())
-        .uri(format!("{}{}", server.prefix, request.path))
-        .body(Full::new(request.body.clone()))
-        .map_err(unusable)?;
-    *built.headers_mut() = request.headers.clone();
-    built.headers_mut().insert(HOST, host);
-    if !request.body.is_empty() {
-        built.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(request.body.len()));
-    }
-    Ok(built)
-}
-
-fn decoded(headers: &http::HeaderMap, body: Bytes) -> Result<Bytes, TransportError> {
+fn decoded(headers: &HeaderMap, body: Bytes) -> Result<Bytes, TransportError> {
     match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
         Some(b"gzip") => match gzip::decompress(&body, REPLY_MAX) {
             Ok(Some(plain)) => Ok(plain.into()),

@@ -1,5 +1,6 @@
 //! The network: a small trait, which allows tests without sockets, and its implementation with hyper over rustls.
 
+pub mod extra_headers;
 pub mod gzip;
 pub mod http1;
 pub mod pem;

@@ -14,12 +14,12 @@ use super::MESSAGE_MAX;
 use super::certificates::Credentials;
 use super::chunk::split;
 use super::messages::{
-    ActionLevel, ActionRequest, ActionResponse, ActionStatus, ActionType, CheckinExpected, CheckinObserved, Supports,
-    UnitType,
+    ActionLevel, ActionRequest, ActionResponse, ActionStatus, ActionType, CheckinExpected, CheckinObserved,
+    DiagnosticFile, Supports, UnitType,
 };
-use super::session::Session;
+use super::session::{Session, wire_type};
 use crate::components::{ComponentState, InputAction};
-use crate::model::Component;
+use crate::model::{Component, Unit};
 use crate::state::ERROR_MAX;
 
 /// Number of messages that wait for a component that does not read. Further ones are dropped: everything that they
@@ -91,9 +91,8 @@ impl Line {
 
     /// Runs an action for a unit, and returns its result. The error is for people.
     pub async fn act(&self, action: &InputAction, unit_id: String) -> Result<Value, String> {
-        let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let request = ActionRequest {
-            id: format!("{}-{number}", self.credentials.server_name),
+            id: self.request_id(),
             name: action.input_type.clone(),
             params: action.params.to_string().into_bytes(),
             unit_id,
@@ -103,12 +102,32 @@ impl Line {
         };
         let response = self.perform(request, action.timeout).await?;
         let result: Value = serde_json::from_slice(&response.result).unwrap_or_default();
+        if response.status == i32::from(ActionStatus::Success) { Ok(result) } else { Err(reason(&result)) }
+    }
+
+    /// Requests the diagnostics of a unit, or of the component itself. The error is for people.
+    pub async fn diagnose(&self, unit: Option<&Unit>, timeout: Duration) -> Result<Vec<DiagnosticFile>, String> {
+        let level = if unit.is_some() { ActionLevel::Unit } else { ActionLevel::Component };
+        let request = ActionRequest {
+            id: self.request_id(),
+            name: String::new(),
+            // A profile of the processor would take the component half a minute.
+            params: br#"{"additional_metrics":null}"#.to_vec(),
+            unit_id: unit.map(|unit| unit.id.clone()).unwrap_or_default(),
+            unit_type: unit.map_or(UnitType::Input, |unit| wire_type(unit.direction)).into(),
+            kind: ActionType::Diagnostics.into(),
+            level: level.into(),
+        };
+        let response = self.perform(request, timeout).await?;
         if response.status == i32::from(ActionStatus::Success) {
-            return Ok(result);
+            return Ok(response.diagnostic);
         }
-        // Components explain a failure in this field (AG §5.5).
-        let reason = result["error"].as_str().unwrap_or("the component did not give a reason");
-        Err(reason.chars().take(ERROR_MAX).collect())
+        Err(reason(&serde_json::from_slice(&response.result).unwrap_or_default()))
+    }
+
+    fn request_id(&self) -> String {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{number}", self.credentials.server_name)
     }
 
     /// Sends a request, and waits for its response.
@@ -217,6 +236,12 @@ fn open<T>(slot: &Mutex<Option<mpsc::Sender<T>>>, capacity: usize) -> Result<Ope
 /// Empties the slot unless a newer stream is in it, which a restarted component may have opened already.
 fn close<T>(slot: &Mutex<Option<mpsc::Sender<T>>>, own: &mpsc::Sender<T>) -> bool {
     lock(slot).take_if(|current| current.same_channel(own)).is_some()
+}
+
+/// Returns why an action failed. Components explain it in this field (AG §5.5).
+fn reason(result: &Value) -> String {
+    let reason = result["error"].as_str().unwrap_or("the component did not give a reason");
+    reason.chars().take(ERROR_MAX).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

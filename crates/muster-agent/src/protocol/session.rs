@@ -356,7 +356,7 @@ fn stranger(key: &Key) -> UnitState {
     }
 }
 
-fn wire_type(direction: Direction) -> UnitType {
+pub(super) fn wire_type(direction: Direction) -> UnitType {
     match direction {
         Direction::Input => UnitType::Input,
         Direction::Output => UnitType::Output,

@@ -55,6 +55,9 @@ pub struct Trust {
     /// Certificate that the agent presents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientCertificate>,
+    /// Additional headers of every request to the server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, Secret)>,
 }
 
 /// A certificate of the agent, with its key.

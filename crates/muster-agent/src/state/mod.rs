@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 pub use action::{Action, Kind};
 pub use enrollment::Enrollment;
 
+use crate::install::privileges::Wanted;
 use crate::upgrade::details::Details;
 
 /// Version of the state document.
@@ -175,6 +176,18 @@ pub struct State {
     /// The enrollment at the server to which the agent migrates. It replaces the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration: Option<Enrollment>,
+    /// The change of the privilege level for which the daemon has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lowering: Option<Lowering>,
+}
+
+/// A change of the privilege level in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lowering {
+    /// Id of its action.
+    pub action_id: String,
+    /// The account to run as.
+    pub wanted: Wanted,
 }
 
 /// An upgrade, as it is reported.
@@ -203,6 +216,7 @@ impl Default for State {
             poll_limit: None,
             upgrade: None,
             migration: None,
+            lowering: None,
         }
     }
 }

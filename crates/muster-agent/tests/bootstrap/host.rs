@@ -75,7 +75,7 @@ fn program() -> &'static Path {
 }
 
 /// The server's program, which a build of the workspace puts beside the agent.
-fn muster() -> PathBuf {
+pub fn muster() -> PathBuf {
     let beside = program().with_file_name("muster");
     assert!(beside.is_file(), "{} is missing; run cargo build --workspace --bins", beside.display());
     beside

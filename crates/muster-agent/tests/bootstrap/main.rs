@@ -14,12 +14,13 @@ use serde_json::Value;
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
-fn ag94_ag95_ag98_ag102_one_command_on_an_empty_directory_makes_a_fleet() {
+fn ag94_ag95_ag98_ag101_ag102_one_command_on_an_empty_directory_makes_a_fleet() {
     let host = Host::new();
     let (code, text) = host.enroll(&[]);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("Enrolled as agent") && text.contains("on policy fleet-server-policy"), "{text}");
     assert!(text.contains("muster status --data-dir"), "it prints how to manage the fleet: {text}");
+    host.until_silent();
     let daemon = host.run();
     let status = host.until_healthy();
     assert_eq!(status["fleet"]["servers"], serde_json::json!([host.local_url("https")]));
@@ -27,17 +28,8 @@ fn ag94_ag95_ag98_ag102_one_command_on_an_empty_directory_makes_a_fleet() {
     let server = &status["components"][0];
     assert_eq!((&server["id"], &server["type"]), (&"fleet-server-local".into(), &"fleet-server".into()), "{status}");
 
-    // A remote agent, through the listener for agents and with the fleet's CA.
-    let token = host.muster_json(&["enrollment-key", "create"])["api_key"].as_str().unwrap().to_owned();
-    let remote = Host::new();
-    let url = format!("https://127.0.0.1:{}", host.port);
     let ca = host.data().join("ca.crt");
-    let (code, text) = remote.enroll_at(&url, &token, &["-a", ca.to_str().unwrap()]);
-    assert_eq!(code, 0, "{text}");
-    let _remote = remote.run();
-    remote.until_healthy();
-    let agents = host.muster_json(&["agent", "list"]);
-    assert_eq!(agents.as_array().unwrap().len(), 2, "{agents}");
+    let (remote, _remote) = a_remote_agent_joins(&host, "https://127.0.0.1", &["-a", ca.to_str().unwrap()]);
     // Policies name the server by its external URL. The local agent stays on its own listener (AG102).
     assert_eq!(host.until_healthy()["fleet"]["servers"], status["fleet"]["servers"]);
 
@@ -47,6 +39,19 @@ fn ag94_ag95_ag98_ag102_one_command_on_an_empty_directory_makes_a_fleet() {
     let _daemon = host.run();
     host.until_healthy();
     remote.until_healthy();
+}
+
+/// Enrolls and runs an agent of another host, through the listener for agents.
+fn a_remote_agent_joins(host: &Host, url: &str, trust: &[&str]) -> (Host, Daemon) {
+    let token = host.muster_json(&["enrollment-key", "create"])["api_key"].as_str().unwrap().to_owned();
+    let remote = Host::new();
+    let (code, text) = remote.enroll_at(&format!("{url}:{}", host.port), &token, trust);
+    assert_eq!(code, 0, "{text}");
+    let daemon = remote.run();
+    remote.until_healthy();
+    let agents = host.muster_json(&["agent", "list"]);
+    assert_eq!(agents.as_array().unwrap().len(), 2, "{agents}");
+    (remote, daemon)
 }
 
 #[test]
@@ -89,17 +94,23 @@ fn ag97_the_certificate_of_the_user_is_verified_for_the_name_of_the_url() {
     assert_eq!(host.enroll(&cert[..2]).0, 2, "without a key");
     let url = ["--url", "https://fleet.example:8220"];
     let other = host.certificate("fleet.example");
+    let begun = Instant::now();
     let (code, text) = host.enroll(&[&cert[..], &url, &["-a", other.ca.as_str()]].concat());
     assert!(code == 5 && text.contains("--certificate-authorities"), "the CA is another one: {code} {text}");
+    assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
     assert!(!host.path("server.json").try_exists().unwrap(), "the failed attempt leaves no server behind");
     let (code, text) =
         host.enroll(&[&cert[..], &["--url", "https://other.example"], &["-a", made.ca.as_str()]].concat());
     assert!(code == 5 && text.contains("other.example"), "the certificate is for another name: {code} {text}");
+    let made = host.certificate("localhost");
+    let cert = ["--fleet-server-cert", made.chain.as_str(), "--fleet-server-cert-key", made.key.as_str()];
+    let url = ["--url", &format!("https://localhost:{}", host.port)];
     let (code, text) = host.enroll(&[&cert[..], &url, &["-a", made.ca.as_str()]].concat());
     assert_eq!(code, 0, "{text}");
     let _daemon = host.run();
     let status = host.until_healthy();
     assert_eq!(status["fleet"]["servers"], serde_json::json!([host.local_url("https")]));
+    let _remote = a_remote_agent_joins(&host, "https://localhost", &["-a", made.ca.as_str()]);
 }
 
 #[test]
@@ -114,6 +125,7 @@ fn ag96_plain_http_is_served_on_loopback_only() {
     assert_eq!(status["fleet"]["servers"], serde_json::json!([host.local_url("http")]));
     let listen: Value = serde_json::from_slice(&std::fs::read(host.data().join("listen.json")).unwrap()).unwrap();
     assert_eq!(listen["agent"], format!("127.0.0.1:{}", host.port));
+    let _remote = a_remote_agent_joins(&host, "http://127.0.0.1", &["--insecure"]);
 }
 
 #[test]
@@ -140,6 +152,22 @@ fn ag100_a_failed_bootstrap_ends_with_the_last_message_of_the_server() {
     }
     // Nothing of the failures is in the way.
     let (code, text) = host.enroll(&[]);
+    assert_eq!(code, 0, "{text}");
+}
+
+#[test]
+fn ag173_the_time_for_the_start_of_the_server_is_not_that_of_the_enrollment() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (host, slow) = (Host::new(), tempfile::tempdir().unwrap());
+    let program = slow.path().join("muster");
+    let server = host::muster();
+    std::fs::write(&program, format!("#!/bin/sh\nsleep 8\nexec {} \"$@\"\n", server.display())).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = ["--fleet-server-program", program.to_str().unwrap()];
+    let begun = Instant::now();
+    let (code, text) = host.enroll(&[&program[..], &["--fleet-server-timeout", "2s"]].concat());
+    assert!(matches!(code, 1 | 8) && begun.elapsed() < Duration::from_secs(8), "{code} {text}");
+    let (code, text) = host.enroll(&[&program[..], &["--timeout", "6s"]].concat());
     assert_eq!(code, 0, "{text}");
 }
 

@@ -32,11 +32,26 @@ class Units(BaseCheckinHandler):
         self.client.features_idx = 1
 
 
+def diagnostics(token, request):
+    """One file of the unit or of the component; the output has none, and says so."""
+    if request.unit_type == proto.UnitType.OUTPUT:
+        result = json.dumps({"error": "no diagnostics of outputs"}).encode()
+        return proto.ActionResponse(token=token, id=request.id, status=proto.ActionResponse.FAILED, result=result)
+    what = request.unit_id or "component"
+    file = proto.ActionDiagnosticUnitResult(
+        name="test", filename=f"{what}.txt", description="a file", content_type="text/plain", content=what.encode()
+    )
+    return proto.ActionResponse(token=token, id=request.id, diagnostic=[file])
+
+
 async def actions(client):
     responses = asyncio.Queue()
     await responses.put(proto.ActionResponse(token=client.token, id="init", result=b"{}"))
     async for request in client.client.Actions(AsyncQueueIterator(responses)):
         params = json.loads(request.params)
+        if request.type == proto.ActionRequest.DIAGNOSTICS:
+            await responses.put(diagnostics(client.token, request))
+            continue
         command = params["data"].get("command")
         if command == "hang":
             continue

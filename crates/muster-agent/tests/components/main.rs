@@ -8,6 +8,7 @@ mod service;
 
 use std::time::Duration;
 
+use muster_agent::components::diagnostics::File;
 use muster_agent::components::{Components, Health, InputAction};
 use serde_json::json;
 
@@ -43,6 +44,36 @@ async fn ag67_ag164_a_component_takes_changes_and_actions_without_a_restart() {
     host.supervisor.want(Vec::new());
     host.supervisor.settled().await;
     assert!(!alive(&pid));
+}
+
+#[tokio::test]
+async fn a_component_and_its_units_return_diagnostics() {
+    let host = TestHost::start().await;
+    host.want(1, &["one"]);
+    host.until("one").await;
+    let diagnostics = host.supervisor.diagnostics().await;
+    let found = diagnostics.iter().map(|one| {
+        let file = |files: &Vec<File>| {
+            let file = &files[0].file;
+            (file.filename.clone(), String::from_utf8(file.content.clone()).unwrap())
+        };
+        (one.unit.as_deref(), one.files.as_ref().map(file).map_err(String::as_str))
+    });
+    let file = |name: &str| Ok((format!("{name}.txt"), name.to_owned()));
+    assert_eq!(
+        found.collect::<Vec<_>>(),
+        [
+            (None, file("component")),
+            (Some("fake-default"), Err("no diagnostics of outputs")),
+            (Some("fake-default-0"), file("fake-default-0")),
+        ]
+    );
+    // A component that hangs is killed after a few seconds. It costs the files that it was asked for.
+    let pid = host.pids()[0].parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let silent = host.supervisor.diagnostics().await;
+    assert_eq!(silent[1].files.as_ref().map(|_| ()).unwrap_err(), "the component is not connected");
+    host.supervisor.halt().await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `container`, with the environment variables of Elastic Agent's images.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
@@ -57,6 +57,39 @@ fn ag174_a_container_that_is_stopped_while_it_enrolls_or_starts_exits_with_0() {
     until("a request", || !server.lock().enrolled.is_empty());
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.ended(), 0, "while it stores the enrollment or starts");
+}
+
+#[test]
+fn ag26_without_a_request_to_enroll_a_container_contacts_nobody() {
+    let (server, agent) = (TlsServer::start(), Agent::new());
+    let mut daemon = agent.contain(&server, &[("FLEET_ENROLL", "")]);
+    assert_eq!(daemon.ended(), 13, "there is nothing to run");
+    assert!(server.lock().gateway.is_empty());
+}
+
+#[test]
+fn ag33_ag37_a_container_needs_its_certificate_files_and_options_only_once() {
+    let (server, [certificate, key]) = TlsServer::requiring_certificates();
+    let agent = Agent::new();
+    let file = |name: &str, pem: &str| {
+        let path = agent.directory.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path.into_os_string().into_string().unwrap()
+    };
+    let (certificate, key) = (file("cert.pem", &certificate), file("key.pem", &key));
+    agent.live(&server, &[("ELASTIC_AGENT_CERT", &certificate), ("ELASTIC_AGENT_CERT_KEY", &key)]);
+    for path in [certificate, key] {
+        std::fs::remove_file(path).unwrap();
+    }
+    let mut daemon = agent.contain(&server, &[]);
+    agent.until_status(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
+    assert_eq!(server.lock().enrolled.len(), 1, "the stored certificate is used");
+    // As with `docker exec`, which has the variables of the image.
+    let mut status = Command::new(env!("CARGO_BIN_EXE_muster-agent"));
+    let (code, text) = output(status.arg("status").env("MUSTER_AGENT_BASE_PATH", agent.path("")));
+    assert_eq!(code, 0, "{text}");
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended(), 0);
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 #[test]
-fn ag4_ag20_ag88_ag137_an_installed_agent_runs_and_is_uninstalled() {
+fn ag4_ag20_ag46_ag88_ag137_an_installed_agent_runs_and_is_uninstalled() {
     let server = TlsServer::start();
     let agent = Agent::new();
     let (code, text) = agent.install(&server, &["--tag", " a ,,b", "--tag", "c"]);
@@ -77,6 +77,9 @@ fn ag4_ag20_ag88_ag137_an_installed_agent_runs_and_is_uninstalled() {
     let mut daemon = agent.start();
     agent.until_healthy();
     assert_eq!(agent.installed(&["status"]).0, 0, "without --base-path");
+    let odd = "a \"b\"  'c' $d";
+    let (code, text) = agent.installed(&["status", "--output", odd]);
+    assert!(code == 2 && text.contains(odd), "arguments arrive unchanged: {code} {text}");
     let (code, text) = agent.install(&server, &[]);
     assert!(code == 7 && text.contains(agent.path("").to_str().unwrap().trim_end_matches('/')), "{code} {text}");
     let (code, text) = output(agent.command("uninstall").arg("--force"));

@@ -4,11 +4,12 @@
 
 mod container;
 mod install;
+mod kills;
 mod proxy;
 mod server;
 mod upgrade;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -127,13 +128,14 @@ fn mode(path: &std::path::Path) -> u32 {
 }
 
 #[test]
-fn ag14_ag17_ag44_ag175_an_agent_enrolls_runs_once_and_unenrolls() {
+fn ag14_ag16_ag17_ag44_ag83_ag175_an_agent_enrolls_runs_once_and_unenrolls() {
     let server = TlsServer::start();
     let agent = Agent::new();
     let ca = server.ca_file.to_str().unwrap();
     let (code, text) = agent.enroll(&server, &["--certificate-authorities", ca, "--tag", "prod,web"]);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("Enrolled as agent agent-1 on policy p"), "{text}");
+    assert!(text.contains("To start the agent: muster-agent run"), "there is no daemon that it could reach: {text}");
     let enrolled = server.lock().enrolled.clone();
     assert_eq!(enrolled[0]["metadata"]["tags"], serde_json::json!(["prod", "web"]));
     assert!(!enrolled[0]["metadata"]["local"]["host"]["hostname"].as_str().unwrap().is_empty());
@@ -147,6 +149,11 @@ fn ag14_ag17_ag44_ag175_an_agent_enrolls_runs_once_and_unenrolls() {
     assert_eq!(mode(&agent.path("run/agent.sock")), 0o600);
     let (code, text) = output(&mut agent.command("run"));
     assert!(code == 1 && text.contains("another muster-agent is running in"), "one daemon: {text}");
+    for format in ["human", "json"] {
+        let (code, text) = output(agent.command("status").args(["--output", format]));
+        assert!(code == 0 && text.contains("process-default-web"), "{format}: {code} {text}");
+    }
+    assert_eq!(output(agent.command("status").args(["--output", "xml"])).0, 2);
     let (_, text) = output(&mut agent.command("status"));
     assert!(text.contains("process-default-web: (HEALTHY)"), "{text}");
 
@@ -163,6 +170,40 @@ fn ag14_ag17_ag44_ag175_an_agent_enrolls_runs_once_and_unenrolls() {
     let (code, status) = agent.status();
     assert_eq!((code, status.as_str().unwrap().contains("was unenrolled")), (13, true), "{status}");
     assert_eq!(agent.run().ended(), 0, "final: nothing to run");
+}
+
+#[test]
+fn ag89_ag149_requests_have_the_given_headers_and_monitoring_reads_the_socket() {
+    const VALUE: &str = "CANARY-gateway-key";
+    let (server, agent) = (TlsServer::start(), Agent::new());
+    let file = agent.directory.path().join("header");
+    std::fs::write(&file, format!("{VALUE}\n")).unwrap();
+    let ca = server.ca_file.to_str().unwrap();
+    let (code, text) = agent.enroll(&server, &["-a", ca, "--header", "Authorization=x"]);
+    assert!(code == 2 && text.contains("set by the agent itself"), "{code} {text}");
+    let (code, text) = agent.enroll(&server, &["-a", ca, "--header", &format!("X-Gateway=@{}", file.display())]);
+    assert_eq!(code, 0, "{text}");
+    let _daemon = agent.run();
+    agent.until_status(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
+    let gateway = server.lock().gateway.clone();
+    assert!(gateway.iter().any(|(path, _)| path.ends_with("/checkin")), "{gateway:?}");
+    assert!(gateway.iter().all(|(_, value)| value.as_deref() == Some(VALUE)), "{gateway:?}");
+    let stored = std::fs::read(agent.path("fleet.enc")).unwrap();
+    assert!(!stored.windows(VALUE.len()).any(|window| window == VALUE.as_bytes()));
+    let ask = |path: &str| {
+        let mut socket = std::os::unix::net::UnixStream::connect(agent.path("run/agent.sock")).unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(
+        ask("/liveness").starts_with("HTTP/1.1 200") && ask("/liveness?failon=degraded").starts_with("HTTP/1.1 200")
+    );
+    assert!(ask("/liveness?failon=x").starts_with("HTTP/1.1 400"));
+    let answer = ask("/stats");
+    let stats: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert!(stats["memory_rss_bytes"].as_u64().unwrap() > 0 && stats["components"]["HEALTHY"] == 1, "{stats}");
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub struct Seen {
     pub acks: Vec<Value>,
     /// `upgrade_details` of every check-in.
     pub upgrades: Vec<Value>,
+    /// Path and `X-Gateway` header of every request.
+    pub gateway: Vec<(String, Option<String>)>,
 }
 
 /// A server in a thread of its own; it lives as long as the test process.
@@ -171,7 +173,9 @@ fn serve(listener: std::net::TcpListener, config: rustls::ServerConfig, seen: Ar
 
 async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Seen>>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
-    let range = request.headers().get("range").and_then(|range| range.to_str().ok()).map(str::to_owned);
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let range = header("range");
+    seen.lock().unwrap().gateway.push((path.clone(), header("x-gateway")));
     let body = request.into_body().collect().await.unwrap().to_bytes();
     if path.ends_with("/checkin") {
         let plain = muster_agent::net::gzip::decompress(&body, 1 << 20).unwrap().unwrap();

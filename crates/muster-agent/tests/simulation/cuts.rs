@@ -48,6 +48,23 @@ async fn polls_adapt_to_a_middlebox_that_cuts_idle_connections() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn behind_a_cut_of_four_seconds_the_agent_is_never_out_of_reach_for_ten() {
+    let cut = SECOND * 4;
+    for (seed, middlebox) in (60..).zip([Middlebox::Resets(cut), Middlebox::Answers504(cut)]) {
+        let mut agent = behind(seed, middlebox);
+        let begun = Instant::now();
+        agent.start();
+        for day in ["first", "second"] {
+            agent.pass(HOUR * 24).await;
+            assert_eq!(agent.snapshot().await.fleet.failures, 0, "{middlebox:?} {day}");
+            // No poll is held for longer than the cut, so that this is the time from its end to the next one.
+            assert!(longest_pause(&agent, begun, Duration::ZERO) < SECOND * 10, "{middlebox:?} {day}");
+        }
+        agent.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_cut_the_next_poll_starts_immediately() {
     let cut = SECOND * 45;
     let mut agent = behind(50, Middlebox::Resets(cut));

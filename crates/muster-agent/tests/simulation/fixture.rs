@@ -14,6 +14,7 @@ use muster_agent::coordinator::report::Snapshot;
 use muster_agent::coordinator::{Command, Coordinator, Deps, Ending, LogLevel};
 use muster_agent::entropy::Seeded;
 use muster_agent::host::{Facts, Own};
+use muster_agent::install::privileges::Privileges;
 use muster_agent::model::{Catalog, Component, Model};
 use muster_agent::net::{Request, Response, Server, Transport, TransportError};
 use muster_agent::settings::Settings;
@@ -86,6 +87,18 @@ pub struct FakeHost {
     pub stop_time: Mutex<Duration>,
     /// What components answer to actions for the agent; `None` if they receive none.
     pub proxied: Mutex<Option<Result<(), String>>>,
+    /// Whether the agent runs as root, and can change that.
+    pub privileges: Mutex<(bool, Result<(), String>)>,
+}
+
+impl Privileges for FakeHost {
+    fn are_lowered(&self) -> bool {
+        !self.privileges.lock().unwrap().0
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.privileges.lock().unwrap().1.clone()
+    }
 }
 
 impl FakeHost {
@@ -378,6 +391,7 @@ impl Agent {
             entropy: Arc::new(Seeded::new(self.seed)),
             log_level: Arc::new(JournalLevel(self.journal.clone())),
             upgrades: self.upgrades.clone(),
+            privileges: self.host.clone(),
             connect: Arc::new(connect),
             settings: self.settings.clone(),
         };
@@ -447,6 +461,7 @@ fn host(journal: &Journal) -> Arc<FakeHost> {
         // Stopping takes time.
         stop_time: Mutex::new(Duration::from_millis(20)),
         proxied: Mutex::default(),
+        privileges: Mutex::new((true, Ok(()))),
     })
 }
 

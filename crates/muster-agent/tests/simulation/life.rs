@@ -170,6 +170,35 @@ async fn the_ack_of_an_unenroll_is_delivered_even_after_a_kill() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_privilege_change_ends_the_daemon_and_is_acknowledged_by_the_next_one() {
+    let change = |id: &str| action(id, "PRIVILEGE_LEVEL_CHANGE", json!({"unprivileged": true}));
+    let error_of = |agent: &Agent, id: &str| {
+        let acks = agent.server.acks().into_iter().filter(|ack| ack.action_id == id).collect::<Vec<_>>();
+        assert_eq!(acks.len(), 1, "{id} is acknowledged once: {acks:?}");
+        acks[0].error.clone()
+    };
+    let mut agent = Agent::new(61);
+    agent.server.change(|server| server.policy = Some(policy(1, "web")));
+    agent.host.privileges.lock().unwrap().1 = Err("no service".into());
+    agent.server.change(|server| server.actions.push(change("refused")));
+    agent.start();
+    agent.pass(SECOND * 5).await;
+    assert_eq!(error_of(&agent, "refused").as_deref(), Some("no service"));
+    agent.host.privileges.lock().unwrap().1 = Ok(());
+    for (id, works) in [("failed", false), ("done", true)] {
+        agent.server.change(|server| server.actions.push(change(id)));
+        assert_eq!(agent.ended(SECOND * 10).await, Ending::Unprivileged);
+        assert_eq!(agent.state().lowering.unwrap().action_id, id);
+        assert!(agent.running().is_empty(), "the components have stopped");
+        *agent.host.privileges.lock().unwrap() = (!works, Ok(()));
+        agent.start();
+        agent.pass(SECOND * 5).await;
+        assert_eq!(error_of(&agent, id).is_none(), works);
+        assert_eq!((agent.state().lowering, agent.running().len()), (None, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unenrollment_on_the_host_is_reported_to_the_server() {
     let mut agent = Agent::new(7);
     agent.start();

@@ -1,23 +1,47 @@
 //! The diagnostics bundle, a compressed JSON document without secrets.
 
+mod component_files;
+
 use bytes::Bytes;
 use muster_core::Timestamp;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::components::ComponentState;
+use crate::components::{ComponentState, Diagnostics};
 use crate::coordinator::report::Snapshot;
 use crate::fleet::upload::Upload;
 use crate::net::gzip;
 use crate::state::State;
+use crate::state::enrollment::Secret;
 
 /// Words in the names of fields whose values are redacted.
 const SECRET_WORDS: [&str; 8] =
     ["password", "passphrase", "secret", "token", "api_key", "credential", "private", "authorization"];
 const REDACTED: &str = "[redacted]";
 
-/// Builds the bundle.
-pub fn bundle(snapshot: &Snapshot, state: &State, metadata: &RawValue, log: &str) -> std::io::Result<Bytes> {
+/// A bundle without the diagnostics of components, which take time to collect.
+#[derive(Debug)]
+pub struct Draft {
+    document: Value,
+    /// Secrets that components may have been given, whatever the names of their fields are.
+    secrets: Vec<Secret>,
+}
+
+impl Draft {
+    /// Adds the diagnostics of components, and returns the bundle.
+    pub fn complete(mut self, components: &[Diagnostics]) -> std::io::Result<Bytes> {
+        self.document["component_diagnostics"] = component_files::render(components, &self.secrets);
+        gzip::compress(&serde_json::to_vec_pretty(&self.document)?).map(Bytes::from)
+    }
+}
+
+/// Begins a bundle. `access_key` is removed from the diagnostics of components.
+pub fn draft(snapshot: &Snapshot, state: &State, access_key: &Secret, metadata: &RawValue, log: &str) -> Draft {
+    let mut secrets = vec![access_key.clone()];
+    if let Some(policy) = &state.policy {
+        let policy = parse(&policy.policy);
+        secrets.extend(secret_paths(&policy).iter().filter_map(|path| text(policy.pointer(path)?)).map(Secret::new));
+    }
     let policy = state.policy.as_ref().map(|policy| redacted(parse(&policy.policy)));
     // The data of actions is omitted, because it can contain secrets.
     let inbox: Vec<Value> = state
@@ -45,7 +69,7 @@ pub fn bundle(snapshot: &Snapshot, state: &State, metadata: &RawValue, log: &str
         "pending_acks": acks,
         "log": log.lines().collect::<Vec<_>>(),
     });
-    gzip::compress(&serde_json::to_vec_pretty(&document)?).map(Bytes::from)
+    Draft { document, secrets }
 }
 
 /// Builds the bundle of an agent that is not running, from its files.
@@ -83,14 +107,7 @@ fn parse(raw: &RawValue) -> Value {
 
 /// Redacts a policy: the values at `secret_paths`, environments, and fields whose names suggest secrets.
 fn redacted(mut policy: Value) -> Value {
-    // The server lists the paths at which it inserted secrets.
-    let paths: Vec<String> = policy["secret_paths"]
-        .as_array()
-        .map(|paths| {
-            paths.iter().filter_map(|path| path.as_str().map(|path| format!("/{}", path.replace('.', "/")))).collect()
-        })
-        .unwrap_or_default();
-    for path in paths {
+    for path in secret_paths(&policy) {
         if let Some(value) = policy.pointer_mut(&path) {
             *value = REDACTED.into();
         }
@@ -99,17 +116,34 @@ fn redacted(mut policy: Value) -> Value {
     policy
 }
 
+/// Returns the paths at which the server inserted secrets, as JSON pointers.
+fn secret_paths(policy: &Value) -> Vec<String> {
+    let paths = policy["secret_paths"].as_array().into_iter().flatten();
+    paths.filter_map(|path| path.as_str().map(|path| format!("/{}", path.replace('.', "/")))).collect()
+}
+
+/// Returns the text of a scalar value.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// Returns whether a field with this name is redacted. The bundle leaves the host, so that redacting too much is better
+/// than too little.
+fn is_secret(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    lower == "env" || lower == "key" || SECRET_WORDS.iter().any(|word| lower.contains(word)) && name != "secret_paths"
+}
+
 fn hide(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(hide),
         Value::Object(fields) => {
             for (name, value) in fields {
-                let lower = name.to_lowercase();
-                // The bundle leaves the host, so that redacting too much is better than too little.
-                if lower == "env"
-                    || lower == "key"
-                    || SECRET_WORDS.iter().any(|word| lower.contains(word)) && name != "secret_paths"
-                {
+                if is_secret(name) {
                     *value = REDACTED.into();
                 } else {
                     hide(value);
