@@ -248,7 +248,7 @@ pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: 
     };
     let made = async {
         let new = new_key(&fields)?;
-        Ok(fleet.enrollment_keys().create(&visitor.context.grant()?, &new).await?)
+        fleet.enrollment_keys().create(&visitor.context.grant()?, &new).await
     };
     match made.await {
         Ok((key, token)) => shown(&visitor, TAB, key_page(&fleet, &visitor, key, token).await),

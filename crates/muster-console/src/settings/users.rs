@@ -200,7 +200,7 @@ struct Bound {
     since: Moment,
 }
 
-fn bound(binding: Binding, now: Timestamp) -> Bound {
+fn bound(binding: &Binding, now: Timestamp) -> Bound {
     let scope = match &binding.scope {
         BindingScope::System => "everywhere".to_owned(),
         BindingScope::Space(space) => format!("space {space}"),
@@ -260,7 +260,7 @@ async fn user_page(
         is_locked: user.is_locked(),
         is_service: user.kind == UserKind::ServiceAccount,
         is_self: visitor.context.actor().user() == Some(&user.id),
-        bindings: bindings.items.into_iter().map(|one| bound(one, now)).collect(),
+        bindings: bindings.items.iter().map(|one| bound(one, now)).collect(),
         sessions: sessions.into_iter().map(lasts).collect(),
         roles: roles.into_iter().map(|role| (role.id.to_string(), role.name)).collect(),
         link,
@@ -322,7 +322,7 @@ pub async fn ask_to_unbind(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id
             Subject::User(user) => format!("{}{PATH}/{user}", visitor.base),
             Subject::Group(_) => format!("{}{PATH}", visitor.base),
         };
-        let shown = bound(binding, fleet.now());
+        let shown = bound(&binding, fleet.now());
         Ok(Confirm {
             frame: Frame::new(&visitor, format!("Take the role {} away?", shown.role), TAB),
             text: vec![format!("The role {} ({}) is taken away, from the next request on.", shown.role, shown.scope)],
