@@ -1,5 +1,6 @@
 //! Policies: edit with a review, conflicts, settings, acts.
 
+use axum::http::Method;
 use muster_core::authorization::{Actor, OpContext, PoliciesRead};
 use muster_core::policy::Policy;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -13,7 +14,7 @@ pub fn form(fields: &[(&str, &str)]) -> String {
 }
 
 /// The value of a hidden field.
-fn hidden(html: &str, name: &str) -> String {
+pub fn hidden(html: &str, name: &str) -> String {
     let start = format!("name=\"{name}\" value=\"");
     html.split(&start).nth(1).unwrap_or_else(|| panic!("no {name}: {html}")).split('"').next().unwrap().to_owned()
 }
@@ -215,7 +216,9 @@ async fn policies_are_compared_rolled_back_copied_and_deleted_after_a_confirmati
     let other = copied.goes_to().to_owned();
 
     let used = pages.page(&cookie, "/policies/web/delete").await.html;
-    assert!(used.contains("1 agent on it: reassign or unenroll them first.") && used.contains("<button disabled>"));
+    assert!(
+        used.contains("It still has 1 agent: reassign or unenroll them first.") && used.contains("<button disabled>")
+    );
     assert_eq!(pages.post(&cookie, "/policies/web/delete", "").await.status, 409);
     assert_eq!(pages.post(&cookie, &format!("{other}/delete"), "").await.goes_to(), "/policies");
     assert_eq!(pages.page(&cookie, &other).await.status, 404);
@@ -276,7 +279,7 @@ async fn nothing_in_a_policy_becomes_markup() {
     let saved = pages.send_text(&cookie, "/policies/web/save", &text, &[("reason", CANARY)]).await;
     assert_eq!(saved.status, 303, "{}", saved.html);
     let next = text.replace("k:9092", "l:9092");
-    let started = pages.send_text(&cookie, "/rollouts", &next, &[("reason", CANARY)]).await;
+    let started = pages.start_rollout(&cookie, &next, &[("reason", CANARY)]).await;
     let rollout = started.goes_to().to_owned();
     for path in [
         "/policies",
