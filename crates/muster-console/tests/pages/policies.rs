@@ -228,6 +228,53 @@ async fn policies_are_compared_rolled_back_copied_and_deleted_after_a_confirmati
 }
 
 #[tokio::test]
+async fn what_the_editor_shows_is_read_as_the_same_policy() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let tricky = [
+        "yes",
+        "0600",
+        "1.10",
+        "1e3",
+        "null",
+        "~",
+        " lead",
+        "a: b",
+        "#x",
+        "- x",
+        "'q'",
+        "\"d\"",
+        "two\nlines\n",
+        "\ttab",
+        "2001-01-01",
+        "<<",
+        "*a",
+        "&a",
+        "!t",
+        "%",
+        "{",
+        "ä 日本",
+        "a\u{202e}b",
+        "\u{7}",
+        "a\r\nb",
+        "<b>&amp;</b>",
+        "\n\nx",
+    ];
+    let config = serde_json::json!({"inputs": [{"id": "a", "type": "filestream", "tricky": tricky}]});
+    let text = serde_json::json!({"name": "web", "config": config}).to_string();
+    let text = text.replace('\u{202e}', "\\u202e");
+    assert_eq!(pages.send_text(&cookie, "/policies/web/save", &text, &[]).await.status, 303);
+    assert_eq!(pages.stored("web").await.config, config);
+    let editor = pages.page(&cookie, "/policies/web/edit").await.html;
+    let shown = editor.split("<textarea").nth(1).unwrap().split_once(">\n").unwrap().1;
+    let shown = shown.split("</textarea>").next().unwrap();
+    let typed = [("&#34;", "\""), ("&#39;", "'"), ("&#60;", "<"), ("&#62;", ">"), ("&#38;", "&")];
+    let shown = typed.iter().fold(shown.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain));
+    let review = pages.send_text(&cookie, "/policies/web/edit", &shown.replace('\n', "\r\n"), &[]).await;
+    assert!(review.html.contains("There is nothing to save"), "{shown}\n{}", review.html);
+}
+
+#[tokio::test]
 async fn a_managed_policy_is_changed_only_with_a_confirmation_of_its_own() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
