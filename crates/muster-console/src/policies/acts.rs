@@ -263,7 +263,7 @@ async fn confirm_delete<'a>(
     let count = agents_on(fleet, visitor, &found).await?;
     let refused = match without(visitor, PrivilegeName::PoliciesDelete) {
         missing if !missing.is_empty() => missing,
-        _ if count > 0 => format!("{} on it: reassign or unenroll them first.", agents(count)),
+        _ if count > 0 => format!("It still has {}: reassign or unenroll them first.", agents(count)),
         _ => String::new(),
     };
     Ok(ConfirmPage {

@@ -78,6 +78,8 @@ pub struct Draft {
     pub q: String,
     /// Target version of an upgrade.
     pub upgrade: String,
+    /// [`Draft::mark`] of the plan whose waves the page has drawn.
+    pub drawn: String,
 }
 
 impl Draft {
@@ -102,6 +104,11 @@ impl Draft {
                 &self.apply_within,
             ],
         )
+    }
+
+    /// Identifies the plan of a rollout and the agents that it is for.
+    pub fn mark(&self) -> String {
+        self.plan_form().mark([self.q.trim(), self.upgrade.trim()])
     }
 
     /// Names of the secrets for which a value was entered.

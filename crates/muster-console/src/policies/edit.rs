@@ -28,6 +28,8 @@ use crate::visitor::{Params, Visitor};
 
 /// Maximum number of problems on the page.
 const PROBLEMS: usize = 50;
+/// Maximum number of secrets with a field.
+const SECRETS: usize = 200;
 /// What a reference to a secret begins with.
 const REFERENCE: &str = "$co.elastic.secret{";
 
@@ -151,6 +153,6 @@ fn secrets(policy: &Policy, draft: &Draft) -> Vec<String> {
     let referred = draft.text.split(REFERENCE).skip(1).filter_map(|rest| rest.split_once('}').map(|(name, _)| name));
     let referred = referred.filter(|name| !name.starts_with("inline.") && name.len() <= 64 && !name.contains('\n'));
     let entered = draft.secret_name.iter().map(String::as_str).filter(|name| !name.is_empty());
-    let names: BTreeSet<&str> = stored.chain(referred).chain(entered).collect();
+    let names: BTreeSet<&str> = stored.chain(referred).chain(entered).take(SECRETS).collect();
     names.into_iter().map(str::to_owned).collect()
 }

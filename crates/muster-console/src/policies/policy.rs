@@ -1,5 +1,6 @@
 //! `/policies/{id}`: a policy as its file, its agents, its revisions, and what changed between two of them.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use askama::Template;
@@ -147,7 +148,7 @@ async fn statuses(fleet: &Fleet, visitor: &Visitor, policy: &Policy) -> Result<O
     let gone = AgentCondition::Statuses(vec![Status::Unenrolled]);
     let on = [AgentCondition::Policies(vec![policy.id.clone()]), !gone];
     let mut counts = fleet.agents().count(&grant, &AgentFilter::all(on.clone())).await?;
-    counts.sort_by(|one, other| other.0.cmp(&one.0));
+    counts.sort_by_key(|(status, _)| Reverse(*status));
     let behind: Vec<_> = on.into_iter().chain([!AgentCondition::RunsRevision(policy.revision)]).collect();
     let behind = AgentFilter::all(behind);
     let behind = fleet.agents().count(&grant, &behind).await?;

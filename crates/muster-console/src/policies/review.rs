@@ -47,11 +47,10 @@ struct ReviewPage<'a> {
 
 #[derive(Template)]
 #[template(path = "policies/conflict.html")]
-struct ConflictPage<'a> {
+struct ConflictPage {
     frame: Frame,
     id: String,
     draft: Draft,
-    message: &'a str,
     by: String,
     at: Moment,
     revision: i64,
@@ -133,7 +132,7 @@ async fn saved(fleet: &Fleet, visitor: &Visitor, id: &str, draft: &Draft) -> Res
 /// Shows why a draft was not saved: the other change, or the problems in the editor.
 pub async fn refused(fleet: &Fleet, visitor: &Visitor, id: &str, draft: &Draft, error: &Error) -> Response {
     if error.code == CHANGED {
-        return match conflict(fleet, visitor, id, draft, error).await {
+        return match conflict(fleet, visitor, id, draft).await {
             Ok(shown) => page(status_of(error.kind), &shown),
             Err(error) => failure::inside(visitor, &error, TAB),
         };
@@ -144,13 +143,7 @@ pub async fn refused(fleet: &Fleet, visitor: &Visitor, id: &str, draft: &Draft, 
     edit::again(fleet, visitor, id, draft, Some(error)).await
 }
 
-async fn conflict<'a>(
-    fleet: &Fleet,
-    visitor: &Visitor,
-    id: &str,
-    draft: &Draft,
-    error: &'a Error,
-) -> Result<ConflictPage<'a>, Error> {
+async fn conflict(fleet: &Fleet, visitor: &Visitor, id: &str, draft: &Draft) -> Result<ConflictPage, Error> {
     let policy = fleet.policies().find::<PoliciesRead>(&visitor.context, id).await?;
     // A revision that does not exist comes from a forged form; there is nothing to compare with then.
     let base = draft.revision.unwrap_or(policy.revision);
@@ -166,7 +159,6 @@ async fn conflict<'a>(
         theirs: Changes::of(theirs),
         their_text: text_of(&policy),
         ours: ours.ok().map(|applied| Changes::of(applied.changes)),
-        message: &error.message,
         draft,
     })
 }

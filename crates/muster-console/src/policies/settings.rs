@@ -10,6 +10,7 @@ use muster_core::authorization::{PoliciesRead, PrivilegeName};
 use muster_core::policy::{Policy, file};
 use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
+use muster_fleet::network_objects::{NetworkFamily, NetworkObjects};
 use muster_fleet::policies::version_token;
 use muster_management::error::status_of;
 use serde::Deserialize;
@@ -262,35 +263,41 @@ fn signals(choice: &str) -> Value {
     }
 }
 
+/// Ids and names to choose from, or the privilege that is needed to see them.
+type Choices = Result<Vec<(String, String)>, String>;
+
 async fn references(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<Vec<Reference>, Error> {
-    let context = &visitor.context;
-    let outputs = match context.grant() {
-        Ok(grant) => Ok(fleet.outputs().list(&grant).await?),
-        Err(forbidden) => Err(forbidden.0.to_string()),
-    };
-    let outputs = outputs.map(|all| all.into_iter().map(|one| (one.id.to_string(), one.name)).collect::<Vec<_>>());
-    let objects = |found: Vec<muster_core::network_object::NetworkObject>| {
-        found.into_iter().map(|one| (one.id.to_string(), one.name)).collect::<Vec<_>>()
-    };
-    let hosts = match context.grant() {
-        Ok(grant) => Ok(objects(fleet.server_hosts().list(&grant).await?)),
-        Err(forbidden) => Err(forbidden.0.to_string()),
-    };
-    let sources = match context.grant() {
-        Ok(grant) => Ok(objects(fleet.download_sources().list(&grant).await?)),
-        Err(forbidden) => Err(forbidden.0.to_string()),
-    };
-    let labels = ["Output for data", "Output for monitoring", "Fleet Server hosts", "Source of upgrades"];
-    let found = [outputs.clone(), outputs, hosts, sources];
-    let reference = |((name, label), found): ((&'static str, &'static str), Result<Vec<(String, String)>, String>)| {
-        let chosen = fields.reference(name).to_owned();
-        let missing = found.as_ref().err().cloned().unwrap_or_default();
-        let mut choices = found.unwrap_or_default();
-        // What the visitor may not see, or what is gone, stays chosen.
-        if !chosen.is_empty() && !choices.iter().any(|(id, _)| *id == chosen) {
-            choices.push((chosen.clone(), chosen.clone()));
+    let outputs = match visitor.context.grant() {
+        Ok(grant) => {
+            let all = fleet.outputs().list(&grant).await?;
+            Ok(all.into_iter().map(|one| (one.id.to_string(), one.name)).collect())
         }
-        Reference { name, label, chosen, choices, missing }
+        Err(forbidden) => Err(forbidden.0.to_string()),
     };
-    Ok(REFERENCES.into_iter().zip(labels).zip(found).map(reference).collect())
+    let (hosts, sources) =
+        (objects(fleet.server_hosts(), visitor).await?, objects(fleet.download_sources(), visitor).await?);
+    let labels = ["Output for data", "Output for monitoring", "Fleet Server hosts", "Source of upgrades"];
+    let found: [Choices; 4] = [outputs.clone(), outputs, hosts, sources];
+    let all = REFERENCES.into_iter().zip(labels).zip(found);
+    Ok(all.map(|((name, label), found)| reference(name, label, fields.reference(name), found)).collect())
+}
+
+async fn objects<F: NetworkFamily>(of: &NetworkObjects<F>, visitor: &Visitor) -> Result<Choices, Error> {
+    match visitor.context.grant::<F::Read>() {
+        Ok(grant) => {
+            let all = of.list(&grant).await?;
+            Ok(Ok(all.into_iter().map(|one| (one.id.to_string(), one.name)).collect()))
+        }
+        Err(forbidden) => Ok(Err(forbidden.0.to_string())),
+    }
+}
+
+fn reference(name: &'static str, label: &'static str, chosen: &str, found: Choices) -> Reference {
+    let missing = found.as_ref().err().cloned().unwrap_or_default();
+    let mut choices = found.unwrap_or_default();
+    // What the visitor may not see, or what is gone, stays chosen.
+    if !chosen.is_empty() && !choices.iter().any(|(id, _)| id == chosen) {
+        choices.push((chosen.to_owned(), chosen.to_owned()));
+    }
+    Reference { name, label, chosen: chosen.to_owned(), choices, missing }
 }

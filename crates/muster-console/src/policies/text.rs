@@ -97,7 +97,7 @@ mod tests {
         ];
         let config = json!({"inputs": tricky.iter().map(|text| json!({"id": text, *text: [text]})).collect::<Vec<_>>(),
             "numbers": [0, -1, 1.5, 9_007_199_254_740_991_i64, true, null, {}, [], {"a": {}}, {"b": []}]});
-        let one = muster_core::policy::Policy { config, ..policy("web", at(1)) };
+        let one = Policy { config, ..policy("web", at(1)) };
         let text = text_of(&one);
         assert!(!text.chars().any(is_invisible), "{text}");
         let (read, _) = file::read(&text).unwrap_or_else(|problems| panic!("{problems}\n{text}"));

@@ -1,8 +1,9 @@
 //! The plan of a rollout as a form, and its drawing.
 
-use muster_core::Error;
 use muster_core::rollout::{Gate, Members, Plan, Wave};
+use muster_core::{Error, hex};
 use muster_fleet::moment::parse_duration;
+use serde_json::json;
 
 /// Rows without content that a form offers.
 const SPARE: usize = 1;
@@ -104,6 +105,13 @@ impl PlanForm {
         Ok(plan)
     }
 
+    /// Identifies the plan, as it was entered, and what else it depends on.
+    pub fn mark(&self, more: [&str; 2]) -> String {
+        let waves = self.waves.iter().map(|wave| (&wave.members, &wave.soak, wave.needs_approval)).collect::<Vec<_>>();
+        let gate = self.gate.each_ref().map(|row| &row.value);
+        hex::encode(&hex::sha256(json!([waves, gate, more]).to_string().as_bytes()))
+    }
+
     /// The flags of `muster rollout` for the plan, as far as it has flags for it.
     pub fn flags(&self) -> String {
         let waves: Vec<&str> = self.waves.iter().map(|wave| wave.members.as_str()).collect();
@@ -128,13 +136,10 @@ fn duration(field: &str, text: &str) -> Result<std::time::Duration, Error> {
 
 /// `30m`, as people enter it.
 pub fn short(seconds: u64) -> String {
-    match seconds {
-        0 => "0s".to_owned(),
-        _ if seconds % 86_400 == 0 => format!("{}d", seconds / 86_400),
-        _ if seconds % 3_600 == 0 => format!("{}h", seconds / 3_600),
-        _ if seconds % 60 == 0 => format!("{}m", seconds / 60),
-        _ => format!("{seconds}s"),
-    }
+    let units = [("d", 86_400), ("h", 3_600), ("m", 60)];
+    let fitting = units.into_iter().find(|(_, length)| seconds > 0 && seconds.is_multiple_of(*length));
+    let (unit, length) = fitting.unwrap_or(("s", 1));
+    format!("{}{unit}", seconds / length)
 }
 
 /// Returns whose agents a wave consists of.

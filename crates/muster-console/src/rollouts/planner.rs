@@ -59,6 +59,8 @@ struct PlannerPage<'a> {
     cannot: String,
     cli: String,
     policies: Vec<PolicyRow>,
+    /// Identifies the drawn plan; empty if it could not be drawn.
+    mark: String,
 }
 
 /// What a rollout is about.
@@ -109,6 +111,11 @@ fn is_about_the_change(error: &Error) -> bool {
 async fn started(fleet: &Fleet, visitor: &Visitor, draft: &Draft) -> Result<Response, Error> {
     let context = draft.context(&visitor.context)?;
     let plan = draft.plan_form().plan()?;
+    // Nobody starts what the page has not shown.
+    if draft.drawn != draft.mark() {
+        return Err(Error::conflict("plan_changed", "the plan has changed since its waves were drawn")
+            .remedy("look at the waves once more, then start the rollout"));
+    }
     let id = if draft.policy.is_empty() {
         let _: Grant<AgentsRollout> = context.grant()?;
         let new = NewUpgrade { version: draft.upgrade.trim().to_owned(), source_uri: None, plan };
@@ -235,6 +242,7 @@ async fn planner_page<'a>(
         cannot: missing(visitor, privilege),
         cli: if command.is_empty() { command } else { format!("muster rollout {command} {}", plan.flags()) },
         policies,
+        mark: if waves.is_empty() { String::new() } else { draft.mark() },
         waves,
         draft,
         kind,

@@ -266,7 +266,7 @@ const WITHIN: (&str, &str, &str) = ("good", "●", "within the limit");
 const BEYOND: (&str, &str, &str) = ("bad", "✕", "beyond the limit");
 
 fn share(count: u64, of: u64) -> u64 {
-    if of == 0 { 0 } else { count.saturating_mul(100) / of }
+    count.saturating_mul(100).checked_div(of).unwrap_or(0)
 }
 
 /// Returns what was done to a rollout; `None` for those who may not read the audit log.

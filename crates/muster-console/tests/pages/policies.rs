@@ -1,5 +1,6 @@
 //! Policies: edit with a review, conflicts, settings, acts.
 
+use axum::http::Method;
 use muster_core::authorization::{Actor, OpContext, PoliciesRead};
 use muster_core::policy::Policy;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -13,7 +14,7 @@ pub fn form(fields: &[(&str, &str)]) -> String {
 }
 
 /// The value of a hidden field.
-fn hidden(html: &str, name: &str) -> String {
+pub fn hidden(html: &str, name: &str) -> String {
     let start = format!("name=\"{name}\" value=\"");
     html.split(&start).nth(1).unwrap_or_else(|| panic!("no {name}: {html}")).split('"').next().unwrap().to_owned()
 }
@@ -215,13 +216,62 @@ async fn policies_are_compared_rolled_back_copied_and_deleted_after_a_confirmati
     let other = copied.goes_to().to_owned();
 
     let used = pages.page(&cookie, "/policies/web/delete").await.html;
-    assert!(used.contains("1 agent on it: reassign or unenroll them first.") && used.contains("<button disabled>"));
+    assert!(
+        used.contains("It still has 1 agent: reassign or unenroll them first.") && used.contains("<button disabled>")
+    );
     assert_eq!(pages.post(&cookie, "/policies/web/delete", "").await.status, 409);
     assert_eq!(pages.post(&cookie, &format!("{other}/delete"), "").await.goes_to(), "/policies");
     assert_eq!(pages.page(&cookie, &other).await.status, 404);
     for path in ["/policies/none/edit", "/policies/web/diff?from=7", "/policies/web/compiled?revision=9"] {
         assert_eq!(pages.page(&cookie, path).await.status, 404, "{path}");
     }
+}
+
+#[tokio::test]
+async fn what_the_editor_shows_is_read_as_the_same_policy() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let tricky = [
+        "yes",
+        "0600",
+        "1.10",
+        "1e3",
+        "null",
+        "~",
+        " lead",
+        "a: b",
+        "#x",
+        "- x",
+        "'q'",
+        "\"d\"",
+        "two\nlines\n",
+        "\ttab",
+        "2001-01-01",
+        "<<",
+        "*a",
+        "&a",
+        "!t",
+        "%",
+        "{",
+        "ä 日本",
+        "a\u{202e}b",
+        "\u{7}",
+        "a\r\nb",
+        "<b>&amp;</b>",
+        "\n\nx",
+    ];
+    let config = serde_json::json!({"inputs": [{"id": "a", "type": "filestream", "tricky": tricky}]});
+    let text = serde_json::json!({"name": "web", "config": config}).to_string();
+    let text = text.replace('\u{202e}', "\\u202e");
+    assert_eq!(pages.send_text(&cookie, "/policies/web/save", &text, &[]).await.status, 303);
+    assert_eq!(pages.stored("web").await.config, config);
+    let editor = pages.page(&cookie, "/policies/web/edit").await.html;
+    let shown = editor.split("<textarea").nth(1).unwrap().split_once(">\n").unwrap().1;
+    let shown = shown.split("</textarea>").next().unwrap();
+    let typed = [("&#34;", "\""), ("&#39;", "'"), ("&#60;", "<"), ("&#62;", ">"), ("&#38;", "&")];
+    let shown = typed.iter().fold(shown.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain));
+    let review = pages.send_text(&cookie, "/policies/web/edit", &shown.replace('\n', "\r\n"), &[]).await;
+    assert!(review.html.contains("There is nothing to save"), "{shown}\n{}", review.html);
 }
 
 #[tokio::test]
@@ -276,7 +326,7 @@ async fn nothing_in_a_policy_becomes_markup() {
     let saved = pages.send_text(&cookie, "/policies/web/save", &text, &[("reason", CANARY)]).await;
     assert_eq!(saved.status, 303, "{}", saved.html);
     let next = text.replace("k:9092", "l:9092");
-    let started = pages.send_text(&cookie, "/rollouts", &next, &[("reason", CANARY)]).await;
+    let started = pages.start_rollout(&cookie, &next, &[("reason", CANARY)]).await;
     let rollout = started.goes_to().to_owned();
     for path in [
         "/policies",

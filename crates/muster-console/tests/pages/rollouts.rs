@@ -2,8 +2,17 @@
 
 use axum::http::Method;
 
-use crate::browsing::Pages;
-use crate::policies::{CHANGED, form};
+use crate::browsing::{Answer, Pages};
+use crate::policies::{CHANGED, form, hidden};
+
+impl Pages {
+    /// Draws the waves of a change of the policy, and starts the rollout.
+    pub async fn start_rollout(&self, cookie: &str, text: &str, plan: &[(&str, &str)]) -> Answer {
+        let drawn = self.send_text(cookie, "/rollouts/new", text, plan).await;
+        let mark = hidden(&drawn.html, "drawn");
+        self.send_text(cookie, "/rollouts", text, &[plan, &[("drawn", &mark)]].concat()).await
+    }
+}
 
 #[tokio::test]
 async fn waves_are_drawn_before_they_start_and_a_rollout_is_paused_resumed_and_rolled_back() {
@@ -27,7 +36,9 @@ async fn waves_are_drawn_before_they_start_and_a_rollout_is_paused_resumed_and_r
     let invalid = pages.send_text(&cookie, "/rollouts", "name: web\nconfig: []\n", &plan).await;
     assert!(invalid.status == 400 && invalid.html.contains("2:1"), "{}", invalid.html);
 
-    let started = pages.send_text(&cookie, "/rollouts", CHANGED, &plan).await;
+    let not_drawn = pages.send_text(&cookie, "/rollouts", CHANGED, &plan).await;
+    assert!(not_drawn.status == 409 && not_drawn.html.contains("since its waves were drawn"), "{}", not_drawn.html);
+    let started = pages.start_rollout(&cookie, CHANGED, &plan).await;
     assert_eq!(started.status, 303, "{}", started.html);
     let path = started.goes_to().to_owned();
     assert!(path.starts_with("/rollouts/"), "{path}");
@@ -78,7 +89,7 @@ async fn an_upgrade_is_planned_for_the_agents_of_a_query() {
 async fn the_rows_of_rollouts_are_renewed_only_after_a_change() {
     let pages = Pages::new().await;
     let cookie = pages.log_in("ann", "administrator").await;
-    let started = pages.send_text(&cookie, "/rollouts", CHANGED, &[]).await;
+    let started = pages.start_rollout(&cookie, CHANGED, &[]).await;
     for path in ["/rollouts".to_owned(), started.goes_to().to_owned()] {
         let html = pages.page(&cookie, &path).await.html;
         let live = html.split("hx-get=\"").nth(1).unwrap().split('"').next().unwrap().replace("&#38;", "&");
