@@ -147,12 +147,18 @@ fn foreign(base: &Utf8Path) -> io::Result<Option<String>> {
         if MARKS.contains(&name.as_str()) {
             return Ok(None);
         }
-        if !KNOWN.contains(&name.as_str()) {
+        if !is_own(&name) {
             // The search continues, because a file of an agent may come later in the listing.
             foreign = foreign.or(Some(name));
         }
     }
     Ok(foreign)
+}
+
+/// Returns whether an agent creates files with this name, or did so temporarily when it was killed (`atomic::replace`).
+fn is_own(name: &str) -> bool {
+    let is_known = |stem| MARKS.iter().chain(&KNOWN).any(|known| Utf8Path::new(known).file_stem() == Some(stem));
+    KNOWN.contains(&name) || name.strip_suffix(".new").is_some_and(is_known)
 }
 
 /// Checks that a directory can be created in the nearest existing parent.
@@ -193,6 +199,9 @@ mod tests {
         assert!(check(&base).is_ok(), "empty");
         assert!(check(&base.join("a/b/c")).is_ok(), "missing");
         fs_err::create_dir(base.join("logs")).unwrap();
+        // An agent that was killed while it replaced a file.
+        fs_err::write(base.join("secret.new"), "x").unwrap();
+        fs_err::write(base.join("fleet.new"), "x").unwrap();
         assert!(check(&base).is_ok(), "only what an agent creates");
         fs_err::write(base.join("ca.crt"), "x").unwrap();
         fs_err::write(base.join("agent.yml"), "").unwrap();
@@ -208,7 +217,9 @@ mod tests {
             assert_eq!(mode(&base), shared);
         }
         fs_err::set_permissions(&base, std::fs::Permissions::from_mode(0o755)).unwrap();
-        fs_err::write(base.join("notes.txt"), "").unwrap();
+        fs_err::write(base.join("notes.new"), "").unwrap();
+        assert!(matches!(check(&base), Err(BadBase::Foreign { .. })));
+        fs_err::rename(base.join("notes.new"), base.join("notes.txt")).unwrap();
         let error = check(&base).unwrap_err();
         assert!(matches!(&error, BadBase::Foreign { entry, .. } if entry == "notes.txt"), "{error}");
         assert_eq!(mode(&base), 0o755);

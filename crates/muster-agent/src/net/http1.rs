@@ -240,7 +240,7 @@ mod tests {
         Request {
             method: http::Method::POST,
             path: "/".into(),
-            headers: http::HeaderMap::new(),
+            headers: HeaderMap::new(),
             body: Bytes::from_static(b"{}"),
             timeout: Duration::from_secs(30),
             reached: Reached::default(),

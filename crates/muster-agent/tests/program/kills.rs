@@ -6,6 +6,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use muster_agent::state::Store as _;
+
 use crate::server::TlsServer;
 use crate::{Agent, Daemon, TOKEN};
 
