@@ -133,7 +133,11 @@ impl SoftwareInventory {
             if store.take_lease(LeaseName::Software).await?.is_none() {
                 return Ok(());
             }
-            store.software_index(self.clock.now()).await?;
+            match store.software_index(self.clock.now()).await {
+                // A host has reported to another server in this moment.
+                Ok(_) | Err(StoreError::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

@@ -134,19 +134,20 @@ CREATE TABLE software (
 CREATE INDEX software_by_end ON software (unused_since) WHERE unused_since IS NOT NULL;
 
 -- The software of each host: ids of seven bytes, sorted. The index below follows a little later: `indexed` is the list that it has, if
--- another one, and `indexed_space` the space, NULL before the first time. Rows of deleted agents wait for it too.
+-- another one, and `indexed_space` the space, NULL before the first time. `pending` counts the changes that it has to follow; a deletion
+-- of the agent is one.
 CREATE TABLE host_software (
     agent_id TEXT NOT NULL PRIMARY KEY,
     number INTEGER,
     list BLOB NOT NULL,
     indexed BLOB,
     indexed_space TEXT,
-    is_pending INTEGER NOT NULL,
+    pending INTEGER NOT NULL,
     changed_at INTEGER NOT NULL,
     left_out INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX host_software_by_number ON host_software (number) WHERE number IS NOT NULL;
-CREATE INDEX host_software_pending ON host_software (agent_id) WHERE is_pending = 1;
+CREATE INDEX host_software_pending ON host_software (agent_id) WHERE pending > 0;
 
 -- The software of each space, with the number of hosts, by name.
 CREATE TABLE space_software (

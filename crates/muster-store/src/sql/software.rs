@@ -7,13 +7,14 @@ statements! {
     PUT = "INSERT INTO software (id, name, version, source, name_key, unused_since) VALUES ($1, $2, $3, $4, $5, $6) \
         ON CONFLICT (id) DO UPDATE SET unused_since = excluded.unused_since WHERE software.unused_since IS NOT NULL";
     /// Stores the list of a host, and keeps the one that the index has.
-    PUT_LIST = "INSERT INTO host_software (agent_id, list, changed_at, left_out, is_pending) VALUES ($1, $2, $3, $4, 1) \
+    PUT_LIST = "INSERT INTO host_software (agent_id, list, changed_at, left_out, pending) VALUES ($1, $2, $3, $4, 1) \
         ON CONFLICT (agent_id) DO UPDATE SET \
         indexed = CASE WHEN host_software.indexed_space IS NULL THEN NULL \
         ELSE coalesce(host_software.indexed, host_software.list) END, \
-        list = excluded.list, changed_at = excluded.changed_at, left_out = excluded.left_out, is_pending = 1";
+        list = excluded.list, changed_at = excluded.changed_at, left_out = excluded.left_out, \
+        pending = host_software.pending + 1";
     /// Marks the list of an agent that was deleted, or is in another space now.
-    MARK = "UPDATE host_software SET is_pending = 1 WHERE agent_id = $1 AND is_pending = 0";
+    MARK = "UPDATE host_software SET pending = pending + 1 WHERE agent_id = $1";
     /// Selects the list of a host.
     LIST = "SELECT list, changed_at, left_out FROM host_software WHERE agent_id = $1";
     /// Selects which ids are known and in use.
@@ -23,16 +24,17 @@ statements! {
         ORDER BY name_key, version, source";
 
     /// Selects hosts whose list is not indexed. Without a space, the agent was deleted.
-    PENDING = "SELECT h.agent_id, h.number, h.list, h.indexed, h.indexed_space, a.space FROM host_software h \
-        LEFT JOIN agents a ON a.id = h.agent_id WHERE h.is_pending = 1 ORDER BY h.agent_id LIMIT $1";
+    PENDING = "SELECT h.agent_id, h.number, h.list, h.indexed, h.indexed_space, h.pending, a.space FROM host_software h \
+        LEFT JOIN agents a ON a.id = h.agent_id WHERE h.pending > 0 ORDER BY h.agent_id LIMIT $1";
     /// Selects whether there is such a host.
-    HAS_PENDING = "SELECT 1 FROM host_software WHERE is_pending = 1 LIMIT 1";
+    HAS_PENDING = "SELECT 1 FROM host_software WHERE pending > 0 LIMIT 1";
     /// Selects the next number of a host.
     NEXT_NUMBER = "SELECT coalesce(max(number), -1) + 1 FROM host_software WHERE number IS NOT NULL";
-    /// Records that a list is indexed.
-    INDEXED = "UPDATE host_software SET (number, indexed, indexed_space, is_pending) = ($1, NULL, $2, 0) WHERE agent_id = $3";
-    /// Deletes the list of a deleted agent.
-    DELETE_LIST = "DELETE FROM host_software WHERE agent_id = $1";
+    /// Records that a list is indexed, unless it has changed since it was read.
+    INDEXED = "UPDATE host_software SET (number, indexed, indexed_space, pending) = ($1, NULL, $2, 0) \
+        WHERE agent_id = $3 AND pending = $4";
+    /// Deletes the list of a deleted agent, unless it has changed since it was read.
+    DELETE_LIST = "DELETE FROM host_software WHERE agent_id = $1 AND pending = $2";
     /// Selects hosts of software in a chunk.
     POSTINGS = "SELECT software_id, hosts FROM software_postings WHERE space = $1 AND chunk = $2 \
         AND software_id IN (SELECT value FROM json_each($3))";

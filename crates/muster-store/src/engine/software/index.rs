@@ -12,8 +12,9 @@ use muster_core::time::Timestamp;
 
 use super::{BATCH, id, numbers};
 use crate::engine::error::Failure;
-use crate::engine::row::{Columns, Result, all, any, count, send};
+use crate::engine::row::{Columns, Result, affects, all, any, count, send};
 use crate::engine::session::{Connection, Row, Rule, params};
+use crate::port::Precondition;
 use crate::sql::software as sql;
 
 /// Maximum pairs of a host and software in a transaction. Other writes wait for it.
@@ -30,6 +31,8 @@ struct Pending {
     indexed: Option<Vec<u8>>,
     /// The space in which it is indexed.
     indexed_space: Option<SpaceId>,
+    /// Number of changes that the index has to follow.
+    pending: i64,
     /// The space of the agent; `None` if it was deleted.
     space: Option<SpaceId>,
 }
@@ -42,6 +45,7 @@ fn read(row: &Row<'_>) -> Result<Pending> {
         list: c.take()?,
         indexed: c.take()?,
         indexed_space: c.id_option()?,
+        pending: c.take()?,
         space: c.id_option()?,
     })
 }
@@ -69,11 +73,17 @@ pub(in crate::engine) fn index(connection: &Connection, now: Timestamp) -> std::
             host.indexed_space.as_ref().map(|space| (space, host.indexed.as_ref().unwrap_or(&host.list).as_slice()));
         let after = host.space.as_ref().map(|space| (space, host.list.as_slice()));
         changes.add(number, before, after);
-        match &host.space {
+        let agent = host.agent.as_str();
+        let is_unchanged = match &host.space {
             Some(space) => {
-                send(connection, sql::INDEXED, params![i64::from(number), space.as_str(), host.agent.as_str()])?;
+                let values = params![i64::from(number), space.as_str(), agent, host.pending];
+                affects(connection, sql::INDEXED, values)?
             }
-            None => send(connection, sql::DELETE_LIST, [host.agent.as_str()])?,
+            None => affects(connection, sql::DELETE_LIST, params![agent, host.pending])?,
+        };
+        if !is_unchanged {
+            // Another node has stored a list meanwhile. The next transaction reads it.
+            return Err(Precondition::Changed(format!("software of agent {agent}")).into());
         }
         done += 1;
     }
