@@ -9,7 +9,7 @@ use http::header::AUTHORIZATION;
 use muster_core::agent::Family;
 use muster_core::authorization::{Actor, OpContext};
 use muster_fleet::host_checks::CheckDraft;
-use muster_fleet::live_queries::NewLiveQuery;
+use muster_fleet::live_queries::{NewLiveQuery, QuerySource};
 use muster_fleetd::FleetdApiOptions;
 use muster_listen::reply::{ListenerKind, Peer};
 use muster_listen::testing::{self, Setup, handler, until, within};
@@ -82,7 +82,7 @@ impl Pushing {
     /// Runs a live query on all hosts; returns its id.
     async fn run(&self) -> String {
         let new = NewLiveQuery {
-            sql: "SELECT 1;".to_owned(),
+            sql: QuerySource::Sql("SELECT 1;".to_owned()),
             hosts: Vec::new(),
             filter: AgentFilter::default(),
             timeout: Duration::from_secs(3600),
