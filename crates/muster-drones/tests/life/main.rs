@@ -31,6 +31,7 @@ fn args(server: &Server, mode: Mode) -> DronesArgs {
         agent_version: "9.5.2".to_owned(),
         tags: vec!["drone".to_owned()],
         first: 0,
+        push: false,
         degrade_percent: 0,
         json: false,
         share: None,
