@@ -14,14 +14,18 @@ const LONGEST: usize = 4_000;
 
 /// A difference.
 pub struct Change {
+    /// JSON pointer to the value.
     pub path: String,
+    /// Value before, as YAML.
     pub before: Option<String>,
+    /// Value after, as YAML.
     pub after: Option<String>,
 }
 
 /// Differences between two versions.
 #[derive(Default)]
 pub struct Changes {
+    /// Those that the page shows.
     pub rows: Vec<Change>,
     /// Number of differences that the page does not show.
     pub more: usize,

@@ -85,8 +85,11 @@ struct Row {
 
 /// A state with the class of its color, and a sign for those who do not see colors.
 pub struct StateText {
+    /// The word.
     pub word: String,
+    /// Class of the style sheet.
     pub class: &'static str,
+    /// The sign before the word.
     pub sign: &'static str,
 }
 

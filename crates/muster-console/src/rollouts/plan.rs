@@ -153,7 +153,9 @@ pub fn members_text(members: &Members) -> String {
 
 /// A wave in the drawing.
 pub struct DrawnWave {
+    /// Its number, from 1.
     pub number: usize,
+    /// Whose agents it consists of.
     pub members: String,
     /// Agents that it reaches in addition to those before.
     pub more: u64,
@@ -161,8 +163,11 @@ pub struct DrawnWave {
     pub reached: u64,
     /// Where its part of the bar begins, and its length, in percent.
     pub start: u64,
+    /// Length of its part of the bar.
     pub length: u64,
+    /// Its soak time.
     pub soak: String,
+    /// Whether a person approves what follows.
     pub needs_approval: bool,
     /// Class of the color, sign and word of its state.
     pub state: (&'static str, &'static str, &'static str),
