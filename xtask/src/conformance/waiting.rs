@@ -24,7 +24,6 @@ const WAITING: &[(List, &str, &[u16])] = &[
     ),
     (List::Mg, "verified by hand with Elastic Agents 8.18.8 and 9.5.2", &[176]),
     (List::Mg, "verified by hand with OpenTofu 1.12.6 and the provider elasticstack 0.11.17", &[173, 174]),
-    (List::Mg, "there is no page yet", &[179, 185, 188]),
     (List::Ag, "the agent keeps its old hosts, reports this, and applies and acks the rest of the policy", &[108]),
     (
         List::Ag,

@@ -52,6 +52,7 @@ pub enum Cell {
 }
 
 /// A column.
+#[derive(Clone, Copy)]
 pub struct Column {
     /// Name in URLs and in the first line of CSV files.
     pub key: &'static str,
