@@ -79,7 +79,8 @@ mod tests {
     #[test]
     fn only_a_hint_to_read_counts() {
         assert!(is_read(&Message::text(r#"{"type":"distributed/read","reason":"detail"}"#)));
-        for other in [Message::text(r#"{"type":"orbit/config"}"#), Message::text("x"), Message::Ping(Vec::new().into())] {
+        for other in [Message::text(r#"{"type":"orbit/config"}"#), Message::text("x"), Message::Ping(Vec::new().into())]
+        {
             assert!(!is_read(&other), "{other:?}");
         }
     }

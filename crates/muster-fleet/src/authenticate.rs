@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::{Error, ErrorKind};
 use muster_core::agent::{AgentRecord, Family};
 use muster_core::audit::AuditEvent;
 use muster_core::credential::{ApiKey, CredentialKind};
@@ -16,6 +15,7 @@ use muster_core::error_chain::chain;
 use muster_core::fleetd::device_token;
 use muster_core::id::AgentId;
 use muster_core::time::Clock;
+use muster_core::{Error, ErrorKind};
 use muster_store::Write;
 use serde_json::json;
 
@@ -151,7 +151,9 @@ impl Authentication {
             }
         }
         let orbit = self.node_key(secret, Family::Orbit).await?;
-        self.records.osquery_beside(&orbit).await?.ok_or_else(unauthorized)
+        let osquery = self.records.osquery_beside(&orbit).await?.ok_or_else(unauthorized)?;
+        self.currency.ensure(&self.records, &osquery).await?;
+        Ok(osquery)
     }
 
     /// Returns the orbit whose desktop program has this token, if the token has not ended (FL70).

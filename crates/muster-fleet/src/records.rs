@@ -63,7 +63,8 @@ impl Records {
         let known = match orbit.osquery_beside() {
             Some(known) => Some(known),
             None => {
-                let on_host = [AgentCondition::Hosts(vec![host.clone()]), AgentCondition::Families(vec![Family::Osquery])];
+                let on_host =
+                    [AgentCondition::Hosts(vec![host.clone()]), AgentCondition::Families(vec![Family::Osquery])];
                 self.store.everywhere(orbit).agent_ids(&AgentFilter::all(on_host), None, 1).await?.pop()
             }
         };

@@ -140,6 +140,7 @@ pub fn remedy(reason: &str) -> &'static str {
             "nothing, if the host enrolls again; else its enroll secret is revoked, or was never one of this server"
         }
         "UnknownQuery" => "nothing, if the server was restarted; else find out who has the node key of the host",
+        "PushIsOff" => "set osquery.push in the configuration of the server, or nothing: orbit continues to poll",
         "BodyTooLarge" => "lower logger_tls_max_lines or the size of results",
         "NoSuchPath" => "unknown path: check the URL in the package or the proxy",
         "MethodNotAllowed" => "check the proxy or the monitor that sends it",

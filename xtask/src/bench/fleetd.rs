@@ -107,6 +107,12 @@ fn live_query(
     let figure = format!("live query on {hosts} hosts that {manner}: until all rows are printed");
     add(table, figure, "s", Goal::AtMost(if push { 1.0 } else { 12.0 }), took);
     let memory = (peak - before) as f64 / f64::from(1 << 20);
-    add(table, format!("live query on hosts that {manner}: additional memory of the server"), "MiB", Goal::AtMost(100.0), memory);
+    add(
+        table,
+        format!("live query on hosts that {manner}: additional memory of the server"),
+        "MiB",
+        Goal::AtMost(100.0),
+        memory,
+    );
     Ok(())
 }
