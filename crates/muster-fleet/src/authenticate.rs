@@ -155,7 +155,9 @@ impl Authentication {
             }
         }
         let orbit = self.node_key(secret, Family::Orbit).await?;
-        self.records.osquery_beside(&orbit).await?.ok_or_else(unauthorized)
+        let osquery = self.records.osquery_beside(&orbit).await?.ok_or_else(unauthorized)?;
+        self.currency.ensure(&self.records, &osquery).await?;
+        Ok(osquery)
     }
 
     /// Returns the orbit whose desktop program has this token, if the token has not ended (FL70).

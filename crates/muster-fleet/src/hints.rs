@@ -28,6 +28,8 @@ const WAVE: usize = 128;
 const WAVE_PAUSE: Duration = Duration::from_millis(5);
 /// Minimum pause between two looks at all connections. Changes in between are handled together.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Time after the start at which all connections are looked at: the first ones may be older than what the server knows.
+const START: Duration = Duration::from_secs(1);
 
 /// The work that is due, for the log of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,13 +92,14 @@ impl Hints {
 
     /// Wakes the connections of hosts for which work has become due, until shutdown.
     pub(crate) async fn run(self: Arc<Self>) {
+        tokio::time::sleep(START).await;
         loop {
+            self.announce().await;
+            tokio::time::sleep(PAUSE).await;
             tokio::select! {
                 () = self.changed.notified() => {}
                 () = self.shutdown.wait() => return,
             }
-            self.announce().await;
-            tokio::time::sleep(PAUSE).await;
         }
     }
 

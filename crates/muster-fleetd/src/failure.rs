@@ -142,6 +142,9 @@ pub fn remedy(reason: &str) -> &'static str {
         "UnknownQuery" => {
             "no action is needed if the server was restarted; otherwise, find out who else has the host's node key"
         }
+        "PushIsOff" => {
+            "to use push, set osquery.push in the server's configuration; otherwise, orbit continues to poll"
+        }
         "BodyTooLarge" => "lower logger_tls_max_lines or the size of results",
         "NoSuchPath" => "unknown path: check the URL that is configured in the package or the proxy",
         "MethodNotAllowed" => "check the proxy or the monitor that sends it",

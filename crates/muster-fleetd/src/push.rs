@@ -39,8 +39,7 @@ impl Inner {
     /// Authenticates an orbit, and upgrades its connection.
     pub(super) async fn notifications(&self, head: &Parts, peer: &Peer) -> Result<Upgrade, Failure> {
         if !self.options.push {
-            let message = "push is off: set osquery.push in the configuration of the server";
-            return Err(Failure::new(StatusCode::NOT_FOUND, "PushIsOff", message));
+            return Err(Failure::new(StatusCode::NOT_FOUND, "PushIsOff", "push is off"));
         }
         let key = orbit_key(&head.headers).filter(|key| (1..=KEY_BYTES).contains(&key.len()));
         let key = key.ok_or_else(Failure::invalid_key)?;

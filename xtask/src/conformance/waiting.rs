@@ -70,7 +70,6 @@ const WAITING: &[(List, &str, &[u16])] = &[
         &[49, 56, 59, 60, 61, 62, 63, 64, 65, 66],
     ),
     (List::Fl, "a record is of one enrollment: facts of the former one are replaced", &[50]),
-    (List::Fl, "push over WebSocket is not implemented yet", &[67, 68, 166, 171]),
     (List::Fl, "there are no settings of the page, and no files for devices", &[74, 76]),
     (List::Fl, "keys are hashed like those of other agents; not tested separately", &[81]),
     (List::Fl, "one-time secrets are not implemented yet", &[82, 83, 85]),

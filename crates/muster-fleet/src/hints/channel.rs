@@ -76,8 +76,7 @@ impl HintChannel {
         }
     }
 
-    /// Returns the agent.
-    pub fn orbit(&self) -> &Arc<AgentEntry> {
+    fn orbit(&self) -> &Arc<AgentEntry> {
         self.slot.entry()
     }
 

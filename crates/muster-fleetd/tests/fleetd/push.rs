@@ -90,6 +90,13 @@ impl Pushing {
         self.fleet.live_queries().create(&root(), new).await.unwrap().query.id.as_str().to_owned()
     }
 
+    /// Returns the ids of the live queries that a host reads with a key.
+    async fn queries(&self, key: &str) -> Vec<String> {
+        let read = self.osquery("distributed/read", &json!({"node_key": key})).await.json();
+        let names = read["queries"].as_object().unwrap().keys();
+        names.filter_map(|name| name.strip_prefix("fleet_distributed_query_")).map(str::to_owned).collect()
+    }
+
     async fn create_check(&self) {
         let draft = CheckDraft { name: Some("disk".into()), query: Some("SELECT 1".into()), ..CheckDraft::default() };
         self.fleet.host_checks().create(&root().grant().unwrap(), draft).await.unwrap();
@@ -106,7 +113,10 @@ fn root() -> OpContext {
 
 /// Receives the reason of a hint.
 async fn hint(socket: &mut Socket) -> String {
-    let message = within(socket.next()).await.unwrap().unwrap();
+    reason(&within(socket.next()).await.unwrap().unwrap())
+}
+
+fn reason(message: &Message) -> String {
     let hint: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
     assert_eq!(hint["type"], "distributed/read", "{hint}");
     hint["reason"].as_str().unwrap().to_owned()
@@ -130,17 +140,14 @@ async fn silent(socket: &mut Socket) {
 }
 
 #[tokio::test]
-async fn fl166_the_key_is_checked_with_case_before_the_upgrade() {
+async fn fl67_fl166_the_key_is_checked_with_case_before_the_upgrade() {
     let pushing = Pushing::start().await;
     let keys = pushing.host(UUID).await;
     for wrong in ["node key KEY", "Node Key KEY", "NodeKey KEY", "Node key ", "Node key wrong", "Bearer KEY"] {
         let refused = pushing.connect(&wrong.replace("KEY", &keys.orbit)).await.unwrap_err();
         let tungstenite::Error::Http(response) = refused else { panic!("{refused}") };
-        assert_eq!(
-            (response.status(), response.body().as_deref()),
-            (401.try_into().unwrap(), Some(&b"Authentication required\n"[..])),
-            "{wrong}"
-        );
+        assert_eq!(response.status(), 401, "{wrong}");
+        assert_eq!(response.body().as_deref(), Some(&b"Authentication required\n"[..]));
         assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
     }
     assert!(pushing.connect(&format!("Node key {}", keys.osquery)).await.is_err());
@@ -204,6 +211,31 @@ async fn fl171_a_hint_is_repeated_every_ten_seconds_while_the_work_is_due() {
 }
 
 #[tokio::test]
+async fn fl67_a_host_that_reads_no_hints_misses_no_work() {
+    let pushing = Pushing::start().await;
+    let keys = pushing.host(UUID).await;
+    let mut socket = pushing.connected(&keys).await;
+    let ids = [pushing.run().await, pushing.run().await];
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let last = pushing.run().await;
+    while hint(&mut socket).await != format!("live-{last}") {}
+    let queries = pushing.queries(&keys.orbit).await;
+    assert!(ids.iter().chain([&last]).all(|id| queries.contains(id)), "{queries:?}");
+}
+
+#[tokio::test]
+async fn fl68_polling_gives_the_same_queries_with_a_socket_and_without() {
+    let pushing = Pushing::start().await;
+    let keys = pushing.host(UUID).await;
+    let socket = pushing.connected(&keys).await;
+    let id = pushing.run().await;
+    assert_eq!(pushing.queries(&keys.osquery).await, [id.clone()]);
+    drop(socket);
+    until("the socket is closed", || pushing.listener.connections.inside() == 0).await;
+    assert_eq!(pushing.queries(&keys.osquery).await, [id.clone()]);
+}
+
+#[tokio::test]
 async fn a_host_is_told_of_details_and_host_checks() {
     let pushing = Pushing::start().await;
     let keys = pushing.host(UUID).await;
@@ -224,7 +256,7 @@ async fn an_osqueryd_that_enrolls_after_its_orbit_is_told_of_its_work() {
     silent(&mut socket).await;
     pushing.osquery_key(&secret, UUID).await;
     tokio::time::pause();
-    assert_eq!(hint(&mut socket).await, "detail");
+    assert_eq!(reason(&socket.next().await.unwrap().unwrap()), "detail");
 }
 
 #[tokio::test]
@@ -249,9 +281,9 @@ async fn the_connection_ends_with_the_key_and_at_shutdown_but_not_with_a_device_
         assert_eq!(pushing.orbit("device_token", &body).await.status, 200);
         pushing.clock.advance(Duration::from_secs(7200));
     }
-    // The clock has moved, so that details are due; the connection stays.
+    // The clock has moved, so that details are due, too.
     pushing.run().await;
-    assert!(hint(&mut socket).await.starts_with("live-"));
+    while !hint(&mut socket).await.starts_with("live-") {}
     let orbit = pushing.orbit_key(&pushing.secret().await, UUID).await;
     assert_eq!(closed(&mut socket).await, Some(CloseCode::Restart), "it has enrolled again");
     let mut socket = pushing.connected(&Keys { orbit, osquery: String::new() }).await;
