@@ -86,13 +86,28 @@ pub fn exchange(
     );
     stream.write_all((head + &body).as_bytes())?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
+    let mut buffer = [0; 64 << 10];
+    // Some servers leave the connection open all the same; then the length says where the response ends.
+    while !is_complete(&answer) {
+        match stream.read(&mut buffer)? {
+            0 => break,
+            read => answer.extend_from_slice(&buffer[..read]),
+        }
+    }
     let (status, body) = parse(&answer).with_context(|| format!("{method} {path}: malformed response"))?;
     anyhow::ensure!((200..300).contains(&status), "{method} {path}: {status} {}", String::from_utf8_lossy(body));
     Ok(serde_json::from_slice(body).unwrap_or(Value::Null))
 }
 
-/// Splits a response that ends with its connection into status and body.
+/// Returns whether a response has a length, and is as long.
+fn is_complete(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| answer.len() >= end + 4 + length)
+}
+
+/// Splits a response into status and body.
 fn parse(answer: &[u8]) -> Option<(u16, &[u8])> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answer[..end]).ok()?;
@@ -108,5 +123,8 @@ mod tests {
     fn responses_are_parsed() {
         assert_eq!(parse(b"HTTP/1.1 201 Created\r\na: b\r\n\r\n{}"), Some((201, &b"{}"[..])));
         assert_eq!(parse(b"HTTP/1.1 200 OK\r\n"), None);
+        assert!(is_complete(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"));
+        assert!(!is_complete(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}"));
+        assert!(!is_complete(b"HTTP/1.1 200 OK\r\n\r\n{}"));
     }
 }

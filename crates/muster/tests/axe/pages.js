@@ -24,7 +24,8 @@
     const path = open[at];
     const pattern = pattern_of(path);
     const times = visited.get(pattern) ?? 0;
-    if (times === most) continue;
+    const has_more = patterns.some((one) => !visited.has(one) && one.startsWith(`${pattern}/`));
+    if (times === most || (times > 0 && !has_more)) continue;
     visited.set(pattern, times + 1);
     const { status, is_page, page } = await read(path);
     // Forms are sent to some paths that have no page, and others are downloads.

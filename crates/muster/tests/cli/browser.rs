@@ -34,7 +34,7 @@ impl Browser {
         // The server's certificate is of its own CA.
         let options = json!({
             "acceptInsecureCerts": true, "goog:chromeOptions": {"args": arguments},
-            "goog:loggingPrefs": {"browser": "SEVERE"},
+            "goog:loggingPrefs": {"browser": "SEVERE"}, "timeouts": {"script": 120_000},
         });
         let session = browser.post("", &json!({"capabilities": {"alwaysMatch": options}}));
         browser.session += &format!("/{}", session["sessionId"].as_str().unwrap());
