@@ -2,6 +2,8 @@
 
 mod component_files;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use muster_core::Timestamp;
 use serde_json::value::RawValue;
@@ -37,7 +39,10 @@ impl Draft {
 
 /// Begins a bundle. `access_key` is removed from the diagnostics of components.
 pub fn draft(snapshot: &Snapshot, state: &State, access_key: &Secret, metadata: &RawValue, log: &str) -> Draft {
-    let mut secrets = vec![access_key.clone()];
+    // The server's log names the id of the key, so that only its other half is secret.
+    let key = STANDARD.decode(access_key.expose()).ok().and_then(|pair| String::from_utf8(pair).ok());
+    let half = key.as_deref().and_then(|pair| pair.split_once(':')).map(|(_, half)| Secret::new(half));
+    let mut secrets: Vec<Secret> = half.into_iter().chain([access_key.clone()]).collect();
     if let Some(policy) = &state.policy {
         let policy = parse(&policy.policy);
         secrets.extend(secret_paths(&policy).iter().filter_map(|path| text(policy.pointer(path)?)).map(Secret::new));

@@ -3,7 +3,6 @@
 use muster_core::error_chain::chain;
 use serde::{Deserialize, Serialize};
 
-use super::command::{self, CommandError};
 use super::removal::{self, Found};
 use super::{Installation, Manager, account, steps};
 use crate::exit::Failure;
@@ -69,11 +68,6 @@ pub async fn lower(layout: &Layout, wanted: &Wanted) -> Result<(), String> {
     if outcome.is_err() {
         steps::restore(layout, &former, None).await.map_err(failed)?;
     }
-    restart(&next).await.map_err(|error| chain(&error).to_string())?;
+    next.service().request_restart().await.map_err(|error| chain(&error).to_string())?;
     outcome
-}
-
-/// Requests a restart of the service. Does not wait for it, because it waits for the end of this process.
-async fn restart(installation: &Installation) -> Result<(), CommandError> {
-    command::run("systemctl", &["--no-block", "restart", &format!("{}.service", installation.service)]).await
 }

@@ -106,6 +106,11 @@ impl Service {
         Ok(())
     }
 
+    /// Requests that systemd restarts the service. Does not wait for it: the restart waits for the end of this process.
+    pub async fn request_restart(&self) -> Result<(), ServiceError> {
+        Ok(command::run("systemctl", &["--no-block", "restart", &self.unit()]).await?)
+    }
+
     /// Stops the service, if it is defined.
     pub async fn stop(&self) -> Result<(), ServiceError> {
         match self.manager {
