@@ -126,7 +126,7 @@ async fn fl24_fl26_fl161_a_host_is_asked_for_its_details_until_it_reports_them_a
     let record = server.record(Family::Osquery, UUID).await.unwrap();
     assert_eq!((record.hostname.as_str(), record.agent_version.as_str()), ("web-8", "5.22.0"));
     server.clock.advance(Duration::from_secs(3600 + 360));
-    assert_eq!(read().await, 5);
+    assert_eq!(read().await, 13);
 }
 
 #[tokio::test]

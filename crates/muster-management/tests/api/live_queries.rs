@@ -139,7 +139,7 @@ async fn saved_queries_are_saved_replaced_listed_and_deleted() {
     let api = Api::new();
     let save = async |body: Value| api.v1(Method::POST, "/queries", body).await;
     let made = save(json!({"name": "Users", "sql": "SELECT 1"})).await.ok()["item"].clone();
-    assert_eq!((&made["version"], &made["updated_by"]), (&json!(1), &json!("local:0")));
+    assert_eq!((&made["version"], made["updated_by"].is_string()), (&json!(1), true));
     assert_eq!(save(json!({"name": "Users", "sql": "SELECT 1"})).await.ok()["item"], made, "nothing changed");
     let changed = save(json!({"name": "users", "sql": "SELECT 2", "description": "d"})).await.ok()["item"].clone();
     assert_eq!((&changed["id"], &changed["version"], &changed["sql"]), (&made["id"], &json!(2), &json!("SELECT 2")));
