@@ -113,7 +113,7 @@ impl<S: Stream> Connection<S> {
             let (Ping::Due(deadline) | Ping::Sent(deadline)) = self.ping;
             let done = tokio::select! {
                 event = self.channel.next(deadline) => self.handle(event).await,
-                received = self.socket.next() => self.received(received.and_then(Result::ok)),
+                received = self.socket.next() => self.received(matches!(received, Some(Ok(_)))),
             };
             if done.is_err() {
                 return;
@@ -140,9 +140,9 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Takes a message of the host. Whatever it contains, it shows that the host is there.
-    fn received(&mut self, message: Option<Message>) -> Result<(), Lost> {
+    fn received(&mut self, is_message: bool) -> Result<(), Lost> {
         self.messages += 1;
-        if message.is_none() || self.messages > MAX_MESSAGES {
+        if !is_message || self.messages > MAX_MESSAGES {
             return Err(Lost);
         }
         if let Ping::Sent(_) = self.ping {
