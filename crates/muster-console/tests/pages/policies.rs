@@ -260,7 +260,10 @@ async fn what_the_editor_shows_is_read_as_the_same_policy() {
         "<b>&amp;</b>",
         "\n\nx",
     ];
-    let config = serde_json::json!({"inputs": [{"id": "a", "type": "filestream", "tricky": tricky}]});
+    let config = serde_json::json!({
+        "outputs": {"default": {"type": "kafka", "hosts": ["k:9092"]}},
+        "inputs": [{"id": "a", "type": "filestream", "tricky": tricky}],
+    });
     let text = serde_json::json!({"name": "web", "config": config}).to_string();
     let text = text.replace('\u{202e}', "\\u202e");
     assert_eq!(pages.send_text(&cookie, "/policies/web/save", &text, &[]).await.status, 303);
