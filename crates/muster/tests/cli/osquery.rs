@@ -98,6 +98,8 @@ fn software_of_hosts_is_listed_and_shown() {
     assert_eq!((&found["version"], &found["hosts"]), (&json!("1.9-1"), &json!(1)));
     let shown = ok(&["software", "show", "cli-tool", "--version", "1.10-1"]);
     assert!(shown.contains("host-with-software") && shown.contains("deb_packages"), "{shown}");
+    assert_eq!(ok(&["software", "list", "--name", "cli-tool", "--output", "name"]).lines().count(), 2);
+    assert!(ok(&["software", "show", "cli-tool", "--version", "1.10-1", "--output", "yaml"]).contains("cli-tool"));
     assert!(ok(&["software", "get", found["id"].as_str().unwrap()]).contains("1.9-1"));
     let message = fails(2, &["software", "show", "cli-tool"]);
     assert!(message.contains("cli-tool"), "{message}");

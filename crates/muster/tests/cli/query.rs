@@ -119,11 +119,14 @@ fn a_live_query_ends_by_its_timeout_and_is_stopped_by_ctrl_c() {
 fn saved_queries_are_saved_run_listed_and_deleted() {
     let saved = json(&["query", "save", "cli users", "SELECT user FROM logged_in_users", "--description", "who"]);
     assert_eq!((&saved["version"], &saved["description"]), (&json!(1), &json!("who")));
+    let again = ["query", "save", "cli users", "SELECT user FROM logged_in_users", "--output", "name"];
+    ok(&again);
+    let saved = json(&["query", "save", "cli users", "SELECT user FROM logged_in_users", "--description", "who"]);
     let listed = ok(&["query", "list", "--saved"]);
     assert!(listed.contains("cli users") && listed.contains("logged_in_users"), "{listed}");
     assert!(json(&["query", "list", "--saved"]).as_array().unwrap().contains(&saved));
     fails(3, &["query", "run", "--saved", "no such query", "--all"]);
-    let message = fails(2, &["query", "run", "--saved", "CLI users", "--filter", "hostname:nowhere", "--dry-run"]);
+    let message = fails(1, &["query", "run", "--saved", "CLI users", "--filter", "hostname:nowhere", "--dry-run"]);
     assert!(message.contains("no host"), "{message}");
     assert!(ok(&["query", "delete", "CLI users", "--dry-run"]).contains("would delete"));
     ok(&["query", "delete", "cli users", "--yes"]);

@@ -10,18 +10,24 @@ use serde_json::{Value, json};
 use crate::agents::answered_by;
 use crate::browser::Browser;
 use crate::web_pages::set_up_in;
-use crate::world::World;
+use crate::world::{World, file};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-/// Widths that pages are shown at, pixels: a screen, and a small phone.
-const WIDTHS: [u32; 2] = [1280, 360];
+/// Widths that pages are shown at, pixels, each with a theme: a screen, and a small phone. The rules of axe-core take seconds for
+/// a page, so not every combination.
+const SCREENS: [(u32, &str); 2] = [(1280, "light"), (360, "dark")];
 
 /// Creates an object for each page that needs one: what commands do not create, forms do.
 fn furnish(world: &World, browser: &Browser, site: &str) {
     world.ok(&["space", "create", "shop", "--name", "Shop"]);
-    world.ok(&["policy", "create", "furnished"]);
+    let revision = |text: &str| file("furnished.yml", &format!("name: furnished\nconfig: {text}\n"));
+    world.ok(&["policy", "apply", "-f", &revision("{}").1, "--yes"]);
+    world.ok(&["policy", "apply", "-f", &revision("{inputs: []}").1, "--yes"]);
     let key = world.json(&["enrollment-key", "create", "--policy", "furnished", "--name", "office"]);
-    enroll(world, key["api_key"].as_str().unwrap());
+    let agent = enroll(world, key["api_key"].as_str().unwrap());
+    world.ok(&["agent", "upgrade", &agent, "--version", "9.5.3", "--yes"]);
+    let next = revision("{agent: {monitoring: {enabled: false}}}").1;
+    world.ok(&["rollout", "create", "-f", &next, "--waves", "5,100", "--yes"]);
     world.ok(&["server-host", "create", "furnished", "--address", "https://fleet.example:8220"]);
     world.ok(&["proxy", "create", "furnished", "--address", "http://proxy.example:3128"]);
     world.ok(&["download-source", "create", "furnished", "--address", "https://downloads.example/"]);
@@ -38,13 +44,14 @@ fn furnish(world: &World, browser: &Browser, site: &str) {
     }
 }
 
-/// Enrolls an agent that reports markup, and a name that is wider than a phone.
-fn enroll(world: &World, token: &str) {
+/// Enrolls an agent that reports markup, and a name that is wider than a phone. Returns its id.
+fn enroll(world: &World, token: &str) -> String {
     let name = format!("{}<script>document.title = 'run'</script>", "very-long-host-name".repeat(20));
     let local = json!({"host": {"hostname": name}, "os": {"full": name}, "elastic": {"agent": {"version": "9.5.2"}}});
     let body = json!({"type": "PERMANENT", "metadata": {"local": local, "user_provided": {}}});
     let (status, answer) = answered_by(world, "/api/fleet/agents/enroll", token, "elastic agent 9.5.2", &body);
     assert_eq!(status, 200, "{answer}");
+    serde_json::from_str::<Value>(&answer).unwrap()["item"]["id"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -73,7 +80,7 @@ fn mg191_every_page_is_accessible_by_keyboard_in_both_themes_on_screens_and_phon
 /// Returns what is wrong with a page, in both themes and at both widths.
 fn faults_of(browser: &Browser, site: &str, path: &str, axe: &str) -> Vec<String> {
     let mut faults = Vec::new();
-    for width in WIDTHS {
+    for (width, theme) in SCREENS {
         let screen = json!({"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600});
         browser.devtools("Emulation.setDeviceMetricsOverride", &screen);
         browser.console_errors();
@@ -88,17 +95,13 @@ fn faults_of(browser: &Browser, site: &str, path: &str, axe: &str) -> Vec<String
         }
         faults.extend(texts(&browser.run(KEYBOARD)).iter().map(|text| at(text)));
         browser.run(axe);
-        for theme in ["light", "dark"] {
-            let feature = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
-            browser.devtools("Emulation.setEmulatedMedia", &feature);
-            faults.extend(
-                texts(&browser.run_async(AXE)).iter().map(|text| format!("{path} at {width}, {theme}: {text}")),
-            );
-        }
+        let feature = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
+        browser.devtools("Emulation.setEmulatedMedia", &feature);
+        faults.extend(texts(&browser.run_async(AXE)).iter().map(|text| format!("{path} at {width}, {theme}: {text}")));
         faults
             .extend(browser.console_errors().iter().filter(|text| !text.contains("no-such-page")).map(|text| at(text)));
     }
-    let screen = json!({"width": WIDTHS[0], "height": 800, "deviceScaleFactor": 1, "mobile": false});
+    let screen = json!({"width": SCREENS[0].0, "height": 800, "deviceScaleFactor": 1, "mobile": false});
     browser.devtools("Emulation.setDeviceMetricsOverride", &screen);
     faults.extend(unreached(browser, site, path));
     faults
