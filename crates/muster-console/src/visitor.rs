@@ -40,6 +40,12 @@ impl Visitor {
         if self.context.check(privilege).is_ok() { "" } else { privilege.as_str() }
     }
 
+    /// Returns why the person may not do something; `None` if it may.
+    pub fn needs(&self, privilege: PrivilegeName) -> Option<String> {
+        let lacks = self.lacks(privilege);
+        (!lacks.is_empty()).then(|| format!("You need the privilege {lacks}."))
+    }
+
     /// Returns the other spaces in which the person has rights.
     pub fn other_spaces(&self) -> Vec<String> {
         let bound = self.context.entitlements().iter().filter_map(|one| match &one.scope {

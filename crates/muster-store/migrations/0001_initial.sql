@@ -590,7 +590,7 @@ CREATE TABLE leases (
     epoch TEXT,
     number INTEGER NOT NULL
 ) STRICT;
-INSERT INTO leases (name, number) VALUES ('statuses', 0), ('housekeeping', 0), ('output_keys', 0), ('actions', 0), ('rollouts', 0), ('auto_upgrades', 0);
+INSERT INTO leases (name, number) VALUES ('statuses', 0), ('housekeeping', 0), ('output_keys', 0), ('actions', 0), ('rollouts', 0), ('auto_upgrades', 0), ('software', 0);
 
 -- Tenants. The default space exists without a row, which it gets when somebody renames it.
 CREATE TABLE spaces (

@@ -21,7 +21,6 @@ use serde::Deserialize;
 use super::{Bar, TAB, data_of, error_row, list_of, state_text, text_of, title_of};
 use crate::agents::acts::Act;
 use crate::agents::asked::{encoded, with_query};
-use crate::agents::missing;
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::notice;
@@ -123,7 +122,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
         rows: targets.into_iter().map(|target| row(target, now)).collect(),
         next: next.unwrap_or_default(),
         retry: if progress.failed > 0 { retry(action, &visitor.base) } else { String::new() },
-        cancel: may_cancel.then(|| missing(&visitor.context, PrivilegeName::AgentsUpgrade)),
+        cancel: may_cancel.then(|| visitor.needs(PrivilegeName::AgentsUpgrade)),
         is_open,
         live: with_query(&path, &after),
     })

@@ -18,7 +18,6 @@ use serde::Deserialize;
 
 use super::acts::Act;
 use super::asked::TAB;
-use super::missing;
 use crate::actions::state_text;
 use crate::failure;
 use crate::frame::{Frame, page};
@@ -175,7 +174,7 @@ fn content(
         state: state_text(one.state),
         by: one.action.created_by,
     };
-    let acts = Act::ALL.map(|act| (act, missing(&visitor.context, act.privilege())));
+    let acts = Act::ALL.map(|act| (act, visitor.needs(act.privilege())));
     AgentPage {
         frame: Frame::new(visitor, name_of(&record), TAB),
         badge: Badge(record.status),

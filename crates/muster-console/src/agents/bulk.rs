@@ -24,7 +24,6 @@ use serde::Deserialize;
 
 use super::acts::{Act, Done, LEVELS};
 use super::asked::TAB;
-use super::missing;
 use super::selection::Chosen;
 use crate::failure;
 use crate::frame::{Frame, page};
@@ -203,7 +202,7 @@ async fn choice<'a>(fleet: &Fleet, visitor: &Visitor, order: &'a Order) -> Resul
         let all = || Eligible { agents: agents.len() as u64, ..Eligible::default() };
         let of = |surveyed: Surveyed| found.get(&surveyed).cloned().unwrap_or_default();
         let Eligible { agents, reasons } = act.surveyed().map_or_else(all, of);
-        let missing = missing(&visitor.context, act.privilege());
+        let missing = visitor.needs(act.privilege());
         Item { act, eligible: agents, reasons: reasons.into_iter().collect(), missing }
     };
     Ok(ChoicePage {

@@ -17,7 +17,6 @@ use serde::Deserialize;
 
 use super::agent::{id_of, name_of};
 use super::asked::{TAB, encoded};
-use super::missing;
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::notice;
@@ -76,7 +75,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<DiagnosticsP
         frame: Frame::new(visitor, format!("{}: diagnostics", name_of(&agent)), TAB),
         id: agent.id.to_string(),
         rows: found.into_iter().map(|view| row(view, &visitor.base, now)).collect(),
-        no_request: missing(&visitor.context, PrivilegeName::DiagnosticsRequest),
+        no_request: visitor.needs(PrivilegeName::DiagnosticsRequest),
         is_waiting,
     })
 }

@@ -24,7 +24,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use muster_core::Error;
-use muster_core::authorization::{AgentsRead, OpContext, PoliciesRead, PrivilegeName, Scope};
+use muster_core::authorization::{AgentsRead, PoliciesRead, Scope};
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
 use muster_core::status::Status;
@@ -274,9 +274,4 @@ fn row(view: &AgentView, columns: &[&'static Column], around: &Around) -> Row {
     let id = record.id.to_string();
     let name = if record.hostname.is_empty() { id.clone() } else { record.hostname.clone() };
     Row { id, name, cells: columns.iter().map(|column| (column.cell)(view, around)).collect() }
-}
-
-/// Returns why a person may not do something; `None` if it may.
-pub fn missing(context: &OpContext, privilege: PrivilegeName) -> Option<String> {
-    context.check(privilege).err().map(|_| format!("You need the privilege {}.", privilege.as_str()))
 }

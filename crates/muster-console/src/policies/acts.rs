@@ -19,7 +19,7 @@ use serde::Deserialize;
 use super::change::because;
 use super::create::at_field;
 use super::differences::Changes;
-use super::{TAB, agents, agents_on, missing};
+use super::{TAB, agents, agents_on};
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
 use crate::visitor::{Params, Visitor};
@@ -84,14 +84,6 @@ impl<'a> ConfirmPage<'a> {
     }
 }
 
-/// Why somebody may not do something; empty if they may.
-fn without(visitor: &Visitor, privilege: PrivilegeName) -> String {
-    match missing(visitor, privilege) {
-        name if name.is_empty() => name,
-        name => format!("You need the privilege {name}."),
-    }
-}
-
 /// Shows a confirmation, or why it cannot be shown.
 fn shown(visitor: &Visitor, error: Option<&Error>, confirm: Result<ConfirmPage<'_>, Error>) -> Response {
     match confirm {
@@ -139,7 +131,7 @@ async fn confirm_roll_back<'a>(
     let refused = if changes.rows.is_empty() {
         format!("Revision {to} has the same content as the newest revision.")
     } else {
-        without(visitor, PrivilegeName::PoliciesUpdate)
+        visitor.needs(PrivilegeName::PoliciesUpdate).unwrap_or_default()
     };
     Ok(ConfirmPage {
         act: "rollback",
@@ -216,7 +208,7 @@ async fn confirm_copy<'a>(
             .to_owned(),
         is_copy: true,
         is_managed: false,
-        refused: without(visitor, PrivilegeName::PoliciesCreate),
+        refused: visitor.needs(PrivilegeName::PoliciesCreate).unwrap_or_default(),
         error,
         ..ConfirmPage::new(visitor, &found, format!("Copy {}", found.name), fields)
     })
@@ -261,7 +253,7 @@ async fn confirm_delete<'a>(
 ) -> Result<ConfirmPage<'a>, Error> {
     let found = policy(fleet, visitor, id).await?;
     let count = agents_on(fleet, visitor, &found).await?;
-    let refused = match without(visitor, PrivilegeName::PoliciesDelete) {
+    let refused = match visitor.needs(PrivilegeName::PoliciesDelete).unwrap_or_default() {
         missing if !missing.is_empty() => missing,
         _ if count > 0 => format!("It still has {}: reassign or unenroll them first.", agents(count)),
         _ => String::new(),

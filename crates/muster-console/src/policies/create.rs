@@ -13,7 +13,7 @@ use muster_fleet::policies::PolicyDraft;
 use muster_management::error::status_of;
 use serde::Deserialize;
 
-use super::{TAB, missing};
+use super::TAB;
 use crate::frame::{Frame, page};
 use crate::notice;
 use crate::request::Posted;
@@ -65,7 +65,7 @@ struct NewPage<'a> {
     fields: &'a Fields,
     templates: &'static [Sample],
     error: Option<&'a Error>,
-    cannot_create: String,
+    cannot_create: &'static str,
     cli: String,
     api: String,
 }
@@ -80,7 +80,7 @@ fn form_page(visitor: &Visitor, fields: &Fields, error: Option<&Error>) -> Respo
     let shown = NewPage {
         frame: Frame::new(visitor, "Create a policy", TAB),
         templates: &TEMPLATES,
-        cannot_create: missing(visitor, PrivilegeName::PoliciesCreate),
+        cannot_create: visitor.lacks(PrivilegeName::PoliciesCreate),
         cli: format!("muster policy create {}", shell::argument(name)),
         api: format!(
             "curl -X POST \"$MUSTER_URL/api/fleet/agent_policies\" -H \"Authorization: Bearer $MUSTER_TOKEN\" -H \

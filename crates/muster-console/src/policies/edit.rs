@@ -20,7 +20,7 @@ use super::change::Draft;
 use super::create::template;
 use super::hints::{HINTS, Hints};
 use super::text::{of_fields, text_of};
-use super::{TAB, agents_on, missing};
+use super::{TAB, agents_on};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::request::Id;
@@ -55,7 +55,7 @@ struct EditPage<'a> {
     /// Names of the secrets that the policy has or that the text refers to.
     secrets: Vec<String>,
     is_managed: bool,
-    cannot_update: String,
+    cannot_update: &'static str,
     hints: &'static [Hints],
 }
 
@@ -124,7 +124,7 @@ async fn editor<'a>(
         secrets: secrets(&policy, draft),
         id: policy.id.to_string(),
         is_managed: policy.is_managed,
-        cannot_update: missing(visitor, PrivilegeName::PoliciesUpdate),
+        cannot_update: visitor.lacks(PrivilegeName::PoliciesUpdate),
         problems: error.map(problems).unwrap_or_default(),
         hints: &HINTS,
         draft,

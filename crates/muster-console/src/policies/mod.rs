@@ -80,7 +80,7 @@ struct PoliciesPage {
     /// Link to the next page; empty on the last one.
     next: String,
     /// The privilege to create policies, if it is missing.
-    cannot_create: String,
+    cannot_create: &'static str,
 }
 
 /// A policy with the number of its agents.
@@ -132,7 +132,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked) -> Result<Policie
         rows: with_agents(fleet, &grant, found.items).await?,
         is_first: asked.after.is_empty(),
         total: found.total,
-        cannot_create: missing(visitor, PrivilegeName::PoliciesCreate),
+        cannot_create: visitor.lacks(PrivilegeName::PoliciesCreate),
     })
 }
 
@@ -166,11 +166,6 @@ fn row(agents: u64, policy: Policy, now: Timestamp) -> PolicyRow {
 async fn agents_on(fleet: &Fleet, visitor: &Visitor, policy: &Policy) -> Result<u64, Error> {
     let counts = fleet.policies().agent_counts(&visitor.context.grant()?).await?;
     Ok(counts.iter().find(|(id, _)| *id == policy.id).map_or(0, |(_, count)| *count))
-}
-
-/// Returns the name of a privilege if the visitor lacks it in the space, and an empty string otherwise.
-pub fn missing(visitor: &Visitor, privilege: PrivilegeName) -> String {
-    visitor.context.check(privilege).map_or_else(|forbidden| forbidden.0.to_string(), |()| String::new())
 }
 
 /// `1 agent`, `2 agents`.

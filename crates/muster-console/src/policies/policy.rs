@@ -19,7 +19,7 @@ use serde::Deserialize;
 use super::compare::get;
 use super::differences::Changes;
 use super::text::text_of;
-use super::{TAB, agents, agents_on, missing};
+use super::{TAB, agents, agents_on};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::people::People;
@@ -61,10 +61,10 @@ struct PolicyPage {
     before: Option<i64>,
     /// What this revision changed.
     changes: Changes,
-    cannot_update: String,
-    cannot_create: String,
-    cannot_delete: String,
-    cannot_roll_out: String,
+    cannot_update: &'static str,
+    cannot_create: &'static str,
+    cannot_delete: &'static str,
+    cannot_roll_out: &'static str,
     cli: String,
     api: String,
 }
@@ -114,7 +114,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
     for (number, at, by) in all.into_iter().take(REVISIONS) {
         revisions.push(Revision { number, at: Moment::new(at, now), by: people.name(&by).await });
     }
-    let cannot = |privilege| missing(visitor, privilege);
+    let cannot = |privilege| visitor.lacks(privilege);
     Ok(PolicyPage {
         frame: Frame::new(visitor, policy.name.clone(), TAB),
         id: policy.id.to_string(),

@@ -16,7 +16,7 @@ use muster_management::error::status_of;
 use super::change::{Draft, PostedDraft};
 use super::differences::Changes;
 use super::text::text_of;
-use super::{TAB, agents, agents_on, edit, missing};
+use super::{TAB, agents, agents_on, edit};
 use crate::frame::{Frame, page};
 use crate::people::People;
 use crate::request::{Id, Posted};
@@ -40,7 +40,7 @@ struct ReviewPage<'a> {
     changes: Changes,
     secrets: Vec<String>,
     warnings: Vec<String>,
-    cannot_roll_out: String,
+    cannot_roll_out: &'static str,
     cli: String,
     api: String,
 }
@@ -92,7 +92,7 @@ pub async fn reviewed(fleet: &Fleet, visitor: &Visitor, id: &str, draft: &Draft)
         secrets: applied.secrets.clone(),
         warnings: applied.saved.warnings.0.iter().map(ToString::to_string).collect(),
         changes: Changes::of(applied.changes),
-        cannot_roll_out: missing(visitor, PrivilegeName::PoliciesRollout),
+        cannot_roll_out: visitor.lacks(PrivilegeName::PoliciesRollout),
         cli: format!("muster policy apply -f {}", shell::word(&format!("{}.yml", policy.name))),
         api: "curl -X POST \"$MUSTER_URL/api/fleet/agent_policies/_apply\" -H \"Authorization: Bearer $MUSTER_TOKEN\" \
               -H 'Content-Type: application/json' --data \"$(jq -n --rawfile policy policy.yml '{$policy}')\""

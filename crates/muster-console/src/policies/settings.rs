@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::change::Draft;
 use super::text::of_fields;
-use super::{TAB, missing, review};
+use super::{TAB, review};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::request::{Id, Posted};
@@ -64,8 +64,8 @@ struct SettingsPage<'a> {
     monitoring: Vec<&'static str>,
     is_managed: bool,
     error: Option<&'a Error>,
-    cannot_update: String,
-    cannot_protect: String,
+    cannot_update: &'static str,
+    cannot_protect: &'static str,
 }
 
 /// A choice of another object.
@@ -105,8 +105,8 @@ async fn form_page(
         references,
         monitoring: MONITORING.to_vec(),
         is_managed: policy.is_managed,
-        cannot_update: missing(visitor, PrivilegeName::PoliciesUpdate),
-        cannot_protect: missing(visitor, PrivilegeName::PoliciesProtect),
+        cannot_update: visitor.lacks(PrivilegeName::PoliciesUpdate),
+        cannot_protect: visitor.lacks(PrivilegeName::PoliciesProtect),
         fields,
         error,
     };
@@ -124,7 +124,7 @@ pub async fn review(
         Ok(policy) => policy.into_inner(),
         Err(error) => return failure::inside(&visitor, &error, TAB),
     };
-    let may_protect = missing(&visitor, PrivilegeName::PoliciesProtect).is_empty();
+    let may_protect = visitor.lacks(PrivilegeName::PoliciesProtect).is_empty();
     let draft = match fields.draft(&policy, may_protect) {
         Ok(draft) => draft,
         Err(error) => return form_page(&fleet, &visitor, &policy, &fields, Some(&error)).await,

@@ -21,7 +21,7 @@ use super::TAB;
 use super::plan::{DrawnWave, PlanForm, draw as drawn};
 use crate::frame::{Frame, page};
 use crate::policies::change::{Draft, PostedDraft};
-use crate::policies::{PolicyRow, agents, missing, rows};
+use crate::policies::{PolicyRow, agents, rows};
 use crate::request::Posted;
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice, policies};
@@ -56,7 +56,7 @@ struct PlannerPage<'a> {
     more_refused: usize,
     secrets: Vec<String>,
     error: Option<&'a Error>,
-    cannot: String,
+    cannot: &'static str,
     cli: String,
     policies: Vec<PolicyRow>,
     /// Identifies the drawn plan; empty if it could not be drawn.
@@ -239,7 +239,7 @@ async fn planner_page<'a>(
         more_refused: preview.refused.len().saturating_sub(REFUSED),
         refused: preview.refused.into_iter().take(REFUSED).collect(),
         secrets: draft.given_secrets(),
-        cannot: missing(visitor, privilege),
+        cannot: visitor.lacks(privilege),
         cli: if command.is_empty() { command } else { format!("muster rollout {command} {}", plan.flags()) },
         policies,
         mark: if waves.is_empty() { String::new() } else { draft.mark() },

@@ -19,8 +19,8 @@ use super::plan::{DrawnWave, draw, short};
 use super::{StateText, TAB, named, names};
 use crate::frame::{Frame, page};
 use crate::people::People;
+use crate::policies::agents;
 use crate::policies::change::because;
-use crate::policies::{agents, missing};
 use crate::request::{Id, Posted};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
@@ -65,7 +65,7 @@ struct RolloutPage {
     next_at: Option<Moment>,
     reached: String,
     acts: Vec<Act>,
-    cannot: String,
+    cannot: &'static str,
     history: Option<Vec<Event>>,
     live: String,
     cli: String,
@@ -110,7 +110,7 @@ struct ConfirmPage<'a> {
     text: String,
     fields: &'a Fields,
     error: Option<&'a Error>,
-    cannot: String,
+    cannot: &'static str,
     cli: String,
 }
 
@@ -155,7 +155,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, newest: i64) -> Result
         gate: figures(&rollout, &seen, now),
         next_at: next_at(&rollout, now),
         reached: agents(seen.agents),
-        cannot: if acts.is_empty() { String::new() } else { missing(visitor, privilege(&rollout)) },
+        cannot: if acts.is_empty() { "" } else { visitor.lacks(privilege(&rollout)) },
         history: history(fleet, visitor, &rollout, now).await?,
         live: format!("{base}{TAB}/{}?seen={newest}", rollout.id),
         cli: format!("muster rollout show {}", rollout.id),
@@ -334,7 +334,7 @@ async fn confirm_page<'a>(
         frame: Frame::new(visitor, format!("{verb} the rollout of {}", named(&rollout, &names)), TAB),
         id: rollout.id.to_string(),
         text: effect(&rollout, act, &seen),
-        cannot: missing(visitor, privilege(&rollout)),
+        cannot: visitor.lacks(privilege(&rollout)),
         cli: format!("muster rollout {act} {}", shell::word(rollout.id.as_str())),
         act,
         button,

@@ -47,7 +47,7 @@ fn furnish(world: &World, browser: &Browser, site: &str) {
 /// Enrolls an agent that reports markup, and a name that is wider than a phone. Returns its id.
 fn enroll(world: &World, token: &str) -> String {
     let name = format!("{}<script>document.title = 'run'</script>", "very-long-host-name".repeat(20));
-    let local = json!({"host": {"hostname": name}, "os": {"full": name}, "elastic": {"agent": {"version": "9.5.2"}}});
+    let local = json!({"host": {"hostname": name}, "os": {"full": name}, "elastic": {"agent": {"version": "9.5.2", "upgradeable": true}}});
     let body = json!({"type": "PERMANENT", "metadata": {"local": local, "user_provided": {}}});
     let (status, answer) = answered_by(world, "/api/fleet/agents/enroll", token, "elastic agent 9.5.2", &body);
     assert_eq!(status, 200, "{answer}");
