@@ -2,7 +2,7 @@
 
 /// Prefix of the agent's own variables.
 const OWN: &str = "MUSTER_";
-/// Secrets among the variables of Elastic Agent's container images (AG §1.8), which `muster-agent container` reads, or which may
+/// Secrets among the variables of Elastic Agent's container images, which `muster-agent container` reads, or which may
 /// be set for another image.
 const OF_CONTAINERS: [&str; 10] = [
     "ELASTICSEARCH_PASSWORD",

@@ -131,7 +131,8 @@ pub async fn the_index_has_many_hosts_in_chunks(store: &impl Store) {
     let name = |number: u32| format!("host-{number:04}");
     let agents: Vec<_> = (0..700).map(|number| insert(&bare_agent(&name(number)))).collect();
     commit(store, agents).await;
-    let software = |number: u32| if number % 7 == 0 { vec![bash.clone(), rare.clone()] } else { vec![bash.clone()] };
+    let software =
+        |number: u32| if number.is_multiple_of(7) { vec![bash.clone(), rare.clone()] } else { vec![bash.clone()] };
     commit(store, (0..700).map(|number| list(&name(number), &software(number), 1)).collect()).await;
     index(store).await;
     assert_eq!(found(store, &SpaceId::default(), "").await, [row("bash", "5.1", 700), row("rare", "1", 100)]);
