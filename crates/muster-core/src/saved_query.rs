@@ -43,6 +43,9 @@ impl SavedQuery {
         if self.name.trim().is_empty() || self.name.len() > MAX_NAME {
             return Err(Error::invalid("name", format!("must have 1 to {MAX_NAME} bytes")));
         }
+        if self.name.chars().any(char::is_control) {
+            return Err(Error::invalid("name", "must not contain control characters"));
+        }
         if self.description.len() > MAX_TEXT {
             return Err(Error::invalid("description", format!("at most {MAX_TEXT} bytes")));
         }

@@ -33,6 +33,9 @@ pub fn of(code: &str) -> &'static str {
             "turn off the PROXY protocol for this server in the load balancer: no `send-proxy` in HAProxy, `proxy_protocol off` in nginx"
         }
         "TlsHandshake" => "pass the agent the CA certificate of this server (--certificate-authorities)",
+        "ClientCertificate" => {
+            "the client's certificate is expired, revoked, no X.509 v3 certificate, or of a CA that is not in tls.client_ca: replace it"
+        }
         "NoCertificate" => {
             "give the agent a client certificate of a CA in tls.client_ca, or set tls.client_auth to optional"
         }

@@ -63,12 +63,14 @@ impl Refusal {
     }
 
     /// Returns the reason as a single word, for logs and metrics.
-    pub const fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &'static str {
         match self {
             Self::Malformed(_) | Self::Length(_) => "Malformed",
             Self::HeadTooLarge => "HeaderTooLarge",
             Self::PlainHttp => "PlainHttp",
             Self::ProxyProtocol => "ProxyProtocol",
+            // From rustls, about the certificate that the client presented.
+            Self::Handshake(reason) if reason.contains("invalid peer certificate") => "ClientCertificate",
             Self::Handshake(_) => "TlsHandshake",
             Self::TooManyConnections => "TooManyConnections",
             Self::TooManyIdle => "TooManyIdle",

@@ -50,7 +50,7 @@ impl LogReceiver {
     pub fn new(url: &str, format: LogFormat, authorization: Option<&str>, ca: Option<&str>) -> Result<Self, SendError> {
         let authorization = authorization.map(|text| {
             let mut value = HeaderValue::from_str(text.trim()).map_err(|_| SendError::Unusable {
-                field: "authorization",
+                field: "authorization_file",
                 reason: "contains characters that are not allowed in a header".to_owned(),
             })?;
             value.set_sensitive(true);
@@ -65,7 +65,7 @@ impl LogReceiver {
             .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|_| SendError::Failed("the HTTP client could not be set up".to_owned()))?;
-        Ok(Self { client, url: webhook::parse(url)?, format, authorization: authorization.transpose()? })
+        Ok(Self { client, url: parse(url)?, format, authorization: authorization.transpose()? })
     }
 
     /// Sends lines.
@@ -89,6 +89,16 @@ impl LogReceiver {
             status => Err(NotAccepted::Later(format!("the receiver responded with {status}"))),
         }
     }
+}
+
+fn parse(url: &str) -> Result<Url, SendError> {
+    webhook::parse(url).map_err(|error| match error {
+        SendError::Unusable { .. } => {
+            let reason = "must be an https or http URL without a user name".to_owned();
+            SendError::Unusable { field: "url", reason }
+        }
+        error => error,
+    })
 }
 
 /// A line of a file, as far as OTLP has attributes for it.
@@ -157,7 +167,7 @@ mod tests {
         assert!(matches!(new("nonsense", None, None), Err(SendError::Unusable { .. })));
         assert!(matches!(
             new("http://h/", Some("a\u{1}"), None),
-            Err(SendError::Unusable { field: "authorization", .. })
+            Err(SendError::Unusable { field: "authorization_file", .. })
         ));
         assert!(matches!(new("https://h/", None, Some("none")), Err(SendError::Unusable { field: "ca", .. })));
     }

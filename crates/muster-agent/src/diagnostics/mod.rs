@@ -117,6 +117,10 @@ fn redacted(mut policy: Value) -> Value {
             *value = REDACTED.into();
         }
     }
+    // The signed copy contains the same policy, in base64, with the hash of the uninstall token.
+    if let Some(signed) = policy.get_mut("signed").filter(|signed| !signed.is_null()) {
+        *signed = REDACTED.into();
+    }
     hide(&mut policy);
     policy
 }
@@ -166,9 +170,9 @@ mod tests {
     #[test]
     fn ag147_a_bundle_contains_no_secret_of_the_policy() {
         let policy = json!({"secret_paths": ["inputs.0.deep.word"], "outputs": {"default": {"api_key": "s1", "hosts": ["h"]}},
-            "inputs": [{"id": "x", "deep": {"word": "s2"}, "env": {"A": "s3"}, "Password": "s4"}]});
+            "signed": {"data": "s5", "signature": "x"}, "inputs": [{"id": "x", "deep": {"word": "s2"}, "env": {"A": "s3"}, "Password": "s4"}]});
         let text = redacted(policy).to_string();
-        for secret in ["s1", "s2", "s3", "s4"] {
+        for secret in ["s1", "s2", "s3", "s4", "s5"] {
             assert!(!text.contains(&format!("{secret:?}")), "{text}");
         }
         assert!(text.contains("\"h\"") && text.contains("\"x\""));

@@ -56,6 +56,9 @@ impl Check {
         if self.name.trim().is_empty() || self.name.len() > MAX_NAME {
             return Err(Error::invalid("name", format!("must have 1 to {MAX_NAME} bytes")));
         }
+        if self.name.chars().any(char::is_control) {
+            return Err(Error::invalid("name", "must not contain control characters"));
+        }
         if self.query.trim().is_empty() {
             return Err(Error::invalid("query", "must be SQL"));
         }

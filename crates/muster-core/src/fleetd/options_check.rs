@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::log_lines::MAX_LINES;
 use super::platform::Platform;
 use crate::policy::check::kind_of;
 use crate::policy::problem::Problems;
@@ -124,10 +125,16 @@ fn check_options(path: &str, options: &Value, problems: &mut Problems) {
     }
 }
 
+/// A day, seconds.
+const DAY: u64 = 86_400;
+/// Tables without which osqueryd cannot enroll (FL §1.3).
+const NEEDED: [&str; 3] = ["os_version", "osquery_info", "system_info"];
+
 /// Returns why an option would cut hosts off from the server, where no later change could reach them; `None` for other options.
 fn cut_off(name: &str, value: &Value) -> Option<String> {
     let text = value.as_str().map_or_else(|| value.to_string(), |text| text.trim().to_lowercase());
     let is_on = matches!(text.as_str(), "true" | "1");
+    let is_within = |from: u64, to: u64| text.parse().is_ok_and(|number| (from..=to).contains(&number));
     let only =
         |wanted: &str| (text != wanted).then(|| format!("must be `{wanted}`: hosts would no longer reach this server"));
     let endpoint = |end: &str| {
@@ -139,7 +146,21 @@ fn cut_off(name: &str, value: &Value) -> Option<String> {
             Some("hosts would no longer answer queries, or not enroll again".to_owned())
         }
         "config_plugin" | "distributed_plugin" => only("tls"),
-        "config_refresh" if text == "0" => Some("hosts would get no further configuration".to_owned()),
+        "config_refresh" | "config_tls_refresh" if !is_within(1, DAY) => {
+            Some("must be 1 to 86400 seconds: hosts would not get corrections otherwise".to_owned())
+        }
+        "distributed_interval" if !is_within(1, DAY) => {
+            Some("must be 1 to 86400 seconds: hosts would not answer queries otherwise".to_owned())
+        }
+        "config_tls_max_attempts" | "distributed_tls_max_attempts" if !is_within(1, 1_000) => {
+            Some("must be 1 to 1000: hosts would send no requests otherwise".to_owned())
+        }
+        "logger_tls_max_lines" if !is_within(1, MAX_LINES as u64) => {
+            Some(format!("must be 1 to {MAX_LINES}: this server rejects longer requests"))
+        }
+        "disable_tables" if text.split(',').any(|table| NEEDED.contains(&table.trim())) => {
+            Some(format!("must not contain the tables by which hosts are recognized: {}", NEEDED.join(", ")))
+        }
         "enroll_tls_endpoint" => endpoint("/osquery/enroll"),
         "config_tls_endpoint" => endpoint("/osquery/config"),
         "distributed_tls_read_endpoint" => endpoint("/osquery/distributed/read"),
@@ -290,6 +311,11 @@ mod tests {
             ("distributed_plugin", json!("filesystem")),
             ("config_plugin", json!("filesystem")),
             ("config_refresh", json!(0)),
+            ("config_tls_refresh", json!(999_999_999)),
+            ("distributed_interval", json!("0")),
+            ("distributed_tls_max_attempts", json!(0)),
+            ("logger_tls_max_lines", json!(100_000)),
+            ("disable_tables", json!("users, system_info")),
             ("config_tls_endpoint", json!("/other")),
             ("logger_tls_endpoint", json!("/api/other")),
         ] {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use muster_core::error_chain::chain;
+use muster_fleet::alerts::sender::SendError;
 use muster_notify::{LogFormat, LogReceiver, NotAccepted};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -44,9 +45,15 @@ impl ForwardConfig {
             text.map_err(|error| format!("osquery.{key}: {}", chain(&error)))
         };
         let authorization = read("forward_authorization_file", &self.authorization_file)?;
+        if authorization.as_ref().is_some_and(|text| text.trim().is_empty()) {
+            return Err("osquery.forward_authorization_file: the file is empty".to_owned());
+        }
         let ca = read("forward_ca", &self.ca)?;
         let receiver = LogReceiver::new(&self.url, self.format, authorization.as_deref(), ca.as_deref());
-        receiver.map_err(|error| format!("osquery.forward_*: {}", chain(&error)))
+        receiver.map_err(|error| match error {
+            SendError::Unusable { field, reason } => format!("osquery.forward_{field}: {reason}"),
+            error => format!("osquery.forward_url: {}", chain(&error)),
+        })
     }
 }
 
@@ -117,7 +124,12 @@ impl Forwarder {
         loop {
             let end = *self.end.borrow_and_update();
             match self.step(end).await {
-                Ok(true) => failures = 0,
+                Ok(true) => {
+                    if failures > 0 {
+                        info!(log = self.label.log, "log lines of hosts are forwarded again");
+                    }
+                    failures = 0;
+                }
                 // Everything is forwarded: wait for more, or for the end of the writer.
                 Ok(false) if self.end.changed().await.is_err() => return,
                 Ok(false) => {}
@@ -139,8 +151,8 @@ impl Forwarder {
     async fn step(&mut self, end: Position) -> Result<bool, String> {
         let read = |error: std::io::Error| chain(&error).to_string();
         let batch = self.reader.next(end).map_err(read)?;
+        self.show_behind(end);
         let Some(Batch { lines, end: next }) = batch else {
-            self.show_behind(end);
             return Ok(false);
         };
         self.deliver(&lines).await?;

@@ -49,7 +49,14 @@ impl LogReader {
     pub fn open(log: &Utf8Path, end: Position) -> io::Result<Self> {
         let mut reader = Self { log: log.to_owned(), mark: Mark::default() };
         match fs::read(reader.stored()) {
-            Ok(text) => reader.mark = serde_json::from_slice(&text)?,
+            Ok(text) => {
+                // The default is no file, so that reading begins with the oldest one: rather twice than never.
+                reader.mark = serde_json::from_slice(&text).unwrap_or_else(|error| {
+                    let path = reader.stored();
+                    tracing::warn!(%path, %error, "damaged position in a log; all of its lines are forwarded again");
+                    Mark::default()
+                });
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => reader.advance(end)?,
             Err(error) => return Err(error),
         }
@@ -62,7 +69,9 @@ impl LogReader {
         let mut place = match files.iter().position(|file| self.is_at(file)) {
             Some(place) => place,
             None => {
-                tracing::warn!(log = %self.log, "log lines of hosts were deleted before they were forwarded");
+                if self.mark.position != Position::default() {
+                    tracing::warn!(log = %self.log, "log lines of hosts were deleted before they were forwarded");
+                }
                 self.mark = Mark::default();
                 0
             }
@@ -233,6 +242,19 @@ mod tests {
         let mut again = LogReader::open(&log.path, Position::default()).unwrap();
         assert_eq!(log.all(&mut again), "five\n");
         assert_eq!(again.behind(log.end()), 0);
+    }
+
+    #[test]
+    fn a_damaged_position_forwards_all_lines_again() {
+        let log = Log::new();
+        log.append("one\n");
+        log.rotate(3);
+        log.append("two\n");
+        for damaged in ["", "{}", "{\"inode\":1,\"off"] {
+            fs::write(format!("{}.position", log.path), damaged).unwrap();
+            let mut reader = LogReader::open(&log.path, log.end()).unwrap();
+            assert_eq!(log.all(&mut reader), "one\ntwo\n", "{damaged}");
+        }
     }
 
     #[test]

@@ -73,6 +73,9 @@ impl FleetdCommand {
 
 impl MdmProfileArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
+        if self.platform == Platform::Macos && (self.package_url.is_some() || self.package_sha256.is_some()) {
+            return Err(Failed::usage("--package-url and --package-sha256 are for --platform windows"));
+        }
         let secret = self.secret(client).await?;
         let enrollment = Enrollment { url: &self.fleet_url, secret: &secret, scripts: self.enable_scripts };
         let document = match (self.platform, &self.package_url, &self.package_sha256) {
@@ -104,7 +107,8 @@ impl MdmProfileArgs {
 /// Parses a URL that fleetd and Windows can use.
 fn url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("https://").ok_or("must begin with https://")?;
-    let is_plain = !rest.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"');
+    let is_plain =
+        !rest.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '@'));
     if is_plain { Ok(text.trim_end_matches('/').to_owned()) } else { Err("is not a URL".into()) }
 }
 

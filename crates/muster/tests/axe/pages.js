@@ -33,8 +33,11 @@
     if (status === 405 || !is_page) continue;
     if (times === 0) pages.push(path);
     for (const link of page.querySelectorAll("a[href^='/']:not([href^='/s/'])")) {
-      const to = new URL(link.getAttribute("href"), location).pathname;
-      const known = pattern_of(to);
+      const url = new URL(link.getAttribute("href"), location);
+      const known = pattern_of(url.pathname);
+      // These pages say in their parameters what is to be confirmed.
+      const is_question = ["/policies/{id}/rollback", "/rollouts/{id}/confirm"].includes(known);
+      const to = url.pathname + (is_question ? url.search : "");
       if (known && (visited.get(known) ?? 0) < most && !open.includes(to)) open.push(to);
     }
   }
