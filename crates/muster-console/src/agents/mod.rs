@@ -12,6 +12,7 @@ pub mod menu;
 pub mod overview;
 pub mod respond;
 mod selection;
+mod sentence;
 pub mod suggest;
 pub mod timeline;
 pub mod views;
