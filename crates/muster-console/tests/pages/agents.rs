@@ -94,7 +94,7 @@ async fn agents_are_tagged_in_bulk_after_a_preview() {
     assert!(action.starts_with("/actions/") && html.contains("Change tags: add x, y"), "{action} {html}");
     assert!(html.contains("3 of 3 done") && html.contains("host-b-1"), "{html}");
     let list = pages.page(&cookie, "/actions").await.html;
-    assert!(list.contains(&format!("href=\"{action}\"")) && list.contains("user:"), "{list}");
+    assert!(list.contains(&format!("href=\"{action}\"")) && list.contains("<td class=\"cut\">ann</td>"), "{list}");
 }
 
 #[tokio::test]
@@ -206,7 +206,7 @@ async fn diagnostics_are_requested_and_listed() {
 async fn mg186_the_list_and_its_csv_file_have_the_chosen_columns() {
     let pages = several().await;
     let cookie = pages.log_in("ann", "auditor").await;
-    let html = pages.page(&cookie, "/agents?columns=id&columns=family&columns=nonsense").await.html;
+    let html = pages.page(&cookie, "/agents?columns=id&columns=family").await.html;
     assert!(html.contains("<th>Id</th>") && html.contains("<th>Family</th>") && !html.contains("Last check-in</a>"));
     let link = html.split("\" download>").next().unwrap().rsplit("href=\"").next().unwrap().replace("&#38;", "&");
     let csv = pages.page(&cookie, &link).await.html;
