@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
+use muster_core::reported::shortened_to;
 use muster_core::time::Timestamp;
 use muster_fleet::agent_views::AgentView;
 use muster_store::query::AgentSort;
 
 use super::agent::name_of;
-use super::report::{SHORT, cut};
+use super::report::SHORT;
 use crate::text::{Badge, Moment, os_name};
 
 /// Maximum length of a message in a row, characters.
@@ -154,7 +155,7 @@ impl Column {
         text(
             "message",
             "Message",
-            |view, _| Cell::Text(cut(&view.details.record.health.message, SHORT)),
+            |view, _| Cell::Text(shortened_to(&view.details.record.health.message, SHORT).into_owned()),
             |view| view.details.record.health.message.clone(),
         ),
         moment!("status_since", "Status since", |view: &AgentView| Some(view.details.record.status_since)),

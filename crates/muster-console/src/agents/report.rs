@@ -1,14 +1,13 @@
 //! What an agent reports about itself, in lengths that a page bears: an agent decides how long its messages and names are.
 
+use muster_core::reported::{shortened, shortened_to};
 use serde::Deserialize;
 
 /// Maximum number of components, and of units of each, on the page.
 const COMPONENTS: usize = 200;
-/// Maximum length of a message in its line, characters.
+/// Maximum length of a message in its line, bytes.
 pub const SHORT: usize = 300;
-/// Maximum length of a message that is unfolded, characters. The API returns the whole text.
-const WHOLE: usize = 20_000;
-/// Maximum length of an id, a type or a status, characters.
+/// Maximum length of an id, a type or a status, bytes.
 const NAME: usize = 120;
 
 /// A message. A long one is shown by its beginning, and unfolds.
@@ -16,16 +15,15 @@ const NAME: usize = 120;
 pub struct Long {
     /// The message, or its beginning.
     pub short: String,
-    /// A longer part of the message; empty if the short one is all of it.
+    /// The message as far as it is stored; empty if the short one is all of it.
     pub whole: String,
 }
 
 impl Long {
     /// Cuts a message.
     pub fn of(text: &str) -> Self {
-        let short = cut(text, SHORT);
-        let whole = if short.len() == text.len() { String::new() } else { cut(text, WHOLE) };
-        Self { short, whole }
+        let whole = if text.len() <= SHORT { String::new() } else { shortened(text).into_owned() };
+        Self { short: shortened_to(text, SHORT).into_owned(), whole }
     }
 }
 
@@ -70,15 +68,7 @@ pub struct Name(pub String);
 
 impl From<String> for Name {
     fn from(text: String) -> Self {
-        Self(cut(&text, NAME))
-    }
-}
-
-/// Returns a text, or its beginning with an ellipsis.
-pub fn cut(text: &str, characters: usize) -> String {
-    match text.char_indices().nth(characters) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+        Self(shortened_to(&text, NAME).into_owned())
     }
 }
 
@@ -94,6 +84,8 @@ pub fn components(text: Option<&str>) -> Vec<Component> {
 
 #[cfg(test)]
 mod tests {
+    use muster_core::reported::MESSAGE_BYTES;
+
     use super::*;
 
     #[test]
@@ -112,8 +104,9 @@ mod tests {
     fn long_texts_are_cut_between_characters() {
         let text = "ä".repeat(900_000);
         let long = Long::of(&text);
-        assert_eq!((long.short.chars().count(), long.whole.chars().count()), (SHORT + 1, WHOLE + 1));
+        assert!(long.short.len() <= SHORT && long.short.ends_with("ä…"), "{}", long.short);
+        assert!(long.whole.len() > SHORT && long.whole.len() <= MESSAGE_BYTES);
         assert!(Long::of("short").whole.is_empty() && Long::of(&"x".repeat(SHORT)).whole.is_empty());
-        assert_eq!(Name::from(text).0.chars().count(), NAME + 1);
+        assert!(Name::from(text).0.len() <= NAME);
     }
 }

@@ -12,6 +12,7 @@ use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsRead, PoliciesRead};
 use muster_core::event::Event;
 use muster_core::id::PolicyId;
+use muster_core::reported::shortened_to;
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
 use muster_fleet::audit_log::{AuditQuery, AuditView};
@@ -20,7 +21,7 @@ use serde::Deserialize;
 
 use super::agent::{id_of, name_of};
 use super::asked::TAB;
-use super::report::{SHORT, cut};
+use super::report::SHORT;
 use crate::actions::state_text;
 use crate::failure;
 use crate::frame::{Frame, page};
@@ -114,7 +115,14 @@ async fn events(fleet: &Fleet, agent: &Authorized<AgentRecord, AgentsRead>) -> R
             _ => String::new(),
         };
         let message = event.detail["message"].as_str().or(event.detail["reason"].as_str()).unwrap_or_default();
-        entry("event", event.at, now, format!("{}{change}", event.kind), cut(message, SHORT), String::new())
+        entry(
+            "event",
+            event.at,
+            now,
+            format!("{}{change}", event.kind),
+            shortened_to(message, SHORT).into_owned(),
+            String::new(),
+        )
     };
     Ok(fleet.agents().events_of(agent, None, ENTRIES).await?.into_iter().map(entry).collect())
 }
