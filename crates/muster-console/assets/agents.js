@@ -14,7 +14,9 @@
     clearTimeout(timer);
     timer = setTimeout(async () => {
       const answer = await fetch(`${q.dataset.suggest}?q=${encodeURIComponent(q.value)}`).catch(() => null);
-      if (!answer?.ok) return;
+      // A session that has ended leads to the login page, which is no list.
+      const isList = answer?.ok && answer.headers.get("content-type")?.startsWith("application/json");
+      if (!isList) return;
       const options = (await answer.json()).map((text) => Object.assign(document.createElement("option"), { value: text }));
       document.getElementById(q.getAttribute("list")).replaceChildren(...options);
     }, 150);

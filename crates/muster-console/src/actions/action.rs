@@ -20,10 +20,12 @@ use serde::Deserialize;
 
 use super::{Bar, TAB, data_of, error_row, list_of, state_text, text_of, title_of};
 use crate::agents::acts::Act;
+use crate::agents::agent::name_or_id;
 use crate::agents::asked::{encoded, with_query};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::notice;
+use crate::people::People;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 
@@ -110,7 +112,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
         frame: Frame::new(visitor, title_of(action), TAB),
         id: id.to_owned(),
         bar: Bar::of(progress),
-        facts: facts(action),
+        facts: facts(action, People::new(fleet, visitor).name(&action.created_by).await),
         times: vec![
             ("Created", Some(Moment::new(action.created_at, now))),
             ("Starts", Moment::of(action.start_time, now)),
@@ -128,14 +130,14 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
     })
 }
 
-fn facts(action: &Action) -> Vec<(&'static str, String)> {
+fn facts(action: &Action, by: String) -> Vec<(&'static str, String)> {
     let window = action.rollout_seconds.map(|seconds| counted(u64::try_from(seconds / 60).unwrap_or(0), "minute"));
     // Sealed secrets are references.
     let data = action.data.as_deref().filter(|data| !matches!(*data, "null" | "{}")).unwrap_or_default();
     vec![
         ("Id", action.id.to_string()),
         ("Type", action.kind.as_str().to_owned()),
-        ("By", action.created_by.clone()),
+        ("By", by),
         ("Spread over", window.unwrap_or_default()),
         ("Data", data.to_owned()),
     ]
@@ -145,7 +147,7 @@ fn row(target: TargetView, now: Timestamp) -> Row {
     let id = target.agent.to_string();
     let message = target.result.as_ref().and_then(|result| result.outcome.message()).unwrap_or_default().to_owned();
     Row {
-        name: target.hostname.unwrap_or_else(|| id.clone()),
+        name: name_or_id(target.hostname.as_deref().unwrap_or_default(), &id).to_owned(),
         state: state_text(target.state),
         message,
         at: Moment::of(target.result.map(|result| result.at), now),

@@ -20,9 +20,11 @@ use muster_store::query::Page;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::agents::agent::name_or_id;
 use crate::agents::asked::{encoded, with_query};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::people::People;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 
@@ -134,7 +136,8 @@ pub fn list_of<'d>(data: &'d Value, name: &str) -> Vec<&'d str> {
 pub fn error_row(error: &AgentResult) -> (String, String, String) {
     let id = error.result.agent_id.to_string();
     let message = error.result.outcome.message().unwrap_or_default().to_owned();
-    (id.clone(), error.hostname.clone().unwrap_or(id), message)
+    let name = name_or_id(error.hostname.as_deref().unwrap_or_default(), &id).to_owned();
+    (id, name, message)
 }
 
 /// Returns what an action is about, as people read it.
@@ -197,22 +200,28 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked, newest: i64) -> R
     let is_full = found.len() == ROWS as usize;
     let last = found.last().filter(|_| is_full).map(|last| encoded(&cursor::behind_action(&last.action)));
     let now = fleet.now();
+    let mut people = People::new(fleet, visitor);
+    let mut rows = Vec::with_capacity(found.len());
+    for view in found {
+        let by = people.name(&view.action.created_by).await;
+        rows.push(row(&view, by, now));
+    }
     Ok(ActionsPage {
         frame: Frame::new(visitor, "Actions", TAB),
         is_first: after.is_none(),
         next: last.map(|last| format!("{path}?after={last}")).unwrap_or_default(),
         live: with_query(&path, &format!("after={}&seen={newest}", encoded(&asked.after))),
-        rows: found.into_iter().map(|view| row(view, now)).collect(),
+        rows,
     })
 }
 
-fn row(view: ActionView, now: Timestamp) -> Row {
+fn row(view: &ActionView, by: String, now: Timestamp) -> Row {
     Row {
         id: view.action.id.to_string(),
         title: title_of(&view.action),
         bar: Bar::of(&view.progress),
         created: Moment::new(view.action.created_at, now),
-        by: view.action.created_by,
+        by,
         errors: view.errors.iter().map(error_row).collect(),
     }
 }

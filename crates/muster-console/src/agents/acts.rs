@@ -161,6 +161,19 @@ impl Act {
         }
     }
 
+    /// The names of its fields that decide what it does.
+    pub const fn fields(self) -> &'static [&'static str] {
+        match self {
+            Self::Tag => &["add", "remove"],
+            Self::Assign => &["policy", "force"],
+            Self::Upgrade => &["version", "over", "start", "force"],
+            Self::Diagnostics => &["cpu"],
+            Self::LogLevel => &["level"],
+            Self::Unenroll | Self::Revoke => &["force"],
+            Self::Rollback | Self::Delete => &[],
+        }
+    }
+
     /// Whether it cannot be undone.
     pub const fn is_destructive(self) -> bool {
         matches!(self, Self::Unenroll | Self::Revoke | Self::Delete)
@@ -305,7 +318,8 @@ impl Act {
     }
 }
 
-fn listed(tags: &str) -> Vec<String> {
+/// Returns the tags of a field.
+pub fn listed(tags: &str) -> Vec<String> {
     tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
 }
 

@@ -14,20 +14,20 @@ use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
 use muster_fleet::action_views::AgentAction;
 use muster_fleet::agent_views::AgentView;
-use serde::Deserialize;
+use muster_fleet::authority::Authorized;
 
 use super::acts::Act;
 use super::asked::TAB;
+use super::report::{Component, Long, components};
 use crate::actions::state_text;
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::people::People;
 use crate::text::{Badge, Moment, os_name};
 use crate::visitor::Visitor;
 
 /// Number of actions on the page.
 const ACTIONS: u32 = 20;
-/// Maximum number of components, and of units of each, on the page.
-const COMPONENTS: usize = 200;
 
 #[derive(Template)]
 #[template(path = "agents/agent.html")]
@@ -36,7 +36,7 @@ struct AgentPage {
     id: String,
     badge: Badge,
     since: Moment,
-    message: String,
+    message: Long,
     connected: bool,
     facts: Vec<(&'static str, String)>,
     times: Vec<(&'static str, Option<Moment>)>,
@@ -58,29 +58,19 @@ struct AgentPage {
 struct PolicyOfAgent {
     id: String,
     name: String,
-    target: i64,
+    /// Whether the person may read it.
+    is_readable: bool,
+    /// `None` if it is that of the policy, and the person may not read it.
+    target: Option<i64>,
     running: i64,
     since: Option<Moment>,
 }
 
-/// A component, as the agent reports it. Everything is optional: an agent of another version may leave members out.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Component {
-    id: String,
-    status: String,
-    message: String,
-    units: Vec<Unit>,
-}
-
-/// An input or output of a component.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Unit {
-    id: String,
-    r#type: String,
-    status: String,
-    message: String,
+impl PolicyOfAgent {
+    /// The target revision, if the agent does not run it yet.
+    fn due(&self) -> Option<i64> {
+        self.target.filter(|target| self.running < *target)
+    }
 }
 
 struct ActionRow {
@@ -107,7 +97,13 @@ pub fn id_of(params: &RawPathParams) -> &str {
 
 /// Returns what people call an agent: the name of its host, or its id.
 pub fn name_of(record: &AgentRecord) -> String {
-    if record.hostname.is_empty() { record.id.to_string() } else { record.hostname.clone() }
+    name_or_id(&record.hostname, record.id.as_str()).to_owned()
+}
+
+/// Returns the name of something that an agent reports about; its id if the name is empty or blank, so that a link to it is
+/// never invisible.
+pub fn name_or_id<'a>(name: &'a str, id: &'a str) -> &'a str {
+    if name.trim().is_empty() { id } else { name }
 }
 
 /// Shows the page.
@@ -121,11 +117,31 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, params: Raw
 async fn read(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<AgentPage, Error> {
     let agents = fleet.agents();
     let found = agents.find::<AgentsRead>(&visitor.context, id).await?;
-    let actions = fleet.actions().of_agent(&found, ACTIONS).await?;
+    let actions = actions(fleet, visitor, &found).await?;
     let others = others(fleet, visitor, &found).await?;
     let view = agents.show(found).await?;
     let policy = policy(fleet, visitor, &view).await?;
     Ok(AgentPage { others, ..content(visitor, view, policy, actions, fleet.now()) })
+}
+
+async fn actions(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    agent: &Authorized<AgentRecord, AgentsRead>,
+) -> Result<Vec<ActionRow>, Error> {
+    let now = fleet.now();
+    let mut people = People::new(fleet, visitor);
+    let mut rows = Vec::new();
+    for AgentAction { action, state } in fleet.actions().of_agent(agent, ACTIONS).await? {
+        rows.push(ActionRow {
+            id: action.id.to_string(),
+            kind: action.kind.as_str(),
+            at: Moment::new(action.created_at, now),
+            state: state_text(state),
+            by: people.name(&action.created_by).await,
+        });
+    }
+    Ok(rows)
 }
 
 async fn policy(fleet: &Fleet, visitor: &Visitor, view: &AgentView) -> Result<Option<Policy>, Error> {
@@ -155,7 +171,7 @@ fn content(
     visitor: &Visitor,
     view: AgentView,
     policy: Option<Policy>,
-    actions: Vec<AgentAction>,
+    actions: Vec<ActionRow>,
     now: Timestamp,
 ) -> AgentPage {
     let record = view.details.record;
@@ -163,23 +179,17 @@ fn content(
     let policy = record.policy_id.as_ref().map(|id| PolicyOfAgent {
         id: id.to_string(),
         name: policy.as_ref().map_or_else(|| id.to_string(), |policy| policy.name.clone()),
-        target: record.target_revision.or(policy.map(|policy| policy.revision)).unwrap_or_default(),
+        is_readable: policy.is_some(),
+        target: record.target_revision.or(policy.map(|policy| policy.revision)),
         running: record.policy_revision,
         since: Moment::of(record.policy_revision_at, now),
     });
-    let row = |one: AgentAction| ActionRow {
-        id: one.action.id.to_string(),
-        kind: one.action.kind.as_str(),
-        at: Moment::new(one.action.created_at, now),
-        state: state_text(one.state),
-        by: one.action.created_by,
-    };
     let acts = Act::ALL.map(|act| (act, visitor.needs(act.privilege())));
     AgentPage {
         frame: Frame::new(visitor, name_of(&record), TAB),
         badge: Badge(record.status),
         since: Moment::new(record.status_since, now),
-        message: record.health.message.clone(),
+        message: Long::of(&record.health.message),
         connected: view.connected,
         facts: facts(&record, os_name(documents.local_metadata.as_deref())),
         times: vec![
@@ -191,7 +201,7 @@ fn content(
         policy,
         failure: record.policy_failure.map(|failure| format!("revision {}: {}", failure.revision, failure.reason)),
         components: components(documents.components.as_deref()),
-        actions: actions.into_iter().map(row).collect(),
+        actions,
         others: Vec::new(),
         is_limited: acts.iter().any(|(_, missing)| missing.is_some()),
         acts: acts.into(),
@@ -230,30 +240,4 @@ fn departure(record: &AgentRecord) -> Option<String> {
         }
     }
     Some(text + ".")
-}
-
-/// Reads the components of a document. A document that has another form shows none.
-fn components(text: Option<&str>) -> Vec<Component> {
-    let mut all: Vec<Component> = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    all.truncate(COMPONENTS);
-    for component in &mut all {
-        component.units.truncate(COMPONENTS);
-    }
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn components_of_any_form_are_read() {
-        let text =
-            r#"[{"id":"log-default","status":"HEALTHY","units":[{"id":"u","type":"input"}],"payload":{"x":[1]}},{}]"#;
-        let found = components(Some(text));
-        assert_eq!((found.len(), found[0].id.as_str(), found[0].units[0].r#type.as_str()), (2, "log-default", "input"));
-        for bad in [None, Some("null"), Some("{}"), Some("[1]"), Some("[")] {
-            assert!(components(bad).is_empty(), "{bad:?}");
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use muster_core::Error;
 use muster_core::status::Status;
 use muster_fleet::Fleet;
+use muster_management::cursor;
 use muster_management::kql::agents as kql;
 use muster_store::query::{AgentCondition, AgentFilter, AgentSort};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -46,6 +47,35 @@ impl Asked {
         Ok(filter)
     }
 
+    /// Checks the order, the columns and the position. What is wrong with them is not typed by people: the link was cut or is of
+    /// another version. Showing the first page instead would pass for what was asked for.
+    pub fn check(&self) -> Result<(), Error> {
+        let unknown =
+            |field: &'static str, what: &str, value: &str| Error::invalid(field, format!("unknown {what} {value:?}"));
+        if !self.sort.is_empty() && Column::of(&self.sort).is_none_or(|column| column.sort.is_none()) {
+            return Err(unknown("sort", "column to sort by", &self.sort));
+        }
+        if !matches!(self.order.as_str(), "" | "asc" | "desc") {
+            return Err(unknown("order", "order", &self.order));
+        }
+        if let Some(key) = self.column_keys().find(|key| Column::of(key).is_none()) {
+            return Err(unknown("columns", "column", key));
+        }
+        if !self.after.is_empty() && cursor::parse(&self.after, self.sort()).is_none() {
+            return Err(unknown("after", "position", &self.after));
+        }
+        Ok(())
+    }
+
+    /// Returns the filter without what [`Self::check`] looks at.
+    pub fn only_filter(self) -> Self {
+        Self { q: self.q, status: self.status, ..Self::default() }
+    }
+
+    fn column_keys(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().flat_map(|one| one.split(',')).filter(|key| !key.is_empty())
+    }
+
     /// Returns the order of the list.
     pub fn sort(&self) -> AgentSort {
         let named = Column::ALL.iter().find(|column| column.key == self.sort);
@@ -63,7 +93,7 @@ impl Asked {
 
     /// Returns the chosen columns; unknown ones are ignored.
     pub fn columns(&self) -> Vec<&'static Column> {
-        Column::named(self.columns.iter().flat_map(|one| one.split(',')))
+        Column::named(self.column_keys())
     }
 
     /// Returns the parameters of the URL with some of them changed. The list starts anew: a cursor belongs to one order.

@@ -1,6 +1,7 @@
 //! `/agents/bulk`: an act on chosen agents, in three steps: the choice of the act, its details with a preview, and the act.
 //!
-//! The first two only read, so each is a URL; only the act is a POST.
+//! The first two only read, so each is a URL; only the act is a POST. It sends the visible fields, and the values that were
+//! previewed: if they differ, the page shows a new preview instead of acting.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use muster_store::query::Page;
 use serde::Deserialize;
 
 use super::acts::{Act, Done, LEVELS};
-use super::asked::TAB;
+use super::asked::{TAB, encoded};
 use super::selection::Chosen;
 use crate::failure;
 use crate::frame::{Frame, page};
@@ -77,6 +78,8 @@ pub struct Order {
     pub preview: String,
     /// The number of agents that the person has confirmed.
     pub count: u64,
+    /// The details that the person has seen a preview of, as [`Order::previewable`] writes them.
+    pub previewed: String,
 }
 
 impl Order {
@@ -90,23 +93,34 @@ impl Order {
             .collect()
     }
 
-    /// Returns the details of the act.
-    fn details(&self) -> Vec<(&'static str, &str)> {
+    /// Returns the details that decide what an act does and to which agents, as one text. The reason is not among them: it can
+    /// be entered after the preview.
+    fn previewable(&self, act: Act) -> String {
         let details = [
-            ("act", &self.act),
-            ("add", &self.add),
-            ("remove", &self.remove),
+            ("add", self.add.trim()),
+            ("remove", self.remove.trim()),
             ("policy", &self.policy),
-            ("version", &self.version),
-            ("over", &self.over),
-            ("start", &self.start),
+            ("version", self.version.trim()),
+            ("over", self.over.trim()),
+            ("start", self.start.trim()),
             ("level", &self.level),
-            ("cpu", &self.cpu),
-            ("force", &self.force),
-            ("reason", &self.reason),
+            // Checkboxes: any value means that they are set.
+            ("cpu", if self.cpu.is_empty() { "" } else { "1" }),
+            ("force", if self.force.is_empty() { "" } else { "1" }),
         ];
-        details.map(|(name, value)| (name, value.as_str())).into_iter().filter(|(_, value)| !value.is_empty()).collect()
+        let shown = details.iter().filter(|(name, value)| !value.is_empty() && act.fields().contains(name));
+        let shown: Vec<_> = shown.map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+        std::iter::once(format!("act={}", act.key())).chain(shown).collect::<Vec<_>>().join("&")
     }
+}
+
+/// Why a confirmed act was not carried out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unconfirmed {
+    /// More agents are eligible than the person has confirmed.
+    Number,
+    /// The fields were changed after the preview.
+    Fields,
 }
 
 /// The acts that are possible on the chosen agents.
@@ -145,14 +159,16 @@ struct ActPage<'a> {
     text: String,
     order: &'a Order,
     hidden: Vec<(&'static str, &'a str)>,
-    details: Vec<(&'static str, &'a str)>,
+    /// The details of the preview, which the confirmation sends beside the fields.
+    previewed: String,
+    /// What the confirmation does, and to how many agents.
+    button: String,
     /// Ids and names, and which is chosen.
     policies: Vec<(String, String, bool)>,
     levels: Vec<(&'static str, bool)>,
     preview: Option<Preview>,
     error: Option<Error>,
-    /// Whether more agents are eligible than the person has confirmed.
-    has_grown: bool,
+    unconfirmed: Option<Unconfirmed>,
     cli: String,
     api: String,
 }
@@ -240,18 +256,23 @@ async fn act_page<'a>(
         Some(Err(error)) => (None, Some(error)),
     };
     let is_shown = preview.is_some();
+    let policies = if act == Act::Assign { policies(fleet, visitor, &order.policy).await? } else { Vec::new() };
+    let policy =
+        policies.iter().find(|(_, _, is_chosen)| *is_chosen).map_or(order.policy.as_str(), |(_, name, _)| name);
+    let button = preview.as_ref().map(|preview| act.sentence(&preview.agents, policy, order)).unwrap_or_default();
     Ok(ActPage {
         frame: Frame::new(visitor, act.title(), TAB),
         act,
         text: chosen.text.clone(),
         order,
         hidden: order.selection(),
-        details: order.details(),
-        policies: if act == Act::Assign { policies(fleet, visitor, &order.policy).await? } else { Vec::new() },
+        previewed: order.previewable(act),
+        button,
+        policies,
         levels: LEVELS.map(|level| (level, level == order.level)).into(),
         preview,
         error,
-        has_grown: false,
+        unconfirmed: None,
         cli: if is_shown { act.cli(&chosen.cli, order) } else { String::new() },
         api: if is_shown { act.api(&chosen.api, order) } else { String::new() },
     })
@@ -283,12 +304,11 @@ async fn act(fleet: &Fleet, visitor: &Visitor, order: &Order) -> Result<Response
     let act = Act::parse(&order.act)?;
     let chosen = Chosen::of(fleet, visitor, order).await?;
     let tried = try_act(fleet, visitor, order, act, &chosen).await;
-    // What a person has confirmed is a number of agents; since then, more may match the query.
-    let is_confirmed = tried.as_ref().is_ok_and(|done| done.agents > 0 && done.agents <= order.count);
-    if !is_confirmed {
+    let unconfirmed = tried.as_ref().map_or(None, |done| unconfirmed(order, act, done));
+    if tried.is_err() || unconfirmed.is_some() {
         let status = tried.as_ref().err().map_or(StatusCode::CONFLICT, |error| status_of(error.kind));
         let shown = act_page(fleet, visitor, order, act, &chosen, Some(tried)).await?;
-        return Ok(page(status, &ActPage { has_grown: shown.error.is_none(), ..shown }));
+        return Ok(page(status, &ActPage { unconfirmed, ..shown }));
     }
     let context = visitor.context.clone().because(checked_reason(Some(&order.reason))?);
     let done = act.run(fleet, &context, &chosen.selected, order).await?;
@@ -301,4 +321,12 @@ async fn act(fleet: &Fleet, visitor: &Visitor, order: &Order) -> Result<Response
         several => (format!("{base}/actions"), format!("{}: {agents}, {} actions.", act.title(), several.len())),
     };
     Ok(notice::redirect(&path, &notice))
+}
+
+/// Compares an act with what the person has confirmed: details, and a number of agents. Since then, more may match the query.
+fn unconfirmed(order: &Order, act: Act, done: &Done) -> Option<Unconfirmed> {
+    if order.previewed != order.previewable(act) {
+        return Some(Unconfirmed::Fields);
+    }
+    (done.agents == 0 || done.agents > order.count).then_some(Unconfirmed::Number)
 }

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use muster_core::id::PolicyId;
 use muster_core::policy::Policy;
+use muster_core::reported::shortened_to;
 use muster_core::time::Timestamp;
 use muster_fleet::agent_views::AgentView;
 use muster_store::query::AgentSort;
 
+use super::agent::name_of;
+use super::report::SHORT;
 use crate::text::{Badge, Moment, os_name};
 
 /// Maximum length of a message in a row, characters.
@@ -149,7 +152,12 @@ impl Column {
             |view, _| Cell::Tags(view.details.record.tags.clone()),
             |view| view.details.record.tags.join(" "),
         ),
-        plain!("message", "Message", |view: &AgentView| view.details.record.health.message.clone()),
+        text(
+            "message",
+            "Message",
+            |view, _| Cell::Text(shortened_to(&view.details.record.health.message, SHORT).into_owned()),
+            |view| view.details.record.health.message.clone(),
+        ),
         moment!("status_since", "Status since", |view: &AgentView| Some(view.details.record.status_since)),
         moment!("revision_since", "Revision since", |view: &AgentView| view.details.record.policy_revision_at),
         plain!("upgrade", "Upgrade", |view: &AgentView| {
@@ -167,7 +175,7 @@ impl Column {
         plain!("id", "Id", |view: &AgentView| view.details.record.id.to_string()),
     ];
 
-    /// Returns the columns of these keys, without duplicates; the usual ones if none is known.
+    /// Returns the columns of these keys, without duplicates and unknown ones; the usual ones if none is known.
     pub fn named<'k>(keys: impl Iterator<Item = &'k str>) -> Vec<&'static Self> {
         let mut chosen: Vec<&'static Self> = Vec::new();
         for key in keys {
@@ -182,15 +190,14 @@ impl Column {
         USUAL_CSV.iter().filter_map(|key| Self::of(key)).collect()
     }
 
-    fn of(key: &str) -> Option<&'static Self> {
+    /// Returns the column of a key.
+    pub fn of(key: &str) -> Option<&'static Self> {
         Self::ALL.iter().find(|column| column.key == key)
     }
 }
 
 fn host(view: &AgentView, _: &Around) -> Cell {
-    let record = &view.details.record;
-    let name = if record.hostname.is_empty() { record.id.to_string() } else { record.hostname.clone() };
-    Cell::Host { name, os: os(view) }
+    Cell::Host { name: name_of(&view.details.record), os: os(view) }
 }
 
 fn status(view: &AgentView, _: &Around) -> Cell {

@@ -40,6 +40,7 @@ pub async fn send(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(aske
 
 fn begin(fleet: Arc<Fleet>, visitor: &Visitor, asked: &Asked) -> Result<Export, Error> {
     let grant = visitor.context.grant::<AgentsRead>()?;
+    asked.check()?;
     let (filter, sort) = (asked.filter(&fleet)?, asked.sort());
     let rows = Rows::Page(Page { offset: 0, limit: BATCH });
     let columns = if asked.columns.is_empty() { Column::usual_csv() } else { asked.columns() };

@@ -10,8 +10,10 @@ pub mod diagnostics;
 pub mod export;
 pub mod menu;
 pub mod overview;
+mod report;
 pub mod respond;
 mod selection;
+mod sentence;
 pub mod suggest;
 pub mod timeline;
 pub mod views;
@@ -35,6 +37,7 @@ use muster_management::cursor;
 use muster_management::kql::{agents as kql, place};
 use muster_store::query::Page;
 
+use self::agent::name_of;
 use self::asked::{Asked, TAB, toggled, with_query};
 use self::columns::{Around, Cell, Column};
 use crate::failure;
@@ -53,6 +56,8 @@ struct AgentsPage<'a> {
     /// The parameters of the URL, to be saved.
     query: String,
     error: Option<Error>,
+    /// Whether the error is one of the link, not of the filter.
+    is_damaged: bool,
     /// The query, divided at an error: before it, what it is about, and behind it.
     marked: Option<(&'a str, &'a str, &'a str)>,
     chips: Vec<Chip>,
@@ -141,17 +146,32 @@ pub async fn show(
     if headers.contains_key("hx-request") && asked.seen == Some(newest) {
         return StatusCode::NO_CONTENT.into_response();
     }
-    match read(&fleet, &visitor, &asked, newest).await {
-        Ok(agents) => page(StatusCode::OK, &agents),
+    let (asked, error) = match asked.check() {
+        Ok(()) => (asked, None),
+        Err(error) => (asked.only_filter(), Some(error)),
+    };
+    let status = if error.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+    match read(&fleet, &visitor, &asked, newest, error).await {
+        Ok(agents) => page(status, &agents),
         Err(error) => failure::inside(&visitor, &error, TAB),
     }
 }
 
-async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked, newest: i64) -> Result<AgentsPage<'a>, Error> {
+/// Reads the page. A damaged link leads to a page without rows, which offers the list with the same filter.
+async fn read<'a>(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    asked: &'a Asked,
+    newest: i64,
+    damage: Option<Error>,
+) -> Result<AgentsPage<'a>, Error> {
     let grant = visitor.context.grant::<AgentsRead>()?;
     let sort = asked.sort();
     let views = fleet.agents().saved_views(&grant).await?;
     let mut shown = empty_page(visitor, asked, newest, views);
+    if let Some(error) = damage {
+        return Ok(AgentsPage { error: Some(error), is_damaged: true, ..shown });
+    }
     // An invalid query is shown above the list, with what was typed.
     let (all, filter) = match (kql::compile(&asked.q, fleet.now()), asked.filter(fleet)) {
         (Ok(all), Ok(filter)) => (all.filter, filter),
@@ -195,6 +215,7 @@ fn empty_page<'a>(visitor: &Visitor, asked: &'a Asked, newest: i64, views: Vec<S
     AgentsPage {
         asked,
         error: None,
+        is_damaged: false,
         marked: None,
         chips: Vec::new(),
         questions: QUESTIONS.map(|(name, condition)| question(asked, name, condition, &base)).into(),
@@ -271,7 +292,9 @@ async fn policies(fleet: &Fleet, visitor: &Visitor, rows: &[AgentView]) -> Resul
 
 fn row(view: &AgentView, columns: &[&'static Column], around: &Around) -> Row {
     let record = &view.details.record;
-    let id = record.id.to_string();
-    let name = if record.hostname.is_empty() { id.clone() } else { record.hostname.clone() };
-    Row { id, name, cells: columns.iter().map(|column| (column.cell)(view, around)).collect() }
+    Row {
+        id: record.id.to_string(),
+        name: name_of(record),
+        cells: columns.iter().map(|column| (column.cell)(view, around)).collect(),
+    }
 }

@@ -17,6 +17,7 @@ use muster_fleet::agent_history::CountsAt;
 use muster_management::kql::agents as kql;
 use muster_store::query::{AgentFilter, Page};
 
+use super::agent::name_or_id;
 use super::asked::encoded;
 use super::menu::{Known, versions};
 use crate::failure;
@@ -253,7 +254,7 @@ async fn alerts(fleet: &Fleet, visitor: &Visitor) -> Result<Option<Vec<Alert>>, 
             "policy" => "policies",
             _ => "",
         };
-        let name = if event.subject.name.is_empty() { &event.subject.id } else { &event.subject.name };
+        let name = name_or_id(&event.subject.name, &event.subject.id);
         Alert {
             text: format!("{}: {name}", event.kind),
             class: if event.kind.severity() == Severity::Error { "bad" } else { "warn" },

@@ -11,7 +11,7 @@ use axum::response::Response;
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsForceUnenroll, OpContext, PrivilegeName};
-use muster_core::compromise::Exposure;
+use muster_core::compromise::{Exposure, ExposureKind};
 use muster_core::shell;
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
@@ -22,7 +22,7 @@ use muster_management::form;
 use serde::Deserialize;
 
 use super::agent::{id_of, name_of};
-use super::asked::TAB;
+use super::asked::{TAB, encoded};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::text::Moment;
@@ -46,6 +46,8 @@ pub struct Asked {
     since: String,
     /// Set to respond although the policy is managed.
     force: String,
+    /// The details that the person has seen a preview of, as [`Asked::previewable`] writes them.
+    previewed: String,
 }
 
 impl Asked {
@@ -56,6 +58,15 @@ impl Asked {
             review_since: since.map(|since| parse_time("since", since)).transpose()?,
             force: (!self.force.is_empty()).into(),
         })
+    }
+
+    /// Returns the details that decide what a response does, as one text. The reason is not among them: it can be entered
+    /// after the preview.
+    fn previewable(&self) -> String {
+        let force = if self.force.is_empty() { "" } else { "1" };
+        let details =
+            [("since", self.since.trim()), ("force", force)].into_iter().filter(|(_, value)| !value.is_empty());
+        details.map(|(name, value)| format!("{name}={}", encoded(value))).collect::<Vec<_>>().join("&")
     }
 
     /// The same response as a command.
@@ -70,16 +81,32 @@ impl Asked {
     }
 }
 
+/// What a request does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Shows a preview.
+    Preview,
+    /// Shows a new preview, because the fields were changed after the last one.
+    PreviewOfChange,
+    /// Responds.
+    Response,
+}
+
 #[derive(Template)]
 #[template(path = "agents/respond.html")]
 struct RespondPage<'a> {
     frame: Frame,
     id: String,
     asked: &'a Asked,
+    previewed: String,
+    /// Whether the fields were changed after the preview, so that nothing was done.
+    is_changed: bool,
     is_active: bool,
     /// Some time before now, as an example.
     example: String,
     error: Option<Error>,
+    /// Link that replaces the enrollment key of the agent.
+    replace_key: String,
     /// What would be done, or was.
     response: Option<Shown>,
     is_done: bool,
@@ -110,10 +137,8 @@ pub async fn show(
     params: RawPathParams,
     Params(asked): Params<Asked>,
 ) -> Response {
-    match respond(&fleet, &visitor, id_of(&params), &asked, true).await {
-        Ok(response) => response,
-        Err(error) => failure::inside(&visitor, &error, TAB),
-    }
+    let shown = respond(&fleet, &visitor, id_of(&params), &asked, Step::Preview).await;
+    shown.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
 
 /// Responds, and shows what was done.
@@ -125,14 +150,18 @@ pub async fn run(
     body: Body,
 ) -> Response {
     let done = match form::read::<Asked>(&headers, body).await {
-        Ok(asked) => respond(&fleet, &visitor, id_of(&params), &asked, false).await,
+        Ok(asked) => {
+            let is_changed = asked.previewed != asked.previewable();
+            let step = if is_changed { Step::PreviewOfChange } else { Step::Response };
+            respond(&fleet, &visitor, id_of(&params), &asked, step).await
+        }
         Err(error) => Err(error),
     };
     done.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
 
-async fn respond(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked, is_trial: bool) -> Result<Response, Error> {
-    let context = visitor.context.clone().trying(is_trial);
+async fn respond(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked, step: Step) -> Result<Response, Error> {
+    let context = visitor.context.clone().trying(step != Step::Response);
     for privilege in PRIVILEGES {
         context.check(privilege)?;
     }
@@ -146,13 +175,19 @@ async fn respond(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked, is_t
         Ok(done) => (Some(shown(done, now)), None),
         Err(error) => (None, Some(error)),
     };
-    let status = error.as_ref().map_or(StatusCode::OK, |error| status_of(error.kind));
-    let is_done = !is_trial && error.is_none();
+    let is_changed = step == Step::PreviewOfChange && error.is_none();
+    let otherwise = if is_changed { StatusCode::CONFLICT } else { StatusCode::OK };
+    let status = error.as_ref().map_or(otherwise, |error| status_of(error.kind));
+    let is_done = step == Step::Response && error.is_none();
+    let key = agent.enrollment_key_id.as_ref();
     let title = if is_done { "{}: revoked" } else { "Respond to the compromise of {}" };
     let content = RespondPage {
         frame: Frame::new(visitor, title.replace("{}", &name_of(&agent)), TAB),
         id: agent.id.to_string(),
         asked,
+        previewed: asked.previewable(),
+        is_changed,
+        replace_key: key.map(|key| format!("{}/keys/{key}/replace", visitor.base)).unwrap_or_default(),
         is_active: agent.active,
         example: now.minus(std::time::Duration::from_secs(7 * 86_400)).to_rfc3339_seconds(),
         error,

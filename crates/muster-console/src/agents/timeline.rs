@@ -12,6 +12,7 @@ use muster_core::agent::AgentRecord;
 use muster_core::authorization::{AgentsRead, PoliciesRead};
 use muster_core::event::Event;
 use muster_core::id::PolicyId;
+use muster_core::reported::shortened_to;
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
 use muster_fleet::audit_log::{AuditQuery, AuditView};
@@ -20,9 +21,11 @@ use serde::Deserialize;
 
 use super::agent::{id_of, name_of};
 use super::asked::TAB;
+use super::report::SHORT;
 use crate::actions::state_text;
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::people::People;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 
@@ -78,20 +81,21 @@ pub async fn show(
 async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, kind: &str) -> Result<TimelinePage, Error> {
     let agent = fleet.agents().find::<AgentsRead>(&visitor.context, id).await?;
     let is_wanted = |one: &str| kind.is_empty() || kind == one;
+    let mut people = People::new(fleet, visitor);
     let mut entries = Vec::new();
     if is_wanted("event") {
         entries.extend(events(fleet, &agent).await?);
     }
     if is_wanted("policy") {
-        entries.extend(revisions(fleet, visitor, &agent).await?);
+        entries.extend(revisions(fleet, visitor, &mut people, &agent).await?);
     }
     if is_wanted("action") {
-        entries.extend(actions(fleet, visitor, &agent).await?);
+        entries.extend(actions(fleet, visitor, &mut people, &agent).await?);
     }
     let log = AuditView::of(&visitor.context).ok();
     let no_audit = log.is_none();
     if let Some(log) = log.filter(|_| is_wanted("audit")) {
-        entries.extend(audit(fleet, visitor, &log, &agent).await?);
+        entries.extend(audit(fleet, &visitor.base, &mut people, &log, &agent).await?);
     }
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.at));
     Ok(TimelinePage {
@@ -111,13 +115,25 @@ async fn events(fleet: &Fleet, agent: &Authorized<AgentRecord, AgentsRead>) -> R
             _ => String::new(),
         };
         let message = event.detail["message"].as_str().or(event.detail["reason"].as_str()).unwrap_or_default();
-        entry("event", event.at, now, format!("{}{change}", event.kind), message.to_owned(), String::new())
+        entry(
+            "event",
+            event.at,
+            now,
+            format!("{}{change}", event.kind),
+            shortened_to(message, SHORT).into_owned(),
+            String::new(),
+        )
     };
     Ok(fleet.agents().events_of(agent, None, ENTRIES).await?.into_iter().map(entry).collect())
 }
 
 /// Returns the revisions of the policy since the agent enrolled, and since when it runs its own.
-async fn revisions(fleet: &Fleet, visitor: &Visitor, agent: &AgentRecord) -> Result<Vec<Entry>, Error> {
+async fn revisions(
+    fleet: &Fleet,
+    visitor: &Visitor,
+    people: &mut People<'_>,
+    agent: &AgentRecord,
+) -> Result<Vec<Entry>, Error> {
     let now = fleet.now();
     let mut entries = Vec::new();
     if let Some(at) = agent.policy_revision_at.filter(|_| agent.policy_revision > 0) {
@@ -129,41 +145,51 @@ async fn revisions(fleet: &Fleet, visitor: &Visitor, agent: &AgentRecord) -> Res
     let link = format!("{}/policies/{id}", visitor.base);
     let revisions = fleet.policies().revisions(&policy).await?.into_iter();
     let since_then = revisions.filter(|(_, at, _)| *at >= agent.enrolled_at).take(ENTRIES as usize);
-    entries.extend(since_then.map(|(revision, at, by)| {
+    for (revision, at, by) in since_then {
         let text = format!("revision {revision} of the policy {}", policy.name);
-        entry("policy", at, now, text, format!("by {by}"), link.clone())
-    }));
+        entries.push(entry("policy", at, now, text, format!("by {}", people.name(&by).await), link.clone()));
+    }
     Ok(entries)
 }
 
 async fn actions(
     fleet: &Fleet,
     visitor: &Visitor,
+    people: &mut People<'_>,
     agent: &Authorized<AgentRecord, AgentsRead>,
 ) -> Result<Vec<Entry>, Error> {
     let now = fleet.now();
     let found = fleet.actions().of_agent(agent, ENTRIES).await?;
-    let row = |one: muster_fleet::action_views::AgentAction| {
+    let mut entries = Vec::new();
+    for one in found {
         let text = format!("{}: {}", one.action.kind.as_str(), state_text(one.state));
         let link = format!("{}/actions/{}", visitor.base, one.action.id);
-        entry("action", one.action.created_at, now, text, format!("by {}", one.action.created_by), link)
-    };
-    Ok(found.into_iter().map(row).collect())
+        let by = format!("by {}", people.name(&one.action.created_by).await);
+        entries.push(entry("action", one.action.created_at, now, text, by, link));
+    }
+    Ok(entries)
 }
 
-async fn audit(fleet: &Fleet, visitor: &Visitor, log: &AuditView, agent: &AgentRecord) -> Result<Vec<Entry>, Error> {
+async fn audit(
+    fleet: &Fleet,
+    base: &str,
+    people: &mut People<'_>,
+    log: &AuditView,
+    agent: &AgentRecord,
+) -> Result<Vec<Entry>, Error> {
     let now = fleet.now();
     let subject = format!("agent:{}", agent.id);
-    let link = format!("{}/audit?subject={}", visitor.base, super::asked::encoded(&subject));
+    let link = format!("{base}/audit?subject={}", super::asked::encoded(&subject));
     let question =
         AuditQuery { subject: Some(subject), since: Some(agent.enrolled_at), limit: ENTRIES, ..AuditQuery::default() };
-    let found = fleet.audit().list(log, &question).await?.lines.into_iter();
-    let row = |line: muster_fleet::audit_log::AuditLine| {
+    let mut entries = Vec::new();
+    for line in fleet.audit().list(log, &question).await?.lines {
         let event = line.event;
         let reason = event.reason.map(|reason| format!("{reason} ")).unwrap_or_default();
-        entry("audit", event.at, now, event.action, format!("{reason}by {}", event.actor), link.clone())
-    };
-    Ok(found.map(row).collect())
+        let by = format!("{reason}by {}", people.name(&event.actor).await);
+        entries.push(entry("audit", event.at, now, event.action, by, link.clone()));
+    }
+    Ok(entries)
 }
 
 fn entry(kind: &'static str, at: Timestamp, now: Timestamp, text: String, detail: String, link: String) -> Entry {

@@ -32,6 +32,13 @@ fn between<'h>(html: &'h str, before: &str, after: &str) -> &'h str {
     html.split(before).nth(1).unwrap_or_else(|| panic!("{before} is missing in {html}")).split(after).next().unwrap()
 }
 
+/// What the confirmation below a preview sends beside the fields.
+fn confirmation(preview: &str) -> String {
+    let previewed = between(preview, "name=\"previewed\" value=\"", "\"").replace("&#38;", "&");
+    let previewed = previewed.replace('%', "%25").replace('=', "%3D").replace('&', "%26");
+    format!("count={}&previewed={previewed}", between(preview, "name=\"count\" value=\"", "\""))
+}
+
 #[tokio::test]
 async fn mg185_disabled_acts_say_why_and_how_many_agents_are_eligible() {
     let pages = several().await;
@@ -67,18 +74,19 @@ async fn agents_are_tagged_in_bulk_after_a_preview() {
     let invalid = pages.page(&cookie, "/agents/bulk?of=all&act=tag&preview=1").await;
     assert!(invalid.status == 400 && invalid.html.contains("id=\"problem-add\""), "{}", invalid.html);
     let preview = pages.page(&cookie, "/agents/bulk?of=all&q=hostname%3Ahost-*&act=tag&preview=1&add=x%2Cy").await.html;
-    assert!(preview.contains("<button id=\"confirm\">Change tags: 3 agents</button>"), "{preview}");
+    assert!(preview.contains(">Add the tags x, y to 3 agents</button>"), "{preview}");
     assert!(preview.contains("muster agent tag --filter=&#39;hostname:host-*&#39; --tag=x,y"), "{preview}");
     assert!(pages.fleet.stored("a-1").await.tags.is_empty(), "a preview changes nothing");
 
-    let order = "of=all&q=hostname%3Ahost-*&act=tag&add=x%2Cy&count=";
+    let order = format!("of=all&q=hostname%3Ahost-*&act=tag&add=x%2Cy&{}", confirmation(&preview));
+    assert!(order.contains("count=3&"), "{order}");
     let foreign = [("cookie", cookie.as_str()), ("sec-fetch-site", "cross-site")];
-    let refused = pages.browse(Method::POST, "/agents/bulk", &foreign, &format!("{order}3")).await;
+    let refused = pages.browse(Method::POST, "/agents/bulk", &foreign, &order).await;
     assert_eq!(refused.status, 403);
-    let grown = pages.post(&cookie, "/agents/bulk", &format!("{order}2")).await;
-    assert!(grown.status == 409 && grown.html.contains("Nothing was done"), "{}", grown.html);
+    let grown = pages.post(&cookie, "/agents/bulk", &order.replace("count=3", "count=2")).await;
+    assert!(grown.status == 409 && grown.html.contains("The number of eligible agents has changed."), "{}", grown.html);
     assert!(pages.fleet.stored("a-1").await.tags.is_empty());
-    let done = pages.post(&cookie, "/agents/bulk", &format!("{order}3")).await;
+    let done = pages.post(&cookie, "/agents/bulk", &order).await;
     assert_eq!(done.status, 303, "{}", done.html);
     assert_eq!(pages.fleet.stored("b-1").await.tags, ["x", "y"]);
     let action = done.goes_to().to_owned();
@@ -86,7 +94,33 @@ async fn agents_are_tagged_in_bulk_after_a_preview() {
     assert!(action.starts_with("/actions/") && html.contains("Change tags: add x, y"), "{action} {html}");
     assert!(html.contains("3 of 3 done") && html.contains("host-b-1"), "{html}");
     let list = pages.page(&cookie, "/actions").await.html;
-    assert!(list.contains(&format!("href=\"{action}\"")) && list.contains("user:"), "{list}");
+    assert!(list.contains(&format!("href=\"{action}\"")) && list.contains("<td class=\"cut\">ann</td>"), "{list}");
+}
+
+#[tokio::test]
+async fn a_field_that_changed_after_the_preview_leads_to_a_new_preview() {
+    let pages = several().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    let preview = pages.page(&cookie, "/agents/bulk?agent=a-1&act=tag&preview=1&add=typo").await.html;
+    assert_eq!(preview.matches("name=\"add\"").count(), 1, "no copy of a field can differ from it: {preview}");
+    let changed =
+        pages.post(&cookie, "/agents/bulk", &format!("agent=a-1&act=tag&add=right&{}", confirmation(&preview))).await;
+    assert!(changed.status == 409 && changed.html.contains("changed after the preview"), "{}", changed.html);
+    assert!(changed.html.contains(">Add the tag right to 1 agent</button>"), "{}", changed.html);
+    assert!(pages.fleet.stored("a-1").await.tags.is_empty());
+    let unseen = pages.post(&cookie, "/agents/bulk", "agent=a-1&act=tag&add=right&count=1").await;
+    assert_eq!(unseen.status, 409, "a preview is required");
+    let confirmed = format!("agent=a-1&act=tag&add=+right+&{}", confirmation(&changed.html));
+    assert_eq!(pages.post(&cookie, "/agents/bulk", &confirmed).await.status, 303);
+    assert_eq!(pages.fleet.stored("a-1").await.tags, ["right"]);
+
+    // The reason changes neither what is done nor to whom.
+    let preview = pages.page(&cookie, "/agents/bulk?agent=a-1&act=revoke").await.html;
+    let order = format!("agent=a-1&act=revoke&reason=stolen&{}", confirmation(&preview));
+    assert!(preview.contains(">Revoke 1 agent immediately</button>"), "{preview}");
+    assert_eq!(pages.post(&cookie, "/agents/bulk", &format!("{order}&force=1")).await.status, 409);
+    assert_eq!(pages.post(&cookie, "/agents/bulk", &order).await.status, 303);
+    assert!(pages.page(&cookie, "/audit").await.html.contains("stolen"));
 }
 
 #[tokio::test]
@@ -95,15 +129,16 @@ async fn an_action_is_retried_for_the_agents_that_failed() {
     let cookie = pages.log_in("ann", "administrator").await;
     let order = "agent=a-1&agent=a-2&agent=b-1&act=upgrade&version=9.9.0";
     let preview = pages.page(&cookie, &format!("/agents/bulk?{order}&preview=1")).await.html;
-    assert!(preview.contains("Upgrade: 2 agents") && preview.contains("agent cannot upgrade itself"), "{preview}");
-    let done = pages.post(&cookie, "/agents/bulk", &format!("{order}&count=2")).await;
+    assert!(preview.contains(">Upgrade 2 agents to 9.9.0</button>"), "{preview}");
+    assert!(preview.contains("agent cannot upgrade itself"), "{preview}");
+    let done = pages.post(&cookie, "/agents/bulk", &format!("{order}&{}", confirmation(&preview))).await;
     let html = pages.page(&cookie, done.goes_to()).await.html;
     assert!(html.contains("Upgrade to 9.9.0") && html.contains("1 failed"), "{html}");
     let retry = between(&html, "href=\"/agents/bulk?failed=", "\"").replace("&#38;", "&");
     let again = pages.page(&cookie, &format!("/agents/bulk?failed={retry}")).await.html;
     assert!(again.contains("1 agent for which the action") && again.contains("No agent is eligible"), "{again}");
     let forced = pages.page(&cookie, &format!("/agents/bulk?failed={retry}&force=1")).await.html;
-    assert!(forced.contains("Upgrade: 1 agent</button>"), "{forced}");
+    assert!(forced.contains(">Upgrade 1 agent to 9.9.0</button>"), "{forced}");
 
     let asked = pages.page(&cookie, &format!("{}/cancel", done.goes_to())).await.html;
     assert!(asked.contains("2 agents have not answered yet"), "{asked}");
@@ -128,6 +163,12 @@ async fn a_response_to_a_compromise_is_previewed_and_carried_out() {
     assert!(pages.fleet.stored("a-1").await.active, "a preview changes nothing");
     let invalid = pages.page(&cookie, "/agents/a-1/respond?since=yesterday").await;
     assert!(invalid.status == 400 && invalid.html.contains("id=\"problem-since\""), "{}", invalid.html);
+    let since = "since=2020-01-01T00%3A00%3A00Z";
+    let changed = pages.post(&cookie, "/agents/a-1/respond", &format!("reason=stolen&{since}")).await;
+    assert!(changed.status == 409 && changed.html.contains("changed after the preview"), "{}", changed.html);
+    assert!(changed.html.contains("name=\"reason\" value=\"stolen\""), "what was typed stays: {}", changed.html);
+    let unchecked = pages.post(&cookie, "/agents/a-1/respond", "reason=stolen&force=1").await;
+    assert!(unchecked.status == 409 && pages.fleet.stored("a-1").await.active, "{}", unchecked.html);
     let done = pages.post(&cookie, "/agents/a-1/respond", "reason=stolen").await;
     assert!(done.status == 200 && done.html.contains("can no longer check in"), "{}", done.html);
     assert!(!pages.fleet.stored("a-1").await.active);
@@ -150,8 +191,10 @@ async fn diagnostics_are_requested_and_listed() {
     let cookie = pages.log_in("ann", "administrator").await;
     assert!(pages.page(&cookie, "/agents/a-1/diagnostics").await.html.contains("No diagnostics were requested."));
     let preview = pages.page(&cookie, "/agents/bulk?agent=a-1&act=diagnostics").await.html;
-    assert!(preview.contains("Request diagnostics: 1 agent</button>"), "{preview}");
-    let done = pages.post(&cookie, "/agents/bulk", "agent=a-1&act=diagnostics&cpu=1&count=1").await;
+    assert!(preview.contains(">Request diagnostics from 1 agent</button>"), "{preview}");
+    let preview = pages.page(&cookie, "/agents/bulk?agent=a-1&act=diagnostics&cpu=1").await.html;
+    let order = format!("agent=a-1&act=diagnostics&cpu=1&{}", confirmation(&preview));
+    let done = pages.post(&cookie, "/agents/bulk", &order).await;
     assert_eq!(done.status, 303, "{}", done.html);
     let listed = pages.page(&cookie, "/agents/a-1/diagnostics").await.html;
     assert!(listed.contains("<td>requested</td>") && listed.contains("every 2s"), "{listed}");
@@ -163,7 +206,7 @@ async fn diagnostics_are_requested_and_listed() {
 async fn mg186_the_list_and_its_csv_file_have_the_chosen_columns() {
     let pages = several().await;
     let cookie = pages.log_in("ann", "auditor").await;
-    let html = pages.page(&cookie, "/agents?columns=id&columns=family&columns=nonsense").await.html;
+    let html = pages.page(&cookie, "/agents?columns=id&columns=family").await.html;
     assert!(html.contains("<th>Id</th>") && html.contains("<th>Family</th>") && !html.contains("Last check-in</a>"));
     let link = html.split("\" download>").next().unwrap().rsplit("href=\"").next().unwrap().replace("&#38;", "&");
     let csv = pages.page(&cookie, &link).await.html;

@@ -4,6 +4,7 @@
 mod agents;
 mod browsing;
 mod policies;
+mod reports;
 mod rollouts;
 mod settings;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::agents::fleet;
 use crate::browser::Browser;
 use crate::web_pages::set_up;
 use crate::world::{json as muster, new_policy, world};
@@ -93,9 +94,14 @@ fn mg179_a_pasted_command_enrolls_and_the_agent_is_found_tagged_examined_and_rev
     browser.wait(SOON, "return document.body.innerText.includes('Selected: 1 agent.')");
     browser.click("button[value=tag]");
     browser.wait(SOON, "return document.querySelector('input[name=add]') !== null");
-    browser.fill("input[name=add]", "walked");
+    browser.fill("input[name=add]", "typed-wrong");
     browser.click("form.narrow button");
     browser.wait(SOON, "return document.querySelector('#confirm') !== null");
+    // A field that is changed after the preview is neither ignored nor sent unseen.
+    browser.fill("input[name=add]", "walked");
+    browser.click("#confirm");
+    browser.wait(SOON, "return document.body.innerText.includes('changed after the preview')");
+    assert_eq!(browser.run("return document.querySelector('#confirm').innerText"), "Add the tag walked to 1 agent");
     browser.click("#confirm");
     browser.wait(SOON, "return location.pathname.startsWith('/actions/')");
     assert_eq!(muster(&["agent", "show", &id])["tags"], json!(["walked"]));
@@ -114,11 +120,40 @@ fn mg179_a_pasted_command_enrolls_and_the_agent_is_found_tagged_examined_and_rev
     browser.click("a.danger");
     browser.wait(SOON, "return document.body.innerText.includes('Nothing has been done yet.')");
     assert_eq!(muster(&["agent", "show", &id])["active"], true, "a preview changes nothing");
-    browser.fill("input[name=reason]", "stolen laptop");
+    browser.fill("input[name=since]", "2020-01-01T00:00:00Z");
     browser.click("form.narrow button");
-    browser.wait(SOON, "return location.search.includes('stolen')");
+    browser.wait(SOON, "return location.search.includes('since=2020')");
+    // The reason is sent as it stands in its field, without another preview.
+    browser.fill("input[name=reason]", "stolen laptop");
     browser.click("#confirm");
     browser.wait(SOON, "return document.body.innerText.includes('can no longer check in')");
     assert_eq!(muster(&["agent", "show", &id])["active"], false);
     assert!(muster(&["audit", "list"]).to_string().contains("stolen laptop"));
+}
+
+#[test]
+fn what_an_agent_reports_at_length_fits_on_screens_and_phones() {
+    let (_, agents) = fleet("web long reports", &["long-reports"]);
+    // Names as long as the server accepts; it truncates messages.
+    let (message, name) = ("x".repeat(900_000), "y".repeat(1_024));
+    let units = json!([{"id": name, "type": name, "status": "FAILED", "message": message}]);
+    let component = json!({"id": name, "type": name, "status": "FAILED", "message": message, "units": units});
+    agents[0].check_in_upgrading("9.5.2", &json!({"status": "error", "message": message, "components": [component]}));
+    let browser = Browser::start();
+    let site = format!("http://{}", world().admin);
+    set_up(&browser, "web-long-reports");
+    for width in [1280, 360] {
+        let screen = json!({"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600});
+        browser.devtools("Emulation.setDeviceMetricsOverride", &screen);
+        let id = &agents[0].id;
+        for path in ["", "/timeline", "/respond"].map(|part| format!("/agents/{id}{part}")) {
+            browser.open(&format!("{site}{path}"));
+            let is_wide = "return document.documentElement.scrollWidth > document.documentElement.clientWidth";
+            assert_eq!(browser.run(is_wide), json!(false), "{path} at {width}");
+            browser.run("document.querySelectorAll('main details').forEach(details => { details.open = true; })");
+            assert_eq!(browser.run(is_wide), json!(false), "{path} at {width}, unfolded");
+        }
+        browser.open(&format!("{site}/agents/{id}"));
+        assert!(browser.text().contains(&"x".repeat(250)), "the beginning of the message is shown");
+    }
 }
