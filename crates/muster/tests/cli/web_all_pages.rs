@@ -26,8 +26,8 @@ fn furnish(world: &World, browser: &Browser, site: &str) {
     let key = world.json(&["enrollment-key", "create", "--policy", "furnished", "--name", "office"]);
     let agent = enroll(world, key["api_key"].as_str().unwrap());
     world.ok(&["agent", "upgrade", &agent, "--version", "9.5.3", "--yes"]);
-    let next = revision("{agent: {monitoring: {enabled: false}}}").1;
-    world.ok(&["rollout", "create", "-f", &next, "--waves", "5,100", "--yes"]);
+    let next = revision("{agent: {monitoring: {enabled: false}}}");
+    world.ok(&["rollout", "create", "-f", &next.1, "--waves", "5,100", "--yes"]);
     world.ok(&["server-host", "create", "furnished", "--address", "https://fleet.example:8220"]);
     world.ok(&["proxy", "create", "furnished", "--address", "http://proxy.example:3128"]);
     world.ok(&["download-source", "create", "furnished", "--address", "https://downloads.example/"]);
