@@ -41,9 +41,29 @@ document.addEventListener("keydown", (event) => {
 const showLost = (isLost) => { document.getElementById("lost").hidden = !isLost; };
 document.addEventListener("htmx:sendError", () => showLost(true));
 document.addEventListener("htmx:timeout", () => showLost(true));
-document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.xhr?.status > 0) showLost(false); });
+document.addEventListener("htmx:afterRequest", (event) => { if (hasAnswered(event.detail.xhr)) showLost(false); });
 addEventListener("offline", () => showLost(true));
-addEventListener("online", () => showLost(false));
+addEventListener("online", () => ask());
+// Proxies answer like this for a server that they cannot reach.
+const hasAnswered = (answer) => answer?.status > 0 && !(answer.status >= 502 && answer.status <= 504);
+// Lost connections are on the page, so htmx need not report them as errors of the script.
+if (window.htmx) {
+  const reported = ["htmx:sendError", "htmx:timeout", "htmx:sendAbort", "htmx:afterRequest"];
+  htmx.logger = (_, name, detail) => { if (reported.includes(name)) delete detail.error; };
+}
+// Pages without lists ask, too. A server that accepts connections but does not answer in time counts as lost.
+const ownScript = document.currentScript.src;
+const ask = async () => {
+  if (document.hidden) return;
+  try {
+    const request = { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(5000) };
+    showLost(!hasAnswered(await fetch(ownScript, request)));
+  } catch {
+    showLost(true);
+  }
+};
+setInterval(ask, 10000);
+document.addEventListener("visibilitychange", ask);
 
 // A field with `data-zones` suggests the time zones that the browser knows.
 for (const field of document.querySelectorAll("[data-zones]")) {

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::http::HeaderValue;
 use axum::http::header::RETRY_AFTER;
 use axum::response::Response;
+use muster_core::reported::is_deceptive;
 use muster_core::{Error, ErrorKind};
 use muster_management::error::status_of;
 
@@ -14,7 +15,7 @@ use crate::visitor::Visitor;
 #[template(path = "failure.html")]
 struct Failure<'a> {
     frame: Frame,
-    message: &'a str,
+    message: String,
     remedy: Option<&'a str>,
     /// The spaces in which the person has rights, if that is what is missing here.
     spaces: Vec<String>,
@@ -43,8 +44,16 @@ fn render(frame: Frame, error: &Error, spaces: Vec<String>) -> Response {
     if let Some(cause) = &error.source {
         tracing::warn!(code = error.code, %cause, "cannot show a page");
     }
-    let shown = Failure { frame, message: &error.message, remedy: error.remedy.as_deref(), spaces };
+    let shown = Failure { frame, message: visible(&error.message), remedy: error.remedy.as_deref(), spaces };
     with_retry(page(status_of(error.kind), &shown), Some(error))
+}
+
+/// Writes characters that no page shows as escapes: an address may contain any.
+fn visible(message: &str) -> String {
+    let escape = |c: char| {
+        if is_deceptive(c) && !matches!(c, '\n' | '\t') { c.escape_unicode().to_string() } else { c.to_string() }
+    };
+    message.chars().map(escape).collect()
 }
 
 const fn title(kind: ErrorKind) -> &'static str {

@@ -28,6 +28,7 @@ mod visitor;
 use std::sync::Arc;
 
 use axum::middleware::from_fn;
+use axum::response::Redirect;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use muster_fleet::Fleet;
@@ -43,7 +44,8 @@ type Route = (&'static str, MethodRouter<Arc<Fleet>>);
 pub fn console_router(fleet: Arc<Fleet>, trust: ServerTrust) -> Router {
     let mut router = Router::new()
         .route(log_in::PATH, get(log_in::show).post(log_in::log_in))
-        .route(log_in::LOG_OUT, post(log_in::log_out))
+        // An address that people type, too.
+        .route(log_in::LOG_OUT, get(async || Redirect::to("/")).post(log_in::log_out))
         .route(set_up::PATH, get(set_up::show).post(set_up::set_up))
         .route(assets::PATH, get(assets::serve));
     for (path, page) in routes() {

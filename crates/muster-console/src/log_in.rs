@@ -7,8 +7,8 @@ use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::header::{LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
-use muster_core::Error;
+use axum::response::{IntoResponse, Redirect, Response};
+use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
 use muster_management::credentials;
 use muster_management::entry::{Connection, record_refusal};
@@ -40,6 +40,8 @@ struct Fields {
     username: String,
     password: String,
     return_to: String,
+    /// Not empty: the page was the response to a form.
+    after_form: String,
 }
 
 #[derive(Template)]
@@ -51,14 +53,24 @@ struct LogInPage<'a> {
     username: &'a str,
     return_to: &'a str,
     error: Option<&'a Error>,
+    /// Whether the page is the response to a form, whose session has ended.
+    is_after_form: bool,
 }
 
 /// Shows the page.
 pub async fn show(State(fleet): State<Arc<Fleet>>, Query(asked): Query<Asked>) -> Response {
-    ask(&fleet, "", &asked.return_to, None).await
+    ask(&fleet, "", &asked.return_to, None, false).await
 }
 
-async fn ask(fleet: &Fleet, username: &str, return_to: &str, error: Option<&Error>) -> Response {
+/// Shows the page in response to a form that was not processed, because its session has ended. After the login, the browser
+/// returns to the page of the form.
+pub async fn instead_of_a_form(fleet: &Fleet, return_to: &str) -> Response {
+    let error = Error::new(ErrorKind::Unauthenticated, "session_ended", "your session has ended; nothing was saved")
+        .remedy("log in in another tab, then reload this page, which sends the form again");
+    ask(fleet, "", return_to, Some(&error), true).await
+}
+
+async fn ask(fleet: &Fleet, username: &str, return_to: &str, error: Option<&Error>, is_after_form: bool) -> Response {
     let choices = match fleet.providers().choices().await {
         Ok(choices) => choices,
         Err(error) => return failure::outside(&error),
@@ -66,7 +78,8 @@ async fn ask(fleet: &Fleet, username: &str, return_to: &str, error: Option<&Erro
     let back = utf8_percent_encode(inner(return_to), NON_ALPHANUMERIC).to_string();
     let link = |id: String| (format!("/api/v1/login/oidc/{id}?return_to={back}"), id);
     let providers = choices.iter().map(|id| link(id.to_string())).map(|(link, id)| (id, link)).collect();
-    let shown = LogInPage { frame: Frame::outside("Log in"), providers, username, return_to: inner(return_to), error };
+    let frame = Frame::outside("Log in");
+    let shown = LogInPage { frame, providers, username, return_to: inner(return_to), error, is_after_form };
     let shown = page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &shown);
     failure::with_retry(shown, error)
 }
@@ -78,27 +91,33 @@ pub async fn log_in(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let Fields { username, password, return_to } = match form::read(&headers, body).await {
+    let Fields { username, password, return_to, after_form } = match form::read(&headers, body).await {
         Ok(fields) => fields,
         Err(error) => return failure::outside(&error),
     };
     let password = Zeroizing::new(password);
+    let is_after_form = !after_form.is_empty();
     match fleet.sign_in().log_in(&username, &password, connection.ip()).await {
         Ok(new) => to(inner(&return_to), credentials::session_cookie(&new.cookie, connection.is_tls())),
         Err(error) => {
             record_refusal(&fleet, &connection, &headers, &username, &error);
-            ask(&fleet, &username, &return_to, Some(&error)).await
+            ask(&fleet, &username, &return_to, Some(&error), is_after_form).await
         }
     }
 }
 
-/// Ends the session.
+/// Ends the session. Without one, there is nothing to do.
 pub async fn log_out(
     State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
+    visitor: Result<Visitor, Response>,
     connection: Connection,
     headers: HeaderMap,
 ) -> Response {
+    let visitor = match visitor {
+        Ok(visitor) => visitor,
+        Err(refused) if refused.status() == StatusCode::UNAUTHORIZED => return Redirect::to(PATH).into_response(),
+        Err(refused) => return refused,
+    };
     let ended = match (credentials::check_same_origin(&headers), credentials::cookie(&headers)) {
         (Err(error), _) => Err(error),
         (Ok(()), Some(key)) => fleet.sign_in().log_out(&visitor.context, &key).await,

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use muster_core::authorization::UsersRead;
+use muster_core::authorization::{Actor, UsersRead};
+use muster_core::{Error, ErrorKind};
 use muster_fleet::Fleet;
 
 use crate::visitor::Visitor;
@@ -29,12 +30,37 @@ impl<'a> People<'a> {
         if let Some(name) = self.known.get(actor) {
             return name.clone();
         }
-        let found = match actor.strip_prefix(USER) {
+        // `user:ID`, or `user:ID token:ID`.
+        let (user, token) = actor.split_once(' ').map_or((actor, ""), |(user, _)| (user, " (API token)"));
+        let found = match user.strip_prefix(USER) {
             Some(id) => self.fleet.users().find::<UsersRead>(&self.visitor.context, id).await.ok(),
             None => None,
         };
-        let name = found.map_or_else(|| actor.to_owned(), |user| user.name.clone());
+        // Nobody may pass for the server by the choice of a name.
+        let found = found.filter(|user| user.name != Actor::System.to_string());
+        let name = found.map_or_else(|| actor.to_owned(), |user| format!("{}{token}", user.name));
         self.known.insert(actor.to_owned(), name.clone());
         name
+    }
+}
+
+/// Returns the actor that a person has typed: a user's name stands for the user.
+pub async fn actor(fleet: &Fleet, visitor: &Visitor, typed: &str) -> Result<String, Error> {
+    if typed.contains(':') || typed == Actor::System.to_string() {
+        return Ok(typed.to_owned());
+    }
+    if typed.eq_ignore_ascii_case(&visitor.name)
+        && let Some(id) = visitor.context.actor().user()
+    {
+        return Ok(format!("{USER}{id}"));
+    }
+    match fleet.users().find::<UsersRead>(&visitor.context, typed).await {
+        Ok(user) => Ok(format!("{USER}{}", user.id)),
+        Err(error) if error.kind == ErrorKind::NotFound => Err(Error::invalid("actor", "no user has this name")),
+        Err(error) if error.kind == ErrorKind::Forbidden => Err(Error::invalid(
+            "actor",
+            "must be an actor such as user:ID; to use names, you need the privilege users.read",
+        )),
+        Err(error) => Err(error),
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::header::REFERER;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use muster_core::Error;
 use muster_fleet::Fleet;
@@ -28,6 +30,13 @@ impl FromRequestParts<Arc<Fleet>> for Id {
         let id = params.iter().find(|(name, _)| *name == "id").map(|(_, id)| id.to_owned());
         Ok(Self(id.unwrap_or_default()))
     }
+}
+
+/// Returns the path of the page that a form was on, with its query. The host is left out: the form is of this server.
+pub fn page_of_form(headers: &HeaderMap) -> Option<String> {
+    let page: Uri = headers.get(REFERER)?.to_str().ok()?.parse().ok()?;
+    let path = page.path_and_query()?.to_string();
+    (!path.starts_with("//")).then_some(path)
 }
 
 /// The form of a request, of at most `MAX` bytes. One that cannot be read, or that does not come from a page of this server,

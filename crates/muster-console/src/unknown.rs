@@ -27,7 +27,7 @@ async fn answer(request: Request, next: Next) -> Response {
         StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED => failure::outside(&Error::not_found("page", path)),
         StatusCode::METHOD_NOT_ALLOWED => {
             let error =
-                Error::new(ErrorKind::Invalid, "method_not_allowed", "this address does not accept such a form")
+                Error::new(ErrorKind::Invalid, "method_not_allowed", "this address accepts no requests of this kind")
                     .remedy("go back, load the page again, and retry");
             let mut response = failure::outside(&error);
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, OriginalUri, RawPathParams};
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use muster_core::authorization::{BindingScope, OpContext, PrivilegeName};
 use muster_core::id::SpaceId;
@@ -19,6 +18,7 @@ use muster_management::form;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
+use crate::request::page_of_form;
 use crate::{failure, log_in, notice};
 
 /// The person that requests a page.
@@ -77,7 +77,7 @@ impl FromRequestParts<Arc<Fleet>> for Visitor {
         let space = space(parts, fleet).await;
         match identify(fleet, &connection, &parts.headers, space.as_deref()).await {
             Ok(visitor) => Ok(visitor),
-            Err(error) if error.kind == ErrorKind::Unauthenticated => Err(to_log_in(parts)),
+            Err(error) if error.kind == ErrorKind::Unauthenticated => Err(to_log_in(parts, fleet).await),
             Err(error) => Err(failure::outside(&error)),
         }
     }
@@ -114,8 +114,9 @@ fn link(page: &str) -> String {
     format!("{}?return_to={}", log_in::PATH, utf8_percent_encode(page, NON_ALPHANUMERIC))
 }
 
-/// Sends a browser to the login page, which leads back here.
-fn to_log_in(parts: &Parts) -> Response {
+/// Sends a browser to the login page, which leads back here. The response to a form is the login page itself, because only
+/// then can the browser send the form again.
+async fn to_log_in(parts: &Parts, fleet: &Fleet) -> Response {
     let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
     let here = uri.path_and_query().map_or("/", |here| here.as_str());
     // An open page that renews its rows: it must not take the login page for them.
@@ -123,6 +124,9 @@ fn to_log_in(parts: &Parts) -> Response {
         let here = here.split("&seen=").next().unwrap_or_default().split("?seen=").next().unwrap_or_default();
         let location = HeaderValue::try_from(link(here)).unwrap_or(HeaderValue::from_static(log_in::PATH));
         return (StatusCode::UNAUTHORIZED, [("hx-redirect", location)]).into_response();
+    }
+    if parts.method == Method::POST {
+        return log_in::instead_of_a_form(fleet, &page_of_form(&parts.headers).unwrap_or_default()).await;
     }
     Redirect::to(&link(here)).into_response()
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use muster_core::authorization::{AgentsRollout, Grant, OpContext, PoliciesRead, PoliciesRollout, Privilege};
 use muster_core::change::Change;
 use muster_core::id::{PolicyId, RolloutId};
+use muster_core::policy::Policy;
 use muster_core::rollout::{Observation, Plan, Rollout, State, Subject};
 use muster_core::time::Clock;
 use muster_core::{Entropy, Error, ErrorKind};
@@ -75,6 +76,11 @@ impl Rollouts {
             return Err(Error::invalid("state", format!("unknown state {state:?}")).remedy(known));
         }
         Ok(self.store.seen_by(grant).rollouts(Some(state), page).await?)
+    }
+
+    /// Finds the rollout of a policy that has not ended yet.
+    pub async fn active_of(&self, policy: &Authorized<Policy, PoliciesRead>) -> Result<Option<Rollout>, Error> {
+        Ok(self.store.seen_by(policy.grant()).active_rollout_of(&policy.id).await?)
     }
 
     /// Describes the agents that a rollout has reached.

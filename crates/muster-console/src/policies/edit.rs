@@ -20,7 +20,7 @@ use super::change::Draft;
 use super::create::template;
 use super::hints::{HINTS, Hints};
 use super::text::{of_fields, text_of};
-use super::{TAB, agents_on};
+use super::{ActiveRollout, TAB, agents_on};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::request::Id;
@@ -50,6 +50,7 @@ struct EditPage<'a> {
     id: String,
     draft: &'a Draft,
     agents: String,
+    active: Option<ActiveRollout>,
     error: Option<&'a Error>,
     problems: Vec<ProblemRow>,
     /// Names of the secrets that the policy has or that the text refers to.
@@ -117,8 +118,9 @@ async fn editor<'a>(
     draft: &'a Draft,
     error: Option<&'a Error>,
 ) -> Result<EditPage<'a>, Error> {
-    let policy = fleet.policies().find::<PoliciesRead>(&visitor.context, id).await?.into_inner();
+    let policy = fleet.policies().find::<PoliciesRead>(&visitor.context, id).await?;
     Ok(EditPage {
+        active: ActiveRollout::of(fleet, &policy).await?,
         frame: Frame::new(visitor, format!("Edit {}", policy.name), TAB),
         agents: super::agents(agents_on(fleet, visitor, &policy).await?),
         secrets: secrets(&policy, draft),

@@ -26,11 +26,13 @@ use muster_core::authorization::{Grant, PoliciesRead, PrivilegeName};
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
+use muster_fleet::authority::Authorized;
 use muster_store::query::Page;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use crate::frame::{Frame, page};
+use crate::rollouts::StateText;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 use crate::{Route, failure};
@@ -166,6 +168,19 @@ fn row(agents: u64, policy: Policy, now: Timestamp) -> PolicyRow {
 async fn agents_on(fleet: &Fleet, visitor: &Visitor, policy: &Policy) -> Result<u64, Error> {
     let counts = fleet.policies().agent_counts(&visitor.context.grant()?).await?;
     Ok(counts.iter().find(|(id, _)| *id == policy.id).map_or(0, |(_, count)| *count))
+}
+
+/// The rollout because of which a policy cannot be changed now.
+struct ActiveRollout {
+    id: String,
+    state: StateText,
+}
+
+impl ActiveRollout {
+    async fn of(fleet: &Fleet, policy: &Authorized<Policy, PoliciesRead>) -> Result<Option<Self>, Error> {
+        let found = fleet.rollouts().active_of(policy).await?;
+        Ok(found.map(|rollout| Self { id: rollout.id.to_string(), state: StateText::of(&rollout.state) }))
+    }
 }
 
 /// `1 agent`, `2 agents`.

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use super::compare::get;
 use super::differences::Changes;
 use super::text::text_of;
-use super::{TAB, agents, agents_on};
+use super::{ActiveRollout, TAB, agents, agents_on};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::people::People;
@@ -44,6 +44,7 @@ struct PolicyPage {
     frame: Frame,
     id: String,
     description: String,
+    active: Option<ActiveRollout>,
     revision: i64,
     newest: i64,
     agents: String,
@@ -119,6 +120,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
         frame: Frame::new(visitor, policy.name.clone(), TAB),
         id: policy.id.to_string(),
         description: policy.description.clone(),
+        active: ActiveRollout::of(fleet, &policy).await?,
         revision: number,
         newest: policy.revision,
         agents: agents(agents_on(fleet, visitor, &policy).await?),

@@ -105,7 +105,7 @@ pub async fn start(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Posted(dra
 
 /// Whether an error concerns the policy's new text, which is edited elsewhere, and not the plan.
 fn is_about_the_change(error: &Error) -> bool {
-    error.problems.is_some() || error.code == "policy_changed"
+    error.problems.is_some() || matches!(error.code, "policy_changed" | "active_rollout")
 }
 
 async fn started(fleet: &Fleet, visitor: &Visitor, draft: &Draft) -> Result<Response, Error> {

@@ -58,6 +58,7 @@ struct RolloutPage {
     last_good: Option<i64>,
     by: String,
     created: Moment,
+    updated: Moment,
     waves: Vec<DrawnWave>,
     started: Vec<Moment>,
     gate: Vec<Figure>,
@@ -150,6 +151,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, newest: i64) -> Result
         reason: reason(&rollout.state),
         by: People::new(fleet, visitor).name(&rollout.created_by).await,
         created: Moment::new(rollout.created_at, now),
+        updated: Moment::new(rollout.updated_at, now),
         waves: draw(&rollout.plan, &reach, |wave| wave_state(&rollout, wave)),
         started: rollout.started.iter().map(|wave| Moment::new(wave.at, now)).collect(),
         gate: figures(&rollout, &seen, now),
@@ -194,11 +196,13 @@ fn acts(rollout: &Rollout) -> Vec<Act> {
     let pause = act("pause", "Pause", "plain");
     let roll_back = act("rollback", "Roll back", "plain");
     match rollout.state {
+        // The gate has closed for a reason, so the safe act comes first.
+        Phase::Halted { .. } => vec![act("rollback", "Roll back", ""), act("resume", "Resume", "plain")],
         Phase::Created | Phase::Running => vec![pause, roll_back],
         Phase::AwaitingApproval | Phase::AwaitingAgents => {
             vec![act("approve", "Approve the next wave", ""), pause, roll_back]
         }
-        Phase::Paused | Phase::Halted { .. } => vec![act("resume", "Resume", ""), roll_back],
+        Phase::Paused => vec![act("resume", "Resume", ""), roll_back],
         Phase::Completed | Phase::RolledBack { .. } => Vec::new(),
     }
 }
@@ -372,7 +376,12 @@ pub async fn act(
     Posted(fields): Posted<Fields>,
 ) -> Response {
     match done(&fleet, &visitor, &id, &fields).await {
-        Ok(text) => notice::redirect(&format!("{}{TAB}/{id}", visitor.base), text),
+        // With its time: the rollout may soon be in another state, while the page still shows the notice.
+        Ok(done) => {
+            let now = fleet.now();
+            let text = format!("{done} at {}.", Moment::new(now, now).local);
+            notice::redirect(&format!("{}{TAB}/{id}", visitor.base), &text)
+        }
         Err(error) => ask(&fleet, &visitor, &id, &fields, Some(&error)).await,
     }
 }
@@ -382,10 +391,10 @@ async fn done(fleet: &Fleet, visitor: &Visitor, id: &str, fields: &Fields) -> Re
     let rollouts = fleet.rollouts();
     let found = rollouts.control(&context, id).await?;
     match fields.act.as_str() {
-        "pause" => rollouts.pause(&found).await.map(|_| "Paused."),
-        "resume" => rollouts.resume(&found).await.map(|_| "Resumed."),
-        "approve" => rollouts.approve(&found).await.map(|_| "Approved."),
-        "rollback" => rollouts.roll_back(&context, &found).await.map(|_| "Rolled back."),
+        "pause" => rollouts.pause(&found).await.map(|_| "Paused"),
+        "resume" => rollouts.resume(&found).await.map(|_| "Resumed"),
+        "approve" => rollouts.approve(&found).await.map(|_| "Approved"),
+        "rollback" => rollouts.roll_back(&context, &found).await.map(|_| "Rolled back"),
         other => Err(Error::invalid("act", format!("unknown act {other:?}"))),
     }
 }

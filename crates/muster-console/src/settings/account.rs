@@ -5,8 +5,8 @@ use std::sync::Arc;
 use askama::Template;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{LOCATION, REFERER, SET_COOKIE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::header::{LOCATION, SET_COOKIE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use muster_core::Error;
 use muster_core::authorization::PrivilegeName;
@@ -24,6 +24,7 @@ use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
 use crate::preferences::{self, Preferences};
+use crate::request::page_of_form;
 use crate::text::Moment;
 use crate::visitor::Visitor;
 use crate::{failure, log_in, notice};
@@ -181,10 +182,7 @@ pub async fn set_theme(visitor: Visitor, headers: HeaderMap, body: Body) -> Resp
 
 /// Returns to the page of this server that a form was on.
 fn back(headers: &HeaderMap, visitor: &Visitor, cookie: HeaderValue) -> Response {
-    let page = headers.get(REFERER).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<Uri>().ok());
-    let path = page.as_ref().and_then(Uri::path_and_query).map(ToString::to_string);
-    // The form is of this server, so the page is too; the host is left out all the same.
-    let path = path.filter(|path| !path.starts_with("//")).unwrap_or_else(|| format!("{}{PATH}", visitor.base));
+    let path = page_of_form(headers).unwrap_or_else(|| format!("{}{PATH}", visitor.base));
     let location = HeaderValue::from_str(&path).unwrap_or(HeaderValue::from_static("/"));
     (StatusCode::SEE_OTHER, [(LOCATION, location), (SET_COOKIE, cookie)]).into_response()
 }

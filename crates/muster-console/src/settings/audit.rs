@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::time::Timestamp;
-use muster_core::{Error, shell};
+use muster_core::{Error, ErrorKind, shell};
 use muster_fleet::Fleet;
 use muster_fleet::audit_log::{AuditLine, AuditPage as AuditPageOf, AuditQuery, AuditView};
 use muster_management::error::status_of;
@@ -18,6 +18,7 @@ use super::{given, shown};
 use crate::elsewhere::{cli, curl};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::people::{self, People};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 
@@ -60,8 +61,10 @@ struct AuditPage<'a> {
 struct Row {
     at: Moment,
     actor: String,
+    actor_name: String,
     action: String,
     subject: String,
+    subject_name: String,
     address: String,
     reason: String,
     detail: String,
@@ -77,21 +80,31 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(aske
 
 async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked) -> Result<AuditPage<'a>, Error> {
     let view = AuditView::of(&visitor.context)?;
-    let (found, error) = match query(asked) {
-        Ok(query) => (fleet.audit().list(&view, &query).await?, None),
+    let mut actor = asked.actor.clone();
+    let (found, error) = match query(fleet, visitor, asked).await {
+        Ok(query) => {
+            let found = fleet.audit().list(&view, &query).await?;
+            actor = query.actor.unwrap_or_default();
+            (found, None)
+        }
         // The form is shown again with what was typed.
-        Err(error) => (AuditPageOf::default(), Some(error)),
+        Err(error) if error.kind == ErrorKind::Invalid => (AuditPageOf::default(), Some(error)),
+        Err(error) => return Err(error),
     };
     let now = fleet.now();
+    let (mut people, mut rows) = (People::new(fleet, visitor), Vec::new());
+    for line in found.lines {
+        rows.push(row(line, &mut people, now).await);
+    }
     let frame = Frame::new(visitor, "Audit log", TAB);
-    let flags = [("--actor", &asked.actor), ("--action", &asked.action), ("--subject", &asked.subject)];
+    let flags = [("--actor", &actor), ("--action", &asked.action), ("--subject", &asked.subject)];
     let flags = flags.iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| shell::option(name, text));
     let command = std::iter::once("audit list".to_owned()).chain(flags).collect::<Vec<_>>().join(" ");
     Ok(AuditPage {
         next: found.next.map(|before| format!("{}&before={before}", link(&frame.base, asked))).unwrap_or_default(),
         export: export(&frame.base, asked),
         may_verify: AuditView::whole(&visitor.context).is_ok(),
-        rows: found.lines.into_iter().map(|line| row(line, now)).collect(),
+        rows,
         cli: cli(visitor, &command),
         api: curl(visitor, "GET", "/api/fleet/audit", ""),
         frame,
@@ -100,9 +113,13 @@ async fn read<'a>(fleet: &Fleet, visitor: &Visitor, asked: &'a Asked) -> Result<
     })
 }
 
-fn query(asked: &Asked) -> Result<AuditQuery, Error> {
+async fn query(fleet: &Fleet, visitor: &Visitor, asked: &Asked) -> Result<AuditQuery, Error> {
+    let actor = match given(&asked.actor) {
+        Some(typed) => Some(people::actor(fleet, visitor, &typed).await?),
+        None => None,
+    };
     Ok(AuditQuery {
-        actor: given(&asked.actor),
+        actor,
         action: given(&asked.action),
         subject: given(&asked.subject),
         since: moment("since", &asked.since)?,
@@ -172,10 +189,12 @@ pub async fn verify(State(fleet): State<Arc<Fleet>>, visitor: Visitor) -> Respon
     shown(&visitor, TAB, made.await)
 }
 
-fn row(line: AuditLine, now: Timestamp) -> Row {
+async fn row(line: AuditLine, people: &mut People<'_>, now: Timestamp) -> Row {
     let event = line.event;
     Row {
         at: Moment::new(event.at, now),
+        actor_name: people.name(&event.actor).await,
+        subject_name: people.name(&event.subject).await,
         actor: event.actor,
         action: event.action,
         subject: event.subject,

@@ -27,6 +27,7 @@ use super::{Id, PolicyName, given, lines, policy_names, shown};
 use crate::confirm::Confirm;
 use crate::elsewhere::{cli, curl};
 use crate::frame::{Frame, page};
+use crate::people::People;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice};
@@ -70,7 +71,6 @@ struct Row {
     uses: String,
     tags: Vec<String>,
     created: Moment,
-    created_by: String,
     expires: Option<Moment>,
     last_used: Option<Moment>,
     is_usable: bool,
@@ -94,7 +94,6 @@ impl Row {
             uses: key.max_uses.map_or_else(|| key.uses.to_string(), |max| format!("{} of {max}", key.uses)),
             tags: key.tags,
             created: Moment::new(key.created_at, now),
-            created_by: key.created_by,
             expires: Moment::of(key.expires_at, now),
             last_used: Moment::of(key.last_used_at, now),
             is_usable: usable.is_ok(),
@@ -136,6 +135,7 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: Asked) -> Result<KeysPage
 struct KeyPage {
     frame: Frame,
     key: Row,
+    created_by: String,
     /// The token, just after it was created or revealed.
     token: String,
     /// Number of agents that have enrolled with it; `None` for people who may not see agents.
@@ -164,8 +164,10 @@ async fn key_page(fleet: &Fleet, visitor: &Visitor, key: EnrollmentKey, token: S
     let lacks = |name| visitor.lacks(name);
     let replace = [PrivilegeName::EnrollmentRevoke, PrivilegeName::EnrollmentCreate];
     let id = key.id.to_string();
+    let created_by = People::new(fleet, visitor).name(&key.created_by).await;
     Ok(KeyPage {
         frame: Frame::new(visitor, format!("Key {}", key.name), TAB),
+        created_by,
         key: Row::new(key, &policy_names(fleet, visitor).await?, fleet.now()),
         token,
         agents,

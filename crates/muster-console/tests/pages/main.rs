@@ -259,6 +259,41 @@ async fn an_open_list_goes_to_the_login_when_the_session_has_ended() {
 }
 
 #[tokio::test]
+async fn a_form_that_is_sent_after_the_session_has_ended_is_not_lost_without_a_word() {
+    let pages = Pages::new().await;
+    let from = [("sec-fetch-site", "same-origin"), ("referer", "http://fleet.example/policies/web/edit?revision=1")];
+    for path in ["/policies/web/edit", "/policies/web/save", "/keys/x/reveal", "/s/shop/rollouts"] {
+        let ended = pages.browse(Method::POST, path, &from, "text=name").await;
+        assert_eq!(ended.status, 401, "{path}");
+        assert!(ended.html.contains("nothing was saved") && ended.html.contains("reload this page"), "{}", ended.html);
+        assert!(ended.html.contains(r#"value="/policies/web/edit?revision=1""#), "{}", ended.html);
+        assert!(ended.html.contains(r#"name="after_form""#), "{}", ended.html);
+    }
+    let foreign = [("referer", "http://evil.example//evil.example")];
+    let ended = pages.browse(Method::POST, "/agents/bulk", &foreign, "").await;
+    assert!(ended.status == 401 && ended.html.contains(r#"name="return_to" value="/""#), "{}", ended.html);
+    let rejected = "username=ann&password=wrong&return_to=%2Fagents&after_form=yes";
+    let rejected = pages.browse(Method::POST, "/login", &from, rejected).await;
+    assert!(rejected.status == 401 && rejected.html.contains(r#"name="after_form""#), "{}", rejected.html);
+}
+
+#[tokio::test]
+async fn a_logout_without_a_session_leads_to_the_login() {
+    let pages = Pages::new().await;
+    let same = [("sec-fetch-site", "same-origin")];
+    assert_eq!(pages.browse(Method::POST, "/logout", &same, "").await.goes_to(), "/login");
+    assert_eq!(pages.browse(Method::GET, "/logout", &[], "").await.goes_to(), "/");
+}
+
+#[tokio::test]
+async fn an_unknown_id_with_invisible_characters_is_legible() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "auditor").await;
+    let page = pages.page(&cookie, "/policies/a%00%E2%80%AE").await;
+    assert!(page.status == 404 && page.html.contains(r"policy a\u{0}\u{202e} not found"), "{}", page.html);
+}
+
+#[tokio::test]
 async fn what_an_agent_reports_does_not_change_the_direction_of_text() {
     let pages = Pages::new().await;
     pages.agent("a-1", |record| record.hostname = "evil\u{202e}\u{1b}[31m".into()).await;

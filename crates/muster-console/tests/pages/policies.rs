@@ -92,7 +92,7 @@ async fn a_concurrent_edit_shows_both_versions_and_goes_on_from_either() {
     for path in ["/policies/web/edit", "/policies/web/save"] {
         let conflict = pages.post(&cookie, path, &stale).await;
         assert_eq!(conflict.status, 409, "{}", conflict.html);
-        for shown in ["/config/outputs", "/description", "mine", "Go on with theirs", "Go on with yours"] {
+        for shown in ["/config/outputs", "/description", "mine", "Continue with theirs", "Continue with yours"] {
             assert!(conflict.html.contains(shown), "{shown}: {}", conflict.html);
         }
     }

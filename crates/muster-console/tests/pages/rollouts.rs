@@ -1,6 +1,7 @@
 //! Rollouts: waves before they start, acts, the list.
 
 use axum::http::Method;
+use axum::http::header::SET_COOKIE;
 
 use crate::browsing::{Answer, Pages};
 use crate::policies::{CHANGED, form, hidden};
@@ -33,6 +34,8 @@ async fn waves_are_drawn_before_they_start_and_a_rollout_is_paused_resumed_and_r
     assert_eq!(pages.stored("web").await.revision, 1);
     let wrong = pages.send_text(&cookie, "/rollouts", CHANGED, &[("members", "50"), ("soak", "1h")]).await;
     assert!(wrong.status == 400 && wrong.html.contains("100 percent") && wrong.html.contains("value=\"50\""));
+    let soon = pages.send_text(&cookie, "/rollouts/new", CHANGED, &[("members", "100"), ("soak", "soon")]).await.html;
+    assert!(soon.contains("id=\"problem-waves[0].soak\">") && !soon.contains("soak\">waves[0].soak"), "{soon}");
     let invalid = pages.send_text(&cookie, "/rollouts", "name: web\nconfig: []\n", &plan).await;
     assert!(invalid.status == 400 && invalid.html.contains("2:1"), "{}", invalid.html);
 
@@ -48,12 +51,20 @@ async fn waves_are_drawn_before_they_start_and_a_rollout_is_paused_resumed_and_r
     assert!(shown.contains("0 of 2") && shown.contains("at least 90 % within 30m"), "{shown}");
     let busy = pages.send_text(&cookie, "/policies/web/edit", "name: web\nconfig: {}\n", &[]).await;
     assert!(busy.status == 409 && busy.html.contains("has an active rollout"), "{}", busy.html);
+    let link = format!("<a href=\"{path}\">Go to the rollout</a>");
+    assert!(busy.html.contains(&link), "{}", busy.html);
+    for page in ["/policies/web", "/policies/web/edit"] {
+        let shown = pages.page(&cookie, page).await.html;
+        assert!(shown.contains(&link) && shown.contains("which is running"), "{page}: {shown}");
+    }
 
     for (act, state) in [("pause", "paused"), ("resume", "running"), ("rollback", "rolled back")] {
         let asked = pages.page(&cookie, &format!("{path}/confirm?act={act}")).await;
         assert!(asked.status == 200 && asked.html.contains("id=\"effect\""), "{}", asked.html);
         let done = pages.post(&cookie, &path, &format!("act={act}&reason=because+{act}")).await;
         assert_eq!(done.goes_to(), path);
+        let notice = done.headers[SET_COOKIE].to_str().unwrap();
+        assert!(notice.contains("%20at%20"), "the notice has its time: {notice}");
         let shown = pages.page(&cookie, &path).await.html;
         assert!(shown.contains(&format!("</span> {state}</span>, started by")), "{state}: {shown}");
         assert!(shown.contains(&format!("because {act}")), "the history has the reason: {shown}");
@@ -61,6 +72,7 @@ async fn waves_are_drawn_before_they_start_and_a_rollout_is_paused_resumed_and_r
     let again = pages.post(&cookie, &path, "act=pause").await;
     assert!(again.status == 409 && again.html.contains("cannot be paused"), "{}", again.html);
     assert_eq!(pages.page(&cookie, &format!("{path}/confirm?act=explode")).await.status, 400);
+    assert!(!pages.page(&cookie, "/policies/web").await.html.contains("Go to the rollout"));
     assert_eq!(pages.stored("web").await.revision, 3);
 
     let listed = pages.page(&cookie, "/rollouts?state=rolled_back").await.html;

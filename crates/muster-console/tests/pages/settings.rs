@@ -369,3 +369,25 @@ async fn a_throttled_login_says_when_to_retry() {
     assert_eq!(last.status, 429, "{}", last.html);
     assert!(last.headers.contains_key("retry-after") && last.html.contains("retry in"), "{}", last.html);
 }
+
+#[tokio::test]
+async fn people_are_shown_and_found_by_name_in_the_audit_log() {
+    let pages = Pages::new().await;
+    let cookie = pages.log_in("ann", "administrator").await;
+    pages.log_in("bob", "helpdesk").await;
+    let made = pages.post(&cookie, "/keys/new", "name=from-ann&policy=web&expiration=7d").await;
+    assert_eq!(made.status, 200, "{}", made.html);
+    assert!(made.html.contains(" by ann"), "{}", made.html);
+    let rows = async |path: &str| {
+        let page = pages.page(&cookie, path).await;
+        assert_eq!(page.status, 200, "{path}: {}", page.html);
+        page.html.split("<tbody>").nth(1).unwrap_or_default().to_owned()
+    };
+    let all = rows("/audit").await;
+    assert!(all.contains(">ann<span") && all.contains("local:") && !all.contains(">user:"), "{all}");
+    let own = rows("/audit?actor=Ann&action=enrollment_key.create").await;
+    assert!(own.contains(">ann<span") && own.contains("title=\"user:") && !own.contains("local:"), "{own}");
+    assert!(rows("/audit?actor=system").await.is_empty());
+    let unknown = pages.page(&cookie, "/audit?actor=nobody").await;
+    assert!(unknown.status == 400 && unknown.html.contains("no user has this name"), "{}", unknown.html);
+}

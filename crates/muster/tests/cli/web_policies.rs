@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::agents::{Agent, fleet};
 use crate::browser::Browser;
-use crate::web_pages::set_up;
+use crate::web_pages::{PASSWORD, set_up};
 use crate::world::{file, json as muster, new_policy, new_token, ok, world};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -76,6 +76,38 @@ fn mg188_a_policy_is_edited_with_the_keyboard_and_saved_after_a_review() {
 }
 
 #[test]
+fn the_text_of_a_policy_survives_the_end_of_the_session() {
+    let policy = new_policy("web kept");
+    let browser = Browser::start();
+    let site = format!("http://{}", world().admin);
+    set_up(&browser, "web-keeper");
+    browser.open(&format!("{site}/policies/{policy}/edit"));
+    let warns = "return !dispatchEvent(new Event('beforeunload', { cancelable: true }))";
+    assert_eq!(browser.run(warns), json!(false));
+    browser.fill("#text", &text_of("web kept", "typed"));
+    assert_eq!(browser.run(warns), json!(true), "the text is not sent yet");
+    browser.run("window.out = false; fetch('/logout', { method: 'POST' }).then(() => { window.out = true; })");
+    browser.wait(SOON, "return window.out");
+
+    browser.click("form.with-side button");
+    heading(&browser, "Log in");
+    let shown = browser.text();
+    assert!(shown.contains("nothing was saved") && shown.contains("shows the text of the policy again"), "{shown}");
+    browser.fill("input[name=username]", "web-keeper");
+    browser.fill("input[name=password]", PASSWORD);
+    browser.click("main button");
+    heading(&browser, "Edit web kept");
+    let text = browser.run("return document.querySelector('#text').value");
+    assert_eq!(text, json!(text_of("web kept", "typed")));
+    assert!(browser.text().contains("the text that you sent before your session ended"), "{}", browser.text());
+    fits(&browser);
+    browser.click("form.with-side button");
+    heading(&browser, "Review the change of web kept");
+    browser.open(&format!("{site}/policies/{policy}/edit"));
+    assert!(browser.run("return document.querySelector('#text').value.includes('typed')") == json!(false));
+}
+
+#[test]
 fn a_concurrent_edit_shows_both_versions() {
     let policy = new_policy("web contested");
     let browser = Browser::start();
@@ -135,10 +167,13 @@ fn a_rollout_that_the_gate_halts_is_resumed_and_rolled_back() {
     assert!(browser.text().contains("1 of 1 agents are degraded or failed"), "{}", browser.text());
     assert!(browser.text().contains("rollout.halt"), "{}", browser.text());
 
+    let buttons =
+        "return [...document.querySelectorAll('#live .acts a')].map((a) => a.innerText + a.className.trim()).join()";
+    assert_eq!(browser.run(buttons), json!("Roll backbutton,Resumebutton plain"), "the safe act is the primary one");
     browser.click("a[href$='act=resume']");
     heading(&browser, "Resume the rollout");
     browser.click("main form button");
-    browser.wait(SOON, "return document.querySelector('.notice')?.innerText === 'Resumed.'");
+    browser.wait(SOON, "return document.querySelector('.notice')?.innerText.startsWith('Resumed at ')");
     browser.wait(Duration::from_secs(20), "return document.querySelector('#state').innerText.includes('halted')");
     browser.click("a[href$='act=rollback']");
     heading(&browser, "Roll back the rollout");

@@ -146,19 +146,36 @@ fn a_receiver_of_alerts_is_tested_and_the_theme_is_kept() {
 }
 
 #[test]
-fn a_lost_connection_is_shown_at_the_top_and_heals() {
+fn a_lost_connection_is_shown_on_every_page_and_heals() {
     let browser = Browser::start();
     let site = format!("http://{}", world().admin);
     set_up(&browser, "web-traveller");
     browser.open(&format!("{site}/agents"));
-    let offline = |is_offline: bool| {
-        let conditions = json!({"offline": is_offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
+    let network = |is_offline: bool, latency: u32| {
+        let conditions =
+            json!({"offline": is_offline, "latency": latency, "downloadThroughput": -1, "uploadThroughput": -1});
         browser.devtools("Network.enable", &json!({}));
         browser.devtools("Network.emulateNetworkConditions", &conditions);
     };
-    assert_eq!(browser.run("return document.getElementById('lost').checkVisibility()"), json!(false));
-    offline(true);
-    browser.wait(SOON, "return document.getElementById('lost').checkVisibility()");
-    offline(false);
-    browser.wait(SOON, "return !document.getElementById('lost').checkVisibility()");
+    let is_shown = "return document.getElementById('lost').checkVisibility()";
+    let is_hidden = "return !document.getElementById('lost').checkVisibility()";
+    assert_eq!(browser.run(is_shown), json!(false));
+    network(true, 0);
+    browser.wait(SOON, is_shown);
+    std::thread::sleep(Duration::from_secs(3));
+    let errors = browser.console_errors();
+    assert!(!errors.iter().any(|error| error.contains("htmx:")), "{errors:?}");
+    network(false, 0);
+    browser.wait(SOON, is_hidden);
+
+    // A page that does not renew itself, and a server that does not answer in time.
+    browser.open(&format!("{site}/settings/account"));
+    network(false, 60_000);
+    let a_check = Duration::from_secs(25);
+    browser.wait(a_check, is_shown);
+    let covers = "const [lost, brand, heading] = ['#lost', '.brand', 'h1'].map((one) => document.querySelector(one).getBoundingClientRect());
+        return brand.bottom > lost.top || heading.bottom > lost.top";
+    assert_eq!(browser.run(covers), json!(false));
+    network(false, 0);
+    browser.wait(a_check, is_hidden);
 }
