@@ -24,7 +24,7 @@ const README: [(&str, &str, &str); 5] = [
     ("/agents", "light", "agents"),
     ("/agents/", "dark", "agent"),
     ("/policies/", "light", "policy"),
-    ("/rollouts", "dark", "rollouts"),
+    ("/rollouts/new", "dark", "rollout"),
 ];
 /// Maximum size of a picture of the README, bytes.
 const MAX_PICTURE: usize = 150 << 10;
