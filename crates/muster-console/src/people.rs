@@ -25,7 +25,7 @@ impl<'a> People<'a> {
         Self { fleet, visitor, known: [own].into() }
     }
 
-    /// Returns the name of a user; the actor itself if it is none, is gone, or the visitor may not see users.
+    /// Returns the name of a user; the actor itself if it is not a user, is gone, or the visitor may not see users.
     pub async fn name(&mut self, actor: &str) -> String {
         if let Some(name) = self.known.get(actor) {
             return name.clone();

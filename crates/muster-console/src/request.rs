@@ -52,3 +52,11 @@ impl<T: DeserializeOwned, const MAX: usize> FromRequest<Arc<Fleet>> for Posted<T
         read.map(Self).map_err(|error| failure::outside(&error))
     }
 }
+
+/// Returns the number of the newest change, which a live list asks for again as `seen`; `None` if an open page has seen it. To be
+/// called before the list is read, so that a change in between is not missed.
+pub fn newest_change(fleet: &Fleet, headers: &HeaderMap, seen: Option<i64>) -> Option<i64> {
+    let newest = *fleet.change_log().newest().borrow();
+    let is_renewal = headers.contains_key("hx-request");
+    (!is_renewal || seen != Some(newest)).then_some(newest)
+}

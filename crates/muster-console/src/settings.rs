@@ -16,12 +16,8 @@ mod tokens;
 mod uninstall_tokens;
 mod users;
 
-use std::sync::Arc;
-
 use askama::Template;
-use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::{get, post};
 use muster_core::Error;
@@ -30,6 +26,7 @@ use muster_fleet::Fleet;
 use muster_store::query::Page;
 
 use crate::frame::page;
+use crate::request::Id;
 use crate::visitor::Visitor;
 use crate::{Route, failure};
 
@@ -101,20 +98,6 @@ fn people() -> Vec<Route> {
         ("/settings/account/theme", post(account::set_theme)),
         ("/settings/account/zone", post(account::set_zone)),
     ]
-}
-
-/// The id in the path of a page. The space, which can be in the path too, is read by [`Visitor`].
-struct Id(String);
-
-impl FromRequestParts<Arc<Fleet>> for Id {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, fleet: &Arc<Fleet>) -> Result<Self, Response> {
-        let params = RawPathParams::from_request_parts(parts, fleet).await.ok();
-        let found = params.as_ref().and_then(|params| params.iter().find(|(name, _)| *name == "id"));
-        let missing = || failure::outside(&Error::not_found("page", ""));
-        found.map(|(_, id)| Self(id.to_owned())).ok_or_else(missing)
-    }
 }
 
 /// Answers with a page, or with the error that prevented it.

@@ -87,7 +87,7 @@ struct Job {
 /// Installs the agent, enrolls it and starts it.
 pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     let job = validate(layout, &args)?;
-    // Whoever may replace an installation could as well remove it.
+    // Someone who can replace an installation could also remove it.
     if job.found != Found::Nothing {
         guard(layout, &DiskStore::new(layout.clone()), "install", &args.guarded).await?;
     }

@@ -159,7 +159,7 @@ impl Seal {
 
     /// Returns the contents of the sealed file `name`.
     pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
-        // Without the beginning, the file is none of ours, or of another version.
+        // Without the beginning, the file is not one of ours, or was written by another version.
         let rest = sealed.strip_prefix(MAGIC).ok_or(SealError::NotSealed)?;
         let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Changed)?;
         let mut body = body.to_vec();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::body::Body;
-use axum::extract::{RawPathParams, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use muster_core::Error;
@@ -26,6 +26,7 @@ use crate::failure;
 use crate::frame::{Frame, page};
 use crate::notice;
 use crate::people::People;
+use crate::request::Id;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 
@@ -79,18 +80,14 @@ struct CancelPage {
     continuing: u64,
 }
 
-fn id_of(params: &RawPathParams) -> &str {
-    params.iter().find(|(name, _)| *name == "id").map(|(_, id)| id).unwrap_or_default()
-}
-
 /// Shows the page.
 pub async fn show(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
-    params: RawPathParams,
+    Id(id): Id,
     Params(asked): Params<Asked>,
 ) -> Response {
-    match read(&fleet, &visitor, id_of(&params), &asked).await {
+    match read(&fleet, &visitor, &id, &asked).await {
         Ok(action) => page(StatusCode::OK, &action),
         Err(error) => failure::inside(&visitor, &error, TAB),
     }
@@ -184,8 +181,8 @@ fn retry(action: &Action, base: &str) -> String {
 }
 
 /// Shows what a cancellation would do.
-pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor, params: RawPathParams) -> Response {
-    match cancellation(&fleet, &visitor, id_of(&params)).await {
+pub async fn ask(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    match cancellation(&fleet, &visitor, &id).await {
         Ok(asked) => page(StatusCode::OK, &asked),
         Err(error) => failure::inside(&visitor, &error, TAB),
     }
@@ -207,11 +204,11 @@ async fn cancellation(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Canc
 pub async fn cancel(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
-    params: RawPathParams,
+    Id(id): Id,
     headers: HeaderMap,
     _: Body,
 ) -> Response {
-    match carry_out(&fleet, &visitor, id_of(&params), &headers).await {
+    match carry_out(&fleet, &visitor, &id, &headers).await {
         Ok(response) => response,
         Err(error) => failure::inside(&visitor, &error, TAB),
     }

@@ -25,6 +25,7 @@ use crate::agents::asked::{encoded, with_query};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::people::People;
+use crate::request::newest_change;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 
@@ -179,11 +180,9 @@ pub async fn show(
     headers: HeaderMap,
     Params(asked): Params<Asked>,
 ) -> Response {
-    // Read before the list, so that a change in between is not missed.
-    let newest = *fleet.change_log().newest().borrow();
-    if headers.contains_key("hx-request") && asked.seen == Some(newest) {
+    let Some(newest) = newest_change(&fleet, &headers, asked.seen) else {
         return StatusCode::NO_CONTENT.into_response();
-    }
+    };
     match read(&fleet, &visitor, &asked, newest).await {
         Ok(actions) => page(StatusCode::OK, &actions),
         Err(error) => failure::inside(&visitor, &error, TAB),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{RawPathParams, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
@@ -23,6 +23,7 @@ use crate::actions::state_text;
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::people::People;
+use crate::request::Id;
 use crate::text::{Badge, Moment, os_name};
 use crate::visitor::Visitor;
 
@@ -90,11 +91,6 @@ struct Other {
     version: String,
 }
 
-/// Returns the id in the path.
-pub fn id_of(params: &RawPathParams) -> &str {
-    params.iter().find(|(name, _)| *name == "id").map(|(_, id)| id).unwrap_or_default()
-}
-
 /// Returns what people call an agent: the name of its host, or its id.
 pub fn name_of(record: &AgentRecord) -> String {
     name_or_id(&record.hostname, record.id.as_str()).to_owned()
@@ -107,8 +103,8 @@ pub fn name_or_id<'a>(name: &'a str, id: &'a str) -> &'a str {
 }
 
 /// Shows the page.
-pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, params: RawPathParams) -> Response {
-    match read(&fleet, &visitor, id_of(&params)).await {
+pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    match read(&fleet, &visitor, &id).await {
         Ok(agent) => page(StatusCode::OK, &agent),
         Err(error) => failure::inside(&visitor, &error, TAB),
     }

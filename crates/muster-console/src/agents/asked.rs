@@ -96,7 +96,7 @@ impl Asked {
         Column::named(self.column_keys())
     }
 
-    /// Returns the parameters of the URL with some of them changed. The list starts anew: a cursor belongs to one order.
+    /// Returns the parameters of the URL with some of them changed. The list starts at its beginning: a cursor belongs to one order.
     pub fn query(&self, change: &[(&str, &str)]) -> String {
         let columns = self.columns.join(",");
         let kept = [

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::body::Body;
-use axum::extract::{RawPathParams, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use muster_core::Error;
@@ -15,11 +15,12 @@ use muster_fleet::upload_views::{UploadState, UploadView};
 use muster_management::form;
 use serde::Deserialize;
 
-use super::agent::{id_of, name_of};
+use super::agent::name_of;
 use super::asked::{TAB, encoded};
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::notice;
+use crate::request::Id;
 use crate::text::Moment;
 use crate::visitor::Visitor;
 
@@ -58,8 +59,8 @@ struct Fields {
 }
 
 /// Shows the page.
-pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, params: RawPathParams) -> Response {
-    match read(&fleet, &visitor, id_of(&params)).await {
+pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Id(id): Id) -> Response {
+    match read(&fleet, &visitor, &id).await {
         Ok(diagnostics) => page(StatusCode::OK, &diagnostics),
         Err(error) => failure::inside(&visitor, &error, TAB),
     }
@@ -117,11 +118,11 @@ fn size(bytes: i64) -> String {
 pub async fn delete(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
-    params: RawPathParams,
+    Id(id): Id,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    match remove(&fleet, &visitor, id_of(&params), &headers, body).await {
+    match remove(&fleet, &visitor, &id, &headers, body).await {
         Ok(response) => response,
         Err(error) => failure::inside(&visitor, &error, TAB),
     }

@@ -42,6 +42,7 @@ use self::asked::{Asked, TAB, toggled, with_query};
 use self::columns::{Around, Cell, Column};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::request::newest_change;
 use crate::text::Badge;
 use crate::visitor::{Params, Visitor};
 
@@ -141,11 +142,9 @@ pub async fn show(
     headers: HeaderMap,
     Params(asked): Params<Asked>,
 ) -> Response {
-    // Read before the list, so that a change in between is not missed.
-    let newest = *fleet.change_log().newest().borrow();
-    if headers.contains_key("hx-request") && asked.seen == Some(newest) {
+    let Some(newest) = newest_change(&fleet, &headers, asked.seen) else {
         return StatusCode::NO_CONTENT.into_response();
-    }
+    };
     let (asked, error) = match asked.check() {
         Ok(()) => (asked, None),
         Err(error) => (asked.only_filter(), Some(error)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::body::Body;
-use axum::extract::{RawPathParams, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use muster_core::Error;
@@ -21,10 +21,11 @@ use muster_management::error::status_of;
 use muster_management::form;
 use serde::Deserialize;
 
-use super::agent::{id_of, name_of};
+use super::agent::name_of;
 use super::asked::{TAB, encoded};
 use crate::failure;
 use crate::frame::{Frame, page};
+use crate::request::Id;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 
@@ -134,10 +135,10 @@ pub fn missing_privileges(context: &OpContext) -> Option<String> {
 pub async fn show(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
-    params: RawPathParams,
+    Id(id): Id,
     Params(asked): Params<Asked>,
 ) -> Response {
-    let shown = respond(&fleet, &visitor, id_of(&params), &asked, Step::Preview).await;
+    let shown = respond(&fleet, &visitor, &id, &asked, Step::Preview).await;
     shown.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
 
@@ -145,7 +146,7 @@ pub async fn show(
 pub async fn run(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
-    params: RawPathParams,
+    Id(id): Id,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -153,7 +154,7 @@ pub async fn run(
         Ok(asked) => {
             let is_changed = asked.previewed != asked.previewable();
             let step = if is_changed { Step::PreviewOfChange } else { Step::Response };
-            respond(&fleet, &visitor, id_of(&params), &asked, step).await
+            respond(&fleet, &visitor, &id, &asked, step).await
         }
         Err(error) => Err(error),
     };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{RawPathParams, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
@@ -19,13 +19,14 @@ use muster_fleet::audit_log::{AuditQuery, AuditView};
 use muster_fleet::authority::Authorized;
 use serde::Deserialize;
 
-use super::agent::{id_of, name_of};
+use super::agent::name_of;
 use super::asked::TAB;
 use super::report::SHORT;
 use crate::actions::state_text;
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::people::People;
+use crate::request::Id;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 
@@ -69,10 +70,10 @@ const KINDS: [(&str, &str); 4] =
 pub async fn show(
     State(fleet): State<Arc<Fleet>>,
     visitor: Visitor,
-    params: RawPathParams,
+    Id(id): Id,
     Params(asked): Params<Asked>,
 ) -> Response {
-    match read(&fleet, &visitor, id_of(&params), &asked.kind).await {
+    match read(&fleet, &visitor, &id, &asked.kind).await {
         Ok(timeline) => page(StatusCode::OK, &timeline),
         Err(error) => failure::inside(&visitor, &error, TAB),
     }

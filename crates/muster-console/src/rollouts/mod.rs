@@ -21,6 +21,7 @@ use serde::Deserialize;
 
 use crate::frame::{Frame, page};
 use crate::people::People;
+use crate::request::newest_change;
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 use crate::{Route, failure};
@@ -118,10 +119,9 @@ pub async fn show(
     headers: HeaderMap,
     Params(asked): Params<Asked>,
 ) -> Response {
-    let newest = *fleet.change_log().newest().borrow();
-    if headers.contains_key("hx-request") && asked.seen == Some(newest) {
+    let Some(newest) = newest_change(&fleet, &headers, asked.seen) else {
         return StatusCode::NO_CONTENT.into_response();
-    }
+    };
     match read(&fleet, &visitor, &asked, newest).await {
         Ok(rollouts) => page(StatusCode::OK, &rollouts),
         Err(error) => failure::inside(&visitor, &error, TAB),

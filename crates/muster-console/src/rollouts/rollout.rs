@@ -21,7 +21,7 @@ use crate::frame::{Frame, page};
 use crate::people::People;
 use crate::policies::agents;
 use crate::policies::change::because;
-use crate::request::{Id, Posted};
+use crate::request::{Id, Posted, newest_change};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 use crate::{failure, notice};
@@ -123,10 +123,9 @@ pub async fn show(
     headers: HeaderMap,
     Params(asked): Params<Asked>,
 ) -> Response {
-    let newest = *fleet.change_log().newest().borrow();
-    if headers.contains_key("hx-request") && asked.seen == Some(newest) {
+    let Some(newest) = newest_change(&fleet, &headers, asked.seen) else {
         return StatusCode::NO_CONTENT.into_response();
-    }
+    };
     match read(&fleet, &visitor, &id, newest).await {
         Ok(rollout) => page(StatusCode::OK, &rollout),
         Err(error) => failure::inside(&visitor, &error, TAB),

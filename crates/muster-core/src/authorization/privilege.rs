@@ -235,7 +235,7 @@ impl PrivilegeSet {
         self.0 & bit(name) != 0
     }
 
-    /// Returns whether whoever has this set has a privilege: those who may run any SQL may also run saved queries.
+    /// Returns whether this set grants a privilege: people who may run any SQL may also run saved queries.
     pub fn gives(self, name: PrivilegeName) -> bool {
         self.contains(name) || (name == PrivilegeName::QueriesRunSaved && self.contains(PrivilegeName::QueriesRun))
     }
