@@ -8,6 +8,28 @@
     if (event.target === list() && boxes().some((box) => box.checked)) event.preventDefault();
   });
 
+  // A box in the head selects all rows, and the button says how many are selected.
+  const prepare = () => {
+    const head = document.querySelector("[data-rows] [data-all]");
+    if (!head || head.querySelector("input")) return;
+    head.append(Object.assign(document.createElement("input"), { type: "checkbox", ariaLabel: "Select all agents on this page" }));
+    count();
+  };
+  const rows = () => boxes().filter((box) => box.name);
+  const count = () => {
+    const button = document.querySelector("[data-selection] button[value=chosen]");
+    if (!button) return;
+    const number = rows().filter((box) => box.checked).length;
+    button.disabled = number === 0;
+    button.innerText = number === 0 ? "Act on the selected agents" : `Act on ${number} selected ${number === 1 ? "agent" : "agents"}`;
+  };
+  document.addEventListener("change", (event) => {
+    if (event.target.closest("[data-all]")) for (const box of rows()) box.checked = event.target.checked;
+    if (event.target.closest("[data-rows]")) count();
+  });
+  document.addEventListener("htmx:afterSwap", prepare);
+  prepare();
+
   const q = document.querySelector("[data-suggest]");
   let timer;
   q?.addEventListener("input", () => {
@@ -26,7 +48,7 @@
   let row = -1;
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input:not([type=checkbox]), textarea, select")) return;
-    const rows = boxes();
+    const rows = boxes().filter((box) => box.name);
     if (event.key === "/" && q) {
       event.preventDefault();
       q.focus();

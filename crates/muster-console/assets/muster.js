@@ -70,3 +70,11 @@ for (const field of document.querySelectorAll("[data-zones]")) {
   const list = document.getElementById(field.dataset.zones);
   for (const zone of ["UTC", ...(Intl.supportedValuesOf?.("timeZone") ?? [])]) list.append(new Option(zone, zone));
 }
+
+// A table that is no wider than the page is scrolled with the page, so that its head can stay at the top of the window.
+const fit = () => {
+  for (const box of document.querySelectorAll("main .scroll")) box.classList.toggle("fits", box.scrollWidth <= box.clientWidth);
+};
+addEventListener("resize", fit);
+document.addEventListener("htmx:afterSwap", fit);
+fit();

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use muster_core::Error;
 use muster_fleet::Fleet;
+use muster_fleet::identity::passwords::LENGTH;
 use muster_management::entry::{Connection, record_refusal};
 use muster_management::error::status_of;
 use muster_management::{credentials, form};
@@ -36,6 +37,8 @@ pub struct Fields {
 struct SetUpPage<'a> {
     frame: Frame,
     token: &'a str,
+    /// Minimum number of bytes of a password.
+    least: usize,
     error: Option<&'a Error>,
 }
 
@@ -45,7 +48,7 @@ pub async fn show(Query(fields): Query<Fields>) -> Response {
 }
 
 fn ask(token: &str, error: Option<&Error>) -> Response {
-    let shown = SetUpPage { frame: Frame::outside("Set your password"), token, error };
+    let shown = SetUpPage { frame: Frame::outside("Set your password"), token, least: *LENGTH.start(), error };
     let shown = page(error.map_or(StatusCode::OK, |error| status_of(error.kind)), &shown);
     failure::with_retry(shown, error)
 }

@@ -68,7 +68,28 @@ struct Os {
 pub fn os_name(metadata: Option<&str>) -> String {
     // Only these members are built: the agent decides what else is in the document.
     let Metadata { os } = metadata.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    if os.full.is_empty() { format!("{} {}", os.name, os.version).trim().to_owned() } else { os.full }
+    // Agents put the full name together as `Debian GNU/Linux bookworm(12 (bookworm))`.
+    if os.name.is_empty() { os.full } else { format!("{} {}", os.name, os.version).trim().to_owned() }
+}
+
+/// Returns a number with its digits in groups of three: `1,002`.
+pub fn grouped(number: impl ToString) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Returns the message of an error as a sentence of a page: with a capital letter, unless it begins with the name of a field.
+pub fn sentence(message: &str) -> String {
+    let first = message.split(' ').next().unwrap_or_default();
+    let is_word = !first.is_empty() && first.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'\'');
+    if is_word { format!("{}{}", first[..1].to_ascii_uppercase(), &message[1..]) } else { message.to_owned() }
 }
 
 /// A status with the class of its color, and a sign for those who do not see colors.
@@ -110,6 +131,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn numbers_have_groups_of_three_digits() {
+        assert_eq!([0, 999, 1_002, 100_000, 1_234_567].map(grouped), ["0", "999", "1,002", "100,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn messages_are_sentences_unless_a_field_comes_first() {
+        assert_eq!(sentence("the plan has changed"), "The plan has changed");
+        for kept in ["password: too short", "waves[0].soak: too long", "KQL is empty", "", "äh"] {
+            assert_eq!(sentence(kept), kept);
+        }
+    }
 
     #[test]
     fn times_are_relative_in_the_largest_useful_unit() {

@@ -84,8 +84,11 @@ fn set_up(args: &DemoArgs, steps: &mut Steps) -> anyhow::Result<Demo> {
 fn stay(mut demo: Demo) -> anyhow::Result<()> {
     let Demo { muster, agent_id, .. } = &demo;
     let tool = muster.tool();
+    let link = muster.setup_link("admin")?;
     println!(
-        "\nTry these commands in another terminal:\n
+        "\nOpen the web pages, and set a password for the user admin. The link works once, within an hour:\n
+  {link}\n
+Try these commands in another terminal:\n
   export MUSTER_DATA_DIR={data}
   {tool} status
   {tool} agent list

@@ -68,6 +68,13 @@ impl Muster {
         Ok(format!("http://{}", self.listener("admin")?))
     }
 
+    /// Returns the URL of the page on which a user sets a password.
+    pub fn setup_link(&self, user: &str) -> anyhow::Result<String> {
+        let link = self.json(&["user", "setup-link", user])?;
+        let token = super::text(&link, "token")?;
+        Ok(format!("{}/setup?token={}", self.pages_url()?, token.replace('=', "%3D")))
+    }
+
     fn listener(&self, name: &str) -> anyhow::Result<String> {
         let listen = std::fs::read(self.data().join("listen.json"))?;
         super::text(&serde_json::from_slice(&listen)?, name)

@@ -52,7 +52,7 @@ pub fn run(args: &ScreenshotsArgs) -> anyhow::Result<()> {
     let site = demo.muster.pages_url()?;
     furnish(&demo.muster)?;
     let browser = Browser::start(&shell::root().join("target/demo/chromedriver.log"))?;
-    log_in(&demo.muster, &browser, &site)?;
+    log_in(&demo.muster, &browser)?;
     let script = std::fs::read_to_string(shell::root().join("crates/muster/tests/axe/pages.js"))?;
     let found = browser.run_async(&script)?;
     let pages: Vec<String> = serde_json::from_value(found["pages"].clone())?;
@@ -82,12 +82,10 @@ fn furnish(muster: &Muster) -> anyhow::Result<()> {
 }
 
 /// Logs an administrator in with a set-up link.
-fn log_in(muster: &Muster, browser: &Browser, site: &str) -> anyhow::Result<()> {
+fn log_in(muster: &Muster, browser: &Browser) -> anyhow::Result<()> {
     muster.run(&["user", "create", "max@example.com", "--full-name", "Max Muster"])?;
     muster.run(&["role", "bind", "administrator", "--user", "max@example.com"])?;
-    let link = muster.json(&["user", "setup-link", "max@example.com"])?;
-    let token = link["token"].as_str().context("no token in the set-up link")?;
-    browser.open(&format!("{site}/setup?token={}", token.replace('=', "%3D")))?;
+    browser.open(&muster.setup_link("max@example.com")?)?;
     let fill = "for (const name of ['password', 'again']) document.querySelector(`[name=${name}]`).value";
     browser.run(&format!("{fill} = {}; document.querySelector('main button').click()", json!(PASSWORD)))?;
     browser.wait(Duration::from_secs(20), "return location.pathname === '/'")

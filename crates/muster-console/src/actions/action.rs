@@ -18,7 +18,7 @@ use muster_fleet::action_views::TargetView;
 use muster_management::credentials::check_same_origin;
 use serde::Deserialize;
 
-use super::{Bar, TAB, data_of, error_row, list_of, state_text, text_of, title_of};
+use super::{Bar, TAB, data_of, error_row, list_of, policy_names, state_text, text_of, title_of};
 use crate::agents::acts::Act;
 use crate::agents::agent::name_or_id;
 use crate::agents::asked::{encoded, with_query};
@@ -102,11 +102,12 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str, asked: &Asked) -> Resu
     let is_full = targets.len() == ROWS as usize;
     let next = targets.last().filter(|_| is_full).map(|last| format!("{path}?after={}", last.position));
     let (action, progress) = (&view.action, &view.progress);
+    let names = policy_names(fleet, visitor, &[action]).await?;
     let is_open = progress.status == ActionStatus::InProgress;
     let may_cancel = is_open && is_cancellable(action.kind);
     let after = asked.after.map(|after| format!("after={after}")).unwrap_or_default();
     Ok(ActionPage {
-        frame: Frame::new(visitor, title_of(action), TAB),
+        frame: Frame::new(visitor, title_of(action, &names), TAB),
         id: id.to_owned(),
         bar: Bar::of(progress),
         facts: facts(action, People::new(fleet, visitor).name(&action.created_by).await),
@@ -194,7 +195,7 @@ async fn cancellation(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<Canc
     Ok(CancelPage {
         frame: Frame::new(visitor, "Cancel an action", TAB),
         id: action.id.to_string(),
-        title: title_of(&action),
+        title: title_of(&action, &policy_names(fleet, visitor, &[&action]).await?),
         agents: counted(tried.submitted.targets, "agent"),
         continuing: tried.continuing,
     })

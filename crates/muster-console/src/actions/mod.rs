@@ -2,6 +2,7 @@
 
 pub mod action;
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use askama::Template;
@@ -11,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use muster_core::Error;
 use muster_core::action::{Action, ActionType, TargetState};
 use muster_core::action_request::{ActionProgress, ActionStatus};
-use muster_core::authorization::AgentsRead;
+use muster_core::authorization::{AgentsRead, PoliciesRead};
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
 use muster_fleet::action_views::{ActionListQuery, ActionView, AgentResult};
@@ -141,16 +142,32 @@ pub fn error_row(error: &AgentResult) -> (String, String, String) {
     (id, name, message)
 }
 
+/// Names of policies by id.
+pub type PolicyNames = HashMap<String, String>;
+
+/// Returns the names of the policies that actions are about, as far as the visitor may read them.
+pub async fn policy_names(fleet: &Fleet, visitor: &Visitor, actions: &[&Action]) -> Result<PolicyNames, Error> {
+    let Ok(grant) = visitor.context.grant::<PoliciesRead>() else { return Ok(PolicyNames::new()) };
+    let ids: BTreeSet<String> = actions.iter().map(|action| text_of(&data_of(action), "policy_id")).collect();
+    let ids: Vec<String> = ids.into_iter().filter(|id| !id.is_empty()).collect();
+    let found = fleet.policies().named(&grant, &ids, &[]).await?.0;
+    Ok(found.into_iter().map(|policy| (policy.id.to_string(), policy.name)).collect())
+}
+
 /// Returns what an action is about, as people read it.
-pub fn title_of(action: &Action) -> String {
+pub fn title_of(action: &Action, names: &PolicyNames) -> String {
     let data = data_of(action);
     let text = |name: &str| text_of(&data, name);
+    let policy = || {
+        let id = text("policy_id");
+        names.get(&id).cloned().unwrap_or(id)
+    };
     match action.kind {
         ActionType::Upgrade if data["rollback"] == true => format!("Roll back to {}", text("version")),
         ActionType::Upgrade => format!("Upgrade to {}", text("version")),
         ActionType::PolicyReassign if text("policy_id").is_empty() => "Remove the policy".into(),
-        ActionType::PolicyReassign => format!("Assign the policy {}", text("policy_id")),
-        ActionType::PolicyChange => format!("Revision {} of the policy {}", data["revision"], text("policy_id")),
+        ActionType::PolicyReassign => format!("Assign the policy {}", policy()),
+        ActionType::PolicyChange => format!("Revision {} of {}", data["revision"], policy()),
         ActionType::RequestDiagnostics => "Request diagnostics".into(),
         ActionType::Settings => match data["log_level"].as_str() {
             Some(level) => format!("Set the log level to {level}"),
@@ -201,9 +218,10 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked, newest: i64) -> R
     let now = fleet.now();
     let mut people = People::new(fleet, visitor);
     let mut rows = Vec::with_capacity(found.len());
+    let names = policy_names(fleet, visitor, &found.iter().map(|view| &view.action).collect::<Vec<_>>()).await?;
     for view in found {
         let by = people.name(&view.action.created_by).await;
-        rows.push(row(&view, by, now));
+        rows.push(row(&view, title_of(&view.action, &names), by, now));
     }
     Ok(ActionsPage {
         frame: Frame::new(visitor, "Actions", TAB),
@@ -214,10 +232,10 @@ async fn read(fleet: &Fleet, visitor: &Visitor, asked: &Asked, newest: i64) -> R
     })
 }
 
-fn row(view: &ActionView, by: String, now: Timestamp) -> Row {
+fn row(view: &ActionView, title: String, by: String, now: Timestamp) -> Row {
     Row {
         id: view.action.id.to_string(),
-        title: title_of(&view.action),
+        title,
         bar: Bar::of(&view.progress),
         created: Moment::new(view.action.created_at, now),
         by,

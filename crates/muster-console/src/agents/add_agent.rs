@@ -90,6 +90,8 @@ struct Commands<'a> {
     key: String,
     since: i64,
     ca: Option<&'a str>,
+    /// Command that creates the file with the CA certificate; empty if the certificate cannot be read here.
+    ca_file: String,
     flags: String,
     docker: String,
     secret: String,
@@ -180,8 +182,18 @@ async fn created(
         ..NewEnrollmentKey::default()
     };
     let (key, token) = fleet.enrollment_keys().create(&visitor.context.grant()?, &new).await?;
-    form.commands = Some(Commands { key: key.id.to_string(), since: now.as_micros(), ..commands(trust, &url, &token) });
+    let commands = commands(trust, &url, &token);
+    let ca_file = ca_file(trust).await;
+    form.commands = Some(Commands { key: key.id.to_string(), since: now.as_micros(), ca_file, ..commands });
     Ok(page(StatusCode::OK, &form))
+}
+
+/// Returns the command that creates the file with the CA certificate; empty if agents need none or it cannot be read.
+async fn ca_file(trust: &ServerTrust) -> String {
+    let Some(path) = trust.needed_ca() else { return String::new() };
+    let text = tokio::fs::read_to_string(path).await.unwrap_or_default();
+    let is_certificate = text.starts_with("-----BEGIN CERTIFICATE-----") && !text.contains("PRIVATE KEY");
+    if is_certificate { format!("cat > ca.crt <<'EOF'\n{}\nEOF", text.trim_end()) } else { String::new() }
 }
 
 /// Returns the commands that enroll with a token at a URL.
@@ -200,6 +212,7 @@ fn commands<'a>(trust: &'a ServerTrust, url: &str, token: &str) -> Commands<'a> 
         key: String::new(),
         since: 0,
         ca,
+        ca_file: String::new(),
         flags,
         docker: format!("{docker} {IMAGE}"),
         secret: format!(

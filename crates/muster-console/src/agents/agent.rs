@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
-use muster_core::authorization::{AgentsRead, PoliciesRead};
+use muster_core::authorization::{AgentsRead, EnrollmentRead, PoliciesRead};
 use muster_core::policy::Policy;
 use muster_core::time::Timestamp;
 use muster_fleet::Fleet;
@@ -40,6 +40,8 @@ struct AgentPage {
     message: Long,
     connected: bool,
     facts: Vec<(&'static str, String)>,
+    /// Id and name of the enrollment key.
+    key: Option<(String, String)>,
     times: Vec<(&'static str, Option<Moment>)>,
     tags: Vec<String>,
     departure: Option<String>,
@@ -117,7 +119,8 @@ async fn read(fleet: &Fleet, visitor: &Visitor, id: &str) -> Result<AgentPage, E
     let others = others(fleet, visitor, &found).await?;
     let view = agents.show(found).await?;
     let policy = policy(fleet, visitor, &view).await?;
-    Ok(AgentPage { others, ..content(visitor, view, policy, actions, fleet.now()) })
+    let key = key(fleet, visitor, &view.details.record).await;
+    Ok(AgentPage { others, key, ..content(visitor, view, policy, actions, fleet.now()) })
 }
 
 async fn actions(
@@ -145,6 +148,14 @@ async fn policy(fleet: &Fleet, visitor: &Visitor, view: &AgentView) -> Result<Op
         return Ok(None);
     };
     Ok(fleet.policies().named(&grant, &[id.to_string()], &[]).await?.0.pop())
+}
+
+/// Returns the id and the name of the key with which the agent enrolled; its id twice if the visitor may not read keys.
+async fn key(fleet: &Fleet, visitor: &Visitor, record: &AgentRecord) -> Option<(String, String)> {
+    let id = record.enrollment_key_id.as_ref()?.to_string();
+    let found = fleet.enrollment_keys().find::<EnrollmentRead>(&visitor.context, &id).await;
+    let name = found.map_or_else(|_| id.clone(), |key| name_or_id(&key.name, &id).to_owned());
+    Some((id, name))
 }
 
 /// Returns the other agents of the host, the latest first.
@@ -199,6 +210,7 @@ fn content(
         components: components(documents.components.as_deref()),
         actions,
         others: Vec::new(),
+        key: None,
         is_limited: acts.iter().any(|(_, missing)| missing.is_some()),
         acts: acts.into(),
         no_response: super::respond::missing_privileges(&visitor.context),
@@ -219,7 +231,6 @@ fn facts(record: &AgentRecord, os: String) -> Vec<(&'static str, String)> {
         ("Address", record.last_address.clone()),
         ("Address at enrollment", record.first_address.clone()),
         ("Host id", text(record.host_id.as_ref().map(|id| id as _))),
-        ("Enrollment key", text(record.enrollment_key_id.as_ref().map(|id| id as _))),
         ("Server", text(record.node.as_ref().map(|id| id as _))),
         ("Unenrolled because", record.unenrolled_reason.clone().unwrap_or_default()),
     ]

@@ -269,7 +269,7 @@ async fn act_page<'a>(
         previewed: order.previewable(act),
         button,
         policies,
-        levels: LEVELS.map(|level| (level, level == order.level)).into(),
+        levels: LEVELS.map(|level| (level, level == if order.level.is_empty() { "info" } else { &order.level })).into(),
         preview,
         error,
         unconfirmed: None,

@@ -51,7 +51,7 @@ impl Chosen {
             (query, status) => format!("({query}) and status:{status}"),
         };
         let (text, cli) = match query.as_str() {
-            "" => ("all agents that are not hidden".to_owned(), "--all".to_owned()),
+            "" => ("all agents, except inactive and unenrolled ones".to_owned(), "--all".to_owned()),
             query => (format!("all agents that match {query}"), shell::option("--filter", query)),
         };
         Ok(Self { selected: Selected::Matching(Box::new(asked.filter(fleet)?)), text, cli, api: json!(query) })

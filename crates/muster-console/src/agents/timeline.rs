@@ -138,7 +138,7 @@ async fn revisions(
     let now = fleet.now();
     let mut entries = Vec::new();
     if let Some(at) = agent.policy_revision_at.filter(|_| agent.policy_revision > 0) {
-        let text = format!("applied revision {} of its policy", agent.policy_revision);
+        let text = format!("Applied revision {} of its policy", agent.policy_revision);
         entries.push(entry("policy", at, now, text, String::new(), String::new()));
     }
     let Some(id) = agent.policy_id.as_ref().map(PolicyId::as_str) else { return Ok(entries) };
@@ -147,7 +147,7 @@ async fn revisions(
     let revisions = fleet.policies().revisions(&policy).await?.into_iter();
     let since_then = revisions.filter(|(_, at, _)| *at >= agent.enrolled_at).take(ENTRIES as usize);
     for (revision, at, by) in since_then {
-        let text = format!("revision {revision} of the policy {}", policy.name);
+        let text = format!("Revision {revision} of the policy {}", policy.name);
         entries.push(entry("policy", at, now, text, format!("by {}", people.name(&by).await), link.clone()));
     }
     Ok(entries)

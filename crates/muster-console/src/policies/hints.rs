@@ -11,7 +11,7 @@ pub struct Hints {
 /// The format.
 pub static HINTS: [Hints; 4] = [
     Hints {
-        title: "Top",
+        title: "Top level",
         keys: &[
             ("name", "required; another name renames the policy"),
             ("description", "text"),

@@ -20,7 +20,7 @@ pub struct PlanForm {
 /// A wave as it was entered.
 #[derive(Clone, Default)]
 pub struct WaveRow {
-    /// `5`, `3agents` or a tag.
+    /// `5%`, `3 agents` or a tag.
     pub members: String,
     /// `30m`.
     pub soak: String,
@@ -73,7 +73,7 @@ impl PlanForm {
         let mut waves: Vec<WaveRow> = waves.filter(|wave| !wave.members.is_empty()).collect();
         if waves.is_empty() {
             let usual = |members: &str| WaveRow { members: members.into(), soak: "30m".into(), needs_approval: false };
-            waves = ["5", "25", "100"].map(usual).into();
+            waves = ["5%", "25%", "100%"].map(usual).into();
         }
         let gate = rows.try_into().unwrap_or_else(|_| unreachable!("one row for each field"));
         Self { waves, gate }
@@ -105,11 +105,11 @@ impl PlanForm {
         Ok(plan)
     }
 
-    /// Identifies the plan, as it was entered, and what else it depends on.
+    /// Identifies whom the waves reach, as it was entered, and what else that depends on. Times, approvals and limits are
+    /// seen where they are entered.
     pub fn mark(&self, more: [&str; 2]) -> String {
-        let waves = self.waves.iter().map(|wave| (&wave.members, &wave.soak, wave.needs_approval)).collect::<Vec<_>>();
-        let gate = self.gate.each_ref().map(|row| &row.value);
-        hex::encode(&hex::sha256(json!([waves, gate, more]).to_string().as_bytes()))
+        let waves: Vec<&str> = self.waves.iter().map(|wave| wave.members.as_str()).collect();
+        hex::encode(&hex::sha256(json!([waves, more]).to_string().as_bytes()))
     }
 
     /// The flags of `muster rollout` for the plan, as far as it has flags for it.

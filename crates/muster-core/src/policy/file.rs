@@ -140,6 +140,9 @@ fn file(mut fields: Map<String, Value>, places: &Places, problems: &mut Problems
             None if SETTINGS.iter().any(|(setting, _)| setting == unknown) => {
                 problems.advise(unknown, format!("unknown field `{unknown}`"), "move it below `settings:`");
             }
+            None if is_agents(unknown) => {
+                problems.advise(unknown, format!("unknown field `{}`", shortened(unknown)), "move it below `config:`");
+            }
             None => problems.unknown(unknown, "field", unknown, &KEYS),
         }
     }
@@ -167,18 +170,20 @@ fn file(mut fields: Map<String, Value>, places: &Places, problems: &mut Problems
     }
 }
 
+/// Whether a top-level key is one of an agent's own configuration.
+fn is_agents(key: &str) -> bool {
+    let first = key.split('.').next().unwrap_or_default();
+    CONFIG_KEYS.contains(&first) || first == "providers"
+}
+
 /// Recognizes an agent's own configuration file, whose top-level keys belong under `config` in a policy file.
 fn bare_configuration(fields: &Map<String, Value>, places: &Places) -> Option<Problem> {
     if fields.contains_key("config") {
         return None;
     }
-    let is_agents = |key: &&String| {
-        let first = key.split('.').next().unwrap_or_default();
-        CONFIG_KEYS.contains(&first) || first == "providers"
-    };
     // Keys are sorted by name in the map; report the one that comes first in the file.
     let place = |key: &&String| places.find(key).map_or((u64::MAX, u64::MAX), |place| (place.line, place.column));
-    let key = fields.keys().filter(is_agents).min_by_key(place)?;
+    let key = fields.keys().filter(|key| is_agents(key)).min_by_key(place)?;
     let reason = format!("`{}` at the top: this is an agent's configuration, not a policy file", shortened(key));
     let remedy = "start with `name: NAME`, and indent the rest below `config:`";
     let problem = Problem::new(key.as_str(), reason, remedy);

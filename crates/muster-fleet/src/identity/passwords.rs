@@ -10,7 +10,8 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 /// Minimum and maximum length of a password, in bytes.
-const LENGTH: std::ops::RangeInclusive<usize> = 12..=256;
+/// Bytes of a password.
+pub const LENGTH: std::ops::RangeInclusive<usize> = 12..=256;
 /// Hashes computed at once. Each takes a core and the memory of [`PasswordCost`].
 const AT_ONCE: usize = 2;
 /// Logins that may wait for that.

@@ -253,6 +253,8 @@ fn settings_in_the_wrong_place_are_rejected_with_the_right_one() {
         found.contains("2:1: unenroll_timeout: unknown field `unenroll_timeout`; move it below `settings:`"),
         "{found}"
     );
+    let found = problem("name: web\nconfig: {}\nagent:\n  logging.level: debug\n");
+    assert!(found.contains("3:1: agent: unknown field `agent`; move it below `config:`"), "{found}");
 }
 
 #[test]
