@@ -13,9 +13,10 @@ const BASE: &str = "/it/muster";
 const TIMES: usize = 6;
 
 /// Returns the values of an attribute on a page.
-fn values<'h>(html: &'h str, attribute: &str) -> Vec<String> {
-    let values = html.split(&format!(" {attribute}=\"")).skip(1).filter_map(|rest| rest.split('"').next());
-    values.map(|value: &'h str| value.replace("&#38;", "&").replace("&amp;", "&")).collect()
+fn values(html: &str, attribute: &str) -> Vec<String> {
+    let begin = format!(" {attribute}=\"");
+    let values = html.split(&begin).skip(1).filter_map(|rest| rest.split('"').next());
+    values.map(|value| value.replace("&#38;", "&").replace("&amp;", "&")).collect()
 }
 
 fn is_below(path: &str) -> bool {
@@ -45,6 +46,7 @@ fn sent_to(headers: &HeaderMap) -> Vec<String> {
 /// Creates an object of each kind, so that all pages have a link.
 async fn furnish(pages: &Pages, cookie: &str) {
     pages.agent("a-1", |_| {}).await;
+    pages.prepare("/fleet/agents/a-1/upgrade", r#"{"version":"9.9.9","force":true}"#).await;
     pages.prepare("/v1/spaces", r#"{"id":"shop","name":"Shop"}"#).await;
     pages.prepare("/v1/roles", r#"{"name":"own","privileges":["agents.read"]}"#).await;
     for (page, form) in [
@@ -57,7 +59,6 @@ async fn furnish(pages: &Pages, cookie: &str) {
         ("/settings/downloads/new", "name=first&yaml=host%3A%20https%3A%2F%2Fd.example%2F"),
         ("/alerts/new", "name=ops&kind=syslog&host=logs.example&port=6514&is_enabled=1"),
         ("/policies/new", "name=db&template=logs"),
-        ("/agents/bulk", "act=diagnostics&agent=a-1&preview=1&count=1&previewed="),
         ("/agents/views", "name=own&query=status%3Donline"),
     ] {
         let made = pages.post(cookie, &format!("{BASE}{page}"), form).await;
