@@ -64,7 +64,7 @@ document.addEventListener("click", (event) => {
     const policy = elements.text && elements.version && policyOf(event.target);
     if (policy) {
       keep({ user, policy, text: elements.text.value, version: elements.version.value, revision: elements.revision?.value });
-    } else if (event.target.getAttribute("action") === "/logout") {
+    } else if (event.target.hasAttribute("data-log-out")) {
       keep(undefined);
     }
   });

@@ -1,5 +1,6 @@
 //! Parameters of the list of agents, which are in its URL: filter, order, columns and position.
 
+use crate::links::Base;
 use muster_core::Error;
 use muster_core::status::Status;
 use muster_fleet::Fleet;
@@ -114,7 +115,7 @@ impl Asked {
     }
 
     /// Returns the URL of the list with some parameters changed.
-    pub fn link(&self, base: &str, change: &[(&str, &str)]) -> String {
+    pub fn link(&self, base: &Base, change: &[(&str, &str)]) -> String {
         with_query(&format!("{base}{TAB}"), &self.query(change))
     }
 }

@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::authorization::{AgentsRead, PoliciesRead};
@@ -19,7 +18,6 @@ use muster_fleet::Fleet;
 use muster_fleet::actions::{Eligible, Surveyed};
 use muster_management::entry::checked_reason;
 use muster_management::error::status_of;
-use muster_management::form;
 use muster_store::query::Page;
 use serde::Deserialize;
 
@@ -29,6 +27,7 @@ use super::selection::Chosen;
 use crate::failure;
 use crate::frame::{Frame, page};
 use crate::notice;
+use crate::request::Posted;
 use crate::visitor::{Params, Visitor};
 
 /// Maximum size of the form, bytes: thousands of ids fit.
@@ -292,11 +291,7 @@ async fn try_act(fleet: &Fleet, visitor: &Visitor, order: &Order, act: Act, chos
 }
 
 /// Does the act, and leads to its action.
-pub async fn run(State(fleet): State<Arc<Fleet>>, visitor: Visitor, headers: HeaderMap, body: Body) -> Response {
-    let order: Order = match form::read_up_to(MAX_FORM, &headers, body).await {
-        Ok(order) => order,
-        Err(error) => return failure::inside(&visitor, &error, TAB),
-    };
+pub async fn run(State(fleet): State<Arc<Fleet>>, Posted(visitor, order): Posted<Order, MAX_FORM>) -> Response {
     act(&fleet, &visitor, &order).await.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
 
@@ -314,13 +309,13 @@ async fn act(fleet: &Fleet, visitor: &Visitor, order: &Order) -> Result<Response
     let done = act.run(fleet, &context, &chosen.selected, order).await?;
     let agents = counted(done.agents, "agent");
     let base = &visitor.base;
-    let (path, notice) = match done.actions.as_slice() {
-        [] => (format!("{base}{TAB}"), format!("{}: {agents}.", act.title())),
-        [one] => (format!("{base}/actions/{one}"), format!("{}: {agents}.", act.title())),
+    let (page, notice) = match done.actions.as_slice() {
+        [] => (base.link(TAB), format!("{}: {agents}.", act.title())),
+        [one] => (base.link(format_args!("/actions/{one}")), format!("{}: {agents}.", act.title())),
         // A rollback is an action for each version.
-        several => (format!("{base}/actions"), format!("{}: {agents}, {} actions.", act.title(), several.len())),
+        several => (base.link("/actions"), format!("{}: {agents}, {} actions.", act.title(), several.len())),
     };
-    Ok(notice::redirect(&path, &notice))
+    Ok(notice::redirect(page, &notice))
 }
 
 /// Compares an act with what the person has confirmed: details, and a number of agents. Since then, more may match the query.

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use muster_core::Error;
 use muster_core::agent::AgentRecord;
@@ -18,14 +17,13 @@ use muster_fleet::Fleet;
 use muster_fleet::moment::parse_time;
 use muster_fleet::respond::{Response as Responded, ResponseRequest};
 use muster_management::error::status_of;
-use muster_management::form;
 use serde::Deserialize;
 
 use super::agent::name_of;
 use super::asked::{TAB, encoded};
 use crate::failure;
 use crate::frame::{Frame, page};
-use crate::request::Id;
+use crate::request::{Id, Posted};
 use crate::text::Moment;
 use crate::visitor::{Params, Visitor};
 
@@ -143,21 +141,10 @@ pub async fn show(
 }
 
 /// Responds, and shows what was done.
-pub async fn run(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let done = match form::read::<Asked>(&headers, body).await {
-        Ok(asked) => {
-            let is_changed = asked.previewed != asked.previewable();
-            let step = if is_changed { Step::PreviewOfChange } else { Step::Response };
-            respond(&fleet, &visitor, &id, &asked, step).await
-        }
-        Err(error) => Err(error),
-    };
+pub async fn run(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, asked): Posted<Asked>) -> Response {
+    let is_changed = asked.previewed != asked.previewable();
+    let step = if is_changed { Step::PreviewOfChange } else { Step::Response };
+    let done = respond(&fleet, &visitor, &id, &asked, step).await;
     done.unwrap_or_else(|error| failure::inside(&visitor, &error, TAB))
 }
 

@@ -94,7 +94,7 @@ fn form_page(visitor: &Visitor, fields: &Fields, error: Option<&Error>) -> Respo
 }
 
 /// Creates the policy, without a configuration: that of a template is reviewed in the editor first.
-pub async fn create(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Posted(fields): Posted<Fields>) -> Response {
+pub async fn create(State(fleet): State<Arc<Fleet>>, Posted(visitor, fields): Posted<Fields>) -> Response {
     match created(&fleet, &visitor, &fields).await {
         Ok(response) => response,
         Err(error) => form_page(&visitor, &fields, Some(&at_field(error))),
@@ -108,11 +108,13 @@ async fn created(fleet: &Fleet, visitor: &Visitor, fields: &Fields) -> Result<Re
         ..PolicyDraft::default()
     };
     let policy = fleet.policies().create(&visitor.context.grant()?, draft).await?.policy;
-    let page = format!("{}{TAB}/{}", visitor.base, policy.id);
+    let page = format!("{TAB}/{}", policy.id);
     let made = format!("Created the policy {}, and an enrollment key of the same name.", policy.name);
     Ok(match template(&fields.template) {
-        Some(template) => notice::redirect(&format!("{page}/edit?template={}", template.id), &made),
-        None => notice::redirect(&page, &made),
+        Some(template) => {
+            notice::redirect(visitor.base.link(format_args!("{page}/edit?template={}", template.id)), &made)
+        }
+        None => notice::redirect(visitor.base.link(page), &made),
     })
 }
 

@@ -62,12 +62,7 @@ struct ConflictPage {
 }
 
 /// Shows the review of a draft, or returns to the editor.
-pub async fn review(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    Posted(draft): PostedDraft,
-) -> Response {
+pub async fn review(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, draft): PostedDraft) -> Response {
     let draft = draft.with_plain_lines();
     if draft.step == "edit" {
         return edit::again(&fleet, &visitor, &id, &draft, None).await;
@@ -104,12 +99,7 @@ pub async fn reviewed(fleet: &Fleet, visitor: &Visitor, id: &str, draft: &Draft)
 }
 
 /// Saves a draft.
-pub async fn save(
-    State(fleet): State<Arc<Fleet>>,
-    visitor: Visitor,
-    Id(id): Id,
-    Posted(draft): PostedDraft,
-) -> Response {
+pub async fn save(State(fleet): State<Arc<Fleet>>, Id(id): Id, Posted(visitor, draft): PostedDraft) -> Response {
     let draft = draft.with_plain_lines();
     match saved(&fleet, &visitor, &id, &draft).await {
         Ok(response) => response,
@@ -126,7 +116,7 @@ async fn saved(fleet: &Fleet, visitor: &Visitor, id: &str, draft: &Draft) -> Res
         Some(previous) if previous == policy.revision => "Saved. Agents get nothing new.".to_owned(),
         _ => format!("Saved revision {}. It reaches {}.", policy.revision, agents(count)),
     };
-    Ok(notice::redirect(&format!("{}{TAB}/{}", visitor.base, policy.id), &text))
+    Ok(notice::redirect(visitor.base.link(format_args!("{TAB}/{}", policy.id)), &text))
 }
 
 /// Shows why a draft was not saved: the other change, or the problems in the editor.

@@ -87,12 +87,12 @@ pub async fn show(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Params(aske
 }
 
 /// Draws the waves of the plan that was entered.
-pub async fn draw(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Posted(draft): PostedDraft) -> Response {
+pub async fn draw(State(fleet): State<Arc<Fleet>>, Posted(visitor, draft): PostedDraft) -> Response {
     planner(&fleet, &visitor, &draft.with_plain_lines(), None).await
 }
 
 /// Starts the rollout.
-pub async fn start(State(fleet): State<Arc<Fleet>>, visitor: Visitor, Posted(draft): PostedDraft) -> Response {
+pub async fn start(State(fleet): State<Arc<Fleet>>, Posted(visitor, draft): PostedDraft) -> Response {
     let draft = draft.with_plain_lines();
     match started(&fleet, &visitor, &draft).await {
         Ok(response) => response,
@@ -124,7 +124,7 @@ async fn started(fleet: &Fleet, visitor: &Visitor, draft: &Draft) -> Result<Resp
         let applied = draft.apply(fleet, &context, &draft.policy, Some(plan)).await?;
         applied.rollout.ok_or_else(|| Error::internal("a rollout was asked for, but not created"))?.id
     };
-    Ok(notice::redirect(&format!("{}{TAB}/{id}", visitor.base), "The rollout has started."))
+    Ok(notice::redirect(visitor.base.link(format_args!("{TAB}/{id}")), "The rollout has started."))
 }
 
 async fn create_upgrade(
