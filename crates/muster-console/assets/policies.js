@@ -51,7 +51,9 @@ document.addEventListener("click", (event) => {
   if (document.querySelector("input[name=after_form]")) {
     if (draft) {
       keep({ ...draft, isEnded: true });
-      document.querySelector("input[name=return_to]").value = `${draft.policy}/edit`;
+      // The server adds the path under which it is published.
+      const published = new URL(ownScript).pathname.split("/assets/")[0];
+      document.querySelector("input[name=return_to]").value = `${draft.policy.slice(published.length)}/edit`;
       document.getElementById("kept").hidden = false;
     }
   } else if (draft && (!draft.isEnded || (user && user !== draft.user))) {
