@@ -55,6 +55,7 @@ mod observation;
 mod offered_files;
 pub mod outgoing;
 pub mod output_health;
+mod output_test;
 pub mod output_keys;
 mod output_yaml;
 pub mod outputs;

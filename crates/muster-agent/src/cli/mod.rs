@@ -3,6 +3,7 @@
 mod account;
 mod container;
 mod enroll;
+mod elasticsearch_options;
 mod enroll_options;
 mod guard;
 mod inspect;

@@ -2,6 +2,7 @@
 
 use muster_core::id::{AgentId, ClusterId, KeyId, PolicyId};
 use muster_core::output_key::{IssuedKey, KeyState, OutputCluster, OutputKey};
+use muster_core::policy::bootstrap::Trial;
 use muster_store::OutputKeyWrite;
 use serde_json::json;
 
@@ -104,7 +105,7 @@ async fn keys_are_counted_and_agents_show_the_ids_of_theirs() {
     assert_eq!(api.get("/outputs/main/health").await.ok().get("keys"), None, "no agent has any");
     api.agent("a", None).await;
     let id = ClusterId::trusted("c");
-    let cluster = OutputCluster { id: id.clone(), output: "main".into(), sealed: vec![1], failure: None };
+    let cluster = OutputCluster { id: id.clone(), output: "main".into(), sealed: vec![1], failure: None, trial: Trial::default() };
     let key = OutputKey {
         agent_id: AgentId::trusted("a"),
         output: "default".into(),
