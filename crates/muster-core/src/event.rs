@@ -255,7 +255,13 @@ pub fn of_server(kind: EventKind, id: &NodeId, name: &str, now: Timestamp) -> Ev
 
 /// Returns the event of an output whose bootstrap settings come into use, or go out of it. `name` is the output's name, or
 /// that of the policy that defines it.
-pub fn of_output(output: &str, space: Option<SpaceId>, name: &str, fallback: Option<&Fallback>, now: Timestamp) -> Event {
+pub fn of_output(
+    output: &str,
+    space: Option<SpaceId>,
+    name: &str,
+    fallback: Option<&Fallback>,
+    now: Timestamp,
+) -> Event {
     let kind = if fallback.is_some() { EventKind::OutputFallback } else { EventKind::OutputRecovered };
     let detail = json!({"reason": fallback.map(|fallback| fallback.reason.as_str())});
     Event { at: now, kind, space, subject: Subject::new("output", &output, name), before: None, after: None, detail }

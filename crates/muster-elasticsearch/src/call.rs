@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use muster_core::reported::shortened_to;
-use muster_fleet::outgoing::LocalTargets;
+use muster_fleet::outgoing::{LocalTargets, ResolveError};
 use muster_fleet::output_keys::issuer::IssueError;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Proxy, Response, Url};
@@ -200,8 +200,12 @@ fn unavailable(host: &Url, error: &reqwest::Error) -> IssueError {
         return IssueError::Unavailable(format!("{host}: no response in time"));
     }
     // The innermost cause says what happened; the outer ones name the operation and the URL.
-    let causes = std::iter::successors(error.source(), |error| (*error).source());
-    let cause = causes.last().map_or_else(|| "the connection failed".to_owned(), ToString::to_string);
+    let causes = || std::iter::successors(error.source(), |error| (*error).source());
+    let resolved = causes().find_map(|cause| cause.downcast_ref::<ResolveError>());
+    if let Some(refused @ ResolveError::NotPermitted(_)) = resolved {
+        return unusable(format!("{host}: {refused}"));
+    }
+    let cause = causes().last().map_or_else(|| "the connection failed".to_owned(), ToString::to_string);
     IssueError::Unavailable(format!("{host}: {}", shortened_to(&cause, REASON_BYTES)))
 }
 

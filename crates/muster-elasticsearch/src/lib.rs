@@ -87,7 +87,8 @@ impl KeyIssuer for SecurityApi {
     async fn create(&self, connection: &Connection, key: &NewKey) -> Result<CreatedKey, IssueError> {
         let body = requests::create(key);
         // Not refreshed: a key works at once without it, and thousands of refreshes are what slows a cluster down.
-        let answer = self.cluster(connection)?.call(Method::POST, "_security/api_key?refresh=false", Some(&body)).await?;
+        let answer =
+            self.cluster(connection)?.call(Method::POST, "_security/api_key?refresh=false", Some(&body)).await?;
         requests::created(&answer)
     }
 
@@ -99,7 +100,8 @@ impl KeyIssuer for SecurityApi {
 
     async fn set_roles(&self, connection: &Connection, ids: &[KeyId], roles: &Roles) -> Result<Vec<KeyId>, IssueError> {
         let body = requests::update(ids, roles);
-        let answer = self.cluster(connection)?.call(Method::POST, "_security/api_key/_bulk_update", Some(&body)).await?;
+        let answer =
+            self.cluster(connection)?.call(Method::POST, "_security/api_key/_bulk_update", Some(&body)).await?;
         requests::missing(&answer)
     }
 

@@ -30,7 +30,9 @@ pub(crate) fn supported_version(answer: &Value) -> Result<String, IssueError> {
     if version < OLDEST {
         let text = shortened_to(text, 40);
         let (major, minor) = OLDEST;
-        return Err(IssueError::Incompatible(format!("version {text} is not supported: {major}.{minor} or later is required")));
+        return Err(IssueError::Incompatible(format!(
+            "version {text} is not supported: {major}.{minor} or later is required"
+        )));
     }
     Ok(text.to_owned())
 }

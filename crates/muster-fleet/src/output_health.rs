@@ -84,7 +84,8 @@ async fn keys_at(seen: Scoped<'_>, outputs: &[String]) -> Result<Option<Keys>, E
         let rejected = rejected.map(|reason| format!("{} rejected: {reason}", counted(counts.failed, "key")));
         let rejected = rejected.map(|reason| (no_keys(&reason), None));
         let fallback = cluster.trial.fallback.map(|fallback| {
-            let why = format!("the bootstrap settings are in use, because those of the output fail: {}", fallback.reason);
+            let why =
+                format!("the bootstrap settings are in use, because those of the output fail: {}", fallback.reason);
             (why, Some(fallback.since))
         });
         keys.failure = keys.failure.take().or(failure).or(rejected).or(fallback);

@@ -22,8 +22,14 @@ const STORED: [&str; 2] = ["proxy_id", "secrets"];
 impl Outputs {
     /// Connects to the cluster of an output that need not exist, with its settings and secrets in plain text. Returns its
     /// version, or why the server cannot use it.
-    pub async fn test(&self, grant: &Grant<OutputsWrite>, draft: OutputDraft) -> Result<Result<String, IssueError>, Error> {
-        if let Some(field) = STORED.into_iter().find(|field| draft.fields.get(*field).is_some_and(|value| !value.is_null())) {
+    pub async fn test(
+        &self,
+        grant: &Grant<OutputsWrite>,
+        draft: OutputDraft,
+    ) -> Result<Result<String, IssueError>, Error> {
+        if let Some(field) =
+            STORED.into_iter().find(|field| draft.fields.get(*field).is_some_and(|value| !value.is_null()))
+        {
             return Err(Error::invalid(field, "is not used by a test").remedy("set the values that it stands for"));
         }
         let now = self.objects.clock.now();

@@ -95,11 +95,9 @@ async fn test(
     let tested = fleet.outputs().test(&context.grant()?, draft(body)?).await?;
     Ok(Json(match tested {
         Ok(version) => OutputTest { usable: true, version: Some(version), ..OutputTest::default() },
-        Err(error) => OutputTest {
-            failure: Some(failure(&error).into()),
-            message: error.to_string(),
-            ..OutputTest::default()
-        },
+        Err(error) => {
+            OutputTest { failure: Some(failure(&error).into()), message: error.to_string(), ..OutputTest::default() }
+        }
     }))
 }
 

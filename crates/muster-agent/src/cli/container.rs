@@ -256,6 +256,32 @@ mod tests {
     use crate::state::enrollment::Secret;
 
     #[test]
+    fn variables_of_elasticsearch_become_options_if_there_is_a_service_token() {
+        let found = |pairs: &[(&str, &str)]| {
+            let all = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            elasticsearch_flags(&all)
+        };
+        assert_eq!(found(&[("FLEET_SERVER_ELASTICSEARCH_HOST", "http://es")]), Vec::<String>::new());
+        let default = ["--fleet-server-service-token=t", "--fleet-server-es=http://elasticsearch:9200"];
+        assert_eq!(found(&[("FLEET_SERVER_SERVICE_TOKEN", "t")]), default);
+        let all = found(&[
+            ("FLEET_SERVER_SERVICE_TOKEN_PATH", "/t"),
+            ("FLEET_SERVER_SERVICE_TOKEN", ""),
+            ("ELASTICSEARCH_HOST", "https://former"),
+            ("ELASTICSEARCH_CA", "/former"),
+            ("FLEET_SERVER_ELASTICSEARCH_CA", "/ca"),
+            ("FLEET_SERVER_ELASTICSEARCH_CA_TRUSTED_FINGERPRINT", "ab"),
+            ("FLEET_SERVER_ES_CERT", "/c"),
+            ("FLEET_SERVER_ES_CERT_KEY", "/k"),
+            ("FLEET_SERVER_ELASTICSEARCH_INSECURE", "yes"),
+        ]);
+        let expected = "--fleet-server-service-token-path=/t --fleet-server-es=https://former --fleet-server-es-ca=/ca \
+                        --fleet-server-es-ca-trusted-fingerprint=ab --fleet-server-es-cert=/c \
+                        --fleet-server-es-cert-key=/k --fleet-server-es-insecure";
+        assert_eq!(all.join(" "), expected);
+    }
+
+    #[test]
     fn variables_become_options_and_an_error_does_not_print_them() {
         let variables = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>()

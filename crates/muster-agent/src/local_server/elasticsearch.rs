@@ -74,7 +74,8 @@ impl Bootstrap {
             // The test of a silent host would take longer than the command may.
             let Ok(answered) = timeout_at(deadline, test).await else { return Err(late(self.timeout, &last)) };
             let (status, body) = answered?;
-            let test: OutputTest = read(status, &body).ok_or_else(|| refused("connection to Elasticsearch", status, &body))?;
+            let test: OutputTest =
+                read(status, &body).ok_or_else(|| refused("connection to Elasticsearch", status, &body))?;
             if test.usable {
                 eprintln!("Elasticsearch {} accepts the server", test.version.unwrap_or_default());
                 return Ok(());
@@ -96,8 +97,11 @@ impl Bootstrap {
     /// Returns the output object that the policy uses.
     async fn output_of(&self, policy: Option<&Value>) -> Result<Option<Output>, Failure> {
         if policy.is_some_and(|policy| !policy["config"]["outputs"]["default"].is_null()) {
-            let message = format!("--fleet-server-es: the policy {} defines its output in its configuration", self.policy);
-            return Err(Failure::new(exit::FAILED, message).hint("add the settings there, below `bootstrap` of the output"));
+            let message =
+                format!("--fleet-server-es: the policy {} defines its output in its configuration", self.policy);
+            return Err(
+                Failure::new(exit::FAILED, message).hint("add the settings there, below `bootstrap` of the output")
+            );
         }
         let (status, body) = self.request(Method::GET, "outputs?perPage=1000", None).await?;
         let outputs: Items<Output> = read(status, &body).ok_or_else(|| refused("list of outputs", status, &body))?;
@@ -108,7 +112,8 @@ impl Bootstrap {
         let found = found.or_else(|| outputs.items.iter().find(|output| policy.is_none() && output.id == OUTPUT));
         match found {
             Some(output) if !matches!(output.kind.as_str(), "elasticsearch" | "remote_elasticsearch") => {
-                let message = format!("--fleet-server-es: the output {:?} of the policy is of type {}", output.name, output.kind);
+                let message =
+                    format!("--fleet-server-es: the output {:?} of the policy is of type {}", output.name, output.kind);
                 Err(Failure::new(exit::FAILED, message).hint("assign another output to the policy first"))
             }
             found => Ok(found.cloned()),
@@ -179,5 +184,6 @@ fn unusable(test: &OutputTest) -> Failure {
 
 fn late(timeout: Duration, last: &str) -> Failure {
     let message = format!("the server cannot use Elasticsearch; after {timeout:?}: {last}");
-    Failure::new(exit::TIMEOUT, message).hint("check --fleet-server-es and its CA; --fleet-server-timeout is the maximum time to wait")
+    Failure::new(exit::TIMEOUT, message)
+        .hint("check --fleet-server-es and its CA; --fleet-server-timeout is the maximum time to wait")
 }

@@ -206,8 +206,10 @@ mod tests {
         assert_eq!(mode(json!({"ca_trusted_fingerprint": "F"})), None);
         let asked = json!({"ca_trusted_fingerprint": "F", "verification_mode": "none"});
         assert_eq!(mode(asked).as_deref(), Some("none"), "the policy asks for it itself");
-        let certificate =
-            merged(json!({"ssl": {"certificate_authorities": ["A"]}}), json!({"ssl": {"verification_mode": "certificate"}}));
+        let certificate = merged(
+            json!({"ssl": {"certificate_authorities": ["A"]}}),
+            json!({"ssl": {"verification_mode": "certificate"}}),
+        );
         assert_eq!(certificate["ssl"]["verification_mode"], "certificate", "only `none` is ignored");
     }
 

@@ -36,7 +36,10 @@ fn root(state: &mut State, body: &[u8]) -> Outcome {
     if !body.is_empty() {
         return complain(state, "request [GET /] does not support having a body");
     }
-    (200, json!({"name": "stub", "cluster_uuid": "stub", "version": {"number": state.version}, "tagline": "You Know, for Search"}))
+    (
+        200,
+        json!({"name": "stub", "cluster_uuid": "stub", "version": {"number": state.version}, "tagline": "You Know, for Search"}),
+    )
 }
 
 fn error(status: u16, kind: &str, reason: &str) -> Outcome {

@@ -51,7 +51,8 @@ impl OutputKeys {
             writes.push(self.event(cluster, &after).await?);
             match &after.fallback {
                 Some(fallback) => tracing::warn!(
-                    output = cluster.output, reason = fallback.reason,
+                    output = cluster.output,
+                    reason = fallback.reason,
                     "cannot use the settings of the output; using its bootstrap settings"
                 ),
                 None => tracing::info!(output = cluster.output, "using the settings of the output again"),

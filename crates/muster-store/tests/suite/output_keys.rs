@@ -14,7 +14,13 @@ fn cluster_id(id: &str) -> ClusterId {
 }
 
 fn cluster(id: &str) -> OutputCluster {
-    OutputCluster { id: cluster_id(id), output: format!("output-of-{id}"), sealed: b"\0sealed".to_vec(), failure: None, trial: Trial::default() }
+    OutputCluster {
+        id: cluster_id(id),
+        output: format!("output-of-{id}"),
+        sealed: b"\0sealed".to_vec(),
+        failure: None,
+        trial: Trial::default(),
+    }
 }
 
 /// A wanted key of the agent `a` for the output `o` at the cluster `c`.

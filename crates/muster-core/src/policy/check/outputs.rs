@@ -289,6 +289,23 @@ mod tests {
     }
 
     #[test]
+    fn bootstrap_settings_are_complete_and_have_known_fields() {
+        let with = |kind: &str, block: Value| {
+            problems(&json!({"o": {"type": kind, "hosts": ["https://es:9200"], "bootstrap": block}}))
+        };
+        let whole = json!({"hosts": ["https://es:9200"], "service_token": "t", "ssl": {"verification_mode": "none"}});
+        assert_eq!(with("elasticsearch", whole.clone()), Vec::<String>::new());
+        assert!(with("kafka", whole)[0].starts_with("config.outputs.o.bootstrap: only outputs that connect to"));
+        let path = "config.outputs.o.bootstrap";
+        let found = with("elasticsearch", json!({"host": "h", "service_token_path": "/t", "ssl": {"cert": "c"}}));
+        assert_eq!(found[0], format!("{path}.host: unknown field `host`; did you mean `hosts`?"));
+        assert!(found[1].starts_with(&format!("{path}.service_token_path: unknown field")), "{found:?}");
+        assert!(found[2].starts_with(&format!("{path}.ssl.cert: unknown field `cert`")), "{found:?}");
+        assert_eq!(found[3], format!("{path}.hosts: must be a list of one or more addresses"));
+        assert!(with("elasticsearch", json!([]))[0].contains("must be an object"));
+    }
+
+    #[test]
     fn types_and_hosts_are_required() {
         let found =
             problems(&json!({"o": {"hosts": []}, "p": 1, "q": {"type": "kafka", "hosts": [1]}, "r": {"type": ""}}));
