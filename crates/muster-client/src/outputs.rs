@@ -1,6 +1,6 @@
 //! Outputs.
 
-use muster_protocol::management::output::{DeletedId, Output, OutputHealth};
+use muster_protocol::management::output::{DeletedId, Output, OutputHealth, OutputTest};
 use muster_protocol::management::{Item, Items};
 use serde_json::{Map, Value};
 
@@ -22,6 +22,11 @@ impl Client {
     /// Creates an output; see MG §2.5 for the fields.
     pub async fn create_output(&self, output: &Map<String, Value>) -> Result<Output> {
         Ok(self.post::<Item<_>>(&[OUTPUTS], output).await?.item)
+    }
+
+    /// Connects to the Elasticsearch of an output that need not exist; its secrets are plain text.
+    pub async fn test_output(&self, output: &Map<String, Value>) -> Result<OutputTest> {
+        self.post(&[OUTPUTS, "_test"], output).await
     }
 
     /// Updates an output.

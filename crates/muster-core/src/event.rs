@@ -12,6 +12,7 @@ pub use self::agent::{of_change, of_enrollment, of_purge};
 use crate::enrollment_key::EnrollmentKey;
 use crate::id::{NodeId, PolicyId, SpaceId};
 use crate::policy::Policy;
+use crate::policy::bootstrap::Fallback;
 use crate::rollout::{Rollout, State, Subject as RolloutSubject};
 use crate::time::Timestamp;
 
@@ -112,6 +113,10 @@ kinds! {
     GatewayConnected = "gateway.connected", Notice;
     /// A server was lost, or most agents went offline at once.
     GatewayLost = "gateway.lost", Error;
+    /// The server cannot use the settings of an output, and uses its bootstrap settings.
+    OutputFallback = "output.fallback", Warning;
+    /// The server uses the settings of an output again.
+    OutputRecovered = "output.recovered", Notice;
     /// A test of a receiver.
     Test = "test", Info;
 }
@@ -167,7 +172,7 @@ pub struct Event {
 /// What an event happened to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// `agent`, `policy`, `enrollment_key`, `rollout` or `server`.
+    /// `agent`, `policy`, `enrollment_key`, `rollout`, `output` or `server`.
     pub kind: String,
     /// Its id.
     pub id: String,
@@ -246,6 +251,20 @@ pub fn of_rollout(rollout: &Rollout) -> Option<Event> {
 pub fn of_server(kind: EventKind, id: &NodeId, name: &str, now: Timestamp) -> Event {
     let subject = Subject { server: Some(id.clone()), ..Subject::new("server", id, name) };
     Event { at: now, kind, space: None, subject, before: None, after: None, detail: json!({"cause": "lease expired"}) }
+}
+
+/// Returns the event of an output whose bootstrap settings come into use, or go out of it. `name` is the output's name, or
+/// that of the policy that defines it.
+pub fn of_output(
+    output: &str,
+    space: Option<SpaceId>,
+    name: &str,
+    fallback: Option<&Fallback>,
+    now: Timestamp,
+) -> Event {
+    let kind = if fallback.is_some() { EventKind::OutputFallback } else { EventKind::OutputRecovered };
+    let detail = json!({"reason": fallback.map(|fallback| fallback.reason.as_str())});
+    Event { at: now, kind, space, subject: Subject::new("output", &output, name), before: None, after: None, detail }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 pub use self::roles::{Roles, has_former_roles, widened};
 use crate::hex;
 use crate::id::{AgentId, ClusterId, KeyId, PolicyId};
+use crate::policy::bootstrap::Trial;
 use crate::time::Timestamp;
 
 /// Maximum time for which a policy is held back for a key that is being created. A cluster that is known to fail delays
@@ -155,6 +156,8 @@ pub struct OutputCluster {
     pub sealed: Vec<u8>,
     /// Failure because of which its keys are not created now.
     pub failure: Option<ClusterFailure>,
+    /// Which settings are used to reach it, if the output has a `bootstrap` block.
+    pub trial: Trial,
 }
 
 /// Failure of a cluster.

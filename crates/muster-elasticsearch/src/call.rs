@@ -8,11 +8,11 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use muster_core::reported::shortened_to;
-use muster_fleet::outgoing::LocalTargets;
+use muster_fleet::outgoing::{LocalTargets, ResolveError};
 use muster_fleet::output_keys::issuer::IssueError;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Proxy, Response, Url};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::settings::Settings;
 use crate::tls;
@@ -37,7 +37,7 @@ fn unusable(reason: impl Into<String>) -> IssueError {
 
 impl Cluster {
     pub(crate) fn new(settings: &Settings, local: LocalTargets, timeout: Duration) -> Result<Self, IssueError> {
-        let hosts: Result<Vec<Url>, IssueError> = settings.hosts.iter().map(|host| base(host)).collect();
+        let hosts: Result<Vec<Url>, IssueError> = settings.hosts.iter().map(|host| of_host(host, settings)).collect();
         let hosts = hosts?;
         // The resolver below is asked for names only.
         hosts.iter().try_for_each(|host| check_literal(local, "hosts", host))?;
@@ -63,7 +63,7 @@ impl Cluster {
     }
 
     /// Sends a request to the first node that responds.
-    pub(crate) async fn call(&self, method: Method, path: &str, body: &Value) -> Result<Value, IssueError> {
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, IssueError> {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut last = IssueError::Unavailable("the output has no hosts".to_owned());
         for step in 0..self.hosts.len() {
@@ -80,9 +80,12 @@ impl Cluster {
         Err(last)
     }
 
-    async fn ask(&self, host: &Url, method: &Method, path: &str, body: &Value) -> Result<Value, IssueError> {
+    async fn ask(&self, host: &Url, method: &Method, path: &str, body: Option<&Value>) -> Result<Value, IssueError> {
         let url = host.join(path).map_err(|error| unusable(format!("{} is not a base URL: {error}", shown(host))))?;
-        let request = self.client.request(method.clone(), url).body(body.to_string());
+        let mut request = self.client.request(method.clone(), url);
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        }
         let response = request.send().await.map_err(|error| unavailable(host, &error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let text = read(host, response).await?;
@@ -107,13 +110,38 @@ fn base(host: &str) -> Result<Url, IssueError> {
     }
 }
 
+/// Completes a host with the other fields that are part of its URL.
+fn of_host(host: &str, settings: &Settings) -> Result<Url, IssueError> {
+    let protocol = settings.protocol.as_deref().unwrap_or("http");
+    let mut url = if host.contains("://") { base(host)? } else { base(&format!("{protocol}://{host}"))? };
+    if let Some(path) = settings.path.as_deref().filter(|_| url.path() == "/") {
+        url.set_path(&format!("{}/", path.trim_end_matches('/')));
+    }
+    Ok(url)
+}
+
 fn headers(settings: &Settings) -> Result<HeaderMap, IssueError> {
     let mut credential = HeaderValue::from_str(&settings.authorization()?)
         .map_err(|_| unusable("the credential of the output contains characters that are not allowed in a header"))?;
     credential.set_sensitive(true);
-    Ok([(AUTHORIZATION, credential), (CONTENT_TYPE, HeaderValue::from_static("application/json"))]
-        .into_iter()
-        .collect())
+    let mut headers = header_map("headers", &settings.headers)?;
+    // Last: the output's headers cannot take its place.
+    headers.insert(AUTHORIZATION, credential);
+    Ok(headers)
+}
+
+fn header_map(field: &str, fields: &Map<String, Value>) -> Result<HeaderMap, IssueError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid(field))?;
+        let value = value.as_str().and_then(|value| HeaderValue::from_str(value).ok());
+        headers.insert(name, value.ok_or_else(|| invalid(field))?);
+    }
+    Ok(headers)
+}
+
+fn invalid(field: &str) -> IssueError {
+    unusable(format!("`{field}` is invalid"))
 }
 
 /// Resolves names to addresses that may be connected to.
@@ -143,13 +171,7 @@ fn check_literal(local: LocalTargets, field: &str, url: &Url) -> Result<(), Issu
 
 fn proxy(settings: &Settings) -> Result<Option<(Url, Proxy)>, IssueError> {
     let Some(url) = settings.proxy_url.as_deref().filter(|url| !url.is_empty()) else { return Ok(None) };
-    let invalid = |field: &str| unusable(format!("`{field}` is invalid"));
-    let mut headers = HeaderMap::new();
-    for (name, value) in &settings.proxy_headers {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("proxy_headers"))?;
-        let value = value.as_str().and_then(|value| HeaderValue::from_str(value).ok());
-        headers.insert(name, value.ok_or_else(|| invalid("proxy_headers"))?);
-    }
+    let headers = header_map("proxy_headers", &settings.proxy_headers)?;
     let url = Url::parse(url).map_err(|_| invalid("proxy_url"))?;
     let proxy = Proxy::all(url.clone()).map_err(|_| invalid("proxy_url"))?;
     Ok(Some((url, proxy.headers(headers))))
@@ -178,8 +200,12 @@ fn unavailable(host: &Url, error: &reqwest::Error) -> IssueError {
         return IssueError::Unavailable(format!("{host}: no response in time"));
     }
     // The innermost cause says what happened; the outer ones name the operation and the URL.
-    let causes = std::iter::successors(error.source(), |error| (*error).source());
-    let cause = causes.last().map_or_else(|| "the connection failed".to_owned(), ToString::to_string);
+    let causes = || std::iter::successors(error.source(), |error| (*error).source());
+    let resolved = causes().find_map(|cause| cause.downcast_ref::<ResolveError>());
+    if let Some(refused @ ResolveError::NotPermitted(_)) = resolved {
+        return unusable(format!("{host}: {refused}"));
+    }
+    let cause = causes().last().map_or_else(|| "the connection failed".to_owned(), ToString::to_string);
     IssueError::Unavailable(format!("{host}: {}", shortened_to(&cause, REASON_BYTES)))
 }
 

@@ -79,28 +79,35 @@ impl KeyIssuer for SecurityApi {
         call::refuses(self.local, host)
     }
 
+    async fn test(&self, connection: &Connection) -> Result<String, IssueError> {
+        let answer = self.cluster(connection)?.call(Method::GET, "", None).await?;
+        requests::supported_version(&answer)
+    }
+
     async fn create(&self, connection: &Connection, key: &NewKey) -> Result<CreatedKey, IssueError> {
         let body = requests::create(key);
         // Not refreshed: a key works at once without it, and thousands of refreshes are what slows a cluster down.
-        let answer = self.cluster(connection)?.call(Method::POST, "_security/api_key?refresh=false", &body).await?;
+        let answer =
+            self.cluster(connection)?.call(Method::POST, "_security/api_key?refresh=false", Some(&body)).await?;
         requests::created(&answer)
     }
 
     async fn roles(&self, connection: &Connection, ids: &[KeyId]) -> Result<Vec<(KeyId, Roles)>, IssueError> {
         let body = requests::by_ids(ids);
-        let answer = self.cluster(connection)?.call(Method::POST, "_security/_query/api_key", &body).await?;
+        let answer = self.cluster(connection)?.call(Method::POST, "_security/_query/api_key", Some(&body)).await?;
         requests::roles(&answer)
     }
 
     async fn set_roles(&self, connection: &Connection, ids: &[KeyId], roles: &Roles) -> Result<Vec<KeyId>, IssueError> {
         let body = requests::update(ids, roles);
-        let answer = self.cluster(connection)?.call(Method::POST, "_security/api_key/_bulk_update", &body).await?;
+        let answer =
+            self.cluster(connection)?.call(Method::POST, "_security/api_key/_bulk_update", Some(&body)).await?;
         requests::missing(&answer)
     }
 
     async fn invalidate(&self, connection: &Connection, ids: &[KeyId]) -> Result<(), IssueError> {
         let body = requests::invalidate(ids);
-        let answer = self.cluster(connection)?.call(Method::DELETE, "_security/api_key", &body).await;
+        let answer = self.cluster(connection)?.call(Method::DELETE, "_security/api_key", Some(&body)).await;
         requests::invalidated(answer)
     }
 
@@ -111,7 +118,7 @@ impl KeyIssuer for SecurityApi {
         after: Option<&ListPosition>,
     ) -> Result<KeyPage, IssueError> {
         let body = requests::list(fleet, after)?;
-        let answer = self.cluster(connection)?.call(Method::POST, "_security/_query/api_key", &body).await?;
+        let answer = self.cluster(connection)?.call(Method::POST, "_security/_query/api_key", Some(&body)).await?;
         requests::page(&answer)
     }
 }

@@ -6,10 +6,13 @@
 use muster_core::id::KeyId;
 use muster_core::output_key::Roles;
 use muster_core::plural::counted;
+use muster_core::reported::shortened_to;
 use muster_fleet::output_keys::issuer::{CreatedKey, IssueError, KeyPage, ListPosition, NewKey};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+/// Oldest supported version: the first one that updates several keys with one request.
+const OLDEST: (u32, u32) = (8, 5);
 /// Keys on a page of a list.
 const PAGE: usize = 500;
 /// Errors of single keys that mean that the key is not valid (any more).
@@ -17,6 +20,21 @@ const MISSING: [&str; 2] = ["resource_not_found_exception", "illegal_argument_ex
 
 fn unexpected(what: &str) -> IssueError {
     IssueError::Unavailable(format!("not a response of Elasticsearch's security API: {what}"))
+}
+
+/// Reads the response of the root path, and returns the version.
+pub(crate) fn supported_version(answer: &Value) -> Result<String, IssueError> {
+    let text = answer["version"]["number"].as_str().ok_or_else(|| unexpected("no version"))?;
+    let mut parts = text.split('.').map(|part| part.parse::<u32>().ok());
+    let version = parts.next().flatten().zip(parts.next().flatten()).ok_or_else(|| unexpected("no version"))?;
+    if version < OLDEST {
+        let text = shortened_to(text, 40);
+        let (major, minor) = OLDEST;
+        return Err(IssueError::Incompatible(format!(
+            "version {text} is not supported: {major}.{minor} or later is required"
+        )));
+    }
+    Ok(text.to_owned())
 }
 
 pub(crate) fn create(key: &NewKey) -> Value {
@@ -177,6 +195,15 @@ mod tests {
         assert!(missing(&json!({"updated": []})).is_err());
         assert!(invalidated(Ok(json!({}))).is_err());
         assert!(page(&json!({"api_keys": [{}]})).is_err());
+    }
+
+    #[test]
+    fn versions_from_8_5_are_supported() {
+        let version = |number: &str| supported_version(&json!({"version": {"number": number}}));
+        assert_eq!((version("8.5.0"), version("9.2.1-SNAPSHOT")), (Ok("8.5.0".into()), Ok("9.2.1-SNAPSHOT".into())));
+        assert!(matches!(version("8.4.3"), Err(IssueError::Incompatible(reason)) if reason.contains("8.4.3")));
+        assert!(matches!(version("new"), Err(IssueError::Unavailable(_))));
+        assert!(matches!(supported_version(&json!({})), Err(IssueError::Unavailable(_))), "another service");
     }
 
     #[test]

@@ -16,6 +16,15 @@ pub(crate) struct Settings {
     /// URLs of its nodes.
     #[serde(deserialize_with = "one_or_many")]
     pub hosts: Vec<String>,
+    /// Scheme of hosts without one.
+    #[serde(default)]
+    pub protocol: Option<String>,
+    /// Path of hosts without one.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Additional headers.
+    #[serde(default)]
+    pub headers: Map<String, Value>,
     /// Token of an account that may create keys: sent as `Authorization: Bearer`.
     #[serde(default)]
     pub service_token: Option<String>,

@@ -80,6 +80,8 @@ pub struct Calls {
     pub invalidate: usize,
     /// Lists.
     pub list: usize,
+    /// Reads of the version.
+    pub version: usize,
     /// Maximum calls at the same time.
     pub most_at_once: usize,
 }
@@ -95,6 +97,7 @@ struct State {
     /// Roles that creation and update reject.
     rejected_privilege: Option<String>,
     complaints: Vec<String>,
+    version: String,
 }
 
 /// The stub, listening on a port of its own.
@@ -117,6 +120,7 @@ impl Stub {
             made: 0,
             rejected_privilege: None,
             complaints: Vec::new(),
+            version: "8.18.8".into(),
         };
         let address = listener.local_addr().expect("bound");
         let stub = Self { address, state: Arc::new(Mutex::new(state)) };
@@ -169,6 +173,11 @@ impl Stub {
     /// Sets how the stub responds from now on.
     pub fn set(&self, mode: Mode) {
         self.state().mode = mode;
+    }
+
+    /// Sets the version that the stub says it has.
+    pub fn set_version(&self, version: &str) {
+        self.state().version = version.to_owned();
     }
 
     /// Rejects keys with this privilege.

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 /// Fields that say where an object connects to, and how it verifies what it finds there.
 const CONNECTION: &[&str] = &[
+    // It can redirect the secrets of the output through a proxy of its own.
+    "bootstrap",
     "ca_sha256",
     "ca_trusted_fingerprint",
     "certificate_authorities",

@@ -56,6 +56,7 @@ mod offered_files;
 pub mod outgoing;
 pub mod output_health;
 pub mod output_keys;
+mod output_test;
 mod output_yaml;
 pub mod outputs;
 mod packages;

@@ -36,7 +36,7 @@ pub struct OutputHealth {
 /// The creation of keys at an output.
 struct Keys {
     counts: KeyCounts,
-    /// Reason why some can't be created, and the time of the first failure.
+    /// What is wrong, and since when: some can't be created, or only with the bootstrap settings.
     failure: Option<(String, Option<Timestamp>)>,
 }
 
@@ -79,9 +79,16 @@ async fn keys_at(seen: Scoped<'_>, outputs: &[String]) -> Result<Option<Keys>, E
         let (counts, rejected) = seen.output_key_counts(&cluster).await?;
         let keys = keys.get_or_insert(Keys { counts: KeyCounts::default(), failure: None });
         keys.counts += counts;
-        let failure = cluster.failure.map(|failure| (failure.reason, Some(failure.since)));
-        let rejected = rejected.map(|reason| (format!("{} rejected: {reason}", counted(counts.failed, "key")), None));
-        keys.failure = keys.failure.take().or(failure).or(rejected);
+        let no_keys = |reason: &str| format!("the agents' API keys cannot be created or updated: {reason}");
+        let failure = cluster.failure.map(|failure| (no_keys(&failure.reason), Some(failure.since)));
+        let rejected = rejected.map(|reason| format!("{} rejected: {reason}", counted(counts.failed, "key")));
+        let rejected = rejected.map(|reason| (no_keys(&reason), None));
+        let fallback = cluster.trial.fallback.map(|fallback| {
+            let why =
+                format!("the bootstrap settings are in use, because those of the output fail: {}", fallback.reason);
+            (why, Some(fallback.since))
+        });
+        keys.failure = keys.failure.take().or(failure).or(rejected).or(fallback);
     }
     Ok(keys)
 }
@@ -89,8 +96,7 @@ async fn keys_at(seen: Scoped<'_>, outputs: &[String]) -> Result<Option<Keys>, E
 fn with_keys(health: OutputHealth, keys: Option<Keys>) -> OutputHealth {
     let Some(Keys { counts, failure }) = keys else { return health };
     let keys = Some(counts);
-    let Some((reason, since)) = failure else { return OutputHealth { keys, ..health } };
-    let mut message = format!("the agents' API keys cannot be created or updated: {reason}");
+    let Some((mut message, since)) = failure else { return OutputHealth { keys, ..health } };
     if health.state == "DEGRADED" {
         message = format!("{message}; {}", health.message);
     }

@@ -12,7 +12,7 @@ use muster_core::id::OutputId;
 use muster_core::network_object::Shared;
 use muster_core::output::Output;
 use muster_core::policy::check::check_record;
-use muster_core::policy::{Policy, issuers};
+use muster_core::policy::{Policy, bootstrap, issuers};
 use muster_core::time::Timestamp;
 use muster_core::{Error, ErrorKind};
 use muster_store::{OutputWrite, Write};
@@ -26,7 +26,14 @@ use super::scope::Scoped;
 use super::sealed_fields::SealedFields;
 
 /// An output's secrets.
-const SECRETS: SealedFields = SealedFields::new(&["kibana_api_key", "password", "service_token", "ssl.key"]);
+const SECRETS: SealedFields = SealedFields::new(&[
+    "bootstrap.service_token",
+    "bootstrap.ssl.key",
+    "kibana_api_key",
+    "password",
+    "service_token",
+    "ssl.key",
+]);
 /// Fields by which policies refer to an output.
 const POLICY_FIELDS: &[&str] = &["data_output_id", "monitoring_output_id"];
 
@@ -50,7 +57,7 @@ pub struct OutputDraft {
 /// The service of outputs.
 pub struct Outputs {
     pub(super) objects: PolicyObjects,
-    issuer: Arc<dyn KeyIssuer>,
+    pub(super) issuer: Arc<dyn KeyIssuer>,
 }
 
 impl Outputs {
@@ -64,7 +71,9 @@ impl Outputs {
         let Some(fields) = output.fields.as_object().filter(|fields| issuers::creates_keys(fields)) else {
             return Vec::new();
         };
-        let refused = issuers::hosts(fields).filter_map(|host| self.issuer.refuses(host));
+        let block = fields.get(bootstrap::SECTION).and_then(Value::as_object);
+        let hosts = issuers::hosts(fields).chain(block.into_iter().flat_map(issuers::hosts));
+        let refused = hosts.filter_map(|host| self.issuer.refuses(host));
         refused.map(|reason| format!("hosts: the server cannot create keys of agents there: {reason}")).collect()
     }
 

@@ -8,7 +8,7 @@ use muster_core::Error;
 use muster_core::authorization::OutputsRead;
 use muster_core::output::Output as Record;
 use muster_core::output_key::KeyCounts;
-use muster_protocol::management::output::{DeletedId, Output, OutputHealth, OutputKeyCounts};
+use muster_protocol::management::output::{DeletedId, Output, OutputHealth, OutputKeyCounts, OutputTest};
 use muster_protocol::management::{Item, Items};
 use serde_json::{Map, Value};
 
@@ -20,6 +20,7 @@ use super::entry::Caller;
 use super::object_fields::{flag, given, reference, text};
 use muster_core::authorization::PrivilegeName as Name;
 use muster_fleet::Fleet;
+use muster_fleet::output_keys::issuer::IssueError;
 use muster_fleet::outputs::OutputDraft;
 
 /// Endpoints for outputs and their health (MG §1.5).
@@ -27,6 +28,9 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::get("/outputs", list).about("List outputs").needs(&[Name::OutputsRead]),
         Endpoint::post("/outputs", create).about("Create an output").needs(&[Name::OutputsWrite]),
+        Endpoint::post("/outputs/_test", test)
+            .about("Test the settings of an output without creating it")
+            .needs(&[Name::OutputsWrite]),
         Endpoint::get("/outputs/{id}", get).about("Get an output").needs(&[Name::OutputsRead]),
         Endpoint::put("/outputs/{id}", update).about("Update an output").needs(&[Name::OutputsWrite]),
         Endpoint::delete("/outputs/{id}", delete).about("Delete an output").needs(&[Name::OutputsWrite]),
@@ -81,6 +85,31 @@ async fn create(
     Body(body): Body<Map<String, Value>>,
 ) -> Answer<Item<Output>> {
     Ok(item(output(&fleet, fleet.outputs().create(&context.grant()?, draft(body)?).await?)))
+}
+
+async fn test(
+    State(fleet): State<Arc<Fleet>>,
+    Caller(context): Caller,
+    Body(body): Body<Map<String, Value>>,
+) -> Answer<OutputTest> {
+    let tested = fleet.outputs().test(&context.grant()?, draft(body)?).await?;
+    Ok(Json(match tested {
+        Ok(version) => OutputTest { usable: true, version: Some(version), ..OutputTest::default() },
+        Err(error) => {
+            OutputTest { failure: Some(failure(&error).into()), message: error.to_string(), ..OutputTest::default() }
+        }
+    }))
+}
+
+fn failure(error: &IssueError) -> &'static str {
+    match error {
+        IssueError::Refused(_) => "refused",
+        IssueError::Overloaded { .. } => "overloaded",
+        IssueError::Incompatible(_) => "incompatible",
+        IssueError::Unusable(_) => "unusable",
+        // A cluster that rejects the request of its version is none.
+        IssueError::Unavailable(_) | IssueError::Rejected(_) => "unavailable",
+    }
 }
 
 async fn get(State(fleet): State<Arc<Fleet>>, Caller(context): Caller, Path(id): Path<String>) -> Answer<Item<Output>> {

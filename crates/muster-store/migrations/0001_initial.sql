@@ -410,7 +410,11 @@ CREATE TABLE output_clusters (
     failure_kind TEXT,
     failure_reason TEXT,
     failing_since INTEGER,
-    retry_at INTEGER
+    retry_at INTEGER,
+    -- Of outputs with a bootstrap block: when their own settings are tested, and why those of the block are in use.
+    trial_at INTEGER,
+    fallback_reason TEXT,
+    fallback_since INTEGER
 ) STRICT;
 CREATE INDEX output_clusters_by_output ON output_clusters (output, id);
 

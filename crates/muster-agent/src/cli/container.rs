@@ -54,9 +54,21 @@ const SERVER_FLAGS: [(&str, &str); 10] = [
     ("FLEET_SERVER_DATA_DIR", "--fleet-server-data-dir"),
     ("FLEET_SERVER_DATABASE", "--fleet-server-database"),
 ];
-/// Variables that name an Elasticsearch, which the server does not need.
-const ELASTICSEARCH: [&str; 3] =
-    ["FLEET_SERVER_ELASTICSEARCH_HOST", "FLEET_SERVER_SERVICE_TOKEN", "FLEET_SERVER_SERVICE_TOKEN_PATH"];
+/// Variables that correspond to a flag about the Elasticsearch of the server, each with its former name.
+const ELASTICSEARCH_FLAGS: [(&str, &str, &str); 5] = [
+    ("FLEET_SERVER_ELASTICSEARCH_HOST", "ELASTICSEARCH_HOST", "--fleet-server-es"),
+    ("FLEET_SERVER_ELASTICSEARCH_CA", "ELASTICSEARCH_CA", "--fleet-server-es-ca"),
+    ("FLEET_SERVER_ELASTICSEARCH_CA_TRUSTED_FINGERPRINT", "", "--fleet-server-es-ca-trusted-fingerprint"),
+    ("FLEET_SERVER_ES_CERT", "", "--fleet-server-es-cert"),
+    ("FLEET_SERVER_ES_CERT_KEY", "", "--fleet-server-es-cert-key"),
+];
+/// Variables with the credential of the server at Elasticsearch. Without one, the server uses none.
+const SERVICE_TOKENS: [(&str, &str); 2] = [
+    ("FLEET_SERVER_SERVICE_TOKEN", "--fleet-server-service-token"),
+    ("FLEET_SERVER_SERVICE_TOKEN_PATH", "--fleet-server-service-token-path"),
+];
+/// Elastic's default.
+const ELASTICSEARCH_DEFAULT: &str = "http://elasticsearch:9200";
 /// Variables without which the server would not be what the user wants, and which it does not support.
 const UNSUPPORTED: [&str; 2] = ["FLEET_SERVER_CERT_KEY_PASSPHRASE", "FLEET_SERVER_CLIENT_AUTH"];
 
@@ -115,9 +127,7 @@ fn flags(variables: &BTreeMap<String, String>) -> Result<Flags, Failure> {
         if let Some(name) = UNSUPPORTED.iter().find(|name| given(name).is_some_and(|value| value != "none")) {
             return Err(Failure::new(exit::USAGE, format!("{name} is not supported")));
         }
-        if let Some(name) = ELASTICSEARCH.iter().find(|name| given(name).is_some()) {
-            eprintln!("Warning: {name} is ignored: the server has its own database, and policies define the outputs");
-        }
+        flags.extend(elasticsearch_flags(variables));
         flags.push("--fleet-server".into());
         flags.extend(SERVER_FLAGS.iter().filter_map(as_flag));
         flags
@@ -128,6 +138,25 @@ fn flags(variables: &BTreeMap<String, String>) -> Result<Flags, Failure> {
     // The message of clap can contain the value of the variable, which may be a token.
     let wrong = |error: clap::Error| Failure::new(exit::USAGE, format!("a variable is malformed: {}", error.kind()));
     Flags::try_parse_from(flags).map_err(wrong)
+}
+
+/// Returns the flags about the Elasticsearch of the server; none without a credential for it.
+fn elasticsearch_flags(variables: &BTreeMap<String, String>) -> Vec<String> {
+    let given = |name: &str| variables.get(name).filter(|value| !value.is_empty());
+    let as_flag = |(name, flag): &(&str, &str)| given(name).map(|value| format!("{flag}={value}"));
+    let mut flags: Vec<String> = SERVICE_TOKENS.iter().filter_map(as_flag).collect();
+    let found = ELASTICSEARCH_FLAGS.map(|(name, former, flag)| (flag, given(name).or_else(|| given(former))));
+    if flags.is_empty() {
+        if found[0].1.is_some() {
+            eprintln!("Warning: FLEET_SERVER_ELASTICSEARCH_HOST is ignored: there is no FLEET_SERVER_SERVICE_TOKEN");
+        }
+        return flags;
+    }
+    flags.extend(found.iter().filter_map(|(flag, value)| value.map(|value| format!("{flag}={value}"))));
+    flags.extend(found[0].1.is_none().then(|| format!("--fleet-server-es={ELASTICSEARCH_DEFAULT}")));
+    let insecure = is_set(variables, "FLEET_SERVER_ELASTICSEARCH_INSECURE");
+    flags.extend(insecure.then(|| "--fleet-server-es-insecure".to_owned()));
+    flags
 }
 
 /// Sets up the server of this container and enrolls at it, unless both have been done with the same options.
@@ -225,6 +254,32 @@ fn remember_token(store: &DiskStore, plan: &Plan) -> Result<(), Failure> {
 mod tests {
     use super::*;
     use crate::state::enrollment::Secret;
+
+    #[test]
+    fn variables_of_elasticsearch_become_options_if_there_is_a_service_token() {
+        let found = |pairs: &[(&str, &str)]| {
+            let all = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            elasticsearch_flags(&all)
+        };
+        assert_eq!(found(&[("FLEET_SERVER_ELASTICSEARCH_HOST", "http://es")]), Vec::<String>::new());
+        let default = ["--fleet-server-service-token=t", "--fleet-server-es=http://elasticsearch:9200"];
+        assert_eq!(found(&[("FLEET_SERVER_SERVICE_TOKEN", "t")]), default);
+        let all = found(&[
+            ("FLEET_SERVER_SERVICE_TOKEN_PATH", "/t"),
+            ("FLEET_SERVER_SERVICE_TOKEN", ""),
+            ("ELASTICSEARCH_HOST", "https://former"),
+            ("ELASTICSEARCH_CA", "/former"),
+            ("FLEET_SERVER_ELASTICSEARCH_CA", "/ca"),
+            ("FLEET_SERVER_ELASTICSEARCH_CA_TRUSTED_FINGERPRINT", "ab"),
+            ("FLEET_SERVER_ES_CERT", "/c"),
+            ("FLEET_SERVER_ES_CERT_KEY", "/k"),
+            ("FLEET_SERVER_ELASTICSEARCH_INSECURE", "yes"),
+        ]);
+        let expected = "--fleet-server-service-token-path=/t --fleet-server-es=https://former --fleet-server-es-ca=/ca \
+                        --fleet-server-es-ca-trusted-fingerprint=ab --fleet-server-es-cert=/c \
+                        --fleet-server-es-cert-key=/k --fleet-server-es-insecure";
+        assert_eq!(all.join(" "), expected);
+    }
 
     #[test]
     fn variables_become_options_and_an_error_does_not_print_them() {

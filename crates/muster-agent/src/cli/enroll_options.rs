@@ -101,10 +101,16 @@ impl Options {
             .map_err(|error| Failure::new(exit::USAGE, format!("--url: {error}")))
     }
 
-    /// Validates the options for a server that is about to start, and that can also provide the token.
-    pub fn local_plan(&self, more_tags: &[String]) -> Result<Plan, Failure> {
+    /// Returns whether no proxy is used.
+    pub fn is_proxy_disabled(&self) -> bool {
+        self.proxy_disabled
+    }
+
+    /// Validates the options for a server that is about to start, and that can also provide the token. Its proxy is the one
+    /// in front of `others`.
+    pub fn local_plan(&self, more_tags: &[String], others: &[Server]) -> Result<Plan, Failure> {
         let token = if self.enrollment_token.is_some() { self.token()? } else { String::new() };
-        self.plan_at(&[], token, more_tags)
+        self.plan_at(others, token, more_tags)
     }
 
     /// Validates the options. `more_tags` are added to those of the command line.
@@ -171,7 +177,8 @@ impl Options {
     }
 
     fn trust(&self, servers: &[Server]) -> Result<Trust, Failure> {
-        let certificate_authorities = self.certificate_authorities.iter().map(authority).collect::<Result<_, _>>()?;
+        let read = |path| authority("--certificate-authorities", path);
+        let certificate_authorities = self.certificate_authorities.iter().map(read).collect::<Result<_, _>>()?;
         let ca_sha256 = self.ca_sha256.clone();
         Ok(Trust {
             certificate_authorities,
@@ -236,11 +243,16 @@ impl Options {
     }
 }
 
-/// Reads a file of `--certificate-authorities`, which must contain certificates and nothing else.
-fn authority(path: &Utf8PathBuf) -> Result<String, Failure> {
+/// Reads a file of CA certificates, which must contain nothing else.
+pub(super) fn authority(flag: &str, path: &Utf8PathBuf) -> Result<String, Failure> {
     let wrong = |reason: String| {
-        Failure::new(exit::USAGE, format!("--certificate-authorities: {path}: {reason}"))
-            .hint("pass the PEM file of the server's CA certificate: ca.crt in the server's data directory")
+        let failure = Failure::new(exit::USAGE, format!("{flag}: {path}: {reason}"));
+        match flag {
+            "--certificate-authorities" => {
+                failure.hint("pass the PEM file of the server's CA certificate: ca.crt in the server's data directory")
+            }
+            _ => failure.hint("pass the PEM file of the CA certificate"),
+        }
     };
     let bytes = std::fs::read(path).map_err(|error| wrong(format!("cannot read the file: {error}")))?;
     if let Some(reason) = no_certificate(&bytes) {

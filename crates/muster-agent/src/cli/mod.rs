@@ -2,6 +2,7 @@
 
 mod account;
 mod container;
+mod elasticsearch_options;
 mod enroll;
 mod enroll_options;
 mod guard;
@@ -62,6 +63,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Install the agent on this host, enroll it, and run it as a service
+    #[command(
+        after_help = "Examples:\n  muster-agent install --url https://fleet.example:8220 --enrollment-token @/root/token\n  muster-agent install --fleet-server --url https://fleet.example:8220\n  muster-agent install --fleet-server-es https://es.example:9200 --fleet-server-service-token @/root/es-token"
+    )]
     Install(Box<install::Args>),
     /// Uninstall the agent: stop it, notify the server, and delete program and data
     #[command(
@@ -69,6 +73,9 @@ enum Command {
     )]
     Uninstall(uninstall::Args),
     /// Enroll this host in a fleet
+    #[command(
+        after_help = "Examples:\n  muster-agent enroll --url https://fleet.example:8220 --enrollment-token @/root/token\n  muster-agent enroll --fleet-server\n  muster-agent enroll --fleet-server-es https://es.example:9200 --fleet-server-service-token-path /root/es-token"
+    )]
     Enroll(Box<enroll::Args>),
     /// Run the agent (the default)
     Run(run::Args),

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::elasticsearch_options::ElasticsearchOptions;
 use super::enroll_options::Options;
 use crate::duration;
 use crate::enroll::plan::Plan;
 use crate::exit::{self, Failure};
 use crate::install::removal;
 use crate::local_server::bootstrap::{Bootstrap, DEFAULT_POLICY, Running};
+use crate::local_server::elasticsearch::Elasticsearch;
 use crate::local_server::{Certificate, LOCAL_SERVER_VERSION, LocalServer, program};
 use crate::net::Server;
 use crate::paths::Layout;
@@ -56,9 +58,11 @@ pub struct ServerOptions {
     /// Configuration key of the server (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     fleet_server_set: Vec<String>,
-    /// Maximum time for the server to start [default: 2m]
+    /// Maximum time for the server to start, and then for Elasticsearch to respond [default: 2m]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     fleet_server_timeout: Option<Duration>,
+    #[command(flatten)]
+    elasticsearch: ElasticsearchOptions,
 }
 
 /// Where the agent enrolls.
@@ -88,8 +92,10 @@ impl Target {
             return Ok(Self::Remote(Box::new(options.plan(more_tags)?)));
         }
         let urls = options.urls()?;
-        let bootstrap = server.bootstrap(layout, &urls)?;
-        let mut plan = options.local_plan(more_tags)?;
+        let mut bootstrap = server.bootstrap(layout, &urls)?;
+        let mut plan = options.local_plan(more_tags, &server.elasticsearch.servers()?)?;
+        bootstrap.elasticsearch = server.elasticsearch.read(&plan.trust, options.is_proxy_disabled())?;
+        bootstrap.server.elasticsearch = bootstrap.elasticsearch.as_ref().map(Elasticsearch::hash);
         plan.servers = vec![bootstrap.server.local_url()];
         plan.local_server = true;
         // Allowed because the local URL leads to loopback.
@@ -156,6 +162,7 @@ impl Local {
                 fs_err::read_to_string(&path).map_err(|error| Failure::new(exit::FAILED, chain(&error).to_string()))?;
             plan.trust.certificate_authorities = vec![pem];
         }
+        self.bootstrap.provide_output().await?;
         if plan.token.expose().is_empty() {
             plan.token = self.bootstrap.token().await?;
         }
@@ -178,6 +185,7 @@ impl ServerOptions {
             || self.fleet_server_insecure_http
             || !self.fleet_server_set.is_empty()
             || self.fleet_server_timeout.is_some()
+            || self.elasticsearch.is_given()
     }
 
     fn bootstrap(&self, layout: &Layout, urls: &[Server]) -> Result<Bootstrap, Failure> {
@@ -214,11 +222,12 @@ impl ServerOptions {
             certificate,
             insecure_http: loopback,
             database: self.database()?,
+            elasticsearch: None,
             settings: self.fleet_server_set.clone(),
         };
         let policy = self.fleet_server_policy.clone().unwrap_or_else(|| DEFAULT_POLICY.into());
         let timeout = self.fleet_server_timeout.unwrap_or(Duration::from_secs(120));
-        Ok(Bootstrap { server, program, policy, timeout })
+        Ok(Bootstrap { server, program, policy, elasticsearch: None, timeout })
     }
 
     fn program(&self) -> Result<Utf8PathBuf, Failure> {
@@ -258,7 +267,7 @@ pub fn check_stopped(layout: &Layout, server: &ServerOptions) -> Result<(), Fail
 }
 
 /// The server runs in another directory (AG10).
-fn absolute(flag: &str, path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
+pub(super) fn absolute(flag: &str, path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
     if path.is_absolute() {
         return Ok(path.to_owned());
     }

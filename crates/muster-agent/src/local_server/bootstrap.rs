@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::elasticsearch::Elasticsearch;
 use super::{COMPONENT, LocalServer, program};
 use crate::components::log_file::LogFile;
 use crate::components::supervisor::Supervisor;
@@ -42,7 +43,9 @@ pub struct Bootstrap {
     pub program: Utf8PathBuf,
     /// Id of the policy of this agent, which is created if it does not exist.
     pub policy: String,
-    /// Maximum time for the server to start.
+    /// Elasticsearch for the output of this policy.
+    pub elasticsearch: Option<Elasticsearch>,
+    /// Maximum time for the server to start, and then for its Elasticsearch to respond.
     pub timeout: Duration,
 }
 
@@ -118,11 +121,10 @@ impl Bootstrap {
             #[serde(default)]
             api_key: String,
         }
-        let path = format!("agent_policies/{}", percent_encoding::utf8_percent_encode(&self.policy, SEGMENT));
-        let (status, body) = self.request(Method::GET, &path, None).await?;
+        let (status, body) = self.request(Method::GET, &self.policy_path(), None).await?;
         match status {
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND => self.create_policy().await?,
+            StatusCode::NOT_FOUND => self.create_policy(None).await?,
             _ => return Err(refused("policy", status, &body)),
         }
         // For one use within an hour: the key only has to survive until the command has enrolled.
@@ -135,19 +137,24 @@ impl Bootstrap {
         }
     }
 
-    async fn create_policy(&self) -> Result<(), Failure> {
+    pub(super) async fn create_policy(&self, output: Option<&str>) -> Result<(), Failure> {
         let policy = json!({
             "id": self.policy,
             // A policy with another id was chosen by the administrator, and is named by it.
             "name": if self.policy == DEFAULT_POLICY { POLICY_NAME } else { &self.policy },
             "namespace": "default",
             "description": "Agents that run a fleet server",
+            "data_output_id": output,
         });
         let (status, body) = self.request(Method::POST, "agent_policies", Some(&policy)).await?;
         if status.is_success() { Ok(()) } else { Err(refused("policy", status, &body)) }
     }
 
-    async fn request(
+    pub(super) fn policy_path(&self) -> String {
+        format!("agent_policies/{}", segment(&self.policy))
+    }
+
+    pub(super) async fn request(
         &self,
         method: Method,
         path: &str,
@@ -187,6 +194,11 @@ pub const DEFAULT_POLICY: &str = "fleet-server-policy";
 /// Characters of a path segment that must be escaped.
 const SEGMENT: &percent_encoding::AsciiSet = percent_encoding::NON_ALPHANUMERIC;
 
+/// Returns a segment of a path.
+pub(super) fn segment(text: &str) -> impl std::fmt::Display {
+    percent_encoding::utf8_percent_encode(text, SEGMENT)
+}
+
 fn log_path(layout: &Layout) -> Utf8PathBuf {
     layout.logs().join("components").join(format!("{COMPONENT}.log"))
 }
@@ -197,7 +209,8 @@ fn forget(layout: &Layout) -> std::io::Result<()> {
     std::fs::remove_dir(layout.server_programs())
 }
 
-fn refused(what: &str, status: StatusCode, body: &[u8]) -> Failure {
+/// Returns the failure of a change that the server rejects.
+pub(super) fn refused(what: &str, status: StatusCode, body: &[u8]) -> Failure {
     let reason = serde_json::from_slice::<Value>(body).ok();
     let reason = reason.as_ref().and_then(|body| body["message"].as_str()).unwrap_or("no reason given");
     Failure::new(exit::REFUSED, format!("the server did not create the {what}: {reason} ({status})"))

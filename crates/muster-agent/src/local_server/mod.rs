@@ -5,6 +5,7 @@
 
 pub mod bootstrap;
 pub mod components;
+pub mod elasticsearch;
 pub mod program;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,9 @@ pub struct LocalServer {
     /// URL of a PostgreSQL database; `None` means the embedded store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
+    /// Hash of the settings of an Elasticsearch with which its output was configured. The server keeps the settings themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elasticsearch: Option<String>,
     /// Further configuration keys, as `KEY=VALUE`.
     #[serde(default)]
     pub settings: Vec<String>,
@@ -176,6 +180,7 @@ mod tests {
             certificate: None,
             insecure_http: false,
             database: None,
+            elasticsearch: None,
             settings: Vec::new(),
         }
     }

@@ -82,11 +82,11 @@ fn process(path: &Path, marks: &[String]) -> Option<(String, Vec<u8>)> {
     marks.iter().any(|mark| contains(&both, mark.as_bytes())).then_some((arguments, both))
 }
 
-fn contains(bytes: &[u8], text: &[u8]) -> bool {
+pub fn contains(bytes: &[u8], text: &[u8]) -> bool {
     bytes.windows(text.len()).any(|window| window == text)
 }
 
-fn files(path: &Path, found: &mut Vec<PathBuf>) {
+pub fn files(path: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(path).unwrap().flatten() {
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => files(&entry.path(), found),

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod canary;
+mod elasticsearch;
 mod host;
+mod stampede;
 
 use std::time::{Duration, Instant};
 

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::id::{ClusterId, OutputId, PolicyId};
 use crate::output_key::{KeyNeed, cluster_id, compared_host, permissions_hash};
+use crate::policy::bootstrap;
 use crate::secret_refs::{self, Secrets};
 
 /// Name of the section.
@@ -23,7 +24,8 @@ const USER: [&str; 2] = ["username", "password"];
 /// Internal field of a compiled policy: agents may have keys of an earlier revision.
 const HAD_ISSUERS: &str = "had_issuers";
 /// Fields of an output that say how to reach its cluster.
-const CONNECTION: [&str; 5] = ["hosts", "ssl", "proxy_url", "proxy_headers", "proxy_disable"];
+const CONNECTION: [&str; 9] =
+    ["hosts", "protocol", "path", "headers", "ssl", "proxy_url", "proxy_headers", "proxy_disable", bootstrap::SECTION];
 
 /// A cluster at which the server creates keys.
 #[derive(Clone)]
@@ -38,17 +40,40 @@ pub struct Issuer {
 
 /// Returns whether the agents of an output get keys of their own, as far as its settings say so.
 pub fn creates_keys(output: &Map<String, Value>) -> bool {
-    output.get(AGENT_KEYS).and_then(Value::as_bool).unwrap_or_else(|| has_secret(output, TOKEN))
+    output.get(AGENT_KEYS).and_then(Value::as_bool).unwrap_or_else(|| has_token(output))
+}
+
+/// Returns the connection settings of an output with its secrets in place, as far as the server uses them.
+pub fn connection(mut output: Map<String, Value>) -> Map<String, Value> {
+    // A field of its own in the API.
+    if let Some(fingerprint) = output.remove("ca_trusted_fingerprint").filter(Value::is_string) {
+        let ssl = output.entry("ssl").or_insert_with(|| json!({}));
+        ssl["ca_trusted_fingerprint"] = fingerprint;
+    }
+    output.retain(|key, _| CONNECTION.contains(&key.as_str()) || key == TOKEN || USER.contains(&key.as_str()));
+    output
 }
 
 /// Returns the fields of the credential with which an output creates keys; `None` if it has none.
 pub(super) fn credential(output: &Map<String, Value>) -> Option<&'static [&'static str]> {
     // The token comes first: it was made for this purpose, and can be revoked without locking out a person.
-    if has_secret(output, TOKEN) {
+    if has_token(output) {
         return Some(&[TOKEN]);
     }
     let is_named = output.get(USER[0]).and_then(Value::as_str).is_some_and(|name| !name.is_empty());
     (is_named && has_secret(output, USER[1])).then_some(&USER)
+}
+
+/// Returns whether an output has a token, in its own settings or in those with which it is completed.
+fn has_token(output: &Map<String, Value>) -> bool {
+    let in_block = || {
+        let plain = output.get(bootstrap::SECTION).and_then(Value::as_object).cloned();
+        let mut block = plain.unwrap_or_default();
+        let mirror = output.get("secrets").and_then(|mirror| mirror.get(bootstrap::SECTION));
+        block.extend(mirror.map(|mirror| ("secrets".to_owned(), mirror.clone())));
+        has_secret(&block, TOKEN)
+    };
+    has_secret(output, TOKEN) || in_block()
 }
 
 /// Returns whether a field is a reference to a secret. One in plain text would be stored with the revision.

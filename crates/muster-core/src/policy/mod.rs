@@ -1,5 +1,6 @@
 //! Policies: what an agent should run. Every change creates a new, immutable revision.
 
+pub mod bootstrap;
 pub mod check;
 pub mod compile;
 pub mod diff;

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking, and so do their helpers")]
 
+mod bootstrap;
+
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,6 +13,9 @@ pub(super) fn handle(state: &mut State, head: &Parts, body: &[u8]) -> Outcome {
     if !state.credentials.iter().any(|credential| header("authorization") == credential) {
         return error(401, "security_exception", "failed to authenticate");
     }
+    if (head.method.as_str(), head.uri.path()) == ("GET", "/") {
+        return root(state, body);
+    }
     let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(body) else {
         return complain(state, "the body is not an object");
     };
@@ -26,6 +29,17 @@ pub(super) fn handle(state: &mut State, head: &Parts, body: &[u8]) -> Outcome {
         ("DELETE", "/_security/api_key", None) => invalidate(state, &body),
         (method, path, query) => complain(state, &format!("no handler for {method} {path} {query:?}")),
     }
+}
+
+fn root(state: &mut State, body: &[u8]) -> Outcome {
+    state.calls.version += 1;
+    if !body.is_empty() {
+        return complain(state, "request [GET /] does not support having a body");
+    }
+    (
+        200,
+        json!({"name": "stub", "cluster_uuid": "stub", "version": {"number": state.version}, "tagline": "You Know, for Search"}),
+    )
 }
 
 fn error(status: u16, kind: &str, reason: &str) -> Outcome {

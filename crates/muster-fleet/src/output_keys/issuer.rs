@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 pub struct Connection {
     /// The cluster.
     pub cluster: ClusterId,
-    /// Fields of the output that concern the connection, as JSON: `hosts`, `ssl`, `proxy_url`, `proxy_headers`,
-    /// `proxy_disable`, and the credential: `service_token`, or `username` and `password`. Wiped on drop.
+    /// Fields of the output that concern the connection, as JSON: `hosts`, `protocol`, `path`, `headers`, `ssl`, `proxy_url`,
+    /// `proxy_headers`, `proxy_disable`, and the credential: `service_token`, or `username` and `password`. Wiped on drop.
     pub settings: Zeroizing<String>,
 }
 
@@ -73,6 +73,9 @@ pub enum IssueError {
     /// The output's settings can't be used to reach it.
     #[error("{0}")]
     Unusable(String),
+    /// Its version is not supported.
+    #[error("{0}")]
+    Incompatible(String),
     /// It rejects this request. Others may succeed.
     #[error("{0}")]
     Rejected(String),
@@ -85,7 +88,7 @@ impl IssueError {
             Self::Refused(_) => Some(FailureKind::Refused),
             Self::Overloaded { .. } => Some(FailureKind::Overloaded),
             Self::Unavailable(_) => Some(FailureKind::Unavailable),
-            Self::Unusable(_) => Some(FailureKind::Unusable),
+            Self::Unusable(_) | Self::Incompatible(_) => Some(FailureKind::Unusable),
             Self::Rejected(_) => None,
         }
     }
@@ -106,6 +109,8 @@ pub trait KeyIssuer: Send + Sync + 'static {
         None
     }
 
+    /// Checks that the cluster responds, accepts the credential and has a supported version, which is returned.
+    async fn test(&self, connection: &Connection) -> Result<String, IssueError>;
     /// Creates a key without expiration.
     async fn create(&self, connection: &Connection, key: &NewKey) -> Result<CreatedKey, IssueError>;
     /// Returns the permissions of those keys that are valid.
@@ -135,6 +140,10 @@ impl NoIssuer {
 
 #[async_trait]
 impl KeyIssuer for NoIssuer {
+    async fn test(&self, _connection: &Connection) -> Result<String, IssueError> {
+        Err(Self::error())
+    }
+
     async fn create(&self, _connection: &Connection, _key: &NewKey) -> Result<CreatedKey, IssueError> {
         Err(Self::error())
     }

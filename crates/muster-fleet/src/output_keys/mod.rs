@@ -8,6 +8,7 @@
 mod delivery;
 pub mod issuer;
 mod orphans;
+mod trial;
 mod work;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use muster_core::entropy::random_uuid;
 use muster_core::error_chain::SharedError;
 use muster_core::id::{ClusterId, KeyId};
 use muster_core::output_key::{OutputCluster, OutputKey};
+use muster_core::policy::bootstrap::{self, Trial};
 use muster_core::policy::issuers::Issuer;
 use muster_core::seal::{Place, Sealer};
 use muster_core::time::{Clock, Timestamp};
@@ -29,7 +31,7 @@ use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 pub(crate) use self::delivery::{Keys, Look};
-use self::issuer::{Connection, KeyIssuer};
+use self::issuer::KeyIssuer;
 use self::orphans::Candidates;
 use super::authority::System;
 use super::policy_cache::PolicyCache;
@@ -123,17 +125,14 @@ impl OutputKeys {
         let sealed = self.sealer.seal(place, issuer.connection.as_bytes(), &*self.entropy);
         let sealed = sealed.map_err(|error| Error::internal(SharedError::during("sealing a connection", error)))?;
         let (id, output) = (issuer.cluster.clone(), issuer.output.clone());
-        Ok(Some(OutputKeyWrite::PutCluster(Box::new(OutputCluster { id, output, sealed, failure: None })).into()))
+        let trial = Trial::of_new(&bootstrap::settings(&issuer.connection), self.clock.now());
+        let cluster = OutputCluster { id, output, sealed, failure: None, trial };
+        Ok(Some(OutputKeyWrite::PutCluster(Box::new(cluster)).into()))
     }
 
     /// Forgets which connections are stored, after a commit that failed.
     fn forget_connections(&self) {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn connection(&self, cluster: &OutputCluster) -> Result<Connection, Error> {
-        let settings = self.open(Place::output_cluster(&cluster.id), &cluster.sealed)?;
-        Ok(Connection { cluster: cluster.id.clone(), settings })
     }
 
     fn seal_key(&self, id: &KeyId, secret: &str) -> Result<Vec<u8>, Error> {

@@ -2,6 +2,7 @@
 
 use muster_core::id::{AgentId, ClusterId, KeyId, PolicyId};
 use muster_core::output_key::{IssuedKey, KeyState, OutputCluster, OutputKey};
+use muster_core::policy::bootstrap::Trial;
 use muster_store::OutputKeyWrite;
 use serde_json::json;
 
@@ -60,6 +61,47 @@ async fn a_stored_secret_is_not_sent_to_another_cluster() {
 }
 
 #[tokio::test]
+async fn ag103_the_credentials_of_bootstrap_settings_are_stored_as_secrets_and_stay_where_they_are() {
+    let api = Api::new();
+    let block = json!({"hosts": ["https://boot:9200"], "service_token": "BOOT-TOKEN", "ssl": {"certificate": "C", "key": "BOOT-KEY"}});
+    let output = json!({"id": "main", "name": "main", "type": "elasticsearch", "hosts": ["https://one:9200"], "bootstrap": block});
+    let made = api.post("/outputs", output.clone()).await.ok()["item"].clone();
+    assert!(!made.to_string().contains("BOOT-TOKEN") && !made.to_string().contains("BOOT-KEY"), "{made}");
+    assert_eq!(made["bootstrap"], json!({"hosts": ["https://boot:9200"], "ssl": {"certificate": "C"}}));
+    assert!(made["secrets"]["bootstrap"]["service_token"]["id"].is_string(), "{made}");
+    for moved in [json!({"hosts": ["https://evil:9200"]}), json!({"bootstrap": {"hosts": ["https://evil:9200"]}})] {
+        assert_eq!(api.put("/outputs/main", moved).await.refused(400)["field"], "bootstrap.service_token");
+    }
+    api.put("/outputs/main", made.clone()).await.ok();
+    api.put("/outputs/main", output).await.ok();
+    let bad = json!({"bootstrap": {"hosts": [], "service_token": "t"}});
+    assert_eq!(api.put("/outputs/main", bad).await.refused(400)["field"], "bootstrap.hosts");
+}
+
+#[tokio::test]
+async fn the_settings_of_an_output_are_tested_without_creating_it() {
+    let api = Api::new();
+    let output = json!({"type": "elasticsearch", "hosts": ["https://one:9200"], "service_token": "TOKEN"});
+    let tested = api.post("/outputs/_test", output).await.ok();
+    // This server has no client of Elasticsearch.
+    assert_eq!((&tested["usable"], &tested["failure"]), (&json!(false), &json!("unusable")), "{tested}");
+    assert_eq!(api.get("/outputs").await.ok()["items"], json!([]));
+    for (field, value) in [
+        ("hosts", json!(["one:9200"])),
+        ("type", json!("elastic")),
+        ("proxy_id", json!("p")),
+        ("secrets", json!({"service_token": "t"})),
+    ] {
+        let mut output = json!({"type": "elasticsearch", "hosts": ["https://one:9200"], "service_token": "TOKEN"});
+        output[field] = value;
+        let refused = api.post("/outputs/_test", output).await.refused(400);
+        assert!(refused["field"].as_str().unwrap().starts_with(field), "{refused}");
+    }
+    let other = json!({"type": "kafka", "hosts": ["one:9092"]});
+    assert_eq!(api.post("/outputs/_test", other).await.refused(400)["field"], "type");
+}
+
+#[tokio::test]
 async fn the_password_of_a_proxy_is_not_sent_to_another_one() {
     let api = Api::new();
     let proxy =
@@ -104,7 +146,13 @@ async fn keys_are_counted_and_agents_show_the_ids_of_theirs() {
     assert_eq!(api.get("/outputs/main/health").await.ok().get("keys"), None, "no agent has any");
     api.agent("a", None).await;
     let id = ClusterId::trusted("c");
-    let cluster = OutputCluster { id: id.clone(), output: "main".into(), sealed: vec![1], failure: None };
+    let cluster = OutputCluster {
+        id: id.clone(),
+        output: "main".into(),
+        sealed: vec![1],
+        failure: None,
+        trial: Trial::default(),
+    };
     let key = OutputKey {
         agent_id: AgentId::trusted("a"),
         output: "default".into(),

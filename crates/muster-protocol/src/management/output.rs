@@ -53,6 +53,23 @@ pub struct OutputHealth {
     pub keys: Option<OutputKeyCounts>,
 }
 
+/// Result of `POST /outputs/_test`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
+pub struct OutputTest {
+    /// Whether the server can use the cluster.
+    pub usable: bool,
+    /// Version of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Why it cannot: `refused`, `overloaded`, `unavailable`, `incompatible` or `unusable`. Only `overloaded` and
+    /// `unavailable` can pass without a change of the settings or the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// The same for people.
+    #[serde(default)]
+    pub message: String,
+}
+
 /// Numbers of the keys of agents at an output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct OutputKeyCounts {

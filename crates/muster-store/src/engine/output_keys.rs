@@ -5,6 +5,7 @@ use muster_core::id::{AgentId, ClusterId, KeyId, PolicyId};
 use muster_core::output_key::{
     ClusterFailure, IssuedKey, KeyCounts, KeyFailure, KeyState, OutputCluster, OutputKey, RetiredKey,
 };
+use muster_core::policy::bootstrap::{Fallback, Trial};
 use muster_core::time::Timestamp;
 
 use super::error::Failure;
@@ -18,6 +19,7 @@ pub(super) fn apply(connection: &Connection, write: &OutputKeyWrite) -> std::res
     match write {
         OutputKeyWrite::PutCluster(cluster) => put_cluster(connection, cluster)?,
         OutputKeyWrite::ClusterFailure { id, failure } => cluster_failure(connection, id, failure.as_ref())?,
+        OutputKeyWrite::Trial { id, trial } => cluster_trial(connection, id, trial)?,
         OutputKeyWrite::DeleteCluster { id } => drop(run(connection, sql::DELETE_CLUSTER, [id.as_str()])?),
         OutputKeyWrite::Put(key) => put(connection, key)?,
         OutputKeyWrite::Remove(key) => {
@@ -36,7 +38,8 @@ pub(super) fn apply(connection: &Connection, write: &OutputKeyWrite) -> std::res
 }
 
 fn put_cluster(connection: &Connection, cluster: &OutputCluster) -> Result<()> {
-    let values = params![cluster.id.as_str(), cluster.output, cluster.sealed];
+    let next = cluster.trial.next.map(Timestamp::as_micros);
+    let values = params![cluster.id.as_str(), cluster.output, cluster.sealed, next];
     run(connection, sql::PUT_CLUSTER, values).map(|_| ())
 }
 
@@ -49,6 +52,17 @@ fn cluster_failure(connection: &Connection, id: &ClusterId, failure: Option<&Clu
         id.as_str(),
     ];
     run(connection, sql::CLUSTER_FAILURE, values).map(|_| ())
+}
+
+fn cluster_trial(connection: &Connection, id: &ClusterId, trial: &Trial) -> Result<()> {
+    let fallback = trial.fallback.as_ref();
+    let values = params![
+        trial.next.map(Timestamp::as_micros),
+        fallback.map(|fallback| fallback.reason.as_str()),
+        fallback.map(|fallback| fallback.since.as_micros()),
+        id.as_str(),
+    ];
+    run(connection, sql::CLUSTER_TRIAL, values).map(|_| ())
 }
 
 fn put(connection: &Connection, key: &OutputKey) -> std::result::Result<(), Failure> {
@@ -186,7 +200,9 @@ fn read_cluster(row: &Row<'_>) -> Result<OutputCluster> {
         }
         _ => None,
     };
-    Ok(OutputCluster { id, output, sealed, failure })
+    let (next, reason, since): (_, Option<String>, Option<Timestamp>) = (c.time_option()?, c.take()?, c.time_option()?);
+    let fallback = reason.zip(since).map(|(reason, since)| Fallback { reason, since });
+    Ok(OutputCluster { id, output, sealed, failure, trial: Trial { next, fallback } })
 }
 
 /// Selects the keys of an agent, and its retired ones that wait for a confirmation.

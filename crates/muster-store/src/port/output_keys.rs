@@ -2,6 +2,7 @@
 
 use muster_core::id::{AgentId, ClusterId, KeyId};
 use muster_core::output_key::{ClusterFailure, KeyCounts, KeyState, OutputCluster, OutputKey, RetiredKey};
+use muster_core::policy::bootstrap::Trial;
 use muster_core::time::Timestamp;
 
 use super::reads::reads;
@@ -13,7 +14,8 @@ use super::{StoreError, Write};
 /// without a write of their own.
 #[derive(Clone, Debug)]
 pub enum OutputKeyWrite {
-    /// Inserts a cluster, or updates how it is reached, which ends its failure.
+    /// Inserts a cluster, or updates how it is reached, which ends its failure. Bootstrap settings that are in use stay in
+    /// use, unless there are none any more, which is the case without a test in `trial`.
     PutCluster(Box<OutputCluster>),
     /// Sets or clears a cluster's failure, if the cluster exists.
     ClusterFailure {
@@ -21,6 +23,13 @@ pub enum OutputKeyWrite {
         id: ClusterId,
         /// The failure; `None` clears it.
         failure: Option<ClusterFailure>,
+    },
+    /// Sets which settings of a cluster are in use, if the cluster exists.
+    Trial {
+        /// The cluster.
+        id: ClusterId,
+        /// Its state.
+        trial: Trial,
     },
     /// Deletes a cluster, unless it has keys.
     DeleteCluster {

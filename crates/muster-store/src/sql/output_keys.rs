@@ -11,7 +11,8 @@ macro_rules! key_columns {
 
 macro_rules! cluster_columns {
     () => {
-        "id, output, sealed, failure_kind, failure_reason, failing_since, retry_at"
+        "id, output, sealed, failure_kind, failure_reason, failing_since, retry_at, trial_at, fallback_reason, \
+         fallback_since"
     };
 }
 
@@ -24,13 +25,18 @@ macro_rules! set_key {
 }
 
 statements! {
-    /// Inserts a cluster, or updates how it is reached.
-    PUT_CLUSTER = "INSERT INTO output_clusters (id, output, sealed) VALUES ($1, $2, $3) ON CONFLICT (id) \
+    /// Inserts a cluster, or updates how it is reached. Bootstrap settings that are in use stay in use until the test.
+    PUT_CLUSTER = "INSERT INTO output_clusters (id, output, sealed, trial_at) VALUES ($1, $2, $3, $4) ON CONFLICT (id) \
         DO UPDATE SET output = excluded.output, sealed = excluded.sealed, \
-        failure_kind = NULL, failure_reason = NULL, failing_since = NULL, retry_at = NULL";
+        failure_kind = NULL, failure_reason = NULL, failing_since = NULL, retry_at = NULL, \
+        trial_at = excluded.trial_at, fallback_reason = CASE WHEN excluded.trial_at IS NULL THEN NULL \
+        ELSE output_clusters.fallback_reason END, fallback_since = CASE WHEN excluded.trial_at IS NULL THEN NULL \
+        ELSE output_clusters.fallback_since END";
     /// Sets or clears the failure of a cluster.
     CLUSTER_FAILURE = "UPDATE output_clusters SET failure_kind = $1, failure_reason = $2, failing_since = $3, \
         retry_at = $4 WHERE id = $5";
+    /// Sets which settings of a cluster are in use, and when those of the output are tested.
+    CLUSTER_TRIAL = "UPDATE output_clusters SET trial_at = $1, fallback_reason = $2, fallback_since = $3 WHERE id = $4";
     /// Deletes a cluster without keys.
     DELETE_CLUSTER = "DELETE FROM output_clusters WHERE id = $1 \
         AND NOT EXISTS (SELECT 1 FROM output_keys WHERE cluster = $1) \
@@ -39,8 +45,8 @@ statements! {
     CLUSTER = concat!("SELECT ", cluster_columns!(), " FROM output_clusters WHERE id = $1");
     /// Selects all clusters by output.
     CLUSTERS = concat!("SELECT ", cluster_columns!(), " FROM output_clusters ORDER BY output, id");
-    /// Selects clusters with pending work.
-    CLUSTERS_DUE = "SELECT id FROM output_clusters AS c WHERE (retry_at IS NULL OR retry_at <= $1) AND (\
+    /// Selects clusters with pending work, a test of the output's own settings included.
+    CLUSTERS_DUE = "SELECT id FROM output_clusters AS c WHERE trial_at <= $1 OR (retry_at IS NULL OR retry_at <= $1) AND (\
         EXISTS (SELECT 1 FROM output_keys WHERE cluster = c.id AND state IN ('wanted', 'outdated', 'confirmed') \
         AND (retry_at IS NULL OR retry_at <= $1)) \
         OR EXISTS (SELECT 1 FROM retired_output_keys WHERE cluster = c.id AND after_policy IS NULL)) ORDER BY id";

@@ -212,6 +212,7 @@ macro_rules! run_for {
             ea108_the_keys_of_a_deleted_agent_are_due,
             a_retired_key_waits_for_a_confirmation,
             a_cluster_keeps_its_failure_until_it_is_put_again,
+            ag104_a_cluster_keeps_its_bootstrap_settings_in_use_until_it_has_none,
             work_is_found_by_cluster_state_and_time,
             keys_are_counted,
         ]);

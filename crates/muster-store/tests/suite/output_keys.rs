@@ -4,6 +4,7 @@ use muster_core::id::{ClusterId, KeyId, PolicyId};
 use muster_core::output_key::{
     ClusterFailure, FailureKind, IssuedKey, KeyCounts, KeyFailure, KeyState, OutputCluster, OutputKey, RetiredKey,
 };
+use muster_core::policy::bootstrap::{Fallback, Trial};
 use muster_store::{AgentWrite, OutputKeyWrite, Precondition, Store, Write};
 
 use super::sample::*;
@@ -13,7 +14,13 @@ fn cluster_id(id: &str) -> ClusterId {
 }
 
 fn cluster(id: &str) -> OutputCluster {
-    OutputCluster { id: cluster_id(id), output: format!("output-of-{id}"), sealed: b"\0sealed".to_vec(), failure: None }
+    OutputCluster {
+        id: cluster_id(id),
+        output: format!("output-of-{id}"),
+        sealed: b"\0sealed".to_vec(),
+        failure: None,
+        trial: Trial::default(),
+    }
 }
 
 /// A wanted key of the agent `a` for the output `o` at the cluster `c`.
@@ -181,6 +188,21 @@ pub async fn a_cluster_keeps_its_failure_until_it_is_put_again(store: &impl Stor
     commit(store, vec![put(&wanted()), delete("b"), delete("c")]).await;
     assert!(store.output_cluster(&cluster_id("b")).await.unwrap().is_none());
     assert!(store.output_cluster(&cluster_id("c")).await.unwrap().is_some(), "it has keys");
+}
+
+pub async fn ag104_a_cluster_keeps_its_bootstrap_settings_in_use_until_it_has_none(store: &impl Store) {
+    let fallback = Some(Fallback { reason: "r".into(), since: at(1) });
+    let trial = Trial { next: Some(at(61)), fallback: fallback.clone() };
+    let set = |trial: &Trial| OutputKeyWrite::Trial { id: cluster_id("c"), trial: trial.clone() }.into();
+    let found = async || store.output_cluster(&cluster_id("c")).await.unwrap().unwrap().trial;
+    let due = async |now| store.output_clusters_due(at(now)).await.unwrap().len();
+    commit(store, vec![put_cluster(&cluster("c")), set(&trial)]).await;
+    assert_eq!((found().await, due(60).await, due(61).await), (trial, 0, 1), "a test is due without any key");
+    let tested = |next| OutputCluster { trial: Trial { next, fallback: None }, ..cluster("c") };
+    commit(store, vec![put_cluster(&tested(Some(at(5))))]).await;
+    assert_eq!(found().await, Trial { next: Some(at(5)), fallback });
+    commit(store, vec![put_cluster(&tested(None))]).await;
+    assert_eq!(found().await, Trial::default(), "the output has no bootstrap block any more");
 }
 
 pub async fn work_is_found_by_cluster_state_and_time(store: &impl Store) {

@@ -1,8 +1,10 @@
-//! `muster status`: the server's state, the number of agents by status, and recently rejected requests.
+//! `muster status`: the server's state, the number of agents by status, outputs whose settings fail, and recently rejected
+//! requests.
 
 use clap::Args;
 use muster_client::Client;
 use muster_protocol::management::node::Nodes;
+use muster_protocol::management::output::OutputHealth;
 use muster_protocol::management::refused::RefusedRequests;
 use muster_protocol::management::status::AgentStatusResults;
 use serde::Serialize;
@@ -25,9 +27,22 @@ struct Overview {
     agents: AgentStatusResults,
     #[serde(skip_serializing_if = "Option::is_none")]
     nodes: Option<Nodes>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outputs: Vec<FailingOutput>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<Vec<RefusedRequests>>,
 }
+
+/// An output with bootstrap settings that is not healthy.
+#[derive(Serialize)]
+struct FailingOutput {
+    name: String,
+    #[serde(flatten)]
+    health: OutputHealth,
+}
+
+/// Outputs per request: all of them, since there are few.
+const MOST_OUTPUTS: u32 = 1000;
 
 /// Number of rejected requests in a table. `--output json` prints all that the server has.
 const SHOWN: usize = 5;
@@ -39,6 +54,13 @@ const REFUSED: &[Column<RefusedRequests>] = &[
     column("AGENT OR KEY", |it| or_dash(it.agent_id.as_deref().or(it.api_key_id.as_deref()))),
     column("REASON", |it| it.reason.clone()),
     column("REMEDY", |it| or_dash(Some(&it.remedy))),
+];
+
+const OUTPUTS: &[Column<FailingOutput>] = &[
+    column("OUTPUT", |it| it.name.clone()),
+    column("HEALTH", |it| it.health.state.clone()),
+    column("SINCE", |it| or_dash(it.health.since.as_deref())),
+    column("MESSAGE", |it| it.health.message.clone()),
 ];
 
 const COLUMNS: &[Column<Overview>] = &[
@@ -64,13 +86,17 @@ impl StatusArgs {
         // Not everybody may see these; the rest is printed all the same.
         let refused = if_permitted(client.refused_requests().await, "rejected requests")?;
         let nodes = if_permitted(client.nodes().await, "servers")?;
-        let overview = Overview { server: server.status.overall.level, agents, nodes, refused };
+        let outputs = if_permitted(failing_outputs(client).await, "outputs")?.unwrap_or_default();
+        let overview = Overview { server: server.status.overall.level, agents, nodes, outputs, refused };
         print_one(&overview, self.output.output, COLUMNS, |it| it.server.clone())?;
         let is_table = matches!(self.output.output, Format::Table | Format::Wide);
         let nodes = overview.nodes.as_ref().map(|nodes| nodes.items.as_slice()).unwrap_or_default();
         // A single server is the one that was asked.
         if is_table && nodes.len() > 1 {
             print_table(nodes, false, node::COLUMNS)?;
+        }
+        if is_table && !overview.outputs.is_empty() {
+            print_table(&overview.outputs, false, OUTPUTS)?;
         }
         let refused = overview.refused.as_deref().unwrap_or_default();
         if is_table && !refused.is_empty() {
@@ -80,6 +106,20 @@ impl StatusArgs {
         }
         Ok(())
     }
+}
+
+/// Returns the outputs that have bootstrap settings, and are not healthy: the others do not concern the server itself.
+async fn failing_outputs(client: &Client) -> muster_client::Result<Vec<FailingOutput>> {
+    let mut failing = Vec::new();
+    for output in client.outputs(1, MOST_OUTPUTS).await?.items {
+        if output.fields.contains_key("bootstrap") {
+            let health = client.output_health(&output.id).await?;
+            if health.state == "DEGRADED" {
+                failing.push(FailingOutput { name: output.name, health });
+            }
+        }
+    }
+    Ok(failing)
 }
 
 /// Returns `None` for what the caller has no privilege to read, and says so.

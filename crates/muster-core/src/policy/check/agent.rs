@@ -12,7 +12,7 @@ const OURS: [&str; 2] = ["id", "protection"];
 /// Keys under `agent` that must be objects if present.
 const OBJECTS: [&str; 7] = ["monitoring", "download", "features", "logging", "limits", "internal", "process"];
 /// Keys under `fleet` (EA §4.8 and the client's state of EA §10.3).
-const FLEET_KEYS: [&str; 6] = ["hosts", "proxy_url", "proxy_headers", "ssl", "secrets", "timeout"];
+const FLEET_KEYS: [&str; 7] = ["hosts", "proxy_url", "proxy_headers", "proxy_disable", "ssl", "secrets", "timeout"];
 
 /// Keys under `fleet` of an agent's own configuration file, which people copy by mistake: its identity and its
 /// connection.
@@ -40,6 +40,7 @@ pub(super) fn check_fleet(fleet: &Value, path: &str, problems: &mut Problems) {
                 // Agents can't connect to an address without a scheme, and would not get the corrected policy either.
                 check_urls(hosts, &path, problems);
             }
+            "proxy_disable" => values::check_boolean(value, &path, problems),
             known if FLEET_KEYS.contains(&known) => {}
             local if LOCAL_KEYS.contains(&local) => {
                 problems.advise(path, "agents set this when they enroll", "remove it");
@@ -86,6 +87,9 @@ mod tests {
         assert!(found.contains(&"p.hosts.0: must be a URL; such as `https://fleet:8220`".to_owned()));
         assert!(found.contains(&"p.hosts.1: must be an address".to_owned()));
         assert!(found.contains(&"p.hosst: unknown key `hosst`; did you mean `hosts`?".to_owned()));
+        assert_eq!(problems(check_fleet, &json!({"proxy_disable": true})), Vec::<String>::new());
+        let found_other = problems(check_fleet, &json!({"proxy_disable": "yes"}));
+        assert!(found_other[0].starts_with("p.proxy_disable: must be a boolean"), "{found_other:?}");
         assert!(found.contains(&"p.enabled: agents set this when they enroll; remove it".to_owned()));
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{kind_of, lists, object, text, values, variables};
 use crate::output::Output;
+use crate::policy::bootstrap;
 use crate::policy::expand::expand_object;
 use crate::policy::problem::{Problem, Problems, nearest};
 use crate::secret_refs::join;
@@ -16,11 +17,12 @@ const MAX_NAME: usize = 255;
 pub const OUTPUT_TYPES: [&str; 4] = ["elasticsearch", "remote_elasticsearch", "logstash", "kafka"];
 
 /// Fields of an output object (MG §2.5). What else agents know belongs in `config_yaml`.
-const OBJECT_FIELDS: [&str; 44] = [
+const OBJECT_FIELDS: [&str; 45] = [
     "agent_keys",
     "allow_edit",
     "api_key",
     "auth_type",
+    "bootstrap",
     "broker_timeout",
     "ca_sha256",
     "ca_trusted_fingerprint",
@@ -89,6 +91,9 @@ fn check_one(output: &Map<String, Value>, path: &str, problems: &mut Problems) {
         problems.unknown(join(path, "type"), "output type", kind, &OUTPUT_TYPES);
     }
     lists::check_ssl(output, path, problems);
+    if let Some(block) = output.get(bootstrap::SECTION) {
+        check_bootstrap(block, output, &join(path, bootstrap::SECTION), problems);
+    }
     values::check_unit(output, path, problems);
     match output.get("hosts") {
         // Agents resolve variables themselves: `${ES_HOSTS:https://es:9200}`.
@@ -96,6 +101,28 @@ fn check_one(output: &Map<String, Value>, path: &str, problems: &mut Problems) {
         Some(Value::Array(hosts)) if !hosts.is_empty() => check_hosts(hosts, &join(path, "hosts"), problems),
         Some(_) => problems.add(join(path, "hosts"), "must be a list of one or more addresses"),
         None => problems.advise(join(path, "hosts"), "is missing", "set a list of one or more addresses"),
+    }
+}
+
+/// Checks the settings with which the server completes and replaces those of an output (AG103).
+fn check_bootstrap(block: &Value, output: &Map<String, Value>, path: &str, problems: &mut Problems) {
+    let Some(block) = object(block, path, problems) else { return };
+    if output.get("type").and_then(Value::as_str).is_some_and(|kind| !is_elasticsearch(kind)) {
+        problems.advise(path, "only outputs that connect to Elasticsearch have it", "remove it");
+    }
+    let known = |name: &str| bootstrap::FIELDS.contains(&name) || matches!(name, "ssl" | "secrets");
+    for name in block.keys().filter(|name| !known(name)) {
+        problems.unknown(join(path, name), "field", name, &bootstrap::FIELDS);
+    }
+    let ssl = block.get("ssl").and_then(|ssl| object(ssl, &join(path, "ssl"), problems));
+    for name in ssl.into_iter().flat_map(Map::keys).filter(|name| !bootstrap::SSL_FIELDS.contains(&name.as_str())) {
+        problems.unknown(join(&join(path, "ssl"), name), "field", name, &bootstrap::SSL_FIELDS);
+    }
+    lists::check_ssl(block, path, problems);
+    match block.get("hosts").and_then(Value::as_array) {
+        Some(hosts) if !hosts.is_empty() => check_hosts(hosts, &join(path, "hosts"), problems),
+        // The block must be usable without the output.
+        _ => problems.add(join(path, "hosts"), "must be a list of one or more addresses"),
     }
 }
 
@@ -259,6 +286,23 @@ mod tests {
         assert_eq!(found(&named), ["id: must not contain a dot: agents would interpret it as a path; use `-` or `_`"]);
         let logstash = record("logstash", json!({"hosts": ["https://l:5044"], "config_yaml": "[]"}));
         assert_eq!(found(&logstash), ["hosts.0: must be HOST:PORT; omit the scheme", "config_yaml: must be a mapping"]);
+    }
+
+    #[test]
+    fn bootstrap_settings_are_complete_and_have_known_fields() {
+        let with = |kind: &str, block: Value| {
+            problems(&json!({"o": {"type": kind, "hosts": ["https://es:9200"], "bootstrap": block}}))
+        };
+        let whole = json!({"hosts": ["https://es:9200"], "service_token": "t", "ssl": {"verification_mode": "none"}});
+        assert_eq!(with("elasticsearch", whole.clone()), Vec::<String>::new());
+        assert!(with("kafka", whole)[0].starts_with("config.outputs.o.bootstrap: only outputs that connect to"));
+        let path = "config.outputs.o.bootstrap";
+        let found = with("elasticsearch", json!({"host": "h", "service_token_path": "/t", "ssl": {"cert": "c"}}));
+        assert_eq!(found[0], format!("{path}.host: unknown field `host`; did you mean `hosts`?"));
+        assert!(found[1].starts_with(&format!("{path}.service_token_path: unknown field")), "{found:?}");
+        assert!(found[2].starts_with(&format!("{path}.ssl.cert: unknown field `cert`")), "{found:?}");
+        assert_eq!(found[3], format!("{path}.hosts: must be a list of one or more addresses"));
+        assert!(with("elasticsearch", json!([]))[0].contains("must be an object"));
     }
 
     #[test]

@@ -77,6 +77,11 @@ pub(super) fn check_settings(agent: &Value, path: &str, problems: &mut Problems)
     }
 }
 
+/// Checks a value that agents read as a boolean.
+pub(super) fn check_boolean(value: &Value, path: &str, problems: &mut Problems) {
+    check_value(value, Read::Boolean, path, problems);
+}
+
 /// Checks the value of one setting, given by its path under `agent`; `path` is that of the value, for messages.
 pub(super) fn check_one(setting: &[&str], value: &Value, path: &str, problems: &mut Problems) {
     let setting = setting.join(".");

@@ -10,6 +10,7 @@ use super::{Draft, take_object};
 use crate::id::OutputId;
 use crate::network_object::Shared;
 use crate::output::Output;
+use crate::policy::bootstrap;
 use crate::policy::check::is_elasticsearch;
 use crate::policy::expand::expand_object;
 use crate::policy::issuers::AGENT_KEYS;
@@ -150,9 +151,10 @@ impl Resolved {
         let seen = if kind == "remote_elasticsearch" { "elasticsearch" } else { &kind };
         entry.insert("type".into(), seen.into());
         entry.remove("service_token");
+        entry.remove(bootstrap::SECTION);
         entry.remove(AGENT_KEYS);
         let mut secrets = take_object(&mut entry, "secrets");
-        secrets.retain(|name, _| !matches!(name.as_str(), "service_token" | "kibana_api_key"));
+        secrets.retain(|name, _| !matches!(name.as_str(), "service_token" | "kibana_api_key" | bootstrap::SECTION));
         if !secrets.is_empty() {
             entry.insert("secrets".into(), secrets.into());
         }
