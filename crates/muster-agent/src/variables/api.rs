@@ -10,6 +10,7 @@ use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use muster_core::error_chain::SharedError;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::ClientConfig;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -28,6 +29,14 @@ const EVENT_MAX: usize = 2 << 20;
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum length of the server's message in an error, in characters.
 const MESSAGE_MAX: usize = 200;
+
+/// What is encoded in a part of a path or query.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Encodes a part of a path or query.
+pub fn encoded(text: &str) -> impl std::fmt::Display {
+    utf8_percent_encode(text, &RESERVED)
+}
 
 /// Where an API is.
 pub enum Place {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::DynamicSet;
-use super::api::{ApiError, Ask, Documents, Place};
+use super::api::{ApiError, Ask, Documents, Place, encoded};
 use super::board::{Board, SETS_MAX};
 use super::labels::{dedotted, with_aliases};
 use super::lingering::Lingering;
@@ -76,8 +76,7 @@ fn place(host: &str) -> Result<Place, String> {
 /// Follows the containers until the connection is lost.
 async fn follow(place: &Place, found: &mut Lingering, board: &Board) -> Result<(), ApiError> {
     // Before the list, so that no change in between is missed.
-    let filters = percent_encoding::utf8_percent_encode(EVENTS, percent_encoding::NON_ALPHANUMERIC);
-    let mut events = place.stream(Ask::get(&format!("/events?filters={filters}"))).await?;
+    let mut events = place.stream(Ask::get(&format!("/events?filters={}", encoded(EVENTS)))).await?;
     loop {
         let containers: Vec<Container> = place.document(Ask::get("/containers/json")).await?;
         let many = containers.len() > SETS_MAX;

@@ -45,7 +45,7 @@ async fn pods_of_the_node_are_variables_and_follow_the_watch() {
     kube_config(&api, directory.path()).await;
     api.set(PODS, json!({"metadata": {"resourceVersion": "5", "continue": "part2"}, "items": [pod("a")]}));
     api.set(&format!("{PODS}#part2"), json!({"metadata": {"resourceVersion": "5"}, "items": [pod("b")]}));
-    api.set("/api/v1/nodes/node%2D1", json!({"metadata": {"name": "node-1", "uid": "n", "labels": {"zone": "z1"}}}));
+    api.set("/api/v1/nodes/node-1", json!({"metadata": {"name": "node-1", "uid": "n", "labels": {"zone": "z1"}}}));
     let variables = with_settings(directory.path(), "kubernetes", ", node: node-1, cleanup_timeout: 200ms");
     variables.observe(&used("${kubernetes.pod.name}"));
     let sets = until(&variables, |sets| sets.dynamic.len() == 4).await;
@@ -53,7 +53,7 @@ async fn pods_of_the_node_are_variables_and_follow_the_watch() {
     assert_eq!(values(&sets, "kubernetes.container.id"), [json!("id-a"), json!("id-b")]);
     assert_eq!(values(&sets, "kubernetes.node.labels.zone"), [json!("z1")]);
     let first = api.requests().into_iter().find(|request| request.path == PODS).unwrap();
-    assert!(first.query.contains("fieldSelector=spec%2EnodeName%3Dnode%2D1"), "{first:?}");
+    assert!(first.query.contains("fieldSelector=spec.nodeName%3Dnode-1"), "{first:?}");
     assert_eq!(first.authorization.as_deref(), Some("Bearer s3cret"));
 
     until(&variables, |_| true).await;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use muster_core::time::Clock as _;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -14,7 +13,7 @@ use tokio::time::Instant;
 use super::Cluster;
 use super::objects::Meta;
 use crate::clock::SystemClock;
-use crate::variables::api::ApiError;
+use crate::variables::api::{ApiError, encoded};
 use crate::variables::board::Board;
 use crate::variables::settings::LeaderElection;
 
@@ -95,7 +94,7 @@ struct Candidate<'a> {
 impl<'a> Candidate<'a> {
     fn new(cluster: &'a Cluster, settings: &'a LeaderElection, own: &'a str) -> Self {
         let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", cluster.namespace());
-        let lease = format!("{leases}/{}", utf8_percent_encode(&settings.leader_lease, NON_ALPHANUMERIC));
+        let lease = format!("{leases}/{}", encoded(&settings.leader_lease));
         Self { cluster, settings, own, leases, lease, seen: Spec::default(), since: Instant::now() }
     }
 

@@ -197,10 +197,7 @@ impl Pod {
         let mut add = |name: &str, value: Value| drop(values.insert(name.to_owned(), value));
         add("scope", scope.as_str().into());
         add("namespace", meta.namespace.clone().into());
-        add(
-            "pod",
-            json!({"name": meta.name, "uid": meta.uid, "ip": self.status.pod_ip, "labels": labels, "annotations": annotations}),
-        );
+        add("pod", json!({"name": meta.name, "uid": meta.uid, "ip": self.status.pod_ip, "labels": labels}));
         add("node", node.cloned().unwrap_or_else(|| json!({"name": self.spec.node_name})));
         add("labels", labels);
         add("annotations", annotations);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 use super::Cluster;
 use super::objects::{List, Node, PROVIDER, Pod};
 use crate::host;
-use crate::variables::api::{ApiError, Documents};
+use crate::variables::api::{ApiError, Documents, encoded};
 use crate::variables::board::{Board, SETS_MAX};
 use crate::variables::lingering::Lingering;
 use crate::variables::settings::{Kubernetes, Scope};
@@ -28,6 +27,8 @@ const WATCH: Duration = Duration::from_secs(600);
 const LOST: Duration = Duration::from_secs(630);
 /// Delay before another try after an error.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Time between the end of a watch and the next list.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Time to wait for further events before the sets are published.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
@@ -81,14 +82,13 @@ impl Pods<'_> {
         let mut selector = String::new();
         if self.settings.scope == Scope::Node {
             let name = self.node_name().await?;
-            selector =
-                format!("&fieldSelector={}", utf8_percent_encode(&format!("spec.nodeName={name}"), NON_ALPHANUMERIC));
+            selector = format!("&fieldSelector={}", encoded(&format!("spec.nodeName={name}")));
             // The labels of the node are an addition that the agent may not be allowed to read.
-            let path = format!("/api/v1/nodes/{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
+            let path = format!("/api/v1/nodes/{}", encoded(&name));
             self.node = self.cluster.get::<Node>(&path).await.ok().map(|node| node.values());
         }
         let path = match &self.settings.namespace {
-            Some(namespace) => format!("/api/v1/namespaces/{}/pods", utf8_percent_encode(namespace, NON_ALPHANUMERIC)),
+            Some(namespace) => format!("/api/v1/namespaces/{}/pods", encoded(namespace)),
             None => "/api/v1/pods".to_owned(),
         };
         loop {
@@ -100,6 +100,8 @@ impl Pods<'_> {
                 Err(error) if error.is(StatusCode::GONE) => {}
                 Err(error) => return Err(error.to_string()),
             }
+            // A server that ends every watch at once must not be asked all the time.
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -125,7 +127,7 @@ impl Pods<'_> {
     async fn list(&mut self, path: &str, selector: &str) -> Result<String, ApiError> {
         let (mut ids, mut next) = (BTreeSet::new(), String::new());
         loop {
-            let part = utf8_percent_encode(&next, NON_ALPHANUMERIC);
+            let part = encoded(&next);
             let list: List<Pod> = self.cluster.get(&format!("{path}?limit={PAGE}&continue={part}{selector}")).await?;
             for pod in list.items {
                 ids.insert(pod.metadata.uid.clone());

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Cluster;
 use crate::state::enrollment::Secret;
-use crate::variables::api::ApiError;
+use crate::variables::api::{ApiError, encoded};
 use crate::variables::board::Board;
 use crate::variables::settings::KubernetesSecrets;
 
@@ -89,7 +88,6 @@ struct Failed {
 }
 
 async fn value(cluster: &Cluster, namespace: &str, name: &str, key: &str) -> Result<String, Failed> {
-    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let path = format!("/api/v1/namespaces/{}/secrets/{}", encoded(namespace), encoded(name));
     let failed = |error: ApiError| Failed { deleted: error.is(StatusCode::NOT_FOUND), reason: error.to_string() };
     let object: Object = cluster.get(&path).await.map_err(failed)?;
