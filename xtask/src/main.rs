@@ -3,6 +3,7 @@
 mod admin;
 mod bench;
 mod conformance;
+mod debian;
 mod demo;
 mod deny;
 mod fuzz;
@@ -49,7 +50,7 @@ enum Command {
     Docs,
     /// Test the installation of the agent in a booted Debian with systemd; needs root, debootstrap and systemd-nspawn.
     SystemdTest,
-    /// Build the release programs, and a signed package of muster-agent.
+    /// Build the release programs, and packages of muster-agent: a signed one for upgrades, and one for Debian.
     Release(release::ReleaseArgs),
     /// Run the simulation of muster-agent with many seeds.
     Simulate(simulate::SimulateArgs),

@@ -1,4 +1,5 @@
-//! `cargo xtask release`: the programs, and a signed package of muster-agent, to which agents can be upgraded.
+//! `cargo xtask release`: the programs, a signed package of muster-agent, to which agents can be upgraded, and a Debian
+//! package, with which it can be installed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +7,7 @@ use std::process::Command;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::shell;
+use crate::{debian, shell};
 
 /// Arguments of `release`.
 #[derive(Args)]
@@ -47,10 +48,13 @@ pub fn run(args: &ReleaseArgs) -> anyhow::Result<()> {
     let mut strip = Command::new("strip");
     strip.arg("-o").arg(&stripped).arg(&agent);
     shell::run(strip)?;
+    let (version, packages) = (env!("CARGO_PKG_VERSION"), target.join("packages"));
     let mut pack = Command::new(directory.join("muster-agent-pack"));
-    pack.args(["pack", "--version", env!("CARGO_PKG_VERSION")]).arg("--key").arg(&key);
-    pack.arg("--program").arg(stripped).arg("--out").arg(target.join("packages"));
-    shell::run(pack)
+    pack.args(["pack", "--version", version]).arg("--key").arg(&key);
+    pack.arg("--program").arg(&stripped).arg("--out").arg(&packages);
+    shell::run(pack)?;
+    println!("{}", debian::package(&stripped, version, &packages)?.display());
+    Ok(())
 }
 
 /// Returns the command that builds muster-agent as in a release.

@@ -33,3 +33,4 @@ pub mod token;
 pub mod upgrade;
 pub mod variables;
 pub mod version;
+pub mod yaml;

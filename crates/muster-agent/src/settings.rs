@@ -8,7 +8,8 @@ use serde::Deserialize;
 use crate::duration;
 use crate::state::atomic;
 use crate::state::enrollment::Secret;
-use crate::variables::providers::ProviderSettings;
+use crate::variables::settings::ProviderSettings;
+use crate::yaml;
 use muster_core::error_chain::SharedError;
 
 /// Maximum size of the settings file.
@@ -26,7 +27,7 @@ pub struct Settings {
     pub revocation: RevocationSettings,
     /// Supervision of programs.
     pub process: ProcessSettings,
-    /// Variables with fixed values.
+    /// Providers of variables.
     pub providers: ProviderSettings,
     /// Upgrades of the agent.
     pub upgrade: UpgradeSettings,
@@ -250,9 +251,9 @@ impl Settings {
         let text = String::from_utf8(bytes).map_err(|error| bad(error.into()))?;
         let mut tree = serde_json::json!({});
         if !text.trim().is_empty() {
-            // Parsed twice: into the type for errors with a position, and into a tree whose keys can be overridden.
-            serde_saphyr::from_str::<Self>(&text).map_err(|error| bad(error.into()))?;
-            tree = serde_saphyr::from_str(&text).map_err(|error| bad(error.into()))?;
+            // Parsed twice: into the type, for errors of the file, and into a tree whose keys can be overridden.
+            yaml::read::<Self>(&text).map_err(bad)?;
+            tree = yaml::read(&text).map_err(bad)?;
         }
         for pair in pairs {
             set(&mut tree, pair)?;

@@ -15,7 +15,7 @@ use self::decision::{Decision, Key, Stored, Wanted, decide};
 use super::enroll_options::Options;
 use super::server_options::{Local, ServerOptions, Target};
 use super::signals::Signals;
-use super::{check_base, enroll, run, transport};
+use super::{check_base, enroll, enrolling, run, transport};
 use crate::enroll::plan::Plan;
 use crate::entropy::System;
 use crate::exit::{self, Failure};
@@ -92,17 +92,21 @@ pub async fn run(layout: &Layout, args: &run::Args) -> Result<u8, Failure> {
         let target = Target::new(layout, &options, &server, &[])?;
         check_base(layout.base())?;
         let force = is_set(&variables, "FLEET_FORCE");
-        let enrolled = async {
+        // Released before the daemon takes it.
+        DiskStore::new(layout.clone()).prepare()?;
+        let held = run::lock(layout)?;
+        let enroll = async {
             match &target {
                 Target::Remote(plan) => enroll_if_needed(layout, plan, &options, force).await,
                 Target::Local(local) => enroll_here(layout, &target, local, &options, force).await,
             }
         };
         tokio::select! {
-            enrolled = enrolled => enrolled?,
+            enrolled = enrolling::answering(layout, enroll) => enrolled?,
             // An interrupted enrollment is repeated at the next start.
             () = signals.stop() => return Ok(exit::DONE),
         }
+        drop(held);
     }
     run::run_until(layout, args, signals).await
 }

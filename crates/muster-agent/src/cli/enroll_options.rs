@@ -85,6 +85,11 @@ impl Options {
         self.urls.is_empty() && self.enrollment_token.is_none()
     }
 
+    /// Sets the server and the token, which were not passed.
+    pub fn complete(&mut self, url: String, token: String) {
+        (self.urls, self.enrollment_token) = (vec![url], Some(token));
+    }
+
     /// Returns the limits on the attempts.
     pub fn patience(&self) -> Patience {
         let timeout = (!self.timeout.is_zero()).then_some(self.timeout);

@@ -11,7 +11,7 @@ use muster_core::time::Clock as _;
 use super::enroll_options::Options;
 use super::guard::{Guarded, guard};
 use super::server_options::{ServerOptions, Target};
-use super::{check_base, enroll, wait_for_daemon};
+use super::{check_base, enroll, prompt, wait_for_daemon};
 use crate::base_dir;
 use crate::clock::SystemClock;
 use crate::duration;
@@ -37,9 +37,9 @@ pub struct Args {
     /// Replace an existing installation of this base path; keeps its enrollment unless --url is passed
     #[arg(long, short = 'f')]
     force: bool,
-    /// Accepted for compatibility with scripts; the command never prompts
-    #[arg(long = "non-interactive", short = 'n')]
-    _non_interactive: bool,
+    /// Ask nothing, not even on a terminal
+    #[arg(long, short = 'n')]
+    non_interactive: bool,
     /// Run the agent as a user without privileges, which is created if it does not exist
     #[arg(long)]
     unprivileged: bool,
@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "GROUP")]
     group: Option<String>,
     /// Service manager [default: the one that runs this host]
-    #[arg(long, value_enum, value_name = "MANAGER")]
+    #[arg(long, value_enum, env = "MUSTER_AGENT_SERVICE", value_name = "MANAGER")]
     service: Option<Manager>,
     /// Name of an additional installation on this host, which is also added as a tag
     #[arg(long, value_name = "NAME")]
@@ -85,8 +85,12 @@ struct Job {
 }
 
 /// Installs the agent, enrolls it and starts it.
-pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
-    let job = validate(layout, &args)?;
+pub async fn run(layout: &Layout, mut args: Args) -> Result<u8, Failure> {
+    let mut job = validate(layout, &args)?;
+    if job.target.is_none() && !args.force && !args.non_interactive && prompt::is_interactive() {
+        ask(layout, &mut args.options)?;
+        job.target = target(layout, &args)?;
+    }
     // Someone who can replace an installation could also remove it.
     if job.found != Found::Nothing {
         guard(layout, &DiskStore::new(layout.clone()), "install", &args.guarded).await?;
@@ -101,18 +105,40 @@ pub async fn run(layout: &Layout, args: Args) -> Result<u8, Failure> {
     Ok(exit::DONE)
 }
 
+/// Asks whether and where to enroll (AG6).
+fn ask(layout: &Layout, options: &mut Options) -> Result<(), Failure> {
+    let stopped = || Failure::new(exit::FAILED, "not installed");
+    if prompt::confirm(&format!("Install muster-agent in {}?", layout.base()), true) != Some(true) {
+        return Err(stopped());
+    }
+    if !prompt::confirm("Enroll it in a fleet?", true).ok_or_else(stopped)? {
+        return Ok(());
+    }
+    let url = prompt::ask("URL of the server:").filter(|url| !url.is_empty()).ok_or_else(stopped)?;
+    let token = prompt::ask("Enrollment token:").filter(|token| !token.is_empty()).ok_or_else(stopped)?;
+    options.complete(url, token);
+    Ok(())
+}
+
+/// Returns where the agent enrolls; `None` if it is only installed.
+fn target(layout: &Layout, args: &Args) -> Result<Option<Target>, Failure> {
+    if args.options.is_absent() && !args.delay_enroll && !args.server.is_wanted() {
+        return Ok(None);
+    }
+    let tags: Vec<String> = args.namespace.clone().into_iter().collect();
+    Target::new(layout, &args.options, &args.server, &tags).map(Some)
+}
+
 /// Checks everything that can be checked without changing anything (AG2 – AG5).
 fn validate(layout: &Layout, args: &Args) -> Result<Job, Failure> {
     if let Some(name) = &args.namespace {
         check_namespace(name)?;
     }
-    let tags: Vec<String> = args.namespace.clone().into_iter().collect();
     // A server cannot start before there is an agent that supervises it (AG92).
     if args.delay_enroll && args.server.is_wanted() {
         return Err(Failure::new(exit::USAGE, "--delay-enroll cannot be combined with a fleet server on this host"));
     }
-    let standalone = args.options.is_absent() && !args.delay_enroll && !args.server.is_wanted();
-    let target = if standalone { None } else { Some(Target::new(layout, &args.options, &args.server, &tags)?) };
+    let target = target(layout, args)?;
     let found = removal::find(layout)?;
     // A replaced installation keeps its service manager.
     let former = match &found {

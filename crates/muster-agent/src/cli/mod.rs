@@ -5,10 +5,12 @@ mod container;
 mod elasticsearch_options;
 mod enroll;
 mod enroll_options;
+mod enrolling;
 mod guard;
 mod inspect;
 mod install;
 mod notify;
+mod prompt;
 mod reset_identity;
 mod run;
 mod secret_value;
@@ -63,8 +65,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Install the agent on this host, enroll it, and run it as a service
+    ///
+    /// On a terminal, the command asks for what it needs, unless --url,
+    /// --enrollment-token or --non-interactive is passed.
     #[command(
-        after_help = "Examples:\n  muster-agent install --url https://fleet.example:8220 --enrollment-token @/root/token\n  muster-agent install --fleet-server --url https://fleet.example:8220\n  muster-agent install --fleet-server-es https://es.example:9200 --fleet-server-service-token @/root/es-token"
+        after_help = "Examples:\n  muster-agent install\n  muster-agent install --url https://fleet.example:8220 --enrollment-token @token --certificate-authorities ca.crt\n  muster-agent install --non-interactive --unprivileged\n  muster-agent install --fleet-server --url https://fleet.example:8220\n  muster-agent install --fleet-server-es https://es.example:9200 --fleet-server-service-token @/root/es-token"
     )]
     Install(Box<install::Args>),
     /// Uninstall the agent: stop it, notify the server, and delete program and data
@@ -236,4 +241,31 @@ fn check_base(base: &Utf8Path) -> Result<(), Failure> {
         Failure::new(code, format!("--base-path: {error}"))
             .hint(format!("{hint} pass --base-path with a directory that is empty or does not exist yet"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::control::server::{self, Control};
+    use crate::coordinator;
+
+    #[tokio::test]
+    async fn ag155_the_agent_counts_as_started_once_it_responds() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(Utf8Path::from_path(directory.path()).unwrap());
+        fs_err::create_dir(layout.run()).unwrap();
+        let soon = Duration::from_millis(100);
+        assert_eq!(wait_for_daemon(&layout, soon).await.unwrap_err().code, exit::TIMEOUT, "no socket");
+        let (commands, mut received) = mpsc::channel(1);
+        let _control = Control::start(server::bind(&layout.socket()).unwrap(), commands);
+        let waiting = wait_for_daemon(&layout, Duration::from_secs(30));
+        let answering = async {
+            tokio::time::sleep(soon).await;
+            let Some(coordinator::Command::Status(reply)) = received.recv().await else { panic!("no status") };
+            reply.send(standby::snapshot("x", Vec::new())).unwrap();
+        };
+        assert_eq!(tokio::join!(waiting, answering).0.unwrap().message, "x");
+    }
 }

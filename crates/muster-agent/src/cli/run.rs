@@ -10,8 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::signals::Signals;
-use super::standby;
-use super::{check_base, connect, transport};
+use super::{check_base, connect, enrolling, standby, transport};
 use crate::clock::SystemClock;
 use crate::components::supervisor::Supervisor;
 use crate::components::{Components, Host, child, orphans};
@@ -97,7 +96,7 @@ pub(super) async fn run_until(layout: &Layout, args: &Args, mut signals: Signals
     let flushed = log.flushed_when_dropped();
     if let Some(plan) = delayed {
         tokio::select! {
-            enrolled = enroll_now(layout, &store, &plan) => enrolled?,
+            enrolled = enrolling::answering(layout, enroll_now(layout, &store, &plan)) => enrolled?,
             () = signals.stop() => return Ok(exit::DONE),
         }
     }
@@ -312,7 +311,7 @@ fn deliver_notices(layout: &Layout) {
 }
 
 /// Takes the lock that prevents a second daemon in this base path.
-fn lock(layout: &Layout) -> Result<Flock<std::fs::File>, Failure> {
+pub(super) fn lock(layout: &Layout) -> Result<Flock<std::fs::File>, Failure> {
     let failed = |error: std::io::Error| Failure::new(exit::FAILED, format!("{}: {error}", layout.lock()));
     let mut options = std::fs::OpenOptions::new();
     options.create(true).truncate(false).write(true).mode(0o600);

@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc;
 
-use crate::components::Components;
+use crate::components::{ComponentState, Components};
 use crate::coordinator::report::{AgentState, FleetStatus, Snapshot};
 use crate::coordinator::{Command, Ending};
 use crate::version;
@@ -16,7 +16,7 @@ pub(super) async fn run(components: &dyn Components, commands: &mut mpsc::Receiv
         let ending = match commands.recv().await.unwrap_or(Command::Stop) {
             Command::Status(reply) => {
                 // Whoever asked may have gone.
-                let _ = reply.send(snapshot(components));
+                let _ = reply.send(snapshot(NOT_ENROLLED, components.states()));
                 continue;
             }
             Command::Unenroll(reply) | Command::Upgrade(_, reply) => {
@@ -34,24 +34,25 @@ pub(super) async fn run(components: &dyn Components, commands: &mut mpsc::Receiv
     }
 }
 
-fn snapshot(components: &dyn Components) -> Snapshot {
+/// Returns the status of a daemon without an enrollment.
+pub(super) fn snapshot(message: &str, components: Vec<ComponentState>) -> Snapshot {
     Snapshot {
         agent_id: String::new(),
         version: version::agent_version().into(),
         pid: std::process::id(),
         started_at: String::new(),
         state: AgentState::Starting,
-        message: NOT_ENROLLED.into(),
+        message: message.into(),
         fleet: FleetStatus {
             state: AgentState::Starting,
-            message: NOT_ENROLLED.into(),
+            message: message.into(),
             last_check_in: None,
             failures: 0,
             servers: Vec::new(),
             poll_limit_seconds: None,
         },
         policy: None,
-        components: components.states(),
+        components,
         blocked: Vec::new(),
         queued_actions: 0,
         pending_acks: 0,

@@ -5,14 +5,13 @@
 //! delivers it, before anything else is removed. The command tries to deliver it for a limited time; whether it succeeds
 //! does not matter to the uninstallation (AG138).
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use muster_core::error_chain::chain;
 use muster_core::time::Clock as _;
 
 use super::guard::{Guarded, guard};
-use super::{connect, uninstall_services};
+use super::{connect, prompt, uninstall_services};
 use crate::clock::SystemClock;
 use crate::entropy::System;
 use crate::exit::{self, Failure};
@@ -30,8 +29,6 @@ use crate::state::enrollment::Enrollment;
 
 /// Maximum time to deliver the notice while the user waits.
 const NOTICE: Duration = Duration::from_secs(20);
-/// Maximum length of an answer to a prompt, in bytes.
-const ANSWER_MAX: usize = 256;
 
 /// Arguments of `uninstall`.
 #[derive(Debug, clap::Args)]
@@ -125,29 +122,12 @@ fn confirm(layout: &Layout, args: &Args) -> Result<(), Failure> {
     if args.force {
         return Ok(());
     }
-    eprint!("Uninstall muster-agent from {} and delete its data? [y/N] ", layout.base());
-    let _ = std::io::stderr().flush();
-    match line().as_deref().map(str::trim) {
-        // Any other answer means no.
-        Some("y" | "Y" | "yes") => Ok(()),
-        Some(_) => Err(Failure::new(exit::FAILED, "not uninstalled")),
+    let question = format!("Uninstall muster-agent from {} and delete its data?", layout.base());
+    match prompt::confirm(&question, false) {
+        Some(true) => Ok(()),
+        Some(false) => Err(Failure::new(exit::FAILED, "not uninstalled")),
         None => Err(Failure::new(exit::USAGE, "uninstall requires confirmation").hint("add --force")),
     }
-}
-
-/// Reads a line from standard input, and nothing behind it, which belongs to the next prompt or program (AG156). `None` at the
-/// end of the input.
-fn line() -> Option<String> {
-    let (stdin, mut line) = (std::io::stdin(), Vec::new());
-    while line.last() != Some(&b'\n') && line.len() < ANSWER_MAX {
-        let mut byte = [0];
-        match nix::unistd::read(&stdin, &mut byte) {
-            Ok(1) => line.push(byte[0]),
-            Err(nix::errno::Errno::EINTR) => {}
-            _ => break,
-        }
-    }
-    (!line.is_empty()).then(|| String::from_utf8_lossy(&line).into_owned())
 }
 
 /// Returns the notices to deliver: those that are pending, and the one about this uninstallation.

@@ -166,6 +166,8 @@ type Delivery = (Vec<PendingAck>, Result<Vec<AckItem>, CallError>);
 
 /// Result of a task.
 enum Done {
+    /// The variables of the policy to apply are known, as far as they are available.
+    Prepared,
     /// A new policy is in effect. Contains the route to try from now on, or the reason to keep the current one.
     Applied(Box<Accepted>, Result<Option<Route>, String>),
     /// The components of an unenrolled agent have stopped, or had enough time to.
@@ -226,6 +228,8 @@ pub struct Coordinator {
     lost_state: bool,
     policy_log_level: Option<String>,
     components: Wanted,
+    /// The policy whose variables were waited for.
+    prepared: Option<String>,
     leaving: Option<(Ending, Option<oneshot::Sender<Option<String>>>)>,
 }
 
@@ -281,6 +285,7 @@ impl Coordinator {
             lost_state,
             policy_log_level: None,
             components: Wanted::default(),
+            prepared: None,
             leaving: None,
             deps,
         })

@@ -306,6 +306,8 @@ impl Coordinator {
     fn worked(&mut self, done: Done) {
         match done {
             Done::Applied(accepted, route) => self.applied(*accepted, route),
+            // The policy is applied next.
+            Done::Prepared => {}
             Done::Stopped => self.next_acks = Instant::now(),
             Done::Told => self.moved(),
         }

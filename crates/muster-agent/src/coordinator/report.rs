@@ -67,6 +67,8 @@ pub struct Parts<'a> {
     pub lost_state: bool,
     /// Why the state can't be stored.
     pub storage_fault: Option<&'a str>,
+    /// Why variables of the policy are missing or outdated.
+    pub variables: &'a [String],
     /// State of the components.
     pub components: &'a [ComponentState],
 }
@@ -108,7 +110,14 @@ fn causes(parts: &Parts<'_>) -> String {
     let model = parts.model_fault.map(|why| format!("keeping the previous components: {why}"));
     let lost =
         parts.lost_state.then(|| "the stored state was corrupt; waiting for the policy from the server".to_owned());
-    let all: Vec<String> = policy.into_iter().chain(lost).chain(model).chain(storage).chain(components).collect();
+    let all: Vec<String> = policy
+        .into_iter()
+        .chain(lost)
+        .chain(model)
+        .chain(storage)
+        .chain(parts.variables.iter().cloned())
+        .chain(components)
+        .collect();
     // Servers and web pages display the message in one line.
     let mut text = all.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("; ");
     if all.len() > 3 {

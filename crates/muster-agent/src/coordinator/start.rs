@@ -14,6 +14,7 @@ use crate::diagnostics;
 use crate::net::Reached;
 use crate::policy::{self, Accepted};
 use crate::state::{Action, InputResult, Kind, PendingAck, Phase, Rejected, State};
+use crate::variables::used::Used;
 use muster_core::error_chain::chain;
 
 /// Minimum time between two diagnostics bundles.
@@ -36,7 +37,7 @@ impl Coordinator {
             Ok(accepted) => {
                 tracing::info!(policy = stored.id, revision = stored.revision, "applying the stored policy");
                 self.policy_log_level = accepted.log_level;
-                self.components.set(accepted.document);
+                self.components.set(accepted.document, &self.deps);
                 // If the agent was killed between the two writes, it has the policy but not its key.
                 self.pin_key(accepted.signing_key);
                 self.rebuild();
@@ -70,6 +71,14 @@ impl Coordinator {
     fn apply(&mut self) {
         let Some(action) = self.state.candidate.clone() else { return };
         let accepted = policy::accept(&action, self.enrollment.signing_key.as_deref());
+        if let Ok(accepted) = &accepted
+            && self.prepared.as_deref() != Some(action.id.as_str())
+            && let Some(used) = self.components.used_with(&accepted.document)
+        {
+            self.prepared = Some(action.id);
+            return self.prepare(&used);
+        }
+        self.prepared = None;
         let taken = accepted.and_then(|accepted| {
             let around = self.around(accepted.log_level.as_deref());
             let built = wanted::built(&accepted.document, &around, &self.deps)?;
@@ -81,6 +90,7 @@ impl Coordinator {
             Err(rejection) => {
                 let (reason, fault) = (rejection.to_string(), rejection.fault());
                 tracing::error!(action = action.id, reason, "policy rejected; keeping the last accepted one");
+                self.components.observe(&self.deps);
                 let digest = policy::raw(&action).map(|raw| policy::digest(&raw)).unwrap_or_default();
                 // The rejection is stored, so that the same policy is not evaluated again at every delivery.
                 self.state.rejected =
@@ -90,6 +100,16 @@ impl Coordinator {
                 self.persist();
             }
         }
+    }
+
+    /// Waits for variables that a policy needs, so that it is not rejected because they are not known yet.
+    fn prepare(&mut self, used: &Used) {
+        let variables = self.deps.variables.clone();
+        variables.observe(used);
+        self.work = Some(Box::pin(async move {
+            variables.ready().await;
+            Done::Prepared
+        }));
     }
 
     fn application(&self, accepted: Accepted) -> std::pin::Pin<Box<dyn Future<Output = Done> + Send>> {
@@ -227,7 +247,8 @@ impl Coordinator {
     /// Returns a diagnostics bundle: of the agent at this moment, and of the components when they have responded.
     pub(super) fn bundle(&self) -> impl Future<Output = std::io::Result<Bytes>> + Send + use<> {
         let (key, log) = (&self.enrollment.access_api_key, self.deps.log_level.tail());
-        let draft = diagnostics::draft(&self.snapshot(), &self.state, key, &self.metadata(), &log);
+        let mut draft = diagnostics::draft(&self.snapshot(), &self.state, key, &self.metadata(), &log);
+        draft.remove_also(self.deps.variables.secrets());
         let components = self.deps.components.clone();
         async move {
             let collected = components.diagnostics().await;

@@ -122,6 +122,7 @@ impl Coordinator {
             model_fault: self.components.fault(),
             lost_state: self.lost_state && self.state.policy.is_none(),
             storage_fault: self.storage_fault.as_deref(),
+            variables: &self.deps.variables.faults(),
             components,
         })
     }

@@ -10,6 +10,7 @@ use super::{Coordinator, Deps};
 use crate::model::fleet_block::FleetBlock;
 use crate::model::{Built, Document, Level, Surroundings, build, inputs::Invalid};
 use crate::state::Enrollment;
+use crate::variables::used::Used;
 
 /// Time to wait for further changes before the model is built again (AG75).
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -18,6 +19,8 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(super) struct Wanted {
     document: Option<Document>,
+    /// The variables that it uses.
+    used: Used,
     due: Option<Instant>,
     fault: Option<String>,
     blocked: Vec<String>,
@@ -44,8 +47,21 @@ impl Wanted {
     }
 
     /// Sets the policy in effect.
-    pub(super) fn set(&mut self, document: Document) {
+    pub(super) fn set(&mut self, document: Document, deps: &Deps) {
+        self.used = Used::of(&document);
         self.document = Some(document);
+        self.observe(deps);
+    }
+
+    /// Finds the variables of the policy in effect, and no others.
+    pub(super) fn observe(&self, deps: &Deps) {
+        deps.variables.observe(&self.used);
+    }
+
+    /// Returns the variables to observe before a policy is applied; `None` if it uses no further ones.
+    pub(super) fn used_with(&self, next: &Document) -> Option<Used> {
+        let both = Used::of(next).and(&self.used);
+        (both != self.used).then_some(both)
     }
 
     /// Schedules a new model. Further changes within a short time are covered by it.
@@ -58,7 +74,9 @@ impl Wanted {
 
     /// Hands over the model of a new policy.
     pub(super) fn replace(&mut self, document: &Document, built: Built, deps: &Deps) {
-        *self = Self { document: Some(document.clone()), due: None, fault: None, blocked: built.blocked };
+        let (used, blocked) = (Used::of(document), built.blocked);
+        *self = Self { document: Some(document.clone()), used, due: None, fault: None, blocked };
+        self.observe(deps);
         // Before the model, because it is what allows services that the model omits to be uninstalled.
         deps.components.set_signed_policy(document.signed.clone());
         deps.components.want(built.model);
@@ -67,6 +85,7 @@ impl Wanted {
     /// Stops all components for good.
     pub(super) fn clear(&mut self, deps: &Deps) {
         *self = Self::default();
+        self.observe(deps);
         deps.components.set_signed_policy(None);
         deps.components.want(Vec::new());
     }

@@ -30,6 +30,11 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// Removes further secrets from the diagnostics of components.
+    pub fn remove_also(&mut self, secrets: Vec<Secret>) {
+        self.secrets.extend(secrets);
+    }
+
     /// Adds the diagnostics of components, and returns the bundle.
     pub fn complete(mut self, components: &[Diagnostics]) -> std::io::Result<Bytes> {
         self.document["component_diagnostics"] = component_files::render(components, &self.secrets);

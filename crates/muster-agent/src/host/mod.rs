@@ -96,7 +96,8 @@ fn host() -> Host {
     Host { architecture: sysinfo::System::cpu_arch(), hostname: name.clone(), name, id: os::machine_id(), ip, mac }
 }
 
-fn hostname() -> String {
+/// Returns the name of this host; in a pod, the name of the pod.
+pub fn hostname() -> String {
     sysinfo::System::host_name().map(|name| name.to_string()).unwrap_or_default()
 }
 

@@ -137,3 +137,51 @@ fn chown(path: &Utf8Path, uid: Uid, gid: Gid) -> std::io::Result<()> {
     }
     if uid.is_root() { Ok(()) } else { own() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn ag49_files_that_change_hands_and_back_are_as_before() {
+        // Nobody else can give files away.
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(Utf8Path::from_path(directory.path()).unwrap());
+        let work = layout.run().join("log-default");
+        for path in [layout.homes(), work.clone()] {
+            fs_err::create_dir_all(path).unwrap();
+        }
+        fs_err::write(work.join("registry"), "positions").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", work.join("link")).unwrap();
+        let owned = || {
+            let of = |path: Utf8PathBuf| {
+                fs_err::symlink_metadata(path).map(|found| (found.uid(), found.gid(), found.mode() & 0o777))
+            };
+            [layout.base().to_owned(), layout.run(), work.join("registry"), work.join("link")]
+                .map(|path| of(path).unwrap())
+        };
+        own(&layout, None).unwrap();
+        let before = owned();
+        let account =
+            Account { user: "nobody".into(), group: "nogroup".into(), user_created: false, group_created: false };
+        own(&layout, Some(&account)).unwrap();
+        let (user, group) = (
+            User::from_name("nobody").unwrap().unwrap().uid.as_raw(),
+            Group::from_name("nogroup").unwrap().unwrap().gid.as_raw(),
+        );
+        assert!(owned().iter().all(|(uid, gid, _)| (*uid, *gid) == (user, group)), "{:?}", owned());
+        assert_eq!(
+            (owned()[0].2, fs_err::metadata("/etc/passwd").unwrap().uid()),
+            (0o750, 0),
+            "links are not followed"
+        );
+        own(&layout, None).unwrap();
+        assert_eq!(owned(), before);
+        assert_eq!(fs_err::read_to_string(work.join("registry")).unwrap(), "positions");
+    }
+}

@@ -171,6 +171,7 @@ fn variants(place: usize, input: &Value, variables: &VariableSets) -> Vec<(Strin
         let id = match scope.id() {
             None => name.clone(),
             Some(set) => {
+                add_processors(&mut config, scope.processors());
                 config["original_id"] = name.clone().into();
                 config["id"] = format!("{name}-{set}").into();
                 format!("{name}-{set}")
@@ -179,6 +180,19 @@ fn variants(place: usize, input: &Value, variables: &VariableSets) -> Vec<(Strin
         found.push((id, Ok(config)));
     }
     found
+}
+
+/// Adds processors before those of the policy, which may refer to what they add.
+fn add_processors(config: &mut Value, added: &[Value]) {
+    if added.is_empty() {
+        return;
+    }
+    match &mut config["processors"] {
+        Value::Array(own) => drop(own.splice(..0, added.iter().cloned())),
+        missing @ Value::Null => *missing = added.into(),
+        // What the component makes of it is not for the agent to decide.
+        _ => {}
+    }
 }
 
 /// Inputs that run together.

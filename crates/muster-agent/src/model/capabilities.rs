@@ -1,7 +1,8 @@
 //! Local rules about what a policy may run: `capabilities.yml` (AG §4.3). The first rule that matches decides.
 
-use muster_core::error_chain::chain;
 use serde::Deserialize;
+
+use crate::yaml;
 
 /// A rule.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -33,7 +34,7 @@ pub struct Capabilities {
 impl Capabilities {
     /// Parses the rules.
     pub fn parse(text: &str) -> Result<Self, String> {
-        serde_saphyr::from_str(text).map_err(|error| chain(&error).to_string())
+        yaml::read(text).map_err(|error| error.to_string())
     }
 
     /// Returns whether inputs of this type may run.

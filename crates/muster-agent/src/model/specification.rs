@@ -1,11 +1,10 @@
 //! Specifications of installed components: `NAME.spec.yml` (AG §4.4).
 
-use muster_core::error_chain::chain;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::duration;
+use crate::{duration, yaml};
 
 /// Version of the format.
 const VERSION: u32 = 2;
@@ -194,7 +193,7 @@ impl Default for Timeouts {
 impl Specification {
     /// Parses a file.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let read: Self = serde_saphyr::from_str(text).map_err(|error| chain(&error).to_string())?;
+        let read: Self = yaml::read(text).map_err(|error| error.to_string())?;
         if read.version == VERSION { Ok(read) } else { Err(format!("version {} is not supported", read.version)) }
     }
 }

@@ -27,7 +27,8 @@ const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 /// If an idle connection fails within this time, it was stale. A later failure concerns the request itself.
 const STALE: std::time::Duration = std::time::Duration::from_secs(2);
 
-type Connection = SendRequest<Full<Bytes>>;
+/// A connection on which requests can be sent.
+pub(crate) type Connection = SendRequest<Full<Bytes>>;
 
 /// The network transport of the running agent.
 pub struct Http1 {
@@ -72,7 +73,8 @@ impl Http1 {
         }
     }
 
-    async fn connect(&self, server: &Server) -> Result<Connection, TransportError> {
+    /// Connects to a server, and verifies it.
+    pub(crate) async fn connect(&self, server: &Server) -> Result<Connection, TransportError> {
         match tokio::time::timeout(CONNECT_TIMEOUT, self.connect_now(server)).await {
             Ok(connected) => connected,
             Err(_) => Err(refused(server, format!("no connection within {CONNECT_TIMEOUT:?}"))),
@@ -89,14 +91,14 @@ impl Http1 {
         // A request is a single write, and must not wait for the TCP ack of an earlier one.
         let _ = stream.set_nodelay(true);
         if !server.tls {
-            return shake_hands(server, stream).await;
+            return shake_hands(stream).await.map_err(|error| refused(server, error));
         }
         let failed = |(fault, reason)| TransportError::Tls { server: server.to_string(), fault, reason };
         let name = ServerName::try_from(server.host.clone())
             .map_err(|error| failed((TlsFault::Name, chain(&error).to_string())))?;
         let connector = tokio_rustls::TlsConnector::from(self.tls.clone());
         let stream = connector.connect(name, stream).await.map_err(|error| failed(handshake_fault(&error)))?;
-        shake_hands(server, stream).await
+        shake_hands(stream).await.map_err(|error| refused(server, error))
     }
 
     async fn exchange(&self, server: &Server, request: &Request) -> Result<Response, TransportError> {
@@ -160,12 +162,13 @@ impl Transport for Http1 {
     }
 }
 
-async fn shake_hands<S>(server: &Server, stream: S) -> Result<Connection, TransportError>
+/// Begins HTTP/1.1 on a stream.
+pub(crate) async fn shake_hands<S>(stream: S) -> Result<Connection, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let made = http1::Builder::new().max_buf_size(64 << 10).handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = made.map_err(|error| refused(server, error))?;
+    let (sender, connection) = made?;
     // The task ends when the sender is dropped or the server closes the connection. The request itself gets the errors.
     tokio::spawn(async move {
         if let Err(error) = connection.await {

@@ -35,6 +35,11 @@ pub struct BadServer {
 impl Server {
     /// Parses `https://name:8220/prefix`. The default scheme is `https`, the default port 8220.
     pub fn parse(url: &str) -> Result<Self, BadServer> {
+        Self::parse_with_port(url, DEFAULT_PORT)
+    }
+
+    /// Like [`Self::parse`], for servers with another default port.
+    pub fn parse_with_port(url: &str, default: u16) -> Result<Self, BadServer> {
         let bad = |reason| BadServer { url: url.chars().take(200).collect(), reason };
         // The parser would interpret `fleet:8220` as a scheme and a path, so that the scheme is added first.
         let whole = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
@@ -51,7 +56,7 @@ impl Server {
         }
         // The URL parser treats a port that is not a number as absent.
         let port = match &authority.as_str()[authority.host().len()..] {
-            "" => DEFAULT_PORT,
+            "" => default,
             rest => {
                 let port = rest.strip_prefix(':').and_then(|port| port.parse().ok()).filter(|port| *port != 0);
                 port.ok_or_else(|| bad("the port is not a number from 1 to 65535"))?

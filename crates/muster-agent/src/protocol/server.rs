@@ -143,3 +143,22 @@ pub(super) async fn refused(error: &std::io::Error) {
     tracing::warn!(%error, "failed to accept the connection of a component");
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ag36_ag151_agents_of_one_host_never_compete_for_a_port() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| Utf8Path::from_path(directory.path()).unwrap().join(name);
+        let hub = Hub::listen(&path("s")).await.unwrap();
+        assert!(hub.address().starts_with("unix://"), "usually no port at all: {}", hub.address());
+        let long = path(&"x".repeat(SOCKET_PATH_MAX));
+        let (first, second) = (Hub::listen(&long).await.unwrap(), Hub::listen(&long).await.unwrap());
+        assert_ne!(first.address(), second.address());
+        for hub in [first, second] {
+            tokio::net::TcpStream::connect(hub.address()).await.unwrap();
+        }
+    }
+}

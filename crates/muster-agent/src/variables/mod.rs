@@ -3,20 +3,32 @@
 //! Context providers have one set of values. A dynamic provider has many sets, and an input is rendered once for each of
 //! them.
 
+mod api;
+pub mod background;
+pub mod board;
 pub mod condition;
+mod docker;
 pub mod evaluate;
+mod kubernetes;
+mod labels;
+mod lingering;
 pub mod providers;
 pub mod render;
+pub mod settings;
 pub mod template;
+pub mod used;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
+use used::Used;
+
+use crate::state::enrollment::Secret;
 
 /// Provider of a name without a provider: `${HOME}` is `${env.HOME}`.
 pub const DEFAULT_PROVIDER: &str = "env";
 
 /// One set of values of a dynamic provider.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct DynamicSet {
     /// Id, which is added to the ids of inputs: `local_dynamic-0`.
     pub id: String,
@@ -24,6 +36,8 @@ pub struct DynamicSet {
     pub provider: String,
     /// Its values.
     pub values: Value,
+    /// Processors that an input with these values gets, so that its events name their container.
+    pub processors: Vec<Value>,
 }
 
 /// The values of all providers at one time.
@@ -61,6 +75,11 @@ impl<'a> Scope<'a> {
         self.dynamic.map(|set| set.id.as_str())
     }
 
+    /// Returns the processors of the dynamic set.
+    pub fn processors(self) -> &'a [Value] {
+        self.dynamic.map(|set| set.processors.as_slice()).unwrap_or_default()
+    }
+
     /// Returns the value of `provider.key`. Keys of nested objects are separated by dots; a key may contain dots itself.
     pub fn get(self, name: &str) -> Option<&'a Value> {
         let (provider, rest) = name.split_once('.').unwrap_or((DEFAULT_PROVIDER, name));
@@ -87,8 +106,21 @@ fn find<'a>(values: &'a Value, path: &str) -> Option<&'a Value> {
 pub trait Variables: Send + Sync {
     /// Returns the current values.
     fn sets(&self) -> VariableSets;
-    /// Returns when the values have changed since the last call.
+    /// Returns when the values or faults have changed since the last call.
     async fn changed(&self);
+    /// Finds the values of these variables from now on, and no longer those of others. Providers that need no work have all
+    /// of their values anyway.
+    fn observe(&self, _used: &Used) {}
+    /// Waits for the values of observed variables, or until it is known that they are not available; a limited time.
+    async fn ready(&self) {}
+    /// Returns why values of observed variables are missing or outdated.
+    fn faults(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Returns the values that must not leave the host.
+    fn secrets(&self) -> Vec<Secret> {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]
@@ -101,7 +133,12 @@ mod tests {
     fn a_dynamic_set_hides_the_context_provider_of_the_same_name() {
         let sets = VariableSets {
             context: json!({"env": {"A": "a"}, "host": {"os": {"name": "x"}, "a.b": 1}}).as_object().unwrap().clone(),
-            dynamic: vec![DynamicSet { id: "env-0".into(), provider: "env".into(), values: json!({"A": "b"}) }],
+            dynamic: vec![DynamicSet {
+                id: "env-0".into(),
+                provider: "env".into(),
+                values: json!({"A": "b"}),
+                ..DynamicSet::default()
+            }],
         };
         let texts: Vec<_> = sets.scopes().map(|scope| scope.get("A").unwrap().clone()).collect();
         assert_eq!(texts, [json!("a"), json!("b")]);

@@ -1,49 +1,25 @@
-//! The providers that are built in: `host`, `env`, `path`, `agent`, `local`, `local_dynamic`.
-//!
-//! Containers and pods are not available as variables.
+//! The variables of a host: those that the agent knows itself (`host`, `env`, `path`, `agent`, `local`, `local_dynamic`), and
+//! those of its [`background`](super::background).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use super::background::Background;
+use super::settings::{Local, ProviderSettings};
+use super::used::Used;
 use super::{DynamicSet, VariableSets, Variables};
 use crate::environment;
 use crate::host::variables;
 use crate::paths::Layout;
+use crate::state::enrollment::Secret;
 use crate::version;
 
 /// Interval at which the host is looked at. Its name and its addresses can change.
 const LOOK_EVERY: Duration = Duration::from_secs(300);
-
-/// `providers` of the settings.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ProviderSettings {
-    /// `local`.
-    pub local: Local,
-    /// `local_dynamic`.
-    pub local_dynamic: LocalDynamic,
-}
-
-/// Variables with fixed values: `${local.NAME}`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Local {
-    /// Values by name.
-    pub vars: Map<String, Value>,
-}
-
-/// Variables with several sets of fixed values. An input that uses them exists once for each set.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LocalDynamic {
-    /// The sets.
-    pub items: Vec<Local>,
-}
 
 /// The variables of this host.
 pub struct HostVariables {
@@ -51,13 +27,30 @@ pub struct HostVariables {
     last: Mutex<Value>,
     // Kept here, because a wait that is given up must not begin anew.
     look_at: Mutex<Instant>,
+    background: Background,
 }
 
 impl HostVariables {
     /// Creates the providers with these settings.
     pub fn new(layout: &Layout, settings: &ProviderSettings, agent_id: &str) -> Self {
         let fixed = VariableSets { context: context(layout, settings, agent_id), dynamic: dynamic(settings) };
-        Self { fixed, last: Mutex::new(variables::host()), look_at: Mutex::new(Instant::now() + LOOK_EVERY) }
+        let look_at = Mutex::new(Instant::now() + LOOK_EVERY);
+        let background = Background::new(settings, agent_id);
+        Self { fixed, last: Mutex::new(variables::host()), look_at, background }
+    }
+
+    async fn host_changed(&self) {
+        loop {
+            let look_at = *self.look_at.lock().unwrap_or_else(PoisonError::into_inner);
+            tokio::time::sleep_until(look_at).await;
+            *self.look_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + LOOK_EVERY;
+            let now = variables::host();
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            if *last != now {
+                *last = now;
+                return;
+            }
+        }
     }
 }
 
@@ -82,6 +75,7 @@ fn dynamic(settings: &ProviderSettings) -> Vec<DynamicSet> {
         id: format!("local_dynamic-{place}"),
         provider: "local_dynamic".into(),
         values: item.vars.clone().into(),
+        processors: Vec::new(),
     };
     settings.local_dynamic.items.iter().enumerate().map(set).collect()
 }
@@ -92,21 +86,31 @@ impl Variables for HostVariables {
         let mut sets = self.fixed.clone();
         let host = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         sets.context.insert("host".into(), host);
+        self.background.board().add_to(&mut sets);
         sets
     }
 
     async fn changed(&self) {
-        loop {
-            let look_at = *self.look_at.lock().unwrap_or_else(PoisonError::into_inner);
-            tokio::time::sleep_until(look_at).await;
-            *self.look_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + LOOK_EVERY;
-            let now = variables::host();
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            if *last != now {
-                *last = now;
-                return;
-            }
+        tokio::select! {
+            () = self.host_changed() => {}
+            () = self.background.board().changed() => {}
         }
+    }
+
+    fn observe(&self, used: &Used) {
+        self.background.observe(used);
+    }
+
+    async fn ready(&self) {
+        self.background.ready().await;
+    }
+
+    fn faults(&self) -> Vec<String> {
+        self.background.board().faults()
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        self.background.secrets()
     }
 }
 

@@ -52,6 +52,18 @@ impl Template {
         Ok(Self(parts))
     }
 
+    /// Returns the names of its variables.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let variables = self.0.iter().filter_map(|part| match part {
+            Part::Variable(alternatives) => Some(alternatives),
+            Part::Text(_) => None,
+        });
+        variables.flatten().filter_map(|alternative| match alternative {
+            Alternative::Name(name) => Some(name.as_str()),
+            Alternative::Constant(_) => None,
+        })
+    }
+
     /// Returns the value. A text that consists of a single variable becomes the value itself, which may be an object.
     pub fn render(&self, scope: Scope<'_>) -> Result<Value, Missing> {
         if let [Part::Variable(alternatives)] = self.0.as_slice() {

@@ -60,6 +60,21 @@ fn ag174_a_container_that_is_stopped_while_it_enrolls_or_starts_exits_with_0() {
 }
 
 #[test]
+fn ag34_a_container_is_alive_during_a_slow_enrollment() {
+    let (server, agent) = (TlsServer::start(), Agent::new());
+    server.lock().refuse_enroll = Some(503);
+    let mut daemon = agent.contain(&server, &[]);
+    until("a request", || server.lock().enroll_attempts > 0);
+    assert!(agent.ask("GET", "/liveness").starts_with("HTTP/1.1 200"));
+    let (code, status) = agent.status();
+    assert_eq!((code, &status["message"]), (9, &"Enrolling".into()), "{status}");
+    let mut second = agent.contain(&server, &[]);
+    assert_eq!(second.ended(), 1, "one daemon in a directory, also while it enrolls");
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended(), 0);
+}
+
+#[test]
 fn ag26_without_a_request_to_enroll_a_container_contacts_nobody() {
     let (server, agent) = (TlsServer::start(), Agent::new());
     let mut daemon = agent.contain(&server, &[("FLEET_ENROLL", "")]);

@@ -13,7 +13,7 @@ use crate::server::TlsServer;
 use crate::{Agent, Daemon, TOKEN, output};
 
 /// Uninstall token of the protected policy.
-const UNINSTALL: &str = "0123456789abcdef0123456789abcdef";
+pub const UNINSTALL: &str = "0123456789abcdef0123456789abcdef";
 
 impl Agent {
     fn install(&self, server: &TlsServer, more: &[&str]) -> (i32, String) {
@@ -24,7 +24,7 @@ impl Agent {
     }
 
     /// Runs the installed program. It finds its base path by itself.
-    fn installed(&self, args: &[&str]) -> (i32, String) {
+    pub fn installed(&self, args: &[&str]) -> (i32, String) {
         output(&mut self.installed_command(args))
     }
 
@@ -34,18 +34,28 @@ impl Agent {
         command
     }
 
-    fn start(&self) -> Daemon {
+    pub fn start(&self) -> Daemon {
         let mut command = self.installed_command(&["run", "--set", "process.stop_timeout=1s"]);
         Daemon(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
-    fn until_healthy(&self) {
+    pub fn until_healthy(&self) {
         self.until_status(|code, status| code == 0 && status["components"][0]["state"] == "HEALTHY");
     }
 
     fn notifier(&self) -> PathBuf {
         self.directory.path().join("agent-notifier")
     }
+}
+
+/// Installs an agent with a protected policy, and runs it.
+pub fn protected(server: &TlsServer, agent: &Agent) -> Daemon {
+    let hash = uninstall_token::hash(UNINSTALL);
+    server.lock().protection = Some(json!({"enabled": true, "uninstall_token_hash": hash}));
+    assert_eq!(agent.install(server, &[]).0, 0);
+    let daemon = agent.start();
+    agent.until_healthy();
+    daemon
 }
 
 /// Returns all files and directories below `path`, without following links.
@@ -183,11 +193,7 @@ fn ag3_ag5_ag154_invalid_requests_change_nothing() {
 fn ag142_ag143_a_protected_agent_is_removed_only_with_its_token() {
     let server = TlsServer::start();
     let agent = Agent::new();
-    let hash = uninstall_token::hash(UNINSTALL);
-    server.lock().protection = Some(json!({"enabled": true, "uninstall_token_hash": hash}));
-    assert_eq!(agent.install(&server, &[]).0, 0);
-    let mut daemon = agent.start();
-    agent.until_healthy();
+    let mut daemon = protected(&server, &agent);
     let ca = server.ca_file.to_str().unwrap().to_owned();
     let enroll = ["enroll", "--force", "--url", &server.url, "-a", &ca, "--enrollment-token", TOKEN];
     for (command, args) in [

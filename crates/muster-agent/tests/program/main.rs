@@ -5,9 +5,11 @@
 mod container;
 mod install;
 mod kills;
+mod package;
 mod proxy;
 mod server;
 mod upgrade;
+mod users;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -76,6 +78,15 @@ impl Agent {
             assert!(begun.elapsed() < Duration::from_secs(30), "{code} {status}");
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Sends a request to the control socket.
+    fn ask(&self, method: &str, path: &str) -> String {
+        let mut socket = std::os::unix::net::UnixStream::connect(self.path("run/agent.sock")).unwrap();
+        write!(socket, "{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     fn store(&self) -> DiskStore {
@@ -173,7 +184,7 @@ fn ag14_ag16_ag17_ag44_ag83_ag175_an_agent_enrolls_runs_once_and_unenrolls() {
 }
 
 #[test]
-fn ag89_ag149_requests_have_the_given_headers_and_monitoring_reads_the_socket() {
+fn ag53_ag89_ag149_requests_have_the_given_headers_and_monitoring_reads_the_socket() {
     const VALUE: &str = "CANARY-gateway-key";
     let (server, agent) = (TlsServer::start(), Agent::new());
     let file = agent.directory.path().join("header");
@@ -190,17 +201,12 @@ fn ag89_ag149_requests_have_the_given_headers_and_monitoring_reads_the_socket() 
     assert!(gateway.iter().all(|(_, value)| value.as_deref() == Some(VALUE)), "{gateway:?}");
     let stored = std::fs::read(agent.path("fleet.enc")).unwrap();
     assert!(!stored.windows(VALUE.len()).any(|window| window == VALUE.as_bytes()));
-    let ask = |path: &str| {
-        let mut socket = std::os::unix::net::UnixStream::connect(agent.path("run/agent.sock")).unwrap();
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        answer
-    };
+    let ask = |path: &str| agent.ask("GET", path);
     assert!(
         ask("/liveness").starts_with("HTTP/1.1 200") && ask("/liveness?failon=degraded").starts_with("HTTP/1.1 200")
     );
     assert!(ask("/liveness?failon=x").starts_with("HTTP/1.1 400"));
+    assert!(agent.ask("POST", "/v1/configure").starts_with("HTTP/1.1 404"), "only policies configure the agent");
     let answer = ask("/stats");
     let stats: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
     assert!(stats["memory_rss_bytes"].as_u64().unwrap() > 0 && stats["components"]["HEALTHY"] == 1, "{stats}");

@@ -22,6 +22,7 @@ use muster_agent::state::enrollment::{ENROLLMENT_VERSION, Enrollment, Secret, Tr
 use muster_agent::state::memory::MemoryStore;
 use muster_agent::state::{State, Store};
 use muster_agent::upgrade::{NotInstalled, Upgrades};
+use muster_agent::variables::used::Used;
 use muster_agent::variables::{VariableSets, Variables};
 use muster_core::Timestamp;
 use muster_core::time::Clock;
@@ -231,9 +232,21 @@ pub struct FakeVariables {
     sets: Mutex<VariableSets>,
     reads: AtomicUsize,
     bell: Notify,
+    observed: Mutex<Used>,
+    late: Mutex<Option<(Duration, Value)>>,
 }
 
 impl FakeVariables {
+    /// Sets `${local.late}` when a policy that uses further variables has waited this long.
+    pub fn set_late(&self, after: Duration, value: impl Into<Value>) {
+        *self.late.lock().unwrap() = Some((after, value.into()));
+    }
+
+    /// The variables that are found.
+    pub fn observed(&self) -> Used {
+        self.observed.lock().unwrap().clone()
+    }
+
     /// Sets `${local.NAME}`.
     pub fn set(&self, name: &str, value: impl Into<Value>) {
         let mut sets = self.sets.lock().unwrap();
@@ -264,6 +277,18 @@ impl Variables for FakeVariables {
 
     async fn changed(&self) {
         self.bell.notified().await;
+    }
+
+    fn observe(&self, used: &Used) {
+        *self.observed.lock().unwrap() = used.clone();
+    }
+
+    async fn ready(&self) {
+        let late = self.late.lock().unwrap().clone();
+        if let Some((after, value)) = late {
+            tokio::time::sleep(after).await;
+            self.set("late", value);
+        }
     }
 }
 

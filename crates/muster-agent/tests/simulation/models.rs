@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use muster_agent::variables::used::Used;
 use serde_json::{Value, json};
 
 use crate::fixture::{Agent, MINUTE, SECOND, action, input_action, policy};
@@ -36,6 +37,30 @@ async fn ag74_an_input_follows_the_variables_that_it_needs() {
     agent.pass(MINUTE).await;
     assert_eq!(parts(&agent), ["process-default-web"]);
     assert_eq!(agent.did(), ["start process-default-web", "forget fake-default"], "the program was not disturbed");
+}
+
+/// Values such as secrets of a cluster must be asked for.
+#[tokio::test(start_paused = true)]
+async fn ag74_a_policy_waits_for_its_variables_while_check_ins_go_on() {
+    let mut agent = Agent::new(803);
+    agent.server.change(|server| server.policy = Some(policy(1, "web")));
+    agent.start();
+    agent.pass(MINUTE).await;
+    assert_eq!(agent.variables.observed(), Used::default());
+    agent.variables.set_late(SECOND * 4, "k");
+    let mut next = with_input(2, &json!({"id": "a", "type": "fake"}));
+    next["outputs"]["default"]["api_key"] = json!("${local.late}");
+    agent.server.change(|server| server.policy = Some(next));
+    agent.pass(SECOND * 3).await;
+    assert_eq!(agent.variables.observed().of_provider("local").collect::<Vec<_>>(), ["late"]);
+    assert_eq!(parts(&agent), ["process-default-web"], "the former components run meanwhile");
+    agent.pass(MINUTE).await;
+    assert_eq!(parts(&agent), ["fake-default", "process-default-web"]);
+    let ack = agent.server.acks().into_iter().find(|ack| ack.action_id == "policy:p:2").unwrap();
+    assert_eq!(ack.error, None, "it was not rejected");
+    agent.server.change(|server| server.policy = Some(policy(3, "web")));
+    agent.pass(MINUTE).await;
+    assert_eq!(agent.variables.observed(), Used::default());
 }
 
 #[tokio::test(start_paused = true)]

@@ -167,9 +167,12 @@ fn an_input_exists_once_for_each_dynamic_set_that_it_uses() {
         id: format!("local_dynamic-{id}"),
         provider: "local_dynamic".into(),
         values: json!({"v": value}),
+        processors: vec![json!({"add_fields": {"target": value}})],
     };
     let variables = VariableSets { dynamic: vec![set("0", "x"), set("1", "y"), set("2", "x")], ..sets() };
-    let inputs = json!([{"id": "a", "type": "fake", "p": "${local_dynamic.v}"}, {"id": "b", "type": "fake"}]);
+    let own = json!([{"drop_event": {}}]);
+    let inputs = json!([{"id": "a", "type": "fake", "p": "${local_dynamic.v}", "processors": own},
+        {"id": "b", "type": "fake"}]);
     let made = built_with(&inputs, &variables, "capabilities: []").unwrap();
     let units = &made.model[0].units;
     let ids: Vec<_> = units.iter().map(|unit| unit.id.as_str()).collect();
@@ -177,6 +180,8 @@ fn an_input_exists_once_for_each_dynamic_set_that_it_uses() {
         ["fake-default", "fake-default-a-local_dynamic-0", "fake-default-a-local_dynamic-1", "fake-default-b"];
     assert_eq!(ids, expected);
     assert_eq!((&units[1].config["id"], &units[1].config["original_id"]), (&json!("a-local_dynamic-0"), &json!("a")));
+    let processors = json!([{"add_fields": {"target": "x"}}, {"drop_event": {}}]);
+    assert_eq!((&units[1].config["processors"], &units[3].config["processors"]), (&processors, &Value::Null));
 }
 
 #[test]

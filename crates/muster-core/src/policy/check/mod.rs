@@ -89,7 +89,11 @@ fn check_sections(config: &Map<String, Value>, is_secret: &dyn Fn(&str) -> bool,
             "agent" => agent::check_agent(section, &path, problems),
             "fleet" => agent::check_fleet(section, &path, problems),
             // Delivery would silently drop this section (EA96).
-            "providers" => problems.advise(path, NO_PROVIDERS, "move them to elastic-agent.yml on the hosts"),
+            "providers" => problems.advise(
+                path,
+                NO_PROVIDERS,
+                "move them to agent.yml (muster-agent) or elastic-agent.yml on the hosts",
+            ),
             "service" => drop(object(section, &path, problems)),
             component if OTEL_COMPONENTS.contains(&component) => otel::check_components(section, &path, problems),
             ours if OURS.contains(&ours) => {

@@ -1,0 +1,193 @@
+//! The provider `kubernetes_leaderelection`: whether this agent is the leader of its cluster. The agents of a cluster elect
+//! a leader with a lease, as all clients of Kubernetes do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use muster_core::time::Clock as _;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::Cluster;
+use super::objects::Meta;
+use crate::clock::SystemClock;
+use crate::variables::api::{ApiError, encoded};
+use crate::variables::board::Board;
+use crate::variables::settings::LeaderElection;
+
+/// Name of the provider.
+pub const PROVIDER: &str = "kubernetes_leaderelection";
+/// Delay before another try if there is no cluster.
+const AGAIN: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    holder_identity: Option<String>,
+    lease_duration_seconds: Option<u64>,
+    acquire_time: Option<String>,
+    renew_time: Option<String>,
+    lease_transitions: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Lease {
+    metadata: Meta,
+    spec: Spec,
+}
+
+/// What to do about a lease.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// It is ours: renew it.
+    Renew,
+    /// Nobody has it, or its holder has not renewed it in time: become the leader.
+    Take,
+    /// Another agent has it.
+    Wait,
+}
+
+/// Decides about a lease that has been unchanged for this time. Clocks of hosts differ, so that the times in the lease are
+/// only compared with each other.
+fn decide(spec: &Spec, own: &str, unchanged: Duration, own_duration: Duration) -> Next {
+    let holder = spec.holder_identity.as_deref().unwrap_or_default();
+    let lasts = spec.lease_duration_seconds.map_or(own_duration, Duration::from_secs);
+    if holder == own {
+        Next::Renew
+    } else if holder.is_empty() || unchanged >= lasts {
+        Next::Take
+    } else {
+        Next::Wait
+    }
+}
+
+/// Takes part in the election until it is aborted. The lease then ends by itself.
+pub async fn run(settings: LeaderElection, agent_id: String, board: Arc<Board>) {
+    // As other agents name themselves, so that people find the leader.
+    let name = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty()).unwrap_or(agent_id);
+    let own = format!("elastic-agent-leader-{name}");
+    loop {
+        match Cluster::find(settings.kube_config.as_deref()) {
+            Ok(None) => board.set_context(PROVIDER, json!({"leader": false})),
+            Ok(Some(cluster)) => Candidate::new(&cluster, &settings, &own).run(&board).await,
+            Err(reason) => board.set_fault(PROVIDER, Some(reason)),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+struct Candidate<'a> {
+    cluster: &'a Cluster,
+    settings: &'a LeaderElection,
+    own: &'a str,
+    /// Path of the leases, and of this one.
+    leases: String,
+    lease: String,
+    /// The lease that was seen last, and when it was seen first.
+    seen: Spec,
+    since: Instant,
+}
+
+impl<'a> Candidate<'a> {
+    fn new(cluster: &'a Cluster, settings: &'a LeaderElection, own: &'a str) -> Self {
+        let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", cluster.namespace());
+        let lease = format!("{leases}/{}", encoded(&settings.leader_lease));
+        Self { cluster, settings, own, leases, lease, seen: Spec::default(), since: Instant::now() }
+    }
+
+    async fn run(&mut self, board: &Board) {
+        let mut renewed = None;
+        loop {
+            let begun = Instant::now();
+            match tokio::time::timeout(self.settings.leader_renewdeadline, self.round()).await {
+                Ok(Ok(leads)) => {
+                    // From the request on: the lease may have been renewed at its beginning.
+                    renewed = leads.then_some(begun);
+                    board.set_context(PROVIDER, json!({"leader": leads}));
+                    board.set_fault(PROVIDER, None);
+                }
+                Ok(Err(error)) => board.set_fault(PROVIDER, Some(error.to_string())),
+                Err(_) => board.set_fault(PROVIDER, Some("the lease cannot be renewed in time".into())),
+            }
+            // Before the lease ends for others, so that there are never two leaders.
+            if renewed.is_none_or(|at| at.elapsed() >= self.settings.leader_renewdeadline) {
+                board.set_context(PROVIDER, json!({"leader": false}));
+            }
+            tokio::time::sleep(self.settings.leader_retryperiod).await;
+        }
+    }
+
+    /// Looks at the lease, and renews or takes it. Returns whether this agent is the leader.
+    async fn round(&mut self) -> Result<bool, ApiError> {
+        let found = match self.cluster.get::<Lease>(&self.lease).await {
+            Err(error) if error.is(StatusCode::NOT_FOUND) => None,
+            other => Some(other?),
+        };
+        let Some(Lease { metadata, spec }) = found else {
+            let lease = self.written(&Spec::default(), None);
+            return self.write(Method::POST, &self.leases, lease).await;
+        };
+        if spec != self.seen {
+            (self.seen, self.since) = (spec.clone(), Instant::now());
+        }
+        match decide(&spec, self.own, self.since.elapsed(), self.settings.leader_leaseduration) {
+            Next::Wait => Ok(false),
+            Next::Renew | Next::Take => {
+                let lease = self.written(&spec, Some(&metadata));
+                self.write(Method::PUT, &self.lease, lease).await
+            }
+        }
+    }
+
+    /// Writes the lease. If somebody else was faster, that is no error.
+    async fn write(&self, method: Method, path: &str, lease: Value) -> Result<bool, ApiError> {
+        match self.cluster.send::<Lease>(method, path, Some(lease)).await {
+            Err(error) if error.is(StatusCode::CONFLICT) => Ok(false),
+            other => other.map(|_| true),
+        }
+    }
+
+    fn written(&self, former: &Spec, meta: Option<&Meta>) -> Value {
+        // Times of leases have microseconds.
+        let now = SystemClock.now().to_rfc3339_millis().replace('Z', "000Z");
+        let is_own = former.holder_identity.as_deref() == Some(self.own);
+        let transitions = former.lease_transitions.unwrap_or(0) + u64::from(meta.is_some() && !is_own);
+        let acquired = former.acquire_time.clone().filter(|_| is_own).unwrap_or_else(|| now.clone());
+        let mut metadata = json!({"name": self.settings.leader_lease, "namespace": self.cluster.namespace()});
+        // The server rejects the change if somebody else has changed the lease since.
+        if let Some(meta) = meta {
+            metadata["resourceVersion"] = meta.resource_version.clone().into();
+        }
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {
+            "holderIdentity": self.own, "leaseDurationSeconds": self.settings.leader_leaseduration.as_secs(),
+            "acquireTime": acquired, "renewTime": now, "leaseTransitions": transitions}})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_renewed_by_its_holder_and_taken_only_if_it_was_not_renewed() {
+        let lease = |holder: Option<&str>, seconds| Spec {
+            holder_identity: holder.map(str::to_owned),
+            lease_duration_seconds: Some(seconds),
+            ..Spec::default()
+        };
+        let second = Duration::from_secs(1);
+        for (lease, unchanged, expected) in [
+            (lease(Some("me"), 15), 100, Next::Renew),
+            (lease(Some("other"), 15), 14, Next::Wait),
+            (lease(Some("other"), 15), 15, Next::Take),
+            (lease(Some("other"), 60), 15, Next::Wait),
+            (lease(Some(""), 15), 0, Next::Take),
+            (lease(None, 15), 0, Next::Take),
+        ] {
+            assert_eq!(decide(&lease, "me", second * unchanged, second * 15), expected, "{lease:?} {unchanged}");
+        }
+    }
+}

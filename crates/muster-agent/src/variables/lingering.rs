@@ -1,0 +1,84 @@
+//! Sets of variables that stay for a while after their container is gone: its last logs are still to be read, and a
+//! restart must not stop the input.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::DynamicSet;
+
+/// Sets of variables by the id of their container or pod.
+#[derive(Debug)]
+pub struct Lingering {
+    stay: Duration,
+    found: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    sets: Vec<DynamicSet>,
+    /// When the container was found to be gone.
+    gone: Option<Instant>,
+}
+
+impl Lingering {
+    /// Creates an empty collection. Sets stay this long after their container is gone.
+    pub fn new(stay: Duration) -> Self {
+        Self { stay, found: BTreeMap::new() }
+    }
+
+    /// Adds or replaces the sets of a container.
+    pub fn put(&mut self, id: String, sets: Vec<DynamicSet>) {
+        self.found.insert(id, Entry { sets, gone: None });
+    }
+
+    /// Marks a container as gone.
+    pub fn remove(&mut self, id: &str, now: Instant) {
+        if let Some(entry) = self.found.get_mut(id) {
+            entry.gone.get_or_insert(now);
+        }
+    }
+
+    /// Marks all other containers as gone.
+    pub fn keep_only(&mut self, ids: &BTreeSet<String>, now: Instant) {
+        for (id, entry) in &mut self.found {
+            if !ids.contains(id) {
+                entry.gone.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Returns the sets that are still valid, and when the next of them ends.
+    pub fn valid(&mut self, now: Instant) -> (Vec<DynamicSet>, Option<Instant>) {
+        let stay = self.stay;
+        self.found.retain(|_, entry| entry.gone.is_none_or(|gone| gone + stay > now));
+        let next = self.found.values().filter_map(|entry| entry.gone).min().map(|gone| gone + stay);
+        (self.found.values().flat_map(|entry| entry.sets.iter().cloned()).collect(), next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_container_that_is_gone_stays_for_a_while_and_a_restarted_one_stays() {
+        let start = Instant::now();
+        let minute = Duration::from_secs(60);
+        let mut found = Lingering::new(minute);
+        let set = |id: &str| vec![DynamicSet { id: id.into(), provider: "docker".into(), ..DynamicSet::default() }];
+        for id in ["a", "b"] {
+            found.put(id.into(), set(id));
+        }
+        found.keep_only(&["a".to_owned()].into(), start);
+        assert_eq!(found.valid(start), ([set("a"), set("b")].concat(), Some(start + minute)));
+        found.remove("a", start + minute / 2);
+        found.put("a".into(), set("a"));
+        assert_eq!(found.valid(start + minute), (set("a"), None));
+        found.put("c".into(), vec![DynamicSet { values: json!(1), ..set("c").remove(0) }]);
+        assert_eq!(found.valid(start + minute).0.len(), 2);
+    }
+}
