@@ -15,6 +15,7 @@ pub mod audit;
 pub mod authorization;
 pub mod auto_upgrade;
 pub mod canonical;
+pub mod carve;
 pub mod certificate_names;
 pub mod change;
 pub mod check_in;

@@ -21,6 +21,7 @@ pub mod auto_upgrades;
 mod background;
 pub mod backups;
 mod bulk_update;
+pub mod carves;
 mod change_feed;
 pub mod change_log;
 pub mod check_in;
@@ -125,6 +126,7 @@ use self::enroll::Enrollment;
 use self::files::Files;
 use self::fleetd_options::FleetdOptions;
 use self::hints::Hints;
+use self::carves::Carves;
 use self::host_checks::HostChecks;
 use self::host_logs::HostLogs;
 use self::housekeeping::Housekeeping;
@@ -204,6 +206,7 @@ pub struct Fleet {
     responses: Responses,
     output_keys: Arc<OutputKeys>,
     files: Files,
+    carves: Carves,
     audit: Audit,
     backups: Backups,
     restoration: Arc<Restoration>,
@@ -302,6 +305,7 @@ impl Fleet {
             responses: wiring.responses(&actions, &policies),
             output_keys,
             files: wiring.files(),
+            carves: wiring.carves(),
             audit: wiring.audit(),
             backups: wiring.backups(),
             restoration: Arc::clone(&wiring.restoration),

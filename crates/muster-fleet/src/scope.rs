@@ -50,6 +50,7 @@
 
 mod actions;
 mod agents;
+mod carves;
 mod live_queries;
 mod objects;
 mod policies;

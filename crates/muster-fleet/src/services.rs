@@ -19,6 +19,7 @@ use crate::enroll::Enrollment;
 use crate::files::Files;
 use crate::fleetd_options::FleetdOptions;
 use crate::hints::Hints;
+use crate::carves::Carves;
 use crate::host_checks::HostChecks;
 use crate::host_logs::HostLogs;
 use crate::housekeeping::Housekeeping;
@@ -126,6 +127,11 @@ impl Fleet {
     /// Host checks.
     pub fn host_checks(&self) -> &HostChecks {
         &self.host_checks
+    }
+
+    /// Carves.
+    pub fn carves(&self) -> &Carves {
+        &self.carves
     }
 
     /// Saved queries.

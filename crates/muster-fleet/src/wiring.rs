@@ -14,6 +14,7 @@ use super::audit_log::Audit;
 use super::authenticate::{Authentication, AuthenticationParts};
 use super::auto_upgrades::AutoUpgrades;
 use super::backups::Backups;
+use super::carves::Carves;
 use super::change_feed::{ChangeFeed, ChangeFeedParts};
 use super::change_log::ChangeLog;
 use super::check_in::{CheckInParts, CheckIns};
@@ -385,6 +386,10 @@ impl Wiring {
 
     pub(crate) fn live_queries(&self) -> LiveQueries {
         LiveQueries::new(self.store(), self.clock(), self.entropy(), self.shutdown())
+    }
+
+    pub(crate) fn carves(&self) -> Carves {
+        Carves::new(self.store(), self.clock(), self.entropy())
     }
 
     pub(crate) fn saved_queries(&self) -> SavedQueries {

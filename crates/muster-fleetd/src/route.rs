@@ -32,6 +32,10 @@ pub enum Route {
     DistributedWrite,
     /// `…/osquery/log`
     OsqueryLog,
+    /// `…/osquery/carve/begin`
+    CarveBegin,
+    /// `…/osquery/carve/block`
+    CarveBlock,
     /// `/api/fleet/orbit/ping`
     OrbitPing,
     /// `/api/fleet/orbit/enroll`
@@ -114,12 +118,14 @@ impl Plane {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::OsqueryEnroll,
         Self::OsqueryConfig,
         Self::DistributedRead,
         Self::DistributedWrite,
         Self::OsqueryLog,
+        Self::CarveBegin,
+        Self::CarveBlock,
         Self::OrbitPing,
         Self::OrbitEnroll,
         Self::OrbitConfig,
@@ -142,6 +148,8 @@ impl Route {
                 "distributed/read" => Self::DistributedRead,
                 "distributed/write" => Self::DistributedWrite,
                 "log" => Self::OsqueryLog,
+                "carve/begin" => Self::CarveBegin,
+                "carve/block" => Self::CarveBlock,
                 _ => return None,
             });
         }
@@ -185,6 +193,8 @@ impl Route {
             Self::DistributedRead => "osquery_distributed_read",
             Self::DistributedWrite => "osquery_distributed_write",
             Self::OsqueryLog => "osquery_log",
+            Self::CarveBegin => "osquery_carve_begin",
+            Self::CarveBlock => "osquery_carve_block",
             Self::OrbitPing => "orbit_ping",
             Self::OrbitEnroll => "orbit_enroll",
             Self::OrbitConfig => "orbit_config",
@@ -249,7 +259,7 @@ mod tests {
 
     #[test]
     fn fl1_osquery_routes_are_the_same_under_both_prefixes() {
-        for rest in ["enroll", "config", "distributed/read", "distributed/write", "log"] {
+        for rest in ["enroll", "config", "distributed/read", "distributed/write", "log", "carve/begin", "carve/block"] {
             let routes = OSQUERY.map(|prefix| Route::of(&format!("{prefix}{rest}")));
             assert!(routes[0].is_some() && routes[0] == routes[1], "{rest}");
         }

@@ -19,7 +19,7 @@ use super::multipart::UNKNOWN_TYPE;
 use super::openapi::{Described, Operation};
 use super::query::check_names;
 use super::{
-    action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, changes,
+    action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, carves, changes,
     enrollment_keys, files, fleetd_options, host_checks, hosts, idempotency, identity, live_queries, message_signing,
     network_objects, nodes, openapi, outputs, packages, refused, respond, rollouts, saved_queries, settings, setup,
     software, uninstall_tokens,
@@ -163,6 +163,7 @@ pub fn all() -> Vec<Endpoint> {
         uninstall_tokens::endpoints(),
         hosts::endpoints(),
         live_queries::endpoints(),
+        carves::endpoints(),
         saved_queries::endpoints(),
         fleetd_options::endpoints(),
         host_checks::endpoints(),

@@ -17,6 +17,7 @@ mod audit;
 mod backups;
 mod body;
 mod bulk_routes;
+mod carves;
 mod changes;
 mod convert;
 pub mod credentials;

@@ -86,6 +86,52 @@ pub struct DistributedRead<'a> {
     pub accelerate: Option<u32>,
 }
 
+/// `POST …/osquery/carve/begin`.
+#[derive(Debug, Deserialize)]
+pub struct CarveBegin<'a> {
+    /// Node key.
+    #[serde(borrow, default)]
+    pub node_key: Cow<'a, str>,
+    /// Number of blocks.
+    pub block_count: u64,
+    /// Length of every block but the last, bytes.
+    pub block_size: u64,
+    /// Length of the archive, bytes.
+    pub carve_size: u64,
+    /// osqueryd's id of the carve.
+    #[serde(borrow, default)]
+    pub carve_id: Cow<'a, str>,
+    /// Name of the query that carved.
+    #[serde(borrow, default)]
+    pub request_id: Cow<'a, str>,
+}
+
+/// Response of `POST …/osquery/carve/begin`.
+#[derive(Debug, Serialize)]
+pub struct CarveBegun<'a> {
+    /// Authenticates the blocks.
+    pub session_id: &'a str,
+    /// Always true.
+    pub success: bool,
+}
+
+/// `POST …/osquery/carve/block`. Also has the ids of [`CarveBegun`] and [`CarveBegin`], which are read first.
+#[derive(Debug, Deserialize)]
+pub struct CarveBlock<'a> {
+    /// Number of the block, from 0.
+    pub block_id: u64,
+    /// The bytes, in base64.
+    #[serde(borrow)]
+    pub data: Cow<'a, str>,
+}
+
+/// Response of `POST …/osquery/carve/block`.
+#[derive(Debug, Serialize)]
+pub struct BlockTaken {
+    /// Always true.
+    pub success: bool,
+}
+
 /// Error of an osquery route. osqueryd looks at the body only: a member `error` makes the call fail, and
 /// `node_invalid: true` makes it discard its key (FL §1.2).
 #[derive(Debug, Serialize)]

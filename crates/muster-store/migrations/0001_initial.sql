@@ -121,6 +121,33 @@ CREATE TABLE host_check_results (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX host_check_results_by_check ON host_check_results (check_id, passes, since, agent_id);
 
+-- Archives of files that osqueryd uploads. Their blocks are in chunks, under the id of the carve.
+CREATE TABLE carves (
+    id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    agent_id TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
+    host_id TEXT,
+    hostname TEXT NOT NULL,
+    block_count INTEGER NOT NULL,
+    block_size INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    carve_id TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    session_hash TEXT NOT NULL,
+    blocks INTEGER NOT NULL,
+    is_compressed INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    error TEXT,
+    began_at INTEGER NOT NULL,
+    ended_at INTEGER,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX carves_by_session ON carves (session_hash);
+CREATE INDEX carves_by_space ON carves (space, began_at, id);
+CREATE INDEX carves_by_agent ON carves (agent_id, began_at, id);
+CREATE INDEX carves_by_begin ON carves (began_at, id);
+CREATE INDEX carves_by_expiry ON carves (expires_at) WHERE state IN ('receiving', 'complete');
+
 -- Software that hosts report, once for all hosts. The id is a hash of the other columns, name_key the name in lower case. A row that no
 -- host has any more is deleted a week later.
 CREATE TABLE software (

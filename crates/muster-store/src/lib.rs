@@ -18,7 +18,7 @@ pub mod testing;
 pub use engine::{Cause, Durability, EngineError, OpenError, Options, SqlStore};
 pub use examine::{Examined, examine};
 pub use port::{
-    ActionStore, ActionWrite, AgentStore, AgentWrite, AlertStore, AlertWrite, AuditLink, AuditStore, ChangeRow,
+    ActionStore, ActionWrite, AgentStore, AgentWrite, AlertStore, AlertWrite, AuditLink, AuditStore, CarveStore, CarveWrite, ChangeRow,
     ChangeStore, Committed, Currency, EnrollmentKeyStore, EnrollmentKeyWrite, FencingToken, FileStore, FileWrite,
     HostCheckStore, HostCheckWrite, INSTALLATION, IdempotencyStore, IdempotencyWrite, IdentityStore, IdentityWrite,
     KeyedRequest, LeaseName, LeaseStore, LiveQueryStore, LiveQueryWrite, LogInWrite, LostNode, MOST_RECEIVERS,

@@ -26,6 +26,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("artifacts.rs", "agents: artifacts of their policy"),
     ("authenticate.rs", "agents before they are known"),
     ("auto_upgrades.rs", "the server: the versions that policies require"),
+    ("carves.rs", "agents that the session of a carve identifies: their blocks"),
     ("change_feed.rs", "the server: the change log"),
     ("change_log.rs", "rows of the change log, which are returned only if the caller may read the object"),
     ("check_in/due.rs", "agents: what is due"),

@@ -113,6 +113,8 @@ privileges! {
     QueriesRun = "queries.run", Agents;
     /// Run saved queries on hosts with osquery, read their results and stop them; part of `queries.run`.
     QueriesRunSaved = "queries.run_saved", Agents;
+    /// Read, download and delete carves: files of hosts.
+    CarvesRead = "carves.read", Space;
     /// Read policies.
     PoliciesRead = "policies.read", Policies;
     /// Create policies.

@@ -12,6 +12,7 @@ pub mod alert;
 pub mod audit;
 pub mod backup;
 pub mod bulk;
+pub mod carve;
 pub mod change;
 pub mod enrollment_key;
 pub mod envelope;

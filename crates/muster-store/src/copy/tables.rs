@@ -16,6 +16,7 @@ const COPIED: &[&str] = &[
     "agent_documents",
     "agent_tags",
     "host_check_results",
+    "carves",
     "software",
     "host_software",
     "space_software",

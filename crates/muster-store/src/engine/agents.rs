@@ -17,7 +17,7 @@ use super::error::Failure;
 use super::recent::Batch;
 use super::row::{Columns, Result, UNLIMITED, affects, all, any, first, readable_page, send};
 use super::words::Word;
-use super::{actions, output_keys, software};
+use super::{actions, carves, output_keys, software};
 use crate::port::Precondition;
 use crate::search;
 use crate::sql::{agents as sql, files as files_sql};
@@ -290,6 +290,7 @@ pub(super) fn delete(
 ) -> std::result::Result<(), Failure> {
     let key = [id.as_str()];
     // Before the record is deleted, which has them.
+    carves::delete_chunks_of(connection, id)?;
     // Read and locked here, because the tally and the host need values that the deletion removes.
     let (group, host) = Group::stored(connection, id)?.ok_or_else(|| missing(id))?;
     send(connection, sql::DELETE_TEXT, key)?;

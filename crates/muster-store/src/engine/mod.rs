@@ -14,6 +14,7 @@ mod agents;
 mod alerts;
 pub(crate) mod apply;
 pub(crate) mod audit;
+mod carves;
 pub(crate) mod damage;
 mod enrollment_keys;
 pub(crate) mod error;

@@ -5,6 +5,7 @@ mod actions;
 mod agents;
 mod alerts;
 mod audit;
+mod carves;
 mod changes;
 mod enrollment_keys;
 mod files;

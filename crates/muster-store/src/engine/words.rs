@@ -7,6 +7,7 @@ use muster_core::enrollment_key::KeyFamily;
 use muster_core::file::FileStatus;
 use muster_core::fleetd::software::Source;
 use muster_core::identity::UserKind;
+use muster_core::carve::CarveState;
 use muster_core::live_query::EndReason;
 use muster_core::network_object::NetworkObjectKind;
 use muster_core::output_key::{FailureKind, KeyState};
@@ -105,6 +106,16 @@ impl Word for Source {
 }
 
 impl Word for KeyFamily {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl Word for CarveState {
     fn word(self) -> &'static str {
         self.as_str()
     }

@@ -23,6 +23,7 @@ mod actions;
 mod agents;
 mod alerts;
 mod audit;
+mod carves;
 mod changes;
 mod enrollment_keys;
 mod files;
@@ -55,6 +56,7 @@ pub use self::actions::{ActionStore, ActionWrite};
 pub use self::agents::{AgentStore, AgentWrite};
 pub use self::alerts::{AlertStore, AlertWrite, MOST_RECEIVERS};
 pub use self::audit::{AuditLink, AuditStore};
+pub use self::carves::{CarveStore, CarveWrite};
 pub use self::changes::{ChangeRow, ChangeStore, Currency, has_gap};
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
@@ -232,6 +234,8 @@ pub enum Write {
     UninstallToken(UninstallTokenWrite),
     /// Of uploads, files for agents, artifacts, and their bytes.
     File(FileWrite),
+    /// Of carves.
+    Carve(CarveWrite),
     /// Of results of host checks.
     HostCheck(HostCheckWrite),
     /// Of the software of hosts.
@@ -275,6 +279,7 @@ pub trait Resources:
     + AgentStore
     + AlertStore
     + AuditStore
+    + CarveStore
     + ChangeStore
     + EnrollmentKeyStore
     + FileStore
@@ -301,6 +306,7 @@ impl<T> Resources for T where
         + AgentStore
         + AlertStore
         + AuditStore
+        + CarveStore
         + ChangeStore
         + EnrollmentKeyStore
         + FileStore

@@ -9,6 +9,7 @@ pub(crate) mod agent_counts;
 pub(crate) mod agents;
 pub(crate) mod alerts;
 pub(crate) mod audit;
+pub(crate) mod carves;
 pub(crate) mod copy;
 pub(crate) mod dialect;
 pub(crate) mod enrollment_keys;
@@ -67,6 +68,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         agents::ALL,
         alerts::ALL,
         audit::ALL,
+        carves::ALL,
         copy::ALL,
         enrollment_keys::ALL,
         files::ALL,

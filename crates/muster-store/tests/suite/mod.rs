@@ -13,6 +13,7 @@ pub mod actions;
 pub mod agent_counts;
 pub mod agents;
 pub mod alerts;
+pub mod carves;
 pub mod commits;
 pub mod enrollment_keys;
 pub mod files;
@@ -146,6 +147,13 @@ macro_rules! run_for {
             sessions_and_links_end,
             spaces_are_created_changed_and_deleted_when_empty,
             views_belong_to_a_person_and_a_space,
+        ]);
+        suite::run_for!(@module $make, carves: [
+            fl40_blocks_are_counted_in_order_and_the_last_completes_the_carve,
+            fl165_a_failed_carve_keeps_its_reason_and_no_bytes,
+            a_host_has_one_carve_in_progress_and_its_archives_are_limited,
+            carves_expire_and_their_records_are_deleted_later,
+            a_deleted_agent_leaves_no_carve,
         ]);
         suite::run_for!(@module $make, live_queries: [
             a_live_query_ends_with_its_last_answer,
