@@ -26,6 +26,7 @@ mod nodes;
 mod outputs;
 mod policies;
 mod rollouts;
+mod scripts;
 mod settings;
 mod software;
 mod status;

@@ -55,6 +55,7 @@ pub mod replace_token;
 pub mod reported;
 pub mod rollout;
 pub mod saved_query;
+pub mod script;
 pub mod seal;
 pub mod secret_refs;
 pub mod shell;

@@ -21,6 +21,7 @@ use super::fleetd_options::FleetdOptions;
 use super::hints::Hints;
 use super::host_checks::HostChecks;
 use super::live_queries::LiveQueries;
+use super::scripts::Scripts;
 use super::policy_cache::PolicyCache;
 use super::records::Records;
 use super::registry::{AgentEntry, Registry};
@@ -46,6 +47,7 @@ pub(crate) struct ChangeFeed {
     records: Arc<Records>,
     policies: Arc<PolicyCache>,
     live_queries: Arc<LiveQueries>,
+    scripts: Arc<Scripts>,
     statuses: Arc<Statuses>,
     urls: Arc<ServerUrls>,
     fleetd_options: Arc<FleetdOptions>,
@@ -64,6 +66,7 @@ pub(crate) struct ChangeFeedParts {
     pub(crate) records: Arc<Records>,
     pub(crate) policies: Arc<PolicyCache>,
     pub(crate) live_queries: Arc<LiveQueries>,
+    pub(crate) scripts: Arc<Scripts>,
     pub(crate) statuses: Arc<Statuses>,
     pub(crate) urls: Arc<ServerUrls>,
     pub(crate) fleetd_options: Arc<FleetdOptions>,
@@ -84,6 +87,7 @@ impl ChangeFeed {
             records: parts.records,
             policies: parts.policies,
             live_queries: parts.live_queries,
+            scripts: parts.scripts,
             statuses: parts.statuses,
             urls: parts.urls,
             fleetd_options: parts.fleetd_options,
@@ -175,6 +179,7 @@ impl ChangeFeed {
                     self.live_queries.reload().await?;
                     self.hints.work_changed();
                 }
+                Some(Change::ScriptRun(id)) => self.scripts.run_changed(id).await?,
                 Some(Change::Setting(name)) if name == urls::SETTING => self.urls.refresh().await?,
                 Some(Change::Setting(name)) if name == SIGNING_KEY => drop(self.signing.refresh().await?),
                 Some(Change::Setting(name)) => {
@@ -246,6 +251,7 @@ impl ChangeFeed {
             if let Err(error) = feed.live_queries.reload().await {
                 tracing::warn!(error = %chain(&error), "failed to read the live queries");
             }
+            feed.scripts.start_over().await;
         });
     }
 

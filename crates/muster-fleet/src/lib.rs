@@ -37,6 +37,7 @@ pub mod fleetd_options;
 pub mod force;
 pub mod health;
 pub mod hints;
+pub mod host_targets;
 pub mod host_checks;
 pub mod host_logs;
 pub mod host_views;
@@ -75,6 +76,7 @@ pub mod saved_queries;
 pub mod saved_views;
 pub mod scope;
 mod sealed_fields;
+pub mod scripts;
 pub mod secrets;
 pub mod selection;
 pub mod server_status;
@@ -159,6 +161,7 @@ use self::respond::Responses;
 use self::restoration::Restoration;
 use self::rollouts::Rollouts;
 use self::saved_queries::SavedQueries;
+use self::scripts::Scripts;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
 use self::software::SoftwareInventory;
@@ -207,6 +210,7 @@ pub struct Fleet {
     output_keys: Arc<OutputKeys>,
     files: Files,
     carves: Carves,
+    scripts: Arc<Scripts>,
     audit: Audit,
     backups: Backups,
     restoration: Arc<Restoration>,
@@ -273,8 +277,9 @@ impl Fleet {
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let actions = Arc::new(wiring.actions());
         let live_queries = Arc::new(wiring.live_queries());
+        let scripts = Arc::new(wiring.scripts());
         let hints = Arc::new(wiring.hints(&live_queries));
-        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &hints));
+        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &scripts, &hints));
         let output_keys = Arc::new(wiring.output_keys());
         let passwords = Arc::new(wiring.passwords());
         let (sign_in, providers) = (Arc::new(wiring.sign_in(&passwords)), Arc::new(wiring.providers()));
@@ -329,6 +334,7 @@ impl Fleet {
             actions,
             policies,
             live_queries,
+            scripts,
             hints,
             statuses,
             feed,

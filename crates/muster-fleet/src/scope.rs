@@ -55,6 +55,7 @@ mod live_queries;
 mod objects;
 mod policies;
 mod rollouts;
+mod scripts;
 mod software;
 
 use muster_core::authorization::{Scope, Selector};

@@ -20,6 +20,7 @@ use crate::files::Files;
 use crate::fleetd_options::FleetdOptions;
 use crate::hints::Hints;
 use crate::carves::Carves;
+use crate::scripts::Scripts;
 use crate::host_checks::HostChecks;
 use crate::host_logs::HostLogs;
 use crate::housekeeping::Housekeeping;
@@ -127,6 +128,11 @@ impl Fleet {
     /// Host checks.
     pub fn host_checks(&self) -> &HostChecks {
         &self.host_checks
+    }
+
+    /// Scripts.
+    pub fn scripts(&self) -> &Scripts {
+        &self.scripts
     }
 
     /// Carves.

@@ -59,6 +59,7 @@ use super::respond::Responses;
 use super::restoration::Restoration;
 use super::rollouts::Rollouts;
 use super::saved_queries::SavedQueries;
+use super::scripts::Scripts;
 use super::secrets::SealedSecrets;
 use super::server_status::ServerStatus;
 use super::shutdown::Shutdown;
@@ -388,6 +389,10 @@ impl Wiring {
         LiveQueries::new(self.store(), self.clock(), self.entropy(), self.shutdown())
     }
 
+    pub(crate) fn scripts(&self) -> Scripts {
+        Scripts::new(self.store(), self.clock(), self.entropy(), self.shutdown())
+    }
+
     pub(crate) fn carves(&self) -> Carves {
         Carves::new(self.store(), self.clock(), self.entropy())
     }
@@ -415,6 +420,7 @@ impl Wiring {
         &self,
         statuses: &Arc<Statuses>,
         live_queries: &Arc<LiveQueries>,
+        scripts: &Arc<Scripts>,
         hints: &Arc<Hints>,
     ) -> ChangeFeed {
         let (policies, statuses) = (Arc::clone(&self.policy_cache), Arc::clone(statuses));
@@ -424,6 +430,7 @@ impl Wiring {
             records: self.records(),
             policies,
             live_queries: Arc::clone(live_queries),
+            scripts: Arc::clone(scripts),
             statuses,
             urls: Arc::clone(&self.urls),
             fleetd_options: Arc::clone(&self.fleetd_options),

@@ -11,6 +11,7 @@ mod device_software;
 pub mod failure;
 mod failures;
 mod orbit;
+mod orbit_work;
 pub mod osquery;
 mod push;
 pub mod route;
@@ -250,6 +251,8 @@ impl Inner {
             Route::OrbitPing => json(&Nothing {}),
             Route::OrbitEnroll => self.orbit_enroll(call).await,
             Route::OrbitConfig => self.orbit_config(call).await,
+            Route::ScriptRequest => self.script_request(call).await,
+            Route::ScriptResult => self.script_result(call).await,
             Route::DeviceToken => self.device_token(call).await,
             // Handled before the body is read.
             _ => json(&Nothing {}),

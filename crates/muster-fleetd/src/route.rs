@@ -44,6 +44,10 @@ pub enum Route {
     OrbitConfig,
     /// `/api/fleet/orbit/device_token`
     DeviceToken,
+    /// `/api/fleet/orbit/scripts/request`
+    ScriptRequest,
+    /// `/api/fleet/orbit/scripts/result`
+    ScriptResult,
     /// `/api/fleet/device/ping`
     DeviceServerPing,
     /// `/api/{version}/fleet/device/{token}/ping`
@@ -118,7 +122,7 @@ impl Plane {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::OsqueryEnroll,
         Self::OsqueryConfig,
         Self::DistributedRead,
@@ -130,6 +134,8 @@ impl Route {
         Self::OrbitEnroll,
         Self::OrbitConfig,
         Self::DeviceToken,
+        Self::ScriptRequest,
+        Self::ScriptResult,
         Self::DeviceServerPing,
         Self::DevicePing,
         Self::DeviceDesktop,
@@ -180,6 +186,8 @@ impl Route {
             "enroll" => Self::OrbitEnroll,
             "config" => Self::OrbitConfig,
             "device_token" => Self::DeviceToken,
+            "scripts/request" => Self::ScriptRequest,
+            "scripts/result" => Self::ScriptResult,
             "notifications" => Self::OrbitNotifications,
             _ => return None,
         })
@@ -199,6 +207,8 @@ impl Route {
             Self::OrbitEnroll => "orbit_enroll",
             Self::OrbitConfig => "orbit_config",
             Self::DeviceToken => "orbit_device_token",
+            Self::ScriptRequest => "orbit_script_request",
+            Self::ScriptResult => "orbit_script_result",
             Self::DeviceServerPing | Self::DevicePing => "device_ping",
             Self::DeviceDesktop => "device_desktop",
             Self::DeviceData => "device_data",

@@ -52,6 +52,7 @@ mod rollouts;
 mod saved_queries;
 pub mod selector;
 pub mod server_status;
+mod scripts;
 mod settings;
 mod setup;
 mod software;

@@ -24,7 +24,7 @@ pub use port::{
     KeyedRequest, LeaseName, LeaseStore, LiveQueryStore, LiveQueryWrite, LogInWrite, LostNode, MOST_RECEIVERS,
     NetworkObjectStore, NetworkObjectWrite, NodeEpoch, NodeLease, NodeRecord, NodeStanding, NodeStore, NodeWrite,
     OutputKeyStore, OutputKeyWrite, OutputStore, OutputWrite, PolicyStore, PolicyWrite, Precondition, RESTORED,
-    Resources, RolloutStore, RolloutWrite, SecretStore, SecretWrite, SettingStore, SettingWrite, SoftwareStore,
+    Resources, RolloutStore, RolloutWrite, ScriptStore, ScriptWrite, SecretStore, SecretWrite, SettingStore, SettingWrite, SoftwareStore,
     SoftwareWrite, Store, StoreError, UninstallTokenStore, UninstallTokenWrite, UploadLimit, UploadQuota, Write,
     has_gap,
 };

@@ -68,6 +68,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("signing_keys.rs", "the server: the keys that sign policies, and revisions that agents run"),
     ("silence.rs", "the server: when its database last answered"),
     ("software.rs", "the server: the index of software of all spaces"),
+    ("scripts/executions.rs", "the server: the agents of all spaces that have scripts to execute"),
     ("status_timer.rs", "the server: statuses and presence"),
     ("uploads.rs", "agents: their own uploads"),
     ("urls.rs", "the server: the URLs of the fleet"),

@@ -141,8 +141,7 @@ async fn fl39_a_block_without_a_session_is_refused_before_its_data_is_read() {
 
 #[tokio::test]
 async fn fl39_fl165_a_refused_block_ends_the_carve_and_its_reason_is_shown() {
-    let gzip = "the content coding";
-    for (bad, reason) in [
+    let cases: [(fn(&str) -> String, &str); 7] = [
         (|session: &str| body(session, 2, b"ab"), "block 2 came instead of block 1"),
         (|session: &str| body(session, 0, b"abcd"), "block 0 came instead of block 1"),
         (|session: &str| body(session, 1, b"abcde"), "block 1 has 5 bytes instead of the announced 4"),
@@ -150,7 +149,8 @@ async fn fl39_fl165_a_refused_block_ends_the_carve_and_its_reason_is_shown() {
         (|session: &str| body(session, 1, b"").replace("\"\"", "\"%\""), "block 1 is not base64"),
         (|session: &str| body(session, 1, &vec![7; 9 << 20]), "request body too large"),
         (|session: &str| body(session, 1, b"abcd").replace("\"}", "\""), "the body is not valid"),
-    ] {
+    ];
+    for (bad, reason) in cases {
         let (server, key) = server().await;
         let session = begin(&server, &key, 3, 4, 9).await;
         assert_eq!(send(&server, body(&session, 0, b"abcd")).await.status, 200);
@@ -158,7 +158,7 @@ async fn fl39_fl165_a_refused_block_ends_the_carve_and_its_reason_is_shown() {
         is_refusal(&send(&server, bad(&session)).await, status);
         let carve = only(&server).await;
         assert_eq!(carve.state, CarveState::Failed);
-        assert!(carve.error.as_deref().is_some_and(|error| error.contains(reason)), "{carve:?} {gzip}");
+        assert!(carve.error.as_deref().is_some_and(|error| error.contains(reason)), "{carve:?}");
         for number in [1, 2] {
             let got = send(&server, body(&session, number, b"abcd")).await;
             is_refusal(&got, 400);

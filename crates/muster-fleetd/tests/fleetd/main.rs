@@ -11,5 +11,6 @@ mod live_queries;
 mod logs;
 mod options;
 mod push;
+mod scripts;
 mod setting;
 mod software;

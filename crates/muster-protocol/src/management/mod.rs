@@ -32,6 +32,7 @@ pub mod refused;
 pub mod respond;
 pub mod rollout;
 pub mod saved_query;
+pub mod script;
 pub mod settings;
 pub mod setup;
 pub mod software;

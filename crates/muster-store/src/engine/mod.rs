@@ -38,6 +38,7 @@ pub(crate) mod recent;
 mod rollouts;
 mod row;
 pub(crate) mod session;
+mod scripts;
 mod settings;
 mod software;
 pub(crate) mod store;

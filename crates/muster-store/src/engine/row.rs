@@ -7,7 +7,7 @@ use std::sync::Arc;
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
 use muster_core::id::{
     ActionId, AgentId, BindingId, ClusterId, EnrollmentKeyId, FileId, HostCheckId, HostId, KeyId, LiveQueryId,
-    NetworkObjectId, NodeId, OutputId, PolicyId, ProviderId, RoleId, SecretId, SpaceId, TokenId, UninstallTokenId,
+    NetworkObjectId, NodeId, OutputId, PolicyId, ProviderId, RoleId, SavedScriptId, ScriptRunId, SecretId, SpaceId, TokenId, UninstallTokenId,
     UserId,
 };
 use muster_core::identity::UserCode;
@@ -65,6 +65,8 @@ stored_ids!(
     PolicyId,
     ProviderId,
     RoleId,
+    SavedScriptId,
+    ScriptRunId,
     SecretId,
     SpaceId,
     TokenId,

@@ -20,6 +20,7 @@ mod outputs;
 mod policies;
 mod rollouts;
 mod secrets;
+mod scripts;
 mod settings;
 mod software;
 mod uninstall_tokens;

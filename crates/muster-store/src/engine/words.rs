@@ -9,6 +9,7 @@ use muster_core::fleetd::software::Source;
 use muster_core::identity::UserKind;
 use muster_core::carve::CarveState;
 use muster_core::live_query::EndReason;
+use muster_core::script::ExecutionState;
 use muster_core::network_object::NetworkObjectKind;
 use muster_core::output_key::{FailureKind, KeyState};
 use muster_core::status::Status;
@@ -116,6 +117,16 @@ impl Word for KeyFamily {
 }
 
 impl Word for CarveState {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl Word for ExecutionState {
     fn word(self) -> &'static str {
         self.as_str()
     }

@@ -38,6 +38,7 @@ mod outputs;
 mod policies;
 mod reads;
 mod rollouts;
+mod scripts;
 mod secrets;
 mod settings;
 mod software;
@@ -72,6 +73,7 @@ pub use self::output_keys::{OutputKeyStore, OutputKeyWrite};
 pub use self::outputs::{OutputStore, OutputWrite};
 pub use self::policies::{PolicyStore, PolicyWrite};
 pub use self::rollouts::{RolloutStore, RolloutWrite};
+pub use self::scripts::{ScriptStore, ScriptWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
 pub use self::settings::{INSTALLATION, RESTORED, SettingStore, SettingWrite};
 pub use self::software::{SoftwareStore, SoftwareWrite};
@@ -234,6 +236,8 @@ pub enum Write {
     UninstallToken(UninstallTokenWrite),
     /// Of uploads, files for agents, artifacts, and their bytes.
     File(FileWrite),
+    /// Of scripts, their runs and executions.
+    Script(ScriptWrite),
     /// Of carves.
     Carve(CarveWrite),
     /// Of results of host checks.
@@ -294,6 +298,7 @@ pub trait Resources:
     + OutputStore
     + PolicyStore
     + RolloutStore
+    + ScriptStore
     + SecretStore
     + SettingStore
     + SoftwareStore
@@ -321,6 +326,7 @@ impl<T> Resources for T where
         + OutputStore
         + PolicyStore
         + RolloutStore
+        + ScriptStore
         + SecretStore
         + SettingStore
         + SoftwareStore

@@ -26,6 +26,7 @@ pub(crate) mod nodes;
 pub(crate) mod output_keys;
 pub(crate) mod policies;
 pub(crate) mod rollouts;
+pub(crate) mod scripts;
 pub(crate) mod settings;
 pub(crate) mod software;
 pub(crate) mod uninstall_tokens;
@@ -83,6 +84,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         output_keys::ALL,
         policies::ALL,
         rollouts::ALL,
+        scripts::ALL,
         settings::ALL,
         software::ALL,
         uninstall_tokens::ALL,

@@ -43,6 +43,7 @@ mod query_rows;
 mod respond;
 mod role;
 mod rollout;
+mod script;
 mod selection;
 mod software;
 mod space;
@@ -71,6 +72,8 @@ pub enum AdminCommand {
     Host(Noun<host::HostCommand>),
     /// Run SQL on hosts with osquery, and print the rows as they arrive
     Query(Noun<query::QueryCommand>),
+    /// Run scripts on hosts with orbit, and save scripts under a name
+    Script(Noun<script::ScriptCommand>),
     /// List and download archives of files that hosts with osquery have uploaded
     Carve(Noun<carve::CarveCommand>),
     /// List and show the software on hosts with osquery
@@ -161,6 +164,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::Agent(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Host(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Query(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Script(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Carve(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Software(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::HostCheck(noun) => noun.verb.run(&noun.connect.client()?).await,
