@@ -18,6 +18,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("check_in_gzip", targets::check_in_gzip),
     ("config_file", targets::config_file),
     ("enroll", targets::enroll),
+    ("fleetd_carve", targets::fleetd_carve),
     ("fleetd_enroll", targets::fleetd_enroll),
     ("fleetd_options", targets::fleetd_options),
     ("fleetd_request", targets::fleetd_request),

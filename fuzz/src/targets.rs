@@ -3,6 +3,7 @@
 use axum::extract::FromRequest as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use muster_core::carve::Announced;
 use muster_core::fleetd::checks::{self, Check};
 use muster_core::fleetd::details::Details;
 use muster_core::fleetd::log_lines::{self, LogType, Sender};
@@ -16,6 +17,7 @@ use muster_core::time::Timestamp;
 use muster_core::{documents, policy, raw_json, reported, yaml};
 use muster_elastic::range::Wanted;
 use muster_elastic::{authorization as header, json, upgrade};
+use muster_fleetd::carve_block::{self, Beginning, BlockHead};
 use muster_fleetd::{osquery, parse};
 use muster_listen::gzip;
 use muster_management::kql::agents;
@@ -25,7 +27,9 @@ use muster_protocol::elastic::audit::AuditUnenrollRequest;
 use muster_protocol::elastic::check_in::CheckInRequest;
 use muster_protocol::elastic::enroll::EnrollRequest;
 use muster_protocol::elastic::upload::{UploadBeginRequest, UploadCompleteRequest};
-use muster_protocol::fleetd::{DistributedWrite, OrbitEnroll, OrbitRequest, OsqueryEnroll, OsqueryLog, OsqueryRequest};
+use muster_protocol::fleetd::{
+    CarveBegin, CarveBlock, DistributedWrite, OrbitEnroll, OrbitRequest, OsqueryEnroll, OsqueryLog, OsqueryRequest,
+};
 use muster_server::config::{self, Layers};
 use serde_json::value::RawValue;
 
@@ -179,6 +183,32 @@ fn json_of(raw: Option<&RawValue>) -> &str {
 fn metadata_is_readable(facts: &Details<'_>) {
     let metadata = facts.metadata();
     assert!(reported::check(&metadata, reported::METADATA_BYTES, reported::METADATA_NODES).is_ok(), "{metadata}");
+}
+
+/// The body of a block of a carve: its head, which is parsed first, and all of it; and the beginning of a carve.
+pub fn fleetd_carve(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Beginning::Head(length) = carve_block::beginning(data) {
+        let head = carve_block::closed(&data[..length]);
+        if let Ok(head) = serde_json::from_slice::<BlockHead<'_>>(&head)
+            && let Ok(whole) = parse::<CarveBlock<'_>>(&text)
+        {
+            assert_eq!(head.block_id, whole.block_id, "the head is that of the body");
+        }
+    }
+    let Ok(begin) = parse::<CarveBegin<'_>>(&text) else { return };
+    let announced = Announced {
+        block_count: begin.block_count,
+        block_size: begin.block_size,
+        size: begin.carve_size,
+        carve_id: begin.carve_id.into_owned(),
+        request_id: begin.request_id.into_owned(),
+    };
+    if announced.check(u64::MAX).is_ok() {
+        let (most, least) =
+            (announced.block_count * announced.block_size, (announced.block_count - 1) * announced.block_size);
+        assert!(least < announced.size && announced.size <= most);
+    }
 }
 
 /// The bodies of osqueryd's and orbit's other requests.

@@ -3,7 +3,7 @@
 //! A change carries no data: its readers load the subject again (`ARCHITECTURE.md`, "Change log"). So it does no harm
 //! to read a row twice, or late, and rows never contain secrets.
 
-use crate::id::{ActionId, AgentId, EnrollmentKeyId, LiveQueryId, NetworkObjectId, OutputId, PolicyId};
+use crate::id::{ActionId, AgentId, EnrollmentKeyId, LiveQueryId, NetworkObjectId, OutputId, PolicyId, ScriptRunId};
 use crate::network_object::NetworkObjectKind;
 
 /// Kind and subject of a row.
@@ -25,6 +25,8 @@ pub enum Change {
     NetworkObject(NetworkObjectKind, NetworkObjectId),
     /// A live query was created or stopped.
     LiveQuery(LiveQueryId),
+    /// A run of a script was created or stopped.
+    ScriptRun(ScriptRunId),
     /// The setting of that name changed.
     Setting(String),
     /// The agent must report its facts again.
@@ -43,6 +45,7 @@ impl Change {
             Self::Output(id) => ("output", id.as_str()),
             Self::NetworkObject(kind, id) => (kind.word(), id.as_str()),
             Self::LiveQuery(id) => ("live_query", id.as_str()),
+            Self::ScriptRun(id) => ("script_run", id.as_str()),
             Self::Setting(name) => ("setting", name),
             Self::Refetch(id) => ("refetch", id.as_str()),
         }
@@ -58,6 +61,7 @@ impl Change {
             "enrollment_key" => Self::EnrollmentKey(EnrollmentKeyId::trusted(subject)),
             "output" => Self::Output(OutputId::trusted(subject)),
             "live_query" => Self::LiveQuery(LiveQueryId::trusted(subject)),
+            "script_run" => Self::ScriptRun(ScriptRunId::trusted(subject)),
             "setting" => Self::Setting(subject.to_owned()),
             "refetch" => Self::Refetch(AgentId::trusted(subject)),
             // During a rolling upgrade, newer nodes write kinds that this one does not know. `None` for them keeps the

@@ -225,6 +225,15 @@ id_type!(
 );
 
 id_type!(
+    /// Id of a run of a script, and of its execution on each host.
+    ScriptRunId
+);
+id_type!(
+    /// Id of a saved script.
+    SavedScriptId
+);
+
+id_type!(
     /// Id of a receiver of alerts.
     AlertReceiverId
 );

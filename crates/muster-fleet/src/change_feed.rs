@@ -25,6 +25,7 @@ use super::live_queries::LiveQueries;
 use super::policy_cache::PolicyCache;
 use super::records::Records;
 use super::registry::{AgentEntry, Registry};
+use super::scripts::Scripts;
 use super::shutdown::Shutdown;
 use super::signing_keys::SigningKeys;
 use super::status_timer::Statuses;
@@ -47,6 +48,7 @@ pub(crate) struct ChangeFeed {
     records: Arc<Records>,
     policies: Arc<PolicyCache>,
     live_queries: Arc<LiveQueries>,
+    scripts: Arc<Scripts>,
     statuses: Arc<Statuses>,
     urls: Arc<ServerUrls>,
     fleetd_options: Arc<FleetdOptions>,
@@ -66,6 +68,7 @@ pub(crate) struct ChangeFeedParts {
     pub(crate) records: Arc<Records>,
     pub(crate) policies: Arc<PolicyCache>,
     pub(crate) live_queries: Arc<LiveQueries>,
+    pub(crate) scripts: Arc<Scripts>,
     pub(crate) statuses: Arc<Statuses>,
     pub(crate) urls: Arc<ServerUrls>,
     pub(crate) fleetd_options: Arc<FleetdOptions>,
@@ -87,6 +90,7 @@ impl ChangeFeed {
             records: parts.records,
             policies: parts.policies,
             live_queries: parts.live_queries,
+            scripts: parts.scripts,
             statuses: parts.statuses,
             urls: parts.urls,
             fleetd_options: parts.fleetd_options,
@@ -179,6 +183,7 @@ impl ChangeFeed {
                     self.live_queries.reload().await?;
                     self.hints.work_changed();
                 }
+                Some(Change::ScriptRun(id)) => self.scripts.run_changed(id).await?,
                 Some(Change::Setting(name)) if name == urls::SETTING => self.urls.refresh().await?,
                 Some(Change::Setting(name)) if name == SIGNING_KEY => drop(self.signing.refresh().await?),
                 Some(Change::Setting(name)) => {
@@ -252,6 +257,7 @@ impl ChangeFeed {
             if let Err(error) = feed.live_queries.reload().await {
                 tracing::warn!(error = %chain(&error), "failed to read the live queries");
             }
+            feed.scripts.start_over().await;
         });
     }
 

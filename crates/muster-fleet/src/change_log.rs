@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use muster_core::authorization::{
     AgentsRead, DownloadSourcesRead, EnrollmentRead, Grant, OpContext, OsqueryRead, OutputsRead, PoliciesRead,
-    Privilege, ProxiesRead, QueriesRun, Scope, ServerHostsRead, SettingsRead,
+    Privilege, ProxiesRead, QueriesRun, Scope, ScriptsRead, ServerHostsRead, SettingsRead,
 };
 use muster_core::change::Change;
 use muster_core::id::{AgentId, SpaceId};
@@ -207,6 +207,7 @@ impl ChangeLog {
                     None => false,
                 }
             }
+            Change::ScriptRun(id) => found!(ScriptsRead, seen => seen.script_run(id)),
             Change::Action(id) => found!(AgentsRead, seen => seen.action(id)),
             Change::Policy(id) => found!(PoliciesRead, seen => seen.policy(id)),
             Change::EnrollmentKey(id) => found!(EnrollmentRead, seen => seen.enrollment_key(id)),
@@ -249,7 +250,11 @@ fn may_see_deletion(context: &OpContext, change: &Change, space: &SpaceId) -> bo
         Change::NetworkObject(NetworkObjectKind::ServerHost, _) => scope::<ServerHostsRead>(context),
         Change::NetworkObject(NetworkObjectKind::Proxy, _) => scope::<ProxiesRead>(context),
         Change::NetworkObject(NetworkObjectKind::DownloadSource, _) => scope::<DownloadSourcesRead>(context),
-        Change::ActionBegun(_) | Change::LiveQuery(_) | Change::Setting(_) | Change::Refetch(_) => None,
+        Change::ActionBegun(_)
+        | Change::LiveQuery(_)
+        | Change::ScriptRun(_)
+        | Change::Setting(_)
+        | Change::Refetch(_) => None,
     };
     let covers = |scope: &Scope| match change {
         Change::Policy(id) => scope.has_policy(id),

@@ -41,10 +41,13 @@ fn may_fetch(entry: &AgentEntry, file: &DeliverableFile) -> bool {
 
 /// A chunk, and the range of it to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slice {
-    number: i64,
-    start: usize,
-    end: usize,
+pub(super) struct Slice {
+    /// Number of the chunk.
+    pub(super) number: i64,
+    /// Offset of its first byte.
+    pub(super) start: usize,
+    /// Offset after its last byte.
+    pub(super) end: usize,
 }
 
 /// Uploads, files for agents, and artifacts.
@@ -89,10 +92,11 @@ impl Files {
     }
 }
 
-async fn send(
+/// Reads slices one after the other, and sends their bytes until the receiver is gone.
+pub(super) async fn send(
     store: Arc<dyn FileStore>,
     file: FileId,
-    slices: Vec<Slice>,
+    slices: impl IntoIterator<Item = Slice, IntoIter: Send> + Send,
     sender: mpsc::Sender<Bytes>,
     _guard: impl Send + 'static,
 ) {

@@ -15,9 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::Error;
+use muster_core::carve;
 use muster_core::error_chain::chain;
 use muster_core::file::FileStatus;
 use muster_core::live_query;
+use muster_core::script;
 use muster_core::time::{Clock, Timestamp};
 use muster_store::{FileWrite, IdempotencyWrite, IdentityWrite, LeaseName, StoreError, Write};
 use serde_json::json;
@@ -46,6 +48,10 @@ const UPLOAD_BATCH: u32 = 10;
 
 /// Live queries deleted by one commit; each is deleted with its targets and results, possibly tens of thousands.
 const LIVE_QUERY_BATCH: u32 = 1;
+/// Runs of scripts removed by one commit. Each may have thousands of executions.
+const SCRIPT_BATCH: u32 = 1;
+/// Carves expired by one commit. Each may have gigabytes.
+const CARVE_BATCH: u32 = 1;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Retention of actions after their expiration (EA §4.10).
@@ -79,6 +85,8 @@ enum Step {
     Events,
     Uploads,
     LiveQueries,
+    Carves,
+    Scripts,
     Software,
     Identities,
     EnrollmentKeys,
@@ -92,12 +100,14 @@ enum Step {
 
 impl Step {
     /// The steps that free space come first: the later ones need it if the disk is nearly full.
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::Actions,
         Self::Changes,
         Self::Events,
         Self::Uploads,
         Self::LiveQueries,
+        Self::Carves,
+        Self::Scripts,
         Self::Software,
         Self::Identities,
         Self::EnrollmentKeys,
@@ -170,6 +180,8 @@ impl Housekeeping {
             Step::Events => log_outcome("events removed", self.prune_events().await),
             Step::Uploads => log_outcome("uploads removed", self.expire_uploads().await),
             Step::LiveQueries => log_outcome("live queries removed", self.prune_live_queries().await),
+            Step::Carves => log_outcome("carves expired or removed", self.expire_carves().await),
+            Step::Scripts => log_outcome("runs of scripts removed", self.prune_scripts().await),
             Step::Software => log_outcome("rows of unused software removed", self.prune_software().await),
             Step::Identities => self.expire_identities().await,
             Step::EnrollmentKeys => log_outcome("expired enrollment keys removed", self.remove_expired_keys().await),
@@ -229,6 +241,18 @@ impl Housekeeping {
         let before = self.clock.now().minus(live_query::KEPT);
         let prune = || self.store.everywhere(&System).live_queries_prune(before, LIVE_QUERY_BATCH);
         self.in_batches(LIVE_QUERY_BATCH, prune).await
+    }
+
+    async fn expire_carves(&self) -> Result<u64, Error> {
+        let now = self.clock.now();
+        let expire = || self.store.everywhere(&System).carves_expire(now, now.minus(carve::RECORD_KEPT), CARVE_BATCH);
+        self.in_batches(CARVE_BATCH, expire).await
+    }
+
+    async fn prune_scripts(&self) -> Result<u64, Error> {
+        let before = self.clock.now().minus(script::KEPT);
+        let prune = || self.store.everywhere(&System).script_runs_prune(before, SCRIPT_BATCH);
+        self.in_batches(SCRIPT_BATCH, prune).await
     }
 
     async fn prune_software(&self) -> Result<u64, Error> {

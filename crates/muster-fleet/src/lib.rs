@@ -21,6 +21,7 @@ pub mod auto_upgrades;
 mod background;
 pub mod backups;
 mod bulk_update;
+pub mod carves;
 mod change_feed;
 pub mod change_log;
 pub mod check_in;
@@ -38,6 +39,7 @@ pub mod health;
 pub mod hints;
 pub mod host_checks;
 pub mod host_logs;
+pub mod host_targets;
 pub mod host_views;
 pub mod housekeeping;
 pub mod idempotency;
@@ -75,6 +77,7 @@ pub mod rollouts;
 pub mod saved_queries;
 pub mod saved_views;
 pub mod scope;
+pub mod scripts;
 mod sealed_fields;
 pub mod secrets;
 pub mod selection;
@@ -119,6 +122,7 @@ use self::audit_log::Audit;
 use self::authenticate::Authentication;
 use self::auto_upgrades::AutoUpgrades;
 use self::backups::Backups;
+use self::carves::Carves;
 use self::change_feed::ChangeFeed;
 use self::change_log::ChangeLog;
 use self::check_in::CheckIns;
@@ -160,6 +164,7 @@ use self::respond::Responses;
 use self::restoration::Restoration;
 use self::rollouts::Rollouts;
 use self::saved_queries::SavedQueries;
+use self::scripts::Scripts;
 use self::server_status::ServerStatus;
 use self::shutdown::Shutdown;
 use self::software::SoftwareInventory;
@@ -208,6 +213,8 @@ pub struct Fleet {
     responses: Responses,
     output_keys: Arc<OutputKeys>,
     files: Files,
+    carves: Carves,
+    scripts: Arc<Scripts>,
     audit: Audit,
     backups: Backups,
     restoration: Arc<Restoration>,
@@ -274,8 +281,9 @@ impl Fleet {
         let (policies, statuses) = (Arc::new(wiring.policies()), Arc::new(wiring.statuses()));
         let actions = Arc::new(wiring.actions());
         let live_queries = Arc::new(wiring.live_queries());
+        let scripts = Arc::new(wiring.scripts());
         let hints = Arc::new(wiring.hints(&live_queries));
-        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &hints));
+        let feed = Arc::new(wiring.feed(&statuses, &live_queries, &scripts, &hints));
         let output_keys = Arc::new(wiring.output_keys());
         let passwords = Arc::new(wiring.passwords());
         let (sign_in, providers) = (Arc::new(wiring.sign_in(&passwords)), Arc::new(wiring.providers()));
@@ -307,6 +315,7 @@ impl Fleet {
             responses: wiring.responses(&actions, &policies),
             output_keys,
             files: wiring.files(),
+            carves: wiring.carves(),
             audit: wiring.audit(),
             backups: wiring.backups(),
             restoration: Arc::clone(&wiring.restoration),
@@ -330,6 +339,7 @@ impl Fleet {
             actions,
             policies,
             live_queries,
+            scripts,
             hints,
             statuses,
             feed,

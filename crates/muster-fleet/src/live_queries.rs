@@ -9,12 +9,12 @@ use muster_core::agent::Family;
 use muster_core::authorization::{Grant, OpContext, Privilege, QueriesRun, QueriesRunSaved, Scope};
 use muster_core::change::Change;
 use muster_core::entropy::random_uuid;
-use muster_core::id::{AgentId, HostId, LiveQueryId};
+use muster_core::id::{AgentId, LiveQueryId};
 use muster_core::live_query::{EndReason, Ended, LiveQuery, LiveResult, MAX_TARGETS, check_sql, check_timeout};
 use muster_core::saved_query::SavedQuery;
 use muster_core::time::Clock;
-use muster_core::{Entropy, Error, ErrorKind, host};
-use muster_store::query::{AgentCondition, AgentFilter};
+use muster_core::{Entropy, Error};
+use muster_store::query::AgentFilter;
 use muster_store::{LiveQueryWrite, Write};
 use serde_json::json;
 
@@ -22,12 +22,10 @@ use self::running::Running;
 pub use self::running::{Asked, Outcome};
 use super::audit::audit_line;
 use super::authority::Authorized;
-use super::labels;
+use super::host_targets::HostSelection;
 use super::shutdown::Shutdown;
 use super::watched_store::WatchedStore;
 
-/// Maximum number of hosts that a request can name. Each is looked up.
-pub const MAX_NAMED: usize = 100;
 /// Length of a page of results, bytes of JSON.
 const PAGE_BYTES: u64 = 1 << 20;
 /// Maximum number of results on a page.
@@ -136,35 +134,15 @@ impl LiveQueries {
 
     /// Selects the osquery agents that a new live query is for.
     async fn targets<P: Privilege>(&self, grant: &Grant<P>, new: &NewLiveQuery) -> Result<Vec<AgentId>, Error> {
-        if new.hosts.len() > MAX_NAMED {
-            let reason = format!("at most {MAX_NAMED} hosts can be named");
-            return Err(Error::invalid("hosts", reason).remedy("use a filter"));
-        }
-        let seen = self.store.seen_by(grant);
-        let mut conditions = new.filter.conditions.clone();
-        conditions.push(AgentCondition::Families(vec![Family::Osquery]));
-        conditions.extend(labels::among(seen, &new.labels).await?);
-        let mut named = Vec::new();
-        for name in &new.hosts {
-            let found = seen.all_agent_ids(&AgentFilter::all([of_osquery(), on_host(name)])).await?;
-            if found.is_empty() {
-                return Err(Error::not_found("host with osquery", format_args!("{name:?}")));
-            }
-            named.extend(found);
-        }
-        if !new.hosts.is_empty() {
-            conditions.push(AgentCondition::Ids(named));
-        }
-        let targets = seen.all_agent_ids(&AgentFilter::all(conditions)).await?;
-        if targets.is_empty() {
-            let message = "no host with osquery matches";
-            return Err(Error::new(ErrorKind::Invalid, "no_host_matches", message));
-        }
-        if targets.len() > MAX_TARGETS {
-            let reason = format!("{} hosts match; at most {MAX_TARGETS} in one live query", targets.len());
-            return Err(Error::invalid("kuery", reason));
-        }
-        Ok(targets)
+        let selection = HostSelection {
+            family: Family::Osquery,
+            program: "osquery",
+            hosts: &new.hosts,
+            labels: &new.labels,
+            filter: &new.filter,
+            limit: MAX_TARGETS,
+        };
+        selection.agents(self.store.seen_by(grant)).await
     }
 
     /// Finds a live query that the caller may see. Its results may be of any host of the space and to any SQL, so a caller with a
@@ -232,22 +210,14 @@ impl LiveQueries {
     }
 }
 
-fn of_osquery() -> AgentCondition {
-    AgentCondition::Families(vec![Family::Osquery])
-}
-
-/// Matches the agents on a host with this name, id, machine id or agent id.
-fn on_host(name: &str) -> AgentCondition {
-    let by_machine = host::machine_id(name).map(|machine| host::agent_id(Family::Osquery, &machine));
-    let ids = AgentId::parse(name).ok().into_iter().chain(by_machine).collect();
-    let mut any = vec![AgentCondition::Hostnames(vec![name.to_owned()]), AgentCondition::Ids(ids)];
-    any.extend(HostId::parse(name).ok().map(|id| AgentCondition::Hosts(vec![id])));
-    AgentCondition::Any(any)
-}
-
 fn is_seen(context: &OpContext, query: &LiveQuery) -> bool {
+    let is_whole = context.grant::<QueriesRun>().is_ok_and(|grant| *grant.scope() == Scope::Whole);
+    is_whole || is_own(context, &query.created_by)
+}
+
+/// Returns whether the caller, or the user that it acts for, created something.
+pub(crate) fn is_own(context: &OpContext, created_by: &str) -> bool {
     // A user's tokens act for the user.
     let who = |actor: &str| actor.split(' ').next().unwrap_or_default().to_owned();
-    let is_whole = context.grant::<QueriesRun>().is_ok_and(|grant| *grant.scope() == Scope::Whole);
-    is_whole || who(&context.actor().to_string()) == who(&query.created_by)
+    who(&context.actor().to_string()) == who(created_by)
 }

@@ -50,10 +50,12 @@
 
 mod actions;
 mod agents;
+mod carves;
 mod live_queries;
 mod objects;
 mod policies;
 mod rollouts;
+mod scripts;
 mod software;
 
 use muster_core::authorization::{Scope, Selector};

@@ -12,6 +12,7 @@ use crate::audit_log::Audit;
 use crate::authenticate::Authentication;
 use crate::auto_upgrades::AutoUpgrades;
 use crate::backups::Backups;
+use crate::carves::Carves;
 use crate::change_log::ChangeLog;
 use crate::check_in::CheckIns;
 use crate::credentials::Credentials;
@@ -48,6 +49,7 @@ use crate::respond::Responses;
 use crate::restoration::Restoration;
 use crate::rollouts::Rollouts;
 use crate::saved_queries::SavedQueries;
+use crate::scripts::Scripts;
 use crate::server_status::ServerStatus;
 use crate::software::SoftwareInventory;
 use crate::space_settings::Settings;
@@ -132,6 +134,16 @@ impl Fleet {
     /// Returns the service of labels.
     pub fn labels(&self) -> &Labels {
         &self.labels
+    }
+
+    /// Scripts.
+    pub fn scripts(&self) -> &Scripts {
+        &self.scripts
+    }
+
+    /// Carves.
+    pub fn carves(&self) -> &Carves {
+        &self.carves
     }
 
     /// Saved queries.

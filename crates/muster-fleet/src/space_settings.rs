@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_core::Error;
-use muster_core::authorization::{Grant, SettingsRead, SettingsWrite};
+use muster_core::authorization::{Grant, Privilege, SettingsRead, SettingsWrite};
 use muster_core::change::Change;
 use muster_core::error_chain::SharedError;
 use muster_core::id::SpaceId;
@@ -34,6 +34,8 @@ pub struct SpaceSettings {
     pub has_seen_add_data_notice: Option<bool>,
     /// Whether prerelease versions of integration packages are offered. Kept for clients, without effect.
     pub prerelease_integrations_enabled: Option<bool>,
+    /// Whether hosts get no scripts.
+    pub scripts_disabled: bool,
 }
 
 impl SpaceSettings {
@@ -106,26 +108,36 @@ impl Settings {
         grant: &Grant<SettingsWrite>,
         change: impl FnOnce(&mut SpaceSettings) + Send,
     ) -> Result<SpaceSettings, Error> {
-        // The stored text, which the commit compares.
-        let before = self.store.seen_by(grant).space_settings().await?;
-        let known = parse(before.as_deref())?;
-        let mut after = known.clone();
-        change(&mut after);
-        after.check()?;
-        if after == known {
-            return Ok(after);
-        }
-        let (name, now) = (setting_name(grant.space()), self.clock.now());
-        let value = serde_json::to_string(&after).map_err(Error::internal)?;
-        let detail = json!({"before": known, "after": after});
-        let writes = vec![
-            SettingWrite::Swap { name: name.clone(), before, value }.into(),
-            Write::Changed(Change::Setting(name.clone())),
-            audit_line(grant.origin(), now, "settings.update", format_args!("setting:{name}"), detail),
-        ];
-        self.store.commit(grant, writes).await.map_err(refused)?;
-        Ok(after)
+        self::change(&self.store, &*self.clock, grant, change).await
     }
+}
+
+/// Changes the settings of the grant's space. The caller's privilege covers what `change` changes.
+pub(crate) async fn change<P: Privilege>(
+    store: &WatchedStore,
+    clock: &dyn Clock,
+    grant: &Grant<P>,
+    change: impl FnOnce(&mut SpaceSettings) + Send,
+) -> Result<SpaceSettings, Error> {
+    // The stored text, which the commit compares.
+    let before = store.seen_by(grant).space_settings().await?;
+    let known = parse(before.as_deref())?;
+    let mut after = known.clone();
+    change(&mut after);
+    after.check()?;
+    if after == known {
+        return Ok(after);
+    }
+    let (name, now) = (setting_name(grant.space()), clock.now());
+    let value = serde_json::to_string(&after).map_err(Error::internal)?;
+    let detail = json!({"before": known, "after": after});
+    let writes = vec![
+        SettingWrite::Swap { name: name.clone(), before, value }.into(),
+        Write::Changed(Change::Setting(name.clone())),
+        audit_line(grant.origin(), now, "settings.update", format_args!("setting:{name}"), detail),
+    ];
+    store.commit(grant, writes).await.map_err(refused)?;
+    Ok(after)
 }
 
 fn refused(error: StoreError) -> Error {

@@ -14,6 +14,7 @@ use super::audit_log::Audit;
 use super::authenticate::{Authentication, AuthenticationParts};
 use super::auto_upgrades::AutoUpgrades;
 use super::backups::Backups;
+use super::carves::Carves;
 use super::change_feed::{ChangeFeed, ChangeFeedParts};
 use super::change_log::ChangeLog;
 use super::check_in::{CheckInParts, CheckIns};
@@ -59,6 +60,7 @@ use super::respond::Responses;
 use super::restoration::Restoration;
 use super::rollouts::Rollouts;
 use super::saved_queries::SavedQueries;
+use super::scripts::Scripts;
 use super::secrets::SealedSecrets;
 use super::server_status::ServerStatus;
 use super::shutdown::Shutdown;
@@ -390,6 +392,14 @@ impl Wiring {
         LiveQueries::new(self.store(), self.clock(), self.entropy(), self.shutdown())
     }
 
+    pub(crate) fn scripts(&self) -> Scripts {
+        Scripts::new(self.store(), self.clock(), self.entropy(), self.shutdown())
+    }
+
+    pub(crate) fn carves(&self) -> Carves {
+        Carves::new(self.store(), self.clock(), self.entropy())
+    }
+
     pub(crate) fn saved_queries(&self) -> SavedQueries {
         SavedQueries::new(self.store(), self.clock(), self.entropy())
     }
@@ -414,6 +424,7 @@ impl Wiring {
         &self,
         statuses: &Arc<Statuses>,
         live_queries: &Arc<LiveQueries>,
+        scripts: &Arc<Scripts>,
         hints: &Arc<Hints>,
     ) -> ChangeFeed {
         let (policies, statuses) = (Arc::clone(&self.policy_cache), Arc::clone(statuses));
@@ -423,6 +434,7 @@ impl Wiring {
             records: self.records(),
             policies,
             live_queries: Arc::clone(live_queries),
+            scripts: Arc::clone(scripts),
             statuses,
             urls: Arc::clone(&self.urls),
             fleetd_options: Arc::clone(&self.fleetd_options),

@@ -3,12 +3,15 @@
 //! [`FleetdApi::handle`] routes a request, reads its body within limits, authenticates the agent and calls the services of the
 //! fleet. Errors have the form of the plane that the path belongs to ([`failure`]).
 
+mod carve;
+pub mod carve_block;
 mod device;
 mod device_checks;
 mod device_software;
 pub mod failure;
 mod failures;
 mod orbit;
+mod orbit_work;
 pub mod osquery;
 mod push;
 pub mod route;
@@ -31,6 +34,7 @@ use muster_fleet::check_in::Contact;
 use muster_fleet::enroll::Admission;
 use muster_fleet::refusals::Refused;
 use muster_fleet::registry::AgentEntry;
+use muster_fleet::upload_limits::UploadLimits;
 use muster_listen::Answer;
 use muster_listen::receive::{self, BodyError, Bounds, Budget, Coding, Decoded, Received};
 use muster_listen::reply::{Peer, Reply};
@@ -68,6 +72,8 @@ struct Inner {
 pub struct FleetdApiOptions {
     /// Whether orbit holds a WebSocket open for hints, and fetches the queries of osqueryd (FL §2.9).
     pub push: bool,
+    /// Limits of carves, which are those of uploads.
+    pub uploads: UploadLimits,
 }
 
 /// Result of a request.
@@ -195,6 +201,9 @@ impl Inner {
             if route.is_of_device() {
                 return self.device(route, head, peer).await.map(Answered::Reply);
             }
+            if route == Route::CarveBlock {
+                return self.carve_block(head, body, peer).await.map(Answered::Reply);
+            }
             let content = self.read(route, head, body).await?;
             let text = content.text();
             self.call(route, Call { head, peer, text: &text }).await.map(Answered::Reply)
@@ -238,9 +247,12 @@ impl Inner {
             Route::DistributedRead => self.distributed_read(call).await,
             Route::DistributedWrite => self.distributed_write(call).await,
             Route::OsqueryLog => self.osquery_log(call).await,
+            Route::CarveBegin => self.carve_begin(call).await,
             Route::OrbitPing => json(&Nothing {}),
             Route::OrbitEnroll => self.orbit_enroll(call).await,
             Route::OrbitConfig => self.orbit_config(call).await,
+            Route::ScriptRequest => self.script_request(call).await,
+            Route::ScriptResult => self.script_result(call).await,
             Route::DeviceToken => self.device_token(call).await,
             // Handled before the body is read.
             _ => json(&Nothing {}),

@@ -7,15 +7,10 @@ use muster_core::fleetd::details::{OrbitFacts, orbit_metadata};
 use muster_core::host;
 use muster_fleet::enroll::EnrollInput;
 use muster_listen::reply::Reply;
-use muster_protocol::fleetd::{OrbitEnroll, OrbitEnrolled, OrbitRequest};
+use muster_protocol::fleetd::{Enabled, OrbitConfig, OrbitEnroll, OrbitEnrolled, OrbitRequest};
 
 use super::failure::Failure;
-use super::{Call, Inner, Nothing, json, json_bytes};
-
-/// Configuration of all hosts. Members that are off are absent (FL §2.5).
-const CONFIG: &str = r#"{"notifications":{}}"#;
-/// The same with push, which orbit remembers until it is absent (FL §2.9).
-const CONFIG_WITH_PUSH: &str = r#"{"notifications":{},"websocket_transport":{"enabled":true}}"#;
+use super::{Call, Inner, Nothing, json};
 
 impl Inner {
     pub(super) async fn orbit_enroll(&self, call: Call<'_>) -> Result<Reply, Failure> {
@@ -54,8 +49,10 @@ impl Inner {
 
     pub(super) async fn orbit_config(&self, call: Call<'_>) -> Result<Reply, Failure> {
         let wire: OrbitRequest<'_> = call.parse()?;
-        self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
-        Ok(json_bytes(if self.options.push { CONFIG_WITH_PUSH } else { CONFIG }))
+        let entry = self.seen(&call, &wire.orbit_node_key, Family::Orbit).await?;
+        // orbit remembers push until the member is absent (FL §2.9).
+        let websocket_transport = self.options.push.then_some(Enabled { enabled: true });
+        json(&OrbitConfig { websocket_transport, ..self.work_of(&entry).await? })
     }
 
     pub(super) async fn device_token(&self, call: Call<'_>) -> Result<Reply, Failure> {

@@ -32,6 +32,10 @@ pub enum Route {
     DistributedWrite,
     /// `…/osquery/log`
     OsqueryLog,
+    /// `…/osquery/carve/begin`
+    CarveBegin,
+    /// `…/osquery/carve/block`
+    CarveBlock,
     /// `/api/fleet/orbit/ping`
     OrbitPing,
     /// `/api/fleet/orbit/enroll`
@@ -40,6 +44,10 @@ pub enum Route {
     OrbitConfig,
     /// `/api/fleet/orbit/device_token`
     DeviceToken,
+    /// `/api/fleet/orbit/scripts/request`
+    ScriptRequest,
+    /// `/api/fleet/orbit/scripts/result`
+    ScriptResult,
     /// `/api/fleet/device/ping`
     DeviceServerPing,
     /// `/api/{version}/fleet/device/{token}/ping`
@@ -114,16 +122,20 @@ impl Plane {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::OsqueryEnroll,
         Self::OsqueryConfig,
         Self::DistributedRead,
         Self::DistributedWrite,
         Self::OsqueryLog,
+        Self::CarveBegin,
+        Self::CarveBlock,
         Self::OrbitPing,
         Self::OrbitEnroll,
         Self::OrbitConfig,
         Self::DeviceToken,
+        Self::ScriptRequest,
+        Self::ScriptResult,
         Self::DeviceServerPing,
         Self::DevicePing,
         Self::DeviceDesktop,
@@ -142,6 +154,8 @@ impl Route {
                 "distributed/read" => Self::DistributedRead,
                 "distributed/write" => Self::DistributedWrite,
                 "log" => Self::OsqueryLog,
+                "carve/begin" => Self::CarveBegin,
+                "carve/block" => Self::CarveBlock,
                 _ => return None,
             });
         }
@@ -172,6 +186,8 @@ impl Route {
             "enroll" => Self::OrbitEnroll,
             "config" => Self::OrbitConfig,
             "device_token" => Self::DeviceToken,
+            "scripts/request" => Self::ScriptRequest,
+            "scripts/result" => Self::ScriptResult,
             "notifications" => Self::OrbitNotifications,
             _ => return None,
         })
@@ -185,10 +201,14 @@ impl Route {
             Self::DistributedRead => "osquery_distributed_read",
             Self::DistributedWrite => "osquery_distributed_write",
             Self::OsqueryLog => "osquery_log",
+            Self::CarveBegin => "osquery_carve_begin",
+            Self::CarveBlock => "osquery_carve_block",
             Self::OrbitPing => "orbit_ping",
             Self::OrbitEnroll => "orbit_enroll",
             Self::OrbitConfig => "orbit_config",
             Self::DeviceToken => "orbit_device_token",
+            Self::ScriptRequest => "orbit_script_request",
+            Self::ScriptResult => "orbit_script_result",
             Self::DeviceServerPing | Self::DevicePing => "device_ping",
             Self::DeviceDesktop => "device_desktop",
             Self::DeviceData => "device_data",
@@ -249,7 +269,7 @@ mod tests {
 
     #[test]
     fn fl1_osquery_routes_are_the_same_under_both_prefixes() {
-        for rest in ["enroll", "config", "distributed/read", "distributed/write", "log"] {
+        for rest in ["enroll", "config", "distributed/read", "distributed/write", "log", "carve/begin", "carve/block"] {
             let routes = OSQUERY.map(|prefix| Route::of(&format!("{prefix}{rest}")));
             assert!(routes[0].is_some() && routes[0] == routes[1], "{rest}");
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{IntoResponse, Response};
@@ -14,6 +14,8 @@ use muster_protocol::management::{Empty, Item};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use tokio::sync::mpsc::Receiver;
 
 use super::answer::{Answer, item, whole};
 use super::convert::time;
@@ -107,10 +109,15 @@ async fn download(
 ) -> ApiResult<Response> {
     let upload = fleet.files().find_upload(&context, &id).await?;
     let (upload, bytes) = fleet.files().download(upload).await?;
-    // Streamed: diagnostics have tens of megabytes.
-    let body = Body::new(ReplyBody::stream(bytes, u64::try_from(upload.size).unwrap_or(0)));
+    // Diagnostics have tens of megabytes.
+    Ok(attachment(&upload.name, u64::try_from(upload.size).unwrap_or(0), bytes))
+}
+
+/// Creates a response with a file that an agent has uploaded, streamed.
+pub fn attachment(name: &str, size: u64, bytes: Receiver<Bytes>) -> Response {
+    let body = Body::new(ReplyBody::stream(bytes, size));
     // The agent chose the name and the type. Neither may make a browser display the content.
-    let name = utf8_percent_encode(&upload.name, NON_ALPHANUMERIC);
+    let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
     let headers = [
         (CONTENT_TYPE, UNKNOWN_TYPE.to_owned()),
         (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
@@ -118,7 +125,7 @@ async fn download(
         // If a browser displays it anyway, it can't load or run anything.
         (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; sandbox".to_owned()),
     ];
-    Ok((headers, body).into_response())
+    (headers, body).into_response()
 }
 
 async fn delete(

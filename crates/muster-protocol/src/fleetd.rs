@@ -86,6 +86,52 @@ pub struct DistributedRead<'a> {
     pub accelerate: Option<u32>,
 }
 
+/// `POST …/osquery/carve/begin`.
+#[derive(Debug, Deserialize)]
+pub struct CarveBegin<'a> {
+    /// Node key.
+    #[serde(borrow, default)]
+    pub node_key: Cow<'a, str>,
+    /// Number of blocks.
+    pub block_count: u64,
+    /// Length of every block but the last, bytes.
+    pub block_size: u64,
+    /// Length of the archive, bytes.
+    pub carve_size: u64,
+    /// osqueryd's id of the carve.
+    #[serde(borrow, default)]
+    pub carve_id: Cow<'a, str>,
+    /// Name of the query that carved.
+    #[serde(borrow, default)]
+    pub request_id: Cow<'a, str>,
+}
+
+/// Response of `POST …/osquery/carve/begin`.
+#[derive(Debug, Serialize)]
+pub struct CarveBegun<'a> {
+    /// Authenticates the blocks.
+    pub session_id: &'a str,
+    /// Always true.
+    pub success: bool,
+}
+
+/// `POST …/osquery/carve/block`. Also has the ids of [`CarveBegun`] and [`CarveBegin`], which are read first.
+#[derive(Debug, Deserialize)]
+pub struct CarveBlock<'a> {
+    /// Number of the block, from 0.
+    pub block_id: u64,
+    /// The bytes, in base64.
+    #[serde(borrow)]
+    pub data: Cow<'a, str>,
+}
+
+/// Response of `POST …/osquery/carve/block`.
+#[derive(Debug, Serialize)]
+pub struct BlockTaken {
+    /// Always true.
+    pub success: bool,
+}
+
 /// Error of an osquery route. osqueryd looks at the body only: a member `error` makes the call fail, and
 /// `node_invalid: true` makes it discard its key (FL §1.2).
 #[derive(Debug, Serialize)]
@@ -180,4 +226,81 @@ pub struct Hint<'a> {
     pub kind: &'a str,
     /// Why, for the log of the host.
     pub reason: &'a str,
+}
+
+/// Response of `POST /api/fleet/orbit/config`. Members that are off are absent (FL §2.5).
+#[derive(Debug, Default, Serialize)]
+pub struct OrbitConfig {
+    /// Maximum duration of scripts, seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script_execution_timeout: Option<u64>,
+    /// What the host has to do.
+    pub notifications: OrbitNotifications,
+    /// Push.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub websocket_transport: Option<Enabled>,
+}
+
+/// A switch.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Enabled {
+    /// Whether it is on.
+    pub enabled: bool,
+}
+
+/// What a host has to do. Lists are absent if they are empty (FL55).
+#[derive(Debug, Default, Serialize)]
+pub struct OrbitNotifications {
+    /// Scripts to fetch and run, in this order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pending_script_execution_ids: Vec<String>,
+}
+
+/// `POST /api/fleet/orbit/scripts/request`.
+#[derive(Debug, Deserialize)]
+pub struct OrbitScriptRequest<'a> {
+    /// Node key.
+    #[serde(borrow, default)]
+    pub orbit_node_key: Cow<'a, str>,
+    /// The execution.
+    #[serde(borrow, default)]
+    pub execution_id: Cow<'a, str>,
+}
+
+/// Response of `POST /api/fleet/orbit/scripts/request`.
+#[derive(Debug, Serialize)]
+pub struct OrbitScript<'a> {
+    /// A number in the original, which orbit does not use.
+    pub host_id: u32,
+    /// The execution.
+    pub execution_id: &'a str,
+    /// The script.
+    pub script_contents: &'a str,
+    /// Empty until there is a result.
+    pub output: &'a str,
+    /// 0 until there is a result.
+    pub runtime: u32,
+    /// `null` until there is a result.
+    pub exit_code: Option<i64>,
+    /// Maximum duration, seconds.
+    pub timeout: u64,
+}
+
+/// `POST /api/fleet/orbit/scripts/result`. Other members, such as `host_id`, are ignored.
+#[derive(Debug, Deserialize)]
+pub struct OrbitScriptResult<'a> {
+    /// Node key.
+    #[serde(borrow, default)]
+    pub orbit_node_key: Cow<'a, str>,
+    /// The execution.
+    #[serde(borrow, default)]
+    pub execution_id: Cow<'a, str>,
+    /// Output.
+    #[serde(borrow, default)]
+    pub output: Cow<'a, str>,
+    /// Duration, seconds.
+    #[serde(default)]
+    pub runtime: i64,
+    /// Exit code; −1 after a timeout, −2 if scripts are disabled.
+    pub exit_code: i64,
 }

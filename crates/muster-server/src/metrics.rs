@@ -159,7 +159,7 @@ impl Metrics {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
             refusals: Family::default(),
-            counted: Default::default(),
+            counted: std::array::from_fn(|_| Counted::default()),
             connection: Arc::default(),
             forwarded: Arc::default(),
         };

@@ -143,6 +143,80 @@ CREATE TABLE label_hosts (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX label_hosts_by_host ON label_hosts (host_id, label_id);
 
+-- Archives of files that osqueryd uploads. Their blocks are in chunks, under the id of the carve.
+CREATE TABLE carves (
+    id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    agent_id TEXT NOT NULL REFERENCES agents (id) ON DELETE CASCADE,
+    host_id TEXT,
+    hostname TEXT NOT NULL,
+    block_count INTEGER NOT NULL,
+    block_size INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    carve_id TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    session_hash TEXT NOT NULL,
+    blocks INTEGER NOT NULL,
+    is_compressed INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    error TEXT,
+    began_at INTEGER NOT NULL,
+    ended_at INTEGER,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX carves_by_session ON carves (session_hash);
+CREATE INDEX carves_by_space ON carves (space, began_at, id);
+CREATE INDEX carves_by_agent ON carves (agent_id, began_at, id);
+CREATE INDEX carves_by_begin ON carves (began_at, id);
+CREATE INDEX carves_by_expiry ON carves (expires_at) WHERE state IN ('receiving', 'complete');
+
+-- Runs of scripts on hosts. expires_at: no host gets the script after it.
+CREATE TABLE script_runs (
+    id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    name TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    timeout INTEGER NOT NULL,
+    stopped_at INTEGER,
+    targets INTEGER NOT NULL,
+    finished INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    script TEXT NOT NULL
+) STRICT;
+CREATE INDEX script_runs_by_space ON script_runs (space, created_at, id);
+CREATE INDEX script_runs_by_expiry ON script_runs (expires_at);
+
+-- What hosts made of them. They outlive the agents.
+CREATE TABLE script_executions (
+    run_id TEXT NOT NULL REFERENCES script_runs (id) ON DELETE CASCADE,
+    agent_id TEXT NOT NULL,
+    host_id TEXT,
+    hostname TEXT NOT NULL,
+    state TEXT NOT NULL,
+    fetched_at INTEGER,
+    ended_at INTEGER,
+    exit_code INTEGER,
+    runtime INTEGER,
+    output TEXT,
+    PRIMARY KEY (run_id, agent_id)
+) STRICT;
+CREATE INDEX script_executions_open ON script_executions (agent_id) WHERE state IN ('pending', 'fetched');
+
+CREATE TABLE saved_scripts (
+    id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    name TEXT NOT NULL,
+    description TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    updated_by TEXT NOT NULL,
+    updated_at INTEGER NOT NULL,
+    script TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX saved_scripts_by_name ON saved_scripts (space, lower(name));
+
 -- Software that hosts report, once for all hosts. The id is a hash of the other columns, name_key the name in lower case. A row that no
 -- host has any more is deleted a week later.
 CREATE TABLE software (

@@ -47,7 +47,11 @@ const WAITING: &[(List, &str, &[u16])] = &[
         &[99],
     ),
     (List::Ag, "the rush in the test is of 16 hosts, which check in as fast as the server answers", &[106]),
-    (List::Ag, "files, service and command have names and modes of their own, which the tests of AG38, AG47 and AG49 check", &[153]),
+    (
+        List::Ag,
+        "files, service and command have names and modes of their own, which the tests of AG38, AG47 and AG49 check",
+        &[153],
+    ),
     (List::Fl, "the identifier is always the one that osqueryd sends, and there is no cooldown", &[9, 10, 11, 84]),
     (List::Fl, "a host is online while it polls, whatever intervals its configuration has", &[19]),
     (List::Fl, "orbit gets no extensions", &[57]),

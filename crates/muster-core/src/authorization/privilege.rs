@@ -113,6 +113,14 @@ privileges! {
     QueriesRun = "queries.run", Agents;
     /// Run saved queries on hosts with osquery, read their results and stop them; part of `queries.run`.
     QueriesRunSaved = "queries.run_saved", Agents;
+    /// Run scripts on hosts, see the results of one's own runs and stop them.
+    ScriptsRun = "scripts.run", Agents;
+    /// Read saved scripts, and the runs of everybody with their scripts and outputs.
+    ScriptsRead = "scripts.read", Space;
+    /// Save and delete scripts, and switch scripts on and off.
+    ScriptsWrite = "scripts.write", Space;
+    /// Read, download and delete carves: files of hosts.
+    CarvesRead = "carves.read", Space;
     /// Read policies.
     PoliciesRead = "policies.read", Policies;
     /// Create policies.

@@ -1,6 +1,7 @@
 //! Tests of fleetd's protocols in process: the adapter over a real fleet and a real store.
 
 mod bad_input;
+mod carves;
 mod checks;
 mod device;
 mod golden;
@@ -10,5 +11,6 @@ mod live_queries;
 mod logs;
 mod options;
 mod push;
+mod scripts;
 mod setting;
 mod software;

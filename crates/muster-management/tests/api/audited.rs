@@ -7,11 +7,13 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use muster_core::agent::{AgentRecord, Family};
+use muster_core::carve::{Announced, Carve, CarveState};
+use muster_core::credential::SecretHash;
 use muster_core::file::{FileStatus, Upload};
-use muster_core::id::{ActionId, AgentId, FileId, HostId};
+use muster_core::id::{ActionId, AgentId, FileId, HostId, SpaceId};
 use muster_listen::reply::{ListenerKind, Peer};
 use muster_management::endpoints;
-use muster_store::{FileWrite, Write};
+use muster_store::{CarveWrite, FileWrite, Write};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Api};
@@ -288,6 +290,7 @@ async fn agents(script: &mut Script) {
     script.agent_of("osquery-1", Family::Osquery).await;
     let made = id(&script.call("POST /v1/queries/run", "", json!({"sql": "SELECT 1"})).await);
     script.call("POST /v1/queries/run/{id}/stop", &made, json!({})).await;
+    scripts_and_carves(script).await;
     let plan = json!({"waves": [{"percent": 50}, {"percent": 100}]});
     let rollout = json!({"agents": ["many-10", "many-11"], "version": "9.6.0", "plan": plan});
     let made = id(&script.call("POST /rollouts", "", rollout).await);
@@ -301,6 +304,42 @@ async fn agents(script: &mut Script) {
     script.call_bytes("POST /agent_packages?name=muster-agent-0.2.0-linux-x86_64.tar.gz", "", b"abc".to_vec()).await;
     let package = "muster-agent-0.2.0-linux-x86_64.tar.gz";
     script.call("DELETE /agent_packages/{name}", package, Value::Null).await;
+}
+
+async fn scripts_and_carves(script: &mut Script) {
+    let agent = script.agent_of("orbit-1", Family::Orbit).await;
+    drop(agent);
+    let body = json!({"script": "echo s3cret-of-a-policy", "hosts": ["orbit-1"]});
+    let made = id(&script.call("POST /v1/scripts/run", "", body).await);
+    script.call("POST /v1/scripts/run/{id}/stop", &made, json!({})).await;
+    script.call("PUT /v1/scripts/settings", "", json!({"enabled": false})).await;
+    let saved = json!({"name": "s", "script": "echo s3cret-of-a-policy"});
+    let made = id(&script.call("POST /v1/scripts", "", saved).await);
+    script.call("DELETE /v1/scripts/{id}", &made, Value::Null).await;
+    carve(&script.api).await;
+    script.call("DELETE /v1/carves/{id}", "carve-1", Value::Null).await;
+}
+
+async fn carve(api: &Api) {
+    let announced = Announced { block_count: 1, block_size: 1, size: 1, ..Announced::default() };
+    let carve = Carve {
+        id: FileId::trusted("carve-1"),
+        space: SpaceId::default(),
+        agent: AgentId::trusted("osquery-1"),
+        host: None,
+        hostname: String::new(),
+        announced,
+        session: SecretHash::of(b"s"),
+        blocks: 0,
+        is_compressed: false,
+        state: CarveState::Receiving,
+        error: None,
+        began_at: api.now(),
+        ended_at: None,
+        expires_at: api.now(),
+    };
+    let begin = CarveWrite::Begin { carve: Box::new(carve), max_bytes: 1 };
+    api.fleet.store().commit(vec![begin.into()]).await.unwrap();
 }
 
 async fn upload(api: &Api) {

@@ -28,6 +28,7 @@ mod policies;
 mod policy_rules;
 mod refusals;
 mod routes;
+mod scripts;
 mod setup;
 mod software;
 mod support;

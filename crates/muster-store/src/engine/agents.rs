@@ -17,7 +17,7 @@ use super::error::Failure;
 use super::recent::Batch;
 use super::row::{Columns, Result, UNLIMITED, affects, all, any, first, readable_page, send};
 use super::words::Word;
-use super::{actions, output_keys, software};
+use super::{actions, carves, output_keys, scripts, software};
 use crate::port::Precondition;
 use crate::search;
 use crate::sql::{agents as sql, files as files_sql};
@@ -290,6 +290,7 @@ pub(super) fn delete(
 ) -> std::result::Result<(), Failure> {
     let key = [id.as_str()];
     // Before the record is deleted, which has them.
+    carves::delete_chunks_of(connection, id)?;
     // Read and locked here, because the tally and the host need values that the deletion removes.
     let (group, host) = Group::stored(connection, id)?.ok_or_else(|| missing(id))?;
     send(connection, sql::DELETE_TEXT, key)?;
@@ -301,6 +302,7 @@ pub(super) fn delete(
     // Keys at clusters outlive the record: the task that invalidates them reads a table of its own.
     output_keys::retire_of_agent(connection, id, now)?;
     actions::forget_agent(connection, id, now)?;
+    scripts::forget_agent(connection, id, now)?;
     software::mark(connection, id)?;
     send(connection, files_sql::DELETE_CHUNKS_OF_AGENT, key)?;
     send(connection, files_sql::DELETE_UPLOADS_OF_AGENT, key)?;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::port::{ActionWrite, AgentWrite, FileWrite, LiveQueryWrite, PolicyWrite, SoftwareWrite, StoreError, Write};
+use crate::port::{
+    ActionWrite, AgentWrite, FileWrite, LiveQueryWrite, PolicyWrite, ScriptWrite, SoftwareWrite, StoreError, Write,
+};
 
 /// Budget of bytes that may wait.
 #[derive(Clone, Debug)]
@@ -86,6 +88,9 @@ fn payload(write: &Write) -> usize {
         | Write::Policy(PolicyWrite::InsertRevision(_)) => 64 * 1024,
         Write::LiveQuery(LiveQueryWrite::Insert { query, targets }) => query.sql.len() + targets.len() * 64,
         Write::LiveQuery(LiveQueryWrite::Answer { result, .. }) => result.answer.rows.len() + 512,
+        Write::Script(ScriptWrite::Insert { run, targets }) => run.script.len() + targets.len() * 64,
+        Write::Script(ScriptWrite::Result { result, .. }) => result.output.len() + 512,
+        Write::Script(ScriptWrite::Save(script)) => script.script.len() + 512,
         Write::Software(SoftwareWrite::List { list, new, .. }) => list.len() + new.len() * 128,
         Write::Event(_) => 1024,
         _ => 256,

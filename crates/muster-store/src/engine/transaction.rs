@@ -12,7 +12,7 @@ use super::error::{Cause, EngineError, Failure};
 use super::log::Changes;
 use super::recent::{Batch, Recent};
 use super::session::{Connection, Pace, Uncommitted};
-use crate::port::{ActionWrite, AgentWrite, LiveQueryWrite, Precondition, StoreError, Write};
+use crate::port::{ActionWrite, AgentWrite, LiveQueryWrite, Precondition, ScriptWrite, StoreError, Write};
 use muster_core::error_chain::chain;
 
 /// A job's own code. It runs inside a savepoint.
@@ -36,6 +36,8 @@ pub(crate) enum Place<'w> {
     Agent(&'w str),
     /// Changes the counts of this live query.
     LiveQuery(&'w str),
+    /// Changes the counts of this run of a script.
+    ScriptRun(&'w str),
     /// Locks something else.
     Other,
 }
@@ -55,6 +57,7 @@ impl Work {
                 // Each answer locks the row of its live query, so answers of one live query stay together, behind the
                 // agents.
                 Write::LiveQuery(LiveQueryWrite::Answer { query, .. }) => return Place::LiveQuery(query.as_str()),
+                Write::Script(ScriptWrite::Result { run, .. }) => return Place::ScriptRun(run.as_str()),
                 Write::Action(ActionWrite::Result { .. } | ActionWrite::EndTarget { .. })
                 | Write::Fenced(_)
                 | Write::Changed(_)

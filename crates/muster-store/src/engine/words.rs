@@ -2,6 +2,7 @@
 
 use muster_core::action::{ActionType, TargetState};
 use muster_core::agent::{AgentType, AuditReason, Family};
+use muster_core::carve::CarveState;
 use muster_core::credential::CredentialKind;
 use muster_core::enrollment_key::KeyFamily;
 use muster_core::file::FileStatus;
@@ -10,6 +11,7 @@ use muster_core::identity::UserKind;
 use muster_core::live_query::EndReason;
 use muster_core::network_object::NetworkObjectKind;
 use muster_core::output_key::{FailureKind, KeyState};
+use muster_core::script::ExecutionState;
 use muster_core::status::Status;
 
 use crate::port::LeaseName;
@@ -105,6 +107,26 @@ impl Word for Source {
 }
 
 impl Word for KeyFamily {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl Word for CarveState {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl Word for ExecutionState {
     fn word(self) -> &'static str {
         self.as_str()
     }

@@ -23,6 +23,7 @@ mod actions;
 mod agents;
 mod alerts;
 mod audit;
+mod carves;
 mod changes;
 mod enrollment_keys;
 mod files;
@@ -38,6 +39,7 @@ mod outputs;
 mod policies;
 mod reads;
 mod rollouts;
+mod scripts;
 mod secrets;
 mod settings;
 mod software;
@@ -56,6 +58,7 @@ pub use self::actions::{ActionStore, ActionWrite};
 pub use self::agents::{AgentStore, AgentWrite};
 pub use self::alerts::{AlertStore, AlertWrite, MOST_RECEIVERS};
 pub use self::audit::{AuditLink, AuditStore};
+pub use self::carves::{CarveStore, CarveWrite};
 pub use self::changes::{ChangeRow, ChangeStore, Currency, has_gap};
 pub use self::enrollment_keys::{EnrollmentKeyStore, EnrollmentKeyWrite};
 pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
@@ -72,6 +75,7 @@ pub use self::output_keys::{OutputKeyStore, OutputKeyWrite};
 pub use self::outputs::{OutputStore, OutputWrite};
 pub use self::policies::{PolicyStore, PolicyWrite};
 pub use self::rollouts::{RolloutStore, RolloutWrite};
+pub use self::scripts::{ScriptStore, ScriptWrite};
 pub use self::secrets::{SecretStore, SecretWrite};
 pub use self::settings::{INSTALLATION, RESTORED, SettingStore, SettingWrite};
 pub use self::software::{SoftwareStore, SoftwareWrite};
@@ -234,6 +238,10 @@ pub enum Write {
     UninstallToken(UninstallTokenWrite),
     /// Of uploads, files for agents, artifacts, and their bytes.
     File(FileWrite),
+    /// Of scripts, their runs and executions.
+    Script(ScriptWrite),
+    /// Of carves.
+    Carve(CarveWrite),
     /// Of results of host checks.
     HostCheck(HostCheckWrite),
     /// Of labels and their hosts.
@@ -279,6 +287,7 @@ pub trait Resources:
     + AgentStore
     + AlertStore
     + AuditStore
+    + CarveStore
     + ChangeStore
     + EnrollmentKeyStore
     + FileStore
@@ -294,6 +303,7 @@ pub trait Resources:
     + OutputStore
     + PolicyStore
     + RolloutStore
+    + ScriptStore
     + SecretStore
     + SettingStore
     + SoftwareStore
@@ -306,6 +316,7 @@ impl<T> Resources for T where
         + AgentStore
         + AlertStore
         + AuditStore
+        + CarveStore
         + ChangeStore
         + EnrollmentKeyStore
         + FileStore
@@ -321,6 +332,7 @@ impl<T> Resources for T where
         + OutputStore
         + PolicyStore
         + RolloutStore
+        + ScriptStore
         + SecretStore
         + SettingStore
         + SoftwareStore

@@ -9,6 +9,7 @@ pub(crate) mod agent_counts;
 pub(crate) mod agents;
 pub(crate) mod alerts;
 pub(crate) mod audit;
+pub(crate) mod carves;
 pub(crate) mod copy;
 pub(crate) mod dialect;
 pub(crate) mod enrollment_keys;
@@ -26,6 +27,7 @@ pub(crate) mod nodes;
 pub(crate) mod output_keys;
 pub(crate) mod policies;
 pub(crate) mod rollouts;
+pub(crate) mod scripts;
 pub(crate) mod settings;
 pub(crate) mod software;
 pub(crate) mod uninstall_tokens;
@@ -68,6 +70,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         agents::ALL,
         alerts::ALL,
         audit::ALL,
+        carves::ALL,
         copy::ALL,
         enrollment_keys::ALL,
         files::ALL,
@@ -83,6 +86,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         output_keys::ALL,
         policies::ALL,
         rollouts::ALL,
+        scripts::ALL,
         settings::ALL,
         software::ALL,
         uninstall_tokens::ALL,

@@ -13,6 +13,7 @@ pub mod actions;
 pub mod agent_counts;
 pub mod agents;
 pub mod alerts;
+pub mod carves;
 pub mod commits;
 pub mod enrollment_keys;
 pub mod files;
@@ -29,6 +30,7 @@ pub mod output_keys;
 pub mod policies;
 pub mod rollouts;
 pub mod sample;
+pub mod scripts;
 pub mod settings;
 pub mod software;
 pub mod spaces;
@@ -153,6 +155,21 @@ macro_rules! run_for {
             hosts_have_labels_of_their_space,
             agents_are_found_by_the_labels_of_their_hosts,
             a_space_has_a_limited_number_of_labels,
+        ]);
+        suite::run_for!(@module $make, carves: [
+            fl40_blocks_are_counted_in_order_and_the_last_completes_the_carve,
+            fl165_a_failed_carve_keeps_its_reason_and_no_bytes,
+            a_host_has_one_carve_in_progress_and_its_archives_are_limited,
+            carves_expire_and_their_records_are_deleted_later,
+            a_deleted_agent_leaves_no_carve,
+        ]);
+        suite::run_for!(@module $make, scripts: [
+            a_script_is_due_until_its_result_comes,
+            agents_with_something_to_execute_are_found,
+            a_stopped_run_is_due_for_nobody_and_takes_results,
+            the_executions_of_a_deleted_host_end,
+            runs_are_limited_and_old_ones_deleted_with_their_results,
+            scripts_are_saved_replaced_and_deleted,
         ]);
         suite::run_for!(@module $make, live_queries: [
             a_live_query_ends_with_its_last_answer,

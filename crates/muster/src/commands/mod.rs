@@ -12,6 +12,7 @@ mod audit;
 mod audit_file;
 mod authorities;
 mod backup;
+mod carve;
 mod change;
 mod confirm;
 mod connect;
@@ -43,6 +44,7 @@ mod query_rows;
 mod respond;
 mod role;
 mod rollout;
+mod script;
 mod selection;
 mod software;
 mod space;
@@ -71,6 +73,10 @@ pub enum AdminCommand {
     Host(Noun<host::HostCommand>),
     /// Run SQL on hosts with osquery, and print the rows as they arrive
     Query(Noun<query::QueryCommand>),
+    /// Run scripts on hosts with orbit, and save scripts under a name
+    Script(Noun<script::ScriptCommand>),
+    /// List and download archives of files that hosts with osquery have uploaded
+    Carve(Noun<carve::CarveCommand>),
     /// List and show the software on hosts with osquery
     Software(Noun<software::SoftwareCommand>),
     /// Manage host checks: yes-or-no questions that hosts with osquery answer
@@ -161,6 +167,8 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::Agent(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Host(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Query(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Script(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Carve(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Software(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::HostCheck(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Label(noun) => noun.verb.run(&noun.connect.client()?).await,

@@ -110,8 +110,13 @@ pub fn answered(path: &str, key: &str, user_agent: &str, body: &Value) -> (u16, 
 
 /// What a server answers to a request of an agent.
 pub fn answered_by(world: &World, path: &str, key: &str, user_agent: &str, body: &Value) -> (u16, String) {
+    answered_text(world, path, key, user_agent, &body.to_string())
+}
+
+/// What a server answers to a request whose members have an order.
+pub fn answered_text(world: &World, path: &str, key: &str, user_agent: &str, body: &str) -> (u16, String) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(ask(world, path, key, user_agent, &body.to_string()))
+    runtime.block_on(ask(world, path, key, user_agent, body))
 }
 
 async fn ask(world: &World, path: &str, key: &str, user_agent: &str, body: &str) -> (u16, String) {

@@ -34,6 +34,7 @@ mod policy_files;
 mod query;
 mod respond;
 mod rollout;
+mod script;
 mod signing_key;
 mod store;
 mod uninstall_token;

@@ -4,8 +4,10 @@ use muster_core::id::SpaceId;
 use muster_core::identity::Space;
 
 use super::lock;
+use crate::engine::carves;
 use crate::engine::error::Failure;
 use crate::engine::row::{Columns, Result, all, any, first, run};
+use crate::engine::scripts;
 use crate::engine::session::{Connection, Row, Rule, params};
 use crate::port::Precondition;
 use crate::sql::identity as sql;
@@ -54,6 +56,8 @@ pub(super) fn delete(c: &Connection, id: &SpaceId) -> Applied {
     // Bindings are not counted as use: they only grant rights within the space that disappears.
     run(c, sql::DELETE_BINDINGS_IN, [id.as_str()])?;
     // Nor is what was done in it, which a new space with this id must not inherit.
+    carves::delete_in(c, id)?;
+    scripts::delete_in(c, id)?;
     for statement in [
         sql::DELETE_ROLLOUTS_IN,
         sql::DELETE_LIVE_QUERIES_IN,

@@ -1,0 +1,233 @@
+//! The service of scripts: run, list, show, read results, stop. What hosts fetch and report is in `executions.rs`.
+
+mod executions;
+mod saved;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use muster_core::agent::Family;
+use muster_core::authorization::{Grant, OpContext, ScriptsRead, ScriptsRun};
+use muster_core::change::Change;
+use muster_core::entropy::random_uuid;
+use muster_core::id::{AgentId, ScriptRunId};
+use muster_core::script::{
+    Execution, MAX_TARGETS, SavedScript, ScriptRun, check_expiry, check_name, check_script, check_timeout,
+};
+use muster_core::time::{Clock, Timestamp};
+use muster_core::{Entropy, Error, hex};
+use muster_store::query::AgentFilter;
+use muster_store::{ScriptWrite, Write};
+use serde_json::json;
+
+use self::executions::Waiting;
+pub use self::saved::SavedScriptDraft;
+use super::audit::audit_line;
+use super::host_targets::HostSelection;
+use super::live_queries::is_own;
+use super::scope::Scoped;
+use super::shutdown::Shutdown;
+use super::space_settings;
+use super::watched_store::WatchedStore;
+
+/// Maximum number of executions on a page.
+pub const MAX_PAGE: u32 = 100;
+
+/// Where the text of a script comes from.
+#[derive(Clone, Debug)]
+pub enum ScriptSource {
+    /// From the caller, with a name.
+    Text {
+        /// Name for lists.
+        name: String,
+        /// The script.
+        script: String,
+    },
+    /// A saved script.
+    Saved(Box<SavedScript>),
+}
+
+/// A new run of a script.
+#[derive(Clone, Debug)]
+pub struct NewScriptRun {
+    /// The script.
+    pub source: ScriptSource,
+    /// Names or ids of hosts; empty for all that match the filter.
+    pub hosts: Vec<String>,
+    /// Filter for the agents. Those that are not orbit are ignored.
+    pub filter: AgentFilter,
+    /// Time within which hosts must fetch it.
+    pub expiry: Duration,
+    /// Maximum duration on a host, seconds.
+    pub timeout: u64,
+}
+
+/// By which right a caller reads runs.
+#[derive(Clone, Debug)]
+enum Reader {
+    /// All runs of the space.
+    All(Grant<ScriptsRead>),
+    /// Its own runs.
+    Own(Grant<ScriptsRun>),
+}
+
+/// A run that the caller may see.
+#[derive(Clone, Debug)]
+pub struct SeenRun {
+    run: ScriptRun,
+    reader: Reader,
+}
+
+impl SeenRun {
+    /// Returns the run.
+    pub fn run(&self) -> &ScriptRun {
+        &self.run
+    }
+}
+
+/// The service of scripts.
+pub struct Scripts {
+    store: Arc<WatchedStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    shutdown: Arc<Shutdown>,
+    waiting: Waiting,
+}
+
+impl Scripts {
+    pub(crate) fn new(
+        store: Arc<WatchedStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        shutdown: Arc<Shutdown>,
+    ) -> Self {
+        Self { store, clock, entropy, shutdown, waiting: Waiting::default() }
+    }
+
+    /// Creates a run, which its targets learn of with their next configuration. In a dry run, returns it as it would be created.
+    pub async fn create(&self, grant: &Grant<ScriptsRun>, new: NewScriptRun) -> Result<ScriptRun, Error> {
+        let seen = self.store.seen_by(grant);
+        if space_settings::of(seen).await?.scripts_disabled {
+            return Err(Error::conflict("scripts_disabled", "scripts are switched off in this space")
+                .remedy("switch them on with `muster script settings --enable`"));
+        }
+        let targets = self.targets(seen, &new).await?;
+        let (name, script, saved) = match new.source {
+            ScriptSource::Text { name, script } => (name, script, None),
+            ScriptSource::Saved(saved) => (saved.name, saved.script, Some(saved.id)),
+        };
+        check_name(&name)?;
+        check_script(&script)?;
+        check_expiry(new.expiry)?;
+        check_timeout(new.timeout)?;
+        let now = self.clock.now();
+        let run = ScriptRun {
+            id: ScriptRunId::trusted(random_uuid(&*self.entropy)),
+            space: grant.space().clone(),
+            name,
+            sha256: sha256_of(&script),
+            script,
+            created_by: grant.actor().to_string(),
+            created_at: now,
+            expires_at: now.plus(new.expiry),
+            timeout: new.timeout,
+            stopped_at: None,
+            targets: targets.len() as u64,
+            finished: 0,
+            failed: 0,
+        };
+        // The script itself may contain secrets. Its hash tells which one it was.
+        let detail = json!({"name": run.name, "sha256": run.sha256, "saved_script": saved, "targets": run.targets,
+            "hosts": new.hosts, "timeout_seconds": run.timeout});
+        let line = audit_line(grant.origin(), now, "script.run", format_args!("script_run:{}", run.id), detail);
+        let insert = ScriptWrite::Insert { run: Box::new(run.clone()), targets: targets.clone() };
+        self.store.commit(grant, vec![insert.into(), Write::Changed(Change::ScriptRun(run.id.clone())), line]).await?;
+        if !grant.is_dry_run() {
+            self.waiting.add(targets);
+        }
+        Ok(run)
+    }
+
+    async fn targets(&self, seen: Scoped<'_>, new: &NewScriptRun) -> Result<Vec<AgentId>, Error> {
+        let selection = HostSelection {
+            family: Family::Orbit,
+            program: "orbit",
+            hosts: &new.hosts,
+            labels: &[],
+            filter: &new.filter,
+            limit: MAX_TARGETS,
+        };
+        selection.agents(seen).await
+    }
+
+    /// Finds a run with its script: any of the space with `scripts.read`, otherwise one of the caller's own.
+    pub async fn find(&self, context: &OpContext, id: &str) -> Result<SeenRun, Error> {
+        let reader = reader(context)?;
+        let found = match ScriptRunId::parse(id) {
+            Ok(id) => self.seen_by(&reader).script_run(&id).await?,
+            Err(_) => None,
+        };
+        let run =
+            found.filter(|run| is_seen(context, &reader, run)).ok_or_else(|| Error::not_found("script run", id))?;
+        Ok(SeenRun { run, reader })
+    }
+
+    /// Returns the runs of the space that the caller may see, without their scripts, newest first.
+    pub async fn list(&self, context: &OpContext) -> Result<Vec<ScriptRun>, Error> {
+        let reader = reader(context)?;
+        let mut found = self.seen_by(&reader).script_runs().await?;
+        found.retain(|run| is_seen(context, &reader, run));
+        Ok(found)
+    }
+
+    /// Returns the executions of a run after an agent, sorted by agent.
+    pub async fn executions(&self, run: &SeenRun, after: Option<&str>, limit: u32) -> Result<Vec<Execution>, Error> {
+        if !(1..=MAX_PAGE).contains(&limit) {
+            return Err(Error::invalid("limit", format!("must be from 1 to {MAX_PAGE}")));
+        }
+        let after = after.map(AgentId::parse).transpose().map_err(|bad| Error::invalid("after", bad.to_string()))?;
+        Ok(self.seen_by(&run.reader).script_executions(&run.run, after.as_ref(), limit).await?)
+    }
+
+    /// Stops a run: no further host gets the script. Hosts that have it report their results.
+    pub async fn stop(&self, context: &OpContext, run: &SeenRun) -> Result<ScriptRun, Error> {
+        let (grant, run, now) = (context.grant::<ScriptsRun>()?, &run.run, self.clock.now());
+        if run.state(now) != "running" {
+            return Ok(run.clone());
+        }
+        let stop = ScriptWrite::Stop { run: run.id.clone(), now };
+        let detail = json!({"name": run.name, "targets": run.targets, "finished": run.finished});
+        let line = audit_line(grant.origin(), now, "script.stop", format_args!("script_run:{}", run.id), detail);
+        self.store.commit(&grant, vec![stop.into(), Write::Changed(Change::ScriptRun(run.id.clone())), line]).await?;
+        let stored = self.store.seen_by(&grant).script_run(&run.id).await?;
+        Ok(stored.unwrap_or_else(|| run.clone()))
+    }
+
+    fn seen_by<'a>(&'a self, reader: &'a Reader) -> Scoped<'a> {
+        match reader {
+            Reader::All(grant) => self.store.seen_by(grant),
+            Reader::Own(grant) => self.store.seen_by(grant),
+        }
+    }
+
+    /// Returns the current time, by which states are shown.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+fn reader(context: &OpContext) -> Result<Reader, Error> {
+    match context.grant::<ScriptsRead>() {
+        Ok(grant) => Ok(Reader::All(grant)),
+        Err(_) => Ok(Reader::Own(context.grant::<ScriptsRun>()?)),
+    }
+}
+
+fn is_seen(context: &OpContext, reader: &Reader, run: &ScriptRun) -> bool {
+    matches!(reader, Reader::All(_)) || is_own(context, &run.created_by)
+}
+
+fn sha256_of(script: &str) -> String {
+    hex::encode(digest(&SHA256, script.as_bytes()).as_ref())
+}

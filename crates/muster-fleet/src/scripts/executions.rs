@@ -1,0 +1,144 @@
+//! What hosts execute: what is due for an orbit, what it fetches, and what it reports (FL §2.6).
+//!
+//! orbit asks for its configuration every 30 seconds, which must not read the store. Each server therefore knows which agents may
+//! have something to execute. Only these are looked up; the store decides.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use muster_core::Error;
+use muster_core::error_chain::chain;
+use muster_core::id::{AgentId, ScriptRunId};
+use muster_core::script::{MAX_ANNOUNCED, ScriptResult, ScriptRun};
+use muster_store::query::DueScript;
+use muster_store::{ScriptWrite, StoreError};
+
+use super::Scripts;
+use crate::authority::System;
+use crate::registry::AgentEntry;
+use crate::space_settings;
+
+/// Agents per read.
+const BATCH: u32 = 5_000;
+/// Pause before a failed read is repeated.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The agents that may have something to execute, each with a number that tells when it was added.
+#[derive(Default)]
+pub(super) struct Waiting {
+    agents: Mutex<HashMap<AgentId, u64>>,
+    next: AtomicU64,
+}
+
+impl Waiting {
+    fn agents(&self) -> MutexGuard<'_, HashMap<AgentId, u64>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds agents.
+    pub(super) fn add(&self, agents: impl IntoIterator<Item = AgentId>) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.agents().extend(agents.into_iter().map(|agent| (agent, number)));
+    }
+
+    fn number_of(&self, agent: &AgentId) -> Option<u64> {
+        self.agents().get(agent).copied()
+    }
+
+    /// Removes an agent, unless it was added again meanwhile.
+    fn remove(&self, agent: &AgentId, number: u64) {
+        let mut agents = self.agents();
+        if agents.get(agent) == Some(&number) {
+            agents.remove(agent);
+        }
+    }
+}
+
+impl Scripts {
+    /// Returns what an orbit has yet to execute, the oldest first. Reads the store only if there may be something.
+    pub async fn due(&self, entry: &AgentEntry) -> Result<Vec<DueScript>, Error> {
+        // Before the read: what is added during it must not be removed.
+        let Some(number) = self.waiting.number_of(entry.id()) else { return Ok(Vec::new()) };
+        let Some(record) = entry.record() else { return Ok(Vec::new()) };
+        let store = self.store.everywhere(entry);
+        let due = store.scripts_due(entry.id(), &record.space, self.clock.now(), MAX_ANNOUNCED).await?;
+        if due.is_empty() {
+            self.waiting.remove(entry.id(), number);
+            return Ok(due);
+        }
+        if self.are_disabled(entry).await? { Ok(Vec::new()) } else { Ok(due) }
+    }
+
+    async fn are_disabled(&self, entry: &AgentEntry) -> Result<bool, Error> {
+        let Some(record) = entry.record() else { return Ok(true) };
+        let name = space_settings::setting_name(&record.space);
+        let text = self.store.everywhere(entry).setting(&name).await?;
+        Ok(space_settings::parse(text.as_deref())?.scripts_disabled)
+    }
+
+    /// Returns the script of an execution that an orbit has yet to report. Fails for that of another host (FL59).
+    pub async fn fetch(&self, entry: &AgentEntry, id: &str) -> Result<ScriptRun, Error> {
+        let unknown = || Error::not_found("script execution", id);
+        let record = entry.record().ok_or_else(crate::authenticate::unauthorized)?;
+        let run = ScriptRunId::parse(id).map_err(|_| unknown())?;
+        let found = self.store.everywhere(entry).script_run_in(&record.space, &run).await?;
+        let now = self.clock.now();
+        let run = found.filter(|run| now < run.expires_at).ok_or_else(unknown)?;
+        if self.are_disabled(entry).await? {
+            return Err(unknown());
+        }
+        let fetch = ScriptWrite::Fetch { run: run.id.clone(), agent: entry.id().clone(), now };
+        match self.store.commit(entry, vec![fetch.into()]).await {
+            Ok(_) => Ok(run),
+            Err(StoreError::Conflict(_)) => Err(unknown()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Stores the result of an orbit. The first one counts; a repeated one is accepted and ignored.
+    pub async fn report(&self, entry: &AgentEntry, id: &str, result: ScriptResult) -> Result<(), Error> {
+        let unknown = || Error::not_found("script execution", id);
+        let run = ScriptRunId::parse(id).map_err(|_| unknown())?;
+        let (agent, now) = (entry.id().clone(), self.clock.now());
+        let write = ScriptWrite::Result { run: run.clone(), agent, result: Box::new(result), now };
+        match self.store.commit(entry, vec![write.into()]).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Conflict(_)) => {
+                let known = self.store.everywhere(entry).script_execution(&run, entry.id()).await?;
+                known.map(drop).ok_or_else(unknown)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Learns of the targets of a run that may be new.
+    pub(crate) async fn run_changed(&self, run: &ScriptRunId) -> Result<(), Error> {
+        self.read_waiting(Some(run)).await
+    }
+
+    async fn read_waiting(&self, run: Option<&ScriptRunId>) -> Result<(), Error> {
+        let (now, mut last) = (self.clock.now(), None);
+        loop {
+            let batch = self.store.everywhere(&System).scripts_waiting(run, now, last.as_ref(), BATCH).await?;
+            last = batch.last().cloned();
+            let is_full = batch.len() == BATCH as usize;
+            self.waiting.add(batch);
+            if !is_full {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads what is to be executed: after the start, and after changes may have been missed.
+    pub(crate) async fn start_over(&self) {
+        while let Err(error) = self.read_waiting(None).await {
+            tracing::warn!(error = %chain(&error), "failed to read the scripts to execute; retrying");
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = self.shutdown.wait() => return,
+            }
+        }
+    }
+}

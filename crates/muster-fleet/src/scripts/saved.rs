@@ -1,0 +1,85 @@
+//! Saved scripts.
+
+use muster_core::Error;
+use muster_core::authorization::{Grant, OpContext, ScriptsWrite};
+use muster_core::entropy::random_uuid;
+use muster_core::id::SavedScriptId;
+use muster_core::script::SavedScript;
+use muster_store::ScriptWrite;
+use serde_json::json;
+
+use super::{Scripts, reader, sha256_of};
+use crate::audit::audit_line;
+use crate::space_settings::{self, SpaceSettings};
+
+/// What is saved under a name.
+#[derive(Clone, Debug, Default)]
+pub struct SavedScriptDraft {
+    /// Name. A saved script with this name is replaced.
+    pub name: String,
+    /// Description.
+    pub description: String,
+    /// The script.
+    pub script: String,
+}
+
+impl Scripts {
+    /// Returns the saved scripts by name, without their texts, for those who may run or read them.
+    pub async fn saved(&self, context: &OpContext) -> Result<Vec<SavedScript>, Error> {
+        Ok(self.seen_by(&reader(context)?).saved_scripts().await?)
+    }
+
+    /// Finds a saved script by id or name.
+    pub async fn find_saved(&self, context: &OpContext, named: &str) -> Result<SavedScript, Error> {
+        let found = self.seen_by(&reader(context)?).saved_script(named).await?;
+        found.ok_or_else(|| Error::not_found("saved script", format_args!("{named:?}")))
+    }
+
+    /// Saves a script under a name.
+    pub async fn save(&self, grant: &Grant<ScriptsWrite>, draft: SavedScriptDraft) -> Result<SavedScript, Error> {
+        let (now, name) = (self.clock.now(), draft.name.trim().to_owned());
+        let before = self.store.seen_by(grant).saved_script(&name).await?;
+        let id = match before {
+            Some(before) if before.name.eq_ignore_ascii_case(&name) => before.id,
+            _ => SavedScriptId::trusted(random_uuid(&*self.entropy)),
+        };
+        let script = SavedScript {
+            id,
+            space: grant.space().clone(),
+            name,
+            description: draft.description.trim().to_owned(),
+            sha256: sha256_of(&draft.script),
+            script: draft.script,
+            updated_by: grant.actor().to_string(),
+            updated_at: now,
+        };
+        script.check()?;
+        let detail = json!({"name": script.name, "sha256": script.sha256});
+        let line =
+            audit_line(grant.origin(), now, "saved_script.save", format_args!("saved_script:{}", script.id), detail);
+        self.store.commit(grant, vec![ScriptWrite::Save(Box::new(script.clone())).into(), line]).await?;
+        Ok(script)
+    }
+
+    /// Deletes a saved script. Runs of it go on.
+    pub async fn delete_saved(&self, grant: &Grant<ScriptsWrite>, id: &str) -> Result<(), Error> {
+        let found = self.store.seen_by(grant).saved_script(id).await?.filter(|script| script.id.as_str() == id);
+        let script = found.ok_or_else(|| Error::not_found("saved script", id))?;
+        let detail = json!({"name": script.name, "sha256": script.sha256});
+        let subject = format!("saved_script:{}", script.id);
+        let line = audit_line(grant.origin(), self.clock.now(), "saved_script.delete", subject, detail);
+        self.store.commit(grant, vec![ScriptWrite::DeleteSaved { id: script.id }.into(), line]).await?;
+        Ok(())
+    }
+
+    /// Returns whether scripts may run in the space.
+    pub async fn are_enabled(&self, context: &OpContext) -> Result<bool, Error> {
+        Ok(!space_settings::of(self.seen_by(&reader(context)?)).await?.scripts_disabled)
+    }
+
+    /// Switches scripts on or off in the space.
+    pub async fn enable(&self, grant: &Grant<ScriptsWrite>, enabled: bool) -> Result<(), Error> {
+        let change = |settings: &mut SpaceSettings| settings.scripts_disabled = !enabled;
+        space_settings::change(&self.store, &*self.clock, grant, change).await.map(drop)
+    }
+}
