@@ -18,6 +18,7 @@ mod fleetd_options;
 mod host_checks;
 mod hosts;
 mod identity;
+mod labels;
 mod live_queries;
 mod log_in;
 mod network_objects;

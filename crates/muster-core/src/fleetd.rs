@@ -4,11 +4,13 @@
 pub mod checks;
 pub mod details;
 pub mod device_token;
+pub mod labels;
 pub mod live;
 pub mod log_lines;
 pub mod numbers;
 pub mod options;
 mod options_check;
 pub mod platform;
+pub mod questions;
 pub mod rows;
 pub mod software;

@@ -171,6 +171,10 @@ id_type!(
     HostCheckId
 );
 id_type!(
+    /// Id of a label of hosts.
+    LabelId
+);
+id_type!(
     /// Id of a saved query.
     SavedQueryId
 );

@@ -20,6 +20,7 @@ use super::fleet_keys::SIGNING_KEY;
 use super::fleetd_options::FleetdOptions;
 use super::hints::Hints;
 use super::host_checks::HostChecks;
+use super::labels::Labels;
 use super::live_queries::LiveQueries;
 use super::policy_cache::PolicyCache;
 use super::records::Records;
@@ -50,6 +51,7 @@ pub(crate) struct ChangeFeed {
     urls: Arc<ServerUrls>,
     fleetd_options: Arc<FleetdOptions>,
     host_checks: Arc<HostChecks>,
+    labels: Arc<Labels>,
     hints: Arc<Hints>,
     signing: Arc<SigningKeys>,
     shutdown: Arc<Shutdown>,
@@ -68,6 +70,7 @@ pub(crate) struct ChangeFeedParts {
     pub(crate) urls: Arc<ServerUrls>,
     pub(crate) fleetd_options: Arc<FleetdOptions>,
     pub(crate) host_checks: Arc<HostChecks>,
+    pub(crate) labels: Arc<Labels>,
     pub(crate) hints: Arc<Hints>,
     pub(crate) signing: Arc<SigningKeys>,
     pub(crate) shutdown: Arc<Shutdown>,
@@ -88,6 +91,7 @@ impl ChangeFeed {
             urls: parts.urls,
             fleetd_options: parts.fleetd_options,
             host_checks: parts.host_checks,
+            labels: parts.labels,
             hints: parts.hints,
             signing: parts.signing,
             shutdown: parts.shutdown,
@@ -180,6 +184,7 @@ impl ChangeFeed {
                 Some(Change::Setting(name)) => {
                     self.fleetd_options.setting_changed(name);
                     self.host_checks.setting_changed(name);
+                    self.labels.setting_changed(name);
                     self.hints.work_changed();
                 }
                 // Other servers ask the agent anyway when it first connects to them.
@@ -232,6 +237,7 @@ impl ChangeFeed {
         self.policies.clear();
         self.fleetd_options.clear();
         self.host_checks.clear();
+        self.labels.clear();
         let detached = self.registry.detach_all();
         let feed = Arc::clone(self);
         // Spread, like a fan-out: the agents of a large fleet must not all poll again in the same moment.

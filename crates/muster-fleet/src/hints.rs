@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 pub use self::channel::{Event, HintChannel};
 use super::host_checks::HostChecks;
+use super::labels::Labels;
 use super::live_queries::LiveQueries;
 use super::records::Records;
 use super::registry::{AgentEntry, PollSlot, Registry};
@@ -40,6 +41,8 @@ pub enum Reason {
     Detail,
     /// Host checks.
     Policy,
+    /// Labels.
+    Label,
 }
 
 impl fmt::Display for Reason {
@@ -48,6 +51,7 @@ impl fmt::Display for Reason {
             Self::Live(id) => write!(f, "live-{id}"),
             Self::Detail => f.write_str("detail"),
             Self::Policy => f.write_str("policy"),
+            Self::Label => f.write_str("label"),
         }
     }
 }
@@ -59,6 +63,7 @@ pub struct Hints {
     records: Arc<Records>,
     live_queries: Arc<LiveQueries>,
     host_checks: Arc<HostChecks>,
+    labels: Arc<Labels>,
     shutdown: Arc<Shutdown>,
     changed: Notify,
 }
@@ -70,13 +75,14 @@ pub(crate) struct HintParts {
     pub(crate) records: Arc<Records>,
     pub(crate) live_queries: Arc<LiveQueries>,
     pub(crate) host_checks: Arc<HostChecks>,
+    pub(crate) labels: Arc<Labels>,
     pub(crate) shutdown: Arc<Shutdown>,
 }
 
 impl Hints {
     pub(crate) fn new(parts: HintParts) -> Self {
-        let HintParts { clock, registry, records, live_queries, host_checks, shutdown } = parts;
-        Self { clock, registry, records, live_queries, host_checks, shutdown, changed: Notify::new() }
+        let HintParts { clock, registry, records, live_queries, host_checks, labels, shutdown } = parts;
+        Self { clock, registry, records, live_queries, host_checks, labels, shutdown, changed: Notify::new() }
     }
 
     /// Opens a channel to an authenticated orbit. While it exists, the orbit counts as connected.
@@ -127,7 +133,7 @@ impl Hints {
         }
     }
 
-    /// Returns what is due for an osqueryd: the newest live query, else its details, else host checks.
+    /// Returns what is due for an osqueryd: the newest live query, else its details, else host checks, else labels.
     async fn due(&self, osquery: &AgentEntry) -> Option<Reason> {
         if let Some(query) = self.live_queries.due(osquery).last() {
             return Some(Reason::Live(query.id.clone()));
@@ -136,6 +142,10 @@ impl Hints {
             return Some(Reason::Detail);
         }
         // While the store fails, nothing can be fetched either.
-        self.host_checks.due(osquery).await.ok().flatten().and_then(|due| due.queries().next().map(|_| Reason::Policy))
+        let checks = self.host_checks.due(osquery).await.ok().flatten();
+        if checks.is_some_and(|due| due.queries().next().is_some()) {
+            return Some(Reason::Policy);
+        }
+        self.labels.due(osquery).await.ok().flatten().and_then(|due| due.queries().next().map(|_| Reason::Label))
     }
 }

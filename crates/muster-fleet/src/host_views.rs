@@ -17,6 +17,7 @@ use super::agent_views::AgentView;
 use super::agents::Agents;
 use super::audit::audit_line;
 use super::host_checks::{AnsweredCheck, answered, applying};
+use super::labels;
 use super::registry::AgentEntry;
 use super::selection::Selected;
 use super::software::Installed;
@@ -33,6 +34,8 @@ pub struct HostView {
     pub agents: Vec<AgentView>,
     /// The host checks with its answers; empty in lists.
     pub checks: Vec<AnsweredCheck>,
+    /// Names of its labels; empty in lists.
+    pub labels: Vec<String>,
     /// Its software; empty in lists.
     pub software: Installed,
 }
@@ -64,6 +67,7 @@ impl Agents {
             agents: of_host.remove(&host.id).unwrap_or_default(),
             host,
             checks: Vec::new(),
+            labels: Vec::new(),
             software: Installed::default(),
         };
         Ok(Listed { items: items.into_iter().map(view).collect(), total, unreadable })
@@ -82,9 +86,11 @@ impl Agents {
             }
         }
         let mut view = found.ok_or_else(|| Error::not_found("host", id))?;
+        let seen = self.store.seen_by(grant);
+        let systems: Vec<&str> = view.agents.iter().map(|agent| agent.details.record.os.as_str()).collect();
+        view.labels = labels::names_of(seen, &view.host, &systems).await?;
         let mut records = view.agents.iter().map(|agent| &agent.details.record);
         if let Some(record) = records.rfind(|record| record.family == Family::Osquery) {
-            let seen = self.store.seen_by(grant);
             let checks = applying(seen.host_checks().await?.as_deref(), Platform::of(record))?;
             view.checks = answered(checks.into_iter(), seen.check_results(record).await?);
             view.software = seen.software_of(record).await?;

@@ -45,6 +45,7 @@ pub mod identity;
 mod inactivity;
 mod inline_seals;
 pub mod keys;
+pub mod labels;
 pub mod live_queries;
 mod members;
 pub mod membership;
@@ -143,6 +144,7 @@ use self::identity::spaces::Spaces;
 use self::identity::tokens::Tokens;
 use self::identity::users::Users;
 use self::keys::EnrollmentKeys;
+use self::labels::Labels;
 use self::live_queries::LiveQueries;
 use self::members::Members;
 use self::network_objects::{DownloadSources, NetworkObjects, Proxies, ServerHosts};
@@ -196,6 +198,7 @@ pub struct Fleet {
     space_settings: Settings,
     fleetd_options: Arc<FleetdOptions>,
     host_checks: Arc<HostChecks>,
+    labels: Arc<Labels>,
     host_logs: HostLogs,
     software: Arc<SoftwareInventory>,
     saved_queries: SavedQueries,
@@ -296,6 +299,7 @@ impl Fleet {
             space_settings: wiring.space_settings(),
             fleetd_options: Arc::clone(&wiring.fleetd_options),
             host_checks: Arc::clone(&wiring.host_checks),
+            labels: Arc::clone(&wiring.labels),
             host_logs: wiring.host_logs(),
             software: Arc::new(wiring.software()),
             saved_queries: wiring.saved_queries(),

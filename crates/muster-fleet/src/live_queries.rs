@@ -22,6 +22,7 @@ use self::running::Running;
 pub use self::running::{Asked, Outcome};
 use super::audit::audit_line;
 use super::authority::Authorized;
+use super::labels;
 use super::shutdown::Shutdown;
 use super::watched_store::WatchedStore;
 
@@ -48,6 +49,8 @@ pub struct NewLiveQuery {
     pub sql: QuerySource,
     /// Names or ids of hosts; empty for all that match the filter.
     pub hosts: Vec<String>,
+    /// Labels, of which the hosts have at least one; empty for all that match the filter.
+    pub labels: Vec<String>,
     /// Filter for the agents. Those that are not osquery are ignored.
     pub filter: AgentFilter,
     /// Time after which it ends.
@@ -140,6 +143,7 @@ impl LiveQueries {
         let seen = self.store.seen_by(grant);
         let mut conditions = new.filter.conditions.clone();
         conditions.push(AgentCondition::Families(vec![Family::Osquery]));
+        conditions.extend(labels::among(seen, &new.labels).await?);
         let mut named = Vec::new();
         for name in &new.hosts {
             let found = seen.all_agent_ids(&AgentFilter::all([of_osquery(), on_host(name)])).await?;

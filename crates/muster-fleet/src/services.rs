@@ -36,6 +36,7 @@ use crate::identity::spaces::Spaces;
 use crate::identity::tokens::Tokens;
 use crate::identity::users::Users;
 use crate::keys::EnrollmentKeys;
+use crate::labels::Labels;
 use crate::live_queries::LiveQueries;
 use crate::network_objects::{DownloadSources, NetworkObjects, Proxies, ServerHosts};
 use crate::nodes::Nodes;
@@ -126,6 +127,11 @@ impl Fleet {
     /// Host checks.
     pub fn host_checks(&self) -> &HostChecks {
         &self.host_checks
+    }
+
+    /// Returns the service of labels.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
     }
 
     /// Saved queries.

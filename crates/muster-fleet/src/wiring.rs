@@ -42,6 +42,7 @@ use super::identity::spaces::Spaces;
 use super::identity::tokens::Tokens;
 use super::identity::users::Users;
 use super::keys::EnrollmentKeys;
+use super::labels::Labels;
 use super::live_queries::LiveQueries;
 use super::members::Members;
 use super::network_objects::{NetworkFamily, NetworkObjects};
@@ -83,6 +84,7 @@ pub(crate) struct Wiring {
     pub(crate) currency: Arc<Currency>,
     pub(crate) fleetd_options: Arc<FleetdOptions>,
     pub(crate) host_checks: Arc<HostChecks>,
+    pub(crate) labels: Arc<Labels>,
     pub(crate) members: Arc<Members>,
     pub(crate) restoration: Arc<Restoration>,
     /// Rendered policies.
@@ -111,6 +113,7 @@ impl Wiring {
             currency: Arc::new(Currency::new(Arc::clone(&store))),
             fleetd_options: Arc::new(FleetdOptions::new(Arc::clone(&store), Arc::clone(&clock))),
             host_checks: Arc::new(HostChecks::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&entropy))),
+            labels: Arc::new(Labels::new(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&entropy))),
             members: Arc::new(Members::new(Arc::clone(&store))),
             restoration: Arc::new(Restoration::new(Arc::clone(&store), Arc::clone(&clock))),
             signing: Arc::new(SigningKeys::new(
@@ -402,6 +405,7 @@ impl Wiring {
             records: self.records(),
             live_queries: Arc::clone(live_queries),
             host_checks: Arc::clone(&self.host_checks),
+            labels: Arc::clone(&self.labels),
             shutdown: self.shutdown(),
         })
     }
@@ -423,6 +427,7 @@ impl Wiring {
             urls: Arc::clone(&self.urls),
             fleetd_options: Arc::clone(&self.fleetd_options),
             host_checks: Arc::clone(&self.host_checks),
+            labels: Arc::clone(&self.labels),
             hints: Arc::clone(hints),
             signing: Arc::clone(&self.signing),
             shutdown: self.shutdown(),

@@ -14,6 +14,7 @@ use muster_core::{host, raw_json};
 use muster_fleet::check_in::Contact;
 use muster_fleet::enroll::EnrollInput;
 use muster_fleet::host_checks::DueChecks;
+use muster_fleet::labels::DueLabels;
 use muster_fleet::live_queries::Asked;
 use muster_fleet::registry::AgentEntry;
 use muster_listen::reply::Reply;
@@ -94,6 +95,14 @@ impl Inner {
             read.queries.insert(name, sql);
             read.discovery.insert(name, details::ALWAYS);
         }
+        let labels = self.fleet.labels().due(&entry).await.unwrap_or_else(|error| {
+            tracing::debug!(error = %chain(&error), "failed to read the labels");
+            None
+        });
+        for (name, sql) in labels.iter().flat_map(DueLabels::queries) {
+            read.queries.insert(name, sql);
+            read.discovery.insert(name, details::ALWAYS);
+        }
         let is_unknown = entry.record().is_some_and(|record| record.hostname.is_empty() || record.os.is_empty());
         read.accelerate = is_unknown.then_some(ACCELERATE);
         json(&read)
@@ -113,6 +122,7 @@ impl Inner {
         }
         let [queries, statuses, messages] = [wire.queries, wire.statuses, wire.messages].map(text_of);
         self.fleet.host_checks().answered(&entry, queries, statuses, messages).await?;
+        self.fleet.labels().answered(&entry, queries, statuses, messages).await?;
         self.fleet.software().reported(&entry, queries, statuses).await?;
         // After the commit: if it fails, the host is asked again. A query that fails on the host is not, until the next time.
         if reported.is_answer {

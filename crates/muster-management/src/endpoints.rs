@@ -20,9 +20,9 @@ use super::openapi::{Described, Operation};
 use super::query::check_names;
 use super::{
     action_routes, agent_action_routes, agent_policies, agent_routes, alerts, audit, backups, bulk_routes, changes,
-    enrollment_keys, files, fleetd_options, host_checks, hosts, idempotency, identity, live_queries, message_signing,
-    network_objects, nodes, openapi, outputs, packages, refused, respond, rollouts, saved_queries, settings, setup,
-    software, uninstall_tokens,
+    enrollment_keys, files, fleetd_options, host_checks, hosts, idempotency, identity, labels, live_queries,
+    message_signing, network_objects, nodes, openapi, outputs, packages, refused, respond, rollouts, saved_queries,
+    settings, setup, software, uninstall_tokens,
 };
 use muster_fleet::Fleet;
 
@@ -166,6 +166,7 @@ pub fn all() -> Vec<Endpoint> {
         saved_queries::endpoints(),
         fleetd_options::endpoints(),
         host_checks::endpoints(),
+        labels::endpoints(),
         software::endpoints(),
         message_signing::endpoints(),
         packages::endpoints(),

@@ -69,7 +69,7 @@ async fn delete(
 
 /// Converts a host. What its agents report about it differs for a while if one of them is gone, so the newest report counts.
 fn host(view: HostView, with_metadata: bool) -> Host {
-    let HostView { host, agents, checks, software } = view;
+    let HostView { host, agents, checks, labels, software } = view;
     let newest = |wanted: &dyn Fn(&AgentView) -> Option<String>| {
         let mut told: Vec<_> = agents.iter().filter_map(|agent| Some((agent.last_checkin, wanted(agent)?))).collect();
         told.sort_by_key(|(seen, _)| *seen);
@@ -84,6 +84,7 @@ fn host(view: HostView, with_metadata: bool) -> Host {
         machine_id: host.machine_id,
         created_at: time(host.created_at),
         checks: checks.into_iter().map(answered).collect(),
+        labels,
         software: software.software.into_iter().map(installed).collect(),
         software_left_out: (software.left_out > 0).then_some(software.left_out),
         agents: agents.into_iter().map(|agent| agent_of(agent, with_metadata)).collect(),

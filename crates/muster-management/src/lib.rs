@@ -34,6 +34,7 @@ mod hosts;
 mod idempotency;
 mod identity;
 pub mod kql;
+mod labels;
 mod live_queries;
 mod message_signing;
 pub mod multipart;

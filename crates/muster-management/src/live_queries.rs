@@ -105,6 +105,7 @@ async fn run(
     let new = NewLiveQuery {
         sql,
         hosts: body.hosts,
+        labels: body.labels,
         filter: visible(body.kuery.as_deref().unwrap_or_default(), false, fleet.now())?,
         timeout: body.timeout_seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
     };

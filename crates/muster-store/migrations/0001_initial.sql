@@ -121,6 +121,28 @@ CREATE TABLE host_check_results (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX host_check_results_by_check ON host_check_results (check_id, passes, since, agent_id);
 
+-- Labels of hosts. query is NULL for manual labels. name_key is the name in lower case.
+CREATE TABLE labels (
+    id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    name_key TEXT NOT NULL,
+    description TEXT NOT NULL,
+    query TEXT,
+    platforms TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX labels_by_name ON labels (space, name_key);
+
+-- The hosts of each label.
+CREATE TABLE label_hosts (
+    label_id TEXT NOT NULL REFERENCES labels (id) ON DELETE CASCADE,
+    host_id TEXT NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
+    PRIMARY KEY (label_id, host_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX label_hosts_by_host ON label_hosts (host_id, label_id);
+
 -- Software that hosts report, once for all hosts. The id is a hash of the other columns, name_key the name in lower case. A row that no
 -- host has any more is deleted a week later.
 CREATE TABLE software (

@@ -181,6 +181,10 @@ pub enum AgentCondition {
     Tags(Vec<String>),
     /// With any tag.
     HasTags,
+    /// On a host with at least one of these labels, which are stored, by name ignoring case.
+    Labels(Vec<String>),
+    /// On a host with any label that is stored.
+    HasLabels,
     /// Enrolled with one of these keys.
     EnrollmentKeys(Vec<EnrollmentKeyId>),
     /// Enrolled with a known key.

@@ -2,12 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::platform::Platform;
-use super::rows;
+use super::platform::{self, Platform};
+use super::questions;
+pub use super::questions::Answer;
 use crate::error::{Error, ErrorKind};
 use crate::id::HostCheckId;
-use crate::raw_json;
-use crate::reported::shortened_to;
 use crate::time::Timestamp;
 
 /// Prefix of the names of the queries, by which FleetDM's tools recognize them.
@@ -19,8 +18,6 @@ pub const MAX_SQL: usize = 256 * 1024;
 /// Maximum length of a name, and of a description or a resolution, bytes.
 const MAX_NAME: usize = 255;
 const MAX_TEXT: usize = 4096;
-/// Maximum length of an error that is kept, bytes.
-const MAX_ERROR: usize = 256;
 
 /// A check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +46,7 @@ impl Check {
 
     /// Returns whether hosts of a platform are checked; `None` stands for a platform that is unknown.
     pub fn applies_to(&self, platform: Option<Platform>) -> bool {
-        self.platforms.is_empty() || platform.is_some_and(|own| self.platforms.iter().any(|name| name == own.as_str()))
+        platform::applies(&self.platforms, platform)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -67,13 +64,7 @@ impl Check {
                 return Err(Error::invalid(field, format!("at most {MAX_TEXT} bytes")));
             }
         }
-        match self.platforms.iter().find(|name| Platform::parse(name).is_none()) {
-            Some(unknown) => {
-                let reason = format!("unknown platform {unknown:?}; known: {}", Platform::NAMES.join(", "));
-                Err(Error::invalid("platforms", reason))
-            }
-            None => Ok(()),
-        }
+        platform::check_names("platforms", &self.platforms)
     }
 }
 
@@ -114,15 +105,6 @@ pub struct CheckResult {
     pub error: String,
 }
 
-/// A host's answer to a check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The query ran, and had a row or none.
-    Ran(bool),
-    /// It did not run.
-    Failed(String),
-}
-
 /// Changes of what is known of the checks on a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckChanges {
@@ -142,41 +124,14 @@ impl CheckChanges {
 /// Returns the answers in the results of a request to those checks that apply to the host: results for other checks, such as
 /// those of another space, are dropped (FL33). Each argument is the JSON text of an object by query name.
 pub fn answers(checks: &[&Check], queries: &str, statuses: &str, messages: &str) -> Vec<(HostCheckId, Answer)> {
-    let [mut rows, mut codes, mut texts] = [(); 3].map(|()| vec![None; checks.len()]);
-    for (raw, found) in [(queries, &mut rows), (statuses, &mut codes), (messages, &mut texts)] {
-        raw_json::each_member(raw, |name, value| {
-            let id = name.strip_prefix(PREFIX);
-            if let Some(at) = id.and_then(|id| checks.iter().position(|check| check.id.as_str() == id)) {
-                found[at] = Some(value);
-            }
-        });
-    }
-    let answer = |at: usize| match rows::status(codes[at]?)? {
-        0 => Some(Answer::Ran(has_row(rows[at].unwrap_or_default()))),
-        code => {
-            let text = texts[at].and_then(raw_json::as_text).filter(|text| !text.is_empty());
-            Some(Answer::Failed(
-                text.map_or_else(|| format!("error {code}"), |text| shortened_to(&text, MAX_ERROR).into()),
-            ))
-        }
-    };
-    (0..checks.len()).filter_map(|at| Some((checks[at].id.clone(), answer(at)?))).collect()
+    let ids: Vec<&str> = checks.iter().map(|check| check.id.as_str()).collect();
+    let found = questions::answers(PREFIX, &ids, queries, statuses, messages);
+    found.into_iter().map(|(at, answer)| (checks[at].id.clone(), answer)).collect()
 }
 
 /// Returns whether the results of a request contain one for any check, of this or another space.
 pub fn has_answers(statuses: &str) -> bool {
-    let mut found = false;
-    raw_json::each_member(statuses, |name, _| found |= name.starts_with(PREFIX));
-    found
-}
-
-fn has_row(rows: &str) -> bool {
-    let mut has_row = false;
-    raw_json::each_element(rows, |row| {
-        has_row = row.starts_with('{');
-        false
-    });
-    has_row
+    questions::has_answers(PREFIX, statuses)
 }
 
 /// Decides what changes with the answers of a host, which has these checks. Equal results change nothing.

@@ -1,6 +1,7 @@
 //! Platforms of hosts, as options and checks distinguish them.
 
 use crate::agent::AgentRecord;
+use crate::error::Error;
 
 /// Platform of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,23 @@ impl Platform {
             "windows" => Some(Self::Windows),
             _ => Some(Self::Linux),
         }
+    }
+}
+
+/// Returns whether something for these platforms, by name, applies to hosts of one; `None` stands for a platform that is unknown. No
+/// names stand for all platforms.
+pub fn applies(names: &[String], platform: Option<Platform>) -> bool {
+    names.is_empty() || platform.is_some_and(|own| names.iter().any(|name| name == own.as_str()))
+}
+
+/// Rejects unknown names of platforms.
+pub fn check_names(field: &'static str, names: &[String]) -> Result<(), Error> {
+    match names.iter().find(|name| Platform::parse(name).is_none()) {
+        Some(unknown) => {
+            let reason = format!("unknown platform {unknown:?}; known: {}", Platform::NAMES.join(", "));
+            Err(Error::invalid(field, reason))
+        }
+        None => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use muster_core::agent::AgentRecord;
 use muster_core::check_in::KnownDocuments;
 use muster_core::credential::{CredentialKind, LiveCredential, LiveCredentials};
 use muster_core::documents::Digest;
-use muster_core::id::{ActionId, AgentId, KeyId};
+use muster_core::id::{ActionId, AgentId, KeyId, LabelId};
 use muster_core::poll::GoDuration;
 use muster_core::time::Timestamp;
 use tokio::sync::Notify;
@@ -57,10 +57,21 @@ struct EntryState {
     facts_reported_at: Option<Timestamp>,
     // When its host last answered the host checks, and which version of them. Boxed: only osqueryd is asked.
     checks_answered: Option<Box<(Timestamp, i64)>>,
+    // When its host last answered the labels, and which it has. Boxed: only osqueryd is asked.
+    labels: Option<Box<KnownLabels>>,
     // Hash of the software that its host last reported to this node. Boxed: only osqueryd is asked.
     software: Option<Box<[u8; 32]>>,
     // The osqueryd on the host of an orbit, once it was looked for. Boxed: only orbit has one.
     osquery: Option<Box<AgentId>>,
+}
+
+/// What is known of the labels of an agent's host.
+#[derive(Debug, Default)]
+struct KnownLabels {
+    /// Time of the last answer to this node, and the version of the labels that were answered.
+    answered: Option<(Timestamp, u64)>,
+    /// The labels, as they were read with this load of the labels of the space.
+    has: Option<(u64, Arc<[LabelId]>)>,
 }
 
 /// Time of a credential's last use, and the time that was last written to the store.
@@ -113,6 +124,7 @@ impl AgentEntry {
             used: Vec::new(),
             facts_reported_at: None,
             checks_answered: None,
+            labels: None,
             software: None,
             osquery: None,
         };
@@ -155,11 +167,11 @@ impl AgentEntry {
         if is_elsewhere {
             // The agent has moved between servers. What was derived from its check-ins here may be outdated.
             (state.known, state.last_request, state.without_keys) = (None, None, None);
-            state.software = None;
+            (state.software, state.labels) = (None, None);
         }
         if is_in_other_space {
             // It has enrolled in another space, which asks for other things.
-            (state.facts_reported_at, state.checks_answered) = (None, None);
+            (state.facts_reported_at, state.checks_answered, state.labels) = (None, None, None);
         }
         state.record = Some(record);
         drop(state);
@@ -244,10 +256,39 @@ impl AgentEntry {
         lock(&self.state).software = Some(Box::new(digest));
     }
 
-    /// Forgets when the agent reported its facts and answered the host checks, so that it is asked for both.
+    /// Forgets when the agent reported its facts and answered the host checks and labels, so that it is asked for all of them.
     pub(crate) fn forget_reports(&self) {
         let mut state = lock(&self.state);
-        (state.facts_reported_at, state.checks_answered) = (None, None);
+        (state.facts_reported_at, state.checks_answered, state.labels) = (None, None, None);
+    }
+
+    /// Returns when the agent's host last answered the labels to this node, and their version.
+    pub(crate) fn labels_answered(&self) -> Option<(Timestamp, u64)> {
+        lock(&self.state).labels.as_ref()?.answered
+    }
+
+    /// Records that the agent's host has answered the labels. If that changed the labels that it has, they are read again, and host checks,
+    /// which may be for some labels only, are asked again.
+    pub(crate) fn remember_labels(&self, now: Timestamp, version: u64, has_changed: bool) {
+        let mut state = lock(&self.state);
+        let known = state.labels.get_or_insert_default();
+        known.answered = Some((now, version));
+        if has_changed {
+            known.has = None;
+            state.checks_answered = None;
+        }
+    }
+
+    /// Returns the labels of the agent's host, if they were read with this load of the labels of its space.
+    pub(crate) fn known_labels(&self, load: u64) -> Option<Arc<[LabelId]>> {
+        let state = lock(&self.state);
+        let (known, labels) = state.labels.as_ref()?.has.as_ref()?;
+        (*known == load).then(|| Arc::clone(labels))
+    }
+
+    /// Caches the labels of the agent's host.
+    pub(crate) fn cache_labels(&self, load: u64, labels: Arc<[LabelId]>) {
+        lock(&self.state).labels.get_or_insert_default().has = Some((load, labels));
     }
 
     /// Returns the osqueryd on the host of this orbit, if it is known.

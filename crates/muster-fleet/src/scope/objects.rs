@@ -8,9 +8,11 @@ use muster_core::enrollment_key::EnrollmentKey;
 use muster_core::event::Event;
 use muster_core::file::{DeliverableFile, Upload};
 use muster_core::fleetd::checks::CheckResult;
+use muster_core::fleetd::labels::Label;
+use muster_core::host::Host;
 use muster_core::id::{
-    AlertReceiverId, EnrollmentKeyId, FileId, HostCheckId, NetworkObjectId, OutputId, PolicyId, UninstallTokenId,
-    UserId,
+    AlertReceiverId, EnrollmentKeyId, FileId, HostCheckId, HostId, LabelId, NetworkObjectId, OutputId, PolicyId,
+    UninstallTokenId, UserId,
 };
 use muster_core::network_object::{NetworkObject, NetworkObjectKind, Shared};
 use muster_core::output::Output;
@@ -158,6 +160,26 @@ impl Scoped<'_> {
     /// Returns what an agent's host answered to host checks.
     pub async fn check_results(&self, agent: &AgentRecord) -> Result<Vec<CheckResult>, StoreError> {
         if self.holds(&agent.space) { self.store.check_results(&agent.id).await } else { Ok(Vec::new()) }
+    }
+
+    /// Returns the stored labels of the space by name.
+    pub async fn labels(&self) -> Result<Vec<Label>, StoreError> {
+        self.store.labels(self.space).await
+    }
+
+    /// Counts the hosts of each label of the space that has any.
+    pub async fn label_counts(&self) -> Result<Vec<(LabelId, u64)>, StoreError> {
+        self.store.label_counts(self.space).await
+    }
+
+    /// Returns those of some hosts that have a label of the space.
+    pub async fn hosts_with_label(&self, label: &Label, hosts: &[HostId]) -> Result<Vec<HostId>, StoreError> {
+        if self.holds(&label.space) { self.store.hosts_with_label(&label.id, hosts).await } else { Ok(Vec::new()) }
+    }
+
+    /// Returns the stored labels of a host.
+    pub async fn labels_of_host(&self, host: &Host) -> Result<Vec<LabelId>, StoreError> {
+        if self.holds(&host.space) { self.store.labels_of_host(&host.id).await } else { Ok(Vec::new()) }
     }
 
     /// Returns an uninstall token.

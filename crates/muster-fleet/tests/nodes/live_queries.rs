@@ -22,6 +22,7 @@ async fn an_answer_to_any_server_reaches_the_watcher_of_another() {
     let new = NewLiveQuery {
         sql: QuerySource::Sql("SELECT 1".into()),
         hosts: Vec::new(),
+        labels: Vec::new(),
         filter: AgentFilter::default(),
         timeout: Duration::from_secs(60),
     };

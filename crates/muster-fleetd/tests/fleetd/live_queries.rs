@@ -23,6 +23,7 @@ fn new(hosts: &[&str]) -> NewLiveQuery {
     NewLiveQuery {
         sql: QuerySource::Sql(SQL.to_owned()),
         hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+        labels: Vec::new(),
         filter: AgentFilter::default(),
         timeout: Duration::from_secs(60),
     }

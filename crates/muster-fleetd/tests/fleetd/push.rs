@@ -85,6 +85,7 @@ impl Pushing {
         let new = NewLiveQuery {
             sql: QuerySource::Sql("SELECT 1;".to_owned()),
             hosts: Vec::new(),
+            labels: Vec::new(),
             filter: AgentFilter::default(),
             timeout: Duration::from_secs(3600),
         };

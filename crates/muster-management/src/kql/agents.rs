@@ -9,6 +9,7 @@ use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId};
 use muster_core::status::Status;
 use muster_core::time::Timestamp;
 use muster_core::version::Version;
+use muster_fleet::labels;
 use muster_store::query::{AgentCondition, AgentFilter};
 use muster_store::search::Fact;
 
@@ -27,6 +28,7 @@ enum Field {
     Policy,
     Status,
     Tags,
+    Labels,
     EnrollmentKey,
     Hostname,
     DuplicateHosts,
@@ -145,6 +147,7 @@ impl AgentQuery {
                 }
                 Field::Policy => AgentCondition::HasPolicy,
                 Field::Tags => AgentCondition::HasTags,
+                Field::Labels => AgentCondition::HasLabels,
                 Field::EnrollmentKey => AgentCondition::HasEnrollmentKey,
                 Field::DuplicateHosts => AgentCondition::HasDuplicateHosts,
                 Field::Host => AgentCondition::HasHost,
@@ -163,6 +166,7 @@ impl AgentQuery {
                 AgentCondition::Statuses(statuses)
             }
             Field::Tags => AgentCondition::Tags(vec![word.to_owned()]),
+            Field::Labels => labels::condition(word),
             Field::EnrollmentKey => AgentCondition::EnrollmentKeys(vec![EnrollmentKeyId::trusted(word)]),
             Field::Hostname => AgentCondition::Hostnames(vec![word.to_owned()]),
             Field::Family => AgentCondition::Families(vec![family(word)?]),
@@ -271,7 +275,7 @@ fn size(condition: &AgentCondition) -> usize {
 
 /// Merges alternatives on the same field into one set, wherever they stand. The store passes a set as a single parameter.
 fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
-    use AgentCondition::{EnrollmentKeys, Families, Hostnames, Hosts, Ids, Left, Policies, Statuses, Tags};
+    use AgentCondition::{EnrollmentKeys, Families, Hostnames, Hosts, Ids, Labels, Left, Policies, Statuses, Tags};
     let mut kept: Vec<AgentCondition> = Vec::new();
     'parts: for mut part in parts {
         for other in &mut kept {
@@ -280,6 +284,7 @@ fn merged(parts: Vec<AgentCondition>) -> Vec<AgentCondition> {
                 (Policies(all), Policies(more)) => all.append(more),
                 (Statuses(all), Statuses(more)) => all.append(more),
                 (Tags(all), Tags(more)) => all.append(more),
+                (Labels(all), Labels(more)) => all.append(more),
                 (Hostnames(all), Hostnames(more)) => all.append(more),
                 (EnrollmentKeys(all), EnrollmentKeys(more)) => all.append(more),
                 (Families(all), Families(more)) => all.append(more),
@@ -316,6 +321,7 @@ fn field_of(name: &str) -> Result<Field, Error> {
         "policy_id" => Ok(Field::Policy),
         "status" => Ok(Field::Status),
         "tags" => Ok(Field::Tags),
+        "labels" => Ok(Field::Labels),
         "enrollment_key_id" => Ok(Field::EnrollmentKey),
         "hostname" | "local_metadata.host.hostname" => Ok(Field::Hostname),
         "duplicate_hosts" => Ok(Field::DuplicateHosts),

@@ -30,6 +30,9 @@ pub struct Host {
     /// Its agents.
     #[serde(default)]
     pub agents: Vec<HostAgent>,
+    /// Names of its labels, the built-in ones first; only for a single host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
     /// Host checks with its answers; only for a single host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<AnsweredCheck>,

@@ -17,6 +17,9 @@ pub struct RunQuery {
     /// Hosts: names, host ids, hardware UUIDs or agent ids, at most 100. Without them, all that match `kuery`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
+    /// Labels, of which the hosts have at least one, by name, at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
     /// KQL over agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kuery: Option<String>,

@@ -21,6 +21,7 @@ pub mod host;
 pub mod host_check;
 pub mod identity;
 pub mod json;
+pub mod label;
 mod list_query;
 pub mod live_query;
 pub mod log_in;

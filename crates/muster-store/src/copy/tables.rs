@@ -16,6 +16,8 @@ const COPIED: &[&str] = &[
     "agent_documents",
     "agent_tags",
     "host_check_results",
+    "labels",
+    "label_hosts",
     "software",
     "host_software",
     "space_software",

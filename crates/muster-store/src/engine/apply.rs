@@ -5,8 +5,8 @@ use super::session::Connection;
 use super::error::Failure;
 use super::transaction::Pending;
 use super::{
-    actions, agents, alerts, enrollment_keys, files, host_checks, idempotency, identity, live_queries, network_objects,
-    nodes, output_keys, policies, rollouts, settings, software, uninstall_tokens,
+    actions, agents, alerts, enrollment_keys, files, host_checks, idempotency, identity, labels, live_queries,
+    network_objects, nodes, output_keys, policies, rollouts, settings, software, uninstall_tokens,
 };
 use crate::port::{
     ActionWrite, AgentWrite, Committed, EnrollmentKeyWrite, FencingToken, FileWrite, OutputWrite, PolicyWrite,
@@ -76,6 +76,7 @@ fn apply(c: &Connection, pending: &mut Pending<'_>, write: &Write, done: &mut Do
         Write::Secret(SecretWrite::Delete { id }) => settings::delete_secret(c, id)?,
         Write::File(write) => file(c, write)?,
         Write::HostCheck(write) => host_checks::apply(c, write)?,
+        Write::Label(write) => labels::apply(c, write)?,
         Write::Software(write) => software::apply(c, write)?,
         Write::Setting(SettingWrite::Put { name, value }) => settings::put_setting(c, name, value)?,
         Write::Setting(SettingWrite::Swap { name, before, value }) => {

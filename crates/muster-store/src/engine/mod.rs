@@ -22,6 +22,7 @@ mod files;
 mod host_checks;
 mod idempotency;
 mod identity;
+mod labels;
 mod live_queries;
 pub(crate) mod log;
 pub(crate) mod membership;

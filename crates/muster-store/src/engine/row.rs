@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use muster_core::credential::{LiveCredential, LiveCredentials, SecretHash};
 use muster_core::id::{
-    ActionId, AgentId, BindingId, ClusterId, EnrollmentKeyId, FileId, HostCheckId, HostId, KeyId, LiveQueryId,
+    ActionId, AgentId, BindingId, ClusterId, EnrollmentKeyId, FileId, HostCheckId, HostId, KeyId, LabelId, LiveQueryId,
     NetworkObjectId, NodeId, OutputId, PolicyId, ProviderId, RoleId, SecretId, SpaceId, TokenId, UninstallTokenId,
     UserId,
 };
@@ -58,6 +58,7 @@ stored_ids!(
     HostCheckId,
     HostId,
     KeyId,
+    LabelId,
     LiveQueryId,
     NetworkObjectId,
     NodeId,

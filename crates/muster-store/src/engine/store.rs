@@ -11,6 +11,7 @@ mod files;
 mod host_checks;
 mod idempotency;
 mod identity;
+mod labels;
 mod live_queries;
 mod network_objects;
 mod nodes;

@@ -29,6 +29,7 @@ mod files;
 mod host_checks;
 mod idempotency;
 mod identity;
+mod labels;
 mod live_queries;
 mod network_objects;
 mod nodes;
@@ -61,6 +62,7 @@ pub use self::files::{FileStore, FileWrite, UploadLimit, UploadQuota};
 pub use self::host_checks::{HostCheckStore, HostCheckWrite};
 pub use self::idempotency::{IdempotencyStore, IdempotencyWrite, KeyedRequest};
 pub use self::identity::{IdentityStore, IdentityWrite, LogInWrite};
+pub use self::labels::{LabelStore, LabelWrite};
 pub use self::live_queries::{LiveQueryStore, LiveQueryWrite};
 pub use self::network_objects::{NetworkObjectStore, NetworkObjectWrite};
 pub use self::nodes::{
@@ -234,6 +236,8 @@ pub enum Write {
     File(FileWrite),
     /// Of results of host checks.
     HostCheck(HostCheckWrite),
+    /// Of labels and their hosts.
+    Label(LabelWrite),
     /// Of the software of hosts.
     Software(SoftwareWrite),
     /// Of settings.
@@ -281,6 +285,7 @@ pub trait Resources:
     + HostCheckStore
     + IdempotencyStore
     + IdentityStore
+    + LabelStore
     + LeaseStore
     + LiveQueryStore
     + NetworkObjectStore
@@ -307,6 +312,7 @@ impl<T> Resources for T where
         + HostCheckStore
         + IdempotencyStore
         + IdentityStore
+        + LabelStore
         + LeaseStore
         + LiveQueryStore
         + NetworkObjectStore

@@ -7,6 +7,7 @@ mod pages;
 
 use std::time::Duration;
 
+use muster_core::fleetd::labels::name_key;
 use muster_core::id::{AgentId, EnrollmentKeyId, HostId, PolicyId, SpaceId};
 
 use super::dialect;
@@ -23,6 +24,13 @@ pub(crate) use self::pages::{
 const IN_ROLLOUT: &str = "EXISTS (SELECT 1 FROM rollout_agents r WHERE r.agent_id = agents.id AND r.rollout_id = $?)";
 /// Whether an agent has a tag of the list that follows.
 const TAGGED: &str = "EXISTS (SELECT 1 FROM agent_tags t WHERE t.agent_id = agents.id AND t.tag ";
+/// Beginning of the condition that an agent's host has a label whose name is in the list that follows. Labels of other spaces with the same
+/// names have no hosts of the agent's space.
+const LABELLED: &str = "(agents.host_id IS NOT NULL AND agents.host_id IN (SELECT m.host_id FROM labels l \
+    JOIN label_hosts m ON m.label_id = l.id WHERE l.name_key ";
+/// Whether an agent's host has any label.
+const HAS_LABELS: &str =
+    "(agents.host_id IS NOT NULL AND EXISTS (SELECT 1 FROM label_hosts m WHERE m.host_id = agents.host_id))";
 /// Whether the text of an agent matches a pattern.
 const HAS_TEXT: &str = "EXISTS (SELECT 1 FROM agent_texts x WHERE x.space = agents.space AND x.id = agents.id \
     AND x.search LIKE $? ESCAPE '\\')";
@@ -178,6 +186,11 @@ impl Composed {
                 self.integer(SINCE_BEFORE, time.as_micros());
             }
             AgentCondition::Tags(tags) => self.set(TAGGED, tags),
+            AgentCondition::Labels(names) => {
+                self.set(LABELLED, names.iter().map(|name| name_key(name)));
+                self.push(")");
+            }
+            AgentCondition::HasLabels => self.push(HAS_LABELS),
             AgentCondition::HasTags => self.push("(agents.tags <> '[]')"),
             AgentCondition::EnrollmentKeys(ids) => {
                 self.set(

@@ -213,6 +213,8 @@ statements! {
     DELETE_UNINSTALL_TOKENS_IN = "DELETE FROM uninstall_tokens WHERE space = $1";
     /// Deletes the recorded numbers of agents.
     DELETE_HISTORY_IN = "DELETE FROM agent_history WHERE space = $1";
+    /// Deletes labels.
+    DELETE_LABELS_IN = "DELETE FROM labels WHERE space = $1";
     /// Inserts or replaces a view of a user that exists.
     PUT_VIEW = "INSERT INTO saved_views (user_id, space, name, query) SELECT id, $1, $2, $3 FROM users WHERE id = $4 \
         ON CONFLICT (user_id, space, name) DO UPDATE SET query = excluded.query";

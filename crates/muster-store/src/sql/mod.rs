@@ -17,6 +17,7 @@ pub(crate) mod filter;
 pub(crate) mod host_checks;
 pub(crate) mod idempotency;
 pub(crate) mod identity;
+pub(crate) mod labels;
 pub(crate) mod live_queries;
 pub(crate) mod log;
 pub(crate) mod log_ins;
@@ -73,6 +74,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
         host_checks::ALL,
         idempotency::ALL,
         identity::ALL,
+        labels::ALL,
         live_queries::ALL,
         log_ins::ALL,
         log::ALL,

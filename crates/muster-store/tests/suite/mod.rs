@@ -19,6 +19,7 @@ pub mod files;
 pub mod host_checks;
 pub mod idempotency;
 pub mod identity;
+pub mod labels;
 pub mod lists;
 pub mod live_queries;
 pub mod log_ins;
@@ -146,6 +147,12 @@ macro_rules! run_for {
             sessions_and_links_end,
             spaces_are_created_changed_and_deleted_when_empty,
             views_belong_to_a_person_and_a_space,
+        ]);
+        suite::run_for!(@module $make, labels: [
+            labels_come_back_by_name_and_change_by_version,
+            hosts_have_labels_of_their_space,
+            agents_are_found_by_the_labels_of_their_hosts,
+            a_space_has_a_limited_number_of_labels,
         ]);
         suite::run_for!(@module $make, live_queries: [
             a_live_query_ends_with_its_last_answer,

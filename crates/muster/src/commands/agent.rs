@@ -15,7 +15,7 @@ use super::find::{find_agent, hostname, list_agents};
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, wide};
 use super::policy_names::{Named, with_policy_name, with_policy_names};
 use super::respond::RespondArgs;
-use super::selection::{Chosen, Selection, agents};
+use super::selection::{Chosen, Selection, agents, labelled};
 use super::text::{print_line, tag};
 
 /// Verbs of `agent`.
@@ -23,7 +23,7 @@ use super::text::{print_line, tag};
 pub enum AgentCommand {
     /// List agents
     #[command(
-        after_help = "Examples:\n  muster agent list\n  muster agent list --filter 'status:(offline or error)' --output wide\n  muster agent list --filter 'tags:\"web\" and not status:online' --output name\n  muster agent list --filter 'status:error or not policy_id:*'"
+        after_help = "Examples:\n  muster agent list\n  muster agent list --filter 'status:(offline or error)' --output wide\n  muster agent list --filter 'tags:\"web\" and not status:online' --output name\n  muster agent list --filter 'status:error or not policy_id:*'\n  muster agent list --label 'docker hosts'"
     )]
     List(ListArgs),
     /// Show an agent and its components
@@ -113,9 +113,12 @@ pub enum AgentCommand {
 pub struct ListArgs {
     /// Filter. Fields: id, policy_id, status, tags, hostname, version, enrolled_at, last_checkin, os, architecture,
     /// upgrade_details.state, enrollment_key_id, duplicate_hosts, family, host_id, audit_unenrolled_reason, left_at,
-    /// policy_pending_since. Operators: and, or, not, ( ); for versions and times also <, <=, >, >=
+    /// labels (of its host), policy_pending_since. Operators: and, or, not, ( ); for versions and times also <, <=, >, >=
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
+    /// Only agents on hosts with one of these labels (repeatable)
+    #[arg(long = "label", value_name = "LABEL")]
+    labels: Vec<String>,
     /// Include inactive agents
     #[arg(long)]
     inactive: bool,
@@ -309,8 +312,8 @@ impl AgentCommand {
 
 impl ListArgs {
     async fn run(self, client: &Client) -> Result<(), Failed> {
-        let query =
-            ListAgents { kuery: self.filter, show_inactive: self.inactive.then_some(true), ..ListAgents::default() };
+        let kuery = labelled(&self.labels, self.filter);
+        let query = ListAgents { kuery, show_inactive: self.inactive.then_some(true), ..ListAgents::default() };
         let (agents, total) = list_agents(client, &query, self.limit.map(|limit| limit as usize)).await?;
         let format = self.output.output;
         let agents = with_policy_names(client, format, agents, |agent| agent.policy_id.as_deref()).await?;

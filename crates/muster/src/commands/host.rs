@@ -11,6 +11,7 @@ use super::confirm::Care;
 use super::failure::Failed;
 use super::find::{all_pages, if_there, only, quoted};
 use super::listing::{Column, Format, OutputArg, column, or_dash, print_list, print_one, print_table, wide};
+use super::selection::labelled;
 use super::text::print_line;
 
 /// Verbs of `host`.
@@ -18,7 +19,7 @@ use super::text::print_line;
 pub enum HostCommand {
     /// List hosts with their agents
     #[command(
-        after_help = "Examples:\n  muster host list\n  muster host list --filter 'family:osquery and status:offline'"
+        after_help = "Examples:\n  muster host list\n  muster host list --filter 'family:osquery and status:offline'\n  muster host list --label 'docker hosts'"
     )]
     List(ListArgs),
     /// Show a host and its agents
@@ -46,6 +47,9 @@ pub struct ListArgs {
     /// Only hosts with an agent that matches
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
+    /// Only hosts with one of these labels (repeatable)
+    #[arg(long = "label", value_name = "LABEL")]
+    labels: Vec<String>,
     #[command(flatten)]
     output: OutputArg,
 }
@@ -95,6 +99,7 @@ const DETAILS: &[Column<Host>] = &[
     column("OS", |host| or_dash(Some(&host.os))),
     column("CREATED", |host| host.created_at.clone()),
     column("LAST SEEN", |host| or_dash(host.last_seen.as_deref())),
+    column("LABELS", |host| or_dash(Some(&host.labels.join(", ")))),
     column("SOFTWARE", software),
 ];
 
@@ -143,7 +148,7 @@ impl HostCommand {
     pub async fn run(self, client: &Client) -> Result<(), Failed> {
         match self {
             Self::List(args) => {
-                let hosts = matching(client, args.filter.as_deref()).await?;
+                let hosts = matching(client, labelled(&args.labels, args.filter).as_deref()).await?;
                 print_list(&hosts, args.output.output, COLUMNS, |host| host.id.clone())
             }
             Self::Show(args) => args.run(client).await,

@@ -25,6 +25,7 @@ mod fleetd;
 mod fleetd_options;
 mod host;
 mod host_check;
+mod label;
 mod listing;
 mod login;
 mod network_object;
@@ -74,6 +75,8 @@ pub enum AdminCommand {
     Software(Noun<software::SoftwareCommand>),
     /// Manage host checks: yes-or-no questions that hosts with osquery answer
     HostCheck(Noun<host_check::HostCheckCommand>),
+    /// Manage labels: groups of hosts, by SQL or by choice
+    Label(Noun<label::LabelCommand>),
     /// Show and replace the osquery configuration of hosts
     FleetdOptions(Noun<fleetd_options::FleetdOptionsCommand>),
     /// Deliver fleetd to hosts
@@ -160,6 +163,7 @@ pub async fn run(command: AdminCommand) -> Result<(), Failed> {
         AdminCommand::Query(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Software(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::HostCheck(noun) => noun.verb.run(&noun.connect.client()?).await,
+        AdminCommand::Label(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Fleetd(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::FleetdOptions(noun) => noun.verb.run(&noun.connect.client()?).await,
         AdminCommand::Policy(noun) => noun.verb.run(&noun.connect.client()?).await,

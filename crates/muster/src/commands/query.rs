@@ -29,7 +29,7 @@ pub enum QueryCommand {
     /// Ends when all hosts have answered, or after the timeout. Ctrl-C stops the query on all
     /// hosts. With --output json, prints one JSON object per line, one for each host.
     #[command(
-        after_help = "Examples:\n  muster query run 'SELECT name, version FROM os_version' --all\n  muster query run 'SELECT pid, path FROM processes' --host web-7 --output csv\n  muster query run 'SELECT * FROM usb_devices' --filter 'tags:laptops' --timeout 300\n  muster query run --saved 'logged in users' --host web-7"
+        after_help = "Examples:\n  muster query run 'SELECT name, version FROM os_version' --all\n  muster query run 'SELECT pid, path FROM processes' --host web-7 --output csv\n  muster query run 'SELECT * FROM usb_devices' --filter 'tags:laptops' --timeout 300\n  muster query run 'SELECT * FROM docker_containers' --label 'docker hosts'\n  muster query run --saved 'logged in users' --host web-7"
     )]
     Run(RunArgs),
     /// Save a query under a name, so that people can run it without the right to run any SQL
@@ -65,7 +65,7 @@ pub enum QueryCommand {
 
 /// Flags of `run`.
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("which hosts").required(true).multiple(true).args(["hosts", "filter", "all"]))]
+#[command(group = ArgGroup::new("which hosts").required(true).multiple(true).args(["hosts", "filter", "labels", "all"]))]
 pub struct RunArgs {
     /// SQL to run in osquery
     #[arg(required_unless_present = "saved")]
@@ -79,8 +79,11 @@ pub struct RunArgs {
     /// Only hosts whose osquery agent matches
     #[arg(long, value_name = "KQL")]
     filter: Option<String>,
+    /// Only hosts with one of these labels (repeatable)
+    #[arg(long = "label", value_name = "LABEL")]
+    labels: Vec<String>,
     /// All hosts with osquery
-    #[arg(long, conflicts_with_all = ["hosts", "filter"])]
+    #[arg(long, conflicts_with_all = ["hosts", "filter", "labels"])]
     all: bool,
     /// Seconds after which the query ends
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
@@ -213,6 +216,7 @@ impl RunArgs {
             sql: self.sql.unwrap_or_default(),
             saved: self.saved,
             hosts: self.hosts,
+            labels: self.labels,
             kuery: self.filter,
             timeout_seconds: Some(self.timeout),
         };

@@ -9,7 +9,7 @@ use muster_protocol::management::envelope::Counted;
 
 use super::confirm::Care;
 use super::failure::Failed;
-use super::find::find_agents;
+use super::find::{find_agents, quoted};
 use super::text::print_line;
 
 /// Names, `--filter` or `--all`.
@@ -117,6 +117,19 @@ impl Selection {
     }
 }
 
+/// Returns the filter for agents on hosts with one of these labels that also match another filter.
+pub fn labelled(labels: &[String], filter: Option<String>) -> Option<String> {
+    if labels.is_empty() {
+        return filter;
+    }
+    let names: Vec<String> = labels.iter().map(|name| quoted(name)).collect();
+    let labels = format!("labels:({})", names.join(" or "));
+    Some(match filter.filter(|filter| !filter.trim().is_empty()) {
+        Some(filter) => format!("{labels} and ({filter})"),
+        None => labels,
+    })
+}
+
 /// Prints the result of a dry run. Returns an error if no agent is eligible, as the action itself would.
 fn print_dry_run(counted: &Counted, single: Option<&str>, what: &impl Fn(&str) -> String) -> Result<(), Failed> {
     let first = counted.errors.first();
@@ -161,6 +174,15 @@ fn capitalised(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_narrow_a_filter() {
+        let labels = ["a".to_owned(), "b \"c\"".to_owned()];
+        let both = labelled(&labels, Some("status:online or tags:x".into()));
+        assert_eq!(both.as_deref(), Some(r#"labels:("a" or "b \"c\"") and (status:online or tags:x)"#));
+        assert_eq!(labelled(&labels[..1], None).as_deref(), Some(r#"labels:("a")"#));
+        assert_eq!(labelled(&[], Some("x".into())).as_deref(), Some("x"));
+    }
 
     #[test]
     fn counts_and_questions_are_formatted() {

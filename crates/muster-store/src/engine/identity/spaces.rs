@@ -62,6 +62,7 @@ pub(super) fn delete(c: &Connection, id: &SpaceId) -> Applied {
         sql::DELETE_UNINSTALL_TOKENS_IN,
         sql::DELETE_VIEWS_IN,
         sql::DELETE_HISTORY_IN,
+        sql::DELETE_LABELS_IN,
     ] {
         run(c, statement, [id.as_str()])?;
     }

@@ -1,0 +1,364 @@
+//! Labels for administrators.
+
+use std::collections::{BTreeSet, HashMap};
+
+use muster_core::Error;
+use muster_core::agent::Family;
+use muster_core::authorization::{Grant, OsqueryRead, OsqueryWrite};
+use muster_core::change::Change;
+use muster_core::entropy::random_uuid;
+use muster_core::fleetd::labels::{BuiltIn, Label, MAX_CHOSEN, MAX_NAMED, check, exists, name_key, too_many};
+use muster_core::host::{self, Host};
+use muster_core::id::{AgentId, HostId, LabelId};
+use muster_core::time::Timestamp;
+use muster_store::query::{AgentCondition, AgentFilter, Page};
+use muster_store::{LabelWrite, Precondition, StoreError, Write};
+use serde_json::{Value, json};
+
+use super::{Labels, condition, setting_name};
+use crate::audit::{audit_line, with_changes};
+use crate::scope::Scoped;
+
+/// Maximum number of operating systems that are told apart in the numbers of hosts with built-in labels.
+const MAX_SYSTEMS: u32 = 10_000;
+/// Maximum number of hosts that a name in a request can match.
+const MAX_PER_NAME: u32 = 100;
+/// Maximum number of hosts that the audit log names.
+const AUDITED: usize = 20;
+
+/// How hosts get a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelKind {
+    /// By the platform that they report.
+    BuiltIn,
+    /// By the answer to its query.
+    Dynamic,
+    /// By people.
+    Manual,
+}
+
+/// A label with the number of its hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelView {
+    /// The label. A built-in one has the version 0.
+    pub label: Label,
+    /// How hosts get it.
+    pub kind: LabelKind,
+    /// Number of hosts; of a built-in label, of those with osquery.
+    pub hosts: u64,
+}
+
+impl LabelView {
+    fn stored(label: Label, hosts: u64) -> Self {
+        let kind = if label.is_dynamic() { LabelKind::Dynamic } else { LabelKind::Manual };
+        Self { label, kind, hosts }
+    }
+}
+
+/// The fields of a label that people set. Absent ones stay as they are.
+#[derive(Clone, Debug, Default)]
+pub struct LabelDraft {
+    /// Name.
+    pub name: Option<String>,
+    /// Description.
+    pub description: Option<String>,
+    /// SQL. A new label with SQL is dynamic, one without is manual, and that never changes.
+    pub query: Option<String>,
+    /// Platforms; empty for all.
+    pub platforms: Option<Vec<String>>,
+}
+
+impl LabelDraft {
+    fn apply(self, label: &mut Label) {
+        for (new, field) in [(self.name, &mut label.name), (self.description, &mut label.description)] {
+            if let Some(new) = new {
+                new.trim().clone_into(field);
+            }
+        }
+        if let Some(query) = self.query {
+            label.query = Some(query.trim().to_owned());
+        }
+        if let Some(platforms) = self.platforms {
+            label.platforms = platforms;
+        }
+    }
+}
+
+impl Labels {
+    /// Returns the labels of the grant's space: first the built-in ones, then the others by name.
+    pub async fn list(&self, grant: &Grant<OsqueryRead>) -> Result<Vec<LabelView>, Error> {
+        let seen = self.store.seen_by(grant);
+        let osquery = AgentFilter::all([AgentCondition::Families(vec![Family::Osquery])]);
+        let systems = seen.agents_by_os(&osquery, MAX_SYSTEMS).await?;
+        let built_in = |one: BuiltIn| LabelView {
+            label: Label {
+                id: LabelId::trusted(one.id()),
+                space: grant.space().clone(),
+                version: 0,
+                name: one.name().to_owned(),
+                description: String::new(),
+                query: None,
+                platforms: Vec::new(),
+                created_at: Timestamp::default(),
+            },
+            kind: LabelKind::BuiltIn,
+            hosts: systems.iter().filter(|(os, _)| one.has(os)).map(|(_, hosts)| hosts).sum(),
+        };
+        let mut counts: HashMap<LabelId, u64> = seen.label_counts().await?.into_iter().collect();
+        let mut stored = |label: Label| {
+            let hosts = counts.remove(&label.id).unwrap_or_default();
+            LabelView::stored(label, hosts)
+        };
+        let labels = seen.labels().await?;
+        Ok(BuiltIn::ALL.into_iter().map(built_in).chain(labels.into_iter().map(&mut stored)).collect())
+    }
+
+    /// Returns a label by id, or by name ignoring case.
+    pub async fn find(&self, grant: &Grant<OsqueryRead>, named: &str) -> Result<LabelView, Error> {
+        let found = self.list(grant).await?.into_iter().find(|view| is_named(&view.label, named));
+        found.ok_or_else(|| unknown(named))
+    }
+
+    /// Creates a label; one without SQL with these hosts, by name, hardware UUID or id.
+    pub async fn create(
+        &self,
+        grant: &Grant<OsqueryWrite>,
+        draft: LabelDraft,
+        hosts: &[String],
+    ) -> Result<LabelView, Error> {
+        let now = self.clock.now();
+        let mut label = Label {
+            id: LabelId::trusted(random_uuid(&*self.entropy)),
+            space: grant.space().clone(),
+            version: 1,
+            name: String::new(),
+            description: String::new(),
+            query: None,
+            platforms: Vec::new(),
+            created_at: now,
+        };
+        draft.apply(&mut label);
+        let seen = self.store.seen_by(grant);
+        check(&label, &seen.labels().await?)?;
+        if label.is_dynamic() && !hosts.is_empty() {
+            return Err(chosen_by_query("hosts"));
+        }
+        let found = resolved(seen, hosts).await?;
+        let detail = with_changes(json!({"hosts": audited(hosts)}), &Value::Null, &described(&label));
+        let mut writes = vec![LabelWrite::Insert(Box::new(label.clone())).into()];
+        if !found.is_empty() {
+            writes.push(LabelWrite::Add { labels: vec![label.id.clone()], hosts: found.clone() }.into());
+        }
+        self.commit(grant, "label.create", &label, detail, writes).await?;
+        Ok(LabelView::stored(label, found.len() as u64))
+    }
+
+    /// Changes a label. `expected`: the version that the caller has seen. Without a difference, nothing is written.
+    pub async fn update(
+        &self,
+        grant: &Grant<OsqueryWrite>,
+        id: &str,
+        draft: LabelDraft,
+        expected: Option<i64>,
+    ) -> Result<LabelView, Error> {
+        let (before, others) = self.among(grant, id).await?;
+        if expected.is_some_and(|expected| expected != before.version) {
+            return Err(changed());
+        }
+        if !before.is_dynamic() && draft.query.is_some() {
+            let error = Error::invalid("query", "a manual label has none");
+            return Err(error.remedy("create another label"));
+        }
+        let mut after = before.clone();
+        draft.apply(&mut after);
+        if after != before {
+            after.version += 1;
+            check(&after, &others)?;
+            let detail = with_changes(json!({}), &described(&before), &described(&after));
+            let write = LabelWrite::Update(Box::new(after.clone())).into();
+            self.commit(grant, "label.update", &after, detail, vec![write]).await?;
+        }
+        let counts = self.store.seen_by(grant).label_counts().await?;
+        let hosts = counts.into_iter().find(|(label, _)| *label == after.id).map_or(0, |(_, hosts)| hosts);
+        Ok(LabelView::stored(after, hosts))
+    }
+
+    /// Deletes a label.
+    pub async fn delete(&self, grant: &Grant<OsqueryWrite>, id: &str) -> Result<(), Error> {
+        let (label, _) = self.among(grant, id).await?;
+        let detail = with_changes(json!({}), &described(&label), &Value::Null);
+        let write = LabelWrite::Delete { id: label.id.clone() }.into();
+        self.commit(grant, "label.delete", &label, detail, vec![write]).await
+    }
+
+    /// Gives a manual label to hosts, by name, hardware UUID or id. Returns the number of those that did not have it.
+    pub async fn add_hosts(&self, grant: &Grant<OsqueryWrite>, id: &str, hosts: &[String]) -> Result<u64, Error> {
+        self.change_hosts(grant, id, hosts, true).await
+    }
+
+    /// Takes a manual label from hosts. Returns the number of those that had it.
+    pub async fn remove_hosts(&self, grant: &Grant<OsqueryWrite>, id: &str, hosts: &[String]) -> Result<u64, Error> {
+        self.change_hosts(grant, id, hosts, false).await
+    }
+
+    async fn change_hosts(
+        &self,
+        grant: &Grant<OsqueryWrite>,
+        id: &str,
+        named: &[String],
+        adds: bool,
+    ) -> Result<u64, Error> {
+        let (label, _) = self.among(grant, id).await?;
+        if label.is_dynamic() {
+            return Err(chosen_by_query("label"));
+        }
+        let seen = self.store.seen_by(grant);
+        let mut hosts = resolved(seen, named).await?;
+        let with: BTreeSet<HostId> = seen.hosts_with_label(&label, &hosts).await?.into_iter().collect();
+        hosts.retain(|host| with.contains(host) != adds);
+        if hosts.is_empty() {
+            return Ok(0);
+        }
+        let number = hosts.len() as u64;
+        let labels = vec![label.id.clone()];
+        let (action, write) = if adds {
+            ("label.add_hosts", LabelWrite::Add { labels, hosts })
+        } else {
+            ("label.remove_hosts", LabelWrite::Remove { labels, hosts })
+        };
+        let detail = json!({"name": label.name, "hosts": audited(named)});
+        self.commit(grant, action, &label, detail, vec![write.into()]).await?;
+        Ok(number)
+    }
+
+    /// Returns a stored label of the grant's space, and the others.
+    async fn among(&self, grant: &Grant<OsqueryWrite>, id: &str) -> Result<(Label, Vec<Label>), Error> {
+        if BuiltIn::parse(id).is_some() {
+            return Err(Error::conflict("built_in_label", "a built-in label cannot be changed"));
+        }
+        let mut labels = self.store.seen_by(grant).labels().await?;
+        let at = labels.iter().position(|label| label.id.as_str() == id).ok_or_else(|| unknown(id))?;
+        Ok((labels.remove(at), labels))
+    }
+
+    async fn commit(
+        &self,
+        grant: &Grant<OsqueryWrite>,
+        action: &str,
+        label: &Label,
+        detail: Value,
+        mut writes: Vec<Write>,
+    ) -> Result<(), Error> {
+        writes.push(Write::Changed(Change::Setting(setting_name(grant.space()))));
+        let now = self.clock.now();
+        writes.push(audit_line(grant.origin(), now, action, format_args!("label:{}", label.id), detail));
+        self.store.commit(grant, writes).await.map_err(|error| refused(error, label))?;
+        self.cache.forget(grant.space().as_str());
+        Ok(())
+    }
+}
+
+/// Returns the names of the labels of a host, the built-in ones first. `os`: what its agents report of the operating system.
+pub(crate) async fn names_of(seen: Scoped<'_>, host: &Host, os: &[&str]) -> Result<Vec<String>, Error> {
+    let ids = seen.labels_of_host(host).await?;
+    let built_in = BuiltIn::ALL.into_iter().filter(|one| os.iter().any(|os| one.has(os)));
+    let mut names: Vec<String> = built_in.map(|one| one.name().to_owned()).collect();
+    if !ids.is_empty() {
+        let labels = seen.labels().await?.into_iter().filter(|label| ids.contains(&label.id));
+        names.extend(labels.map(|label| label.name));
+    }
+    Ok(names)
+}
+
+/// Returns the condition on an agent that its host has one of these labels, which must exist; `None` if there are none.
+pub(crate) async fn among(seen: Scoped<'_>, names: &[String]) -> Result<Option<AgentCondition>, Error> {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    if names.len() > MAX_CHOSEN {
+        return Err(Error::invalid("labels", format!("at most {MAX_CHOSEN} labels")));
+    }
+    check_names(seen, names).await?;
+    Ok(Some(AgentCondition::Any(names.iter().map(|name| condition(name)).collect())))
+}
+
+/// Rejects names of labels that the space does not have.
+pub(crate) async fn check_names(seen: Scoped<'_>, names: &[String]) -> Result<(), Error> {
+    let wanted: Vec<&String> = names.iter().filter(|name| BuiltIn::parse(name).is_none()).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let known: BTreeSet<String> = seen.labels().await?.iter().map(|label| name_key(&label.name)).collect();
+    match wanted.into_iter().find(|name| !known.contains(&name_key(name))) {
+        Some(missing) => Err(unknown(missing)),
+        None => Ok(()),
+    }
+}
+
+/// Finds the hosts with these names, hardware UUIDs or ids; each of them must match one.
+async fn resolved(seen: Scoped<'_>, named: &[String]) -> Result<Vec<HostId>, Error> {
+    if named.len() > MAX_NAMED {
+        return Err(Error::invalid("hosts", format!("at most {MAX_NAMED} hosts")));
+    }
+    let mut found = BTreeSet::new();
+    for name in named {
+        let filter = AgentFilter::all([on_host(name)]);
+        let page = seen.hosts(&filter, Page { offset: 0, limit: MAX_PER_NAME }).await?;
+        if page.items.is_empty() {
+            return Err(Error::not_found("host", format_args!("{name:?}")));
+        }
+        found.extend(page.items.into_iter().map(|host| host.id));
+    }
+    Ok(found.into_iter().collect())
+}
+
+fn on_host(name: &str) -> AgentCondition {
+    let mut any = vec![AgentCondition::Hostnames(vec![name.to_owned()])];
+    any.extend(HostId::parse(name).ok().map(|id| AgentCondition::Hosts(vec![id])));
+    if let Some(machine) = host::machine_id(name) {
+        let ids: Vec<AgentId> = [Family::Osquery, Family::Orbit].map(|family| host::agent_id(family, &machine)).into();
+        any.push(AgentCondition::Ids(ids));
+    }
+    AgentCondition::Any(any)
+}
+
+fn is_named(label: &Label, named: &str) -> bool {
+    label.id.as_str() == named || name_key(&label.name) == name_key(named)
+}
+
+fn described(label: &Label) -> Value {
+    json!({
+        "name": label.name,
+        "description": label.description,
+        "query": label.query,
+        "platforms": label.platforms,
+    })
+}
+
+fn audited(hosts: &[String]) -> Value {
+    let shown: Vec<&String> = hosts.iter().take(AUDITED).collect();
+    json!({"number": hosts.len(), "named": shown})
+}
+
+fn unknown(named: &str) -> Error {
+    Error::not_found("label", format_args!("{named:?}"))
+}
+
+fn chosen_by_query(field: &str) -> Error {
+    Error::invalid(field, "the hosts of a dynamic label are those that return a row")
+}
+
+fn changed() -> Error {
+    Error::conflict("label_changed", "the label has changed in the meantime")
+        .remedy("read it again, and repeat the change")
+}
+
+fn refused(error: StoreError, label: &Label) -> Error {
+    match error {
+        StoreError::Conflict(Precondition::Changed(_)) => changed(),
+        StoreError::Conflict(Precondition::NameTaken(_)) => exists(&label.name),
+        StoreError::Conflict(Precondition::TooMany(_)) => too_many(),
+        StoreError::Conflict(Precondition::Missing(_)) => unknown(label.id.as_str()),
+        other => other.into(),
+    }
+}
